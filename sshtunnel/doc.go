@@ -1,0 +1,41 @@
+// Package sshtunnel reaches hosts through chains of SSH servers, inside the process.
+//
+// A [Resolver] reads ssh_config files as OpenSSH does and answers with a chain of [Host] values. A
+// [Tunnel] dials that chain when somebody first wants it, keeps it alive, and dials it again when it
+// is lost. What runs over it are channels of the last hop: [Tunnel.DialContext] (names are resolved
+// there), [Tunnel.Listen] (a remote forward) and [Tunnel.Exec].
+//
+// # One hop
+//
+// ConnectTimeout (30 s where unset) bounds TCP, key exchange and authentication together; it stands
+// still while a person is asked. The first hop is a TCP connection or a ProxyCommand, each further
+// one a direct-tcpip channel of the hop before. No hop inside can be read by one outside it.
+//
+// Host keys are checked against known_hosts by a reader of our own that agrees with OpenSSH:
+// hashed names, [host]:port, wildcards, a bare entry for any port, @cert-authority, @revoked, and
+// lines that cannot be parsed spoil no others. The algorithms that known_hosts can verify are asked
+// for first. A changed key is always refused, also with StrictHostKeyChecking no: see [HostKeyError].
+//
+// Keys are offered in OpenSSH's order: certificates, listed keys of the agent, its other keys
+// (unless IdentitiesOnly), files. A passphrase is asked for only after the server accepted the key.
+// Then keyboard-interactive and password. Questions go to Config.Ask, never to a terminal: under an
+// MCP host /dev/tty may be the host's own. See [AuthError].
+//
+// # Goroutines
+//
+// A Tunnel has one goroutine that dials, from the first call to Close. A link has one per hop that
+// waits for its end, one for keepalive and two for forwarded channels, besides those of x/crypto.
+// Each connection has one that reads and one that writes, since x/crypto's channels know no
+// deadlines. A link ends by closing the outermost connection: everything else is inside it, and a
+// farewell to a peer that is gone would wait for ever.
+//
+// # What happens when
+//
+//	dial or link failed (network)   down: again after 0.5-30 s, jittered, while a DialContext waits,
+//	                                a Listener is open, or it was up before; a new call cuts the wait short
+//	no person, no agent             needs_person: once more for each new call, at most every 30 s
+//	host key, login or file said no refused: never again by itself; DialContext fails at once
+//
+// Not honoured: GSSAPI, host-based login, PKCS11Provider, key revocation lists (all keys fail then,
+// rather than none), UpdateHostKeys, CheckHostIP, NoHostAuthenticationForLocalhost, AddKeysToAgent.
+package sshtunnel

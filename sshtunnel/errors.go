@@ -1,0 +1,242 @@
+package sshtunnel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+)
+
+var (
+	// ErrNoPerson is what Config.Ask returns where nobody can be asked.
+	ErrNoPerson = errors.New("nobody is there to answer")
+
+	// ErrClosed is the error of every call on a closed Tunnel. It matches net.ErrClosed.
+	ErrClosed = fmt.Errorf("tunnel: %w", net.ErrClosed)
+)
+
+// The stages of a hop, as HopError names them.
+const (
+	StageConnect   = "connect"   // TCP, ProxyCommand, or the channel on the hop before
+	StageHandshake = "handshake" // version and key exchange (RFC 4253), host key included
+	StageAuth      = "auth"      // RFC 4252
+	StageLink      = "link"      // the established connection
+)
+
+// maxPeerText limits text of a peer in errors, questions and logs, in bytes.
+const maxPeerText = 200
+
+// HopError says at which hop the way ends, and at which stage.
+type HopError struct {
+	Hop   string // alias
+	Addr  string // host:port that was dialed; "" with a ProxyCommand
+	Stage string // one of the Stage constants
+	Err   error
+}
+
+func (e *HopError) Error() string {
+	if e.Addr == "" {
+		return fmt.Sprintf("hop %s: %s: %v", e.Hop, e.Stage, e.Err)
+	}
+	return fmt.Sprintf("hop %s (%s): %s: %v", e.Hop, e.Addr, e.Stage, e.Err)
+}
+
+func (e *HopError) Unwrap() error { return e.Err }
+
+// TimeoutError says that ConnectTimeout ran out. It is a net.Error whose Timeout is true.
+type TimeoutError struct{ After string }
+
+func (e *TimeoutError) Error() string   { return "no answer within " + e.After }
+func (e *TimeoutError) Timeout() bool   { return true }
+func (e *TimeoutError) Temporary() bool { return true }
+
+// KnownKey is a host key that known_hosts holds for a host.
+type KnownKey struct {
+	File        string
+	Line        int
+	Type        string // ssh-ed25519 ...
+	Fingerprint string // SHA256:...
+}
+
+// HostKeyError says that the key a server showed is not to be trusted. Exactly one of Changed,
+// Revoked and Unknown is set.
+type HostKeyError struct {
+	Hop  string // alias
+	Host string // the name that was looked up: host, [host]:port, or the HostKeyAlias
+
+	Type        string // of the key that the server showed
+	Fingerprint string // SHA256:... of that key
+
+	Changed bool       // other keys are known for this host
+	Revoked bool       // the key, or its authority, is revoked
+	Unknown bool       // nothing is known about this host
+	Known   []KnownKey // Changed: the keys known; Revoked: where that is written
+
+	CertErr     string // why a certificate was not accepted before its plain key was looked up; "" none
+	NeedsPerson bool   // Unknown, and nobody was there to be asked
+	Err         error  // a cause besides, such as an unreadable list of revoked keys; may be nil
+}
+
+func (e *HostKeyError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "host key of %s", e.Host)
+	switch {
+	case e.Revoked:
+		b.WriteString(" is revoked")
+		if len(e.Known) > 0 {
+			fmt.Fprintf(&b, " by %s:%d", e.Known[0].File, e.Known[0].Line)
+		}
+		fmt.Fprintf(&b, ": %s %s", e.Type, e.Fingerprint)
+	case e.Changed:
+		fmt.Fprintf(&b, " has changed: got %s %s", e.Type, e.Fingerprint)
+		for _, k := range e.Known {
+			fmt.Fprintf(&b, ", %s:%d has %s %s", k.File, k.Line, k.Type, k.Fingerprint)
+		}
+		if cmd := e.Remedy(); cmd != "" {
+			fmt.Fprintf(&b, "; if the change is legitimate: %s", cmd)
+		}
+	default:
+		fmt.Fprintf(&b, " is not known: %s %s", e.Type, e.Fingerprint)
+		if e.NeedsPerson {
+			fmt.Fprintf(&b, "; accept it in a terminal: %s", e.Remedy())
+		}
+	}
+	if e.CertErr != "" {
+		fmt.Fprintf(&b, " (its certificate: %s)", e.CertErr)
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	return b.String()
+}
+
+// Remedy is the command that mends it, once the person is sure; "" where there is none.
+func (e *HostKeyError) Remedy() string {
+	switch {
+	case e.Changed && len(e.Known) > 0:
+		return fmt.Sprintf("ssh-keygen -f %s -R %s", shellQuote(e.Known[0].File), shellQuote(e.Host))
+	case e.Unknown:
+		return "ssh " + shellQuote(e.Hop)
+	}
+	return ""
+}
+
+func (e *HostKeyError) Unwrap() error { return e.Err }
+
+// AuthError says that a server did not let us in.
+type AuthError struct {
+	Hop     string
+	User    string
+	Tried   []string // what was offered, in order: "publickey SHA256:... (file)", "password" ...
+	Methods []string // what the server would still take
+	Notes   []string // what could not be offered, and why
+	// NeedsPerson: a method could have gone on had a person, or the agent, been there. Else the
+	// server has refused all that we have.
+	NeedsPerson bool
+	TooMany     bool // the server's MaxAuthTries ended it; fewer keys, or IdentitiesOnly, may help
+	Err         error
+}
+
+func (e *AuthError) Error() string {
+	var b strings.Builder
+	what := "permission denied"
+	switch {
+	case e.TooMany:
+		what = "too many authentication failures (MaxAuthTries of the server; IdentitiesOnly limits the keys offered)"
+	case e.NeedsPerson:
+		what = "authentication needs a person"
+	}
+	fmt.Fprintf(&b, "%s for user %s", what, e.User)
+	if len(e.Methods) > 0 {
+		fmt.Fprintf(&b, "; server accepts %s", strings.Join(e.Methods, ","))
+	}
+	if len(e.Tried) > 0 {
+		fmt.Fprintf(&b, "; tried %s", strings.Join(e.Tried, ", "))
+	}
+	if len(e.Notes) > 0 {
+		fmt.Fprintf(&b, "; %s", strings.Join(e.Notes, "; "))
+	}
+	return b.String()
+}
+
+func (e *AuthError) Unwrap() error { return e.Err }
+
+// OpenError says that a hop refused to open a channel (RFC 4254 5.1).
+type OpenError struct {
+	Hop    string // the hop that refused
+	Addr   string // where the channel was to lead; "" a session
+	Reason ssh.RejectionReason
+	Msg    string // the server's words, cut
+}
+
+// Prohibited says that the hop's own rules, not the target, refused.
+func (e *OpenError) Prohibited() bool {
+	return e.Reason == ssh.Prohibited || e.Reason == ssh.UnknownChannelType
+}
+
+func (e *OpenError) Error() string {
+	to := ""
+	if e.Addr != "" {
+		to = " to " + e.Addr
+	}
+	switch e.Reason {
+	case ssh.Prohibited:
+		return fmt.Sprintf("%s forbids the connection%s (sshd_config AllowTcpForwarding, AllowStreamLocalForwarding, PermitOpen, DisableForwarding, or authorized_keys permitopen, restrict): %q", e.Hop, to, e.Msg)
+	case ssh.ConnectionFailed:
+		return fmt.Sprintf("%s could not connect%s: %q", e.Hop, to, e.Msg)
+	case ssh.UnknownChannelType:
+		return fmt.Sprintf("%s does not know this kind of connection%s: %q", e.Hop, to, e.Msg)
+	case ssh.ResourceShortage:
+		return fmt.Sprintf("%s is short of resources for the connection%s: %q", e.Hop, to, e.Msg)
+	}
+	return fmt.Sprintf("%s refused the connection%s (reason %d): %q", e.Hop, to, uint32(e.Reason), e.Msg)
+}
+
+// ListenError says that the last hop refused a remote forward (RFC 4254 7.1). The protocol carries
+// no reason: the port may be busy, or a rule may forbid it.
+type ListenError struct {
+	Hop, Network, Addr string
+}
+
+func (e *ListenError) Error() string {
+	return fmt.Sprintf("%s refused to listen on %s (address in use, or sshd_config AllowTcpForwarding, AllowStreamLocalForwarding, PermitListen, GatewayPorts)", e.Hop, e.Addr)
+}
+
+// ExitError says that a command of Exec ended otherwise than with status 0.
+type ExitError struct {
+	Status int    // 0 when Signal is set, -1 when the server did not tell
+	Signal string // without SIG; "" none
+	Stderr string // the beginning of it, cut
+}
+
+func (e *ExitError) Error() string {
+	s := fmt.Sprintf("remote command ended with status %d", e.Status)
+	if e.Signal != "" {
+		s = fmt.Sprintf("remote command ended by signal %q", e.Signal)
+	}
+	if e.Stderr != "" {
+		s += fmt.Sprintf(": %q", e.Stderr)
+	}
+	return s
+}
+
+// clip shortens text of a peer.
+func clip(s string) string {
+	if len(s) > maxPeerText {
+		return s[:maxPeerText] + "..."
+	}
+	return s
+}
+
+// shellQuote makes one word of s for the shell, for commands shown to people.
+func shellQuote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./-_", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
