@@ -1,0 +1,173 @@
+package oauth
+
+import (
+	"context"
+	"crypto/subtle"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync"
+	"time"
+)
+
+const (
+	callbackPath   = "/callback"
+	farewell       = 2 * time.Second // for the last page to reach the browser
+	maxCallback    = 16 << 10        // bytes of a request's header
+	callbackReadIn = 10 * time.Second
+)
+
+// callback is one wait for one matching redirect. Its listener is held from listen to
+// close; whatever else arrives meanwhile is answered and changes nothing.
+type callback struct {
+	uri      string // redirect_uri, as the authorization server is told it
+	redirect *url.URL
+	port     string // the listener's own, which differs behind a proxy of the redirect URI
+	state    string
+
+	srv *http.Server
+
+	got  chan url.Values // the first matching redirect's parameters
+	once sync.Once
+
+	settled chan struct{} // closed once server, err are set
+	server  string        // what was signed in to
+	err     error
+}
+
+// listen binds the first callback address that is free.
+func (t *Transport) listen(ctx context.Context, state string) (*callback, error) {
+	addrs := t.cfg.CallbackAddrs
+	given, _ := url.Parse(t.cfg.RedirectURI)
+	if t.cfg.RedirectURI != "" && isLoopback(given.Hostname()) && given.Port() != "" {
+		addrs = []string{net.JoinHostPort(given.Hostname(), given.Port())}
+	}
+	var first error
+	for _, addr := range addrs {
+		ln, err := t.cfg.Listen(ctx, addr)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			if first == nil {
+				first = listenError(addr, err)
+			}
+			t.cfg.Log.Info("callback address cannot be bound", "host", addr, "err", err)
+			continue
+		}
+		u, uri := given, t.cfg.RedirectURI
+		_, port, _ := net.SplitHostPort(addr)
+		if _, real, err := net.SplitHostPort(ln.Addr().String()); err == nil && port == "0" {
+			port = real
+		}
+		if uri == "" {
+			uri = redirectURI(addr, port)
+			if u, err = url.Parse(uri); err != nil {
+				ln.Close()
+				return nil, fmt.Errorf("callback address %s: %w", quote(addr), err)
+			}
+		}
+		cb := &callback{uri: uri, redirect: u, port: port, state: state, got: make(chan url.Values, 1), settled: make(chan struct{})}
+		cb.srv = &http.Server{Handler: cb, ReadHeaderTimeout: callbackReadIn, MaxHeaderBytes: maxCallback, ErrorLog: discardLog}
+		// Ends with cb.close, which closes ln.
+		t.wg.Go(func() { cb.srv.Serve(ln) })
+		return cb, nil
+	}
+	return nil, first
+}
+
+func listenError(addr string, err error) error {
+	if !isAddrInUse(err) {
+		return fmt.Errorf("listen for the callback on %s: %w", addr, err)
+	}
+	e := &PortBusyError{Addr: addr, Err: err}
+	if _, port, serr := net.SplitHostPort(addr); serr == nil {
+		e.PID, e.Command = portHolder(port)
+	}
+	return e
+}
+
+// redirectURI is the redirect URI of a bound address. A browser cannot go to "any
+// address", so that is named as loopback.
+func redirectURI(addr, port string) string {
+	host, _, _ := net.SplitHostPort(addr)
+	if a, err := netip.ParseAddr(host); host == "" || err == nil && a.IsUnspecified() {
+		host = "127.0.0.1"
+		if a.Is6() {
+			host = "::1"
+		}
+	}
+	return "http://" + net.JoinHostPort(host, port) + callbackPath
+}
+
+// ServeHTTP answers the browser. The page for the matching redirect waits until the
+// sign-in is settled, so that it tells the truth.
+func (cb *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := cb.redirect.Path
+	if path == "" {
+		path = "/"
+	}
+	switch {
+	case !cb.ourHost(r.Host):
+		page{Title: "Not for this address", Text: "This request names a host that is not this sign-in's. Nothing was changed."}.send(w, http.StatusMisdirectedRequest)
+	case r.URL.Path != path:
+		http.NotFound(w, r)
+	case r.Method != http.MethodGet:
+		w.Header().Set("Allow", http.MethodGet)
+		http.Error(w, "only GET", http.StatusMethodNotAllowed)
+	case !cb.deliver(r.URL.Query()):
+		page{Title: "This page is out of date", Text: "It belongs to another sign-in than the one that waits here, and was ignored.",
+			Next: "If a sign-in is still open, finish it in its own tab; otherwise start it again."}.send(w, http.StatusBadRequest)
+	default:
+		select {
+		case <-cb.settled:
+			cb.page().send(w, map[bool]int{true: http.StatusOK, false: http.StatusBadRequest}[cb.err == nil])
+		case <-r.Context().Done():
+		}
+	}
+}
+
+func (cb *callback) page() page {
+	if cb.err == nil {
+		return page{Title: "Signed in", Text: "You are signed in to", Server: cb.server, Next: "You can close this tab.", Good: true}
+	}
+	return page{Title: "Not signed in", Text: "The sign-in did not complete for", Server: cb.server, Detail: cb.err.Error(),
+		Next: "Close this tab, then start the sign-in again. If it ends the same way, show the line above to the person who runs the server."}
+}
+
+// ourHost guards against DNS rebinding: a page of another site cannot make the browser
+// send a Host that is loopback or the redirect URI's, with its port.
+func (cb *callback) ourHost(host string) bool {
+	u := &url.URL{Scheme: cb.redirect.Scheme, Host: host}
+	if isLoopback(u.Hostname()) && portOf(u) == cb.port {
+		return true
+	}
+	return portOf(u) == portOf(cb.redirect) && (isLoopback(u.Hostname()) || u.Hostname() == cb.redirect.Hostname())
+}
+
+// deliver takes the parameters of a redirect. It reports whether they belong to this
+// sign-in; the first that do are acted on, repetitions wait for the same outcome.
+func (cb *callback) deliver(q url.Values) bool {
+	if subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(cb.state)) != 1 || !q.Has("code") && !q.Has("error") {
+		return false
+	}
+	cb.once.Do(func() { cb.got <- q })
+	return true
+}
+
+// settle publishes the outcome for the page; call it once.
+func (cb *callback) settle(server string, err error) {
+	cb.server, cb.err = server, err
+	close(cb.settled)
+}
+
+// close frees the port, and leaves open pages a moment to be sent.
+func (cb *callback) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	if cb.srv.Shutdown(ctx) != nil {
+		cb.srv.Close()
+	}
+}

@@ -1,0 +1,220 @@
+package oauth
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Values of Config.Grant.
+const (
+	GrantAuto              = "auto" // authorization_code, once the upstream asks for a token
+	GrantAuthorizationCode = "authorization_code"
+	GrantClientCredentials = "client_credentials"
+	GrantNone              = "none" // requests pass unchanged
+)
+
+// Values of Config.AuthStyle.
+const (
+	AuthStyleHeader = "header" // client_secret_basic
+	AuthStyleBody   = "body"   // client_secret_post
+)
+
+// Config describes one upstream and how to sign in to it.
+type Config struct {
+	Upstream *url.URL // the MCP endpoint, its real URL
+	Realm    string   // opaque part of the store's key: profile and route ("default direct"), made by the caller
+
+	Base, AuthBase http.RoundTripper // requests to the upstream's origin; requests to every other origin; nil: http.DefaultTransport
+
+	Grant string // "" or auto, authorization_code, client_credentials, none
+
+	ClientID          string // "" from the metadata document or dynamic registration
+	ClientSecret      Secret
+	ClientMetadataURL string // client ID metadata document; "" none
+	ClientName        string // shown by the server when it asks for consent; "" sallyport
+
+	AuthorizationURL, TokenURL string            // given endpoints; "" discovered
+	NoDiscovery                bool              // only what is configured is used
+	Scope, Resource, Audience  string            // "" discovered
+	AuthStyle                  string            // "" by what the server advertises (given endpoints: body); header, body
+	ExtraParams                map[string]string // added to authorize and token requests; cannot replace a parameter of ours
+	AssumePKCE                 bool              // go on with S256 where the server's metadata omits its methods
+
+	RefreshSkew time.Duration // refresh that long before expiry, at most half a token's life; 0: 30 s
+
+	// One-shot inputs, used until they are spent; what they brought is then kept in
+	// the store and found by the hash of the input. The code goes with CodeVerifier
+	// and RedirectURI.
+	AuthorizationCode, CodeVerifier, RefreshToken Secret
+
+	NonInteractive  bool          // never offer a browser login: LoginRequiredError instead
+	RedirectURI     string        // "" http://CALLBACKHOST:PORT/callback of the address that was bound
+	CallbackAddrs   []string      // tried in order, "127.0.0.1:53682"; port 0 any; nil: 127.0.0.1:0
+	CallbackTimeout time.Duration // 0: 300 s
+
+	Listen func(ctx context.Context, addr string) (net.Listener, error) // net.Listen's or a tunnel's; nil: net.Listen
+	Offer  func(ctx context.Context, p Prompt)                          // shows the prompt to the person, in a goroutine of its own; ctx ends when it is withdrawn; nil: only State shows it
+
+	AllowInsecureHTTP bool // cleartext to other than loopback hosts
+
+	Store *Store       // nil: memory only
+	Log   *slog.Logger // nil discards
+}
+
+// Prompt is what a person needs to sign in.
+type Prompt struct {
+	AuthorizeURL string // where to log in
+	RedirectURI  string // where the browser will come back to
+	Issuer       string // "" for endpoints given by configuration
+	UserCode     string // device grant only
+	Expires      time.Time
+}
+
+// Key names this upstream and account in the Store: the hash of upstream, Realm,
+// configured client, resource and audience. Other memory of the same upstream goes
+// under Key() + "/" + NAME; SignOut forgets that too.
+func (c *Config) Key() string {
+	client := c.ClientID
+	if client == "" {
+		client = c.ClientMetadataURL
+	}
+	b, _ := json.Marshal([]string{c.Upstream.String(), c.Realm, client, c.Resource, c.Audience}) // strings cannot fail
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
+}
+
+// seed is the hash of the one-shot inputs, "" without any.
+func (c *Config) seed() string {
+	if c.AuthorizationCode == "" && c.RefreshToken == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(string(c.RefreshToken) + "\x00" + string(c.AuthorizationCode)))
+	return hex.EncodeToString(sum[:])
+}
+
+func (c *Config) setDefaults() {
+	if c.Grant == "" {
+		c.Grant = GrantAuto
+	}
+	if c.ClientName == "" {
+		c.ClientName = "sallyport"
+	}
+	if c.Base == nil {
+		c.Base = http.DefaultTransport
+	}
+	if c.AuthBase == nil {
+		c.AuthBase = http.DefaultTransport
+	}
+	if c.RefreshSkew == 0 {
+		c.RefreshSkew = 30 * time.Second
+	}
+	if c.CallbackTimeout == 0 {
+		c.CallbackTimeout = 300 * time.Second
+	}
+	if len(c.CallbackAddrs) == 0 {
+		c.CallbackAddrs = []string{"127.0.0.1:0"}
+	}
+	if c.Listen == nil {
+		c.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
+			return new(net.ListenConfig).Listen(ctx, "tcp", addr)
+		}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Store == nil {
+		c.Store = memoryStore(c.Log)
+	}
+}
+
+// check reports the first field that cannot be worked with.
+func (c *Config) check() error {
+	if c.Upstream == nil || c.Upstream.Host == "" {
+		return errors.New("no upstream URL")
+	}
+	if !slices.Contains([]string{GrantAuto, GrantAuthorizationCode, GrantClientCredentials, GrantNone}, c.Grant) {
+		return fmt.Errorf("unknown grant %q", c.Grant)
+	}
+	if !slices.Contains([]string{"", AuthStyleHeader, AuthStyleBody}, c.AuthStyle) {
+		return fmt.Errorf("unknown auth style %q: header or body", c.AuthStyle)
+	}
+	given := []struct{ what, url string }{
+		{"upstream URL", c.Upstream.String()},
+		{"authorization URL", c.AuthorizationURL},
+		{"token URL", c.TokenURL},
+	}
+	for _, g := range given {
+		if g.url == "" {
+			continue
+		}
+		u, err := url.Parse(g.url)
+		if err != nil || u.Host == "" {
+			return fmt.Errorf("%s %s is not an absolute URL", g.what, quote(g.url))
+		}
+		if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()) && !c.AllowInsecureHTTP) {
+			return fmt.Errorf("%s %s must be https: cleartext http is for loopback hosts", g.what, quote(withoutQuery(u)))
+		}
+	}
+	if u, err := url.Parse(c.ClientMetadataURL); c.ClientMetadataURL != "" && (err != nil || u.Scheme != "https" || u.Path == "" || u.Path == "/") {
+		return fmt.Errorf("client metadata URL %s must be https with a path", quote(c.ClientMetadataURL))
+	}
+	if u, err := url.Parse(c.RedirectURI); c.RedirectURI != "" && (err != nil || u.Host == "") {
+		return fmt.Errorf("redirect URI %s is not an absolute URL", quote(c.RedirectURI))
+	}
+	for _, a := range c.CallbackAddrs {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return fmt.Errorf("callback address %s: want host:port", quote(a))
+		}
+	}
+	switch {
+	case c.Grant == GrantClientCredentials && (c.ClientID == "" || c.ClientSecret == ""):
+		return errors.New("grant client_credentials needs a client ID and a client secret")
+	case c.NoDiscovery && c.TokenURL == "" && c.Grant != GrantAuto && c.Grant != GrantNone:
+		return errors.New("discovery is off and no token URL is given")
+	}
+	return nil
+}
+
+// isLoopback reports whether host, a URL's Hostname, is on this machine by its name alone.
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
+}
+
+// sameOrigin compares scheme, host and port (RFC 6454), default ports filled in.
+func sameOrigin(a, b *url.URL) bool {
+	return strings.EqualFold(a.Scheme, b.Scheme) && strings.EqualFold(a.Hostname(), b.Hostname()) && portOf(a) == portOf(b)
+}
+
+func portOf(u *url.URL) string {
+	if p := u.Port(); p != "" {
+		return p
+	}
+	if strings.EqualFold(u.Scheme, "https") {
+		return "443"
+	}
+	return "80"
+}
+
+// origin returns u without path, query, fragment and user.
+func origin(u *url.URL) *url.URL { return &url.URL{Scheme: u.Scheme, Host: u.Host} }
+
+// withoutQuery returns u for an error or a log: neither query, fragment nor user.
+func withoutQuery(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+}

@@ -1,0 +1,68 @@
+// Package oauth signs in to an OAuth2-protected MCP server and adds the token to
+// each request. It knows neither SSH nor JSON-RPC: the ways out ([Config.Base],
+// [Config.AuthBase]), the way in ([Config.Listen]) and the person
+// ([Config.Offer]) are functions that the caller gives.
+//
+// # The sequence
+//
+// [Transport.RoundTrip] sends the first request without a token. The 401 that
+// answers it starts one sign-in, which every request that needs it joins:
+//
+//  1. Resource metadata (RFC 9728): the challenge's resource_metadata, else the
+//     well-known path of the upstream, else the well-known root. Its resource must
+//     cover the upstream, and is sent byte for byte (RFC 8707).
+//  2. Authorization server metadata (RFC 8414, then OpenID Connect), whose issuer
+//     must be identical to the one it was looked up by. An upstream without any
+//     resource metadata is a 2025-03-26 one: metadata at its origin, else the
+//     default endpoints /authorize, /token, /register.
+//  3. The callback's listener, bound before anything is shown and held to the end.
+//  4. A client: the configured one, else a client ID metadata document, else
+//     dynamic registration (RFC 7591), remembered per issuer.
+//  5. The authorize URL with state and PKCE S256, offered to the person.
+//  6. The callback: state, then iss (RFC 9207), then the code exchange, then the
+//     store, and only then the success page and the waiting requests.
+//
+// Later tokens come by refresh, ahead of expiry, one at a time in this process (the
+// flight) and among processes (the store's file lock, under which the store is read
+// again). A rotated refresh token is on disk before its access token is used.
+// Sign-in and refresh run under the Transport's lifetime; a request's context bounds
+// only its own waiting.
+//
+// # A 401, a 403
+//
+// A 401 for another token than the current one is replayed with the current one. A
+// 401 for the current one is answered by a refresh; if the refreshed token is refused
+// too, by a sign-in; if the token of a sign-in of ours is refused before it ever
+// worked, by [TokenRefusedError], for another sign-in would end the same way. A
+// challenge of insufficient_scope is answered by a sign-in with the union of scopes,
+// unless just these were asked for before. No request is sent more than [maxReplays]
+// times again, each time from a fresh body (GetBody); one that cannot be replayed gets
+// the 401 or 403 itself.
+//
+// # Errors that end it
+//
+// [LoginRequiredError], [TokenRefusedError], and a [SignInError] whose Refused is set
+// cannot be mended by waiting. [DiscoveryError] and [PortBusyError] name what was
+// tried. Every other error is of the network or of a moment; what the RoundTrippers
+// returned is found beneath by errors.As.
+//
+// # Where requests go
+//
+// Tokens go to the upstream's origin (scheme, host, port), checked for each
+// RoundTrip, so that no redirect carries one away. Requests to that origin leave by
+// Base, every other one by AuthBase. URLs that metadata names must be https, or at
+// the upstream's own origin, or on loopback if the upstream is on loopback.
+//
+// # What is kept
+//
+// One record per (upstream, Realm, client, resource, audience): issuer, endpoints,
+// dynamic registration, tokens, scopes, expiry. See [Store]. Another issuer than the
+// recorded one invalidates it.
+//
+// # Joints
+//
+// A leader among processes would hold the [Store]'s lock of another name around
+// login; a further grant is a case in obtain; DPoP is a second token type in
+// tokenReply and a header in attempt; a host that shows links by elicitation reads
+// [Transport.State] or is [Config.Offer].
+package oauth

@@ -1,0 +1,278 @@
+package oauth
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// spend uses the one-shot inputs once. done: they brought a token. given is why they
+// never will, nil if there are none; err is of the moment.
+func (t *Transport) spend(ctx context.Context, j job) (done bool, given, err error) {
+	t.mu.Lock()
+	unspent := t.unspentLocked()
+	t.mu.Unlock()
+	if !unspent || j.full {
+		return false, nil, nil
+	}
+	f, err := t.discover(ctx, j.metadata, false)
+	if err != nil {
+		return false, nil, err
+	}
+	c, ok := t.fixedClient(f.server)
+	if !ok {
+		return false, nil, &SignInError{Stage: StageToken, Server: f.server.name(), Code: CodeNoClient, Refused: true,
+			Description: "a given code or refresh token needs the client ID it was made for"}
+	}
+	stage, form := StageToken, url.Values{"grant_type": {"authorization_code"}, "code": {string(t.cfg.AuthorizationCode)}}
+	setIf(form, "redirect_uri", t.cfg.RedirectURI)
+	setIf(form, "code_verifier", string(t.cfg.CodeVerifier))
+	if t.cfg.RefreshToken != "" {
+		stage, form = StageRefresh, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(t.cfg.RefreshToken)}}
+	}
+	setIf(form, "resource", t.resourceOf(f))
+	k, err := t.grant(ctx, stage, f.server, c, form)
+	if se := (*SignInError)(nil); errors.As(err, &se) && se.Refused {
+		t.cfg.Log.Warn("the given code or refresh token is not accepted", "err", err)
+		return false, err, t.commit(ctx, f, stored, func(*record) {})
+	}
+	if err != nil {
+		return false, nil, err
+	}
+	if t.cfg.RefreshToken != "" {
+		k = inherit(k, token{Refresh: string(t.cfg.RefreshToken)})
+	}
+	return true, nil, t.commit(ctx, f, signedIn, func(r *record) {
+		r.Token, r.Asked = k, strings.Fields(t.cfg.Scope)
+	})
+}
+
+// commit changes the record of f's server, stores it, then makes it current. Tokens
+// and registration of another server are dropped first.
+func (t *Transport) commit(ctx context.Context, f finding, p proof, change func(*record)) error {
+	unlock, err := t.cfg.Store.lock(ctx, t.key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	t.mu.Lock()
+	t.reloadLocked()
+	rec := t.rec
+	t.mu.Unlock()
+	if rec.Server.id() != f.server.id() {
+		rec = record{}
+	}
+	rec.Upstream, rec.Server, rec.Resource, rec.Seed = t.cfg.Upstream.String(), f.server, t.resourceOf(f), t.cfg.seed()
+	change(&rec)
+	t.save(rec)
+	t.take(rec, p)
+	return nil
+}
+
+// login is the authorization code grant with PKCE, from discovery to the stored token.
+func (t *Transport) login(ctx context.Context, j job) error {
+	f, err := t.discover(ctx, j.metadata, true)
+	if err != nil {
+		return err
+	}
+	if err := t.checkPKCE(f.server); err != nil {
+		return err
+	}
+	if f.server.AuthorizationEndpoint == "" {
+		return &DiscoveryError{What: "authorization endpoint in the metadata of " + f.server.name(), Tried: f.tried}
+	}
+	if err := t.brake(ctx); err != nil {
+		return err
+	}
+	cb, err := t.listen(ctx, rand.Text())
+	if err != nil {
+		return err
+	}
+	err = t.loginAt(ctx, j, f, cb)
+	cb.settle(withoutQuery(t.cfg.Upstream), err)
+	t.wg.Go(cb.close) // the page may take its moment, the waiting requests need not
+	return err
+}
+
+// brake waits until a new login page may be offered.
+func (t *Transport) brake(ctx context.Context) error {
+	t.mu.Lock()
+	last := t.lastOffer
+	t.mu.Unlock()
+	if last.IsZero() {
+		return nil
+	}
+	select {
+	case <-time.After(t.offerEvery - time.Since(last)):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// loginAt runs the login whose callback comes to cb.
+func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback) error {
+	t.mu.Lock()
+	known := t.rec.Client
+	if t.rec.Server.id() != f.server.id() {
+		known = client{}
+	}
+	t.mu.Unlock()
+	c, err := t.clientFor(ctx, f, known, cb.uri)
+	if err != nil {
+		return err
+	}
+	if c.Dynamic && c.ID != known.ID {
+		if err := t.commit(ctx, f, stored, func(r *record) { r.Client = c }); err != nil {
+			return err
+		}
+	}
+	verifier := oauth2.GenerateVerifier()
+	asked := t.scopes(f, j, true)
+	link, err := t.authorizeURL(f, c, cb, verifier, asked)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.passing = append(t.passing, cb.state, verifier, c.Secret)
+	t.mu.Unlock()
+
+	q, err := t.await(ctx, Prompt{AuthorizeURL: link, RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.now().Add(t.cfg.CallbackTimeout)}, cb)
+	if errors.Is(err, ErrNotCompleted) && c.Dynamic && c.ID == known.ID {
+		// A server that has forgotten a client shows the browser an error and sends
+		// nobody back; then only a new registration helps.
+		t.forgetClient(ctx, f, c)
+	}
+	if err != nil {
+		return &SignInError{Stage: StageAuthorize, Server: f.server.name(), Err: err}
+	}
+	if err := checkRedirect(f.server, q); err != nil {
+		return err
+	}
+	code := q.Get("code")
+	t.mu.Lock()
+	t.passing = append(t.passing, code)
+	t.mu.Unlock()
+	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {cb.uri}, "code_verifier": {verifier}}
+	setIf(form, "resource", t.resourceOf(f))
+	k, err := t.grant(ctx, StageToken, f.server, c, form)
+	if se := (*SignInError)(nil); errors.As(err, &se) && se.Code == "invalid_client" && c.Dynamic {
+		t.forgetClient(ctx, f, c)
+		se.Refused = false // the next sign-in registers again
+	}
+	if err != nil {
+		return err
+	}
+	t.cfg.Log.Info("signed in", "host", hostOf(f.server.TokenEndpoint))
+	return t.commit(ctx, f, signedIn, func(r *record) {
+		r.Token, r.Asked, r.Client = k, asked, client{}
+		if c.Dynamic {
+			r.Client = c
+		}
+	})
+}
+
+func (t *Transport) forgetClient(ctx context.Context, f finding, c client) {
+	err := t.commit(ctx, f, stored, func(r *record) {
+		if r.Client.ID == c.ID {
+			r.Client = client{}
+		}
+	})
+	t.cfg.Log.Info("client registration forgotten", "host", hostOf(f.server.TokenEndpoint), "err", err)
+}
+
+// authorizeURL is RFC 6749 section 4.1.1 with PKCE (RFC 7636), resource (RFC 8707).
+func (t *Transport) authorizeURL(f finding, c client, cb *callback, verifier string, asked []string) (string, error) {
+	u, err := url.Parse(f.server.AuthorizationEndpoint)
+	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()) && !t.cfg.AllowInsecureHTTP) {
+		return "", &SignInError{Stage: StageAuthorize, Server: f.server.name(), Code: CodeInsecureURL, Refused: true,
+			Description: "the authorization endpoint is no https URL"}
+	}
+	q := u.Query()
+	q.Set("response_type", "code")
+	q.Set("client_id", c.ID)
+	q.Set("redirect_uri", cb.uri)
+	q.Set("state", cb.state)
+	q.Set("code_challenge", oauth2.S256ChallengeFromVerifier(verifier))
+	q.Set("code_challenge_method", "S256")
+	setIf(q, "scope", strings.Join(asked, " "))
+	setIf(q, "resource", t.resourceOf(f))
+	setIf(q, "audience", t.cfg.Audience)
+	for k, v := range t.cfg.ExtraParams {
+		if !q.Has(k) && !reserved(k) {
+			q.Set(k, v)
+		}
+	}
+	if slices.Contains(asked, "offline_access") && !q.Has("prompt") {
+		q.Set("prompt", "consent") // OpenID Connect Core section 11 asks for it
+	}
+	u.RawQuery, u.Fragment = q.Encode(), ""
+	return u.String(), nil
+}
+
+// await shows the prompt until the callback or the timeout.
+func (t *Transport) await(ctx context.Context, p Prompt, cb *callback) (url.Values, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.CallbackTimeout, ErrNotCompleted)
+	defer cancel()
+	t.mu.Lock()
+	t.prompt, t.waiting, t.lastOffer = p, cb, time.Now()
+	t.notifyLocked()
+	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		t.prompt = Prompt{} // waiting stays until the next login: Deliver learns the outcome from it
+		t.notifyLocked()
+		t.mu.Unlock()
+	}()
+	if t.cfg.Offer != nil {
+		// Ends when Offer does, which ctx ends.
+		t.wg.Go(func() { t.cfg.Offer(ctx, p) })
+	}
+	select {
+	case q := <-cb.got:
+		return q, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// checkRedirect judges the parameters of a redirect whose state was right: first iss
+// (RFC 9207 section 2.4), before which nothing of it may be acted on or shown.
+func checkRedirect(s server, q url.Values) error {
+	if iss := q.Get("iss"); s.Source != fromConfig && (q.Has("iss") && iss != s.Issuer || !q.Has("iss") && s.SendsIss) {
+		return &SignInError{Stage: StageAuthorize, Server: s.name(), Code: CodeIssuerMismatch, Refused: true,
+			Description: "the redirect does not come from the authorization server that was asked"}
+	}
+	if code := q.Get("error"); code != "" {
+		sent := []string{q.Get("state")}
+		return &SignInError{Stage: StageAuthorize, Server: s.name(), Code: cut(mask(code, sent)),
+			Description: cut(mask(q.Get("error_description"), sent)), Refused: !momentary(code)}
+	}
+	if q.Get("code") == "" {
+		return &SignInError{Stage: StageAuthorize, Server: s.name(), Code: CodeBadReply, Refused: true, Description: "a redirect without a code"}
+	}
+	return nil
+}
+
+// Deliver hands in a callback URL that reached us another way than the listener. It
+// waits for the sign-in's outcome and returns that; ErrNoSignIn if it is not this one's.
+func (t *Transport) Deliver(ctx context.Context, callback *url.URL) error {
+	t.mu.Lock()
+	cb := t.waiting
+	t.mu.Unlock()
+	if cb == nil || !cb.deliver(callback.Query()) {
+		return ErrNoSignIn
+	}
+	select {
+	case <-cb.settled:
+		return cb.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,179 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sallyport/oauth/oauthtest"
+)
+
+func TestCheckRedirect(t *testing.T) {
+	const ours = "https://as.example"
+	for _, tt := range []struct {
+		name   string
+		server server
+		query  string
+		want   string // code of the error
+	}{
+		{"iss is ours", server{Issuer: ours, SendsIss: true}, "code=c&iss=https://as.example", ""},
+		{"advertised and absent", server{Issuer: ours, SendsIss: true}, "code=c", CodeIssuerMismatch},
+		{"advertised, absent, error", server{Issuer: ours, SendsIss: true}, "error=access_denied", CodeIssuerMismatch},
+		{"neither", server{Issuer: ours}, "code=c", ""},
+		{"not advertised, another", server{Issuer: ours}, "code=c&iss=https://evil.example", CodeIssuerMismatch},
+		{"not advertised, empty", server{Issuer: ours}, "code=c&iss=", CodeIssuerMismatch},
+		{"only nearly ours", server{Issuer: ours}, "code=c&iss=https://as.example/", CodeIssuerMismatch},
+		{"given endpoints have no issuer", server{Source: fromConfig}, "code=c&iss=https://as.example", ""},
+		{"an error", server{Issuer: ours}, "error=access_denied", "access_denied"},
+		{"no code", server{Issuer: ours}, "code=", CodeBadReply},
+	} {
+		q, _ := url.ParseQuery(tt.query)
+		got := ""
+		if e, ok := errors.AsType[*SignInError](checkRedirect(tt.server, q)); ok {
+			got = e.Code
+		}
+		if got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestAuthMethod(t *testing.T) {
+	secret := client{ID: "c", Secret: "s"}
+	for _, tt := range []struct {
+		name   string
+		style  string
+		server server
+		client client
+		want   string
+	}{
+		{"no secret", "header", server{}, client{ID: "c"}, authNone},
+		{"style header", "header", server{AuthMethods: []string{authPost}}, secret, authBasic},
+		{"style body", "body", server{AuthMethods: []string{authBasic}}, secret, authPost},
+		{"as registered", "", server{AuthMethods: []string{authBasic, authPost}}, client{Secret: "s", Method: authPost}, authPost},
+		{"given endpoints", "", server{Source: fromConfig}, secret, authPost},
+		{"nothing advertised", "", server{}, secret, authBasic},
+		{"both advertised", "", server{AuthMethods: []string{authPost, authBasic}}, secret, authBasic},
+		{"post advertised", "", server{AuthMethods: []string{authNone, authPost}}, secret, authPost},
+	} {
+		tr := &Transport{cfg: Config{AuthStyle: tt.style}}
+		if got := tr.authMethod(tt.server, tt.client); got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+// Everything given and nothing discovered, as the predecessor is configured.
+func TestGivenEndpoints(t *testing.T) {
+	w := newWorld(t)
+	w.as.Set(func(k *oauthtest.Knobs) {
+		k.NoMetadata, k.NoResourceMetadata, k.NoPKCE, k.NoIss = true, true, true, true
+	})
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer free.Close()
+	redirect := "http://" + free.Addr().String() + "/back"
+	w.as.AddClient(oauthtest.Client{ID: "me", Secret: "s e c", Method: "client_secret_basic", RedirectURIs: []string{redirect}})
+	w.mustPost(w.transport(func(c *Config) {
+		c.Grant, c.ClientID, c.ClientSecret, c.AuthStyle = GrantAuthorizationCode, "me", "s e c", AuthStyleHeader
+		c.AuthorizationURL, c.TokenURL, c.NoDiscovery = w.as.Issuer+"/authorize?tenant=7", w.as.Issuer+"/token", true
+		c.RedirectURI, c.Scope, c.Resource = redirect, "a b", w.upstream.String()
+		c.Listen = func(_ context.Context, addr string) (net.Listener, error) {
+			if addr != free.Addr().String() {
+				t.Errorf("listener asked for at %s", addr)
+			}
+			return free, nil
+		}
+	}))
+	q := w.as.Authorized()
+	if q.Get("redirect_uri") != redirect || q.Get("scope") != "a b" || q.Get("tenant") != "7" || q.Get("resource") == "" {
+		t.Errorf("authorize request %v", q)
+	}
+}
+
+func TestWrongClientSecretIsRefusedForGood(t *testing.T) {
+	w := newWorld(t)
+	w.as.AddClient(oauthtest.Client{ID: "robot", Secret: "right"})
+	_, err := w.post(w.transport(func(c *Config) {
+		c.Grant, c.ClientID, c.ClientSecret = GrantClientCredentials, "robot", "wrong"
+	}), "x")
+	if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Code != "invalid_client" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnotherIssuerInvalidates(t *testing.T) {
+	w := newWorld(t)
+	tr := w.transport(nil)
+	w.mustPost(tr)
+	first := w.as
+	as := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.as.ServeHTTP(rw, r) }))
+	defer as.Close()
+	next := oauthtest.New(as.URL, w.upstream.String())
+	next.Now = w.clock
+	up := next.Guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	tr.cfg.Base = roundTripper(func(r *http.Request) (*http.Response, error) {
+		rec := httptest.NewRecorder()
+		up.ServeHTTP(rec, r)
+		return rec.Result(), nil
+	})
+	tr.wire.base = tr.cfg.Base
+	w.as = next
+	first.RevokeAll()
+	// The first server's address now leads to the second; keep the first one reachable.
+	tr.wire.other = roundTripper(func(r *http.Request) (*http.Response, error) {
+		if "http://"+r.URL.Host == first.Issuer {
+			rec := httptest.NewRecorder()
+			first.ServeHTTP(rec, r)
+			return rec.Result(), nil
+		}
+		return http.DefaultTransport.RoundTrip(r)
+	})
+	w.mustPost(tr)
+	if got := next.Stats(); got.Registrations != 1 || got.Codes != 1 {
+		t.Errorf("second server was asked %+v", got)
+	}
+	if tr.rec.Server.Issuer != as.URL || !slices.Equal(tr.rec.Client.RedirectURIs, []string{next.Authorized().Get("redirect_uri")}) {
+		t.Errorf("record is of %s", tr.rec.Server.Issuer)
+	}
+}
+
+func TestBrake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := &Transport{offerEvery: offerEvery}
+		start := time.Now()
+		if tr.brake(t.Context()); time.Since(start) != 0 {
+			t.Error("the first page waits")
+		}
+		tr.lastOffer = start
+		time.Sleep(10 * time.Second)
+		if tr.brake(t.Context()); time.Since(start) != offerEvery {
+			t.Errorf("the next page comes after %v", time.Since(start))
+		}
+	})
+}
+
+func TestErrorsAreOneLine(t *testing.T) {
+	long := strings.Repeat("ä", 500)
+	for _, err := range []error{
+		&SignInError{Stage: StageToken, Server: "https://as.example", Code: "a\nb", Description: "x\ny" + long, Status: 400, Refused: true},
+		&DiscoveryError{What: "metadata", Tried: []Attempt{{URL: "https://h/x", Status: 404}, {URL: "https://h/y", Reason: "no JSON"}}},
+		&PortBusyError{Addr: "127.0.0.1:1", PID: 7, Command: "ssh\n"},
+		&LoginRequiredError{Upstream: "https://h/mcp"},
+		&TokenRefusedError{Upstream: "https://h/mcp", Code: "x", Description: "y\n" + long},
+	} {
+		if s := err.Error(); strings.ContainsAny(s, "\n\r") || len(s) > 1000 {
+			t.Errorf("%T: %q", err, s)
+		}
+	}
+}
