@@ -1,0 +1,274 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// call is one request of the host.
+type call struct {
+	message
+	key     string
+	init    bool
+	arrived time.Time
+	after   <-chan struct{} // wait for it before sending; nil: go
+	ctx     context.Context // the cause says what became of the call
+	cancel  context.CancelCauseFunc
+	timer   *time.Timer // Config.Timeout since the last sign of progress
+	phase   atomic.Int32
+	batch   *batchAnswers // collects the answer; nil: the answer is a line
+	gate    chan struct{} // closed by release; nil for most
+
+	// guarded by session.mu
+	done     bool // answered, or cancelled by the host: nothing more is written for it
+	released bool
+}
+
+// How far a call has come upstream.
+const (
+	unsent  = iota // nothing of it was written, or what was written was refused: it has not run
+	written        // it may have run
+	replied        // bytes of an answer came, but the RoundTripper still keeps it: it is dealing with a refusal
+)
+
+// cancelled is the cause of a call's end by the host.
+type cancelled struct{ notice message }
+
+func (*cancelled) Error() string { return "cancelled by the host" }
+
+func (s *session) request(m message, b *batchAnswers) {
+	c := &call{message: m, key: idKey(m.id), init: m.method == "initialize", arrived: time.Now(), after: s.ready, batch: b}
+	switch {
+	case c.init && b != nil:
+		s.refuse(m.id, invalidRequest("initialize in a batch"), b)
+		return
+	case m.method == "server/discover" && s.opened == nil:
+		// A host that knows both wires asks this first; any error of the older wire sends it to initialize.
+		s.refuse(m.id, &fault{code: codeNoMethod, kind: "no_method", text: "server/discover: this session speaks the protocol up to 2025-11-25"}, b)
+		return
+	}
+	var f *fault
+	s.mu.Lock()
+	switch {
+	case s.final != nil:
+		f = obstacleFault(s.final)
+	case s.closed:
+		f = closingFault()
+	case s.calls[c.key] != nil:
+		f = invalidRequest("the id is that of a request in flight")
+	case len(s.calls) >= maxCalls:
+		f = &fault{code: codeTransport, kind: "busy", text: fmt.Sprintf("%d requests are in flight already", maxCalls),
+			hints: []string{"ask again when some of them have been answered"}}
+	default:
+		if c.init {
+			c.gate = make(chan struct{})
+			c.after, s.opened, s.ready = nil, c.gate, c.gate
+		}
+		c.ctx, c.cancel = context.WithCancelCause(s.ctx)
+		c.timer = time.AfterFunc(s.cfg.Timeout, func() { c.cancel(errTimeout) })
+		s.calls[c.key] = c
+		s.pending++
+		// Ends with the call's context at the latest. Under the lock, so that leave cannot stop waiting before it.
+		s.work.Go(func() { s.finish(c, s.up.call(c)) })
+	}
+	s.mu.Unlock()
+	if f != nil {
+		s.refuse(m.id, f, b)
+	}
+}
+
+// cancelCall ends the call that a notifications/cancelled names. The call's own goroutine sends the notice on, so that it
+// cannot overtake the request.
+func (s *session) cancelCall(m message) {
+	id := member(m.params, "requestId")
+	if id == nil || !validID(id) {
+		return
+	}
+	s.mu.Lock()
+	c := s.calls[idKey(id)]
+	if c == nil || c.init { // answered meanwhile; or initialize, which must not be cancelled
+		s.mu.Unlock()
+		return
+	}
+	c.done = true
+	delete(s.calls, c.key)
+	s.mu.Unlock()
+	c.cancel(&cancelled{m})
+	if c.batch != nil {
+		s.batched(c.batch, nil)
+	}
+}
+
+// batchAnswers collects what answers a batch, which is one array again (2025-03-26, basic, "Batching"). Upstream the
+// elements travel one by one.
+type batchAnswers struct {
+	// guarded by session.mu
+	open int // answers still to come, and one while the batch is being read
+	line []byte
+}
+
+func (s *session) batch(m message, outer *batchAnswers) {
+	if outer != nil || len(m.elems) == 0 {
+		s.refuse(nil, invalidRequest("an empty or nested batch"), outer)
+		return
+	}
+	b := &batchAnswers{open: 1}
+	for _, e := range m.elems {
+		em, err := parse(e)
+		if err != nil {
+			em = message{}
+		}
+		if em.kind == request || em.kind == batch || em.kind == invalid {
+			s.mu.Lock()
+			b.open++
+			s.mu.Unlock()
+		}
+		s.dispatch(em, b)
+	}
+	s.batched(b, nil)
+}
+
+// batched adds an answer to its batch; nil: there will be none.
+func (s *session) batched(b *batchAnswers, line []byte) {
+	s.mu.Lock()
+	if line != nil {
+		sep := byte(',')
+		if len(b.line) == 0 {
+			sep = '['
+		}
+		b.line = append(append(b.line, sep), line...)
+	}
+	b.open--
+	last := b.open == 0 && len(b.line) > 0
+	s.mu.Unlock()
+	if last {
+		s.write(append(b.line, ']'))
+	}
+}
+
+// refuse answers a request that was never entered in the table; a nil id becomes null.
+func (s *session) refuse(id []byte, f *fault, b *batchAnswers) {
+	line := f.line(id, s.cfg.Mask)
+	if b != nil {
+		s.batched(b, line)
+	} else {
+		s.write(line)
+	}
+	s.checkFinal()
+}
+
+// answer writes the answer to c unless c has been answered or cancelled, and reports whether it did.
+func (s *session) answer(c *call, line []byte) bool {
+	s.mu.Lock()
+	if c.done {
+		s.mu.Unlock()
+		return false
+	}
+	c.done = true
+	delete(s.calls, c.key)
+	s.mu.Unlock()
+	if c.batch != nil {
+		s.batched(c.batch, line)
+	} else {
+		s.write(line)
+	}
+	s.release(c)
+	s.checkFinal()
+	return true
+}
+
+// touch gives c its full time again.
+func (s *session) touch(c *call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !c.done && c.timer.Stop() {
+		c.timer.Reset(s.cfg.Timeout)
+	}
+}
+
+// finish ends a call that its wire has done with; err says why there was no answer, if there was none.
+func (s *session) finish(c *call, err error) {
+	if c.ctx.Err() != nil {
+		err = context.Cause(c.ctx)
+	}
+	c.timer.Stop()
+	var f *fault
+	var byHost *cancelled
+	switch {
+	case errors.As(err, &byHost):
+		if c.phase.Load() != unsent {
+			s.up.post(byHost.notice)
+		}
+	case err == errTimeout:
+		f = &fault{code: codeTransport, kind: "timeout", text: fmt.Sprintf("no answer and no progress within %v", s.cfg.Timeout),
+			hints: []string{"allow a call more time with a longer timeout"}}
+	case errors.As(err, &f):
+	case s.ctx.Err() != nil:
+		f = closingFault()
+	default:
+		f = noAnswer("the upstream gave no answer")
+	}
+	if s.answered(c) {
+		f = nil // its stream was only read to the end
+	}
+	if f != nil && err == errTimeout && !c.init && c.phase.Load() != unsent && s.hold(c) {
+		s.answer(c, f.line(c.id, s.cfg.Mask))
+		s.up.post(cancelNotice(c.id, "timeout"))
+		s.settle()
+	} else if f != nil {
+		s.answer(c, f.line(c.id, s.cfg.Mask))
+	}
+	if byHost == nil && f == nil {
+		err = nil
+	}
+	s.logCall(c, err)
+	s.release(c)
+	c.cancel(nil)
+}
+
+func (s *session) logCall(c *call, err error) {
+	if !s.cfg.Log.Enabled(s.ctx, slog.LevelDebug) {
+		return
+	}
+	attrs := []any{"method", excerpt(c.method, 64), "id", logID(c.id), "dur", time.Since(c.arrived)}
+	if err != nil && err != errAnswered {
+		attrs = append(attrs, "err", s.cfg.Mask(err.Error()))
+	}
+	s.cfg.Log.Debug("call", attrs...)
+}
+
+// release lets go what waited for the end of c. It may be called again.
+func (s *session) release(c *call) {
+	s.mu.Lock()
+	first := !c.released
+	c.released = true
+	s.mu.Unlock()
+	if !first {
+		return
+	}
+	if c.gate != nil {
+		close(c.gate)
+	}
+	s.settle()
+}
+
+func (s *session) answered(c *call) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return c.done
+}
+
+// hold keeps drain waiting beyond the answer to c, until settle, unless c is answered already.
+func (s *session) hold(c *call) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.done {
+		return false
+	}
+	s.pending++
+	return true
+}

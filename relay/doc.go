@@ -1,0 +1,57 @@
+// Package relay carries one MCP session between a host on a pair of pipes (one JSON-RPC message per line) and a server that
+// speaks Streamable HTTP.
+//
+// # What it promises
+//
+// Every request of the host is answered exactly once: with the server's own bytes, or with an error line of ours when the
+// server's answer is missing, broken, late or not JSON-RPC. A request that the host has cancelled is not answered. The
+// payload is never decoded and encoded again; of a message the relay looks at id, method and a handful of members
+// (message.go), and drops only a byte order mark and the line breaks between tokens. Nothing else reaches the host's pipe.
+//
+// # Parts
+//
+// A session (relay.go, call.go, obstacle.go) is the host's side: the reader, the single writer, the table of calls in flight, what stands in the
+// way of the upstream, and leaving. It knows nothing of HTTP. A wire carries messages upstream and is the only part that
+// differs between protocol revisions; legacy (legacy.go, post.go, stream.go) is the one for 2025-03-26, 2025-06-18 and 2025-11-25. The session
+// calls four methods of it:
+//
+//	call(c)     carries one request and returns when nothing more can come of it
+//	notify(m)   queues one notification
+//	respond(m)  carries the host's answer to a request of the server
+//	goodbye()   ends the session upstream
+//
+// and the wire gives back what arrived: session.answer for the answer to a call, session.toHost for everything else.
+//
+// # Goroutines
+//
+// One reads the host's lines and never waits for the upstream; each call has one; each answer of the host to a server's request has
+// one; one sends notifications in the order they came; one holds the GET stream; one watches the obstacle. All end before
+// Run returns, except a Read of Config.In, or a Write to Config.Out, that is still blocked then.
+//
+// # Order
+//
+// The host's reader hands on messages in order, and two gates keep the order that the protocol asks for. Everything after initialize
+// waits until that is answered, for the session id comes with the answer. Everything after notifications/initialized waits until
+// the server has accepted it and the GET stream is open, refused, or streamOpenWait has passed: a server may answer the
+// first tools/call with a question on that stream. Beyond that, calls are concurrent and slow ones hold up nobody. The host's
+// answers wait only for the first gate, as the server may ask for them before the second opens.
+//
+// # The legacy session
+//
+//	none --initialize answered--> open --404--> renewing --initialize, initialized--> open
+//	open --In ends--> DELETE
+//
+// On a 404 in a session, initialize is sent again with the host's own bytes and its answer is kept from the host; the
+// request that met the 404 did not run, so it is sent again, once. Requests that meet the 404 together share one renewal.
+//
+// A POST's stream that breaks before the answer is resumed by GET with Last-Event-ID if the server gave event ids, after the
+// server's retry time, else it is an error. The GET stream is reopened for as long as the session lasts; 405, or any other
+// refusal that time cannot mend, ends that.
+//
+// # Waiting
+//
+// Config.Obstacle tells what stands in the way. While something that may pass stands there, requests not yet written
+// upstream wait: for Config.Patience since they arrived (initialize for InitPatience, because hosts kill a silent server),
+// or, while a person is signing in, for as long as Config.Timeout. Then they are answered with the obstacle's words. A
+// request that was written is never sent twice: it may have run. A final obstacle answers everything and ends Run.
+package relay

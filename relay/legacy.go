@@ -1,0 +1,300 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// renewTimeout bounds the making of a new session after a 404.
+const renewTimeout = 30 * time.Second
+
+// legacy is the wire of 2025-03-26, 2025-06-18 and 2025-11-25.
+type legacy struct {
+	s     *session
+	queue chan notice
+
+	mu         sync.Mutex // guards what follows
+	cur        upstreamSession
+	initialize message // the host's own, for a new session
+	renewal    *renewal
+	endStream  context.CancelFunc // ends the GET stream; nil: there is none
+}
+
+// upstreamSession is what the server gave in answer to initialize.
+type upstreamSession struct {
+	id      string // Mcp-Session-Id; "" none
+	version string // negotiated; "" not yet
+	number  int    // counts sessions
+}
+
+// notice is a notification on its way, behind the gate after.
+type notice struct {
+	message
+	after, opened <-chan struct{}
+	gate          chan struct{} // notifications/initialized only: closed when calls may follow
+}
+
+// renewal is a new session being made; err is set before done is closed.
+type renewal struct {
+	done chan struct{}
+	err  error
+}
+
+func newLegacy(s *session) *legacy {
+	return &legacy{s: s, queue: make(chan notice, maxNotices)}
+}
+
+func (l *legacy) session() upstreamSession {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cur
+}
+
+// call carries c and returns when nothing more can come of it. The error says why there is no answer.
+func (l *legacy) call(c *call) error {
+	if err := wait(c.ctx, c.after); err != nil {
+		return err
+	}
+	take := func(m message) bool { return l.take(c, m) }
+	for renewed := false; ; renewed = true {
+		sess := l.session()
+		if c.init {
+			sess = upstreamSession{}
+		}
+		resp, err := l.send(c.ctx, &c.phase, sess, c.raw)
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusNotFound || sess.id == "" || renewed {
+			if c.init {
+				return l.receive(c.ctx, sess, resp, func(m message) bool {
+					if isAnswer(m, c.key) && m.result != nil {
+						l.begin(c.message, resp.Header, m)
+					}
+					return take(m)
+				})
+			}
+			return l.receive(c.ctx, sess, resp, take)
+		}
+		// The session is gone, so the request did not run (basic/transports, "Session Management").
+		discard(resp)
+		c.phase.Store(unsent)
+		if err := l.renew(c.ctx, sess); err != nil {
+			return err
+		}
+	}
+}
+
+// take handles one message that came for c.
+func (l *legacy) take(c *call, m message) bool {
+	switch {
+	case isAnswer(m, c.key):
+		l.s.answer(c, m.raw)
+		// The stream should end now. Reading it to its end lets the connection be used again.
+		c.timer.Reset(lingerTime)
+		return true
+	case m.kind == response:
+		l.s.cfg.Log.Debug("answer to another request dropped", "id", logID(m.id))
+	default:
+		l.s.touch(c)
+		l.s.toHost(m)
+	}
+	return false
+}
+
+func isAnswer(m message, key string) bool {
+	return m.kind == response && validID(m.id) && idKey(m.id) == key
+}
+
+// wait waits for gate, if there is one, or the end of ctx.
+func wait(ctx context.Context, gate <-chan struct{}) error {
+	if gate == nil {
+		return nil
+	}
+	select {
+	case <-gate:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// begin notes the session that the answer to initialize opens.
+func (l *legacy) begin(initialize message, h http.Header, answer message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.initialize = initialize
+	l.cur = upstreamSession{id: h.Get("Mcp-Session-Id"), version: memberText(answer.result, "protocolVersion"), number: l.cur.number + 1}
+}
+
+// notify queues n behind the notifications before it; false: the queue is full.
+func (l *legacy) notify(n notice) bool {
+	select {
+	case l.queue <- n:
+		return true
+	default:
+		return false
+	}
+}
+
+// notices sends the queued notifications, one after the other.
+func (l *legacy) notices() {
+	for {
+		select {
+		case n := <-l.queue:
+			after := n.after
+			if n.method == "notifications/initialized" {
+				after = n.opened
+			}
+			if wait(l.s.ctx, after) == nil {
+				l.post(n.message)
+				if n.gate != nil {
+					l.openStream(l.session())
+				}
+			}
+			if n.gate != nil {
+				close(n.gate)
+			}
+			l.s.settle()
+		case <-l.s.ctx.Done():
+			return
+		}
+	}
+}
+
+// respond carries the host's answer to a request of the server.
+func (l *legacy) respond(m message, opened <-chan struct{}) {
+	if wait(l.s.ctx, opened) == nil {
+		l.post(m)
+	}
+}
+
+// post carries a message that has no answer. What goes wrong is only logged: the host waits for nothing.
+func (l *legacy) post(m message) {
+	sess := l.session()
+	err := l.postIn(l.s.ctx, sess, m)
+	var f *fault
+	if errors.As(err, &f) && f.status == http.StatusNotFound && sess.id != "" && m.kind == notification {
+		// An answer of the host is not sent again: whoever asked is gone with the session.
+		if err = l.renew(l.s.ctx, sess); err == nil && m.method != "notifications/initialized" {
+			err = l.postIn(l.s.ctx, l.session(), m)
+		}
+	}
+	if err != nil && l.s.ctx.Err() == nil {
+		l.s.cfg.Log.Warn("not accepted upstream", "method", excerpt(m.method, 64), "err", l.s.cfg.Mask(err.Error()))
+	}
+}
+
+// postIn carries a message that has no answer and returns once the server has accepted it, or after Config.Timeout: a person may be signing in.
+func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m message) error {
+	ctx, cancel := context.WithTimeout(ctx, l.s.cfg.Timeout)
+	resp, err := l.send(ctx, new(atomic.Int32), sess, m.raw)
+	switch {
+	case err != nil:
+	case resp.StatusCode/100 != 2:
+		discard(resp)
+		err = statusFault(resp, "")
+	case mediaType(resp.Header) == "text/event-stream":
+		// Nobody asked for a stream, but what it brings is the server's. Ends with the stream or with ctx.
+		l.s.work.Go(func() { defer cancel(); l.pass(resp, new(cursor)) })
+		return nil
+	default:
+		discard(resp)
+	}
+	cancel()
+	return err
+}
+
+// renew makes a new session in place of old, which the server has forgotten, or joins those who do. ctx bounds only the waiting.
+func (l *legacy) renew(ctx context.Context, old upstreamSession) error {
+	l.mu.Lock()
+	if l.cur.number != old.number {
+		l.mu.Unlock()
+		return nil
+	}
+	r := l.renewal
+	if r == nil {
+		r = &renewal{done: make(chan struct{})}
+		l.renewal = r
+		// Ends with s.ctx or renewTimeout.
+		l.s.work.Go(func() {
+			ctx, cancel := context.WithTimeout(l.s.ctx, renewTimeout)
+			defer cancel()
+			r.err = l.handshake(ctx)
+			l.mu.Lock()
+			l.renewal = nil
+			l.mu.Unlock()
+			close(r.done)
+		})
+	}
+	l.mu.Unlock()
+	if err := wait(ctx, r.done); err != nil {
+		return err
+	}
+	return r.err
+}
+
+// handshake opens a new session with the host's own initialize; the host sees nothing of it. The error is a *fault.
+func (l *legacy) handshake(ctx context.Context) error {
+	l.mu.Lock()
+	init := l.initialize
+	l.mu.Unlock()
+	l.s.cfg.Log.Info("session lost, opening a new one", "status", http.StatusNotFound)
+	key := idKey(init.id)
+	refused := false
+	initCtx, answered := context.WithCancel(ctx)
+	defer answered()
+	resp, err := l.send(initCtx, new(atomic.Int32), upstreamSession{}, init.raw)
+	if err == nil {
+		err = l.receive(initCtx, upstreamSession{}, resp, func(m message) bool {
+			switch {
+			case !isAnswer(m, key):
+				l.s.toHost(m)
+				return false
+			case m.result == nil:
+				refused = true
+			default:
+				l.begin(init, resp.Header, m)
+			}
+			answered() // the rest of the stream is not waited for
+			return true
+		})
+	}
+	if refused {
+		err = errors.New("initialize was refused")
+	}
+	sess := l.session()
+	if err == nil {
+		err = l.postIn(ctx, sess, message{kind: notification, method: "notifications/initialized",
+			raw: []byte(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)})
+	}
+	if err == nil {
+		l.openStream(sess)
+		return nil
+	}
+	f := fault{code: codeTransport, kind: "session", text: err.Error(), hints: []string{"restart the session"}}
+	if inner := (*fault)(nil); errors.As(err, &inner) {
+		f = *inner
+	}
+	f.text = "the server has ended the session and a new one could not be opened: " + f.text
+	return &f
+}
+
+// goodbye ends the session upstream (DELETE) unless something is in the way. A server may answer 405.
+func (l *legacy) goodbye(ctx context.Context) {
+	sess := l.session()
+	if o, _ := l.s.cfg.Obstacle(); sess.id == "" || o != nil {
+		return
+	}
+	resp, err := l.roundTrip(ctx, http.MethodDelete, sess, nil, "")
+	if err != nil {
+		l.s.cfg.Log.Debug("goodbye", "err", l.s.cfg.Mask(err.Error()))
+		return
+	}
+	resp.Body.Close()
+	l.s.cfg.Log.Debug("goodbye", "status", resp.StatusCode)
+}

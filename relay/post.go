@@ -1,0 +1,261 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	maxRedirects = 5        // followed for one request
+	maxErrorBody = 64 << 10 // bytes of a refusal's body that are looked at
+	maxShown     = 4 << 10  // bytes of a body that are kept for an error's excerpt
+	maxTrusted   = 16 << 20 // bytes that a Content-Length alone makes us allocate
+	maxPooled    = 64 << 10 // capacity of a body buffer that is kept for the next
+)
+
+// trace follows one call upstream in phase. A RoundTripper that answers a refusal by itself (it signs in and sends the request
+// anew) takes a new connection for that; what was refused did not run.
+func trace(ctx context.Context, phase *atomic.Int32) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn:              func(string) { phase.Store(unsent) },
+		WroteHeaders:         func() { phase.Store(written) },
+		GotFirstResponseByte: func() { phase.Store(replied) },
+	})
+}
+
+// roundTrip makes one HTTP request in sess and follows the redirects that keep method, body and origin (RFC 9110, sections
+// 15.4.8 and 15.4.9). Any other redirect is a *fault. The caller closes the response's body.
+func (l *legacy) roundTrip(ctx context.Context, method string, sess upstreamSession, body []byte, lastEventID string) (*http.Response, error) {
+	target := l.s.cfg.URL
+	for range maxRedirects + 1 {
+		req := (&http.Request{Method: method, URL: target, Header: l.header(method, sess, lastEventID),
+			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+		if host := req.Header.Get("Host"); host != "" {
+			req.Host = host
+		}
+		if body != nil {
+			req.ContentLength = int64(len(body))
+			req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+			req.Body, _ = req.GetBody()
+		}
+		resp, err := l.s.cfg.Send.RoundTrip(req)
+		if err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return nil, err
+		}
+		location := resp.Header.Get("Location")
+		if resp.StatusCode/100 != 3 || location == "" {
+			return resp, nil
+		}
+		discard(resp)
+		next, err := target.Parse(location)
+		refusal := &fault{code: codeStatus, kind: "redirect", status: resp.StatusCode,
+			text: fmt.Sprintf("%s: status %d sends the request to %q", where(target), resp.StatusCode, excerpt(strings.SplitN(location, "?", 2)[0], 200))}
+		switch {
+		case err != nil:
+			return nil, refusal
+		case !sameOrigin(next, target):
+			refusal.hints = []string{"another origin is never followed, for it would be given the token; if it is the right one, configure its URL"}
+			return nil, refusal
+		case resp.StatusCode != http.StatusTemporaryRedirect && resp.StatusCode != http.StatusPermanentRedirect:
+			refusal.hints = []string{"this status would turn the request into another one; configure the URL it leads to"}
+			return nil, refusal
+		}
+		target = next
+	}
+	return nil, &fault{code: codeStatus, kind: "redirect", text: fmt.Sprintf("%s: more than %d redirects", where(l.s.cfg.URL), maxRedirects)}
+}
+
+// discard closes a response that is not looked at, in a way that lets its connection be used again.
+func discard(resp *http.Response) {
+	if resp.ContentLength >= 0 && resp.ContentLength <= maxErrorBody {
+		io.CopyN(io.Discard, resp.Body, maxErrorBody)
+	}
+	resp.Body.Close()
+}
+
+// send carries body upstream, again and again while an obstacle keeps it from being written. The error is the cause of ctx or
+// a *fault.
+func (l *legacy) send(ctx context.Context, phase *atomic.Int32, sess upstreamSession, body []byte) (*http.Response, error) {
+	traced := trace(ctx, phase)
+	for {
+		phase.Store(unsent)
+		resp, err := l.roundTrip(traced, http.MethodPost, sess, body, "")
+		switch {
+		case err == nil:
+			phase.Store(written)
+			return resp, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case phase.Load() != unsent:
+			return nil, l.s.explain(err).mayHaveRun()
+		}
+		changed := l.s.blocked()
+		if changed == nil {
+			return nil, l.s.explain(err)
+		}
+		if err := wait(ctx, changed); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// sink takes what one request brings: each message in turn. It returns true for the one that answers the request.
+type sink func(m message) (answered bool)
+
+// receive reads the answer to the request with the id key. Of an error status it makes a fault, unless the body is the
+// answer. It closes the response's body and returns nil only after the answer has come.
+func (l *legacy) receive(ctx context.Context, sess upstreamSession, resp *http.Response, take sink) error {
+	ok := resp.StatusCode/100 == 2
+	if ok && mediaType(resp.Header) == "text/event-stream" {
+		return l.stream(ctx, sess, resp, take)
+	}
+	defer resp.Body.Close()
+	limit := maxMessage
+	if !ok {
+		limit = maxErrorBody
+	}
+	buf := bodies.Get().(*[]byte)
+	defer func() {
+		if cap(*buf) <= maxPooled {
+			bodies.Put(buf)
+		}
+	}()
+	body, err := readBody(resp, *buf, limit)
+	*buf = body[:0]
+	if err != nil && ok {
+		return l.broken(ctx, err)
+	}
+	shown := bytes.Clone(cut(body, maxShown)) // parse works in place
+	answered, err := l.messages(body, take)
+	switch {
+	case answered:
+		return nil
+	case !ok:
+		return statusFault(resp, string(shown))
+	}
+	f := noAnswer("")
+	f.status, f.body = resp.StatusCode, string(shown)
+	switch {
+	case len(bytes.TrimSpace(shown)) == 0:
+		f.text = fmt.Sprintf("%s: status %d without an answer", where(l.s.cfg.URL), resp.StatusCode)
+	case err != nil:
+		f.text = fmt.Sprintf("%s: the answer (%q) is %v", where(l.s.cfg.URL), excerpt(mediaType(resp.Header), 80), err)
+	default:
+		f.text = where(l.s.cfg.URL) + ": the body is no answer to this request"
+	}
+	return f
+}
+
+// bodies keeps the buffers of small JSON bodies.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+// readBody reads a body of at most limit bytes into buf, or a larger one, and leaves a byte free for the writer's newline.
+func readBody(resp *http.Response, buf []byte, limit int) ([]byte, error) {
+	if resp.ContentLength > int64(limit) {
+		return buf[:0], errTooLong
+	}
+	if want := int(min(resp.ContentLength, maxTrusted)) + 2; want > cap(buf) {
+		buf = make([]byte, 0, want)
+	}
+	buf = buf[:0]
+	for {
+		if cap(buf)-len(buf) < 2 {
+			buf = append(make([]byte, 0, max(4<<10, 2*cap(buf))), buf...)
+		}
+		n, err := resp.Body.Read(buf[len(buf) : cap(buf)-1])
+		buf = buf[:len(buf)+n]
+		switch {
+		case len(buf) > limit:
+			return buf[:limit], errTooLong
+		case err == io.EOF:
+			return buf, nil
+		case err != nil:
+			return buf, err
+		}
+	}
+}
+
+// messages gives the message in b, or those of a batch, to take. The error is parse's.
+func (l *legacy) messages(b []byte, take sink) (answered bool, err error) {
+	m, err := parse(b)
+	if err != nil {
+		return false, err
+	}
+	if m.kind != batch {
+		return take(m), nil
+	}
+	for _, e := range m.elems {
+		if m, err := parse(e); err == nil && take(m) {
+			answered = true
+		}
+	}
+	return answered, nil
+}
+
+// broken is the fault of an answer that ended too early or grew too long.
+func (l *legacy) broken(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, errTooLong):
+		f := noAnswer(where(l.s.cfg.URL) + ": the answer is a " + errTooLong.Error())
+		f.kind = "too_large"
+		return f
+	case errors.Is(err, io.EOF):
+		return noAnswer(where(l.s.cfg.URL) + ": the stream ended without the answer")
+	}
+	f := l.s.explain(err).mayHaveRun()
+	f.text = where(l.s.cfg.URL) + ": the answer broke off: " + f.text
+	return f
+}
+
+// statusFault puts a refusal of the upstream into words.
+func statusFault(resp *http.Response, body string) *fault {
+	f := &fault{code: codeStatus, kind: "status", status: resp.StatusCode, body: body,
+		text: strings.TrimSpace(fmt.Sprintf("upstream answered with status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))}
+	hint := ""
+	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		hint = "the upstream does not accept the sign-in; sign in again"
+	case http.StatusForbidden:
+		hint = "the account in use may not do this"
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		hint = "check the URL: it has to be the MCP endpoint itself"
+	case http.StatusRequestEntityTooLarge:
+		hint = "the upstream does not take requests this large"
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		hint = "ask again later"
+		if after := retryAfter(resp.Header); after != "" {
+			hint = "ask again " + after
+		}
+	}
+	if hint != "" {
+		f.hints = []string{hint}
+	}
+	return f
+}
+
+// retryAfter reads Retry-After (RFC 9110, section 10.2.3) for people; "" if there is none or it makes no sense.
+func retryAfter(h http.Header) string {
+	v := strings.TrimSpace(h.Get("Retry-After"))
+	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
+		return fmt.Sprintf("in %d s", n)
+	}
+	if t, err := http.ParseTime(v); err == nil {
+		return "after " + t.UTC().Format(time.RFC1123)
+	}
+	return ""
+}

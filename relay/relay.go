@@ -1,0 +1,309 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+const (
+	maxCalls   = 1024 // requests of the host in flight; one more is answered busy
+	maxNotices = 1024 // notifications, and answers of the host, on their way; more are dropped
+
+	lingerTime = time.Second     // how long a stream may stay open after its call was answered
+	finalGrace = 3 * time.Second // how long a final obstacle waits for a request to answer
+
+	// Leaving takes at most exitBound: calls in flight may finish within exitGrace, then the upstream is told.
+	exitBound   = 1800 * time.Millisecond
+	exitGrace   = time.Second
+	exitGoodbye = time.Second
+)
+
+// Config describes one relayed session.
+type Config struct {
+	In     io.Reader         // the host's messages, one per line
+	Out    io.Writer         // one Write per message
+	URL    *url.URL          // the upstream endpoint
+	Header http.Header       // extra upstream headers
+	Send   http.RoundTripper // adds the token, finds the way; follows no redirects
+
+	ProtocolVersion string        // sent until the server has negotiated one; "" none
+	NoServerStream  bool          // never open the GET stream
+	Timeout         time.Duration // a call's limit, reset by progress; 0: 300 s
+	Patience        time.Duration // how long a request not yet sent waits for an obstacle to pass; 0: 25 s
+	InitPatience    time.Duration // the same for initialize; 0: 10 s
+
+	// Obstacle returns what is in the way now (nil: nothing) and a channel that is closed at the next change. It is called
+	// from several goroutines. A nil func: nothing ever is.
+	Obstacle func() (o *Obstacle, changed <-chan struct{})
+	// Explain turns an error of Send into words; Explain(err).Final says that waiting cannot mend it. It is called from
+	// several goroutines. A nil func: the error's own words.
+	Explain func(error) Obstacle
+	// Mask hides every secret in use in text that comes from the upstream.
+	Mask func(string) string
+	// Load and Save keep what the session should remember between runs; nil: nothing is kept.
+	Load func(name string) ([]byte, error)
+	Save func(name string, b []byte) error
+
+	Log *slog.Logger // nil discards
+}
+
+func (c *Config) setDefaults() {
+	for _, d := range []struct {
+		p   *time.Duration
+		def time.Duration
+	}{{&c.Timeout, 300 * time.Second}, {&c.Patience, 25 * time.Second}, {&c.InitPatience, 10 * time.Second}} {
+		if *d.p <= 0 {
+			*d.p = d.def
+		}
+	}
+	if c.Obstacle == nil {
+		c.Obstacle = func() (*Obstacle, <-chan struct{}) { return nil, nil }
+	}
+	if c.Explain == nil {
+		c.Explain = func(err error) Obstacle { return Obstacle{Kind: "unreachable", Text: err.Error()} }
+	}
+	if c.Mask == nil {
+		c.Mask = func(s string) string { return s }
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Run carries the session until In ends, ctx ends or an obstacle is final. It returns nil for the first two, the obstacle's
+// Final for the third, and the error of In or Out if one of these broke; an Out that nobody reads any more is matched by
+// errors.Is(err, syscall.EPIPE). From the end to the return it takes less than two seconds. Neither In nor Out is closed.
+func Run(ctx context.Context, cfg Config) error {
+	cfg.setDefaults()
+	s := &session{cfg: cfg, calls: map[string]*call{}, drained: make(chan struct{})}
+	s.ctx, s.end = context.WithCancelCause(ctx)
+	s.out = newLineWriter(cfg.Out)
+	s.up = newLegacy(s)
+	s.work.Go(s.watch)      // ends with s.ctx
+	s.work.Go(s.up.notices) // ends with s.ctx
+
+	ended := make(chan error, 1)
+	// Ends with In. It is outside s.work because a Read of the real stdin cannot be interrupted.
+	go func() { ended <- s.read() }()
+	var err error
+	var deadline time.Time
+	select {
+	case err = <-ended:
+		deadline = time.Now().Add(exitBound)
+		s.drain(exitGrace)
+	case <-s.ctx.Done():
+		deadline = time.Now().Add(exitBound)
+	}
+	s.leave(ctx, deadline)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch cause := context.Cause(s.ctx); {
+	case s.final != nil:
+		return s.final.Final
+	case errors.As(cause, new(*hostError)):
+		return cause
+	}
+	return err
+}
+
+// session is the host's side of Run.
+type session struct {
+	cfg  Config
+	out  *lineWriter
+	up   *legacy
+	ctx  context.Context // the session's lifetime; the cause says what ended it
+	end  context.CancelCauseFunc
+	work sync.WaitGroup
+
+	// Only the reader uses these. Each is closed when messages after it may go; see "Order" in the package comment.
+	opened <-chan struct{} // initialize was answered; nil before it came
+	ready  <-chan struct{} // initialized was accepted too
+
+	mu      sync.Mutex       // guards what follows
+	calls   map[string]*call // by idKey, in flight
+	replies int              // answers of the host on their way
+	pending int              // messages of the host not yet dealt with
+	closed  bool             // nothing new is taken
+	drained chan struct{}    // closed when closed and nothing is pending
+	final   *Obstacle        // the first final obstacle
+}
+
+// hostError is a failure of In or Out.
+type hostError struct {
+	what string
+	err  error
+}
+
+func (e *hostError) Error() string { return e.what + " the host: " + e.err.Error() }
+
+func (e *hostError) Unwrap() error { return e.err }
+
+var (
+	errTimeout  = errors.New("timeout")
+	errAnswered = errors.New("answered")
+	errClosing  = errors.New("the session is ending")
+)
+
+// read hands on the host's lines until In ends. It waits for nothing but In and, with an answer of its own, Out.
+func (s *session) read() error {
+	lines := newLineReader(s.cfg.In, maxMessage)
+	for {
+		line, err := lines.next()
+		if s.ctx.Err() != nil {
+			return nil
+		}
+		switch {
+		case err == errTooLong:
+			s.refuse(line, invalidRequest(err.Error()), nil)
+			continue
+		case err == io.EOF || errors.Is(err, io.ErrClosedPipe):
+			return nil
+		case err != nil:
+			return &hostError{"read from", err}
+		case len(bytes.TrimSpace(line)) == 0:
+			continue
+		}
+		m, err := parse(line)
+		if err != nil {
+			s.refuse(nil, &fault{code: codeParse, kind: "parse", text: err.Error()}, nil)
+			continue
+		}
+		s.dispatch(m, nil)
+	}
+}
+
+func (s *session) dispatch(m message, b *batchAnswers) {
+	switch m.kind {
+	case request:
+		s.request(m, b)
+	case notification:
+		s.notification(m)
+	case response:
+		s.response(m)
+	case batch:
+		s.batch(m, b)
+	default:
+		s.refuse(nil, invalidRequest("neither a request nor a notification nor a response"), b)
+	}
+}
+
+func (s *session) notification(m message) {
+	if m.method == "notifications/cancelled" {
+		s.cancelCall(m)
+		return
+	}
+	s.mu.Lock()
+	full := s.closed || s.pending >= maxCalls+maxNotices
+	if !full {
+		s.pending++
+	}
+	s.mu.Unlock()
+	n := notice{message: m, after: s.ready, opened: s.opened}
+	if m.method == "notifications/initialized" {
+		n.gate = make(chan struct{})
+		s.ready = n.gate
+	}
+	if full || !s.up.notify(n) {
+		s.cfg.Log.Warn("notification dropped", "method", m.method, "err", "too many are waiting")
+		if n.gate != nil {
+			close(n.gate)
+		}
+		if !full {
+			s.settle()
+		}
+	}
+}
+
+func (s *session) response(m message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.replies >= maxNotices {
+		s.cfg.Log.Warn("response dropped", "id", logID(m.id), "err", "too many are waiting")
+		return
+	}
+	s.replies++
+	s.pending++
+	opened := s.opened
+	// Ends with s.ctx or Config.Timeout at the latest.
+	s.work.Go(func() {
+		s.up.respond(m, opened)
+		s.mu.Lock()
+		s.replies--
+		s.mu.Unlock()
+		s.settle()
+	})
+}
+
+// toHost passes on a message of the server that answers no call.
+func (s *session) toHost(m message) {
+	if m.kind == request || m.kind == notification {
+		s.write(m.raw)
+	}
+}
+
+// write writes one line to the host. A failure ends the session.
+func (s *session) write(line []byte) {
+	if err := s.out.line(line); err != nil && err != errClosing {
+		s.end(&hostError{"write to", err})
+	}
+}
+
+// settle counts one message of the host as dealt with.
+func (s *session) settle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pending--; s.closed && s.pending == 0 {
+		close(s.drained)
+	}
+}
+
+// drain takes nothing new and waits until all that was taken is dealt with, at most for grace.
+func (s *session) drain(grace time.Duration) {
+	s.mu.Lock()
+	s.closed = true
+	idle := s.pending == 0
+	s.mu.Unlock()
+	if idle {
+		return
+	}
+	select {
+	case <-s.drained:
+	case <-time.After(grace):
+	case <-s.ctx.Done():
+	}
+}
+
+// leave ends everything by the deadline: calls still in flight are answered, the upstream is told.
+func (s *session) leave(ctx context.Context, deadline time.Time) {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.end(errClosing)
+	// A farewell runs after the end of ctx, too, and leaves some time for the rest.
+	byeCtx, cancel := context.WithDeadline(context.WithoutCancel(ctx), minTime(time.Now().Add(exitGoodbye), deadline.Add(-200*time.Millisecond)))
+	defer cancel()
+	s.up.goodbye(byeCtx)
+	finished := make(chan struct{})
+	// Ends with the work; that can outlive Run only in a Write that nobody reads.
+	go func() { s.work.Wait(); close(finished) }()
+	select {
+	case <-finished:
+	case <-time.After(time.Until(deadline)):
+	}
+	close(s.out.quit)
+}
+
+func minTime(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,611 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	. "sallyport/relay/relaytest"
+)
+
+// obstacles is a Config.Obstacle that a test moves.
+type obstacles struct {
+	mu      sync.Mutex
+	o       *Obstacle
+	changed chan struct{}
+}
+
+func newObstacles(o *Obstacle) *obstacles { return &obstacles{o: o, changed: make(chan struct{})} }
+
+func (b *obstacles) get() (*Obstacle, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.o, b.changed
+}
+
+func (b *obstacles) set(o *Obstacle) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.o = o
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// gated is a RoundTripper that works only while nothing is in the way: it waits, as a tunnel's dial does, or fails.
+type gated struct {
+	b     *obstacles
+	next  http.RoundTripper
+	fails bool
+}
+
+func (g gated) RoundTrip(r *http.Request) (*http.Response, error) {
+	for {
+		o, changed := g.b.get()
+		if o == nil {
+			return g.next.RoundTrip(r)
+		}
+		if g.fails {
+			return nil, errors.New(o.Text)
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}
+}
+
+var down = &Obstacle{Kind: "unreachable", Text: "hop bastion: connection refused", Hints: []string{"one", "two"}}
+
+func TestPatience(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		t.Run(fmt.Sprintf("fails=%v", fails), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newObstacles(down)
+				srv := New(t, append(Opening(version), Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
+				h := start(t, Config{Send: gated{b, srv.Transport(), fails}, Obstacle: b.get})
+				begin := time.Now()
+				h.send(initLine)
+				a := decode(t, h.recv())
+				if d := time.Since(begin); d != 10*time.Second || a.Error.Code != -32000 || a.Error.Data.Kind != "unreachable" || a.Error.Data.Hint != "one\ntwo" {
+					t.Errorf("after %v: %+v", d, a)
+				}
+				begin = time.Now()
+				h.send(callLine)
+				if a := decode(t, h.recv()); time.Since(begin) != 25*time.Second || a.Error.Message != down.Text {
+					t.Errorf("after %v: %+v", time.Since(begin), a)
+				}
+				// Now the way clears while a request waits.
+				h.send(initLine)
+				time.Sleep(9 * time.Second)
+				b.set(nil)
+				if line := h.recv(); !strings.Contains(line, "protocolVersion") {
+					t.Errorf("got %s", line)
+				}
+				h.send(initializedLine)
+				h.send(callLine)
+				h.want(callAnswer)
+				h.close()
+			})
+		})
+	}
+}
+
+func TestSignInMayTakeAsLongAsTheTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacles(nil)
+		srv := New(t, append(Opening(version), Exchange{Call: "ping", Reply: pingAnswer}, Goodbye())...)
+		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
+		h.open()
+		b.set(&Obstacle{Kind: KindSignIn, Text: "a person is signing in", URL: "https://as.test/"})
+		h.send(pingLine)
+		time.Sleep(299 * time.Second)
+		b.set(nil)
+		h.want(pingAnswer)
+		h.close()
+	})
+}
+
+func TestErrorWithoutObstacleIsAnsweredAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, Config{
+			Send: roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("tls: wrong name") }),
+			Explain: func(err error) Obstacle {
+				return Obstacle{Kind: "tls", Text: "said: " + err.Error(), Hints: []string{"h"}}
+			}})
+		begin := time.Now()
+		h.send(initLine)
+		if a := decode(t, h.recv()); a.Error.Message != "said: tls: wrong name" || a.Error.Data.Kind != "tls" || time.Since(begin) != 0 {
+			t.Errorf("after %v: %+v", time.Since(begin), a)
+		}
+		h.close()
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestFinalObstacle(t *testing.T) {
+	final := errors.New("host key mismatch")
+	refused := &Obstacle{Kind: "host_key", Text: "hop b: host key mismatch", Final: final}
+	t.Run("with a call in flight", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newObstacles(down)
+			h := start(t, Config{Send: gated{b, nil, false}, Obstacle: b.get})
+			h.send(initLine)
+			synctest.Wait()
+			b.set(refused)
+			if a := decode(t, h.recv()); a.Error.Data.Kind != "host_key" || string(a.ID) != "0" {
+				t.Errorf("got %+v", a)
+			}
+			if err := <-h.result; err != final {
+				t.Errorf("Run: %v", err)
+			}
+		})
+	})
+	t.Run("met by the next request", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newObstacles(refused)
+			h := start(t, Config{Send: gated{b, nil, false}, Obstacle: b.get})
+			synctest.Wait()
+			h.send(initLine)
+			if a := decode(t, h.recv()); a.Error.Data.Kind != "host_key" {
+				t.Errorf("got %+v", a)
+			}
+			if err := <-h.result; err != final {
+				t.Errorf("Run: %v", err)
+			}
+		})
+	})
+	t.Run("without any request", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			begin := time.Now()
+			b := newObstacles(refused)
+			h := start(t, Config{Send: gated{b, nil, false}, Obstacle: b.get})
+			if err := <-h.result; err != final || time.Since(begin) != finalGrace {
+				t.Errorf("Run after %v: %v", time.Since(begin), err)
+			}
+		})
+	})
+	t.Run("said by Explain", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := start(t, Config{Send: roundTrip(func(*http.Request) (*http.Response, error) { return nil, final }),
+				Explain: func(error) Obstacle { return *refused }})
+			h.send(initLine)
+			if a := decode(t, h.recv()); a.Error.Data.Kind != "host_key" {
+				t.Errorf("got %+v", a)
+			}
+			if err := <-h.result; err != final {
+				t.Errorf("Run: %v", err)
+			}
+		})
+	})
+}
+
+func TestTimeoutIsResetByProgress(t *testing.T) {
+	const progress = `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"k","progress":1}}`
+	const call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"x","_meta":{"progressToken":"k"}}}`
+	synctest.Test(t, func(t *testing.T) {
+		h, srv := open(t, Config{Timeout: 10 * time.Second}, Exchange{Call: "tools/call", Handle: func(w http.ResponseWriter, r *http.Request) {
+			Events()(w, r)
+			for range 3 {
+				time.Sleep(9 * time.Second)
+				fmt.Fprintf(w, "data: %s\n\n", progress)
+				http.NewResponseController(w).Flush()
+			}
+			<-r.Context().Done()
+		}}, Exchange{Call: "notifications/cancelled", Body: string(cancelNotice([]byte("7"), "timeout").raw)}, Goodbye())
+		begin := time.Now()
+		h.send(call)
+		for range 3 {
+			h.want(progress)
+		}
+		if a := decode(t, h.recv()); a.Error.Data.Kind != "timeout" || time.Since(begin) != 37*time.Second {
+			t.Errorf("after %v: %+v", time.Since(begin), a)
+		}
+		h.close()
+		if got := srv.Seen(); !slices.Contains(got, "POST notifications/cancelled") {
+			t.Errorf("seen %v", got)
+		}
+	})
+}
+
+func TestCancel(t *testing.T) {
+	const notice = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7,"reason":"é"}}`
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := open(t, Config{}, Exchange{Call: "tools/call", Handle: Stream()},
+			Exchange{Call: "notifications/cancelled", Body: notice}, Exchange{Call: "ping", Reply: pingAnswer}, Goodbye())
+		h.send(callLine)
+		synctest.Wait()
+		h.send(notice)
+		synctest.Wait()
+		h.send(pingLine)
+		h.want(pingAnswer)
+		h.close()
+	})
+}
+
+func TestCancelOfARequestNeverSentStaysHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacles(nil)
+		srv := New(t, append(Opening(version), Goodbye())...)
+		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
+		h.open()
+		synctest.Wait()
+		b.set(down)
+		h.send(callLine)
+		h.send(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}`)
+		synctest.Wait()
+		b.set(nil)
+		h.close()
+	})
+}
+
+func TestInitializeIsNeverCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		script := Opening(version)
+		reply := script[0].Reply
+		script[0].Handle = func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Second)
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, reply)
+		}
+		srv := New(t, script[0], Goodbye())
+		h := start(t, Config{Send: srv.Transport()})
+		h.send(initLine)
+		h.send(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0}}`)
+		h.want(reply)
+		h.close()
+	})
+}
+
+// initialize, initialized, the GET stream and the first call reach the server in this order however slow it is; the
+// answer to a server's request does not wait for initialized.
+func TestOrder(t *testing.T) {
+	const roots = `{"jsonrpc":"2.0","id":1,"method":"roots/list"}`
+	const rootsAnswer = `{"jsonrpc":"2.0","id":1,"result":{"roots":[]}}`
+	synctest.Test(t, func(t *testing.T) {
+		answered := make(chan struct{})
+		script := Opening(version)
+		script[1].Handle = func(w http.ResponseWriter, r *http.Request) {
+			Events("data: "+roots)(w, r)
+			<-answered
+		}
+		script[2].Handle = func(w http.ResponseWriter, r *http.Request) { time.Sleep(time.Second); w.WriteHeader(405) }
+		srv := New(t, append(script, Exchange{Call: ResponseCall, Body: rootsAnswer, Handle: func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(202)
+			close(answered)
+		}}, Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
+		h := start(t, Config{Send: srv.Transport()})
+		h.send(initLine)
+		h.send(initializedLine)
+		h.send(callLine)
+		h.recv()
+		h.want(roots)
+		h.send(rootsAnswer)
+		h.want(callAnswer)
+		h.close()
+		got := slices.DeleteFunc(srv.Seen(), func(s string) bool { return s == "POST "+ResponseCall })
+		want := []string{"POST initialize", "POST notifications/initialized", "GET", "POST tools/call", "DELETE"}
+		if !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
+
+func TestSlowCallHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := open(t, Config{}, Exchange{Call: "tools/call", Handle: Hold}, Exchange{Call: "ping", Reply: pingAnswer}, Goodbye())
+		h.send(callLine)
+		h.send(pingLine)
+		h.want(pingAnswer)
+		begin := time.Now()
+		h.in.Close()
+		if a := decode(t, h.recv()); a.Error.Data.Kind != "closed" {
+			t.Errorf("got %+v", a)
+		}
+		if err := h.close(); err != nil || time.Since(begin) > 2*time.Second {
+			t.Errorf("Run after %v: %v", time.Since(begin), err)
+		}
+	})
+}
+
+// A 404 in a session: the host's own initialize goes out again, unseen by the host, and then the call.
+func TestSessionLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		second := map[string]string{"Mcp-Session-Id": "s2", "Mcp-Protocol-Version": "2025-06-18"}
+		lost := Exchange{Call: "tools/call", Header: map[string]string{"Mcp-Session-Id": "s1"}, Status: 404}
+		h, _ := open(t, Config{}, lost,
+			Exchange{Call: "initialize", Body: initLine, Header: map[string]string{"Mcp-Session-Id": ""}, Set: map[string]string{"Mcp-Session-Id": "s2"},
+				Handle: Events(`data: {"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-06-18"}}`)},
+			Exchange{Call: "notifications/initialized", Header: second},
+			Exchange{Method: "GET", Header: second, Status: 405},
+			Exchange{Call: "tools/call", Body: callLine, Header: second, Reply: callAnswer},
+			Exchange{Call: "tools/call", Header: second, Reply: strings.Replace(callAnswer, "7", "8", 1)},
+			Exchange{Method: "DELETE", Header: second, Status: 405})
+		h.send(callLine)
+		h.want(callAnswer)
+		h.send(strings.Replace(callLine, "7", "8", 1))
+		h.recv()
+		h.close()
+	})
+}
+
+// Calls that meet the 404 together share one new session.
+func TestSessionLostByMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 50
+		old := map[string]string{"Mcp-Session-Id": "s1"}
+		script := Opening(version)
+		var met sync.WaitGroup // all calls have met the 404 before the first goes on
+		met.Add(n)
+		for range n {
+			script = append(script, Exchange{Call: "tools/call", Header: old, Handle: func(w http.ResponseWriter, r *http.Request) {
+				met.Done()
+				met.Wait()
+				w.WriteHeader(404)
+			}})
+		}
+		again := Opening(version)
+		again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
+		again[1].Header, again[2].Header = nil, nil
+		script = append(append(script, again...), Exchange{Call: "tools/call", Repeat: true, Handle: func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			m, _ := parse(body)
+			fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, m.id)
+		}}, Exchange{Method: "DELETE", Header: map[string]string{"Mcp-Session-Id": "s2"}})
+		srv := New(t, script...)
+		h := start(t, Config{Send: srv.Transport()})
+		h.open()
+		for i := range n {
+			h.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call"}`, 100+i))
+		}
+		ids := map[string]bool{}
+		for range n {
+			line := h.recv()
+			if !strings.Contains(line, `"result":{}`) {
+				t.Errorf("got %s", line)
+			}
+			ids[line] = true
+		}
+		if len(ids) != n {
+			t.Errorf("%d different answers, want %d", len(ids), n)
+		}
+		h.close()
+	})
+}
+
+func TestSessionLostForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := open(t, Config{}, Exchange{Call: "tools/call", Status: 404}, Exchange{Call: "initialize", Status: 500}, Goodbye())
+		h.send(callLine)
+		if a := decode(t, h.recv()); a.Error.Code != -32001 || a.Error.Data.Status != 500 || !strings.Contains(a.Error.Message, "new one could not be opened") {
+			t.Errorf("got %+v", a)
+		}
+		h.close()
+	})
+}
+
+func TestServerStream(t *testing.T) {
+	const note = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
+	const ask = `{"jsonrpc":"2.0","id":"s1","method":"elicitation/create","params":{}}`
+	const reply = `{"jsonrpc":"2.0","id":"s1","result":{"action":"decline"}}`
+	synctest.Test(t, func(t *testing.T) {
+		script := Opening(version)[:2]
+		var begin, again time.Time
+		srv := New(t, append(script,
+			Exchange{Method: "GET", Header: map[string]string{"Last-Event-Id": ""}, Handle: func(w http.ResponseWriter, r *http.Request) {
+				Events("id: e1\nretry: 3000\ndata:", "id: e2\ndata: "+note)(w, r)
+				begin = time.Now()
+			}},
+			Exchange{Method: "GET", Header: map[string]string{"Last-Event-Id": "e2", "Mcp-Session-Id": "s1"}, Handle: func(w http.ResponseWriter, r *http.Request) {
+				again = time.Now()
+				Stream("event: message\ndata: "+ask)(w, r)
+			}},
+			Exchange{Call: ResponseCall, Body: reply, Header: map[string]string{"Mcp-Session-Id": "s1", "Mcp-Protocol-Version": version}}, Goodbye())...)
+		h := start(t, Config{Send: srv.Transport()})
+		h.open()
+		h.want(note)
+		h.want(ask)
+		if got := again.Sub(begin); got != 3*time.Second {
+			t.Errorf("reopened after %v", got)
+		}
+		h.send(reply)
+		synctest.Wait()
+		h.close()
+	})
+}
+
+// The server forgets the session while nothing is going on: the GET stream notices, and a new session has a stream again.
+func TestSessionLostOnTheServerStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		again := Opening(version)
+		again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
+		again[1].Header = nil
+		stream := Exchange{Method: "GET", Header: map[string]string{"Mcp-Session-Id": "s2", "Last-Event-Id": ""}, Handle: Stream("data: "+pingAnswer, `data: {"jsonrpc":"2.0","method":"notifications/x"}`)}
+		srv := New(t, append(append(Opening(version)[:2], Exchange{Method: "GET", Handle: Events("id: 1\ndata:")}, Exchange{Method: "GET", Status: 404}),
+			again[0], again[1], stream, Exchange{Method: "DELETE", Header: map[string]string{"Mcp-Session-Id": "s2"}})...)
+		h := start(t, Config{Send: srv.Transport()})
+		h.open()
+		h.want(`{"jsonrpc":"2.0","method":"notifications/x"}`)
+		h.close()
+	})
+}
+
+// A call in flight may be answered on the GET stream, as some servers do.
+func TestAnswerOnTheServerStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := make(chan struct{})
+		srv := New(t, append(Opening(version)[:2], Exchange{Method: "GET", Handle: func(w http.ResponseWriter, r *http.Request) {
+			Events(": open")(w, r)
+			<-asked
+			Stream("data: "+callAnswer)(w, r)
+		}}, Exchange{Call: "tools/call", Handle: func(w http.ResponseWriter, r *http.Request) {
+			close(asked)
+			<-r.Context().Done()
+		}}, Goodbye())...)
+		h := start(t, Config{Send: srv.Transport()})
+		h.open()
+		h.send(callLine)
+		h.want(callAnswer)
+		h.close()
+	})
+}
+
+func TestNoServerStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := New(t, append(Opening(version)[:2], Exchange{Call: "ping", Reply: pingAnswer}, Goodbye())...)
+		h := start(t, Config{Send: srv.Transport(), NoServerStream: true})
+		h.open()
+		h.send(pingLine)
+		h.want(pingAnswer)
+		h.close()
+	})
+}
+
+func TestCallStreamIsResumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var begin, again time.Time
+		h, _ := open(t, Config{},
+			Exchange{Call: "tools/call", Handle: func(w http.ResponseWriter, r *http.Request) {
+				Events("id: a\nretry: 500\ndata:")(w, r)
+				begin = time.Now()
+			}},
+			Exchange{Method: "GET", Header: map[string]string{"Last-Event-Id": "a"}, Handle: func(w http.ResponseWriter, r *http.Request) {
+				again = time.Now()
+				w.WriteHeader(503)
+			}},
+			Exchange{Method: "GET", Header: map[string]string{"Last-Event-Id": "a"}, Handle: Events("data: " + callAnswer)}, Goodbye())
+		h.send(callLine)
+		h.want(callAnswer)
+		if got := again.Sub(begin); got != 500*time.Millisecond {
+			t.Errorf("resumed after %v", got)
+		}
+		h.close()
+	})
+}
+
+func TestHeaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		script := Opening(version)
+		script[0].Header["X-Own"], script[0].Header["Mcp-Protocol-Version"] = "1", "2025-03-26"
+		script[2].Header["X-Own"] = "1"
+		bye := Goodbye()
+		bye.Header["X-Own"] = "1"
+		srv := New(t, append(script, bye)...)
+		h := start(t, Config{Send: srv.Transport(), ProtocolVersion: "2025-03-26", Header: http.Header{"X-Own": {"1"}, "Accept": {"text/plain"}}})
+		h.open()
+		synctest.Wait()
+		h.close()
+	})
+}
+
+// Bytes pass as they are, both ways; only line breaks between tokens and a byte order mark go.
+func TestBytes(t *testing.T) {
+	const odd = `"a":18446744073709551616,"a":1e400,  "z":"\ud800 é </script> \u0041",	"n":-0.0`
+	call := `{"id":9007199254740993,"params":{` + odd + `},"method":"tools/call","jsonrpc":"2.0"}`
+	answer := `{"jsonrpc":"2.0","id":9007199254740993,"result":{` + odd + `}}`
+	for _, tt := range []struct {
+		name string
+		e    Exchange
+	}{
+		{"JSON", Exchange{Reply: answer}},
+		{"pretty JSON after a BOM", Exchange{Reply: "\ufeff" + strings.NewReplacer(`"result"`, "\r\n\n\"result\"").Replace(answer)}},
+		{"event", Exchange{Handle: Events("data: " + answer)}},
+		{"event of many lines", Exchange{Handle: Events(strings.Replace("data:"+answer, `"result"`, "\ndata: \"result\"", 1))}},
+		{"event with CR", Exchange{Handle: Events("data:" + answer + "\r")}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tt.e.Call, tt.e.Body = "tools/call", call
+				h, _ := open(t, Config{}, tt.e, Goodbye())
+				h.send(call + "\r")
+				h.want(answer)
+				h.close()
+			})
+		})
+	}
+}
+
+func TestBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := open(t, Config{}, Exchange{Call: "tools/call", Body: callLine, Reply: callAnswer},
+			Exchange{Call: "notifications/x"}, Goodbye())
+		h.send(`[` + callLine + `, {"jsonrpc":"2.0","method":"notifications/x"}, 5]`)
+		line := h.recv()
+		if !strings.Contains(line, callAnswer) || !strings.Contains(line, "-32600") || line[0] != '[' || line[len(line)-1] != ']' {
+			t.Errorf("got %s", line)
+		}
+		h.close()
+	})
+}
+
+func TestLeaving(t *testing.T) {
+	t.Run("context", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, _ := open(t, Config{}, Exchange{Call: "tools/call", Handle: Hold}, Exchange{Method: "DELETE", Handle: Hold})
+			h.send(callLine)
+			synctest.Wait()
+			begin := time.Now()
+			h.cancel()
+			if a := decode(t, h.recv()); a.Error.Data.Kind != "closed" {
+				t.Errorf("got %+v", a)
+			}
+			if err := <-h.result; err != nil || time.Since(begin) > 2*time.Second {
+				t.Errorf("after %v: %v", time.Since(begin), err)
+			}
+		})
+	})
+	t.Run("host stopped reading", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, _ := open(t, Config{}, Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())
+			h.out.CloseWithError(syscall.EPIPE)
+			h.send(callLine)
+			if err := <-h.result; !errors.Is(err, syscall.EPIPE) {
+				t.Errorf("Run: %v", err)
+			}
+		})
+	})
+	t.Run("a call finishes within the grace", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, _ := open(t, Config{}, Exchange{Call: "tools/call", Handle: func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(exitGrace / 2)
+				io.WriteString(w, callAnswer)
+			}}, Goodbye())
+			h.send(callLine)
+			h.in.Close()
+			h.want(callAnswer)
+			h.close()
+		})
+	})
+	t.Run("a write that nobody reads", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			srv := New(t, Opening(version)[0], Goodbye())
+			inR, inW := io.Pipe()
+			outR, outW := io.Pipe()
+			ctx, cancel := context.WithCancel(t.Context())
+			result := make(chan error)
+			u := mustURL(URL)
+			go func() { result <- Run(ctx, Config{In: inR, Out: outW, URL: u, Send: srv.Transport()}) }()
+			io.WriteString(inW, initLine+"\n")
+			synctest.Wait()
+			begin := time.Now()
+			cancel()
+			if err := <-result; err != nil || time.Since(begin) > 2*time.Second {
+				t.Errorf("after %v: %v", time.Since(begin), err)
+			}
+			outR.Close()
+			inW.Close()
+		})
+	})
+}

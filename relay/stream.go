@@ -1,0 +1,263 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	streamOpenWait = 2 * time.Second  // how long calls wait for the GET stream to open; some servers send no header before the first event
+	retryDefault   = time.Second      // before a broken stream is asked for again, if the server named no time
+	retryMax       = 30 * time.Second // the longest wait of our own between two attempts
+	maxResumes     = 5                // attempts in a row to resume a call's stream that bring nothing
+)
+
+// openStream starts the GET stream of sess in place of any other and returns when it is open, refused, or late.
+func (l *legacy) openStream(sess upstreamSession) {
+	ctx, cancel := context.WithCancel(l.s.ctx)
+	l.mu.Lock()
+	if l.endStream != nil {
+		l.endStream()
+	}
+	l.endStream = cancel
+	l.mu.Unlock()
+	if l.s.cfg.NoServerStream {
+		cancel()
+		return
+	}
+	opened := make(chan struct{})
+	// Ends with ctx, or when the server does not offer the stream.
+	l.s.work.Go(func() { defer cancel(); l.listen(ctx, sess, sync.OnceFunc(func() { close(opened) })) })
+	late, stop := context.WithTimeout(ctx, streamOpenWait)
+	defer stop()
+	wait(late, opened)
+}
+
+// listen keeps the GET stream of sess and passes on what it brings. It calls opened when the first attempt has an outcome.
+func (l *legacy) listen(ctx context.Context, sess upstreamSession, opened func()) {
+	defer opened()
+	cur := cursor{retry: -1}
+	everOpen := false
+	for attempt := 0; ; attempt++ {
+		if attempt > 0 {
+			if cur.wait(ctx, attempt) != nil || l.clear(ctx) != nil {
+				return
+			}
+		}
+		resp, err := l.roundTrip(ctx, http.MethodGet, sess, nil, cur.id)
+		if ctx.Err() != nil {
+			if err == nil {
+				resp.Body.Close()
+			}
+			return
+		}
+		switch {
+		case err != nil:
+			var f *fault
+			if errors.As(err, &f) {
+				return // a redirect
+			}
+			l.s.cfg.Log.Debug("server stream", "err", l.s.cfg.Mask(err.Error()))
+		case resp.StatusCode == http.StatusNotFound && sess.id != "" && everOpen:
+			// Only a stream that was open once proves that 404 does not just mean "no such stream here".
+			discard(resp)
+			if l.renew(ctx, sess) == nil {
+				return // the new session has a stream of its own
+			}
+		case resp.StatusCode/100 == 4 && resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusRequestTimeout,
+			resp.StatusCode/100 == 2 && mediaType(resp.Header) != "text/event-stream":
+			discard(resp)
+			l.s.cfg.Log.Debug("no server stream", "status", resp.StatusCode)
+			return
+		case resp.StatusCode/100 != 2:
+			discard(resp)
+			l.s.cfg.Log.Debug("server stream", "status", resp.StatusCode)
+		default:
+			everOpen = true
+			opened()
+			if l.pass(resp, &cur) {
+				attempt = 0
+			}
+		}
+		opened()
+	}
+}
+
+// pass hands the host everything that a GET stream brings until it ends, and reports whether that was anything.
+func (l *legacy) pass(resp *http.Response, cur *cursor) (progress bool) {
+	defer resp.Body.Close()
+	for e, err := range events(resp.Body, maxMessage) {
+		if err != nil {
+			l.s.cfg.Log.Debug("server stream ended", "err", l.s.cfg.Mask(err.Error()))
+			return progress
+		}
+		progress = true
+		cur.note(e)
+		if len(e.data) == 0 || e.name != "" && e.name != "message" {
+			continue
+		}
+		if _, err := l.messages(e.data, l.stray); err != nil {
+			l.s.cfg.Log.Warn("message of the server dropped", "err", err)
+		}
+	}
+	return progress
+}
+
+// stray handles a message from outside a call's own stream.
+func (l *legacy) stray(m message) bool {
+	if m.kind == response && validID(m.id) {
+		// Some servers answer on this stream whatever was asked while it was open.
+		l.s.mu.Lock()
+		c := l.s.calls[idKey(m.id)]
+		l.s.mu.Unlock()
+		if c != nil && l.s.answer(c, m.raw) {
+			c.cancel(errAnswered)
+		}
+		return false
+	}
+	if m.method == "notifications/progress" {
+		l.progress(m)
+	}
+	l.s.toHost(m)
+	return false
+}
+
+// progress gives the call that m is about its full time again.
+func (l *legacy) progress(m message) {
+	token := member(m.params, "progressToken")
+	if token == nil || !validID(token) {
+		return
+	}
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	for _, c := range l.s.calls {
+		if t := member(c.params, "_meta", "progressToken"); t != nil && validID(t) && idKey(t) == idKey(token) && c.timer.Stop() {
+			c.timer.Reset(l.s.cfg.Timeout)
+		}
+	}
+}
+
+// cursor is a place in a stream.
+type cursor struct {
+	id    string        // Last-Event-ID; "" the stream cannot be resumed
+	retry time.Duration // what the server asked for; below 0: nothing
+}
+
+func (cur *cursor) note(e event) {
+	cur.id = e.id
+	if e.retry >= 0 {
+		cur.retry = e.retry
+	}
+}
+
+// wait waits before the given attempt, counted from 1: at first as long as the server asked for, then ever longer.
+func (cur *cursor) wait(ctx context.Context, attempt int) error {
+	d := cur.retry
+	if d < 0 {
+		d = retryDefault/2 + rand.N(retryDefault/2)
+	}
+	if attempt > 1 {
+		backoff := min(retryMax, retryDefault<<min(attempt-1, 10))
+		d = max(d, backoff/2+rand.N(backoff/2))
+	}
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// clear waits until nothing is in the way of the upstream.
+func (l *legacy) clear(ctx context.Context) error {
+	for {
+		changed := l.s.blocked()
+		if changed == nil {
+			return nil
+		}
+		if err := wait(ctx, changed); err != nil {
+			return err
+		}
+	}
+}
+
+// stream reads the event stream that answers a request, and resumes it where it breaks if the server gave event ids. It
+// closes the response's body.
+func (l *legacy) stream(ctx context.Context, sess upstreamSession, resp *http.Response, take sink) error {
+	cur := cursor{retry: -1}
+	attempt := 1
+	for {
+		answered, progress, err := l.pump(resp, &cur, take)
+		if answered {
+			return nil
+		}
+		var syntax *syntaxError
+		switch {
+		case errors.As(err, &syntax):
+			return noAnswer(fmt.Sprintf("%s: an event of the answer is %v", where(l.s.cfg.URL), err))
+		case ctx.Err() != nil || cur.id == "" || errors.Is(err, errTooLong):
+			return l.broken(ctx, err)
+		}
+		if progress {
+			attempt = 1
+		}
+		for resp = nil; resp == nil; attempt++ {
+			if attempt > maxResumes {
+				return l.broken(ctx, err)
+			}
+			if resp, err = l.resume(ctx, sess, cur, attempt); errors.As(err, new(*fault)) {
+				return err
+			}
+		}
+	}
+}
+
+// resume asks for the rest of a broken stream. An error that is no *fault may be gone at the next attempt.
+func (l *legacy) resume(ctx context.Context, sess upstreamSession, cur cursor, attempt int) (*http.Response, error) {
+	if err := cur.wait(ctx, attempt); err != nil {
+		return nil, err
+	}
+	if err := l.clear(ctx); err != nil {
+		return nil, err
+	}
+	resp, err := l.roundTrip(ctx, http.MethodGet, sess, nil, cur.id)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode/100 == 2 && mediaType(resp.Header) == "text/event-stream" {
+		return resp, nil
+	}
+	discard(resp)
+	if resp.StatusCode/100 == 5 {
+		return nil, fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return nil, noAnswer(fmt.Sprintf("%s: the stream broke off before the answer and was not resumed: status %d", where(l.s.cfg.URL), resp.StatusCode))
+}
+
+// pump gives the messages of one stream to take until it ends. After the answer the stream is read on for its rest, but
+// its end is no error then.
+func (l *legacy) pump(resp *http.Response, cur *cursor, take sink) (answered, progress bool, err error) {
+	defer resp.Body.Close()
+	for e, err := range events(resp.Body, maxMessage) {
+		if err != nil {
+			return answered, progress, err
+		}
+		progress = true
+		cur.note(e)
+		if len(bytes.TrimSpace(e.data)) == 0 || e.name != "" && e.name != "message" {
+			continue
+		}
+		done, err := l.messages(e.data, take)
+		if err != nil && !answered {
+			return false, progress, err
+		}
+		answered = answered || done
+	}
+	return answered, progress, nil
+}
