@@ -1,0 +1,185 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the grammar of the command line. Each flag names its environment variables in the tag
+// `from` (SALLYPORT_ and its own name where there is none) and its field of the JSON file in `field`;
+// see settings.go. A hidden flag is a setting of the predecessor that has no flag in the contract.
+type cli struct {
+	Proxy     proxyCommand     `cmd:"" default:"withargs" help:"Carry an MCP session between stdio and URL (the default command)."`
+	Login     loginCommand     `cmd:"" help:"Sign in now, in the terminal; leaves the tokens in the store."`
+	Logout    logoutCommand    `cmd:"" help:"Revoke where the server can, and forget tokens and client registration."`
+	SSHConfig sshConfigCommand `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
+	Version   versionCommand   `cmd:"" help:"Print the version."`
+}
+
+type proxyCommand struct{ upstreamFlags }
+
+type loginCommand struct{ upstreamFlags }
+
+type logoutCommand struct {
+	All bool `help:"Forget every upstream's tokens and registrations, without asking the servers to revoke them." from:"-"`
+	upstreamFlags
+}
+
+type sshConfigCommand struct {
+	sshFlags
+	commonFlags
+	Host string `arg:"" help:"An ssh_config alias, [user@]host[:port] or ssh://."`
+}
+
+type versionCommand struct{}
+
+// sshFlags say how ssh_config is read.
+type sshFlags struct {
+	Jump      string   `short:"J" group:"ssh" placeholder:"HOSTS" help:"Jump hosts, as ssh -J." field:"ssh.jump"`
+	SSHConfig string   `name:"ssh-config" short:"F" group:"ssh" placeholder:"FILE" help:"As ssh -F; none reads no file." field:"ssh.config"`
+	SSHOption []string `name:"ssh-option" short:"o" group:"ssh" sep:"none" placeholder:"KEY=VALUE" help:"As ssh -o; may be repeated." field:"ssh.options"`
+}
+
+// commonFlags belong to every command that reads settings.
+type commonFlags struct {
+	Config   string `placeholder:"FILE" help:"JSON file of settings." from:"MCP_PROXY_CONFIG"`
+	LogLevel string `group:"log" enum:"trace,debug,info,warn,error,fatal" default:"warn" placeholder:"LEVEL" help:"trace, debug, info, warn, error or fatal." from:"LOG_LEVEL" field:"log.level"`
+	LogFile  string `group:"log" placeholder:"FILE" help:"Log to FILE too; it rotates." field:"log.file"`
+}
+
+// upstreamFlags describe one upstream and the way to it.
+type upstreamFlags struct {
+	Via string `group:"ssh" placeholder:"HOST" help:"Reach the upstream through HOST: an ssh_config alias, [user@]host[:port] or ssh://." field:"ssh.via"`
+	sshFlags
+	OAuthRoute string `name:"oauth-route" group:"ssh" enum:"auto,via,direct" default:"auto" placeholder:"ROUTE" help:"Way to authorization servers: auto, via or direct." field:"oauth2.route"`
+
+	CallbackVia     string   `group:"callback" placeholder:"HOST" help:"Listen for the callback on HOST, the workstation, by a remote forward." field:"ssh.callbackVia"`
+	CallbackPort    portList `group:"callback" default:"53682" placeholder:"N[,N]" help:"Port of the callback; 0 any; a list is tried in order." from:"OAUTH2_CALLBACK_PORT" field:"oauth2.callbackPort"`
+	CallbackHost    string   `group:"callback" default:"127.0.0.1" placeholder:"ADDR" help:"Loopback address of the callback." from:"OAUTH2_CALLBACK_HOST" field:"oauth2.callbackHost"`
+	CallbackTimeout seconds  `group:"callback" default:"300s" placeholder:"DUR" help:"How long a login may take; a bare number is seconds." from:"OAUTH2_CALLBACK_TIMEOUT_SECONDS" field:"oauth2.callbackTimeoutSeconds"`
+
+	Grant             string       `group:"oauth" enum:"auto,authorization_code,client_credentials,none" default:"auto" placeholder:"NAME" help:"auto, authorization_code, client_credentials or none." from:"OAUTH2_GRANT" field:"oauth2.grant"`
+	ClientID          string       `group:"oauth" placeholder:"ID" help:"Pre-registered client." from:"OAUTH2_CLIENT_ID" field:"oauth2.clientId"`
+	ClientSecret      string       `group:"oauth" placeholder:"SECRET" help:"Its secret; better in the variable or a file." from:"OAUTH2_CLIENT_SECRET" field:"oauth2.clientSecret"`
+	ClientSecretFile  string       `group:"oauth" placeholder:"FILE" help:"File that holds the secret." field:"oauth2.clientSecretFile"`
+	ClientMetadataURL string       `group:"oauth" name:"client-metadata-url" placeholder:"URL" help:"Client ID metadata document." from:"OAUTH2_CLIENT_METADATA_URL" field:"oauth2.clientMetadataUrl"`
+	PKCE              string       `name:"pkce" group:"oauth" enum:"require,assume" default:"require" placeholder:"HOW" help:"assume: go on with S256 where the server's metadata omits the methods." field:"oauth2.pkce"`
+	Profile           string       `group:"oauth" default:"default" placeholder:"NAME" help:"Keeps several accounts of one upstream apart." field:"oauth2.profile"`
+	Scope             string       `group:"oauth" placeholder:"SCOPES" help:"Scopes to ask for, separated by spaces." from:"OAUTH2_SCOPE" field:"oauth2.scope"`
+	Resource          string       `group:"oauth" placeholder:"URI" help:"Resource indicator (RFC 8707)." from:"OAUTH2_RESOURCE" field:"oauth2.resource"`
+	Audience          string       `group:"oauth" placeholder:"NAME" help:"Audience parameter of the token request." from:"OAUTH2_AUDIENCE" field:"oauth2.audience"`
+	AuthStyle         string       `group:"oauth" enum:",body,header" default:"" placeholder:"STYLE" help:"body or header: how the client authenticates." from:"OAUTH2_AUTH_STYLE" field:"oauth2.authStyle"`
+	TokenURL          string       `name:"token-url" hidden:"" from:"OAUTH2_TOKEN_URL" field:"oauth2.tokenUrl"`
+	AuthorizationURL  string       `name:"authorization-url" hidden:"" from:"OAUTH2_AUTHORIZATION_URL" field:"oauth2.authorizationUrl"`
+	RedirectURI       string       `name:"redirect-uri" hidden:"" from:"OAUTH2_REDIRECT_URI" field:"oauth2.redirectUri"`
+	AuthorizationCode string       `hidden:"" from:"OAUTH2_AUTHORIZATION_CODE" field:"oauth2.authorizationCode"`
+	CodeVerifier      string       `hidden:"" from:"OAUTH2_CODE_VERIFIER" field:"oauth2.codeVerifier"`
+	RefreshToken      string       `hidden:"" from:"OAUTH2_REFRESH_TOKEN" field:"oauth2.refreshToken"`
+	Interactive       bool         `hidden:"" default:"true" negatable:"" from:"OAUTH2_INTERACTIVE" field:"oauth2.interactive"`
+	RefreshSkew       seconds      `hidden:"" default:"30s" from:"OAUTH2_REFRESH_SKEW_SECONDS" field:"oauth2.refreshSkewSeconds"`
+	ExtraParams       stringMap    `hidden:"" from:"OAUTH2_EXTRA_PARAMS" field:"oauth2.extraParams"`
+	Discovery         bool         `hidden:"" default:"true" negatable:"" from:"DISCOVERY_ENABLED" field:"discovery.enabled"`
+	Browser           string       `group:"callback" placeholder:"CMD" help:"Browser to open; %s stands for the link." from:"BROWSER" field:"oauth2.browser"`
+	NoBrowser         bool         `name:"no-browser" group:"callback" help:"Only print the link." field:"oauth2.noBrowser"`
+	StateDir          string       `group:"files" placeholder:"DIR" help:"Where tokens and registrations are kept." from:"SALLYPORT_STATE_DIR,OAUTH2_TOKEN_CACHE_DIR" field:"oauth2.tokenCacheDir"`
+	TokenStore        string       `group:"files" enum:"auto,file,memory" default:"auto" placeholder:"KIND" help:"auto, file or memory." field:"oauth2.tokenStore"`
+	CAFile            string       `name:"ca-file" group:"files" placeholder:"FILE" help:"PEM certificates added to the system's roots." field:"upstream.caFile"`
+	Header            []headerFlag `group:"upstream" sep:"none" placeholder:"'NAME: VALUE'" help:"Extra upstream header; $${VARIABLE} is expanded; may be repeated." field:"upstream.headers"`
+	Timeout           milliseconds `group:"upstream" default:"300s" placeholder:"DUR" help:"A call's limit, reset by progress; a bare number is milliseconds." from:"UPSTREAM_TIMEOUT_MS" field:"upstream.timeoutMs"`
+	ServerStream      bool         `hidden:"" default:"true" negatable:"" from:"UPSTREAM_OPEN_SERVER_STREAM" field:"upstream.openServerStream"`
+	ProtocolVersion   string       `hidden:"" from:"UPSTREAM_PROTOCOL_VERSION" field:"upstream.protocolVersion"`
+	AllowInsecureHTTP bool         `name:"allow-insecure-http" group:"upstream" help:"Permit cleartext http to a host that is not loopback." from:"ALLOW_INSECURE_HTTP" field:"allowInsecureHttp"`
+	commonFlags
+
+	UpstreamURL string `name:"upstream-url" hidden:"" from:"UPSTREAM_URL" field:"upstream.url"`
+	URL         string `arg:"" optional:"" help:"The upstream MCP endpoint, its real URL ($UPSTREAM_URL)."`
+}
+
+var flagGroups = []kong.Group{
+	{Key: "ssh", Title: "SSH"},
+	{Key: "callback", Title: "Browser and callback"},
+	{Key: "oauth", Title: "Sign-in"},
+	{Key: "upstream", Title: "Upstream"},
+	{Key: "files", Title: "Files"},
+	{Key: "log", Title: "Log"},
+}
+
+// portList is one or more TCP ports, to be tried in order.
+type portList []int
+
+// UnmarshalText reads "53682" or "53682,53683".
+func (p *portList) UnmarshalText(text []byte) error {
+	*p = nil
+	for word := range strings.SplitSeq(string(text), ",") {
+		port, err := strconv.ParseUint(strings.TrimSpace(word), 10, 16)
+		if err != nil {
+			return fmt.Errorf("%q is not a port from 0 to 65535, nor a list of them", text)
+		}
+		*p = append(*p, int(port))
+	}
+	return nil
+}
+
+// addrs joins each port with host.
+func (p portList) addrs(host string) []string {
+	addrs := make([]string, len(p))
+	for i, port := range p {
+		addrs[i] = net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
+	}
+	return addrs
+}
+
+// seconds and milliseconds are durations whose bare numbers are in that unit.
+type (
+	seconds      time.Duration
+	milliseconds time.Duration
+)
+
+func (s *seconds) UnmarshalText(text []byte) error {
+	return parseDuration(text, time.Second, (*time.Duration)(s))
+}
+
+func (m *milliseconds) UnmarshalText(text []byte) error {
+	return parseDuration(text, time.Millisecond, (*time.Duration)(m))
+}
+
+func parseDuration(text []byte, unit time.Duration, d *time.Duration) error {
+	word := strings.TrimSpace(string(text))
+	if n, err := strconv.ParseInt(word, 10, 32); err == nil {
+		*d = time.Duration(n) * unit
+	} else if *d, err = time.ParseDuration(word); err != nil {
+		return fmt.Errorf("%q is not a duration such as 90s or 5m", text)
+	}
+	if *d < 0 {
+		return fmt.Errorf("%q is negative", text)
+	}
+	return nil
+}
+
+// stringMap is a JSON object of strings.
+type stringMap map[string]string
+
+func (m *stringMap) UnmarshalText(text []byte) error {
+	if err := json.Unmarshal(text, (*map[string]string)(m)); err != nil {
+		return fmt.Errorf("want a JSON object of strings, as {\"name\":\"value\"}")
+	}
+	return nil
+}
+
+// headerFlag is one "Name: value".
+type headerFlag struct{ name, value string }
+
+func (h *headerFlag) UnmarshalText(text []byte) error {
+	name, value, ok := strings.Cut(string(text), ":")
+	h.name, h.value = strings.TrimSpace(name), strings.TrimSpace(value)
+	if !ok || !validHeaderName(h.name) {
+		return fmt.Errorf("want 'Name: value'") // the text may hold a secret
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// site is an MCP server behind OAuth that only the last of a chain of real sshd hops can reach.
+type site struct {
+	ca     *authority
+	oidc   *oidcServer
+	gate   *gate
+	hops   []hop
+	config string // ssh_config
+}
+
+// newSite starts a chain with that many hops.
+func newSite(t testing.TB, hops int, upstream func(testing.TB, *netns) string) *site {
+	t.Helper()
+	ns := newNetns(t)
+	s := &site{ca: newAuthority(t)}
+	s.oidc = startOIDC(t, oidcOptions{TLS: s.ca})
+	s.gate = startGate(t, gateOptions{NS: ns, CA: s.ca, OIDC: s.oidc, Upstream: upstream(t, ns)})
+	for i := range hops {
+		o := sshdOptions{}
+		if i == 1 {
+			o.HostCA = newHostCA(t)
+		}
+		if i == hops-1 {
+			o.NS = ns
+		}
+		s.hops = append(s.hops, hop{Alias: fmt.Sprintf("hop%d", i+1), SSHD: startSSHD(t, o)})
+	}
+	s.config = writeSSHConfig(t, s.hops...)
+	return s
+}
+
+// last is the alias of the hop that reaches the gate.
+func (s *site) last() string { return s.hops[len(s.hops)-1].Alias }
+
+// command is sallyport with a home of its own and nothing else of this process's environment.
+func (s *site) command(t testing.TB, home string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(buildSallyport(t), args...)
+	cmd.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "SALLYPORT_CA_FILE=" + s.ca.File, "LOG_LEVEL=debug"}
+	cmd.Dir = home
+	return cmd
+}
+
+// throughChain is the command of situation 1.
+func (s *site) throughChain(t testing.TB, home string, args ...string) *exec.Cmd {
+	t.Helper()
+	return s.command(t, home, append(args, "-F", s.config, "--via", s.last(), s.gate.URL)...)
+}
+
+// offered is the link on stderr.
+const offered = `open this link:\n  (\S+)\n`
+
+// TestThroughOneHopWithClientCredentials is the simplest way: a service, one bastion.
+func TestThroughOneHopWithClientCredentials(t *testing.T) {
+	s := newSite(t, 1, startMCP)
+	secret := writeFile(t, openDir(t), "secret", machineSecret+"\n", 0o600)
+	cmd := s.throughChain(t, t.TempDir(), "--grant", "client_credentials", "--client-id", machineID, "--client-secret-file", secret)
+	host := startHost(t, cmd, nil)
+	session := host.Session(t)
+	callEcho(t, session)
+	if err := session.Close(); err != nil {
+		t.Errorf("the proxy ended with %v; stderr:\n%s", err, host.Stderr)
+	}
+	s.checkGate(t)
+	if text := host.Stderr.String(); strings.Contains(text, machineSecret) || regexp.MustCompile(offered).MatchString(text) {
+		t.Errorf("stderr:\n%s", text)
+	}
+}
+
+// callEcho calls the tool that both servers have, with text that a careless proxy would change.
+func callEcho(t testing.TB, session *mcp.ClientSession) {
+	t.Helper()
+	const message = "grüße 🚪 \u2028 </script> \\u0041"
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	got, err := session.CallTool(ctx, &mcp.CallToolParams{Name: "echo", Arguments: echoArguments{message}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, ok := got.Content[0].(*mcp.TextContent); !ok || text.Text != "Echo: "+message {
+		t.Errorf("echo: got %+v, want %q", got.Content[0], "Echo: "+message)
+	}
+}
+
+// checkGate looks at what reached the gate: the real name, a session, and its end.
+func (s *site) checkGate(t testing.TB) {
+	t.Helper()
+	var methods []string
+	for _, r := range s.gate.Requests(t) {
+		if r.Host != "mcp.internal" {
+			t.Errorf("the gate saw Host %q, want mcp.internal", r.Host)
+		}
+		if r.Session != "" {
+			methods = append(methods, r.Method)
+		}
+	}
+	for _, want := range []string{http.MethodPost, http.MethodGet, http.MethodDelete} {
+		if !slices.Contains(methods, want) {
+			t.Errorf("the gate saw no %s with a session: %q", want, methods)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"runtime"
+	"strings"
+	"time"
+
+	"sallyport/oauth"
+)
+
+// Run signs in, in the terminal.
+func (c *loginCommand) Run(ctx context.Context, a *app) error {
+	w, err := a.newWay(ctx, &c.upstreamFlags, true)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	if err := w.login.SignIn(ctx); err != nil {
+		return err
+	}
+	if err := w.tryToken(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.err, "sallyport: signed in to %s\n", w.upstream)
+	return nil
+}
+
+const tryTimeout = 30 * time.Second
+
+// tryToken shows the token to the upstream: a stored one may have been revoked, and a new one be for
+// something else. What the upstream answers to a ping outside a session does not matter.
+func (w *way) tryToken(ctx context.Context) error {
+	const ping = `{"jsonrpc":"2.0","id":"sallyport-login","method":"ping"}`
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.upstream.String(), strings.NewReader(ping))
+	if err != nil {
+		return err
+	}
+	maps.Copy(req.Header, w.header)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json, text/event-stream")
+	resp, err := w.login.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// connect brings the tunnels up and returns the first failure: a command that a person waits for
+// ends with it, where the proxy goes on trying.
+func (w *way) connect(ctx context.Context) error {
+	if w.tunnel != nil {
+		if err := w.tunnel.Connect(ctx); err != nil {
+			return err
+		}
+	}
+	if w.callback != nil {
+		return w.callback.Connect(ctx)
+	}
+	return nil
+}
+
+// Run revokes and forgets.
+func (c *logoutCommand) Run(ctx context.Context, a *app) error {
+	if c.All {
+		store, err := a.openStore(&c.upstreamFlags)
+		if err != nil || store == nil {
+			return err
+		}
+		if err := store.ForgetAll(); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.err, "sallyport: all tokens and registrations are forgotten")
+		return nil
+	}
+	w, err := a.newWay(ctx, &c.upstreamFlags, true)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if err := w.login.SignOut(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.err, "sallyport: signed out of %s\n", w.upstream)
+	return nil
+}
+
+// offerer shows a login's link on stderr, always, and opens the browser where there is one.
+func (a *app) offerer(f *upstreamFlags, upstream *url.URL) func(context.Context, oauth.Prompt) {
+	return func(ctx context.Context, p oauth.Prompt) {
+		a.fileLog.Info("sign-in offered", "host", upstream.Host)
+		a.print("sallyport: to sign in to %s, open this link:\n  %s\n", upstream, p.AuthorizeURL)
+		if f.CallbackVia != "" {
+			a.print("hint: open it on %s, which brings the answer back\n", f.CallbackVia)
+			return
+		}
+		remote := a.env.Getenv("SSH_CONNECTION") != "" && f.Browser == ""
+		if remote {
+			a.print("hint: is your browser on another machine? there, run: %s\n", a.callbackCommand(p))
+		}
+		if f.NoBrowser || remote {
+			return
+		}
+		if err := openBrowser(ctx, a.env, f.Browser, p.AuthorizeURL); err != nil {
+			a.print("hint: no browser could be started here (%v); open the link yourself, or run on the machine that has one: %s\n", err, a.callbackCommand(p))
+		}
+	}
+}
+
+// callbackCommand is what the person types on the workstation.
+func (a *app) callbackCommand(p oauth.Prompt) string {
+	port := "53682"
+	if u, err := url.Parse(p.RedirectURI); err == nil && u.Port() != "" {
+		port = u.Port()
+	}
+	return fmt.Sprintf("sallyport callback --port %s %s@%s", port, a.env.User, a.env.Hostname)
+}
+
+func (a *app) print(format string, args ...any) {
+	fmt.Fprintf(a.err, format, args...)
+}
+
+// Run prints the resolved configuration.
+func (c *sshConfigCommand) Run(ctx context.Context, a *app) error {
+	host, err := a.resolver(c.sshFlags).Resolve(ctx, c.Host)
+	if err != nil {
+		return err
+	}
+	_, err = host.WriteTo(a.out)
+	return err
+}
+
+// version is set by the linker; a plain go build knows only the module's.
+var version = "devel"
+
+// Run prints the version.
+func (versionCommand) Run(a *app) error {
+	_, err := fmt.Fprintf(a.out, "sallyport %s %s %s/%s\n", strings.TrimPrefix(version, "v"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}

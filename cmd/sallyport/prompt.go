@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"sallyport/sshtunnel"
+
+	"golang.org/x/term"
+)
+
+// asker returns the function that puts a tunnel's questions to the person. atTerminal says that
+// the command was typed by a person; the proxy must not open the terminal, which may be its MCP host's own.
+func (a *app) asker(atTerminal bool) func(context.Context, sshtunnel.Question) (string, error) {
+	var one sync.Mutex // two hops or two tunnels never ask at the same time
+	return func(ctx context.Context, q sshtunnel.Question) (string, error) {
+		one.Lock()
+		defer one.Unlock()
+		require := a.env.Getenv("SSH_ASKPASS_REQUIRE")
+		if atTerminal && require != "force" && (require != "prefer" || !a.hasAskpass()) {
+			if answer, err := askTerminal(ctx, q); !errors.Is(err, sshtunnel.ErrNoPerson) {
+				return answer, err
+			}
+		}
+		if a.hasAskpass() {
+			return a.runAskpass(ctx, q)
+		}
+		return "", sshtunnel.ErrNoPerson
+	}
+}
+
+// hasAskpass follows ssh(1), SSH_ASKPASS: a display, or SSH_ASKPASS_REQUIRE=force.
+func (a *app) hasAskpass() bool {
+	require := a.env.Getenv("SSH_ASKPASS_REQUIRE")
+	display := a.env.Getenv("DISPLAY") != "" || a.env.Getenv("WAYLAND_DISPLAY") != ""
+	if require == "never" || a.env.Getenv("SSH_ASKPASS") == "" {
+		return false
+	}
+	return display || require == "force"
+}
+
+const maxAnswer = 4096 // bytes of a passphrase or password
+
+// runAskpass starts the program of SSH_ASKPASS with the prompt as its argument, and reads one line.
+func (a *app) runAskpass(ctx context.Context, q sshtunnel.Question) (string, error) {
+	cmd := exec.CommandContext(ctx, a.env.Getenv("SSH_ASKPASS"), q.Prompt)
+	cmd.Env = childEnviron(a.env)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	if err != nil {
+		// As ssh reads it: the person closed the window.
+		return "", fmt.Errorf("SSH_ASKPASS program: %w", errors.Join(sshtunnel.ErrNoPerson, err))
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	if len(line) > maxAnswer {
+		return "", fmt.Errorf("SSH_ASKPASS program: answer longer than %d bytes", maxAnswer)
+	}
+	return strings.TrimSuffix(line, "\r"), nil
+}
+
+// askTerminal asks on the controlling terminal, as ssh does, so that stdin and stdout stay free.
+func askTerminal(ctx context.Context, q sshtunnel.Question) (string, error) {
+	tty, err := openTerminal()
+	if err != nil {
+		return "", sshtunnel.ErrNoPerson
+	}
+	// The read below cannot be interrupted; on cancellation it is left behind with the terminal
+	// restored, and ends with the process.
+	fd := int(tty.Fd())
+	state, err := term.GetState(fd)
+	if err != nil {
+		tty.Close()
+		return "", sshtunnel.ErrNoPerson
+	}
+	type answer struct {
+		text string
+		err  error
+	}
+	done := make(chan answer, 1)
+	fmt.Fprint(tty, q.Prompt)
+	go func() { // ends with a line, or with the process
+		defer tty.Close()
+		if q.Echo {
+			line, err := bufio.NewReader(io.LimitReader(tty, maxAnswer)).ReadString('\n')
+			done <- answer{strings.TrimRight(line, "\r\n"), err}
+			return
+		}
+		line, err := term.ReadPassword(fd)
+		fmt.Fprintln(tty)
+		done <- answer{string(line), err}
+	}()
+	select {
+	case got := <-done:
+		if errors.Is(got.err, io.EOF) {
+			return "", sshtunnel.ErrNoPerson
+		}
+		return got.text, got.err
+	case <-ctx.Done():
+		term.Restore(fd, state)
+		return "", context.Cause(ctx)
+	}
+}
+
+// openTerminal opens the terminal that the command was typed in.
+func openTerminal() (*os.File, error) {
+	tty, err := os.OpenFile(terminalPath, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	if !term.IsTerminal(int(tty.Fd())) {
+		tty.Close()
+		return nil, errors.New("not a terminal")
+	}
+	return tty, nil
+}

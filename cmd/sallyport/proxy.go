@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"syscall"
+	"time"
+
+	"sallyport/oauth"
+	"sallyport/relay"
+	"sallyport/sshtunnel"
+)
+
+// Run is the proxy: it carries one MCP session until stdin ends or an obstacle is final.
+func (c *proxyCommand) Run(ctx context.Context, a *app) error {
+	w, err := a.newWay(ctx, &c.upstreamFlags, false)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	watch := newWatch(a, w)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	var done sync.WaitGroup
+	defer done.Wait()
+	defer stop()
+	done.Go(func() { watch.run(watching) }) // ends with watching
+
+	err = relay.Run(ctx, relay.Config{
+		In: a.in, Out: a.out,
+		URL: w.upstream, Header: w.header, Send: w.login,
+		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
+		Timeout:  time.Duration(c.Timeout),
+		Obstacle: watch.obstacle,
+		Explain:  watch.explain,
+		Mask:     w.mask,
+		Log:      a.log,
+	})
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
+		a.log.Info("the MCP host stopped reading", "err", err)
+		return nil // the host's way to say goodbye
+	}
+	return err
+}
+
+// watch folds the states of the tunnels and of the login into the one obstacle that the relay asks
+// about, and tells the person on stderr when it changes.
+type watch struct {
+	app *app
+	way *way
+
+	mu      sync.Mutex // guards what follows
+	current *relay.Obstacle
+	changed chan struct{}
+	told    string // the last text on stderr
+}
+
+func newWatch(a *app, w *way) *watch { return &watch{app: a, way: w, changed: make(chan struct{})} }
+
+// obstacle is what relay.Config.Obstacle asks for.
+func (w *watch) obstacle() (*relay.Obstacle, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.current, w.changed
+}
+
+// explain is what relay.Config.Explain asks for: err is of one request.
+func (w *watch) explain(err error) relay.Obstacle {
+	o := explain(err).obstacle()
+	if !errors.Is(err, context.Canceled) {
+		w.tell(&o)
+	}
+	return o
+}
+
+// run follows the states until ctx ends.
+func (w *watch) run(ctx context.Context) {
+	for {
+		tunnel, tunnelChanged := state(w.way.tunnel)
+		callback, callbackChanged := state(w.way.callback)
+		prompt, loginErr, loginChanged := w.way.login.State()
+		o := fold(tunnel, callback, prompt, loginErr)
+		w.set(o)
+		w.tell(o)
+		select {
+		case <-tunnelChanged:
+		case <-callbackChanged:
+		case <-loginChanged:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// tell writes o on stderr unless it was the last to be written. A link was shown by itself, and a
+// final obstacle is reported by run, as the command's error.
+func (w *watch) tell(o *relay.Obstacle) {
+	if o == nil || o.Kind == kindSignIn && o.URL != "" || o.Final != nil {
+		return
+	}
+	w.mu.Lock()
+	known := w.told == o.Text
+	w.told = o.Text
+	w.mu.Unlock()
+	if !known {
+		w.app.reportLines(o.Text, o.Hints)
+	}
+}
+
+func (w *watch) set(o *relay.Obstacle) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.changed)
+	w.current, w.changed = o, make(chan struct{})
+}
+
+// state is t.State for a tunnel that may not exist.
+func state(t *sshtunnel.Tunnel) (sshtunnel.State, <-chan struct{}) {
+	if t == nil {
+		return sshtunnel.State{}, nil
+	}
+	return t.State()
+}
+
+// fold finds the first thing that is in the way, the nearest to us first. The workstation's tunnel
+// counts while a login waits for it.
+func fold(tunnel, callback sshtunnel.State, prompt oauth.Prompt, loginErr error) *relay.Obstacle {
+	switch {
+	case tunnel.Err != nil:
+		o := explain(tunnel.Err).obstacle()
+		return &o
+	case callback.Err != nil:
+		o := explain(callback.Err).obstacle()
+		return &o
+	case prompt.AuthorizeURL != "":
+		return &relay.Obstacle{
+			Kind: kindSignIn, Text: "a sign-in waits for the person", URL: prompt.AuthorizeURL,
+			Hints: []string{"open this link in your browser: " + prompt.AuthorizeURL},
+		}
+	case loginErr != nil && !errors.Is(loginErr, context.Canceled):
+		if o := explain(loginErr).obstacle(); o.Final != nil {
+			return &o
+		}
+	}
+	return nil
+}

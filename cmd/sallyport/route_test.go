@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// TestRouteAuto shows that a request takes the tunnel only where the direct dial itself fails, and
+// is never sent twice.
+func TestRouteAuto(t *testing.T) {
+	var directHits, viaHits []string
+	record := func(hits *[]string, status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			*hits = append(*hits, r.Host+" "+string(body))
+			if status == 0 {
+				panic(http.ErrAbortHandler) // the connection breaks after the request was read
+			}
+			w.WriteHeader(status)
+		}
+	}
+	via := httptest.NewServer(record(&viaHits, http.StatusOK))
+	defer via.Close()
+	flaky := httptest.NewServer(record(&directHits, 0))
+	defer flaky.Close()
+
+	dials := 0
+	dialTo := func(server *httptest.Server) dialFunc {
+		return func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", server.Listener.Addr().String())
+		}
+	}
+	failing := func(ctx context.Context, _, addr string) (net.Conn, error) {
+		dials++
+		if strings.HasPrefix(addr, "flaky.example") {
+			return dialTo(flaky)(ctx, "", "")
+		}
+		return nil, &dialError{errors.New("no route")}
+	}
+	route := &directThenVia{direct: newTransport(failing, nil, nil), via: newTransport(dialTo(via), nil, nil), viaOnly: map[string]bool{}}
+
+	post := func(host string) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+host+"/token", strings.NewReader("code=1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return route.RoundTrip(req)
+	}
+	for range 2 {
+		resp, err := post("as.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	if dials != 1 || len(viaHits) != 2 || viaHits[0] != "as.example code=1" {
+		t.Errorf("%d direct dials, via got %q; want 1 dial and 2 requests", dials, viaHits)
+	}
+	if resp, err := post("flaky.example"); err == nil {
+		resp.Body.Close()
+		t.Error("a broken connection is not reported")
+	}
+	if len(directHits) != 1 || len(viaHits) != 2 {
+		t.Errorf("a request that had left was sent again: direct %q, via %q", directHits, viaHits)
+	}
+}
+
+func TestDirectTransportHonoursProxyVariables(t *testing.T) {
+	var asked string
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked = r.Method + " " + r.Host }))
+	defer proxy.Close()
+	env := testEnvironment(t, map[string]string{"https_proxy": proxy.URL, "HTTP_PROXY": proxy.URL, "NO_PROXY": "plain.example"})
+	transport := directTransport(env, nil)
+	defer transport.CloseIdleConnections()
+
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://mcp.example/", nil)
+	if resp, err := transport.RoundTrip(req); err == nil {
+		resp.Body.Close() // the fake proxy tunnels nothing, so TLS fails
+	}
+	if want := "CONNECT mcp.example:443"; asked != want {
+		t.Errorf("the proxy was asked %q, want %q", asked, want)
+	}
+	for target, want := range map[string]bool{"http://other.example/": true, "http://plain.example/": false, "http://127.0.0.1/": false} {
+		u, _ := url.Parse(target)
+		got, err := transport.Proxy(&http.Request{URL: u})
+		if err != nil || (got != nil) != want {
+			t.Errorf("%s: proxy %v, %v; want one: %t", target, got, err, want)
+		}
+	}
+}
+
+func TestCAFile(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	for _, name := range []string{"missing.pem", "settings_test.go"} {
+		if _, err := rootCAs(name); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+	transport := directTransport(testEnvironment(t, nil), nil)
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
+	_, err := transport.RoundTrip(req)
+	if e := explain(err); e.kind != kindTLS || e.status != statusUnreachable || e.final != nil {
+		t.Errorf("an unknown authority is explained as %+v", e)
+	}
+}

@@ -1,0 +1,4 @@
+package main
+
+// terminalPath is the console's input.
+const terminalPath = "CONIN$"

@@ -1,0 +1,58 @@
+// A person at a browser: headless Chromium opens an authorize URL, signs in on oidc-provider's
+// page, agrees, and lands wherever the server sends it.
+//
+//   node browser.mjs URL
+//
+// Environment: PERSON_DENIES=1 presses Cancel instead; PERSON_SCREENSHOT names a PNG file for the
+// last page; PERSON_TRUSTS_ALL=1 takes any TLS certificate; CHROMIUM names the browser,
+// default /usr/bin/chromium.
+// stdout: one JSON line {url, title, text}; the url of the last page has no query.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const [url] = process.argv.slice(2);
+const profile = mkdtempSync(join(tmpdir(), 'person-'));
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
+  headless: true,
+  ignoreHTTPSErrors: process.env.PERSON_TRUSTS_ALL === '1',
+  args: [
+    '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+    '--disable-background-networking', '--disable-component-update', '--disable-sync',
+  ],
+});
+try {
+  context.setDefaultTimeout(45_000);
+  // The page asks for a web font; nothing but this machine is to be reached.
+  await context.route(u => !isLoopback(u.hostname), route => route.abort());
+
+  const page = context.pages()[0] ?? await context.newPage();
+  await page.goto(url);
+  if (process.env.PERSON_DENIES === '1') {
+    await page.getByText('[ Cancel ]').click();
+  } else {
+    await page.getByPlaceholder('Enter any login').fill('ada');
+    await page.getByPlaceholder('and password').fill('any');
+    await page.getByRole('button', { name: 'Sign-in' }).click();
+    await page.getByRole('button', { name: 'Continue' }).click();
+  }
+  await page.waitForURL(u => u.origin !== new URL(url).origin);
+  await page.waitForLoadState();
+  if (process.env.PERSON_SCREENSHOT) await page.screenshot({ path: process.env.PERSON_SCREENSHOT });
+
+  const last = new URL(page.url());
+  process.stdout.write(JSON.stringify({
+    url: last.origin + last.pathname,
+    title: await page.title(),
+    text: await page.locator('body').innerText(),
+  }) + '\n');
+} finally {
+  await context.close();
+  rmSync(profile, { recursive: true, force: true });
+}
+
+function isLoopback(name) {
+  return name === 'localhost' || name === '[::1]' || name.startsWith('127.') || name.endsWith('.internal');
+}
