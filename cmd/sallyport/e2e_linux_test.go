@@ -82,6 +82,82 @@ func TestThroughOneHopWithClientCredentials(t *testing.T) {
 	}
 }
 
+// TestLoginAndLogout signs in from the terminal, uses that, revokes it, and is asked again.
+func TestLoginAndLogout(t *testing.T) {
+	s := newSite(t, 2, startMCP)
+	home := t.TempDir()
+	login := func(args ...string) *process {
+		return startProcess(t, s.command(t, home, append([]string{"login", "-F", s.config, "--via", s.last()}, append(args, s.gate.URL)...)...))
+	}
+	p := login("--browser", person{TrustsAll: true}.browserScript(t))
+	if status := p.wait(t); status != statusDone {
+		t.Fatalf("login: status %d", status)
+	}
+	p.Err.await(t, "signed in to https://mcp.internal/mcp")
+	if out := p.Out.String(); out != "" {
+		t.Errorf("login printed %q on stdout", out)
+	}
+	session := startHost(t, s.throughChain(t, home, "--no-browser"), nil).Session(t)
+	callEcho(t, session)
+	if err := session.Close(); err != nil {
+		t.Error(err)
+	}
+	logout := startProcess(t, s.command(t, home, "logout", "-F", s.config, "--via", s.last(), s.gate.URL))
+	if status := logout.wait(t); status != statusDone {
+		t.Fatalf("logout: status %d", status)
+	}
+	s.oidc.Log.await(t, `POST /token/revocation 200`)
+	if p := login("--no-browser", "--callback-timeout", "1s"); p.wait(t) != statusSignIn {
+		t.Errorf("login after logout: status %d, want %d", p.wait(t), statusSignIn)
+	}
+}
+
+// TestPredecessorsEnvironment is the drop-in: only variables of mcp-oauth2-proxy, no flag, no SSH.
+func TestPredecessorsEnvironment(t *testing.T) {
+	ca := newAuthority(t)
+	oidc := startOIDC(t, oidcOptions{TLS: ca})
+	gate := startGate(t, gateOptions{CA: ca, OIDC: oidc, Upstream: startMCP(t, nil)})
+	registered := oidc.RegisterNative(t, "http://127.0.0.1:53682/callback")
+	for _, test := range []struct {
+		name string
+		env  []string
+	}{
+		{"client credentials", []string{"OAUTH2_GRANT=client_credentials", "OAUTH2_CLIENT_ID=" + machineID, "OAUTH2_CLIENT_SECRET=" + machineSecret, "OAUTH2_AUTH_STYLE=header"}},
+		{"client credentials at a given endpoint", []string{
+			"OAUTH2_GRANT=client_credentials", "OAUTH2_CLIENT_ID=" + machineID, "OAUTH2_CLIENT_SECRET=" + machineSecret, "OAUTH2_AUTH_STYLE=header",
+			"DISCOVERY_ENABLED=false", "OAUTH2_TOKEN_URL=" + oidc.Issuer + "/token", "OAUTH2_RESOURCE=" + gate.URL, "OAUTH2_SCOPE=mcp",
+		}},
+		{"authorization code", []string{
+			"OAUTH2_GRANT=authorization_code", "OAUTH2_CLIENT_ID=" + registered,
+			"BROWSER=" + person{TrustsAll: true}.browserScript(t), // what its `open` package honours too
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			home := t.TempDir()
+			cmd := exec.Command(buildSallyport(t))
+			cmd.Env = append(test.env, "UPSTREAM_URL="+gate.URL, "HOME="+home, "PATH="+os.Getenv("PATH"), "SSL_CERT_FILE="+ca.File, "LOG_LEVEL=info")
+			host := startHost(t, cmd, nil)
+			session := host.Session(t)
+			callEcho(t, session)
+			if err := session.Close(); err != nil {
+				t.Errorf("the proxy ended with %v", err)
+			}
+		})
+	}
+	t.Run("file", func(t *testing.T) {
+		settings := fmt.Sprintf(`{"upstream": {"url": %q, "timeoutMs": 30000, "openServerStream": true},
+			"oauth2": {"grant": "client_credentials", "clientId": %q, "clientSecret": "set by the variable", "authStyle": "header", "refreshSkewSeconds": 30},
+			"log": {"level": "info"}}`, gate.URL, machineID)
+		cmd := exec.Command(buildSallyport(t))
+		cmd.Env = []string{"MCP_PROXY_CONFIG=" + writeFile(t, openDir(t), "proxy.json", settings, 0o600), "OAUTH2_CLIENT_SECRET=" + machineSecret, "HOME=" + t.TempDir(), "SSL_CERT_FILE=" + ca.File}
+		session := startHost(t, cmd, nil).Session(t)
+		callEcho(t, session)
+		if err := session.Close(); err != nil {
+			t.Errorf("the proxy ended with %v", err)
+		}
+	})
+}
+
 // callEcho calls the tool that both servers have, with text that a careless proxy would change.
 func callEcho(t testing.TB, session *mcp.ClientSession) {
 	t.Helper()
