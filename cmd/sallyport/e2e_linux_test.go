@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -79,6 +82,82 @@ func TestThroughOneHopWithClientCredentials(t *testing.T) {
 	s.checkGate(t)
 	if text := host.Stderr.String(); strings.Contains(text, machineSecret) || regexp.MustCompile(offered).MatchString(text) {
 		t.Errorf("stderr:\n%s", text)
+	}
+}
+
+// TestChain is the main job: three hops, a person at a browser, and a second start that asks nothing.
+func TestChain(t *testing.T) {
+	for _, upstream := range []struct {
+		name     string
+		start    func(testing.TB, *netns) string
+		announce string // the tool that makes the server send a notification; "" it does so by itself
+	}{
+		{"server-everything", startEverything, "toggle-simulated-logging"},
+		{"go-sdk", startMCP, "grow"},
+	} {
+		t.Run(upstream.name, func(t *testing.T) {
+			s := newSite(t, 3, upstream.start)
+			home := t.TempDir()
+			chromium := person{TrustsAll: true}.browserScript(t)
+
+			notified := make(chan string, 100)
+			note := func(what string) {
+				select {
+				case notified <- what:
+				default: // a later one does as well
+				}
+			}
+			host := startHost(t, s.throughChain(t, home, "--browser", chromium), &mcp.ClientOptions{
+				ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) { note("tools") },
+				LoggingMessageHandler:  func(context.Context, *mcp.LoggingMessageRequest) { note("log") },
+			})
+			link := host.Stderr.await(t, offered)[1]
+			if !strings.HasPrefix(link, s.oidc.Issuer+"/") || !strings.Contains(link, "resource=https%3A%2F%2Fmcp.internal%2Fmcp") || !strings.Contains(link, "code_challenge_method=S256") {
+				t.Errorf("the link is %s", link)
+			}
+			session := host.Session(t)
+			list, err := session.ListTools(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(list.Tools, func(tool *mcp.Tool) bool { return tool.Name == "echo" }) {
+				t.Errorf("tools %v lack echo", list.Tools)
+			}
+			callEcho(t, session)
+			if _, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: upstream.announce}); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-notified:
+			case <-time.After(patience):
+				t.Error("no notification from the server")
+			}
+			if err := session.Close(); err != nil {
+				t.Errorf("the proxy ended with %v; stderr:\n%s", err, host.Stderr)
+			}
+			s.checkGate(t)
+			checkStore(t, home)
+
+			again := s.throughChain(t, home, "--browser", "/bin/false")
+			wire := startHost(t, again, nil)
+			session = wire.Session(t)
+			callEcho(t, session)
+			if err := session.Close(); err != nil {
+				t.Errorf("the second proxy ended with %v", err)
+			}
+			if regexp.MustCompile(offered).MatchString(wire.Stderr.String()) {
+				t.Errorf("the second start is not silent:\n%s", wire.Stderr)
+			}
+			if upstream.announce == "toggle-simulated-logging" {
+				var got []string
+				for _, step := range runTypeScriptHost(t, s.throughChain(t, home, "--no-browser")) {
+					got = append(got, step.Step)
+				}
+				if want := []string{"initialize", "tools/list", "tools/call", "notification", "close"}; !slices.Equal(got, want) {
+					t.Errorf("TypeScript SDK host: steps %q, want %q", got, want)
+				}
+			}
+		})
 	}
 }
 
@@ -189,5 +268,35 @@ func (s *site) checkGate(t testing.TB) {
 		if !slices.Contains(methods, want) {
 			t.Errorf("the gate saw no %s with a session: %q", want, methods)
 		}
+	}
+}
+
+// checkStore looks at what a login left: private files, and no token to be read in them.
+func checkStore(t testing.TB, home string) {
+	t.Helper()
+	files := 0
+	err := filepath.WalkDir(home, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil || !strings.Contains(path, "sallyport") {
+			return err
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		if d.IsDir() {
+			return nil
+		}
+		files++
+		text, err := os.ReadFile(path)
+		if strings.Contains(string(text), "mcp.internal") || json.Valid(text) {
+			t.Errorf("%s is not encrypted", path)
+		}
+		return err
+	})
+	if err != nil || files < 2 {
+		t.Errorf("%d files in the store and beside, %v; want tokens and key", files, err)
 	}
 }
