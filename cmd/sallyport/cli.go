@@ -18,6 +18,7 @@ type cli struct {
 	Proxy     proxyCommand     `cmd:"" default:"withargs" help:"Carry an MCP session between stdio and URL (the default command)."`
 	Login     loginCommand     `cmd:"" help:"Sign in now, in the terminal; leaves the tokens in the store."`
 	Logout    logoutCommand    `cmd:"" help:"Revoke where the server can, and forget tokens and client registration."`
+	Callback  callbackCommand  `cmd:"" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
 	SSHConfig sshConfigCommand `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
@@ -29,6 +30,13 @@ type loginCommand struct{ upstreamFlags }
 type logoutCommand struct {
 	All bool `help:"Forget every upstream's tokens and registrations, without asking the servers to revoke them." from:"-"`
 	upstreamFlags
+}
+
+type callbackCommand struct {
+	Port portList `help:"Port, or comma-separated ports, of the callback: here and on HOST." default:"53682" from:"OAUTH2_CALLBACK_PORT" field:"oauth2.callbackPort" placeholder:"N[,N]"`
+	sshFlags
+	commonFlags
+	Host []string `arg:"" help:"Where the proxy runs: an ssh_config alias, [user@]host[:port] or ssh://."`
 }
 
 type sshConfigCommand struct {

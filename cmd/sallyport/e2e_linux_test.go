@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -237,6 +238,133 @@ func TestPredecessorsEnvironment(t *testing.T) {
 	})
 }
 
+// TestCallbackVia has the proxy on a remote machine and the browser on a workstation that the remote
+// machine reaches by SSH.
+func TestCallbackVia(t *testing.T) {
+	ada := newAccount(t)
+	workstation := newNetns(t, "workstation")
+	ca := newAuthority(t)
+	oidc := startOIDC(t, oidcOptions{TLS: ca})
+	workstation.borrow(t, strings.TrimPrefix(oidc.Issuer, "https://"))
+	gate := startGate(t, gateOptions{CA: ca, OIDC: oidc, Upstream: startMCP(t, nil)})
+	desk := startSSHD(t, sshdOptions{NS: workstation, User: ada})
+	config := writeSSHConfig(t, hop{Alias: "desk", SSHD: desk})
+
+	s := &site{ca: ca, oidc: oidc, gate: gate, config: config}
+	host := startHost(t, s.command(t, t.TempDir(), "-F", config, "--callback-via", "desk", gate.URL), nil)
+	link := host.Stderr.await(t, offered)[1]
+	host.Stderr.await(t, "hint: open it on desk")
+	if !listens(t, workstation, 53682) {
+		t.Error("nothing listens on the workstation while a login waits")
+	}
+	if listens(t, nil, 53682) {
+		t.Error("the proxy listens on the remote machine")
+	}
+	screenshot := filepath.Join(openDir(t), "page.png")
+	page := person{NS: workstation, TrustsAll: true, Screenshot: screenshot}.logsIn(t, link)
+	checkSuccessPage(t, page, gate.URL)
+	keepScreenshot(t, screenshot, "callback-via")
+	session := host.Session(t)
+	callEcho(t, session)
+	if listens(t, workstation, 53682) {
+		t.Error("the forward is still there after the login")
+	}
+	if err := session.Close(); err != nil {
+		t.Errorf("the proxy ended with %v", err)
+	}
+}
+
+// TestCallbackCommand has the proxy on a shared remote machine, and the browser on a workstation
+// that reaches it by SSH: our own login, mcp-remote's, and a stranger's listener.
+func TestCallbackCommand(t *testing.T) {
+	ada, ben := newAccount(t), newAccount(t)
+	workstation := newNetns(t, "workstation")
+	ca := newAuthority(t)
+	oidc := startOIDC(t, oidcOptions{TLS: ca})
+	workstation.borrow(t, strings.TrimPrefix(oidc.Issuer, "https://"))
+	gate := startGate(t, gateOptions{CA: ca, OIDC: oidc, Upstream: startMCP(t, nil)})
+	bastion, shared := startSSHD(t, sshdOptions{}), startSSHD(t, sshdOptions{User: ada})
+	workstation.borrow(t, bastion.Addr)
+	config := writeSSHConfig(t, hop{Alias: "bastion", SSHD: bastion}, hop{Alias: "shared", SSHD: shared})
+
+	cmd := workstation.command(t, buildSallyport(t), "callback", "-F", config, "--port", "53682", "shared")
+	cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH"), "LOG_LEVEL=info"}
+	callback := startProcess(t, cmd)
+	callback.Err.await(t, `http://127.0.0.1:53682 here now answers for shared`)
+	chromium := person{NS: workstation, TrustsAll: true}
+
+	t.Run("ours", func(t *testing.T) {
+		proxy := ada.command(buildSallyport(t), gate.URL)
+		proxy.Env = append(proxy.Env, "SALLYPORT_CA_FILE="+ca.File, "SSH_CONNECTION=192.0.2.1 1 192.0.2.2 22")
+		host := startHost(t, proxy, nil)
+		link := host.Stderr.await(t, offered)[1]
+		host.Stderr.await(t, `sallyport callback --port 53682 `+ada.Name+`@`)
+		checkSuccessPage(t, chromium.logsIn(t, link), gate.URL)
+		session := host.Session(t)
+		callEcho(t, session)
+		if err := session.Close(); err != nil {
+			t.Errorf("the proxy ended with %v", err)
+		}
+	})
+	t.Run("mcp-remote", func(t *testing.T) {
+		other := ada.command(nodePath(t), peerFile(t, "mcp-remote/dist/proxy.js"), gate.URL, "53682")
+		other.Env = append(other.Env, "NODE_EXTRA_CA_CERTS="+ca.File, "MCP_REMOTE_CONFIG_DIR="+filepath.Join(ada.Home, "mcp-remote"))
+		host := startHost(t, other, nil)
+		link := host.Stderr.await(t, `(`+regexp.QuoteMeta(oidc.Issuer)+`/auth\S+)`)[1]
+		page := chromium.logsIn(t, link)
+		t.Logf("mcp-remote's page: %+v", page)
+		callEcho(t, host.Session(t))
+	})
+	t.Run("a stranger's", func(t *testing.T) {
+		stranger, _ := startRoleAs(t, ben, "catcher", catcherConfig{Listen: "127.0.0.1:53682"})
+		body := get(t, workstation, "http://127.0.0.1:53682/callback?code=c0de&state=s")
+		if !strings.Contains(body, "belongs to another user there (uid "+fmt.Sprint(ben.uid)+")") {
+			t.Errorf("the browser saw %q", body)
+		}
+		callback.Err.await(t, `127.0.0.1:53682 belongs to another user there`)
+		if caught := strings.TrimPrefix(stranger.Out.String(), "ready\n"); caught != "" {
+			t.Errorf("the stranger was handed %q", caught)
+		}
+		stranger.stop()
+	})
+	t.Run("what is not a callback", func(t *testing.T) {
+		own, _ := startRoleAs(t, ada, "catcher", catcherConfig{Listen: "127.0.0.1:53682"})
+		for _, args := range [][]string{
+			{"-X", "POST", "-d", "x=1", "http://127.0.0.1:53682/callback"},
+			{"-H", "Host: evil.example:53682", "http://127.0.0.1:53682/callback"},
+		} {
+			if body := get(t, workstation, args...); strings.Contains(body, "caught") {
+				t.Errorf("curl %q: carried: %q", args, body)
+			}
+		}
+		if body := get(t, workstation, "http://127.0.0.1:53682/callback?code=mine"); !strings.Contains(body, "caught") {
+			t.Errorf("a callback of our own was not carried: %q", body)
+		}
+		if got, want := strings.TrimPrefix(own.Out.String(), "ready\n"), "GET /callback?code=mine 127.0.0.1:53682\n"; got != want {
+			t.Errorf("the listener saw %q, want %q", got, want)
+		}
+		own.stop()
+	})
+	t.Run("nobody's", func(t *testing.T) {
+		if body := get(t, workstation, "http://127.0.0.1:53682/callback"); !strings.Contains(body, "nobody listens on 127.0.0.1:53682 there") {
+			t.Errorf("the browser saw %q", body)
+		}
+	})
+	t.Run("after the link broke", func(t *testing.T) {
+		shared.Drop()
+		bastion.Drop()
+		own, _ := startRoleAs(t, ada, "catcher", catcherConfig{Listen: "127.0.0.1:53682"})
+		if body := get(t, workstation, "http://127.0.0.1:53682/callback?code=mine"); !strings.Contains(body, "caught") {
+			t.Errorf("the browser saw %q", body)
+		}
+		own.stop()
+	})
+	interrupt(t, callback)
+	if status := callback.wait(t); status != statusInterrupted {
+		t.Errorf("callback ended with status %d, want %d", status, statusInterrupted)
+	}
+}
+
 // callEcho calls the tool that both servers have, with text that a careless proxy would change.
 func callEcho(t testing.TB, session *mcp.ClientSession) {
 	t.Helper()
@@ -299,4 +427,100 @@ func checkStore(t testing.TB, home string) {
 	if err != nil || files < 2 {
 		t.Errorf("%d files in the store and beside, %v; want tokens and key", files, err)
 	}
+}
+
+// checkSuccessPage reads what the person sees at the end.
+func checkSuccessPage(t testing.TB, page landing, upstream string) {
+	t.Helper()
+	u := strings.TrimPrefix(upstream, "https://")
+	name, _, _ := strings.Cut(u, "/")
+	if page.URL != "http://127.0.0.1:53682/callback" || !strings.Contains(strings.ToLower(page.Text), "signed in") || !strings.Contains(page.Text, name) {
+		t.Errorf("the last page is %+v", page)
+	}
+}
+
+// keepScreenshot copies a screenshot to the directory that SALLYPORT_SCREENSHOTS names, for a person to look at.
+func keepScreenshot(t testing.TB, path, name string) {
+	t.Helper()
+	dir := os.Getenv("SALLYPORT_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	png, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, dir, name+".png", string(png), 0o644)
+}
+
+// listens tells whether a socket listens on a port of 127.0.0.1, in ns where that is not nil.
+func listens(t testing.TB, ns *netns, port int) bool {
+	t.Helper()
+	out, err := ns.command(t, "cat", "/proc/net/tcp", "/proc/net/tcp6").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(listeningSockets(string(out), port)) > 0
+}
+
+// get is curl inside ns; it returns the body.
+func get(t testing.TB, ns *netns, args ...string) string {
+	t.Helper()
+	needProgram(t, "curl", "curl")
+	cmd := ns.command(t, "curl", append([]string{"-s", "-S", "--noproxy", "*", "--max-time", "60"}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("curl %q: %v: %s", args, err, out)
+	}
+	return string(out)
+}
+
+// startRoleAs is startRole under another account, which cannot enter the test binary's directory.
+func startRoleAs(t testing.TB, as *account, role string, config any) (p *process, first string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := as.command(writeFile(t, openDir(t), "role", string(image), 0o755))
+	cmd.Env = append(cmd.Env, roleVariable+"="+role, roleConfigVariable+"="+string(text))
+	p = startProcess(t, cmd)
+	return p, p.Out.await(t, `(?m)^(.*)\n`)[1]
+}
+
+// interrupt is Ctrl-C.
+func interrupt(t testing.TB, p *process) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func init() { roles["catcher"] = playCatcher }
+
+type catcherConfig struct{ Listen string }
+
+// playCatcher prints every request that it is handed.
+func playCatcher(text []byte) error {
+	var config catcherConfig
+	if err := json.Unmarshal(text, &config); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", config.Listen)
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println(r.Method, r.URL, r.Host)
+		fmt.Fprint(w, "caught")
+	}))
 }

@@ -43,6 +43,7 @@ const (
 	kindTLS         = "tls"
 	kindTimeout     = "timeout"
 	kindPort        = "callback_port"
+	kindOwner       = "callback_owner"
 	kindOther       = "failed"
 )
 
@@ -84,6 +85,12 @@ func classify(err error) explanation {
 	if e, ok := classifyLogin(err); ok {
 		e.notRun = true
 		return e
+	}
+	if e, ok := errors.AsType[*portError](err); ok {
+		return explanation{kind: kindPort, hints: portHints(e.addr), status: statusFailed}
+	}
+	if e, ok := errors.AsType[*ownerError](err); ok {
+		return explanation{kind: kindOwner, hints: ownerHints(e), status: statusFailed}
 	}
 	return classifyNetwork(err)
 }
@@ -225,6 +232,16 @@ func portHints(addr string) []string {
 	return []string{
 		fmt.Sprintf("end the process that holds port %s, or choose ports that the client has registered: --callback-port N[,N] (callback: --port)", port),
 	}
+}
+
+func ownerHints(e *ownerError) []string {
+	switch {
+	case e.err != nil:
+		return []string{"carrying needs a shell on " + e.host + " with id, cat and /proc/net/tcp, or lsof"}
+	case len(e.owners) == 0:
+		return []string{fmt.Sprintf("start the login on %s first; is its callback port %d? (--port)", e.host, e.port)}
+	}
+	return []string{"another user listens there and would be handed your login; choose another port: --callback-port on the proxy, --port here"}
 }
 
 // withoutQuery words an error of net/http without the query of its URL, which may hold secrets.

@@ -34,7 +34,7 @@ server.listen(port, '127.0.0.1', () => {
   const provider = new Provider(issuer, {
     ...(jwks && { jwks }),
     clients,
-    scopes: ['openid', 'offline_access'],
+    scopes: ['openid', 'offline_access', ...scopes], // what a client may register with, mcp-remote does
     pkce: { required: () => true }, // S256 is the only method it knows
     // A loopback redirect URI of a native client matches with any port (RFC 8252, 7.3).
     clientDefaults: { application_type: 'native', token_endpoint_auth_method: 'none' },
