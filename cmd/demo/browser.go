@@ -1,0 +1,32 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"os"
+
+	"sallyport/oauth/oauthtest"
+)
+
+// browse is this program as the person's browser, started by the proxy: it follows link, agrees to
+// everything, and ends on the proxy's callback.
+func browse(ctx context.Context, caFile, link string) error {
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	browser := oauthtest.Browser{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	page, err := browser.Open(ctx, link)
+	if err != nil {
+		return err
+	}
+	if page.Status != http.StatusOK {
+		return fmt.Errorf("the last page has status %d", page.Status)
+	}
+	return nil
+}

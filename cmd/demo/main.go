@@ -1,0 +1,133 @@
+// Demo shows the main job with nothing but this repository: an MCP host starts the real sallyport
+// over stdio, which passes two bastions, signs in at an authorization server, and carries a session
+// to an MCP server that only the second bastion can reach. All but the proxy lives in this process.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	if len(os.Args) == 4 && os.Args[1] == "browse" {
+		err = browse(ctx, os.Args[2], os.Args[3])
+	} else {
+		err = demo(ctx)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+const stageTimeout = 2 * time.Minute // a hang must not look like a slow machine
+
+// demo builds the proxy and the world around it, and lets an MCP host work through both, twice.
+func demo(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stageTimeout)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "sallyport-demo-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+
+	tale := newTale(os.Stdout)
+	tale.heading("A laptop, two bastions, and an MCP server that only the second one can reach")
+	tale.say("build", "the real proxy: go build ./cmd/sallyport")
+	proxy := filepath.Join(dir, "sallyport")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", proxy, "sallyport/cmd/sallyport").CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w: %s", err, out)
+	}
+	world, err := newWorld(dir, tale)
+	if err != nil {
+		return err
+	}
+	defer world.Close()
+
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	args := []string{
+		"-F", world.sshConfig, "--via", "inner", "--ca-file", world.caFile, "--callback-port", "0",
+		"--browser", fmt.Sprintf("'%s' browse '%s'", self, world.caFile), world.upstream,
+	}
+	h := host{proxy: proxy, args: args, home: dir, tale: tale}
+
+	tale.heading("First start: nobody has signed in yet")
+	if err := h.session(ctx); err != nil {
+		return err
+	}
+	tale.heading("Second start: the tokens are in the store")
+	before := world.login.Stats()
+	if err := h.session(ctx); err != nil {
+		return err
+	}
+	if after := world.login.Stats(); after != before {
+		return fmt.Errorf("the second start bothered the login server: %+v, before %+v", after, before)
+	}
+	tale.say("silent", "no browser, no registration, no code: the login server was not even asked")
+	return nil
+}
+
+// host is an MCP host, the Go SDK's, that starts the proxy as its stdio server.
+type host struct {
+	proxy string
+	args  []string
+	home  string
+	tale  *tale
+}
+
+// session starts the proxy, lists and calls a tool, and says goodbye.
+func (h host) session(ctx context.Context) error {
+	h.tale.say("host", "starts: sallyport --via inner --browser ... %s", h.args[len(h.args)-1])
+	cmd := exec.CommandContext(ctx, h.proxy, h.args...)
+	cmd.Env = []string{"HOME=" + h.home, "PATH=" + os.Getenv("PATH")}
+	stderr := &strings.Builder{}
+	cmd.Stderr = stderr
+	client := mcp.NewClient(&mcp.Implementation{Name: "demo-host", Version: "1"}, nil)
+	session, err := client.Connect(ctx, &mcp.CommandTransport{Command: cmd}, nil)
+	if err != nil {
+		return fmt.Errorf("initialize: %w\n%s", err, stderr)
+	}
+	defer session.Close()
+	server := session.InitializeResult().ServerInfo
+	h.tale.say("session", "initialize answered by %s %s", server.Name, server.Version)
+
+	list, err := session.ListTools(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("tools/list: %w\n%s", err, stderr)
+	}
+	for _, tool := range list.Tools {
+		h.tale.say("tools", "%s: %s", tool.Name, tool.Description)
+	}
+	arguments := map[string]any{"name": "Ada"}
+	result, err := session.CallTool(ctx, &mcp.CallToolParams{Name: "greet", Arguments: arguments})
+	if err != nil {
+		return fmt.Errorf("tools/call: %w\n%s", err, stderr)
+	}
+	text, ok := result.Content[0].(*mcp.TextContent)
+	if !ok || text.Text != greeting("Ada") {
+		return fmt.Errorf("tools/call: unexpected result %v", result.Content)
+	}
+	h.tale.say("call", "greet(Ada) = %q", text.Text)
+	if err := session.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("end of the proxy: %w\n%s", err, stderr)
+	}
+	h.tale.say("host", "ends the session; the proxy exits with status %d", cmd.ProcessState.ExitCode())
+	return nil
+}

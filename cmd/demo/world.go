@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sallyport/oauth/oauthtest"
+	"sallyport/sshtunnel/sshtest"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"golang.org/x/crypto/ssh"
+)
+
+// world is everything around the proxy: two bastions, a login server on the open network, and an
+// MCP server in a network of its own.
+type world struct {
+	upstream, sshConfig, caFile string
+	login                       *oauthtest.Server
+
+	tale    *tale
+	closers []func()
+}
+
+// newWorld starts the world, and writes the files that a person would have in ~/.ssh into dir.
+func newWorld(dir string, tale *tale) (_ *world, err error) {
+	w := &world{upstream: "https://mcp.internal/mcp", sshConfig: filepath.Join(dir, "ssh_config"), caFile: filepath.Join(dir, "ca.pem"), tale: tale}
+	defer func() {
+		if err != nil {
+			w.Close()
+		}
+	}()
+	certificate, err := w.certificate("mcp.internal", "127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	front, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	w.login = oauthtest.New("https://"+front.Addr().String(), w.upstream)
+	w.serve(front, certificate, w.told("login", w.login))
+	tale.say("login", "%s: OAuth 2.1 with PKCE, dynamic registration", w.login.Issuer)
+
+	private := newInnerNetwork()
+	w.serve(private, certificate, w.told("mcp", w.login.Guard(mcpHandler())))
+	tale.say("mcp", "%s: takes only this login server's tokens; no address of this machine leads to it", w.upstream)
+	return w, w.startBastions(dir, private)
+}
+
+// startBastions starts the chain laptop -> outer -> inner and writes ssh_config, known_hosts and a key.
+func (w *world) startBastions(dir string, private *innerNetwork) error {
+	// The key lies in a file, as a person's does.
+	key, err := writeKey(filepath.Join(dir, "id_ed25519"))
+	if err != nil {
+		return err
+	}
+	inner, err := sshtest.Start(sshtest.Config{
+		AuthorizedKeys: []ssh.PublicKey{key},
+		Dial: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			if addr != "mcp.internal:443" {
+				return nil, fmt.Errorf("no route to %s", addr)
+			}
+			w.tale.say("inner", "logged in; opens a channel to %s, a name that only this side knows", addr)
+			return private.dial(ctx)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	w.closers = append(w.closers, inner.Close)
+	outer, err := sshtest.Start(sshtest.Config{
+		AuthorizedKeys: []ssh.PublicKey{key},
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if addr != "inner.internal:22" {
+				return nil, fmt.Errorf("no route to %s", addr)
+			}
+			w.tale.say("outer", "logged in; opens a channel to %s", addr)
+			return (&net.Dialer{}).DialContext(ctx, network, inner.Addr())
+		},
+	})
+	if err != nil {
+		return err
+	}
+	w.closers = append(w.closers, outer.Close)
+
+	host, port, err := net.SplitHostPort(outer.Addr())
+	if err != nil {
+		return err
+	}
+	known := filepath.Join(dir, "known_hosts")
+	config := fmt.Sprintf("Host outer\n  HostName %s\n  Port %s\nHost inner\n  HostName inner.internal\n  ProxyJump outer\nHost *\n  User ada\n  IdentityFile %s\n  UserKnownHostsFile %s\n",
+		host, port, filepath.Join(dir, "id_ed25519"), known)
+	if err := os.WriteFile(known, []byte(outer.KnownHosts("")+inner.KnownHosts("inner.internal")), 0o600); err != nil {
+		return err
+	}
+	if err := os.WriteFile(w.sshConfig, []byte(config), 0o600); err != nil {
+		return err
+	}
+	w.tale.say("bastions", "outer at %s; inner.internal behind it, which outer alone resolves", outer.Addr())
+	w.tale.say("files", "a throw-away ssh_config, known_hosts and key:")
+	for line := range strings.Lines(config) {
+		w.tale.say("", "    %s", strings.ReplaceAll(strings.TrimRight(line, "\n"), dir+"/", "~/.ssh/"))
+	}
+	return nil
+}
+
+// Close ends the world.
+func (w *world) Close() {
+	for _, c := range w.closers {
+		c()
+	}
+}
+
+// serve runs an HTTPS server until Close.
+func (w *world) serve(l net.Listener, certificate tls.Certificate, handler http.Handler) {
+	server := &http.Server{Handler: handler, TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}, ErrorLog: log.New(io.Discard, "", 0)}
+	go server.ServeTLS(l, "", "") // ends with Close
+	w.closers = append(w.closers, func() { server.Close() })
+}
+
+// told says what reaches a server.
+func (w *world) told(who string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		note := ""
+		if r.URL.Path == "/mcp" && r.Header.Get("Authorization") == "" {
+			note = ", without a token: 401"
+		}
+		w.tale.say(who, "%s %s%s", r.Method, r.URL.Path, note)
+		next.ServeHTTP(rw, r)
+	})
+}
+
+func greeting(name string) string { return "Hello " + name + ", from behind two bastions" }
+
+// mcpHandler is an MCP server of the Go SDK with one tool.
+func mcpHandler() http.Handler {
+	server := mcp.NewServer(&mcp.Implementation{Name: "internal-tools", Version: "1.0.0"}, nil)
+	type person struct {
+		Name string `json:"name"`
+	}
+	mcp.AddTool(server, &mcp.Tool{Name: "greet", Description: "Greets somebody"}, func(_ context.Context, _ *mcp.CallToolRequest, in person) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: greeting(in.Name)}}}, nil, nil
+	})
+	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)
+}
+
+// innerNetwork is a listener that has no address: only who holds it can connect.
+type innerNetwork struct {
+	conns  chan net.Conn
+	closed context.Context
+	close  context.CancelFunc
+}
+
+func newInnerNetwork() *innerNetwork {
+	n := &innerNetwork{conns: make(chan net.Conn)}
+	n.closed, n.close = context.WithCancel(context.Background())
+	return n
+}
+
+func (n *innerNetwork) dial(ctx context.Context) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case n.conns <- far:
+		return near, nil
+	case <-n.closed.Done():
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Accept implements net.Listener.
+func (n *innerNetwork) Accept() (net.Conn, error) {
+	select {
+	case conn := <-n.conns:
+		return conn, nil
+	case <-n.closed.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (n *innerNetwork) Close() error { n.close(); return nil }
+
+// Addr implements net.Listener.
+func (n *innerNetwork) Addr() net.Addr { return &net.UnixAddr{Name: "inner network", Net: "pipe"} }
+
+// writeKey makes a key pair and writes the private key.
+func writeKey(path string) (ssh.PublicKey, error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	block, err := ssh.MarshalPrivateKey(private, "demo")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+		return nil, err
+	}
+	return ssh.NewPublicKey(private.Public())
+}
+
+// certificate makes a self-signed certificate, which is written to caFile as its own authority.
+func (w *world) certificate(names ...string) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "sallyport demo"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, os.WriteFile(w.caFile, text, 0o600)
+}
