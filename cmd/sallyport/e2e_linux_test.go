@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -91,27 +90,18 @@ func TestChain(t *testing.T) {
 	for _, upstream := range []struct {
 		name     string
 		start    func(testing.TB, *netns) string
-		announce string // the tool that makes the server send a notification; "" it does so by itself
+		announce string // the tool that makes the server send a notification
+		notice   string // its method
 	}{
-		{"server-everything", startEverything, "toggle-simulated-logging"},
-		{"go-sdk", startMCP, "grow"},
+		{"server-everything", startEverything, "toggle-simulated-logging", "notifications/message"},
+		{"go-sdk", startMCP, "grow", "notifications/tools/list_changed"},
 	} {
 		t.Run(upstream.name, func(t *testing.T) {
 			s := newSite(t, 3, upstream.start)
 			home := t.TempDir()
 			chromium := person{TrustsAll: true}.browserScript(t)
 
-			notified := make(chan string, 100)
-			note := func(what string) {
-				select {
-				case notified <- what:
-				default: // a later one does as well
-				}
-			}
-			host := startHost(t, s.throughChain(t, home, "--browser", chromium), &mcp.ClientOptions{
-				ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) { note("tools") },
-				LoggingMessageHandler:  func(context.Context, *mcp.LoggingMessageRequest) { note("log") },
-			})
+			host := startHost(t, s.throughChain(t, home, "--browser", chromium), nil)
 			link := host.Stderr.await(t, offered)[1]
 			if !strings.HasPrefix(link, s.oidc.Issuer+"/") || !strings.Contains(link, "resource=https%3A%2F%2Fmcp.internal%2Fmcp") || !strings.Contains(link, "code_challenge_method=S256") {
 				t.Errorf("the link is %s", link)
@@ -128,11 +118,7 @@ func TestChain(t *testing.T) {
 			if _, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: upstream.announce}); err != nil {
 				t.Fatal(err)
 			}
-			select {
-			case <-notified:
-			case <-time.After(patience):
-				t.Error("no notification from the server")
-			}
+			host.Wire.await(t, `read: .*"method":"`+upstream.notice+`"`)
 			if err := session.Close(); err != nil {
 				t.Errorf("the proxy ended with %v; stderr:\n%s", err, host.Stderr)
 			}
