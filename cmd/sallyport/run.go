@@ -42,10 +42,16 @@ func run(ctx context.Context, args []string, std stdio, env environment) (status
 		a.log.Warn(warning)
 	}
 	inv.BindTo(ctx, (*context.Context)(nil))
-	if err := inv.Run(a); err != nil {
+	err = inv.Run(a)
+	switch {
+	case err == nil:
+		return statusDone
+	case ctx.Err() == nil:
 		return a.report(err)
+	case inv.Selected() == nil || inv.Selected().Name == "proxy":
+		return statusDone // a signal is how some hosts end a server
 	}
-	return 0
+	return statusInterrupted // whatever it was at when the signal came, that is not what ended it
 }
 
 // commonFlagsOf finds the commonFlags of the command that was chosen.
