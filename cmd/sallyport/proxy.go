@@ -81,6 +81,9 @@ func (w *watch) run(ctx context.Context) {
 		tunnel, tunnelChanged := state(w.way.tunnel)
 		callback, callbackChanged := state(w.way.callback)
 		prompt, loginErr, loginChanged := w.way.login.State()
+		if prompt.AuthorizeURL == "" && w.way.listening.Load() == 0 {
+			callback.Err = nil // a workstation that sleeps is in nobody's way
+		}
 		o := fold(tunnel, callback, prompt, loginErr)
 		w.set(o)
 		w.tell(o)
@@ -124,8 +127,7 @@ func state(t *sshtunnel.Tunnel) (sshtunnel.State, <-chan struct{}) {
 	return t.State()
 }
 
-// fold finds the first thing that is in the way, the nearest to us first. The workstation's tunnel
-// counts while a login waits for it.
+// fold finds the first thing that is in the way, the nearest to us first.
 func fold(tunnel, callback sshtunnel.State, prompt oauth.Prompt, loginErr error) *relay.Obstacle {
 	switch {
 	case tunnel.Err != nil:
