@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"strings"
@@ -89,6 +90,9 @@ func classify(err error) explanation {
 	if e, ok := errors.AsType[*portError](err); ok {
 		return explanation{kind: kindPort, hints: portHints(e.addr), status: statusFailed}
 	}
+	if _, ok := errors.AsType[*unauthorizedError](err); ok {
+		return explanation{kind: kindRefused, text: withoutQuery(err), status: statusSignIn, hints: []string{"check --header Authorization; without it, and without --grant none, sallyport signs in"}}
+	}
 	if e, ok := errors.AsType[*ownerError](err); ok {
 		return explanation{kind: kindOwner, hints: ownerHints(e), status: statusFailed}
 	}
@@ -125,6 +129,10 @@ func classifyNetwork(err error) explanation {
 		unreachable.hints = []string{fmt.Sprintf("check the spelling of %q, and the network; if only a bastion knows the name: --via HOST", e.Name)}
 		return unreachable
 	}
+	if _, ok := errors.AsType[*proxyError](err); ok {
+		unreachable.hints = []string{"HTTPS_PROXY names the proxy; NO_PROXY excepts hosts from it; behind a bastion: --via HOST"}
+		return unreachable
+	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		unreachable.kind = kindTimeout
@@ -132,6 +140,10 @@ func classifyNetwork(err error) explanation {
 		return unreachable
 	case errors.Is(err, syscall.ECONNREFUSED):
 		unreachable.hints = []string{"nothing listens at that address and port; is the server running, and the URL right?"}
+		return unreachable
+	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
+		unreachable.text = "connection closed by the other side: " + unreachable.text
+		unreachable.hints = []string{"the way to the upstream broke, or the upstream ended; sallyport connects anew"}
 		return unreachable
 	case isNetworkError(err):
 		unreachable.hints = []string{"check the network; sallyport tries again"}
@@ -191,6 +203,14 @@ func classifyLogin(err error) (explanation, bool) {
 		out.kind, out.final = kindRefused, err
 	}
 	return out, true
+}
+
+// unauthorizedError says that the upstream refuses the credentials that the settings give, or wants
+// some where they forbid a sign-in.
+type unauthorizedError struct{ upstream string }
+
+func (e *unauthorizedError) Error() string {
+	return fmt.Sprintf("%s: status 401: it does not accept the request's credentials", e.upstream)
 }
 
 // isNetworkFault says that a sign-in failed because a server could not be reached.

@@ -36,7 +36,7 @@ func (c *loginCommand) Run(ctx context.Context, a *app) error {
 const tryTimeout = 30 * time.Second
 
 // tryToken shows the token to the upstream: a stored one may have been revoked, and a new one be for
-// something else. What the upstream answers to a ping outside a session does not matter.
+// something else. What else than 401 the upstream answers to a ping outside a session does not matter.
 func (w *way) tryToken(ctx context.Context) error {
 	const ping = `{"jsonrpc":"2.0","id":"sallyport-login","method":"ping"}`
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
@@ -52,7 +52,11 @@ func (w *way) tryToken(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return resp.Body.Close()
+	resp.Body.Close()
+	if resp.StatusCode == http.StatusUnauthorized {
+		return &unauthorizedError{w.upstream.String()}
+	}
+	return nil
 }
 
 // connect brings the tunnels up and returns the first failure: a command that a person waits for

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,7 +87,25 @@ func directTransport(env environment, roots *x509.CertPool) *http.Transport {
 		}
 		return conn, nil
 	}
-	return newTransport(dial, func(req *http.Request) (*url.URL, error) { return choose(req.URL) }, roots)
+	t := newTransport(dial, func(req *http.Request) (*url.URL, error) { return choose(req.URL) }, roots)
+	t.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, connect *http.Request, resp *http.Response) error {
+		if resp.StatusCode == http.StatusOK {
+			return nil
+		}
+		return &dialError{&proxyError{proxy: proxy.Host, addr: connect.Host, status: resp.StatusCode}}
+	}
+	return t
+}
+
+// proxyError is the refusal of an HTTP proxy to connect: as with a failed dial, nothing of the
+// request itself has left this machine.
+type proxyError struct {
+	proxy, addr string
+	status      int
+}
+
+func (e *proxyError) Error() string {
+	return strings.TrimSpace(fmt.Sprintf("proxy %s refuses to connect to %s: status %d %s", e.proxy, e.addr, e.status, http.StatusText(e.status)))
 }
 
 // directThenVia sends a request directly, and through the tunnel where the direct dial itself
