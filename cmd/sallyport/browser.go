@@ -12,8 +12,7 @@ import (
 )
 
 // openBrowser starts a browser at link: command where it is not "" (%s stands for the link, which
-// otherwise comes last), else the system's. No shell is involved, and the child gets none of our
-// secrets. It returns once the browser was started; a child that lives on is not ours to end.
+// otherwise comes last), else the system's. No shell is involved. It returns once the browser was started; a child that lives on is not ours to end.
 func openBrowser(ctx context.Context, env environment, command, link string) error {
 	var candidates [][]string
 	if command != "" {
@@ -33,7 +32,7 @@ func openBrowser(ctx context.Context, env environment, command, link string) err
 	}
 	var err error
 	for _, words := range candidates {
-		if err = startBrowser(ctx, env, words, link); err == nil {
+		if err = startBrowser(ctx, words, link); err == nil {
 			return nil
 		}
 	}
@@ -67,7 +66,7 @@ func systemBrowsers(env environment) [][]string {
 	return [][]string{{"xdg-open"}, {"x-www-browser"}, {"www-browser"}}
 }
 
-func startBrowser(ctx context.Context, env environment, words []string, link string) error {
+func startBrowser(ctx context.Context, words []string, link string) error {
 	words = slices.Clone(words)
 	placed := false
 	for i, word := range words[1:] {
@@ -83,21 +82,9 @@ func startBrowser(ctx context.Context, env environment, words []string, link str
 	}
 	// Not CommandContext: the browser outlives the login that it was started for.
 	cmd := exec.Command(words[0], words[1:]...)
-	cmd.Env = childEnviron(env)
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	go cmd.Wait() // ends with the browser; reaps it
 	return nil
-}
-
-// secretVariables never reach a child process.
-var secretVariables = []string{"OAUTH2_CLIENT_SECRET", "OAUTH2_REFRESH_TOKEN", "OAUTH2_AUTHORIZATION_CODE", "OAUTH2_CODE_VERIFIER", "SALLYPORT_HEADER", "OAUTH2_EXTRA_PARAMS"}
-
-// childEnviron is our environment without secrets.
-func childEnviron(env environment) []string {
-	return slices.DeleteFunc(slices.Clone(env.Environ), func(entry string) bool {
-		name, _, _ := strings.Cut(entry, "=")
-		return slices.Contains(secretVariables, name)
-	})
 }

@@ -32,12 +32,12 @@ func (c *callbackCommand) Run(ctx context.Context, a *app) error {
 	if slices.Contains(c.Port, 0) {
 		return &usageError{text: "port 0: the proxy on HOST would not know which port this is", hints: []string{"name the port of its redirect URI, as --port 53682"}}
 	}
-	var way way
-	defer way.Close()
+	var w way
+	defer w.Close()
 	hosts := make([]*callbackHost, len(c.Host))
 	for i, name := range c.Host {
 		hosts[i] = &callbackHost{name: name}
-		if _, err := a.openTunnel(ctx, &hosts[i].tunnel, c.sshFlags, name, true, &way); err != nil {
+		if _, err := a.openTunnel(ctx, &hosts[i].tunnel, c.sshFlags, name, true, &w); err != nil {
 			return err
 		}
 	}
@@ -155,6 +155,10 @@ func newCallbackHandler(a *app, hosts []*callbackHost, port int) http.Handler {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: r.In.Host})
 			r.Out.Host = r.In.Host // the listener there checks it, as we do
+			// A browser sends what it keeps for 127.0.0.1 to every port of it.
+			r.Out.Header.Del("Cookie")
+			r.Out.Header.Del("Authorization")
+			r.Out.Header.Del("Upgrade")
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			e := explain(err)
@@ -252,7 +256,8 @@ func (h *callbackHost) uid(ctx context.Context) (string, error) {
 }
 
 // ownerScript prints the rows of listening TCP sockets of a Linux host, else what lsof shows of our own.
-const ownerScript = `if [ -r /proc/net/tcp ]; then cat /proc/net/tcp /proc/net/tcp6 2>/dev/null; else echo lsof; lsof -a -nP -u "$(id -u)" -iTCP:%d -sTCP:LISTEN -Fn; fi; exit 0`
+// It goes through sh, as the login shell may be of another kind.
+const ownerScript = `sh -c 'if [ -r /proc/net/tcp ]; then cat /proc/net/tcp /proc/net/tcp6 2>/dev/null; else echo lsof; lsof -a -nP -u "$(id -u)" -iTCP:%d -sTCP:LISTEN -Fn; fi; exit 0'`
 
 // listening returns what identifies the sockets that may accept a connection to 127.0.0.1:port on
 // the host. It is an error unless there is one and all of them are ours.
@@ -266,7 +271,8 @@ func (h *callbackHost) listening(ctx context.Context, port int) ([]string, error
 		return nil, &ownerError{host: h.name, port: port, err: err}
 	}
 	if own, ok := strings.CutPrefix(out, "lsof\n"); ok {
-		if !strings.Contains(own, "\nn") && !strings.HasPrefix(own, "n") {
+		// lsof shows only our own sockets; one on just this address leaves no room for a stranger's.
+		if !slices.Contains(strings.Split(own, "\n"), fmt.Sprintf("n127.0.0.1:%d", port)) {
 			return nil, &ownerError{host: h.name, port: port}
 		}
 		return []string{own}, nil

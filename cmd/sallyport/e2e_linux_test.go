@@ -323,10 +323,10 @@ func TestCallbackCommand(t *testing.T) {
 				t.Errorf("curl %q: carried: %q", args, body)
 			}
 		}
-		if body := get(t, workstation, "http://127.0.0.1:53682/callback?code=mine"); !strings.Contains(body, "caught") {
+		if body := get(t, workstation, "-H", "Cookie: session=of-another-program", "http://127.0.0.1:53682/callback?code=mine"); !strings.Contains(body, "caught") {
 			t.Errorf("a callback of our own was not carried: %q", body)
 		}
-		if got, want := strings.TrimPrefix(own.Out.String(), "ready\n"), "GET /callback?code=mine 127.0.0.1:53682\n"; got != want {
+		if got, want := strings.TrimPrefix(own.Out.String(), "ready\n"), "GET /callback?code=mine 127.0.0.1:53682 []\n"; got != want {
 			t.Errorf("the listener saw %q, want %q", got, want)
 		}
 		own.stop()
@@ -506,7 +506,7 @@ func playCatcher(text []byte) error {
 	}
 	fmt.Println("ready")
 	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Println(r.Method, r.URL, r.Host)
+		fmt.Println(r.Method, r.URL, r.Host, r.Header["Cookie"])
 		fmt.Fprint(w, "caught")
 	}))
 }

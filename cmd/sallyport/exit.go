@@ -66,6 +66,7 @@ func (e explanation) obstacle() relay.Obstacle {
 // explain is the one table from an error's type to words, status, and whether the proxy goes on.
 func explain(err error) explanation {
 	e := classify(err)
+	e.notRun = isLoginError(err) // whatever is beneath: a sign-in starts with the upstream's refusal
 	if e.text == "" {
 		e.text = oneLine(err.Error())
 	}
@@ -84,7 +85,6 @@ func classify(err error) explanation {
 		return e
 	}
 	if e, ok := classifyLogin(err); ok {
-		e.notRun = true
 		return e
 	}
 	if e, ok := errors.AsType[*portError](err); ok {
@@ -213,16 +213,21 @@ func (e *unauthorizedError) Error() string {
 	return fmt.Sprintf("%s: status 401: it does not accept the request's credentials", e.upstream)
 }
 
+// isLoginError says that err came of a sign-in.
+func isLoginError(err error) bool {
+	_, signIn := errors.AsType[*oauth.SignInError](err)
+	_, discovery := errors.AsType[*oauth.DiscoveryError](err)
+	_, port := errors.AsType[*oauth.PortBusyError](err)
+	_, required := errors.AsType[*oauth.LoginRequiredError](err)
+	_, refused := errors.AsType[*oauth.TokenRefusedError](err)
+	return signIn || discovery || port || required || refused
+}
+
 // isNetworkFault says that a sign-in failed because a server could not be reached.
 func isNetworkFault(err error) bool {
-	if _, ok := errors.AsType[*oauth.SignInError](err); !ok {
-		if _, ok := errors.AsType[*oauth.DiscoveryError](err); !ok {
-			return false
-		}
-	}
 	_, dns := errors.AsType[*net.DNSError](err)
 	_, cert := errors.AsType[*tls.CertificateVerificationError](err)
-	return dns || cert || isNetworkError(err)
+	return isLoginError(err) && (dns || cert || isNetworkError(err))
 }
 
 func signInHints(e *oauth.SignInError) []string {

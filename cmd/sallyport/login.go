@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"runtime"
 	"strings"
 	"time"
 
@@ -29,7 +28,7 @@ func (c *loginCommand) Run(ctx context.Context, a *app) error {
 	if err := w.tryToken(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.err, "sallyport: signed in to %s\n", w.upstream)
+	fmt.Fprintf(a.err, "sallyport: signed in to %s\n", plainURL(w.upstream))
 	return nil
 }
 
@@ -54,7 +53,7 @@ func (w *way) tryToken(ctx context.Context) error {
 	}
 	resp.Body.Close()
 	if resp.StatusCode == http.StatusUnauthorized {
-		return &unauthorizedError{w.upstream.String()}
+		return &unauthorizedError{plainURL(w.upstream)}
 	}
 	return nil
 }
@@ -76,6 +75,9 @@ func (w *way) connect(ctx context.Context) error {
 // Run revokes and forgets.
 func (c *logoutCommand) Run(ctx context.Context, a *app) error {
 	if c.All {
+		if c.TokenStore == "memory" {
+			return &usageError{text: "--all with --token-store memory: there is nothing to forget"}
+		}
 		store, err := a.openStore(&c.upstreamFlags)
 		if err != nil || store == nil {
 			return err
@@ -94,7 +96,7 @@ func (c *logoutCommand) Run(ctx context.Context, a *app) error {
 	if err := w.login.SignOut(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.err, "sallyport: signed out of %s\n", w.upstream)
+	fmt.Fprintf(a.err, "sallyport: signed out of %s\n", plainURL(w.upstream))
 	return nil
 }
 
@@ -102,26 +104,26 @@ func (c *logoutCommand) Run(ctx context.Context, a *app) error {
 func (a *app) offerer(f *upstreamFlags, upstream *url.URL) func(context.Context, oauth.Prompt) {
 	return func(ctx context.Context, p oauth.Prompt) {
 		a.fileLog.Info("sign-in offered", "host", upstream.Host)
-		a.print("sallyport: to sign in to %s, open this link:\n  %s\n", upstream, p.AuthorizeURL)
+		a.print("sallyport: to sign in to %s, open this link:\n  %s\n", plainURL(upstream), p.AuthorizeURL)
 		if f.CallbackVia != "" {
 			a.print("hint: open it on %s, which brings the answer back\n", f.CallbackVia)
 			return
 		}
 		remote := a.env.Getenv("SSH_CONNECTION") != "" && f.Browser == ""
 		if remote {
-			a.print("hint: is your browser on another machine? there, run: %s\n", a.callbackCommand(p))
+			a.print("hint: is your browser on another machine? there, run: %s\n", a.carryCommand(p))
 		}
 		if f.NoBrowser || remote {
 			return
 		}
 		if err := openBrowser(ctx, a.env, f.Browser, p.AuthorizeURL); err != nil {
-			a.print("hint: no browser could be started here (%v); open the link yourself, or run on the machine that has one: %s\n", err, a.callbackCommand(p))
+			a.print("hint: no browser could be started here (%v); open the link yourself, or run on the machine that has one: %s\n", err, a.carryCommand(p))
 		}
 	}
 }
 
-// callbackCommand is what the person types on the workstation.
-func (a *app) callbackCommand(p oauth.Prompt) string {
+// carryCommand is what the person types on the workstation.
+func (a *app) carryCommand(p oauth.Prompt) string {
 	port := "53682"
 	if u, err := url.Parse(p.RedirectURI); err == nil && u.Port() != "" {
 		port = u.Port()
@@ -131,23 +133,4 @@ func (a *app) callbackCommand(p oauth.Prompt) string {
 
 func (a *app) print(format string, args ...any) {
 	fmt.Fprintf(a.err, format, args...)
-}
-
-// Run prints the resolved configuration.
-func (c *sshConfigCommand) Run(ctx context.Context, a *app) error {
-	host, err := a.resolver(c.sshFlags).Resolve(ctx, c.Host)
-	if err != nil {
-		return err
-	}
-	_, err = host.WriteTo(a.out)
-	return err
-}
-
-// version is set by the linker; a plain go build knows only the module's.
-var version = "devel"
-
-// Run prints the version.
-func (versionCommand) Run(a *app) error {
-	_, err := fmt.Fprintf(a.out, "sallyport %s %s %s/%s\n", strings.TrimPrefix(version, "v"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return err
 }

@@ -15,6 +15,7 @@ func main() {
 	// A host that stops reading shows as an error of the write: unasked, the runtime would end this
 	// process by the signal, and the upstream would never be told. Not signal.Ignore, which children inherit.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends us at once
 	status := run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}, osEnvironment())
 	stop()
 	os.Exit(status)
@@ -24,7 +25,7 @@ func main() {
 // before USER, as in ssh, and stands in for a HOME that is not set: services and MCP hosts may leave
 // both out. Only a missing home directory needs a word: the settings that need one say so themselves.
 func osEnvironment() environment {
-	env := environment{Getenv: os.Getenv, Environ: os.Environ(), User: os.Getenv("USER")}
+	env := environment{Getenv: variablesWithoutSecrets(), User: os.Getenv("USER")}
 	env.Home, _ = os.UserHomeDir()
 	if u, err := user.Current(); err == nil {
 		_, name, domain := strings.Cut(u.Username, `\`) // Windows: DOMAIN\name
@@ -35,4 +36,18 @@ func osEnvironment() environment {
 	}
 	env.Hostname, _ = os.Hostname()
 	return env
+}
+
+// secretVariables never reach a child process: browser, SSH_ASKPASS, ProxyCommand, Match exec.
+var secretVariables = []string{"OAUTH2_CLIENT_SECRET", "OAUTH2_REFRESH_TOKEN", "OAUTH2_AUTHORIZATION_CODE", "OAUTH2_CODE_VERIFIER", "OAUTH2_EXTRA_PARAMS", "SALLYPORT_HEADER"}
+
+// variablesWithoutSecrets returns a look-up of all variables, and takes the secret ones out of what
+// children inherit.
+func variablesWithoutSecrets() func(string) string {
+	secrets := map[string]string{}
+	for _, name := range secretVariables {
+		secrets[name] = os.Getenv(name)
+		os.Unsetenv(name)
+	}
+	return func(name string) string { return cmp.Or(secrets[name], os.Getenv(name)) }
 }

@@ -52,7 +52,6 @@ const maxAnswer = 4096 // bytes of a passphrase or password
 // runAskpass starts the program of SSH_ASKPASS with the prompt as its argument, and reads one line.
 func (a *app) runAskpass(ctx context.Context, q sshtunnel.Question) (string, error) {
 	cmd := exec.CommandContext(ctx, a.env.Getenv("SSH_ASKPASS"), q.Prompt)
-	cmd.Env = childEnviron(a.env)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	if ctx.Err() != nil {

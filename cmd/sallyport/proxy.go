@@ -116,6 +116,9 @@ func (w *watch) set(o *relay.Obstacle) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	close(w.changed)
+	if o == nil && w.current != nil {
+		w.told = "" // the next time is news again
+	}
 	w.current, w.changed = o, make(chan struct{})
 }
 

@@ -56,6 +56,9 @@ func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), ro
 		MaxIdleConns:        maxIdleConns,
 		MaxIdleConnsPerHost: maxIdleConns,
 		IdleConnTimeout:     90 * time.Second,
+		// A connection that died in silence, as in a laptop's sleep, is found by a ping; without, it
+		// would be used for every later request.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 	}
 }
 

@@ -18,7 +18,6 @@ import (
 // environment is what the process was given besides its arguments.
 type environment struct {
 	Getenv   func(string) string
-	Environ  []string // for children
 	Home     string
 	User     string
 	Hostname string

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"sallyport/oauth"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// endpoint is the upstream's URL, checked.
+func (f *upstreamFlags) endpoint() (*url.URL, error) {
+	text := cmp.Or(f.URL, f.UpstreamURL)
+	hint := "sallyport [flags] https://HOST/PATH"
+	if text == "" {
+		return nil, &usageError{text: "no upstream URL", hints: []string{hint, "or set UPSTREAM_URL, or upstream.url in the settings file"}}
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, &usageError{text: fmt.Sprintf("upstream %q is not an http or https URL", beforeQuery(text)), hints: []string{hint}}
+	}
+	if u.User != nil || u.Fragment != "" {
+		return nil, &usageError{text: fmt.Sprintf("upstream %s: a user name, password or #fragment in the URL is not allowed", plainURL(u)), hints: []string{hint}}
+	}
+	if u.Scheme == "http" && !isLoopback(u.Hostname()) && !f.AllowInsecureHTTP {
+		return nil, &usageError{text: fmt.Sprintf("upstream %s is cleartext http to a host that is not loopback", plainURL(u)), hints: []string{"use https", "or accept that others can read the token: --allow-insecure-http"}}
+	}
+	return u, nil
+}
+
+// isLoopback accepts what means this host, or the last SSH host, to itself.
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// plainURL is u without what may hold a secret.
+func plainURL(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+}
+
+func beforeQuery(text string) string {
+	before, _, _ := strings.Cut(text, "?")
+	return before
+}
+
+var variableReference = regexp.MustCompile(`\$\{(\w+)\}`)
+
+// headers are the extra ones, with ${VARIABLE} expanded, and their values as secrets. Errors name a
+// header by its number, as the text may be a secret.
+func (f *upstreamFlags) headers(env environment) (http.Header, []string, error) {
+	header := http.Header{}
+	var secrets []string
+	for i, text := range f.Header {
+		name, value, ok := strings.Cut(text, ":")
+		if name = strings.TrimSpace(name); !ok || !httpguts.ValidHeaderFieldName(name) {
+			return nil, nil, &usageError{text: fmt.Sprintf("header %d: want 'Name: value'", i+1), hints: []string{"--header (SALLYPORT_HEADER, one a line)"}}
+		}
+		missing := ""
+		value = variableReference.ReplaceAllStringFunc(strings.TrimSpace(value), func(reference string) string {
+			variable := variableReference.FindStringSubmatch(reference)[1]
+			if env.Getenv(variable) == "" {
+				missing = cmp.Or(missing, variable)
+			}
+			return env.Getenv(variable)
+		})
+		if missing != "" {
+			return nil, nil, &usageError{text: fmt.Sprintf("header %s: variable %s is not set", name, missing), hints: []string{"set it where the MCP host starts sallyport (its \"env\" block)"}}
+		}
+		if !httpguts.ValidHeaderFieldValue(value) {
+			return nil, nil, &usageError{text: fmt.Sprintf("header %s: the value holds a character that HTTP does not allow", name)}
+		}
+		header.Add(name, value)
+		secrets = append(secrets, value)
+		if _, credentials, ok := strings.Cut(value, " "); ok && strings.EqualFold(name, "Authorization") {
+			secrets = append(secrets, credentials)
+		}
+	}
+	return header, secrets, nil
+}
+
+// oauthConfig is the login's part of the settings.
+func (f *upstreamFlags) oauthConfig(a *app, w *way, realm string) (oauth.Config, error) {
+	secret, err := f.clientSecret()
+	if err != nil {
+		return oauth.Config{}, err
+	}
+	if ip := net.ParseIP(strings.Trim(f.CallbackHost, "[]")); !isLoopback(f.CallbackHost) && (ip == nil || !ip.IsLoopback()) {
+		return oauth.Config{}, &usageError{text: fmt.Sprintf("callback host %q is not loopback", f.CallbackHost), hints: []string{"use 127.0.0.1, [::1] or localhost; for a browser on another machine see --callback-via and sallyport callback"}}
+	}
+	grant := f.Grant
+	if w.header.Get("Authorization") != "" {
+		grant = "none"
+	}
+	store, err := a.openStore(f)
+	if err != nil {
+		return oauth.Config{}, err
+	}
+	return oauth.Config{
+		Upstream: w.upstream, Realm: realm, Grant: grant,
+		ClientID: f.ClientID, ClientSecret: secret, ClientMetadataURL: f.ClientMetadataURL,
+		AuthorizationURL: f.AuthorizationURL, TokenURL: f.TokenURL, NoDiscovery: !f.Discovery,
+		Scope: f.Scope, Resource: f.Resource, Audience: f.Audience,
+		AuthStyle: f.AuthStyle, ExtraParams: f.ExtraParams, AssumePKCE: f.PKCE == "assume",
+		RefreshSkew:       time.Duration(f.RefreshSkew),
+		AuthorizationCode: oauth.Secret(f.AuthorizationCode), CodeVerifier: oauth.Secret(f.CodeVerifier), RefreshToken: oauth.Secret(f.RefreshToken),
+		NonInteractive: !f.Interactive, RedirectURI: f.RedirectURI,
+		CallbackAddrs:     f.CallbackPort.addrs(f.CallbackHost),
+		CallbackTimeout:   time.Duration(f.CallbackTimeout),
+		AllowInsecureHTTP: f.AllowInsecureHTTP,
+		Store:             store, Log: a.log,
+	}, nil
+}
+
+const maxSecretFile = 64 << 10
+
+func (f *upstreamFlags) clientSecret() (oauth.Secret, error) {
+	if f.ClientSecret != "" || f.ClientSecretFile == "" {
+		return oauth.Secret(f.ClientSecret), nil
+	}
+	file, err := os.Open(f.ClientSecretFile)
+	if err != nil {
+		return "", &usageError{text: "client secret file: " + err.Error(), hints: []string{"--client-secret-file names a file that holds nothing but the secret"}}
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxSecretFile))
+	if err != nil {
+		return "", &usageError{text: "client secret file: " + err.Error()}
+	}
+	return oauth.Secret(strings.TrimSpace(string(text))), nil
+}
