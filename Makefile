@@ -45,7 +45,7 @@ fuzz:
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
-cover:
+cover: parts
 	$(GO) test -coverprofile coverage.out ./... && $(GO) tool cover -func coverage.out | tail -1
 
 clean:

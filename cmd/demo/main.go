@@ -33,12 +33,10 @@ func main() {
 	}
 }
 
-const stageTimeout = 2 * time.Minute // a hang must not look like a slow machine
+const runTimeout = 2 * time.Minute // a hang must not look like a slow machine; the build before may be slow
 
 // demo builds the proxy and the world around it, and lets an MCP host work through both, twice.
 func demo(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, stageTimeout)
-	defer cancel()
 	dir, err := os.MkdirTemp("", "sallyport-demo-")
 	if err != nil {
 		return err
@@ -52,6 +50,8 @@ func demo(ctx context.Context) error {
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", proxy, "sallyport/cmd/sallyport").CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w: %s", err, out)
 	}
+	ctx, cancel := context.WithTimeout(ctx, runTimeout)
+	defer cancel()
 	world, err := newWorld(dir, tale)
 	if err != nil {
 		return err

@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -332,7 +331,7 @@ type hostStep struct {
 // initialize, tools/list, tools/call of `echo`, one notification, close. It returns the steps.
 func runTypeScriptHost(t testing.TB, cmd *exec.Cmd) []hostStep {
 	t.Helper()
-	host := exec.Command(nodePath(t), append([]string{filepath.Join(peersDir, "host.mjs"), cmd.Path}, cmd.Args[1:]...)...)
+	host := exec.Command(nodePath(t), append([]string{peer(t, "host.mjs"), cmd.Path}, cmd.Args[1:]...)...)
 	host.Env, host.Dir, host.SysProcAttr = cmd.Env, cmd.Dir, cmd.SysProcAttr
 	p := startProcess(t, host)
 	status := p.wait(t)

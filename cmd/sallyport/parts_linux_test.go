@@ -267,12 +267,12 @@ func TestPartsBrowser(t *testing.T) {
 
 // TestPartsHosts drives server-everything on stdio with both hosts.
 func TestPartsHosts(t *testing.T) {
-	command := func() *exec.Cmd {
+	command := func(t *testing.T) *exec.Cmd {
 		return exec.Command(nodePath(t), peerFile(t, "@modelcontextprotocol/server-everything/dist/index.js"), "stdio")
 	}
 	t.Run("TypeScript SDK", func(t *testing.T) {
 		var got []string
-		for _, step := range runTypeScriptHost(t, command()) {
+		for _, step := range runTypeScriptHost(t, command(t)) {
 			got = append(got, step.Step)
 		}
 		if want := []string{"initialize", "tools/list", "tools/call", "notification", "close"}; !slices.Equal(got, want) {
@@ -280,7 +280,7 @@ func TestPartsHosts(t *testing.T) {
 		}
 	})
 	t.Run("Go SDK", func(t *testing.T) {
-		host := startHost(t, command(), nil)
+		host := startHost(t, command(t), nil)
 		session := host.Session(t)
 		got, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "echo", Arguments: echoArguments{"hi"}})
 		if err != nil {
