@@ -104,7 +104,7 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 		defer agentConn.Close()
 		defer stopAgent()
 	}
-	auth := newAuthenticator(h, ask, ag, agentErr)
+	auth := newAuthenticator(h, ask, cfg.Log, ag, agentErr)
 
 	var keyErr error
 	config := &ssh.ClientConfig{
