@@ -16,6 +16,7 @@ func (e *evaluation) finish() (*Host, error) {
 	e.active = true // from here on, set fills in what is unset
 	identitiesSet := e.isSet("identityfile")
 	aliveSet := e.isSet("serveraliveinterval")
+	reorder := strings.HasPrefix(e.first("hostkeyalgorithms"), "+") || strings.HasPrefix(e.first("hostkeyalgorithms"), "-")
 	e.clearNone()
 	e.setDefaults()
 	for keyword := range e.release.known {
@@ -53,6 +54,7 @@ func (e *evaluation) finish() (*Host, error) {
 		return nil, err
 	}
 	h := e.makeHost(identitiesSet, aliveSet)
+	h.tokens, h.reorderHostKeys = tokens, reorder
 
 	proxyTokens := maps.Clone(tokens)
 	maps.DeleteFunc(proxyTokens, func(c byte, _ string) bool { return !strings.ContainsRune("hknpr", rune(c)) })

@@ -87,7 +87,16 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 		defer clk.pause()()
 		return cfg.Ask(ctx, q)
 	}
-	keys := newHostKeyCheck(h, ask, cfg.Log)
+	var remote net.Addr // where it is ours to tell
+	if hp.addr != "" && via == nil {
+		remote = raw.RemoteAddr()
+	}
+	keys, err := newHostKeyCheck(ctx, cfg, h, ask, remote)
+	if err != nil {
+		stop()
+		hp.conn.Close()
+		return nil, fail(err)
+	}
 	ag, agentConn, agentErr := openAgent(ctx, h, cfg.Getenv)
 	if agentConn != nil {
 		// The agent may ask a person too, and is then not to hold us after the timeout.
@@ -95,7 +104,7 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 		defer agentConn.Close()
 		defer stopAgent()
 	}
-	auth := newAuthenticator(h, ask, ag, agentErr)
+	auth := newAuthenticator(h, ask, cfg.Log, ag, agentErr)
 
 	var keyErr error
 	config := &ssh.ClientConfig{
@@ -135,7 +144,7 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 		}
 		return nil, fail(trimHandshake(err))
 	}
-	hp.client = ssh.NewClient(conn, chans, reqs)
+	hp.client = ssh.NewClient(conn, chans, keys.watchUpdates(conn, reqs, cfg.Ask))
 	return hp, nil
 }
 

@@ -11,20 +11,25 @@
 // still while a person is asked. The first hop is a TCP connection or a ProxyCommand, each further
 // one a direct-tcpip channel of the hop before. No hop inside can be read by one outside it.
 //
-// Host keys are checked against known_hosts by a reader of our own that agrees with OpenSSH:
+// Host keys are checked against known_hosts by a reader of our own that agrees with OpenSSH 10:
 // hashed names, [host]:port, wildcards, a bare entry for any port, @cert-authority, @revoked, and
-// lines that cannot be parsed spoil no others. The algorithms that known_hosts can verify are asked
-// for first. A changed key is always refused, also with StrictHostKeyChecking no: see [HostKeyError].
+// lines that cannot be parsed spoil no others. KnownHostsCommand adds to it, RevokedHostKeys (lists of
+// keys, and key revocation lists) take away; CheckHostIP and NoHostAuthenticationForLocalhost
+// are ssh's. The algorithms that known_hosts can verify are asked for first. A changed key is always
+// refused, also with StrictHostKeyChecking no: see [HostKeyError]. After login, UpdateHostKeys notes
+// further keys that the server proves to hold, and drops those it has no more. Our processes take
+// turns in writing, by a lock on the directory; a rewritten file replaces the old one at once.
 //
 // Keys are offered in OpenSSH's order: certificates, listed keys of the agent, its other keys
-// (unless IdentitiesOnly), files. A passphrase is asked for only after the server accepted the key.
-// Then keyboard-interactive and password. Questions go to Config.Ask, never to a terminal: under an
-// MCP host /dev/tty may be the host's own. See [AuthError].
+// (unless IdentitiesOnly), files. A passphrase is asked for only after the server accepted the key;
+// AddKeysToAgent follows its first use. RSA keys sign with SHA-2 only, security keys through the agent
+// only. Then keyboard-interactive and password. Questions go to Config.Ask, never to a terminal: under
+// an MCP host /dev/tty may be the host's own. See [AuthError].
 //
 // # Goroutines
 //
-// A Tunnel has one goroutine that dials, from the first call to Close. A link has one per hop that
-// waits for its end, one for keepalive and two for forwarded channels, besides those of x/crypto.
+// A Tunnel has one goroutine that dials, from the first call to Close. A link has two per hop, one that
+// waits for its end and one that takes its requests for UpdateHostKeys, one for keepalive and two for forwarded channels, besides those of x/crypto.
 // Each connection has one that reads and one that writes, since x/crypto's channels know no
 // deadlines. A link ends by closing the outermost connection: everything else is inside it, and a
 // farewell to a peer that is gone would wait for ever.
@@ -36,6 +41,5 @@
 //	no person, no agent             needs_person: once more for each new call, at most every 30 s
 //	host key, login or file said no refused: never again by itself; DialContext fails at once
 //
-// Not honoured: GSSAPI, host-based login, PKCS11Provider, key revocation lists (all keys fail then,
-// rather than none), UpdateHostKeys, CheckHostIP, NoHostAuthenticationForLocalhost, AddKeysToAgent.
+// Not honoured: GSSAPI, host-based login, PKCS11Provider, SecurityKeyProvider, VerifyHostKeyDNS.
 package sshtunnel

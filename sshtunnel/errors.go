@@ -52,12 +52,20 @@ func (e *TimeoutError) Error() string   { return "no answer within " + e.After }
 func (e *TimeoutError) Timeout() bool   { return true }
 func (e *TimeoutError) Temporary() bool { return true }
 
-// KnownKey is a host key that known_hosts holds for a host.
+// KnownKey is a host key that known_hosts holds for a host, or RevokedHostKeys revokes.
 type KnownKey struct {
-	File        string
-	Line        int
+	File        string // or what printed the line: KnownHostsCommand-HOSTNAME, KnownHostsCommand-ADDRESS
+	Line        int    // 0 in a key revocation list
 	Type        string // ssh-ed25519 ...
 	Fingerprint string // SHA256:...
+}
+
+// String says where the key is written.
+func (k KnownKey) String() string {
+	if k.Line == 0 {
+		return k.File
+	}
+	return fmt.Sprintf("%s:%d", k.File, k.Line)
 }
 
 // HostKeyError says that the key a server showed is not to be trusted. Exactly one of Changed,
@@ -70,7 +78,7 @@ type HostKeyError struct {
 	Fingerprint string // SHA256:... of that key
 
 	Changed bool       // other keys are known for this host
-	Revoked bool       // the key, or its authority, is revoked
+	Revoked bool       // the key, or its authority, is revoked, or Err hinders to tell
 	Unknown bool       // nothing is known about this host
 	Known   []KnownKey // Changed: the keys known; Revoked: where that is written
 
@@ -83,16 +91,18 @@ func (e *HostKeyError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "host key of %s", e.Host)
 	switch {
+	case e.Revoked && len(e.Known) == 0:
+		fmt.Fprintf(&b, " is refused, for it cannot be told whether it is revoked: %s %s", e.Type, e.Fingerprint)
 	case e.Revoked:
 		b.WriteString(" is revoked")
 		if len(e.Known) > 0 {
-			fmt.Fprintf(&b, " by %s:%d", e.Known[0].File, e.Known[0].Line)
+			fmt.Fprintf(&b, " by %s", e.Known[0])
 		}
 		fmt.Fprintf(&b, ": %s %s", e.Type, e.Fingerprint)
 	case e.Changed:
 		fmt.Fprintf(&b, " has changed: got %s %s", e.Type, e.Fingerprint)
 		for _, k := range e.Known {
-			fmt.Fprintf(&b, ", %s:%d has %s %s", k.File, k.Line, k.Type, k.Fingerprint)
+			fmt.Fprintf(&b, ", %s has %s %s", k, k.Type, k.Fingerprint)
 		}
 		if cmd := e.Remedy(); cmd != "" {
 			fmt.Fprintf(&b, "; if the change is legitimate: %s", cmd)
@@ -115,7 +125,7 @@ func (e *HostKeyError) Error() string {
 // Remedy is the command that mends it, once the person is sure; "" where there is none.
 func (e *HostKeyError) Remedy() string {
 	switch {
-	case e.Changed && len(e.Known) > 0:
+	case e.Changed && len(e.Known) > 0 && !strings.HasPrefix(e.Known[0].File, commandFile):
 		return fmt.Sprintf("ssh-keygen -f %s -R %s", shellQuote(e.Known[0].File), shellQuote(e.Host))
 	case e.Unknown:
 		return "ssh " + shellQuote(e.Hop)

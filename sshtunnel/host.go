@@ -63,6 +63,10 @@ type Host struct {
 
 	// settings holds every keyword that `ssh -G` prints, for WriteTo.
 	settings []setting
+	// reorderHostKeys: HostKeyAlgorithms changed the default by + or -, and names no order of its own.
+	reorderHostKeys bool
+	// tokens are those of ssh_config(5), for KnownHostsCommand.
+	tokens map[byte]string
 }
 
 // setting is one line of `ssh -G`.

@@ -1,34 +1,54 @@
 package sshtunnel
 
 import (
-	"bufio"
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 )
 
-// hostKeyCheck verifies the host key of one hop by the rules of OpenSSH's check_host_key.
+// hostKeyCheck verifies the host key of one connection by the rules of OpenSSH's check_host_key.
+// It is used from one goroutine.
 type hostKeyCheck struct {
+	ctx     context.Context // of the dial
 	host    *Host
+	ip      netip.Addr // what was dialed; the zero Addr where another hop or ProxyCommand did
 	ask     func(Question) (string, error)
+	getenv  func(string) string
 	log     *slog.Logger
-	entries []knownEntry
+	algos   []string     // what HostKeyAlgorithms allow, in the user's order
+	entries []knownEntry // of all files, and of KnownHostsCommand for choosing the algorithms
 
 	accepted ssh.PublicKey // by this connection; shown again at each rekeying
+	// updatable: UpdateHostKeys may follow. The key is one of the user's own file, or the person has just accepted it.
+	updatable bool
 }
 
-func newHostKeyCheck(h *Host, ask func(Question) (string, error), log *slog.Logger) *hostKeyCheck {
-	warn := func(file string, err error) {
-		log.Warn("known_hosts not read", "hop", h.Alias, "file", file, "err", err)
+// newHostKeyCheck reads what is known. remote is where conn leads if h was dialed directly, else nil.
+func newHostKeyCheck(ctx context.Context, cfg *Config, h *Host, ask func(Question) (string, error), remote net.Addr) (*hostKeyCheck, error) {
+	c := &hostKeyCheck{ctx: ctx, host: h, ask: ask, getenv: cfg.Getenv, log: cfg.Log, algos: hostKeyAlgorithms}
+	if h.HostKeyAlgorithms != nil {
+		c.algos = supported(h.HostKeyAlgorithms, ssh.SupportedAlgorithms().HostKeys, ssh.InsecureAlgorithms().HostKeys)
 	}
-	files := slices.Concat(h.UserKnownHostsFiles, h.GlobalKnownHostsFiles)
-	return &hostKeyCheck{host: h, ask: ask, log: log, entries: loadKnownHosts(files, warn)}
+	if tcp, ok := remote.(*net.TCPAddr); ok {
+		c.ip = tcp.AddrPort().Addr().Unmap()
+	}
+	warn := func(file string, err error) {
+		c.log.Warn("known_hosts not read", "hop", h.Alias, "file", file, "err", err)
+	}
+	c.entries = append(loadKnownHosts(h.UserKnownHostsFiles, fromUser, warn), loadKnownHosts(h.GlobalKnownHostsFiles, fromGlobal, warn)...)
+	if c.orderIsGiven() {
+		return c, nil
+	}
+	extra, err := c.runKnownHostsCommand("ORDER", c.name(), nil)
+	c.entries = append(c.entries, extra...)
+	return c, err
 }
 
 // name is what the host is called in known_hosts.
@@ -37,86 +57,6 @@ func (c *hostKeyCheck) name() string {
 		return strings.ToLower(c.host.HostKeyAlias) // without the port
 	}
 	return hostPort(c.host.HostName, c.host.Port)
-}
-
-// names are the names that are looked up, in order. A bare entry also serves for another port.
-func (c *hostKeyCheck) names() []string {
-	names := []string{c.name()}
-	if c.host.HostKeyAlias == "" && c.host.Port != 22 && c.host.Port != 0 {
-		names = append(names, hostPort(c.host.HostName, 0))
-	}
-	return names
-}
-
-// hostKeyAlgorithms are the algorithms accepted where the user names none, in order.
-// ed25519 goes first: some servers (old dropbear) falter at the others.
-var hostKeyAlgorithms = []string{
-	ssh.CertAlgoED25519v01, ssh.CertAlgoECDSA256v01, ssh.CertAlgoECDSA384v01, ssh.CertAlgoECDSA521v01,
-	ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01,
-	ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521,
-	ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
-}
-
-// algorithms returns what to ask the server for: first what known_hosts can verify, or else a
-// server with several keys would show one that is not known (OpenSSH's order_hostkeyalgs).
-func (c *hostKeyCheck) algorithms() []string {
-	list := hostKeyAlgorithms
-	if c.host.HostKeyAlgorithms != nil {
-		list = supported(c.host.HostKeyAlgorithms, ssh.SupportedAlgorithms().HostKeys, ssh.InsecureAlgorithms().HostKeys)
-	}
-	for _, name := range c.names() {
-		known := map[string]bool{}
-		for _, e := range c.entries {
-			switch {
-			case !e.matches(name) || e.marker == markerRevoked:
-			case e.marker == markerCA:
-				known["cert"] = true
-			default:
-				known[e.key.Type()] = true
-			}
-		}
-		if len(known) == 0 {
-			continue
-		}
-		verifiable := func(algo string) bool {
-			if isCertAlgo(algo) {
-				return known["cert"]
-			}
-			return known[keyTypeOf(algo)]
-		}
-		first, rest := partition(list, verifiable)
-		return append(first, rest...)
-	}
-	// Nothing is known: no certificate can be verified, and its plain key is what would be noted.
-	plain, certs := partition(list, func(a string) bool { return !isCertAlgo(a) })
-	return append(plain, certs...)
-}
-
-func isCertAlgo(algo string) bool { return strings.Contains(algo, "-cert-v0") }
-
-// keyTypeOf returns the type of key behind a plain signature algorithm (RFC 8332).
-func keyTypeOf(algo string) string {
-	if algo == ssh.KeyAlgoRSASHA256 || algo == ssh.KeyAlgoRSASHA512 {
-		return ssh.KeyAlgoRSA
-	}
-	return algo
-}
-
-func partition(list []string, first func(string) bool) (yes, no []string) {
-	for _, s := range list {
-		if first(s) {
-			yes = append(yes, s)
-		} else {
-			no = append(no, s)
-		}
-	}
-	return yes, no
-}
-
-// supported keeps of list what x/crypto implements, in the user's order.
-func supported(list []string, have ...[]string) []string {
-	all := slices.Concat(have...)
-	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !slices.Contains(all, s) })
 }
 
 type keyStatus int
@@ -128,42 +68,37 @@ const (
 	keyRevoked
 )
 
+// finding is what the entries of a name say about a key.
+type finding struct {
+	status keyStatus
+	entry  *knownEntry // keyOK: the line
+	known  []KnownKey  // keyChanged: the other keys; keyRevoked: the line
+}
+
 // lookup compares key with what is known about name (check_hostkeys_by_key_or_type).
-func (c *hostKeyCheck) lookup(name string, key ssh.PublicKey) (keyStatus, []KnownKey) {
+func (c *hostKeyCheck) lookup(entries []knownEntry, name string, key ssh.PublicKey) finding {
 	cert, isCert := key.(*ssh.Certificate)
-	status := keyNew
-	var known []KnownKey
-	for i := range c.entries {
-		e := &c.entries[i]
+	var f finding
+	for i := range entries {
+		e := &entries[i]
 		if !e.matches(name) {
 			continue
 		}
-		switch e.marker {
-		case markerRevoked:
-			if sameKey(e.key, key) || isCert && (sameKey(e.key, cert.Key) || sameKey(e.key, cert.SignatureKey)) {
-				return keyRevoked, []KnownKey{e.known()}
+		switch {
+		case e.marker == markerRevoked:
+			if samePlainKey(e.key, key) || isCert && samePlainKey(e.key, cert.SignatureKey) {
+				return finding{status: keyRevoked, known: []KnownKey{e.known()}}
 			}
-		case markerCA:
-			if isCert && sameKey(e.key, cert.SignatureKey) {
-				status = keyOK
-			}
-		default:
-			// A line of a plain key says nothing about a certificate, and an authority's key
-			// shown as a plain key is not trusted.
-			if isCert {
-				continue
-			}
-			if sameKey(e.key, key) {
-				status = keyOK
-			} else {
-				known = append(known, e.known())
-				if status == keyNew {
-					status = keyChanged
-				}
-			}
+		// An authority's key shown as a plain key is not trusted, and a line of a plain key says
+		// nothing about a certificate.
+		case isCert != (e.marker == markerCA) || f.status == keyOK:
+		case isCert && samePlainKey(e.key, cert.SignatureKey), !isCert && sameKey(e.key, key):
+			f = finding{status: keyOK, entry: e}
+		case !isCert:
+			f.status, f.known = keyChanged, append(f.known, e.known())
 		}
 	}
-	return status, known
+	return f
 }
 
 // check decides about the key that the server proved to hold.
@@ -181,32 +116,42 @@ func (c *hostKeyCheck) check(key ssh.PublicKey) error {
 func (c *hostKeyCheck) verify(shown ssh.PublicKey) error {
 	name := c.name()
 	fail := &HostKeyError{Hop: c.host.Alias, Host: name, Type: shown.Type(), Fingerprint: fingerprint(shown)}
-	if err := c.checkRevokedFile(shown); err != nil {
-		fail.Revoked = true
-		if !errors.Is(err, errRevoked) {
-			fail.Err = err // cannot tell: fail closed, as OpenSSH does
-		} else {
-			fail.Known = []KnownKey{{File: c.host.RevokedHostKeys, Line: err.(*revokedError).line, Type: fail.Type, Fingerprint: fail.Fingerprint}}
-		}
-		return fail
+	if err := c.checkRevoked(shown, fail); err != nil {
+		return err
 	}
-	key := shown
-	for {
-		status, known := c.lookup(name, key)
-		if status == keyNew && len(c.names()) > 1 {
-			// Without the port; a different key there says nothing about this port.
-			if s, k := c.lookup(c.names()[1], key); s == keyOK || s == keyRevoked {
-				status, known = s, k
-			}
-		}
+	if c.host.NoHostAuthenticationForLocalhost && c.host.HostKeyAlias == "" && c.ip.IsLoopback() {
+		return nil
+	}
+	files := slices.DeleteFunc(slices.Clone(c.entries), func(e knownEntry) bool { return e.source == fromCommand })
+	extra, err := c.runKnownHostsCommand("HOSTNAME", name, shown)
+	if err != nil {
+		return err
+	}
+	entries := slices.Concat(files, extra)
+	address, err := c.newAddressCheck(files, shown)
+	if err != nil {
+		return err
+	}
+	for key := shown; ; {
 		cert, isCert := key.(*ssh.Certificate)
-		switch status {
+		f := c.lookup(entries, name, key)
+		if !c.permitted(key) { // only the plain key of a certificate may be not
+			fail.Err = errors.New("HostKeyAlgorithms do not allow the plain key of its certificate")
+			fail.Unknown = true
+			return fail
+		}
+		switch f.status {
 		case keyRevoked:
-			fail.Revoked, fail.Known = true, known
+			fail.Revoked, fail.Known = true, f.known
 			return fail
 		case keyOK:
 			if !isCert {
-				return nil
+				onIP := address.lookup(key)
+				c.updatable = f.entry.source == fromUser && (onIP.entry == nil || onIP.entry.source != fromGlobal)
+				if onIP.status == keyNew && address.name != "" && f.entry.source != fromCommand {
+					c.remember(key, address.name)
+				}
+				return address.confirm(fail, onIP)
 			}
 			err := c.checkCert(cert)
 			if err == nil {
@@ -214,17 +159,53 @@ func (c *hostKeyCheck) verify(shown ssh.PublicKey) error {
 			}
 			fail.CertErr = err.Error()
 		case keyChanged:
-			// StrictHostKeyChecking=no would let OpenSSH go on with passwords disabled. We have
-			// no such half-trusted state: whoever sits there would still see all the traffic.
-			fail.Changed, fail.Known = true, known
+			// StrictHostKeyChecking=no lets ssh go on with passwords and forwards disabled. With
+			// ExitOnForwardFailure, as for ssh -W and for us, it ends there, too.
+			fail.Changed, fail.Known = true, f.known
+			fail.Err = address.spoofed(key, f)
 			return fail
+		case keyNew:
+			switch bare := c.lookupBare(files, key); bare.status {
+			case keyOK:
+				return nil
+			case keyRevoked:
+				// Revoked there only says that it does not serve from there; ssh warns, and goes on as well.
+				c.log.Warn("host key is revoked under the name without port", "hop", c.host.Alias, "host", name, "file", bare.known[0].String())
+			}
 		}
 		if !isCert {
-			return c.unknown(fail, key)
+			onIP := address.lookup(key)
+			names := []string{name}
+			if address.name != "" && onIP.status == keyNew {
+				names = append(names, address.name)
+			}
+			if err := c.unknown(fail, key, entries, names); err != nil {
+				return err
+			}
+			return address.confirm(fail, onIP)
 		}
 		// No authority vouches for the certificate: the plain key in it may still be known.
 		key = cert.Key
 	}
+}
+
+// lookupBare looks key up under the name without a port. An entry there serves for every port; another key there says
+// nothing about this one. A certificate that does not serve is tried as its plain key.
+func (c *hostKeyCheck) lookupBare(files []knownEntry, key ssh.PublicKey) finding {
+	if c.host.HostKeyAlias != "" || c.host.Port == 22 || c.host.Port == 0 {
+		return finding{}
+	}
+	f := c.lookup(files, hostPort(c.host.HostName, 0), key)
+	if cert, ok := key.(*ssh.Certificate); ok && f.status != keyRevoked {
+		if f.status == keyOK && c.checkCert(cert) == nil {
+			return f
+		}
+		if !c.permitted(cert.Key) {
+			return finding{}
+		}
+		return c.lookupBare(files, cert.Key)
+	}
+	return f
 }
 
 // checkCert checks a certificate whose authority is known (sshkey_cert_check_host).
@@ -259,102 +240,122 @@ var caSignatureAlgorithms = []string{
 // maxHostKeyQuestions bounds how often a person who does not answer yes, no or the fingerprint is asked.
 const maxHostKeyQuestions = 3
 
-// unknown decides about a key of which nothing is known, by StrictHostKeyChecking.
-func (c *hostKeyCheck) unknown(fail *HostKeyError, key ssh.PublicKey) error {
+// unrecordable are characters of a host name that would mean something else in known_hosts.
+const unrecordable = "@?*#[]|'\"\\"
+
+// unknown decides about a key of which nothing is known, by StrictHostKeyChecking, and notes it
+// under names if it is accepted.
+func (c *hostKeyCheck) unknown(fail *HostKeyError, key ssh.PublicKey, entries []knownEntry, names []string) error {
 	fail.Unknown, fail.Type, fail.Fingerprint = true, key.Type(), ssh.FingerprintSHA256(key)
+	if len(c.host.UserKnownHostsFiles) == 0 || strings.ContainsAny(c.host.HostName, unrecordable) {
+		// What cannot be noted would be asked again and again; ssh refuses it whatever the mode.
+		fail.Err = errors.New("there is no UserKnownHostsFile that could hold it")
+		return fail
+	}
 	switch c.host.StrictHostKeyChecking {
 	case "no", "off", "accept-new":
-		c.log.Warn("host key added", "hop", c.host.Alias, "host", fail.Host, "type", fail.Type, "fingerprint", fail.Fingerprint)
-		c.remember(fail.Host, key)
+		c.remember(key, names...)
 		return nil
 	case "yes":
 		return fail
 	}
-	question := fmt.Sprintf("The authenticity of host '%s' can't be established.\n%s key fingerprint is %s.\n"+
-		"Are you sure you want to continue connecting (yes/no/[fingerprint])? ", fail.Host, displayType(key.Type()), fail.Fingerprint)
+	yes, err := c.askYes(c.question(fail, key, entries), fail.Fingerprint)
+	if err != nil {
+		fail.NeedsPerson = errors.Is(err, ErrNoPerson) && !c.host.BatchMode
+		if !errors.Is(err, ErrNoPerson) {
+			fail.Err = err
+		}
+		return fail
+	}
+	if !yes {
+		return fail
+	}
+	c.remember(key, names...)
+	c.updatable = true
+	return nil
+}
+
+// maxOtherNames is how many names under which the key is known, too, are shown.
+const maxOtherNames = 8
+
+// question is what ssh asks about an unknown key.
+func (c *hostKeyCheck) question(fail *HostKeyError, key ssh.PublicKey, entries []knownEntry) string {
+	var b strings.Builder
+	at := "<no hostip for proxy command>"
+	if c.ip.IsValid() {
+		at = hostPort(c.ip.String(), c.host.Port)
+	}
+	end := "."
+	var others []string
+	for i := range entries {
+		e := &entries[i]
+		switch here := e.matches(fail.Host); {
+		case e.marker != "":
+		case here: // of another type, or it would not be unknown
+			end = "\nbut keys of different type are already known for this host."
+		case sameKey(e.key, key):
+			hosts := clip(printable(e.hosts))
+			if strings.HasPrefix(hosts, "|") {
+				hosts = "[hashed name]"
+			}
+			others = append(others, fmt.Sprintf("    %s:%d: %s\n", e.file, e.line, hosts))
+		}
+	}
+	fmt.Fprintf(&b, "The authenticity of host '%s (%s)' can't be established%s\n", fail.Host, at, end)
+	fmt.Fprintf(&b, "%s key fingerprint is: %s\n", displayType(key.Type()), fail.Fingerprint)
+	if len(others) == 0 {
+		b.WriteString("This key is not known by any other names.\n")
+	} else {
+		b.WriteString("This host key is known by the following other names/addresses:\n")
+		b.WriteString(strings.Join(others[:min(len(others), maxOtherNames)], ""))
+		if more := len(others) - maxOtherNames; more > 0 {
+			fmt.Fprintf(&b, "    (%d additional names omitted)\n", more)
+		}
+	}
+	b.WriteString("Are you sure you want to continue connecting (yes/no/[fingerprint])? ")
+	return b.String()
+}
+
+// askYes asks until the answer is yes, no or, unless it is "", the fingerprint.
+func (c *hostKeyCheck) askYes(question, fingerprint string) (bool, error) {
+	again := "Please type 'yes' or 'no': "
+	if fingerprint != "" {
+		again = "Please type 'yes', 'no' or the fingerprint: "
+	}
 	for range maxHostKeyQuestions {
 		answer, err := c.ask(Question{Hop: c.host.Alias, Kind: "host-key", Prompt: question, Echo: true})
 		if err != nil {
-			fail.NeedsPerson = errors.Is(err, ErrNoPerson) && !c.host.BatchMode
-			if !errors.Is(err, ErrNoPerson) {
-				fail.Err = err
-			}
-			return fail
+			return false, err
 		}
 		switch answer = strings.TrimSpace(answer); {
-		case strings.EqualFold(answer, "yes"), answer == fail.Fingerprint:
-			c.remember(fail.Host, key)
-			return nil
-		case strings.EqualFold(answer, "no"):
-			return fail
+		case strings.EqualFold(answer, "yes"), fingerprint != "" && answer == fingerprint:
+			return true, nil
+		case strings.EqualFold(answer, "no"), answer == "":
+			return false, nil
 		}
-		question = "Please type 'yes', 'no' or the fingerprint: "
+		question = again
 	}
-	return fail
+	return false, nil
 }
 
 // remember adds an accepted key to the first of the user's files. That it cannot be written does
-// not undo the person's decision.
-func (c *hostKeyCheck) remember(name string, key ssh.PublicKey) {
+// not undo the decision.
+func (c *hostKeyCheck) remember(key ssh.PublicKey, names ...string) {
 	if len(c.host.UserKnownHostsFiles) == 0 {
 		return
 	}
 	file := c.host.UserKnownHostsFiles[0]
-	if err := appendKnownHost(file, name, key, c.host.HashKnownHosts); err != nil {
-		c.log.Warn("host key not added", "hop", c.host.Alias, "file", file, "err", err)
+	facts := []any{"hop", c.host.Alias, "host", strings.Join(names, ","), "type", key.Type(), "fingerprint", ssh.FingerprintSHA256(key), "file", file}
+	if err := appendKnownHost(c.ctx, file, key, c.host.HashKnownHosts, names...); err != nil {
+		c.log.Warn("host key not added", append(facts, "err", err)...)
+		return
 	}
-}
-
-var errRevoked = errors.New("revoked")
-
-type revokedError struct{ line int }
-
-func (e *revokedError) Error() string        { return "revoked" }
-func (e *revokedError) Is(target error) bool { return target == errRevoked }
-
-// checkRevokedFile looks key up in RevokedHostKeys, a list of public keys. A key revocation list
-// (binary, ssh-keygen(1)) is not understood yet: every key then fails, none is let pass unchecked.
-func (c *hostKeyCheck) checkRevokedFile(key ssh.PublicKey) error {
-	if c.host.RevokedHostKeys == "" || c.host.RevokedHostKeys == "none" {
-		return nil
-	}
-	f, err := os.Open(c.host.RevokedHostKeys)
-	if err != nil {
-		return fmt.Errorf("RevokedHostKeys: %w", err)
-	}
-	defer f.Close()
-	r := bufio.NewReader(io.LimitReader(f, maxKnownHosts))
-	if magic, _ := r.Peek(6); string(magic) == "SSHKRL" {
-		return fmt.Errorf("RevokedHostKeys %s: key revocation lists are not supported, only lists of public keys", c.host.RevokedHostKeys)
-	}
-	candidates := []ssh.PublicKey{key}
-	if cert, ok := key.(*ssh.Certificate); ok {
-		candidates = []ssh.PublicKey{cert.Key, cert.SignatureKey}
-	}
-	for n := 1; ; n++ {
-		line, err := r.ReadBytes('\n')
-		if revoked, _, _, _, perr := ssh.ParseAuthorizedKey(line); perr == nil {
-			for _, k := range candidates {
-				if sameKey(k, revoked) {
-					return &revokedError{line: n}
-				}
-			}
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("RevokedHostKeys: %w", err)
-		}
-	}
+	c.log.Warn("host key added", facts...)
 }
 
 // fingerprint is that of the plain key, also for a certificate, as ssh prints it.
 func fingerprint(key ssh.PublicKey) string {
-	if cert, ok := key.(*ssh.Certificate); ok {
-		key = cert.Key
-	}
-	return ssh.FingerprintSHA256(key)
+	return ssh.FingerprintSHA256(plainKey(key))
 }
 
 // displayType is how ssh calls a type of key: ED25519, ECDSA, RSA.

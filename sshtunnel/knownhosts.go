@@ -4,15 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha1"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -28,8 +25,18 @@ const (
 // maxKnownHosts is the most that is read of one known_hosts file, in bytes.
 const maxKnownHosts = 64 << 20
 
+// Where a line of known_hosts comes from.
+type knownSource int
+
+const (
+	fromUser    knownSource = iota // UserKnownHostsFile
+	fromGlobal                     // GlobalKnownHostsFile
+	fromCommand                    // KnownHostsCommand
+)
+
 // knownEntry is one usable line of a known_hosts file.
 type knownEntry struct {
+	source knownSource
 	file   string
 	line   int
 	marker string // "", markerCA or markerRevoked
@@ -81,13 +88,26 @@ func parseKnownHost(line string) (e knownEntry, ok bool) {
 	e.hosts, line = nextField(line)
 	typ, line := nextField(line)
 	blob, _ := nextField(line)
-	raw, err := base64.StdEncoding.DecodeString(blob)
-	if err != nil || e.hosts == "" {
+	if e.hosts == "" {
 		return e, false
 	}
-	e.key, err = ssh.ParsePublicKey(raw)
-	// The name before the blob must be the one inside it, as sshkey_read demands.
-	return e, err == nil && e.key.Type() == typ
+	var err error
+	e.key, err = parseKeyFields(typ, blob)
+	// OpenSSH 10 knows no DSA any more: such a line does not make another key a changed one.
+	return e, err == nil && e.key.Type() != "ssh-dss"
+}
+
+// parseKeyFields parses a public key as sshkey_read does: the name before the blob must be the one inside it.
+func parseKeyFields(typ, blob string) (ssh.PublicKey, error) {
+	raw, err := base64.StdEncoding.DecodeString(blob)
+	if err != nil {
+		return nil, errNoKey
+	}
+	key, err := ssh.ParsePublicKey(raw)
+	if err != nil || key.Type() != typ {
+		return nil, errNoKey
+	}
+	return key, nil
 }
 
 // nextField cuts the first blank-separated field off s.
@@ -147,9 +167,14 @@ func matchHashed(field, name string) bool {
 	if len(parts) != 4 || parts[0] != "" || parts[1] != "1" {
 		return false
 	}
-	salt, err1 := base64.StdEncoding.DecodeString(parts[2])
-	want, err2 := base64.StdEncoding.DecodeString(parts[3])
-	return err1 == nil && err2 == nil && len(salt) == sha1.Size && hmac.Equal(hashName(salt, name), want)
+	salt, err := base64.StdEncoding.DecodeString(parts[2])
+	// OpenSSH compares the text, not what it stands for.
+	return err == nil && len(salt) == sha1.Size && field == hashedName(salt, name)
+}
+
+// hashedName is how HashKnownHosts writes name.
+func hashedName(salt []byte, name string) string {
+	return "|1|" + b64(salt) + "|" + b64(hashName(salt, name))
 }
 
 func hashName(salt []byte, name string) []byte {
@@ -169,7 +194,7 @@ func hostPort(host string, port int) string {
 
 // loadKnownHosts reads all files; a missing one is empty, one that cannot be read is reported and
 // counts as empty, as with OpenSSH.
-func loadKnownHosts(files []string, warn func(file string, err error)) []knownEntry {
+func loadKnownHosts(files []string, source knownSource, warn func(file string, err error)) []knownEntry {
 	var all []knownEntry
 	for _, name := range files {
 		f, err := os.Open(name)
@@ -184,37 +209,12 @@ func loadKnownHosts(files []string, warn func(file string, err error)) []knownEn
 		if err != nil {
 			warn(name, err)
 		}
+		for i := range entries {
+			entries[i].source = source
+		}
 		all = append(all, entries...)
 	}
 	return all
-}
-
-// appendKnownHost adds key for name to file as ssh does: the directory is made with mode 0700, the
-// file with 0600, and a last line without a newline is ended first. One write, so that lines of
-// other processes are not torn.
-func appendKnownHost(file, name string, key ssh.PublicKey, hash bool) (err error) {
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return err
-	}
-	if hash {
-		salt := make([]byte, sha1.Size)
-		rand.Read(salt)
-		name = fmt.Sprintf("|1|%s|%s", b64(salt), b64(hashName(salt, name)))
-	}
-	f, err := os.OpenFile(file, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	line := append([]byte(name+" "), ssh.MarshalAuthorizedKey(key)...)
-	if st, err := f.Stat(); err == nil && st.Size() > 0 {
-		last := make([]byte, 1)
-		if _, err := f.ReadAt(last, st.Size()-1); err == nil && last[0] != '\n' {
-			line = append([]byte("\n"), line...)
-		}
-	}
-	_, err = f.Write(line)
-	return err
 }
 
 func sameKey(a, b ssh.PublicKey) bool { return bytes.Equal(a.Marshal(), b.Marshal()) }

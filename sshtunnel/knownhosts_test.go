@@ -4,7 +4,6 @@ package sshtunnel
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,23 +19,57 @@ import (
 // keyLine is a key as known_hosts holds it.
 func keyLine(k ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k))) }
 
-// Which lines speak about a name is judged by ssh-keygen -F on random files. It does not look at
-// keys; lines with bad ones are judged by ssh itself in TestHostKeyAgreesWithSSH. Nor does it
-// put the name in lower case, as ssh does before it looks for a hash.
+// Which lines speak about a name, and with what key, is judged by ssh-keygen -l -F on random files. It does
+// not put the name in lower case, as ssh does before it looks for a hash.
 func TestKnownHostsAgreesWithSSHKeygen(t *testing.T) {
 	needTool(t, "ssh-keygen")
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 1))
+	r := randomSource(t)
 	pick := func(s ...string) string { return s[r.IntN(len(s))] }
-	key := keyLine(sshtest.NewKey().PublicKey())
-	names := []string{"web", "web1", "db.example.org", "example.org", "[web]:2222", "[db.example.org]:22", "10.0.0.1", "[::1]:2222"}
+	dir := t.TempDir()
+	run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", dir+"/rsa")
+	run(t, "ssh-keygen", "-q", "-N", "", "-t", "ecdsa", "-b", "521", "-f", dir+"/ecdsa")
+	keys := []string{keyLine(sshtest.NewKey().PublicKey()), keyLine(sshtest.NewKey().PublicKey()), keyLine(mustPublic(t, dir+"/rsa.pub")), keyLine(mustPublic(t, dir+"/ecdsa.pub"))}
+	names := []string{"web", "web1", "db.example.org", "example.org", "[web]:2222", "[db.example.org]:22", "10.0.0.1", "[::1]:2222", "::1", "fe80::1%eth0"}
 	pattern := func() string {
-		return pick("", "", "", "!") + pick("web", "web*", "w?b", "*", "*.example.org", "WEB", "db.*", "[web]:2222", "[web]:*", "[*]:2222", "10.0.0.?", "[::1]:2222", "*e*p*", "**", "?")
+		return pick("", "", "", "!") + pick("web", "web*", "w?b", "*", "*.example.org", "WEB", "db.*", "[web]:2222", "[web]:*", "[*]:2222",
+			"10.0.0.?", "[::1]:2222", "::1", "*e*p*", "**", "?", "", "!", "fe80::1%eth0", "*%*", "[*", "*\x80*")
 	}
 	hashed := func(name string) string {
 		salt := make([]byte, 20)
-		return "|1|" + b64(salt) + "|" + b64(hashName(salt, name))
+		for i := range salt {
+			salt[i] = byte(r.IntN(256))
+		}
+		s := hashedName(salt, name)
+		switch r.IntN(8) {
+		case 0: // spoilt in one place
+			i := r.IntN(len(s))
+			return s[:i] + pick("A", "=", "|", "*", "") + s[i+1:]
+		case 1:
+			return s + pick("=", ",web", "|", "x")
+		}
+		return s
+	}
+	badKey := func() string {
+		k := keys[r.IntN(len(keys))]
+		typ, blob, _ := strings.Cut(k, " ")
+		switch r.IntN(8) {
+		case 0:
+			return typ
+		case 1:
+			return pick("ssh-rsa", "ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-new", "1024 35") + " " + blob
+		case 2:
+			return typ + " " + blob[:r.IntN(len(blob))]
+		case 3:
+			i := r.IntN(len(blob))
+			return typ + " " + blob[:i] + pick("!", "=", "A", " ", "\r") + blob[i+1:]
+		case 4:
+			return strings.ToUpper(typ) + " " + blob
+		case 5:
+			return typ + "\t" + blob + pick("", "\tcomment", " # comment")
+		case 6:
+			return "#" + k
+		}
+		return blob
 	}
 	line := func() string {
 		hosts := pattern()
@@ -44,39 +77,50 @@ func TestKnownHostsAgreesWithSSHKeygen(t *testing.T) {
 			hosts += "," + pattern()
 		}
 		if r.IntN(4) == 0 {
-			hosts = hashed(pick("web", "[web]:2222", "db.example.org"))
+			hosts = hashed(pick("web", "[web]:2222", "db.example.org", "10.0.0.1"))
 		}
-		switch r.IntN(9) {
+		key := keys[r.IntN(len(keys))]
+		if r.IntN(4) == 0 {
+			key = badKey()
+		}
+		switch r.IntN(10) {
 		case 0:
 			return "# " + hosts + " " + key
 		case 5:
-			return "@strange " + hosts + " " + key
+			return pick("@strange ", "@", "@ ", "@revoked", "@cert-authority") + hosts + " " + key
 		case 6:
-			return "\t " + hosts + " \t " + key + " comment"
+			return "\t " + hosts + " \t " + key + pick(" comment", "\t", " ")
 		case 7:
-			return pick("@cert-authority ", "@revoked ", "@revoked\t") + hosts + " " + key
+			return pick("@cert-authority ", "@revoked ", "@revoked\t", "@revoked  ", "@cert-authority \t", " @revoked ", "@cert-authority @revoked ") + hosts + " " + key
 		case 8:
-			return ""
+			return pick("", " ", "\t", "\r", hosts)
 		}
 		return hosts + " " + key
 	}
-	file := filepath.Join(t.TempDir(), "known_hosts")
-	draws := 150
-	for range draws {
+	file := filepath.Join(dir, "known_hosts")
+	found := 0
+	for range drawsOr(t, 150) {
 		var lines []string
-		for range 1 + r.IntN(8) {
+		for range 1 + r.IntN(12) {
 			lines = append(lines, line())
 		}
-		text := strings.Join(lines, "\n") + pick("", "\n", "\r\n")
+		text := strings.Join(lines, pick("\n", "\n", "\r\n")) + pick("", "\n", "\r\n")
 		writeFile(t, file, text)
 		name := pick(names...)
-		var want []string
-		out, _ := exec.CommandContext(t.Context(), "ssh-keygen", "-F", name, "-f", file).Output() // status 1: none found
+		var want []string                                                                               // line, fingerprint and marker
+		out, _ := exec.CommandContext(t.Context(), "ssh-keygen", "-l", "-F", name, "-f", file).Output() // status 1: none found
+		at, marker := "", ""
 		for l := range strings.Lines(string(out)) {
-			if n, ok := strings.CutPrefix(strings.TrimSpace(l), "# Host "); ok {
+			l = strings.TrimSpace(l)
+			if n, ok := strings.CutPrefix(l, "# Host "); ok {
 				_, n, _ = strings.Cut(n, "found: line ")
-				n, _, _ = strings.Cut(n, " ")
-				want = append(want, n)
+				at, marker, _ = strings.Cut(n, " ")
+				continue
+			}
+			for _, f := range strings.Fields(l) {
+				if strings.HasPrefix(f, "SHA256:") {
+					want = append(want, fmt.Sprint(at, f, marker))
+				}
 			}
 		}
 		entries, err := readKnownHosts(file, strings.NewReader(text))
@@ -86,12 +130,17 @@ func TestKnownHostsAgreesWithSSHKeygen(t *testing.T) {
 		var got []string
 		for _, e := range entries {
 			if e.matches(strings.ToLower(name)) {
-				got = append(got, fmt.Sprint(e.line))
+				got = append(got, fmt.Sprint(e.line, ssh.FingerprintSHA256(e.key), map[string]string{markerCA: "CA", markerRevoked: "REVOKED"}[e.marker]))
 			}
 		}
+		found += len(want)
 		if !slices.Equal(got, want) {
-			t.Errorf("%s: got lines %v, ssh-keygen %v, in\n%s", name, got, want, text)
+			t.Errorf("%s: got %q, ssh-keygen %q, in\n%q\n%s", name, got, want, text, out)
 		}
+	}
+	t.Logf("%d lines found", found)
+	if found == 0 {
+		t.Error("nothing was ever found")
 	}
 }
 
@@ -99,7 +148,7 @@ func TestAppendKnownHost(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "new", "known_hosts")
 	key := sshtest.NewKey().PublicKey()
-	if err := appendKnownHost(file, "[web]:2222", key, false); err != nil {
+	if err := appendKnownHost(t.Context(), file, key, false, "[web]:2222"); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]os.FileMode{file: 0o600, filepath.Dir(file): 0o700} {
@@ -108,7 +157,7 @@ func TestAppendKnownHost(t *testing.T) {
 		}
 	}
 	writeFile(t, file, "# no newline at the end")
-	if err := appendKnownHost(file, "[web]:2222", key, true); err != nil {
+	if err := appendKnownHost(t.Context(), file, key, true, "[web]:2222"); err != nil {
 		t.Fatal(err)
 	}
 	if b, _ := os.ReadFile(file); strings.Contains(string(b), "web") {

@@ -59,7 +59,12 @@ func needTool(t *testing.T, name string) string {
 // HostKey among them replaces the one that is made.
 func startSSHD(t *testing.T, authorized ssh.PublicKey, options ...string) *sshd {
 	t.Helper()
-	bin := needTool(t, "sshd")
+	return startSSHDBy(t, needTool(t, "sshd"), authorized, options...)
+}
+
+// startSSHDBy is startSSHD with a program of its own, which runs sshd with the arguments it gets.
+func startSSHDBy(t *testing.T, bin string, authorized ssh.PublicKey, options ...string) *sshd {
+	t.Helper()
 	if os.Geteuid() == 0 {
 		// Privilege separation insists on this directory; a package's boot script makes it.
 		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
@@ -67,8 +72,9 @@ func startSSHD(t *testing.T, authorized ssh.PublicKey, options ...string) *sshd 
 		}
 	}
 	s := &sshd{t: t, dir: t.TempDir()}
-	config := "PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n" +
-		"AuthorizedKeysFile " + filepath.Join(s.dir, "authorized_keys") + "\n" + strings.Join(options, "\n") + "\n"
+	config := "\n" + strings.Join(options, "\n") + "\n" + // the first value counts
+		"PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n" +
+		"AuthorizedKeysFile " + filepath.Join(s.dir, "authorized_keys") + "\n"
 	if !strings.Contains(config, "\nHostKey ") {
 		key := writeKey(t, filepath.Join(s.dir, "host_key"), "")
 		s.hostKey = key.PublicKey()

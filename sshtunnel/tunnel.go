@@ -15,7 +15,7 @@ import (
 // Question is something that only a person can answer.
 type Question struct {
 	Hop    string // alias of the hop that it is about
-	Kind   string // passphrase, password, keyboard-interactive, host-key
+	Kind   string // passphrase, password, keyboard-interactive, host-key, add-key (to the agent)
 	Prompt string // as OpenSSH would word it; without control characters, but perhaps of several lines
 	Echo   bool   // the answer may be shown while it is typed
 }

@@ -1,0 +1,235 @@
+package sshtunnel
+
+import (
+	"bytes"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// maxKeyFile is the most that is read of one key or certificate file, in bytes.
+const maxKeyFile = 1 << 20
+
+// keyFile is an IdentityFile.
+type keyFile struct {
+	path    string
+	comment string        // of the .pub file beside, if it is there
+	pub     ssh.PublicKey // nil only while an encrypted key does not tell
+	locked  []byte        // the private key as it is in the file, encrypted
+	private any           // the private key itself; nil: not here, or locked yet
+	plain   ssh.Signer    // of private
+	offered bool
+	added   bool // to the agent, or it was decided not to
+	lazy    *fileSigner
+}
+
+// signer returns nil for a public key without its private one.
+func (f *keyFile) signer(a *authenticator) ssh.Signer {
+	if f.plain == nil && f.locked == nil {
+		return nil
+	}
+	if f.lazy == nil {
+		f.lazy = &fileSigner{auth: a, file: f}
+	}
+	return f.lazy
+}
+
+// useless says why a file without a signer is of no use.
+func (f *keyFile) useless() string {
+	if isSecurityKey(f.pub) {
+		return "a security key (FIDO), which is used through the agent only: ssh-add " + shellQuote(f.path)
+	}
+	return "a public key that no agent holds the private key of"
+}
+
+func isSecurityKey(pub ssh.PublicKey) bool {
+	return pub != nil && strings.HasPrefix(plainKey(pub).Type(), "sk-")
+}
+
+func (a *authenticator) loadKeyFile(path string) (*keyFile, error) {
+	f := &keyFile{path: path}
+	text, err := readPrivateKey(path)
+	beside, comment, besideErr := readPublicKeyComment(path + ".pub")
+	if errors.Is(err, fs.ErrNotExist) && besideErr == nil {
+		f.pub = beside // only the public half is here: it selects a key of the agent
+		return f, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	f.comment = comment
+	if pub := publicHalf(text); isSecurityKey(pub) {
+		f.pub = pub
+		return f, nil
+	}
+	private, err := ssh.ParseRawPrivateKey(text)
+	if missing, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {
+		f.locked, f.pub = text, missing.PublicKey
+		if f.pub == nil { // the older PEM formats do not tell it
+			f.pub = beside
+		}
+		if f.pub == nil {
+			return f, f.unlock(a)
+		}
+		return f, nil
+	}
+	if err == nil {
+		return f, f.set(private)
+	}
+	if pub, _, _, _, perr := ssh.ParseAuthorizedKey(text); perr == nil {
+		f.pub = pub
+		return f, nil
+	}
+	return nil, errors.New(clip(strings.TrimPrefix(err.Error(), "ssh: ")))
+}
+
+// set takes over the private key.
+func (f *keyFile) set(private any) error {
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		return errors.New(clip(strings.TrimPrefix(err.Error(), "ssh: ")))
+	}
+	if f.pub != nil && !samePlainKey(f.pub, signer.PublicKey()) {
+		return fmt.Errorf("the private key is not that of %s.pub", f.path)
+	}
+	f.private, f.plain, f.pub = private, signer, signer.PublicKey()
+	return nil
+}
+
+var errNoPassphrase = errors.New("passphrase not right")
+
+// unlock asks for the passphrase, as often as for a password.
+func (f *keyFile) unlock(a *authenticator) error {
+	if a.host.BatchMode {
+		a.result.NeedsPerson = true // the agent could sign with it
+		return errors.New("encrypted, and BatchMode forbids to ask for the passphrase")
+	}
+	for range a.host.NumberOfPasswordPrompts {
+		answer, err := a.ask(Question{Hop: a.host.Alias, Kind: "passphrase", Prompt: fmt.Sprintf("Enter passphrase for key '%s': ", f.path)})
+		if err != nil {
+			if errors.Is(err, ErrNoPerson) {
+				a.result.NeedsPerson = true
+			}
+			return fmt.Errorf("passphrase: %w", err)
+		}
+		if answer == "" {
+			break // as ssh: go on to the next key
+		}
+		if private, err := ssh.ParseRawPrivateKeyWithPassphrase(f.locked, []byte(answer)); err == nil {
+			return f.set(private)
+		}
+	}
+	return errNoPassphrase
+}
+
+// fileSigner signs with the key of a file. It asks for the passphrase at the first signature, that
+// is, only after the server has accepted the key; then AddKeysToAgent is done, too.
+type fileSigner struct {
+	auth *authenticator
+	file *keyFile
+}
+
+func (s *fileSigner) PublicKey() ssh.PublicKey { return s.file.pub }
+func (s *fileSigner) Algorithms() []string     { return signatureAlgorithms(s.file.pub) }
+
+func (s *fileSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
+	return s.SignWithAlgorithm(rand, data, s.Algorithms()[0])
+}
+
+func (s *fileSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
+	if s.file.plain == nil {
+		if err := s.file.unlock(s.auth); err != nil {
+			s.auth.note(fmt.Sprintf("%s: %v", s.file.path, err))
+			return nil, err
+		}
+	}
+	s.auth.addToAgent(s.file)
+	plain, ok := s.file.plain.(ssh.AlgorithmSigner)
+	if !ok {
+		return s.file.plain.Sign(rand, data)
+	}
+	return plain.SignWithAlgorithm(rand, data, algo)
+}
+
+// publicHalf reads the public key that OpenSSH's format of private keys (PROTOCOL.key) has outside
+// of the encryption; nil for other formats.
+func publicHalf(text []byte) ssh.PublicKey {
+	const magic = "openssh-key-v1\x00"
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "OPENSSH PRIVATE KEY" || !bytes.HasPrefix(block.Bytes, []byte(magic)) {
+		return nil
+	}
+	var key struct {
+		Cipher, KDF, KDFOptions string
+		Keys                    uint32
+		Public                  []byte
+		Rest                    []byte `ssh:"rest"`
+	}
+	if ssh.Unmarshal(block.Bytes[len(magic):], &key) != nil {
+		return nil
+	}
+	pub, err := ssh.ParsePublicKey(key.Public)
+	if err != nil {
+		return nil
+	}
+	return pub
+}
+
+// readPrivateKey refuses a key file that others may read, as ssh does (sshkey_perm_ok).
+func readPrivateKey(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, bare(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, bare(err)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	if err != nil {
+		return nil, bare(err)
+	}
+	private := strings.Contains(string(b), "PRIVATE KEY")
+	if private && runtime.GOOS != "windows" && st.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("its mode %#o lets others read it: chmod 600 %s", st.Mode().Perm(), shellQuote(path))
+	}
+	return b, nil
+}
+
+func readPublicKey(path string) (ssh.PublicKey, error) {
+	pub, _, err := readPublicKeyComment(path)
+	return pub, err
+}
+
+func readPublicKeyComment(path string) (pub ssh.PublicKey, comment string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, "", bare(err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	if err != nil {
+		return nil, "", bare(err)
+	}
+	pub, comment, _, _, err = ssh.ParseAuthorizedKey(b)
+	if err != nil {
+		return nil, "", errors.New("no public key in it")
+	}
+	return pub, comment, nil
+}
+
+// bare drops operation and path, which the caller names.
+func bare(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	return err
+}

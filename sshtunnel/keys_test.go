@@ -1,0 +1,346 @@
+//go:build !windows
+
+package sshtunnel
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
+	"sallyport/sshtunnel/sshtest"
+)
+
+// Keys of all types, from files plain and encrypted, in all formats that ssh-keygen writes.
+func TestKeyTypesOnRealServer(t *testing.T) {
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		name    string
+		args    []string
+		server  string
+		encrypt bool
+		accept  []string // PubkeyAcceptedAlgorithms of ours
+	}{
+		{name: "ed25519", args: []string{"-t", "ed25519"}},
+		{name: "ed25519 encrypted", args: []string{"-t", "ed25519"}, encrypt: true},
+		{name: "ecdsa 256", args: []string{"-t", "ecdsa", "-b", "256"}},
+		{name: "ecdsa 384", args: []string{"-t", "ecdsa", "-b", "384"}, encrypt: true},
+		{name: "ecdsa 521", args: []string{"-t", "ecdsa", "-b", "521"}},
+		{name: "ecdsa PEM", args: []string{"-t", "ecdsa", "-m", "PEM"}},
+		{name: "rsa, sha2-512", args: []string{"-t", "rsa", "-b", "2048"}, server: "PubkeyAcceptedAlgorithms rsa-sha2-512"},
+		{name: "rsa, sha2-256", args: []string{"-t", "rsa", "-b", "2048"}, server: "PubkeyAcceptedAlgorithms rsa-sha2-256", accept: []string{"rsa-sha2-256"}},
+		{name: "rsa encrypted", args: []string{"-t", "rsa", "-b", "2048"}, encrypt: true},
+		{name: "rsa PEM encrypted", args: []string{"-t", "rsa", "-b", "2048", "-m", "PEM"}, encrypt: true},
+		{name: "rsa PKCS8", args: []string{"-t", "rsa", "-b", "2048", "-m", "PKCS8"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			key := filepath.Join(dir, tt.name)
+			passphrase := ""
+			if tt.encrypt {
+				passphrase = "secret"
+			}
+			run(t, "ssh-keygen", append([]string{"-q", "-a", "1", "-N", passphrase, "-f", key}, tt.args...)...)
+			s := startSSHD(t, mustPublic(t, key+".pub"), tt.server)
+			h := s.host(t, "bastion", key)
+			h.PubkeyAcceptedAlgorithms = tt.accept
+			p := &person{answers: map[string][]string{"passphrase": {"secret"}}}
+			if err := newTunnel(t, p.ask, h).Connect(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if got := len(p.asked) == 1; got != tt.encrypt {
+				t.Errorf("asked %d times", len(p.asked))
+			}
+		})
+	}
+	t.Run("rsa with SHA-1 only", func(t *testing.T) {
+		key := filepath.Join(dir, "rsa PKCS8")
+		s := startSSHD(t, mustPublic(t, key+".pub"), "PubkeyAcceptedAlgorithms ssh-rsa")
+		err := newTunnel(t, nil, s.host(t, "bastion", key)).Connect(t.Context())
+		if auth, ok := errors.AsType[*AuthError](err); !ok || auth.NeedsPerson {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// securityKey is an agent with one FIDO key, as sk-ssh-ed25519@openssh.com signs (PROTOCOL.u2f).
+type securityKey struct {
+	agent.ExtendedAgent // the rest is not asked for
+	private             ed25519.PrivateKey
+	pub                 ssh.PublicKey
+}
+
+func newSecurityKey(t *testing.T) *securityKey {
+	t.Helper()
+	pub, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob := ssh.Marshal(struct {
+		Type string
+		Key  []byte
+		App  string
+	}{ssh.KeyAlgoSKED25519, pub, "ssh:"})
+	key, err := ssh.ParsePublicKey(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &securityKey{private: private, pub: key}
+}
+
+func (k *securityKey) List() ([]*agent.Key, error) {
+	return []*agent.Key{{Format: k.pub.Type(), Blob: k.pub.Marshal(), Comment: "security key"}}, nil
+}
+
+func (k *securityKey) SignWithFlags(_ ssh.PublicKey, data []byte, _ agent.SignatureFlags) (*ssh.Signature, error) {
+	app, message := sha256.Sum256([]byte("ssh:")), sha256.Sum256(data)
+	flagsAndCounter := []byte{1, 0, 0, 0, 7} // touched
+	signed := slices.Concat(app[:], flagsAndCounter, message[:])
+	return &ssh.Signature{Format: k.pub.Type(), Blob: ed25519.Sign(k.private, signed), Rest: flagsAndCounter}, nil
+}
+
+// writeFile makes the file that ssh-keygen makes for a security key: a handle instead of a private key.
+func (k *securityKey) writeFile(t *testing.T, path string) {
+	t.Helper()
+	secret := ssh.Marshal(struct {
+		Check1, Check2 uint32
+		Key            []byte `ssh:"rest"`
+	}{5, 5, slices.Concat(k.pub.Marshal(), []byte{1}, make([]byte, 8), ssh.Marshal(struct{ C string }{"security key"}), []byte{1, 2, 3})})
+	body := ssh.Marshal(struct {
+		Cipher, KDF, Options string
+		Keys                 uint32
+		Public, Secret       []byte
+	}{"none", "none", "", 1, k.pub.Marshal(), secret})
+	writeFile(t, path, string(pem.EncodeToMemory(&pem.Block{Type: "OPENSSH PRIVATE KEY", Bytes: append([]byte("openssh-key-v1\x00"), body...)})))
+}
+
+func serveAgent(t *testing.T, a agent.Agent) (socket string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	ln, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() { // ends with ln
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() { // ends with the client
+				defer c.Close()
+				agent.ServeAgent(a, c)
+			}()
+		}
+	}()
+	return ln.Addr().String()
+}
+
+// A security key works through the agent, with its file or without; without the agent its file is
+// explained.
+func TestSecurityKey(t *testing.T) {
+	key := newSecurityKey(t)
+	s := startSSHD(t, key.pub)
+	file := filepath.Join(t.TempDir(), "id_ed25519_sk")
+	key.writeFile(t, file)
+	h := s.host(t, "bastion", file)
+	h.IdentitiesOnly = true
+	err := newTunnel(t, nil, h).Connect(t.Context())
+	if auth, ok := errors.AsType[*AuthError](err); !ok || !strings.Contains(err.Error(), "security key") || !strings.Contains(err.Error(), "ssh-add "+file) {
+		t.Errorf("without an agent: %v, %v", auth, err)
+	}
+	h.IdentityAgent = serveAgent(t, key)
+	if err := newTunnel(t, nil, h).Connect(t.Context()); err != nil {
+		t.Errorf("with the agent: %v", err)
+	}
+	h.IdentityFiles, h.IdentitiesOnly = nil, false
+	if err := newTunnel(t, nil, h).Connect(t.Context()); err != nil {
+		t.Errorf("without a file: %v", err)
+	}
+}
+
+// noted is an agent that notes what is added to it.
+type noted struct {
+	agent.Agent
+	added []agent.AddedKey
+}
+
+func (n *noted) Add(k agent.AddedKey) error {
+	n.added = append(n.added, k)
+	return n.Agent.Add(k)
+}
+
+func TestAddKeysToAgent(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "id")
+	pub := writeKey(t, key, "secret").PublicKey()
+	writeFile(t, key+".pub", keyLine(pub)+" my comment\n")
+	s := startSSHD(t, pub)
+	for _, tt := range []struct {
+		option  string
+		answers []string
+		added   bool
+		life    uint32
+		confirm bool
+	}{
+		{option: "no"},
+		{option: "yes", added: true},
+		{option: "3600", added: true, life: 3600},
+		{option: "confirm", added: true, confirm: true},
+		{option: "confirm 60", added: true, confirm: true, life: 60},
+		{option: "ask", answers: []string{"yes"}, added: true},
+		{option: "ask", answers: []string{""}, added: true},
+		{option: "ask", answers: []string{"no"}},
+		{option: "ask"}, // nobody there
+	} {
+		t.Run(tt.option+strings.Join(tt.answers, ""), func(t *testing.T) {
+			n := &noted{Agent: agent.NewKeyring()}
+			h := s.host(t, "bastion", key)
+			h.IdentityAgent, h.AddKeysToAgent = serveAgent(t, n), tt.option
+			p := &person{answers: map[string][]string{"passphrase": {"secret"}, "add-key": tt.answers}}
+			if err := newTunnel(t, p.ask, h).Connect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(n.added) == 1; got != tt.added {
+				t.Fatalf("added %d keys", len(n.added))
+			}
+			if !tt.added {
+				return
+			}
+			if k := n.added[0]; k.Comment != "my comment" || k.LifetimeSecs != tt.life || k.ConfirmBeforeUse != tt.confirm {
+				t.Errorf("added %q for %d s, confirm %v", k.Comment, k.LifetimeSecs, k.ConfirmBeforeUse)
+			}
+		})
+	}
+	t.Run("real agent", func(t *testing.T) {
+		h := s.host(t, "bastion", key)
+		h.IdentityAgent, h.AddKeysToAgent = startAgent(t), "3600"
+		p := &person{answers: map[string][]string{"passphrase": {"secret"}}}
+		for range 2 { // the second time the agent signs
+			if err := newTunnel(t, p.ask, h).Connect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(p.asked) != 1 {
+			t.Errorf("asked %d times", len(p.asked))
+		}
+		list := exec.CommandContext(t.Context(), needTool(t, "ssh-add"), "-l")
+		list.Env = append(os.Environ(), "SSH_AUTH_SOCK="+h.IdentityAgent)
+		out, err := list.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), ssh.FingerprintSHA256(pub)+" my comment") {
+			t.Errorf("ssh-add: %v: %s", err, out)
+		}
+	})
+}
+
+// The order in which keys are offered is the one of a real ssh with the same agent and files.
+func TestKeyOrderAgreesWithSSH(t *testing.T) {
+	dir, keys := keyDir(t, "ca", "certified", "listed", "other1", "other2", "file", "public")
+	path := func(n string) string { return filepath.Join(dir, n) }
+	run(t, "ssh-keygen", "-q", "-s", path("ca"), "-I", "id", "-n", "someone", path("certified.pub"))
+	os.Rename(path("certified-cert.pub"), path("cert"))
+	sock := startAgent(t, path("other1"), path("listed"), path("public"), path("other2"))
+	os.Remove(path("public"))
+	for _, tt := range []struct {
+		name  string
+		files []string
+		certs []string
+		only  bool
+	}{
+		{name: "all", files: []string{"file", "listed", "certified"}, certs: []string{"cert"}},
+		{name: "IdentitiesOnly", files: []string{"file", "listed", "certified"}, certs: []string{"cert"}, only: true},
+		{name: "lone .pub", files: []string{"public.pub", "file"}},
+		{name: "lone .pub, IdentitiesOnly", files: []string{"public.pub"}, only: true},
+		{name: "public half only", files: []string{"public", "file"}, only: true},
+		{name: "twice", files: []string{"file", "file", "listed"}, only: true},
+		{name: "two listed", files: []string{"public", "other1", "file"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := startFake(t, sshtest.Config{AuthorizedKeys: []ssh.PublicKey{keys["ca"].PublicKey()}, MaxAuthTries: 50})
+			h := fakeHost(t, "bastion", s)
+			h.IdentityAgent, h.IdentitiesOnly, h.IdentityFilesSet = sock, tt.only, true
+			args := []string{"-v", "-F", "none", "-p", fmt.Sprint(h.Port), "-o", "BatchMode=yes", "-o", "UserKnownHostsFile=" + h.UserKnownHostsFiles[0],
+				"-o", "IdentityAgent=" + sock, "-o", fmt.Sprintf("IdentitiesOnly=%v", map[bool]string{true: "yes", false: "no"}[tt.only]), "-l", "someone"}
+			for _, f := range tt.files {
+				h.IdentityFiles = append(h.IdentityFiles, path(f))
+				args = append(args, "-o", "IdentityFile="+path(f)) // -i leaves out a missing file
+			}
+			for _, c := range tt.certs {
+				h.CertificateFiles = append(h.CertificateFiles, path(c))
+				args = append(args, "-o", "CertificateFile="+path(c))
+			}
+			out, _ := exec.CommandContext(t.Context(), needTool(t, "ssh"), append(args, h.HostName, "true")...).CombinedOutput() // nobody gets in
+			var want, got []string
+			for line := range strings.Lines(string(out)) {
+				if _, offered, ok := strings.Cut(line, "Offering public key: "); ok {
+					for _, f := range strings.Fields(offered) {
+						if strings.HasPrefix(f, "SHA256:") {
+							want = append(want, f)
+						}
+					}
+				}
+			}
+			auth, ok := errors.AsType[*AuthError](newTunnel(t, nil, h).Connect(t.Context()))
+			if !ok {
+				t.Fatal("got in")
+			}
+			for _, tried := range auth.Tried {
+				got = append(got, strings.Fields(tried)[1])
+			}
+			if len(want) == 0 || !slices.Equal(got, want) {
+				t.Errorf("got %q\nssh %q\n%q", got, want, auth.Tried)
+			}
+		})
+	}
+}
+
+// Methods that cannot be used are named.
+func TestMethodsAreExplained(t *testing.T) {
+	gssapi := startSSHD(t, nil, "PubkeyAuthentication no", "GSSAPIAuthentication yes", "HostbasedAuthentication yes").addr.String()
+	ordinary := startFake(t, sshtest.Config{AuthorizedKeys: []ssh.PublicKey{sshtest.NewKey().PublicKey()}, Password: "x", Challenges: []sshtest.Challenge{{}}, MaxAuthTries: 20}).Addr()
+	for _, tt := range []struct {
+		name string
+		addr string
+		edit func(*Host)
+		want []string
+	}{
+		{"GSSAPI only", gssapi, func(*Host) {}, []string{"gssapi-with-mic (GSSAPI, Kerberos) is not supported", `"hostbased" is not supported`}},
+		{"turned off", ordinary, func(h *Host) {
+			h.PubkeyAuthentication, h.PasswordAuthentication, h.KbdInteractiveAuthentication = false, false, false
+		}, []string{"PubkeyAuthentication no rules out publickey", "PasswordAuthentication no rules out password", "KbdInteractiveAuthentication no rules out keyboard-interactive"}},
+		{"not preferred", ordinary, func(h *Host) { h.PreferredAuthentications = []string{"publickey"} }, []string{"PreferredAuthentications leave out password"}},
+		{"BatchMode", ordinary, func(h *Host) { h.BatchMode = true }, []string{"BatchMode forbids"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t, "bastion", tt.addr)
+			h.StrictHostKeyChecking = "accept-new"
+			tt.edit(h)
+			err := newTunnel(t, nil, h).Connect(t.Context())
+			auth, ok := errors.AsType[*AuthError](err)
+			if !ok || auth.NeedsPerson {
+				t.Fatalf("got %v", err)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q is missing in %v", want, err)
+				}
+			}
+		})
+	}
+}

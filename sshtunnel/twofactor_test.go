@@ -1,0 +1,105 @@
+//go:build !windows
+
+package sshtunnel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// startPAM starts a real sshd whose PAM asks twice by keyboard-interactive: pam_stress of Debian's
+// libpam-modules asks, pam_exec judges the answer. The PAM file is put in place in a mount namespace
+// of sshd's own, so that the machine stays as it is.
+func startPAM(t *testing.T, keyFile string, options ...string) *sshd {
+	t.Helper()
+	sshd := needTool(t, "sshd")
+	missing := func(why string) {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(why)
+		}
+		t.Skip(why)
+	}
+	if os.Geteuid() != 0 {
+		missing("a mount namespace needs root")
+	}
+	if found, _ := filepath.Glob("/lib/*/security/pam_stress.so"); len(found) == 0 {
+		missing("pam_stress.so is missing (Debian: libpam-modules)")
+	}
+	if _, err := os.Stat("/etc/pam.d/sshd"); err != nil {
+		missing(err.Error())
+	}
+	if out, err := exec.Command("unshare", "-m", "true").CombinedOutput(); err != nil {
+		missing(fmt.Sprintf("unshare -m: %v: %s", err, out))
+	}
+	dir := t.TempDir()
+	program := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	judge := program("judge", `[ "$(tr -d '\000')" = "$1" ]`+"\n")
+	step := func(answer string) string {
+		return "auth required pam_stress.so\nauth requisite pam_exec.so expose_authtok " + judge + " " + answer + "\n"
+	}
+	pam := filepath.Join(dir, "pam")
+	writeFile(t, pam, step("first")+step("second")+"account required pam_permit.so\nsession required pam_permit.so\n")
+	bin := program("sshd", "exec unshare -m sh -c 'mount --bind "+pam+" /etc/pam.d/sshd && exec "+sshd+" \"$@\"' sshd \"$@\"\n")
+	return startSSHDBy(t, bin, mustPublic(t, keyFile+".pub"), append(options, "UsePAM yes", "KbdInteractiveAuthentication yes")...)
+}
+
+// Two questions of PAM, alone and after a key (2FA), on a real sshd.
+func TestTwoFactorsOnRealServer(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "id")
+	writeKey(t, key, "")
+	for _, tt := range []struct {
+		name    string
+		methods string
+		answers []string
+		ok      bool
+		person  bool
+		asked   int
+		edit    func(*Host)
+	}{
+		{name: "two rounds", methods: "keyboard-interactive", answers: []string{"first", "second"}, ok: true, asked: 2},
+		{name: "key and two rounds", methods: "publickey,keyboard-interactive", answers: []string{"first", "second"}, ok: true, asked: 2},
+		{name: "either order", methods: "keyboard-interactive,publickey", answers: []string{"first", "second"}, ok: true, asked: 2},
+		{name: "second try", methods: "publickey,keyboard-interactive", answers: []string{"wrong", "first", "second"}, ok: true, asked: 3},
+		{name: "wrong", methods: "publickey,keyboard-interactive", answers: []string{"a", "b", "c", "d"}, asked: 3},
+		{name: "NumberOfPasswordPrompts", methods: "keyboard-interactive", answers: []string{"a", "first", "second"}, asked: 1,
+			edit: func(h *Host) { h.NumberOfPasswordPrompts = 1 }},
+		{name: "none at all", methods: "keyboard-interactive", answers: []string{"first", "second"},
+			edit: func(h *Host) { h.NumberOfPasswordPrompts = 0 }},
+		{name: "nobody", methods: "publickey,keyboard-interactive", asked: 1, person: true},
+		{name: "goes after the first answer", methods: "keyboard-interactive", answers: []string{"first"}, asked: 2, person: true},
+		{name: "BatchMode", methods: "keyboard-interactive", answers: []string{"first", "second"}, edit: func(h *Host) { h.BatchMode = true }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := startPAM(t, key, "AuthenticationMethods "+tt.methods)
+			h := s.host(t, "bastion", key)
+			if tt.edit != nil {
+				tt.edit(h)
+			}
+			p := &person{answers: map[string][]string{"keyboard-interactive": tt.answers}}
+			err := newTunnel(t, p.ask, h).Connect(t.Context())
+			if (err == nil) != tt.ok {
+				t.Errorf("got %v", err)
+			}
+			if len(p.asked) != tt.asked {
+				t.Errorf("asked %+v", p.asked)
+			}
+			if len(p.asked) > 0 && (p.asked[0].Echo || !strings.HasPrefix(p.asked[0].Prompt, "("+h.User+"@127.0.0.1) ")) {
+				t.Errorf("asked %+v", p.asked[0])
+			}
+			if auth, _ := errors.AsType[*AuthError](err); !tt.ok && (auth == nil || auth.NeedsPerson != tt.person) {
+				t.Errorf("got %#v", auth)
+			}
+		})
+	}
+}
