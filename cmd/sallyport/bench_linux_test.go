@@ -12,11 +12,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sallyport/sshtunnel"
 )
@@ -38,7 +41,8 @@ type benchRow struct {
 	what, against string
 	target        string // of the ratio
 	theirs, ours  func(testing.TB) time.Duration
-	bytes         int64 // that each moves; 0 where the time is what counts
+	both          func(testing.TB) (theirs, ours time.Duration) // instead of them
+	bytes         int64                                         // that each moves; 0 where the time is what counts
 }
 
 // BenchmarkAgainstOpenSSH prints one Markdown table: sallyport against the real ssh, both over the
@@ -76,8 +80,7 @@ func BenchmarkAgainstOpenSSH(b *testing.B) {
 	rows = append(rows,
 		benchRow{
 			what: fmt.Sprintf("%d B echo, p50, 1 hop, loopback", echoSize), against: "ssh -L", target: "≤ 0.80",
-			theirs: func(t testing.TB) time.Duration { return local.throughSSH(t, load{Op: opEcho, Count: echoCount}) },
-			ours:   func(t testing.TB) time.Duration { return local.throughTunnel(t, load{Op: opEcho, Count: echoCount}) },
+			both: local.echoBoth,
 		})
 	for _, c := range []struct {
 		site   *benchSite
@@ -148,14 +151,14 @@ func byteSize(n int64) string {
 // measure returns the row as measured. Of throughput the ratio is ours to theirs, as of times.
 func (row *benchRow) measure(t testing.TB, rounds int) string {
 	var theirs, ours []time.Duration
-	for i := range rounds {
-		if i%2 == 0 {
-			theirs = append(theirs, row.theirs(t))
+	for range rounds {
+		var a, b time.Duration
+		if row.both != nil {
+			a, b = row.both(t)
+		} else {
+			a, b = row.theirs(t), row.ours(t)
 		}
-		ours = append(ours, row.ours(t))
-		if i%2 == 1 {
-			theirs = append(theirs, row.theirs(t))
-		}
+		theirs, ours = append(theirs, a), append(ours, b)
 	}
 	a, b := median(theirs), median(ours)
 	ratio, show := b.Seconds()/a.Seconds(), func(d time.Duration) string { return d.Round(d / 1000).String() }
@@ -270,7 +273,7 @@ func (s *benchSite) timeStart(t testing.TB, cmd *exec.Cmd, input string) time.Du
 
 // What a load asks of the upstream.
 const (
-	opEcho   = 'e' // send back what comes
+	opEcho   = 'e' // send back what comes; by turns without and with a tunnel
 	opSink   = 'u' // read so many bytes, answer with one
 	opSource = 'd' // send so many bytes
 )
@@ -280,8 +283,9 @@ type load struct {
 	Op      byte
 	Count   int64  // bytes in all, or echoes
 	Streams int    // 0 means 1
-	Target  string // the upstream as DialContext or the system knows it
-	Config  string // ssh_config; "" dials without a tunnel
+	Forward string // where ssh -L listens; "" not to use it
+	Target  string // the upstream as the hop knows it
+	Config  string // ssh_config; "" not to use a tunnel
 	Alias   string
 }
 
@@ -320,36 +324,57 @@ func serveLoads(listener net.Listener) {
 	}
 }
 
-// throughSSH carries a load through `ssh -L`.
-func (s *benchSite) throughSSH(t testing.TB, l load) time.Duration {
+// benchForward is where ssh -L listens, in a namespace that nobody else uses.
+const benchForward = "127.0.0.1:20022"
+
+// startForward starts `ssh -L` to the upstream.
+func (s *benchSite) startForward(t testing.TB) *process {
 	t.Helper()
-	const forward = "127.0.0.1:20022" // in a namespace that nobody else uses
-	cmd := exec.Command("ssh", "-F", s.config, "-N", "-L", forward+":"+s.upstream, s.hops[0])
+	cmd := exec.Command("ssh", "-F", s.config, "-N", "-L", benchForward+":"+s.upstream, s.hops[0])
 	var p *process
 	if err := s.near.enter(func() error { p = startProcess(t, cmd); return nil }); err != nil {
 		t.Fatal(err)
 	}
-	defer p.stop()
-	l.Target = forward
-	return s.carry(t, l)
+	return p
+}
+
+// throughSSH carries a load through `ssh -L`.
+func (s *benchSite) throughSSH(t testing.TB, l load) time.Duration {
+	t.Helper()
+	defer s.startForward(t).stop()
+	l.Forward = benchForward
+	return s.carry(t, l)[0]
 }
 
 // throughTunnel carries a load in process.
 func (s *benchSite) throughTunnel(t testing.TB, l load) time.Duration {
 	t.Helper()
 	l.Target, l.Config, l.Alias = s.upstream, s.config, s.hops[0]
-	return s.carry(t, l)
+	return s.carry(t, l)[0]
 }
 
-func (s *benchSite) carry(t testing.TB, l load) time.Duration {
+// echoBoth does small requests over both ways by turns, for they are over too soon to be compared
+// one after the other on a machine that does other work.
+func (s *benchSite) echoBoth(t testing.TB) (theirs, ours time.Duration) {
+	t.Helper()
+	defer s.startForward(t).stop()
+	got := s.carry(t, load{Op: opEcho, Count: echoCount, Forward: benchForward, Target: s.upstream, Config: s.config, Alias: s.hops[0]})
+	return got[0], got[1]
+}
+
+func (s *benchSite) carry(t testing.TB, l load) []time.Duration {
 	t.Helper()
 	p, line := startRole(t, s.near, "load", l)
 	defer p.stop()
-	d, err := time.ParseDuration(line)
-	if err != nil {
-		t.Fatal(err)
+	var times []time.Duration
+	for word := range strings.FieldsSeq(line) {
+		d, err := time.ParseDuration(word)
+		if err != nil {
+			t.Fatal(err)
+		}
+		times = append(times, d)
 	}
-	return d
+	return times
 }
 
 func init() {
@@ -363,52 +388,78 @@ func playLoad(text []byte) error {
 	if err := json.Unmarshal(text, &l); err != nil {
 		return err
 	}
+	times, err := l.run()
+	fmt.Println(strings.Trim(fmt.Sprint(times), "[]"))
+	return err
+}
+
+func (l load) run() ([]time.Duration, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	defer cancel()
-	dial := new(net.Dialer).DialContext
-	if l.Config != "" {
-		tunnel, err := benchTunnel(l.Config, l.Alias)
-		if err != nil {
-			return err
-		}
-		defer tunnel.Close()
-		dial = tunnel.DialContext
-	}
-	l.Streams = cmp.Or(l.Streams, 1)
 	var conns []net.Conn
-	for range l.Streams {
-		conn, err := dial(ctx, "tcp", l.Target)
-		for l.Config == "" && err != nil && ctx.Err() == nil { // ssh may not listen yet
-			time.Sleep(time.Millisecond)
-			conn, err = dial(ctx, "tcp", l.Target)
-		}
+	if l.Forward != "" {
+		conn, err := dialForward(ctx, l.Forward)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer conn.Close()
 		conns = append(conns, conn)
 	}
-	var took time.Duration
-	if l.Op == opEcho {
-		var err error
-		if took, err = echoes(conns[0], int(l.Count)); err != nil {
-			return err
+	if l.Config != "" {
+		tunnel, err := benchTunnel(l.Config, l.Alias)
+		if err != nil {
+			return nil, err
 		}
-	} else {
-		errs := make(chan error, len(conns))
-		begin := time.Now()
-		for _, conn := range conns {
-			go func() { errs <- bulk(conn, l.Op, l.Count/int64(l.Streams)) }()
-		}
-		for range conns {
-			if err := <-errs; err != nil {
-				return err
+		defer tunnel.Close()
+		for range cmp.Or(l.Streams, 1) {
+			conn, err := tunnel.DialContext(ctx, "tcp", l.Target)
+			if err != nil {
+				return nil, err
 			}
+			defer conn.Close()
+			conns = append(conns, conn)
 		}
-		took = time.Since(begin)
 	}
-	fmt.Println(took)
-	return nil
+	if d := os.Getenv("SALLYPORT_BENCH_PROFILE"); d != "" && l.Config != "" {
+		f, err := os.Create(d)
+		if err != nil {
+			return nil, err
+		}
+		pprof.StartCPUProfile(f)
+		defer pprof.StopCPUProfile()
+		defer func() {
+			var ru unix.Rusage
+			unix.Getrusage(0, &ru)
+			g, _ := os.OpenFile(d+".txt", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+			fmt.Fprintf(g, "user %v sys %v nvcsw %d\n", time.Duration(ru.Utime.Nano()), time.Duration(ru.Stime.Nano()), ru.Nvcsw)
+			g.Close()
+		}()
+	}
+	if l.Op == opEcho {
+		return echoes(conns, int(l.Count))
+	}
+	errs := make(chan error, len(conns))
+	begin := time.Now()
+	for _, conn := range conns {
+		go func() { errs <- bulk(conn, l.Op, l.Count/int64(len(conns))) }()
+	}
+	for range conns {
+		if err := <-errs; err != nil {
+			return nil, err
+		}
+	}
+	return []time.Duration{time.Since(begin)}, nil
+}
+
+// dialForward waits for ssh to listen.
+func dialForward(ctx context.Context, addr string) (net.Conn, error) {
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err == nil || ctx.Err() != nil {
+			return conn, err
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // benchTunnel is a tunnel as the command makes it.
@@ -420,24 +471,35 @@ func benchTunnel(config, alias string) (*sshtunnel.Tunnel, error) {
 	})
 }
 
-// echoes returns the median time of one small request and its answer.
-func echoes(conn net.Conn, count int) (time.Duration, error) {
+// echoes returns the median time of one small request and its answer for each connection. They take
+// turns of 50.
+func echoes(conns []net.Conn, count int) ([]time.Duration, error) {
+	for _, conn := range conns {
+		if _, err := conn.Write(append([]byte{opEcho}, make([]byte, 8)...)); err != nil {
+			return nil, err
+		}
+	}
 	buf := make([]byte, echoSize)
-	if _, err := conn.Write(append([]byte{opEcho}, make([]byte, 8)...)); err != nil {
-		return 0, err
-	}
-	var times []time.Duration
-	for range count {
-		begin := time.Now()
-		if _, err := conn.Write(buf); err != nil {
-			return 0, err
+	times := make([][]time.Duration, len(conns))
+	for range count / 50 {
+		for i, conn := range conns {
+			for range 50 {
+				begin := time.Now()
+				if _, err := conn.Write(buf); err != nil {
+					return nil, err
+				}
+				if _, err := io.ReadFull(conn, buf); err != nil {
+					return nil, err
+				}
+				times[i] = append(times[i], time.Since(begin))
+			}
 		}
-		if _, err := io.ReadFull(conn, buf); err != nil {
-			return 0, err
-		}
-		times = append(times, time.Since(begin))
 	}
-	return median(times), nil
+	medians := make([]time.Duration, len(conns))
+	for i := range conns {
+		medians[i] = median(times[i])
+	}
+	return medians, nil
 }
 
 // bulk moves n bytes one way.
