@@ -5,14 +5,24 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
 func main() {
+	tuneGC()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	status := run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}, osEnvironment())
 	stop()
 	os.Exit(status)
+}
+
+// tuneGC lets the heap grow to five times what is in use. Little is in use, but each packet of SSH is
+// new memory, so that bulk would be a tenth to a fifth slower.
+func tuneGC() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
 }
 
 // osEnvironment is the environment of this process. Only a missing home directory needs a word: the
