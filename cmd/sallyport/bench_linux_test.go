@@ -12,14 +12,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"sallyport/sshtunnel"
 )
@@ -48,7 +45,8 @@ type benchRow struct {
 // BenchmarkAgainstOpenSSH prints one Markdown table: sallyport against the real ssh, both over the
 // same real sshd, on loopback and over a link of 50 ms round trip. Each figure is the median of
 // SALLYPORT_BENCH_ROUNDS rounds (5) in which both sides take turns; bulk moves
-// SALLYPORT_BENCH_BYTES (1 GiB), a sixteenth of that over the slow link.
+// SALLYPORT_BENCH_BYTES (1 GiB), a sixteenth of that over the slow link. SALLYPORT_BENCH_ONLY takes
+// the rows that have this text in their name. It needs root, for network namespaces.
 func BenchmarkAgainstOpenSSH(b *testing.B) {
 	needProgram(b, "ssh", "openssh-client")
 	rounds := int(benchSetting(b, "SALLYPORT_BENCH_ROUNDS", 5))
@@ -71,34 +69,33 @@ func BenchmarkAgainstOpenSSH(b *testing.B) {
 				against = "ssh -J"
 			}
 			rows = append(rows, benchRow{
-				what: fmt.Sprintf("process start to first upstream byte, %d hops, %s", hops, place.name), against: against, target: target,
+				what: fmt.Sprintf("process start to first upstream byte, hops: %d, %s", hops, place.name), against: against, target: target,
 				theirs: func(t testing.TB) time.Duration { return place.site.startSSH(t, hops) },
 				ours:   func(t testing.TB) time.Duration { return place.site.startSallyport(t, hops) },
 			})
 		}
 	}
-	rows = append(rows,
-		benchRow{
-			what: fmt.Sprintf("%d B echo, p50, 1 hop, loopback", echoSize), against: "ssh -L", target: "≤ 0.80",
-			both: local.echoBoth,
-		})
+	rows = append(rows, benchRow{
+		what: fmt.Sprintf("%d B echo, p50, 1 hop, loopback", echoSize), against: "ssh -L", target: "≤ 0.80",
+		both: func(t testing.TB) (theirs, ours time.Duration) {
+			return local.both(t, load{Op: opEcho, Count: echoCount})
+		},
+	})
 	for _, c := range []struct {
-		site   *benchSite
-		place  string
-		bytes  int64
 		op     byte
 		what   string
 		target string
-	}{
-		{local, "loopback", bulk, opSink, "up", "≥ 1.00"},
-		{local, "loopback", bulk, opSource, "down", "≥ 0.90"},
-		{remote, "50 ms", bulk / 16, opSink, "up", "≥ 1.00"},
-		{remote, "50 ms", bulk / 16, opSource, "down", "≥ 1.00"},
-	} {
+	}{{opSink, "up", "≥ 1.00"}, {opSource, "down", "≥ 0.90"}} {
+		what := "bulk " + c.what + ", %s, one stream, aes128-gcm, %s"
 		rows = append(rows, benchRow{
-			what: fmt.Sprintf("bulk %s, %s, one stream, aes128-gcm, %s", c.what, byteSize(c.bytes), c.place), against: "ssh -L", target: c.target, bytes: c.bytes,
-			theirs: func(t testing.TB) time.Duration { return c.site.throughSSH(t, load{Op: c.op, Count: c.bytes}) },
-			ours:   func(t testing.TB) time.Duration { return c.site.throughTunnel(t, load{Op: c.op, Count: c.bytes}) },
+			what: fmt.Sprintf(what, byteSize(bulk), "loopback"), against: "ssh -L", target: c.target, bytes: bulk,
+			both: func(t testing.TB) (theirs, ours time.Duration) {
+				return local.both(t, load{Op: c.op, Count: bulk})
+			},
+		}, benchRow{
+			what: fmt.Sprintf(what, byteSize(bulk/16), "50 ms"), against: "ssh -L", target: "≥ 1.00", bytes: bulk / 16,
+			theirs: func(t testing.TB) time.Duration { return remote.throughSSH(t, load{Op: c.op, Count: bulk / 16}) },
+			ours:   func(t testing.TB) time.Duration { return remote.throughTunnel(t, load{Op: c.op, Count: bulk / 16}) },
 		})
 	}
 	for _, c := range []struct {
@@ -106,14 +103,14 @@ func BenchmarkAgainstOpenSSH(b *testing.B) {
 		what string
 	}{{opSink, "up"}, {opSource, "down"}} {
 		rows = append(rows, benchRow{
-			what: fmt.Sprintf("bulk %s, %s, four streams of one connection, 50 ms", c.what, byteSize(bulk/16)), against: "ours, one stream", target: "≥ 2.00", bytes: bulk / 16,
+			what: fmt.Sprintf("bulk %s, %s a stream, four streams of one connection, 50 ms", c.what, byteSize(bulk/16)), against: "ours, one stream", target: "≥ 2.00", bytes: bulk / 16,
 			theirs: func(t testing.TB) time.Duration { return remote.throughTunnel(t, load{Op: c.op, Count: bulk / 16}) },
 			ours: func(t testing.TB) time.Duration {
-				return remote.throughTunnel(t, load{Op: c.op, Count: bulk / 16, Streams: 4})
+				return remote.throughTunnel(t, load{Op: c.op, Count: bulk / 4, Streams: 4}) / 4
 			},
 		})
 	}
-	only := os.Getenv("SALLYPORT_BENCH_ONLY") // a part of the row's name
+	only := os.Getenv("SALLYPORT_BENCH_ONLY")
 	var table strings.Builder
 	fmt.Fprintf(&table, "\n| what | against | theirs | ours | ratio | must reach |\n|---|---|---|---|---|---|\n")
 	for _, row := range rows {
@@ -273,15 +270,15 @@ func (s *benchSite) timeStart(t testing.TB, cmd *exec.Cmd, input string) time.Du
 
 // What a load asks of the upstream.
 const (
-	opEcho   = 'e' // send back what comes; by turns without and with a tunnel
+	opEcho   = 'e' // send back so many bytes
 	opSink   = 'u' // read so many bytes, answer with one
 	opSource = 'd' // send so many bytes
 )
 
-// load is what a client does over one or more connections.
+// load is what a client does over one or more connections. With both ways given, they take turns.
 type load struct {
 	Op      byte
-	Count   int64  // bytes in all, or echoes
+	Count   int64  // bytes over all streams, or echoes
 	Streams int    // 0 means 1
 	Forward string // where ssh -L listens; "" not to use it
 	Target  string // the upstream as the hop knows it
@@ -301,25 +298,29 @@ func serveLoads(listener net.Listener) {
 		go func() { // ends with the client
 			defer conn.Close()
 			var head [9]byte
-			if _, err := io.ReadFull(conn, head[:]); err != nil {
-				return
-			}
-			n := int64(encoding.BigEndian.Uint64(head[1:]))
-			switch head[0] {
-			case opEcho:
-				io.CopyBuffer(struct{ io.Writer }{conn}, struct{ io.Reader }{conn}, make([]byte, loadChunk))
-			case opSink:
-				io.CopyN(io.Discard, conn, n)
-				conn.Write([]byte{0})
-			case opSource:
-				for buf := make([]byte, 8*loadChunk); n > 0; n -= int64(len(buf)) {
-					buf = buf[:min(n, int64(len(buf)))]
-					if _, err := conn.Write(buf); err != nil {
-						return
+			buf := make([]byte, 8*loadChunk)
+			for {
+				if _, err := io.ReadFull(conn, head[:]); err != nil {
+					return
+				}
+				n := int64(encoding.BigEndian.Uint64(head[1:]))
+				var err error
+				switch head[0] {
+				case opEcho:
+					_, err = io.CopyBuffer(struct{ io.Writer }{conn}, io.LimitReader(conn, n), buf)
+				case opSink:
+					if _, err = io.CopyN(io.Discard, conn, n); err == nil {
+						_, err = conn.Write(head[:1])
+					}
+				case opSource:
+					for ; n > 0 && err == nil; n -= int64(len(buf)) {
+						_, err = conn.Write(buf[:min(n, int64(len(buf)))])
 					}
 				}
+				if err != nil {
+					return
+				}
 			}
-			io.Copy(io.Discard, conn)
 		}()
 	}
 }
@@ -353,12 +354,13 @@ func (s *benchSite) throughTunnel(t testing.TB, l load) time.Duration {
 	return s.carry(t, l)[0]
 }
 
-// echoBoth does small requests over both ways by turns, for they are over too soon to be compared
-// one after the other on a machine that does other work.
-func (s *benchSite) echoBoth(t testing.TB) (theirs, ours time.Duration) {
+// both carries the load over both ways by turns: what the processors take part in is too
+// unsteady to be compared one after the other on a machine that does other work.
+func (s *benchSite) both(t testing.TB, l load) (theirs, ours time.Duration) {
 	t.Helper()
 	defer s.startForward(t).stop()
-	got := s.carry(t, load{Op: opEcho, Count: echoCount, Forward: benchForward, Target: s.upstream, Config: s.config, Alias: s.hops[0]})
+	l.Forward, l.Target, l.Config, l.Alias = benchForward, s.upstream, s.config, s.hops[0]
+	got := s.carry(t, l)
 	return got[0], got[1]
 }
 
@@ -394,6 +396,7 @@ func playLoad(text []byte) error {
 }
 
 func (l load) run() ([]time.Duration, error) {
+	tuneGC()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	defer cancel()
 	var conns []net.Conn
@@ -420,23 +423,8 @@ func (l load) run() ([]time.Duration, error) {
 			conns = append(conns, conn)
 		}
 	}
-	if d := os.Getenv("SALLYPORT_BENCH_PROFILE"); d != "" && l.Config != "" {
-		f, err := os.Create(d)
-		if err != nil {
-			return nil, err
-		}
-		pprof.StartCPUProfile(f)
-		defer pprof.StopCPUProfile()
-		defer func() {
-			var ru unix.Rusage
-			unix.Getrusage(0, &ru)
-			g, _ := os.OpenFile(d+".txt", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-			fmt.Fprintf(g, "user %v sys %v nvcsw %d\n", time.Duration(ru.Utime.Nano()), time.Duration(ru.Stime.Nano()), ru.Nvcsw)
-			g.Close()
-		}()
-	}
-	if l.Op == opEcho {
-		return echoes(conns, int(l.Count))
+	if l.Forward != "" && l.Config != "" {
+		return l.byTurns(conns)
 	}
 	errs := make(chan error, len(conns))
 	begin := time.Now()
@@ -471,28 +459,26 @@ func benchTunnel(config, alias string) (*sshtunnel.Tunnel, error) {
 	})
 }
 
-// echoes returns the median time of one small request and its answer for each connection. They take
-// turns of 50.
-func echoes(conns []net.Conn, count int) ([]time.Duration, error) {
-	for _, conn := range conns {
-		if _, err := conn.Write(append([]byte{opEcho}, make([]byte, 8)...)); err != nil {
-			return nil, err
-		}
-	}
-	buf := make([]byte, echoSize)
+// byTurns carries the load over each connection, a part at a time in turns, and returns how long an
+// echo took, or all bytes would have taken, by the median of the parts.
+func (l load) byTurns(conns []net.Conn) ([]time.Duration, error) {
+	const turns = 32
 	times := make([][]time.Duration, len(conns))
-	for range count / 50 {
+	for range turns {
 		for i, conn := range conns {
-			for range 50 {
-				begin := time.Now()
-				if _, err := conn.Write(buf); err != nil {
+			if l.Op == opEcho {
+				took, err := echoes(conn, l.Count/turns)
+				if err != nil {
 					return nil, err
 				}
-				if _, err := io.ReadFull(conn, buf); err != nil {
-					return nil, err
-				}
-				times[i] = append(times[i], time.Since(begin))
+				times[i] = append(times[i], took...)
+				continue
 			}
+			begin := time.Now()
+			if err := bulk(conn, l.Op, l.Count/turns); err != nil {
+				return nil, err
+			}
+			times[i] = append(times[i], time.Since(begin)*turns)
 		}
 	}
 	medians := make([]time.Duration, len(conns))
@@ -500,6 +486,25 @@ func echoes(conns []net.Conn, count int) ([]time.Duration, error) {
 		medians[i] = median(times[i])
 	}
 	return medians, nil
+}
+
+// echoes returns the times of single small requests.
+func echoes(conn net.Conn, count int64) (times []time.Duration, err error) {
+	if _, err := conn.Write(encoding.BigEndian.AppendUint64([]byte{opEcho}, uint64(count*echoSize))); err != nil {
+		return nil, err
+	}
+	buf := make([]byte, echoSize)
+	for range count {
+		begin := time.Now()
+		if _, err := conn.Write(buf); err != nil {
+			return nil, err
+		}
+		if _, err := io.ReadFull(conn, buf); err != nil {
+			return nil, err
+		}
+		times = append(times, time.Since(begin))
+	}
+	return times, nil
 }
 
 // bulk moves n bytes one way.

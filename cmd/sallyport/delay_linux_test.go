@@ -27,8 +27,9 @@ func farAway(t testing.TB, roundTrip time.Duration) (near, far *netns) {
 	}{{near, nearIP}, {far, farIP}} {
 		for _, args := range [][]string{
 			{"addr", "add", end.ip + "/30", "dev", delayDevice},
-			// A queue that holds a whole window: the link is to be long, not lossy.
-			{"link", "set", delayDevice, "up", "txqueuelen", "20000"},
+			// A queue that holds a whole window, for the link is to be long, not lossy; and large
+			// packets, or the program in between would be what is measured.
+			{"link", "set", delayDevice, "up", "mtu", "9000", "txqueuelen", "20000"},
 		} {
 			if out, err := exec.Command("ip", append([]string{"-n", end.ns.Name}, args...)...).CombinedOutput(); err != nil {
 				t.Fatalf("ip %q: %v: %s", args, err, out)
