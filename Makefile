@@ -42,8 +42,10 @@ fuzz:
 			echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
 		done; done
 
+# Packages one after the other, not to disturb each other. cmd/sallyport prints the table against the
+# real ssh; SALLYPORT_BENCH_BYTES=67108864 SALLYPORT_BENCH_ROUNDS=3 makes it quick.
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+	$(GO) test -p 1 -timeout 60m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
 cover: parts
 	$(GO) test -coverprofile coverage.out ./... && $(GO) tool cover -func coverage.out | tail -1

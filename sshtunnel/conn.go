@@ -10,15 +10,22 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// chunkSize is the largest packet that x/crypto takes or gives at once, in bytes.
-const chunkSize = 32 << 10
+const (
+	// chunkSize is the largest packet that x/crypto takes or gives at once, in bytes.
+	chunkSize = 32 << 10
+	// minBuffer and maxBuffer bound the buffers between a connection and its channel: they grow with
+	// what comes at once, so that an idle connection costs little and bulk few switches of goroutines.
+	minBuffer = 2 << 10
+	maxBuffer = 4 * chunkSize
+)
 
 // channelConn makes a net.Conn of an SSH channel.
 //
 // x/crypto's own conn refuses deadlines, and its Close frees a blocked Read or Write only once the
 // peer has answered. Here two goroutines stand between: Read and Write wait for them, for Close or
 // for a deadline, whichever is first. The goroutines end when the peer confirms the close, or with
-// the link.
+// the link. To write in the caller's goroutine would save two switches, but x/crypto does not tell
+// whether the window has room, and a Write that waits for it could not be given up.
 //
 // A deadline that runs out closes the channel, for the peer would go on otherwise: the next Read or
 // Write notices. One that already lies in the past when it is set only interrupts, as net/http's
@@ -26,218 +33,227 @@ const chunkSize = 32 << 10
 type channelConn struct {
 	ch           ssh.Channel
 	laddr, raddr net.Addr
+	bye          func()        // goes before the close; may be nil
+	closed       chan struct{} // closed by Close
+	gone         chan struct{} // closed when the channel has ended on both sides
 
-	chunks  chan []byte // from the reading goroutine; closed after readErr is set
-	free    chan []byte // buffers to read into
-	readErr error
+	turn sync.Mutex // held by Write: one piece is under way at a time
 
-	rmu sync.Mutex // held by Read
-	cur []byte     // what is left of the last chunk
-	buf []byte     // the buffer that cur lies in
+	mu       sync.Mutex // guards what follows
+	readable sync.Cond  // unread or readErr came, or an end
+	taken    sync.Cond  // unread has been taken, or an end
+	unread   []byte     // lies in the reading goroutine's buffer
+	readErr  error      // after unread
 
-	wmu      sync.Mutex // held by Write
-	writing  bool       // the writing goroutine has been started
-	writes   chan []byte
-	written  chan error
-	wbuf     []byte
-	writeErr error // after a Write that was given up, nothing more can be written
+	writing  bool      // the writing goroutine has been started
+	toWrite  sync.Cond // piece came, or an end
+	written  sync.Cond // piece has gone, or an end
+	piece    []byte    // to be written; nil when that is done
+	wbuf     []byte    // that piece lies in
+	writeErr error     // nothing more can be written: an error, or a Write that was given up
 
-	bye       func() // goes before the close; may be nil
-	closeOnce sync.Once
-	closed    chan struct{} // at Close
-	gone      chan struct{} // when the channel has ended on both sides
-	rd, wd    deadline
+	rd, wd deadline
 }
 
 // newChannelConn takes over ch. requests must take all of reqs, which end with the channel.
 func newChannelConn(ch ssh.Channel, reqs <-chan *ssh.Request, requests func(<-chan *ssh.Request), laddr, raddr net.Addr) *channelConn {
-	c := &channelConn{
-		ch: ch, laddr: laddr, raddr: raddr,
-		chunks: make(chan []byte), free: make(chan []byte, 2),
-		writes: make(chan []byte), written: make(chan error, 1),
-		closed: make(chan struct{}), gone: make(chan struct{}),
+	c := &channelConn{ch: ch, laddr: laddr, raddr: raddr, closed: make(chan struct{}), gone: make(chan struct{})}
+	for _, cond := range []*sync.Cond{&c.readable, &c.taken, &c.toWrite, &c.written} {
+		cond.L = &c.mu
 	}
-	c.rd.init()
-	c.wd.init()
-	c.free <- nil
-	c.free <- nil
 	go func() { // ends with the channel
-		defer close(c.gone)
 		requests(reqs)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		close(c.gone)
+		c.toWrite.Broadcast()
 	}()
 	go c.readLoop() // ends with the channel, or after Close when the peer confirms
 	return c
 }
 
+// readLoop reads into one of two buffers while Read empties the other.
 func (c *channelConn) readLoop() {
-	defer close(c.chunks)
-	var buf []byte
-	for {
-		select {
-		case buf = <-c.free:
-		case <-c.closed:
-			// Read on to the confirmation: a full window would keep the peer from closing.
+	var bufs [2][]byte
+	size := minBuffer
+	for i := 0; ; i = 1 - i {
+		if len(bufs[i]) != size {
+			bufs[i] = make([]byte, size)
 		}
-		if buf == nil {
-			buf = make([]byte, chunkSize)
+		n, err := c.ch.Read(bufs[i])
+		switch {
+		case n == size && size < maxBuffer:
+			size *= 2
+		case n < size/8 && size > minBuffer:
+			size /= 2
 		}
-		n, err := c.ch.Read(buf[:chunkSize])
-		if n > 0 {
-			select {
-			case c.chunks <- buf[:n]:
-			case <-c.closed:
-			}
-		}
-		if err != nil {
-			c.readErr = err
+		if !c.give(bufs[i][:n], err) {
 			return
 		}
 	}
 }
 
-func (c *channelConn) Read(p []byte) (int, error) {
-	c.rmu.Lock()
-	defer c.rmu.Unlock()
-	if c.isClosed() {
-		return 0, net.ErrClosed
+// give hands over what was read, once Read has taken what came before; false after an error. After
+// Close it throws the data away: without reading on to the confirmation, a full window would keep
+// the peer from closing.
+func (c *channelConn) give(b []byte, err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.unread) > 0 && !c.isClosed() {
+		c.taken.Wait()
 	}
-	expired, past := c.rd.wait()
-	if isDone(expired) {
-		return 0, c.expire(past)
+	c.unread, c.readErr = b, err
+	if err != nil {
+		c.readable.Broadcast()
+	} else {
+		c.readable.Signal()
 	}
-	if len(c.cur) == 0 {
-		if len(p) == 0 {
-			return 0, nil
-		}
-	wait:
-		for {
-			select {
-			case chunk, ok := <-c.chunks:
-				if !ok {
-					return 0, c.readErr
-				}
-				c.cur, c.buf = chunk, chunk
-				break wait
-			case <-c.closed:
-				return 0, net.ErrClosed
-			case <-expired:
-				if expired, past = c.rd.wait(); isDone(expired) {
-					return 0, c.expire(past)
-				}
-			}
-		}
-	}
-	n := copy(p, c.cur)
-	if c.cur = c.cur[n:]; len(c.cur) == 0 {
-		c.free <- c.buf[:0]
-	}
-	return n, nil
+	return err == nil
 }
 
-// expire closes the connection, unless the deadline only interrupts.
-func (c *channelConn) expire(interrupt bool) error {
+func (c *channelConn) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		switch {
+		case c.isClosed():
+			return 0, net.ErrClosed
+		case c.rd.expired:
+			return 0, c.expireLocked(c.rd.past)
+		case len(p) == 0:
+			return 0, nil
+		case len(c.unread) > 0:
+			n := copy(p, c.unread)
+			if c.unread = c.unread[n:]; len(c.unread) == 0 {
+				c.taken.Signal()
+			} else {
+				c.readable.Signal() // another Read may wait
+			}
+			return n, nil
+		case c.readErr != nil:
+			return 0, c.readErr
+		}
+		c.readable.Wait()
+	}
+}
+
+// expireLocked closes the connection, unless the deadline only interrupts.
+func (c *channelConn) expireLocked(interrupt bool) error {
 	if !interrupt {
-		c.Close()
+		c.closeLocked()
 	}
 	return os.ErrDeadlineExceeded
 }
 
 func (c *channelConn) writeLoop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for {
-		select {
-		case p := <-c.writes:
-			_, err := c.ch.Write(p)
-			c.written <- err
-		case <-c.closed:
-			return
-		case <-c.gone:
-			return
+		for c.piece == nil {
+			if c.isClosed() || isDone(c.gone) {
+				return
+			}
+			c.toWrite.Wait()
 		}
+		piece := c.piece
+		c.mu.Unlock()
+		_, err := c.ch.Write(piece)
+		c.mu.Lock()
+		c.piece = nil
+		if err != nil && c.writeErr == nil {
+			c.writeErr = err
+		}
+		c.written.Signal()
 	}
 }
 
 func (c *channelConn) Write(p []byte) (n int, err error) {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	if c.writeErr != nil {
-		return 0, c.writeErr
-	}
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !c.writing {
 		c.writing = true
 		go c.writeLoop() // ends at Close, or with the channel
 	}
-	for first := true; first || len(p) > 0; first = false {
-		if c.isClosed() {
+	for first := true; first || n < len(p); first = false {
+		switch {
+		case c.writeErr != nil:
+			return n, c.writeErr
+		case c.isClosed():
 			return n, net.ErrClosed
-		}
-		expired, past := c.wd.wait()
-		if isDone(expired) {
-			return n, c.expire(past && n == 0)
-		}
-		// A copy: a Write that is given up must not keep the caller's slice.
-		c.wbuf = append(c.wbuf[:0], p[:min(len(p), chunkSize)]...)
-		piece := c.wbuf
-		select {
-		case c.writes <- piece:
-		case <-c.closed:
-			return n, net.ErrClosed
-		case <-c.gone:
+		case c.wd.expired:
+			return n, c.expireLocked(c.wd.past && n == 0)
+		case isDone(c.gone):
 			return n, io.ErrClosedPipe
 		}
-	wait:
-		for {
-			select {
-			case err := <-c.written:
-				if err != nil {
-					c.writeErr = err
-					return n, err
-				}
-				break wait
-			case <-c.closed:
+		// A copy: a Write that is given up must not keep the caller's slice.
+		c.wbuf = append(c.wbuf[:0], p[n:min(len(p), n+maxBuffer)]...)
+		size := len(c.wbuf)
+		if size == 0 {
+			return 0, nil
+		}
+		c.piece = c.wbuf
+		c.toWrite.Signal()
+		for c.piece != nil {
+			switch {
+			case c.isClosed():
 				c.writeErr = net.ErrClosed
 				return n, net.ErrClosed
-			case <-expired:
-				if expired, _ = c.wd.wait(); isDone(expired) {
-					c.writeErr = os.ErrDeadlineExceeded // how much of piece went out is not known
-					return n, c.expire(false)
-				}
+			case c.wd.expired:
+				c.writeErr = os.ErrDeadlineExceeded // how much of piece went out is not known
+				return n, c.expireLocked(false)
 			}
+			c.written.Wait()
 		}
-		n += len(piece)
-		p = p[len(piece):]
+		if c.writeErr != nil {
+			return n, c.writeErr
+		}
+		n += size
 	}
 	return n, nil
 }
 
 // CloseWrite sends EOF; reading goes on.
 func (c *channelConn) CloseWrite() error {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	c.mu.Lock()
 	if c.isClosed() {
+		c.mu.Unlock()
 		return net.ErrClosed
 	}
 	if c.writeErr == nil {
 		c.writeErr = io.ErrClosedPipe
 	}
+	c.mu.Unlock()
 	return c.ch.CloseWrite()
 }
 
 // Close closes the channel and frees whoever waits in Read or Write. It does not wait for the peer.
 func (c *channelConn) Close() error {
-	err := net.ErrClosed
-	c.closeOnce.Do(func() {
-		err = nil
-		close(c.closed)
-		c.rd.stop()
-		c.wd.stop()
-		go func() { // may wait for a stuck link; ends with it
-			if c.bye != nil {
-				c.bye()
-			}
-			c.ch.Close()
-		}()
-	})
-	return err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closeLocked()
+}
+
+func (c *channelConn) closeLocked() error {
+	if c.isClosed() {
+		return net.ErrClosed
+	}
+	close(c.closed)
+	c.rd.stop()
+	c.wd.stop()
+	for _, cond := range []*sync.Cond{&c.readable, &c.taken, &c.toWrite, &c.written} {
+		cond.Broadcast()
+	}
+	go func() { // may wait for a stuck link; ends with it
+		if c.bye != nil {
+			c.bye()
+		}
+		c.ch.Close()
+	}()
+	return nil
 }
 
 func (c *channelConn) isClosed() bool { return isDone(c.closed) }
@@ -252,76 +268,52 @@ func (c *channelConn) SetDeadline(t time.Time) error {
 	return c.SetWriteDeadline(t)
 }
 
-func (c *channelConn) SetReadDeadline(t time.Time) error {
-	if c.isClosed() {
-		return net.ErrClosed
-	}
-	c.rd.set(t)
-	return nil
-}
+func (c *channelConn) SetReadDeadline(t time.Time) error  { return c.setDeadline(&c.rd, &c.readable, t) }
+func (c *channelConn) SetWriteDeadline(t time.Time) error { return c.setDeadline(&c.wd, &c.written, t) }
 
-func (c *channelConn) SetWriteDeadline(t time.Time) error {
-	if c.isClosed() {
-		return net.ErrClosed
-	}
-	c.wd.set(t)
-	return nil
-}
-
-// deadline is a channel that is closed when a time has come, and can be set anew.
+// deadline is a time that the connection's mutex guards.
 type deadline struct {
-	mu      sync.Mutex
-	timer   *time.Timer
-	expired chan struct{}
+	timer   *time.Timer // of a time to come; else nil
+	expired bool
 	past    bool // the time had come already when it was set
 }
 
-func (d *deadline) init() { d.expired = make(chan struct{}) }
-
-func (d *deadline) set(t time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer = nil
-	}
-	if isDone(d.expired) {
-		d.expired = make(chan struct{})
-	}
-	d.past = false
-	if t.IsZero() {
-		return
-	}
-	expired := d.expired
-	if left := time.Until(t); left > 0 {
-		var timer *time.Timer
-		timer = time.AfterFunc(left, func() {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			if d.timer == timer && d.expired == expired { // else it was set anew meanwhile
-				close(expired)
-			}
-		})
-		d.timer = timer
-		return
-	}
-	d.past = true
-	close(expired)
-}
-
 func (d *deadline) stop() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.timer != nil {
 		d.timer.Stop()
 		d.timer = nil
 	}
 }
 
-func (d *deadline) wait() (expired <-chan struct{}, past bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.expired, d.past
+// setDeadline sets d anew and wakes those who wait when it has come.
+func (c *channelConn) setDeadline(d *deadline, waiting *sync.Cond, t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.isClosed() {
+		return net.ErrClosed
+	}
+	d.stop()
+	d.expired, d.past = false, false
+	if t.IsZero() {
+		return nil
+	}
+	left := time.Until(t)
+	if left <= 0 {
+		d.expired, d.past = true, true
+		waiting.Broadcast()
+		return nil
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(left, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if d.timer == timer { // else it was set anew meanwhile
+			d.expired = true
+			waiting.Broadcast()
+		}
+	})
+	d.timer = timer
+	return nil
 }
 
 func isDone(ch <-chan struct{}) bool {

@@ -76,7 +76,7 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 	if err != nil {
 		return nil, fail(err)
 	}
-	hp.conn = &countedConn{Conn: raw}
+	hp.conn = &countedConn{Conn: &readAheadConn{Conn: raw}}
 	stop := context.AfterFunc(ctx, func() { hp.conn.Close() })
 	stage.Store(StageHandshake)
 

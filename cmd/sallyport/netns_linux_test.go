@@ -3,15 +3,19 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // netns is a network namespace: a network of its own with nothing but a loopback interface, and its
@@ -67,6 +71,52 @@ func (ns *netns) command(t testing.TB, name string, args ...string) *exec.Cmd {
 		return exec.Command(name, args...)
 	}
 	return exec.Command("ip", append([]string{"netns", "exec", ns.Name, name}, args...)...)
+}
+
+// enter runs f on a thread that is in the namespace: sockets that f opens and programs that it starts
+// belong there, though not the namespace's /etc/hosts.
+func (ns *netns) enter(f func() error) error {
+	if ns == nil {
+		return f()
+	}
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	defer home.Close()
+	there, err := os.Open("/run/netns/" + ns.Name)
+	if err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	err = f()
+	// A thread that cannot return is not to be used again: it ends with the goroutine.
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		return errors.Join(err, back)
+	}
+	runtime.UnlockOSThread()
+	return err
+}
+
+// listen listens inside the namespace, for this process, until the end of the test.
+func (ns *netns) listen(t testing.TB, addr string) (listener net.Listener) {
+	t.Helper()
+	err := ns.enter(func() (err error) {
+		listener, err = net.Listen("tcp", addr)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return listener
 }
 
 // borrow makes an address on the machine's loopback, host:port, reachable at the same address

@@ -117,6 +117,7 @@ func (a *account) own(t testing.TB, paths ...string) {
 // sshdOptions says what a hop is like; the zero value is a plain hop into the current user's account.
 type sshdOptions struct {
 	NS     *netns     // where its sessions and channels live; it listens on the machine's loopback all the same
+	Listen string     // host:port inside NS to listen on instead
 	User   *account   // who logs in; nil the current user
 	HostCA ssh.Signer // gives the host a certificate; KnownHosts then names the authority
 	Config []string   // lines of sshd_config(5), which win over ours
@@ -125,7 +126,7 @@ type sshdOptions struct {
 // sshd is an OpenSSH server as a hop: a listener of ours, and one `sshd -i` for each connection.
 type sshd struct {
 	Addr         string        // host:port
-	Port         string        // of Addr
+	Host, Port   string        // of Addr
 	User         string        // who may log in
 	IdentityFile string        // the private key that may
 	HostKey      ssh.PublicKey // its plain host key
@@ -169,11 +170,13 @@ func startSSHD(t testing.TB, o sshdOptions) *sshd {
 		}
 		s.User = u.Username
 	}
-	if s.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	if o.Listen != "" {
+		s.listener = o.NS.listen(t, o.Listen)
+	} else if s.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
 	s.Addr = s.listener.Addr().String()
-	_, s.Port, _ = net.SplitHostPort(s.Addr)
+	s.Host, s.Port, _ = net.SplitHostPort(s.Addr)
 
 	config := append(o.Config[:len(o.Config):len(o.Config)],
 		"HostKey "+hostKey,
@@ -189,7 +192,7 @@ func startSSHD(t testing.TB, o sshdOptions) *sshd {
 		"LogLevel VERBOSE",
 		"SetEnv "+s.mark(),
 	)
-	name := fmt.Sprintf("[127.0.0.1]:%s", s.Port)
+	name := fmt.Sprintf("[%s]:%s", s.Host, s.Port)
 	if o.HostCA != nil {
 		config = append(config, "HostCertificate "+hostCertificate(t, dir, hostSigner.PublicKey(), o.HostCA))
 		s.KnownHosts = "@cert-authority " + name + " " + string(ssh.MarshalAuthorizedKey(o.HostCA.PublicKey()))
@@ -226,7 +229,11 @@ func (s *sshd) session(conn *net.TCPConn) error {
 	}
 	defer socket.Close()
 	name, args := sshdPath, []string{"-i", "-e", "-f", s.config}
-	if s.options.NS != nil {
+	start := func(cmd *exec.Cmd) error { return cmd.Start() }
+	switch {
+	case s.options.Listen != "":
+		start = func(cmd *exec.Cmd) error { return s.options.NS.enter(cmd.Start) } // no `ip` that costs time
+	case s.options.NS != nil:
 		name, args = "ip", append([]string{"netns", "exec", s.options.NS.Name, sshdPath}, args...)
 	}
 	cmd := exec.Command(name, args...)
@@ -239,7 +246,7 @@ func (s *sshd) session(conn *net.TCPConn) error {
 		s.mu.Unlock()
 		return nil
 	}
-	err = cmd.Start()
+	err = start(cmd)
 	if err == nil {
 		s.running[cmd] = true
 	}
@@ -341,7 +348,7 @@ func writeSSHConfig(t testing.TB, hops ...hop) string {
 		for _, line := range h.Config {
 			fmt.Fprintf(&b, "  %s\n", line)
 		}
-		fmt.Fprintf(&b, "  HostName 127.0.0.1\n  Port %s\n  User %s\n", h.SSHD.Port, h.SSHD.User)
+		fmt.Fprintf(&b, "  HostName %s\n  Port %s\n  User %s\n", h.SSHD.Host, h.SSHD.Port, h.SSHD.User)
 		fmt.Fprintf(&b, "  IdentityFile %s\n  IdentitiesOnly yes\n", h.SSHD.IdentityFile)
 		fmt.Fprintf(&b, "  UserKnownHostsFile %s\n  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n", known)
 		if i > 0 {
