@@ -47,9 +47,6 @@ type Config struct {
 	Explain func(error) Obstacle
 	// Mask hides every secret in use in text that comes from the upstream.
 	Mask func(string) string
-	// Load and Save keep what the session should remember between runs; nil: nothing is kept.
-	Load func(name string) ([]byte, error)
-	Save func(name string, b []byte) error
 
 	Log *slog.Logger // nil discards
 }
