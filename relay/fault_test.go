@@ -224,3 +224,18 @@ func TestIDInFlightTwice(t *testing.T) {
 		h.close()
 	})
 }
+
+// A hint is ours and may hold the sign-in link, which a person must be able to use; text and body may be the upstream's.
+func TestHintsAreNotMasked(t *testing.T) {
+	link := "https://as.test/authorize?state=s3cret&scope=" + strings.Repeat("a+", maxText)
+	o := &Obstacle{Kind: KindSignIn, Text: "a person is to sign in (s3cret)", URL: link, Hints: []string{"open this link:\n" + link}}
+	f := obstacleFault(o)
+	f.body = "s3cret"
+	a := decode(t, string(f.line([]byte("1"), func(s string) string { return strings.ReplaceAll(s, "s3cret", "***") })))
+	if d := a.Error.Data; d.URL != link || d.Hint != "open this link: "+link || len(d.Hints) != 1 || d.Hints[0] != d.Hint {
+		t.Errorf("hint %q, hints %q, url %q", d.Hint, d.Hints, d.URL)
+	}
+	if d := a.Error.Data; a.Error.Message != "a person is to sign in (***)" || d.Body != "***" {
+		t.Errorf("message %q, body %q", a.Error.Message, d.Body)
+	}
+}

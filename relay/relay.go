@@ -45,7 +45,8 @@ type Config struct {
 	// Explain turns an error of Send into words; Explain(err).Final says that waiting cannot mend it. It is called from
 	// several goroutines. A nil func: the error's own words.
 	Explain func(error) Obstacle
-	// Mask hides every secret in use in text that comes from the upstream.
+	// Mask hides every secret in use in text that may come from the upstream: an error's text and the excerpt of a body,
+	// not the hints and the link of an Obstacle.
 	Mask func(string) string
 
 	Log *slog.Logger // nil discards
