@@ -12,16 +12,17 @@ import (
 // call is one request of the host.
 type call struct {
 	message
-	key     string
-	init    bool
-	arrived time.Time
-	after   <-chan struct{} // wait for it before sending; nil: go
-	ctx     context.Context // the cause says what became of the call
-	cancel  context.CancelCauseFunc
-	timer   *time.Timer // Config.Timeout since the last sign of progress
-	phase   atomic.Int32
-	batch   *batchAnswers // collects the answer; nil: the answer is a line
-	gate    chan struct{} // closed by release; nil for most
+	key      string
+	progress string // progressKey of the token it gave; "" none. The params may be long, so they are searched once
+	init     bool
+	arrived  time.Time
+	after    <-chan struct{} // wait for it before sending; nil: go
+	ctx      context.Context // the cause says what became of the call
+	cancel   context.CancelCauseFunc
+	timer    *time.Timer // Config.Timeout since the last sign of progress
+	phase    atomic.Int32
+	batch    *batchAnswers // collects the answer; nil: the answer is a line
+	gate     chan struct{} // closed by release; nil for most
 
 	// guarded by session.mu
 	done     bool // answered, or cancelled by the host: nothing more is written for it
@@ -41,7 +42,8 @@ type cancelled struct{ notice message }
 func (*cancelled) Error() string { return "cancelled by the host" }
 
 func (s *session) request(m message, b *batchAnswers) {
-	c := &call{message: m, key: idKey(m.id), init: m.method == "initialize", arrived: time.Now(), after: s.ready, batch: b}
+	c := &call{message: m, key: idKey(m.id), progress: progressKey(m.params, "_meta"), init: m.method == "initialize",
+		arrived: time.Now(), after: s.ready, batch: b}
 	switch {
 	case c.init && b != nil:
 		s.refuse(m.id, invalidRequest("initialize in a batch"), b)

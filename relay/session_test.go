@@ -609,3 +609,22 @@ func TestLeaving(t *testing.T) {
 		})
 	})
 }
+
+// A progress notice costs little however large the calls in flight are: their params are not looked at again.
+func TestProgressDoesNotReadParams(t *testing.T) {
+	params := `{"_meta":{"progressToken":"\u006b"}` + strings.Repeat(`,"key":0`, 1000) + `}`
+	s := &session{cfg: Config{Timeout: time.Hour}, calls: map[string]*call{}}
+	for i := range 64 {
+		m, err := parse(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":%s}`, i, params))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &call{message: m, progress: progressKey(m.params, "_meta"), timer: time.NewTimer(time.Hour)}
+		t.Cleanup(func() { c.timer.Stop() })
+		s.calls[idKey(m.id)] = c
+	}
+	notice, _ := parse([]byte(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"k","progress":1}}`))
+	if n := testing.AllocsPerRun(10, func() { (&legacy{s: s}).progress(notice) }); n > 10 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -130,14 +130,14 @@ func (l *legacy) stray(m message) bool {
 
 // progress gives the call that m is about its full time again.
 func (l *legacy) progress(m message) {
-	token := member(m.params, "progressToken")
-	if token == nil || !validID(token) {
+	key := progressKey(m.params)
+	if key == "" {
 		return
 	}
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	for _, c := range l.s.calls {
-		if t := member(c.params, "_meta", "progressToken"); t != nil && validID(t) && idKey(t) == idKey(token) && c.timer.Stop() {
+		if c.progress == key && c.timer.Stop() {
 			c.timer.Reset(l.s.cfg.Timeout)
 		}
 	}
