@@ -202,10 +202,14 @@ func (s *session) finish(c *call, err error) {
 	var byHost *cancelled
 	switch {
 	case errors.As(err, &byHost):
-		if c.phase.Load() != unsent {
+		if c.phase.Load() == written {
 			s.up.post(byHost.notice)
 		}
 	case err == errTimeout:
+		if o, _ := s.cfg.Obstacle(); o != nil && c.phase.Load() != written {
+			f = obstacleFault(o)
+			break
+		}
 		f = &fault{code: codeTransport, kind: "timeout", text: fmt.Sprintf("no answer and no progress within %v", s.cfg.Timeout),
 			hints: []string{"allow a call more time with a longer timeout"}}
 	case errors.As(err, &f):
@@ -217,7 +221,7 @@ func (s *session) finish(c *call, err error) {
 	if s.answered(c) {
 		f = nil // its stream was only read to the end
 	}
-	if f != nil && err == errTimeout && !c.init && c.phase.Load() != unsent && s.hold(c) {
+	if f != nil && err == errTimeout && !c.init && c.phase.Load() == written && s.hold(c) {
 		s.answer(c, f.line(c.id, s.cfg.Mask))
 		s.up.post(cancelNotice(c.id, "timeout"))
 		s.settle()

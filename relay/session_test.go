@@ -628,3 +628,67 @@ func TestProgressDoesNotReadParams(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// A request that waits for a person until its timeout tells the link again, not to allow more time; upstream nobody is
+// told of its end, for it did not run.
+func TestSignInEndsWithTheTimeout(t *testing.T) {
+	signIn := &Obstacle{Kind: KindSignIn, Text: "a person is to sign in", URL: "https://as.test/", Hints: []string{"open it"}}
+	const cancel = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}`
+	wantLink := func(t *testing.T, h *host) {
+		a := decode(t, h.recv())
+		if d := a.Error.Data; a.Error.Message != signIn.Text || d.Kind != KindSignIn || d.URL != signIn.URL || d.Hint != "open it" {
+			t.Errorf("got %+v", a)
+		}
+	}
+	t.Run("never written", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newObstacles(nil)
+			srv := New(t, Opening(version)...)
+			h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
+			h.open()
+			synctest.Wait()
+			b.set(signIn)
+			h.send(callLine)
+			wantLink(t, h)
+			h.close()
+		})
+	})
+	// A RoundTripper that meets a 401 and waits for the person.
+	meets401 := func(b *obstacles, next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			resp, err := next.RoundTrip(r)
+			if err == nil && resp.StatusCode == 401 {
+				resp.Body.Close()
+				b.set(signIn)
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return resp, err
+		})
+	}
+	t.Run("refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newObstacles(nil)
+			srv := New(t, append(Opening(version), Exchange{Call: "tools/call", Status: 401})...)
+			h := start(t, Config{Send: meets401(b, srv.Transport()), Obstacle: b.get})
+			h.open()
+			h.send(callLine)
+			wantLink(t, h)
+			synctest.Wait()
+			h.close()
+		})
+	})
+	t.Run("refused, then cancelled by the host", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newObstacles(nil)
+			srv := New(t, append(Opening(version), Exchange{Call: "tools/call", Status: 401})...)
+			h := start(t, Config{Send: meets401(b, srv.Transport()), Obstacle: b.get})
+			h.open()
+			h.send(callLine)
+			synctest.Wait()
+			h.send(cancel)
+			synctest.Wait()
+			h.close()
+		})
+	})
+}
