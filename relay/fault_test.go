@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -237,5 +238,15 @@ func TestHintsAreNotMasked(t *testing.T) {
 	}
 	if d := a.Error.Data; a.Error.Message != "a person is to sign in (***)" || d.Body != "***" {
 		t.Errorf("message %q, body %q", a.Error.Message, d.Body)
+	}
+}
+
+// A name that the host makes up is cut in the log.
+func TestLogCutsMethods(t *testing.T) {
+	var log bytes.Buffer
+	s := &session{closed: true, cfg: Config{Log: slog.New(slog.NewTextHandler(&log, nil))}}
+	s.notification(message{kind: notification, method: strings.Repeat("x", 1000)})
+	if got := strings.Count(log.String(), "x"); got != 64 {
+		t.Errorf("%d characters of the method in %.200s", got, log.String())
 	}
 }

@@ -210,7 +210,7 @@ func (s *session) notification(m message) {
 		s.ready = n.gate
 	}
 	if full || !s.up.notify(n) {
-		s.cfg.Log.Warn("notification dropped", "method", m.method, "err", "too many are waiting")
+		s.cfg.Log.Warn("notification dropped", "method", excerpt(m.method, 64), "err", "too many are waiting")
 		if n.gate != nil {
 			close(n.gate)
 		}
