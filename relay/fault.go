@@ -3,8 +3,10 @@ package relay
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // JSON-RPC error codes of our own answers.
@@ -94,6 +96,11 @@ func logID(raw []byte) string { return excerpt(string(raw), 64) }
 
 func obstacleFault(o *Obstacle) *fault {
 	return &fault{code: codeTransport, kind: o.Kind, text: o.Text, url: o.URL, hints: o.Hints, notRun: o.NotRun}
+}
+
+func timeoutFault(limit time.Duration) *fault {
+	return &fault{code: codeTransport, kind: "timeout", text: fmt.Sprintf("no answer and no progress within %v", limit),
+		hints: []string{"allow a call more time with a longer timeout"}}
 }
 
 func closingFault() *fault {
