@@ -42,7 +42,8 @@
 //	open --In ends--> DELETE
 //
 // On a 404 in a session, initialize is sent again with the host's own bytes and its answer is kept from the host; the
-// request that met the 404 did not run, so it is sent again, once. Requests that meet the 404 together share one renewal.
+// request that met the 404 did not run, so it is sent again, once. Requests that meet the 404 together share one renewal, and
+// the order above holds in the new session: everything but the host's answers waits for the end of the renewal.
 //
 // A POST's stream that breaks before the answer is resumed by GET with Last-Event-ID if the server gave event ids, after the
 // server's retry time, else it is an error. The GET stream is reopened for as long as the session lasts; 405, or any other

@@ -54,6 +54,22 @@ func (l *legacy) session() upstreamSession {
 	return l.cur
 }
 
+// ready waits until no new session is being made and returns the one to use. Nothing but the host's answers may go in a
+// session before its initialized was accepted and its GET stream opened.
+func (l *legacy) ready(ctx context.Context) (upstreamSession, error) {
+	for {
+		l.mu.Lock()
+		sess, r := l.cur, l.renewal
+		l.mu.Unlock()
+		if r == nil {
+			return sess, nil
+		}
+		if err := wait(ctx, r.done); err != nil {
+			return upstreamSession{}, err
+		}
+	}
+}
+
 // call carries c and returns when nothing more can come of it. The error says why there is no answer.
 func (l *legacy) call(c *call) error {
 	if err := wait(c.ctx, c.after); err != nil {
@@ -61,9 +77,12 @@ func (l *legacy) call(c *call) error {
 	}
 	take := func(m message) bool { return l.take(c, m) }
 	for renewed := false; ; renewed = true {
-		sess := l.session()
-		if c.init {
-			sess = upstreamSession{}
+		var sess upstreamSession
+		if !c.init {
+			var err error
+			if sess, err = l.ready(c.ctx); err != nil {
+				return err
+			}
 		}
 		resp, err := l.send(c.ctx, &c.phase, sess, c.raw)
 		if err != nil {
@@ -175,18 +194,36 @@ func (l *legacy) respond(m message, opened <-chan struct{}) {
 
 // post carries a message that has no answer. What goes wrong is only logged: the host waits for nothing.
 func (l *legacy) post(m message) {
-	sess := l.session()
-	err := l.postIn(l.s.ctx, sess, m)
-	var f *fault
-	if errors.As(err, &f) && f.status == http.StatusNotFound && sess.id != "" && m.kind == notification {
-		// An answer of the host is not sent again: whoever asked is gone with the session.
-		if err = l.renew(l.s.ctx, sess); err == nil && m.method != "notifications/initialized" {
-			err = l.postIn(l.s.ctx, l.session(), m)
-		}
-	}
+	err := l.tryPost(m)
 	if err != nil && l.s.ctx.Err() == nil {
 		l.s.cfg.Log.Warn("not accepted upstream", "method", excerpt(m.method, 64), "err", l.s.cfg.Mask(err.Error()))
 	}
+}
+
+// tryPost is post with its error. A notification that meets the end of its session is sent again in a new one, once.
+func (l *legacy) tryPost(m message) error {
+	ctx := l.s.ctx
+	if m.kind == response {
+		// It waits for no renewal, whose initialized may bring the question it answers. And it is not sent again: whoever
+		// asked is gone with the session.
+		return l.postIn(ctx, l.session(), m)
+	}
+	sess, err := l.ready(ctx)
+	if err != nil {
+		return err
+	}
+	err = l.postIn(ctx, sess, m)
+	var f *fault
+	if !errors.As(err, &f) || f.status != http.StatusNotFound || sess.id == "" {
+		return err
+	}
+	if err := l.renew(ctx, sess); err != nil || m.method == "notifications/initialized" {
+		return err // the new session has had its own initialized
+	}
+	if sess, err = l.ready(ctx); err != nil {
+		return err
+	}
+	return l.postIn(ctx, sess, m)
 }
 
 // postIn carries a message that has no answer and returns once the server has accepted it, or after Config.Timeout: a person may be signing in.
@@ -212,11 +249,11 @@ func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m message) er
 // renew makes a new session in place of old, which the server has forgotten, or joins those who do. ctx bounds only the waiting.
 func (l *legacy) renew(ctx context.Context, old upstreamSession) error {
 	l.mu.Lock()
-	if l.cur.number != old.number {
+	r := l.renewal
+	if r == nil && l.cur.number != old.number {
 		l.mu.Unlock()
 		return nil
 	}
-	r := l.renewal
 	if r == nil {
 		r = &renewal{done: make(chan struct{})}
 		l.renewal = r

@@ -692,3 +692,61 @@ func TestSignInEndsWithTheTimeout(t *testing.T) {
 		})
 	})
 }
+
+// While a new session is made, nothing overtakes its initialized and its GET stream: neither a call that comes from the host
+// nor one that meets the 404 late. The answer to a question of the server does not wait, for initialized may wait for it.
+func TestOrderAfterSessionLost(t *testing.T) {
+	const roots = `{"jsonrpc":"2.0","id":1,"method":"roots/list"}`
+	const rootsAnswer = `{"jsonrpc":"2.0","id":1,"result":{"roots":[]}}`
+	synctest.Test(t, func(t *testing.T) {
+		late, answered, proceed := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		again := Opening(version)
+		again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
+		second := map[string]string{"Mcp-Session-Id": "s2", "Mcp-Protocol-Version": version}
+		again[1].Header, again[2].Header = second, second
+		again[1].Handle = func(w http.ResponseWriter, r *http.Request) {
+			Events("data: "+roots)(w, r)
+			<-answered
+		}
+		again[2].Handle = func(w http.ResponseWriter, r *http.Request) { <-proceed; w.WriteHeader(405) }
+		h, srv := open(t, Config{}, append(again,
+			Exchange{Call: "late", Header: map[string]string{"Mcp-Session-Id": "s1"}, Handle: func(w http.ResponseWriter, r *http.Request) {
+				<-late
+				w.WriteHeader(404)
+			}},
+			Exchange{Call: "tools/call", Header: map[string]string{"Mcp-Session-Id": "s1"}, Status: 404},
+			Exchange{Call: ResponseCall, Header: second, Body: rootsAnswer, Handle: func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(202)
+				close(answered)
+			}},
+			Exchange{Call: "late", Header: second, Reply: `{"jsonrpc":"2.0","id":1,"result":{}}`},
+			Exchange{Call: "tools/call", Header: second, Reply: callAnswer},
+			Exchange{Call: "ping", Header: second, Reply: pingAnswer},
+			Exchange{Call: "notifications/x", Header: second},
+			Exchange{Method: "DELETE", Header: second})...)
+		h.send(`{"jsonrpc":"2.0","id":1,"method":"late"}`)
+		synctest.Wait()
+		h.send(callLine)
+		h.want(roots) // initialized is on its way now
+		h.send(pingLine)
+		h.send(`{"jsonrpc":"2.0","method":"notifications/x"}`)
+		close(late)
+		synctest.Wait()
+		h.send(rootsAnswer)
+		synctest.Wait()
+		close(proceed)
+		for range 3 {
+			if line := h.recv(); !strings.Contains(line, `"result"`) {
+				t.Errorf("got %s", line)
+			}
+		}
+		synctest.Wait()
+		seen := srv.Seen()
+		i := slices.Index(seen[3:], "POST initialize") + 3
+		got := slices.DeleteFunc(seen[i:], func(s string) bool { return s == "POST "+ResponseCall })
+		if want := []string{"POST initialize", "POST notifications/initialized", "GET"}; len(got) != 7 || !slices.Equal(got[:3], want) {
+			t.Errorf("got %v, want %v first", got, want)
+		}
+		h.close()
+	})
+}
