@@ -47,7 +47,8 @@
 //
 // A POST's stream that breaks before the answer is resumed by GET with Last-Event-ID if the server gave event ids, after the
 // server's retry time, else it is an error. The GET stream is reopened for as long as the session lasts; 405, or any other
-// refusal that time cannot mend, ends that.
+// refusal that time cannot mend, ends that. It and the DELETE go by Config.Background, so that no person is asked to sign in
+// for them; after a 401 the stream is asked for again later, and at once when a call has been answered.
 //
 // # Waiting
 //

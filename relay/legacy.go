@@ -14,8 +14,9 @@ const renewTimeout = 30 * time.Second
 
 // legacy is the wire of 2025-03-26, 2025-06-18 and 2025-11-25.
 type legacy struct {
-	s     *session
-	queue chan notice
+	s      *session
+	queue  chan notice
+	worked chan struct{} // holds one token after a call was answered, for a GET stream that waits for that
 
 	mu         sync.Mutex // guards what follows
 	cur        upstreamSession
@@ -45,7 +46,7 @@ type renewal struct {
 }
 
 func newLegacy(s *session) *legacy {
-	return &legacy{s: s, queue: make(chan notice, maxNotices)}
+	return &legacy{s: s, queue: make(chan notice, maxNotices), worked: make(chan struct{}, 1)}
 }
 
 func (l *legacy) session() upstreamSession {
@@ -113,6 +114,10 @@ func (l *legacy) take(c *call, m message) bool {
 	switch {
 	case isAnswer(m, c.key):
 		l.s.answer(c, m.raw)
+		select {
+		case l.worked <- struct{}{}:
+		default:
+		}
 		// The stream should end now. Reading it to its end lets the connection be used again.
 		c.timer.Reset(lingerTime)
 		return true
@@ -327,7 +332,7 @@ func (l *legacy) goodbye(ctx context.Context) {
 	if o, _ := l.s.cfg.Obstacle(); sess.id == "" || o != nil {
 		return
 	}
-	resp, err := l.roundTrip(ctx, http.MethodDelete, sess, nil, "")
+	resp, err := l.roundTrip(ctx, l.s.cfg.Background, http.MethodDelete, sess, nil, "")
 	if err != nil {
 		l.s.cfg.Log.Debug("goodbye", "err", l.s.cfg.Mask(err.Error()))
 		return

@@ -33,9 +33,9 @@ func trace(ctx context.Context, phase *atomic.Int32) context.Context {
 	})
 }
 
-// roundTrip makes one HTTP request in sess and follows the redirects that keep method, body and origin (RFC 9110, sections
+// roundTrip makes one HTTP request in sess by way of rt and follows the redirects that keep method, body and origin (RFC 9110, sections
 // 15.4.8 and 15.4.9). Any other redirect is a *fault. The caller closes the response's body.
-func (l *legacy) roundTrip(ctx context.Context, method string, sess upstreamSession, body []byte, lastEventID string) (*http.Response, error) {
+func (l *legacy) roundTrip(ctx context.Context, rt http.RoundTripper, method string, sess upstreamSession, body []byte, lastEventID string) (*http.Response, error) {
 	target := l.s.cfg.URL
 	for range maxRedirects + 1 {
 		req := (&http.Request{Method: method, URL: target, Header: l.header(method, sess, lastEventID),
@@ -48,7 +48,7 @@ func (l *legacy) roundTrip(ctx context.Context, method string, sess upstreamSess
 			req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 			req.Body, _ = req.GetBody()
 		}
-		resp, err := l.s.cfg.Send.RoundTrip(req)
+		resp, err := rt.RoundTrip(req)
 		if err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
@@ -92,7 +92,7 @@ func (l *legacy) send(ctx context.Context, phase *atomic.Int32, sess upstreamSes
 	traced := trace(ctx, phase)
 	for {
 		phase.Store(unsent)
-		resp, err := l.roundTrip(traced, http.MethodPost, sess, body, "")
+		resp, err := l.roundTrip(traced, l.s.cfg.Send, http.MethodPost, sess, body, "")
 		switch {
 		case err == nil:
 			phase.Store(written)

@@ -32,6 +32,9 @@ type Config struct {
 	URL    *url.URL          // the upstream endpoint
 	Header http.Header       // extra upstream headers
 	Send   http.RoundTripper // adds the token, finds the way; follows no redirects
+	// Background is Send for what nobody waits for, the GET stream and the DELETE: it never starts a sign-in of a person but
+	// returns the 401, after which the stream is asked for again later. nil: Send.
+	Background http.RoundTripper
 
 	ProtocolVersion string        // sent until the server has negotiated one; "" none
 	NoServerStream  bool          // never open the GET stream
@@ -60,6 +63,9 @@ func (c *Config) setDefaults() {
 		if *d.p <= 0 {
 			*d.p = d.def
 		}
+	}
+	if c.Background == nil {
+		c.Background = c.Send
 	}
 	if c.Obstacle == nil {
 		c.Obstacle = func() (*Obstacle, <-chan struct{}) { return nil, nil }

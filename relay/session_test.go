@@ -750,3 +750,69 @@ func TestOrderAfterSessionLost(t *testing.T) {
 		h.close()
 	})
 }
+
+// The GET stream and the DELETE, for which nobody waits, have their own way.
+func TestBackground(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := New(t, append(Opening(version), Exchange{Call: "ping", Reply: pingAnswer}, Goodbye())...)
+		next := srv.Transport()
+		only := func(methods ...string) http.RoundTripper {
+			return roundTrip(func(r *http.Request) (*http.Response, error) {
+				if !slices.Contains(methods, r.Method) {
+					t.Errorf("%s went the wrong way", r.Method)
+				}
+				return next.RoundTrip(r)
+			})
+		}
+		h := start(t, Config{Send: only("POST"), Background: only("GET", "DELETE")})
+		h.open()
+		h.send(pingLine)
+		h.want(pingAnswer)
+		h.close()
+	})
+}
+
+// A 401 on the GET stream means later: after a while, or when a call shows that the token is good again.
+func TestServerStreamAfter401(t *testing.T) {
+	const note = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
+	refused := Exchange{Method: "GET", Status: 401}
+	t.Run("later", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			srv := New(t, append(Opening(version)[:2], refused, refused, refused, Exchange{Method: "GET", Handle: Stream("data: " + note)}, Goodbye())...)
+			h := start(t, Config{Send: srv.Transport()})
+			begin := time.Now()
+			h.open()
+			h.want(note)
+			if d := time.Since(begin); d < 3500*time.Millisecond || d > 7*time.Second {
+				t.Errorf("open after %v", d) // 0.5 to 1 s, 1 to 2, 2 to 4
+			}
+			h.close()
+		})
+	})
+	t.Run("after a call", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			srv := New(t, append(Opening(version)[:2], refused, refused,
+				Exchange{Call: "tools/call", Reply: callAnswer}, Exchange{Call: "ping", Reply: pingAnswer},
+				Exchange{Method: "GET", Handle: Stream("data: " + note)}, Goodbye())...)
+			h := start(t, Config{Send: srv.Transport()})
+			h.open()
+			synctest.Wait()
+			begin := time.Now()
+			h.send(callLine)
+			h.want(callAnswer)
+			synctest.Wait()
+			if got := srv.Seen(); got[len(got)-1] != "GET" || time.Since(begin) != 0 {
+				t.Errorf("after %v: seen %v", time.Since(begin), got)
+			}
+			// The token is good and the stream was refused: another call proves nothing new.
+			h.send(pingLine)
+			h.want(pingAnswer)
+			synctest.Wait()
+			if got := srv.Seen(); got[len(got)-1] == "GET" {
+				t.Errorf("seen %v", got)
+			}
+			h.want(note)
+			h.close()
+		})
+	})
+}
