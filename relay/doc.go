@@ -25,7 +25,7 @@
 // # Goroutines
 //
 // One reads the host's lines and never waits for the upstream; each call has one; each answer of the host to a server's request has
-// one; one sends notifications in the order they came; one holds the GET stream; one watches the obstacle. All end before
+// one; one hands on notifications in the order they came, and each has one until it is accepted; one holds the GET stream; one watches the obstacle. All end before
 // Run returns, except a Read of Config.In, or a Write to Config.Out, that is still blocked then.
 //
 // # Order
@@ -33,7 +33,8 @@
 // The host's reader hands on messages in order, and two gates keep the order that the protocol asks for. Everything after initialize
 // waits until that is answered, for the session id comes with the answer. Everything after notifications/initialized waits until
 // the server has accepted it and the GET stream is open, refused, or streamOpenWait has passed: a server may answer the
-// first tools/call with a question on that stream. Beyond that, calls are concurrent and slow ones hold up nobody. The host's
+// first tools/call with a question on that stream. Notifications go one after the other, and one that the server has not
+// accepted within noticeWait, although nothing is in the way, holds up nothing any more. Beyond that, calls are concurrent and slow ones hold up nobody. The host's
 // answers wait only for the first gate, as the server may ask for them before the second opens.
 //
 // # The legacy session

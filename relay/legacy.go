@@ -12,6 +12,9 @@ import (
 // renewTimeout bounds the making of a new session after a 404.
 const renewTimeout = 30 * time.Second
 
+// noticeWait is how long later messages wait for the server to accept a notification before them.
+const noticeWait = 10 * time.Second
+
 // legacy is the wire of 2025-03-26, 2025-06-18 and 2025-11-25.
 type legacy struct {
 	s      *session
@@ -170,22 +173,52 @@ func (l *legacy) notices() {
 	for {
 		select {
 		case n := <-l.queue:
-			after := n.after
-			if n.method == "notifications/initialized" {
-				after = n.opened
-			}
-			if wait(l.s.ctx, after) == nil {
-				l.post(n.message)
-				if n.gate != nil {
-					l.openStream(l.session())
-				}
-			}
-			if n.gate != nil {
-				close(n.gate)
-			}
-			l.s.settle()
+			l.notice(n)
 		case <-l.s.ctx.Done():
 			return
+		}
+	}
+}
+
+// notice sends n and returns when the next may go.
+func (l *legacy) notice(n notice) {
+	after := n.after
+	if n.gate != nil {
+		defer close(n.gate)
+		after = n.opened
+	}
+	if wait(l.s.ctx, after) != nil {
+		l.s.settle()
+		return
+	}
+	accepted := make(chan struct{})
+	// Ends with s.ctx or Config.Timeout.
+	l.s.work.Go(func() {
+		defer l.s.settle()
+		l.post(n.message)
+		close(accepted)
+		wait(l.s.ctx, n.gate)
+	})
+	l.standBy(accepted)
+	if n.gate != nil {
+		l.openStream(l.session())
+	}
+}
+
+// standBy waits for accepted, but no longer than noticeWait while nothing is in the way of the upstream.
+func (l *legacy) standBy(accepted <-chan struct{}) {
+	for {
+		o, changed := l.s.cfg.Obstacle()
+		var late <-chan time.Time
+		if o == nil {
+			late = time.After(noticeWait)
+		}
+		select {
+		case <-accepted:
+			return
+		case <-late:
+			return
+		case <-changed:
 		}
 	}
 }

@@ -816,3 +816,74 @@ func TestServerStreamAfter401(t *testing.T) {
 		})
 	})
 }
+
+// A notification that the server does not accept holds up later messages for a while only; one that an obstacle keeps here
+// keeps its place.
+func TestStuckNotification(t *testing.T) {
+	for _, name := range []string{"notifications/initialized", "notifications/x"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				script := Opening(version)
+				if name == "notifications/initialized" {
+					script[1].Handle = Hold
+				} else {
+					script = append(script, Exchange{Call: name, Handle: Hold})
+				}
+				srv := New(t, append(script, Exchange{Call: "notifications/y"}, Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
+				h := start(t, Config{Send: srv.Transport()})
+				h.open()
+				synctest.Wait()
+				begin := time.Now()
+				if name != "notifications/initialized" {
+					h.send(`{"jsonrpc":"2.0","method":"` + name + `"}`)
+				}
+				h.send(`{"jsonrpc":"2.0","method":"notifications/y"}`)
+				if name == "notifications/initialized" {
+					h.send(callLine)
+					h.want(callAnswer)
+				} else {
+					time.Sleep(noticeWait - 1)
+					synctest.Wait()
+					if slices.Contains(srv.Seen(), "POST notifications/y") {
+						t.Error("notifications/y went too early")
+					}
+					time.Sleep(1)
+					h.send(callLine)
+					h.want(callAnswer)
+				}
+				synctest.Wait()
+				if d := time.Since(begin); d != noticeWait || !slices.Contains(srv.Seen(), "POST notifications/y") {
+					t.Errorf("after %v: seen %v", d, srv.Seen())
+				}
+				h.close()
+			})
+		})
+	}
+	t.Run("obstacle", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newObstacles(nil)
+			srv := New(t, append(Opening(version), Exchange{Call: "notifications/x", Handle: func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(time.Second)
+				w.WriteHeader(202)
+			}}, Exchange{Call: "notifications/y"}, Goodbye())...)
+			h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
+			h.open()
+			synctest.Wait()
+			b.set(down)
+			h.send(`{"jsonrpc":"2.0","method":"notifications/x"}`)
+			h.send(`{"jsonrpc":"2.0","method":"notifications/y"}`)
+			time.Sleep(10 * noticeWait)
+			b.set(nil)
+			synctest.Wait()
+			if got := srv.Seen(); got[len(got)-1] != "POST notifications/x" {
+				t.Errorf("seen %v", got)
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if got := srv.Seen(); got[len(got)-1] != "POST notifications/y" {
+				t.Errorf("seen %v", got)
+			}
+			h.close()
+		})
+	})
+}
