@@ -33,6 +33,7 @@ type fault struct {
 	hints  []string // never text of the upstream: they are not masked
 	status int      // HTTP
 	body   string   // the upstream's; cut and masked by line
+	lost   bool     // the upstream has forgotten the session
 	notRun bool     // the upstream refused the request
 }
 

@@ -1,9 +1,12 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +22,7 @@ const noticeWait = 10 * time.Second
 type legacy struct {
 	s      *session
 	queue  chan notice
+	proven atomic.Int64  // number of the last session in which the server accepted something
 	worked chan struct{} // holds one token after a call was answered, for a GET stream that waits for that
 
 	mu         sync.Mutex // guards what follows
@@ -92,7 +96,7 @@ func (l *legacy) call(c *call) error {
 		if err != nil {
 			return err
 		}
-		if resp.StatusCode != http.StatusNotFound || sess.id == "" || renewed {
+		if renewed || !l.lost(sess, resp) {
 			if c.init {
 				return l.receive(c.ctx, sess, resp, func(m message) bool {
 					if isAnswer(m, c.key) && m.result != nil {
@@ -103,13 +107,36 @@ func (l *legacy) call(c *call) error {
 			}
 			return l.receive(c.ctx, sess, resp, take)
 		}
-		// The session is gone, so the request did not run (basic/transports, "Session Management").
+		// The session is gone, so the request did not run.
 		discard(resp)
 		c.phase.Store(unsent)
 		if err := l.renew(c.ctx, sess); err != nil {
 			return err
 		}
 	}
+}
+
+// lost reports whether resp says that the server has forgotten sess: with 404 (basic/transports, "Session Management"), or, as
+// some servers do, with 400 and words about the session, which count only if it has worked. The body can still be read.
+func (l *legacy) lost(sess upstreamSession, resp *http.Response) bool {
+	switch {
+	case sess.id == "":
+		return false
+	case resp.StatusCode == http.StatusNotFound:
+		return true
+	case resp.StatusCode != http.StatusBadRequest || l.proven.Load() != int64(sess.number) || mediaType(resp.Header) == "text/html":
+		return false
+	}
+	head, _ := io.ReadAll(io.LimitReader(resp.Body, maxShown))
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
+	words := string(head)
+	if e := member(head, "error"); e != nil && e[0] == '{' {
+		words = memberText(e, "message")
+	}
+	return strings.Contains(strings.ToLower(words), "session")
 }
 
 // take handles one message that came for c.
@@ -252,7 +279,7 @@ func (l *legacy) tryPost(m message) error {
 	}
 	err = l.postIn(ctx, sess, m)
 	var f *fault
-	if !errors.As(err, &f) || f.status != http.StatusNotFound || sess.id == "" {
+	if !errors.As(err, &f) || !f.lost {
 		return err
 	}
 	if err := l.renew(ctx, sess); err != nil || m.method == "notifications/initialized" {
@@ -271,8 +298,10 @@ func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m message) er
 	switch {
 	case err != nil:
 	case resp.StatusCode/100 != 2:
+		f := statusFault(resp, "")
+		f.lost = l.lost(sess, resp)
 		discard(resp)
-		err = statusFault(resp, "")
+		err = f
 	case mediaType(resp.Header) == "text/event-stream":
 		// Nobody asked for a stream, but what it brings is the server's. Ends with the stream or with ctx.
 		l.s.work.Go(func() { defer cancel(); l.pass(resp, new(cursor)) })
@@ -318,7 +347,7 @@ func (l *legacy) handshake(ctx context.Context) error {
 	l.mu.Lock()
 	init := l.initialize
 	l.mu.Unlock()
-	l.s.cfg.Log.Info("session lost, opening a new one", "status", http.StatusNotFound)
+	l.s.cfg.Log.Info("session lost, opening a new one")
 	key := idKey(init.id)
 	refused := false
 	initCtx, answered := context.WithCancel(ctx)

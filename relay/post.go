@@ -96,6 +96,9 @@ func (l *legacy) send(ctx context.Context, phase *atomic.Int32, sess upstreamSes
 		switch {
 		case err == nil:
 			phase.Store(written)
+			if resp.StatusCode/100 == 2 {
+				l.proven.Store(int64(sess.number))
+			}
 			return resp, nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)

@@ -887,3 +887,67 @@ func TestStuckNotification(t *testing.T) {
 		})
 	})
 }
+
+// Some servers say 400 of a session they have forgotten. That counts once the session has worked and the words say so.
+func TestSessionLostWith400(t *testing.T) {
+	const noSession = `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"},"id":null}`
+	for _, tt := range []struct {
+		name    string
+		refusal Exchange
+		renewed bool
+	}{
+		{"JSON-RPC error", Exchange{Status: 400, Reply: noSession}, true},
+		{"text", Exchange{Status: 400, Type: "text/plain", Reply: "Invalid Session ID\n"}, true},
+		{"JSON-RPC error about something else", Exchange{Status: 400, Reply: `{"jsonrpc":"2.0","error":{"code":-32602,"message":"m","data":"session"},"id":null}`}, false},
+		{"page", Exchange{Status: 400, Type: "text/html", Reply: "<script>session</script>"}, false},
+		{"another status", Exchange{Status: 403, Reply: noSession}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tt.refusal.Call = "tools/call"
+				script := []Exchange{tt.refusal, Goodbye()}
+				if tt.renewed {
+					again := Opening(version)
+					again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
+					again[1].Header, again[2].Header = nil, nil
+					second := map[string]string{"Mcp-Session-Id": "s2"}
+					// The second refusal of the same call is the answer.
+					script = append(append([]Exchange{tt.refusal}, again...), Exchange{Call: "tools/call", Header: second, Status: 400, Reply: noSession},
+						Exchange{Method: "DELETE", Header: second})
+				}
+				h, _ := open(t, Config{}, script...)
+				h.send(callLine)
+				if a := decode(t, h.recv()); a.Error.Data.Status/100 != 4 || a.Error.Data.Body == "" {
+					t.Errorf("got %+v", a)
+				}
+				h.close()
+			})
+		})
+	}
+	t.Run("a session that never worked", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			script := Opening(version)
+			script[1].Status, script[1].Reply = 400, noSession
+			h := start(t, Config{Send: New(t, append(script, Exchange{Call: "tools/call", Status: 400, Reply: noSession}, Goodbye())...).Transport()})
+			h.open()
+			h.send(callLine)
+			if a := decode(t, h.recv()); a.Error.Data.Status != 400 {
+				t.Errorf("got %+v", a)
+			}
+			h.close()
+		})
+	})
+	t.Run("notification", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			again := Opening(version)
+			again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
+			again[1].Header, again[2].Header = nil, nil
+			second := map[string]string{"Mcp-Session-Id": "s2"}
+			h, _ := open(t, Config{}, append(again, Exchange{Call: "notifications/x", Status: 400, Reply: noSession},
+				Exchange{Call: "notifications/x", Header: second}, Exchange{Method: "DELETE", Header: second})...)
+			h.send(`{"jsonrpc":"2.0","method":"notifications/x"}`)
+			synctest.Wait()
+			h.close()
+		})
+	})
+}

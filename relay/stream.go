@@ -75,7 +75,7 @@ func (l *legacy) listen(ctx context.Context, sess upstreamSession, opened func()
 				return // a redirect
 			}
 			l.s.cfg.Log.Debug("server stream", "err", l.s.cfg.Mask(err.Error()))
-		case resp.StatusCode == http.StatusNotFound && sess.id != "" && everOpen:
+		case everOpen && l.lost(sess, resp):
 			// Only a stream that was open once proves that 404 does not just mean "no such stream here".
 			discard(resp)
 			if l.renew(ctx, sess) == nil {
