@@ -250,3 +250,34 @@ func TestLogCutsMethods(t *testing.T) {
 		t.Errorf("%d characters of the method in %.200s", got, log.String())
 	}
 }
+
+// A 308 is followed once for a session; a new session starts at the configured URL again. A 307 holds for one request only.
+func TestPermanentRedirectIsRemembered(t *testing.T) {
+	at := func(path string, list ...Exchange) []Exchange {
+		for i := range list {
+			list[i].Path = path
+		}
+		return list
+	}
+	to := func(status int, path, call string) Exchange {
+		return Exchange{Call: call, Path: path, Status: status, Set: map[string]string{"Location": "/new"}}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		again := Opening(version)
+		again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
+		again[1].Header, again[2].Header = nil, nil
+		script := append([]Exchange{to(308, "/mcp", "initialize")}, at("/new", Opening(version)...)...)
+		script = append(script, Exchange{Call: "tools/call", Path: "/new", Status: 404})
+		// Now it leads nowhere, but for one call.
+		script = append(script, at("/mcp", again...)...)
+		script = append(script, to(307, "/mcp", "tools/call"), Exchange{Call: "tools/call", Path: "/new", Reply: callAnswer},
+			Exchange{Call: "ping", Path: "/mcp", Reply: pingAnswer}, Exchange{Method: "DELETE", Path: "/mcp"})
+		h := start(t, Config{Send: New(t, script...).Transport()})
+		h.open()
+		h.send(callLine)
+		h.want(callAnswer)
+		h.send(pingLine)
+		h.want(pingAnswer)
+		h.close()
+	})
+}

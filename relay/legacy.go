@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,8 +23,9 @@ const noticeWait = 10 * time.Second
 type legacy struct {
 	s      *session
 	queue  chan notice
-	proven atomic.Int64  // number of the last session in which the server accepted something
-	worked chan struct{} // holds one token after a call was answered, for a GET stream that waits for that
+	moved  atomic.Pointer[url.URL] // where 308 has led to; nil: Config.URL
+	proven atomic.Int64            // number of the last session in which the server accepted something
+	worked chan struct{}           // holds one token after a call was answered, for a GET stream that waits for that
 
 	mu         sync.Mutex // guards what follows
 	cur        upstreamSession

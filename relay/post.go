@@ -34,9 +34,16 @@ func trace(ctx context.Context, phase *atomic.Int32) context.Context {
 }
 
 // roundTrip makes one HTTP request in sess by way of rt and follows the redirects that keep method, body and origin (RFC 9110, sections
-// 15.4.8 and 15.4.9). Any other redirect is a *fault. The caller closes the response's body.
+// 15.4.8 and 15.4.9). Where the permanent ones lead a POST is remembered until the next initialize. Any other redirect is a *fault.
+// The caller closes the response's body.
 func (l *legacy) roundTrip(ctx context.Context, rt http.RoundTripper, method string, sess upstreamSession, body []byte, lastEventID string) (*http.Response, error) {
-	target := l.s.cfg.URL
+	if sess.number == 0 {
+		l.moved.Store(nil)
+	}
+	target, permanent := l.s.cfg.URL, method == http.MethodPost // a server may send a GET to its web page
+	if moved := l.moved.Load(); moved != nil {
+		target = moved
+	}
 	for range maxRedirects + 1 {
 		req := (&http.Request{Method: method, URL: target, Header: l.header(method, sess, lastEventID),
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
@@ -74,6 +81,9 @@ func (l *legacy) roundTrip(ctx context.Context, rt http.RoundTripper, method str
 			return nil, refusal
 		}
 		target = next
+		if permanent = permanent && resp.StatusCode == http.StatusPermanentRedirect; permanent {
+			l.moved.Store(next)
+		}
 	}
 	return nil, &fault{code: codeStatus, kind: "redirect", text: fmt.Sprintf("%s: more than %d redirects", where(l.s.cfg.URL), maxRedirects)}
 }
