@@ -34,9 +34,9 @@
 // waits until that is answered, for the session id comes with the answer. Everything after notifications/initialized waits until
 // the server has accepted it and the GET stream is open, refused, or streamOpenWait has passed: a server may answer the
 // first tools/call with a question on that stream. Notifications go one after the other, and one that the server has not
-// accepted within noticeWait, although nothing is in the way, holds up nothing any more. Beyond that,
-// calls are concurrent and slow ones hold up nobody. The host's
-// answers wait only for the first gate, as the server may ask for them before the second opens.
+// accepted within noticeWait, although nothing is in the way, holds up nothing any more. Beyond that, calls are concurrent and
+// slow ones hold up nobody. The host's answers wait only for the first gate, as the server may ask for them before the second
+// opens.
 //
 // # The legacy session
 //
