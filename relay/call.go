@@ -12,16 +12,17 @@ import (
 // call is one request of the host.
 type call struct {
 	message
-	key     string
-	init    bool
-	arrived time.Time
-	after   <-chan struct{} // wait for it before sending; nil: go
-	ctx     context.Context // the cause says what became of the call
-	cancel  context.CancelCauseFunc
-	timer   *time.Timer // Config.Timeout since the last sign of progress
-	phase   atomic.Int32
-	batch   *batchAnswers // collects the answer; nil: the answer is a line
-	gate    chan struct{} // closed by release; nil for most
+	key      string
+	progress string // progressKey of the token it gave; "" none. The params may be long, so they are searched once
+	init     bool
+	arrived  time.Time
+	after    <-chan struct{} // wait for it before sending; nil: go
+	ctx      context.Context // the cause says what became of the call
+	cancel   context.CancelCauseFunc
+	timer    *time.Timer // Config.Timeout since the last sign of progress
+	phase    atomic.Int32
+	batch    *batchAnswers // collects the answer; nil: the answer is a line
+	gate     chan struct{} // closed by release; nil for most
 
 	// guarded by session.mu
 	done     bool // answered, or cancelled by the host: nothing more is written for it
@@ -41,7 +42,8 @@ type cancelled struct{ notice message }
 func (*cancelled) Error() string { return "cancelled by the host" }
 
 func (s *session) request(m message, b *batchAnswers) {
-	c := &call{message: m, key: idKey(m.id), init: m.method == "initialize", arrived: time.Now(), after: s.ready, batch: b}
+	c := &call{message: m, key: idKey(m.id), progress: progressKey(m.params, "_meta"), init: m.method == "initialize",
+		arrived: time.Now(), after: s.ready, batch: b}
 	switch {
 	case c.init && b != nil:
 		s.refuse(m.id, invalidRequest("initialize in a batch"), b)
@@ -196,38 +198,53 @@ func (s *session) finish(c *call, err error) {
 		err = context.Cause(c.ctx)
 	}
 	c.timer.Stop()
-	var f *fault
-	var byHost *cancelled
-	switch {
-	case errors.As(err, &byHost):
-		if c.phase.Load() != unsent {
-			s.up.post(byHost.notice)
-		}
-	case err == errTimeout:
-		f = &fault{code: codeTransport, kind: "timeout", text: fmt.Sprintf("no answer and no progress within %v", s.cfg.Timeout),
-			hints: []string{"allow a call more time with a longer timeout"}}
-	case errors.As(err, &f):
-	case s.ctx.Err() != nil:
-		f = closingFault()
-	default:
-		f = noAnswer("the upstream gave no answer")
-	}
-	if s.answered(c) {
-		f = nil // its stream was only read to the end
-	}
-	if f != nil && err == errTimeout && !c.init && c.phase.Load() != unsent && s.hold(c) {
+	f, notice := s.outcome(c, err)
+	held := notice != nil && s.hold(c)
+	if f != nil {
 		s.answer(c, f.line(c.id, s.cfg.Mask))
-		s.up.post(cancelNotice(c.id, "timeout"))
+	}
+	if held {
+		s.up.post(*notice)
 		s.settle()
-	} else if f != nil {
-		s.answer(c, f.line(c.id, s.cfg.Mask))
 	}
-	if byHost == nil && f == nil {
-		err = nil
+	if f == nil && !errors.As(err, new(*cancelled)) {
+		err = nil // answered
 	}
 	s.logCall(c, err)
 	s.release(c)
 	c.cancel(nil)
+}
+
+// outcome says what remains to be done for c: the fault to answer it with, and the notice to tell the upstream that nobody
+// waits for it any more. The notice is only for a request that may be running there.
+func (s *session) outcome(c *call, err error) (*fault, *message) {
+	running := c.phase.Load() == written
+	var byHost *cancelled
+	var f *fault
+	switch {
+	case errors.As(err, &byHost):
+		if running {
+			return nil, &byHost.notice
+		}
+		return nil, nil
+	case s.answered(c):
+		return nil, nil // its stream was only read to the end
+	case err == errTimeout && !running:
+		if o, _ := s.cfg.Obstacle(); o != nil {
+			return obstacleFault(o), nil
+		}
+		return timeoutFault(s.cfg.Timeout), nil
+	case err == errTimeout && c.init:
+		return timeoutFault(s.cfg.Timeout), nil // initialize is never cancelled
+	case err == errTimeout:
+		notice := cancelNotice(c.id, "timeout")
+		return timeoutFault(s.cfg.Timeout), &notice
+	case errors.As(err, &f):
+		return f, nil
+	case s.ctx.Err() != nil:
+		return closingFault(), nil
+	}
+	return noAnswer("the upstream gave no answer"), nil
 }
 
 func (s *session) logCall(c *call, err error) {
@@ -235,7 +252,7 @@ func (s *session) logCall(c *call, err error) {
 		return
 	}
 	attrs := []any{"method", excerpt(c.method, 64), "id", logID(c.id), "dur", time.Since(c.arrived)}
-	if err != nil && err != errAnswered {
+	if err != nil {
 		attrs = append(attrs, "err", s.cfg.Mask(err.Error()))
 	}
 	s.cfg.Log.Debug("call", attrs...)
@@ -262,11 +279,11 @@ func (s *session) answered(c *call) bool {
 	return c.done
 }
 
-// hold keeps drain waiting beyond the answer to c, until settle, unless c is answered already.
+// hold keeps drain waiting beyond the release of c, until settle, unless c is released already.
 func (s *session) hold(c *call) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.done {
+	if c.released {
 		return false
 	}
 	s.pending++

@@ -25,28 +25,32 @@
 // # Goroutines
 //
 // One reads the host's lines and never waits for the upstream; each call has one; each answer of the host to a server's request has
-// one; one sends notifications in the order they came; one holds the GET stream; one watches the obstacle. All end before
-// Run returns, except a Read of Config.In, or a Write to Config.Out, that is still blocked then.
+// one; one hands on notifications in the order they came, and each has one until it is accepted; one holds the GET stream; one
+// watches the obstacle. All end before Run returns, except a Read of Config.In, or a Write to Config.Out, that is still blocked then.
 //
 // # Order
 //
 // The host's reader hands on messages in order, and two gates keep the order that the protocol asks for. Everything after initialize
 // waits until that is answered, for the session id comes with the answer. Everything after notifications/initialized waits until
 // the server has accepted it and the GET stream is open, refused, or streamOpenWait has passed: a server may answer the
-// first tools/call with a question on that stream. Beyond that, calls are concurrent and slow ones hold up nobody. The host's
-// answers wait only for the first gate, as the server may ask for them before the second opens.
+// first tools/call with a question on that stream. Notifications go one after the other, and one that the server has not
+// accepted within noticeWait, although nothing is in the way, holds up nothing any more. Beyond that, calls are concurrent and
+// slow ones hold up nobody. The host's answers wait only for the first gate, as the server may ask for them before the second
+// opens.
 //
 // # The legacy session
 //
 //	none --initialize answered--> open --404--> renewing --initialize, initialized--> open
 //	open --In ends--> DELETE
 //
-// On a 404 in a session, initialize is sent again with the host's own bytes and its answer is kept from the host; the
-// request that met the 404 did not run, so it is sent again, once. Requests that meet the 404 together share one renewal.
+// On a 404 in a session, or a 400 that speaks of the session, initialize is sent again with the host's own bytes and its answer is kept from the host; the
+// request that met the 404 did not run, so it is sent again, once. Requests that meet the 404 together share one renewal, and
+// the order above holds in the new session: everything but the host's answers waits for the end of the renewal.
 //
 // A POST's stream that breaks before the answer is resumed by GET with Last-Event-ID if the server gave event ids, after the
 // server's retry time, else it is an error. The GET stream is reopened for as long as the session lasts; 405, or any other
-// refusal that time cannot mend, ends that.
+// refusal that time cannot mend, ends that. It and the DELETE go by Config.Background, so that no person is asked to sign in
+// for them; after a 401 the stream is asked for again later, and at once when a call has been answered.
 //
 // # Waiting
 //

@@ -3,8 +3,10 @@ package relay
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // JSON-RPC error codes of our own answers.
@@ -25,13 +27,14 @@ const maxText = 2000
 // fault is why a request has no answer of the server's: the content of an error answer.
 type fault struct {
 	code   int
-	kind   string // stable word
-	text   string // one line
-	url    string // a link for the person
-	hints  []string
-	status int    // HTTP
-	body   string // the upstream's; cut and masked by line
-	notRun bool   // the upstream refused the request
+	kind   string   // stable word
+	text   string   // one line
+	url    string   // a link for the person
+	hints  []string // never text of the upstream: they are not masked
+	status int      // HTTP
+	body   string   // the upstream's; cut and masked by line
+	lost   bool     // the upstream has forgotten the session
+	notRun bool     // the upstream refused the request
 }
 
 func (f *fault) Error() string { return f.text }
@@ -52,7 +55,8 @@ func (f *fault) line(id []byte, mask func(string) string) []byte {
 		Data    data   `json:"data"`
 	}{f.code, clean(f.text, mask, maxText), data{Kind: f.kind, URL: f.url, Status: f.status, Body: excerpt(mask(f.body), maxExcerpt)}}
 	for _, h := range f.hints {
-		e.Data.Hints = append(e.Data.Hints, clean(h, mask, maxText))
+		// Not masked and not cut: our own words, and a sign-in link in them has to work.
+		e.Data.Hints = append(e.Data.Hints, oneLine(h))
 	}
 	e.Data.Hint = strings.Join(e.Data.Hints, "\n")
 	if id == nil {
@@ -72,8 +76,11 @@ func (f *fault) line(id []byte, mask func(string) string) []byte {
 
 // clean makes s one line of at most n characters without secrets.
 func clean(s string, mask func(string) string, n int) string {
-	return excerpt(strings.Join(strings.Fields(mask(s)), " "), n)
+	return excerpt(oneLine(mask(s)), n)
 }
+
+// oneLine makes every run of white space in s one space.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // excerpt returns at most n characters of s.
 func excerpt(s string, n int) string {
@@ -90,6 +97,11 @@ func logID(raw []byte) string { return excerpt(string(raw), 64) }
 
 func obstacleFault(o *Obstacle) *fault {
 	return &fault{code: codeTransport, kind: o.Kind, text: o.Text, url: o.URL, hints: o.Hints, notRun: o.NotRun}
+}
+
+func timeoutFault(limit time.Duration) *fault {
+	return &fault{code: codeTransport, kind: "timeout", text: fmt.Sprintf("no answer and no progress within %v", limit),
+		hints: []string{"allow a call more time with a longer timeout"}}
 }
 
 func closingFault() *fault {

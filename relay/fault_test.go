@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -221,6 +222,62 @@ func TestIDInFlightTwice(t *testing.T) {
 		}
 		h.in.Close()
 		h.recv()
+		h.close()
+	})
+}
+
+// A hint is ours and may hold the sign-in link, which a person must be able to use; text and body may be the upstream's.
+func TestHintsAreNotMasked(t *testing.T) {
+	link := "https://as.test/authorize?state=s3cret&scope=" + strings.Repeat("a+", maxText)
+	o := &Obstacle{Kind: KindSignIn, Text: "a person is to sign in (s3cret)", URL: link, Hints: []string{"open this link:\n" + link}}
+	f := obstacleFault(o)
+	f.body = "s3cret"
+	a := decode(t, string(f.line([]byte("1"), func(s string) string { return strings.ReplaceAll(s, "s3cret", "***") })))
+	if d := a.Error.Data; d.URL != link || d.Hint != "open this link: "+link || len(d.Hints) != 1 || d.Hints[0] != d.Hint {
+		t.Errorf("hint %q, hints %q, url %q", d.Hint, d.Hints, d.URL)
+	}
+	if d := a.Error.Data; a.Error.Message != "a person is to sign in (***)" || d.Body != "***" {
+		t.Errorf("message %q, body %q", a.Error.Message, d.Body)
+	}
+}
+
+// A name that the host makes up is cut in the log.
+func TestLogCutsMethods(t *testing.T) {
+	var log bytes.Buffer
+	s := &session{closed: true, cfg: Config{Log: slog.New(slog.NewTextHandler(&log, nil))}}
+	s.notification(message{kind: notification, method: strings.Repeat("x", 1000)})
+	if got := strings.Count(log.String(), "x"); got != 64 {
+		t.Errorf("%d characters of the method in %.200s", got, log.String())
+	}
+}
+
+// A 308 is followed once for a session; a new session starts at the configured URL again. A 307 holds for one request only.
+func TestPermanentRedirectIsRemembered(t *testing.T) {
+	at := func(path string, list ...Exchange) []Exchange {
+		for i := range list {
+			list[i].Path = path
+		}
+		return list
+	}
+	to := func(status int, path, call string) Exchange {
+		return Exchange{Call: call, Path: path, Status: status, Set: map[string]string{"Location": "/new"}}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		again := Opening(version)
+		again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
+		again[1].Header, again[2].Header = nil, nil
+		script := append([]Exchange{to(308, "/mcp", "initialize")}, at("/new", Opening(version)...)...)
+		script = append(script, Exchange{Call: "tools/call", Path: "/new", Status: 404})
+		// Now it leads nowhere, but for one call.
+		script = append(script, at("/mcp", again...)...)
+		script = append(script, to(307, "/mcp", "tools/call"), Exchange{Call: "tools/call", Path: "/new", Reply: callAnswer},
+			Exchange{Call: "ping", Path: "/mcp", Reply: pingAnswer}, Exchange{Method: "DELETE", Path: "/mcp"})
+		h := start(t, Config{Send: New(t, script...).Transport()})
+		h.open()
+		h.send(callLine)
+		h.want(callAnswer)
+		h.send(pingLine)
+		h.want(pingAnswer)
 		h.close()
 	})
 }

@@ -1,9 +1,13 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,10 +16,16 @@ import (
 // renewTimeout bounds the making of a new session after a 404.
 const renewTimeout = 30 * time.Second
 
+// noticeWait is how long later messages wait for the server to accept a notification before them.
+const noticeWait = 10 * time.Second
+
 // legacy is the wire of 2025-03-26, 2025-06-18 and 2025-11-25.
 type legacy struct {
-	s     *session
-	queue chan notice
+	s      *session
+	queue  chan notice
+	moved  atomic.Pointer[url.URL] // where 308 has led to; nil: Config.URL
+	proven atomic.Int64            // number of the last session in which the server accepted something
+	worked chan struct{}           // holds one token after a call was answered, for a GET stream that waits for that
 
 	mu         sync.Mutex // guards what follows
 	cur        upstreamSession
@@ -45,13 +55,29 @@ type renewal struct {
 }
 
 func newLegacy(s *session) *legacy {
-	return &legacy{s: s, queue: make(chan notice, maxNotices)}
+	return &legacy{s: s, queue: make(chan notice, maxNotices), worked: make(chan struct{}, 1)}
 }
 
 func (l *legacy) session() upstreamSession {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.cur
+}
+
+// ready waits until no new session is being made and returns the one to use. Nothing but the host's answers may go in a
+// session before its initialized was accepted and its GET stream opened.
+func (l *legacy) ready(ctx context.Context) (upstreamSession, error) {
+	for {
+		l.mu.Lock()
+		sess, r := l.cur, l.renewal
+		l.mu.Unlock()
+		if r == nil {
+			return sess, nil
+		}
+		if err := wait(ctx, r.done); err != nil {
+			return upstreamSession{}, err
+		}
+	}
 }
 
 // call carries c and returns when nothing more can come of it. The error says why there is no answer.
@@ -61,15 +87,18 @@ func (l *legacy) call(c *call) error {
 	}
 	take := func(m message) bool { return l.take(c, m) }
 	for renewed := false; ; renewed = true {
-		sess := l.session()
-		if c.init {
-			sess = upstreamSession{}
+		var sess upstreamSession
+		if !c.init {
+			var err error
+			if sess, err = l.ready(c.ctx); err != nil {
+				return err
+			}
 		}
 		resp, err := l.send(c.ctx, &c.phase, sess, c.raw)
 		if err != nil {
 			return err
 		}
-		if resp.StatusCode != http.StatusNotFound || sess.id == "" || renewed {
+		if renewed || !l.lost(sess, resp) {
 			if c.init {
 				return l.receive(c.ctx, sess, resp, func(m message) bool {
 					if isAnswer(m, c.key) && m.result != nil {
@@ -80,7 +109,7 @@ func (l *legacy) call(c *call) error {
 			}
 			return l.receive(c.ctx, sess, resp, take)
 		}
-		// The session is gone, so the request did not run (basic/transports, "Session Management").
+		// The session is gone, so the request did not run.
 		discard(resp)
 		c.phase.Store(unsent)
 		if err := l.renew(c.ctx, sess); err != nil {
@@ -89,11 +118,38 @@ func (l *legacy) call(c *call) error {
 	}
 }
 
+// lost reports whether resp says that the server has forgotten sess: with 404 (basic/transports, "Session Management"), or, as
+// some servers do, with 400 and words about the session, which count only if it has worked. The body can still be read.
+func (l *legacy) lost(sess upstreamSession, resp *http.Response) bool {
+	switch {
+	case sess.id == "":
+		return false
+	case resp.StatusCode == http.StatusNotFound:
+		return true
+	case resp.StatusCode != http.StatusBadRequest || l.proven.Load() != int64(sess.number) || mediaType(resp.Header) == "text/html":
+		return false
+	}
+	head, _ := io.ReadAll(io.LimitReader(resp.Body, maxShown))
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
+	words := string(head)
+	if e := member(head, "error"); e != nil && e[0] == '{' {
+		words = memberText(e, "message")
+	}
+	return strings.Contains(strings.ToLower(words), "session")
+}
+
 // take handles one message that came for c.
 func (l *legacy) take(c *call, m message) bool {
 	switch {
 	case isAnswer(m, c.key):
 		l.s.answer(c, m.raw)
+		select {
+		case l.worked <- struct{}{}:
+		default:
+		}
 		// The stream should end now. Reading it to its end lets the connection be used again.
 		c.timer.Reset(lingerTime)
 		return true
@@ -146,22 +202,52 @@ func (l *legacy) notices() {
 	for {
 		select {
 		case n := <-l.queue:
-			after := n.after
-			if n.method == "notifications/initialized" {
-				after = n.opened
-			}
-			if wait(l.s.ctx, after) == nil {
-				l.post(n.message)
-				if n.gate != nil {
-					l.openStream(l.session())
-				}
-			}
-			if n.gate != nil {
-				close(n.gate)
-			}
-			l.s.settle()
+			l.notice(n)
 		case <-l.s.ctx.Done():
 			return
+		}
+	}
+}
+
+// notice sends n and returns when the next may go.
+func (l *legacy) notice(n notice) {
+	after := n.after
+	if n.gate != nil {
+		defer close(n.gate)
+		after = n.opened
+	}
+	if wait(l.s.ctx, after) != nil {
+		l.s.settle()
+		return
+	}
+	accepted := make(chan struct{})
+	// Ends with s.ctx or Config.Timeout.
+	l.s.work.Go(func() {
+		defer l.s.settle()
+		l.post(n.message)
+		close(accepted)
+		wait(l.s.ctx, n.gate)
+	})
+	l.standBy(accepted)
+	if n.gate != nil {
+		l.openStream(l.session())
+	}
+}
+
+// standBy waits for accepted, but no longer than noticeWait while nothing is in the way of the upstream.
+func (l *legacy) standBy(accepted <-chan struct{}) {
+	for {
+		o, changed := l.s.cfg.Obstacle()
+		var late <-chan time.Time
+		if o == nil {
+			late = time.After(noticeWait)
+		}
+		select {
+		case <-accepted:
+			return
+		case <-late:
+			return
+		case <-changed:
 		}
 	}
 }
@@ -175,18 +261,36 @@ func (l *legacy) respond(m message, opened <-chan struct{}) {
 
 // post carries a message that has no answer. What goes wrong is only logged: the host waits for nothing.
 func (l *legacy) post(m message) {
-	sess := l.session()
-	err := l.postIn(l.s.ctx, sess, m)
-	var f *fault
-	if errors.As(err, &f) && f.status == http.StatusNotFound && sess.id != "" && m.kind == notification {
-		// An answer of the host is not sent again: whoever asked is gone with the session.
-		if err = l.renew(l.s.ctx, sess); err == nil && m.method != "notifications/initialized" {
-			err = l.postIn(l.s.ctx, l.session(), m)
-		}
-	}
+	err := l.tryPost(m)
 	if err != nil && l.s.ctx.Err() == nil {
 		l.s.cfg.Log.Warn("not accepted upstream", "method", excerpt(m.method, 64), "err", l.s.cfg.Mask(err.Error()))
 	}
+}
+
+// tryPost is post with its error. A notification that meets the end of its session is sent again in a new one, once.
+func (l *legacy) tryPost(m message) error {
+	ctx := l.s.ctx
+	if m.kind == response {
+		// It waits for no renewal, whose initialized may bring the question it answers. And it is not sent again: whoever
+		// asked is gone with the session.
+		return l.postIn(ctx, l.session(), m)
+	}
+	sess, err := l.ready(ctx)
+	if err != nil {
+		return err
+	}
+	err = l.postIn(ctx, sess, m)
+	var f *fault
+	if !errors.As(err, &f) || !f.lost {
+		return err
+	}
+	if err := l.renew(ctx, sess); err != nil || m.method == "notifications/initialized" {
+		return err // the new session has had its own initialized
+	}
+	if sess, err = l.ready(ctx); err != nil {
+		return err
+	}
+	return l.postIn(ctx, sess, m)
 }
 
 // postIn carries a message that has no answer and returns once the server has accepted it, or after Config.Timeout: a person may be signing in.
@@ -196,8 +300,10 @@ func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m message) er
 	switch {
 	case err != nil:
 	case resp.StatusCode/100 != 2:
+		f := statusFault(resp, "")
+		f.lost = l.lost(sess, resp)
 		discard(resp)
-		err = statusFault(resp, "")
+		err = f
 	case mediaType(resp.Header) == "text/event-stream":
 		// Nobody asked for a stream, but what it brings is the server's. Ends with the stream or with ctx.
 		l.s.work.Go(func() { defer cancel(); l.pass(resp, new(cursor)) })
@@ -212,11 +318,11 @@ func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m message) er
 // renew makes a new session in place of old, which the server has forgotten, or joins those who do. ctx bounds only the waiting.
 func (l *legacy) renew(ctx context.Context, old upstreamSession) error {
 	l.mu.Lock()
-	if l.cur.number != old.number {
+	r := l.renewal
+	if r == nil && l.cur.number != old.number {
 		l.mu.Unlock()
 		return nil
 	}
-	r := l.renewal
 	if r == nil {
 		r = &renewal{done: make(chan struct{})}
 		l.renewal = r
@@ -243,7 +349,7 @@ func (l *legacy) handshake(ctx context.Context) error {
 	l.mu.Lock()
 	init := l.initialize
 	l.mu.Unlock()
-	l.s.cfg.Log.Info("session lost, opening a new one", "status", http.StatusNotFound)
+	l.s.cfg.Log.Info("session lost, opening a new one")
 	key := idKey(init.id)
 	refused := false
 	initCtx, answered := context.WithCancel(ctx)
@@ -290,7 +396,7 @@ func (l *legacy) goodbye(ctx context.Context) {
 	if o, _ := l.s.cfg.Obstacle(); sess.id == "" || o != nil {
 		return
 	}
-	resp, err := l.roundTrip(ctx, http.MethodDelete, sess, nil, "")
+	resp, err := l.roundTrip(ctx, l.s.cfg.Background, http.MethodDelete, sess, nil, "")
 	if err != nil {
 		l.s.cfg.Log.Debug("goodbye", "err", l.s.cfg.Mask(err.Error()))
 		return

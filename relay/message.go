@@ -124,6 +124,14 @@ func idKey(raw []byte) string {
 	return string(raw)
 }
 
+// progressKey is the idKey of the progressToken in params, or in the member of params at path; "" if there is none.
+func progressKey(params []byte, path ...string) string {
+	if t := member(params, append(path, "progressToken")...); t != nil && validID(t) {
+		return idKey(t)
+	}
+	return ""
+}
+
 // text decodes a JSON string that the scanner has accepted.
 func text(raw []byte) string {
 	if bytes.IndexByte(raw, '\\') < 0 {

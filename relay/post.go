@@ -33,10 +33,17 @@ func trace(ctx context.Context, phase *atomic.Int32) context.Context {
 	})
 }
 
-// roundTrip makes one HTTP request in sess and follows the redirects that keep method, body and origin (RFC 9110, sections
-// 15.4.8 and 15.4.9). Any other redirect is a *fault. The caller closes the response's body.
-func (l *legacy) roundTrip(ctx context.Context, method string, sess upstreamSession, body []byte, lastEventID string) (*http.Response, error) {
-	target := l.s.cfg.URL
+// roundTrip makes one HTTP request in sess by way of rt and follows the redirects that keep method, body and origin (RFC 9110, sections
+// 15.4.8 and 15.4.9). Where the permanent ones lead a POST is remembered until the next initialize. Any other redirect is a *fault.
+// The caller closes the response's body.
+func (l *legacy) roundTrip(ctx context.Context, rt http.RoundTripper, method string, sess upstreamSession, body []byte, lastEventID string) (*http.Response, error) {
+	if sess.number == 0 {
+		l.moved.Store(nil)
+	}
+	target, permanent := l.s.cfg.URL, method == http.MethodPost // a server may send a GET to its web page
+	if moved := l.moved.Load(); moved != nil {
+		target = moved
+	}
 	for range maxRedirects + 1 {
 		req := (&http.Request{Method: method, URL: target, Header: l.header(method, sess, lastEventID),
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
@@ -48,7 +55,7 @@ func (l *legacy) roundTrip(ctx context.Context, method string, sess upstreamSess
 			req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 			req.Body, _ = req.GetBody()
 		}
-		resp, err := l.s.cfg.Send.RoundTrip(req)
+		resp, err := rt.RoundTrip(req)
 		if err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
@@ -74,6 +81,9 @@ func (l *legacy) roundTrip(ctx context.Context, method string, sess upstreamSess
 			return nil, refusal
 		}
 		target = next
+		if permanent = permanent && resp.StatusCode == http.StatusPermanentRedirect; permanent {
+			l.moved.Store(next)
+		}
 	}
 	return nil, &fault{code: codeStatus, kind: "redirect", text: fmt.Sprintf("%s: more than %d redirects", where(l.s.cfg.URL), maxRedirects)}
 }
@@ -92,10 +102,13 @@ func (l *legacy) send(ctx context.Context, phase *atomic.Int32, sess upstreamSes
 	traced := trace(ctx, phase)
 	for {
 		phase.Store(unsent)
-		resp, err := l.roundTrip(traced, http.MethodPost, sess, body, "")
+		resp, err := l.roundTrip(traced, l.s.cfg.Send, http.MethodPost, sess, body, "")
 		switch {
 		case err == nil:
 			phase.Store(written)
+			if resp.StatusCode/100 == 2 {
+				l.proven.Store(int64(sess.number))
+			}
 			return resp, nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)

@@ -32,6 +32,9 @@ type Config struct {
 	URL    *url.URL          // the upstream endpoint
 	Header http.Header       // extra upstream headers
 	Send   http.RoundTripper // adds the token, finds the way; follows no redirects
+	// Background is Send for what nobody waits for, the GET stream and the DELETE: it never starts a sign-in of a person but
+	// returns the 401, after which the stream is asked for again later. nil: Send.
+	Background http.RoundTripper
 
 	ProtocolVersion string        // sent until the server has negotiated one; "" none
 	NoServerStream  bool          // never open the GET stream
@@ -45,11 +48,9 @@ type Config struct {
 	// Explain turns an error of Send into words; Explain(err).Final says that waiting cannot mend it. It is called from
 	// several goroutines. A nil func: the error's own words.
 	Explain func(error) Obstacle
-	// Mask hides every secret in use in text that comes from the upstream.
+	// Mask hides every secret in use in text that may come from the upstream: an error's text and the excerpt of a body,
+	// not the hints and the link of an Obstacle.
 	Mask func(string) string
-	// Load and Save keep what the session should remember between runs; nil: nothing is kept.
-	Load func(name string) ([]byte, error)
-	Save func(name string, b []byte) error
 
 	Log *slog.Logger // nil discards
 }
@@ -62,6 +63,9 @@ func (c *Config) setDefaults() {
 		if *d.p <= 0 {
 			*d.p = d.def
 		}
+	}
+	if c.Background == nil {
+		c.Background = c.Send
 	}
 	if c.Obstacle == nil {
 		c.Obstacle = func() (*Obstacle, <-chan struct{}) { return nil, nil }
@@ -212,7 +216,7 @@ func (s *session) notification(m message) {
 		s.ready = n.gate
 	}
 	if full || !s.up.notify(n) {
-		s.cfg.Log.Warn("notification dropped", "method", m.method, "err", "too many are waiting")
+		s.cfg.Log.Warn("notification dropped", "method", excerpt(m.method, 64), "err", "too many are waiting")
 		if n.gate != nil {
 			close(n.gate)
 		}

@@ -609,3 +609,345 @@ func TestLeaving(t *testing.T) {
 		})
 	})
 }
+
+// A progress notice costs little however large the calls in flight are: their params are not looked at again.
+func TestProgressDoesNotReadParams(t *testing.T) {
+	params := `{"_meta":{"progressToken":"\u006b"}` + strings.Repeat(`,"key":0`, 1000) + `}`
+	s := &session{cfg: Config{Timeout: time.Hour}, calls: map[string]*call{}}
+	for i := range 64 {
+		m, err := parse(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":%s}`, i, params))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &call{message: m, progress: progressKey(m.params, "_meta"), timer: time.NewTimer(time.Hour)}
+		t.Cleanup(func() { c.timer.Stop() })
+		s.calls[idKey(m.id)] = c
+	}
+	notice, _ := parse([]byte(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"k","progress":1}}`))
+	if n := testing.AllocsPerRun(10, func() { (&legacy{s: s}).progress(notice) }); n > 10 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// A request that waits for a person until its timeout tells the link again, not to allow more time; upstream nobody is
+// told of its end, for it did not run.
+func TestSignInEndsWithTheTimeout(t *testing.T) {
+	signIn := &Obstacle{Kind: KindSignIn, Text: "a person is to sign in", URL: "https://as.test/", Hints: []string{"open it"}}
+	const cancel = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}`
+	wantLink := func(t *testing.T, h *host) {
+		a := decode(t, h.recv())
+		if d := a.Error.Data; a.Error.Message != signIn.Text || d.Kind != KindSignIn || d.URL != signIn.URL || d.Hint != "open it" {
+			t.Errorf("got %+v", a)
+		}
+	}
+	t.Run("never written", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newObstacles(nil)
+			srv := New(t, Opening(version)...)
+			h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
+			h.open()
+			synctest.Wait()
+			b.set(signIn)
+			h.send(callLine)
+			wantLink(t, h)
+			h.close()
+		})
+	})
+	// A RoundTripper that meets a 401 and waits for the person.
+	meets401 := func(b *obstacles, next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			resp, err := next.RoundTrip(r)
+			if err == nil && resp.StatusCode == 401 {
+				resp.Body.Close()
+				b.set(signIn)
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return resp, err
+		})
+	}
+	t.Run("refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newObstacles(nil)
+			srv := New(t, append(Opening(version), Exchange{Call: "tools/call", Status: 401})...)
+			h := start(t, Config{Send: meets401(b, srv.Transport()), Obstacle: b.get})
+			h.open()
+			h.send(callLine)
+			wantLink(t, h)
+			synctest.Wait()
+			h.close()
+		})
+	})
+	t.Run("refused, then cancelled by the host", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newObstacles(nil)
+			srv := New(t, append(Opening(version), Exchange{Call: "tools/call", Status: 401})...)
+			h := start(t, Config{Send: meets401(b, srv.Transport()), Obstacle: b.get})
+			h.open()
+			h.send(callLine)
+			synctest.Wait()
+			h.send(cancel)
+			synctest.Wait()
+			h.close()
+		})
+	})
+}
+
+// While a new session is made, nothing overtakes its initialized and its GET stream: neither a call that comes from the host
+// nor one that meets the 404 late. The answer to a question of the server does not wait, for initialized may wait for it.
+func TestOrderAfterSessionLost(t *testing.T) {
+	const roots = `{"jsonrpc":"2.0","id":1,"method":"roots/list"}`
+	const rootsAnswer = `{"jsonrpc":"2.0","id":1,"result":{"roots":[]}}`
+	synctest.Test(t, func(t *testing.T) {
+		late, answered, proceed := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		again := Opening(version)
+		again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
+		second := map[string]string{"Mcp-Session-Id": "s2", "Mcp-Protocol-Version": version}
+		again[1].Header, again[2].Header = second, second
+		again[1].Handle = func(w http.ResponseWriter, r *http.Request) {
+			Events("data: "+roots)(w, r)
+			<-answered
+		}
+		again[2].Handle = func(w http.ResponseWriter, r *http.Request) { <-proceed; w.WriteHeader(405) }
+		h, srv := open(t, Config{}, append(again,
+			Exchange{Call: "late", Header: map[string]string{"Mcp-Session-Id": "s1"}, Handle: func(w http.ResponseWriter, r *http.Request) {
+				<-late
+				w.WriteHeader(404)
+			}},
+			Exchange{Call: "tools/call", Header: map[string]string{"Mcp-Session-Id": "s1"}, Status: 404},
+			Exchange{Call: ResponseCall, Header: second, Body: rootsAnswer, Handle: func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(202)
+				close(answered)
+			}},
+			Exchange{Call: "late", Header: second, Reply: `{"jsonrpc":"2.0","id":1,"result":{}}`},
+			Exchange{Call: "tools/call", Header: second, Reply: callAnswer},
+			Exchange{Call: "ping", Header: second, Reply: pingAnswer},
+			Exchange{Call: "notifications/x", Header: second},
+			Exchange{Method: "DELETE", Header: second})...)
+		h.send(`{"jsonrpc":"2.0","id":1,"method":"late"}`)
+		synctest.Wait()
+		h.send(callLine)
+		h.want(roots) // initialized is on its way now
+		h.send(pingLine)
+		h.send(`{"jsonrpc":"2.0","method":"notifications/x"}`)
+		close(late)
+		synctest.Wait()
+		h.send(rootsAnswer)
+		synctest.Wait()
+		close(proceed)
+		for range 3 {
+			if line := h.recv(); !strings.Contains(line, `"result"`) {
+				t.Errorf("got %s", line)
+			}
+		}
+		synctest.Wait()
+		seen := srv.Seen()
+		i := slices.Index(seen[3:], "POST initialize") + 3
+		got := slices.DeleteFunc(seen[i:], func(s string) bool { return s == "POST "+ResponseCall })
+		if want := []string{"POST initialize", "POST notifications/initialized", "GET"}; len(got) != 7 || !slices.Equal(got[:3], want) {
+			t.Errorf("got %v, want %v first", got, want)
+		}
+		h.close()
+	})
+}
+
+// The GET stream and the DELETE, for which nobody waits, have their own way.
+func TestBackground(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := New(t, append(Opening(version), Exchange{Call: "ping", Reply: pingAnswer}, Goodbye())...)
+		next := srv.Transport()
+		only := func(methods ...string) http.RoundTripper {
+			return roundTrip(func(r *http.Request) (*http.Response, error) {
+				if !slices.Contains(methods, r.Method) {
+					t.Errorf("%s went the wrong way", r.Method)
+				}
+				return next.RoundTrip(r)
+			})
+		}
+		h := start(t, Config{Send: only("POST"), Background: only("GET", "DELETE")})
+		h.open()
+		h.send(pingLine)
+		h.want(pingAnswer)
+		h.close()
+	})
+}
+
+// A 401 on the GET stream means later: after a while, or when a call shows that the token is good again.
+func TestServerStreamAfter401(t *testing.T) {
+	const note = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
+	refused := Exchange{Method: "GET", Status: 401}
+	t.Run("later", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			srv := New(t, append(Opening(version)[:2], refused, refused, refused, Exchange{Method: "GET", Handle: Stream("data: " + note)}, Goodbye())...)
+			h := start(t, Config{Send: srv.Transport()})
+			begin := time.Now()
+			h.open()
+			h.want(note)
+			if d := time.Since(begin); d < 3500*time.Millisecond || d > 7*time.Second {
+				t.Errorf("open after %v", d) // 0.5 to 1 s, 1 to 2, 2 to 4
+			}
+			h.close()
+		})
+	})
+	t.Run("after a call", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			srv := New(t, append(Opening(version)[:2], refused, refused,
+				Exchange{Call: "tools/call", Reply: callAnswer}, Exchange{Call: "ping", Reply: pingAnswer},
+				Exchange{Method: "GET", Handle: Stream("data: " + note)}, Goodbye())...)
+			h := start(t, Config{Send: srv.Transport()})
+			h.open()
+			synctest.Wait()
+			begin := time.Now()
+			h.send(callLine)
+			h.want(callAnswer)
+			synctest.Wait()
+			if got := srv.Seen(); got[len(got)-1] != "GET" || time.Since(begin) != 0 {
+				t.Errorf("after %v: seen %v", time.Since(begin), got)
+			}
+			// The token is good and the stream was refused: another call proves nothing new.
+			h.send(pingLine)
+			h.want(pingAnswer)
+			synctest.Wait()
+			if got := srv.Seen(); got[len(got)-1] == "GET" {
+				t.Errorf("seen %v", got)
+			}
+			h.want(note)
+			h.close()
+		})
+	})
+}
+
+// A notification that the server does not accept holds up later messages for a while only; one that an obstacle keeps here
+// keeps its place.
+func TestStuckNotification(t *testing.T) {
+	for _, name := range []string{"notifications/initialized", "notifications/x"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				script := Opening(version)
+				if name == "notifications/initialized" {
+					script[1].Handle = Hold
+				} else {
+					script = append(script, Exchange{Call: name, Handle: Hold})
+				}
+				srv := New(t, append(script, Exchange{Call: "notifications/y"}, Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
+				h := start(t, Config{Send: srv.Transport()})
+				h.open()
+				synctest.Wait()
+				begin := time.Now()
+				if name != "notifications/initialized" {
+					h.send(`{"jsonrpc":"2.0","method":"` + name + `"}`)
+				}
+				h.send(`{"jsonrpc":"2.0","method":"notifications/y"}`)
+				if name == "notifications/initialized" {
+					h.send(callLine)
+					h.want(callAnswer)
+				} else {
+					time.Sleep(noticeWait - time.Nanosecond)
+					synctest.Wait()
+					if slices.Contains(srv.Seen(), "POST notifications/y") {
+						t.Error("notifications/y went too early")
+					}
+					time.Sleep(time.Nanosecond)
+					h.send(callLine)
+					h.want(callAnswer)
+				}
+				synctest.Wait()
+				if d := time.Since(begin); d != noticeWait || !slices.Contains(srv.Seen(), "POST notifications/y") {
+					t.Errorf("after %v: seen %v", d, srv.Seen())
+				}
+				h.close()
+			})
+		})
+	}
+	t.Run("obstacle", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newObstacles(nil)
+			srv := New(t, append(Opening(version), Exchange{Call: "notifications/x", Handle: func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(time.Second)
+				w.WriteHeader(202)
+			}}, Exchange{Call: "notifications/y"}, Goodbye())...)
+			h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
+			h.open()
+			synctest.Wait()
+			b.set(down)
+			h.send(`{"jsonrpc":"2.0","method":"notifications/x"}`)
+			h.send(`{"jsonrpc":"2.0","method":"notifications/y"}`)
+			time.Sleep(10 * noticeWait)
+			b.set(nil)
+			synctest.Wait()
+			if got := srv.Seen(); got[len(got)-1] != "POST notifications/x" {
+				t.Errorf("seen %v", got)
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if got := srv.Seen(); got[len(got)-1] != "POST notifications/y" {
+				t.Errorf("seen %v", got)
+			}
+			h.close()
+		})
+	})
+}
+
+// Some servers say 400 of a session they have forgotten. That counts once the session has worked and the words say so.
+func TestSessionLostWith400(t *testing.T) {
+	const noSession = `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"},"id":null}`
+	for _, tt := range []struct {
+		name    string
+		refusal Exchange
+		renewed bool
+	}{
+		{"JSON-RPC error", Exchange{Status: 400, Reply: noSession}, true},
+		{"text", Exchange{Status: 400, Type: "text/plain", Reply: "Invalid Session ID\n"}, true},
+		{"JSON-RPC error about something else", Exchange{Status: 400, Reply: `{"jsonrpc":"2.0","error":{"code":-32602,"message":"m","data":"session"},"id":null}`}, false},
+		{"page", Exchange{Status: 400, Type: "text/html", Reply: "<script>session</script>"}, false},
+		{"another status", Exchange{Status: 403, Reply: noSession}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tt.refusal.Call = "tools/call"
+				script := []Exchange{tt.refusal, Goodbye()}
+				if tt.renewed {
+					again := Opening(version)
+					again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
+					again[1].Header, again[2].Header = nil, nil
+					second := map[string]string{"Mcp-Session-Id": "s2"}
+					// The second refusal of the same call is the answer.
+					script = append(append([]Exchange{tt.refusal}, again...), Exchange{Call: "tools/call", Header: second, Status: 400, Reply: noSession},
+						Exchange{Method: "DELETE", Header: second})
+				}
+				h, _ := open(t, Config{}, script...)
+				h.send(callLine)
+				if a := decode(t, h.recv()); a.Error.Data.Status/100 != 4 || a.Error.Data.Body == "" {
+					t.Errorf("got %+v", a)
+				}
+				h.close()
+			})
+		})
+	}
+	t.Run("a session that never worked", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			script := Opening(version)
+			script[1].Status, script[1].Reply = 400, noSession
+			h := start(t, Config{Send: New(t, append(script, Exchange{Call: "tools/call", Status: 400, Reply: noSession}, Goodbye())...).Transport()})
+			h.open()
+			h.send(callLine)
+			if a := decode(t, h.recv()); a.Error.Data.Status != 400 {
+				t.Errorf("got %+v", a)
+			}
+			h.close()
+		})
+	})
+	t.Run("notification", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			again := Opening(version)
+			again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
+			again[1].Header, again[2].Header = nil, nil
+			second := map[string]string{"Mcp-Session-Id": "s2"}
+			h, _ := open(t, Config{}, append(again, Exchange{Call: "notifications/x", Status: 400, Reply: noSession},
+				Exchange{Call: "notifications/x", Header: second}, Exchange{Method: "DELETE", Header: second})...)
+			h.send(`{"jsonrpc":"2.0","method":"notifications/x"}`)
+			synctest.Wait()
+			h.close()
+		})
+	})
+}

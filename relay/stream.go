@@ -44,13 +44,24 @@ func (l *legacy) listen(ctx context.Context, sess upstreamSession, opened func()
 	defer opened()
 	cur := cursor{retry: -1}
 	everOpen := false
+	var unauthorized, woken bool // the last attempt met a 401; it was made because a call had been answered
 	for attempt := 0; ; attempt++ {
 		if attempt > 0 {
-			if cur.wait(ctx, attempt) != nil || l.clear(ctx) != nil {
+			var early <-chan struct{}
+			if unauthorized && !woken {
+				early = l.worked
+			}
+			var err error
+			if woken, err = sleep(ctx, cur.delay(attempt), early); err != nil || l.clear(ctx) != nil {
 				return
 			}
 		}
-		resp, err := l.roundTrip(ctx, http.MethodGet, sess, nil, cur.id)
+		unauthorized = false
+		select {
+		case <-l.worked: // what worked before this attempt says nothing about a later one
+		default:
+		}
+		resp, err := l.roundTrip(ctx, l.s.cfg.Background, http.MethodGet, sess, nil, cur.id)
 		if ctx.Err() != nil {
 			if err == nil {
 				resp.Body.Close()
@@ -64,12 +75,16 @@ func (l *legacy) listen(ctx context.Context, sess upstreamSession, opened func()
 				return // a redirect
 			}
 			l.s.cfg.Log.Debug("server stream", "err", l.s.cfg.Mask(err.Error()))
-		case resp.StatusCode == http.StatusNotFound && sess.id != "" && everOpen:
+		case everOpen && l.lost(sess, resp):
 			// Only a stream that was open once proves that 404 does not just mean "no such stream here".
 			discard(resp)
 			if l.renew(ctx, sess) == nil {
 				return // the new session has a stream of its own
 			}
+		case resp.StatusCode == http.StatusUnauthorized:
+			discard(resp)
+			unauthorized = true
+			l.s.cfg.Log.Debug("server stream", "status", resp.StatusCode)
 		case resp.StatusCode/100 == 4 && resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusRequestTimeout,
 			resp.StatusCode/100 == 2 && mediaType(resp.Header) != "text/event-stream":
 			discard(resp)
@@ -130,14 +145,14 @@ func (l *legacy) stray(m message) bool {
 
 // progress gives the call that m is about its full time again.
 func (l *legacy) progress(m message) {
-	token := member(m.params, "progressToken")
-	if token == nil || !validID(token) {
+	key := progressKey(m.params)
+	if key == "" {
 		return
 	}
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	for _, c := range l.s.calls {
-		if t := member(c.params, "_meta", "progressToken"); t != nil && validID(t) && idKey(t) == idKey(token) && c.timer.Stop() {
+		if c.progress == key && c.timer.Stop() {
 			c.timer.Reset(l.s.cfg.Timeout)
 		}
 	}
@@ -156,8 +171,9 @@ func (cur *cursor) note(e event) {
 	}
 }
 
-// wait waits before the given attempt, counted from 1: at first as long as the server asked for, then ever longer.
-func (cur *cursor) wait(ctx context.Context, attempt int) error {
+// delay is how long to wait before the given attempt, counted from 1: at first as long as the server asked for, then ever
+// longer.
+func (cur *cursor) delay(attempt int) time.Duration {
 	d := cur.retry
 	if d < 0 {
 		d = retryDefault/2 + rand.N(retryDefault/2)
@@ -166,11 +182,18 @@ func (cur *cursor) wait(ctx context.Context, attempt int) error {
 		backoff := min(retryMax, retryDefault<<min(attempt-1, 10))
 		d = max(d, backoff/2+rand.N(backoff/2))
 	}
+	return d
+}
+
+// sleep waits for d, or until early brings something, which it reports.
+func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) (woken bool, err error) {
 	select {
 	case <-time.After(d):
-		return nil
+		return false, nil
+	case <-early:
+		return true, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
 }
 
@@ -220,13 +243,13 @@ func (l *legacy) stream(ctx context.Context, sess upstreamSession, resp *http.Re
 
 // resume asks for the rest of a broken stream. An error that is no *fault may be gone at the next attempt.
 func (l *legacy) resume(ctx context.Context, sess upstreamSession, cur cursor, attempt int) (*http.Response, error) {
-	if err := cur.wait(ctx, attempt); err != nil {
+	if _, err := sleep(ctx, cur.delay(attempt), nil); err != nil {
 		return nil, err
 	}
 	if err := l.clear(ctx); err != nil {
 		return nil, err
 	}
-	resp, err := l.roundTrip(ctx, http.MethodGet, sess, nil, cur.id)
+	resp, err := l.roundTrip(ctx, l.s.cfg.Send, http.MethodGet, sess, nil, cur.id)
 	if err != nil {
 		return nil, err
 	}
