@@ -26,7 +26,7 @@ var allowedImports = map[string][]string{
 	"sallyport/relay":             {},
 	"sallyport/relay/relaytest":   {},
 	"sallyport/cmd/sallyport": {
-		"github.com/alecthomas/kong", "github.com/anmitsu/go-shlex", "golang.org/x/net/http", "golang.org/x/term", "gopkg.in/natefinch/lumberjack.v2",
+		"github.com/alecthomas/kong", "github.com/anmitsu/go-shlex", "golang.org/x/net/http", "golang.org/x/sys", "golang.org/x/term", "gopkg.in/natefinch/lumberjack.v2",
 		"sallyport/sshtunnel", "sallyport/oauth", "sallyport/relay",
 	},
 	"sallyport/cmd/demo": {

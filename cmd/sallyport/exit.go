@@ -373,10 +373,11 @@ func hostKeyHints(e *sshtunnel.HostKeyError) []string {
 	case e.Revoked:
 		return []string{"do not connect; ask the administrator of " + e.Hop}
 	case e.Changed:
-		return []string{
-			"somebody may be listening in, or the host was installed anew: ask its administrator for the new fingerprint",
-			"once it is the right one: " + e.Remedy() + " && ssh " + e.Hop,
+		hints := []string{"somebody may be listening in, or the host was installed anew: ask its administrator for the new fingerprint"}
+		if remedy := e.Remedy(); remedy != "" { // none for what KnownHostsCommand says
+			hints = append(hints, "once it is the right one: "+remedy+" && ssh "+e.Hop)
 		}
+		return hints
 	}
 	return []string{
 		"compare the fingerprint with what the administrator of " + e.Hop + " says, and accept it once in a terminal: " + e.Remedy(),

@@ -74,13 +74,13 @@ func askTerminal(ctx context.Context, q sshtunnel.Question) (string, error) {
 	if err != nil {
 		return "", sshtunnel.ErrNoPerson
 	}
-	// The read below cannot be interrupted; on cancellation it is left behind with the terminal
-	// restored, and ends with the process.
-	fd := int(tty.Fd())
-	state, err := term.GetState(fd)
-	if err != nil {
-		tty.Close()
-		return "", sshtunnel.ErrNoPerson
+	// Echo goes off before the prompt invites to type.
+	restore := func() {}
+	if !q.Echo {
+		if restore, err = echoOff(int(tty.Fd())); err != nil {
+			tty.Close()
+			return "", sshtunnel.ErrNoPerson
+		}
 	}
 	type answer struct {
 		text string
@@ -88,16 +88,14 @@ func askTerminal(ctx context.Context, q sshtunnel.Question) (string, error) {
 	}
 	done := make(chan answer, 1)
 	fmt.Fprint(tty, q.Prompt)
-	go func() { // ends with a line, or with the process
+	go func() { // ends with a line, or, left behind by a cancellation, with the process
 		defer tty.Close()
-		if q.Echo {
-			line, err := bufio.NewReader(io.LimitReader(tty, maxAnswer)).ReadString('\n')
-			done <- answer{strings.TrimRight(line, "\r\n"), err}
-			return
+		line, err := bufio.NewReader(io.LimitReader(tty, maxAnswer)).ReadString('\n')
+		restore()
+		if !q.Echo || err != nil {
+			fmt.Fprintln(tty) // the person's own newline was not shown
 		}
-		line, err := term.ReadPassword(fd)
-		fmt.Fprintln(tty)
-		done <- answer{string(line), err}
+		done <- answer{strings.TrimRight(line, "\r\n"), err}
 	}()
 	select {
 	case got := <-done:
@@ -106,7 +104,8 @@ func askTerminal(ctx context.Context, q sshtunnel.Question) (string, error) {
 		}
 		return got.text, got.err
 	case <-ctx.Done():
-		term.Restore(fd, state)
+		restore()
+		fmt.Fprintln(tty)
 		return "", context.Cause(ctx)
 	}
 }
