@@ -1,0 +1,107 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+)
+
+// flight is the one sign-in, refresh or sign-out under way.
+type flight struct {
+	done chan struct{} // closed when err is set
+	err  error
+}
+
+// job says what a flight is to bring about.
+type job struct {
+	stale    string   // the token that does not do; "" none
+	full     bool     // a refresh will not do
+	early    bool     // the stale token still works for a while
+	scopes   []string // that the token must be asked for (step-up); nil any
+	scope    string   // of the challenge
+	metadata string   // resource_metadata of the challenge
+}
+
+// renew brings about j, or joins the flight that may, and waits as long as ctx.
+func (t *Transport) renew(ctx context.Context, j job) error {
+	for {
+		t.mu.Lock()
+		if t.satisfiedLocked(j) {
+			t.mu.Unlock()
+			return nil
+		}
+		f, mine := t.flight, false
+		if f == nil {
+			f, mine = t.startLocked(func(ctx context.Context) error { return t.obtain(ctx, j) }, !j.early), true
+		}
+		t.mu.Unlock()
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if mine || f.err != nil && f.err != errNoRefresh {
+			return f.err
+		}
+	}
+}
+
+// satisfiedLocked reports whether the current token already is what j wants.
+func (t *Transport) satisfiedLocked(j job) bool {
+	k := t.rec.Token
+	return k.Access != "" && k.Access != j.stale && !k.expired(t.now()) && subset(j.scopes, t.rec.Asked)
+}
+
+// startLocked runs do as the flight, under the Transport's lifetime.
+func (t *Transport) startLocked(do func(context.Context) error, tell bool) *flight {
+	f := &flight{done: make(chan struct{})}
+	if t.ctx.Err() != nil {
+		f.err = ErrClosed
+		close(f.done)
+		return f
+	}
+	t.flight = f
+	// Ends with do, which ends with t.ctx.
+	t.wg.Go(func() {
+		err := do(t.ctx)
+		if err != nil && t.ctx.Err() != nil {
+			err = ErrClosed
+		}
+		t.mu.Lock()
+		f.err, t.flight, t.passing = err, nil, nil
+		if tell || err == nil {
+			t.lastErr = err
+		}
+		t.notifyLocked()
+		t.mu.Unlock()
+		close(f.done)
+	})
+	return f
+}
+
+func (t *Transport) notifyLocked() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+var errNoRefresh = errors.New("no refresh token")
+
+// obtain is the flight of renew.
+func (t *Transport) obtain(ctx context.Context, j job) error {
+	if t.cfg.Grant == GrantClientCredentials {
+		return t.clientCredentials(ctx, j)
+	}
+	if done, err := t.refresh(ctx, j); done || err != nil {
+		return err
+	}
+	if j.early {
+		return errNoRefresh // nobody is asked to log in while the token still works
+	}
+	done, given, err := t.spend(ctx, j)
+	if done || err != nil {
+		return err
+	}
+	if t.cfg.NonInteractive {
+		return &LoginRequiredError{Upstream: withoutQuery(t.cfg.Upstream), Err: given}
+	}
+	return t.login(ctx, j)
+}
