@@ -163,7 +163,7 @@ func (c *Config) check() error {
 		if err != nil || u.Host == "" {
 			return fmt.Errorf("%s %s is not an absolute URL", g.what, quote(g.url))
 		}
-		if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()) && !c.AllowInsecureHTTP) {
+		if !safe(u, true, c.AllowInsecureHTTP) {
 			return fmt.Errorf("%s %s must be https: cleartext http is for loopback hosts", g.what, quote(withoutQuery(u)))
 		}
 	}
@@ -185,6 +185,12 @@ func (c *Config) check() error {
 		return errors.New("discovery is off and no token URL is given")
 	}
 	return nil
+}
+
+// safe reports whether u may be used by its scheme: https, or cleartext to the hosts that
+// are allowed it.
+func safe(u *url.URL, loopback, everyHost bool) bool {
+	return u.Scheme == "https" || u.Scheme == "http" && (everyHost || loopback && isLoopback(u.Hostname()))
 }
 
 // isLoopback reports whether host, a URL's Hostname, is on this machine by its name alone.

@@ -118,7 +118,7 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 // authorizeURL is RFC 6749 section 4.1.1 with PKCE (RFC 7636), resource (RFC 8707).
 func (t *Transport) authorizeURL(f finding, c client, cb *callback, verifier string, asked []string) (string, error) {
 	u, err := url.Parse(f.server.AuthorizationEndpoint)
-	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()) && !t.cfg.AllowInsecureHTTP) {
+	if err != nil || u.Host == "" || !safe(u, true, t.cfg.AllowInsecureHTTP) {
 		return "", &SignInError{Stage: StageAuthorize, Server: f.server.name(), Code: CodeInsecureURL, Refused: true,
 			Description: "the authorization endpoint is no https URL"}
 	}
