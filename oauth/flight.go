@@ -24,24 +24,34 @@ type job struct {
 // renew brings about j, or joins the flight that may, and waits as long as ctx.
 func (t *Transport) renew(ctx context.Context, j job) error {
 	for {
-		t.mu.Lock()
-		if t.satisfiedLocked(j) {
-			t.mu.Unlock()
-			return nil
+		last, err := t.join(ctx, !j.early,
+			func() bool { return t.satisfiedLocked(j) },
+			func(ctx context.Context) error { return t.obtain(ctx, j) })
+		if last || err != nil && err != errNoRefresh {
+			return err
 		}
-		f, mine := t.flight, false
-		if f == nil {
-			f, mine = t.startLocked(func(ctx context.Context) error { return t.obtain(ctx, j) }, !j.early), true
-		}
+	}
+}
+
+// join runs do as the flight, or waits for the flight under way, as long as ctx.
+// enough is asked first, under the lock: true, nothing is left to do. last: err is the
+// caller's outcome; otherwise it is that of another's flight.
+func (t *Transport) join(ctx context.Context, tell bool, enough func() bool, do func(context.Context) error) (last bool, err error) {
+	t.mu.Lock()
+	if enough() {
 		t.mu.Unlock()
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		if mine || f.err != nil && f.err != errNoRefresh {
-			return f.err
-		}
+		return true, nil
+	}
+	f := t.flight
+	if f == nil {
+		f, last = t.startLocked(do, tell), true
+	}
+	t.mu.Unlock()
+	select {
+	case <-f.done:
+		return last, f.err
+	case <-ctx.Done():
+		return true, context.Cause(ctx)
 	}
 }
 

@@ -19,6 +19,19 @@ type record struct {
 	Saved    time.Time `json:"saved,omitzero"`
 }
 
+// hold takes the store's lock of our key and reads the record again: under the lock it
+// is the newest of all processes, and its refresh token ours alone to spend.
+func (t *Transport) hold(ctx context.Context) (rec record, unlock func(), err error) {
+	unlock, err = t.cfg.Store.lock(ctx, t.key)
+	if err != nil {
+		return record{}, nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reloadLocked()
+	return t.rec, unlock, nil
+}
+
 // take makes rec the current record. Only the flight calls it.
 func (t *Transport) take(rec record, p proof) {
 	t.mu.Lock()
@@ -26,7 +39,7 @@ func (t *Transport) take(rec record, p proof) {
 	t.mu.Unlock()
 }
 
-// save makes rec durable; the store's lock is held.
+// save makes rec durable, under hold.
 func (t *Transport) save(rec record) {
 	rec.Saved = t.now()
 	b, err := json.Marshal(rec)
@@ -73,15 +86,11 @@ func (t *Transport) reloadLocked() {
 // commit changes the record of f's server, stores it, then makes it current. Tokens
 // and registration of another server are dropped first.
 func (t *Transport) commit(ctx context.Context, f finding, p proof, change func(*record)) error {
-	unlock, err := t.cfg.Store.lock(ctx, t.key)
+	rec, unlock, err := t.hold(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	t.mu.Lock()
-	t.reloadLocked()
-	rec := t.rec
-	t.mu.Unlock()
 	if rec.Server.id() != f.server.id() {
 		rec = record{}
 	}

@@ -32,22 +32,18 @@ func (t *Transport) clientCredentials(ctx context.Context, j job) error {
 // refresh adopts what another process stored meanwhile, or spends the refresh token.
 // It does not do, without an error, if a sign-in is needed.
 func (t *Transport) refresh(ctx context.Context, j job) (done bool, err error) {
-	unlock, err := t.cfg.Store.lock(ctx, t.key)
+	rec, unlock, err := t.hold(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
 	t.mu.Lock()
-	t.reloadLocked() // under the lock: the refresh token is the newest, and ours alone to spend
-	done, rec := t.satisfiedLocked(j), t.rec
+	done = t.satisfiedLocked(j)
 	t.mu.Unlock()
 	if done || j.full || rec.Token.Refresh == "" {
 		return done, nil
 	}
-	c, ok := t.fixedClient(rec.Server)
-	if !ok {
-		c = rec.Client
-	}
+	c := t.clientOf(rec)
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {rec.Token.Refresh}}
 	setIf(form, "resource", rec.Resource)
 	k, err := t.grant(ctx, StageRefresh, rec.Server, c, form)

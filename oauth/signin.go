@@ -68,33 +68,18 @@ func (t *Transport) probe(ctx context.Context) (*job, error) {
 // They are forgotten even if the revocation fails, which the error then says.
 func (t *Transport) SignOut(ctx context.Context) error {
 	for {
-		t.mu.Lock()
-		f, mine := t.flight, false
-		if f == nil {
-			f, mine = t.startLocked(t.signOut, false), true
-		}
-		t.mu.Unlock()
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		if mine {
-			return f.err
+		if last, err := t.join(ctx, false, func() bool { return false }, t.signOut); last {
+			return err
 		}
 	}
 }
 
 func (t *Transport) signOut(ctx context.Context) error {
-	unlock, err := t.cfg.Store.lock(ctx, t.key)
+	rec, unlock, err := t.hold(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	t.mu.Lock()
-	t.reloadLocked()
-	rec := t.rec
-	t.mu.Unlock()
 	err = t.revoke(ctx, rec)
 	t.take(record{}, stored)
 	return errors.Join(err, t.cfg.Store.Forget(t.key))
@@ -109,10 +94,7 @@ func (t *Transport) revoke(ctx context.Context, rec record) error {
 	if value == "" || rec.Server.RevocationEndpoint == "" {
 		return nil
 	}
-	c, ok := t.fixedClient(rec.Server)
-	if !ok {
-		c = rec.Client
-	}
+	c := t.clientOf(rec)
 	form := url.Values{"token": {value}, "token_type_hint": {hint}}
 	status, body, err := t.postForm(ctx, rec.Server.RevocationEndpoint, rec.Server, c, form)
 	if err != nil {
