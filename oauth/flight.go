@@ -7,8 +7,9 @@ import (
 
 // flight is the one sign-in, refresh or sign-out under way.
 type flight struct {
-	done chan struct{} // closed when err is set
-	err  error
+	person chan struct{} // closed when it turns to the person; then it may take minutes
+	done   chan struct{} // closed when err is set
+	err    error
 }
 
 // job says what a flight is to bring about.
@@ -16,6 +17,7 @@ type job struct {
 	stale    string   // the token that does not do; "" none
 	full     bool     // a refresh will not do
 	early    bool     // the stale token still works for a while
+	quiet    bool     // nobody is to be asked
 	scopes   []string // that the token must be asked for (step-up); nil any
 	scope    string   // of the challenge
 	metadata string   // resource_metadata of the challenge
@@ -24,19 +26,20 @@ type job struct {
 // renew brings about j, or joins the flight that may, and waits as long as ctx.
 func (t *Transport) renew(ctx context.Context, j job) error {
 	for {
-		last, err := t.join(ctx, !j.early,
+		last, err := t.join(ctx, j,
 			func() bool { return t.satisfiedLocked(j) },
 			func(ctx context.Context) error { return t.obtain(ctx, j) })
-		if last || err != nil && err != errNoRefresh {
+		if last || err != nil && err != errSilent {
 			return err
 		}
 	}
 }
 
-// join runs do as the flight, or waits for the flight under way, as long as ctx.
-// enough is asked first, under the lock: true, nothing is left to do. last: err is the
-// caller's outcome; otherwise it is that of another's flight.
-func (t *Transport) join(ctx context.Context, tell bool, enough func() bool, do func(context.Context) error) (last bool, err error) {
+// join runs do as the flight of j, or waits for the flight under way, as long as ctx;
+// a quiet one does not wait for the person. enough is asked first, under the lock:
+// true, nothing is left to do. last: err is the caller's outcome; otherwise it is that
+// of another's flight.
+func (t *Transport) join(ctx context.Context, j job, enough func() bool, do func(context.Context) error) (last bool, err error) {
 	t.mu.Lock()
 	if enough() {
 		t.mu.Unlock()
@@ -44,12 +47,18 @@ func (t *Transport) join(ctx context.Context, tell bool, enough func() bool, do 
 	}
 	f := t.flight
 	if f == nil {
-		f, last = t.startLocked(do, tell), true
+		f, last = t.startLocked(do, !j.early && !j.quiet), true
 	}
 	t.mu.Unlock()
+	var person chan struct{}
+	if j.quiet {
+		person = f.person
+	}
 	select {
 	case <-f.done:
 		return last, f.err
+	case <-person:
+		return true, errSilent
 	case <-ctx.Done():
 		return true, context.Cause(ctx)
 	}
@@ -61,9 +70,10 @@ func (t *Transport) satisfiedLocked(j job) bool {
 	return k.Access != "" && k.Access != j.stale && !k.expired(t.now()) && subset(j.scopes, t.rec.Asked)
 }
 
-// startLocked runs do as the flight, under the Transport's lifetime.
+// startLocked runs do as the flight, under the Transport's lifetime. tell: State shows
+// its error.
 func (t *Transport) startLocked(do func(context.Context) error, tell bool) *flight {
-	f := &flight{done: make(chan struct{})}
+	f := &flight{person: make(chan struct{}), done: make(chan struct{})}
 	if t.ctx.Err() != nil {
 		f.err = ErrClosed
 		close(f.done)
@@ -93,7 +103,8 @@ func (t *Transport) notifyLocked() {
 	t.changed = make(chan struct{})
 }
 
-var errNoRefresh = errors.New("no refresh token")
+// errSilent ends a flight that only the person could bring further.
+var errSilent = errors.New("no token can be had without a login")
 
 // obtain is the flight of renew.
 func (t *Transport) obtain(ctx context.Context, j job) error {
@@ -104,14 +115,21 @@ func (t *Transport) obtain(ctx context.Context, j job) error {
 		return err
 	}
 	if j.early {
-		return errNoRefresh // nobody is asked to log in while the token still works
+		return errSilent // nobody is asked to log in while the token still works
 	}
 	done, given, err := t.spend(ctx, j)
 	if done || err != nil {
 		return err
 	}
+	if j.quiet {
+		return errSilent
+	}
 	if t.cfg.NonInteractive {
 		return &LoginRequiredError{Upstream: withoutQuery(t.cfg.Upstream), Err: given}
 	}
+	t.mu.Lock()
+	close(t.flight.person)
+	t.notifyLocked()
+	t.mu.Unlock()
 	return t.login(ctx, j)
 }

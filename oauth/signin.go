@@ -16,7 +16,7 @@ func (t *Transport) SignIn(ctx context.Context) error {
 	if t.cfg.Grant == GrantNone {
 		return nil
 	}
-	if access, err := t.bearer(ctx); err != nil || access != "" {
+	if access, err := t.bearer(ctx, false); err != nil || access != "" {
 		return err
 	}
 	j, err := t.probe(ctx)
@@ -68,7 +68,7 @@ func (t *Transport) probe(ctx context.Context) (*job, error) {
 // They are forgotten even if the revocation fails, which the error then says.
 func (t *Transport) SignOut(ctx context.Context) error {
 	for {
-		if last, err := t.join(ctx, false, func() bool { return false }, t.signOut); last {
+		if last, err := t.join(ctx, job{}, func() bool { return false }, t.signOut); last {
 			return err
 		}
 	}

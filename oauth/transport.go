@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -13,7 +14,7 @@ import (
 const (
 	maxReplays = 3                // of one request, over refresh, sign-in and step-up
 	offerEvery = 30 * time.Second // at most one new login page in that time
-	maxDrain   = 64 << 10         // bytes of a refused answer that are read to keep its connection
+	maxDrain   = 64 << 10         // bytes of a refused answer that are read to free its connection
 )
 
 // Transport is the http.RoundTripper that adds the token. Its methods may be called
@@ -76,13 +77,29 @@ func New(cfg Config) (*Transport, error) {
 // GetBody to be sent again; one without it gets the 401 or 403 itself. Errors are those
 // of the package comment, or of Base and AuthBase, unwrapped or found by errors.As.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return t.roundTrip(req, false)
+}
+
+// Quiet returns a RoundTripper for requests that nobody waits for, as that of an idle
+// stream. It adds the token and refreshes it, but never starts a login nor waits for
+// one under way: an upstream that cannot be satisfied so has its 401 or 403 returned.
+// Its errors are those of Base. It may be called concurrently and ends with t.
+func (t *Transport) Quiet() http.RoundTripper { return quiet{t} }
+
+type quiet struct{ t *Transport }
+
+func (q quiet) RoundTrip(req *http.Request) (*http.Response, error) {
+	return q.t.roundTrip(req, true)
+}
+
+func (t *Transport) roundTrip(req *http.Request, quiet bool) (*http.Response, error) {
 	if !sameOrigin(req.URL, t.cfg.Upstream) {
 		return t.cfg.AuthBase.RoundTrip(req)
 	}
 	if t.cfg.Grant == GrantNone {
 		return t.cfg.Base.RoundTrip(req)
 	}
-	access, err := t.bearer(req.Context())
+	access, err := t.bearer(req.Context(), quiet)
 	if err != nil {
 		if req.Body != nil {
 			req.Body.Close()
@@ -99,14 +116,20 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err == nil && (j == nil || try == maxReplays || req.Body != nil && req.Body != http.NoBody && req.GetBody == nil) {
 			return resp, nil
 		}
-		if resp.ContentLength >= 0 && resp.ContentLength <= maxDrain { // a stream may never end
-			io.Copy(io.Discard, resp.Body)
+		shelve(resp)
+		if err == nil {
+			j.quiet = quiet
+			if !j.quiet {
+				resp.Body.Close() // a login may take minutes
+			}
+			err = t.renew(req.Context(), *j)
+		}
+		if err != nil && quiet && req.Context().Err() == nil {
+			t.cfg.Log.Debug("request is refused and nobody is asked", "status", resp.StatusCode, "err", err)
+			return resp, nil
 		}
 		resp.Body.Close()
 		if err != nil {
-			return nil, err
-		}
-		if err := t.renew(req.Context(), *j); err != nil {
 			return nil, err
 		}
 		t.mu.Lock()
@@ -120,6 +143,18 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
+// shelve takes a short answer off its connection, which others can use meanwhile.
+func shelve(resp *http.Response) {
+	if resp.ContentLength < 0 || resp.ContentLength > maxDrain { // a stream may never end
+		return
+	}
+	b, _ := io.ReadAll(resp.Body) // an error comes again after b
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(b), resp.Body), resp.Body}
+}
+
 // attempt is a clone of req, as a RoundTripper must not change what it was given.
 func attempt(req *http.Request, body io.ReadCloser, access string) *http.Request {
 	r := req.Clone(req.Context())
@@ -131,8 +166,9 @@ func attempt(req *http.Request, body io.ReadCloser, access string) *http.Request
 }
 
 // bearer returns the token to send, renewed if it can be without the upstream's
-// challenge; "" asks the upstream for its challenge.
-func (t *Transport) bearer(ctx context.Context) (string, error) {
+// challenge; "" asks the upstream for its challenge. quiet: nobody is asked, and what
+// fails is left to that challenge.
+func (t *Transport) bearer(ctx context.Context, quiet bool) (string, error) {
 	t.mu.Lock()
 	if t.rec.Token.Access == "" && t.flight == nil {
 		t.reloadLocked() // a login of another process counts
@@ -147,10 +183,13 @@ func (t *Transport) bearer(ctx context.Context) (string, error) {
 	case !valid && !able && !busy:
 		return "", nil
 	}
-	if err := t.renew(ctx, job{stale: k.Access, early: valid}); err != nil {
+	if err := t.renew(ctx, job{stale: k.Access, early: valid, quiet: quiet}); err != nil {
 		if valid && ctx.Err() == nil {
 			t.cfg.Log.Info("early refresh failed, the token is still valid", "err", err)
 			return k.Access, nil
+		}
+		if quiet {
+			return "", context.Cause(ctx)
 		}
 		return "", err
 	}
@@ -224,6 +263,23 @@ func (t *Transport) State() (p Prompt, err error, changed <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.prompt, t.lastErr, t.changed
+}
+
+// Busy reports whether a login of the person is under way, from its discovery and its
+// listener to the stored token. State's channel is closed when that begins and ends. A
+// refresh does not count.
+func (t *Transport) Busy() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.flight == nil {
+		return false
+	}
+	select {
+	case <-t.flight.person:
+		return true
+	default:
+		return false
+	}
 }
 
 // Secrets returns all secrets in use now, for masking.
