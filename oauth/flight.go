@@ -7,6 +7,7 @@ import (
 
 // flight is the one sign-in, refresh or sign-out under way.
 type flight struct {
+	stepUp bool          // for more scope than others need
 	person chan struct{} // closed when it turns to the person; then it may take minutes
 	done   chan struct{} // closed when err is set
 	err    error
@@ -47,7 +48,7 @@ func (t *Transport) join(ctx context.Context, j job, enough func() bool, do func
 	}
 	f := t.flight
 	if f == nil {
-		f, last = t.startLocked(do, !j.early && !j.quiet), true
+		f, last = t.startLocked(j, do), true
 	}
 	t.mu.Unlock()
 	var person chan struct{}
@@ -56,6 +57,9 @@ func (t *Transport) join(ctx context.Context, j job, enough func() bool, do func
 	}
 	select {
 	case <-f.done:
+		if !last && f.stepUp && j.scopes == nil {
+			return false, nil // whether it was granted is not our matter
+		}
 		return last, f.err
 	case <-person:
 		return true, errSilent
@@ -70,10 +74,11 @@ func (t *Transport) satisfiedLocked(j job) bool {
 	return k.Access != "" && k.Access != j.stale && !k.expired(t.now()) && subset(j.scopes, t.rec.Asked)
 }
 
-// startLocked runs do as the flight, under the Transport's lifetime. tell: State shows
-// its error.
-func (t *Transport) startLocked(do func(context.Context) error, tell bool) *flight {
-	f := &flight{person: make(chan struct{}), done: make(chan struct{})}
+// startLocked runs do as the flight of j, under the Transport's lifetime.
+func (t *Transport) startLocked(j job, do func(context.Context) error) *flight {
+	// Otherwise the token at hand is still good for something, or nobody was asked.
+	tell := j.scopes == nil && !j.early && !j.quiet
+	f := &flight{stepUp: j.scopes != nil, person: make(chan struct{}), done: make(chan struct{})}
 	if t.ctx.Err() != nil {
 		f.err = ErrClosed
 		close(f.done)

@@ -66,7 +66,12 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 		return err
 	}
 	if c.Dynamic && c.ID != known.ID {
-		if err := t.commit(ctx, f, stored, func(r *record) { r.Client = c }); err != nil {
+		keep := func(r *record) {
+			if r.Token.Refresh == "" { // else it needs the client that it was granted to, until the new token is there
+				r.Client = c
+			}
+		}
+		if err := t.commit(ctx, f, stored, keep); err != nil {
 			return err
 		}
 	}

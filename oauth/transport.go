@@ -3,6 +3,7 @@ package oauth
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -119,7 +120,7 @@ func (t *Transport) roundTrip(req *http.Request, quiet bool) (*http.Response, er
 		shelve(resp)
 		if err == nil {
 			j.quiet = quiet
-			if !j.quiet {
+			if !quiet && j.scopes == nil {
 				resp.Body.Close() // a login may take minutes
 			}
 			err = t.renew(req.Context(), *j)
@@ -127,6 +128,10 @@ func (t *Transport) roundTrip(req *http.Request, quiet bool) (*http.Response, er
 		if err != nil && quiet && req.Context().Err() == nil {
 			t.cfg.Log.Debug("request is refused and nobody is asked", "status", resp.StatusCode, "err", err)
 			return resp, nil
+		}
+		if se := (*SignInError)(nil); j != nil && j.scopes != nil && errors.As(err, &se) && se.Refused {
+			t.cfg.Log.Warn("more scope was not granted", "err", err)
+			return resp, nil // the token is good for everything else
 		}
 		resp.Body.Close()
 		if err != nil {
