@@ -2,11 +2,13 @@ package oauth
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"sallyport/oauth/oauthtest"
 )
@@ -114,4 +116,35 @@ func TestDeclinedStepUpIsNotAnothersError(t *testing.T) {
 	if got := w.as.Stats(); got.Refreshes != 1 || got.Authorizations != 2 {
 		t.Errorf("server was asked %+v", got)
 	}
+}
+
+func TestStepUpRightAfterALogin(t *testing.T) {
+	w := newWorld(t)
+	tr := w.transport(nil)
+	tr.offerEvery = time.Hour
+	w.mustPost(tr)
+	w.as.Set(func(k *oauthtest.Knobs) { k.NeedScope = "write" })
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errors.New("the step-up waits for the brake"))
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, w.upstream.String(), strings.NewReader("x"))
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("got status %d", resp.StatusCode)
+	}
+}
+
+func TestNoSkewRefreshesAtExpiry(t *testing.T) {
+	w := newWorld(t)
+	tr := w.transport(func(c *Config) { c.RefreshSkew = -1 })
+	w.mustPost(tr)
+	w.advance(time.Hour - time.Second)
+	w.mustPost(tr)
+	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1})
+	w.advance(time.Second)
+	w.mustPost(tr)
+	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 1})
 }

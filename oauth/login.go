@@ -34,6 +34,11 @@ func (t *Transport) login(ctx context.Context, j job) error {
 	err = t.loginAt(ctx, j, f, cb)
 	cb.settle(withoutQuery(t.cfg.Upstream), err)
 	t.wg.Go(cb.close) // the page may take its moment, the waiting requests need not
+	if err == nil {
+		t.mu.Lock()
+		t.lastOffer = time.Time{} // the person is there and done: what comes next is no storm
+		t.mu.Unlock()
+	}
 	return err
 }
 
@@ -42,11 +47,13 @@ func (t *Transport) brake(ctx context.Context) error {
 	t.mu.Lock()
 	last := t.lastOffer
 	t.mu.Unlock()
-	if last.IsZero() {
+	wait := t.offerEvery - time.Since(last)
+	if last.IsZero() || wait <= 0 {
 		return nil
 	}
+	t.cfg.Log.Info("next login page waits", "dur", wait)
 	select {
-	case <-time.After(t.offerEvery - time.Since(last)):
+	case <-time.After(wait):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

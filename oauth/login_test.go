@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -150,7 +151,7 @@ func TestAnotherIssuerInvalidates(t *testing.T) {
 
 func TestBrake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tr := &Transport{offerEvery: offerEvery}
+		tr := &Transport{offerEvery: offerEvery, cfg: Config{Log: slog.New(slog.DiscardHandler)}}
 		start := time.Now()
 		if tr.brake(t.Context()); time.Since(start) != 0 {
 			t.Error("the first page waits")
