@@ -52,7 +52,7 @@ type Config struct {
 	ExtraParams                map[string]string // added to authorize and token requests; cannot replace a parameter of ours
 	AssumePKCE                 bool              // go on with S256 where the server's metadata omits its methods
 
-	RefreshSkew time.Duration // refresh that long before expiry, at most half a token's life; 0: 30 s
+	RefreshSkew time.Duration // refresh that long before expiry, at most half a token's life; 0: 30 s, negative: none
 
 	// One-shot inputs, used until they are spent; what they brought is then kept in
 	// the store and found by the hash of the input. The code goes with CodeVerifier
@@ -120,6 +120,7 @@ func (c *Config) setDefaults() {
 	if c.RefreshSkew == 0 {
 		c.RefreshSkew = 30 * time.Second
 	}
+	c.RefreshSkew = max(c.RefreshSkew, 0)
 	if c.CallbackTimeout == 0 {
 		c.CallbackTimeout = 300 * time.Second
 	}
