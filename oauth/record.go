@@ -57,7 +57,8 @@ func (t *Transport) reload() {
 	t.reloadLocked()
 }
 
-// reloadLocked takes the stored record, unless the configuration has outdated it.
+// reloadLocked takes the stored record, unless the configuration has outdated it, and
+// forgets one that the store has no more.
 func (t *Transport) reloadLocked() {
 	if t.cfg.Grant == GrantClientCredentials || t.cfg.Grant == GrantNone {
 		return
@@ -65,6 +66,10 @@ func (t *Transport) reloadLocked() {
 	b, err := t.cfg.Store.Load(t.key)
 	if err != nil {
 		t.cfg.Log.Warn("stored token is not used", "err", err)
+		return // no logout: what is known here still holds
+	}
+	if b == nil && t.rec.Upstream != "" {
+		t.rec, t.proof = record{}, stored // a logout elsewhere
 	}
 	var rec record
 	if b == nil || json.Unmarshal(b, &rec) != nil || rec.Upstream != t.cfg.Upstream.String() {

@@ -117,7 +117,7 @@ func (s *Store) key(keyDir string) ([]byte, error) {
 	case err == nil && len(key) == 32:
 		return key, nil
 	case err == nil:
-		s.setAside(file, errors.New("not a key of 32 bytes"))
+		s.log.Warn("key of the token store is lost", "err", setAside(file, errors.New("not a key of 32 bytes")))
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
@@ -138,8 +138,9 @@ func shortHash(s string) string {
 	return hex.EncodeToString(sum[:12])
 }
 
-// Load returns the value saved under name, nil if there is none. What cannot be read
-// is set aside or passed over with a warning and counts as none.
+// Load returns the value saved under name, nil without an error if there is none. The
+// error says why there is one that is not used: a damaged file, which is set aside, or
+// one that is not ours to read, which stays.
 func (s *Store) Load(name string) ([]byte, error) {
 	file := fileName(name)
 	s.mu.Lock()
@@ -154,12 +155,10 @@ func (s *Store) Load(name string) ([]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
-		s.log.Warn("stored value is not used", "err", err)
-		return nil, nil
+		return nil, err
 	}
 	if b, err = s.unseal(file, sealed); err != nil {
-		s.setAside(path, err)
-		return nil, nil
+		return nil, setAside(path, err)
 	}
 	return b, nil
 }
@@ -252,9 +251,12 @@ func (s *Store) unseal(file string, sealed []byte) ([]byte, error) {
 	return b, nil
 }
 
-func (s *Store) setAside(path string, why error) {
-	err := os.Rename(path, path+badSuffix)
-	s.log.Warn("unreadable file of the token store is set aside", "file", path+badSuffix, "reason", why, "err", err)
+// setAside renames path out of the way. Its error is the reason, why.
+func setAside(path string, why error) error {
+	if err := os.Rename(path, path+badSuffix); err != nil {
+		return fmt.Errorf("%s: %w, and it cannot be set aside: %v", path, why, err)
+	}
+	return fmt.Errorf("%s: %w, it is set aside", path+badSuffix, why)
 }
 
 // readPrivate reads a file that only we can read and that is ours.
