@@ -167,7 +167,7 @@ func TestBrake(t *testing.T) {
 func TestErrorsAreOneLine(t *testing.T) {
 	long := strings.Repeat("ä", 500)
 	for _, err := range []error{
-		&SignInError{Stage: StageToken, Server: "https://as.example", Code: "a\nb", Description: "x\ny" + long, Status: 400, Refused: true},
+		&SignInError{Stage: StageToken, Server: "https://as.example/" + long, Code: "a\nb", Description: "x\ny" + long, Status: 400, Refused: true},
 		&DiscoveryError{What: "metadata", Tried: []Attempt{{URL: "https://h/x", Status: 404}, {URL: "https://h/y", Reason: "no JSON"}}},
 		&PortBusyError{Addr: "127.0.0.1:1", PID: 7, Command: "ssh\n"},
 		&LoginRequiredError{Upstream: "https://h/mcp"},

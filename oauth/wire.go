@@ -142,7 +142,7 @@ func momentary(code string) bool {
 func replyError(stage, endpoint string, status int, body []byte, secrets []string) *SignInError {
 	e := &SignInError{Stage: stage, Status: status, Server: endpoint}
 	if u, err := url.Parse(endpoint); err == nil {
-		e.Server = withoutQuery(u)
+		e.Server = cut(withoutQuery(u))
 	}
 	var oe oauthError
 	if json.Unmarshal(body, &oe) != nil || oe.Code == "" {
