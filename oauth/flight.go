@@ -7,7 +7,7 @@ import (
 
 // flight is the one sign-in, refresh or sign-out under way.
 type flight struct {
-	stepUp bool          // for more scope than others need
+	job    job
 	person chan struct{} // closed when it turns to the person; then it may take minutes
 	done   chan struct{} // closed when err is set
 	err    error
@@ -19,6 +19,7 @@ type job struct {
 	full     bool     // a refresh will not do
 	early    bool     // the stale token still works for a while
 	quiet    bool     // nobody is to be asked
+	out      bool     // a sign-out, all else is zero
 	scopes   []string // that the token must be asked for (step-up); nil any
 	scope    string   // of the challenge
 	metadata string   // resource_metadata of the challenge
@@ -57,8 +58,8 @@ func (t *Transport) join(ctx context.Context, j job, enough func() bool, do func
 	}
 	select {
 	case <-f.done:
-		if !last && f.stepUp && j.scopes == nil {
-			return false, nil // whether it was granted is not our matter
+		if !last && (f.job.out || f.job.scopes != nil && j.scopes == nil) {
+			return false, nil // how a sign-out ended, or whether more scope was granted, is not our matter
 		}
 		return last, f.err
 	case <-person:
@@ -76,9 +77,9 @@ func (t *Transport) satisfiedLocked(j job) bool {
 
 // startLocked runs do as the flight of j, under the Transport's lifetime.
 func (t *Transport) startLocked(j job, do func(context.Context) error) *flight {
-	// Otherwise the token at hand is still good for something, or nobody was asked.
-	tell := j.scopes == nil && !j.early && !j.quiet
-	f := &flight{stepUp: j.scopes != nil, person: make(chan struct{}), done: make(chan struct{})}
+	// Otherwise the token at hand is still good for something, or nobody was to be asked.
+	tell := j.scopes == nil && !j.early && !j.quiet && !j.out
+	f := &flight{job: j, person: make(chan struct{}), done: make(chan struct{})}
 	if t.ctx.Err() != nil {
 		f.err = ErrClosed
 		close(f.done)

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -42,4 +43,18 @@ func TestDamagedStoreIsNotALogout(t *testing.T) {
 	w.mustPost(tr)
 	w.mustPost(w.transport(func(c *Config) { c.NonInteractive = true })) // it is stored anew
 	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 1})
+}
+
+func TestFailedRevocationIsTheCallersAlone(t *testing.T) {
+	w := newWorld(t)
+	tr := w.transport(nil)
+	w.mustPost(tr)
+	tunnel := errors.New("hop bastion is down")
+	tr.wire.other = roundTripper(func(*http.Request) (*http.Response, error) { return nil, tunnel })
+	if err := tr.SignOut(t.Context()); !errors.Is(err, tunnel) {
+		t.Errorf("got %v", err)
+	}
+	if _, err, _ := tr.State(); err != nil {
+		t.Errorf("State tells of %v", err)
+	}
 }

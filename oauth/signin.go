@@ -68,7 +68,7 @@ func (t *Transport) probe(ctx context.Context) (*job, error) {
 // They are forgotten even if the revocation fails, which the error then says.
 func (t *Transport) SignOut(ctx context.Context) error {
 	for {
-		if last, err := t.join(ctx, job{}, func() bool { return false }, t.signOut); last {
+		if last, err := t.join(ctx, job{out: true}, func() bool { return false }, t.signOut); last {
 			return err
 		}
 	}

@@ -261,7 +261,8 @@ func (t *Transport) remedy(resp *http.Response, access string) (*job, error) {
 }
 
 // State returns the prompt that waits for the person (zero: none), the last sign-in's
-// error, and a channel that is closed at the next change.
+// error, and a channel that is closed at the next change. An error that leaves the token
+// at hand as good as it was is not kept: of a step-up, a refresh ahead of expiry, Quiet.
 //
 //lint:ignore ST1008 err is one of three facts, not the call's outcome
 func (t *Transport) State() (p Prompt, err error, changed <-chan struct{}) {
