@@ -28,7 +28,7 @@ const (
 	badSuffix    = ".bad"    // a file that could not be read, set aside
 	lockSuffix   = ".lock"   // empty; only the kernel's lock on it counts
 	keyName      = "store.key"
-	sealedMagic  = "sallyport1\n"
+	sealedMagic  = "sallyport2\n"
 	keyIDLen     = 8
 	staleTemp    = time.Hour // age at which a temporary file is a crashed writer's
 	lockRetry    = 20 * time.Millisecond
