@@ -123,7 +123,11 @@ func (cb *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		select {
 		case <-cb.settled:
-			cb.page().send(w, map[bool]int{true: http.StatusOK, false: http.StatusBadRequest}[cb.err == nil])
+			status := http.StatusOK
+			if cb.err != nil {
+				status = http.StatusBadRequest
+			}
+			cb.page().send(w, status)
 		case <-r.Context().Done():
 		}
 	}

@@ -52,7 +52,7 @@ type Config struct {
 	ExtraParams                map[string]string // added to authorize and token requests; cannot replace a parameter of ours
 	AssumePKCE                 bool              // go on with S256 where the server's metadata omits its methods
 
-	RefreshSkew time.Duration // refresh that long before expiry, at most half a token's life; 0: 30 s
+	RefreshSkew time.Duration // refresh that long before expiry, at most half a token's life; 0: 30 s, negative: none
 
 	// One-shot inputs, used until they are spent; what they brought is then kept in
 	// the store and found by the hash of the input. The code goes with CodeVerifier
@@ -120,6 +120,7 @@ func (c *Config) setDefaults() {
 	if c.RefreshSkew == 0 {
 		c.RefreshSkew = 30 * time.Second
 	}
+	c.RefreshSkew = max(c.RefreshSkew, 0)
 	if c.CallbackTimeout == 0 {
 		c.CallbackTimeout = 300 * time.Second
 	}
@@ -163,7 +164,7 @@ func (c *Config) check() error {
 		if err != nil || u.Host == "" {
 			return fmt.Errorf("%s %s is not an absolute URL", g.what, quote(g.url))
 		}
-		if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()) && !c.AllowInsecureHTTP) {
+		if !safe(u, true, c.AllowInsecureHTTP) {
 			return fmt.Errorf("%s %s must be https: cleartext http is for loopback hosts", g.what, quote(withoutQuery(u)))
 		}
 	}
@@ -185,6 +186,12 @@ func (c *Config) check() error {
 		return errors.New("discovery is off and no token URL is given")
 	}
 	return nil
+}
+
+// safe reports whether u may be used by its scheme: https, or cleartext to the hosts that
+// are allowed it.
+func safe(u *url.URL, loopback, everyHost bool) bool {
+	return u.Scheme == "https" || u.Scheme == "http" && (everyHost || loopback && isLoopback(u.Hostname()))
 }
 
 // isLoopback reports whether host, a URL's Hostname, is on this machine by its name alone.

@@ -153,10 +153,10 @@ func (s server) id() string {
 // name is for errors: the issuer, else the token endpoint.
 func (s server) name() string {
 	if s.Issuer != "" {
-		return s.Issuer
+		return cut(s.Issuer)
 	}
 	if u, err := url.Parse(s.TokenEndpoint); err == nil {
-		return withoutQuery(u)
+		return cut(withoutQuery(u))
 	}
 	return "configured endpoints"
 }

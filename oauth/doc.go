@@ -37,7 +37,9 @@
 // challenge of insufficient_scope is answered by a sign-in with the union of scopes,
 // unless just these were asked for before. No request is sent more than [maxReplays]
 // times again, each time from a fresh body (GetBody); one that cannot be replayed gets
-// the 401 or 403 itself.
+// the 401 or 403 itself. So does one whose step-up the person declined, as the token
+// still is good for everything else, and, of [Transport.Quiet], one that only a login
+// could help.
 //
 // # Errors that end it
 //

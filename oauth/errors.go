@@ -50,7 +50,7 @@ type SignInError struct {
 
 func (e *SignInError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "sign-in at %s: %s", e.Server, e.Stage)
+	fmt.Fprintf(&b, "sign-in at %s: %s", cut(e.Server), e.Stage)
 	if e.Code != "" {
 		fmt.Fprintf(&b, ": %s", plain(e.Code))
 	}

@@ -12,69 +12,6 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// spend uses the one-shot inputs once. done: they brought a token. given is why they
-// never will, nil if there are none; err is of the moment.
-func (t *Transport) spend(ctx context.Context, j job) (done bool, given, err error) {
-	t.mu.Lock()
-	unspent := t.unspentLocked()
-	t.mu.Unlock()
-	if !unspent || j.full {
-		return false, nil, nil
-	}
-	f, err := t.discover(ctx, j.metadata, false)
-	if err != nil {
-		return false, nil, err
-	}
-	c, ok := t.fixedClient(f.server)
-	if !ok {
-		return false, nil, &SignInError{Stage: StageToken, Server: f.server.name(), Code: CodeNoClient, Refused: true,
-			Description: "a given code or refresh token needs the client ID it was made for"}
-	}
-	stage, form := StageToken, url.Values{"grant_type": {"authorization_code"}, "code": {string(t.cfg.AuthorizationCode)}}
-	setIf(form, "redirect_uri", t.cfg.RedirectURI)
-	setIf(form, "code_verifier", string(t.cfg.CodeVerifier))
-	if t.cfg.RefreshToken != "" {
-		stage, form = StageRefresh, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(t.cfg.RefreshToken)}}
-	}
-	setIf(form, "resource", t.resourceOf(f))
-	k, err := t.grant(ctx, stage, f.server, c, form)
-	if se := (*SignInError)(nil); errors.As(err, &se) && se.Refused {
-		t.cfg.Log.Warn("the given code or refresh token is not accepted", "err", err)
-		return false, err, t.commit(ctx, f, stored, func(*record) {})
-	}
-	if err != nil {
-		return false, nil, err
-	}
-	if t.cfg.RefreshToken != "" {
-		k = inherit(k, token{Refresh: string(t.cfg.RefreshToken)})
-	}
-	return true, nil, t.commit(ctx, f, signedIn, func(r *record) {
-		r.Token, r.Asked = k, strings.Fields(t.cfg.Scope)
-	})
-}
-
-// commit changes the record of f's server, stores it, then makes it current. Tokens
-// and registration of another server are dropped first.
-func (t *Transport) commit(ctx context.Context, f finding, p proof, change func(*record)) error {
-	unlock, err := t.cfg.Store.lock(ctx, t.key)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	t.mu.Lock()
-	t.reloadLocked()
-	rec := t.rec
-	t.mu.Unlock()
-	if rec.Server.id() != f.server.id() {
-		rec = record{}
-	}
-	rec.Upstream, rec.Server, rec.Resource, rec.Seed = t.cfg.Upstream.String(), f.server, t.resourceOf(f), t.cfg.seed()
-	change(&rec)
-	t.save(rec)
-	t.take(rec, p)
-	return nil
-}
-
 // login is the authorization code grant with PKCE, from discovery to the stored token.
 func (t *Transport) login(ctx context.Context, j job) error {
 	f, err := t.discover(ctx, j.metadata, true)
@@ -97,6 +34,11 @@ func (t *Transport) login(ctx context.Context, j job) error {
 	err = t.loginAt(ctx, j, f, cb)
 	cb.settle(withoutQuery(t.cfg.Upstream), err)
 	t.wg.Go(cb.close) // the page may take its moment, the waiting requests need not
+	if err == nil {
+		t.mu.Lock()
+		t.lastOffer = time.Time{} // the person is there and done: what comes next is no storm
+		t.mu.Unlock()
+	}
 	return err
 }
 
@@ -105,11 +47,13 @@ func (t *Transport) brake(ctx context.Context) error {
 	t.mu.Lock()
 	last := t.lastOffer
 	t.mu.Unlock()
-	if last.IsZero() {
+	wait := t.offerEvery - time.Since(last)
+	if last.IsZero() || wait <= 0 {
 		return nil
 	}
+	t.cfg.Log.Info("next login page waits", "dur", wait)
 	select {
-	case <-time.After(t.offerEvery - time.Since(last)):
+	case <-time.After(wait):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -129,7 +73,12 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 		return err
 	}
 	if c.Dynamic && c.ID != known.ID {
-		if err := t.commit(ctx, f, stored, func(r *record) { r.Client = c }); err != nil {
+		keep := func(r *record) {
+			if r.Token.Refresh == "" { // else it needs the client that it was granted to, until the new token is there
+				r.Client = c
+			}
+		}
+		if err := t.commit(ctx, f, stored, keep); err != nil {
 			return err
 		}
 	}
@@ -178,19 +127,10 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 	})
 }
 
-func (t *Transport) forgetClient(ctx context.Context, f finding, c client) {
-	err := t.commit(ctx, f, stored, func(r *record) {
-		if r.Client.ID == c.ID {
-			r.Client = client{}
-		}
-	})
-	t.cfg.Log.Info("client registration forgotten", "host", hostOf(f.server.TokenEndpoint), "err", err)
-}
-
 // authorizeURL is RFC 6749 section 4.1.1 with PKCE (RFC 7636), resource (RFC 8707).
 func (t *Transport) authorizeURL(f finding, c client, cb *callback, verifier string, asked []string) (string, error) {
 	u, err := url.Parse(f.server.AuthorizationEndpoint)
-	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()) && !t.cfg.AllowInsecureHTTP) {
+	if err != nil || u.Host == "" || !safe(u, true, t.cfg.AllowInsecureHTTP) {
 		return "", &SignInError{Stage: StageAuthorize, Server: f.server.name(), Code: CodeInsecureURL, Refused: true,
 			Description: "the authorization endpoint is no https URL"}
 	}

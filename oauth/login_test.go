@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -150,7 +151,7 @@ func TestAnotherIssuerInvalidates(t *testing.T) {
 
 func TestBrake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tr := &Transport{offerEvery: offerEvery}
+		tr := &Transport{offerEvery: offerEvery, cfg: Config{Log: slog.New(slog.DiscardHandler)}}
 		start := time.Now()
 		if tr.brake(t.Context()); time.Since(start) != 0 {
 			t.Error("the first page waits")
@@ -166,7 +167,7 @@ func TestBrake(t *testing.T) {
 func TestErrorsAreOneLine(t *testing.T) {
 	long := strings.Repeat("ä", 500)
 	for _, err := range []error{
-		&SignInError{Stage: StageToken, Server: "https://as.example", Code: "a\nb", Description: "x\ny" + long, Status: 400, Refused: true},
+		&SignInError{Stage: StageToken, Server: "https://as.example/" + long, Code: "a\nb", Description: "x\ny" + long, Status: 400, Refused: true},
 		&DiscoveryError{What: "metadata", Tried: []Attempt{{URL: "https://h/x", Status: 404}, {URL: "https://h/y", Reason: "no JSON"}}},
 		&PortBusyError{Addr: "127.0.0.1:1", PID: 7, Command: "ssh\n"},
 		&LoginRequiredError{Upstream: "https://h/mcp"},

@@ -33,6 +33,14 @@ func (t *Transport) fixedClient(s server) (client, bool) {
 	return client{}, false
 }
 
+// clientOf returns the client that rec's tokens were granted to.
+func (t *Transport) clientOf(rec record) client {
+	if c, ok := t.fixedClient(rec.Server); ok {
+		return c
+	}
+	return rec.Client
+}
+
 // clientFor returns the client for s whose redirect URI is redirect, registering one
 // if it must. known is the registration of an earlier run at this server, zero without.
 func (t *Transport) clientFor(ctx context.Context, f finding, known client, redirect string) (client, error) {

@@ -14,6 +14,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,36 +24,47 @@ import (
 )
 
 const (
-	sealedSuffix = ".sealed" // sealedMagic, nonce, AES-256-GCM of the value; the file's name is authenticated with it
+	sealedSuffix = ".sealed" // sealedMagic, key ID, nonce, AES-256-GCM of the value; the file's name is authenticated with it
 	badSuffix    = ".bad"    // a file that could not be read, set aside
 	lockSuffix   = ".lock"   // empty; only the kernel's lock on it counts
-	tempPrefix   = ".tmp-"
 	keyName      = "store.key"
-	sealedMagic  = "sallyport1\n"
-	maxSealed    = 4 << 20   // bytes of one file
+	sealedMagic  = "sallyport2\n"
+	keyIDLen     = 8
 	staleTemp    = time.Hour // age at which a temporary file is a crashed writer's
 	lockRetry    = 20 * time.Millisecond
 )
 
+// owned matches the names of our files with values; the directory may hold others'.
+var owned = regexp.MustCompile(`^[0-9a-f]{24}-[0-9a-f]{24}\.sealed(\.bad|\.tmp-[0-9]+)?$`)
+
+var (
+	errDamaged  = errors.New("damaged, or none of the token store's files")
+	errOtherKey = errors.New("sealed with another key than")
+)
+
 // Store keeps tokens, client registrations and other small values between runs: one
-// AES-256-GCM file each, mode 0600, in a directory of mode 0700. The key lies in
-// another directory, so that a copy of one alone says nothing.
+// AES-256-GCM file each, mode 0600. The key lies in another directory, so that a copy
+// of one alone says nothing.
 //
 // Trouble with the disk is never fatal: it is warned about, and values are then held
-// in memory only. A file that cannot be decrypted is set aside (*.bad). Methods may
-// be called concurrently, by several processes too.
+// in memory only. A damaged file is set aside (*.bad), all files if the key was lost.
+// A file sealed with another key, that of another configuration directory, is neither
+// used nor replaced. Methods may be called concurrently, by several processes too.
 type Store struct {
-	dir  string // "" memory only
-	aead cipher.AEAD
-	log  *slog.Logger
+	dir     string // "" memory only
+	keyFile string
+	keyID   []byte // keyIDLen bytes that tell keys apart
+	aead    cipher.AEAD
+	log     *slog.Logger
 
 	mu  sync.Mutex
 	mem map[string][]byte // by file name: values that could not be written
 }
 
 // OpenStore opens (and makes) the store in dir; the key lies in keyDir (and is made
-// there). A directory or key that others can read or own is not used: OpenStore warns
-// and the Store lives in memory. The error is for an empty dir or keyDir only.
+// there). A directory that others own or can write to and a key that others can read
+// are not used: OpenStore warns and the Store lives in memory. The error is for an
+// empty dir or keyDir only.
 func OpenStore(dir, keyDir string, log *slog.Logger) (*Store, error) {
 	if dir == "" || keyDir == "" {
 		return nil, errors.New("token store: no directory given")
@@ -71,22 +84,25 @@ func memoryStore(log *slog.Logger) *Store {
 }
 
 func (s *Store) open(dir, keyDir string) error {
-	for _, d := range []string{dir, keyDir} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return err
-		}
-	}
-	dir, err := filepath.EvalSymlinks(dir) // a link is as good as what it leads to
+	dir, err := privateDir(dir)
 	if err != nil {
 		return err
 	}
-	if err := private(dir); err != nil {
+	if keyDir, err = privateDir(keyDir); err != nil {
 		return err
 	}
-	key, err := s.key(keyDir)
+	s.keyFile = filepath.Join(keyDir, keyName)
+	lock := flock.New(s.keyFile+lockSuffix, flock.SetPermissions(0o600)) // two first starts at once agree on the key
+	if err := lock.Lock(); err != nil {
+		return fmt.Errorf("lock %s: %w", s.keyFile, err)
+	}
+	defer lock.Unlock()
+	key, made, err := s.key()
 	if err != nil {
 		return err
 	}
+	sum := sha256.Sum256(append([]byte("sallyport key ID "), key...))
+	s.keyID = sum[:keyIDLen]
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return err
@@ -94,36 +110,47 @@ func (s *Store) open(dir, keyDir string) error {
 	if s.aead, err = cipher.NewGCM(block); err != nil {
 		return err
 	}
-	temps, _ := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
+	s.dir = dir
+	s.sweep(made)
+	return nil
+}
+
+// key reads the key, or makes one.
+func (s *Store) key() (key []byte, made bool, err error) {
+	key, err = readPrivate(s.keyFile)
+	switch {
+	case err == nil && len(key) == 32:
+		return key, false, nil
+	case err == nil:
+		s.log.Warn("key of the token store is lost", "err", setAside(s.keyFile, errors.New("not a key of 32 bytes")))
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, false, err
+	}
+	key = make([]byte, 32)
+	rand.Read(key)
+	return key, true, writeFile(s.keyFile, key)
+}
+
+// sweep removes what crashed writers left. lost: the key of all older files is gone,
+// they are set aside.
+func (s *Store) sweep(lost bool) {
+	temps, _ := filepath.Glob(s.keyFile + tempInfix + "*")
+	entries, _ := os.ReadDir(s.dir)
+	for _, e := range entries {
+		path := filepath.Join(s.dir, e.Name())
+		switch {
+		case !owned.MatchString(e.Name()):
+		case strings.Contains(e.Name(), tempInfix):
+			temps = append(temps, path)
+		case lost && strings.HasSuffix(e.Name(), sealedSuffix):
+			s.log.Warn("stored value is lost", "err", setAside(path, errors.New("its key is gone")))
+		}
+	}
 	for _, t := range temps {
 		if fi, err := os.Lstat(t); err == nil && time.Since(fi.ModTime()) > staleTemp {
 			os.Remove(t)
 		}
 	}
-	s.dir = dir
-	return nil
-}
-
-// key reads the key, or makes one. Two first starts at once agree by the lock.
-func (s *Store) key(keyDir string) ([]byte, error) {
-	file := filepath.Join(keyDir, keyName)
-	lock := flock.New(file+lockSuffix, flock.SetPermissions(0o600))
-	if err := lock.Lock(); err != nil {
-		return nil, fmt.Errorf("lock %s: %w", file, err)
-	}
-	defer lock.Unlock()
-	key, err := readPrivate(file)
-	switch {
-	case err == nil && len(key) == 32:
-		return key, nil
-	case err == nil:
-		s.setAside(file, errors.New("not a key of 32 bytes"))
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	}
-	key = make([]byte, 32)
-	rand.Read(key)
-	return key, writeFile(file, key)
 }
 
 // fileName hashes name: the part before the first slash, then the rest, so that all of
@@ -138,8 +165,9 @@ func shortHash(s string) string {
 	return hex.EncodeToString(sum[:12])
 }
 
-// Load returns the value saved under name, nil if there is none. What cannot be read
-// is set aside or passed over with a warning and counts as none.
+// Load returns the value saved under name, nil without an error if there is none. The
+// error says why there is one that is not used: a damaged file, which is set aside, or
+// one that is not ours to read, which stays.
 func (s *Store) Load(name string) ([]byte, error) {
 	file := fileName(name)
 	s.mu.Lock()
@@ -148,20 +176,14 @@ func (s *Store) Load(name string) ([]byte, error) {
 	if ok || s.dir == "" {
 		return bytes.Clone(b), nil
 	}
-	path := filepath.Join(s.dir, file)
-	sealed, err := readPrivate(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	b, err := s.read(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
+	case errors.Is(err, errDamaged):
+		return nil, setAside(filepath.Join(s.dir, file), err)
 	}
-	if err != nil {
-		s.log.Warn("stored value is not used", "err", err)
-		return nil, nil
-	}
-	if b, err = s.unseal(file, sealed); err != nil {
-		s.setAside(path, err)
-		return nil, nil
-	}
-	return b, nil
+	return b, err
 }
 
 // Save puts b under name: atomic, and on the disk when it returns. If it cannot be
@@ -171,7 +193,10 @@ func (s *Store) Save(name string, b []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dir != "" {
-		err := writeFile(filepath.Join(s.dir, file), s.seal(file, b))
+		_, err := s.read(file)
+		if !errors.Is(err, errOtherKey) { // it is as good where that key is as ours is here
+			err = writeFile(filepath.Join(s.dir, file), s.seal(file, b))
+		}
 		if err == nil {
 			delete(s.mem, file)
 			return nil
@@ -206,7 +231,7 @@ func (s *Store) remove(prefix string) error {
 	var errs []error
 	for _, e := range entries {
 		n := e.Name()
-		if strings.HasPrefix(n, prefix) && (strings.HasSuffix(n, sealedSuffix) || strings.HasSuffix(n, badSuffix)) {
+		if strings.HasPrefix(n, prefix) && owned.MatchString(n) {
 			if err := os.Remove(filepath.Join(s.dir, n)); !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}
@@ -232,67 +257,41 @@ func (s *Store) lock(ctx context.Context, name string) (unlock func(), err error
 	return func() { l.Unlock() }, nil
 }
 
+// read returns the value of file. The error is errDamaged or errOtherKey beneath where
+// it is that.
+func (s *Store) read(file string) ([]byte, error) {
+	path := filepath.Join(s.dir, file)
+	sealed, err := readPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.unseal(file, sealed)
+	if err == errOtherKey {
+		err = fmt.Errorf("%s: %w %s", path, err, s.keyFile)
+	}
+	return b, err
+}
+
 func (s *Store) seal(file string, b []byte) []byte {
 	nonce := make([]byte, s.aead.NonceSize())
 	rand.Read(nonce)
-	out := append([]byte(sealedMagic), nonce...)
+	out := slices.Concat([]byte(sealedMagic), s.keyID, nonce)
 	return s.aead.Seal(out, nonce, b, []byte(file))
 }
 
 func (s *Store) unseal(file string, sealed []byte) ([]byte, error) {
 	rest, ok := bytes.CutPrefix(sealed, []byte(sealedMagic))
-	if !ok || len(rest) < s.aead.NonceSize() {
-		return nil, errors.New("not a file of this store")
-	}
 	n := s.aead.NonceSize()
+	if !ok || len(rest) < keyIDLen+n {
+		return nil, errDamaged
+	}
+	id, rest := rest[:keyIDLen], rest[keyIDLen:]
+	if !bytes.Equal(id, s.keyID) {
+		return nil, errOtherKey
+	}
 	b, err := s.aead.Open(nil, rest[:n], rest[n:], []byte(file))
 	if err != nil {
-		return nil, errors.New("cannot be decrypted: damaged, or of another key")
+		return nil, errDamaged
 	}
 	return b, nil
-}
-
-func (s *Store) setAside(path string, why error) {
-	err := os.Rename(path, path+badSuffix)
-	s.log.Warn("unreadable file of the token store is set aside", "file", path+badSuffix, "reason", why, "err", err)
-}
-
-// readPrivate reads a file that only we can read and that is ours.
-func readPrivate(path string) ([]byte, error) {
-	if err := private(path); err != nil {
-		return nil, err
-	}
-	fi, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !fi.Mode().IsRegular() || fi.Size() > maxSealed {
-		return nil, fmt.Errorf("%s is not a regular file of at most %d bytes", path, maxSealed)
-	}
-	return os.ReadFile(path)
-}
-
-// writeFile replaces path: a reader, and a crash at any instruction, finds the old
-// content or the new. Both content and name are on the disk when it returns.
-func writeFile(path string, b []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, tempPrefix+"*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return syncDir(dir)
 }

@@ -87,8 +87,6 @@ func TestStoreSetsAside(t *testing.T) {
 		"of another name": func(dir, f string) error {
 			return os.Rename(filepath.Join(dir, "state", fileName("other")), f)
 		},
-		"lost key":  func(dir, _ string) error { return os.Remove(filepath.Join(dir, "config", keyName)) },
-		"short key": func(dir, _ string) error { return os.Truncate(filepath.Join(dir, "config", keyName), 5) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -99,10 +97,11 @@ func TestStoreSetsAside(t *testing.T) {
 				t.Fatal(err)
 			}
 			s, log := openStore(t, dir)
-			if got := load(t, s, "k"); got != "" {
-				t.Errorf("got %q", got)
+			b, err := s.Load("k")
+			if b != nil || err == nil || !strings.Contains(err.Error(), "set aside") {
+				t.Errorf("got %q, error %v", b, err)
 			}
-			if len(files(t, dir, "*"+badSuffix)) != 1 || !strings.Contains(log.String(), "set aside") {
+			if len(files(t, dir, "*"+badSuffix)) != 1 {
 				t.Errorf("not set aside: %s", log)
 			}
 			s.Save("k", []byte("new"))
@@ -115,34 +114,148 @@ func TestStoreSetsAside(t *testing.T) {
 }
 
 func TestStoreOpenToOthersIsNotUsed(t *testing.T) {
-	for _, open := range []string{"state", "config/" + keyName} {
+	for _, tt := range []struct {
+		path string
+		mode os.FileMode
+		want bool
+	}{
+		{"state", 0o755, true}, // the files are private and bound to their names
+		{"state", 0o775, false},
+		{"state", 0o702, false},
+		{"config", 0o755, true},
+		{"config", 0o777, false},
+		{"config/" + keyName, 0o640, false},
+	} {
 		dir := t.TempDir()
 		s, _ := openStore(t, dir)
 		s.Save("k", []byte("v"))
-		if err := os.Chmod(filepath.Join(dir, open), 0o755); err != nil {
+		if err := os.Chmod(filepath.Join(dir, tt.path), tt.mode); err != nil {
 			t.Fatal(err)
 		}
 		s, log := openStore(t, dir)
-		if got := load(t, s, "k"); got != "" || !strings.Contains(log.String(), "open to others") {
-			t.Errorf("%s: got %q, log %s", open, got, log)
+		if got := load(t, s, "k") == "v"; got != tt.want || !tt.want && !strings.Contains(log.String(), "open to others") {
+			t.Errorf("%s, mode %04o: used %v, log %s", tt.path, tt.mode, got, log)
 		}
 		before := files(t, dir, "*")
 		s.Save("k2", []byte("memory"))
-		if got := load(t, s, "k2"); got != "memory" || len(files(t, dir, "*")) != len(before) {
-			t.Errorf("%s: got %q, files %q", open, got, files(t, dir, "*"))
+		if got := load(t, s, "k2"); got != "memory" || !tt.want && len(files(t, dir, "*")) != len(before) {
+			t.Errorf("%s, mode %04o: got %q, files %q", tt.path, tt.mode, got, files(t, dir, "*"))
 		}
 	}
 }
 
 func TestStoreFileOpenToOthersIsNotUsed(t *testing.T) {
 	dir := t.TempDir()
-	s, log := openStore(t, dir)
+	s, _ := openStore(t, dir)
 	s.Save("k", []byte("v"))
 	if err := os.Chmod(filepath.Join(dir, "state", fileName("k")), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if got := load(t, s, "k"); got != "" || !strings.Contains(log.String(), "open to others") {
+	if b, err := s.Load("k"); b != nil || err == nil || !strings.Contains(err.Error(), "open to others") {
+		t.Errorf("got %q, error %v", b, err)
+	}
+}
+
+func TestLostKeySetsAllAside(t *testing.T) {
+	for name, lose := range map[string]func(key string) error{
+		"removed": os.Remove,
+		"short":   func(key string) error { return os.Truncate(key, 5) },
+	} {
+		dir := t.TempDir()
+		s, _ := openStore(t, dir)
+		s.Save("k", []byte("v"))
+		s.Save("other", []byte("o"))
+		if err := lose(filepath.Join(dir, "config", keyName)); err != nil {
+			t.Fatal(err)
+		}
+		s, log := openStore(t, dir)
+		if bad := files(t, dir, "*"+badSuffix); len(bad) != 2 || !strings.Contains(log.String(), "set aside") {
+			t.Errorf("%s: set aside are %q, log %s", name, bad, log)
+		}
+		if got := load(t, s, "k"); got != "" {
+			t.Errorf("%s: got %q", name, got)
+		}
+		s.Save("k", []byte("new"))
+		s, _ = openStore(t, dir)
+		if got := load(t, s, "k"); got != "new" {
+			t.Errorf("%s: after a new Save: %q", name, got)
+		}
+	}
+}
+
+func TestStoreFollowsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := openStore(t, dir)
+	s.Save("k", []byte("v"))
+	file := filepath.Join(dir, "state", fileName("k"))
+	if err := os.Rename(file, file+".real"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(file+".real", file); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := s.Load("k"); b != nil || err == nil {
+		t.Errorf("got %q, error %v", b, err)
+	}
+}
+
+// A key made anew outdates all files; a key of another place outdates none.
+func TestStoreOfAnotherKey(t *testing.T) {
+	dir := t.TempDir()
+	ours, _ := openStore(t, dir)
+	ours.Save("k", []byte("v"))
+	config, other := filepath.Join(dir, "config"), filepath.Join(dir, "other")
+	if err := os.Rename(config, other); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenStore(t.TempDir(), config, nil); err != nil { // makes another key
+		t.Fatal(err)
+	}
+	s, log := openStore(t, dir)
+	b, err := s.Load("k")
+	if b != nil || err == nil || !strings.Contains(err.Error(), fileName("k")) || !strings.Contains(err.Error(), filepath.Join(config, keyName)) {
+		t.Errorf("got %q, error %v, want one that names both files", b, err)
+	}
+	if err := s.Save("k", []byte("mine")); err != nil {
+		t.Fatal(err)
+	}
+	if got := load(t, s, "k"); got != "mine" || !strings.Contains(log.String(), "memory only") {
 		t.Errorf("got %q, log %s", got, log)
+	}
+	if got := files(t, dir, "*"+badSuffix); len(got) != 0 {
+		t.Errorf("set aside: %q", got)
+	}
+	if got := load(t, ours, "k"); got != "v" {
+		t.Errorf("the other's value is %q now", got)
+	}
+	s.Forget("k")
+	s.Save("k", []byte("mine"))
+	s, _ = openStore(t, dir)
+	if got := load(t, s, "k"); got != "mine" {
+		t.Errorf("after Forget: got %q", got)
+	}
+}
+
+func TestForgetAllLeavesWhatIsNotOurs(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := openStore(t, dir)
+	s.Save("k", []byte("v"))
+	ours := fileName("k")
+	write := func(names ...string) {
+		for _, n := range names {
+			if err := os.WriteFile(filepath.Join(dir, "state", n), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(ours+badSuffix, ours+tempInfix+"123")
+	foreign := []string{"secrets.sealed", "notes.bad", "x" + ours, ours + ".orig", ours[1:], strings.ToUpper(ours[:1]) + "G" + ours[2:], ".tmp-1"}
+	write(foreign...)
+	if err := s.ForgetAll(); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, dir, "*"); len(got) != len(foreign) {
+		t.Errorf("left are %q, want %q", got, foreign)
 	}
 }
 

@@ -34,13 +34,10 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // allow reports why a URL that a peer named is not requested. A metadata document
-// must not turn us to cleartext, nor to services of this machine.
+// must not turn us to cleartext, not even of this machine unless the upstream is there
+// too. It may name https services of this machine.
 func (w *wire) allow(u *url.URL) error {
-	switch {
-	case u.Host == "" || u.User != nil:
-	case u.Scheme == "https", w.insecure && u.Scheme == "http", sameOrigin(u, w.upstream):
-		return nil
-	case u.Scheme == "http" && isLoopback(u.Hostname()) && isLoopback(w.upstream.Hostname()):
+	if u.Host != "" && u.User == nil && (sameOrigin(u, w.upstream) || safe(u, isLoopback(w.upstream.Hostname()), w.insecure)) {
 		return nil
 	}
 	return fmt.Errorf("%s is not an https URL", quote(withoutQuery(u)))
@@ -145,7 +142,7 @@ func momentary(code string) bool {
 func replyError(stage, endpoint string, status int, body []byte, secrets []string) *SignInError {
 	e := &SignInError{Stage: stage, Status: status, Server: endpoint}
 	if u, err := url.Parse(endpoint); err == nil {
-		e.Server = withoutQuery(u)
+		e.Server = cut(withoutQuery(u))
 	}
 	var oe oauthError
 	if json.Unmarshal(body, &oe) != nil || oe.Code == "" {
