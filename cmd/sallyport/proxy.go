@@ -30,7 +30,7 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 
 	err = relay.Run(ctx, relay.Config{
 		In: a.in, Out: a.out,
-		URL: w.upstream, Header: w.header, Send: w.login,
+		URL: w.upstream, Header: w.header, Send: w.login, Background: w.login.Quiet(),
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout:  time.Duration(c.Timeout),
 		Obstacle: watch.obstacle,
@@ -81,7 +81,7 @@ func (w *watch) run(ctx context.Context) {
 		tunnel, tunnelChanged := state(w.way.tunnel)
 		callback, callbackChanged := state(w.way.callback)
 		prompt, loginErr, loginChanged := w.way.login.State()
-		if prompt.AuthorizeURL == "" && w.way.listening.Load() == 0 {
+		if !w.way.login.Busy() {
 			callback.Err = nil // a workstation that sleeps is in nobody's way
 		}
 		o := fold(tunnel, callback, prompt, loginErr)

@@ -91,7 +91,7 @@ func TestQuestionsInTheTerminal(t *testing.T) {
 	login := func(t *testing.T, known, key string, more ...string) *terminal {
 		return startInTerminal(t, s.command(t, append([]string{"login", "-o", "UserKnownHostsFile=" + known, "-o", "IdentityFile=" + key}, more...)...))
 	}
-	const unknownHost = `fingerprint is SHA256:\S+\s+Are you sure you want to continue connecting \(yes/no/\[fingerprint\]\)\? $`
+	const unknownHost = `fingerprint is: SHA256:\S+\s+This key is not known by any other names\.\s+Are you sure you want to continue connecting \(yes/no/\[fingerprint\]\)\? $`
 
 	t.Run("unknown host accepted", func(t *testing.T) {
 		file := known(t, "")

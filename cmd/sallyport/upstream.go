@@ -110,7 +110,7 @@ func (f *upstreamFlags) oauthConfig(a *app, w *way, realm string) (oauth.Config,
 		AuthorizationURL: f.AuthorizationURL, TokenURL: f.TokenURL, NoDiscovery: !f.Discovery,
 		Scope: f.Scope, Resource: f.Resource, Audience: f.Audience,
 		AuthStyle: f.AuthStyle, ExtraParams: f.ExtraParams, AssumePKCE: f.PKCE == "assume",
-		RefreshSkew:       time.Duration(f.RefreshSkew),
+		RefreshSkew:       refreshSkew(f.RefreshSkew),
 		AuthorizationCode: oauth.Secret(f.AuthorizationCode), CodeVerifier: oauth.Secret(f.CodeVerifier), RefreshToken: oauth.Secret(f.RefreshToken),
 		NonInteractive: !f.Interactive, RedirectURI: f.RedirectURI,
 		CallbackAddrs:     f.CallbackPort.addrs(f.CallbackHost),
@@ -118,6 +118,14 @@ func (f *upstreamFlags) oauthConfig(a *app, w *way, realm string) (oauth.Config,
 		AllowInsecureHTTP: f.AllowInsecureHTTP,
 		Store:             store, Log: a.log,
 	}, nil
+}
+
+// refreshSkew words 0, which here means none, as oauth does.
+func refreshSkew(s seconds) time.Duration {
+	if s == 0 {
+		return -1
+	}
+	return time.Duration(s)
 }
 
 const maxSecretFile = 64 << 10

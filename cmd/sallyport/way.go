@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"sallyport/oauth"
 	"sallyport/sshtunnel"
@@ -25,8 +24,6 @@ type way struct {
 	callback *sshtunnel.Tunnel // to the workstation; nil: the callback is accepted here
 	login    *oauth.Transport
 	secrets  []string // configured ones, for masking
-
-	listening atomic.Int32 // logins that wait for the callback tunnel to listen
 
 	closers []func() error // in the order of construction
 }
@@ -88,11 +85,7 @@ func (w *way) build(ctx context.Context, a *app, f *upstreamFlags, atTerminal bo
 		if _, err := a.openTunnel(ctx, &w.callback, flags, f.CallbackVia, atTerminal, w); err != nil {
 			return err
 		}
-		listen = func(ctx context.Context, network, addr string) (net.Listener, error) {
-			w.listening.Add(1)
-			defer w.listening.Add(-1)
-			return w.callback.Listen(ctx, network, addr)
-		}
+		listen = w.callback.Listen
 	}
 	config, err := f.oauthConfig(a, w, realm)
 	if err != nil {
