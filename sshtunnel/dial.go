@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,13 +14,12 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
 )
 
 const (
 	// defaultConnectTimeout bounds a hop whose ConnectTimeout is not set.
 	defaultConnectTimeout = 30 * time.Second
-	// attemptPause lies between two of ConnectionAttempts, as with ssh.
-	attemptPause = time.Second
 	// clientVersion is our identification (RFC 4253 4.2).
 	clientVersion = "SSH-2.0-sallyport"
 )
@@ -35,17 +32,81 @@ type hop struct {
 	addr   string // host:port; "" with a ProxyCommand
 	conn   *countedConn
 	client *ssh.Client
+
+	pinging    pinging
+	streams    atomic.Int32 // channels that are open
+	unanswered atomic.Int32 // opens whose caller has left before the answer
 }
 
 func (h *hop) error(stage string, err error) *HopError {
 	return &HopError{Hop: h.host.Alias, Addr: h.addr, Stage: stage, Err: err}
 }
 
+// preparation is what one hop needs and no server has a say in: it is made while the hops before
+// are dialed.
+type preparation struct {
+	ready chan struct{} // closed when the fields below are set
+	keys  *hostKeyCheck
+	ask   func(Question) (string, error) // of keys; set before the handshake
+
+	agent     agent.ExtendedAgent // nil: none, or agentErr
+	agentErr  error
+	agentConn io.Closer // nil where agent is
+}
+
+// prepare reads known_hosts and the agent's list of keys for h. ctx bounds the call; the caller must
+// call end.
+func prepare(ctx context.Context, cfg *Config, h *Host) *preparation {
+	p := &preparation{ready: make(chan struct{})}
+	go func() { // ends with ctx at the latest; end waits for it
+		defer close(p.ready)
+		// The question of an unknown key comes from the handshake, when ask is set.
+		p.keys = newHostKeyCheck(h, func(q Question) (string, error) { return p.ask(q) }, cfg.Log)
+		ag, conn, err := openAgent(ctx, h, cfg.Getenv)
+		p.agentErr = err
+		if conn != nil {
+			p.agent, p.agentConn = listEarly(ag), conn
+		}
+	}()
+	return p
+}
+
+// end frees what prepare has opened.
+func (p *preparation) end() {
+	<-p.ready
+	if p.agentConn != nil {
+		p.agentConn.Close()
+	}
+}
+
+// earlyAgent answers List with what it asked for when it was made: most often before the server
+// wants the first key.
+type earlyAgent struct {
+	agent.ExtendedAgent
+	listed chan struct{} // closed when the next two are set
+	keys   []*agent.Key
+	err    error
+}
+
+func listEarly(a agent.ExtendedAgent) *earlyAgent {
+	e := &earlyAgent{ExtendedAgent: a, listed: make(chan struct{})}
+	go func() { // ends with the answer, or when the connection to the agent is closed
+		defer close(e.listed)
+		e.keys, e.err = a.List()
+	}()
+	return e
+}
+
+func (e *earlyAgent) List() ([]*agent.Key, error) {
+	<-e.listed
+	return e.keys, e.err
+}
+
 // dialHop connects and logs in to one host. via is the hop before, nil for the first. The context
 // and ConnectTimeout bound TCP, key exchange and authentication together; ConnectTimeout stands
 // still while a person is asked. On failure everything is closed, and the error is a *HopError or
 // the cause of ctx.
-func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) {
+func dialHop(ctx context.Context, cfg *Config, h *Host, prepared *preparation, via *hop) (*hop, error) {
 	hp := &hop{host: h}
 	if h.ProxyCommand == "" || via != nil {
 		hp.addr = net.JoinHostPort(h.HostName, strconv.Itoa(h.Port))
@@ -63,8 +124,8 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 	var stage atomic.Value
 	stage.Store(StageConnect)
 	fail := func(err error) error {
-		if cause := context.Cause(outer); outer.Err() != nil {
-			return cause
+		if outer.Err() != nil {
+			return context.Cause(outer)
 		}
 		if ctx.Err() != nil {
 			err = context.Cause(ctx) // our own timeout
@@ -72,7 +133,7 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 		return hp.error(stage.Load().(string), err)
 	}
 
-	raw, err := dialTransport(ctx, cfg, h, hp.addr, via)
+	raw, err := dialTransport(ctx, cfg, h, via)
 	if err != nil {
 		return nil, fail(err)
 	}
@@ -87,15 +148,20 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 		defer clk.pause()()
 		return cfg.Ask(ctx, q)
 	}
-	keys := newHostKeyCheck(h, ask, cfg.Log)
-	ag, agentConn, agentErr := openAgent(ctx, h, cfg.Getenv)
-	if agentConn != nil {
-		// The agent may ask a person too, and is then not to hold us after the timeout.
-		stopAgent := context.AfterFunc(ctx, func() { agentConn.Close() })
-		defer agentConn.Close()
-		defer stopAgent()
+	select {
+	case <-prepared.ready:
+	case <-ctx.Done(): // an agent that does not let us in
+		stop()
+		hp.conn.Close()
+		return nil, fail(nil)
 	}
-	auth := newAuthenticator(h, ask, ag, agentErr)
+	prepared.ask = ask
+	keys := prepared.keys
+	auth := newAuthenticator(h, ask, prepared.agent, prepared.agentErr)
+	if prepared.agentConn != nil {
+		// The agent may ask a person too, and is then not to hold us after the timeout.
+		defer context.AfterFunc(ctx, func() { prepared.agentConn.Close() })()
+	}
 
 	var keyErr error
 	config := &ssh.ClientConfig{
@@ -178,123 +244,6 @@ func setAlgorithms(c *ssh.ClientConfig, h *Host) error {
 	return nil
 }
 
-// dialTransport opens what the SSH protocol of h runs over.
-func dialTransport(ctx context.Context, cfg *Config, h *Host, addr string, via *hop) (net.Conn, error) {
-	if via != nil {
-		return via.open(ctx, "tcp", addr)
-	}
-	if h.ProxyCommand != "" {
-		return dialProxyCommand(cfg, h)
-	}
-	network := "tcp"
-	switch h.AddressFamily {
-	case "inet":
-		network = "tcp4"
-	case "inet6":
-		network = "tcp6"
-	}
-	var d net.Dialer // happy eyeballs included (RFC 6555)
-	if !h.TCPKeepAlive {
-		d.KeepAlive = -1
-	}
-	if h.BindAddress != "" && h.BindAddress != "*" {
-		local, err := net.ResolveTCPAddr(network, net.JoinHostPort(h.BindAddress, "0"))
-		if err != nil {
-			return nil, fmt.Errorf("BindAddress: %w", err)
-		}
-		d.LocalAddr = local
-	}
-	for attempt := 1; ; attempt++ {
-		conn, err := d.DialContext(ctx, network, addr)
-		if err == nil || attempt >= h.ConnectionAttempts {
-			return conn, err
-		}
-		select {
-		case <-time.After(attemptPause):
-		case <-ctx.Done():
-			return nil, err
-		}
-	}
-}
-
-// openRequest is the payload of direct-tcpip (RFC 4254 7.2).
-type openRequest struct {
-	Host       string
-	Port       uint32
-	OriginHost string
-	OriginPort uint32
-}
-
-// openUnixRequest is the payload of direct-streamlocal@openssh.com (OpenSSH's PROTOCOL, 2.4).
-type openUnixRequest struct {
-	Path      string
-	Reserved0 string
-	Reserved1 uint32
-}
-
-// open opens a connection from the hop; names are resolved there.
-func (h *hop) open(ctx context.Context, network, target string) (net.Conn, error) {
-	kind, payload := "direct-streamlocal@openssh.com", ssh.Marshal(openUnixRequest{Path: target})
-	switch network {
-	case "tcp", "tcp4", "tcp6":
-		host, portText, err := net.SplitHostPort(target)
-		if err != nil {
-			return nil, err
-		}
-		port, err := net.LookupPort("tcp", portText)
-		if err != nil {
-			return nil, err
-		}
-		kind, payload = "direct-tcpip", ssh.Marshal(openRequest{Host: host, Port: uint32(port), OriginHost: "127.0.0.1"})
-	case "unix":
-	default:
-		return nil, net.UnknownNetworkError(network)
-	}
-	ch, reqs, err := h.openChannel(ctx, kind, payload, target)
-	if err != nil {
-		return nil, err
-	}
-	return newChannelConn(ch, reqs, ssh.DiscardRequests, addr{network, h.host.Alias}, farAddr(network, target)), nil
-}
-
-// openChannel waits for the peer's answer, ctx or the end of the connection. x/crypto cannot take
-// an open request back: when ctx ends first, a goroutine waits on and closes what comes of it. It
-// ends with the connection at the latest.
-func (h *hop) openChannel(ctx context.Context, kind string, payload []byte, target string) (ssh.Channel, <-chan *ssh.Request, error) {
-	type answer struct {
-		ch   ssh.Channel
-		reqs <-chan *ssh.Request
-		err  error
-	}
-	if ctx.Err() != nil {
-		return nil, nil, context.Cause(ctx)
-	}
-	answers := make(chan answer) // taken by us or, after ctx, by nobody
-	go func() {
-		ch, reqs, err := h.client.OpenChannel(kind, payload)
-		select {
-		case answers <- answer{ch, reqs, err}:
-		case <-ctx.Done():
-			if err == nil {
-				go ssh.DiscardRequests(reqs) // ends with the channel
-				ch.Close()
-			}
-		}
-	}()
-	select {
-	case a := <-answers:
-		if refused, ok := errors.AsType[*ssh.OpenChannelError](a.err); ok {
-			return nil, nil, &OpenError{Hop: h.host.Alias, Addr: target, Reason: refused.Reason, Msg: clip(refused.Message)}
-		}
-		if a.err != nil {
-			return nil, nil, fmt.Errorf("%w: %w", errLost, a.err)
-		}
-		return a.ch, a.reqs, nil
-	case <-ctx.Done():
-		return nil, nil, context.Cause(ctx)
-	}
-}
-
 // countedConn counts what arrives, so that any byte is a sign of life.
 type countedConn struct {
 	net.Conn
@@ -352,85 +301,4 @@ func (c *clock) stop() {
 	defer c.mu.Unlock()
 	c.stopped = true
 	c.timer.Stop()
-}
-
-// commandConn is the stdin and stdout of a ProxyCommand.
-type commandConn struct {
-	in   *os.File // its stdin
-	out  *os.File // its stdout
-	kill func()
-	once sync.Once
-}
-
-// dialProxyCommand runs the command by the user's shell (ssh_config(5), ProxyCommand). Its stderr
-// goes to the log; Close ends it with all that it started.
-func dialProxyCommand(cfg *Config, h *Host) (net.Conn, error) {
-	outR, outW, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	inR, inW, err := os.Pipe()
-	if err != nil {
-		outR.Close()
-		outW.Close()
-		return nil, err
-	}
-	cmd := shellCommand(cfg.Getenv("SHELL"), h.ProxyCommand)
-	cmd.Stdin, cmd.Stdout = inR, outW
-	cmd.Stderr = &logWriter{log: cfg.Log.With("hop", h.Alias)}
-	cmd.WaitDelay = time.Second // a grandchild may hold stderr open
-	err = cmd.Start()
-	inR.Close()
-	outW.Close()
-	if err != nil {
-		outR.Close()
-		inW.Close()
-		return nil, fmt.Errorf("ProxyCommand: %w", err)
-	}
-	done := make(chan struct{})
-	go func() { // ends with the command, which Close kills
-		defer close(done)
-		if err := cmd.Wait(); err != nil {
-			cfg.Log.Info("ProxyCommand ended", "hop", h.Alias, "err", err)
-		}
-	}()
-	return &commandConn{in: inW, out: outR, kill: func() { killCommand(cmd.Process, done) }}, nil
-}
-
-func (c *commandConn) Read(p []byte) (int, error)  { return c.out.Read(p) }
-func (c *commandConn) Write(p []byte) (int, error) { return c.in.Write(p) }
-
-func (c *commandConn) Close() error {
-	c.once.Do(func() {
-		c.in.Close()
-		c.out.Close()
-		c.kill()
-	})
-	return nil
-}
-
-func (c *commandConn) LocalAddr() net.Addr                { return addr{"command", ""} }
-func (c *commandConn) RemoteAddr() net.Addr               { return addr{"command", ""} }
-func (c *commandConn) SetReadDeadline(t time.Time) error  { return c.out.SetReadDeadline(t) }
-func (c *commandConn) SetWriteDeadline(t time.Time) error { return c.in.SetWriteDeadline(t) }
-func (c *commandConn) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
-}
-
-// logWriter logs each line that is written to it, cut to a limit.
-type logWriter struct {
-	log  *slog.Logger
-	line []byte
-}
-
-func (w *logWriter) Write(p []byte) (int, error) {
-	for _, b := range p {
-		if b == '\n' {
-			w.log.Info("ProxyCommand: " + printable(string(w.line)))
-			w.line = w.line[:0]
-		} else if len(w.line) < 1000 {
-			w.line = append(w.line, b)
-		}
-	}
-	return len(p), nil
 }

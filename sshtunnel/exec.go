@@ -40,7 +40,10 @@ func (h *hop) exec(ctx context.Context, cmd string) (*process, error) {
 	}()
 	p := &process{}
 	at := addr{"ssh", h.host.Alias}
-	p.channelConn = newChannelConn(ch, reqs, func(reqs <-chan *ssh.Request) { p.watch(ch, reqs) }, at, at)
+	p.channelConn = newChannelConn(ch, reqs, func(reqs <-chan *ssh.Request) {
+		defer h.streams.Add(-1)
+		p.watch(ch, reqs)
+	}, at, at)
 	p.bye = func() { ch.SendRequest("signal", false, ssh.Marshal(struct{ Signal string }{"TERM"})) }
 	select {
 	case err = <-started:
