@@ -36,6 +36,7 @@ type sshd struct {
 
 	mu    sync.Mutex
 	conns []net.Conn
+	pids  map[int]bool
 	wg    sync.WaitGroup
 }
 
@@ -117,11 +118,27 @@ func (s *sshd) serve(bin string, conn net.Conn) {
 	}
 	s.mu.Lock()
 	s.conns = append(s.conns, conn) // kept open: drop shuts it down
+	if s.pids == nil {
+		s.pids = map[int]bool{}
+	}
+	s.pids[cmd.Process.Pid] = true
 	s.mu.Unlock()
 	cmd.WaitDelay = time.Second
 	cmd.Wait()
+	s.mu.Lock()
+	delete(s.pids, cmd.Process.Pid)
+	s.mu.Unlock()
 	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what is left of the group
 	conn.Close()
+}
+
+// kill kills all that serve connections.
+func (s *sshd) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for pid := range s.pids {
+		syscall.Kill(-pid, syscall.SIGKILL)
+	}
 }
 
 // drop ends all connections.

@@ -296,6 +296,7 @@ func TestSilentServer(t *testing.T) {
 	}{
 		{"after TCP", sshtest.StallTCP, StageHandshake},
 		{"after banner", sshtest.StallBanner, StageHandshake},
+		{"in key exchange", sshtest.StallKeyExchange, StageHandshake},
 		{"in auth", sshtest.StallAuth, StageAuth},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -28,11 +28,12 @@ type Stall int
 
 // The places to fall silent.
 const (
-	NoStall     Stall = iota
-	StallTCP          // accepts TCP, sends nothing
-	StallBanner       // sends its version, then nothing
-	StallAuth         // never answers a login
-	StallOpen         // never answers the opening of a channel
+	NoStall          Stall = iota
+	StallTCP               // accepts TCP, sends nothing
+	StallBanner            // sends its version, then nothing
+	StallKeyExchange       // sends its part of the key exchange's beginning (RFC 4253 7.1), then nothing
+	StallAuth              // never answers a login
+	StallOpen              // never answers the opening of a channel
 )
 
 // Challenge is one round of keyboard-interactive.
@@ -210,7 +211,11 @@ func (s *Server) handle(g *gate) error {
 		_, err := io.Copy(io.Discard, g) // until the client goes
 		return err
 	}
-	conn, chans, reqs, err := ssh.NewServerConn(g, s.ssh)
+	var transport net.Conn = g
+	if s.cfg.Stall == StallKeyExchange {
+		transport = &stallingConn{gate: g, writes: 2} // the version and SSH_MSG_KEXINIT
+	}
+	conn, chans, reqs, err := ssh.NewServerConn(transport, s.ssh)
 	if err != nil {
 		return err
 	}
@@ -306,6 +311,21 @@ func (s *Server) serverConfig() *ssh.ServerConfig {
 		cfg.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, errDenied }
 	}
 	return cfg
+}
+
+// stallingConn sends some writes, and holds back what comes after them until the client goes.
+type stallingConn struct {
+	*gate
+	writes int
+}
+
+func (c *stallingConn) Write(p []byte) (int, error) {
+	if c.writes == 0 {
+		_, err := io.Copy(io.Discard, c.gate)
+		return 0, errors.Join(net.ErrClosed, err)
+	}
+	c.writes--
+	return c.gate.Write(p)
 }
 
 // gate is a connection that can be made a black hole.
