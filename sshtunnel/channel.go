@@ -37,12 +37,12 @@ func (h *hop) open(ctx context.Context, network, target string) (net.Conn, error
 		if err != nil {
 			return nil, err
 		}
-		kind, payload = "direct-tcpip", ssh.Marshal(openRequest{Host: host, Port: uint32(port), OriginHost: "127.0.0.1"})
+		network, kind, payload = "tcp", "direct-tcpip", ssh.Marshal(openRequest{Host: host, Port: uint32(port), OriginHost: "127.0.0.1"})
 	case "unix":
 	default:
 		return nil, net.UnknownNetworkError(network)
 	}
-	ch, reqs, err := h.openChannel(ctx, kind, payload, target)
+	ch, reqs, err := h.openChannel(ctx, kind, payload, network, target)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ const maxUnanswered = 64
 // openChannel waits for the peer's answer, ctx or the end of the connection. When ctx ends first, a
 // goroutine waits on and closes what comes of it. It ends with the connection at the latest.
 // Whoever gets a channel must pass its requests to h.discard, or count h.streams down itself.
-func (h *hop) openChannel(ctx context.Context, kind string, payload []byte, target string) (ssh.Channel, <-chan *ssh.Request, error) {
+func (h *hop) openChannel(ctx context.Context, kind string, payload []byte, network, target string) (ssh.Channel, <-chan *ssh.Request, error) {
 	type answer struct {
 		ch   ssh.Channel
 		reqs <-chan *ssh.Request
@@ -76,7 +76,7 @@ func (h *hop) openChannel(ctx context.Context, kind string, payload []byte, targ
 		if h.streams.Load() == 0 { // nobody loses anything by a new connection
 			return nil, nil, fmt.Errorf("%w: the server has not answered %d requests", errLost, n)
 		}
-		return nil, nil, &OpenError{Hop: h.host.Alias, Addr: target, Reason: ssh.ResourceShortage, Msg: fmt.Sprintf("%d earlier requests are not answered yet", n)}
+		return nil, nil, &OpenError{Hop: h.host.Alias, Network: network, Addr: target, Reason: ssh.ResourceShortage, Msg: fmt.Sprintf("%d earlier requests are not answered yet", n)}
 	}
 	answers := make(chan answer) // taken by us or, after ctx, by nobody
 	go func() {
@@ -100,7 +100,7 @@ func (h *hop) openChannel(ctx context.Context, kind string, payload []byte, targ
 	select {
 	case a := <-answers:
 		if refused, ok := errors.AsType[*ssh.OpenChannelError](a.err); ok {
-			return nil, nil, &OpenError{Hop: h.host.Alias, Addr: target, Reason: refused.Reason, Msg: clip(refused.Message)}
+			return nil, nil, &OpenError{Hop: h.host.Alias, Network: network, Addr: target, Reason: refused.Reason, Msg: clip(refused.Message)}
 		}
 		if a.err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", errLost, a.err)

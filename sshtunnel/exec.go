@@ -23,7 +23,7 @@ type process struct {
 
 // exec starts a command (RFC 4254 6.5).
 func (h *hop) exec(ctx context.Context, cmd string) (*process, error) {
-	ch, reqs, err := h.openChannel(ctx, "session", nil, "")
+	ch, reqs, err := h.openChannel(ctx, "session", nil, "session", "")
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func (h *hop) exec(ctx context.Context, cmd string) (*process, error) {
 		case err != nil:
 			err = fmt.Errorf("%w: %w", errLost, err)
 		case !ok:
-			err = &OpenError{Hop: h.host.Alias, Reason: ssh.Prohibited, Msg: "exec request refused"}
+			err = &OpenError{Hop: h.host.Alias, Network: "session", Reason: ssh.Prohibited, Msg: "exec request refused"}
 		}
 		started <- err
 	}()
