@@ -51,7 +51,7 @@ func (l *link) startKeepalive() {
 		chain[i] = hp.host
 	}
 	for i, a := range aliveOf(chain) {
-		if a.interval > 0 {
+		if a.interval > 0 && l.hops[i].master == nil {
 			l.wg.Go(func() { l.keepalive(l.hops[i], a) }) // ends with the link
 		}
 	}

@@ -26,6 +26,9 @@ type openUnixRequest struct {
 
 // open opens a connection from the hop; names are resolved there.
 func (h *hop) open(ctx context.Context, network, target string) (net.Conn, error) {
+	if h.master != nil {
+		return h.master.open(ctx, network, target)
+	}
 	kind, payload := "direct-streamlocal@openssh.com", ssh.Marshal(openUnixRequest{Path: target})
 	switch network {
 	case "tcp", "tcp4", "tcp6":

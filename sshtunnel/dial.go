@@ -32,6 +32,7 @@ type hop struct {
 	addr   string // host:port; "" with a ProxyCommand
 	conn   *countedConn
 	client *ssh.Client
+	master *master // stands for conn and client where the link rides a ControlMaster
 
 	pinging    pinging
 	streams    atomic.Int32 // channels that are open
@@ -40,6 +41,15 @@ type hop struct {
 
 func (h *hop) error(stage string, err error) *HopError {
 	return &HopError{Hop: h.host.Alias, Addr: h.addr, Stage: stage, Err: err}
+}
+
+// close closes what the hop runs over.
+func (h *hop) close() {
+	if h.master != nil {
+		h.master.Close()
+		return
+	}
+	h.conn.Close()
 }
 
 // preparation is what one hop needs and no server has a say in: it is made while the hops before

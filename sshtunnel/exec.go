@@ -22,7 +22,10 @@ type process struct {
 }
 
 // exec starts a command (RFC 4254 6.5).
-func (h *hop) exec(ctx context.Context, cmd string) (*process, error) {
+func (h *hop) exec(ctx context.Context, cmd string) (io.ReadWriteCloser, error) {
+	if h.master != nil {
+		return h.master.exec(cmd)
+	}
 	ch, reqs, err := h.openChannel(ctx, "session", nil, "session", "")
 	if err != nil {
 		return nil, err

@@ -34,13 +34,21 @@ func dialChain(ctx context.Context, cfg *Config, chain []*Host, at func(*Host)) 
 		defer prepared[i].end()
 	}
 	l := &link{done: make(chan struct{})}
-	for i, h := range chain {
+	dialed := 0
+	if cfg.ControlMaster {
+		if i, m := liveMaster(ctx, cfg, chain); m != nil {
+			at(chain[i])
+			l.hops = append(l.hops, &hop{host: chain[i], master: m})
+			dialed = i + 1
+		}
+	}
+	for i, h := range chain[dialed:] {
 		at(h)
 		var via *hop
-		if i > 0 {
-			via = l.hops[i-1]
+		if len(l.hops) > 0 {
+			via = l.last()
 		}
-		hp, err := dialHop(ctx, cfg, h, prepared[i], via)
+		hp, err := dialHop(ctx, cfg, h, prepared[dialed+i], via)
 		if err != nil {
 			cancel() // frees preparations that hang
 			l.close(err)
@@ -48,7 +56,13 @@ func dialChain(ctx context.Context, cfg *Config, chain []*Host, at func(*Host)) 
 		}
 		l.hops = append(l.hops, hp)
 	}
+	if l.last().master != nil {
+		return l, nil // its keepalive is the user's; its end is noticed by the next call
+	}
 	for _, hp := range l.hops {
+		if hp.master != nil {
+			continue
+		}
 		l.wg.Go(func() { // ends when the connection does, at the latest by close
 			err := hp.client.Wait()
 			if err == io.EOF {
@@ -74,7 +88,7 @@ func (l *link) fail(err error) {
 		l.err = err
 		close(l.done)
 		if len(l.hops) > 0 {
-			l.hops[0].conn.Close()
+			l.hops[0].close()
 		}
 	})
 }
@@ -88,6 +102,9 @@ func (l *link) close(err error) {
 // localIP is the address that the outermost connection leaves by; nil where it has none, or leaves
 // by loopback.
 func (l *link) localIP() net.IP {
+	if l.hops[0].master != nil {
+		return nil
+	}
 	local, ok := l.hops[0].conn.LocalAddr().(*net.TCPAddr)
 	if !ok || local.IP.IsLoopback() {
 		return nil

@@ -3,24 +3,41 @@ package sshtunnel
 import (
 	"errors"
 	"fmt"
-	"log/slog"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"sync"
 	"time"
 )
 
-// commandConn is the stdin and stdout of a ProxyCommand.
+// commandConn is the stdin and stdout of a command.
 type commandConn struct {
-	in   *os.File // its stdin
-	out  *os.File // its stdout
-	kill func()
+	cmd  *exec.Cmd
+	in   *os.File      // its stdin
+	out  *os.File      // its stdout
+	done chan struct{} // closed when it has ended
 	once sync.Once
 }
 
 // dialProxyCommand runs the command by the user's shell (ssh_config(5), ProxyCommand). Its stderr
 // goes to the log; Close ends it with all that it started.
 func dialProxyCommand(cfg *Config, h *Host) (net.Conn, error) {
+	log := cfg.Log.With("hop", h.Alias)
+	stderr := &lineWriter{line: func(line string) { log.Info("ProxyCommand: " + line) }}
+	conn, err := startCommand(shellCommand(cfg.Getenv("SHELL"), h.ProxyCommand), stderr, func(err error) {
+		if err != nil {
+			log.Info("ProxyCommand ended", "err", err)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ProxyCommand: %w", err)
+	}
+	return conn, nil
+}
+
+// startCommand starts a command in a process group of its own. ended is told how it ended.
+func startCommand(cmd *exec.Cmd, stderr io.Writer, ended func(error)) (*commandConn, error) {
 	outR, outW, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -31,9 +48,7 @@ func dialProxyCommand(cfg *Config, h *Host) (net.Conn, error) {
 		outW.Close()
 		return nil, err
 	}
-	cmd := shellCommand(cfg.Getenv("SHELL"), h.ProxyCommand)
-	cmd.Stdin, cmd.Stdout = inR, outW
-	cmd.Stderr = &logWriter{log: cfg.Log.With("hop", h.Alias)}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, outW, stderr
 	cmd.WaitDelay = time.Second // a grandchild may hold stderr open
 	err = cmd.Start()
 	inR.Close()
@@ -41,16 +56,14 @@ func dialProxyCommand(cfg *Config, h *Host) (net.Conn, error) {
 	if err != nil {
 		outR.Close()
 		inW.Close()
-		return nil, fmt.Errorf("ProxyCommand: %w", err)
+		return nil, err
 	}
-	done := make(chan struct{})
+	c := &commandConn{cmd: cmd, in: inW, out: outR, done: make(chan struct{})}
 	go func() { // ends with the command, which Close kills
-		defer close(done)
-		if err := cmd.Wait(); err != nil {
-			cfg.Log.Info("ProxyCommand ended", "hop", h.Alias, "err", err)
-		}
+		defer close(c.done)
+		ended(cmd.Wait())
 	}()
-	return &commandConn{in: inW, out: outR, kill: func() { killCommand(cmd.Process, done) }}, nil
+	return c, nil
 }
 
 func (c *commandConn) Read(p []byte) (int, error)  { return c.out.Read(p) }
@@ -60,10 +73,13 @@ func (c *commandConn) Close() error {
 	c.once.Do(func() {
 		c.in.Close()
 		c.out.Close()
-		c.kill()
+		killCommand(c.cmd.Process, c.done)
 	})
 	return nil
 }
+
+// CloseWrite ends the command's stdin.
+func (c *commandConn) CloseWrite() error { return c.in.Close() }
 
 func (c *commandConn) LocalAddr() net.Addr                { return addr{"command", ""} }
 func (c *commandConn) RemoteAddr() net.Addr               { return addr{"command", ""} }
@@ -73,19 +89,20 @@ func (c *commandConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// logWriter logs each line that is written to it, cut to a limit.
-type logWriter struct {
-	log  *slog.Logger
-	line []byte
+// lineWriter passes on each line that is written to it, without what could steer a terminal and cut
+// to a limit.
+type lineWriter struct {
+	line func(string)
+	buf  []byte
 }
 
-func (w *logWriter) Write(p []byte) (int, error) {
+func (w *lineWriter) Write(p []byte) (int, error) {
 	for _, b := range p {
 		if b == '\n' {
-			w.log.Info("ProxyCommand: " + printable(string(w.line)))
-			w.line = w.line[:0]
-		} else if len(w.line) < 1000 {
-			w.line = append(w.line, b)
+			w.line(printable(string(w.buf)))
+			w.buf = w.buf[:0]
+		} else if len(w.buf) < 1000 {
+			w.buf = append(w.buf, b)
 		}
 	}
 	return len(p), nil

@@ -31,6 +31,10 @@ type Config struct {
 	Home   string
 	Log    *slog.Logger // nil discards
 
+	// ControlMaster rides the user's live ControlMaster where a host of the chain has a ControlPath
+	// that answers, the last such host in place of it and those before it. It needs ssh(1).
+	ControlMaster bool
+
 	machine machine // set by New; tests put their own in
 }
 
@@ -449,11 +453,7 @@ func (t *Tunnel) forget(ln *listener) *link {
 // stdin. At the end of stdout Read returns io.EOF for status 0, else an *ExitError. Close ends the
 // command; ctx bounds only the call.
 func (t *Tunnel) Exec(ctx context.Context, cmd string) (io.ReadWriteCloser, error) {
-	p, err := with(ctx, t, func(l *link) (*process, error) { return l.last().exec(ctx, cmd) })
-	if err != nil {
-		return nil, err
-	}
-	return p, nil
+	return with(ctx, t, func(l *link) (io.ReadWriteCloser, error) { return l.last().exec(ctx, cmd) })
 }
 
 // Connect brings the link up now and returns the error of the first attempt that fails (the commands that end
