@@ -50,7 +50,7 @@ type soakServer struct {
 	mu       sync.Mutex
 	next     [soakStreams]uint64
 	sums     [soakStreams]hash.Hash
-	repeated int // blocks whose answer had been lost
+	repeated int // blocks that came once more
 	bad      []string
 }
 
@@ -90,7 +90,7 @@ func (s *soakServer) take(head soakHead, body []byte) bool {
 	case head.N == next:
 		s.next[head.Stream]++
 		s.sums[head.Stream].Write(body)
-	case head.N+1 == next:
+	case head.N < next: // its answer was lost, or it comes late: it was held back on a wire that was given up
 		s.repeated++
 	default:
 		s.bad = append(s.bad, fmt.Sprintf("stream %d: block %d, want %d", head.Stream, head.N, next))
@@ -306,7 +306,7 @@ func TestSoak(t *testing.T) {
 	for _, text := range server.bad {
 		t.Error(text)
 	}
-	t.Logf("%d blocks, %d bytes right; %v cuts, %d dials, %d blocks broken off, %d asked again that had arrived",
+	t.Logf("%d blocks, %d bytes right; %v cuts, %d dials, %d blocks broken off, %d came once more and were left out",
 		blocks, count.bytes.Load(), cuts, count.dials.Load(), count.broken.Load(), server.repeated)
 	c.cut(true)
 	eventually(t, "all goroutines ended", func() bool { return runtime.NumGoroutine() <= before })

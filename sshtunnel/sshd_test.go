@@ -51,7 +51,7 @@ func needTool(t *testing.T, name string) string {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("%s is missing: %v", name, err)
 		}
-		t.Skipf("%s is missing (Debian: openssh-server, openssh-client): %v", name, err)
+		t.Skipf("%s is missing (.ci/install-parts gets it): %v", name, err)
 	}
 	return path
 }
@@ -79,9 +79,16 @@ func startSSHD(t *testing.T, authorized ssh.PublicKey, options ...string) *sshd 
 	if authorized != nil {
 		writeFile(t, filepath.Join(s.dir, "authorized_keys"), string(ssh.MarshalAuthorizedKey(authorized)))
 	}
+	s.listen(bin, "-i", "-e", "-f", filepath.Join(s.dir, "sshd_config"))
+	return s
+}
+
+// listen runs a program for each connection, on its stdin and stdout.
+func (s *sshd) listen(argv ...string) {
+	s.t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	s.addr = ln.Addr().(*net.TCPAddr)
 	s.wg.Go(func() {
@@ -90,24 +97,23 @@ func startSSHD(t *testing.T, authorized ssh.PublicKey, options ...string) *sshd 
 			if err != nil {
 				return
 			}
-			s.wg.Go(func() { s.serve(bin, conn) })
+			s.wg.Go(func() { s.serve(argv, conn) })
 		}
 	})
-	t.Cleanup(func() {
+	s.t.Cleanup(func() {
 		ln.Close()
 		s.drop()
 		s.wg.Wait()
 	})
-	return s
 }
 
-func (s *sshd) serve(bin string, conn net.Conn) {
+func (s *sshd) serve(argv []string, conn net.Conn) {
 	f, err := conn.(*net.TCPConn).File()
 	if err != nil {
 		conn.Close()
 		return
 	}
-	cmd := exec.Command(bin, "-i", "-e", "-f", filepath.Join(s.dir, "sshd_config"))
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = f, f, s.t.Output()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err = cmd.Start()
