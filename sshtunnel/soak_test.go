@@ -288,7 +288,6 @@ func TestSoak(t *testing.T) {
 
 	var blocks uint64
 	server.mu.Lock()
-	defer server.mu.Unlock()
 	for i, r := range results {
 		if r.err != nil {
 			t.Error(r.err)
@@ -308,6 +307,7 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("%d blocks, %d bytes right; %v cuts, %d dials, %d blocks broken off, %d came once more and were left out",
 		blocks, count.bytes.Load(), cuts, count.dials.Load(), count.broken.Load(), server.repeated)
+	server.mu.Unlock() // late duplicates may wait for it
 	c.cut(true)
 	eventually(t, "all goroutines ended", func() bool { return runtime.NumGoroutine() <= before })
 	if first != (sample{}) && last.heap > first.heap+16<<20 {
