@@ -173,6 +173,16 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, prepared *preparation, v
 		defer context.AfterFunc(ctx, func() { prepared.agentConn.Close() })()
 	}
 
+	// x/crypto takes a connection that ends within a login for a refusal, and asks for the next
+	// method. A server that refuses leaves it open, or says so in a disconnect message, after which
+	// choose is not called: an end without that may pass.
+	choose := func(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
+		if hp.conn.ended.Load() {
+			return nil, errCut
+		}
+		return auth.choose(c)
+	}
+
 	var keyErr error
 	config := &ssh.ClientConfig{
 		User:          h.User,
@@ -184,7 +194,7 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, prepared *preparation, v
 			return keyErr
 		},
 		HostKeyAlgorithms: keys.algorithms(),
-		AuthCallback:      auth.choose,
+		AuthCallback:      choose,
 		BannerCallback: func(text string) error {
 			cfg.Log.Info("banner", "hop", h.Alias, "text", clip(printable(text)))
 			return nil
@@ -204,6 +214,8 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, prepared *preparation, v
 		hp.conn.Close()
 		if keyErr != nil {
 			err = keyErr
+		} else if errors.Is(err, errCut) {
+			err = errCut
 		} else if ctx.Err() == nil && stage.Load() == StageAuth {
 			if refused := auth.finish(err); refused != nil {
 				err = refused
@@ -214,6 +226,9 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, prepared *preparation, v
 	hp.client = ssh.NewClient(conn, chans, reqs)
 	return hp, nil
 }
+
+// errCut ends a login whose connection has ended before the answer.
+var errCut = errors.New("the connection ended during the login")
 
 // trimHandshake cuts x/crypto's "ssh: handshake failed: " and names a bare end of the stream.
 func trimHandshake(err error) error {
@@ -259,6 +274,7 @@ type countedConn struct {
 	net.Conn
 	received atomic.Int64 // bytes
 	at       atomic.Int64 // when the last ones came, since start
+	ended    atomic.Bool  // a Read or Write has failed
 }
 
 // start is a base for monotonic times.
@@ -271,6 +287,17 @@ func (c *countedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.at.Store(int64(time.Since(start)))
 	c.received.Add(int64(n))
+	if err != nil {
+		c.ended.Store(true)
+	}
+	return n, err
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		c.ended.Store(true)
+	}
 	return n, err
 }
 

@@ -195,6 +195,31 @@ func TestResetWhileDialing(t *testing.T) {
 	})
 }
 
+// A connection that is cut while the server thinks about a login was not refused: the tunnel must
+// come back.
+func TestCutDuringLogin(t *testing.T) {
+	for _, reset := range []bool{true, false} {
+		key := filepath.Join(t.TempDir(), "id")
+		writeKey(t, key, "")
+		s := startFake(t, sshtest.Config{Stall: sshtest.StallAuth})
+		c := startCable(t, s.Addr())
+		h := c.host(t, fakeHost(t, "bastion", s))
+		h.IdentityFiles = []string{key}
+		tun := newTunnel(t, nil, h)
+		errs := make(chan error)
+		go func() { errs <- tun.Connect(t.Context()) }()
+		eventually(t, "a login", func() bool { return s.Asked() > 0 })
+		c.cut(reset)
+		err := <-errs
+		if _, refused := errors.AsType[*AuthError](err); refused || err == nil {
+			t.Errorf("reset %v: got %v", reset, err)
+		}
+		if st, _ := tun.State(); st.Phase != Down {
+			t.Errorf("reset %v: phase %s", reset, st.Phase)
+		}
+	}
+}
+
 // A peer that does not read fills one window, and no other stream.
 func TestWindowNeverOpened(t *testing.T) {
 	target := echo(t)

@@ -84,6 +84,7 @@ type Server struct {
 	accepted   atomic.Int64
 	logins     atomic.Int64
 	keepalives atomic.Int64
+	asked      atomic.Int64
 }
 
 // Start listens on a free port of 127.0.0.1.
@@ -137,8 +138,10 @@ func (s *Server) KnownHosts(host string) string {
 	return b.String()
 }
 
-// Accepted counts TCP connections, Logins those that logged in, Keepalives the requests of that name.
+// Accepted counts TCP connections, Asked the attempts to log in, Logins those that did, Keepalives
+// the requests of that name.
 func (s *Server) Accepted() int   { return int(s.accepted.Load()) }
+func (s *Server) Asked() int      { return int(s.asked.Load()) }
 func (s *Server) Logins() int     { return int(s.logins.Load()) }
 func (s *Server) Keepalives() int { return int(s.keepalives.Load()) }
 
@@ -243,6 +246,7 @@ func (s *Server) serverConfig() *ssh.ServerConfig {
 		cfg.AddHostKey(k)
 	}
 	allow := func(c ssh.ConnMetadata) error {
+		s.asked.Add(1)
 		if s.cfg.Stall == StallAuth {
 			for _, g := range s.gates() {
 				if g.RemoteAddr() == c.RemoteAddr() {
