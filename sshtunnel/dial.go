@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,13 +14,12 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
 )
 
 const (
 	// defaultConnectTimeout bounds a hop whose ConnectTimeout is not set.
 	defaultConnectTimeout = 30 * time.Second
-	// attemptPause lies between two of ConnectionAttempts, as with ssh.
-	attemptPause = time.Second
 	// clientVersion is our identification (RFC 4253 4.2).
 	clientVersion = "SSH-2.0-sallyport"
 )
@@ -35,17 +32,93 @@ type hop struct {
 	addr   string // host:port; "" with a ProxyCommand
 	conn   *countedConn
 	client *ssh.Client
+	master *master // stands for conn and client where the link rides a ControlMaster
+
+	pinging    pinging
+	streams    atomic.Int32 // channels that are open
+	unanswered atomic.Int32 // opens whose caller has left before the answer
 }
 
 func (h *hop) error(stage string, err error) *HopError {
 	return &HopError{Hop: h.host.Alias, Addr: h.addr, Stage: stage, Err: err}
 }
 
+// close closes what the hop runs over.
+func (h *hop) close() {
+	if h.master != nil {
+		h.master.Close()
+		return
+	}
+	h.conn.Close()
+}
+
+// preparation is what one hop needs and no server has a say in: it is made while the hops before
+// are dialed.
+type preparation struct {
+	ready chan struct{} // closed when the fields below are set
+	keys  *hostKeyCheck
+	ask   func(Question) (string, error) // of keys; set before the handshake
+
+	keysErr error // of KnownHostsCommand
+
+	agent     agent.ExtendedAgent // nil: none, or agentErr
+	agentErr  error
+	agentConn io.Closer // nil where agent is
+}
+
+// prepare reads known_hosts and the agent's list of keys for h. ctx bounds the call; the caller must
+// call end.
+func prepare(ctx context.Context, cfg *Config, h *Host) *preparation {
+	p := &preparation{ready: make(chan struct{})}
+	go func() { // ends with ctx at the latest; end waits for it
+		defer close(p.ready)
+		// The question of an unknown key comes from the handshake, when ask is set.
+		p.keys, p.keysErr = newHostKeyCheck(ctx, cfg, h, func(q Question) (string, error) { return p.ask(q) })
+		ag, conn, err := openAgent(ctx, h, cfg.Getenv)
+		p.agentErr = err
+		if conn != nil {
+			p.agent, p.agentConn = listEarly(ag), conn
+		}
+	}()
+	return p
+}
+
+// end frees what prepare has opened.
+func (p *preparation) end() {
+	<-p.ready
+	if p.agentConn != nil {
+		p.agentConn.Close()
+	}
+}
+
+// earlyAgent answers List with what it asked for when it was made: most often before the server
+// wants the first key.
+type earlyAgent struct {
+	agent.ExtendedAgent
+	listed chan struct{} // closed when the next two are set
+	keys   []*agent.Key
+	err    error
+}
+
+func listEarly(a agent.ExtendedAgent) *earlyAgent {
+	e := &earlyAgent{ExtendedAgent: a, listed: make(chan struct{})}
+	go func() { // ends with the answer, or when the connection to the agent is closed
+		defer close(e.listed)
+		e.keys, e.err = a.List()
+	}()
+	return e
+}
+
+func (e *earlyAgent) List() ([]*agent.Key, error) {
+	<-e.listed
+	return e.keys, e.err
+}
+
 // dialHop connects and logs in to one host. via is the hop before, nil for the first. The context
 // and ConnectTimeout bound TCP, key exchange and authentication together; ConnectTimeout stands
 // still while a person is asked. On failure everything is closed, and the error is a *HopError or
 // the cause of ctx.
-func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) {
+func dialHop(ctx context.Context, cfg *Config, h *Host, prepared *preparation, via *hop) (*hop, error) {
 	hp := &hop{host: h}
 	if h.ProxyCommand == "" || via != nil {
 		hp.addr = net.JoinHostPort(h.HostName, strconv.Itoa(h.Port))
@@ -63,8 +136,8 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 	var stage atomic.Value
 	stage.Store(StageConnect)
 	fail := func(err error) error {
-		if cause := context.Cause(outer); outer.Err() != nil {
-			return cause
+		if outer.Err() != nil {
+			return context.Cause(outer)
 		}
 		if ctx.Err() != nil {
 			err = context.Cause(ctx) // our own timeout
@@ -72,7 +145,7 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 		return hp.error(stage.Load().(string), err)
 	}
 
-	raw, err := dialTransport(ctx, cfg, h, hp.addr, via)
+	raw, err := dialTransport(ctx, cfg, h, via)
 	if err != nil {
 		return nil, fail(err)
 	}
@@ -87,24 +160,39 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 		defer clk.pause()()
 		return cfg.Ask(ctx, q)
 	}
-	var remote net.Addr // where it is ours to tell
-	if hp.addr != "" && via == nil {
-		remote = raw.RemoteAddr()
-	}
-	keys, err := newHostKeyCheck(ctx, cfg, h, ask, remote)
-	if err != nil {
+	select {
+	case <-prepared.ready:
+	case <-ctx.Done(): // an agent that does not let us in
 		stop()
 		hp.conn.Close()
-		return nil, fail(err)
+		return nil, fail(nil)
 	}
-	ag, agentConn, agentErr := openAgent(ctx, h, cfg.Getenv)
-	if agentConn != nil {
+	if prepared.keysErr != nil {
+		stop()
+		hp.conn.Close()
+		return nil, fail(prepared.keysErr)
+	}
+	prepared.ask = ask
+	keys := prepared.keys
+	keys.ctx = ctx
+	if hp.addr != "" && via == nil {
+		keys.remoteIs(raw.RemoteAddr())
+	}
+	auth := newAuthenticator(h, ask, cfg.Log, prepared.agent, prepared.agentErr)
+	if prepared.agentConn != nil {
 		// The agent may ask a person too, and is then not to hold us after the timeout.
-		stopAgent := context.AfterFunc(ctx, func() { agentConn.Close() })
-		defer agentConn.Close()
-		defer stopAgent()
+		defer context.AfterFunc(ctx, func() { prepared.agentConn.Close() })()
 	}
-	auth := newAuthenticator(h, ask, cfg.Log, ag, agentErr)
+
+	// x/crypto takes a connection that ends within a login for a refusal, and asks for the next
+	// method. A server that refuses leaves it open, or says so in a disconnect message, after which
+	// choose is not called: an end without that may pass.
+	choose := func(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
+		if hp.conn.ended.Load() {
+			return nil, errCut
+		}
+		return auth.choose(c)
+	}
 
 	var keyErr error
 	config := &ssh.ClientConfig{
@@ -117,7 +205,7 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 			return keyErr
 		},
 		HostKeyAlgorithms: keys.algorithms(),
-		AuthCallback:      auth.choose,
+		AuthCallback:      choose,
 		BannerCallback: func(text string) error {
 			cfg.Log.Info("banner", "hop", h.Alias, "text", clip(printable(text)))
 			return nil
@@ -137,6 +225,8 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 		hp.conn.Close()
 		if keyErr != nil {
 			err = keyErr
+		} else if errors.Is(err, errCut) {
+			err = errCut
 		} else if ctx.Err() == nil && stage.Load() == StageAuth {
 			if refused := auth.finish(err); refused != nil {
 				err = refused
@@ -147,6 +237,9 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, via *hop) (*hop, error) 
 	hp.client = ssh.NewClient(conn, chans, keys.watchUpdates(conn, reqs, cfg.Ask))
 	return hp, nil
 }
+
+// errCut ends a login whose connection has ended before the answer.
+var errCut = errors.New("the connection ended during the login")
 
 // trimHandshake cuts x/crypto's "ssh: handshake failed: " and names a bare end of the stream.
 func trimHandshake(err error) error {
@@ -187,128 +280,12 @@ func setAlgorithms(c *ssh.ClientConfig, h *Host) error {
 	return nil
 }
 
-// dialTransport opens what the SSH protocol of h runs over.
-func dialTransport(ctx context.Context, cfg *Config, h *Host, addr string, via *hop) (net.Conn, error) {
-	if via != nil {
-		return via.open(ctx, "tcp", addr)
-	}
-	if h.ProxyCommand != "" {
-		return dialProxyCommand(cfg, h)
-	}
-	network := "tcp"
-	switch h.AddressFamily {
-	case "inet":
-		network = "tcp4"
-	case "inet6":
-		network = "tcp6"
-	}
-	var d net.Dialer // happy eyeballs included (RFC 6555)
-	if !h.TCPKeepAlive {
-		d.KeepAlive = -1
-	}
-	if h.BindAddress != "" && h.BindAddress != "*" {
-		local, err := net.ResolveTCPAddr(network, net.JoinHostPort(h.BindAddress, "0"))
-		if err != nil {
-			return nil, fmt.Errorf("BindAddress: %w", err)
-		}
-		d.LocalAddr = local
-	}
-	for attempt := 1; ; attempt++ {
-		conn, err := d.DialContext(ctx, network, addr)
-		if err == nil || attempt >= h.ConnectionAttempts {
-			return conn, err
-		}
-		select {
-		case <-time.After(attemptPause):
-		case <-ctx.Done():
-			return nil, err
-		}
-	}
-}
-
-// openRequest is the payload of direct-tcpip (RFC 4254 7.2).
-type openRequest struct {
-	Host       string
-	Port       uint32
-	OriginHost string
-	OriginPort uint32
-}
-
-// openUnixRequest is the payload of direct-streamlocal@openssh.com (OpenSSH's PROTOCOL, 2.4).
-type openUnixRequest struct {
-	Path      string
-	Reserved0 string
-	Reserved1 uint32
-}
-
-// open opens a connection from the hop; names are resolved there.
-func (h *hop) open(ctx context.Context, network, target string) (net.Conn, error) {
-	kind, payload := "direct-streamlocal@openssh.com", ssh.Marshal(openUnixRequest{Path: target})
-	switch network {
-	case "tcp", "tcp4", "tcp6":
-		host, portText, err := net.SplitHostPort(target)
-		if err != nil {
-			return nil, err
-		}
-		port, err := net.LookupPort("tcp", portText)
-		if err != nil {
-			return nil, err
-		}
-		kind, payload = "direct-tcpip", ssh.Marshal(openRequest{Host: host, Port: uint32(port), OriginHost: "127.0.0.1"})
-	case "unix":
-	default:
-		return nil, net.UnknownNetworkError(network)
-	}
-	ch, reqs, err := h.openChannel(ctx, kind, payload, target)
-	if err != nil {
-		return nil, err
-	}
-	return newChannelConn(ch, reqs, ssh.DiscardRequests, addr{network, h.host.Alias}, farAddr(network, target)), nil
-}
-
-// openChannel waits for the peer's answer, ctx or the end of the connection. x/crypto cannot take
-// an open request back: when ctx ends first, a goroutine waits on and closes what comes of it. It
-// ends with the connection at the latest.
-func (h *hop) openChannel(ctx context.Context, kind string, payload []byte, target string) (ssh.Channel, <-chan *ssh.Request, error) {
-	type answer struct {
-		ch   ssh.Channel
-		reqs <-chan *ssh.Request
-		err  error
-	}
-	if ctx.Err() != nil {
-		return nil, nil, context.Cause(ctx)
-	}
-	answers := make(chan answer) // taken by us or, after ctx, by nobody
-	go func() {
-		ch, reqs, err := h.client.OpenChannel(kind, payload)
-		select {
-		case answers <- answer{ch, reqs, err}:
-		case <-ctx.Done():
-			if err == nil {
-				go ssh.DiscardRequests(reqs) // ends with the channel
-				ch.Close()
-			}
-		}
-	}()
-	select {
-	case a := <-answers:
-		if refused, ok := errors.AsType[*ssh.OpenChannelError](a.err); ok {
-			return nil, nil, &OpenError{Hop: h.host.Alias, Addr: target, Reason: refused.Reason, Msg: clip(refused.Message)}
-		}
-		if a.err != nil {
-			return nil, nil, fmt.Errorf("%w: %w", errLost, a.err)
-		}
-		return a.ch, a.reqs, nil
-	case <-ctx.Done():
-		return nil, nil, context.Cause(ctx)
-	}
-}
-
 // countedConn counts what arrives, so that any byte is a sign of life.
 type countedConn struct {
 	net.Conn
 	received atomic.Int64 // bytes
 	at       atomic.Int64 // when the last ones came, since start
+	ended    atomic.Bool  // a Read or Write has failed
 }
 
 // start is a base for monotonic times.
@@ -321,6 +298,17 @@ func (c *countedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.at.Store(int64(time.Since(start)))
 	c.received.Add(int64(n))
+	if err != nil {
+		c.ended.Store(true)
+	}
+	return n, err
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		c.ended.Store(true)
+	}
 	return n, err
 }
 
@@ -361,85 +349,4 @@ func (c *clock) stop() {
 	defer c.mu.Unlock()
 	c.stopped = true
 	c.timer.Stop()
-}
-
-// commandConn is the stdin and stdout of a ProxyCommand.
-type commandConn struct {
-	in   *os.File // its stdin
-	out  *os.File // its stdout
-	kill func()
-	once sync.Once
-}
-
-// dialProxyCommand runs the command by the user's shell (ssh_config(5), ProxyCommand). Its stderr
-// goes to the log; Close ends it with all that it started.
-func dialProxyCommand(cfg *Config, h *Host) (net.Conn, error) {
-	outR, outW, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	inR, inW, err := os.Pipe()
-	if err != nil {
-		outR.Close()
-		outW.Close()
-		return nil, err
-	}
-	cmd := shellCommand(cfg.Getenv("SHELL"), h.ProxyCommand)
-	cmd.Stdin, cmd.Stdout = inR, outW
-	cmd.Stderr = &logWriter{log: cfg.Log.With("hop", h.Alias)}
-	cmd.WaitDelay = time.Second // a grandchild may hold stderr open
-	err = cmd.Start()
-	inR.Close()
-	outW.Close()
-	if err != nil {
-		outR.Close()
-		inW.Close()
-		return nil, fmt.Errorf("ProxyCommand: %w", err)
-	}
-	done := make(chan struct{})
-	go func() { // ends with the command, which Close kills
-		defer close(done)
-		if err := cmd.Wait(); err != nil {
-			cfg.Log.Info("ProxyCommand ended", "hop", h.Alias, "err", err)
-		}
-	}()
-	return &commandConn{in: inW, out: outR, kill: func() { killCommand(cmd.Process, done) }}, nil
-}
-
-func (c *commandConn) Read(p []byte) (int, error)  { return c.out.Read(p) }
-func (c *commandConn) Write(p []byte) (int, error) { return c.in.Write(p) }
-
-func (c *commandConn) Close() error {
-	c.once.Do(func() {
-		c.in.Close()
-		c.out.Close()
-		c.kill()
-	})
-	return nil
-}
-
-func (c *commandConn) LocalAddr() net.Addr                { return addr{"command", ""} }
-func (c *commandConn) RemoteAddr() net.Addr               { return addr{"command", ""} }
-func (c *commandConn) SetReadDeadline(t time.Time) error  { return c.out.SetReadDeadline(t) }
-func (c *commandConn) SetWriteDeadline(t time.Time) error { return c.in.SetWriteDeadline(t) }
-func (c *commandConn) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
-}
-
-// logWriter logs each line that is written to it, cut to a limit.
-type logWriter struct {
-	log  *slog.Logger
-	line []byte
-}
-
-func (w *logWriter) Write(p []byte) (int, error) {
-	for _, b := range p {
-		if b == '\n' {
-			w.log.Info("ProxyCommand: " + printable(string(w.line)))
-			w.line = w.line[:0]
-		} else if len(w.line) < 1000 {
-			w.line = append(w.line, b)
-		}
-	}
-	return len(p), nil
 }

@@ -9,7 +9,13 @@
 //
 // ConnectTimeout (30 s where unset) bounds TCP, key exchange and authentication together; it stands
 // still while a person is asked. The first hop is a TCP connection or a ProxyCommand, each further
-// one a direct-tcpip channel of the hop before. No hop inside can be read by one outside it.
+// one a direct-tcpip channel of the hop before. No hop inside can be read by one outside it. The
+// addresses of a name are tried 250 ms apart, families in turn (RFC 8305). known_hosts and the agent's
+// list of keys are read for all hops while the first ones are dialed; nothing else may overlap, for a
+// hop's first byte needs the login of the one before.
+//
+// With Config.ControlMaster the user's live ControlMaster stands for the hops up to its host:
+// connections go by ssh -W, commands by ssh, remote forwards by ssh -O forward.
 //
 // Host keys are checked against known_hosts by a reader of our own that agrees with OpenSSH 10:
 // hashed names, [host]:port, wildcards, a bare entry for any port, @cert-authority, @revoked, and
@@ -29,13 +35,20 @@
 // # Goroutines
 //
 // A Tunnel has one goroutine that dials, from the first call to Close. A link has two per hop, one that
-// waits for its end and one that takes its requests for UpdateHostKeys, one for keepalive and two for forwarded channels, besides those of x/crypto.
+// waits for its end and one that takes its requests for UpdateHostKeys, one per hop that is watched, one
+// for the clocks and the local address, and two for forwarded channels, besides those of x/crypto.
 // Each connection has one that reads and one that writes, since x/crypto's channels know no
 // deadlines. A link ends by closing the outermost connection: everything else is inside it, and a
 // farewell to a peer that is gone would wait for ever.
 //
 // # What happens when
 //
+//	nothing came for a hop's         the link has failed; our default is 15 s x 3 on the last hop
+//	ServerAliveInterval x CountMax
+//	the machine slept, or its        the link must answer within 5 s, else it has failed
+//	address of the link is gone
+//	the last waiting call left       the attempt ends, the state is what it was
+//	64 opens are unanswered          a link without connections is given up, else no more are sent
 //	dial or link failed (network)   down: again after 0.5-30 s, jittered, while a DialContext waits,
 //	                                a Listener is open, or it was up before; a new call cuts the wait short
 //	no person, no agent             needs_person: once more for each new call, at most every 30 s

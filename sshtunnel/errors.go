@@ -175,10 +175,11 @@ func (e *AuthError) Unwrap() error { return e.Err }
 
 // OpenError says that a hop refused to open a channel (RFC 4254 5.1).
 type OpenError struct {
-	Hop    string // the hop that refused
-	Addr   string // where the channel was to lead; "" a session
-	Reason ssh.RejectionReason
-	Msg    string // the server's words, cut
+	Hop     string // the hop that refused
+	Network string // tcp or unix; session for a command
+	Addr    string // where the channel was to lead; "" a session
+	Reason  ssh.RejectionReason
+	Msg     string // the server's words, cut
 }
 
 // Prohibited says that the hop's own rules, not the target, refused.
@@ -187,21 +188,30 @@ func (e *OpenError) Prohibited() bool {
 }
 
 func (e *OpenError) Error() string {
-	to := ""
-	if e.Addr != "" {
-		to = " to " + e.Addr
+	what, rules := "the connection to "+e.Addr, "AllowTcpForwarding, PermitOpen, DisableForwarding, or authorized_keys permitopen, no-port-forwarding, restrict"
+	switch e.Network {
+	case "unix":
+		rules = "AllowStreamLocalForwarding, DisableForwarding, or authorized_keys no-port-forwarding, restrict"
+	case "session":
+		what, rules = "the command", "MaxSessions"
 	}
-	switch e.Reason {
-	case ssh.Prohibited:
-		return fmt.Sprintf("%s forbids the connection%s (sshd_config AllowTcpForwarding, AllowStreamLocalForwarding, PermitOpen, DisableForwarding, or authorized_keys permitopen, restrict): %q", e.Hop, to, e.Msg)
-	case ssh.ConnectionFailed:
-		return fmt.Sprintf("%s could not connect%s: %q", e.Hop, to, e.Msg)
-	case ssh.UnknownChannelType:
-		return fmt.Sprintf("%s does not know this kind of connection%s: %q", e.Hop, to, e.Msg)
-	case ssh.ResourceShortage:
-		return fmt.Sprintf("%s is short of resources for the connection%s: %q", e.Hop, to, e.Msg)
+	// A session, or a Unix socket, that a rule of sshd forbids comes as SSH_OPEN_CONNECT_FAILED
+	// (serverloop.c, server_input_channel_open).
+	switch {
+	case e.Reason == ssh.Prohibited:
+		return fmt.Sprintf("%s forbids %s (sshd_config %s): %q", e.Hop, what, rules, e.Msg)
+	case e.Reason == ssh.ConnectionFailed && e.Network == "session":
+		return fmt.Sprintf("%s would not run %s (sshd_config %s): %q", e.Hop, what, rules, e.Msg)
+	case e.Reason == ssh.ConnectionFailed && e.Network == "unix" && e.Msg == "open failed":
+		return fmt.Sprintf("%s could not connect to %s (no such socket, or sshd_config %s): %q", e.Hop, e.Addr, rules, e.Msg)
+	case e.Reason == ssh.ConnectionFailed:
+		return fmt.Sprintf("%s could not connect to %s: %q", e.Hop, e.Addr, e.Msg)
+	case e.Reason == ssh.UnknownChannelType:
+		return fmt.Sprintf("%s does not know this kind of channel, for %s: %q", e.Hop, what, e.Msg)
+	case e.Reason == ssh.ResourceShortage:
+		return fmt.Sprintf("%s is short of resources for %s: %q", e.Hop, what, e.Msg)
 	}
-	return fmt.Sprintf("%s refused the connection%s (reason %d): %q", e.Hop, to, uint32(e.Reason), e.Msg)
+	return fmt.Sprintf("%s refused %s (reason %d): %q", e.Hop, what, uint32(e.Reason), e.Msg)
 }
 
 // ListenError says that the last hop refused a remote forward (RFC 4254 7.1). The protocol carries

@@ -22,8 +22,11 @@ type process struct {
 }
 
 // exec starts a command (RFC 4254 6.5).
-func (h *hop) exec(ctx context.Context, cmd string) (*process, error) {
-	ch, reqs, err := h.openChannel(ctx, "session", nil, "")
+func (h *hop) exec(ctx context.Context, cmd string) (io.ReadWriteCloser, error) {
+	if h.master != nil {
+		return h.master.exec(cmd)
+	}
+	ch, reqs, err := h.openChannel(ctx, "session", nil, "session", "")
 	if err != nil {
 		return nil, err
 	}
@@ -34,13 +37,16 @@ func (h *hop) exec(ctx context.Context, cmd string) (*process, error) {
 		case err != nil:
 			err = fmt.Errorf("%w: %w", errLost, err)
 		case !ok:
-			err = &OpenError{Hop: h.host.Alias, Reason: ssh.Prohibited, Msg: "exec request refused"}
+			err = &OpenError{Hop: h.host.Alias, Network: "session", Reason: ssh.Prohibited, Msg: "exec request refused"}
 		}
 		started <- err
 	}()
 	p := &process{}
 	at := addr{"ssh", h.host.Alias}
-	p.channelConn = newChannelConn(ch, reqs, func(reqs <-chan *ssh.Request) { p.watch(ch, reqs) }, at, at)
+	p.channelConn = newChannelConn(ch, reqs, func(reqs <-chan *ssh.Request) {
+		defer h.streams.Add(-1)
+		p.watch(ch, reqs)
+	}, at, at)
 	p.bye = func() { ch.SendRequest("signal", false, ssh.Marshal(struct{ Signal string }{"TERM"})) }
 	select {
 	case err = <-started:

@@ -127,6 +127,9 @@ func (f *forwardTable) find(network, host string, port uint32) *listener {
 
 // request asks the last hop to listen. When ctx ends first, a late yes is taken back.
 func (l *link) request(ctx context.Context, ln *listener) error {
+	if m := l.last().master; m != nil {
+		return m.listen(ctx, ln)
+	}
 	name, payload := ln.request("")
 	l.forwards.set(ln, true) // before the answer: a connection may come right behind it
 	type answer struct {
@@ -172,6 +175,9 @@ func (l *link) request(ctx context.Context, ln *listener) error {
 
 // cancel takes a remote forward back. Some servers (dropbear) refuse that; nothing can be done then.
 func (l *link) cancel(ln *listener) error {
+	if m := l.last().master; m != nil {
+		return m.unlisten(ln)
+	}
 	l.forwards.set(ln, false)
 	done := make(chan error, 1)
 	go func() { // ends with the answer, or with the link
@@ -245,7 +251,11 @@ func (ln *listener) deliver(nc ssh.NewChannel, raddr net.Addr) {
 	if err != nil {
 		return
 	}
-	conn := newChannelConn(ch, reqs, ssh.DiscardRequests, ln.Addr(), raddr)
+	ln.enqueue(newChannelConn(ch, reqs, ssh.DiscardRequests, ln.Addr(), raddr))
+}
+
+// enqueue hands a connection to Accept, or closes it when too many wait.
+func (ln *listener) enqueue(conn net.Conn) {
 	select {
 	case ln.queue <- conn:
 	default:

@@ -30,14 +30,11 @@ type hostKeyCheck struct {
 	updatable bool
 }
 
-// newHostKeyCheck reads what is known. remote is where conn leads if h was dialed directly, else nil.
-func newHostKeyCheck(ctx context.Context, cfg *Config, h *Host, ask func(Question) (string, error), remote net.Addr) (*hostKeyCheck, error) {
+// newHostKeyCheck reads what is known. ctx bounds KnownHostsCommand.
+func newHostKeyCheck(ctx context.Context, cfg *Config, h *Host, ask func(Question) (string, error)) (*hostKeyCheck, error) {
 	c := &hostKeyCheck{ctx: ctx, host: h, ask: ask, getenv: cfg.Getenv, log: cfg.Log, algos: hostKeyAlgorithms}
 	if h.HostKeyAlgorithms != nil {
 		c.algos = supported(h.HostKeyAlgorithms, ssh.SupportedAlgorithms().HostKeys, ssh.InsecureAlgorithms().HostKeys)
-	}
-	if tcp, ok := remote.(*net.TCPAddr); ok {
-		c.ip = tcp.AddrPort().Addr().Unmap()
 	}
 	warn := func(file string, err error) {
 		c.log.Warn("known_hosts not read", "hop", h.Alias, "file", file, "err", err)
@@ -49,6 +46,13 @@ func newHostKeyCheck(ctx context.Context, cfg *Config, h *Host, ask func(Questio
 	extra, err := c.runKnownHostsCommand("ORDER", c.name(), nil)
 	c.entries = append(c.entries, extra...)
 	return c, err
+}
+
+// remoteIs says where the connection leads if the host was dialed directly.
+func (c *hostKeyCheck) remoteIs(addr net.Addr) {
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		c.ip = tcp.AddrPort().Addr().Unmap()
+	}
 }
 
 // name is what the host is called in known_hosts.

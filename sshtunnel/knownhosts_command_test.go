@@ -169,10 +169,11 @@ func TestCheckHostIP(t *testing.T) {
 			writeFile(t, h.GlobalKnownHostsFiles[0], tt.global)
 			p := &person{answers: map[string][]string{"host-key": tt.answers}}
 			ask := func(q Question) (string, error) { return p.ask(t.Context(), q) }
-			c, err := newHostKeyCheck(t.Context(), &Config{Log: testLog(t)}, h, ask, &net.TCPAddr{IP: net.ParseIP(ip), Port: 22})
+			c, err := newHostKeyCheck(t.Context(), &Config{Log: testLog(t)}, h, ask)
 			if err != nil {
 				t.Fatal(err)
 			}
+			c.remoteIs(&net.TCPAddr{IP: net.ParseIP(ip), Port: 22})
 			err = c.check(key)
 			if (err == nil) != tt.ok || err != nil && !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("got %v", err)

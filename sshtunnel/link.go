@@ -3,16 +3,9 @@ package sshtunnel
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"net"
 	"sync"
-	"time"
-)
-
-const (
-	// Keepalive where the user sets none: a dead link is found within 45 s.
-	defaultAliveInterval = 15 * time.Second
-	defaultAliveCount    = 3
 )
 
 // link is a chain of logged-in hops. It ends as a whole.
@@ -27,26 +20,49 @@ type link struct {
 	forwards forwardTable
 }
 
-// dialChain dials all hosts in turn. at is told of each before it is dialed.
+// dialChain dials all hosts in turn. at is told of each before it is dialed. What needs no server
+// is done for all hops from the start.
 func dialChain(ctx context.Context, cfg *Config, chain []*Host, at func(*Host)) (*link, error) {
 	if len(chain) == 0 {
 		return nil, errors.New("no host to dial")
 	}
-	l := &link{done: make(chan struct{})}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	prepared := make([]*preparation, len(chain))
 	for i, h := range chain {
+		prepared[i] = prepare(ctx, cfg, h)
+		defer prepared[i].end()
+	}
+	l := &link{done: make(chan struct{})}
+	dialed := 0
+	if cfg.ControlMaster {
+		if i, m := liveMaster(ctx, cfg, chain); m != nil {
+			at(chain[i])
+			l.hops = append(l.hops, &hop{host: chain[i], master: m})
+			dialed = i + 1
+		}
+	}
+	for i, h := range chain[dialed:] {
 		at(h)
 		var via *hop
-		if i > 0 {
-			via = l.hops[i-1]
+		if len(l.hops) > 0 {
+			via = l.last()
 		}
-		hp, err := dialHop(ctx, cfg, h, via)
+		hp, err := dialHop(ctx, cfg, h, prepared[dialed+i], via)
 		if err != nil {
+			cancel() // frees preparations that hang
 			l.close(err)
 			return nil, err
 		}
 		l.hops = append(l.hops, hp)
 	}
+	if l.last().master != nil {
+		return l, nil // its keepalive is the user's; its end is noticed by the next call
+	}
 	for _, hp := range l.hops {
+		if hp.master != nil {
+			continue
+		}
 		l.wg.Go(func() { // ends when the connection does, at the latest by close
 			err := hp.client.Wait()
 			if err == io.EOF {
@@ -55,7 +71,8 @@ func dialChain(ctx context.Context, cfg *Config, chain []*Host, at func(*Host)) 
 			l.fail(hp.error(StageLink, err))
 		})
 	}
-	l.wg.Go(l.keepalive) // ends with the link
+	l.startKeepalive()
+	l.wg.Go(func() { l.watch(cfg.machine) }) // ends with the link
 	l.forwards.serve(l)
 	return l, nil
 }
@@ -71,7 +88,7 @@ func (l *link) fail(err error) {
 		l.err = err
 		close(l.done)
 		if len(l.hops) > 0 {
-			l.hops[0].conn.Close()
+			l.hops[0].close()
 		}
 	})
 }
@@ -82,53 +99,15 @@ func (l *link) close(err error) {
 	l.wg.Wait()
 }
 
-// keepalive ends the link when nothing has arrived from the last hop for interval x count. It asks
-// for a sign of life after each silent interval. What it sends passes all hops, so one sender
-// serves for the chain.
-func (l *link) keepalive() {
-	hp := l.last()
-	interval, count := defaultAliveInterval, defaultAliveCount
-	if hp.host.ServerAliveSet {
-		if interval = hp.host.ServerAliveInterval; interval <= 0 {
-			return
-		}
-		count = max(1, hp.host.ServerAliveCountMax)
+// localIP is the address that the outermost connection leaves by; nil where it has none, or leaves
+// by loopback.
+func (l *link) localIP() net.IP {
+	if l.hops[0].master != nil {
+		return nil
 	}
-	limit := interval * time.Duration(count)
-	if count == 1 {
-		interval /= 2 // ask before giving up
+	local, ok := l.hops[0].conn.LocalAddr().(*net.TCPAddr)
+	if !ok || local.IP.IsLoopback() {
+		return nil
 	}
-	var probe sync.WaitGroup
-	defer probe.Wait()
-	probing := make(chan struct{}, 1) // one probe at a time: SendRequest waits for its answer
-	timer := time.NewTimer(interval)
-	defer timer.Stop()
-	for received, since := hp.conn.received.Load(), time.Now(); ; {
-		select {
-		case <-timer.C:
-		case <-l.done:
-			return
-		}
-		if now := hp.conn.received.Load(); now != received {
-			received, since = now, hp.conn.last()
-		}
-		silent := time.Since(since)
-		if silent >= limit {
-			l.fail(hp.error(StageLink, fmt.Errorf("no sign of life for %v", silent.Round(time.Millisecond))))
-			return
-		}
-		// Look again when this silence is another interval old.
-		timer.Reset(interval - silent%interval)
-		if silent < interval {
-			continue
-		}
-		select {
-		case probing <- struct{}{}:
-			probe.Go(func() { // ends with the answer, or with the link
-				hp.client.SendRequest("keepalive@openssh.com", true, nil)
-				<-probing
-			})
-		default:
-		}
-	}
+	return local.IP
 }

@@ -17,6 +17,8 @@ func shellCommand(shell, line string) *exec.Cmd {
 	return cmd
 }
 
+func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{HideWindow: true} }
+
 func killCommand(p *os.Process, done <-chan struct{}) {
 	p.Kill()
 	<-done

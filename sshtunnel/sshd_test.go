@@ -36,6 +36,7 @@ type sshd struct {
 
 	mu    sync.Mutex
 	conns []net.Conn
+	pids  map[int]bool
 	wg    sync.WaitGroup
 }
 
@@ -50,7 +51,7 @@ func needTool(t *testing.T, name string) string {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("%s is missing: %v", name, err)
 		}
-		t.Skipf("%s is missing (Debian: openssh-server, openssh-client): %v", name, err)
+		t.Skipf("%s is missing (.ci/install-parts gets it): %v", name, err)
 	}
 	return path
 }
@@ -84,9 +85,16 @@ func startSSHDBy(t *testing.T, bin string, authorized ssh.PublicKey, options ...
 	if authorized != nil {
 		writeFile(t, filepath.Join(s.dir, "authorized_keys"), string(ssh.MarshalAuthorizedKey(authorized)))
 	}
+	s.listen(bin, "-i", "-e", "-f", filepath.Join(s.dir, "sshd_config"))
+	return s
+}
+
+// listen runs a program for each connection, on its stdin and stdout.
+func (s *sshd) listen(argv ...string) {
+	s.t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	s.addr = ln.Addr().(*net.TCPAddr)
 	s.wg.Go(func() {
@@ -95,24 +103,23 @@ func startSSHDBy(t *testing.T, bin string, authorized ssh.PublicKey, options ...
 			if err != nil {
 				return
 			}
-			s.wg.Go(func() { s.serve(bin, conn) })
+			s.wg.Go(func() { s.serve(argv, conn) })
 		}
 	})
-	t.Cleanup(func() {
+	s.t.Cleanup(func() {
 		ln.Close()
 		s.drop()
 		s.wg.Wait()
 	})
-	return s
 }
 
-func (s *sshd) serve(bin string, conn net.Conn) {
+func (s *sshd) serve(argv []string, conn net.Conn) {
 	f, err := conn.(*net.TCPConn).File()
 	if err != nil {
 		conn.Close()
 		return
 	}
-	cmd := exec.Command(bin, "-i", "-e", "-f", filepath.Join(s.dir, "sshd_config"))
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = f, f, s.t.Output()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err = cmd.Start()
@@ -123,11 +130,27 @@ func (s *sshd) serve(bin string, conn net.Conn) {
 	}
 	s.mu.Lock()
 	s.conns = append(s.conns, conn) // kept open: drop shuts it down
+	if s.pids == nil {
+		s.pids = map[int]bool{}
+	}
+	s.pids[cmd.Process.Pid] = true
 	s.mu.Unlock()
 	cmd.WaitDelay = time.Second
 	cmd.Wait()
+	s.mu.Lock()
+	delete(s.pids, cmd.Process.Pid)
+	s.mu.Unlock()
 	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what is left of the group
 	conn.Close()
+}
+
+// kill kills all that serve connections.
+func (s *sshd) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for pid := range s.pids {
+		syscall.Kill(-pid, syscall.SIGKILL)
+	}
 }
 
 // drop ends all connections.

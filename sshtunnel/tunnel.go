@@ -30,6 +30,12 @@ type Config struct {
 	Getenv func(string) string // for SSH_AUTH_SOCK, SHELL; nil: empty
 	Home   string
 	Log    *slog.Logger // nil discards
+
+	// ControlMaster rides the user's live ControlMaster where a host of the chain has a ControlPath
+	// that answers, the last such host in place of it and those before it. It needs ssh(1).
+	ControlMaster bool
+
+	machine machine // set by New; tests put their own in
 }
 
 // The phases of a Tunnel.
@@ -85,8 +91,9 @@ type Tunnel struct {
 	lastEnd   time.Time     // of the last attempt
 	wanted    int           // calls that wait for a link
 	listeners map[*listener]struct{}
-	again     bool // it was up before: dial again although nobody waits
-	now       bool // a call came that cuts the backoff short, or asks for a person once more
+	again     bool                    // it was up before: dial again although nobody waits
+	abandon   context.CancelCauseFunc // ends the attempt under way; nil: none is
+	now       bool                    // a call came that cuts the backoff short, or asks for a person once more
 
 	wake chan struct{} // holds one token: look at the fields above again
 }
@@ -101,6 +108,9 @@ func New(cfg Config) (*Tunnel, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.machine.wall == nil {
+		cfg.machine = thisMachine
 	}
 	t := &Tunnel{
 		cfg:       cfg,
@@ -137,7 +147,10 @@ func (t *Tunnel) poke() {
 func (t *Tunnel) run() {
 	for series := 0; t.waitWanted(series); {
 		l, err := t.attempt()
-		if err != nil {
+		switch {
+		case errors.Is(err, errAbandoned):
+			continue
+		case err != nil:
 			series++
 			continue
 		}
@@ -206,23 +219,28 @@ func (t *Tunnel) waitWanted(series int) bool {
 	}
 }
 
-// attempt dials the chain once and sets the state that comes of it.
+// errAbandoned ends an attempt that nobody waits for any more.
+var errAbandoned = errors.New("nobody waits for the connection")
+
+// attempt dials the chain once and sets the state that comes of it; errAbandoned leaves the one
+// that was before.
 func (t *Tunnel) attempt() (*link, error) {
+	ctx, cancel := context.WithCancelCause(t.ctx)
+	defer cancel(nil)
 	t.mu.Lock()
-	last := t.state.Err
-	t.setStateLocked(State{Phase: Dialing, Err: last})
+	before := t.state
+	t.setStateLocked(State{Phase: Dialing, Err: before.Err})
+	t.abandon = cancel
+	t.abandonLocked() // the call that wanted it may have left already
 	t.mu.Unlock()
-	chain, err := t.cfg.Chain(t.ctx)
-	var l *link
-	if err == nil {
-		l, err = dialChain(t.ctx, &t.cfg, chain, func(h *Host) {
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.setStateLocked(State{Phase: Dialing, Hop: h.Alias, Err: last})
-		})
-	}
+	l, err := t.dial(ctx, before.Err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.abandon = nil
+	if err != nil && context.Cause(ctx) == errAbandoned {
+		t.setStateLocked(before)
+		return nil, errAbandoned
+	}
 	t.attempts++
 	t.lastEnd = time.Now()
 	if err != nil {
@@ -237,6 +255,26 @@ func (t *Tunnel) attempt() (*link, error) {
 		t.wg.Go(func() { l.keepListening(t.ctx, ln) }) // ends with the grant, the link or the listener
 	}
 	return l, nil
+}
+
+// dial dials the chain as it is now. last is the error that stands until it has ended.
+func (t *Tunnel) dial(ctx context.Context, last error) (*link, error) {
+	chain, err := t.cfg.Chain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return dialChain(ctx, &t.cfg, chain, func(h *Host) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.setStateLocked(State{Phase: Dialing, Hop: h.Alias, Err: last})
+	})
+}
+
+// abandonLocked ends the attempt under way unless somebody still wants it.
+func (t *Tunnel) abandonLocked() {
+	if t.abandon != nil && t.wanted == 0 && len(t.listeners) == 0 && !t.again {
+		t.abandon(errAbandoned)
+	}
 }
 
 // phaseOf classifies the error of an attempt. What the network did may pass; what a server or a
@@ -286,7 +324,10 @@ func (t *Tunnel) acquire(ctx context.Context, once bool) (*link, error) {
 	}
 	t.startLocked()
 	t.wanted++
-	defer func() { t.wanted-- }()
+	defer func() {
+		t.wanted--
+		t.abandonLocked()
+	}()
 	seen := t.attempts // attempts that ended before this call are not its own
 	asked := false
 	for {
@@ -412,11 +453,7 @@ func (t *Tunnel) forget(ln *listener) *link {
 // stdin. At the end of stdout Read returns io.EOF for status 0, else an *ExitError. Close ends the
 // command; ctx bounds only the call.
 func (t *Tunnel) Exec(ctx context.Context, cmd string) (io.ReadWriteCloser, error) {
-	p, err := with(ctx, t, func(l *link) (*process, error) { return l.last().exec(ctx, cmd) })
-	if err != nil {
-		return nil, err
-	}
-	return p, nil
+	return with(ctx, t, func(l *link) (io.ReadWriteCloser, error) { return l.last().exec(ctx, cmd) })
 }
 
 // Connect brings the link up now and returns the error of the first attempt that fails (the commands that end
@@ -433,10 +470,11 @@ func (t *Tunnel) Close() error {
 	t.mu.Lock()
 	listeners := t.listeners
 	t.listeners = map[*listener]struct{}{}
-	if l := t.link; l != nil {
+	l := t.link
+	t.mu.Unlock()
+	if l != nil {
 		l.fail(ErrClosed)
 	}
-	t.mu.Unlock()
 	for ln := range listeners {
 		ln.Close()
 	}

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"sallyport/sshtunnel/sshtest"
 )
 
@@ -67,6 +69,7 @@ func TestDialUnixSocket(t *testing.T) {
 	checkEcho(t, conn)
 }
 
+// What a real sshd refuses, and the rules that the error names.
 func TestOpenErrorNamesTheRule(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -74,23 +77,69 @@ func TestOpenErrorNamesTheRule(t *testing.T) {
 	}
 	nobody := ln.Addr().String()
 	ln.Close()
+	target, socket := echo(t), filepath.Join(t.TempDir(), "s")
+	unix, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveEcho(t, unix)
+	missing := socket + "-missing"
 	for _, tt := range []struct {
-		name, option, want string
-		prohibited         bool
+		name, option, keyOption, network, addr, want string
+		prohibited                                   bool
 	}{
-		{"rule", "AllowTcpForwarding no", "AllowTcpForwarding", true},
-		{"PermitOpen", "PermitOpen 127.0.0.1:1", "PermitOpen", true},
-		{"target", "", "could not connect", false},
+		{"AllowTcpForwarding no", "AllowTcpForwarding no", "", "tcp", target, "forbids the connection to " + target + " (sshd_config AllowTcpForwarding,", true},
+		{"AllowTcpForwarding remote", "AllowTcpForwarding remote", "", "tcp", target, "AllowTcpForwarding", true},
+		{"PermitOpen", "PermitOpen 127.0.0.1:1", "", "tcp", target, "PermitOpen", true},
+		{"DisableForwarding", "DisableForwarding yes", "", "tcp", target, "DisableForwarding", true},
+		{"restrict", "", "restrict", "tcp", target, "restrict", true},
+		{"permitopen", "", `permitopen="127.0.0.1:1"`, "tcp", target, "permitopen", true},
+		{"no-port-forwarding", "", "no-port-forwarding", "unix", socket, "no-port-forwarding", false},
+		{"AllowStreamLocalForwarding no", "AllowStreamLocalForwarding no", "", "unix", socket, "AllowStreamLocalForwarding", false},
+		{"nobody listens", "", "", "tcp", nobody, "could not connect to " + nobody + `: "Connection refused"`, false},
+		{"no such name", "", "", "tcp", "no-such-name.invalid:1", "could not connect to no-such-name.invalid:1", false},
+		{"no such socket", "", "", "unix", missing, "no such socket", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			key := filepath.Join(t.TempDir(), "id")
-			s := startSSHD(t, writeKey(t, key, "").PublicKey(), tt.option)
-			_, err := newTunnel(t, nil, s.host(t, "bastion", key)).DialContext(t.Context(), "tcp", nobody)
+			pub := writeKey(t, key, "").PublicKey()
+			s := startSSHD(t, pub, tt.option)
+			writeFile(t, filepath.Join(s.dir, "authorized_keys"), strings.TrimSpace(tt.keyOption+" "+string(ssh.MarshalAuthorizedKey(pub))))
+			_, err := newTunnel(t, nil, s.host(t, "bastion", key)).DialContext(t.Context(), tt.network, tt.addr)
 			open, ok := errors.AsType[*OpenError](err)
-			if !ok || open.Hop != "bastion" || open.Addr != nobody || open.Prohibited() != tt.prohibited || !strings.Contains(err.Error(), tt.want) {
+			if !ok || open.Hop != "bastion" || open.Addr != tt.addr || open.Prohibited() != tt.prohibited || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %#v: %v", err, err)
 			}
 		})
+	}
+}
+
+// MaxSessions counts commands only: any number of connections share one link.
+func TestMaxSessionsDoesNotCountConnections(t *testing.T) {
+	target := echo(t)
+	key := filepath.Join(t.TempDir(), "id")
+	s := startSSHD(t, writeKey(t, key, "").PublicKey(), "MaxSessions 1")
+	c := startCable(t, s.addr.String())
+	tun := newTunnel(t, nil, c.host(t, s.host(t, "bastion", key)))
+	p, err := tun.Exec(t.Context(), "cat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	_, err = tun.Exec(t.Context(), "cat")
+	if open, ok := errors.AsType[*OpenError](err); !ok || !strings.Contains(open.Error(), "MaxSessions") {
+		t.Errorf("a second command: %v", err)
+	}
+	for range 64 {
+		conn, err := tun.DialContext(t.Context(), "tcp", target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		defer checkEcho(t, conn) // all are open by then
+	}
+	if n := c.count(); n != 1 {
+		t.Errorf("%d SSH connections for 64 streams", n)
 	}
 }
 
@@ -296,6 +345,7 @@ func TestSilentServer(t *testing.T) {
 	}{
 		{"after TCP", sshtest.StallTCP, StageHandshake},
 		{"after banner", sshtest.StallBanner, StageHandshake},
+		{"in key exchange", sshtest.StallKeyExchange, StageHandshake},
 		{"in auth", sshtest.StallAuth, StageAuth},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

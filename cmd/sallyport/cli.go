@@ -52,6 +52,8 @@ type sshFlags struct {
 	Jump      string   `short:"J" group:"ssh" placeholder:"HOSTS" help:"Jump hosts, as ssh -J." field:"ssh.jump"`
 	SSHConfig string   `name:"ssh-config" short:"F" group:"ssh" placeholder:"FILE" help:"As ssh -F; none reads no file." field:"ssh.config"`
 	SSHOption []string `name:"ssh-option" short:"o" group:"ssh" sep:"none" placeholder:"KEY=VALUE" help:"As ssh -o; may be repeated." field:"ssh.options"`
+
+	ControlMaster bool `group:"ssh" help:"Ride your live ControlMaster where a host has a ControlPath that answers (ssh -S ... -W)." field:"ssh.controlMaster"`
 }
 
 // commonFlags belong to every command that reads settings.

@@ -159,6 +159,8 @@ func (a *app) openTunnel(ctx context.Context, place **sshtunnel.Tunnel, f sshFla
 		Getenv: a.env.Getenv,
 		Home:   a.env.Home,
 		Log:    a.log,
+
+		ControlMaster: f.ControlMaster,
 	})
 	if err != nil {
 		return nil, err

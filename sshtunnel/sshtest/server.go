@@ -28,11 +28,12 @@ type Stall int
 
 // The places to fall silent.
 const (
-	NoStall     Stall = iota
-	StallTCP          // accepts TCP, sends nothing
-	StallBanner       // sends its version, then nothing
-	StallAuth         // never answers a login
-	StallOpen         // never answers the opening of a channel
+	NoStall          Stall = iota
+	StallTCP               // accepts TCP, sends nothing
+	StallBanner            // sends its version, then nothing
+	StallKeyExchange       // sends its part of the key exchange's beginning (RFC 4253 7.1), then nothing
+	StallAuth              // never answers a login
+	StallOpen              // never answers the opening of a channel
 )
 
 // Challenge is one round of keyboard-interactive.
@@ -83,6 +84,7 @@ type Server struct {
 	accepted   atomic.Int64
 	logins     atomic.Int64
 	keepalives atomic.Int64
+	asked      atomic.Int64
 }
 
 // Start listens on a free port of 127.0.0.1.
@@ -136,8 +138,10 @@ func (s *Server) KnownHosts(host string) string {
 	return b.String()
 }
 
-// Accepted counts TCP connections, Logins those that logged in, Keepalives the requests of that name.
+// Accepted counts TCP connections, Asked the attempts to log in, Logins those that did, Keepalives
+// the requests of that name.
 func (s *Server) Accepted() int   { return int(s.accepted.Load()) }
+func (s *Server) Asked() int      { return int(s.asked.Load()) }
 func (s *Server) Logins() int     { return int(s.logins.Load()) }
 func (s *Server) Keepalives() int { return int(s.keepalives.Load()) }
 
@@ -210,7 +214,11 @@ func (s *Server) handle(g *gate) error {
 		_, err := io.Copy(io.Discard, g) // until the client goes
 		return err
 	}
-	conn, chans, reqs, err := ssh.NewServerConn(g, s.ssh)
+	var transport net.Conn = g
+	if s.cfg.Stall == StallKeyExchange {
+		transport = &stallingConn{gate: g, writes: 2} // the version and SSH_MSG_KEXINIT
+	}
+	conn, chans, reqs, err := ssh.NewServerConn(transport, s.ssh)
 	if err != nil {
 		return err
 	}
@@ -238,6 +246,7 @@ func (s *Server) serverConfig() *ssh.ServerConfig {
 		cfg.AddHostKey(k)
 	}
 	allow := func(c ssh.ConnMetadata) error {
+		s.asked.Add(1)
 		if s.cfg.Stall == StallAuth {
 			for _, g := range s.gates() {
 				if g.RemoteAddr() == c.RemoteAddr() {
@@ -306,6 +315,21 @@ func (s *Server) serverConfig() *ssh.ServerConfig {
 		cfg.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, errDenied }
 	}
 	return cfg
+}
+
+// stallingConn sends some writes, and holds back what comes after them until the client goes.
+type stallingConn struct {
+	*gate
+	writes int
+}
+
+func (c *stallingConn) Write(p []byte) (int, error) {
+	if c.writes == 0 {
+		_, err := io.Copy(io.Discard, c.gate)
+		return 0, errors.Join(net.ErrClosed, err)
+	}
+	c.writes--
+	return c.gate.Write(p)
 }
 
 // gate is a connection that can be made a black hole.

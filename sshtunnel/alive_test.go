@@ -1,0 +1,242 @@
+package sshtunnel
+
+import (
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+func TestAliveOf(t *testing.T) {
+	set := func(interval time.Duration, count int) *Host {
+		return &Host{ServerAliveSet: true, ServerAliveInterval: interval, ServerAliveCountMax: count}
+	}
+	unset, ours := &Host{ServerAliveCountMax: 3}, alive{15 * time.Second, 3}
+	for _, tt := range []struct {
+		name  string
+		chain []*Host
+		want  []alive
+	}{
+		{"nothing set", []*Host{unset, unset}, []alive{{}, ours}},
+		{"an outer hop of its own", []*Host{set(5*time.Second, 2), unset}, []alive{{5 * time.Second, 2}, ours}},
+		{"both", []*Host{set(5*time.Second, 2), set(time.Minute, 1)}, []alive{{5 * time.Second, 2}, {time.Minute, 1}}},
+		{"switched off inside: the hop before is asked", []*Host{unset, unset, set(0, 3)}, []alive{{}, ours, {}}},
+		{"switched off", []*Host{set(0, 3)}, []alive{{}}},
+		{"count 0", []*Host{set(time.Second, 0)}, []alive{{time.Second, 1}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := aliveOf(tt.chain); !slices.Equal(got, tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// quietPeer is the far end of a hop in memory. It answers keepalives unless it is dead.
+type quietPeer struct {
+	ssh.Conn // only what is below is called
+	hop      *hop
+	local    net.Addr
+	dead     atomic.Bool
+	pings    atomic.Int32
+	once     sync.Once
+	closed   chan struct{}
+}
+
+func (p *quietPeer) SendRequest(string, bool, []byte) (bool, []byte, error) {
+	p.pings.Add(1)
+	if p.dead.Load() {
+		<-p.closed
+		return false, nil, io.EOF
+	}
+	p.send()
+	return false, nil, nil
+}
+
+// send delivers a byte.
+func (p *quietPeer) send() { p.hop.conn.Read(make([]byte, 1)) }
+
+// peerConn is the hop's connection to a quietPeer.
+type peerConn struct {
+	net.Conn
+	p *quietPeer
+}
+
+func (c peerConn) Read(b []byte) (int, error) { return len(b), nil }
+func (c peerConn) LocalAddr() net.Addr        { return c.p.local }
+func (c peerConn) Close() error {
+	c.p.once.Do(func() { close(c.p.closed) })
+	return nil
+}
+
+// quietLink is a link of one hop in memory, with neither keepalive nor watch.
+func quietLink(h *Host) (*link, *quietPeer) {
+	p := &quietPeer{closed: make(chan struct{}), local: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}}
+	hp := &hop{host: h}
+	p.hop = hp
+	hp.conn = &countedConn{Conn: peerConn{p: p}}
+	hp.client = &ssh.Client{Conn: p}
+	return &link{hops: []*hop{hp}, done: make(chan struct{})}, p
+}
+
+// endsAfter waits for the link's end and returns how long that took.
+func endsAfter(t *testing.T, l *link) time.Duration {
+	t.Helper()
+	began := time.Now()
+	select {
+	case <-l.done:
+	case <-time.After(24 * time.Hour):
+		t.Fatal("the link has outlived its peer by a day")
+	}
+	took := time.Since(began)
+	l.wg.Wait() // nothing is left
+	return took
+}
+
+func TestKeepalive(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		alive alive
+	}{
+		{"ours", alive{defaultAliveInterval, defaultAliveCount}},
+		{"one probe", alive{10 * time.Second, 1}},
+		{"many", alive{time.Second, 30}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, p := quietLink(&Host{Alias: "bastion"})
+				l.wg.Go(func() { l.keepalive(l.hops[0], tt.alive) })
+				time.Sleep(10 * time.Minute)
+				if isDone(l.done) || p.pings.Load() == 0 {
+					t.Fatalf("a peer that answers: err %v after %d pings", l.err, p.pings.Load())
+				}
+				p.dead.Store(true)
+				limit := tt.alive.interval * time.Duration(tt.alive.count)
+				if took := endsAfter(t, l); took > limit || took < limit-tt.alive.interval {
+					t.Errorf("a dead peer was found after %v, want at most %v", took, limit)
+				}
+				hop, ok := errors.AsType[*HopError](l.err)
+				if !ok || hop.Hop != "bastion" || hop.Stage != StageLink {
+					t.Errorf("got %v", l.err)
+				}
+			})
+		})
+	}
+}
+
+// Bytes of any kind are a sign of life: a busy hop is not asked, and one that sends is not given up
+// although it does not answer.
+func TestKeepaliveCountsAnyByte(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, p := quietLink(&Host{})
+		p.dead.Store(true)
+		l.wg.Go(func() { l.keepalive(l.hops[0], alive{15 * time.Second, 3}) })
+		for range 100 {
+			time.Sleep(10 * time.Second)
+			p.send()
+		}
+		if n := p.pings.Load(); n != 0 {
+			t.Errorf("%d pings to a busy hop", n)
+		}
+		for range 100 {
+			time.Sleep(40 * time.Second)
+			p.send()
+		}
+		if isDone(l.done) {
+			t.Fatalf("given up: %v", l.err)
+		}
+		if n := p.pings.Load(); n != 1 {
+			t.Errorf("%d pings are under way, want 1 that is never answered", n)
+		}
+		if took := endsAfter(t, l); took > 45*time.Second {
+			t.Errorf("found after %v", took)
+		}
+	})
+}
+
+// testMachine is a machine that can be put to sleep and taken off its network.
+type testMachine struct {
+	slept atomic.Int64 // nanoseconds, in all
+	off   atomic.Bool
+}
+
+func (m *testMachine) machine() machine {
+	return machine{
+		wall: func() time.Time { return time.Now().Round(0).Add(time.Duration(m.slept.Load())) },
+		addrs: func() ([]net.Addr, error) {
+			if m.off.Load() {
+				return nil, nil
+			}
+			return []net.Addr{&net.IPNet{IP: net.IPv4(192, 0, 2, 1)}}, nil
+		},
+	}
+}
+
+func TestWatch(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(*testMachine)
+		want string // in the error of a dead link
+	}{
+		{"sleep", func(m *testMachine) { m.slept.Store(int64(time.Hour)) }, "after a sleep of 1h0m0s"},
+		{"address gone", func(m *testMachine) { m.off.Store(true) }, "after the local address 192.0.2.1 was lost"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, p := quietLink(&Host{Alias: "bastion"})
+				m := &testMachine{}
+				l.wg.Go(func() { l.watch(m.machine()) })
+				time.Sleep(time.Hour)
+				if n := p.pings.Load(); n != 0 {
+					t.Errorf("%d pings for no reason", n)
+				}
+				tt.do(m)
+				time.Sleep(time.Minute)
+				if isDone(l.done) {
+					t.Fatalf("a link that answers was given up: %v", l.err)
+				}
+				if p.pings.Load() == 0 {
+					t.Fatal("no ping")
+				}
+				m.off.Store(false)
+				time.Sleep(time.Minute)
+				p.dead.Store(true)
+				m.slept.Store(0) // the wall clock set back is no sleep
+				time.Sleep(time.Minute)
+				if isDone(l.done) {
+					t.Fatalf("given up: %v", l.err)
+				}
+				tt.do(m)
+				if took := endsAfter(t, l); took > watchInterval+probeLimit {
+					t.Errorf("found after %v", took)
+				}
+				if !strings.Contains(l.err.Error(), tt.want) {
+					t.Errorf("got %v, want %q", l.err, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// An address that the system does not list (a container's, say) is not waited for.
+func TestWatchUnlistedAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, p := quietLink(&Host{})
+		m := &testMachine{}
+		m.off.Store(true)
+		l.wg.Go(func() { l.watch(m.machine()) })
+		time.Sleep(time.Hour)
+		if n := p.pings.Load(); n != 0 {
+			t.Errorf("%d pings", n)
+		}
+		l.close(ErrClosed)
+	})
+}

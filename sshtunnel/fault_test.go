@@ -1,0 +1,379 @@
+//go:build !windows
+
+package sshtunnel
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/sshtest"
+)
+
+// faulty is a real server at the end of a cable.
+type faulty struct {
+	*cable
+	host   *Host
+	server *sshd
+	pub    ssh.PublicKey // that may log in
+}
+
+// startFaulty makes one that is watched at short intervals: 3 x 100 ms.
+func startFaulty(t *testing.T, options ...string) *faulty {
+	t.Helper()
+	key := filepath.Join(t.TempDir(), "id")
+	f := &faulty{pub: writeKey(t, key, "").PublicKey()}
+	f.server = startSSHD(t, f.pub, options...)
+	f.cable = startCable(t, f.server.addr.String())
+	f.host = f.cable.host(t, f.server.host(t, "bastion", key))
+	f.host.ServerAliveSet, f.host.ServerAliveInterval, f.host.ServerAliveCountMax = true, 100*time.Millisecond, 3
+	return f
+}
+
+// linkOf returns the link that is up; nil: none is.
+func linkOf(tun *Tunnel) *link {
+	tun.mu.Lock()
+	defer tun.mu.Unlock()
+	return tun.link
+}
+
+func mustDial(t *testing.T, tun *Tunnel, target string) net.Conn {
+	t.Helper()
+	conn, err := tun.DialContext(t.Context(), "tcp", target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// What happens to a link that is up, and what becomes of it: a connection over it, a call that comes
+// while it is down, and the goroutines.
+func TestFaultsOfALink(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		cut      func(*faulty)
+		mend     func(*faulty) // nil: nothing need be done
+		survives bool          // the connection does
+	}{
+		{"reset", func(f *faulty) { f.cut(true) }, nil, false},
+		{"orderly end", func(f *faulty) { f.cut(false) }, nil, false},
+		{"sshd killed and restarted with the same key", func(f *faulty) {
+			f.lead("127.0.0.1:1")
+			f.server.kill()
+		}, func(f *faulty) { f.lead(f.server.addr.String()) }, false},
+		{"one connection is dead", func(f *faulty) { f.freeze(false) }, nil, false},
+		{"black hole", func(f *faulty) { f.freeze(true) }, func(f *faulty) { f.thaw() }, false},
+		{"nothing", func(*faulty) {}, nil, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			target := echo(t)
+			f := startFaulty(t)
+			noLeak(t, func() {
+				tun := newTunnel(t, nil, f.host)
+				conn := mustDial(t, tun, target)
+				checkEcho(t, conn)
+				before := linkOf(tun)
+				tt.cut(f)
+				if tt.survives {
+					checkEcho(t, conn)
+				} else if _, err := conn.Read(make([]byte, 1)); err == nil {
+					t.Error("the connection survived")
+				}
+				if tt.mend != nil {
+					// A call waits within its own context, and is told what stands in the way.
+					ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+					defer cancel()
+					if _, err := tun.DialContext(ctx, "tcp", target); !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("while it is down: %v", err)
+					}
+					waiting := make(chan net.Conn)
+					go func() {
+						conn, _ := tun.DialContext(t.Context(), "tcp", target)
+						waiting <- conn
+					}()
+					tt.mend(f)
+					if conn := <-waiting; conn != nil {
+						checkEcho(t, conn)
+					} else {
+						t.Error("a call that waited has failed")
+					}
+				}
+				checkEcho(t, mustDial(t, tun, target))
+				if after := linkOf(tun); (after == before) != tt.survives {
+					t.Error("not the link that was expected")
+				}
+				tun.Close()
+				f.cut(true)
+			})
+		})
+	}
+}
+
+// A black hole that is shorter than keepalive allows costs nothing.
+func TestShortBlackHole(t *testing.T) {
+	target := echo(t)
+	f := startFaulty(t)
+	f.host.ServerAliveInterval = time.Minute
+	tun := newTunnel(t, nil, f.host)
+	conn := mustDial(t, tun, target)
+	f.freeze(true)
+	if _, err := io.WriteString(conn, "held "); err != nil {
+		t.Fatal(err)
+	}
+	f.thaw()
+	checkEchoAfter(t, conn, "held ")
+	if n := f.count(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+func checkEchoAfter(t *testing.T, conn net.Conn, sent string) {
+	t.Helper()
+	got := make([]byte, len(sent))
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != sent {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	checkEcho(t, conn)
+}
+
+// A server that came back with another key is not let in, and not tried again.
+func TestRestartedWithAnotherKey(t *testing.T) {
+	target := echo(t)
+	f := startFaulty(t)
+	other := startSSHD(t, f.pub)
+	noLeak(t, func() {
+		tun := newTunnel(t, nil, f.host)
+		mustDial(t, tun, target)
+		f.lead(other.addr.String())
+		f.cut(true)
+		st := waitPhase(t, tun, Refused)
+		key, ok := errors.AsType[*HostKeyError](st.Err)
+		if !ok || !key.Changed || st.Hop != "bastion" {
+			t.Errorf("state %+v", st)
+		}
+		n := f.count()
+		for range 3 {
+			if _, err := tun.DialContext(t.Context(), "tcp", target); !errors.Is(err, st.Err) {
+				t.Errorf("got %v", err)
+			}
+		}
+		if f.count() != n {
+			t.Errorf("%d more connections after the refusal", f.count()-n)
+		}
+		tun.Close()
+	})
+}
+
+// A server that resets each connection is tried again while somebody waits.
+func TestResetWhileDialing(t *testing.T) {
+	target := echo(t)
+	f := startFaulty(t)
+	f.lead("127.0.0.1:1") // a cable that leads nowhere resets
+	noLeak(t, func() {
+		tun := newTunnel(t, nil, f.host)
+		err := tun.Connect(t.Context())
+		if hop, ok := errors.AsType[*HopError](err); !ok || hop.Hop != "bastion" { // connect or handshake, as the reset comes
+			t.Errorf("got %v", err)
+		}
+		if st, _ := tun.State(); st.Phase != Down {
+			t.Errorf("phase %s", st.Phase)
+		}
+		f.lead(f.server.addr.String())
+		if _, err := tun.DialContext(t.Context(), "tcp", target); err != nil {
+			t.Error(err)
+		}
+		tun.Close()
+	})
+}
+
+// A connection that is cut while the server thinks about a login was not refused: the tunnel must
+// come back.
+func TestCutDuringLogin(t *testing.T) {
+	for _, reset := range []bool{true, false} {
+		key := filepath.Join(t.TempDir(), "id")
+		writeKey(t, key, "")
+		s := startFake(t, sshtest.Config{Stall: sshtest.StallAuth})
+		c := startCable(t, s.Addr())
+		h := c.host(t, fakeHost(t, "bastion", s))
+		h.IdentityFiles = []string{key}
+		tun := newTunnel(t, nil, h)
+		errs := make(chan error)
+		go func() { errs <- tun.Connect(t.Context()) }()
+		eventually(t, "a login", func() bool { return s.Asked() > 0 })
+		c.cut(reset)
+		err := <-errs
+		if _, refused := errors.AsType[*AuthError](err); refused || err == nil {
+			t.Errorf("reset %v: got %v", reset, err)
+		}
+		if st, _ := tun.State(); st.Phase != Down {
+			t.Errorf("reset %v: phase %s", reset, st.Phase)
+		}
+	}
+}
+
+// A peer that does not read fills one window, and no other stream.
+func TestWindowNeverOpened(t *testing.T) {
+	target := echo(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts by its backlog, reads nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	f := startFaulty(t)
+	noLeak(t, func() {
+		tun := newTunnel(t, nil, f.host)
+		stuck := mustDial(t, tun, silent.Addr().String())
+		var sent atomic.Int64
+		ended := make(chan error)
+		go func() {
+			for {
+				n, err := stuck.Write(make([]byte, 1<<20))
+				sent.Add(int64(n))
+				if err != nil {
+					ended <- err
+					return
+				}
+			}
+		}()
+		eventually(t, "a full window", func() bool {
+			before := sent.Load()
+			for range 5 { // round trips of another stream
+				conn := mustDial(t, tun, target)
+				checkEcho(t, conn)
+				conn.Close()
+			}
+			return before > 0 && sent.Load() == before
+		})
+		stuck.Close()
+		if err := <-ended; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("got %v", err)
+		}
+		checkEcho(t, mustDial(t, tun, target))
+		tun.Close()
+	})
+}
+
+// Each side may be the first to have said all.
+func TestHalfClose(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	f := startFaulty(t)
+	noLeak(t, func() {
+		tun := newTunnel(t, nil, f.host)
+		for _, weFirst := range []bool{true, false} {
+			near := mustDial(t, tun, ln.Addr().String())
+			far, err := ln.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, second := near, far
+			if !weFirst {
+				first, second = far, near
+			}
+			io.WriteString(first, "all")
+			first.(interface{ CloseWrite() error }).CloseWrite()
+			if got, err := io.ReadAll(second); string(got) != "all" || err != nil {
+				t.Errorf("first %q, %v", got, err)
+			}
+			io.WriteString(second, "answer")
+			second.(interface{ CloseWrite() error }).CloseWrite()
+			if got, err := io.ReadAll(first); string(got) != "answer" || err != nil {
+				t.Errorf("second %q, %v", got, err)
+			}
+			near.Close()
+			far.Close()
+		}
+		tun.Close()
+	})
+}
+
+// After a reconnect the old session on the far side may hold the port of a remote forward yet.
+func TestForwardWhosePortIsBusyAfterReconnect(t *testing.T) {
+	f := startFaulty(t)
+	refused := make(chan struct{}, 100)
+	tun, err := New(Config{
+		Chain: func(context.Context) ([]*Host, error) { return []*Host{f.host}, nil },
+		Log: slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+			if strings.Contains(string(p), "remote forward not granted") {
+				refused <- struct{}{}
+			}
+			return t.Output().Write(p)
+		}), nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tun.Close()
+	ln, err := tun.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveEcho(t, ln)
+	old := f.all()
+	f.freeze(false) // the old session lives on at the far side
+	<-refused
+	for _, w := range old {
+		w.end(true)
+	}
+	eventually(t, "the forward is back", func() bool {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		io.WriteString(conn, "ping")
+		conn.(*net.TCPConn).CloseWrite()
+		got, _ := io.ReadAll(conn)
+		return string(got) == "ping"
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// Opens that a server leaves unanswered are bounded: beyond, a link that carries nothing is given
+// up, and one that carries something refuses more.
+func TestUnansweredOpensAreBounded(t *testing.T) {
+	s := startFake(t, sshtest.Config{Stall: sshtest.StallOpen})
+	noLeak(t, func() {
+		tun := newTunnel(t, nil, fakeHost(t, "bastion", s))
+		if err := tun.Connect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		why := errors.New("why")
+		leave := func() error {
+			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, why)
+			defer cancel()
+			_, err := tun.DialContext(ctx, "tcp", "x:1")
+			return err
+		}
+		hp := linkOf(tun).last()
+		hp.streams.Add(1)
+		for hp.unanswered.Load() < maxUnanswered {
+			leave() // counted a moment later
+		}
+		_, err := tun.DialContext(t.Context(), "tcp", "x:1")
+		if open, ok := errors.AsType[*OpenError](err); !ok || open.Reason != ssh.ResourceShortage {
+			t.Errorf("got %v", err)
+		}
+		hp.streams.Add(-1)
+		eventually(t, "a new link", func() bool {
+			leave()
+			return s.Logins() > 1
+		})
+		tun.Close()
+	})
+}

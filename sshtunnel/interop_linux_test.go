@@ -1,0 +1,166 @@
+package sshtunnel
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Servers other than OpenSSH: log in, open a connection, lend a listener and take it back.
+func TestInterop(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		start func(t *testing.T, pub ssh.PublicKey) (addr string, hostKey ssh.PublicKey)
+		lend  func(t *testing.T) (network, addr string)
+		kept  bool // it refuses to take a forward back
+	}{
+		{"dropbear", startDropbear, func(*testing.T) (string, string) { return "tcp", "127.0.0.1:0" }, true},
+		{"asyncssh", startAsyncSSH, func(t *testing.T) (string, string) { return "unix", filepath.Join(t.TempDir(), "s") }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			key := filepath.Join(t.TempDir(), "id")
+			at, hostKey := tt.start(t, writeKey(t, key, "").PublicKey())
+			h := newHost(t, tt.name, at)
+			h.User, h.HostKeyAlias = "root", tt.name
+			h.IdentityFiles, h.IdentityFilesSet = []string{key}, true
+			h.ServerAliveSet, h.ServerAliveInterval, h.ServerAliveCountMax = true, 500*time.Millisecond, 10
+			writeFile(t, h.UserKnownHostsFiles[0], tt.name+" "+string(ssh.MarshalAuthorizedKey(hostKey)))
+			target := echo(t)
+			noLeak(t, func() {
+				tun := newTunnel(t, nil, h)
+				if err := tun.Connect(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				conn := mustDial(t, tun, target)
+				checkEcho(t, conn)
+				conn.(interface{ CloseWrite() error }).CloseWrite()
+				if rest, err := io.ReadAll(conn); len(rest) != 0 || err != nil {
+					t.Errorf("after half-close: %q, %v", rest, err)
+				}
+				_, err := tun.DialContext(t.Context(), "tcp", "127.0.0.1:1")
+				if _, ok := errors.AsType[*OpenError](err); !ok {
+					t.Errorf("nobody listens: %v", err)
+				}
+
+				network, addr := tt.lend(t)
+				ln, err := tun.Listen(t.Context(), network, addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				far, err := net.Dial(network, ln.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer far.Close()
+				near, err := ln.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				io.WriteString(near, "hello")
+				near.Close()
+				if got, err := io.ReadAll(far); string(got) != "hello" {
+					t.Errorf("through the remote forward: %q, %v", got, err)
+				}
+				if err := ln.Close(); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+				if !tt.kept {
+					eventually(t, "the forward is gone", func() bool {
+						conn, err := net.Dial(network, ln.Addr().String())
+						if err == nil {
+							conn.Close()
+						}
+						return err != nil
+					})
+				}
+				checkEcho(t, mustDial(t, tun, target)) // the link has not suffered
+				tun.Close()
+			})
+		})
+	}
+}
+
+// startDropbear runs dropbear per connection, in a mount namespace where root's home is ours: it
+// reads authorized_keys nowhere else.
+func startDropbear(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, for a mount namespace")
+	}
+	bin, keygen := needTool(t, "dropbear"), needTool(t, "dropbearkey")
+	s := &sshd{t: t, dir: t.TempDir()}
+	home := filepath.Join(s.dir, "home")
+	if err := os.MkdirAll(filepath.Join(home, ".ssh"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(home, ".ssh/authorized_keys"), string(ssh.MarshalAuthorizedKey(pub)))
+	hostKey := filepath.Join(s.dir, "host_key")
+	shown := run(t, keygen, "-t", "ed25519", "-f", hostKey)
+	s.listen(needTool(t, "unshare"), "-m", "sh", "-c", `mount --bind "$1" /root && exec "$2" -i -r "$3"`, "sh", home, bin, hostKey)
+	for line := range strings.Lines(shown) {
+		if key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line)); err == nil {
+			return s.addr.String(), key
+		}
+	}
+	t.Fatalf("no key in %q", shown)
+	return "", nil
+}
+
+const asyncSSH = `
+import asyncio, sys, asyncssh
+class Server(asyncssh.SSHServer):
+    def connection_requested(self, *args): return True
+    def server_requested(self, *args): return True
+    def unix_server_requested(self, path): return True
+async def main():
+    server = await asyncssh.listen('127.0.0.1', 0, server_factory=Server, server_host_keys=[sys.argv[1]], authorized_client_keys=sys.argv[2])
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+asyncio.run(main())
+`
+
+// startAsyncSSH runs Python's asyncssh, until its stdin ends.
+func startAsyncSSH(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
+	python := needTool(t, "/usr/bin/python3") // Debian's, whose module it is
+	if out, err := exec.Command(python, "-c", "import asyncssh").CombinedOutput(); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("asyncssh is missing: %s", out)
+		}
+		t.Skip("asyncssh is missing (.ci/install-parts gets it)")
+	}
+	dir := t.TempDir()
+	hostKey, authorized := filepath.Join(dir, "host_key"), filepath.Join(dir, "authorized_keys")
+	signer := writeKey(t, hostKey, "")
+	writeFile(t, authorized, string(ssh.MarshalAuthorizedKey(pub)))
+	cmd := exec.Command(python, "-c", asyncSSH, hostKey, authorized)
+	cmd.Stderr = t.Output()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	port, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strings.TrimSpace(port)), signer.PublicKey()
+}

@@ -1,0 +1,182 @@
+package sshtunnel
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// attemptPause lies between two of ConnectionAttempts, as with ssh.
+	attemptPause = time.Second
+	// addressDelay lies between the starts of two addresses of a name (RFC 8305 5).
+	addressDelay = 250 * time.Millisecond
+)
+
+// dialTransport opens what the SSH protocol of h runs over.
+func dialTransport(ctx context.Context, cfg *Config, h *Host, via *hop) (net.Conn, error) {
+	switch {
+	case via != nil:
+		return via.open(ctx, "tcp", net.JoinHostPort(h.HostName, strconv.Itoa(h.Port)))
+	case h.ProxyCommand != "":
+		return dialProxyCommand(cfg, h)
+	}
+	for attempt := 1; ; attempt++ {
+		conn, err := dialTCP(ctx, h)
+		if err == nil || attempt >= h.ConnectionAttempts {
+			return conn, err
+		}
+		timer := time.NewTimer(attemptPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, err
+		}
+	}
+}
+
+// dialTCP connects to the first address of h that answers. net.Dialer's own race is between the two
+// families only: an address that swallows packets would hold up all others of its family.
+func dialTCP(ctx context.Context, h *Host) (net.Conn, error) {
+	network := map[string]string{"inet": "ip4", "inet6": "ip6"}[h.AddressFamily]
+	if network == "" {
+		network = "ip"
+	}
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, network, h.HostName)
+	if err != nil {
+		return nil, err
+	}
+	var local []netip.Addr
+	if h.BindAddress != "" && h.BindAddress != "*" {
+		if local, err = net.DefaultResolver.LookupNetIP(ctx, network, h.BindAddress); err != nil {
+			return nil, fmt.Errorf("BindAddress: %w", err)
+		}
+	}
+	var dials []func(context.Context) (net.Conn, error)
+	for _, addr := range interleave(addrs) {
+		d := net.Dialer{}
+		if !h.TCPKeepAlive {
+			d.KeepAlive = -1
+		}
+		if local != nil {
+			if d.LocalAddr = sameFamily(local, addr); d.LocalAddr == nil {
+				continue
+			}
+		}
+		target := netip.AddrPortFrom(addr, uint16(h.Port)).String()
+		dials = append(dials, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", target) })
+	}
+	if len(dials) == 0 {
+		return nil, fmt.Errorf("no address of %s is of the family of BindAddress %s", h.HostName, h.BindAddress)
+	}
+	return race(ctx, dials)
+}
+
+// interleave orders addresses so that the families take turns, that of the first one first (RFC 8305 4).
+func interleave(addrs []netip.Addr) []netip.Addr {
+	var turns [2][]netip.Addr
+	for i, a := range addrs {
+		a = a.Unmap()
+		addrs[i] = a
+		turn := 0
+		if a.Is4() != addrs[0].Is4() {
+			turn = 1
+		}
+		turns[turn] = append(turns[turn], a)
+	}
+	var all []netip.Addr
+	for i := range addrs {
+		for _, t := range turns {
+			if i < len(t) {
+				all = append(all, t[i])
+			}
+		}
+	}
+	return all
+}
+
+// sameFamily returns the first of local that can be bound for a connection to remote, as an untyped
+// nil where there is none.
+func sameFamily(local []netip.Addr, remote netip.Addr) net.Addr {
+	for _, a := range local {
+		if a = a.Unmap(); a.Is4() == remote.Is4() {
+			return net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, 0))
+		}
+	}
+	return nil
+}
+
+// race runs dials, each one when the one before has failed or is addressDelay old, and returns the
+// first connection. When it returns, all have ended.
+func race(ctx context.Context, dials []func(context.Context) (net.Conn, error)) (net.Conn, error) {
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan result)
+	timer := time.NewTimer(0) // the first one starts at once
+	defer timer.Stop()
+	running := 0
+	var failed []error
+	for running > 0 || len(dials) > 0 {
+		next := timer.C
+		if len(dials) == 0 {
+			next = nil
+		}
+		select {
+		case <-next:
+			dial := dials[0]
+			dials = dials[1:]
+			running++
+			go func() { // ends with the dial, which ctx bounds; its result is awaited below
+				conn, err := dial(ctx)
+				results <- result{conn, err}
+			}()
+			timer.Reset(addressDelay)
+		case r := <-results:
+			running--
+			if r.err != nil {
+				failed = append(failed, r.err)
+				if ctx.Err() != nil {
+					dials = nil
+				}
+				timer.Reset(0)
+				continue
+			}
+			cancel()
+			for range running {
+				if late := <-results; late.conn != nil {
+					late.conn.Close()
+				}
+			}
+			return r.conn, nil
+		}
+	}
+	return nil, oneLine(failed)
+}
+
+// oneLine joins errors as errors.Join does, but in one line.
+func oneLine(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return &joined{errs}
+}
+
+type joined struct{ errs []error }
+
+func (j *joined) Unwrap() []error { return j.errs }
+func (j *joined) Error() string {
+	texts := make([]string, len(j.errs))
+	for i, err := range j.errs {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
