@@ -93,16 +93,19 @@ func (c *channelConn) readLoop() {
 	}
 }
 
-// give hands over what was read, once Read has taken what came before; false after an error. After
-// Close it throws the data away: without reading on to the confirmation, a full window would keep
-// the peer from closing.
+// give hands over what was read, once Read has taken what came before; false after an error, which
+// waits for nobody, as the reader may never come. After Close it throws the data away: without
+// reading on to the confirmation, a full window would keep the peer from closing.
 func (c *channelConn) give(b []byte, err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.unread) > 0 && !c.isClosed() {
+	for len(b) > 0 && len(c.unread) > 0 && !c.isClosed() {
 		c.taken.Wait()
 	}
-	c.unread, c.readErr = b, err
+	if len(b) > 0 {
+		c.unread = b
+	}
+	c.readErr = err
 	if err != nil {
 		c.readable.Broadcast()
 	} else {
