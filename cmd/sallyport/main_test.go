@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -40,14 +41,24 @@ func play(name string) int {
 }
 
 // afterTests holds what is to be removed when all tests have run.
-var afterTests []func()
+var afterTests struct {
+	sync.Mutex
+	run []func()
+}
+
+// afterAll runs f when all tests have run; it may be called by several tests at once.
+func afterAll(f func()) {
+	afterTests.Lock()
+	defer afterTests.Unlock()
+	afterTests.run = append(afterTests.run, f)
+}
 
 // testRun is a testing.M that cleans up after its tests.
 type testRun struct{ *testing.M }
 
 func (r testRun) Run() int {
 	defer func() {
-		for _, f := range afterTests {
+		for _, f := range afterTests.run {
 			f()
 		}
 	}()

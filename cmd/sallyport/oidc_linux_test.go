@@ -45,7 +45,7 @@ var openPeers = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	afterTests = append(afterTests, func() { os.RemoveAll(dir) })
+	afterAll(func() { os.RemoveAll(dir) })
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
 	}

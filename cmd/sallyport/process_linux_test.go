@@ -211,7 +211,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	afterTests = append(afterTests, func() { os.RemoveAll(dir) })
+	afterAll(func() { os.RemoveAll(dir) })
 	if err := os.Chmod(dir, 0o755); err != nil { // other accounts run it too
 		return "", err
 	}

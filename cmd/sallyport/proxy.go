@@ -19,14 +19,15 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	defer w.Close()
 	watch := newWatch(a, w)
 	watching, stop := context.WithCancel(ctx)
-	defer stop()
 	var done sync.WaitGroup
-	defer done.Wait()
-	defer stop()
 	done.Go(func() { watch.run(watching) }) // ends with watching
+	defer within(closeGrace, func() {
+		stop()
+		done.Wait()
+		w.Close()
+	})
 
 	err = relay.Run(ctx, relay.Config{
 		In: a.in, Out: a.out,
@@ -43,6 +44,23 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 		return nil // the host's way to say goodbye
 	}
 	return err
+}
+
+// closeGrace is what a proxy that ends waits for its parts: a host kills a server that lingers, and
+// one that reads no stderr must not hold it.
+const closeGrace = time.Second
+
+// within runs f and returns when it has ended, or after the time.
+func within(d time.Duration, f func()) {
+	done := make(chan struct{})
+	go func() { // ends with f, or with the process
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(d):
+	}
 }
 
 // watch folds the states of the tunnels and of the login into the one obstacle that the relay asks
