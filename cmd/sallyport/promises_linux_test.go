@@ -19,6 +19,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 const initializeLine = `{"jsonrpc":"2.0","id":"first","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}` + "\n"
@@ -244,6 +245,8 @@ func TestHostStopsReading(t *testing.T) {
 	}
 	ours.Close()
 	io.WriteString(host, `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`+"\n")
+	late := time.AfterFunc(patience, func() { cmd.Process.Signal(syscall.SIGQUIT) }) // shows where it hangs
+	defer late.Stop()
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the proxy ended with %v", err)
 	}
