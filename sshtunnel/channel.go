@@ -93,6 +93,7 @@ func (h *hop) openChannel(ctx context.Context, kind string, payload []byte, netw
 		}
 		select {
 		case answers <- answer{ch, reqs, err}:
+		case <-h.ended:
 		case <-ctx.Done():
 			if err == nil {
 				go h.discard(reqs) // ends with the channel
@@ -109,6 +110,8 @@ func (h *hop) openChannel(ctx context.Context, kind string, payload []byte, netw
 			return nil, nil, fmt.Errorf("%w: %w", errLost, a.err)
 		}
 		return a.ch, a.reqs, nil
+	case <-h.ended: // x/crypto may never answer an open that meets the end of the connection
+		return nil, nil, fmt.Errorf("%w: it ended while a channel was being opened", errLost)
 	case <-ctx.Done():
 		return nil, nil, context.Cause(ctx)
 	}

@@ -32,7 +32,8 @@ type hop struct {
 	addr   string // host:port; "" with a ProxyCommand
 	conn   *countedConn
 	client *ssh.Client
-	master *master // stands for conn and client where the link rides a ControlMaster
+	master *master       // stands for conn and client where the link rides a ControlMaster
+	ended  chan struct{} // closed when client has ended
 
 	pinging    pinging
 	streams    atomic.Int32 // channels that are open
@@ -119,7 +120,7 @@ func (e *earlyAgent) List() ([]*agent.Key, error) {
 // still while a person is asked. On failure everything is closed, and the error is a *HopError or
 // the cause of ctx.
 func dialHop(ctx context.Context, cfg *Config, h *Host, prepared *preparation, via *hop) (*hop, error) {
-	hp := &hop{host: h}
+	hp := &hop{host: h, ended: make(chan struct{})}
 	if h.ProxyCommand == "" || via != nil {
 		hp.addr = net.JoinHostPort(h.HostName, strconv.Itoa(h.Port))
 	}

@@ -65,6 +65,7 @@ func dialChain(ctx context.Context, cfg *Config, chain []*Host, at func(*Host)) 
 		}
 		l.wg.Go(func() { // ends when the connection does, at the latest by close
 			err := hp.client.Wait()
+			close(hp.ended)
 			if err == io.EOF {
 				err = errors.New("the server closed the connection")
 			}
