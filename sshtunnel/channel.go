@@ -75,6 +75,9 @@ func (h *hop) openChannel(ctx context.Context, kind string, payload []byte, netw
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
+	if h.conn.ended.Load() { // x/crypto never answers an open that comes after the end of the connection
+		return nil, nil, fmt.Errorf("%w: it had ended when a channel was to be opened", errLost)
+	}
 	if n := h.unanswered.Load(); n >= maxUnanswered {
 		if h.streams.Load() == 0 { // nobody loses anything by a new connection
 			return nil, nil, fmt.Errorf("%w: the server has not answered %d requests", errLost, n)
@@ -110,7 +113,7 @@ func (h *hop) openChannel(ctx context.Context, kind string, payload []byte, netw
 			return nil, nil, fmt.Errorf("%w: %w", errLost, a.err)
 		}
 		return a.ch, a.reqs, nil
-	case <-h.ended: // x/crypto may never answer an open that meets the end of the connection
+	case <-h.ended: // met by an open that is under way, which may get no answer either
 		return nil, nil, fmt.Errorf("%w: it ended while a channel was being opened", errLost)
 	case <-ctx.Done():
 		return nil, nil, context.Cause(ctx)

@@ -164,6 +164,12 @@ func (c *channelConn) writeLoop() {
 		c.mu.Lock()
 		c.piece = nil
 		if err != nil && c.writeErr == nil {
+			switch {
+			case c.isClosed():
+				err = net.ErrClosed
+			case err == io.EOF: // the peer or the link has closed the channel
+				err = io.ErrClosedPipe
+			}
 			c.writeErr = err
 		}
 		c.written.Signal()
