@@ -59,6 +59,7 @@ type Config struct {
 	// and RedirectURI.
 	AuthorizationCode, CodeVerifier, RefreshToken Secret
 
+	AtTerminal      bool          // a person typed the command and waits: its login goes before that of other processes, and no page is held back
 	NonInteractive  bool          // never offer a browser login: LoginRequiredError instead
 	RedirectURI     string        // "" http://CALLBACKHOST:PORT/callback of the address that was bound
 	CallbackAddrs   []string      // tried in order, "127.0.0.1:53682"; port 0 any; nil: 127.0.0.1:0
@@ -79,6 +80,7 @@ type Prompt struct {
 	RedirectURI  string // where the browser will come back to
 	Issuer       string // "" for endpoints given by configuration
 	UserCode     string // device grant only
+	Elsewhere    bool   // another process of this user offers it, and has opened what browser there is
 	Expires      time.Time
 }
 

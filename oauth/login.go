@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/oauth2"
 )
@@ -24,7 +23,7 @@ func (t *Transport) login(ctx context.Context, j job) error {
 	if f.server.AuthorizationEndpoint == "" {
 		return &DiscoveryError{What: "authorization endpoint in the metadata of " + f.server.name(), Tried: f.tried}
 	}
-	if err := t.brake(ctx); err != nil {
+	if err := t.brake(ctx, j, f.server); err != nil {
 		return err
 	}
 	cb, err := t.listen(ctx, rand.Text())
@@ -34,30 +33,7 @@ func (t *Transport) login(ctx context.Context, j job) error {
 	err = t.loginAt(ctx, j, f, cb)
 	cb.settle(withoutQuery(t.cfg.Upstream), err)
 	t.wg.Go(cb.close) // the page may take its moment, the waiting requests need not
-	if err == nil {
-		t.mu.Lock()
-		t.lastOffer = time.Time{} // the person is there and done: what comes next is no storm
-		t.mu.Unlock()
-	}
 	return err
-}
-
-// brake waits until a new login page may be offered.
-func (t *Transport) brake(ctx context.Context) error {
-	t.mu.Lock()
-	last := t.lastOffer
-	t.mu.Unlock()
-	wait := t.offerEvery - time.Since(last)
-	if last.IsZero() || wait <= 0 {
-		return nil
-	}
-	t.cfg.Log.Info("next login page waits", "dur", wait)
-	select {
-	case <-time.After(wait):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // loginAt runs the login whose callback comes to cb.
@@ -113,7 +89,7 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 	k, err := t.grant(ctx, StageToken, f.server, c, form)
 	if se := (*SignInError)(nil); errors.As(err, &se) && se.Code == "invalid_client" && c.Dynamic {
 		t.forgetClient(ctx, f, c)
-		se.Refused = false // the next sign-in registers again
+		se.Refused = c.ID != known.ID // else the next sign-in registers again
 	}
 	if err != nil {
 		return err
@@ -160,8 +136,9 @@ func (t *Transport) authorizeURL(f finding, c client, cb *callback, verifier str
 func (t *Transport) await(ctx context.Context, p Prompt, cb *callback) (url.Values, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.CallbackTimeout, ErrNotCompleted)
 	defer cancel()
+	t.announce(p)
 	t.mu.Lock()
-	t.prompt, t.waiting, t.lastOffer = p, cb, time.Now()
+	t.prompt, t.waiting = p, cb
 	t.notifyLocked()
 	t.mu.Unlock()
 	defer func() {

@@ -151,16 +151,34 @@ func TestAnotherIssuerInvalidates(t *testing.T) {
 
 func TestBrake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tr := &Transport{offerEvery: offerEvery, cfg: Config{Log: slog.New(slog.DiscardHandler)}}
+		tr := &Transport{offerEvery: offerEvery, now: time.Now, cfg: Config{Log: slog.New(slog.DiscardHandler), Store: memoryStore(nil)}}
 		start := time.Now()
-		if tr.brake(t.Context()); time.Since(start) != 0 {
-			t.Error("the first page waits")
+		page := func(want time.Duration, asked bool) {
+			t.Helper()
+			if err := tr.brake(t.Context(), job{asked: asked}, server{}); err != nil {
+				t.Errorf("after %v: %v", time.Since(start), err)
+			}
+			if got := time.Since(start); got != want {
+				t.Errorf("a page after %v, want %v", got, want)
+			}
+			tr.announce(Prompt{})
 		}
-		tr.lastOffer = start
+		page(0, false)
 		time.Sleep(10 * time.Second)
-		if tr.brake(t.Context()); time.Since(start) != offerEvery {
-			t.Errorf("the next page comes after %v", time.Since(start))
+		page(offerEvery, false)
+		tr.count(func(p *pages) { p.Done = true })
+		page(offerEvery, false) // the person is there
+		if err := tr.brake(t.Context(), job{}, server{}); !errors.Is(err, ErrHeldBack) {
+			t.Errorf("after three pages: %v, want ErrHeldBack", err)
 		}
+		page(2*offerEvery, true)
+		time.Sleep(time.Hour)
+		page(time.Hour+2*offerEvery, false)
+		if err := tr.brake(t.Context(), job{}, server{}); !errors.Is(err, ErrHeldBack) {
+			t.Errorf("the next: %v, want ErrHeldBack", err)
+		}
+		tr.cfg.AtTerminal = true
+		page(time.Hour+2*offerEvery, false)
 	})
 }
 

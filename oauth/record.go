@@ -65,7 +65,10 @@ func (t *Transport) reloadLocked() {
 	}
 	b, err := t.cfg.Store.Load(t.key)
 	if err != nil {
-		t.cfg.Log.Warn("stored token is not used", "err", err)
+		if err.Error() != t.loadErr {
+			t.cfg.Log.Warn("stored token is not used", "err", err)
+		}
+		t.loadErr = err.Error()
 		return // no logout: what is known here still holds
 	}
 	if b == nil && t.rec.Upstream != "" {

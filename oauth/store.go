@@ -257,6 +257,38 @@ func (s *Store) lock(ctx context.Context, name string) (unlock func(), err error
 	return func() { l.Unlock() }, nil
 }
 
+// turn is a lock among all processes that is tried again and again. Where there is none to
+// be had (no directory, or one that cannot be locked) it is free.
+type turn struct {
+	lock *flock.Flock // nil: always free
+	log  *slog.Logger
+}
+
+func (s *Store) turn(name string) turn {
+	if s.dir == "" {
+		return turn{}
+	}
+	return turn{flock.New(filepath.Join(s.dir, fileName(name)+lockSuffix), flock.SetPermissions(0o600)), s.log}
+}
+
+// take reports whether the lock is ours now, until leave or the end of the process.
+func (k turn) take() bool {
+	if k.lock == nil {
+		return true
+	}
+	ours, err := k.lock.TryLock()
+	if err != nil {
+		k.log.Warn("token store cannot be locked", "err", err)
+	}
+	return ours || err != nil
+}
+
+func (k turn) leave() {
+	if k.lock != nil {
+		k.lock.Unlock()
+	}
+}
+
 // read returns the value of file. The error is errDamaged or errOtherKey beneath where
 // it is that.
 func (s *Store) read(file string) ([]byte, error) {

@@ -27,6 +27,7 @@ type world struct {
 	as       *oauthtest.Server
 	upstream *url.URL
 	store    *Store
+	dir      string // of the store
 
 	mu    sync.Mutex
 	now   time.Time
@@ -61,7 +62,7 @@ func (w *world) logger() *slog.Logger {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
+	w := &world{t: t, dir: t.TempDir(), now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
 	as := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.as.ServeHTTP(rw, r) }))
 	t.Cleanup(as.Close)
 	var guarded http.Handler
@@ -78,7 +79,7 @@ func newWorld(t *testing.T) *world {
 		io.WriteString(rw, "hello")
 	}))
 	var err error
-	if w.store, err = OpenStore(t.TempDir()+"/state", t.TempDir()+"/config", w.logger()); err != nil {
+	if w.store, err = OpenStore(w.dir+"/state", w.dir+"/config", w.logger()); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -757,6 +758,9 @@ func TestRegisteredSecretIsFormEncoded(t *testing.T) {
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("OAUTH_TEST_STORE"); dir != "" {
 		storeWriter(dir) // never returns: it is killed
+	}
+	if config := os.Getenv(workerVariable); config != "" {
+		os.Exit(playWorker(config))
 	}
 	os.Exit(m.Run())
 }
