@@ -57,8 +57,11 @@ type Store struct {
 	aead    cipher.AEAD
 	log     *slog.Logger
 
-	mu  sync.Mutex
-	mem map[string][]byte // by file name: values that could not be written
+	broken error // why dir is "" though one was given; nil it was not
+
+	mu      sync.Mutex
+	mem     map[string][]byte // by file name: values that could not be written
+	unsaved map[string]error  // why
 }
 
 // OpenStore opens (and makes) the store in dir; the key lies in keyDir (and is made
@@ -75,12 +78,13 @@ func OpenStore(dir, keyDir string, log *slog.Logger) (*Store, error) {
 	s := memoryStore(log)
 	if err := s.open(dir, keyDir); err != nil {
 		log.Warn("token store is not used, tokens are kept in memory only", "err", err)
+		s.broken = err
 	}
 	return s, nil
 }
 
 func memoryStore(log *slog.Logger) *Store {
-	return &Store{log: log, mem: make(map[string][]byte)}
+	return &Store{log: log, mem: make(map[string][]byte), unsaved: make(map[string]error)}
 }
 
 func (s *Store) open(dir, keyDir string) error {
@@ -199,12 +203,26 @@ func (s *Store) Save(name string, b []byte) error {
 		}
 		if err == nil {
 			delete(s.mem, file)
+			delete(s.unsaved, file)
 			return nil
 		}
+		s.unsaved[file] = err
 		s.log.Warn("value could not be stored, it is kept in memory only", "err", err)
 	}
 	s.mem[file] = bytes.Clone(b)
 	return nil
+}
+
+// Unsaved says why the value that was saved under name is in memory only: nil if it is
+// on the disk, if there is none, or if memory was asked for.
+func (s *Store) Unsaved(name string) error {
+	file := fileName(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.mem[file]; ok && s.dir == "" {
+		return s.broken
+	}
+	return s.unsaved[file]
 }
 
 // Forget removes the value of key and all values of key + "/" + NAME.
@@ -219,6 +237,7 @@ func (s *Store) remove(prefix string) error {
 	for file := range s.mem {
 		if strings.HasPrefix(file, prefix) {
 			delete(s.mem, file)
+			delete(s.unsaved, file)
 		}
 	}
 	if s.dir == "" {

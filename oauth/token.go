@@ -17,7 +17,8 @@ import (
 type token struct {
 	Access   string    `json:"access,omitempty"`
 	Refresh  string    `json:"refresh,omitempty"`
-	Scope    string    `json:"scope,omitempty"` // granted; "" as asked (RFC 6749 section 5.1)
+	Scope    string    `json:"scope,omitempty"`   // granted; "" as asked (RFC 6749 section 5.1)
+	Account  string    `json:"account,omitempty"` // of the ID token; "" none
 	Obtained time.Time `json:"obtained,omitzero"`
 	Expiry   time.Time `json:"expiry,omitzero"` // zero: the server did not say
 }
@@ -45,6 +46,7 @@ type tokenReply struct {
 	Type      string          `json:"token_type"`
 	Refresh   string          `json:"refresh_token"`
 	Scope     string          `json:"scope"`
+	IDToken   string          `json:"id_token"`
 	ExpiresIn json.RawMessage `json:"expires_in"` // a number; some send a string, some 0 for "unknown"
 }
 
@@ -86,7 +88,7 @@ func (t *Transport) grant(ctx context.Context, stage string, s server, c client,
 	if strings.ContainsFunc(r.Access, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return token{}, &SignInError{Stage: stage, Server: s.name(), Code: CodeBadReply, Refused: true, Description: "access_token with characters that no header may hold"}
 	}
-	k := token{Access: r.Access, Refresh: r.Refresh, Scope: r.Scope, Obtained: sent}
+	k := token{Access: r.Access, Refresh: r.Refresh, Scope: r.Scope, Account: accountOf(r.IDToken), Obtained: sent}
 	if l := r.lifetime(); l > 0 {
 		k.Expiry = sent.Add(l)
 	}
