@@ -27,6 +27,8 @@ type legacy struct {
 	proven atomic.Int64            // number of the last session in which the server accepted something
 	worked chan struct{}           // holds one token after a call was answered, for a GET stream that waits for that
 
+	delivered delivered
+
 	mu         sync.Mutex // guards what follows
 	cur        upstreamSession
 	initialize message // the host's own, for a new session
@@ -181,6 +183,7 @@ func wait(ctx context.Context, gate <-chan struct{}) error {
 
 // begin notes the session that the answer to initialize opens.
 func (l *legacy) begin(initialize message, h http.Header, answer message) {
+	l.delivered.clear()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.initialize = initialize
