@@ -57,7 +57,7 @@ func TestReplayOnTwoStreams(t *testing.T) {
 		sent := make(chan struct{})
 		h := start(t, Config{Send: New(t, append(script,
 			Exchange{Call: "tools/call", Handle: func(w http.ResponseWriter, r *http.Request) {
-				Events("id: 2\nretry: 1000\ndata: "+progressLine, "id: 3\ndata: "+progressLine)(w, r)
+				Events("id: 1\ndata: "+changedLine, "id: 2\nretry: 1000\ndata: "+progressLine, "id: 3\ndata: "+progressLine)(w, r)
 				close(sent)
 			}},
 			Exchange{Method: "GET", Header: map[string]string{"Last-Event-Id": "1"}, Handle: func(w http.ResponseWriter, r *http.Request) {
@@ -75,7 +75,7 @@ func TestReplayOnTwoStreams(t *testing.T) {
 				break
 			}
 		}
-		want := map[string]int{changedLine: 3, progressLine: 2, callAnswer: 1}
+		want := map[string]int{changedLine: 4, progressLine: 2, callAnswer: 1}
 		count := map[string]int{}
 		for _, line := range got {
 			count[line]++
