@@ -30,7 +30,7 @@ func (l *legacy) openStream(sess upstreamSession) {
 	}
 	l.endStream = cancel
 	l.mu.Unlock()
-	if l.s.cfg.NoServerStream {
+	if l.s.cfg.NoServerStream || sess.link != nil {
 		cancel()
 		return
 	}
