@@ -67,6 +67,9 @@ func (f *upstreamFlags) headers(env environment) (http.Header, []string, error) 
 		missing := ""
 		value = variableReference.ReplaceAllStringFunc(strings.TrimSpace(value), func(reference string) string {
 			variable := variableReference.FindStringSubmatch(reference)[1]
+			if sensitive.MatchString(name) || sensitive.MatchString(variable) { // not USER or HOME, which children need
+				env.Hide(variable)
+			}
 			if env.Getenv(variable) == "" {
 				missing = cmp.Or(missing, variable)
 			}
