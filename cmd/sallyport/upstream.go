@@ -36,6 +36,17 @@ func (f *upstreamFlags) endpoint() (*url.URL, error) {
 	return u, nil
 }
 
+// origins are those of the endpoints that the settings give.
+func (f *upstreamFlags) origins() []string {
+	var all []string
+	for _, link := range []string{f.AuthorizationURL, f.TokenURL} {
+		if u, err := url.Parse(link); err == nil && u.Host != "" {
+			all = append(all, u.Scheme+"://"+u.Host)
+		}
+	}
+	return all
+}
+
 // isLoopback accepts what means this host, or the last SSH host, to itself.
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)

@@ -74,6 +74,10 @@ func (w *way) build(ctx context.Context, a *app, f *upstreamFlags, atTerminal bo
 		}
 	} else if f.OAuthRoute == "via" {
 		return &usageError{text: "--oauth-route via needs --via HOST", hints: []string{"name the SSH host with --via, or leave --oauth-route out"}}
+	} else {
+		rule := newNeighbours(direct, w.upstream, f.origins())
+		w.closers = append(w.closers, closeIdle(rule.checked))
+		authBase = rule
 	}
 
 	listen := (&net.ListenConfig{}).Listen
