@@ -80,7 +80,8 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 	t.passing = append(t.passing, cb.state, verifier, c.Secret)
 	t.mu.Unlock()
 
-	q, err := t.await(ctx, Prompt{AuthorizeURL: link, RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.now().Add(t.cfg.CallbackTimeout)}, cb)
+	cb.link.Store(&link)
+	q, err := t.await(ctx, Prompt{AuthorizeURL: link, StartURL: cb.startURL, RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.now().Add(t.cfg.CallbackTimeout)}, cb)
 	if errors.Is(err, ErrNotCompleted) && c.Dynamic && c.ID == known {
 		// A server that has forgotten a client shows the browser an error and sends
 		// nobody back; then only a new registration helps.

@@ -36,6 +36,17 @@ func (f *upstreamFlags) endpoint() (*url.URL, error) {
 	return u, nil
 }
 
+// origins are those of the endpoints that the settings give.
+func (f *upstreamFlags) origins() []string {
+	var all []string
+	for _, link := range []string{f.AuthorizationURL, f.TokenURL} {
+		if u, err := url.Parse(link); err == nil && u.Host != "" {
+			all = append(all, u.Scheme+"://"+u.Host)
+		}
+	}
+	return all
+}
+
 // isLoopback accepts what means this host, or the last SSH host, to itself.
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
@@ -67,6 +78,9 @@ func (f *upstreamFlags) headers(env environment) (http.Header, []string, error) 
 		missing := ""
 		value = variableReference.ReplaceAllStringFunc(strings.TrimSpace(value), func(reference string) string {
 			variable := variableReference.FindStringSubmatch(reference)[1]
+			if sensitive.MatchString(name) || sensitive.MatchString(variable) { // not USER or HOME, which children need
+				env.Hide(variable)
+			}
 			if env.Getenv(variable) == "" {
 				missing = cmp.Or(missing, variable)
 			}
