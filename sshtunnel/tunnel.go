@@ -163,7 +163,7 @@ func (t *Tunnel) run() {
 		if t.ctx.Err() != nil {
 			return
 		}
-		t.cfg.Log.Warn("link lost", "err", l.err)
+		t.cfg.Log.Info("link lost", "err", l.err) // whoever looks at State tells the person
 		t.mu.Lock()
 		t.link, t.again, t.lastEnd = nil, true, time.Now()
 		t.setStateLocked(State{Phase: Down, Hop: hopOf(l.err), Err: l.err})
