@@ -182,7 +182,7 @@ func (t *Transport) follower(ctx context.Context) (show func(Prompt)) {
 	var shown Prompt
 	withdraw := context.CancelFunc(func() {})
 	return func(p Prompt) {
-		if p.AuthorizeURL == shown.AuthorizeURL {
+		if p.AuthorizeURL == shown.AuthorizeURL && p.UserCode == shown.UserCode {
 			return
 		}
 		withdraw()
