@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -20,10 +22,17 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	watch := newWatch(a, w)
+	started := time.Now()
+	stopControl := a.serveControl(controlDirs(a.env, cmp.Or(c.StateDir, stateDir(a.env))), func() proxyStatus {
+		s := w.status()
+		s.PID, s.Started, s.Profile = os.Getpid(), started, c.Profile
+		return s
+	})
 	watching, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	done.Go(func() { watch.run(watching) }) // ends with watching
 	defer within(closeGrace, func() {
+		stopControl()
 		stop()
 		done.Wait()
 		w.Close()
