@@ -72,7 +72,7 @@ func TestHTTPSSE(t *testing.T) {
 				cfg.Send = New(t, append(script,
 					Exchange{Call: "tools/call", Path: "/message", Body: callLine, Handle: s.accept(progressLine, callAnswer)},
 					Exchange{Call: ResponseCall, Path: "/message", Body: reply},
-					Exchange{Call: "ping", Path: "/message", Handle: s.accept("["+pingAnswer+","+changedLine+"]")})...).Transport()
+					Exchange{Call: "ping", Path: "/message", Handle: s.accept("[" + pingAnswer + "," + changedLine + "]")})...).Transport()
 				h := start(t, cfg)
 				h.open()
 				h.send(callLine)
