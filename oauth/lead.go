@@ -81,7 +81,8 @@ func (t *Transport) lead(ctx context.Context, j job) error {
 			show(Prompt{})
 			err, shared := n.failure(followed, j)
 			if !shared {
-				err = t.leadNow(ctx, j, claimed, n.ID == followed)
+				heir := followed != "" && followed == n.ID && n.Failed == nil
+				err = t.leadNow(ctx, j, claimed, heir)
 			}
 			lead.leave()
 			if err != errYield {
