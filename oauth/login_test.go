@@ -149,12 +149,21 @@ func TestAnotherIssuerInvalidates(t *testing.T) {
 	}
 }
 
+// The brake holds among processes: here two that take turns at one store.
 func TestBrake(t *testing.T) {
+	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		tr := &Transport{offerEvery: offerEvery, now: time.Now, cfg: Config{Log: slog.New(slog.DiscardHandler), Store: memoryStore(nil)}}
+		var processes [2]*Transport
+		for i := range processes {
+			s, _ := openStore(t, dir)
+			processes[i] = &Transport{offerEvery: offerEvery, now: func() time.Time { return time.Now().Round(0) }, cfg: Config{Log: slog.New(slog.DiscardHandler), Store: s}}
+		}
 		start := time.Now()
+		n := 0
 		page := func(want time.Duration, asked bool) {
 			t.Helper()
+			tr := processes[n%2]
+			n++
 			if err := tr.brake(t.Context(), job{asked: asked}, server{}); err != nil {
 				t.Errorf("after %v: %v", time.Since(start), err)
 			}
@@ -163,22 +172,32 @@ func TestBrake(t *testing.T) {
 			}
 			tr.announce(Prompt{})
 		}
+		held := func() {
+			t.Helper()
+			for _, tr := range processes {
+				if err := tr.brake(t.Context(), job{}, server{}); !errors.Is(err, ErrHeldBack) {
+					t.Errorf("after %v: %v, want ErrHeldBack", time.Since(start), err)
+				}
+			}
+		}
 		page(0, false)
 		time.Sleep(10 * time.Second)
 		page(offerEvery, false)
-		tr.count(func(p *pages) { p.Done = true })
+		processes[1].count(func(p *pages) { p.Done = true })
 		page(offerEvery, false) // the person is there
-		if err := tr.brake(t.Context(), job{}, server{}); !errors.Is(err, ErrHeldBack) {
-			t.Errorf("after three pages: %v, want ErrHeldBack", err)
-		}
+		held()
 		page(2*offerEvery, true)
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour - time.Second)
+		held()
+		time.Sleep(time.Second)
 		page(time.Hour+2*offerEvery, false)
-		if err := tr.brake(t.Context(), job{}, server{}); !errors.Is(err, ErrHeldBack) {
-			t.Errorf("the next: %v, want ErrHeldBack", err)
-		}
-		tr.cfg.AtTerminal = true
+		held()
+		processes[n%2].cfg.AtTerminal = true
 		page(time.Hour+2*offerEvery, false)
+		processes[0].count(func(p *pages) { *p = pages{} }) // the upstream took a token
+		page(time.Hour+2*offerEvery, false)
+		processes[0].cfg.AtTerminal, processes[1].cfg.AtTerminal = false, false
+		page(time.Hour+3*offerEvery, false)
 	})
 }
 

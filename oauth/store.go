@@ -60,6 +60,7 @@ type Store struct {
 	broken error // why dir is "" though one was given; nil it was not
 
 	mu      sync.Mutex
+	warned  sync.Map          // texts of trouble that lasts
 	mem     map[string][]byte // by file name: values that could not be written
 	unsaved map[string]error  // why
 }
@@ -204,10 +205,11 @@ func (s *Store) Save(name string, b []byte) error {
 		if err == nil {
 			delete(s.mem, file)
 			delete(s.unsaved, file)
+			s.warned.Delete(notStored)
 			return nil
 		}
 		s.unsaved[file] = err
-		s.log.Warn("value could not be stored, it is kept in memory only", "err", err)
+		s.warnOnce(notStored, err)
 	}
 	s.mem[file] = bytes.Clone(b)
 	return nil
@@ -223,6 +225,18 @@ func (s *Store) Unsaved(name string) error {
 		return s.broken
 	}
 	return s.unsaved[file]
+}
+
+const (
+	notStored = "values cannot be stored, they are kept in memory only"
+	notLocked = "token store cannot be locked"
+)
+
+// warnOnce warns of trouble that would be told of again and again.
+func (s *Store) warnOnce(text string, err error) {
+	if _, known := s.warned.Swap(text, true); !known {
+		s.log.Warn(text, "err", err)
+	}
 }
 
 // Forget removes the value of key and all values of key + "/" + NAME.
@@ -271,7 +285,7 @@ func (s *Store) lock(ctx context.Context, name string) (unlock func(), err error
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		s.log.Warn("token store cannot be locked", "err", err)
+		s.warnOnce(notLocked, err)
 	}
 	return func() { l.Unlock() }, nil
 }
@@ -279,15 +293,15 @@ func (s *Store) lock(ctx context.Context, name string) (unlock func(), err error
 // turn is a lock among all processes that is tried again and again. Where there is none to
 // be had (no directory, or one that cannot be locked) it is free.
 type turn struct {
-	lock *flock.Flock // nil: always free
-	log  *slog.Logger
+	store *Store
+	lock  *flock.Flock // nil: always free
 }
 
 func (s *Store) turn(name string) turn {
 	if s.dir == "" {
 		return turn{}
 	}
-	return turn{flock.New(filepath.Join(s.dir, fileName(name)+lockSuffix), flock.SetPermissions(0o600)), s.log}
+	return turn{s, flock.New(filepath.Join(s.dir, fileName(name)+lockSuffix), flock.SetPermissions(0o600))}
 }
 
 // take reports whether the lock is ours now, until leave or the end of the process.
@@ -297,7 +311,7 @@ func (k turn) take() bool {
 	}
 	ours, err := k.lock.TryLock()
 	if err != nil {
-		k.log.Warn("token store cannot be locked", "err", err)
+		k.store.warnOnce(notLocked, err)
 	}
 	return ours || err != nil
 }

@@ -1,0 +1,72 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"sallyport/oauth/oauthtest"
+)
+
+// A login that fails fails for all who wait for it, and asks the person once.
+func TestOneRefusalForAll(t *testing.T) {
+	w := newWorld(t)
+	w.as.Set(func(k *oauthtest.Knobs) { k.Deny = "access_denied" })
+	offered := make(chan Prompt)
+	leader := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
+	errs := make(chan error, 4)
+	sign := func(tr *Transport) { go func() { errs <- tr.SignIn(t.Context()) }() } // ends with the login
+	sign(leader)
+	p := <-offered
+	shown := make(chan Prompt, 3)
+	for range 3 {
+		s, err := OpenStore(w.dir+"/state", w.dir+"/config", w.logger())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sign(w.transport(func(c *Config) {
+			c.Store, c.Offer = s, func(_ context.Context, p Prompt) { shown <- p }
+		}))
+	}
+	for range 3 {
+		if got := <-shown; !got.Elsewhere || got.AuthorizeURL != p.AuthorizeURL {
+			t.Errorf("shown is %v, offered was %v", got, p)
+		}
+	}
+	w.open(t.Context(), p)
+	for range 4 {
+		err := <-errs
+		if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Code != "access_denied" {
+			t.Errorf("got %v", err)
+		}
+	}
+	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1})
+}
+
+// Whoever stores a good token ends the login that waits.
+func TestTokenFromElsewhereEndsTheLogin(t *testing.T) {
+	w := newWorld(t)
+	elsewhere := w.transport(func(c *Config) { c.Store = nil })
+	w.mustPost(elsewhere)
+	b, err := elsewhere.cfg.Store.Load(elsewhere.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	offered, withdrawn := make(chan struct{}), make(chan struct{})
+	tr := w.transport(func(c *Config) {
+		c.Offer = func(ctx context.Context, _ Prompt) { close(offered); <-ctx.Done(); close(withdrawn) }
+	})
+	done := make(chan error, 1)
+	go func() { _, err := w.post(tr, "x"); done <- err }() // ends with the request
+	<-offered
+	if err := w.store.Save(tr.key, b); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	<-withdrawn
+	if p, err, _ := tr.State(); p != (Prompt{}) || err != nil {
+		t.Errorf("State shows %v, %v", p, err)
+	}
+}
