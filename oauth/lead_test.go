@@ -70,3 +70,53 @@ func TestTokenFromElsewhereEndsTheLogin(t *testing.T) {
 		t.Errorf("State shows %v, %v", p, err)
 	}
 }
+
+// A token that the upstream refuses is no reason for each process to ask the person anew.
+func TestRefusedTokenIsOnePageForAll(t *testing.T) {
+	w := newWorld(t)
+	w.as.Set(func(k *oauthtest.Knobs) { k.RefuseTokens = true })
+	offered := make(chan Prompt)
+	leader := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
+	errs := make(chan error, 4)
+	send := func(tr *Transport) { go func() { _, err := w.post(tr, "x"); errs <- err }() } // ends with the login
+	send(leader)
+	p := <-offered
+	shown := make(chan Prompt, 3)
+	for range 3 {
+		send(w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { shown <- p } }))
+	}
+	for range 3 {
+		<-shown
+	}
+	w.open(t.Context(), p)
+	for range 4 {
+		if err := <-errs; err == nil {
+			t.Error("a request passed")
+		} else if _, ok := errors.AsType[*TokenRefusedError](err); !ok {
+			t.Errorf("got %v, want TokenRefusedError", err)
+		}
+	}
+	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1})
+}
+
+func TestAcceptedTokenEndsTheCountOfPages(t *testing.T) {
+	w := newWorld(t)
+	count := func(tr *Transport) (p pages) {
+		tr.Close() // which waits for the count
+		tr.recall(pagesName, &p)
+		return p
+	}
+	tr := w.transport(nil)
+	if err := tr.SignIn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := count(tr); got.Count != 1 || !got.Done {
+		t.Errorf("after the login: %+v", got)
+	}
+	w.as.RevokeAll()
+	tr = w.transport(nil)
+	w.mustPost(tr)
+	if got := count(tr); got != (pages{}) {
+		t.Errorf("after a request with the token: %+v", got)
+	}
+}

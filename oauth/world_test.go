@@ -340,21 +340,6 @@ func TestNewPortRegistersAgain(t *testing.T) {
 	w.wantStats(oauthtest.Stats{Registrations: 2, Authorizations: 2, Codes: 2, Refreshes: 1})
 }
 
-func TestLateUnauthorizedDoesNotInvalidateANewerToken(t *testing.T) {
-	w := newWorld(t)
-	tr := w.transport(nil)
-	w.mustPost(tr)
-	resp := &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{}}
-	j, err := tr.remedy(resp, "an older token")
-	if err != nil || j == nil {
-		t.Fatalf("got %v, %v", j, err)
-	}
-	if err := tr.renew(t.Context(), *j); err != nil {
-		t.Fatal(err)
-	}
-	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1})
-}
-
 func TestNewTokenRefused(t *testing.T) {
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.RefuseTokens = true })
