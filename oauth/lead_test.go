@@ -4,9 +4,21 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"sallyport/oauth/oauthtest"
 )
+
+// await receives from c; a minute without turns a hang into a failure.
+func await[T any](t *testing.T, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(time.Minute):
+		t.Fatal("still waiting")
+	}
+	return v
+}
 
 // A login that fails fails for all who wait for it, and asks the person once.
 func TestOneRefusalForAll(t *testing.T) {
@@ -17,7 +29,7 @@ func TestOneRefusalForAll(t *testing.T) {
 	errs := make(chan error, 4)
 	sign := func(tr *Transport) { go func() { errs <- tr.SignIn(t.Context()) }() } // ends with the login
 	sign(leader)
-	p := <-offered
+	p := await(t, offered)
 	shown := make(chan Prompt, 3)
 	for range 3 {
 		s, err := OpenStore(w.dir+"/state", w.dir+"/config", w.logger())
@@ -29,13 +41,13 @@ func TestOneRefusalForAll(t *testing.T) {
 		}))
 	}
 	for range 3 {
-		if got := <-shown; !got.Elsewhere || got.AuthorizeURL != p.AuthorizeURL {
+		if got := await(t, shown); !got.Elsewhere || got.AuthorizeURL != p.AuthorizeURL {
 			t.Errorf("shown is %v, offered was %v", got, p)
 		}
 	}
 	w.open(t.Context(), p)
 	for range 4 {
-		err := <-errs
+		err := await(t, errs)
 		if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Code != "access_denied" {
 			t.Errorf("got %v", err)
 		}
@@ -58,14 +70,14 @@ func TestTokenFromElsewhereEndsTheLogin(t *testing.T) {
 	})
 	done := make(chan error, 1)
 	go func() { _, err := w.post(tr, "x"); done <- err }() // ends with the request
-	<-offered
+	await(t, offered)
 	if err := w.store.Save(tr.key, b); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-done; err != nil {
+	if err := await(t, done); err != nil {
 		t.Error(err)
 	}
-	<-withdrawn
+	await(t, withdrawn)
 	if p, err, _ := tr.State(); p != (Prompt{}) || err != nil {
 		t.Errorf("State shows %v, %v", p, err)
 	}
@@ -80,17 +92,17 @@ func TestRefusedTokenIsOnePageForAll(t *testing.T) {
 	errs := make(chan error, 4)
 	send := func(tr *Transport) { go func() { _, err := w.post(tr, "x"); errs <- err }() } // ends with the login
 	send(leader)
-	p := <-offered
+	p := await(t, offered)
 	shown := make(chan Prompt, 3)
 	for range 3 {
 		send(w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { shown <- p } }))
 	}
 	for range 3 {
-		<-shown
+		await(t, shown)
 	}
 	w.open(t.Context(), p)
 	for range 4 {
-		if err := <-errs; err == nil {
+		if err := await(t, errs); err == nil {
 			t.Error("a request passed")
 		} else if _, ok := errors.AsType[*TokenRefusedError](err); !ok {
 			t.Errorf("got %v, want TokenRefusedError", err)

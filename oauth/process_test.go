@@ -226,7 +226,20 @@ func (w *world) serve(workers []*worker) (first time.Time, pages int) {
 	var wg sync.WaitGroup
 	for _, p := range workers {
 		wg.Go(func() {
-			for line := range p.lines {
+			limit := time.After(time.Minute)
+			for {
+				var line string
+				select {
+				case l, ok := <-p.lines:
+					if !ok {
+						w.t.Errorf("worker %d ended without an answer", p.cmd.Process.Pid)
+						return
+					}
+					line = l
+				case <-limit:
+					w.t.Errorf("worker %d still has no answer", p.cmd.Process.Pid)
+					return
+				}
 				page, opened := strings.CutPrefix(line, "page ")
 				answered := strings.HasPrefix(line, "status ")
 				mu.Lock()
@@ -247,7 +260,6 @@ func (w *world) serve(workers []*worker) (first time.Time, pages int) {
 					return
 				}
 			}
-			w.t.Errorf("worker %d ended without an answer", p.cmd.Process.Pid)
 		})
 	}
 	wg.Wait()
