@@ -198,9 +198,9 @@ func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) (woken b
 }
 
 // clear waits until nothing is in the way of the upstream.
-func (l *legacy) clear(ctx context.Context) error {
+func (ep *endpoint) clear(ctx context.Context) error {
 	for {
-		changed := l.s.blocked()
+		changed := ep.s.blocked()
 		if changed == nil {
 			return nil
 		}
@@ -265,7 +265,7 @@ func (l *legacy) resume(ctx context.Context, sess upstreamSession, cur cursor, a
 
 // pump gives the messages of one stream to take until it ends. After the answer the stream is read on for its rest, but
 // its end is no error then.
-func (l *legacy) pump(resp *http.Response, cur *cursor, take sink) (answered, progress bool, err error) {
+func (ep *endpoint) pump(resp *http.Response, cur *cursor, take sink) (answered, progress bool, err error) {
 	defer resp.Body.Close()
 	for e, err := range events(resp.Body, maxMessage) {
 		if err != nil {
@@ -276,7 +276,7 @@ func (l *legacy) pump(resp *http.Response, cur *cursor, take sink) (answered, pr
 		if len(bytes.TrimSpace(e.data)) == 0 || e.name != "" && e.name != "message" {
 			continue
 		}
-		done, err := l.messages(e.data, take)
+		done, err := ep.messages(e.data, take)
 		if err != nil && !answered {
 			return false, progress, err
 		}
