@@ -37,12 +37,14 @@ type eraError struct {
 	*fault
 }
 
+func (e *eraError) Unwrap() error { return e.fault }
+
 // modernRefusal returns an *eraError if resp, to initialize, looks like a modern server's. The body can still be read.
 func modernRefusal(resp *http.Response) error {
 	if resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusNotFound {
 		return nil
 	}
-	head := peekBody(resp)
+	head := peek(resp, maxShown)
 	a, err := parse(bytes.Clone(head))
 	if err != nil {
 		return nil
@@ -79,9 +81,9 @@ type discovery struct {
 }
 
 func newUpstream(s *session) *upstream {
-	ep := &endpoint{s: s}
-	m := &modern{endpoint: ep}
-	return &upstream{s: s, queue: make(chan notice, maxNotices), legacy: newLegacy(ep), modern: m, bridge: newBridge(m)}
+	srv := &server{s: s}
+	m := &modern{server: srv}
+	return &upstream{s: s, queue: make(chan notice, maxNotices), legacy: newLegacy(srv), modern: m, bridge: newBridge(m)}
 }
 
 // wire returns what carries the messages of the host's own session.
@@ -114,7 +116,7 @@ func (u *upstream) call(c *call) error {
 // initialize opens a session for a legacy host: upstream if the server speaks that, else in the bridge alone.
 func (u *upstream) initialize(c *call) error {
 	id := identity{capabilities: member(c.params, "capabilities"), info: member(c.params, "clientInfo")}
-	if known, _ := u.recall(); known != legacyEra {
+	if known, _ := u.recall(); known != legacyEra && u.s.cfg.Transport != TransportSSE {
 		d, err := u.discover(c.ctx, id)
 		var f *fault
 		switch {

@@ -30,7 +30,7 @@ const (
 // modern is the wire of 2026-07-28 and, by itself, what carries a modern host: each request is a POST of its own, and nothing holds
 // them together.
 type modern struct {
-	*endpoint
+	*server
 	tools toolHeaders
 	last  atomic.Int64 // number of our own last request
 }
@@ -93,10 +93,8 @@ func errorCode(m message) int {
 	return code
 }
 
-// isModernCode reports whether only a modern server answers with the error code.
-func isModernCode(code int) bool {
-	return code == codeHeaderMismatch || code == codeMissingCapability || code == codeVersion
-}
+// isModernCode reports whether only a modern server answers with the error code: all that the specification may yet add count.
+func isModernCode(code int) bool { return code <= codeHeaderMismatch && code >= -32099 }
 
 // call carries a request of a modern host as it is.
 func (m *modern) call(c *call) error {
@@ -186,7 +184,7 @@ func (m *modern) once(ctx context.Context, rt http.RoundTripper, phase *atomic.I
 	// Whoever leaves the stream tells the server so by closing it (basic/patterns/cancellation).
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	resp, err := m.deliver(ctx, rt, phase, m.header(req, version), req.raw)
+	resp, err := m.deliver(ctx, rt, phase, nil, m.header(req, version), req.raw)
 	if err != nil {
 		return 0, err
 	}
@@ -209,15 +207,22 @@ func (m *modern) once(ctx context.Context, rt http.RoundTripper, phase *atomic.I
 	if !isStream(resp) {
 		return resp.StatusCode, m.body(ctx, resp, take)
 	}
-	answered, _, err := m.pump(resp, &cursor{}, take)
-	var syntax *syntaxError
-	switch {
-	case answered:
-		return resp.StatusCode, nil
-	case errors.As(err, &syntax):
-		return resp.StatusCode, noAnswer(where(m.s.cfg.URL) + ": an event of the answer is " + err.Error())
+	defer resp.Body.Close()
+	for e, failed := range events(resp.Body, maxMessage) {
+		switch {
+		case failed != nil:
+			err = m.broken(ctx, failed)
+		case len(bytes.TrimSpace(e.data)) == 0 || e.name != "" && e.name != "message":
+		default:
+			if _, syntax := m.messages(e.data, take); syntax != nil && !done {
+				return resp.StatusCode, noAnswer(where(m.s.cfg.URL) + ": an event of the answer is " + syntax.Error())
+			}
+		}
 	}
-	return resp.StatusCode, m.broken(ctx, err)
+	if done {
+		return resp.StatusCode, nil
+	}
+	return resp.StatusCode, err
 }
 
 // relist reads the server's list of tools anew.
@@ -294,7 +299,7 @@ func (m *modern) notice(n notice) {
 	if version == "" {
 		version = modernVersions[0]
 	}
-	resp, err := m.deliver(ctx, m.s.cfg.Send, new(atomic.Int32), m.header(n.message, version), n.raw)
+	resp, err := m.deliver(ctx, m.s.cfg.Send, new(atomic.Int32), nil, m.header(n.message, version), n.raw)
 	if err != nil {
 		m.s.cfg.Log.Warn("not accepted upstream", "method", excerpt(n.method, 64), "err", m.s.cfg.Mask(err.Error()))
 		return

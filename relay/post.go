@@ -34,18 +34,20 @@ func trace(ctx context.Context, phase *atomic.Int32) context.Context {
 	})
 }
 
-// endpoint is the upstream's URL, which all wires send to.
-type endpoint struct {
+// server is the upstream as all wires reach it.
+type server struct {
 	s     *session
 	moved atomic.Pointer[url.URL] // where 308 has led to; nil: Config.URL
 }
 
-// do makes one HTTP request by way of rt and follows the redirects that keep method, body and origin (RFC 9110, sections
+// do makes one HTTP request, to the URL to or, if that is nil, to the configured one, by way of rt. It follows the redirects that keep method, body and origin (RFC 9110, sections
 // 15.4.8 and 15.4.9). Where the permanent ones lead a POST is remembered. Any other redirect is a *fault. The caller closes the
 // response's body.
-func (ep *endpoint) do(ctx context.Context, rt http.RoundTripper, method string, h http.Header, body []byte) (*http.Response, error) {
-	target, permanent := ep.s.cfg.URL, method == http.MethodPost // a server may send a GET to its web page
-	if moved := ep.moved.Load(); moved != nil {
+func (srv *server) do(ctx context.Context, rt http.RoundTripper, method string, to *url.URL, h http.Header, body []byte) (*http.Response, error) {
+	target, permanent := srv.s.cfg.URL, method == http.MethodPost // a server may send a GET to its web page
+	if to != nil {
+		target, permanent = to, false
+	} else if moved := srv.moved.Load(); moved != nil {
 		target = moved
 	}
 	for range maxRedirects + 1 {
@@ -86,10 +88,10 @@ func (ep *endpoint) do(ctx context.Context, rt http.RoundTripper, method string,
 		}
 		target = next
 		if permanent = permanent && resp.StatusCode == http.StatusPermanentRedirect; permanent {
-			ep.moved.Store(next)
+			srv.moved.Store(next)
 		}
 	}
-	return nil, &fault{code: codeStatus, kind: "redirect", text: fmt.Sprintf("%s: more than %d redirects", where(ep.s.cfg.URL), maxRedirects)}
+	return nil, &fault{code: codeStatus, kind: "redirect", text: fmt.Sprintf("%s: more than %d redirects", where(srv.s.cfg.URL), maxRedirects)}
 }
 
 // discard closes a response that is not looked at, in a way that lets its connection be used again.
@@ -100,13 +102,13 @@ func discard(resp *http.Response) {
 	resp.Body.Close()
 }
 
-// deliver carries body upstream by way of rt, again and again while an obstacle keeps it from being written. The error is the cause of ctx
+// deliver carries body upstream, to the place that do takes, by way of rt, again and again while an obstacle keeps it from being written. The error is the cause of ctx
 // or a *fault.
-func (ep *endpoint) deliver(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, h http.Header, body []byte) (*http.Response, error) {
+func (srv *server) deliver(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, to *url.URL, h http.Header, body []byte) (*http.Response, error) {
 	traced := trace(ctx, phase)
 	for {
 		phase.Store(unsent)
-		resp, err := ep.do(traced, rt, http.MethodPost, h, body)
+		resp, err := srv.do(traced, rt, http.MethodPost, to, h, body)
 		switch {
 		case err == nil:
 			phase.Store(written)
@@ -114,11 +116,11 @@ func (ep *endpoint) deliver(ctx context.Context, rt http.RoundTripper, phase *at
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case phase.Load() != unsent:
-			return nil, ep.s.explain(err).mayHaveRun()
+			return nil, srv.s.explain(err).mayHaveRun()
 		}
-		changed := ep.s.blocked()
+		changed := srv.s.blocked()
 		if changed == nil {
-			return nil, ep.s.explain(err)
+			return nil, srv.s.explain(err)
 		}
 		if err := wait(ctx, changed); err != nil {
 			return nil, err
@@ -136,7 +138,7 @@ func isStream(resp *http.Response) bool {
 
 // body reads an answer that is no event stream. Of an error status it makes a fault, unless the body is the answer. It closes the
 // response's body and returns nil only after the answer has come.
-func (ep *endpoint) body(ctx context.Context, resp *http.Response, take sink) error {
+func (srv *server) body(ctx context.Context, resp *http.Response, take sink) error {
 	ok := resp.StatusCode/100 == 2
 	defer resp.Body.Close()
 	limit := maxMessage
@@ -152,10 +154,10 @@ func (ep *endpoint) body(ctx context.Context, resp *http.Response, take sink) er
 	body, err := readBody(resp, *buf, limit)
 	*buf = body[:0]
 	if err != nil && ok {
-		return ep.broken(ctx, err)
+		return srv.broken(ctx, err)
 	}
 	shown := bytes.Clone(cut(body, maxShown)) // parse works in place
-	answered, err := ep.messages(body, take)
+	answered, err := srv.messages(body, take)
 	switch {
 	case answered:
 		return nil
@@ -166,11 +168,11 @@ func (ep *endpoint) body(ctx context.Context, resp *http.Response, take sink) er
 	f.status, f.body = resp.StatusCode, string(shown)
 	switch {
 	case len(bytes.TrimSpace(shown)) == 0:
-		f.text = fmt.Sprintf("%s: status %d without an answer", where(ep.s.cfg.URL), resp.StatusCode)
+		f.text = fmt.Sprintf("%s: status %d without an answer", where(srv.s.cfg.URL), resp.StatusCode)
 	case err != nil:
-		f.text = fmt.Sprintf("%s: the answer (%q) is %v", where(ep.s.cfg.URL), excerpt(mediaType(resp.Header), 80), err)
+		f.text = fmt.Sprintf("%s: the answer (%q) is %v", where(srv.s.cfg.URL), excerpt(mediaType(resp.Header), 80), err)
 	default:
-		f.text = where(ep.s.cfg.URL) + ": the body is no answer to this request"
+		f.text = where(srv.s.cfg.URL) + ": the body is no answer to this request"
 	}
 	return f
 }
@@ -205,7 +207,7 @@ func readBody(resp *http.Response, buf []byte, limit int) ([]byte, error) {
 }
 
 // messages gives the message in b, or those of a batch, to take. The error is parse's.
-func (ep *endpoint) messages(b []byte, take sink) (answered bool, err error) {
+func (srv *server) messages(b []byte, take sink) (answered bool, err error) {
 	m, err := parse(b)
 	if err != nil {
 		return false, err
@@ -222,19 +224,19 @@ func (ep *endpoint) messages(b []byte, take sink) (answered bool, err error) {
 }
 
 // broken is the fault of an answer that ended too early or grew too long.
-func (ep *endpoint) broken(ctx context.Context, err error) error {
+func (srv *server) broken(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, errTooLong):
-		f := noAnswer(where(ep.s.cfg.URL) + ": the answer is a " + errTooLong.Error())
+		f := noAnswer(where(srv.s.cfg.URL) + ": the answer is a " + errTooLong.Error())
 		f.kind = "too_large"
 		return f
 	case errors.Is(err, io.EOF):
-		return noAnswer(where(ep.s.cfg.URL) + ": the stream ended without the answer")
+		return noAnswer(where(srv.s.cfg.URL) + ": the stream ended without the answer")
 	}
-	f := ep.s.explain(err).mayHaveRun()
-	f.text = where(ep.s.cfg.URL) + ": the answer broke off: " + f.text
+	f := srv.s.explain(err).mayHaveRun()
+	f.text = where(srv.s.cfg.URL) + ": the answer broke off: " + f.text
 	return f
 }
 

@@ -17,6 +17,7 @@ func testEnvironment(t *testing.T, variables map[string]string) environment {
 	t.Helper()
 	return environment{
 		Getenv: func(name string) string { return variables[name] },
+		Hide:   func(string) {},
 		Home:   t.TempDir(), User: "person", Hostname: "workbench",
 	}
 }
@@ -152,12 +153,26 @@ func TestBadSettings(t *testing.T) {
 }
 
 func TestSecretFlagIsWarnedAbout(t *testing.T) {
-	_, inv, err := parseProxy(t, nil, "--client-secret", "hush", "https://u.example/mcp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(inv.warnings) != 1 || strings.Contains(inv.warnings[0], "hush") {
-		t.Errorf("warnings %q", inv.warnings)
+	for _, test := range []struct {
+		variables map[string]string
+		args      []string
+		want      string // "" no warning
+	}{
+		{nil, []string{"--client-secret", "hush"}, "--client-secret"},
+		{nil, []string{"--refresh-token", "hush"}, "--refresh-token"},
+		{nil, []string{"--header", "X-Trace: 1", "--header", "Authorization: Bearer hush"}, "--header"},
+		{nil, []string{"--header", "x-api-key:hush"}, "--header"},
+		{nil, []string{"--header", "Authorization: Bearer ${HUSH}", "--header", "X-Trace: 1"}, ""},
+		{map[string]string{"OAUTH2_CLIENT_SECRET": "hush", "SALLYPORT_HEADER": "Authorization: hush"}, nil, ""},
+	} {
+		_, inv, err := parseProxy(t, test.variables, append(test.args, "https://u.example/mcp")...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(inv.warnings, "\n")
+		if (got != "") != (test.want != "") || !strings.Contains(got, test.want) || strings.Contains(got, "hush") {
+			t.Errorf("%q: warnings %q, want one of %q", test.args, got, test.want)
+		}
 	}
 }
 
