@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -245,7 +246,7 @@ func (u *upstream) recall() (known era, found bool) {
 		if err != nil {
 			u.s.cfg.Log.Debug("memory", "err", err)
 		}
-		if e := era(b); e == legacyEra || e == modernEra {
+		if e := era(strings.Trim(string(b), `"`)); e == legacyEra || e == modernEra {
 			u.known, u.saved = e, e
 		}
 	}
@@ -271,7 +272,7 @@ func (u *upstream) remember(e era) {
 	if !news {
 		return
 	}
-	if err := u.s.cfg.Save(memoryEra, []byte(e)); err != nil {
+	if err := u.s.cfg.Save(memoryEra, quote(string(e))); err != nil {
 		u.s.cfg.Log.Debug("memory", "err", err)
 	}
 }

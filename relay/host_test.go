@@ -32,7 +32,7 @@ type host struct {
 // rememberLegacy is a Config.Load for servers that are not asked what they speak.
 func rememberLegacy(name string) ([]byte, error) {
 	if name == memoryEra {
-		return []byte(legacyEra), nil
+		return quote(string(legacyEra)), nil
 	}
 	return nil, nil
 }

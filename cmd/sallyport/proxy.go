@@ -36,6 +36,7 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 		Timeout:  time.Duration(c.Timeout),
 		Obstacle: watch.obstacle,
 		Explain:  watch.explain,
+		Load:     w.load, Save: w.save,
 		Mask:     w.mask,
 		Log:      a.log,
 	})
