@@ -119,6 +119,9 @@ func TestHTTPSSENoFallback(t *testing.T) {
 				if tt.transport != TransportSSE {
 					script = append(script, Exchange{Call: "initialize", Path: "/mcp", Status: 400, Reply: tt.reply})
 				}
+				if tt.reply == modern {
+					script = append(script, Exchange{Call: "server/discover", Status: 400, Reply: modern})
+				}
 				if tt.get != nil {
 					tt.get.Method = "GET"
 					script = append(script, *tt.get)

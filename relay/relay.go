@@ -54,6 +54,11 @@ type Config struct {
 	// not the hints and the link of an Obstacle.
 	Mask func(string) string
 
+	// Load and Save keep, for this upstream, what one session learns for the next, each thing under a name of its own. A name
+	// that was never saved loads as nil. Nil funcs: nothing is remembered.
+	Load func(name string) ([]byte, error)
+	Save func(name string, b []byte) error
+
 	Log *slog.Logger // nil discards
 }
 
@@ -78,6 +83,12 @@ func (c *Config) setDefaults() {
 	if c.Mask == nil {
 		c.Mask = func(s string) string { return s }
 	}
+	if c.Load == nil {
+		c.Load = func(string) ([]byte, error) { return nil, nil }
+	}
+	if c.Save == nil {
+		c.Save = func(string, []byte) error { return nil }
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -91,7 +102,7 @@ func Run(ctx context.Context, cfg Config) error {
 	s := &session{cfg: cfg, hide: newToolFilter(cfg.IgnoreTools), calls: map[string]*call{}, drained: make(chan struct{})}
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	s.out = newLineWriter(cfg.Out)
-	s.up = newLegacy(s)
+	s.up = newUpstream(s)
 	s.work.Go(s.watch)      // ends with s.ctx
 	s.work.Go(s.up.notices) // ends with s.ctx
 
@@ -125,7 +136,7 @@ type session struct {
 	cfg  Config
 	out  *lineWriter
 	hide toolFilter
-	up   *legacy
+	up   *upstream
 	ctx  context.Context // the session's lifetime; the cause says what ended it
 	end  context.CancelCauseFunc
 	work sync.WaitGroup
