@@ -1,10 +1,8 @@
 package relay
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -27,6 +25,8 @@ type legacy struct {
 	proven atomic.Int64            // number of the last session in which the server accepted something
 	worked chan struct{}           // holds one token after a call was answered, for a GET stream that waits for that
 
+	delivered delivered
+
 	mu         sync.Mutex // guards what follows
 	cur        upstreamSession
 	initialize message // the host's own, for a new session
@@ -39,6 +39,7 @@ type upstreamSession struct {
 	id      string // Mcp-Session-Id; "" none
 	version string // negotiated; "" not yet
 	number  int    // counts sessions
+	link    *link  // of HTTP+SSE; nil: Streamable HTTP
 }
 
 // notice is a notification on its way, behind the gate after.
@@ -71,11 +72,17 @@ func (l *legacy) ready(ctx context.Context) (upstreamSession, error) {
 		l.mu.Lock()
 		sess, r := l.cur, l.renewal
 		l.mu.Unlock()
-		if r == nil {
+		switch {
+		case r != nil:
+			if err := wait(ctx, r.done); err != nil {
+				return upstreamSession{}, err
+			}
+		case sess.link.over():
+			if err := l.renew(ctx, sess); err != nil {
+				return upstreamSession{}, err
+			}
+		default:
 			return sess, nil
-		}
-		if err := wait(ctx, r.done); err != nil {
-			return upstreamSession{}, err
 		}
 	}
 }
@@ -85,32 +92,23 @@ func (l *legacy) call(c *call) error {
 	if err := wait(c.ctx, c.after); err != nil {
 		return err
 	}
-	take := func(m message) bool { return l.take(c, m) }
-	for renewed := false; ; renewed = true {
-		var sess upstreamSession
-		if !c.init {
-			var err error
-			if sess, err = l.ready(c.ctx); err != nil {
-				return err
+	if c.init {
+		return l.open(c.ctx, &c.phase, c.message, func(sess upstreamSession, m message) bool {
+			if isAnswer(m, c.key) && m.result != nil {
+				l.begin(c.message, sess, m)
 			}
-		}
-		resp, err := l.send(c.ctx, &c.phase, sess, c.raw)
+			return l.take(c, m)
+		})
+	}
+	for renewed := false; ; renewed = true {
+		sess, err := l.ready(c.ctx)
 		if err != nil {
 			return err
 		}
-		if renewed || !l.lost(sess, resp) {
-			if c.init {
-				return l.receive(c.ctx, sess, resp, func(m message) bool {
-					if isAnswer(m, c.key) && m.result != nil {
-						l.begin(c.message, resp.Header, m)
-					}
-					return take(m)
-				})
-			}
-			return l.receive(c.ctx, sess, resp, take)
+		gone, err := l.attempt(c, sess, renewed)
+		if !gone {
+			return err
 		}
-		// The session is gone, so the request did not run.
-		discard(resp)
 		c.phase.Store(unsent)
 		if err := l.renew(c.ctx, sess); err != nil {
 			return err
@@ -118,22 +116,46 @@ func (l *legacy) call(c *call) error {
 	}
 }
 
+// attempt carries c in sess. It reports whether the session is gone, so that c did not run and may be sent in another one; the last
+// attempt takes that for the answer.
+func (l *legacy) attempt(c *call, sess upstreamSession, last bool) (gone bool, err error) {
+	ctx, stop := sess.link.bind(c.ctx)
+	defer stop()
+	resp, err := l.send(ctx, &c.phase, sess, c.raw)
+	switch {
+	case err == errLinkEnded && c.phase.Load() == unsent && !last:
+		return true, nil
+	case err == errLinkEnded:
+		return false, l.linkEnded()
+	case err != nil:
+		return false, err
+	case !last && l.lost(sess, resp):
+		discard(resp)
+		return true, nil
+	case sess.link == nil || resp.StatusCode/100 != 2:
+		return false, l.receive(ctx, sess, resp, func(m message) bool { return l.take(c, m) })
+	}
+	discard(resp)
+	select {
+	case <-c.ctx.Done(): // by the answer, too
+		return false, context.Cause(c.ctx)
+	case <-sess.link.ctx.Done():
+		return false, l.linkEnded()
+	}
+}
+
 // lost reports whether resp says that the server has forgotten sess: with 404 (basic/transports, "Session Management"), or, as
 // some servers do, with 400 and words about the session, which count only if it has worked. The body can still be read.
 func (l *legacy) lost(sess upstreamSession, resp *http.Response) bool {
 	switch {
-	case sess.id == "":
+	case sess.id == "" && sess.link == nil:
 		return false
 	case resp.StatusCode == http.StatusNotFound:
 		return true
 	case resp.StatusCode != http.StatusBadRequest || l.proven.Load() != int64(sess.number) || mediaType(resp.Header) == "text/html":
 		return false
 	}
-	head, _ := io.ReadAll(io.LimitReader(resp.Body, maxShown))
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
+	head := peek(resp, maxShown)
 	words := string(head)
 	if e := member(head, "error"); e != nil && e[0] == '{' {
 		words = memberText(e, "message")
@@ -180,11 +202,17 @@ func wait(ctx context.Context, gate <-chan struct{}) error {
 }
 
 // begin notes the session that the answer to initialize opens.
-func (l *legacy) begin(initialize message, h http.Header, answer message) {
+func (l *legacy) begin(initialize message, sess upstreamSession, answer message) {
+	l.delivered.clear()
+	sess.version = memberText(answer.result, "protocolVersion")
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.initialize = initialize
-	l.cur = upstreamSession{id: h.Get("Mcp-Session-Id"), version: memberText(answer.result, "protocolVersion"), number: l.cur.number + 1}
+	old := l.cur.link
+	sess.number = l.cur.number + 1
+	l.initialize, l.cur = initialize, sess
+	l.mu.Unlock()
+	if old != nil {
+		old.end(errLinkEnded)
+	}
 }
 
 // notify queues n behind the notifications before it; false: the queue is full.
@@ -354,22 +382,21 @@ func (l *legacy) handshake(ctx context.Context) error {
 	refused := false
 	initCtx, answered := context.WithCancel(ctx)
 	defer answered()
-	resp, err := l.send(initCtx, new(atomic.Int32), upstreamSession{}, init.raw)
-	if err == nil {
-		err = l.receive(initCtx, upstreamSession{}, resp, func(m message) bool {
-			switch {
-			case !isAnswer(m, key):
-				l.s.toHost(m)
-				return false
-			case m.result == nil:
-				refused = true
-			default:
-				l.begin(init, resp.Header, m)
-			}
+	err := l.open(initCtx, new(atomic.Int32), init, func(sess upstreamSession, m message) bool {
+		switch {
+		case !isAnswer(m, key):
+			l.s.toHost(m)
+			return false
+		case m.result == nil:
+			refused = true
+		default:
+			l.begin(init, sess, m)
+		}
+		if sess.link == nil {
 			answered() // the rest of the stream is not waited for
-			return true
-		})
-	}
+		}
+		return true
+	})
 	if refused {
 		err = errors.New("initialize was refused")
 	}

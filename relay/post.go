@@ -41,7 +41,9 @@ func (l *legacy) roundTrip(ctx context.Context, rt http.RoundTripper, method str
 		l.moved.Store(nil)
 	}
 	target, permanent := l.s.cfg.URL, method == http.MethodPost // a server may send a GET to its web page
-	if moved := l.moved.Load(); moved != nil {
+	if sess.link != nil {
+		target, permanent = sess.link.endpoint, false
+	} else if moved := l.moved.Load(); moved != nil {
 		target = moved
 	}
 	for range maxRedirects + 1 {

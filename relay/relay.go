@@ -36,6 +36,7 @@ type Config struct {
 	// returns the 401, after which the stream is asked for again later. nil: Send.
 	Background http.RoundTripper
 
+	Transport       string        // TransportAuto, TransportHTTP or TransportSSE; "": TransportAuto
 	ProtocolVersion string        // sent until the server has negotiated one; "" none
 	NoServerStream  bool          // never open the GET stream
 	Timeout         time.Duration // a call's limit, reset by progress; 0: 300 s

@@ -241,6 +241,10 @@ func signInHints(e *oauth.SignInError) []string {
 		return []string{"open the link that was shown; --callback-timeout gives more time", "is the browser on another machine? there, run: sallyport callback HOST"}
 	case e.Code == oauth.CodePKCE:
 		return []string{"if the server is known to support PKCE with S256 and only omits it from its metadata: --pkce assume"}
+	case e.Stage == oauth.StageExchange:
+		return []string{"is the ID token of --id-token-file fresh, and --idp-client-id the client that it was issued to?"}
+	case e.Code == "invalid_grant":
+		return []string{"is the JWT of --assertion-file fresh, and its audience the authorization server's issuer?"}
 	case e.Code == oauth.CodeNoClient:
 		return []string{"the server registers no clients by itself: ask its operator for a client and give --client-id"}
 	case e.Code == "access_denied":

@@ -158,10 +158,14 @@ func fold(tunnel, callback sshtunnel.State, prompt oauth.Prompt, loginErr error)
 		o := explain(callback.Err).obstacle()
 		return &o
 	case prompt.AuthorizeURL != "":
-		return &relay.Obstacle{
+		o := &relay.Obstacle{
 			Kind: kindSignIn, Text: "a sign-in waits for the person", URL: prompt.AuthorizeURL,
 			Hints: []string{"open this link in your browser: " + prompt.AuthorizeURL},
 		}
+		if prompt.UserCode != "" {
+			o.Hints = append(o.Hints, codeHint(prompt))
+		}
+		return o
 	case loginErr != nil && !errors.Is(loginErr, context.Canceled):
 		if o := explain(loginErr).obstacle(); o.Final != nil {
 			return &o

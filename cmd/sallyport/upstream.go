@@ -107,6 +107,10 @@ func (f *upstreamFlags) oauthConfig(a *app, w *way, realm string) (oauth.Config,
 	if err != nil {
 		return oauth.Config{}, err
 	}
+	key, err := secretFile("client key", "client-key", f.ClientKey)
+	if err != nil {
+		return oauth.Config{}, err
+	}
 	if ip := net.ParseIP(strings.Trim(f.CallbackHost, "[]")); !isLoopback(f.CallbackHost) && (ip == nil || !ip.IsLoopback()) {
 		return oauth.Config{}, &usageError{text: fmt.Sprintf("callback host %q is not loopback", f.CallbackHost), hints: []string{"use 127.0.0.1, [::1] or localhost; for a browser on another machine see --callback-via and sallyport callback"}}
 	}
@@ -121,6 +125,8 @@ func (f *upstreamFlags) oauthConfig(a *app, w *way, realm string) (oauth.Config,
 	return oauth.Config{
 		Upstream: w.upstream, Realm: realm, Grant: grant,
 		ClientID: f.ClientID, ClientSecret: secret, ClientMetadataURL: f.ClientMetadataURL,
+		ClientKey: key, ClientKeyAlg: f.ClientKeyAlg, Assertion: f.assertion(),
+		IDPIssuer: f.IDPIssuer, IDPTokenURL: f.IDPTokenURL, IDPClientID: f.IDPClientID,
 		AuthorizationURL: f.AuthorizationURL, TokenURL: f.TokenURL, NoDiscovery: !f.Discovery,
 		Scope: f.Scope, Resource: f.Resource, Audience: f.Audience,
 		AuthStyle: f.AuthStyle, ExtraParams: f.ExtraParams, AssumePKCE: f.PKCE == "assume",
@@ -142,20 +148,40 @@ func refreshSkew(s seconds) time.Duration {
 	return time.Duration(s)
 }
 
-const maxSecretFile = 64 << 10
-
 func (f *upstreamFlags) clientSecret() (oauth.Secret, error) {
 	if f.ClientSecret != "" || f.ClientSecretFile == "" {
 		return oauth.Secret(f.ClientSecret), nil
 	}
-	file, err := os.Open(f.ClientSecretFile)
+	return secretFile("client secret", "client-secret-file", f.ClientSecretFile)
+}
+
+// assertion reads what jwt_bearer and enterprise_managed are to show; nil where no file is named.
+func (f *upstreamFlags) assertion() func() (oauth.Secret, error) {
+	what, flag, path := "assertion", "assertion-file", f.AssertionFile
+	if f.Grant == oauth.GrantEnterpriseManaged {
+		what, flag, path = "ID token", "id-token-file", f.IDTokenFile
+	}
+	if path == "" {
+		return nil
+	}
+	return func() (oauth.Secret, error) { return secretFile(what, flag, path) }
+}
+
+const maxSecretFile = 64 << 10
+
+// secretFile reads a file that holds nothing but the secret what; path "" names none.
+func secretFile(what, flag, path string) (oauth.Secret, error) {
+	if path == "" {
+		return "", nil
+	}
+	file, err := os.Open(path)
 	if err != nil {
-		return "", &usageError{text: "client secret file: " + err.Error(), hints: []string{"--client-secret-file names a file that holds nothing but the secret"}}
+		return "", &usageError{text: what + " file: " + err.Error(), hints: []string{"--" + flag + " names a file that holds nothing but the " + what}}
 	}
 	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, maxSecretFile))
 	if err != nil {
-		return "", &usageError{text: "client secret file: " + err.Error()}
+		return "", &usageError{text: what + " file: " + err.Error()}
 	}
 	return oauth.Secret(strings.TrimSpace(string(text))), nil
 }
