@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 const (
@@ -24,6 +26,8 @@ type Transport struct {
 	cfg  Config
 	key  string
 	wire *wire
+
+	clientKey *jose.JSONWebKey // nil: no private_key_jwt
 
 	ctx    context.Context // the lifetime: of sign-ins, refreshes, listeners
 	cancel context.CancelFunc
@@ -40,8 +44,9 @@ type Transport struct {
 	prompt    Prompt
 	lastErr   error
 	changed   chan struct{}
-	waiting   *callback // of the login that waits for the person; nil none
-	passing   []string  // secrets of the login under way
+	waiting   *callback         // of the login that waits for the person; nil none
+	passing   []string          // secrets of the login under way
+	nonces    map[string]string // DPoP-Nonce by origin
 }
 
 // proof says what is known of the current token.
@@ -68,8 +73,20 @@ func New(cfg Config) (*Transport, error) {
 		offerEvery: offerEvery,
 		changed:    make(chan struct{}),
 	}
+	if cfg.ClientKey != "" {
+		key, err := parseClientKey(cfg.ClientKey)
+		if err == nil {
+			_, err = chooseAlgorithm(key, cfg.ClientKeyAlg, nil)
+		}
+		if err != nil {
+			return nil, err
+		}
+		t.clientKey = &key
+	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	t.reload()
+	if !t.cfg.Store.pending(t.key) {
+		t.reload() // else bearer does: New waits for no keyring
+	}
 	return t, nil
 }
 
@@ -109,7 +126,7 @@ func (t *Transport) roundTrip(req *http.Request, quiet bool) (*http.Response, er
 	}
 	body := req.Body
 	for try := 0; ; try++ {
-		resp, err := t.cfg.Base.RoundTrip(attempt(req, body, access))
+		resp, err := t.send(req, body, access)
 		if err != nil {
 			return nil, err
 		}
@@ -174,6 +191,9 @@ func attempt(req *http.Request, body io.ReadCloser, access string) *http.Request
 // challenge; "" asks the upstream for its challenge. quiet: nobody is asked, and what
 // fails is left to that challenge.
 func (t *Transport) bearer(ctx context.Context, quiet bool) (string, error) {
+	if err := t.cfg.Store.await(ctx, t.key); err != nil {
+		return "", err
+	}
 	t.mu.Lock()
 	if t.rec.Token.Access == "" && t.flight == nil {
 		t.reloadLocked() // a login of another process counts
@@ -205,7 +225,7 @@ func (t *Transport) bearer(ctx context.Context, quiet bool) (string, error) {
 
 // silentLocked reports whether a token can be had without challenge and person.
 func (t *Transport) silentLocked() bool {
-	if t.cfg.Grant == GrantClientCredentials {
+	if t.cfg.unattended() {
 		return t.cfg.TokenURL != "" || t.rec.Token.Access != ""
 	}
 	return t.rec.Token.Refresh != "" || t.unspentLocked()
@@ -228,14 +248,15 @@ func (t *Transport) remedy(resp *http.Response, access string) (*job, error) {
 		}
 		return nil, nil
 	}
-	ch := bearerChallenge(resp.Header)
+	ch := tokenChallenge(resp.Header)
 	j := &job{stale: access, scope: ch["scope"], metadata: ch["resource_metadata"]}
+	j.bearer, j.dpop = schemes(resp.Header)
 	if access != "" && ch["error"] == "insufficient_scope" {
 		if current {
 			t.proof = accepted // it is known, only not enough
 		}
 		wanted := strings.Fields(j.scope)
-		person := t.cfg.Grant != GrantClientCredentials
+		person := !t.cfg.unattended()
 		if len(wanted) == 0 || current && subset(wanted, t.rec.Asked) || person && t.cfg.NonInteractive {
 			return nil, nil
 		}
@@ -296,7 +317,7 @@ func (t *Transport) Secrets() []string {
 }
 
 func (t *Transport) secretsLocked() []string {
-	list := []string{t.rec.Token.Access, t.rec.Token.Refresh, t.rec.Client.Secret, string(t.cfg.ClientSecret),
+	list := []string{t.rec.Token.Access, t.rec.Token.Refresh, t.rec.Client.Secret, string(t.cfg.ClientSecret), string(t.cfg.ClientKey),
 		string(t.cfg.AuthorizationCode), string(t.cfg.CodeVerifier), string(t.cfg.RefreshToken)}
 	list = append(list, t.passing...)
 	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
