@@ -71,6 +71,7 @@ type Config struct {
 	RedirectURI     string        // "" http://CALLBACKHOST:PORT/callback of the address that was bound
 	CallbackAddrs   []string      // tried in order, "127.0.0.1:53682"; port 0 any; nil: 127.0.0.1:0
 	CallbackTimeout time.Duration // 0: 300 s
+	Retry           string        // a sentence for the page of a failed sign-in: how the person starts it again; "" a general one
 
 	Listen func(ctx context.Context, addr string) (net.Listener, error) // net.Listen's or a tunnel's; nil: net.Listen
 	Offer  func(ctx context.Context, p Prompt)                          // shows the prompt to the person, in a goroutine of its own; ctx ends when it is withdrawn; nil: only State shows it
@@ -84,6 +85,8 @@ type Config struct {
 // Prompt is what a person needs to sign in.
 type Prompt struct {
 	AuthorizeURL string // where to log in
+	StartURL     string // a page of our listener that leads there and holds no state: for everything but the person's own screen; "" none
+	BrowserURL   string // the same for one visit: for a command's arguments, which everybody on a machine can read; "" none
 	RedirectURI  string // where the browser will come back to
 	Issuer       string // "" for endpoints given by configuration
 	// Of the device grant only: what to type in where. AuthorizeURL then holds the code

@@ -92,7 +92,7 @@ func (t *Transport) redirectURIs(redirect string) []string {
 	}
 	for _, a := range t.cfg.CallbackAddrs {
 		_, port, _ := net.SplitHostPort(a)
-		if uri := redirectURI(a, port); port != "0" && !slices.Contains(all, uri) {
+		if uri := loopbackURL(a, port, callbackPath); port != "0" && !slices.Contains(all, uri) {
 			all = append(all, uri)
 		}
 	}

@@ -185,6 +185,11 @@ func classifyLogin(err error) (explanation, bool) {
 			"sallyport logout URL forgets the token; then sign in again, with another account if you have one",
 		}}, true
 	}
+	if e, ok := errors.AsType[*neighbourError](err); ok {
+		return explanation{kind: kindMetadata, text: oneLine(err.Error()), status: statusSignIn, hints: []string{
+			fmt.Sprintf("if %s is a login server that you trust, name it: OAUTH2_AUTHORIZATION_URL, OAUTH2_TOKEN_URL and --client-id", e.addr),
+		}}, true
+	}
 	if isNetworkFault(err) {
 		return explanation{}, false // what is beneath explains itself
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -117,7 +118,8 @@ func (a *app) offerer(f *upstreamFlags, upstream *url.URL) func(context.Context,
 		if f.NoBrowser || remote || f.CallbackVia != "" {
 			return
 		}
-		if err := openBrowser(ctx, a.env, f.Browser, p.AuthorizeURL); err != nil && p.UserCode == "" {
+		// What a program is started with can be read by everybody on this machine.
+		if err := openBrowser(ctx, a.env, f.Browser, cmp.Or(p.BrowserURL, p.AuthorizeURL)); err != nil && p.UserCode == "" {
 			a.print("hint: no browser could be started here (%v); open the link yourself, or run on the machine that has one: %s\n", err, a.carryCommand(p))
 		}
 	}

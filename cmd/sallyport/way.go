@@ -23,7 +23,9 @@ type way struct {
 	tunnel   *sshtunnel.Tunnel // nil: direct
 	callback *sshtunnel.Tunnel // to the workstation; nil: the callback is accepted here
 	login    *oauth.Transport
-	secrets  []string // configured ones, for masking
+	store    *oauth.Store // nil: nothing is kept
+	key      string       // of this upstream in the store
+	secrets  []string     // configured ones, for masking
 
 	closers []func() error // in the order of construction
 }
@@ -74,6 +76,10 @@ func (w *way) build(ctx context.Context, a *app, f *upstreamFlags, atTerminal bo
 		}
 	} else if f.OAuthRoute == "via" {
 		return &usageError{text: "--oauth-route via needs --via HOST", hints: []string{"name the SSH host with --via, or leave --oauth-route out"}}
+	} else {
+		rule := newNeighbours(direct, w.upstream, f.origins())
+		w.closers = append(w.closers, closeIdle(rule.checked))
+		authBase = rule
 	}
 
 	listen := (&net.ListenConfig{}).Listen
@@ -94,11 +100,29 @@ func (w *way) build(ctx context.Context, a *app, f *upstreamFlags, atTerminal bo
 	config.Base, config.AuthBase = base, authBase
 	config.Listen = func(ctx context.Context, addr string) (net.Listener, error) { return listen(ctx, "tcp", addr) }
 	config.Offer = a.offerer(f, w.upstream)
+	config.Retry = "To try again, close this tab and ask your MCP host once more, or type sallyport login with the same settings in a terminal."
 	if w.login, err = oauth.New(config); err != nil {
 		return &usageError{text: err.Error(), hints: []string{"sallyport --help lists the sign-in flags"}}
 	}
 	w.closers = append(w.closers, w.login.Close)
+	w.store, w.key = config.Store, config.Key()
 	return nil
+}
+
+// load returns what save kept of the last session with this upstream; nil: nothing.
+func (w *way) load(name string) ([]byte, error) {
+	if w.store == nil {
+		return nil, nil
+	}
+	return w.store.Load(w.key + "/" + name)
+}
+
+// save keeps b for the next session with this upstream; a logout forgets it.
+func (w *way) save(name string, b []byte) error {
+	if w.store == nil {
+		return nil
+	}
+	return w.store.Save(w.key+"/"+name, b)
 }
 
 func closeIdle(t *http.Transport) func() error {
