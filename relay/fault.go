@@ -18,6 +18,12 @@ const (
 	codeStatus    = -32001 // the upstream's HTTP status
 )
 
+// Values of fault.kind that mean something here.
+const (
+	kindBadAnswer = "bad_answer"
+	kindTooLarge  = "too_large"
+)
+
 // maxExcerpt is how many characters of an upstream body an error answer shows.
 const maxExcerpt = 500
 
@@ -114,7 +120,7 @@ func invalidRequest(text string) *fault {
 
 // noAnswer is a fault of a request that reached the upstream.
 func noAnswer(text string) *fault {
-	return (&fault{code: codeTransport, kind: "bad_answer", text: text}).mayHaveRun()
+	return (&fault{code: codeTransport, kind: kindBadAnswer, text: text}).mayHaveRun()
 }
 
 // mayHaveRun returns a copy of f that warns of repeating the request, which was written.

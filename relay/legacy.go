@@ -94,7 +94,11 @@ func (l *legacy) call(c *call) error {
 				return err
 			}
 		}
-		resp, err := l.send(c.ctx, &c.phase, sess, c.raw)
+		rt := l.s.cfg.Send
+		if c.quiet {
+			rt = l.s.cfg.Background
+		}
+		resp, err := l.send(c.ctx, rt, &c.phase, sess, c.raw)
 		if err != nil {
 			return err
 		}
@@ -296,7 +300,7 @@ func (l *legacy) tryPost(m message) error {
 // postIn carries a message that has no answer and returns once the server has accepted it, or after Config.Timeout: a person may be signing in.
 func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m message) error {
 	ctx, cancel := context.WithTimeout(ctx, l.s.cfg.Timeout)
-	resp, err := l.send(ctx, new(atomic.Int32), sess, m.raw)
+	resp, err := l.send(ctx, l.s.cfg.Send, new(atomic.Int32), sess, m.raw)
 	switch {
 	case err != nil:
 	case resp.StatusCode/100 != 2:
@@ -354,7 +358,7 @@ func (l *legacy) handshake(ctx context.Context) error {
 	refused := false
 	initCtx, answered := context.WithCancel(ctx)
 	defer answered()
-	resp, err := l.send(initCtx, new(atomic.Int32), upstreamSession{}, init.raw)
+	resp, err := l.send(initCtx, l.s.cfg.Send, new(atomic.Int32), upstreamSession{}, init.raw)
 	if err == nil {
 		err = l.receive(initCtx, upstreamSession{}, resp, func(m message) bool {
 			switch {

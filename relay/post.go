@@ -96,13 +96,13 @@ func discard(resp *http.Response) {
 	resp.Body.Close()
 }
 
-// send carries body upstream, again and again while an obstacle keeps it from being written. The error is the cause of ctx or
-// a *fault.
-func (l *legacy) send(ctx context.Context, phase *atomic.Int32, sess upstreamSession, body []byte) (*http.Response, error) {
+// send carries body upstream by way of rt, again and again while an obstacle keeps it from being written. The error is the
+// cause of ctx or a *fault.
+func (l *legacy) send(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, sess upstreamSession, body []byte) (*http.Response, error) {
 	traced := trace(ctx, phase)
 	for {
 		phase.Store(unsent)
-		resp, err := l.roundTrip(traced, l.s.cfg.Send, http.MethodPost, sess, body, "")
+		resp, err := l.roundTrip(traced, rt, http.MethodPost, sess, body, "")
 		switch {
 		case err == nil:
 			phase.Store(written)
@@ -225,7 +225,7 @@ func (l *legacy) broken(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	case errors.Is(err, errTooLong):
 		f := noAnswer(where(l.s.cfg.URL) + ": the answer is a " + errTooLong.Error())
-		f.kind = "too_large"
+		f.kind = kindTooLarge
 		return f
 	case errors.Is(err, io.EOF):
 		return noAnswer(where(l.s.cfg.URL) + ": the stream ended without the answer")

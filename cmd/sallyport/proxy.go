@@ -36,8 +36,10 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 		Timeout:  time.Duration(c.Timeout),
 		Obstacle: watch.obstacle,
 		Explain:  watch.explain,
-		Mask:     w.mask,
-		Log:      a.log,
+		Load:     w.load, Save: w.save,
+		Mask:    w.mask,
+		Version: version,
+		Log:     a.log,
 	})
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
 		a.log.Info("the MCP host stopped reading", "err", err)
