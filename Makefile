@@ -7,7 +7,7 @@ FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: build test demo lint fuzz bench cover parts clean
+.PHONY: build test demo conformance lint fuzz bench cover parts clean
 
 build:
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sallyport ./cmd/sallyport
@@ -21,6 +21,14 @@ test: parts
 # and the real proxy between them and an MCP host.
 demo:
 	@$(GO) run ./cmd/demo
+
+# The MCP project's own client scenarios, the host speaking either protocol era; PEER=1 runs mcp-remote
+# beside it. REVISIONS, ONLY and JOBS as in run.sh, which needs npm, curl and jq. Takes some ten minutes.
+conformance: build
+	@status=0; for era in legacy auto; do for profile in sallyport $(if $(PEER),mcp-remote); do \
+		SALLYPORT=$(CURDIR)/bin/sallyport STDIO_ERA=$$era cmd/sallyport/testdata/conformance/run.sh \
+			cmd/sallyport/testdata/conformance/profiles/$$profile || [ $$profile != sallyport ] || status=1; \
+	done; done; exit $$status
 
 parts:
 	@.ci/install-parts

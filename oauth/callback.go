@@ -1,7 +1,9 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/subtle"
 	"fmt"
 	"net"
@@ -9,11 +11,13 @@ import (
 	"net/netip"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
 	callbackPath   = "/callback"
+	startPath      = "/start/"       // and a nonce
 	farewell       = 2 * time.Second // for the last page to reach the browser
 	maxCallback    = 16 << 10        // bytes of a request's header
 	callbackReadIn = 10 * time.Second
@@ -26,6 +30,10 @@ type callback struct {
 	redirect *url.URL
 	port     string // the listener's own, which differs behind a proxy of the redirect URI
 	state    string
+	retry    string // Config.Retry
+
+	start, startURL string                 // path and address of the page that leads to the login; not secret
+	link            atomic.Pointer[string] // where that leads; nil: not known yet, or visited
 
 	srv *http.Server
 
@@ -45,16 +53,19 @@ func (t *Transport) listen(ctx context.Context, state string) (*callback, error)
 		addrs = []string{net.JoinHostPort(given.Hostname(), given.Port())}
 	}
 	var first error
-	for _, addr := range addrs {
+	for i, addr := range addrs {
 		ln, err := t.cfg.Listen(ctx, addr)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
+			err = listenError(addr, err)
 			if first == nil {
-				first = listenError(addr, err)
+				first = err
 			}
-			t.cfg.Log.Info("callback address cannot be bound", "host", addr, "err", err)
+			if i+1 < len(addrs) {
+				t.cfg.Log.Warn("the next callback address is tried", "err", err)
+			}
 			continue
 		}
 		u, uri := given, t.cfg.RedirectURI
@@ -63,13 +74,15 @@ func (t *Transport) listen(ctx context.Context, state string) (*callback, error)
 			port = real
 		}
 		if uri == "" {
-			uri = redirectURI(addr, port)
+			uri = loopbackURL(addr, port, callbackPath)
 			if u, err = url.Parse(uri); err != nil {
 				ln.Close()
 				return nil, fmt.Errorf("callback address %s: %w", quote(addr), err)
 			}
 		}
-		cb := &callback{uri: uri, redirect: u, port: port, state: state, got: make(chan url.Values, 1), settled: make(chan struct{})}
+		cb := &callback{uri: uri, redirect: u, port: port, state: state, retry: t.cfg.Retry, start: startPath + rand.Text(),
+			got: make(chan url.Values, 1), settled: make(chan struct{})}
+		cb.startURL = loopbackURL(addr, port, cb.start)
 		cb.srv = &http.Server{Handler: cb, ReadHeaderTimeout: callbackReadIn, MaxHeaderBytes: maxCallback, ErrorLog: discardLog}
 		// Ends with cb.close, which closes ln.
 		t.wg.Go(func() { cb.srv.Serve(ln) })
@@ -89,9 +102,9 @@ func listenError(addr string, err error) error {
 	return e
 }
 
-// redirectURI is the redirect URI of a bound address. A browser cannot go to "any
+// loopbackURL is where a browser finds path of a bound address. It cannot go to "any
 // address", so that is named as loopback.
-func redirectURI(addr, port string) string {
+func loopbackURL(addr, port, path string) string {
 	host, _, _ := net.SplitHostPort(addr)
 	if a, err := netip.ParseAddr(host); host == "" || err == nil && a.IsUnspecified() {
 		host = "127.0.0.1"
@@ -99,7 +112,7 @@ func redirectURI(addr, port string) string {
 			host = "::1"
 		}
 	}
-	return "http://" + net.JoinHostPort(host, port) + callbackPath
+	return "http://" + net.JoinHostPort(host, port) + path
 }
 
 // ServeHTTP answers the browser. The page for the matching redirect waits until the
@@ -112,11 +125,13 @@ func (cb *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !cb.ourHost(r.Host):
 		page{Title: "Not for this address", Text: "This request names a host that is not this sign-in's. Nothing was changed."}.send(w, http.StatusMisdirectedRequest)
-	case r.URL.Path != path:
+	case r.URL.Path != path && r.URL.Path != cb.start:
 		http.NotFound(w, r)
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
 		http.Error(w, "only GET", http.StatusMethodNotAllowed)
+	case r.URL.Path == cb.start:
+		cb.leadOn(w, r)
 	case !cb.deliver(r.URL.Query()):
 		page{Title: "This page is out of date", Text: "It belongs to another sign-in than the one that waits here, and was ignored.",
 			Next: "If a sign-in is still open, finish it in its own tab; otherwise start it again."}.send(w, http.StatusBadRequest)
@@ -133,12 +148,26 @@ func (cb *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// leadOn redirects to the login, once: whoever else reads the address in the browser's
+// arguments learns nothing by it.
+func (cb *callback) leadOn(w http.ResponseWriter, r *http.Request) {
+	link := cb.link.Swap(nil)
+	if link == nil {
+		page{Title: "This link was already used", Text: "It leads to a sign-in once.",
+			Next: "If the sign-in is still open, finish it in its own tab, or open the link that the program printed."}.send(w, http.StatusGone)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	http.Redirect(w, r, *link, http.StatusSeeOther)
+}
+
 func (cb *callback) page() page {
 	if cb.err == nil {
 		return page{Title: "Signed in", Text: "You are signed in to", Server: cb.server, Next: "You can close this tab.", Good: true}
 	}
 	return page{Title: "Not signed in", Text: "The sign-in did not complete for", Server: cb.server, Detail: cb.err.Error(),
-		Next: "Close this tab, then start the sign-in again. If it ends the same way, show the line above to the person who runs the server."}
+		Next: cmp.Or(cb.retry, "Close this tab, then start the sign-in again.") + " If it ends the same way, show the line above to the person who runs the server."}
 }
 
 // ourHost guards against DNS rebinding: a page of another site cannot make the browser

@@ -9,10 +9,14 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/oauth2"
+
+	"sallyport/oauth/oauthtest"
 )
 
 func s256(verifier string) string { return oauth2.S256ChallengeFromVerifier(verifier) }
@@ -59,6 +63,149 @@ func TestStrayRequestsAreIgnored(t *testing.T) {
 	w.open(t.Context(), p)
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestStartPage leads to the login once, and to nobody who guesses.
+func TestStartPage(t *testing.T) {
+	w := newWorld(t)
+	offered := make(chan Prompt, 1)
+	tr := w.transport(func(c *Config) {
+		c.Offer = func(_ context.Context, p Prompt) { offered <- p }
+		c.CallbackAddrs = []string{"0.0.0.0:0"}
+	})
+	done := make(chan error, 1)
+	go func() { done <- tr.SignIn(t.Context()) }()
+	p := <-offered
+	if state, _ := url.Parse(p.AuthorizeURL); strings.Contains(p.StartURL, state.Query().Get("state")) {
+		t.Errorf("start page %s names the state", p.StartURL)
+	}
+	visit := func(method, link, host string) *http.Response {
+		req, err := http.NewRequestWithContext(t.Context(), method, link, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp
+	}
+	guess := p.StartURL[:len(p.StartURL)-1]
+	for _, tt := range []struct {
+		name, method, link, host string
+		want                     int
+	}{
+		{"guessed", "GET", guess, "", 404},
+		{"without a nonce", "GET", guess[:strings.LastIndexByte(guess, '/')+1], "", 404},
+		{"of a rebound name", "GET", p.StartURL, "evil.example", 421},
+		{"only looked at", "HEAD", p.StartURL, "", 405},
+		{"first visit", "GET", p.StartURL, "", 303},
+		{"second visit", "GET", p.StartURL, "", 410},
+	} {
+		resp := visit(tt.method, tt.link, tt.host)
+		location := resp.Header.Get("Location")
+		if resp.StatusCode != tt.want || (location == p.AuthorizeURL) != (tt.want == 303) || tt.want != 303 && location != "" {
+			t.Errorf("%s: status %d to %q, want %d", tt.name, resp.StatusCode, location, tt.want)
+		}
+	}
+	w.open(t.Context(), p) // the printed link is still good
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPages reads what the person sees at the end, and holds back what a page could do.
+func TestPages(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		knobs  oauthtest.Knobs
+		status int
+		want   []string
+	}{
+		{"success", oauthtest.Knobs{}, 200, []string{"<h1>Signed in</h1>", "You can close this tab"}},
+		{"denied", oauthtest.Knobs{Deny: "access_denied"}, 400, []string{"<h1>Not signed in</h1>", "access_denied", "Type this again."}},
+		{"code not taken", oauthtest.Knobs{TokenError: "invalid_grant"}, 400, []string{"<h1>Not signed in</h1>", "invalid_grant", "Type this again."}},
+		{"script in an error code", oauthtest.Knobs{Deny: "<script>x</script>"}, 400, []string{"&lt;script&gt;x"}},
+		{"iss of another server", oauthtest.Knobs{WrongIss: "https://evil.example"}, 400, []string{"issuer_mismatch"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.as.Set(func(k *oauthtest.Knobs) { *k = tt.knobs })
+			tr := w.transport(func(c *Config) { c.Retry = "Type this again." })
+			if err := tr.SignIn(t.Context()); (err == nil) != (tt.status == 200) {
+				t.Errorf("sign-in: %v", err)
+			}
+			tr.Close() // waits for the person
+			p := w.pages[0]
+			for _, want := range append(tt.want, w.upstream.String()) {
+				if !strings.Contains(p.Body, want) {
+					t.Errorf("page lacks %q: %s", want, p.Body)
+				}
+			}
+			if p.Status != tt.status {
+				t.Errorf("status %d, want %d", p.Status, tt.status)
+			}
+			for _, forbidden := range []string{"src=", "href=", "url(", "@import", "<script", "evil.example"} {
+				if strings.Contains(p.Body, forbidden) {
+					t.Errorf("page holds %q", forbidden)
+				}
+			}
+			for name, want := range map[string]string{
+				"Content-Security-Policy": "default-src 'none'; style-src 'sha256-", "Referrer-Policy": "no-referrer",
+				"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+			} {
+				if got := p.Header.Get(name); !strings.HasPrefix(got, want) {
+					t.Errorf("%s is %q, want %q", name, got, want)
+				}
+			}
+			w.noSecrets(p.Body)
+		})
+	}
+}
+
+// TestNextPort takes the second port where the first is busy, says who holds that, and has
+// registered both. The second stays bound from before the person is asked until the end.
+func TestNextPort(t *testing.T) {
+	w := newWorld(t)
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	spare, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs := []string{busy.Addr().String(), spare.Addr().String()}
+	tr := w.transport(func(c *Config) {
+		c.CallbackAddrs = addrs
+		c.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
+			if addr == addrs[1] {
+				return spare, nil // free, and nobody else's meanwhile
+			}
+			return new(net.ListenConfig).Listen(ctx, "tcp", addr)
+		}
+	})
+	w.mustPost(tr)
+	if got, want := w.as.Authorized().Get("redirect_uri"), "http://"+addrs[1]+"/callback"; got != want {
+		t.Errorf("redirect_uri is %q, want %q", got, want)
+	}
+	var registered []string
+	for _, uri := range w.as.Registered()["redirect_uris"].([]any) {
+		registered = append(registered, uri.(string))
+	}
+	slices.Sort(registered)
+	want := []string{"http://" + addrs[0] + "/callback", "http://" + addrs[1] + "/callback"}
+	if slices.Sort(want); !slices.Equal(registered, want) {
+		t.Errorf("registered %q, want %q", registered, want)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if holder := "in use by process " + strconv.Itoa(os.Getpid()); runtime.GOOS == "linux" && !strings.Contains(w.log.String(), holder) {
+		t.Errorf("the log does not name the holder: %q", holder)
 	}
 }
 
@@ -119,7 +266,7 @@ func TestBusyPort(t *testing.T) {
 	}
 }
 
-func TestRedirectURI(t *testing.T) {
+func TestLoopbackURL(t *testing.T) {
 	for _, tt := range []struct{ addr, port, want string }{
 		{"127.0.0.1:53682", "53682", "http://127.0.0.1:53682/callback"},
 		{"localhost:0", "4711", "http://localhost:4711/callback"},
@@ -128,8 +275,8 @@ func TestRedirectURI(t *testing.T) {
 		{"[::]:1", "1", "http://[::1]:1/callback"},
 		{":1", "1", "http://127.0.0.1:1/callback"},
 	} {
-		if got := redirectURI(tt.addr, tt.port); got != tt.want {
-			t.Errorf("redirectURI(%q, %q) is %q, want %q", tt.addr, tt.port, got, tt.want)
+		if got := loopbackURL(tt.addr, tt.port, callbackPath); got != tt.want {
+			t.Errorf("loopbackURL(%q, %q) is %q, want %q", tt.addr, tt.port, got, tt.want)
 		}
 	}
 }

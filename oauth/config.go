@@ -22,7 +22,10 @@ const (
 	GrantAuto              = "auto" // authorization_code, once the upstream asks for a token
 	GrantAuthorizationCode = "authorization_code"
 	GrantClientCredentials = "client_credentials"
-	GrantNone              = "none" // requests pass unchanged
+	GrantDeviceCode        = "device_code"        // RFC 8628
+	GrantJWTBearer         = "jwt_bearer"         // RFC 7523: workload identity
+	GrantEnterpriseManaged = "enterprise_managed" // an ID token's exchange (RFC 8693) for an ID-JAG, then jwt_bearer with that
+	GrantNone              = "none"               // requests pass unchanged
 )
 
 // Values of Config.AuthStyle.
@@ -38,10 +41,12 @@ type Config struct {
 
 	Base, AuthBase http.RoundTripper // requests to the upstream's origin; requests to every other origin; nil: http.DefaultTransport
 
-	Grant string // "" or auto, authorization_code, client_credentials, none
+	Grant string // one of Grant...; "" auto
 
 	ClientID          string // "" from the metadata document or dynamic registration
 	ClientSecret      Secret
+	ClientKey         Secret // for private_key_jwt: PEM or JSON Web Key; "" none
+	ClientKeyAlg      string // RS256, ES256, ...; "" by the key and what the server supports
 	ClientMetadataURL string // client ID metadata document; "" none
 	ClientName        string // shown by the server when it asks for consent; "" sallyport
 
@@ -51,6 +56,9 @@ type Config struct {
 	AuthStyle                  string            // "" by what the server advertises (given endpoints: body); header, body
 	ExtraParams                map[string]string // added to authorize and token requests; cannot replace a parameter of ours
 	AssumePKCE                 bool              // go on with S256 where the server's metadata omits its methods
+
+	Assertion                           func() (Secret, error) // called for each request of jwt_bearer: the JWT; of enterprise_managed: the ID token
+	IDPIssuer, IDPTokenURL, IDPClientID string                 // enterprise_managed: the identity provider; its endpoint "" discovered
 
 	RefreshSkew time.Duration // refresh that long before expiry, at most half a token's life; 0: 30 s, negative: none
 
@@ -63,6 +71,7 @@ type Config struct {
 	RedirectURI     string        // "" http://CALLBACKHOST:PORT/callback of the address that was bound
 	CallbackAddrs   []string      // tried in order, "127.0.0.1:53682"; port 0 any; nil: 127.0.0.1:0
 	CallbackTimeout time.Duration // 0: 300 s
+	Retry           string        // a sentence for the page of a failed sign-in: how the person starts it again; "" a general one
 
 	Listen func(ctx context.Context, addr string) (net.Listener, error) // net.Listen's or a tunnel's; nil: net.Listen
 	Offer  func(ctx context.Context, p Prompt)                          // shows the prompt to the person, in a goroutine of its own; ctx ends when it is withdrawn; nil: only State shows it
@@ -76,10 +85,14 @@ type Config struct {
 // Prompt is what a person needs to sign in.
 type Prompt struct {
 	AuthorizeURL string // where to log in
+	StartURL     string // leads there from our listener, once; unlike AuthorizeURL, it may stand in a command's arguments; "" none
 	RedirectURI  string // where the browser will come back to
 	Issuer       string // "" for endpoints given by configuration
-	UserCode     string // device grant only
-	Expires      time.Time
+	// Of the device grant only: what to type in where. AuthorizeURL then holds the code
+	// already, if the server has such a link, and nothing comes back to RedirectURI.
+	UserCode, VerificationURI string
+
+	Expires time.Time
 }
 
 // Key names this upstream and account in the Store: the hash of upstream, Realm,
@@ -145,7 +158,7 @@ func (c *Config) check() error {
 	if c.Upstream == nil || c.Upstream.Host == "" {
 		return errors.New("no upstream URL")
 	}
-	if !slices.Contains([]string{GrantAuto, GrantAuthorizationCode, GrantClientCredentials, GrantNone}, c.Grant) {
+	if !slices.Contains([]string{GrantAuto, GrantAuthorizationCode, GrantClientCredentials, GrantDeviceCode, GrantJWTBearer, GrantEnterpriseManaged, GrantNone}, c.Grant) {
 		return fmt.Errorf("unknown grant %q", c.Grant)
 	}
 	if !slices.Contains([]string{"", AuthStyleHeader, AuthStyleBody}, c.AuthStyle) {
@@ -155,6 +168,8 @@ func (c *Config) check() error {
 		{"upstream URL", c.Upstream.String()},
 		{"authorization URL", c.AuthorizationURL},
 		{"token URL", c.TokenURL},
+		{"identity provider", c.IDPIssuer},
+		{"identity provider's token URL", c.IDPTokenURL},
 	}
 	for _, g := range given {
 		if g.url == "" {
@@ -180,8 +195,14 @@ func (c *Config) check() error {
 		}
 	}
 	switch {
-	case c.Grant == GrantClientCredentials && (c.ClientID == "" || c.ClientSecret == ""):
-		return errors.New("grant client_credentials needs a client ID and a client secret")
+	case c.Grant == GrantClientCredentials && (c.ClientID == "" || c.ClientSecret == "" && c.ClientKey == ""):
+		return errors.New("grant client_credentials needs a client ID, and a client secret or key")
+	case c.Grant == GrantJWTBearer && c.Assertion == nil:
+		return errors.New("grant jwt_bearer needs an assertion")
+	case c.Grant == GrantEnterpriseManaged && (c.Assertion == nil || c.ClientID == "" || c.IDPClientID == "" || c.IDPIssuer == "" && c.IDPTokenURL == ""):
+		return errors.New("grant enterprise_managed needs a client ID, an ID token, the identity provider and its client ID")
+	case c.ClientKey != "" && c.ClientID == "" && c.ClientMetadataURL == "":
+		return errors.New("a client key needs the client ID that it belongs to")
 	case c.NoDiscovery && c.TokenURL == "" && c.Grant != GrantAuto && c.Grant != GrantNone:
 		return errors.New("discovery is off and no token URL is given")
 	}

@@ -98,12 +98,12 @@ func skipToken68(s string) string {
 	return t[end:]
 }
 
-// bearerChallenge returns the parameters of the Bearer (RFC 6750 section 3) challenge
-// of an answer, the one that names metadata first; nil without one.
-func bearerChallenge(h http.Header) map[string]string {
+// tokenChallenge returns the parameters of the Bearer (RFC 6750 section 3) or DPoP (RFC
+// 9449 section 7.1) challenge of an answer, the one that names metadata first; nil without one.
+func tokenChallenge(h http.Header) map[string]string {
 	var found map[string]string
 	for _, c := range parseChallenges(h.Values("WWW-Authenticate")) {
-		if c.scheme == "bearer" && (found == nil || found["resource_metadata"] == "" && c.params["resource_metadata"] != "") {
+		if (c.scheme == "bearer" || c.scheme == "dpop") && (found == nil || found["resource_metadata"] == "" && c.params["resource_metadata"] != "") {
 			found = c.params
 		}
 	}
@@ -115,6 +115,9 @@ type resource struct {
 	Resource string   `json:"resource"`
 	Servers  []string `json:"authorization_servers"`
 	Scopes   []string `json:"scopes_supported"`
+
+	ProofAlgs     []string `json:"dpop_signing_alg_values_supported"`
+	ProofRequired bool     `json:"dpop_bound_access_tokens_required"`
 }
 
 // server is what we use of authorization server metadata (RFC 8414 section 2).
@@ -124,8 +127,11 @@ type server struct {
 	TokenEndpoint         string   `json:"token_endpoint"`
 	RegistrationEndpoint  string   `json:"registration_endpoint,omitempty"`
 	RevocationEndpoint    string   `json:"revocation_endpoint,omitempty"`
+	DeviceEndpoint        string   `json:"device_authorization_endpoint,omitempty"` // RFC 8628 section 4
 	Scopes                []string `json:"scopes_supported,omitempty"`
 	AuthMethods           []string `json:"token_endpoint_auth_methods_supported,omitempty"`
+	AuthAlgs              []string `json:"token_endpoint_auth_signing_alg_values_supported,omitempty"`
+	ProofAlgs             []string `json:"dpop_signing_alg_values_supported,omitempty"` // RFC 9449 section 5.1
 	ChallengeMethods      []string `json:"code_challenge_methods_supported,omitempty"`
 	SendsIss              bool     `json:"authorization_response_iss_parameter_supported,omitempty"`
 	TakesMetadataDocument bool     `json:"client_id_metadata_document_supported,omitempty"`
@@ -214,7 +220,7 @@ type finding struct {
 // needed as well.
 func (t *Transport) discover(ctx context.Context, hint string, code bool) (finding, error) {
 	c := &t.cfg
-	given := c.TokenURL != "" && (c.AuthorizationURL != "" || !code)
+	given := c.TokenURL != "" && (c.AuthorizationURL != "" || !code) && c.Grant != GrantDeviceCode
 	if c.NoDiscovery && !given {
 		return finding{}, &DiscoveryError{What: "endpoints: discovery is off and they are not given"}
 	}
@@ -345,7 +351,7 @@ func (t *Transport) try(ctx context.Context, link string, v any, f *finding) (ok
 
 // checkServer refuses metadata that names endpoints we will not use.
 func (t *Transport) checkServer(s server) error {
-	for _, link := range []string{s.AuthorizationEndpoint, s.TokenEndpoint, s.RegistrationEndpoint, s.RevocationEndpoint} {
+	for _, link := range []string{s.AuthorizationEndpoint, s.TokenEndpoint, s.RegistrationEndpoint, s.RevocationEndpoint, s.DeviceEndpoint} {
 		if link == "" {
 			continue
 		}

@@ -53,7 +53,7 @@ func FuzzParseChallenges(f *testing.F) {
 			}
 			quoted = append(quoted, value[i])
 		}
-		got := bearerChallenge(http.Header{"Www-Authenticate": {`Bearer scope="` + string(quoted) + `"`}})
+		got := tokenChallenge(http.Header{"Www-Authenticate": {`Bearer scope="` + string(quoted) + `"`}})
 		if got["scope"] != value {
 			t.Errorf("got %q, want %q", got["scope"], value)
 		}

@@ -15,6 +15,7 @@ const (
 	StageAuthorize = "authorize" // the browser's part, up to the callback
 	StageToken     = "token"     // the token endpoint: code, client credentials
 	StageRefresh   = "refresh"   // the token endpoint: refresh token
+	StageExchange  = "exchange"  // the identity provider's token endpoint: ID token for an assertion
 	StageRevoke    = "revoke"
 )
 
@@ -25,6 +26,8 @@ const (
 	CodeResourceMismatch = "resource_mismatch" // resource metadata of another resource
 	CodeInsecureURL      = "insecure_url"      // metadata names a URL that we will not use
 	CodeNoClient         = "no_client"         // no client ID given and no way to register one
+	CodeNoAssertion      = "no_assertion"      // the caller's assertion or ID token cannot be had
+	CodeNoProof          = "dpop_unsupported"  // DPoP is required in a way that we do not know
 	CodeBadReply         = "bad_reply"         // an answer that is none of OAuth's
 )
 

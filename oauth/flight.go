@@ -11,6 +11,8 @@ type flight struct {
 	person chan struct{} // closed when it turns to the person; then it may take minutes
 	done   chan struct{} // closed when err is set
 	err    error
+
+	waiting int // calls of join; under the Transport's lock
 }
 
 // job says what a flight is to bring about.
@@ -23,6 +25,8 @@ type job struct {
 	scopes   []string // that the token must be asked for (step-up); nil any
 	scope    string   // of the challenge
 	metadata string   // resource_metadata of the challenge
+
+	bearer, dpop bool // kinds of token that the challenge asks for
 }
 
 // renew brings about j, or joins the flight that may, and waits as long as ctx.
@@ -51,7 +55,13 @@ func (t *Transport) join(ctx context.Context, j job, enough func() bool, do func
 	if f == nil {
 		f, last = t.startLocked(j, do), true
 	}
+	f.waiting++
 	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		f.waiting--
+		t.mu.Unlock()
+	}()
 	var person chan struct{}
 	if j.quiet {
 		person = f.person
@@ -114,8 +124,8 @@ var errSilent = errors.New("no token can be had without a login")
 
 // obtain is the flight of renew.
 func (t *Transport) obtain(ctx context.Context, j job) error {
-	if t.cfg.Grant == GrantClientCredentials {
-		return t.clientCredentials(ctx, j)
+	if t.cfg.unattended() {
+		return t.unattendedLogin(ctx, j)
 	}
 	if done, err := t.refresh(ctx, j); done || err != nil {
 		return err

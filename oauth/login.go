@@ -18,6 +18,9 @@ func (t *Transport) login(ctx context.Context, j job) error {
 	if err != nil {
 		return err
 	}
+	if t.byDevice(f.server) {
+		return t.deviceLogin(ctx, j, f)
+	}
 	if err := t.checkPKCE(f.server); err != nil {
 		return err
 	}
@@ -62,25 +65,10 @@ func (t *Transport) brake(ctx context.Context) error {
 
 // loginAt runs the login whose callback comes to cb.
 func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback) error {
-	t.mu.Lock()
-	known := t.rec.Client
-	if t.rec.Server.id() != f.server.id() {
-		known = client{}
-	}
-	t.mu.Unlock()
-	c, err := t.clientFor(ctx, f, known, cb.uri)
+	known := t.knownAt(f.server).ID
+	c, err := t.clientAt(ctx, j, f, cb.uri)
 	if err != nil {
 		return err
-	}
-	if c.Dynamic && c.ID != known.ID {
-		keep := func(r *record) {
-			if r.Token.Refresh == "" { // else it needs the client that it was granted to, until the new token is there
-				r.Client = c
-			}
-		}
-		if err := t.commit(ctx, f, stored, keep); err != nil {
-			return err
-		}
 	}
 	verifier := oauth2.GenerateVerifier()
 	asked := t.scopes(f, j, true)
@@ -92,8 +80,9 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 	t.passing = append(t.passing, cb.state, verifier, c.Secret)
 	t.mu.Unlock()
 
-	q, err := t.await(ctx, Prompt{AuthorizeURL: link, RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.now().Add(t.cfg.CallbackTimeout)}, cb)
-	if errors.Is(err, ErrNotCompleted) && c.Dynamic && c.ID == known.ID {
+	cb.link.Store(&link)
+	q, err := t.await(ctx, Prompt{AuthorizeURL: link, StartURL: cb.startURL, RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.now().Add(t.cfg.CallbackTimeout)}, cb)
+	if errors.Is(err, ErrNotCompleted) && c.Dynamic && c.ID == known {
 		// A server that has forgotten a client shows the browser an error and sends
 		// nobody back; then only a new registration helps.
 		t.forgetClient(ctx, f, c)
@@ -111,16 +100,58 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {cb.uri}, "code_verifier": {verifier}}
 	setIf(form, "resource", t.resourceOf(f))
 	k, err := t.grant(ctx, StageToken, f.server, c, form)
+	if err != nil {
+		return t.orForget(ctx, f, c, err)
+	}
+	return t.keepLogin(ctx, f, c, k, asked)
+}
+
+// knownAt returns the client registered at s by an earlier login, with that one's key.
+func (t *Transport) knownAt(s server) client {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.rec.Server.id() != s.id() {
+		return client{}
+	}
+	c := t.rec.Client
+	c.proofKey = t.rec.ProofKey
+	return c
+}
+
+// clientAt returns the client for a login at f's server, stored if it is new.
+func (t *Transport) clientAt(ctx context.Context, j job, f finding, redirect string) (client, error) {
+	known := t.knownAt(f.server)
+	c, err := t.clientFor(ctx, f, known, redirect)
+	if err != nil {
+		return client{}, err
+	}
+	if c.proofKey, err = t.proofKeyFor(f, j, known.proofKey); err != nil {
+		return client{}, err
+	}
+	if !c.Dynamic || c.ID == known.ID {
+		return c, nil
+	}
+	return c, t.commit(ctx, f, stored, func(r *record) {
+		if r.Token.Refresh == "" { // else it needs the client that it was granted to, until the new token is there
+			r.Client = c
+		}
+	})
+}
+
+// orForget is err. If the server has forgotten c, so do we, and the next sign-in registers again.
+func (t *Transport) orForget(ctx context.Context, f finding, c client, err error) error {
 	if se := (*SignInError)(nil); errors.As(err, &se) && se.Code == "invalid_client" && c.Dynamic {
 		t.forgetClient(ctx, f, c)
-		se.Refused = false // the next sign-in registers again
+		se.Refused = false
 	}
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// keepLogin stores what a login brought and makes it current.
+func (t *Transport) keepLogin(ctx context.Context, f finding, c client, k token, asked []string) error {
 	t.cfg.Log.Info("signed in", "host", hostOf(f.server.TokenEndpoint))
 	return t.commit(ctx, f, signedIn, func(r *record) {
-		r.Token, r.Asked, r.Client = k, asked, client{}
+		r.Token, r.Asked, r.Client, r.ProofKey = k, asked, client{}, c.proofKey
 		if c.Dynamic {
 			r.Client = c
 		}
@@ -144,11 +175,10 @@ func (t *Transport) authorizeURL(f finding, c client, cb *callback, verifier str
 	setIf(q, "scope", strings.Join(asked, " "))
 	setIf(q, "resource", t.resourceOf(f))
 	setIf(q, "audience", t.cfg.Audience)
-	for k, v := range t.cfg.ExtraParams {
-		if !q.Has(k) && !reserved(k) {
-			q.Set(k, v)
-		}
+	if c.proofKey != nil {
+		setIf(q, "dpop_jkt", thumbprint(c.proofKey))
 	}
+	t.addExtra(q)
 	if slices.Contains(asked, "offline_access") && !q.Has("prompt") {
 		q.Set("prompt", "consent") // OpenID Connect Core section 11 asks for it
 	}
@@ -160,25 +190,34 @@ func (t *Transport) authorizeURL(f finding, c client, cb *callback, verifier str
 func (t *Transport) await(ctx context.Context, p Prompt, cb *callback) (url.Values, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.CallbackTimeout, ErrNotCompleted)
 	defer cancel()
-	t.mu.Lock()
-	t.prompt, t.waiting, t.lastOffer = p, cb, time.Now()
-	t.notifyLocked()
-	t.mu.Unlock()
-	defer func() {
-		t.mu.Lock()
-		t.prompt = Prompt{} // waiting stays until the next login: Deliver learns the outcome from it
-		t.notifyLocked()
-		t.mu.Unlock()
-	}()
-	if t.cfg.Offer != nil {
-		// Ends when Offer does, which ctx ends.
-		t.wg.Go(func() { t.cfg.Offer(ctx, p) })
-	}
+	ctx, withdraw := t.present(ctx, p, cb)
+	defer withdraw()
 	select {
 	case q := <-cb.got:
 		return q, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	}
+}
+
+// present shows p to the person until withdraw is called; cb is where its answer comes,
+// nil if none does. The context ends with it.
+func (t *Transport) present(ctx context.Context, p Prompt, cb *callback) (_ context.Context, withdraw func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	t.mu.Lock()
+	t.prompt, t.waiting, t.lastOffer = p, cb, time.Now()
+	t.notifyLocked()
+	t.mu.Unlock()
+	if t.cfg.Offer != nil {
+		// Ends when Offer does, which ctx ends.
+		t.wg.Go(func() { t.cfg.Offer(ctx, p) })
+	}
+	return ctx, func() {
+		t.mu.Lock()
+		t.prompt = Prompt{} // waiting stays until the next login: Deliver learns the outcome from it
+		t.notifyLocked()
+		t.mu.Unlock()
+		cancel()
 	}
 }
 

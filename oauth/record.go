@@ -5,18 +5,23 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 // record is what the store keeps of one key.
 type record struct {
-	Upstream string    `json:"upstream"`
-	Server   server    `json:"server,omitzero"`
-	Resource string    `json:"resource,omitempty"` // as sent
-	Client   client    `json:"client,omitzero"`    // dynamic registration at Server
-	Token    token     `json:"token,omitzero"`
-	Asked    []string  `json:"asked,omitempty"` // scopes that the token was asked for
-	Seed     string    `json:"seed,omitempty"`  // hash of the one-shot inputs that were spent
-	Saved    time.Time `json:"saved,omitzero"`
+	Upstream string `json:"upstream"`
+	Server   server `json:"server,omitzero"`
+	Resource string `json:"resource,omitempty"` // as sent
+	Client   client `json:"client,omitzero"`    // dynamic registration at Server
+	Token    token  `json:"token,omitzero"`
+
+	ProofKey *jose.JSONWebKey `json:"proof_key,omitempty"` // that tokens from Server are bound to, private; nil: the resource takes Bearer tokens
+
+	Asked []string  `json:"asked,omitempty"` // scopes that the token was asked for
+	Seed  string    `json:"seed,omitempty"`  // hash of the one-shot inputs that were spent
+	Saved time.Time `json:"saved,omitzero"`
 }
 
 // hold takes the store's lock of our key and reads the record again: under the lock it
@@ -60,7 +65,7 @@ func (t *Transport) reload() {
 // reloadLocked takes the stored record, unless the configuration has outdated it, and
 // forgets one that the store has no more.
 func (t *Transport) reloadLocked() {
-	if t.cfg.Grant == GrantClientCredentials || t.cfg.Grant == GrantNone {
+	if t.cfg.unattended() || t.cfg.Grant == GrantNone {
 		return
 	}
 	b, err := t.cfg.Store.Load(t.key)

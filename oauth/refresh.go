@@ -8,27 +8,6 @@ import (
 	"strings"
 )
 
-// clientCredentials is RFC 6749 section 4.4. Its tokens are not stored: they can be had
-// again at any time, and are of another kind than a person's.
-func (t *Transport) clientCredentials(ctx context.Context, j job) error {
-	f, err := t.discover(ctx, j.metadata, false)
-	if err != nil {
-		return err
-	}
-	c, _ := t.fixedClient(f.server)
-	asked := t.scopes(f, j, false)
-	form := url.Values{"grant_type": {"client_credentials"}}
-	setIf(form, "scope", strings.Join(asked, " "))
-	setIf(form, "resource", t.resourceOf(f))
-	setIf(form, "audience", t.cfg.Audience)
-	k, err := t.grant(ctx, StageToken, f.server, c, form)
-	if err != nil {
-		return err
-	}
-	t.take(record{Upstream: t.cfg.Upstream.String(), Server: f.server, Resource: t.resourceOf(f), Token: k, Asked: asked}, signedIn)
-	return nil
-}
-
 // refresh adopts what another process stored meanwhile, or spends the refresh token.
 // It does not do, without an error, if a sign-in is needed.
 func (t *Transport) refresh(ctx context.Context, j job) (done bool, err error) {

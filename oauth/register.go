@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 // client is who we are at one authorization server.
@@ -18,6 +20,9 @@ type client struct {
 	RedirectURIs []string `json:"redirect_uris,omitempty"` // of a dynamic registration
 	Expires      int64    `json:"expires,omitempty"`       // client_secret_expires_at, Unix seconds; 0 never
 	Dynamic      bool     `json:"dynamic,omitempty"`
+
+	key      *jose.JSONWebKey // for private_key_jwt; nil none
+	proofKey *jose.JSONWebKey // for DPoP; nil none
 }
 
 func (client) String() string { return hidden }
@@ -26,29 +31,31 @@ func (client) String() string { return hidden }
 func (t *Transport) fixedClient(s server) (client, bool) {
 	switch {
 	case t.cfg.ClientID != "":
-		return client{ID: t.cfg.ClientID, Secret: string(t.cfg.ClientSecret)}, true
+		return client{ID: t.cfg.ClientID, Secret: string(t.cfg.ClientSecret), key: t.clientKey}, true
 	case t.cfg.ClientMetadataURL != "" && s.TakesMetadataDocument:
-		return client{ID: t.cfg.ClientMetadataURL, Method: authNone}, true
+		return client{ID: t.cfg.ClientMetadataURL, Method: authNone, key: t.clientKey}, true
 	}
 	return client{}, false
 }
 
 // clientOf returns the client that rec's tokens were granted to.
 func (t *Transport) clientOf(rec record) client {
-	if c, ok := t.fixedClient(rec.Server); ok {
-		return c
+	c, ok := t.fixedClient(rec.Server)
+	if !ok {
+		c = rec.Client
 	}
-	return rec.Client
+	c.proofKey = rec.ProofKey
+	return c
 }
 
-// clientFor returns the client for s whose redirect URI is redirect, registering one
-// if it must. known is the registration of an earlier run at this server, zero without.
+// clientFor returns the client for s whose redirect URI is redirect, "" for the device
+// grant, registering one if it must. known is the registration of an earlier run at this server, zero without.
 func (t *Transport) clientFor(ctx context.Context, f finding, known client, redirect string) (client, error) {
 	s := f.server
 	if c, ok := t.fixedClient(s); ok {
 		return c, nil
 	}
-	if known.Dynamic && slices.Contains(known.RedirectURIs, redirect) && (known.Expires == 0 || t.now().Before(time.Unix(known.Expires, 0))) {
+	if known.Dynamic && known.fits(redirect) && (known.Expires == 0 || t.now().Before(time.Unix(known.Expires, 0))) {
 		return known, nil
 	}
 	if s.RegistrationEndpoint == "" {
@@ -67,16 +74,25 @@ func (t *Transport) clientFor(ctx context.Context, f finding, known client, redi
 	return c, err
 }
 
+// fits reports whether c was registered for a login with that redirect, "" for the
+// device grant, which has none.
+func (c client) fits(redirect string) bool {
+	return redirect == "" && len(c.RedirectURIs) == 0 || slices.Contains(c.RedirectURIs, redirect)
+}
+
 // redirectURIs lists redirect and those of the other callback addresses, so that a
 // busy port needs no new registration.
 func (t *Transport) redirectURIs(redirect string) []string {
+	if redirect == "" {
+		return []string{}
+	}
 	all := []string{redirect}
 	if t.cfg.RedirectURI != "" {
 		return all
 	}
 	for _, a := range t.cfg.CallbackAddrs {
 		_, port, _ := net.SplitHostPort(a)
-		if uri := redirectURI(a, port); port != "0" && !slices.Contains(all, uri) {
+		if uri := loopbackURL(a, port, callbackPath); port != "0" && !slices.Contains(all, uri) {
 			all = append(all, uri)
 		}
 	}
@@ -89,15 +105,19 @@ func (t *Transport) register(ctx context.Context, s server, redirects []string) 
 	if len(s.AuthMethods) > 0 && !slices.Contains(s.AuthMethods, authNone) {
 		method = t.authMethod(s, client{Secret: "one"})
 	}
+	grants, responses := []string{"authorization_code", "refresh_token"}, []string{"code"}
+	if len(redirects) == 0 {
+		grants, responses = []string{grantTypeDevice, "refresh_token"}, []string{}
+	}
 	body, _ := json.Marshal(map[string]any{ // strings cannot fail
 		"client_name":                t.cfg.ClientName,
 		"application_type":           "native",
 		"redirect_uris":              redirects,
-		"grant_types":                []string{"authorization_code", "refresh_token"},
-		"response_types":             []string{"code"},
+		"grant_types":                grants,
+		"response_types":             responses,
 		"token_endpoint_auth_method": method,
 	})
-	status, reply, err := t.wire.post(ctx, s.RegistrationEndpoint, nil, "application/json", string(body))
+	a, err := t.wire.post(ctx, s.RegistrationEndpoint, nil, "application/json", string(body))
 	if err != nil {
 		return client{}, &SignInError{Stage: StageRegister, Server: s.name(), Err: err}
 	}
@@ -107,8 +127,8 @@ func (t *Transport) register(ctx context.Context, s server, redirects []string) 
 		Expires int64  `json:"client_secret_expires_at"`
 		Method  string `json:"token_endpoint_auth_method"`
 	}
-	if status != http.StatusCreated && status != http.StatusOK || json.Unmarshal(reply, &r) != nil || r.ID == "" {
-		return client{}, replyError(StageRegister, s.RegistrationEndpoint, status, reply, nil)
+	if a.status != http.StatusCreated && a.status != http.StatusOK || json.Unmarshal(a.body, &r) != nil || r.ID == "" {
+		return client{}, replyError(StageRegister, s.RegistrationEndpoint, a.status, a.body, nil)
 	}
 	t.cfg.Log.Info("client registered", "host", hostOf(s.RegistrationEndpoint))
 	return client{ID: r.ID, Secret: r.Secret, Expires: r.Expires, Method: r.Method, RedirectURIs: redirects, Dynamic: true}, nil

@@ -96,12 +96,12 @@ func (t *Transport) revoke(ctx context.Context, rec record) error {
 	}
 	c := t.clientOf(rec)
 	form := url.Values{"token": {value}, "token_type_hint": {hint}}
-	status, body, err := t.postForm(ctx, rec.Server.RevocationEndpoint, rec.Server, c, form)
+	a, err := t.postForm(ctx, rec.Server.RevocationEndpoint, rec.Server, c, form, "")
 	if err != nil {
 		return &SignInError{Stage: StageRevoke, Server: rec.Server.name(), Err: err}
 	}
-	if status/100 != 2 {
-		return replyError(StageRevoke, rec.Server.RevocationEndpoint, status, body, secretsOf(form, c))
+	if a.status/100 != 2 {
+		return replyError(StageRevoke, rec.Server.RevocationEndpoint, a.status, a.body, secretsOf(form, c))
 	}
 	return nil
 }

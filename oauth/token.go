@@ -2,12 +2,9 @@ package oauth
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"math"
-	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +13,7 @@ import (
 // token is what a token endpoint granted. It is stored as it is here; String hides it.
 type token struct {
 	Access   string    `json:"access,omitempty"`
+	Type     string    `json:"type,omitempty"` // DPoP; "" Bearer
 	Refresh  string    `json:"refresh,omitempty"`
 	Scope    string    `json:"scope,omitempty"` // granted; "" as asked (RFC 6749 section 5.1)
 	Obtained time.Time `json:"obtained,omitzero"`
@@ -66,84 +64,47 @@ func (t *Transport) grant(ctx context.Context, stage string, s server, c client,
 	if s.TokenEndpoint == "" {
 		return token{}, &DiscoveryError{What: "token endpoint in the metadata of " + s.name()}
 	}
-	for k, v := range t.cfg.ExtraParams {
-		if !form.Has(k) && !reserved(k) {
-			form.Set(k, v)
-		}
-	}
+	t.addExtra(form)
 	sent := t.now() // before the server's own clock reading: expires early rather than late
-	status, body, err := t.postForm(ctx, s.TokenEndpoint, s, c, form)
+	a, err := t.postProven(ctx, s, c, form)
 	if err != nil {
-		return token{}, &SignInError{Stage: stage, Server: s.name(), Status: status, Err: err}
+		return token{}, &SignInError{Stage: stage, Server: s.name(), Status: a.status, Err: err}
 	}
 	var r tokenReply
-	if status/100 != 2 || json.Unmarshal(body, &r) != nil || r.Access == "" {
-		return token{}, replyError(stage, s.TokenEndpoint, status, body, secretsOf(form, c))
+	if a.status/100 != 2 || json.Unmarshal(a.body, &r) != nil || r.Access == "" {
+		return token{}, replyError(stage, s.TokenEndpoint, a.status, a.body, secretsOf(form, c))
 	}
-	if r.Type != "" && !strings.EqualFold(r.Type, "Bearer") {
+	k := token{Access: r.Access, Refresh: r.Refresh, Scope: r.Scope, Obtained: sent}
+	switch {
+	case r.Type == "" || strings.EqualFold(r.Type, "Bearer"):
+	case strings.EqualFold(r.Type, typeDPoP) && c.proofKey != nil:
+		k.Type = typeDPoP
+	default:
 		return token{}, &SignInError{Stage: stage, Server: s.name(), Code: CodeBadReply, Refused: true, Description: "token_type " + r.Type}
 	}
 	if strings.ContainsFunc(r.Access, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return token{}, &SignInError{Stage: stage, Server: s.name(), Code: CodeBadReply, Refused: true, Description: "access_token with characters that no header may hold"}
 	}
-	k := token{Access: r.Access, Refresh: r.Refresh, Scope: r.Scope, Obtained: sent}
 	if l := r.lifetime(); l > 0 {
 		k.Expiry = sent.Add(l)
 	}
 	return k, nil
 }
 
-// postForm authenticates the client and posts.
-func (t *Transport) postForm(ctx context.Context, endpoint string, s server, c client, form url.Values) (int, []byte, error) {
-	h := make(http.Header)
-	switch t.authMethod(s, c) {
-	case authBasic:
-		// Both parts are form-encoded first (RFC 6749 section 2.3.1), which net/http's SetBasicAuth does not do.
-		pair := url.QueryEscape(c.ID) + ":" + url.QueryEscape(c.Secret)
-		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair)))
-	case authPost:
-		form.Set("client_secret", c.Secret)
-		form.Set("client_id", c.ID)
-	default:
-		form.Set("client_id", c.ID)
+// addExtra adds the configured parameters, none of which replaces one of ours.
+func (t *Transport) addExtra(form url.Values) {
+	for k, v := range t.cfg.ExtraParams {
+		if !form.Has(k) && !reserved(k) {
+			form.Set(k, v)
+		}
 	}
-	return t.wire.post(ctx, endpoint, h, "application/x-www-form-urlencoded", form.Encode())
-}
-
-// Client authentication methods (RFC 7591 section 2).
-const (
-	authBasic = "client_secret_basic"
-	authPost  = "client_secret_post"
-	authNone  = "none"
-)
-
-// authMethod chooses how client c shows itself to s: as configured, as registered, as
-// advertised, else the default of RFC 8414 section 2.
-func (t *Transport) authMethod(s server, c client) string {
-	switch {
-	case c.Secret == "":
-		return authNone
-	case t.cfg.AuthStyle == AuthStyleHeader:
-		return authBasic
-	case t.cfg.AuthStyle == AuthStyleBody:
-		return authPost
-	case c.Method == authBasic || c.Method == authPost || c.Method == authNone:
-		return c.Method
-	case s.Source == fromConfig: // no metadata: as the setting's predecessor does
-		return authPost
-	case len(s.AuthMethods) == 0 || slices.Contains(s.AuthMethods, authBasic):
-		return authBasic
-	case slices.Contains(s.AuthMethods, authPost):
-		return authPost
-	}
-	return authBasic
 }
 
 // reserved names the parameters that ExtraParams cannot set, in any request.
 func reserved(name string) bool {
 	switch name {
 	case "response_type", "client_id", "client_secret", "redirect_uri", "state", "code", "code_challenge", "code_challenge_method",
-		"code_verifier", "grant_type", "refresh_token", "client_assertion", "client_assertion_type":
+		"code_verifier", "grant_type", "refresh_token", "client_assertion", "client_assertion_type", "assertion", "device_code", "dpop_jkt":
 		return true
 	}
 	return false
@@ -152,7 +113,7 @@ func reserved(name string) bool {
 // secretsOf lists what a token request holds that its answer may echo.
 func secretsOf(form url.Values, c client) []string {
 	list := []string{c.Secret, url.QueryEscape(c.Secret)}
-	for _, k := range []string{"code", "code_verifier", "refresh_token", "token", "client_secret"} {
+	for _, k := range []string{"code", "code_verifier", "refresh_token", "token", "client_secret", "client_assertion", "assertion", "subject_token", "device_code"} {
 		list = append(list, form.Get(k))
 	}
 	return list

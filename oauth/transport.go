@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 const (
@@ -24,6 +26,8 @@ type Transport struct {
 	cfg  Config
 	key  string
 	wire *wire
+
+	clientKey *jose.JSONWebKey // nil: no private_key_jwt
 
 	ctx    context.Context // the lifetime: of sign-ins, refreshes, listeners
 	cancel context.CancelFunc
@@ -40,8 +44,9 @@ type Transport struct {
 	prompt    Prompt
 	lastErr   error
 	changed   chan struct{}
-	waiting   *callback // of the login that waits for the person; nil none
-	passing   []string  // secrets of the login under way
+	waiting   *callback         // of the login that waits for the person; nil none
+	passing   []string          // secrets of the login under way
+	nonces    map[string]string // DPoP-Nonce by origin
 }
 
 // proof says what is known of the current token.
@@ -67,6 +72,16 @@ func New(cfg Config) (*Transport, error) {
 		now:        func() time.Time { return time.Now().Round(0) },
 		offerEvery: offerEvery,
 		changed:    make(chan struct{}),
+	}
+	if cfg.ClientKey != "" {
+		key, err := parseClientKey(cfg.ClientKey)
+		if err == nil {
+			_, err = chooseAlgorithm(key, cfg.ClientKeyAlg, nil)
+		}
+		if err != nil {
+			return nil, err
+		}
+		t.clientKey = &key
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.reload()
@@ -109,7 +124,7 @@ func (t *Transport) roundTrip(req *http.Request, quiet bool) (*http.Response, er
 	}
 	body := req.Body
 	for try := 0; ; try++ {
-		resp, err := t.cfg.Base.RoundTrip(attempt(req, body, access))
+		resp, err := t.send(req, body, access)
 		if err != nil {
 			return nil, err
 		}
@@ -205,7 +220,7 @@ func (t *Transport) bearer(ctx context.Context, quiet bool) (string, error) {
 
 // silentLocked reports whether a token can be had without challenge and person.
 func (t *Transport) silentLocked() bool {
-	if t.cfg.Grant == GrantClientCredentials {
+	if t.cfg.unattended() {
 		return t.cfg.TokenURL != "" || t.rec.Token.Access != ""
 	}
 	return t.rec.Token.Refresh != "" || t.unspentLocked()
@@ -228,14 +243,15 @@ func (t *Transport) remedy(resp *http.Response, access string) (*job, error) {
 		}
 		return nil, nil
 	}
-	ch := bearerChallenge(resp.Header)
+	ch := tokenChallenge(resp.Header)
 	j := &job{stale: access, scope: ch["scope"], metadata: ch["resource_metadata"]}
+	j.bearer, j.dpop = schemes(resp.Header)
 	if access != "" && ch["error"] == "insufficient_scope" {
 		if current {
 			t.proof = accepted // it is known, only not enough
 		}
 		wanted := strings.Fields(j.scope)
-		person := t.cfg.Grant != GrantClientCredentials
+		person := !t.cfg.unattended()
 		if len(wanted) == 0 || current && subset(wanted, t.rec.Asked) || person && t.cfg.NonInteractive {
 			return nil, nil
 		}
@@ -296,7 +312,7 @@ func (t *Transport) Secrets() []string {
 }
 
 func (t *Transport) secretsLocked() []string {
-	list := []string{t.rec.Token.Access, t.rec.Token.Refresh, t.rec.Client.Secret, string(t.cfg.ClientSecret),
+	list := []string{t.rec.Token.Access, t.rec.Token.Refresh, t.rec.Client.Secret, string(t.cfg.ClientSecret), string(t.cfg.ClientKey),
 		string(t.cfg.AuthorizationCode), string(t.cfg.CodeVerifier), string(t.cfg.RefreshToken)}
 	list = append(list, t.passing...)
 	return slices.DeleteFunc(list, func(s string) bool { return s == "" })

@@ -84,18 +84,37 @@ func (w *wire) getJSON(ctx context.Context, link string, v any) (status int, err
 	return resp.StatusCode, nil
 }
 
-// post sends a body and returns status and answer. It never follows a redirect: a
+// answer is an authorization server's.
+type answer struct {
+	status int // 0: none came
+	header http.Header
+	body   []byte
+}
+
+// oauthError is zero for an answer that is no error of OAuth's.
+func (a answer) oauthError() (e oauthError) {
+	if a.status/100 != 2 && json.Unmarshal(a.body, &e) != nil {
+		return oauthError{}
+	}
+	return e
+}
+
+func errMalformed(endpoint string) error {
+	return fmt.Errorf("malformed endpoint URL %s", quote(endpoint))
+}
+
+// post sends a body and returns the answer. It never follows a redirect: a
 // secret goes to the endpoint or nowhere.
-func (w *wire) post(ctx context.Context, link string, h http.Header, contentType, body string) (status int, reply []byte, err error) {
+func (w *wire) post(ctx context.Context, link string, h http.Header, contentType, body string) (a answer, err error) {
 	u, err := url.Parse(link)
 	if err != nil || u.Host == "" {
-		return 0, nil, fmt.Errorf("malformed endpoint URL %s", quote(link))
+		return a, errMalformed(link)
 	}
 	ctx, cancel := context.WithTimeout(ctx, replyTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(body))
 	if err != nil {
-		return 0, nil, fmt.Errorf("malformed endpoint URL %s", quote(withoutQuery(u)))
+		return a, errMalformed(withoutQuery(u))
 	}
 	for k, v := range h {
 		req.Header[k] = v
@@ -104,14 +123,14 @@ func (w *wire) post(ctx context.Context, link string, h http.Header, contentType
 	req.Header.Set("Accept", "application/json")
 	resp, err := w.RoundTrip(req)
 	if err != nil {
-		return 0, nil, fmt.Errorf("POST %s: %w", withoutQuery(u), err)
+		return a, fmt.Errorf("POST %s: %w", withoutQuery(u), err)
 	}
 	defer resp.Body.Close()
-	reply, err = readReply(resp)
-	if err != nil {
-		return resp.StatusCode, nil, fmt.Errorf("POST %s: %w", withoutQuery(u), err)
+	a.status, a.header = resp.StatusCode, resp.Header
+	if a.body, err = readReply(resp); err != nil {
+		return a, fmt.Errorf("POST %s: %w", withoutQuery(u), err)
 	}
-	return resp.StatusCode, reply, nil
+	return a, nil
 }
 
 func readReply(resp *http.Response) ([]byte, error) {

@@ -24,7 +24,6 @@ type call struct {
 	batch    *batchAnswers // collects the answer; nil: the answer is a line
 	gate     chan struct{} // closed by release; nil for most
 	opens    *opening      // an attempt at its initialize, and not in the table
-	quiet    bool          // no person is to be asked for it
 	local    bool          // of the sign-in tool
 
 	// guarded by session.mu
@@ -53,21 +52,18 @@ func (s *session) request(m message, b *batchAnswers) {
 	case c.init && b != nil:
 		s.refuse(m.id, invalidRequest("initialize in a batch"), b)
 		return
-	case m.method == "server/discover" && s.opened == nil:
-		// A host that knows both wires asks this first; any error of the older wire sends it to initialize.
-		s.refuse(m.id, &fault{code: codeNoMethod, kind: "no_method", text: "server/discover: this session speaks the protocol up to 2025-11-25"}, b)
-		return
 	}
+	f := s.hide.refuse(m)
 	early := s.early.Load()
-	if early != nil && !c.init {
+	if early != nil && !c.init && f == nil {
 		if s.inPlace(early, m, b) {
 			return
 		}
 		c.local = m.method == "tools/call" && memberText(m.params, "name") == signInTool
 	}
-	var f *fault
 	s.mu.Lock()
 	switch {
+	case f != nil:
 	case s.final != nil:
 		f = obstacleFault(s.final)
 	case s.closed:
@@ -195,6 +191,9 @@ func (s *session) answer(c *call, line []byte) bool {
 	c.done = true
 	delete(s.calls, c.key)
 	s.mu.Unlock()
+	if c.method == "tools/list" {
+		line = s.hide.list(line)
+	}
 	if c.batch != nil {
 		s.batched(c.batch, line)
 	} else {
@@ -217,6 +216,12 @@ func (s *session) touch(c *call) {
 	}
 }
 
+// endless takes c, a stream that is meant to last, out of the limits: it has no time limit, and the session's end does not wait for it.
+func (s *session) endless(c *call) {
+	c.timer.Stop()
+	s.release(c)
+}
+
 // finish ends a call that its wire has done with; err says why there was no answer, if there was none.
 func (s *session) finish(c *call, err error) {
 	if c.ctx.Err() != nil {
@@ -229,7 +234,7 @@ func (s *session) finish(c *call, err error) {
 		s.answer(c, f.line(c.id, s.cfg.Mask))
 	}
 	if held {
-		s.up.post(*notice)
+		s.up.giveUp(*notice)
 		s.settle()
 	}
 	if f == nil && !errors.As(err, new(*cancelled)) {

@@ -6,9 +6,6 @@ import (
 	"slices"
 )
 
-// newestLegacy is the protocol version of an early answer to a host that named none.
-const newestLegacy = "2025-11-25"
-
 // listings are the methods whose answers an early answer promises, in the order that their changes are announced.
 var listings = []struct{ method, capability, member string }{
 	{"tools/list", "tools", "tools"},
@@ -51,8 +48,8 @@ func minimalResult(params []byte, version string) []byte {
 	}
 	yes := changes{true}
 	asked := memberText(params, "protocolVersion")
-	if asked == "" {
-		asked = newestLegacy
+	if !slices.Contains(legacyVersions, asked) {
+		asked = legacyVersion
 	}
 	return encode(map[string]any{
 		"protocolVersion": asked,
@@ -67,10 +64,9 @@ func minimalResult(params []byte, version string) []byte {
 // asks for, and tools that change, at least by the one to sign in.
 func rememberedResult(result, params []byte) []byte {
 	if asked := memberText(params, "protocolVersion"); asked != "" && asked < memberText(result, "protocolVersion") {
-		result = with(result, "protocolVersion", encode(asked))
+		result = set(result, quote(asked), "protocolVersion")
 	}
-	capabilities := member(result, "capabilities")
-	return with(result, "capabilities", with(capabilities, "tools", with(member(capabilities, "tools"), "listChanged", []byte("true"))))
+	return set(result, []byte("true"), "capabilities", "tools", "listChanged")
 }
 
 // inPlace answers m itself if there is no server for it: while that is not reached, and where it lacks what was promised.
@@ -83,13 +79,14 @@ func (s *session) inPlace(h *opening, m message, b *batchAnswers) bool {
 		result = h.inPlaceLocked(m.method)
 	}
 	s.mu.Unlock()
-	switch {
-	case result == nil:
+	if result == nil {
 		return false
-	case b != nil:
-		s.batched(b, resultLine(m.id, result))
-	default:
-		s.write(resultLine(m.id, result))
+	}
+	line := s.hide.list(resultLine(m.id, result))
+	if b != nil {
+		s.batched(b, line)
+	} else {
+		s.write(line)
 	}
 	return true
 }
@@ -105,14 +102,14 @@ func (h *opening) inPlaceLocked(method string) []byte {
 		case h.result != nil && member(h.result, "capabilities", l.capability) != nil:
 			return nil
 		case h.result != nil || method != "tools/list":
-			return []byte(`{"` + l.member + `":[]}`)
+			return wrap(l.member, arrayOf(nil))
 		default:
 			// Where only the link is in the way of a known server, nobody has to sign in as far as is known.
 			list := h.tools
 			if h.unoffered = !h.person && len(list) > 0; !h.unoffered {
 				list = append(slices.Clip(list), signInToolEntry)
 			}
-			return slices.Concat([]byte(`{"tools":[`), bytes.Join(list, []byte(",")), []byte("]}"))
+			return wrap("tools", arrayOf(list))
 		}
 	}
 	return nil
@@ -176,19 +173,6 @@ func encode(v any) []byte {
 	enc.SetEscapeHTML(false) // links stay readable
 	enc.Encode(v)
 	return bytes.TrimRight(b.Bytes(), "\n")
-}
-
-// with returns the object obj with key set to val, which is raw JSON; anything but an object counts as an empty one.
-func with(obj []byte, key string, val []byte) []byte {
-	out := []byte{'{'}
-	if len(obj) > 0 && obj[0] == '{' {
-		(&scanner{b: obj}).object(1, func(k string, v []byte) {
-			if k != key {
-				out = append(append(append(append(out, encode(k)...), ':'), v...), ',')
-			}
-		})
-	}
-	return append(append(append(append(out, encode(key)...), ':'), val...), '}')
 }
 
 // elements are the raw elements of an array; none of anything else.

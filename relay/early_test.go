@@ -37,7 +37,7 @@ func (m *memory) load(name string) ([]byte, error) {
 	if v, ok := m.m[name]; ok {
 		return []byte(v), nil
 	}
-	return nil, nil
+	return rememberLegacy(name)
 }
 
 func (m *memory) save(name string, b []byte) error {
@@ -206,8 +206,8 @@ const (
 )
 
 func TestRememberedSession(t *testing.T) {
-	const told = `{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","serverInfo":{"name":"s","version":"9"},"n":1e400,` +
-		`"capabilities":{"logging":{},"tools":{"x":1,"listChanged":true}}}}`
+	const told = `{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25", "capabilities":{"tools":{"x":1,"listChanged":true},"logging":{}},` +
+		`"serverInfo":{"name":"s","version":"9"},"n":1e400}}`
 	const tools = `{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"add","n":1e400 ,"é":"\ud800"},{"name":"sub"}`
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{m: map[string]string{memoryInitialize: lastSession, memoryTools: lastTools}}

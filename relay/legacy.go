@@ -1,12 +1,9 @@
 package relay
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,11 +18,11 @@ const noticeWait = 10 * time.Second
 
 // legacy is the wire of 2025-03-26, 2025-06-18 and 2025-11-25.
 type legacy struct {
-	s      *session
-	queue  chan notice
-	moved  atomic.Pointer[url.URL] // where 308 has led to; nil: Config.URL
-	proven atomic.Int64            // number of the last session in which the server accepted something
-	worked chan struct{}           // holds one token after a call was answered, for a GET stream that waits for that
+	*server
+	proven atomic.Int64  // number of the last session in which the server accepted something
+	worked chan struct{} // holds one token after a call was answered, for a GET stream that waits for that
+
+	delivered delivered
 
 	mu         sync.Mutex // guards what follows
 	cur        upstreamSession
@@ -39,6 +36,7 @@ type upstreamSession struct {
 	id      string // Mcp-Session-Id; "" none
 	version string // negotiated; "" not yet
 	number  int    // counts sessions
+	link    *link  // of HTTP+SSE; nil: Streamable HTTP
 }
 
 // notice is a notification on its way, behind the gate after.
@@ -54,8 +52,37 @@ type renewal struct {
 	err  error
 }
 
-func newLegacy(s *session) *legacy {
-	return &legacy{s: s, queue: make(chan notice, maxNotices), worked: make(chan struct{}, 1)}
+func newLegacy(srv *server) *legacy {
+	return &legacy{server: srv, worked: make(chan struct{}, 1)}
+}
+
+// roundTrip is do in sess. The next initialize forgets where a permanent redirect led.
+func (l *legacy) roundTrip(ctx context.Context, rt http.RoundTripper, method string, sess upstreamSession, body []byte, lastEventID string) (*http.Response, error) {
+	if sess.number == 0 {
+		l.moved.Store(nil)
+	}
+	return l.do(ctx, rt, method, sess.link.target(), l.header(method, sess, lastEventID), body)
+}
+
+// send is deliver in sess.
+func (l *legacy) send(ctx context.Context, phase *atomic.Int32, sess upstreamSession, body []byte) (*http.Response, error) {
+	if sess.number == 0 {
+		l.moved.Store(nil)
+	}
+	resp, err := l.deliver(ctx, l.s.sender(ctx), phase, sess.link.target(), l.header(http.MethodPost, sess, ""), body)
+	if err == nil && resp.StatusCode/100 == 2 {
+		l.proven.Store(int64(sess.number))
+	}
+	return resp, err
+}
+
+// receive reads the answer to a request in sess, which take recognises. It closes the response's body and returns nil only after the
+// answer has come.
+func (l *legacy) receive(ctx context.Context, sess upstreamSession, resp *http.Response, take sink) error {
+	if isStream(resp) {
+		return l.stream(ctx, sess, resp, take)
+	}
+	return l.body(ctx, resp, take)
 }
 
 func (l *legacy) session() upstreamSession {
@@ -71,11 +98,17 @@ func (l *legacy) ready(ctx context.Context) (upstreamSession, error) {
 		l.mu.Lock()
 		sess, r := l.cur, l.renewal
 		l.mu.Unlock()
-		if r == nil {
+		switch {
+		case r != nil:
+			if err := wait(ctx, r.done); err != nil {
+				return upstreamSession{}, err
+			}
+		case sess.link.over():
+			if err := l.renew(ctx, sess); err != nil {
+				return upstreamSession{}, err
+			}
+		default:
 			return sess, nil
-		}
-		if err := wait(ctx, r.done); err != nil {
-			return upstreamSession{}, err
 		}
 	}
 }
@@ -85,36 +118,23 @@ func (l *legacy) call(c *call) error {
 	if err := wait(c.ctx, c.after); err != nil {
 		return err
 	}
-	take := func(m message) bool { return l.take(c, m) }
-	for renewed := false; ; renewed = true {
-		var sess upstreamSession
-		if !c.init {
-			var err error
-			if sess, err = l.ready(c.ctx); err != nil {
-				return err
+	if c.init {
+		return l.open(c.ctx, &c.phase, c.message, func(sess upstreamSession, m message) bool {
+			if isAnswer(m, c.key) && m.result != nil {
+				l.begin(c.message, sess, m)
 			}
-		}
-		rt := l.s.cfg.Send
-		if c.quiet {
-			rt = l.s.cfg.Background
-		}
-		resp, err := l.send(c.ctx, rt, &c.phase, sess, c.raw)
+			return l.take(c, m)
+		})
+	}
+	for renewed := false; ; renewed = true {
+		sess, err := l.ready(c.ctx)
 		if err != nil {
 			return err
 		}
-		if renewed || !l.lost(sess, resp) {
-			if c.init {
-				return l.receive(c.ctx, sess, resp, func(m message) bool {
-					if isAnswer(m, c.key) && m.result != nil {
-						l.begin(c.message, resp.Header, m)
-					}
-					return take(m)
-				})
-			}
-			return l.receive(c.ctx, sess, resp, take)
+		gone, err := l.attempt(c, sess, renewed)
+		if !gone {
+			return err
 		}
-		// The session is gone, so the request did not run.
-		discard(resp)
 		c.phase.Store(unsent)
 		if err := l.renew(c.ctx, sess); err != nil {
 			return err
@@ -122,22 +142,46 @@ func (l *legacy) call(c *call) error {
 	}
 }
 
+// attempt carries c in sess. It reports whether the session is gone, so that c did not run and may be sent in another one; the last
+// attempt takes that for the answer.
+func (l *legacy) attempt(c *call, sess upstreamSession, last bool) (gone bool, err error) {
+	ctx, stop := sess.link.bind(c.ctx)
+	defer stop()
+	resp, err := l.send(ctx, &c.phase, sess, c.raw)
+	switch {
+	case err == errLinkEnded && c.phase.Load() == unsent && !last:
+		return true, nil
+	case err == errLinkEnded:
+		return false, l.linkEnded()
+	case err != nil:
+		return false, err
+	case !last && l.lost(sess, resp):
+		discard(resp)
+		return true, nil
+	case sess.link == nil || resp.StatusCode/100 != 2:
+		return false, l.receive(ctx, sess, resp, func(m message) bool { return l.take(c, m) })
+	}
+	discard(resp)
+	select {
+	case <-c.ctx.Done(): // by the answer, too
+		return false, context.Cause(c.ctx)
+	case <-sess.link.ctx.Done():
+		return false, l.linkEnded()
+	}
+}
+
 // lost reports whether resp says that the server has forgotten sess: with 404 (basic/transports, "Session Management"), or, as
 // some servers do, with 400 and words about the session, which count only if it has worked. The body can still be read.
 func (l *legacy) lost(sess upstreamSession, resp *http.Response) bool {
 	switch {
-	case sess.id == "":
+	case sess.id == "" && sess.link == nil:
 		return false
 	case resp.StatusCode == http.StatusNotFound:
 		return true
 	case resp.StatusCode != http.StatusBadRequest || l.proven.Load() != int64(sess.number) || mediaType(resp.Header) == "text/html":
 		return false
 	}
-	head, _ := io.ReadAll(io.LimitReader(resp.Body, maxShown))
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
+	head := peek(resp, maxShown)
 	words := string(head)
 	if e := member(head, "error"); e != nil && e[0] == '{' {
 		words = memberText(e, "message")
@@ -184,32 +228,16 @@ func wait(ctx context.Context, gate <-chan struct{}) error {
 }
 
 // begin notes the session that the answer to initialize opens.
-func (l *legacy) begin(initialize message, h http.Header, answer message) {
+func (l *legacy) begin(initialize message, sess upstreamSession, answer message) {
+	l.delivered.clear()
+	sess.version = memberText(answer.result, "protocolVersion")
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.initialize = initialize
-	l.cur = upstreamSession{id: h.Get("Mcp-Session-Id"), version: memberText(answer.result, "protocolVersion"), number: l.cur.number + 1}
-}
-
-// notify queues n behind the notifications before it; false: the queue is full.
-func (l *legacy) notify(n notice) bool {
-	select {
-	case l.queue <- n:
-		return true
-	default:
-		return false
-	}
-}
-
-// notices sends the queued notifications, one after the other.
-func (l *legacy) notices() {
-	for {
-		select {
-		case n := <-l.queue:
-			l.notice(n)
-		case <-l.s.ctx.Done():
-			return
-		}
+	old := l.cur.link
+	sess.number = l.cur.number + 1
+	l.initialize, l.cur = initialize, sess
+	l.mu.Unlock()
+	if old != nil {
+		old.end(errLinkEnded)
 	}
 }
 
@@ -239,9 +267,9 @@ func (l *legacy) notice(n notice) {
 }
 
 // standBy waits for accepted, but no longer than noticeWait while nothing is in the way of the upstream.
-func (l *legacy) standBy(accepted <-chan struct{}) {
+func (srv *server) standBy(accepted <-chan struct{}) {
 	for {
-		o, changed := l.s.cfg.Obstacle()
+		o, changed := srv.s.cfg.Obstacle()
 		var late <-chan time.Time
 		if o == nil {
 			late = time.After(noticeWait)
@@ -256,12 +284,11 @@ func (l *legacy) standBy(accepted <-chan struct{}) {
 	}
 }
 
+// giveUp posts the notice that nobody waits for a request any more.
+func (l *legacy) giveUp(cancelled message) { l.post(cancelled) }
+
 // respond carries the host's answer to a request of the server.
-func (l *legacy) respond(m message, opened <-chan struct{}) {
-	if wait(l.s.ctx, opened) == nil {
-		l.post(m)
-	}
-}
+func (l *legacy) respond(m message) { l.post(m) }
 
 // post carries a message that has no answer. What goes wrong is only logged: the host waits for nothing.
 func (l *legacy) post(m message) {
@@ -300,7 +327,7 @@ func (l *legacy) tryPost(m message) error {
 // postIn carries a message that has no answer and returns once the server has accepted it, or after Config.Timeout: a person may be signing in.
 func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m message) error {
 	ctx, cancel := context.WithTimeout(ctx, l.s.cfg.Timeout)
-	resp, err := l.send(ctx, l.s.cfg.Send, new(atomic.Int32), sess, m.raw)
+	resp, err := l.send(ctx, new(atomic.Int32), sess, m.raw)
 	switch {
 	case err != nil:
 	case resp.StatusCode/100 != 2:
@@ -358,22 +385,21 @@ func (l *legacy) handshake(ctx context.Context) error {
 	refused := false
 	initCtx, answered := context.WithCancel(ctx)
 	defer answered()
-	resp, err := l.send(initCtx, l.s.cfg.Send, new(atomic.Int32), upstreamSession{}, init.raw)
-	if err == nil {
-		err = l.receive(initCtx, upstreamSession{}, resp, func(m message) bool {
-			switch {
-			case !isAnswer(m, key):
-				l.s.toHost(m)
-				return false
-			case m.result == nil:
-				refused = true
-			default:
-				l.begin(init, resp.Header, m)
-			}
+	err := l.open(initCtx, new(atomic.Int32), init, func(sess upstreamSession, m message) bool {
+		switch {
+		case !isAnswer(m, key):
+			l.s.toHost(m)
+			return false
+		case m.result == nil:
+			refused = true
+		default:
+			l.begin(init, sess, m)
+		}
+		if sess.link == nil {
 			answered() // the rest of the stream is not waited for
-			return true
-		})
-	}
+		}
+		return true
+	})
 	if refused {
 		err = errors.New("initialize was refused")
 	}

@@ -1,9 +1,6 @@
 package relay
 
-import (
-	"bytes"
-	"slices"
-)
+import "bytes"
 
 // Names of what is remembered of the last session (Config.Load and Save).
 const (
@@ -16,9 +13,6 @@ const maxMemory = 4 << 20
 
 // recall returns what was remembered under name, nil if there is nothing or it is damaged.
 func (s *session) recall(name string) []byte {
-	if s.cfg.Load == nil {
-		return nil
-	}
 	b, err := s.cfg.Load(name)
 	if err != nil {
 		s.cfg.Log.Warn("the last session is not remembered", "err", err)
@@ -32,7 +26,7 @@ func (s *session) recall(name string) []byte {
 
 // remember keeps b under name unless that is what is there.
 func (s *session) remember(name string, b []byte) {
-	if s.cfg.Save == nil || len(b) > maxMemory || bytes.Equal(b, s.recall(name)) {
+	if len(b) > maxMemory || bytes.Equal(b, s.recall(name)) {
 		return
 	}
 	if err := s.cfg.Save(name, b); err != nil {
@@ -42,9 +36,6 @@ func (s *session) remember(name string, b []byte) {
 
 // rememberTools adds the answer to the tools/list c to the list being read, and keeps it when it is complete.
 func (s *session) rememberTools(c *call, line []byte) {
-	if s.cfg.Save == nil {
-		return
-	}
 	result := member(line, "result")
 	cursor, next := memberText(c.params, "cursor"), memberText(result, "nextCursor")
 	list := elements(bytes.Clone(member(result, "tools")))
@@ -61,5 +52,5 @@ func (s *session) rememberTools(c *call, line []byte) {
 	if next != "" {
 		return
 	}
-	s.remember(memoryTools, slices.Concat([]byte("["), bytes.Join(list, []byte(",")), []byte("]")))
+	s.remember(memoryTools, arrayOf(list))
 }

@@ -61,7 +61,7 @@ func (s *session) open(h *opening) {
 		begun := time.Now()
 		a := s.attempt(h, quiet)
 		f := s.try(a)
-		if f == nil || h.c.ctx.Err() != nil || !quiet && !f.passes() && s.answer(h.c, f.line(h.c.id, s.cfg.Mask)) {
+		if f == nil || h.c.ctx.Err() != nil || !quiet && !f.passes && s.answer(h.c, f.line(h.c.id, s.cfg.Mask)) {
 			break
 		}
 		s.cfg.Log.Debug("initialize", "err", s.cfg.Mask(f.text))
@@ -84,8 +84,12 @@ func (s *session) open(h *opening) {
 
 // attempt makes the call of one attempt. quiet: no person is asked for it.
 func (s *session) attempt(h *opening, quiet bool) *call {
-	a := &call{message: h.c.message, key: h.c.key, init: true, arrived: time.Now(), opens: h, quiet: quiet}
-	a.ctx, a.cancel = context.WithCancelCause(h.c.ctx)
+	a := &call{message: h.c.message, key: h.c.key, init: true, arrived: time.Now(), opens: h}
+	ctx := h.c.ctx
+	if quiet {
+		ctx = context.WithValue(ctx, quietly{}, true)
+	}
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a.timer = time.AfterFunc(s.cfg.Timeout, func() {
@@ -101,6 +105,22 @@ func (s *session) attempt(h *opening, quiet bool) *call {
 	return a
 }
 
+// quietly is the key of a context for whose requests no person is asked to sign in.
+type quietly struct{}
+
+// sender returns what carries the requests of ctx.
+func (s *session) sender(ctx context.Context) http.RoundTripper {
+	if ctx.Value(quietly{}) != nil {
+		return s.cfg.Background
+	}
+	return s.cfg.Send
+}
+
+// asQuiet returns the session's lifetime for work that was begun under ctx.
+func (s *session) asQuiet(ctx context.Context) context.Context {
+	return context.WithValue(s.ctx, quietly{}, ctx.Value(quietly{}))
+}
+
 // try carries a upstream. nil: the server has answered, or the session ends.
 func (s *session) try(a *call) *fault {
 	err := s.up.call(a)
@@ -114,15 +134,6 @@ func (s *session) try(a *call) *fault {
 	}
 	f, _ := s.outcome(a, err)
 	return f
-}
-
-// passes reports whether f says that the upstream was not reached, which may pass, and not how it answered.
-func (f *fault) passes() bool {
-	switch f.status {
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	}
-	return f.code == codeTransport && f.kind != kindBadAnswer && f.kind != kindTooLarge
 }
 
 // greeted takes the server's answer to the attempt a. An error in it goes to the host, or, after an early answer, to those

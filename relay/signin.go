@@ -48,8 +48,8 @@ func (s *session) inVain(o *Obstacle) []byte {
 		where(s.cfg.URL), o.URL, signInTool))
 }
 
-// link is the sign-in that the person is being asked for.
-type link struct {
+// signInLink is the link that the person is being asked to open.
+type signInLink struct {
 	url   string // "" none
 	since time.Time
 	id    string // of its elicitation; "" the host was not asked
@@ -66,7 +66,7 @@ func (s *session) show(o *Obstacle) time.Duration {
 	s.mu.Lock()
 	old := s.link
 	if url != old.url {
-		s.link = link{url: url, since: time.Now()}
+		s.link = signInLink{url: url, since: time.Now()}
 	}
 	left := time.Until(s.link.since.Add(s.cfg.InitPatience))
 	able := url != "" && s.urlMode && s.initialized && s.link.id == ""
@@ -76,7 +76,7 @@ func (s *session) show(o *Obstacle) time.Duration {
 	now := s.link
 	s.mu.Unlock()
 	if old.id != "" && old.id != now.id {
-		s.hide(old)
+		s.withdraw(old)
 	}
 	switch {
 	case able && left > 0:
@@ -88,8 +88,8 @@ func (s *session) show(o *Obstacle) time.Duration {
 	return 0
 }
 
-// hide tells the host that the sign-in of l is over.
-func (s *session) hide(l link) {
+// withdraw tells the host that the sign-in of l is over.
+func (s *session) withdraw(l signInLink) {
 	if l.open {
 		s.write(cancelNotice(encode(l.id), "the sign-in is over").raw)
 	}

@@ -15,6 +15,7 @@ type event struct {
 	name  string        // "" stands for "message"
 	data  []byte        // valid until the next event
 	id    string        // the stream's last event id; "" none so far
+	ownID bool          // the id came with this event
 	retry time.Duration // the server's reconnection time if this event gave one, else -1
 }
 
@@ -29,7 +30,7 @@ func events(r io.Reader, limit int) iter.Seq2[event, error] {
 		lines := streamLines{r: r, limit: limit, buf: buf[:0]}
 		e := event{retry: -1}
 		var data []byte // joined with newlines
-		hasData, hasID := false, false
+		hasData := false
 		for first := true; ; first = false {
 			line, err := lines.next()
 			if err != nil {
@@ -40,14 +41,14 @@ func events(r io.Reader, limit int) iter.Seq2[event, error] {
 				line = bytes.TrimPrefix(line, bom)
 			}
 			if len(line) == 0 {
-				if hasData || hasID || e.retry >= 0 {
+				if hasData || e.ownID || e.retry >= 0 {
 					e.data = data
 					if !yield(e, nil) {
 						return
 					}
 				}
 				e = event{id: e.id, retry: -1}
-				hasData, hasID = false, false
+				hasData = false
 				data = data[:0]
 				continue
 			}
@@ -70,7 +71,7 @@ func events(r io.Reader, limit int) iter.Seq2[event, error] {
 				e.name = string(cut(value, 64))
 			case "id":
 				if bytes.IndexByte(value, 0) < 0 && len(value) <= maxEventID {
-					e.id, hasID = string(value), true
+					e.id, e.ownID = string(value), true
 				}
 			case "retry":
 				if ms, err := strconv.ParseUint(string(value), 10, 31); err == nil {

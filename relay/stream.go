@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +18,7 @@ const (
 	retryDefault   = time.Second      // before a broken stream is asked for again, if the server named no time
 	retryMax       = 30 * time.Second // the longest wait of our own between two attempts
 	maxResumes     = 5                // attempts in a row to resume a call's stream that bring nothing
+	resumeSilence  = 5 * time.Second  // a resumed stream that brings nothing is asked for again; doubled up to retryMax
 )
 
 // openStream starts the GET stream of sess in place of any other and returns when it is open, refused, or late.
@@ -27,7 +30,7 @@ func (l *legacy) openStream(sess upstreamSession) {
 	}
 	l.endStream = cancel
 	l.mu.Unlock()
-	if l.s.cfg.NoServerStream {
+	if l.s.cfg.NoServerStream || sess.link != nil {
 		cancel()
 		return
 	}
@@ -81,6 +84,9 @@ func (l *legacy) listen(ctx context.Context, sess upstreamSession, opened func()
 			if l.renew(ctx, sess) == nil {
 				return // the new session has a stream of its own
 			}
+		case everOpen && resp.StatusCode == http.StatusConflict:
+			discard(resp) // the server has not noticed yet that the last one broke
+			l.s.cfg.Log.Debug("server stream", "status", resp.StatusCode)
 		case resp.StatusCode == http.StatusUnauthorized:
 			discard(resp)
 			unauthorized = true
@@ -106,18 +112,16 @@ func (l *legacy) listen(ctx context.Context, sess upstreamSession, opened func()
 
 // pass hands the host everything that a GET stream brings until it ends, and reports whether that was anything.
 func (l *legacy) pass(resp *http.Response, cur *cursor) (progress bool) {
-	defer resp.Body.Close()
-	for e, err := range events(resp.Body, maxMessage) {
+	for e, err := range l.events(resp, cur) {
 		if err != nil {
 			l.s.cfg.Log.Debug("server stream ended", "err", l.s.cfg.Mask(err.Error()))
-			return progress
+			return progress || err == errSilent
 		}
 		progress = true
-		cur.note(e)
 		if len(e.data) == 0 || e.name != "" && e.name != "message" {
 			continue
 		}
-		if _, err := l.messages(e.data, l.stray); err != nil {
+		if _, err := l.messages(e.data, l.once(e, cur, l.stray)); err != nil {
 			l.s.cfg.Log.Warn("message of the server dropped", "err", err)
 		}
 	}
@@ -160,12 +164,47 @@ func (l *legacy) progress(m message) {
 
 // cursor is a place in a stream.
 type cursor struct {
-	id    string        // Last-Event-ID; "" the stream cannot be resumed
-	retry time.Duration // what the server asked for; below 0: nothing
+	id      string        // Last-Event-ID; "" the stream cannot be resumed
+	retry   time.Duration // what the server asked for; below 0: nothing
+	resumed bool          // this is not the first connection of the stream
+	silence time.Duration // how long a resumed connection may bring nothing
+}
+
+// errSilent ends a resumed connection that brings nothing.
+var errSilent = errors.New("the resumed stream was silent")
+
+// events reads one connection of a stream and keeps cur, which the connection was asked for with. Some servers replay what they
+// have kept and send nothing on that connection afterwards (server-everything), so a resumed one that is silent for long ends
+// with errSilent and can be asked for again; that does no harm where it is alive. It closes the response's body.
+func (l *legacy) events(resp *http.Response, cur *cursor) iter.Seq2[event, error] {
+	return func(yield func(event, error) bool) {
+		defer resp.Body.Close()
+		var silent atomic.Bool
+		var timer *time.Timer
+		if cur.resumed = cur.id != ""; cur.resumed {
+			cur.silence = max(resumeSilence, min(2*cur.silence, retryMax))
+			timer = time.AfterFunc(cur.silence, func() { silent.Store(true); resp.Body.Close() })
+			defer timer.Stop()
+		}
+		for e, err := range events(resp.Body, maxMessage) {
+			switch {
+			case err != nil && silent.Load():
+				err = errSilent
+			case err == nil:
+				cur.note(e)
+				if cur.resumed {
+					timer.Reset(resumeSilence)
+				}
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
 }
 
 func (cur *cursor) note(e event) {
-	cur.id = e.id
+	cur.id, cur.silence = e.id, 0
 	if e.retry >= 0 {
 		cur.retry = e.retry
 	}
@@ -198,9 +237,9 @@ func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) (woken b
 }
 
 // clear waits until nothing is in the way of the upstream.
-func (l *legacy) clear(ctx context.Context) error {
+func (srv *server) clear(ctx context.Context) error {
 	for {
-		changed := l.s.blocked()
+		changed := srv.s.blocked()
 		if changed == nil {
 			return nil
 		}
@@ -257,26 +296,24 @@ func (l *legacy) resume(ctx context.Context, sess upstreamSession, cur cursor, a
 		return resp, nil
 	}
 	discard(resp)
-	if resp.StatusCode/100 == 5 {
+	if resp.StatusCode/100 == 5 || resp.StatusCode == http.StatusConflict || resp.StatusCode == http.StatusTooManyRequests {
 		return nil, fmt.Errorf("status %d", resp.StatusCode)
 	}
 	return nil, noAnswer(fmt.Sprintf("%s: the stream broke off before the answer and was not resumed: status %d", where(l.s.cfg.URL), resp.StatusCode))
 }
 
-// pump gives the messages of one stream to take until it ends. After the answer the stream is read on for its rest, but
-// its end is no error then.
+// pump gives the messages of one connection of a call's stream to take until it ends. After the answer it is read on for its rest,
+// but its end is no error then.
 func (l *legacy) pump(resp *http.Response, cur *cursor, take sink) (answered, progress bool, err error) {
-	defer resp.Body.Close()
-	for e, err := range events(resp.Body, maxMessage) {
+	for e, err := range l.events(resp, cur) {
 		if err != nil {
-			return answered, progress, err
+			return answered, progress || err == errSilent, err
 		}
 		progress = true
-		cur.note(e)
 		if len(bytes.TrimSpace(e.data)) == 0 || e.name != "" && e.name != "message" {
 			continue
 		}
-		done, err := l.messages(e.data, take)
+		done, err := l.messages(e.data, l.once(e, cur, take))
 		if err != nil && !answered {
 			return false, progress, err
 		}

@@ -122,6 +122,55 @@ var thisMachine = machine{
 	addrs: net.InterfaceAddrs,
 }
 
+// clocks tell of a sleep, in which the monotonic one stands still.
+type clocks struct {
+	m          machine
+	mono, wall time.Time // of the last look
+}
+
+func (m machine) clocks() clocks { return clocks{m, time.Now(), m.wall()} }
+
+// slept returns how long the machine has slept since the last look; what is below sleepJump means
+// nothing.
+func (c *clocks) slept() time.Duration {
+	before := *c
+	*c = c.m.clocks() // read once: nothing may be lost between
+	return c.wall.Sub(before.wall) - c.mono.Sub(before.mono)
+}
+
+// lookout notices what makes it worth to try again at once: the machine has slept, or has got an
+// address, so that the network may be another.
+type lookout struct {
+	clocks clocks
+	addrs  map[string]bool // that the machine had at the last look
+}
+
+func (m machine) lookout() *lookout {
+	o := &lookout{clocks: m.clocks(), addrs: map[string]bool{}}
+	o.newAddress()
+	return o
+}
+
+// news reports whether something has happened since the last look.
+func (o *lookout) news() bool {
+	slept, moved := o.clocks.slept() >= sleepJump, o.newAddress()
+	return slept || moved
+}
+
+func (o *lookout) newAddress() bool {
+	addrs, err := o.clocks.m.addrs()
+	if err != nil {
+		return false
+	}
+	before, found := o.addrs, false
+	o.addrs = map[string]bool{}
+	for _, a := range addrs {
+		o.addrs[a.String()] = true
+		found = found || !before[a.String()]
+	}
+	return found
+}
+
 // watch probes the link at once when the machine has slept, or has lost the address that the
 // outermost connection leaves by. It ends with the link.
 func (l *link) watch(m machine) {
@@ -131,15 +180,13 @@ func (l *link) watch(m machine) {
 	}
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	for mono, wall := time.Now(), m.wall(); ; {
+	for clocks := m.clocks(); ; {
 		select {
 		case <-ticker.C:
 		case <-l.done:
 			return
 		}
-		slept := m.wall().Sub(wall) - time.Since(mono)
-		mono, wall = time.Now(), m.wall()
-		switch {
+		switch slept := clocks.slept(); {
 		case slept >= sleepJump:
 			l.probe(fmt.Sprintf("after a sleep of %v", slept.Round(time.Second)))
 		case local != nil && !m.has(local):

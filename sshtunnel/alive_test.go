@@ -1,6 +1,7 @@
 package sshtunnel
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -160,6 +161,48 @@ func TestKeepaliveCountsAnyByte(t *testing.T) {
 			t.Errorf("found after %v", took)
 		}
 	})
+}
+
+// A pause between two attempts ends when the machine wakes or gets an address, and the next ones
+// are short again; when it loses one, nothing changes.
+func TestBackoffEndsWithNews(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(*testMachine)
+		want bool
+	}{
+		{"sleep", func(m *testMachine) { m.slept.Store(int64(time.Hour)) }, true},
+		{"new address", func(m *testMachine) { m.off.Store(false) }, true},
+		{"the clock is set back", func(m *testMachine) { m.slept.Store(-int64(time.Hour)) }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &testMachine{}
+				m.off.Store(true)
+				attempts := make(chan time.Time)
+				tun, err := New(Config{machine: m.machine(), Chain: func(context.Context) ([]*Host, error) {
+					attempts <- time.Now()
+					return nil, &HopError{Stage: StageConnect, Err: errors.New("no route to host")}
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer tun.Close()
+				go tun.DialContext(t.Context(), "tcp", "x:1") // ends with tun
+				last := <-attempts
+				for range 20 {
+					last = <-attempts
+				}
+				time.Sleep(time.Second) // 15 to 30 follow
+				tt.do(m)
+				next := <-attempts
+				first, second := next.Sub(last), (<-attempts).Sub(next)
+				if got := first <= time.Second+watchInterval && second <= time.Second; got != tt.want {
+					t.Errorf("the next pauses are %v and %v", first, second)
+				}
+			})
+		})
+	}
 }
 
 // testMachine is a machine that can be put to sleep and taken off its network.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -282,24 +283,87 @@ func TestUnusableKeysAreTold(t *testing.T) {
 	}
 }
 
-// The clock of ConnectTimeout stands still while a person thinks.
+// The clock of ConnectTimeout stands still while a person thinks, and only then.
 func TestTimeoutWaitsForThePerson(t *testing.T) {
-	s := startFake(t, sshtest.Config{Password: "right"})
-	h := fakeHost(t, "bastion", s)
-	h.ConnectTimeout = 2 * time.Second
-	thought := make(chan struct{})
-	time.AfterFunc(2*h.ConnectTimeout, func() { close(thought) })
-	tun := newTunnel(t, func(ctx context.Context, q Question) (string, error) {
-		select {
-		case <-thought:
-			return "right", nil
-		case <-ctx.Done():
-			return "", context.Cause(ctx)
-		}
-	}, h)
-	if err := tun.Connect(t.Context()); err != nil {
-		t.Error(err)
+	signer := sshtest.NewKey()
+	for _, tt := range []struct {
+		name          string
+		server, asked time.Duration // that the server takes, before the question and after; and the person
+		ok            bool
+	}{
+		{"a slow person", 9 * time.Second, time.Hour, true},
+		{"a slow server", 11 * time.Second, time.Hour, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t, "bastion", "127.0.0.1:1")
+			h.ConnectTimeout = 20 * time.Second
+			writeFile(t, h.UserKnownHostsFiles[0], "[127.0.0.1]:1 "+string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
+			synctest.Test(t, func(t *testing.T) {
+				config := &ssh.ServerConfig{PasswordCallback: func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error) {
+					time.Sleep(tt.server)
+					return nil, nil
+				}}
+				config.AddHostKey(signer)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				cfg := &Config{Log: testLog(t), Ask: func(ctx context.Context, q Question) (string, error) {
+					time.Sleep(tt.asked)
+					return "password", context.Cause(ctx)
+				}}
+				prepared := prepare(ctx, cfg, h)
+				defer prepared.end()
+				via := memoryHop(func(conn net.Conn) {
+					time.Sleep(tt.server)
+					if c, _, _, err := ssh.NewServerConn(conn, config); err == nil {
+						c.Wait()
+					}
+				})
+				hp, err := dialHop(ctx, cfg, h, prepared, via)
+				if _, timeout := errors.AsType[*TimeoutError](err); (err == nil) != tt.ok || timeout == tt.ok {
+					t.Errorf("got %v", err)
+				}
+				if err == nil {
+					hp.close()
+				}
+				time.Sleep(time.Minute) // the server notices
+			})
+		})
 	}
+}
+
+// memoryHop is a hop whose connections are pipes to serve: no socket, so that they can be in a
+// bubble of synctest.
+func memoryHop(serve func(net.Conn)) *hop {
+	return &hop{host: &Host{}, conn: &countedConn{}, client: &ssh.Client{Conn: memoryConn{serve: serve}}, ended: make(chan struct{})}
+}
+
+type memoryConn struct {
+	ssh.Conn // only what is below is called
+	serve    func(net.Conn)
+}
+
+func (c memoryConn) OpenChannel(string, []byte) (ssh.Channel, <-chan *ssh.Request, error) {
+	near, far := net.Pipe()
+	reqs := make(chan *ssh.Request)
+	go func() { // ends with the pipe
+		defer far.Close()
+		c.serve(far)
+	}()
+	return &memoryChannel{pipe: near, reqs: reqs}, reqs, nil
+}
+
+type memoryChannel struct {
+	ssh.Channel // only what is below is called
+	pipe        net.Conn
+	reqs        chan *ssh.Request
+	once        sync.Once
+}
+
+func (c *memoryChannel) Read(p []byte) (int, error)  { return c.pipe.Read(p) }
+func (c *memoryChannel) Write(p []byte) (int, error) { return c.pipe.Write(p) }
+func (c *memoryChannel) Close() error {
+	c.once.Do(func() { close(c.reqs) })
+	return c.pipe.Close()
 }
 
 func mustPublic(t *testing.T, path string) ssh.PublicKey {

@@ -3,7 +3,7 @@
 // A [Resolver] reads ssh_config files as OpenSSH does and answers with a chain of [Host] values. A
 // [Tunnel] dials that chain when somebody first wants it, keeps it alive, and dials it again when it
 // is lost. What runs over it are channels of the last hop: [Tunnel.DialContext] (names are resolved
-// there), [Tunnel.Listen] (a remote forward) and [Tunnel.Exec].
+// there), [Tunnel.Forward] (a local listener), [Tunnel.Listen] (a remote forward) and [Tunnel.Exec].
 //
 // # One hop
 //
@@ -50,7 +50,8 @@
 //	the last waiting call left       the attempt ends, the state is what it was
 //	64 opens are unanswered          a link without connections is given up, else no more are sent
 //	dial or link failed (network)   down: again after 0.5-30 s, jittered, while a DialContext waits,
-//	                                a Listener is open, or it was up before; a new call cuts the wait short
+//	                                a Listener is open, or it was up before; a new call cuts the wait
+//	                                short, a sleep or a new address of the machine ends it
 //	no person, no agent             needs_person: once more for each new call, at most every 30 s
 //	host key, login or file said no refused: never again by itself; DialContext fails at once
 //

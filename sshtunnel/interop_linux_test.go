@@ -12,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	gliderlabs "github.com/gliderlabs/ssh"
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/sshtest"
 )
 
 // Servers other than OpenSSH: log in, open a connection, lend a listener and take it back.
@@ -21,22 +24,34 @@ func TestInterop(t *testing.T) {
 		name  string
 		start func(t *testing.T, pub ssh.PublicKey) (addr string, hostKey ssh.PublicKey)
 		lend  func(t *testing.T) (network, addr string)
-		kept  bool // it refuses to take a forward back
+		kept  bool // it does not take a forward back
 	}{
-		{"dropbear", startDropbear, func(*testing.T) (string, string) { return "tcp", "127.0.0.1:0" }, true},
+		{"dropbear", startDropbear, anyPort, true},
 		{"asyncssh", startAsyncSSH, func(t *testing.T) (string, string) { return "unix", filepath.Join(t.TempDir(), "s") }, false},
+		{"ssh2", startSSH2(), anyPort, false},
+		{"ssh2 that refuses the cancel", startSSH2("keep"), anyPort, true},
+		{"gliderlabs", startGliderlabs, anyPort, true}, // it says yes, and forgets that it chose the port
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			key := filepath.Join(t.TempDir(), "id")
 			at, hostKey := tt.start(t, writeKey(t, key, "").PublicKey())
 			h := newHost(t, tt.name, at)
-			h.User, h.HostKeyAlias = "root", tt.name
+			h.User, h.HostKeyAlias = "root", "server"
 			h.IdentityFiles, h.IdentityFilesSet = []string{key}, true
 			h.ServerAliveSet, h.ServerAliveInterval, h.ServerAliveCountMax = true, 500*time.Millisecond, 10
-			writeFile(t, h.UserKnownHostsFiles[0], tt.name+" "+string(ssh.MarshalAuthorizedKey(hostKey)))
+			knows := func(key ssh.PublicKey) {
+				writeFile(t, h.UserKnownHostsFiles[0], "server "+string(ssh.MarshalAuthorizedKey(key)))
+			}
+			knows(sshtest.NewKey().PublicKey())
+			err := newTunnel(t, nil, h).Connect(t.Context())
+			if wrong, ok := errors.AsType[*HostKeyError](err); !ok || !wrong.Changed {
+				t.Errorf("another host key is known: %v", err)
+			}
+			knows(hostKey)
 			target := echo(t)
 			noLeak(t, func() {
-				tun := newTunnel(t, nil, h)
+				p := &person{answers: map[string][]string{"keyboard-interactive": {oneTimeCode}}}
+				tun := newTunnel(t, p.ask, h)
 				if err := tun.Connect(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -73,21 +88,26 @@ func TestInterop(t *testing.T) {
 				if err := ln.Close(); err != nil {
 					t.Errorf("Close: %v", err)
 				}
-				if !tt.kept {
-					eventually(t, "the forward is gone", func() bool {
-						conn, err := net.Dial(network, ln.Addr().String())
-						if err == nil {
-							conn.Close()
-						}
-						return err != nil
-					})
-				}
+				eventually(t, "the forward is gone", func() bool {
+					conn, err := net.Dial(network, ln.Addr().String())
+					if err != nil {
+						return true
+					}
+					defer conn.Close()
+					if !tt.kept {
+						return false
+					}
+					n, err := conn.Read(make([]byte, 1)) // we refuse it
+					return n == 0 && err != nil
+				})
 				checkEcho(t, mustDial(t, tun, target)) // the link has not suffered
 				tun.Close()
 			})
 		})
 	}
 }
+
+func anyPort(*testing.T) (network, addr string) { return "tcp", "127.0.0.1:0" }
 
 // startDropbear runs dropbear per connection, in a mount namespace where root's home is ours: it
 // reads authorized_keys nowhere else.
@@ -143,7 +163,12 @@ func startAsyncSSH(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
 	hostKey, authorized := filepath.Join(dir, "host_key"), filepath.Join(dir, "authorized_keys")
 	signer := writeKey(t, hostKey, "")
 	writeFile(t, authorized, string(ssh.MarshalAuthorizedKey(pub)))
-	cmd := exec.Command(python, "-c", asyncSSH, hostKey, authorized)
+	return startServer(t, exec.Command(python, "-c", asyncSSH, hostKey, authorized)), signer.PublicKey()
+}
+
+// startServer runs a server that prints its port, until its stdin ends.
+func startServer(t *testing.T, cmd *exec.Cmd) (addr string) {
+	t.Helper()
 	cmd.Stderr = t.Output()
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -165,5 +190,50 @@ func startAsyncSSH(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return net.JoinHostPort("127.0.0.1", strings.TrimSpace(port)), signer.PublicKey()
+	return net.JoinHostPort("127.0.0.1", strings.TrimSpace(port))
+}
+
+// oneTimeCode is what startSSH2 asks for after the key.
+const oneTimeCode = "123456"
+
+// startSSH2 runs npm's ssh2, which wants a key and then a code.
+func startSSH2(options ...string) func(*testing.T, ssh.PublicKey) (string, ssh.PublicKey) {
+	return func(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
+		node := needTool(t, "node")
+		peers := filepath.Join("..", "cmd", "sallyport", "testdata", "peers")
+		if _, err := os.Stat(filepath.Join(peers, "node_modules", "ssh2")); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatal(err)
+			}
+			t.Skipf("npm's ssh2 is missing (.ci/install-parts gets it): %v", err)
+		}
+		dir := t.TempDir()
+		hostKey, authorized := filepath.Join(dir, "host_key"), filepath.Join(dir, "authorized")
+		signer := writeKey(t, hostKey, "")
+		writeFile(t, authorized, string(ssh.MarshalAuthorizedKey(pub)))
+		args := append([]string{filepath.Join(peers, "sshd.mjs"), hostKey, authorized, oneTimeCode}, options...)
+		return startServer(t, exec.Command(node, args...)), signer.PublicKey()
+	}
+}
+
+// startGliderlabs runs a server of gliderlabs/ssh, which many Go programs embed.
+func startGliderlabs(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	forwards, hostKey := &gliderlabs.ForwardedTCPHandler{}, sshtest.NewKey()
+	s := &gliderlabs.Server{
+		PublicKeyHandler:              func(_ gliderlabs.Context, key gliderlabs.PublicKey) bool { return sameKey(key, pub) },
+		LocalPortForwardingCallback:   func(gliderlabs.Context, string, uint32) bool { return true },
+		ReversePortForwardingCallback: func(gliderlabs.Context, string, uint32) bool { return true },
+		ChannelHandlers:               map[string]gliderlabs.ChannelHandler{"direct-tcpip": gliderlabs.DirectTCPIPHandler},
+		RequestHandlers: map[string]gliderlabs.RequestHandler{
+			"tcpip-forward": forwards.HandleSSHRequest, "cancel-tcpip-forward": forwards.HandleSSHRequest,
+		},
+	}
+	s.AddHostKey(hostKey)
+	go s.Serve(ln) // ends with s
+	t.Cleanup(func() { s.Close() })
+	return ln.Addr().String(), hostKey.PublicKey()
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -24,7 +25,7 @@ type commandConn struct {
 // goes to the log; Close ends it with all that it started.
 func dialProxyCommand(cfg *Config, h *Host) (net.Conn, error) {
 	log := cfg.Log.With("hop", h.Alias)
-	stderr := &lineWriter{line: func(line string) { log.Info("ProxyCommand: " + line) }}
+	stderr := &lineWriter{line: func(line string) { log.Warn("ProxyCommand says", "text", line) }} // ssh shows it unasked
 	conn, err := startCommand(shellCommand(cfg.Getenv("SHELL"), h.ProxyCommand), stderr, func(err error) {
 		if err != nil {
 			log.Info("ProxyCommand ended", "err", err)
@@ -36,7 +37,7 @@ func dialProxyCommand(cfg *Config, h *Host) (net.Conn, error) {
 	return conn, nil
 }
 
-// startCommand starts a command in a process group of its own. ended is told how it ended.
+// startCommand starts a command of ownGroup. ended is told how it ended.
 func startCommand(cmd *exec.Cmd, stderr io.Writer, ended func(error)) (*commandConn, error) {
 	outR, outW, err := os.Pipe()
 	if err != nil {
@@ -50,7 +51,21 @@ func startCommand(cmd *exec.Cmd, stderr io.Writer, ended func(error)) (*commandC
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, outW, stderr
 	cmd.WaitDelay = time.Second // a grandchild may hold stderr open
-	err = cmd.Start()
+	c := &commandConn{cmd: cmd, in: inW, out: outR, done: make(chan struct{})}
+	started := make(chan error)
+	go func() { // ends with the command, which Close kills
+		defer close(c.done)
+		// dieWithUs binds the command to the thread that starts it, so that must not end first. Wait
+		// would hold a thread all the same.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended(cmd.Wait())
+		}
+	}()
+	err = <-started
 	inR.Close()
 	outW.Close()
 	if err != nil {
@@ -58,11 +73,6 @@ func startCommand(cmd *exec.Cmd, stderr io.Writer, ended func(error)) (*commandC
 		inW.Close()
 		return nil, err
 	}
-	c := &commandConn{cmd: cmd, in: inW, out: outR, done: make(chan struct{})}
-	go func() { // ends with the command, which Close kills
-		defer close(c.done)
-		ended(cmd.Wait())
-	}()
 	return c, nil
 }
 

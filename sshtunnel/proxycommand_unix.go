@@ -21,15 +21,21 @@ func shellCommand(shell, line string) *exec.Cmd {
 
 // ownGroup makes a command lead a process group, so that it can be ended with its children, and no
 // signal of a terminal reaches it.
-func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+func ownGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithUs(cmd.SysProcAttr)
+}
 
-// killCommand hangs up, as ssh does, and kills what has not ended a second later.
+// hangupGrace is what a command has to clean up: less than the second that a host may leave us.
+const hangupGrace = 500 * time.Millisecond
+
+// killCommand hangs up, as ssh does, and then kills what is left of the command and its children.
 func killCommand(p *os.Process, done <-chan struct{}) {
 	syscall.Kill(-p.Pid, syscall.SIGHUP)
 	select {
 	case <-done:
-	case <-time.After(time.Second):
-		syscall.Kill(-p.Pid, syscall.SIGKILL)
-		<-done
+	case <-time.After(hangupGrace):
 	}
+	syscall.Kill(-p.Pid, syscall.SIGKILL) // the group has its number as long as a child is in it
+	<-done
 }

@@ -155,25 +155,26 @@ func TestFamilyAndBindAddress(t *testing.T) {
 	}
 }
 
-// ConnectionAttempts tries a server that is not there yet once more.
+// ConnectionAttempts tries a server that is not there yet again, a second apart.
 func TestConnectionAttempts(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().(*net.TCPAddr)
-	ln.Close()
-	h := &Host{HostName: addr.IP.String(), Port: addr.Port, ConnectionAttempts: 2}
-	began := time.Now()
-	if _, err := dialTransport(t.Context(), &Config{}, h, nil); err == nil {
-		t.Fatal("connected to nobody")
-	}
-	if took := time.Since(began); took < attemptPause {
-		t.Errorf("two attempts within %v", took)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := dialTransport(ctx, &Config{}, h, nil); err == nil {
-		t.Error("connected after cancel")
+	for _, tt := range []struct {
+		attempts int
+		limit    time.Duration
+		want     time.Duration
+	}{
+		{1, time.Hour, 0},
+		{3, time.Hour, 2 * attemptPause},
+		{3, attemptPause / 2, attemptPause / 2},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), tt.limit)
+			defer cancel()
+			began := time.Now()
+			// A socket in the bubble, but one that waits for nothing: the kernel refuses at once.
+			_, err := dialTransport(ctx, &Config{}, &Host{HostName: "127.0.0.1", Port: 1, ConnectionAttempts: tt.attempts}, nil)
+			if took := time.Since(began); err == nil || took != tt.want {
+				t.Errorf("%d attempts within %v: %v after %v, want %v", tt.attempts, tt.limit, err, took, tt.want)
+			}
+		})
 	}
 }

@@ -145,7 +145,8 @@ func (t *Tunnel) poke() {
 
 // run dials whenever a link is wanted. It ends at Close.
 func (t *Tunnel) run() {
-	for series := 0; t.waitWanted(series); {
+	series := 0
+	for look := t.cfg.machine.lookout(); t.waitWanted(&series, look); {
 		l, err := t.attempt()
 		switch {
 		case errors.Is(err, errAbandoned):
@@ -163,7 +164,7 @@ func (t *Tunnel) run() {
 		if t.ctx.Err() != nil {
 			return
 		}
-		t.cfg.Log.Warn("link lost", "err", l.err)
+		t.cfg.Log.Info("link lost", "err", l.err) // whoever looks at State tells the person
 		t.mu.Lock()
 		t.link, t.again, t.lastEnd = nil, true, time.Now()
 		t.setStateLocked(State{Phase: Down, Hop: hopOf(l.err), Err: l.err})
@@ -175,11 +176,11 @@ func (t *Tunnel) run() {
 }
 
 // waitWanted returns when the next attempt is due; false at Close. series counts the attempts that
-// have failed in a row.
-func (t *Tunnel) waitWanted(series int) bool {
+// have failed in a row: from the start again when look has news, which also end the pause.
+func (t *Tunnel) waitWanted(series *int, look *lookout) bool {
 	pause := time.Duration(0)
-	if series > 0 {
-		pause = backoff(series - 1)
+	if *series > 0 {
+		pause = backoff(*series - 1)
 	}
 	for {
 		t.mu.Lock()
@@ -208,7 +209,11 @@ func (t *Tunnel) waitWanted(series int) bool {
 		}
 		var timer <-chan time.Time
 		if wait >= 0 {
-			timer = time.After(wait)
+			if look.news() {
+				*series, pause = 0, 0
+				continue
+			}
+			timer = time.After(min(wait, watchInterval))
 		}
 		select {
 		case <-timer:

@@ -63,7 +63,7 @@ func systemBrowsers(env environment) [][]string {
 	if env.Getenv("DISPLAY") == "" && env.Getenv("WAYLAND_DISPLAY") == "" {
 		return nil
 	}
-	return [][]string{{"xdg-open"}, {"x-www-browser"}, {"www-browser"}}
+	return [][]string{{"xdg-open"}, {"x-www-browser"}}
 }
 
 func startBrowser(ctx context.Context, words []string, link string) error {

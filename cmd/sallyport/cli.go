@@ -74,11 +74,18 @@ type upstreamFlags struct {
 	CallbackHost    string   `group:"callback" default:"127.0.0.1" placeholder:"ADDR" help:"Loopback address of the callback." from:"OAUTH2_CALLBACK_HOST" field:"oauth2.callbackHost"`
 	CallbackTimeout seconds  `group:"callback" default:"300s" placeholder:"DUR" help:"How long a login may take; a bare number is seconds." from:"OAUTH2_CALLBACK_TIMEOUT_SECONDS" field:"oauth2.callbackTimeoutSeconds"`
 
-	Grant             string       `group:"oauth" enum:"auto,authorization_code,client_credentials,none" default:"auto" placeholder:"NAME" help:"auto, authorization_code, client_credentials or none." from:"OAUTH2_GRANT" field:"oauth2.grant"`
+	Grant             string       `group:"oauth" enum:"auto,authorization_code,client_credentials,device_code,jwt_bearer,enterprise_managed,none" default:"auto" placeholder:"NAME" help:"auto, authorization_code, client_credentials, device_code, jwt_bearer, enterprise_managed or none." from:"OAUTH2_GRANT" field:"oauth2.grant"`
 	ClientID          string       `group:"oauth" placeholder:"ID" help:"Pre-registered client." from:"OAUTH2_CLIENT_ID" field:"oauth2.clientId"`
 	ClientSecret      string       `group:"oauth" placeholder:"SECRET" help:"Its secret; better in the variable or a file." from:"OAUTH2_CLIENT_SECRET" field:"oauth2.clientSecret"`
 	ClientSecretFile  string       `group:"oauth" placeholder:"FILE" help:"File that holds the secret." field:"oauth2.clientSecretFile"`
 	ClientMetadataURL string       `group:"oauth" name:"client-metadata-url" placeholder:"URL" help:"Client ID metadata document." from:"OAUTH2_CLIENT_METADATA_URL" field:"oauth2.clientMetadataUrl"`
+	ClientKey         string       `group:"oauth" placeholder:"FILE" help:"Private key, PEM or JWK, that authenticates the client (private_key_jwt)." field:"oauth2.clientKey"`
+	ClientKeyAlg      string       `group:"oauth" placeholder:"ALG" help:"Its algorithm: RS256, PS256, ES256, EdDSA, ..." field:"oauth2.clientKeyAlg"`
+	AssertionFile     string       `group:"oauth" placeholder:"FILE" help:"JWT of jwt_bearer, read anew for each request." field:"oauth2.assertionFile"`
+	IDPIssuer         string       `name:"idp-issuer" group:"oauth" placeholder:"URL" help:"Identity provider of enterprise_managed." field:"oauth2.idpIssuer"`
+	IDPTokenURL       string       `name:"idp-token-url" group:"oauth" placeholder:"URL" help:"Its token endpoint, where its metadata is not to be asked." field:"oauth2.idpTokenUrl"`
+	IDPClientID       string       `name:"idp-client-id" group:"oauth" placeholder:"ID" help:"The client there." field:"oauth2.idpClientId"`
+	IDTokenFile       string       `name:"id-token-file" group:"oauth" placeholder:"FILE" help:"ID token of that client, read anew for each request." field:"oauth2.idTokenFile"`
 	PKCE              string       `name:"pkce" group:"oauth" enum:"require,assume" default:"require" placeholder:"HOW" help:"assume: go on with S256 where the server's metadata omits the methods." field:"oauth2.pkce"`
 	Profile           string       `group:"oauth" default:"default" placeholder:"NAME" help:"Keeps several accounts of one upstream apart." field:"oauth2.profile"`
 	Scope             string       `group:"oauth" placeholder:"SCOPES" help:"Scopes to ask for, separated by spaces." from:"OAUTH2_SCOPE" field:"oauth2.scope"`
@@ -101,6 +108,9 @@ type upstreamFlags struct {
 	TokenStore        string       `group:"files" enum:"auto,file,memory" default:"auto" placeholder:"KIND" help:"auto, file or memory." field:"oauth2.tokenStore"`
 	CAFile            string       `name:"ca-file" group:"files" placeholder:"FILE" help:"PEM certificates added to the system's roots." field:"upstream.caFile"`
 	Header            []string     `group:"upstream" sep:"none" placeholder:"'NAME: VALUE'" help:"Extra upstream header; $${VARIABLE} is expanded; may be repeated." field:"upstream.headers"`
+	HeaderFile        string       `group:"upstream" placeholder:"FILE" help:"File of such headers, one a line; # begins a comment." field:"upstream.headerFile"`
+	Transport         string       `group:"upstream" enum:"auto,http,sse" default:"auto" placeholder:"KIND" help:"auto, http (Streamable HTTP) or sse (HTTP+SSE of 2024-11-05)." field:"upstream.transport"`
+	IgnoreTool        []string     `group:"upstream" sep:"none" placeholder:"PATTERN" help:"Hide and refuse tools; * stands for any characters; may be repeated." field:"upstream.ignoreTools"`
 	Timeout           milliseconds `group:"upstream" default:"300s" placeholder:"DUR" help:"A call's limit, reset by progress; a bare number is milliseconds." from:"UPSTREAM_TIMEOUT_MS" field:"upstream.timeoutMs"`
 	ServerStream      bool         `hidden:"" default:"true" negatable:"" from:"UPSTREAM_OPEN_SERVER_STREAM" field:"upstream.openServerStream"`
 	ProtocolVersion   string       `hidden:"" from:"UPSTREAM_PROTOCOL_VERSION" field:"upstream.protocolVersion"`

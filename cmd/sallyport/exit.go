@@ -185,6 +185,11 @@ func classifyLogin(err error) (explanation, bool) {
 			"sallyport logout URL forgets the token; then sign in again, with another account if you have one",
 		}}, true
 	}
+	if e, ok := errors.AsType[*neighbourError](err); ok {
+		return explanation{kind: kindMetadata, text: oneLine(err.Error()), status: statusSignIn, hints: []string{
+			fmt.Sprintf("if %s is a login server that you trust, name it: OAUTH2_AUTHORIZATION_URL, OAUTH2_TOKEN_URL and --client-id", e.addr),
+		}}, true
+	}
 	if isNetworkFault(err) {
 		return explanation{}, false // what is beneath explains itself
 	}
@@ -236,6 +241,10 @@ func signInHints(e *oauth.SignInError) []string {
 		return []string{"open the link that was shown; --callback-timeout gives more time", "is the browser on another machine? there, run: sallyport callback HOST"}
 	case e.Code == oauth.CodePKCE:
 		return []string{"if the server is known to support PKCE with S256 and only omits it from its metadata: --pkce assume"}
+	case e.Stage == oauth.StageExchange:
+		return []string{"is the ID token of --id-token-file fresh, and --idp-client-id the client that it was issued to?"}
+	case e.Code == "invalid_grant":
+		return []string{"is the JWT of --assertion-file fresh, and its audience the authorization server's issuer?"}
 	case e.Code == oauth.CodeNoClient:
 		return []string{"the server registers no clients by itself: ask its operator for a client and give --client-id"}
 	case e.Code == "access_denied":

@@ -25,9 +25,17 @@ var logLevels = map[string]slog.Level{
 	"warn": slog.LevelWarn, "error": slog.LevelError, "fatal": levelFatal,
 }
 
+// omitNil leaves out what is nil: err=<nil> only makes a reader wonder.
+func omitNil(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindAny && a.Value.Any() == nil {
+		return slog.Attr{}
+	}
+	return a
+}
+
 // openLog makes the loggers that flags ask for. The caller calls closeLog at the end.
 func (a *app) openLog(flags commonFlags) (closeLog func(), err error) {
-	options := &slog.HandlerOptions{Level: logLevels[cmp.Or(flags.LogLevel, "warn")]}
+	options := &slog.HandlerOptions{Level: logLevels[cmp.Or(flags.LogLevel, "warn")], ReplaceAttr: omitNil}
 	stderr := slog.NewTextHandler(a.err, options)
 	if flags.LogFile == "" {
 		a.log = slog.New(stderr)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -105,21 +106,28 @@ func (a *app) offerer(f *upstreamFlags, upstream *url.URL) func(context.Context,
 	return func(ctx context.Context, p oauth.Prompt) {
 		a.fileLog.Info("sign-in offered", "host", upstream.Host)
 		a.print("sallyport: to sign in to %s, open this link:\n  %s\n", plainURL(upstream), p.AuthorizeURL)
-		if f.CallbackVia != "" {
-			a.print("hint: open it on %s, which brings the answer back\n", f.CallbackVia)
-			return
-		}
 		remote := a.env.Getenv("SSH_CONNECTION") != "" && f.Browser == ""
-		if remote {
+		switch {
+		case p.UserCode != "":
+			a.print("hint: %s\n", codeHint(p))
+		case f.CallbackVia != "":
+			a.print("hint: open it on %s, which brings the answer back\n", f.CallbackVia)
+		case remote:
 			a.print("hint: is your browser on another machine? there, run: %s\n", a.carryCommand(p))
 		}
-		if f.NoBrowser || remote {
+		if f.NoBrowser || remote || f.CallbackVia != "" {
 			return
 		}
-		if err := openBrowser(ctx, a.env, f.Browser, p.AuthorizeURL); err != nil {
+		// What a program is started with can be read by everybody on this machine.
+		if err := openBrowser(ctx, a.env, f.Browser, cmp.Or(p.StartURL, p.AuthorizeURL)); err != nil && p.UserCode == "" {
 			a.print("hint: no browser could be started here (%v); open the link yourself, or run on the machine that has one: %s\n", err, a.carryCommand(p))
 		}
 	}
+}
+
+// codeHint is what the person does with the code of a device grant.
+func codeHint(p oauth.Prompt) string {
+	return fmt.Sprintf("any browser on any machine will do: open %s and enter the code %s", p.VerificationURI, p.UserCode)
 }
 
 // carryCommand is what the person types on the workstation.

@@ -35,7 +35,8 @@ func tuneGC() {
 // before USER, as in ssh, and stands in for a HOME that is not set: services and MCP hosts may leave
 // both out. Only a missing home directory needs a word: the settings that need one say so themselves.
 func osEnvironment() environment {
-	env := environment{Getenv: variablesWithoutSecrets(), User: os.Getenv("USER")}
+	env := environment{User: os.Getenv("USER")}
+	env.Getenv, env.Hide = variablesWithoutSecrets()
 	env.Home, _ = os.UserHomeDir()
 	if u, err := user.Current(); err == nil {
 		_, name, domain := strings.Cut(u.Username, `\`) // Windows: DOMAIN\name
@@ -51,13 +52,18 @@ func osEnvironment() environment {
 // secretVariables never reach a child process: browser, SSH_ASKPASS, ProxyCommand, Match exec.
 var secretVariables = []string{"OAUTH2_CLIENT_SECRET", "OAUTH2_REFRESH_TOKEN", "OAUTH2_AUTHORIZATION_CODE", "OAUTH2_CODE_VERIFIER", "OAUTH2_EXTRA_PARAMS", "SALLYPORT_HEADER"}
 
-// variablesWithoutSecrets returns a look-up of all variables, and takes the secret ones out of what
-// children inherit.
-func variablesWithoutSecrets() func(string) string {
+// variablesWithoutSecrets takes the secret variables out of what children inherit. get looks up any
+// variable all the same; hide makes one more a secret one, before anything else runs.
+func variablesWithoutSecrets() (get func(string) string, hide func(string)) {
 	secrets := map[string]string{}
-	for _, name := range secretVariables {
-		secrets[name] = os.Getenv(name)
-		os.Unsetenv(name)
+	hide = func(name string) {
+		if value, ok := os.LookupEnv(name); ok {
+			secrets[name] = value
+			os.Unsetenv(name)
+		}
 	}
-	return func(name string) string { return cmp.Or(secrets[name], os.Getenv(name)) }
+	for _, name := range secretVariables {
+		hide(name)
+	}
+	return func(name string) string { return cmp.Or(secrets[name], os.Getenv(name)) }, hide
 }

@@ -374,6 +374,9 @@ func TestLostLinkAndLog(t *testing.T) {
 	if err != nil || !bytes.Contains(text, []byte(`msg="signed in"`)) {
 		t.Errorf("the log: %q, %v", text, err)
 	}
+	if bytes.Contains(text, []byte("<nil>")) {
+		t.Errorf("the log tells what is not: %s", text)
+	}
 	u, err := url.Parse(link)
 	if err != nil {
 		t.Fatal(err)

@@ -32,6 +32,7 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 	err = relay.Run(ctx, relay.Config{
 		In: a.in, Out: a.out,
 		URL: w.upstream, Header: w.header, Send: w.login, Background: w.login.Quiet(),
+		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout:  time.Duration(c.Timeout),
 		Obstacle: watch.obstacle,
@@ -160,10 +161,14 @@ func fold(tunnel, callback sshtunnel.State, prompt oauth.Prompt, loginErr error)
 		o := explain(callback.Err).obstacle()
 		return &o
 	case prompt.AuthorizeURL != "":
-		return &relay.Obstacle{
+		o := &relay.Obstacle{
 			Kind: kindSignIn, Text: "a sign-in waits for the person", URL: prompt.AuthorizeURL,
 			Hints: []string{"open this link in your browser: " + prompt.AuthorizeURL},
 		}
+		if prompt.UserCode != "" {
+			o.Hints = append(o.Hints, codeHint(prompt))
+		}
+		return o
 	case loginErr != nil && !errors.Is(loginErr, context.Canceled):
 		if o := explain(loginErr).obstacle(); o.Final != nil {
 			return &o

@@ -82,9 +82,8 @@ func directTransport(env environment, roots *x509.CertPool) *http.Transport {
 		HTTPSProxy: either("HTTPS_PROXY", "https_proxy"),
 		NoProxy:    either("NO_PROXY", "no_proxy"),
 	}).ProxyFunc()
-	dialer := &net.Dialer{Timeout: directDialTimeout, KeepAlive: 30 * time.Second}
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dialer.DialContext(ctx, network, addr)
+		conn, err := directDialer().DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, &dialError{err}
 		}
@@ -98,6 +97,10 @@ func directTransport(env environment, roots *x509.CertPool) *http.Transport {
 		return &dialError{&proxyError{proxy: proxy.Host, addr: connect.Host, status: resp.StatusCode}}
 	}
 	return t
+}
+
+func directDialer() *net.Dialer {
+	return &net.Dialer{Timeout: directDialTimeout, KeepAlive: 30 * time.Second}
 }
 
 // proxyError is the refusal of an HTTP proxy to connect: as with a failed dial, nothing of the

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -18,6 +19,7 @@ import (
 // environment is what the process was given besides its arguments.
 type environment struct {
 	Getenv   func(string) string
+	Hide     func(string) // keeps a variable from children
 	Home     string
 	User     string
 	Hostname string
@@ -79,12 +81,37 @@ func parseArgs(grammar *cli, args []string, env environment, stdout, stderr io.W
 	}
 	inv = &invocation{Context: kctx, warnings: sources.warnings(parser.Model)}
 	for _, path := range kctx.Path {
-		if path.Flag != nil && !path.Resolved && path.Flag.Name == "client-secret" {
-			inv.warnings = append(inv.warnings, "a secret on the command line is visible to everybody on this machine; use OAUTH2_CLIENT_SECRET or --client-secret-file")
+		if path.Flag == nil || path.Resolved {
+			continue
+		}
+		if remedy := secretFlag(path.Flag); remedy != "" {
+			inv.warnings = append(inv.warnings, fmt.Sprintf("the secret of --%s on the command line is visible to everybody on this machine; %s", path.Flag.Name, remedy))
 		}
 	}
 	return inv, nil
 }
+
+// secretFlag says what to use instead of a flag that the command line gave a secret to; "" for no secret.
+func secretFlag(flag *kong.Flag) (remedy string) {
+	switch flag.Name {
+	case "client-secret":
+		return "use OAUTH2_CLIENT_SECRET or --client-secret-file"
+	case "authorization-code", "code-verifier", "refresh-token":
+		return "use " + variables(flag)[0]
+	case "header":
+		literal := func(header string) bool {
+			name, value, _ := strings.Cut(header, ":")
+			return sensitive.MatchString(name) && !variableReference.MatchString(value)
+		}
+		if headers, _ := flag.Target.Interface().([]string); slices.ContainsFunc(headers, literal) {
+			return "write ${VARIABLE} in it, or use SALLYPORT_HEADER"
+		}
+	}
+	return ""
+}
+
+// sensitive matches names of headers and variables whose values commonly are secrets.
+var sensitive = regexp.MustCompile(`(?i)auth|cookie|token|key|secret|password`)
 
 var errHelp = errors.New("help was shown")
 

@@ -17,6 +17,7 @@ func testEnvironment(t *testing.T, variables map[string]string) environment {
 	t.Helper()
 	return environment{
 		Getenv: func(name string) string { return variables[name] },
+		Hide:   func(string) {},
 		Home:   t.TempDir(), User: "person", Hostname: "workbench",
 	}
 }
@@ -152,12 +153,26 @@ func TestBadSettings(t *testing.T) {
 }
 
 func TestSecretFlagIsWarnedAbout(t *testing.T) {
-	_, inv, err := parseProxy(t, nil, "--client-secret", "hush", "https://u.example/mcp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(inv.warnings) != 1 || strings.Contains(inv.warnings[0], "hush") {
-		t.Errorf("warnings %q", inv.warnings)
+	for _, test := range []struct {
+		variables map[string]string
+		args      []string
+		want      string // "" no warning
+	}{
+		{nil, []string{"--client-secret", "hush"}, "--client-secret"},
+		{nil, []string{"--refresh-token", "hush"}, "--refresh-token"},
+		{nil, []string{"--header", "X-Trace: 1", "--header", "Authorization: Bearer hush"}, "--header"},
+		{nil, []string{"--header", "x-api-key:hush"}, "--header"},
+		{nil, []string{"--header", "Authorization: Bearer ${HUSH}", "--header", "X-Trace: 1"}, ""},
+		{map[string]string{"OAUTH2_CLIENT_SECRET": "hush", "SALLYPORT_HEADER": "Authorization: hush"}, nil, ""},
+	} {
+		_, inv, err := parseProxy(t, test.variables, append(test.args, "https://u.example/mcp")...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(inv.warnings, "\n")
+		if (got != "") != (test.want != "") || !strings.Contains(got, test.want) || strings.Contains(got, "hush") {
+			t.Errorf("%q: warnings %q, want one of %q", test.args, got, test.want)
+		}
 	}
 }
 
@@ -211,6 +226,25 @@ func TestHeaders(t *testing.T) {
 	}
 	if !slices.Contains(secrets, "t0ken$1") {
 		t.Errorf("secrets %q lack the credentials", secrets)
+	}
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "headers")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	f.HeaderFile = file("\ufeff# a comment\r\n\r\nX-File: ${TOKEN}\r\n X-Last : s3cret")
+	if header, secrets, err = f.headers(env); err != nil || header.Get("X-File") != "t0ken$1" || header.Get("X-Last") != "s3cret" || header.Get("X-Price") == "" {
+		t.Errorf("with a file: %v, %v", header, err)
+	}
+	if !slices.Contains(secrets, "s3cret") {
+		t.Errorf("secrets %q lack those of the file", secrets)
+	}
+	for _, bad := range []string{"A: s3cret\ns3cret", "A: s3cret ${MISSING}"} {
+		if _, _, err := (&upstreamFlags{HeaderFile: file(bad)}).headers(env); err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("file %q: error %v", bad, err)
+		}
 	}
 	for _, bad := range []string{"X: s3cret ${MISSING}", "X: s3cret\rb", "s3cret", "s 3: s3cret", ""} {
 		_, _, err := (&upstreamFlags{Header: []string{"A: s3cret", bad}}).headers(env)

@@ -1,4 +1,4 @@
-// A person at a browser: headless Chromium opens an authorize URL, signs in on oidc-provider's
+// A person at a browser: headless Chromium opens an authorize URL, or a page that leads there, signs in on oidc-provider's
 // page, agrees, and lands wherever the server sends it.
 //
 //   node browser.mjs URL
@@ -30,6 +30,7 @@ try {
 
   const page = context.pages()[0] ?? await context.newPage();
   await page.goto(url);
+  const login = new URL(page.url()).origin; // the URL may be a page that only leads there
   if (process.env.PERSON_DENIES === '1') {
     await page.getByText('[ Cancel ]').click();
   } else {
@@ -38,7 +39,7 @@ try {
     await page.getByRole('button', { name: 'Sign-in' }).click();
     await page.getByRole('button', { name: 'Continue' }).click();
   }
-  await page.waitForURL(u => u.origin !== new URL(url).origin);
+  await page.waitForURL(u => u.origin !== login);
   await page.waitForLoadState();
   if (process.env.PERSON_SCREENSHOT) await page.screenshot({ path: process.env.PERSON_SCREENSHOT });
 

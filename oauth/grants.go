@@ -1,0 +1,109 @@
+package oauth
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+	"strings"
+)
+
+const (
+	grantTypeJWTBearer     = "urn:ietf:params:oauth:grant-type:jwt-bearer"     // RFC 7523 section 2.1
+	grantTypeTokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange" // RFC 8693 section 2.1
+	grantTypeDevice        = "urn:ietf:params:oauth:grant-type:device_code"    // RFC 8628 section 3.4
+
+	tokenTypeIDToken = "urn:ietf:params:oauth:token-type:id_token"
+	tokenTypeIDJAG   = "urn:ietf:params:oauth:token-type:id-jag" // identity assertion authorization grant
+)
+
+// unattended reports a grant that needs no person. Its tokens are not stored: they can
+// be had again at any time, and are of another kind than a person's.
+func (c *Config) unattended() bool {
+	return c.Grant == GrantClientCredentials || c.Grant == GrantJWTBearer || c.Grant == GrantEnterpriseManaged
+}
+
+// unattendedLogin gets a token by one of those grants: RFC 6749 section 4.4, RFC 7523.
+func (t *Transport) unattendedLogin(ctx context.Context, j job) error {
+	f, err := t.discover(ctx, j.metadata, false)
+	if err != nil {
+		return err
+	}
+	c, _ := t.fixedClient(f.server) // jwt_bearer does without: the assertion says who we are
+	if c.proofKey, err = t.proofKeyFor(f, j, t.knownAt(f.server).proofKey); err != nil {
+		return err
+	}
+	asked := t.scopes(f, j, false)
+	form := url.Values{"grant_type": {"client_credentials"}}
+	if t.cfg.Grant != GrantClientCredentials {
+		assertion, err := t.assertion(ctx, f, asked)
+		if err != nil {
+			return err
+		}
+		t.mu.Lock()
+		t.passing = append(t.passing, assertion)
+		t.mu.Unlock()
+		form = url.Values{"grant_type": {grantTypeJWTBearer}, "assertion": {assertion}}
+	}
+	setIf(form, "scope", strings.Join(asked, " "))
+	setIf(form, "resource", t.resourceOf(f))
+	setIf(form, "audience", t.cfg.Audience)
+	k, err := t.grant(ctx, StageToken, f.server, c, form)
+	if err != nil {
+		return err
+	}
+	t.take(record{Upstream: t.cfg.Upstream.String(), Server: f.server, Resource: t.resourceOf(f), Token: k, Asked: asked, ProofKey: c.proofKey}, signedIn)
+	return nil
+}
+
+// assertion returns the JWT that the authorization server of f is shown: a workload's
+// own, or, of enterprise_managed, what the identity provider gives for the ID token.
+func (t *Transport) assertion(ctx context.Context, f finding, asked []string) (string, error) {
+	given, err := t.cfg.Assertion()
+	if err != nil {
+		return "", &SignInError{Stage: StageToken, Server: f.server.name(), Code: CodeNoAssertion, Refused: true, Err: err}
+	}
+	if t.cfg.Grant == GrantJWTBearer {
+		return string(given), nil
+	}
+	t.mu.Lock()
+	t.passing = append(t.passing, string(given))
+	t.mu.Unlock()
+	idp, err := t.identityProvider(ctx)
+	if err != nil {
+		return "", err
+	}
+	form := url.Values{
+		"grant_type": {grantTypeTokenExchange}, "requested_token_type": {tokenTypeIDJAG},
+		"subject_token": {string(given)}, "subject_token_type": {tokenTypeIDToken}, "audience": {f.server.id()},
+	}
+	setIf(form, "resource", t.resourceOf(f))
+	setIf(form, "scope", strings.Join(asked, " "))
+	c := client{ID: t.cfg.IDPClientID}
+	a, err := t.postForm(ctx, idp.TokenEndpoint, idp, c, form, "")
+	if err != nil {
+		return "", &SignInError{Stage: StageExchange, Server: idp.name(), Status: a.status, Err: err}
+	}
+	var r struct {
+		Token string `json:"access_token"`
+		Type  string `json:"issued_token_type"`
+	}
+	if a.status/100 != 2 || json.Unmarshal(a.body, &r) != nil || r.Token == "" || r.Type != tokenTypeIDJAG {
+		return "", replyError(StageExchange, idp.TokenEndpoint, a.status, a.body, secretsOf(form, c))
+	}
+	return r.Token, nil
+}
+
+// identityProvider returns the identity provider's token endpoint, given or discovered.
+func (t *Transport) identityProvider(ctx context.Context) (server, error) {
+	if t.cfg.IDPTokenURL != "" {
+		return server{Issuer: t.cfg.IDPIssuer, TokenEndpoint: t.cfg.IDPTokenURL, Source: fromConfig}, nil
+	}
+	f := finding{resource: resource{Resource: t.cfg.IDPIssuer, Servers: []string{t.cfg.IDPIssuer}}}
+	if err := t.findServer(ctx, &f); err != nil {
+		return server{}, err
+	}
+	if f.server.TokenEndpoint == "" {
+		return server{}, &DiscoveryError{What: "token endpoint in the metadata of " + f.server.name(), Tried: f.tried}
+	}
+	return f.server, nil
+}
