@@ -105,7 +105,7 @@ type upstreamFlags struct {
 	Browser           string       `group:"callback" placeholder:"CMD" help:"Browser to open; %s stands for the link." from:"BROWSER" field:"oauth2.browser"`
 	NoBrowser         bool         `name:"no-browser" group:"callback" help:"Only print the link." field:"oauth2.noBrowser"`
 	StateDir          string       `group:"files" placeholder:"DIR" help:"Where tokens and registrations are kept." from:"SALLYPORT_STATE_DIR,OAUTH2_TOKEN_CACHE_DIR" field:"oauth2.tokenCacheDir"`
-	TokenStore        string       `group:"files" enum:"auto,file,memory" default:"auto" placeholder:"KIND" help:"auto, file or memory." field:"oauth2.tokenStore"`
+	TokenStore        string       `group:"files" enum:"auto,keyring,file,memory" default:"auto" placeholder:"KIND" help:"auto, keyring, file or memory." field:"oauth2.tokenStore"`
 	CAFile            string       `name:"ca-file" group:"files" placeholder:"FILE" help:"PEM certificates added to the system's roots." field:"upstream.caFile"`
 	Header            []string     `group:"upstream" sep:"none" placeholder:"'NAME: VALUE'" help:"Extra upstream header; $${VARIABLE} is expanded; may be repeated." field:"upstream.headers"`
 	HeaderFile        string       `group:"upstream" placeholder:"FILE" help:"File of such headers, one a line; # begins a comment." field:"upstream.headerFile"`
