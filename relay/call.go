@@ -90,6 +90,10 @@ func (s *session) request(m message, b *batchAnswers) {
 		if early != nil {
 			early.wake()
 		}
+		if c.method == "server/discover" && s.opening == nil {
+			s.discovered = c.arrived
+			s.work.Go(func() { s.discoverEarly(c) }) // ends with the call
+		}
 	}
 	s.mu.Unlock()
 	if f != nil {
@@ -201,8 +205,11 @@ func (s *session) answer(c *call, line []byte) bool {
 	}
 	s.release(c)
 	s.checkFinal()
-	if c.method == "tools/list" {
+	switch c.method {
+	case "tools/list":
 		s.rememberTools(c, line)
+	case "server/discover":
+		s.remember(memoryDiscover, member(line, "result"))
 	}
 	return true
 }

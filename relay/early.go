@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
+	"time"
 )
 
 // listings are the methods whose answers an early answer promises, in the order that their changes are announced.
@@ -17,7 +18,13 @@ var listings = []struct{ method, capability, member string }{
 // answerEarly answers h in the server's place when the time has come: as the last session was answered, or, without one, with
 // all that can be announced later. It ends with the session or with the server's answer.
 func (s *session) answerEarly(h *opening) {
-	if _, err := sleep(h.c.ctx, s.cfg.InitPatience, h.done); err != nil {
+	s.mu.Lock()
+	since := h.c.arrived
+	if d := s.discovered; !d.IsZero() && since.Sub(d) < 2*s.cfg.InitPatience {
+		since = d // the host waits since then
+	}
+	s.mu.Unlock()
+	if _, err := sleep(h.c.ctx, time.Until(since.Add(s.cfg.InitPatience)), h.done); err != nil {
 		return
 	}
 	remembered := s.recall(memoryInitialize)
@@ -39,6 +46,24 @@ func (s *session) answerEarly(h *opening) {
 	s.cfg.Log.Info("initialize is answered before the upstream", "remembered", remembered != nil)
 	s.write(resultLine(h.c.id, result))
 	s.wakeUp()
+}
+
+// discoverEarly answers the server/discover c in the server's place when the time has come. Without a last session the host is
+// given an error, which is none of a modern server: a host that knows both wires goes on to initialize (basic/transports/stdio,
+// "Backward Compatibility"). The request goes on upstream, and with it a sign-in.
+func (s *session) discoverEarly(c *call) {
+	if _, err := sleep(c.ctx, s.cfg.InitPatience, nil); err != nil {
+		return
+	}
+	if result := s.recall(memoryDiscover); result != nil {
+		s.answer(c, resultLine(c.id, result))
+		return
+	}
+	o, _ := s.cfg.Obstacle()
+	if o == nil {
+		o = s.silent()
+	}
+	s.answer(c, obstacleFault(o).line(c.id, s.cfg.Mask))
 }
 
 // minimalResult is the answer to an initialize with params when nothing is known of the server.

@@ -191,7 +191,7 @@ func TestSlowServerIsAnsweredFor(t *testing.T) {
 		begin := time.Now()
 		h.open()
 		h.send(callLine)
-		if a := decode(t, h.after(begin, 28*time.Second)); a.Error.Data.Kind != "timeout" || !strings.Contains(a.Error.Message, "no answer to initialize") {
+		if a := decode(t, h.after(begin, 28*time.Second)); a.Error.Data.Kind != "timeout" || !strings.Contains(a.Error.Message, "no answer yet") {
 			t.Errorf("got %+v", a)
 		}
 		h.send(callLine)
@@ -488,5 +488,55 @@ func TestBatchBeforeTheServerIsReached(t *testing.T) {
 		h.send("[" + pingLine + "," + request7("prompts/list") + "]")
 		h.want("[" + pingAnswer + `,{"jsonrpc":"2.0","id":7,"result":{"prompts":[]}}]`)
 		h.close()
+	})
+}
+
+// A host that knows both wires asks by the modern one first, and is sent to initialize while nothing is known of the server.
+func TestDiscoverBeforeTheServerIsReached(t *testing.T) {
+	const discover = `{"jsonrpc":"2.0","id":1,"method":"server/discover"}`
+	for _, result := range []string{"", `{"supportedVersions":["2026-07-28"], "capabilities":{}}`} {
+		t.Run(result, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &memory{m: map[string]string{memoryEra: string(modernEra)}}
+				if result != "" {
+					m.m[memoryDiscover] = result
+				}
+				b := newObstacles(signInNeeded)
+				h := start(t, Config{Send: gated{b: b}, Obstacle: b.get, Load: m.load})
+				begin := time.Now()
+				h.send(discover)
+				line := h.after(begin, 3*time.Second)
+				if result != "" {
+					if want := `{"jsonrpc":"2.0","id":1,"result":` + result + `}`; line != want {
+						t.Errorf("got %s, want %s", line, want)
+					}
+					h.close()
+					return
+				}
+				if a := decode(t, line); a.Error.Code != -32000 || a.Error.Data.URL != signInURL {
+					t.Errorf("got %s", line)
+				}
+				h.send(initLine)
+				if line := h.after(begin, 3*time.Second); !strings.HasPrefix(line, minimalHead) {
+					t.Errorf("got %s", line)
+				}
+				h.close()
+			})
+		})
+	}
+}
+
+// What server/discover was answered with is remembered for a modern host.
+func TestDiscoveredIsRemembered(t *testing.T) {
+	const result = `{"resultType":"complete","supportedVersions":["2026-07-28"], "capabilities":{},"n":1e400}`
+	synctest.Test(t, func(t *testing.T) {
+		m := &memory{m: map[string]string{memoryEra: string(modernEra)}}
+		h := start(t, Config{Send: New(t, Exchange{Call: "server/discover", Reply: `{"jsonrpc":"2.0","id":1,"result":` + result + `}`}).Transport(), Load: m.load, Save: m.save})
+		h.send(`{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`)
+		h.recv()
+		h.close()
+		if m.m[memoryDiscover] != result {
+			t.Errorf("remembered %q", m.m)
+		}
 	})
 }

@@ -6,6 +6,7 @@ import "bytes"
 const (
 	memoryInitialize = "initialize" // the result of initialize, as it came
 	memoryTools      = "tools"      // an array of all tools, each as it came
+	memoryDiscover   = "discover"   // the result of server/discover for a modern host, as it came
 )
 
 // maxMemory is the most bytes that are remembered under one name.
@@ -26,7 +27,7 @@ func (s *session) recall(name string) []byte {
 
 // remember keeps b under name unless that is what is there.
 func (s *session) remember(name string, b []byte) {
-	if len(b) > maxMemory || bytes.Equal(b, s.recall(name)) {
+	if len(b) == 0 || len(b) > maxMemory || bytes.Equal(b, s.recall(name)) {
 		return
 	}
 	if err := s.cfg.Save(name, b); err != nil {

@@ -65,7 +65,7 @@ func (s *session) attend(o *Obstacle) time.Duration {
 	if pending {
 		s.offer(h)
 		if o == nil {
-			o = &Obstacle{Kind: "timeout", Text: where(s.cfg.URL) + ": no answer to initialize yet"}
+			o = s.silent()
 		}
 	}
 	if o == nil {
@@ -75,6 +75,11 @@ func (s *session) attend(o *Obstacle) time.Duration {
 		next = left
 	}
 	return next
+}
+
+// silent is the obstacle of a server that has not answered yet, where nothing else is in the way.
+func (s *session) silent() *Obstacle {
+	return &Obstacle{Kind: "timeout", Text: where(s.cfg.URL) + ": no answer yet"}
 }
 
 // expire ends the calls that have waited for o long enough, tells the others' progress, and returns when to look again.

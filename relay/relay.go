@@ -44,7 +44,7 @@ type Config struct {
 	NoServerStream  bool          // never open the GET stream
 	Timeout         time.Duration // a call's limit, reset by progress; 0: 300 s
 	Patience        time.Duration // how long a request not yet sent waits for an obstacle to pass; 0: 25 s
-	// InitPatience is how long initialize waits before it is answered in the server's place, and how long anything has to
+	// InitPatience is how long initialize and server/discover wait before they are answered in the server's place, and how long anything has to
 	// be in the way before the host is told of it; 0: 3 s.
 	InitPatience time.Duration
 	Version      string // our own, of an early answer's serverInfo; "" devel
@@ -166,9 +166,10 @@ type session struct {
 	drained chan struct{}    // closed when closed and nothing is pending
 	final   *Obstacle        // the first final obstacle
 
-	opening     *opening // the last; nil before initialize
-	initialized bool     // the host has sent notifications/initialized
-	urlMode     bool     // the host shows links
+	opening     *opening  // the last; nil before initialize
+	discovered  time.Time // when the host asked for server/discover first; zero: it did not
+	initialized bool      // the host has sent notifications/initialized
+	urlMode     bool      // the host shows links
 	link        signInLink
 	tools       [][]byte // the pages of a tools/list so far
 	nextTools   string   // the cursor of its next page
