@@ -31,7 +31,7 @@ type Account struct {
 // named in the error, beside the others.
 func (s *Store) Accounts() ([]Account, error) {
 	if s.dir == "" {
-		return nil, s.broken
+		return nil, s.why()
 	}
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {

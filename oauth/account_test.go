@@ -23,7 +23,7 @@ func TestKept(t *testing.T) {
 	if err := tr.Kept(); err != nil {
 		t.Error(err)
 	}
-	if err := os.RemoveAll(w.dir + "/state"); err != nil {
+	if err := os.Rename(w.dir+"/state", w.dir+"/gone"); err != nil {
 		t.Fatal(err)
 	}
 	w.as.RevokeAccess()
@@ -40,7 +40,7 @@ func TestKept(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	broken, err := OpenStore(file, w.dir+"/config", w.logger())
+	broken, err := OpenStore(file, w.dir+"/config", Keyring{}, w.logger())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func TestOneRefusalForAll(t *testing.T) {
 	p := await(t, offered)
 	shown := make(chan Prompt, 3)
 	for range 3 {
-		s, err := OpenStore(w.dir+"/state", w.dir+"/config", w.logger())
+		s, err := OpenStore(w.dir+"/state", w.dir+"/config", Keyring{}, w.logger())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -95,7 +95,7 @@ func playWorker(text string) int {
 		}
 		return http.DefaultTransport.RoundTrip(r)
 	})
-	store, err := OpenStore(c.State, c.Key, nil)
+	store, err := OpenStore(c.State, c.Key, Keyring{}, nil)
 	if err != nil {
 		return 2
 	}
@@ -348,8 +348,9 @@ func TestRefreshSurvivesKill(t *testing.T) {
 func TestTerminalTakesOver(t *testing.T) {
 	w := newWorld(t)
 	w.as.Now = nil
-	proxies := []*worker{w.startWorker(workerConfig{}), w.startWorker(workerConfig{})}
+	proxies := []*worker{w.startWorker(workerConfig{})}
 	proxies[0].await("page")
+	proxies = append(proxies, w.startWorker(workerConfig{}))
 	proxies[1].await("shown")
 	terminal := w.startWorker(workerConfig{Terminal: true})
 	page := terminal.await("page")

@@ -106,7 +106,7 @@ func TestWeakness11RotationIsNeverLost(t *testing.T) {
 		w.advance(2 * time.Hour)
 		var wg sync.WaitGroup
 		for range 5 {
-			s, err := OpenStore(w.dir+"/state", w.dir+"/config", w.logger())
+			s, err := OpenStore(w.dir+"/state", w.dir+"/config", Keyring{}, w.logger())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -79,7 +79,7 @@ func newWorld(t *testing.T) *world {
 		io.WriteString(rw, "hello")
 	}))
 	var err error
-	if w.store, err = OpenStore(w.dir+"/state", w.dir+"/config", w.logger()); err != nil {
+	if w.store, err = OpenStore(w.dir+"/state", w.dir+"/config", Keyring{}, w.logger()); err != nil {
 		t.Fatal(err)
 	}
 	return w

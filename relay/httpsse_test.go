@@ -119,11 +119,14 @@ func TestHTTPSSENoFallback(t *testing.T) {
 				if tt.transport != TransportSSE {
 					script = append(script, Exchange{Call: "initialize", Path: "/mcp", Status: 400, Reply: tt.reply})
 				}
+				if tt.reply == modern {
+					script = append(script, Exchange{Call: "server/discover", Status: 400, Reply: modern})
+				}
 				if tt.get != nil {
 					tt.get.Method = "GET"
 					script = append(script, *tt.get)
 				}
-				h := start(t, Config{Transport: tt.transport, Send: New(t, script...).Transport()})
+				h := start(t, Config{Transport: tt.transport, Send: New(t, script...).Transport(), InitPatience: time.Minute})
 				h.send(initLine)
 				if line := h.recv(); !strings.Contains(line, tt.want) || !strings.Contains(line, `"id":0`) {
 					t.Errorf("got %s\nwant %s", line, tt.want)

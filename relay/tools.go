@@ -5,8 +5,6 @@ import (
 	"strings"
 )
 
-const codeParams = -32602 // of JSON-RPC; MCP's answer to the call of an unknown tool
-
 // toolFilter hides tools. In its patterns, which are in lower case, * stands for any run of characters; the case of a name does
 // not count.
 type toolFilter []string

@@ -73,13 +73,14 @@ type commonFlags struct {
 // storeFlags say where tokens are kept.
 type storeFlags struct {
 	StateDir   string `group:"files" placeholder:"DIR" help:"Where tokens and registrations are kept." from:"SALLYPORT_STATE_DIR,OAUTH2_TOKEN_CACHE_DIR" field:"oauth2.tokenCacheDir"`
-	TokenStore string `group:"files" enum:"auto,file,memory" default:"auto" placeholder:"KIND" help:"auto, file or memory." field:"oauth2.tokenStore"`
+	TokenStore string `group:"files" enum:"auto,keyring,file,memory" default:"auto" placeholder:"KIND" help:"auto, keyring, file or memory." field:"oauth2.tokenStore"`
 }
 
 // upstreamFlags describe one upstream and the way to it.
 type upstreamFlags struct {
 	Via string `group:"ssh" placeholder:"HOST" help:"Reach the upstream through HOST: an ssh_config alias, [user@]host[:port] or ssh://." field:"ssh.via"`
 	sshFlags
+	storeFlags
 	OAuthRoute string `name:"oauth-route" group:"ssh" enum:"auto,via,direct" default:"auto" placeholder:"ROUTE" help:"Way to authorization servers: auto, via or direct." field:"oauth2.route"`
 
 	CallbackVia     string   `group:"callback" placeholder:"HOST" help:"Listen for the callback on HOST, the workstation, by a remote forward." field:"ssh.callbackVia"`
@@ -87,37 +88,36 @@ type upstreamFlags struct {
 	CallbackHost    string   `group:"callback" default:"127.0.0.1" placeholder:"ADDR" help:"Loopback address of the callback." from:"OAUTH2_CALLBACK_HOST" field:"oauth2.callbackHost"`
 	CallbackTimeout seconds  `group:"callback" default:"300s" placeholder:"DUR" help:"How long a login may take; a bare number is seconds." from:"OAUTH2_CALLBACK_TIMEOUT_SECONDS" field:"oauth2.callbackTimeoutSeconds"`
 
-	Grant             string    `group:"oauth" enum:"auto,authorization_code,client_credentials,device_code,jwt_bearer,enterprise_managed,none" default:"auto" placeholder:"NAME" help:"auto, authorization_code, client_credentials, device_code, jwt_bearer, enterprise_managed or none." from:"OAUTH2_GRANT" field:"oauth2.grant"`
-	ClientID          string    `group:"oauth" placeholder:"ID" help:"Pre-registered client." from:"OAUTH2_CLIENT_ID" field:"oauth2.clientId"`
-	ClientSecret      string    `group:"oauth" placeholder:"SECRET" help:"Its secret; better in the variable or a file." from:"OAUTH2_CLIENT_SECRET" field:"oauth2.clientSecret"`
-	ClientSecretFile  string    `group:"oauth" placeholder:"FILE" help:"File that holds the secret." field:"oauth2.clientSecretFile"`
-	ClientMetadataURL string    `group:"oauth" name:"client-metadata-url" placeholder:"URL" help:"Client ID metadata document." from:"OAUTH2_CLIENT_METADATA_URL" field:"oauth2.clientMetadataUrl"`
-	ClientKey         string    `group:"oauth" placeholder:"FILE" help:"Private key, PEM or JWK, that authenticates the client (private_key_jwt)." field:"oauth2.clientKey"`
-	ClientKeyAlg      string    `group:"oauth" placeholder:"ALG" help:"Its algorithm: RS256, PS256, ES256, EdDSA, ..." field:"oauth2.clientKeyAlg"`
-	AssertionFile     string    `group:"oauth" placeholder:"FILE" help:"JWT of jwt_bearer, read anew for each request." field:"oauth2.assertionFile"`
-	IDPIssuer         string    `name:"idp-issuer" group:"oauth" placeholder:"URL" help:"Identity provider of enterprise_managed." field:"oauth2.idpIssuer"`
-	IDPTokenURL       string    `name:"idp-token-url" group:"oauth" placeholder:"URL" help:"Its token endpoint, where its metadata is not to be asked." field:"oauth2.idpTokenUrl"`
-	IDPClientID       string    `name:"idp-client-id" group:"oauth" placeholder:"ID" help:"The client there." field:"oauth2.idpClientId"`
-	IDTokenFile       string    `name:"id-token-file" group:"oauth" placeholder:"FILE" help:"ID token of that client, read anew for each request." field:"oauth2.idTokenFile"`
-	PKCE              string    `name:"pkce" group:"oauth" enum:"require,assume" default:"require" placeholder:"HOW" help:"assume: go on with S256 where the server's metadata omits the methods." field:"oauth2.pkce"`
-	Profile           string    `group:"oauth" default:"default" placeholder:"NAME" help:"Keeps several accounts of one upstream apart." field:"oauth2.profile"`
-	Scope             string    `group:"oauth" placeholder:"SCOPES" help:"Scopes to ask for, separated by spaces." from:"OAUTH2_SCOPE" field:"oauth2.scope"`
-	Resource          string    `group:"oauth" placeholder:"URI" help:"Resource indicator (RFC 8707)." from:"OAUTH2_RESOURCE" field:"oauth2.resource"`
-	Audience          string    `group:"oauth" placeholder:"NAME" help:"Audience parameter of the token request." from:"OAUTH2_AUDIENCE" field:"oauth2.audience"`
-	AuthStyle         string    `group:"oauth" enum:",body,header" default:"" placeholder:"STYLE" help:"body or header: how the client authenticates." from:"OAUTH2_AUTH_STYLE" field:"oauth2.authStyle"`
-	TokenURL          string    `name:"token-url" hidden:"" from:"OAUTH2_TOKEN_URL" field:"oauth2.tokenUrl"`
-	AuthorizationURL  string    `name:"authorization-url" hidden:"" from:"OAUTH2_AUTHORIZATION_URL" field:"oauth2.authorizationUrl"`
-	RedirectURI       string    `name:"redirect-uri" hidden:"" from:"OAUTH2_REDIRECT_URI" field:"oauth2.redirectUri"`
-	AuthorizationCode string    `hidden:"" from:"OAUTH2_AUTHORIZATION_CODE" field:"oauth2.authorizationCode"`
-	CodeVerifier      string    `hidden:"" from:"OAUTH2_CODE_VERIFIER" field:"oauth2.codeVerifier"`
-	RefreshToken      string    `hidden:"" from:"OAUTH2_REFRESH_TOKEN" field:"oauth2.refreshToken"`
-	Interactive       bool      `hidden:"" default:"true" negatable:"" from:"OAUTH2_INTERACTIVE" field:"oauth2.interactive"`
-	RefreshSkew       seconds   `hidden:"" default:"30s" from:"OAUTH2_REFRESH_SKEW_SECONDS" field:"oauth2.refreshSkewSeconds"`
-	ExtraParams       stringMap `hidden:"" from:"OAUTH2_EXTRA_PARAMS" field:"oauth2.extraParams"`
-	Discovery         bool      `hidden:"" default:"true" negatable:"" from:"DISCOVERY_ENABLED" field:"discovery.enabled"`
-	Browser           string    `group:"callback" placeholder:"CMD" help:"Browser to open; %s stands for the link." from:"BROWSER" field:"oauth2.browser"`
-	NoBrowser         bool      `name:"no-browser" group:"callback" help:"Only print the link." field:"oauth2.noBrowser"`
-	storeFlags
+	Grant             string       `group:"oauth" enum:"auto,authorization_code,client_credentials,device_code,jwt_bearer,enterprise_managed,none" default:"auto" placeholder:"NAME" help:"auto, authorization_code, client_credentials, device_code, jwt_bearer, enterprise_managed or none." from:"OAUTH2_GRANT" field:"oauth2.grant"`
+	ClientID          string       `group:"oauth" placeholder:"ID" help:"Pre-registered client." from:"OAUTH2_CLIENT_ID" field:"oauth2.clientId"`
+	ClientSecret      string       `group:"oauth" placeholder:"SECRET" help:"Its secret; better in the variable or a file." from:"OAUTH2_CLIENT_SECRET" field:"oauth2.clientSecret"`
+	ClientSecretFile  string       `group:"oauth" placeholder:"FILE" help:"File that holds the secret." field:"oauth2.clientSecretFile"`
+	ClientMetadataURL string       `group:"oauth" name:"client-metadata-url" placeholder:"URL" help:"Client ID metadata document." from:"OAUTH2_CLIENT_METADATA_URL" field:"oauth2.clientMetadataUrl"`
+	ClientKey         string       `group:"oauth" placeholder:"FILE" help:"Private key, PEM or JWK, that authenticates the client (private_key_jwt)." field:"oauth2.clientKey"`
+	ClientKeyAlg      string       `group:"oauth" placeholder:"ALG" help:"Its algorithm: RS256, PS256, ES256, EdDSA, ..." field:"oauth2.clientKeyAlg"`
+	AssertionFile     string       `group:"oauth" placeholder:"FILE" help:"JWT of jwt_bearer, read anew for each request." field:"oauth2.assertionFile"`
+	IDPIssuer         string       `name:"idp-issuer" group:"oauth" placeholder:"URL" help:"Identity provider of enterprise_managed." field:"oauth2.idpIssuer"`
+	IDPTokenURL       string       `name:"idp-token-url" group:"oauth" placeholder:"URL" help:"Its token endpoint, where its metadata is not to be asked." field:"oauth2.idpTokenUrl"`
+	IDPClientID       string       `name:"idp-client-id" group:"oauth" placeholder:"ID" help:"The client there." field:"oauth2.idpClientId"`
+	IDTokenFile       string       `name:"id-token-file" group:"oauth" placeholder:"FILE" help:"ID token of that client, read anew for each request." field:"oauth2.idTokenFile"`
+	PKCE              string       `name:"pkce" group:"oauth" enum:"require,assume" default:"require" placeholder:"HOW" help:"assume: go on with S256 where the server's metadata omits the methods." field:"oauth2.pkce"`
+	Profile           string       `group:"oauth" default:"default" placeholder:"NAME" help:"Keeps several accounts of one upstream apart." field:"oauth2.profile"`
+	Scope             string       `group:"oauth" placeholder:"SCOPES" help:"Scopes to ask for, separated by spaces." from:"OAUTH2_SCOPE" field:"oauth2.scope"`
+	Resource          string       `group:"oauth" placeholder:"URI" help:"Resource indicator (RFC 8707)." from:"OAUTH2_RESOURCE" field:"oauth2.resource"`
+	Audience          string       `group:"oauth" placeholder:"NAME" help:"Audience parameter of the token request." from:"OAUTH2_AUDIENCE" field:"oauth2.audience"`
+	AuthStyle         string       `group:"oauth" enum:",body,header" default:"" placeholder:"STYLE" help:"body or header: how the client authenticates." from:"OAUTH2_AUTH_STYLE" field:"oauth2.authStyle"`
+	TokenURL          string       `name:"token-url" hidden:"" from:"OAUTH2_TOKEN_URL" field:"oauth2.tokenUrl"`
+	AuthorizationURL  string       `name:"authorization-url" hidden:"" from:"OAUTH2_AUTHORIZATION_URL" field:"oauth2.authorizationUrl"`
+	RedirectURI       string       `name:"redirect-uri" hidden:"" from:"OAUTH2_REDIRECT_URI" field:"oauth2.redirectUri"`
+	AuthorizationCode string       `hidden:"" from:"OAUTH2_AUTHORIZATION_CODE" field:"oauth2.authorizationCode"`
+	CodeVerifier      string       `hidden:"" from:"OAUTH2_CODE_VERIFIER" field:"oauth2.codeVerifier"`
+	RefreshToken      string       `hidden:"" from:"OAUTH2_REFRESH_TOKEN" field:"oauth2.refreshToken"`
+	Interactive       bool         `hidden:"" default:"true" negatable:"" from:"OAUTH2_INTERACTIVE" field:"oauth2.interactive"`
+	RefreshSkew       seconds      `hidden:"" default:"30s" from:"OAUTH2_REFRESH_SKEW_SECONDS" field:"oauth2.refreshSkewSeconds"`
+	ExtraParams       stringMap    `hidden:"" from:"OAUTH2_EXTRA_PARAMS" field:"oauth2.extraParams"`
+	Discovery         bool         `hidden:"" default:"true" negatable:"" from:"DISCOVERY_ENABLED" field:"discovery.enabled"`
+	Browser           string       `group:"callback" placeholder:"CMD" help:"Browser to open; %s stands for the link." from:"BROWSER" field:"oauth2.browser"`
+	NoBrowser         bool         `name:"no-browser" group:"callback" help:"Only print the link." field:"oauth2.noBrowser"`
 	CAFile            string       `name:"ca-file" group:"files" placeholder:"FILE" help:"PEM certificates added to the system's roots." field:"upstream.caFile"`
 	Header            []string     `group:"upstream" sep:"none" placeholder:"'NAME: VALUE'" help:"Extra upstream header; $${VARIABLE} is expanded; may be repeated." field:"upstream.headers"`
 	HeaderFile        string       `group:"upstream" placeholder:"FILE" help:"File of such headers, one a line; # begins a comment." field:"upstream.headerFile"`

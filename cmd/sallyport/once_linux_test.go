@@ -73,7 +73,7 @@ func echoAll(t *testing.T, hosts []*mcpHost) {
 // expireToken makes the stored access token look old.
 func expireToken(t testing.TB, home, upstream string) {
 	t.Helper()
-	store, err := oauth.OpenStore(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"), nil)
+	store, err := oauth.OpenStore(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"), oauth.Keyring{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,7 +367,7 @@ func TestStatus(t *testing.T) {
 // checkNoToken fails where text holds a token of the store.
 func checkNoToken(t testing.TB, home, realm, upstream, text string) {
 	t.Helper()
-	store, err := oauth.OpenStore(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"), nil)
+	store, err := oauth.OpenStore(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"), oauth.Keyring{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

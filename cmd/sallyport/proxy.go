@@ -46,8 +46,10 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 		Timeout:  time.Duration(c.Timeout),
 		Obstacle: watch.obstacle,
 		Explain:  watch.explain,
-		Mask:     w.mask,
-		Log:      a.log,
+		Load:     w.load, Save: w.save,
+		Mask:    w.mask,
+		Version: version,
+		Log:     a.log,
 	})
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
 		a.log.Info("the MCP host stopped reading", "err", err)
@@ -168,9 +170,10 @@ func fold(tunnel, callback sshtunnel.State, prompt oauth.Prompt, loginErr error)
 		o := explain(callback.Err).obstacle()
 		return &o
 	case prompt.AuthorizeURL != "":
+		link := cmp.Or(prompt.StartURL, prompt.AuthorizeURL) // hosts log what they are sent; the state is not for them
 		o := &relay.Obstacle{
-			Kind: kindSignIn, Text: "a sign-in waits for the person", URL: prompt.AuthorizeURL,
-			Hints: []string{"open this link in your browser: " + prompt.AuthorizeURL},
+			Kind: kindSignIn, Text: "a sign-in waits for the person", URL: link,
+			Hints: []string{"open this link in your browser: " + link},
 		}
 		if prompt.UserCode != "" {
 			o.Hints = append(o.Hints, codeHint(prompt))

@@ -39,7 +39,7 @@ func (f *upstreamFlags) endpoint() (*url.URL, error) {
 // origins are those of the endpoints that the settings give.
 func (f *upstreamFlags) origins() []string {
 	var all []string
-	for _, link := range []string{f.AuthorizationURL, f.TokenURL} {
+	for _, link := range []string{f.AuthorizationURL, f.TokenURL, f.IDPIssuer, f.IDPTokenURL} {
 		if u, err := url.Parse(link); err == nil && u.Host != "" {
 			all = append(all, u.Scheme+"://"+u.Host)
 		}
