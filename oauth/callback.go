@@ -32,8 +32,10 @@ type callback struct {
 	state    string
 	retry    string // Config.Retry
 
-	start, startURL string                 // path and address of the page that leads to the login; not secret
-	link            atomic.Pointer[string] // where that leads; nil: not known yet, or visited
+	origin       string                 // where a browser finds the listener
+	start, visit string                 // paths of the page that leads to the login: as long as it waits, and for one visit
+	link         atomic.Pointer[string] // where they lead; nil: not known yet
+	visited      atomic.Bool            // visit was
 
 	srv *http.Server
 
@@ -80,9 +82,9 @@ func (t *Transport) listen(ctx context.Context, state string) (*callback, error)
 				return nil, fmt.Errorf("callback address %s: %w", quote(addr), err)
 			}
 		}
-		cb := &callback{uri: uri, redirect: u, port: port, state: state, retry: t.cfg.Retry, start: startPath + rand.Text(),
+		cb := &callback{uri: uri, redirect: u, port: port, state: state, retry: t.cfg.Retry,
+			origin: loopbackURL(addr, port, ""), start: startPath + rand.Text(), visit: startPath + rand.Text(),
 			got: make(chan url.Values, 1), settled: make(chan struct{})}
-		cb.startURL = loopbackURL(addr, port, cb.start)
 		cb.srv = &http.Server{Handler: cb, ReadHeaderTimeout: callbackReadIn, MaxHeaderBytes: maxCallback, ErrorLog: discardLog}
 		// Ends with cb.close, which closes ln.
 		t.wg.Go(func() { cb.srv.Serve(ln) })
@@ -125,12 +127,12 @@ func (cb *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !cb.ourHost(r.Host):
 		page{Title: "Not for this address", Text: "This request names a host that is not this sign-in's. Nothing was changed."}.send(w, http.StatusMisdirectedRequest)
-	case r.URL.Path != path && r.URL.Path != cb.start:
+	case r.URL.Path != path && r.URL.Path != cb.start && r.URL.Path != cb.visit:
 		http.NotFound(w, r)
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
 		http.Error(w, "only GET", http.StatusMethodNotAllowed)
-	case r.URL.Path == cb.start:
+	case r.URL.Path != path:
 		cb.leadOn(w, r)
 	case !cb.deliver(r.URL.Query()):
 		page{Title: "This page is out of date", Text: "It belongs to another sign-in than the one that waits here, and was ignored.",
@@ -148,11 +150,11 @@ func (cb *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// leadOn redirects to the login, once: whoever else reads the address in the browser's
-// arguments learns nothing by it.
+// leadOn redirects to the login. Who later reads the address in the browser's arguments
+// learns nothing by it.
 func (cb *callback) leadOn(w http.ResponseWriter, r *http.Request) {
-	link := cb.link.Swap(nil)
-	if link == nil {
+	link := cb.link.Load()
+	if link == nil || r.URL.Path == cb.visit && cb.visited.Swap(true) {
 		page{Title: "This link was already used", Text: "It leads to a sign-in once.",
 			Next: "If the sign-in is still open, finish it in its own tab, or open the link that the program printed."}.send(w, http.StatusGone)
 		return

@@ -66,7 +66,7 @@ func TestStrayRequestsAreIgnored(t *testing.T) {
 	}
 }
 
-// TestStartPage leads to the login once, and to nobody who guesses.
+// TestStartPage leads to the login: that for a browser's arguments once, neither anybody who guesses.
 func TestStartPage(t *testing.T) {
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
@@ -77,8 +77,8 @@ func TestStartPage(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- tr.SignIn(t.Context()) }()
 	p := <-offered
-	if state, _ := url.Parse(p.AuthorizeURL); strings.Contains(p.StartURL, state.Query().Get("state")) {
-		t.Errorf("start page %s names the state", p.StartURL)
+	if state, _ := url.Parse(p.AuthorizeURL); strings.Contains(p.StartURL+p.BrowserURL, state.Query().Get("state")) || p.StartURL == p.BrowserURL {
+		t.Errorf("start pages %s and %s name the state, or each other", p.StartURL, p.BrowserURL)
 	}
 	visit := func(method, link, host string) *http.Response {
 		req, err := http.NewRequestWithContext(t.Context(), method, link, nil)
@@ -93,17 +93,19 @@ func TestStartPage(t *testing.T) {
 		resp.Body.Close()
 		return resp
 	}
-	guess := p.StartURL[:len(p.StartURL)-1]
+	guess := p.BrowserURL[:len(p.BrowserURL)-1]
 	for _, tt := range []struct {
 		name, method, link, host string
 		want                     int
 	}{
 		{"guessed", "GET", guess, "", 404},
 		{"without a nonce", "GET", guess[:strings.LastIndexByte(guess, '/')+1], "", 404},
-		{"of a rebound name", "GET", p.StartURL, "evil.example", 421},
-		{"only looked at", "HEAD", p.StartURL, "", 405},
-		{"first visit", "GET", p.StartURL, "", 303},
-		{"second visit", "GET", p.StartURL, "", 410},
+		{"of a rebound name", "GET", p.BrowserURL, "evil.example", 421},
+		{"only looked at", "HEAD", p.BrowserURL, "", 405},
+		{"first visit", "GET", p.BrowserURL, "", 303},
+		{"second visit", "GET", p.BrowserURL, "", 410},
+		{"the other one", "GET", p.StartURL, "", 303},
+		{"the other one again", "GET", p.StartURL, "", 303},
 	} {
 		resp := visit(tt.method, tt.link, tt.host)
 		location := resp.Header.Get("Location")

@@ -18,7 +18,8 @@
 //  3. The callback's listener, bound before anything is shown and held to the end.
 //  4. A client: the configured one, else a client ID metadata document, else
 //     dynamic registration (RFC 7591), remembered per issuer.
-//  5. The authorize URL with state and PKCE S256, offered to the person.
+//  5. The authorize URL with state and PKCE S256, offered to the person: as it is, and as
+//     a page of the listener that leads there once, for the arguments of a browser.
 //  6. The callback: state, then iss (RFC 9207), then the code exchange, then the
 //     store, and only then the success page and the waiting requests.
 //
@@ -53,13 +54,20 @@
 // Tokens go to the upstream's origin (scheme, host, port), checked for each
 // RoundTrip, so that no redirect carries one away. Requests to that origin leave by
 // Base, every other one by AuthBase. URLs that metadata names must be https, or at
-// the upstream's own origin, or on loopback if the upstream is on loopback.
+// the upstream's own origin, or on loopback if the upstream is on loopback. What
+// addresses they may lead to is for AuthBase to say, which sees the one that is dialed.
 //
 // # What is kept
 //
 // One record per (upstream, Realm, client, resource, audience): issuer, endpoints,
 // dynamic registration, tokens, scopes, expiry. See [Store]. Another issuer than the
 // recorded one invalidates it.
+//
+// There is one key, in the system's keyring or in a file (see [Keyring]): a keyring that
+// answers and has none is given the file's, which is then removed. Where starts with and
+// without a keyring alternate there come to be two; then the file's seals, as both kinds
+// of start can read it, and what the other sealed is read where that is there.
+// The keyring is asked once, in the background; only a value that needs it waits.
 //
 // # Joints
 //

@@ -81,7 +81,11 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 	t.mu.Unlock()
 
 	cb.link.Store(&link)
-	q, err := t.await(ctx, Prompt{AuthorizeURL: link, StartURL: cb.startURL, RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.now().Add(t.cfg.CallbackTimeout)}, cb)
+	p := Prompt{AuthorizeURL: link, BrowserURL: cb.origin + cb.visit, RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.now().Add(t.cfg.CallbackTimeout)}
+	if isLoopback(cb.redirect.Hostname()) { // else the person's browser may be where the listener is not
+		p.StartURL = cb.origin + cb.start
+	}
+	q, err := t.await(ctx, p, cb)
 	if errors.Is(err, ErrNotCompleted) && c.Dynamic && c.ID == known {
 		// A server that has forgotten a client shows the browser an error and sends
 		// nobody back; then only a new registration helps.

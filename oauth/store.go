@@ -3,8 +3,6 @@ package oauth
 import (
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -27,9 +26,7 @@ const (
 	sealedSuffix = ".sealed" // sealedMagic, key ID, nonce, AES-256-GCM of the value; the file's name is authenticated with it
 	badSuffix    = ".bad"    // a file that could not be read, set aside
 	lockSuffix   = ".lock"   // empty; only the kernel's lock on it counts
-	keyName      = "store.key"
 	sealedMagic  = "sallyport2\n"
-	keyIDLen     = 8
 	staleTemp    = time.Hour // age at which a temporary file is a crashed writer's
 	lockRetry    = 20 * time.Millisecond
 )
@@ -43,8 +40,8 @@ var (
 )
 
 // Store keeps tokens, client registrations and other small values between runs: one
-// AES-256-GCM file each, mode 0600. The key lies in another directory, so that a copy
-// of one alone says nothing.
+// AES-256-GCM file each, mode 0600. The key lies in the keyring or another directory, so
+// that a copy of one alone says nothing.
 //
 // Trouble with the disk is never fatal: it is warned about, and values are then held
 // in memory only. A damaged file is set aside (*.bad), all files if the key was lost.
@@ -53,82 +50,127 @@ var (
 type Store struct {
 	dir     string // "" memory only
 	keyFile string
-	keyID   []byte // keyIDLen bytes that tell keys apart
-	aead    cipher.AEAD
 	log     *slog.Logger
+
+	known atomic.Pointer[[]storeKey] // what was sealed with any of them can be read, the first seals; nil: none yet
+	ready chan struct{}              // closed once the keyring has answered, or will not: no key comes later
 
 	mu  sync.Mutex
 	mem map[string][]byte // by file name: values that could not be written
 }
 
 // OpenStore opens (and makes) the store in dir; the key lies in keyDir (and is made
-// there). A directory that others own or can write to and a key that others can read
-// are not used: OpenStore warns and the Store lives in memory. The error is for an
-// empty dir or keyDir only.
-func OpenStore(dir, keyDir string, log *slog.Logger) (*Store, error) {
+// there) or in the keyring, which is waited for only where a value needs it. A
+// directory that others own or can write to and a key that others can read are not used:
+// the Store warns and lives in memory. The error is for an empty dir or keyDir, and a
+// KeyringError for a keyring that must be used and cannot.
+func OpenStore(dir, keyDir string, ring Keyring, log *slog.Logger) (*Store, error) {
 	if dir == "" || keyDir == "" {
 		return nil, errors.New("token store: no directory given")
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	if ring.Use == "" {
+		ring.Use = KeyInFile
+	}
 	s := memoryStore(log)
 	if err := s.open(dir, keyDir); err != nil {
-		log.Warn("token store is not used, tokens are kept in memory only", "err", err)
+		s.unused(err)
+		return s, nil
+	}
+	s.ready = make(chan struct{})
+	settle := func() error {
+		defer close(s.ready)
+		lost, err := s.settle(ring)
+		if _, ok := errors.AsType[*KeyringError](err); err != nil && !ok {
+			s.unused(err)
+		} else if err == nil {
+			s.sweep(lost)
+		}
+		return err
+	}
+	if ring.Use == KeyAuto && ring.Bus != "" {
+		if key, err := readPrivate(s.keyFile); err == nil && len(key) == keyLen {
+			s.know(key)
+		}
+		go settle() // ends within keyringTimeout
+		return s, nil
+	}
+	if e, ok := errors.AsType[*KeyringError](settle()); ok {
+		return nil, e
 	}
 	return s, nil
 }
 
 func memoryStore(log *slog.Logger) *Store {
-	return &Store{log: log, mem: make(map[string][]byte)}
+	ready := make(chan struct{})
+	close(ready)
+	return &Store{log: log, mem: make(map[string][]byte), ready: ready}
 }
 
-func (s *Store) open(dir, keyDir string) error {
-	dir, err := privateDir(dir)
-	if err != nil {
+func (s *Store) unused(err error) {
+	s.log.Warn("token store is not used, tokens are kept in memory only", "err", err)
+}
+
+func (s *Store) open(dir, keyDir string) (err error) {
+	if dir, err = privateDir(dir); err != nil {
 		return err
 	}
 	if keyDir, err = privateDir(keyDir); err != nil {
 		return err
 	}
-	s.keyFile = filepath.Join(keyDir, keyName)
-	lock := flock.New(s.keyFile+lockSuffix, flock.SetPermissions(0o600)) // two first starts at once agree on the key
-	if err := lock.Lock(); err != nil {
-		return fmt.Errorf("lock %s: %w", s.keyFile, err)
-	}
-	defer lock.Unlock()
-	key, made, err := s.key()
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(append([]byte("sallyport key ID "), key...))
-	s.keyID = sum[:keyIDLen]
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return err
-	}
-	if s.aead, err = cipher.NewGCM(block); err != nil {
-		return err
-	}
-	s.dir = dir
-	s.sweep(made)
+	s.dir, s.keyFile = dir, filepath.Join(keyDir, keyName)
 	return nil
 }
 
-// key reads the key, or makes one.
-func (s *Store) key() (key []byte, made bool, err error) {
-	key, err = readPrivate(s.keyFile)
-	switch {
-	case err == nil && len(key) == 32:
-		return key, false, nil
-	case err == nil:
-		s.log.Warn("key of the token store is lost", "err", setAside(s.keyFile, errors.New("not a key of 32 bytes")))
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, false, err
+// pending reports whether the value of name cannot be read before the keyring answers.
+func (s *Store) pending(name string) bool {
+	select {
+	case <-s.ready:
+		return false
+	default:
 	}
-	key = make([]byte, 32)
-	rand.Read(key)
-	return key, true, writeFile(s.keyFile, key)
+	sealed, err := readPrivate(filepath.Join(s.dir, fileName(name)))
+	return err == nil && s.keyOf(sealed) == nil
+}
+
+// await waits until the value of name can be read, as long as ctx.
+func (s *Store) await(ctx context.Context, name string) error {
+	if !s.pending(name) {
+		return nil
+	}
+	select {
+	case <-s.ready:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// sealing returns the key to seal with, waiting for the keyring if there is none yet; nil: memory only.
+func (s *Store) sealing() *storeKey {
+	if known := s.known.Load(); known != nil {
+		return &(*known)[0]
+	}
+	<-s.ready
+	if known := s.known.Load(); known != nil {
+		return &(*known)[0]
+	}
+	return nil
+}
+
+// keyOf returns the known key that sealed carries the ID of; nil: none.
+func (s *Store) keyOf(sealed []byte) *storeKey {
+	rest, ok := bytes.CutPrefix(sealed, []byte(sealedMagic))
+	if known := s.known.Load(); ok && known != nil {
+		for _, k := range *known {
+			if bytes.HasPrefix(rest, k.id) {
+				return &k
+			}
+		}
+	}
+	return nil
 }
 
 // sweep removes what crashed writers left. lost: the key of all older files is gone,
@@ -142,7 +184,7 @@ func (s *Store) sweep(lost bool) {
 		case !owned.MatchString(e.Name()):
 		case strings.Contains(e.Name(), tempInfix):
 			temps = append(temps, path)
-		case lost && strings.HasSuffix(e.Name(), sealedSuffix):
+		case lost && strings.HasSuffix(e.Name(), sealedSuffix) && !s.inKeyring(path):
 			s.log.Warn("stored value is lost", "err", setAside(path, errors.New("its key is gone")))
 		}
 	}
@@ -151,6 +193,14 @@ func (s *Store) sweep(lost bool) {
 			os.Remove(t)
 		}
 	}
+}
+
+// inKeyring reports whether a file was sealed with the key that lies in the keyring.
+func (s *Store) inKeyring(path string) bool {
+	sealed, _ := readPrivate(path)
+	id, ok := bytes.CutPrefix(sealed, []byte(sealedMagic))
+	marked := s.marked()
+	return ok && marked != nil && bytes.HasPrefix(id, marked)
 }
 
 // fileName hashes name: the part before the first slash, then the rest, so that all of
@@ -178,7 +228,7 @@ func (s *Store) Load(name string) ([]byte, error) {
 	}
 	b, err := s.read(file)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, errOtherKey) && s.sealing() == nil:
 		return nil, nil
 	case errors.Is(err, errDamaged):
 		return nil, setAside(filepath.Join(s.dir, file), err)
@@ -192,10 +242,12 @@ func (s *Store) Save(name string, b []byte) error {
 	file := fileName(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.dir != "" {
+	if k := s.sealing(); k != nil {
 		_, err := s.read(file)
-		if !errors.Is(err, errOtherKey) { // it is as good where that key is as ours is here
-			err = writeFile(filepath.Join(s.dir, file), s.seal(file, b))
+		// It is as good where that key is as ours is here; only the keyring's, when it answers again,
+		// comes together with ours.
+		if !errors.Is(err, errOtherKey) || s.inKeyring(filepath.Join(s.dir, file)) {
+			err = writeFile(filepath.Join(s.dir, file), k.seal(file, b))
 		}
 		if err == nil {
 			delete(s.mem, file)
@@ -272,24 +324,30 @@ func (s *Store) read(file string) ([]byte, error) {
 	return b, err
 }
 
-func (s *Store) seal(file string, b []byte) []byte {
-	nonce := make([]byte, s.aead.NonceSize())
+func (k *storeKey) seal(file string, b []byte) []byte {
+	nonce := make([]byte, k.aead.NonceSize())
 	rand.Read(nonce)
-	out := slices.Concat([]byte(sealedMagic), s.keyID, nonce)
-	return s.aead.Seal(out, nonce, b, []byte(file))
+	out := slices.Concat([]byte(sealedMagic), k.id, nonce)
+	return k.aead.Seal(out, nonce, b, []byte(file))
 }
 
 func (s *Store) unseal(file string, sealed []byte) ([]byte, error) {
-	rest, ok := bytes.CutPrefix(sealed, []byte(sealedMagic))
-	n := s.aead.NonceSize()
-	if !ok || len(rest) < keyIDLen+n {
+	if rest, ok := bytes.CutPrefix(sealed, []byte(sealedMagic)); !ok || len(rest) < keyIDLen {
 		return nil, errDamaged
 	}
-	id, rest := rest[:keyIDLen], rest[keyIDLen:]
-	if !bytes.Equal(id, s.keyID) {
+	k := s.keyOf(sealed)
+	if k == nil {
+		<-s.ready
+		k = s.keyOf(sealed)
+	}
+	if k == nil {
 		return nil, errOtherKey
 	}
-	b, err := s.aead.Open(nil, rest[:n], rest[n:], []byte(file))
+	rest, n := sealed[len(sealedMagic)+keyIDLen:], k.aead.NonceSize()
+	if len(rest) < n {
+		return nil, errDamaged
+	}
+	b, err := k.aead.Open(nil, rest[:n], rest[n:], []byte(file))
 	if err != nil {
 		return nil, errDamaged
 	}

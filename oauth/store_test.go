@@ -18,7 +18,7 @@ import (
 func openStore(t *testing.T, dir string) (*Store, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
-	s, err := OpenStore(filepath.Join(dir, "state"), filepath.Join(dir, "config"), slog.New(slog.NewTextHandler(io.MultiWriter(&log, t.Output()), nil)))
+	s, err := OpenStore(filepath.Join(dir, "state"), filepath.Join(dir, "config"), Keyring{}, slog.New(slog.NewTextHandler(io.MultiWriter(&log, t.Output()), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestStoreOfAnotherKey(t *testing.T) {
 	if err := os.Rename(config, other); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenStore(t.TempDir(), config, nil); err != nil { // makes another key
+	if _, err := OpenStore(t.TempDir(), config, Keyring{}, nil); err != nil { // makes another key
 		t.Fatal(err)
 	}
 	s, log := openStore(t, dir)
@@ -322,7 +322,7 @@ func TestStoreSurvivesKill(t *testing.T) {
 
 // storeWriter saves 1, 2, 3 ... under k and says each number once it is durable.
 func storeWriter(dir string) {
-	s, err := OpenStore(filepath.Join(dir, "state"), filepath.Join(dir, "config"), nil)
+	s, err := OpenStore(filepath.Join(dir, "state"), filepath.Join(dir, "config"), Keyring{}, nil)
 	if err != nil {
 		os.Exit(1)
 	}

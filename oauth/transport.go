@@ -84,7 +84,9 @@ func New(cfg Config) (*Transport, error) {
 		t.clientKey = &key
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	t.reload()
+	if !t.cfg.Store.pending(t.key) {
+		t.reload() // else bearer does: New waits for no keyring
+	}
 	return t, nil
 }
 
@@ -189,6 +191,9 @@ func attempt(req *http.Request, body io.ReadCloser, access string) *http.Request
 // challenge; "" asks the upstream for its challenge. quiet: nobody is asked, and what
 // fails is left to that challenge.
 func (t *Transport) bearer(ctx context.Context, quiet bool) (string, error) {
+	if err := t.cfg.Store.await(ctx, t.key); err != nil {
+		return "", err
+	}
 	t.mu.Lock()
 	if t.rec.Token.Access == "" && t.flight == nil {
 		t.reloadLocked() // a login of another process counts

@@ -78,7 +78,7 @@ func newWorld(t *testing.T) *world {
 		io.WriteString(rw, "hello")
 	}))
 	var err error
-	if w.store, err = OpenStore(t.TempDir()+"/state", t.TempDir()+"/config", w.logger()); err != nil {
+	if w.store, err = OpenStore(t.TempDir()+"/state", t.TempDir()+"/config", Keyring{}, w.logger()); err != nil {
 		t.Fatal(err)
 	}
 	return w

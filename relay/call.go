@@ -49,9 +49,10 @@ func (s *session) request(m message, b *batchAnswers) {
 		s.refuse(m.id, invalidRequest("initialize in a batch"), b)
 		return
 	}
-	var f *fault
+	f := s.hide.refuse(m)
 	s.mu.Lock()
 	switch {
+	case f != nil:
 	case s.final != nil:
 		f = obstacleFault(s.final)
 	case s.closed:
@@ -169,6 +170,9 @@ func (s *session) answer(c *call, line []byte) bool {
 	c.done = true
 	delete(s.calls, c.key)
 	s.mu.Unlock()
+	if c.method == "tools/list" {
+		line = s.hide.list(line)
+	}
 	if c.batch != nil {
 		s.batched(c.batch, line)
 	} else {

@@ -37,6 +37,7 @@ type Config struct {
 	Background http.RoundTripper
 
 	Transport       string        // TransportAuto, TransportHTTP or TransportSSE; "": TransportAuto
+	IgnoreTools     []string      // patterns of tools to hide and to refuse; * stands for any characters
 	ProtocolVersion string        // sent until the server has negotiated one; "" none
 	NoServerStream  bool          // never open the GET stream
 	Timeout         time.Duration // a call's limit, reset by progress; 0: 300 s
@@ -98,7 +99,7 @@ func (c *Config) setDefaults() {
 // errors.Is(err, syscall.EPIPE). From the end to the return it takes less than two seconds. Neither In nor Out is closed.
 func Run(ctx context.Context, cfg Config) error {
 	cfg.setDefaults()
-	s := &session{cfg: cfg, calls: map[string]*call{}, drained: make(chan struct{})}
+	s := &session{cfg: cfg, hide: newToolFilter(cfg.IgnoreTools), calls: map[string]*call{}, drained: make(chan struct{})}
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	s.out = newLineWriter(cfg.Out)
 	s.up = newUpstream(s)
@@ -134,6 +135,7 @@ func Run(ctx context.Context, cfg Config) error {
 type session struct {
 	cfg  Config
 	out  *lineWriter
+	hide toolFilter
 	up   *upstream
 	ctx  context.Context // the session's lifetime; the cause says what ended it
 	end  context.CancelCauseFunc

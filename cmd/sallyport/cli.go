@@ -105,9 +105,12 @@ type upstreamFlags struct {
 	Browser           string       `group:"callback" placeholder:"CMD" help:"Browser to open; %s stands for the link." from:"BROWSER" field:"oauth2.browser"`
 	NoBrowser         bool         `name:"no-browser" group:"callback" help:"Only print the link." field:"oauth2.noBrowser"`
 	StateDir          string       `group:"files" placeholder:"DIR" help:"Where tokens and registrations are kept." from:"SALLYPORT_STATE_DIR,OAUTH2_TOKEN_CACHE_DIR" field:"oauth2.tokenCacheDir"`
-	TokenStore        string       `group:"files" enum:"auto,file,memory" default:"auto" placeholder:"KIND" help:"auto, file or memory." field:"oauth2.tokenStore"`
+	TokenStore        string       `group:"files" enum:"auto,keyring,file,memory" default:"auto" placeholder:"KIND" help:"auto, keyring, file or memory." field:"oauth2.tokenStore"`
 	CAFile            string       `name:"ca-file" group:"files" placeholder:"FILE" help:"PEM certificates added to the system's roots." field:"upstream.caFile"`
 	Header            []string     `group:"upstream" sep:"none" placeholder:"'NAME: VALUE'" help:"Extra upstream header; $${VARIABLE} is expanded; may be repeated." field:"upstream.headers"`
+	HeaderFile        string       `group:"upstream" placeholder:"FILE" help:"File of such headers, one a line; # begins a comment." field:"upstream.headerFile"`
+	Transport         string       `group:"upstream" enum:"auto,http,sse" default:"auto" placeholder:"KIND" help:"auto, http (Streamable HTTP) or sse (HTTP+SSE of 2024-11-05)." field:"upstream.transport"`
+	IgnoreTool        []string     `group:"upstream" sep:"none" placeholder:"PATTERN" help:"Hide and refuse tools; * stands for any characters; may be repeated." field:"upstream.ignoreTools"`
 	Timeout           milliseconds `group:"upstream" default:"300s" placeholder:"DUR" help:"A call's limit, reset by progress; a bare number is milliseconds." from:"UPSTREAM_TIMEOUT_MS" field:"upstream.timeoutMs"`
 	ServerStream      bool         `hidden:"" default:"true" negatable:"" from:"UPSTREAM_OPEN_SERVER_STREAM" field:"upstream.openServerStream"`
 	ProtocolVersion   string       `hidden:"" from:"UPSTREAM_PROTOCOL_VERSION" field:"upstream.protocolVersion"`

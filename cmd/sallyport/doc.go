@@ -34,8 +34,12 @@
 // The upstream's 401 leads to its metadata (RFC 9728), that to the authorization server's (RFC 8414,
 // OpenID Connect Discovery), a client is registered there if none was given (RFC 7591), and the
 // person logs in with a browser, whose answer comes back to http://127.0.0.1:53682/callback. The
-// link is always printed on stderr. Tokens are kept, encrypted, in the state directory; the next
-// start asks nothing.
+// link is always printed on stderr; the browser is started with a page of the callback's listener that
+// leads there once. Tokens are kept, encrypted, in the state directory, their key in the system's
+// keyring or else in the configuration directory; the next start asks nothing.
+//
+// What the metadata of a public upstream names is not dialed at loopback, link-local or private
+// addresses; the settings may name such endpoints.
 //
 // Where the browser is on another machine than the proxy, either the proxy reaches that machine by
 // SSH (--callback-via WORKSTATION: the port is a remote forward there, gone after the login), or that

@@ -119,7 +119,7 @@ func (a *app) offerer(f *upstreamFlags, upstream *url.URL) func(context.Context,
 			return
 		}
 		// What a program is started with can be read by everybody on this machine.
-		if err := openBrowser(ctx, a.env, f.Browser, cmp.Or(p.StartURL, p.AuthorizeURL)); err != nil && p.UserCode == "" {
+		if err := openBrowser(ctx, a.env, f.Browser, cmp.Or(p.BrowserURL, p.AuthorizeURL)); err != nil && p.UserCode == "" {
 			a.print("hint: no browser could be started here (%v); open the link yourself, or run on the machine that has one: %s\n", err, a.carryCommand(p))
 		}
 	}

@@ -36,10 +36,15 @@ const everythingPort = "3001"
 // listens on all addresses, so it needs a namespace, and only what runs there can reach it.
 func startEverything(t testing.TB, ns *netns) string {
 	t.Helper()
-	cmd := ns.command(t, nodePath(t), peerFile(t, "@modelcontextprotocol/server-everything/dist/index.js"), "streamableHttp")
+	return startEverythingAs(t, ns, "streamableHttp", "/mcp")
+}
+
+func startEverythingAs(t testing.TB, ns *netns, mode, path string) string {
+	t.Helper()
+	cmd := ns.command(t, nodePath(t), peerFile(t, "@modelcontextprotocol/server-everything/dist/index.js"), mode)
 	cmd.Env = append(os.Environ(), "PORT="+everythingPort)
-	startProcess(t, cmd).Err.await(t, `listening on port`)
-	return "http://127.0.0.1:" + everythingPort + "/mcp"
+	startProcess(t, cmd).Err.await(t, `(listening|running) on port`)
+	return "http://127.0.0.1:" + everythingPort + path
 }
 
 // startMCP starts an MCP server of the Go SDK, inside ns where that is not nil, and returns its URL.
@@ -53,7 +58,7 @@ type echoArguments struct {
 	Message string `json:"message"`
 }
 
-// playMCP serves MCP on a loopback port and prints its URL. Its tools: `echo` gives the message
+// playMCP serves MCP on a loopback port, /mcp as Streamable HTTP and /sse as HTTP+SSE, and prints the first URL. Its tools: `echo` gives the message
 // back, after a progress notification where one is wanted; `grow` adds a tool, of which the server
 // notifies; `wait` answers when it is cancelled.
 func playMCP([]byte) error {
@@ -80,7 +85,10 @@ func playMCP([]byte) error {
 		return err
 	}
 	fmt.Printf("http://%s/mcp\n", listener.Addr())
-	return http.Serve(listener, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
+	mux := http.NewServeMux()
+	mux.Handle("/mcp", mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
+	mux.Handle("/sse", mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return server }, nil))
+	return http.Serve(listener, mux)
 }
 
 // gateOptions says what a gate is like.

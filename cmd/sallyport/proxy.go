@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -32,6 +33,7 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 	err = relay.Run(ctx, relay.Config{
 		In: a.in, Out: a.out,
 		URL: w.upstream, Header: w.header, Send: w.login, Background: w.login.Quiet(),
+		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout:  time.Duration(c.Timeout),
 		Obstacle: watch.obstacle,
@@ -159,9 +161,10 @@ func fold(tunnel, callback sshtunnel.State, prompt oauth.Prompt, loginErr error)
 		o := explain(callback.Err).obstacle()
 		return &o
 	case prompt.AuthorizeURL != "":
+		link := cmp.Or(prompt.StartURL, prompt.AuthorizeURL) // hosts log what they are sent; the state is not for them
 		o := &relay.Obstacle{
-			Kind: kindSignIn, Text: "a sign-in waits for the person", URL: prompt.AuthorizeURL,
-			Hints: []string{"open this link in your browser: " + prompt.AuthorizeURL},
+			Kind: kindSignIn, Text: "a sign-in waits for the person", URL: link,
+			Hints: []string{"open this link in your browser: " + link},
 		}
 		if prompt.UserCode != "" {
 			o.Hints = append(o.Hints, codeHint(prompt))

@@ -2,8 +2,12 @@ package main
 
 import (
 	"cmp"
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"runtime"
+
 	"sallyport/oauth"
 )
 
@@ -17,12 +21,26 @@ func (a *app) openStore(f *upstreamFlags) (*oauth.Store, error) {
 	if dir == "" || keyDir == "" {
 		return nil, &usageError{text: "no home directory to keep tokens in", hints: []string{"set HOME, or use --token-store memory"}}
 	}
-	store, err := oauth.OpenStore(dir, keyDir, a.log)
-	if err != nil {
-		a.log.Warn("tokens are kept in memory only", "err", err)
-		return nil, nil
+	store, err := oauth.OpenStore(dir, keyDir, oauth.Keyring{Use: f.TokenStore, Bus: sessionBus(a.env)}, a.log)
+	if _, ok := errors.AsType[*oauth.KeyringError](err); ok {
+		return nil, &usageError{text: "--token-store keyring: " + oneLine(err.Error()), hints: []string{
+			"unlock it by logging in to the desktop, or start its service (gnome-keyring, KWallet, KeePassXC)",
+			"--token-store auto keeps the key in a file where there is no keyring",
+		}}
 	}
-	return store, nil
+	return store, err
+}
+
+// sessionBus is the address of the D-Bus session bus; "" none. One that is not there is not started.
+func sessionBus(env environment) string {
+	if addr := env.Getenv("DBUS_SESSION_BUS_ADDRESS"); addr != "" {
+		return addr
+	}
+	socket := under(env.Getenv("XDG_RUNTIME_DIR"), "bus")
+	if fi, err := os.Stat(socket); err != nil || fi.Mode().Type() != fs.ModeSocket {
+		return ""
+	}
+	return "unix:path=" + socket
 }
 
 // stateDir is the system's place for state, and sallyport's folder there.

@@ -1,0 +1,358 @@
+package oauth
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// keyringWorld is a person's session: a D-Bus of its own, gnome-keyring on it, and a store.
+type keyringWorld struct {
+	t          *testing.T
+	dir        string // home, state and configuration
+	bus        string // address
+	busSocket  string
+	keyringPID *os.Process
+	log        *slog.Logger
+}
+
+// newKeyringWorld starts the bus, which starts nothing by itself.
+func newKeyringWorld(t *testing.T) *keyringWorld {
+	t.Helper()
+	for _, program := range []string{"dbus-daemon", "gnome-keyring-daemon"} {
+		if _, err := exec.LookPath(program); err != nil && os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		} else if err != nil {
+			t.Skip(err)
+		}
+	}
+	w := &keyringWorld{t: t, dir: filepath.Join(t.TempDir(), "home"), log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	if err := os.Mkdir(w.dir, 0o700); err != nil { // gnome-keyring wants it for itself
+		t.Fatal(err)
+	}
+	w.busSocket = filepath.Join(w.dir, "bus")
+	w.bus = "unix:path=" + w.busSocket
+	config := filepath.Join(w.dir, "bus.conf")
+	const permissive = `<busconfig><type>session</type><listen>unix:path=PATH</listen><policy context="default">
+		<allow send_destination="*"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`
+	if err := os.WriteFile(config, []byte(strings.Replace(permissive, "PATH", w.busSocket, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("dbus-daemon", "--nofork", "--nopidfile", "--print-address", "--config-file="+config)
+	first := w.start(cmd, "")
+	if !strings.Contains(first, w.busSocket) {
+		t.Fatalf("dbus-daemon printed %q", first)
+	}
+	return w
+}
+
+// start runs a program until the test ends, and returns the first line that it prints.
+func (w *keyringWorld) start(cmd *exec.Cmd, stdin string) string {
+	w.t.Helper()
+	cmd.Env = []string{"HOME=" + w.dir, "XDG_RUNTIME_DIR=" + w.dir, "DBUS_SESSION_BUS_ADDRESS=" + w.bus, "PATH=" + os.Getenv("PATH")}
+	cmd.Stdin, cmd.Stderr = strings.NewReader(stdin), w.t.Output()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	line, _ := bufio.NewReader(out).ReadString('\n')
+	return line
+}
+
+// unlock starts gnome-keyring as a login does. lock starts it without the password.
+func (w *keyringWorld) unlock() { w.t.Helper(); w.startKeyring("--unlock") }
+func (w *keyringWorld) lock()   { w.t.Helper(); w.startKeyring() }
+
+func (w *keyringWorld) startKeyring(args ...string) {
+	w.t.Helper()
+	w.stopKeyring()
+	cmd := exec.Command("gnome-keyring-daemon", append([]string{"--foreground", "--components=secrets", "--control-directory=" + w.dir}, args...)...)
+	w.start(cmd, "password\n")
+	w.keyringPID = cmd.Process
+	w.awaitOwner(true)
+}
+
+// stopKeyring ends the keyring, as if it was never installed.
+func (w *keyringWorld) stopKeyring() {
+	if w.keyringPID != nil {
+		w.keyringPID.Kill()
+		w.keyringPID = nil
+		w.awaitOwner(false)
+	}
+}
+
+// awaitOwner waits for the Secret Service to come or go: the bus tells.
+func (w *keyringWorld) awaitOwner(want bool) {
+	w.t.Helper()
+	conn, err := dbus.Connect(w.bus, dbus.WithContext(w.t.Context()))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer conn.Close()
+	signals := make(chan *dbus.Signal, 100)
+	conn.Signal(signals)
+	if err := conn.AddMatchSignal(dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, secretsName)); err != nil {
+		w.t.Fatal(err)
+	}
+	for {
+		var has bool
+		if err := conn.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, secretsName).Store(&has); err != nil {
+			w.t.Fatal(err)
+		}
+		if has == want {
+			return
+		}
+		select {
+		case <-signals:
+		case <-time.After(30 * time.Second):
+			w.t.Fatal("the keyring does not come or go")
+		}
+	}
+}
+
+func (w *keyringWorld) open(use, bus string) (*Store, error) {
+	return OpenStore(filepath.Join(w.dir, "state"), filepath.Join(w.dir, "config"), Keyring{Use: use, Bus: bus}, w.log)
+}
+
+func (w *keyringWorld) mustOpen(use, bus string) *Store {
+	w.t.Helper()
+	s, err := w.open(use, bus)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { <-s.ready })
+	return s
+}
+
+// want opens the store and looks for what was saved under "name".
+func (w *keyringWorld) want(use, bus, value string) {
+	w.t.Helper()
+	b, err := w.mustOpen(use, bus).Load("name")
+	if string(b) != value || err != nil {
+		w.t.Errorf("got %q, %v, want %q", b, err, value)
+	}
+}
+
+func (w *keyringWorld) save(use, bus, value string) {
+	w.t.Helper()
+	if err := w.mustOpen(use, bus).Save("name", []byte(value)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *keyringWorld) wantKeyFile(want bool) {
+	w.t.Helper()
+	if _, err := os.Stat(filepath.Join(w.dir, "config", keyName)); (err == nil) != want {
+		w.t.Errorf("the key's file: %v, want it there: %t", err, want)
+	}
+}
+
+func TestKeyInKeyring(t *testing.T) {
+	w := newKeyringWorld(t)
+	w.unlock()
+	w.save(KeyAuto, w.bus, "one")
+	w.wantKeyFile(false)
+	w.want(KeyAuto, w.bus, "one")
+	w.want(KeyInKeyring, w.bus, "one")
+	w.unlock() // the next login
+	w.want(KeyInKeyring, w.bus, "one")
+}
+
+func TestFirstStartsAtOnceAgreeOnAKeyInTheKeyring(t *testing.T) {
+	w := newKeyringWorld(t)
+	w.unlock()
+	var wg sync.WaitGroup
+	for i := range 10 {
+		wg.Go(func() {
+			s, err := w.open(KeyAuto, w.bus)
+			if err == nil {
+				err = s.Save(strconv.Itoa(i), []byte("x"))
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	s := w.mustOpen(KeyAuto, w.bus)
+	for i := range 10 {
+		if b, err := s.Load(strconv.Itoa(i)); string(b) != "x" || err != nil {
+			t.Errorf("%d: got %q, %v", i, b, err)
+		}
+	}
+	w.wantKeyFile(false)
+}
+
+// TestKeyMoves starts without a keyring, gets one, and is told to leave it again.
+func TestKeyMoves(t *testing.T) {
+	w := newKeyringWorld(t)
+	w.save(KeyAuto, w.bus, "one") // a bus without the service
+	w.wantKeyFile(true)
+	w.unlock()
+	s := w.mustOpen(KeyAuto, w.bus)
+	<-s.ready
+	w.wantKeyFile(false)
+	w.want(KeyAuto, w.bus, "one")
+	w.want(KeyInFile, w.bus, "one")
+	w.wantKeyFile(true)
+	w.stopKeyring()
+	w.want(KeyInFile, "", "one")
+	w.want(KeyAuto, "", "one")
+}
+
+// TestKeyringComesAndGoes never loses what the last start saved, and after the first time not what
+// any start saved.
+func TestKeyringComesAndGoes(t *testing.T) {
+	w := newKeyringWorld(t)
+	w.unlock()
+	w.save(KeyAuto, w.bus, "desktop")
+	s := w.mustOpen(KeyAuto, "") // over ssh, say
+	if b, err := s.Load("name"); b != nil || !errors.Is(err, errOtherKey) {
+		t.Errorf("without the keyring: got %q, %v, want errOtherKey", b, err)
+	}
+	w.want(KeyAuto, w.bus, "desktop") // still there
+	w.save(KeyAuto, "", "ssh")
+	w.want(KeyAuto, w.bus, "ssh")
+	w.save(KeyAuto, w.bus, "desktop again")
+	w.want(KeyAuto, "", "desktop again")
+}
+
+func TestKeyringLost(t *testing.T) {
+	w := newKeyringWorld(t)
+	w.unlock()
+	w.save(KeyAuto, w.bus, "one")
+	w.stopKeyring()
+	if err := os.RemoveAll(filepath.Join(w.dir, ".local")); err != nil { // where gnome-keyring keeps its files
+		t.Fatal(err)
+	}
+	w.unlock()
+	<-w.mustOpen(KeyAuto, w.bus).ready
+	w.want(KeyAuto, w.bus, "")
+	bad, err := filepath.Glob(filepath.Join(w.dir, "state", "*"+badSuffix))
+	if len(bad) != 1 || err != nil {
+		t.Errorf("set aside: %q, %v, want one file", bad, err)
+	}
+	w.save(KeyAuto, w.bus, "two")
+	w.want(KeyAuto, w.bus, "two")
+}
+
+func TestKeyringRequired(t *testing.T) {
+	w := newKeyringWorld(t)
+	silent := w.silentBus()
+	for _, tt := range []struct {
+		name, bus string
+		prepare   func()
+		want      string
+	}{
+		{"no bus", "", func() {}, "no D-Bus session"},
+		{"a bus that is gone", "unix:path=" + w.dir + "/nothing", func() {}, "no such file"},
+		{"a bus without the service", w.bus, func() {}, "was not provided"},
+		{"a bus that does not answer", silent, func() {}, "no answer within 2s"},
+		{"locked", w.bus, func() { w.unlock(); w.save(KeyAuto, w.bus, "x"); w.lock() }, "locked"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.prepare()
+			_, err := w.open(KeyInKeyring, tt.bus)
+			if _, ok := errors.AsType[*KeyringError](err); !ok || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want a KeyringError with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// silentBus is a D-Bus that accepts connections and says nothing.
+func (w *keyringWorld) silentBus() string {
+	ln, err := net.Listen("unix", filepath.Join(w.dir, "silent"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { // ends with ln
+		defer close(done)
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			go io.Copy(io.Discard, conn)
+		}
+	}()
+	w.t.Cleanup(func() {
+		ln.Close()
+		<-done
+	})
+	return "unix:path=" + filepath.Join(w.dir, "silent")
+}
+
+// TestSilentKeyring costs nothing where the key is in a file or nothing is stored, and elsewhere two
+// seconds once.
+func TestSilentKeyring(t *testing.T) {
+	w := newKeyringWorld(t)
+	silent := w.silentBus()
+	s := w.mustOpen(KeyAuto, silent)
+	if b, err := s.Load("name"); b != nil || err != nil || !s.waiting() {
+		t.Errorf("empty store: got %q, %v, waited for the keyring: %t", b, err, !s.waiting())
+	}
+	if err := s.Save("name", []byte("one")); err != nil { // waits: the key may be in the keyring
+		t.Fatal(err)
+	}
+	s = w.mustOpen(KeyAuto, silent)
+	b, err := s.Load("name")
+	if serr := s.Save("name", []byte("two")); string(b) != "one" || err != nil || serr != nil || !s.waiting() {
+		t.Errorf("key in a file: got %q, %v, %v, waited for the keyring: %t", b, err, serr, !s.waiting())
+	}
+}
+
+// waiting reports that the keyring has not answered yet.
+func (s *Store) waiting() bool {
+	select {
+	case <-s.ready:
+		return false
+	default:
+		return true
+	}
+}
+
+// TestSilentKeyringAndTransport makes a Transport whose token cannot be read yet: neither New nor State
+// waits, and a request takes the token once the keyring was given up.
+func TestSilentKeyringAndTransport(t *testing.T) {
+	w := newWorld(t)
+	k := newKeyringWorld(t)
+	k.unlock()
+	w.store = k.mustOpen(KeyAuto, k.bus)
+	w.mustPost(w.transport(nil))
+	w.store = k.mustOpen(KeyAuto, k.silentBus())
+	tr := w.transport(nil)
+	tr.State()
+	if !w.store.waiting() {
+		t.Error("New or State waited for the keyring")
+	}
+	w.mustPost(tr) // signs in again
+	if got := w.as.Stats().Authorizations; got != 2 {
+		t.Errorf("%d sign-ins, want 2", got)
+	}
+	w.store = k.mustOpen(KeyAuto, k.bus)
+	w.mustPost(w.transport(func(c *Config) { c.NonInteractive = true }))
+}
