@@ -148,7 +148,7 @@ func (b *bridge) forward(c *call) error {
 		case asks == nil:
 			return nil
 		}
-		c.phase.Store(unsent) // the server has ended this round, so nothing of c runs there
+		c.phase.Store(replied) // nothing of c runs at the server until the next round, but c waits for the host, not for the way
 		answers, err := b.question(c, asks)
 		if err == nil && len(asks.keys) == 0 {
 			_, err = sleep(c.ctx, (&cursor{retry: -1}).delay(round), nil) // it only wants to be asked again later
