@@ -284,9 +284,10 @@ func (u *upstream) discover(ctx context.Context, id identity) (*discovery, error
 	if d == nil {
 		d = &discovery{done: make(chan struct{})}
 		u.probing = d
+		lifetime := u.s.asQuiet(ctx)
 		// Ends with s.ctx, or when the server has kept silent for noticeWait.
 		u.s.work.Go(func() {
-			u.probe(d, id)
+			u.probe(lifetime, d, id)
 			u.mu.Lock()
 			u.probing = nil
 			u.mu.Unlock()
@@ -302,17 +303,17 @@ func (u *upstream) discover(ctx context.Context, id identity) (*discovery, error
 
 // probe sends server/discover. A version that is refused is replaced, once, by one that both sides speak (basic/versioning, "Protocol
 // Version Negotiation").
-func (u *upstream) probe(d *discovery, id identity) {
+func (u *upstream) probe(lifetime context.Context, d *discovery, id identity) {
 	id.version = modernVersions[0]
 	for range 2 {
-		ctx, cancel := context.WithCancel(u.s.ctx)
+		ctx, cancel := context.WithCancel(lifetime)
 		var status int
 		var answer message
 		var err error
 		asked := make(chan struct{})
 		u.s.work.Go(func() { // ends with ctx
 			defer close(asked)
-			status, err = u.modern.once(ctx, u.s.cfg.Send, new(atomic.Int32), u.modern.request("server/discover", []byte("{}"), id), id.version,
+			status, err = u.modern.once(ctx, u.s.sender(ctx), new(atomic.Int32), u.modern.request("server/discover", []byte("{}"), id), id.version,
 				func(a message) { answer, _ = parse(bytes.Clone(a.raw)) }, func(message) {})
 		})
 		u.legacy.standBy(asked)
