@@ -48,14 +48,11 @@ func (s *session) request(m message, b *batchAnswers) {
 	case c.init && b != nil:
 		s.refuse(m.id, invalidRequest("initialize in a batch"), b)
 		return
-	case m.method == "server/discover" && s.opened == nil:
-		// A host that knows both wires asks this first; any error of the older wire sends it to initialize.
-		s.refuse(m.id, &fault{code: codeNoMethod, kind: "no_method", text: "server/discover: this session speaks the protocol up to 2025-11-25"}, b)
-		return
 	}
-	var f *fault
+	f := s.hide.refuse(m)
 	s.mu.Lock()
 	switch {
+	case f != nil:
 	case s.final != nil:
 		f = obstacleFault(s.final)
 	case s.closed:
@@ -173,6 +170,9 @@ func (s *session) answer(c *call, line []byte) bool {
 	c.done = true
 	delete(s.calls, c.key)
 	s.mu.Unlock()
+	if c.method == "tools/list" {
+		line = s.hide.list(line)
+	}
 	if c.batch != nil {
 		s.batched(c.batch, line)
 	} else {
@@ -192,6 +192,12 @@ func (s *session) touch(c *call) {
 	}
 }
 
+// endless takes c, a stream that is meant to last, out of the limits: it has no time limit, and the session's end does not wait for it.
+func (s *session) endless(c *call) {
+	c.timer.Stop()
+	s.release(c)
+}
+
 // finish ends a call that its wire has done with; err says why there was no answer, if there was none.
 func (s *session) finish(c *call, err error) {
 	if c.ctx.Err() != nil {
@@ -204,7 +210,7 @@ func (s *session) finish(c *call, err error) {
 		s.answer(c, f.line(c.id, s.cfg.Mask))
 	}
 	if held {
-		s.up.post(*notice)
+		s.up.giveUp(*notice)
 		s.settle()
 	}
 	if f == nil && !errors.As(err, new(*cancelled)) {

@@ -14,6 +14,7 @@ const (
 	codeParse     = -32700
 	codeInvalid   = -32600
 	codeNoMethod  = -32601
+	codeParams    = -32602
 	codeTransport = -32000 // transport or timeout
 	codeStatus    = -32001 // the upstream's HTTP status
 )

@@ -29,6 +29,14 @@ type host struct {
 	cancel context.CancelFunc
 }
 
+// rememberLegacy is a Config.Load for servers that are not asked what they speak.
+func rememberLegacy(name string) ([]byte, error) {
+	if name == memoryEra {
+		return quote(string(legacyEra)), nil
+	}
+	return nil, nil
+}
+
 // start runs a session with cfg, whose pipes it fills in.
 func start(t *testing.T, cfg Config) *host {
 	t.Helper()
@@ -38,6 +46,9 @@ func start(t *testing.T, cfg Config) *host {
 	cfg.In, cfg.Out = inR, outW
 	if cfg.URL == nil {
 		cfg.URL = mustURL(relaytest.URL)
+	}
+	if cfg.Load == nil {
+		cfg.Load = rememberLegacy
 	}
 	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ctx, cancel := context.WithCancel(t.Context())

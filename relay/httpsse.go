@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -21,10 +20,8 @@ const (
 )
 
 const (
-	endpointWait  = 10 * time.Second // how long a server of HTTP+SSE may take to name its endpoint
-	maxEndpoint   = 4 << 10          // bytes of its URL
-	maxModernCode = -32020           // JSON-RPC errors that only a server of 2026-07-28 gives
-	minModernCode = -32029
+	endpointWait = 10 * time.Second // how long a server of HTTP+SSE may take to name its endpoint
+	maxEndpoint  = 4 << 10          // bytes of its URL
 )
 
 // link is the one event stream of an HTTP+SSE session (2024-11-05, basic/transports, "HTTP with SSE"): messages go up in POSTs that
@@ -35,6 +32,14 @@ type link struct {
 	endpoint *url.URL      // where to POST; set before ready is closed
 	ready    chan struct{} // closed when the endpoint is known
 	answered chan struct{} // closed when initialize was answered
+}
+
+// target is where its session's requests go; nil: to the upstream that all share.
+func (k *link) target() *url.URL {
+	if k == nil {
+		return nil
+	}
+	return k.endpoint
 }
 
 // errLinkEnded is the cause of a request's end by that of its link.
@@ -52,6 +57,11 @@ func (l *legacy) open(ctx context.Context, phase *atomic.Int32, init message, ta
 	}
 	resp, err := l.send(ctx, phase, upstreamSession{}, init.raw)
 	if err != nil {
+		return err
+	}
+	if err := modernRefusal(resp); err != nil {
+		discard(resp)
+		phase.Store(unsent)
 		return err
 	}
 	if l.s.cfg.Transport != TransportHTTP && older(resp, init) {
@@ -80,8 +90,7 @@ func older(resp *http.Response, init message) bool {
 	if err != nil || m.kind == batch {
 		return true
 	}
-	code, _ := strconv.Atoi(string(member(m.raw, "error", "code")))
-	return !isAnswer(m, idKey(init.id)) && (code < minModernCode || code > maxModernCode)
+	return !isAnswer(m, idKey(init.id)) && !isModernCode(errorCode(m))
 }
 
 // peek returns the beginning of resp's body, which can still be read.

@@ -72,7 +72,7 @@ func TestHTTPSSE(t *testing.T) {
 				cfg.Send = New(t, append(script,
 					Exchange{Call: "tools/call", Path: "/message", Body: callLine, Handle: s.accept(progressLine, callAnswer)},
 					Exchange{Call: ResponseCall, Path: "/message", Body: reply},
-					Exchange{Call: "ping", Path: "/message", Handle: s.accept("["+pingAnswer+","+changedLine+"]")})...).Transport()
+					Exchange{Call: "ping", Path: "/message", Handle: s.accept("[" + pingAnswer + "," + changedLine + "]")})...).Transport()
 				h := start(t, cfg)
 				h.open()
 				h.send(callLine)
@@ -118,6 +118,9 @@ func TestHTTPSSENoFallback(t *testing.T) {
 				var script []Exchange
 				if tt.transport != TransportSSE {
 					script = append(script, Exchange{Call: "initialize", Path: "/mcp", Status: 400, Reply: tt.reply})
+				}
+				if tt.reply == modern {
+					script = append(script, Exchange{Call: "server/discover", Status: 400, Reply: modern})
 				}
 				if tt.get != nil {
 					tt.get.Method = "GET"

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,11 +18,9 @@ const noticeWait = 10 * time.Second
 
 // legacy is the wire of 2025-03-26, 2025-06-18 and 2025-11-25.
 type legacy struct {
-	s      *session
-	queue  chan notice
-	moved  atomic.Pointer[url.URL] // where 308 has led to; nil: Config.URL
-	proven atomic.Int64            // number of the last session in which the server accepted something
-	worked chan struct{}           // holds one token after a call was answered, for a GET stream that waits for that
+	*server
+	proven atomic.Int64  // number of the last session in which the server accepted something
+	worked chan struct{} // holds one token after a call was answered, for a GET stream that waits for that
 
 	delivered delivered
 
@@ -55,8 +52,37 @@ type renewal struct {
 	err  error
 }
 
-func newLegacy(s *session) *legacy {
-	return &legacy{s: s, queue: make(chan notice, maxNotices), worked: make(chan struct{}, 1)}
+func newLegacy(srv *server) *legacy {
+	return &legacy{server: srv, worked: make(chan struct{}, 1)}
+}
+
+// roundTrip is do in sess. The next initialize forgets where a permanent redirect led.
+func (l *legacy) roundTrip(ctx context.Context, rt http.RoundTripper, method string, sess upstreamSession, body []byte, lastEventID string) (*http.Response, error) {
+	if sess.number == 0 {
+		l.moved.Store(nil)
+	}
+	return l.do(ctx, rt, method, sess.link.target(), l.header(method, sess, lastEventID), body)
+}
+
+// send is deliver in sess.
+func (l *legacy) send(ctx context.Context, phase *atomic.Int32, sess upstreamSession, body []byte) (*http.Response, error) {
+	if sess.number == 0 {
+		l.moved.Store(nil)
+	}
+	resp, err := l.deliver(ctx, l.s.cfg.Send, phase, sess.link.target(), l.header(http.MethodPost, sess, ""), body)
+	if err == nil && resp.StatusCode/100 == 2 {
+		l.proven.Store(int64(sess.number))
+	}
+	return resp, err
+}
+
+// receive reads the answer to a request in sess, which take recognises. It closes the response's body and returns nil only after the
+// answer has come.
+func (l *legacy) receive(ctx context.Context, sess upstreamSession, resp *http.Response, take sink) error {
+	if isStream(resp) {
+		return l.stream(ctx, sess, resp, take)
+	}
+	return l.body(ctx, resp, take)
 }
 
 func (l *legacy) session() upstreamSession {
@@ -215,28 +241,6 @@ func (l *legacy) begin(initialize message, sess upstreamSession, answer message)
 	}
 }
 
-// notify queues n behind the notifications before it; false: the queue is full.
-func (l *legacy) notify(n notice) bool {
-	select {
-	case l.queue <- n:
-		return true
-	default:
-		return false
-	}
-}
-
-// notices sends the queued notifications, one after the other.
-func (l *legacy) notices() {
-	for {
-		select {
-		case n := <-l.queue:
-			l.notice(n)
-		case <-l.s.ctx.Done():
-			return
-		}
-	}
-}
-
 // notice sends n and returns when the next may go.
 func (l *legacy) notice(n notice) {
 	after := n.after
@@ -263,9 +267,9 @@ func (l *legacy) notice(n notice) {
 }
 
 // standBy waits for accepted, but no longer than noticeWait while nothing is in the way of the upstream.
-func (l *legacy) standBy(accepted <-chan struct{}) {
+func (srv *server) standBy(accepted <-chan struct{}) {
 	for {
-		o, changed := l.s.cfg.Obstacle()
+		o, changed := srv.s.cfg.Obstacle()
 		var late <-chan time.Time
 		if o == nil {
 			late = time.After(noticeWait)
@@ -280,12 +284,11 @@ func (l *legacy) standBy(accepted <-chan struct{}) {
 	}
 }
 
+// giveUp posts the notice that nobody waits for a request any more.
+func (l *legacy) giveUp(cancelled message) { l.post(cancelled) }
+
 // respond carries the host's answer to a request of the server.
-func (l *legacy) respond(m message, opened <-chan struct{}) {
-	if wait(l.s.ctx, opened) == nil {
-		l.post(m)
-	}
-}
+func (l *legacy) respond(m message) { l.post(m) }
 
 // post carries a message that has no answer. What goes wrong is only logged: the host waits for nothing.
 func (l *legacy) post(m message) {

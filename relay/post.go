@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,21 +34,24 @@ func trace(ctx context.Context, phase *atomic.Int32) context.Context {
 	})
 }
 
-// roundTrip makes one HTTP request in sess by way of rt and follows the redirects that keep method, body and origin (RFC 9110, sections
-// 15.4.8 and 15.4.9). Where the permanent ones lead a POST is remembered until the next initialize. Any other redirect is a *fault.
-// The caller closes the response's body.
-func (l *legacy) roundTrip(ctx context.Context, rt http.RoundTripper, method string, sess upstreamSession, body []byte, lastEventID string) (*http.Response, error) {
-	if sess.number == 0 {
-		l.moved.Store(nil)
-	}
-	target, permanent := l.s.cfg.URL, method == http.MethodPost // a server may send a GET to its web page
-	if sess.link != nil {
-		target, permanent = sess.link.endpoint, false
-	} else if moved := l.moved.Load(); moved != nil {
+// server is the upstream as all wires reach it.
+type server struct {
+	s     *session
+	moved atomic.Pointer[url.URL] // where 308 has led to; nil: Config.URL
+}
+
+// do makes one HTTP request, to the URL to or, if that is nil, to the configured one, by way of rt. It follows the redirects that keep method, body and origin (RFC 9110, sections
+// 15.4.8 and 15.4.9). Where the permanent ones lead a POST is remembered. Any other redirect is a *fault. The caller closes the
+// response's body.
+func (srv *server) do(ctx context.Context, rt http.RoundTripper, method string, to *url.URL, h http.Header, body []byte) (*http.Response, error) {
+	target, permanent := srv.s.cfg.URL, method == http.MethodPost // a server may send a GET to its web page
+	if to != nil {
+		target, permanent = to, false
+	} else if moved := srv.moved.Load(); moved != nil {
 		target = moved
 	}
 	for range maxRedirects + 1 {
-		req := (&http.Request{Method: method, URL: target, Header: l.header(method, sess, lastEventID),
+		req := (&http.Request{Method: method, URL: target, Header: h,
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
 		if host := req.Header.Get("Host"); host != "" {
 			req.Host = host
@@ -84,10 +88,10 @@ func (l *legacy) roundTrip(ctx context.Context, rt http.RoundTripper, method str
 		}
 		target = next
 		if permanent = permanent && resp.StatusCode == http.StatusPermanentRedirect; permanent {
-			l.moved.Store(next)
+			srv.moved.Store(next)
 		}
 	}
-	return nil, &fault{code: codeStatus, kind: "redirect", text: fmt.Sprintf("%s: more than %d redirects", where(l.s.cfg.URL), maxRedirects)}
+	return nil, &fault{code: codeStatus, kind: "redirect", text: fmt.Sprintf("%s: more than %d redirects", where(srv.s.cfg.URL), maxRedirects)}
 }
 
 // discard closes a response that is not looked at, in a way that lets its connection be used again.
@@ -98,28 +102,25 @@ func discard(resp *http.Response) {
 	resp.Body.Close()
 }
 
-// send carries body upstream, again and again while an obstacle keeps it from being written. The error is the cause of ctx or
-// a *fault.
-func (l *legacy) send(ctx context.Context, phase *atomic.Int32, sess upstreamSession, body []byte) (*http.Response, error) {
+// deliver carries body upstream, to the place that do takes, by way of rt, again and again while an obstacle keeps it from being written. The error is the cause of ctx
+// or a *fault.
+func (srv *server) deliver(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, to *url.URL, h http.Header, body []byte) (*http.Response, error) {
 	traced := trace(ctx, phase)
 	for {
 		phase.Store(unsent)
-		resp, err := l.roundTrip(traced, l.s.cfg.Send, http.MethodPost, sess, body, "")
+		resp, err := srv.do(traced, rt, http.MethodPost, to, h, body)
 		switch {
 		case err == nil:
 			phase.Store(written)
-			if resp.StatusCode/100 == 2 {
-				l.proven.Store(int64(sess.number))
-			}
 			return resp, nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case phase.Load() != unsent:
-			return nil, l.s.explain(err).mayHaveRun()
+			return nil, srv.s.explain(err).mayHaveRun()
 		}
-		changed := l.s.blocked()
+		changed := srv.s.blocked()
 		if changed == nil {
-			return nil, l.s.explain(err)
+			return nil, srv.s.explain(err)
 		}
 		if err := wait(ctx, changed); err != nil {
 			return nil, err
@@ -130,13 +131,15 @@ func (l *legacy) send(ctx context.Context, phase *atomic.Int32, sess upstreamSes
 // sink takes what one request brings: each message in turn. It returns true for the one that answers the request.
 type sink func(m message) (answered bool)
 
-// receive reads the answer to the request with the id key. Of an error status it makes a fault, unless the body is the
-// answer. It closes the response's body and returns nil only after the answer has come.
-func (l *legacy) receive(ctx context.Context, sess upstreamSession, resp *http.Response, take sink) error {
+// isStream reports whether resp is an event stream.
+func isStream(resp *http.Response) bool {
+	return resp.StatusCode/100 == 2 && mediaType(resp.Header) == "text/event-stream"
+}
+
+// body reads an answer that is no event stream. Of an error status it makes a fault, unless the body is the answer. It closes the
+// response's body and returns nil only after the answer has come.
+func (srv *server) body(ctx context.Context, resp *http.Response, take sink) error {
 	ok := resp.StatusCode/100 == 2
-	if ok && mediaType(resp.Header) == "text/event-stream" {
-		return l.stream(ctx, sess, resp, take)
-	}
 	defer resp.Body.Close()
 	limit := maxMessage
 	if !ok {
@@ -151,10 +154,10 @@ func (l *legacy) receive(ctx context.Context, sess upstreamSession, resp *http.R
 	body, err := readBody(resp, *buf, limit)
 	*buf = body[:0]
 	if err != nil && ok {
-		return l.broken(ctx, err)
+		return srv.broken(ctx, err)
 	}
 	shown := bytes.Clone(cut(body, maxShown)) // parse works in place
-	answered, err := l.messages(body, take)
+	answered, err := srv.messages(body, take)
 	switch {
 	case answered:
 		return nil
@@ -165,11 +168,11 @@ func (l *legacy) receive(ctx context.Context, sess upstreamSession, resp *http.R
 	f.status, f.body = resp.StatusCode, string(shown)
 	switch {
 	case len(bytes.TrimSpace(shown)) == 0:
-		f.text = fmt.Sprintf("%s: status %d without an answer", where(l.s.cfg.URL), resp.StatusCode)
+		f.text = fmt.Sprintf("%s: status %d without an answer", where(srv.s.cfg.URL), resp.StatusCode)
 	case err != nil:
-		f.text = fmt.Sprintf("%s: the answer (%q) is %v", where(l.s.cfg.URL), excerpt(mediaType(resp.Header), 80), err)
+		f.text = fmt.Sprintf("%s: the answer (%q) is %v", where(srv.s.cfg.URL), excerpt(mediaType(resp.Header), 80), err)
 	default:
-		f.text = where(l.s.cfg.URL) + ": the body is no answer to this request"
+		f.text = where(srv.s.cfg.URL) + ": the body is no answer to this request"
 	}
 	return f
 }
@@ -204,7 +207,7 @@ func readBody(resp *http.Response, buf []byte, limit int) ([]byte, error) {
 }
 
 // messages gives the message in b, or those of a batch, to take. The error is parse's.
-func (l *legacy) messages(b []byte, take sink) (answered bool, err error) {
+func (srv *server) messages(b []byte, take sink) (answered bool, err error) {
 	m, err := parse(b)
 	if err != nil {
 		return false, err
@@ -221,19 +224,19 @@ func (l *legacy) messages(b []byte, take sink) (answered bool, err error) {
 }
 
 // broken is the fault of an answer that ended too early or grew too long.
-func (l *legacy) broken(ctx context.Context, err error) error {
+func (srv *server) broken(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, errTooLong):
-		f := noAnswer(where(l.s.cfg.URL) + ": the answer is a " + errTooLong.Error())
+		f := noAnswer(where(srv.s.cfg.URL) + ": the answer is a " + errTooLong.Error())
 		f.kind = "too_large"
 		return f
 	case errors.Is(err, io.EOF):
-		return noAnswer(where(l.s.cfg.URL) + ": the stream ended without the answer")
+		return noAnswer(where(srv.s.cfg.URL) + ": the stream ended without the answer")
 	}
-	f := l.s.explain(err).mayHaveRun()
-	f.text = where(l.s.cfg.URL) + ": the answer broke off: " + f.text
+	f := srv.s.explain(err).mayHaveRun()
+	f.text = where(srv.s.cfg.URL) + ": the answer broke off: " + f.text
 	return f
 }
 

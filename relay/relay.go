@@ -37,6 +37,7 @@ type Config struct {
 	Background http.RoundTripper
 
 	Transport       string        // TransportAuto, TransportHTTP or TransportSSE; "": TransportAuto
+	IgnoreTools     []string      // patterns of tools to hide and to refuse; * stands for any characters
 	ProtocolVersion string        // sent until the server has negotiated one; "" none
 	NoServerStream  bool          // never open the GET stream
 	Timeout         time.Duration // a call's limit, reset by progress; 0: 300 s
@@ -52,6 +53,11 @@ type Config struct {
 	// Mask hides every secret in use in text that may come from the upstream: an error's text and the excerpt of a body,
 	// not the hints and the link of an Obstacle.
 	Mask func(string) string
+
+	// Load and Save keep, for this upstream, what one session learns for the next, each thing under a name of its own. A name
+	// that was never saved loads as nil. Nil funcs: nothing is remembered.
+	Load func(name string) ([]byte, error)
+	Save func(name string, b []byte) error
 
 	Log *slog.Logger // nil discards
 }
@@ -77,6 +83,12 @@ func (c *Config) setDefaults() {
 	if c.Mask == nil {
 		c.Mask = func(s string) string { return s }
 	}
+	if c.Load == nil {
+		c.Load = func(string) ([]byte, error) { return nil, nil }
+	}
+	if c.Save == nil {
+		c.Save = func(string, []byte) error { return nil }
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -87,10 +99,10 @@ func (c *Config) setDefaults() {
 // errors.Is(err, syscall.EPIPE). From the end to the return it takes less than two seconds. Neither In nor Out is closed.
 func Run(ctx context.Context, cfg Config) error {
 	cfg.setDefaults()
-	s := &session{cfg: cfg, calls: map[string]*call{}, drained: make(chan struct{})}
+	s := &session{cfg: cfg, hide: newToolFilter(cfg.IgnoreTools), calls: map[string]*call{}, drained: make(chan struct{})}
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	s.out = newLineWriter(cfg.Out)
-	s.up = newLegacy(s)
+	s.up = newUpstream(s)
 	s.work.Go(s.watch)      // ends with s.ctx
 	s.work.Go(s.up.notices) // ends with s.ctx
 
@@ -123,7 +135,8 @@ func Run(ctx context.Context, cfg Config) error {
 type session struct {
 	cfg  Config
 	out  *lineWriter
-	up   *legacy
+	hide toolFilter
+	up   *upstream
 	ctx  context.Context // the session's lifetime; the cause says what ended it
 	end  context.CancelCauseFunc
 	work sync.WaitGroup

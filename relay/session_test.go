@@ -596,7 +596,9 @@ func TestLeaving(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			result := make(chan error)
 			u := mustURL(URL)
-			go func() { result <- Run(ctx, Config{In: inR, Out: outW, URL: u, Send: srv.Transport()}) }()
+			go func() {
+				result <- Run(ctx, Config{In: inR, Out: outW, URL: u, Send: srv.Transport(), Load: rememberLegacy})
+			}()
 			io.WriteString(inW, initLine+"\n")
 			synctest.Wait()
 			begin := time.Now()
@@ -624,7 +626,7 @@ func TestProgressDoesNotReadParams(t *testing.T) {
 		s.calls[idKey(m.id)] = c
 	}
 	notice, _ := parse([]byte(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"k","progress":1}}`))
-	if n := testing.AllocsPerRun(10, func() { (&legacy{s: s}).progress(notice) }); n > 10 {
+	if n := testing.AllocsPerRun(10, func() { (&legacy{server: &server{s: s}}).progress(notice) }); n > 10 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -237,9 +237,9 @@ func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) (woken b
 }
 
 // clear waits until nothing is in the way of the upstream.
-func (l *legacy) clear(ctx context.Context) error {
+func (srv *server) clear(ctx context.Context) error {
 	for {
-		changed := l.s.blocked()
+		changed := srv.s.blocked()
 		if changed == nil {
 			return nil
 		}

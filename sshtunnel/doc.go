@@ -3,7 +3,7 @@
 // A [Resolver] reads ssh_config files as OpenSSH does and answers with a chain of [Host] values. A
 // [Tunnel] dials that chain when somebody first wants it, keeps it alive, and dials it again when it
 // is lost. What runs over it are channels of the last hop: [Tunnel.DialContext] (names are resolved
-// there), [Tunnel.Listen] (a remote forward) and [Tunnel.Exec].
+// there), [Tunnel.Forward] (a local listener), [Tunnel.Listen] (a remote forward) and [Tunnel.Exec].
 //
 // # One hop
 //

@@ -108,6 +108,9 @@ type upstreamFlags struct {
 	TokenStore        string       `group:"files" enum:"auto,keyring,file,memory" default:"auto" placeholder:"KIND" help:"auto, keyring, file or memory." field:"oauth2.tokenStore"`
 	CAFile            string       `name:"ca-file" group:"files" placeholder:"FILE" help:"PEM certificates added to the system's roots." field:"upstream.caFile"`
 	Header            []string     `group:"upstream" sep:"none" placeholder:"'NAME: VALUE'" help:"Extra upstream header; $${VARIABLE} is expanded; may be repeated." field:"upstream.headers"`
+	HeaderFile        string       `group:"upstream" placeholder:"FILE" help:"File of such headers, one a line; # begins a comment." field:"upstream.headerFile"`
+	Transport         string       `group:"upstream" enum:"auto,http,sse" default:"auto" placeholder:"KIND" help:"auto, http (Streamable HTTP) or sse (HTTP+SSE of 2024-11-05)." field:"upstream.transport"`
+	IgnoreTool        []string     `group:"upstream" sep:"none" placeholder:"PATTERN" help:"Hide and refuse tools; * stands for any characters; may be repeated." field:"upstream.ignoreTools"`
 	Timeout           milliseconds `group:"upstream" default:"300s" placeholder:"DUR" help:"A call's limit, reset by progress; a bare number is milliseconds." from:"UPSTREAM_TIMEOUT_MS" field:"upstream.timeoutMs"`
 	ServerStream      bool         `hidden:"" default:"true" negatable:"" from:"UPSTREAM_OPEN_SERVER_STREAM" field:"upstream.openServerStream"`
 	ProtocolVersion   string       `hidden:"" from:"UPSTREAM_PROTOCOL_VERSION" field:"upstream.protocolVersion"`

@@ -33,12 +33,14 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 	err = relay.Run(ctx, relay.Config{
 		In: a.in, Out: a.out,
 		URL: w.upstream, Header: w.header, Send: w.login, Background: w.login.Quiet(),
+		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout:  time.Duration(c.Timeout),
 		Obstacle: watch.obstacle,
 		Explain:  watch.explain,
-		Mask:     w.mask,
-		Log:      a.log,
+		Load:     w.load, Save: w.save,
+		Mask: w.mask,
+		Log:  a.log,
 	})
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
 		a.log.Info("the MCP host stopped reading", "err", err)

@@ -227,6 +227,25 @@ func TestHeaders(t *testing.T) {
 	if !slices.Contains(secrets, "t0ken$1") {
 		t.Errorf("secrets %q lack the credentials", secrets)
 	}
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "headers")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	f.HeaderFile = file("\ufeff# a comment\r\n\r\nX-File: ${TOKEN}\r\n X-Last : s3cret")
+	if header, secrets, err = f.headers(env); err != nil || header.Get("X-File") != "t0ken$1" || header.Get("X-Last") != "s3cret" || header.Get("X-Price") == "" {
+		t.Errorf("with a file: %v, %v", header, err)
+	}
+	if !slices.Contains(secrets, "s3cret") {
+		t.Errorf("secrets %q lack those of the file", secrets)
+	}
+	for _, bad := range []string{"A: s3cret\ns3cret", "A: s3cret ${MISSING}"} {
+		if _, _, err := (&upstreamFlags{HeaderFile: file(bad)}).headers(env); err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("file %q: error %v", bad, err)
+		}
+	}
 	for _, bad := range []string{"X: s3cret ${MISSING}", "X: s3cret\rb", "s3cret", "s 3: s3cret", ""} {
 		_, _, err := (&upstreamFlags{Header: []string{"A: s3cret", bad}}).headers(env)
 		if _, ok := errors.AsType[*usageError](err); !ok || strings.Contains(err.Error(), "s3cret") {

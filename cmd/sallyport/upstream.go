@@ -66,39 +66,69 @@ func beforeQuery(text string) string {
 var variableReference = regexp.MustCompile(`\$\{(\w+)\}`)
 
 // headers are the extra ones, with ${VARIABLE} expanded, and their values as secrets. Errors name a
-// header by its number, as the text may be a secret.
+// header by its place, as the text may be a secret.
 func (f *upstreamFlags) headers(env environment) (http.Header, []string, error) {
-	header := http.Header{}
-	var secrets []string
+	h := &headerList{env: env, header: http.Header{}}
 	for i, text := range f.Header {
-		name, value, ok := strings.Cut(text, ":")
-		if name = strings.TrimSpace(name); !ok || !httpguts.ValidHeaderFieldName(name) {
-			return nil, nil, &usageError{text: fmt.Sprintf("header %d: want 'Name: value'", i+1), hints: []string{"--header (SALLYPORT_HEADER, one a line)"}}
-		}
-		missing := ""
-		value = variableReference.ReplaceAllStringFunc(strings.TrimSpace(value), func(reference string) string {
-			variable := variableReference.FindStringSubmatch(reference)[1]
-			if sensitive.MatchString(name) || sensitive.MatchString(variable) { // not USER or HOME, which children need
-				env.Hide(variable)
-			}
-			if env.Getenv(variable) == "" {
-				missing = cmp.Or(missing, variable)
-			}
-			return env.Getenv(variable)
-		})
-		if missing != "" {
-			return nil, nil, &usageError{text: fmt.Sprintf("header %s: variable %s is not set", name, missing), hints: []string{"set it where the MCP host starts sallyport (its \"env\" block)"}}
-		}
-		if !httpguts.ValidHeaderFieldValue(value) {
-			return nil, nil, &usageError{text: fmt.Sprintf("header %s: the value holds a character that HTTP does not allow", name)}
-		}
-		header.Add(name, value)
-		secrets = append(secrets, value)
-		if _, credentials, ok := strings.Cut(value, " "); ok && strings.EqualFold(name, "Authorization") {
-			secrets = append(secrets, credentials)
+		if err := h.add(fmt.Sprintf("header %d", i+1), text); err != nil {
+			return nil, nil, err
 		}
 	}
-	return header, secrets, nil
+	if f.HeaderFile != "" {
+		text, err := readSmallFile(f.HeaderFile)
+		if err != nil {
+			return nil, nil, &usageError{text: "header file: " + err.Error(), hints: []string{"--header-file names a file with one 'Name: value' a line"}}
+		}
+		number := 0
+		for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
+			number++
+			if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+				continue
+			}
+			if err := h.add(fmt.Sprintf("%s: line %d", f.HeaderFile, number), line); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return h.header, h.secrets, nil
+}
+
+// headerList collects headers.
+type headerList struct {
+	env     environment
+	header  http.Header
+	secrets []string
+}
+
+// add takes 'Name: value' from place.
+func (h *headerList) add(place, text string) error {
+	name, value, ok := strings.Cut(text, ":")
+	if name = strings.TrimSpace(name); !ok || !httpguts.ValidHeaderFieldName(name) {
+		return &usageError{text: place + ": want 'Name: value'", hints: []string{"--header (SALLYPORT_HEADER, one a line), or a line of --header-file"}}
+	}
+	missing := ""
+	value = variableReference.ReplaceAllStringFunc(strings.TrimSpace(value), func(reference string) string {
+		variable := variableReference.FindStringSubmatch(reference)[1]
+		if sensitive.MatchString(name) || sensitive.MatchString(variable) { // not USER or HOME, which children need
+			h.env.Hide(variable)
+		}
+		if h.env.Getenv(variable) == "" {
+			missing = cmp.Or(missing, variable)
+		}
+		return h.env.Getenv(variable)
+	})
+	if missing != "" {
+		return &usageError{text: fmt.Sprintf("header %s: variable %s is not set", name, missing), hints: []string{"set it where the MCP host starts sallyport (its \"env\" block)"}}
+	}
+	if !httpguts.ValidHeaderFieldValue(value) {
+		return &usageError{text: fmt.Sprintf("header %s: the value holds a character that HTTP does not allow", name)}
+	}
+	h.header.Add(name, value)
+	h.secrets = append(h.secrets, value)
+	if _, credentials, ok := strings.Cut(value, " "); ok && strings.EqualFold(name, "Authorization") {
+		h.secrets = append(h.secrets, credentials)
+	}
+	return nil
 }
 
 // oauthConfig is the login's part of the settings.
@@ -167,21 +197,27 @@ func (f *upstreamFlags) assertion() func() (oauth.Secret, error) {
 	return func() (oauth.Secret, error) { return secretFile(what, flag, path) }
 }
 
-const maxSecretFile = 64 << 10
-
 // secretFile reads a file that holds nothing but the secret what; path "" names none.
 func secretFile(what, flag, path string) (oauth.Secret, error) {
 	if path == "" {
 		return "", nil
 	}
-	file, err := os.Open(path)
+	text, err := readSmallFile(path)
 	if err != nil {
 		return "", &usageError{text: what + " file: " + err.Error(), hints: []string{"--" + flag + " names a file that holds nothing but the " + what}}
 	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxSecretFile))
+	return oauth.Secret(strings.TrimSpace(text)), nil
+}
+
+// maxSmallFile is the most that is read of a file that a flag names.
+const maxSmallFile = 64 << 10
+
+func readSmallFile(path string) (string, error) {
+	file, err := os.Open(path)
 	if err != nil {
-		return "", &usageError{text: what + " file: " + err.Error()}
+		return "", err
 	}
-	return oauth.Secret(strings.TrimSpace(string(text))), nil
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxSmallFile))
+	return string(text), err
 }

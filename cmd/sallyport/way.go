@@ -23,7 +23,9 @@ type way struct {
 	tunnel   *sshtunnel.Tunnel // nil: direct
 	callback *sshtunnel.Tunnel // to the workstation; nil: the callback is accepted here
 	login    *oauth.Transport
-	secrets  []string // configured ones, for masking
+	store    *oauth.Store // nil: nothing is kept
+	key      string       // of this upstream in the store
+	secrets  []string     // configured ones, for masking
 
 	closers []func() error // in the order of construction
 }
@@ -103,7 +105,24 @@ func (w *way) build(ctx context.Context, a *app, f *upstreamFlags, atTerminal bo
 		return &usageError{text: err.Error(), hints: []string{"sallyport --help lists the sign-in flags"}}
 	}
 	w.closers = append(w.closers, w.login.Close)
+	w.store, w.key = config.Store, config.Key()
 	return nil
+}
+
+// load returns what save kept of the last session with this upstream; nil: nothing.
+func (w *way) load(name string) ([]byte, error) {
+	if w.store == nil {
+		return nil, nil
+	}
+	return w.store.Load(w.key + "/" + name)
+}
+
+// save keeps b for the next session with this upstream; a logout forgets it.
+func (w *way) save(name string, b []byte) error {
+	if w.store == nil {
+		return nil
+	}
+	return w.store.Save(w.key+"/"+name, b)
 }
 
 func closeIdle(t *http.Transport) func() error {

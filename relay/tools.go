@@ -1,0 +1,125 @@
+package relay
+
+import (
+	"fmt"
+	"strings"
+)
+
+// toolFilter hides tools. In its patterns, which are in lower case, * stands for any run of characters; the case of a name does
+// not count.
+type toolFilter []string
+
+func newToolFilter(patterns []string) toolFilter {
+	var f toolFilter
+	for _, p := range patterns {
+		f = append(f, strings.ToLower(p))
+	}
+	return f
+}
+
+func (f toolFilter) hides(name string) bool {
+	name = strings.ToLower(name)
+	for _, p := range f {
+		if matches(p, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func matches(pattern, name string) bool {
+	head, rest, wild := strings.Cut(pattern, "*")
+	name, ok := strings.CutPrefix(name, head)
+	if !ok || !wild {
+		return ok && name == ""
+	}
+	for {
+		part, more, wild := strings.Cut(rest, "*")
+		if !wild {
+			return strings.HasSuffix(name, part)
+		}
+		_, after, ok := strings.Cut(name, part)
+		if !ok {
+			return false
+		}
+		name, rest = after, more
+	}
+}
+
+// refuse is the answer to m if it calls a hidden tool, else nil.
+func (f toolFilter) refuse(m message) *fault {
+	if len(f) == 0 || m.method != "tools/call" || !f.names(m.params) {
+		return nil
+	}
+	return &fault{code: codeParams, kind: "ignored_tool", text: fmt.Sprintf("tool %q is hidden here", excerpt(memberText(m.params, "name"), 64)),
+		hints: []string{"--ignore-tool in the settings of this proxy hides it"}}
+}
+
+// names reports whether the object has a name that is hidden: any of them, where the key repeats, for readers differ in which counts.
+func (f toolFilter) names(object []byte) (hidden bool) {
+	edit(object, "name", func(name []byte) []byte {
+		hidden = hidden || name[0] == '"' && f.hides(text(name))
+		return nil
+	})
+	return hidden
+}
+
+// list returns the answer to a tools/list without the hidden tools. All other bytes stay as they are.
+func (f toolFilter) list(answer []byte) []byte {
+	if len(f) == 0 {
+		return answer
+	}
+	edited := edit(answer, "result", func(result []byte) []byte { return edit(result, "tools", f.tools) })
+	if edited == nil {
+		return answer
+	}
+	return edited
+}
+
+// tools returns the array without the hidden tools; nil: none is.
+func (f toolFilter) tools(array []byte) []byte {
+	if array[0] != '[' {
+		return nil
+	}
+	kept, hidden := []byte{'['}, false
+	s := scanner{b: array}
+	s.array(1, func(tool []byte) {
+		switch {
+		case f.names(tool):
+			hidden = true
+			return
+		case len(kept) > 1:
+			kept = append(kept, ',')
+		}
+		kept = append(kept, tool...)
+	})
+	if !hidden {
+		return nil
+	}
+	return append(kept, ']')
+}
+
+// edit returns object with each value of key replaced by what f returns for it, where that is not nil; nil: there was none. object
+// may be any JSON text.
+func edit(object []byte, key string, f func(val []byte) []byte) []byte {
+	s := scanner{b: object}
+	s.space()
+	if s.peek() != '{' {
+		return nil
+	}
+	var out []byte // the object up to done, as it is now
+	done := 0
+	s.object(1, func(k string, val []byte) {
+		if k != key {
+			return
+		}
+		if now := f(val); now != nil { // s stands behind val
+			out = append(append(out, object[done:s.i-len(val)]...), now...)
+			done = s.i
+		}
+	})
+	if out == nil {
+		return nil
+	}
+	return append(out, object[done:]...)
+}

@@ -1,0 +1,88 @@
+package sshtunnel
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+)
+
+// Forward carries each connection that ln accepts to addr, as [Tunnel.DialContext] understands it:
+// ssh's -L. Connections wait for a link while the tunnel is down. It returns when ctx ends, ln fails
+// or the tunnel is closed, and has then closed ln and all connections.
+func (t *Tunnel) Forward(ctx context.Context, ln net.Listener, network, addr string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	defer cancel(nil)
+	defer ln.Close()
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	defer context.AfterFunc(t.ctx, func() { cancel(ErrClosed) })()
+	waiting := make(chan struct{}, maxUnaccepted) // for the far side; more wait in the system's backlog
+	for {
+		select {
+		case waiting <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		near, err := ln.Accept()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			if near != nil {
+				near.Close()
+			}
+			return err
+		}
+		conns.Go(func() { // ends with the connections, which ctx bounds
+			far, err := t.DialContext(ctx, network, addr)
+			<-waiting
+			if err != nil {
+				t.cfg.Log.Warn("connection not forwarded", "addr", addr, "err", err)
+				near.Close()
+				return
+			}
+			join(ctx, near, far)
+		})
+	}
+}
+
+// farConn is a connection of DialContext.
+type farConn interface {
+	net.Conn
+	CloseWrite() error
+	ended() <-chan struct{} // closed when nothing can be sent any more, nor come
+}
+
+func (c *channelConn) ended() <-chan struct{} { return c.gone }
+func (c *commandConn) ended() <-chan struct{} { return c.done }
+
+// join copies both ways until both have ended, one has failed or ctx ends, and closes both. The end
+// of one way is passed on by itself.
+func join(ctx context.Context, near, far net.Conn) {
+	closeBoth := func() {
+		near.Close()
+		far.Close()
+	}
+	defer closeBoth()
+	defer context.AfterFunc(ctx, closeBoth)()
+	var ways sync.WaitGroup
+	copyTo := func(dst, src net.Conn) {
+		_, err := io.Copy(dst, src)
+		if half, ok := dst.(interface{ CloseWrite() error }); err == nil && ok {
+			err = half.CloseWrite()
+		}
+		if err != nil {
+			closeBoth()
+		}
+	}
+	ways.Go(func() { copyTo(far, near) })
+	ways.Go(func() {
+		copyTo(near, far)
+		// A link that is lost looks like the end of one way; the other would wait for near for ever.
+		<-far.(farConn).ended()
+		near.Close()
+	})
+	ways.Wait()
+}
