@@ -292,9 +292,10 @@ func (u *upstream) discover(ctx context.Context, id identity, anew bool) (*disco
 	case d == nil:
 		d = &discovery{done: make(chan struct{})}
 		u.probing = d
+		lifetime := u.s.asQuiet(ctx)
 		// Ends with s.ctx, or when the server has kept silent for noticeWait.
 		u.s.work.Go(func() {
-			u.probe(d, id)
+			u.probe(lifetime, d, id)
 			u.mu.Lock()
 			u.probing = nil
 			u.mu.Unlock()
@@ -310,10 +311,10 @@ func (u *upstream) discover(ctx context.Context, id identity, anew bool) (*disco
 
 // probe sends server/discover. A version that is refused is replaced, once, by one that both sides speak (basic/versioning, "Protocol
 // Version Negotiation").
-func (u *upstream) probe(d *discovery, id identity) {
+func (u *upstream) probe(lifetime context.Context, d *discovery, id identity) {
 	id.version = modernVersions[0]
 	for range 2 {
-		status, answer, err := u.ask(id)
+		status, answer, err := u.ask(lifetime, id)
 		d.era, d.err = classify(status, answer, err)
 		d.result = answer.result
 		if d.era != modernEra || errorCode(answer) != codeVersion {
@@ -328,13 +329,13 @@ func (u *upstream) probe(d *discovery, id identity) {
 var errUnanswered = errors.New("no answer to server/discover")
 
 // ask sends server/discover once and returns the HTTP status and the answer; an answer of kind invalid: there was none.
-func (u *upstream) ask(id identity) (status int, answer message, err error) {
-	ctx, cancel := context.WithCancel(u.s.ctx)
+func (u *upstream) ask(lifetime context.Context, id identity) (status int, answer message, err error) {
+	ctx, cancel := context.WithCancel(lifetime)
 	defer cancel()
 	done := make(chan struct{})
 	u.s.work.Go(func() { // ends with ctx
 		defer close(done)
-		status, err = u.modern.once(ctx, u.s.cfg.Send, new(atomic.Int32), u.modern.request("server/discover", []byte("{}"), id), id.version,
+		status, err = u.modern.once(ctx, u.s.sender(ctx), new(atomic.Int32), u.modern.request("server/discover", []byte("{}"), id), id.version,
 			func(a message) { answer, _ = parse(bytes.Clone(a.raw)) }, func(message) {})
 	})
 	u.legacy.standBy(done)

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,27 +17,8 @@ const metaText = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28
 
 const discoverLine = `{"jsonrpc":"2.0","id":"d","method":"server/discover","params":{` + metaText + `}}`
 
-// memory is a Config.Load and Save.
-type memory struct {
-	mu    sync.Mutex
-	saved map[string]string
-}
-
 func remembering(e era) *memory {
-	return &memory{saved: map[string]string{memoryEra: string(quote(string(e)))}}
-}
-
-func (m *memory) load(name string) ([]byte, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return []byte(m.saved[name]), nil
-}
-
-func (m *memory) save(name string, b []byte) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.saved[name] = string(b)
-	return nil
+	return &memory{m: map[string]string{memoryEra: string(quote(string(e)))}}
 }
 
 func (m *memory) era() string {
@@ -122,13 +102,12 @@ func TestEra(t *testing.T) {
 		{"page", []Exchange{{Status: 404, Type: "text/html", Reply: "<html>"}}, legacyEra},
 		{"nothing", []Exchange{{Status: 405}}, legacyEra},
 		{"accepted like a notification", []Exchange{{Status: 202}}, legacyEra},
-		{"silence", []Exchange{{Handle: Hold}}, legacyEra},
 	} {
 		for i := range tt.script {
 			tt.script[i].Call = "server/discover"
 		}
 		t.Run(tt.name+"/legacy host", func(t *testing.T) {
-			mem := &memory{saved: map[string]string{}}
+			mem := remembering(unknownEra)
 			script := slices.Clone(tt.script)
 			if tt.want == legacyEra {
 				script = append(append(script, Opening(version)...), Goodbye())
@@ -139,7 +118,7 @@ func TestEra(t *testing.T) {
 			}
 		})
 		t.Run(tt.name+"/modern host", func(t *testing.T) {
-			mem := &memory{saved: map[string]string{}}
+			mem := remembering(unknownEra)
 			script := slices.Clone(tt.script)
 			if tt.want == modernEra {
 				script = append(script, Exchange{Call: "server/discover", Body: discoverLine, Reply: `{"jsonrpc":"2.0","id":"d","result":{}}`})
@@ -157,10 +136,25 @@ func TestEra(t *testing.T) {
 	}
 }
 
+// A server that does not answer is given up on after a while, and the host's initialize goes on.
+func TestEraOfASilentServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := remembering(unknownEra)
+		srv := New(t, append(append([]Exchange{{Call: "server/discover", Handle: Hold}}, Opening(version)...), Goodbye())...)
+		h := start(t, Config{Send: srv.Transport(), Load: mem.load, Save: mem.save})
+		h.open() // the host is answered early
+		time.Sleep(noticeWait)
+		h.in.Close()
+		if err := <-h.result; err != nil || mem.era() != string(legacyEra) {
+			t.Errorf("Run: %v, saved %q", err, mem.era())
+		}
+	})
+}
+
 // What says nothing of the protocol is not taken for an answer: a legacy host's initialize goes on, and nothing is saved.
 func TestEraUnknown(t *testing.T) {
-	for _, status := range []int{401, 403, 429, 500, 503} {
-		mem := &memory{saved: map[string]string{}}
+	for _, status := range []int{401, 403, 500} {
+		mem := remembering(unknownEra)
 		play2026(t, mem, []Exchange{{Call: "server/discover", Status: status}, {Call: "initialize", Status: status}},
 			func(t *testing.T, h *host, srv *Server) {
 				h.send(initLine)
@@ -214,7 +208,7 @@ func TestRememberedEra(t *testing.T) {
 
 // Only an origin never seen is asked, and requests that come together share one question.
 func TestProbeOnce(t *testing.T) {
-	mem := &memory{saved: map[string]string{}}
+	mem := remembering(unknownEra)
 	discovered := Exchange{Call: "server/discover", Handle: func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(time.Second)
 		w.Header().Set("Content-Type", "application/json")
