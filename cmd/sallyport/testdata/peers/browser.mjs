@@ -1,5 +1,5 @@
-// A person at a browser: headless Chromium opens an authorize URL, or a page that leads there, signs in on oidc-provider's
-// page, agrees, and lands wherever the server sends it.
+// A person at a browser: headless Chromium opens an authorize URL, or a page that leads there, signs in on the
+// page of oidc-provider or of zitadel's example, agrees, and lands wherever the server sends it.
 //
 //   node browser.mjs URL
 //
@@ -31,7 +31,16 @@ try {
   const page = context.pages()[0] ?? await context.newPage();
   await page.goto(url);
   const login = new URL(page.url()).origin; // the URL may be a page that only leads there
-  if (process.env.PERSON_DENIES === '1') {
+  const device = new URL(page.url()).pathname === '/device'; // RFC 8628: nothing leads away from there
+  if (device) {
+    await page.getByRole('heading', { name: 'Confirm Device' }).waitFor();
+    await page.getByRole('button', { name: 'Continue' }).click();
+  }
+  if (await page.locator('#username').count()) { // zitadel's example, which asks no consent
+    await page.locator('#username').fill('test-user@localhost');
+    await page.locator('#password').fill('verysecure');
+    await page.getByRole('button', { name: 'Login' }).click();
+  } else if (process.env.PERSON_DENIES === '1') {
     await page.getByText('[ Cancel ]').click();
   } else {
     await page.getByPlaceholder('Enter any login').fill('ada');
@@ -39,7 +48,8 @@ try {
     await page.getByRole('button', { name: 'Sign-in' }).click();
     await page.getByRole('button', { name: 'Continue' }).click();
   }
-  await page.waitForURL(u => u.origin !== login);
+  if (device) await page.getByText('Sign-in Success').waitFor();
+  else await page.waitForURL(u => u.origin !== login);
   await page.waitForLoadState();
   if (process.env.PERSON_SCREENSHOT) await page.screenshot({ path: process.env.PERSON_SCREENSHOT });
 
