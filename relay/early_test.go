@@ -113,7 +113,6 @@ func TestWeakness02LoginDoesNotBlockInitialize(t *testing.T) {
 		}
 
 		time.Sleep(2 * time.Minute)
-		begin = time.Now()
 		h.send(signInCall)
 		h.send(callLine)
 		synctest.Wait()
