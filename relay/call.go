@@ -72,7 +72,13 @@ func (s *session) request(m message, b *batchAnswers) {
 		s.calls[c.key] = c
 		s.pending++
 		// Ends with the call's context at the latest. Under the lock, so that leave cannot stop waiting before it.
-		s.work.Go(func() { s.finish(c, s.up.call(c)) })
+		carry := func() { s.finish(c, s.up.call(c)) }
+		if b != nil {
+			s.work.Go(carry)
+		} else {
+			s.work.Add(1)
+			s.next = func() { defer s.work.Done(); carry() }
+		}
 	}
 	s.mu.Unlock()
 	if f != nil {

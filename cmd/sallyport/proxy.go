@@ -37,6 +37,7 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout:  time.Duration(c.Timeout),
 		Obstacle: watch.obstacle,
+		Idle:     freeMemory,
 		Explain:  watch.explain,
 		Load:     w.load, Save: w.save,
 		Mask: w.mask,
