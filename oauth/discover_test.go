@@ -147,10 +147,19 @@ func TestConfigIsChecked(t *testing.T) {
 		"unknown grant":           func(c *Config) { c.Grant = "implicit" },
 		"unknown style":           func(c *Config) { c.AuthStyle = "query" },
 		"credentials without any": func(c *Config) { c.Grant = GrantClientCredentials },
-		"nothing to go by":        func(c *Config) { c.Grant = GrantAuthorizationCode; c.NoDiscovery = true },
-		"callback without port":   func(c *Config) { c.CallbackAddrs = []string{"127.0.0.1"} },
-		"document without path":   func(c *Config) { c.ClientMetadataURL = "https://client.example" },
-		"relative redirect":       func(c *Config) { c.RedirectURI = "/cb" },
+		"no assertion":            func(c *Config) { c.Grant = GrantJWTBearer },
+		"no identity provider": func(c *Config) {
+			c.Grant, c.ClientID, c.IDPClientID, c.Assertion = GrantEnterpriseManaged, "c", "c", func() (Secret, error) { return "", nil }
+		},
+		"cleartext identity provider": func(c *Config) { c.IDPIssuer = "http://idp.example" },
+		"key without a client":        func(c *Config) { c.ClientKey = pemKey(t, newECKey(t)) },
+		"key of another algorithm": func(c *Config) {
+			c.ClientID, c.ClientKey, c.ClientKeyAlg = "c", pemKey(t, newECKey(t)), "RS256"
+		},
+		"nothing to go by":      func(c *Config) { c.Grant = GrantAuthorizationCode; c.NoDiscovery = true },
+		"callback without port": func(c *Config) { c.CallbackAddrs = []string{"127.0.0.1"} },
+		"document without path": func(c *Config) { c.ClientMetadataURL = "https://client.example" },
+		"relative redirect":     func(c *Config) { c.RedirectURI = "/cb" },
 	} {
 		c := good()
 		spoil(&c)

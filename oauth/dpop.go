@@ -34,7 +34,7 @@ func (t *Transport) proofKeyFor(f finding, j job, known *jose.JSONWebKey) (*jose
 	algs := f.server.ProofAlgs
 	must := f.resource.ProofRequired || j.dpop && !j.bearer
 	asked := must || j.dpop || known != nil || len(f.resource.ProofAlgs) > 0
-	if !asked || !must && len(algs) == 0 {
+	if !asked || !must && known == nil && len(algs) == 0 {
 		return nil, nil
 	}
 	if len(algs) == 0 { // endpoints given by configuration, or metadata that omits it

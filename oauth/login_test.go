@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"sallyport/oauth/oauthtest"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 func TestCheckRedirect(t *testing.T) {
@@ -48,7 +50,7 @@ func TestCheckRedirect(t *testing.T) {
 }
 
 func TestAuthMethod(t *testing.T) {
-	secret := client{ID: "c", Secret: "s"}
+	secret, key := client{ID: "c", Secret: "s"}, new(jose.JSONWebKey)
 	for _, tt := range []struct {
 		name   string
 		style  string
@@ -63,6 +65,10 @@ func TestAuthMethod(t *testing.T) {
 		{"given endpoints", "", server{Source: fromConfig}, secret, authPost},
 		{"nothing advertised", "", server{}, secret, authBasic},
 		{"both advertised", "", server{AuthMethods: []string{authPost, authBasic}}, secret, authBasic},
+		{"only none advertised", "", server{AuthMethods: []string{authNone}}, secret, authNone},
+		{"key, nothing advertised", "", server{}, client{ID: "c", key: key}, authPrivateKey},
+		{"key before a secret", "", server{AuthMethods: []string{authPost, authPrivateKey}}, client{ID: "c", Secret: "s", key: key}, authPrivateKey},
+		{"secret where the key is not taken", "", server{AuthMethods: []string{authPost}}, client{ID: "c", Secret: "s", key: key}, authPost},
 		{"post advertised", "", server{AuthMethods: []string{authNone, authPost}}, secret, authPost},
 	} {
 		tr := &Transport{cfg: Config{AuthStyle: tt.style}}

@@ -123,17 +123,20 @@ func TestShortBlackHole(t *testing.T) {
 	target := echo(t)
 	f := startFaulty(t)
 	f.host.ServerAliveInterval = time.Minute
-	tun := newTunnel(t, nil, f.host)
-	conn := mustDial(t, tun, target)
-	f.freeze(true)
-	if _, err := io.WriteString(conn, "held "); err != nil {
-		t.Fatal(err)
-	}
-	f.thaw()
-	checkEchoAfter(t, conn, "held ")
-	if n := f.count(); n != 1 {
-		t.Errorf("%d connections", n)
-	}
+	noLeak(t, func() {
+		tun := newTunnel(t, nil, f.host)
+		conn := mustDial(t, tun, target)
+		f.freeze(true)
+		if _, err := io.WriteString(conn, "held "); err != nil {
+			t.Fatal(err)
+		}
+		f.thaw()
+		checkEchoAfter(t, conn, "held ")
+		if n := f.count(); n != 1 {
+			t.Errorf("%d connections", n)
+		}
+		tun.Close()
+	})
 }
 
 func checkEchoAfter(t *testing.T, conn net.Conn, sent string) {
@@ -205,18 +208,21 @@ func TestCutDuringLogin(t *testing.T) {
 		c := startCable(t, s.Addr())
 		h := c.host(t, fakeHost(t, "bastion", s))
 		h.IdentityFiles = []string{key}
-		tun := newTunnel(t, nil, h)
-		errs := make(chan error)
-		go func() { errs <- tun.Connect(t.Context()) }()
-		eventually(t, "a login", func() bool { return s.Asked() > 0 })
-		c.cut(reset)
-		err := <-errs
-		if _, refused := errors.AsType[*AuthError](err); refused || err == nil {
-			t.Errorf("reset %v: got %v", reset, err)
-		}
-		if st, _ := tun.State(); st.Phase != Down {
-			t.Errorf("reset %v: phase %s", reset, st.Phase)
-		}
+		noLeak(t, func() {
+			tun := newTunnel(t, nil, h)
+			errs := make(chan error)
+			go func() { errs <- tun.Connect(t.Context()) }()
+			eventually(t, "a login", func() bool { return s.Asked() > 0 })
+			c.cut(reset)
+			err := <-errs
+			if _, refused := errors.AsType[*AuthError](err); refused || err == nil {
+				t.Errorf("reset %v: got %v", reset, err)
+			}
+			if st, _ := tun.State(); st.Phase != Down {
+				t.Errorf("reset %v: phase %s", reset, st.Phase)
+			}
+			tun.Close()
+		})
 	}
 }
 

@@ -173,6 +173,10 @@ func (c *hostKeyCheck) verify(shown ssh.PublicKey) error {
 			case keyOK:
 				return nil
 			case keyRevoked:
+				if slices.Contains([]string{"no", "off"}, c.host.StrictHostKeyChecking) { // as where it has changed
+					fail.Revoked, fail.Known = true, bare.known
+					return fail
+				}
 				// Revoked there only says that it does not serve from there; ssh warns, and goes on as well.
 				c.log.Warn("host key is revoked under the name without port", "hop", c.host.Alias, "host", name, "file", bare.known[0].String())
 			}

@@ -163,6 +163,28 @@ func TestChangedKeyIsRefusedInAllModes(t *testing.T) {
 	}
 }
 
+// A key that is revoked under the name without port is an unknown one under the name with it, except
+// where ssh would go on without forwards.
+func TestRevokedUnderTheBareName(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "id")
+	s := startSSHD(t, writeKey(t, key, "").PublicKey())
+	for _, strict := range []string{"yes", "accept-new", "no"} {
+		h := s.host(t, "bastion", key)
+		h.StrictHostKeyChecking = strict
+		revoked := "@revoked 127.0.0.1 " + keyLine(s.hostKey) + "\n"
+		writeFile(t, h.UserKnownHostsFiles[0], revoked)
+		want, out := sshConnects(t, h, key, "ExitOnForwardFailure=yes")
+		if want != (strict == "accept-new") {
+			t.Errorf("%s: ssh connects: %v: %s", strict, want, out)
+		}
+		writeFile(t, h.UserKnownHostsFiles[0], revoked)
+		err := newTunnel(t, nil, h).Connect(t.Context())
+		if e, _ := errors.AsType[*HostKeyError](err); (err == nil) != want || strict == "no" && !e.Revoked {
+			t.Errorf("%s: got %v", strict, err)
+		}
+	}
+}
+
 func TestUnknownKey(t *testing.T) {
 	s := startFake(t, sshtest.Config{})
 	print := ssh.FingerprintSHA256(s.HostKey())

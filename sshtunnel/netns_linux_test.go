@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -39,6 +40,7 @@ func TestNetworkFaults(t *testing.T) {
 		t.Skip("needs root, for network namespaces")
 	}
 	needTool(t, "ip")
+	t.Parallel() // it waits most of the time; what it measures is in the other process
 	near, far := fmt.Sprintf("sallyport-near-%d", os.Getpid()), fmt.Sprintf("sallyport-far-%d", os.Getpid())
 	for _, ns := range []string{near, far} {
 		run(t, "ip", "netns", "add", ns)
@@ -82,7 +84,7 @@ func TestNetworkFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "ip", "netns", "exec", near, self, "-test.v", "-test.run", "^TestNetworkFaults$")
+	cmd := exec.CommandContext(t.Context(), "ip", "netns", "exec", near, self, "-test.v", "-test.short="+strconv.FormatBool(testing.Short()), "-test.run", "^TestNetworkFaults$")
 	cmd.Env = append(os.Environ(), farEnv+"="+far)
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if err := cmd.Run(); err != nil {
@@ -178,6 +180,41 @@ func testNetworkFaults(t *testing.T, far string) {
 			})
 		})
 	}
+
+	// In real time, with what a user gets who sets nothing.
+	t.Run("black hole of a minute", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("takes a minute")
+		}
+		h := newHost(t)
+		h.ServerAliveSet, h.ConnectTimeout = false, 0
+		noLeak(t, func() {
+			tun := newTunnel(t, nil, h)
+			conn := greet(t, tun)
+			began, minute := time.Now(), time.After(time.Minute)
+			ip("-n", far, "route", "add", "blackhole", nearIP2+"/32") // ours since the address changed
+			lost := linkOf(tun)
+			<-lost.done
+			t.Logf("found after %v: %v", time.Since(began), lost.err)
+			if hop, ok := errors.AsType[*HopError](lost.err); !ok || hop.Stage != StageLink || !strings.Contains(lost.err.Error(), "no sign of life") {
+				t.Errorf("link lost: %v", lost.err)
+			}
+			io.Copy(io.Discard, conn) // ends with the link
+			waiting := make(chan struct{})
+			go func() { // ends when the call does
+				defer close(waiting)
+				if _, err := tun.DialContext(t.Context(), "tcp", "127.0.0.1:22"); err != nil {
+					t.Errorf("a call that waited: %v", err)
+				}
+			}()
+			<-minute
+			ip("-n", far, "route", "del", "blackhole", nearIP2+"/32")
+			<-waiting
+			t.Logf("back after %v", time.Since(began))
+			greet(t, tun)
+			tun.Close()
+		})
+	})
 
 	// A name of three addresses, of which two swallow packets.
 	t.Run("addresses that swallow packets", func(t *testing.T) {

@@ -215,26 +215,29 @@ func TestListenNeverAccepted(t *testing.T) {
 	target := echo(t)
 	key := filepath.Join(t.TempDir(), "id")
 	s := startSSHD(t, writeKey(t, key, "").PublicKey())
-	tun := newTunnel(t, nil, s.host(t, "bastion", key))
-	ln, err := tun.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 3 * maxUnaccepted {
-		conn, err := net.Dial("tcp", ln.Addr().String())
+	noLeak(t, func() {
+		tun := newTunnel(t, nil, s.host(t, "bastion", key))
+		ln, err := tun.Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
-	}
-	conn, err := tun.DialContext(t.Context(), "tcp", target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkEcho(t, conn)
-	if err := ln.Close(); err != nil {
-		t.Error(err)
-	}
+		for range 3 * maxUnaccepted {
+			conn, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+		}
+		conn, err := tun.DialContext(t.Context(), "tcp", target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkEcho(t, conn)
+		if err := ln.Close(); err != nil {
+			t.Error(err)
+		}
+		tun.Close()
+	})
 }
 
 func TestCancelRefused(t *testing.T) {

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/oauth/oauthtest"
+
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -99,6 +101,7 @@ type gateOptions struct {
 	Upstream string      // URL of the MCP server behind it; required
 	Names    []string    // of its certificate; nil: the names it has
 	Audience string      // that a token must have; "" its URL
+	DPoP     bool        // it takes tokens that are bound to a key, and proofs only with the nonce that it gives
 }
 
 // gate is a protected resource: TLS and a bearer check (RFC 6750, RFC 9728) in front of an MCP server.
@@ -115,12 +118,13 @@ type gateConfig struct {
 	Issuer, Audience string
 	Keys             jose.JSONWebKeySet
 	Upstream         string
+	DPoP             bool
 }
 
 // startGate starts a gate. It ends with the test.
 func startGate(t testing.TB, o gateOptions) *gate {
 	t.Helper()
-	config := gateConfig{Listen: "127.0.0.1:0", Issuer: o.OIDC.Issuer, Keys: o.OIDC.PublicKeys(), Audience: o.Audience, Upstream: o.Upstream}
+	config := gateConfig{Listen: "127.0.0.1:0", Issuer: o.OIDC.Issuer, Keys: o.OIDC.PublicKeys(), Audience: o.Audience, Upstream: o.Upstream, DPoP: o.DPoP}
 	if o.NS != nil {
 		config.Listen, config.Name = "127.0.0.1:443", "mcp.internal"
 	}
@@ -180,6 +184,7 @@ func playGate(text []byte) error {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = upstream.Scheme, upstream.Host, upstream.Host
+			r.Out.Header.Del("DPoP")
 			r.Out.Header.Del("Authorization") // a token is for this resource alone
 		},
 		FlushInterval: -1, // event streams
@@ -195,9 +200,17 @@ func playGate(text []byte) error {
 		})
 	})
 	mux.HandleFunc("/mcp", func(w http.ResponseWriter, r *http.Request) {
-		if err := config.check(r); err != nil {
-			challenge := fmt.Sprintf(`Bearer resource_metadata="%s%s", scope="mcp"`, origin, metadata)
-			if r.Header.Get("Authorization") != "" {
+		scheme := "Bearer"
+		if config.DPoP {
+			scheme = "DPoP"
+			w.Header().Set("DPoP-Nonce", gateNonce)
+		}
+		if err := config.check(r, origin+r.URL.Path); err != nil {
+			challenge := fmt.Sprintf(`%s resource_metadata="%s%s", scope="mcp"`, scheme, origin, metadata)
+			switch {
+			case err == errNonce:
+				challenge += `, error="use_dpop_nonce"`
+			case r.Header.Get("Authorization") != "":
 				challenge += `, error="invalid_token"`
 			}
 			w.Header().Set("WWW-Authenticate", challenge)
@@ -224,19 +237,42 @@ func playGate(text []byte) error {
 	return server.ServeTLS(listener, config.Cert, config.Key)
 }
 
-// check says why a request must not pass: RFC 9068, section 4.
-func (config *gateConfig) check(r *http.Request) error {
-	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
-		return errors.New("no bearer token")
+const gateNonce = "the nonce of the gate"
+
+var errNonce = errors.New("the proof lacks the nonce")
+
+// check says why a request to target must not pass: RFC 9068, section 4; RFC 9449, section 7.
+func (config *gateConfig) check(r *http.Request, target string) error {
+	want := "Bearer"
+	if config.DPoP {
+		want = "DPoP"
 	}
-	token, err := jwt.ParseSigned(bearer, []jose.SignatureAlgorithm{jose.RS256})
+	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if scheme != want {
+		return errors.New("no token of the kind " + want)
+	}
+	token, err := jwt.ParseSigned(text, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		return err
 	}
 	var claims jwt.Claims
-	if err := token.Claims(config.Keys, &claims); err != nil {
+	var bound struct {
+		Confirmation struct {
+			Thumbprint string `json:"jkt"`
+		} `json:"cnf"`
+	}
+	if err := token.Claims(config.Keys, &claims, &bound); err != nil {
 		return err
+	}
+	if config.DPoP {
+		switch proof, err := oauthtest.CheckProof(r, target, text, time.Now()); {
+		case err != nil:
+			return err
+		case proof.Thumbprint != bound.Confirmation.Thumbprint:
+			return errors.New("the token is bound to another key")
+		case proof.Nonce != gateNonce:
+			return errNonce
+		}
 	}
 	if claims.Expiry == nil {
 		return errors.New("no expiry")

@@ -180,6 +180,7 @@ type oidcOptions struct {
 	AccessTokenTTL time.Duration    // whole seconds; 0: ten minutes
 	Scopes         []string         // that a resource knows; nil: mcp
 	Clients        []map[string]any // more pre-registered clients, members as in RFC 7591
+	DPoPNonces     bool             // DPoP, and each proof needs the nonce that the server gives
 	Features       map[string]any   // of oidc-provider, laid over ours: {"registration": {"enabled": false}}
 }
 
@@ -226,6 +227,9 @@ func startOIDC(t testing.TB, o oidcOptions) *oidcServer {
 	}
 	if o.Scopes != nil {
 		options["scopes"] = o.Scopes
+	}
+	if o.DPoPNonces {
+		options["dpopNonces"] = true
 	}
 	if o.Features != nil {
 		options["features"] = o.Features

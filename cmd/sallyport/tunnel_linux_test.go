@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -158,4 +159,70 @@ func TestControlMasterOfABastionWithTwoFactors(t *testing.T) {
 	if err := session.Close(); err != nil {
 		t.Errorf("the proxy ended with %v", err)
 	}
+}
+
+// TestKnownHostsOfManyProcesses lets eight proxies at once write into one file: first each adds the key
+// that it met, then, by UpdateHostKeys, the server's other one, which rewrites the file. No line is lost.
+func TestKnownHostsOfManyProcesses(t *testing.T) {
+	t.Parallel()
+	keygen := needProgram(t, "ssh-keygen", "openssh-client")
+	upstream := startMCP(t, nil)
+	for _, hash := range []string{"no", "yes"} {
+		t.Run("HashKnownHosts "+hash, func(t *testing.T) {
+			dir := openDir(t)
+			const mine = "# mine\n\nelsewhere ssh-ed25519 not-a-key\nno newline at the end"
+			known := writeFile(t, dir, "known_hosts", mine, 0o600)
+			var servers []*sshd
+			for range 8 {
+				_, second := newKey(t, openDir(t), "second")
+				servers = append(servers, startSSHD(t, sshdOptions{Config: []string{"HostKey " + second}}))
+			}
+			for keys, strict := range []string{"accept-new", "yes"} {
+				var hosts []*mcpHost
+				for _, server := range servers {
+					hosts = append(hosts, startHost(t, (&plainSite{sshd: server, upstream: upstream}).command(t, "-o", "UserKnownHostsFile="+known,
+						"-o", "StrictHostKeyChecking="+strict, "-o", "UpdateHostKeys=yes", "-o", "HashKnownHosts="+hash), nil))
+				}
+				again := time.NewTicker(50 * time.Millisecond)
+				defer again.Stop()
+				for began := time.Now(); countKeys(t, known) < (keys+1)*len(servers) && time.Since(began) < patience; {
+					<-again.C
+				}
+				for _, host := range hosts {
+					if err := host.Session(t).Close(); err != nil {
+						t.Errorf("a proxy ended with %v", err)
+					}
+				}
+			}
+			text, err := os.ReadFile(known)
+			if rest, ok := strings.CutPrefix(string(text), mine+"\n"); err != nil || !ok || strings.Count(rest, "\n") != 2*len(servers) {
+				t.Errorf("known_hosts: %v\n%s", err, text)
+			}
+			for _, server := range servers {
+				out, err := exec.Command(keygen, "-f", known, "-F", "["+server.Host+"]:"+server.Port).Output()
+				if n := strings.Count(string(out), " ssh-ed25519 "); err != nil || n != 2 {
+					t.Errorf("ssh-keygen finds %d keys of port %s, want 2: %v", n, server.Port, err)
+				}
+			}
+			if hashed := strings.Count(string(text), "|1|"); hashed != map[string]int{"no": 0, "yes": 2 * len(servers)}[hash] {
+				t.Errorf("%d hashed lines", hashed)
+			}
+			left, _ := filepath.Glob(dir + "/*")
+			for _, file := range left {
+				if file != known && file != known+".old" {
+					t.Errorf("%s is left behind", file)
+				}
+			}
+		})
+	}
+}
+
+// countKeys counts the whole keys in a known_hosts file.
+func countKeys(t testing.TB, file string) int {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(text), " ssh-ed25519 AAAA")
 }

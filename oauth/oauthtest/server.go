@@ -16,6 +16,13 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+const (
+	grantTypeJWTBearer     = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+	grantTypeTokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
 )
 
 // Knobs bend the server. The zero value is a correct server that grants everything.
@@ -43,6 +50,12 @@ type Knobs struct {
 	NoRefresh      bool   // grants no refresh token
 	NoRevocation   bool
 
+	DeviceOnly    bool     // no authorization endpoint
+	DeviceAnswers []string // error codes that polls for a device's token are answered with, before it is granted
+	DPoP          bool     // the resource takes bound tokens only, and says so in its challenge
+	ProofAlgs     []string // dpop_signing_alg_values_supported of the authorization server
+	Nonces        bool     // each proof must have the nonce of the answer before
+
 	// Of the protected resource.
 	NoResourceMetadata bool
 	ResourceName       string   // resource of the metadata; "" the right one
@@ -56,6 +69,7 @@ type Knobs struct {
 // Stats counts what the server was asked.
 type Stats struct {
 	Registrations, Authorizations, Codes, Refreshes, ClientCredentials, Revocations int
+	Assertions, Devices                                                             int
 	Unauthorized                                                                    int // 401 of the protected resource
 }
 
@@ -65,6 +79,7 @@ type Server struct {
 	Issuer   string           // "http://127.0.0.1:1234" or with a path
 	Resource string           // the URL that tokens are for
 	Now      func() time.Time // nil: time.Now
+	Takes    *Server          // takes the assertions that this one gives for an ID token; nil none
 
 	mu      sync.Mutex // of everything below
 	knobs   Knobs
@@ -76,6 +91,11 @@ type Server struct {
 	refresh map[string]*grant
 	access  map[string]*grant
 	secrets []string
+
+	assertions, proofs map[string]bool
+	nonces             map[string]string // by target
+	exchanged          url.Values
+	polls              []time.Time
 }
 
 // Client is one registered client.
@@ -83,6 +103,9 @@ type Client struct {
 	ID, Secret   string
 	Method       string // token_endpoint_auth_method; "" any
 	RedirectURIs []string
+
+	Key    *jose.JSONWebKey // public, for private_key_jwt; nil none
+	KeyAlg string           // that it must sign with; "" any
 }
 
 // grant is what a person allowed a client; its codes and tokens point to it.
@@ -94,13 +117,15 @@ type grant struct {
 	scope     string
 	expires   time.Time // of the access token
 	spent     bool      // of a code or refresh token
+	key       string    // thumbprint that its tokens are bound to; "" none
 	family    *bool     // false once a spent one came again, or it was revoked
 }
 
 // New returns a server of this issuer and resource.
 func New(issuer, resource string) *Server {
 	return &Server{Issuer: issuer, Resource: resource, clients: make(map[string]*Client), codes: make(map[string]*grant),
-		refresh: make(map[string]*grant), access: make(map[string]*grant)}
+		refresh: make(map[string]*grant), access: make(map[string]*grant),
+		assertions: make(map[string]bool), proofs: make(map[string]bool), nonces: make(map[string]string)}
 }
 
 // Set changes the knobs.
@@ -209,6 +234,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.authorize(w, r)
 	case endpoint == "/token" && r.Method == http.MethodPost:
 		s.token(w, r)
+	case endpoint == "/device_authorization" && r.Method == http.MethodPost:
+		s.device(w, r)
 	case endpoint == "/register" && r.Method == http.MethodPost && !k.NoRegistration:
 		s.register(w, r)
 	case endpoint == "/revoke" && r.Method == http.MethodPost && !k.NoRevocation:
@@ -241,6 +268,7 @@ func (s *Server) metadata() map[string]any {
 		"issuer":                                         either(k.WrongIssuer, s.Issuer),
 		"authorization_endpoint":                         at + "/authorize",
 		"token_endpoint":                                 at + "/token",
+		"device_authorization_endpoint":                  at + "/device_authorization",
 		"introspection_endpoint":                         at + "/introspect",
 		"response_types_supported":                       []string{"code"},
 		"grant_types_supported":                          []string{"authorization_code", "refresh_token", "client_credentials"},
@@ -248,6 +276,12 @@ func (s *Server) metadata() map[string]any {
 		"code_challenge_methods_supported":               []string{"S256"},
 		"authorization_response_iss_parameter_supported": !k.NoIss,
 		"client_id_metadata_document_supported":          k.MetadataDocument,
+	}
+	if k.DeviceOnly {
+		delete(m, "authorization_endpoint")
+	}
+	if k.ProofAlgs != nil {
+		m["dpop_signing_alg_values_supported"] = k.ProofAlgs
 	}
 	if !k.NoRegistration {
 		m["registration_endpoint"] = at + "/register"
@@ -298,7 +332,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	for _, u := range list {
 		uris = append(uris, fmt.Sprint(u))
 	}
-	if len(uris) == 0 || s.knobs.OneRedirect && len(uris) > 1 {
+	if len(uris) == 0 && !strings.Contains(fmt.Sprint(m["grant_types"]), "device_code") || s.knobs.OneRedirect && len(uris) > 1 {
 		fail(w, http.StatusBadRequest, "invalid_redirect_uri", "wrong number of redirect URIs")
 		return
 	}
@@ -349,7 +383,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	default:
 		code, alive := s.secret("code-"), true
 		s.codes[code] = &grant{client: c.ID, redirect: q.Get("redirect_uri"), challenge: q.Get("code_challenge"),
-			resource: q.Get("resource"), scope: q.Get("scope"), family: &alive}
+			resource: q.Get("resource"), scope: q.Get("scope"), key: q.Get("dpop_jkt"), family: &alive}
 		a.Set("code", code)
 	}
 	back.RawQuery = a.Encode()
@@ -358,6 +392,9 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 
 // client authenticates the client of a token request.
 func (s *Server) client(r *http.Request) *Client {
+	if r.PostFormValue("client_assertion") != "" {
+		return s.clientAssertion(r.PostForm)
+	}
 	id, secret, method := r.PostFormValue("client_id"), r.PostFormValue("client_secret"), "client_secret_post"
 	if user, pass, ok := r.BasicAuth(); ok {
 		var err1, err2 error
@@ -371,7 +408,7 @@ func (s *Server) client(r *http.Request) *Client {
 		method = "none"
 	}
 	c := s.clients[id]
-	if c == nil || c.Secret != secret || c.Method != "" && c.Method != method {
+	if c == nil || c.Key != nil || c.Secret != secret || c.Method != "" && c.Method != method {
 		return nil
 	}
 	return c
@@ -393,6 +430,8 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		s.stats.Refreshes++
 	case "client_credentials":
 		s.stats.ClientCredentials++
+	case grantTypeJWTBearer:
+		s.stats.Assertions++
 	}
 	if k.TokenStatus != 0 {
 		w.Header().Set("Content-Type", "text/html")
@@ -404,7 +443,22 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, either(code, k.RefreshError), "you sent "+f.Get("code")+f.Get("refresh_token")+f.Get("client_secret"))
 		return
 	}
+	if grantType == grantTypeTokenExchange {
+		s.exchange(w, f)
+		return
+	}
+	key := ""
+	if k.DPoP || r.Header.Get("DPoP") != "" {
+		p, ok := s.proofLocked(w, r, strings.TrimSuffix(s.Issuer, "/")+"/token", "", func(code, why string) { fail(w, http.StatusBadRequest, code, why) })
+		if !ok {
+			return
+		}
+		key = p.Thumbprint
+	}
 	c := s.client(r)
+	if c == nil && grantType == grantTypeJWTBearer && f.Get("client_id") == "" {
+		c = &Client{} // the assertion says who it is (RFC 7521 section 4.1)
+	}
 	if c == nil {
 		fail(w, http.StatusUnauthorized, "invalid_client", "unknown client or wrong authentication")
 		return
@@ -418,7 +472,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		g := s.codes[f.Get("code")]
 		sum := sha256.Sum256([]byte(f.Get("code_verifier")))
 		if g == nil || g.spent || g.client != c.ID || g.redirect != f.Get("redirect_uri") || g.resource != f.Get("resource") ||
-			g.challenge != base64.RawURLEncoding.EncodeToString(sum[:]) {
+			g.key != key || g.challenge != base64.RawURLEncoding.EncodeToString(sum[:]) {
 			fail(w, http.StatusBadRequest, "invalid_grant", "code")
 			return
 		}
@@ -429,7 +483,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		if g != nil && g.spent { // reuse ends the family (RFC 9700 section 4.14.2)
 			*g.family = false
 		}
-		if g == nil || !*g.family || g.client != c.ID {
+		if g == nil || !*g.family || g.client != c.ID || g.key != key {
 			fail(w, http.StatusBadRequest, "invalid_grant", "refresh token")
 			return
 		}
@@ -437,7 +491,16 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		s.issue(w, *g, !k.KeepRefresh)
 	case "client_credentials":
 		alive := true
-		s.issue(w, grant{client: c.ID, resource: f.Get("resource"), scope: f.Get("scope"), family: &alive}, false)
+		s.issue(w, grant{client: c.ID, resource: f.Get("resource"), scope: f.Get("scope"), key: key, family: &alive}, false)
+	case grantTypeJWTBearer:
+		if !s.assertions[f.Get("assertion")] {
+			fail(w, http.StatusBadRequest, "invalid_grant", "assertion "+f.Get("assertion"))
+			return
+		}
+		alive := true
+		s.issue(w, grant{client: c.ID, resource: f.Get("resource"), scope: f.Get("scope"), key: key, family: &alive}, false)
+	case "urn:ietf:params:oauth:grant-type:device_code":
+		s.deviceToken(w, c, f, key)
 	default:
 		fail(w, http.StatusBadRequest, "unsupported_grant_type", "")
 	}
@@ -453,6 +516,9 @@ func (s *Server) issue(w http.ResponseWriter, g grant, refresh bool) {
 	access := s.secret("at-")
 	s.access[access] = &g
 	m := map[string]any{"access_token": access, "token_type": "bearer", "scope": g.scope, "expires_in": int(life / time.Second)}
+	if g.key != "" {
+		m["token_type"] = "DPoP"
+	}
 	if x := s.knobs.ExpiresIn; x == "" {
 		delete(m, "expires_in")
 	} else if x != nil {
@@ -508,28 +574,40 @@ func (s *Server) Guard(next http.Handler) http.Handler {
 		}
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		scope, ok := s.Check(token)
+		want, code, why := "Bearer", "invalid_token", "no such token: "+token
+		if k.DPoP {
+			want = "DPoP"
+		}
+		if ok && scheme == "DPoP" {
+			s.mu.Lock()
+			var p Proof
+			if p, ok = s.proofLocked(w, r, u.Scheme+"://"+r.Host+r.URL.Path, token, func(c, d string) { code, why = c, d }); ok {
+				ok = p.Thumbprint == s.access[token].key
+			}
+			s.mu.Unlock()
+		}
 		link := ""
 		if !k.NoResourceMetadata {
 			link = fmt.Sprintf(", resource_metadata=%q", u.Scheme+"://"+u.Host+well)
 		}
 		switch {
-		case !ok || scheme != "Bearer":
+		case !ok || scheme != want:
 			s.mu.Lock()
 			s.stats.Unauthorized++
 			s.mu.Unlock()
-			c := `Bearer realm="mcp"` + link
+			c := want + ` realm="mcp"` + link
 			if k.ChallengeScope != "" {
 				c += fmt.Sprintf(", scope=%q", k.ChallengeScope)
 			}
 			if token != "" {
-				c += fmt.Sprintf(`, error="invalid_token", error_description=%q`, "no such token: "+token)
+				c += fmt.Sprintf(`, error=%q, error_description=%q`, code, why)
 			}
 			if !k.NoChallenge {
 				w.Header().Set("WWW-Authenticate", c)
 			}
 			http.Error(w, "token wanted", http.StatusUnauthorized)
 		case k.NeedScope != "" && !slices.Contains(strings.Fields(scope), k.NeedScope):
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer error="insufficient_scope", scope=%q`, k.NeedScope)+link)
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(want+` error="insufficient_scope", scope=%q`, k.NeedScope)+link)
 			http.Error(w, "more scope wanted", http.StatusForbidden)
 		default:
 			next.ServeHTTP(w, r)

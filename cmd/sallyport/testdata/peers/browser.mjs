@@ -31,6 +31,11 @@ try {
   const page = context.pages()[0] ?? await context.newPage();
   await page.goto(url);
   const login = new URL(page.url()).origin; // the URL may be a page that only leads there
+  const device = new URL(page.url()).pathname === '/device'; // RFC 8628: nothing leads away from there
+  if (device) {
+    await page.getByRole('heading', { name: 'Confirm Device' }).waitFor();
+    await page.getByRole('button', { name: 'Continue' }).click();
+  }
   if (process.env.PERSON_DENIES === '1') {
     await page.getByText('[ Cancel ]').click();
   } else {
@@ -39,7 +44,8 @@ try {
     await page.getByRole('button', { name: 'Sign-in' }).click();
     await page.getByRole('button', { name: 'Continue' }).click();
   }
-  await page.waitForURL(u => u.origin !== login);
+  if (device) await page.getByText('Sign-in Success').waitFor();
+  else await page.waitForURL(u => u.origin !== login);
   await page.waitForLoadState();
   if (process.env.PERSON_SCREENSHOT) await page.screenshot({ path: process.env.PERSON_SCREENSHOT });
 

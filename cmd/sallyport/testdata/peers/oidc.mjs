@@ -10,10 +10,12 @@
 //   jwks            private keys (RFC 7517) to sign with, one of them RSA; default: well known ones
 //   clients         pre-registered clients, as oidc-provider takes them (RFC 7591 names)
 //   scopes          scopes that a resource knows, default ["mcp"]
+//   dpopNonces      true: takes DPoP proofs only with the nonce that it gives
 //   features        oidc-provider's features, laid over ours
 //
 // The first line on stdout is the issuer; each request is logged on stderr, without its query.
 // The server ends when its stdin does, so that it cannot outlive whoever started it.
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
@@ -61,6 +63,8 @@ server.listen(port, '127.0.0.1', () => {
           jwt: { sign: { alg: 'RS256' } },
         }),
       },
+      deviceFlow: { enabled: true },
+      ...(options.dpopNonces && { dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true } }),
       ...options.features,
     },
   });

@@ -1,0 +1,173 @@
+package oauth
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/oauth/oauthtest"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+func TestBoundTokens(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		knobs func(*oauthtest.Knobs)
+	}{
+		{"advertised", func(k *oauthtest.Knobs) { k.ProofAlgs = []string{"RS256", "ES256"} }},
+		{"asked for by the challenge alone", func(*oauthtest.Knobs) {}},
+		{"nonces", func(k *oauthtest.Knobs) { k.ProofAlgs, k.Nonces = []string{"ES256"}, true }},
+		{"EdDSA", func(k *oauthtest.Knobs) { k.ProofAlgs = []string{"EdDSA"} }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.as.Set(func(k *oauthtest.Knobs) { k.DPoP = true; tt.knobs(k) })
+			tr := w.transport(nil)
+			w.mustPost(tr)
+			w.mustPost(tr)
+			key := thumbprint(tr.rec.ProofKey)
+			if got := w.as.Authorized().Get("dpop_jkt"); got != key {
+				t.Errorf("dpop_jkt is %q, want %q", got, key)
+			}
+			tr.Close()
+
+			second := w.transport(func(c *Config) { c.NonInteractive = true }) // the second start has the key
+			w.mustPost(second)
+			w.advance(2 * time.Hour)
+			w.mustPost(second)
+			w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: w.as.Stats().Refreshes})
+			w.as.RevokeAll() // a login without a challenge still knows that the resource wants DPoP
+			w.advance(2 * time.Hour)
+			third := w.transport(nil)
+			w.mustPost(third)
+			if got := thumbprint(third.rec.ProofKey); got != key {
+				t.Error("another key than that of the first login")
+			}
+			w.noSecrets()
+		})
+	}
+}
+
+func TestNonceIsAskedForOnceOnly(t *testing.T) {
+	w := newWorld(t)
+	w.as.Set(func(k *oauthtest.Knobs) { k.DPoP, k.Nonces, k.ProofAlgs = true, true, []string{"ES256"} })
+	tr := w.transport(nil)
+	w.mustPost(tr)
+	before := w.as.Stats().Unauthorized
+	for range 5 {
+		w.mustPost(tr)
+	}
+	if got := w.as.Stats().Unauthorized - before; got != 0 {
+		t.Errorf("%d requests were refused: the nonce of the answer before is not used", got)
+	}
+	if len(w.seen) != 6 {
+		t.Errorf("upstream saw %q", w.seen)
+	}
+	if status, err := w.quietPost(tr); err != nil || status != http.StatusOK {
+		t.Errorf("Quiet: %d, %v", status, err)
+	}
+}
+
+func (w *world) quietPost(tr *Transport) (int, error) {
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.upstream.String(), nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := tr.Quiet().RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	resp.Body.Close()
+	return resp.StatusCode, nil
+}
+
+// Several authorization servers offer DPoP in front of resources that know Bearer only.
+func TestBearerWhereOnlyTheAuthorizationServerOffersDPoP(t *testing.T) {
+	w := newWorld(t)
+	w.as.Set(func(k *oauthtest.Knobs) { k.ProofAlgs = []string{"ES256"} })
+	tr := w.transport(nil)
+	w.mustPost(tr)
+	if tr.rec.ProofKey != nil || tr.rec.Token.Type != "" {
+		t.Error("the token is bound")
+	}
+}
+
+func TestUnattendedGrantWithProof(t *testing.T) {
+	w := newWorld(t)
+	w.as.AddClient(oauthtest.Client{ID: "robot", Secret: "s"})
+	w.as.Set(func(k *oauthtest.Knobs) { k.DPoP, k.ProofAlgs = true, []string{"ES256"} })
+	tr := w.transport(func(c *Config) { c.Grant, c.ClientID, c.ClientSecret = GrantClientCredentials, "robot", "s" })
+	w.mustPost(tr)
+	w.as.RevokeAccess()
+	w.mustPost(tr)
+	w.wantStats(oauthtest.Stats{ClientCredentials: 2})
+}
+
+func TestProofKeyFor(t *testing.T) {
+	known, _ := newProofKey([]string{"ES256"})
+	for _, tt := range []struct {
+		name     string
+		resource resource
+		algs     []string // of the authorization server
+		job      job
+		known    bool
+		want     string // algorithm; "" Bearer; "refused"
+	}{
+		{"nobody asks", resource{}, nil, job{bearer: true}, false, ""},
+		{"offered only", resource{}, []string{"ES256"}, job{bearer: true}, false, ""},
+		{"challenge", resource{}, []string{"ES256"}, job{dpop: true}, false, "ES256"},
+		{"challenge of both kinds, offered", resource{}, []string{"ES256"}, job{dpop: true, bearer: true}, false, "ES256"},
+		{"challenge of both kinds, not offered", resource{}, nil, job{dpop: true, bearer: true}, false, ""},
+		{"resource metadata", resource{ProofAlgs: []string{"EdDSA"}}, []string{"ES256", "EdDSA"}, job{}, false, "EdDSA"},
+		{"required by resource metadata", resource{ProofRequired: true}, nil, job{}, false, "ES256"},
+		{"required, in no way we know", resource{ProofRequired: true}, []string{"ES256K"}, job{}, false, "refused"},
+		{"wanted, in no way we know", resource{ProofAlgs: []string{"ES256K"}}, []string{"ES256"}, job{}, false, ""},
+		{"as before", resource{}, []string{"ES256"}, job{}, true, "known"},
+		{"as before, the server says nothing", resource{}, nil, job{}, true, "known"},
+		{"not as before", resource{}, []string{"EdDSA"}, job{}, true, "EdDSA"},
+	} {
+		f := finding{resource: tt.resource, server: server{ProofAlgs: tt.algs}}
+		var before *jose.JSONWebKey
+		if tt.known {
+			before = &known
+		}
+		key, err := new(Transport).proofKeyFor(f, tt.job, before)
+		got := ""
+		switch e, ok := errors.AsType[*SignInError](err); {
+		case ok && e.Code == CodeNoProof && e.Refused:
+			got = "refused"
+		case key == &known:
+			got = "known"
+		case key != nil:
+			got = key.Algorithm
+		}
+		if got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A token that claims to be bound, without a proof of ours, is good for nothing.
+func TestBoundTokenWithoutProofIsRefused(t *testing.T) {
+	w := newWorld(t)
+	tr := w.transport(nil)
+	as := tr.wire.other
+	tr.wire.other = roundTripper(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Path == "/token" {
+			return reply(`{"access_token":"x","token_type":"DPoP"}`), nil
+		}
+		return as.RoundTrip(r)
+	})
+	_, err := w.post(tr, "x")
+	if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != CodeBadReply || !e.Refused {
+		t.Errorf("got %v", err)
+	}
+}
+
+func reply(body string) *http.Response {
+	return &http.Response{StatusCode: http.StatusOK, Header: make(http.Header), Body: io.NopCloser(strings.NewReader(body))}
+}

@@ -1,0 +1,210 @@
+package oauth
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"sallyport/oauth/oauthtest"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// pemKey is private as PEM of PKCS #8.
+func pemKey(t *testing.T, private any) Secret {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Secret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+func newECKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return private
+}
+
+func TestPrivateKeyJWT(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ec := newECKey(t)
+	sec1, err := x509.MarshalECPrivateKey(ec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwk, err := jose.JSONWebKey{Key: rsaKey, KeyID: "k1", Algorithm: "PS256"}.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name    string
+		key     Secret
+		public  any
+		alg     string // configured
+		wantAlg string
+	}{
+		{"EC", pemKey(t, ec), ec.Public(), "", "ES256"},
+		{"EC, SEC 1 after its parameters", Secret("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n") +
+			Secret(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1})), ec.Public(), "", "ES256"},
+		{"RSA", pemKey(t, rsaKey), rsaKey.Public(), "", "RS256"},
+		{"RSA, PKCS #1", Secret(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(rsaKey)})), rsaKey.Public(), "", "RS256"},
+		{"RSA as configured", pemKey(t, rsaKey), rsaKey.Public(), "PS256", "PS256"},
+		{"JWK says it", Secret(jwk), rsaKey.Public(), "", "PS256"},
+		{"Ed25519", pemKey(t, edKey), edKey.Public(), "EdDSA", "EdDSA"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.as.AddClient(oauthtest.Client{ID: "robot", Key: &jose.JSONWebKey{Key: tt.public}, KeyAlg: tt.wantAlg})
+			w.as.Set(func(k *oauthtest.Knobs) { k.AuthMethods = []string{authPrivateKey} })
+			tr := w.transport(func(c *Config) {
+				c.Grant, c.ClientID, c.ClientKey, c.ClientKeyAlg = GrantClientCredentials, "robot", tt.key, tt.alg
+			})
+			w.mustPost(tr)
+			w.as.RevokeAccess()
+			w.mustPost(tr) // with an assertion of its own
+			w.wantStats(oauthtest.Stats{ClientCredentials: 2})
+			w.noSecrets()
+		})
+	}
+}
+
+func TestChooseAlgorithm(t *testing.T) {
+	rsaKey := &rsa.PrivateKey{}
+	for _, tt := range []struct {
+		name, configured, ofKey string
+		supported               []string
+		want                    string
+	}{
+		{"the usual one", "", "", nil, "RS256"},
+		{"of those the server supports", "", "", []string{"ES256", "PS512", "PS256"}, "PS256"},
+		{"of none of them", "", "", []string{"ES256"}, "RS256"},
+		{"as the key says", "", "RS512", []string{"PS256"}, "RS512"},
+		{"as configured", "PS384", "RS512", nil, "PS384"},
+		{"not with this key", "ES256", "", nil, ""},
+	} {
+		got, err := chooseAlgorithm(jose.JSONWebKey{Key: rsaKey, Algorithm: tt.ofKey}, tt.configured, tt.supported)
+		if got != tt.want || (err == nil) != (tt.want != "") {
+			t.Errorf("%s: got %q, %v", tt.name, got, err)
+		}
+	}
+}
+
+func TestClientKeyThatIsNone(t *testing.T) {
+	public, err := jose.JSONWebKey{Key: newECKey(t).Public()}.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"garbage-0451", "{\"kty\":\"oct\",\"k\":\"garbage-0451\"}", "{garbage-0451", string(public),
+		"-----BEGIN PRIVATE KEY-----\nZ2FyYmFnZS0wNDUx\n-----END PRIVATE KEY-----\n"} {
+		if _, err := parseClientKey(Secret(text)); err == nil || strings.Contains(err.Error(), "0451") {
+			t.Errorf("%s: got %v", text, err)
+		}
+	}
+}
+
+func TestWorkloadIdentity(t *testing.T) {
+	for _, id := range []string{"workload", ""} {
+		w := newWorld(t)
+		w.as.AddClient(oauthtest.Client{ID: "workload"})
+		w.as.AddAssertion("jwt-1")
+		w.as.AddAssertion("jwt-2")
+		reads := 0
+		tr := w.transport(func(c *Config) {
+			c.Grant, c.ClientID = GrantJWTBearer, id
+			c.Assertion = func() (Secret, error) { reads++; return Secret("jwt-" + string(rune('0'+reads))), nil }
+		})
+		w.mustPost(tr)
+		w.as.RevokeAccess()
+		w.mustPost(tr)
+		w.wantStats(oauthtest.Stats{Assertions: 2})
+		w.as.RevokeAccess()
+		_, err := w.post(tr, "x") // the third one is not known
+		if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Code != "invalid_grant" {
+			t.Errorf("got %v", err)
+		}
+		w.wantStats(oauthtest.Stats{Assertions: 3}) // neither tried again nor by another grant
+		w.noSecrets(err.Error())
+	}
+}
+
+func TestAssertionThatCannotBeRead(t *testing.T) {
+	w := newWorld(t)
+	gone := errors.New("no such file")
+	_, err := w.post(w.transport(func(c *Config) {
+		c.Grant, c.Assertion = GrantJWTBearer, func() (Secret, error) { return "", gone }
+	}), "x")
+	if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Code != CodeNoAssertion || !errors.Is(err, gone) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEnterpriseManaged(t *testing.T) {
+	for _, discovered := range []bool{true, false} {
+		w := newWorld(t)
+		server := httptest.NewServer(nil)
+		defer server.Close()
+		idp := oauthtest.New(server.URL+"/tenant", "")
+		server.Config.Handler = idp
+		idp.Takes = w.as
+		idp.AddAssertion("id-token")
+		w.as.AddClient(oauthtest.Client{ID: "agent", Secret: "agent-secret", Method: authBasic})
+		w.as.Set(func(k *oauthtest.Knobs) { k.ResourceScopes = []string{"tools"} })
+		tr := w.transport(func(c *Config) {
+			c.Grant, c.ClientID, c.ClientSecret, c.IDPClientID = GrantEnterpriseManaged, "agent", "agent-secret", "agent-at-idp"
+			c.Assertion = func() (Secret, error) { return "id-token", nil }
+			c.ExtraParams = map[string]string{"tenant": "7"} // the authorization server's alone
+			if c.IDPIssuer = idp.Issuer; !discovered {
+				c.IDPTokenURL = idp.Issuer + "/token"
+			}
+		})
+		w.mustPost(tr)
+		w.wantStats(oauthtest.Stats{Assertions: 1})
+		q := idp.Exchanged()
+		for name, want := range map[string]string{"audience": w.as.Issuer, "resource": w.upstream.String(), "scope": "tools", "client_id": "agent-at-idp", "tenant": ""} {
+			if got := q.Get(name); got != want {
+				t.Errorf("exchange: %s is %q, want %q", name, got, want)
+			}
+		}
+		idp.Set(func(k *oauthtest.Knobs) { k.TokenError = "invalid_grant" })
+		w.as.RevokeAccess()
+		_, err := w.post(tr, "x")
+		if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Stage != StageExchange || e.Code != "invalid_grant" {
+			t.Errorf("got %v", err)
+		}
+		w.noSecrets(err.Error())
+	}
+}
+
+func TestIdentityProviderOfAnotherIssuer(t *testing.T) {
+	w := newWorld(t)
+	w.as.AddClient(oauthtest.Client{ID: "agent", Secret: "s"})
+	other := httptest.NewServer(http.HandlerFunc(w.as.ServeHTTP)) // its metadata names w.as
+	defer other.Close()
+	_, err := w.post(w.transport(func(c *Config) {
+		c.Grant, c.ClientID, c.ClientSecret, c.IDPClientID, c.IDPIssuer = GrantEnterpriseManaged, "agent", "s", "agent", other.URL
+		c.Assertion = func() (Secret, error) { return "id-token", nil }
+	}), "x")
+	if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != CodeIssuerMismatch {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,146 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"sallyport/oauth/oauthtest"
+)
+
+// MCP, Authorization, "Protected Resource Metadata Discovery Requirements" and
+// "Authorization Server Metadata Discovery".
+func TestDiscoveryOrder(t *testing.T) {
+	var got []string
+	web := roundTripper(func(r *http.Request) (*http.Response, error) {
+		got = append(got, r.URL.String())
+		rec := httptest.NewRecorder()
+		if r.URL.String() != "https://h/.well-known/oauth-protected-resource" {
+			http.NotFound(rec, r)
+		} else {
+			rec.WriteString(`{"resource": "https://h/mcp", "authorization_servers": ["https://as.example/t"]}`)
+		}
+		return rec.Result(), nil
+	})
+	tr, err := New(Config{Upstream: &url.URL{Scheme: "https", Host: "h", Path: "/mcp"}, Base: web, AuthBase: web})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	_, err = tr.discover(t.Context(), "https://h/metadata?of=mcp", true)
+	if _, ok := errors.AsType[*DiscoveryError](err); !ok {
+		t.Errorf("got %v", err)
+	}
+	want := []string{
+		"https://h/metadata?of=mcp", // of the challenge
+		"https://h/.well-known/oauth-protected-resource/mcp",
+		"https://h/.well-known/oauth-protected-resource",
+		"https://as.example/.well-known/oauth-authorization-server/t",
+		"https://as.example/.well-known/openid-configuration/t",
+		"https://as.example/t/.well-known/openid-configuration",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("asked for\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// MCP, Authorization, "Resource Parameter Implementation": no form of it but the server's own.
+func TestResourceIsSentByteForByte(t *testing.T) {
+	w := newWorld(t)
+	name := strings.Replace(w.upstream.String(), "http:", "HTTP:", 1) + "/"
+	w.as.Set(func(k *oauthtest.Knobs) { k.ResourceName = name })
+	tr := w.transport(nil)
+	w.mustPost(tr) // the server takes no other, neither with the code
+	w.as.RevokeAccess()
+	w.mustPost(tr) // nor with the refresh token
+	if got := w.as.Authorized().Get("resource"); got != name {
+		t.Errorf("resource is %q, want %q", got, name)
+	}
+}
+
+// MCP, Authorization, "Client Registration Approaches".
+func TestWhoWeAre(t *testing.T) {
+	const document = "https://client.example/sallyport.json"
+	for _, tt := range []struct {
+		name          string
+		id, document  string
+		takes         bool   // the server takes metadata documents
+		want          string // prefix of the client ID
+		registrations int
+	}{
+		{"given client before the rest", "me", document, true, "me", 0},
+		{"metadata document before registration", "", document, true, document, 0},
+		{"registration where documents are not taken", "", document, false, "client-", 1},
+		{"registration", "", "", true, "client-", 1},
+	} {
+		w := newWorld(t)
+		w.as.Set(func(k *oauthtest.Knobs) { k.MetadataDocument = tt.takes })
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		redirect := "http://" + ln.Addr().String() + "/callback"
+		w.as.AddClient(oauthtest.Client{ID: "me", RedirectURIs: []string{redirect}})
+		w.mustPost(w.transport(func(c *Config) {
+			c.ClientID, c.ClientMetadataURL, c.RedirectURI = tt.id, tt.document, redirect
+			c.Listen = func(context.Context, string) (net.Listener, error) { return ln, nil }
+		}))
+		if got := w.as.Authorized().Get("client_id"); !strings.HasPrefix(got, tt.want) || w.as.Stats().Registrations != tt.registrations {
+			t.Errorf("%s: client is %q after %d registrations", tt.name, got, w.as.Stats().Registrations)
+		}
+	}
+}
+
+// MCP, Authorization, "Scope Selection Strategy".
+func TestScopeOrder(t *testing.T) {
+	metadata := resource{Scopes: []string{"a", "b"}}
+	offline := server{Scopes: []string{"a", "offline_access"}}
+	for _, tt := range []struct {
+		name       string
+		configured string
+		job        job
+		finding    finding
+		want       string
+	}{
+		{"challenge before metadata", "", job{scope: "c"}, finding{resource: metadata}, "c"},
+		{"all of the metadata", "", job{}, finding{resource: metadata}, "a b"},
+		{"none", "", job{}, finding{server: server{Scopes: []string{"s"}}}, ""},
+		{"offline_access where the server lists it", "", job{}, finding{resource: metadata, server: offline}, "a b offline_access"},
+		{"configured before all", "x", job{scope: "c"}, finding{resource: metadata, server: offline}, "x"},
+		{"step-up: what was asked and what is challenged", "", job{scope: "w", scopes: []string{"r", "w"}}, finding{resource: metadata}, "r w"},
+	} {
+		tr := &Transport{cfg: Config{Scope: tt.configured}}
+		if got := strings.Join(tr.scopes(tt.finding, tt.job, true), " "); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// The registration of a native client (MCP, Authorization, "Dynamic Client Registration").
+func TestRegistrationSaysWhatWeAre(t *testing.T) {
+	w := newWorld(t)
+	w.mustPost(w.transport(nil))
+	got := w.as.Registered()
+	grants, _ := got["grant_types"].([]any)
+	if got["application_type"] != "native" || !slices.Equal(grants, []any{"authorization_code", "refresh_token"}) {
+		t.Errorf("registered %v", got)
+	}
+}
+
+func TestStepUpOfABoundToken(t *testing.T) {
+	w := newWorld(t)
+	w.as.Set(func(k *oauthtest.Knobs) { k.DPoP, k.ChallengeScope = true, "read" })
+	tr := w.transport(nil)
+	w.mustPost(tr)
+	w.as.Set(func(k *oauthtest.Knobs) { k.NeedScope = "write" })
+	w.mustPost(tr)
+	if got := w.as.Authorized().Get("scope"); got != "read write" {
+		t.Errorf("asked for %q", got)
+	}
+}
