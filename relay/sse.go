@@ -68,7 +68,7 @@ func events(r io.Reader, limit int) iter.Seq2[event, error] {
 			switch string(field) {
 			case "data":
 				switch {
-				case len(data)+len(value)+1 > limit:
+				case len(data)+len(value) > limit:
 					yield(event{}, errTooLong)
 					return
 				case !hasData:

@@ -16,6 +16,9 @@ import (
 
 // Run is the proxy: it carries one MCP session until stdin ends or an obstacle is final.
 func (c *proxyCommand) Run(ctx context.Context, a *app) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer parentGone(cancel)() // stdin stays open where another process has the host's end of it
 	w, err := a.newWay(ctx, &c.upstreamFlags, false)
 	if err != nil {
 		return err
