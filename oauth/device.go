@@ -104,9 +104,7 @@ func (t *Transport) deviceCode(ctx context.Context, f finding, c client, asked [
 		life = deviceLife
 	}
 	d.expires = sent.Add(life)
-	t.mu.Lock()
-	t.passing = append(t.passing, d.Code)
-	t.mu.Unlock()
+	t.inUse(d.Code)
 	return d, nil
 }
 

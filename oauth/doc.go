@@ -29,6 +29,27 @@
 // Sign-in and refresh run under the Transport's lifetime; a request's context bounds
 // only its own waiting.
 //
+// # Other grants
+//
+// device_code (RFC 8628) takes the place of 3, 5 and 6: the [Prompt] holds a code, and
+// the token endpoint is polled at the server's pace. A code that expired is followed by
+// another while somebody waits. Unasked it is used only where there is no authorization
+// endpoint. client_credentials, jwt_bearer (RFC 7523, [Config.Assertion] read anew each
+// time) and enterprise_managed (the ID token exchanged at the identity provider, RFC 8693,
+// for an assertion whose audience is the issuer) need no person; their tokens are not kept.
+//
+// The client authenticates as the server's metadata offers: private_key_jwt with a
+// [Config.ClientKey] (audience: the issuer), client_secret_basic, client_secret_post, none.
+//
+// # DPoP
+//
+// Where the resource asks for bound tokens (RFC 9449), by the scheme of its challenge or in
+// its metadata, a key goes with the record, and each token request and request to the
+// upstream has a proof of its own. An authorization server's offer alone is not enough:
+// several make it in front of resources that know Bearer only. Each answer's nonce
+// is used for the next proof; an answer that only asks for another nonce is followed by
+// the same request with it, and counts neither as a refusal nor as a replay.
+//
 // # A 401, a 403
 //
 // A 401 for another token than the current one is replayed with the current one. A
@@ -60,7 +81,7 @@
 // # What is kept
 //
 // One record per (upstream, Realm, client, resource, audience): issuer, endpoints,
-// dynamic registration, tokens, scopes, expiry. See [Store]. Another issuer than the
+// dynamic registration, tokens and the key they are bound to, scopes, expiry. See [Store]. Another issuer than the
 // recorded one invalidates it.
 //
 // There is one key, in the system's keyring or in a file (see [Keyring]): a keyring that
@@ -72,7 +93,6 @@
 // # Joints
 //
 // A leader among processes would hold the [Store]'s lock of another name around
-// login; a further grant is a case in obtain; DPoP is a second token type in
-// tokenReply and a header in attempt; a host that shows links by elicitation reads
+// login; a further grant is a case in obtain or in unattendedLogin; a host that shows links by elicitation reads
 // [Transport.State] or is [Config.Offer].
 package oauth

@@ -33,13 +33,14 @@ type bridge struct {
 	logLevel []byte     // raw JSON; nil: the host has set none
 	lists    []string   // fields of the filter for the lists that the server says may change
 	watched  map[string][]byte
-	stream   *subscription // nil: none
+	streams  []*subscription // in the order of their requests; all but the last are about to end
 	asked    map[string]chan message
 }
 
 // subscription is one subscriptions/listen.
 type subscription struct {
 	end     context.CancelFunc
+	done    bool          // acknowledged; guarded by bridge.mu
 	settled chan struct{} // closed when the server has acknowledged or refused it
 	uris    []string      // resources that the server has agreed to tell about; set before settled is closed
 }
@@ -124,7 +125,7 @@ func (b *bridge) forward(c *call) error {
 	}
 	req := c.message
 	req.raw = set(c.raw, meta, "params", "_meta")
-	for range maxRounds {
+	for round := 1; round <= maxRounds; round++ {
 		var asks *questions
 		var err error
 		failed := b.ask(c.ctx, b.s.cfg.Send, &c.phase, req, who, func(a message) {
@@ -147,8 +148,11 @@ func (b *bridge) forward(c *call) error {
 		case asks == nil:
 			return nil
 		}
-		c.phase.Store(unsent) // the server has ended this round, so nothing of c runs there
+		c.phase.Store(replied) // nothing of c runs at the server until the next round, but c waits for the host, not for the way
 		answers, err := b.question(c, asks)
+		if err == nil && len(asks.keys) == 0 {
+			_, err = sleep(c.ctx, (&cursor{retry: -1}).delay(round), nil) // it only wants to be asked again later
+		}
 		if err != nil {
 			return err
 		}
@@ -344,38 +348,36 @@ func (b *bridge) watch(c *call) error {
 	return nil
 }
 
-// listen replaces the subscription by one for all that the host wants now. The old one ends when the new one is settled, so that nothing is
-// missed between them. Whoever calls it has the turn.
+// listen asks for a subscription to all that the host wants now. Those before it end when the server has acknowledged it, so that nothing
+// is missed between them. Whoever calls it has the turn.
 func (b *bridge) listen() *subscription {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	old := b.stream
 	ctx, end := context.WithCancel(b.s.ctx)
 	stream := &subscription{end: end, settled: make(chan struct{})}
-	b.stream = stream
-	settle := sync.OnceFunc(func() {
-		close(stream.settled)
-		if old != nil {
-			old.end()
-		}
-	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	filter := []byte("{}")
-	for _, list := range b.lists {
-		filter = set(filter, []byte("true"), list)
+	for _, field := range b.lists {
+		filter = set(filter, []byte("true"), field)
 	}
-	if uris := slices.Collect(maps.Values(b.watched)); len(uris) > 0 {
+	if len(b.watched) > 0 {
+		var uris [][]byte
+		for _, uri := range slices.Sorted(maps.Keys(b.watched)) {
+			uris = append(uris, b.watched[uri])
+		}
 		filter = set(filter, arrayOf(uris), "resourceSubscriptions")
 	}
+	b.streams = append(b.streams, stream)
 	if string(filter) == "{}" {
+		b.settleLocked(stream)
 		end()
-		settle()
+		b.streams = nil
 		return stream
 	}
-	req, who := b.request("subscriptions/listen", set([]byte("{}"), filter, "notifications"), b.who), b.who
-	// Ends with ctx: with the session, or when the next one is settled.
+	who := b.who
+	req := b.request("subscriptions/listen", set([]byte("{}"), filter, "notifications"), who)
+	// Ends with ctx: with the session, or when a later one is acknowledged.
 	b.s.work.Go(func() {
 		defer end()
-		defer settle()
 		err := b.follow(ctx, b.s.cfg.Background, new(atomic.Int32), req, who, true, func(a message) {
 			b.s.cfg.Log.Debug("subscription ended", "status", errorCode(a))
 		}, func(n message) {
@@ -384,13 +386,33 @@ func (b *bridge) listen() *subscription {
 				return
 			}
 			stream.uris = texts(member(n.params, "notifications", "resourceSubscriptions"))
-			settle()
+			b.mu.Lock()
+			b.settleLocked(stream)
+			b.mu.Unlock()
 		})
 		if err != nil && ctx.Err() == nil {
 			b.s.cfg.Log.Debug("no subscription", "err", b.s.cfg.Mask(err.Error()))
 		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.streams = slices.DeleteFunc(b.streams, func(other *subscription) bool { return other == stream })
+		if !stream.done {
+			close(stream.settled)
+		}
 	})
 	return stream
+}
+
+// settleLocked ends all subscriptions before stream, which the server has acknowledged.
+func (b *bridge) settleLocked(stream *subscription) {
+	stream.done = true
+	close(stream.settled)
+	for _, old := range b.streams {
+		if old == stream {
+			return
+		}
+		old.end()
+	}
 }
 
 // texts decodes the strings of a raw array.

@@ -80,18 +80,6 @@ func TestLargeAnswers(t *testing.T) {
 	}
 }
 
-// A request at the limit reaches the server.
-func TestLargeRequest(t *testing.T) {
-	head, tail := `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":"`, `"}`
-	exact := head + strings.Repeat("x", maxMessage-len(head)-len(tail)) + tail
-	synctest.Test(t, func(t *testing.T) {
-		h, _ := open(t, Config{}, Exchange{Call: "tools/call", Body: exact, Reply: callAnswer}, Goodbye())
-		h.send(exact)
-		h.want(callAnswer)
-		h.close()
-	})
-}
-
 // A host that stops reading stops the upstream: what the server could send is bounded by what lies in buffers.
 func TestHostThatDoesNotReadStopsTheUpstream(t *testing.T) {
 	const chunk = 1 << 20
@@ -149,7 +137,7 @@ func TestBusyTakesAnswersAndNotifications(t *testing.T) {
 
 // What only a socket can do: a certificate that nobody trusts, and a connection that is reset.
 func TestFaultsOnSockets(t *testing.T) {
-	reset := func(w http.ResponseWriter, r *http.Request) {
+	reset := Exchange{Call: "tools/call", Handle: func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -157,29 +145,40 @@ func TestFaultsOnSockets(t *testing.T) {
 		}
 		conn.(*net.TCPConn).SetLinger(0)
 		conn.Close()
-	}
+	}}
 	for _, tt := range []struct {
 		name   string
 		start  func(http.Handler) *httptest.Server
+		script []Exchange
 		text   string
 		mayRun bool
 	}{
-		{"TLS", httptest.NewTLSServer, "certificate", false},
-		{"reset", httptest.NewServer, "reset by peer", true},
+		{"TLS", httptest.NewTLSServer, nil, "certificate", false},
+		{"reset", httptest.NewServer, []Exchange{reset}, "reset by peer", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			web := tt.start(http.HandlerFunc(reset))
+			web := tt.start(New(t, append(append(Opening(version), tt.script...), Exchange{Call: "ping", Reply: pingAnswer}, Goodbye())...))
 			defer web.Close()
-			web.Config.ErrorLog = nil
-			tr := &http.Transport{TLSClientConfig: &tls.Config{}}
-			defer tr.CloseIdleConnections()
-			h := start(t, Config{URL: mustURL(web.URL), Send: tr})
-			h.send(initLine)
+			distrustful := &http.Transport{TLSClientConfig: &tls.Config{}}
+			defer distrustful.CloseIdleConnections()
+			h := start(t, Config{URL: mustURL(web.URL), Send: roundTrip(func(r *http.Request) (*http.Response, error) {
+				if tt.name == "TLS" && r.GetBody != nil {
+					body, _ := r.GetBody()
+					if text, _ := io.ReadAll(body); string(text) == callLine {
+						return distrustful.RoundTrip(r)
+					}
+				}
+				return web.Client().Transport.RoundTrip(r)
+			})})
+			h.open()
+			h.send(callLine)
 			line := h.recv()
 			a := decode(t, line)
 			if a.Error.Code != -32000 || !strings.Contains(a.Error.Message, tt.text) || strings.Contains(a.Error.Data.Hint, "may have run") != tt.mayRun {
 				t.Errorf("got %s", line)
 			}
+			h.send(pingLine)
+			h.want(pingAnswer)
 			h.close()
 		})
 	}

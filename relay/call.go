@@ -23,10 +23,14 @@ type call struct {
 	phase    atomic.Int32
 	batch    *batchAnswers // collects the answer; nil: the answer is a line
 	gate     chan struct{} // closed by release; nil for most
+	opens    *opening      // an attempt at its initialize, and not in the table
+	local    bool          // of the sign-in tool
 
 	// guarded by session.mu
 	done     bool // answered, or cancelled by the host: nothing more is written for it
 	released bool
+	refusal  *fault    // of opens: the server's error, which the host was not told
+	told     time.Time // when it was last told of by progress that the call waits
 }
 
 // How far a call has come upstream.
@@ -50,6 +54,13 @@ func (s *session) request(m message, b *batchAnswers) {
 		return
 	}
 	f := s.hide.refuse(m)
+	early := s.early.Load()
+	if early != nil && !c.init && f == nil {
+		if s.inPlace(early, m, b) {
+			return
+		}
+		c.local = m.method == "tools/call" && memberText(m.params, "name") == signInTool
+	}
 	s.mu.Lock()
 	switch {
 	case f != nil:
@@ -63,21 +74,28 @@ func (s *session) request(m message, b *batchAnswers) {
 		f = &fault{code: codeTransport, kind: "busy", text: fmt.Sprintf("%d requests are in flight already", maxCalls),
 			hints: []string{"ask again when some of them have been answered"}}
 	default:
-		if c.init {
-			c.gate = make(chan struct{})
-			c.after, s.opened, s.ready = nil, c.gate, c.gate
-		}
 		c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 		c.timer = time.AfterFunc(s.cfg.Timeout, func() { c.cancel(errTimeout) })
 		s.calls[c.key] = c
 		s.pending++
-		// Ends with the call's context at the latest. Under the lock, so that leave cannot stop waiting before it.
-		carry := func() { s.finish(c, s.up.call(c)) }
-		if b != nil {
-			s.work.Go(carry)
-		} else {
+		// Each ends with the call's context at the latest. Under the lock, so that leave cannot stop waiting before it.
+		switch {
+		case c.init:
+			s.beginLocked(c)
+		case c.local:
+			s.work.Go(func() { s.finish(c, s.signIn(c, early)) })
+		case b != nil:
+			s.work.Go(func() { s.finish(c, s.up.call(c)) })
+		default:
 			s.work.Add(1)
-			s.next = func() { defer s.work.Done(); carry() }
+			s.next = func() { defer s.work.Done(); s.finish(c, s.up.call(c)) } // by the reader's goroutine
+		}
+		if early != nil {
+			early.wake()
+		}
+		if c.method == "server/discover" && s.opening == nil {
+			s.discovered = c.arrived
+			s.work.Go(func() { s.discoverEarly(c) }) // ends with the call
 		}
 	}
 	s.mu.Unlock()
@@ -168,6 +186,10 @@ func (s *session) refuse(id []byte, f *fault, b *batchAnswers) {
 
 // answer writes the answer to c unless c has been answered or cancelled, and reports whether it did.
 func (s *session) answer(c *call, line []byte) bool {
+	if c.opens != nil {
+		s.greeted(c, line)
+		return true
+	}
 	s.mu.Lock()
 	if c.done {
 		s.mu.Unlock()
@@ -186,6 +208,12 @@ func (s *session) answer(c *call, line []byte) bool {
 	}
 	s.release(c)
 	s.checkFinal()
+	switch c.method {
+	case "tools/list":
+		s.rememberTools(c, line)
+	case "server/discover":
+		s.remember(memoryDiscover, member(line, "result"))
+	}
 	return true
 }
 

@@ -118,7 +118,7 @@ func (u *upstream) call(c *call) error {
 func (u *upstream) initialize(c *call) error {
 	id := identity{capabilities: member(c.params, "capabilities"), info: member(c.params, "clientInfo")}
 	if known, _ := u.recall(); known != legacyEra && u.s.cfg.Transport != TransportSSE {
-		d, err := u.discover(c.ctx, id)
+		d, err := u.discover(c.ctx, id, true)
 		var f *fault
 		switch {
 		case err == nil && d.era == modernEra && d.result != nil:
@@ -136,7 +136,7 @@ func (u *upstream) initialize(c *call) error {
 		return err
 	}
 	// What was remembered is no longer so.
-	d, err := u.discover(c.ctx, id)
+	d, err := u.discover(c.ctx, id, true)
 	switch {
 	case err != nil:
 		return err
@@ -167,7 +167,7 @@ func (u *upstream) callModern(c *call) error {
 	}
 	for range 2 {
 		if known == unknownEra {
-			d, err := u.discover(c.ctx, identityIn(c.params))
+			d, err := u.discover(c.ctx, identityIn(c.params), false)
 			if err != nil {
 				return err
 			}
@@ -177,11 +177,13 @@ func (u *upstream) callModern(c *call) error {
 			break
 		}
 		err := u.modern.call(c)
-		if found || !contradicts(err) {
+		if contradicts(err) {
+			known = unknownEra
+			u.note(known)
+		}
+		if found || known == modernEra {
 			return err
 		}
-		u.note(unknownEra)
-		known = unknownEra
 	}
 	// Any error that is not a modern one sends a host that knows both wires to initialize (basic/transports/stdio, "Backward
 	// Compatibility").
@@ -277,16 +279,23 @@ func (u *upstream) remember(e era) {
 	}
 }
 
-// discover asks the server what it speaks, or joins those who do. ctx bounds only the waiting.
-func (u *upstream) discover(ctx context.Context, id identity) (*discovery, error) {
+// discover asks the server what it speaks, or joins those who do. Unless anew is set, what was found in this session will do. ctx
+// bounds only the waiting.
+func (u *upstream) discover(ctx context.Context, id identity, anew bool) (*discovery, error) {
 	u.mu.Lock()
 	d := u.probing
-	if d == nil {
+	switch {
+	case d == nil && u.found && !anew:
+		d = &discovery{era: u.known}
+		u.mu.Unlock()
+		return d, nil
+	case d == nil:
 		d = &discovery{done: make(chan struct{})}
 		u.probing = d
+		lifetime := u.s.asQuiet(ctx)
 		// Ends with s.ctx, or when the server has kept silent for noticeWait.
 		u.s.work.Go(func() {
-			u.probe(d, id)
+			u.probe(lifetime, d, id)
 			u.mu.Lock()
 			u.probing = nil
 			u.mu.Unlock()
@@ -302,34 +311,40 @@ func (u *upstream) discover(ctx context.Context, id identity) (*discovery, error
 
 // probe sends server/discover. A version that is refused is replaced, once, by one that both sides speak (basic/versioning, "Protocol
 // Version Negotiation").
-func (u *upstream) probe(d *discovery, id identity) {
+func (u *upstream) probe(lifetime context.Context, d *discovery, id identity) {
 	id.version = modernVersions[0]
 	for range 2 {
-		ctx, cancel := context.WithCancel(u.s.ctx)
-		var status int
-		var answer message
-		var err error
-		asked := make(chan struct{})
-		u.s.work.Go(func() { // ends with ctx
-			defer close(asked)
-			status, err = u.modern.once(ctx, u.s.cfg.Send, new(atomic.Int32), u.modern.request("server/discover", []byte("{}"), id), id.version,
-				func(a message) { answer, _ = parse(bytes.Clone(a.raw)) }, func(message) {})
-		})
-		u.legacy.standBy(asked)
-		late := ctx.Err() == nil
-		cancel()
-		<-asked
-		if late = late && err != nil && errors.Is(err, context.Canceled) && u.s.ctx.Err() == nil; late {
-			err = nil // silence, as of a server that knows neither the method nor what to do then
-		}
+		status, answer, err := u.ask(lifetime, id)
 		d.era, d.err = classify(status, answer, err)
 		d.result = answer.result
-		if errorCode(answer) != codeVersion || d.era != modernEra {
+		if d.era != modernEra || errorCode(answer) != codeVersion {
 			break
 		}
 		id.version = mutual(member(answer.raw, "error", "data", "supported"))
 	}
 	u.note(d.era)
+}
+
+// errUnanswered: the server has kept silent for noticeWait, like one that knows neither the method nor what to do then.
+var errUnanswered = errors.New("no answer to server/discover")
+
+// ask sends server/discover once and returns the HTTP status and the answer; an answer of kind invalid: there was none.
+func (u *upstream) ask(lifetime context.Context, id identity) (status int, answer message, err error) {
+	ctx, cancel := context.WithCancel(lifetime)
+	defer cancel()
+	done := make(chan struct{})
+	u.s.work.Go(func() { // ends with ctx
+		defer close(done)
+		status, err = u.modern.once(ctx, u.s.sender(ctx), new(atomic.Int32), u.modern.request("server/discover", []byte("{}"), id), id.version,
+			func(a message) { answer, _ = parse(bytes.Clone(a.raw)) }, func(message) {})
+	})
+	u.legacy.standBy(done)
+	cancel()
+	<-done
+	if errors.Is(err, context.Canceled) && u.s.ctx.Err() == nil {
+		err = errUnanswered
+	}
+	return status, answer, err
 }
 
 // classify tells a server's era from its answer to server/discover, or from the error if there was none (basic/transports/streamable-http,
@@ -343,7 +358,7 @@ func classify(status int, a message, err error) (era, error) {
 		code == codeHeaderMismatch, code == codeMissingCapability,
 		code == codeNoMethod && status == http.StatusNotFound:
 		return modernEra, nil
-	case err == nil:
+	case err == nil, err == errUnanswered:
 		return legacyEra, nil
 	case errors.As(err, &f) && (f.kind == "bad_answer" || f.kind == "status" && isFinal(err) && f.status != http.StatusForbidden):
 		return legacyEra, nil

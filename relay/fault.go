@@ -36,6 +36,7 @@ type fault struct {
 	body   string   // the upstream's; cut and masked by line
 	lost   bool     // the upstream has forgotten the session
 	notRun bool     // the upstream refused the request
+	passes bool     // the upstream was not reached, which time may mend
 }
 
 func (f *fault) Error() string { return f.text }
@@ -97,11 +98,11 @@ func excerpt(s string, n int) string {
 func logID(raw []byte) string { return excerpt(string(raw), 64) }
 
 func obstacleFault(o *Obstacle) *fault {
-	return &fault{code: codeTransport, kind: o.Kind, text: o.Text, url: o.URL, hints: o.Hints, notRun: o.NotRun}
+	return &fault{code: codeTransport, kind: o.Kind, text: o.Text, url: o.URL, hints: o.Hints, notRun: o.NotRun, passes: true}
 }
 
 func timeoutFault(limit time.Duration) *fault {
-	return &fault{code: codeTransport, kind: "timeout", text: fmt.Sprintf("no answer and no progress within %v", limit),
+	return &fault{code: codeTransport, kind: "timeout", text: fmt.Sprintf("no answer and no progress within %v", limit), passes: true,
 		hints: []string{"allow a call more time with a longer timeout"}}
 }
 

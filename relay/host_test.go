@@ -6,8 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sallyport/relay/relaytest"
 )
@@ -16,6 +18,7 @@ const version = "2025-11-25"
 
 const (
 	initLine        = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"h","version":"1"}}}`
+	toolsChanged    = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
 	initializedLine = `{"jsonrpc":"2.0","method":"notifications/initialized"}`
 )
 
@@ -106,11 +109,16 @@ func (h *host) send(line string) {
 
 func (h *host) recv() string {
 	h.t.Helper()
-	line, ok := <-h.lines
-	if !ok {
-		h.t.Fatal("the relay ended its output")
+	select {
+	case line, ok := <-h.lines:
+		if !ok {
+			h.t.Fatal("the relay ended its output")
+		}
+		return line
+	case <-time.After(24 * time.Hour): // of a bubble's time: something else ticks on
+		h.t.Fatal("no line comes")
 	}
-	return line
+	return ""
 }
 
 // want receives a line and compares.
@@ -118,6 +126,20 @@ func (h *host) want(want string) {
 	h.t.Helper()
 	if got := h.recv(); got != want {
 		h.t.Errorf("line\n got %.600s\nwant %.600s", got, want)
+	}
+}
+
+// wantAll receives as many lines and compares them in any order.
+func (h *host) wantAll(want ...string) {
+	h.t.Helper()
+	var got []string
+	for range want {
+		got = append(got, h.recv())
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		h.t.Errorf("lines\n got %q\nwant %q", got, want)
 	}
 }
 

@@ -106,7 +106,7 @@ func peek(resp *http.Response, limit int64) []byte {
 // connect opens a link and returns the session on it once the server has named its endpoint. ctx bounds only that.
 func (l *legacy) connect(ctx context.Context, init message, take func(sess upstreamSession, m message) bool) (_ upstreamSession, err error) {
 	k := &link{ready: make(chan struct{}), answered: make(chan struct{})}
-	k.ctx, k.end = context.WithCancelCause(l.s.ctx)
+	k.ctx, k.end = context.WithCancelCause(l.s.asQuiet(ctx))
 	defer func() {
 		if err != nil {
 			k.end(err)
@@ -143,7 +143,7 @@ func (l *legacy) connect(ctx context.Context, init message, take func(sess upstr
 // get asks for the stream of a link, again and again while an obstacle stands in the way.
 func (l *legacy) get(ctx context.Context) (*http.Response, error) {
 	for {
-		resp, err := l.roundTrip(ctx, l.s.cfg.Send, http.MethodGet, upstreamSession{}, nil, "")
+		resp, err := l.roundTrip(ctx, l.s.sender(ctx), http.MethodGet, upstreamSession{}, nil, "")
 		if err == nil {
 			return resp, nil
 		}

@@ -126,7 +126,7 @@ func TestHTTPSSENoFallback(t *testing.T) {
 					tt.get.Method = "GET"
 					script = append(script, *tt.get)
 				}
-				h := start(t, Config{Transport: tt.transport, Send: New(t, script...).Transport()})
+				h := start(t, Config{Transport: tt.transport, Send: New(t, script...).Transport(), InitPatience: time.Minute})
 				h.send(initLine)
 				if line := h.recv(); !strings.Contains(line, tt.want) || !strings.Contains(line, `"id":0`) {
 					t.Errorf("got %s\nwant %s", line, tt.want)

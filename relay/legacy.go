@@ -69,7 +69,7 @@ func (l *legacy) send(ctx context.Context, phase *atomic.Int32, sess upstreamSes
 	if sess.number == 0 {
 		l.moved.Store(nil)
 	}
-	resp, err := l.deliver(ctx, l.s.cfg.Send, phase, sess.link.target(), l.header(http.MethodPost, sess, ""), body)
+	resp, err := l.deliver(ctx, l.s.sender(ctx), phase, sess.link.target(), l.header(http.MethodPost, sess, ""), body)
 	if err == nil && resp.StatusCode/100 == 2 {
 		l.proven.Store(int64(sess.number))
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -139,7 +140,7 @@ func (m *modern) screen(a message) []byte {
 	s.array(1, func(tool []byte) {
 		if err := m.tools.learn(tool); err != nil {
 			dropped = true
-			m.s.cfg.Log.Warn("tool dropped from the list", "name", excerpt(memberText(tool, "name"), 128), "err", err)
+			m.s.cfg.Log.Warn("tool dropped from the list", "err", fmt.Errorf("%q: %w", excerpt(memberText(tool, "name"), 128), err))
 			return
 		}
 		kept = append(kept, tool)

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 )
@@ -16,56 +17,124 @@ type Obstacle struct {
 	NotRun bool     // of Explain: the upstream refused the request that met the error, so it has not run
 }
 
-// KindSignIn is the Obstacle.Kind of a person signing in: requests wait for it as long as Config.Timeout.
+// KindSignIn is the Obstacle.Kind of a sign-in that a person is wanted for.
 const KindSignIn = "sign_in"
 
-// watch looks after the calls that wait for an obstacle to pass.
+// progressEvery is how often a request that waits and asked for progress is told why.
+const progressEvery = 5 * time.Second
+
+// watch looks after the calls that wait and the link that the person waits for.
 func (s *session) watch() {
 	for {
 		o, changed := s.cfg.Obstacle()
 		var again <-chan time.Time
-		switch {
-		case o == nil:
-		case o.Final != nil:
+		if o != nil && o.Final != nil {
 			s.setFinal(o)
-		case o.Kind != KindSignIn:
-			again = time.After(s.expire(o))
+		} else if d := s.attend(o); d > 0 {
+			again = time.After(d)
 		}
 		select {
 		case <-changed:
 		case <-again:
+		case <-s.wake:
 		case <-s.ctx.Done():
 			return
 		}
 	}
 }
 
-// expire ends the calls that have waited for o long enough and returns when to look again.
+// wakeUp makes watch look again.
+func (s *session) wakeUp() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// attend tells the host what o, if not nil, and a server that has not answered initialize yet keep waiting. It returns when
+// to look again; 0: at the next change.
+func (s *session) attend(o *Obstacle) time.Duration {
+	next := s.show(o)
+	s.mu.Lock()
+	h := s.opening
+	pending := h.pendingLocked()
+	if pending && o != nil && o.Kind == KindSignIn {
+		h.person = true
+	}
+	s.mu.Unlock()
+	if pending {
+		s.offer(h)
+		if o == nil {
+			o = s.silent()
+		}
+	}
+	if o == nil {
+		return next
+	}
+	if left := s.expire(o); next == 0 || left < next {
+		next = left
+	}
+	return next
+}
+
+// silent is the obstacle of a server that has not answered yet, where nothing else is in the way.
+func (s *session) silent() *Obstacle {
+	return &Obstacle{Kind: "timeout", Text: where(s.cfg.URL) + ": no answer yet"}
+}
+
+// expire ends the calls that have waited for o long enough, tells the others' progress, and returns when to look again.
 func (s *session) expire(o *Obstacle) time.Duration {
 	now := time.Now()
 	// A call that arrives from now on has at least this long.
 	next := min(s.cfg.Patience, s.cfg.InitPatience)
-	var late []*call
+	var late, telling []*call
 	s.mu.Lock()
 	for _, c := range s.calls {
-		if c.phase.Load() == written {
+		if c.init || c.phase.Load() == written {
 			continue
 		}
-		patience := s.cfg.Patience
-		if c.init {
-			patience = s.cfg.InitPatience
-		}
-		if left := c.arrived.Add(patience).Sub(now); left <= 0 {
+		left := c.arrived.Add(s.cfg.Patience).Sub(now)
+		if left <= 0 {
 			late = append(late, c)
-		} else {
-			next = min(next, left)
+			continue
 		}
+		next = min(next, left)
+		if c.progress == "" {
+			continue
+		}
+		due := c.arrived.Add(s.cfg.InitPatience)
+		if !c.told.IsZero() {
+			due = c.told.Add(progressEvery)
+		}
+		if !due.After(now) {
+			c.told, due = now, now.Add(progressEvery)
+			telling = append(telling, c)
+		}
+		next = min(next, due.Sub(now))
 	}
 	s.mu.Unlock()
+	for _, c := range telling {
+		s.write(s.waitingProgress(c, now, o))
+	}
 	for _, c := range late {
+		if c.local && o.URL != "" {
+			s.answer(c, resultLine(c.id, s.inVain(o)))
+		}
 		c.cancel(obstacleFault(o))
 	}
 	return next
+}
+
+// waitingProgress tells that c waits for o. Its numbers stay below any that the server may count from 1 later, for progress
+// must not go back (basic/utilities/progress).
+func (s *session) waitingProgress(c *call, now time.Time, o *Obstacle) []byte {
+	text := clean(o.Text, s.cfg.Mask, maxText)
+	if o.URL != "" {
+		text += ": " + o.URL
+	}
+	return ownMessage("", "notifications/progress", map[string]any{
+		"progressToken": json.RawMessage(member(c.params, "_meta", "progressToken")),
+		"progress":      now.Sub(c.arrived).Round(time.Millisecond).Seconds() / 1000, "message": text})
 }
 
 // blocked returns the channel of the next change while something that may pass is in the way, else nil.

@@ -248,6 +248,10 @@ func (srv *server) broken(ctx context.Context, err error) error {
 func statusFault(resp *http.Response, body string) *fault {
 	f := &fault{code: codeStatus, kind: "status", status: resp.StatusCode, body: body,
 		text: strings.TrimSpace(fmt.Sprintf("upstream answered with status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))}
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		f.passes = true
+	}
 	hint := ""
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:

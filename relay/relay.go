@@ -3,12 +3,14 @@ package relay
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,7 +47,10 @@ type Config struct {
 	NoServerStream  bool          // never open the GET stream
 	Timeout         time.Duration // a call's limit, reset by progress; 0: 300 s
 	Patience        time.Duration // how long a request not yet sent waits for an obstacle to pass; 0: 25 s
-	InitPatience    time.Duration // the same for initialize; 0: 10 s
+	// InitPatience is how long initialize and server/discover wait before they are answered in the server's place, and how long anything has to
+	// be in the way before the host is told of it; 0: 3 s.
+	InitPatience time.Duration
+	Version      string // our own, of an early answer's serverInfo; "" devel
 
 	// Obstacle returns what is in the way now (nil: nothing) and a channel that is closed at the next change. It is called
 	// from several goroutines. A nil func: nothing ever is.
@@ -71,10 +76,13 @@ func (c *Config) setDefaults() {
 	for _, d := range []struct {
 		p   *time.Duration
 		def time.Duration
-	}{{&c.Timeout, 300 * time.Second}, {&c.Patience, 25 * time.Second}, {&c.InitPatience, 10 * time.Second}} {
+	}{{&c.Timeout, 300 * time.Second}, {&c.Patience, 25 * time.Second}, {&c.InitPatience, 3 * time.Second}} {
 		if *d.p <= 0 {
 			*d.p = d.def
 		}
+	}
+	if c.Version == "" {
+		c.Version = "devel"
 	}
 	if c.Background == nil {
 		c.Background = c.Send
@@ -107,7 +115,8 @@ func (c *Config) setDefaults() {
 // errors.Is(err, syscall.EPIPE). From the end to the return it takes less than two seconds. Neither In nor Out is closed.
 func Run(ctx context.Context, cfg Config) error {
 	cfg.setDefaults()
-	s := &session{cfg: cfg, hide: newToolFilter(cfg.IgnoreTools), calls: map[string]*call{}, drained: make(chan struct{})}
+	s := &session{cfg: cfg, hide: newToolFilter(cfg.IgnoreTools), calls: map[string]*call{}, drained: make(chan struct{}),
+		wake: make(chan struct{}, 1), ours: "sallyport-" + rand.Text() + "-"}
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	s.out = newLineWriter(cfg.Out)
 	s.up = newUpstream(s)
@@ -151,6 +160,10 @@ type session struct {
 	ctx  context.Context // the session's lifetime; the cause says what ended it
 	end  context.CancelCauseFunc
 	work sync.WaitGroup
+	wake chan struct{} // holds one token: watch is to look again
+	ours string        // what the ids of our own requests to the host begin with
+
+	early atomic.Pointer[opening] // the opening whose initialize was answered early; nil: none, and nothing costs anything
 
 	// Only the reader uses these. Each is closed when messages after it may go; see "Order" in the package comment.
 	opened <-chan struct{} // initialize was answered; nil before it came
@@ -166,6 +179,14 @@ type session struct {
 	closed  bool             // nothing new is taken
 	drained chan struct{}    // closed when closed and nothing is pending
 	final   *Obstacle        // the first final obstacle
+
+	opening     *opening  // the last; nil before initialize
+	discovered  time.Time // when the host asked for server/discover first; zero: it did not
+	initialized bool      // the host has sent notifications/initialized
+	urlMode     bool      // the host shows links
+	link        signInLink
+	tools       [][]byte // the pages of a tools/list so far
+	nextTools   string   // the cursor of its next page
 }
 
 // hostError is a failure of In or Out.
@@ -182,6 +203,7 @@ var (
 	errTimeout  = errors.New("timeout")
 	errAnswered = errors.New("answered")
 	errClosing  = errors.New("the session is ending")
+	errAnew     = errors.New("the host has begun another session")
 )
 
 // read hands on the host's lines until In ends, whose error it then gives to ended. It waits for nothing but In and, with an answer
@@ -253,6 +275,7 @@ func (s *session) notification(m message) {
 	if m.method == "notifications/initialized" {
 		n.gate = make(chan struct{})
 		s.ready = n.gate
+		s.hostReady(n.gate)
 	}
 	if full || !s.up.notify(n) {
 		s.cfg.Log.Warn("notification dropped", "method", excerpt(m.method, 64), "err", "too many are waiting")
@@ -268,6 +291,9 @@ func (s *session) notification(m message) {
 func (s *session) response(m message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.shownLocked(m) {
+		return
+	}
 	if s.closed || s.replies >= maxNotices {
 		s.cfg.Log.Warn("response dropped", "id", logID(m.id), "err", "too many are waiting")
 		return

@@ -65,8 +65,11 @@ func (s *site) throughChain(t testing.TB, home string, args ...string) *exec.Cmd
 	return s.command(t, home, append(args, "-F", s.config, "--via", s.last(), s.gate.URL)...)
 }
 
-// offered is the link on stderr.
-const offered = `open this link:\n  (\S+)\n`
+// On stderr: the link, and that the person has signed in.
+const (
+	offered  = `open this link:\n  (\S+)\n`
+	signedIn = `msg="signed in"`
+)
 
 // TestThroughOneHopWithClientCredentials is the simplest way: a service, one bastion.
 func TestThroughOneHopWithClientCredentials(t *testing.T) {
@@ -106,7 +109,9 @@ func TestChain(t *testing.T) {
 			if !strings.HasPrefix(link, s.oidc.Issuer+"/") || !strings.Contains(link, "resource=https%3A%2F%2Fmcp.internal%2Fmcp") || !strings.Contains(link, "code_challenge_method=S256") {
 				t.Errorf("the link is %s", link)
 			}
+			host.Stderr.await(t, signedIn)
 			session := host.Session(t)
+			callEcho(t, session) // waits for the server, which a list of the tools does not
 			list, err := session.ListTools(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
@@ -114,7 +119,6 @@ func TestChain(t *testing.T) {
 			if !slices.ContainsFunc(list.Tools, func(tool *mcp.Tool) bool { return tool.Name == "echo" }) {
 				t.Errorf("tools %v lack echo", list.Tools)
 			}
-			callEcho(t, session)
 			if _, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: upstream.announce}); err != nil {
 				t.Fatal(err)
 			}

@@ -244,7 +244,10 @@ func signInHints(e *oauth.SignInError) []string {
 	case e.Stage == oauth.StageExchange:
 		return []string{"is the ID token of --id-token-file fresh, and --idp-client-id the client that it was issued to?"}
 	case e.Code == "invalid_grant":
-		return []string{"is the JWT of --assertion-file fresh, and its audience the authorization server's issuer?"}
+		return []string{
+			"sallyport login URL, in a terminal, tries again",
+			"with --assertion-file: is its JWT fresh, and its audience the authorization server's issuer?",
+		}
 	case e.Code == oauth.CodeNoClient:
 		return []string{"the server registers no clients by itself: ask its operator for a client and give --client-id"}
 	case e.Code == "access_denied":

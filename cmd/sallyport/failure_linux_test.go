@@ -152,15 +152,20 @@ func (row failure) proxy(t *testing.T, s *site) {
 		row.checkStderr(t, p.Err.String())
 		return
 	}
-	io.WriteString(host, `{"jsonrpc":"2.0","id":"first","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`+"\n")
-	row.checkAnswer(t, p.Out.await(t, `(?m)^(.*"first".*)\n`)[1], "first")
+	// The call finds the session opened early or not at all.
+	io.WriteString(host, initializeLine+`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo"}}`+"\n")
 	if row.ends {
+		row.checkAnswer(t, p.Out.await(t, `(?m)^(.*"id":2\b.*)\n`)[1], 2)
+		if first := p.Out.await(t, `(?m)^(.*"first".*)\n`)[1]; strings.Contains(first, `"error"`) { // none where it took long
+			row.checkAnswer(t, first, "first")
+		}
 		if status := p.wait(t); status != row.status {
 			t.Errorf("status %d, want %d", status, row.status)
 		}
 	} else {
-		io.WriteString(host, `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`+"\n")
-		row.checkAnswer(t, p.Out.await(t, `(?m)^(.*"id":2\b.*)\n`)[1], 2)
+		p.Out.await(t, `(?m)^\{"jsonrpc":"2.0","id":"first","result":.*\n`)
+		io.WriteString(host, `{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"echo"}}`+"\n")
+		row.checkAnswer(t, p.Out.await(t, `(?m)^(.*"id":3\b.*)\n`)[1], 3)
 		host.Close()
 		if status := p.wait(t); status != statusDone {
 			t.Errorf("after the end of input: status %d, want %d", status, statusDone)

@@ -43,8 +43,9 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 		Idle:     freeMemory,
 		Explain:  watch.explain,
 		Load:     w.load, Save: w.save,
-		Mask: w.mask,
-		Log:  a.log,
+		Mask:    w.mask,
+		Version: version,
+		Log:     a.log,
 	})
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
 		a.log.Info("the MCP host stopped reading", "err", err)

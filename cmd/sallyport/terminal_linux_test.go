@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // terminal is a program that runs in a pseudo-terminal of its own, as if a person had typed it.
@@ -200,6 +201,9 @@ func TestQuestionsUnderAHost(t *testing.T) {
 	t.Run("nobody", func(t *testing.T) {
 		host := proxy(t, nil, "-o", "IdentityFile="+key)
 		host.Stderr.await(t, `(?s)authentication needs a person.*\nhint: .*ssh-add.*\nhint: .*sallyport login`)
+		if _, err := host.Session(t).CallTool(t.Context(), &mcp.CallToolParams{Name: "echo"}); err == nil {
+			t.Error("a call was answered")
+		}
 		host.Wire.await(t, `"kind":"ssh_needs_person"`)
 	})
 }

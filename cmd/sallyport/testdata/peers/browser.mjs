@@ -1,5 +1,5 @@
-// A person at a browser: headless Chromium opens an authorize URL, or a page that leads there, signs in on oidc-provider's
-// page, agrees, and lands wherever the server sends it.
+// A person at a browser: headless Chromium opens an authorize URL, or a page that leads there, signs in on the
+// page of oidc-provider or of zitadel's example, agrees, and lands wherever the server sends it.
 //
 //   node browser.mjs URL
 //
@@ -36,7 +36,11 @@ try {
     await page.getByRole('heading', { name: 'Confirm Device' }).waitFor();
     await page.getByRole('button', { name: 'Continue' }).click();
   }
-  if (process.env.PERSON_DENIES === '1') {
+  if (await page.locator('#username').count()) { // zitadel's example, which asks no consent
+    await page.locator('#username').fill('test-user@localhost');
+    await page.locator('#password').fill('verysecure');
+    await page.getByRole('button', { name: 'Login' }).click();
+  } else if (process.env.PERSON_DENIES === '1') {
     await page.getByText('[ Cancel ]').click();
   } else {
     await page.getByPlaceholder('Enter any login').fill('ada');
