@@ -1,5 +1,5 @@
 // Package relay carries one MCP session between a host on a pair of pipes (one JSON-RPC message per line) and a server that
-// speaks Streamable HTTP.
+// speaks Streamable HTTP, or the HTTP+SSE before it.
 //
 // # What it promises
 //
@@ -14,7 +14,7 @@
 // way of the upstream, and leaving. It knows nothing of HTTP. A wire carries messages upstream and is the only part that
 // differs between protocol revisions:
 //
-//	legacy  2025-03-26, 2025-06-18 and 2025-11-25, and HTTP+SSE of 2024-11-05 (legacy.go, stream.go, httpsse.go)
+//	legacy  2025-03-26, 2025-06-18 and 2025-11-25, and HTTP+SSE of 2024-11-05 (legacy.go, stream.go, replay.go, httpsse.go)
 //	modern  2026-07-28, for a host that speaks it too (modern.go, params.go)
 //	bridge  2026-07-28, for a host that does not (bridge.go)
 //
@@ -24,7 +24,8 @@
 //
 // # Goroutines
 //
-// One reads the host's lines and never waits for the upstream; each call has one; each answer of the host to a server's request has
+// One reads the host's lines and never waits for the upstream; when a line begins a call it carries that, and another one reads on, so
+// each call has one; each answer of the host to a server's request has
 // one; one hands on notifications in the order they came, and each has one until it is accepted; one holds the GET stream, or
 // the bridge's subscription; one watches the obstacle; one asks what the server speaks. All end before Run returns, except a Read of Config.In, or a Write to Config.Out, that is still blocked then.
 //
@@ -49,7 +50,9 @@
 //
 // A POST's stream that breaks before the answer is resumed by GET with Last-Event-ID if the server gave event ids, after the
 // server's retry time, else it is an error. The GET stream is reopened for as long as the session lasts; 405, or any other
-// refusal that time cannot mend, ends that. It and the DELETE go by Config.Background, so that no person is asked to sign in
+// refusal that time cannot mend, ends that. A resumed stream that is silent is asked for again, after resumeSilence at first, for there
+// are servers that replay and then send nothing more on it; and a request or notification that a replay brings for the second time
+// goes no further. The GET stream and the DELETE go by Config.Background, so that no person is asked to sign in
 // for them; after a 401 the stream is asked for again later, and at once when a call has been answered.
 //
 // # Which wire
@@ -87,6 +90,17 @@
 // An answer that asks for input becomes ordinary requests to the host, with ids of ours. With the host's results, and the server's
 // requestState as it came, the call is sent again under a new id, for at most maxRounds; the last answer gets the host's id back. An
 // error of the host ends the call, and questions that are open when their call ends are cancelled.
+//
+// # HTTP+SSE
+//
+// Where the POST of initialize is refused with 400, 404 or 405, and not in the words of a later revision, a GET of the same URL is
+// tried, or at once if Config.Transport says so. Its stream names the endpoint, of the same origin, that messages are posted to; those are
+// only accepted, and everything comes back on the stream. The stream is the session: with its end the calls that were posted are
+// answered with an error, and a new one is opened, at once and again until it succeeds, with the host's own initialize.
+//
+// # Tools
+//
+// Config.IgnoreTools (tools.go) cuts tools out of the answers to tools/list, whose other bytes stay, and refuses to call them.
 //
 // # Before the server is reached
 //
