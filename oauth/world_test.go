@@ -596,6 +596,39 @@ func TestTokenStaysAtTheUpstreamsOrigin(t *testing.T) {
 	}
 }
 
+func TestTokenIsForOneOrigin(t *testing.T) {
+	w := newWorld(t)
+	tr := w.transport(nil)
+	w.mustPost(tr)
+	port := w.upstream.Port()
+	for link, want := range map[string]bool{
+		w.upstream.String(): true, "http://127.0.0.1:" + port + "/other": true,
+		"http://127.0.0.1:1/mcp": false, "https://127.0.0.1:" + port + "/mcp": false, "http://localhost:" + port + "/mcp": false,
+		"http://127.0.0.1.evil.example:" + port + "/mcp": false,
+	} {
+		for name, rt := range map[string]http.RoundTripper{"POST": tr, "GET": tr.Quiet()} { // GET is the stream
+			sent := false
+			tr.cfg.Base = roundTripper(func(r *http.Request) (*http.Response, error) {
+				sent = r.Header.Get("Authorization") != ""
+				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
+			})
+			tr.cfg.AuthBase = tr.cfg.Base
+			req, err := http.NewRequestWithContext(t.Context(), name, link, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := rt.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if sent != want {
+				t.Errorf("%s %s: token sent: %t, want %t", name, link, sent, want)
+			}
+		}
+	}
+}
+
 func TestRequestContextBoundsOnlyItsWaiting(t *testing.T) {
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)

@@ -172,7 +172,7 @@ func fold(tunnel, callback sshtunnel.State, prompt oauth.Prompt, loginErr error)
 	case prompt.AuthorizeURL != "":
 		link := cmp.Or(prompt.StartURL, prompt.AuthorizeURL) // hosts log what they are sent; the state is not for them
 		o := &relay.Obstacle{
-			Kind: kindSignIn, Text: "a sign-in waits for the person", URL: link,
+			Kind: kindSignIn, Text: "a sign-in waits for the person", URL: link, Code: prompt.UserCode,
 			Hints: []string{"open this link in your browser: " + link},
 		}
 		if prompt.UserCode != "" {
