@@ -117,7 +117,11 @@ func TestDeviceGrantPollsAtTheServersPace(t *testing.T) {
 		if err := w.get(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := w.as.Stats(); got.Refreshes != 1 || got.Devices != 1 || got.Registrations != 1 {
+		w.as.RevokeAll()
+		if err := w.get(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.as.Stats(); got.Refreshes != 2 || got.Devices != 2 || got.Registrations != 1 {
 			t.Errorf("server was asked %+v", got)
 		}
 	})

@@ -27,7 +27,46 @@
 // flight) and among processes (the store's file lock, under which the store is read
 // again). A rotated refresh token is on disk before its access token is used.
 // Sign-in and refresh run under the Transport's lifetime; a request's context bounds
-// only its own waiting.
+// only its own waiting. What a crash can cost is the refresh token that the server had
+// just spent and whose successor was still on its way: then a sign-in follows.
+//
+// # One sign-in for all processes
+//
+// Processes with the same key and the same store sign in once. The first to take a lock
+// of the kernel's leads, from discovery to the store. The others look four times a
+// second: they show the leader's prompt (Prompt.Elsewhere), which it leaves sealed in
+// the store, take its token when that is there, fail as it fails, and one of them leads
+// when it dies, which frees the lock. A notice under a free lock is of the past. The
+// leader too goes on with a good token that appears in the store, whoever put it there,
+// and makes way for one whose person typed a command (AtTerminal): that one's callback
+// may be the only one that can arrive. A leader that is stopped, not dead, is waited for.
+//
+// A new login page comes 30 seconds after the last at the earliest, whichever process
+// that was of, unless the last led to a token, its process died while others waited, or
+// a person typed the command. After three pages in a row none of which led to a token
+// that the upstream took, requests open none for an hour and fail at once, with
+// [ErrHeldBack] beneath; [Transport.SignIn] still does.
+//
+// # Other grants
+//
+// device_code (RFC 8628) takes the place of 3, 5 and 6: the [Prompt] holds a code, and
+// the token endpoint is polled at the server's pace. A code that expired is followed by
+// another while somebody waits. Unasked it is used only where there is no authorization
+// endpoint. client_credentials, jwt_bearer (RFC 7523, [Config.Assertion] read anew each
+// time) and enterprise_managed (the ID token exchanged at the identity provider, RFC 8693,
+// for an assertion whose audience is the issuer) need no person; their tokens are not kept.
+//
+// The client authenticates as the server's metadata offers: private_key_jwt with a
+// [Config.ClientKey] (audience: the issuer), client_secret_basic, client_secret_post, none.
+//
+// # DPoP
+//
+// Where the resource asks for bound tokens (RFC 9449), by the scheme of its challenge or in
+// its metadata, a key goes with the record, and each token request and request to the
+// upstream has a proof of its own. An authorization server's offer alone is not enough:
+// several make it in front of resources that know Bearer only. Each answer's nonce
+// is used for the next proof; an answer that only asks for another nonce is followed by
+// the same request with it, and counts neither as a refusal nor as a replay.
 //
 // # A 401, a 403
 //
@@ -60,7 +99,7 @@
 // # What is kept
 //
 // One record per (upstream, Realm, client, resource, audience): issuer, endpoints,
-// dynamic registration, tokens, scopes, expiry. See [Store]. Another issuer than the
+// dynamic registration, tokens and the key they are bound to, scopes, expiry. See [Store]. Another issuer than the
 // recorded one invalidates it.
 //
 // There is one key, in the system's keyring or in a file (see [Keyring]): a keyring that
@@ -71,8 +110,7 @@
 //
 // # Joints
 //
-// A leader among processes would hold the [Store]'s lock of another name around
-// login; a further grant is a case in obtain; DPoP is a second token type in
-// tokenReply and a header in attempt; a host that shows links by elicitation reads
-// [Transport.State] or is [Config.Offer].
+// A further grant is a case in login if the person has a part in it, else in
+// unattendedLogin; a host that shows links by elicitation reads [Transport.State] or is
+// [Config.Offer].
 package oauth

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/url"
 	"strings"
 )
@@ -39,9 +40,6 @@ func (t *Transport) unattendedLogin(ctx context.Context, j job) error {
 		if err != nil {
 			return err
 		}
-		t.mu.Lock()
-		t.passing = append(t.passing, assertion)
-		t.mu.Unlock()
 		form = url.Values{"grant_type": {grantTypeJWTBearer}, "assertion": {assertion}}
 	}
 	setIf(form, "scope", strings.Join(asked, " "))
@@ -59,15 +57,16 @@ func (t *Transport) unattendedLogin(ctx context.Context, j job) error {
 // own, or, of enterprise_managed, what the identity provider gives for the ID token.
 func (t *Transport) assertion(ctx context.Context, f finding, asked []string) (string, error) {
 	given, err := t.cfg.Assertion()
+	if err == nil && given == "" {
+		err = errors.New("the assertion is empty")
+	}
 	if err != nil {
 		return "", &SignInError{Stage: StageToken, Server: f.server.name(), Code: CodeNoAssertion, Refused: true, Err: err}
 	}
+	t.inUse(string(given))
 	if t.cfg.Grant == GrantJWTBearer {
 		return string(given), nil
 	}
-	t.mu.Lock()
-	t.passing = append(t.passing, string(given))
-	t.mu.Unlock()
 	idp, err := t.identityProvider(ctx)
 	if err != nil {
 		return "", err
@@ -90,7 +89,15 @@ func (t *Transport) assertion(ctx context.Context, f finding, asked []string) (s
 	if a.status/100 != 2 || json.Unmarshal(a.body, &r) != nil || r.Token == "" || r.Type != tokenTypeIDJAG {
 		return "", replyError(StageExchange, idp.TokenEndpoint, a.status, a.body, secretsOf(form, c))
 	}
+	t.inUse(r.Token)
 	return r.Token, nil
+}
+
+// inUse adds a secret to those of the sign-in under way.
+func (t *Transport) inUse(secret string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.passing = append(t.passing, secret)
 }
 
 // identityProvider returns the identity provider's token endpoint, given or discovered.

@@ -150,12 +150,15 @@ func TestWorkloadIdentity(t *testing.T) {
 func TestAssertionThatCannotBeRead(t *testing.T) {
 	w := newWorld(t)
 	gone := errors.New("no such file")
-	_, err := w.post(w.transport(func(c *Config) {
-		c.Grant, c.Assertion = GrantJWTBearer, func() (Secret, error) { return "", gone }
-	}), "x")
-	if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Code != CodeNoAssertion || !errors.Is(err, gone) {
-		t.Errorf("got %v", err)
+	for _, want := range []error{gone, nil} { // nil: it is empty
+		_, err := w.post(w.transport(func(c *Config) {
+			c.Grant, c.Assertion = GrantJWTBearer, func() (Secret, error) { return "", want }
+		}), "x")
+		if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Code != CodeNoAssertion || want != nil && !errors.Is(err, want) {
+			t.Errorf("got %v", err)
+		}
 	}
+	w.wantStats(oauthtest.Stats{})
 }
 
 func TestEnterpriseManaged(t *testing.T) {
