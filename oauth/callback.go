@@ -168,7 +168,7 @@ func (cb *callback) page() page {
 	if cb.err == nil {
 		return page{Title: "Signed in", Text: "You are signed in to", Server: cb.server, Next: "You can close this tab.", Good: true}
 	}
-	return page{Title: "Not signed in", Text: "The sign-in did not complete for", Server: cb.server, Detail: cb.err.Error(),
+	return page{Title: "Not signed in", Text: "You are not signed in to", Server: cb.server, Detail: cb.err.Error(),
 		Next: cmp.Or(cb.retry, "Close this tab, then start the sign-in again.") + " If it ends the same way, show the line above to the person who runs the server."}
 }
 

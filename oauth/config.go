@@ -67,6 +67,7 @@ type Config struct {
 	// and RedirectURI.
 	AuthorizationCode, CodeVerifier, RefreshToken Secret
 
+	AtTerminal      bool          // a person typed the command and waits: its login goes before that of other processes, and no page is held back
 	NonInteractive  bool          // never offer a browser login: LoginRequiredError instead
 	RedirectURI     string        // "" http://CALLBACKHOST:PORT/callback of the address that was bound
 	CallbackAddrs   []string      // tried in order, "127.0.0.1:53682"; port 0 any; nil: 127.0.0.1:0
@@ -92,6 +93,8 @@ type Prompt struct {
 	// Of the device grant only: what to type in where. AuthorizeURL then holds the code
 	// already, if the server has such a link, and nothing comes back to RedirectURI.
 	UserCode, VerificationURI string
+
+	Elsewhere bool // another process of this user offers it, and has opened what browser there is
 
 	Expires time.Time
 }

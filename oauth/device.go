@@ -31,7 +31,7 @@ func (t *Transport) deviceLogin(ctx context.Context, j job, f finding) error {
 		return &DiscoveryError{What: "device authorization endpoint in the metadata of " + f.server.name(), Tried: f.tried}
 	}
 	for {
-		if err := t.brake(ctx); err != nil {
+		if err := t.brake(ctx, j, f.server); err != nil {
 			return err
 		}
 		c, err := t.clientAt(ctx, j, f, "")
@@ -50,9 +50,6 @@ func (t *Transport) deviceLogin(ctx context.Context, j job, f finding) error {
 		if err != nil {
 			return t.orForget(ctx, f, c, err)
 		}
-		t.mu.Lock()
-		t.lastOffer = time.Time{} // the person is there and done: what comes next is no storm
-		t.mu.Unlock()
 		return t.keepLogin(ctx, f, c, k, asked)
 	}
 }

@@ -27,7 +27,25 @@
 // flight) and among processes (the store's file lock, under which the store is read
 // again). A rotated refresh token is on disk before its access token is used.
 // Sign-in and refresh run under the Transport's lifetime; a request's context bounds
-// only its own waiting.
+// only its own waiting. What a crash can cost is the refresh token that the server had
+// just spent and whose successor was still on its way: then a sign-in follows.
+//
+// # One sign-in for all processes
+//
+// Processes with the same key and the same store sign in once. The first to take a lock
+// of the kernel's leads, from discovery to the store. The others look four times a
+// second: they show the leader's prompt (Prompt.Elsewhere), which it leaves sealed in
+// the store, take its token when that is there, fail as it fails, and one of them leads
+// when it dies, which frees the lock. A notice under a free lock is of the past. The
+// leader too goes on with a good token that appears in the store, whoever put it there,
+// and makes way for one whose person typed a command (AtTerminal): that one's callback
+// may be the only one that can arrive. A leader that is stopped, not dead, is waited for.
+//
+// A new login page comes 30 seconds after the last at the earliest, whichever process
+// that was of, unless the last led to a token, its process died while others waited, or
+// a person typed the command. After three pages in a row none of which led to a token
+// that the upstream took, requests open none for an hour and fail at once, with
+// [ErrHeldBack] beneath; [Transport.SignIn] still does.
 //
 // # Other grants
 //
@@ -92,7 +110,7 @@
 //
 // # Joints
 //
-// A leader among processes would hold the [Store]'s lock of another name around
-// login; a further grant is a case in obtain or in unattendedLogin; a host that shows links by elicitation reads
-// [Transport.State] or is [Config.Offer].
+// A further grant is a case in login if the person has a part in it, else in
+// unattendedLogin; a host that shows links by elicitation reads [Transport.State] or is
+// [Config.Offer].
 package oauth

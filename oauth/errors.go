@@ -34,6 +34,10 @@ const (
 // ErrNotCompleted is beneath a SignInError when nobody finished the login in time.
 var ErrNotCompleted = errors.New("nobody completed the login in time")
 
+// ErrHeldBack is beneath a SignInError when several login pages in a row led to nothing:
+// for a while only [Transport.SignIn] opens another.
+var ErrHeldBack = errors.New("several login pages led to no sign-in, no other is opened until asked for")
+
 // ErrNoSignIn is returned by Deliver when no sign-in waits for that callback.
 var ErrNoSignIn = errors.New("no sign-in waits for this callback")
 

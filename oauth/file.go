@@ -1,8 +1,10 @@
 package oauth
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -74,6 +76,9 @@ func writeFile(path string, b []byte) error {
 	}
 	if err != nil {
 		os.Remove(f.Name())
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			err = e.Err // it names the temporary file
+		}
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return syncDir(dir)

@@ -21,6 +21,7 @@ type job struct {
 	full     bool     // a refresh will not do
 	early    bool     // the stale token still works for a while
 	quiet    bool     // nobody is to be asked
+	asked    bool     // the person asked for a login
 	out      bool     // a sign-out, all else is zero
 	scopes   []string // that the token must be asked for (step-up); nil any
 	scope    string   // of the challenge
@@ -68,7 +69,8 @@ func (t *Transport) join(ctx context.Context, j job, enough func() bool, do func
 	}
 	select {
 	case <-f.done:
-		if !last && (f.job.out || f.job.scopes != nil && j.scopes == nil) {
+		heldBack := j.asked && !f.job.asked && errors.Is(f.err, ErrHeldBack)
+		if !last && (f.job.out || f.job.scopes != nil && j.scopes == nil || heldBack) {
 			return false, nil // how a sign-out ended, or whether more scope was granted, is not our matter
 		}
 		return last, f.err
@@ -147,5 +149,5 @@ func (t *Transport) obtain(ctx context.Context, j job) error {
 	close(t.flight.person)
 	t.notifyLocked()
 	t.mu.Unlock()
-	return t.login(ctx, j)
+	return t.lead(ctx, j)
 }

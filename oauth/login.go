@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/oauth2"
 )
@@ -27,7 +26,7 @@ func (t *Transport) login(ctx context.Context, j job) error {
 	if f.server.AuthorizationEndpoint == "" {
 		return &DiscoveryError{What: "authorization endpoint in the metadata of " + f.server.name(), Tried: f.tried}
 	}
-	if err := t.brake(ctx); err != nil {
+	if err := t.brake(ctx, j, f.server); err != nil {
 		return err
 	}
 	cb, err := t.listen(ctx, rand.Text())
@@ -37,30 +36,7 @@ func (t *Transport) login(ctx context.Context, j job) error {
 	err = t.loginAt(ctx, j, f, cb)
 	cb.settle(withoutQuery(t.cfg.Upstream), err)
 	t.wg.Go(cb.close) // the page may take its moment, the waiting requests need not
-	if err == nil {
-		t.mu.Lock()
-		t.lastOffer = time.Time{} // the person is there and done: what comes next is no storm
-		t.mu.Unlock()
-	}
 	return err
-}
-
-// brake waits until a new login page may be offered.
-func (t *Transport) brake(ctx context.Context) error {
-	t.mu.Lock()
-	last := t.lastOffer
-	t.mu.Unlock()
-	wait := t.offerEvery - time.Since(last)
-	if last.IsZero() || wait <= 0 {
-		return nil
-	}
-	t.cfg.Log.Info("next login page waits", "dur", wait)
-	select {
-	case <-time.After(wait):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // loginAt runs the login whose callback comes to cb.
@@ -135,6 +111,7 @@ func (t *Transport) clientAt(ctx context.Context, j job, f finding, redirect str
 	if !c.Dynamic || c.ID == known.ID {
 		return c, nil
 	}
+	c.fresh = true
 	return c, t.commit(ctx, f, stored, func(r *record) {
 		if r.Token.Refresh == "" { // else it needs the client that it was granted to, until the new token is there
 			r.Client = c
@@ -146,7 +123,7 @@ func (t *Transport) clientAt(ctx context.Context, j job, f finding, redirect str
 func (t *Transport) orForget(ctx context.Context, f finding, c client, err error) error {
 	if se := (*SignInError)(nil); errors.As(err, &se) && se.Code == "invalid_client" && c.Dynamic {
 		t.forgetClient(ctx, f, c)
-		se.Refused = false
+		se.Refused = c.fresh // else the next sign-in registers again
 	}
 	return err
 }
@@ -208,8 +185,9 @@ func (t *Transport) await(ctx context.Context, p Prompt, cb *callback) (url.Valu
 // nil if none does. The context ends with it.
 func (t *Transport) present(ctx context.Context, p Prompt, cb *callback) (_ context.Context, withdraw func()) {
 	ctx, cancel := context.WithCancel(ctx)
+	t.announce(p)
 	t.mu.Lock()
-	t.prompt, t.waiting, t.lastOffer = p, cb, time.Now()
+	t.prompt, t.waiting = p, cb
 	t.notifyLocked()
 	t.mu.Unlock()
 	if t.cfg.Offer != nil {

@@ -155,18 +155,55 @@ func TestAnotherIssuerInvalidates(t *testing.T) {
 	}
 }
 
+// The brake holds among processes: here two that take turns at one store.
 func TestBrake(t *testing.T) {
+	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		tr := &Transport{offerEvery: offerEvery, cfg: Config{Log: slog.New(slog.DiscardHandler)}}
+		var processes [2]*Transport
+		for i := range processes {
+			s, _ := openStore(t, dir)
+			processes[i] = &Transport{offerEvery: offerEvery, now: func() time.Time { return time.Now().Round(0) }, cfg: Config{Log: slog.New(slog.DiscardHandler), Store: s}}
+		}
 		start := time.Now()
-		if tr.brake(t.Context()); time.Since(start) != 0 {
-			t.Error("the first page waits")
+		n := 0
+		page := func(want time.Duration, asked bool) {
+			t.Helper()
+			tr := processes[n%2]
+			n++
+			if err := tr.brake(t.Context(), job{asked: asked}, server{}); err != nil {
+				t.Errorf("after %v: %v", time.Since(start), err)
+			}
+			if got := time.Since(start); got != want {
+				t.Errorf("a page after %v, want %v", got, want)
+			}
+			tr.announce(Prompt{})
 		}
-		tr.lastOffer = start
+		held := func() {
+			t.Helper()
+			for _, tr := range processes {
+				if err := tr.brake(t.Context(), job{}, server{}); !errors.Is(err, ErrHeldBack) {
+					t.Errorf("after %v: %v, want ErrHeldBack", time.Since(start), err)
+				}
+			}
+		}
+		page(0, false)
 		time.Sleep(10 * time.Second)
-		if tr.brake(t.Context()); time.Since(start) != offerEvery {
-			t.Errorf("the next page comes after %v", time.Since(start))
-		}
+		page(offerEvery, false)
+		processes[1].count(func(p *pages) { p.Done = true })
+		page(offerEvery, false) // the person is there
+		held()
+		page(2*offerEvery, true)
+		time.Sleep(time.Hour - time.Second)
+		held()
+		time.Sleep(time.Second)
+		page(time.Hour+2*offerEvery, false)
+		held()
+		processes[n%2].cfg.AtTerminal = true
+		page(time.Hour+2*offerEvery, false)
+		processes[0].count(func(p *pages) { *p = pages{} }) // the upstream took a token
+		page(time.Hour+2*offerEvery, false)
+		processes[0].cfg.AtTerminal, processes[1].cfg.AtTerminal = false, false
+		page(time.Hour+3*offerEvery, false)
 	})
 }
 

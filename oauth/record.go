@@ -12,6 +12,7 @@ import (
 // record is what the store keeps of one key.
 type record struct {
 	Upstream string `json:"upstream"`
+	Realm    string `json:"realm,omitempty"`
 	Server   server `json:"server,omitzero"`
 	Resource string `json:"resource,omitempty"` // as sent
 	Client   client `json:"client,omitzero"`    // dynamic registration at Server
@@ -56,6 +57,15 @@ func (t *Transport) save(rec record) {
 	}
 }
 
+// Kept says why the tokens in use are not on the disk, and end with this process: nil if
+// they are, if there are none, or if memory was asked for.
+func (t *Transport) Kept() error {
+	if t.cfg.Grant == GrantClientCredentials || t.cfg.Grant == GrantNone {
+		return nil
+	}
+	return t.cfg.Store.Unsaved(t.key)
+}
+
 func (t *Transport) reload() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -70,7 +80,10 @@ func (t *Transport) reloadLocked() {
 	}
 	b, err := t.cfg.Store.Load(t.key)
 	if err != nil {
-		t.cfg.Log.Warn("stored token is not used", "err", err)
+		if err.Error() != t.loadErr {
+			t.cfg.Log.Warn("stored token is not used", "err", err)
+		}
+		t.loadErr = err.Error()
 		return // no logout: what is known here still holds
 	}
 	if b == nil && t.rec.Upstream != "" {
@@ -104,7 +117,7 @@ func (t *Transport) commit(ctx context.Context, f finding, p proof, change func(
 	if rec.Server.id() != f.server.id() {
 		rec = record{}
 	}
-	rec.Upstream, rec.Server, rec.Resource, rec.Seed = t.cfg.Upstream.String(), f.server, t.resourceOf(f), t.cfg.seed()
+	rec.Upstream, rec.Realm, rec.Server, rec.Resource, rec.Seed = t.cfg.Upstream.String(), t.cfg.Realm, f.server, t.resourceOf(f), t.cfg.seed()
 	change(&rec)
 	t.save(rec)
 	t.take(rec, p)

@@ -62,6 +62,9 @@ func inherit(k, old token) token {
 	if k.Scope == "" {
 		k.Scope = old.Scope
 	}
+	if k.Account == "" {
+		k.Account = old.Account
+	}
 	return k
 }
 

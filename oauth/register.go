@@ -23,6 +23,7 @@ type client struct {
 
 	key      *jose.JSONWebKey // for private_key_jwt; nil none
 	proofKey *jose.JSONWebKey // for DPoP; nil none
+	fresh    bool             // registered by the login under way
 }
 
 func (client) String() string { return hidden }

@@ -16,7 +16,7 @@ func (t *Transport) SignIn(ctx context.Context) error {
 	if t.cfg.Grant == GrantNone {
 		return nil
 	}
-	if access, err := t.bearer(ctx, false); err != nil || access != "" {
+	if access, err := t.bearer(ctx, false); access != "" || err != nil && !errors.Is(err, ErrHeldBack) {
 		return err
 	}
 	j, err := t.probe(ctx)
@@ -35,6 +35,7 @@ func (t *Transport) SignIn(ctx context.Context) error {
 		}
 		j = &job{}
 	}
+	j.asked = true
 	return t.renew(ctx, *j)
 }
 

@@ -18,8 +18,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/gofrs/flock"
 )
 
 const (
@@ -28,7 +26,6 @@ const (
 	lockSuffix   = ".lock"   // empty; only the kernel's lock on it counts
 	sealedMagic  = "sallyport2\n"
 	staleTemp    = time.Hour // age at which a temporary file is a crashed writer's
-	lockRetry    = 20 * time.Millisecond
 )
 
 // owned matches the names of our files with values; the directory may hold others'.
@@ -55,8 +52,12 @@ type Store struct {
 	known atomic.Pointer[[]storeKey] // what was sealed with any of them can be read, the first seals; nil: none yet
 	ready chan struct{}              // closed once the keyring has answered, or will not: no key comes later
 
-	mu  sync.Mutex
-	mem map[string][]byte // by file name: values that could not be written
+	broken atomic.Pointer[error] // why dir is not used; nil: it is, or none was given
+	warned sync.Map              // texts of trouble that lasts
+
+	mu      sync.Mutex
+	mem     map[string][]byte // by file name: values that could not be written
+	unsaved map[string]error  // why
 }
 
 // OpenStore opens (and makes) the store in dir; the key lies in keyDir (and is made
@@ -106,11 +107,20 @@ func OpenStore(dir, keyDir string, ring Keyring, log *slog.Logger) (*Store, erro
 func memoryStore(log *slog.Logger) *Store {
 	ready := make(chan struct{})
 	close(ready)
-	return &Store{log: log, mem: make(map[string][]byte), ready: ready}
+	return &Store{log: log, mem: make(map[string][]byte), unsaved: make(map[string]error), ready: ready}
 }
 
 func (s *Store) unused(err error) {
+	s.broken.Store(&err)
 	s.log.Warn("token store is not used, tokens are kept in memory only", "err", err)
+}
+
+// why says why a directory that was given is not used; nil if it is.
+func (s *Store) why() error {
+	if err := s.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func (s *Store) open(dir, keyDir string) (err error) {
@@ -251,12 +261,39 @@ func (s *Store) Save(name string, b []byte) error {
 		}
 		if err == nil {
 			delete(s.mem, file)
+			delete(s.unsaved, file)
+			s.warned.Delete(notStored)
 			return nil
 		}
-		s.log.Warn("value could not be stored, it is kept in memory only", "err", err)
+		s.unsaved[file] = err
+		s.warnOnce(notStored, err)
 	}
 	s.mem[file] = bytes.Clone(b)
 	return nil
+}
+
+// Unsaved says why the value that was saved under name is in memory only: nil if it is
+// on the disk, if there is none, or if memory was asked for.
+func (s *Store) Unsaved(name string) error {
+	file := fileName(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.mem[file]; ok && s.unsaved[file] == nil {
+		return s.why()
+	}
+	return s.unsaved[file]
+}
+
+const (
+	notStored = "values cannot be stored, they are kept in memory only"
+	notLocked = "token store cannot be locked"
+)
+
+// warnOnce warns of trouble that would be told of again and again.
+func (s *Store) warnOnce(text string, err error) {
+	if _, known := s.warned.Swap(text, true); !known {
+		s.log.Warn(text, "err", err)
+	}
 }
 
 // Forget removes the value of key and all values of key + "/" + NAME.
@@ -271,6 +308,7 @@ func (s *Store) remove(prefix string) error {
 	for file := range s.mem {
 		if strings.HasPrefix(file, prefix) {
 			delete(s.mem, file)
+			delete(s.unsaved, file)
 		}
 	}
 	if s.dir == "" {
@@ -291,22 +329,6 @@ func (s *Store) remove(prefix string) error {
 	}
 	syncDir(s.dir)
 	return errors.Join(errs...)
-}
-
-// lock takes the lock of name among all processes, waiting as long as ctx. A lock that
-// cannot be had for another reason is warned about and done without.
-func (s *Store) lock(ctx context.Context, name string) (unlock func(), err error) {
-	if s.dir == "" {
-		return func() {}, nil
-	}
-	l := flock.New(filepath.Join(s.dir, fileName(name)+lockSuffix), flock.SetPermissions(0o600))
-	if _, err := l.TryLockContext(ctx, lockRetry); err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		s.log.Warn("token store cannot be locked", "err", err)
-	}
-	return func() { l.Unlock() }, nil
 }
 
 // read returns the value of file. The error is errDamaged or errOtherKey beneath where

@@ -15,7 +15,8 @@ type token struct {
 	Access   string    `json:"access,omitempty"`
 	Type     string    `json:"type,omitempty"` // DPoP; "" Bearer
 	Refresh  string    `json:"refresh,omitempty"`
-	Scope    string    `json:"scope,omitempty"` // granted; "" as asked (RFC 6749 section 5.1)
+	Scope    string    `json:"scope,omitempty"`   // granted; "" as asked (RFC 6749 section 5.1)
+	Account  string    `json:"account,omitempty"` // of the ID token; "" none
 	Obtained time.Time `json:"obtained,omitzero"`
 	Expiry   time.Time `json:"expiry,omitzero"` // zero: the server did not say
 }
@@ -43,6 +44,7 @@ type tokenReply struct {
 	Type      string          `json:"token_type"`
 	Refresh   string          `json:"refresh_token"`
 	Scope     string          `json:"scope"`
+	IDToken   string          `json:"id_token"`
 	ExpiresIn json.RawMessage `json:"expires_in"` // a number; some send a string, some 0 for "unknown"
 }
 
@@ -74,7 +76,7 @@ func (t *Transport) grant(ctx context.Context, stage string, s server, c client,
 	if a.status/100 != 2 || json.Unmarshal(a.body, &r) != nil || r.Access == "" {
 		return token{}, replyError(stage, s.TokenEndpoint, a.status, a.body, secretsOf(form, c))
 	}
-	k := token{Access: r.Access, Refresh: r.Refresh, Scope: r.Scope, Obtained: sent}
+	k := token{Access: r.Access, Refresh: r.Refresh, Scope: r.Scope, Account: accountOf(r.IDToken), Obtained: sent}
 	switch {
 	case r.Type == "" || strings.EqualFold(r.Type, "Bearer"):
 	case strings.EqualFold(r.Type, typeDPoP) && c.proofKey != nil:

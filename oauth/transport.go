@@ -16,7 +16,7 @@ import (
 
 const (
 	maxReplays = 3                // of one request, over refresh, sign-in and step-up
-	offerEvery = 30 * time.Second // at most one new login page in that time
+	offerEvery = 30 * time.Second // at most one new login page in that time, of all processes
 	maxDrain   = 64 << 10         // bytes of a refused answer that are read to free its connection
 )
 
@@ -36,17 +36,20 @@ type Transport struct {
 	now        func() time.Time // wall clock
 	offerEvery time.Duration
 
-	mu        sync.Mutex // of everything below; rec is written by the flight only
-	rec       record
-	proof     proof
-	flight    *flight
-	lastOffer time.Time
-	prompt    Prompt
-	lastErr   error
-	changed   chan struct{}
-	waiting   *callback         // of the login that waits for the person; nil none
-	passing   []string          // secrets of the login under way
-	nonces    map[string]string // DPoP-Nonce by origin
+	mu       sync.Mutex // of everything below; rec is written by the flight only
+	rec      record
+	proof    proof
+	flight   *flight
+	leading  notice // of the login under way
+	unbraked bool   // it takes over from a process that ended
+	braked   bool   // it waits before it shows its page
+	prompt   Prompt
+	lastErr  error
+	loadErr  string // the last that was warned about
+	changed  chan struct{}
+	waiting  *callback         // of the login that waits for the person; nil none
+	passing  []string          // secrets of the login under way
+	nonces   map[string]string // DPoP-Nonce by origin
 }
 
 // proof says what is known of the current token.
@@ -244,7 +247,7 @@ func (t *Transport) remedy(resp *http.Response, access string) (*job, error) {
 	current := access == t.rec.Token.Access
 	if resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusForbidden {
 		if current && access != "" && resp.StatusCode < 500 {
-			t.proof = accepted
+			t.acceptedLocked()
 		}
 		return nil, nil
 	}
@@ -253,7 +256,7 @@ func (t *Transport) remedy(resp *http.Response, access string) (*job, error) {
 	j.bearer, j.dpop = schemes(resp.Header)
 	if access != "" && ch["error"] == "insufficient_scope" {
 		if current {
-			t.proof = accepted // it is known, only not enough
+			t.acceptedLocked() // it is known, only not enough
 		}
 		wanted := strings.Fields(j.scope)
 		person := !t.cfg.unattended()

@@ -69,7 +69,7 @@ func TestBridgeWithoutDiscovery(t *testing.T) {
 	refused.Reply = strings.Replace(refused.Reply, `"error"`, `"id":"sallyport-1","error"`, 1)
 	again := refused
 	again.Reply = strings.Replace(refused.Reply, "-1", "-2", 1)
-	play2026(t, &memory{m: map[string]string{memoryEra: ""}}, []Exchange{refused,
+	play2026(t, remembering(unknownEra), []Exchange{refused,
 		{Call: "initialize", Status: 404, Reply: `{"jsonrpc":"2.0","id":0,"error":{"code":-32601,"message":"m"}}`}, again}, func(t *testing.T, h *host, srv *Server) {
 		h.send(strings.Replace(bridgedInit, "2025-06-18", "1999-01-01", 1))
 		h.want(`{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"resources":{},"prompts":{},"completions":{}},"serverInfo":{"version":"","name":"mcp.test"}}}`)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -60,6 +61,19 @@ func (h *host) after(begin time.Time, want time.Duration) string {
 
 func request7(method string) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","id":7,"method":%q}`, method)
+}
+
+// A code that the person types in is shown with the link (RFC 8628).
+func TestSignInWithACode(t *testing.T) {
+	s := &session{cfg: Config{URL: &url.URL{Scheme: "http", Host: "mcp.test", Path: "/mcp"}}}
+	o := *signInNeeded
+	if text := string(s.inVain(&o)); strings.Contains(text, "code") {
+		t.Errorf("without a code: %s", text)
+	}
+	o.Code = "WDJB-MJHT"
+	if text := string(s.inVain(&o)); !strings.Contains(text, "http://mcp.test/mcp with the code WDJB-MJHT,") || !strings.Contains(text, o.URL) {
+		t.Errorf("with a code: %s", text)
+	}
 }
 
 // A login takes three minutes, and the host gives up on anything that takes 30 s.

@@ -31,7 +31,7 @@ func play2026(t *testing.T, mem *memory, script []Exchange, f func(t *testing.T,
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		srv := New(t, script...)
-		h := start(t, Config{Send: srv.Transport(), Load: mem.load, Save: mem.save, InitPatience: time.Minute})
+		h := start(t, Config{Send: srv.Transport(), Load: mem.load, Save: mem.save})
 		f(t, h, srv)
 		if err := h.close(); err != nil {
 			t.Errorf("Run: %v", err)
@@ -102,13 +102,12 @@ func TestEra(t *testing.T) {
 		{"page", []Exchange{{Status: 404, Type: "text/html", Reply: "<html>"}}, legacyEra},
 		{"nothing", []Exchange{{Status: 405}}, legacyEra},
 		{"accepted like a notification", []Exchange{{Status: 202}}, legacyEra},
-		{"silence", []Exchange{{Handle: Hold}}, legacyEra},
 	} {
 		for i := range tt.script {
 			tt.script[i].Call = "server/discover"
 		}
 		t.Run(tt.name+"/legacy host", func(t *testing.T) {
-			mem := &memory{m: map[string]string{memoryEra: ""}}
+			mem := remembering(unknownEra)
 			script := slices.Clone(tt.script)
 			if tt.want == legacyEra {
 				script = append(append(script, Opening(version)...), Goodbye())
@@ -119,7 +118,7 @@ func TestEra(t *testing.T) {
 			}
 		})
 		t.Run(tt.name+"/modern host", func(t *testing.T) {
-			mem := &memory{m: map[string]string{memoryEra: ""}}
+			mem := remembering(unknownEra)
 			script := slices.Clone(tt.script)
 			if tt.want == modernEra {
 				script = append(script, Exchange{Call: "server/discover", Body: discoverLine, Reply: `{"jsonrpc":"2.0","id":"d","result":{}}`})
@@ -137,31 +136,34 @@ func TestEra(t *testing.T) {
 	}
 }
 
+// A server that does not answer is given up on after a while, and the host's initialize goes on.
+func TestEraOfASilentServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := remembering(unknownEra)
+		srv := New(t, append(append([]Exchange{{Call: "server/discover", Handle: Hold}}, Opening(version)...), Goodbye())...)
+		h := start(t, Config{Send: srv.Transport(), Load: mem.load, Save: mem.save})
+		h.open() // the host is answered early
+		time.Sleep(noticeWait)
+		h.in.Close()
+		if err := <-h.result; err != nil || mem.era() != string(legacyEra) {
+			t.Errorf("Run: %v, saved %q", err, mem.era())
+		}
+	})
+}
+
 // What says nothing of the protocol is not taken for an answer: a legacy host's initialize goes on, and nothing is saved.
 func TestEraUnknown(t *testing.T) {
-	for _, tt := range []struct {
-		status int
-		passes bool // it is asked again
-	}{{401, false}, {403, false}, {500, false}, {429, true}, {503, true}} {
-		mem, want := &memory{m: map[string]string{memoryEra: ""}}, unknownEra
-		script := []Exchange{{Call: "server/discover", Status: tt.status}, {Call: "initialize", Status: tt.status}}
-		if tt.passes {
-			script = append(append(append(script, Exchange{Call: "server/discover", Status: 405}), Opening(version)...), Goodbye())
-			want = legacyEra
-		}
-		play2026(t, mem, script, func(t *testing.T, h *host, srv *Server) {
-			if tt.passes {
-				h.open()
-				synctest.Wait()
-				return
-			}
-			h.send(initLine)
-			if a := decode(t, h.recv()); a.Error.Data.Status != tt.status {
-				t.Errorf("got %+v", a)
-			}
-		})
-		if mem.era() != string(want) {
-			t.Errorf("%d: saved %q, want %q", tt.status, mem.era(), want)
+	for _, status := range []int{401, 403, 500} {
+		mem := remembering(unknownEra)
+		play2026(t, mem, []Exchange{{Call: "server/discover", Status: status}, {Call: "initialize", Status: status}},
+			func(t *testing.T, h *host, srv *Server) {
+				h.send(initLine)
+				if a := decode(t, h.recv()); a.Error.Data.Status != status {
+					t.Errorf("got %+v", a)
+				}
+			})
+		if mem.era() != "" {
+			t.Errorf("%d: saved %q", status, mem.era())
 		}
 	}
 }
@@ -206,7 +208,7 @@ func TestRememberedEra(t *testing.T) {
 
 // Only an origin never seen is asked, and requests that come together share one question.
 func TestProbeOnce(t *testing.T) {
-	mem := &memory{m: map[string]string{memoryEra: ""}}
+	mem := remembering(unknownEra)
 	discovered := Exchange{Call: "server/discover", Handle: func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(time.Second)
 		w.Header().Set("Content-Type", "application/json")

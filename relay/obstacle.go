@@ -12,6 +12,7 @@ type Obstacle struct {
 	Kind   string   // stable word: unreachable, sign_in, host_key, ssh_auth, config, tls, timeout, status ...
 	Text   string   // one line: what and where
 	URL    string   // a link for the person; "" none
+	Code   string   // that the page behind the link asks for, or shows; "" none
 	Hints  []string // what to do next
 	Final  error    // waiting cannot mend it: requests are answered, then Run returns it
 	NotRun bool     // of Explain: the upstream refused the request that met the error, so it has not run

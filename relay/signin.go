@@ -44,8 +44,16 @@ func (s *session) signIn(c *call, h *opening) error {
 
 // inVain is what the sign-in tool says when nobody has signed in yet.
 func (s *session) inVain(o *Obstacle) []byte {
-	return toolText(fmt.Sprintf("To sign in to %s, the person has to open this link in a browser:\n\n%s\n\nShow it to them. Afterwards go on with the server's tools, or call %s again to wait.",
-		where(s.cfg.URL), o.URL, signInTool))
+	return toolText(fmt.Sprintf("To sign in to %s%s, the person has to open this link in a browser:\n\n%s\n\nShow it to them. Afterwards go on with the server's tools, or call %s again to wait.",
+		where(s.cfg.URL), o.withCode(), o.URL, signInTool))
+}
+
+// withCode words the code that the person needs; "" without one.
+func (o *Obstacle) withCode() string {
+	if o.Code == "" {
+		return ""
+	}
+	return " with the code " + oneLine(o.Code)
 }
 
 // signInLink is the link that the person is being asked to open.
@@ -83,7 +91,7 @@ func (s *session) show(o *Obstacle) time.Duration {
 		return left
 	case able:
 		s.write(ownMessage(now.id, "elicitation/create", map[string]any{"mode": "url", "elicitationId": now.id, "url": url,
-			"message": "Sign in to " + where(s.cfg.URL)}))
+			"message": "Sign in to " + where(s.cfg.URL) + o.withCode()}))
 	}
 	return 0
 }

@@ -18,6 +18,7 @@ type cli struct {
 	Proxy     proxyCommand     `cmd:"" default:"withargs" help:"Carry an MCP session between stdio and URL (the default command)."`
 	Login     loginCommand     `cmd:"" help:"Sign in now, in the terminal; leaves the tokens in the store."`
 	Logout    logoutCommand    `cmd:"" help:"Revoke where the server can, and forget tokens and client registration."`
+	Status    statusCommand    `cmd:"" help:"Show what is stored (never a secret), which proxies run here, and their tunnels."`
 	Callback  callbackCommand  `cmd:"" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
 	SSHConfig sshConfigCommand `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
@@ -30,6 +31,12 @@ type loginCommand struct{ upstreamFlags }
 type logoutCommand struct {
 	All bool `help:"Forget every upstream's tokens and registrations, without asking the servers to revoke them." from:"-"`
 	upstreamFlags
+}
+
+type statusCommand struct {
+	JSON bool `name:"json" help:"Print JSON." from:"-"`
+	storeFlags
+	commonFlags
 }
 
 type callbackCommand struct {
@@ -63,10 +70,17 @@ type commonFlags struct {
 	LogFile  string `group:"log" placeholder:"FILE" help:"Log to FILE too; it rotates." field:"log.file"`
 }
 
+// storeFlags say where tokens are kept.
+type storeFlags struct {
+	StateDir   string `group:"files" placeholder:"DIR" help:"Where tokens and registrations are kept." from:"SALLYPORT_STATE_DIR,OAUTH2_TOKEN_CACHE_DIR" field:"oauth2.tokenCacheDir"`
+	TokenStore string `group:"files" enum:"auto,keyring,file,memory" default:"auto" placeholder:"KIND" help:"auto, keyring, file or memory." field:"oauth2.tokenStore"`
+}
+
 // upstreamFlags describe one upstream and the way to it.
 type upstreamFlags struct {
 	Via string `group:"ssh" placeholder:"HOST" help:"Reach the upstream through HOST: an ssh_config alias, [user@]host[:port] or ssh://." field:"ssh.via"`
 	sshFlags
+	storeFlags
 	OAuthRoute string `name:"oauth-route" group:"ssh" enum:"auto,via,direct" default:"auto" placeholder:"ROUTE" help:"Way to authorization servers: auto, via or direct." field:"oauth2.route"`
 
 	CallbackVia     string   `group:"callback" placeholder:"HOST" help:"Listen for the callback on HOST, the workstation, by a remote forward." field:"ssh.callbackVia"`
@@ -104,8 +118,6 @@ type upstreamFlags struct {
 	Discovery         bool         `hidden:"" default:"true" negatable:"" from:"DISCOVERY_ENABLED" field:"discovery.enabled"`
 	Browser           string       `group:"callback" placeholder:"CMD" help:"Browser to open; %s stands for the link." from:"BROWSER" field:"oauth2.browser"`
 	NoBrowser         bool         `name:"no-browser" group:"callback" help:"Only print the link." field:"oauth2.noBrowser"`
-	StateDir          string       `group:"files" placeholder:"DIR" help:"Where tokens and registrations are kept." from:"SALLYPORT_STATE_DIR,OAUTH2_TOKEN_CACHE_DIR" field:"oauth2.tokenCacheDir"`
-	TokenStore        string       `group:"files" enum:"auto,keyring,file,memory" default:"auto" placeholder:"KIND" help:"auto, keyring, file or memory." field:"oauth2.tokenStore"`
 	CAFile            string       `name:"ca-file" group:"files" placeholder:"FILE" help:"PEM certificates added to the system's roots." field:"upstream.caFile"`
 	Header            []string     `group:"upstream" sep:"none" placeholder:"'NAME: VALUE'" help:"Extra upstream header; $${VARIABLE} is expanded; may be repeated." field:"upstream.headers"`
 	HeaderFile        string       `group:"upstream" placeholder:"FILE" help:"File of such headers, one a line; # begins a comment." field:"upstream.headerFile"`

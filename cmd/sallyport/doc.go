@@ -4,6 +4,7 @@
 //	sallyport [flags] [URL]                the proxy, the default command
 //	sallyport login [flags] [URL]          sign in now, in the terminal
 //	sallyport logout [flags] [URL]         revoke and forget; --all forgets every upstream
+//	sallyport status [--json]              what is stored, which proxies run here, their tunnels
 //	sallyport callback [flags] HOST...     lend this machine's browser to proxies on HOST
 //	sallyport ssh-config [flags] HOST      the configuration resolved for HOST, as ssh -G prints it
 //	sallyport version

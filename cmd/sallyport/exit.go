@@ -93,6 +93,9 @@ func classify(err error) explanation {
 	if _, ok := errors.AsType[*unauthorizedError](err); ok {
 		return explanation{kind: kindRefused, text: withoutQuery(err), status: statusSignIn, hints: []string{"check --header Authorization; without it, and without --grant none, sallyport signs in"}}
 	}
+	if e, ok := errors.AsType[*notKeptError](err); ok {
+		return explanation{kind: kindOther, text: oneLine(e.Error()), status: statusFailed, hints: []string{"make room there, or name another place: --state-dir DIR; a running proxy does not see this sign-in"}}
+	}
 	if e, ok := errors.AsType[*ownerError](err); ok {
 		return explanation{kind: kindOwner, hints: ownerHints(e), status: statusFailed}
 	}
@@ -239,6 +242,8 @@ func signInHints(e *oauth.SignInError) []string {
 	switch {
 	case errors.Is(e, oauth.ErrNotCompleted):
 		return []string{"open the link that was shown; --callback-timeout gives more time", "is the browser on another machine? there, run: sallyport callback HOST"}
+	case errors.Is(e, oauth.ErrHeldBack):
+		return []string{"sallyport login URL, in a terminal, opens a login page at once"}
 	case e.Code == oauth.CodePKCE:
 		return []string{"if the server is known to support PKCE with S256 and only omits it from its metadata: --pkce assume"}
 	case e.Stage == oauth.StageExchange:

@@ -283,6 +283,21 @@ func TestNoSecretLeaks(t *testing.T) {
 	t.Run("client credentials", func(t *testing.T) {
 		v.session(t, "client credentials", v.command([]string{"OAUTH2_CLIENT_SECRET=cl1ent secret+/%"}, "--grant", "client_credentials", "--client-id", "machine"))
 	})
+	t.Run("DPoP", func(t *testing.T) {
+		v.as.Set(func(k *oauthtest.Knobs) { k.DPoP = true })
+		defer v.as.Set(func(k *oauthtest.Knobs) { k.DPoP = false })
+		v.session(t, "code with DPoP", v.command(nil, append(signsIn, "--profile", "bound")...))
+	})
+	t.Run("device", func(t *testing.T) {
+		v.session(t, "device", v.command(nil, "--grant", "device_code", "--no-browser", "--profile", "device"))
+	})
+	t.Run("JWT", func(t *testing.T) {
+		const assertion = "a-jwt.of-a.workload"
+		v.as.AddAssertion(assertion)
+		file := writeFile(t, openDir(t), "assertion", assertion+"\n", 0o600)
+		v.session(t, "JWT", v.command(nil, "--grant", "jwt_bearer", "--client-id", "machine", "--client-secret-file",
+			writeFile(t, openDir(t), "secret", "cl1ent secret+/%\n", 0o600), "--assertion-file", file))
+	})
 	t.Run("given once", func(t *testing.T) {
 		code, verifier := v.grantByHand("given", redirect)
 		given := []string{"OAUTH2_CLIENT_ID=given", "OAUTH2_INTERACTIVE=false", "OAUTH2_REDIRECT_URI=" + redirect}

@@ -29,9 +29,24 @@ func (c *loginCommand) Run(ctx context.Context, a *app) error {
 	if err := w.tryToken(ctx); err != nil {
 		return err
 	}
+	if err := w.login.Kept(); err != nil {
+		return &notKeptError{plainURL(w.upstream), err}
+	}
 	fmt.Fprintf(a.err, "sallyport: signed in to %s\n", plainURL(w.upstream))
 	return nil
 }
+
+// notKeptError says that a login brought tokens that end with this process.
+type notKeptError struct {
+	upstream string
+	err      error
+}
+
+func (e *notKeptError) Error() string {
+	return fmt.Sprintf("signed in to %s, but the tokens could not be stored: %v", e.upstream, e.err)
+}
+
+func (e *notKeptError) Unwrap() error { return e.err }
 
 const tryTimeout = 30 * time.Second
 
@@ -105,6 +120,13 @@ func (c *logoutCommand) Run(ctx context.Context, a *app) error {
 func (a *app) offerer(f *upstreamFlags, upstream *url.URL) func(context.Context, oauth.Prompt) {
 	return func(ctx context.Context, p oauth.Prompt) {
 		a.fileLog.Info("sign-in offered", "host", upstream.Host)
+		if p.Elsewhere {
+			a.print("sallyport: another process of yours waits for the sign-in to %s, at this link:\n  %s\n", plainURL(upstream), p.AuthorizeURL)
+			if p.UserCode != "" {
+				a.print("hint: %s\n", codeHint(p))
+			}
+			return
+		}
 		a.print("sallyport: to sign in to %s, open this link:\n  %s\n", plainURL(upstream), p.AuthorizeURL)
 		remote := a.env.Getenv("SSH_CONNECTION") != "" && f.Browser == ""
 		switch {

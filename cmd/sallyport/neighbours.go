@@ -107,15 +107,21 @@ func dialAddr(u *url.URL) string {
 }
 
 // special are ranges of the IANA special-purpose registries that netip has no word for: this network,
-// shared address space (RFC 6598), NAT64 (RFC 6052), whose addresses hold one of IPv4, and 6to4.
+// shared address space (RFC 6598), reserved ones, a network's own NAT64 (RFC 8215), 6to4.
 var special = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("240.0.0.0/4"),
-	netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16"),
+	netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16"),
 }
+
+// nat64 holds IPv4 addresses in their last four bytes (RFC 6052): all that a network without IPv4 sees.
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
 // isPublic reports an address that means the same host to everybody.
 func isPublic(ip netip.Addr) bool {
 	ip = ip.Unmap().WithZone("")
+	if b := ip.As16(); nat64.Contains(ip) {
+		ip = netip.AddrFrom4([4]byte(b[12:]))
+	}
 	for _, p := range special {
 		if p.Contains(ip) {
 			return false

@@ -12,7 +12,7 @@ import (
 
 func TestIsPublic(t *testing.T) {
 	for text, want := range map[string]bool{
-		"1.1.1.1": true, "2606:4700::1111": true,
+		"1.1.1.1": true, "2606:4700::1111": true, "64:ff9b::101:101": true,
 		"127.0.0.1": false, "::1": false, "::ffff:127.0.0.1": false, "0.0.0.0": false, "::": false, "0.1.2.3": false,
 		"10.1.2.3": false, "172.16.0.1": false, "192.168.1.1": false, "::ffff:10.1.2.3": false, "fd00::1": false, "100.64.0.1": false,
 		"169.254.169.254": false, "fe80::1%eth0": false, "224.0.0.1": false, "ff02::1": false, "255.255.255.255": false,

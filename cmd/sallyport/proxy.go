@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -21,10 +22,17 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	watch := newWatch(a, w)
+	started := time.Now()
+	stopControl := a.serveControl(controlDirs(a.env, cmp.Or(c.StateDir, stateDir(a.env))), func() proxyStatus {
+		s := w.status()
+		s.PID, s.Started, s.Profile = os.Getpid(), started, c.Profile
+		return s
+	})
 	watching, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	done.Go(func() { watch.run(watching) }) // ends with watching
 	defer within(closeGrace, func() {
+		stopControl()
 		stop()
 		done.Wait()
 		w.Close()
@@ -164,7 +172,7 @@ func fold(tunnel, callback sshtunnel.State, prompt oauth.Prompt, loginErr error)
 	case prompt.AuthorizeURL != "":
 		link := cmp.Or(prompt.StartURL, prompt.AuthorizeURL) // hosts log what they are sent; the state is not for them
 		o := &relay.Obstacle{
-			Kind: kindSignIn, Text: "a sign-in waits for the person", URL: link,
+			Kind: kindSignIn, Text: "a sign-in waits for the person", URL: link, Code: prompt.UserCode,
 			Hints: []string{"open this link in your browser: " + link},
 		}
 		if prompt.UserCode != "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -173,6 +174,28 @@ func TestSecretFlagIsWarnedAbout(t *testing.T) {
 		if (got != "") != (test.want != "") || !strings.Contains(got, test.want) || strings.Contains(got, "hush") {
 			t.Errorf("%q: warnings %q, want one of %q", test.args, got, test.want)
 		}
+	}
+}
+
+func TestSessionBus(t *testing.T) {
+	dir := t.TempDir()
+	for _, runtimeDir := range []string{"", dir} {
+		if got := sessionBus(testEnvironment(t, map[string]string{"XDG_RUNTIME_DIR": runtimeDir})); got != "" {
+			t.Errorf("got %q where there is no bus", got)
+		}
+	}
+	bus, err := net.Listen("unix", filepath.Join(dir, "bus"))
+	if err != nil {
+		t.Skip("no unix sockets here: ", err)
+	}
+	defer bus.Close()
+	env := map[string]string{"XDG_RUNTIME_DIR": dir}
+	if got, want := sessionBus(testEnvironment(t, env)), "unix:path="+filepath.Join(dir, "bus"); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	env["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/elsewhere"
+	if got := sessionBus(testEnvironment(t, env)); got != "unix:path=/elsewhere" {
+		t.Errorf("got %q, want what the variable names", got)
 	}
 }
 
