@@ -279,3 +279,32 @@ func TestWeakness06RepliesThatAreNoAnswer(t *testing.T) {
 		})
 	}
 }
+
+// Idle is for giving memory back: once after the beginning, and some time after the last large message either way.
+func TestIdle(t *testing.T) {
+	large := strings.Repeat("x", largeMessage)
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		h, _ := open(t, Config{Idle: func() { calls.Add(1) }}, Exchange{Call: "ping", Reply: pingAnswer},
+			Exchange{Call: "tools/call", Reply: `{"jsonrpc":"2.0","id":7,"result":"` + large + `"}`}, Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())
+		want := func(n int64) {
+			t.Helper()
+			time.Sleep(2 * idleAfter)
+			synctest.Wait()
+			if got := calls.Load(); got != n {
+				t.Errorf("called %d times, want %d", got, n)
+			}
+		}
+		want(1)
+		h.send(pingLine)
+		h.want(pingAnswer)
+		want(1)
+		h.send(callLine)
+		h.recv()
+		want(2)
+		h.send(`{"jsonrpc":"2.0","id":7,"method":"tools/call","params":"` + large + `"}`)
+		h.want(callAnswer)
+		want(3)
+		h.close()
+	})
+}
