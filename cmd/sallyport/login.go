@@ -137,6 +137,9 @@ func (a *app) offerer(f *upstreamFlags, upstream *url.URL) func(context.Context,
 		case remote:
 			a.print("hint: is your browser on another machine? there, run: %s\n", a.carryCommand(p))
 		}
+		if !p.LinkExpires.IsZero() && p.StartURL != "" {
+			a.print("hint: that link is good until %s; later, or where it says that it was used, open %s\n", p.LinkExpires.Local().Format(time.TimeOnly), p.StartURL)
+		}
 		if f.NoBrowser || remote || f.CallbackVia != "" {
 			return
 		}
