@@ -102,10 +102,39 @@
 //
 // Config.IgnoreTools (tools.go) cuts tools out of the answers to tools/list, whose other bytes stay, and refuses to call them.
 //
+// # Before the server is reached
+//
+// A host kills a server that keeps initialize waiting for 30 or 60 s, and a person takes longer than that to sign in. So what is
+// in the way for Config.InitPatience shows itself (opening.go, early.go, signin.go, memory.go); what passes sooner shows nothing.
+//
+//	initialize --> attempts upstream, with the host's own bytes ----------------------> result: open
+//	           \-- InitPatience --> answered in the server's place: pending ----------/
+//
+// In detail:
+//
+//   - initialize is answered as in the last session with this upstream (Config.Load), but for a newer version than the host asks
+//     for and that its tools may change; without one by the least that leaves everything open: tools, prompts and resources
+//     that change. server/discover of a modern host is answered from the last session too; without one by an error, which
+//     sends a host that knows both wires to initialize, and that is then answered at once.
+//   - While that is pending, tools/list has the last session's tools and, if a sign-in is wanted or nothing is remembered, the
+//     tool sallyport_sign_in; the other lists are empty; ping is answered here. Where only the link is in the way of a known
+//     server the list is that server's: its calls say what is missing. Everything else waits as below, behind the gates of
+//     "Order".
+//   - sallyport_sign_in waits until the server is reached, or tells the link when Config.Patience is over. A host that declared
+//     elicitation in URL mode is asked to show the link, once for each; a request with a progress token is told every few seconds.
+//   - An attempt that does not reach the server is followed by another, ever later, or at once when the host asks for something.
+//     What waited for it when it began is answered by its error, as any call is tried once. After a sign-in that nobody
+//     completed the attempts go by Config.Background, for a new sign-in opens a new page, until the host asks for something.
+//   - When the server has answered, notifications/initialized follows, what waited goes, and after that the host is told that the
+//     lists have changed. Lists of what the server turns out to lack stay empty ones of ours, as the host was told otherwise.
+//   - A refusal before the early answer goes to the host as it is; one after it answers the calls, and is tried again.
+//     If the server speaks another version than the host was told, the headers are those of the server's and the messages pass as
+//     they are: the legacy revisions differ in what may be said, not in how. Instructions, name and further capabilities
+//     come too late for this session; the next one has them.
+//
 // # Waiting
 //
 // Config.Obstacle tells what stands in the way. While something that may pass stands there, requests not yet written
-// upstream wait: for Config.Patience since they arrived (initialize for InitPatience, because hosts kill a silent server),
-// or, while a person is signing in, for as long as Config.Timeout. Then they are answered with the obstacle's words. A
+// upstream wait for Config.Patience since they arrived. Then they are answered with the obstacle's words and its link. A
 // request that was written is never sent twice: it may have run. A final obstacle answers everything and ends Run.
 package relay

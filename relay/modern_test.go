@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -162,6 +163,12 @@ func TestEraUnknown(t *testing.T) {
 					t.Errorf("got %+v", a)
 				}
 			})
+		play2026(t, mem, []Exchange{{Call: "server/discover", Status: status}}, func(t *testing.T, h *host, srv *Server) {
+			h.send(discoverLine)
+			if a := decode(t, h.recv()); a.Error.Data.Status != status {
+				t.Errorf("modern host: got %+v", a)
+			}
+		})
 		if mem.era() != "" {
 			t.Errorf("%d: saved %q", status, mem.era())
 		}
@@ -324,7 +331,7 @@ func TestModernSubscription(t *testing.T) {
 		{Body: listen, Status: 502},
 		{Body: listen, Handle: Stream("data: "+ack, "data: "+changed)},
 		{Body: strings.Replace(listen, "7", "8", 1), Handle: Events("data: "+strings.Replace(ack, "7", "8", 1), "data: "+strings.Replace(end, "7", "8", 1))},
-		{Body: strings.Replace(listen, "7", "9", 1), Status: 403},
+		{Body: strings.Replace(listen, "7", "9", 1), Status: 502},
 	}, func(t *testing.T, h *host, srv *Server) {
 		h.send(listen)
 		h.want(ack)
@@ -334,13 +341,42 @@ func TestModernSubscription(t *testing.T) {
 		h.want(strings.Replace(ack, "7", "8", 1))
 		h.want(strings.Replace(end, "7", "8", 1))
 		h.send(strings.Replace(listen, "7", "9", 1))
-		if a := decode(t, h.recv()); a.Error.Data.Status != 403 {
+		if a := decode(t, h.recv()); a.Error.Data.Status != 502 {
 			t.Errorf("got %+v", a)
 		}
 		begin := time.Now()
 		h.in.Close()
 		if a := decode(t, h.recv()); a.Error.Data.Kind != "closed" || time.Since(begin) > 0 {
 			t.Errorf("after %v: %+v", time.Since(begin), a)
+		}
+	})
+}
+
+// A subscription that was accepted waits as long as it takes for the way to come back.
+func TestModernSubscriptionWaits(t *testing.T) {
+	listen := request2026("subscriptions/listen", `"notifications":{}`)
+	const ack = `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged"}`
+	const changed = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacles(nil)
+		srv := New(t, Exchange{Body: listen, Handle: Events("data: " + ack)}, Exchange{Body: listen, Handle: Stream("data: "+ack, "data: "+changed)})
+		tr, attempts := srv.Transport(), 0
+		send := roundTrip(func(r *http.Request) (*http.Response, error) {
+			if attempts++; attempts == 2 {
+				b.set(down)
+				return nil, errors.New("the link is gone")
+			}
+			return tr.RoundTrip(r)
+		})
+		h := start(t, Config{Send: send, Obstacle: b.get, Load: remembering(modernEra).load})
+		h.send(listen)
+		h.want(ack)
+		time.Sleep(time.Hour)
+		b.set(nil)
+		h.want(changed)
+		h.cancel()
+		if a := decode(t, h.recv()); a.Error.Data.Kind != "closed" {
+			t.Errorf("got %+v", a)
 		}
 	})
 }
