@@ -51,8 +51,9 @@ fuzz:
 		done; done
 
 # Packages one after the other, not to disturb each other. cmd/sallyport prints the table against the
-# real ssh; SALLYPORT_BENCH_BYTES=67108864 SALLYPORT_BENCH_ROUNDS=3 makes it quick.
-bench:
+# real ssh and those against mcp-oauth2-proxy and mcp-remote; SALLYPORT_BENCH_BYTES=67108864
+# SALLYPORT_BENCH_ROUNDS=3 makes it quick.
+bench: parts
 	$(GO) test -p 1 -timeout 60m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
 cover: parts

@@ -58,6 +58,10 @@ func playWorker(text string) int {
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		return 2
 	}
+	go func() { // a worker does not outlive its test
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
 	var mu sync.Mutex
 	say := func(format string, args ...any) {
 		mu.Lock()
@@ -141,9 +145,7 @@ func playWorker(text string) int {
 		resp.Body.Close()
 		say("status %d", resp.StatusCode)
 	}
-	io.Copy(io.Discard, os.Stdin)
-	tr.Close()
-	return 0
+	select {} // until the end of stdin
 }
 
 // startWorker starts a process on w's store and upstream. It ends with the test.

@@ -84,8 +84,11 @@ func (s *session) request(m message, b *batchAnswers) {
 			s.beginLocked(c)
 		case c.local:
 			s.work.Go(func() { s.finish(c, s.signIn(c, early)) })
-		default:
+		case b != nil:
 			s.work.Go(func() { s.finish(c, s.up.call(c)) })
+		default:
+			s.work.Add(1)
+			s.next = func() { defer s.work.Done(); s.finish(c, s.up.call(c)) } // by the reader's goroutine
 		}
 		if early != nil {
 			early.wake()

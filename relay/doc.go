@@ -1,5 +1,5 @@
 // Package relay carries one MCP session between a host on a pair of pipes (one JSON-RPC message per line) and a server that
-// speaks Streamable HTTP.
+// speaks Streamable HTTP, or the HTTP+SSE before it.
 //
 // # What it promises
 //
@@ -14,7 +14,7 @@
 // way of the upstream, and leaving. It knows nothing of HTTP. A wire carries messages upstream and is the only part that
 // differs between protocol revisions:
 //
-//	legacy  2025-03-26, 2025-06-18 and 2025-11-25, and HTTP+SSE of 2024-11-05 (legacy.go, stream.go, httpsse.go)
+//	legacy  2025-03-26, 2025-06-18 and 2025-11-25, and HTTP+SSE of 2024-11-05 (legacy.go, stream.go, replay.go, httpsse.go)
 //	modern  2026-07-28, for a host that speaks it too (modern.go, params.go)
 //	bridge  2026-07-28, for a host that does not (bridge.go)
 //
@@ -24,7 +24,8 @@
 //
 // # Goroutines
 //
-// One reads the host's lines and never waits for the upstream; each call has one; each answer of the host to a server's request has
+// One reads the host's lines and never waits for the upstream; when a line begins a call it carries that, and another one reads on, so
+// each call has one; each answer of the host to a server's request has
 // one; one hands on notifications in the order they came, and each has one until it is accepted; one holds the GET stream, or
 // the bridge's subscription; one watches the obstacle; one asks what the server speaks. All end before Run returns, except a Read of Config.In, or a Write to Config.Out, that is still blocked then.
 //
@@ -49,7 +50,9 @@
 //
 // A POST's stream that breaks before the answer is resumed by GET with Last-Event-ID if the server gave event ids, after the
 // server's retry time, else it is an error. The GET stream is reopened for as long as the session lasts; 405, or any other
-// refusal that time cannot mend, ends that. It and the DELETE go by Config.Background, so that no person is asked to sign in
+// refusal that time cannot mend, ends that. A resumed stream that is silent is asked for again, after resumeSilence at first, for there
+// are servers that replay and then send nothing more on it; and a request or notification that a replay brings for the second time
+// goes no further. The GET stream and the DELETE go by Config.Background, so that no person is asked to sign in
 // for them; after a 401 the stream is asked for again later, and at once when a call has been answered.
 //
 // # Which wire
@@ -88,10 +91,50 @@
 // requestState as it came, the call is sent again under a new id, for at most maxRounds; the last answer gets the host's id back. An
 // error of the host ends the call, and questions that are open when their call ends are cancelled.
 //
+// # HTTP+SSE
+//
+// Where the POST of initialize is refused with 400, 404 or 405, and not in the words of a later revision, a GET of the same URL is
+// tried, or at once if Config.Transport says so. Its stream names the endpoint, of the same origin, that messages are posted to; those are
+// only accepted, and everything comes back on the stream. The stream is the session: with its end the calls that were posted are
+// answered with an error, and a new one is opened, at once and again until it succeeds, with the host's own initialize.
+//
+// # Tools
+//
+// Config.IgnoreTools (tools.go) cuts tools out of the answers to tools/list, whose other bytes stay, and refuses to call them.
+//
+// # Before the server is reached
+//
+// A host kills a server that keeps initialize waiting for 30 or 60 s, and a person takes longer than that to sign in. So what is
+// in the way for Config.InitPatience shows itself (opening.go, early.go, signin.go, memory.go); what passes sooner shows nothing.
+//
+//	initialize --> attempts upstream, with the host's own bytes ----------------------> result: open
+//	           \-- InitPatience --> answered in the server's place: pending ----------/
+//
+// In detail:
+//
+//   - initialize is answered as in the last session with this upstream (Config.Load), but for a newer version than the host asks
+//     for and that its tools may change; without one by the least that leaves everything open: tools, prompts and resources
+//     that change. server/discover of a modern host is answered from the last session too; without one by an error, which
+//     sends a host that knows both wires to initialize, and that is then answered at once.
+//   - While that is pending, tools/list has the last session's tools and, if a sign-in is wanted or nothing is remembered, the
+//     tool sallyport_sign_in; the other lists are empty; ping is answered here. Where only the link is in the way of a known
+//     server the list is that server's: its calls say what is missing. Everything else waits as below, behind the gates of
+//     "Order".
+//   - sallyport_sign_in waits until the server is reached, or tells the link when Config.Patience is over. A host that declared
+//     elicitation in URL mode is asked to show the link, once for each; a request with a progress token is told every few seconds.
+//   - An attempt that does not reach the server is followed by another, ever later, or at once when the host asks for something.
+//     What waited for it when it began is answered by its error, as any call is tried once. After a sign-in that nobody
+//     completed the attempts go by Config.Background, for a new sign-in opens a new page, until the host asks for something.
+//   - When the server has answered, notifications/initialized follows, what waited goes, and after that the host is told that the
+//     lists have changed. Lists of what the server turns out to lack stay empty ones of ours, as the host was told otherwise.
+//   - A refusal before the early answer goes to the host as it is; one after it answers the calls, and is tried again.
+//     If the server speaks another version than the host was told, the headers are those of the server's and the messages pass as
+//     they are: the legacy revisions differ in what may be said, not in how. Instructions, name and further capabilities
+//     come too late for this session; the next one has them.
+//
 // # Waiting
 //
 // Config.Obstacle tells what stands in the way. While something that may pass stands there, requests not yet written
-// upstream wait: for Config.Patience since they arrived (initialize for InitPatience, because hosts kill a silent server),
-// or, while a person is signing in, for as long as Config.Timeout. Then they are answered with the obstacle's words. A
+// upstream wait for Config.Patience since they arrived. Then they are answered with the obstacle's words and its link. A
 // request that was written is never sent twice: it may have run. A final obstacle answers everything and ends Run.
 package relay

@@ -127,7 +127,6 @@ func TestWeakness02LoginDoesNotBlockInitialize(t *testing.T) {
 		}
 
 		time.Sleep(2 * time.Minute)
-		begin = time.Now()
 		h.send(signInCall)
 		h.send(callLine)
 		synctest.Wait()
@@ -553,4 +552,66 @@ func TestDiscoveredIsRemembered(t *testing.T) {
 			t.Errorf("remembered %q", m.m)
 		}
 	})
+}
+
+// A sign-in in mid-session holds up the call that needs it, and a session that the server has forgotten is renewed: the host
+// sees neither. The session is ended upstream.
+func TestWeakness05SignInAndNewSessionInMidSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacles(nil)
+		again := Opening(version)
+		again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
+		again[1].Header, again[2].Header = nil, nil
+		script := append(append(Opening(version), Exchange{Call: "tools/call", Reply: callAnswer}, Exchange{Call: "tools/call", Status: 404}), again...)
+		script = append(script, Exchange{Call: "tools/call", Header: map[string]string{"Mcp-Session-Id": "s2"}, Reply: callAnswer},
+			Exchange{Method: "DELETE", Header: map[string]string{"Mcp-Session-Id": "s2"}})
+		h := start(t, Config{Send: gated{b, New(t, script...).Transport(), false}, Obstacle: b.get})
+		h.open()
+		b.set(signInNeeded)
+		begin := time.Now()
+		h.send(callLine)
+		time.Sleep(20 * time.Second)
+		b.set(nil)
+		if line := h.after(begin, 20*time.Second); line != callAnswer {
+			t.Errorf("got %s", line)
+		}
+		h.send(callLine) // meets the 404
+		h.want(callAnswer)
+		h.close()
+	})
+}
+
+// The limit of a call covers the body of its answer, and the end of the host's input waits for no call.
+func TestWeakness08LimitCoversTheBody(t *testing.T) {
+	for name, head := range map[string]http.HandlerFunc{
+		"event stream": Events(": open"),
+		"half a body": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, callAnswer[:20])
+			http.NewResponseController(w).Flush()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				stalled := func(w http.ResponseWriter, r *http.Request) { head(w, r); Hold(w, r) }
+				h, _ := open(t, Config{Timeout: time.Minute}, Exchange{Call: "tools/call", Handle: stalled}, Exchange{Call: "tools/call", Handle: stalled},
+					Exchange{Call: "notifications/cancelled", Repeat: true}, Goodbye())
+				begin := time.Now()
+				h.send(callLine)
+				if a := decode(t, h.after(begin, time.Minute)); a.Error.Data.Kind != "timeout" {
+					t.Errorf("got %+v", a)
+				}
+				h.send(callLine)
+				synctest.Wait()
+				begin = time.Now()
+				h.in.Close()
+				if a := decode(t, h.recv()); a.Error.Data.Kind != "closed" {
+					t.Errorf("got %+v", a)
+				}
+				if h.close(); time.Since(begin) > 2*time.Second {
+					t.Errorf("Run returned %v after the end of its input", time.Since(begin))
+				}
+			})
+		})
+	}
 }

@@ -21,7 +21,7 @@ const (
 	maxErrorBody = 64 << 10 // bytes of a refusal's body that are looked at
 	maxShown     = 4 << 10  // bytes of a body that are kept for an error's excerpt
 	maxTrusted   = 16 << 20 // bytes that a Content-Length alone makes us allocate
-	maxPooled    = 64 << 10 // capacity of a body buffer that is kept for the next
+	maxPooled    = 16 << 20 // capacity of a buffer that is kept for the next: new memory of that size takes longer than what it is read from
 )
 
 // trace follows one call upstream in phase. A RoundTripper that answers a refusal by itself (it signs in and sends the request
@@ -145,12 +145,8 @@ func (srv *server) body(ctx context.Context, resp *http.Response, take sink) err
 	if !ok {
 		limit = maxErrorBody
 	}
-	buf := bodies.Get().(*[]byte)
-	defer func() {
-		if cap(*buf) <= maxPooled {
-			bodies.Put(buf)
-		}
-	}()
+	buf := getBuffer()
+	defer putBuffer(buf)
 	body, err := readBody(resp, *buf, limit)
 	*buf = body[:0]
 	if err != nil && ok {
@@ -177,8 +173,16 @@ func (srv *server) body(ctx context.Context, resp *http.Response, take sink) err
 	return f
 }
 
-// bodies keeps the buffers of small JSON bodies.
-var bodies = sync.Pool{New: func() any { return new([]byte) }}
+// buffers keeps memory for messages of the server until the garbage collector wants it.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+func getBuffer() *[]byte { return buffers.Get().(*[]byte) }
+
+func putBuffer(b *[]byte) {
+	if cap(*b) <= maxPooled {
+		buffers.Put(b)
+	}
+}
 
 // readBody reads a body of at most limit bytes into buf, or a larger one, and leaves a byte free for the writer's newline.
 func readBody(resp *http.Response, buf []byte, limit int) ([]byte, error) {

@@ -18,6 +18,9 @@ const (
 	maxCalls   = 1024 // requests of the host in flight; one more is answered busy
 	maxNotices = 1024 // notifications, and answers of the host, on their way; more are dropped
 
+	largeMessage = 1 << 20                // bytes
+	idleAfter    = 500 * time.Millisecond // after the last large message
+
 	lingerTime = time.Second     // how long a stream may stay open after its call was answered
 	finalGrace = 3 * time.Second // how long a final obstacle waits for a request to answer
 
@@ -52,6 +55,8 @@ type Config struct {
 	// Obstacle returns what is in the way now (nil: nothing) and a channel that is closed at the next change. It is called
 	// from several goroutines. A nil func: nothing ever is.
 	Obstacle func() (o *Obstacle, changed <-chan struct{})
+	// Idle is called some time after the beginning and after a large message: a good time to give memory back. nil: nothing.
+	Idle func()
 	// Explain turns an error of Send into words; Explain(err).Final says that waiting cannot mend it. It is called from
 	// several goroutines. A nil func: the error's own words.
 	Explain func(error) Obstacle
@@ -88,6 +93,9 @@ func (c *Config) setDefaults() {
 	if c.Explain == nil {
 		c.Explain = func(err error) Obstacle { return Obstacle{Kind: "unreachable", Text: err.Error()} }
 	}
+	if c.Idle == nil {
+		c.Idle = func() {}
+	}
 	if c.Mask == nil {
 		c.Mask = func(s string) string { return s }
 	}
@@ -115,9 +123,12 @@ func Run(ctx context.Context, cfg Config) error {
 	s.work.Go(s.watch)      // ends with s.ctx
 	s.work.Go(s.up.notices) // ends with s.ctx
 
+	s.idle = time.AfterFunc(idleAfter, cfg.Idle)
+	defer s.idle.Stop()
+
 	ended := make(chan error, 1)
 	// Ends with In. It is outside s.work because a Read of the real stdin cannot be interrupted.
-	go func() { ended <- s.read() }()
+	go s.read(newLineReader(cfg.In, maxMessage), ended)
 	var err error
 	var deadline time.Time
 	select {
@@ -157,6 +168,9 @@ type session struct {
 	// Only the reader uses these. Each is closed when messages after it may go; see "Order" in the package comment.
 	opened <-chan struct{} // initialize was answered; nil before it came
 	ready  <-chan struct{} // initialized was accepted too
+	next   func()          // the call that the last line began; nil: none. The reader's goroutine is to run it
+
+	idle *time.Timer // Config.Idle
 
 	mu      sync.Mutex       // guards what follows
 	calls   map[string]*call // by idKey, in flight
@@ -192,24 +206,31 @@ var (
 	errAnew     = errors.New("the host has begun another session")
 )
 
-// read hands on the host's lines until In ends. It waits for nothing but In and, with an answer of its own, Out.
-func (s *session) read() error {
-	lines := newLineReader(s.cfg.In, maxMessage)
-	for {
+// read hands on the host's lines until In ends, whose error it then gives to ended. It waits for nothing but In and, with an answer
+// of its own, Out. A line that begins a call is the last of its goroutine, which carries the call, while another one reads on: that
+// saves the call, with which somebody may be waiting, the way to another thread.
+func (s *session) read(lines *lineReader, ended chan<- error) {
+	for s.next == nil {
 		line, err := lines.next()
 		if s.ctx.Err() != nil {
-			return nil
+			ended <- nil
+			return
 		}
 		switch {
 		case err == errTooLong:
 			s.refuse(line, invalidRequest(err.Error()), nil)
 			continue
 		case err == io.EOF || errors.Is(err, io.ErrClosedPipe):
-			return nil
+			ended <- nil
+			return
 		case err != nil:
-			return &hostError{"read from", err}
+			ended <- &hostError{"read from", err}
+			return
 		case len(bytes.TrimSpace(line)) == 0:
 			continue
+		}
+		if len(line) >= largeMessage {
+			s.idle.Reset(idleAfter)
 		}
 		m, err := parse(line)
 		if err != nil {
@@ -218,6 +239,10 @@ func (s *session) read() error {
 		}
 		s.dispatch(m, nil)
 	}
+	call := s.next
+	s.next = nil
+	go s.read(lines, ended) // ends as this one would have
+	call()
 }
 
 func (s *session) dispatch(m message, b *batchAnswers) {
@@ -295,6 +320,9 @@ func (s *session) toHost(m message) {
 
 // write writes one line to the host. A failure ends the session.
 func (s *session) write(line []byte) {
+	if len(line) >= largeMessage {
+		s.idle.Reset(idleAfter)
+	}
 	if err := s.out.line(line); err != nil && err != errClosing {
 		s.end(&hostError{"write to", err})
 	}

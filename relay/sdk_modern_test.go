@@ -1,5 +1,7 @@
 package relay
 
+//lint:file-ignore SA1019 sampling and roots are deprecated, and still spoken by hosts and servers
+
 import (
 	"context"
 	"encoding/json"

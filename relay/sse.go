@@ -27,9 +27,15 @@ func events(r io.Reader, limit int) iter.Seq2[event, error] {
 	return func(yield func(event, error) bool) {
 		buf := readBuffers.Get().(*[readSize]byte)
 		defer readBuffers.Put(buf)
-		lines := streamLines{r: r, limit: limit, buf: buf[:0]}
+		line, joined := getBuffer(), getBuffer()
+		lines := streamLines{r: r, limit: limit, buf: buf[:0], line: *line}
+		data := (*joined)[:0] // the lines of an event's data, joined with newlines
+		defer func() {
+			*line, *joined = lines.line, data
+			putBuffer(line)
+			putBuffer(joined)
+		}()
 		e := event{retry: -1}
-		var data []byte // joined with newlines
 		hasData := false
 		for first := true; ; first = false {
 			line, err := lines.next()
@@ -47,6 +53,11 @@ func events(r io.Reader, limit int) iter.Seq2[event, error] {
 						return
 					}
 				}
+				if cap(data) > readSize { // a stream may last for days
+					spare := data
+					putBuffer(&spare)
+					data = nil
+				}
 				e = event{id: e.id, retry: -1}
 				hasData = false
 				data = data[:0]
@@ -57,7 +68,7 @@ func events(r io.Reader, limit int) iter.Seq2[event, error] {
 			switch string(field) {
 			case "data":
 				switch {
-				case len(data)+len(value)+1 > limit:
+				case len(data)+len(value) > limit:
 					yield(event{}, errTooLong)
 					return
 				case !hasData:

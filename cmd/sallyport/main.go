@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -18,7 +19,7 @@ func main() {
 	// process by the signal, and the upstream would never be told. Not signal.Ignore, which children inherit.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends us at once
-	status := run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}, osEnvironment())
+	status := run(ctx, os.Args[1:], stdio{openStdin(), os.Stdout, os.Stderr}, osEnvironment())
 	stop()
 	os.Exit(status)
 }
@@ -29,6 +30,13 @@ func tuneGC() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
+}
+
+// freeMemory gives back what is not in use. A sync.Pool, and the relay keeps the memory of large messages in one, is empty after
+// the second collection.
+func freeMemory() {
+	runtime.GC()
+	debug.FreeOSMemory()
 }
 
 // osEnvironment is the environment of this process. What the user database says of the user goes

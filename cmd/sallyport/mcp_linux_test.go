@@ -63,7 +63,12 @@ type echoArguments struct {
 // playMCP serves MCP on a loopback port, /mcp as Streamable HTTP and /sse as HTTP+SSE, and prints the first URL. Its tools: `echo` gives the message
 // back, after a progress notification where one is wanted; `grow` adds a tool, of which the server
 // notifies; `wait` answers when it is cancelled.
-func playMCP([]byte) error {
+// Its configuration is the address to listen on; null stands for any port.
+func playMCP(text []byte) error {
+	addr := "127.0.0.1:0"
+	if err := json.Unmarshal(text, &addr); err != nil {
+		return err
+	}
 	server := mcp.NewServer(&mcp.Implementation{Name: "go-sdk", Version: "1.0.0"}, nil)
 	echo := func(ctx context.Context, req *mcp.CallToolRequest, in echoArguments) (*mcp.CallToolResult, any, error) {
 		if token := req.Params.GetProgressToken(); token != nil {
@@ -82,7 +87,7 @@ func playMCP([]byte) error {
 		<-ctx.Done()
 		return nil, nil, context.Cause(ctx)
 	})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}

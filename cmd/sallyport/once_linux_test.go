@@ -54,6 +54,9 @@ func (s *oidcServer) asked(pattern string) int {
 	return len(regexp.MustCompile(`(?m)^`+pattern+`$`).FindAllString(s.Log.String(), -1))
 }
 
+// codeExchanged is a login's last request in the log of the authorization server.
+const codeExchanged = `POST /token 200 authorization_code\n`
+
 // echoAll calls echo in a session of each host, and ends it.
 func echoAll(t *testing.T, hosts []*mcpHost) {
 	t.Helper()
@@ -114,7 +117,9 @@ func TestManyAtOnceSignInOnce(t *testing.T) {
 		return hosts
 	}
 	began := time.Now()
-	echoAll(t, start(chromium))
+	hosts := start(chromium)
+	s.oidc.Log.await(t, codeExchanged) // a call that waits for longer than 25 s is answered with the link
+	echoAll(t, hosts)
 	opened, err := os.ReadFile(pages)
 	if err != nil || string(opened) != "page\n" {
 		t.Errorf("browser pages: %q, %v, want one", opened, err)
@@ -275,7 +280,9 @@ func TestLoginOnAFullDisk(t *testing.T) {
 		t.Errorf("login: status %d, want %d", status, statusFailed)
 	}
 	login.Err.await(t, `(?m)^sallyport: signed in to \S+, but the tokens could not be stored: .*no space left on device\nhint: .*--state-dir`)
-	echoAll(t, []*mcpHost{startHost(t, s.command(t, home, args...), nil)}) // in memory, for as long as it runs
+	host := startHost(t, s.command(t, home, args...), nil)
+	s.oidc.Log.await(t, `(?s)`+codeExchanged+`.*`+codeExchanged)
+	echoAll(t, []*mcpHost{host}) // in memory, for as long as it runs
 }
 
 // TestStatus looks at what is stored and what runs, through a real hop.
@@ -300,6 +307,7 @@ func TestStatus(t *testing.T) {
 		cmd := s.throughChain(t, home, "--scope", "openid mcp", "--callback-port", "0", "--browser", person{TrustsAll: true}.browserScript(t))
 		cmd.Env = append(cmd.Env, env)
 		host := startHost(t, cmd, nil)
+		s.oidc.Log.await(t, codeExchanged)
 		callEcho(t, host.Session(t))
 		hosts = append(hosts, host)
 	}

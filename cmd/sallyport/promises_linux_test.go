@@ -257,6 +257,46 @@ func TestHostStopsReading(t *testing.T) {
 	}
 }
 
+// TestHostDies kills the process that started the proxy, whose stdin another one keeps open: the upstream is told all the same.
+func TestHostDies(t *testing.T) {
+	t.Parallel()
+	deleted := make(chan struct{})
+	backend, err := url.Parse(startMCP(t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := startFront(t, backend, func(r *http.Request) {
+		if r.Method == http.MethodDelete {
+			close(deleted)
+		}
+	})
+	stdin, host, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	// The shell waits, so it is the parent; a command in the background has no stdin unless it is named.
+	shell := exec.Command("/bin/sh", "-c", `exec 3<&0; "$@" <&3 3<&- & exec <&- 3<&-; echo $! >&2; wait`, "sh", buildSallyport(t), "--grant", "none", front+backend.Path)
+	shell.Env = []string{"HOME=" + t.TempDir()}
+	shell.Stdin = stdin
+	p := startProcess(t, shell)
+	stdin.Close()
+	proxy, err := strconv.Atoi(p.Err.await(t, `^(\d+)\n`)[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(host, initializeLine)
+	p.Out.await(t, `"result"`)
+	p.cmd.Process.Kill()
+	select {
+	case <-deleted:
+	case <-time.After(patience):
+		syscall.Kill(proxy, syscall.SIGKILL)
+		t.Fatal("the upstream was not told")
+	}
+	<-p.exited // the proxy has the shell's stdout, so this is its end, too
+}
+
 // TestSignals ends each command at the stage where it waits for a silent sshd.
 func TestSignals(t *testing.T) {
 	t.Parallel()

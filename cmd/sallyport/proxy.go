@@ -17,6 +17,9 @@ import (
 
 // Run is the proxy: it carries one MCP session until stdin ends or an obstacle is final.
 func (c *proxyCommand) Run(ctx context.Context, a *app) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer parentGone(cancel)() // stdin stays open where another process has the host's end of it
 	w, err := a.newWay(ctx, &c.upstreamFlags, false)
 	if err != nil {
 		return err
@@ -45,6 +48,7 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout:  time.Duration(c.Timeout),
 		Obstacle: watch.obstacle,
+		Idle:     freeMemory,
 		Explain:  watch.explain,
 		Load:     w.load, Save: w.save,
 		Mask:    w.mask,
