@@ -162,7 +162,7 @@ func (cb *callback) leadOn(w http.ResponseWriter, r *http.Request) {
 	link, err := e.link(r.Context())
 	if err != nil {
 		page{Title: "No login page yet", Text: "The login server was asked for one and gave none.", Detail: err.Error(),
-			Next: "Load this page again in a moment."}.send(w, http.StatusBadGateway)
+			Next: "Load this page again in a moment, or open the link that the program printed."}.send(w, http.StatusBadGateway)
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")

@@ -64,11 +64,11 @@ func (t *Transport) entranceFor(ctx context.Context, f finding, c client, direct
 // push hands the parameters of direct to the server and returns the link that refers to them.
 func (t *Transport) push(ctx context.Context, f finding, c client, direct string) (link string, expires time.Time, err error) {
 	s := f.server
-	u, err := url.Parse(direct)
+	full, err := url.Parse(direct)
 	if err != nil {
 		return "", time.Time{}, errMalformed(s.AuthorizationEndpoint)
 	}
-	form, sent := u.Query(), t.now()
+	form, sent := full.Query(), t.now()
 	a, err := t.postProven(ctx, s.PushEndpoint, s, c, form)
 	if err != nil {
 		return "", time.Time{}, &SignInError{Stage: StageAuthorize, Server: s.name(), Status: a.status, Err: err}
@@ -81,6 +81,13 @@ func (t *Transport) push(ctx context.Context, f finding, c client, direct string
 		return "", time.Time{}, t.orForget(ctx, f, c, replyError(StageAuthorize, s.PushEndpoint, a.status, a.body, secretsOf(form, c)))
 	}
 	t.inUse(r.URI)
-	u.RawQuery = url.Values{"client_id": {c.ID}, "request_uri": {r.URI}}.Encode()
+	u, err := url.Parse(s.AuthorizationEndpoint)
+	if err != nil {
+		return "", time.Time{}, errMalformed(s.AuthorizationEndpoint)
+	}
+	q := u.Query() // the endpoint's own stays (RFC 6749 section 3.1)
+	q.Set("client_id", c.ID)
+	q.Set("request_uri", r.URI)
+	u.RawQuery, u.Fragment = q.Encode(), ""
 	return u.String(), sent.Add(cmp.Or(lifetime(r.Life), pushLife)), nil
 }

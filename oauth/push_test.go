@@ -181,3 +181,26 @@ func TestPushDemandedWithoutAnEndpoint(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestPushedLink(t *testing.T) {
+	const endpoint, answered = "https://as.example/a?tenant=7", "https://as.example/a?client_id=me&request_uri=urn%3Ax&tenant=7"
+	for _, tt := range []struct {
+		answer string
+		want   string // "": an error
+		life   time.Duration
+	}{
+		{`{"request_uri":"urn:x","expires_in":90}`, answered, 90 * time.Second},
+		{`{"request_uri":"urn:x"}`, answered, pushLife},
+		{`{"request_uri":"` + strings.Repeat("x", maxRequestURI+1) + `","expires_in":90}`, "", 0},
+		{`{"expires_in":90}`, "", 0},
+	} {
+		w := newWorld(t)
+		tr := w.transport(nil)
+		tr.wire.other = roundTripper(func(*http.Request) (*http.Response, error) { return reply(tt.answer), nil })
+		s := server{Issuer: "https://as.example", AuthorizationEndpoint: endpoint, PushEndpoint: "https://as.example/par"}
+		got, expires, err := tr.push(t.Context(), finding{server: s}, client{ID: "me"}, endpoint+"&client_id=me&scope=tools")
+		if got != tt.want || (err == nil) != (tt.want != "") || err == nil && !expires.Equal(w.clock().Add(tt.life)) {
+			t.Errorf("%.60s: got %s until %v, %v", tt.answer, got, expires, err)
+		}
+	}
+}

@@ -113,7 +113,8 @@ func TestPushedAuthorizationRequest(t *testing.T) {
 			s := newDirectSite(t, oidcOptions{DPoPNonces: test.dpop, Features: map[string]any{
 				"pushedAuthorizationRequests": map[string]any{"enabled": true, "requirePushedAuthorizationRequests": true},
 			}}, test.dpop)
-			host := startHost(t, s.command(t, t.TempDir(), "--no-browser", s.gate.URL), nil)
+			home := t.TempDir()
+			host := startHost(t, s.command(t, home, "--no-browser", s.gate.URL), nil)
 			link, err := url.Parse(host.Stderr.await(t, offered)[1])
 			if err != nil {
 				t.Fatal(err)
@@ -121,12 +122,16 @@ func TestPushedAuthorizationRequest(t *testing.T) {
 			if q := link.Query(); len(q) != 2 || q.Get("client_id") == "" || q.Get("request_uri") == "" {
 				t.Errorf("the link is %s", link)
 			}
-			start := host.Stderr.await(t, `hint: that link is good until \d\d:\d\d:\d\d; .*, open (\S+)\n`)[1]
+			start := host.Stderr.await(t, `hint: that link is good until \d\d:\d\d:\d\d, and once; after that open (\S+)\n`)[1]
 			if status, _ := visit(t, start, ""); status != http.StatusSeeOther {
 				t.Errorf("%s: status %d", start, status)
 			}
+			second := startHost(t, s.command(t, home, "--no-browser", s.gate.URL), nil)
+			if got := second.Stderr.await(t, elsewhere)[1]; got != start {
+				t.Errorf("another proxy shows %s, want %s", got, start)
+			}
 			checkSuccessPage(t, person{TrustsAll: true}.logsIn(t, start), s.gate.URL)
-			callEcho(t, host.Session(t))
+			echoAll(t, []*mcpHost{host, second})
 			if got := s.oidc.asked(`POST /request 201 `); got != 2 {
 				t.Errorf("%d requests were pushed, want 2", got)
 			}
