@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -488,6 +489,34 @@ func TestSignInTool(t *testing.T) {
 		if line := h.recv(); !strings.Contains(line, "is connected") {
 			t.Errorf("got %s", line)
 		}
+		h.close()
+	})
+}
+
+// What requests ask the person for may be held back; the tool's call is the person's own wish.
+func TestSignInToolAsks(t *testing.T) {
+	const call = `{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
+	synctest.Test(t, func(t *testing.T) {
+		held := &Obstacle{Kind: KindSignIn, Text: "held back"}
+		b := newObstacles(held)
+		srv := New(t, append(Opening(version), Goodbye())...)
+		wishes := make(chan error)
+		h := start(t, Config{Send: gated{b, srv.Transport(), true}, SignIn: func(context.Context) error { return <-wishes },
+			Explain: func(err error) Obstacle { return Obstacle{Kind: KindSignIn, Text: err.Error()} }})
+		h.open()
+		h.send(call)
+		h.send(callLine) // its attempt is held back, which is no answer to the wish
+		if a := decode(t, h.recv()); a.Error.Message != held.Text || string(a.ID) != "7" {
+			t.Errorf("another call: %+v", a)
+		}
+		wishes <- errors.New("the person says no")
+		if a := decode(t, h.recv()); a.Error.Message != "the person says no" || string(a.ID) != "8" {
+			t.Errorf("the tool: %+v", a)
+		}
+		h.send(call)
+		b.set(nil)
+		wishes <- nil
+		h.wantAll(toolsChanged, `{"jsonrpc":"2.0","id":8,"result":{"content":[{"text":"http://mcp.test/mcp is connected. If its tools are not shown, list them again.","type":"text"}]}}`)
 		h.close()
 	})
 }

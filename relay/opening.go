@@ -173,7 +173,7 @@ func (s *session) failed(h *opening, f *fault, begun time.Time) {
 	var open []*call
 	if h.pendingLocked() {
 		for _, c := range s.calls {
-			if !c.arrived.After(begun) {
+			if asks := c.local && f.kind == KindSignIn; !asks && !c.arrived.After(begun) {
 				open = append(open, c)
 			}
 		}

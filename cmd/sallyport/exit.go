@@ -425,6 +425,8 @@ func hopHints(e *sshtunnel.HopError) []string {
 	switch {
 	case errors.Is(e, syscall.ECONNREFUSED):
 		return []string{"nothing listens there; check HostName and Port: sallyport ssh-config " + e.Hop}
+	case e.Stage == sshtunnel.StageLink:
+		return []string{"sallyport connects anew"}
 	case e.Stage == sshtunnel.StageConnect:
 		return []string{"check the network, and HostName, Port and ProxyJump: sallyport ssh-config " + e.Hop}
 	}
