@@ -32,10 +32,10 @@ type callback struct {
 	state    string
 	retry    string // Config.Retry
 
-	origin       string                 // where a browser finds the listener
-	start, visit string                 // paths of the page that leads to the login: as long as it waits, and for one visit
-	link         atomic.Pointer[string] // where they lead; nil: not known yet
-	visited      atomic.Bool            // visit was
+	origin       string                   // where a browser finds the listener
+	start, visit string                   // paths of the page that leads to the login: as long as it waits, and for one visit
+	entrance     atomic.Pointer[entrance] // where they lead; nil: not known yet
+	visited      atomic.Bool              // visit was
 
 	srv *http.Server
 
@@ -153,15 +153,21 @@ func (cb *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // leadOn redirects to the login. Who later reads the address in the browser's arguments
 // learns nothing by it.
 func (cb *callback) leadOn(w http.ResponseWriter, r *http.Request) {
-	link := cb.link.Load()
-	if link == nil || r.URL.Path == cb.visit && cb.visited.Swap(true) {
+	e := cb.entrance.Load()
+	if e == nil || r.URL.Path == cb.visit && cb.visited.Swap(true) {
 		page{Title: "This link was already used", Text: "It leads to a sign-in once.",
 			Next: "If the sign-in is still open, finish it in its own tab, or open the link that the program printed."}.send(w, http.StatusGone)
 		return
 	}
+	link, err := e.link(r.Context())
+	if err != nil {
+		page{Title: "No login page yet", Text: "The login server was asked for one and gave none.", Detail: err.Error(),
+			Next: "Load this page again in a moment, or open the link that the program printed."}.send(w, http.StatusBadGateway)
+		return
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	http.Redirect(w, r, *link, http.StatusSeeOther)
+	http.Redirect(w, r, link, http.StatusSeeOther)
 }
 
 func (cb *callback) page() page {

@@ -35,7 +35,9 @@ func (t *Transport) postForm(ctx context.Context, endpoint string, s server, c c
 		// Both parts are form-encoded first (RFC 6749 section 2.3.1), which net/http's SetBasicAuth does not do.
 		pair := url.QueryEscape(c.ID) + ":" + url.QueryEscape(c.Secret)
 		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair)))
-		form.Del("client_id")
+		if endpoint != s.PushEndpoint { // there it is a parameter of the request too (RFC 9126 section 2.1)
+			form.Del("client_id")
+		}
 	case authPost:
 		form.Set("client_secret", c.Secret)
 	case authPrivateKey:

@@ -85,11 +85,12 @@ type Config struct {
 
 // Prompt is what a person needs to sign in.
 type Prompt struct {
-	AuthorizeURL string // where to log in
-	StartURL     string // a page of our listener that leads there and holds no state: for everything but the person's own screen; "" none
-	BrowserURL   string // the same for one visit: for a command's arguments, which everybody on a machine can read; "" none
-	RedirectURI  string // where the browser will come back to
-	Issuer       string // "" for endpoints given by configuration
+	AuthorizeURL string    // where to log in
+	LinkExpires  time.Time // of AuthorizeURL, where the server lets it end before Expires; StartURL and BrowserURL lead to another then. Zero: it does not
+	StartURL     string    // a page of our listener that leads there and holds no state: for everything but the person's own screen; "" none
+	BrowserURL   string    // the same for one visit: for a command's arguments, which everybody on a machine can read; "" none
+	RedirectURI  string    // where the browser will come back to
+	Issuer       string    // "" for endpoints given by configuration
 	// Of the device grant only: what to type in where. AuthorizeURL then holds the code
 	// already, if the server has such a link, and nothing comes back to RedirectURI.
 	UserCode, VerificationURI string

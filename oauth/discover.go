@@ -131,7 +131,9 @@ type server struct {
 	Scopes                []string `json:"scopes_supported,omitempty"`
 	AuthMethods           []string `json:"token_endpoint_auth_methods_supported,omitempty"`
 	AuthAlgs              []string `json:"token_endpoint_auth_signing_alg_values_supported,omitempty"`
-	ProofAlgs             []string `json:"dpop_signing_alg_values_supported,omitempty"` // RFC 9449 section 5.1
+	ProofAlgs             []string `json:"dpop_signing_alg_values_supported,omitempty"`     // RFC 9449 section 5.1
+	PushEndpoint          string   `json:"pushed_authorization_request_endpoint,omitempty"` // RFC 9126 section 5
+	PushRequired          bool     `json:"require_pushed_authorization_requests,omitempty"`
 	ChallengeMethods      []string `json:"code_challenge_methods_supported,omitempty"`
 	SendsIss              bool     `json:"authorization_response_iss_parameter_supported,omitempty"`
 	TakesMetadataDocument bool     `json:"client_id_metadata_document_supported,omitempty"`
@@ -351,7 +353,7 @@ func (t *Transport) try(ctx context.Context, link string, v any, f *finding) (ok
 
 // checkServer refuses metadata that names endpoints we will not use.
 func (t *Transport) checkServer(s server) error {
-	for _, link := range []string{s.AuthorizationEndpoint, s.TokenEndpoint, s.RegistrationEndpoint, s.RevocationEndpoint, s.DeviceEndpoint} {
+	for _, link := range []string{s.AuthorizationEndpoint, s.TokenEndpoint, s.RegistrationEndpoint, s.RevocationEndpoint, s.DeviceEndpoint, s.PushEndpoint} {
 		if link == "" {
 			continue
 		}

@@ -20,6 +20,9 @@
 //     dynamic registration (RFC 7591), remembered per issuer.
 //  5. The authorize URL with state and PKCE S256, offered to the person: as it is, and as
 //     a page of the listener that leads there once, for the arguments of a browser.
+//     A server that requires pushed authorization requests (RFC 9126) is handed the
+//     parameters first, and the URL refers to them. The page leads to a newly pushed one
+//     where that was used or has expired.
 //  6. The callback: state, then iss (RFC 9207), then the code exchange, then the
 //     store, and only then the success page and the waiting requests.
 //

@@ -131,22 +131,22 @@ func (t *Transport) send(req *http.Request, body io.ReadCloser, access string) (
 	}
 }
 
-// postProven posts a token request, with a proof if c has a key, and once more with
+// postProven posts form to an endpoint of s, with a proof if c has a key, and once more with
 // the nonce that is then asked for.
-func (t *Transport) postProven(ctx context.Context, s server, c client, form url.Values) (answer, error) {
+func (t *Transport) postProven(ctx context.Context, endpoint string, s server, c client, form url.Values) (answer, error) {
 	if c.proofKey == nil {
-		return t.postForm(ctx, s.TokenEndpoint, s, c, form, "")
+		return t.postForm(ctx, endpoint, s, c, form, "")
 	}
-	u, err := url.Parse(s.TokenEndpoint)
+	u, err := url.Parse(endpoint)
 	if err != nil {
-		return answer{}, errMalformed(s.TokenEndpoint)
+		return answer{}, errMalformed(endpoint)
 	}
 	for try := 0; ; try++ {
 		proof, err := t.proofFor(c.proofKey, http.MethodPost, u, "")
 		if err != nil {
 			return answer{}, err
 		}
-		a, err := t.postForm(ctx, s.TokenEndpoint, s, c, form, proof)
+		a, err := t.postForm(ctx, endpoint, s, c, form, proof)
 		if err != nil {
 			return a, err
 		}

@@ -55,12 +55,15 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 	t.mu.Lock()
 	t.passing = append(t.passing, cb.state, verifier, c.Secret)
 	t.mu.Unlock()
-
-	cb.link.Store(&link)
-	p := Prompt{AuthorizeURL: link, BrowserURL: cb.origin + cb.visit, RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.now().Add(t.cfg.CallbackTimeout)}
+	e, err := t.entranceFor(ctx, f, c, link)
+	if err != nil {
+		return err
+	}
+	p := Prompt{AuthorizeURL: e.first, LinkExpires: e.until, BrowserURL: cb.origin + cb.visit, RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.now().Add(t.cfg.CallbackTimeout)}
 	if isLoopback(cb.redirect.Hostname()) { // else the person's browser may be where the listener is not
 		p.StartURL = cb.origin + cb.start
 	}
+	cb.entrance.Store(e)
 	q, err := t.await(ctx, p, cb)
 	if errors.Is(err, ErrNotCompleted) && c.Dynamic && c.ID == known {
 		// A server that has forgotten a client shows the browser an error and sends

@@ -49,10 +49,10 @@ type tokenReply struct {
 }
 
 // lifetime returns 0 for an expires_in that is absent, 0, negative or no number.
-func (r tokenReply) lifetime() time.Duration {
-	s, err := strconv.Unquote(string(r.ExpiresIn))
+func lifetime(expiresIn json.RawMessage) time.Duration {
+	s, err := strconv.Unquote(string(expiresIn))
 	if err != nil {
-		s = string(r.ExpiresIn)
+		s = string(expiresIn)
 	}
 	secs, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
 	if err != nil || !(secs > 0) {
@@ -68,7 +68,7 @@ func (t *Transport) grant(ctx context.Context, stage string, s server, c client,
 	}
 	t.addExtra(form)
 	sent := t.now() // before the server's own clock reading: expires early rather than late
-	a, err := t.postProven(ctx, s, c, form)
+	a, err := t.postProven(ctx, s.TokenEndpoint, s, c, form)
 	if err != nil {
 		return token{}, &SignInError{Stage: stage, Server: s.name(), Status: a.status, Err: err}
 	}
@@ -87,7 +87,7 @@ func (t *Transport) grant(ctx context.Context, stage string, s server, c client,
 	if strings.ContainsFunc(r.Access, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return token{}, &SignInError{Stage: stage, Server: s.name(), Code: CodeBadReply, Refused: true, Description: "access_token with characters that no header may hold"}
 	}
-	if l := r.lifetime(); l > 0 {
+	if l := lifetime(r.ExpiresIn); l > 0 {
 		k.Expiry = sent.Add(l)
 	}
 	return k, nil
@@ -105,17 +105,17 @@ func (t *Transport) addExtra(form url.Values) {
 // reserved names the parameters that ExtraParams cannot set, in any request.
 func reserved(name string) bool {
 	switch name {
-	case "response_type", "client_id", "client_secret", "redirect_uri", "state", "code", "code_challenge", "code_challenge_method",
+	case "response_type", "client_id", "client_secret", "redirect_uri", "request_uri", "state", "code", "code_challenge", "code_challenge_method",
 		"code_verifier", "grant_type", "refresh_token", "client_assertion", "client_assertion_type", "assertion", "device_code", "dpop_jkt":
 		return true
 	}
 	return false
 }
 
-// secretsOf lists what a token request holds that its answer may echo.
+// secretsOf lists what a request of ours holds that its answer may echo.
 func secretsOf(form url.Values, c client) []string {
 	list := []string{c.Secret, url.QueryEscape(c.Secret)}
-	for _, k := range []string{"code", "code_verifier", "refresh_token", "token", "client_secret", "client_assertion", "assertion", "subject_token", "device_code"} {
+	for _, k := range []string{"state", "code", "code_verifier", "refresh_token", "token", "client_secret", "client_assertion", "assertion", "subject_token", "device_code"} {
 		list = append(list, form.Get(k))
 	}
 	return list

@@ -131,9 +131,6 @@ func (b *bridge) forward(c *call) error {
 		failed := b.ask(c.ctx, b.s.cfg.Send, &c.phase, req, who, func(a message) {
 			asks, err = questionsIn(a)
 			if asks == nil && err == nil {
-				if !bytes.Equal(req.id, c.id) {
-					a.raw, a.id = set(a.raw, c.id, "id"), c.id
-				}
 				b.s.answer(c, b.forHost(c, a))
 			}
 		}, func(n message) {

@@ -86,8 +86,10 @@ func TestBridgeInput(t *testing.T) {
 		return e
 	}
 	const state = `"s\u0000\ud800 1e400"`
+	first := call("7", "")
+	first.Handle = Stream(`data: {"jsonrpc":"2.0","id":7,"result":{"resultType":"input_required","inputRequests":{"a b":{"method":"elicitation/create","params":{"n":1e400}},"r":{"method":"roots/list"}},"requestState":` + state + `}}`)
 	bridged(t, `{}`, []Exchange{
-		reply(call("7", ""), "7", `{"resultType":"input_required","inputRequests":{"a b":{"method":"elicitation/create","params":{"n":1e400}},"r":{"method":"roots/list"}},"requestState":`+state+`}`),
+		first,
 		reply(call(`"sallyport-4"`, `,"inputResponses":{"a b":{"action":"accept","n":1e400},"r":{"roots":[]}},"requestState":`+state), `"sallyport-4"`, `{"resultType":"input_required","requestState":""}`),
 		reply(call(`"sallyport-5"`, `,"requestState":""`), `"sallyport-5"`, `{"resultType":"input_required","inputRequests":{"s":{"method":"sampling/createMessage","params":{}}}}`),
 		reply(call(`"sallyport-7"`, `,"inputResponses":{"s":{}}`), `"sallyport-7"`, `{ "content":[], "n":1e400}`),
@@ -161,9 +163,10 @@ func TestBridgeInputFails(t *testing.T) {
 			n, _ := r.Body.Read(b)
 			fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{\"resultType\":\"input_required\",\"requestState\":\"\"}}\n\n", member(b[:n], "id"))
 		}}}, func(t *testing.T, h *host) {
+			begin := time.Now()
 			h.send(callLine)
-			if a := decode(t, h.recv()); !strings.Contains(a.Error.Message, "16 times") {
-				t.Errorf("got %+v", a)
+			if a := decode(t, h.recv()); !strings.Contains(a.Error.Message, "16 times") || time.Since(begin) < time.Minute {
+				t.Errorf("after %v: %+v", time.Since(begin), a)
 			}
 		})
 	})
@@ -212,12 +215,37 @@ func TestBridgeSubscription(t *testing.T) {
 	})
 }
 
-// A server without changes to tell of is not asked for them.
+// A server without changes to tell of is not asked for them, nor is it when the last wish is gone.
 func TestBridgeWithoutSubscription(t *testing.T) {
-	bridged(t, `{"tools":{"listChanged":false},"resources":{"subscribe":true}}`, []Exchange{{Call: "subscriptions/listen", Status: 403}}, func(t *testing.T, h *host) {
+	refused := Exchange{Call: "subscriptions/listen", Status: 403}
+	ended := make(chan struct{})
+	accepted := Exchange{Call: "subscriptions/listen", Handle: func(w http.ResponseWriter, r *http.Request) {
+		Stream(`data: {"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{"resourceSubscriptions":["a"]}}}`)(w, r)
+		close(ended)
+	}}
+	bridged(t, `{"tools":{"listChanged":false},"resources":{"subscribe":true}}`, []Exchange{refused, accepted}, func(t *testing.T, h *host) {
 		h.send(`{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"a"}}`)
 		if a := decode(t, h.recv()); a.Error.Data.Kind != "no_subscription" {
 			t.Errorf("got %+v", a)
+		}
+		h.send(`{"jsonrpc":"2.0","id":2,"method":"resources/subscribe","params":{"uri":"a"}}`)
+		h.want(`{"jsonrpc":"2.0","id":2,"result":{}}`)
+		h.send(`{"jsonrpc":"2.0","id":3,"method":"resources/unsubscribe","params":{"uri":"a"}}`)
+		h.want(`{"jsonrpc":"2.0","id":3,"result":{}}`)
+		<-ended
+	})
+}
+
+// Config.NoServerStream keeps the bridge from asking for changes of the lists by itself.
+func TestBridgeNoServerStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		discovered := Exchange{Call: "server/discover", Reply: `{"jsonrpc":"2.0","id":"sallyport-1","result":{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true}}}}`}
+		h := start(t, Config{Send: New(t, discovered).Transport(), Load: remembering(modernEra).load, NoServerStream: true})
+		h.open()
+		h.send(pingLine)
+		h.want(pingAnswer)
+		if err := h.close(); err != nil {
+			t.Errorf("Run: %v", err)
 		}
 	})
 }

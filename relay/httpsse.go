@@ -78,8 +78,8 @@ func (l *legacy) open(ctx context.Context, phase *atomic.Int32, init message, ta
 	return l.receive(ctx, sess, resp, func(m message) bool { return take(sess, m) })
 }
 
-// older reports whether resp, to an initialize, may come from a server of HTTP+SSE: it refuses the POST in one of the ways named in
-// basic/transports, "Backwards Compatibility", and not with the words of a later revision. The body can still be read.
+// older reports whether resp, to an initialize and no modernRefusal, may come from a server of HTTP+SSE: it refuses the POST in one of the
+// ways named in basic/transports, "Backwards Compatibility", and does not answer it. The body can still be read.
 func older(resp *http.Response, init message) bool {
 	switch resp.StatusCode {
 	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed:
@@ -90,7 +90,7 @@ func older(resp *http.Response, init message) bool {
 	if err != nil || m.kind == batch {
 		return true
 	}
-	return !isAnswer(m, idKey(init.id)) && !isModernCode(errorCode(m))
+	return !isAnswer(m, idKey(init.id))
 }
 
 // peek returns the beginning of resp's body, which can still be read.

@@ -114,8 +114,8 @@ func (m *modern) call(c *call) error {
 	})
 }
 
-// forHost returns the line that answers c: the server's own bytes, but for a list of tools that has invalid ones and for a
-// refusal that names no id.
+// forHost returns the line that answers c: the server's own bytes, but for a list of tools that has invalid ones, and for an
+// answer to a later round, or a refusal without an id, which gets the host's.
 func (m *modern) forHost(c *call, a message) []byte {
 	line := a.raw
 	if c.method == "tools/list" {

@@ -121,7 +121,7 @@ func (c *Config) setDefaults() {
 // errors.Is(err, syscall.EPIPE). From the end to the return it takes less than two seconds. Neither In nor Out is closed.
 func Run(ctx context.Context, cfg Config) error {
 	cfg.setDefaults()
-	s := &session{cfg: cfg, hide: newToolFilter(cfg.IgnoreTools), calls: map[string]*call{}, drained: make(chan struct{}),
+	s := &session{cfg: cfg, hide: newToolFilter(cfg.IgnoreTools), calls: map[string]*call{}, drained: make(chan struct{}), turn: make(chan struct{}),
 		wake: make(chan struct{}, 1), ours: "sallyport-" + rand.Text() + "-"}
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	s.out = newLineWriter(cfg.Out)
@@ -167,6 +167,7 @@ type session struct {
 	end  context.CancelCauseFunc
 	work sync.WaitGroup
 	wake chan struct{} // holds one token: watch is to look again
+	turn chan struct{} // given to a goroutine that has carried a call: it is to read on
 	ours string        // what the ids of our own requests to the host begin with
 
 	early atomic.Pointer[opening] // the opening whose initialize was answered early; nil: none, and nothing costs anything
@@ -213,14 +214,33 @@ var (
 )
 
 // read hands on the host's lines until In ends, whose error it then gives to ended. It waits for nothing but In and, with an answer
-// of its own, Out. A line that begins a call is the last of its goroutine, which carries the call, while another one reads on: that
-// saves the call, with which somebody may be waiting, the way to another thread.
+// of its own, Out. The goroutine that has read a call carries it, while another one reads on: that saves the call, with which somebody
+// may be waiting, the way to another thread. Then it waits for its next turn to read, for its stack has grown to what a call needs.
 func (s *session) read(lines *lineReader, ended chan<- error) {
+	for s.readCall(lines, ended) {
+		call := s.next
+		s.next = nil
+		select {
+		case s.turn <- struct{}{}:
+		default:
+			go s.read(lines, ended) // ends with s.ctx, or when In has ended in its turn
+		}
+		call()
+		select {
+		case <-s.turn:
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// readCall hands on lines until one has set s.next; false: In or the session has ended.
+func (s *session) readCall(lines *lineReader, ended chan<- error) bool {
 	for s.next == nil {
 		line, err := lines.next()
 		if s.ctx.Err() != nil {
 			ended <- nil
-			return
+			return false
 		}
 		switch {
 		case err == errTooLong:
@@ -228,10 +248,10 @@ func (s *session) read(lines *lineReader, ended chan<- error) {
 			continue
 		case err == io.EOF || errors.Is(err, io.ErrClosedPipe):
 			ended <- nil
-			return
+			return false
 		case err != nil:
 			ended <- &hostError{"read from", err}
-			return
+			return false
 		case len(bytes.TrimSpace(line)) == 0:
 			continue
 		}
@@ -245,10 +265,7 @@ func (s *session) read(lines *lineReader, ended chan<- error) {
 		}
 		s.dispatch(m, nil)
 	}
-	call := s.next
-	s.next = nil
-	go s.read(lines, ended) // ends as this one would have
-	call()
+	return true
 }
 
 func (s *session) dispatch(m message, b *batchAnswers) {

@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"net/http"
+	"net/url"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -97,6 +99,43 @@ func TestDPoP(t *testing.T) {
 	}
 	if nonces == 0 || nonces > 4 { // before the first answer with a token: two starts, and the GET stream beside them
 		t.Errorf("the gate asked for its nonce %d times", nonces)
+	}
+}
+
+// TestPushedAuthorizationRequest signs in where the server takes no other: the link holds a reference,
+// and the page on the proxy's own port leads to another once that was used.
+func TestPushedAuthorizationRequest(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		dpop bool
+	}{{"Bearer", false}, {"DPoP with nonces", true}} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newDirectSite(t, oidcOptions{DPoPNonces: test.dpop, Features: map[string]any{
+				"pushedAuthorizationRequests": map[string]any{"enabled": true, "requirePushedAuthorizationRequests": true},
+			}}, test.dpop)
+			home := t.TempDir()
+			host := startHost(t, s.command(t, home, "--no-browser", s.gate.URL), nil)
+			link, err := url.Parse(host.Stderr.await(t, offered)[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if q := link.Query(); len(q) != 2 || q.Get("client_id") == "" || q.Get("request_uri") == "" {
+				t.Errorf("the link is %s", link)
+			}
+			start := host.Stderr.await(t, `hint: that link is good until \d\d:\d\d:\d\d, and once; after that open (\S+)\n`)[1]
+			if status, _ := visit(t, start, ""); status != http.StatusSeeOther {
+				t.Errorf("%s: status %d", start, status)
+			}
+			second := startHost(t, s.command(t, home, "--no-browser", s.gate.URL), nil)
+			if got := second.Stderr.await(t, elsewhere)[1]; got != start {
+				t.Errorf("another proxy shows %s, want %s", got, start)
+			}
+			checkSuccessPage(t, person{TrustsAll: true}.logsIn(t, start), s.gate.URL)
+			echoAll(t, []*mcpHost{host, second})
+			if got := s.oidc.asked(`POST /request 201 `); got != 2 {
+				t.Errorf("%d requests were pushed, want 2", got)
+			}
+		})
 	}
 }
 

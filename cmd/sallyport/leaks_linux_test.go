@@ -2,6 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,6 +25,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-jose/go-jose/v4"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"golang.org/x/oauth2"
 
 	"sallyport/oauth/oauthtest"
@@ -144,6 +151,41 @@ func (v *vault) session(t *testing.T, name string, cmd *exec.Cmd) {
 	}
 	v.keepStderr(host.Stderr.String())
 	v.keep(name+": to the host", host.Wire.String())
+}
+
+// signInAtTheHost is a session whose host shows the link, by the sign-in tool and by elicitation.
+func (v *vault) signInAtTheHost(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	links, changes := make(chan string, 1), make(chan struct{}, 1)
+	host := startHost(t, cmd, &mcp.ClientOptions{
+		Capabilities: &mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapabilities{URL: &mcp.URLElicitationCapabilities{}}},
+		ElicitationHandler: func(_ context.Context, req *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+			links <- req.Params.URL
+			return &mcp.ElicitResult{Action: "accept"}, nil
+		},
+		ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) {
+			select {
+			case changes <- struct{}{}:
+			default:
+			}
+		},
+	})
+	session := host.Session(t)
+	asked := make(chan string, 1)
+	go func() { asked <- callTool(t, session, "sallyport_sign_in") }() // ends with the sign-in
+	link := receive(t, links, "elicitation")
+	host.Wire.await(t, `"name":"sallyport_sign_in"`)
+	get(t, nil, "-L", link)
+	if text := receive(t, asked, "answer of the sign-in tool"); !strings.Contains(text, "is connected") {
+		t.Errorf("the sign-in tool says %q", text)
+	}
+	receive(t, changes, "change of the tools")
+	callEcho(t, session)
+	if err := session.Close(); err != nil {
+		t.Errorf("the proxy ended with %v", err)
+	}
+	v.keepStderr(host.Stderr.String())
+	v.keep("to the host", host.Wire.String())
 }
 
 // grantByHand authorizes a client as a browser and returns its code and verifier.
@@ -298,6 +340,48 @@ func TestNoSecretLeaks(t *testing.T) {
 		v.session(t, "JWT", v.command(nil, "--grant", "jwt_bearer", "--client-id", "machine", "--client-secret-file",
 			writeFile(t, openDir(t), "secret", "cl1ent secret+/%\n", 0o600), "--assertion-file", file))
 	})
+	t.Run("private key", func(t *testing.T) {
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := pemText("PRIVATE KEY", der)
+		v.secret("a private key", strings.Split(text, "\n")[1])
+		v.as.AddClient(oauthtest.Client{ID: "robot", Key: &jose.JSONWebKey{Key: private.Public()}})
+		v.session(t, "private key", v.command(nil, "--grant", "client_credentials", "--client-id", "robot", "--client-key", writeFile(t, openDir(t), "key", text, 0o600)))
+	})
+	t.Run("enterprise", func(t *testing.T) {
+		var idp *oauthtest.Server
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { idp.ServeHTTP(w, r) }))
+		defer server.Close()
+		idp = oauthtest.New(server.URL, v.upstream)
+		idp.Takes = v.as // whose secret the assertion is from then on
+		const idToken = "an-id.token-of.ada"
+		idp.AddAssertion(v.secret("an ID token", idToken))
+		args := []string{"--grant", "enterprise_managed", "--idp-issuer", idp.Issuer, "--idp-client-id", "us", "--client-id", "machine", "--client-secret-file",
+			writeFile(t, openDir(t), "secret", "cl1ent secret+/%\n", 0o600), "--id-token-file", writeFile(t, openDir(t), "token", idToken+"\n", 0o600)}
+		v.session(t, "enterprise", v.command(nil, args...))
+		idp.ForgetAssertions()
+		if status := v.run("enterprise, refused", initializeLine, v.command(nil, args...)); status != statusSignIn {
+			t.Errorf("an ID token that is refused: status %d", status)
+		}
+	})
+	t.Run("sign-in tool and elicitation", func(t *testing.T) {
+		for _, pushed := range []bool{false, true} {
+			v.as.Set(func(k *oauthtest.Knobs) { k.RequirePush = pushed })
+			v.signInAtTheHost(t, v.command(nil, append(freePort, "--no-browser", "--token-store", "memory")...))
+		}
+		v.as.Set(func(k *oauthtest.Knobs) { k.RequirePush = false })
+	})
+	t.Run("pushed request", func(t *testing.T) {
+		v.as.Set(func(k *oauthtest.Knobs) { k.RequirePush = true })
+		defer v.as.Set(func(k *oauthtest.Knobs) { k.RequirePush = false })
+		v.session(t, "pushed request", v.command(nil, append(signsIn, "--profile", "pushed")...))
+	})
 	t.Run("given once", func(t *testing.T) {
 		code, verifier := v.grantByHand("given", redirect)
 		given := []string{"OAUTH2_CLIENT_ID=given", "OAUTH2_INTERACTIVE=false", "OAUTH2_REDIRECT_URI=" + redirect}
@@ -312,6 +396,7 @@ func TestNoSecretLeaks(t *testing.T) {
 		for name, knobs := range map[string]oauthtest.Knobs{
 			"denied": {Deny: "access_denied"}, "code refused": {TokenError: "invalid_grant"}, "token refused": {RefuseTokens: true},
 			"another issuer": {WrongIss: "https://evil.example"}, "another's metadata": {WrongIssuer: "https://evil.example"},
+			"pushed, denied": {RequirePush: true, Deny: "access_denied"}, "push refused": {RequirePush: true, PushError: "invalid_request"},
 		} {
 			v.as.Set(func(k *oauthtest.Knobs) { *k = knobs })
 			for _, command := range []string{"login", "proxy"} {

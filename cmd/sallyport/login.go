@@ -121,7 +121,11 @@ func (a *app) offerer(f *upstreamFlags, upstream *url.URL) func(context.Context,
 	return func(ctx context.Context, p oauth.Prompt) {
 		a.fileLog.Info("sign-in offered", "host", upstream.Host)
 		if p.Elsewhere {
-			a.print("sallyport: another process of yours waits for the sign-in to %s, at this link:\n  %s\n", plainURL(upstream), p.AuthorizeURL)
+			link := p.AuthorizeURL
+			if !p.LinkExpires.IsZero() { // it may have been used meanwhile
+				link = cmp.Or(p.StartURL, link)
+			}
+			a.print("sallyport: another process of yours waits for the sign-in to %s, at this link:\n  %s\n", plainURL(upstream), link)
 			if p.UserCode != "" {
 				a.print("hint: %s\n", codeHint(p))
 			}
@@ -136,6 +140,9 @@ func (a *app) offerer(f *upstreamFlags, upstream *url.URL) func(context.Context,
 			a.print("hint: open it on %s, which brings the answer back\n", f.CallbackVia)
 		case remote:
 			a.print("hint: is your browser on another machine? there, run: %s\n", a.carryCommand(p))
+		}
+		if !p.LinkExpires.IsZero() && p.StartURL != "" {
+			a.print("hint: that link is good until %s, and once; after that open %s\n", p.LinkExpires.Local().Format(time.TimeOnly), p.StartURL)
 		}
 		if f.NoBrowser || remote || f.CallbackVia != "" {
 			return

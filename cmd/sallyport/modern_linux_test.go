@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 sampling and roots are deprecated in 2026-07-28, and have to be carried all the same
+
 package main
 
 //lint:file-ignore SA1019 sampling and roots are deprecated, and still spoken by hosts and servers

@@ -18,6 +18,13 @@ func (s *Server) AddAssertion(text string) {
 	s.secrets = append(s.secrets, text)
 }
 
+// ForgetAssertions makes the server refuse what AddAssertion made it take.
+func (s *Server) ForgetAssertions() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.assertions)
+}
+
 // Exchanged returns the last token exchange request.
 func (s *Server) Exchanged() url.Values {
 	s.mu.Lock()

@@ -50,6 +50,10 @@ type Knobs struct {
 	NoRefresh      bool   // grants no refresh token
 	NoRevocation   bool
 
+	RequirePush bool          // takes pushed authorization requests only
+	PushLife    time.Duration // of a request_uri; 0: a minute
+	PushError   string        // the endpoint for them answers this error, echoing what it was sent
+
 	DeviceOnly    bool     // no authorization endpoint
 	DeviceAnswers []string // error codes that polls for a device's token are answered with, before it is granted
 	DPoP          bool     // the resource takes bound tokens only, and says so in its challenge
@@ -69,7 +73,7 @@ type Knobs struct {
 // Stats counts what the server was asked.
 type Stats struct {
 	Registrations, Authorizations, Codes, Refreshes, ClientCredentials, Revocations int
-	Assertions, Devices                                                             int
+	Assertions, Devices, Pushes                                                     int
 	Unauthorized                                                                    int // 401 of the protected resource
 }
 
@@ -94,6 +98,8 @@ type Server struct {
 
 	assertions, proofs map[string]bool
 	nonces             map[string]string // by target
+	pushed             map[string]pushed // by request_uri
+	lastPush           url.Values
 	exchanged          url.Values
 	polls              []time.Time
 }
@@ -125,7 +131,7 @@ type grant struct {
 func New(issuer, resource string) *Server {
 	return &Server{Issuer: issuer, Resource: resource, clients: make(map[string]*Client), codes: make(map[string]*grant),
 		refresh: make(map[string]*grant), access: make(map[string]*grant),
-		assertions: make(map[string]bool), proofs: make(map[string]bool), nonces: make(map[string]string)}
+		assertions: make(map[string]bool), proofs: make(map[string]bool), nonces: make(map[string]string), pushed: make(map[string]pushed)}
 }
 
 // Set changes the knobs.
@@ -236,6 +242,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.token(w, r)
 	case endpoint == "/device_authorization" && r.Method == http.MethodPost:
 		s.device(w, r)
+	case endpoint == "/par" && r.Method == http.MethodPost && k.RequirePush:
+		s.push(w, r)
 	case endpoint == "/register" && r.Method == http.MethodPost && !k.NoRegistration:
 		s.register(w, r)
 	case endpoint == "/revoke" && r.Method == http.MethodPost && !k.NoRevocation:
@@ -279,6 +287,9 @@ func (s *Server) metadata() map[string]any {
 	}
 	if k.DeviceOnly {
 		delete(m, "authorization_endpoint")
+	}
+	if k.RequirePush {
+		m["pushed_authorization_request_endpoint"], m["require_pushed_authorization_requests"] = at+"/par", true
 	}
 	if k.ProofAlgs != nil {
 		m["dpop_signing_alg_values_supported"] = k.ProofAlgs
@@ -353,6 +364,12 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	s.stats.Authorizations++
 	q := r.URL.Query()
+	if s.knobs.RequirePush {
+		if q = s.pushedLocked(q); q == nil {
+			http.Error(w, "no such request_uri, or more than that", http.StatusBadRequest)
+			return
+		}
+	}
 	s.last = q
 	c := s.clients[q.Get("client_id")]
 	if id := q.Get("client_id"); c == nil && s.knobs.MetadataDocument && strings.HasPrefix(id, "https://") {
