@@ -1,10 +1,12 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -315,15 +317,17 @@ func TestUnreachableUpstream(t *testing.T) {
 		var up atomic.Bool
 		var tries atomic.Int32
 		script := Opening(version)
-		srv := New(t, append(append([]Exchange{{Call: "initialize", Status: 503}}, script...), Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
+		srv := New(t, append(append([]Exchange{{Call: "initialize", Status: 503}, {Call: "initialize", Status: 503}}, script...),
+			Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
 		next := srv.Transport()
+		var log bytes.Buffer
 		send := roundTrip(func(r *http.Request) (*http.Response, error) {
 			if tries.Add(1); !up.Load() {
 				return nil, errors.New("connection refused")
 			}
 			return next.RoundTrip(r)
 		})
-		h := start(t, Config{Send: send})
+		h := start(t, Config{Send: send, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 		h.open()
 		before := tries.Load()
 		begin := time.Now()
@@ -336,13 +340,18 @@ func TestUnreachableUpstream(t *testing.T) {
 			t.Errorf("%d tries in 10 minutes", n)
 		}
 		up.Store(true)
-		h.send(callLine) // meets the 503
-		if a := decode(t, h.recv()); a.Error.Code != -32001 || a.Error.Data.Status != 503 {
-			t.Errorf("got %+v", a)
+		for range 2 {
+			h.send(callLine) // meets a 503
+			if a := decode(t, h.recv()); a.Error.Code != -32001 || a.Error.Data.Status != 503 {
+				t.Errorf("got %+v", a)
+			}
 		}
 		h.send(callLine)
 		h.wantAll(toolsChanged, callAnswer)
 		h.close()
+		if n := strings.Count(log.String(), `msg="no session yet" upstream=http://mcp.test/mcp status=503`); n != 1 {
+			t.Errorf("the 503 was told %d times:\n%s", n, &log)
+		}
 	})
 }
 
