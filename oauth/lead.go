@@ -143,7 +143,7 @@ func (t *Transport) watch(ctx context.Context, j job, claimed bool, cancel conte
 			return
 		}
 		t.mu.Lock()
-		idle := t.braked || t.prompt.AuthorizeURL != ""
+		idle := !t.braked.IsZero() || t.prompt.AuthorizeURL != ""
 		t.mu.Unlock()
 		switch {
 		case !idle:
@@ -228,8 +228,8 @@ func (t *Transport) brake(ctx context.Context, j job, s server) error {
 		return nil
 	}
 	t.cfg.Log.Info("next login page waits", "dur", wait)
-	t.brakes(true)
-	defer t.brakes(false)
+	t.brakes(t.now().Add(wait))
+	defer t.brakes(time.Time{})
 	select {
 	case <-time.After(wait):
 		return nil
@@ -238,10 +238,11 @@ func (t *Transport) brake(ctx context.Context, j job, s server) error {
 	}
 }
 
-func (t *Transport) brakes(on bool) {
+func (t *Transport) brakes(until time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.braked = on
+	t.braked = until
+	t.notifyLocked()
 }
 
 // acceptedLocked notes that the upstream took the token.

@@ -162,7 +162,7 @@ func TestBrake(t *testing.T) {
 		var processes [2]*Transport
 		for i := range processes {
 			s, _ := openStore(t, dir)
-			processes[i] = &Transport{offerEvery: offerEvery, now: func() time.Time { return time.Now().Round(0) }, cfg: Config{Log: slog.New(slog.DiscardHandler), Store: s}}
+			processes[i] = &Transport{changed: make(chan struct{}), offerEvery: offerEvery, now: func() time.Time { return time.Now().Round(0) }, cfg: Config{Log: slog.New(slog.DiscardHandler), Store: s}}
 		}
 		start := time.Now()
 		n := 0
@@ -188,7 +188,18 @@ func TestBrake(t *testing.T) {
 		}
 		page(0, false)
 		time.Sleep(10 * time.Second)
+		next := processes[1]
+		_, _, changed := next.State()
+		go func() { // ends when the brake holds the next page
+			<-changed
+			if at, waits := next.NextPage(); !waits || !at.Equal(start.Add(offerEvery)) {
+				t.Errorf("the next page opens at %v (%v), want %v", at, waits, start.Add(offerEvery))
+			}
+		}()
 		page(offerEvery, false)
+		if at, waits := next.NextPage(); waits {
+			t.Errorf("a page is shown, and the next said to open at %v", at)
+		}
 		processes[1].count(func(p *pages) { p.Done = true })
 		page(offerEvery, false) // the person is there
 		held()

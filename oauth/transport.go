@@ -40,9 +40,9 @@ type Transport struct {
 	rec      record
 	proof    proof
 	flight   *flight
-	leading  notice // of the login under way
-	unbraked bool   // it takes over from a process that ended
-	braked   bool   // it waits before it shows its page
+	leading  notice    // of the login under way
+	unbraked bool      // it takes over from a process that ended
+	braked   time.Time // it shows its page then; zero: it does not wait for that
 	prompt   Prompt
 	lastErr  error
 	loadErr  string // the last that was warned about
@@ -310,6 +310,14 @@ func (t *Transport) Busy() bool {
 	default:
 		return false
 	}
+}
+
+// NextPage returns when a login under way may show its page, which the last one held back, and false where none
+// waits for that. State's channel is closed when that begins and ends.
+func (t *Transport) NextPage() (at time.Time, waits bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.braked, !t.braked.IsZero()
 }
 
 // Secrets returns all secrets in use now, for masking.

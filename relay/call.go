@@ -90,7 +90,7 @@ func (s *session) request(m message, b *batchAnswers) {
 			s.work.Add(1)
 			s.next = func() { defer s.work.Done(); s.finish(c, s.up.call(c)) } // by the reader's goroutine
 		}
-		if early != nil {
+		if early != nil && !c.local {
 			early.wake()
 		}
 		if c.method == "server/discover" && s.opening == nil {

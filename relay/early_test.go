@@ -1,9 +1,12 @@
 package relay
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -314,15 +317,17 @@ func TestUnreachableUpstream(t *testing.T) {
 		var up atomic.Bool
 		var tries atomic.Int32
 		script := Opening(version)
-		srv := New(t, append(append([]Exchange{{Call: "initialize", Status: 503}}, script...), Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
+		srv := New(t, append(append([]Exchange{{Call: "initialize", Status: 503}, {Call: "initialize", Status: 503}}, script...),
+			Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
 		next := srv.Transport()
+		var log bytes.Buffer
 		send := roundTrip(func(r *http.Request) (*http.Response, error) {
 			if tries.Add(1); !up.Load() {
 				return nil, errors.New("connection refused")
 			}
 			return next.RoundTrip(r)
 		})
-		h := start(t, Config{Send: send})
+		h := start(t, Config{Send: send, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 		h.open()
 		before := tries.Load()
 		begin := time.Now()
@@ -335,13 +340,18 @@ func TestUnreachableUpstream(t *testing.T) {
 			t.Errorf("%d tries in 10 minutes", n)
 		}
 		up.Store(true)
-		h.send(callLine) // meets the 503
-		if a := decode(t, h.recv()); a.Error.Code != -32001 || a.Error.Data.Status != 503 {
-			t.Errorf("got %+v", a)
+		for range 2 {
+			h.send(callLine) // meets a 503
+			if a := decode(t, h.recv()); a.Error.Code != -32001 || a.Error.Data.Status != 503 {
+				t.Errorf("got %+v", a)
+			}
 		}
 		h.send(callLine)
 		h.wantAll(toolsChanged, callAnswer)
 		h.close()
+		if n := strings.Count(log.String(), `msg="no session yet" upstream=http://mcp.test/mcp status=503`); n != 1 {
+			t.Errorf("the 503 was told %d times:\n%s", n, &log)
+		}
 	})
 }
 
@@ -488,6 +498,34 @@ func TestSignInTool(t *testing.T) {
 		if line := h.recv(); !strings.Contains(line, "is connected") {
 			t.Errorf("got %s", line)
 		}
+		h.close()
+	})
+}
+
+// What requests ask the person for may be held back; the tool's call is the person's own wish.
+func TestSignInToolAsks(t *testing.T) {
+	const call = `{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
+	synctest.Test(t, func(t *testing.T) {
+		held := &Obstacle{Kind: KindSignIn, Text: "held back"}
+		b := newObstacles(held)
+		srv := New(t, append(Opening(version), Goodbye())...)
+		wishes := make(chan error)
+		h := start(t, Config{Send: gated{b, srv.Transport(), true}, SignIn: func(context.Context) error { return <-wishes },
+			Explain: func(err error) Obstacle { return Obstacle{Kind: KindSignIn, Text: err.Error()} }})
+		h.open()
+		h.send(call)
+		h.send(callLine) // its attempt is held back, which is no answer to the wish
+		if a := decode(t, h.recv()); a.Error.Message != held.Text || string(a.ID) != "7" {
+			t.Errorf("another call: %+v", a)
+		}
+		wishes <- errors.New("the person says no")
+		if a := decode(t, h.recv()); a.Error.Message != "the person says no" || string(a.ID) != "8" {
+			t.Errorf("the tool: %+v", a)
+		}
+		h.send(call)
+		b.set(nil)
+		wishes <- nil
+		h.wantAll(toolsChanged, `{"jsonrpc":"2.0","id":8,"result":{"content":[{"text":"http://mcp.test/mcp is connected. If its tools are not shown, list them again.","type":"text"}]}}`)
 		h.close()
 	})
 }

@@ -56,7 +56,7 @@ func (h *opening) pendingLocked() bool { return h != nil && h.early != nil && h.
 // open makes attempts until the host has the server's answer, or a fault that time does not mend; after an early answer,
 // until the server has given a result.
 func (s *session) open(h *opening) {
-	quiet := false
+	quiet, told := false, 0
 	for n := 1; ; n++ {
 		begun := time.Now()
 		a := s.attempt(h, quiet)
@@ -66,6 +66,10 @@ func (s *session) open(h *opening) {
 		}
 		s.cfg.Log.Debug("initialize", "err", s.cfg.Mask(f.text))
 		if !quiet {
+			if f.status != 0 && f.status != told { // Explain hears of errors, and of no status
+				s.cfg.Log.Warn("no session yet", "upstream", where(s.cfg.URL), "status", f.status)
+			}
+			told = f.status
 			s.failed(h, f, begun)
 		}
 		// After a sign-in that nobody completed no other is begun, for that opens a page, until the host asks for something.
@@ -173,7 +177,7 @@ func (s *session) failed(h *opening, f *fault, begun time.Time) {
 	var open []*call
 	if h.pendingLocked() {
 		for _, c := range s.calls {
-			if !c.arrived.After(begun) {
+			if asks := c.local && f.kind == KindSignIn; !asks && !c.arrived.After(begun) {
 				open = append(open, c)
 			}
 		}

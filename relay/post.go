@@ -239,9 +239,7 @@ func (srv *server) broken(ctx context.Context, err error) error {
 	case errors.Is(err, io.EOF):
 		return noAnswer(where(srv.s.cfg.URL) + ": the stream ended without the answer")
 	}
-	f := srv.s.explain(err).mayHaveRun()
-	f.text = where(srv.s.cfg.URL) + ": the answer broke off: " + f.text
-	return f
+	return srv.s.explain(fmt.Errorf("%s: the answer broke off: %w", where(srv.s.cfg.URL), err)).mayHaveRun()
 }
 
 // statusFault puts a refusal of the upstream into words.

@@ -55,6 +55,9 @@ type Config struct {
 	// Obstacle returns what is in the way now (nil: nothing) and a channel that is closed at the next change. It is called
 	// from several goroutines. A nil func: nothing ever is.
 	Obstacle func() (o *Obstacle, changed <-chan struct{})
+	// SignIn is behind the sign-in tool: it asks the person for a sign-in, if one is wanted, and waits for that. What Send asks
+	// for is begun by a program, and may be held back where such sign-ins were in vain. A nil func: what Send asks for will do.
+	SignIn func(ctx context.Context) error
 	// Idle is called some time after the beginning and after a large message: a good time to give memory back. nil: nothing.
 	Idle func()
 	// Explain turns an error of Send into words; Explain(err).Final says that waiting cannot mend it. It is called from
@@ -89,6 +92,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Obstacle == nil {
 		c.Obstacle = func() (*Obstacle, <-chan struct{}) { return nil, nil }
+	}
+	if c.SignIn == nil {
+		c.SignIn = func(context.Context) error { return nil }
 	}
 	if c.Explain == nil {
 		c.Explain = func(err error) Obstacle { return Obstacle{Kind: "unreachable", Text: err.Error()} }

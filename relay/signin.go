@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"fmt"
 	"time"
@@ -23,23 +24,37 @@ func toolText(text string) []byte {
 	return encode(map[string]any{"content": []map[string]string{{"type": "text", "text": text}}})
 }
 
-// signIn answers a call of the sign-in tool once the server is reached and no sign-in waits. The person is asked by the
-// attempt that the call has woken; see attend for what a call in vain is told.
+// signIn answers a call of the sign-in tool once the server is reached and no sign-in waits; see attend for what a call in vain
+// is told.
 func (s *session) signIn(c *call, h *opening) error {
+	if err := s.outwait(c.ctx, func(o *Obstacle) bool { return o.Kind != KindSignIn }); err != nil {
+		return err
+	}
+	if err := s.cfg.SignIn(c.ctx); err != nil {
+		return s.explain(err)
+	}
+	h.wake()
 	if err := wait(c.ctx, h.done); err != nil {
 		return err
 	}
-	for {
-		o, changed := s.cfg.Obstacle()
-		if o == nil || o.Kind != KindSignIn {
-			break
-		}
-		if err := wait(c.ctx, changed); err != nil {
-			return err
-		}
+	if err := s.outwait(c.ctx, func(o *Obstacle) bool { return o.Kind == KindSignIn }); err != nil {
+		return err
 	}
 	s.answer(c, resultLine(c.id, toolText(where(s.cfg.URL)+" is connected. If its tools are not shown, list them again.")))
 	return nil
+}
+
+// outwait waits as long as an obstacle that is meant stands in the way.
+func (s *session) outwait(ctx context.Context, meant func(*Obstacle) bool) error {
+	for {
+		o, changed := s.cfg.Obstacle()
+		if o == nil || !meant(o) {
+			return nil
+		}
+		if err := wait(ctx, changed); err != nil {
+			return err
+		}
+	}
 }
 
 // inVain is what the sign-in tool says when nobody has signed in yet.

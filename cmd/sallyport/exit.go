@@ -243,7 +243,7 @@ func signInHints(e *oauth.SignInError) []string {
 	case errors.Is(e, oauth.ErrNotCompleted):
 		return []string{"open the link that was shown; --callback-timeout gives more time", "is the browser on another machine? there, run: sallyport callback HOST"}
 	case errors.Is(e, oauth.ErrHeldBack):
-		return []string{"sallyport login URL, in a terminal, opens a login page at once"}
+		return []string{"sallyport login URL, in a terminal, opens a login page at once; so does the tool sallyport_sign_in of the MCP host"}
 	case e.Code == oauth.CodePKCE:
 		return []string{"if the server is known to support PKCE with S256 and only omits it from its metadata: --pkce assume"}
 	case e.Stage == oauth.StageExchange:
@@ -425,6 +425,8 @@ func hopHints(e *sshtunnel.HopError) []string {
 	switch {
 	case errors.Is(e, syscall.ECONNREFUSED):
 		return []string{"nothing listens there; check HostName and Port: sallyport ssh-config " + e.Hop}
+	case e.Stage == sshtunnel.StageLink:
+		return []string{"sallyport connects anew"}
 	case e.Stage == sshtunnel.StageConnect:
 		return []string{"check the network, and HostName, Port and ProxyJump: sallyport ssh-config " + e.Hop}
 	}

@@ -401,6 +401,7 @@ func TestLostLinkAndLog(t *testing.T) {
 	callEcho(t, session)
 	s.hops[0].SSHD.Drop()
 	host.Stderr.await(t, `(?s)msg="link lost".*msg="link lost"`) // a call on the dying link may have run, and gets an error
+	host.Stderr.await(t, `(?s)hop hop1 .*: link: .*\nhint: sallyport connects anew\n(?s:.*)sallyport: the tunnel via hop1 is up\n`)
 	callEcho(t, session)
 	if err := session.Close(); err != nil {
 		t.Errorf("the proxy ended with %v", err)

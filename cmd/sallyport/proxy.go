@@ -50,6 +50,7 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 		Obstacle: watch.obstacle,
 		Idle:     freeMemory,
 		Explain:  watch.explain,
+		SignIn:   w.login.SignIn,
 		Load:     w.load, Save: w.save,
 		Mask:    w.mask,
 		Version: version,
@@ -111,6 +112,7 @@ func (w *watch) explain(err error) relay.Obstacle {
 
 // run follows the states until ctx ends.
 func (w *watch) run(ctx context.Context) {
+	down := false // as the person was told
 	for {
 		tunnel, tunnelChanged := state(w.way.tunnel)
 		callback, callbackChanged := state(w.way.callback)
@@ -118,9 +120,20 @@ func (w *watch) run(ctx context.Context) {
 		if !w.way.login.Busy() {
 			callback.Err = nil // a workstation that sleeps is in nobody's way
 		}
+		nextPage, held := w.way.login.NextPage()
 		o := fold(tunnel, callback, prompt, loginErr)
+		if o == nil && held {
+			o = heldPage(nextPage)
+		}
 		w.set(o)
 		w.tell(o)
+		switch {
+		case tunnel.Err != nil:
+			down = true
+		case down && tunnel.Phase == sshtunnel.Up:
+			down = false
+			w.app.reportLines("the tunnel via "+w.way.via+" is up", nil)
+		}
 		select {
 		case <-tunnelChanged:
 		case <-callbackChanged:
@@ -162,6 +175,14 @@ func state(t *sshtunnel.Tunnel) (sshtunnel.State, <-chan struct{}) {
 		return sshtunnel.State{}, nil
 	}
 	return t.State()
+}
+
+// heldPage is the obstacle of a login that may not show its page before at.
+func heldPage(at time.Time) *relay.Obstacle {
+	return &relay.Obstacle{
+		Kind: kindSignIn, Text: "a sign-in is wanted; its page opens at " + at.Format(time.TimeOnly) + ", for the last one was opened shortly before and not used",
+		Hints: []string{"wait for the link, or type sallyport login URL in a terminal, which opens a page at once"},
+	}
 }
 
 // fold finds the first thing that is in the way, the nearest to us first.
