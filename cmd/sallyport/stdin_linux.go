@@ -7,7 +7,7 @@ import (
 )
 
 // openStdin returns stdin as the runtime's poller can watch it, where it is a pipe: the goroutine that waits there goes on
-// without the detour over a thread that sits in a system call, which was an eighth of a call's time. It is opened anew for that,
+// without the detour over a thread that sits in a system call. It is opened anew for that,
 // since whoever shares the description would share its O_NONBLOCK.
 func openStdin() *os.File {
 	var st unix.Stat_t
