@@ -30,7 +30,9 @@ func TestPushedRequest(t *testing.T) {
 			w := newWorld(t)
 			tt.knobs.RequirePush = true
 			w.as.Set(func(k *oauthtest.Knobs) { *k = tt.knobs })
-			w.mustPost(w.transport(func(c *Config) { c.ExtraParams = map[string]string{"request_uri": "mine", "tenant": "7"} }))
+			tr := w.transport(func(c *Config) { c.ExtraParams = map[string]string{"request_uri": "mine", "tenant": "7"} })
+			w.mustPost(tr)
+			tr.Close() // waits for the person
 			link, err := url.Parse(w.links[0])
 			if err != nil {
 				t.Fatal(err)

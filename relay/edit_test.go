@@ -85,8 +85,9 @@ func FuzzSet(f *testing.F) {
 		}
 		var a, b map[string]json.RawMessage
 		if json.Unmarshal(before, &a) == nil && json.Unmarshal(got, &b) == nil {
-			delete(a, outer)
-			delete(b, text(quote(outer)))
+			key := text(quote(outer)) // as json reads it
+			delete(a, key)
+			delete(b, key)
 			for k := range a {
 				if !bytes.Equal(a[k], b[k]) {
 					t.Fatalf("member %q changed", k)
