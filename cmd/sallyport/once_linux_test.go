@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"sallyport/oauth"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // processes is how many proxies start at once; SALLYPORT_TEST_PROCESSES=50 shows a machine-full.
@@ -394,5 +396,29 @@ func checkNoToken(t testing.TB, home, realm, upstream, text string) {
 		if strings.Contains(text, secret) {
 			t.Error("a token is shown")
 		}
+	}
+}
+
+// TestSignInToolAfterAStorm lets three logins pass. Then the host's requests open no page any more, and its sign-in tool does,
+// when the last page is half a minute old.
+func TestSignInToolAfterAStorm(t *testing.T) {
+	t.Parallel()
+	s := newDirectSite(t, oidcOptions{}, false)
+	home := t.TempDir()
+	common := []string{"--no-browser", "--callback-port", "0", s.gate.URL}
+	for range 3 {
+		if status := startProcess(t, s.command(t, home, append([]string{"login", "--callback-timeout", "1s"}, common...)...)).wait(t); status != statusSignIn {
+			t.Fatalf("login: status %d, want %d", status, statusSignIn)
+		}
+	}
+	host := startHost(t, s.command(t, home, common...), nil)
+	host.Stderr.await(t, `several login pages led to no sign-in`)
+	session := host.Session(t)
+	go session.CallTool(t.Context(), &mcp.CallToolParams{Name: "sallyport_sign_in"}) // it may give up before the page opens
+	host.Stderr.await(t, `sallyport: a sign-in is wanted; its page opens at \d\d:\d\d:\d\d, .*\nhint: wait for the link`)
+	person{TrustsAll: true}.logsIn(t, host.Stderr.await(t, offered)[1])
+	callEcho(t, session)
+	if err := session.Close(); err != nil {
+		t.Errorf("the proxy ended with %v", err)
 	}
 }
