@@ -95,7 +95,7 @@ func OpenStore(dir, keyDir string, ring Keyring, log *slog.Logger) (*Store, erro
 		if key, err := readPrivate(s.keyFile); err == nil && len(key) == keyLen {
 			s.know(key)
 		}
-		go settle() // ends within keyringTimeout
+		go settle() // ends within ring.Wait
 		return s, nil
 	}
 	if e, ok := errors.AsType[*KeyringError](settle()); ok {

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -19,11 +20,11 @@ import (
 )
 
 const (
-	keyName        = "store.key"
-	ringName       = "store.keyring" // ID of the key that lies in the keyring
-	keyLen         = 32              // AES-256
-	keyIDLen       = 8
-	keyringTimeout = 2 * time.Second // for all that is asked of the keyring at one start
+	keyName     = "store.key"
+	ringName    = "store.keyring" // ID of the key that lies in the keyring
+	keyLen      = 32              // AES-256
+	keyIDLen    = 8
+	keyringWait = 2 * time.Second
 )
 
 // Values of Keyring.Use.
@@ -34,11 +35,14 @@ const (
 )
 
 // Keyring says whether the store's key lies in the system's keyring: Secret Service,
-// Keychain, Credential Manager. A keyring that is locked, or does not answer within two
-// seconds, counts as none; it is never made to ask the person.
+// Keychain, Credential Manager. A keyring that is locked, or does not answer in time,
+// counts as none; it is never made to ask the person.
 type Keyring struct {
 	Use string // "" KeyInFile
 	Bus string // address of the D-Bus session bus, where there is the Secret Service; "" none
+
+	// Wait is for all that is asked of it at one start; 0: 2 s.
+	Wait time.Duration
 }
 
 // KeyringError reports that there is no keyring to keep the store's key in.
@@ -71,7 +75,7 @@ func newStoreKey(key []byte) storeKey {
 // settle finds the keys, or makes the first one, and moves one from the file to a keyring
 // that has none. lost: the key of the files so far is nowhere.
 func (s *Store) settle(ring Keyring) (lost bool, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), keyringTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(ring.Wait, keyringWait))
 	defer cancel()
 	var inRing []byte
 	ringErr := errors.New("not asked")
@@ -232,5 +236,5 @@ func within(ctx context.Context, f func() (string, error)) (string, error) {
 		}
 	case <-ctx.Done():
 	}
-	return "", fmt.Errorf("no answer within %v", keyringTimeout)
+	return "", errors.New("no answer in time")
 }
