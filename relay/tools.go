@@ -98,28 +98,3 @@ func (f toolFilter) tools(array []byte) []byte {
 	}
 	return append(kept, ']')
 }
-
-// edit returns object with each value of key replaced by what f returns for it, where that is not nil; nil: there was none. object
-// may be any JSON text.
-func edit(object []byte, key string, f func(val []byte) []byte) []byte {
-	s := scanner{b: object}
-	s.space()
-	if s.peek() != '{' {
-		return nil
-	}
-	var out []byte // the object up to done, as it is now
-	done := 0
-	s.object(1, func(k string, val []byte) {
-		if k != key {
-			return
-		}
-		if now := f(val); now != nil { // s stands behind val
-			out = append(append(out, object[done:s.i-len(val)]...), now...)
-			done = s.i
-		}
-	})
-	if out == nil {
-		return nil
-	}
-	return append(out, object[done:]...)
-}
