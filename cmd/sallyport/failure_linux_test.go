@@ -137,14 +137,7 @@ func (row failure) checkStderr(t *testing.T, stderr string) {
 
 func (row failure) proxy(t *testing.T, s *site) {
 	cmd := row.command(t, s)
-	stdin, host, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer host.Close()
-	cmd.Stdin = stdin
-	p := startProcess(t, cmd)
-	stdin.Close()
+	p, host := startWithInput(t, cmd)
 	if row.status == statusUsage { // told before there is a session
 		if status := p.wait(t); status != row.status {
 			t.Errorf("status %d, want %d", status, row.status)

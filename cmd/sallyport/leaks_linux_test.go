@@ -410,14 +410,7 @@ func TestNoSecretLeaks(t *testing.T) {
 	})
 	t.Run("a login that waits", func(t *testing.T) {
 		cmd := v.command(nil, append(freePort, "--token-store", "memory", "--no-browser", "--timeout", "1s")...)
-		stdin, host, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer host.Close()
-		cmd.Stdin = stdin
-		p := startProcess(t, cmd)
-		stdin.Close()
+		p, host := startWithInput(t, cmd)
 		io.WriteString(host, initializeLine)
 		link, err := url.Parse(p.Err.await(t, offered)[1])
 		if err != nil {

@@ -93,6 +93,20 @@ type process struct {
 	err      error
 }
 
+// startWithInput is startProcess with a pipe to the program's stdin, which ends with the test unless it is closed before.
+func startWithInput(t testing.TB, cmd *exec.Cmd) (p *process, input *os.File) {
+	t.Helper()
+	stdin, input, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdin = stdin
+	p = startProcess(t, cmd)
+	stdin.Close()
+	t.Cleanup(func() { input.Close() })
+	return p, input
+}
+
 // startProcess starts cmd, whose output goes to the test's log. The program and the process group it
 // leads end with the test, and with the test binary. Where cmd.Stdin is nil, stdin stays open until then.
 func startProcess(t testing.TB, cmd *exec.Cmd) *process {

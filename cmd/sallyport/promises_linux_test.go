@@ -332,14 +332,7 @@ func TestSignals(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			cmd := exec.Command(buildSallyport(t), append(test.args, "-F", "none")...)
 			cmd.Env = []string{"HOME=" + t.TempDir()}
-			stdin, host, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer host.Close()
-			cmd.Stdin = stdin
-			p := startProcess(t, cmd)
-			stdin.Close()
+			p, host := startWithInput(t, cmd)
 			io.WriteString(host, initializeLine)
 			select {
 			case <-reached:

@@ -20,7 +20,7 @@ func TestProxyCommandEnds(t *testing.T) {
 	t.Parallel()
 	const (
 		stubborn = `trap "" HUP; sleep 1000 & echo "one is $$, one is $!." >&2; wait`
-		deaf     = `echo "one is $$." >&2; exec sleep 1000` // reads no input, whose end would tell it
+		deaf     = `trap "" HUP; echo "one is $$." >&2; exec sleep 1000` // reads no input, whose end would tell it; HUP as under nohup
 	)
 	for _, test := range []struct {
 		name    string
@@ -35,14 +35,7 @@ func TestProxyCommandEnds(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			cmd := exec.Command(buildSallyport(t), "-F", "none", "--grant", "none", "--via", "bastion", "-o", "ProxyCommand=sh -c '"+test.command+"'", "https://mcp.internal/mcp")
 			cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}
-			stdin, host, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer host.Close()
-			cmd.Stdin = stdin
-			p := startProcess(t, cmd)
-			stdin.Close()
+			p, host := startWithInput(t, cmd)
 			io.WriteString(host, initializeLine)
 			told := p.Err.await(t, `ProxyCommand says.*one is (\d+)(?:, one is (\d+))?\.`)
 			var running []unix.PollFd
