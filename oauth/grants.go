@@ -93,11 +93,11 @@ func (t *Transport) assertion(ctx context.Context, f finding, asked []string) (s
 	return r.Token, nil
 }
 
-// inUse adds a secret to those of the sign-in under way.
-func (t *Transport) inUse(secret string) {
+// inUse adds secrets to those of the sign-in under way.
+func (t *Transport) inUse(secrets ...string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.passing = append(t.passing, secret)
+	t.passing = append(t.passing, secrets...)
 }
 
 // identityProvider returns the identity provider's token endpoint, given or discovered.

@@ -52,9 +52,7 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 	if err != nil {
 		return err
 	}
-	t.mu.Lock()
-	t.passing = append(t.passing, cb.state, verifier, c.Secret)
-	t.mu.Unlock()
+	t.inUse(cb.state, verifier, c.Secret)
 	e, err := t.entranceFor(ctx, f, c, link)
 	if err != nil {
 		return err
@@ -77,9 +75,7 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 		return err
 	}
 	code := q.Get("code")
-	t.mu.Lock()
-	t.passing = append(t.passing, code)
-	t.mu.Unlock()
+	t.inUse(code)
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {cb.uri}, "code_verifier": {verifier}}
 	setIf(form, "resource", t.resourceOf(f))
 	k, err := t.grant(ctx, StageToken, f.server, c, form)

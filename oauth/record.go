@@ -57,10 +57,13 @@ func (t *Transport) save(rec record) {
 	}
 }
 
+// keeps reports whether there are tokens to be stored at all.
+func (t *Transport) keeps() bool { return !t.cfg.unattended() && t.cfg.Grant != GrantNone }
+
 // Kept says why the tokens in use are not on the disk, and end with this process: nil if
 // they are, if there are none, or if memory was asked for.
 func (t *Transport) Kept() error {
-	if t.cfg.Grant == GrantClientCredentials || t.cfg.Grant == GrantNone {
+	if !t.keeps() {
 		return nil
 	}
 	return t.cfg.Store.Unsaved(t.key)
@@ -75,7 +78,7 @@ func (t *Transport) reload() {
 // reloadLocked takes the stored record, unless the configuration has outdated it, and
 // forgets one that the store has no more.
 func (t *Transport) reloadLocked() {
-	if t.cfg.unattended() || t.cfg.Grant == GrantNone {
+	if !t.keeps() {
 		return
 	}
 	b, err := t.cfg.Store.Load(t.key)

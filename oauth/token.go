@@ -23,10 +23,10 @@ type token struct {
 
 func (token) String() string { return hidden }
 
-// expired judges by the wall clock. A clock that now stands before the token was
-// obtained has jumped back and says nothing: then the server decides.
+// expired judges by the wall clock. One that was set back calls a dead token good: then
+// the server decides.
 func (k token) expired(now time.Time) bool {
-	return !k.Expiry.IsZero() && !now.Before(k.Expiry) && !now.Before(k.Obtained)
+	return !k.Expiry.IsZero() && !now.Before(k.Expiry)
 }
 
 // due reports that it is time to refresh: skew before expiry, but not in the first

@@ -87,7 +87,7 @@ func (b *bridge) open(c *call, discovered []byte) error {
 
 // result answers c with a raw result of our own.
 func (b *bridge) result(c *call, raw []byte) {
-	b.s.answer(c, slices.Concat([]byte(`{"jsonrpc":"2.0","id":`), c.id, []byte(`,"result":`), raw, []byte{'}'}))
+	b.s.answer(c, resultLine(c.id, raw))
 }
 
 func (b *bridge) call(c *call) error {
@@ -145,10 +145,11 @@ func (b *bridge) forward(c *call) error {
 		case asks == nil:
 			return nil
 		}
+		b.s.touch(c)
 		c.phase.Store(replied) // nothing of c runs at the server until the next round, but c waits for the host, not for the way
 		answers, err := b.question(c, asks)
 		if err == nil && len(asks.keys) == 0 {
-			_, err = sleep(c.ctx, (&cursor{retry: -1}).delay(round), nil) // it only wants to be asked again later
+			_, err = sleep(c.ctx, backoff(round), nil) // it only wants to be asked again later
 		}
 		if err != nil {
 			return err
@@ -223,7 +224,6 @@ func (b *bridge) question(c *call, q *questions) ([]byte, error) {
 	if !q.any {
 		return nil, nil
 	}
-	b.s.touch(c)
 	ids, answers := make([][]byte, len(q.keys)), make([]chan message, len(q.keys))
 	for i := range q.keys {
 		ids[i], answers[i] = b.newID(), make(chan message, 1)
@@ -414,14 +414,10 @@ func (b *bridge) settleLocked(stream *subscription) {
 
 // texts decodes the strings of a raw array.
 func texts(raw []byte) (out []string) {
-	if len(raw) == 0 || raw[0] != '[' {
-		return nil
-	}
-	s := scanner{b: raw}
-	s.array(1, func(v []byte) {
+	for _, v := range elements(raw) {
 		if v[0] == '"' {
 			out = append(out, text(v))
 		}
-	})
+	}
 	return out
 }

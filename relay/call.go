@@ -48,8 +48,7 @@ func (*cancelled) Error() string { return "cancelled by the host" }
 func (s *session) request(m message, b *batchAnswers) {
 	c := &call{message: m, key: idKey(m.id), progress: progressKey(m.params, "_meta"), init: m.method == "initialize",
 		arrived: time.Now(), after: s.ready, batch: b}
-	switch {
-	case c.init && b != nil:
+	if c.init && b != nil {
 		s.refuse(m.id, invalidRequest("initialize in a batch"), b)
 		return
 	}

@@ -217,8 +217,14 @@ func (u *upstream) notices() {
 			if n.gate != nil {
 				after = n.opened
 			}
-			wait(u.s.ctx, after)
-			u.wire().notice(n)
+			if wait(u.s.ctx, after) == nil {
+				u.wire().notice(n)
+				continue
+			}
+			if n.gate != nil {
+				close(n.gate)
+			}
+			u.s.settle()
 		case <-u.s.ctx.Done():
 			return
 		}

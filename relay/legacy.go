@@ -115,9 +115,6 @@ func (l *legacy) ready(ctx context.Context) (upstreamSession, error) {
 
 // call carries c and returns when nothing more can come of it. The error says why there is no answer.
 func (l *legacy) call(c *call) error {
-	if err := wait(c.ctx, c.after); err != nil {
-		return err
-	}
 	if c.init {
 		return l.open(c.ctx, &c.phase, c.message, func(sess upstreamSession, m message) bool {
 			if isAnswer(m, c.key) && m.result != nil {
@@ -243,14 +240,8 @@ func (l *legacy) begin(initialize message, sess upstreamSession, answer message)
 
 // notice sends n and returns when the next may go.
 func (l *legacy) notice(n notice) {
-	after := n.after
 	if n.gate != nil {
 		defer close(n.gate)
-		after = n.opened
-	}
-	if wait(l.s.ctx, after) != nil {
-		l.s.settle()
-		return
 	}
 	accepted := make(chan struct{})
 	// Ends with s.ctx or Config.Timeout.

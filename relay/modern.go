@@ -130,22 +130,16 @@ func (m *modern) forHost(c *call, a message) []byte {
 // screen notes the parameters that a list of tools wants in headers, and drops the tools whose definition is invalid in that
 // (basic/transports/streamable-http, "Schema Extension").
 func (m *modern) screen(a message) []byte {
-	tools := member(a.result, "tools")
-	if len(tools) == 0 || tools[0] != '[' {
-		return a.raw
-	}
+	tools := elements(member(a.result, "tools"))
 	var kept [][]byte
-	dropped := false
-	s := scanner{b: tools}
-	s.array(1, func(tool []byte) {
+	for _, tool := range tools {
 		if err := m.tools.learn(tool); err != nil {
-			dropped = true
 			m.s.cfg.Log.Warn("tool dropped from the list", "err", fmt.Errorf("%q: %w", excerpt(memberText(tool, "name"), 128), err))
-			return
+			continue
 		}
 		kept = append(kept, tool)
-	})
-	if !dropped {
+	}
+	if len(kept) == len(tools) {
 		return a.raw
 	}
 	return set(a.raw, arrayOf(kept), "result", "tools")
@@ -249,7 +243,7 @@ func (m *modern) relist(ctx context.Context, id identity) error {
 // follow is ask for a subscription: where its stream breaks off it is asked for again (basic/patterns/subscriptions), if the server has
 // accepted it once or stubborn says so. Only the first acknowledgement is given to aside.
 func (m *modern) follow(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, req message, id identity, stubborn bool, answer, aside func(message)) error {
-	again, acked := cursor{retry: -1}, false
+	acked := false
 	for attempt := 1; ; attempt++ {
 		ended := false
 		err := m.ask(ctx, rt, phase, req, id, func(a message) {
@@ -269,7 +263,7 @@ func (m *modern) follow(ctx context.Context, rt http.RoundTripper, phase *atomic
 		}
 		m.s.cfg.Log.Debug("subscription broken off", "err", m.s.cfg.Mask(err.Error()))
 		phase = new(atomic.Int32) // a subscription that waits for its way is still the same
-		if _, err := sleep(ctx, again.delay(attempt), nil); err != nil {
+		if _, err := sleep(ctx, backoff(attempt), nil); err != nil {
 			return err
 		}
 		if err := m.clear(ctx); err != nil {

@@ -75,7 +75,7 @@ func (s *session) open(h *opening) {
 		// After a sign-in that nobody completed no other is begun, for that opens a page, until the host asks for something.
 		// An attempt that asks nobody notices one that was made elsewhere.
 		quiet = quiet || f.kind == KindSignIn
-		woken, err := sleep(h.c.ctx, (&cursor{retry: -1}).delay(n), h.kick)
+		woken, err := sleep(h.c.ctx, backoff(n), h.kick)
 		if err != nil {
 			break
 		}

@@ -40,9 +40,9 @@ type server struct {
 	moved atomic.Pointer[url.URL] // where 308 has led to; nil: Config.URL
 }
 
-// do makes one HTTP request, to the URL to or, if that is nil, to the configured one, by way of rt. It follows the redirects that keep method, body and origin (RFC 9110, sections
-// 15.4.8 and 15.4.9). Where the permanent ones lead a POST is remembered. Any other redirect is a *fault. The caller closes the
-// response's body.
+// do makes one HTTP request, to the URL to or, if that is nil, to the configured one, by way of rt. It follows the redirects that
+// keep method, body and origin (RFC 9110, sections 15.4.8 and 15.4.9). Where the permanent ones lead a POST is remembered. Any
+// other redirect is a *fault. The caller closes the response's body.
 func (srv *server) do(ctx context.Context, rt http.RoundTripper, method string, to *url.URL, h http.Header, body []byte) (*http.Response, error) {
 	target, permanent := srv.s.cfg.URL, method == http.MethodPost // a server may send a GET to its web page
 	if to != nil {
@@ -102,8 +102,8 @@ func discard(resp *http.Response) {
 	resp.Body.Close()
 }
 
-// deliver carries body upstream, to the place that do takes, by way of rt, again and again while an obstacle keeps it from being written. The error is the cause of ctx
-// or a *fault.
+// deliver carries body upstream, to the place that do takes, by way of rt, again and again while an obstacle keeps it from being
+// written. The error is the cause of ctx or a *fault.
 func (srv *server) deliver(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, to *url.URL, h http.Header, body []byte) (*http.Response, error) {
 	traced := trace(ctx, phase)
 	for {

@@ -213,15 +213,17 @@ func (cur *cursor) note(e event) {
 // delay is how long to wait before the given attempt, counted from 1: at first as long as the server asked for, then ever
 // longer.
 func (cur *cursor) delay(attempt int) time.Duration {
-	d := cur.retry
-	if d < 0 {
-		d = retryDefault/2 + rand.N(retryDefault/2)
+	if attempt <= 1 && cur.retry >= 0 {
+		return cur.retry
 	}
-	if attempt > 1 {
-		backoff := min(retryMax, retryDefault<<min(attempt-1, 10))
-		d = max(d, backoff/2+rand.N(backoff/2))
-	}
-	return d
+	return max(cur.retry, backoff(attempt))
+}
+
+// backoff is the wait before the given attempt, counted from 1: retryDefault, doubled each time up to retryMax, of which a random
+// half is left out.
+func backoff(attempt int) time.Duration {
+	d := min(retryMax, retryDefault<<min(max(attempt-1, 0), 10))
+	return d/2 + rand.N(d/2)
 }
 
 // sleep waits for d, or until early brings something, which it reports.

@@ -3,6 +3,7 @@ package sshtunnel
 import (
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -345,7 +346,7 @@ func farAddr(network, name string) net.Addr {
 	if network == "unix" {
 		return &net.UnixAddr{Net: "unix", Name: name}
 	}
-	if ap, err := parseAddrPort(name); err == nil {
+	if ap, err := netip.ParseAddrPort(name); err == nil {
 		return net.TCPAddrFromAddrPort(ap)
 	}
 	return addr{"tcp", name}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,8 +22,6 @@ const (
 	// clientVersion is our identification (RFC 4253 4.2).
 	clientVersion = "SSH-2.0-sallyport"
 )
-
-func parseAddrPort(s string) (netip.AddrPort, error) { return netip.ParseAddrPort(s) }
 
 // hop is one SSH connection of a link.
 type hop struct {
