@@ -49,7 +49,7 @@ func (h *hop) open(ctx context.Context, network, target string) (net.Conn, error
 	if err != nil {
 		return nil, err
 	}
-	return newChannelConn(ch, reqs, h.discard, addr{network, h.host.Alias}, farAddr(network, target)), nil
+	return newChannelConn(h.gather, ch, reqs, h.discard, addr{network, h.host.Alias}, farAddr(network, target)), nil
 }
 
 // discard takes the requests of a channel that openChannel has opened, until it ends.

@@ -1,6 +1,7 @@
 package sshtunnel
 
 import (
+	"cmp"
 	"io"
 	"net"
 	"net/netip"
@@ -32,6 +33,7 @@ const (
 // Write notices. One that already lies in the past when it is set only interrupts, as net/http's
 // server does between two requests.
 type channelConn struct {
+	link         *gatherConn // nil: each piece goes by itself
 	ch           ssh.Channel
 	laddr, raddr net.Addr
 	bye          func()        // goes before the close; may be nil
@@ -54,11 +56,13 @@ type channelConn struct {
 	writeErr error     // nothing more can be written: an error, or a Write that was given up
 
 	rd, wd deadline
+
+	asking bool // something was written and nothing has come since; counted by link
 }
 
-// newChannelConn takes over ch. requests must take all of reqs, which end with the channel.
-func newChannelConn(ch ssh.Channel, reqs <-chan *ssh.Request, requests func(<-chan *ssh.Request), laddr, raddr net.Addr) *channelConn {
-	c := &channelConn{ch: ch, laddr: laddr, raddr: raddr, closed: make(chan struct{}), gone: make(chan struct{})}
+// newChannelConn takes over ch. link gathers what it writes; it may be nil. requests must take all of reqs, which end with the channel.
+func newChannelConn(link *gatherConn, ch ssh.Channel, reqs <-chan *ssh.Request, requests func(<-chan *ssh.Request), laddr, raddr net.Addr) *channelConn {
+	c := &channelConn{link: link, ch: ch, laddr: laddr, raddr: raddr, closed: make(chan struct{}), gone: make(chan struct{})}
 	for _, cond := range []*sync.Cond{&c.readable, &c.taken, &c.toWrite, &c.written} {
 		cond.L = &c.mu
 	}
@@ -71,6 +75,17 @@ func newChannelConn(ch ssh.Channel, reqs <-chan *ssh.Request, requests func(<-ch
 	}()
 	go c.readLoop() // ends with the channel, or after Close when the peer confirms
 	return c
+}
+
+func (c *channelConn) setAskingLocked(asking bool) {
+	switch {
+	case c.link == nil:
+	case asking && !c.asking:
+		c.link.asking.Add(1)
+	case c.asking && !asking:
+		c.link.asking.Add(-1)
+	}
+	c.asking = asking
 }
 
 // readLoop reads into one of two buffers while Read empties the other.
@@ -107,6 +122,7 @@ func (c *channelConn) give(b []byte, err error) bool {
 		c.unread = b
 	}
 	c.readErr = err
+	c.setAskingLocked(false)
 	if err != nil {
 		c.readable.Broadcast()
 	} else {
@@ -141,6 +157,13 @@ func (c *channelConn) Read(p []byte) (int, error) {
 	}
 }
 
+// Idle reports whether a Read would wait: nothing has come, nor an end. A client that has kept the connection asks before it uses it again.
+func (c *channelConn) Idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.isClosed() && !c.rd.expired && len(c.unread) == 0 && c.readErr == nil
+}
+
 // expireLocked closes the connection, unless the deadline only interrupts.
 func (c *channelConn) expireLocked(interrupt bool) error {
 	if !interrupt {
@@ -161,7 +184,7 @@ func (c *channelConn) writeLoop() {
 		}
 		piece := c.piece
 		c.mu.Unlock()
-		_, err := c.ch.Write(piece)
+		err := c.send(piece)
 		c.mu.Lock()
 		c.piece = nil
 		if err != nil && c.writeErr == nil {
@@ -175,6 +198,17 @@ func (c *channelConn) writeLoop() {
 		}
 		c.written.Signal()
 	}
+}
+
+// send writes to the channel, together with what others write at the time.
+func (c *channelConn) send(p []byte) error {
+	if c.link == nil {
+		_, err := c.ch.Write(p)
+		return err
+	}
+	c.link.hold()
+	_, err := c.ch.Write(p)
+	return cmp.Or(err, c.link.flush())
 }
 
 func (c *channelConn) Write(p []byte) (n int, err error) {
@@ -204,6 +238,7 @@ func (c *channelConn) Write(p []byte) (n int, err error) {
 			return 0, nil
 		}
 		c.piece = c.wbuf
+		c.setAskingLocked(c.readErr == nil)
 		c.toWrite.Signal()
 		for c.piece != nil {
 			switch {
@@ -252,6 +287,7 @@ func (c *channelConn) closeLocked() error {
 		return net.ErrClosed
 	}
 	close(c.closed)
+	c.setAskingLocked(false)
 	c.rd.stop()
 	c.wd.stop()
 	for _, cond := range []*sync.Cond{&c.readable, &c.taken, &c.toWrite, &c.written} {

@@ -28,6 +28,7 @@ type hop struct {
 	host   *Host
 	addr   string // host:port; "" with a ProxyCommand
 	conn   *countedConn
+	gather *gatherConn // of conn
 	client *ssh.Client
 	master *master       // stands for conn and client where the link rides a ControlMaster
 	ended  chan struct{} // closed when client has ended
@@ -147,7 +148,8 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, prepared *preparation, v
 	if err != nil {
 		return nil, fail(err)
 	}
-	hp.conn = &countedConn{Conn: &readAheadConn{Conn: raw}}
+	hp.gather = newGatherConn(&readAheadConn{Conn: raw})
+	hp.conn = &countedConn{Conn: hp.gather}
 	stop := context.AfterFunc(ctx, func() { hp.conn.Close() })
 	stage.Store(StageHandshake)
 

@@ -38,7 +38,7 @@
 // waits for its end and one that takes its requests for UpdateHostKeys, one per hop that is watched, one
 // for the clocks and the local address, and two for forwarded channels, besides those of x/crypto.
 // Each connection has one that reads and one that writes, since x/crypto's channels know no
-// deadlines. A link ends by closing the outermost connection: everything else is inside it, and a
+// deadlines; where several wait for an answer, what they write is sent together (gatherConn). A link ends by closing the outermost connection: everything else is inside it, and a
 // farewell to a peer that is gone would wait for ever.
 //
 // # What happens when

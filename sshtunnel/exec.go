@@ -43,7 +43,7 @@ func (h *hop) exec(ctx context.Context, cmd string) (io.ReadWriteCloser, error) 
 	}()
 	p := &process{}
 	at := addr{"ssh", h.host.Alias}
-	p.channelConn = newChannelConn(ch, reqs, func(reqs <-chan *ssh.Request) {
+	p.channelConn = newChannelConn(nil, ch, reqs, func(reqs <-chan *ssh.Request) {
 		defer h.streams.Add(-1)
 		p.watch(ch, reqs)
 	}, at, at)

@@ -251,7 +251,7 @@ func (ln *listener) deliver(nc ssh.NewChannel, raddr net.Addr) {
 	if err != nil {
 		return
 	}
-	ln.enqueue(newChannelConn(ch, reqs, ssh.DiscardRequests, ln.Addr(), raddr))
+	ln.enqueue(newChannelConn(nil, ch, reqs, ssh.DiscardRequests, ln.Addr(), raddr))
 }
 
 // enqueue hands a connection to Accept, or closes it when too many wait.
