@@ -40,24 +40,35 @@ type syntaxError struct {
 
 func (e *syntaxError) Error() string { return fmt.Sprintf("not JSON at byte %d: %s", e.off, e.what) }
 
-// parse checks that b is one JSON text and finds the members of a message in it. It owns b: line breaks between tokens
-// are dropped in place, and the result shares its memory. The error is always a *syntaxError. Where a key repeats
-// the last one counts, as in most decoders.
-func parse(b []byte) (message, error) {
-	b = bytes.TrimPrefix(b, bom)
-	m, s, err := scan(b)
+// parse checks that b is one JSON text and finds the members of a message in it. The result shares b's memory, unless there were line breaks
+// between the tokens, which are dropped. The error is always a *syntaxError. Where a key repeats the last one counts, as in most decoders.
+func parse(b []byte) (message, error) { return parseAll(&scanner{b: b}) }
+
+// parseAll is parse for what s, which stands at the beginning, gets.
+func parseAll(s *scanner) (message, error) {
+	if s.peek() == bom[0] {
+		for i := range bom {
+			if s.peek() != bom[i] {
+				return message{}, s.fail("no value")
+			}
+			s.i++
+		}
+	}
+	m, err := scan(s)
 	if err == nil && s.breaks {
 		// Inside a string a line break is an error, so every one here lies between tokens.
-		m, _, err = scan(dropBreaks(b))
+		m, err = scan(&scanner{b: dropBreaks(m.raw)})
 	}
 	return m, err
 }
 
-func scan(b []byte) (message, scanner, error) {
-	s := scanner{b: b}
-	m := message{raw: b}
+// scan finds the members of the message that s stands before, and takes all to the end. White space around the message goes.
+func scan(s *scanner) (message, error) {
+	m := message{}
 	hasError := false
 	s.space()
+	start := s.i
+	s.breaks = false
 	var err error
 	switch s.peek() {
 	case '{':
@@ -85,12 +96,14 @@ func scan(b []byte) (message, scanner, error) {
 		err = s.value(1)
 	}
 	if err != nil {
-		return message{}, s, err
+		return message{}, err
 	}
-	s.space()
-	if s.i < len(b) {
-		return message{}, s, s.fail("text after the value")
+	end, within := s.i, s.breaks
+	if s.space(); s.i < len(s.b) {
+		return message{}, s.fail("text after the value")
 	}
+	s.breaks = within
+	m.raw = s.b[start:end]
 	switch {
 	case m.kind == batch:
 	case m.method != "" && m.id != nil:
@@ -102,7 +115,7 @@ func scan(b []byte) (message, scanner, error) {
 	case m.id != nil && (m.result != nil || hasError):
 		m.kind = response
 	}
-	return m, s, nil
+	return m, nil
 }
 
 // validID reports whether raw may name a request: a string or a number, never null.
@@ -172,12 +185,12 @@ func memberText(obj []byte, path ...string) string {
 	return ""
 }
 
-// dropBreaks removes the line breaks of b in place.
+// dropBreaks returns b without its line breaks.
 func dropBreaks(b []byte) []byte {
-	out := b[:0]
-	for _, c := range b {
-		if c != '\n' && c != '\r' {
-			out = append(out, c)
+	out := make([]byte, 0, len(b)+1) // a byte is left for the writer's newline
+	for line := range bytes.Lines(b) {
+		for part := range bytes.SplitSeq(bytes.TrimSuffix(line, []byte{'\n'}), []byte{'\r'}) {
+			out = append(out, part...)
 		}
 	}
 	return out

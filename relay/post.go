@@ -147,23 +147,32 @@ func (srv *server) body(ctx context.Context, resp *http.Response, take sink) err
 	}
 	buf := getBuffer()
 	defer putBuffer(buf)
-	body, err := readBody(resp, *buf, limit)
-	*buf = body[:0]
-	if err != nil && ok {
-		return srv.broken(ctx, err)
+	b := &bodyReader{resp: resp, limit: limit}
+	if ok && resp.ContentLength > int64(limit) {
+		b.err = errTooLong // nothing of it is worth reading
 	}
-	shown := bytes.Clone(cut(body, maxShown)) // parse works in place
-	answered, err := srv.messages(body, take)
-	switch {
-	case answered:
+	s := &scanner{b: b.room((*buf)[:0]), more: b.more}
+	m, err := parseAll(s)
+	*buf = s.b[:0]
+	if b.err != nil && ok {
+		return srv.broken(ctx, b.err)
+	}
+	if err == nil && give(m, take) {
 		return nil
-	case !ok:
-		return statusFault(resp, string(shown))
+	}
+	body := s.b
+	for n := -1; len(body) > n && len(body) < maxShown; { // the scanner may have stopped early
+		n = len(body)
+		body = b.more(body)
+	}
+	shown := string(cut(body, maxShown))
+	if !ok {
+		return statusFault(resp, shown)
 	}
 	f := noAnswer("")
-	f.status, f.body = resp.StatusCode, string(shown)
+	f.status, f.body = resp.StatusCode, shown
 	switch {
-	case len(bytes.TrimSpace(shown)) == 0:
+	case strings.TrimSpace(shown) == "":
 		f.text = fmt.Sprintf("%s: status %d without an answer", where(srv.s.cfg.URL), resp.StatusCode)
 	case err != nil:
 		f.text = fmt.Sprintf("%s: the answer (%q) is %v", where(srv.s.cfg.URL), excerpt(mediaType(resp.Header), 80), err)
@@ -184,47 +193,59 @@ func putBuffer(b *[]byte) {
 	}
 }
 
-// readBody reads a body of at most limit bytes into buf, or a larger one, and leaves a byte free for the writer's newline.
-func readBody(resp *http.Response, buf []byte, limit int) ([]byte, error) {
-	if resp.ContentLength > int64(limit) {
-		return buf[:0], errTooLong
+// bodyReader reads the body of resp, of at most limit bytes. A byte is left free for the writer's newline.
+type bodyReader struct {
+	resp  *http.Response
+	limit int
+	err   error // why the body ends; nil: as it should
+}
+
+// room returns b, which is empty, or what has room for as much as is to come.
+func (r *bodyReader) room(b []byte) []byte {
+	if want := int(min(r.resp.ContentLength, int64(r.limit), maxTrusted)) + 2; want > cap(b) {
+		return make([]byte, 0, want)
 	}
-	if want := int(min(resp.ContentLength, maxTrusted)) + 2; want > cap(buf) {
-		buf = make([]byte, 0, want)
-	}
-	buf = buf[:0]
-	for {
-		if cap(buf)-len(buf) < 2 {
-			buf = append(make([]byte, 0, max(4<<10, 2*cap(buf))), buf...)
+	return b
+}
+
+// more returns b with what has come after it; nothing: that was all, or there is r.err. As a scanner's, it has one part looked at while the
+// next is under way.
+func (r *bodyReader) more(b []byte) []byte {
+	for r.err == nil {
+		if cap(b)-len(b) < 2 {
+			b = append(make([]byte, 0, max(4<<10, min(4*cap(b), cap(b)+maxTrusted))), b...)
 		}
-		n, err := resp.Body.Read(buf[len(buf) : cap(buf)-1])
-		buf = buf[:len(buf)+n]
-		switch {
-		case len(buf) > limit:
-			return buf[:limit], errTooLong
-		case err == io.EOF:
-			return buf, nil
-		case err != nil:
-			return buf, err
+		n, err := r.resp.Body.Read(b[len(b) : cap(b)-1])
+		if len(b)+n > r.limit {
+			n, err = r.limit-len(b), errTooLong
+		}
+		if err != nil && err != io.EOF {
+			r.err = err
+		}
+		if b = b[:len(b)+n]; n > 0 || err != nil {
+			return b
 		}
 	}
+	return b
 }
 
 // messages gives the message in b, or those of a batch, to take. The error is parse's.
 func (srv *server) messages(b []byte, take sink) (answered bool, err error) {
 	m, err := parse(b)
-	if err != nil {
-		return false, err
-	}
+	return err == nil && give(m, take), err
+}
+
+// give gives m, or those of a batch, to take.
+func give(m message, take sink) (answered bool) {
 	if m.kind != batch {
-		return take(m), nil
+		return take(m)
 	}
 	for _, e := range m.elems {
 		if m, err := parse(e); err == nil && take(m) {
 			answered = true
 		}
 	}
-	return answered, nil
+	return answered
 }
 
 // broken is the fault of an answer that ended too early or grew too long.

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math/bits"
 )
@@ -15,6 +14,8 @@ type scanner struct {
 	b      []byte
 	i      int
 	breaks bool // a line break was seen between tokens
+	// more returns b with what comes after it, in other memory where it has grown; nothing: b is the whole text. nil: it is.
+	more func(b []byte) []byte
 }
 
 func (s *scanner) fail(what string) error { return &syntaxError{s.i, what} }
@@ -24,12 +25,26 @@ func (s *scanner) peek() byte {
 	if s.i < len(s.b) {
 		return s.b[s.i]
 	}
-	return 0
+	return s.peekMore()
+}
+
+// peekMore is peek at the end of what has come.
+func (s *scanner) peekMore() byte {
+	if s.more == nil {
+		return 0
+	}
+	b := s.more(s.b)
+	if len(b) == len(s.b) {
+		s.more = nil
+		return 0
+	}
+	s.b = b
+	return s.b[s.i]
 }
 
 func (s *scanner) space() {
-	for ; s.i < len(s.b); s.i++ {
-		switch s.b[s.i] {
+	for ; ; s.i++ {
+		switch s.peek() {
 		case ' ', '\t':
 		case '\n', '\r':
 			s.breaks = true
@@ -133,17 +148,19 @@ func (s *scanner) list(depth int, end byte, item func() error) error {
 	}
 }
 
-// str walks over the string at hand, eight bytes at a time: large results are mostly one long string.
+// str walks over the string at hand, 32 bytes at a time: large results are mostly one long string.
 func (s *scanner) str() error {
-	const lo, hi = 0x0101010101010101, 0x8080808080808080
 	s.i++
 	for {
+		for s.i+32 <= len(s.b) {
+			b := s.b[s.i:][:32]
+			if special(b[0:])|special(b[8:])|special(b[16:])|special(b[24:]) != 0 {
+				break
+			}
+			s.i += 32
+		}
 		for s.i+8 <= len(s.b) {
-			// The lowest high bit set in stop marks the first quote, backslash or control character.
-			w := binary.LittleEndian.Uint64(s.b[s.i:])
-			quote, esc := w^(lo*'"'), w^(lo*'\\')
-			stop := ((w-lo*0x20)&^w | (quote-lo)&^quote | (esc-lo)&^esc) & hi
-			if stop != 0 {
+			if stop := special(s.b[s.i:]); stop != 0 {
 				s.i += bits.TrailingZeros64(stop) / 8
 				break
 			}
@@ -167,6 +184,16 @@ func (s *scanner) str() error {
 	}
 }
 
+// special looks at the first eight bytes of b. The lowest bit set in what it returns is in the first byte that is a quote, a backslash or a
+// control character; those above it mean nothing.
+func special(b []byte) uint64 {
+	const lo, hi = 0x0101010101010101, 0x8080808080808080
+	w := binary.LittleEndian.Uint64(b)
+	low := w ^ lo*0x02 // swaps space and quote, so that the quote is the next after the control characters
+	esc := w ^ lo*'\\'
+	return ((low-lo*0x21)&^low | (esc-lo)&^esc) & hi
+}
+
 func (s *scanner) escape() error {
 	s.i++
 	switch s.peek() {
@@ -188,10 +215,12 @@ func (s *scanner) escape() error {
 }
 
 func (s *scanner) word(w string) error {
-	if !bytes.HasPrefix(s.b[s.i:], []byte(w)) {
-		return s.fail("no value")
+	for i := range len(w) {
+		if s.peek() != w[i] {
+			return s.fail("no value")
+		}
+		s.i++
 	}
-	s.i += len(w)
 	return nil
 }
 
