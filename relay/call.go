@@ -196,6 +196,7 @@ func (s *session) answer(c *call, line []byte) bool {
 	}
 	c.done = true
 	delete(s.calls, c.key)
+	others := len(s.calls) >= crowd
 	s.mu.Unlock()
 	if c.method == "tools/list" {
 		line = s.hide.list(line)
@@ -203,7 +204,7 @@ func (s *session) answer(c *call, line []byte) bool {
 	if c.batch != nil {
 		s.batched(c.batch, line)
 	} else {
-		s.write(line)
+		s.writeWith(line, others)
 	}
 	s.release(c)
 	s.checkFinal()

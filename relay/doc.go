@@ -6,7 +6,9 @@
 // Every request of the host is answered exactly once: with the server's own bytes, or with an error line of ours when the
 // server's answer is missing, broken, late or not JSON-RPC. A request that the host has cancelled is not answered. The
 // payload is never decoded and encoded again; of a message the relay looks at id, method and a handful of members
-// (message.go), and drops only a byte order mark and the line breaks between tokens. Nothing else reaches the host's pipe.
+// (message.go), and drops only a byte order mark, the white space around the message and the line breaks between its tokens. Nothing
+// else reaches the host's pipe. An answer is looked at while it arrives (scan.go), but goes on only when all of it has come: half a
+// line cannot be taken back.
 //
 // # Parts
 //
@@ -28,6 +30,9 @@
 // each call has one; each answer of the host to a server's request has
 // one; one hands on notifications in the order they came, and each has one until it is accepted; one holds the GET stream, or
 // the bridge's subscription; one watches the obstacle; one asks what the server speaks. All end before Run returns, except a Read of Config.In, or a Write to Config.Out, that is still blocked then.
+//
+// Where several calls are in flight an answer waits until the goroutines that are ready have run, for theirs to be written with it
+// (lineWriter): each write wakes the host.
 //
 // # Order
 //

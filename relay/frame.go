@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"runtime"
 )
 
 // maxMessage is the most one JSON-RPC message may hold, in bytes, in either direction.
@@ -64,32 +65,64 @@ func (l *lineReader) discard(line, part []byte, err error) ([]byte, error) {
 	return f.id, errTooLong
 }
 
-// lineWriter is the only way to the host: one Write per line, one line at a time.
+// lineWriter is the only way to the host. Each Write holds whole lines, and a line is in one Write.
 type lineWriter struct {
 	w io.Writer
 	// lock holds one token. It is a channel and not a mutex so that a line waiting behind a host that has stopped
 	// reading can give up when the session ends.
 	lock chan struct{}
 	quit chan struct{} // closed when waiting for the lock has no more sense
-	err  error         // first failure; guarded by lock
+
+	// guarded by lock
+	err     error  // first failure
+	waiting []byte // lines that wait for others
 }
+
+// gatherSize is how many bytes of lines wait for others at most.
+const gatherSize = 32 << 10
 
 func newLineWriter(w io.Writer) *lineWriter {
 	return &lineWriter{w: w, lock: make(chan struct{}, 1), quit: make(chan struct{})}
 }
 
-// line writes b and a newline. It may use b's spare capacity.
-func (w *lineWriter) line(b []byte) error {
+// line writes b and a newline. It may use b's spare capacity. With gather, other lines that are about to be written at this time go with it.
+func (w *lineWriter) line(b []byte, gather bool) error {
 	b = append(b, '\n')
-	select {
-	case w.lock <- struct{}{}:
-	case <-w.quit:
+	gather = gather && len(b) < gatherSize/4
+	if !w.take() {
 		return errClosing
 	}
+	if gather {
+		w.waiting = append(w.waiting, b...)
+		b = nil
+		if len(w.waiting) < gatherSize {
+			<-w.lock
+			runtime.Gosched() // for those who are about to write
+			if !w.take() {
+				return errClosing
+			}
+		}
+	}
 	defer func() { <-w.lock }()
-	if w.err == nil {
-		// After a failure the host may have half a line; anything more would only damage it further.
+	w.write(w.waiting)
+	w.waiting = w.waiting[:0]
+	w.write(b)
+	return w.err
+}
+
+// take takes the lock; false: waiting for it has no more sense.
+func (w *lineWriter) take() bool {
+	select {
+	case w.lock <- struct{}{}:
+		return true
+	case <-w.quit:
+		return false
+	}
+}
+
+// write writes whole lines, if there are any. After a failure the host may have half a line; anything more would only damage it further.
+func (w *lineWriter) write(b []byte) {
+	if w.err == nil && len(b) > 0 {
 		_, w.err = w.w.Write(b)
 	}
-	return w.err
 }

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"unicode/utf8"
 )
 
@@ -97,12 +100,12 @@ func TestParse(t *testing.T) {
 		{"null id", `{"id":null,"method":"m"}`, invalid, "null", "m"},
 		{"method not a string", `{"id":1,"method":5}`, invalid, "1", ""},
 		{"batch", `[{"id":1,"method":"m"}]`, batch, "", ""},
-		{"space around", " \t{\"method\":\"m\"} ", notification, "", "m"},
+		{"space around", " \t{\"method\":\"m\"} \n", notification, "", "m"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			m, err := parse([]byte(tt.in))
-			if err != nil || m.kind != tt.kind || string(m.id) != tt.id || m.method != tt.method || string(m.raw) != tt.in {
+			if err != nil || m.kind != tt.kind || string(m.id) != tt.id || m.method != tt.method || string(m.raw) != strings.Trim(tt.in, " \t\n") {
 				t.Errorf("got %+v, %v", m, err)
 			}
 		})
@@ -122,7 +125,8 @@ func TestIDKey(t *testing.T) {
 	}
 }
 
-// parse agrees with encoding/json on what JSON is, changes nothing but line breaks, and finds the same members.
+// parse agrees with encoding/json on what JSON is, changes nothing but line breaks and the space around, and finds the same members,
+// however the text arrives.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":[1,2.5e-3,-0,true,false,null,"\ud800\n"]}}`,
 		"{\r\n \"id\" : \"x\",\n\"result\":{}}", `[{"id":1},{}]`, "\ufeff{}", `{"id":01}`, `{"a":"` + "\x1f" + `"}`, `"\u00zz"`, `-`, `1.e5`, `{"a" 1}`, `[1,]`} {
@@ -134,13 +138,20 @@ func FuzzParse(f *testing.F) {
 		if (err == nil) != json.Valid(plain) {
 			t.Fatalf("parse: %v, json.Valid %v: %q", err, json.Valid(plain), plain)
 		}
+		for _, size := range []int{1, 7, 64} {
+			pm, perr := parseAll(&scanner{more: piecemeal(in, size)})
+			if fmt.Sprint(perr) != fmt.Sprint(err) || fmt.Sprintf("%q", pm.raw) != fmt.Sprintf("%q", m.raw) || pm.kind != m.kind || !bytes.Equal(pm.id, m.id) ||
+				pm.method != m.method || !bytes.Equal(pm.params, m.params) || !bytes.Equal(pm.result, m.result) {
+				t.Errorf("in pieces of %d bytes: %+v, %v; at once %+v, %v", size, pm, perr, m, err)
+			}
+		}
 		if err != nil {
 			if !errors.As(err, new(*syntaxError)) {
 				t.Errorf("error %T", err)
 			}
 			return
 		}
-		if want := dropBreaks(bytes.Clone(plain)); !bytes.Equal(m.raw, want) {
+		if want := dropBreaks(bytes.Trim(plain, " \t\r\n")); !bytes.Equal(m.raw, want) {
 			t.Errorf("raw %q, want %q", m.raw, want)
 		}
 		var obj map[string]json.RawMessage
@@ -155,6 +166,97 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("member %q: %q, want %q", key, got, want)
 			}
 		}
+	})
+}
+
+// piecemeal gives in as scanner.more does, in other memory each time.
+func piecemeal(in []byte, size int) func([]byte) []byte {
+	return func(b []byte) []byte {
+		rest := in[len(b):]
+		return append(bytes.Clone(b), rest[:min(size, len(rest))]...)
+	}
+}
+
+// writes counts what a lineWriter makes of its lines, and keeps the first one waiting.
+type writes struct {
+	begun, let chan struct{}
+
+	mu  sync.Mutex
+	all [][]byte
+}
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.all = append(w.all, bytes.Clone(p)); len(w.all) == 1 {
+		close(w.begun)
+		<-w.let
+	}
+	return len(p), nil
+}
+
+// Lines that are written while another one is on its way go together, whole and in order; a large one goes by itself.
+func TestLinesGather(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &writes{begun: make(chan struct{}), let: make(chan struct{})}
+		w := newLineWriter(out)
+		var wg sync.WaitGroup
+		write := func(line string, gather bool) {
+			wg.Go(func() {
+				if err := w.line([]byte(line), gather); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		write("first", false)
+		<-out.begun
+		var want []string
+		for i := range 100 {
+			line := fmt.Sprint(i)
+			if i%10 == 9 {
+				line += strings.Repeat("x", gatherSize)
+			}
+			want = append(want, line)
+			write(line, true)
+		}
+		close(out.let)
+		wg.Wait()
+		var got []string
+		for _, b := range out.all[1:] {
+			if b[len(b)-1] != '\n' {
+				t.Errorf("a write ends within a line: %.20q", b[max(0, len(b)-20):])
+			}
+			got = append(got, strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")...)
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("got %.100q, want %.100q", got, want)
+		}
+		if n := len(out.all); n >= 100 {
+			t.Errorf("%d writes of 101 lines: nothing was gathered", n)
+		}
+	})
+}
+
+// A line that waits behind a host that has stopped reading gives up at the end, gathered or not.
+func TestLinesGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &writes{begun: make(chan struct{}), let: make(chan struct{})}
+		w := newLineWriter(out)
+		errs := make(chan error, 3)
+		go func() { errs <- w.line([]byte("stuck"), false) }()
+		<-out.begun
+		go func() { errs <- w.line([]byte("a"), true) }()
+		go func() { errs <- w.line([]byte("b"), false) }()
+		synctest.Wait()
+		close(w.quit)
+		if a, b := <-errs, <-errs; a != errClosing || b != errClosing {
+			t.Errorf("got %v and %v, want %v", a, b, errClosing)
+		}
+		close(out.let)
+		<-errs
 	})
 }
 

@@ -18,6 +18,8 @@ const (
 	maxCalls   = 1024 // requests of the host in flight; one more is answered busy
 	maxNotices = 1024 // notifications, and answers of the host, on their way; more are dropped
 
+	crowd = 3 // calls in flight that let us expect answers at the same time
+
 	largeMessage = 1 << 20                // bytes
 	idleAfter    = 500 * time.Millisecond // after the last large message
 
@@ -33,7 +35,7 @@ const (
 // Config describes one relayed session.
 type Config struct {
 	In     io.Reader         // the host's messages, one per line
-	Out    io.Writer         // one Write per message
+	Out    io.Writer         // each Write holds whole messages
 	URL    *url.URL          // the upstream endpoint
 	Header http.Header       // extra upstream headers
 	Send   http.RoundTripper // adds the token, finds the way; follows no redirects
@@ -342,11 +344,14 @@ func (s *session) toHost(m message) {
 }
 
 // write writes one line to the host. A failure ends the session.
-func (s *session) write(line []byte) {
+func (s *session) write(line []byte) { s.writeWith(line, false) }
+
+// writeWith is write, together with what others write at the time if others says that there may be some.
+func (s *session) writeWith(line []byte, others bool) {
 	if len(line) >= largeMessage {
 		s.idle.Reset(idleAfter)
 	}
-	if err := s.out.line(line); err != nil && err != errClosing {
+	if err := s.out.line(line, others); err != nil && err != errClosing {
 		s.end(&hostError{"write to", err})
 	}
 }
