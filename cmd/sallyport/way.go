@@ -55,8 +55,9 @@ func (w *way) build(ctx context.Context, a *app, f *upstreamFlags, atTerminal bo
 	}
 
 	direct := directTransport(a.env, roots)
-	w.closers = append(w.closers, closeIdle(direct))
-	base, authBase := http.RoundTripper(direct), http.RoundTripper(direct)
+	inline := newInlineTransport(direct)
+	w.closers = append(w.closers, closeIdle(inline))
+	base, authBase := http.RoundTripper(inline), http.RoundTripper(direct)
 	realm := f.Profile + " direct"
 	if f.Via != "" {
 		hosts, err := a.openTunnel(ctx, &w.tunnel, f.sshFlags, f.Via, atTerminal, w)
@@ -66,8 +67,9 @@ func (w *way) build(ctx context.Context, a *app, f *upstreamFlags, atTerminal bo
 		last := hosts[len(hosts)-1]
 		realm = f.Profile + " via " + net.JoinHostPort(last.HostName, strconv.Itoa(last.Port))
 		through := newTransport(w.tunnel.DialContext, nil, roots)
-		w.closers = append(w.closers, closeIdle(through))
-		base = through
+		inline := newInlineTransport(through)
+		w.closers = append(w.closers, closeIdle(inline))
+		base = inline
 		switch f.OAuthRoute {
 		case "via":
 			authBase = through
@@ -126,7 +128,7 @@ func (w *way) save(name string, b []byte) error {
 	return w.store.Save(w.key+"/"+name, b)
 }
 
-func closeIdle(t *http.Transport) func() error {
+func closeIdle(t interface{ CloseIdleConnections() }) func() error {
 	return func() error { t.CloseIdleConnections(); return nil }
 }
 
