@@ -32,11 +32,24 @@ func tuneGC() {
 	}
 }
 
+// settle makes a proxy small that has started, or has carried something large.
+//
+// It stays with one processor, for it waits more than it works: with several, each hand-over between goroutines wakes a thread that mostly
+// finds nothing to do, and a call takes longer. One is enough for tens of thousands of calls a second. The start, with its key exchanges,
+// has them all.
+func settle() {
+	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) > 1 {
+		runtime.GOMAXPROCS(1)
+	}
+	freeMemory()
+}
+
 // freeMemory gives back what is not in use. A sync.Pool, and the relay keeps the memory of large messages in one, is empty after
 // the second collection.
 func freeMemory() {
 	runtime.GC()
 	debug.FreeOSMemory()
+	dropProgram()
 }
 
 // osEnvironment is the environment of this process. What the user database says of the user goes

@@ -42,13 +42,13 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 	})
 
 	err = relay.Run(ctx, relay.Config{
-		In: a.in, Out: a.out,
+		In: a.in, Out: hostOut(a.out),
 		URL: w.upstream, Header: w.header, Send: w.login, Background: w.login.Quiet(),
 		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout:  time.Duration(c.Timeout),
 		Obstacle: watch.obstacle,
-		Idle:     freeMemory,
+		Idle:     settle,
 		Explain:  watch.explain,
 		SignIn:   w.login.SignIn,
 		Load:     w.load, Save: w.save,
