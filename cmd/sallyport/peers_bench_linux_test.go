@@ -62,8 +62,9 @@ var peerRows = []peerRow{
 }
 
 // BenchmarkAgainstPeers prints a Markdown table: sallyport against mcp-oauth2-proxy and mcp-remote (npm), each driven through
-// stdio by the same client against the same light upstream, and against the floor, the same calls by a bare Go HTTP client. A
-// second table is of sallyport --via a real sshd, against the client and the peers through the real `ssh -L`. Each figure is the
+// stdio by the same client against the same light upstream, and against the floor, the same calls by a bare Go HTTP client. Between them
+// stands testdata/naive, a pass-through in Go: what it loses against the floor is the price of being a process more. A
+// second table is of sallyport --via a real sshd, against the client and the others through the real `ssh -L`. Each figure is the
 // median of SALLYPORT_BENCH_ROUNDS rounds (5) in which all take turns. SALLYPORT_BENCH_ONLY="direct" or "via" takes one table,
 // SALLYPORT_BENCH_PEERS=0 leaves out the npm programs. It needs root, for network namespaces.
 func BenchmarkAgainstPeers(b *testing.B) {
@@ -121,6 +122,7 @@ func peerContenders(t testing.TB, upstream, seen string, via []string) []driveCo
 	list := []driveConfig{
 		{Name: "floor", URL: seen},
 		{Name: "sallyport", Command: append(append([]string{buildSallyport(t)}, via...), upstream), Env: ours, via: via != nil},
+		{Name: "naive", Command: []string{buildNaive(t), seen}, Env: env(token)},
 	}
 	if os.Getenv("SALLYPORT_BENCH_PEERS") != "0" {
 		node := nodePath(t)
@@ -129,6 +131,16 @@ func peerContenders(t testing.TB, upstream, seen string, via []string) []driveCo
 			driveConfig{Name: "mcp-remote", Command: []string{node, peerFile(t, "mcp-remote/dist/proxy.js"), seen, "--allow-http"}, Env: env(token)})
 	}
 	return list
+}
+
+// buildNaive builds the pass-through without a proxy's duties.
+func buildNaive(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "naive")
+	if out, err := exec.Command("go", "build", "-ldflags", "-s -w", "-o", path, "./testdata/naive").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return path
 }
 
 // peerTable drives the contenders by turns and writes the table. The first is the floor, the second sallyport.
@@ -195,43 +207,64 @@ func init() {
 	roles["drive"] = playDrive
 }
 
-// playLight is an MCP server that does as little as it can, with a token endpoint. It prints its URL.
+// lightRequest is what playLight reads of a request.
+type lightRequest struct {
+	ID     json.RawMessage `json:"id"`
+	Method string          `json:"method"`
+	Params struct {
+		Name string `json:"name"`
+	} `json:"params"`
+}
+
+// lightAnswer is what it answers.
+type lightAnswer struct {
+	Version string          `json:"jsonrpc"`
+	ID      json.RawMessage `json:"id"`
+	Result  any             `json:"result,omitempty"`
+	Error   any             `json:"error,omitempty"`
+}
+
+// playLight is an MCP server that does no more than any server in Go has to: it reads and writes its JSON by encoding/json. It has a token
+// endpoint, too, and prints its URL.
 func playLight([]byte) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	large := []byte(`,"result":{"content":[{"type":"text","text":"` + strings.Repeat("x", peerLarge) + `"}]}}`)
+	type content struct {
+		Type string `json:"type"`
+		Text string `json:"text"`
+	}
+	result := func(text string) any { return map[string]any{"content": []content{{"text", text}}} }
+	large := strings.Repeat("x", peerLarge)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /token", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		io.WriteString(w, `{"access_token":"t0ken-of-the-bench","token_type":"Bearer","expires_in":3600}`)
 	})
 	mux.HandleFunc("POST /mcp", func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
+		var req lightRequest
+		if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+			http.Error(w, "not JSON", http.StatusBadRequest)
 			return
 		}
-		_, id, ok := bytes.Cut(body, []byte(`"id":`)) // requests of the driver have it once
-		if !ok {
+		if req.ID == nil {
 			w.WriteHeader(http.StatusAccepted)
 			return
 		}
-		id = id[:bytes.IndexAny(id, ",}")]
-		tail := []byte(`,"result":{"content":[{"type":"text","text":"hello"}]}}`)
+		answer := lightAnswer{Version: "2.0", ID: req.ID}
 		switch {
-		case bytes.Contains(body, []byte(`"initialize"`)):
-			tail = []byte(`,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"light","version":"1"}}}`)
-		case bytes.Contains(body, []byte(`"large"`)):
-			tail = large
-		case !bytes.Contains(body, []byte(`"tools/call"`)):
-			tail = []byte(`,"error":{"code":-32601,"message":"method not found"}}`)
+		case req.Method == "initialize":
+			answer.Result = map[string]any{"protocolVersion": "2025-11-25", "capabilities": map[string]any{"tools": struct{}{}}, "serverInfo": map[string]string{"name": "light", "version": "1"}}
+		case req.Method != "tools/call":
+			answer.Error = map[string]any{"code": -32601, "message": "method not found"}
+		case req.Params.Name == "large":
+			answer.Result = result(large)
+		default:
+			answer.Result = result("hello")
 		}
-		head := `{"jsonrpc":"2.0","id":` + string(id)
 		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Content-Length", fmt.Sprint(len(head)+len(tail)))
-		io.WriteString(w, head)
-		w.Write(tail)
+		json.NewEncoder(w).Encode(answer)
 	})
 	fmt.Printf("http://%s/mcp\n", listener.Addr())
 	return http.Serve(listener, mux)
