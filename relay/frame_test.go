@@ -138,7 +138,7 @@ func FuzzParse(f *testing.F) {
 		if (err == nil) != json.Valid(plain) {
 			t.Fatalf("parse: %v, json.Valid %v: %q", err, json.Valid(plain), plain)
 		}
-		for _, size := range []int{1, 7, 64} {
+		for _, size := range []int{1 + len(in)/50, 7 + len(in)/10} { // of a short text each byte by itself
 			pm, perr := parseAll(&scanner{more: piecemeal(in, size)})
 			if fmt.Sprint(perr) != fmt.Sprint(err) || fmt.Sprintf("%q", pm.raw) != fmt.Sprintf("%q", m.raw) || pm.kind != m.kind || !bytes.Equal(pm.id, m.id) ||
 				pm.method != m.method || !bytes.Equal(pm.params, m.params) || !bytes.Equal(pm.result, m.result) {

@@ -229,7 +229,7 @@ func TestInlineClosedAtRest(t *testing.T) {
 	}
 	c := p.transport.idle[0]
 	c.since = c.since.Add(-inlineFresh)
-	for deadline := time.Now().Add(patience); quiet(c.Conn, inlineFresh); time.Sleep(time.Millisecond) { // nothing tells when its end has come
+	for deadline := time.Now().Add(time.Minute); quiet(c.Conn, inlineFresh); time.Sleep(time.Millisecond) { // nothing tells when its end has come
 		if time.Now().After(deadline) {
 			t.Fatal("the end of the connection is not seen")
 		}

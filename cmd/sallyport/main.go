@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"io"
 	"os"
 	"os/signal"
 	"os/user"
@@ -10,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -19,7 +21,9 @@ func main() {
 	// process by the signal, and the upstream would never be told. Not signal.Ignore, which children inherit.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends us at once
-	status := run(ctx, os.Args[1:], stdio{openStdin(), os.Stdout, os.Stderr}, osEnvironment())
+	in, restore := openStdin()
+	status := run(ctx, os.Args[1:], stdio{in, os.Stdout, os.Stderr}, osEnvironment())
+	restore()
 	stop()
 	os.Exit(status)
 }
@@ -36,12 +40,16 @@ func tuneGC() {
 //
 // It stays with one processor, for it waits more than it works: with several, each hand-over between goroutines wakes a thread that mostly
 // finds nothing to do, and a call takes longer. One is enough for tens of thousands of calls a second. The start, with its key exchanges,
-// has them all.
-func settle() {
-	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) > 1 {
-		runtime.GOMAXPROCS(1)
+// has them all, and so has a proxy whose in the poller cannot watch: a thread that sits in a read would keep the one to itself.
+func settle(in io.Reader) func() {
+	file, ok := in.(*os.File)
+	watched := ok && file.SetReadDeadline(time.Time{}) == nil
+	return func() {
+		if watched && os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) > 1 {
+			runtime.GOMAXPROCS(1)
+		}
+		freeMemory()
 	}
-	freeMemory()
 }
 
 // freeMemory gives back what is not in use. A sync.Pool, and the relay keeps the memory of large messages in one, is empty after

@@ -5,4 +5,4 @@ package main
 import "os"
 
 // openStdin returns stdin as it is.
-func openStdin() *os.File { return os.Stdin }
+func openStdin() (in *os.File, restore func()) { return os.Stdin, func() {} }
