@@ -178,9 +178,6 @@ func (c *inlineConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// errInlineClosed is what net/http says, too.
-var errInlineClosed = errors.New("http: server closed idle connection")
-
 // exchange sends req with body, which it closes, and reads the response's header. After an error the connection is closed.
 func (c *inlineConn) exchange(req *http.Request, body io.ReadCloser, trace *httptrace.ClientTrace) (_ *http.Response, err error) {
 	ctx := req.Context()
@@ -212,9 +209,7 @@ func (c *inlineConn) exchange(req *http.Request, body io.ReadCloser, trace *http
 		return nil, err
 	}
 	c.head.N = inlineHeader
-	if _, err := c.r.Peek(1); err == io.EOF && c.used {
-		return nil, errInlineClosed
-	} else if err != nil {
+	if _, err = c.r.Peek(1); err != nil {
 		return nil, err
 	}
 	if trace.GotFirstResponseByte != nil {

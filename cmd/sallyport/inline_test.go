@@ -201,8 +201,12 @@ func TestInlineFaults(t *testing.T) {
 			p := newInlinePeer(t, tt.raw)
 			var wrote bool
 			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{WroteHeaders: func() { wrote = true }})
-			if _, _, _, err := p.post(ctx, "{}"); err == nil || !strings.Contains(err.Error(), tt.want) {
+			_, _, _, err := p.post(ctx, "{}")
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q", err, tt.want)
+			}
+			if strings.HasSuffix(tt.want, "EOF") && explain(err).kind != kindUnreachable {
+				t.Errorf("the end of the connection is explained as %q", explain(err).kind)
 			}
 			if !wrote {
 				t.Error("WroteHeaders was not called")
