@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,6 +45,34 @@ type helpShown struct{}
 
 // parseArgs fills grammar from flags, environment, file and defaults, in this order of precedence.
 func parseArgs(grammar *cli, args []string, env environment, stdout, stderr io.Writer) (inv *invocation, err error) {
+	if !namesCommand(args) {
+		// The proxy starts with its host, and the flags of all commands take longer to lay out than those of one take to read. What is
+		// wrong with it is told by the whole grammar.
+		var alone struct {
+			Proxy proxyCommand `cmd:"" default:"withargs"`
+		}
+		if inv, err := parseBy(&alone, args, env, stdout, stderr); err == nil {
+			grammar.Proxy = alone.Proxy
+			return inv, nil
+		}
+	}
+	return parseBy(grammar, args, env, stdout, stderr)
+}
+
+// namesCommand reports whether one of args may name a command, or ask for help.
+func namesCommand(args []string) bool {
+	var words []string
+	for field := range reflect.TypeFor[cli]().Fields() {
+		words = append(words, cmp.Or(field.Tag.Get("name"), strings.ToLower(field.Name)))
+	}
+	return slices.ContainsFunc(args, func(arg string) bool {
+		short := strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") // several may share a dash
+		return slices.Contains(words, arg) || strings.HasPrefix(arg, "--h") || short && strings.Contains(arg, "h")
+	})
+}
+
+// parseBy is parseArgs by a grammar for kong.
+func parseBy(grammar any, args []string, env environment, stdout, stderr io.Writer) (inv *invocation, err error) {
 	sources := &sources{getenv: env.Getenv}
 	parser, err := kong.New(grammar,
 		kong.Name("sallyport"),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -273,6 +274,30 @@ func TestHeaders(t *testing.T) {
 		_, _, err := (&upstreamFlags{Header: []string{"A: s3cret", bad}}).headers(env)
 		if _, ok := errors.AsType[*usageError](err); !ok || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%q: error %v", bad, err)
+		}
+	}
+}
+
+// What names no command is read by the proxy's part of the grammar alone, as by the whole.
+func TestProxyGrammarAlone(t *testing.T) {
+	for _, args := range [][]string{
+		nil, {"https://u.example/mcp"}, {"--via", "bastion", "-o", "Port=23", "-J", "a,b", "--header", "A: b", "--no-interactive", "https://u.example/mcp"},
+		{"--scope", "login"}, {"--no-such-flag"}, {"logn"}, {"https://u.example/mcp", "again"}, {"--log-level", "loud"}, {"--timeout", "x", "https://u.example/mcp"},
+	} {
+		env := testEnvironment(t, map[string]string{"OAUTH2_GRANT": "none", "SALLYPORT_HEADER": "B: c"})
+		var one, all cli
+		_, err := parseArgs(&one, args, env, io.Discard, io.Discard)
+		_, want := parseBy(&all, args, env, io.Discard, io.Discard)
+		if fmt.Sprint(err) != fmt.Sprint(want) {
+			t.Errorf("%q: error %v, want %v", args, err, want)
+		}
+		if want == nil && !reflect.DeepEqual(one.Proxy, all.Proxy) {
+			t.Errorf("%q: got %+v, want %+v", args, one.Proxy, all.Proxy)
+		}
+	}
+	for arg, want := range map[string]bool{"login": true, "ssh-config": true, "version": true, "proxy": true, "--help": true, "-h": true, "--help=true": true, "https://login": false, "--via": false, "-oPort=1": false} {
+		if got := namesCommand([]string{"--via", "b", arg}); got != want {
+			t.Errorf("%s: %v", arg, got)
 		}
 	}
 }
