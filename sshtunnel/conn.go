@@ -52,6 +52,7 @@ type channelConn struct {
 	toWrite  sync.Cond // piece came, or an end
 	written  sync.Cond // piece has gone, or an end
 	piece    []byte    // to be written; nil when that is done
+	went     int       // bytes of the last piece
 	wbuf     []byte    // that piece lies in
 	writeErr error     // nothing more can be written: an error, or a Write that was given up
 
@@ -184,9 +185,9 @@ func (c *channelConn) writeLoop() {
 		}
 		piece := c.piece
 		c.mu.Unlock()
-		err := c.send(piece)
+		n, err := c.send(piece)
 		c.mu.Lock()
-		c.piece = nil
+		c.piece, c.went = nil, n
 		if err != nil && c.writeErr == nil {
 			switch {
 			case c.isClosed():
@@ -200,15 +201,14 @@ func (c *channelConn) writeLoop() {
 	}
 }
 
-// send writes to the channel, together with what others write at the time.
-func (c *channelConn) send(p []byte) error {
+// send writes to the channel, together with what others write at the time. Where it fails, up to n bytes may have gone out, and no more.
+func (c *channelConn) send(p []byte) (n int, err error) {
 	if c.link == nil {
-		_, err := c.ch.Write(p)
-		return err
+		return c.ch.Write(p)
 	}
 	c.link.hold()
-	_, err := c.ch.Write(p)
-	return cmp.Or(err, c.link.flush())
+	n, err = c.ch.Write(p)
+	return n, cmp.Or(err, c.link.flush())
 }
 
 func (c *channelConn) Write(p []byte) (n int, err error) {
@@ -252,7 +252,7 @@ func (c *channelConn) Write(p []byte) (n int, err error) {
 			c.written.Wait()
 		}
 		if c.writeErr != nil {
-			return n, c.writeErr
+			return n + c.went, c.writeErr
 		}
 		n += size
 	}

@@ -53,17 +53,26 @@ func (c *gatherConn) Write(p []byte) (int, error) {
 	for c.sending && len(c.waiting)+len(p) > gatherSize {
 		c.done.Wait()
 	}
-	c.waiting = append(c.waiting, p...)
-	c.written += int64(len(p))
-	switch {
-	case c.sending: // it goes next
-	case c.holders.Load() == 0 || !c.crowded() || len(c.waiting) > gatherSize:
-		c.sendLocked()
-	case !c.timed:
-		c.timed = true
-		time.AfterFunc(gatherLimit, c.late)
-	}
 	if c.err != nil {
+		return 0, c.err
+	}
+	c.written += int64(len(p))
+	written := c.written
+	now := c.holders.Load() == 0 || !c.crowded() || len(c.waiting)+len(p) > gatherSize
+	if now && !c.sending && len(c.waiting) == 0 {
+		c.sendLocked(p) // not copied, for it may be bulk
+	} else {
+		c.waiting = append(c.waiting, p...)
+		switch {
+		case c.sending: // it goes next
+		case now:
+			c.sendLocked(nil)
+		case !c.timed:
+			c.timed = true
+			time.AfterFunc(gatherLimit, c.late)
+		}
+	}
+	if c.err != nil && c.sent < written {
 		return 0, c.err
 	}
 	return len(p), nil
@@ -79,7 +88,7 @@ func (c *gatherConn) late() {
 // hold announces a flush.
 func (c *gatherConn) hold() { c.holders.Add(1) }
 
-// flush takes a hold back, and returns when what was written under it has been sent.
+// flush takes a hold back, and returns when all that was written before has been sent, or why it was not.
 func (c *gatherConn) flush() error {
 	if c.crowded() {
 		runtime.Gosched() // lets those write who are about to
@@ -88,24 +97,31 @@ func (c *gatherConn) flush() error {
 	return c.send()
 }
 
-// send returns when all that has been written so far has been sent.
+// send returns when all that has been written so far has been sent, or why it was not.
 func (c *gatherConn) send() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for written := c.written; c.sent < written && c.err == nil; {
+	written := c.written
+	for c.sent < written && c.err == nil {
 		if c.sending {
 			c.done.Wait()
 		} else {
-			c.sendLocked()
+			c.sendLocked(nil)
 		}
 	}
-	return c.err
+	if c.sent < written {
+		return c.err
+	}
+	return nil
 }
 
-// sendLocked sends until nothing waits, or leaves the rest to another goroutine: others may always bring more. It gives up the lock
-// meanwhile.
-func (c *gatherConn) sendLocked() {
+// sendLocked sends b, if there is one, and then what waits, until that is nothing. Others may always bring more: after some turns they are
+// left to another goroutine.
+func (c *gatherConn) sendLocked(b []byte) {
 	c.sending = true
+	if b != nil {
+		c.writeLocked(b)
+	}
 	for turn := 0; len(c.waiting) > 0 && c.err == nil; turn++ {
 		if turn == gatherTurns {
 			go c.send() // ends with what waits, or with the connection
@@ -113,16 +129,24 @@ func (c *gatherConn) sendLocked() {
 		}
 		b := c.waiting
 		c.waiting = c.spare[:0]
-		c.mu.Unlock()
-		n, err := c.Conn.Write(b)
-		c.mu.Lock()
+		c.writeLocked(b)
 		if c.spare = b; cap(b) > 4*gatherSize {
 			c.spare = nil
 		}
-		c.sent += int64(n)
-		c.err = err
-		c.done.Broadcast()
 	}
 	c.sending = false
+	c.done.Broadcast()
+}
+
+// writeLocked writes b, without the lock. After an error the connection is closed: its reader is to notice, whoever wrote.
+func (c *gatherConn) writeLocked(b []byte) {
+	c.mu.Unlock()
+	n, err := c.Conn.Write(b)
+	if err != nil {
+		c.Conn.Close()
+	}
+	c.mu.Lock()
+	c.sent += int64(n)
+	c.err = err
 	c.done.Broadcast()
 }

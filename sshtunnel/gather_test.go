@@ -2,13 +2,17 @@ package sshtunnel
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // slowConn takes its time for each Write and remembers what came with it.
@@ -31,6 +35,8 @@ func (c *slowConn) Write(p []byte) (int, error) {
 	c.writes = append(c.writes, bytes.Clone(p))
 	return len(p), nil
 }
+
+func (c *slowConn) Close() error { return nil }
 
 func (c *slowConn) sizes() (sizes []int) {
 	c.mu.Lock()
@@ -156,6 +162,86 @@ func TestGatherManyWriters(t *testing.T) {
 			}
 		}
 	})
+}
+
+// failingConn takes the first Write, once it may, and none after.
+type failingConn struct {
+	net.Conn
+	begun, let chan struct{}
+	writes     int // the lock of gatherConn.sending guards it
+	closed     bool
+}
+
+func (c *failingConn) Write(p []byte) (int, error) {
+	if c.writes++; c.writes > 1 {
+		return 0, errors.New("broken")
+	}
+	close(c.begun)
+	<-c.let
+	return len(p), nil
+}
+
+func (c *failingConn) Close() error { c.closed = true; return nil }
+
+// Whose bytes have all been sent has no error, whatever becomes of what others write meanwhile: it would be sent again.
+func TestGatherErrorOfAnother(t *testing.T) {
+	for _, flushed := range []bool{false, true} {
+		conn := &failingConn{begun: make(chan struct{}), let: make(chan struct{})}
+		c := newGatherConn(conn)
+		own := make(chan error)
+		go func() {
+			if !flushed {
+				_, err := c.Write([]byte("own"))
+				own <- err
+				return
+			}
+			c.asking.Store(gatherCrowd)
+			c.hold()
+			_, err := c.Write([]byte("own"))
+			own <- cmp.Or(err, c.flush())
+		}()
+		<-conn.begun
+		c.hold()
+		if _, err := c.Write([]byte("another's")); err != nil { // it waits for its turn
+			t.Error(err)
+		}
+		close(conn.let)
+		if err := <-own; err != nil {
+			t.Errorf("flushed %v: %v for what was sent", flushed, err)
+		}
+		if err := c.flush(); err == nil {
+			t.Errorf("flushed %v: no error for what was not sent", flushed)
+		}
+		if !conn.closed {
+			t.Errorf("flushed %v: the connection is still open", flushed)
+		}
+	}
+}
+
+// partChannel takes a part of what is written and fails.
+type partChannel struct {
+	ssh.Channel
+	takes int
+	quit  chan struct{}
+}
+
+func (c *partChannel) Read([]byte) (int, error)  { <-c.quit; return 0, io.EOF }
+func (c *partChannel) Write([]byte) (int, error) { return c.takes, io.EOF }
+func (c *partChannel) Close() error              { return nil }
+
+// A Write that fails tells how much may have gone out: a request of which nothing has may be sent again.
+func TestWriteTellsWhatWentOut(t *testing.T) {
+	for _, takes := range []int{0, 3, 7} {
+		ch := &partChannel{takes: takes, quit: make(chan struct{})}
+		reqs := make(chan *ssh.Request)
+		c := newChannelConn(newGatherConn(&slowConn{}), ch, reqs, ssh.DiscardRequests, addr{}, addr{})
+		if n, err := c.Write([]byte("request")); n != takes || err == nil {
+			t.Errorf("got %d, %v, want %d", n, err, takes)
+		}
+		close(ch.quit)
+		close(reqs)
+		c.Close()
+	}
 }
 
 // An error reaches the one who flushes, and everybody after.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -20,6 +21,9 @@ type commandConn struct {
 	done chan struct{} // closed when it has ended
 	once sync.Once
 }
+
+// SyscallConn is of what the command writes: whether something has come can be asked of it.
+func (c *commandConn) SyscallConn() (syscall.RawConn, error) { return c.out.SyscallConn() }
 
 // dialProxyCommand runs the command by the user's shell (ssh_config(5), ProxyCommand). Its stderr
 // goes to the log; Close ends it with all that it started.

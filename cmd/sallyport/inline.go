@@ -16,13 +16,14 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 const (
 	inlineBody   = 16 << 10 // bytes of a request's body: so much a connection takes before anybody reads
 	inlineHeader = 1 << 20  // bytes of a response's header
 	inlineBuffer = 4 << 10  // of a connection, for each direction
-	inlineFresh  = 10 * time.Millisecond
 )
 
 // inlineTransport carries small POSTs over cleartext HTTP/1.1 in the goroutine that asks for it, and leaves all others to rest.
@@ -33,7 +34,7 @@ type inlineTransport struct {
 	rest *http.Transport // its DialContext, Proxy and IdleConnTimeout count here, too
 
 	mu    sync.Mutex    // guards what follows
-	idle  []*inlineConn // connections at rest, the one used last at the end
+	idle  []*inlineConn // connections at rest, by the time since when
 	sweep *time.Timer   // closes those that rest for too long; nil before the first
 }
 
@@ -44,9 +45,13 @@ func (t *inlineTransport) takes(req *http.Request) bool {
 	if req.URL.Scheme != "http" || req.Method != http.MethodPost || req.ContentLength <= 0 || req.ContentLength > inlineBody || req.Close {
 		return false
 	}
-	for _, name := range []string{"Connection", "Expect", "Upgrade"} {
-		if req.Header[name] != nil {
+	for name, values := range req.Header {
+		switch name {
+		case "Connection", "Expect", "Upgrade":
 			return false
+		}
+		if !httpguts.ValidHeaderFieldName(name) || slices.ContainsFunc(values, func(v string) bool { return !httpguts.ValidHeaderFieldValue(v) }) {
+			return false // net/http says what is wrong
 		}
 	}
 	if strings.ContainsFunc(req.URL.Host, func(r rune) bool { return r > '~' }) {
@@ -59,8 +64,8 @@ func (t *inlineTransport) takes(req *http.Request) bool {
 	return proxy == nil && err == nil
 }
 
-// RoundTrip returns the errors of rest's DialContext, of the connection, and of net/http's reading. Of the hooks of httptrace it calls GetConn,
-// WroteHeaders once something was sent, and GotFirstResponseByte.
+// RoundTrip returns the errors of rest's DialContext, of the connection, and of net/http's reading. Of the hooks of httptrace it calls GetConn
+// and GotFirstResponseByte, and Request.Write those of what is written: before it is sent, as in net/http.
 func (t *inlineTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !t.takes(req) {
 		return t.rest.RoundTrip(req)
@@ -83,7 +88,8 @@ func (t *inlineTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err == nil || !c.used || c.sent > 0 || req.GetBody == nil || ctx.Err() != nil {
 			return resp, err
 		}
-		if body, err = req.GetBody(); err != nil { // closed by the server in the very moment
+		// The server has closed it in this very moment, before anything was sent.
+		if body, err = req.GetBody(); err != nil {
 			return nil, err
 		}
 	}
@@ -102,7 +108,7 @@ func (t *inlineTransport) conn(ctx context.Context, addr string) (*inlineConn, e
 		t.idle[last] = nil
 		t.idle = t.idle[:last]
 		t.mu.Unlock()
-		if c.addr == addr && quiet(c.Conn, time.Since(c.since)) {
+		if rested := c.rested(); c.addr == addr && !t.old(rested) && quiet(c.Conn, rested) {
 			return c, nil
 		}
 		c.Close()
@@ -117,6 +123,11 @@ func (t *inlineTransport) conn(ctx context.Context, addr string) (*inlineConn, e
 	return c, nil
 }
 
+// old reports whether a connection that has rested for so long is to be closed.
+func (t *inlineTransport) old(rested time.Duration) bool {
+	return t.rest.IdleConnTimeout > 0 && rested >= t.rest.IdleConnTimeout
+}
+
 // keep puts c to rest.
 func (t *inlineTransport) keep(c *inlineConn) {
 	c.used, c.since = true, time.Now()
@@ -127,35 +138,42 @@ func (t *inlineTransport) keep(c *inlineConn) {
 		return
 	}
 	t.idle = append(t.idle, c)
-	switch {
-	case len(t.idle) > 1: // the timer runs
-	case t.sweep == nil:
-		t.sweep = time.AfterFunc(t.rest.IdleConnTimeout, func() { t.closeOlder(t.rest.IdleConnTimeout) })
-	default:
-		t.sweep.Reset(t.rest.IdleConnTimeout)
+	if len(t.idle) == 1 {
+		t.sweepLocked()
+	}
+}
+
+// sweepLocked has the old ones closed when the first of them is.
+func (t *inlineTransport) sweepLocked() {
+	if len(t.idle) == 0 || t.rest.IdleConnTimeout <= 0 {
+		return
+	}
+	left := max(0, t.rest.IdleConnTimeout-t.idle[0].rested())
+	if t.sweep == nil {
+		t.sweep = time.AfterFunc(left, func() { t.close(t.old) })
+	} else {
+		t.sweep.Reset(left)
 	}
 }
 
 // CloseIdleConnections closes what is at rest. Calls under way go on.
 func (t *inlineTransport) CloseIdleConnections() {
-	t.closeOlder(0)
+	t.close(func(time.Duration) bool { return true })
 	t.rest.CloseIdleConnections()
 }
 
-// closeOlder closes what has rested for at least age.
-func (t *inlineTransport) closeOlder(age time.Duration) {
+// close closes what has rested for what old says is too long.
+func (t *inlineTransport) close(old func(rested time.Duration) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.idle = slices.DeleteFunc(t.idle, func(c *inlineConn) bool {
-		old := time.Since(c.since) >= age
-		if old {
+		gone := old(c.rested())
+		if gone {
 			c.Close()
 		}
-		return old
+		return gone
 	})
-	if len(t.idle) > 0 {
-		t.sweep.Reset(t.rest.IdleConnTimeout)
-	}
+	t.sweepLocked()
 }
 
 // inlineConn is one connection. It is used by one exchange at a time.
@@ -171,6 +189,9 @@ type inlineConn struct {
 	since time.Time // when that was
 	sent  int       // bytes of the request under way
 }
+
+// rested is how long c has rested, by the wall clock: a machine that sleeps loses its connections.
+func (c *inlineConn) rested() time.Duration { return time.Now().Round(0).Sub(c.since.Round(0)) }
 
 func (c *inlineConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
@@ -201,9 +222,6 @@ func (c *inlineConn) exchange(req *http.Request, body io.ReadCloser, trace *http
 	c.sent = 0
 	if err = r.Write(c.w); err == nil {
 		err = c.w.Flush()
-	}
-	if c.sent > 0 && trace.WroteHeaders != nil {
-		trace.WroteHeaders()
 	}
 	if err != nil {
 		return nil, err
@@ -243,7 +261,7 @@ func (c *inlineConn) exchange(req *http.Request, body io.ReadCloser, trace *http
 	return resp, nil
 }
 
-// inlineResponse is the body of a response, whose end gives the connection back.
+// inlineResponse is the body of a response, whose end gives the connection back. Read and Close must not be called concurrently.
 type inlineResponse struct {
 	io.Reader
 	c    *inlineConn
@@ -305,9 +323,6 @@ type idler interface{ Idle() bool }
 
 // quiet reports whether conn, at rest for so long, is fit for another request: nothing has come unasked, nor an end.
 func quiet(conn net.Conn, rested time.Duration) bool {
-	if rested < inlineFresh {
-		return true // it has just answered, and looking is a system call
-	}
 	if c, ok := conn.(idler); ok {
 		return c.Idle()
 	}

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// quietSocket looks without waiting whether there is something to read.
+// quietSocket looks without waiting whether there is something to read, an end included.
 func quietSocket(conn net.Conn, _ time.Duration) bool {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
@@ -20,14 +20,10 @@ func quietSocket(conn net.Conn, _ time.Duration) bool {
 	if err != nil {
 		return false
 	}
-	var n int
-	var peek error
-	if err := raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		n, _, peek = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		return true
-	}); err != nil {
-		return false
-	}
-	return n <= 0 && (peek == unix.EAGAIN || peek == unix.EWOULDBLOCK)
+	quiet := false
+	err = raw.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		quiet = n == 0 && err == nil
+	})
+	return quiet && err == nil
 }
