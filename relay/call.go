@@ -196,7 +196,7 @@ func (s *session) answer(c *call, line []byte) bool {
 	}
 	c.done = true
 	delete(s.calls, c.key)
-	others := len(s.calls) >= crowd
+	others := len(s.calls) >= gatherCrowd
 	s.mu.Unlock()
 	if c.method == "tools/list" {
 		line = s.hide.list(line)

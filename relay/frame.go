@@ -78,8 +78,10 @@ type lineWriter struct {
 	waiting []byte // lines that wait for others
 }
 
-// gatherSize is how many bytes of lines wait for others at most.
-const gatherSize = 32 << 10
+const (
+	gatherSize  = 32 << 10 // bytes of lines that wait for others at most
+	gatherCrowd = 3        // calls in flight that let us expect others
+)
 
 func newLineWriter(w io.Writer) *lineWriter {
 	return &lineWriter{w: w, lock: make(chan struct{}, 1), quit: make(chan struct{})}

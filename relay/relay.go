@@ -18,8 +18,6 @@ const (
 	maxCalls   = 1024 // requests of the host in flight; one more is answered busy
 	maxNotices = 1024 // notifications, and answers of the host, on their way; more are dropped
 
-	crowd = 3 // calls in flight that let us expect answers at the same time
-
 	largeMessage = 1 << 20                // bytes
 	idleAfter    = 500 * time.Millisecond // after the last large message
 

@@ -36,12 +36,12 @@ func tuneGC() {
 	}
 }
 
-// settle makes a proxy small that has started, or has carried something large.
+// shrink returns what makes a proxy small that has started, or has carried something large.
 //
 // It stays with one processor, for it waits more than it works: with several, each hand-over between goroutines wakes a thread that mostly
 // finds nothing to do, and a call takes longer. One is enough for tens of thousands of calls a second. The start, with its key exchanges,
 // has them all, and so has a proxy whose in the poller cannot watch: a thread that sits in a read would keep the one to itself.
-func settle(in io.Reader) func() {
+func shrink(in io.Reader) func() {
 	file, ok := in.(*os.File)
 	watched := ok && file.SetReadDeadline(time.Time{}) == nil
 	return func() {

@@ -48,7 +48,7 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout:  time.Duration(c.Timeout),
 		Obstacle: watch.obstacle,
-		Idle:     settle(a.in),
+		Idle:     shrink(a.in),
 		Explain:  watch.explain,
 		SignIn:   w.login.SignIn,
 		Load:     w.load, Save: w.save,
