@@ -280,13 +280,15 @@ func TestWeakness06RepliesThatAreNoAnswer(t *testing.T) {
 	}
 }
 
-// Idle is for giving memory back: once after the beginning, and some time after the last large message either way.
+// Idle is for giving memory back: once after the beginning, and some time after the last large message either way, or after many.
 func TestIdle(t *testing.T) {
-	large := strings.Repeat("x", largeMessage)
+	large := strings.Repeat("x", idleLoad)
+	medium := `{"jsonrpc":"2.0","id":7,"result":"` + strings.Repeat("x", idleLoad/8) + `"}`
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
 		h, _ := open(t, Config{Idle: func() { calls.Add(1) }}, Exchange{Call: "ping", Reply: pingAnswer},
-			Exchange{Call: "tools/call", Reply: `{"jsonrpc":"2.0","id":7,"result":"` + large + `"}`}, Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())
+			Exchange{Call: "tools/call", Reply: `{"jsonrpc":"2.0","id":7,"result":"` + large + `"}`}, Exchange{Call: "tools/call", Reply: callAnswer},
+			Exchange{Call: "tools/call", Reply: medium}, Exchange{Call: "tools/call", Reply: medium}, Exchange{Call: "tools/call", Reply: medium}, Exchange{Call: "tools/call", Reply: medium}, Goodbye())
 		want := func(n int64) {
 			t.Helper()
 			time.Sleep(2 * idleAfter)
@@ -305,6 +307,11 @@ func TestIdle(t *testing.T) {
 		h.send(`{"jsonrpc":"2.0","id":7,"method":"tools/call","params":"` + large + `"}`)
 		h.want(callAnswer)
 		want(3)
+		for range 4 { // each is counted when it has come and when it has gone
+			h.send(callLine)
+			h.recv()
+		}
+		want(4)
 		h.close()
 	})
 }

@@ -253,6 +253,7 @@ func (s *session) finish(c *call, err error) {
 	s.logCall(c, err)
 	s.release(c)
 	c.cancel(nil)
+	s.carried(len(c.raw))
 }
 
 // outcome says what remains to be done for c: the fault to answer it with, and the notice to tell the upstream that nobody

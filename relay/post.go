@@ -154,6 +154,7 @@ func (srv *server) body(ctx context.Context, resp *http.Response, take sink) err
 	s := &scanner{b: b.room((*buf)[:0]), more: b.more}
 	m, err := parseAll(s)
 	*buf = s.b[:0]
+	defer srv.s.carried(len(s.b))
 	if b.err != nil && ok {
 		return srv.broken(ctx, b.err)
 	}
@@ -254,6 +255,7 @@ func (srv *server) broken(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, errTooLong):
+		srv.s.carried(maxMessage)
 		f := noAnswer(where(srv.s.cfg.URL) + ": the answer is a " + errTooLong.Error())
 		f.kind = "too_large"
 		return f

@@ -18,8 +18,8 @@ const (
 	maxCalls   = 1024 // requests of the host in flight; one more is answered busy
 	maxNotices = 1024 // notifications, and answers of the host, on their way; more are dropped
 
-	largeMessage = 1 << 20                // bytes
-	idleAfter    = 500 * time.Millisecond // after the last large message
+	idleLoad  = 1 << 20                // bytes carried after which there is memory to give back
+	idleAfter = 500 * time.Millisecond // after the last of them
 
 	lingerTime = time.Second     // how long a stream may stay open after its call was answered
 	finalGrace = 3 * time.Second // how long a final obstacle waits for a request to answer
@@ -58,7 +58,7 @@ type Config struct {
 	// SignIn is behind the sign-in tool: it asks the person for a sign-in, if one is wanted, and waits for that. What Send asks
 	// for is begun by a program, and may be held back where such sign-ins were in vain. A nil func: what Send asks for will do.
 	SignIn func(ctx context.Context) error
-	// Idle is called some time after the beginning and after a large message: a good time to give memory back. nil: nothing.
+	// Idle is called some time after the beginning, and after a large message or many: a good time to give memory back. nil: nothing.
 	Idle func()
 	// Explain turns an error of Send into words; Explain(err).Final says that waiting cannot mend it. It is called from
 	// several goroutines. A nil func: the error's own words.
@@ -126,11 +126,13 @@ func Run(ctx context.Context, cfg Config) error {
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	s.out = newLineWriter(cfg.Out)
 	s.up = newUpstream(s)
+	s.idle = time.AfterFunc(idleAfter, func() {
+		s.load.Store(0)
+		cfg.Idle()
+	})
+	defer s.idle.Stop()
 	s.work.Go(s.watch)      // ends with s.ctx
 	s.work.Go(s.up.notices) // ends with s.ctx
-
-	s.idle = time.AfterFunc(idleAfter, cfg.Idle)
-	defer s.idle.Stop()
 
 	ended := make(chan error, 1)
 	// Ends with In. It is outside s.work because a Read of the real stdin cannot be interrupted.
@@ -177,7 +179,8 @@ type session struct {
 	ready  <-chan struct{} // initialized was accepted too
 	next   func()          // the call that the last line began; nil: none. The reader's goroutine is to run it
 
-	idle *time.Timer // Config.Idle
+	idle *time.Timer  // Config.Idle
+	load atomic.Int64 // bytes carried since it was called
 
 	mu      sync.Mutex       // guards what follows
 	calls   map[string]*call // by idKey, in flight
@@ -245,6 +248,7 @@ func (s *session) readCall(lines *lineReader, ended chan<- error) bool {
 		switch {
 		case err == errTooLong:
 			s.refuse(line, invalidRequest(err.Error()), nil)
+			s.carried(maxMessage)
 			continue
 		case err == io.EOF || errors.Is(err, io.ErrClosedPipe):
 			ended <- nil
@@ -255,9 +259,7 @@ func (s *session) readCall(lines *lineReader, ended chan<- error) bool {
 		case len(bytes.TrimSpace(line)) == 0:
 			continue
 		}
-		if len(line) >= largeMessage {
-			s.idle.Reset(idleAfter)
-		}
+		s.carried(len(line))
 		m, err := parse(line)
 		if err != nil {
 			s.refuse(nil, &fault{code: codeParse, kind: "parse", text: err.Error()}, nil)
@@ -346,11 +348,16 @@ func (s *session) write(line []byte) { s.writeWith(line, false) }
 
 // writeWith is write, together with what others write at the time if others says that there may be some.
 func (s *session) writeWith(line []byte, others bool) {
-	if len(line) >= largeMessage {
-		s.idle.Reset(idleAfter)
-	}
+	defer s.carried(len(line))
 	if err := s.out.line(line, others); err != nil && err != errClosing {
 		s.end(&hostError{"write to", err})
+	}
+}
+
+// carried notes that n bytes are let go that have come or gone.
+func (s *session) carried(n int) {
+	if s.load.Add(int64(n)) >= idleLoad {
+		s.idle.Reset(idleAfter)
 	}
 }
 
