@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -180,14 +181,16 @@ func shelve(resp *http.Response) {
 	}{io.MultiReader(bytes.NewReader(b), resp.Body), resp.Body}
 }
 
-// attempt is a clone of req, as a RoundTripper must not change what it was given.
+// attempt is req with a header and a body of its own, as a RoundTripper must not change what it was given.
 func attempt(req *http.Request, body io.ReadCloser, access string) *http.Request {
-	r := req.Clone(req.Context())
+	r := *req
 	r.Body = body
+	r.Header = make(http.Header, len(req.Header)+2)
+	maps.Copy(r.Header, req.Header)
 	if access != "" {
 		r.Header.Set("Authorization", "Bearer "+access)
 	}
-	return r
+	return &r
 }
 
 // bearer returns the token to send, renewed if it can be without the upstream's

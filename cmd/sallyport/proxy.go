@@ -26,16 +26,19 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 	}
 	watch := newWatch(a, w)
 	started := time.Now()
-	stopControl := a.serveControl(controlDirs(a.env, cmp.Or(c.StateDir, stateDir(a.env))), func() proxyStatus {
-		s := w.status()
-		s.PID, s.Started, s.Profile = os.Getpid(), started, c.Profile
-		return s
-	})
+	stopControl := make(chan func(), 1)
+	go func() { // the session does not wait for its beginning
+		stopControl <- a.serveControl(controlDirs(a.env, cmp.Or(c.StateDir, stateDir(a.env))), func() proxyStatus {
+			s := w.status()
+			s.PID, s.Started, s.Profile = os.Getpid(), started, c.Profile
+			return s
+		})
+	}()
 	watching, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	done.Go(func() { watch.run(watching) }) // ends with watching
 	defer within(closeGrace, func() {
-		stopControl()
+		(<-stopControl)()
 		stop()
 		done.Wait()
 		w.Close()
