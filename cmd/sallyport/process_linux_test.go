@@ -230,7 +230,7 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "sallyport")
-	args := []string{"build", "-o", path}
+	args := []string{"build", "-trimpath", "-ldflags", "-s -w", "-o", path} // as make build
 	if raceDetector() {
 		args = append(args, "-race")
 	}
