@@ -108,7 +108,7 @@ func (t *inlineTransport) conn(ctx context.Context, addr string) (*inlineConn, e
 		t.idle[last] = nil
 		t.idle = t.idle[:last]
 		t.mu.Unlock()
-		if rested := c.rested(); c.addr == addr && !t.old(rested) && quiet(c.Conn, rested) {
+		if c.addr == addr && !t.old(c.rested()) && quiet(c.Conn) {
 			return c, nil
 		}
 		c.Close()
@@ -321,10 +321,10 @@ func (g *gzipBody) Close() error { return g.body.Close() }
 // idler is a connection that knows whether a Read would wait.
 type idler interface{ Idle() bool }
 
-// quiet reports whether conn, at rest for so long, is fit for another request: nothing has come unasked, nor an end.
-func quiet(conn net.Conn, rested time.Duration) bool {
+// quiet reports whether conn, at rest, is fit for another request: nothing has come unasked, nor an end.
+func quiet(conn net.Conn) bool {
 	if c, ok := conn.(idler); ok {
 		return c.Idle()
 	}
-	return quietSocket(conn, rested)
+	return quietSocket(conn)
 }

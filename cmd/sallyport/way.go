@@ -57,7 +57,10 @@ func (w *way) build(ctx context.Context, a *app, f *upstreamFlags, atTerminal bo
 	direct := directTransport(a.env, roots)
 	inline := newInlineTransport(direct)
 	w.closers = append(w.closers, closeIdle(inline))
-	base, authBase := http.RoundTripper(inline), http.RoundTripper(direct)
+	base, authBase := http.RoundTripper(direct), http.RoundTripper(direct)
+	if asksSockets {
+		base = inline
+	}
 	realm := f.Profile + " direct"
 	if f.Via != "" {
 		hosts, err := a.openTunnel(ctx, &w.tunnel, f.sshFlags, f.Via, atTerminal, w)
