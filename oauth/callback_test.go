@@ -221,8 +221,8 @@ func TestDeliver(t *testing.T) {
 	go func() { done <- tr.SignIn(t.Context()) }()
 	var p Prompt
 	for p.AuthorizeURL == "" {
-		var changed <-chan struct{}
-		if p, _, changed = tr.State(); p.AuthorizeURL == "" {
+		s, changed := tr.State()
+		if p = s.Prompt; p.AuthorizeURL == "" {
 			<-changed
 		}
 	}

@@ -104,8 +104,8 @@ func TestDeviceGrantPollsAtTheServersPace(t *testing.T) {
 		if got := w.offered(); len(got) != 1 || got[0] != want {
 			t.Errorf("offered %+v, want %+v", got, want)
 		}
-		if p, err, _ := w.State(); p != (Prompt{}) || err != nil {
-			t.Errorf("State still shows %v, %v", p, err)
+		if s, _ := w.State(); s.Prompt != (Prompt{}) || s.Err != nil {
+			t.Errorf("State still shows %+v", s)
 		}
 		if reg := w.as.Registered(); len(reg["redirect_uris"].([]any)) != 0 || reg["grant_types"].([]any)[0] != grantTypeDevice {
 			t.Errorf("registered %v", reg)
@@ -145,8 +145,8 @@ func TestExpiredDeviceCodeIsReplacedWhileSomebodyWaits(t *testing.T) {
 				return
 			}
 			time.Sleep(time.Hour)
-			if _, err, _ := w.State(); !errors.Is(err, ErrNotCompleted) || w.as.Stats().Devices != 1 {
-				t.Errorf("nobody waits: got %v after %d codes", err, w.as.Stats().Devices)
+			if s, _ := w.State(); !errors.Is(s.Err, ErrNotCompleted) || w.as.Stats().Devices != 1 {
+				t.Errorf("nobody waits: got %v after %d codes", s.Err, w.as.Stats().Devices)
 			}
 		})
 	}
@@ -172,9 +172,9 @@ func TestDeviceGrantEnds(t *testing.T) {
 					t.Fatalf("got %v", err)
 				}
 				time.Sleep(time.Hour)
-				_, err, _ := w.State()
-				if e, ok := errors.AsType[*SignInError](err); !ok || e.Refused != tt.refused || !strings.Contains(err.Error(), tt.want) {
-					t.Errorf("got %v", err)
+				s, _ := w.State()
+				if e, ok := errors.AsType[*SignInError](s.Err); !ok || e.Refused != tt.refused || !strings.Contains(s.Err.Error(), tt.want) {
+					t.Errorf("got %v", s.Err)
 				}
 			})
 		})

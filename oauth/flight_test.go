@@ -13,28 +13,33 @@ import (
 	"sallyport/oauth/oauthtest"
 )
 
+func busy(tr *Transport) bool {
+	s, _ := tr.State()
+	return s.Busy
+}
+
 func TestBusy(t *testing.T) {
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
 	listening := false
 	tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
 	tr.cfg.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
-		listening = tr.Busy()
+		listening = busy(tr)
 		return new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	}
-	_, _, changed := tr.State()
-	if tr.Busy() {
+	_, changed := tr.State()
+	if busy(tr) {
 		t.Error("busy before any request")
 	}
 	done := make(chan error, 1)
 	go func() { done <- tr.SignIn(t.Context()) }() // ends with the login
 	<-changed
-	_, _, changed = tr.State()
-	if !tr.Busy() {
+	_, changed = tr.State()
+	if !busy(tr) {
 		t.Error("not busy once State has changed")
 	}
 	p := <-offered
-	if !listening || !tr.Busy() {
+	if !listening || !busy(tr) {
 		t.Error("not busy while the callback is bound and the person is waited for")
 	}
 	w.open(t.Context(), p)
@@ -42,15 +47,15 @@ func TestBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-changed
-	if tr.Busy() {
+	if busy(tr) {
 		t.Error("busy after the login")
 	}
 	w.mustPost(tr)
 	w.as.RevokeAccess()
-	_, _, changed = tr.State()
+	_, changed = tr.State()
 	w.mustPost(tr)
 	<-changed // a refresh ends too
-	if tr.Busy() {
+	if busy(tr) {
 		t.Error("a refresh counts as a sign-in")
 	}
 }
@@ -69,7 +74,7 @@ func TestDeclinedStepUpIsNotFinal(t *testing.T) {
 	if b, err := io.ReadAll(resp.Body); resp.StatusCode != http.StatusForbidden || err != nil || len(b) == 0 {
 		t.Errorf("got status %d, body %q, error %v", resp.StatusCode, b, err)
 	}
-	if _, err, _ := tr.State(); err != nil {
+	if s, _ := tr.State(); s.Err != nil {
 		t.Errorf("State keeps %v", err)
 	}
 	w.as.Set(func(k *oauthtest.Knobs) { k.NeedScope = "" })

@@ -78,8 +78,8 @@ func TestTokenFromElsewhereEndsTheLogin(t *testing.T) {
 		t.Error(err)
 	}
 	await(t, withdrawn)
-	if p, err, _ := tr.State(); p != (Prompt{}) || err != nil {
-		t.Errorf("State shows %v, %v", p, err)
+	if s, _ := tr.State(); s.Prompt != (Prompt{}) || s.Err != nil {
+		t.Errorf("State shows %+v", s)
 	}
 }
 

@@ -189,16 +189,16 @@ func TestBrake(t *testing.T) {
 		page(0, false)
 		time.Sleep(10 * time.Second)
 		next := processes[1]
-		_, _, changed := next.State()
+		_, changed := next.State()
 		go func() { // ends when the brake holds the next page
 			<-changed
-			if at, waits := next.NextPage(); !waits || !at.Equal(start.Add(offerEvery)) {
-				t.Errorf("the next page opens at %v (%v), want %v", at, waits, start.Add(offerEvery))
+			if s, _ := next.State(); !s.NextPage.Equal(start.Add(offerEvery)) {
+				t.Errorf("the next page opens at %v, want %v", s.NextPage, start.Add(offerEvery))
 			}
 		}()
 		page(offerEvery, false)
-		if at, waits := next.NextPage(); waits {
-			t.Errorf("a page is shown, and the next said to open at %v", at)
+		if s, _ := next.State(); !s.NextPage.IsZero() {
+			t.Errorf("a page is shown, and the next said to open at %v", s.NextPage)
 		}
 		processes[1].count(func(p *pages) { p.Done = true })
 		page(offerEvery, false) // the person is there

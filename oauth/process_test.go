@@ -129,8 +129,8 @@ func playWorker(text string) int {
 	tr.now = func() time.Time { return time.Now().Round(0).Add(c.At) }
 	go func() { // ends with the process
 		for {
-			_, _, changed := tr.State()
-			if tr.Busy() {
+			s, changed := tr.State()
+			if s.Busy {
 				say("busy")
 				return
 			}

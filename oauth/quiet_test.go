@@ -73,8 +73,8 @@ func TestQuietAsksNobody(t *testing.T) {
 			}
 			tt.want.Registrations, tt.want.Authorizations, tt.want.Codes = 1, 1, 1
 			w.wantStats(tt.want)
-			if _, err, _ := tr.State(); err != nil {
-				t.Errorf("State tells of %v", err)
+			if s, _ := tr.State(); s.Err != nil {
+				t.Errorf("State tells of %v", s.Err)
 			}
 			w.as.Set(func(k *oauthtest.Knobs) { *k = oauthtest.Knobs{} })
 			w.mustPost(tr) // a person's request gets through, by a login if it must

@@ -54,7 +54,7 @@ func TestFailedRevocationIsTheCallersAlone(t *testing.T) {
 	if err := tr.SignOut(t.Context()); !errors.Is(err, tunnel) {
 		t.Errorf("got %v", err)
 	}
-	if _, err, _ := tr.State(); err != nil {
-		t.Errorf("State tells of %v", err)
+	if s, _ := tr.State(); s.Err != nil {
+		t.Errorf("State tells of %v", s.Err)
 	}
 }

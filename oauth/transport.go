@@ -287,23 +287,15 @@ func (t *Transport) remedy(resp *http.Response, access string) (*job, error) {
 	return j, nil
 }
 
-// State returns the prompt that waits for the person (zero: none), the last sign-in's
-// error, and a channel that is closed at the next change. An error that leaves the token
-// at hand as good as it was is not kept: of a step-up, a refresh ahead of expiry, Quiet.
-//
-//lint:ignore ST1008 err is one of three facts, not the call's outcome
-func (t *Transport) State() (p Prompt, err error, changed <-chan struct{}) {
+// State returns where the sign-in stands, and a channel that is closed at the next change.
+func (t *Transport) State() (State, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.prompt, t.lastErr, t.changed
+	return State{Prompt: t.prompt, Busy: t.busyLocked(), NextPage: t.braked, Err: t.lastErr}, t.changed
 }
 
-// Busy reports whether a login of the person is under way, from its discovery and its
-// listener to the stored token. State's channel is closed when that begins and ends. A
-// refresh does not count.
-func (t *Transport) Busy() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// busyLocked reports whether a login of the person is under way.
+func (t *Transport) busyLocked() bool {
 	if t.flight == nil {
 		return false
 	}
@@ -313,14 +305,6 @@ func (t *Transport) Busy() bool {
 	default:
 		return false
 	}
-}
-
-// NextPage returns when a login under way may show its page, which the last one held back, and false where none
-// waits for that. State's channel is closed when that begins and ends.
-func (t *Transport) NextPage() (at time.Time, waits bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.braked, !t.braked.IsZero()
 }
 
 // Secrets returns all secrets in use now, for masking.

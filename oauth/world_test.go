@@ -298,8 +298,8 @@ func TestFailedEarlyRefreshUsesTheOldToken(t *testing.T) {
 		w.as.Set(func(k *oauthtest.Knobs) { *k = knobs })
 		w.advance(time.Hour - 10*time.Second)
 		w.mustPost(tr)
-		if _, err, _ := tr.State(); err != nil {
-			t.Errorf("State tells of %v while the token works", err)
+		if s, _ := tr.State(); s.Err != nil {
+			t.Errorf("State tells of %v while the token works", s.Err)
 		}
 		w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 1})
 	}
@@ -520,8 +520,8 @@ func TestRefusals(t *testing.T) {
 			if strings.Contains(err.Error(), "hide_me") || strings.Contains(err.Error(), "\n") {
 				t.Errorf("error shows %q", err)
 			}
-			if _, got, _ := tr.State(); !errors.Is(got, err) {
-				t.Errorf("State says %v, the request %v", got, err)
+			if s, _ := tr.State(); !errors.Is(s.Err, err) {
+				t.Errorf("State says %v, the request %v", s.Err, err)
 			}
 			tr.Close()
 			texts := []string{err.Error()}
@@ -646,8 +646,8 @@ func TestRequestContextBoundsOnlyItsWaiting(t *testing.T) {
 	if err := <-done; !errors.Is(err, gone) {
 		t.Errorf("got %v", err)
 	}
-	if got, _, _ := tr.State(); got != p || p.Expires.IsZero() || p.Issuer != w.as.Issuer {
-		t.Errorf("State shows %v, offered was %v", got, p)
+	if s, _ := tr.State(); s.Prompt != p || p.Expires.IsZero() || p.Issuer != w.as.Issuer {
+		t.Errorf("State shows %v, offered was %v", s.Prompt, p)
 	}
 	w.open(t.Context(), p)
 	w.mustPost(tr)

@@ -403,7 +403,7 @@ func TestSignInIsNotBegunAgainByItself(t *testing.T) {
 			}
 			return &http.Response{StatusCode: 401, Header: http.Header{}, Body: http.NoBody}, nil
 		})
-		h := start(t, Config{Send: loud, Background: quiet, Explain: func(err error) Obstacle { return Obstacle{Kind: KindSignIn, Text: err.Error()} }})
+		h := start(t, Config{Send: loud, Background: quiet, Explain: func(err error) Explanation { return Explanation{Kind: KindSignIn, Text: err.Error()} }})
 		h.open()
 		time.Sleep(time.Hour)
 		if n := asked.Load(); n != 1 {
@@ -511,7 +511,7 @@ func TestSignInToolAsks(t *testing.T) {
 		srv := New(t, append(Opening(version), Goodbye())...)
 		wishes := make(chan error)
 		h := start(t, Config{Send: gated{b, srv.Transport(), true}, SignIn: func(context.Context) error { return <-wishes },
-			Explain: func(err error) Obstacle { return Obstacle{Kind: KindSignIn, Text: err.Error()} }})
+			Explain: func(err error) Explanation { return Explanation{Kind: KindSignIn, Text: err.Error()} }})
 		h.open()
 		h.send(call)
 		h.send(callLine) // its attempt is held back, which is no answer to the wish

@@ -98,7 +98,7 @@ func excerpt(s string, n int) string {
 func logID(raw []byte) string { return excerpt(string(raw), 64) }
 
 func obstacleFault(o *Obstacle) *fault {
-	return &fault{code: codeTransport, kind: o.Kind, text: o.Text, url: o.URL, hints: o.Hints, notRun: o.NotRun, passes: true}
+	return &fault{code: codeTransport, kind: o.Kind, text: o.Text, url: o.URL, hints: o.Hints, passes: true}
 }
 
 func timeoutFault(limit time.Duration) *fault {

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,13 +10,26 @@ import (
 
 // Obstacle is what stands in the way of the upstream.
 type Obstacle struct {
-	Kind   string   // stable word: unreachable, sign_in, host_key, ssh_auth, config, tls, timeout, status ...
-	Text   string   // one line: what and where
-	URL    string   // a link for the person; "" none
-	Code   string   // that the page behind the link asks for, or shows; "" none
-	Hints  []string // what to do next
-	Final  error    // waiting cannot mend it: requests are answered, then Run returns it
-	NotRun bool     // of Explain: the upstream refused the request that met the error, so it has not run
+	Kind  string   // stable word: unreachable, sign_in, host_key, ssh_auth, config, tls, timeout, status ...
+	Text  string   // one line: what and where
+	URL   string   // a link for the person; "" none
+	Code  string   // that the page behind the link asks for, or shows; "" none
+	Hints []string // what to do next
+	Final error    // waiting cannot mend it: requests are answered, then Run returns it
+}
+
+// Explanation is an error of one request, in words for people.
+type Explanation struct {
+	// Kind is a stable word, as that of an Obstacle. The default is "unreachable".
+	Kind string
+	// Text is one line that says what happened and where. The default is the error's own text.
+	Text string
+	// Hints say what to do next, one line each.
+	Hints []string
+	// Final says that waiting cannot mend it: the request is answered, then Run returns this error.
+	Final error
+	// NotRun says that the upstream refused the request, so that it may be sent again.
+	NotRun bool
 }
 
 // KindSignIn is the Obstacle.Kind of a sign-in that a person is wanted for.
@@ -184,15 +198,11 @@ func (s *session) explain(err error) *fault {
 	if errors.As(err, &f) {
 		return f
 	}
-	o := s.cfg.Explain(err)
-	if o.Kind == "" {
-		o.Kind = "unreachable"
+	e := s.cfg.Explain(err)
+	e.Kind = cmp.Or(e.Kind, "unreachable")
+	e.Text = cmp.Or(e.Text, err.Error())
+	if e.Final != nil {
+		s.setFinal(&Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final})
 	}
-	if o.Text == "" {
-		o.Text = err.Error()
-	}
-	if o.Final != nil {
-		s.setFinal(&o)
-	}
-	return obstacleFault(&o)
+	return &fault{code: codeTransport, kind: e.Kind, text: e.Text, hints: e.Hints, notRun: e.NotRun, passes: true}
 }

@@ -62,7 +62,7 @@ type Config struct {
 	Idle func()
 	// Explain turns an error of Send into words; Explain(err).Final says that waiting cannot mend it. It is called from
 	// several goroutines. A nil func: the error's own words.
-	Explain func(error) Obstacle
+	Explain func(error) Explanation
 	// Mask hides every secret in use in text that may come from the upstream: an error's text and the excerpt of a body,
 	// not the hints and the link of an Obstacle.
 	Mask func(string) string
@@ -97,7 +97,7 @@ func (c *Config) setDefaults() {
 		c.SignIn = func(context.Context) error { return nil }
 	}
 	if c.Explain == nil {
-		c.Explain = func(err error) Obstacle { return Obstacle{Kind: "unreachable", Text: err.Error()} }
+		c.Explain = func(error) Explanation { return Explanation{} }
 	}
 	if c.Idle == nil {
 		c.Idle = func() {}

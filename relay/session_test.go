@@ -95,8 +95,8 @@ func TestErrorWithoutObstacleIsAnsweredAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, Config{
 			Send: roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("tls: wrong name") }),
-			Explain: func(err error) Obstacle {
-				return Obstacle{Kind: "tls", Text: "said: " + err.Error(), Hints: []string{"h"}}
+			Explain: func(err error) Explanation {
+				return Explanation{Kind: "tls", Text: "said: " + err.Error(), Hints: []string{"h"}}
 			}})
 		h.open()
 		begin := time.Now()
@@ -157,7 +157,9 @@ func TestFinalObstacle(t *testing.T) {
 	t.Run("said by Explain", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := start(t, Config{Send: roundTrip(func(*http.Request) (*http.Response, error) { return nil, final }),
-				Explain: func(error) Obstacle { return *refused }})
+				Explain: func(error) Explanation {
+					return Explanation{Kind: refused.Kind, Text: refused.Text, Final: refused.Final}
+				}})
 			h.send(initLine)
 			if a := decode(t, h.recv()); a.Error.Data.Kind != "host_key" {
 				t.Errorf("got %+v", a)

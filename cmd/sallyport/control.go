@@ -56,10 +56,10 @@ func statusOf(t *sshtunnel.Tunnel) *tunnelStatus {
 
 func (w *way) status() proxyStatus {
 	s := proxyStatus{Upstream: plainURL(w.upstream), Via: w.via, Tunnel: statusOf(w.tunnel), Callback: statusOf(w.callback)}
-	if _, err, _ := w.login.State(); w.login.Busy() {
+	if login, _ := w.login.State(); login.Busy {
 		s.SignIn = "pending"
-	} else if err != nil && !errors.Is(err, context.Canceled) {
-		s.SignIn = explain(err).text
+	} else if login.Err != nil && !errors.Is(login.Err, context.Canceled) {
+		s.SignIn = explain(login.Err).text
 	}
 	return s
 }

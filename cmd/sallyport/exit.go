@@ -59,8 +59,8 @@ type explanation struct {
 }
 
 // obstacle is the explanation as the relay gives it to the MCP host.
-func (e explanation) obstacle() relay.Obstacle {
-	return relay.Obstacle{Kind: e.kind, Text: e.text, Hints: e.hints, Final: e.final, NotRun: e.notRun}
+func (e explanation) obstacle() *relay.Obstacle {
+	return &relay.Obstacle{Kind: e.kind, Text: e.text, Hints: e.hints, Final: e.final}
 }
 
 // explain is the one table from an error's type to words, status, and whether the proxy goes on.

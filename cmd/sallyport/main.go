@@ -60,7 +60,6 @@ func shrink(in io.Reader) func() {
 func freeMemory() {
 	runtime.GC()
 	debug.FreeOSMemory()
-	dropProgram()
 }
 
 // osEnvironment is the environment of this process. What the user database says of the user goes

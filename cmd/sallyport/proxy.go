@@ -105,12 +105,12 @@ func (w *watch) obstacle() (*relay.Obstacle, <-chan struct{}) {
 }
 
 // explain is what relay.Config.Explain asks for: err is of one request.
-func (w *watch) explain(err error) relay.Obstacle {
-	o := explain(err).obstacle()
+func (w *watch) explain(err error) relay.Explanation {
+	e := explain(err)
 	if !errors.Is(err, context.Canceled) {
-		w.tell(&o)
+		w.tell(e.obstacle())
 	}
-	return o
+	return relay.Explanation{Kind: e.kind, Text: e.text, Hints: e.hints, Final: e.final, NotRun: e.notRun}
 }
 
 // run follows the states until ctx ends.
@@ -119,15 +119,8 @@ func (w *watch) run(ctx context.Context) {
 	for {
 		tunnel, tunnelChanged := state(w.way.tunnel)
 		callback, callbackChanged := state(w.way.callback)
-		prompt, loginErr, loginChanged := w.way.login.State()
-		if !w.way.login.Busy() {
-			callback.Err = nil // a workstation that sleeps is in nobody's way
-		}
-		nextPage, held := w.way.login.NextPage()
-		o := fold(tunnel, callback, prompt, loginErr)
-		if o == nil && held {
-			o = heldPage(nextPage)
-		}
+		login, loginChanged := w.way.login.State()
+		o := fold(tunnel, callback, login)
 		w.set(o)
 		w.tell(o)
 		switch {
@@ -189,14 +182,13 @@ func heldPage(at time.Time) *relay.Obstacle {
 }
 
 // fold finds the first thing that is in the way, the nearest to us first.
-func fold(tunnel, callback sshtunnel.State, prompt oauth.Prompt, loginErr error) *relay.Obstacle {
+func fold(tunnel, callback sshtunnel.State, login oauth.State) *relay.Obstacle {
+	prompt := login.Prompt
 	switch {
 	case tunnel.Err != nil:
-		o := explain(tunnel.Err).obstacle()
-		return &o
-	case callback.Err != nil:
-		o := explain(callback.Err).obstacle()
-		return &o
+		return explain(tunnel.Err).obstacle()
+	case callback.Err != nil && login.Busy: // else a workstation that sleeps is in nobody's way
+		return explain(callback.Err).obstacle()
 	case prompt.AuthorizeURL != "":
 		link := cmp.Or(prompt.StartURL, prompt.AuthorizeURL) // hosts log what they are sent; the state is not for them
 		o := &relay.Obstacle{
@@ -207,10 +199,13 @@ func fold(tunnel, callback sshtunnel.State, prompt oauth.Prompt, loginErr error)
 			o.Hints = append(o.Hints, codeHint(prompt))
 		}
 		return o
-	case loginErr != nil && !errors.Is(loginErr, context.Canceled):
-		if o := explain(loginErr).obstacle(); o.Final != nil {
-			return &o
+	case login.Err != nil && !errors.Is(login.Err, context.Canceled):
+		if o := explain(login.Err).obstacle(); o.Final != nil {
+			return o
 		}
+	}
+	if !login.NextPage.IsZero() {
+		return heldPage(login.NextPage)
 	}
 	return nil
 }

@@ -55,12 +55,8 @@ func (w *way) build(ctx context.Context, a *app, f *upstreamFlags, atTerminal bo
 	}
 
 	direct := directTransport(a.env, roots)
-	inline := newInlineTransport(direct)
-	w.closers = append(w.closers, closeIdle(inline))
+	w.closers = append(w.closers, closeIdle(direct))
 	base, authBase := http.RoundTripper(direct), http.RoundTripper(direct)
-	if asksSockets {
-		base = inline
-	}
 	realm := f.Profile + " direct"
 	if f.Via != "" {
 		hosts, err := a.openTunnel(ctx, &w.tunnel, f.sshFlags, f.Via, atTerminal, w)
@@ -70,9 +66,8 @@ func (w *way) build(ctx context.Context, a *app, f *upstreamFlags, atTerminal bo
 		last := hosts[len(hosts)-1]
 		realm = f.Profile + " via " + net.JoinHostPort(last.HostName, strconv.Itoa(last.Port))
 		through := newTransport(w.tunnel.DialContext, nil, roots)
-		inline := newInlineTransport(through)
-		w.closers = append(w.closers, closeIdle(inline))
-		base = inline
+		w.closers = append(w.closers, closeIdle(through))
+		base = through
 		switch f.OAuthRoute {
 		case "via":
 			authBase = through
