@@ -10,10 +10,13 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"sallyport/sshtunnel/display"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // openAgent connects to the agent of h; nil without an error where there is none to use.
-func openAgent(ctx context.Context, h *Host, getenv func(string) string) (agent.ExtendedAgent, io.Closer, error) {
+func openAgent(ctx context.Context, h *sshconfig.Host, getenv func(string) string) (agent.ExtendedAgent, io.Closer, error) {
 	path := h.IdentityAgent
 	if path == "" || path == "SSH_AUTH_SOCK" {
 		path = getenv("SSH_AUTH_SOCK")
@@ -71,7 +74,7 @@ func (a *authenticator) addToAgent(f *keyFile) {
 	comment := cmp.Or(f.comment, f.path)
 	if ask {
 		answer, err := a.ask(Question{Hop: a.host.Alias, Kind: "add-key", Echo: true,
-			Prompt: fmt.Sprintf("Add key %s (%s) to agent? ", f.path, printable(comment))})
+			Prompt: fmt.Sprintf("Add key %s (%s) to agent? ", f.path, display.Printable(comment))})
 		// Enter alone is a yes here (ask_permission).
 		if answer = strings.TrimSpace(answer); err != nil || answer != "" && !strings.EqualFold(answer, "yes") {
 			return

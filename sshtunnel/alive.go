@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"sallyport/sshtunnel/sshconfig"
 )
 
 const (
@@ -30,7 +32,7 @@ type alive struct {
 
 // aliveOf returns the settings for each hop of a chain. A request to an inner hop passes all hops
 // outside it, so where the user sets nothing the last hop alone is asked.
-func aliveOf(chain []*Host) []alive {
+func aliveOf(chain []*sshconfig.Host) []alive {
 	all := make([]alive, len(chain))
 	watched := false // by this hop or a later one
 	for i := len(chain) - 1; i >= 0; i-- {
@@ -46,7 +48,7 @@ func aliveOf(chain []*Host) []alive {
 }
 
 func (l *link) startKeepalive() {
-	chain := make([]*Host, len(l.hops))
+	chain := make([]*sshconfig.Host, len(l.hops))
 	for i, hp := range l.hops {
 		chain[i] = hp.host
 	}

@@ -14,24 +14,26 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/sshconfig"
 )
 
 func TestAliveOf(t *testing.T) {
-	set := func(interval time.Duration, count int) *Host {
-		return &Host{ServerAliveSet: true, ServerAliveInterval: interval, ServerAliveCountMax: count}
+	set := func(interval time.Duration, count int) *sshconfig.Host {
+		return &sshconfig.Host{ServerAliveSet: true, ServerAliveInterval: interval, ServerAliveCountMax: count}
 	}
-	unset, ours := &Host{ServerAliveCountMax: 3}, alive{15 * time.Second, 3}
+	unset, ours := &sshconfig.Host{ServerAliveCountMax: 3}, alive{15 * time.Second, 3}
 	for _, tt := range []struct {
 		name  string
-		chain []*Host
+		chain []*sshconfig.Host
 		want  []alive
 	}{
-		{"nothing set", []*Host{unset, unset}, []alive{{}, ours}},
-		{"an outer hop of its own", []*Host{set(5*time.Second, 2), unset}, []alive{{5 * time.Second, 2}, ours}},
-		{"both", []*Host{set(5*time.Second, 2), set(time.Minute, 1)}, []alive{{5 * time.Second, 2}, {time.Minute, 1}}},
-		{"switched off inside: the hop before is asked", []*Host{unset, unset, set(0, 3)}, []alive{{}, ours, {}}},
-		{"switched off", []*Host{set(0, 3)}, []alive{{}}},
-		{"count 0", []*Host{set(time.Second, 0)}, []alive{{time.Second, 1}}},
+		{"nothing set", []*sshconfig.Host{unset, unset}, []alive{{}, ours}},
+		{"an outer hop of its own", []*sshconfig.Host{set(5*time.Second, 2), unset}, []alive{{5 * time.Second, 2}, ours}},
+		{"both", []*sshconfig.Host{set(5*time.Second, 2), set(time.Minute, 1)}, []alive{{5 * time.Second, 2}, {time.Minute, 1}}},
+		{"switched off inside: the hop before is asked", []*sshconfig.Host{unset, unset, set(0, 3)}, []alive{{}, ours, {}}},
+		{"switched off", []*sshconfig.Host{set(0, 3)}, []alive{{}}},
+		{"count 0", []*sshconfig.Host{set(time.Second, 0)}, []alive{{time.Second, 1}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := aliveOf(tt.chain); !slices.Equal(got, tt.want) {
@@ -79,7 +81,7 @@ func (c peerConn) Close() error {
 }
 
 // quietLink is a link of one hop in memory, with neither keepalive nor watch.
-func quietLink(h *Host) (*link, *quietPeer) {
+func quietLink(h *sshconfig.Host) (*link, *quietPeer) {
 	p := &quietPeer{closed: make(chan struct{}), local: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}}
 	hp := &hop{host: h}
 	p.hop = hp
@@ -113,7 +115,7 @@ func TestKeepalive(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l, p := quietLink(&Host{Alias: "bastion"})
+				l, p := quietLink(&sshconfig.Host{Alias: "bastion"})
 				l.wg.Go(func() { l.keepalive(l.hops[0], tt.alive) })
 				time.Sleep(10 * time.Minute)
 				if isDone(l.done) || p.pings.Load() == 0 {
@@ -137,7 +139,7 @@ func TestKeepalive(t *testing.T) {
 // although it does not answer.
 func TestKeepaliveCountsAnyByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, p := quietLink(&Host{})
+		l, p := quietLink(&sshconfig.Host{})
 		p.dead.Store(true)
 		l.wg.Go(func() { l.keepalive(l.hops[0], alive{15 * time.Second, 3}) })
 		for range 100 {
@@ -180,7 +182,7 @@ func TestBackoffEndsWithNews(t *testing.T) {
 				m := &testMachine{}
 				m.off.Store(true)
 				attempts := make(chan time.Time)
-				tun, err := New(Config{machine: m.machine(), Chain: func(context.Context) ([]*Host, error) {
+				tun, err := New(Config{machine: m.machine(), Chain: func(context.Context) ([]*sshconfig.Host, error) {
 					attempts <- time.Now()
 					return nil, &HopError{Stage: StageConnect, Err: errors.New("no route to host")}
 				}})
@@ -234,7 +236,7 @@ func TestWatch(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l, p := quietLink(&Host{Alias: "bastion"})
+				l, p := quietLink(&sshconfig.Host{Alias: "bastion"})
 				m := &testMachine{}
 				l.wg.Go(func() { l.watch(m.machine()) })
 				time.Sleep(time.Hour)
@@ -272,7 +274,7 @@ func TestWatch(t *testing.T) {
 // An address that the system does not list (a container's, say) is not waited for.
 func TestWatchUnlistedAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, p := quietLink(&Host{})
+		l, p := quietLink(&sshconfig.Host{})
 		m := &testMachine{}
 		m.off.Store(true)
 		l.wg.Go(func() { l.watch(m.machine()) })

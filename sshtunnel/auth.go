@@ -10,6 +10,10 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"sallyport/sshtunnel/display"
+	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 const (
@@ -24,7 +28,7 @@ const (
 // authenticator chooses what to offer to one server next, in the order of OpenSSH's userauth
 // (sshconnect2.c). It is used by one handshake, from one goroutine.
 type authenticator struct {
-	host *Host
+	host *sshconfig.Host
 	ask  func(Question) (string, error) // already bound to the context; stops the clock
 	log  *slog.Logger
 
@@ -41,7 +45,7 @@ type authenticator struct {
 	result AuthError
 }
 
-func newAuthenticator(h *Host, ask func(Question) (string, error), log *slog.Logger, ag agent.ExtendedAgent, agentErr error) *authenticator {
+func newAuthenticator(h *sshconfig.Host, ask func(Question) (string, error), log *slog.Logger, ag agent.ExtendedAgent, agentErr error) *authenticator {
 	a := &authenticator{host: h, ask: ask, log: log, agent: ag, attempts: map[string]int{}, over: map[string]bool{}}
 	a.result = AuthError{Hop: h.Alias, User: h.User}
 	if agentErr != nil {
@@ -108,7 +112,7 @@ func (a *authenticator) explain(allowed []string) {
 			a.note(method + " (GSSAPI, Kerberos) is not supported")
 			continue
 		default:
-			a.note(fmt.Sprintf("%q is not supported", clip(method)))
+			a.note(fmt.Sprintf("%q is not supported", display.Cut(method)))
 			continue
 		}
 		a.note(fmt.Sprintf("%s no rules out %s", keyword, method))
@@ -126,7 +130,7 @@ func (a *authenticator) publicKey() ssh.AuthMethod {
 	}
 	id := a.keys[a.next]
 	a.next++
-	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, fingerprint(id.signer.PublicKey()), id.label))
+	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, hostkeys.Fingerprint(id.signer.PublicKey()), id.label))
 	// One key a method, so that a key whose passphrase or agent fails does not take the others along.
 	return ssh.PublicKeys(id.signer)
 }
@@ -171,9 +175,9 @@ func (a *authenticator) interactive(method string) ssh.AuthMethod {
 			a.tried(method)
 		}
 		answers := make([]string, len(prompts))
-		head := printable(strings.TrimSpace(name + "\n" + instruction))
+		head := display.Printable(strings.TrimSpace(name + "\n" + instruction))
 		for i, p := range prompts {
-			text := fmt.Sprintf("(%s) %s", at, printable(p))
+			text := fmt.Sprintf("(%s) %s", at, display.Printable(p))
 			if i == 0 && head != "" {
 				text = head + "\n" + text
 			}
@@ -199,19 +203,6 @@ func (a *authenticator) question(kind, prompt string, echo bool) (string, error)
 	return answer, err
 }
 
-// printable removes what could steer a terminal from text of a server.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' {
-			return r
-		}
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return -1
-		}
-		return r
-	}, s)
-}
-
 // finish turns the error of a handshake that failed in authentication into an *AuthError, or
 // returns nil where the server did not refuse but was lost.
 func (a *authenticator) finish(err error) *AuthError {
@@ -226,7 +217,7 @@ func (a *authenticator) finish(err error) *AuthError {
 	case strings.Contains(text, "ssh: disconnect, reason 14"), // SSH_DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE
 		strings.Contains(text, "ssh: unable to authenticate"),
 		strings.Contains(text, "too many authentication attempts"):
-		r.Err = errors.New(clip(text))
+		r.Err = errors.New(display.Cut(text))
 	default:
 		return nil
 	}

@@ -7,6 +7,8 @@ import (
 	"net"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/display"
 )
 
 // openRequest is the payload of direct-tcpip (RFC 4254 7.2).
@@ -107,7 +109,7 @@ func (h *hop) openChannel(ctx context.Context, kind string, payload []byte, netw
 	select {
 	case a := <-answers:
 		if refused, ok := errors.AsType[*ssh.OpenChannelError](a.err); ok {
-			return nil, nil, &OpenError{Hop: h.host.Alias, Network: network, Addr: target, Reason: refused.Reason, Msg: clip(refused.Message)}
+			return nil, nil, &OpenError{Hop: h.host.Alias, Network: network, Addr: target, Reason: refused.Reason, Msg: display.Cut(refused.Message)}
 		}
 		if a.err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", errLost, a.err)

@@ -8,14 +8,16 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
+
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 // TestBulkBothWays moves more than all windows and buffers hold, both ways at once, in writes of
 // many sizes.
 func TestBulkBothWays(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "key")
-	server := startSSHD(t, writeKey(t, key, "").PublicKey())
-	tun := newTunnel(t, nil, server.host(t, "hop", key))
+	server := openssh.Start(t, openssh.WriteKey(t, key, "").PublicKey())
+	tun := newTunnel(t, nil, server.Host(t, "hop", key))
 	conn, err := tun.DialContext(t.Context(), "tcp", echo(t))
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +15,10 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"sallyport/sshtunnel/display"
+	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 const (
@@ -25,7 +30,7 @@ const (
 
 // hop is one SSH connection of a link.
 type hop struct {
-	host   *Host
+	host   *sshconfig.Host
 	addr   string // host:port; "" with a ProxyCommand
 	conn   *countedConn
 	gather *gatherConn // of conn
@@ -55,8 +60,7 @@ func (h *hop) close() {
 // are dialed.
 type preparation struct {
 	ready chan struct{} // closed when the fields below are set
-	keys  *hostKeyCheck
-	ask   func(Question) (string, error) // of keys; set before the handshake
+	keys  *hostkeys.Verifier
 
 	keysErr error // of KnownHostsCommand
 
@@ -67,12 +71,11 @@ type preparation struct {
 
 // prepare reads known_hosts and the agent's list of keys for h. ctx bounds the call; the caller must
 // call end.
-func prepare(ctx context.Context, cfg *Config, h *Host) *preparation {
+func prepare(ctx context.Context, cfg *Config, h *sshconfig.Host) *preparation {
 	p := &preparation{ready: make(chan struct{})}
 	go func() { // ends with ctx at the latest; end waits for it
 		defer close(p.ready)
-		// The question of an unknown key comes from the handshake, when ask is set.
-		p.keys, p.keysErr = newHostKeyCheck(ctx, cfg, h, func(q Question) (string, error) { return p.ask(q) })
+		p.keys, p.keysErr = hostkeys.New(ctx, hostkeys.Config{Host: h, Getenv: cfg.Getenv, Log: cfg.Log})
 		ag, conn, err := openAgent(ctx, h, cfg.Getenv)
 		p.agentErr = err
 		if conn != nil {
@@ -117,7 +120,7 @@ func (e *earlyAgent) List() ([]*agent.Key, error) {
 // and ConnectTimeout bound TCP, key exchange and authentication together; ConnectTimeout stands
 // still while a person is asked. On failure everything is closed, and the error is a *HopError or
 // the cause of ctx.
-func dialHop(ctx context.Context, cfg *Config, h *Host, prepared *preparation, via *hop) (*hop, error) {
+func dialHop(ctx context.Context, cfg *Config, h *sshconfig.Host, prepared *preparation, via *hop) (*hop, error) {
 	hp := &hop{host: h, ended: make(chan struct{})}
 	if h.ProxyCommand == "" || via != nil {
 		hp.addr = net.JoinHostPort(h.HostName, strconv.Itoa(h.Port))
@@ -172,11 +175,9 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, prepared *preparation, v
 		hp.conn.Close()
 		return nil, fail(prepared.keysErr)
 	}
-	prepared.ask = ask
 	keys := prepared.keys
-	keys.ctx = ctx
 	if hp.addr != "" && via == nil {
-		keys.remoteIs(raw.RemoteAddr())
+		keys.DialedDirectly(raw.RemoteAddr())
 	}
 	auth := newAuthenticator(h, ask, cfg.Log, prepared.agent, prepared.agentErr)
 	if prepared.agentConn != nil {
@@ -194,20 +195,21 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, prepared *preparation, v
 		return auth.choose(c)
 	}
 
+	askHostKey := func(_ context.Context, prompt string) (string, error) { return ask(hostKeyQuestion(h, prompt)) }
 	var keyErr error
 	config := &ssh.ClientConfig{
 		User:          h.User,
 		ClientVersion: clientVersion,
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
-			if keyErr = keys.check(key); keyErr == nil {
+			if _, keyErr = keys.Verify(ctx, key, askHostKey); keyErr == nil {
 				stage.CompareAndSwap(StageHandshake, StageAuth)
 			}
 			return keyErr
 		},
-		HostKeyAlgorithms: keys.algorithms(),
+		HostKeyAlgorithms: keys.Algorithms(),
 		AuthCallback:      choose,
 		BannerCallback: func(text string) error {
-			cfg.Log.Info("banner", "hop", h.Alias, "text", clip(printable(text)))
+			cfg.Log.Info("banner", "hop", h.Alias, "text", display.Cut(display.Printable(text)))
 			return nil
 		},
 	}
@@ -234,8 +236,25 @@ func dialHop(ctx context.Context, cfg *Config, h *Host, prepared *preparation, v
 		}
 		return nil, fail(trimHandshake(err))
 	}
-	hp.client = ssh.NewClient(conn, chans, keys.watchUpdates(conn, reqs, cfg.Ask))
+	var askUpdate hostkeys.Asker
+	if cfg.Ask != nil {
+		askUpdate = func(ctx context.Context, prompt string) (string, error) {
+			return cfg.Ask(ctx, hostKeyQuestion(h, prompt))
+		}
+	}
+	hp.client = ssh.NewClient(conn, chans, keys.HandleUpdates(conn, reqs, askUpdate))
 	return hp, nil
+}
+
+// hostKeyQuestion is what hostkeys wants to know of the person.
+func hostKeyQuestion(h *sshconfig.Host, prompt string) Question {
+	return Question{Hop: h.Alias, Kind: "host-key", Prompt: prompt, Echo: true}
+}
+
+// supported keeps of list what x/crypto implements, in the user's order.
+func supported(list []string, have ...[]string) []string {
+	all := slices.Concat(have...)
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !slices.Contains(all, s) })
 }
 
 // errCut ends a login whose connection has ended before the answer.
@@ -255,7 +274,7 @@ func trimHandshake(err error) error {
 
 // setAlgorithms applies Ciphers, MACs and KexAlgorithms. Left alone, x/crypto's order stands: it
 // has aes128-gcm first, and no fast code for chacha20.
-func setAlgorithms(c *ssh.ClientConfig, h *Host) error {
+func setAlgorithms(c *ssh.ClientConfig, h *sshconfig.Host) error {
 	if len(c.HostKeyAlgorithms) == 0 {
 		return fmt.Errorf("none of HostKeyAlgorithms %s is implemented", strings.Join(h.HostKeyAlgorithms, ","))
 	}

@@ -1,6 +1,6 @@
 // Package sshtunnel reaches hosts through chains of SSH servers, inside the process.
 //
-// A [Resolver] reads ssh_config files as OpenSSH does and answers with a chain of [Host] values. A
+// A [sshconfig.Resolver] reads ssh_config files as OpenSSH does and answers with a chain of [sshconfig.Host] values. A
 // [Tunnel] dials that chain when somebody first wants it, keeps it alive, and dials it again when it
 // is lost. What runs over it are channels of the last hop: [Tunnel.DialContext] (names are resolved
 // there), [Tunnel.Forward] (a local listener), [Tunnel.Listen] (a remote forward) and [Tunnel.Exec].
@@ -22,7 +22,7 @@
 // lines that cannot be parsed spoil no others. KnownHostsCommand adds to it, RevokedHostKeys (lists of
 // keys, and key revocation lists) take away; CheckHostIP and NoHostAuthenticationForLocalhost
 // are ssh's. The algorithms that known_hosts can verify are asked for first. A changed key is always
-// refused, also with StrictHostKeyChecking no: see [HostKeyError]. After login, UpdateHostKeys notes
+// refused, also with StrictHostKeyChecking no: see [hostkeys.Error]. After login, UpdateHostKeys notes
 // further keys that the server proves to hold, and drops those it has no more. Our processes take
 // turns in writing, by a lock on the directory; a rewritten file replaces the old one at once.
 //

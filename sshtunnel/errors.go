@@ -1,17 +1,18 @@
 package sshtunnel
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/hostkeys"
 )
 
 var (
 	// ErrNoPerson is what Config.Ask returns where nobody can be asked.
-	ErrNoPerson = errors.New("nobody is there to answer")
+	ErrNoPerson = hostkeys.ErrNoPerson
 
 	// ErrClosed is the error of every call on a closed Tunnel. It matches net.ErrClosed.
 	ErrClosed = fmt.Errorf("tunnel: %w", net.ErrClosed)
@@ -24,9 +25,6 @@ const (
 	StageAuth      = "auth"      // RFC 4252
 	StageLink      = "link"      // the established connection
 )
-
-// maxPeerText limits text of a peer in errors, questions and logs, in bytes.
-const maxPeerText = 200
 
 // HopError says at which hop the way ends, and at which stage.
 type HopError struct {
@@ -51,89 +49,6 @@ type TimeoutError struct{ After string }
 func (e *TimeoutError) Error() string   { return "no answer within " + e.After }
 func (e *TimeoutError) Timeout() bool   { return true }
 func (e *TimeoutError) Temporary() bool { return true }
-
-// KnownKey is a host key that known_hosts holds for a host, or RevokedHostKeys revokes.
-type KnownKey struct {
-	File        string // or what printed the line: KnownHostsCommand-HOSTNAME, KnownHostsCommand-ADDRESS
-	Line        int    // 0 in a key revocation list
-	Type        string // ssh-ed25519 ...
-	Fingerprint string // SHA256:...
-}
-
-// String says where the key is written.
-func (k KnownKey) String() string {
-	if k.Line == 0 {
-		return k.File
-	}
-	return fmt.Sprintf("%s:%d", k.File, k.Line)
-}
-
-// HostKeyError says that the key a server showed is not to be trusted. Exactly one of Changed,
-// Revoked and Unknown is set.
-type HostKeyError struct {
-	Hop  string // alias
-	Host string // the name that was looked up: host, [host]:port, or the HostKeyAlias
-
-	Type        string // of the key that the server showed
-	Fingerprint string // SHA256:... of that key
-
-	Changed bool       // other keys are known for this host
-	Revoked bool       // the key, or its authority, is revoked, or Err hinders to tell
-	Unknown bool       // nothing is known about this host
-	Known   []KnownKey // Changed: the keys known; Revoked: where that is written
-
-	CertErr     string // why a certificate was not accepted before its plain key was looked up; "" none
-	NeedsPerson bool   // Unknown, and nobody was there to be asked
-	Err         error  // a cause besides, such as an unreadable list of revoked keys; may be nil
-}
-
-func (e *HostKeyError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "host key of %s", e.Host)
-	switch {
-	case e.Revoked && len(e.Known) == 0:
-		fmt.Fprintf(&b, " is refused, for it cannot be told whether it is revoked: %s %s", e.Type, e.Fingerprint)
-	case e.Revoked:
-		b.WriteString(" is revoked")
-		if len(e.Known) > 0 {
-			fmt.Fprintf(&b, " by %s", e.Known[0])
-		}
-		fmt.Fprintf(&b, ": %s %s", e.Type, e.Fingerprint)
-	case e.Changed:
-		fmt.Fprintf(&b, " has changed: got %s %s", e.Type, e.Fingerprint)
-		for _, k := range e.Known {
-			fmt.Fprintf(&b, ", %s has %s %s", k, k.Type, k.Fingerprint)
-		}
-		if cmd := e.Remedy(); cmd != "" {
-			fmt.Fprintf(&b, "; if the change is legitimate: %s", cmd)
-		}
-	default:
-		fmt.Fprintf(&b, " is not known: %s %s", e.Type, e.Fingerprint)
-		if e.NeedsPerson {
-			fmt.Fprintf(&b, "; accept it in a terminal: %s", e.Remedy())
-		}
-	}
-	if e.CertErr != "" {
-		fmt.Fprintf(&b, " (its certificate: %s)", e.CertErr)
-	}
-	if e.Err != nil {
-		fmt.Fprintf(&b, ": %v", e.Err)
-	}
-	return b.String()
-}
-
-// Remedy is the command that mends it, once the person is sure; "" where there is none.
-func (e *HostKeyError) Remedy() string {
-	switch {
-	case e.Changed && len(e.Known) > 0 && !strings.HasPrefix(e.Known[0].File, commandFile):
-		return fmt.Sprintf("ssh-keygen -f %s -R %s", shellQuote(e.Known[0].File), shellQuote(e.Host))
-	case e.Unknown:
-		return "ssh " + shellQuote(e.Hop)
-	}
-	return ""
-}
-
-func (e *HostKeyError) Unwrap() error { return e.Err }
 
 // AuthError says that a server did not let us in.
 type AuthError struct {
@@ -240,23 +155,4 @@ func (e *ExitError) Error() string {
 		s += fmt.Sprintf(": %q", e.Stderr)
 	}
 	return s
-}
-
-// clip shortens text of a peer.
-func clip(s string) string {
-	if len(s) > maxPeerText {
-		return s[:maxPeerText] + "..."
-	}
-	return s
-}
-
-// shellQuote makes one word of s for the shell, for commands shown to people.
-func shellQuote(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./-_", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

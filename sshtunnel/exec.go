@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/display"
 )
 
 // maxStderr is how much of a command's stderr is kept for its error, in bytes.
@@ -82,7 +84,7 @@ func (p *process) watch(ch ssh.Channel, reqs <-chan *ssh.Request) {
 				Msg, Lang  string
 			}
 			if ssh.Unmarshal(r.Payload, &m) == nil {
-				status = &ExitError{Signal: clip(m.Signal)}
+				status = &ExitError{Signal: display.Cut(m.Signal)}
 			}
 		}
 		if r.WantReply {
@@ -91,7 +93,7 @@ func (p *process) watch(ch ssh.Channel, reqs <-chan *ssh.Request) {
 	}
 	wg.Wait()
 	if status.Status != 0 || status.Signal != "" {
-		status.Stderr = clip(printable(string(p.stderr)))
+		status.Stderr = display.Cut(display.Printable(string(p.stderr)))
 		p.status = status
 	}
 }

@@ -9,6 +9,9 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"sallyport/sshtunnel/display"
+	"sallyport/sshtunnel/hostkeys"
 )
 
 // identity is one key that may be offered.
@@ -31,10 +34,12 @@ func (a *authenticator) loadKeys() {
 		}
 	}
 	// Of the keys that no file names, certificates go first, as OpenSSH 10 has it.
-	slices.SortStableFunc(inAgent, func(a, b *agent.Key) int { return boolOrder(isCertAlgo(a.Format), isCertAlgo(b.Format)) })
+	slices.SortStableFunc(inAgent, func(a, b *agent.Key) int {
+		return boolOrder(hostkeys.IsCertificateAlgorithm(a.Format), hostkeys.IsCertificateAlgorithm(b.Format))
+	})
 	agentSigner := func(pub ssh.PublicKey) ssh.Signer {
 		for _, k := range inAgent {
-			if sameKey(k, pub) {
+			if hostkeys.SameKey(k, pub) {
 				return &agentSigner{agent: a.agent, pub: pub, failed: func() { a.result.NeedsPerson = true }}
 			}
 		}
@@ -57,7 +62,7 @@ func (a *authenticator) loadKeys() {
 			return s
 		}
 		for _, f := range files {
-			if s := f.signer(a); s != nil && sameKey(f.pub, pub) {
+			if s := f.signer(a); s != nil && hostkeys.SameKey(f.pub, pub) {
 				return s
 			}
 		}
@@ -95,7 +100,7 @@ func (a *authenticator) loadKeys() {
 	}
 	listed := func(k *agent.Key) *keyFile {
 		for _, f := range files {
-			if f.pub != nil && sameKey(k, f.pub) {
+			if f.pub != nil && hostkeys.SameKey(k, f.pub) {
 				return f
 			}
 		}
@@ -110,7 +115,7 @@ func (a *authenticator) loadKeys() {
 	if !a.host.IdentitiesOnly {
 		for _, k := range inAgent {
 			if pub, err := ssh.ParsePublicKey(k.Blob); err == nil && listed(k) == nil {
-				a.offer("agent: "+clip(printable(k.Comment)), agentSigner(pub))
+				a.offer("agent: "+display.Cut(display.Printable(k.Comment)), agentSigner(pub))
 			}
 		}
 	}
@@ -129,7 +134,7 @@ func (a *authenticator) loadKeys() {
 // offer appends a key unless PubkeyAcceptedAlgorithms forbids it, or the same one is there.
 func (a *authenticator) offer(label string, s ssh.Signer) {
 	for _, id := range a.keys {
-		if sameKey(id.signer.PublicKey(), s.PublicKey()) {
+		if hostkeys.SameKey(id.signer.PublicKey(), s.PublicKey()) {
 			return
 		}
 	}

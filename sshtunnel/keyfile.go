@@ -12,6 +12,9 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/display"
+	"sallyport/sshtunnel/hostkeys"
 )
 
 // maxKeyFile is the most that is read of one key or certificate file, in bytes.
@@ -44,13 +47,13 @@ func (f *keyFile) signer(a *authenticator) ssh.Signer {
 // useless says why a file without a signer is of no use.
 func (f *keyFile) useless() string {
 	if isSecurityKey(f.pub) {
-		return "a security key (FIDO), which is used through the agent only: ssh-add " + shellQuote(f.path)
+		return "a security key (FIDO), which is used through the agent only: ssh-add " + display.ShellQuote(f.path)
 	}
 	return "a public key that no agent holds the private key of"
 }
 
 func isSecurityKey(pub ssh.PublicKey) bool {
-	return pub != nil && strings.HasPrefix(plainKey(pub).Type(), "sk-")
+	return pub != nil && strings.HasPrefix(hostkeys.PlainKey(pub).Type(), "sk-")
 }
 
 func (a *authenticator) loadKeyFile(path string) (*keyFile, error) {
@@ -87,16 +90,16 @@ func (a *authenticator) loadKeyFile(path string) (*keyFile, error) {
 		f.pub = pub
 		return f, nil
 	}
-	return nil, errors.New(clip(strings.TrimPrefix(err.Error(), "ssh: ")))
+	return nil, errors.New(display.Cut(strings.TrimPrefix(err.Error(), "ssh: ")))
 }
 
 // set takes over the private key.
 func (f *keyFile) set(private any) error {
 	signer, err := ssh.NewSignerFromKey(private)
 	if err != nil {
-		return errors.New(clip(strings.TrimPrefix(err.Error(), "ssh: ")))
+		return errors.New(display.Cut(strings.TrimPrefix(err.Error(), "ssh: ")))
 	}
-	if f.pub != nil && !samePlainKey(f.pub, signer.PublicKey()) {
+	if f.pub != nil && !hostkeys.SameKey(hostkeys.PlainKey(f.pub), hostkeys.PlainKey(signer.PublicKey())) {
 		return fmt.Errorf("the private key is not that of %s.pub", f.path)
 	}
 	f.private, f.plain, f.pub = private, signer, signer.PublicKey()
@@ -186,20 +189,20 @@ func publicHalf(text []byte) ssh.PublicKey {
 func readPrivateKey(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, bare(err)
+		return nil, display.Reason(err)
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return nil, bare(err)
+		return nil, display.Reason(err)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
 	if err != nil {
-		return nil, bare(err)
+		return nil, display.Reason(err)
 	}
 	private := strings.Contains(string(b), "PRIVATE KEY")
 	if private && runtime.GOOS != "windows" && st.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("its mode %#o lets others read it: chmod 600 %s", st.Mode().Perm(), shellQuote(path))
+		return nil, fmt.Errorf("its mode %#o lets others read it: chmod 600 %s", st.Mode().Perm(), display.ShellQuote(path))
 	}
 	return b, nil
 }
@@ -212,24 +215,16 @@ func readPublicKey(path string) (ssh.PublicKey, error) {
 func readPublicKeyComment(path string) (pub ssh.PublicKey, comment string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, "", bare(err)
+		return nil, "", display.Reason(err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
 	if err != nil {
-		return nil, "", bare(err)
+		return nil, "", display.Reason(err)
 	}
 	pub, comment, _, _, err = ssh.ParseAuthorizedKey(b)
 	if err != nil {
 		return nil, "", errors.New("no public key in it")
 	}
 	return pub, comment, nil
-}
-
-// bare drops operation and path, which the caller names.
-func bare(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
-	}
-	return err
 }

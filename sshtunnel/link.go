@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // link is a chain of logged-in hops. It ends as a whole.
@@ -22,7 +24,7 @@ type link struct {
 
 // dialChain dials all hosts in turn. at is told of each before it is dialed. What needs no server
 // is done for all hops from the start.
-func dialChain(ctx context.Context, cfg *Config, chain []*Host, at func(*Host)) (*link, error) {
+func dialChain(ctx context.Context, cfg *Config, chain []*sshconfig.Host, at func(*sshconfig.Host)) (*link, error) {
 	if len(chain) == 0 {
 		return nil, errors.New("no host to dial")
 	}

@@ -15,6 +15,9 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/display"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // master is the user's live ControlMaster, in place of the hops up to its host: a bastion that wants
@@ -24,7 +27,7 @@ import (
 // user's master: it drops channels that are not confirmed yet.
 type master struct {
 	cfg  *Config
-	host *Host
+	host *sshconfig.Host
 
 	mu       sync.Mutex
 	closed   bool
@@ -40,7 +43,7 @@ type masterForward struct {
 }
 
 // liveMaster returns the last host of the chain whose ControlMaster answers; -1: none does.
-func liveMaster(ctx context.Context, cfg *Config, chain []*Host) (int, *master) {
+func liveMaster(ctx context.Context, cfg *Config, chain []*sshconfig.Host) (int, *master) {
 	for i := len(chain) - 1; i >= 0; i-- {
 		if chain[i].ControlPath == "" {
 			continue
@@ -157,7 +160,7 @@ func (m *master) open(ctx context.Context, network, target string) (net.Conn, er
 		return c, nil
 	case <-c.done:
 		c.Close()
-		return nil, m.lost(ctx, &OpenError{Hop: m.host.Alias, Network: "tcp", Addr: target, Reason: ssh.ConnectionFailed, Msg: clip(last)})
+		return nil, m.lost(ctx, &OpenError{Hop: m.host.Alias, Network: "tcp", Addr: target, Reason: ssh.ConnectionFailed, Msg: display.Cut(last)})
 	case <-ctx.Done():
 		c.Close()
 		return nil, context.Cause(ctx)
@@ -192,7 +195,7 @@ func (p *masterProcess) Read(b []byte) (int, error) {
 	if errors.Is(err, io.EOF) {
 		<-p.done
 		if status := p.cmd.ProcessState.ExitCode(); status != 0 {
-			return n, &ExitError{Status: status, Stderr: clip(p.text)}
+			return n, &ExitError{Status: status, Stderr: display.Cut(p.text)}
 		}
 	}
 	return n, err
@@ -223,7 +226,7 @@ func (m *master) listen(ctx context.Context, ln *listener) error {
 		port, err := strconv.ParseUint(out, 10, 16)
 		if err != nil {
 			f.close()
-			return fmt.Errorf("ssh -O forward told no port: %q", clip(out))
+			return fmt.Errorf("ssh -O forward told no port: %q", display.Cut(out))
 		}
 		ln.port.Store(uint32(port))
 	}

@@ -14,19 +14,21 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 // startMaster starts a user's ControlMaster, who alone has the key of the server, and returns the
 // host as a tunnel sees it: without any key.
-func startMaster(t *testing.T, options ...string) (*Host, *exec.Cmd) {
+func startMaster(t *testing.T, options ...string) (*sshconfig.Host, *exec.Cmd) {
 	t.Helper()
 	dir := t.TempDir()
 	key, socket := filepath.Join(dir, "id"), filepath.Join(dir, "m%")
-	s := startSSHD(t, writeKey(t, key, "").PublicKey(), options...)
-	h := s.host(t, "bastion", key)
-	cmd := exec.Command(needTool(t, "ssh"), "-F", "none", "-M", "-N", "-S", strings.ReplaceAll(socket, "%", "%%"), "-i", key,
-		"-o", "UserKnownHostsFile="+h.UserKnownHostsFiles[0], "-o", "BatchMode=yes", "-p", strings.TrimPrefix(s.addr.String(), "127.0.0.1:"), h.User+"@127.0.0.1")
+	s := openssh.Start(t, openssh.WriteKey(t, key, "").PublicKey(), options...)
+	h := s.Host(t, "bastion", key)
+	cmd := exec.Command(openssh.Tool(t, "ssh"), "-F", "none", "-M", "-N", "-S", strings.ReplaceAll(socket, "%", "%%"), "-i", key,
+		"-o", "UserKnownHostsFile="+h.UserKnownHostsFiles[0], "-o", "BatchMode=yes", "-p", strings.TrimPrefix(s.Addr.String(), "127.0.0.1:"), h.User+"@127.0.0.1")
 	cmd.Stderr = t.Output()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -41,7 +43,7 @@ func startMaster(t *testing.T, options ...string) (*Host, *exec.Cmd) {
 	return h, cmd
 }
 
-func masterTunnel(t *testing.T, chain ...*Host) *Tunnel {
+func masterTunnel(t *testing.T, chain ...*sshconfig.Host) *Tunnel {
 	t.Helper()
 	tun := newTunnel(t, nil, chain...)
 	tun.cfg.ControlMaster = true
@@ -147,7 +149,7 @@ func TestControlMasterAsFirstHop(t *testing.T) {
 	h, _ := startMaster(t)
 	s := startFake(t, sshtest.Config{Listen: net.Listen})
 	noLeak(t, func() {
-		tun := masterTunnel(t, newHost(t, "never dialed", "127.0.0.1:1"), h, fakeHost(t, "inner", s))
+		tun := masterTunnel(t, openssh.NewHost(t, "never dialed", "127.0.0.1:1"), h, fakeHost(t, "inner", s))
 		checkEcho(t, mustDial(t, tun, target))
 		s.Drop()
 		eventually(t, "a second login", func() bool { return s.Logins() == 2 })
@@ -162,6 +164,6 @@ func TestNoControlMaster(t *testing.T) {
 	s := startFake(t, sshtest.Config{})
 	h := fakeHost(t, "bastion", s)
 	h.ControlPath = filepath.Join(t.TempDir(), "nobody")
-	needTool(t, "ssh")
+	openssh.Tool(t, "ssh")
 	checkEcho(t, mustDial(t, masterTunnel(t, h), target))
 }

@@ -11,6 +11,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"sallyport/sshtunnel/display"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // commandConn is the stdin and stdout of a command.
@@ -27,7 +30,7 @@ func (c *commandConn) SyscallConn() (syscall.RawConn, error) { return c.out.Sysc
 
 // dialProxyCommand runs the command by the user's shell (ssh_config(5), ProxyCommand). Its stderr
 // goes to the log; Close ends it with all that it started.
-func dialProxyCommand(cfg *Config, h *Host) (net.Conn, error) {
+func dialProxyCommand(cfg *Config, h *sshconfig.Host) (net.Conn, error) {
 	log := cfg.Log.With("hop", h.Alias)
 	stderr := &lineWriter{line: func(line string) { log.Warn("ProxyCommand says", "text", line) }} // ssh shows it unasked
 	conn, err := startCommand(shellCommand(cfg.Getenv("SHELL"), h.ProxyCommand), stderr, func(err error) {
@@ -113,7 +116,7 @@ type lineWriter struct {
 func (w *lineWriter) Write(p []byte) (int, error) {
 	for _, b := range p {
 		if b == '\n' {
-			w.line(printable(string(w.buf)))
+			w.line(display.Printable(string(w.buf)))
 			w.buf = w.buf[:0]
 		} else if len(w.buf) < 1000 {
 			w.buf = append(w.buf, b)

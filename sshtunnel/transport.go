@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sallyport/sshtunnel/sshconfig"
 )
 
 const (
@@ -18,7 +20,7 @@ const (
 )
 
 // dialTransport opens what the SSH protocol of h runs over.
-func dialTransport(ctx context.Context, cfg *Config, h *Host, via *hop) (net.Conn, error) {
+func dialTransport(ctx context.Context, cfg *Config, h *sshconfig.Host, via *hop) (net.Conn, error) {
 	switch {
 	case via != nil:
 		return via.open(ctx, "tcp", net.JoinHostPort(h.HostName, strconv.Itoa(h.Port)))
@@ -42,7 +44,7 @@ func dialTransport(ctx context.Context, cfg *Config, h *Host, via *hop) (net.Con
 
 // dialTCP connects to the first address of h that answers. net.Dialer's own race is between the two
 // families only: an address that swallows packets would hold up all others of its family.
-func dialTCP(ctx context.Context, h *Host) (net.Conn, error) {
+func dialTCP(ctx context.Context, h *sshconfig.Host) (net.Conn, error) {
 	network := map[string]string{"inet": "ip4", "inet6": "ip6"}[h.AddressFamily]
 	if network == "" {
 		network = "ip"

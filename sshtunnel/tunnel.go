@@ -10,6 +10,9 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // Question is something that only a person can answer.
@@ -24,7 +27,7 @@ type Question struct {
 type Config struct {
 	// Chain returns the hosts to pass, the destination last; asked anew for each connection, so
 	// that an edited ssh_config counts. Use Resolver.Chain.
-	Chain func(ctx context.Context) ([]*Host, error)
+	Chain func(ctx context.Context) ([]*sshconfig.Host, error)
 	// Ask puts a question to the person; nil: nobody is there, every question fails with ErrNoPerson.
 	Ask    func(ctx context.Context, q Question) (string, error)
 	Getenv func(string) string // for SSH_AUTH_SOCK, SHELL; nil: empty
@@ -268,7 +271,7 @@ func (t *Tunnel) dial(ctx context.Context, last error) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dialChain(ctx, &t.cfg, chain, func(h *Host) {
+	return dialChain(ctx, &t.cfg, chain, func(h *sshconfig.Host) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.setStateLocked(State{Phase: Dialing, Hop: h.Alias, Err: last})
@@ -291,13 +294,13 @@ func phaseOf(err error) string {
 		}
 		return Refused
 	}
-	if key, ok := errors.AsType[*HostKeyError](err); ok {
+	if key, ok := errors.AsType[*hostkeys.Error](err); ok {
 		if key.NeedsPerson {
 			return NeedsPerson
 		}
 		return Refused
 	}
-	if _, ok := errors.AsType[*ConfigError](err); ok {
+	if _, ok := errors.AsType[*sshconfig.Error](err); ok {
 		return Refused
 	}
 	return Down

@@ -16,6 +16,8 @@ import (
 	"sallyport/oauth"
 	"sallyport/relay"
 	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // Exit statuses, a contract with scripts.
@@ -341,7 +343,7 @@ func (a *app) reportLines(text string, hints []string) {
 // classifySSH explains the tunnel's errors.
 func classifySSH(err error) (explanation, bool) {
 	out := explanation{text: oneLine(err.Error())}
-	if e, ok := errors.AsType[*sshtunnel.ConfigError](err); ok {
+	if e, ok := errors.AsType[*sshconfig.Error](err); ok {
 		out.kind, out.status = kindConfig, statusUsage
 		if e.File == "" {
 			out.hints = []string{"check --via, -J and -o"}
@@ -350,7 +352,7 @@ func classifySSH(err error) (explanation, bool) {
 		}
 		return out, true
 	}
-	if e, ok := errors.AsType[*sshtunnel.HostKeyError](err); ok {
+	if e, ok := errors.AsType[*hostkeys.Error](err); ok {
 		out.kind, out.status = kindHostKey, statusHostKey
 		out.hints = hostKeyHints(e)
 		return out, true
@@ -385,7 +387,7 @@ func classifySSH(err error) (explanation, bool) {
 	return explanation{}, false
 }
 
-func hostKeyHints(e *sshtunnel.HostKeyError) []string {
+func hostKeyHints(e *hostkeys.Error) []string {
 	switch {
 	case e.Revoked:
 		return []string{"do not connect; ask the administrator of " + e.Hop}

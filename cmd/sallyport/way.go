@@ -13,6 +13,7 @@ import (
 
 	"sallyport/oauth"
 	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // way is all that lies between the MCP host and one upstream: the tunnel, the routes, the login.
@@ -151,8 +152,8 @@ func (w *way) mask(text string) string {
 }
 
 // resolver reads ssh_config as flags say.
-func (a *app) resolver(f sshFlags) *sshtunnel.Resolver {
-	r := &sshtunnel.Resolver{
+func (a *app) resolver(f sshFlags) *sshconfig.Resolver {
+	r := &sshconfig.Resolver{
 		UserFile: under(a.env.Home, ".ssh", "config"), SystemFile: "/etc/ssh/ssh_config",
 		Options: f.SSHOption, Jump: f.Jump,
 		Home: a.env.Home, User: a.env.User, Getenv: a.env.Getenv, Log: a.log,
@@ -172,14 +173,14 @@ func (a *app) resolver(f sshFlags) *sshtunnel.Resolver {
 
 // openTunnel resolves destination now, so that a wrong configuration is told at once, and puts a
 // tunnel that has not dialed yet into place.
-func (a *app) openTunnel(ctx context.Context, place **sshtunnel.Tunnel, f sshFlags, destination string, atTerminal bool, w *way) ([]*sshtunnel.Host, error) {
+func (a *app) openTunnel(ctx context.Context, place **sshtunnel.Tunnel, f sshFlags, destination string, atTerminal bool, w *way) ([]*sshconfig.Host, error) {
 	resolver := a.resolver(f)
 	hosts, err := resolver.Chain(ctx, destination)
 	if err != nil {
 		return nil, err
 	}
 	tunnel, err := sshtunnel.New(sshtunnel.Config{
-		Chain:  func(ctx context.Context) ([]*sshtunnel.Host, error) { return resolver.Chain(ctx, destination) },
+		Chain:  func(ctx context.Context) ([]*sshconfig.Host, error) { return resolver.Chain(ctx, destination) },
 		Ask:    a.asker(atTerminal),
 		Getenv: a.env.Getenv,
 		Home:   a.env.Home,
