@@ -369,7 +369,7 @@ func TestUnansweredOpensAreBounded(t *testing.T) {
 			_, err := tun.DialContext(ctx, "tcp", "x:1")
 			return err
 		}
-		hp := linkOf(tun).last()
+		hp := linkOf(tun).last().(*sshHop)
 		hp.streams.Add(1)
 		for hp.unanswered.Load() < maxUnanswered {
 			leave() // counted a moment later

@@ -83,6 +83,9 @@ func startCommand(cmd *exec.Cmd, stderr io.Writer, ended func(error)) (*commandC
 	return c, nil
 }
 
+// ended returns a channel that is closed when the command has ended.
+func (c *commandConn) ended() <-chan struct{} { return c.done }
+
 func (c *commandConn) Read(p []byte) (int, error)  { return c.out.Read(p) }
 func (c *commandConn) Write(p []byte) (int, error) { return c.in.Write(p) }
 

@@ -20,7 +20,7 @@ const (
 )
 
 // dialTransport opens what the SSH protocol of h runs over.
-func dialTransport(ctx context.Context, cfg *Config, h *sshconfig.Host, via *hop) (net.Conn, error) {
+func dialTransport(ctx context.Context, cfg *Config, h *sshconfig.Host, via hop) (net.Conn, error) {
 	switch {
 	case via != nil:
 		return via.open(ctx, "tcp", net.JoinHostPort(h.HostName, strconv.Itoa(h.Port)))

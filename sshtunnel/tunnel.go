@@ -38,7 +38,8 @@ type Config struct {
 	// that answers, the last such host in place of it and those before it. It needs ssh(1).
 	ControlMaster bool
 
-	machine machine // set by New; tests put their own in
+	machine       machine       // set by New; tests put their own in
+	aliveInterval time.Duration // set by New; tests put a shorter one in
 }
 
 // The phases of a Tunnel.
@@ -115,6 +116,9 @@ func New(cfg Config) (*Tunnel, error) {
 	if cfg.machine.wall == nil {
 		cfg.machine = thisMachine
 	}
+	if cfg.aliveInterval == 0 {
+		cfg.aliveInterval = defaultAliveInterval
+	}
 	t := &Tunnel{
 		cfg:       cfg,
 		state:     State{Phase: Idle},
@@ -160,17 +164,17 @@ func (t *Tunnel) run() {
 		}
 		began := time.Now()
 		select {
-		case <-l.done:
+		case <-l.life.Done():
 		case <-t.ctx.Done():
 		}
 		l.close(ErrClosed)
 		if t.ctx.Err() != nil {
 			return
 		}
-		t.cfg.Log.Info("link lost", "err", l.err) // whoever looks at State tells the person
+		t.cfg.Log.Info("link lost", "err", context.Cause(l.life)) // whoever looks at State tells the person
 		t.mu.Lock()
 		t.link, t.again, t.lastEnd = nil, true, time.Now()
-		t.setStateLocked(State{Phase: Down, Hop: hopOf(l.err), Err: l.err})
+		t.setStateLocked(State{Phase: Down, Hop: hopOf(context.Cause(l.life)), Err: context.Cause(l.life)})
 		t.mu.Unlock()
 		if time.Since(began) >= settled {
 			series = 0
@@ -260,7 +264,7 @@ func (t *Tunnel) attempt() (*link, error) {
 	t.link = l
 	t.setStateLocked(State{Phase: Up})
 	for ln := range t.listeners {
-		t.wg.Go(func() { l.keepListening(t.ctx, ln) }) // ends with the grant, the link or the listener
+		t.wg.Go(func() { ln.renew(t.ctx, l) }) // ends with the grant, the link or the listener
 	}
 	return l, nil
 }
@@ -271,7 +275,7 @@ func (t *Tunnel) dial(ctx context.Context, last error) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dialChain(ctx, &t.cfg, chain, func(h *sshconfig.Host) {
+	return dialLink(ctx, &t.cfg, chain, func(h *sshconfig.Host) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.setStateLocked(State{Phase: Dialing, Hop: h.Alias, Err: last})
@@ -345,7 +349,7 @@ func (t *Tunnel) acquire(ctx context.Context, once bool) (*link, error) {
 			return nil, ErrClosed
 		case ctx.Err() != nil:
 			return nil, t.waitErrorLocked(ctx)
-		case t.link != nil && !isDone(t.link.done):
+		case t.link != nil && t.link.life.Err() == nil:
 			return t.link, nil
 		case t.link != nil: // lost; run is about to notice
 		case t.state.Phase == Dialing:
@@ -398,15 +402,12 @@ func with[T any](ctx context.Context, t *Tunnel, f func(*link) (T, error)) (T, e
 	}
 }
 
-// errLost marks what went wrong because the link ended under it, not by an answer.
-var errLost = errors.New("link lost")
-
 // lost reports whether err comes of the end of the link, and makes sure that it has ended.
 func (l *link) lost(err error) bool {
 	if !errors.Is(err, errLost) {
 		return false
 	}
-	l.fail(l.last().error(StageLink, err))
+	l.fail(l.last().place().error(StageLink, err))
 	return true
 }
 
@@ -429,7 +430,7 @@ func (t *Tunnel) Listen(ctx context.Context, network, addr string) (net.Listener
 		return nil, err
 	}
 	_, err = with(ctx, t, func(l *link) (struct{}, error) {
-		if err := l.request(ctx, ln); err != nil {
+		if err := ln.request(ctx, l); err != nil {
 			return struct{}{}, err
 		}
 		t.mu.Lock()
@@ -449,12 +450,11 @@ func (t *Tunnel) Listen(ctx context.Context, network, addr string) (net.Listener
 	return ln, nil
 }
 
-// forget removes a listener and returns the link, if one is up.
-func (t *Tunnel) forget(ln *listener) *link {
+// forget removes a listener.
+func (t *Tunnel) forget(ln *listener) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.listeners, ln)
-	return t.link
 }
 
 // Exec runs a command on the last hop, by the login shell there. Read is its stdout, Write its
