@@ -19,10 +19,13 @@ type link struct {
 
 	// tasks counts the goroutines of the link and of its hops.
 	tasks sync.WaitGroup
+
+	// closed is closed when the link has ended and none of these goroutines is left.
+	closed chan struct{}
 }
 
 func newLink() *link {
-	l := &link{}
+	l := &link{closed: make(chan struct{})}
 	l.life, l.end = context.WithCancelCause(context.Background())
 	return l
 }
@@ -64,6 +67,10 @@ func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, progres
 		l.hops = append(l.hops, hp)
 	}
 	l.attend(cfg, chain[len(chain)-len(l.hops):])
+	context.AfterFunc(l.life, func() {
+		l.close(nil)
+		close(l.closed)
+	})
 	return l, nil
 }
 

@@ -196,7 +196,7 @@ func (ln *listener) Close() error {
 	if !ln.arrivals.close() {
 		return net.ErrClosed
 	}
-	ln.tunnel.forget(ln)
+	ln.tunnel.send(func(l *loop) { delete(l.listeners, ln) })
 	ln.cancelGrant()
 	return nil
 }
