@@ -38,7 +38,7 @@ func openAgent(ctx context.Context, h *sshconfig.Host, getenv func(string) strin
 type agentSigner struct {
 	agent  agent.ExtendedAgent
 	pub    ssh.PublicKey
-	failed func() // the agent did not sign: it may have wanted a person's confirmation
+	failed func(error) // is told why the agent did not sign
 }
 
 func (s *agentSigner) PublicKey() ssh.PublicKey { return s.pub }
@@ -58,7 +58,7 @@ func (s *agentSigner) SignWithAlgorithm(_ io.Reader, data []byte, algo string) (
 	}
 	sig, err := s.agent.SignWithFlags(s.pub, data, flags)
 	if err != nil {
-		s.failed()
+		s.failed(err)
 	}
 	return sig, err
 }

@@ -17,6 +17,7 @@ import (
 )
 
 const (
+	methodNone      = "none"
 	methodPublicKey = "publickey"
 	methodKbdInt    = "keyboard-interactive"
 	methodPassword  = "password"
@@ -28,30 +29,67 @@ const (
 // authenticator chooses what to offer to one server next, in the order of OpenSSH's userauth
 // (sshconnect2.c). It is used by one handshake, from one goroutine.
 type authenticator struct {
-	host *sshconfig.Host
-	ask  func(Question) (string, error) // already bound to the context; stops the clock
-	log  *slog.Logger
+	host  *sshconfig.Host
+	ask   func(Question) (string, error) // bound to the context of the dial; stops its clock
+	log   *slog.Logger
+	trace *Trace
+	agent agent.ExtendedAgent // nil if there is none
 
-	agent  agent.ExtendedAgent // nil: none
-	keys   []*identity         // in order; nil until loaded
+	// keys are those that may be offered, in order, once loaded is set. next is the index of the next.
+	keys   []*identity
 	loaded bool
-	next   int // of keys
+	next   int
 
-	attempts map[string]int  // password, keyboard-interactive
-	over     map[string]bool // methods that are not to be tried again
-	rounds   int             // of keyboard-interactive, in the last attempt
-	partial  int             // partial successes seen
+	// attempts counts the tries with password and with keyboard-interactive.
+	attempts map[string]int
+	// over has the methods that are not to be tried again.
+	over map[string]bool
+	// rounds counts those of the latest try with keyboard-interactive.
+	rounds int
+	// partial counts the methods that the server has accepted as a part of what it wants.
+	partial int
+
+	// try is under way. It is nil if none is. tryErr is why it cannot get to the server's decision.
+	try    *AuthInfo
+	tryErr error
 
 	result AuthError
 }
 
-func newAuthenticator(h *sshconfig.Host, ask func(Question) (string, error), log *slog.Logger, ag agent.ExtendedAgent, agentErr error) *authenticator {
-	a := &authenticator{host: h, ask: ask, log: log, agent: ag, attempts: map[string]int{}, over: map[string]bool{}}
+func newAuthenticator(cfg *Config, h *sshconfig.Host, ask func(Question) (string, error), p *preparation) *authenticator {
+	a := &authenticator{host: h, ask: ask, log: cfg.Log, trace: cfg.Trace, agent: p.agent, attempts: map[string]int{}, over: map[string]bool{}}
 	a.result = AuthError{Hop: h.Alias, User: h.User}
-	if agentErr != nil {
-		a.note(fmt.Sprintf("agent: %v", agentErr))
+	if p.agentErr != nil {
+		a.note(fmt.Sprintf("agent: %v", p.agentErr))
 	}
 	return a
+}
+
+// begin notes a try whose outcome is not known yet.
+func (a *authenticator) begin(try AuthInfo) {
+	try.Hop = a.host.Alias
+	a.try, a.tryErr = &try, nil
+}
+
+// conclude tells the trace the outcome of the try that is under way, if one is.
+func (a *authenticator) conclude(outcome string, err error) {
+	if a.try == nil {
+		return
+	}
+	if outcome == AuthRefused && a.tryErr != nil {
+		outcome, err = AuthFailed, a.tryErr
+	}
+	a.try.Outcome, a.try.Err = outcome, err
+	a.trace.authTried(*a.try)
+	a.try = nil
+}
+
+// accepted notes that the server has let us in.
+func (a *authenticator) accepted() {
+	if a.try == nil {
+		a.begin(AuthInfo{Method: methodNone})
+	}
+	a.conclude(AuthAccepted, nil)
 }
 
 func (a *authenticator) note(s string) {
@@ -63,9 +101,10 @@ func (a *authenticator) note(s string) {
 // choose is the ssh.ClientAuthCallback.
 func (a *authenticator) choose(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	if n := len(c.PartialSuccessMethods); n != a.partial {
-		// A step is done; the next one may want another key (pubkey_reset).
-		a.partial, a.next = n, 0
+		a.conclude(AuthPartial, nil)
+		a.partial, a.next = n, 0 // the next step may want another key (pubkey_reset)
 	}
+	a.conclude(AuthRefused, nil)
 	a.result.Methods = c.AllowedMethods
 	preferred := a.host.PreferredAuthentications
 	if preferred == nil {
@@ -130,7 +169,9 @@ func (a *authenticator) publicKey() ssh.AuthMethod {
 	}
 	id := a.keys[a.next]
 	a.next++
-	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, hostkeys.Fingerprint(id.signer.PublicKey()), id.label))
+	print := hostkeys.Fingerprint(id.signer.PublicKey())
+	a.begin(AuthInfo{Method: methodPublicKey, Fingerprint: print, Source: id.label, Agent: id.inAgent})
+	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, print, id.label))
 	// One key a method, so that a key whose passphrase or agent fails does not take the others along.
 	return ssh.PublicKeys(id.signer)
 }
@@ -151,6 +192,7 @@ func (a *authenticator) interactive(method string) ssh.AuthMethod {
 		return nil // the server asked nothing last time, and will not this time
 	}
 	a.attempts[method]++
+	a.begin(AuthInfo{Method: method})
 	at := a.host.User + "@" + cmp.Or(a.host.HostKeyAlias, a.host.HostName)
 	if method == methodPassword {
 		prompt := at + "'s password: "
@@ -169,7 +211,8 @@ func (a *authenticator) interactive(method string) ssh.AuthMethod {
 	return ssh.KeyboardInteractive(func(name, instruction string, prompts []string, echos []bool) ([]string, error) {
 		if a.rounds++; a.rounds > maxKbdRounds {
 			a.over[method] = true
-			return nil, fmt.Errorf("keyboard-interactive: more than %d rounds", maxKbdRounds)
+			a.tryErr = fmt.Errorf("keyboard-interactive: more than %d rounds", maxKbdRounds)
+			return nil, a.tryErr
 		}
 		if a.rounds == 1 {
 			a.tried(method)
@@ -194,7 +237,7 @@ func (a *authenticator) interactive(method string) ssh.AuthMethod {
 func (a *authenticator) question(kind, prompt string, echo bool) (string, error) {
 	answer, err := a.ask(Question{Hop: a.host.Alias, Kind: kind, Prompt: prompt, Echo: echo})
 	if err != nil {
-		a.over[kind] = true
+		a.over[kind], a.tryErr = true, err
 		if errors.Is(err, ErrNoPerson) {
 			a.result.NeedsPerson = true
 		}
@@ -203,15 +246,15 @@ func (a *authenticator) question(kind, prompt string, echo bool) (string, error)
 	return answer, err
 }
 
-// finish turns the error of a handshake that failed in authentication into an *AuthError, or
-// returns nil where the server did not refuse but was lost.
-func (a *authenticator) finish(err error) *AuthError {
+// refusal turns the error of a handshake that failed in authentication into an *AuthError. It
+// returns nil if the server did not refuse but was lost.
+func (a *authenticator) refusal(err error) *AuthError {
 	r := &a.result
 	r.Err = nil
 	// x/crypto hides the type of a disconnect message; its text is all there is.
 	text := err.Error()
 	switch {
-	case strings.Contains(text, "Too many authentication failures"):
+	case strings.Contains(strings.ToLower(text), "too many authentication failures"):
 		r.TooMany = true
 	case errors.Is(err, error(r)):
 	case strings.Contains(text, "ssh: disconnect, reason 14"), // SSH_DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE

@@ -1,6 +1,7 @@
 package sshtunnel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,8 @@ type dialer struct {
 	auth  *authenticator
 	// keyErr is why the host key was refused.
 	keyErr error
+	// kexTraced is set when Trace.KeyExchanged has been called.
+	kexTraced bool
 }
 
 // dial returns a hop that is logged in. ctx and ConnectTimeout bound TCP, key exchange and
@@ -84,6 +87,7 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.cfg.Trace.connected(d.connected(raw))
 	gather := newGatherConn(&readAheadConn{Conn: raw})
 	d.conn = &countedConn{Conn: gather}
 	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
@@ -117,13 +121,39 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 	if err != nil {
 		return nil, d.explain(ctx, err)
 	}
+	if m, ok := conn.(ssh.AlgorithmsConnMetadata); ok {
+		d.traceKeyExchange(m.Algorithms()) // the server let us in without asking for anything
+	}
+	d.auth.accepted()
 	client := ssh.NewClient(conn, chans, d.prepared.keys.HandleUpdates(conn, reqs, d.askAboutUpdates()))
-	return newSSHHop(d.where, d.conn, gather, client, d.tasks), nil
+	h := newSSHHop(d.where, d.conn, gather, client, d.tasks)
+	h.beat.answered = func(took time.Duration) { d.cfg.Trace.roundTrip(RoundTripInfo{d.where.alias, took}) }
+	return h, nil
+}
+
+// connected says what was opened to run the SSH protocol over.
+func (d *dialer) connected(conn net.Conn) ConnectedInfo {
+	switch {
+	case d.via != nil:
+		return ConnectedInfo{d.where.alias, ByHop, d.where.addr}
+	case d.host.ProxyCommand != "":
+		return ConnectedInfo{Hop: d.where.alias, By: ByProxyCommand}
+	}
+	return ConnectedInfo{d.where.alias, ByTCP, conn.RemoteAddr().String()}
+}
+
+// traceKeyExchange calls Trace.KeyExchanged the first time.
+func (d *dialer) traceKeyExchange(a ssh.NegotiatedAlgorithms) {
+	if !d.kexTraced {
+		d.kexTraced = true
+		d.cfg.Trace.keyExchanged(d.where.alias, a)
+	}
 }
 
 // clientConfig says how x/crypto is to do the handshake.
 func (d *dialer) clientConfig(ctx context.Context) (*ssh.ClientConfig, error) {
-	d.auth = newAuthenticator(d.host, func(q Question) (string, error) { return d.ask(ctx, q) }, d.cfg.Log, d.prepared.agent, d.prepared.agentErr)
+	ask := func(q Question) (string, error) { return d.ask(ctx, q) }
+	d.auth = newAuthenticator(d.cfg, d.host, ask, d.prepared)
 	config := &ssh.ClientConfig{
 		User:              d.host.User,
 		ClientVersion:     clientVersion,
@@ -153,11 +183,12 @@ func (d *dialer) hostKeyQuestion(prompt string) Question {
 }
 
 func (d *dialer) checkHostKey(ctx context.Context, key ssh.PublicKey) error {
-	_, d.keyErr = d.prepared.keys.Verify(ctx, key, func(ctx context.Context, prompt string) (string, error) {
+	var voucher hostkeys.Voucher
+	voucher, d.keyErr = d.prepared.keys.Verify(ctx, key, func(ctx context.Context, prompt string) (string, error) {
 		return d.ask(ctx, d.hostKeyQuestion(prompt))
 	})
-	if d.keyErr == nil {
-		d.stage.CompareAndSwap(StageHandshake, StageAuth)
+	if d.keyErr == nil && d.stage.CompareAndSwap(StageHandshake, StageAuth) {
+		d.cfg.Trace.hostKeyAccepted(HostKeyInfo{d.where.alias, voucher})
 	}
 	return d.keyErr
 }
@@ -179,6 +210,7 @@ func (d *dialer) askAboutUpdates() hostkeys.Asker {
 // But a server that refuses leaves the connection open, or says so in a disconnect message, after
 // which x/crypto does not ask. An end without either may pass, so it must not count as a refusal.
 func (d *dialer) chooseMethod(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
+	d.traceKeyExchange(c.Algorithms)
 	if d.conn.failed.Load() {
 		return nil, errCut
 	}
@@ -194,13 +226,16 @@ func (d *dialer) explain(ctx context.Context, err error) error {
 	case d.keyErr != nil:
 		return d.keyErr
 	case errors.Is(err, errCut):
-		return errCut
+		err = errCut
 	case ctx.Err() == nil && d.stage.Load() == StageAuth:
-		if refused := d.auth.finish(err); refused != nil {
+		if refused := d.auth.refusal(err); refused != nil {
+			d.auth.conclude(AuthRefused, nil)
 			return refused
 		}
 	}
-	return trimHandshake(err)
+	err = trimHandshake(err)
+	d.auth.conclude(AuthFailed, cmp.Or(context.Cause(ctx), err))
+	return err
 }
 
 // trimHandshake cuts x/crypto's "ssh: handshake failed: " and names a bare end of the stream.

@@ -16,151 +16,211 @@ import (
 
 // identity is one key that may be offered.
 type identity struct {
-	label  string // file or comment, for messages
+	// label is the file that names the key, or "agent: " and the key's comment.
+	label  string
 	signer ssh.Signer
+	// inAgent says that the agent signs.
+	inAgent bool
+}
+
+// keyCollector finds the keys that may be offered to one server.
+type keyCollector struct {
+	auth    *authenticator
+	inAgent []*agent.Key
+	files   []*keyFile
 }
 
 // loadKeys collects the keys in OpenSSH's order (pubkey_prepare): certificates, keys of the agent
 // that the configuration lists, other keys of the agent unless IdentitiesOnly, files.
 func (a *authenticator) loadKeys() {
-	var inAgent []*agent.Key
-	if a.agent != nil {
-		var err error
-		if inAgent, err = a.agent.List(); err != nil {
-			a.note(fmt.Sprintf("agent: %v", err))
-			a.result.NeedsPerson = true
-		} else if len(inAgent) == 0 {
-			a.note("the agent holds no keys")
-		}
+	c := &keyCollector{auth: a, inAgent: a.agentKeys(), files: a.identityFiles()}
+	c.offerCertificates()
+	c.offerListed()
+	if !a.host.IdentitiesOnly {
+		c.offerUnlisted()
 	}
-	// Of the keys that no file names, certificates go first, as OpenSSH 10 has it.
-	slices.SortStableFunc(inAgent, func(a, b *agent.Key) int {
-		return boolOrder(hostkeys.IsCertificateAlgorithm(a.Format), hostkeys.IsCertificateAlgorithm(b.Format))
-	})
-	agentSigner := func(pub ssh.PublicKey) ssh.Signer {
-		for _, k := range inAgent {
-			if hostkeys.SameKey(k, pub) {
-				return &agentSigner{agent: a.agent, pub: pub, failed: func() { a.result.NeedsPerson = true }}
-			}
-		}
+	c.offerFiles()
+}
+
+// agentKeys returns the keys of the agent, certificates first, which is OpenSSH 10's order for keys
+// that no file names.
+func (a *authenticator) agentKeys() []*agent.Key {
+	if a.agent == nil {
 		return nil
 	}
+	keys, err := a.agent.List()
+	switch {
+	case err != nil:
+		a.note(fmt.Sprintf("agent: %v", err))
+		a.result.NeedsPerson = true
+	case len(keys) == 0:
+		a.note("the agent holds no keys")
+	}
+	slices.SortStableFunc(keys, func(a, b *agent.Key) int {
+		return boolOrder(hostkeys.IsCertificateAlgorithm(a.Format), hostkeys.IsCertificateAlgorithm(b.Format))
+	})
+	return keys
+}
 
-	var files []*keyFile
+// identityFiles reads those of IdentityFile that are there.
+func (a *authenticator) identityFiles() (files []*keyFile) {
 	for _, path := range a.host.IdentityFiles {
 		f, err := a.loadKeyFile(path)
 		switch {
 		case err == nil:
 			files = append(files, f)
-		case errors.Is(err, fs.ErrNotExist) && !a.host.IdentityFilesSet:
+		case errors.Is(err, fs.ErrNotExist) && !a.host.IdentityFilesSet: // a default that is missing
 		default:
 			a.note(fmt.Sprintf("%s: %v", path, err))
 		}
 	}
-	signerFor := func(pub ssh.PublicKey) ssh.Signer {
-		if s := agentSigner(pub); s != nil {
-			return s
-		}
-		for _, f := range files {
-			if s := f.signer(a); s != nil && hostkeys.SameKey(f.pub, pub) {
-				return s
-			}
-		}
-		return nil
-	}
+	return files
+}
 
-	certFiles, explicit := a.host.CertificateFiles, len(a.host.CertificateFiles) > 0
-	if !explicit {
-		for _, f := range files {
-			certFiles = append(certFiles, strings.TrimSuffix(f.path, ".pub")+"-cert.pub")
+// agentSigner returns a signer if the agent holds the key, else nil.
+func (c *keyCollector) agentSigner(pub ssh.PublicKey) ssh.Signer {
+	failed := func(err error) {
+		c.auth.result.NeedsPerson = true // the agent may have wanted a confirmation
+		c.auth.tryErr = fmt.Errorf("agent: %w", err)
+	}
+	for _, k := range c.inAgent {
+		if hostkeys.SameKey(k, pub) {
+			return &agentSigner{agent: c.auth.agent, pub: pub, failed: failed}
 		}
 	}
-	for _, path := range certFiles {
+	return nil
+}
+
+// signer returns a signer for a key, by the agent or by a file. It returns nil if neither has the
+// private key.
+func (c *keyCollector) signer(pub ssh.PublicKey) (s ssh.Signer, inAgent bool) {
+	if s := c.agentSigner(pub); s != nil {
+		return s, true
+	}
+	for _, f := range c.files {
+		if s := f.signer(c.auth); s != nil && hostkeys.SameKey(f.pub, pub) {
+			return s, false
+		}
+	}
+	return nil, false
+}
+
+// offerCertificates offers those of CertificateFile. If none is set, it offers those that lie beside
+// the identity files.
+func (c *keyCollector) offerCertificates() {
+	paths, explicit := c.auth.host.CertificateFiles, len(c.auth.host.CertificateFiles) > 0
+	if !explicit {
+		for _, f := range c.files {
+			paths = append(paths, strings.TrimSuffix(f.path, ".pub")+"-cert.pub")
+		}
+	}
+	for _, path := range paths {
 		pub, err := readPublicKey(path)
 		cert, ok := pub.(*ssh.Certificate)
 		switch {
 		case err != nil && explicit:
-			a.note(fmt.Sprintf("%s: %v", path, err))
+			c.auth.note(fmt.Sprintf("%s: %v", path, err))
 		case err != nil:
 		case !ok || cert.CertType != ssh.UserCert:
-			a.note(path + ": not a user certificate")
+			c.auth.note(path + ": not a user certificate")
 		default:
-			s := agentSigner(cert) // the agent may hold the certificate itself
-			if s == nil {
-				if plain := signerFor(cert.Key); plain != nil {
-					s, err = ssh.NewCertSigner(cert, plain)
-				}
-			}
-			if s == nil || err != nil {
-				a.note(path + ": no private key for it")
-				continue
-			}
-			a.offer(path, s)
-		}
-	}
-	listed := func(k *agent.Key) *keyFile {
-		for _, f := range files {
-			if f.pub != nil && hostkeys.SameKey(k, f.pub) {
-				return f
-			}
-		}
-		return nil
-	}
-	for _, k := range inAgent {
-		if f := listed(k); f != nil {
-			a.offer(f.path, agentSigner(f.pub))
-			f.offered = true
-		}
-	}
-	if !a.host.IdentitiesOnly {
-		for _, k := range inAgent {
-			if pub, err := ssh.ParsePublicKey(k.Blob); err == nil && listed(k) == nil {
-				a.offer("agent: "+display.Cut(display.Printable(k.Comment)), agentSigner(pub))
-			}
-		}
-	}
-	for _, f := range files {
-		if f.offered {
-			continue
-		}
-		if s := f.signer(a); s != nil {
-			a.offer(f.path, s)
-		} else {
-			a.note(f.path + ": " + f.useless())
+			c.offerCertificate(path, cert)
 		}
 	}
 }
 
-// offer appends a key unless PubkeyAcceptedAlgorithms forbids it, or the same one is there.
-func (a *authenticator) offer(label string, s ssh.Signer) {
-	for _, id := range a.keys {
-		if hostkeys.SameKey(id.signer.PublicKey(), s.PublicKey()) {
-			return
+func (c *keyCollector) offerCertificate(path string, cert *ssh.Certificate) {
+	s, inAgent := c.agentSigner(cert), true // the agent may hold the certificate itself
+	if s == nil {
+		var plain ssh.Signer
+		if plain, inAgent = c.signer(cert.Key); plain != nil {
+			s, _ = ssh.NewCertSigner(cert, plain)
 		}
 	}
-	if accepted := a.host.PubkeyAcceptedAlgorithms; accepted != nil {
-		var algos []string // in the order of accepted
-		_, isCert := s.PublicKey().(*ssh.Certificate)
-		for _, name := range accepted {
-			for _, algo := range signatureAlgorithms(s.PublicKey()) {
-				if name == algo && !isCert || name == certAlgoOf(algo) && isCert {
-					algos = append(algos, algo)
-				}
-			}
+	if s == nil {
+		c.auth.note(path + ": no private key for it")
+		return
+	}
+	c.auth.offer(identity{path, s, inAgent})
+}
+
+// fileOf returns the file that names a key of the agent; nil if none does.
+func (c *keyCollector) fileOf(k *agent.Key) *keyFile {
+	for _, f := range c.files {
+		if f.pub != nil && hostkeys.SameKey(k, f.pub) {
+			return f
 		}
-		limited, ok := s.(ssh.AlgorithmSigner)
+	}
+	return nil
+}
+
+// offerListed offers the keys of the agent that a file names.
+func (c *keyCollector) offerListed() {
+	for _, k := range c.inAgent {
+		if f := c.fileOf(k); f != nil {
+			c.auth.offer(identity{f.path, c.agentSigner(f.pub), true})
+			f.offered = true
+		}
+	}
+}
+
+// offerUnlisted offers the keys of the agent that no file names.
+func (c *keyCollector) offerUnlisted() {
+	for _, k := range c.inAgent {
+		if pub, err := ssh.ParsePublicKey(k.Blob); err == nil && c.fileOf(k) == nil {
+			c.auth.offer(identity{"agent: " + display.Cut(display.Printable(k.Comment)), c.agentSigner(pub), true})
+		}
+	}
+}
+
+// offerFiles offers the files that the agent has no part in.
+func (c *keyCollector) offerFiles() {
+	for _, f := range c.files {
+		if f.offered {
+			continue
+		}
+		if s := f.signer(c.auth); s != nil {
+			c.auth.offer(identity{f.path, s, false})
+		} else {
+			c.auth.note(f.path + ": " + f.useless())
+		}
+	}
+}
+
+// offer appends a key, unless PubkeyAcceptedAlgorithms forbids it or the same key is there already.
+func (a *authenticator) offer(id identity) {
+	pub := id.signer.PublicKey()
+	if slices.ContainsFunc(a.keys, func(other *identity) bool { return hostkeys.SameKey(other.signer.PublicKey(), pub) }) {
+		return
+	}
+	if accepted := a.host.PubkeyAcceptedAlgorithms; accepted != nil {
+		algos := acceptedAlgorithms(accepted, pub)
+		limited, ok := id.signer.(ssh.AlgorithmSigner)
 		if len(algos) == 0 || !ok {
-			a.note(label + ": its type is not in PubkeyAcceptedAlgorithms")
+			a.note(id.label + ": its type is not in PubkeyAcceptedAlgorithms")
 			return
 		}
 		m, err := ssh.NewSignerWithAlgorithms(limited, algos)
 		if err != nil {
-			a.note(fmt.Sprintf("%s: %v", label, err))
+			a.note(fmt.Sprintf("%s: %v", id.label, err))
 			return
 		}
-		s = m
+		id.signer = m
 	}
-	a.keys = append(a.keys, &identity{label: label, signer: s})
+	a.keys = append(a.keys, &id)
+}
+
+// acceptedAlgorithms returns the algorithms of a key that accepted lists, in that order.
+func acceptedAlgorithms(accepted []string, pub ssh.PublicKey) (algos []string) {
+	_, isCert := pub.(*ssh.Certificate)
+	for _, name := range accepted {
+		for _, algo := range signatureAlgorithms(pub) {
+			if name == algo && !isCert || name == certAlgoOf(algo) && isCert {
+				algos = append(algos, algo)
+			}
+		}
+	}
+	return algos
 }
 
 // signatureAlgorithms are those of a key, or of the key in a certificate, best first.

@@ -150,6 +150,7 @@ func (s *fileSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string)
 	if s.file.plain == nil {
 		if err := s.file.unlock(s.auth); err != nil {
 			s.auth.note(fmt.Sprintf("%s: %v", s.file.path, err))
+			s.auth.tryErr = err
 			return nil, err
 		}
 	}

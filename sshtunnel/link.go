@@ -48,6 +48,7 @@ func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, progres
 	if cfg.ControlMaster {
 		if i, m := findMaster(ctx, chain, cfg.Log, &l.tasks); m != nil {
 			progress(chain[i])
+			cfg.Trace.connected(ConnectedInfo{chain[i].Alias, ByControlMaster, chain[i].ControlPath})
 			l.hops = append(l.hops, m)
 			reached = i + 1
 		}

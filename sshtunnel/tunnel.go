@@ -43,6 +43,8 @@ type Config struct {
 	Home string
 	// Log gets warnings and news. If it is nil, they are dropped.
 	Log *slog.Logger
+	// Trace is told the steps of each attempt. It may be nil.
+	Trace *Trace
 
 	// ControlMaster lets the tunnel use the user's live ControlMaster. It then takes the place of
 	// the last host whose ControlPath answers, and of all hosts before it. It needs ssh(1).
@@ -176,7 +178,12 @@ func (t *Tunnel) dial(ctx context.Context, progress func(*sshconfig.Host)) (*lin
 	if err != nil {
 		return nil, err
 	}
-	return dialLink(ctx, &t.cfg, chain, progress)
+	t.cfg.Trace.resolved(chain)
+	l, err := dialLink(ctx, &t.cfg, chain, progress)
+	if err == nil {
+		t.cfg.Trace.up()
+	}
+	return l, err
 }
 
 // acquire returns a link that is up. While the tunnel is down for a reason that may pass, it waits
