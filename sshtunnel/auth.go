@@ -9,11 +9,11 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/agent"
 
 	"sallyport/sshtunnel/display"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/userkeys"
 )
 
 const (
@@ -33,10 +33,10 @@ type authenticator struct {
 	ask   func(Question) (string, error) // bound to the context of the dial; stops its clock
 	log   *slog.Logger
 	trace *Trace
-	agent agent.ExtendedAgent // nil if there is none
+	agent *userkeys.Agent // nil if there is none
 
 	// keys are those that may be offered, in order, once loaded is set. next is the index of the next.
-	keys   []*identity
+	keys   []userkeys.Key
 	loaded bool
 	next   int
 
@@ -162,18 +162,33 @@ func (a *authenticator) explain(allowed []string) {
 func (a *authenticator) publicKey() ssh.AuthMethod {
 	if !a.loaded {
 		a.loaded = true
-		a.loadKeys()
+		a.keys = userkeys.Collect(a.keyConfig())
 	}
 	if a.next >= len(a.keys) {
 		return nil
 	}
-	id := a.keys[a.next]
+	k := a.keys[a.next]
 	a.next++
-	print := hostkeys.Fingerprint(id.signer.PublicKey())
-	a.begin(AuthInfo{Method: methodPublicKey, Fingerprint: print, Source: id.label, Agent: id.inAgent})
-	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, print, id.label))
+	print := hostkeys.Fingerprint(k.Signer.PublicKey())
+	a.begin(AuthInfo{Method: methodPublicKey, Fingerprint: print, Source: k.Label, Agent: k.InAgent})
+	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, print, k.Label))
 	// One key a method, so that a key whose passphrase or agent fails does not take the others along.
-	return ssh.PublicKeys(id.signer)
+	return ssh.PublicKeys(k.Signer)
+}
+
+// keyConfig says which keys to collect, and how they report to a.
+func (a *authenticator) keyConfig() userkeys.Config {
+	return userkeys.Config{
+		Host:  a.host,
+		Agent: a.agent,
+		Ask: func(kind, prompt string, echo bool) (string, error) {
+			return a.ask(Question{Hop: a.host.Alias, Kind: kind, Prompt: prompt, Echo: echo})
+		},
+		Log:         a.log,
+		Note:        a.note,
+		NeedsPerson: func() { a.result.NeedsPerson = true },
+		SignFailed:  func(err error) { a.tryErr = err },
+	}
 }
 
 func (a *authenticator) tried(s string) { a.result.Tried = append(a.result.Tried, s) }

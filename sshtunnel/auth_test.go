@@ -94,11 +94,7 @@ func TestAgentSignsOnRealServer(t *testing.T) {
 			key := filepath.Join(dir, kind[0])
 			openssh.Run(t, "ssh-keygen", append([]string{"-q", "-N", "", "-f", key, "-t"}, kind...)...)
 			sock := startAgent(t, key)
-			pub, err := readPublicKey(key + ".pub")
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := openssh.Start(t, pub)
+			s := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"))
 			h := s.Host(t, "bastion", key+".pub") // a lone .pub selects the agent's key
 			h.IdentityAgent, h.IdentitiesOnly = "", true
 			os.Remove(key)

@@ -348,8 +348,8 @@ func (c *channelConn) closeLocked() error {
 
 func (c *channelConn) isClosed() bool { return isDone(c.closed) }
 
-// ended returns a channel that is closed when nothing can be sent any more, nor come.
-func (c *channelConn) ended() <-chan struct{} { return c.gone }
+// Ended returns a channel that is closed when nothing can be sent any more, nor come.
+func (c *channelConn) Ended() <-chan struct{} { return c.gone }
 
 func (c *channelConn) LocalAddr() net.Addr  { return c.laddr }
 func (c *channelConn) RemoteAddr() net.Addr { return c.raddr }

@@ -52,7 +52,8 @@ func (t *Tunnel) Forward(ctx context.Context, ln net.Listener, network, addr str
 type farConn interface {
 	net.Conn
 	CloseWrite() error
-	ended() <-chan struct{} // closed when nothing can be sent any more, nor come
+	// Ended returns a channel that is closed when nothing can be sent any more, nor come.
+	Ended() <-chan struct{}
 }
 
 // join copies both ways until both have ended, one has failed or ctx ends, and closes both. The end
@@ -78,7 +79,7 @@ func join(ctx context.Context, near, far net.Conn) {
 	ways.Go(func() {
 		copyTo(near, far)
 		// A link that is lost looks like the end of one way; the other would wait for near for ever.
-		<-far.(farConn).ended()
+		<-far.(farConn).Ended()
 		near.Close()
 	})
 	ways.Wait()

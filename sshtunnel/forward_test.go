@@ -139,7 +139,7 @@ type farPipe struct {
 }
 
 func (f farPipe) CloseWrite() error      { return nil }
-func (f farPipe) ended() <-chan struct{} { return f.gone }
+func (f farPipe) Ended() <-chan struct{} { return f.gone }
 
 // When the link is lost, a near side that says nothing is not kept.
 func TestJoinEndsWithTheLink(t *testing.T) {

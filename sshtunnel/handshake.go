@@ -105,10 +105,8 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 	if d.where.addr != "" && d.via == nil {
 		d.prepared.keys.DialedDirectly(raw.RemoteAddr())
 	}
-	if d.prepared.agentConn != nil {
-		// The agent may ask a person too. It must not hold us after the timeout.
-		defer context.AfterFunc(ctx, func() { d.prepared.agentConn.Close() })()
-	}
+	// The agent may ask a person too. It must not hold us after the timeout.
+	defer context.AfterFunc(ctx, d.prepared.agent.Close)()
 	config, err := d.clientConfig(ctx)
 	if err != nil {
 		return nil, err

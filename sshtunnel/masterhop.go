@@ -19,6 +19,7 @@ import (
 
 	"sallyport/sshtunnel/display"
 	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/subprocess"
 )
 
 // masterHop is a hop by the user's ControlMaster (ssh_config(5), ControlPath). A bastion that wants
@@ -81,9 +82,7 @@ func (m *masterHop) ended() context.Context { return m.life }
 func (m *masterHop) command(args ...string) *exec.Cmd {
 	path := strings.ReplaceAll(m.socket, "%", "%%") // its tokens are expanded already
 	fixed := []string{"-F", "none", "-S", path, "-o", "ControlMaster=no", "-o", "BatchMode=yes", "-o", "ProxyCommand=false"}
-	cmd := exec.Command("ssh", append(fixed, args...)...)
-	ownGroup(cmd)
-	return cmd
+	return subprocess.Command("ssh", append(fixed, args...)...)
 }
 
 // ask runs such a command to its end, which ctx bounds, and returns its stdout.
@@ -127,7 +126,7 @@ func (m *masterHop) explain(ctx context.Context, refused error) error {
 
 // masterConn is a connection through the master, or the stdin and stdout of a command there.
 type masterConn struct {
-	*commandConn
+	*subprocess.Conn
 	m     *masterHop
 	raddr net.Addr
 }
@@ -138,15 +137,15 @@ func (c *masterConn) Close() error {
 	c.m.mu.Lock()
 	delete(c.m.conns, c)
 	c.m.mu.Unlock()
-	return c.commandConn.Close()
+	return c.Conn.Close()
 }
 
 func (m *masterHop) start(cmd *exec.Cmd, stderr io.Writer, raddr net.Addr) (*masterConn, error) {
-	conn, err := startCommand(cmd, stderr, func(error) {})
+	conn, err := subprocess.Start(cmd, stderr, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ControlMaster: %w", err)
 	}
-	c := &masterConn{commandConn: conn, m: m, raddr: raddr}
+	c := &masterConn{Conn: conn, m: m, raddr: raddr}
 	m.mu.Lock()
 	closed := m.closed
 	m.conns[c] = struct{}{}
@@ -165,7 +164,7 @@ func (m *masterHop) open(ctx context.Context, network, address string) (net.Conn
 	}
 	opened, last := make(chan struct{}), ""
 	var once sync.Once
-	stderr := &lineWriter{line: func(line string) {
+	stderr := &subprocess.LineWriter{Line: func(line string) {
 		// ssh has no other word for success. The master gives it when the far side has agreed.
 		if strings.Contains(line, "master session id") {
 			once.Do(func() { close(opened) })
@@ -181,7 +180,7 @@ func (m *masterHop) open(ctx context.Context, network, address string) (net.Conn
 	select {
 	case <-opened:
 		return c, nil
-	case <-c.done:
+	case <-c.Ended():
 		c.Close()
 		refused := &OpenError{Hop: m.where.alias, Network: "tcp", Addr: address, Reason: ssh.ConnectionFailed, Msg: display.Cut(last)}
 		return nil, m.explain(ctx, refused)
@@ -194,12 +193,12 @@ func (m *masterHop) open(ctx context.Context, network, address string) (net.Conn
 // masterProcess is a command on the master's host.
 type masterProcess struct {
 	*masterConn
-	text string // the beginning of stderr; valid once done is closed
+	text string // the beginning of stderr; valid once the command has ended
 }
 
 func (m *masterHop) exec(_ context.Context, command string) (io.ReadWriteCloser, error) {
 	p := &masterProcess{}
-	stderr := &lineWriter{line: func(line string) {
+	stderr := &subprocess.LineWriter{Line: func(line string) {
 		if len(p.text) < maxStderr {
 			p.text += line + "\n"
 		}
@@ -217,8 +216,8 @@ func (m *masterHop) exec(_ context.Context, command string) (io.ReadWriteCloser,
 func (p *masterProcess) Read(b []byte) (int, error) {
 	n, err := p.masterConn.Read(b)
 	if errors.Is(err, io.EOF) {
-		<-p.done
-		if status := p.cmd.ProcessState.ExitCode(); status != 0 {
+		<-p.Ended()
+		if status := p.ExitCode(); status != 0 {
 			return n, &ExitError{Status: status, Stderr: display.Cut(p.text)}
 		}
 	}
@@ -327,7 +326,7 @@ func (m *masterHop) shutDown() {
 	m.conns = map[*masterConn]struct{}{}
 	m.mu.Unlock()
 	for c := range conns {
-		c.commandConn.Close()
+		c.Conn.Close()
 	}
 	for {
 		m.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/subprocess"
 )
 
 const (
@@ -25,7 +26,7 @@ func dialTransport(ctx context.Context, cfg *Config, h *sshconfig.Host, via hop)
 	case via != nil:
 		return via.open(ctx, "tcp", net.JoinHostPort(h.HostName, strconv.Itoa(h.Port)))
 	case h.ProxyCommand != "":
-		return dialProxyCommand(cfg, h)
+		return runProxyCommand(cfg, h)
 	}
 	for attempt := 1; ; attempt++ {
 		conn, err := dialTCP(ctx, h)
@@ -40,6 +41,22 @@ func dialTransport(ctx context.Context, cfg *Config, h *sshconfig.Host, via hop)
 			return nil, err
 		}
 	}
+}
+
+// runProxyCommand runs the command by the user's shell (ssh_config(5), ProxyCommand). Its stderr
+// goes to the log, where ssh shows it to the person.
+func runProxyCommand(cfg *Config, h *sshconfig.Host) (net.Conn, error) {
+	log := cfg.Log.With("hop", h.Alias)
+	stderr := &subprocess.LineWriter{Line: func(line string) { log.Warn("ProxyCommand says", "text", line) }}
+	conn, err := subprocess.Start(subprocess.Shell(cfg.Getenv("SHELL"), h.ProxyCommand), stderr, func(err error) {
+		if err != nil {
+			log.Info("ProxyCommand ended", "err", err)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ProxyCommand: %w", err)
+	}
+	return conn, nil
 }
 
 // dialTCP connects to the first address of h that answers. net.Dialer's own race is between the two

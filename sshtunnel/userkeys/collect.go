@@ -1,4 +1,4 @@
-package sshtunnel
+package userkeys
 
 import (
 	"errors"
@@ -14,47 +14,42 @@ import (
 	"sallyport/sshtunnel/hostkeys"
 )
 
-// identity is one key that may be offered.
-type identity struct {
-	// label is the file that names the key, or "agent: " and the key's comment.
-	label  string
-	signer ssh.Signer
-	// inAgent says that the agent signs.
-	inAgent bool
-}
-
-// keyCollector finds the keys that may be offered to one server.
-type keyCollector struct {
-	auth    *authenticator
+// collector finds the keys that may be offered to one server.
+type collector struct {
+	Config
 	inAgent []*agent.Key
 	files   []*keyFile
+	keys    []Key
 }
 
-// loadKeys collects the keys in OpenSSH's order (pubkey_prepare): certificates, keys of the agent
-// that the configuration lists, other keys of the agent unless IdentitiesOnly, files.
-func (a *authenticator) loadKeys() {
-	c := &keyCollector{auth: a, inAgent: a.agentKeys(), files: a.identityFiles()}
+// Collect returns the keys that may be offered, in OpenSSH's order (pubkey_prepare): certificates,
+// keys of the agent that the configuration lists, other keys of the agent unless IdentitiesOnly,
+// files. It leaves out what PubkeyAcceptedAlgorithms forbids.
+func Collect(cfg Config) []Key {
+	c := &collector{Config: cfg}
+	c.inAgent, c.files = c.agentKeys(), c.identityFiles()
 	c.offerCertificates()
 	c.offerListed()
-	if !a.host.IdentitiesOnly {
+	if !c.Host.IdentitiesOnly {
 		c.offerUnlisted()
 	}
 	c.offerFiles()
+	return c.keys
 }
 
 // agentKeys returns the keys of the agent, certificates first, which is OpenSSH 10's order for keys
 // that no file names.
-func (a *authenticator) agentKeys() []*agent.Key {
-	if a.agent == nil {
+func (c *collector) agentKeys() []*agent.Key {
+	if c.Agent == nil {
 		return nil
 	}
-	keys, err := a.agent.List()
+	keys, err := c.Agent.list()
 	switch {
 	case err != nil:
-		a.note(fmt.Sprintf("agent: %v", err))
-		a.result.NeedsPerson = true
+		c.Note(fmt.Sprintf("agent: %v", err))
+		c.NeedsPerson()
 	case len(keys) == 0:
-		a.note("the agent holds no keys")
+		c.Note("the agent holds no keys")
 	}
 	slices.SortStableFunc(keys, func(a, b *agent.Key) int {
 		return boolOrder(hostkeys.IsCertificateAlgorithm(a.Format), hostkeys.IsCertificateAlgorithm(b.Format))
@@ -63,29 +58,29 @@ func (a *authenticator) agentKeys() []*agent.Key {
 }
 
 // identityFiles reads those of IdentityFile that are there.
-func (a *authenticator) identityFiles() (files []*keyFile) {
-	for _, path := range a.host.IdentityFiles {
-		f, err := a.loadKeyFile(path)
+func (c *collector) identityFiles() (files []*keyFile) {
+	for _, path := range c.Host.IdentityFiles {
+		f, err := c.loadKeyFile(path)
 		switch {
 		case err == nil:
 			files = append(files, f)
-		case errors.Is(err, fs.ErrNotExist) && !a.host.IdentityFilesSet: // a default that is missing
+		case errors.Is(err, fs.ErrNotExist) && !c.Host.IdentityFilesSet: // a default that is missing
 		default:
-			a.note(fmt.Sprintf("%s: %v", path, err))
+			c.Note(fmt.Sprintf("%s: %v", path, err))
 		}
 	}
 	return files
 }
 
 // agentSigner returns a signer if the agent holds the key, else nil.
-func (c *keyCollector) agentSigner(pub ssh.PublicKey) ssh.Signer {
+func (c *collector) agentSigner(pub ssh.PublicKey) ssh.Signer {
 	failed := func(err error) {
-		c.auth.result.NeedsPerson = true // the agent may have wanted a confirmation
-		c.auth.tryErr = fmt.Errorf("agent: %w", err)
+		c.NeedsPerson() // the agent may have wanted a confirmation
+		c.SignFailed(err)
 	}
 	for _, k := range c.inAgent {
 		if hostkeys.SameKey(k, pub) {
-			return &agentSigner{agent: c.auth.agent, pub: pub, failed: failed}
+			return &agentSigner{agent: c.Agent, pub: pub, failed: failed}
 		}
 	}
 	return nil
@@ -93,12 +88,12 @@ func (c *keyCollector) agentSigner(pub ssh.PublicKey) ssh.Signer {
 
 // signer returns a signer for a key, by the agent or by a file. It returns nil if neither has the
 // private key.
-func (c *keyCollector) signer(pub ssh.PublicKey) (s ssh.Signer, inAgent bool) {
+func (c *collector) signer(pub ssh.PublicKey) (s ssh.Signer, inAgent bool) {
 	if s := c.agentSigner(pub); s != nil {
 		return s, true
 	}
 	for _, f := range c.files {
-		if s := f.signer(c.auth); s != nil && hostkeys.SameKey(f.pub, pub) {
+		if s := f.signer(c); s != nil && hostkeys.SameKey(f.pub, pub) {
 			return s, false
 		}
 	}
@@ -107,8 +102,8 @@ func (c *keyCollector) signer(pub ssh.PublicKey) (s ssh.Signer, inAgent bool) {
 
 // offerCertificates offers those of CertificateFile. If none is set, it offers those that lie beside
 // the identity files.
-func (c *keyCollector) offerCertificates() {
-	paths, explicit := c.auth.host.CertificateFiles, len(c.auth.host.CertificateFiles) > 0
+func (c *collector) offerCertificates() {
+	paths, explicit := c.Host.CertificateFiles, len(c.Host.CertificateFiles) > 0
 	if !explicit {
 		for _, f := range c.files {
 			paths = append(paths, strings.TrimSuffix(f.path, ".pub")+"-cert.pub")
@@ -119,17 +114,17 @@ func (c *keyCollector) offerCertificates() {
 		cert, ok := pub.(*ssh.Certificate)
 		switch {
 		case err != nil && explicit:
-			c.auth.note(fmt.Sprintf("%s: %v", path, err))
+			c.Note(fmt.Sprintf("%s: %v", path, err))
 		case err != nil:
 		case !ok || cert.CertType != ssh.UserCert:
-			c.auth.note(path + ": not a user certificate")
+			c.Note(path + ": not a user certificate")
 		default:
 			c.offerCertificate(path, cert)
 		}
 	}
 }
 
-func (c *keyCollector) offerCertificate(path string, cert *ssh.Certificate) {
+func (c *collector) offerCertificate(path string, cert *ssh.Certificate) {
 	s, inAgent := c.agentSigner(cert), true // the agent may hold the certificate itself
 	if s == nil {
 		var plain ssh.Signer
@@ -138,14 +133,14 @@ func (c *keyCollector) offerCertificate(path string, cert *ssh.Certificate) {
 		}
 	}
 	if s == nil {
-		c.auth.note(path + ": no private key for it")
+		c.Note(path + ": no private key for it")
 		return
 	}
-	c.auth.offer(identity{path, s, inAgent})
+	c.offer(Key{path, s, inAgent})
 }
 
 // fileOf returns the file that names a key of the agent; nil if none does.
-func (c *keyCollector) fileOf(k *agent.Key) *keyFile {
+func (c *collector) fileOf(k *agent.Key) *keyFile {
 	for _, f := range c.files {
 		if f.pub != nil && hostkeys.SameKey(k, f.pub) {
 			return f
@@ -155,59 +150,59 @@ func (c *keyCollector) fileOf(k *agent.Key) *keyFile {
 }
 
 // offerListed offers the keys of the agent that a file names.
-func (c *keyCollector) offerListed() {
+func (c *collector) offerListed() {
 	for _, k := range c.inAgent {
 		if f := c.fileOf(k); f != nil {
-			c.auth.offer(identity{f.path, c.agentSigner(f.pub), true})
+			c.offer(Key{f.path, c.agentSigner(f.pub), true})
 			f.offered = true
 		}
 	}
 }
 
 // offerUnlisted offers the keys of the agent that no file names.
-func (c *keyCollector) offerUnlisted() {
+func (c *collector) offerUnlisted() {
 	for _, k := range c.inAgent {
 		if pub, err := ssh.ParsePublicKey(k.Blob); err == nil && c.fileOf(k) == nil {
-			c.auth.offer(identity{"agent: " + display.Cut(display.Printable(k.Comment)), c.agentSigner(pub), true})
+			c.offer(Key{"agent: " + display.Cut(display.Printable(k.Comment)), c.agentSigner(pub), true})
 		}
 	}
 }
 
 // offerFiles offers the files that the agent has no part in.
-func (c *keyCollector) offerFiles() {
+func (c *collector) offerFiles() {
 	for _, f := range c.files {
 		if f.offered {
 			continue
 		}
-		if s := f.signer(c.auth); s != nil {
-			c.auth.offer(identity{f.path, s, false})
+		if s := f.signer(c); s != nil {
+			c.offer(Key{f.path, s, false})
 		} else {
-			c.auth.note(f.path + ": " + f.useless())
+			c.Note(f.path + ": " + f.useless())
 		}
 	}
 }
 
 // offer appends a key, unless PubkeyAcceptedAlgorithms forbids it or the same key is there already.
-func (a *authenticator) offer(id identity) {
-	pub := id.signer.PublicKey()
-	if slices.ContainsFunc(a.keys, func(other *identity) bool { return hostkeys.SameKey(other.signer.PublicKey(), pub) }) {
+func (c *collector) offer(k Key) {
+	pub := k.Signer.PublicKey()
+	if slices.ContainsFunc(c.keys, func(other Key) bool { return hostkeys.SameKey(other.Signer.PublicKey(), pub) }) {
 		return
 	}
-	if accepted := a.host.PubkeyAcceptedAlgorithms; accepted != nil {
+	if accepted := c.Host.PubkeyAcceptedAlgorithms; accepted != nil {
 		algos := acceptedAlgorithms(accepted, pub)
-		limited, ok := id.signer.(ssh.AlgorithmSigner)
+		limited, ok := k.Signer.(ssh.AlgorithmSigner)
 		if len(algos) == 0 || !ok {
-			a.note(id.label + ": its type is not in PubkeyAcceptedAlgorithms")
+			c.Note(k.Label + ": its type is not in PubkeyAcceptedAlgorithms")
 			return
 		}
 		m, err := ssh.NewSignerWithAlgorithms(limited, algos)
 		if err != nil {
-			a.note(fmt.Sprintf("%s: %v", id.label, err))
+			c.Note(fmt.Sprintf("%s: %v", k.Label, err))
 			return
 		}
-		id.signer = m
+		k.Signer = m
 	}
-	a.keys = append(a.keys, &id)
+	c.keys = append(c.keys, k)
 }
 
 // acceptedAlgorithms returns the algorithms of a key that accepted lists, in that order.
@@ -223,7 +218,7 @@ func acceptedAlgorithms(accepted []string, pub ssh.PublicKey) (algos []string) {
 	return algos
 }
 
-// signatureAlgorithms are those of a key, or of the key in a certificate, best first.
+// signatureAlgorithms returns the algorithms of a key, or of the key in a certificate, the best first.
 func signatureAlgorithms(pub ssh.PublicKey) []string {
 	if cert, ok := pub.(*ssh.Certificate); ok {
 		pub = cert.Key
