@@ -7,9 +7,11 @@ import (
 	"sync"
 )
 
-// Forward carries each connection that ln accepts to addr, as [Tunnel.DialContext] understands it:
-// ssh's -L. Connections wait for a link while the tunnel is down. It returns when ctx ends, ln fails
-// or the tunnel is closed, and has then closed ln and all connections.
+// Forward carries each connection that ln accepts to an address, as ssh's -L does. For network and
+// addr see [Tunnel.DialContext]. Connections wait for a link while the tunnel is down.
+//
+// Forward returns when ctx ends, ln fails or the tunnel is closed. It has then closed ln and all
+// connections. The error is the cause of ctx, that of ln, or ErrClosed.
 func (t *Tunnel) Forward(ctx context.Context, ln net.Listener, network, addr string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var conns sync.WaitGroup
@@ -18,7 +20,8 @@ func (t *Tunnel) Forward(ctx context.Context, ln net.Listener, network, addr str
 	defer ln.Close()
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	defer context.AfterFunc(t.ctx, func() { cancel(ErrClosed) })()
-	waiting := make(chan struct{}, maxUnaccepted) // for the far side; more wait in the system's backlog
+	// So many connections may wait for the far side. More wait in the system's backlog.
+	waiting := make(chan struct{}, maxUnaccepted)
 	for {
 		select {
 		case waiting <- struct{}{}:
@@ -56,8 +59,8 @@ type farConn interface {
 	Ended() <-chan struct{}
 }
 
-// join copies both ways until both have ended, one has failed or ctx ends, and closes both. The end
-// of one way is passed on by itself.
+// join copies in both directions, and closes both connections in the end. It returns when both
+// directions have ended, one has failed or ctx ends. The end of one direction is passed on.
 func join(ctx context.Context, near, far net.Conn) {
 	closeBoth := func() {
 		near.Close()
@@ -65,7 +68,7 @@ func join(ctx context.Context, near, far net.Conn) {
 	}
 	defer closeBoth()
 	defer context.AfterFunc(ctx, closeBoth)()
-	var ways sync.WaitGroup
+	var directions sync.WaitGroup
 	copyTo := func(dst, src net.Conn) {
 		_, err := io.Copy(dst, src)
 		if half, ok := dst.(interface{ CloseWrite() error }); err == nil && ok {
@@ -75,12 +78,12 @@ func join(ctx context.Context, near, far net.Conn) {
 			closeBoth()
 		}
 	}
-	ways.Go(func() { copyTo(far, near) })
-	ways.Go(func() {
+	directions.Go(func() { copyTo(far, near) })
+	directions.Go(func() {
 		copyTo(near, far)
-		// A link that is lost looks like the end of one way; the other would wait for near for ever.
+		// A lost link looks like the end of one direction. The other would wait for near for ever.
 		<-far.(farConn).Ended()
 		near.Close()
 	})
-	ways.Wait()
+	directions.Wait()
 }

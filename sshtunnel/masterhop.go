@@ -160,7 +160,7 @@ func (m *masterHop) start(cmd *exec.Cmd, stderr io.Writer, raddr net.Addr) (*mas
 // open opens a connection from the master's host (ssh(1), -W).
 func (m *masterHop) open(ctx context.Context, network, address string) (net.Conn, error) {
 	if network == "unix" {
-		return nil, errors.New("a ControlMaster opens no connection to a Unix socket (ssh -W)")
+		return nil, errors.New("a ControlMaster cannot open a connection to a Unix socket (ssh -W)")
 	}
 	opened, last := make(chan struct{}), ""
 	var once sync.Once
@@ -280,7 +280,7 @@ func (m *masterHop) listen(ctx context.Context, at listenAddress, arrivals *back
 		port, err := strconv.ParseUint(out, 10, 16)
 		if err != nil {
 			f.close()
-			return nil, fmt.Errorf("ssh -O forward told no port: %q", display.Cut(out))
+			return nil, fmt.Errorf("ssh -O forward printed no port: %q", display.Cut(out))
 		}
 		at.port = uint32(port)
 	}

@@ -172,7 +172,7 @@ func (h *sshHop) mayOpen(ctx context.Context, req channelRequest) error {
 		return context.Cause(ctx)
 	}
 	if h.conn.failed.Load() { // x/crypto never answers a request that comes after the end of the connection
-		return fmt.Errorf("%w: it had ended when a channel was to be opened", errLost)
+		return fmt.Errorf("%w: it had ended before a channel could be opened", errLost)
 	}
 	n := h.unanswered.Load()
 	switch {

@@ -17,7 +17,7 @@ import (
 	"sallyport/sshtunnel/hostkeys"
 )
 
-// maxKeyFile is the most that is read of one key or certificate file, in bytes.
+// maxKeyFile bounds how much of a key or certificate file is read, in bytes.
 const maxKeyFile = 1 << 20
 
 // keyFile is an IdentityFile.
@@ -57,7 +57,7 @@ func (f *keyFile) useless() string {
 	if isSecurityKey(f.pub) {
 		return "a security key (FIDO), which is used through the agent only: ssh-add " + display.ShellQuote(f.path)
 	}
-	return "a public key that no agent holds the private key of"
+	return "a public key whose private key no agent holds"
 }
 
 func isSecurityKey(pub ssh.PublicKey) bool {
@@ -71,7 +71,7 @@ func (c *collector) loadKeyFile(path string) (*keyFile, error) {
 	text, err := readPrivateKey(path)
 	beside, comment, besideErr := readPublicKeyComment(path + ".pub")
 	if errors.Is(err, fs.ErrNotExist) && besideErr == nil {
-		f.pub = beside // only the public half is here: it selects a key of the agent
+		f.pub = beside // only the public key is here: it selects a key of the agent
 		return f, nil
 	}
 	if err != nil {
@@ -103,26 +103,26 @@ func (c *collector) loadKeyFile(path string) (*keyFile, error) {
 	return nil, errors.New(display.Cut(strings.TrimPrefix(err.Error(), "ssh: ")))
 }
 
-// set takes over the private key.
+// set takes over the private key, unless it is not the one of the .pub file.
 func (f *keyFile) set(private any) error {
 	signer, err := ssh.NewSignerFromKey(private)
 	if err != nil {
 		return errors.New(display.Cut(strings.TrimPrefix(err.Error(), "ssh: ")))
 	}
 	if f.pub != nil && !hostkeys.SameKey(hostkeys.PlainKey(f.pub), hostkeys.PlainKey(signer.PublicKey())) {
-		return fmt.Errorf("the private key is not that of %s.pub", f.path)
+		return fmt.Errorf("it is not the private key of %s.pub", f.path)
 	}
 	f.private, f.plain, f.pub = private, signer, signer.PublicKey()
 	return nil
 }
 
-var errNoPassphrase = errors.New("passphrase not right")
+var errNoPassphrase = errors.New("wrong passphrase")
 
 // unlock asks for the passphrase, as often as for a password.
 func (f *keyFile) unlock(c *collector) error {
 	if c.Host.BatchMode {
 		c.NeedsPerson() // the agent could sign with it
-		return errors.New("encrypted, and BatchMode forbids to ask for the passphrase")
+		return errors.New("encrypted, and BatchMode forbids asking for the passphrase")
 	}
 	for range c.Host.NumberOfPasswordPrompts {
 		answer, err := c.Ask("passphrase", fmt.Sprintf("Enter passphrase for key '%s': ", f.path), false)
