@@ -10,7 +10,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// session is one logged-in client.
+// session is one client that has logged in.
 type session struct {
 	s      *Server
 	conn   *ssh.ServerConn
@@ -22,7 +22,7 @@ type session struct {
 	forwards map[string]net.Listener
 }
 
-// The payloads of RFC 4254 7 and OpenSSH's PROTOCOL 2.4.
+// The payloads of RFC 4254 section 7 and of OpenSSH's PROTOCOL, 2.4.
 type (
 	directOpen struct {
 		Host       string
@@ -213,7 +213,7 @@ func (c *session) session(nc ssh.NewChannel) {
 	}
 }
 
-// splice copies both ways until both are at their end, passing half-closes on.
+// splice copies in both directions until both have ended. It passes the end of each direction on.
 func splice(ch ssh.Channel, reqs <-chan *ssh.Request, conn net.Conn) {
 	var wg sync.WaitGroup
 	wg.Go(func() { // ends with the channel, as does conn then
