@@ -12,9 +12,9 @@ import (
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
-// TestBulkBothWays moves more than all windows and buffers hold, both ways at once, in writes of
-// many sizes.
-func TestBulkBothWays(t *testing.T) {
+// More bytes than all windows and buffers hold go in both directions at once, in writes of many sizes.
+func TestBulkInBothDirections(t *testing.T) {
+	t.Parallel()
 	key := filepath.Join(t.TempDir(), "key")
 	server := openssh.Start(t, openssh.WriteKey(t, key, "").PublicKey())
 	tun := newTunnel(t, nil, server.Host(t, "hop", key))

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// slowConn takes its time for each Write and remembers what came with it.
+// slowConn takes some time for each Write, and remembers what was written.
 type slowConn struct {
 	net.Conn
 	took time.Duration
@@ -48,6 +48,7 @@ func (c *slowConn) sizes() (sizes []int) {
 }
 
 func TestGather(t *testing.T) {
+	t.Parallel()
 	write := func(t *testing.T, c *gatherConn, size int) {
 		t.Helper()
 		if n, err := c.Write(make([]byte, size)); n != size || err != nil {
@@ -113,8 +114,9 @@ func TestGather(t *testing.T) {
 	}
 }
 
-// Everything arrives once and in the order of each writer, whoever sends it, and what waits is bounded.
+// Everything arrives once and in the order of its writer, and what waits is bounded.
 func TestGatherManyWriters(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		conn := &slowConn{took: time.Millisecond}
 		c := newGatherConn(conn)
@@ -164,7 +166,7 @@ func TestGatherManyWriters(t *testing.T) {
 	})
 }
 
-// failingConn takes the first Write, once it may, and none after.
+// failingConn takes the first Write when let is closed, and refuses later ones.
 type failingConn struct {
 	net.Conn
 	begun, let chan struct{}
@@ -183,8 +185,10 @@ func (c *failingConn) Write(p []byte) (int, error) {
 
 func (c *failingConn) Close() error { c.closed = true; return nil }
 
-// Whose bytes have all been sent has no error, whatever becomes of what others write meanwhile: it would be sent again.
+// A writer whose bytes have all been sent gets no error, although those of another fail. With an error,
+// it would send them again.
 func TestGatherErrorOfAnother(t *testing.T) {
+	t.Parallel()
 	for _, flushed := range []bool{false, true} {
 		conn := &failingConn{begun: make(chan struct{}), let: make(chan struct{})}
 		c := newGatherConn(conn)
@@ -218,7 +222,7 @@ func TestGatherErrorOfAnother(t *testing.T) {
 	}
 }
 
-// partChannel takes a part of what is written and fails.
+// partChannel takes a part of what is written, and fails.
 type partChannel struct {
 	ssh.Channel
 	takes int
@@ -229,8 +233,10 @@ func (c *partChannel) Read([]byte) (int, error)  { <-c.quit; return 0, io.EOF }
 func (c *partChannel) Write([]byte) (int, error) { return c.takes, io.EOF }
 func (c *partChannel) Close() error              { return nil }
 
-// A Write that fails tells how much may have gone out: a request of which nothing has may be sent again.
+// A Write that fails tells how much may have gone out. A request of which nothing went out may be sent
+// again.
 func TestWriteTellsWhatWentOut(t *testing.T) {
+	t.Parallel()
 	for _, takes := range []int{0, 3, 7} {
 		ch := &partChannel{takes: takes, quit: make(chan struct{})}
 		reqs := make(chan *ssh.Request)
@@ -244,8 +250,9 @@ func TestWriteTellsWhatWentOut(t *testing.T) {
 	}
 }
 
-// An error reaches the one who flushes, and everybody after.
+// An error reaches the writer that flushes, and everybody after it.
 func TestGatherError(t *testing.T) {
+	t.Parallel()
 	broken := errors.New("broken")
 	c := newGatherConn(&slowConn{err: broken})
 	c.asking.Store(gatherCrowd)

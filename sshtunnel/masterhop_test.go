@@ -19,8 +19,8 @@ import (
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
-// startMaster starts a user's ControlMaster, who alone has the key of the server, and returns the
-// host as a tunnel sees it: without any key.
+// startMaster starts the ControlMaster of a user. It returns the host for a tunnel, which has no key:
+// only the master has one.
 func startMaster(t *testing.T, options ...string) (*sshconfig.Host, *exec.Cmd) {
 	t.Helper()
 	dir := t.TempDir()
@@ -51,6 +51,7 @@ func masterTunnel(t *testing.T, chain ...*sshconfig.Host) *Tunnel {
 }
 
 func TestControlMaster(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	h, cmd := startMaster(t)
 	noLeak(t, func() {
@@ -97,6 +98,7 @@ func TestControlMaster(t *testing.T) {
 }
 
 func TestControlMasterForward(t *testing.T) {
+	t.Parallel()
 	h, _ := startMaster(t)
 	noLeak(t, func() {
 		tun := masterTunnel(t, h)
@@ -143,8 +145,9 @@ func TestControlMasterForward(t *testing.T) {
 	})
 }
 
-// The hops after the master's are ours.
+// The hops after the master's are SSH connections of our own.
 func TestControlMasterAsFirstHop(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	h, _ := startMaster(t)
 	s := startFake(t, sshtest.Config{Listen: net.Listen})
@@ -158,8 +161,9 @@ func TestControlMasterAsFirstHop(t *testing.T) {
 	})
 }
 
-// Without a master that answers, the hop is dialed as ever.
+// If no master answers, the hop is dialed.
 func TestNoControlMaster(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	s := startFake(t, sshtest.Config{})
 	h := fakeHost(t, "bastion", s)
