@@ -25,8 +25,8 @@ func (g *generator) pick(list ...string) string { return list[g.IntN(len(list))]
 
 func (g *generator) chance(percent int) bool { return g.IntN(100) < percent }
 
-// values draws an argument for each keyword; one in about forty is bad on purpose.
-var values = map[string]func(g *generator) string{
+// keywordDraws draws an argument for each keyword; one in about forty is bad on purpose.
+var keywordDraws = map[string]func(g *generator) string{
 	"User": func(g *generator) string {
 		if g.modern && g.chance(20) {
 			return g.pick("%u-adm", "${WHO}", "x%h", "%r", "${NONE}")
@@ -120,8 +120,8 @@ var values = map[string]func(g *generator) string{
 	"Protocol":             func(g *generator) string { return "2" },
 }
 
-// modernValues are of keywords that came after 9.2.
-var modernValues = map[string]func(g *generator) string{
+// modernDraws are of keywords that came after 9.2.
+var modernDraws = map[string]func(g *generator) string{
 	"Tag":                    func(g *generator) string { return g.pick("prod", "test") },
 	"ChannelTimeout":         func(g *generator) string { return g.pick("none", "session=5m", "*=1h direct-tcpip=0", "x") },
 	"ObscureKeystrokeTiming": func(g *generator) string { return g.pick("yes", "no", "interval:30", "interval:0") },
@@ -140,9 +140,9 @@ func timeValue(g *generator) string {
 
 // keyword draws a line.
 func (g *generator) keyword() string {
-	table := values
+	table := keywordDraws
 	if g.modern && g.chance(12) {
-		table = modernValues
+		table = modernDraws
 	}
 	names := slices.Sorted(maps.Keys(table))
 	name := g.pick(names...)

@@ -243,7 +243,7 @@ func (s sandbox) resolver(t *testing.T, rel *release, env []string) *Resolver {
 			}
 			return os.Getenv(name)
 		},
-		Log: configLog(t), release: rel,
+		Log: configLog(t), system: system{release: rel},
 	}
 }
 

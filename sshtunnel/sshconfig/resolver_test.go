@@ -28,8 +28,10 @@ func configResolver(t testing.TB, text string) *Resolver {
 	}
 	return &Resolver{
 		UserFile: file, Home: home, User: "me", UID: "1000", LocalHostname: "here.example", Log: configLog(t),
-		run:    func(context.Context, string) (bool, error) { return false, nil },
-		lookup: func(context.Context, string) (string, error) { return "", nil },
+		system: system{
+			run:    func(context.Context, string) (bool, error) { return false, nil },
+			lookup: func(context.Context, string) (string, error) { return "", nil },
+		},
 	}
 }
 
@@ -112,10 +114,10 @@ func TestRefused(t *testing.T) {
 		line                      int
 		msg                       string
 	}{
-		{"jump loop", "Host a\n ProxyJump b\nHost b\n ProxyJump a\n", "a", 0, "loop"},
-		{"endless jumps", "Host *\n ProxyJump x%h\n", "a", 0, "loop"},
-		{"jumps that double", "Host *\n ProxyJump %h%h\n", "a", 0, "longer"},
-		{"own jump host", "Host a\n ProxyJump a\n", "a", 0, "loop"},
+		{"jump loop", "Host a\n ProxyJump b\nHost b\n ProxyJump a\n", "a", 2, "loop"},
+		{"endless jumps", "Host *\n ProxyJump x%h\n", "a", 2, "loop"},
+		{"jumps that double", "Host *\n ProxyJump %h%h\n", "a", 2, "longer"},
+		{"own jump host", "Host a\n ProxyJump a\n", "a", 2, "loop"},
 		{"extra argument", "Host a\n Port 22 23\n", "a", 2, "too many arguments"},
 		{"open quote", "User \"a\n", "a", 1, "quote"},
 		{"bad value in a block that does not match", "Host b\n Port x\n", "a", 2, "bad port"},
@@ -127,9 +129,9 @@ func TestRefused(t *testing.T) {
 		{"option as host", "", "-oProxyCommand=x", 0, "not allowed"},
 		{"option as user", "", "-x@a", 0, "not allowed"},
 		{"shell in user", "", "$(x)@a", 0, "not allowed"},
-		{"shell in hop", "Host a\n ProxyJump b`x`\n", "a", 0, "not allowed"},
+		{"shell in hop", "Host a\n ProxyJump b`x`\n", "a", 2, "not allowed"},
 		{"variable that is not set", "IdentityAgent ${NOPE}\n", "a", 1, "NOPE"},
-		{"unknown token", "ControlPath %z\n", "a", 0, "%z"},
+		{"unknown token", "ControlPath %z\n", "a", 1, "%z"},
 		{"include loop", "Include CONFIG\n", "a", 0, "deep"},
 	}
 	for _, tt := range tests {
@@ -248,14 +250,14 @@ func TestMatchExec(t *testing.T) {
 		t.Skip("needs /bin/sh")
 	}
 	r := configResolver(t, "Match exec \"test %h = web && exit 0; exit 3\"\n User alice\n")
-	r.run = nil
+	r.system.run = nil
 	for host, want := range map[string]string{"web": "alice", "db": "me"} {
 		if h, err := r.Resolve(t.Context(), host); err != nil || h.User != want {
 			t.Errorf("%s: user = %v, %v; want %s", host, h, err, want)
 		}
 	}
 	r = configResolver(t, "Match exec \"sleep 1000\"\n User alice\n")
-	r.run = nil
+	r.system.run = nil
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := errors.New("gone")
 	go cancel(gone)
@@ -272,7 +274,7 @@ func TestMatchRunsNothingAfterAFailedCriterion(t *testing.T) {
 	if err := os.WriteFile(r.Home+"/.ssh/inner", []byte("Match exec no\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.run = func(_ context.Context, command string) (bool, error) {
+	r.system.run = func(_ context.Context, command string) (bool, error) {
 		t.Errorf("%q was run", command)
 		return true, nil
 	}
@@ -291,7 +293,7 @@ Host web.corp.example
 Host *.cdn.example
   Port 2022
 `)
-	r.lookup = func(_ context.Context, name string) (string, error) {
+	r.system.lookup = func(_ context.Context, name string) (string, error) {
 		switch name {
 		case "web.corp.example.":
 			return "web.corp.example", nil
@@ -323,7 +325,7 @@ Host *.cdn.example
 func TestMatchLocalNetwork(t *testing.T) {
 	r := configResolver(t, "Match localnetwork 192.0.2.0/24,2001:db8::/32\n User alice\n")
 	for addr, want := range map[string]string{"192.0.2.7": "alice", "2001:db8::7": "alice", "198.51.100.1": "me"} {
-		r.addrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr(addr)}, nil }
+		r.system.addrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr(addr)}, nil }
 		if h, err := r.Resolve(t.Context(), "web"); err != nil || h.User != want {
 			t.Errorf("%s: %v, %v; want user %s", addr, h, err, want)
 		}
@@ -370,9 +372,11 @@ func FuzzResolver(f *testing.F) {
 		}
 		r := &Resolver{
 			UserFile: file, Options: []string{option}, Home: dir, User: "me", UID: "1", LocalHostname: "here",
-			run:    func(context.Context, string) (bool, error) { return len(text)%2 == 0, nil },
-			lookup: func(_ context.Context, name string) (string, error) { return name, nil },
-			addrs:  func() ([]netip.Addr, error) { return nil, nil },
+			system: system{
+				run:    func(context.Context, string) (bool, error) { return len(text)%2 == 0, nil },
+				lookup: func(_ context.Context, name string) (string, error) { return name, nil },
+				addrs:  func() ([]netip.Addr, error) { return nil, nil },
+			},
 		}
 		chain, err := r.Chain(t.Context(), destination)
 		if err != nil {
