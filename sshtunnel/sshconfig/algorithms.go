@@ -82,8 +82,8 @@ const (
 		"rsa-sha2-512,rsa-sha2-512-cert-v01@openssh.com"
 )
 
-// checkAlgorithms refuses names that OpenSSH does not know. Names of key algorithms may be patterns. A list that begins
-// with '-' is not checked.
+// checkAlgorithms refuses names that OpenSSH does not know. Names of key algorithms may be
+// patterns. A list that begins with '-' is not checked.
 func (rel *release) checkAlgorithms(keyword, list string) error {
 	if strings.HasPrefix(list, "-") {
 		return nil
@@ -94,7 +94,7 @@ func (rel *release) checkAlgorithms(keyword, list string) error {
 	}
 	patterns := keyword != "ciphers" && keyword != "macs" && keyword != "kexalgorithms"
 	for _, name := range names {
-		if name == "" { // OpenSSH stops here, too
+		if name == "" { // OpenSSH does not look further either
 			return nil
 		}
 		ok := false

@@ -14,8 +14,8 @@ func (e *evaluation) canonicalizes() bool {
 	return v == "true" || v == "always"
 }
 
-// canonicalize puts HostName in the place of the alias and, with CanonicalizeHostname, asks DNS for the full name
-// (resolve_canonicalize of OpenSSH; CanonicalizeHostname in ssh_config(5)).
+// canonicalize puts HostName in the place of the alias and, with CanonicalizeHostname, asks DNS for
+// the full name (resolve_canonicalize of OpenSSH; CanonicalizeHostname in ssh_config(5)).
 func (e *evaluation) canonicalize(ctx context.Context) error {
 	// The second pass over the files does not change these any more.
 	e.values.setDefault("canonicalizemaxdots", "1")
@@ -133,8 +133,8 @@ func looksLikeAddress(s string) bool {
 	return strings.ContainsAny(s, "%:") || strings.Trim(s, "0123456789.") == ""
 }
 
-// canonicalAddress writes an address as getnameinfo(3) does. What is no address, or not of the family (the value of
-// AddressFamily), stays as it is.
+// canonicalAddress writes an address as getnameinfo(3) does. What is no address, or not of the
+// family (the value of AddressFamily), stays as it is.
 func canonicalAddress(s, family string) string {
 	addr, err := netip.ParseAddr(s)
 	if err != nil {

@@ -9,16 +9,16 @@ import (
 	"sallyport/sshtunnel/display"
 )
 
-// completion turns what the command line and the files have set into a Host, in the order of ssh.c: defaults, lists of
-// algorithms, tokens.
+// completion turns what the command line and the files have set into a Host, in the order of ssh.c:
+// defaults, lists of algorithms, tokens.
 type completion struct {
 	*evaluation
 	// tokens holds what stands for each letter. It is set once the user is known.
 	tokens map[byte]string
 }
 
-// fault says that the value of a keyword is wrong, and where it was set. A keyword that nobody has set stands in the
-// user's file, as far as one can tell.
+// fault says that the value of a keyword is wrong, and where it was set. A keyword that nobody has
+// set stands in the user's file, as far as one can tell.
 func (e *evaluation) fault(keyword string, err error) error {
 	origin := e.values.origin(keyword)
 	if origin.Kind == FromDefault {
@@ -110,8 +110,8 @@ func (c *completion) setDefaults() {
 	}
 }
 
-// defaultUpdateHostKeys returns the default of UpdateHostKeys: on, unless DNS vouches for keys or the user has chosen
-// another known_hosts file.
+// defaultUpdateHostKeys returns the default of UpdateHostKeys: on, unless DNS vouches for keys or
+// the user has chosen another known_hosts file.
 func (c *completion) defaultUpdateHostKeys() string {
 	dns := c.values.first("verifyhostkeydns")
 	files := c.values.texts("userknownhostsfile")
@@ -190,8 +190,8 @@ func (c *completion) setTokens() error {
 	return nil
 }
 
-// expandUser expands what a file or -o says about the user. A name that comes out of an expansion is checked like one of
-// the command line.
+// expandUser expands what a file or -o says about the user. A name that comes out of an expansion
+// is checked like one of the command line.
 func (c *completion) expandUser(tokens map[byte]string) error {
 	name := c.values.first("user")
 	if c.userTyped || name == c.local.user {

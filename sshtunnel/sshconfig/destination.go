@@ -37,8 +37,8 @@ func (t target) String() string {
 	return s
 }
 
-// parseDestination reads an alias, [user@]host[:port] or an ssh:// URI. The form host:port is ours; ssh(1) takes a port in
-// a URI only. A name with several colons is an IPv6 address.
+// parseDestination reads an alias, [user@]host[:port] or an ssh:// URI. The form host:port is ours;
+// ssh(1) takes a port in a URI only. A name with several colons is an IPv6 address.
 func parseDestination(s string) (target, error) {
 	if strings.HasPrefix(s, "ssh://") {
 		return parseURI(s)
@@ -161,12 +161,12 @@ func parsePort(s string) (int, error) {
 	return n, nil
 }
 
-// maxName is the longest host or user name, in bytes (NI_MAXHOST). It also ends a chain of hops whose names double, as
-// ProxyJump %h%h makes them.
+// maxName is the longest host or user name, in bytes (NI_MAXHOST). It also ends a chain of hops
+// whose names double, as ProxyJump %h%h makes them.
 const maxName = 1025
 
-// check refuses names that could become an option of a program or a command in a shell (valid_hostname and valid_ruser of
-// OpenSSH's ssh.c).
+// check refuses names that could become an option of a program or a command in a shell
+// (valid_hostname and valid_ruser of OpenSSH's ssh.c).
 func (t target) check() error {
 	if len(t.host) > maxName || len(t.user) > maxName {
 		return fmt.Errorf("host or user name is longer than %d bytes", maxName)

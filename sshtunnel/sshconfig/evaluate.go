@@ -30,23 +30,26 @@ type evaluation struct {
 	identities map[string]bool
 	// host is the name to dial, as far as it is known.
 	host value
-	// userTyped is true where the user stood before the @ of the destination, and no -o said otherwise.
+	// userTyped is true where the user stood before the @ of the destination, and no -o said
+	// otherwise.
 	userTyped bool
 
-	// finalPass is true in the second pass over the files, which has the canonical name (Match canonical, Match final).
+	// finalPass is true in the second pass over the files, which has the canonical name (Match
+	// canonical, Match final).
 	finalPass bool
 	// wantFinalPass is true once a Match line has asked for the second pass.
 	wantFinalPass bool
 
-	// The next three speak of the line that is being evaluated. active is true where the line counts, because the
-	// Host or Match block around it applies.
+	// The next three speak of the line that is being evaluated. active is true where the line
+	// counts, because the Host or Match block around it applies.
 	active bool
 	// inUserFile is true for the user's file, what it includes, and the command line.
 	inUserFile bool
 	origin     Origin
 }
 
-// set gives a keyword its values, if the line counts and the keyword has none yet: the first ones win.
+// set gives a keyword its values, if the line counts and the keyword has none yet: the first ones
+// win.
 func (e *evaluation) set(keyword string, texts ...string) {
 	if e.active {
 		e.values.set(keyword, e.origin, texts...)
@@ -79,7 +82,8 @@ func (e *evaluation) jumpHost() string {
 	return t.host
 }
 
-// commandLine takes in what the target brings: -J, -o, user and port, in the order in which ssh looks at them.
+// commandLine takes in what the target brings: -J, -o, user and port, in the order in which ssh
+// looks at them.
 func (e *evaluation) commandLine(ctx context.Context) error {
 	t := e.target
 	e.active, e.inUserFile, e.origin = true, true, t.origin
@@ -128,7 +132,8 @@ func (e *evaluation) commandLine(ctx context.Context) error {
 
 // reading says how a file is read.
 type reading struct {
-	// anyOwner turns the check off that the file belongs to us or to root, and that nobody else may write it.
+	// anyOwner turns the check off that the file belongs to us or to root, and that nobody else may
+	// write it.
 	anyOwner bool
 	// parseOnly says that the lines are checked and count for nothing.
 	parseOnly bool
@@ -256,8 +261,8 @@ func (e *evaluation) directive(ctx context.Context, d *directive, how reading) e
 	return err
 }
 
-// unknown warns about a keyword that is not in the table. On the command line, where it can only be a typing error, it
-// is refused.
+// unknown warns about a keyword that is not in the table. On the command line, where it can only be
+// a typing error, it is refused.
 func (e *evaluation) unknown(d *directive) error {
 	if matchList(d.keyword, e.values.first("ignoreunknown"), true) == 1 {
 		return nil
@@ -272,8 +277,8 @@ func (e *evaluation) unknown(d *directive) error {
 	return nil
 }
 
-// hostBlock begins the block of a Host line. The block applies to names that match one of its patterns, but to none that
-// match a pattern behind a '!'.
+// hostBlock begins the block of a Host line. The block applies to names that match one of its
+// patterns, but to none that match a pattern behind a '!'.
 func (e *evaluation) hostBlock(d *directive, how reading) error {
 	e.active = false
 	for len(d.args) > 0 {

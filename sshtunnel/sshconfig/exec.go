@@ -12,7 +12,8 @@ import (
 	"sallyport/sshtunnel/display"
 )
 
-// execTimeout bounds one command of Match exec. OpenSSH waits for ever, and a session would wait with it.
+// execTimeout bounds one command of Match exec. OpenSSH waits for ever, and a session would wait
+// with it.
 const execTimeout = 30 * time.Second
 
 var errExecTimeout = fmt.Errorf("it did not end within %v: %w", execTimeout, os.ErrDeadlineExceeded)
@@ -25,8 +26,8 @@ func (r *Resolver) run(ctx context.Context, command string) (bool, error) {
 	return r.runShell(ctx, command)
 }
 
-// runShell runs a command by the user's shell and tells whether it succeeded. As with OpenSSH, the command gets no
-// input, and nobody sees its output.
+// runShell runs a command by the user's shell and tells whether it succeeded. As with OpenSSH, the
+// command gets no input, and nobody sees its output.
 func (r *Resolver) runShell(ctx context.Context, command string) (bool, error) {
 	shell, flag := r.getenv("SHELL"), "-c"
 	if shell == "" {

@@ -16,8 +16,8 @@ import (
 // errNoVariable says that text names an environment variable that is not set.
 var errNoVariable = errors.New("no such environment variable")
 
-// expand replaces %x by tokens['x'] and ${NAME} by the environment variable (ssh_config(5), TOKENS and ENVIRONMENT
-// VARIABLES). A nil tokens or getenv turns that expansion off.
+// expand replaces %x by tokens['x'] and ${NAME} by the environment variable (ssh_config(5), TOKENS
+// and ENVIRONMENT VARIABLES). A nil tokens or getenv turns that expansion off.
 func expand(s string, tokens map[byte]string, getenv func(string) string) (string, error) {
 	var out strings.Builder
 	var missing error // reported last, because a malformed string is the graver fault
@@ -28,7 +28,8 @@ func expand(s string, tokens map[byte]string, getenv func(string) string) (strin
 			if !ok || name == "" {
 				return "", fmt.Errorf("malformed environment variable in %q", display.Cut(s))
 			}
-			// OpenSSH tells an empty variable from a missing one. Getenv does not, so both are missing.
+			// OpenSSH tells an empty variable from a missing one. Getenv does not, so both are
+			// missing.
 			value := getenv(name)
 			if value == "" && missing == nil {
 				missing = fmt.Errorf("%w: %q", errNoVariable, display.Cut(name))
@@ -78,12 +79,14 @@ func (l local) expandTilde(path string) (string, error) {
 	return home + strings.TrimLeft(rest, "/"), nil
 }
 
-// tokensFor returns the tokens while the files are being read. host is the name as far as it is known.
+// tokensFor returns the tokens while the files are being read. host is the name as far as it is
+// known.
 func (e *evaluation) tokensFor(host string) map[byte]string {
 	return e.makeTokens(host, cmp.Or(e.values.first("hostkeyalias"), host), e.jumpHost())
 }
 
-// makeTokens returns what stands for each letter (ssh_config(5), TOKENS). keyAlias is %k, and jump is %j.
+// makeTokens returns what stands for each letter (ssh_config(5), TOKENS). keyAlias is %k, and jump
+// is %j.
 func (e *evaluation) makeTokens(host, keyAlias, jump string) map[byte]string {
 	short, _, _ := strings.Cut(e.local.hostname, ".")
 	t := map[byte]string{

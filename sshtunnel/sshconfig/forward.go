@@ -34,7 +34,8 @@ func (p endpoint) String() string {
 type forward struct {
 	keyword         string
 	listen, connect endpoint
-	// socks is true where the client names the destination: DynamicForward, and RemoteForward with one argument.
+	// socks is true where the client names the destination: DynamicForward, and RemoteForward with
+	// one argument.
 	socks  bool
 	origin Origin
 }
@@ -79,8 +80,9 @@ func setForward(e *evaluation, d *directive) error {
 // maxSocketPath is the size of sun_path on Linux.
 const maxSocketPath = 108
 
-// parseForward reads [address:]port:destination in all its forms (parse_forward of OpenSSH). dynamic says that the client
-// is to name the destination. A remote forward may listen on port 0, which lets the server choose.
+// parseForward reads [address:]port:destination in all its forms (parse_forward of OpenSSH).
+// dynamic says that the client is to name the destination. A remote forward may listen on port 0,
+// which lets the server choose.
 func parseForward(spec string, dynamic, remote bool) (f forward, ok bool) {
 	fields, paths, ok := splitForward(strings.TrimLeft(spec, " \t\n\v\f\r"))
 	if !ok || len(fields) == 0 || len(fields) > 4 {
@@ -136,8 +138,8 @@ func parseForwardPort(s string) (int, error) {
 	return n, err
 }
 
-// splitForward splits s at the colons outside of brackets. A backslash takes the next byte as it is. paths tells which
-// fields are paths of sockets, because they hold a '/'.
+// splitForward splits s at the colons outside of brackets. A backslash takes the next byte as it
+// is. paths tells which fields are paths of sockets, because they hold a '/'.
 func splitForward(s string) (fields []string, paths []bool, ok bool) {
 	for s != "" {
 		if len(fields) == 4 {

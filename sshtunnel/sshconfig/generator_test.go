@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// generator draws configurations that stay within what all releases of OpenSSH from 9.2 on read alike, and with modern
-// also what came with 10.
+// generator draws configurations that stay within what all releases of OpenSSH from 9.2 on read
+// alike, and with modern also what came with 10.
 type generator struct {
 	*rand.Rand
 	modern bool
@@ -233,8 +233,8 @@ func (g *generator) file(name string, depth int, files map[string]string) {
 	files[name] = text.String()
 }
 
-// TestRandomAgainstSSH compares our reading of random configurations with that of the real ssh. SALLYPORT_DRAWS
-// sets their number, SALLYPORT_SEED repeats a run.
+// TestRandomAgainstSSH compares our reading of random configurations with that of the real ssh.
+// SALLYPORT_DRAWS sets their number, SALLYPORT_SEED repeats a run.
 func TestRandomAgainstSSH(t *testing.T) {
 	if !inNamespace(t) {
 		return

@@ -7,46 +7,52 @@ import (
 	"time"
 )
 
-// Host is what the ssh_config files and the command line say about one host: the answer of [Resolver.Resolve].
+// Host is what the ssh_config files and the command line say about one host: the answer of
+// [Resolver.Resolve].
 //
-// A field is named like its keyword of ssh_config(5). Tokens, tildes and environment variables are expanded, unless the
-// field says otherwise. The zero value of a field means that the keyword was not set, unless the field gives another
-// default. Nobody changes a Host after it was made, so it may be read concurrently.
+// A field is named like its keyword of ssh_config(5). Tokens, tildes and environment variables are
+// expanded, unless the field says otherwise. The zero value of a field means that the keyword was
+// not set, unless the field gives another default. Nobody changes a Host after it was made, so it
+// may be read concurrently.
 type Host struct {
 	// Alias is the name as it was typed, without user and port.
 	Alias string
-	// HostName is the name or address to dial. It is the alias in lower case where the files name none.
+	// HostName is the name or address to dial. It is the alias in lower case where the files name
+	// none.
 	HostName string
 	// Port is 22 where unset.
 	Port int
 	// User is the local user where unset.
 	User string
 
-	// ProxyJump lists the hops to pass, the first to be dialed first. Each is "[user@]host[:port]" or an ssh:// URI.
+	// ProxyJump lists the hops to pass, the first to be dialed first. Each is "[user@]host[:port]"
+	// or an ssh:// URI.
 	ProxyJump []string
-	// ProxyCommand is run by the user's shell and stands for the TCP connection. It is never set together with
-	// ProxyJump, and "none" leaves it empty.
+	// ProxyCommand is run by the user's shell and stands for the TCP connection. It is never set
+	// together with ProxyJump, and "none" leaves it empty.
 	ProxyCommand string
 
 	// IdentityFiles are private keys, or .pub files that select a key of the agent, in order.
 	IdentityFiles []string
-	// IdentityFilesSet is true where the user named the files. Else they are OpenSSH's defaults, and nobody misses
-	// those that do not exist.
+	// IdentityFilesSet is true where the user named the files. Else they are OpenSSH's defaults,
+	// and nobody misses those that do not exist.
 	IdentityFilesSet bool
 	CertificateFiles []string
 	IdentitiesOnly   bool
 	// IdentityAgent is the path of the agent's socket, "" for the one of SSH_AUTH_SOCK, or "none".
 	IdentityAgent string
-	// AddKeysToAgent is yes, no, ask, confirm, a lifetime in seconds such as "3600", or both as in "confirm 3600".
+	// AddKeysToAgent is yes, no, ask, confirm, a lifetime in seconds such as "3600", or both as in
+	// "confirm 3600".
 	AddKeysToAgent string
 
-	// UserKnownHostsFiles and GlobalKnownHostsFiles are OpenSSH's defaults where unset, and nil for "none".
+	// UserKnownHostsFiles and GlobalKnownHostsFiles are OpenSSH's defaults where unset, and nil for
+	// "none".
 	UserKnownHostsFiles   []string
 	GlobalKnownHostsFiles []string
 	// RevokedHostKeyFiles are the files of RevokedHostKeys; each of them counts.
 	RevokedHostKeyFiles []string
-	// KnownHostsCommand is as it was written, because its tokens speak of the key that the server shows.
-	// ExpandTokens expands them.
+	// KnownHostsCommand is as it was written, because its tokens speak of the key that the server
+	// shows. ExpandTokens expands them.
 	KnownHostsCommand string
 	// HostKeyAlias is in lower case.
 	HostKeyAlias string
@@ -61,13 +67,14 @@ type Host struct {
 	// The lists of algorithms are as their +, - and ^ forms leave them, and nil where unset.
 	HostKeyAlgorithms, KexAlgorithms, Ciphers, MACs []string
 	PubkeyAcceptedAlgorithms, CASignatureAlgorithms []string
-	// HostKeyAlgorithmsRelative is true where HostKeyAlgorithms was written as a change of the default, by + or -.
-	// The order of the list is then not the user's.
+	// HostKeyAlgorithmsRelative is true where HostKeyAlgorithms was written as a change of the
+	// default, by + or -. The order of the list is then not the user's.
 	HostKeyAlgorithmsRelative bool
 
 	// PreferredAuthentications is nil where unset.
 	PreferredAuthentications []string
-	// PubkeyAuthentication, PasswordAuthentication and KbdInteractiveAuthentication are true where unset.
+	// PubkeyAuthentication, PasswordAuthentication and KbdInteractiveAuthentication are true where
+	// unset.
 	PubkeyAuthentication         bool
 	PasswordAuthentication       bool
 	KbdInteractiveAuthentication bool
@@ -83,7 +90,8 @@ type Host struct {
 	ConnectTimeout time.Duration
 	// ConnectionAttempts is 1 where unset.
 	ConnectionAttempts int
-	// ServerAliveInterval is 0 where unset, and where the user switched it off. ServerAliveSet tells these apart.
+	// ServerAliveInterval is 0 where unset, and where the user switched it off. ServerAliveSet
+	// tells these apart.
 	ServerAliveInterval time.Duration
 	ServerAliveSet      bool
 	// ServerAliveCountMax is 3 where unset.
@@ -95,13 +103,13 @@ type Host struct {
 
 	// settings holds all lines that `ssh -G` prints.
 	settings []Setting
-	// tokens holds the tokens of ssh_config(5) by their letter, for ExpandTokens. It is nil in a Host that no
-	// Resolver made.
+	// tokens holds the tokens of ssh_config(5) by their letter, for ExpandTokens. It is nil in a
+	// Host that no Resolver made.
 	tokens map[byte]string
 }
 
-// WriteTo writes the configuration in the format of `ssh -G`: one "keyword value" a line, the keyword in lower case, the
-// values of a keyword in their order.
+// WriteTo writes the configuration in the format of `ssh -G`: one "keyword value" a line, the
+// keyword in lower case, the values of a keyword in their order.
 func (h *Host) WriteTo(w io.Writer) (int64, error) {
 	var written int64
 	for _, s := range h.settings {
@@ -114,9 +122,10 @@ func (h *Host) WriteTo(w io.Writer) (int64, error) {
 	return written, nil
 }
 
-// ExpandTokens expands the tokens of ssh_config(5) in text and, unless getenv is nil, environment variables of the form
-// ${NAME}. It is for keywords such as KnownHostsCommand, some of whose tokens become known with the connection: more
-// holds these by their letter, and wins over what the Host knows. An unknown token and an unset variable are errors.
+// ExpandTokens expands the tokens of ssh_config(5) in text and, unless getenv is nil, environment
+// variables of the form ${NAME}. It is for keywords such as KnownHostsCommand, some of whose tokens
+// become known with the connection: more holds these by their letter, and wins over what the Host
+// knows. An unknown token and an unset variable are errors.
 func (h *Host) ExpandTokens(text string, more map[byte]string, getenv func(string) string) (string, error) {
 	tokens := maps.Clone(h.tokens)
 	if tokens == nil {

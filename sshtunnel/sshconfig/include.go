@@ -12,8 +12,8 @@ import (
 	"sallyport/sshtunnel/display"
 )
 
-// include evaluates other files in the place of an Include line. Inside a block that does not apply, their lines are
-// checked and count for nothing.
+// include evaluates other files in the place of an Include line. Inside a block that does not
+// apply, their lines are checked and count for nothing.
 func (e *evaluation) include(ctx context.Context, d *directive, how reading) error {
 	active := e.active
 	inner := reading{parseOnly: !active, depth: how.depth + 1}
@@ -85,7 +85,8 @@ func (e *evaluation) glob(arg string) ([]string, error) {
 	return visible, nil
 }
 
-// hiddenByGlob tells whether a wildcard of the pattern stands for a leading dot, which glob(3) does not allow.
+// hiddenByGlob tells whether a wildcard of the pattern stands for a leading dot, which glob(3) does
+// not allow.
 func hiddenByGlob(pattern, name string) bool {
 	parts := strings.Split(pattern, string(filepath.Separator))
 	for i, part := range strings.Split(name, string(filepath.Separator)) {

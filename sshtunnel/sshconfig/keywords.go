@@ -10,8 +10,9 @@ type keyword struct {
 	oneLine bool
 }
 
-// keywords holds all keywords but Host, Match and Include, in the order in which `ssh -G` prints them. Those after the
-// empty one are read and checked, and not printed, because they mean nothing to us.
+// keywords holds all keywords but Host, Match and Include, in the order in which `ssh -G` prints
+// them. Those after the empty one are read and checked, and not printed, because they mean nothing
+// to us.
 var keywords = []keyword{
 	{name: "host"}, // the alias
 	{name: "user", set: text},

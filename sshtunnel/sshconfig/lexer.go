@@ -41,7 +41,8 @@ func (d *directive) next() (arg string, ok bool) {
 // placeholder stands for a line that the library must not interpret.
 const placeholder = "Placeholder"
 
-// plainLine is a line that the library's lexer reads as OpenSSH does: a bare keyword, a separator, a value.
+// plainLine is a line that the library's lexer reads as OpenSSH does: a bare keyword, a separator,
+// a value.
 var plainLine = regexp.MustCompile(`^[ \t]*[A-Za-z][A-Za-z0-9]*[ \t=][^\r\f]*$`)
 
 // maxPlainLine keeps longer lines from the library, whose lexer takes quadratic time for one.
@@ -49,10 +50,11 @@ const maxPlainLine = 1024
 
 // parseConfig reads the text of one file into its directives.
 //
-// kevinburke/ssh_config turns the text into a tree of lines with their positions. It reads Host, Match and Include in
-// another way than OpenSSH, refuses whole files because of them, and cuts a value at a '#' inside a word. So these lines
-// are replaced by placeholders before the library sees them, one line for one line, and the arguments of all lines are
-// split here. Any line about which the library and parseLine disagree is an error.
+// kevinburke/ssh_config turns the text into a tree of lines with their positions. It reads Host,
+// Match and Include in another way than OpenSSH, refuses whole files because of them, and cuts a
+// value at a '#' inside a word. So these lines are replaced by placeholders before the library sees
+// them, one line for one line, and the arguments of all lines are split here. Any line about which
+// the library and parseLine disagree is an error.
 func parseConfig(file, text string) ([]*directive, error) {
 	lines := strings.Split(text, "\n")
 	masked := make([]string, len(lines))
@@ -100,7 +102,8 @@ func parseConfig(file, text string) ([]*directive, error) {
 	return directives, nil
 }
 
-// parseLine reads one line as process_config_line of OpenSSH does. A line that says nothing gives nil.
+// parseLine reads one line as process_config_line of OpenSSH does. A line that says nothing gives
+// nil.
 func parseLine(origin Origin, line string) (*directive, error) {
 	d := &directive{origin: origin}
 	line, _, _ = strings.Cut(line, "\x00") // C ends the line there
@@ -130,8 +133,8 @@ func parseLine(origin Origin, line string) (*directive, error) {
 	return d, nil
 }
 
-// cutKeyword cuts the first word of s, like strdelim of OpenSSH. Blanks, one '=' or quotes end it. ok is false where a
-// quote is left open.
+// cutKeyword cuts the first word of s, like strdelim of OpenSSH. Blanks, one '=' or quotes end it.
+// ok is false where a quote is left open.
 func cutKeyword(s string) (word, rest string, ok bool) {
 	i := strings.IndexAny(s, blanks+`"=`)
 	if i < 0 {
@@ -150,9 +153,10 @@ func cutKeyword(s string) (word, rest string, ok bool) {
 
 var errOpenQuote = errors.New("a quote is not closed")
 
-// SplitCommand splits the arguments of a line, or the value of a keyword such as KnownHostsCommand, into words
-// (argv_split of OpenSSH). Blanks outside of quotes end a word. A '#' that begins a word ends the line. A backslash
-// escapes quotes, itself, and a blank outside of quotes. A quote that is left open is an error.
+// SplitCommand splits the arguments of a line, or the value of a keyword such as KnownHostsCommand,
+// into words (argv_split of OpenSSH). Blanks outside of quotes end a word. A '#' that begins a word
+// ends the line. A backslash escapes quotes, itself, and a blank outside of quotes. A quote that is
+// left open is an error.
 func SplitCommand(s string) ([]string, error) {
 	var words []string
 	for i := 0; i < len(s); i++ {

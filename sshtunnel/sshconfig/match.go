@@ -19,7 +19,8 @@ type criterion struct {
 	arg     string
 }
 
-// nextCriterion takes a criterion and its argument off the line. The criteria all, canonical and final have none.
+// nextCriterion takes a criterion and its argument off the line. The criteria all, canonical and
+// final have none.
 func nextCriterion(d *directive) (criterion, error) {
 	word, _ := d.next()
 	name, negated := strings.CutPrefix(word, "!")
@@ -45,8 +46,9 @@ func nextCriterion(d *directive) (criterion, error) {
 	return c, nil
 }
 
-// matchBlock begins the block of a Match line (ssh_config(5), Match). All criteria are looked at even after one did not
-// hold, because their syntax is checked. But then no command is run any more.
+// matchBlock begins the block of a Match line (ssh_config(5), Match). All criteria are looked at
+// even after one did not hold, because their syntax is checked. But then no command is run any
+// more.
 func (e *evaluation) matchBlock(ctx context.Context, d *directive, how reading) error {
 	e.active = false
 	host, err := e.matchHost()

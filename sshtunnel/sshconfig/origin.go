@@ -45,17 +45,19 @@ type Setting struct {
 	Keyword string
 	// Value is as `ssh -G` prints it.
 	Value string
-	// Origin is where the value was set. A value that takes up a whole line of the file has one origin, however
-	// many words it has; the values of a keyword that adds up (IdentityFile, SendEnv) have one each.
+	// Origin is where the value was set. A value that takes up a whole line of the file has one
+	// origin, however many words it has; the values of a keyword that adds up (IdentityFile,
+	// SendEnv) have one each.
 	Origin Origin
 }
 
-// Settings returns all lines that WriteTo writes, in the same order. A keyword that holds several values has several
-// settings. The caller may change the slice.
+// Settings returns all lines that WriteTo writes, in the same order. A keyword that holds several
+// values has several settings. The caller may change the slice.
 func (h *Host) Settings() []Setting { return slices.Clone(h.settings) }
 
-// Origin returns where the first value of a keyword was set. The keyword may be in any case, and one of the older names
-// that OpenSSH still takes. A keyword that `ssh -G` does not print has the origin FromDefault.
+// Origin returns where the first value of a keyword was set. The keyword may be in any case, and
+// one of the older names that OpenSSH still takes. A keyword that `ssh -G` does not print has the
+// origin FromDefault.
 func (h *Host) Origin(keyword string) Origin {
 	keyword = strings.ToLower(keyword)
 	if name := keywordAliases[keyword]; name != "" {
@@ -69,8 +71,8 @@ func (h *Host) Origin(keyword string) Origin {
 	return Origin{}
 }
 
-// errorf makes the error of a value that was set here. A default is nobody's fault in particular; it counts as the
-// command line's.
+// errorf makes the error of a value that was set here. A default is nobody's fault in particular;
+// it counts as the command line's.
 func (o Origin) errorf(format string, args ...any) error {
 	return &Error{File: o.File, Line: o.Line, Msg: fmt.Sprintf(format, args...)}
 }

@@ -2,16 +2,17 @@ package sshconfig
 
 import "strings"
 
-// MatchPatterns tells whether name matches a list of patterns, separated by commas (ssh_config(5), PATTERNS): at least
-// one pattern matches, and none that begins with '!'. Name is in lower case; the patterns may be in any case.
-// known_hosts uses such lists as well.
+// MatchPatterns tells whether name matches a list of patterns, separated by commas (ssh_config(5),
+// PATTERNS): at least one pattern matches, and none that begins with '!'. Name is in lower case;
+// the patterns may be in any case. known_hosts uses such lists as well.
 func MatchPatterns(name, list string) bool { return matchList(name, list, true) == 1 }
 
 // maxPattern is the longest pattern that OpenSSH reads, in bytes.
 const maxPattern = 1022
 
-// matchList compares s with a list of patterns: 1 means that it matches, 0 that no pattern matches, and -1 that a pattern
-// behind a '!' matches. With lower, the patterns are put in lower case (match_pattern_list of OpenSSH).
+// matchList compares s with a list of patterns: 1 means that it matches, 0 that no pattern matches,
+// and -1 that a pattern behind a '!' matches. With lower, the patterns are put in lower case
+// (match_pattern_list of OpenSSH).
 func matchList(s, list string, lower bool) int {
 	result := 0
 	if list == "" {

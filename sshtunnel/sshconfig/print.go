@@ -48,7 +48,8 @@ func (e *evaluation) settings() []Setting {
 	return out
 }
 
-// print returns what `ssh -G` prints for a forward under a keyword; ok is false where it prints nothing.
+// print returns what `ssh -G` prints for a forward under a keyword; ok is false where it prints
+// nothing.
 func (f *forward) print(keyword string) (text string, ok bool) {
 	switch {
 	// `ssh -G` takes a local forward to a socket for a dynamic one as well.

@@ -13,19 +13,22 @@ import (
 	"sync"
 )
 
-// Resolver evaluates ssh_config files as OpenSSH 10 does. Its zero value reads no file. It is safe for concurrent use.
+// Resolver evaluates ssh_config files as OpenSSH 10 does. Its zero value reads no file. It is safe
+// for concurrent use.
 //
-// Each destination is evaluated on its own, from the files as they are at that moment. A keyword that OpenSSH does not
-// know is logged once and skipped, where ssh refuses the whole file. Everything else that ssh refuses is an [Error].
+// Each destination is evaluated on its own, from the files as they are at that moment. A keyword
+// that OpenSSH does not know is logged once and skipped, where ssh refuses the whole file.
+// Everything else that ssh refuses is an [Error].
 type Resolver struct {
 	// UserFile is ~/.ssh/config, or the file of -F; "" is none.
 	UserFile string
 	// SystemFile is /etc/ssh/ssh_config; "" is none, as with -F.
 	SystemFile string
-	// UserFileRequired says that UserFile was named by -F: a missing file is an error, and its owner may be anybody.
+	// UserFileRequired says that UserFile was named by -F: a missing file is an error, and its
+	// owner may be anybody.
 	UserFileRequired bool
-	// Options are those of -o, each KEY=VALUE or "KEY VALUE"; the first one of a keyword wins. They hold for the
-	// destination, not for its jump hosts.
+	// Options are those of -o, each KEY=VALUE or "KEY VALUE"; the first one of a keyword wins. They
+	// hold for the destination, not for its jump hosts.
 	Options []string
 	// Jump is the value of -J: jump hosts, separated by commas. "" leaves it to the files.
 	Jump string
@@ -38,8 +41,8 @@ type Resolver struct {
 	UID string
 	// LocalHostname is this machine's name, for %l and %L; "" asks the system.
 	LocalHostname string
-	// Getenv looks up environment variables; nil means that there are none. Commands of Match exec inherit the
-	// environment of the process all the same.
+	// Getenv looks up environment variables; nil means that there are none. Commands of Match exec
+	// inherit the environment of the process all the same.
 	Getenv func(string) string
 	// Log receives warnings about unknown keywords; nil discards them.
 	Log *slog.Logger
@@ -49,7 +52,8 @@ type Resolver struct {
 	system system
 }
 
-// system is what a Resolver asks of the machine. Tests put their own functions in; the zero value is the real machine.
+// system is what a Resolver asks of the machine. Tests put their own functions in; the zero value
+// is the real machine.
 type system struct {
 	// release is the OpenSSH to be like; nil is openSSH10.
 	release *release
@@ -82,9 +86,9 @@ func (e *Error) Error() string {
 	}
 }
 
-// Resolve returns the configuration of one destination: an alias, [user@]host[:port] or an ssh:// URI. ctx bounds the
-// commands of Match exec and the DNS lookups of CanonicalizeHostname. The error is an *Error, the error of such a
-// lookup, or the cause of the context's end.
+// Resolve returns the configuration of one destination: an alias, [user@]host[:port] or an ssh://
+// URI. ctx bounds the commands of Match exec and the DNS lookups of CanonicalizeHostname. The error
+// is an *Error, the error of such a lookup, or the cause of the context's end.
 func (r *Resolver) Resolve(ctx context.Context, destination string) (*Host, error) {
 	t, err := r.destination(destination)
 	if err != nil {
@@ -96,12 +100,13 @@ func (r *Resolver) Resolve(ctx context.Context, destination string) (*Host, erro
 // maxHops ends a chain whose hop names grow for ever, as ProxyJump x%h makes them.
 const maxHops = 64
 
-// Chain returns all hosts to pass, the first to be dialed first and the destination last. It takes the destinations that
-// Resolve takes, and returns the same errors.
+// Chain returns all hosts to pass, the first to be dialed first and the destination last. It takes
+// the destinations that Resolve takes, and returns the same errors.
 //
-// OpenSSH reaches a host with ProxyJump a,b by running `ssh -J a -W host:port b`, which in turn runs `ssh -W ... a`. So
-// each hop is evaluated like a destination of its own, without -o. The -J overrides what the files say for b. Only a,
-// which gets no -J, may have a ProxyJump or ProxyCommand of its own.
+// OpenSSH reaches a host with ProxyJump a,b by running `ssh -J a -W host:port b`, which in turn
+// runs `ssh -W ... a`. So each hop is evaluated like a destination of its own, without -o. The -J
+// overrides what the files say for b. Only a, which gets no -J, may have a ProxyJump or
+// ProxyCommand of its own.
 func (r *Resolver) Chain(ctx context.Context, destination string) ([]*Host, error) {
 	t, err := r.destination(destination)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"sallyport/sshtunnel/display"
 )
 
-// A setter takes a line's arguments and sets the keyword's values in the form that `ssh -G` prints. Arguments that it
-// leaves are an error.
+// A setter takes a line's arguments and sets the keyword's values in the form that `ssh -G` prints.
+// Arguments that it leaves are an error.
 type setter func(e *evaluation, d *directive) error
 
 // argument takes one argument, which must be there and not empty.
@@ -44,8 +44,8 @@ func anything(_ *evaluation, d *directive) error {
 	return nil
 }
 
-// choice makes the setter of an enumeration. Its values are separated by '|'. Other spellings of a value follow the one
-// that is printed.
+// choice makes the setter of an enumeration. Its values are separated by '|'. Other spellings of a
+// value follow the one that is printed.
 func choice(values string) setter {
 	printed := make(map[string]string)
 	for value := range strings.SplitSeq(values, "|") {
@@ -99,7 +99,8 @@ func duration(e *evaluation, d *directive) error {
 	return nil
 }
 
-// algorithms takes a list of algorithms. Its + - ^ form is resolved later, when the default is known.
+// algorithms takes a list of algorithms. Its + - ^ form is resolved later, when the default is
+// known.
 func algorithms(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {
@@ -121,8 +122,9 @@ func parseNumber(s string, limit int64) (int, error) {
 	return int(n), nil
 }
 
-// parseSeconds reads a time and returns seconds (convtime of OpenSSH). A time is a sum of numbers with the units s, m, h, d
-// and w. One number may lack its unit or have decimals; it is then seconds.
+// parseSeconds reads a time and returns seconds (convtime of OpenSSH). A time is a sum of numbers
+// with the units s, m, h, d and w. One number may lack its unit or have decimals; it is then
+// seconds.
 func parseSeconds(s string) (int, error) {
 	bad := fmt.Errorf("bad time %q", display.Cut(s))
 	total, seconds := 0.0, false

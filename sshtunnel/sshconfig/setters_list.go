@@ -54,8 +54,9 @@ func files(e *evaluation, d *directive) error {
 // maxIdentities is the most lines of IdentityFile, and of CertificateFile.
 const maxIdentities = 100
 
-// setIdentity adds to IdentityFile or CertificateFile, unless the file is listed already. A file that both the user's and
-// the system's ssh_config name is listed twice, as in OpenSSH (userprovided).
+// setIdentity adds to IdentityFile or CertificateFile, unless the file is listed already. A file
+// that both the user's and the system's ssh_config name is listed twice, as in OpenSSH
+// (userprovided).
 func setIdentity(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil || !e.active {
@@ -72,7 +73,8 @@ func setIdentity(e *evaluation, d *directive) error {
 	return nil
 }
 
-// setSendEnv adds names to the list. A pattern with a leading '-' takes the names that match it off the list.
+// setSendEnv adds names to the list. A pattern with a leading '-' takes the names that match it off
+// the list.
 func setSendEnv(e *evaluation, d *directive) error {
 	if len(d.args) == 0 {
 		return d.errorf("%s has no argument", d.keyword)

@@ -22,13 +22,14 @@ func setPort(e *evaluation, d *directive) error {
 	return nil
 }
 
-// setProxyJump takes a list of jump hosts. They count only where neither ProxyJump nor ProxyCommand is set yet.
+// setProxyJump takes a list of jump hosts. They count only where neither ProxyJump nor ProxyCommand
+// is set yet.
 func setProxyJump(e *evaluation, d *directive) error {
 	return e.setJumps(d, d.origin.Kind != FromFile)
 }
 
-// setJumps is setProxyJump. With check, names that could become options or commands are refused at once; else they are
-// when the hop is resolved.
+// setJumps is setProxyJump. With check, names that could become options or commands are refused at
+// once; else they are when the hop is resolved.
 func (e *evaluation) setJumps(d *directive, check bool) error {
 	arg := strings.TrimLeft(d.rest, blanks+"=")
 	d.args = nil
@@ -138,8 +139,8 @@ func setControlPersist(e *evaluation, d *directive) error {
 	return nil
 }
 
-// setRekeyLimit takes a size and perhaps an interval. Each of the two is set on its own, under a name of its own; they are
-// put together when everything is read.
+// setRekeyLimit takes a size and perhaps an interval. Each of the two is set on its own, under a
+// name of its own; they are put together when everything is read.
 func setRekeyLimit(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {
@@ -212,8 +213,8 @@ func setEscapeChar(e *evaluation, d *directive) error {
 	return nil
 }
 
-// setStreamLocalBindMask takes an octal mode. Against the rule, the last one wins, and OpenSSH sets it even in a block that
-// does not apply.
+// setStreamLocalBindMask takes an octal mode. Against the rule, the last one wins, and OpenSSH sets
+// it even in a block that does not apply.
 func setStreamLocalBindMask(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {

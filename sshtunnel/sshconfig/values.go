@@ -66,7 +66,8 @@ func (v values) texts(keyword string) []string {
 	return out
 }
 
-// The following methods convert values that were checked when they were set, so nothing can fail any more.
+// The following methods convert values that were checked when they were set, so nothing can fail
+// any more.
 
 func (v values) yes(keyword string) bool {
 	return v.first(keyword) == "yes" || v.first(keyword) == "true"
@@ -97,8 +98,8 @@ func (v values) paths(keyword string) []string {
 	return v.texts(keyword)
 }
 
-// word returns a value with yes and no in the place of true and false: `ssh -G` prints some keywords in the one way and
-// some in the other.
+// word returns a value with yes and no in the place of true and false: `ssh -G` prints some
+// keywords in the one way and some in the other.
 func (v values) word(keyword string) string {
 	switch text := v.first(keyword); text {
 	case "true":
