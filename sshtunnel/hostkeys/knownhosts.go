@@ -3,20 +3,17 @@ package hostkeys
 import (
 	"bufio"
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha1"
 	"encoding/base64"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
-	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 )
 
-// Markers of known_hosts lines (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
+// These markers may begin a line of known_hosts (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
 const (
 	markerCA      = "@cert-authority"
 	markerRevoked = "@revoked"
@@ -25,38 +22,102 @@ const (
 // maxKnownHosts is the most that is read of one known_hosts file, in bytes.
 const maxKnownHosts = 64 << 20
 
-// Where a line of known_hosts comes from.
-type knownSource int
-
-const (
-	fromUser    knownSource = iota // UserKnownHostsFile
-	fromGlobal                     // GlobalKnownHostsFile
-	fromCommand                    // KnownHostsCommand
-)
-
-// knownEntry is one usable line of a known_hosts file.
+// knownEntry is one usable line of known_hosts.
 type knownEntry struct {
-	source knownSource
+	// source is SourceUserFile, SourceGlobalFile or SourceCommand.
+	source Source
 	file   string
 	line   int
-	marker string // "", markerCA or markerRevoked
-	hosts  string // the first field: patterns, or one hashed name
-	key    ssh.PublicKey
+	// marker is "", markerCA or markerRevoked.
+	marker string
+	// hosts is the first field: a list of patterns, or one hashed name.
+	hosts string
+	key   ssh.PublicKey
 }
+
+// matches tells whether the line speaks about name, which is in lower case.
+func (e *knownEntry) matches(name string) bool { return matchNames(e.hosts, name) }
 
 func (e *knownEntry) known() KnownKey {
-	return KnownKey{File: e.file, Line: e.line, Type: e.key.Type(), Fingerprint: ssh.FingerprintSHA256(e.key)}
+	return KnownKey{File: e.file, Line: e.line, Type: e.key.Type(), Fingerprint: Fingerprint(e.key)}
 }
 
-// readKnownHosts returns the lines of r that OpenSSH would use. As there, a line that cannot be
-// parsed (SSH1 keys, unknown types or markers, bad base64) is skipped and spoils no other.
-func readKnownHosts(file string, r io.Reader) ([]knownEntry, error) {
+// keyStatus is what the lines of a name say about a key.
+type keyStatus int
+
+const (
+	keyNew     keyStatus = iota // nothing
+	keyKnown                    // a line holds the key, or the authority of the certificate
+	keyChanged                  // lines hold other keys only
+	keyRevoked
+)
+
+// finding is the answer of lookup.
+type finding struct {
+	status keyStatus
+	// entry is the line, for keyKnown.
+	entry *knownEntry
+	// known holds the other keys for keyChanged, and the line for keyRevoked.
+	known []KnownKey
+}
+
+// lookup compares key with what is known about name (check_hostkeys_by_key_or_type of OpenSSH).
+func lookup(entries []knownEntry, name string, key ssh.PublicKey) finding {
+	cert, isCert := key.(*ssh.Certificate)
+	var f finding
+	for i := range entries {
+		e := &entries[i]
+		if !e.matches(name) {
+			continue
+		}
+		switch {
+		case e.marker == markerRevoked:
+			if samePlainKey(e.key, key) || isCert && samePlainKey(e.key, cert.SignatureKey) {
+				return finding{status: keyRevoked, known: []KnownKey{e.known()}}
+			}
+		// The key of an authority is not trusted as a plain key, and the line of a plain key says nothing about a
+		// certificate.
+		case isCert != (e.marker == markerCA) || f.status == keyKnown:
+		case isCert && samePlainKey(e.key, cert.SignatureKey), !isCert && SameKey(e.key, key):
+			f = finding{status: keyKnown, entry: e}
+		case !isCert:
+			f.status, f.known = keyChanged, append(f.known, e.known())
+		}
+	}
+	return f
+}
+
+// loadKnownHosts reads all files. A missing file is empty. One that cannot be read is reported and counts as empty, as with
+// OpenSSH.
+func loadKnownHosts(files []string, source Source, report func(file string, err error)) []knownEntry {
+	var all []knownEntry
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			if !errors.Is(err, fs.ErrNotExist) {
+				report(name, err)
+			}
+			continue
+		}
+		entries, err := readKnownHosts(name, source, f)
+		f.Close()
+		if err != nil {
+			report(name, err)
+		}
+		all = append(all, entries...)
+	}
+	return all
+}
+
+// readKnownHosts returns the lines that OpenSSH would use. A line that cannot be parsed is skipped and spoils no other: keys
+// of SSH 1, unknown types or markers, bad base64.
+func readKnownHosts(file string, source Source, r io.Reader) ([]knownEntry, error) {
 	var entries []knownEntry
-	br := bufio.NewReader(io.LimitReader(r, maxKnownHosts))
+	lines := bufio.NewReader(io.LimitReader(r, maxKnownHosts))
 	for n := 1; ; n++ {
-		line, err := br.ReadString('\n')
+		line, err := lines.ReadString('\n')
 		if e, ok := parseKnownHost(line); ok {
-			e.file, e.line = file, n
+			e.source, e.file, e.line = source, file, n
 			entries = append(entries, e)
 		}
 		if err == io.EOF {
@@ -75,7 +136,7 @@ func parseKnownHost(line string) (e knownEntry, ok bool) {
 		return e, false
 	}
 	if line[0] == '@' {
-		// check_markers looks for a blank first: "@revoked<TAB>host key" is a bad line.
+		// check_markers looks for a blank first, so "@revoked<TAB>host key" is a bad line.
 		i := strings.IndexByte(line, ' ')
 		if i < 0 {
 			return e, false
@@ -86,31 +147,33 @@ func parseKnownHost(line string) (e knownEntry, ok bool) {
 		}
 	}
 	e.hosts, line = nextField(line)
-	typ, line := nextField(line)
+	keyType, line := nextField(line)
 	blob, _ := nextField(line)
 	if e.hosts == "" {
 		return e, false
 	}
 	var err error
-	e.key, err = parseKeyFields(typ, blob)
-	// OpenSSH 10 knows no DSA any more: such a line does not make another key a changed one.
+	e.key, err = parseKeyFields(keyType, blob)
+	// OpenSSH 10 has no DSA any more, so a line with such a key does not make another key a changed one.
 	return e, err == nil && e.key.Type() != "ssh-dss"
 }
 
-// parseKeyFields parses a public key as sshkey_read does: the name before the blob must be the one inside it.
-func parseKeyFields(typ, blob string) (ssh.PublicKey, error) {
+var errNoKey = errors.New("not a public key")
+
+// parseKeyFields parses a public key like sshkey_read of OpenSSH: the type before the blob must be the one inside it.
+func parseKeyFields(keyType, blob string) (ssh.PublicKey, error) {
 	raw, err := base64.StdEncoding.DecodeString(blob)
 	if err != nil {
 		return nil, errNoKey
 	}
 	key, err := ssh.ParsePublicKey(raw)
-	if err != nil || key.Type() != typ {
+	if err != nil || key.Type() != keyType {
 		return nil, errNoKey
 	}
 	return key, nil
 }
 
-// nextField cuts the first blank-separated field off s.
+// nextField cuts the first field off s. Fields are separated by blanks.
 func nextField(s string) (field, rest string) {
 	i := strings.IndexAny(s, " \t")
 	if i < 0 {
@@ -119,105 +182,5 @@ func nextField(s string) (field, rest string) {
 	return s[:i], strings.TrimLeft(s[i:], " \t")
 }
 
-// matches reports whether the entry speaks about name, which is in lower case.
-func (e *knownEntry) matches(name string) bool {
-	if strings.HasPrefix(e.hosts, "|") {
-		return matchHashed(e.hosts, name)
-	}
-	// match_pattern_list: one negated match outweighs all others.
-	found := false
-	for p := range strings.SplitSeq(strings.ToLower(e.hosts), ",") {
-		p, negated := strings.CutPrefix(p, "!")
-		if !wildcard(p, name) {
-			continue
-		}
-		if negated {
-			return false
-		}
-		found = true
-	}
-	return found
-}
-
-// wildcard is OpenSSH's match_pattern: * is any run of characters, ? one.
-func wildcard(pattern, s string) bool {
-	// After a mismatch only the last star need be tried again, one character further.
-	p, i, star, from := 0, 0, -1, 0
-	for i < len(s) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, from = p, i
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == s[i]):
-			p++
-			i++
-		case star >= 0:
-			from++
-			p, i = star+1, from
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
-}
-
-// matchHashed compares name with a field "|1|salt|hash" as HashKnownHosts makes it.
-func matchHashed(field, name string) bool {
-	parts := strings.Split(field, "|")
-	if len(parts) != 4 || parts[0] != "" || parts[1] != "1" {
-		return false
-	}
-	salt, err := base64.StdEncoding.DecodeString(parts[2])
-	// OpenSSH compares the text, not what it stands for.
-	return err == nil && len(salt) == sha1.Size && field == hashedName(salt, name)
-}
-
-// hashedName is how HashKnownHosts writes name.
-func hashedName(salt []byte, name string) string {
-	return "|1|" + b64(salt) + "|" + b64(hashName(salt, name))
-}
-
-func hashName(salt []byte, name string) []byte {
-	h := hmac.New(sha1.New, salt)
-	io.WriteString(h, name)
-	return h.Sum(nil)
-}
-
-// hostPort is OpenSSH's put_host_port: the name of a host in known_hosts, in lower case.
-func hostPort(host string, port int) string {
-	host = strings.ToLower(host)
-	if port == 0 || port == 22 {
-		return host
-	}
-	return "[" + host + "]:" + strconv.Itoa(port)
-}
-
-// loadKnownHosts reads all files; a missing one is empty, one that cannot be read is reported and
-// counts as empty, as with OpenSSH.
-func loadKnownHosts(files []string, source knownSource, warn func(file string, err error)) []knownEntry {
-	var all []knownEntry
-	for _, name := range files {
-		f, err := os.Open(name)
-		if err != nil {
-			if !errors.Is(err, fs.ErrNotExist) {
-				warn(name, err)
-			}
-			continue
-		}
-		entries, err := readKnownHosts(name, f)
-		f.Close()
-		if err != nil {
-			warn(name, err)
-		}
-		for i := range entries {
-			entries[i].source = source
-		}
-		all = append(all, entries...)
-	}
-	return all
-}
-
-// SameKey tells whether two keys, or certificates, are the same.
+// SameKey tells whether two keys, or two certificates, are the same.
 func SameKey(a, b ssh.PublicKey) bool { return bytes.Equal(a.Marshal(), b.Marshal()) }
-
-func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

@@ -121,7 +121,7 @@ func TestKnownHostsAgreesWithSSHKeygen(t *testing.T) {
 				}
 			}
 		}
-		entries, err := readKnownHosts(file, strings.NewReader(text))
+		entries, err := readKnownHosts(file, SourceUserFile, strings.NewReader(text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +169,7 @@ func TestAppendKnownHost(t *testing.T) {
 func FuzzKnownHosts(f *testing.F) {
 	f.Add("web,!x* ssh-ed25519 AAAA\n|1|a|b ssh-rsa AAAA\n@revoked * x y", "web")
 	f.Fuzz(func(t *testing.T, text, name string) {
-		entries, err := readKnownHosts("f", strings.NewReader(text))
+		entries, err := readKnownHosts("f", SourceUserFile, strings.NewReader(text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -179,7 +179,7 @@ func FuzzKnownHosts(f *testing.F) {
 				t.Fatalf("%+v", e)
 			}
 		}
-		if !wildcard("*"+name, text+name) && !strings.ContainsAny(name, "*?") {
+		if !matchNames("*"+name, text+name) && !strings.ContainsAny(name, "*?") {
 			t.Fatalf("*%q does not match %q", name, text+name)
 		}
 	})

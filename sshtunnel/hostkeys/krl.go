@@ -16,7 +16,7 @@ import (
 	"sallyport/sshtunnel/display"
 )
 
-// Numbers of OpenSSH's PROTOCOL.krl.
+// These numbers are those of OpenSSH's PROTOCOL.krl.
 const (
 	krlMagic   = "SSHKRL\n\x00"
 	krlVersion = 1
@@ -40,21 +40,26 @@ const (
 
 // krl is a key revocation list. Its zero value revokes nothing.
 type krl struct {
-	keys, sha1s, sha256s map[string]bool // public key blobs, and their raw digests
+	// keys holds public keys in their wire format, sha1s and sha256s the raw digests of such.
+	keys, sha1s, sha256s map[string]bool
 	authorities          []krlAuthority
 }
 
 // krlAuthority holds the certificates that one authority takes back.
 type krlAuthority struct {
-	ca      []byte // its public key blob; empty: certificates of every authority
+	// ca is the authority's public key in its wire format. If it is empty, the certificates of every authority are meant.
+	ca      []byte
 	serials []krlSerials
-	ids     map[string]bool
+	// ids are the key ids of certificates.
+	ids map[string]bool
 }
 
-// krlSerials are the serial numbers from lo to hi, those of a bitmap only where its bit is set.
+// krlSerials is a range of serial numbers, from lo to hi.
 type krlSerials struct {
 	lo, hi uint64
-	bitmap []byte // big endian; bit 0 stands for lo. nil: all
+	// bitmap picks the numbers of the range that are meant: bit n stands for lo+n. It is big endian. A nil bitmap means
+	// all of them.
+	bitmap []byte
 }
 
 func (s krlSerials) has(serial uint64) bool {
@@ -68,8 +73,8 @@ func (s krlSerials) has(serial uint64) bool {
 	return s.bitmap[len(s.bitmap)-1-int(n/8)]&(1<<(n%8)) != 0
 }
 
-// revokes tells whether the list takes back a key, or a certificate by itself, its key or its
-// authority (ssh_krl_check_key).
+// revokes tells whether the list takes back a key. A certificate is also taken back by its serial number, its id, the key in
+// it, or the key of its authority (ssh_krl_check_key of OpenSSH).
 func (l *krl) revokes(key ssh.PublicKey) bool {
 	cert, isCert := key.(*ssh.Certificate)
 	if !isCert {
@@ -87,7 +92,7 @@ func (l *krl) revokes(key ssh.PublicKey) bool {
 			return true
 		}
 		for _, s := range a.serials {
-			// Serial 0 is what an authority gives that does not count.
+			// An authority that does not count its certificates gives all of them the number 0.
 			if cert.Serial != 0 && s.has(cert.Serial) {
 				return true
 			}
@@ -102,10 +107,12 @@ func (l *krl) revokesPlain(key ssh.PublicKey) bool {
 	return l.keys[string(blob)] || l.sha1s[string(short[:])] || l.sha256s[string(long[:])]
 }
 
-// krlReader takes values off a key revocation list. After the first error it returns zeroes.
+// krlReader takes values off the front of a key revocation list. After the first error it returns zeroes.
 type krlReader struct {
+	// rest is what is not read yet.
 	rest []byte
-	err  error
+	// err is the first error.
+	err error
 }
 
 var errKRLShort = errors.New("key revocation list ends early")
@@ -152,7 +159,7 @@ func (r *krlReader) uint64() uint64 {
 
 func (r *krlReader) string() []byte { return r.take(uint64(r.uint32())) }
 
-// text is a string of C: a zero byte may end it, and stand nowhere else.
+// text takes a string of C. A zero byte may end it, and is an error elsewhere.
 func (r *krlReader) text() string {
 	s := strings.TrimSuffix(string(r.string()), "\x00")
 	if strings.Contains(s, "\x00") {
@@ -161,16 +168,16 @@ func (r *krlReader) text() string {
 	return s
 }
 
-// end expects that nothing is left.
+// end makes an error of bytes that are left.
 func (r *krlReader) end() {
 	if r.more() {
 		r.fail(errors.New("key revocation list: unread bytes after a section"))
 	}
 }
 
-// parseKRL reads a key revocation list as OpenSSH does (ssh_krl_from_blob): one that is damaged, or
-// holds what we do not know, is refused as a whole, for what it revokes cannot be told. Signatures
-// in it are passed over: the file is trusted for where it lies.
+// parseKRL reads a key revocation list (ssh_krl_from_blob of OpenSSH). A list that is damaged, or holds something unknown, is
+// refused as a whole, because nobody can tell what it revokes. Signatures in it are not checked: we trust the file because the
+// user's configuration names it.
 func parseKRL(b []byte) (*krl, error) {
 	r := &krlReader{rest: b}
 	if string(r.take(uint64(len(krlMagic)))) != krlMagic {
@@ -227,7 +234,7 @@ func (r *krlReader) strings(set map[string]bool, size int) {
 	}
 }
 
-// extension passes over one that is not critical: none is known.
+// extension skips an extension. We know none, so a critical one is an error.
 func (r *krlReader) extension() {
 	name, critical := r.text(), r.byte()
 	r.string()
@@ -281,7 +288,7 @@ func (a *krlAuthority) addSerials(r *krlReader, s krlSerials) {
 	a.serials = append(a.serials, s)
 }
 
-// readBitmap reads an offset and an mpint whose bit n stands for the serial number offset+n.
+// readBitmap reads an offset and a big integer, whose bit n stands for the serial number offset+n.
 func (a *krlAuthority) readBitmap(r *krlReader) {
 	offset, number := r.uint64(), r.string()
 	if r.err != nil {

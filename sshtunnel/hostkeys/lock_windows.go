@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockDir takes the lock of a directory, or errLocked. Windows can lock no directory: a mutex of
-// the login session stands for it.
+// lockDir takes the lock of a directory. If another process has it, the error is errLocked. Windows cannot lock a directory, so
+// a mutex of the login session stands for it.
 func lockDir(dir string) (unlock func(), err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {
@@ -23,7 +23,7 @@ func lockDir(dir string) (unlock func(), err error) {
 		return nil, err
 	}
 	mutex, err := windows.CreateMutex(nil, false, name)
-	if mutex == 0 { // that it exists already is told as an error, too
+	if mutex == 0 { // for a mutex that exists already there is an error as well
 		return nil, err
 	}
 	runtime.LockOSThread() // a mutex belongs to a thread

@@ -100,7 +100,7 @@ func TestRandomTrustAgreesWithSSH(t *testing.T) {
 				base.HostKeyAlgorithms = strings.Split(pick("ssh-ed25519-cert-v01@openssh.com", "ecdsa-sha2-nistp256-cert-v01@openssh.com,rsa-sha2-512"), ",")
 			}
 		case 1: // -*cert*
-			base.HostKeyAlgorithms, base.HostKeyAlgorithmsRelative = hostKeyAlgorithms[6:], true
+			base.HostKeyAlgorithms, base.HostKeyAlgorithmsRelative = defaultAlgorithms[6:], true
 		}
 		switch r.IntN(10) {
 		case 0:

@@ -2,7 +2,6 @@ package hostkeys
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,30 +15,26 @@ import (
 // maxRevokedFile is the most that is read of one file of RevokedHostKeys, in bytes.
 const maxRevokedFile = 64 << 20
 
-// checkRevoked looks key up in the files of RevokedHostKeys (ssh_config(5)). A file that cannot be
-// read or understood counts as revoking every key: what it says cannot be told.
-func (c *Verifier) checkRevoked(key ssh.PublicKey, fail *Error) error {
-	files := c.host.RevokedHostKeyFiles
-	if len(files) == 0 && c.host.RevokedHostKeys != "" {
-		files = []string{c.host.RevokedHostKeys}
-	}
-	for _, file := range files {
+// checkRevoked looks key up in the files of RevokedHostKeys (ssh_config(5)). A file that cannot be read or understood counts
+// as revoking every key, because nobody can tell what it says.
+func (d *decision) checkRevoked(key ssh.PublicKey) error {
+	for _, file := range d.host.RevokedHostKeyFiles {
 		line, revoked, err := revokedIn(file, key)
 		if err != nil {
-			fail.Revoked, fail.Err = true, fmt.Errorf("RevokedHostKeys %s: %w", file, err)
-			return fail
+			d.fail.Revoked, d.fail.Err = true, fmt.Errorf("RevokedHostKeys %s: %w", file, err)
+			return d.fail
 		}
 		if revoked {
-			fail.Revoked = true
-			fail.Known = []KnownKey{{File: file, Line: line, Type: fail.Type, Fingerprint: fail.Fingerprint}}
-			return fail
+			d.fail.Revoked = true
+			d.fail.Known = []KnownKey{{File: file, Line: line, Type: d.fail.Type, Fingerprint: d.fail.Fingerprint}}
+			return d.fail
 		}
 	}
 	return nil
 }
 
-// revokedIn tells whether a file revokes key: a key revocation list, or lines of public keys. line
-// is 0 for the former.
+// revokedIn tells whether a file revokes key. The file is a key revocation list, for which line is 0, or it holds one public
+// key a line.
 func revokedIn(file string, key ssh.PublicKey) (line int, revoked bool, err error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -64,8 +59,9 @@ func revokedIn(file string, key ssh.PublicKey) (line int, revoked bool, err erro
 	return line, line > 0, err
 }
 
-// revokedLine returns the number of the line that holds key, the key in a certificate, or its
-// authority's; 0 none. A line that is no key is an error (sshkey_in_file).
+// revokedLine returns the number of the line that holds key; for a certificate, also of one that holds the key in it or the
+// key of its authority. It returns 0 if there is no such line. A line before it that is no key is an error (sshkey_in_file of
+// OpenSSH).
 func revokedLine(text []byte, key ssh.PublicKey) (int, error) {
 	n := 0
 	for line := range bytes.Lines(text) {
@@ -89,15 +85,3 @@ func revokedLine(text []byte, key ssh.PublicKey) (int, error) {
 	}
 	return 0, nil
 }
-
-var errNoKey = errors.New("not a public key")
-
-// PlainKey returns the key itself, or the one in a certificate.
-func PlainKey(key ssh.PublicKey) ssh.PublicKey {
-	if cert, ok := key.(*ssh.Certificate); ok {
-		return cert.Key
-	}
-	return key
-}
-
-func samePlainKey(a, b ssh.PublicKey) bool { return SameKey(PlainKey(a), PlainKey(b)) }

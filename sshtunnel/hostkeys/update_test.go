@@ -259,7 +259,7 @@ func TestUpdateHostKeysWithoutProof(t *testing.T) {
 			old := "web " + keyLine(mine.PublicKey()) + "\n"
 			writeFile(t, file, old)
 			client, server := sshPair(t, mine)
-			check := &Verifier{log: testLog(t), algos: hostKeyAlgorithms, updatable: true,
+			check := &Verifier{log: testLog(t), allowed: defaultAlgorithms, updatable: true,
 				host: &sshconfig.Host{Alias: "web", HostName: "web", Port: 22, UserKnownHostsFiles: []string{file}, UpdateHostKeys: "yes"}}
 			go func() { // ends with the connection
 				for r := range server.reqs {
@@ -314,7 +314,7 @@ func TestKnownHostsWritersDoNotLoseLines(t *testing.T) {
 					err = appendKnownHost(context.Background(), file, key, false, name)
 				}
 				if err == nil && i%2 == 0 { // rewritten under another key's name
-					err = replaceKnownHost(context.Background(), file, "new-"+name, "", []ssh.PublicKey{key}, false)
+					err = replaceKnownHost(context.Background(), file, replacement{name: "new-" + name, keys: []ssh.PublicKey{key}})
 				}
 			}
 			done <- err

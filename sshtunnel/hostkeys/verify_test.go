@@ -47,7 +47,7 @@ func TestHostKeyAgreesWithSSH(t *testing.T) {
 	at := func(s *openssh.Server) string { return fmt.Sprintf("[127.0.0.1]:%d", s.Addr.Port) }
 	hashed := func(name string) string {
 		salt := make([]byte, 20)
-		return "|1|" + b64(salt) + "|" + b64(hashName(salt, name))
+		return hashedName(salt, name)
 	}
 	for _, tt := range []struct {
 		name   string

@@ -6,14 +6,17 @@ import "fmt"
 type Source string
 
 const (
-	SourceUserFile   Source = "UserKnownHostsFile"
+	// SourceUserFile means a line of a UserKnownHostsFile.
+	SourceUserFile Source = "UserKnownHostsFile"
+	// SourceGlobalFile means a line of a GlobalKnownHostsFile.
 	SourceGlobalFile Source = "GlobalKnownHostsFile"
-	SourceCommand    Source = "KnownHostsCommand"
-	// SourcePerson: a person was asked and accepted the key.
+	// SourceCommand means a line that KnownHostsCommand printed.
+	SourceCommand Source = "KnownHostsCommand"
+	// SourcePerson means that a person was asked, and accepted the key.
 	SourcePerson Source = "person"
-	// SourcePolicy: the key was unknown, and StrictHostKeyChecking accepts such keys.
+	// SourcePolicy means that the key was unknown, and that StrictHostKeyChecking accepts such keys.
 	SourcePolicy Source = "StrictHostKeyChecking"
-	// SourceLocalhost: the key was not checked, by NoHostAuthenticationForLocalhost.
+	// SourceLocalhost means that NoHostAuthenticationForLocalhost turned the check off.
 	SourceLocalhost Source = "NoHostAuthenticationForLocalhost"
 )
 
@@ -22,14 +25,15 @@ type Voucher struct {
 	Source Source
 	// Authority is true where the line is of a certificate authority, which has signed the server's key.
 	Authority bool
-	// File and Line are where the key or its authority is written. For SourceCommand, File is
-	// KnownHostsCommand-HOSTNAME and Line counts the lines that the command printed. For the sources that are
-	// no lines, File is "" and Line is 0.
+	// File and Line are the line of the key or of its authority. For SourceCommand, File is
+	// KnownHostsCommand-HOSTNAME and Line counts the lines that the command printed. For a Source that is no line, File
+	// is "" and Line is 0.
 	File string
 	Line int
-	// Type and Fingerprint are of the key that the server showed; for a certificate, the fingerprint is of the key in it.
-	Type        string // ssh-ed25519 ...
-	Fingerprint string // SHA256:...
+	// Type is the type of the key that the server showed, such as ssh-ed25519.
+	Type string
+	// Fingerprint is SHA256:... of that key; for a certificate, it is that of the key in it.
+	Fingerprint string
 }
 
 // String says in a few words what vouched for the key.

@@ -10,45 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 )
 
-const (
-	// lockWait is how long another process of ours may hold a known_hosts file. It does so for one
-	// write; ssh itself takes no lock, so after that we do without as well.
-	lockWait  = 5 * time.Second
-	lockPause = 20 * time.Millisecond
-)
-
-var errLocked = errors.New("another process holds the lock")
-
-// withKnownHostsLock runs f while no other process of ours writes in the directory of file. Where
-// the system has no such lock (some network file systems), f runs without.
-func withKnownHostsLock(ctx context.Context, file string, f func() error) error {
-	timeout := time.NewTimer(lockWait)
-	defer timeout.Stop()
-	for {
-		unlock, err := lockDir(filepath.Dir(file))
-		if err == nil {
-			defer unlock()
-			return f()
-		}
-		if !errors.Is(err, errLocked) {
-			return f()
-		}
-		select {
-		case <-time.After(lockPause):
-		case <-timeout.C:
-			return f()
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// knownHostLine is a line for known_hosts, with its newline. names are host names or addresses; hashed, each
+// knownHostLine returns a line for known_hosts, with its newline. names are host names or addresses. If they are hashed, each
 // has a line of its own.
 func knownHostLine(key ssh.PublicKey, hash bool, names ...string) string {
 	text := string(ssh.MarshalAuthorizedKey(key))
@@ -64,14 +30,14 @@ func knownHostLine(key ssh.PublicKey, hash bool, names ...string) string {
 	return lines
 }
 
-// appendKnownHost adds key for names to file as ssh does: the directory is made with mode 0700, the
-// file with 0600, and a last line without a newline is ended first. One write, so that lines of
-// other processes are not torn. Names that have the key by now are left out.
+// appendKnownHost adds key for names to file as ssh does. It makes the directory with mode 0700 and the file with 0600, and
+// ends a last line that has no newline. Names that have the key by now are left out. All is one write, so that lines of other
+// processes are not torn.
 func appendKnownHost(ctx context.Context, file string, key ssh.PublicKey, hash bool, names ...string) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
-	return withKnownHostsLock(ctx, file, func() (err error) {
+	return withLock(ctx, file, func() (err error) {
 		f, err := os.OpenFile(file, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 		if err != nil {
 			return err
@@ -82,12 +48,12 @@ func appendKnownHost(ctx context.Context, file string, key ssh.PublicKey, hash b
 			return err
 		}
 		var text string
-		if st.Mode().IsRegular() && st.Size() > 0 { // not /dev/null
-			entries, err := readKnownHosts(file, f)
+		if st.Mode().IsRegular() && st.Size() > 0 { // it may also be /dev/null
+			entries, err := readKnownHosts(file, SourceUserFile, f)
 			if err != nil {
 				return err
 			}
-			if names = unknownNames(entries, key, names); len(names) == 0 {
+			if names = namesWithout(entries, key, names); len(names) == 0 {
 				return nil
 			}
 			last := make([]byte, 1)
@@ -100,9 +66,9 @@ func appendKnownHost(ctx context.Context, file string, key ssh.PublicKey, hash b
 	})
 }
 
-// unknownNames returns those of names under which no entry holds key.
-func unknownNames(entries []knownEntry, key ssh.PublicKey, names []string) []string {
-	var left []string
+// namesWithout returns those of names under which no line holds key.
+func namesWithout(entries []knownEntry, key ssh.PublicKey, names []string) []string {
+	var without []string
 	for _, name := range names {
 		known := false
 		for i := range entries {
@@ -110,18 +76,26 @@ func unknownNames(entries []knownEntry, key ssh.PublicKey, names []string) []str
 			known = known || e.marker == "" && SameKey(e.key, key) && e.matches(name)
 		}
 		if !known {
-			left = append(left, name)
+			without = append(without, name)
 		}
 	}
-	return left
+	return without
 }
 
-// replaceKnownHost makes keys the plain keys that file has for name and, unless it is "", for the
-// address ip: what hostfile_replace_entries does. Lines of other names, markers, comments and lines that
-// cannot be parsed stay as they are. The file is replaced as a whole, by one of mode 0600; the
-// former one is kept as FILE.old.
-func replaceKnownHost(ctx context.Context, file, name, ip string, keys []ssh.PublicKey, hash bool) error {
-	// Many keep known_hosts as a link into another directory; ssh would put a file in place of the link.
+// replacement says which plain keys a file is to hold for a host.
+type replacement struct {
+	// name and address are the host's names in known_hosts. An address of "" is none.
+	name, address string
+	keys          []ssh.PublicKey
+	// hash says that new names are hashed.
+	hash bool
+}
+
+// replaceKnownHost makes r.keys the plain keys that file holds for the host (hostfile_replace_entries of OpenSSH). Lines of
+// other names, lines with markers, comments and lines that cannot be parsed stay as they are. The file is replaced as a whole,
+// by one of mode 0600. The former one stays as FILE.old. A missing file stays missing.
+func replaceKnownHost(ctx context.Context, file string, r replacement) error {
+	// Many people have known_hosts as a link into another directory. ssh would put a file in the place of the link.
 	file, err := filepath.EvalSymlinks(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -129,12 +103,12 @@ func replaceKnownHost(ctx context.Context, file, name, ip string, keys []ssh.Pub
 	if err != nil {
 		return err
 	}
-	return withKnownHostsLock(ctx, file, func() error {
+	return withLock(ctx, file, func() error {
 		old, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
-		text, changed := replacedKnownHosts(string(old), name, ip, keys, hash)
+		text, changed := r.apply(string(old))
 		if !changed {
 			return nil
 		}
@@ -142,20 +116,18 @@ func replaceKnownHost(ctx context.Context, file, name, ip string, keys []ssh.Pub
 	})
 }
 
-// replacedKnownHosts is the text of a known_hosts file after replaceKnownHost.
-func replacedKnownHosts(old, name, ip string, keys []ssh.PublicKey, hash bool) (text string, changed bool) {
+// apply returns the text of a known_hosts file after the replacement.
+func (r *replacement) apply(old string) (text string, changed bool) {
 	var out strings.Builder
-	hasName, hasIP := make([]bool, len(keys)), make([]bool, len(keys))
+	hasName, hasAddress := make([]bool, len(r.keys)), make([]bool, len(r.keys))
 	for line := range strings.Lines(old) {
 		keep := true
 		if e, ok := parseKnownHost(line); ok && e.marker == "" {
-			forName, forIP := e.matches(name), ip != "" && e.matches(ip)
-			keep = !forName && !forIP
-			for i, k := range keys {
-				if (forName || forIP) && SameKey(k, e.key) {
-					keep = true
-					hasName[i], hasIP[i] = hasName[i] || forName, hasIP[i] || forIP
-				}
+			forName, forAddress := e.matches(r.name), r.address != "" && e.matches(r.address)
+			keep = !forName && !forAddress
+			if i := indexOf(r.keys, e.key); i >= 0 && !keep {
+				keep = true
+				hasName[i], hasAddress[i] = hasName[i] || forName, hasAddress[i] || forAddress
 			}
 		}
 		if !keep {
@@ -164,25 +136,25 @@ func replacedKnownHosts(old, name, ip string, keys []ssh.PublicKey, hash bool) (
 		}
 		out.WriteString(strings.TrimSuffix(line, "\n") + "\n")
 	}
-	for i, k := range keys {
+	for i, k := range r.keys {
 		var missing []string
 		if !hasName[i] {
-			missing = append(missing, name)
+			missing = append(missing, r.name)
 		}
-		if ip != "" && !hasIP[i] {
-			missing = append(missing, ip)
+		if r.address != "" && !hasAddress[i] {
+			missing = append(missing, r.address)
 		}
 		if len(missing) > 0 {
 			changed = true
-			out.WriteString(knownHostLine(k, hash, missing...))
+			out.WriteString(knownHostLine(k, r.hash, missing...))
 		}
 	}
 	return out.String(), changed
 }
 
-// replaceFile puts text in the place of file at once, and keeps what was there as file.old.
+// replaceFile puts text in the place of file in one step. What was there stays as file.old.
 func replaceFile(file, text string) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".") // of mode 0600
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".") // with mode 0600
 	if err != nil {
 		return err
 	}

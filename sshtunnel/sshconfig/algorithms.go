@@ -3,14 +3,20 @@ package sshconfig
 import (
 	"fmt"
 	"strings"
+
+	"sallyport/sshtunnel/display"
 )
 
-// release is what differs between releases of OpenSSH and is no rule.
+// release holds what differs from one release of OpenSSH to the next without being a rule.
 type release struct {
-	version       string // what Match version sees
+	// version is what Match version sees.
+	version string
+	// identityFiles are the defaults of IdentityFile.
 	identityFiles []string
-	defaults      map[string]string // by keyword: the list where unset
-	known         map[string]string // by keyword: all names, in the order in which patterns find them
+	// defaults holds, by keyword, the list of algorithms where the keyword is unset.
+	defaults map[string]string
+	// known holds, by keyword, all names of algorithms, in the order in which patterns find them.
+	known map[string]string
 }
 
 // openSSH10 is the release whose rules we follow (myproposal.h and `ssh -Q` of 10.5).
@@ -76,19 +82,19 @@ const (
 		"rsa-sha2-512,rsa-sha2-512-cert-v01@openssh.com"
 )
 
-// checkAlgorithms refuses names that OpenSSH does not know. Key algorithms may be patterns.
-// A list of the - form is not checked.
+// checkAlgorithms refuses names that OpenSSH does not know. Names of key algorithms may be
+// patterns. A list that begins with '-' is not checked.
 func (rel *release) checkAlgorithms(keyword, list string) error {
 	if strings.HasPrefix(list, "-") {
 		return nil
 	}
 	names := strings.Split(strings.TrimLeft(list[:1], "+^")+list[1:], ",")
 	if names[0] == "" {
-		return fmt.Errorf("bad algorithm list %q", cut(list))
+		return fmt.Errorf("bad algorithm list %q", display.Cut(list))
 	}
 	patterns := keyword != "ciphers" && keyword != "macs" && keyword != "kexalgorithms"
 	for _, name := range names {
-		if name == "" { // OpenSSH stops here, too
+		if name == "" { // OpenSSH does not look further either
 			return nil
 		}
 		ok := false
@@ -99,7 +105,7 @@ func (rel *release) checkAlgorithms(keyword, list string) error {
 			}
 		}
 		if !ok {
-			return fmt.Errorf("unknown algorithm %q", cut(name))
+			return fmt.Errorf("unknown algorithm %q", display.Cut(name))
 		}
 	}
 	return nil
@@ -132,7 +138,7 @@ func (rel *release) assembleAlgorithms(keyword, list string) (string, error) {
 	seen := make(map[string]bool)
 	for _, pattern := range wanted {
 		if strings.HasPrefix(pattern, "!") {
-			return "", fmt.Errorf("negated algorithm %q", cut(pattern))
+			return "", fmt.Errorf("negated algorithm %q", display.Cut(pattern))
 		}
 		for known := range strings.SplitSeq(rel.known[keyword], ",") {
 			if !seen[known] && matchPattern(known, pattern) {
@@ -142,7 +148,7 @@ func (rel *release) assembleAlgorithms(keyword, list string) (string, error) {
 		}
 	}
 	if len(out) == 0 {
-		return "", fmt.Errorf("no algorithm is left of %q", cut(list))
+		return "", fmt.Errorf("no algorithm is left of %q", display.Cut(list))
 	}
 	return strings.Join(out, ","), nil
 }

@@ -10,47 +10,50 @@ import (
 
 // canonicalizes tells whether CanonicalizeHostname asks for canonical names.
 func (e *evaluation) canonicalizes() bool {
-	v := e.first("canonicalizehostname")
+	v := e.values.first("canonicalizehostname")
 	return v == "true" || v == "always"
 }
 
-// canonicalize takes HostName into use, and with CanonicalizeHostname asks DNS for the full name
-// (resolve_canonicalize of OpenSSH, CanonicalizeHostname in ssh_config(5)).
+// canonicalize puts HostName in the place of the alias and, with CanonicalizeHostname, asks DNS for
+// the full name (resolve_canonicalize of OpenSSH; CanonicalizeHostname in ssh_config(5)).
 func (e *evaluation) canonicalize(ctx context.Context) error {
-	e.active = true // a second pass does not change these any more
-	e.set("canonicalizemaxdots", "1")
-	e.set("canonicalizefallbacklocal", "yes")
-	e.set("canonicalizehostname", "false")
+	// The second pass over the files does not change these any more.
+	e.values.setDefault("canonicalizemaxdots", "1")
+	e.values.setDefault("canonicalizefallbacklocal", "yes")
+	e.values.setDefault("canonicalizehostname", "false")
 	name, err := e.matchHost()
 	if err != nil {
-		return &Error{File: e.r.UserFile, Msg: "hostname: " + err.Error()}
+		return e.fault("hostname", err)
 	}
-	e.host = name
-	if e.isSet("hostname") {
-		e.values["hostname"] = []string{name}
+	e.host.text = name
+	if e.values.isSet("hostname") {
+		e.values.replace("hostname", name)
+		e.host.origin = e.values.origin("hostname")
 	}
+	family := e.values.first("addressfamily")
 	if looksLikeAddress(name) {
-		e.host = e.canonicalAddress(name)
+		e.host.text = canonicalAddress(name, family)
 		return nil
 	}
-	if addr := e.canonicalAddress(name); addr != name { // a number in another base
-		e.host = addr
+	if addr := canonicalAddress(name, family); addr != name { // a number in another base
+		e.host.text = addr
 		return nil
 	}
-	e.host = lowerASCII(name)
-	direct := (e.first("proxycommand") == "" || strings.EqualFold(e.first("proxycommand"), "none")) && e.jumpHost() == ""
-	if !direct && e.first("canonicalizehostname") != "always" {
+	e.host.text = lowerASCII(name)
+	proxy := e.values.first("proxycommand")
+	direct := (proxy == "" || strings.EqualFold(proxy, "none")) && e.jumpHost() == ""
+	if !direct && e.values.first("canonicalizehostname") != "always" {
 		return nil // the proxy gives the name its meaning
 	}
 	found, err := e.searchDomains(ctx)
 	if err != nil || found {
 		return err
 	}
-	if rules := e.values["canonicalizepermittedcnames"]; len(rules) > 0 && rules[0] != "none" {
-		canonical, err := e.r.lookupHost(ctx, e.host)
+	if rules := e.values.texts("canonicalizepermittedcnames"); len(rules) > 0 && rules[0] != "none" {
+		canonical, err := e.resolver.lookupHost(ctx, e.host.text)
 		if err != nil {
 			if direct {
-				return e.notFound(ctx, err)
+				return lookupError(ctx, err)
 			}
 			return nil
 		}
@@ -59,65 +62,68 @@ func (e *evaluation) canonicalize(ctx context.Context) error {
 	return nil
 }
 
-// searchDomains tries the name in each of CanonicalDomains.
+// searchDomains tries the name in each of CanonicalDomains, and tells whether one of them has it.
 func (e *evaluation) searchDomains(ctx context.Context) (bool, error) {
-	if !e.canonicalizes() || e.host == "" {
+	name := e.host.text
+	if !e.canonicalizes() || name == "" {
 		return false, nil
 	}
-	candidates := []string{e.host}
-	if !strings.HasSuffix(e.host, ".") {
+	candidates := []string{name}
+	if !strings.HasSuffix(name, ".") {
 		maxDots := 1
-		if n, err := strconv.Atoi(e.first("canonicalizemaxdots")); err == nil {
+		if n, err := strconv.Atoi(e.values.first("canonicalizemaxdots")); err == nil {
 			maxDots = n
 		}
-		if strings.Count(e.host, ".") > maxDots {
+		if strings.Count(name, ".") > maxDots {
 			return false, nil
 		}
 		candidates = nil
-		for _, domain := range e.values["canonicaldomains"] {
+		for _, domain := range e.values.texts("canonicaldomains") {
 			if domain == "none" {
 				break
 			}
-			candidates = append(candidates, e.host+"."+domain+".")
+			candidates = append(candidates, name+"."+domain+".")
 		}
 	}
-	for _, name := range candidates {
-		canonical, err := e.r.lookupHost(ctx, name)
+	for _, candidate := range candidates {
+		canonical, err := e.resolver.lookupHost(ctx, candidate)
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
 		}
-		if err == nil {
-			e.host = strings.TrimSuffix(name, ".")
-			e.followCNAME(canonical)
-			return true, nil
+		if err != nil {
+			continue
 		}
+		e.host.text = strings.TrimSuffix(candidate, ".")
+		if candidate != name { // a domain was added
+			e.host.origin = e.values.origin("canonicaldomains")
+		}
+		e.followCNAME(canonical)
+		return true, nil
 	}
-	if e.first("canonicalizefallbacklocal") == "no" {
-		return false, e.notFound(ctx, nil)
+	if e.values.first("canonicalizefallbacklocal") == "no" {
+		return false, lookupError(ctx, &net.DNSError{Err: "in none of CanonicalDomains", Name: name, IsNotFound: true})
 	}
 	return false, nil
 }
 
-// followCNAME takes the name that DNS gave if a rule of CanonicalizePermittedCNAMEs permits it.
+// followCNAME takes the name that DNS gave, if a rule of CanonicalizePermittedCNAMEs permits it.
 func (e *evaluation) followCNAME(canonical string) {
-	if canonical == "" || canonical == e.host || !e.canonicalizes() {
+	if canonical == "" || canonical == e.host.text || !e.canonicalizes() {
 		return
 	}
 	for _, rule := range e.values["canonicalizepermittedcnames"] {
-		from, to, _ := strings.Cut(rule, ":")
-		if matchList(e.host, from, true) == 1 && matchList(canonical, to, true) == 1 {
-			e.host = lowerASCII(canonical)
+		from, to, _ := strings.Cut(rule.text, ":")
+		if matchList(e.host.text, from, true) == 1 && matchList(canonical, to, true) == 1 {
+			e.host = value{lowerASCII(canonical), rule.origin}
 			return
 		}
 	}
 }
 
-func (e *evaluation) notFound(ctx context.Context, err error) error {
+// lookupError returns why a lookup failed, or the cause of the context's end.
+func lookupError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
-	}
-	if err == nil {
-		err = &net.DNSError{Err: "in none of CanonicalDomains", Name: e.host, IsNotFound: true}
 	}
 	return err
 }
@@ -127,9 +133,9 @@ func looksLikeAddress(s string) bool {
 	return strings.ContainsAny(s, "%:") || strings.Trim(s, "0123456789.") == ""
 }
 
-// canonicalAddress writes an address as getnameinfo(3) does. What is no address, or not of AddressFamily, stays as it is.
-func (e *evaluation) canonicalAddress(s string) string {
-	family := e.first("addressfamily")
+// canonicalAddress writes an address as getnameinfo(3) does. What is no address, or not of the
+// family (the value of AddressFamily), stays as it is.
+func canonicalAddress(s, family string) string {
 	addr, err := netip.ParseAddr(s)
 	if err != nil {
 		addr, err = parseOldIPv4(s)
@@ -148,18 +154,18 @@ func (e *evaluation) canonicalAddress(s string) string {
 	return s
 }
 
-// parseOldIPv4 reads the forms that inet_aton(3) takes besides: fewer parts, octal, hexadecimal.
+// parseOldIPv4 reads the older forms of inet_aton(3): fewer parts, octal, hexadecimal.
 func parseOldIPv4(s string) (netip.Addr, error) {
 	parts := strings.Split(s, ".")
 	bad := &net.ParseError{Type: "IP address", Text: s}
 	if len(parts) > 4 {
 		return netip.Addr{}, bad
 	}
-	var value uint64
+	var address uint64
 	for i, part := range parts {
 		bits := 8
 		if i == len(parts)-1 {
-			bits = 8 * (4 - i)
+			bits = 8 * (4 - i) // the last part fills what is left
 		}
 		digits, base := part, 10
 		if hex, ok := strings.CutPrefix(strings.ToLower(part), "0x"); ok {
@@ -171,18 +177,7 @@ func parseOldIPv4(s string) (netip.Addr, error) {
 		if err != nil {
 			return netip.Addr{}, bad
 		}
-		value = value<<bits | n
+		address = address<<bits | n
 	}
-	return netip.AddrFrom4([4]byte{byte(value >> 24), byte(value >> 16), byte(value >> 8), byte(value)}), nil
-}
-
-// lowerASCII is lowercase of OpenSSH: bytes outside of ASCII stay.
-func lowerASCII(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
-		}
-	}
-	return string(b)
+	return netip.AddrFrom4([4]byte{byte(address >> 24), byte(address >> 16), byte(address >> 8), byte(address)}), nil
 }

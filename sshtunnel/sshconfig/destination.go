@@ -5,19 +5,27 @@ import (
 	"net"
 	"strconv"
 	"strings"
+
+	"sallyport/sshtunnel/display"
 )
 
-// target is what one run of ssh would be told on its command line.
+// target is what one run of ssh is told on its command line.
 type target struct {
-	host    string
-	user    string   // "" not named
-	port    int      // 0 not named
-	jump    string   // -J
-	options []string // -o
-	isHop   bool     // run with -W by the ssh that goes through it
+	host string
+	// user is "" and port is 0 where they are not named.
+	user string
+	port int
+	// jump is the value of -J.
+	jump string
+	// options are those of -o.
+	options []string
+	// isHop is true for a jump host: the ssh that goes through it runs another one with -W.
+	isHop bool
+	// origin is where the host, the user, the port and jump are written.
+	origin Origin
 }
 
-// String is the destination, as one would type it.
+// String returns the destination as one would type it.
 func (t target) String() string {
 	s := t.host
 	if t.port != 0 {
@@ -29,8 +37,8 @@ func (t target) String() string {
 	return s
 }
 
-// parseDestination reads an alias, [user@]host[:port] or an ssh:// URI. More than ssh(1) does it takes a
-// port without ssh://; a name with several colons is an IPv6 address.
+// parseDestination reads an alias, [user@]host[:port] or an ssh:// URI. The form host:port is ours;
+// ssh(1) takes a port in a URI only. A name with several colons is an IPv6 address.
 func parseDestination(s string) (target, error) {
 	if strings.HasPrefix(s, "ssh://") {
 		return parseURI(s)
@@ -61,7 +69,7 @@ func parseHop(s string) (target, error) {
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {
 		t.user, s = s[:i], s[i+1:]
 		if t.user == "" {
-			return t, fmt.Errorf("jump host %q has an empty user", cut(s))
+			return t, fmt.Errorf("jump host %q has an empty user", display.Cut(s))
 		}
 	}
 	var err error
@@ -77,13 +85,13 @@ func parseURI(s string) (target, error) {
 		name, _, _ := strings.Cut(info, ";")
 		decoded, err := decodeURI(name)
 		if err != nil || decoded == "" {
-			return t, fmt.Errorf("%q has a bad user", cut(s))
+			return t, fmt.Errorf("%q has a bad user", display.Cut(s))
 		}
 		t.user, rest = decoded, after
 	}
 	rest = strings.TrimSuffix(rest, "/")
 	if strings.Contains(rest, "/") {
-		return t, fmt.Errorf("%q has a path", cut(s))
+		return t, fmt.Errorf("%q has a path", display.Cut(s))
 	}
 	var err error
 	if t.host, t.port, err = cutPort(rest); err == nil {
@@ -118,20 +126,20 @@ func cutPort(s string) (host string, port int, err error) {
 	rest, found := "", false
 	if strings.HasPrefix(s, "[") {
 		if host, rest, found = strings.Cut(s[1:], "]"); !found {
-			return "", 0, fmt.Errorf("%q lacks a ']'", cut(s))
+			return "", 0, fmt.Errorf("%q lacks a ']'", display.Cut(s))
 		}
 		if rest != "" && rest[0] != ':' {
-			return "", 0, fmt.Errorf("%q has text after ']'", cut(s))
+			return "", 0, fmt.Errorf("%q has text after ']'", display.Cut(s))
 		}
 		rest = strings.TrimPrefix(rest, ":")
 	} else {
 		host, rest, _ = strings.Cut(s, ":")
 		if strings.Contains(host, "/") {
-			return "", 0, fmt.Errorf("%q has a path", cut(s))
+			return "", 0, fmt.Errorf("%q has a path", display.Cut(s))
 		}
 	}
 	if host == "" {
-		return "", 0, fmt.Errorf("%q has no host", cut(s))
+		return "", 0, fmt.Errorf("%q has no host", display.Cut(s))
 	}
 	if rest != "" {
 		if port, err = parsePort(rest); err != nil {
@@ -148,25 +156,26 @@ func parsePort(s string) (int, error) {
 		n, err = net.LookupPort("tcp", s)
 	}
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("bad port %q", cut(s))
+		return 0, fmt.Errorf("bad port %q", display.Cut(s))
 	}
 	return n, nil
 }
 
-// maxName is NI_MAXHOST. It also ends a chain of hops whose names double (ProxyJump %h%h).
+// maxName is the longest host or user name, in bytes (NI_MAXHOST). It also ends a chain of hops
+// whose names double, as ProxyJump %h%h makes them.
 const maxName = 1025
 
-// check refuses what could become an option or a command in a shell further on
-// (ssh_valid_hostname and ssh_valid_ruser of OpenSSH).
+// check refuses names that could become an option of a program or a command in a shell
+// (valid_hostname and valid_ruser of OpenSSH's ssh.c).
 func (t target) check() error {
 	if len(t.host) > maxName || len(t.user) > maxName {
 		return fmt.Errorf("host or user name is longer than %d bytes", maxName)
 	}
 	if !validHost(t.host) {
-		return fmt.Errorf("host name %q is empty or has characters that are not allowed", cut(t.host))
+		return fmt.Errorf("host name %q is empty or has characters that are not allowed", display.Cut(t.host))
 	}
 	if !validUser(t.user) {
-		return fmt.Errorf("user name %q has characters that are not allowed", cut(t.user))
+		return fmt.Errorf("user name %q has characters that are not allowed", display.Cut(t.user))
 	}
 	return nil
 }
@@ -186,14 +195,14 @@ func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
-// cleanDomain checks a DNS name and takes a dot from its end (valid_domain of OpenSSH).
+// cleanDomain checks a DNS name and cuts the dot at its end (valid_domain of OpenSSH).
 func cleanDomain(s string) (string, error) {
 	if s == "" || strings.Contains(s, "..") || s[0] == '.' || s[0] == '-' {
-		return "", fmt.Errorf("bad domain name %q", cut(s))
+		return "", fmt.Errorf("bad domain name %q", display.Cut(s))
 	}
 	for _, c := range []byte(s) {
 		if !isAlnum(c) && c != '.' && c != '-' && c != '_' {
-			return "", fmt.Errorf("bad domain name %q", cut(s))
+			return "", fmt.Errorf("bad domain name %q", display.Cut(s))
 		}
 	}
 	return strings.TrimSuffix(s, "."), nil

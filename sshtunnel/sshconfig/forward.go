@@ -3,12 +3,16 @@ package sshconfig
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
+
+	"sallyport/sshtunnel/display"
 )
 
-// endpoint is one side of a forward: a socket path, or a port with perhaps a host.
+// endpoint is one side of a forward: the path of a socket, or a port and perhaps a host.
 type endpoint struct {
+	// path is "" for a port.
 	path    string
 	host    string
 	hasHost bool
@@ -30,10 +34,13 @@ func (p endpoint) String() string {
 type forward struct {
 	keyword         string
 	listen, connect endpoint
-	socks           bool // the client names the far end: DynamicForward, RemoteForward of one argument
+	// socks is true where the client names the destination: DynamicForward, and RemoteForward with
+	// one argument.
+	socks  bool
+	origin Origin
 }
 
-// setForward reads a forward (parse_forward of OpenSSH).
+// setForward adds a forward, unless it is there already.
 func setForward(e *evaluation, d *directive) error {
 	spec, err := argument(d)
 	if err != nil {
@@ -41,9 +48,9 @@ func setForward(e *evaluation, d *directive) error {
 	}
 	dynamic := d.keyword == "dynamicforward"
 	if !dynamic {
-		to, ok := d.next()
+		to, hasTo := d.next()
 		switch {
-		case ok:
+		case hasTo:
 			spec += ":" + to
 		case d.keyword == "remoteforward":
 			dynamic = true
@@ -51,58 +58,60 @@ func setForward(e *evaluation, d *directive) error {
 			return d.errorf("%s has no second argument", d.keyword)
 		}
 	}
-	f, err := e.parseForward(spec, dynamic, d.keyword == "remoteforward")
+	expanded, err := expand(spec, nil, e.resolver.getenv)
 	if err != nil {
 		return d.errorf("%s: %v", d.keyword, err)
 	}
-	if f.keyword = d.keyword; f.socks && d.keyword == "localforward" {
-		f.keyword = "dynamicforward" // how OpenSSH prints it
+	f, ok := parseForward(expanded, dynamic, d.keyword == "remoteforward")
+	if !ok {
+		return d.errorf("%s: bad forward %q", d.keyword, display.Cut(spec))
 	}
-	if !e.active {
-		return nil
+	f.keyword, f.origin = d.keyword, d.origin
+	again := func(other forward) bool {
+		other.origin = f.origin
+		return other == f
 	}
-	for _, have := range e.forwards {
-		if have == f {
-			return nil
-		}
+	if e.active && !slices.ContainsFunc(e.forwards, again) {
+		e.forwards = append(e.forwards, f)
 	}
-	e.forwards = append(e.forwards, f)
 	return nil
 }
 
-func (e *evaluation) parseForward(spec string, dynamic, remote bool) (forward, error) {
-	var f forward
-	bad := fmt.Errorf("bad forward %q", cut(spec))
-	expanded, err := expand(spec, nil, e.r.getenv)
-	if err != nil {
-		return f, err
-	}
-	fields, paths, ok := splitForward(strings.TrimLeft(expanded, " \t\n\v\f\r"))
+// maxSocketPath is the size of sun_path on Linux.
+const maxSocketPath = 108
+
+// parseForward reads [address:]port:destination in all its forms (parse_forward of OpenSSH).
+// dynamic says that the client is to name the destination. A remote forward may listen on port 0,
+// which lets the server choose.
+func parseForward(spec string, dynamic, remote bool) (f forward, ok bool) {
+	fields, paths, ok := splitForward(strings.TrimLeft(spec, " \t\n\v\f\r"))
 	if !ok || len(fields) == 0 || len(fields) > 4 {
-		return f, bad
+		return f, false
 	}
-	if len(fields) == 1 || len(fields) == 2 && !paths[1] { // [host:]port, or a path
+	last := len(fields) - 1
+	var err error
+	switch {
+	case len(fields) == 1 || len(fields) == 2 && !paths[1]: // [address:]port, or a path
 		f.socks = true
 		f.listen, err = parseEndpoint(fields, paths)
-	} else if last := len(fields) - 1; paths[last] {
+	case paths[last]:
 		f.connect.path = fields[last]
 		f.listen, err = parseEndpoint(fields[:last], paths)
-	} else {
+	default:
 		f.connect = endpoint{host: fields[last-1], hasHost: true}
 		if f.connect.port, err = parseForwardPort(fields[last]); err == nil {
 			f.listen, err = parseEndpoint(fields[:last-1], paths)
 		}
 	}
-	const maxPath = 108 // sun_path of Linux
 	switch {
 	case err != nil, f.socks != dynamic,
 		f.connect.port == 0 && f.connect.path == "" && !f.socks,
 		f.listen.port == 0 && f.listen.path == "" && !remote,
-		len(f.listen.path) >= maxPath, len(f.connect.path) >= maxPath,
+		len(f.listen.path) >= maxSocketPath, len(f.connect.path) >= maxSocketPath,
 		dynamic && len(fields) > 2:
-		return f, bad
+		return f, false
 	}
-	return f, nil
+	return f, true
 }
 
 // parseEndpoint reads [host:]port or a path.
@@ -120,7 +129,7 @@ func parseEndpoint(fields []string, paths []bool) (endpoint, error) {
 	return endpoint{}, fmt.Errorf("too many fields")
 }
 
-// parseForwardPort is parsePort with 0, for a remote listener, allowed.
+// parseForwardPort is parsePort, but allows the 0 of a remote listener.
 func parseForwardPort(s string) (int, error) {
 	n, err := parseNumber(s, 65535)
 	if err != nil {
@@ -129,7 +138,8 @@ func parseForwardPort(s string) (int, error) {
 	return n, err
 }
 
-// splitForward splits at colons outside of brackets; a backslash takes the next byte as it is. paths tells which fields hold a '/'.
+// splitForward splits s at the colons outside of brackets. A backslash takes the next byte as it
+// is. paths tells which fields are paths of sockets, because they hold a '/'.
 func splitForward(s string) (fields []string, paths []bool, ok bool) {
 	for s != "" {
 		if len(fields) == 4 {

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// generator draws configurations that stay within what all releases of OpenSSH from 9.2 on read alike, and with modern
-// also what came with 10.
+// generator draws configurations that stay within what all releases of OpenSSH from 9.2 on read
+// alike, and with modern also what came with 10.
 type generator struct {
 	*rand.Rand
 	modern bool
@@ -25,8 +25,8 @@ func (g *generator) pick(list ...string) string { return list[g.IntN(len(list))]
 
 func (g *generator) chance(percent int) bool { return g.IntN(100) < percent }
 
-// values draws an argument for each keyword; one in about forty is bad on purpose.
-var values = map[string]func(g *generator) string{
+// keywordDraws draws an argument for each keyword; one in about forty is bad on purpose.
+var keywordDraws = map[string]func(g *generator) string{
 	"User": func(g *generator) string {
 		if g.modern && g.chance(20) {
 			return g.pick("%u-adm", "${WHO}", "x%h", "%r", "${NONE}")
@@ -120,8 +120,8 @@ var values = map[string]func(g *generator) string{
 	"Protocol":             func(g *generator) string { return "2" },
 }
 
-// modernValues are of keywords that came after 9.2.
-var modernValues = map[string]func(g *generator) string{
+// modernDraws are of keywords that came after 9.2.
+var modernDraws = map[string]func(g *generator) string{
 	"Tag":                    func(g *generator) string { return g.pick("prod", "test") },
 	"ChannelTimeout":         func(g *generator) string { return g.pick("none", "session=5m", "*=1h direct-tcpip=0", "x") },
 	"ObscureKeystrokeTiming": func(g *generator) string { return g.pick("yes", "no", "interval:30", "interval:0") },
@@ -140,9 +140,9 @@ func timeValue(g *generator) string {
 
 // keyword draws a line.
 func (g *generator) keyword() string {
-	table := values
+	table := keywordDraws
 	if g.modern && g.chance(12) {
-		table = modernValues
+		table = modernDraws
 	}
 	names := slices.Sorted(maps.Keys(table))
 	name := g.pick(names...)
@@ -233,8 +233,8 @@ func (g *generator) file(name string, depth int, files map[string]string) {
 	files[name] = text.String()
 }
 
-// TestRandomAgainstSSH compares our reading of random configurations with that of the real ssh. SALLYPORT_DRAWS
-// sets their number, SALLYPORT_SEED repeats a run.
+// TestRandomAgainstSSH compares our reading of random configurations with that of the real ssh.
+// SALLYPORT_DRAWS sets their number, SALLYPORT_SEED repeats a run.
 func TestRandomAgainstSSH(t *testing.T) {
 	if !inNamespace(t) {
 		return

@@ -23,7 +23,8 @@ type oracle struct {
 	release release
 }
 
-// modern tells whether the oracle knows what came with OpenSSH 10: tokens in User, Include with variables.
+// modern tells whether the oracle knows what came with OpenSSH 10: tokens in User, Include with
+// variables.
 func (o *oracle) modern() bool {
 	var major int
 	_, err := fmt.Sscanf(o.version, "OpenSSH_%d.", &major)
@@ -42,8 +43,9 @@ func missing(t *testing.T, format string, args ...any) {
 // namespaceVariable marks the copy of the test that runs in a mount namespace of its own.
 const namespaceVariable = "SALLYPORT_TEST_NAMESPACE"
 
-// inNamespace runs the calling test again in a private mount namespace, where its files can lie on the
-// home directory and /etc/ssh: ssh asks the user database, not $HOME. It returns false in the outer run.
+// inNamespace runs the calling test again in a private mount namespace, where its files can lie on
+// the home directory and /etc/ssh: ssh asks the user database, not $HOME. It returns false in the
+// outer run.
 func inNamespace(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(namespaceVariable) != "" {
@@ -243,7 +245,7 @@ func (s sandbox) resolver(t *testing.T, rel *release, env []string) *Resolver {
 			}
 			return os.Getenv(name)
 		},
-		Log: configLog(t), release: rel,
+		Log: configLog(t), system: system{release: rel},
 	}
 }
 
@@ -278,10 +280,12 @@ func parseArchive(text string) (comment string, files map[string]string) {
 	return comment, files
 }
 
-// TestCasesAgainstSSH compares our reading of testdata/ssh_config with that of the real ssh, key by key.
+// TestCasesAgainstSSH compares our reading of testdata/ssh_config with that of the real ssh, key by
+// key.
 //
-// A line of "queries" is [NAME=VALUE ...] [user@]host keyword... The keywords are those that the case is about; all others are
-// compared, too. "expect" (host keyword value) stands for a case that an ssh before 10 reads in another way or refuses.
+// A line of "queries" is [NAME=VALUE ...] [user@]host keyword... The keywords are those that the
+// case is about; all others are compared, too. "expect" (host keyword value) stands for a case that
+// an ssh before 10 reads in another way or refuses.
 func TestCasesAgainstSSH(t *testing.T) {
 	if !inNamespace(t) {
 		return

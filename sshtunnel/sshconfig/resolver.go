@@ -13,38 +13,64 @@ import (
 	"sync"
 )
 
-// Resolver evaluates ssh_config files as OpenSSH 10 does (readconf.c, ssh_config(5)).
-// Its zero value reads no file. Safe for concurrent use.
+// Resolver evaluates ssh_config files as OpenSSH 10 does. Its zero value reads no file. It is safe
+// for concurrent use.
 //
-// Each destination is evaluated on its own, from the files as they are then. A keyword that OpenSSH does
-// not know is logged once and skipped, where ssh refuses the file; everything else that ssh refuses is a
-// [Error].
+// Each destination is evaluated on its own, from the files as they are at that moment. A keyword
+// that OpenSSH does not know is logged once and skipped, where ssh refuses the whole file.
+// Everything else that ssh refuses is an [Error].
 type Resolver struct {
-	UserFile         string              // ~/.ssh/config, or the file of -F; "" none
-	SystemFile       string              // /etc/ssh/ssh_config; "" none (as with -F)
-	UserFileRequired bool                // UserFile was named by -F: its absence is an error, its owner may be anybody
-	Options          []string            // -o KEY=VALUE, first ones win; they hold for the destination, not for its jump hosts
-	Jump             string              // -J: hops, comma separated; "" from the files
-	Home             string              // the local user's home directory; "" from the system's user database
-	User             string              // the local user's name; "" the process's
-	UID              string              // the local user's number, for %i; "" the process's
-	LocalHostname    string              // for %l and %L; "" the system's
-	Getenv           func(string) string // nil: no environment. Commands of Match exec inherit the process's
-	Log              *slog.Logger        // warnings about keywords we do not know; nil discards
+	// UserFile is ~/.ssh/config, or the file of -F; "" is none.
+	UserFile string
+	// SystemFile is /etc/ssh/ssh_config; "" is none, as with -F.
+	SystemFile string
+	// UserFileRequired says that UserFile was named by -F: a missing file is an error, and its
+	// owner may be anybody.
+	UserFileRequired bool
+	// Options are those of -o, each KEY=VALUE or "KEY VALUE"; the first one of a keyword wins. They
+	// hold for the destination, not for its jump hosts.
+	Options []string
+	// Jump is the value of -J: jump hosts, separated by commas. "" leaves it to the files.
+	Jump string
 
-	warned sync.Map // "file:line" of keywords that were warned about
+	// Home is the local user's home directory; "" asks the system's user database.
+	Home string
+	// User is the local user's name; "" is that of the process.
+	User string
+	// UID is the local user's number, for %i; "" is that of the process.
+	UID string
+	// LocalHostname is this machine's name, for %l and %L; "" asks the system.
+	LocalHostname string
+	// Getenv looks up environment variables; nil means that there are none. Commands of Match exec
+	// inherit the environment of the process all the same.
+	Getenv func(string) string
+	// Log receives warnings about unknown keywords; nil discards them.
+	Log *slog.Logger
 
-	// Stand-ins for tests; nil: the real ones.
+	// warned holds the lines, as "file:line", whose unknown keyword was logged.
+	warned sync.Map
+	system system
+}
+
+// system is what a Resolver asks of the machine. Tests put their own functions in; the zero value
+// is the real machine.
+type system struct {
+	// release is the OpenSSH to be like; nil is openSSH10.
 	release *release
-	run     func(ctx context.Context, command string) (bool, error)
-	lookup  func(ctx context.Context, name string) (canonical string, err error)
-	addrs   func() ([]netip.Addr, error)
+	// run tells whether a command of Match exec succeeds.
+	run func(ctx context.Context, command string) (bool, error)
+	// lookup resolves a name and returns its canonical name, or "" if it has none.
+	lookup func(ctx context.Context, name string) (canonical string, err error)
+	// addrs returns the addresses of this machine.
+	addrs func() ([]netip.Addr, error)
 }
 
 // Error says that the configuration, not the network, is at fault.
 type Error struct {
-	File string // "" the command line
-	Line int    // 0 no particular line
+	// File is "" where the command line is at fault.
+	File string
+	// Line counts from 1; 0 is no particular line.
+	Line int
 	Msg  string
 }
 
@@ -60,9 +86,9 @@ func (e *Error) Error() string {
 	}
 }
 
-// Resolve returns the configuration of one destination: an alias, [user@]host[:port] or ssh://.
-// The context bounds commands of Match exec and DNS lookups for CanonicalizeHostname.
-// The error is a *Error, or the cause of the context's end.
+// Resolve returns the configuration of one destination: an alias, [user@]host[:port] or an ssh://
+// URI. ctx bounds the commands of Match exec and the DNS lookups of CanonicalizeHostname. The error
+// is an *Error, the error of such a lookup, or the cause of the context's end.
 func (r *Resolver) Resolve(ctx context.Context, destination string) (*Host, error) {
 	t, err := r.destination(destination)
 	if err != nil {
@@ -71,20 +97,22 @@ func (r *Resolver) Resolve(ctx context.Context, destination string) (*Host, erro
 	return r.resolve(ctx, t)
 }
 
-// maxHops ends a chain whose hop names grow for ever (ProxyJump with %h).
+// maxHops ends a chain whose hop names grow for ever, as ProxyJump x%h makes them.
 const maxHops = 64
 
-// Chain returns all hosts to pass, the first to be dialed first and the destination last.
+// Chain returns all hosts to pass, the first to be dialed first and the destination last. It takes
+// the destinations that Resolve takes, and returns the same errors.
 //
-// OpenSSH reaches a host with ProxyJump a,b by running `ssh -J a -W host:port b`, which runs `ssh -W ... a`
-// in turn. So each hop is evaluated like a destination of its own, without -o; the -J overrides what the files
-// say for b; and only a, which has none, may have a ProxyJump or ProxyCommand of its own.
+// OpenSSH reaches a host with ProxyJump a,b by running `ssh -J a -W host:port b`, which in turn
+// runs `ssh -W ... a`. So each hop is evaluated like a destination of its own, without -o. The -J
+// overrides what the files say for b. Only a, which gets no -J, may have a ProxyJump or
+// ProxyCommand of its own.
 func (r *Resolver) Chain(ctx context.Context, destination string) ([]*Host, error) {
 	t, err := r.destination(destination)
 	if err != nil {
 		return nil, err
 	}
-	var chain []*Host // destination first
+	var chain []*Host
 	seen := make(map[string]bool)
 	for {
 		h, err := r.resolve(ctx, t)
@@ -95,37 +123,40 @@ func (r *Resolver) Chain(ctx context.Context, destination string) ([]*Host, erro
 			return nil, err
 		}
 		chain = append([]*Host{h}, chain...)
-		n := len(h.ProxyJump)
-		if n == 0 {
+		last := len(h.ProxyJump) - 1
+		if last < 0 {
 			return chain, nil
 		}
-		if t, err = parseHop(h.ProxyJump[n-1]); err != nil {
-			return nil, &Error{Msg: fmt.Sprintf("jump hosts of %s: %v", h.Alias, err)}
+		origin := h.Origin("proxyjump")
+		if t, err = parseHop(h.ProxyJump[last]); err != nil {
+			return nil, origin.errorf("jump hosts of %s: %v", h.Alias, err)
 		}
-		t.isHop = true
-		t.jump = strings.Join(h.ProxyJump[:n-1], ",")
+		t.origin, t.isHop = origin, true
+		t.jump = strings.Join(h.ProxyJump[:last], ",")
 		key := t.String() + " " + t.jump
 		if seen[key] || len(chain) > maxHops {
-			return nil, &Error{Msg: fmt.Sprintf("jump host loop: the way to %s leads through %s again", h.Alias, t)}
+			return nil, origin.errorf("jump host loop: the way to %s leads through %s again", h.Alias, t)
 		}
 		seen[key] = true
 	}
 }
 
+// destination reads what the user typed, and adds the options of the command line.
 func (r *Resolver) destination(s string) (target, error) {
 	t, err := parseDestination(s)
 	if err != nil {
 		return t, &Error{Msg: err.Error()}
 	}
 	t.options, t.jump = r.Options, r.Jump
+	t.origin = Origin{Kind: FromCommandLine}
 	return t, nil
 }
 
 // resolve does for one target what ssh does before it connects.
 func (r *Resolver) resolve(ctx context.Context, t target) (*Host, error) {
-	e := &evaluation{r: r, target: t, release: r.release, values: make(map[string][]string), seen: make(map[string]bool)}
-	if e.release == nil {
-		e.release = &openSSH10
+	e := &evaluation{
+		resolver: r, release: cmp.Or(r.system.release, &openSSH10), local: r.local(), target: t,
+		values: make(values), identities: make(map[string]bool),
 	}
 	if err := e.commandLine(ctx); err != nil {
 		return nil, err
@@ -136,17 +167,20 @@ func (r *Resolver) resolve(ctx context.Context, t target) (*Host, error) {
 	if err := e.canonicalize(ctx); err != nil {
 		return nil, err
 	}
-	if e.wantFinal || e.canonicalizes() {
-		e.final = true
-		e.values["hostname"] = []string{e.host}
+	if e.wantFinalPass || e.canonicalizes() {
+		e.finalPass = true
+		e.values["hostname"] = []value{e.host}
 		if err := e.files(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return e.finish()
+	return complete(e)
 }
 
-// local fills in what the caller left to the system.
+// local is what the files may ask about this side.
+type local struct{ home, user, uid, hostname string }
+
+// local returns the facts of the Resolver, and asks the system for those that are missing.
 func (r *Resolver) local() local {
 	l := local{home: r.Home, user: r.User, uid: r.UID, hostname: r.LocalHostname}
 	if l.home == "" || l.user == "" || l.uid == "" {
@@ -174,24 +208,10 @@ func (r *Resolver) log() *slog.Logger {
 	return r.Log
 }
 
-func (r *Resolver) exec() func(context.Context, string) (bool, error) {
-	if r.run != nil {
-		return r.run
-	}
-	return r.runShell
-}
-
-func (r *Resolver) interfaceAddrs() ([]netip.Addr, error) {
-	if r.addrs != nil {
-		return r.addrs()
-	}
-	return interfaceAddrs()
-}
-
-// lookupHost resolves a name and returns its canonical one, "" where there is none.
+// lookupHost resolves a name and returns its canonical name, or "" if it has none.
 func (r *Resolver) lookupHost(ctx context.Context, name string) (string, error) {
-	if r.lookup != nil {
-		return r.lookup(ctx, name)
+	if r.system.lookup != nil {
+		return r.system.lookup(ctx, name)
 	}
 	if _, err := net.DefaultResolver.LookupHost(ctx, name); err != nil {
 		return "", err

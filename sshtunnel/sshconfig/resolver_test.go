@@ -8,12 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 )
 
+// configLog writes to the log of the test.
 func configLog(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), nil))
 }
@@ -28,8 +27,10 @@ func configResolver(t testing.TB, text string) *Resolver {
 	}
 	return &Resolver{
 		UserFile: file, Home: home, User: "me", UID: "1000", LocalHostname: "here.example", Log: configLog(t),
-		run:    func(context.Context, string) (bool, error) { return false, nil },
-		lookup: func(context.Context, string) (string, error) { return "", nil },
+		system: system{
+			run:    func(context.Context, string) (bool, error) { return false, nil },
+			lookup: func(context.Context, string) (string, error) { return "", nil },
+		},
 	}
 }
 
@@ -105,17 +106,17 @@ func TestChain(t *testing.T) {
 	}
 }
 
-// TestRefused: what ssh refuses is refused, with the line at fault.
-func TestRefused(t *testing.T) {
+// What ssh refuses is refused, and the error names the line at fault.
+func TestWhatSSHRefusesIsRefused(t *testing.T) {
 	tests := []struct {
 		name, config, destination string
 		line                      int
 		msg                       string
 	}{
-		{"jump loop", "Host a\n ProxyJump b\nHost b\n ProxyJump a\n", "a", 0, "loop"},
-		{"endless jumps", "Host *\n ProxyJump x%h\n", "a", 0, "loop"},
-		{"jumps that double", "Host *\n ProxyJump %h%h\n", "a", 0, "longer"},
-		{"own jump host", "Host a\n ProxyJump a\n", "a", 0, "loop"},
+		{"jump loop", "Host a\n ProxyJump b\nHost b\n ProxyJump a\n", "a", 2, "loop"},
+		{"endless jumps", "Host *\n ProxyJump x%h\n", "a", 2, "loop"},
+		{"jumps that double", "Host *\n ProxyJump %h%h\n", "a", 2, "longer"},
+		{"own jump host", "Host a\n ProxyJump a\n", "a", 2, "loop"},
 		{"extra argument", "Host a\n Port 22 23\n", "a", 2, "too many arguments"},
 		{"open quote", "User \"a\n", "a", 1, "quote"},
 		{"bad value in a block that does not match", "Host b\n Port x\n", "a", 2, "bad port"},
@@ -127,9 +128,9 @@ func TestRefused(t *testing.T) {
 		{"option as host", "", "-oProxyCommand=x", 0, "not allowed"},
 		{"option as user", "", "-x@a", 0, "not allowed"},
 		{"shell in user", "", "$(x)@a", 0, "not allowed"},
-		{"shell in hop", "Host a\n ProxyJump b`x`\n", "a", 0, "not allowed"},
+		{"shell in hop", "Host a\n ProxyJump b`x`\n", "a", 2, "not allowed"},
 		{"variable that is not set", "IdentityAgent ${NOPE}\n", "a", 1, "NOPE"},
-		{"unknown token", "ControlPath %z\n", "a", 0, "%z"},
+		{"unknown token", "ControlPath %z\n", "a", 1, "%z"},
 		{"include loop", "Include CONFIG\n", "a", 0, "deep"},
 	}
 	for _, tt := range tests {
@@ -175,177 +176,7 @@ func TestUnknownKeywordIsAWarning(t *testing.T) {
 	}
 }
 
-func TestFiles(t *testing.T) {
-	r := configResolver(t, "User alice\n")
-	if runtime.GOOS != "windows" {
-		if err := os.Chmod(r.UserFile, 0o620); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.Resolve(t.Context(), "web"); err == nil {
-			t.Error("a file that the group can write is not refused")
-		}
-		r.UserFileRequired = true // -F: the owner is not asked
-		if _, err := r.Resolve(t.Context(), "web"); err != nil {
-			t.Error(err)
-		}
-	}
-	r.UserFile += ".missing"
-	_, err := r.Resolve(t.Context(), "web")
-	if c, ok := errors.AsType[*Error](err); !ok || c.File != r.UserFile {
-		t.Errorf("missing -F file: error = %v, want an Error", err)
-	}
-	r.UserFileRequired = false
-	if _, err := r.Resolve(t.Context(), "web"); err != nil {
-		t.Errorf("missing ~/.ssh/config: %v", err)
-	}
-	if h, err := new(Resolver).Resolve(t.Context(), "web"); err != nil || h.HostName != "web" || h.Port != 22 || h.User == "" {
-		t.Errorf("zero Resolver: %+v, %v", h, err)
-	}
-}
-
-func TestHostFields(t *testing.T) {
-	r := configResolver(t, `
-IdentityFile ~/.ssh/%h
-CertificateFile none
-ProxyCommand nc %h %p # %n
-ServerAliveInterval 1m30s
-AddKeysToAgent confirm 1h
-StrictHostKeyChecking off
-Ciphers aes256-ctr
-IdentityAgent $SOCK
-UserKnownHostsFile ~/kh "/k h/%k"
-GlobalKnownHostsFile none
-HostKeyAlias ALIAS
-RevokedHostKeys /r1 /r2
-`)
-	r.Getenv = func(name string) string { return map[string]string{"SOCK": "/s"}[name] }
-	h, err := r.Resolve(t.Context(), "Web")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := []any{
-		h.Alias, h.HostName, h.IdentityFiles, h.CertificateFiles, h.IdentityFilesSet, h.ProxyCommand, h.ServerAliveInterval, h.ServerAliveSet,
-		h.AddKeysToAgent, h.StrictHostKeyChecking, h.Ciphers, h.MACs, h.IdentityAgent, h.UserKnownHostsFiles,
-		h.GlobalKnownHostsFiles, h.HostKeyAlias, h.RevokedHostKeyFiles,
-	}
-	want := []any{
-		"Web", "web", []string{r.Home + "/.ssh/web"}, []string(nil), true, "nc web 22 # Web", 90 * time.Second, true,
-		"confirm 3600", "no", []string{"aes256-ctr"}, []string(nil), "/s", []string{r.Home + "/kh", "/k h/alias"},
-		[]string(nil), "alias", []string{"/r1", "/r2"},
-	}
-	for i := range want {
-		if !reflect.DeepEqual(got[i], want[i]) {
-			t.Errorf("field %d = %#v, want %#v", i, got[i], want[i])
-		}
-	}
-}
-
-func TestMatchExec(t *testing.T) {
-	if _, err := os.Stat("/bin/sh"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs /bin/sh")
-		}
-		t.Skip("needs /bin/sh")
-	}
-	r := configResolver(t, "Match exec \"test %h = web && exit 0; exit 3\"\n User alice\n")
-	r.run = nil
-	for host, want := range map[string]string{"web": "alice", "db": "me"} {
-		if h, err := r.Resolve(t.Context(), host); err != nil || h.User != want {
-			t.Errorf("%s: user = %v, %v; want %s", host, h, err, want)
-		}
-	}
-	r = configResolver(t, "Match exec \"sleep 1000\"\n User alice\n")
-	r.run = nil
-	ctx, cancel := context.WithCancelCause(t.Context())
-	gone := errors.New("gone")
-	go cancel(gone)
-	if _, err := r.Resolve(ctx, "web"); !errors.Is(err, gone) {
-		t.Errorf("error = %v, want the cause of the context's end", err)
-	}
-}
-
-func TestMatchRunsNothingAfterAFailedCriterion(t *testing.T) {
-	r := configResolver(t, "Match host db exec no\nHost db\n Include inner\n")
-	if err := os.MkdirAll(r.Home+"/.ssh", 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(r.Home+"/.ssh/inner", []byte("Match exec no\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r.run = func(_ context.Context, command string) (bool, error) {
-		t.Errorf("%q was run", command)
-		return true, nil
-	}
-	if _, err := r.Resolve(t.Context(), "web"); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestCanonicalize(t *testing.T) {
-	r := configResolver(t, `
-CanonicalizeHostname yes
-CanonicalDomains no.example corp.example
-CanonicalizePermittedCNAMEs *.corp.example:*.cdn.example
-Host web.corp.example
-  User found
-Host *.cdn.example
-  Port 2022
-`)
-	r.lookup = func(_ context.Context, name string) (string, error) {
-		switch name {
-		case "web.corp.example.":
-			return "web.corp.example", nil
-		case "img.corp.example.":
-			return "e1.cdn.example", nil
-		}
-		if strings.HasSuffix(name, ".") {
-			return "", errors.New("no such host")
-		}
-		return name, nil // the rules for CNAMEs are asked about the bare name, too
-	}
-	for name, want := range map[string]string{
-		"web": "found@web.corp.example:22", "img": "me@e1.cdn.example:2022", "other": "me@other:22", "a.b.c": "me@a.b.c:22",
-	} {
-		h, err := r.Resolve(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := (target{host: h.HostName, user: h.User, port: h.Port}).String(); got != want {
-			t.Errorf("%s is %s, want %s", name, got, want)
-		}
-	}
-	r.Options = []string{"CanonicalizeFallbackLocal=no"}
-	if _, err := r.Resolve(t.Context(), "other"); err == nil {
-		t.Error("a name in no domain is not refused without CanonicalizeFallbackLocal")
-	}
-}
-
-func TestMatchLocalNetwork(t *testing.T) {
-	r := configResolver(t, "Match localnetwork 192.0.2.0/24,2001:db8::/32\n User alice\n")
-	for addr, want := range map[string]string{"192.0.2.7": "alice", "2001:db8::7": "alice", "198.51.100.1": "me"} {
-		r.addrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr(addr)}, nil }
-		if h, err := r.Resolve(t.Context(), "web"); err != nil || h.User != want {
-			t.Errorf("%s: %v, %v; want user %s", addr, h, err, want)
-		}
-	}
-}
-
-func TestMatchList(t *testing.T) {
-	tests := []struct {
-		s, list string
-		want    int
-	}{
-		{"web", "web", 1}, {"web", "w*b", 1}, {"web", "w?b", 1}, {"web", "web?", 0}, {"web", "db,w*", 1},
-		{"web", "w*,!web", -1}, {"web", "!db", 0}, {"", "*", 1}, {"", "", 0}, {"aab", "*a*b", 1}, {"web", "WEB", 0},
-	}
-	for _, tt := range tests {
-		if got := matchList(tt.s, tt.list, false); got != tt.want {
-			t.Errorf("matchList(%q, %q) = %d, want %d", tt.s, tt.list, got, tt.want)
-		}
-	}
-}
-
-// FuzzResolver: no text panics, and an error is always an Error. Nothing is run or looked up.
+// No text makes the Resolver panic, and an error is always an Error. Nothing is run or looked up.
 func FuzzResolver(f *testing.F) {
 	paths, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
@@ -370,9 +201,11 @@ func FuzzResolver(f *testing.F) {
 		}
 		r := &Resolver{
 			UserFile: file, Options: []string{option}, Home: dir, User: "me", UID: "1", LocalHostname: "here",
-			run:    func(context.Context, string) (bool, error) { return len(text)%2 == 0, nil },
-			lookup: func(_ context.Context, name string) (string, error) { return name, nil },
-			addrs:  func() ([]netip.Addr, error) { return nil, nil },
+			system: system{
+				run:    func(context.Context, string) (bool, error) { return len(text)%2 == 0, nil },
+				lookup: func(_ context.Context, name string) (string, error) { return name, nil },
+				addrs:  func() ([]netip.Addr, error) { return nil, nil },
+			},
 		}
 		chain, err := r.Chain(t.Context(), destination)
 		if err != nil {

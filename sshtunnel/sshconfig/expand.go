@@ -1,42 +1,45 @@
 package sshconfig
 
 import (
+	"cmp"
 	"crypto/sha1"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"strings"
+
+	"sallyport/sshtunnel/display"
 )
 
 // errNoVariable says that text names an environment variable that is not set.
 var errNoVariable = errors.New("no such environment variable")
 
-// expand replaces %x by tokens['x'] and, with a getenv, ${NAME} by the environment variable
-// (ssh_config(5), TOKENS and ENVIRONMENT VARIABLES). It does either where tokens or getenv is nil not.
+// expand replaces %x by tokens['x'] and ${NAME} by the environment variable (ssh_config(5), TOKENS
+// and ENVIRONMENT VARIABLES). A nil tokens or getenv turns that expansion off.
 func expand(s string, tokens map[byte]string, getenv func(string) string) (string, error) {
 	var out strings.Builder
-	var missing error // reported last: a malformed string is the graver fault
+	var missing error // reported last, because a malformed string is the graver fault
 	for i := 0; i < len(s); i++ {
 		switch {
 		case getenv != nil && strings.HasPrefix(s[i:], "${"):
 			name, _, ok := strings.Cut(s[i+2:], "}")
 			if !ok || name == "" {
-				return "", fmt.Errorf("malformed environment variable in %q", cut(s))
+				return "", fmt.Errorf("malformed environment variable in %q", display.Cut(s))
 			}
-			// OpenSSH tells an empty variable from a missing one, Getenv does not: both are missing.
+			// OpenSSH tells an empty variable from a missing one. Getenv does not, so both are
+			// missing.
 			value := getenv(name)
 			if value == "" && missing == nil {
-				missing = fmt.Errorf("%w: %q", errNoVariable, cut(name))
+				missing = fmt.Errorf("%w: %q", errNoVariable, display.Cut(name))
 			}
 			out.WriteString(value)
 			i += len("${") + len(name)
 		case tokens != nil && s[i] == '%':
 			i++
 			if i == len(s) {
-				return "", fmt.Errorf("%q ends in the middle of a token", cut(s))
+				return "", fmt.Errorf("%q ends in the middle of a token", display.Cut(s))
 			}
 			value, ok := tokens[s[i]]
 			if s[i] == '%' {
@@ -57,16 +60,16 @@ func expand(s string, tokens map[byte]string, getenv func(string) string) (strin
 }
 
 // expandTilde replaces a leading ~ or ~user by a home directory.
-func (r *Resolver) expandTilde(path string) (string, error) {
+func (l local) expandTilde(path string) (string, error) {
 	if !strings.HasPrefix(path, "~") {
 		return path, nil
 	}
 	name, rest, _ := strings.Cut(path[1:], "/")
-	home := r.local().home
+	home := l.home
 	if name != "" {
 		u, err := user.Lookup(name)
 		if err != nil {
-			return "", fmt.Errorf("no such user %q", cut(name))
+			return "", fmt.Errorf("no such user %q", display.Cut(name))
 		}
 		home = u.HomeDir
 	}
@@ -76,30 +79,30 @@ func (r *Resolver) expandTilde(path string) (string, error) {
 	return home + strings.TrimLeft(rest, "/"), nil
 }
 
-// tokens is what stands for each letter while the files are being read and after it (TOKENS in ssh_config(5)).
-func (e *evaluation) tokens(host, keyAlias, jump string) map[byte]string {
-	local := e.r.local()
-	short, _, _ := strings.Cut(local.hostname, ".")
+// tokensFor returns the tokens while the files are being read. host is the name as far as it is
+// known.
+func (e *evaluation) tokensFor(host string) map[byte]string {
+	return e.makeTokens(host, cmp.Or(e.values.first("hostkeyalias"), host), e.jumpHost())
+}
+
+// makeTokens returns what stands for each letter (ssh_config(5), TOKENS). keyAlias is %k, and jump
+// is %j.
+func (e *evaluation) makeTokens(host, keyAlias, jump string) map[byte]string {
+	short, _, _ := strings.Cut(e.local.hostname, ".")
 	t := map[byte]string{
 		'L': short,
-		'd': local.home,
+		'd': e.local.home,
 		'h': host,
-		'i': local.uid,
+		'i': e.local.uid,
 		'j': jump,
 		'k': keyAlias,
-		'l': local.hostname,
+		'l': e.local.hostname,
 		'n': e.target.host,
 		'p': strconv.Itoa(e.port()),
 		'r': e.user(),
-		'u': local.user,
+		'u': e.local.user,
 	}
 	hash := sha1.Sum([]byte(t['l'] + t['h'] + t['p'] + t['r'] + t['j']))
 	t['C'] = hex.EncodeToString(hash[:])
 	return t
 }
-
-// local is what the files may ask about this side.
-type local struct{ home, user, uid, hostname string }
-
-// absolute tells whether an Include path needs no directory before it.
-func absolute(path string) bool { return strings.HasPrefix(path, "/") || filepath.IsAbs(path) }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/kevinburke/ssh_config"
+
+	"sallyport/sshtunnel/display"
 )
 
 // blanks separate a keyword from its arguments (WHITESPACE in OpenSSH's misc.c).
@@ -14,24 +16,24 @@ const blanks = " \t\r\n"
 
 // directive is one line that says something: neither blank nor a comment.
 type directive struct {
-	file    string // "" the command line
-	line    int
-	keyword string   // lower case
-	rest    string   // what follows the keyword, for the keywords that take the line as it is
-	args    []string // rest, split; the keyword's setter takes them from the front
+	origin Origin
+	// keyword is in lower case.
+	keyword string
+	// rest is what follows the keyword. Some keywords take it as it is.
+	rest string
+	// args is rest, split into words. The keyword's setter takes them from the front.
+	args []string
 }
 
 // errorf makes the error of this line.
-func (d *directive) errorf(format string, args ...any) error {
-	return &Error{File: d.file, Line: d.line, Msg: fmt.Sprintf(format, args...)}
-}
+func (d *directive) errorf(format string, args ...any) error { return d.origin.errorf(format, args...) }
 
-// next takes the next argument. It is false where there is none, or an empty one.
-func (d *directive) next() (string, bool) {
+// next takes the next argument. ok is false where there is none, and where it is empty.
+func (d *directive) next() (arg string, ok bool) {
 	if len(d.args) == 0 {
 		return "", false
 	}
-	arg := d.args[0]
+	arg = d.args[0]
 	d.args = d.args[1:]
 	return arg, arg != ""
 }
@@ -39,24 +41,26 @@ func (d *directive) next() (string, bool) {
 // placeholder stands for a line that the library must not interpret.
 const placeholder = "Placeholder"
 
-// plainLine is what the library's lexer reads as OpenSSH does: a bare keyword, a separator.
+// plainLine is a line that the library's lexer reads as OpenSSH does: a bare keyword, a separator,
+// a value.
 var plainLine = regexp.MustCompile(`^[ \t]*[A-Za-z][A-Za-z0-9]*[ \t=][^\r\f]*$`)
 
-// maxPlainLine keeps long lines from the library, whose lexer takes quadratic time for one.
+// maxPlainLine keeps longer lines from the library, whose lexer takes quadratic time for one.
 const maxPlainLine = 1024
 
-// parseConfig reads the text of one file.
+// parseConfig reads the text of one file into its directives.
 //
-// The library gives the tree of lines and their positions. Its meaning of Host, Match and Include
-// differs from OpenSSH's, and its parser refuses whole files for them, so each such line is
-// replaced by a placeholder, one line for one line, and its arguments, like those of all
-// others, are split again from the source: the library cuts a value at a '#' inside a word.
+// kevinburke/ssh_config turns the text into a tree of lines with their positions. It reads Host,
+// Match and Include in another way than OpenSSH, refuses whole files because of them, and cuts a
+// value at a '#' inside a word. So these lines are replaced by placeholders before the library sees
+// them, one line for one line, and the arguments of all lines are split here. Any line about which
+// the library and parseLine disagree is an error.
 func parseConfig(file, text string) ([]*directive, error) {
 	lines := strings.Split(text, "\n")
 	masked := make([]string, len(lines))
 	parsed := make(map[int]*directive)
 	for i, line := range lines {
-		d, err := parseLine(file, i+1, line)
+		d, err := parseLine(Origin{Kind: FromFile, File: file, Line: i + 1}, line)
 		if err != nil {
 			return nil, err
 		}
@@ -98,17 +102,18 @@ func parseConfig(file, text string) ([]*directive, error) {
 	return directives, nil
 }
 
-// parseLine reads one line as process_config_line of OpenSSH does; nil where it says nothing.
-func parseLine(file string, number int, line string) (*directive, error) {
-	d := &directive{file: file, line: number}
-	line, _, _ = strings.Cut(line, "\x00")
+// parseLine reads one line as process_config_line of OpenSSH does. A line that says nothing gives
+// nil.
+func parseLine(origin Origin, line string) (*directive, error) {
+	d := &directive{origin: origin}
+	line, _, _ = strings.Cut(line, "\x00") // C ends the line there
 	if line == "" {
 		return nil, nil
 	}
-	if number == 1 && strings.HasPrefix(line, "\ufeff") {
+	if origin.Line == 1 && strings.HasPrefix(line, "\ufeff") {
 		return nil, d.errorf("begins with a byte order mark")
 	}
-	line = line[:1] + strings.TrimRight(line[1:], blanks+"\f") // a form feed counts at the end only
+	line = line[:1] + strings.TrimRight(line[1:], blanks+"\f") // a form feed is a blank at the end only
 	keyword, rest, ok := cutKeyword(line)
 	if ok && keyword == "" { // the line began with a blank or with '='
 		keyword, rest, ok = cutKeyword(rest)
@@ -119,17 +124,17 @@ func parseLine(file string, number int, line string) (*directive, error) {
 	d.keyword = strings.ToLower(keyword)
 	d.rest = strings.TrimLeft(rest, blanks)
 	if d.rest == "" {
-		return nil, d.errorf("no argument after keyword %q", cut(d.keyword))
+		return nil, d.errorf("no argument after keyword %q", display.Cut(d.keyword))
 	}
 	var err error
-	if d.args, err = splitArguments(d.rest); err != nil {
+	if d.args, err = SplitCommand(d.rest); err != nil {
 		return nil, d.errorf("%v", err)
 	}
 	return d, nil
 }
 
-// cutKeyword cuts the first word of s: strdelim of OpenSSH. Blanks, one '=' or quotes end it.
-// It is false where a quote is left open.
+// cutKeyword cuts the first word of s, like strdelim of OpenSSH. Blanks, one '=' or quotes end it.
+// ok is false where a quote is left open.
 func cutKeyword(s string) (word, rest string, ok bool) {
 	i := strings.IndexAny(s, blanks+`"=`)
 	if i < 0 {
@@ -148,14 +153,12 @@ func cutKeyword(s string) (word, rest string, ok bool) {
 
 var errOpenQuote = errors.New("a quote is not closed")
 
-// SplitCommand splits the value of a keyword such as KnownHostsCommand into words, as OpenSSH does. The error says
-// that a quote is not closed.
-func SplitCommand(command string) ([]string, error) { return splitArguments(command) }
-
-// splitArguments splits s into words: argv_split of OpenSSH. Words end at blanks outside of quotes; a '#' that
-// starts a word ends the line; a backslash escapes quotes, itself, and a blank outside of quotes.
-func splitArguments(s string) ([]string, error) {
-	var args []string
+// SplitCommand splits the arguments of a line, or the value of a keyword such as KnownHostsCommand,
+// into words (argv_split of OpenSSH). Blanks outside of quotes end a word. A '#' that begins a word
+// ends the line. A backslash escapes quotes, itself, and a blank outside of quotes. A quote that is
+// left open is an error.
+func SplitCommand(s string) ([]string, error) {
+	var words []string
 	for i := 0; i < len(s); i++ {
 		if s[i] == ' ' || s[i] == '\t' {
 			continue
@@ -186,16 +189,7 @@ func splitArguments(s string) ([]string, error) {
 		if quote != 0 {
 			return nil, errOpenQuote
 		}
-		args = append(args, word.String())
+		words = append(words, word.String())
 	}
-	return args, nil
-}
-
-// cut shortens foreign text for an error.
-func cut(s string) string {
-	const limit = 100
-	if len(s) > limit {
-		return s[:limit] + "..."
-	}
-	return s
+	return words, nil
 }
