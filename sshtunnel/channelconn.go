@@ -1,7 +1,6 @@
 package sshtunnel
 
 import (
-	"cmp"
 	"io"
 	"net"
 	"net/netip"
@@ -48,8 +47,6 @@ type channelConn struct {
 	mu  sync.Mutex // guards what follows
 	in  inbound
 	out outbound
-	// asking is set if something was written and nothing has come since. gather counts these.
-	asking bool
 }
 
 // channelSetup is what a channelConn is made of.
@@ -58,8 +55,6 @@ type channelSetup struct {
 	// serve must take all of reqs, which end with the channel.
 	reqs  <-chan *ssh.Request
 	serve func(reqs <-chan *ssh.Request)
-	// gather sends what several channels write together. If it is nil, each piece goes by itself.
-	gather *gatherConn
 	// beforeClose is called before the channel is closed. It may be nil.
 	beforeClose  func()
 	laddr, raddr net.Addr
@@ -107,17 +102,6 @@ func (c *channelConn) conds() []*sync.Cond {
 	return []*sync.Cond{&c.in.ready, &c.in.taken, &c.out.ready, &c.out.sent}
 }
 
-func (c *channelConn) setAskingLocked(asking bool) {
-	switch {
-	case c.gather == nil:
-	case asking && !c.asking:
-		c.gather.asking.Add(1)
-	case c.asking && !asking:
-		c.gather.asking.Add(-1)
-	}
-	c.asking = asking
-}
-
 // readLoop reads into one of two buffers while Read empties the other.
 func (c *channelConn) readLoop() {
 	var bufs [2][]byte
@@ -154,7 +138,6 @@ func (c *channelConn) deliver(b []byte, err error) bool {
 		c.in.data = b
 	}
 	c.in.err = err
-	c.setAskingLocked(false)
 	if err != nil {
 		c.in.ready.Broadcast()
 	} else {
@@ -191,14 +174,6 @@ func (c *channelConn) Read(p []byte) (int, error) {
 	}
 }
 
-// Idle reports whether a Read would wait: neither data nor an end has come. A client that has kept
-// the connection asks this before it uses it again.
-func (c *channelConn) Idle() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return !c.isClosed() && !c.in.deadline.expired && len(c.in.data) == 0 && c.in.err == nil
-}
-
 // expireLocked closes the connection, unless the deadline only interrupts.
 func (c *channelConn) expireLocked(interrupts bool) error {
 	if !interrupts {
@@ -219,7 +194,7 @@ func (c *channelConn) writeLoop() {
 		}
 		piece := c.out.piece
 		c.mu.Unlock()
-		n, err := c.send(piece)
+		n, err := c.ch.Write(piece)
 		c.mu.Lock()
 		c.out.piece, c.out.went = nil, n
 		if err != nil && c.out.err == nil {
@@ -233,17 +208,6 @@ func (c *channelConn) writeLoop() {
 		}
 		c.out.sent.Signal()
 	}
-}
-
-// send writes to the channel, together with what others write at the time. If it fails, at most n
-// bytes have gone out.
-func (c *channelConn) send(p []byte) (n int, err error) {
-	if c.gather == nil {
-		return c.ch.Write(p)
-	}
-	c.gather.hold()
-	n, err = c.ch.Write(p)
-	return n, cmp.Or(err, c.gather.flush())
 }
 
 // Write sends p to the peer. If it fails, at most n bytes have gone out.
@@ -284,7 +248,6 @@ func (c *channelConn) Write(p []byte) (n int, err error) {
 func (c *channelConn) writePieceLocked(p []byte) (int, error) {
 	c.out.buf = append(c.out.buf[:0], p...)
 	c.out.piece = c.out.buf
-	c.setAskingLocked(c.in.err == nil)
 	c.out.ready.Signal()
 	for c.out.piece != nil {
 		switch {
@@ -331,7 +294,6 @@ func (c *channelConn) closeLocked() error {
 		return net.ErrClosed
 	}
 	close(c.closed)
-	c.setAskingLocked(false)
 	c.in.deadline.stop()
 	c.out.deadline.stop()
 	for _, cond := range c.conds() {

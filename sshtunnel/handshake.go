@@ -88,8 +88,7 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 		return nil, err
 	}
 	d.cfg.Trace.connected(d.connected(raw))
-	gather := newGatherConn(&readAheadConn{Conn: raw})
-	d.conn = &countedConn{Conn: gather}
+	d.conn = &countedConn{Conn: &readAheadConn{Conn: raw}}
 	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
 	defer stop()
 	d.stage.Store(StageHandshake)
@@ -124,7 +123,7 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 	}
 	d.auth.accepted()
 	client := ssh.NewClient(conn, chans, d.prepared.keys.HandleUpdates(conn, reqs, d.askAboutUpdates()))
-	h := newSSHHop(d.where, d.conn, gather, client, d.tasks)
+	h := newSSHHop(d.where, d.conn, client, d.tasks)
 	h.beat.answered = func(took time.Duration) { d.cfg.Trace.roundTrip(RoundTripInfo{d.where.alias, took}) }
 	return h, nil
 }

@@ -18,7 +18,6 @@ import (
 type sshHop struct {
 	where  place
 	conn   *countedConn
-	gather *gatherConn // the part of conn that sends
 	client *ssh.Client
 	beat   *heartbeat
 	tasks  *sync.WaitGroup // counts the link's goroutines
@@ -37,8 +36,8 @@ type sshHop struct {
 
 // newSSHHop makes a hop of a connection that is logged in. It starts a goroutine in tasks, which
 // ends when the connection does.
-func newSSHHop(where place, conn *countedConn, gather *gatherConn, client *ssh.Client, tasks *sync.WaitGroup) *sshHop {
-	h := &sshHop{where: where, conn: conn, gather: gather, client: client, tasks: tasks}
+func newSSHHop(where place, conn *countedConn, client *ssh.Client, tasks *sync.WaitGroup) *sshHop {
+	h := &sshHop{where: where, conn: conn, client: client, tasks: tasks}
 	h.life, h.end = context.WithCancelCause(context.Background())
 	h.beat = &heartbeat{conn: conn, request: func() error {
 		_, _, err := client.SendRequest("keepalive@openssh.com", true, nil)
@@ -100,7 +99,7 @@ func (h *sshHop) open(ctx context.Context, network, address string) (net.Conn, e
 		return nil, err
 	}
 	laddr, raddr := addr{req.network, h.where.alias}, farAddr(req.network, address)
-	return newChannelConn(channelSetup{gather: h.gather, ch: ch, reqs: reqs, serve: h.discard, laddr: laddr, raddr: raddr}), nil
+	return newChannelConn(channelSetup{ch: ch, reqs: reqs, serve: h.discard, laddr: laddr, raddr: raddr}), nil
 }
 
 // splitHostPort takes host:port apart. A port may have a name, such as "https".

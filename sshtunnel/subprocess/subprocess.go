@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
-	"syscall"
 	"time"
 
 	"sallyport/sshtunnel/display"
@@ -103,9 +102,6 @@ func (c *Conn) Close() error {
 
 // CloseWrite ends the command's stdin.
 func (c *Conn) CloseWrite() error { return c.in.Close() }
-
-// SyscallConn gives access to the command's stdout: whether something has come can be asked there.
-func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.out.SyscallConn() }
 
 func (c *Conn) LocalAddr() net.Addr                { return addr{} }
 func (c *Conn) RemoteAddr() net.Addr               { return addr{} }
