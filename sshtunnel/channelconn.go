@@ -44,7 +44,8 @@ type channelConn struct {
 	// writing is held by Write and CloseWrite, so that one piece is under way at a time.
 	writing sync.Mutex
 
-	mu  sync.Mutex // guards what follows
+	// mu guards what follows.
+	mu  sync.Mutex
 	in  inbound
 	out outbound
 }
@@ -62,22 +63,33 @@ type channelSetup struct {
 
 // inbound is the reading side of a channelConn.
 type inbound struct {
-	ready    sync.Cond // data or err came, or an end
-	taken    sync.Cond // data has been taken, or an end
-	data     []byte    // not read yet; it lies in a buffer of readLoop
-	err      error     // comes after data
+	// ready signals that data or err has come, or that the connection is closed or a deadline over.
+	ready sync.Cond
+	// taken signals that data has been taken, or that the connection is closed.
+	taken sync.Cond
+	// data is what Read has not taken yet. It lies in a buffer of readLoop.
+	data []byte
+	// err is what Read returns after data.
+	err      error
 	deadline deadline
 }
 
 // outbound is the writing side of a channelConn.
 type outbound struct {
-	started  bool      // writeLoop runs
-	ready    sync.Cond // piece came, or an end
-	sent     sync.Cond // piece has gone, or an end
-	piece    []byte    // to be written; nil when that is done
-	went     int       // bytes of the last piece
-	buf      []byte    // holds piece
-	err      error     // why nothing more can be written: an error, or a Write that was given up
+	// started is set when writeLoop runs.
+	started bool
+	// ready signals that piece has come, or that the connection is closed.
+	ready sync.Cond
+	// sent signals that piece has gone, or that the connection is closed or a deadline over.
+	sent sync.Cond
+	// piece is to be written. It is nil when that is done.
+	piece []byte
+	// went is how many bytes of the last piece have gone out.
+	went int
+	// buf is the memory of piece.
+	buf []byte
+	// err is why nothing more can be written: an error, or a Write that was given up.
+	err      error
 	deadline deadline
 }
 
@@ -313,9 +325,13 @@ func (c *channelConn) isClosed() bool { return isDone(c.closed) }
 // Ended returns a channel that is closed when nothing can be sent any more, nor come.
 func (c *channelConn) Ended() <-chan struct{} { return c.gone }
 
-func (c *channelConn) LocalAddr() net.Addr  { return c.laddr }
+// LocalAddr returns an address that names the hop.
+func (c *channelConn) LocalAddr() net.Addr { return c.laddr }
+
+// RemoteAddr returns the address that the channel leads to, or comes from.
 func (c *channelConn) RemoteAddr() net.Addr { return c.raddr }
 
+// SetDeadline sets both deadlines.
 func (c *channelConn) SetDeadline(t time.Time) error {
 	if err := c.SetReadDeadline(t); err != nil {
 		return err
@@ -323,19 +339,23 @@ func (c *channelConn) SetDeadline(t time.Time) error {
 	return c.SetWriteDeadline(t)
 }
 
+// SetReadDeadline limits the present and all later calls of Read.
 func (c *channelConn) SetReadDeadline(t time.Time) error {
 	return c.setDeadline(&c.in.deadline, &c.in.ready, t)
 }
 
+// SetWriteDeadline limits the present and all later calls of Write.
 func (c *channelConn) SetWriteDeadline(t time.Time) error {
 	return c.setDeadline(&c.out.deadline, &c.out.sent, t)
 }
 
 // deadline is a time limit, guarded by the mutex of its connection.
 type deadline struct {
-	timer   *time.Timer // nil unless the time is yet to come
+	// timer is nil unless the time is yet to come.
+	timer   *time.Timer
 	expired bool
-	past    bool // the time had already come when it was set
+	// past says that the time had already come when the deadline was set.
+	past bool
 }
 
 func (d *deadline) stop() {

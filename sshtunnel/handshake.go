@@ -33,14 +33,19 @@ type dialer struct {
 	cfg      *Config
 	host     *sshconfig.Host
 	prepared *preparation
-	via      hop             // the hop before; nil for the first one
-	tasks    *sync.WaitGroup // of the link
+	// via is the hop before. It is nil for the first hop.
+	via hop
+	// tasks counts the link's goroutines.
+	tasks *sync.WaitGroup
 
 	where place
-	clock *clock       // of ConnectTimeout
-	stage atomic.Value // one of the Stage constants
-	conn  *countedConn // nil until StageHandshake
-	auth  *authenticator
+	// clock is that of ConnectTimeout.
+	clock *clock
+	// stage is one of the Stage constants.
+	stage atomic.Value
+	// conn is nil until StageHandshake.
+	conn *countedConn
+	auth *authenticator
 	// keyErr is why the host key was refused.
 	keyErr error
 	// kexTraced is set when Trace.KeyExchanged has been called.
@@ -150,7 +155,7 @@ func (d *dialer) traceKeyExchange(a ssh.NegotiatedAlgorithms) {
 // clientConfig says how x/crypto is to do the handshake.
 func (d *dialer) clientConfig(ctx context.Context) (*ssh.ClientConfig, error) {
 	ask := func(q Question) (string, error) { return d.ask(ctx, q) }
-	d.auth = newAuthenticator(d.cfg, d.host, ask, d.prepared)
+	d.auth = newAuthenticator(d, ask)
 	config := &ssh.ClientConfig{
 		User:              d.host.User,
 		ClientVersion:     clientVersion,
@@ -282,9 +287,10 @@ func setAlgorithms(c *ssh.ClientConfig, h *sshconfig.Host) error {
 
 // clock calls a function when a time has run. It can be paused.
 type clock struct {
-	mu      sync.Mutex
-	left    time.Duration // when it was last paused
-	since   time.Time     // it runs, unless it is paused
+	mu sync.Mutex
+	// left is the time that was left when the clock last began to run, at since.
+	left    time.Duration
+	since   time.Time
 	pauses  int
 	timer   *time.Timer
 	stopped bool

@@ -20,7 +20,8 @@ type sshHop struct {
 	conn   *countedConn
 	client *ssh.Client
 	beat   *heartbeat
-	tasks  *sync.WaitGroup // counts the link's goroutines
+	// tasks counts the link's goroutines.
+	tasks *sync.WaitGroup
 
 	// life ends with the connection.
 	life context.Context
@@ -144,7 +145,7 @@ func (r channelRequest) refused(where place, reason ssh.RejectionReason, msg str
 // with the connection at the latest. Whoever gets a channel must pass its requests to discard, or
 // must count streams down when they end.
 func (h *sshHop) openChannel(ctx context.Context, req channelRequest) (ssh.Channel, <-chan *ssh.Request, error) {
-	if err := h.mayOpen(ctx, req); err != nil {
+	if err := h.checkOpen(ctx, req); err != nil {
 		return nil, nil, err
 	}
 	answers := make(chan channelAnswer) // nobody takes the answer once ctx has ended
@@ -165,8 +166,8 @@ func (h *sshHop) openChannel(ctx context.Context, req channelRequest) (ssh.Chann
 	}
 }
 
-// mayOpen says why no channel can be requested now.
-func (h *sshHop) mayOpen(ctx context.Context, req channelRequest) error {
+// checkOpen returns why no channel can be requested now.
+func (h *sshHop) checkOpen(ctx context.Context, req channelRequest) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

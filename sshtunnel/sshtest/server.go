@@ -373,10 +373,12 @@ func (c *stallingConn) Write(p []byte) (int, error) {
 // gate is a connection that can be made a black hole.
 type gate struct {
 	net.Conn
-	frozen     chan struct{} // closed when it is a black hole
+	// frozen is closed when the connection becomes a black hole.
+	frozen     chan struct{}
 	freezeOnce sync.Once
-	ended      chan struct{} // closed when the connection is
-	endOnce    sync.Once
+	// ended is closed when the connection is closed.
+	ended   chan struct{}
+	endOnce sync.Once
 }
 
 func newGate(c net.Conn) *gate {

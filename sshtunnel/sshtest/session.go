@@ -12,9 +12,10 @@ import (
 
 // session is one client that has logged in.
 type session struct {
-	s      *Server
-	conn   *ssh.ServerConn
-	ctx    context.Context // ends with the connection
+	s    *Server
+	conn *ssh.ServerConn
+	// ctx ends with the connection.
+	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
@@ -104,7 +105,8 @@ func (c *session) listen(network, addr string, asked forwardRequest) (int, bool)
 			}
 			kind, payload := "forwarded-streamlocal@openssh.com", ssh.Marshal(forwardedUnixOpen{Path: addr})
 			if from, ok := conn.RemoteAddr().(*net.TCPAddr); ok && network == "tcp" {
-				kind, payload = "forwarded-tcpip", ssh.Marshal(directOpen{asked.Host, asked.Port, from.IP.String(), uint32(from.Port)})
+				kind = "forwarded-tcpip"
+				payload = ssh.Marshal(directOpen{asked.Host, asked.Port, from.IP.String(), uint32(from.Port)})
 			}
 			c.wg.Go(func() { // ends with the connection
 				ch, reqs, err := c.conn.OpenChannel(kind, payload)

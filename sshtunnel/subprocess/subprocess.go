@@ -21,10 +21,11 @@ import (
 // Conn is the stdin and stdout of a command that runs. Its methods may be called concurrently. The
 // caller must Close it.
 type Conn struct {
-	cmd   *exec.Cmd
-	in    *os.File      // the command's stdin
-	out   *os.File      // the command's stdout
-	ended chan struct{} // closed when the command has ended
+	cmd *exec.Cmd
+	// in and out are the command's stdin and stdout.
+	in, out *os.File
+	// ended is closed when the command has ended.
+	ended chan struct{}
 	once  sync.Once
 }
 
