@@ -20,7 +20,12 @@ import (
 // that introduce them. A name stands for itself and all below it; the standard library is always allowed.
 var allowedImports = map[string][]string{
 	"sallyport/sshtunnel": {
-		"golang.org/x/crypto/ssh", "golang.org/x/sys", "github.com/Microsoft/go-winio",
+		"golang.org/x/crypto/ssh", "sallyport/sshtunnel/display", "sallyport/sshtunnel/hostkeys", "sallyport/sshtunnel/sshconfig",
+		"sallyport/sshtunnel/subprocess", "sallyport/sshtunnel/userkeys",
+	},
+	"sallyport/sshtunnel/subprocess": {"sallyport/sshtunnel/display"},
+	"sallyport/sshtunnel/userkeys": {
+		"golang.org/x/crypto/ssh", "github.com/Microsoft/go-winio",
 		"sallyport/sshtunnel/display", "sallyport/sshtunnel/hostkeys", "sallyport/sshtunnel/sshconfig",
 	},
 	"sallyport/sshtunnel/display":         {},

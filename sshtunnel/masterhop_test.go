@@ -38,8 +38,8 @@ func startMaster(t *testing.T, options ...string) (*sshconfig.Host, *exec.Cmd) {
 		cmd.Wait()
 	})
 	h.IdentityFiles, h.ControlPath = nil, socket
-	m := &master{cfg: &Config{}, host: h}
-	eventually(t, "the master answers", func() bool { return m.alive(t.Context()) })
+	m := newMasterHop(h, testLog(t), nil)
+	eventually(t, "the master answers", func() bool { return m.answers(t.Context()) })
 	return h, cmd
 }
 

@@ -13,8 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -36,7 +34,7 @@ func TestAliveOf(t *testing.T) {
 		{"count 0", []*sshconfig.Host{set(time.Second, 0)}, []alive{{time.Second, 1}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := aliveOf(tt.chain); !slices.Equal(got, tt.want) {
+			if got := aliveOf(tt.chain, defaultAliveInterval); !slices.Equal(got, tt.want) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
@@ -45,27 +43,27 @@ func TestAliveOf(t *testing.T) {
 
 // quietPeer is the far end of a hop in memory. It answers keepalives unless it is dead.
 type quietPeer struct {
-	ssh.Conn // only what is below is called
-	hop      *hop
-	local    net.Addr
-	dead     atomic.Bool
-	pings    atomic.Int32
-	once     sync.Once
-	closed   chan struct{}
+	conn   *countedConn
+	local  net.Addr
+	dead   atomic.Bool
+	pings  atomic.Int32
+	once   sync.Once
+	closed chan struct{}
 }
 
-func (p *quietPeer) SendRequest(string, bool, []byte) (bool, []byte, error) {
+// answer is the request of a heartbeat.
+func (p *quietPeer) answer() error {
 	p.pings.Add(1)
 	if p.dead.Load() {
 		<-p.closed
-		return false, nil, io.EOF
+		return io.EOF
 	}
 	p.send()
-	return false, nil, nil
+	return nil
 }
 
 // send delivers a byte.
-func (p *quietPeer) send() { p.hop.conn.Read(make([]byte, 1)) }
+func (p *quietPeer) send() { p.conn.Read(make([]byte, 1)) }
 
 // peerConn is the hop's connection to a quietPeer.
 type peerConn struct {
@@ -81,13 +79,14 @@ func (c peerConn) Close() error {
 }
 
 // quietLink is a link of one hop in memory, with neither keepalive nor watch.
-func quietLink(h *sshconfig.Host) (*link, *quietPeer) {
+func quietLink(alias string) (*link, *quietPeer) {
 	p := &quietPeer{closed: make(chan struct{}), local: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}}
-	hp := &hop{host: h}
-	p.hop = hp
-	hp.conn = &countedConn{Conn: peerConn{p: p}}
-	hp.client = &ssh.Client{Conn: p}
-	return &link{hops: []*hop{hp}, done: make(chan struct{})}, p
+	p.conn = &countedConn{Conn: peerConn{p: p}}
+	h := &sshHop{where: place{alias: alias}, conn: p.conn, beat: &heartbeat{conn: p.conn, request: p.answer}}
+	h.life, h.end = context.WithCancelCause(context.Background())
+	l := newLink()
+	l.hops = []hop{h}
+	return l, p
 }
 
 // endsAfter waits for the link's end and returns how long that took.
@@ -95,12 +94,12 @@ func endsAfter(t *testing.T, l *link) time.Duration {
 	t.Helper()
 	began := time.Now()
 	select {
-	case <-l.done:
+	case <-l.life.Done():
 	case <-time.After(24 * time.Hour):
 		t.Fatal("the link has outlived its peer by a day")
 	}
 	took := time.Since(began)
-	l.wg.Wait() // nothing is left
+	l.tasks.Wait() // nothing is left
 	return took
 }
 
@@ -115,20 +114,20 @@ func TestKeepalive(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l, p := quietLink(&sshconfig.Host{Alias: "bastion"})
-				l.wg.Go(func() { l.keepalive(l.hops[0], tt.alive) })
+				l, p := quietLink("bastion")
+				l.tasks.Go(func() { l.keepalive(l.last().place(), l.last().heartbeat(), tt.alive) })
 				time.Sleep(10 * time.Minute)
-				if isDone(l.done) || p.pings.Load() == 0 {
-					t.Fatalf("a peer that answers: err %v after %d pings", l.err, p.pings.Load())
+				if l.life.Err() != nil || p.pings.Load() == 0 {
+					t.Fatalf("a peer that answers: err %v after %d pings", context.Cause(l.life), p.pings.Load())
 				}
 				p.dead.Store(true)
 				limit := tt.alive.interval * time.Duration(tt.alive.count)
 				if took := endsAfter(t, l); took > limit || took < limit-tt.alive.interval {
 					t.Errorf("a dead peer was found after %v, want at most %v", took, limit)
 				}
-				hop, ok := errors.AsType[*HopError](l.err)
+				hop, ok := errors.AsType[*HopError](context.Cause(l.life))
 				if !ok || hop.Hop != "bastion" || hop.Stage != StageLink {
-					t.Errorf("got %v", l.err)
+					t.Errorf("got %v", context.Cause(l.life))
 				}
 			})
 		})
@@ -139,9 +138,9 @@ func TestKeepalive(t *testing.T) {
 // although it does not answer.
 func TestKeepaliveCountsAnyByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, p := quietLink(&sshconfig.Host{})
+		l, p := quietLink("")
 		p.dead.Store(true)
-		l.wg.Go(func() { l.keepalive(l.hops[0], alive{15 * time.Second, 3}) })
+		l.tasks.Go(func() { l.keepalive(l.last().place(), l.last().heartbeat(), alive{15 * time.Second, 3}) })
 		for range 100 {
 			time.Sleep(10 * time.Second)
 			p.send()
@@ -153,8 +152,8 @@ func TestKeepaliveCountsAnyByte(t *testing.T) {
 			time.Sleep(40 * time.Second)
 			p.send()
 		}
-		if isDone(l.done) {
-			t.Fatalf("given up: %v", l.err)
+		if l.life.Err() != nil {
+			t.Fatalf("given up: %v", context.Cause(l.life))
 		}
 		if n := p.pings.Load(); n != 1 {
 			t.Errorf("%d pings are under way, want 1 that is never answered", n)
@@ -236,17 +235,17 @@ func TestWatch(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l, p := quietLink(&sshconfig.Host{Alias: "bastion"})
+				l, p := quietLink("bastion")
 				m := &testMachine{}
-				l.wg.Go(func() { l.watch(m.machine()) })
+				l.tasks.Go(func() { l.watch(m.machine()) })
 				time.Sleep(time.Hour)
 				if n := p.pings.Load(); n != 0 {
 					t.Errorf("%d pings for no reason", n)
 				}
 				tt.do(m)
 				time.Sleep(time.Minute)
-				if isDone(l.done) {
-					t.Fatalf("a link that answers was given up: %v", l.err)
+				if l.life.Err() != nil {
+					t.Fatalf("a link that answers was given up: %v", context.Cause(l.life))
 				}
 				if p.pings.Load() == 0 {
 					t.Fatal("no ping")
@@ -256,15 +255,15 @@ func TestWatch(t *testing.T) {
 				p.dead.Store(true)
 				m.slept.Store(0) // the wall clock set back is no sleep
 				time.Sleep(time.Minute)
-				if isDone(l.done) {
-					t.Fatalf("given up: %v", l.err)
+				if l.life.Err() != nil {
+					t.Fatalf("given up: %v", context.Cause(l.life))
 				}
 				tt.do(m)
 				if took := endsAfter(t, l); took > watchInterval+probeLimit {
 					t.Errorf("found after %v", took)
 				}
-				if !strings.Contains(l.err.Error(), tt.want) {
-					t.Errorf("got %v, want %q", l.err, tt.want)
+				if !strings.Contains(context.Cause(l.life).Error(), tt.want) {
+					t.Errorf("got %v, want %q", context.Cause(l.life), tt.want)
 				}
 			})
 		})
@@ -274,10 +273,10 @@ func TestWatch(t *testing.T) {
 // An address that the system does not list (a container's, say) is not waited for.
 func TestWatchUnlistedAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, p := quietLink(&sshconfig.Host{})
+		l, p := quietLink("")
 		m := &testMachine{}
 		m.off.Store(true)
-		l.wg.Go(func() { l.watch(m.machine()) })
+		l.tasks.Go(func() { l.watch(m.machine()) })
 		time.Sleep(time.Hour)
 		if n := p.pings.Load(); n != 0 {
 			t.Errorf("%d pings", n)

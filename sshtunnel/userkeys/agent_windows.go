@@ -1,4 +1,4 @@
-package sshtunnel
+package userkeys
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 // defaultAgent is the pipe of Windows' own ssh-agent service.
 const defaultAgent = `\\.\pipe\openssh-ssh-agent`
 
-// dialAgent opens a named pipe, or a Unix socket as some agents on Windows have.
+// dialAgent opens a named pipe. Some agents on Windows have a Unix socket instead.
 func dialAgent(ctx context.Context, path string) (net.Conn, error) {
 	slashed := strings.ReplaceAll(path, "/", `\`)
 	if !strings.HasPrefix(slashed, `\\.\pipe\`) {

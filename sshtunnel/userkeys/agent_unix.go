@@ -1,13 +1,13 @@
 //go:build !windows
 
-package sshtunnel
+package userkeys
 
 import (
 	"context"
 	"net"
 )
 
-// defaultAgent is the agent where SSH_AUTH_SOCK is not set: none.
+// defaultAgent is the agent to use if SSH_AUTH_SOCK is not set. There is none.
 const defaultAgent = ""
 
 func dialAgent(ctx context.Context, path string) (net.Conn, error) {

@@ -115,9 +115,7 @@ func TestForwardWhileDown(t *testing.T) {
 			conns = append(conns, mustConnect(t, at))
 		}
 		eventually(t, "as many wait as may", func() bool {
-			tun.mu.Lock()
-			defer tun.mu.Unlock()
-			return tun.wanted == maxUnaccepted
+			return ask(tun, func(l *loop) int { return len(l.calls) }) == maxUnaccepted
 		})
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
@@ -141,7 +139,7 @@ type farPipe struct {
 }
 
 func (f farPipe) CloseWrite() error      { return nil }
-func (f farPipe) ended() <-chan struct{} { return f.gone }
+func (f farPipe) Ended() <-chan struct{} { return f.gone }
 
 // When the link is lost, a near side that says nothing is not kept.
 func TestJoinEndsWithTheLink(t *testing.T) {

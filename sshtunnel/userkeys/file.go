@@ -1,4 +1,4 @@
-package sshtunnel
+package userkeys
 
 import (
 	"bytes"
@@ -17,29 +17,37 @@ import (
 	"sallyport/sshtunnel/hostkeys"
 )
 
-// maxKeyFile is the most that is read of one key or certificate file, in bytes.
+// maxKeyFile bounds how much of a key or certificate file is read, in bytes.
 const maxKeyFile = 1 << 20
 
 // keyFile is an IdentityFile.
 type keyFile struct {
-	path    string
-	comment string        // of the .pub file beside, if it is there
-	pub     ssh.PublicKey // nil only while an encrypted key does not tell
-	locked  []byte        // the private key as it is in the file, encrypted
-	private any           // the private key itself; nil: not here, or locked yet
-	plain   ssh.Signer    // of private
+	path string
+	// comment is that of the .pub file beside, if there is one.
+	comment string
+	// pub is the public key. It is nil only while an encrypted key does not tell it.
+	pub ssh.PublicKey
+	// encrypted is the private key as the file has it. It is nil if the key is not encrypted.
+	encrypted []byte
+	// private is the private key. It is nil if it is not there, or still encrypted.
+	private any
+	// plain signs with private.
+	plain ssh.Signer
+	// lazy signs with plain, once the passphrase is there.
+	lazy *fileSigner
+	// offered is set if the agent has the key.
 	offered bool
-	added   bool // to the agent, or it was decided not to
-	lazy    *fileSigner
+	// added is set if the key was added to the agent, or it was decided not to.
+	added bool
 }
 
 // signer returns nil for a public key without its private one.
-func (f *keyFile) signer(a *authenticator) ssh.Signer {
-	if f.plain == nil && f.locked == nil {
+func (f *keyFile) signer(c *collector) ssh.Signer {
+	if f.plain == nil && f.encrypted == nil {
 		return nil
 	}
 	if f.lazy == nil {
-		f.lazy = &fileSigner{auth: a, file: f}
+		f.lazy = &fileSigner{collector: c, file: f}
 	}
 	return f.lazy
 }
@@ -49,19 +57,21 @@ func (f *keyFile) useless() string {
 	if isSecurityKey(f.pub) {
 		return "a security key (FIDO), which is used through the agent only: ssh-add " + display.ShellQuote(f.path)
 	}
-	return "a public key that no agent holds the private key of"
+	return "a public key whose private key no agent holds"
 }
 
 func isSecurityKey(pub ssh.PublicKey) bool {
 	return pub != nil && strings.HasPrefix(hostkeys.PlainKey(pub).Type(), "sk-")
 }
 
-func (a *authenticator) loadKeyFile(path string) (*keyFile, error) {
+// loadKeyFile reads a file of IdentityFile: a private key, or a public one that selects a key of
+// the agent.
+func (c *collector) loadKeyFile(path string) (*keyFile, error) {
 	f := &keyFile{path: path}
 	text, err := readPrivateKey(path)
 	beside, comment, besideErr := readPublicKeyComment(path + ".pub")
 	if errors.Is(err, fs.ErrNotExist) && besideErr == nil {
-		f.pub = beside // only the public half is here: it selects a key of the agent
+		f.pub = beside // only the public key is here: it selects a key of the agent
 		return f, nil
 	}
 	if err != nil {
@@ -74,12 +84,12 @@ func (a *authenticator) loadKeyFile(path string) (*keyFile, error) {
 	}
 	private, err := ssh.ParseRawPrivateKey(text)
 	if missing, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {
-		f.locked, f.pub = text, missing.PublicKey
+		f.encrypted, f.pub = text, missing.PublicKey
 		if f.pub == nil { // the older PEM formats do not tell it
 			f.pub = beside
 		}
 		if f.pub == nil {
-			return f, f.unlock(a)
+			return f, f.unlock(c)
 		}
 		return f, nil
 	}
@@ -93,50 +103,49 @@ func (a *authenticator) loadKeyFile(path string) (*keyFile, error) {
 	return nil, errors.New(display.Cut(strings.TrimPrefix(err.Error(), "ssh: ")))
 }
 
-// set takes over the private key.
+// set takes over the private key, unless it is not the one of the .pub file.
 func (f *keyFile) set(private any) error {
 	signer, err := ssh.NewSignerFromKey(private)
 	if err != nil {
 		return errors.New(display.Cut(strings.TrimPrefix(err.Error(), "ssh: ")))
 	}
 	if f.pub != nil && !hostkeys.SameKey(hostkeys.PlainKey(f.pub), hostkeys.PlainKey(signer.PublicKey())) {
-		return fmt.Errorf("the private key is not that of %s.pub", f.path)
+		return fmt.Errorf("it is not the private key of %s.pub", f.path)
 	}
 	f.private, f.plain, f.pub = private, signer, signer.PublicKey()
 	return nil
 }
 
-var errNoPassphrase = errors.New("passphrase not right")
+var errNoPassphrase = errors.New("wrong passphrase")
 
 // unlock asks for the passphrase, as often as for a password.
-func (f *keyFile) unlock(a *authenticator) error {
-	if a.host.BatchMode {
-		a.result.NeedsPerson = true // the agent could sign with it
-		return errors.New("encrypted, and BatchMode forbids to ask for the passphrase")
+func (f *keyFile) unlock(c *collector) error {
+	if c.Host.BatchMode {
+		c.NeedsPerson() // the agent could sign with it
+		return errors.New("encrypted, and BatchMode forbids asking for the passphrase")
 	}
-	for range a.host.NumberOfPasswordPrompts {
-		answer, err := a.ask(Question{Hop: a.host.Alias, Kind: "passphrase", Prompt: fmt.Sprintf("Enter passphrase for key '%s': ", f.path)})
+	for range c.Host.NumberOfPasswordPrompts {
+		answer, err := c.Ask("passphrase", fmt.Sprintf("Enter passphrase for key '%s': ", f.path), false)
 		if err != nil {
-			if errors.Is(err, ErrNoPerson) {
-				a.result.NeedsPerson = true
+			if errors.Is(err, hostkeys.ErrNoPerson) {
+				c.NeedsPerson()
 			}
 			return fmt.Errorf("passphrase: %w", err)
 		}
 		if answer == "" {
-			break // as ssh: go on to the next key
+			break // go on to the next key, as ssh does
 		}
-		if private, err := ssh.ParseRawPrivateKeyWithPassphrase(f.locked, []byte(answer)); err == nil {
+		if private, err := ssh.ParseRawPrivateKeyWithPassphrase(f.encrypted, []byte(answer)); err == nil {
 			return f.set(private)
 		}
 	}
 	return errNoPassphrase
 }
 
-// fileSigner signs with the key of a file. It asks for the passphrase at the first signature, that
-// is, only after the server has accepted the key; then AddKeysToAgent is done, too.
+// fileSigner signs with the key of a file. It asks for the passphrase at the first signature.
 type fileSigner struct {
-	auth *authenticator
-	file *keyFile
+	collector *collector
+	file      *keyFile
 }
 
 func (s *fileSigner) PublicKey() ssh.PublicKey { return s.file.pub }
@@ -148,12 +157,13 @@ func (s *fileSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
 
 func (s *fileSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
 	if s.file.plain == nil {
-		if err := s.file.unlock(s.auth); err != nil {
-			s.auth.note(fmt.Sprintf("%s: %v", s.file.path, err))
+		if err := s.file.unlock(s.collector); err != nil {
+			s.collector.Note(fmt.Sprintf("%s: %v", s.file.path, err))
+			s.collector.SignFailed(err)
 			return nil, err
 		}
 	}
-	s.auth.addToAgent(s.file)
+	s.collector.addToAgent(s.file)
 	plain, ok := s.file.plain.(ssh.AlgorithmSigner)
 	if !ok {
 		return s.file.plain.Sign(rand, data)
@@ -161,8 +171,8 @@ func (s *fileSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string)
 	return plain.SignWithAlgorithm(rand, data, algo)
 }
 
-// publicHalf reads the public key that OpenSSH's format of private keys (PROTOCOL.key) has outside
-// of the encryption; nil for other formats.
+// publicHalf returns the public key that OpenSSH's format of private keys (PROTOCOL.key) has outside
+// of the encryption. It returns nil for other formats.
 func publicHalf(text []byte) ssh.PublicKey {
 	const magic = "openssh-key-v1\x00"
 	block, _ := pem.Decode(text)
