@@ -57,23 +57,23 @@ type pages struct {
 func (t *Transport) lead(ctx context.Context, j job) error {
 	show := t.follower(ctx)
 	defer show(Prompt{})
-	lead, claim := t.cfg.Store.turn(t.key+leadName), t.cfg.Store.turn(t.key+claimName)
+	lead, claim := t.cfg.Store.Lock(t.key+leadName), t.cfg.Store.Lock(t.key+claimName)
 	followed, claimed := "", false
 	for {
-		if t.cfg.AtTerminal && !claimed && claim.take() {
+		if t.cfg.AtTerminal && !claimed && claim.Try() {
 			claimed = true
-			defer claim.leave()
+			defer claim.Unlock()
 		}
-		ours := lead.take()
+		ours := lead.Try()
 		if ours && !claimed && t.claimed() {
-			lead.leave()
+			lead.Unlock()
 			ours = false
 		}
 		var n notice
 		t.recall(noticeName, &n)
 		if t.adopt(j, followed != "") {
 			if ours {
-				lead.leave()
+				lead.Unlock()
 			}
 			return nil
 		}
@@ -84,7 +84,7 @@ func (t *Transport) lead(ctx context.Context, j job) error {
 				heir := followed != "" && followed == n.ID && n.Failed == nil
 				err = t.leadNow(ctx, j, claimed, heir)
 			}
-			lead.leave()
+			lead.Unlock()
 			if err != errYield {
 				return err
 			}
@@ -157,9 +157,9 @@ func (t *Transport) watch(ctx context.Context, j job, claimed bool, cancel conte
 
 // claimed reports whether another process claims the lead. Only the lock's holder asks.
 func (t *Transport) claimed() bool {
-	claim := t.cfg.Store.turn(t.key + claimName)
-	defer claim.leave()
-	return !claim.take()
+	claim := t.cfg.Store.Lock(t.key + claimName)
+	defer claim.Unlock()
+	return !claim.Try()
 }
 
 // adopt takes what the store holds now and reports whether it is what j wants. fresh: it

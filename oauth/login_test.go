@@ -17,6 +17,8 @@ import (
 	"sallyport/oauth/oauthtest"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"sallyport/oauth/tokenstore"
 )
 
 func TestCheckRedirect(t *testing.T) {
@@ -161,7 +163,10 @@ func TestBrake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var processes [2]*Transport
 		for i := range processes {
-			s, _ := openStore(t, dir)
+			s, err := tokenstore.Open(dir+"/state", dir+"/config", tokenstore.Keyring{}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
 			processes[i] = &Transport{changed: make(chan struct{}), offerEvery: offerEvery, now: func() time.Time { return time.Now().Round(0) }, cfg: Config{Log: slog.New(slog.DiscardHandler), Store: s}}
 		}
 		start := time.Now()

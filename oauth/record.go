@@ -28,14 +28,14 @@ type record struct {
 // hold takes the store's lock of our key and reads the record again: under the lock it
 // is the newest of all processes, and its refresh token ours alone to spend.
 func (t *Transport) hold(ctx context.Context) (rec record, unlock func(), err error) {
-	unlock, err = t.cfg.Store.lock(ctx, t.key)
-	if err != nil {
+	lock := t.cfg.Store.Lock(t.key)
+	if err := lock.Wait(ctx); err != nil {
 		return record{}, nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.reloadLocked()
-	return t.rec, unlock, nil
+	return t.rec, lock.Unlock, nil
 }
 
 // take makes rec the current record. Only the flight calls it.

@@ -88,7 +88,7 @@ func New(cfg Config) (*Transport, error) {
 		t.clientKey = &key
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	if !t.cfg.Store.pending(t.key) {
+	if !t.cfg.Store.Pending(t.key) {
 		t.reload() // else bearer does: New waits for no keyring
 	}
 	return t, nil
@@ -197,7 +197,7 @@ func attempt(req *http.Request, body io.ReadCloser, access string) *http.Request
 // challenge; "" asks the upstream for its challenge. quiet: nobody is asked, and what
 // fails is left to that challenge.
 func (t *Transport) bearer(ctx context.Context, quiet bool) (string, error) {
-	if err := t.cfg.Store.await(ctx, t.key); err != nil {
+	if err := t.cfg.Store.Await(ctx, t.key); err != nil {
 		return "", err
 	}
 	t.mu.Lock()
