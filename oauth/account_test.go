@@ -18,11 +18,11 @@ import (
 	"sallyport/oauth/tokenstore"
 )
 
-func TestKept(t *testing.T) {
+func TestPersistError(t *testing.T) {
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
-	if err := tr.Kept(); err != nil {
+	if err := tr.PersistError(); err != nil {
 		t.Error(err)
 	}
 	if err := os.Rename(w.dir+"/state", w.dir+"/gone"); err != nil {
@@ -30,12 +30,12 @@ func TestKept(t *testing.T) {
 	}
 	w.as.RevokeAccess()
 	w.mustPost(tr)
-	if err := tr.Kept(); !errors.Is(err, fs.ErrNotExist) {
+	if err := tr.PersistError(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 	memory := w.transport(func(c *Config) { c.Store = nil })
 	w.mustPost(memory)
-	if err := memory.Kept(); err != nil {
+	if err := memory.PersistError(); err != nil {
 		t.Error(err)
 	}
 	file := filepath.Join(w.dir, "file")
@@ -48,7 +48,7 @@ func TestKept(t *testing.T) {
 	}
 	tr = w.transport(func(c *Config) { c.Store = broken })
 	w.mustPost(tr)
-	if err := tr.Kept(); err == nil {
+	if err := tr.PersistError(); err == nil {
 		t.Error("no word of a store that cannot be opened")
 	}
 }

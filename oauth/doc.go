@@ -81,7 +81,7 @@
 // unless just these were asked for before. No request is sent more than [maxReplays]
 // times again, each time from a fresh body (GetBody); one that cannot be replayed gets
 // the 401 or 403 itself. So does one whose step-up the person declined, as the token
-// still is good for everything else, and, of [Transport.Quiet], one that only a login
+// still is good for everything else, and, of [Transport.Background], one that only a login
 // could help.
 //
 // # Errors that end it

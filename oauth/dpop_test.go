@@ -67,17 +67,17 @@ func TestNonceIsAskedForOnceOnly(t *testing.T) {
 	if len(w.seen) != 6 {
 		t.Errorf("upstream saw %q", w.seen)
 	}
-	if status, err := w.quietPost(tr); err != nil || status != http.StatusOK {
-		t.Errorf("Quiet: %d, %v", status, err)
+	if status, err := w.postInBackground(tr); err != nil || status != http.StatusOK {
+		t.Errorf("Background: %d, %v", status, err)
 	}
 }
 
-func (w *world) quietPost(tr *Transport) (int, error) {
+func (w *world) postInBackground(tr *Transport) (int, error) {
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.upstream.String(), nil)
 	if err != nil {
 		return 0, err
 	}
-	resp, err := tr.Quiet().RoundTrip(req)
+	resp, err := tr.Background().RoundTrip(req)
 	if err != nil {
 		return 0, err
 	}

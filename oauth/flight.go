@@ -20,7 +20,7 @@ type job struct {
 	stale    string   // the token that does not do; "" none
 	full     bool     // a refresh will not do
 	early    bool     // the stale token still works for a while
-	quiet    bool     // nobody is to be asked
+	background    bool     // nobody is to be asked
 	asked    bool     // the person asked for a login
 	out      bool     // a sign-out, all else is zero
 	scopes   []string // that the token must be asked for (step-up); nil any
@@ -43,7 +43,7 @@ func (t *Transport) renew(ctx context.Context, j job) error {
 }
 
 // join runs do as the flight of j, or waits for the flight under way, as long as ctx;
-// a quiet one does not wait for the person. enough is asked first, under the lock:
+// a background one does not wait for the person. enough is asked first, under the lock:
 // true, nothing is left to do. last: err is the caller's outcome; otherwise it is that
 // of another's flight.
 func (t *Transport) join(ctx context.Context, j job, enough func() bool, do func(context.Context) error) (last bool, err error) {
@@ -64,7 +64,7 @@ func (t *Transport) join(ctx context.Context, j job, enough func() bool, do func
 		t.mu.Unlock()
 	}()
 	var person chan struct{}
-	if j.quiet {
+	if j.background {
 		person = f.person
 	}
 	select {
@@ -90,7 +90,7 @@ func (t *Transport) satisfiedLocked(j job) bool {
 // startLocked runs do as the flight of j, under the Transport's lifetime.
 func (t *Transport) startLocked(j job, do func(context.Context) error) *flight {
 	// Otherwise the token at hand is still good for something, or nobody was to be asked.
-	tell := j.scopes == nil && !j.early && !j.quiet && !j.out
+	tell := j.scopes == nil && !j.early && !j.background && !j.out
 	f := &flight{job: j, person: make(chan struct{}), done: make(chan struct{})}
 	if t.ctx.Err() != nil {
 		f.err = ErrClosed
@@ -139,7 +139,7 @@ func (t *Transport) obtain(ctx context.Context, j job) error {
 	if done || err != nil {
 		return err
 	}
-	if j.quiet {
+	if j.background {
 		return errSilent
 	}
 	if t.cfg.NonInteractive {

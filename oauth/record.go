@@ -60,9 +60,9 @@ func (t *Transport) save(rec record) {
 // keeps reports whether there are tokens to be stored at all.
 func (t *Transport) keeps() bool { return !t.cfg.unattended() && t.cfg.Grant != GrantNone }
 
-// Kept says why the tokens in use are not on the disk, and end with this process: nil if
+// PersistError says why the tokens in use are not on the disk, and end with this process: nil if
 // they are, if there are none, or if memory was asked for.
-func (t *Transport) Kept() error {
+func (t *Transport) PersistError() error {
 	if !t.keeps() {
 		return nil
 	}

@@ -20,7 +20,7 @@ func TestLogoutElsewhereIsNotUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.advance(2 * time.Hour)
-	if status, _ := w.quietly(running); status != http.StatusUnauthorized {
+	if status, _ := w.inBackground(running); status != http.StatusUnauthorized {
 		t.Errorf("got status %d", status)
 	}
 	if b, err := w.store.Load(running.key); b != nil || err != nil {

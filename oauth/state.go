@@ -13,6 +13,6 @@ type State struct {
 	// time ago. It is zero if no page is held back.
 	NextPage time.Time
 	// Err is the error of the last sign-in. An error that leaves the token as good as it was is not
-	// kept here: that of a step-up, of a refresh ahead of expiry, of Quiet.
+	// kept here: that of a step-up, of a refresh ahead of expiry, of a background request.
 	Err error
 }

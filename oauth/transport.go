@@ -102,26 +102,26 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.roundTrip(req, false)
 }
 
-// Quiet returns a RoundTripper for requests that nobody waits for, as that of an idle
+// Background returns a RoundTripper for requests that nobody waits for, as that of an idle
 // stream. It adds the token and refreshes it, but never starts a login nor waits for
 // one under way: an upstream that cannot be satisfied so has its 401 or 403 returned.
 // Its errors are those of Base. It may be called concurrently and ends with t.
-func (t *Transport) Quiet() http.RoundTripper { return quiet{t} }
+func (t *Transport) Background() http.RoundTripper { return background{t} }
 
-type quiet struct{ t *Transport }
+type background struct{ t *Transport }
 
-func (q quiet) RoundTrip(req *http.Request) (*http.Response, error) {
+func (q background) RoundTrip(req *http.Request) (*http.Response, error) {
 	return q.t.roundTrip(req, true)
 }
 
-func (t *Transport) roundTrip(req *http.Request, quiet bool) (*http.Response, error) {
+func (t *Transport) roundTrip(req *http.Request, background bool) (*http.Response, error) {
 	if !sameOrigin(req.URL, t.cfg.Upstream) {
 		return t.cfg.AuthBase.RoundTrip(req)
 	}
 	if t.cfg.Grant == GrantNone {
 		return t.cfg.Base.RoundTrip(req)
 	}
-	access, err := t.bearer(req.Context(), quiet)
+	access, err := t.bearer(req.Context(), background)
 	if err != nil {
 		if req.Body != nil {
 			req.Body.Close()
@@ -140,13 +140,13 @@ func (t *Transport) roundTrip(req *http.Request, quiet bool) (*http.Response, er
 		}
 		shelve(resp)
 		if err == nil {
-			j.quiet = quiet
-			if !quiet && j.scopes == nil {
+			j.background = background
+			if !background && j.scopes == nil {
 				resp.Body.Close() // a login may take minutes
 			}
 			err = t.renew(req.Context(), *j)
 		}
-		if err != nil && quiet && req.Context().Err() == nil {
+		if err != nil && background && req.Context().Err() == nil {
 			t.cfg.Log.Debug("request is refused and nobody is asked", "status", resp.StatusCode, "err", err)
 			return resp, nil
 		}
@@ -194,9 +194,9 @@ func attempt(req *http.Request, body io.ReadCloser, access string) *http.Request
 }
 
 // bearer returns the token to send, renewed if it can be without the upstream's
-// challenge; "" asks the upstream for its challenge. quiet: nobody is asked, and what
+// challenge; "" asks the upstream for its challenge. background: nobody is asked, and what
 // fails is left to that challenge.
-func (t *Transport) bearer(ctx context.Context, quiet bool) (string, error) {
+func (t *Transport) bearer(ctx context.Context, background bool) (string, error) {
 	if err := t.cfg.Store.Await(ctx, t.key); err != nil {
 		return "", err
 	}
@@ -214,12 +214,12 @@ func (t *Transport) bearer(ctx context.Context, quiet bool) (string, error) {
 	case !valid && !able && !busy:
 		return "", nil
 	}
-	if err := t.renew(ctx, job{stale: k.Access, early: valid, quiet: quiet}); err != nil {
+	if err := t.renew(ctx, job{stale: k.Access, early: valid, background: background}); err != nil {
 		if valid && ctx.Err() == nil {
 			t.cfg.Log.Info("early refresh failed, the token is still valid", "err", err)
 			return k.Access, nil
 		}
-		if quiet {
+		if background {
 			return "", context.Cause(ctx)
 		}
 		return "", err

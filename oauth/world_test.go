@@ -622,7 +622,7 @@ func TestTokenIsForOneOrigin(t *testing.T) {
 		"http://127.0.0.1:1/mcp": false, "https://127.0.0.1:" + port + "/mcp": false, "http://localhost:" + port + "/mcp": false,
 		"http://127.0.0.1.evil.example:" + port + "/mcp": false,
 	} {
-		for name, rt := range map[string]http.RoundTripper{"POST": tr, "GET": tr.Quiet()} { // GET is the stream
+		for name, rt := range map[string]http.RoundTripper{"POST": tr, "GET": tr.Background()} { // GET is the stream
 			sent := false
 			tr.cfg.Base = roundTripper(func(r *http.Request) (*http.Response, error) {
 				sent = r.Header.Get("Authorization") != ""

@@ -21,8 +21,9 @@ import (
 var allowedImports = map[string][]string{
 	"sallyport/sshtunnel":         {"golang.org/x/crypto/ssh", "github.com/kevinburke/ssh_config", "golang.org/x/sys", "github.com/Microsoft/go-winio"},
 	"sallyport/sshtunnel/sshtest": {"golang.org/x/crypto/ssh", "golang.org/x/sys"},
-	"sallyport/oauth":             {"golang.org/x/oauth2", "github.com/go-jose/go-jose/v4", "sallyport/oauth/tokenstore"},
+	"sallyport/oauth":             {"golang.org/x/oauth2", "github.com/go-jose/go-jose/v4", "sallyport/oauth/tokenstore", "sallyport/oauth/procnet"},
 	"sallyport/oauth/tokenstore":  {"github.com/gofrs/flock", "github.com/godbus/dbus/v5", "github.com/zalando/go-keyring"},
+	"sallyport/oauth/procnet":     {},
 	"sallyport/oauth/oauthtest":   {"github.com/go-jose/go-jose/v4"},
 	"sallyport/relay":             {},
 	"sallyport/relay/relaytest":   {},

@@ -11,16 +11,16 @@ import (
 	"sallyport/oauth/oauthtest"
 )
 
-// quietly sends a GET through tr.Quiet and returns what came back.
-func (w *world) quietly(tr *Transport) (status int, body string) {
+// inBackground sends a GET through tr.Background and returns what came back.
+func (w *world) inBackground(tr *Transport) (status int, body string) {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.upstream.String(), nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	resp, err := tr.Quiet().RoundTrip(req)
+	resp, err := tr.Background().RoundTrip(req)
 	if err != nil {
-		w.t.Fatalf("quiet request: %v", err)
+		w.t.Fatalf("background request: %v", err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
@@ -30,22 +30,22 @@ func (w *world) quietly(tr *Transport) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-func TestQuietAddsAndRefreshes(t *testing.T) {
+func TestBackgroundAddsAndRefreshes(t *testing.T) {
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
 	w.as.RevokeAccess()
-	if status, body := w.quietly(tr); status != http.StatusOK || body != "hello" {
+	if status, body := w.inBackground(tr); status != http.StatusOK || body != "hello" {
 		t.Errorf("revoked token: got status %d, body %q", status, body)
 	}
 	w.advance(2 * time.Hour)
-	if status, _ := w.quietly(tr); status != http.StatusOK {
+	if status, _ := w.inBackground(tr); status != http.StatusOK {
 		t.Errorf("expired token: got status %d", status)
 	}
 	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 2})
 }
 
-func TestQuietAsksNobody(t *testing.T) {
+func TestBackgroundAsksNobody(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		happen func(w *world)
@@ -67,7 +67,7 @@ func TestQuietAsksNobody(t *testing.T) {
 			w.mustPost(tr)
 			tt.happen(w)
 			for range 2 {
-				if status, body := w.quietly(tr); status != tt.status || body == "hello" {
+				if status, body := w.inBackground(tr); status != tt.status || body == "hello" {
 					t.Errorf("got status %d, body %q, want status %d", status, body, tt.status)
 				}
 			}
@@ -82,42 +82,42 @@ func TestQuietAsksNobody(t *testing.T) {
 	}
 }
 
-func TestQuietBeforeAnyLogin(t *testing.T) {
+func TestBackgroundBeforeAnyLogin(t *testing.T) {
 	w := newWorld(t)
-	if status, _ := w.quietly(w.transport(nil)); status != http.StatusUnauthorized {
+	if status, _ := w.inBackground(w.transport(nil)); status != http.StatusUnauthorized {
 		t.Errorf("got status %d", status)
 	}
 	w.wantStats(oauthtest.Stats{})
 }
 
-func TestQuietDoesNotWaitForThePerson(t *testing.T) {
+func TestBackgroundDoesNotWaitForThePerson(t *testing.T) {
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
 	tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
 	done := make(chan error, 1)
 	go func() { done <- tr.SignIn(t.Context()) }() // ends with the login
 	p := <-offered
-	if status, _ := w.quietly(tr); status != http.StatusUnauthorized {
+	if status, _ := w.inBackground(tr); status != http.StatusUnauthorized {
 		t.Errorf("got status %d", status)
 	}
 	w.open(t.Context(), p)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if status, _ := w.quietly(tr); status != http.StatusOK {
+	if status, _ := w.inBackground(tr); status != http.StatusOK {
 		t.Errorf("after the login: got status %d", status)
 	}
 }
 
-// A person's request that meets a quiet one under way still gets its login, once.
-func TestQuietAmongOthers(t *testing.T) {
+// A person's request that meets a background one under way still gets its login, once.
+func TestBackgroundAmongOthers(t *testing.T) {
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
 	w.as.RevokeAll()
 	var wg sync.WaitGroup
 	for range 20 {
-		wg.Go(func() { w.quietly(tr) })
+		wg.Go(func() { w.inBackground(tr) })
 		wg.Go(func() {
 			if status, err := w.post(tr, "x"); err != nil || status != http.StatusOK {
 				t.Errorf("got status %d, error %v", status, err)
