@@ -17,15 +17,15 @@ type flight struct {
 
 // job says what a flight is to bring about.
 type job struct {
-	stale    string   // the token that does not do; "" none
-	full     bool     // a refresh will not do
-	early    bool     // the stale token still works for a while
-	background    bool     // nobody is to be asked
-	asked    bool     // the person asked for a login
-	out      bool     // a sign-out, all else is zero
-	scopes   []string // that the token must be asked for (step-up); nil any
-	scope    string   // of the challenge
-	metadata string   // resource_metadata of the challenge
+	stale      string   // the token that does not do; "" none
+	full       bool     // a refresh will not do
+	early      bool     // the stale token still works for a while
+	background bool     // nobody is to be asked
+	asked      bool     // the person asked for a login
+	out        bool     // a sign-out, all else is zero
+	scopes     []string // that the token must be asked for (step-up); nil any
+	scope      string   // of the challenge
+	metadata   string   // resource_metadata of the challenge
 
 	bearer, dpop bool // kinds of token that the challenge asks for
 }

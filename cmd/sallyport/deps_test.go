@@ -29,7 +29,7 @@ var allowedImports = map[string][]string{
 	"sallyport/relay/relaytest":   {},
 	"sallyport/cmd/sallyport": {
 		"github.com/alecthomas/kong", "github.com/anmitsu/go-shlex", "golang.org/x/net/http", "golang.org/x/sys", "golang.org/x/term", "gopkg.in/natefinch/lumberjack.v2",
-		"sallyport/sshtunnel", "sallyport/oauth", "sallyport/oauth/tokenstore", "sallyport/relay",
+		"sallyport/sshtunnel", "sallyport/oauth", "sallyport/oauth/procnet", "sallyport/oauth/tokenstore", "sallyport/relay",
 	},
 	"sallyport/cmd/demo": {
 		"golang.org/x/crypto/ssh", "github.com/modelcontextprotocol/go-sdk",
