@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/oauth/asclient"
 )
 
 const (
@@ -51,7 +53,7 @@ type callback struct {
 func (t *Transport) listen(ctx context.Context, state string) (*callback, error) {
 	addrs := t.cfg.CallbackAddrs
 	given, _ := url.Parse(t.cfg.RedirectURI)
-	if t.cfg.RedirectURI != "" && isLoopback(given.Hostname()) && given.Port() != "" {
+	if t.cfg.RedirectURI != "" && asclient.IsLoopback(given.Hostname()) && given.Port() != "" {
 		addrs = []string{net.JoinHostPort(given.Hostname(), given.Port())}
 	}
 	var first error
@@ -79,7 +81,7 @@ func (t *Transport) listen(ctx context.Context, state string) (*callback, error)
 			uri = loopbackURL(addr, port, callbackPath)
 			if u, err = url.Parse(uri); err != nil {
 				ln.Close()
-				return nil, fmt.Errorf("callback address %s: %w", quote(addr), err)
+				return nil, fmt.Errorf("callback address %s: %w", asclient.Quote(addr), err)
 			}
 		}
 		cb := &callback{uri: uri, redirect: u, port: port, state: state, retry: t.cfg.Retry,
@@ -182,10 +184,10 @@ func (cb *callback) page() page {
 // send a Host that is loopback or the redirect URI's, with its port.
 func (cb *callback) ourHost(host string) bool {
 	u := &url.URL{Scheme: cb.redirect.Scheme, Host: host}
-	if isLoopback(u.Hostname()) && portOf(u) == cb.port {
+	if asclient.IsLoopback(u.Hostname()) && asclient.Port(u) == cb.port {
 		return true
 	}
-	return portOf(u) == portOf(cb.redirect) && (isLoopback(u.Hostname()) || u.Hostname() == cb.redirect.Hostname())
+	return asclient.Port(u) == asclient.Port(cb.redirect) && (asclient.IsLoopback(u.Hostname()) || u.Hostname() == cb.redirect.Hostname())
 }
 
 // deliver takes the parameters of a redirect. It reports whether they belong to this

@@ -10,12 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
+	"sallyport/oauth/asclient"
 	"sallyport/oauth/tokenstore"
 )
 
@@ -184,21 +183,21 @@ func (c *Config) check() error {
 		}
 		u, err := url.Parse(g.url)
 		if err != nil || u.Host == "" {
-			return fmt.Errorf("%s %s is not an absolute URL", g.what, quote(g.url))
+			return fmt.Errorf("%s %s is not an absolute URL", g.what, asclient.Quote(g.url))
 		}
-		if !safe(u, true, c.AllowInsecureHTTP) {
-			return fmt.Errorf("%s %s must be https: cleartext http is for loopback hosts", g.what, quote(withoutQuery(u)))
+		if !asclient.Secure(u, c.AllowInsecureHTTP) {
+			return fmt.Errorf("%s %s must be https: cleartext http is for loopback hosts", g.what, asclient.Quote(asclient.WithoutQuery(u)))
 		}
 	}
 	if u, err := url.Parse(c.ClientMetadataURL); c.ClientMetadataURL != "" && (err != nil || u.Scheme != "https" || u.Path == "" || u.Path == "/") {
-		return fmt.Errorf("client metadata URL %s must be https with a path", quote(c.ClientMetadataURL))
+		return fmt.Errorf("client metadata URL %s must be https with a path", asclient.Quote(c.ClientMetadataURL))
 	}
 	if u, err := url.Parse(c.RedirectURI); c.RedirectURI != "" && (err != nil || u.Host == "") {
-		return fmt.Errorf("redirect URI %s is not an absolute URL", quote(c.RedirectURI))
+		return fmt.Errorf("redirect URI %s is not an absolute URL", asclient.Quote(c.RedirectURI))
 	}
 	for _, a := range c.CallbackAddrs {
 		if _, _, err := net.SplitHostPort(a); err != nil {
-			return fmt.Errorf("callback address %s: want host:port", quote(a))
+			return fmt.Errorf("callback address %s: want host:port", asclient.Quote(a))
 		}
 	}
 	switch {
@@ -214,42 +213,4 @@ func (c *Config) check() error {
 		return errors.New("discovery is off and no token URL is given")
 	}
 	return nil
-}
-
-// safe reports whether u may be used by its scheme: https, or cleartext to the hosts that
-// are allowed it.
-func safe(u *url.URL, loopback, everyHost bool) bool {
-	return u.Scheme == "https" || u.Scheme == "http" && (everyHost || loopback && isLoopback(u.Hostname()))
-}
-
-// isLoopback reports whether host, a URL's Hostname, is on this machine by its name alone.
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.Unmap().IsLoopback()
-}
-
-// sameOrigin compares scheme, host and port (RFC 6454), default ports filled in.
-func sameOrigin(a, b *url.URL) bool {
-	return strings.EqualFold(a.Scheme, b.Scheme) && strings.EqualFold(a.Hostname(), b.Hostname()) && portOf(a) == portOf(b)
-}
-
-func portOf(u *url.URL) string {
-	if p := u.Port(); p != "" {
-		return p
-	}
-	if strings.EqualFold(u.Scheme, "https") {
-		return "443"
-	}
-	return "80"
-}
-
-// origin returns u without path, query, fragment and user.
-func origin(u *url.URL) *url.URL { return &url.URL{Scheme: u.Scheme, Host: u.Host} }
-
-// withoutQuery returns u for an error or a log: neither query, fragment nor user.
-func withoutQuery(u *url.URL) string {
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

@@ -3,6 +3,8 @@ package oauth
 import (
 	"context"
 	"errors"
+
+	"sallyport/oauth/asclient"
 )
 
 // flight is the one sign-in, refresh or sign-out under way.
@@ -28,6 +30,16 @@ type job struct {
 	metadata   string   // resource_metadata of the challenge
 
 	bearer, dpop bool // kinds of token that the challenge asks for
+}
+
+// heed notes what the upstream asks for.
+func (j *job) heed(ch asclient.Challenge) {
+	j.scope, j.metadata, j.bearer, j.dpop = ch.Scope, ch.Metadata, ch.Bearer, ch.DPoP
+}
+
+// challenge is what the upstream asked for.
+func (j job) challenge() asclient.Challenge {
+	return asclient.Challenge{Bearer: j.bearer, DPoP: j.dpop}
 }
 
 // renew brings about j, or joins the flight that may, and waits as long as ctx.
@@ -84,7 +96,7 @@ func (t *Transport) join(ctx context.Context, j job, enough func() bool, do func
 // satisfiedLocked reports whether the current token already is what j wants.
 func (t *Transport) satisfiedLocked(j job) bool {
 	k := t.rec.Token
-	return k.Access != "" && k.Access != j.stale && !k.expired(t.now()) && subset(j.scopes, t.rec.Asked)
+	return k.Access != "" && k.Access != j.stale && !k.Expired(t.now()) && subset(j.scopes, t.rec.Asked)
 }
 
 // startLocked runs do as the flight of j, under the Transport's lifetime.
@@ -143,7 +155,7 @@ func (t *Transport) obtain(ctx context.Context, j job) error {
 		return errSilent
 	}
 	if t.cfg.NonInteractive {
-		return &LoginRequiredError{Upstream: withoutQuery(t.cfg.Upstream), Err: given}
+		return &LoginRequiredError{Upstream: asclient.WithoutQuery(t.cfg.Upstream), Err: given}
 	}
 	t.mu.Lock()
 	close(t.flight.person)

@@ -2,19 +2,9 @@ package oauth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"net/url"
-	"strings"
-)
 
-const (
-	grantTypeJWTBearer     = "urn:ietf:params:oauth:grant-type:jwt-bearer"     // RFC 7523 section 2.1
-	grantTypeTokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange" // RFC 8693 section 2.1
-	grantTypeDevice        = "urn:ietf:params:oauth:grant-type:device_code"    // RFC 8628 section 3.4
-
-	tokenTypeIDToken = "urn:ietf:params:oauth:token-type:id_token"
-	tokenTypeIDJAG   = "urn:ietf:params:oauth:token-type:id-jag" // identity assertion authorization grant
+	"sallyport/oauth/asclient"
 )
 
 // unattended reports a grant that needs no person. Its tokens are not stored: they can
@@ -29,39 +19,37 @@ func (t *Transport) unattendedLogin(ctx context.Context, j job) error {
 	if err != nil {
 		return err
 	}
-	c, _ := t.fixedClient(f.server) // jwt_bearer does without: the assertion says who we are
-	if c.proofKey, err = t.proofKeyFor(f, j, t.knownAt(f.server).proofKey); err != nil {
+	c, _ := t.fixedClient(f.Server) // jwt_bearer does without: the assertion says who we are
+	if c.ProofKey, err = asclient.ChooseProofKey(f, j.challenge(), t.knownAt(f.Server).ProofKey); err != nil {
 		return err
 	}
-	asked := t.scopes(f, j, false)
-	form := url.Values{"grant_type": {"client_credentials"}}
-	if t.cfg.Grant != GrantClientCredentials {
-		assertion, err := t.assertion(ctx, f, asked)
-		if err != nil {
+	want := t.wanted(f, t.scopes(f, j, false))
+	var k asclient.Token
+	if t.cfg.Grant == GrantClientCredentials {
+		k, err = t.as.ClientCredentials(ctx, f.Server, c.Credentials, want)
+	} else {
+		var assertion string
+		if assertion, err = t.assertion(ctx, f, want.Scopes); err != nil {
 			return err
 		}
-		form = url.Values{"grant_type": {grantTypeJWTBearer}, "assertion": {assertion}}
+		k, err = t.as.RedeemAssertion(ctx, f.Server, c.Credentials, assertion, want)
 	}
-	setIf(form, "scope", strings.Join(asked, " "))
-	setIf(form, "resource", t.resourceOf(f))
-	setIf(form, "audience", t.cfg.Audience)
-	k, err := t.grant(ctx, StageToken, f.server, c, form)
 	if err != nil {
 		return err
 	}
-	t.take(record{Upstream: t.cfg.Upstream.String(), Server: f.server, Resource: t.resourceOf(f), Token: k, Asked: asked, ProofKey: c.proofKey}, signedIn)
+	t.take(record{Upstream: t.cfg.Upstream.String(), Server: f.Server, Resource: t.resourceOf(f), Token: k, Asked: want.Scopes, ProofKey: c.ProofKey}, signedIn)
 	return nil
 }
 
 // assertion returns the JWT that the authorization server of f is shown: a workload's
 // own, or, of enterprise_managed, what the identity provider gives for the ID token.
-func (t *Transport) assertion(ctx context.Context, f finding, asked []string) (string, error) {
+func (t *Transport) assertion(ctx context.Context, f asclient.Finding, asked []string) (string, error) {
 	given, err := t.cfg.Assertion()
 	if err == nil && given == "" {
 		err = errors.New("the assertion is empty")
 	}
 	if err != nil {
-		return "", &SignInError{Stage: StageToken, Server: f.server.name(), Code: CodeNoAssertion, Refused: true, Err: err}
+		return "", &asclient.SignInError{Stage: asclient.StageToken, Server: f.Server.Name(), Code: asclient.CodeNoAssertion, Refused: true, Err: err}
 	}
 	t.inUse(string(given))
 	if t.cfg.Grant == GrantJWTBearer {
@@ -71,26 +59,14 @@ func (t *Transport) assertion(ctx context.Context, f finding, asked []string) (s
 	if err != nil {
 		return "", err
 	}
-	form := url.Values{
-		"grant_type": {grantTypeTokenExchange}, "requested_token_type": {tokenTypeIDJAG},
-		"subject_token": {string(given)}, "subject_token_type": {tokenTypeIDToken}, "audience": {f.server.id()},
-	}
-	setIf(form, "resource", t.resourceOf(f))
-	setIf(form, "scope", strings.Join(asked, " "))
-	c := client{ID: t.cfg.IDPClientID}
-	a, err := t.postForm(ctx, idp.TokenEndpoint, idp, c, form, "")
+	// The audience is the issuer, which is the name that the identity provider knows the server by.
+	want := asclient.Wanted{Scopes: asked, Resource: t.resourceOf(f), Audience: f.Server.ID()}
+	assertion, err := t.as.ExchangeIDToken(ctx, idp, asclient.Credentials{ID: t.cfg.IDPClientID}, string(given), want)
 	if err != nil {
-		return "", &SignInError{Stage: StageExchange, Server: idp.name(), Status: a.status, Err: err}
+		return "", err
 	}
-	var r struct {
-		Token string `json:"access_token"`
-		Type  string `json:"issued_token_type"`
-	}
-	if a.status/100 != 2 || json.Unmarshal(a.body, &r) != nil || r.Token == "" || r.Type != tokenTypeIDJAG {
-		return "", replyError(StageExchange, idp.TokenEndpoint, a.status, a.body, secretsOf(form, c))
-	}
-	t.inUse(r.Token)
-	return r.Token, nil
+	t.inUse(assertion)
+	return assertion, nil
 }
 
 // inUse adds secrets to those of the sign-in under way.
@@ -98,19 +74,4 @@ func (t *Transport) inUse(secrets ...string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.passing = append(t.passing, secrets...)
-}
-
-// identityProvider returns the identity provider's token endpoint, given or discovered.
-func (t *Transport) identityProvider(ctx context.Context) (server, error) {
-	if t.cfg.IDPTokenURL != "" {
-		return server{Issuer: t.cfg.IDPIssuer, TokenEndpoint: t.cfg.IDPTokenURL, Source: fromConfig}, nil
-	}
-	f := finding{resource: resource{Resource: t.cfg.IDPIssuer, Servers: []string{t.cfg.IDPIssuer}}}
-	if err := t.findServer(ctx, &f); err != nil {
-		return server{}, err
-	}
-	if f.server.TokenEndpoint == "" {
-		return server{}, &DiscoveryError{What: "token endpoint in the metadata of " + f.server.name(), Tried: f.tried}
-	}
-	return f.server, nil
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"sallyport/oauth/asclient"
 )
 
 // Names beneath our key in the Store. Of the first two only the lock counts.
@@ -39,10 +41,10 @@ type notice struct {
 
 // failure is how a sign-in ended, if that concerns all who waited for it.
 type failure struct {
-	SignIn    *SignInError    `json:"sign_in,omitempty"`
-	Discovery *DiscoveryError `json:"discovery,omitempty"`
-	Beneath   string          `json:"beneath,omitempty"` // text of their Err
-	Late      bool            `json:"late,omitempty"`    // which was ErrNotCompleted
+	SignIn    *asclient.SignInError    `json:"sign_in,omitempty"`
+	Discovery *asclient.DiscoveryError `json:"discovery,omitempty"`
+	Beneath   string                   `json:"beneath,omitempty"` // text of their Err
+	Late      bool                     `json:"late,omitempty"`    // which was ErrNotCompleted
 }
 
 // pages counts the login pages of all processes.
@@ -213,7 +215,7 @@ func (t *Transport) announce(p Prompt) {
 }
 
 // brake waits until a new login page may be offered, or says that it may not.
-func (t *Transport) brake(ctx context.Context, j job, s server) error {
+func (t *Transport) brake(ctx context.Context, j job, s asclient.Server) error {
 	var p pages
 	t.recall(pagesName, &p)
 	since := t.now().Sub(p.Last)
@@ -221,7 +223,7 @@ func (t *Transport) brake(ctx context.Context, j job, s server) error {
 	free := t.unbraked || t.cfg.AtTerminal || since < 0 // a clock that was set back says nothing
 	t.mu.Unlock()
 	if p.Count >= stormPages && since < stormHold*t.offerEvery && since >= 0 && !j.asked && !t.cfg.AtTerminal {
-		return &SignInError{Stage: StageAuthorize, Server: s.name(), Err: ErrHeldBack}
+		return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: s.Name(), Err: ErrHeldBack}
 	}
 	wait := t.offerEvery - since
 	if free || p.Count == 0 || p.Done && p.Count < stormPages || wait <= 0 {
@@ -289,17 +291,17 @@ func (t *Transport) recall(name string, v any) {
 // failureOf is what others need to know of err; nil: each may try for itself.
 func failureOf(err error) *failure {
 	f := &failure{Late: errors.Is(err, ErrNotCompleted)}
-	if e, ok := errors.AsType[*SignInError](err); ok && !errors.Is(err, ErrHeldBack) {
+	if e, ok := errors.AsType[*asclient.SignInError](err); ok && !errors.Is(err, ErrHeldBack) {
 		f.SignIn = new(*e)
 		err, f.SignIn.Err = e.Err, nil
-	} else if e, ok := errors.AsType[*DiscoveryError](err); ok {
+	} else if e, ok := errors.AsType[*asclient.DiscoveryError](err); ok {
 		f.Discovery = new(*e)
 		err, f.Discovery.Err = e.Err, nil
 	} else {
 		return nil
 	}
 	if err != nil {
-		f.Beneath = cut(err.Error())
+		f.Beneath = asclient.PeerText(err.Error(), nil)
 	}
 	return f
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/oauth/asclient"
 	"sallyport/oauth/oauthtest"
 	"sallyport/oauth/tokenstore"
 )
@@ -49,7 +50,7 @@ func TestOneRefusalForAll(t *testing.T) {
 	w.open(t.Context(), p)
 	for range 4 {
 		err := await(t, errs)
-		if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Code != "access_denied" {
+		if e, ok := errors.AsType[*asclient.SignInError](err); !ok || !e.Refused || e.Code != "access_denied" {
 			t.Errorf("got %v", err)
 		}
 	}

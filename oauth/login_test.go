@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -16,69 +15,9 @@ import (
 
 	"sallyport/oauth/oauthtest"
 
-	"github.com/go-jose/go-jose/v4"
-
+	"sallyport/oauth/asclient"
 	"sallyport/oauth/tokenstore"
 )
-
-func TestCheckRedirect(t *testing.T) {
-	const ours = "https://as.example"
-	for _, tt := range []struct {
-		name   string
-		server server
-		query  string
-		want   string // code of the error
-	}{
-		{"iss is ours", server{Issuer: ours, SendsIss: true}, "code=c&iss=https://as.example", ""},
-		{"advertised and absent", server{Issuer: ours, SendsIss: true}, "code=c", CodeIssuerMismatch},
-		{"advertised, absent, error", server{Issuer: ours, SendsIss: true}, "error=access_denied", CodeIssuerMismatch},
-		{"neither", server{Issuer: ours}, "code=c", ""},
-		{"not advertised, another", server{Issuer: ours}, "code=c&iss=https://evil.example", CodeIssuerMismatch},
-		{"not advertised, empty", server{Issuer: ours}, "code=c&iss=", CodeIssuerMismatch},
-		{"only nearly ours", server{Issuer: ours}, "code=c&iss=https://as.example/", CodeIssuerMismatch},
-		{"given endpoints have no issuer", server{Source: fromConfig}, "code=c&iss=https://as.example", ""},
-		{"an error", server{Issuer: ours}, "error=access_denied", "access_denied"},
-		{"no code", server{Issuer: ours}, "code=", CodeBadReply},
-	} {
-		q, _ := url.ParseQuery(tt.query)
-		got := ""
-		if e, ok := errors.AsType[*SignInError](checkRedirect(tt.server, q)); ok {
-			got = e.Code
-		}
-		if got != tt.want {
-			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
-		}
-	}
-}
-
-func TestAuthMethod(t *testing.T) {
-	secret, key := client{ID: "c", Secret: "s"}, new(jose.JSONWebKey)
-	for _, tt := range []struct {
-		name   string
-		style  string
-		server server
-		client client
-		want   string
-	}{
-		{"no secret", "header", server{}, client{ID: "c"}, authNone},
-		{"style header", "header", server{AuthMethods: []string{authPost}}, secret, authBasic},
-		{"style body", "body", server{AuthMethods: []string{authBasic}}, secret, authPost},
-		{"as registered", "", server{AuthMethods: []string{authBasic, authPost}}, client{Secret: "s", Method: authPost}, authPost},
-		{"given endpoints", "", server{Source: fromConfig}, secret, authPost},
-		{"nothing advertised", "", server{}, secret, authBasic},
-		{"both advertised", "", server{AuthMethods: []string{authPost, authBasic}}, secret, authBasic},
-		{"only none advertised", "", server{AuthMethods: []string{authNone}}, secret, authNone},
-		{"key, nothing advertised", "", server{}, client{ID: "c", key: key}, authPrivateKey},
-		{"key before a secret", "", server{AuthMethods: []string{authPost, authPrivateKey}}, client{ID: "c", Secret: "s", key: key}, authPrivateKey},
-		{"secret where the key is not taken", "", server{AuthMethods: []string{authPost}}, client{ID: "c", Secret: "s", key: key}, authPost},
-		{"post advertised", "", server{AuthMethods: []string{authNone, authPost}}, secret, authPost},
-	} {
-		tr := &Transport{cfg: Config{AuthStyle: tt.style}}
-		if got := tr.authMethod(tt.server, tt.client); got != tt.want {
-			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
-		}
-	}
-}
 
 // Everything given and nothing discovered, as the predecessor is configured.
 func TestGivenEndpoints(t *testing.T) {
@@ -116,7 +55,7 @@ func TestWrongClientSecretIsRefusedForGood(t *testing.T) {
 	_, err := w.post(w.transport(func(c *Config) {
 		c.Grant, c.ClientID, c.ClientSecret = GrantClientCredentials, "robot", "wrong"
 	}), "x")
-	if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Code != "invalid_client" {
+	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || !e.Refused || e.Code != "invalid_client" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -136,11 +75,11 @@ func TestAnotherIssuerInvalidates(t *testing.T) {
 		up.ServeHTTP(rec, r)
 		return rec.Result(), nil
 	})
-	tr.wire.base = tr.cfg.Base
+	tr.as.Base = tr.cfg.Base
 	w.as = next
 	first.RevokeAll()
 	// The first server's address now leads to the second; keep the first one reachable.
-	tr.wire.other = roundTripper(func(r *http.Request) (*http.Response, error) {
+	tr.as.Other = roundTripper(func(r *http.Request) (*http.Response, error) {
 		if "http://"+r.URL.Host == first.Issuer {
 			rec := httptest.NewRecorder()
 			first.ServeHTTP(rec, r)
@@ -175,7 +114,7 @@ func TestBrake(t *testing.T) {
 			t.Helper()
 			tr := processes[n%2]
 			n++
-			if err := tr.brake(t.Context(), job{asked: asked}, server{}); err != nil {
+			if err := tr.brake(t.Context(), job{asked: asked}, asclient.Server{}); err != nil {
 				t.Errorf("after %v: %v", time.Since(start), err)
 			}
 			if got := time.Since(start); got != want {
@@ -186,7 +125,7 @@ func TestBrake(t *testing.T) {
 		held := func() {
 			t.Helper()
 			for _, tr := range processes {
-				if err := tr.brake(t.Context(), job{}, server{}); !errors.Is(err, ErrHeldBack) {
+				if err := tr.brake(t.Context(), job{}, asclient.Server{}); !errors.Is(err, ErrHeldBack) {
 					t.Errorf("after %v: %v, want ErrHeldBack", time.Since(start), err)
 				}
 			}
@@ -226,8 +165,8 @@ func TestBrake(t *testing.T) {
 func TestErrorsAreOneLine(t *testing.T) {
 	long := strings.Repeat("ä", 500)
 	for _, err := range []error{
-		&SignInError{Stage: StageToken, Server: "https://as.example/" + long, Code: "a\nb", Description: "x\ny" + long, Status: 400, Refused: true},
-		&DiscoveryError{What: "metadata", Tried: []Attempt{{URL: "https://h/x", Status: 404}, {URL: "https://h/y", Reason: "no JSON"}}},
+		&asclient.SignInError{Stage: asclient.StageToken, Server: "https://as.example/" + long, Code: "a\nb", Description: "x\ny" + long, Status: 400, Refused: true},
+		&asclient.DiscoveryError{What: "metadata", Tried: []asclient.Attempt{{URL: "https://h/x", Status: 404}, {URL: "https://h/y", Reason: "no JSON"}}},
 		&PortBusyError{Addr: "127.0.0.1:1", PID: 7, Command: "ssh\n"},
 		&LoginRequiredError{Upstream: "https://h/mcp"},
 		&TokenRefusedError{Upstream: "https://h/mcp", Code: "x", Description: "y\n" + long},

@@ -1,22 +1,16 @@
 package oauth
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
-	"net/url"
 	"sync"
 	"time"
+
+	"sallyport/oauth/asclient"
 )
 
 // With a pushed authorization request (RFC 9126) the browser carries only a reference to
 // parameters that we handed to the server. It is done where the server demands it and
 // nowhere else: the reference is good for a minute or so, and a link may be opened late.
-
-const (
-	pushLife      = time.Minute // of a reference, where the server names none
-	maxRequestURI = 2 << 10     // bytes
-)
 
 // entrance is where the browser enters the login of one callback.
 type entrance struct {
@@ -47,47 +41,20 @@ func (e *entrance) link(ctx context.Context) (string, error) {
 }
 
 // entranceFor returns the way to the login that the authorize URL direct asks for.
-func (t *Transport) entranceFor(ctx context.Context, f finding, c client, direct string) (*entrance, error) {
-	if !f.server.PushRequired {
+func (t *Transport) entranceFor(ctx context.Context, f asclient.Finding, c client, direct string) (*entrance, error) {
+	if !f.Server.PushRequired {
 		return &entrance{first: direct}, nil
 	}
-	if f.server.PushEndpoint == "" {
-		return nil, &DiscoveryError{What: "pushed authorization request endpoint in the metadata of " + f.server.name(), Tried: f.tried}
+	if f.Server.PushEndpoint == "" {
+		return nil, f.Missing("pushed authorization request endpoint")
 	}
 	e := &entrance{now: t.now}
-	e.push = func(ctx context.Context) (string, time.Time, error) { return t.push(ctx, f, c, direct) }
+	e.push = func(ctx context.Context) (string, time.Time, error) {
+		p, err := t.as.Push(ctx, f.Server, c.Credentials, direct)
+		t.inUse(p.RequestURI)
+		return p.URL, p.Expires, t.orForget(ctx, f, c, err)
+	}
 	var err error
 	e.first, e.until, err = e.push(ctx)
 	return e, err
-}
-
-// push hands the parameters of direct to the server and returns the link that refers to them.
-func (t *Transport) push(ctx context.Context, f finding, c client, direct string) (link string, expires time.Time, err error) {
-	s := f.server
-	full, err := url.Parse(direct)
-	if err != nil {
-		return "", time.Time{}, errMalformed(s.AuthorizationEndpoint)
-	}
-	form, sent := full.Query(), t.now()
-	a, err := t.postProven(ctx, s.PushEndpoint, s, c, form)
-	if err != nil {
-		return "", time.Time{}, &SignInError{Stage: StageAuthorize, Server: s.name(), Status: a.status, Err: err}
-	}
-	var r struct {
-		URI  string          `json:"request_uri"`
-		Life json.RawMessage `json:"expires_in"`
-	}
-	if a.status/100 != 2 || json.Unmarshal(a.body, &r) != nil || r.URI == "" || len(r.URI) > maxRequestURI {
-		return "", time.Time{}, t.orForget(ctx, f, c, replyError(StageAuthorize, s.PushEndpoint, a.status, a.body, secretsOf(form, c)))
-	}
-	t.inUse(r.URI)
-	u, err := url.Parse(s.AuthorizationEndpoint)
-	if err != nil {
-		return "", time.Time{}, errMalformed(s.AuthorizationEndpoint)
-	}
-	q := u.Query() // the endpoint's own stays (RFC 6749 section 3.1)
-	q.Set("client_id", c.ID)
-	q.Set("request_uri", r.URI)
-	u.RawQuery, u.Fragment = q.Encode(), ""
-	return u.String(), sent.Add(cmp.Or(lifetime(r.Life), pushLife)), nil
 }

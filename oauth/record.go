@@ -6,19 +6,19 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
+	"sallyport/oauth/asclient"
 )
 
 // record is what the store keeps of one key.
 type record struct {
-	Upstream string `json:"upstream"`
-	Realm    string `json:"realm,omitempty"`
-	Server   server `json:"server,omitzero"`
-	Resource string `json:"resource,omitempty"` // as sent
-	Client   client `json:"client,omitzero"`    // dynamic registration at Server
-	Token    token  `json:"token,omitzero"`
+	Upstream string          `json:"upstream"`
+	Realm    string          `json:"realm,omitempty"`
+	Server   asclient.Server `json:"server,omitzero"`
+	Resource string          `json:"resource,omitempty"` // as sent
+	Client   client          `json:"client,omitzero"`    // dynamic registration at Server
+	Token    asclient.Token  `json:"token,omitzero"`
 
-	ProofKey *jose.JSONWebKey `json:"proof_key,omitempty"` // that tokens from Server are bound to, private; nil: the resource takes Bearer tokens
+	ProofKey *asclient.Key `json:"proof_key,omitempty"` // that tokens from Server are bound to, private; nil: the resource takes Bearer tokens
 
 	Asked []string  `json:"asked,omitempty"` // scopes that the token was asked for
 	Seed  string    `json:"seed,omitempty"`  // hash of the one-shot inputs that were spent
@@ -101,7 +101,7 @@ func (t *Transport) reloadLocked() {
 	}
 	seed := t.cfg.seed()
 	if seed != "" && rec.Seed != seed || t.cfg.Scope != "" && !subset(strings.Fields(t.cfg.Scope), rec.Asked) {
-		rec.Token, rec.Asked = token{}, nil
+		rec.Token, rec.Asked = asclient.Token{}, nil
 	}
 	if rec.Token.Access != t.rec.Token.Access {
 		t.proof = stored
@@ -111,27 +111,27 @@ func (t *Transport) reloadLocked() {
 
 // commit changes the record of f's server, stores it, then makes it current. Tokens
 // and registration of another server are dropped first.
-func (t *Transport) commit(ctx context.Context, f finding, p proof, change func(*record)) error {
+func (t *Transport) commit(ctx context.Context, f asclient.Finding, p proof, change func(*record)) error {
 	rec, unlock, err := t.hold(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if rec.Server.id() != f.server.id() {
+	if rec.Server.ID() != f.Server.ID() {
 		rec = record{}
 	}
-	rec.Upstream, rec.Realm, rec.Server, rec.Resource, rec.Seed = t.cfg.Upstream.String(), t.cfg.Realm, f.server, t.resourceOf(f), t.cfg.seed()
+	rec.Upstream, rec.Realm, rec.Server, rec.Resource, rec.Seed = t.cfg.Upstream.String(), t.cfg.Realm, f.Server, t.resourceOf(f), t.cfg.seed()
 	change(&rec)
 	t.save(rec)
 	t.take(rec, p)
 	return nil
 }
 
-func (t *Transport) forgetClient(ctx context.Context, f finding, c client) {
+func (t *Transport) forgetClient(ctx context.Context, f asclient.Finding, c client) {
 	err := t.commit(ctx, f, stored, func(r *record) {
 		if r.Client.ID == c.ID {
 			r.Client = client{}
 		}
 	})
-	t.cfg.Log.Info("client registration forgotten", "host", hostOf(f.server.TokenEndpoint), "err", err)
+	t.cfg.Log.Info("client registration forgotten", "host", f.Server.Host(), "err", err)
 }

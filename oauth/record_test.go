@@ -49,7 +49,7 @@ func TestFailedRevocationIsTheCallersAlone(t *testing.T) {
 	tr := w.transport(nil)
 	w.mustPost(tr)
 	tunnel := errors.New("hop bastion is down")
-	tr.wire.other = roundTripper(func(*http.Request) (*http.Response, error) { return nil, tunnel })
+	tr.as.Other = roundTripper(func(*http.Request) (*http.Response, error) { return nil, tunnel })
 	if err := tr.SignOut(t.Context()); !errors.Is(err, tunnel) {
 		t.Errorf("got %v", err)
 	}

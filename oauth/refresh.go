@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
+
+	"sallyport/oauth/asclient"
 )
 
 // refresh adopts what another process stored meanwhile, or spends the refresh token.
@@ -23,17 +24,15 @@ func (t *Transport) refresh(ctx context.Context, j job) (done bool, err error) {
 		return done, nil
 	}
 	c := t.clientOf(rec)
-	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {rec.Token.Refresh}}
-	setIf(form, "resource", rec.Resource)
-	k, err := t.grant(ctx, StageRefresh, rec.Server, c, form)
+	k, err := t.as.Refresh(ctx, rec.Server, c.Credentials, rec.Token, rec.Resource)
 	if err == nil {
-		rec.Token = inherit(k, rec.Token)
+		rec.Token = k
 		t.save(rec)
 		t.take(rec, refreshed)
-		t.cfg.Log.Info("token refreshed", "host", hostOf(rec.Server.TokenEndpoint))
+		t.cfg.Log.Info("token refreshed", "host", rec.Server.Host())
 		return true, nil
 	}
-	se := (*SignInError)(nil)
+	se := (*asclient.SignInError)(nil)
 	moved := func(status int) bool { return status == http.StatusNotFound || status == http.StatusGone }
 	if !errors.As(err, &se) || !se.Refused && !moved(se.Status) {
 		return false, err
@@ -47,25 +46,11 @@ func (t *Transport) refresh(ctx context.Context, j job) (done bool, err error) {
 	t.cfg.Log.Warn("refresh token is not accepted any more, a new sign-in is needed", "err", err)
 	rec.Token.Refresh = ""
 	if rec.Token.Access == j.stale && !j.early {
-		rec.Token = token{}
+		rec.Token = asclient.Token{}
 	}
 	t.save(rec)
 	t.take(rec, stored)
 	return false, nil
-}
-
-// inherit completes a refreshed token by what an answer may leave out (RFC 6749 section 6).
-func inherit(k, old token) token {
-	if k.Refresh == "" {
-		k.Refresh = old.Refresh
-	}
-	if k.Scope == "" {
-		k.Scope = old.Scope
-	}
-	if k.Account == "" {
-		k.Account = old.Account
-	}
-	return k
 }
 
 // spend uses the one-shot inputs once. done: they brought a token. given is why they
@@ -81,28 +66,24 @@ func (t *Transport) spend(ctx context.Context, j job) (done bool, given, err err
 	if err != nil {
 		return false, nil, err
 	}
-	c, ok := t.fixedClient(f.server)
+	c, ok := t.fixedClient(f.Server)
 	if !ok {
-		return false, nil, &SignInError{Stage: StageToken, Server: f.server.name(), Code: CodeNoClient, Refused: true,
+		return false, nil, &asclient.SignInError{Stage: asclient.StageToken, Server: f.Server.Name(), Code: asclient.CodeNoClient, Refused: true,
 			Description: "a given code or refresh token needs the client ID it was made for"}
 	}
-	stage, form := StageToken, url.Values{"grant_type": {"authorization_code"}, "code": {string(t.cfg.AuthorizationCode)}}
-	setIf(form, "redirect_uri", t.cfg.RedirectURI)
-	setIf(form, "code_verifier", string(t.cfg.CodeVerifier))
+	var k asclient.Token
 	if t.cfg.RefreshToken != "" {
-		stage, form = StageRefresh, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(t.cfg.RefreshToken)}}
+		k, err = t.as.Refresh(ctx, f.Server, c.Credentials, asclient.Token{Refresh: string(t.cfg.RefreshToken)}, t.resourceOf(f))
+	} else {
+		k, err = t.as.RedeemCode(ctx, f.Server, c.Credentials, asclient.Code{Code: string(t.cfg.AuthorizationCode),
+			RedirectURI: t.cfg.RedirectURI, Verifier: string(t.cfg.CodeVerifier), Resource: t.resourceOf(f)})
 	}
-	setIf(form, "resource", t.resourceOf(f))
-	k, err := t.grant(ctx, stage, f.server, c, form)
-	if se := (*SignInError)(nil); errors.As(err, &se) && se.Refused {
+	if se := (*asclient.SignInError)(nil); errors.As(err, &se) && se.Refused {
 		t.cfg.Log.Warn("the given code or refresh token is not accepted", "err", err)
 		return false, err, t.commit(ctx, f, stored, func(*record) {})
 	}
 	if err != nil {
 		return false, nil, err
-	}
-	if t.cfg.RefreshToken != "" {
-		k = inherit(k, token{Refresh: string(t.cfg.RefreshToken)})
 	}
 	return true, nil, t.commit(ctx, f, signedIn, func(r *record) {
 		r.Token, r.Asked = k, strings.Fields(t.cfg.Scope)

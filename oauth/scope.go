@@ -1,41 +1,41 @@
 package oauth
 
 import (
-	"net/url"
 	"slices"
 	"strings"
+
+	"sallyport/oauth/asclient"
 )
 
 // scopes returns what to ask for: configured, else of the challenge, else all of the
 // resource metadata; with what was asked before on a step-up.
-func (t *Transport) scopes(f finding, j job, code bool) []string {
+func (t *Transport) scopes(f asclient.Finding, j job, code bool) []string {
 	list := strings.Fields(t.cfg.Scope)
 	if len(list) == 0 {
 		list = strings.Fields(j.scope)
 	}
 	if len(list) == 0 {
-		list = f.resource.Scopes
+		list = f.Resource.Scopes
 	}
 	list = union(j.scopes, list)
 	// Without it many servers grant no refresh token; with it others refuse.
-	if code && t.cfg.Scope == "" && slices.Contains(f.server.Scopes, "offline_access") {
+	if code && t.cfg.Scope == "" && slices.Contains(f.Server.Scopes, "offline_access") {
 		list = union(list, []string{"offline_access"})
 	}
 	return list
 }
 
 // resourceOf returns the resource parameter, "" to send none.
-func (t *Transport) resourceOf(f finding) string {
+func (t *Transport) resourceOf(f asclient.Finding) string {
 	if t.cfg.Resource != "" {
 		return t.cfg.Resource
 	}
-	return f.resource.Resource
+	return f.Resource.ID
 }
 
-func setIf(form url.Values, name, value string) {
-	if value != "" {
-		form.Set(name, value)
-	}
+// wanted is what a token from f's server is asked for with these scopes.
+func (t *Transport) wanted(f asclient.Finding, scopes []string) asclient.Wanted {
+	return asclient.Wanted{Scopes: scopes, Resource: t.resourceOf(f), Audience: t.cfg.Audience}
 }
 
 // subset reports whether all of a are in b.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"sallyport/oauth/asclient"
 	"sallyport/oauth/oauthtest"
 )
 
@@ -34,7 +35,7 @@ func TestDiscoveryOrder(t *testing.T) {
 	}
 	defer tr.Close()
 	_, err = tr.discover(t.Context(), "https://h/metadata?of=mcp", true)
-	if _, ok := errors.AsType[*DiscoveryError](err); !ok {
+	if _, ok := errors.AsType[*asclient.DiscoveryError](err); !ok {
 		t.Errorf("got %v", err)
 	}
 	want := []string{
@@ -99,21 +100,21 @@ func TestWhoWeAre(t *testing.T) {
 
 // MCP, Authorization, "Scope Selection Strategy".
 func TestScopeOrder(t *testing.T) {
-	metadata := resource{Scopes: []string{"a", "b"}}
-	offline := server{Scopes: []string{"a", "offline_access"}}
+	metadata := asclient.Resource{Scopes: []string{"a", "b"}}
+	offline := asclient.Server{Scopes: []string{"a", "offline_access"}}
 	for _, tt := range []struct {
 		name       string
 		configured string
 		job        job
-		finding    finding
+		finding    asclient.Finding
 		want       string
 	}{
-		{"challenge before metadata", "", job{scope: "c"}, finding{resource: metadata}, "c"},
-		{"all of the metadata", "", job{}, finding{resource: metadata}, "a b"},
-		{"none", "", job{}, finding{server: server{Scopes: []string{"s"}}}, ""},
-		{"offline_access where the server lists it", "", job{}, finding{resource: metadata, server: offline}, "a b offline_access"},
-		{"configured before all", "x", job{scope: "c"}, finding{resource: metadata, server: offline}, "x"},
-		{"step-up: what was asked and what is challenged", "", job{scope: "w", scopes: []string{"r", "w"}}, finding{resource: metadata}, "r w"},
+		{"challenge before metadata", "", job{scope: "c"}, asclient.Finding{Resource: metadata}, "c"},
+		{"all of the metadata", "", job{}, asclient.Finding{Resource: metadata}, "a b"},
+		{"none", "", job{}, asclient.Finding{Server: asclient.Server{Scopes: []string{"s"}}}, ""},
+		{"offline_access where the server lists it", "", job{}, asclient.Finding{Resource: metadata, Server: offline}, "a b offline_access"},
+		{"configured before all", "x", job{scope: "c"}, asclient.Finding{Resource: metadata, Server: offline}, "x"},
+		{"step-up: what was asked and what is challenged", "", job{scope: "w", scopes: []string{"r", "w"}}, asclient.Finding{Resource: metadata}, "r w"},
 	} {
 		tr := &Transport{cfg: Config{Scope: tt.configured}}
 		if got := strings.Join(tr.scopes(tt.finding, tt.job, true), " "); got != tt.want {

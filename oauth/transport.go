@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
+	"sallyport/oauth/asclient"
 )
 
 const (
@@ -24,11 +24,11 @@ const (
 // Transport is the http.RoundTripper that adds the token. Its methods may be called
 // concurrently; Close ends it.
 type Transport struct {
-	cfg  Config
-	key  string
-	wire *wire
+	cfg Config
+	key string
+	as  *asclient.Client
 
-	clientKey *jose.JSONWebKey // nil: no private_key_jwt
+	clientKey *asclient.Key // nil: no private_key_jwt
 
 	ctx    context.Context // the lifetime: of sign-ins, refreshes, listeners
 	cancel context.CancelFunc
@@ -48,9 +48,8 @@ type Transport struct {
 	lastErr  error
 	loadErr  string // the last that was warned about
 	changed  chan struct{}
-	waiting  *callback         // of the login that waits for the person; nil none
-	passing  []string          // secrets of the login under way
-	nonces   map[string]string // DPoP-Nonce by origin
+	waiting  *callback // of the login that waits for the person; nil none
+	passing  []string  // secrets of the login under way
 }
 
 // proof says what is known of the current token.
@@ -72,20 +71,17 @@ func New(cfg Config) (*Transport, error) {
 	t := &Transport{
 		cfg:        cfg,
 		key:        cfg.Key(),
-		wire:       &wire{upstream: cfg.Upstream, base: cfg.Base, other: cfg.AuthBase, insecure: cfg.AllowInsecureHTTP},
+		as:         cfg.client(),
 		now:        func() time.Time { return time.Now().Round(0) },
 		offerEvery: offerEvery,
 		changed:    make(chan struct{}),
 	}
+	t.as.Now = func() time.Time { return t.now() }
 	if cfg.ClientKey != "" {
-		key, err := parseClientKey(cfg.ClientKey)
-		if err == nil {
-			_, err = chooseAlgorithm(key, cfg.ClientKeyAlg, nil)
-		}
-		if err != nil {
+		var err error
+		if t.clientKey, err = asclient.ParseKey(string(cfg.ClientKey), cfg.ClientKeyAlg); err != nil {
 			return nil, err
 		}
-		t.clientKey = &key
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	if !t.cfg.Store.Pending(t.key) {
@@ -115,7 +111,7 @@ func (q background) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (t *Transport) roundTrip(req *http.Request, background bool) (*http.Response, error) {
-	if !sameOrigin(req.URL, t.cfg.Upstream) {
+	if !asclient.SameOrigin(req.URL, t.cfg.Upstream) {
 		return t.cfg.AuthBase.RoundTrip(req)
 	}
 	if t.cfg.Grant == GrantNone {
@@ -150,7 +146,7 @@ func (t *Transport) roundTrip(req *http.Request, background bool) (*http.Respons
 			t.cfg.Log.Debug("request is refused and nobody is asked", "status", resp.StatusCode, "err", err)
 			return resp, nil
 		}
-		if se := (*SignInError)(nil); j != nil && j.scopes != nil && errors.As(err, &se) && se.Refused {
+		if se := (*asclient.SignInError)(nil); j != nil && j.scopes != nil && errors.As(err, &se) && se.Refused {
 			t.cfg.Log.Warn("more scope was not granted", "err", err)
 			return resp, nil // the token is good for everything else
 		}
@@ -207,9 +203,9 @@ func (t *Transport) bearer(ctx context.Context, background bool) (string, error)
 	k, now := t.rec.Token, t.now()
 	able, busy := t.silentLocked(), t.flight != nil
 	t.mu.Unlock()
-	valid := k.Access != "" && !k.expired(now)
+	valid := k.Access != "" && !k.Expired(now)
 	switch {
-	case valid && (!k.due(now, t.cfg.RefreshSkew) || busy || !able):
+	case valid && (!k.Due(now, t.cfg.RefreshSkew) || busy || !able):
 		return k.Access, nil // what is busy may be a login for more scope: not ours to wait for
 	case !valid && !able && !busy:
 		return "", nil
@@ -254,10 +250,10 @@ func (t *Transport) remedy(resp *http.Response, access string) (*job, error) {
 		}
 		return nil, nil
 	}
-	ch := tokenChallenge(resp.Header)
-	j := &job{stale: access, scope: ch["scope"], metadata: ch["resource_metadata"]}
-	j.bearer, j.dpop = schemes(resp.Header)
-	if access != "" && ch["error"] == "insufficient_scope" {
+	ch := asclient.ReadChallenge(resp.Header)
+	j := &job{stale: access}
+	j.heed(ch)
+	if access != "" && ch.Error == "insufficient_scope" {
 		if current {
 			t.acceptedLocked() // it is known, only not enough
 		}
@@ -279,9 +275,9 @@ func (t *Transport) remedy(resp *http.Response, access string) (*job, error) {
 	case refreshed:
 		j.full = true
 	case signedIn:
-		e := &TokenRefusedError{Upstream: withoutQuery(t.cfg.Upstream)}
-		e.Code = cut(mask(ch["error"], t.secretsLocked()))
-		e.Description = cut(mask(ch["error_description"], t.secretsLocked()))
+		e := &TokenRefusedError{Upstream: asclient.WithoutQuery(t.cfg.Upstream)}
+		e.Code = asclient.PeerText(ch.Error, t.secretsLocked())
+		e.Description = asclient.PeerText(ch.Description, t.secretsLocked())
 		return nil, e
 	}
 	return j, nil
