@@ -87,7 +87,7 @@ func (t *Transport) listen(ctx context.Context, state string) (*callback, error)
 			got: make(chan url.Values, 1), settled: make(chan struct{})}
 		cb.srv = &http.Server{Handler: cb, ReadHeaderTimeout: callbackReadIn, MaxHeaderBytes: maxCallback, ErrorLog: discardLog}
 		// Ends with cb.close, which closes ln.
-		t.wg.Go(func() { cb.srv.Serve(ln) })
+		t.life.startWithin(func() { cb.srv.Serve(ln) })
 		return cb, nil
 	}
 	return nil, first

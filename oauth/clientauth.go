@@ -58,7 +58,7 @@ func (t *Transport) clientAssertion(s server, c client) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	audience, now := s.Issuer, t.now()
+	audience, now := s.Issuer, t.cfg.now()
 	if audience == "" { // endpoints given by configuration
 		audience = s.TokenEndpoint
 	}

@@ -81,7 +81,14 @@ type Config struct {
 
 	Store *Store       // nil: memory only
 	Log   *slog.Logger // nil discards
+
+	// now is the wall clock, and pageInterval the least time between two login pages of all
+	// processes. Tests set them after New.
+	now          func() time.Time
+	pageInterval time.Duration
 }
+
+const pageInterval = 30 * time.Second
 
 // Prompt is what a person needs to sign in.
 type Prompt struct {
@@ -113,8 +120,8 @@ func (c *Config) Key() string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// seed is the hash of the one-shot inputs, "" without any.
-func (c *Config) seed() string {
+// givenHash is the hash of the one-shot inputs. It is empty without any.
+func (c *Config) givenHash() string {
 	if c.AuthorizationCode == "" && c.RefreshToken == "" {
 		return ""
 	}
@@ -122,7 +129,18 @@ func (c *Config) seed() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// unattended reports whether the grant needs no person. Tokens of such a grant can be had again at
+// any time.
+func (c *Config) unattended() bool {
+	return c.Grant == GrantClientCredentials || c.Grant == GrantJWTBearer || c.Grant == GrantEnterpriseManaged
+}
+
+// persistent reports whether tokens are kept in the store. Those of an unattended grant are not:
+// they can be had again, and are of another kind than a person's.
+func (c *Config) persistent() bool { return !c.unattended() && c.Grant != GrantNone }
+
 func (c *Config) setDefaults() {
+	c.now, c.pageInterval = wallClock, pageInterval
 	if c.Grant == "" {
 		c.Grant = GrantAuto
 	}

@@ -26,25 +26,25 @@ func (t *Transport) byDevice(s server) bool {
 
 // deviceLogin is RFC 8628: the person approves on any device what we then poll for. A
 // code that expired is followed by a new one as long as somebody waits for the token.
-func (t *Transport) deviceLogin(ctx context.Context, j job, f finding) error {
+func (t *Transport) deviceLogin(ctx context.Context, fl *flight, l *leadership, f finding) error {
 	if f.server.DeviceEndpoint == "" {
 		return &DiscoveryError{What: "device authorization endpoint in the metadata of " + f.server.name(), Tried: f.tried}
 	}
 	for {
-		if err := t.brake(ctx, j, f.server); err != nil {
+		if err := l.awaitPage(ctx, f.server.name()); err != nil {
 			return err
 		}
-		c, err := t.clientAt(ctx, j, f, "")
+		c, err := t.clientAt(ctx, fl.need, f, "")
 		if err != nil {
 			return err
 		}
-		asked := t.scopes(f, j, true)
-		d, err := t.deviceCode(ctx, f, c, asked)
+		asked := t.scopes(f, fl.need, true)
+		d, err := t.deviceCode(ctx, fl, f, c, asked)
 		if err != nil {
 			return err
 		}
-		k, err := t.poll(ctx, f, c, d)
-		if errors.Is(err, ErrNotCompleted) && t.awaited() {
+		k, err := t.poll(ctx, l, f, c, d)
+		if errors.Is(err, ErrNotCompleted) && fl.awaited() {
 			continue
 		}
 		if err != nil {
@@ -66,13 +66,13 @@ type device struct {
 	expires time.Time
 }
 
-func (t *Transport) deviceCode(ctx context.Context, f finding, c client, asked []string) (device, error) {
+func (t *Transport) deviceCode(ctx context.Context, fl *flight, f finding, c client, asked []string) (device, error) {
 	form := make(url.Values)
 	setIf(form, "scope", strings.Join(asked, " "))
-	setIf(form, "resource", t.resourceOf(f))
+	setIf(form, "resource", t.cfg.resourceOf(f))
 	setIf(form, "audience", t.cfg.Audience)
 	t.addExtra(form)
-	sent := t.now()
+	sent := t.cfg.now()
 	a, err := t.postForm(ctx, f.server.DeviceEndpoint, f.server, c, form, "")
 	if err != nil {
 		return device{}, &SignInError{Stage: StageAuthorize, Server: f.server.name(), Status: a.status, Err: err}
@@ -101,16 +101,18 @@ func (t *Transport) deviceCode(ctx context.Context, f finding, c client, asked [
 		life = deviceLife
 	}
 	d.expires = sent.Add(life)
-	t.inUse(d.Code)
+	fl.addSecrets(d.Code)
 	return d, nil
 }
 
 // poll shows d to the person and asks for its token until there is one, the person or
 // the server said no, or the code expired: then ErrNotCompleted is beneath.
-func (t *Transport) poll(ctx context.Context, f finding, c client, d device) (token, error) {
-	ctx, withdraw := t.present(ctx, Prompt{AuthorizeURL: d.Complete, VerificationURI: d.URI, UserCode: d.UserCode,
-		Issuer: f.server.Issuer, Expires: d.expires}, nil)
-	defer withdraw()
+func (t *Transport) poll(ctx context.Context, l *leadership, f finding, c client, d device) (token, error) {
+	p := Prompt{AuthorizeURL: d.Complete, VerificationURI: d.URI, UserCode: d.UserCode, Issuer: f.server.Issuer, Expires: d.expires}
+	l.announce(p)
+	t.callback.Store(nil) // nothing can be delivered
+	t.status.show(ctx, p)
+	defer t.status.show(ctx, Prompt{})
 	interval := time.Duration(d.Interval) * time.Second
 	if d.Interval <= 0 {
 		interval = pollInterval
@@ -136,15 +138,8 @@ func (t *Transport) poll(ctx context.Context, f finding, c client, d device) (to
 		default: // slow_down, and a server or a network that fails for a while (section 3.5)
 			interval += pollInterval
 		}
-		if !t.now().Before(d.expires) { // and the server does not say it
+		if !t.cfg.now().Before(d.expires) { // and the server does not say it
 			return token{}, &SignInError{Stage: StageAuthorize, Server: f.server.name(), Err: ErrNotCompleted}
 		}
 	}
-}
-
-// awaited reports whether somebody waits for the flight under way.
-func (t *Transport) awaited() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.flight != nil && t.flight.waiting > 0
 }

@@ -110,8 +110,8 @@ func TestDeviceGrantPollsAtTheServersPace(t *testing.T) {
 		if reg := w.as.Registered(); len(reg["redirect_uris"].([]any)) != 0 || reg["grant_types"].([]any)[0] != grantTypeDevice {
 			t.Errorf("registered %v", reg)
 		}
-		if !slices.Equal(w.rec.Asked, []string{"tools"}) || w.rec.Resource != "https://mcp.example/mcp" {
-			t.Errorf("asked for %q, resource %q", w.rec.Asked, w.rec.Resource)
+		if !slices.Equal(w.creds.rec.Asked, []string{"tools"}) || w.creds.rec.Resource != "https://mcp.example/mcp" {
+			t.Errorf("asked for %q, resource %q", w.creds.rec.Asked, w.creds.rec.Resource)
 		}
 		w.as.RevokeAccess()
 		if err := w.get(t.Context()); err != nil {

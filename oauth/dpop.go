@@ -30,10 +30,10 @@ const (
 
 // proofKeyFor returns the key for tokens from f's server, that of an earlier login if
 // known has one; nil: plain Bearer tokens do.
-func (t *Transport) proofKeyFor(f finding, j job, known *jose.JSONWebKey) (*jose.JSONWebKey, error) {
+func (t *Transport) proofKeyFor(f finding, n need, known *jose.JSONWebKey) (*jose.JSONWebKey, error) {
 	algs := f.server.ProofAlgs
-	must := f.resource.ProofRequired || j.dpop && !j.bearer
-	asked := must || j.dpop || known != nil || len(f.resource.ProofAlgs) > 0
+	must := f.resource.ProofRequired || n.challenge.dpop && !n.challenge.bearer
+	asked := must || n.challenge.dpop || known != nil || len(f.resource.ProofAlgs) > 0
 	if !asked || !must && known == nil && len(algs) == 0 {
 		return nil, nil
 	}
@@ -62,7 +62,7 @@ func (t *Transport) proofKeyFor(f finding, j job, known *jose.JSONWebKey) (*jose
 func (t *Transport) proofFor(key *jose.JSONWebKey, method string, u *url.URL, access string) (string, error) {
 	target := *u
 	target.User, target.RawQuery, target.ForceQuery, target.Fragment = nil, "", false, ""
-	claims := map[string]any{"jti": rand.Text(), "htm": method, "htu": target.String(), "iat": t.now().Unix()}
+	claims := map[string]any{"jti": rand.Text(), "htm": method, "htu": target.String(), "iat": t.cfg.now().Unix()}
 	if access != "" {
 		sum := sha256.Sum256([]byte(access))
 		claims["ath"] = base64.RawURLEncoding.EncodeToString(sum[:])
@@ -95,14 +95,13 @@ func (t *Transport) keepNonce(u *url.URL, h http.Header) bool {
 // send sends req with the token, and with a proof where that is bound to a key. An
 // answer that only asks for another nonce is not handed on, if the body can be sent again.
 func (t *Transport) send(req *http.Request, body io.ReadCloser, access string) (*http.Response, error) {
-	t.mu.Lock()
-	key, bound := t.rec.ProofKey, t.rec.Token.Type == typeDPoP
-	t.mu.Unlock()
+	rec, _ := t.creds.current()
+	key, bound := rec.ProofKey, rec.Token.Type == typeDPoP
 	if access == "" || !bound || key == nil {
-		return t.cfg.Base.RoundTrip(attempt(req, body, access))
+		return t.cfg.Base.RoundTrip(withToken(req, body, access))
 	}
 	for try := 0; ; try++ {
-		r := attempt(req, body, access)
+		r := withToken(req, body, access)
 		proof, err := t.proofFor(key, r.Method, r.URL, access)
 		if err != nil {
 			if body != nil {
@@ -118,10 +117,10 @@ func (t *Transport) send(req *http.Request, body io.ReadCloser, access string) (
 		}
 		fresh := t.keepNonce(r.URL, resp.Header)
 		again := resp.StatusCode == http.StatusUnauthorized && tokenChallenge(resp.Header)["error"] == needsNonce
-		if !fresh || !again || try == maxNonceReplays || req.Body != nil && req.Body != http.NoBody && req.GetBody == nil {
+		if !fresh || !again || try == maxNonceReplays || !repeatable(req) {
 			return resp, nil
 		}
-		shelve(resp)
+		detach(resp)
 		resp.Body.Close()
 		if req.GetBody != nil {
 			if body, err = req.GetBody(); err != nil {

@@ -29,7 +29,7 @@ func TestBoundTokens(t *testing.T) {
 			tr := w.transport(nil)
 			w.mustPost(tr)
 			w.mustPost(tr)
-			key := thumbprint(tr.rec.ProofKey)
+			key := thumbprint(tr.creds.rec.ProofKey)
 			if got := w.as.Authorized().Get("dpop_jkt"); got != key {
 				t.Errorf("dpop_jkt is %q, want %q", got, key)
 			}
@@ -44,7 +44,7 @@ func TestBoundTokens(t *testing.T) {
 			w.advance(2 * time.Hour)
 			third := w.transport(nil)
 			w.mustPost(third)
-			if got := thumbprint(third.rec.ProofKey); got != key {
+			if got := thumbprint(third.creds.rec.ProofKey); got != key {
 				t.Error("another key than that of the first login")
 			}
 			w.noSecrets()
@@ -91,7 +91,7 @@ func TestBearerWhereOnlyTheAuthorizationServerOffersDPoP(t *testing.T) {
 	w.as.Set(func(k *oauthtest.Knobs) { k.ProofAlgs = []string{"ES256"} })
 	tr := w.transport(nil)
 	w.mustPost(tr)
-	if tr.rec.ProofKey != nil || tr.rec.Token.Type != "" {
+	if tr.creds.rec.ProofKey != nil || tr.creds.rec.Token.Type != "" {
 		t.Error("the token is bound")
 	}
 }
@@ -113,29 +113,29 @@ func TestProofKeyFor(t *testing.T) {
 		name     string
 		resource resource
 		algs     []string // of the authorization server
-		job      job
+		need     need
 		known    bool
 		want     string // algorithm; "" Bearer; "refused"
 	}{
-		{"nobody asks", resource{}, nil, job{bearer: true}, false, ""},
-		{"offered only", resource{}, []string{"ES256"}, job{bearer: true}, false, ""},
-		{"challenge", resource{}, []string{"ES256"}, job{dpop: true}, false, "ES256"},
-		{"challenge of both kinds, offered", resource{}, []string{"ES256"}, job{dpop: true, bearer: true}, false, "ES256"},
-		{"challenge of both kinds, not offered", resource{}, nil, job{dpop: true, bearer: true}, false, ""},
-		{"resource metadata", resource{ProofAlgs: []string{"EdDSA"}}, []string{"ES256", "EdDSA"}, job{}, false, "EdDSA"},
-		{"required by resource metadata", resource{ProofRequired: true}, nil, job{}, false, "ES256"},
-		{"required, in no way we know", resource{ProofRequired: true}, []string{"ES256K"}, job{}, false, "refused"},
-		{"wanted, in no way we know", resource{ProofAlgs: []string{"ES256K"}}, []string{"ES256"}, job{}, false, ""},
-		{"as before", resource{}, []string{"ES256"}, job{}, true, "known"},
-		{"as before, the server says nothing", resource{}, nil, job{}, true, "known"},
-		{"not as before", resource{}, []string{"EdDSA"}, job{}, true, "EdDSA"},
+		{"nobody asks", resource{}, nil, need{challenge: upstreamChallenge{bearer: true}}, false, ""},
+		{"offered only", resource{}, []string{"ES256"}, need{challenge: upstreamChallenge{bearer: true}}, false, ""},
+		{"challenge", resource{}, []string{"ES256"}, need{challenge: upstreamChallenge{dpop: true}}, false, "ES256"},
+		{"challenge of both kinds, offered", resource{}, []string{"ES256"}, need{challenge: upstreamChallenge{dpop: true, bearer: true}}, false, "ES256"},
+		{"challenge of both kinds, not offered", resource{}, nil, need{challenge: upstreamChallenge{dpop: true, bearer: true}}, false, ""},
+		{"resource metadata", resource{ProofAlgs: []string{"EdDSA"}}, []string{"ES256", "EdDSA"}, need{}, false, "EdDSA"},
+		{"required by resource metadata", resource{ProofRequired: true}, nil, need{}, false, "ES256"},
+		{"required, in no way we know", resource{ProofRequired: true}, []string{"ES256K"}, need{}, false, "refused"},
+		{"wanted, in no way we know", resource{ProofAlgs: []string{"ES256K"}}, []string{"ES256"}, need{}, false, ""},
+		{"as before", resource{}, []string{"ES256"}, need{}, true, "known"},
+		{"as before, the server says nothing", resource{}, nil, need{}, true, "known"},
+		{"not as before", resource{}, []string{"EdDSA"}, need{}, true, "EdDSA"},
 	} {
 		f := finding{resource: tt.resource, server: server{ProofAlgs: tt.algs}}
 		var before *jose.JSONWebKey
 		if tt.known {
 			before = &known
 		}
-		key, err := new(Transport).proofKeyFor(f, tt.job, before)
+		key, err := new(Transport).proofKeyFor(f, tt.need, before)
 		got := ""
 		switch e, ok := errors.AsType[*SignInError](err); {
 		case ok && e.Code == CodeNoProof && e.Refused:

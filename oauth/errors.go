@@ -75,6 +75,12 @@ func (e *SignInError) Error() string {
 
 func (e *SignInError) Unwrap() error { return e.Err }
 
+// isRefused reports whether err is a SignInError that waiting cannot mend.
+func isRefused(err error) bool {
+	e, ok := errors.AsType[*SignInError](err)
+	return ok && e.Refused
+}
+
 // LoginRequiredError reports that a person has to log in and NonInteractive forbids to ask.
 type LoginRequiredError struct {
 	Upstream string // without query

@@ -106,10 +106,10 @@ func TestDeclinedStepUpIsNotAnothersError(t *testing.T) {
 	w.as.Set(func(k *oauthtest.Knobs) { k.NeedScope = "" })
 	other := make(chan error, 1)
 	go func() { // waits for the step-up first
-		tr.mu.Lock()
-		stale := tr.rec.Token.Access
-		tr.mu.Unlock()
-		other <- tr.renew(t.Context(), job{stale: stale})
+		tr.creds.mu.Lock()
+		stale := tr.creds.rec.Token.Access
+		tr.creds.mu.Unlock()
+		other <- tr.renew(t.Context(), need{instead: stale})
 	}()
 	close(answer)
 	if got := <-done; got != http.StatusForbidden {
@@ -126,7 +126,7 @@ func TestDeclinedStepUpIsNotAnothersError(t *testing.T) {
 func TestStepUpRightAfterALogin(t *testing.T) {
 	w := newWorld(t)
 	tr := w.transport(nil)
-	tr.offerEvery = time.Hour
+	tr.cfg.pageInterval = time.Hour
 	w.mustPost(tr)
 	w.as.Set(func(k *oauthtest.Knobs) { k.NeedScope = "write" })
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errors.New("the step-up waits for the brake"))

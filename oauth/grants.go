@@ -17,45 +17,39 @@ const (
 	tokenTypeIDJAG   = "urn:ietf:params:oauth:token-type:id-jag" // identity assertion authorization grant
 )
 
-// unattended reports a grant that needs no person. Its tokens are not stored: they can
-// be had again at any time, and are of another kind than a person's.
-func (c *Config) unattended() bool {
-	return c.Grant == GrantClientCredentials || c.Grant == GrantJWTBearer || c.Grant == GrantEnterpriseManaged
-}
-
 // unattendedLogin gets a token by one of those grants: RFC 6749 section 4.4, RFC 7523.
-func (t *Transport) unattendedLogin(ctx context.Context, j job) error {
-	f, err := t.discover(ctx, j.metadata, false)
+func (t *Transport) unattendedLogin(ctx context.Context, fl *flight) error {
+	f, err := t.discover(ctx, fl.need.challenge.metadata, false)
 	if err != nil {
 		return err
 	}
 	c, _ := t.fixedClient(f.server) // jwt_bearer does without: the assertion says who we are
-	if c.proofKey, err = t.proofKeyFor(f, j, t.knownAt(f.server).proofKey); err != nil {
+	if c.proofKey, err = t.proofKeyFor(f, fl.need, t.creds.registeredAt(f.server).proofKey); err != nil {
 		return err
 	}
-	asked := t.scopes(f, j, false)
+	asked := t.scopes(f, fl.need, false)
 	form := url.Values{"grant_type": {"client_credentials"}}
 	if t.cfg.Grant != GrantClientCredentials {
-		assertion, err := t.assertion(ctx, f, asked)
+		assertion, err := t.assertion(ctx, fl, f, asked)
 		if err != nil {
 			return err
 		}
 		form = url.Values{"grant_type": {grantTypeJWTBearer}, "assertion": {assertion}}
 	}
 	setIf(form, "scope", strings.Join(asked, " "))
-	setIf(form, "resource", t.resourceOf(f))
+	setIf(form, "resource", t.cfg.resourceOf(f))
 	setIf(form, "audience", t.cfg.Audience)
 	k, err := t.grant(ctx, StageToken, f.server, c, form)
 	if err != nil {
 		return err
 	}
-	t.take(record{Upstream: t.cfg.Upstream.String(), Server: f.server, Resource: t.resourceOf(f), Token: k, Asked: asked, ProofKey: c.proofKey}, signedIn)
+	t.creds.set(record{Upstream: t.cfg.Upstream.String(), Server: f.server, Resource: t.cfg.resourceOf(f), Token: k, Asked: asked, ProofKey: c.proofKey}, fromSignIn)
 	return nil
 }
 
 // assertion returns the JWT that the authorization server of f is shown: a workload's
 // own, or, of enterprise_managed, what the identity provider gives for the ID token.
-func (t *Transport) assertion(ctx context.Context, f finding, asked []string) (string, error) {
+func (t *Transport) assertion(ctx context.Context, fl *flight, f finding, asked []string) (string, error) {
 	given, err := t.cfg.Assertion()
 	if err == nil && given == "" {
 		err = errors.New("the assertion is empty")
@@ -63,7 +57,7 @@ func (t *Transport) assertion(ctx context.Context, f finding, asked []string) (s
 	if err != nil {
 		return "", &SignInError{Stage: StageToken, Server: f.server.name(), Code: CodeNoAssertion, Refused: true, Err: err}
 	}
-	t.inUse(string(given))
+	fl.addSecrets(string(given))
 	if t.cfg.Grant == GrantJWTBearer {
 		return string(given), nil
 	}
@@ -75,7 +69,7 @@ func (t *Transport) assertion(ctx context.Context, f finding, asked []string) (s
 		"grant_type": {grantTypeTokenExchange}, "requested_token_type": {tokenTypeIDJAG},
 		"subject_token": {string(given)}, "subject_token_type": {tokenTypeIDToken}, "audience": {f.server.id()},
 	}
-	setIf(form, "resource", t.resourceOf(f))
+	setIf(form, "resource", t.cfg.resourceOf(f))
 	setIf(form, "scope", strings.Join(asked, " "))
 	c := client{ID: t.cfg.IDPClientID}
 	a, err := t.postForm(ctx, idp.TokenEndpoint, idp, c, form, "")
@@ -89,15 +83,8 @@ func (t *Transport) assertion(ctx context.Context, f finding, asked []string) (s
 	if a.status/100 != 2 || json.Unmarshal(a.body, &r) != nil || r.Token == "" || r.Type != tokenTypeIDJAG {
 		return "", replyError(StageExchange, idp.TokenEndpoint, a.status, a.body, secretsOf(form, c))
 	}
-	t.inUse(r.Token)
+	fl.addSecrets(r.Token)
 	return r.Token, nil
-}
-
-// inUse adds secrets to those of the sign-in under way.
-func (t *Transport) inUse(secrets ...string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.passing = append(t.passing, secrets...)
 }
 
 // identityProvider returns the identity provider's token endpoint, given or discovered.

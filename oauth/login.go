@@ -12,13 +12,13 @@ import (
 )
 
 // login is the authorization code grant with PKCE, from discovery to the stored token.
-func (t *Transport) login(ctx context.Context, j job) error {
-	f, err := t.discover(ctx, j.metadata, true)
+func (t *Transport) login(ctx context.Context, fl *flight, l *leadership) error {
+	f, err := t.discover(ctx, fl.need.challenge.metadata, true)
 	if err != nil {
 		return err
 	}
 	if t.byDevice(f.server) {
-		return t.deviceLogin(ctx, j, f)
+		return t.deviceLogin(ctx, fl, l, f)
 	}
 	if err := t.checkPKCE(f.server); err != nil {
 		return err
@@ -26,47 +26,47 @@ func (t *Transport) login(ctx context.Context, j job) error {
 	if f.server.AuthorizationEndpoint == "" {
 		return &DiscoveryError{What: "authorization endpoint in the metadata of " + f.server.name(), Tried: f.tried}
 	}
-	if err := t.brake(ctx, j, f.server); err != nil {
+	if err := l.awaitPage(ctx, f.server.name()); err != nil {
 		return err
 	}
 	cb, err := t.listen(ctx, rand.Text())
 	if err != nil {
 		return err
 	}
-	err = t.loginAt(ctx, j, f, cb)
+	err = t.loginAt(ctx, fl, l, f, cb)
 	cb.settle(withoutQuery(t.cfg.Upstream), err)
-	t.wg.Go(cb.close) // the page may take its moment, the waiting requests need not
+	t.life.startWithin(cb.close) // the page may take its moment, the waiting requests need not
 	return err
 }
 
 // loginAt runs the login whose callback comes to cb.
-func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback) error {
-	known := t.knownAt(f.server).ID
-	c, err := t.clientAt(ctx, j, f, cb.uri)
+func (t *Transport) loginAt(ctx context.Context, fl *flight, l *leadership, f finding, cb *callback) error {
+	known := t.creds.registeredAt(f.server).ID
+	c, err := t.clientAt(ctx, fl.need, f, cb.uri)
 	if err != nil {
 		return err
 	}
 	verifier := oauth2.GenerateVerifier()
-	asked := t.scopes(f, j, true)
+	asked := t.scopes(f, fl.need, true)
 	link, err := t.authorizeURL(f, c, cb, verifier, asked)
 	if err != nil {
 		return err
 	}
-	t.inUse(cb.state, verifier, c.Secret)
-	e, err := t.entranceFor(ctx, f, c, link)
+	fl.addSecrets(cb.state, verifier, c.Secret)
+	e, err := t.entranceFor(ctx, fl, f, c, link)
 	if err != nil {
 		return err
 	}
-	p := Prompt{AuthorizeURL: e.first, LinkExpires: e.until, BrowserURL: cb.origin + cb.visit, RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.now().Add(t.cfg.CallbackTimeout)}
+	p := Prompt{AuthorizeURL: e.first, LinkExpires: e.until, BrowserURL: cb.origin + cb.visit, RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.cfg.now().Add(t.cfg.CallbackTimeout)}
 	if isLoopback(cb.redirect.Hostname()) { // else the person's browser may be where the listener is not
 		p.StartURL = cb.origin + cb.start
 	}
 	cb.entrance.Store(e)
-	q, err := t.await(ctx, p, cb)
+	q, err := t.awaitRedirect(ctx, l, p, cb)
 	if errors.Is(err, ErrNotCompleted) && c.Dynamic && c.ID == known {
 		// A server that has forgotten a client shows the browser an error and sends
 		// nobody back; then only a new registration helps.
-		t.forgetClient(ctx, f, c)
+		t.creds.forgetClient(ctx, f, c)
 	}
 	if err != nil {
 		return &SignInError{Stage: StageAuthorize, Server: f.server.name(), Err: err}
@@ -75,9 +75,9 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 		return err
 	}
 	code := q.Get("code")
-	t.inUse(code)
+	fl.addSecrets(code)
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {cb.uri}, "code_verifier": {verifier}}
-	setIf(form, "resource", t.resourceOf(f))
+	setIf(form, "resource", t.cfg.resourceOf(f))
 	k, err := t.grant(ctx, StageToken, f.server, c, form)
 	if err != nil {
 		return t.orForget(ctx, f, c, err)
@@ -85,33 +85,21 @@ func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback)
 	return t.keepLogin(ctx, f, c, k, asked)
 }
 
-// knownAt returns the client registered at s by an earlier login, with that one's key.
-func (t *Transport) knownAt(s server) client {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.rec.Server.id() != s.id() {
-		return client{}
-	}
-	c := t.rec.Client
-	c.proofKey = t.rec.ProofKey
-	return c
-}
-
 // clientAt returns the client for a login at f's server, stored if it is new.
-func (t *Transport) clientAt(ctx context.Context, j job, f finding, redirect string) (client, error) {
-	known := t.knownAt(f.server)
+func (t *Transport) clientAt(ctx context.Context, n need, f finding, redirect string) (client, error) {
+	known := t.creds.registeredAt(f.server)
 	c, err := t.clientFor(ctx, f, known, redirect)
 	if err != nil {
 		return client{}, err
 	}
-	if c.proofKey, err = t.proofKeyFor(f, j, known.proofKey); err != nil {
+	if c.proofKey, err = t.proofKeyFor(f, n, known.proofKey); err != nil {
 		return client{}, err
 	}
 	if !c.Dynamic || c.ID == known.ID {
 		return c, nil
 	}
 	c.fresh = true
-	return c, t.commit(ctx, f, stored, func(r *record) {
+	return c, t.creds.update(ctx, f, fromStore, func(r *record) {
 		if r.Token.Refresh == "" { // else it needs the client that it was granted to, until the new token is there
 			r.Client = c
 		}
@@ -121,7 +109,7 @@ func (t *Transport) clientAt(ctx context.Context, j job, f finding, redirect str
 // orForget is err. If the server has forgotten c, so do we, and the next sign-in registers again.
 func (t *Transport) orForget(ctx context.Context, f finding, c client, err error) error {
 	if se := (*SignInError)(nil); errors.As(err, &se) && se.Code == "invalid_client" && c.Dynamic {
-		t.forgetClient(ctx, f, c)
+		t.creds.forgetClient(ctx, f, c)
 		se.Refused = c.fresh // else the next sign-in registers again
 	}
 	return err
@@ -130,7 +118,7 @@ func (t *Transport) orForget(ctx context.Context, f finding, c client, err error
 // keepLogin stores what a login brought and makes it current.
 func (t *Transport) keepLogin(ctx context.Context, f finding, c client, k token, asked []string) error {
 	t.cfg.Log.Info("signed in", "host", hostOf(f.server.TokenEndpoint))
-	return t.commit(ctx, f, signedIn, func(r *record) {
+	return t.creds.update(ctx, f, fromSignIn, func(r *record) {
 		r.Token, r.Asked, r.Client, r.ProofKey = k, asked, client{}, c.proofKey
 		if c.Dynamic {
 			r.Client = c
@@ -153,7 +141,7 @@ func (t *Transport) authorizeURL(f finding, c client, cb *callback, verifier str
 	q.Set("code_challenge", oauth2.S256ChallengeFromVerifier(verifier))
 	q.Set("code_challenge_method", "S256")
 	setIf(q, "scope", strings.Join(asked, " "))
-	setIf(q, "resource", t.resourceOf(f))
+	setIf(q, "resource", t.cfg.resourceOf(f))
 	setIf(q, "audience", t.cfg.Audience)
 	if c.proofKey != nil {
 		setIf(q, "dpop_jkt", thumbprint(c.proofKey))
@@ -166,39 +154,19 @@ func (t *Transport) authorizeURL(f finding, c client, cb *callback, verifier str
 	return u.String(), nil
 }
 
-// await shows the prompt until the callback or the timeout.
-func (t *Transport) await(ctx context.Context, p Prompt, cb *callback) (url.Values, error) {
+// awaitRedirect shows the prompt until the callback or the timeout.
+func (t *Transport) awaitRedirect(ctx context.Context, l *leadership, p Prompt, cb *callback) (url.Values, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.CallbackTimeout, ErrNotCompleted)
 	defer cancel()
-	ctx, withdraw := t.present(ctx, p, cb)
-	defer withdraw()
+	l.announce(p)
+	t.callback.Store(cb)
+	t.status.show(ctx, p)
+	defer t.status.show(ctx, Prompt{})
 	select {
 	case q := <-cb.got:
 		return q, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
-	}
-}
-
-// present shows p to the person until withdraw is called; cb is where its answer comes,
-// nil if none does. The context ends with it.
-func (t *Transport) present(ctx context.Context, p Prompt, cb *callback) (_ context.Context, withdraw func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	t.announce(p)
-	t.mu.Lock()
-	t.prompt, t.waiting = p, cb
-	t.notifyLocked()
-	t.mu.Unlock()
-	if t.cfg.Offer != nil {
-		// Ends when Offer does, which ctx ends.
-		t.wg.Go(func() { t.cfg.Offer(ctx, p) })
-	}
-	return ctx, func() {
-		t.mu.Lock()
-		t.prompt = Prompt{} // waiting stays until the next login: Deliver learns the outcome from it
-		t.notifyLocked()
-		t.mu.Unlock()
-		cancel()
 	}
 }
 
@@ -223,9 +191,7 @@ func checkRedirect(s server, q url.Values) error {
 // Deliver hands in a callback URL that reached us another way than the listener. It
 // waits for the sign-in's outcome and returns that; ErrNoSignIn if it is not this one's.
 func (t *Transport) Deliver(ctx context.Context, callback *url.URL) error {
-	t.mu.Lock()
-	cb := t.waiting
-	t.mu.Unlock()
+	cb := t.callback.Load()
 	if cb == nil || !cb.deliver(callback.Query()) {
 		return ErrNoSignIn
 	}

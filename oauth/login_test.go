@@ -150,8 +150,8 @@ func TestAnotherIssuerInvalidates(t *testing.T) {
 	if got := next.Stats(); got.Registrations != 1 || got.Codes != 1 {
 		t.Errorf("second server was asked %+v", got)
 	}
-	if tr.rec.Server.Issuer != as.URL || !slices.Equal(tr.rec.Client.RedirectURIs, []string{next.Authorized().Get("redirect_uri")}) {
-		t.Errorf("record is of %s", tr.rec.Server.Issuer)
+	if tr.creds.rec.Server.Issuer != as.URL || !slices.Equal(tr.creds.rec.Client.RedirectURIs, []string{next.Authorized().Get("redirect_uri")}) {
+		t.Errorf("record is of %s", tr.creds.rec.Server.Issuer)
 	}
 }
 
@@ -159,29 +159,30 @@ func TestAnotherIssuerInvalidates(t *testing.T) {
 func TestBrake(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		var processes [2]*Transport
+		var processes [2]*peers
 		for i := range processes {
 			s, _ := openStore(t, dir)
-			processes[i] = &Transport{changed: make(chan struct{}), offerEvery: offerEvery, now: func() time.Time { return time.Now().Round(0) }, cfg: Config{Log: slog.New(slog.DiscardHandler), Store: s}}
+			cfg := &Config{Log: slog.New(slog.DiscardHandler), Store: s, now: wallClock, pageInterval: pageInterval}
+			processes[i] = &peers{cfg: cfg, creds: &credentials{cfg: cfg}, status: newStatus(cfg, nil)}
 		}
 		start := time.Now()
 		n := 0
 		page := func(want time.Duration, asked bool) {
 			t.Helper()
-			tr := processes[n%2]
+			l := &leadership{peers: processes[n%2], need: need{byPerson: asked}}
 			n++
-			if err := tr.brake(t.Context(), job{asked: asked}, server{}); err != nil {
+			if err := l.awaitPage(t.Context(), ""); err != nil {
 				t.Errorf("after %v: %v", time.Since(start), err)
 			}
 			if got := time.Since(start); got != want {
 				t.Errorf("a page after %v, want %v", got, want)
 			}
-			tr.announce(Prompt{})
+			l.announce(Prompt{})
 		}
 		held := func() {
 			t.Helper()
-			for _, tr := range processes {
-				if err := tr.brake(t.Context(), job{}, server{}); !errors.Is(err, ErrHeldBack) {
+			for _, p := range processes {
+				if err := (&leadership{peers: p}).awaitPage(t.Context(), ""); !errors.Is(err, ErrHeldBack) {
 					t.Errorf("after %v: %v, want ErrHeldBack", time.Since(start), err)
 				}
 			}
@@ -189,32 +190,32 @@ func TestBrake(t *testing.T) {
 		page(0, false)
 		time.Sleep(10 * time.Second)
 		next := processes[1]
-		_, changed := next.State()
+		_, changed := next.status.get()
 		go func() { // ends when the brake holds the next page
 			<-changed
-			if s, _ := next.State(); !s.NextPage.Equal(start.Add(offerEvery)) {
-				t.Errorf("the next page opens at %v, want %v", s.NextPage, start.Add(offerEvery))
+			if s, _ := next.status.get(); !s.NextPage.Equal(start.Add(pageInterval)) {
+				t.Errorf("the next page opens at %v, want %v", s.NextPage, start.Add(pageInterval))
 			}
 		}()
-		page(offerEvery, false)
-		if s, _ := next.State(); !s.NextPage.IsZero() {
+		page(pageInterval, false)
+		if s, _ := next.status.get(); !s.NextPage.IsZero() {
 			t.Errorf("a page is shown, and the next said to open at %v", s.NextPage)
 		}
-		processes[1].count(func(p *pages) { p.Done = true })
-		page(offerEvery, false) // the person is there
+		processes[1].countPages(func(c *pageCount) { c.Completed = true })
+		page(pageInterval, false) // the person is there
 		held()
-		page(2*offerEvery, true)
+		page(2*pageInterval, true)
 		time.Sleep(time.Hour - time.Second)
 		held()
 		time.Sleep(time.Second)
-		page(time.Hour+2*offerEvery, false)
+		page(time.Hour+2*pageInterval, false)
 		held()
 		processes[n%2].cfg.AtTerminal = true
-		page(time.Hour+2*offerEvery, false)
-		processes[0].count(func(p *pages) { *p = pages{} }) // the upstream took a token
-		page(time.Hour+2*offerEvery, false)
+		page(time.Hour+2*pageInterval, false)
+		processes[0].resetPages() // the upstream took a token
+		page(time.Hour+2*pageInterval, false)
 		processes[0].cfg.AtTerminal, processes[1].cfg.AtTerminal = false, false
-		page(time.Hour+3*offerEvery, false)
+		page(time.Hour+3*pageInterval, false)
 	})
 }
 

@@ -126,7 +126,7 @@ func playWorker(text string) int {
 	if err != nil {
 		return 2
 	}
-	tr.now = func() time.Time { return time.Now().Round(0).Add(c.At) }
+	tr.cfg.now = func() time.Time { return time.Now().Round(0).Add(c.At) }
 	go func() { // ends with the process
 		for {
 			s, changed := tr.State()

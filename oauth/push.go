@@ -47,28 +47,28 @@ func (e *entrance) link(ctx context.Context) (string, error) {
 }
 
 // entranceFor returns the way to the login that the authorize URL direct asks for.
-func (t *Transport) entranceFor(ctx context.Context, f finding, c client, direct string) (*entrance, error) {
+func (t *Transport) entranceFor(ctx context.Context, fl *flight, f finding, c client, direct string) (*entrance, error) {
 	if !f.server.PushRequired {
 		return &entrance{first: direct}, nil
 	}
 	if f.server.PushEndpoint == "" {
 		return nil, &DiscoveryError{What: "pushed authorization request endpoint in the metadata of " + f.server.name(), Tried: f.tried}
 	}
-	e := &entrance{now: t.now}
-	e.push = func(ctx context.Context) (string, time.Time, error) { return t.push(ctx, f, c, direct) }
+	e := &entrance{now: t.cfg.now}
+	e.push = func(ctx context.Context) (string, time.Time, error) { return t.push(ctx, fl, f, c, direct) }
 	var err error
 	e.first, e.until, err = e.push(ctx)
 	return e, err
 }
 
 // push hands the parameters of direct to the server and returns the link that refers to them.
-func (t *Transport) push(ctx context.Context, f finding, c client, direct string) (link string, expires time.Time, err error) {
+func (t *Transport) push(ctx context.Context, fl *flight, f finding, c client, direct string) (link string, expires time.Time, err error) {
 	s := f.server
 	full, err := url.Parse(direct)
 	if err != nil {
 		return "", time.Time{}, errMalformed(s.AuthorizationEndpoint)
 	}
-	form, sent := full.Query(), t.now()
+	form, sent := full.Query(), t.cfg.now()
 	a, err := t.postProven(ctx, s.PushEndpoint, s, c, form)
 	if err != nil {
 		return "", time.Time{}, &SignInError{Stage: StageAuthorize, Server: s.name(), Status: a.status, Err: err}
@@ -80,7 +80,7 @@ func (t *Transport) push(ctx context.Context, f finding, c client, direct string
 	if a.status/100 != 2 || json.Unmarshal(a.body, &r) != nil || r.URI == "" || len(r.URI) > maxRequestURI {
 		return "", time.Time{}, t.orForget(ctx, f, c, replyError(StageAuthorize, s.PushEndpoint, a.status, a.body, secretsOf(form, c)))
 	}
-	t.inUse(r.URI)
+	fl.addSecrets(r.URI)
 	u, err := url.Parse(s.AuthorizationEndpoint)
 	if err != nil {
 		return "", time.Time{}, errMalformed(s.AuthorizationEndpoint)

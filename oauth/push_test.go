@@ -178,7 +178,7 @@ func TestPushByAForgottenClient(t *testing.T) {
 func TestPushDemandedWithoutAnEndpoint(t *testing.T) {
 	w := newWorld(t)
 	tr := w.transport(nil)
-	_, err := tr.entranceFor(t.Context(), finding{server: server{Issuer: "https://as.example", PushRequired: true}}, client{}, "https://as.example/authorize")
+	_, err := tr.entranceFor(t.Context(), new(flight), finding{server: server{Issuer: "https://as.example", PushRequired: true}}, client{}, "https://as.example/authorize")
 	if _, ok := errors.AsType[*DiscoveryError](err); !ok || !strings.Contains(err.Error(), "pushed authorization request endpoint") {
 		t.Errorf("got %v", err)
 	}
@@ -200,7 +200,7 @@ func TestPushedLink(t *testing.T) {
 		tr := w.transport(nil)
 		tr.wire.other = roundTripper(func(*http.Request) (*http.Response, error) { return reply(tt.answer), nil })
 		s := server{Issuer: "https://as.example", AuthorizationEndpoint: endpoint, PushEndpoint: "https://as.example/par"}
-		got, expires, err := tr.push(t.Context(), finding{server: s}, client{ID: "me"}, endpoint+"&client_id=me&scope=tools")
+		got, expires, err := tr.push(t.Context(), new(flight), finding{server: s}, client{ID: "me"}, endpoint+"&client_id=me&scope=tools")
 		if got != tt.want || (err == nil) != (tt.want != "") || err == nil && !expires.Equal(w.clock().Add(tt.life)) {
 			t.Errorf("%.60s: got %s until %v, %v", tt.answer, got, expires, err)
 		}

@@ -24,7 +24,7 @@ func TestLogoutElsewhereIsNotUndone(t *testing.T) {
 	if status, _ := w.inBackground(running); status != http.StatusUnauthorized {
 		t.Errorf("got status %d", status)
 	}
-	if b, err := w.store.Load(running.key); b != nil || err != nil {
+	if b, err := w.store.Load(running.creds.key); b != nil || err != nil {
 		t.Errorf("the store holds a record again, error %v", err)
 	}
 	w.mustPost(running)
@@ -36,7 +36,7 @@ func TestDamagedStoreIsNotALogout(t *testing.T) {
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
-	if err := os.Truncate(filepath.Join(w.store.dir, fileName(tr.key)), 20); err != nil {
+	if err := os.Truncate(filepath.Join(w.store.dir, fileName(tr.creds.key)), 20); err != nil {
 		t.Fatal(err)
 	}
 	w.advance(2 * time.Hour)

@@ -10,16 +10,14 @@ import (
 
 // refresh adopts what another process stored meanwhile, or spends the refresh token.
 // It does not do, without an error, if a sign-in is needed.
-func (t *Transport) refresh(ctx context.Context, j job) (done bool, err error) {
-	rec, unlock, err := t.hold(ctx)
+func (t *Transport) refresh(ctx context.Context, n need) (done bool, err error) {
+	rec, unlock, err := t.creds.lock(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
-	t.mu.Lock()
-	done = t.satisfiedLocked(j)
-	t.mu.Unlock()
-	if done || j.full || rec.Token.Refresh == "" {
+	done = t.creds.satisfies(n)
+	if done || n.noRefresh || rec.Token.Refresh == "" {
 		return done, nil
 	}
 	c := t.clientOf(rec)
@@ -28,8 +26,8 @@ func (t *Transport) refresh(ctx context.Context, j job) (done bool, err error) {
 	k, err := t.grant(ctx, StageRefresh, rec.Server, c, form)
 	if err == nil {
 		rec.Token = inherit(k, rec.Token)
-		t.save(rec)
-		t.take(rec, refreshed)
+		t.creds.save(rec)
+		t.creds.set(rec, fromRefresh)
 		t.cfg.Log.Info("token refreshed", "host", hostOf(rec.Server.TokenEndpoint))
 		return true, nil
 	}
@@ -46,11 +44,11 @@ func (t *Transport) refresh(ctx context.Context, j job) (done bool, err error) {
 	}
 	t.cfg.Log.Warn("refresh token is not accepted any more, a new sign-in is needed", "err", err)
 	rec.Token.Refresh = ""
-	if rec.Token.Access == j.stale && !j.early {
+	if rec.Token.Access == n.instead && !n.ahead {
 		rec.Token = token{}
 	}
-	t.save(rec)
-	t.take(rec, stored)
+	t.creds.save(rec)
+	t.creds.set(rec, fromStore)
 	return false, nil
 }
 
@@ -68,16 +66,13 @@ func inherit(k, old token) token {
 	return k
 }
 
-// spend uses the one-shot inputs once. done: they brought a token. given is why they
+// useGiven uses the one-shot inputs once. done: they brought a token. given is why they
 // never will, nil if there are none; err is of the moment.
-func (t *Transport) spend(ctx context.Context, j job) (done bool, given, err error) {
-	t.mu.Lock()
-	unspent := t.unspentLocked()
-	t.mu.Unlock()
-	if !unspent || j.full {
+func (t *Transport) useGiven(ctx context.Context, n need) (done bool, given, err error) {
+	if !t.creds.inputsUnused() || n.noRefresh {
 		return false, nil, nil
 	}
-	f, err := t.discover(ctx, j.metadata, false)
+	f, err := t.discover(ctx, n.challenge.metadata, false)
 	if err != nil {
 		return false, nil, err
 	}
@@ -92,11 +87,11 @@ func (t *Transport) spend(ctx context.Context, j job) (done bool, given, err err
 	if t.cfg.RefreshToken != "" {
 		stage, form = StageRefresh, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(t.cfg.RefreshToken)}}
 	}
-	setIf(form, "resource", t.resourceOf(f))
+	setIf(form, "resource", t.cfg.resourceOf(f))
 	k, err := t.grant(ctx, stage, f.server, c, form)
 	if se := (*SignInError)(nil); errors.As(err, &se) && se.Refused {
 		t.cfg.Log.Warn("the given code or refresh token is not accepted", "err", err)
-		return false, err, t.commit(ctx, f, stored, func(*record) {})
+		return false, err, t.creds.update(ctx, f, fromStore, func(*record) {})
 	}
 	if err != nil {
 		return false, nil, err
@@ -104,7 +99,7 @@ func (t *Transport) spend(ctx context.Context, j job) (done bool, given, err err
 	if t.cfg.RefreshToken != "" {
 		k = inherit(k, token{Refresh: string(t.cfg.RefreshToken)})
 	}
-	return true, nil, t.commit(ctx, f, signedIn, func(r *record) {
+	return true, nil, t.creds.update(ctx, f, fromSignIn, func(r *record) {
 		r.Token, r.Asked = k, strings.Fields(t.cfg.Scope)
 	})
 }

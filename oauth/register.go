@@ -56,7 +56,7 @@ func (t *Transport) clientFor(ctx context.Context, f finding, known client, redi
 	if c, ok := t.fixedClient(s); ok {
 		return c, nil
 	}
-	if known.Dynamic && known.fits(redirect) && (known.Expires == 0 || t.now().Before(time.Unix(known.Expires, 0))) {
+	if known.Dynamic && known.fits(redirect) && (known.Expires == 0 || t.cfg.now().Before(time.Unix(known.Expires, 0))) {
 		return known, nil
 	}
 	if s.RegistrationEndpoint == "" {

@@ -8,15 +8,15 @@ import (
 
 // scopes returns what to ask for: configured, else of the challenge, else all of the
 // resource metadata; with what was asked before on a step-up.
-func (t *Transport) scopes(f finding, j job, code bool) []string {
+func (t *Transport) scopes(f finding, n need, code bool) []string {
 	list := strings.Fields(t.cfg.Scope)
 	if len(list) == 0 {
-		list = strings.Fields(j.scope)
+		list = strings.Fields(n.challenge.scope)
 	}
 	if len(list) == 0 {
 		list = f.resource.Scopes
 	}
-	list = union(j.scopes, list)
+	list = union(n.stepUp, list)
 	// Without it many servers grant no refresh token; with it others refuse.
 	if code && t.cfg.Scope == "" && slices.Contains(f.server.Scopes, "offline_access") {
 		list = union(list, []string{"offline_access"})
@@ -25,9 +25,9 @@ func (t *Transport) scopes(f finding, j job, code bool) []string {
 }
 
 // resourceOf returns the resource parameter, "" to send none.
-func (t *Transport) resourceOf(f finding) string {
-	if t.cfg.Resource != "" {
-		return t.cfg.Resource
+func (c *Config) resourceOf(f finding) string {
+	if c.Resource != "" {
+		return c.Resource
 	}
 	return f.resource.Resource
 }

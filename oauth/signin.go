@@ -19,11 +19,11 @@ func (t *Transport) SignIn(ctx context.Context) error {
 	if access, err := t.bearer(ctx, false); access != "" || err != nil && !errors.Is(err, ErrHeldBack) {
 		return err
 	}
-	j, err := t.probe(ctx)
+	n, err := t.probe(ctx)
 	if err != nil {
 		return err
 	}
-	if j == nil {
+	if n == nil {
 		var f finding
 		if t.cfg.Grant == GrantAuto && !t.cfg.NoDiscovery {
 			if err := t.findResource(ctx, "", &f); err != nil {
@@ -33,15 +33,15 @@ func (t *Transport) SignIn(ctx context.Context) error {
 				return nil
 			}
 		}
-		j = &job{}
+		n = &need{}
 	}
-	j.asked = true
-	return t.renew(ctx, *j)
+	n.byPerson = true
+	return t.renew(ctx, *n)
 }
 
 // probe asks the upstream for its challenge: by GET, then by a ping, for some ask only
 // then. nil: it asks for no token.
-func (t *Transport) probe(ctx context.Context) (*job, error) {
+func (t *Transport) probe(ctx context.Context) (*need, error) {
 	const ping = `{"jsonrpc":"2.0","id":"sallyport-probe","method":"ping"}`
 	for _, body := range []string{"", ping} {
 		ctx, cancel := context.WithTimeout(ctx, replyTimeout)
@@ -69,21 +69,23 @@ func (t *Transport) probe(ctx context.Context) (*job, error) {
 // They are forgotten even if the revocation fails, which the error then says.
 func (t *Transport) SignOut(ctx context.Context) error {
 	for {
-		if last, err := t.join(ctx, job{out: true}, func() bool { return false }, t.signOut); last {
+		// The outcome of a flight under way is not ours, and nothing satisfies a sign-out beforehand.
+		final, err := t.flights.join(ctx, need{signOut: true}, func() bool { return false }, t.signOut)
+		if final {
 			return err
 		}
 	}
 }
 
-func (t *Transport) signOut(ctx context.Context) error {
-	rec, unlock, err := t.hold(ctx)
+func (t *Transport) signOut(ctx context.Context, _ *flight) error {
+	rec, unlock, err := t.creds.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	err = t.revoke(ctx, rec)
-	t.take(record{}, stored)
-	return errors.Join(err, t.cfg.Store.Forget(t.key))
+	t.creds.set(record{}, fromStore)
+	return errors.Join(err, t.cfg.Store.Forget(t.creds.key))
 }
 
 // revoke is RFC 7009 section 2.1; revoking the refresh token ends its access tokens too.
@@ -105,4 +107,42 @@ func (t *Transport) revoke(ctx context.Context, rec record) error {
 		return replyError(StageRevoke, rec.Server.RevocationEndpoint, a.status, a.body, secretsOf(form, c))
 	}
 	return nil
+}
+
+// renew gets a token that satisfies n, or joins the flight that may, until ctx ends.
+func (t *Transport) renew(ctx context.Context, n need) error {
+	for {
+		final, err := t.flights.join(ctx, n,
+			func() bool { return t.creds.satisfies(n) },
+			func(ctx context.Context, f *flight) error { return t.obtain(ctx, f) })
+		if final || err != nil && err != errNeedsPerson {
+			return err
+		}
+	}
+}
+
+// obtain is the flight of renew.
+func (t *Transport) obtain(ctx context.Context, f *flight) error {
+	n := f.need
+	if t.cfg.unattended() {
+		return t.unattendedLogin(ctx, f)
+	}
+	if done, err := t.refresh(ctx, n); done || err != nil {
+		return err
+	}
+	if n.ahead {
+		return errNeedsPerson // nobody is asked to log in while the token still works
+	}
+	done, refusal, err := t.useGiven(ctx, n)
+	if done || err != nil {
+		return err
+	}
+	if n.background {
+		return errNeedsPerson
+	}
+	if t.cfg.NonInteractive {
+		return &LoginRequiredError{Upstream: withoutQuery(t.cfg.Upstream), Err: refusal}
+	}
+	t.flights.turnToPerson(f)
+	return t.peers.signIn(ctx, n, func(ctx context.Context, l *leadership) error { return t.login(ctx, f, l) })
 }

@@ -104,19 +104,19 @@ func TestScopeOrder(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
 		configured string
-		job        job
+		need       need
 		finding    finding
 		want       string
 	}{
-		{"challenge before metadata", "", job{scope: "c"}, finding{resource: metadata}, "c"},
-		{"all of the metadata", "", job{}, finding{resource: metadata}, "a b"},
-		{"none", "", job{}, finding{server: server{Scopes: []string{"s"}}}, ""},
-		{"offline_access where the server lists it", "", job{}, finding{resource: metadata, server: offline}, "a b offline_access"},
-		{"configured before all", "x", job{scope: "c"}, finding{resource: metadata, server: offline}, "x"},
-		{"step-up: what was asked and what is challenged", "", job{scope: "w", scopes: []string{"r", "w"}}, finding{resource: metadata}, "r w"},
+		{"challenge before metadata", "", need{challenge: upstreamChallenge{scope: "c"}}, finding{resource: metadata}, "c"},
+		{"all of the metadata", "", need{}, finding{resource: metadata}, "a b"},
+		{"none", "", need{}, finding{server: server{Scopes: []string{"s"}}}, ""},
+		{"offline_access where the server lists it", "", need{}, finding{resource: metadata, server: offline}, "a b offline_access"},
+		{"configured before all", "x", need{challenge: upstreamChallenge{scope: "c"}}, finding{resource: metadata, server: offline}, "x"},
+		{"step-up: what was asked and what is challenged", "", need{challenge: upstreamChallenge{scope: "w"}, stepUp: []string{"r", "w"}}, finding{resource: metadata}, "r w"},
 	} {
 		tr := &Transport{cfg: Config{Scope: tt.configured}}
-		if got := strings.Join(tr.scopes(tt.finding, tt.job, true), " "); got != tt.want {
+		if got := strings.Join(tr.scopes(tt.finding, tt.need, true), " "); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}

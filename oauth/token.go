@@ -67,7 +67,7 @@ func (t *Transport) grant(ctx context.Context, stage string, s server, c client,
 		return token{}, &DiscoveryError{What: "token endpoint in the metadata of " + s.name()}
 	}
 	t.addExtra(form)
-	sent := t.now() // before the server's own clock reading: expires early rather than late
+	sent := t.cfg.now() // before the server's own clock reading: expires early rather than late
 	a, err := t.postProven(ctx, s.TokenEndpoint, s, c, form)
 	if err != nil {
 		return token{}, &SignInError{Stage: stage, Server: s.name(), Status: a.status, Err: err}

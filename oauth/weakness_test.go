@@ -18,14 +18,14 @@ func TestWeakness01RevokedRefreshTokenLocksNobodyOut(t *testing.T) {
 	w := newWorld(t)
 	first := w.transport(nil)
 	w.mustPost(first)
-	old := first.rec.Token.Refresh
+	old := first.creds.rec.Token.Refresh
 	first.Close()
 	w.as.RevokeAll()
 	for range 2 { // starts that may not ask
 		if _, err := w.post(w.transport(func(c *Config) { c.NonInteractive = true }), "x"); err == nil {
 			t.Error("a request passed")
 		}
-		if b, err := w.store.Load(first.key); err != nil || b == nil || strings.Contains(string(b), old) {
+		if b, err := w.store.Load(first.creds.key); err != nil || b == nil || strings.Contains(string(b), old) {
 			t.Errorf("the store holds %q, %v", b, err)
 		}
 	}
@@ -54,7 +54,7 @@ func TestWeakness09LateUnauthorizedLeavesTheNewTokenAlone(t *testing.T) {
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
-	fresh := tr.rec.Token
+	fresh := tr.creds.rec.Token
 	sent, answer := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	tr.cfg.Base = roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -75,12 +75,12 @@ func TestWeakness09LateUnauthorizedLeavesTheNewTokenAlone(t *testing.T) {
 	<-sent
 	w.as.RevokeAccess()
 	w.mustPost(tr) // refreshes
-	renewed := tr.rec.Token
+	renewed := tr.creds.rec.Token
 	close(answer)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if renewed.Access == fresh.Access || tr.rec.Token != renewed {
+	if renewed.Access == fresh.Access || tr.creds.rec.Token != renewed {
 		t.Error("the late 401 cost the new token")
 	}
 	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 1})
@@ -97,7 +97,7 @@ func TestWeakness11RotationIsNeverLost(t *testing.T) {
 		func(c *Config) { c.Scope = "read write" },
 		func(c *Config) { c.Realm = "second direct" },
 	} {
-		if got := w.transport(other).rec.Token.Access; got != "" {
+		if got := w.transport(other).creds.rec.Token.Access; got != "" {
 			t.Error("another account's token is used")
 		}
 	}

@@ -122,7 +122,7 @@ func (w *world) transport(change func(*Config)) *Transport {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	tr.now, tr.offerEvery = w.clock, 0
+	tr.cfg.now, tr.cfg.pageInterval = w.clock, 0
 	w.t.Cleanup(func() { tr.Close() })
 	return tr
 }
@@ -468,7 +468,7 @@ func TestGivenOnce(t *testing.T) {
 			if name == "refresh token" {
 				tr := w.transport(first)
 				w.mustPost(tr)
-				rt := tr.rec.Token.Refresh
+				rt := tr.creds.rec.Token.Refresh
 				w.store.ForgetAll()
 				first = func(c *Config) { given(c); c.RefreshToken = Secret(rt) }
 			}
@@ -666,9 +666,7 @@ func TestNobodyCompletes(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	<-late
-	tr.mu.Lock()
 	tr.cfg.CallbackTimeout, tr.cfg.Offer = time.Minute, w.open
-	tr.mu.Unlock()
 	w.mustPost(tr)
 }
 
@@ -682,11 +680,11 @@ func TestSignInAndOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1})
-	rt := tr.rec.Token.Refresh
+	rt := tr.creds.rec.Token.Refresh
 	if !slices.Contains(tr.Secrets(), rt) || !w.as.Refreshable(rt) {
 		t.Error("the refresh token is not there")
 	}
-	if err := w.store.Save(tr.key+"/session", []byte("x")); err != nil {
+	if err := w.store.Save(tr.creds.key+"/session", []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	if err := tr.SignOut(t.Context()); err != nil {
@@ -695,7 +693,7 @@ func TestSignInAndOut(t *testing.T) {
 	if w.as.Refreshable(rt) {
 		t.Error("refresh token lives on")
 	}
-	for _, name := range []string{tr.key, tr.key + "/session"} {
+	for _, name := range []string{tr.creds.key, tr.creds.key + "/session"} {
 		if b, _ := w.store.Load(name); b != nil {
 			t.Errorf("store still holds %q", name)
 		}

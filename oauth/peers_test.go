@@ -60,7 +60,7 @@ func TestTokenFromElsewhereEndsTheLogin(t *testing.T) {
 	w := newWorld(t)
 	elsewhere := w.transport(func(c *Config) { c.Store = nil })
 	w.mustPost(elsewhere)
-	b, err := elsewhere.cfg.Store.Load(elsewhere.key)
+	b, err := elsewhere.cfg.Store.Load(elsewhere.creds.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestTokenFromElsewhereEndsTheLogin(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { _, err := w.post(tr, "x"); done <- err }() // ends with the request
 	await(t, offered)
-	if err := w.store.Save(tr.key, b); err != nil {
+	if err := w.store.Save(tr.creds.key, b); err != nil {
 		t.Fatal(err)
 	}
 	if err := await(t, done); err != nil {
@@ -113,22 +113,22 @@ func TestRefusedTokenIsOnePageForAll(t *testing.T) {
 
 func TestAcceptedTokenEndsTheCountOfPages(t *testing.T) {
 	w := newWorld(t)
-	count := func(tr *Transport) (p pages) {
+	count := func(tr *Transport) (p pageCount) {
 		tr.Close() // which waits for the count
-		tr.recall(pagesName, &p)
+		tr.creds.loadNote(pagesName, &p)
 		return p
 	}
 	tr := w.transport(nil)
 	if err := tr.SignIn(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := count(tr); got.Count != 1 || !got.Done {
+	if got := count(tr); got.Count != 1 || !got.Completed {
 		t.Errorf("after the login: %+v", got)
 	}
 	w.as.RevokeAll()
 	tr = w.transport(nil)
 	w.mustPost(tr)
-	if got := count(tr); got != (pages{}) {
+	if got := count(tr); got != (pageCount{}) {
 		t.Errorf("after a request with the token: %+v", got)
 	}
 }
