@@ -4,16 +4,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 	"unicode"
+
+	"sallyport/oauth/tokenstore"
 )
 
-// Account is what a Store knows of one upstream and account. It holds no secret.
+// Account is what a store knows of one upstream and account. It holds no secret.
 type Account struct {
 	Upstream    string    `json:"upstream"`
 	Realm       string    `json:"realm,omitempty"`   // Config.Realm
@@ -27,34 +25,17 @@ type Account struct {
 	Saved       time.Time `json:"saved,omitzero"`
 }
 
-// Accounts lists what is stored on the disk. Files that cannot be read are left out, and
-// named in the error, beside the others.
-func (s *Store) Accounts() ([]Account, error) {
-	if s.dir == "" {
-		return nil, s.why()
-	}
-	entries, err := os.ReadDir(s.dir)
-	if err != nil {
-		return nil, err
-	}
+// Accounts lists the accounts that store keeps on the disk. A record that cannot be read is left out,
+// and named in the error, which comes beside the other accounts.
+func Accounts(store *tokenstore.Store) ([]Account, error) {
+	values, err := store.Values()
+	errs := []error{err}
 	var list []Account
-	var errs []error
-	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), "-"+shortHash("")+sealedSuffix) || !owned.MatchString(e.Name()) {
-			continue // not a record: these have a name without a slash
-		}
-		b, err := s.read(e.Name())
-		if errors.Is(err, errDamaged) {
-			err = fmt.Errorf("%s: %w", filepath.Join(s.dir, e.Name()), err)
-		}
+	for _, b := range values {
 		var rec record
-		if err == nil {
-			err = json.Unmarshal(b, &rec)
-		}
-		switch {
-		case err != nil && !errors.Is(err, fs.ErrNotExist):
+		if err := json.Unmarshal(b, &rec); err != nil {
 			errs = append(errs, err)
-		case rec.Upstream != "":
+		} else if rec.Upstream != "" {
 			list = append(list, rec.account())
 		}
 	}

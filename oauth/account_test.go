@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/oauth/tokenstore"
 )
 
 func TestPersistError(t *testing.T) {
@@ -40,7 +42,7 @@ func TestPersistError(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	broken, err := OpenStore(file, w.dir+"/config", Keyring{}, w.logger())
+	broken, err := tokenstore.Open(file, w.dir+"/config", tokenstore.Keyring{}, w.logger())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,11 +72,11 @@ func TestAccounts(t *testing.T) {
 	})
 	w.mustPost(tr)
 	w.store.Save("foreign", []byte("{}"))
-	damaged := filepath.Join(w.dir, "state", fileName("damaged"))
+	damaged := filepath.Join(w.dir, "state", strings.Repeat("0", 24)+recordSuffix)
 	if err := os.WriteFile(damaged, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	list, err := w.store.Accounts()
+	list, err := Accounts(w.store)
 	if err == nil || !strings.Contains(err.Error(), damaged) || len(list) != 1 {
 		t.Fatalf("got %+v, %v", list, err)
 	}

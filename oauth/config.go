@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sallyport/oauth/tokenstore"
 )
 
 // Values of Config.Grant.
@@ -79,8 +81,8 @@ type Config struct {
 
 	AllowInsecureHTTP bool // cleartext to other than loopback hosts
 
-	Store *Store       // nil: memory only
-	Log   *slog.Logger // nil discards
+	Store *tokenstore.Store // nil: memory only
+	Log   *slog.Logger      // nil discards
 
 	// now is the wall clock, and pageInterval the least time between two login pages of all
 	// processes. Tests set them after New.
@@ -172,7 +174,7 @@ func (c *Config) setDefaults() {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Store == nil {
-		c.Store = memoryStore(c.Log)
+		c.Store = tokenstore.Memory(c.Log)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +26,7 @@ func TestBadStoreIsNeverFatal(t *testing.T) {
 			first := w.transport(nil)
 			w.mustPost(first)
 			first.Close()
-			if err := spoil(filepath.Join(w.dir, "state", fileName(first.creds.key))); err != nil {
+			if err := spoil(w.recordFile()); err != nil {
 				t.Fatal(err)
 			}
 			tr := w.transport(nil)

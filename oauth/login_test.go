@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sallyport/oauth/oauthtest"
+	"sallyport/oauth/tokenstore"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -161,7 +162,10 @@ func TestBrake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var processes [2]*peers
 		for i := range processes {
-			s, _ := openStore(t, dir)
+			s, err := tokenstore.Open(dir+"/state", dir+"/config", tokenstore.Keyring{}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
 			cfg := &Config{Log: slog.New(slog.DiscardHandler), Store: s, now: wallClock, pageInterval: pageInterval}
 			processes[i] = &peers{cfg: cfg, creds: &credentials{cfg: cfg}, status: newStatus(cfg, nil)}
 		}

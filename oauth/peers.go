@@ -78,24 +78,24 @@ type peers struct {
 func (p *peers) signIn(ctx context.Context, n need, login func(context.Context, *leadership) error) error {
 	fl := &follower{status: p.status}
 	defer fl.show(ctx, Prompt{})
-	leader := p.cfg.Store.turn(p.creds.key + leaderName)
-	claim := p.cfg.Store.turn(p.creds.key + claimName)
+	leader := p.cfg.Store.Lock(p.creds.key + leaderName)
+	claim := p.cfg.Store.Lock(p.creds.key + claimName)
 	claimed := false
 	for {
-		if p.cfg.AtTerminal && !claimed && claim.take() {
+		if p.cfg.AtTerminal && !claimed && claim.Try() {
 			claimed = true
-			defer claim.leave()
+			defer claim.Unlock()
 		}
-		leads := leader.take()
+		leads := leader.Try()
 		if leads && !claimed && p.claimedByAnother() {
-			leader.leave()
+			leader.Unlock()
 			leads = false
 		}
 		var told notice
 		p.creds.loadNote(noticeName, &told)
 		if p.creds.adopt(n, fl.leader != "") {
 			if leads {
-				leader.leave()
+				leader.Unlock()
 			}
 			return nil
 		}
@@ -108,7 +108,7 @@ func (p *peers) signIn(ctx context.Context, n need, login func(context.Context, 
 				l := &leadership{peers: p, need: n, claimed: claimed, takeover: takeover}
 				err = l.run(ctx, login)
 			}
-			leader.leave()
+			leader.Unlock()
 			if err != errMakeWay {
 				return err
 			}
@@ -127,9 +127,9 @@ func (p *peers) signIn(ctx context.Context, n need, login func(context.Context, 
 // claimedByAnother reports whether another process claims to lead. Only the leader may ask: asking
 // takes the lock for a moment.
 func (p *peers) claimedByAnother() bool {
-	claim := p.cfg.Store.turn(p.creds.key + claimName)
-	defer claim.leave()
-	return !claim.take()
+	claim := p.cfg.Store.Lock(p.creds.key + claimName)
+	defer claim.Unlock()
+	return !claim.Try()
 }
 
 // countPages changes the count of login pages.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sallyport/oauth/oauthtest"
+	"sallyport/oauth/tokenstore"
 )
 
 // await receives from c; a minute without turns a hang into a failure.
@@ -32,7 +33,7 @@ func TestOneRefusalForAll(t *testing.T) {
 	p := await(t, offered)
 	shown := make(chan Prompt, 3)
 	for range 3 {
-		s, err := OpenStore(w.dir+"/state", w.dir+"/config", Keyring{}, w.logger())
+		s, err := tokenstore.Open(w.dir+"/state", w.dir+"/config", tokenstore.Keyring{}, w.logger())
 		if err != nil {
 			t.Fatal(err)
 		}

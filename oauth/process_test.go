@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"sallyport/oauth/oauthtest"
+	"sallyport/oauth/tokenstore"
 )
 
 const workerVariable = "OAUTH_TEST_WORKER"
@@ -99,7 +100,7 @@ func playWorker(text string) int {
 		}
 		return http.DefaultTransport.RoundTrip(r)
 	})
-	store, err := OpenStore(c.State, c.Key, Keyring{}, nil)
+	store, err := tokenstore.Open(c.State, c.Key, tokenstore.Keyring{}, nil)
 	if err != nil {
 		return 2
 	}

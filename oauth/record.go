@@ -143,14 +143,14 @@ func (c *credentials) registeredAt(s server) client {
 // lock takes the store's lock of our record and reads the record again. Under the lock it is the
 // newest of all processes, and its refresh token is ours alone to use. The caller must unlock.
 func (c *credentials) lock(ctx context.Context) (rec record, unlock func(), err error) {
-	unlock, err = c.cfg.Store.lock(ctx, c.key)
-	if err != nil {
+	lock := c.cfg.Store.Lock(c.key)
+	if err := lock.Wait(ctx); err != nil {
 		return record{}, nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reloadLocked()
-	return c.rec, unlock, nil
+	return c.rec, lock.Unlock, nil
 }
 
 // save writes rec to the disk. The caller holds the lock of the store.

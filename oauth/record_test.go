@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -36,7 +35,7 @@ func TestDamagedStoreIsNotALogout(t *testing.T) {
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
-	if err := os.Truncate(filepath.Join(w.store.dir, fileName(tr.creds.key)), 20); err != nil {
+	if err := os.Truncate(w.recordFile(), 20); err != nil {
 		t.Fatal(err)
 	}
 	w.advance(2 * time.Hour)

@@ -66,7 +66,7 @@ func New(cfg Config) (*Transport, error) {
 		}
 		t.clientKey = &key
 	}
-	if !t.cfg.Store.pending(t.creds.key) {
+	if !t.cfg.Store.Pending(t.creds.key) {
 		t.creds.reload() // otherwise the first request does, once the keyring has answered
 	}
 	return t, nil
@@ -202,7 +202,7 @@ func withToken(req *http.Request, body io.ReadCloser, access string) *http.Reque
 // neither a challenge nor a person. An empty result means: send the request without a token, and the
 // upstream's challenge tells what to do. For a background request, failures end that way too.
 func (t *Transport) bearer(ctx context.Context, background bool) (string, error) {
-	if err := t.cfg.Store.await(ctx, t.creds.key); err != nil {
+	if err := t.cfg.Store.Await(ctx, t.creds.key); err != nil {
 		return "", err
 	}
 	busy := t.flights.idle(func() {

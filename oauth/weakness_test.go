@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sallyport/oauth/oauthtest"
+	"sallyport/oauth/tokenstore"
 )
 
 // These tests are named after the weaknesses of the predecessor, by their numbers.
@@ -106,7 +107,7 @@ func TestWeakness11RotationIsNeverLost(t *testing.T) {
 		w.advance(2 * time.Hour)
 		var wg sync.WaitGroup
 		for range 5 {
-			s, err := OpenStore(w.dir+"/state", w.dir+"/config", Keyring{}, w.logger())
+			s, err := tokenstore.Open(w.dir+"/state", w.dir+"/config", tokenstore.Keyring{}, w.logger())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -120,7 +121,7 @@ func TestWeakness11RotationIsNeverLost(t *testing.T) {
 		wg.Wait()
 	}
 	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: rounds})
-	if temps, _ := filepath.Glob(w.dir + "/state/*" + tempInfix + "*"); len(temps) != 0 {
+	if temps, _ := filepath.Glob(w.dir + "/state/*" + ".tmp-" + "*"); len(temps) != 0 {
 		t.Errorf("temporary files are left: %q", temps)
 	}
 }

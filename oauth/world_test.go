@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"sallyport/oauth/oauthtest"
+	"sallyport/oauth/tokenstore"
 )
 
 // world is an upstream behind a token check, its authorization server at another
@@ -26,7 +28,7 @@ type world struct {
 	t        *testing.T
 	as       *oauthtest.Server
 	upstream *url.URL
-	store    *Store
+	store    *tokenstore.Store
 	dir      string // of the store
 
 	mu    sync.Mutex
@@ -79,10 +81,24 @@ func newWorld(t *testing.T) *world {
 		io.WriteString(rw, "hello")
 	}))
 	var err error
-	if w.store, err = OpenStore(w.dir+"/state", w.dir+"/config", Keyring{}, w.logger()); err != nil {
+	if w.store, err = tokenstore.Open(w.dir+"/state", w.dir+"/config", tokenstore.Keyring{}, w.logger()); err != nil {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// recordSuffix ends the name of each file of the store whose value was saved under a name without a
+// slash: an account's record.
+const recordSuffix = "-e3b0c44298fc1c149afbf4c8.sealed"
+
+// recordFile returns the file of the only record in the store.
+func (w *world) recordFile() string {
+	w.t.Helper()
+	list, err := filepath.Glob(filepath.Join(w.dir, "state", "*"+recordSuffix))
+	if err != nil || len(list) != 1 {
+		w.t.Fatalf("the store holds the records %q (%v), want one", list, err)
+	}
+	return list[0]
 }
 
 // old makes w a 2025-03-26 server: the authorization server at the upstream's origin.
@@ -772,9 +788,6 @@ func TestRegisteredSecretIsFormEncoded(t *testing.T) {
 }
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv("OAUTH_TEST_STORE"); dir != "" {
-		storeWriter(dir) // never returns: it is killed
-	}
 	if config := os.Getenv(workerVariable); config != "" {
 		os.Exit(playWorker(config))
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"sallyport/oauth"
+	"sallyport/oauth/tokenstore"
 	"sallyport/sshtunnel"
 )
 
@@ -23,9 +24,9 @@ type way struct {
 	tunnel   *sshtunnel.Tunnel // nil: direct
 	callback *sshtunnel.Tunnel // to the workstation; nil: the callback is accepted here
 	login    *oauth.Transport
-	store    *oauth.Store // nil: nothing is kept
-	key      string       // of this upstream in the store
-	secrets  []string     // configured ones, for masking
+	store    *tokenstore.Store // nil: nothing is kept
+	key      string            // of this upstream in the store
+	secrets  []string          // configured ones, for masking
 
 	closers []func() error // in the order of construction
 }

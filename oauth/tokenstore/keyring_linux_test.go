@@ -1,4 +1,4 @@
-package oauth
+package tokenstore
 
 import (
 	"bufio"
@@ -137,7 +137,7 @@ func (w *keyringWorld) open(use, bus string) (*Store, error) {
 	if strings.HasSuffix(bus, silentName) {
 		wait = 0
 	}
-	return OpenStore(filepath.Join(w.dir, "state"), filepath.Join(w.dir, "config"), Keyring{Use: use, Bus: bus, Wait: wait}, w.log)
+	return Open(filepath.Join(w.dir, "state"), filepath.Join(w.dir, "config"), Keyring{Use: use, Bus: bus, Wait: wait}, w.log)
 }
 
 func (w *keyringWorld) mustOpen(use, bus string) *Store {
@@ -340,26 +340,4 @@ func (s *Store) waiting() bool {
 	default:
 		return true
 	}
-}
-
-// TestSilentKeyringAndTransport makes a Transport whose token cannot be read yet: neither New nor State
-// waits, and a request takes the token once the keyring was given up.
-func TestSilentKeyringAndTransport(t *testing.T) {
-	w := newWorld(t)
-	k := newKeyringWorld(t)
-	k.unlock()
-	w.store = k.mustOpen(KeyAuto, k.bus)
-	w.mustPost(w.transport(nil))
-	w.store = k.mustOpen(KeyAuto, k.silentBus())
-	tr := w.transport(nil)
-	tr.State()
-	if !w.store.waiting() {
-		t.Error("New or State waited for the keyring")
-	}
-	w.mustPost(tr) // signs in again
-	if got := w.as.Stats().Authorizations; got != 2 {
-		t.Errorf("%d sign-ins, want 2", got)
-	}
-	w.store = k.mustOpen(KeyAuto, k.bus)
-	w.mustPost(w.transport(func(c *Config) { c.NonInteractive = true }))
 }

@@ -1,4 +1,4 @@
-package oauth
+package tokenstore
 
 import (
 	"bytes"
@@ -60,12 +60,12 @@ type Store struct {
 	unsaved map[string]error  // why
 }
 
-// OpenStore opens (and makes) the store in dir; the key lies in keyDir (and is made
+// Open opens (and makes) the store in dir; the key lies in keyDir (and is made
 // there) or in the keyring, which is waited for only where a value needs it. A
 // directory that others own or can write to and a key that others can read are not used:
 // the Store warns and lives in memory. The error is for an empty dir or keyDir, and a
 // KeyringError for a keyring that must be used and cannot.
-func OpenStore(dir, keyDir string, ring Keyring, log *slog.Logger) (*Store, error) {
+func Open(dir, keyDir string, ring Keyring, log *slog.Logger) (*Store, error) {
 	if dir == "" || keyDir == "" {
 		return nil, errors.New("token store: no directory given")
 	}
@@ -75,7 +75,7 @@ func OpenStore(dir, keyDir string, ring Keyring, log *slog.Logger) (*Store, erro
 	if ring.Use == "" {
 		ring.Use = KeyInFile
 	}
-	s := memoryStore(log)
+	s := Memory(log)
 	if err := s.open(dir, keyDir); err != nil {
 		s.unused(err)
 		return s, nil
@@ -104,7 +104,12 @@ func OpenStore(dir, keyDir string, ring Keyring, log *slog.Logger) (*Store, erro
 	return s, nil
 }
 
-func memoryStore(log *slog.Logger) *Store {
+// Memory returns a store that writes nothing to the disk: its values end with the process. A nil log
+// discards what the store has to say.
+func Memory(log *slog.Logger) *Store {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	ready := make(chan struct{})
 	close(ready)
 	return &Store{log: log, mem: make(map[string][]byte), unsaved: make(map[string]error), ready: ready}
@@ -134,8 +139,9 @@ func (s *Store) open(dir, keyDir string) (err error) {
 	return nil
 }
 
-// pending reports whether the value of name cannot be read before the keyring answers.
-func (s *Store) pending(name string) bool {
+// Pending reports whether the value of name cannot be read before the keyring answers. It does not
+// wait.
+func (s *Store) Pending(name string) bool {
 	select {
 	case <-s.ready:
 		return false
@@ -145,9 +151,10 @@ func (s *Store) pending(name string) bool {
 	return err == nil && s.keyOf(sealed) == nil
 }
 
-// await waits until the value of name can be read, as long as ctx.
-func (s *Store) await(ctx context.Context, name string) error {
-	if !s.pending(name) {
+// Await waits until the value of name can be read, or until ctx ends. The error is the cause of
+// ctx's end.
+func (s *Store) Await(ctx context.Context, name string) error {
+	if !s.Pending(name) {
 		return nil
 	}
 	select {
@@ -244,6 +251,36 @@ func (s *Store) Load(name string) ([]byte, error) {
 		return nil, setAside(filepath.Join(s.dir, file), err)
 	}
 	return b, err
+}
+
+// Values returns the values on the disk that were saved under a name without a slash. A file that
+// cannot be read is left out, and named in the error, which comes beside the other values.
+func (s *Store) Values() ([][]byte, error) {
+	if s.dir == "" {
+		return nil, s.why()
+	}
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	var values [][]byte
+	var errs []error
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), "-"+shortHash("")+sealedSuffix) || !owned.MatchString(e.Name()) {
+			continue
+		}
+		b, err := s.read(e.Name())
+		if errors.Is(err, errDamaged) {
+			err = fmt.Errorf("%s: %w", filepath.Join(s.dir, e.Name()), err)
+		}
+		switch {
+		case err == nil:
+			values = append(values, b)
+		case !errors.Is(err, fs.ErrNotExist): // else another process has just removed it
+			errs = append(errs, err)
+		}
+	}
+	return values, errors.Join(errs...)
 }
 
 // Save puts b under name: atomic, and on the disk when it returns. If it cannot be

@@ -1,4 +1,4 @@
-package oauth
+package tokenstore
 
 import (
 	"bytes"
@@ -15,8 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/gofrs/flock"
 )
 
 const (
@@ -31,7 +29,7 @@ const (
 const (
 	KeyInFile    = "file"
 	KeyAuto      = "auto"    // in the keyring if it answers, else in a file; where both hold one, the file's
-	KeyInKeyring = "keyring" // or OpenStore fails
+	KeyInKeyring = "keyring" // or Open fails
 )
 
 // Keyring says whether the store's key lies in the system's keyring: Secret Service,
@@ -85,7 +83,7 @@ func (s *Store) settle(ring Keyring) (lost bool, err error) {
 	if ring.Use == KeyInKeyring && ringErr != nil {
 		return false, &KeyringError{ringErr}
 	}
-	lock := flock.New(s.keyFile+lockSuffix, flock.SetPermissions(0o600)) // two first starts at once agree on the key
+	lock := openLock(s.keyFile + lockSuffix) // two first starts at once agree on the key
 	if err := lock.Lock(); err != nil {
 		return false, fmt.Errorf("lock %s: %w", s.keyFile, err)
 	}
