@@ -29,12 +29,12 @@ func (t *Transport) login(ctx context.Context, fl *flight, l *leadership) error 
 	if err := l.awaitPage(ctx, f.server.name()); err != nil {
 		return err
 	}
-	cb, err := t.listen(ctx, rand.Text())
+	cb, err := listenForCallback(ctx, &t.cfg, t.life, rand.Text())
 	if err != nil {
 		return err
 	}
 	err = t.loginAt(ctx, fl, l, f, cb)
-	cb.settle(withoutQuery(t.cfg.Upstream), err)
+	cb.finish(err)
 	t.life.startWithin(cb.close) // the page may take its moment, the waiting requests need not
 	return err
 }
@@ -57,11 +57,8 @@ func (t *Transport) loginAt(ctx context.Context, fl *flight, l *leadership, f fi
 	if err != nil {
 		return err
 	}
-	p := Prompt{AuthorizeURL: e.first, LinkExpires: e.until, BrowserURL: cb.origin + cb.visit, RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.cfg.now().Add(t.cfg.CallbackTimeout)}
-	if isLoopback(cb.redirect.Hostname()) { // else the person's browser may be where the listener is not
-		p.StartURL = cb.origin + cb.start
-	}
-	cb.entrance.Store(e)
+	p := Prompt{AuthorizeURL: e.first, LinkExpires: e.until, StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.cfg.now().Add(t.cfg.CallbackTimeout)}
+	cb.target.Store(e)
 	q, err := t.awaitRedirect(ctx, l, p, cb)
 	if errors.Is(err, ErrNotCompleted) && c.Dynamic && c.ID == known {
 		// A server that has forgotten a client shows the browser an error and sends
@@ -196,7 +193,7 @@ func (t *Transport) Deliver(ctx context.Context, callback *url.URL) error {
 		return ErrNoSignIn
 	}
 	select {
-	case <-cb.settled:
+	case <-cb.finished:
 		return cb.err
 	case <-ctx.Done():
 		return context.Cause(ctx)
