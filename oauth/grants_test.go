@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"sallyport/oauth/oauthtest"
 
@@ -209,5 +210,41 @@ func TestIdentityProviderOfAnotherIssuer(t *testing.T) {
 	}), "x")
 	if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != CodeIssuerMismatch {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestClientCredentials(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		methods []string
+		change  func(*Config, *world)
+	}{
+		{"discovered basic", []string{"client_secret_basic"}, func(*Config, *world) {}},
+		{"discovered post", []string{"client_secret_post"}, func(*Config, *world) {}},
+		{"given token URL", nil, func(c *Config, w *world) { c.TokenURL = w.as.Issuer + "/token" }},
+		{"given, no discovery", nil, func(c *Config, w *world) {
+			c.TokenURL, c.NoDiscovery, c.Resource = w.as.Issuer+"/token", true, w.upstream.String()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			method := ""
+			if tt.methods != nil {
+				method = tt.methods[0]
+			}
+			w.as.AddClient(oauthtest.Client{ID: "robot", Secret: "p:%+ ü", Method: method})
+			w.as.Set(func(k *oauthtest.Knobs) { k.AuthMethods = tt.methods; k.NoRefresh = true })
+			tr := w.transport(func(c *Config) {
+				c.Grant, c.ClientID, c.ClientSecret = GrantClientCredentials, "robot", "p:%+ ü"
+				tt.change(c, w)
+			})
+			w.mustPost(tr)
+			w.as.RevokeAccess()
+			w.mustPost(tr)
+			w.advance(2 * time.Hour)
+			w.mustPost(tr)
+			w.wantStats(oauthtest.Stats{ClientCredentials: 3})
+			w.noSecrets()
+		})
 	}
 }
