@@ -77,14 +77,14 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, state s
 // bindCallback listens on the first of the configured addresses that is free, and returns which one
 // it is. If none is free, the error is that of the first address.
 func bindCallback(ctx context.Context, cfg *Config) (net.Listener, string, error) {
-	addrs := cfg.CallbackAddrs
-	given, _ := url.Parse(cfg.RedirectURI)
-	if cfg.RedirectURI != "" && isLoopback(given.Hostname()) && given.Port() != "" {
+	addrs := cfg.Callback.Addrs
+	given, _ := url.Parse(cfg.Callback.RedirectURI)
+	if cfg.Callback.RedirectURI != "" && isLoopback(given.Hostname()) && given.Port() != "" {
 		addrs = []string{net.JoinHostPort(given.Hostname(), given.Port())}
 	}
 	var first error
 	for i, addr := range addrs {
-		ln, err := cfg.Listen(ctx, addr)
+		ln, err := cfg.Callback.Listen(ctx, addr)
 		if err == nil {
 			return ln, addr, nil
 		}
@@ -106,7 +106,7 @@ func newCallback(cfg *Config, ln net.Listener, addr, state string) (*callback, e
 	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil && port == "0" {
 		port = bound
 	}
-	uri := cfg.RedirectURI
+	uri := cfg.Callback.RedirectURI
 	if uri == "" {
 		uri = loopbackURL(addr, port, callbackPath)
 	}
@@ -210,7 +210,7 @@ func (cb *callback) redirectToLogin(w http.ResponseWriter, r *http.Request) {
 func (cb *callback) sendOutcome(w http.ResponseWriter) {
 	upstream := withoutQuery(cb.cfg.Upstream)
 	if cb.err != nil {
-		pageFailed(upstream, cb.err, cb.cfg.Retry).send(w, http.StatusBadRequest)
+		pageFailed(upstream, cb.err, cb.cfg.Callback.Retry).send(w, http.StatusBadRequest)
 		return
 	}
 	pageSignedIn(upstream).send(w, http.StatusOK)

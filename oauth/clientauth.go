@@ -54,7 +54,7 @@ func (t *Transport) postForm(ctx context.Context, endpoint string, s server, c c
 // clientAssertion is RFC 7523 section 3. Its audience is the issuer, which only this
 // server is, where an endpoint could be named by another server's metadata too.
 func (t *Transport) clientAssertion(s server, c client) (string, error) {
-	alg, err := chooseAlgorithm(*c.key, t.cfg.ClientKeyAlg, s.AuthAlgs)
+	alg, err := chooseAlgorithm(*c.key, t.cfg.Client.KeyAlg, s.AuthAlgs)
 	if err != nil {
 		return "", err
 	}
@@ -76,9 +76,9 @@ func (t *Transport) authMethod(s server, c client) string {
 		return authPrivateKey
 	case c.Secret == "":
 		return authNone
-	case t.cfg.AuthStyle == AuthStyleHeader:
+	case t.cfg.Client.AuthStyle == AuthStyleHeader:
 		return authBasic
-	case t.cfg.AuthStyle == AuthStyleBody:
+	case t.cfg.Client.AuthStyle == AuthStyleBody:
 		return authPost
 	case c.Method == authBasic || c.Method == authPost || c.Method == authNone:
 		return c.Method

@@ -8,7 +8,7 @@ func TestKeyTellsAccountsApart(t *testing.T) {
 	seen := map[string]bool{base().Key(): true}
 	for _, change := range []func(*Config){
 		func(c *Config) { c.Realm = "default bastion" },
-		func(c *Config) { c.ClientID = "x" },
+		func(c *Config) { c.Client.ID = "x" },
 		func(c *Config) { c.Resource = "x" },
 		func(c *Config) { c.Audience = "x" },
 		func(c *Config) { c.Upstream = w.upstream.JoinPath("x") },

@@ -186,7 +186,7 @@ func TestDeviceGrantByItself(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newDeviceWorld(t, func(c *Config) {
 				c.Grant = GrantAuto
-				c.Listen = func(context.Context, string) (net.Listener, error) { return nil, errors.New("no sockets in a bubble") }
+				c.Callback.Listen = func(context.Context, string) (net.Listener, error) { return nil, errors.New("no sockets in a bubble") }
 			})
 			w.as.Set(func(k *oauthtest.Knobs) { k.DeviceOnly = only })
 			err := w.get(t.Context())

@@ -222,12 +222,12 @@ type finding struct {
 // needed as well.
 func (t *Transport) discover(ctx context.Context, hint string, code bool) (finding, error) {
 	c := &t.cfg
-	given := c.TokenURL != "" && (c.AuthorizationURL != "" || !code) && c.Grant != GrantDeviceCode
-	if c.NoDiscovery && !given {
+	given := c.Endpoints.TokenURL != "" && (c.Endpoints.AuthorizationURL != "" || !code) && c.Grant != GrantDeviceCode
+	if c.Endpoints.NoDiscovery && !given {
 		return finding{}, &DiscoveryError{What: "endpoints: discovery is off and they are not given"}
 	}
 	var f finding
-	if !c.NoDiscovery {
+	if !c.Endpoints.NoDiscovery {
 		err := t.findResource(ctx, hint, &f)
 		if given && err != nil && ctx.Err() == nil {
 			// Only scope and resource are missed, and these may well not be needed.
@@ -243,11 +243,11 @@ func (t *Transport) discover(ctx context.Context, hint string, code bool) (findi
 	} else {
 		f.server.Source = fromConfig
 	}
-	if c.TokenURL != "" {
-		f.server.TokenEndpoint = c.TokenURL
+	if c.Endpoints.TokenURL != "" {
+		f.server.TokenEndpoint = c.Endpoints.TokenURL
 	}
-	if c.AuthorizationURL != "" {
-		f.server.AuthorizationEndpoint = c.AuthorizationURL
+	if c.Endpoints.AuthorizationURL != "" {
+		f.server.AuthorizationEndpoint = c.Endpoints.AuthorizationURL
 	}
 	return f, nil
 }
@@ -370,7 +370,7 @@ func (t *Transport) checkServer(s server) error {
 
 // checkPKCE refuses a server that does not promise S256 (MCP, Authorization Code Protection).
 func (t *Transport) checkPKCE(s server) error {
-	if s.Source != fromMetadata || slices.Contains(s.ChallengeMethods, "S256") || s.ChallengeMethods == nil && t.cfg.AssumePKCE {
+	if s.Source != fromMetadata || slices.Contains(s.ChallengeMethods, "S256") || s.ChallengeMethods == nil && t.cfg.Endpoints.AssumePKCE {
 		return nil
 	}
 	e := &SignInError{Stage: StageDiscovery, Server: s.name(), Code: CodePKCE, Refused: true,

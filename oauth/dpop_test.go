@@ -100,7 +100,7 @@ func TestUnattendedGrantWithProof(t *testing.T) {
 	w := newWorld(t)
 	w.as.AddClient(oauthtest.Client{ID: "robot", Secret: "s"})
 	w.as.Set(func(k *oauthtest.Knobs) { k.DPoP, k.ProofAlgs = true, []string{"ES256"} })
-	tr := w.transport(func(c *Config) { c.Grant, c.ClientID, c.ClientSecret = GrantClientCredentials, "robot", "s" })
+	tr := w.transport(func(c *Config) { c.Grant, c.Client.ID, c.Client.Secret = GrantClientCredentials, "robot", "s" })
 	w.mustPost(tr)
 	w.as.RevokeAccess()
 	w.mustPost(tr)

@@ -23,7 +23,7 @@ func TestBusy(t *testing.T) {
 	offered := make(chan Prompt, 1)
 	listening := false
 	tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
-	tr.cfg.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
+	tr.cfg.Callback.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
 		listening = busy(tr)
 		return new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	}

@@ -71,7 +71,7 @@ func (t *Transport) assertion(ctx context.Context, fl *flight, f finding, asked 
 	}
 	setIf(form, "resource", t.cfg.resourceOf(f))
 	setIf(form, "scope", strings.Join(asked, " "))
-	c := client{ID: t.cfg.IDPClientID}
+	c := client{ID: t.cfg.IDP.ClientID}
 	a, err := t.postForm(ctx, idp.TokenEndpoint, idp, c, form, "")
 	if err != nil {
 		return "", &SignInError{Stage: StageExchange, Server: idp.name(), Status: a.status, Err: err}
@@ -89,10 +89,10 @@ func (t *Transport) assertion(ctx context.Context, fl *flight, f finding, asked 
 
 // identityProvider returns the identity provider's token endpoint, given or discovered.
 func (t *Transport) identityProvider(ctx context.Context) (server, error) {
-	if t.cfg.IDPTokenURL != "" {
-		return server{Issuer: t.cfg.IDPIssuer, TokenEndpoint: t.cfg.IDPTokenURL, Source: fromConfig}, nil
+	if t.cfg.IDP.TokenURL != "" {
+		return server{Issuer: t.cfg.IDP.Issuer, TokenEndpoint: t.cfg.IDP.TokenURL, Source: fromConfig}, nil
 	}
-	f := finding{resource: resource{Resource: t.cfg.IDPIssuer, Servers: []string{t.cfg.IDPIssuer}}}
+	f := finding{resource: resource{Resource: t.cfg.IDP.Issuer, Servers: []string{t.cfg.IDP.Issuer}}}
 	if err := t.findServer(ctx, &f); err != nil {
 		return server{}, err
 	}

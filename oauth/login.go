@@ -57,7 +57,7 @@ func (t *Transport) loginAt(ctx context.Context, fl *flight, l *leadership, f fi
 	if err != nil {
 		return err
 	}
-	p := Prompt{AuthorizeURL: e.first, LinkExpires: e.until, StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.cfg.now().Add(t.cfg.CallbackTimeout)}
+	p := Prompt{AuthorizeURL: e.first, LinkExpires: e.until, StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.cfg.now().Add(t.cfg.Callback.Timeout)}
 	cb.target.Store(e)
 	q, err := t.awaitRedirect(ctx, l, p, cb)
 	if errors.Is(err, ErrNotCompleted) && c.Dynamic && c.ID == known {
@@ -153,7 +153,7 @@ func (t *Transport) authorizeURL(f finding, c client, cb *callback, verifier str
 
 // awaitRedirect shows the prompt until the callback or the timeout.
 func (t *Transport) awaitRedirect(ctx context.Context, l *leadership, p Prompt, cb *callback) (url.Values, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.CallbackTimeout, ErrNotCompleted)
+	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.Callback.Timeout, ErrNotCompleted)
 	defer cancel()
 	l.announce(p)
 	t.callback.Store(cb)

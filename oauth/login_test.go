@@ -72,7 +72,7 @@ func TestAuthMethod(t *testing.T) {
 		{"secret where the key is not taken", "", server{AuthMethods: []string{authPost}}, client{ID: "c", Secret: "s", key: key}, authPost},
 		{"post advertised", "", server{AuthMethods: []string{authNone, authPost}}, secret, authPost},
 	} {
-		tr := &Transport{cfg: Config{AuthStyle: tt.style}}
+		tr := &Transport{cfg: Config{Client: ClientConfig{AuthStyle: tt.style}}}
 		if got := tr.authMethod(tt.server, tt.client); got != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
 		}
@@ -93,10 +93,10 @@ func TestGivenEndpoints(t *testing.T) {
 	redirect := "http://" + free.Addr().String() + "/back"
 	w.as.AddClient(oauthtest.Client{ID: "me", Secret: "s e c", Method: "client_secret_basic", RedirectURIs: []string{redirect}})
 	w.mustPost(w.transport(func(c *Config) {
-		c.Grant, c.ClientID, c.ClientSecret, c.AuthStyle = GrantAuthorizationCode, "me", "s e c", AuthStyleHeader
-		c.AuthorizationURL, c.TokenURL, c.NoDiscovery = w.as.Issuer+"/authorize?tenant=7", w.as.Issuer+"/token", true
-		c.RedirectURI, c.Scope, c.Resource = redirect, "a b", w.upstream.String()
-		c.Listen = func(_ context.Context, addr string) (net.Listener, error) {
+		c.Grant, c.Client.ID, c.Client.Secret, c.Client.AuthStyle = GrantAuthorizationCode, "me", "s e c", AuthStyleHeader
+		c.Endpoints.AuthorizationURL, c.Endpoints.TokenURL, c.Endpoints.NoDiscovery = w.as.Issuer+"/authorize?tenant=7", w.as.Issuer+"/token", true
+		c.Callback.RedirectURI, c.Scope, c.Resource = redirect, "a b", w.upstream.String()
+		c.Callback.Listen = func(_ context.Context, addr string) (net.Listener, error) {
 			if addr != free.Addr().String() {
 				t.Errorf("listener asked for at %s", addr)
 			}
@@ -113,7 +113,7 @@ func TestWrongClientSecretIsRefusedForGood(t *testing.T) {
 	w := newWorld(t)
 	w.as.AddClient(oauthtest.Client{ID: "robot", Secret: "right"})
 	_, err := w.post(w.transport(func(c *Config) {
-		c.Grant, c.ClientID, c.ClientSecret = GrantClientCredentials, "robot", "wrong"
+		c.Grant, c.Client.ID, c.Client.Secret = GrantClientCredentials, "robot", "wrong"
 	}), "x")
 	if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Code != "invalid_client" {
 		t.Errorf("got %v", err)
@@ -166,7 +166,7 @@ func TestBrake(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg := &Config{Log: slog.New(slog.DiscardHandler), Store: s, now: wallClock, pageInterval: pageInterval}
+			cfg := &Config{Log: slog.New(slog.DiscardHandler), Store: s, now: wallClock, pageInterval: defaultPageInterval}
 			processes[i] = &peers{cfg: cfg, creds: &credentials{cfg: cfg}, status: newStatus(cfg, nil)}
 		}
 		start := time.Now()
@@ -197,29 +197,29 @@ func TestBrake(t *testing.T) {
 		_, changed := next.status.get()
 		go func() { // ends when the brake holds the next page
 			<-changed
-			if s, _ := next.status.get(); !s.NextPage.Equal(start.Add(pageInterval)) {
-				t.Errorf("the next page opens at %v, want %v", s.NextPage, start.Add(pageInterval))
+			if s, _ := next.status.get(); !s.NextPage.Equal(start.Add(defaultPageInterval)) {
+				t.Errorf("the next page opens at %v, want %v", s.NextPage, start.Add(defaultPageInterval))
 			}
 		}()
-		page(pageInterval, false)
+		page(defaultPageInterval, false)
 		if s, _ := next.status.get(); !s.NextPage.IsZero() {
 			t.Errorf("a page is shown, and the next said to open at %v", s.NextPage)
 		}
 		processes[1].countPages(func(c *pageCount) { c.Completed = true })
-		page(pageInterval, false) // the person is there
+		page(defaultPageInterval, false) // the person is there
 		held()
-		page(2*pageInterval, true)
+		page(2*defaultPageInterval, true)
 		time.Sleep(time.Hour - time.Second)
 		held()
 		time.Sleep(time.Second)
-		page(time.Hour+2*pageInterval, false)
+		page(time.Hour+2*defaultPageInterval, false)
 		held()
 		processes[n%2].cfg.AtTerminal = true
-		page(time.Hour+2*pageInterval, false)
+		page(time.Hour+2*defaultPageInterval, false)
 		processes[0].resetPages() // the upstream took a token
-		page(time.Hour+2*pageInterval, false)
+		page(time.Hour+2*defaultPageInterval, false)
 		processes[0].cfg.AtTerminal, processes[1].cfg.AtTerminal = false, false
-		page(time.Hour+3*pageInterval, false)
+		page(time.Hour+3*defaultPageInterval, false)
 	})
 }
 

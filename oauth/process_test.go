@@ -107,15 +107,15 @@ func playWorker(text string) int {
 	var bound string
 	upstream, _ := url.Parse(c.Upstream)
 	tr, err := New(Config{Upstream: upstream, Realm: "default direct", Store: store, Base: base, AuthBase: auth,
-		CallbackAddrs: []string{callbackAddr}, AtTerminal: c.Terminal,
-		Listen: func(ctx context.Context, _ string) (net.Listener, error) {
+		AtTerminal: c.Terminal,
+		Callback: CallbackConfig{Addrs: []string{callbackAddr}, Listen: func(ctx context.Context, _ string) (net.Listener, error) {
 			die(dieBeforeLink)
 			ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 			if err == nil {
 				bound = ln.Addr().String()
 			}
 			return ln, err
-		},
+		}},
 		Offer: func(_ context.Context, p Prompt) {
 			if p.Elsewhere {
 				say("shown %s", p.AuthorizeURL)

@@ -63,8 +63,8 @@ func TestPushedRequestWithAKey(t *testing.T) {
 	w.as.AddClient(oauthtest.Client{ID: "me", Key: &jose.JSONWebKey{Key: key.Public()}, RedirectURIs: []string{redirect}})
 	w.as.Set(func(k *oauthtest.Knobs) { k.RequirePush, k.AuthMethods = true, []string{"private_key_jwt"} })
 	w.mustPost(w.transport(func(c *Config) {
-		c.ClientID, c.ClientKey, c.RedirectURI = "me", pemKey(t, key), redirect
-		c.Listen = func(context.Context, string) (net.Listener, error) { return ln, nil }
+		c.Client.ID, c.Client.Key, c.Callback.RedirectURI = "me", pemKey(t, key), redirect
+		c.Callback.Listen = func(context.Context, string) (net.Listener, error) { return ln, nil }
 	}))
 	w.wantStats(oauthtest.Stats{Pushes: 1, Authorizations: 1, Codes: 1})
 	w.noSecrets()
@@ -164,7 +164,7 @@ func TestPushByAForgottenClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := w.transport(func(c *Config) { c.CallbackAddrs = []string{redirect.Host} })
+	tr := w.transport(func(c *Config) { c.Callback.Addrs = []string{redirect.Host} })
 	_, err = w.post(tr, "x")
 	if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != "invalid_client" || e.Refused {
 		t.Fatalf("got %v", err)

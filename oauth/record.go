@@ -92,7 +92,7 @@ func (c *credentials) renewable() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cfg.unattended() {
-		return c.cfg.TokenURL != "" || c.rec.Token.Access != ""
+		return c.cfg.Endpoints.TokenURL != "" || c.rec.Token.Access != ""
 	}
 	return c.rec.Token.Refresh != "" || c.inputsUnusedLocked()
 }
@@ -239,7 +239,7 @@ func (c *credentials) reloadLocked() {
 	if b == nil || json.Unmarshal(b, &rec) != nil || rec.Upstream != c.cfg.Upstream.String() {
 		return
 	}
-	if c.cfg.TokenURL != "" && rec.Server.TokenEndpoint != c.cfg.TokenURL {
+	if c.cfg.Endpoints.TokenURL != "" && rec.Server.TokenEndpoint != c.cfg.Endpoints.TokenURL {
 		return // the record is of another server
 	}
 	given := c.cfg.givenHash()

@@ -81,11 +81,11 @@ func (t *Transport) useGiven(ctx context.Context, n need) (done bool, given, err
 		return false, nil, &SignInError{Stage: StageToken, Server: f.server.name(), Code: CodeNoClient, Refused: true,
 			Description: "a given code or refresh token needs the client ID it was made for"}
 	}
-	stage, form := StageToken, url.Values{"grant_type": {"authorization_code"}, "code": {string(t.cfg.AuthorizationCode)}}
-	setIf(form, "redirect_uri", t.cfg.RedirectURI)
-	setIf(form, "code_verifier", string(t.cfg.CodeVerifier))
-	if t.cfg.RefreshToken != "" {
-		stage, form = StageRefresh, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(t.cfg.RefreshToken)}}
+	stage, form := StageToken, url.Values{"grant_type": {"authorization_code"}, "code": {string(t.cfg.Given.AuthorizationCode)}}
+	setIf(form, "redirect_uri", t.cfg.Callback.RedirectURI)
+	setIf(form, "code_verifier", string(t.cfg.Given.CodeVerifier))
+	if t.cfg.Given.RefreshToken != "" {
+		stage, form = StageRefresh, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(t.cfg.Given.RefreshToken)}}
 	}
 	setIf(form, "resource", t.cfg.resourceOf(f))
 	k, err := t.grant(ctx, stage, f.server, c, form)
@@ -96,8 +96,8 @@ func (t *Transport) useGiven(ctx context.Context, n need) (done bool, given, err
 	if err != nil {
 		return false, nil, err
 	}
-	if t.cfg.RefreshToken != "" {
-		k = inherit(k, token{Refresh: string(t.cfg.RefreshToken)})
+	if t.cfg.Given.RefreshToken != "" {
+		k = inherit(k, token{Refresh: string(t.cfg.Given.RefreshToken)})
 	}
 	return true, nil, t.creds.update(ctx, f, fromSignIn, func(r *record) {
 		r.Token, r.Asked = k, strings.Fields(t.cfg.Scope)

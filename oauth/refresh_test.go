@@ -103,7 +103,7 @@ func TestNobodyIsLockedOut(t *testing.T) {
 			// The client's redirect URI has the port of a listener that is gone: same port again.
 			redirect, _ := url.Parse(w.as.Authorized().Get("redirect_uri"))
 			tt.happen(w)
-			w.mustPost(w.transport(func(c *Config) { c.CallbackAddrs = []string{redirect.Host} }))
+			w.mustPost(w.transport(func(c *Config) { c.Callback.Addrs = []string{redirect.Host} }))
 			w.wantStats(tt.want)
 			w.noSecrets()
 		})
@@ -116,7 +116,7 @@ func TestGivenOnce(t *testing.T) {
 			w := newWorld(t)
 			w.as.AddClient(oauthtest.Client{ID: "me", RedirectURIs: []string{"http://127.0.0.1:1/cb"}})
 			given := func(c *Config) {
-				c.Grant, c.ClientID, c.NonInteractive = GrantAuthorizationCode, "me", true
+				c.Grant, c.Client.ID, c.NonInteractive = GrantAuthorizationCode, "me", true
 			}
 			code, verifier := "", "a-verifier-of-enough-characters-to-be-one-really"
 			u := w.as.Issuer + "/authorize?" + url.Values{"response_type": {"code"}, "client_id": {"me"}, "state": {"s"},
@@ -133,14 +133,14 @@ func TestGivenOnce(t *testing.T) {
 			code = back.Query().Get("code")
 			first := func(c *Config) {
 				given(c)
-				c.AuthorizationCode, c.CodeVerifier, c.RedirectURI = Secret(code), Secret(verifier), "http://127.0.0.1:1/cb"
+				c.Given.AuthorizationCode, c.Given.CodeVerifier, c.Callback.RedirectURI = Secret(code), Secret(verifier), "http://127.0.0.1:1/cb"
 			}
 			if name == "refresh token" {
 				tr := w.transport(first)
 				w.mustPost(tr)
 				rt := tr.creds.rec.Token.Refresh
 				w.store.ForgetAll()
-				first = func(c *Config) { given(c); c.RefreshToken = Secret(rt) }
+				first = func(c *Config) { given(c); c.Given.RefreshToken = Secret(rt) }
 			}
 			w.mustPost(w.transport(first))
 			w.advance(2 * time.Hour)

@@ -31,10 +31,10 @@ func (client) String() string { return hidden }
 // fixedClient returns the client that needs no registration at s, if there is one.
 func (t *Transport) fixedClient(s server) (client, bool) {
 	switch {
-	case t.cfg.ClientID != "":
-		return client{ID: t.cfg.ClientID, Secret: string(t.cfg.ClientSecret), key: t.clientKey}, true
-	case t.cfg.ClientMetadataURL != "" && s.TakesMetadataDocument:
-		return client{ID: t.cfg.ClientMetadataURL, Method: authNone, key: t.clientKey}, true
+	case t.cfg.Client.ID != "":
+		return client{ID: t.cfg.Client.ID, Secret: string(t.cfg.Client.Secret), key: t.clientKey}, true
+	case t.cfg.Client.MetadataURL != "" && s.TakesMetadataDocument:
+		return client{ID: t.cfg.Client.MetadataURL, Method: authNone, key: t.clientKey}, true
 	}
 	return client{}, false
 }
@@ -88,10 +88,10 @@ func (t *Transport) redirectURIs(redirect string) []string {
 		return []string{}
 	}
 	all := []string{redirect}
-	if t.cfg.RedirectURI != "" {
+	if t.cfg.Callback.RedirectURI != "" {
 		return all
 	}
-	for _, a := range t.cfg.CallbackAddrs {
+	for _, a := range t.cfg.Callback.Addrs {
 		_, port, _ := net.SplitHostPort(a)
 		if uri := loopbackURL(a, port, callbackPath); port != "0" && !slices.Contains(all, uri) {
 			all = append(all, uri)
@@ -111,7 +111,7 @@ func (t *Transport) register(ctx context.Context, s server, redirects []string) 
 		grants, responses = []string{grantTypeDevice, "refresh_token"}, []string{}
 	}
 	body, _ := json.Marshal(map[string]any{ // strings cannot fail
-		"client_name":                t.cfg.ClientName,
+		"client_name":                t.cfg.Client.Name,
 		"application_type":           "native",
 		"redirect_uris":              redirects,
 		"grant_types":                grants,

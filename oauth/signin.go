@@ -25,7 +25,7 @@ func (t *Transport) SignIn(ctx context.Context) error {
 	}
 	if n == nil {
 		var f finding
-		if t.cfg.Grant == GrantAuto && !t.cfg.NoDiscovery {
+		if t.cfg.Grant == GrantAuto && !t.cfg.Endpoints.NoDiscovery {
 			if err := t.findResource(ctx, "", &f); err != nil {
 				return err
 			}

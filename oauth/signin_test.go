@@ -136,7 +136,7 @@ func TestRefusals(t *testing.T) {
 func TestAssumePKCEGoesOn(t *testing.T) {
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.NoPKCE = true })
-	w.mustPost(w.transport(func(c *Config) { c.AssumePKCE = true }))
+	w.mustPost(w.transport(func(c *Config) { c.Endpoints.AssumePKCE = true }))
 }
 
 func TestMissingMetadataNamesWhatWasTried(t *testing.T) {
@@ -167,7 +167,7 @@ func TestNobodyCompletes(t *testing.T) {
 	w := newWorld(t)
 	late := make(chan struct{})
 	tr := w.transport(func(c *Config) {
-		c.CallbackTimeout = time.Millisecond
+		c.Callback.Timeout = time.Millisecond
 		c.Offer = func(ctx context.Context, _ Prompt) { <-ctx.Done(); close(late) }
 	})
 	_, err := w.post(tr, "x")
@@ -175,7 +175,7 @@ func TestNobodyCompletes(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	<-late
-	tr.cfg.CallbackTimeout, tr.cfg.Offer = time.Minute, w.open
+	tr.cfg.Callback.Timeout, tr.cfg.Offer = time.Minute, w.open
 	w.mustPost(tr)
 }
 
@@ -253,7 +253,7 @@ func TestMetadataDocumentAndExtraParams(t *testing.T) {
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.MetadataDocument = true; k.Scopes = []string{"offline_access"} })
 	w.mustPost(w.transport(func(c *Config) {
-		c.ClientMetadataURL = "https://client.example/sallyport.json"
+		c.Client.MetadataURL = "https://client.example/sallyport.json"
 		c.ExtraParams = map[string]string{"state": "mine", "redirect_uri": "https://evil.example", "tenant": "7"}
 	}))
 	q := w.as.Authorized()
@@ -273,7 +273,7 @@ func TestRegisteredSecretIsFormEncoded(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer busy.Close()
-		tr := w.transport(func(c *Config) { c.CallbackAddrs = []string{busy.Addr().String(), "127.0.0.1:0"} })
+		tr := w.transport(func(c *Config) { c.Callback.Addrs = []string{busy.Addr().String(), "127.0.0.1:0"} })
 		w.mustPost(tr)
 		w.wantStats(oauthtest.Stats{Registrations: 2, Authorizations: 1, Codes: 1})
 		w.noSecrets()

@@ -88,8 +88,8 @@ func TestWhoWeAre(t *testing.T) {
 		redirect := "http://" + ln.Addr().String() + "/callback"
 		w.as.AddClient(oauthtest.Client{ID: "me", RedirectURIs: []string{redirect}})
 		w.mustPost(w.transport(func(c *Config) {
-			c.ClientID, c.ClientMetadataURL, c.RedirectURI = tt.id, tt.document, redirect
-			c.Listen = func(context.Context, string) (net.Listener, error) { return ln, nil }
+			c.Client.ID, c.Client.MetadataURL, c.Callback.RedirectURI = tt.id, tt.document, redirect
+			c.Callback.Listen = func(context.Context, string) (net.Listener, error) { return ln, nil }
 		}))
 		if got := w.as.Authorized().Get("client_id"); !strings.HasPrefix(got, tt.want) || w.as.Stats().Registrations != tt.registrations {
 			t.Errorf("%s: client is %q after %d registrations", tt.name, got, w.as.Stats().Registrations)

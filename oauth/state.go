@@ -6,6 +6,32 @@ import (
 	"time"
 )
 
+// Prompt is what a person needs for a login. It is a value that can be compared.
+type Prompt struct {
+	// AuthorizeURL is where the person logs in.
+	AuthorizeURL string
+	// LinkExpires is when AuthorizeURL ends, if the server ends it before Expires. StartURL and
+	// BrowserURL then lead to a new one. It is zero if AuthorizeURL lasts as long as the login.
+	LinkExpires time.Time
+	// StartURL is a page of our own listener that leads to AuthorizeURL and holds no secret. It is for
+	// every place but the person's own screen. It is empty if there is no such page.
+	StartURL string
+	// BrowserURL is like StartURL, but works once. It is for the arguments of a command, which
+	// everybody on the machine can read. It is empty if there is no such page.
+	BrowserURL string
+	// RedirectURI is where the browser comes back to. It is empty in the device grant.
+	RedirectURI string
+	// Issuer is the authorization server. It is empty for endpoints that the Config gives.
+	Issuer string
+	// UserCode is what the person types in at VerificationURI. Both belong to the device grant and are
+	// empty in others. AuthorizeURL then holds the code already, if the server offers such a URL.
+	UserCode, VerificationURI string
+	// Elsewhere says that another process of this user shows the prompt and has opened a browser.
+	Elsewhere bool
+	// Expires is when the login ends without an answer.
+	Expires time.Time
+}
+
 // State says where the sign-in of one upstream stands. It is a value: copies stay as they are.
 type State struct {
 	// Prompt is what waits for the person. It is zero if nothing does.

@@ -56,10 +56,10 @@ func New(cfg Config) (*Transport, error) {
 	t.creds = &credentials{cfg: &t.cfg, key: cfg.Key()}
 	t.flights = &flights{life: t.life, status: t.status}
 	t.peers = &peers{cfg: &t.cfg, creds: t.creds, status: t.status}
-	if cfg.ClientKey != "" {
-		key, err := parseClientKey(cfg.ClientKey)
+	if cfg.Client.Key != "" {
+		key, err := parseClientKey(cfg.Client.Key)
 		if err == nil {
-			_, err = chooseAlgorithm(key, cfg.ClientKeyAlg, nil)
+			_, err = chooseAlgorithm(key, cfg.Client.KeyAlg, nil)
 		}
 		if err != nil {
 			return nil, err
@@ -101,8 +101,8 @@ func (t *Transport) PersistError() error { return t.creds.persistError() }
 
 // Secrets returns all secrets in use now, so that the caller can mask them.
 func (t *Transport) Secrets() []string {
-	list := append(t.creds.secrets(), string(t.cfg.ClientSecret), string(t.cfg.ClientKey),
-		string(t.cfg.AuthorizationCode), string(t.cfg.CodeVerifier), string(t.cfg.RefreshToken))
+	list := append(t.creds.secrets(), string(t.cfg.Client.Secret), string(t.cfg.Client.Key),
+		string(t.cfg.Given.AuthorizationCode), string(t.cfg.Given.CodeVerifier), string(t.cfg.Given.RefreshToken))
 	list = append(list, t.flights.secrets()...)
 	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
 }
