@@ -1,12 +1,10 @@
 package oauth
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"strings"
 	"time"
-	"unicode"
 
 	"sallyport/oauth/tokenstore"
 )
@@ -49,34 +47,6 @@ func (r record) account() Account {
 	}
 	return Account{
 		Upstream: r.Upstream, Realm: r.Realm, Issuer: r.Server.Issuer, Name: r.Token.Account, Scopes: scopes, Expiry: r.Token.Expiry,
-		SignedIn: r.Token.Access != "", Refreshable: r.Token.Refresh != "", Registered: r.Client.Dynamic, Saved: r.Saved,
+		SignedIn: r.Token.Access != "", Refreshable: r.Token.Refresh != "", Registered: r.Client.Registered, Saved: r.Saved,
 	}
-}
-
-// accountOf returns how an ID token names the person; "" if it does not. Its signature
-// is not looked at: it came from the token endpoint itself (OpenID Connect Core section
-// 3.1.3.7), and is shown, not acted on.
-func accountOf(idToken string) string {
-	parts := strings.Split(idToken, ".")
-	if len(parts) != 3 {
-		return ""
-	}
-	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
-	if err != nil {
-		return ""
-	}
-	var claims struct {
-		Email    string `json:"email"`
-		Username string `json:"preferred_username"`
-		Subject  string `json:"sub"`
-	}
-	if json.Unmarshal(b, &claims) != nil {
-		return ""
-	}
-	for _, name := range []string{claims.Email, claims.Username, claims.Subject} {
-		if name != "" && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-			return cut(name)
-		}
-	}
-	return ""
 }

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/oauth/asclient"
 )
 
 const (
@@ -46,7 +48,7 @@ type callback struct {
 	startPath, visitPath string
 	visited              atomic.Bool
 	// target is where the two paths lead. It is nil until that is known.
-	target atomic.Pointer[entrance]
+	target atomic.Pointer[loginURL]
 
 	server *http.Server
 
@@ -79,7 +81,7 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, state s
 func bindCallback(ctx context.Context, cfg *Config) (net.Listener, string, error) {
 	addrs := cfg.Callback.Addrs
 	given, _ := url.Parse(cfg.Callback.RedirectURI)
-	if cfg.Callback.RedirectURI != "" && isLoopback(given.Hostname()) && given.Port() != "" {
+	if cfg.Callback.RedirectURI != "" && asclient.IsLoopback(given.Hostname()) && given.Port() != "" {
 		addrs = []string{net.JoinHostPort(given.Hostname(), given.Port())}
 	}
 	var first error
@@ -112,7 +114,7 @@ func newCallback(cfg *Config, ln net.Listener, addr, state string) (*callback, e
 	}
 	redirect, err := url.Parse(uri)
 	if err != nil {
-		return nil, fmt.Errorf("callback address %s: %w", quote(addr), err)
+		return nil, fmt.Errorf("callback address %s: %w", asclient.Quote(addr), err)
 	}
 	cb := &callback{cfg: cfg, uri: uri, redirect: redirect, port: port, state: state,
 		origin: loopbackURL(addr, port, ""), startPath: startPath + rand.Text(), visitPath: startPath + rand.Text(),
@@ -149,7 +151,7 @@ func loopbackURL(addr, port, path string) string {
 // login lasts. It is empty if the redirect URI is not on loopback: then the person's browser may be on
 // a machine that cannot reach the listener.
 func (cb *callback) startURL() string {
-	if !isLoopback(cb.redirect.Hostname()) {
+	if !asclient.IsLoopback(cb.redirect.Hostname()) {
 		return ""
 	}
 	return cb.origin + cb.startPath
@@ -194,7 +196,7 @@ func (cb *callback) redirectToLogin(w http.ResponseWriter, r *http.Request) {
 		pageUsed.send(w, http.StatusGone)
 		return
 	}
-	link, err := target.link(r.Context())
+	link, err := target.next(r.Context())
 	if err != nil {
 		p := pageNoLogin
 		p.Detail = err.Error()
@@ -208,7 +210,7 @@ func (cb *callback) redirectToLogin(w http.ResponseWriter, r *http.Request) {
 
 // sendOutcome tells the browser how the login ended.
 func (cb *callback) sendOutcome(w http.ResponseWriter) {
-	upstream := withoutQuery(cb.cfg.Upstream)
+	upstream := asclient.WithoutQuery(cb.cfg.Upstream)
 	if cb.err != nil {
 		pageFailed(upstream, cb.err, cb.cfg.Callback.Retry).send(w, http.StatusBadRequest)
 		return
@@ -221,10 +223,10 @@ func (cb *callback) sendOutcome(w http.ResponseWriter) {
 // browser send such a header.
 func (cb *callback) isOurHost(host string) bool {
 	u := &url.URL{Scheme: cb.redirect.Scheme, Host: host}
-	if isLoopback(u.Hostname()) && portOf(u) == cb.port {
+	if asclient.IsLoopback(u.Hostname()) && asclient.Port(u) == cb.port {
 		return true
 	}
-	return portOf(u) == portOf(cb.redirect) && (isLoopback(u.Hostname()) || u.Hostname() == cb.redirect.Hostname())
+	return asclient.Port(u) == asclient.Port(cb.redirect) && (asclient.IsLoopback(u.Hostname()) || u.Hostname() == cb.redirect.Hostname())
 }
 
 // deliver takes the parameters of a redirect and reports whether they belong to this login. The first

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,12 +11,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
+	"sallyport/oauth/asclient"
 	"sallyport/oauth/tokenstore"
 )
 
@@ -280,21 +280,21 @@ func (c *Config) check() error {
 		}
 		u, err := url.Parse(g.url)
 		if err != nil || u.Host == "" {
-			return fmt.Errorf("%s %s is not an absolute URL", g.what, quote(g.url))
+			return fmt.Errorf("%s %s is not an absolute URL", g.what, asclient.Quote(g.url))
 		}
-		if !safe(u, true, c.AllowInsecureHTTP) {
-			return fmt.Errorf("%s %s must be https: cleartext http is for loopback hosts", g.what, quote(withoutQuery(u)))
+		if !asclient.Secure(u, c.AllowInsecureHTTP) {
+			return fmt.Errorf("%s %s must be https: cleartext http is for loopback hosts", g.what, asclient.Quote(asclient.WithoutQuery(u)))
 		}
 	}
 	if u, err := url.Parse(c.Client.MetadataURL); c.Client.MetadataURL != "" && (err != nil || u.Scheme != "https" || u.Path == "" || u.Path == "/") {
-		return fmt.Errorf("client metadata URL %s must be https with a path", quote(c.Client.MetadataURL))
+		return fmt.Errorf("client metadata URL %s must be https with a path", asclient.Quote(c.Client.MetadataURL))
 	}
 	if u, err := url.Parse(c.Callback.RedirectURI); c.Callback.RedirectURI != "" && (err != nil || u.Host == "") {
-		return fmt.Errorf("redirect URI %s is not an absolute URL", quote(c.Callback.RedirectURI))
+		return fmt.Errorf("redirect URI %s is not an absolute URL", asclient.Quote(c.Callback.RedirectURI))
 	}
 	for _, a := range c.Callback.Addrs {
 		if _, _, err := net.SplitHostPort(a); err != nil {
-			return fmt.Errorf("callback address %s: want host:port", quote(a))
+			return fmt.Errorf("callback address %s: want host:port", asclient.Quote(a))
 		}
 	}
 	switch {
@@ -312,40 +312,18 @@ func (c *Config) check() error {
 	return nil
 }
 
-// safe reports whether u may be used by its scheme: https, or cleartext to the hosts that
-// are allowed it.
-func safe(u *url.URL, loopback, everyHost bool) bool {
-	return u.Scheme == "https" || u.Scheme == "http" && (everyHost || loopback && isLoopback(u.Hostname()))
-}
+// resourceOf returns the resource parameter to send. It is empty to send none.
+func (c *Config) resourceOf(f asclient.Finding) string { return cmp.Or(c.Resource, f.Resource.ID) }
 
-// isLoopback reports whether host, a URL's Hostname, is on this machine by its name alone.
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
+// requests returns the client that sends requests to authorization servers.
+func (c *Config) requests() *asclient.Client {
+	as := &asclient.Client{Upstream: c.Upstream, Base: c.Base, Other: c.AuthBase, AllowHTTP: c.AllowInsecureHTTP,
+		ExtraParams: c.ExtraParams, Now: func() time.Time { return c.now() }, Log: c.Log}
+	switch c.Client.AuthStyle {
+	case AuthStyleHeader:
+		as.SecretMethod = asclient.AuthBasic
+	case AuthStyleBody:
+		as.SecretMethod = asclient.AuthPost
 	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.Unmap().IsLoopback()
-}
-
-// sameOrigin compares scheme, host and port (RFC 6454), default ports filled in.
-func sameOrigin(a, b *url.URL) bool {
-	return strings.EqualFold(a.Scheme, b.Scheme) && strings.EqualFold(a.Hostname(), b.Hostname()) && portOf(a) == portOf(b)
-}
-
-func portOf(u *url.URL) string {
-	if p := u.Port(); p != "" {
-		return p
-	}
-	if strings.EqualFold(u.Scheme, "https") {
-		return "443"
-	}
-	return "80"
-}
-
-// origin returns u without path, query, fragment and user.
-func origin(u *url.URL) *url.URL { return &url.URL{Scheme: u.Scheme, Host: u.Host} }
-
-// withoutQuery returns u for an error or a log: neither query, fragment nor user.
-func withoutQuery(u *url.URL) string {
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	return as
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"sync"
+
+	"sallyport/oauth/asclient"
 )
 
 // need says which token a caller needs, and how far we may go to get it.
@@ -24,19 +26,10 @@ type need struct {
 	// stepUp lists the scopes that the token must have been asked for. Nil: any token will do.
 	stepUp []string
 	// challenge is the upstream's challenge that caused the need. It is zero without one.
-	challenge upstreamChallenge
+	challenge asclient.Challenge
 }
 
-// upstreamChallenge is what a 401 or 403 of the upstream says about the token that it wants.
-type upstreamChallenge struct {
-	// scope is the challenge's scope parameter, and metadata its resource_metadata (RFC 9728
-	// section 5.1). Each is empty if it is absent.
-	scope, metadata string
-	// bearer and dpop name the kinds of token that the upstream takes.
-	bearer, dpop bool
-}
-
-// flight is one action that changes the credentials: a sign-in, a refresh or a sign-out. All who need
+// flight is one action that changes the account: a sign-in, a refresh or a sign-out. All who need
 // its outcome wait for it.
 type flight struct {
 	need need

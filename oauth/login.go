@@ -5,160 +5,103 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/url"
-	"slices"
-	"strings"
+	"sync/atomic"
 
 	"golang.org/x/oauth2"
+
+	"sallyport/oauth/asclient"
 )
 
-// login is the authorization code grant with PKCE, from discovery to the stored token.
-func (t *Transport) login(ctx context.Context, fl *flight, l *leadership) error {
-	f, err := t.discover(ctx, fl.need.challenge.metadata, true)
+// login is one login of a person under way: discovery, client, listener, prompt, code, token. It lives
+// until the token is stored or the login has failed. This process leads it for all others.
+type login struct {
+	*signIn
+	lead   *leadership
+	status *status
+	life   *lifespan
+	// pending is where Transport.Deliver finds the callback.
+	pending *atomic.Pointer[callback]
+
+	// found is the outcome of discovery, and server is its authorization server.
+	found  asclient.Finding
+	server asclient.Server
+	client client
+}
+
+// run is the login from discovery to the stored token.
+func (l *login) run(ctx context.Context) (err error) {
+	if l.found, err = l.discover(ctx, true); err != nil {
+		return err
+	}
+	l.server = l.found.Server
+	if l.usesDeviceGrant() {
+		return l.runDevice(ctx)
+	}
+	if err := l.server.CheckPKCE(l.cfg.Endpoints.AssumePKCE); err != nil {
+		return err
+	}
+	if l.server.AuthorizationEndpoint == "" {
+		return l.found.Missing("authorization endpoint")
+	}
+	if err := l.lead.awaitPage(ctx, l.server.Name()); err != nil {
+		return err
+	}
+	cb, err := listenForCallback(ctx, l.cfg, l.life, rand.Text())
 	if err != nil {
 		return err
 	}
-	if t.byDevice(f.server) {
-		return t.deviceLogin(ctx, fl, l, f)
-	}
-	if err := t.checkPKCE(f.server); err != nil {
-		return err
-	}
-	if f.server.AuthorizationEndpoint == "" {
-		return &DiscoveryError{What: "authorization endpoint in the metadata of " + f.server.name(), Tried: f.tried}
-	}
-	if err := l.awaitPage(ctx, f.server.name()); err != nil {
-		return err
-	}
-	cb, err := listenForCallback(ctx, &t.cfg, t.life, rand.Text())
-	if err != nil {
-		return err
-	}
-	err = t.loginAt(ctx, fl, l, f, cb)
+	err = l.runBrowser(ctx, cb)
 	cb.finish(err)
-	t.life.startWithin(cb.close) // the page may take its moment, the waiting requests need not
+	l.life.startWithin(cb.close) // the last page may take its time, the waiting requests need not
 	return err
 }
 
-// loginAt runs the login whose callback comes to cb.
-func (t *Transport) loginAt(ctx context.Context, fl *flight, l *leadership, f finding, cb *callback) error {
-	known := t.creds.registeredAt(f.server).ID
-	c, err := t.clientAt(ctx, fl.need, f, cb.uri)
+// runBrowser is the authorization code grant (RFC 6749 section 4.1) whose redirect comes to cb.
+func (l *login) runBrowser(ctx context.Context, cb *callback) error {
+	known := l.account.registeredAt(l.server).ID
+	if err := l.chooseClient(ctx, cb.uri); err != nil {
+		return err
+	}
+	a := asclient.Authorization{RedirectURI: cb.uri, State: cb.state, Verifier: oauth2.GenerateVerifier(), Wanted: l.wanted(l.found, true)}
+	l.flight.addSecrets(a.State, a.Verifier, l.client.Secret)
+	authorizeURL, err := l.as.AuthorizeURL(l.server, l.client.Credentials, a)
 	if err != nil {
 		return err
 	}
-	verifier := oauth2.GenerateVerifier()
-	asked := t.scopes(f, fl.need, true)
-	link, err := t.authorizeURL(f, c, cb, verifier, asked)
+	target, err := l.loginURL(ctx, authorizeURL)
 	if err != nil {
 		return err
 	}
-	fl.addSecrets(cb.state, verifier, c.Secret)
-	e, err := t.entranceFor(ctx, fl, f, c, link)
-	if err != nil {
-		return err
-	}
-	p := Prompt{AuthorizeURL: e.first, LinkExpires: e.until, StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.cfg.now().Add(t.cfg.Callback.Timeout)}
-	cb.target.Store(e)
-	q, err := t.awaitRedirect(ctx, l, p, cb)
-	if errors.Is(err, ErrNotCompleted) && c.Dynamic && c.ID == known {
-		// A server that has forgotten a client shows the browser an error and sends
-		// nobody back; then only a new registration helps.
-		t.creds.forgetClient(ctx, f, c)
+	cb.target.Store(target)
+	p := Prompt{AuthorizeURL: target.first, LinkExpires: target.expires, StartURL: cb.startURL(), BrowserURL: cb.visitURL(),
+		RedirectURI: cb.uri, Issuer: l.server.Issuer, Expires: l.cfg.now().Add(l.cfg.Callback.Timeout)}
+	q, err := l.awaitRedirect(ctx, p, cb)
+	if errors.Is(err, ErrNotCompleted) && l.client.Registered && l.client.ID == known {
+		// A server that has forgotten a client shows an error in the browser and redirects nobody. We
+		// cannot tell that from a person who does nothing, so the next login registers again.
+		l.account.forgetClient(ctx, l.found, l.client)
 	}
 	if err != nil {
-		return &SignInError{Stage: StageAuthorize, Server: f.server.name(), Err: err}
+		return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: l.server.Name(), Err: err}
 	}
-	if err := checkRedirect(f.server, q); err != nil {
+	if err := asclient.CheckRedirect(l.server, q); err != nil {
 		return err
 	}
 	code := q.Get("code")
-	fl.addSecrets(code)
-	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {cb.uri}, "code_verifier": {verifier}}
-	setIf(form, "resource", t.cfg.resourceOf(f))
-	k, err := t.grant(ctx, StageToken, f.server, c, form)
+	l.flight.addSecrets(code)
+	k, err := l.as.RedeemCode(ctx, l.server, l.client.Credentials,
+		asclient.Code{Code: code, RedirectURI: cb.uri, Verifier: a.Verifier, Resource: a.Resource})
 	if err != nil {
-		return t.orForget(ctx, f, c, err)
+		return l.forgetUnknownClient(ctx, err)
 	}
-	return t.keepLogin(ctx, f, c, k, asked)
+	return l.keep(ctx, k, a.Scopes)
 }
 
-// clientAt returns the client for a login at f's server, stored if it is new.
-func (t *Transport) clientAt(ctx context.Context, n need, f finding, redirect string) (client, error) {
-	known := t.creds.registeredAt(f.server)
-	c, err := t.clientFor(ctx, f, known, redirect)
-	if err != nil {
-		return client{}, err
-	}
-	if c.proofKey, err = t.proofKeyFor(f, n, known.proofKey); err != nil {
-		return client{}, err
-	}
-	if !c.Dynamic || c.ID == known.ID {
-		return c, nil
-	}
-	c.fresh = true
-	return c, t.creds.update(ctx, f, fromStore, func(r *record) {
-		if r.Token.Refresh == "" { // else it needs the client that it was granted to, until the new token is there
-			r.Client = c
-		}
-	})
-}
-
-// orForget is err. If the server has forgotten c, so do we, and the next sign-in registers again.
-func (t *Transport) orForget(ctx context.Context, f finding, c client, err error) error {
-	if se := (*SignInError)(nil); errors.As(err, &se) && se.Code == "invalid_client" && c.Dynamic {
-		t.creds.forgetClient(ctx, f, c)
-		se.Refused = c.fresh // else the next sign-in registers again
-	}
-	return err
-}
-
-// keepLogin stores what a login brought and makes it current.
-func (t *Transport) keepLogin(ctx context.Context, f finding, c client, k token, asked []string) error {
-	t.cfg.Log.Info("signed in", "host", hostOf(f.server.TokenEndpoint))
-	return t.creds.update(ctx, f, fromSignIn, func(r *record) {
-		r.Token, r.Asked, r.Client, r.ProofKey = k, asked, client{}, c.proofKey
-		if c.Dynamic {
-			r.Client = c
-		}
-	})
-}
-
-// authorizeURL is RFC 6749 section 4.1.1 with PKCE (RFC 7636), resource (RFC 8707).
-func (t *Transport) authorizeURL(f finding, c client, cb *callback, verifier string, asked []string) (string, error) {
-	u, err := url.Parse(f.server.AuthorizationEndpoint)
-	if err != nil || u.Host == "" || !safe(u, true, t.cfg.AllowInsecureHTTP) {
-		return "", &SignInError{Stage: StageAuthorize, Server: f.server.name(), Code: CodeInsecureURL, Refused: true,
-			Description: "the authorization endpoint is no https URL"}
-	}
-	q := u.Query()
-	q.Set("response_type", "code")
-	q.Set("client_id", c.ID)
-	q.Set("redirect_uri", cb.uri)
-	q.Set("state", cb.state)
-	q.Set("code_challenge", oauth2.S256ChallengeFromVerifier(verifier))
-	q.Set("code_challenge_method", "S256")
-	setIf(q, "scope", strings.Join(asked, " "))
-	setIf(q, "resource", t.cfg.resourceOf(f))
-	setIf(q, "audience", t.cfg.Audience)
-	if c.proofKey != nil {
-		setIf(q, "dpop_jkt", thumbprint(c.proofKey))
-	}
-	t.addExtra(q)
-	if slices.Contains(asked, "offline_access") && !q.Has("prompt") {
-		q.Set("prompt", "consent") // OpenID Connect Core section 11 asks for it
-	}
-	u.RawQuery, u.Fragment = q.Encode(), ""
-	return u.String(), nil
-}
-
-// awaitRedirect shows the prompt until the callback or the timeout.
-func (t *Transport) awaitRedirect(ctx context.Context, l *leadership, p Prompt, cb *callback) (url.Values, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.Callback.Timeout, ErrNotCompleted)
+// awaitRedirect shows p until the redirect arrives at cb, or until the timeout.
+func (l *login) awaitRedirect(ctx context.Context, p Prompt, cb *callback) (url.Values, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.cfg.Callback.Timeout, ErrNotCompleted)
 	defer cancel()
-	l.announce(p)
-	t.callback.Store(cb)
-	t.status.show(ctx, p)
-	defer t.status.show(ctx, Prompt{})
+	defer l.show(ctx, p, cb)()
 	select {
 	case q := <-cb.got:
 		return q, nil
@@ -167,35 +110,66 @@ func (t *Transport) awaitRedirect(ctx context.Context, l *leadership, p Prompt, 
 	}
 }
 
-// checkRedirect judges the parameters of a redirect whose state was right: first iss
-// (RFC 9207 section 2.4), before which nothing of it may be acted on or shown.
-func checkRedirect(s server, q url.Values) error {
-	if iss := q.Get("iss"); s.Source != fromConfig && (q.Has("iss") && iss != s.Issuer || !q.Has("iss") && s.SendsIss) {
-		return &SignInError{Stage: StageAuthorize, Server: s.name(), Code: CodeIssuerMismatch, Refused: true,
-			Description: "the redirect does not come from the authorization server that was asked"}
-	}
-	if code := q.Get("error"); code != "" {
-		sent := []string{q.Get("state")}
-		return &SignInError{Stage: StageAuthorize, Server: s.name(), Code: cut(mask(code, sent)),
-			Description: cut(mask(q.Get("error_description"), sent)), Refused: !momentary(code)}
-	}
-	if q.Get("code") == "" {
-		return &SignInError{Stage: StageAuthorize, Server: s.name(), Code: CodeBadReply, Refused: true, Description: "a redirect without a code"}
-	}
-	return nil
+// show tells the followers and the person of p, until withdraw is called. cb receives the answer; it
+// is nil if none comes here.
+func (l *login) show(ctx context.Context, p Prompt, cb *callback) (withdraw func()) {
+	l.lead.announce(p)
+	l.pending.Store(cb)
+	l.status.show(ctx, p)
+	return func() { l.status.show(ctx, Prompt{}) }
 }
 
-// Deliver hands in a callback URL that reached us another way than the listener. It
-// waits for the sign-in's outcome and returns that; ErrNoSignIn if it is not this one's.
-func (t *Transport) Deliver(ctx context.Context, callback *url.URL) error {
-	cb := t.callback.Load()
-	if cb == nil || !cb.deliver(callback.Query()) {
-		return ErrNoSignIn
+// chooseClient sets l.client, and stores it if it is a new registration. redirect is the redirect URI,
+// empty for the device grant.
+func (l *login) chooseClient(ctx context.Context, redirect string) error {
+	known := l.account.registeredAt(l.server)
+	c, ok := l.clients.configured(l.server)
+	switch {
+	case ok:
+	case known.Registered && known.Fits(redirect, l.cfg.now()):
+		c = known
+	default:
+		r, err := l.as.Register(ctx, l.found, l.cfg.Client.Name, l.clients.redirectURIs(redirect))
+		if err != nil {
+			return err
+		}
+		c = client{Registration: r, Registered: true, isNew: true}
 	}
-	select {
-	case <-cb.finished:
-		return cb.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	var err error
+	if c.ProofKey, err = asclient.ChooseProofKey(l.found, l.flight.need.challenge, known.ProofKey); err != nil {
+		return err
 	}
+	l.client = c
+	if !c.isNew {
+		return nil
+	}
+	return l.account.update(ctx, l.found, fromStore, func(r *record) {
+		// A refresh token works only with the client that it was granted to, so that client stays until
+		// the new token is there.
+		if r.Token.Refresh == "" {
+			r.Client = c
+		}
+	})
+}
+
+// forgetUnknownClient returns err. If err says that the server does not know a client that was
+// registered there, the registration is forgotten, and the next sign-in registers again.
+func (l *login) forgetUnknownClient(ctx context.Context, err error) error {
+	e, ok := errors.AsType[*asclient.SignInError](err)
+	if ok && e.Code == "invalid_client" && l.client.Registered {
+		l.account.forgetClient(ctx, l.found, l.client)
+		e.Refused = l.client.isNew // a server that forgets at once would be registered at in a loop
+	}
+	return err
+}
+
+// keep stores the token that the login brought and makes it current. asked are its scopes.
+func (l *login) keep(ctx context.Context, k asclient.Token, asked []string) error {
+	l.cfg.Log.Info("signed in", "host", l.server.Host())
+	return l.account.update(ctx, l.found, fromSignIn, func(r *record) {
+		r.Token, r.Asked, r.Client, r.ProofKey = k, asked, client{}, l.client.ProofKey
+		if l.client.Registered {
+			r.Client = l.client
+		}
+	})
 }

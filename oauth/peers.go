@@ -6,6 +6,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"sallyport/oauth/asclient"
 )
 
 // Names beside our record in the store. For the first two, only the lock of that name counts.
@@ -46,8 +48,8 @@ type notice struct {
 // failure is how a login ended, if that concerns all who waited for it.
 type failure struct {
 	// One of SignIn and Discovery is set. Their Err does not travel.
-	SignIn    *SignInError    `json:"sign_in,omitempty"`
-	Discovery *DiscoveryError `json:"discovery,omitempty"`
+	SignIn    *asclient.SignInError    `json:"sign_in,omitempty"`
+	Discovery *asclient.DiscoveryError `json:"discovery,omitempty"`
 	// Cause is the text of that Err. It is empty without one.
 	Cause string `json:"beneath,omitempty"`
 	// NotCompleted says that ErrNotCompleted was beneath.
@@ -68,18 +70,18 @@ type pageCount struct {
 // the login. The others follow it: they show its prompt, take its token, and fail as it fails. The
 // agreement also limits how often a login page may appear.
 type peers struct {
-	cfg    *Config
-	creds  *credentials
-	status *status
+	cfg     *Config
+	account *accountRecord
+	status  *status
 }
 
 // signIn runs login as the leader, or follows the process that leads. It returns nil once the
-// credentials satisfy n. If the leader dies, one of the followers is the next leader.
+// account satisfies n. If the leader dies, one of the followers is the next leader.
 func (p *peers) signIn(ctx context.Context, n need, login func(context.Context, *leadership) error) error {
 	fl := &follower{status: p.status}
 	defer fl.show(ctx, Prompt{})
-	leader := p.cfg.Store.Lock(p.creds.key + leaderName)
-	claim := p.cfg.Store.Lock(p.creds.key + claimName)
+	leader := p.cfg.Store.Lock(p.account.key + leaderName)
+	claim := p.cfg.Store.Lock(p.account.key + claimName)
 	claimed := false
 	for {
 		if p.cfg.AtTerminal && !claimed && claim.Try() {
@@ -92,8 +94,8 @@ func (p *peers) signIn(ctx context.Context, n need, login func(context.Context, 
 			leads = false
 		}
 		var told notice
-		p.creds.loadNote(noticeName, &told)
-		if p.creds.adopt(n, fl.leader != "") {
+		p.account.loadNote(noticeName, &told)
+		if p.account.adopt(n, fl.leader != "") {
 			if leads {
 				leader.Unlock()
 			}
@@ -127,7 +129,7 @@ func (p *peers) signIn(ctx context.Context, n need, login func(context.Context, 
 // claimedByAnother reports whether another process claims to lead. Only the leader may ask: asking
 // takes the lock for a moment.
 func (p *peers) claimedByAnother() bool {
-	claim := p.cfg.Store.Lock(p.creds.key + claimName)
+	claim := p.cfg.Store.Lock(p.account.key + claimName)
 	defer claim.Unlock()
 	return !claim.Try()
 }
@@ -135,10 +137,10 @@ func (p *peers) claimedByAnother() bool {
 // countPages changes the count of login pages.
 func (p *peers) countPages(change func(*pageCount)) {
 	var c pageCount
-	p.creds.loadNote(pagesName, &c)
+	p.account.loadNote(pagesName, &c)
 	old := c
 	if change(&c); c != old {
-		p.creds.saveNote(pagesName, c)
+		p.account.saveNote(pagesName, c)
 	}
 }
 
@@ -178,9 +180,9 @@ type leadership struct {
 // run is login while the followers are told how it goes. It returns errMakeWay if another process is
 // to lead instead.
 func (l *leadership) run(ctx context.Context, login func(context.Context, *leadership) error) error {
-	creds := l.peers.creds
+	account := l.peers.account
 	l.notice = notice{ID: rand.Text(), StepUp: l.need.stepUp}
-	creds.saveNote(noticeName, l.notice)
+	account.saveNote(noticeName, l.notice)
 	inner, cancel := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
 	go func() { // ends with inner
@@ -203,7 +205,7 @@ func (l *leadership) run(ctx context.Context, login func(context.Context, *leade
 	default:
 		l.notice.Failed = failureOf(err)
 	}
-	creds.saveNote(noticeName, l.notice)
+	account.saveNote(noticeName, l.notice)
 	return err
 }
 
@@ -219,7 +221,7 @@ func (l *leadership) watch(ctx context.Context, cancel context.CancelCauseFunc) 
 		s, _ := l.peers.status.get()
 		switch waits := !s.NextPage.IsZero() || s.Prompt.AuthorizeURL != ""; {
 		case !waits:
-		case l.peers.creds.adopt(l.need, false):
+		case l.peers.account.adopt(l.need, false):
 			cancel(errSignedInElsewhere)
 		case !l.claimed && l.peers.claimedByAnother():
 			cancel(errMakeWay)
@@ -232,7 +234,7 @@ func (l *leadership) announce(p Prompt) {
 	now := l.peers.cfg.now()
 	l.peers.countPages(func(c *pageCount) { *c = pageCount{Count: c.Count + 1, Last: now} })
 	l.notice.Prompt = p
-	l.peers.creds.saveNote(noticeName, l.notice)
+	l.peers.account.saveNote(noticeName, l.notice)
 }
 
 // awaitPage waits until a new login page may be shown. Its error is a SignInError about server, with
@@ -240,12 +242,12 @@ func (l *leadership) announce(p Prompt) {
 func (l *leadership) awaitPage(ctx context.Context, server string) error {
 	cfg := l.peers.cfg
 	var c pageCount
-	l.peers.creds.loadNote(pagesName, &c)
+	l.peers.account.loadNote(pagesName, &c)
 	since := cfg.now().Sub(c.Last)
 	clockSetBack := since < 0 // then the time of the last page says nothing
 	storm := c.Count >= stormPages && since < stormIntervals*cfg.pageInterval && !clockSetBack
 	if storm && !l.need.byPerson && !cfg.AtTerminal {
-		return &SignInError{Stage: StageAuthorize, Server: server, Err: ErrHeldBack}
+		return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: server, Err: ErrHeldBack}
 	}
 	wait := cfg.pageInterval - since
 	personThere := c.Completed && c.Count < stormPages
@@ -267,17 +269,17 @@ func (l *leadership) awaitPage(ctx context.Context, server string) error {
 // failureOf returns what the followers need to know of err. Nil: each may try for itself.
 func failureOf(err error) *failure {
 	f := &failure{NotCompleted: errors.Is(err, ErrNotCompleted)}
-	if e, ok := errors.AsType[*SignInError](err); ok && !errors.Is(err, ErrHeldBack) {
+	if e, ok := errors.AsType[*asclient.SignInError](err); ok && !errors.Is(err, ErrHeldBack) {
 		f.SignIn = new(*e)
 		err, f.SignIn.Err = e.Err, nil
-	} else if e, ok := errors.AsType[*DiscoveryError](err); ok {
+	} else if e, ok := errors.AsType[*asclient.DiscoveryError](err); ok {
 		f.Discovery = new(*e)
 		err, f.Discovery.Err = e.Err, nil
 	} else {
 		return nil
 	}
 	if err != nil {
-		f.Cause = cut(err.Error())
+		f.Cause = asclient.PeerText(err.Error(), nil)
 	}
 	return f
 }

@@ -4,21 +4,20 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
+
+	"sallyport/oauth/asclient"
 )
 
 // Secret is text that must not be shown: String, GoString, Format, LogValue and
 // MarshalText give "[hidden]". Convert to string to use it.
 type Secret string
 
-const hidden = "[hidden]"
-
 // String returns "[hidden]", or "" for no secret.
 func (s Secret) String() string {
 	if s == "" {
 		return ""
 	}
-	return hidden
+	return asclient.Hidden
 }
 
 // GoString is String for %#v.
@@ -32,13 +31,3 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // MarshalText is String for encoders.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// mask replaces each of secrets in text. Peers echo what they were sent.
-func mask(text string, secrets []string) string {
-	for _, s := range secrets {
-		if s != "" {
-			text = strings.ReplaceAll(text, s, hidden)
-		}
-	}
-	return text
-}

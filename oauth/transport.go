@@ -6,13 +6,11 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"sallyport/oauth/asclient"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
 )
 
 const (
@@ -28,19 +26,14 @@ type Transport struct {
 	cfg     Config
 	life    *lifespan
 	status  *status
-	creds   *credentials
+	as      *asclient.Client
+	clients clients
+	account *accountRecord
 	flights *flights
 	peers   *peers
 	// callback is that of the last login that waited for a redirect. Deliver learns the outcome from
 	// it even after the login.
 	callback atomic.Pointer[callback]
-
-	wire *wire
-
-	clientKey *jose.JSONWebKey // nil: no private_key_jwt
-
-	mu     sync.Mutex
-	nonces map[string]string // DPoP-Nonce by origin
 }
 
 // New checks cfg and returns a Transport. It signs in to nothing, and waits for no keyring. The
@@ -51,23 +44,17 @@ func New(cfg Config) (*Transport, error) {
 		return nil, err
 	}
 	t := &Transport{cfg: cfg, life: newLifespan()}
-	t.wire = &wire{upstream: cfg.Upstream, base: cfg.Base, other: cfg.AuthBase, insecure: cfg.AllowInsecureHTTP}
+	t.as = t.cfg.requests()
 	t.status = newStatus(&t.cfg, t.life)
-	t.creds = &credentials{cfg: &t.cfg, key: cfg.Key()}
+	t.account = &accountRecord{cfg: &t.cfg, key: cfg.Key()}
 	t.flights = &flights{life: t.life, status: t.status}
-	t.peers = &peers{cfg: &t.cfg, creds: t.creds, status: t.status}
-	if cfg.Client.Key != "" {
-		key, err := parseClientKey(cfg.Client.Key)
-		if err == nil {
-			_, err = chooseAlgorithm(key, cfg.Client.KeyAlg, nil)
-		}
-		if err != nil {
-			return nil, err
-		}
-		t.clientKey = &key
+	t.peers = &peers{cfg: &t.cfg, account: t.account, status: t.status}
+	var err error
+	if t.clients, err = newClients(&t.cfg); err != nil {
+		return nil, err
 	}
-	if !t.cfg.Store.Pending(t.creds.key) {
-		t.creds.reload() // otherwise the first request does, once the keyring has answered
+	if !t.cfg.Store.Pending(t.account.key) {
+		t.account.reload() // otherwise the first request does, once the keyring has answered
 	}
 	return t, nil
 }
@@ -97,11 +84,11 @@ func (t *Transport) State() (State, <-chan struct{}) { return t.status.get() }
 
 // PersistError says why the tokens in use are not on the disk, and so are lost when this process
 // ends. It is nil if they are on the disk, if there are none, or if the Config asks for memory only.
-func (t *Transport) PersistError() error { return t.creds.persistError() }
+func (t *Transport) PersistError() error { return t.account.persistError() }
 
 // Secrets returns all secrets in use now, so that the caller can mask them.
 func (t *Transport) Secrets() []string {
-	list := append(t.creds.secrets(), string(t.cfg.Client.Secret), string(t.cfg.Client.Key),
+	list := append(t.account.secrets(), string(t.cfg.Client.Secret), string(t.cfg.Client.Key),
 		string(t.cfg.Given.AuthorizationCode), string(t.cfg.Given.CodeVerifier), string(t.cfg.Given.RefreshToken))
 	list = append(list, t.flights.secrets()...)
 	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
@@ -115,7 +102,7 @@ func (t *Transport) Close() error {
 }
 
 func (t *Transport) roundTrip(req *http.Request, background bool) (*http.Response, error) {
-	if !sameOrigin(req.URL, t.cfg.Upstream) {
+	if !asclient.SameOrigin(req.URL, t.cfg.Upstream) {
 		return t.cfg.AuthBase.RoundTrip(req)
 	}
 	if t.cfg.Grant == GrantNone {
@@ -158,8 +145,45 @@ func (t *Transport) roundTrip(req *http.Request, background bool) (*http.Respons
 		if err != nil {
 			return nil, err
 		}
-		rec, _ := t.creds.current()
+		rec, _ := t.account.current()
 		access = rec.Token.Access
+		if req.GetBody != nil {
+			if body, err = req.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// send sends req with the token, and with a proof if the token is bound to a key (RFC 9449 section
+// 7). If the upstream only asks for another nonce, it sends the request again, unless its body cannot
+// be sent again. The caller does not learn of that.
+func (t *Transport) send(req *http.Request, body io.ReadCloser, access string) (*http.Response, error) {
+	rec, _ := t.account.current()
+	key, bound := rec.ProofKey, rec.Token.Type == asclient.TypeDPoP
+	if access == "" || !bound || key == nil {
+		return t.cfg.Base.RoundTrip(withToken(req, body, access))
+	}
+	for try := 0; ; try++ {
+		r := withToken(req, body, access)
+		proof, err := t.as.Proof(key, r.Method, r.URL, access)
+		if err != nil {
+			if body != nil {
+				body.Close()
+			}
+			return nil, err
+		}
+		r.Header.Set("Authorization", asclient.TypeDPoP+" "+access)
+		r.Header.Set("DPoP", proof)
+		resp, err := t.cfg.Base.RoundTrip(r)
+		if err != nil {
+			return nil, err
+		}
+		if fresh := t.as.KeepNonce(r.URL, resp.Header); !fresh || !asclient.WantsNonce(resp) || try == asclient.MaxNonceReplays || !repeatable(req) {
+			return resp, nil
+		}
+		detach(resp)
+		resp.Body.Close()
 		if req.GetBody != nil {
 			if body, err = req.GetBody(); err != nil {
 				return nil, err
@@ -202,20 +226,20 @@ func withToken(req *http.Request, body io.ReadCloser, access string) *http.Reque
 // neither a challenge nor a person. An empty result means: send the request without a token, and the
 // upstream's challenge tells what to do. For a background request, failures end that way too.
 func (t *Transport) bearer(ctx context.Context, background bool) (string, error) {
-	if err := t.cfg.Store.Await(ctx, t.creds.key); err != nil {
+	if err := t.cfg.Store.Await(ctx, t.account.key); err != nil {
 		return "", err
 	}
 	busy := t.flights.idle(func() {
-		if rec, _ := t.creds.current(); rec.Token.Access == "" {
-			t.creds.reload() // another process may have signed in
+		if rec, _ := t.account.current(); rec.Token.Access == "" {
+			t.account.reload() // another process may have signed in
 		}
 	})
-	rec, _ := t.creds.current()
+	rec, _ := t.account.current()
 	k, now := rec.Token, t.cfg.now()
-	renewable := t.creds.renewable()
-	valid := k.Access != "" && !k.expired(now)
+	renewable := t.account.renewable()
+	valid := k.Access != "" && !k.Expired(now)
 	switch {
-	case valid && (!k.due(now, t.cfg.RefreshSkew) || busy || !renewable):
+	case valid && (!k.Due(now, t.cfg.RefreshSkew) || busy || !renewable):
 		// A flight under way may be a login for more scope, which is not ours to wait for.
 		return k.Access, nil
 	case !valid && !renewable && !busy:
@@ -231,14 +255,14 @@ func (t *Transport) bearer(ctx context.Context, background bool) (string, error)
 		}
 		return "", err
 	}
-	rec, _ = t.creds.current()
+	rec, _ = t.account.current()
 	return rec.Token.Access, nil
 }
 
 // remedy says what could make the upstream accept the request that it answered with resp. Nil: resp
 // is the answer to hand on. access is the token that was sent.
 func (t *Transport) remedy(resp *http.Response, access string) (*need, error) {
-	rec, standing := t.creds.current()
+	rec, standing := t.account.current()
 	current := access == rec.Token.Access
 	if resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusForbidden {
 		if resp.StatusCode < 500 {
@@ -246,13 +270,11 @@ func (t *Transport) remedy(resp *http.Response, access string) (*need, error) {
 		}
 		return nil, nil
 	}
-	ch := tokenChallenge(resp.Header)
-	n := &need{instead: access}
-	n.challenge = upstreamChallenge{scope: ch["scope"], metadata: ch["resource_metadata"]}
-	n.challenge.bearer, n.challenge.dpop = schemes(resp.Header)
-	if access != "" && ch["error"] == "insufficient_scope" {
+	ch := asclient.ReadChallenge(resp.Header)
+	n := &need{instead: access, challenge: ch}
+	if access != "" && ch.Error == "insufficient_scope" {
 		t.accepted(access) // the upstream knows the token, it only wants more of it
-		wanted := strings.Fields(n.challenge.scope)
+		wanted := strings.Fields(ch.Scope)
 		askedBefore := current && subset(wanted, rec.Asked)
 		if len(wanted) == 0 || askedBefore || t.cfg.NonInteractive && !t.cfg.unattended() {
 			return nil, nil
@@ -271,17 +293,15 @@ func (t *Transport) remedy(resp *http.Response, access string) (*need, error) {
 	case fromRefresh:
 		n.noRefresh = true
 	case fromSignIn:
-		e := &TokenRefusedError{Upstream: withoutQuery(t.cfg.Upstream)}
-		e.Code = cut(mask(ch["error"], t.Secrets()))
-		e.Description = cut(mask(ch["error_description"], t.Secrets()))
-		return nil, e
+		return nil, &TokenRefusedError{Upstream: asclient.WithoutQuery(t.cfg.Upstream),
+			Code: asclient.PeerText(ch.Error, t.Secrets()), Description: asclient.PeerText(ch.Description, t.Secrets())}
 	}
 	return n, nil
 }
 
 // accepted notes that the upstream took the token access.
 func (t *Transport) accepted(access string) {
-	if t.creds.accept(access) {
+	if t.account.accept(access) {
 		t.life.start(t.peers.resetPages)
 	}
 }
