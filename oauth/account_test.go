@@ -57,7 +57,7 @@ func TestAccounts(t *testing.T) {
 	w := newWorld(t)
 	claims := base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"42","email":"ada@example.org"}`))
 	tr := w.transport(func(c *Config) { c.Scope = "tools" })
-	tr.wire.other = roundTripper(func(r *http.Request) (*http.Response, error) {
+	tr.as.Other = roundTripper(func(r *http.Request) (*http.Response, error) {
 		resp, err := http.DefaultTransport.RoundTrip(r)
 		if err == nil && strings.HasSuffix(r.URL.Path, "/token") {
 			var m map[string]any
@@ -87,23 +87,4 @@ func TestAccounts(t *testing.T) {
 	}
 	b, _ := json.Marshal(list)
 	w.noSecrets(string(b))
-}
-
-func TestAccountOf(t *testing.T) {
-	for claims, want := range map[string]string{
-		`{"sub":"1","preferred_username":"ada"}`: "ada",
-		`{"sub":"1"}`:                            "1",
-		`{"sub":"1","email":"a\u001b[31m"}`:      "1",
-		`{"sub":1}`:                              "",
-		`[]`:                                     "",
-	} {
-		if got := accountOf("x." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".y"); got != want {
-			t.Errorf("%s: got %q, want %q", claims, got, want)
-		}
-	}
-	for _, token := range []string{"", "a.b", "a.!.c", "..", "a.e30.c"} {
-		if got := accountOf(token); got != "" {
-			t.Errorf("%q: got %q", token, got)
-		}
-	}
 }

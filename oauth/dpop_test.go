@@ -10,7 +10,7 @@ import (
 
 	"sallyport/oauth/oauthtest"
 
-	"github.com/go-jose/go-jose/v4"
+	"sallyport/oauth/asclient"
 )
 
 func TestBoundTokens(t *testing.T) {
@@ -29,7 +29,7 @@ func TestBoundTokens(t *testing.T) {
 			tr := w.transport(nil)
 			w.mustPost(tr)
 			w.mustPost(tr)
-			key := thumbprint(tr.creds.rec.ProofKey)
+			key := tr.account.rec.ProofKey.Thumbprint()
 			if got := w.as.Authorized().Get("dpop_jkt"); got != key {
 				t.Errorf("dpop_jkt is %q, want %q", got, key)
 			}
@@ -44,7 +44,7 @@ func TestBoundTokens(t *testing.T) {
 			w.advance(2 * time.Hour)
 			third := w.transport(nil)
 			w.mustPost(third)
-			if got := thumbprint(third.creds.rec.ProofKey); got != key {
+			if got := third.account.rec.ProofKey.Thumbprint(); got != key {
 				t.Error("another key than that of the first login")
 			}
 			w.noSecrets()
@@ -91,7 +91,7 @@ func TestBearerWhereOnlyTheAuthorizationServerOffersDPoP(t *testing.T) {
 	w.as.Set(func(k *oauthtest.Knobs) { k.ProofAlgs = []string{"ES256"} })
 	tr := w.transport(nil)
 	w.mustPost(tr)
-	if tr.creds.rec.ProofKey != nil || tr.creds.rec.Token.Type != "" {
+	if tr.account.rec.ProofKey != nil || tr.account.rec.Token.Type != "" {
 		t.Error("the token is bound")
 	}
 }
@@ -107,63 +107,19 @@ func TestUnattendedGrantWithProof(t *testing.T) {
 	w.wantStats(oauthtest.Stats{ClientCredentials: 2})
 }
 
-func TestProofKeyFor(t *testing.T) {
-	known, _ := newProofKey([]string{"ES256"})
-	for _, tt := range []struct {
-		name     string
-		resource resource
-		algs     []string // of the authorization server
-		need     need
-		known    bool
-		want     string // algorithm; "" Bearer; "refused"
-	}{
-		{"nobody asks", resource{}, nil, need{challenge: upstreamChallenge{bearer: true}}, false, ""},
-		{"offered only", resource{}, []string{"ES256"}, need{challenge: upstreamChallenge{bearer: true}}, false, ""},
-		{"challenge", resource{}, []string{"ES256"}, need{challenge: upstreamChallenge{dpop: true}}, false, "ES256"},
-		{"challenge of both kinds, offered", resource{}, []string{"ES256"}, need{challenge: upstreamChallenge{dpop: true, bearer: true}}, false, "ES256"},
-		{"challenge of both kinds, not offered", resource{}, nil, need{challenge: upstreamChallenge{dpop: true, bearer: true}}, false, ""},
-		{"resource metadata", resource{ProofAlgs: []string{"EdDSA"}}, []string{"ES256", "EdDSA"}, need{}, false, "EdDSA"},
-		{"required by resource metadata", resource{ProofRequired: true}, nil, need{}, false, "ES256"},
-		{"required, in no way we know", resource{ProofRequired: true}, []string{"ES256K"}, need{}, false, "refused"},
-		{"wanted, in no way we know", resource{ProofAlgs: []string{"ES256K"}}, []string{"ES256"}, need{}, false, ""},
-		{"as before", resource{}, []string{"ES256"}, need{}, true, "known"},
-		{"as before, the server says nothing", resource{}, nil, need{}, true, "known"},
-		{"not as before", resource{}, []string{"EdDSA"}, need{}, true, "EdDSA"},
-	} {
-		f := finding{resource: tt.resource, server: server{ProofAlgs: tt.algs}}
-		var before *jose.JSONWebKey
-		if tt.known {
-			before = &known
-		}
-		key, err := new(Transport).proofKeyFor(f, tt.need, before)
-		got := ""
-		switch e, ok := errors.AsType[*SignInError](err); {
-		case ok && e.Code == CodeNoProof && e.Refused:
-			got = "refused"
-		case key == &known:
-			got = "known"
-		case key != nil:
-			got = key.Algorithm
-		}
-		if got != tt.want {
-			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
-		}
-	}
-}
-
 // A token that claims to be bound, without a proof of ours, is good for nothing.
 func TestBoundTokenWithoutProofIsRefused(t *testing.T) {
 	w := newWorld(t)
 	tr := w.transport(nil)
-	as := tr.wire.other
-	tr.wire.other = roundTripper(func(r *http.Request) (*http.Response, error) {
+	as := tr.as.Other
+	tr.as.Other = roundTripper(func(r *http.Request) (*http.Response, error) {
 		if r.URL.Path == "/token" {
 			return reply(`{"access_token":"x","token_type":"DPoP"}`), nil
 		}
 		return as.RoundTrip(r)
 	})
 	_, err := w.post(tr, "x")
-	if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != CodeBadReply || !e.Refused {
+	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Code != asclient.CodeBadReply || !e.Refused {
 		t.Errorf("got %v", err)
 	}
 }

@@ -106,9 +106,9 @@ func TestDeclinedStepUpIsNotAnothersError(t *testing.T) {
 	w.as.Set(func(k *oauthtest.Knobs) { k.NeedScope = "" })
 	other := make(chan error, 1)
 	go func() { // waits for the step-up first
-		tr.creds.mu.Lock()
-		stale := tr.creds.rec.Token.Access
-		tr.creds.mu.Unlock()
+		tr.account.mu.Lock()
+		stale := tr.account.rec.Token.Access
+		tr.account.mu.Unlock()
 		other <- tr.renew(t.Context(), need{instead: stale})
 	}()
 	close(answer)

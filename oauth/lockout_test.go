@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/oauth/asclient"
 	"sallyport/oauth/oauthtest"
 )
 
@@ -67,7 +68,7 @@ func TestLifetimesThatServersSend(t *testing.T) {
 			w.advance(tt.after)
 			w.mustPost(tr)
 			w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: tt.refreshes})
-			if e := tr.creds.rec.Token.Expiry; e.After(w.clock().Add(101 * year)) {
+			if e := tr.account.rec.Token.Expiry; e.After(w.clock().Add(101 * year)) {
 				t.Errorf("expires %v", e)
 			}
 		})
@@ -113,9 +114,9 @@ func TestForgetfulServerIsNoLoop(t *testing.T) {
 		}
 		return http.DefaultTransport.RoundTrip(r)
 	})
-	tr.wire.other = tr.cfg.AuthBase
+	tr.as.Other = tr.cfg.AuthBase
 	_, err := w.post(tr, "x")
-	if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != "invalid_client" || !e.Refused {
+	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Code != "invalid_client" || !e.Refused {
 		t.Errorf("got %v", err)
 	}
 	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1})

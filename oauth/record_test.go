@@ -23,7 +23,7 @@ func TestLogoutElsewhereIsNotUndone(t *testing.T) {
 	if status, _ := w.inBackground(running); status != http.StatusUnauthorized {
 		t.Errorf("got status %d", status)
 	}
-	if b, err := w.store.Load(running.creds.key); b != nil || err != nil {
+	if b, err := w.store.Load(running.account.key); b != nil || err != nil {
 		t.Errorf("the store holds a record again, error %v", err)
 	}
 	w.mustPost(running)
@@ -49,7 +49,7 @@ func TestFailedRevocationIsTheCallersAlone(t *testing.T) {
 	tr := w.transport(nil)
 	w.mustPost(tr)
 	tunnel := errors.New("hop bastion is down")
-	tr.wire.other = roundTripper(func(*http.Request) (*http.Response, error) { return nil, tunnel })
+	tr.as.Other = roundTripper(func(*http.Request) (*http.Response, error) { return nil, tunnel })
 	if err := tr.SignOut(t.Context()); !errors.Is(err, tunnel) {
 		t.Errorf("got %v", err)
 	}

@@ -138,7 +138,7 @@ func TestGivenOnce(t *testing.T) {
 			if name == "refresh token" {
 				tr := w.transport(first)
 				w.mustPost(tr)
-				rt := tr.creds.rec.Token.Refresh
+				rt := tr.account.rec.Token.Refresh
 				w.store.ForgetAll()
 				first = func(c *Config) { given(c); c.Given.RefreshToken = Secret(rt) }
 			}
@@ -162,14 +162,14 @@ func TestRevokedRefreshTokenLocksNobodyOut(t *testing.T) {
 	w := newWorld(t)
 	first := w.transport(nil)
 	w.mustPost(first)
-	old := first.creds.rec.Token.Refresh
+	old := first.account.rec.Token.Refresh
 	first.Close()
 	w.as.RevokeAll()
 	for range 2 { // starts that may not ask
 		if _, err := w.post(w.transport(func(c *Config) { c.NonInteractive = true }), "x"); err == nil {
 			t.Error("a request passed")
 		}
-		if b, err := w.store.Load(first.creds.key); err != nil || b == nil || strings.Contains(string(b), old) {
+		if b, err := w.store.Load(first.account.key); err != nil || b == nil || strings.Contains(string(b), old) {
 			t.Errorf("the store holds %q, %v", b, err)
 		}
 	}
@@ -191,7 +191,7 @@ func TestRotatedRefreshTokenIsNeverLost(t *testing.T) {
 		func(c *Config) { c.Scope = "read write" },
 		func(c *Config) { c.Realm = "second direct" },
 	} {
-		if got := w.transport(other).creds.rec.Token.Access; got != "" {
+		if got := w.transport(other).account.rec.Token.Access; got != "" {
 			t.Error("another account's token is used")
 		}
 	}

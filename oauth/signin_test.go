@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/oauth/asclient"
 	"sallyport/oauth/oauthtest"
 )
 
@@ -92,23 +93,23 @@ func TestRefusals(t *testing.T) {
 		code    string
 		refused bool
 	}{
-		{"denied", func(k *oauthtest.Knobs) { k.Deny = "access_denied" }, nil, StageAuthorize, "access_denied", true},
-		{"later", func(k *oauthtest.Knobs) { k.Deny = "temporarily_unavailable" }, nil, StageAuthorize, "temporarily_unavailable", false},
-		{"no PKCE", func(k *oauthtest.Knobs) { k.NoPKCE = true }, nil, StageDiscovery, CodePKCE, true},
-		{"metadata of another issuer", func(k *oauthtest.Knobs) { k.WrongIssuer = "https://evil.example" }, nil, StageDiscovery, CodeIssuerMismatch, true},
-		{"redirect of another issuer", func(k *oauthtest.Knobs) { k.WrongIss = "https://evil.example" }, nil, StageAuthorize, CodeIssuerMismatch, true},
-		{"another issuer's error", func(k *oauthtest.Knobs) { k.WrongIss = "https://evil.example"; k.Deny = "hide_me" }, nil, StageAuthorize, CodeIssuerMismatch, true},
-		{"another resource", func(k *oauthtest.Knobs) { k.ResourceName = "https://evil.example/mcp" }, nil, StageDiscovery, CodeResourceMismatch, true},
-		{"no way to register", func(k *oauthtest.Knobs) { k.NoRegistration = true }, nil, StageRegister, CodeNoClient, true},
-		{"token endpoint broken", func(k *oauthtest.Knobs) { k.TokenStatus = 502 }, nil, StageToken, CodeBadReply, false},
-		{"token endpoint says no", func(k *oauthtest.Knobs) { k.TokenError = "invalid_scope" }, nil, StageToken, "invalid_scope", true},
+		{"denied", func(k *oauthtest.Knobs) { k.Deny = "access_denied" }, nil, asclient.StageAuthorize, "access_denied", true},
+		{"later", func(k *oauthtest.Knobs) { k.Deny = "temporarily_unavailable" }, nil, asclient.StageAuthorize, "temporarily_unavailable", false},
+		{"no PKCE", func(k *oauthtest.Knobs) { k.NoPKCE = true }, nil, asclient.StageDiscovery, asclient.CodePKCE, true},
+		{"metadata of another issuer", func(k *oauthtest.Knobs) { k.WrongIssuer = "https://evil.example" }, nil, asclient.StageDiscovery, asclient.CodeIssuerMismatch, true},
+		{"redirect of another issuer", func(k *oauthtest.Knobs) { k.WrongIss = "https://evil.example" }, nil, asclient.StageAuthorize, asclient.CodeIssuerMismatch, true},
+		{"another issuer's error", func(k *oauthtest.Knobs) { k.WrongIss = "https://evil.example"; k.Deny = "hide_me" }, nil, asclient.StageAuthorize, asclient.CodeIssuerMismatch, true},
+		{"another resource", func(k *oauthtest.Knobs) { k.ResourceName = "https://evil.example/mcp" }, nil, asclient.StageDiscovery, asclient.CodeResourceMismatch, true},
+		{"no way to register", func(k *oauthtest.Knobs) { k.NoRegistration = true }, nil, asclient.StageRegister, asclient.CodeNoClient, true},
+		{"token endpoint broken", func(k *oauthtest.Knobs) { k.TokenStatus = 502 }, nil, asclient.StageToken, asclient.CodeBadReply, false},
+		{"token endpoint says no", func(k *oauthtest.Knobs) { k.TokenError = "invalid_scope" }, nil, asclient.StageToken, "invalid_scope", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.as.Set(tt.knobs)
 			tr := w.transport(tt.change)
 			_, err := w.post(tr, "x")
-			e, ok := errors.AsType[*SignInError](err)
+			e, ok := errors.AsType[*asclient.SignInError](err)
 			if !ok || e.Stage != tt.stage || e.Code != tt.code || e.Refused != tt.refused {
 				t.Fatalf("got %#v (%v)", e, err)
 			}
@@ -126,7 +127,7 @@ func TestRefusals(t *testing.T) {
 					t.Errorf("page tells of success: %s", p.Body)
 				}
 			}
-			if tt.stage != StageDiscovery && tt.stage != StageRegister {
+			if tt.stage != asclient.StageDiscovery && tt.stage != asclient.StageRegister {
 				w.noSecrets(texts...)
 			}
 		})
@@ -143,8 +144,8 @@ func TestMissingMetadataNamesWhatWasTried(t *testing.T) {
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.NoMetadata = true })
 	_, err := w.post(w.transport(nil), "x")
-	e, ok := errors.AsType[*DiscoveryError](err)
-	if !ok || len(e.Tried) != 3 || e.Tried[2].Status != 404 || !strings.Contains(err.Error(), wellKnownOpenID+" (404)") {
+	e, ok := errors.AsType[*asclient.DiscoveryError](err)
+	if !ok || len(e.Tried) != 3 || e.Tried[2].Status != 404 || !strings.Contains(err.Error(), "/.well-known/openid-configuration (404)") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -159,7 +160,7 @@ func TestNetworkErrorStaysVisible(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	tr.cfg.AuthBase = http.DefaultTransport
-	tr.wire.other = http.DefaultTransport
+	tr.as.Other = http.DefaultTransport
 	w.mustPost(tr) // a later request tries again
 }
 
@@ -171,7 +172,7 @@ func TestNobodyCompletes(t *testing.T) {
 		c.Offer = func(ctx context.Context, _ Prompt) { <-ctx.Done(); close(late) }
 	})
 	_, err := w.post(tr, "x")
-	if e, ok := errors.AsType[*SignInError](err); !ok || e.Refused || !errors.Is(err, ErrNotCompleted) {
+	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Refused || !errors.Is(err, ErrNotCompleted) {
 		t.Fatalf("got %v", err)
 	}
 	<-late
@@ -189,11 +190,11 @@ func TestSignInAndOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1})
-	rt := tr.creds.rec.Token.Refresh
+	rt := tr.account.rec.Token.Refresh
 	if !slices.Contains(tr.Secrets(), rt) || !w.as.Refreshable(rt) {
 		t.Error("the refresh token is not there")
 	}
-	if err := w.store.Save(tr.creds.key+"/session", []byte("x")); err != nil {
+	if err := w.store.Save(tr.account.key+"/session", []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	if err := tr.SignOut(t.Context()); err != nil {
@@ -202,7 +203,7 @@ func TestSignInAndOut(t *testing.T) {
 	if w.as.Refreshable(rt) {
 		t.Error("refresh token lives on")
 	}
-	for _, name := range []string{tr.creds.key, tr.creds.key + "/session"} {
+	for _, name := range []string{tr.account.key, tr.account.key + "/session"} {
 		if b, _ := w.store.Load(name); b != nil {
 			t.Errorf("store still holds %q", name)
 		}

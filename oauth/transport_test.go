@@ -163,7 +163,7 @@ func TestLateUnauthorizedLeavesTheNewTokenAlone(t *testing.T) {
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
-	fresh := tr.creds.rec.Token
+	fresh := tr.account.rec.Token
 	sent, answer := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	tr.cfg.Base = roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -184,12 +184,12 @@ func TestLateUnauthorizedLeavesTheNewTokenAlone(t *testing.T) {
 	<-sent
 	w.as.RevokeAccess()
 	w.mustPost(tr) // refreshes
-	renewed := tr.creds.rec.Token
+	renewed := tr.account.rec.Token
 	close(answer)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if renewed.Access == fresh.Access || tr.creds.rec.Token != renewed {
+	if renewed.Access == fresh.Access || tr.account.rec.Token != renewed {
 		t.Error("the late 401 cost the new token")
 	}
 	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 1})

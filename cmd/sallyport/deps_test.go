@@ -21,7 +21,8 @@ import (
 var allowedImports = map[string][]string{
 	"sallyport/sshtunnel":         {"golang.org/x/crypto/ssh", "github.com/kevinburke/ssh_config", "golang.org/x/sys", "github.com/Microsoft/go-winio"},
 	"sallyport/sshtunnel/sshtest": {"golang.org/x/crypto/ssh", "golang.org/x/sys"},
-	"sallyport/oauth":             {"golang.org/x/oauth2", "github.com/go-jose/go-jose/v4", "sallyport/oauth/tokenstore", "sallyport/oauth/procnet"},
+	"sallyport/oauth":             {"golang.org/x/oauth2", "sallyport/oauth/asclient", "sallyport/oauth/procnet", "sallyport/oauth/tokenstore"},
+	"sallyport/oauth/asclient":    {"github.com/go-jose/go-jose/v4"},
 	"sallyport/oauth/tokenstore":  {"github.com/gofrs/flock", "github.com/godbus/dbus/v5", "github.com/zalando/go-keyring"},
 	"sallyport/oauth/procnet":     {},
 	"sallyport/oauth/oauthtest":   {"github.com/go-jose/go-jose/v4"},
@@ -29,7 +30,7 @@ var allowedImports = map[string][]string{
 	"sallyport/relay/relaytest":   {},
 	"sallyport/cmd/sallyport": {
 		"github.com/alecthomas/kong", "github.com/anmitsu/go-shlex", "golang.org/x/net/http", "golang.org/x/sys", "golang.org/x/term", "gopkg.in/natefinch/lumberjack.v2",
-		"sallyport/sshtunnel", "sallyport/oauth", "sallyport/oauth/tokenstore", "sallyport/relay",
+		"sallyport/sshtunnel", "sallyport/oauth", "sallyport/oauth/asclient", "sallyport/oauth/procnet", "sallyport/oauth/tokenstore", "sallyport/relay",
 	},
 	"sallyport/cmd/demo": {
 		"golang.org/x/crypto/ssh", "github.com/modelcontextprotocol/go-sdk",

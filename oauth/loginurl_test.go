@@ -13,6 +13,8 @@ import (
 	"sallyport/oauth/oauthtest"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"sallyport/oauth/asclient"
 )
 
 func TestPushedRequest(t *testing.T) {
@@ -127,12 +129,14 @@ func TestLatePersonGetsAnotherPushedRequest(t *testing.T) {
 	w.noSecrets(w.as.Authorized().Get("state"))
 }
 
-// The first link, too, is not led to once it has expired.
-func TestEntranceKnowsTheTime(t *testing.T) {
+// The first URL, too, is not handed out once it has expired.
+func TestExpiredLoginURLIsReplaced(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	e := &entrance{first: "first", until: now, now: func() time.Time { return now },
-		push: func(context.Context) (string, time.Time, error) { return "another", now, nil }}
-	if got, err := e.link(t.Context()); got != "another" || err != nil {
+	u := &loginURL{first: "first", expires: now, now: func() time.Time { return now },
+		push: func(context.Context) (asclient.Pushed, error) {
+			return asclient.Pushed{URL: "another", Expires: now}, nil
+		}}
+	if got, err := u.next(t.Context()); got != "another" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
@@ -145,7 +149,7 @@ func TestPushRefused(t *testing.T) {
 		w := newWorld(t)
 		w.as.Set(func(k *oauthtest.Knobs) { k.RequirePush, k.PushError = true, tt.code })
 		_, err := w.post(w.transport(nil), "x")
-		if e, ok := errors.AsType[*SignInError](err); !ok || e.Stage != StageAuthorize || e.Code != tt.code || e.Refused != tt.refused {
+		if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Stage != asclient.StageAuthorize || e.Code != tt.code || e.Refused != tt.refused {
 			t.Errorf("got %v", err)
 		}
 		if state := w.as.Pushed().Get("state"); state == "" || strings.Contains(err.Error(), state) {
@@ -166,7 +170,7 @@ func TestPushByAForgottenClient(t *testing.T) {
 	}
 	tr := w.transport(func(c *Config) { c.Callback.Addrs = []string{redirect.Host} })
 	_, err = w.post(tr, "x")
-	if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != "invalid_client" || e.Refused {
+	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Code != "invalid_client" || e.Refused {
 		t.Fatalf("got %v", err)
 	}
 	w.mustPost(tr)
@@ -176,33 +180,10 @@ func TestPushByAForgottenClient(t *testing.T) {
 }
 
 func TestPushDemandedWithoutAnEndpoint(t *testing.T) {
-	w := newWorld(t)
-	tr := w.transport(nil)
-	_, err := tr.entranceFor(t.Context(), new(flight), finding{server: server{Issuer: "https://as.example", PushRequired: true}}, client{}, "https://as.example/authorize")
-	if _, ok := errors.AsType[*DiscoveryError](err); !ok || !strings.Contains(err.Error(), "pushed authorization request endpoint") {
+	f := asclient.Finding{Server: asclient.Server{Issuer: "https://as.example", PushRequired: true}}
+	l := &login{found: f, server: f.Server}
+	_, err := l.loginURL(t.Context(), "https://as.example/authorize")
+	if _, ok := errors.AsType[*asclient.DiscoveryError](err); !ok || !strings.Contains(err.Error(), "pushed authorization request endpoint") {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestPushedLink(t *testing.T) {
-	const endpoint, answered = "https://as.example/a?tenant=7", "https://as.example/a?client_id=me&request_uri=urn%3Ax&tenant=7"
-	for _, tt := range []struct {
-		answer string
-		want   string // "": an error
-		life   time.Duration
-	}{
-		{`{"request_uri":"urn:x","expires_in":90}`, answered, 90 * time.Second},
-		{`{"request_uri":"urn:x"}`, answered, pushLife},
-		{`{"request_uri":"` + strings.Repeat("x", maxRequestURI+1) + `","expires_in":90}`, "", 0},
-		{`{"expires_in":90}`, "", 0},
-	} {
-		w := newWorld(t)
-		tr := w.transport(nil)
-		tr.wire.other = roundTripper(func(*http.Request) (*http.Response, error) { return reply(tt.answer), nil })
-		s := server{Issuer: "https://as.example", AuthorizationEndpoint: endpoint, PushEndpoint: "https://as.example/par"}
-		got, expires, err := tr.push(t.Context(), new(flight), finding{server: s}, client{ID: "me"}, endpoint+"&client_id=me&scope=tools")
-		if got != tt.want || (err == nil) != (tt.want != "") || err == nil && !expires.Equal(w.clock().Add(tt.life)) {
-			t.Errorf("%.60s: got %s until %v, %v", tt.answer, got, expires, err)
-		}
 	}
 }
