@@ -23,8 +23,8 @@ type Account struct {
 	Saved       time.Time `json:"saved,omitzero"`
 }
 
-// Accounts lists the accounts that store keeps on the disk. A record that cannot be read is left out,
-// and named in the error, which comes beside the other accounts.
+// Accounts lists the accounts that store keeps on the disk. A record that cannot be read is left
+// out, and named in the error, which comes beside the other accounts.
 func Accounts(store *tokenstore.Store) ([]Account, error) {
 	values, err := store.Values()
 	errs := []error{err}

@@ -30,11 +30,12 @@ const (
 )
 
 // callback receives the browser's answer to the redirect URI (RFC 6749 section 4.1.2) of one login.
-// It holds the port from listen to close. A request that does not belong to the login gets an answer
-// and changes nothing.
+// It holds the port from listen to close. A request that does not belong to the login gets an
+// answer and changes nothing.
 type callback struct {
 	cfg *Config
-	// uri is the redirect_uri as the authorization server is told it, and redirect the same, parsed.
+	// uri is the redirect_uri as the authorization server is told it, and redirect the same,
+	// parsed.
 	uri      string
 	redirect *url.URL
 	// port is the listener's own. It differs from the redirect URI's behind a proxy.
@@ -147,9 +148,9 @@ func loopbackURL(addr, port, path string) string {
 	return "http://" + net.JoinHostPort(host, port) + path
 }
 
-// startURL is the URL of a page that leads to the login and holds no secret. It works as long as the
-// login lasts. It is empty if the redirect URI is not on loopback: then the person's browser may be on
-// a machine that cannot reach the listener.
+// startURL is the URL of a page that leads to the login and holds no secret. It works as long as
+// the login lasts. It is empty if the redirect URI is not on loopback: then the person's browser
+// may be on a machine that cannot reach the listener.
 func (cb *callback) startURL() string {
 	if !asclient.IsLoopback(cb.redirect.Hostname()) {
 		return ""
@@ -229,8 +230,8 @@ func (cb *callback) isOurHost(host string) bool {
 	return asclient.Port(u) == asclient.Port(cb.redirect) && (asclient.IsLoopback(u.Hostname()) || u.Hostname() == cb.redirect.Hostname())
 }
 
-// deliver takes the parameters of a redirect and reports whether they belong to this login. The first
-// that do are acted on; repetitions wait for the same outcome.
+// deliver takes the parameters of a redirect and reports whether they belong to this login. The
+// first that do are acted on; repetitions wait for the same outcome.
 func (cb *callback) deliver(q url.Values) bool {
 	if subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(cb.state)) != 1 || !q.Has("code") && !q.Has("error") {
 		return false
@@ -239,7 +240,8 @@ func (cb *callback) deliver(q url.Values) bool {
 	return true
 }
 
-// finish publishes the outcome of the login for the page and for Transport.Deliver. It is called once.
+// finish publishes the outcome of the login for the page and for Transport.Deliver. It is called
+// once.
 func (cb *callback) finish(err error) {
 	cb.err = err
 	close(cb.finished)

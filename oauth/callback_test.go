@@ -66,7 +66,8 @@ func TestStrayRequestsAreIgnored(t *testing.T) {
 	}
 }
 
-// TestStartPage leads to the login: that for a browser's arguments once, neither anybody who guesses.
+// TestStartPage leads to the login: that for a browser's arguments once, neither anybody who
+// guesses.
 func TestStartPage(t *testing.T) {
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)

@@ -7,8 +7,8 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// client is who we are at one authorization server: the configured client, or one that was registered
-// there. A record keeps a registered one.
+// client is who we are at one authorization server: the configured client, or one that was
+// registered there. A record keeps a registered one.
 type client struct {
 	asclient.Registration
 	// Registered says that the client was registered dynamically (RFC 7591).
@@ -57,9 +57,9 @@ func (l clients) of(rec record) client {
 	return c
 }
 
-// redirectURIs returns redirect and those of the other callback addresses. A client that is registered
-// for all of them need not register again when a port is busy. The device grant has no redirect URI:
-// an empty redirect returns none.
+// redirectURIs returns redirect and those of the other callback addresses. A client that is
+// registered for all of them need not register again when a port is busy. The device grant has no
+// redirect URI: an empty redirect returns none.
 func (l clients) redirectURIs(redirect string) []string {
 	if redirect == "" {
 		return nil

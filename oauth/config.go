@@ -21,8 +21,8 @@ import (
 
 // Values of Config.Grant.
 const (
-	// GrantAuto is GrantAuthorizationCode once the upstream asks for a token. It is GrantDeviceCode at
-	// a server that has no authorization endpoint.
+	// GrantAuto is GrantAuthorizationCode once the upstream asks for a token. It is GrantDeviceCode
+	// at a server that has no authorization endpoint.
 	GrantAuto = "auto"
 	// GrantAuthorizationCode is RFC 6749 section 4.1 with PKCE (RFC 7636): a person logs in with a
 	// browser.
@@ -56,8 +56,8 @@ type Config struct {
 	// upstream apart. It may be empty.
 	Realm string
 
-	// Base sends requests to the upstream's origin. AuthBase sends requests to every other origin. A
-	// nil RoundTripper is http.DefaultTransport.
+	// Base sends requests to the upstream's origin. AuthBase sends requests to every other origin.
+	// A nil RoundTripper is http.DefaultTransport.
 	Base, AuthBase http.RoundTripper
 	// AllowInsecureHTTP allows cleartext to hosts other than loopback.
 	AllowInsecureHTTP bool
@@ -73,10 +73,11 @@ type Config struct {
 	Scope string
 	// Resource is the resource parameter (RFC 8707). Empty takes that of the resource metadata.
 	Resource string
-	// Audience is a parameter that some servers want beside or instead of Resource. Empty sends none.
+	// Audience is a parameter that some servers want beside or instead of Resource. Empty sends
+	// none.
 	Audience string
-	// ExtraParams are added to authorization and token requests. They never replace a parameter that
-	// this package sets.
+	// ExtraParams are added to authorization and token requests. They never replace a parameter
+	// that this package sets.
 	ExtraParams map[string]string
 
 	// Given holds one-shot inputs that take the place of a login.
@@ -87,8 +88,8 @@ type Config struct {
 	// IDP is the identity provider of GrantEnterpriseManaged. Other grants do not use it.
 	IDP IdentityProvider
 
-	// RefreshSkew is how long before its expiry a token is refreshed, but never in the first half of
-	// its life. Zero is 30 seconds. A negative one turns refreshing ahead of expiry off.
+	// RefreshSkew is how long before its expiry a token is refreshed, but never in the first half
+	// of its life. Zero is 30 seconds. A negative one turns refreshing ahead of expiry off.
 	RefreshSkew time.Duration
 
 	// AtTerminal says that a person typed a command and waits for the login. This login takes over
@@ -98,8 +99,8 @@ type Config struct {
 	NonInteractive bool
 	// Callback says where the browser's answer to the redirect URI arrives.
 	Callback CallbackConfig
-	// Offer shows a prompt to the person. It runs in a goroutine of its own, and its context ends when
-	// the prompt is withdrawn. With a nil Offer, only State shows the prompt.
+	// Offer shows a prompt to the person. It runs in a goroutine of its own, and its context ends
+	// when the prompt is withdrawn. With a nil Offer, only State shows the prompt.
 	Offer func(ctx context.Context, p Prompt)
 
 	// Store keeps tokens between runs. Nil keeps them in memory.
@@ -120,19 +121,19 @@ type ClientConfig struct {
 	ID string
 	// Secret is the client's secret. It is empty for a public client.
 	Secret Secret
-	// Key is the private key for private_key_jwt (RFC 7523), as PEM or as a JSON Web Key. It is empty
-	// for a client without one.
+	// Key is the private key for private_key_jwt (RFC 7523), as PEM or as a JSON Web Key. It is
+	// empty for a client without one.
 	Key Secret
-	// KeyAlg is the algorithm that Key signs with, such as "RS256" or "ES256". Empty chooses by the key
-	// and by what the server supports.
+	// KeyAlg is the algorithm that Key signs with, such as "RS256" or "ES256". Empty chooses by the
+	// key and by what the server supports.
 	KeyAlg string
 	// MetadataURL is the URL of a client ID metadata document. A server that takes such documents
 	// takes it as our client ID. It may be empty.
 	MetadataURL string
 	// Name is what the server shows when it asks the person for consent. Empty is "sallyport".
 	Name string
-	// AuthStyle is AuthStyleHeader or AuthStyleBody: where the secret goes in a request. Empty follows
-	// the server's metadata, and is the body for endpoints that are given.
+	// AuthStyle is AuthStyleHeader or AuthStyleBody: where the secret goes in a request. Empty
+	// follows the server's metadata, and is the body for endpoints that are given.
 	AuthStyle string
 }
 
@@ -147,8 +148,8 @@ type Endpoints struct {
 	AssumePKCE bool
 }
 
-// Given holds one-shot inputs that somebody else obtained. They are used until they are used up. The
-// tokens that they brought are kept in the store, where the hash of the inputs finds them.
+// Given holds one-shot inputs that somebody else obtained. They are used until they are used up.
+// The tokens that they brought are kept in the store, where the hash of the inputs finds them.
 type Given struct {
 	// AuthorizationCode is a code to exchange for tokens, with the CodeVerifier (RFC 7636) and the
 	// Callback.RedirectURI that it was asked for with. Empty means that there is none.
@@ -169,16 +170,16 @@ type IdentityProvider struct {
 
 // CallbackConfig says where the browser's answer to the redirect URI arrives.
 type CallbackConfig struct {
-	// RedirectURI is the redirect URI to send. Empty is http://HOST:PORT/callback with the address that
-	// was bound.
+	// RedirectURI is the redirect URI to send. Empty is http://HOST:PORT/callback with the address
+	// that was bound.
 	RedirectURI string
-	// Addrs are the addresses to listen on, such as "127.0.0.1:53682". They are tried in order until
-	// one is free. Port 0 is any free port. Nil is "127.0.0.1:0".
+	// Addrs are the addresses to listen on, such as "127.0.0.1:53682". They are tried in order
+	// until one is free. Port 0 is any free port. Nil is "127.0.0.1:0".
 	Addrs []string
 	// Timeout is how long a login waits for the person. Zero is 300 seconds.
 	Timeout time.Duration
-	// Retry is a sentence for the page of a failed sign-in: how the person starts it again. Empty is a
-	// general sentence.
+	// Retry is a sentence for the page of a failed sign-in: how the person starts it again. Empty
+	// is a general sentence.
 	Retry string
 	// Listen opens the listener. It may be that of a tunnel. Nil is net.Listen's.
 	Listen func(ctx context.Context, addr string) (net.Listener, error)

@@ -19,8 +19,9 @@ func (l *login) usesDeviceGrant() bool {
 	return false
 }
 
-// runDevice is the device grant (RFC 8628): the person approves on any device, while we ask the token
-// endpoint for the token. A code that expires is followed by a new one as long as somebody waits.
+// runDevice is the device grant (RFC 8628): the person approves on any device, while we ask the
+// token endpoint for the token. A code that expires is followed by a new one as long as somebody
+// waits.
 func (l *login) runDevice(ctx context.Context) error {
 	if l.server.DeviceEndpoint == "" {
 		return l.found.Missing("device authorization endpoint")

@@ -11,15 +11,15 @@ type Discovery struct {
 	// Challenge is what the upstream asks for. It is nil if the upstream asks for no token, or was
 	// not reached.
 	Challenge *asclient.Challenge
-	// Finding holds the resource, the server, and in Tried each URL that was asked for, the upstream
-	// first.
+	// Finding holds the resource, the server, and in Tried each URL that was asked for, the
+	// upstream first.
 	asclient.Finding
 }
 
 // Discover asks for everything that a sign-in with cfg would ask for before it registers a client:
 // the upstream's challenge, the resource's metadata and the authorization server's. It signs nobody
-// in and stores nothing. The Discovery comes beside an error too: its Tried says how far it got. The
-// errors are those of New and of a sign-in's discovery.
+// in and stores nothing. The Discovery comes beside an error too: its Tried says how far it got.
+// The errors are those of New and of a sign-in's discovery.
 func Discover(ctx context.Context, cfg Config) (Discovery, error) {
 	var d Discovery
 	cfg.setDefaults()
@@ -42,9 +42,9 @@ func Discover(ctx context.Context, cfg Config) (Discovery, error) {
 	return d, err
 }
 
-// discover finds the upstream's resource and its authorization server. hint is the URL of the resource
-// metadata that a challenge named; it may be empty. authorize says that the authorization endpoint is
-// needed as well. Endpoints that the Config gives replace discovered ones.
+// discover finds the upstream's resource and its authorization server. hint is the URL of the
+// resource metadata that a challenge named; it may be empty. authorize says that the authorization
+// endpoint is needed as well. Endpoints that the Config gives replace discovered ones.
 func (c *Config) discover(ctx context.Context, as *asclient.Client, hint string, authorize bool) (f asclient.Finding, err error) {
 	given := c.Endpoints
 	complete := given.TokenURL != "" && (given.AuthorizationURL != "" || !authorize) && c.Grant != GrantDeviceCode

@@ -104,11 +104,12 @@ func (g *flights) secrets() []string {
 	return slices.Clone(f.secrets)
 }
 
-// join runs do as the flight for n, or waits for the flight under way, until ctx ends. It first asks
-// satisfied: true means that nothing is left to do. A background need does not wait for a person.
+// join runs do as the flight for n, or waits for the flight under way, until ctx ends. It first
+// asks satisfied: true means that nothing is left to do. A background need does not wait for a
+// person.
 //
-// final says that err is the caller's own outcome. Otherwise err is that of another caller's flight,
-// or nil if that flight's error does not concern this caller, who then looks again.
+// final says that err is the caller's own outcome. Otherwise err is that of another caller's
+// flight, or nil if that flight's error does not concern this caller, who then looks again.
 func (g *flights) join(ctx context.Context, n need, satisfied func() bool, do func(context.Context, *flight) error) (final bool, err error) {
 	g.mu.Lock()
 	if satisfied() {

@@ -12,8 +12,8 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// login is one login of a person under way: discovery, client, listener, prompt, code, token. It lives
-// until the token is stored or the login has failed. This process leads it for all others.
+// login is one login of a person under way: discovery, client, listener, prompt, code, token. It
+// lives until the token is stored or the login has failed. This process leads it for all others.
 type login struct {
 	*signIn
 	lead   *leadership
@@ -77,8 +77,8 @@ func (l *login) runBrowser(ctx context.Context, cb *callback) error {
 		RedirectURI: cb.uri, Issuer: l.server.Issuer, Expires: l.cfg.now().Add(l.cfg.Callback.Timeout)}
 	q, err := l.awaitRedirect(ctx, p, cb)
 	if errors.Is(err, ErrNotCompleted) && l.client.Registered && l.client.ID == known {
-		// A server that has forgotten a client shows an error in the browser and redirects nobody. We
-		// cannot tell that from a person who does nothing, so the next login registers again.
+		// A server that has forgotten a client shows an error in the browser and redirects nobody.
+		// We cannot tell that from a person who does nothing, so the next login registers again.
 		l.account.forgetClient(ctx, l.found, l.client)
 	}
 	if err != nil {
@@ -110,8 +110,8 @@ func (l *login) awaitRedirect(ctx context.Context, p Prompt, cb *callback) (url.
 	}
 }
 
-// show tells the followers and the person of p, until withdraw is called. cb receives the answer; it
-// is nil if none comes here.
+// show tells the followers and the person of p, until withdraw is called. cb receives the answer;
+// it is nil if none comes here.
 func (l *login) show(ctx context.Context, p Prompt, cb *callback) (withdraw func()) {
 	l.lead.announce(p)
 	l.pending.Store(cb)
@@ -119,8 +119,8 @@ func (l *login) show(ctx context.Context, p Prompt, cb *callback) (withdraw func
 	return func() { l.status.show(ctx, Prompt{}) }
 }
 
-// chooseClient sets l.client, and stores it if it is a new registration. redirect is the redirect URI,
-// empty for the device grant.
+// chooseClient sets l.client, and stores it if it is a new registration. redirect is the redirect
+// URI, empty for the device grant.
 func (l *login) chooseClient(ctx context.Context, redirect string) error {
 	known := l.account.registeredAt(l.server)
 	c, ok := l.clients.configured(l.server)
@@ -144,8 +144,8 @@ func (l *login) chooseClient(ctx context.Context, redirect string) error {
 		return nil
 	}
 	return l.account.update(ctx, l.found, fromStore, func(r *record) {
-		// A refresh token works only with the client that it was granted to, so that client stays until
-		// the new token is there.
+		// A refresh token works only with the client that it was granted to, so that client stays
+		// until the new token is there.
 		if r.Token.Refresh == "" {
 			r.Client = c
 		}

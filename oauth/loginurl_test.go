@@ -72,7 +72,8 @@ func TestPushedRequestWithAKey(t *testing.T) {
 	w.noSecrets()
 }
 
-// A page of ours leads to a login even where the request that was pushed first has expired, or was used.
+// A page of ours leads to a login even where the request that was pushed first has expired, or was
+// used.
 func TestLatePersonGetsAnotherPushedRequest(t *testing.T) {
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.RequirePush, k.PushLife = true, 40*time.Second })

@@ -40,8 +40,8 @@ func pageSignedIn(upstream string) page {
 	return page{Title: "Signed in", Text: "You are signed in to", Server: upstream, Next: "You can close this tab.", Good: true}
 }
 
-// pageFailed tells of a sign-in at upstream that ended with err. retry says how the person starts it
-// again; an empty one gives a general sentence.
+// pageFailed tells of a sign-in at upstream that ended with err. retry says how the person starts
+// it again; an empty one gives a general sentence.
 func pageFailed(upstream string, err error, retry string) page {
 	return page{Title: "Not signed in", Text: "You are not signed in to", Server: upstream, Detail: err.Error(),
 		Next: cmp.Or(retry, "Close this tab, then start the sign-in again.") + " If it ends the same way, show the line above to the person who runs the server."}

@@ -66,9 +66,9 @@ type pageCount struct {
 	Completed bool `json:"done"`
 }
 
-// peers is the agreement between the processes that share our account. One of them, the leader, runs
-// the login. The others follow it: they show its prompt, take its token, and fail as it fails. The
-// agreement also limits how often a login page may appear.
+// peers is the agreement between the processes that share our account. One of them, the leader,
+// runs the login. The others follow it: they show its prompt, take its token, and fail as it fails.
+// The agreement also limits how often a login page may appear.
 type peers struct {
 	cfg     *Config
 	account *accountRecord
@@ -177,8 +177,8 @@ type leadership struct {
 	notice   notice
 }
 
-// run is login while the followers are told how it goes. It returns errMakeWay if another process is
-// to lead instead.
+// run is login while the followers are told how it goes. It returns errMakeWay if another process
+// is to lead instead.
 func (l *leadership) run(ctx context.Context, login func(context.Context, *leadership) error) error {
 	account := l.peers.account
 	l.notice = notice{ID: rand.Text(), StepUp: l.need.stepUp}
@@ -209,8 +209,8 @@ func (l *leadership) run(ctx context.Context, login func(context.Context, *leade
 	return err
 }
 
-// watch ends a login that waits for the person once another process has stored a token that does, or
-// claims to lead. A login that the person has answered is left alone.
+// watch ends a login that waits for the person once another process has stored a token that does,
+// or claims to lead. A login that the person has answered is left alone.
 func (l *leadership) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 	for {
 		select {
@@ -237,8 +237,8 @@ func (l *leadership) announce(p Prompt) {
 	l.peers.account.saveNote(noticeName, l.notice)
 }
 
-// awaitPage waits until a new login page may be shown. Its error is a SignInError about server, with
-// ErrHeldBack beneath, if no page may be shown for a long time.
+// awaitPage waits until a new login page may be shown. Its error is a SignInError about server,
+// with ErrHeldBack beneath, if no page may be shown for a long time.
 func (l *leadership) awaitPage(ctx context.Context, server string) error {
 	cfg := l.peers.cfg
 	var c pageCount
@@ -284,8 +284,8 @@ func failureOf(err error) *failure {
 	return f
 }
 
-// failureFor returns how the login of n ended. shared says that this is the outcome of the caller as
-// well: the caller followed that login, and wanted the same.
+// failureFor returns how the login of n ended. shared says that this is the outcome of the caller
+// as well: the caller followed that login, and wanted the same.
 func (t notice) failureFor(followed string, n need) (err error, shared bool) {
 	f := t.Failed
 	if f == nil || t.ID != followed || !slices.Equal(t.StepUp, n.stepUp) {

@@ -128,8 +128,8 @@ func (a *accountRecord) secrets() []string {
 	return []string{rec.Token.Access, rec.Token.Refresh, rec.Client.Secret}
 }
 
-// registeredAt returns the client that an earlier login registered at s, with that login's DPoP key.
-// It is zero if there is none.
+// registeredAt returns the client that an earlier login registered at s, with that login's DPoP
+// key. It is zero if there is none.
 func (a *accountRecord) registeredAt(s asclient.Server) client {
 	rec, _ := a.current()
 	if rec.Server.ID() != s.ID() {

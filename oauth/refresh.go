@@ -51,9 +51,9 @@ func (s *signIn) refresh(ctx context.Context) (done bool, err error) {
 	return false, nil
 }
 
-// useGiven uses the one-shot inputs of the Config, once. done says that they brought a token. refusal
-// says why they never will; it is nil if there are none or if they were used before. err is an error
-// of the moment.
+// useGiven uses the one-shot inputs of the Config, once. done says that they brought a token.
+// refusal says why they never will; it is nil if there are none or if they were used before. err is
+// an error of the moment.
 func (s *signIn) useGiven(ctx context.Context) (done bool, refusal, err error) {
 	if !s.account.inputsUnused() || s.flight.need.noRefresh {
 		return false, nil, nil

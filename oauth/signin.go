@@ -10,9 +10,9 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// SignIn signs in now, unless a valid token is there, and waits until ctx ends. An upstream that asks
-// for no token and has no resource metadata needs none; SignIn then returns nil, unless the Config
-// names a grant. Its errors are those of the package comment.
+// SignIn signs in now, unless a valid token is there, and waits until ctx ends. An upstream that
+// asks for no token and has no resource metadata needs none; SignIn then returns nil, unless the
+// Config names a grant. Its errors are those of the package comment.
 func (t *Transport) SignIn(ctx context.Context) error {
 	if t.cfg.Grant == GrantNone {
 		return nil
@@ -59,9 +59,9 @@ func (t *Transport) signOut(ctx context.Context, _ *flight) error {
 	return errors.Join(err, t.cfg.Store.Forget(t.account.key))
 }
 
-// Deliver hands in a callback URL that did not arrive at the listener, for example one that a person
-// pasted. It waits for the outcome of the login, until ctx ends, and returns that outcome. It returns
-// ErrNoSignIn if the URL does not belong to the last login.
+// Deliver hands in a callback URL that did not arrive at the listener, for example one that a
+// person pasted. It waits for the outcome of the login, until ctx ends, and returns that outcome.
+// It returns ErrNoSignIn if the URL does not belong to the last login.
 func (t *Transport) Deliver(ctx context.Context, callback *url.URL) error {
 	cb := t.callback.Load()
 	if cb == nil || !cb.deliver(callback.Query()) {
@@ -114,8 +114,8 @@ func (t *Transport) signIn(ctx context.Context, f *flight) error {
 	})
 }
 
-// signIn is one sign-in under way. It lives as long as its flight. Its own methods get a token without
-// a person; a login adds the part that needs one.
+// signIn is one sign-in under way. It lives as long as its flight. Its own methods get a token
+// without a person; a login adds the part that needs one.
 type signIn struct {
 	cfg     *Config
 	as      *asclient.Client
@@ -124,7 +124,8 @@ type signIn struct {
 	flight  *flight
 }
 
-// discover is the discovery of this sign-in. authorize says that the authorization endpoint is needed.
+// discover is the discovery of this sign-in. authorize says that the authorization endpoint is
+// needed.
 func (s *signIn) discover(ctx context.Context, authorize bool) (asclient.Finding, error) {
 	return s.cfg.discover(ctx, s.as, s.flight.need.challenge.Metadata, authorize)
 }
@@ -141,7 +142,8 @@ func (s *signIn) wanted(f asclient.Finding, offline bool) asclient.Wanted {
 		list = f.Resource.Scopes
 	}
 	list = union(s.flight.need.stepUp, list)
-	// Without offline_access many servers grant no refresh token; with it others refuse the request.
+	// Without offline_access many servers grant no refresh token; with it others refuse the
+	// request.
 	if offline && s.cfg.Scope == "" && slices.Contains(f.Server.Scopes, "offline_access") {
 		list = union(list, []string{"offline_access"})
 	}

@@ -13,8 +13,8 @@ type Prompt struct {
 	// LinkExpires is when AuthorizeURL ends, if the server ends it before Expires. StartURL and
 	// BrowserURL then lead to a new one. It is zero if AuthorizeURL lasts as long as the login.
 	LinkExpires time.Time
-	// StartURL is a page of our own listener that leads to AuthorizeURL and holds no secret. It is for
-	// every place but the person's own screen. It is empty if there is no such page.
+	// StartURL is a page of our own listener that leads to AuthorizeURL and holds no secret. It is
+	// for every place but the person's own screen. It is empty if there is no such page.
 	StartURL string
 	// BrowserURL is like StartURL, but works once. It is for the arguments of a command, which
 	// everybody on the machine can read. It is empty if there is no such page.
@@ -23,8 +23,9 @@ type Prompt struct {
 	RedirectURI string
 	// Issuer is the authorization server. It is empty for endpoints that the Config gives.
 	Issuer string
-	// UserCode is what the person types in at VerificationURI. Both belong to the device grant and are
-	// empty in others. AuthorizeURL then holds the code already, if the server offers such a URL.
+	// UserCode is what the person types in at VerificationURI. Both belong to the device grant and
+	// are empty in others. AuthorizeURL then holds the code already, if the server offers such a
+	// URL.
 	UserCode, VerificationURI string
 	// Elsewhere says that another process of this user shows the prompt and has opened a browser.
 	Elsewhere bool
@@ -43,12 +44,13 @@ type State struct {
 	// shown a short time ago. It is zero if no page is held back.
 	NextPage time.Time
 	// Err is the error of the last sign-in. It is nil after a success. An error that leaves the
-	// token as good as it was is not reported here: that of a step-up, of a refresh ahead of expiry,
-	// of a background request.
+	// token as good as it was is not reported here: that of a step-up, of a refresh ahead of
+	// expiry, of a background request.
 	Err error
 }
 
-// status holds the State and shows its prompt to the person. Its methods may be called concurrently.
+// status holds the State and shows its prompt to the person. Its methods may be called
+// concurrently.
 type status struct {
 	cfg  *Config
 	life *lifespan

@@ -31,8 +31,8 @@ type Transport struct {
 	account *accountRecord
 	flights *flights
 	peers   *peers
-	// callback is that of the last login that waited for a redirect. Deliver learns the outcome from
-	// it even after the login.
+	// callback is that of the last login that waited for a redirect. Deliver learns the outcome
+	// from it even after the login.
 	callback atomic.Pointer[callback]
 }
 
@@ -62,7 +62,8 @@ func New(cfg Config) (*Transport, error) {
 // RoundTrip adds the token to requests to the upstream's origin, and to no other. A request that
 // needs a sign-in joins the one under way, or starts it, and waits until its own context ends. A
 // request with a body needs GetBody to be sent again; without it, the caller gets the 401 or 403.
-// The errors are those of the package comment, and those of Base and AuthBase, which errors.As finds.
+// The errors are those of the package comment, and those of Base and AuthBase, which errors.As
+// finds.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.roundTrip(req, false)
 }
@@ -83,7 +84,8 @@ func (b background) RoundTrip(req *http.Request) (*http.Response, error) {
 func (t *Transport) State() (State, <-chan struct{}) { return t.status.get() }
 
 // PersistError says why the tokens in use are not on the disk, and so are lost when this process
-// ends. It is nil if they are on the disk, if there are none, or if the Config asks for memory only.
+// ends. It is nil if they are on the disk, if there are none, or if the Config asks for memory
+// only.
 func (t *Transport) PersistError() error { return t.account.persistError() }
 
 // Secrets returns all secrets in use now, so that the caller can mask them.
@@ -156,8 +158,8 @@ func (t *Transport) roundTrip(req *http.Request, background bool) (*http.Respons
 }
 
 // send sends req with the token, and with a proof if the token is bound to a key (RFC 9449 section
-// 7). If the upstream only asks for another nonce, it sends the request again, unless its body cannot
-// be sent again. The caller does not learn of that.
+// 7). If the upstream only asks for another nonce, it sends the request again, unless its body
+// cannot be sent again. The caller does not learn of that.
 func (t *Transport) send(req *http.Request, body io.ReadCloser, access string) (*http.Response, error) {
 	rec, _ := t.account.current()
 	key, bound := rec.ProofKey, rec.Token.Type == asclient.TypeDPoP
@@ -223,8 +225,8 @@ func withToken(req *http.Request, body io.ReadCloser, access string) *http.Reque
 }
 
 // bearer returns the access token to send. It renews a token that is missing or due, if that takes
-// neither a challenge nor a person. An empty result means: send the request without a token, and the
-// upstream's challenge tells what to do. For a background request, failures end that way too.
+// neither a challenge nor a person. An empty result means: send the request without a token, and
+// the upstream's challenge tells what to do. For a background request, failures end that way too.
 func (t *Transport) bearer(ctx context.Context, background bool) (string, error) {
 	if err := t.cfg.Store.Await(ctx, t.account.key); err != nil {
 		return "", err

@@ -7,8 +7,8 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// unattended gets a token by a grant that needs no person: client_credentials (RFC 6749 section 4.4),
-// or a JWT that says who we are (RFC 7523). The token stays in memory.
+// unattended gets a token by a grant that needs no person: client_credentials (RFC 6749 section
+// 4.4), or a JWT that says who we are (RFC 7523). The token stays in memory.
 func (s *signIn) unattended(ctx context.Context) error {
 	f, err := s.discover(ctx, false)
 	if err != nil {
@@ -39,7 +39,8 @@ func (s *signIn) unattended(ctx context.Context) error {
 }
 
 // assertion returns the JWT to show to f's authorization server. For GrantJWTBearer it is the
-// workload's own. For GrantEnterpriseManaged it is what the identity provider gives for the ID token.
+// workload's own. For GrantEnterpriseManaged it is what the identity provider gives for the ID
+// token.
 func (s *signIn) assertion(ctx context.Context, f asclient.Finding, want asclient.Wanted) (string, error) {
 	given, err := s.cfg.Assertion()
 	if err == nil && given == "" {
