@@ -120,7 +120,8 @@ func newCallback(cfg *Config, ln net.Listener, addr, state string) (*callback, e
 	cb := &callback{cfg: cfg, uri: uri, redirect: redirect, port: port, state: state,
 		origin: loopbackURL(addr, port, ""), startPath: startPath + rand.Text(), visitPath: startPath + rand.Text(),
 		got: make(chan url.Values, 1), finished: make(chan struct{})}
-	cb.server = &http.Server{Handler: cb, ReadHeaderTimeout: callbackHeaderTime, MaxHeaderBytes: callbackHeaderBytes, ErrorLog: discardLog}
+	cb.server = &http.Server{Handler: cb, ErrorLog: discardLog,
+		ReadHeaderTimeout: callbackHeaderTime, MaxHeaderBytes: callbackHeaderBytes}
 	return cb, nil
 }
 
@@ -224,10 +225,11 @@ func (cb *callback) sendOutcome(w http.ResponseWriter) {
 // browser send such a header.
 func (cb *callback) isOurHost(host string) bool {
 	u := &url.URL{Scheme: cb.redirect.Scheme, Host: host}
-	if asclient.IsLoopback(u.Hostname()) && asclient.Port(u) == cb.port {
+	loopback := asclient.IsLoopback(u.Hostname())
+	if loopback && asclient.Port(u) == cb.port {
 		return true
 	}
-	return asclient.Port(u) == asclient.Port(cb.redirect) && (asclient.IsLoopback(u.Hostname()) || u.Hostname() == cb.redirect.Hostname())
+	return asclient.Port(u) == asclient.Port(cb.redirect) && (loopback || u.Hostname() == cb.redirect.Hostname())
 }
 
 // deliver takes the parameters of a redirect and reports whether they belong to this login. The

@@ -220,6 +220,7 @@ func (c *Config) unattended() bool {
 // they can be had again, and are of another kind than a person's.
 func (c *Config) persistent() bool { return !c.unattended() && c.Grant != GrantNone }
 
+// setDefaults replaces zero values by their defaults.
 func (c *Config) setDefaults() {
 	c.now, c.pageInterval = wallClock, defaultPageInterval
 	if c.Grant == "" {
@@ -257,17 +258,27 @@ func (c *Config) setDefaults() {
 	}
 }
 
-// check reports the first field that cannot be worked with.
+// check reports the first setting that cannot work.
 func (c *Config) check() error {
 	if c.Upstream == nil || c.Upstream.Host == "" {
 		return errors.New("no upstream URL")
 	}
-	if !slices.Contains([]string{GrantAuto, GrantAuthorizationCode, GrantClientCredentials, GrantDeviceCode, GrantJWTBearer, GrantEnterpriseManaged, GrantNone}, c.Grant) {
-		return fmt.Errorf("unknown grant %q", c.Grant)
-	}
 	if !slices.Contains([]string{"", AuthStyleHeader, AuthStyleBody}, c.Client.AuthStyle) {
 		return fmt.Errorf("unknown auth style %q: header or body", c.Client.AuthStyle)
 	}
+	for _, addr := range c.Callback.Addrs {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("callback address %s: want host:port", asclient.Quote(addr))
+		}
+	}
+	if err := c.checkURLs(); err != nil {
+		return err
+	}
+	return c.checkGrant()
+}
+
+// checkURLs reports the first URL that cannot be used.
+func (c *Config) checkURLs() error {
 	given := []struct{ what, url string }{
 		{"upstream URL", c.Upstream.String()},
 		{"authorization URL", c.Endpoints.AuthorizationURL},
@@ -284,30 +295,48 @@ func (c *Config) check() error {
 			return fmt.Errorf("%s %s is not an absolute URL", g.what, asclient.Quote(g.url))
 		}
 		if !asclient.Secure(u, c.AllowInsecureHTTP) {
-			return fmt.Errorf("%s %s must be https: cleartext http is for loopback hosts", g.what, asclient.Quote(asclient.WithoutQuery(u)))
+			shown := asclient.Quote(asclient.WithoutQuery(u))
+			return fmt.Errorf("%s %s must be https: cleartext http is for loopback hosts", g.what, shown)
 		}
 	}
-	if u, err := url.Parse(c.Client.MetadataURL); c.Client.MetadataURL != "" && (err != nil || u.Scheme != "https" || u.Path == "" || u.Path == "/") {
-		return fmt.Errorf("client metadata URL %s must be https with a path", asclient.Quote(c.Client.MetadataURL))
-	}
-	if u, err := url.Parse(c.Callback.RedirectURI); c.Callback.RedirectURI != "" && (err != nil || u.Host == "") {
-		return fmt.Errorf("redirect URI %s is not an absolute URL", asclient.Quote(c.Callback.RedirectURI))
-	}
-	for _, a := range c.Callback.Addrs {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			return fmt.Errorf("callback address %s: want host:port", asclient.Quote(a))
+	if document := c.Client.MetadataURL; document != "" {
+		if u, err := url.Parse(document); err != nil || u.Scheme != "https" || u.Path == "" || u.Path == "/" {
+			return fmt.Errorf("client metadata URL %s must be https with a path", asclient.Quote(document))
 		}
 	}
-	switch {
-	case c.Grant == GrantClientCredentials && (c.Client.ID == "" || c.Client.Secret == "" && c.Client.Key == ""):
-		return errors.New("grant client_credentials needs a client ID, and a client secret or key")
-	case c.Grant == GrantJWTBearer && c.Assertion == nil:
-		return errors.New("grant jwt_bearer needs an assertion")
-	case c.Grant == GrantEnterpriseManaged && (c.Assertion == nil || c.Client.ID == "" || c.IDP.ClientID == "" || c.IDP.Issuer == "" && c.IDP.TokenURL == ""):
-		return errors.New("grant enterprise_managed needs a client ID, an ID token, the identity provider and its client ID")
-	case c.Client.Key != "" && c.Client.ID == "" && c.Client.MetadataURL == "":
+	if redirect := c.Callback.RedirectURI; redirect != "" {
+		if u, err := url.Parse(redirect); err != nil || u.Host == "" {
+			return fmt.Errorf("redirect URI %s is not an absolute URL", asclient.Quote(redirect))
+		}
+	}
+	return nil
+}
+
+// checkGrant reports what the grant lacks.
+func (c *Config) checkGrant() error {
+	switch c.Grant {
+	case GrantAuto, GrantAuthorizationCode, GrantDeviceCode, GrantNone:
+	case GrantClientCredentials:
+		if c.Client.ID == "" || c.Client.Secret == "" && c.Client.Key == "" {
+			return errors.New("grant client_credentials needs a client ID, and a client secret or key")
+		}
+	case GrantJWTBearer:
+		if c.Assertion == nil {
+			return errors.New("grant jwt_bearer needs an assertion")
+		}
+	case GrantEnterpriseManaged:
+		provider := c.IDP.ClientID != "" && (c.IDP.Issuer != "" || c.IDP.TokenURL != "")
+		if c.Assertion == nil || c.Client.ID == "" || !provider {
+			return errors.New("grant enterprise_managed needs a client ID, an ID token, " +
+				"the identity provider and its client ID")
+		}
+	default:
+		return fmt.Errorf("unknown grant %q", c.Grant)
+	}
+	if c.Client.Key != "" && c.Client.ID == "" && c.Client.MetadataURL == "" {
 		return errors.New("a client key needs the client ID that it belongs to")
-	case c.Endpoints.NoDiscovery && c.Endpoints.TokenURL == "" && c.Grant != GrantAuto && c.Grant != GrantNone:
+	}
+	if c.Endpoints.NoDiscovery && c.Endpoints.TokenURL == "" && c.Grant != GrantAuto && c.Grant != GrantNone {
 		return errors.New("discovery is off and no token URL is given")
 	}
 	return nil

@@ -45,7 +45,8 @@ func Discover(ctx context.Context, cfg Config) (Discovery, error) {
 // discover finds the upstream's resource and its authorization server. hint is the URL of the
 // resource metadata that a challenge named; it may be empty. authorize says that the authorization
 // endpoint is needed as well. Endpoints that the Config gives replace discovered ones.
-func (c *Config) discover(ctx context.Context, as *asclient.Client, hint string, authorize bool) (f asclient.Finding, err error) {
+func (c *Config) discover(ctx context.Context, as *asclient.Client, hint string, authorize bool,
+) (f asclient.Finding, err error) {
 	given := c.Endpoints
 	complete := given.TokenURL != "" && (given.AuthorizationURL != "" || !authorize) && c.Grant != GrantDeviceCode
 	if given.NoDiscovery && !complete {

@@ -67,6 +67,9 @@ func (f *flight) wait(n int) {
 	f.waiting += n
 }
 
+// action is what a flight does. Its context ends with the lifetime of the Transport.
+type action func(context.Context, *flight) error
+
 // flights lets one flight run at a time. Its methods may be called concurrently.
 type flights struct {
 	life   *lifespan
@@ -110,7 +113,7 @@ func (g *flights) secrets() []string {
 //
 // final says that err is the caller's own outcome. Otherwise err is that of another caller's
 // flight, or nil if that flight's error does not concern this caller, who then looks again.
-func (g *flights) join(ctx context.Context, n need, satisfied func() bool, do func(context.Context, *flight) error) (final bool, err error) {
+func (g *flights) join(ctx context.Context, n need, satisfied func() bool, do action) (final bool, err error) {
 	g.mu.Lock()
 	if satisfied() {
 		g.mu.Unlock()
@@ -150,7 +153,7 @@ func (f *flight) concernsOnlyItself(n need) bool {
 
 // startLocked runs do as the flight for n. The flight ends with do, whose context ends with the
 // lifespan.
-func (g *flights) startLocked(n need, do func(context.Context, *flight) error) *flight {
+func (g *flights) startLocked(n need, do action) *flight {
 	f := &flight{need: n, personNeeded: make(chan struct{}), done: make(chan struct{})}
 	ctx := g.life.ctx
 	started := g.life.start(func() {

@@ -62,7 +62,8 @@ func (l *login) runBrowser(ctx context.Context, cb *callback) error {
 	if err := l.chooseClient(ctx, cb.uri); err != nil {
 		return err
 	}
-	a := asclient.Authorization{RedirectURI: cb.uri, State: cb.state, Verifier: oauth2.GenerateVerifier(), Wanted: l.wanted(l.found, true)}
+	a := asclient.Authorization{RedirectURI: cb.uri, State: cb.state, Verifier: oauth2.GenerateVerifier(),
+		Wanted: l.wanted(l.found, true)}
 	l.flight.addSecrets(a.State, a.Verifier, l.client.Secret)
 	authorizeURL, err := l.as.AuthorizeURL(l.server, l.client.Credentials, a)
 	if err != nil {
@@ -73,8 +74,8 @@ func (l *login) runBrowser(ctx context.Context, cb *callback) error {
 		return err
 	}
 	cb.target.Store(target)
-	p := Prompt{AuthorizeURL: target.first, LinkExpires: target.expires, StartURL: cb.startURL(), BrowserURL: cb.visitURL(),
-		RedirectURI: cb.uri, Issuer: l.server.Issuer, Expires: l.cfg.now().Add(l.cfg.Callback.Timeout)}
+	p := Prompt{AuthorizeURL: target.first, LinkExpires: target.expires,
+		StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri, Issuer: l.server.Issuer, Expires: l.cfg.now().Add(l.cfg.Callback.Timeout)}
 	q, err := l.awaitRedirect(ctx, p, cb)
 	if errors.Is(err, ErrNotCompleted) && l.client.Registered && l.client.ID == known {
 		// A server that has forgotten a client shows an error in the browser and redirects nobody.

@@ -26,8 +26,10 @@ type page struct {
 }
 
 var (
-	pageWrongHost = page{Title: "Not for this address", Text: "This request names a host that does not belong to this sign-in. Nothing was changed."}
-	pageOutOfDate = page{Title: "This page is out of date", Text: "It belongs to another sign-in than the one that waits here. It was ignored.",
+	pageWrongHost = page{Title: "Not for this address",
+		Text: "This request names a host that does not belong to this sign-in. Nothing was changed."}
+	pageOutOfDate = page{Title: "This page is out of date",
+		Text: "It belongs to another sign-in than the one that waits here. It was ignored.",
 		Next: "If a sign-in is still open, finish it in its own tab. Otherwise, start it again."}
 	pageUsed = page{Title: "This link was already used", Text: "It leads to a sign-in only once.",
 		Next: "If the sign-in is still open, finish it in its own tab, or open the link that the program printed."}
@@ -37,14 +39,16 @@ var (
 
 // pageSignedIn tells of success at upstream.
 func pageSignedIn(upstream string) page {
-	return page{Title: "Signed in", Text: "You are signed in to", Server: upstream, Next: "You can close this tab.", Good: true}
+	return page{Title: "Signed in", Text: "You are signed in to", Server: upstream, Good: true,
+		Next: "You can close this tab."}
 }
 
 // pageFailed tells of a sign-in at upstream that ended with err. retry says how the person starts
 // it again; an empty one gives a general sentence.
 func pageFailed(upstream string, err error, retry string) page {
 	return page{Title: "Not signed in", Text: "You are not signed in to", Server: upstream, Detail: err.Error(),
-		Next: cmp.Or(retry, "Close this tab, then start the sign-in again.") + " If it ends the same way, show the line above to the person who runs the server."}
+		Next: cmp.Or(retry, "Close this tab, then start the sign-in again.") +
+			" If it ends the same way, show the line above to the person who runs the server."}
 }
 
 //go:embed page.css

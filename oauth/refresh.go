@@ -64,13 +64,15 @@ func (s *signIn) useGiven(ctx context.Context) (done bool, refusal, err error) {
 	}
 	who, ok := s.clients.configured(f.Server)
 	if !ok {
-		return false, nil, &asclient.SignInError{Stage: asclient.StageToken, Server: f.Server.Name(), Code: asclient.CodeNoClient, Refused: true,
+		return false, nil, &asclient.SignInError{Stage: asclient.StageToken, Server: f.Server.Name(),
+			Code: asclient.CodeNoClient, Refused: true,
 			Description: "a given code or refresh token needs the client ID it was made for"}
 	}
 	given, resource := s.cfg.Given, s.cfg.resourceOf(f)
 	var k asclient.Token
 	if given.RefreshToken != "" {
-		k, err = s.as.Refresh(ctx, f.Server, who.Credentials, asclient.Token{Refresh: string(given.RefreshToken)}, resource)
+		old := asclient.Token{Refresh: string(given.RefreshToken)}
+		k, err = s.as.Refresh(ctx, f.Server, who.Credentials, old, resource)
 	} else {
 		k, err = s.as.RedeemCode(ctx, f.Server, who.Credentials, asclient.Code{Code: string(given.AuthorizationCode),
 			RedirectURI: s.cfg.Callback.RedirectURI, Verifier: string(given.CodeVerifier), Resource: resource})

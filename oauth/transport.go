@@ -181,7 +181,8 @@ func (t *Transport) send(req *http.Request, body io.ReadCloser, access string) (
 		if err != nil {
 			return nil, err
 		}
-		if fresh := t.as.KeepNonce(r.URL, resp.Header); !fresh || !asclient.WantsNonce(resp) || try == asclient.MaxNonceReplays || !repeatable(req) {
+		again := t.as.KeepNonce(r.URL, resp.Header) && asclient.WantsNonce(resp)
+		if !again || try == asclient.MaxNonceReplays || !repeatable(req) {
 			return resp, nil
 		}
 		detach(resp)

@@ -47,7 +47,8 @@ func (s *signIn) assertion(ctx context.Context, f asclient.Finding, want asclien
 		err = errors.New("the assertion is empty")
 	}
 	if err != nil {
-		return "", &asclient.SignInError{Stage: asclient.StageToken, Server: f.Server.Name(), Code: asclient.CodeNoAssertion, Refused: true, Err: err}
+		return "", &asclient.SignInError{Stage: asclient.StageToken, Server: f.Server.Name(),
+			Code: asclient.CodeNoAssertion, Refused: true, Err: err}
 	}
 	s.flight.addSecrets(string(given))
 	if s.cfg.Grant == GrantJWTBearer {
