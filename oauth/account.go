@@ -9,22 +9,30 @@ import (
 	"sallyport/oauth/tokenstore"
 )
 
-// Account is what a store knows of one upstream and account. It holds no secret.
+// Account is what a store knows about one account at one upstream. It holds no secret.
 type Account struct {
-	Upstream    string    `json:"upstream"`
-	Realm       string    `json:"realm,omitempty"`   // Config.Realm
-	Issuer      string    `json:"issuer,omitempty"`  // "" for endpoints given by configuration
-	Name        string    `json:"account,omitempty"` // as the server named the person; "" it did not
-	Scopes      []string  `json:"scopes,omitempty"`  // granted
-	Expiry      time.Time `json:"expiry,omitzero"`   // of the access token; zero: the server did not say
-	SignedIn    bool      `json:"signed_in"`         // an access token is there
-	Refreshable bool      `json:"refreshable"`       // a refresh token is there
-	Registered  bool      `json:"registered"`        // a client was registered for us
-	Saved       time.Time `json:"saved,omitzero"`
+	Upstream string `json:"upstream"`
+	// Realm is that of the Config.
+	Realm string `json:"realm,omitempty"`
+	// Issuer is the authorization server. It is empty for endpoints that the Config gave.
+	Issuer string `json:"issuer,omitempty"`
+	// Name is how the server named the person. It is empty if the server did not.
+	Name string `json:"account,omitempty"`
+	// Scopes are those that were granted.
+	Scopes []string `json:"scopes,omitempty"`
+	// Expiry is when the access token expires. It is zero if the server did not say.
+	Expiry time.Time `json:"expiry,omitzero"`
+	// SignedIn says that there is an access token, and Refreshable that there is a refresh token.
+	SignedIn    bool `json:"signed_in"`
+	Refreshable bool `json:"refreshable"`
+	// Registered says that a client was registered for this account (RFC 7591).
+	Registered bool `json:"registered"`
+	// Saved is when the record was last written.
+	Saved time.Time `json:"saved,omitzero"`
 }
 
-// Accounts lists the accounts that store keeps on the disk. A record that cannot be read is left out,
-// and named in the error, which comes beside the other accounts.
+// Accounts lists the accounts that store keeps on the disk. A record that cannot be read is left
+// out, and named in the error, which comes beside the other accounts.
 func Accounts(store *tokenstore.Store) ([]Account, error) {
 	values, err := store.Values()
 	errs := []error{err}
@@ -40,13 +48,15 @@ func Accounts(store *tokenstore.Store) ([]Account, error) {
 	return list, errors.Join(errs...)
 }
 
+// account returns what may be shown of r.
 func (r record) account() Account {
 	scopes := strings.Fields(r.Token.Scope)
 	if len(scopes) == 0 {
 		scopes = r.Asked
 	}
 	return Account{
-		Upstream: r.Upstream, Realm: r.Realm, Issuer: r.Server.Issuer, Name: r.Token.Account, Scopes: scopes, Expiry: r.Token.Expiry,
-		SignedIn: r.Token.Access != "", Refreshable: r.Token.Refresh != "", Registered: r.Client.Dynamic, Saved: r.Saved,
+		Upstream: r.Upstream, Realm: r.Realm, Issuer: r.Server.Issuer, Name: r.Token.Account,
+		Scopes: scopes, Expiry: r.Token.Expiry, Saved: r.Saved,
+		SignedIn: r.Token.Access != "", Refreshable: r.Token.Refresh != "", Registered: r.Client.Registered,
 	}
 }

@@ -1,40 +1,55 @@
 package oauth
 
 import (
-	"context"
 	"net"
 	"slices"
 
 	"sallyport/oauth/asclient"
 )
 
-// client is who we are at one authorization server: the configured client or one that was registered.
-// A record keeps a registered one.
+// client is who we are at one authorization server: the configured client, or one that was
+// registered there. A record keeps a registered one.
 type client struct {
 	asclient.Registration
-	Dynamic bool `json:"dynamic,omitempty"`
+	// Registered says that the client was registered dynamically (RFC 7591).
+	Registered bool `json:"dynamic,omitempty"`
 
-	// fresh says that the login under way registered it.
-	fresh bool
+	// isNew says that the login under way registered it.
+	isNew bool
 }
 
-// fixedClient returns the client that needs no registration at s, if there is one.
-func (t *Transport) fixedClient(s asclient.Server) (client, bool) {
+// clients chooses who we are where that takes no registration.
+type clients struct {
+	cfg *Config
+	// key signs for private_key_jwt (RFC 7523). It is nil for a client without a key.
+	key *asclient.Key
+}
+
+func newClients(cfg *Config) (clients, error) {
+	if cfg.Client.Key == "" {
+		return clients{cfg: cfg}, nil
+	}
+	key, err := asclient.ParseKey(string(cfg.Client.Key), cfg.Client.KeyAlg)
+	return clients{cfg, key}, err
+}
+
+// configured returns the client that needs no registration at s. It reports false if there is none.
+func (l clients) configured(s asclient.Server) (client, bool) {
 	var c client
 	switch {
-	case t.cfg.ClientID != "":
-		c.Credentials = asclient.Credentials{ID: t.cfg.ClientID, Secret: string(t.cfg.ClientSecret), Key: t.clientKey}
-	case t.cfg.ClientMetadataURL != "" && s.TakesMetadataDocument:
-		c.Credentials = asclient.Credentials{ID: t.cfg.ClientMetadataURL, Method: asclient.AuthNone, Key: t.clientKey}
+	case l.cfg.Client.ID != "":
+		c.Credentials = asclient.Credentials{ID: l.cfg.Client.ID, Secret: string(l.cfg.Client.Secret), Key: l.key}
+	case l.cfg.Client.MetadataURL != "" && s.TakesMetadataDocument:
+		c.Credentials = asclient.Credentials{ID: l.cfg.Client.MetadataURL, Method: asclient.AuthNone, Key: l.key}
 	default:
 		return c, false
 	}
 	return c, true
 }
 
-// clientOf returns the client that rec's tokens were granted to.
-func (t *Transport) clientOf(rec record) client {
-	c, ok := t.fixedClient(rec.Server)
+// of returns the client that rec's tokens were granted to.
+func (l clients) of(rec record) client {
+	c, ok := l.configured(rec.Server)
 	if !ok {
 		c = rec.Client
 	}
@@ -42,36 +57,20 @@ func (t *Transport) clientOf(rec record) client {
 	return c
 }
 
-// clientFor returns the client for f's server whose redirect URI is redirect, which is empty for the
-// device grant. It registers one if it must. known is the registration of an earlier run at this
-// server, or zero.
-func (t *Transport) clientFor(ctx context.Context, f asclient.Finding, known client, redirect string) (client, error) {
-	if c, ok := t.fixedClient(f.Server); ok {
-		return c, nil
-	}
-	if known.Dynamic && known.Fits(redirect, t.now()) {
-		return known, nil
-	}
-	r, err := t.as.Register(ctx, f, t.cfg.ClientName, t.redirectURIs(redirect))
-	if err != nil {
-		return client{}, err
-	}
-	return client{Registration: r, Dynamic: true}, nil
-}
-
-// redirectURIs lists redirect and those of the other callback addresses, so that a
-// busy port needs no new registration.
-func (t *Transport) redirectURIs(redirect string) []string {
+// redirectURIs returns redirect and those of the other callback addresses. A client that is
+// registered for all of them need not register again when a port is busy. The device grant has no
+// redirect URI: an empty redirect returns none.
+func (l clients) redirectURIs(redirect string) []string {
 	if redirect == "" {
 		return nil
 	}
 	all := []string{redirect}
-	if t.cfg.RedirectURI != "" {
+	if l.cfg.Callback.RedirectURI != "" {
 		return all
 	}
-	for _, a := range t.cfg.CallbackAddrs {
-		_, port, _ := net.SplitHostPort(a)
-		if uri := loopbackURL(a, port, callbackPath); port != "0" && !slices.Contains(all, uri) {
+	for _, addr := range l.cfg.Callback.Addrs {
+		_, port, _ := net.SplitHostPort(addr)
+		if uri := loopbackURL(addr, port, callbackPath); port != "0" && !slices.Contains(all, uri) {
 			all = append(all, uri)
 		}
 	}

@@ -112,8 +112,8 @@ func TestDeviceGrantPollsAtTheServersPace(t *testing.T) {
 		if reg := w.as.Registered(); len(reg["redirect_uris"].([]any)) != 0 || reg["grant_types"].([]any)[0] != "urn:ietf:params:oauth:grant-type:device_code" {
 			t.Errorf("registered %v", reg)
 		}
-		if !slices.Equal(w.rec.Asked, []string{"tools"}) || w.rec.Resource != "https://mcp.example/mcp" {
-			t.Errorf("asked for %q, resource %q", w.rec.Asked, w.rec.Resource)
+		if !slices.Equal(w.account.rec.Asked, []string{"tools"}) || w.account.rec.Resource != "https://mcp.example/mcp" {
+			t.Errorf("asked for %q, resource %q", w.account.rec.Asked, w.account.rec.Resource)
 		}
 		w.as.RevokeAccess()
 		if err := w.get(t.Context()); err != nil {
@@ -188,7 +188,7 @@ func TestDeviceGrantByItself(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newDeviceWorld(t, func(c *Config) {
 				c.Grant = GrantAuto
-				c.Listen = func(context.Context, string) (net.Listener, error) { return nil, errors.New("no sockets in a bubble") }
+				c.Callback.Listen = func(context.Context, string) (net.Listener, error) { return nil, errors.New("no sockets in a bubble") }
 			})
 			w.as.Set(func(k *oauthtest.Knobs) { k.DeviceOnly = only })
 			err := w.get(t.Context())

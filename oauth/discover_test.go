@@ -102,11 +102,11 @@ func TestDiscoverOfAnUpstreamThatAsksForNoToken(t *testing.T) {
 func TestDiscoverTakesWhatIsGiven(t *testing.T) {
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.NoResourceMetadata = true })
-	d, err := Discover(t.Context(), Config{Upstream: w.upstream, AuthorizationURL: "https://as.example/a", TokenURL: "https://as.example/t"})
+	d, err := Discover(t.Context(), Config{Upstream: w.upstream, Endpoints: Endpoints{AuthorizationURL: "https://as.example/a", TokenURL: "https://as.example/t"}})
 	if err != nil || d.Server.Source != asclient.FromConfig || d.Server.AuthorizationEndpoint != "https://as.example/a" {
 		t.Errorf("got %+v, %v", d, err)
 	}
-	_, err = Discover(t.Context(), Config{Upstream: w.upstream, NoDiscovery: true})
+	_, err = Discover(t.Context(), Config{Upstream: w.upstream, Endpoints: Endpoints{NoDiscovery: true}})
 	if _, ok := errors.AsType[*asclient.DiscoveryError](err); !ok {
 		t.Errorf("nothing to go by: %v", err)
 	}

@@ -29,7 +29,7 @@ func TestBoundTokens(t *testing.T) {
 			tr := w.transport(nil)
 			w.mustPost(tr)
 			w.mustPost(tr)
-			key := tr.rec.ProofKey.Thumbprint()
+			key := tr.account.rec.ProofKey.Thumbprint()
 			if got := w.as.Authorized().Get("dpop_jkt"); got != key {
 				t.Errorf("dpop_jkt is %q, want %q", got, key)
 			}
@@ -44,7 +44,7 @@ func TestBoundTokens(t *testing.T) {
 			w.advance(2 * time.Hour)
 			third := w.transport(nil)
 			w.mustPost(third)
-			if got := third.rec.ProofKey.Thumbprint(); got != key {
+			if got := third.account.rec.ProofKey.Thumbprint(); got != key {
 				t.Error("another key than that of the first login")
 			}
 			w.noSecrets()
@@ -91,7 +91,7 @@ func TestBearerWhereOnlyTheAuthorizationServerOffersDPoP(t *testing.T) {
 	w.as.Set(func(k *oauthtest.Knobs) { k.ProofAlgs = []string{"ES256"} })
 	tr := w.transport(nil)
 	w.mustPost(tr)
-	if tr.rec.ProofKey != nil || tr.rec.Token.Type != "" {
+	if tr.account.rec.ProofKey != nil || tr.account.rec.Token.Type != "" {
 		t.Error("the token is bound")
 	}
 }
@@ -100,7 +100,7 @@ func TestUnattendedGrantWithProof(t *testing.T) {
 	w := newWorld(t)
 	w.as.AddClient(oauthtest.Client{ID: "robot", Secret: "s"})
 	w.as.Set(func(k *oauthtest.Knobs) { k.DPoP, k.ProofAlgs = true, []string{"ES256"} })
-	tr := w.transport(func(c *Config) { c.Grant, c.ClientID, c.ClientSecret = GrantClientCredentials, "robot", "s" })
+	tr := w.transport(func(c *Config) { c.Grant, c.Client.ID, c.Client.Secret = GrantClientCredentials, "robot", "s" })
 	w.mustPost(tr)
 	w.as.RevokeAccess()
 	w.mustPost(tr)

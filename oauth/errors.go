@@ -7,23 +7,31 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// ErrNotCompleted is beneath an asclient.SignInError when nobody finished the login in time.
+// ErrNotCompleted is beneath an asclient.SignInError when nobody completed the login in time.
 var ErrNotCompleted = errors.New("nobody completed the login in time")
 
-// ErrHeldBack is beneath an asclient.SignInError when several login pages in a row led to nothing:
-// for a while only [Transport.SignIn] opens another.
+// ErrHeldBack is beneath an asclient.SignInError when several login pages in a row led to nothing.
+// For a while, only [Transport.SignIn] shows another.
 var ErrHeldBack = errors.New("several login pages led to no sign-in, no other is opened until asked for")
 
-// ErrNoSignIn is returned by Deliver when no sign-in waits for that callback.
+// ErrNoSignIn is returned by [Transport.Deliver] when no login waits for that callback.
 var ErrNoSignIn = errors.New("no sign-in waits for this callback")
 
 // ErrClosed is returned once the Transport is closed.
 var ErrClosed = errors.New("sign-in is closed")
 
-// LoginRequiredError reports that a person has to log in and NonInteractive forbids to ask.
+// isRefused reports whether err is a SignInError that waiting cannot mend.
+func isRefused(err error) bool {
+	e, ok := errors.AsType[*asclient.SignInError](err)
+	return ok && e.Refused
+}
+
+// LoginRequiredError reports that a person has to log in, but Config.NonInteractive forbids it.
 type LoginRequiredError struct {
-	Upstream string // without query
-	Err      error  // why what was given did not do; nil: nothing was
+	// Upstream is the upstream's URL without its query.
+	Upstream string
+	// Err says why the one-shot inputs of the Config were refused. It is nil if there were none.
+	Err error
 }
 
 func (e *LoginRequiredError) Error() string {
@@ -34,14 +42,17 @@ func (e *LoginRequiredError) Error() string {
 	return s
 }
 
+// Unwrap returns the error beneath.
 func (e *LoginRequiredError) Unwrap() error { return e.Err }
 
-// TokenRefusedError reports that the upstream refuses a token that it has just been
-// given after a new sign-in; another sign-in would not help.
+// TokenRefusedError reports that the upstream refuses a token that a new sign-in has just brought.
+// Another sign-in would end the same way.
 type TokenRefusedError struct {
-	Upstream    string // without query
-	Code        string // error of the challenge, "invalid_token"; "" none
-	Description string // error_description of the challenge, secrets masked, cut
+	// Upstream is the upstream's URL without its query.
+	Upstream string
+	// Code and Description are the error and the error_description of the upstream's challenge (RFC
+	// 6750 section 3). Secrets are masked, and long texts are cut. Each may be empty.
+	Code, Description string
 }
 
 func (e *TokenRefusedError) Error() string {
@@ -55,12 +66,16 @@ func (e *TokenRefusedError) Error() string {
 	return s
 }
 
-// PortBusyError reports a callback address that another process holds.
+// PortBusyError reports that another process listens on a callback address.
 type PortBusyError struct {
-	Addr    string // "127.0.0.1:53682"
-	PID     int    // the holder; 0 unknown
-	Command string // the holder's command name; "" unknown
-	Err     error
+	// Addr is the address, such as "127.0.0.1:53682".
+	Addr string
+	// PID and Command are the other process and the name of its command. They are zero if the system
+	// does not tell.
+	PID     int
+	Command string
+	// Err is the system's error.
+	Err error
 }
 
 func (e *PortBusyError) Error() string {
@@ -71,4 +86,5 @@ func (e *PortBusyError) Error() string {
 	return s
 }
 
+// Unwrap returns the system's error.
 func (e *PortBusyError) Unwrap() error { return e.Err }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"sallyport/oauth/oauthtest"
 
@@ -78,7 +79,7 @@ func TestPrivateKeyJWT(t *testing.T) {
 			w.as.AddClient(oauthtest.Client{ID: "robot", Key: &jose.JSONWebKey{Key: tt.public}, KeyAlg: tt.wantAlg})
 			w.as.Set(func(k *oauthtest.Knobs) { k.AuthMethods = []string{asclient.AuthPrivateKey} })
 			tr := w.transport(func(c *Config) {
-				c.Grant, c.ClientID, c.ClientKey, c.ClientKeyAlg = GrantClientCredentials, "robot", tt.key, tt.alg
+				c.Grant, c.Client.ID, c.Client.Key, c.Client.KeyAlg = GrantClientCredentials, "robot", tt.key, tt.alg
 			})
 			w.mustPost(tr)
 			w.as.RevokeAccess()
@@ -97,7 +98,7 @@ func TestWorkloadIdentity(t *testing.T) {
 		w.as.AddAssertion("jwt-2")
 		reads := 0
 		tr := w.transport(func(c *Config) {
-			c.Grant, c.ClientID = GrantJWTBearer, id
+			c.Grant, c.Client.ID = GrantJWTBearer, id
 			c.Assertion = func() (Secret, error) { reads++; return Secret("jwt-" + string(rune('0'+reads))), nil }
 		})
 		w.mustPost(tr)
@@ -140,11 +141,11 @@ func TestEnterpriseManaged(t *testing.T) {
 		w.as.AddClient(oauthtest.Client{ID: "agent", Secret: "agent-secret", Method: asclient.AuthBasic})
 		w.as.Set(func(k *oauthtest.Knobs) { k.ResourceScopes = []string{"tools"} })
 		tr := w.transport(func(c *Config) {
-			c.Grant, c.ClientID, c.ClientSecret, c.IDPClientID = GrantEnterpriseManaged, "agent", "agent-secret", "agent-at-idp"
+			c.Grant, c.Client.ID, c.Client.Secret, c.IDP.ClientID = GrantEnterpriseManaged, "agent", "agent-secret", "agent-at-idp"
 			c.Assertion = func() (Secret, error) { return "id-token", nil }
 			c.ExtraParams = map[string]string{"tenant": "7"} // the authorization server's alone
-			if c.IDPIssuer = idp.Issuer; !discovered {
-				c.IDPTokenURL = idp.Issuer + "/token"
+			if c.IDP.Issuer = idp.Issuer; !discovered {
+				c.IDP.TokenURL = idp.Issuer + "/token"
 			}
 		})
 		w.mustPost(tr)
@@ -171,10 +172,46 @@ func TestIdentityProviderOfAnotherIssuer(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(w.as.ServeHTTP)) // its metadata names w.as
 	defer other.Close()
 	_, err := w.post(w.transport(func(c *Config) {
-		c.Grant, c.ClientID, c.ClientSecret, c.IDPClientID, c.IDPIssuer = GrantEnterpriseManaged, "agent", "s", "agent", other.URL
+		c.Grant, c.Client.ID, c.Client.Secret, c.IDP.ClientID, c.IDP.Issuer = GrantEnterpriseManaged, "agent", "s", "agent", other.URL
 		c.Assertion = func() (Secret, error) { return "id-token", nil }
 	}), "x")
 	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Code != asclient.CodeIssuerMismatch {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestClientCredentials(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		methods []string
+		change  func(*Config, *world)
+	}{
+		{"discovered basic", []string{"client_secret_basic"}, func(*Config, *world) {}},
+		{"discovered post", []string{"client_secret_post"}, func(*Config, *world) {}},
+		{"given token URL", nil, func(c *Config, w *world) { c.Endpoints.TokenURL = w.as.Issuer + "/token" }},
+		{"given, no discovery", nil, func(c *Config, w *world) {
+			c.Endpoints.TokenURL, c.Endpoints.NoDiscovery, c.Resource = w.as.Issuer+"/token", true, w.upstream.String()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			method := ""
+			if tt.methods != nil {
+				method = tt.methods[0]
+			}
+			w.as.AddClient(oauthtest.Client{ID: "robot", Secret: "p:%+ ü", Method: method})
+			w.as.Set(func(k *oauthtest.Knobs) { k.AuthMethods = tt.methods; k.NoRefresh = true })
+			tr := w.transport(func(c *Config) {
+				c.Grant, c.Client.ID, c.Client.Secret = GrantClientCredentials, "robot", "p:%+ ü"
+				tt.change(c, w)
+			})
+			w.mustPost(tr)
+			w.as.RevokeAccess()
+			w.mustPost(tr)
+			w.advance(2 * time.Hour)
+			w.mustPost(tr)
+			w.wantStats(oauthtest.Stats{ClientCredentials: 3})
+			w.noSecrets()
+		})
 	}
 }

@@ -55,7 +55,7 @@ func TestKeyringThatDoesNotAnswer(t *testing.T) {
 	}
 	tr := w.transport(nil)
 	tr.State()
-	if !w.store.Pending(tr.key) {
+	if !w.store.Pending(tr.account.key) {
 		t.Error("New or State waited for the keyring")
 	}
 	w.mustPost(tr)

@@ -68,7 +68,7 @@ func TestLifetimesThatServersSend(t *testing.T) {
 			w.advance(tt.after)
 			w.mustPost(tr)
 			w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: tt.refreshes})
-			if e := tr.rec.Token.Expiry; e.After(w.clock().Add(101 * year)) {
+			if e := tr.account.rec.Token.Expiry; e.After(w.clock().Add(101 * year)) {
 				t.Errorf("expires %v", e)
 			}
 		})
@@ -83,7 +83,7 @@ func TestWallClockJumps(t *testing.T) {
 			w := newWorld(t)
 			ours := w.clock()
 			tr := w.transport(nil)
-			tr.now = func() time.Time { return ours }
+			tr.cfg.now = func() time.Time { return ours }
 			w.mustPost(tr)
 			ours = ours.Add(jump)
 			w.mustPost(tr)
@@ -99,7 +99,7 @@ func TestWallClockJumps(t *testing.T) {
 			}
 		})
 	}
-	if tr, err := New(Config{Upstream: &url.URL{Scheme: "https", Host: "h"}}); err != nil || strings.Contains(tr.now().String(), "m=") {
+	if tr, err := New(Config{Upstream: &url.URL{Scheme: "https", Host: "h"}}); err != nil || strings.Contains(tr.cfg.now().String(), "m=") {
 		t.Errorf("the clock is monotonic, or %v", err)
 	}
 }

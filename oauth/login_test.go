@@ -3,20 +3,16 @@ package oauth
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"sallyport/oauth/oauthtest"
 
 	"sallyport/oauth/asclient"
-	"sallyport/oauth/tokenstore"
 )
 
 // Everything given and nothing discovered, as the predecessor is configured.
@@ -33,10 +29,10 @@ func TestGivenEndpoints(t *testing.T) {
 	redirect := "http://" + free.Addr().String() + "/back"
 	w.as.AddClient(oauthtest.Client{ID: "me", Secret: "s e c", Method: "client_secret_basic", RedirectURIs: []string{redirect}})
 	w.mustPost(w.transport(func(c *Config) {
-		c.Grant, c.ClientID, c.ClientSecret, c.AuthStyle = GrantAuthorizationCode, "me", "s e c", AuthStyleHeader
-		c.AuthorizationURL, c.TokenURL, c.NoDiscovery = w.as.Issuer+"/authorize?tenant=7", w.as.Issuer+"/token", true
-		c.RedirectURI, c.Scope, c.Resource = redirect, "a b", w.upstream.String()
-		c.Listen = func(_ context.Context, addr string) (net.Listener, error) {
+		c.Grant, c.Client.ID, c.Client.Secret, c.Client.AuthStyle = GrantAuthorizationCode, "me", "s e c", AuthStyleHeader
+		c.Endpoints.AuthorizationURL, c.Endpoints.TokenURL, c.Endpoints.NoDiscovery = w.as.Issuer+"/authorize?tenant=7", w.as.Issuer+"/token", true
+		c.Callback.RedirectURI, c.Scope, c.Resource = redirect, "a b", w.upstream.String()
+		c.Callback.Listen = func(_ context.Context, addr string) (net.Listener, error) {
 			if addr != free.Addr().String() {
 				t.Errorf("listener asked for at %s", addr)
 			}
@@ -53,7 +49,7 @@ func TestWrongClientSecretIsRefusedForGood(t *testing.T) {
 	w := newWorld(t)
 	w.as.AddClient(oauthtest.Client{ID: "robot", Secret: "right"})
 	_, err := w.post(w.transport(func(c *Config) {
-		c.Grant, c.ClientID, c.ClientSecret = GrantClientCredentials, "robot", "wrong"
+		c.Grant, c.Client.ID, c.Client.Secret = GrantClientCredentials, "robot", "wrong"
 	}), "x")
 	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || !e.Refused || e.Code != "invalid_client" {
 		t.Errorf("got %v", err)
@@ -91,75 +87,9 @@ func TestAnotherIssuerInvalidates(t *testing.T) {
 	if got := next.Stats(); got.Registrations != 1 || got.Codes != 1 {
 		t.Errorf("second server was asked %+v", got)
 	}
-	if tr.rec.Server.Issuer != as.URL || !slices.Equal(tr.rec.Client.RedirectURIs, []string{next.Authorized().Get("redirect_uri")}) {
-		t.Errorf("record is of %s", tr.rec.Server.Issuer)
+	if tr.account.rec.Server.Issuer != as.URL || !slices.Equal(tr.account.rec.Client.RedirectURIs, []string{next.Authorized().Get("redirect_uri")}) {
+		t.Errorf("record is of %s", tr.account.rec.Server.Issuer)
 	}
-}
-
-// The brake holds among processes: here two that take turns at one store.
-func TestBrake(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		var processes [2]*Transport
-		for i := range processes {
-			s, err := tokenstore.Open(dir+"/state", dir+"/config", tokenstore.Keyring{}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			processes[i] = &Transport{changed: make(chan struct{}), offerEvery: offerEvery, now: func() time.Time { return time.Now().Round(0) }, cfg: Config{Log: slog.New(slog.DiscardHandler), Store: s}}
-		}
-		start := time.Now()
-		n := 0
-		page := func(want time.Duration, asked bool) {
-			t.Helper()
-			tr := processes[n%2]
-			n++
-			if err := tr.brake(t.Context(), job{asked: asked}, asclient.Server{}); err != nil {
-				t.Errorf("after %v: %v", time.Since(start), err)
-			}
-			if got := time.Since(start); got != want {
-				t.Errorf("a page after %v, want %v", got, want)
-			}
-			tr.announce(Prompt{})
-		}
-		held := func() {
-			t.Helper()
-			for _, tr := range processes {
-				if err := tr.brake(t.Context(), job{}, asclient.Server{}); !errors.Is(err, ErrHeldBack) {
-					t.Errorf("after %v: %v, want ErrHeldBack", time.Since(start), err)
-				}
-			}
-		}
-		page(0, false)
-		time.Sleep(10 * time.Second)
-		next := processes[1]
-		_, changed := next.State()
-		go func() { // ends when the brake holds the next page
-			<-changed
-			if s, _ := next.State(); !s.NextPage.Equal(start.Add(offerEvery)) {
-				t.Errorf("the next page opens at %v, want %v", s.NextPage, start.Add(offerEvery))
-			}
-		}()
-		page(offerEvery, false)
-		if s, _ := next.State(); !s.NextPage.IsZero() {
-			t.Errorf("a page is shown, and the next said to open at %v", s.NextPage)
-		}
-		processes[1].count(func(p *pages) { p.Done = true })
-		page(offerEvery, false) // the person is there
-		held()
-		page(2*offerEvery, true)
-		time.Sleep(time.Hour - time.Second)
-		held()
-		time.Sleep(time.Second)
-		page(time.Hour+2*offerEvery, false)
-		held()
-		processes[n%2].cfg.AtTerminal = true
-		page(time.Hour+2*offerEvery, false)
-		processes[0].count(func(p *pages) { *p = pages{} }) // the upstream took a token
-		page(time.Hour+2*offerEvery, false)
-		processes[0].cfg.AtTerminal, processes[1].cfg.AtTerminal = false, false
-		page(time.Hour+3*offerEvery, false)
-	})
 }
 
 func TestErrorsAreOneLine(t *testing.T) {

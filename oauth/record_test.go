@@ -23,7 +23,7 @@ func TestLogoutElsewhereIsNotUndone(t *testing.T) {
 	if status, _ := w.inBackground(running); status != http.StatusUnauthorized {
 		t.Errorf("got status %d", status)
 	}
-	if b, err := w.store.Load(running.key); b != nil || err != nil {
+	if b, err := w.store.Load(running.account.key); b != nil || err != nil {
 		t.Errorf("the store holds a record again, error %v", err)
 	}
 	w.mustPost(running)

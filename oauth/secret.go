@@ -8,8 +8,8 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// Secret is text that must not be shown: String, GoString, Format, LogValue and
-// MarshalText give "[hidden]". Convert to string to use it.
+// Secret is text that must not be shown. Whatever prints or encodes it gets "[hidden]". A caller that
+// uses the secret converts it to a string.
 type Secret string
 
 // String returns "[hidden]", or "" for no secret.
@@ -20,14 +20,14 @@ func (s Secret) String() string {
 	return asclient.Hidden
 }
 
-// GoString is String for %#v.
+// GoString is like String, for %#v.
 func (s Secret) GoString() string { return strconv.Quote(s.String()) }
 
-// Format writes String for every verb, %x and %d too.
+// Format writes what String returns, for every verb: %x and %d would show the bytes.
 func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
 
-// LogValue is String for log/slog.
+// LogValue is like String, for log/slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// MarshalText is String for encoders.
+// MarshalText is like String, for encoders.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -14,7 +14,7 @@ import (
 func TestSecretHides(t *testing.T) {
 	s := Secret("hush")
 	var log bytes.Buffer
-	slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "s", s, "c", Config{ClientSecret: s}.ClientSecret)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "s", s, "c", ClientConfig{Secret: s})
 	j, err := json.Marshal(map[string]Secret{"s": s})
 	if err != nil {
 		t.Fatal(err)

@@ -100,9 +100,9 @@ func (w *way) build(ctx context.Context, a *app, f *upstreamFlags, atTerminal bo
 	}
 	config.Base, config.AuthBase = base, authBase
 	config.AtTerminal = atTerminal
-	config.Listen = func(ctx context.Context, addr string) (net.Listener, error) { return listen(ctx, "tcp", addr) }
+	config.Callback.Listen = func(ctx context.Context, addr string) (net.Listener, error) { return listen(ctx, "tcp", addr) }
 	config.Offer = a.offerer(f, w.upstream)
-	config.Retry = "To try again, close this tab and ask your MCP host once more, or type \"sallyport login\" with the same settings in a terminal."
+	config.Callback.Retry = "To try again, close this tab and ask your MCP host once more, or type \"sallyport login\" with the same settings in a terminal."
 	if w.login, err = oauth.New(config); err != nil {
 		return &usageError{text: err.Error(), hints: []string{"sallyport --help lists the sign-in flags"}}
 	}

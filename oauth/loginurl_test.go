@@ -65,14 +65,15 @@ func TestPushedRequestWithAKey(t *testing.T) {
 	w.as.AddClient(oauthtest.Client{ID: "me", Key: &jose.JSONWebKey{Key: key.Public()}, RedirectURIs: []string{redirect}})
 	w.as.Set(func(k *oauthtest.Knobs) { k.RequirePush, k.AuthMethods = true, []string{"private_key_jwt"} })
 	w.mustPost(w.transport(func(c *Config) {
-		c.ClientID, c.ClientKey, c.RedirectURI = "me", pemKey(t, key), redirect
-		c.Listen = func(context.Context, string) (net.Listener, error) { return ln, nil }
+		c.Client.ID, c.Client.Key, c.Callback.RedirectURI = "me", pemKey(t, key), redirect
+		c.Callback.Listen = func(context.Context, string) (net.Listener, error) { return ln, nil }
 	}))
 	w.wantStats(oauthtest.Stats{Pushes: 1, Authorizations: 1, Codes: 1})
 	w.noSecrets()
 }
 
-// A page of ours leads to a login even where the request that was pushed first has expired, or was used.
+// A page of ours leads to a login even where the request that was pushed first has expired, or was
+// used.
 func TestLatePersonGetsAnotherPushedRequest(t *testing.T) {
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.RequirePush, k.PushLife = true, 40*time.Second })
@@ -129,12 +130,14 @@ func TestLatePersonGetsAnotherPushedRequest(t *testing.T) {
 	w.noSecrets(w.as.Authorized().Get("state"))
 }
 
-// The first link, too, is not led to once it has expired.
-func TestEntranceKnowsTheTime(t *testing.T) {
+// The first URL, too, is not handed out once it has expired.
+func TestExpiredLoginURLIsReplaced(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	e := &entrance{first: "first", until: now, now: func() time.Time { return now },
-		push: func(context.Context) (string, time.Time, error) { return "another", now, nil }}
-	if got, err := e.link(t.Context()); got != "another" || err != nil {
+	u := &loginURL{first: "first", expires: now, now: func() time.Time { return now },
+		push: func(context.Context) (asclient.Pushed, error) {
+			return asclient.Pushed{URL: "another", Expires: now}, nil
+		}}
+	if got, err := u.next(t.Context()); got != "another" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
@@ -166,7 +169,7 @@ func TestPushByAForgottenClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := w.transport(func(c *Config) { c.CallbackAddrs = []string{redirect.Host} })
+	tr := w.transport(func(c *Config) { c.Callback.Addrs = []string{redirect.Host} })
 	_, err = w.post(tr, "x")
 	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Code != "invalid_client" || e.Refused {
 		t.Fatalf("got %v", err)
@@ -178,9 +181,9 @@ func TestPushByAForgottenClient(t *testing.T) {
 }
 
 func TestPushDemandedWithoutAnEndpoint(t *testing.T) {
-	w := newWorld(t)
-	tr := w.transport(nil)
-	_, err := tr.entranceFor(t.Context(), asclient.Finding{Server: asclient.Server{Issuer: "https://as.example", PushRequired: true}}, client{}, "https://as.example/authorize")
+	f := asclient.Finding{Server: asclient.Server{Issuer: "https://as.example", PushRequired: true}}
+	l := &login{found: f, server: f.Server}
+	_, err := l.loginURL(t.Context(), "https://as.example/authorize")
 	if _, ok := errors.AsType[*asclient.DiscoveryError](err); !ok || !strings.Contains(err.Error(), "pushed authorization request endpoint") {
 		t.Errorf("got %v", err)
 	}

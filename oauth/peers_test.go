@@ -3,7 +3,9 @@ package oauth
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sallyport/oauth/asclient"
@@ -62,7 +64,7 @@ func TestTokenFromElsewhereEndsTheLogin(t *testing.T) {
 	w := newWorld(t)
 	elsewhere := w.transport(func(c *Config) { c.Store = nil })
 	w.mustPost(elsewhere)
-	b, err := elsewhere.cfg.Store.Load(elsewhere.key)
+	b, err := elsewhere.cfg.Store.Load(elsewhere.account.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +75,7 @@ func TestTokenFromElsewhereEndsTheLogin(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { _, err := w.post(tr, "x"); done <- err }() // ends with the request
 	await(t, offered)
-	if err := w.store.Save(tr.key, b); err != nil {
+	if err := w.store.Save(tr.account.key, b); err != nil {
 		t.Fatal(err)
 	}
 	if err := await(t, done); err != nil {
@@ -115,22 +117,89 @@ func TestRefusedTokenIsOnePageForAll(t *testing.T) {
 
 func TestAcceptedTokenEndsTheCountOfPages(t *testing.T) {
 	w := newWorld(t)
-	count := func(tr *Transport) (p pages) {
+	count := func(tr *Transport) (p pageCount) {
 		tr.Close() // which waits for the count
-		tr.recall(pagesName, &p)
+		tr.account.loadNote(pagesName, &p)
 		return p
 	}
 	tr := w.transport(nil)
 	if err := tr.SignIn(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := count(tr); got.Count != 1 || !got.Done {
+	if got := count(tr); got.Count != 1 || !got.Completed {
 		t.Errorf("after the login: %+v", got)
 	}
 	w.as.RevokeAll()
 	tr = w.transport(nil)
 	w.mustPost(tr)
-	if got := count(tr); got != (pages{}) {
+	if got := count(tr); got != (pageCount{}) {
 		t.Errorf("after a request with the token: %+v", got)
 	}
+}
+
+// The pause between login pages holds among processes: here two that show pages in turn.
+func TestPagesAreLimitedAmongProcesses(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var processes [2]*peers
+		for i := range processes {
+			s, err := tokenstore.Open(dir+"/state", dir+"/config", tokenstore.Keyring{}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := &Config{Log: slog.New(slog.DiscardHandler), Store: s, now: wallClock, pageInterval: defaultPageInterval}
+			processes[i] = &peers{cfg: cfg, account: &accountRecord{cfg: cfg}, status: newStatus(cfg, nil)}
+		}
+		start := time.Now()
+		n := 0
+		page := func(want time.Duration, asked bool) {
+			t.Helper()
+			l := &leadership{peers: processes[n%2], need: need{byPerson: asked}}
+			n++
+			if err := l.awaitPage(t.Context(), ""); err != nil {
+				t.Errorf("after %v: %v", time.Since(start), err)
+			}
+			if got := time.Since(start); got != want {
+				t.Errorf("a page after %v, want %v", got, want)
+			}
+			l.announce(Prompt{})
+		}
+		held := func() {
+			t.Helper()
+			for _, p := range processes {
+				if err := (&leadership{peers: p}).awaitPage(t.Context(), ""); !errors.Is(err, ErrHeldBack) {
+					t.Errorf("after %v: %v, want ErrHeldBack", time.Since(start), err)
+				}
+			}
+		}
+		page(0, false)
+		time.Sleep(10 * time.Second)
+		next := processes[1]
+		_, changed := next.status.get()
+		go func() { // ends when the next page is held back
+			<-changed
+			if s, _ := next.status.get(); !s.NextPage.Equal(start.Add(defaultPageInterval)) {
+				t.Errorf("the next page opens at %v, want %v", s.NextPage, start.Add(defaultPageInterval))
+			}
+		}()
+		page(defaultPageInterval, false)
+		if s, _ := next.status.get(); !s.NextPage.IsZero() {
+			t.Errorf("a page is shown, and the next said to open at %v", s.NextPage)
+		}
+		processes[1].countPages(func(c *pageCount) { c.Completed = true })
+		page(defaultPageInterval, false) // the person is there
+		held()
+		page(2*defaultPageInterval, true)
+		time.Sleep(time.Hour - time.Second)
+		held()
+		time.Sleep(time.Second)
+		page(time.Hour+2*defaultPageInterval, false)
+		held()
+		processes[n%2].cfg.AtTerminal = true
+		page(time.Hour+2*defaultPageInterval, false)
+		processes[0].resetPages() // the upstream took a token
+		page(time.Hour+2*defaultPageInterval, false)
+		processes[0].cfg.AtTerminal, processes[1].cfg.AtTerminal = false, false
+		page(time.Hour+3*defaultPageInterval, false)
+	})
 }
