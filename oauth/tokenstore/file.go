@@ -14,8 +14,8 @@ const (
 	tempInfix = ".tmp-" // between the file's name and a number
 )
 
-// privateDir makes dir if it is not there, and returns its path without symbolic links: a link is as
-// good as what it leads to. Others may look into the directory, but neither own nor change it.
+// privateDir makes dir if it is not there, and returns its path without symbolic links: a link is
+// as good as what it leads to. Others may look into the directory, but neither own nor change it.
 func privateDir(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
@@ -84,8 +84,8 @@ func writeFile(path string, b []byte) error {
 	return syncDir(dir)
 }
 
-// setAside renames path out of the way. The error that it returns is why, and says where the file is
-// now.
+// setAside renames path out of the way. The error that it returns is why, and says where the file
+// is now.
 func setAside(path string, why error) error {
 	if err := os.Rename(path, path+badSuffix); err != nil {
 		return fmt.Errorf("%s: %w, and it cannot be set aside: %v", path, why, err)

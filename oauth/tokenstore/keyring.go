@@ -20,9 +20,9 @@ const (
 	KeyInKeyring = "keyring"
 )
 
-// Keyring says whether the store's key lies in the system's keyring: the Secret Service, the Keychain
-// or the Credential Manager. A keyring that is locked, or does not answer in time, counts as none. It
-// is never made to ask the person.
+// Keyring says whether the store's key lies in the system's keyring: the Secret Service, the
+// Keychain or the Credential Manager. A keyring that is locked, or does not answer in time, counts
+// as none. It is never made to ask the person.
 type Keyring struct {
 	// Use is one of the Key constants. Empty is KeyInFile.
 	Use string

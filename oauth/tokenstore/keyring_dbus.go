@@ -9,8 +9,8 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// The keyring is the Secret Service (freedesktop.org, Secret Service API 0.2). This client is our own,
-// because the well-known ones start a bus that is missing, and put up dialogs.
+// The keyring is the Secret Service (freedesktop.org, Secret Service API 0.2). This client is our
+// own, because the well-known ones start a bus that is missing, and put up dialogs.
 const (
 	secretsName = "org.freedesktop.secrets"
 	secretsPath = dbus.ObjectPath("/org/freedesktop/secrets")

@@ -26,8 +26,8 @@ type keys struct {
 	// file is the path of the key's file.
 	file string
 	log  *slog.Logger
-	// found holds the keys that values can be opened with. The first one seals. It is nil until a key
-	// is found.
+	// found holds the keys that values can be opened with. The first one seals. It is nil until a
+	// key is found.
 	found atomic.Pointer[[]key]
 	// ready is closed when no further key will be found.
 	ready chan struct{}
@@ -69,8 +69,8 @@ func (k *keys) complete() bool {
 	}
 }
 
-// sealing returns the key to seal with. If no key is known yet, it waits for the keyring. It returns
-// nil if there will be none.
+// sealing returns the key to seal with. If no key is known yet, it waits for the keyring. It
+// returns nil if there will be none.
 func (k *keys) sealing() *key {
 	if len(k.known()) == 0 {
 		<-k.ready
@@ -92,8 +92,8 @@ func (k *keys) of(sealed []byte) *key {
 	return nil
 }
 
-// open decrypts the value of a file. If its key is not known yet, it waits for the keyring. The error
-// is errDamaged or errOtherKey.
+// open decrypts the value of a file. If its key is not known yet, it waits for the keyring. The
+// error is errDamaged or errOtherKey.
 func (k *keys) open(file string, sealed []byte) ([]byte, error) {
 	if keyIDOf(sealed) == nil {
 		return nil, errDamaged
@@ -121,9 +121,9 @@ type search struct {
 	lost bool
 }
 
-// search finds the keys, or makes the first one, and moves the file's key to a keyring that has none.
-// lost says that the key of the files so far is nowhere. The error is a *KeyringError if the keyring
-// must be used and cannot.
+// search finds the keys, or makes the first one, and moves the file's key to a keyring that has
+// none. lost says that the key of the files so far is nowhere. The error is a *KeyringError if the
+// keyring must be used and cannot.
 func (k *keys) search(ring Keyring) (lost bool, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(ring.Wait, keyringWait))
 	defer cancel()
@@ -180,8 +180,8 @@ func (s *search) underLock(ctx context.Context) (err error) {
 	return s.tidyFile(secret)
 }
 
-// tidyFile removes the file of a key that lies in the keyring now, and writes the file where the key
-// is to lie there and does not.
+// tidyFile removes the file of a key that lies in the keyring now, and writes the file where the
+// key is to lie there and does not.
 func (s *search) tidyFile(secret []byte) error {
 	if s.inRing != nil && bytes.Equal(s.inFile, s.inRing) && s.ring.Use != KeyInFile {
 		s.inFile = nil
@@ -204,7 +204,8 @@ func (k *keys) hasFile() bool {
 	return err == nil
 }
 
-// readFile returns the file's key, or nil if there is no file. A file that holds no key is set aside.
+// readFile returns the file's key, or nil if there is no file. A file that holds no key is set
+// aside.
 func (k *keys) readFile() ([]byte, error) {
 	secret, err := readPrivate(k.file)
 	switch {
@@ -218,8 +219,8 @@ func (k *keys) readFile() ([]byte, error) {
 	return nil, nil
 }
 
-// ringID returns the ID of the key that lies in the keyring, whether the keyring answers or not. It is
-// nil if none does. What that key sealed is not lost.
+// ringID returns the ID of the key that lies in the keyring, whether the keyring answers or not. It
+// is nil if none does. What that key sealed is not lost.
 func (k *keys) ringID() []byte {
 	id, err := readPrivate(filepath.Join(filepath.Dir(k.file), ringName))
 	if err != nil || len(id) != keyIDLen {

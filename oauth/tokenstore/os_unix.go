@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// checkOwner returns why a file or directory cannot be trusted: it has another owner, or gives others
-// one of the forbidden rights.
+// checkOwner returns why a file or directory cannot be trusted: it has another owner, or gives
+// others one of the forbidden rights.
 func checkOwner(path string, fi os.FileInfo, forbidden os.FileMode) error {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
 		return fmt.Errorf("%s is owned by user %d, not by us", path, st.Uid)
@@ -20,7 +20,8 @@ func checkOwner(path string, fi os.FileInfo, forbidden os.FileMode) error {
 	return nil
 }
 
-// openNoFollow opens path for reading, unless it is a symbolic link. A named pipe does not block it.
+// openNoFollow opens path for reading, unless it is a symbolic link. A named pipe does not block
+// it.
 func openNoFollow(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 }

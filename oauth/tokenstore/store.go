@@ -55,12 +55,12 @@ type Store struct {
 }
 
 // Open opens the store in dir, and makes it if it is not there. The key lies in keyDir, and is made
-// there, or in the keyring; Open waits for the keyring only where ring.Use is KeyInKeyring. A nil log
-// discards.
+// there, or in the keyring; Open waits for the keyring only where ring.Use is KeyInKeyring. A nil
+// log discards.
 //
 // A directory or a key that others can use is not used: the store warns, and lives in memory. Open
-// returns an error for an empty dir or keyDir, and a *KeyringError for a keyring that must be used and
-// cannot.
+// returns an error for an empty dir or keyDir, and a *KeyringError for a keyring that must be used
+// and cannot.
 func Open(dir, keyDir string, ring Keyring, log *slog.Logger) (*Store, error) {
 	if dir == "" || keyDir == "" {
 		return nil, errors.New("token store: no directory given")
@@ -85,8 +85,8 @@ func Open(dir, keyDir string, ring Keyring, log *slog.Logger) (*Store, error) {
 	return s, nil
 }
 
-// Memory returns a store that writes nothing to the disk: its values end with the process. A nil log
-// discards.
+// Memory returns a store that writes nothing to the disk: its values end with the process. A nil
+// log discards.
 func Memory(log *slog.Logger) *Store {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -172,8 +172,8 @@ func (s *Store) sealedByRing(path string) bool {
 	return err == nil && s.keys.ofRing(sealed)
 }
 
-// fileName returns the name of the file for a value's name: a hash of the part before the first slash,
-// then a hash of the rest, so that everything of one key can be found.
+// fileName returns the name of the file for a value's name: a hash of the part before the first
+// slash, then a hash of the rest, so that everything of one key can be found.
 func fileName(name string) string {
 	key, rest, _ := strings.Cut(name, "/")
 	return shortHash(key) + "-" + shortHash(rest) + sealedSuffix
@@ -194,8 +194,8 @@ func (s *Store) Pending(name string) bool {
 	return err == nil && s.keys.of(sealed) == nil
 }
 
-// Await waits until the value of name can be read, or until ctx ends. The error is the cause of ctx's
-// end.
+// Await waits until the value of name can be read, or until ctx ends. The error is the cause of
+// ctx's end.
 func (s *Store) Await(ctx context.Context, name string) error {
 	if !s.Pending(name) {
 		return nil
@@ -274,9 +274,9 @@ func (s *Store) read(file string) ([]byte, error) {
 	return b, err
 }
 
-// Save puts b under name. The change is atomic, and on the disk when Save returns. A value that cannot
-// be written stays in memory, and the log says so once; Unsaved says why. The error is always nil: Save
-// has one to fit where a func(name string, b []byte) error is wanted.
+// Save puts b under name. The change is atomic, and on the disk when Save returns. A value that
+// cannot be written stays in memory, and the log says so once; Unsaved says why. The error is
+// always nil: Save has one to fit where a func(name string, b []byte) error is wanted.
 func (s *Store) Save(name string, b []byte) error {
 	file := fileName(name)
 	s.mu.Lock()
