@@ -81,7 +81,7 @@
 // unless just these were asked for before. No request is sent more than [maxReplays]
 // times again, each time from a fresh body (GetBody); one that cannot be replayed gets
 // the 401 or 403 itself. So does one whose step-up the person declined, as the token
-// still is good for everything else, and, of [Transport.Quiet], one that only a login
+// still is good for everything else, and, of [Transport.Background], one that only a login
 // could help.
 //
 // # Errors that end it
@@ -102,10 +102,10 @@
 // # What is kept
 //
 // One record per (upstream, Realm, client, resource, audience): issuer, endpoints,
-// dynamic registration, tokens and the key they are bound to, scopes, expiry. See [Store]. Another issuer than the
+// dynamic registration, tokens and the key they are bound to, scopes, expiry. See package tokenstore. Another issuer than the
 // recorded one invalidates it.
 //
-// There is one key, in the system's keyring or in a file (see [Keyring]): a keyring that
+// There is one key, in the system's keyring or in a file (see tokenstore.Keyring): a keyring that
 // answers and has none is given the file's, which is then removed. Where starts with and
 // without a keyring alternate there come to be two; then the file's seals, as both kinds
 // of start can read it, and what the other sealed is read where that is there.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"sallyport/oauth/oauthtest"
+	"sallyport/oauth/tokenstore"
 )
 
 const workerVariable = "OAUTH_TEST_WORKER"
@@ -99,22 +100,22 @@ func playWorker(text string) int {
 		}
 		return http.DefaultTransport.RoundTrip(r)
 	})
-	store, err := OpenStore(c.State, c.Key, Keyring{}, nil)
+	store, err := tokenstore.Open(c.State, c.Key, tokenstore.Keyring{}, nil)
 	if err != nil {
 		return 2
 	}
 	var bound string
 	upstream, _ := url.Parse(c.Upstream)
 	tr, err := New(Config{Upstream: upstream, Realm: "default direct", Store: store, Base: base, AuthBase: auth,
-		CallbackAddrs: []string{callbackAddr}, AtTerminal: c.Terminal,
-		Listen: func(ctx context.Context, _ string) (net.Listener, error) {
+		AtTerminal: c.Terminal,
+		Callback: CallbackConfig{Addrs: []string{callbackAddr}, Listen: func(ctx context.Context, _ string) (net.Listener, error) {
 			die(dieBeforeLink)
 			ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 			if err == nil {
 				bound = ln.Addr().String()
 			}
 			return ln, err
-		},
+		}},
 		Offer: func(_ context.Context, p Prompt) {
 			if p.Elsewhere {
 				say("shown %s", p.AuthorizeURL)
@@ -126,7 +127,7 @@ func playWorker(text string) int {
 	if err != nil {
 		return 2
 	}
-	tr.now = func() time.Time { return time.Now().Round(0).Add(c.At) }
+	tr.cfg.now = func() time.Time { return time.Now().Round(0).Add(c.At) }
 	go func() { // ends with the process
 		for {
 			s, changed := tr.State()

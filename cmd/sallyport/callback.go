@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/oauth/procnet"
 	"sallyport/sshtunnel"
 )
 
@@ -277,52 +278,18 @@ func (h *callbackHost) listening(ctx context.Context, port int) ([]string, error
 		}
 		return []string{own}, nil
 	}
-	sockets := listeningSockets(out, port)
+	sockets := procnet.Accepting(out, port)
 	var ids, others []string
 	for _, s := range sockets {
-		ids = append(ids, s.uid+"/"+s.inode)
-		if s.uid != uid {
-			others = append(others, s.uid)
+		ids = append(ids, s.UID+"/"+s.Inode)
+		if s.UID != uid {
+			others = append(others, s.UID)
 		}
 	}
 	if len(sockets) == 0 || len(others) > 0 {
 		return nil, &ownerError{host: h.name, port: port, owners: others}
 	}
 	return ids, nil
-}
-
-// socket is a listening socket of /proc/net/tcp (proc(5)).
-type socket struct{ uid, inode string }
-
-// listeningSockets finds the sockets in the text of /proc/net/tcp and tcp6 that accept connections to
-// 127.0.0.1:port: those bound to just this address where there are any, which the kernel prefers,
-// else those bound to all.
-func listeningSockets(table string, port int) []socket {
-	const listen = "0A"
-	// Addresses stand as the words of the machine: little-endian ones first here, then big-endian.
-	exact := []string{"0100007F", "7F000001", "0000000000000000FFFF00000100007F", "00000000000000000000FFFF7F000001"}
-	all := []string{"00000000", "00000000000000000000000000000000", "0000000000000000FFFF000000000000", "00000000000000000000FFFF00000000"}
-	var onExact, onAll []socket
-	for line := range strings.Lines(table) {
-		f := strings.Fields(line)
-		if len(f) < 10 || f[3] != listen {
-			continue
-		}
-		addr, hexPort, _ := strings.Cut(f[1], ":")
-		if p, err := strconv.ParseUint(hexPort, 16, 16); err != nil || int(p) != port {
-			continue
-		}
-		switch s := (socket{uid: f[7], inode: f[9]}); {
-		case slices.Contains(exact, addr):
-			onExact = append(onExact, s)
-		case slices.Contains(all, addr):
-			onAll = append(onAll, s)
-		}
-	}
-	if len(onExact) > 0 {
-		return onExact
-	}
-	return onAll
 }
 
 const maxOwnerOutput = 16 << 20 // a busy host's table of sockets

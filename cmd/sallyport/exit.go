@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"sallyport/oauth"
+	"sallyport/oauth/asclient"
 	"sallyport/relay"
 	"sallyport/sshtunnel"
 	"sallyport/sshtunnel/hostkeys"
@@ -198,13 +199,13 @@ func classifyLogin(err error) (explanation, bool) {
 	if isNetworkFault(err) {
 		return explanation{}, false // what is beneath explains itself
 	}
-	if _, ok := errors.AsType[*oauth.DiscoveryError](err); ok {
+	if _, ok := errors.AsType[*asclient.DiscoveryError](err); ok {
 		return explanation{kind: kindMetadata, text: oneLine(err.Error()), status: statusSignIn, hints: []string{
 			"is this the URL of the MCP endpoint, with its path?",
 			"a server without metadata needs OAUTH2_AUTHORIZATION_URL, OAUTH2_TOKEN_URL and --client-id",
 		}}, true
 	}
-	e, ok := errors.AsType[*oauth.SignInError](err)
+	e, ok := errors.AsType[*asclient.SignInError](err)
 	if !ok {
 		return explanation{}, false
 	}
@@ -225,8 +226,8 @@ func (e *unauthorizedError) Error() string {
 
 // isLoginError says that err came of a sign-in.
 func isLoginError(err error) bool {
-	_, signIn := errors.AsType[*oauth.SignInError](err)
-	_, discovery := errors.AsType[*oauth.DiscoveryError](err)
+	_, signIn := errors.AsType[*asclient.SignInError](err)
+	_, discovery := errors.AsType[*asclient.DiscoveryError](err)
 	_, port := errors.AsType[*oauth.PortBusyError](err)
 	_, required := errors.AsType[*oauth.LoginRequiredError](err)
 	_, refused := errors.AsType[*oauth.TokenRefusedError](err)
@@ -240,22 +241,22 @@ func isNetworkFault(err error) bool {
 	return isLoginError(err) && (dns || cert || isNetworkError(err))
 }
 
-func signInHints(e *oauth.SignInError) []string {
+func signInHints(e *asclient.SignInError) []string {
 	switch {
 	case errors.Is(e, oauth.ErrNotCompleted):
 		return []string{"open the link that was shown; --callback-timeout gives more time", "is the browser on another machine? there, run: sallyport callback HOST"}
 	case errors.Is(e, oauth.ErrHeldBack):
 		return []string{"sallyport login URL, in a terminal, opens a login page at once; so does the tool sallyport_sign_in of the MCP host"}
-	case e.Code == oauth.CodePKCE:
+	case e.Code == asclient.CodePKCE:
 		return []string{"if the server is known to support PKCE with S256 and only omits it from its metadata: --pkce assume"}
-	case e.Stage == oauth.StageExchange:
+	case e.Stage == asclient.StageExchange:
 		return []string{"is the ID token of --id-token-file fresh, and --idp-client-id the client that it was issued to?"}
 	case e.Code == "invalid_grant":
 		return []string{
 			"sallyport login URL, in a terminal, tries again",
 			"with --assertion-file: is its JWT fresh, and its audience the authorization server's issuer?",
 		}
-	case e.Code == oauth.CodeNoClient:
+	case e.Code == asclient.CodeNoClient:
 		return []string{"the server registers no clients by itself: ask its operator for a client and give --client-id"}
 	case e.Code == "access_denied":
 		return []string{"the login was refused by you or by the server; sallyport login URL tries again"}
@@ -263,9 +264,9 @@ func signInHints(e *oauth.SignInError) []string {
 		return []string{"check --client-id, the client's secret and --auth-style; its registration must allow this grant"}
 	case e.Code == "invalid_scope":
 		return []string{"check --scope with the server's operator"}
-	case e.Code == oauth.CodeResourceMismatch:
+	case e.Code == asclient.CodeResourceMismatch:
 		return []string{"the server's metadata speaks of another URL; use that one, its real name, and --via HOST where it is behind a bastion"}
-	case e.Code == oauth.CodeInsecureURL:
+	case e.Code == asclient.CodeInsecureURL:
 		return []string{"the server's metadata names a cleartext URL; --allow-insecure-http accepts it"}
 	}
 	return []string{"sallyport login URL, in a terminal, tries again"}

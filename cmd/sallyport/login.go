@@ -29,7 +29,7 @@ func (c *loginCommand) Run(ctx context.Context, a *app) error {
 	if err := w.tryToken(ctx); err != nil {
 		return err
 	}
-	if err := w.login.Kept(); err != nil {
+	if err := w.login.PersistError(); err != nil {
 		return &notKeptError{plainURL(w.upstream), err}
 	}
 	fmt.Fprintf(a.err, "sallyport: signed in to %s\n", plainURL(w.upstream))

@@ -46,7 +46,7 @@ func (c *proxyCommand) Run(ctx context.Context, a *app) error {
 
 	err = relay.Run(ctx, relay.Config{
 		In: a.in, Out: hostOut(a.out),
-		URL: w.upstream, Header: w.header, Send: w.login, Background: w.login.Quiet(),
+		URL: w.upstream, Header: w.header, Send: w.login, Background: w.login.Background(),
 		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout:  time.Duration(c.Timeout),

@@ -36,7 +36,7 @@ func (c *statusCommand) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		list, err := store.Accounts()
+		list, err := oauth.Accounts(store)
 		if err != nil {
 			a.log.Warn("not all of the store can be read", "err", err)
 		}

@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"sallyport/oauth"
+	"sallyport/oauth/tokenstore"
 )
 
 // openStore opens the token store; nil keeps tokens in memory only.
-func (a *app) openStore(f *upstreamFlags) (*oauth.Store, error) {
+func (a *app) openStore(f *upstreamFlags) (*tokenstore.Store, error) {
 	if f.TokenStore == "memory" {
 		return nil, nil
 	}
@@ -21,8 +21,8 @@ func (a *app) openStore(f *upstreamFlags) (*oauth.Store, error) {
 	if dir == "" || keyDir == "" {
 		return nil, &usageError{text: "no home directory to keep tokens in", hints: []string{"set HOME, or use --token-store memory"}}
 	}
-	store, err := oauth.OpenStore(dir, keyDir, oauth.Keyring{Use: f.TokenStore, Bus: sessionBus(a.env)}, a.log)
-	if _, ok := errors.AsType[*oauth.KeyringError](err); ok {
+	store, err := tokenstore.Open(dir, keyDir, tokenstore.Keyring{Use: f.TokenStore, Bus: sessionBus(a.env)}, a.log)
+	if _, ok := errors.AsType[*tokenstore.KeyringError](err); ok {
 		return nil, &usageError{text: "--token-store keyring: " + oneLine(err.Error()), hints: []string{
 			"unlock it by logging in to the desktop, or start its service (gnome-keyring, KWallet, KeePassXC)",
 			"--token-store auto keeps the key in a file where there is no keyring",

@@ -154,17 +154,22 @@ func (f *upstreamFlags) oauthConfig(a *app, w *way, realm string) (oauth.Config,
 	}
 	return oauth.Config{
 		Upstream: w.upstream, Realm: realm, Grant: grant,
-		ClientID: f.ClientID, ClientSecret: secret, ClientMetadataURL: f.ClientMetadataURL,
-		ClientKey: key, ClientKeyAlg: f.ClientKeyAlg, Assertion: f.assertion(),
-		IDPIssuer: f.IDPIssuer, IDPTokenURL: f.IDPTokenURL, IDPClientID: f.IDPClientID,
-		AuthorizationURL: f.AuthorizationURL, TokenURL: f.TokenURL, NoDiscovery: !f.Discovery,
-		Scope: f.Scope, Resource: f.Resource, Audience: f.Audience,
-		AuthStyle: f.AuthStyle, ExtraParams: f.ExtraParams, AssumePKCE: f.PKCE == "assume",
-		RefreshSkew:       refreshSkew(f.RefreshSkew),
-		AuthorizationCode: oauth.Secret(f.AuthorizationCode), CodeVerifier: oauth.Secret(f.CodeVerifier), RefreshToken: oauth.Secret(f.RefreshToken),
-		NonInteractive: !f.Interactive, RedirectURI: f.RedirectURI,
-		CallbackAddrs:     f.CallbackPort.addrs(f.CallbackHost),
-		CallbackTimeout:   time.Duration(f.CallbackTimeout),
+		Client: oauth.ClientConfig{
+			ID: f.ClientID, Secret: secret, Key: key, KeyAlg: f.ClientKeyAlg, MetadataURL: f.ClientMetadataURL, AuthStyle: f.AuthStyle,
+		},
+		Endpoints: oauth.Endpoints{
+			AuthorizationURL: f.AuthorizationURL, TokenURL: f.TokenURL, NoDiscovery: !f.Discovery, AssumePKCE: f.PKCE == "assume",
+		},
+		Scope: f.Scope, Resource: f.Resource, Audience: f.Audience, ExtraParams: f.ExtraParams,
+		Given: oauth.Given{
+			AuthorizationCode: oauth.Secret(f.AuthorizationCode), CodeVerifier: oauth.Secret(f.CodeVerifier), RefreshToken: oauth.Secret(f.RefreshToken),
+		},
+		Assertion:   f.assertion(),
+		IDP:         oauth.IdentityProvider{Issuer: f.IDPIssuer, TokenURL: f.IDPTokenURL, ClientID: f.IDPClientID},
+		RefreshSkew: refreshSkew(f.RefreshSkew), NonInteractive: !f.Interactive,
+		Callback: oauth.CallbackConfig{
+			RedirectURI: f.RedirectURI, Addrs: f.CallbackPort.addrs(f.CallbackHost), Timeout: time.Duration(f.CallbackTimeout),
+		},
 		AllowInsecureHTTP: f.AllowInsecureHTTP,
 		Store:             store, Log: a.log,
 	}, nil

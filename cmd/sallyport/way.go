@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"sallyport/oauth"
+	"sallyport/oauth/tokenstore"
 	"sallyport/sshtunnel"
 	"sallyport/sshtunnel/sshconfig"
 )
@@ -24,9 +25,9 @@ type way struct {
 	tunnel   *sshtunnel.Tunnel // nil: direct
 	callback *sshtunnel.Tunnel // to the workstation; nil: the callback is accepted here
 	login    *oauth.Transport
-	store    *oauth.Store // nil: nothing is kept
-	key      string       // of this upstream in the store
-	secrets  []string     // configured ones, for masking
+	store    *tokenstore.Store // nil: nothing is kept
+	key      string            // of this upstream in the store
+	secrets  []string          // configured ones, for masking
 
 	closers []func() error // in the order of construction
 }
@@ -100,9 +101,9 @@ func (w *way) build(ctx context.Context, a *app, f *upstreamFlags, atTerminal bo
 	}
 	config.Base, config.AuthBase = base, authBase
 	config.AtTerminal = atTerminal
-	config.Listen = func(ctx context.Context, addr string) (net.Listener, error) { return listen(ctx, "tcp", addr) }
+	config.Callback.Listen = func(ctx context.Context, addr string) (net.Listener, error) { return listen(ctx, "tcp", addr) }
 	config.Offer = a.offerer(f, w.upstream)
-	config.Retry = "To try again, close this tab and ask your MCP host once more, or type \"sallyport login\" with the same settings in a terminal."
+	config.Callback.Retry = "To try again, close this tab and ask your MCP host once more, or type \"sallyport login\" with the same settings in a terminal."
 	if w.login, err = oauth.New(config); err != nil {
 		return &usageError{text: err.Error(), hints: []string{"sallyport --help lists the sign-in flags"}}
 	}
