@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"sallyport/relay/rawjson"
 )
 
 const (
@@ -34,7 +36,7 @@ type bridge struct {
 	lists    []string   // fields of the filter for the lists that the server says may change
 	watched  map[string][]byte
 	streams  []*subscription // in the order of their requests; all but the last are about to end
-	asked    map[string]chan message
+	asked    map[string]chan rawjson.Message
 }
 
 // subscription is one subscriptions/listen.
@@ -46,37 +48,37 @@ type subscription struct {
 }
 
 func newBridge(m *modern) *bridge {
-	return &bridge{modern: m, turn: make(chan struct{}, 1), watched: map[string][]byte{}, asked: map[string]chan message{}}
+	return &bridge{modern: m, turn: make(chan struct{}, 1), watched: map[string][]byte{}, asked: map[string]chan rawjson.Message{}}
 }
 
 // open answers the host's initialize from a raw DiscoverResult; nil: the server gave none.
 func (b *bridge) open(c *call, discovered []byte) error {
-	version := memberText(c.params, "protocolVersion")
+	version := rawjson.MemberText(c.Params, "protocolVersion")
 	if !slices.Contains(legacyVersions, version) {
 		version = legacyVersion
 	}
-	capabilities := member(discovered, "capabilities")
+	capabilities := rawjson.Member(discovered, "capabilities")
 	if capabilities == nil {
 		capabilities = []byte(`{"tools":{},"resources":{},"prompts":{},"completions":{}}`) // whatever it has: a refusal does no harm
 	}
-	server := member(discovered, "_meta", metaPrefix+"serverInfo")
+	server := rawjson.Member(discovered, "_meta", metaPrefix+"serverInfo")
 	if server == nil {
-		server = member(discovered, "serverInfo")
+		server = rawjson.Member(discovered, "serverInfo")
 	}
 	if server == nil {
-		server = set([]byte(`{"version":""}`), quote(b.s.cfg.URL.Host), "name")
+		server = rawjson.Set([]byte(`{"version":""}`), rawjson.Quote(b.s.cfg.URL.Host), "name")
 	}
-	result := set([]byte("{}"), quote(version), "protocolVersion")
-	result = set(result, capabilities, "capabilities")
-	result = set(result, server, "serverInfo")
-	if instructions := member(discovered, "instructions"); instructions != nil {
-		result = set(result, instructions, "instructions")
+	result := rawjson.Set([]byte("{}"), rawjson.Quote(version), "protocolVersion")
+	result = rawjson.Set(result, capabilities, "capabilities")
+	result = rawjson.Set(result, server, "serverInfo")
+	if instructions := rawjson.Member(discovered, "instructions"); instructions != nil {
+		result = rawjson.Set(result, instructions, "instructions")
 	}
 	b.mu.Lock()
-	b.who = identity{version: modernVersions[0], capabilities: bytes.Clone(member(c.params, "capabilities")), info: bytes.Clone(member(c.params, "clientInfo"))}
+	b.who = identity{version: modernVersions[0], capabilities: bytes.Clone(rawjson.Member(c.Params, "capabilities")), info: bytes.Clone(rawjson.Member(c.Params, "clientInfo"))}
 	b.lists = nil
 	for _, list := range []string{"tools", "prompts", "resources"} {
-		if string(member(capabilities, list, "listChanged")) == "true" {
+		if string(rawjson.Member(capabilities, list, "listChanged")) == "true" {
 			b.lists = append(b.lists, list+"ListChanged")
 		}
 	}
@@ -87,19 +89,19 @@ func (b *bridge) open(c *call, discovered []byte) error {
 
 // result answers c with a raw result of our own.
 func (b *bridge) result(c *call, raw []byte) {
-	b.s.answer(c, resultLine(c.id, raw))
+	b.s.answer(c, resultLine(c.ID, raw))
 }
 
 func (b *bridge) call(c *call) error {
-	if len(c.params) > 0 && c.params[0] != '{' && string(c.params) != "null" {
+	if len(c.Params) > 0 && c.Params[0] != '{' && string(c.Params) != "null" {
 		return &fault{code: codeParams, kind: "invalid_request", text: "params is no object"}
 	}
-	switch c.method {
+	switch c.Method {
 	case "ping":
 		b.result(c, []byte("{}"))
 		return nil
 	case "logging/setLevel":
-		level := member(c.params, "level")
+		level := rawjson.Member(c.Params, "level")
 		if len(level) == 0 || level[0] != '"' {
 			return &fault{code: codeParams, kind: "invalid_request", text: "level is no string"}
 		}
@@ -119,21 +121,21 @@ func (b *bridge) forward(c *call) error {
 	b.mu.Lock()
 	who, level := b.who, b.logLevel
 	b.mu.Unlock()
-	meta := who.meta(member(c.params, "_meta"))
+	meta := who.meta(rawjson.Member(c.Params, "_meta"))
 	if level != nil {
-		meta = set(meta, level, metaPrefix+"logLevel")
+		meta = rawjson.Set(meta, level, metaPrefix+"logLevel")
 	}
-	req := c.message
-	req.raw = set(c.raw, meta, "params", "_meta")
+	req := c.Message
+	req.Raw = rawjson.Set(c.Raw, meta, "params", "_meta")
 	for round := 1; round <= maxRounds; round++ {
 		var asks *questions
 		var err error
-		failed := b.ask(c.ctx, b.s.cfg.Send, &c.phase, req, who, func(a message) {
+		failed := b.ask(c.ctx, b.s.cfg.Send, &c.phase, req, who, func(a rawjson.Message) {
 			asks, err = questionsIn(a)
 			if asks == nil && err == nil {
 				b.s.answer(c, b.forHost(c, a))
 			}
-		}, func(n message) {
+		}, func(n rawjson.Message) {
 			b.s.touch(c)
 			b.s.toHost(n)
 		})
@@ -154,15 +156,15 @@ func (b *bridge) forward(c *call) error {
 		if err != nil {
 			return err
 		}
-		req.id = b.newID()
-		params := set(orEmpty(c.params), meta, "_meta")
+		req.ID = b.newID()
+		params := rawjson.Set(orEmpty(c.Params), meta, "_meta")
 		if answers != nil {
-			params = set(params, answers, "inputResponses")
+			params = rawjson.Set(params, answers, "inputResponses")
 		}
 		if asks.state != nil {
-			params = set(params, asks.state, "requestState")
+			params = rawjson.Set(params, asks.state, "requestState")
 		}
-		req.raw = set(set(c.raw, req.id, "id"), params, "params")
+		req.Raw = rawjson.Set(rawjson.Set(c.Raw, req.ID, "id"), params, "params")
 	}
 	return noAnswer(fmt.Sprintf("the server has asked for input %d times and still gives no answer", maxRounds))
 }
@@ -184,23 +186,22 @@ type questions struct {
 }
 
 // questionsIn reads an answer that asks for input; nil: it is a complete answer.
-func questionsIn(a message) (*questions, error) {
-	switch kind := member(a.result, "resultType"); {
+func questionsIn(a rawjson.Message) (*questions, error) {
+	switch kind := rawjson.Member(a.Result, "resultType"); {
 	case len(kind) == 0:
 		return nil, nil // complete
-	case kind[0] == '"' && text(kind) == "complete":
+	case kind[0] == '"' && rawjson.Text(kind) == "complete":
 		return nil, nil
-	case kind[0] != '"' || text(kind) != "input_required":
+	case kind[0] != '"' || rawjson.Text(kind) != "input_required":
 		return nil, noAnswer(fmt.Sprintf("the answer is of a kind that the host does not know: %q", excerpt(string(kind), 80)))
 	}
-	q := &questions{state: bytes.Clone(member(a.result, "requestState"))}
-	requests := member(a.result, "inputRequests")
+	q := &questions{state: bytes.Clone(rawjson.Member(a.Result, "requestState"))}
+	requests := rawjson.Member(a.Result, "inputRequests")
 	var err error
 	if len(requests) > 0 && requests[0] == '{' {
 		q.any = true
-		s := scanner{b: requests}
-		s.object(1, func(key string, val []byte) {
-			method := memberText(val, "method")
+		for key, val := range rawjson.Members(requests) {
+			method := rawjson.MemberText(val, "method")
 			switch method {
 			case "elicitation/create", "sampling/createMessage", "roots/list":
 			default:
@@ -208,10 +209,10 @@ func questionsIn(a message) (*questions, error) {
 			}
 			if len(q.keys) == maxQuestions {
 				err = noAnswer(fmt.Sprintf("the server asks more than %d questions at once", maxQuestions))
-				return
+				break
 			}
-			q.keys, q.methods, q.params = append(q.keys, key), append(q.methods, method), append(q.params, bytes.Clone(member(val, "params")))
-		})
+			q.keys, q.methods, q.params = append(q.keys, key), append(q.methods, method), append(q.params, bytes.Clone(rawjson.Member(val, "params")))
+		}
 	}
 	if err == nil && !q.any && q.state == nil {
 		err = noAnswer("the server asks for input and does not say which")
@@ -224,13 +225,13 @@ func (b *bridge) question(c *call, q *questions) ([]byte, error) {
 	if !q.any {
 		return nil, nil
 	}
-	ids, answers := make([][]byte, len(q.keys)), make([]chan message, len(q.keys))
+	ids, answers := make([][]byte, len(q.keys)), make([]chan rawjson.Message, len(q.keys))
 	for i := range q.keys {
-		ids[i], answers[i] = b.newID(), make(chan message, 1)
+		ids[i], answers[i] = b.newID(), make(chan rawjson.Message, 1)
 		b.mu.Lock()
-		b.asked[idKey(ids[i])] = answers[i]
+		b.asked[rawjson.IDKey(ids[i])] = answers[i]
 		b.mu.Unlock()
-		line := slices.Concat([]byte(`{"jsonrpc":"2.0","id":`), ids[i], []byte(`,"method":`), quote(q.methods[i]))
+		line := slices.Concat([]byte(`{"jsonrpc":"2.0","id":`), ids[i], []byte(`,"method":`), rawjson.Quote(q.methods[i]))
 		if q.params[i] != nil {
 			line = slices.Concat(line, []byte(`,"params":`), q.params[i])
 		}
@@ -243,30 +244,30 @@ func (b *bridge) question(c *call, q *questions) ([]byte, error) {
 			select {
 			case a := <-answered:
 				b.s.touch(c)
-				if a.result != nil {
-					out = set(out, a.result, q.keys[i])
+				if a.Result != nil {
+					out = rawjson.Set(out, a.Result, q.keys[i])
 					continue
 				}
 				err = &fault{code: codeTransport, kind: "input", text: fmt.Sprintf("the host answered the server's %s with the error %q", q.methods[i],
-					excerpt(memberText(a.raw, "error", "message"), 200))}
+					excerpt(rawjson.MemberText(a.Raw, "error", "message"), 200))}
 			case <-c.ctx.Done():
 				err = context.Cause(c.ctx)
 			}
 		}
 		b.mu.Lock()
-		_, open := b.asked[idKey(ids[i])]
-		delete(b.asked, idKey(ids[i]))
+		_, open := b.asked[rawjson.IDKey(ids[i])]
+		delete(b.asked, rawjson.IDKey(ids[i]))
 		b.mu.Unlock()
 		if open {
-			b.s.write(cancelNotice(ids[i], "the request that needed it has ended").raw)
+			b.s.write(cancelNotice(ids[i], "the request that needed it has ended").Raw)
 		}
 	}
 	return out, err
 }
 
 // respond gives the host's answer to the call that asked.
-func (b *bridge) respond(a message) {
-	key := idKey(a.id)
+func (b *bridge) respond(a rawjson.Message) {
+	key := rawjson.IDKey(a.ID)
 	b.mu.Lock()
 	asked := b.asked[key]
 	delete(b.asked, key)
@@ -298,11 +299,11 @@ func (b *bridge) notice(n notice) {
 
 // watch is resources/subscribe and resources/unsubscribe.
 func (b *bridge) watch(c *call) error {
-	raw := member(c.params, "uri")
+	raw := rawjson.Member(c.Params, "uri")
 	if len(raw) == 0 || raw[0] != '"' {
 		return &fault{code: codeParams, kind: "invalid_request", text: "uri is no string"}
 	}
-	uri := text(raw)
+	uri := rawjson.Text(raw)
 	select {
 	case b.turn <- struct{}{}:
 		defer func() { <-b.turn }()
@@ -313,7 +314,7 @@ func (b *bridge) watch(c *call) error {
 	_, known := b.watched[uri]
 	full := len(b.watched) >= maxWatched
 	b.mu.Unlock()
-	add := c.method == "resources/subscribe"
+	add := c.Method == "resources/subscribe"
 	switch {
 	case add == known:
 		b.result(c, []byte("{}"))
@@ -354,14 +355,14 @@ func (b *bridge) listen() *subscription {
 	defer b.mu.Unlock()
 	filter := []byte("{}")
 	for _, field := range b.lists {
-		filter = set(filter, []byte("true"), field)
+		filter = rawjson.Set(filter, []byte("true"), field)
 	}
 	if len(b.watched) > 0 {
 		var uris [][]byte
 		for _, uri := range slices.Sorted(maps.Keys(b.watched)) {
 			uris = append(uris, b.watched[uri])
 		}
-		filter = set(filter, arrayOf(uris), "resourceSubscriptions")
+		filter = rawjson.Set(filter, rawjson.ArrayOf(uris), "resourceSubscriptions")
 	}
 	b.streams = append(b.streams, stream)
 	if string(filter) == "{}" {
@@ -371,18 +372,18 @@ func (b *bridge) listen() *subscription {
 		return stream
 	}
 	who := b.who
-	req := b.request("subscriptions/listen", set([]byte("{}"), filter, "notifications"), who)
+	req := b.request("subscriptions/listen", rawjson.Set([]byte("{}"), filter, "notifications"), who)
 	// Ends with ctx: with the session, or when a later one is acknowledged.
 	b.s.work.Go(func() {
 		defer end()
-		err := b.follow(ctx, b.s.cfg.Background, new(atomic.Int32), req, who, true, func(a message) {
+		err := b.follow(ctx, b.s.cfg.Background, new(atomic.Int32), req, who, true, func(a rawjson.Message) {
 			b.s.cfg.Log.Debug("subscription ended", "status", errorCode(a))
-		}, func(n message) {
-			if n.method != methodAck {
+		}, func(n rawjson.Message) {
+			if n.Method != methodAck {
 				b.s.toHost(n)
 				return
 			}
-			stream.uris = texts(member(n.params, "notifications", "resourceSubscriptions"))
+			stream.uris = rawjson.Texts(rawjson.Member(n.Params, "notifications", "resourceSubscriptions"))
 			b.mu.Lock()
 			b.settleLocked(stream)
 			b.mu.Unlock()
@@ -410,14 +411,4 @@ func (b *bridge) settleLocked(stream *subscription) {
 		}
 		old.end()
 	}
-}
-
-// texts decodes the strings of a raw array.
-func texts(raw []byte) (out []string) {
-	for _, v := range elements(raw) {
-		if v[0] == '"' {
-			out = append(out, text(v))
-		}
-	}
-	return out
 }

@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
 // call is one request of the host.
 type call struct {
-	message
+	rawjson.Message
 	key      string
 	progress string // progressKey of the token it gave; "" none. The params may be long, so they are searched once
 	init     bool
@@ -41,15 +43,15 @@ const (
 )
 
 // cancelled is the cause of a call's end by the host.
-type cancelled struct{ notice message }
+type cancelled struct{ notice rawjson.Message }
 
 func (*cancelled) Error() string { return "cancelled by the host" }
 
-func (s *session) request(m message, b *batchAnswers) {
-	c := &call{message: m, key: idKey(m.id), progress: progressKey(m.params, "_meta"), init: m.method == "initialize",
+func (s *session) request(m rawjson.Message, b *batchAnswers) {
+	c := &call{Message: m, key: rawjson.IDKey(m.ID), progress: progressKey(m.Params, "_meta"), init: m.Method == "initialize",
 		arrived: time.Now(), after: s.ready, batch: b}
 	if c.init && b != nil {
-		s.refuse(m.id, invalidRequest("initialize in a batch"), b)
+		s.refuse(m.ID, invalidRequest("initialize in a batch"), b)
 		return
 	}
 	f := s.hide.refuse(m)
@@ -58,7 +60,7 @@ func (s *session) request(m message, b *batchAnswers) {
 		if s.inPlace(early, m, b) {
 			return
 		}
-		c.local = m.method == "tools/call" && memberText(m.params, "name") == signInTool
+		c.local = m.Method == "tools/call" && rawjson.MemberText(m.Params, "name") == signInTool
 	}
 	s.mu.Lock()
 	switch {
@@ -92,26 +94,26 @@ func (s *session) request(m message, b *batchAnswers) {
 		if early != nil && !c.local {
 			early.wake()
 		}
-		if c.method == "server/discover" && s.opening == nil {
+		if c.Method == "server/discover" && s.opening == nil {
 			s.discovered = c.arrived
 			s.work.Go(func() { s.discoverEarly(c) }) // ends with the call
 		}
 	}
 	s.mu.Unlock()
 	if f != nil {
-		s.refuse(m.id, f, b)
+		s.refuse(m.ID, f, b)
 	}
 }
 
 // cancelCall ends the call that a notifications/cancelled names. The call's own goroutine sends the notice on, so that it
 // cannot overtake the request.
-func (s *session) cancelCall(m message) {
-	id := member(m.params, "requestId")
-	if id == nil || !validID(id) {
+func (s *session) cancelCall(m rawjson.Message) {
+	id := rawjson.Member(m.Params, "requestId")
+	if id == nil || !rawjson.ValidID(id) {
 		return
 	}
 	s.mu.Lock()
-	c := s.calls[idKey(id)]
+	c := s.calls[rawjson.IDKey(id)]
 	if c == nil || c.init { // answered meanwhile; or initialize, which must not be cancelled
 		s.mu.Unlock()
 		return
@@ -133,18 +135,18 @@ type batchAnswers struct {
 	line []byte
 }
 
-func (s *session) batch(m message, outer *batchAnswers) {
-	if outer != nil || len(m.elems) == 0 {
+func (s *session) batch(m rawjson.Message, outer *batchAnswers) {
+	if outer != nil || len(m.Elems) == 0 {
 		s.refuse(nil, invalidRequest("an empty or nested batch"), outer)
 		return
 	}
 	b := &batchAnswers{open: 1}
-	for _, e := range m.elems {
-		em, err := parse(e)
+	for _, e := range m.Elems {
+		em, err := rawjson.Parse(e)
 		if err != nil {
-			em = message{}
+			em = rawjson.Message{}
 		}
-		if em.kind == request || em.kind == batch || em.kind == invalid {
+		if em.Kind == rawjson.Request || em.Kind == rawjson.Batch || em.Kind == rawjson.Invalid {
 			s.mu.Lock()
 			b.open++
 			s.mu.Unlock()
@@ -198,7 +200,7 @@ func (s *session) answer(c *call, line []byte) bool {
 	delete(s.calls, c.key)
 	others := len(s.calls) >= gatherCrowd
 	s.mu.Unlock()
-	if c.method == "tools/list" {
+	if c.Method == "tools/list" {
 		line = s.hide.list(line)
 	}
 	if c.batch != nil {
@@ -208,11 +210,11 @@ func (s *session) answer(c *call, line []byte) bool {
 	}
 	s.release(c)
 	s.checkFinal()
-	switch c.method {
+	switch c.Method {
 	case "tools/list":
 		s.rememberTools(c, line)
 	case "server/discover":
-		s.remember(memoryDiscover, member(line, "result"))
+		s.remember(memoryDiscover, rawjson.Member(line, "result"))
 	}
 	return true
 }
@@ -241,7 +243,7 @@ func (s *session) finish(c *call, err error) {
 	f, notice := s.outcome(c, err)
 	held := notice != nil && s.hold(c)
 	if f != nil {
-		s.answer(c, f.line(c.id, s.cfg.Mask))
+		s.answer(c, f.line(c.ID, s.cfg.Mask))
 	}
 	if held {
 		s.up.giveUp(*notice)
@@ -253,12 +255,12 @@ func (s *session) finish(c *call, err error) {
 	s.logCall(c, err)
 	s.release(c)
 	c.cancel(nil)
-	s.carried(len(c.raw))
+	s.carried(len(c.Raw))
 }
 
 // outcome says what remains to be done for c: the fault to answer it with, and the notice to tell the upstream that nobody
 // waits for it any more. The notice is only for a request that may be running there.
-func (s *session) outcome(c *call, err error) (*fault, *message) {
+func (s *session) outcome(c *call, err error) (*fault, *rawjson.Message) {
 	running := c.phase.Load() == written
 	var byHost *cancelled
 	var f *fault
@@ -278,7 +280,7 @@ func (s *session) outcome(c *call, err error) (*fault, *message) {
 	case err == errTimeout && c.init:
 		return timeoutFault(s.cfg.Timeout), nil // initialize is never cancelled
 	case err == errTimeout:
-		notice := cancelNotice(c.id, "timeout")
+		notice := cancelNotice(c.ID, "timeout")
 		return timeoutFault(s.cfg.Timeout), &notice
 	case errors.As(err, &f):
 		return f, nil
@@ -292,7 +294,7 @@ func (s *session) logCall(c *call, err error) {
 	if !s.cfg.Log.Enabled(s.ctx, slog.LevelDebug) {
 		return
 	}
-	attrs := []any{"method", excerpt(c.method, 64), "id", logID(c.id), "dur", time.Since(c.arrived)}
+	attrs := []any{"method", excerpt(c.Method, 64), "id", logID(c.ID), "dur", time.Since(c.arrived)}
 	if err != nil {
 		attrs = append(attrs, "err", s.cfg.Mask(err.Error()))
 	}
@@ -329,4 +331,12 @@ func (s *session) hold(c *call) bool {
 	}
 	s.pending++
 	return true
+}
+
+// progressKey is the IDKey of the progressToken in params, or in the member of params at path. It is "" if there is none.
+func progressKey(params []byte, path ...string) string {
+	if t := rawjson.Member(params, append(path, "progressToken")...); t != nil && rawjson.ValidID(t) {
+		return rawjson.IDKey(t)
+	}
+	return ""
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
 // listings are the methods whose answers an early answer promises, in the order that their changes are announced.
@@ -28,10 +30,10 @@ func (s *session) answerEarly(h *opening) {
 		return
 	}
 	remembered := s.recall(memoryInitialize)
-	result := minimalResult(h.c.params, s.cfg.Version)
+	result := minimalResult(h.c.Params, s.cfg.Version)
 	var tools [][]byte
 	if remembered != nil {
-		result, tools = rememberedResult(remembered, h.c.params), elements(s.recall(memoryTools))
+		result, tools = rememberedResult(remembered, h.c.Params), rawjson.Elements(s.recall(memoryTools))
 	}
 	s.mu.Lock()
 	if h.c.done || h.result != nil || s.opening != h {
@@ -44,7 +46,7 @@ func (s *session) answerEarly(h *opening) {
 	s.early.Store(h)
 	s.mu.Unlock()
 	s.cfg.Log.Info("initialize is answered before the upstream", "remembered", remembered != nil)
-	s.write(resultLine(h.c.id, result))
+	s.write(resultLine(h.c.ID, result))
 	s.wakeUp()
 }
 
@@ -56,14 +58,14 @@ func (s *session) discoverEarly(c *call) {
 		return
 	}
 	if result := s.recall(memoryDiscover); result != nil {
-		s.answer(c, resultLine(c.id, result))
+		s.answer(c, resultLine(c.ID, result))
 		return
 	}
 	o, _ := s.cfg.Obstacle()
 	if o == nil {
 		o = s.silent()
 	}
-	s.answer(c, obstacleFault(o).line(c.id, s.cfg.Mask))
+	s.answer(c, obstacleFault(o).line(c.ID, s.cfg.Mask))
 }
 
 // minimalResult is the answer to an initialize with params when nothing is known of the server.
@@ -72,7 +74,7 @@ func minimalResult(params []byte, version string) []byte {
 		ListChanged bool `json:"listChanged"`
 	}
 	yes := changes{true}
-	asked := memberText(params, "protocolVersion")
+	asked := rawjson.MemberText(params, "protocolVersion")
 	if !slices.Contains(legacyVersions, asked) {
 		asked = legacyVersion
 	}
@@ -88,26 +90,26 @@ func minimalResult(params []byte, version string) []byte {
 // rememberedResult is the last session's answer to initialize for a host that sends params now: no newer version than it
 // asks for, and tools that change, at least by the one to sign in.
 func rememberedResult(result, params []byte) []byte {
-	if asked := memberText(params, "protocolVersion"); asked != "" && asked < memberText(result, "protocolVersion") {
-		result = set(result, quote(asked), "protocolVersion")
+	if asked := rawjson.MemberText(params, "protocolVersion"); asked != "" && asked < rawjson.MemberText(result, "protocolVersion") {
+		result = rawjson.Set(result, rawjson.Quote(asked), "protocolVersion")
 	}
-	return set(result, []byte("true"), "capabilities", "tools", "listChanged")
+	return rawjson.Set(result, []byte("true"), "capabilities", "tools", "listChanged")
 }
 
 // inPlace answers m itself if there is no server for it: while that is not reached, and where it lacks what was promised.
-func (s *session) inPlace(h *opening, m message, b *batchAnswers) bool {
+func (s *session) inPlace(h *opening, m rawjson.Message, b *batchAnswers) bool {
 	h.lists.Lock()
 	defer h.lists.Unlock()
 	s.mu.Lock()
 	var result []byte
 	if s.final == nil && !s.closed {
-		result = h.inPlaceLocked(m.method)
+		result = h.inPlaceLocked(m.Method)
 	}
 	s.mu.Unlock()
 	if result == nil {
 		return false
 	}
-	line := s.hide.list(resultLine(m.id, result))
+	line := s.hide.list(resultLine(m.ID, result))
 	if b != nil {
 		s.batched(b, line)
 	} else {
@@ -124,17 +126,17 @@ func (h *opening) inPlaceLocked(method string) []byte {
 	for _, l := range listings {
 		switch {
 		case l.method != method:
-		case h.result != nil && member(h.result, "capabilities", l.capability) != nil:
+		case h.result != nil && rawjson.Member(h.result, "capabilities", l.capability) != nil:
 			return nil
 		case h.result != nil || method != "tools/list":
-			return wrap(l.member, arrayOf(nil))
+			return rawjson.ObjectOf(l.member, rawjson.ArrayOf(nil))
 		default:
 			// Where only the link is in the way of a known server, nobody has to sign in as far as is known.
 			list := h.tools
 			if h.unoffered = !h.person && len(list) > 0; !h.unoffered {
 				list = append(slices.Clip(list), signInToolEntry)
 			}
-			return wrap("tools", arrayOf(list))
+			return rawjson.ObjectOf("tools", rawjson.ArrayOf(list))
 		}
 	}
 	return nil
@@ -161,8 +163,8 @@ func (s *session) announce(h *opening, ready <-chan struct{}) {
 	told := ""
 	for _, l := range listings {
 		// The list of what the server lacks was empty and stays so; but of the tools at least ours goes.
-		lacking := member(h.result, "capabilities", l.capability) == nil && l.capability != "tools"
-		if !lacking && l.capability != told && string(member(h.early, "capabilities", l.capability, "listChanged")) == "true" {
+		lacking := rawjson.Member(h.result, "capabilities", l.capability) == nil && l.capability != "tools"
+		if !lacking && l.capability != told && string(rawjson.Member(h.early, "capabilities", l.capability, "listChanged")) == "true" {
 			told = l.capability
 			s.write(listChanged(told))
 		}
@@ -198,12 +200,4 @@ func encode(v any) []byte {
 	enc.SetEscapeHTML(false) // links stay readable
 	enc.Encode(v)
 	return bytes.TrimRight(b.Bytes(), "\n")
-}
-
-// elements are the raw elements of an array; none of anything else.
-func elements(list []byte) (all [][]byte) {
-	if len(list) > 0 && list[0] == '[' {
-		(&scanner{b: list}).array(1, func(val []byte) { all = append(all, val) })
-	}
-	return all
 }

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sallyport/relay/rawjson"
 	. "sallyport/relay/relaytest"
 )
 
@@ -251,7 +252,7 @@ func TestRememberedSession(t *testing.T) {
 
 func TestRememberedVersionIsNoNewerThanAsked(t *testing.T) {
 	for asked, want := range map[string]string{"2025-06-18": "2025-06-18", "2026-01-01": "2025-11-25", "": "2025-11-25"} {
-		got := memberText(rememberedResult([]byte(lastSession), []byte(`{"protocolVersion":"`+asked+`"}`)), "protocolVersion")
+		got := rawjson.MemberText(rememberedResult([]byte(lastSession), []byte(`{"protocolVersion":"`+asked+`"}`)), "protocolVersion")
 		if got != want {
 			t.Errorf("asked for %q: %q, want %q", asked, got, want)
 		}
@@ -458,7 +459,7 @@ func TestEachLinkIsElicitedOnce(t *testing.T) {
 		other := *signInNeeded
 		other.URL = "https://as.test/other"
 		b.set(&other)
-		h.want(string(cancelNotice([]byte(first), "the sign-in is over").raw))
+		h.want(string(cancelNotice([]byte(first), "the sign-in is over").Raw))
 		h.want(`{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":` + first + `}}`)
 		line := h.recv()
 		second := string(decode(t, line).ID)

@@ -9,15 +9,17 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"sallyport/relay/rawjson"
 )
 
 // wire carries messages upstream by one protocol.
 type wire interface {
-	call(c *call) error          // carries one request and returns when nothing more can come of it; the error says why there is no answer
-	notice(n notice)             // carries one notification, settles it, and returns when the next may go
-	respond(m message)           // carries the host's answer to a request of the server
-	giveUp(cancelled message)    // tells the server that nobody waits for a request any more
-	goodbye(ctx context.Context) // ends the session upstream
+	call(c *call) error               // carries one request and returns when nothing more can come of it; the error says why there is no answer
+	notice(n notice)                  // carries one notification, settles it, and returns when the next may go
+	respond(m rawjson.Message)        // carries the host's answer to a request of the server
+	giveUp(cancelled rawjson.Message) // tells the server that nobody waits for a request any more
+	goodbye(ctx context.Context)      // ends the session upstream
 }
 
 // era is the kind of wire that a server speaks (2026-07-28, basic/versioning, "Terminology").
@@ -34,7 +36,7 @@ const memoryEra = "era"
 
 // eraError is the refusal of an initialize by a server that seems to be modern.
 type eraError struct {
-	answer message
+	answer rawjson.Message
 	*fault
 }
 
@@ -46,7 +48,7 @@ func modernRefusal(resp *http.Response) error {
 		return nil
 	}
 	head := peek(resp, maxShown)
-	a, err := parse(bytes.Clone(head))
+	a, err := rawjson.Parse(bytes.Clone(head))
 	if err != nil {
 		return nil
 	}
@@ -105,7 +107,7 @@ func (u *upstream) call(c *call) error {
 	switch {
 	case c.init:
 		return u.initialize(c)
-	case c.after == nil && isModern(c.message):
+	case c.after == nil && isModern(c.Message):
 		return u.callModern(c)
 	}
 	if err := wait(c.ctx, c.after); err != nil {
@@ -116,7 +118,7 @@ func (u *upstream) call(c *call) error {
 
 // initialize opens a session for a legacy host: upstream if the server speaks that, else in the bridge alone.
 func (u *upstream) initialize(c *call) error {
-	id := identity{capabilities: member(c.params, "capabilities"), info: member(c.params, "clientInfo")}
+	id := identity{capabilities: rawjson.Member(c.Params, "capabilities"), info: rawjson.Member(c.Params, "clientInfo")}
 	if known, _ := u.recall(); known != legacyEra && u.s.cfg.Transport != TransportSSE {
 		d, err := u.discover(c.ctx, id, true)
 		var f *fault
@@ -143,7 +145,7 @@ func (u *upstream) initialize(c *call) error {
 	case d.era == modernEra:
 		return u.open(u.bridge, c, d)
 	case isAnswer(refusal.answer, c.key):
-		u.s.answer(c, refusal.answer.raw)
+		u.s.answer(c, refusal.answer.Raw)
 		return nil
 	}
 	return refusal.fault
@@ -162,12 +164,12 @@ func (u *upstream) open(w wire, c *call, d *discovery) error {
 // callModern carries a request of a modern host, if the server is modern, too.
 func (u *upstream) callModern(c *call) error {
 	known, found := u.recall()
-	if known == legacyEra && !found && c.method != "server/discover" {
+	if known == legacyEra && !found && c.Method != "server/discover" {
 		known = unknownEra // this host has no other way, so what is remembered is put to the test
 	}
 	for range 2 {
 		if known == unknownEra {
-			d, err := u.discover(c.ctx, identityIn(c.params), false)
+			d, err := u.discover(c.ctx, identityIn(c.Params), false)
 			if err != nil {
 				return err
 			}
@@ -187,7 +189,7 @@ func (u *upstream) callModern(c *call) error {
 	}
 	// Any error that is not a modern one sends a host that knows both wires to initialize (basic/transports/stdio, "Backward
 	// Compatibility").
-	return &fault{code: codeNoMethod, kind: "no_method", text: excerpt(c.method, 64) + ": the server speaks the protocol up to 2025-11-25",
+	return &fault{code: codeNoMethod, kind: "no_method", text: excerpt(c.Method, 64) + ": the server speaks the protocol up to 2025-11-25",
 		hints: []string{"open the session with initialize"}}
 }
 
@@ -232,14 +234,14 @@ func (u *upstream) notices() {
 }
 
 // respond carries the host's answer to a request of the server, once initialize was answered.
-func (u *upstream) respond(m message, opened <-chan struct{}) {
+func (u *upstream) respond(m rawjson.Message, opened <-chan struct{}) {
 	if wait(u.s.ctx, opened) == nil {
 		u.wire().respond(m)
 	}
 }
 
 // giveUp tells the server that nobody waits for a request any more.
-func (u *upstream) giveUp(cancelled message) { u.wire().giveUp(cancelled) }
+func (u *upstream) giveUp(cancelled rawjson.Message) { u.wire().giveUp(cancelled) }
 
 // goodbye ends the session upstream.
 func (u *upstream) goodbye(ctx context.Context) { u.wire().goodbye(ctx) }
@@ -280,7 +282,7 @@ func (u *upstream) remember(e era) {
 	if !news {
 		return
 	}
-	if err := u.s.cfg.Save(memoryEra, quote(string(e))); err != nil {
+	if err := u.s.cfg.Save(memoryEra, rawjson.Quote(string(e))); err != nil {
 		u.s.cfg.Log.Debug("memory", "err", err)
 	}
 }
@@ -322,11 +324,11 @@ func (u *upstream) probe(lifetime context.Context, d *discovery, id identity) {
 	for range 2 {
 		status, answer, err := u.ask(lifetime, id)
 		d.era, d.err = classify(status, answer, err)
-		d.result = answer.result
+		d.result = answer.Result
 		if d.era != modernEra || errorCode(answer) != codeVersion {
 			break
 		}
-		id.version = mutual(member(answer.raw, "error", "data", "supported"))
+		id.version = mutual(rawjson.Member(answer.Raw, "error", "data", "supported"))
 	}
 	u.note(d.era)
 }
@@ -335,14 +337,14 @@ func (u *upstream) probe(lifetime context.Context, d *discovery, id identity) {
 var errUnanswered = errors.New("no answer to server/discover")
 
 // ask sends server/discover once and returns the HTTP status and the answer; an answer of kind invalid: there was none.
-func (u *upstream) ask(lifetime context.Context, id identity) (status int, answer message, err error) {
+func (u *upstream) ask(lifetime context.Context, id identity) (status int, answer rawjson.Message, err error) {
 	ctx, cancel := context.WithCancel(lifetime)
 	defer cancel()
 	done := make(chan struct{})
 	u.s.work.Go(func() { // ends with ctx
 		defer close(done)
 		status, err = u.modern.once(ctx, u.s.sender(ctx), new(atomic.Int32), u.modern.request("server/discover", []byte("{}"), id), id.version,
-			func(a message) { answer, _ = parse(bytes.Clone(a.raw)) }, func(message) {})
+			func(a rawjson.Message) { answer, _ = rawjson.Parse(bytes.Clone(a.Raw)) }, func(rawjson.Message) {})
 	})
 	u.legacy.standBy(done)
 	cancel()
@@ -355,12 +357,12 @@ func (u *upstream) ask(lifetime context.Context, id identity) (status int, answe
 
 // classify tells a server's era from its answer to server/discover, or from the error if there was none (basic/transports/streamable-http,
 // "Backward Compatibility").
-func classify(status int, a message, err error) (era, error) {
+func classify(status int, a rawjson.Message, err error) (era, error) {
 	var f *fault
 	code := errorCode(a)
 	switch {
-	case a.result != nil && mutual(member(a.result, "supportedVersions")) != "",
-		code == codeVersion && mutual(member(a.raw, "error", "data", "supported")) != "",
+	case a.Result != nil && mutual(rawjson.Member(a.Result, "supportedVersions")) != "",
+		code == codeVersion && mutual(rawjson.Member(a.Raw, "error", "data", "supported")) != "",
 		code == codeHeaderMismatch, code == codeMissingCapability,
 		code == codeNoMethod && status == http.StatusNotFound:
 		return modernEra, nil
@@ -374,7 +376,7 @@ func classify(status int, a message, err error) (era, error) {
 
 // mutual returns the newest modern version in a raw array that we speak; "" there is none.
 func mutual(raw []byte) string {
-	theirs := texts(raw)
+	theirs := rawjson.Texts(raw)
 	for _, v := range modernVersions {
 		if slices.Contains(theirs, v) {
 			return v

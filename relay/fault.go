@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
 // JSON-RPC error codes of our own answers.
@@ -128,7 +130,7 @@ func (f fault) mayHaveRun() *fault {
 }
 
 // cancelNotice is the notice that the request with this id is no longer waited for.
-func cancelNotice(id []byte, reason string) message {
-	return message{kind: notification, method: "notifications/cancelled",
-		raw: []byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + string(id) + `,"reason":"` + reason + `"}}`)}
+func cancelNotice(id []byte, reason string) rawjson.Message {
+	return rawjson.Message{Kind: rawjson.Notification, Method: "notifications/cancelled",
+		Raw: []byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + string(id) + `,"reason":"` + reason + `"}}`)}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"sallyport/relay/rawjson"
 	. "sallyport/relay/relaytest"
 )
 
@@ -245,7 +246,7 @@ func TestHintsAreNotMasked(t *testing.T) {
 func TestLogCutsMethods(t *testing.T) {
 	var log bytes.Buffer
 	s := &session{closed: true, cfg: Config{Log: slog.New(slog.NewTextHandler(&log, nil))}}
-	s.notification(message{kind: notification, method: strings.Repeat("x", 1000)})
+	s.notification(rawjson.Message{Kind: rawjson.Notification, Method: strings.Repeat("x", 1000)})
 	if got := strings.Count(log.String(), "x"); got != 64 {
 		t.Errorf("%d characters of the method in %.200s", got, log.String())
 	}

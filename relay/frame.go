@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 	"runtime"
+
+	"sallyport/relay/rawjson"
+	"sallyport/relay/sse"
 )
 
 // maxMessage is the most one JSON-RPC message may hold, in bytes, in either direction.
@@ -12,6 +15,9 @@ const maxMessage = 64 << 20
 
 // errTooLong reports a message above maxMessage.
 var errTooLong = errors.New("message longer than 64 MiB")
+
+// isTooLong reports whether err ends what held a message above maxMessage: a line, a body or an event stream.
+func isTooLong(err error) bool { return errors.Is(err, errTooLong) || errors.Is(err, sse.ErrTooLong) }
 
 // lineReader cuts the host's stream at newlines.
 type lineReader struct {
@@ -52,17 +58,17 @@ func (l *lineReader) next() (line []byte, err error) {
 
 // discard reads on to the end of an overlong line and keeps nothing but its id.
 func (l *lineReader) discard(line, part []byte, err error) ([]byte, error) {
-	var f idFinder
-	f.feed(line)
-	f.feed(part)
+	var f rawjson.IDFinder
+	f.Feed(line)
+	f.Feed(part)
 	for err == bufio.ErrBufferFull {
 		part, err = l.r.ReadSlice('\n')
-		f.feed(part)
+		f.Feed(part)
 	}
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	return f.id, errTooLong
+	return f.ID(), errTooLong
 }
 
 // lineWriter is the only way to the host. Each Write holds whole lines, and a line is in one Write.

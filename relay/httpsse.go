@@ -10,6 +10,9 @@ import (
 	"net/url"
 	"sync/atomic"
 	"time"
+
+	"sallyport/relay/rawjson"
+	"sallyport/relay/sse"
 )
 
 // Values of Config.Transport.
@@ -47,7 +50,7 @@ var errLinkEnded = errors.New("the event stream of the session ended")
 
 // open carries an initialize by the transport that the server speaks and returns when nothing more can come of it. take gets all
 // that it brings, but on a link only the answer, together with the session that the answer opens.
-func (l *legacy) open(ctx context.Context, phase *atomic.Int32, init message, take func(sess upstreamSession, m message) bool) error {
+func (l *legacy) open(ctx context.Context, phase *atomic.Int32, init rawjson.Message, take func(sess upstreamSession, m rawjson.Message) bool) error {
 	if l.s.cfg.Transport == TransportSSE {
 		sess, err := l.connect(ctx, init, take)
 		if err != nil {
@@ -55,7 +58,7 @@ func (l *legacy) open(ctx context.Context, phase *atomic.Int32, init message, ta
 		}
 		return l.openLink(ctx, phase, sess, init)
 	}
-	resp, err := l.send(ctx, phase, upstreamSession{}, init.raw)
+	resp, err := l.send(ctx, phase, upstreamSession{}, init.Raw)
 	if err != nil {
 		return err
 	}
@@ -75,22 +78,22 @@ func (l *legacy) open(ctx context.Context, phase *atomic.Int32, init message, ta
 		l.s.cfg.Log.Debug("no HTTP+SSE", "err", l.s.cfg.Mask(err.Error()))
 	}
 	sess := upstreamSession{id: resp.Header.Get("Mcp-Session-Id")}
-	return l.receive(ctx, sess, resp, func(m message) bool { return take(sess, m) })
+	return l.receive(ctx, sess, resp, func(m rawjson.Message) bool { return take(sess, m) })
 }
 
 // older reports whether resp, to an initialize and no modernRefusal, may come from a server of HTTP+SSE: it refuses the POST in one of the
 // ways named in basic/transports, "Backwards Compatibility", and does not answer it. The body can still be read.
-func older(resp *http.Response, init message) bool {
+func older(resp *http.Response, init rawjson.Message) bool {
 	switch resp.StatusCode {
 	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed:
 	default:
 		return false
 	}
-	m, err := parse(peek(resp, maxErrorBody))
-	if err != nil || m.kind == batch {
+	m, err := rawjson.Parse(peek(resp, maxErrorBody))
+	if err != nil || m.Kind == rawjson.Batch {
 		return true
 	}
-	return !isAnswer(m, idKey(init.id))
+	return !isAnswer(m, rawjson.IDKey(init.ID))
 }
 
 // peek returns the beginning of resp's body, which can still be read.
@@ -104,7 +107,7 @@ func peek(resp *http.Response, limit int64) []byte {
 }
 
 // connect opens a link and returns the session on it once the server has named its endpoint. ctx bounds only that.
-func (l *legacy) connect(ctx context.Context, init message, take func(sess upstreamSession, m message) bool) (_ upstreamSession, err error) {
+func (l *legacy) connect(ctx context.Context, init rawjson.Message, take func(sess upstreamSession, m rawjson.Message) bool) (_ upstreamSession, err error) {
 	k := &link{ready: make(chan struct{}), answered: make(chan struct{})}
 	k.ctx, k.end = context.WithCancelCause(l.s.asQuiet(ctx))
 	defer func() {
@@ -129,7 +132,7 @@ func (l *legacy) connect(ctx context.Context, init message, take func(sess upstr
 	}
 	sess := upstreamSession{link: k}
 	// Ends with k.ctx, or with the stream.
-	l.s.work.Go(func() { l.follow(sess, resp, idKey(init.id), func(m message) { take(sess, m) }) })
+	l.s.work.Go(func() { l.follow(sess, resp, rawjson.IDKey(init.ID), func(m rawjson.Message) { take(sess, m) }) })
 	select {
 	case <-k.ready:
 		return sess, nil
@@ -161,7 +164,7 @@ func (l *legacy) get(ctx context.Context) (*http.Response, error) {
 }
 
 // openLink sends the initialize on its link and waits for the answer there.
-func (l *legacy) openLink(ctx context.Context, phase *atomic.Int32, sess upstreamSession, init message) (err error) {
+func (l *legacy) openLink(ctx context.Context, phase *atomic.Int32, sess upstreamSession, init rawjson.Message) (err error) {
 	k := sess.link
 	defer func() {
 		if l.session().link != k {
@@ -170,14 +173,14 @@ func (l *legacy) openLink(ctx context.Context, phase *atomic.Int32, sess upstrea
 	}()
 	ctx, stop := k.bind(ctx)
 	defer stop()
-	resp, err := l.send(ctx, phase, sess, init.raw)
+	resp, err := l.send(ctx, phase, sess, init.Raw)
 	switch {
 	case errors.Is(err, errLinkEnded):
 		return l.linkEnded()
 	case err != nil:
 		return err
 	case resp.StatusCode/100 != 2:
-		return l.receive(ctx, sess, resp, func(message) bool { return false })
+		return l.receive(ctx, sess, resp, func(rawjson.Message) bool { return false })
 	}
 	discard(resp)
 	select {
@@ -197,10 +200,10 @@ func (l *legacy) linkEnded() *fault {
 
 // follow passes on what a link brings until its end, and then makes a new session in place of the one that ended with it. The
 // response to the request with the id key is the answer to initialize.
-func (l *legacy) follow(sess upstreamSession, resp *http.Response, key string, answer func(m message)) {
+func (l *legacy) follow(sess upstreamSession, resp *http.Response, key string, answer func(m rawjson.Message)) {
 	k, cur := sess.link, cursor{retry: -1} // for the server's retry time: the stream cannot be resumed
 	opened := false
-	take := func(m message) bool {
+	take := func(m rawjson.Message) bool {
 		if opened || !isAnswer(m, key) {
 			return l.stray(m)
 		}
@@ -209,22 +212,22 @@ func (l *legacy) follow(sess upstreamSession, resp *http.Response, key string, a
 		close(k.answered)
 		return true
 	}
-	for e, err := range events(resp.Body, maxMessage) {
+	for e, err := range sse.Events(resp.Body, maxMessage) {
 		if err != nil {
 			l.s.cfg.Log.Debug("event stream ended", "err", l.s.cfg.Mask(err.Error()))
 			break
 		}
 		cur.note(e)
 		switch {
-		case e.name == "endpoint" && k.endpoint == nil:
-			if k.endpoint, err = l.endpoint(e.data); err != nil {
+		case e.Name == "endpoint" && k.endpoint == nil:
+			if k.endpoint, err = l.endpoint(e.Data); err != nil {
 				k.end(err)
 				break
 			}
 			close(k.ready)
-		case len(e.data) == 0 || e.name != "" && e.name != "message":
+		case !e.HasMessage():
 		default:
-			if _, err := l.messages(e.data, take); err != nil {
+			if _, err := l.messages(e.Data, take); err != nil {
 				l.s.cfg.Log.Warn("message of the server dropped", "err", err)
 			}
 		}
@@ -250,7 +253,7 @@ func (l *legacy) follow(sess upstreamSession, resp *http.Response, key string, a
 
 // endpoint is the URL in an endpoint event. It has to be of the same origin, for it gets the token.
 func (l *legacy) endpoint(data []byte) (*url.URL, error) {
-	u, err := l.s.cfg.URL.Parse(string(bytes.TrimSpace(cut(data, maxEndpoint))))
+	u, err := l.s.cfg.URL.Parse(string(bytes.TrimSpace(data[:min(len(data), maxEndpoint)])))
 	if err != nil || u.User != nil || !sameOrigin(u, l.s.cfg.URL) {
 		f := noAnswer(fmt.Sprintf("%s: the endpoint %q that it names is not on the same origin", where(l.s.cfg.URL), excerpt(string(bytes.SplitN(data, []byte("?"), 2)[0]), 200)))
 		f.kind = "endpoint"

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
 // renewTimeout bounds the making of a new session after a 404.
@@ -26,7 +28,7 @@ type legacy struct {
 
 	mu         sync.Mutex // guards what follows
 	cur        upstreamSession
-	initialize message // the host's own, for a new session
+	initialize rawjson.Message // the host's own, for a new session
 	renewal    *renewal
 	endStream  context.CancelFunc // ends the GET stream; nil: there is none
 }
@@ -41,7 +43,7 @@ type upstreamSession struct {
 
 // notice is a notification on its way, behind the gate after.
 type notice struct {
-	message
+	rawjson.Message
 	after, opened <-chan struct{}
 	gate          chan struct{} // notifications/initialized only: closed when calls may follow
 }
@@ -116,9 +118,9 @@ func (l *legacy) ready(ctx context.Context) (upstreamSession, error) {
 // call carries c and returns when nothing more can come of it. The error says why there is no answer.
 func (l *legacy) call(c *call) error {
 	if c.init {
-		return l.open(c.ctx, &c.phase, c.message, func(sess upstreamSession, m message) bool {
-			if isAnswer(m, c.key) && m.result != nil {
-				l.begin(c.message, sess, m)
+		return l.open(c.ctx, &c.phase, c.Message, func(sess upstreamSession, m rawjson.Message) bool {
+			if isAnswer(m, c.key) && m.Result != nil {
+				l.begin(c.Message, sess, m)
 			}
 			return l.take(c, m)
 		})
@@ -144,7 +146,7 @@ func (l *legacy) call(c *call) error {
 func (l *legacy) attempt(c *call, sess upstreamSession, last bool) (gone bool, err error) {
 	ctx, stop := sess.link.bind(c.ctx)
 	defer stop()
-	resp, err := l.send(ctx, &c.phase, sess, c.raw)
+	resp, err := l.send(ctx, &c.phase, sess, c.Raw)
 	switch {
 	case err == errLinkEnded && c.phase.Load() == unsent && !last:
 		return true, nil
@@ -156,7 +158,7 @@ func (l *legacy) attempt(c *call, sess upstreamSession, last bool) (gone bool, e
 		discard(resp)
 		return true, nil
 	case sess.link == nil || resp.StatusCode/100 != 2:
-		return false, l.receive(ctx, sess, resp, func(m message) bool { return l.take(c, m) })
+		return false, l.receive(ctx, sess, resp, func(m rawjson.Message) bool { return l.take(c, m) })
 	}
 	discard(resp)
 	select {
@@ -180,17 +182,17 @@ func (l *legacy) lost(sess upstreamSession, resp *http.Response) bool {
 	}
 	head := peek(resp, maxShown)
 	words := string(head)
-	if e := member(head, "error"); e != nil && e[0] == '{' {
-		words = memberText(e, "message")
+	if e := rawjson.Member(head, "error"); e != nil && e[0] == '{' {
+		words = rawjson.MemberText(e, "message")
 	}
 	return strings.Contains(strings.ToLower(words), "session")
 }
 
 // take handles one message that came for c.
-func (l *legacy) take(c *call, m message) bool {
+func (l *legacy) take(c *call, m rawjson.Message) bool {
 	switch {
 	case isAnswer(m, c.key):
-		l.s.answer(c, m.raw)
+		l.s.answer(c, m.Raw)
 		select {
 		case l.worked <- struct{}{}:
 		default:
@@ -198,8 +200,8 @@ func (l *legacy) take(c *call, m message) bool {
 		// The stream should end now. Reading it to its end lets the connection be used again.
 		c.timer.Reset(lingerTime)
 		return true
-	case m.kind == response:
-		l.s.cfg.Log.Debug("answer to another request dropped", "id", logID(m.id))
+	case m.Kind == rawjson.Response:
+		l.s.cfg.Log.Debug("answer to another request dropped", "id", logID(m.ID))
 	default:
 		l.s.touch(c)
 		l.s.toHost(m)
@@ -207,8 +209,8 @@ func (l *legacy) take(c *call, m message) bool {
 	return false
 }
 
-func isAnswer(m message, key string) bool {
-	return m.kind == response && validID(m.id) && idKey(m.id) == key
+func isAnswer(m rawjson.Message, key string) bool {
+	return m.Kind == rawjson.Response && rawjson.ValidID(m.ID) && rawjson.IDKey(m.ID) == key
 }
 
 // wait waits for gate, if there is one, or the end of ctx.
@@ -225,9 +227,9 @@ func wait(ctx context.Context, gate <-chan struct{}) error {
 }
 
 // begin notes the session that the answer to initialize opens.
-func (l *legacy) begin(initialize message, sess upstreamSession, answer message) {
+func (l *legacy) begin(initialize rawjson.Message, sess upstreamSession, answer rawjson.Message) {
 	l.delivered.clear()
-	sess.version = memberText(answer.result, "protocolVersion")
+	sess.version = rawjson.MemberText(answer.Result, "protocolVersion")
 	l.mu.Lock()
 	old := l.cur.link
 	sess.number = l.cur.number + 1
@@ -247,7 +249,7 @@ func (l *legacy) notice(n notice) {
 	// Ends with s.ctx or Config.Timeout.
 	l.s.work.Go(func() {
 		defer l.s.settle()
-		l.post(n.message)
+		l.post(n.Message)
 		close(accepted)
 		wait(l.s.ctx, n.gate)
 	})
@@ -276,23 +278,23 @@ func (srv *server) standBy(accepted <-chan struct{}) {
 }
 
 // giveUp posts the notice that nobody waits for a request any more.
-func (l *legacy) giveUp(cancelled message) { l.post(cancelled) }
+func (l *legacy) giveUp(cancelled rawjson.Message) { l.post(cancelled) }
 
 // respond carries the host's answer to a request of the server.
-func (l *legacy) respond(m message) { l.post(m) }
+func (l *legacy) respond(m rawjson.Message) { l.post(m) }
 
 // post carries a message that has no answer. What goes wrong is only logged: the host waits for nothing.
-func (l *legacy) post(m message) {
+func (l *legacy) post(m rawjson.Message) {
 	err := l.tryPost(m)
 	if err != nil && l.s.ctx.Err() == nil {
-		l.s.cfg.Log.Warn("not accepted upstream", "method", excerpt(m.method, 64), "err", l.s.cfg.Mask(err.Error()))
+		l.s.cfg.Log.Warn("not accepted upstream", "method", excerpt(m.Method, 64), "err", l.s.cfg.Mask(err.Error()))
 	}
 }
 
 // tryPost is post with its error. A notification that meets the end of its session is sent again in a new one, once.
-func (l *legacy) tryPost(m message) error {
+func (l *legacy) tryPost(m rawjson.Message) error {
 	ctx := l.s.ctx
-	if m.kind == response {
+	if m.Kind == rawjson.Response {
 		// It waits for no renewal, whose initialized may bring the question it answers. And it is not sent again: whoever
 		// asked is gone with the session.
 		return l.postIn(ctx, l.session(), m)
@@ -306,7 +308,7 @@ func (l *legacy) tryPost(m message) error {
 	if !errors.As(err, &f) || !f.lost {
 		return err
 	}
-	if err := l.renew(ctx, sess); err != nil || m.method == "notifications/initialized" {
+	if err := l.renew(ctx, sess); err != nil || m.Method == "notifications/initialized" {
 		return err // the new session has had its own initialized
 	}
 	if sess, err = l.ready(ctx); err != nil {
@@ -316,9 +318,9 @@ func (l *legacy) tryPost(m message) error {
 }
 
 // postIn carries a message that has no answer and returns once the server has accepted it, or after Config.Timeout: a person may be signing in.
-func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m message) error {
+func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m rawjson.Message) error {
 	ctx, cancel := context.WithTimeout(ctx, l.s.cfg.Timeout)
-	resp, err := l.send(ctx, new(atomic.Int32), sess, m.raw)
+	resp, err := l.send(ctx, new(atomic.Int32), sess, m.Raw)
 	switch {
 	case err != nil:
 	case resp.StatusCode/100 != 2:
@@ -372,16 +374,16 @@ func (l *legacy) handshake(ctx context.Context) error {
 	init := l.initialize
 	l.mu.Unlock()
 	l.s.cfg.Log.Info("session lost, opening a new one")
-	key := idKey(init.id)
+	key := rawjson.IDKey(init.ID)
 	refused := false
 	initCtx, answered := context.WithCancel(ctx)
 	defer answered()
-	err := l.open(initCtx, new(atomic.Int32), init, func(sess upstreamSession, m message) bool {
+	err := l.open(initCtx, new(atomic.Int32), init, func(sess upstreamSession, m rawjson.Message) bool {
 		switch {
 		case !isAnswer(m, key):
 			l.s.toHost(m)
 			return false
-		case m.result == nil:
+		case m.Result == nil:
 			refused = true
 		default:
 			l.begin(init, sess, m)
@@ -396,8 +398,8 @@ func (l *legacy) handshake(ctx context.Context) error {
 	}
 	sess := l.session()
 	if err == nil {
-		err = l.postIn(ctx, sess, message{kind: notification, method: "notifications/initialized",
-			raw: []byte(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)})
+		err = l.postIn(ctx, sess, rawjson.Message{Kind: rawjson.Notification, Method: "notifications/initialized",
+			Raw: []byte(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)})
 	}
 	if err == nil {
 		l.openStream(sess)

@@ -1,6 +1,10 @@
 package relay
 
-import "bytes"
+import (
+	"bytes"
+
+	"sallyport/relay/rawjson"
+)
 
 // Names of what is remembered of the last session (Config.Load and Save).
 const (
@@ -19,8 +23,8 @@ func (s *session) recall(name string) []byte {
 		s.cfg.Log.Warn("the last session is not remembered", "err", err)
 		return nil
 	}
-	if m, err := parse(bytes.Clone(b)); err == nil {
-		return m.raw
+	if m, err := rawjson.Parse(bytes.Clone(b)); err == nil {
+		return m.Raw
 	}
 	return nil
 }
@@ -37,9 +41,9 @@ func (s *session) remember(name string, b []byte) {
 
 // rememberTools adds the answer to the tools/list c to the list being read, and keeps it when it is complete.
 func (s *session) rememberTools(c *call, line []byte) {
-	result := member(line, "result")
-	cursor, next := memberText(c.params, "cursor"), memberText(result, "nextCursor")
-	list := elements(bytes.Clone(member(result, "tools")))
+	result := rawjson.Member(line, "result")
+	cursor, next := rawjson.MemberText(c.Params, "cursor"), rawjson.MemberText(result, "nextCursor")
+	list := rawjson.Elements(bytes.Clone(rawjson.Member(result, "tools")))
 	s.mu.Lock()
 	switch {
 	case result == nil || cursor != "" && cursor != s.nextTools:
@@ -53,5 +57,5 @@ func (s *session) rememberTools(c *call, line []byte) {
 	if next != "" {
 		return
 	}
-	s.remember(memoryTools, arrayOf(list))
+	s.remember(memoryTools, rawjson.ArrayOf(list))
 }

@@ -10,6 +10,9 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"sallyport/relay/rawjson"
+	"sallyport/relay/sse"
 )
 
 // modernVersions are the revisions of the modern wire that we speak, the newest first.
@@ -45,9 +48,9 @@ type identity struct {
 // identityIn reads the identity in a request's raw params.
 func identityIn(params []byte) identity {
 	return identity{
-		version:      memberText(params, "_meta", metaPrefix+"protocolVersion"),
-		capabilities: member(params, "_meta", metaPrefix+"clientCapabilities"),
-		info:         member(params, "_meta", metaPrefix+"clientInfo"),
+		version:      rawjson.MemberText(params, "_meta", metaPrefix+"protocolVersion"),
+		capabilities: rawjson.Member(params, "_meta", metaPrefix+"clientCapabilities"),
+		info:         rawjson.Member(params, "_meta", metaPrefix+"clientInfo"),
 	}
 }
 
@@ -60,37 +63,37 @@ func (id identity) meta(base []byte) []byte {
 	if len(capabilities) == 0 || capabilities[0] != '{' {
 		capabilities = []byte("{}")
 	}
-	base = set(base, quote(id.version), metaPrefix+"protocolVersion")
-	base = set(base, capabilities, metaPrefix+"clientCapabilities")
+	base = rawjson.Set(base, rawjson.Quote(id.version), metaPrefix+"protocolVersion")
+	base = rawjson.Set(base, capabilities, metaPrefix+"clientCapabilities")
 	if id.info != nil {
-		base = set(base, id.info, metaPrefix+"clientInfo")
+		base = rawjson.Set(base, id.info, metaPrefix+"clientInfo")
 	}
 	return base
 }
 
 // newID returns an id for a request of our own, which no host uses.
 func (m *modern) newID() []byte {
-	return quote("sallyport-" + strconv.FormatInt(m.last.Add(1), 10))
+	return rawjson.Quote("sallyport-" + strconv.FormatInt(m.last.Add(1), 10))
 }
 
 // request makes a request of our own; params is a raw object.
-func (m *modern) request(method string, params []byte, id identity) message {
-	msg := message{kind: request, id: m.newID(), method: method, params: set(params, id.meta(nil), "_meta")}
-	msg.raw = slices.Concat([]byte(`{"jsonrpc":"2.0","id":`), msg.id, []byte(`,"method":`), quote(method), []byte(`,"params":`), msg.params, []byte{'}'})
+func (m *modern) request(method string, params []byte, id identity) rawjson.Message {
+	msg := rawjson.Message{Kind: rawjson.Request, ID: m.newID(), Method: method, Params: rawjson.Set(params, id.meta(nil), "_meta")}
+	msg.Raw = slices.Concat([]byte(`{"jsonrpc":"2.0","id":`), msg.ID, []byte(`,"method":`), rawjson.Quote(method), []byte(`,"params":`), msg.Params, []byte{'}'})
 	return msg
 }
 
 // isModern reports whether m comes from a modern host. Only one asks for server/discover.
-func isModern(m message) bool {
-	return m.method == "server/discover" || identityIn(m.params).version != ""
+func isModern(m rawjson.Message) bool {
+	return m.Method == "server/discover" || identityIn(m.Params).version != ""
 }
 
 // errorCode is the code of an error answer; 0 for anything else.
-func errorCode(m message) int {
-	if m.result != nil {
+func errorCode(m rawjson.Message) int {
+	if m.Result != nil {
 		return 0
 	}
-	code, _ := strconv.Atoi(string(member(bytes.Trim(m.raw, " \t"), "error", "code")))
+	code, _ := strconv.Atoi(string(rawjson.Member(bytes.Trim(m.Raw, " \t"), "error", "code")))
 	return code
 }
 
@@ -99,16 +102,16 @@ func isModernCode(code int) bool { return code <= codeHeaderMismatch && code >= 
 
 // call carries a request of a modern host as it is.
 func (m *modern) call(c *call) error {
-	id := identityIn(c.params)
+	id := identityIn(c.Params)
 	if id.version == "" {
 		id.version = modernVersions[0]
 	}
-	answer := func(a message) { m.s.answer(c, m.forHost(c, a)) }
-	if c.method == "subscriptions/listen" {
+	answer := func(a rawjson.Message) { m.s.answer(c, m.forHost(c, a)) }
+	if c.Method == "subscriptions/listen" {
 		m.s.endless(c)
-		return m.follow(c.ctx, m.s.cfg.Send, &c.phase, c.message, id, false, answer, m.s.toHost)
+		return m.follow(c.ctx, m.s.cfg.Send, &c.phase, c.Message, id, false, answer, m.s.toHost)
 	}
-	return m.ask(c.ctx, m.s.cfg.Send, &c.phase, c.message, id, answer, func(n message) {
+	return m.ask(c.ctx, m.s.cfg.Send, &c.phase, c.Message, id, answer, func(n rawjson.Message) {
 		m.s.touch(c)
 		m.s.toHost(n)
 	})
@@ -116,42 +119,42 @@ func (m *modern) call(c *call) error {
 
 // forHost returns the line that answers c: the server's own bytes, but for a list of tools that has invalid ones, and for an
 // answer to a later round, or a refusal without an id, which gets the host's.
-func (m *modern) forHost(c *call, a message) []byte {
-	line := a.raw
-	if c.method == "tools/list" {
+func (m *modern) forHost(c *call, a rawjson.Message) []byte {
+	line := a.Raw
+	if c.Method == "tools/list" {
 		line = m.screen(a)
 	}
 	if !isAnswer(a, c.key) {
-		line = set(line, c.id, "id")
+		line = rawjson.Set(line, c.ID, "id")
 	}
 	return line
 }
 
 // screen notes the parameters that a list of tools wants in headers, and drops the tools whose definition is invalid in that
 // (basic/transports/streamable-http, "Schema Extension").
-func (m *modern) screen(a message) []byte {
-	tools := elements(member(a.result, "tools"))
+func (m *modern) screen(a rawjson.Message) []byte {
+	tools := rawjson.Elements(rawjson.Member(a.Result, "tools"))
 	var kept [][]byte
 	for _, tool := range tools {
 		if err := m.tools.learn(tool); err != nil {
-			m.s.cfg.Log.Warn("tool dropped from the list", "err", fmt.Errorf("%q: %w", excerpt(memberText(tool, "name"), 128), err))
+			m.s.cfg.Log.Warn("tool dropped from the list", "err", fmt.Errorf("%q: %w", excerpt(rawjson.MemberText(tool, "name"), 128), err))
 			continue
 		}
 		kept = append(kept, tool)
 	}
 	if len(kept) == len(tools) {
-		return a.raw
+		return a.Raw
 	}
-	return set(a.raw, arrayOf(kept), "result", "tools")
+	return rawjson.Set(a.Raw, rawjson.ArrayOf(kept), "result", "tools")
 }
 
 // ask carries one request. What answers it is given to answer, and notifications before that to aside; both own what they get only
 // until they return. A call that the server refuses because of its headers is sent again, once, with what a fresh list of tools asks for.
-func (m *modern) ask(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, req message, id identity, answer, aside func(message)) error {
+func (m *modern) ask(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, req rawjson.Message, id identity, answer, aside func(rawjson.Message)) error {
 	var refusal []byte
-	_, err := m.once(ctx, rt, phase, req, id.version, func(a message) {
-		if req.method == "tools/call" && errorCode(a) == codeHeaderMismatch {
-			refusal = bytes.Clone(a.raw)
+	_, err := m.once(ctx, rt, phase, req, id.version, func(a rawjson.Message) {
+		if req.Method == "tools/call" && errorCode(a) == codeHeaderMismatch {
+			refusal = bytes.Clone(a.Raw)
 			return
 		}
 		answer(a)
@@ -165,7 +168,7 @@ func (m *modern) ask(ctx context.Context, rt http.RoundTripper, phase *atomic.In
 			return err
 		}
 		m.s.cfg.Log.Debug("list of tools", "err", m.s.cfg.Mask(err.Error()))
-		if a, err := parse(refusal); err == nil {
+		if a, err := rawjson.Parse(refusal); err == nil {
 			answer(a)
 		}
 		return nil
@@ -175,16 +178,16 @@ func (m *modern) ask(ctx context.Context, rt http.RoundTripper, phase *atomic.In
 }
 
 // once is ask without the second attempt; it returns the HTTP status, too.
-func (m *modern) once(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, req message, version string, answer, aside func(message)) (status int, err error) {
+func (m *modern) once(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, req rawjson.Message, version string, answer, aside func(rawjson.Message)) (status int, err error) {
 	// Whoever leaves the stream tells the server so by closing it (basic/patterns/cancellation).
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	resp, err := m.deliver(ctx, rt, phase, nil, m.header(req, version), req.raw)
+	resp, err := m.deliver(ctx, rt, phase, nil, m.header(req, version), req.Raw)
 	if err != nil {
 		return 0, err
 	}
-	key, done := idKey(req.id), false
-	take := func(a message) bool {
+	key, done := rawjson.IDKey(req.ID), false
+	take := func(a rawjson.Message) bool {
 		switch {
 		case done:
 		case isAnswer(a, key), resp.StatusCode/100 != 2 && isModernCode(errorCode(a)): // an error may lack the id
@@ -192,10 +195,10 @@ func (m *modern) once(ctx context.Context, rt http.RoundTripper, phase *atomic.I
 			answer(a)
 			// The stream should end now. Reading it to its end lets the connection be used again.
 			time.AfterFunc(lingerTime, leave)
-		case a.kind == notification:
+		case a.Kind == rawjson.Notification:
 			aside(a)
 		default:
-			m.s.cfg.Log.Debug("message of the server dropped", "method", excerpt(a.method, 64), "id", logID(a.id))
+			m.s.cfg.Log.Debug("message of the server dropped", "method", excerpt(a.Method, 64), "id", logID(a.ID))
 		}
 		return done
 	}
@@ -203,13 +206,13 @@ func (m *modern) once(ctx context.Context, rt http.RoundTripper, phase *atomic.I
 		return resp.StatusCode, m.body(ctx, resp, take)
 	}
 	defer resp.Body.Close()
-	for e, failed := range events(resp.Body, maxMessage) {
+	for e, failed := range sse.Events(resp.Body, maxMessage) {
 		switch {
 		case failed != nil:
 			err = m.broken(ctx, failed)
-		case len(bytes.TrimSpace(e.data)) == 0 || e.name != "" && e.name != "message":
+		case !e.HasMessage():
 		default:
-			if _, syntax := m.messages(e.data, take); syntax != nil && !done {
+			if _, syntax := m.messages(e.Data, take); syntax != nil && !done {
 				return resp.StatusCode, noAnswer(where(m.s.cfg.URL) + ": an event of the answer is " + syntax.Error())
 			}
 		}
@@ -225,33 +228,33 @@ func (m *modern) relist(ctx context.Context, id identity) error {
 	params := []byte("{}")
 	for range maxPages {
 		var next []byte
-		_, err := m.once(ctx, m.s.cfg.Send, new(atomic.Int32), m.request("tools/list", params, id), id.version, func(a message) {
+		_, err := m.once(ctx, m.s.cfg.Send, new(atomic.Int32), m.request("tools/list", params, id), id.version, func(a rawjson.Message) {
 			m.screen(a)
-			next = bytes.Clone(member(a.result, "nextCursor"))
-		}, func(message) {})
+			next = bytes.Clone(rawjson.Member(a.Result, "nextCursor"))
+		}, func(rawjson.Message) {})
 		if err != nil {
 			return err
 		}
 		if len(next) == 0 || next[0] != '"' {
 			return nil
 		}
-		params = set([]byte("{}"), next, "cursor")
+		params = rawjson.Set([]byte("{}"), next, "cursor")
 	}
 	return nil
 }
 
 // follow is ask for a subscription: where its stream breaks off it is asked for again (basic/patterns/subscriptions), if the server has
 // accepted it once or stubborn says so. Only the first acknowledgement is given to aside.
-func (m *modern) follow(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, req message, id identity, stubborn bool, answer, aside func(message)) error {
+func (m *modern) follow(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, req rawjson.Message, id identity, stubborn bool, answer, aside func(rawjson.Message)) error {
 	acked := false
 	for attempt := 1; ; attempt++ {
 		ended := false
-		err := m.ask(ctx, rt, phase, req, id, func(a message) {
+		err := m.ask(ctx, rt, phase, req, id, func(a rawjson.Message) {
 			ended = true
 			answer(a)
-		}, func(n message) {
+		}, func(n rawjson.Message) {
 			attempt = 1
-			if n.method != methodAck {
+			if n.Method != methodAck {
 				aside(n)
 			} else if !acked {
 				acked = true
@@ -290,24 +293,24 @@ func (m *modern) notice(n notice) {
 	defer m.s.settle()
 	ctx, cancel := context.WithTimeout(m.s.ctx, noticeWait)
 	defer cancel()
-	version := identityIn(n.params).version
+	version := identityIn(n.Params).version
 	if version == "" {
 		version = modernVersions[0]
 	}
-	resp, err := m.deliver(ctx, m.s.cfg.Send, new(atomic.Int32), nil, m.header(n.message, version), n.raw)
+	resp, err := m.deliver(ctx, m.s.cfg.Send, new(atomic.Int32), nil, m.header(n.Message, version), n.Raw)
 	if err != nil {
-		m.s.cfg.Log.Warn("not accepted upstream", "method", excerpt(n.method, 64), "err", m.s.cfg.Mask(err.Error()))
+		m.s.cfg.Log.Warn("not accepted upstream", "method", excerpt(n.Method, 64), "err", m.s.cfg.Mask(err.Error()))
 		return
 	}
 	discard(resp)
 }
 
 // respond: a modern server asks nothing, so a host's answer is to nobody.
-func (m *modern) respond(a message) {
-	m.s.cfg.Log.Debug("response dropped", "id", logID(a.id))
+func (m *modern) respond(a rawjson.Message) {
+	m.s.cfg.Log.Debug("response dropped", "id", logID(a.ID))
 }
 
 // giveUp: the end of a call's context has closed its stream, which is all that a modern server is told.
-func (m *modern) giveUp(message) {}
+func (m *modern) giveUp(rawjson.Message) {}
 
 func (m *modern) goodbye(context.Context) {}

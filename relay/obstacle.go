@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
 // Obstacle is what stands in the way of the upstream.
@@ -133,7 +135,7 @@ func (s *session) expire(o *Obstacle) time.Duration {
 	}
 	for _, c := range late {
 		if c.local && o.URL != "" {
-			s.answer(c, resultLine(c.id, s.inVain(o)))
+			s.answer(c, resultLine(c.ID, s.inVain(o)))
 		}
 		c.cancel(obstacleFault(o))
 	}
@@ -148,7 +150,7 @@ func (s *session) waitingProgress(c *call, now time.Time, o *Obstacle) []byte {
 		text += ": " + o.URL
 	}
 	return ownMessage("", "notifications/progress", map[string]any{
-		"progressToken": json.RawMessage(member(c.params, "_meta", "progressToken")),
+		"progressToken": json.RawMessage(rawjson.Member(c.Params, "_meta", "progressToken")),
 		"progress":      now.Sub(c.arrived).Round(time.Millisecond).Seconds() / 1000, "message": text})
 }
 

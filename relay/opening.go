@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
 // opening is one initialize of the host: attempts to carry it upstream, until one brings a result. From
@@ -36,7 +38,7 @@ func (s *session) beginLocked(c *call) {
 	}
 	h := &opening{c: c, kick: make(chan struct{}, 1), done: make(chan struct{})}
 	s.opening, s.initialized = h, false
-	s.urlMode = member(c.params, "capabilities", "elicitation", "url") != nil
+	s.urlMode = rawjson.Member(c.Params, "capabilities", "elicitation", "url") != nil
 	s.early.Store(nil)
 	s.work.Go(func() { s.open(h) })        // ends with c.ctx
 	s.work.Go(func() { s.answerEarly(h) }) // ends with c.ctx
@@ -61,7 +63,7 @@ func (s *session) open(h *opening) {
 		begun := time.Now()
 		a := s.attempt(h, quiet)
 		f := s.try(a)
-		if f == nil || h.c.ctx.Err() != nil || !quiet && !f.passes && s.answer(h.c, f.line(h.c.id, s.cfg.Mask)) {
+		if f == nil || h.c.ctx.Err() != nil || !quiet && !f.passes && s.answer(h.c, f.line(h.c.ID, s.cfg.Mask)) {
 			break
 		}
 		s.cfg.Log.Debug("initialize", "err", s.cfg.Mask(f.text))
@@ -88,7 +90,7 @@ func (s *session) open(h *opening) {
 
 // attempt makes the call of one attempt. quiet: no person is asked for it.
 func (s *session) attempt(h *opening, quiet bool) *call {
-	a := &call{message: h.c.message, key: h.c.key, init: true, arrived: time.Now(), opens: h}
+	a := &call{Message: h.c.Message, key: h.c.key, init: true, arrived: time.Now(), opens: h}
 	ctx := h.c.ctx
 	if quiet {
 		ctx = context.WithValue(ctx, quietly{}, true)
@@ -144,16 +146,16 @@ func (s *session) try(a *call) *fault {
 // who wait.
 func (s *session) greeted(a *call, line []byte) {
 	h := a.opens
-	result := bytes.Clone(member(line, "result"))
+	result := bytes.Clone(rawjson.Member(line, "result"))
 	s.mu.Lock()
 	a.done = true
-	told := memberText(h.early, "protocolVersion")
+	told := rawjson.MemberText(h.early, "protocolVersion")
 	early := h.early != nil
 	h.result = result
 	s.mu.Unlock()
 	if result == nil && (early || !s.answer(h.c, line)) {
 		a.refusal = &fault{code: codeTransport, kind: "initialize", notRun: true,
-			text: "the server refuses the session: " + memberText(line, "error", "message")}
+			text: "the server refuses the session: " + rawjson.MemberText(line, "error", "message")}
 		return
 	}
 	if result == nil {
@@ -161,7 +163,7 @@ func (s *session) greeted(a *call, line []byte) {
 	}
 	close(h.done)
 	if !s.answer(h.c, line) {
-		if v := memberText(result, "protocolVersion"); v != told {
+		if v := rawjson.MemberText(result, "protocolVersion"); v != told {
 			// The host keeps to the version it was told, the headers to this one.
 			s.cfg.Log.Warn("the server speaks another protocol version than the host was told", "told", told, "version", excerpt(v, 64))
 		}

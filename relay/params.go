@@ -5,16 +5,19 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+
+	"sallyport/relay/rawjson"
 )
 
 // The header of a modern request repeats parts of its body (2026-07-28, basic/transports/streamable-http, "Request
 // Metadata").
 
 // header returns the header of the POST that carries req in the given protocol version.
-func (m *modern) header(req message, version string) http.Header {
+func (m *modern) header(req rawjson.Message, version string) http.Header {
 	h := make(http.Header, len(m.s.cfg.Header)+8)
 	for k, v := range m.s.cfg.Header {
 		h[k] = v // the user's own come first, so that they cannot break the protocol's
@@ -22,20 +25,20 @@ func (m *modern) header(req message, version string) http.Header {
 	h["Content-Type"] = []string{"application/json"}
 	h["Accept"] = []string{"application/json, text/event-stream"}
 	h["Mcp-Protocol-Version"] = []string{encodeValue(version)}
-	h["Mcp-Method"] = []string{encodeValue(req.method)}
-	switch req.method {
+	h["Mcp-Method"] = []string{encodeValue(req.Method)}
+	switch req.Method {
 	case "tools/call":
-		name := memberText(req.params, "name")
+		name := rawjson.MemberText(req.Params, "name")
 		h["Mcp-Name"] = []string{encodeValue(name)}
 		for _, p := range m.tools.mirrored(name) {
-			if v, ok := headerText(member(req.params, append([]string{"arguments"}, p.path...)...)); ok {
+			if v, ok := headerText(rawjson.Member(req.Params, append([]string{"arguments"}, p.path...)...)); ok {
 				h.Set("Mcp-Param-"+p.header, encodeValue(v))
 			}
 		}
 	case "prompts/get":
-		h["Mcp-Name"] = []string{encodeValue(memberText(req.params, "name"))}
+		h["Mcp-Name"] = []string{encodeValue(rawjson.MemberText(req.Params, "name"))}
 	case "resources/read":
-		h["Mcp-Name"] = []string{encodeValue(memberText(req.params, "uri"))}
+		h["Mcp-Name"] = []string{encodeValue(rawjson.MemberText(req.Params, "uri"))}
 	}
 	return h
 }
@@ -66,7 +69,7 @@ func headerText(raw []byte) (string, bool) {
 	}
 	switch raw[0] {
 	case '"':
-		return text(raw), true
+		return rawjson.Text(raw), true
 	case 't', 'f':
 		return string(raw), true
 	case 'n', '{', '[':
@@ -105,8 +108,8 @@ func (t *toolHeaders) mirrored(tool string) []mirroredParam {
 
 // learn notes what a tool's raw definition says. The error says why the definition is invalid.
 func (t *toolHeaders) learn(tool []byte) error {
-	params, err := mirroredParams(member(tool, "inputSchema"))
-	name := memberText(tool, "name")
+	params, err := mirroredParams(rawjson.Member(tool, "inputSchema"))
+	name := rawjson.MemberText(tool, "name")
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -140,8 +143,7 @@ func (w *schemaWalk) schema(raw []byte, path []string, reachable bool) {
 		return
 	}
 	var mark, kind []byte
-	s := scanner{b: raw}
-	s.object(1, func(key string, val []byte) {
+	for key, val := range rawjson.Members(raw) {
 		switch key {
 		case "x-mcp-header":
 			mark = val
@@ -156,7 +158,7 @@ func (w *schemaWalk) schema(raw []byte, path []string, reachable bool) {
 		default:
 			w.anywhere(val, path)
 		}
-	})
+	}
 	if mark != nil {
 		w.mark(mark, kind, path, reachable)
 	}
@@ -164,13 +166,9 @@ func (w *schemaWalk) schema(raw []byte, path []string, reachable bool) {
 
 // named looks through an object whose values are schemas.
 func (w *schemaWalk) named(raw []byte, path []string, reachable bool) {
-	if raw[0] != '{' {
-		return
-	}
-	s := scanner{b: raw}
-	s.object(1, func(key string, val []byte) {
+	for key, val := range rawjson.Members(raw) {
 		w.schema(val, append(path[:len(path):len(path)], key), reachable)
-	})
+	}
 }
 
 // anywhere looks through the value of a keyword that may hold schemas, out of reach.
@@ -179,8 +177,9 @@ func (w *schemaWalk) anywhere(raw []byte, path []string) {
 	case '{':
 		w.schema(raw, path, false)
 	case '[':
-		s := scanner{b: raw}
-		s.array(1, func(val []byte) { w.anywhere(val, path) })
+		for _, val := range rawjson.Elements(raw) {
+			w.anywhere(val, path)
+		}
 	}
 }
 
@@ -194,7 +193,7 @@ func (w *schemaWalk) mark(raw, kind []byte, path []string, reachable bool) {
 		fail("not a string")
 		return
 	}
-	name := text(raw)
+	name := rawjson.Text(raw)
 	switch low := strings.ToLower(name); {
 	case !isToken(name):
 		fail("not a header name")
@@ -214,17 +213,11 @@ func (w *schemaWalk) mark(raw, kind []byte, path []string, reachable bool) {
 // absent value.
 func mirrorable(kind []byte) bool {
 	if len(kind) > 0 && kind[0] == '[' {
-		n := 0
-		s := scanner{b: kind}
-		s.array(1, func(val []byte) {
-			if string(val) != `"null"` {
-				kind = val
-				n++
-			}
-		})
-		if n != 1 {
+		others := slices.DeleteFunc(rawjson.Elements(kind), func(val []byte) bool { return string(val) == `"null"` })
+		if len(others) != 1 {
 			return false
 		}
+		kind = others[0]
 	}
 	switch string(kind) {
 	case `"string"`, `"integer"`, `"boolean"`:

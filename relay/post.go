@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
 const (
@@ -129,7 +131,7 @@ func (srv *server) deliver(ctx context.Context, rt http.RoundTripper, phase *ato
 }
 
 // sink takes what one request brings: each message in turn. It returns true for the one that answers the request.
-type sink func(m message) (answered bool)
+type sink func(m rawjson.Message) (answered bool)
 
 // isStream reports whether resp is an event stream.
 func isStream(resp *http.Response) bool {
@@ -151,22 +153,20 @@ func (srv *server) body(ctx context.Context, resp *http.Response, take sink) err
 	if ok && resp.ContentLength > int64(limit) {
 		b.err = errTooLong // nothing of it is worth reading
 	}
-	s := &scanner{b: b.room((*buf)[:0]), more: b.more}
-	m, err := parseAll(s)
-	*buf = s.b[:0]
-	defer srv.s.carried(len(s.b))
+	m, body, err := rawjson.ParseGrowing(b.room((*buf)[:0]), b.more)
+	*buf = body[:0]
+	defer srv.s.carried(len(body))
 	if b.err != nil && ok {
 		return srv.broken(ctx, b.err)
 	}
 	if err == nil && give(m, take) {
 		return nil
 	}
-	body := s.b
 	for n := -1; len(body) > n && len(body) < maxShown; { // the scanner may have stopped early
 		n = len(body)
 		body = b.more(body)
 	}
-	shown := string(cut(body, maxShown))
+	shown := string(body[:min(len(body), maxShown)])
 	if !ok {
 		return statusFault(resp, shown)
 	}
@@ -232,17 +232,17 @@ func (r *bodyReader) more(b []byte) []byte {
 
 // messages gives the message in b, or those of a batch, to take. The error is parse's.
 func (srv *server) messages(b []byte, take sink) (answered bool, err error) {
-	m, err := parse(b)
+	m, err := rawjson.Parse(b)
 	return err == nil && give(m, take), err
 }
 
 // give gives m, or those of a batch, to take.
-func give(m message, take sink) (answered bool) {
-	if m.kind != batch {
+func give(m rawjson.Message, take sink) (answered bool) {
+	if m.Kind != rawjson.Batch {
 		return take(m)
 	}
-	for _, e := range m.elems {
-		if m, err := parse(e); err == nil && take(m) {
+	for _, e := range m.Elems {
+		if m, err := rawjson.Parse(e); err == nil && take(m) {
 			answered = true
 		}
 	}
@@ -254,7 +254,7 @@ func (srv *server) broken(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, errTooLong):
+	case isTooLong(err):
 		srv.s.carried(maxMessage)
 		f := noAnswer(where(srv.s.cfg.URL) + ": the answer is a " + errTooLong.Error())
 		f.kind = "too_large"

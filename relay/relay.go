@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
 const (
@@ -260,7 +262,7 @@ func (s *session) readCall(lines *lineReader, ended chan<- error) bool {
 			continue
 		}
 		s.carried(len(line))
-		m, err := parse(line)
+		m, err := rawjson.Parse(line)
 		if err != nil {
 			s.refuse(nil, &fault{code: codeParse, kind: "parse", text: err.Error()}, nil)
 			continue
@@ -270,23 +272,23 @@ func (s *session) readCall(lines *lineReader, ended chan<- error) bool {
 	return true
 }
 
-func (s *session) dispatch(m message, b *batchAnswers) {
-	switch m.kind {
-	case request:
+func (s *session) dispatch(m rawjson.Message, b *batchAnswers) {
+	switch m.Kind {
+	case rawjson.Request:
 		s.request(m, b)
-	case notification:
+	case rawjson.Notification:
 		s.notification(m)
-	case response:
+	case rawjson.Response:
 		s.response(m)
-	case batch:
+	case rawjson.Batch:
 		s.batch(m, b)
 	default:
 		s.refuse(nil, invalidRequest("neither a request nor a notification nor a response"), b)
 	}
 }
 
-func (s *session) notification(m message) {
-	if m.method == "notifications/cancelled" {
+func (s *session) notification(m rawjson.Message) {
+	if m.Method == "notifications/cancelled" {
 		s.cancelCall(m)
 		return
 	}
@@ -296,14 +298,14 @@ func (s *session) notification(m message) {
 		s.pending++
 	}
 	s.mu.Unlock()
-	n := notice{message: m, after: s.ready, opened: s.opened}
-	if m.method == "notifications/initialized" {
+	n := notice{Message: m, after: s.ready, opened: s.opened}
+	if m.Method == "notifications/initialized" {
 		n.gate = make(chan struct{})
 		s.ready = n.gate
 		s.hostReady(n.gate)
 	}
 	if full || !s.up.notify(n) {
-		s.cfg.Log.Warn("notification dropped", "method", excerpt(m.method, 64), "err", "too many are waiting")
+		s.cfg.Log.Warn("notification dropped", "method", excerpt(m.Method, 64), "err", "too many are waiting")
 		if n.gate != nil {
 			close(n.gate)
 		}
@@ -313,14 +315,14 @@ func (s *session) notification(m message) {
 	}
 }
 
-func (s *session) response(m message) {
+func (s *session) response(m rawjson.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shownLocked(m) {
 		return
 	}
 	if s.closed || s.replies >= maxNotices {
-		s.cfg.Log.Warn("response dropped", "id", logID(m.id), "err", "too many are waiting")
+		s.cfg.Log.Warn("response dropped", "id", logID(m.ID), "err", "too many are waiting")
 		return
 	}
 	s.replies++
@@ -337,9 +339,9 @@ func (s *session) response(m message) {
 }
 
 // toHost passes on a message of the server that answers no call.
-func (s *session) toHost(m message) {
-	if m.kind == request || m.kind == notification {
-		s.write(m.raw)
+func (s *session) toHost(m rawjson.Message) {
+	if m.Kind == rawjson.Request || m.Kind == rawjson.Notification {
+		s.write(m.Raw)
 	}
 }
 

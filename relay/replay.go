@@ -3,6 +3,9 @@ package relay
 import (
 	"hash/maphash"
 	"sync"
+
+	"sallyport/relay/rawjson"
+	"sallyport/relay/sse"
 )
 
 // maxReplay is how many messages are remembered to know them in a replay.
@@ -56,12 +59,12 @@ func (d *delivered) clear() {
 
 // once keeps from take what a resumed stream brings again. Answers pass: a call takes only one, and its own stream may be the
 // second to bring it.
-func (l *legacy) once(e event, cur *cursor, take sink) sink {
-	if !e.ownID {
+func (l *legacy) once(e sse.Event, cur *cursor, take sink) sink {
+	if !e.OwnID {
 		return take
 	}
-	return func(m message) bool {
-		if m.kind != response && l.delivered.add(e.id, m.raw) && cur.resumed {
+	return func(m rawjson.Message) bool {
+		if m.Kind != rawjson.Response && l.delivered.add(e.ID, m.Raw) && cur.resumed {
 			return false
 		}
 		return take(m)

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sallyport/relay/rawjson"
 	. "sallyport/relay/relaytest"
 )
 
@@ -183,7 +184,7 @@ func TestTimeoutIsResetByProgress(t *testing.T) {
 				http.NewResponseController(w).Flush()
 			}
 			<-r.Context().Done()
-		}}, Exchange{Call: "notifications/cancelled", Body: string(cancelNotice([]byte("7"), "timeout").raw)}, Goodbye())
+		}}, Exchange{Call: "notifications/cancelled", Body: string(cancelNotice([]byte("7"), "timeout").Raw)}, Goodbye())
 		begin := time.Now()
 		h.send(call)
 		for range 3 {
@@ -340,8 +341,8 @@ func TestSessionLostByMany(t *testing.T) {
 		again[1].Header, again[2].Header = nil, nil
 		script = append(append(script, again...), Exchange{Call: "tools/call", Repeat: true, Handle: func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
-			m, _ := parse(body)
-			fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, m.id)
+			m, _ := rawjson.Parse(body)
+			fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, m.ID)
 		}}, Exchange{Method: "DELETE", Header: map[string]string{"Mcp-Session-Id": "s2"}})
 		srv := New(t, script...)
 		h := start(t, Config{Send: srv.Transport()})
@@ -596,15 +597,15 @@ func TestProgressDoesNotReadParams(t *testing.T) {
 	params := `{"_meta":{"progressToken":"\u006b"}` + strings.Repeat(`,"key":0`, 1000) + `}`
 	s := &session{cfg: Config{Timeout: time.Hour}, calls: map[string]*call{}}
 	for i := range 64 {
-		m, err := parse(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":%s}`, i, params))
+		m, err := rawjson.Parse(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":%s}`, i, params))
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &call{message: m, progress: progressKey(m.params, "_meta"), timer: time.NewTimer(time.Hour)}
+		c := &call{Message: m, progress: progressKey(m.Params, "_meta"), timer: time.NewTimer(time.Hour)}
 		t.Cleanup(func() { c.timer.Stop() })
-		s.calls[idKey(m.id)] = c
+		s.calls[rawjson.IDKey(m.ID)] = c
 	}
-	notice, _ := parse([]byte(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"k","progress":1}}`))
+	notice, _ := rawjson.Parse([]byte(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"k","progress":1}}`))
 	if n := testing.AllocsPerRun(10, func() { (&legacy{server: &server{s: s}}).progress(notice) }); n > 10 {
 		t.Errorf("%v allocations", n)
 	}

@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"fmt"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
 // signInTool is the reserved name of the tool that a host is offered while the server is not reached.
@@ -40,7 +42,7 @@ func (s *session) signIn(c *call, h *opening) error {
 	if err := s.outwait(c.ctx, func(o *Obstacle) bool { return o.Kind == KindSignIn }); err != nil {
 		return err
 	}
-	s.answer(c, resultLine(c.id, toolText(where(s.cfg.URL)+" is connected. If its tools are not shown, list them again.")))
+	s.answer(c, resultLine(c.ID, toolText(where(s.cfg.URL)+" is connected. If its tools are not shown, list them again.")))
 	return nil
 }
 
@@ -114,21 +116,21 @@ func (s *session) show(o *Obstacle) time.Duration {
 // withdraw tells the host that the sign-in of l is over.
 func (s *session) withdraw(l signInLink) {
 	if l.open {
-		s.write(cancelNotice(encode(l.id), "the sign-in is over").raw)
+		s.write(cancelNotice(encode(l.id), "the sign-in is over").Raw)
 	}
 	s.write(ownMessage("", "notifications/elicitation/complete", map[string]any{"elicitationId": l.id}))
 }
 
 // shownLocked takes the host's answer to an elicitation of ours, and reports whether m is one. The sign-in goes on whatever it
 // is: the link is in the browser and on stderr too.
-func (s *session) shownLocked(m message) bool {
-	if !bytes.HasPrefix(m.id, []byte(`"`+s.ours)) {
+func (s *session) shownLocked(m rawjson.Message) bool {
+	if !bytes.HasPrefix(m.ID, []byte(`"`+s.ours)) {
 		return false
 	}
-	if idKey(m.id) == `"`+s.link.id {
+	if rawjson.IDKey(m.ID) == `"`+s.link.id {
 		s.link.open = false
 	}
-	s.cfg.Log.Debug("sign-in link shown by the host", "action", excerpt(memberText(m.result, "action"), 64))
+	s.cfg.Log.Debug("sign-in link shown by the host", "action", excerpt(rawjson.MemberText(m.Result, "action"), 64))
 	return true
 }
 

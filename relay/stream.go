@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/relay/rawjson"
+	"sallyport/relay/sse"
 )
 
 const (
@@ -118,10 +120,10 @@ func (l *legacy) pass(resp *http.Response, cur *cursor) (progress bool) {
 			return progress || err == errSilent
 		}
 		progress = true
-		if len(e.data) == 0 || e.name != "" && e.name != "message" {
+		if !e.HasMessage() {
 			continue
 		}
-		if _, err := l.messages(e.data, l.once(e, cur, l.stray)); err != nil {
+		if _, err := l.messages(e.Data, l.once(e, cur, l.stray)); err != nil {
 			l.s.cfg.Log.Warn("message of the server dropped", "err", err)
 		}
 	}
@@ -129,18 +131,18 @@ func (l *legacy) pass(resp *http.Response, cur *cursor) (progress bool) {
 }
 
 // stray handles a message from outside a call's own stream.
-func (l *legacy) stray(m message) bool {
-	if m.kind == response && validID(m.id) {
+func (l *legacy) stray(m rawjson.Message) bool {
+	if m.Kind == rawjson.Response && rawjson.ValidID(m.ID) {
 		// Some servers answer on this stream whatever was asked while it was open.
 		l.s.mu.Lock()
-		c := l.s.calls[idKey(m.id)]
+		c := l.s.calls[rawjson.IDKey(m.ID)]
 		l.s.mu.Unlock()
-		if c != nil && l.s.answer(c, m.raw) {
+		if c != nil && l.s.answer(c, m.Raw) {
 			c.cancel(errAnswered)
 		}
 		return false
 	}
-	if m.method == "notifications/progress" {
+	if m.Method == "notifications/progress" {
 		l.progress(m)
 	}
 	l.s.toHost(m)
@@ -148,8 +150,8 @@ func (l *legacy) stray(m message) bool {
 }
 
 // progress gives the call that m is about its full time again.
-func (l *legacy) progress(m message) {
-	key := progressKey(m.params)
+func (l *legacy) progress(m rawjson.Message) {
+	key := progressKey(m.Params)
 	if key == "" {
 		return
 	}
@@ -176,8 +178,8 @@ var errSilent = errors.New("the resumed stream was silent")
 // events reads one connection of a stream and keeps cur, which the connection was asked for with. Some servers replay what they
 // have kept and send nothing on that connection afterwards (server-everything), so a resumed one that is silent for long ends
 // with errSilent and can be asked for again; that does no harm where it is alive. It closes the response's body.
-func (l *legacy) events(resp *http.Response, cur *cursor) iter.Seq2[event, error] {
-	return func(yield func(event, error) bool) {
+func (l *legacy) events(resp *http.Response, cur *cursor) iter.Seq2[sse.Event, error] {
+	return func(yield func(sse.Event, error) bool) {
 		defer resp.Body.Close()
 		var silent atomic.Bool
 		var timer *time.Timer
@@ -186,7 +188,7 @@ func (l *legacy) events(resp *http.Response, cur *cursor) iter.Seq2[event, error
 			timer = time.AfterFunc(cur.silence, func() { silent.Store(true); resp.Body.Close() })
 			defer timer.Stop()
 		}
-		for e, err := range events(resp.Body, maxMessage) {
+		for e, err := range sse.Events(resp.Body, maxMessage) {
 			switch {
 			case err != nil && silent.Load():
 				err = errSilent
@@ -203,10 +205,10 @@ func (l *legacy) events(resp *http.Response, cur *cursor) iter.Seq2[event, error
 	}
 }
 
-func (cur *cursor) note(e event) {
-	cur.id, cur.silence = e.id, 0
-	if e.retry >= 0 {
-		cur.retry = e.retry
+func (cur *cursor) note(e sse.Event) {
+	cur.id, cur.silence = e.ID, 0
+	if e.Retry >= 0 {
+		cur.retry = e.Retry
 	}
 }
 
@@ -261,11 +263,11 @@ func (l *legacy) stream(ctx context.Context, sess upstreamSession, resp *http.Re
 		if answered {
 			return nil
 		}
-		var syntax *syntaxError
+		var syntax *rawjson.SyntaxError
 		switch {
 		case errors.As(err, &syntax):
 			return noAnswer(fmt.Sprintf("%s: an event of the answer is %v", where(l.s.cfg.URL), err))
-		case ctx.Err() != nil || cur.id == "" || errors.Is(err, errTooLong):
+		case ctx.Err() != nil || cur.id == "" || isTooLong(err):
 			return l.broken(ctx, err)
 		}
 		if progress {
@@ -312,10 +314,10 @@ func (l *legacy) pump(resp *http.Response, cur *cursor, take sink) (answered, pr
 			return answered, progress || err == errSilent, err
 		}
 		progress = true
-		if len(bytes.TrimSpace(e.data)) == 0 || e.name != "" && e.name != "message" {
+		if !e.HasMessage() {
 			continue
 		}
-		done, err := l.messages(e.data, l.once(e, cur, take))
+		done, err := l.messages(e.Data, l.once(e, cur, take))
 		if err != nil && !answered {
 			return false, progress, err
 		}

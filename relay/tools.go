@@ -2,7 +2,10 @@ package relay
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"sallyport/relay/rawjson"
 )
 
 // toolFilter hides tools. In its patterns, which are in lower case, * stands for any run of characters; the case of a name does
@@ -47,18 +50,18 @@ func matches(pattern, name string) bool {
 }
 
 // refuse is the answer to m if it calls a hidden tool, else nil.
-func (f toolFilter) refuse(m message) *fault {
-	if len(f) == 0 || m.method != "tools/call" || !f.names(m.params) {
+func (f toolFilter) refuse(m rawjson.Message) *fault {
+	if len(f) == 0 || m.Method != "tools/call" || !f.names(m.Params) {
 		return nil
 	}
-	return &fault{code: codeParams, kind: "ignored_tool", text: fmt.Sprintf("tool %q is hidden here", excerpt(memberText(m.params, "name"), 64)),
+	return &fault{code: codeParams, kind: "ignored_tool", text: fmt.Sprintf("tool %q is hidden here", excerpt(rawjson.MemberText(m.Params, "name"), 64)),
 		hints: []string{"--ignore-tool in the settings of this proxy hides it"}}
 }
 
 // names reports whether the object has a name that is hidden: any of them, where the key repeats, for readers differ in which counts.
 func (f toolFilter) names(object []byte) (hidden bool) {
-	edit(object, "name", func(name []byte) []byte {
-		hidden = hidden || name[0] == '"' && f.hides(text(name))
+	rawjson.Edit(object, "name", func(name []byte) []byte {
+		hidden = hidden || name[0] == '"' && f.hides(rawjson.Text(name))
 		return nil
 	})
 	return hidden
@@ -69,7 +72,7 @@ func (f toolFilter) list(answer []byte) []byte {
 	if len(f) == 0 {
 		return answer
 	}
-	edited := edit(answer, "result", func(result []byte) []byte { return edit(result, "tools", f.tools) })
+	edited := rawjson.Edit(answer, "result", func(result []byte) []byte { return rawjson.Edit(result, "tools", f.tools) })
 	if edited == nil {
 		return answer
 	}
@@ -78,23 +81,10 @@ func (f toolFilter) list(answer []byte) []byte {
 
 // tools returns the array without the hidden tools; nil: none is.
 func (f toolFilter) tools(array []byte) []byte {
-	if array[0] != '[' {
+	all := rawjson.Elements(array)
+	shown := slices.DeleteFunc(slices.Clone(all), f.names)
+	if len(shown) == len(all) {
 		return nil
 	}
-	kept, hidden := []byte{'['}, false
-	s := scanner{b: array}
-	s.array(1, func(tool []byte) {
-		switch {
-		case f.names(tool):
-			hidden = true
-			return
-		case len(kept) > 1:
-			kept = append(kept, ',')
-		}
-		kept = append(kept, tool...)
-	})
-	if !hidden {
-		return nil
-	}
-	return append(kept, ']')
+	return rawjson.ArrayOf(shown)
 }
