@@ -23,7 +23,9 @@ var allowedImports = map[string][]string{
 	"sallyport/sshtunnel/sshtest": {"golang.org/x/crypto/ssh", "golang.org/x/sys"},
 	"sallyport/oauth":             {"golang.org/x/oauth2", "github.com/modelcontextprotocol/go-sdk", "github.com/go-jose/go-jose/v4", "github.com/gofrs/flock", "github.com/godbus/dbus/v5", "github.com/zalando/go-keyring"},
 	"sallyport/oauth/oauthtest":   {"github.com/go-jose/go-jose/v4"},
-	"sallyport/relay":             {},
+	"sallyport/relay":             {"sallyport/relay/rawjson", "sallyport/relay/sse"},
+	"sallyport/relay/rawjson":     {},
+	"sallyport/relay/sse":         {},
 	"sallyport/relay/relaytest":   {},
 	"sallyport/cmd/sallyport": {
 		"github.com/alecthomas/kong", "github.com/anmitsu/go-shlex", "golang.org/x/net/http", "golang.org/x/sys", "golang.org/x/term", "gopkg.in/natefinch/lumberjack.v2",
