@@ -359,7 +359,7 @@ func TestModernSubscriptionWaits(t *testing.T) {
 	const ack = `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged"}`
 	const changed = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(nil)
+		b := newObstacle(nil)
 		srv := New(t, Exchange{Body: listen, Handle: Events("data: " + ack)}, Exchange{Body: listen, Handle: Stream("data: "+ack, "data: "+changed)})
 		tr, attempts := srv.Transport(), 0
 		send := roundTrip(func(r *http.Request) (*http.Response, error) {

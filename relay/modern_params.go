@@ -18,10 +18,7 @@ import (
 
 // header returns the header of the POST that carries req in the given protocol version.
 func (m *modern) header(req rawjson.Message, version string) http.Header {
-	h := make(http.Header, len(m.s.cfg.Header)+8)
-	for k, v := range m.s.cfg.Header {
-		h[k] = v // the user's own come first, so that they cannot break the protocol's
-	}
+	h := m.userHeader()
 	h["Content-Type"] = []string{"application/json"}
 	h["Accept"] = []string{"application/json, text/event-stream"}
 	h["Mcp-Protocol-Version"] = []string{encodeValue(version)}
@@ -48,8 +45,8 @@ const (
 	sentinelEnd   = "?="
 )
 
-// encodeValue makes s fit for a header: as it is if it is plain ASCII without white space at its ends, else in Base64 between
-// the sentinels ("Value Encoding").
+// encodeValue makes s fit for a header ("Value Encoding"). Plain ASCII without white space at its ends stays as it is, and everything else
+// becomes Base64 between the sentinels.
 func encodeValue(s string) string {
 	plain := s == strings.TrimSpace(s) && !(strings.HasPrefix(s, sentinelStart) && strings.HasSuffix(s, sentinelEnd))
 	for i := 0; plain && i < len(s); i++ {
@@ -61,8 +58,9 @@ func encodeValue(s string) string {
 	return sentinelStart + base64.StdEncoding.EncodeToString([]byte(s)) + sentinelEnd
 }
 
-// headerText is the text of an argument in a header; false: it has no header. The kind of the value decides and not the one that the
-// schema asks for: the server compares the two before it looks at the schema.
+// headerText is the text of a raw argument in a header. It reports false if the argument goes in no header. The type of the
+// value decides, and not the one that the schema asks for, because the server compares header and value before it looks at
+// the schema.
 func headerText(raw []byte) (string, bool) {
 	if len(raw) == 0 {
 		return "", false
@@ -88,18 +86,20 @@ func headerText(raw []byte) (string, bool) {
 // mirroredParam is a parameter of a tool that is repeated in the header Mcp-Param-{header}.
 type mirroredParam struct {
 	header string
-	path   []string // of keys in the arguments
+	// path is the path of keys in the arguments.
+	path []string
 }
 
-// maxTools is how many tools with such parameters are remembered.
+// maxTools is how many tools with mirrored parameters are remembered.
 const maxTools = 10000
 
-// toolHeaders knows the mirrored parameters of the tools in the lists that have passed by.
+// toolHeaders knows the mirrored parameters of the tools in the lists that have passed by. The zero value knows none.
 type toolHeaders struct {
 	mu     sync.Mutex
 	byName map[string][]mirroredParam
 }
 
+// mirrored returns the mirrored parameters of a tool.
 func (t *toolHeaders) mirrored(tool string) []mirroredParam {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -131,13 +131,16 @@ func mirroredParams(schema []byte) ([]mirroredParam, error) {
 	return w.found, w.err
 }
 
+// schemaWalk looks through an input schema for marks.
 type schemaWalk struct {
 	found []mirroredParam
-	seen  map[string]bool // header names in lower case
-	err   error           // the first
+	// seen has the names of headers so far, in lower case.
+	seen map[string]bool
+	// err is the first one.
+	err error
 }
 
-// schema looks through one schema; reachable says that properties keys alone led here from the root, by path.
+// schema looks through one schema. reachable says that only keys of properties led here from the root, by path.
 func (w *schemaWalk) schema(raw []byte, path []string, reachable bool) {
 	if len(raw) == 0 || raw[0] != '{' {
 		return
@@ -150,7 +153,7 @@ func (w *schemaWalk) schema(raw []byte, path []string, reachable bool) {
 		case "type":
 			kind = val
 		case "const", "default", "enum", "examples":
-			// Data, no schema.
+			// This is data and no schema.
 		case "properties":
 			w.named(val, path, reachable)
 		case "patternProperties", "$defs", "definitions", "dependentSchemas":
@@ -171,7 +174,7 @@ func (w *schemaWalk) named(raw []byte, path []string, reachable bool) {
 	}
 }
 
-// anywhere looks through the value of a keyword that may hold schemas, out of reach.
+// anywhere looks through the value of a keyword that may hold schemas. They are not reachable.
 func (w *schemaWalk) anywhere(raw []byte, path []string) {
 	switch raw[0] {
 	case '{':
@@ -183,6 +186,7 @@ func (w *schemaWalk) anywhere(raw []byte, path []string) {
 	}
 }
 
+// mark checks one mark and notes it. kind is the raw type of the schema that it stands in.
 func (w *schemaWalk) mark(raw, kind []byte, path []string, reachable bool) {
 	fail := func(format string, args ...any) {
 		if w.err == nil {
@@ -209,8 +213,8 @@ func (w *schemaWalk) mark(raw, kind []byte, path []string, reachable bool) {
 	}
 }
 
-// mirrorable reports whether kind, the raw type of a schema, is one that fits into a header. null beside it stands for an
-// absent value.
+// mirrorable reports whether kind, the raw type of a schema, fits into a header. It may be a list of such a type and null, which
+// stands for an absent value.
 func mirrorable(kind []byte) bool {
 	if len(kind) > 0 && kind[0] == '[' {
 		others := slices.DeleteFunc(rawjson.Elements(kind), func(val []byte) bool { return string(val) == `"null"` })
