@@ -59,8 +59,6 @@ func isStream(resp *http.Response) bool {
 
 // body reads an answer that is no event stream, and gives what it brings to take. It returns nil only if that was the answer;
 // then the HTTP status does not matter. It closes the response's body.
-//
-// The answer is parsed while it arrives, so that a large one is ready for the host as soon as its last byte has come.
 func (srv *server) body(ctx context.Context, resp *http.Response, take sink) error {
 	ok := resp.StatusCode/100 == 2
 	defer resp.Body.Close()
@@ -70,29 +68,47 @@ func (srv *server) body(ctx context.Context, resp *http.Response, take sink) err
 	}
 	buf := getBuffer()
 	defer putBuffer(buf)
-	b := &bodyReader{resp: resp, limit: limit}
 	if ok && resp.ContentLength > int64(limit) {
-		b.err = errTooLong // so that nothing of it is read
+		return srv.broken(ctx, errTooLong)
 	}
-	m, body, err := rawjson.ParseGrowing(b.room((*buf)[:0]), b.more)
+	body, err := readBody(resp, (*buf)[:0], limit)
 	*buf = body[:0]
 	defer srv.carried(len(body))
-	if b.err != nil && ok {
-		return srv.broken(ctx, b.err)
+	if err != nil && ok {
+		return srv.broken(ctx, err)
 	}
+	m, err := rawjson.Parse(body)
 	if err == nil && take.give(m) {
 		return nil
-	}
-	// The parser may have stopped before there was enough to show.
-	for n := -1; len(body) > n && len(body) < maxShown; {
-		n = len(body)
-		body = b.more(body)
 	}
 	shown := string(body[:min(len(body), maxShown)])
 	if !ok {
 		return statusFault(resp, shown)
 	}
 	return srv.notAnAnswer(resp, shown, err)
+}
+
+// readBody reads the body of resp into b, which is empty, or into larger memory. If there are more than limit bytes it returns
+// these and errTooLong. A byte of capacity is left for the newline that the writer to the host appends.
+func readBody(resp *http.Response, b []byte, limit int) ([]byte, error) {
+	if want := int(min(resp.ContentLength, int64(limit), maxTrusted)) + 2; want > cap(b) {
+		b = make([]byte, 0, want)
+	}
+	for {
+		if cap(b)-len(b) < 2 {
+			b = append(make([]byte, 0, max(4<<10, min(4*cap(b), cap(b)+maxTrusted))), b...)
+		}
+		n, err := resp.Body.Read(b[len(b) : cap(b)-1])
+		if len(b)+n > limit {
+			return b[:limit], errTooLong
+		}
+		switch b = b[:len(b)+n]; {
+		case err == io.EOF:
+			return b, nil
+		case err != nil:
+			return b, err
+		}
+	}
 }
 
 // notAnAnswer is the fault of a body that does not answer the request. err is the *rawjson.SyntaxError in it, if there is one.
@@ -135,45 +151,6 @@ func putBuffer(b *[]byte) {
 	if cap(*b) <= maxPooled {
 		buffers.Put(b)
 	}
-}
-
-// bodyReader reads the body of a response into growing memory. It always leaves a byte free for the newline that the
-// writer to the host appends.
-type bodyReader struct {
-	resp *http.Response
-	// limit is the most bytes that the body may have.
-	limit int
-	// err says why the body ended, if it did not end as it should.
-	err error
-}
-
-// room returns b, which is empty, or other memory if the Content-Length wants more.
-func (r *bodyReader) room(b []byte) []byte {
-	if want := int(min(r.resp.ContentLength, int64(r.limit), maxTrusted)) + 2; want > cap(b) {
-		return make([]byte, 0, want)
-	}
-	return b
-}
-
-// more appends what comes next to b, as rawjson.ParseGrowing wants it. When it returns b unchanged, the body has ended, or
-// there is r.err.
-func (r *bodyReader) more(b []byte) []byte {
-	for r.err == nil {
-		if cap(b)-len(b) < 2 {
-			b = append(make([]byte, 0, max(4<<10, min(4*cap(b), cap(b)+maxTrusted))), b...)
-		}
-		n, err := r.resp.Body.Read(b[len(b) : cap(b)-1])
-		if len(b)+n > r.limit {
-			n, err = r.limit-len(b), errTooLong
-		}
-		if err != nil && err != io.EOF {
-			r.err = err
-		}
-		if b = b[:len(b)+n]; n > 0 || err != nil {
-			return b
-		}
-	}
-	return b
 }
 
 // peek returns the beginning of resp's body, which can still be read.

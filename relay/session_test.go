@@ -25,7 +25,9 @@ type movedObstacle struct {
 	changed chan struct{}
 }
 
-func newObstacle(o *Obstacle) *movedObstacle { return &movedObstacle{o: o, changed: make(chan struct{})} }
+func newObstacle(o *Obstacle) *movedObstacle {
+	return &movedObstacle{o: o, changed: make(chan struct{})}
+}
 
 func (b *movedObstacle) get() (*Obstacle, <-chan struct{}) {
 	b.mu.Lock()

@@ -12,5 +12,6 @@
 // [Parse] checks a whole text and finds the few members that a JSON-RPC message has. The other functions take raw values
 // that Parse has accepted. They do not fail: on anything else they find nothing. No function keeps or changes the bytes
 // that it is given, unless its comment says so, and all of them may be called concurrently. What they return shares
-// memory with what they were given; its capacity is cut, so that appending to it cannot reach into what follows.
+// memory with what they were given. But for Message.Raw its capacity is cut, so that appending to it cannot reach into
+// what follows.
 package rawjson

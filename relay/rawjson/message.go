@@ -28,7 +28,8 @@ const (
 // Message is one JSON-RPC message: its bytes as they came, and its members as parts of these. All members but Method are
 // raw and share the memory of Raw.
 type Message struct {
-	// Raw is the whole message. It is one line, and has neither a byte order mark nor white space around it.
+	// Raw is the whole message. It is one line, and has neither a byte order mark nor white space around it. Its capacity is not
+	// cut: whoever owns the text may append a newline to Raw in place.
 	Raw []byte
 	// Kind says which of the members below mean something.
 	Kind Kind
@@ -58,31 +59,16 @@ func (e *SyntaxError) Error() string { return fmt.Sprintf("not JSON at byte %d: 
 // there are line breaks between tokens: Parse drops these, in a copy. Where a key repeats, its last value counts, as in
 // most decoders. The error is always a *SyntaxError.
 func Parse(b []byte) (Message, error) {
-	m, _, err := ParseGrowing(b, nil)
-	return m, err
-}
-
-// ParseGrowing is Parse for a text that is still arriving, so that checking it takes no time of its own. b is its beginning,
-// which may be empty. more appends the next bytes to what it is given and returns that, in other memory if it has to; when
-// it returns its argument unchanged, the text is complete. A nil more means that b is complete.
-//
-// text is all that came. After an error that may be less than the whole: more has not been called to its end.
-func ParseGrowing(b []byte, more func([]byte) []byte) (m Message, text []byte, err error) {
-	s := &scanner{b: b, more: more}
-	if s.peek() == bom[0] {
-		for i := range bom {
-			if s.peek() != bom[i] {
-				return Message{}, s.b, s.fail("no value")
-			}
-			s.i++
-		}
+	s := &scanner{b: b}
+	if bytes.HasPrefix(b, bom) {
+		s.i = len(bom)
 	}
-	m, err = s.message()
+	m, err := s.message()
 	if err == nil && s.breaks {
 		// A line break inside a string is an error, so each of them lies between two tokens.
 		m, err = (&scanner{b: dropBreaks(m.Raw)}).message()
 	}
-	return m, s.b, err
+	return m, err
 }
 
 // message scans the rest of the text, which has to be one value, and finds the members of a message in it.

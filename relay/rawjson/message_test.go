@@ -52,8 +52,8 @@ func TestIDKey(t *testing.T) {
 	}
 }
 
-// parse agrees with encoding/json on what JSON is, changes nothing but line breaks and the space around, and finds the same members,
-// however the text arrives.
+// Parse agrees with encoding/json on what JSON is, changes nothing but line breaks and the white space around, and finds the
+// same members.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":[1,2.5e-3,-0,true,false,null,"\ud800\n"]}}`,
 		"{\r\n \"id\" : \"x\",\n\"result\":{}}", `[{"id":1},{}]`, "\ufeff{}", `{"id":01}`, `{"a":"` + "\x1f" + `"}`, `"\u00zz"`, `-`, `1.e5`, `{"a" 1}`, `[1,]`} {
@@ -64,13 +64,6 @@ func FuzzParse(f *testing.F) {
 		m, err := Parse(bytes.Clone(in))
 		if (err == nil) != json.Valid(plain) {
 			t.Fatalf("parse: %v, json.Valid %v: %q", err, json.Valid(plain), plain)
-		}
-		for _, size := range []int{1 + len(in)/50, 7 + len(in)/10} { // of a short text each byte by itself
-			pm, _, perr := ParseGrowing(nil, piecemeal(in, size))
-			if fmt.Sprint(perr) != fmt.Sprint(err) || fmt.Sprintf("%q", pm.Raw) != fmt.Sprintf("%q", m.Raw) || pm.Kind != m.Kind || !bytes.Equal(pm.ID, m.ID) ||
-				pm.Method != m.Method || !bytes.Equal(pm.Params, m.Params) || !bytes.Equal(pm.Result, m.Result) {
-				t.Errorf("in pieces of %d bytes: %+v, %v; at once %+v, %v", size, pm, perr, m, err)
-			}
 		}
 		if err != nil {
 			if !errors.As(err, new(*SyntaxError)) {
@@ -94,14 +87,6 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
-}
-
-// piecemeal gives in as scanner.more does, in other memory each time.
-func piecemeal(in []byte, size int) func([]byte) []byte {
-	return func(b []byte) []byte {
-		rest := in[len(b):]
-		return append(bytes.Clone(b), rest[:min(size, len(rest))]...)
-	}
 }
 
 func BenchmarkParse(b *testing.B) {

@@ -11,15 +11,11 @@ const maxDepth = 10000
 // scanner walks over one JSON text without decoding it. It is strict about everything but UTF-8: it does not look at
 // the bytes above 0x7f inside a string.
 type scanner struct {
-	// b is what has come of the text so far.
+	// b is the text, and i the index in it of the next byte to look at.
 	b []byte
-	// i is the index in b of the next byte to look at.
 	i int
 	// breaks says that there was a line break between two tokens.
 	breaks bool
-	// more appends the next bytes of the text to b and returns it. When it returns b unchanged, the text is complete. A
-	// nil func means that b is the whole text.
-	more func(b []byte) []byte
 }
 
 func (s *scanner) fail(what string) error { return &SyntaxError{s.i, what} }
@@ -29,21 +25,7 @@ func (s *scanner) peek() byte {
 	if s.i < len(s.b) {
 		return s.b[s.i]
 	}
-	return s.peekMore()
-}
-
-// peekMore is peek where s.i is at the end of what has come so far. It is apart from peek so that peek can be inlined.
-func (s *scanner) peekMore() byte {
-	if s.more == nil {
-		return 0
-	}
-	b := s.more(s.b)
-	if len(b) == len(s.b) {
-		s.more = nil
-		return 0
-	}
-	s.b = b
-	return s.b[s.i]
+	return 0
 }
 
 // space skips white space.
