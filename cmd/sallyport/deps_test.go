@@ -26,7 +26,9 @@ var allowedImports = map[string][]string{
 	"sallyport/oauth/tokenstore":  {"github.com/gofrs/flock", "github.com/godbus/dbus/v5", "github.com/zalando/go-keyring"},
 	"sallyport/oauth/procnet":     {},
 	"sallyport/oauth/oauthtest":   {"github.com/go-jose/go-jose/v4"},
-	"sallyport/relay":             {},
+	"sallyport/relay":             {"sallyport/relay/rawjson", "sallyport/relay/sse"},
+	"sallyport/relay/rawjson":     {},
+	"sallyport/relay/sse":         {},
 	"sallyport/relay/relaytest":   {},
 	"sallyport/cmd/sallyport": {
 		"github.com/alecthomas/kong", "github.com/anmitsu/go-shlex", "golang.org/x/net/http", "golang.org/x/sys", "golang.org/x/term", "gopkg.in/natefinch/lumberjack.v2",

@@ -1,47 +1,34 @@
-package relay
+package rawjson
 
 import (
 	"encoding/binary"
 	"math/bits"
 )
 
-// maxDepth is how deep a message may nest, as in encoding/json.
+// maxDepth is how deep a text may nest. It is the same limit as in encoding/json.
 const maxDepth = 10000
 
-// scanner walks over one JSON text (RFC 8259) without decoding it. It is strict about everything but UTF-8: a byte
-// above 0x7f inside a string is passed on as it came.
+// scanner walks over one JSON text without decoding it. It is strict about everything but UTF-8: it does not look at
+// the bytes above 0x7f inside a string.
 type scanner struct {
-	b      []byte
-	i      int
-	breaks bool // a line break was seen between tokens
-	// more returns b with what comes after it, in other memory where it has grown; nothing: b is the whole text. nil: it is.
-	more func(b []byte) []byte
+	// b is the text, and i the index in it of the next byte to look at.
+	b []byte
+	i int
+	// breaks says that there was a line break between two tokens.
+	breaks bool
 }
 
-func (s *scanner) fail(what string) error { return &syntaxError{s.i, what} }
+func (s *scanner) fail(what string) error { return &SyntaxError{s.i, what} }
 
-// peek returns the byte at hand; 0, which no JSON token begins with, at the end.
+// peek returns the next byte, or 0 at the end of the text. No JSON token begins with 0.
 func (s *scanner) peek() byte {
 	if s.i < len(s.b) {
 		return s.b[s.i]
 	}
-	return s.peekMore()
+	return 0
 }
 
-// peekMore is peek at the end of what has come.
-func (s *scanner) peekMore() byte {
-	if s.more == nil {
-		return 0
-	}
-	b := s.more(s.b)
-	if len(b) == len(s.b) {
-		s.more = nil
-		return 0
-	}
-	s.b = b
-	return s.b[s.i]
-}
-
+// space skips white space.
 func (s *scanner) space() {
 	for ; ; s.i++ {
 		switch s.peek() {
@@ -54,6 +41,7 @@ func (s *scanner) space() {
 	}
 }
 
+// value skips one value. depth is how many objects and arrays it lies in, plus one.
 func (s *scanner) value(depth int) error {
 	switch c := s.peek(); c {
 	case '{':
@@ -76,7 +64,8 @@ func (s *scanner) value(depth int) error {
 	}
 }
 
-// object walks over an object and gives f, if there is one, every decoded key with its raw value.
+// object skips an object. It calls f, if that is not nil, with the decoded key and the raw value of each member. While f
+// runs, s stands behind the value.
 func (s *scanner) object(depth int, f func(key string, val []byte)) error {
 	return s.list(depth, '}', func() error {
 		if s.peek() != '"' {
@@ -98,14 +87,13 @@ func (s *scanner) object(depth int, f func(key string, val []byte)) error {
 			return err
 		}
 		if f != nil {
-			f(text(key), s.b[v:s.i:s.i])
+			f(Text(key), s.b[v:s.i:s.i])
 		}
 		return nil
 	})
 }
 
-// array walks over an array and gives f, if there is one, every raw element. The elements' capacity is cut, so that
-// appending to one cannot reach into the next.
+// array skips an array. It calls f, if that is not nil, with each raw element.
 func (s *scanner) array(depth int, f func(val []byte)) error {
 	return s.list(depth, ']', func() error {
 		v := s.i
@@ -119,7 +107,7 @@ func (s *scanner) array(depth int, f func(val []byte)) error {
 	})
 }
 
-// list walks from the opening bracket at hand over comma-separated items to the byte after end.
+// list skips an opening bracket, items with commas between them, and the closing bracket end.
 func (s *scanner) list(depth int, end byte, item func() error) error {
 	if depth > maxDepth {
 		return s.fail("nested too deep")
@@ -148,7 +136,7 @@ func (s *scanner) list(depth int, end byte, item func() error) error {
 	}
 }
 
-// str walks over the string at hand, 32 bytes at a time: large results are mostly one long string.
+// str skips a string. It looks at 32 bytes at a time, because a large result is mostly one long string.
 func (s *scanner) str() error {
 	s.i++
 	for {
@@ -184,16 +172,17 @@ func (s *scanner) str() error {
 	}
 }
 
-// special looks at the first eight bytes of b. The lowest bit set in what it returns is in the first byte that is a quote, a backslash or a
-// control character; those above it mean nothing.
+// special looks for a quote, a backslash or a control character in the first eight bytes of b. It returns 0 if there is
+// none. Otherwise the lowest bit that is set in the result lies in the first such byte; higher bits mean nothing.
 func special(b []byte) uint64 {
 	const lo, hi = 0x0101010101010101, 0x8080808080808080
 	w := binary.LittleEndian.Uint64(b)
-	low := w ^ lo*0x02 // swaps space and quote, so that the quote is the next after the control characters
+	low := w ^ lo*0x02 // swaps space and quote, so that the quote comes right after the control characters
 	esc := w ^ lo*'\\'
 	return ((low-lo*0x21)&^low | (esc-lo)&^esc) & hi
 }
 
+// escape skips a backslash and what it stands before.
 func (s *scanner) escape() error {
 	s.i++
 	switch s.peek() {
@@ -201,7 +190,7 @@ func (s *scanner) escape() error {
 		s.i++
 		return nil
 	case 'u':
-		// Whether surrogates pair up is not asked: a lone one goes through as it came.
+		// A surrogate without its pair is let through, as the string is not decoded here.
 		for range 4 {
 			s.i++
 			if c := s.peek() | 0x20; (c < '0' || c > '9' || s.peek() < '0') && (c < 'a' || c > 'f') {
@@ -214,6 +203,7 @@ func (s *scanner) escape() error {
 	return s.fail("bad escape")
 }
 
+// word skips the literal w.
 func (s *scanner) word(w string) error {
 	for i := range len(w) {
 		if s.peek() != w[i] {
@@ -224,6 +214,7 @@ func (s *scanner) word(w string) error {
 	return nil
 }
 
+// number skips a number.
 func (s *scanner) number() error {
 	if s.peek() == '-' {
 		s.i++
@@ -251,6 +242,7 @@ func (s *scanner) number() error {
 	return nil
 }
 
+// digits skips decimal digits and reports whether there was one.
 func (s *scanner) digits() bool {
 	start := s.i
 	for s.peek() >= '0' && s.peek() <= '9' {

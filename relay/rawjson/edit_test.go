@@ -1,4 +1,4 @@
-package relay
+package rawjson
 
 import (
 	"bytes"
@@ -25,7 +25,7 @@ func TestSet(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			obj := []byte(tt.obj)
-			if got := set(obj, []byte(tt.val), tt.path...); string(got) != tt.want {
+			if got := Set(obj, []byte(tt.val), tt.path...); string(got) != tt.want {
 				t.Errorf("got %s\nwant %s", got, tt.want)
 			}
 			if string(obj) != tt.obj {
@@ -41,25 +41,25 @@ func FuzzSet(f *testing.F) {
 	f.Add([]byte(`{"a":1,"a":{"b":1e400}, "\u0061":{}}`), []byte(`{}`), "a", "b")
 	f.Add([]byte(`{}`), []byte(`null`), "", "\xff")
 	f.Fuzz(func(t *testing.T, obj, val []byte, outer, inner string) {
-		o, err := parse(bytes.Clone(obj))
-		if err != nil || len(bytes.TrimSpace(o.raw)) == 0 || bytes.TrimSpace(o.raw)[0] != '{' {
+		o, err := Parse(bytes.Clone(obj))
+		if err != nil || len(bytes.TrimSpace(o.Raw)) == 0 || bytes.TrimSpace(o.Raw)[0] != '{' {
 			return
 		}
-		v, err := parse(bytes.Clone(val))
+		v, err := Parse(bytes.Clone(val))
 		if err != nil {
 			return
 		}
-		val = bytes.TrimSpace(v.raw)
-		before := bytes.Clone(o.raw)
-		got := set(o.raw, val, outer, inner)
-		if !bytes.Equal(o.raw, before) {
+		val = bytes.TrimSpace(v.Raw)
+		before := bytes.Clone(o.Raw)
+		got := Set(o.Raw, val, outer, inner)
+		if !bytes.Equal(o.Raw, before) {
 			t.Fatal("the original was changed")
 		}
-		if _, err := parse(bytes.Clone(got)); err != nil {
+		if _, err := Parse(bytes.Clone(got)); err != nil {
 			t.Fatalf("%v: %q", err, got)
 		}
 		// A key that is not UTF-8 is written with replacement characters.
-		if key := string(text(quote(outer))); key == outer && text(quote(inner)) == inner && !bytes.Equal(member(got, outer, inner), val) {
+		if key := string(Text(Quote(outer))); key == outer && Text(Quote(inner)) == inner && !bytes.Equal(Member(got, outer, inner), val) {
 			t.Fatalf("%q is not in %q", val, got)
 		}
 		old := bytes.TrimSpace(before)
@@ -73,11 +73,11 @@ func FuzzSet(f *testing.F) {
 		}
 		// What is gone is at most one value, what is new at most one member.
 		if gone := old[head : len(old)-tail]; len(gone) > 0 {
-			if max := len(member(old, outer)); len(gone) > max {
+			if max := len(Member(old, outer)); len(gone) > max {
 				t.Fatalf("%q went from %q", gone, old)
 			}
 		}
-		if max := len(val) + len(quote(outer)) + len(quote(inner)) + len(`,:{:}`); len(got)-tail-head > max {
+		if max := len(val) + len(Quote(outer)) + len(Quote(inner)) + len(`,:{:}`); len(got)-tail-head > max {
 			t.Fatalf("%q came into %q", got[head:len(got)-tail], old)
 		}
 		if !json.Valid(before) {
@@ -85,7 +85,7 @@ func FuzzSet(f *testing.F) {
 		}
 		var a, b map[string]json.RawMessage
 		if json.Unmarshal(before, &a) == nil && json.Unmarshal(got, &b) == nil {
-			key := text(quote(outer)) // as json reads it
+			key := Text(Quote(outer)) // as json reads it
 			delete(a, key)
 			delete(b, key)
 			for k := range a {

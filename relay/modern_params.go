@@ -5,37 +5,37 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+
+	"sallyport/relay/rawjson"
 )
 
 // The header of a modern request repeats parts of its body (2026-07-28, basic/transports/streamable-http, "Request
 // Metadata").
 
 // header returns the header of the POST that carries req in the given protocol version.
-func (m *modern) header(req message, version string) http.Header {
-	h := make(http.Header, len(m.s.cfg.Header)+8)
-	for k, v := range m.s.cfg.Header {
-		h[k] = v // the user's own come first, so that they cannot break the protocol's
-	}
+func (m *modern) header(req rawjson.Message, version string) http.Header {
+	h := m.userHeader()
 	h["Content-Type"] = []string{"application/json"}
 	h["Accept"] = []string{"application/json, text/event-stream"}
 	h["Mcp-Protocol-Version"] = []string{encodeValue(version)}
-	h["Mcp-Method"] = []string{encodeValue(req.method)}
-	switch req.method {
+	h["Mcp-Method"] = []string{encodeValue(req.Method)}
+	switch req.Method {
 	case "tools/call":
-		name := memberText(req.params, "name")
+		name := rawjson.MemberText(req.Params, "name")
 		h["Mcp-Name"] = []string{encodeValue(name)}
 		for _, p := range m.tools.mirrored(name) {
-			if v, ok := headerText(member(req.params, append([]string{"arguments"}, p.path...)...)); ok {
+			if v, ok := headerText(rawjson.Member(req.Params, append([]string{"arguments"}, p.path...)...)); ok {
 				h.Set("Mcp-Param-"+p.header, encodeValue(v))
 			}
 		}
 	case "prompts/get":
-		h["Mcp-Name"] = []string{encodeValue(memberText(req.params, "name"))}
+		h["Mcp-Name"] = []string{encodeValue(rawjson.MemberText(req.Params, "name"))}
 	case "resources/read":
-		h["Mcp-Name"] = []string{encodeValue(memberText(req.params, "uri"))}
+		h["Mcp-Name"] = []string{encodeValue(rawjson.MemberText(req.Params, "uri"))}
 	}
 	return h
 }
@@ -45,8 +45,8 @@ const (
 	sentinelEnd   = "?="
 )
 
-// encodeValue makes s fit for a header: as it is if it is plain ASCII without white space at its ends, else in Base64 between
-// the sentinels ("Value Encoding").
+// encodeValue makes s fit for a header ("Value Encoding"). Plain ASCII without white space at its ends stays as it is, and everything else
+// becomes Base64 between the sentinels.
 func encodeValue(s string) string {
 	plain := s == strings.TrimSpace(s) && !(strings.HasPrefix(s, sentinelStart) && strings.HasSuffix(s, sentinelEnd))
 	for i := 0; plain && i < len(s); i++ {
@@ -58,15 +58,16 @@ func encodeValue(s string) string {
 	return sentinelStart + base64.StdEncoding.EncodeToString([]byte(s)) + sentinelEnd
 }
 
-// headerText is the text of an argument in a header; false: it has no header. The kind of the value decides and not the one that the
-// schema asks for: the server compares the two before it looks at the schema.
+// headerText is the text of a raw argument in a header. It reports false if the argument goes in no header. The type of the
+// value decides, and not the one that the schema asks for, because the server compares header and value before it looks at
+// the schema.
 func headerText(raw []byte) (string, bool) {
 	if len(raw) == 0 {
 		return "", false
 	}
 	switch raw[0] {
 	case '"':
-		return text(raw), true
+		return rawjson.Text(raw), true
 	case 't', 'f':
 		return string(raw), true
 	case 'n', '{', '[':
@@ -85,18 +86,20 @@ func headerText(raw []byte) (string, bool) {
 // mirroredParam is a parameter of a tool that is repeated in the header Mcp-Param-{header}.
 type mirroredParam struct {
 	header string
-	path   []string // of keys in the arguments
+	// path is the path of keys in the arguments.
+	path []string
 }
 
-// maxTools is how many tools with such parameters are remembered.
+// maxTools is how many tools with mirrored parameters are remembered.
 const maxTools = 10000
 
-// toolHeaders knows the mirrored parameters of the tools in the lists that have passed by.
+// toolHeaders knows the mirrored parameters of the tools in the lists that have passed by. The zero value knows none.
 type toolHeaders struct {
 	mu     sync.Mutex
 	byName map[string][]mirroredParam
 }
 
+// mirrored returns the mirrored parameters of a tool.
 func (t *toolHeaders) mirrored(tool string) []mirroredParam {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -105,8 +108,8 @@ func (t *toolHeaders) mirrored(tool string) []mirroredParam {
 
 // learn notes what a tool's raw definition says. The error says why the definition is invalid.
 func (t *toolHeaders) learn(tool []byte) error {
-	params, err := mirroredParams(member(tool, "inputSchema"))
-	name := memberText(tool, "name")
+	params, err := mirroredParams(rawjson.Member(tool, "inputSchema"))
+	name := rawjson.MemberText(tool, "name")
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -128,27 +131,29 @@ func mirroredParams(schema []byte) ([]mirroredParam, error) {
 	return w.found, w.err
 }
 
+// schemaWalk looks through an input schema for marks.
 type schemaWalk struct {
 	found []mirroredParam
-	seen  map[string]bool // header names in lower case
-	err   error           // the first
+	// seen has the names of headers so far, in lower case.
+	seen map[string]bool
+	// err is the first one.
+	err error
 }
 
-// schema looks through one schema; reachable says that properties keys alone led here from the root, by path.
+// schema looks through one schema. reachable says that only keys of properties led here from the root, by path.
 func (w *schemaWalk) schema(raw []byte, path []string, reachable bool) {
 	if len(raw) == 0 || raw[0] != '{' {
 		return
 	}
 	var mark, kind []byte
-	s := scanner{b: raw}
-	s.object(1, func(key string, val []byte) {
+	for key, val := range rawjson.Members(raw) {
 		switch key {
 		case "x-mcp-header":
 			mark = val
 		case "type":
 			kind = val
 		case "const", "default", "enum", "examples":
-			// Data, no schema.
+			// This is data and no schema.
 		case "properties":
 			w.named(val, path, reachable)
 		case "patternProperties", "$defs", "definitions", "dependentSchemas":
@@ -156,7 +161,7 @@ func (w *schemaWalk) schema(raw []byte, path []string, reachable bool) {
 		default:
 			w.anywhere(val, path)
 		}
-	})
+	}
 	if mark != nil {
 		w.mark(mark, kind, path, reachable)
 	}
@@ -164,26 +169,24 @@ func (w *schemaWalk) schema(raw []byte, path []string, reachable bool) {
 
 // named looks through an object whose values are schemas.
 func (w *schemaWalk) named(raw []byte, path []string, reachable bool) {
-	if raw[0] != '{' {
-		return
-	}
-	s := scanner{b: raw}
-	s.object(1, func(key string, val []byte) {
+	for key, val := range rawjson.Members(raw) {
 		w.schema(val, append(path[:len(path):len(path)], key), reachable)
-	})
+	}
 }
 
-// anywhere looks through the value of a keyword that may hold schemas, out of reach.
+// anywhere looks through the value of a keyword that may hold schemas. They are not reachable.
 func (w *schemaWalk) anywhere(raw []byte, path []string) {
 	switch raw[0] {
 	case '{':
 		w.schema(raw, path, false)
 	case '[':
-		s := scanner{b: raw}
-		s.array(1, func(val []byte) { w.anywhere(val, path) })
+		for _, val := range rawjson.Elements(raw) {
+			w.anywhere(val, path)
+		}
 	}
 }
 
+// mark checks one mark and notes it. kind is the raw type of the schema that it stands in.
 func (w *schemaWalk) mark(raw, kind []byte, path []string, reachable bool) {
 	fail := func(format string, args ...any) {
 		if w.err == nil {
@@ -194,7 +197,7 @@ func (w *schemaWalk) mark(raw, kind []byte, path []string, reachable bool) {
 		fail("not a string")
 		return
 	}
-	name := text(raw)
+	name := rawjson.Text(raw)
 	switch low := strings.ToLower(name); {
 	case !isToken(name):
 		fail("not a header name")
@@ -210,21 +213,15 @@ func (w *schemaWalk) mark(raw, kind []byte, path []string, reachable bool) {
 	}
 }
 
-// mirrorable reports whether kind, the raw type of a schema, is one that fits into a header. null beside it stands for an
-// absent value.
+// mirrorable reports whether kind, the raw type of a schema, fits into a header. It may be a list of such a type and null, which
+// stands for an absent value.
 func mirrorable(kind []byte) bool {
 	if len(kind) > 0 && kind[0] == '[' {
-		n := 0
-		s := scanner{b: kind}
-		s.array(1, func(val []byte) {
-			if string(val) != `"null"` {
-				kind = val
-				n++
-			}
-		})
-		if n != 1 {
+		others := slices.DeleteFunc(rawjson.Elements(kind), func(val []byte) bool { return string(val) == `"null"` })
+		if len(others) != 1 {
 			return false
 		}
+		kind = others[0]
 	}
 	switch string(kind) {
 	case `"string"`, `"integer"`, `"boolean"`:
