@@ -31,7 +31,7 @@ var allowedImports = map[string][]string{
 	"sallyport/cmd/sallyport/internal/person":      {"github.com/anmitsu/go-shlex", "golang.org/x/sys", "golang.org/x/term", "sallyport/cmd/sallyport/internal/environment", "sallyport/oauth", "sallyport/sshtunnel"},
 	"sallyport/cmd/sallyport/internal/control":     {},
 	"sallyport/cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
-	"sallyport/cmd/sallyport/internal/session":     {"golang.org/x/net/http", "sallyport/cmd/sallyport/internal/cli", "sallyport/cmd/sallyport/internal/environment", "sallyport/oauth", "sallyport/sshtunnel"},
+	"sallyport/cmd/sallyport/internal/session":     {"code.dny.dev/ssrf", "golang.org/x/net/http", "sallyport/cmd/sallyport/internal/cli", "sallyport/cmd/sallyport/internal/environment", "sallyport/oauth", "sallyport/sshtunnel"},
 	"sallyport/cmd/sallyport/internal/callback":    {"sallyport/cmd/sallyport/internal/session", "sallyport/sshtunnel"},
 	"sallyport/cmd/sallyport/internal/explain":     {"sallyport/cmd/sallyport/internal/callback", "sallyport/cmd/sallyport/internal/cli", "sallyport/cmd/sallyport/internal/person", "sallyport/cmd/sallyport/internal/session", "sallyport/oauth", "sallyport/relay", "sallyport/sshtunnel"},
 	"sallyport/cmd/sallyport/internal/obstacle":    {"sallyport/cmd/sallyport/internal/explain", "sallyport/cmd/sallyport/internal/person", "sallyport/oauth", "sallyport/relay", "sallyport/sshtunnel"},

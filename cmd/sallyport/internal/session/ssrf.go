@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"syscall"
+
+	"code.dny.dev/ssrf"
 )
 
 // ssrfGuard keeps requests that an upstream's metadata asks for away from this machine and its private
@@ -101,26 +103,19 @@ func dialAddr(u *url.URL) string {
 	return net.JoinHostPort(u.Hostname(), port)
 }
 
-// specialPrefixes are ranges of the IANA special-purpose registries that netip has no predicate for:
-// this network, shared address space (RFC 6598), reserved ones, local-use NAT64 (RFC 8215), 6to4.
-var specialPrefixes = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("240.0.0.0/4"),
-	netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16"),
-}
+// publicAddresses denies the special-purpose ranges of IANA's registries: this network, private,
+// shared, loopback, link-local, reserved, 6to4, Teredo, documentation, benchmarking and multicast.
+var publicAddresses = ssrf.New(ssrf.WithAnyNetwork(), ssrf.WithAnyPort())
 
-// nat64 holds IPv4 addresses in the last four bytes (RFC 6052). A network without IPv4 sees only these.
-var nat64 = netip.MustParsePrefix("64:ff9b::/96")
-
-// isPublic reports whether the address means the same host to everybody.
+// isPublic reports whether the address means the same host to everybody. It judges an address of NAT64,
+// which holds an IPv4 address in its last four bytes (RFC 6052), by that IPv4 address: a network without
+// IPv4 sees only these.
 func isPublic(ip netip.Addr) bool {
 	ip = ip.Unmap().WithZone("")
-	if b := ip.As16(); nat64.Contains(ip) {
+	if b := ip.As16(); ssrf.IPv6NAT64Prefix.Contains(ip) {
 		ip = netip.AddrFrom4([4]byte(b[12:]))
 	}
-	if slices.ContainsFunc(specialPrefixes, func(p netip.Prefix) bool { return p.Contains(ip) }) {
-		return false
-	}
-	return ip.IsGlobalUnicast() && !ip.IsPrivate()
+	return publicAddresses.SafeAddr(ip) == nil
 }
 
 // PrivateAddressError says that metadata of a public upstream leads to an address that is not public.
