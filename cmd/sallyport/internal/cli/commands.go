@@ -10,19 +10,24 @@ package cli
 // flag's name in capitals. A hidden flag is a setting of mcp-oauth2-proxy that has only a variable in
 // sallyport's manual.
 type grammar struct {
-	Proxy     ProxyCommand     `cmd:"" default:"withargs" help:"Carry an MCP session between stdio and URL (the default command)."`
-	Login     LoginCommand     `cmd:"" help:"Sign in now, in the terminal; leaves the tokens in the store."`
-	Logout    LogoutCommand    `cmd:"" help:"Revoke where the server can, and forget tokens and client registration."`
-	Status    StatusCommand    `cmd:"" help:"Show what is stored (never a secret), which proxies run here, and their tunnels."`
-	Callback  CallbackCommand  `cmd:"" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
+	defaultCommand
+	Login     LoginCommand     `cmd:"" name:"login" help:"Sign in now, in the terminal; leaves the tokens in the store."`
+	Logout    LogoutCommand    `cmd:"" name:"logout" help:"Revoke where the server can, and forget tokens and client registration."`
+	Status    StatusCommand    `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, and their tunnels."`
+	Callback  CallbackCommand  `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
 	SSHConfig SSHConfigCommand `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
-	Version   VersionCommand   `cmd:"" help:"Print the version."`
+	Version   VersionCommand   `cmd:"" name:"version" help:"Print the version."`
+}
+
+// defaultCommand is the part of the grammar that a proxy needs.
+type defaultCommand struct {
+	Proxy ProxyCommand `cmd:"" name:"proxy" default:"withargs" help:"Carry an MCP session between stdio and URL (the default command)."`
 }
 
 // ProxyCommand is `sallyport [flags] [URL]`, the default command.
 type ProxyCommand struct {
 	Remote
-	Relay
+	Relay `group:"upstream"`
 	Common
 }
 
@@ -30,7 +35,7 @@ type ProxyCommand struct {
 // proxy's command line serves it unchanged.
 type LoginCommand struct {
 	Remote
-	Relay
+	Relay `group:"upstream"`
 	Common
 }
 
@@ -39,28 +44,28 @@ type LoginCommand struct {
 type LogoutCommand struct {
 	All bool `help:"Forget every upstream's tokens and registrations, without asking the servers to revoke them." from:"-"`
 	Remote
-	Relay
+	Relay `group:"upstream"`
 	Common
 }
 
 // StatusCommand is `sallyport status`.
 type StatusCommand struct {
-	JSON bool `name:"json" help:"Print JSON." from:"-"`
-	Store
+	JSON  bool `name:"json" help:"Print JSON." from:"-"`
+	Store `group:"files"`
 	Common
 }
 
 // CallbackCommand is `sallyport callback`.
 type CallbackCommand struct {
 	Port Ports `help:"Port, or comma-separated ports, of the callback: here and on HOST." default:"53682" from:"OAUTH2_CALLBACK_PORT" field:"oauth2.callbackPort" placeholder:"N[,N]"`
-	SSH
+	SSH  `group:"ssh"`
 	Common
 	Host []string `arg:"" help:"Where the proxy runs: an ssh_config alias, [user@]host[:port] or ssh://."`
 }
 
 // SSHConfigCommand is `sallyport ssh-config`.
 type SSHConfigCommand struct {
-	SSH
+	SSH `group:"ssh"`
 	Common
 	Host string `arg:"" help:"An ssh_config alias, [user@]host[:port] or ssh://."`
 }

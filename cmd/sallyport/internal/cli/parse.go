@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"io"
+	"reflect"
 
 	"sallyport/cmd/sallyport/internal/environment"
 
@@ -29,7 +30,7 @@ type helpShown struct{}
 // precedence. Help goes to stdout. The error is ErrHelp or a *UsageError.
 func Parse(args []string, env environment.Environment, stdout, stderr io.Writer) (inv *Invocation, err error) {
 	sources := &sources{getenv: env.Getenv}
-	parser, err := newParser(sources, stdout, stderr)
+	parser, err := newParser(args, sources, stdout, stderr)
 	if err != nil {
 		return nil, err // a fault in the grammar, which every test sees
 	}
@@ -42,16 +43,12 @@ func Parse(args []string, env environment.Environment, stdout, stderr io.Writer)
 			panic(r)
 		}
 	}()
-	trace, err := kong.Trace(parser, args)
-	if err != nil {
-		return nil, usage(err)
-	}
-	if err := sources.readFile(trace); err != nil {
-		return nil, err
-	}
 	kctx, err := parser.Parse(args)
+	if e, ok := errors.AsType[*UsageError](err); ok {
+		return nil, e // of the file of settings
+	}
 	if err != nil {
-		return nil, usage(err)
+		return nil, &UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists commands and flags"}}
 	}
 	inv = &Invocation{Command: kctx.Selected().Target.Addr().Interface()}
 	if c, ok := inv.Command.(interface{ common() Common }); ok {
@@ -61,8 +58,14 @@ func Parse(args []string, env environment.Environment, stdout, stderr io.Writer)
 	return inv, nil
 }
 
-func newParser(sources *sources, stdout, stderr io.Writer) (*kong.Kong, error) {
-	return kong.New(new(grammar),
+// newParser returns a parser of the command that args choose.
+//
+// An MCP host waits for the proxy's start, and kong takes three times as long to lay out the flags of
+// all commands as those of the proxy (BenchmarkParse). So the first parser knows the other commands by
+// name only. It finds out which command args choose. The whole grammar is laid out only for another
+// command than the proxy, and for help.
+func newParser(args []string, sources *sources, stdout, stderr io.Writer) (*kong.Kong, error) {
+	options := []kong.Option{
 		kong.Name("sallyport"),
 		kong.Description("An MCP stdio proxy to remote, OAuth2-protected MCP servers that manages its own SSH tunnels."),
 		kong.Writers(stdout, stderr),
@@ -72,9 +75,39 @@ func newParser(sources *sources, stdout, stderr io.Writer) (*kong.Kong, error) {
 		kong.Help(printHelp),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.ValueFormatter(helpWithVariables),
-	)
+	}
+	proxy, err := kong.New(new(defaultCommand), append(otherCommands(), options...)...)
+	if err != nil {
+		return nil, err
+	}
+	if isProxy(proxy, args) {
+		return proxy, nil
+	}
+	return kong.New(new(grammar), options...)
 }
 
-func usage(err error) error {
-	return &UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists commands and flags"}}
+// otherCommands names all commands but the default one, without their flags.
+func otherCommands() []kong.Option {
+	var commands []kong.Option
+	for field := range reflect.TypeFor[grammar]().Fields() {
+		if name := field.Tag.Get("name"); name != "" {
+			commands = append(commands, kong.DynamicCommand(name, field.Tag.Get("help"), "", new(struct{})))
+		}
+	}
+	return commands
+}
+
+// isProxy reports whether args choose the default command and do not ask for help.
+func isProxy(parser *kong.Kong, args []string) bool {
+	trace, err := kong.Trace(parser, args)
+	if err != nil {
+		return false
+	}
+	for _, path := range trace.Path {
+		if path.Flag != nil && path.Flag == parser.Model.HelpFlag {
+			return false
+		}
+	}
+	selected := trace.Selected()
+	return selected == nil || selected == parser.Model.DefaultCmd
 }

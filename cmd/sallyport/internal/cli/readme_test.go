@@ -18,7 +18,7 @@ func TestREADMEListsTheSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	readme := string(text)
-	parser, err := newParser(&sources{getenv: func(string) string { return "" }}, io.Discard, io.Discard)
+	parser, err := newParser([]string{"https://u.example/mcp"}, &sources{getenv: func(string) string { return "" }}, io.Discard, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,13 +2,13 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"reflect"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -31,21 +31,23 @@ func variables(flag *kong.Flag) []string {
 // sources is the kong.Resolver that looks a flag up in the environment, then in the JSON file.
 type sources struct {
 	getenv func(string) string
-	path   string
+	loaded bool           // the file was read, or there is none
+	path   string         // of the file; "" if there is none
 	file   map[string]any // nested objects by field name
 }
 
-// readFile loads the file that --config or MCP_PROXY_CONFIG names.
-func (s *sources) readFile(trace *kong.Context) error {
-	for _, flag := range trace.Flags() {
+// load reads the file that --config or MCP_PROXY_CONFIG names, once. The error is a *UsageError.
+func (s *sources) load(kctx *kong.Context) error {
+	if s.loaded {
+		return nil
+	}
+	s.loaded = true
+	for _, flag := range kctx.Flags() {
 		if flag.Name == "config" {
-			s.path, _ = trace.FlagValue(flag).(string)
+			s.path, _ = kctx.FlagValue(flag).(string)
 		}
 	}
-	if s.path == "" {
-		s.path = s.getenv("MCP_PROXY_CONFIG")
-	}
-	if s.path == "" {
+	if s.path = cmp.Or(s.path, s.getenv("MCP_PROXY_CONFIG")); s.path == "" {
 		return nil
 	}
 	text, err := os.ReadFile(s.path)
@@ -56,13 +58,16 @@ func (s *sources) readFile(trace *kong.Context) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	if err := decoder.Decode(&s.file); err != nil {
-		return &UsageError{Text: fmt.Sprintf("settings file %s: %v", s.path, jsonPlace(text, err)), Hints: []string{"it must hold one JSON object; comments are not allowed"}}
+		return &UsageError{
+			Text:  fmt.Sprintf("settings file %s: %v", s.path, withLine(text, err)),
+			Hints: []string{"it must hold one JSON object; comments are not allowed"},
+		}
 	}
 	return nil
 }
 
-// jsonPlace adds the line to a JSON syntax error.
-func jsonPlace(text []byte, err error) error {
+// withLine adds the line to a JSON syntax error.
+func withLine(text []byte, err error) error {
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		line := 1 + bytes.Count(text[:min(int(syntax.Offset), len(text))], []byte("\n"))
 		return fmt.Errorf("line %d: %w", line, err)
@@ -73,8 +78,12 @@ func jsonPlace(text []byte, err error) error {
 // Validate implements kong.Resolver.
 func (s *sources) Validate(*kong.Application) error { return nil }
 
-// Resolve implements kong.Resolver. An empty variable counts as unset, as MCP hosts pass those on.
-func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+// Resolve implements kong.Resolver. An empty variable counts as unset, because MCP hosts pass on empty
+// ones.
+func (s *sources) Resolve(kctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	if err := s.load(kctx); err != nil {
+		return nil, err
+	}
 	for _, name := range variables(flag) {
 		if value := s.getenv(name); value != "" {
 			got, err := flagValue(flag, value)
@@ -91,7 +100,7 @@ func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 		got, err := flagValue(flag, value)
 		return got, named(field, err)
 	case []any:
-		if flag.IsSlice() && flag.Target.Type() != reflect.TypeFor[Ports]() {
+		if isList(flag) {
 			return value, nil
 		}
 		words := make([]string, len(value))
@@ -108,6 +117,12 @@ func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 	}
 }
 
+// isList reports whether a variable holds one value of the flag on each line.
+func isList(flag *kong.Flag) bool {
+	return flag.IsSlice() && flag.Target.Type() != reflect.TypeFor[Ports]()
+}
+
+// named adds the name of the variable or field to an error.
 func named(source string, err error) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", source, err)
@@ -126,7 +141,7 @@ func flagValue(flag *kong.Flag, text string) (any, error) {
 			return false, nil
 		}
 		return nil, fmt.Errorf("want true or false, got %q", text)
-	case flag.IsSlice() && flag.Target.Type() != reflect.TypeFor[Ports]():
+	case isList(flag):
 		var list []any
 		for line := range strings.Lines(text) {
 			if line = strings.TrimSpace(line); line != "" {
@@ -152,8 +167,11 @@ func (s *sources) lookUp(field string) (any, bool) {
 	return value, value != nil
 }
 
-// warnings names the fields of the file that no flag of any command reads.
+// unknownFields warns of each field of the file that no flag of any command reads.
 func (s *sources) unknownFields(app *kong.Application) []string {
+	if s.file == nil {
+		return nil
+	}
 	var known []string
 	for _, command := range app.Leaves(false) {
 		for _, group := range command.AllFlags(false) {
@@ -163,7 +181,7 @@ func (s *sources) unknownFields(app *kong.Application) []string {
 		}
 	}
 	var warnings []string
-	for _, field := range fields("", s.file) {
+	for _, field := range fieldNames("", s.file) {
 		isKnown := func(k string) bool { return field == k || strings.HasPrefix(field, k+".") && k != "" }
 		if !slices.ContainsFunc(known, isKnown) {
 			warnings = append(warnings, fmt.Sprintf("settings file %s: field %q is not known and has no effect", s.path, field))
@@ -172,16 +190,16 @@ func (s *sources) unknownFields(app *kong.Application) []string {
 	return warnings
 }
 
-// fields lists the dotted names of all leaves, sorted.
-func fields(prefix string, object map[string]any) []string {
+// fieldNames lists the dotted names of all values in object, sorted.
+func fieldNames(prefix string, object map[string]any) []string {
 	var names []string
 	for key, value := range object {
 		if inner, ok := value.(map[string]any); ok {
-			names = append(names, fields(prefix+key+".", inner)...)
+			names = append(names, fieldNames(prefix+key+".", inner)...)
 		} else {
 			names = append(names, prefix+key)
 		}
 	}
-	sort.Strings(names)
+	slices.Sort(names)
 	return names
 }
