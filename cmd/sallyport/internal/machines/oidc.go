@@ -130,18 +130,28 @@ func (s *OIDC) PublicKeys() jose.JSONWebKeySet {
 // MachineToken gets an access token for resource by client credentials.
 func (s *OIDC) MachineToken(t testing.TB, resource string) string {
 	t.Helper()
-	form := url.Values{"grant_type": {"client_credentials"}, "resource": {resource}, "scope": {"mcp"}}
+	var answer struct {
+		AccessToken string `json:"access_token"`
+	}
+	s.Token(t, url.Values{
+		"grant_type": {"client_credentials"}, "resource": {resource}, "scope": {"mcp"}, "client_id": {MachineID},
+	}, &answer)
+	return answer.AccessToken
+}
+
+// Token makes a token request, which must succeed, and decodes the answer. The client MachineID
+// authenticates with its secret.
+func (s *OIDC) Token(t testing.TB, form url.Values, answer any) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "POST", s.Issuer+"/token", strings.NewReader(form.Encode()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.SetBasicAuth(url.QueryEscape(MachineID), url.QueryEscape(MachineSecret))
-	var answer struct {
-		AccessToken string `json:"access_token"`
+	if form.Get("client_id") == MachineID {
+		req.SetBasicAuth(url.QueryEscape(MachineID), url.QueryEscape(MachineSecret))
 	}
-	s.Do(t, req, &answer)
-	return answer.AccessToken
+	s.do(t, req, answer)
 }
 
 // Forge signs an access token that the server never issued, for what a gate has to refuse.
@@ -176,12 +186,12 @@ func (s *OIDC) RegisterNative(t testing.TB, redirectURI string) string {
 	var answer struct {
 		ClientID string `json:"client_id"`
 	}
-	s.Do(t, req, &answer)
+	s.do(t, req, &answer)
 	return answer.ClientID
 }
 
-// Do sends a request that must succeed and decodes the answer.
-func (s *OIDC) Do(t testing.TB, req *http.Request, answer any) {
+// do sends a request that must succeed and decodes the answer.
+func (s *OIDC) do(t testing.TB, req *http.Request, answer any) {
 	t.Helper()
 	resp, err := s.TLS.Client().Do(req)
 	if err != nil {
