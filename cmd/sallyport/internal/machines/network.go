@@ -19,9 +19,12 @@ import (
 )
 
 // Namespace is a network namespace: a network of its own with nothing but a loopback interface, and its
-// own /etc/hosts. To the programs in it, it is another machine. A nil Namespace is the machine of the
-// tests; all methods work with that, too.
+// own /etc/hosts. To the programs in it, it is another machine. A nil Namespace, Here, is the machine of
+// the tests; all methods work with that, too.
 type Namespace struct{ Name string }
+
+// Here is the machine of the tests.
+var Here *Namespace
 
 var namespaces atomic.Int32
 

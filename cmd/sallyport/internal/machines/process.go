@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"syscall"
 	"testing"
 	"time"
@@ -144,3 +145,13 @@ const (
 	StatusUnreachable = 6
 	StatusInterrupted = 130
 )
+
+// CheckExplained looks for an error on stderr as the command tells it: one line that matches text, and
+// right below it hints, one of which matches hint. Both are regular expressions.
+func CheckExplained(t testing.TB, stderr, text, hint string) {
+	t.Helper()
+	pattern := regexp.MustCompile(`(?m)^sallyport: .*(?:` + text + `).*\n(?:hint: .*\n)*hint: .*(?:` + hint + `)`)
+	if n := len(pattern.FindAllString(stderr, -1)); n != 1 {
+		t.Errorf("%d times %q on stderr:\n%s", n, pattern, stderr)
+	}
+}

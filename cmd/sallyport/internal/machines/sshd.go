@@ -74,7 +74,7 @@ func StartSSHD(t testing.TB, o SSHDOptions) *SSHD {
 	if o.Listen != "" {
 		s.listener = o.NS.Listen(t, o.Listen)
 	} else {
-		s.listener = (*Namespace)(nil).Listen(t, "127.0.0.1:0")
+		s.listener = Here.Listen(t, "127.0.0.1:0")
 	}
 	s.Addr = s.listener.Addr().String()
 	s.Host, s.Port, _ = net.SplitHostPort(s.Addr)
