@@ -5,6 +5,7 @@ package machines
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os/exec"
 	"slices"
 	"strings"
@@ -214,4 +215,40 @@ func RunTypeScriptHost(t testing.TB, cmd *exec.Cmd) []string {
 		t.Fatalf("the host ended with status %d:\n%s\nstderr:\n%s", status, p.Out, p.Err)
 	}
 	return steps
+}
+
+// ElicitingHost is a host that shows URLs to its person, and notes what the server tells it. Its channels
+// hold ten values; what comes after those is dropped.
+type ElicitingHost struct {
+	*Host
+	// URLs are those of elicitations in URL mode.
+	URLs <-chan string
+	// Completed are the ends of elicitations, ToolChanges the changes of the list of tools.
+	Completed, ToolChanges <-chan struct{}
+}
+
+// StartElicitingHost is StartHost for such a host.
+func StartElicitingHost(t testing.TB, cmd *exec.Cmd) *ElicitingHost {
+	t.Helper()
+	urls, completed, changes := make(chan string, 10), make(chan struct{}, 10), make(chan struct{}, 10)
+	host := StartHost(t, cmd, &mcp.ClientOptions{
+		Capabilities: &mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapabilities{URL: &mcp.URLElicitationCapabilities{}}},
+		ElicitationHandler: func(_ context.Context, req *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+			if req.Params.Mode != "url" {
+				return nil, errors.New("an elicitation in the mode " + req.Params.Mode)
+			}
+			offer(urls, req.Params.URL)
+			return &mcp.ElicitResult{Action: "accept"}, nil
+		},
+		ElicitationCompleteHandler: func(context.Context, *mcp.ElicitationCompleteNotificationRequest) { offer(completed, struct{}{}) },
+		ToolListChangedHandler:     func(context.Context, *mcp.ToolListChangedRequest) { offer(changes, struct{}{}) },
+	})
+	return &ElicitingHost{host, urls, completed, changes}
+}
+
+func offer[T any](to chan<- T, value T) {
+	select {
+	case to <- value:
+	default:
+	}
 }
