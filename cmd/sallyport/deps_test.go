@@ -32,7 +32,7 @@ var allowedImports = map[string][]string{
 	// Imported by tests alone, which any package may have.
 	"sallyport/cmd/sallyport/internal/machines": {
 		"github.com/creack/pty", "github.com/go-jose/go-jose/v4", "github.com/gofrs/flock", "github.com/modelcontextprotocol/go-sdk",
-		"golang.org/x/crypto/ssh", "golang.org/x/sys", "sallyport/oauth/oauthtest",
+		"golang.org/x/crypto/ssh", "golang.org/x/sys", "sallyport/oauth", "sallyport/oauth/oauthtest",
 	},
 	"sallyport/cmd/demo": {
 		"golang.org/x/crypto/ssh", "github.com/modelcontextprotocol/go-sdk",

@@ -146,6 +146,23 @@ func EchoAll(t testing.TB, hosts ...*Host) {
 	wg.Wait()
 }
 
+// FirstOf waits until the stderr of one of the hosts matches the regular expression and returns the first
+// group.
+func FirstOf(t testing.TB, hosts []*Host, pattern string) string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	found := make(chan string, len(hosts))
+	for _, host := range hosts {
+		go func() { // ends with the first match, or with the host
+			if m := host.Stderr.Find(ctx, pattern); m != nil {
+				found <- m[1]
+			}
+		}()
+	}
+	return Receive(t, found, "match of "+pattern)
+}
+
 // Tools lists the tools, in the order that the Go SDK's server gives them, with a space between.
 func (h *Host) Tools(t testing.TB) string {
 	t.Helper()
