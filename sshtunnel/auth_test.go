@@ -94,11 +94,7 @@ func TestAgentSignsOnRealServer(t *testing.T) {
 			key := filepath.Join(dir, kind[0])
 			openssh.Run(t, "ssh-keygen", append([]string{"-q", "-N", "", "-f", key, "-t"}, kind...)...)
 			sock := startAgent(t, key)
-			pub, err := readPublicKey(key + ".pub")
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := openssh.Start(t, pub)
+			s := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"))
 			h := s.Host(t, "bastion", key+".pub") // a lone .pub selects the agent's key
 			h.IdentityAgent, h.IdentitiesOnly = "", true
 			os.Remove(key)
@@ -314,18 +310,21 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 				}}
 				prepared := prepare(ctx, cfg, h)
 				defer prepared.end()
-				via := memoryHop(func(conn net.Conn) {
+				via := memoryHop{serve: func(conn net.Conn) {
 					time.Sleep(tt.server)
 					if c, _, _, err := ssh.NewServerConn(conn, config); err == nil {
 						c.Wait()
 					}
-				})
-				hp, err := dialHop(ctx, cfg, h, prepared, via)
+				}}
+				var tasks sync.WaitGroup
+				d := &dialer{cfg: cfg, host: h, prepared: prepared, via: via, tasks: &tasks}
+				hp, err := d.dial(ctx)
 				if _, timeout := errors.AsType[*TimeoutError](err); (err == nil) != tt.ok || timeout == tt.ok {
 					t.Errorf("got %v", err)
 				}
 				if err == nil {
-					hp.close()
+					hp.close(ErrClosed)
+					tasks.Wait()
 				}
 				time.Sleep(time.Minute) // the server notices
 			})
@@ -333,25 +332,22 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 	}
 }
 
-// memoryHop is a hop whose connections are pipes to serve: no socket, so that they can be in a
+// memoryHop is a hop whose connections are pipes to serve. It uses no socket, so that it can be in a
 // bubble of synctest.
-func memoryHop(serve func(net.Conn)) *hop {
-	return &hop{host: &sshconfig.Host{}, conn: &countedConn{}, client: &ssh.Client{Conn: memoryConn{serve: serve}}, ended: make(chan struct{})}
+type memoryHop struct {
+	hop   // only what is below is called
+	serve func(net.Conn)
 }
 
-type memoryConn struct {
-	ssh.Conn // only what is below is called
-	serve    func(net.Conn)
-}
-
-func (c memoryConn) OpenChannel(string, []byte) (ssh.Channel, <-chan *ssh.Request, error) {
+func (h memoryHop) open(context.Context, string, string) (net.Conn, error) {
 	near, far := net.Pipe()
 	reqs := make(chan *ssh.Request)
 	go func() { // ends with the pipe
 		defer far.Close()
-		c.serve(far)
+		h.serve(far)
 	}()
-	return &memoryChannel{pipe: near, reqs: reqs}, reqs, nil
+	// A channelConn has buffers, and x/crypto needs some: both ends write before they read.
+	return newChannelConn(channelSetup{ch: &memoryChannel{pipe: near, reqs: reqs}, reqs: reqs, serve: ssh.DiscardRequests}), nil
 }
 
 type memoryChannel struct {

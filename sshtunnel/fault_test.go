@@ -42,11 +42,14 @@ func startFaulty(t *testing.T, options ...string) *faulty {
 	return f
 }
 
-// linkOf returns the link that is up; nil: none is.
-func linkOf(tun *Tunnel) *link {
-	tun.mu.Lock()
-	defer tun.mu.Unlock()
-	return tun.link
+// linkOf returns the tunnel's link; nil if it has none.
+func linkOf(tun *Tunnel) *link { return ask(tun, func(l *loop) *link { return l.link }) }
+
+// ask reads something that the loop of a tunnel owns.
+func ask[T any](tun *Tunnel, f func(*loop) T) T {
+	answer := make(chan T, 1)
+	tun.send(func(l *loop) { answer <- f(l) })
+	return <-answer
 }
 
 func mustDial(t *testing.T, tun *Tunnel, target string) net.Conn {
@@ -369,7 +372,7 @@ func TestUnansweredOpensAreBounded(t *testing.T) {
 			_, err := tun.DialContext(ctx, "tcp", "x:1")
 			return err
 		}
-		hp := linkOf(tun).last()
+		hp := linkOf(tun).last().(*sshHop)
 		hp.streams.Add(1)
 		for hp.unanswered.Load() < maxUnanswered {
 			leave() // counted a moment later

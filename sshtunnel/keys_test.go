@@ -325,8 +325,8 @@ func TestMethodsAreExplained(t *testing.T) {
 		{"GSSAPI only", gssapi, func(*sshconfig.Host) {}, []string{"gssapi-with-mic (GSSAPI, Kerberos) is not supported", `"hostbased" is not supported`}},
 		{"turned off", ordinary, func(h *sshconfig.Host) {
 			h.PubkeyAuthentication, h.PasswordAuthentication, h.KbdInteractiveAuthentication = false, false, false
-		}, []string{"PubkeyAuthentication no rules out publickey", "PasswordAuthentication no rules out password", "KbdInteractiveAuthentication no rules out keyboard-interactive"}},
-		{"not preferred", ordinary, func(h *sshconfig.Host) { h.PreferredAuthentications = []string{"publickey"} }, []string{"PreferredAuthentications leave out password"}},
+		}, []string{"PubkeyAuthentication is off, which rules out publickey", "PasswordAuthentication is off, which rules out password", "KbdInteractiveAuthentication is off, which rules out keyboard-interactive"}},
+		{"not preferred", ordinary, func(h *sshconfig.Host) { h.PreferredAuthentications = []string{"publickey"} }, []string{"PreferredAuthentications does not list password"}},
 		{"BatchMode", ordinary, func(h *sshconfig.Host) { h.BatchMode = true }, []string{"BatchMode forbids"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

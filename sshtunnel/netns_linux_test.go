@@ -168,9 +168,9 @@ func testNetworkFaults(t *testing.T, far string) {
 						break
 					}
 				}
-				<-lost.done
-				if lost.err == nil || !strings.Contains(lost.err.Error(), tt.want) {
-					t.Errorf("link lost: %v, want %q", lost.err, tt.want)
+				<-lost.life.Done()
+				if context.Cause(lost.life) == nil || !strings.Contains(context.Cause(lost.life).Error(), tt.want) {
+					t.Errorf("link lost: %v, want %q", context.Cause(lost.life), tt.want)
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 				defer cancel()
@@ -197,10 +197,10 @@ func testNetworkFaults(t *testing.T, far string) {
 			began, minute := time.Now(), time.After(time.Minute)
 			ip("-n", far, "route", "add", "blackhole", nearIP2+"/32") // ours since the address changed
 			lost := linkOf(tun)
-			<-lost.done
-			t.Logf("found after %v: %v", time.Since(began), lost.err)
-			if hop, ok := errors.AsType[*HopError](lost.err); !ok || hop.Stage != StageLink || !strings.Contains(lost.err.Error(), "no sign of life") {
-				t.Errorf("link lost: %v", lost.err)
+			<-lost.life.Done()
+			t.Logf("found after %v: %v", time.Since(began), context.Cause(lost.life))
+			if hop, ok := errors.AsType[*HopError](context.Cause(lost.life)); !ok || hop.Stage != StageLink || !strings.Contains(context.Cause(lost.life).Error(), "no sign of life") {
+				t.Errorf("link lost: %v", context.Cause(lost.life))
 			}
 			io.Copy(io.Discard, conn) // ends with the link
 			waiting := make(chan struct{})
