@@ -1,7 +1,6 @@
 package sshtunnel
 
 import (
-	"cmp"
 	"io"
 	"net"
 	"net/netip"
@@ -45,11 +44,10 @@ type channelConn struct {
 	// writing is held by Write and CloseWrite, so that one piece is under way at a time.
 	writing sync.Mutex
 
-	mu  sync.Mutex // guards what follows
+	// mu guards what follows.
+	mu  sync.Mutex
 	in  inbound
 	out outbound
-	// asking is set if something was written and nothing has come since. gather counts these.
-	asking bool
 }
 
 // channelSetup is what a channelConn is made of.
@@ -58,8 +56,6 @@ type channelSetup struct {
 	// serve must take all of reqs, which end with the channel.
 	reqs  <-chan *ssh.Request
 	serve func(reqs <-chan *ssh.Request)
-	// gather sends what several channels write together. If it is nil, each piece goes by itself.
-	gather *gatherConn
 	// beforeClose is called before the channel is closed. It may be nil.
 	beforeClose  func()
 	laddr, raddr net.Addr
@@ -67,22 +63,33 @@ type channelSetup struct {
 
 // inbound is the reading side of a channelConn.
 type inbound struct {
-	ready    sync.Cond // data or err came, or an end
-	taken    sync.Cond // data has been taken, or an end
-	data     []byte    // not read yet; it lies in a buffer of readLoop
-	err      error     // comes after data
+	// ready signals that data or err has come, or that the connection is closed or a deadline over.
+	ready sync.Cond
+	// taken signals that data has been taken, or that the connection is closed.
+	taken sync.Cond
+	// data is what Read has not taken yet. It lies in a buffer of readLoop.
+	data []byte
+	// err is what Read returns after data.
+	err      error
 	deadline deadline
 }
 
 // outbound is the writing side of a channelConn.
 type outbound struct {
-	started  bool      // writeLoop runs
-	ready    sync.Cond // piece came, or an end
-	sent     sync.Cond // piece has gone, or an end
-	piece    []byte    // to be written; nil when that is done
-	went     int       // bytes of the last piece
-	buf      []byte    // holds piece
-	err      error     // why nothing more can be written: an error, or a Write that was given up
+	// started is set when writeLoop runs.
+	started bool
+	// ready signals that piece has come, or that the connection is closed.
+	ready sync.Cond
+	// sent signals that piece has gone, or that the connection is closed or a deadline over.
+	sent sync.Cond
+	// piece is to be written. It is nil when that is done.
+	piece []byte
+	// went is how many bytes of the last piece have gone out.
+	went int
+	// buf is the memory of piece.
+	buf []byte
+	// err is why nothing more can be written: an error, or a Write that was given up.
+	err      error
 	deadline deadline
 }
 
@@ -105,17 +112,6 @@ func newChannelConn(setup channelSetup) *channelConn {
 
 func (c *channelConn) conds() []*sync.Cond {
 	return []*sync.Cond{&c.in.ready, &c.in.taken, &c.out.ready, &c.out.sent}
-}
-
-func (c *channelConn) setAskingLocked(asking bool) {
-	switch {
-	case c.gather == nil:
-	case asking && !c.asking:
-		c.gather.asking.Add(1)
-	case c.asking && !asking:
-		c.gather.asking.Add(-1)
-	}
-	c.asking = asking
 }
 
 // readLoop reads into one of two buffers while Read empties the other.
@@ -154,7 +150,6 @@ func (c *channelConn) deliver(b []byte, err error) bool {
 		c.in.data = b
 	}
 	c.in.err = err
-	c.setAskingLocked(false)
 	if err != nil {
 		c.in.ready.Broadcast()
 	} else {
@@ -191,14 +186,6 @@ func (c *channelConn) Read(p []byte) (int, error) {
 	}
 }
 
-// Idle reports whether a Read would wait: neither data nor an end has come. A client that has kept
-// the connection asks this before it uses it again.
-func (c *channelConn) Idle() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return !c.isClosed() && !c.in.deadline.expired && len(c.in.data) == 0 && c.in.err == nil
-}
-
 // expireLocked closes the connection, unless the deadline only interrupts.
 func (c *channelConn) expireLocked(interrupts bool) error {
 	if !interrupts {
@@ -219,7 +206,7 @@ func (c *channelConn) writeLoop() {
 		}
 		piece := c.out.piece
 		c.mu.Unlock()
-		n, err := c.send(piece)
+		n, err := c.ch.Write(piece)
 		c.mu.Lock()
 		c.out.piece, c.out.went = nil, n
 		if err != nil && c.out.err == nil {
@@ -233,17 +220,6 @@ func (c *channelConn) writeLoop() {
 		}
 		c.out.sent.Signal()
 	}
-}
-
-// send writes to the channel, together with what others write at the time. If it fails, at most n
-// bytes have gone out.
-func (c *channelConn) send(p []byte) (n int, err error) {
-	if c.gather == nil {
-		return c.ch.Write(p)
-	}
-	c.gather.hold()
-	n, err = c.ch.Write(p)
-	return n, cmp.Or(err, c.gather.flush())
 }
 
 // Write sends p to the peer. If it fails, at most n bytes have gone out.
@@ -284,7 +260,6 @@ func (c *channelConn) Write(p []byte) (n int, err error) {
 func (c *channelConn) writePieceLocked(p []byte) (int, error) {
 	c.out.buf = append(c.out.buf[:0], p...)
 	c.out.piece = c.out.buf
-	c.setAskingLocked(c.in.err == nil)
 	c.out.ready.Signal()
 	for c.out.piece != nil {
 		switch {
@@ -331,7 +306,6 @@ func (c *channelConn) closeLocked() error {
 		return net.ErrClosed
 	}
 	close(c.closed)
-	c.setAskingLocked(false)
 	c.in.deadline.stop()
 	c.out.deadline.stop()
 	for _, cond := range c.conds() {
@@ -351,9 +325,13 @@ func (c *channelConn) isClosed() bool { return isDone(c.closed) }
 // Ended returns a channel that is closed when nothing can be sent any more, nor come.
 func (c *channelConn) Ended() <-chan struct{} { return c.gone }
 
-func (c *channelConn) LocalAddr() net.Addr  { return c.laddr }
+// LocalAddr returns an address that names the hop.
+func (c *channelConn) LocalAddr() net.Addr { return c.laddr }
+
+// RemoteAddr returns the address that the channel leads to, or comes from.
 func (c *channelConn) RemoteAddr() net.Addr { return c.raddr }
 
+// SetDeadline sets both deadlines.
 func (c *channelConn) SetDeadline(t time.Time) error {
 	if err := c.SetReadDeadline(t); err != nil {
 		return err
@@ -361,19 +339,23 @@ func (c *channelConn) SetDeadline(t time.Time) error {
 	return c.SetWriteDeadline(t)
 }
 
+// SetReadDeadline limits the present and all later calls of Read.
 func (c *channelConn) SetReadDeadline(t time.Time) error {
 	return c.setDeadline(&c.in.deadline, &c.in.ready, t)
 }
 
+// SetWriteDeadline limits the present and all later calls of Write.
 func (c *channelConn) SetWriteDeadline(t time.Time) error {
 	return c.setDeadline(&c.out.deadline, &c.out.sent, t)
 }
 
 // deadline is a time limit, guarded by the mutex of its connection.
 type deadline struct {
-	timer   *time.Timer // nil unless the time is yet to come
+	// timer is nil unless the time is yet to come.
+	timer   *time.Timer
 	expired bool
-	past    bool // the time had already come when it was set
+	// past says that the time had already come when the deadline was set.
+	past bool
 }
 
 func (d *deadline) stop() {

@@ -9,12 +9,14 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/crypto/ssh"
+
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
-// TestBulkBothWays moves more than all windows and buffers hold, both ways at once, in writes of
-// many sizes.
-func TestBulkBothWays(t *testing.T) {
+// More bytes than all windows and buffers hold go in both directions at once, in writes of many sizes.
+func TestBulkInBothDirections(t *testing.T) {
+	t.Parallel()
 	key := filepath.Join(t.TempDir(), "key")
 	server := openssh.Start(t, openssh.WriteKey(t, key, "").PublicKey())
 	tun := newTunnel(t, nil, server.Host(t, "hop", key))
@@ -47,5 +49,33 @@ func TestBulkBothWays(t *testing.T) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("got %d bytes other than the %d that were sent", len(got), len(want))
+	}
+}
+
+// partChannel takes a part of what is written, and fails.
+type partChannel struct {
+	ssh.Channel
+	takes int
+	quit  chan struct{}
+}
+
+func (c *partChannel) Read([]byte) (int, error)  { <-c.quit; return 0, io.EOF }
+func (c *partChannel) Write([]byte) (int, error) { return c.takes, io.EOF }
+func (c *partChannel) Close() error              { return nil }
+
+// A Write that fails tells how much may have gone out. A request of which nothing went out may be sent
+// again.
+func TestWriteTellsWhatWentOut(t *testing.T) {
+	t.Parallel()
+	for _, takes := range []int{0, 3, 7} {
+		ch := &partChannel{takes: takes, quit: make(chan struct{})}
+		reqs := make(chan *ssh.Request)
+		c := newChannelConn(channelSetup{ch: ch, reqs: reqs, serve: ssh.DiscardRequests, laddr: addr{}, raddr: addr{}})
+		if n, err := c.Write([]byte("request")); n != takes || err == nil {
+			t.Errorf("got %d, %v, want %d", n, err, takes)
+		}
+		close(ch.quit)
+		close(reqs)
+		c.Close()
 	}
 }

@@ -77,8 +77,7 @@
 // goroutine for each hop that waits for the hop's end, one for each hop that takes its requests, one
 // for each hop that is watched, and one for the clocks and the local address. The first Listen adds
 // two for the server's channels. x/crypto has its own. Each connection has one that reads and one
-// that writes, because x/crypto's channels know no deadlines. What several connections write at about
-// the same time goes out together (gatherConn).
+// that writes, because x/crypto's channels know no deadlines.
 //
 // A link ends by closing the outermost connection. Everything else is inside it and ends with it. A
 // goodbye to a server that is gone would wait for ever.

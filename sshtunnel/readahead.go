@@ -14,8 +14,10 @@ const (
 // reads for each packet. Read must not be called concurrently.
 type readAheadConn struct {
 	net.Conn
-	buf   []byte // nil while little comes
-	ahead []byte // the part of buf that Read has not returned yet
+	// buf is nil while little comes.
+	buf []byte
+	// ahead is the part of buf that Read has not returned yet.
+	ahead []byte
 }
 
 func (c *readAheadConn) Read(p []byte) (int, error) {

@@ -18,10 +18,10 @@ import (
 type sshHop struct {
 	where  place
 	conn   *countedConn
-	gather *gatherConn // the part of conn that sends
 	client *ssh.Client
 	beat   *heartbeat
-	tasks  *sync.WaitGroup // counts the link's goroutines
+	// tasks counts the link's goroutines.
+	tasks *sync.WaitGroup
 
 	// life ends with the connection.
 	life context.Context
@@ -37,8 +37,8 @@ type sshHop struct {
 
 // newSSHHop makes a hop of a connection that is logged in. It starts a goroutine in tasks, which
 // ends when the connection does.
-func newSSHHop(where place, conn *countedConn, gather *gatherConn, client *ssh.Client, tasks *sync.WaitGroup) *sshHop {
-	h := &sshHop{where: where, conn: conn, gather: gather, client: client, tasks: tasks}
+func newSSHHop(where place, conn *countedConn, client *ssh.Client, tasks *sync.WaitGroup) *sshHop {
+	h := &sshHop{where: where, conn: conn, client: client, tasks: tasks}
 	h.life, h.end = context.WithCancelCause(context.Background())
 	h.beat = &heartbeat{conn: conn, request: func() error {
 		_, _, err := client.SendRequest("keepalive@openssh.com", true, nil)
@@ -100,7 +100,7 @@ func (h *sshHop) open(ctx context.Context, network, address string) (net.Conn, e
 		return nil, err
 	}
 	laddr, raddr := addr{req.network, h.where.alias}, farAddr(req.network, address)
-	return newChannelConn(channelSetup{gather: h.gather, ch: ch, reqs: reqs, serve: h.discard, laddr: laddr, raddr: raddr}), nil
+	return newChannelConn(channelSetup{ch: ch, reqs: reqs, serve: h.discard, laddr: laddr, raddr: raddr}), nil
 }
 
 // splitHostPort takes host:port apart. A port may have a name, such as "https".
@@ -145,7 +145,7 @@ func (r channelRequest) refused(where place, reason ssh.RejectionReason, msg str
 // with the connection at the latest. Whoever gets a channel must pass its requests to discard, or
 // must count streams down when they end.
 func (h *sshHop) openChannel(ctx context.Context, req channelRequest) (ssh.Channel, <-chan *ssh.Request, error) {
-	if err := h.mayOpen(ctx, req); err != nil {
+	if err := h.checkOpen(ctx, req); err != nil {
 		return nil, nil, err
 	}
 	answers := make(chan channelAnswer) // nobody takes the answer once ctx has ended
@@ -166,8 +166,8 @@ func (h *sshHop) openChannel(ctx context.Context, req channelRequest) (ssh.Chann
 	}
 }
 
-// mayOpen says why no channel can be requested now.
-func (h *sshHop) mayOpen(ctx context.Context, req channelRequest) error {
+// checkOpen returns why no channel can be requested now.
+func (h *sshHop) checkOpen(ctx context.Context, req channelRequest) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -38,7 +38,8 @@ type forwardedUnixOpen struct{ Path, Reserved string }
 
 // sshForward is a remote forward of an sshHop.
 type sshForward struct {
-	at       listenAddress // its port changes under the table's lock
+	// at is where the server listens. The table's lock guards the port.
+	at       listenAddress
 	arrivals *backlog
 }
 
@@ -48,9 +49,11 @@ type sshForward struct {
 // the one goroutine that reads from the server, so that even keepalive fails. This table refuses
 // connections instead.
 type forwardTable struct {
-	mu       sync.Mutex
-	forwards map[*sshForward]struct{} // nil until the first one
-	over     bool                     // the connection has ended
+	mu sync.Mutex
+	// forwards is nil until the first one.
+	forwards map[*sshForward]struct{}
+	// over is set when the connection has ended.
+	over bool
 }
 
 // add enters a forward. The first one starts the goroutines that take channels.
@@ -122,7 +125,8 @@ func (f *forwardTable) open(nc ssh.NewChannel) {
 	f.mu.Lock()
 	laddr := fw.at.netAddr()
 	f.mu.Unlock()
-	fw.arrivals.add(newChannelConn(channelSetup{ch: ch, reqs: reqs, serve: ssh.DiscardRequests, laddr: laddr, raddr: raddr}))
+	setup := channelSetup{ch: ch, reqs: reqs, serve: ssh.DiscardRequests, laddr: laddr, raddr: raddr}
+	fw.arrivals.add(newChannelConn(setup))
 }
 
 // find returns the forward for an address as the server words it; nil if there is none. Servers
