@@ -66,7 +66,8 @@ func CheckRedirect(s Server, q url.Values) error {
 			Description: PeerText(q.Get("error_description"), sent), Refused: !momentary(code)}
 	}
 	if q.Get("code") == "" {
-		return &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeBadReply, Refused: true, Description: "a redirect without a code"}
+		return &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeBadReply, Refused: true,
+			Description: "a redirect without a code"}
 	}
 	return nil
 }

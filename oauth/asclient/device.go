@@ -69,7 +69,8 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
 			Description: "the verification URI is no https URL"}
 	}
-	if len(d.UserCode) > maxUserCode || strings.ContainsFunc(d.UserCode, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	if len(d.UserCode) > maxUserCode || strings.ContainsFunc(d.UserCode, unprintable) {
 		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeBadReply, Refused: true,
 			Description: "a user code that nobody can type"}
 	}

@@ -46,8 +46,8 @@ func (c *Client) FindResource(ctx context.Context, hint string) (Finding, error)
 		}
 		if !covers(r.ID, c.Upstream) {
 			f.reject("of resource " + Quote(r.ID))
-			return f, &SignInError{Stage: StageDiscovery, Server: WithoutQuery(c.Upstream), Code: CodeResourceMismatch, Refused: true,
-				Description: "metadata names the resource " + r.ID}
+			return f, &SignInError{Stage: StageDiscovery, Server: WithoutQuery(c.Upstream), Code: CodeResourceMismatch,
+				Description: "metadata names the resource " + r.ID, Refused: true}
 		}
 		f.Resource = r
 		return f, nil
@@ -160,7 +160,8 @@ func (c *Client) checkEndpoints(s Server) error {
 			err = c.allow(u)
 		}
 		if err != nil {
-			return &SignInError{Stage: StageDiscovery, Server: s.Name(), Code: CodeInsecureURL, Refused: true, Err: fmt.Errorf("metadata: %w", err)}
+			return &SignInError{Stage: StageDiscovery, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
+				Err: fmt.Errorf("metadata: %w", err)}
 		}
 	}
 	return nil

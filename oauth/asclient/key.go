@@ -42,6 +42,8 @@ func ParseKey(text, alg string) (*Key, error) {
 	return k, err
 }
 
+var errNoKey = errors.New("the client key is neither a JSON Web Key nor PEM with a private RSA, EC or Ed25519 key")
+
 func parseJWK(text []byte) (jose.JSONWebKey, error) {
 	rest := bytes.TrimSpace(text)
 	if bytes.HasPrefix(rest, []byte("{")) {
@@ -54,7 +56,7 @@ func parseJWK(text []byte) (jose.JSONWebKey, error) {
 	for {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
-			return jose.JSONWebKey{}, errors.New("the client key is neither a JSON Web Key nor PEM with a private RSA, EC or Ed25519 key")
+			return jose.JSONWebKey{}, errNoKey
 		}
 		for _, parse := range []func([]byte) (any, error){
 			x509.ParsePKCS8PrivateKey,

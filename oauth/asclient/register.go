@@ -37,12 +37,14 @@ func (c *Client) Register(ctx context.Context, f Finding, name string, redirects
 			Description: "the server offers no dynamic registration and no client ID is given"}
 	}
 	r, err := c.register(ctx, s, name, redirects)
-	if err != nil && err.Refused && len(redirects) > 1 && (err.Code == "invalid_redirect_uri" || err.Code == "invalid_client_metadata") {
+	if err != nil && err.Refused && len(redirects) > 1 &&
+		(err.Code == "invalid_redirect_uri" || err.Code == "invalid_client_metadata") {
 		r, err = c.register(ctx, s, name, redirects[:1])
 	}
 	if err != nil && s.Source == FromDefaults && err.Code == CodeBadReply {
 		tried := append(slices.Clone(f.Tried), Attempt{URL: s.RegistrationEndpoint, Status: err.Status})
-		return Registration{}, &DiscoveryError{What: "metadata and no registration at the default endpoint of " + s.Name(), Tried: tried}
+		what := "metadata and no registration at the default endpoint of " + s.Name()
+		return Registration{}, &DiscoveryError{What: what, Tried: tried}
 	}
 	if err != nil {
 		return Registration{}, err

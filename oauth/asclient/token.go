@@ -121,7 +121,8 @@ func (c *Client) ClientCredentials(ctx context.Context, s Server, who Credential
 }
 
 // RedeemAssertion exchanges a JWT for a token (RFC 7523 section 2.1).
-func (c *Client) RedeemAssertion(ctx context.Context, s Server, who Credentials, assertion string, want Wanted) (Token, error) {
+func (c *Client) RedeemAssertion(ctx context.Context, s Server, who Credentials,
+	assertion string, want Wanted) (Token, error) {
 	form := url.Values{"grant_type": {grantTypeJWTBearer}, "assertion": {assertion}}
 	want.setOn(form)
 	return c.token(ctx, StageToken, s, who, form)
@@ -130,7 +131,8 @@ func (c *Client) RedeemAssertion(ctx context.Context, s Server, who Credentials,
 // ExchangeIDToken has an identity provider exchange the person's ID token for an assertion (RFC
 // 8693) that the authorization server named by want.Audience takes. The Stage of its errors is
 // StageExchange.
-func (c *Client) ExchangeIDToken(ctx context.Context, idp Server, who Credentials, idToken string, want Wanted) (assertion string, err error) {
+func (c *Client) ExchangeIDToken(ctx context.Context, idp Server, who Credentials,
+	idToken string, want Wanted) (assertion string, err error) {
 	form := url.Values{
 		"grant_type": {grantTypeTokenExchange}, "requested_token_type": {tokenTypeIDJAG},
 		"subject_token": {idToken}, "subject_token_type": {tokenTypeIDToken},
