@@ -25,8 +25,8 @@ type Authorization struct {
 	Wanted
 }
 
-// AuthorizeURL returns the URL that the person opens. The authorization endpoint must be https, or on
-// loopback; its own query stays (RFC 6749 section 3.1).
+// AuthorizeURL returns the URL that the person opens. The authorization endpoint must be https, or
+// on loopback; its own query stays (RFC 6749 section 3.1).
 func (c *Client) AuthorizeURL(s Server, who Credentials, a Authorization) (string, error) {
 	u, err := url.Parse(s.AuthorizationEndpoint)
 	if err != nil || u.Host == "" || !Secure(u, c.AllowHTTP) {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Challenge is what an upstream's 401 or 403 asks for (RFC 6750 section 3, RFC 9449 section 7.1, RFC
-// 9728 section 5.1).
+// Challenge is what an upstream's 401 or 403 asks for (RFC 6750 section 3, RFC 9449 section 7.1,
+// RFC 9728 section 5.1).
 type Challenge struct {
 	// Metadata is the URL of the resource metadata. It may be empty.
 	Metadata string
@@ -22,8 +22,8 @@ type Challenge struct {
 }
 
 // ReadChallenge reads the WWW-Authenticate fields of an answer. Of several challenges it takes the
-// parameters of the first that names resource metadata, else those of the first. It returns the zero
-// Challenge if none asks for a Bearer or DPoP token.
+// parameters of the first that names resource metadata, else those of the first. It returns the
+// zero Challenge if none asks for a Bearer or DPoP token.
 func ReadChallenge(h http.Header) Challenge {
 	var found map[string]string
 	var c Challenge

@@ -209,8 +209,8 @@ type call struct {
 	form     url.Values
 }
 
-// send authenticates the client and posts the form. With a key for proofs it adds one, and sends the
-// same request again if the server only asks for another nonce (RFC 9449 section 8).
+// send authenticates the client and posts the form. With a key for proofs it adds one, and sends
+// the same request again if the server only asks for another nonce (RFC 9449 section 8).
 func (c *Client) send(ctx context.Context, q call) (answer, error) {
 	for try := 0; ; try++ {
 		a, u, err := c.sendOnce(ctx, q)

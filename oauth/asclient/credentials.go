@@ -25,7 +25,8 @@ const (
 // Credentials are who we are at one authorization server, and how we prove it. Printed they show
 // "[hidden]".
 type Credentials struct {
-	// ID is the client ID. It may be empty for the jwt-bearer grant, whose assertion says who we are.
+	// ID is the client ID. It may be empty for the jwt-bearer grant, whose assertion says who we
+	// are.
 	ID string `json:"id,omitempty"`
 	// Secret is empty for a public client.
 	Secret string `json:"secret,omitempty"`
@@ -69,7 +70,8 @@ func (c *Client) authenticate(q call, h http.Header) error {
 	setIf(form, "client_id", who.ID)
 	switch c.authMethod(s, who) {
 	case AuthBasic:
-		// Both parts are form-encoded first (RFC 6749 section 2.3.1). SetBasicAuth does not do that.
+		// Both parts are form-encoded first (RFC 6749 section 2.3.1). SetBasicAuth does not do
+		// that.
 		pair := url.QueryEscape(who.ID) + ":" + url.QueryEscape(who.Secret)
 		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair)))
 		if q.endpoint != s.PushEndpoint { // there it is a parameter of the request too (RFC 9126 section 2.1)
@@ -88,8 +90,8 @@ func (c *Client) authenticate(q call, h http.Header) error {
 	return nil
 }
 
-// clientAssertion makes the JWT of RFC 7523 section 3. Its audience is the issuer, because only this
-// server is that: another server's metadata could name the endpoint too.
+// clientAssertion makes the JWT of RFC 7523 section 3. Its audience is the issuer, because only
+// this server is that: another server's metadata could name the endpoint too.
 func (c *Client) clientAssertion(s Server, who Credentials) (string, error) {
 	alg, err := who.Key.chooseAlgorithm(s.AuthAlgs)
 	if err != nil {

@@ -34,8 +34,8 @@ type Device struct {
 	Interval time.Duration
 }
 
-// StartDevice asks for a device code and a user code. Their URLs are https, or http on loopback, and
-// safe to print, as the user code is.
+// StartDevice asks for a device code and a user code. Their URLs are https, or http on loopback,
+// and safe to print, as the user code is.
 func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, want Wanted) (Device, error) {
 	form := make(url.Values)
 	want.setOn(form)
@@ -94,8 +94,8 @@ func (c *Client) verificationURI(link string) (string, bool) {
 }
 
 // AwaitDevice asks for the token of d, at the server's pace, until the person has approved it, the
-// person or the server said no, or the code has expired. Then ErrCodeExpired is beneath the error. A
-// server or a network that fails for a while is asked again, more slowly.
+// person or the server said no, or the code has expired. Then ErrCodeExpired is beneath the error.
+// A server or a network that fails for a while is asked again, more slowly.
 func (c *Client) AwaitDevice(ctx context.Context, s Server, who Credentials, d Device) (Token, error) {
 	form := url.Values{"grant_type": {grantTypeDevice}, "device_code": {d.Code}}
 	expired := &SignInError{Stage: StageAuthorize, Server: s.Name(), Err: ErrCodeExpired}

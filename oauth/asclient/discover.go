@@ -55,9 +55,9 @@ func (c *Client) FindResource(ctx context.Context, hint string) (Finding, error)
 	return f, nil
 }
 
-// FindServer continues f with the metadata of the resource's first authorization server that has any
-// (RFC 8414, then OpenID Connect Discovery). Its issuer must be identical to the one that it was
-// looked up by.
+// FindServer continues f with the metadata of the resource's first authorization server that has
+// any (RFC 8414, then OpenID Connect Discovery). Its issuer must be identical to the one that it
+// was looked up by.
 //
 // A resource that names no server is one of MCP's revision of 2025-03-26: its server is at the
 // upstream's origin, with the default endpoints if there is no metadata either.
@@ -127,8 +127,8 @@ func (c *Client) findIssuer(ctx context.Context, issuer string, old bool, f *Fin
 // reject says why the answer to the last attempt is not used.
 func (f *Finding) reject(reason string) { f.Tried[len(f.Tried)-1].Reason = reason }
 
-// try fetches one document and notes the attempt in f. ok says that it is there. The error is one of
-// the network; it ends discovery, because another place would only hide it.
+// try fetches one document and notes the attempt in f. ok says that it is there. The error is one
+// of the network; it ends discovery, because another place would only hide it.
 func (c *Client) try(ctx context.Context, step, link string, v any, f *Finding) (ok bool, err error) {
 	u, err := url.Parse(link)
 	if err == nil {

@@ -17,8 +17,8 @@ const (
 const MaxNonceReplays = 2
 
 // ChooseProofKey returns the key that tokens from f's server are to be bound to, or nil if plain
-// Bearer tokens will do. known is the key of an earlier login, nil if there is none; it is kept where
-// the server takes it.
+// Bearer tokens will do. known is the key of an earlier login, nil if there is none; it is kept
+// where the server takes it.
 //
 // A key is used where the resource asks for it, by its challenge or in its metadata. That an
 // authorization server offers DPoP is not enough: several do so by default, in front of resources

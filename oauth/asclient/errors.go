@@ -57,8 +57,8 @@ type SignInError struct {
 	Code string
 	// Description is what the server or our rule says, with secrets masked and cut to 200 bytes.
 	Description string
-	// Refused says that waiting does not help: the server or the person said no, or our rules forbid
-	// to go on.
+	// Refused says that waiting does not help: the server or the person said no, or our rules
+	// forbid to go on.
 	Refused bool
 	// Err is the error beneath. It may be nil.
 	Err error

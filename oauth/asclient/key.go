@@ -21,9 +21,9 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
-// Key is a private key that signs for us: that of a client which authenticates by private_key_jwt, or
-// that which tokens are bound to by DPoP. It marshals to a JSON Web Key, the private part included.
-// Printed it shows "[hidden]".
+// Key is a private key that signs for us: that of a client which authenticates by private_key_jwt,
+// or that which tokens are bound to by DPoP. It marshals to a JSON Web Key, the private part
+// included. Printed it shows "[hidden]".
 type Key struct{ jwk jose.JSONWebKey }
 
 // ParseKey reads a client's private key: a JSON Web Key (RFC 7517), or PEM of PKCS #8, PKCS #1 or

@@ -111,8 +111,8 @@ const (
 	wellKnownOpenID   = "/.well-known/openid-configuration"
 )
 
-// resourceMetadataURLs returns where the metadata of upstream may be: at its well-known path, then at
-// the well-known root (RFC 9728 section 3.1).
+// resourceMetadataURLs returns where the metadata of upstream may be: at its well-known path, then
+// at the well-known root (RFC 9728 section 3.1).
 func resourceMetadataURLs(upstream *url.URL) []string {
 	root := origin(upstream)
 	path := strings.TrimSuffix(upstream.EscapedPath(), "/")

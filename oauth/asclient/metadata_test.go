@@ -1,6 +1,7 @@
 package asclient
 
 import (
+	"errors"
 	"net/url"
 	"slices"
 	"testing"
@@ -50,5 +51,35 @@ func TestCovers(t *testing.T) {
 		if got := covers(tt.resource, u); got != tt.want {
 			t.Errorf("covers(%q, %q) is %v", tt.resource, tt.upstream, got)
 		}
+	}
+}
+
+func TestPKCEMustBePromised(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		server Server
+		assume bool
+		want   bool
+	}{
+		{"S256", Server{ChallengeMethods: []string{"plain", "S256"}}, false, true},
+		{"plain only", Server{ChallengeMethods: []string{"plain"}}, true, false},
+		{"none", Server{ChallengeMethods: []string{}}, true, false},
+		{"not mentioned", Server{}, false, false},
+		{"not mentioned, assumed", Server{}, true, true},
+		{"no metadata", Server{Source: FromConfig}, false, true},
+		{"first revision", Server{Source: FromDefaults}, false, true},
+	} {
+		err := tt.server.CheckPKCE(tt.assume)
+		if e, ok := errors.AsType[*SignInError](err); ok == tt.want || ok && (e.Code != CodePKCE || !e.Refused) {
+			t.Errorf("%s: got %v", tt.name, err)
+		}
+	}
+}
+
+func TestServersAreToldApart(t *testing.T) {
+	issuer := Server{Issuer: testIssuer, TokenEndpoint: "https://as.example/t?key=0451"}
+	given := Server{TokenEndpoint: issuer.TokenEndpoint, Source: FromConfig}
+	if issuer.ID() == given.ID() || issuer.Name() != testIssuer || given.Name() != "https://as.example/t" || given.Host() != "as.example" {
+		t.Errorf("got %q %q, %q %q %q", issuer.ID(), issuer.Name(), given.ID(), given.Name(), given.Host())
 	}
 }

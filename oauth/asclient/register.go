@@ -17,8 +17,8 @@ type Registration struct {
 	Expires int64 `json:"expires,omitempty"`
 }
 
-// Fits reports whether the client can be used now for a login with that redirect URI, which is empty
-// for the device grant.
+// Fits reports whether the client can be used now for a login with that redirect URI, which is
+// empty for the device grant.
 func (r Registration) Fits(redirect string, now time.Time) bool {
 	if r.Expires != 0 && !now.Before(time.Unix(r.Expires, 0)) {
 		return false
@@ -27,9 +27,9 @@ func (r Registration) Fits(redirect string, now time.Time) bool {
 }
 
 // Register registers a client at f's server (RFC 7591 section 3.1). name is shown to the person who
-// is asked for consent. redirects are all redirect URIs that the client may use, the first one first:
-// some servers take but one, and are then given that. Without any, the client is for the device
-// grant. A server without a registration endpoint is refused with CodeNoClient.
+// is asked for consent. redirects are all redirect URIs that the client may use, the first one
+// first: some servers take but one, and are then given that. Without any, the client is for the
+// device grant. A server without a registration endpoint is refused with CodeNoClient.
 func (c *Client) Register(ctx context.Context, f Finding, name string, redirects []string) (Registration, error) {
 	s := f.Server
 	if s.RegistrationEndpoint == "" {

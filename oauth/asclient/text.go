@@ -35,8 +35,8 @@ func cut(text string) string {
 	return text[:n] + "..."
 }
 
-// Quote cuts text to 200 bytes and quotes it as Go does, so that it stays on one line and cannot harm
-// a terminal.
+// Quote cuts text to 200 bytes and quotes it as Go does, so that it stays on one line and cannot
+// harm a terminal.
 func Quote(text string) string { return strconv.Quote(cut(text)) }
 
 // QuoteCode returns a well-formed error code (RFC 6749 section 5.2) as it is, and quotes any other.

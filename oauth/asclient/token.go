@@ -127,8 +127,8 @@ func (c *Client) RedeemAssertion(ctx context.Context, s Server, who Credentials,
 	return c.token(ctx, StageToken, s, who, form)
 }
 
-// ExchangeIDToken has an identity provider exchange the person's ID token for an assertion (RFC 8693)
-// that the authorization server named by want.Audience takes. The Stage of its errors is
+// ExchangeIDToken has an identity provider exchange the person's ID token for an assertion (RFC
+// 8693) that the authorization server named by want.Audience takes. The Stage of its errors is
 // StageExchange.
 func (c *Client) ExchangeIDToken(ctx context.Context, idp Server, who Credentials, idToken string, want Wanted) (assertion string, err error) {
 	form := url.Values{
@@ -151,8 +151,8 @@ func (c *Client) ExchangeIDToken(ctx context.Context, idp Server, who Credential
 	return r.Token, nil
 }
 
-// Revoke revokes a token (RFC 7009 section 2.1). It revokes the refresh token if there is one, which
-// ends its access tokens too. A server without a revocation endpoint is not asked.
+// Revoke revokes a token (RFC 7009 section 2.1). It revokes the refresh token if there is one,
+// which ends its access tokens too. A server without a revocation endpoint is not asked.
 func (c *Client) Revoke(ctx context.Context, s Server, who Credentials, k Token) error {
 	value, hint := k.Refresh, "refresh_token"
 	if value == "" {
@@ -234,8 +234,8 @@ func lifetime(expiresIn json.RawMessage) time.Duration {
 }
 
 // accountOf returns how an ID token names the person, or "" if it does not. It does not verify the
-// signature: the ID token came from the token endpoint itself (OpenID Connect Core section 3.1.3.7),
-// and the name is shown, not acted on.
+// signature: the ID token came from the token endpoint itself (OpenID Connect Core section
+// 3.1.3.7), and the name is shown, not acted on.
 func accountOf(idToken string) string {
 	parts := strings.Split(idToken, ".")
 	if len(parts) != 3 {

@@ -42,8 +42,8 @@ func Port(u *url.URL) string {
 // origin returns the scheme, host and port of u.
 func origin(u *url.URL) string { return (&url.URL{Scheme: u.Scheme, Host: u.Host}).String() }
 
-// WithoutQuery returns u for an error or a log: without its query, fragment and user, which may hold
-// secrets.
+// WithoutQuery returns u for an error or a log: without its query, fragment and user, which may
+// hold secrets.
 func WithoutQuery(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

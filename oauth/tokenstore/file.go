@@ -14,8 +14,8 @@ const (
 	tempInfix = ".tmp-" // between the file's name and a number
 )
 
-// privateDir makes dir if it is not there, and returns where it really is: a link is
-// as good as what it leads to. Others may look into it, but not own or change it.
+// privateDir makes dir if it is not there, and returns its path without symbolic links: a link is
+// as good as what it leads to. Others may look into the directory, but neither own nor change it.
 func privateDir(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
@@ -28,7 +28,7 @@ func privateDir(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return dir, ours(dir, fi, 0o022)
+	return dir, checkOwner(dir, fi, 0o022)
 }
 
 // readPrivate reads a file that is ours and that only we can read.
@@ -42,7 +42,7 @@ func readPrivate(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := ours(path, fi, 0o077); err != nil {
+	if err := checkOwner(path, fi, 0o077); err != nil {
 		return nil, err
 	}
 	tooMuch := fmt.Errorf("%s is not a regular file of at most %d bytes", path, maxFile)
@@ -56,8 +56,8 @@ func readPrivate(path string) ([]byte, error) {
 	return b, err
 }
 
-// writeFile replaces path: a reader, and a crash at any instruction, finds the old
-// content or the new. Both content and name are on the disk when it returns.
+// writeFile replaces path. A reader finds the old content or the new one, also after a crash at any
+// instruction. Content and name are on the disk when it returns.
 func writeFile(path string, b []byte) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, filepath.Base(path)+tempInfix+"*") // mode 0600
@@ -77,14 +77,15 @@ func writeFile(path string, b []byte) error {
 	if err != nil {
 		os.Remove(f.Name())
 		if e, ok := errors.AsType[*fs.PathError](err); ok {
-			err = e.Err // it names the temporary file
+			err = e.Err // PathError names the temporary file
 		}
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return syncDir(dir)
 }
 
-// setAside renames path out of the way. Its error is the reason, why.
+// setAside renames path out of the way. The error that it returns is why, and says where the file
+// is now.
 func setAside(path string, why error) error {
 	if err := os.Rename(path, path+badSuffix); err != nil {
 		return fmt.Errorf("%s: %w, and it cannot be set aside: %v", path, why, err)

@@ -9,15 +9,17 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// The Secret Service (freedesktop.org, Secret Service API 0.2). A client of our own, as
-// the well-known ones start a bus that is missing and put up dialogs.
+// The keyring is the Secret Service (freedesktop.org, Secret Service API 0.2). This client is our
+// own, because the well-known ones start a bus that is missing, and put up dialogs.
 const (
 	secretsName = "org.freedesktop.secrets"
 	secretsPath = dbus.ObjectPath("/org/freedesktop/secrets")
 	secretsBase = "org.freedesktop.Secret."
 )
 
-// secret is the structure (oayays) of the API.
+var errKeyringLocked = errors.New("it is locked")
+
+// secret is the API's structure (oayays).
 type secret struct {
 	Session     dbus.ObjectPath
 	Parameters  []byte
@@ -25,10 +27,12 @@ type secret struct {
 	ContentType string
 }
 
-// secretService is one session with it.
+// secretService is one session with the Secret Service.
 type secretService struct {
-	ctx     context.Context // of the one question or answer that this is made for
-	conn    *dbus.Conn
+	// ctx bounds the one question or answer that the session is made for.
+	ctx  context.Context
+	conn *dbus.Conn
+	// session is the API's name of it.
 	session dbus.ObjectPath
 }
 
@@ -37,7 +41,7 @@ func openSecrets(ctx context.Context, bus string) (*secretService, error) {
 	if bus == "" {
 		return nil, errors.New("there is no D-Bus session")
 	}
-	conn, err := dbus.Dial(bus, dbus.WithContext(ctx)) // which closes it
+	conn, err := dbus.Dial(bus, dbus.WithContext(ctx)) // the connection ends with ctx
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +64,12 @@ func (s *secretService) call(object dbus.ObjectPath, method string, args ...any)
 	return s.conn.Object(secretsName, object).CallWithContext(s.ctx, secretsBase+method, 0, args...)
 }
 
+// attributes are what the entry is found by.
 func attributes() map[string]string {
 	return map[string]string{"service": keyringService, "username": keyringUser}
 }
 
+// keyringGet returns the entry, or "" if the keyring answers and has none.
 func keyringGet(ctx context.Context, bus string) (string, error) {
 	s, err := openSecrets(ctx, bus)
 	if err != nil {
@@ -78,7 +84,7 @@ func keyringGet(ctx context.Context, bus string) (string, error) {
 		if len(locked) > 0 {
 			return "", errKeyringLocked
 		}
-		_, err := s.collection() // one that nothing could be put into is none
+		_, err := s.collection() // a keyring that nothing can be put into counts as none
 		return "", err
 	}
 	var found secret
@@ -88,7 +94,7 @@ func keyringGet(ctx context.Context, bus string) (string, error) {
 	return string(found.Value), nil
 }
 
-// collection is the one for new entries: the default one, else that of the login.
+// collection returns the collection for new entries: the default one, else that of the login.
 func (s *secretService) collection() (dbus.ObjectPath, error) {
 	var path dbus.ObjectPath
 	if err := s.call(secretsPath, "Service.ReadAlias", "default").Store(&path); err != nil {
@@ -107,6 +113,7 @@ func (s *secretService) collection() (dbus.ObjectPath, error) {
 	return path, nil
 }
 
+// keyringSet writes the entry.
 func keyringSet(ctx context.Context, bus, value string) error {
 	s, err := openSecrets(ctx, bus)
 	if err != nil {
@@ -127,7 +134,7 @@ func keyringSet(ctx context.Context, bus, value string) error {
 		return err
 	}
 	if prompt != "/" {
-		return errKeyringLocked // it would ask the person
+		return errKeyringLocked // it would ask the person for a password
 	}
 	return nil
 }

@@ -21,17 +21,19 @@ import (
 
 // keyringWorld is a person's session: a D-Bus of its own, gnome-keyring on it, and a store.
 type keyringWorld struct {
-	t          *testing.T
-	dir        string // home, state and configuration
-	bus        string // address
-	busSocket  string
-	keyringPID *os.Process
-	log        *slog.Logger
+	t *testing.T
+	// dir is home, and holds the state and the configuration.
+	dir string
+	// bus is the address of the D-Bus, and busSocket the path of its socket.
+	bus, busSocket string
+	keyringPID     *os.Process
+	log            *slog.Logger
 }
 
 // newKeyringWorld starts the bus, which starts nothing by itself.
 func newKeyringWorld(t *testing.T) *keyringWorld {
 	t.Helper()
+	t.Parallel()
 	for _, program := range []string{"dbus-daemon", "gnome-keyring-daemon"} {
 		if _, err := exec.LookPath(program); err != nil && os.Getenv("CI") == "true" {
 			t.Fatal(err)
@@ -39,7 +41,8 @@ func newKeyringWorld(t *testing.T) *keyringWorld {
 			t.Skip(err)
 		}
 	}
-	w := &keyringWorld{t: t, dir: filepath.Join(t.TempDir(), "home"), log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w := &keyringWorld{t: t, dir: filepath.Join(t.TempDir(), "home"), log: log}
 	if err := os.Mkdir(w.dir, 0o700); err != nil { // gnome-keyring wants it for itself
 		t.Fatal(err)
 	}
@@ -62,7 +65,8 @@ func newKeyringWorld(t *testing.T) *keyringWorld {
 // start runs a program until the test ends, and returns the first line that it prints.
 func (w *keyringWorld) start(cmd *exec.Cmd, stdin string) string {
 	w.t.Helper()
-	cmd.Env = []string{"HOME=" + w.dir, "XDG_RUNTIME_DIR=" + w.dir, "DBUS_SESSION_BUS_ADDRESS=" + w.bus, "PATH=" + os.Getenv("PATH")}
+	cmd.Env = []string{"HOME=" + w.dir, "XDG_RUNTIME_DIR=" + w.dir, "DBUS_SESSION_BUS_ADDRESS=" + w.bus,
+		"PATH=" + os.Getenv("PATH")}
 	cmd.Stdin, cmd.Stderr = strings.NewReader(stdin), w.t.Output()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
@@ -87,7 +91,8 @@ func (w *keyringWorld) lock()   { w.t.Helper(); w.startKeyring() }
 func (w *keyringWorld) startKeyring(args ...string) {
 	w.t.Helper()
 	w.stopKeyring()
-	cmd := exec.Command("gnome-keyring-daemon", append([]string{"--foreground", "--components=secrets", "--control-directory=" + w.dir}, args...)...)
+	args = append([]string{"--foreground", "--components=secrets", "--control-directory=" + w.dir}, args...)
+	cmd := exec.Command("gnome-keyring-daemon", args...)
 	w.start(cmd, "password\n")
 	w.keyringPID = cmd.Process
 	w.awaitOwner(true)
@@ -135,9 +140,10 @@ func (w *keyringWorld) awaitOwner(want bool) {
 func (w *keyringWorld) open(use, bus string) (*Store, error) {
 	wait := 30 * time.Second
 	if strings.HasSuffix(bus, silentName) {
-		wait = 0
+		wait = time.Second
 	}
-	return Open(filepath.Join(w.dir, "state"), filepath.Join(w.dir, "config"), Keyring{Use: use, Bus: bus, Wait: wait}, w.log)
+	ring := Keyring{Use: use, Bus: bus, Wait: wait}
+	return Open(filepath.Join(w.dir, "state"), filepath.Join(w.dir, "config"), ring, w.log)
 }
 
 func (w *keyringWorld) mustOpen(use, bus string) *Store {
@@ -146,7 +152,7 @@ func (w *keyringWorld) mustOpen(use, bus string) *Store {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { <-s.ready })
+	w.t.Cleanup(func() { <-s.keys.ready })
 	return s
 }
 
@@ -209,14 +215,14 @@ func TestFirstStartsAtOnceAgreeOnAKeyInTheKeyring(t *testing.T) {
 	w.wantKeyFile(false)
 }
 
-// TestKeyMoves starts without a keyring, gets one, and is told to leave it again.
-func TestKeyMoves(t *testing.T) {
+// The store starts without a keyring, gets one, and is told to leave it again.
+func TestKeyMovesToTheKeyringAndBack(t *testing.T) {
 	w := newKeyringWorld(t)
 	w.save(KeyAuto, w.bus, "one") // a bus without the service
 	w.wantKeyFile(true)
 	w.unlock()
 	s := w.mustOpen(KeyAuto, w.bus)
-	<-s.ready
+	<-s.keys.ready
 	w.wantKeyFile(false)
 	w.want(KeyAuto, w.bus, "one")
 	w.want(KeyInFile, w.bus, "one")
@@ -226,9 +232,8 @@ func TestKeyMoves(t *testing.T) {
 	w.want(KeyAuto, "", "one")
 }
 
-// TestKeyringComesAndGoes never loses what the last start saved, and after the first time not what
-// any start saved.
-func TestKeyringComesAndGoes(t *testing.T) {
+// What the last start saved is never lost, and after the first change of places nothing is.
+func TestNothingIsLostWhereTheKeyringComesAndGoes(t *testing.T) {
 	w := newKeyringWorld(t)
 	w.unlock()
 	w.save(KeyAuto, w.bus, "desktop")
@@ -243,7 +248,7 @@ func TestKeyringComesAndGoes(t *testing.T) {
 	w.want(KeyAuto, "", "desktop again")
 }
 
-func TestKeyringLost(t *testing.T) {
+func TestLostKeyringSetsAllAside(t *testing.T) {
 	w := newKeyringWorld(t)
 	w.unlock()
 	w.save(KeyAuto, w.bus, "one")
@@ -252,7 +257,7 @@ func TestKeyringLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.unlock()
-	<-w.mustOpen(KeyAuto, w.bus).ready
+	<-w.mustOpen(KeyAuto, w.bus).keys.ready
 	w.want(KeyAuto, w.bus, "")
 	bad, err := filepath.Glob(filepath.Join(w.dir, "state", "*"+badSuffix))
 	if len(bad) != 1 || err != nil {
@@ -262,7 +267,7 @@ func TestKeyringLost(t *testing.T) {
 	w.want(KeyAuto, w.bus, "two")
 }
 
-func TestKeyringRequired(t *testing.T) {
+func TestRequiredKeyringThatCannotBeUsedIsAnError(t *testing.T) {
 	w := newKeyringWorld(t)
 	silent := w.silentBus()
 	for _, tt := range []struct {
@@ -313,31 +318,21 @@ func (w *keyringWorld) silentBus() string {
 	return "unix:path=" + filepath.Join(w.dir, silentName)
 }
 
-// TestSilentKeyring costs nothing where the key is in a file or nothing is stored, and elsewhere two
-// seconds once.
-func TestSilentKeyring(t *testing.T) {
+// A keyring that does not answer costs nothing where the key is in a file or nothing is stored, and
+// elsewhere its Wait once.
+func TestKeyringThatDoesNotAnswerIsWaitedForOnceAtMost(t *testing.T) {
 	w := newKeyringWorld(t)
 	silent := w.silentBus()
 	s := w.mustOpen(KeyAuto, silent)
-	if b, err := s.Load("name"); b != nil || err != nil || !s.waiting() {
-		t.Errorf("empty store: got %q, %v, waited for the keyring: %t", b, err, !s.waiting())
+	if b, err := s.Load("name"); b != nil || err != nil || s.keys.complete() {
+		t.Errorf("empty store: got %q, %v, waited for the keyring: %t", b, err, s.keys.complete())
 	}
 	if err := s.Save("name", []byte("one")); err != nil { // waits: the key may be in the keyring
 		t.Fatal(err)
 	}
 	s = w.mustOpen(KeyAuto, silent)
 	b, err := s.Load("name")
-	if serr := s.Save("name", []byte("two")); string(b) != "one" || err != nil || serr != nil || !s.waiting() {
-		t.Errorf("key in a file: got %q, %v, %v, waited for the keyring: %t", b, err, serr, !s.waiting())
-	}
-}
-
-// waiting reports that the keyring has not answered yet.
-func (s *Store) waiting() bool {
-	select {
-	case <-s.ready:
-		return false
-	default:
-		return true
+	if serr := s.Save("name", []byte("two")); string(b) != "one" || err != nil || serr != nil || s.keys.complete() {
+		t.Errorf("key in a file: got %q, %v, %v, waited for the keyring: %t", b, err, serr, s.keys.complete())
 	}
 }

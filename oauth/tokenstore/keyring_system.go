@@ -9,8 +9,9 @@ import (
 	"github.com/zalando/go-keyring"
 )
 
-// The Keychain and the Credential Manager.
+// The keyring is the Keychain or the Credential Manager. They know neither contexts nor a bus.
 
+// keyringGet returns the entry, or "" if the keyring answers and has none.
 func keyringGet(context.Context, string) (string, error) {
 	text, err := keyring.Get(keyringService, keyringUser)
 	if errors.Is(err, keyring.ErrNotFound) {
@@ -19,6 +20,7 @@ func keyringGet(context.Context, string) (string, error) {
 	return text, err
 }
 
+// keyringSet writes the entry.
 func keyringSet(_ context.Context, _, value string) error {
 	return keyring.Set(keyringService, keyringUser, value)
 }

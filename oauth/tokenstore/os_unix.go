@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// ours reports why a file or directory cannot be trusted: another owner, or rights of
-// others among forbidden.
-func ours(path string, fi os.FileInfo, forbidden os.FileMode) error {
+// checkOwner returns why a file or directory cannot be trusted: it has another owner, or gives
+// others one of the forbidden rights.
+func checkOwner(path string, fi os.FileInfo, forbidden os.FileMode) error {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
 		return fmt.Errorf("%s is owned by user %d, not by us", path, st.Uid)
 	}
@@ -20,13 +20,13 @@ func ours(path string, fi os.FileInfo, forbidden os.FileMode) error {
 	return nil
 }
 
-// openNoFollow opens path for reading unless it is a symbolic link. A named pipe does
-// not block it.
+// openNoFollow opens path for reading, unless it is a symbolic link. A named pipe does not block
+// it.
 func openNoFollow(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 }
 
-// syncDir makes a rename in dir durable.
+// syncDir makes a rename in dir last through a crash.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

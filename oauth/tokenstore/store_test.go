@@ -2,10 +2,13 @@ package tokenstore
 
 import (
 	"bytes"
-	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -17,7 +20,8 @@ import (
 func openStore(t *testing.T, dir string) (*Store, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
-	s, err := Open(filepath.Join(dir, "state"), filepath.Join(dir, "config"), Keyring{}, slog.New(slog.NewTextHandler(io.MultiWriter(&log, t.Output()), nil)))
+	logger := slog.New(slog.NewTextHandler(io.MultiWriter(&log, t.Output()), nil))
+	s, err := Open(filepath.Join(dir, "state"), filepath.Join(dir, "config"), Keyring{}, logger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +46,7 @@ func files(t *testing.T, dir, pattern string) []string {
 	return list
 }
 
-func TestStoreKeeps(t *testing.T) {
+func TestSavedValueStaysUntilItIsForgotten(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := openStore(t, dir)
 	if got := load(t, s, "k"); got != "" {
@@ -74,7 +78,7 @@ func TestStoreKeeps(t *testing.T) {
 	}
 }
 
-func TestStoreSetsAside(t *testing.T) {
+func TestDamagedFileIsSetAside(t *testing.T) {
 	for name, spoil := range map[string]func(dir, file string) error{
 		"truncated": func(_, f string) error { return os.Truncate(f, 20) },
 		"empty":     func(_, f string) error { return os.Truncate(f, 0) },
@@ -112,7 +116,7 @@ func TestStoreSetsAside(t *testing.T) {
 	}
 }
 
-func TestStoreOpenToOthersIsNotUsed(t *testing.T) {
+func TestDirectoryOrKeyOpenToOthersIsNotUsed(t *testing.T) {
 	for _, tt := range []struct {
 		path string
 		mode os.FileMode
@@ -143,7 +147,7 @@ func TestStoreOpenToOthersIsNotUsed(t *testing.T) {
 	}
 }
 
-func TestStoreFileOpenToOthersIsNotUsed(t *testing.T) {
+func TestFileOpenToOthersIsNotRead(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := openStore(t, dir)
 	s.Save("k", []byte("v"))
@@ -155,7 +159,7 @@ func TestStoreFileOpenToOthersIsNotUsed(t *testing.T) {
 	}
 }
 
-func TestLostKeySetsAllAside(t *testing.T) {
+func TestLostKeySetsAllFilesAside(t *testing.T) {
 	for name, lose := range map[string]func(key string) error{
 		"removed": os.Remove,
 		"short":   func(key string) error { return os.Truncate(key, 5) },
@@ -182,7 +186,7 @@ func TestLostKeySetsAllAside(t *testing.T) {
 	}
 }
 
-func TestStoreFollowsNoLink(t *testing.T) {
+func TestLinkIsNotFollowed(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := openStore(t, dir)
 	s.Save("k", []byte("v"))
@@ -198,8 +202,8 @@ func TestStoreFollowsNoLink(t *testing.T) {
 	}
 }
 
-// A key made anew outdates all files; a key of another place outdates none.
-func TestStoreOfAnotherKey(t *testing.T) {
+// A key that was made anew makes all files worthless, a key of another place none.
+func TestFileOfAnotherKeyIsNeitherUsedNorReplaced(t *testing.T) {
 	dir := t.TempDir()
 	ours, _ := openStore(t, dir)
 	ours.Save("k", []byte("v"))
@@ -212,8 +216,13 @@ func TestStoreOfAnotherKey(t *testing.T) {
 	}
 	s, log := openStore(t, dir)
 	b, err := s.Load("k")
-	if b != nil || err == nil || !strings.Contains(err.Error(), fileName("k")) || !strings.Contains(err.Error(), filepath.Join(config, keyName)) {
-		t.Errorf("got %q, error %v, want one that names both files", b, err)
+	if b != nil || err == nil {
+		t.Fatalf("got %q, error %v", b, err)
+	}
+	for _, file := range []string{fileName("k"), filepath.Join(config, keyName)} {
+		if !strings.Contains(err.Error(), file) {
+			t.Errorf("the error %v does not name %s", err, file)
+		}
 	}
 	if err := s.Save("k", []byte("mine")); err != nil {
 		t.Fatal(err)
@@ -235,7 +244,7 @@ func TestStoreOfAnotherKey(t *testing.T) {
 	}
 }
 
-func TestForgetAllLeavesWhatIsNotOurs(t *testing.T) {
+func TestForgetAllLeavesFilesOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := openStore(t, dir)
 	s.Save("k", []byte("v"))
@@ -248,7 +257,8 @@ func TestForgetAllLeavesWhatIsNotOurs(t *testing.T) {
 		}
 	}
 	write(ours+badSuffix, ours+tempInfix+"123")
-	foreign := []string{"secrets.sealed", "notes.bad", "x" + ours, ours + ".orig", ours[1:], strings.ToUpper(ours[:1]) + "G" + ours[2:], ".tmp-1"}
+	foreign := []string{"secrets.sealed", "notes.bad", "x" + ours, ours + ".orig", ours[1:],
+		strings.ToUpper(ours[:1]) + "G" + ours[2:], ".tmp-1"}
 	write(foreign...)
 	if err := s.ForgetAll(); err != nil {
 		t.Fatal(err)
@@ -258,33 +268,7 @@ func TestForgetAllLeavesWhatIsNotOurs(t *testing.T) {
 	}
 }
 
-func TestStoreLock(t *testing.T) {
-	dir := t.TempDir()
-	a, _ := openStore(t, dir)
-	b, _ := openStore(t, dir)
-	ours, theirs := a.Lock("k"), b.Lock("k")
-	if err := ours.Wait(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	gone := errors.New("gone")
-	cancel(gone)
-	if err := theirs.Wait(ctx); !errors.Is(err, gone) || theirs.Try() {
-		t.Errorf("a taken lock was got: %v", err)
-	}
-	ours.Unlock()
-	if err := theirs.Wait(t.Context()); err != nil || ours.Try() {
-		t.Errorf("a free lock was not got, or twice: %v", err)
-	}
-	theirs.Unlock()
-	if !ours.Try() {
-		t.Error("a lock that was freed is not free")
-	}
-	ours.Unlock()
-}
-
-// A writer that is killed at any instruction leaves the old value or the new one.
-func TestStoreSurvivesKill(t *testing.T) {
+func TestKilledWriterLeavesTheOldValueOrTheNew(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := openStore(t, dir)
 	last := 0
@@ -345,4 +329,118 @@ func TestMain(m *testing.M) {
 		storeWriter(dir) // never returns: it is killed
 	}
 	os.Exit(m.Run())
+}
+
+func TestValuesAreThoseOfNamesWithoutASlash(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := openStore(t, dir)
+	s.Save("a", []byte("1"))
+	s.Save("b", []byte("2"))
+	s.Save("b/session", []byte("3"))
+	damaged := filepath.Join(dir, "state", fileName("damaged"))
+	if err := os.WriteFile(damaged, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	values, err := s.Values()
+	if got := string(bytes.Join(values, []byte(" "))); got != "1 2" && got != "2 1" {
+		t.Errorf("got %q", got)
+	}
+	if err == nil || !strings.Contains(err.Error(), damaged) {
+		t.Errorf("got error %v, want one that names %s", err, damaged)
+	}
+	if values, err := Memory(nil).Values(); values != nil || err != nil {
+		t.Errorf("in memory: %q, %v", values, err)
+	}
+}
+
+func TestValueThatCannotBeWrittenStaysInMemory(t *testing.T) {
+	dir := t.TempDir()
+	s, log := openStore(t, dir)
+	s.Save("k", []byte("old"))
+	if err := s.Unsaved("k"); err != nil {
+		t.Error(err)
+	}
+	state := filepath.Join(dir, "state")
+	if err := os.Rename(state, state+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	s.Save("k", []byte("new"))
+	s.Save("k", []byte("newer"))
+	if got := load(t, s, "k"); got != "newer" || !errors.Is(s.Unsaved("k"), fs.ErrNotExist) {
+		t.Errorf("got %q, Unsaved %v", got, s.Unsaved("k"))
+	}
+	if got := strings.Count(log.String(), notStored); got != 1 {
+		t.Errorf("warned %d times: %s", got, log)
+	}
+	if err := os.Rename(state+".gone", state); err != nil {
+		t.Fatal(err)
+	}
+	s.Save("k", []byte("newest"))
+	if s, _ = openStore(t, dir); load(t, s, "k") != "newest" || s.Unsaved("k") != nil {
+		t.Errorf("got %q, Unsaved %v", load(t, s, "k"), s.Unsaved("k"))
+	}
+}
+
+func TestUnsavedSaysWhyTheDirectoryIsNotUsed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(file, t.TempDir(), Keyring{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Save("k", []byte("v"))
+	if load(t, s, "k") != "v" || s.Unsaved("k") == nil || s.Unsaved("other") != nil {
+		t.Errorf("Unsaved %v", s.Unsaved("k"))
+	}
+	if _, err := s.Values(); err == nil {
+		t.Error("Values says nothing of it")
+	}
+	memory := Memory(nil)
+	memory.Save("k", []byte("v"))
+	if err := memory.Unsaved("k"); err != nil {
+		t.Errorf("memory was asked for: %v", err)
+	}
+}
+
+func TestOpenNeedsBothDirectories(t *testing.T) {
+	for _, dirs := range [][2]string{{"", "x"}, {"x", ""}} {
+		if _, err := Open(dirs[0], dirs[1], Keyring{}, nil); err == nil {
+			t.Errorf("%q: no error", dirs)
+		}
+	}
+}
+
+// The sizes, the order and the names are those of the package comment.
+func TestFileIsAsDocumented(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := openStore(t, dir)
+	s.Save("key/name", []byte("value"))
+	hash := func(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(s)))[:24] }
+	file := hash("key") + "-" + hash("name") + ".sealed"
+	sealed, err := os.ReadFile(filepath.Join(dir, "state", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := os.ReadFile(filepath.Join(dir, "config", "store.key"))
+	if err != nil || len(secret) != 32 {
+		t.Fatalf("a key of %d bytes, %v", len(secret), err)
+	}
+	id := sha256.Sum256(append([]byte("sallyport key ID "), secret...))
+	rest, ok := bytes.CutPrefix(sealed, append([]byte("sallyport2\n"), id[:8]...))
+	if !ok {
+		t.Fatalf("begins with %q", sealed[:20])
+	}
+	block, err := aes.NewCipher(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := aead.Open(nil, rest[:12], rest[12:], []byte(file)); string(got) != "value" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
 }
