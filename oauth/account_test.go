@@ -19,6 +19,7 @@ import (
 )
 
 func TestPersistError(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)

@@ -46,6 +46,7 @@ func TestBackgroundAddsAndRefreshes(t *testing.T) {
 }
 
 func TestBackgroundAsksNobody(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		happen func(w *world)

@@ -41,6 +41,7 @@ func newECKey(t *testing.T) *ecdsa.PrivateKey {
 }
 
 func TestPrivateKeyJWT(t *testing.T) {
+	t.Parallel()
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)

@@ -43,6 +43,7 @@ func silentBus(t *testing.T) string {
 // TestKeyringThatDoesNotAnswer makes a Transport whose token cannot be read yet: neither New nor
 // State waits, and a request signs in again once the keyring was given up.
 func TestKeyringThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.mustPost(w.transport(nil))
 	if err := os.Remove(w.dir + "/config/store.key"); err != nil { // as if it lay in the keyring

@@ -26,6 +26,7 @@ func await[T any](t *testing.T, c <-chan T) (v T) {
 
 // A login that fails fails for all who wait for it, and asks the person once.
 func TestOneRefusalForAll(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.Deny = "access_denied" })
 	offered := make(chan Prompt)
@@ -61,6 +62,7 @@ func TestOneRefusalForAll(t *testing.T) {
 
 // Whoever stores a good token ends the login that waits.
 func TestTokenFromElsewhereEndsTheLogin(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	elsewhere := w.transport(func(c *Config) { c.Store = nil })
 	w.mustPost(elsewhere)
@@ -89,6 +91,7 @@ func TestTokenFromElsewhereEndsTheLogin(t *testing.T) {
 
 // A token that the upstream refuses is no reason for each process to ask the person anew.
 func TestRefusedTokenIsOnePageForAll(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.RefuseTokens = true })
 	offered := make(chan Prompt)
@@ -137,19 +140,22 @@ func TestAcceptedTokenEndsTheCountOfPages(t *testing.T) {
 	}
 }
 
+// newPeers makes what a process knows of the others that use the store in dir.
+func newPeers(t *testing.T, dir string) *peers {
+	t.Helper()
+	store, err := tokenstore.Open(dir+"/state", dir+"/config", tokenstore.Keyring{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := &Config{Log: slog.New(slog.DiscardHandler), Store: store, now: wallClock, pageInterval: defaultPageInterval}
+	return &peers{cfg: cfg, account: &accountRecord{cfg: cfg}, status: newStatus(cfg, nil)}
+}
+
 // The pause between login pages holds among processes: here two that show pages in turn.
 func TestPagesAreLimitedAmongProcesses(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		var processes [2]*peers
-		for i := range processes {
-			s, err := tokenstore.Open(dir+"/state", dir+"/config", tokenstore.Keyring{}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			cfg := &Config{Log: slog.New(slog.DiscardHandler), Store: s, now: wallClock, pageInterval: defaultPageInterval}
-			processes[i] = &peers{cfg: cfg, account: &accountRecord{cfg: cfg}, status: newStatus(cfg, nil)}
-		}
+		processes := [2]*peers{newPeers(t, dir), newPeers(t, dir)}
 		start := time.Now()
 		n := 0
 		page := func(want time.Duration, asked bool) {

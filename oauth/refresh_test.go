@@ -183,6 +183,7 @@ func TestRevokedRefreshTokenLocksNobodyOut(t *testing.T) {
 // Accounts are kept apart, and of five processes that rotate one refresh token at once,
 // again and again, none spends it twice and none loses it.
 func TestRotatedRefreshTokenIsNeverLost(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.mustPost(w.transport(func(c *Config) { c.Scope = "read" }))
 	for _, other := range []func(*Config){
