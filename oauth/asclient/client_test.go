@@ -29,7 +29,7 @@ func TestAllowedURLs(t *testing.T) {
 	} {
 		up, _ := url.Parse(tt.upstream)
 		u, _ := url.Parse(tt.link)
-		if got := (&Client{Upstream: up, AllowHTTP: tt.insecure}).allow(u) == nil; got != tt.want {
+		if got := (web{&Client{Upstream: up, AllowHTTP: tt.insecure}}).allow(u) == nil; got != tt.want {
 			t.Errorf("upstream %s: %s allowed is %v", tt.upstream, tt.link, got)
 		}
 	}

@@ -103,7 +103,7 @@ func (s Server) CheckPKCE(assume bool) error {
 func (s Server) endpoints() []string {
 	all := []string{s.AuthorizationEndpoint, s.TokenEndpoint, s.RegistrationEndpoint, s.RevocationEndpoint,
 		s.DeviceEndpoint, s.PushEndpoint}
-	return slices.DeleteFunc(all, func(link string) bool { return link == "" })
+	return slices.DeleteFunc(all, func(rawURL string) bool { return rawURL == "" })
 }
 
 const (

@@ -56,7 +56,7 @@ func (c *Client) Register(ctx context.Context, f Finding, name string, redirects
 func (c *Client) register(ctx context.Context, s Server, name string, redirects []string) (Registration, *SignInError) {
 	method := AuthNone // a native application keeps no secret from its user
 	if len(s.AuthMethods) > 0 && !slices.Contains(s.AuthMethods, AuthNone) {
-		method = c.authMethod(s, Credentials{Secret: "one"})
+		method = Credentials{Secret: "one"}.method(s, c.SecretMethod)
 	}
 	grants, responses := []string{"authorization_code", "refresh_token"}, []string{"code"}
 	if len(redirects) == 0 {
@@ -70,7 +70,7 @@ func (c *Client) register(ctx context.Context, s Server, name string, redirects 
 		"response_types":             responses,
 		"token_endpoint_auth_method": method,
 	})
-	a, err := c.post(ctx, s.RegistrationEndpoint, http.Header{"Content-Type": {"application/json"}}, string(body))
+	a, err := web{c}.post(ctx, s.RegistrationEndpoint, http.Header{"Content-Type": {"application/json"}}, string(body))
 	if err != nil {
 		return Registration{}, &SignInError{Stage: StageRegister, Server: s.Name(), Err: err}
 	}

@@ -191,7 +191,7 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	if s.TokenEndpoint == "" {
 		return Token{}, &DiscoveryError{What: "token endpoint in the metadata of " + s.Name()}
 	}
-	c.addExtra(form)
+	addExtra(form, c.ExtraParams)
 	sent := c.now() // read before the server reads its own clock: we expire early rather than late
 	q := call{stage, s.TokenEndpoint, s, who, form}
 	a, err := c.send(ctx, q)
@@ -211,7 +211,7 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	case strings.EqualFold(r.Type, TypeDPoP) && who.ProofKey != nil:
 		k.Type = TypeDPoP
 	default:
-		return Token{}, unusable("token_type " + r.Type)
+		return Token{}, unusable(cut("token_type " + r.Type))
 	}
 	if strings.ContainsFunc(r.Access, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return Token{}, unusable("access_token with characters that no header may hold")
