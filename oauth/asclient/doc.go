@@ -22,29 +22,44 @@
 //
 // # Discovery
 //
-// Resource metadata (RFC 9728) is looked for at the URL that the challenge names, then at the
-// well-known path of the upstream, then at the well-known root. Its resource must cover the
-// upstream: the same origin, and the same path or a parent of it. An upstream without any is one of
-// MCP's revision of 2025-03-26.
+// The resource metadata (RFC 9728) of https://h/mcp may be at three places. They are asked in this
+// order:
 //
-// Then the resource's first four authorization servers are looked up, in order. For an issuer with
-// a path there are three places: RFC 8414 with the path after the well-known part, OpenID Connect
-// with the path after it, OpenID Connect with the path before it. An issuer without a path has two.
-// The metadata's issuer must be identical to the one that it was looked up by, and all its
-// endpoints must be URLs that we would ask. An upstream without resource metadata is its own
-// issuer; if that has no metadata either, its endpoints are /authorize, /token and /register.
+//	the URL that the challenge names
+//	https://h/.well-known/oauth-protected-resource/mcp
+//	https://h/.well-known/oauth-protected-resource
 //
-// A 404 leads to the next place. An error of the network ends discovery, because another place
-// would only hide it. Each attempt is an [Attempt] in [Finding.Tried].
+// Its resource must cover the upstream: it has the same origin, and the same path or a parent of
+// it. Then the first four authorization servers that it names are looked up in order, each at
+// these places (the last one only for an issuer with a path):
+//
+//	https://as/.well-known/oauth-authorization-server/PATH
+//	https://as/.well-known/openid-configuration/PATH
+//	https://as/PATH/.well-known/openid-configuration
+//
+// The metadata's issuer must be identical to the one that it was looked up by, and every endpoint
+// in it must be a URL that we would request. The first server that has such metadata is the one.
+//
+// An upstream without resource metadata is one of MCP's revision of 2025-03-26. Its origin is the
+// issuer. If that has no metadata either, its endpoints are /authorize, /token and /register.
+//
+// A status other than 200, or a document that is no JSON, leads to the next place. An error of the
+// network ends discovery, because another place would only hide it. Each URL that was asked for is
+// an [Attempt] in [Finding.Tried].
 //
 // # Who we are
 //
-// [Credentials] are shown to the server in the first way that fits: a JWT signed by our key
-// (private_key_jwt, RFC 7523) if we have a key and no secret, or the server lists it; nothing, if
-// we have no secret; as [Client.SecretMethod] says; as the client was registered; in the form, for
-// endpoints that were configured; the first of client_secret_basic, client_secret_post and none
-// that the server lists; client_secret_basic. The JWT is good for one minute, and its audience is
-// the issuer.
+// A client shows its [Credentials] to the server in the first of these ways that fits:
+//
+//  1. By a JWT that its key signs (private_key_jwt, RFC 7523), if it has a key, and has no secret or
+//     the server's metadata lists that method. The JWT is good for one minute. Its audience is the
+//     issuer.
+//  2. By its ID alone, if it has no secret.
+//  3. As [Client.SecretMethod] says.
+//  4. As it was registered.
+//  5. By client_secret_post, if the endpoints were given by configuration.
+//  6. By the first of client_secret_basic, client_secret_post and none that the metadata lists.
+//  7. By client_secret_basic.
 //
 // A registration (RFC 7591) is that of a native application. It asks for no secret, unless the
 // server knows no client without one.

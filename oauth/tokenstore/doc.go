@@ -31,10 +31,11 @@
 // # Trouble with the disk
 //
 // Trouble with the disk is never fatal. A value that cannot be written stays in memory, and
-// [Store.Unsaved] says why. A damaged file is set aside. If the key is lost, all files are. A file
-// that was sealed with the key of another configuration directory is neither used nor replaced. A
-// directory or a file that others can change, or a secret that others can read, is not used. The
-// log says each of these once.
+// [Store.Unsaved] says why. A damaged file is set aside, and [Store.Load] returns the reason. If
+// the key is lost, all files are set aside. A file that was sealed with the key of another
+// configuration directory is neither used nor replaced. A directory that others can write to, or a
+// file that others can read, is not used. If that is the directory or the key, the whole store
+// lives in memory.
 //
 // # The key and the keyring
 //
@@ -46,7 +47,7 @@
 // lies in the keyring, so that what it sealed does not count as lost while the keyring is away.
 //
 // The keyring is asked once for each [Open], in the background where possible. Only a value that
-// needs its answer waits: [Store.Pending] tells, [Store.Await] waits.
+// needs its answer waits: [Store.Pending] says whether it must, and [Store.Await] waits.
 //
 // # Locks
 //
