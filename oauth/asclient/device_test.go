@@ -36,7 +36,8 @@ func TestDeviceTokenIsAskedForAtTheServersPace(t *testing.T) {
 		f := find(t, c)
 		who, d := startDevice(t, c, f)
 		begin := time.Now()
-		if d.Interval != 3*time.Second || !d.Expires.Equal(begin.Add(10*time.Minute)) || d.UserCode == "" || !strings.HasPrefix(d.CompleteURI, d.URI) {
+		if d.Interval != 3*time.Second || !d.Expires.Equal(begin.Add(10*time.Minute)) || d.UserCode == "" ||
+			!strings.HasPrefix(d.CompleteURI, d.URI) {
 			t.Errorf("got %+v", d)
 		}
 		k, err := c.AwaitDevice(t.Context(), f.Server, who, d)
@@ -113,7 +114,8 @@ func TestDeviceWaitOutlastsTheNetwork(t *testing.T) {
 }
 
 func TestDeviceAnswersThatAreNotShown(t *testing.T) {
-	const good = `{"device_code":"d","user_code":"WDJB","verification_uri":"https://as.example/d","verification_uri_complete":"https://as.example/d?c=WDJB"}`
+	const good = `{"device_code":"d","user_code":"WDJB","verification_uri":"https://as.example/d",
+		"verification_uri_complete":"https://as.example/d?c=WDJB"}`
 	for _, tt := range []struct{ name, old, new, want string }{
 		{"all is well", "WDJB", "ABCD", ""},
 		{"cleartext", "https://as.example/d?", "http://as.example/d?", CodeInsecureURL},
@@ -125,7 +127,8 @@ func TestDeviceAnswersThatAreNotShown(t *testing.T) {
 		c := testClient(t, func(*http.Request) (*http.Response, error) {
 			return reply(strings.ReplaceAll(good, tt.old, tt.new)), nil
 		})
-		d, err := c.StartDevice(t.Context(), Server{Issuer: testIssuer, DeviceEndpoint: "https://as.example/device"}, Credentials{}, Wanted{})
+		s := Server{Issuer: testIssuer, DeviceEndpoint: "https://as.example/device"}
+		d, err := c.StartDevice(t.Context(), s, Credentials{}, Wanted{})
 		e, ok := errors.AsType[*SignInError](err)
 		if ok != (tt.want != "") || ok && e.Code != tt.want {
 			t.Errorf("%s: got %v", tt.name, err)

@@ -29,13 +29,14 @@ func site(asked *[]string, documents map[string]string) roundTripper {
 func TestPlacesAreAskedInTheOrderOfTheSpecification(t *testing.T) {
 	var asked []string
 	c := testClient(t, site(&asked, map[string]string{
-		"https://h/.well-known/oauth-protected-resource": `{"resource":"https://h/mcp","authorization_servers":["https://as.example/t","https://second.example"]}`,
+		"https://h/.well-known/oauth-protected-resource": `{"resource":"https://h/mcp",
+			"authorization_servers":["https://as.example/t","https://second.example"]}`,
 	}))
 	f, err := c.FindResource(t.Context(), "https://h/metadata?of=mcp")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f, err = c.FindServer(t.Context(), f); err == nil {
+	if _, err = c.FindServer(t.Context(), f); err == nil {
 		t.Error("no error")
 	}
 	want := []string{

@@ -13,7 +13,7 @@ import (
 )
 
 func TestProofKeyFor(t *testing.T) {
-	known, _ := NewKey([]string{"ES256"})
+	known, _ := newKey([]string{"ES256"})
 	for _, tt := range []struct {
 		name      string
 		resource  Resource
@@ -59,7 +59,7 @@ func TestProofKeyFor(t *testing.T) {
 func TestProofHoldsTheRequest(t *testing.T) {
 	for _, alg := range []string{"ES256", "EdDSA", "PS256", "RS256"} {
 		c := testClient(t, nil)
-		key, ok := NewKey([]string{"HS256", alg})
+		key, ok := newKey([]string{"HS256", alg})
 		if !ok {
 			t.Fatal(alg)
 		}
@@ -89,7 +89,7 @@ func TestNonceIsThatOfTheOrigin(t *testing.T) {
 			t.Errorf("a nonce of %d bytes is kept: %t", len(tt.nonce), got)
 		}
 	}
-	key, _ := NewKey([]string{"ES256"})
+	key, _ := newKey([]string{"ES256"})
 	proof, err := c.Proof(key, http.MethodPost, theirs, "")
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +120,7 @@ func TestBoundTokensWithNonces(t *testing.T) {
 		if k, err = c.Refresh(t.Context(), f.Server, who, k, f.Resource.ID); err != nil {
 			t.Error(err)
 		}
-		who.ProofKey, _ = NewKey([]string{"ES256"})
+		who.ProofKey, _ = newKey([]string{"ES256"})
 		if _, err = c.Refresh(t.Context(), f.Server, who, k, f.Resource.ID); err == nil {
 			t.Error("another key will do")
 		}
@@ -134,7 +134,7 @@ func TestServerThatIsNeverContentWithANonce(t *testing.T) {
 		return &http.Response{StatusCode: http.StatusBadRequest, Header: http.Header{"Dpop-Nonce": {strconv.Itoa(asked)}},
 			Body: io.NopCloser(strings.NewReader(`{"error":"use_dpop_nonce"}`))}, nil
 	})
-	key, _ := NewKey([]string{"ES256"})
+	key, _ := newKey([]string{"ES256"})
 	_, err := c.ClientCredentials(t.Context(), Server{TokenEndpoint: "https://as.example/t"}, Credentials{ProofKey: key}, Wanted{})
 	if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != needsNonce || asked != 1+MaxNonceReplays {
 		t.Errorf("got %v after %d requests", err, asked)

@@ -13,10 +13,13 @@ func TestWellKnownURLs(t *testing.T) {
 		link string
 		want []string
 	}{
-		{resourceMetadataURLs, "https://h/a/mcp", []string{"https://h/.well-known/oauth-protected-resource/a/mcp", "https://h/.well-known/oauth-protected-resource"}},
+		{resourceMetadataURLs, "https://h/a/mcp", []string{"https://h/.well-known/oauth-protected-resource/a/mcp",
+			"https://h/.well-known/oauth-protected-resource"}},
 		{resourceMetadataURLs, "https://h/", []string{"https://h/.well-known/oauth-protected-resource"}},
-		{resourceMetadataURLs, "https://h:8443/x?q=1", []string{"https://h:8443/.well-known/oauth-protected-resource/x", "https://h:8443/.well-known/oauth-protected-resource"}},
-		{serverMetadataURLs, "https://h", []string{"https://h/.well-known/oauth-authorization-server", "https://h/.well-known/openid-configuration"}},
+		{resourceMetadataURLs, "https://h:8443/x?q=1", []string{"https://h:8443/.well-known/oauth-protected-resource/x",
+			"https://h:8443/.well-known/oauth-protected-resource"}},
+		{serverMetadataURLs, "https://h", []string{"https://h/.well-known/oauth-authorization-server",
+			"https://h/.well-known/openid-configuration"}},
 		{serverMetadataURLs, "https://h/t1/", []string{"https://h/.well-known/oauth-authorization-server/t1",
 			"https://h/.well-known/openid-configuration/t1", "https://h/t1/.well-known/openid-configuration"}},
 	} {

@@ -75,7 +75,8 @@ func open(t *testing.T, c *Client, link string) url.Values {
 func login(t *testing.T, c *Client, f Finding, who Credentials) Token {
 	t.Helper()
 	want := Wanted{Scopes: []string{"tools"}, Resource: f.Resource.ID}
-	link, err := c.AuthorizeURL(f.Server, who, Authorization{RedirectURI: testRedirect, State: "state-0451", Verifier: testVerifier, Wanted: want})
+	a := Authorization{RedirectURI: testRedirect, State: "state-0451", Verifier: testVerifier, Wanted: want}
+	link, err := c.AuthorizeURL(f.Server, who, a)
 	if err != nil {
 		t.Fatal(err)
 	}

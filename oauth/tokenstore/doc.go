@@ -14,10 +14,10 @@
 //	KEYDIR/store.keyring         the ID of the key that lies in the system's keyring; 8 bytes
 //	KEYDIR/store.key.lock        held while a process looks for the key
 //
-// A file's name is made of two hashes: one of the part of the value's name before the first slash,
-// and one of the rest. Each is the first 12 bytes of a SHA-256, in hexadecimal. So everything that
-// belongs to one key can be found without being named in clear: [Store.Forget] removes "KEY" and
-// all of "KEY/NAME".
+// A value's name is GROUP or GROUP/REST. Its file's name is made of two hashes, that of the group
+// and that of the rest, which may be empty. Each is the first 12 bytes of a SHA-256, in
+// hexadecimal. So all files of a group can be found, and nothing is named in clear: [Store.Forget]
+// removes GROUP and all of GROUP/REST.
 //
 // A .sealed file holds, one after the other: the text "sallyport2\n", the 8 bytes of the key's ID,
 // a nonce of 12 bytes, and the value sealed by AES-256-GCM. The file's name is the additional data,
@@ -30,11 +30,11 @@
 //
 // # Trouble with the disk
 //
-// It is never fatal. A value that cannot be written stays in memory, and [Store.Unsaved] says why.
-// A damaged file is set aside. If the key is lost, all files are. A file that was sealed with the
-// key of another configuration directory is neither used nor replaced. A directory or a file that
-// others can change, or a secret that others can read, is not used. The log says each of these
-// once.
+// Trouble with the disk is never fatal. A value that cannot be written stays in memory, and
+// [Store.Unsaved] says why. A damaged file is set aside. If the key is lost, all files are. A file
+// that was sealed with the key of another configuration directory is neither used nor replaced. A
+// directory or a file that others can change, or a secret that others can read, is not used. The
+// log says each of these once.
 //
 // # The key and the keyring
 //
