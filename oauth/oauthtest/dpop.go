@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -26,7 +27,8 @@ func CheckProof(r *http.Request, target, access string, now time.Time) (Proof, e
 	if len(r.Header.Values("DPoP")) != 1 {
 		return Proof{}, errors.New("want one DPoP header")
 	}
-	token, err := jwt.ParseSigned(r.Header.Get("DPoP"), []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.PS256, jose.RS256})
+	algs := []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.PS256, jose.RS256}
+	token, err := jwt.ParseSigned(r.Header.Get("DPoP"), algs)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -58,7 +60,7 @@ func CheckProof(r *http.Request, target, access string, now time.Time) (Proof, e
 	case claims.ID == "":
 		return Proof{}, errors.New("no jti")
 	case claims.Method != r.Method || claims.Target != target:
-		return Proof{}, errors.New("it is for " + claims.Method + " " + claims.Target + ", not for " + r.Method + " " + target)
+		return Proof{}, fmt.Errorf("it is for %s %s, not for %s %s", claims.Method, claims.Target, r.Method, target)
 	case claims.Issued == nil || now.Sub(claims.Issued.Time()).Abs() > time.Minute:
 		return Proof{}, errors.New("iat is not now")
 	case claims.Hash != hash:

@@ -239,7 +239,8 @@ func (c call) device() {
 		return
 	}
 	code, uri := c.book.secret("device-"), c.Issuer+"/device"
-	c.book.codes[code] = &grant{client: client.ID, resource: c.r.PostFormValue("resource"), scope: c.r.PostFormValue("scope"), alive: new(true)}
+	c.book.codes[code] = &grant{client: client.ID, alive: new(true),
+		resource: c.r.PostFormValue("resource"), scope: c.r.PostFormValue("scope")}
 	reply(c.w, http.StatusOK, map[string]any{
 		"device_code": code, "user_code": "WDJB-MJHT", "verification_uri": uri,
 		"verification_uri_complete": uri + "?user_code=WDJB-MJHT", "expires_in": 600, "interval": 3,

@@ -54,7 +54,8 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		http.Error(w, "token wanted", http.StatusUnauthorized)
 	case k.NeedScope != "" && !slices.Contains(strings.Fields(scope), k.NeedScope):
-		w.Header().Set("WWW-Authenticate", fmt.Sprintf(k.scheme()+` error="insufficient_scope", scope=%q`, k.NeedScope)+g.metadataLink(k))
+		more := fmt.Sprintf(`%s error="insufficient_scope", scope=%q`, k.scheme(), k.NeedScope)
+		w.Header().Set("WWW-Authenticate", more+g.metadataLink(k))
 		http.Error(w, "more scope wanted", http.StatusForbidden)
 	default:
 		g.next.ServeHTTP(w, r)

@@ -112,8 +112,8 @@ func (c call) failsByKnob(f url.Values) bool {
 func (c call) codeGrant(client *Client, f url.Values, key string) {
 	g := c.book.codes[f.Get("code")]
 	sum := sha256.Sum256([]byte(f.Get("code_verifier")))
-	if g == nil || g.spent || g.client != client.ID || g.redirect != f.Get("redirect_uri") || g.resource != f.Get("resource") ||
-		g.key != key || g.challenge != base64.RawURLEncoding.EncodeToString(sum[:]) {
+	if g == nil || g.spent || g.client != client.ID || g.redirect != f.Get("redirect_uri") ||
+		g.resource != f.Get("resource") || g.key != key || g.challenge != base64.RawURLEncoding.EncodeToString(sum[:]) {
 		c.fail(http.StatusBadRequest, "invalid_grant", "code")
 		return
 	}
@@ -179,7 +179,8 @@ func (c call) issue(g grant, refresh bool) {
 	g.expires = c.now().Add(life)
 	access := c.book.secret("at-")
 	c.book.access[access] = &g
-	m := map[string]any{"access_token": access, "token_type": "bearer", "scope": g.scope, "expires_in": int(life / time.Second)}
+	m := map[string]any{"access_token": access, "token_type": "bearer", "scope": g.scope,
+		"expires_in": int(life / time.Second)}
 	if g.key != "" {
 		m["token_type"] = "DPoP"
 	}
