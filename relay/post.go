@@ -56,6 +56,8 @@ type server struct {
 	obstacles *obstacles
 	// moved is where a permanent redirect has led to. It is nil before one did.
 	moved atomic.Pointer[url.URL]
+	// onRequest is called after each HTTP request. It is nil but for a Probe.
+	onRequest func(r httpRequest, target *url.URL, resp *http.Response, err error)
 	// hooked says that the RoundTripper has called one of our hooks, so that it can be trusted to call them.
 	hooked atomic.Bool
 }
@@ -121,6 +123,9 @@ func (srv *server) do(ctx context.Context, r httpRequest) (*http.Response, error
 	}
 	for range maxRedirects + 1 {
 		resp, err := r.send.RoundTrip(srv.newRequest(ctx, r, target))
+		if srv.onRequest != nil {
+			srv.onRequest(r, target, resp, err)
+		}
 		if err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
