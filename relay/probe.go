@@ -3,10 +3,8 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 
 	"sallyport/relay/rawjson"
@@ -28,9 +26,11 @@ type Found struct {
 	Transport string
 	// Version is the revision of the protocol that the relay and the upstream would speak.
 	Version string
-	// Versions are all modern revisions that the upstream says it speaks. It is empty for a legacy upstream.
+	// Versions are all modern revisions that the upstream says it speaks. It is empty for a legacy
+	// upstream.
 	Versions []string
-	// ServerName and ServerVersion are what the upstream calls itself. They are "" if it does not say.
+	// ServerName and ServerVersion are what the upstream calls itself. They are "" if it does not
+	// say.
 	ServerName, ServerVersion string
 }
 
@@ -58,9 +58,11 @@ type ProbeError struct {
 	Text string
 	// Hints say what to do next, one line each.
 	Hints []string
-	// Status is the HTTP status that the upstream has refused with. 0 means that it was something else.
+	// Status is the HTTP status that the upstream has refused with. 0 means that it was something
+	// else.
 	Status int
-	// Err is the error of the RoundTripper, or the cause of the context. It is nil if the upstream has answered.
+	// Err is the error of the RoundTripper, or the cause of the context. It is nil if the upstream
+	// has answered.
 	Err error
 }
 
@@ -68,17 +70,18 @@ func (e *ProbeError) Error() string { return e.Text }
 
 func (e *ProbeError) Unwrap() error { return e.Err }
 
-// Probe finds out which form of the protocol the upstream speaks, in the way that Run does it for a host that
-// has never used this upstream. It asks with server/discover. If that shows a legacy upstream, Probe opens a session
-// with an initialize of its own and ends it again.
+// Probe finds out which form of the protocol the upstream speaks, in the way that Run does it for a
+// host that has never used this upstream. It asks with server/discover. If that shows a legacy
+// upstream, Probe opens a session with an initialize of its own and ends it again.
 //
-// Of cfg it uses URL, Header, Send, Background, Transport, ProtocolVersion, Version, Timeout, Obstacle, Explain, Mask and Log. It remembers
-// nothing, and looks at nothing remembered. As long as cfg.Obstacle has an obstacle that may pass, a request that cannot be sent waits
-// for it; ctx bounds the whole.
+// Of cfg it uses URL, Header, Send, Background, Transport, ProtocolVersion, Version, Timeout,
+// Obstacle, Explain, Mask and Log. It remembers nothing, and looks at nothing remembered. As long
+// as cfg.Obstacle has an obstacle that may pass, a request that cannot be sent waits for it; ctx
+// bounds the whole.
 //
-// Probe calls step for each request, in order, when it knows what that has shown. A nil step is fine. The error is a
-// *ProbeError, which wraps the error of cfg.Send if there was one. Probe may be called concurrently. When it returns, all its goroutines
-// and requests have ended.
+// Probe calls step for each request, in order, when it knows what that has shown. A nil step is
+// fine. The error is a *ProbeError, which wraps the error of cfg.Send if there was one. Probe may
+// be called concurrently. When it returns, all its goroutines and requests have ended.
 func Probe(ctx context.Context, cfg Config, step func(Step)) (Found, error) {
 	if step == nil {
 		step = func(Step) {}
@@ -148,8 +151,10 @@ func (p *prober) modern(d *discovery) Found {
 
 // legacy opens a session and ends it.
 func (p *prober) legacy(l *legacy, who identity) (Found, error) {
-	init := rawjson.Message{Kind: rawjson.Request, ID: []byte("0"), Method: "initialize", Params: encode(map[string]any{
-		"protocolVersion": legacyVersion, "capabilities": struct{}{}, "clientInfo": map[string]string{"name": "sallyport", "version": p.cfg.Version}})}
+	init := rawjson.Message{Kind: rawjson.Request, ID: []byte("0"), Method: "initialize"}
+	init.Params = rawjson.ObjectOf("protocolVersion", rawjson.Quote(legacyVersion))
+	init.Params = rawjson.Set(init.Params, []byte("{}"), "capabilities")
+	init.Params = rawjson.Set(init.Params, who.info, "clientInfo")
 	init.Raw = requestLine(init.ID, init.Method, init.Params)
 	ctx, cancel := context.WithTimeoutCause(p.ctx, p.cfg.Timeout, timeoutFault(p.cfg.Timeout))
 	defer cancel()
@@ -161,11 +166,12 @@ func (p *prober) legacy(l *legacy, who identity) (Found, error) {
 		case !isAnswer(m, key):
 			return false
 		case m.Result == nil:
-			refusal = &fault{code: codeTransport, kind: "initialize",
-				text: "the server refuses the session: " + rawjson.MemberText(m.Raw, "error", "message")}
+			refusal = sessionRefused(m.Raw)
 		default:
-			found = Found{Era: EraLegacy, Transport: TransportHTTP, Version: rawjson.MemberText(m.Result, "protocolVersion"),
-				ServerName: rawjson.MemberText(m.Result, "serverInfo", "name"), ServerVersion: rawjson.MemberText(m.Result, "serverInfo", "version")}
+			found = Found{Era: EraLegacy, Transport: TransportHTTP,
+				Version:       rawjson.MemberText(m.Result, "protocolVersion"),
+				ServerName:    rawjson.MemberText(m.Result, "serverInfo", "name"),
+				ServerVersion: rawjson.MemberText(m.Result, "serverInfo", "version")}
 			l.begin(init, sess, m)
 			if sess.push != nil {
 				found.Transport = TransportSSE
@@ -200,8 +206,8 @@ func (p *prober) note(r httpRequest, target *url.URL, resp *http.Response, err e
 	p.steps = append(p.steps, s)
 }
 
-// flush tells of the requests so far. The last one has the given outcome, and the others what their error or status says, which
-// "" stands for, too.
+// flush tells of the requests so far. The last one has the given outcome, and the others what their
+// error or status says, which "" stands for, too.
 func (p *prober) flush(outcome string) {
 	p.mu.Lock()
 	steps := p.steps
@@ -216,7 +222,7 @@ func (p *prober) flush(outcome string) {
 		case s.Status/100 == 3:
 			s.Outcome = "sends the request to another URL"
 		default:
-			s.Outcome = strings.TrimSpace(fmt.Sprintf("status %d %s", s.Status, http.StatusText(s.Status)))
+			s.Outcome = statusText(s.Status)
 		}
 		s.Outcome = clean(s.Outcome, p.cfg.Mask, maxText)
 		p.tell(s)

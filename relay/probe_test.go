@@ -135,7 +135,8 @@ func TestProbeFails(t *testing.T) {
 	}
 }
 
-// The context bounds the wait for an obstacle, and a silent server is taken for a legacy one after a while.
+// The context bounds the wait for an obstacle, and a silent server is taken for a legacy one after
+// a while.
 func TestProbeEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newObstacle(down)

@@ -16,7 +16,8 @@ import (
 
 const mayHaveRunHint = "may have run"
 
-// withoutHooks hands a request on to next without the hooks of httptrace, as a RoundTripper does that is no http.Transport.
+// withoutHooks hands a request on to next without the hooks of httptrace, as a RoundTripper does
+// that is no http.Transport.
 func withoutHooks(next http.RoundTripper) http.RoundTripper {
 	return roundTrip(func(r *http.Request) (*http.Response, error) {
 		ctx, cancel := context.WithCancel(context.Background()) // without the hooks, which are values of r's context
@@ -25,14 +26,16 @@ func withoutHooks(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// Config.Send tells by three hooks whether a request that failed may have run. A request that may have run is not sent again, and
-// its error says so; one that has not run waits for the obstacle and is sent again. A RoundTripper that calls no hook is not
-// trusted as soon as it has read from the body.
+// Config.Send tells by three hooks whether a request that failed may have run. A request that may
+// have run is not sent again, and its error says so; one that has not run waits for the obstacle
+// and is sent again. A RoundTripper that calls no hook is not trusted as soon as it has read from
+// the body.
 func TestWhetherAFailedRequestMayHaveRun(t *testing.T) {
 	lost := errors.New("connection lost")
 	for _, tt := range []struct {
 		name string
-		// send makes the RoundTripper. The first call of a tool fails in it, while an obstacle comes.
+		// send makes the RoundTripper. The first call of a tool fails in it, while an obstacle
+		// comes.
 		send       func(fail func() error, next http.RoundTripper) http.RoundTripper
 		mayHaveRun bool
 	}{
@@ -103,7 +106,8 @@ func onToolCall(next http.RoundTripper, first func(*http.Request) (*http.Respons
 	})
 }
 
-// A request that was written does not end with Config.Patience: its answer may still come. That holds without hooks, too.
+// A request that was written does not end with Config.Patience: its answer may still come. That
+// holds without hooks, too.
 func TestAWrittenRequestOutlastsThePatience(t *testing.T) {
 	for name, wrap := range map[string]func(http.RoundTripper) http.RoundTripper{
 		"hooks":    func(next http.RoundTripper) http.RoundTripper { return next },
