@@ -278,7 +278,8 @@ func TestDamagedMemory(t *testing.T) {
 	}
 }
 
-// The result of initialize and all pages of the tools are kept as they came, and not again where nothing changed.
+// The result of initialize and all pages of the tools are kept as they came, and not again where
+// nothing changed.
 func TestSessionIsRemembered(t *testing.T) {
 	page := func(cursor string) string {
 		return `{"jsonrpc":"2.0","id":7,"method":"tools/list","params":{` + cursor + `}}`
@@ -311,8 +312,8 @@ func TestSessionIsRemembered(t *testing.T) {
 	})
 }
 
-// An upstream that cannot be reached is tried again and again, each call tries once and says what is missing, and the first
-// that gets through finds a whole session.
+// An upstream that cannot be reached is tried again and again, each call tries once and says what
+// is missing, and the first that gets through finds a whole session.
 func TestUnreachableUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var up atomic.Bool
@@ -384,7 +385,8 @@ func TestServerRefusesTheSession(t *testing.T) {
 	}
 }
 
-// A sign-in that nobody completed is begun again only when the host asks for something; one made elsewhere is noticed.
+// A sign-in that nobody completed is begun again only when the host asks for something; one made
+// elsewhere is noticed.
 func TestSignInIsNotBegunAgainByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var elsewhere atomic.Bool
@@ -423,7 +425,8 @@ func TestSignInIsNotBegunAgainByItself(t *testing.T) {
 	})
 }
 
-// A final obstacle that shows itself after the early answer is told to what is asked next, and ends the session.
+// A final obstacle that shows itself after the early answer is told to what is asked next, and ends
+// the session.
 func TestFinalObstacleAfterAnEarlyAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		final := errors.New("login refused")
@@ -475,7 +478,8 @@ func TestEachLinkIsElicitedOnce(t *testing.T) {
 	})
 }
 
-// The host may do without the sign-in tool's answer, and use the name again when the server is there.
+// The host may do without the sign-in tool's answer, and use the name again when the server is
+// there.
 func TestSignInTool(t *testing.T) {
 	const call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
 	synctest.Test(t, func(t *testing.T) {
@@ -543,7 +547,8 @@ func TestBatchBeforeTheServerIsReached(t *testing.T) {
 	})
 }
 
-// A host that knows both wires asks by the modern one first, and is sent to initialize while nothing is known of the server.
+// A host that knows both wires asks by the modern one first, and is sent to initialize while
+// nothing is known of the server.
 func TestDiscoverBeforeTheServerIsReached(t *testing.T) {
 	const discover = `{"jsonrpc":"2.0","id":1,"method":"server/discover"}`
 	for _, result := range []string{"", `{"supportedVersions":["2026-07-28"], "capabilities":{}}`} {
@@ -593,8 +598,8 @@ func TestDiscoveredIsRemembered(t *testing.T) {
 	})
 }
 
-// A sign-in in mid-session holds up the call that needs it, and a session that the server has forgotten is renewed: the host
-// sees neither. The session is ended upstream.
+// A sign-in in mid-session holds up the call that needs it, and a session that the server has
+// forgotten is renewed: the host sees neither. The session is ended upstream.
 func TestWeakness05SignInAndNewSessionInMidSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newObstacle(nil)
@@ -621,7 +626,8 @@ func TestWeakness05SignInAndNewSessionInMidSession(t *testing.T) {
 	})
 }
 
-// The limit of a call covers the body of its answer, and the end of the host's input waits for no call.
+// The limit of a call covers the body of its answer, and the end of the host's input waits for no
+// call.
 func TestWeakness08LimitCoversTheBody(t *testing.T) {
 	for name, head := range map[string]http.HandlerFunc{
 		"event stream": Events(": open"),

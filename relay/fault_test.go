@@ -227,7 +227,8 @@ func TestIDInFlightTwice(t *testing.T) {
 	})
 }
 
-// A hint is ours and may hold the sign-in link, which a person must be able to use; text and body may be the upstream's.
+// A hint is ours and may hold the sign-in link, which a person must be able to use; text and body
+// may be the upstream's.
 func TestHintsAreNotMasked(t *testing.T) {
 	link := "https://as.test/authorize?state=s3cret&scope=" + strings.Repeat("a+", maxText)
 	o := &Obstacle{Kind: KindSignIn, Text: "a person is to sign in (s3cret)", URL: link, Hints: []string{"open this link:\n" + link}}
@@ -253,7 +254,8 @@ func TestLogCutsMethods(t *testing.T) {
 	}
 }
 
-// A 308 is followed once for a session; a new session starts at the configured URL again. A 307 holds for one request only.
+// A 308 is followed once for a session; a new session starts at the configured URL again. A 307
+// holds for one request only.
 func TestPermanentRedirectIsRemembered(t *testing.T) {
 	at := func(path string, list ...Exchange) []Exchange {
 		for i := range list {

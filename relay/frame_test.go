@@ -67,7 +67,8 @@ func FuzzLines(f *testing.F) {
 		if !slices.EqualFunc(lines, want, bytes.Equal) {
 			t.Errorf("got %q, want %q", lines, want)
 		}
-		// Under a small limit nothing may panic, and the id of a request too long to keep is the one that parse sees.
+		// Under a small limit nothing may panic, and the id of a request too long to keep is the
+		// one that parse sees.
 		small := newLineReader(bytes.NewReader(in), 16)
 		for _, full := range want {
 			id, err := small.next()
@@ -100,7 +101,8 @@ func (w *writes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Lines that are written while another one is on its way go together, whole and in order; a large one goes by itself.
+// Lines that are written while another one is on its way go together, whole and in order; a large
+// one goes by itself.
 func TestLinesGather(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &writes{begun: make(chan struct{}), let: make(chan struct{})}

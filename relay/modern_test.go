@@ -85,7 +85,8 @@ func TestModernHost(t *testing.T) {
 	}
 }
 
-// The server's answer to server/discover decides, for a host of either kind, and what was learnt is saved.
+// The server's answer to server/discover decides, for a host of either kind, and what was learnt is
+// saved.
 func TestEra(t *testing.T) {
 	const accepts = `{"jsonrpc":"2.0","id":"sallyport-1","result":{"supportedVersions":["2026-07-28","2025-11-25"],"capabilities":{}}}`
 	const refuses = `{"jsonrpc":"2.0","id":"sallyport-1","error":{"code":%d,"message":"m","data":{"supported":["%s"]}}}`
@@ -153,7 +154,8 @@ func TestEraOfASilentServer(t *testing.T) {
 	})
 }
 
-// What says nothing of the protocol is not taken for an answer: a legacy host's initialize goes on, and nothing is saved.
+// What says nothing of the protocol is not taken for an answer: a legacy host's initialize goes on,
+// and nothing is saved.
 func TestEraUnknown(t *testing.T) {
 	for _, status := range []int{401, 403, 500} {
 		mem := remembering(unknownEra)
@@ -318,7 +320,8 @@ func TestModernCancel(t *testing.T) {
 	})
 }
 
-// A subscription has no end of its own: it outlasts the time limit and a break of the link, and does not hold up the goodbye.
+// A subscription has no end of its own: it outlasts the time limit and a break of the link, and
+// does not hold up the goodbye.
 func TestModernSubscription(t *testing.T) {
 	listen := request2026("subscriptions/listen", `"notifications":{"toolsListChanged":true}`)
 	const ack = `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":7}}}`

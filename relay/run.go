@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// run is what the parts of one Run, or of one Probe, share: the settings, the end, and the goroutines.
+// run is what the parts of one Run, or of one Probe, share: the settings, the end, and the
+// goroutines.
 type run struct {
 	// cfg has all defaults filled in.
 	cfg Config
@@ -28,7 +29,8 @@ func newRun(ctx context.Context, cfg Config) *run {
 	return r
 }
 
-// inBackground is the key of a context whose requests nobody waits for, so that no person is asked to sign in for them.
+// inBackground is the key of a context whose requests nobody waits for, so that no person is asked
+// to sign in for them.
 type inBackground struct{}
 
 // sender returns what carries the requests of ctx.
@@ -39,7 +41,8 @@ func (r *run) sender(ctx context.Context) http.RoundTripper {
 	return r.cfg.Send
 }
 
-// lifetime returns r.ctx for work that is begun under ctx and may outlast it. It is in the background if ctx is.
+// lifetime returns r.ctx for work that is begun under ctx and may outlast it. It is in the
+// background if ctx is.
 func (r *run) lifetime(ctx context.Context) context.Context {
 	return context.WithValue(r.ctx, inBackground{}, ctx.Value(inBackground{}))
 }

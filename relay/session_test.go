@@ -43,7 +43,8 @@ func (b *movedObstacle) set(o *Obstacle) {
 	b.changed = make(chan struct{})
 }
 
-// gated is a RoundTripper that works only while nothing is in the way: it waits, as a tunnel's dial does, or fails.
+// gated is a RoundTripper that works only while nothing is in the way: it waits, as a tunnel's dial
+// does, or fails.
 type gated struct {
 	b     *movedObstacle
 	next  http.RoundTripper
@@ -251,8 +252,8 @@ func TestInitializeIsNeverCancelled(t *testing.T) {
 	})
 }
 
-// initialize, initialized, the GET stream and the first call reach the server in this order however slow it is; the
-// answer to a server's request does not wait for initialized.
+// initialize, initialized, the GET stream and the first call reach the server in this order however
+// slow it is; the answer to a server's request does not wait for initialized.
 func TestOrder(t *testing.T) {
 	const roots = `{"jsonrpc":"2.0","id":1,"method":"roots/list"}`
 	const rootsAnswer = `{"jsonrpc":"2.0","id":1,"result":{"roots":[]}}`
@@ -302,7 +303,8 @@ func TestSlowCallHoldsUpNobody(t *testing.T) {
 	})
 }
 
-// A 404 in a session: the host's own initialize goes out again, unseen by the host, and then the call.
+// A 404 in a session: the host's own initialize goes out again, unseen by the host, and then the
+// call.
 func TestSessionLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		second := map[string]string{"Mcp-Session-Id": "s2", "Mcp-Protocol-Version": "2025-06-18"}
@@ -408,7 +410,8 @@ func TestServerStream(t *testing.T) {
 	})
 }
 
-// The server forgets the session while nothing is going on: the GET stream notices, and a new session has a stream again.
+// The server forgets the session while nothing is going on: the GET stream notices, and a new
+// session has a stream again.
 func TestSessionLostOnTheServerStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		again := Opening(version)
@@ -594,7 +597,8 @@ func TestLeaving(t *testing.T) {
 	})
 }
 
-// A progress notice costs little however large the calls in flight are: their params are not looked at again.
+// A progress notice costs little however large the calls in flight are: their params are not looked
+// at again.
 func TestProgressDoesNotReadParams(t *testing.T) {
 	params := `{"_meta":{"progressToken":"\u006b"}` + strings.Repeat(`,"key":0`, 1000) + `}`
 	s := newSession(t.Context(), Config{URL: mustURL(URL), Timeout: time.Hour, Out: io.Discard})
@@ -613,8 +617,8 @@ func TestProgressDoesNotReadParams(t *testing.T) {
 	}
 }
 
-// A request that waits for a person until its timeout tells the link again, not to allow more time; upstream nobody is
-// told of its end, for it did not run.
+// A request that waits for a person until its timeout tells the link again, not to allow more time;
+// upstream nobody is told of its end, for it did not run.
 func TestSignInEndsWithTheTimeout(t *testing.T) {
 	signIn := &Obstacle{Kind: KindSignIn, Text: "a person is to sign in", URL: "https://as.test/", Hints: []string{"open it"}}
 	const cancel = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}`
@@ -677,8 +681,9 @@ func TestSignInEndsWithTheTimeout(t *testing.T) {
 	})
 }
 
-// While a new session is made, nothing overtakes its initialized and its GET stream: neither a call that comes from the host
-// nor one that meets the 404 late. The answer to a question of the server does not wait, for initialized may wait for it.
+// While a new session is made, nothing overtakes its initialized and its GET stream: neither a call
+// that comes from the host nor one that meets the 404 late. The answer to a question of the server
+// does not wait, for initialized may wait for it.
 func TestOrderAfterSessionLost(t *testing.T) {
 	const roots = `{"jsonrpc":"2.0","id":1,"method":"roots/list"}`
 	const rootsAnswer = `{"jsonrpc":"2.0","id":1,"result":{"roots":[]}}`
@@ -756,7 +761,8 @@ func TestBackground(t *testing.T) {
 	})
 }
 
-// A 401 on the GET stream means later: after a while, or when a call shows that the token is good again.
+// A 401 on the GET stream means later: after a while, or when a call shows that the token is good
+// again.
 func TestServerStreamAfter401(t *testing.T) {
 	const note = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
 	refused := Exchange{Method: "GET", Status: 401}
@@ -801,8 +807,8 @@ func TestServerStreamAfter401(t *testing.T) {
 	})
 }
 
-// A notification that the server does not accept holds up later messages for a while only; one that an obstacle keeps here
-// keeps its place.
+// A notification that the server does not accept holds up later messages for a while only; one that
+// an obstacle keeps here keeps its place.
 func TestStuckNotification(t *testing.T) {
 	for _, name := range []string{"notifications/initialized", "notifications/x"} {
 		t.Run(name, func(t *testing.T) {
@@ -872,7 +878,8 @@ func TestStuckNotification(t *testing.T) {
 	})
 }
 
-// Some servers say 400 of a session they have forgotten. That counts once the session has worked and the words say so.
+// Some servers say 400 of a session they have forgotten. That counts once the session has worked
+// and the words say so.
 func TestSessionLostWith400(t *testing.T) {
 	const noSession = `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"},"id":null}`
 	for _, tt := range []struct {
