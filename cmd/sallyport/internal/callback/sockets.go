@@ -12,8 +12,8 @@ type socket struct{ uid, inode string }
 // listeningState is TCP_LISTEN in /proc/net/tcp.
 const listeningState = "0A"
 
-// The tables print addresses as machine words, so each address stands here for little-endian machines
-// first and then for big-endian ones.
+// The tables print addresses as machine words, so each address stands here for little-endian
+// machines first and then for big-endian ones.
 var (
 	loopbackWords = []string{
 		"0100007F", "7F000001",
@@ -25,9 +25,9 @@ var (
 	}
 )
 
-// listeningSockets finds the sockets in the text of /proc/net/tcp and tcp6 that accept connections to
-// 127.0.0.1:port. The kernel prefers those that are bound to exactly this address, so they are returned
-// if there are any, and otherwise those that are bound to all addresses.
+// listeningSockets finds the sockets in the text of /proc/net/tcp and tcp6 that accept connections
+// to 127.0.0.1:port. The kernel prefers those that are bound to exactly this address, so they are
+// returned if there are any, and otherwise those that are bound to all addresses.
 func listeningSockets(table string, port int) []socket {
 	var onLoopback, onAny []socket
 	for line := range strings.Lines(table) {

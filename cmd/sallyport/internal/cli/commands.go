@@ -5,10 +5,10 @@
 // those that it uses.
 package cli
 
-// grammar is the whole command line. Each flag names its environment variables in the tag `from`, and
-// its field of the JSON file in the tag `field`. Without `from` the variable is SALLYPORT_ and the
-// flag's name in capitals. A hidden flag is a setting of mcp-oauth2-proxy that has only a variable in
-// sallyport's manual.
+// grammar is the whole command line. Each flag names its environment variables in the tag `from`,
+// and its field of the JSON file in the tag `field`. Without `from` the variable is SALLYPORT_ and
+// the flag's name in capitals. A hidden flag is a setting of mcp-oauth2-proxy that has only a
+// variable in sallyport's manual.
 type grammar struct {
 	defaultCommand
 	Login     LoginCommand     `cmd:"" name:"login" help:"Sign in now, in the terminal; leaves the tokens in the store."`
@@ -31,8 +31,8 @@ type ProxyCommand struct {
 	Common
 }
 
-// LoginCommand is `sallyport login`. It accepts the flags of the relay and ignores them, so that the
-// proxy's command line serves it unchanged.
+// LoginCommand is `sallyport login`. It accepts the flags of the relay and ignores them, so that
+// the proxy's command line serves it unchanged.
 type LoginCommand struct {
 	Remote
 	Relay `group:"upstream"`

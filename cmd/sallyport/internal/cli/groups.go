@@ -90,7 +90,8 @@ type Request struct {
 	AuthStyle string `enum:",body,header" default:"" placeholder:"STYLE" help:"body or header: how the client authenticates." from:"OAUTH2_AUTH_STYLE" field:"oauth2.authStyle"`
 }
 
-// Predecessor holds the sign-in settings of mcp-oauth2-proxy that have a variable and no visible flag.
+// Predecessor holds the sign-in settings of mcp-oauth2-proxy that have a variable and no visible
+// flag.
 type Predecessor struct {
 	TokenURL          string    `name:"token-url" hidden:"" from:"OAUTH2_TOKEN_URL" field:"oauth2.tokenUrl"`
 	AuthorizationURL  string    `name:"authorization-url" hidden:"" from:"OAUTH2_AUTHORIZATION_URL" field:"oauth2.authorizationUrl"`

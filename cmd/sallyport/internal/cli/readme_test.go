@@ -10,8 +10,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// TestREADMEListsTheSettings compares the README with the grammar: every flag that --help shows, with
-// its variables, and every variable of a setting that has no flag.
+// TestREADMEListsTheSettings compares the README with the grammar: every flag that --help shows,
+// with its variables, and every variable of a setting that has no flag.
 func TestREADMEListsTheSettings(t *testing.T) {
 	text, err := os.ReadFile("../../../../README.md")
 	if err != nil {

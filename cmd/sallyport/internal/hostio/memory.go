@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// TuneGC lets the heap grow to five times what is in use, up to a limit. Little is in use mostly, but
-// each packet of SSH is new memory, so that bulk would be a tenth to a fifth slower. Hundreds of calls
-// with large answers would make that hundreds of MiB. GOGC and GOMEMLIMIT count more.
+// TuneGC lets the heap grow to five times what is in use, up to a limit. Little is in use mostly,
+// but each packet of SSH is new memory, so that bulk would be a tenth to a fifth slower. Hundreds
+// of calls with large answers would make that hundreds of MiB. GOGC and GOMEMLIMIT count more.
 func TuneGC() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
@@ -23,11 +23,11 @@ func TuneGC() {
 // TrimMemory returns a function that makes a proxy small after it has started, or has carried
 // something large. The reader in is the proxy's stdin.
 //
-// The function leaves one processor to the proxy, which waits more than it works: with several, each
-// hand-over between goroutines wakes a thread that mostly finds nothing to do, and a call takes longer.
-// One is enough for tens of thousands of calls a second. The start, with its key exchanges, has them
-// all. If stdin cannot be polled, its blocking read would occupy the only processor, so the proxy keeps
-// all of them.
+// The function leaves one processor to the proxy, which waits more than it works: with several,
+// each hand-over between goroutines wakes a thread that mostly finds nothing to do, and a call
+// takes longer. One is enough for tens of thousands of calls a second. The start, with its key
+// exchanges, has them all. If stdin cannot be polled, its blocking read would occupy the only
+// processor, so the proxy keeps all of them.
 func TrimMemory(in io.Reader) func() {
 	file, ok := in.(*os.File)
 	polled := ok && file.SetReadDeadline(time.Time{}) == nil

@@ -6,8 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OnParentExit calls f when the process that started this one has ended. It watches the process itself: PR_SET_PDEATHSIG would come
-// with the end of the thread that forked. The returned function ends the watch.
+// OnParentExit calls f when the process that started this one has ended. It watches the process
+// itself: PR_SET_PDEATHSIG would come with the end of the thread that forked. The returned function
+// ends the watch.
 func OnParentExit(f func()) (stop func()) {
 	parent := os.Getppid()
 	if parent <= 1 { // of another namespace, or gone before we came

@@ -10,7 +10,8 @@ import (
 // parentPoll is how often the parent is looked at.
 const parentPoll = 5 * time.Second
 
-// OnParentExit calls f when the process that started this one has ended. The returned function ends the watch.
+// OnParentExit calls f when the process that started this one has ended. The returned function ends
+// the watch.
 func OnParentExit(f func()) (stop func()) {
 	parent, done := os.Getppid(), make(chan struct{})
 	tick := time.NewTicker(parentPoll)

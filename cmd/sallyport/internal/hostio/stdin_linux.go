@@ -6,8 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenStdin returns stdin as the runtime's poller can watch it, where it is a pipe or a socket: the goroutine that waits there goes on
-// without the detour over a thread that sits in a system call. restore is to be called at the end.
+// OpenStdin returns stdin as the runtime's poller can watch it, where it is a pipe or a socket: the
+// goroutine that waits there goes on without the detour over a thread that sits in a system call.
+// restore is to be called at the end.
 func OpenStdin() (in *os.File, restore func()) {
 	restore = func() {}
 	var st unix.Stat_t
@@ -27,8 +28,8 @@ func OpenStdin() (in *os.File, restore func()) {
 			return os.Stdin, restore
 		}
 	case unix.S_IFSOCK:
-		// That of a host on Node.js. It cannot be opened anew; Node.js itself, as a server, sets the flag, too. But what we write to must
-		// not have it.
+		// That of a host on Node.js. It cannot be opened anew; Node.js itself, as a server, sets
+		// the flag, too. But what we write to must not have it.
 		flags, err := unix.FcntlInt(0, unix.F_GETFL, 0)
 		if err != nil || flags&unix.O_NONBLOCK != 0 || sameFile(st, 1) || sameFile(st, 2) || unix.SetNonblock(0, true) != nil {
 			return os.Stdin, restore

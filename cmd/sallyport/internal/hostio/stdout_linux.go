@@ -12,8 +12,8 @@ const (
 	largePipe = 256 << 10 // four parts of which one can be written while another is read; what a user's pipes may hold together is bounded
 )
 
-// pipeOut writes to the host, and makes its pipe larger once a message is larger than that: with a small one each part of it costs two
-// switches between the processes.
+// pipeOut writes to the host, and makes its pipe larger once a message is larger than that: with a
+// small one each part of it costs two switches between the processes.
 type pipeOut struct {
 	*os.File
 	large bool
