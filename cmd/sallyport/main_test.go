@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv(roleVariable); name != "" {
 		os.Exit(play(name))
 	}
-	testscript.Main(testRun{m}, map[string]func(){"sallyport": main})
+	testscript.Main(testRun{m}, map[string]func(){"sallyport": main, "visit": visitLink})
 }
 
 // play is the whole program in another role; it returns the exit status.
