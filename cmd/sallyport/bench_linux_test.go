@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // benchRoundTrip is that of the slow link.
@@ -452,9 +453,9 @@ func dialForward(ctx context.Context, addr string) (net.Conn, error) {
 
 // benchTunnel is a tunnel as the command makes it.
 func benchTunnel(config, alias string) (*sshtunnel.Tunnel, error) {
-	resolver := &sshtunnel.Resolver{UserFile: config, UserFileRequired: true, Getenv: os.Getenv}
+	resolver := &sshconfig.Resolver{UserFile: config, UserFileRequired: true, Getenv: os.Getenv}
 	return sshtunnel.New(sshtunnel.Config{
-		Chain:  func(ctx context.Context) ([]*sshtunnel.Host, error) { return resolver.Chain(ctx, alias) },
+		Chain:  func(ctx context.Context) ([]*sshconfig.Host, error) { return resolver.Chain(ctx, alias) },
 		Getenv: os.Getenv,
 	})
 }

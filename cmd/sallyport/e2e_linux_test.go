@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"sallyport/oauth/procnet"
 )
 
 // site is an MCP server behind OAuth that only the last of a chain of real sshd hops can reach.
@@ -450,7 +452,7 @@ func listens(t testing.TB, ns *netns, port int) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(listeningSockets(string(out), port)) > 0
+	return len(procnet.Accepting(string(out), port)) > 0
 }
 
 // get is curl inside ns; it returns the body.

@@ -18,6 +18,8 @@ import (
 	"sallyport/oauth"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"sallyport/oauth/tokenstore"
 )
 
 // processes is how many proxies start at once; SALLYPORT_TEST_PROCESSES=50 shows a machine-full.
@@ -78,7 +80,7 @@ func echoAll(t *testing.T, hosts []*mcpHost) {
 // expireToken makes the stored access token look old.
 func expireToken(t testing.TB, home, upstream string) {
 	t.Helper()
-	store, err := oauth.OpenStore(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"), oauth.Keyring{}, nil)
+	store, err := tokenstore.Open(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"), tokenstore.Keyring{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,7 +379,7 @@ func TestStatus(t *testing.T) {
 // checkNoToken fails where text holds a token of the store.
 func checkNoToken(t testing.TB, home, realm, upstream, text string) {
 	t.Helper()
-	store, err := oauth.OpenStore(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"), oauth.Keyring{}, nil)
+	store, err := tokenstore.Open(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"), tokenstore.Keyring{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
