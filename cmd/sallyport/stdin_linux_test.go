@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A host on Node.js gives sockets for stdin and stdout, and some hosts one for both. Either way a session goes through, large answers too, and
-// the socket is left as it was.
+// A host on Node.js gives sockets for stdin and stdout, and some hosts one for both. Either way a
+// session goes through, large answers too, and the socket is left as it was.
 func TestStdinSocket(t *testing.T) {
 	large := strings.Repeat("x", 4<<20)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
