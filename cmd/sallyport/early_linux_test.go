@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -114,4 +116,16 @@ func receive[T any](t *testing.T, from <-chan T, what string) (got T) {
 		t.Fatal("no " + what)
 	}
 	return got
+}
+
+// benchSetting returns a number that a person may set by an environment variable to make a test longer.
+func benchSetting(t testing.TB, name string, value int64) int64 {
+	if text := os.Getenv(name); text != "" {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n <= 0 {
+			t.Fatalf("%s=%q is not a number", name, text)
+		}
+		return n
+	}
+	return value
 }
