@@ -1,7 +1,8 @@
 //go:build linux
 
-// The stories of the program that starts sallyport: it ends, it is killed, it stops reading, it gives sockets
-// instead of pipes, it sends a signal. Real: pipes, sockets, processes, the Go SDK's server.
+// The stories of the program that starts sallyport: it ends, it is killed, it stops reading, it
+// gives sockets instead of pipes, it sends a signal. Real: pipes, sockets, processes, the Go SDK's
+// server.
 package host_test
 
 import (
@@ -21,8 +22,8 @@ import (
 
 func TestMain(m *testing.M) { machines.Main(m) }
 
-// startServer starts an MCP server and returns its URL. deleted is closed when it was told of the end of the
-// session.
+// startServer starts an MCP server and returns its URL. deleted is closed when it was told of the
+// end of the session.
 func startServer(t *testing.T) (url string, deleted <-chan struct{}) {
 	t.Helper()
 	told := make(chan struct{})
@@ -37,8 +38,8 @@ func startServer(t *testing.T) (url string, deleted <-chan struct{}) {
 	return front + machines.ParseURL(t, backend).Path, told
 }
 
-// The host closes the pipe that the proxy writes to, as one that ends does. The upstream is told, and that is
-// no failure.
+// The host closes the pipe that the proxy writes to, as one that ends does. The upstream is told,
+// and that is no failure.
 func TestHostStopsReading(t *testing.T) {
 	t.Parallel()
 	url, deleted := startServer(t)
@@ -78,12 +79,13 @@ func TestHostStopsReading(t *testing.T) {
 	}
 }
 
-// The host is killed, and another process keeps the proxy's stdin open. The upstream is told all the same.
+// The host is killed, and another process keeps the proxy's stdin open. The upstream is told all
+// the same.
 func TestHostIsKilled(t *testing.T) {
 	t.Parallel()
 	url, deleted := startServer(t)
-	// The shell is the host: it waits, so it is the parent. A command in the background has no stdin unless it
-	// is named.
+	// The shell is the host: it waits, so it is the parent. A command in the background has no
+	// stdin unless it is named.
 	command := machines.Command(t, t.TempDir(), "--grant", "none", url)
 	shell := exec.Command("/bin/sh", append([]string{"-c", `exec 3<&0; "$@" <&3 3<&- & exec <&- 3<&-; echo $! >&2; wait`, "sh"}, command.Args...)...)
 	shell.Env, shell.Dir = command.Env, command.Dir

@@ -57,8 +57,8 @@ func isNonblocking(t *testing.T, f *os.File) bool {
 	return flags&unix.O_NONBLOCK != 0
 }
 
-// A host on Node.js gives sockets for stdin and stdout, and some hosts give one for both. Either way a session
-// goes through, large answers too, and the socket is left as it was.
+// A host on Node.js gives sockets for stdin and stdout, and some hosts give one for both. Either
+// way a session goes through, large answers too, and the socket is left as it was.
 func TestStdinIsASocket(t *testing.T) {
 	t.Parallel()
 	url := machines.Serve(t, http.HandlerFunc(answer))

@@ -1,10 +1,11 @@
 //go:build linux
 
-// The story of the secrets: tokens, codes, verifiers, states, client secrets, passphrases, headers. However a
-// person signs in, however that fails, and at the most verbose, none of them may stand on stderr, in the log,
-// in what the host is sent, in the arguments and environments of what is started, or go to another origin.
-// Real: the processes, sshd, the programs that ssh_config names. The authorization server is oauthtest's, for
-// it knows all secrets that it made or was shown; curl is the browser.
+// The story of the secrets: tokens, codes, verifiers, states, client secrets, passphrases, headers.
+// However a person signs in, however that fails, and at the most verbose, none of them may stand on
+// stderr, in the log, in what the host is sent, in the arguments and environments of what is
+// started, or go to another origin. Real: the processes, sshd, the programs that ssh_config names.
+// The authorization server is oauthtest's, for it knows all secrets that it made or was shown; curl
+// is the browser.
 package leaks_test
 
 import (

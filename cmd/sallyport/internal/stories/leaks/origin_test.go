@@ -15,8 +15,8 @@ import (
 	"sallyport/oauth/oauthtest"
 )
 
-// redirecting is an upstream that sends requests of one method, if they have a token, to another port, or to
-// another name of its own. Both would serve them.
+// redirecting is an upstream that sends requests of one method, if they have a token, to another
+// port, or to another name of its own. Both would serve them.
 type redirecting struct {
 	method string
 	byName bool // to another name; else to another port

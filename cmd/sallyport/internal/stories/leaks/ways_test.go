@@ -163,7 +163,8 @@ func (v *vault) refreshByHand(t *testing.T) string {
 	return answer.Refresh
 }
 
-// callbackCommand carries a callback from a workstation to a remote machine, both networks of their own.
+// callbackCommand carries a callback from a workstation to a remote machine, both networks of their
+// own.
 func (v *vault) callbackCommand(t *testing.T) {
 	remote, workstation := machines.NewNamespace(t), machines.NewNamespace(t, "workstation")
 	server := machines.StartSSHD(t, machines.SSHDOptions{NS: remote})

@@ -1,7 +1,8 @@
 //go:build linux
 
-// The story of a session that goes on for hours while the network and the server come and go. Real: sshd, the
-// Go SDK's server. The command runs in this process (command.Run), whose goroutines and memory are counted.
+// The story of a session that goes on for hours while the network and the server come and go. Real:
+// sshd, the Go SDK's server. The command runs in this process (command.Run), whose goroutines and
+// memory are counted.
 package soak_test
 
 import (
@@ -61,9 +62,9 @@ type soak struct {
 	kinds map[string]int // of errors
 }
 
-// 64 calls are in flight through a real hop, while the server is restarted every 20 s and the connection cut
-// every 30 s. Every request is answered exactly once, by its own answer or by an error, the session goes on,
-// and neither goroutines nor memory are left over.
+// 64 calls are in flight through a real hop, while the server is restarted every 20 s and the
+// connection cut every 30 s. Every request is answered exactly once, by its own answer or by an
+// error, the session goes on, and neither goroutines nor memory are left over.
 func TestSessionGoesOn(t *testing.T) {
 	pace := choosePace(t)
 	s := &soak{ns: machines.NewNamespace(t), kinds: map[string]int{}}
@@ -161,8 +162,8 @@ func (s *soak) echo(late context.Context) error {
 	return nil
 }
 
-// disturb restarts the server and cuts the connection until the time is over. It returns the heap at half
-// time, in MiB.
+// disturb restarts the server and cuts the connection until the time is over. It returns the heap
+// at half time, in MiB.
 func (s *soak) disturb(t *testing.T, pace pace) (halfway float64) {
 	t.Helper()
 	restart, cut := time.NewTicker(pace.restartEvery), time.NewTicker(pace.cutEvery)

@@ -1,8 +1,8 @@
 //go:build linux
 
-// The story of the proxy that signs in for all and is killed at the worst moment: while a request of its own
-// is under way. Real: the processes, the Go SDK's host and server. The authorization server is oauthtest's,
-// which can hold a request; curl is the browser.
+// The story of the proxy that signs in for all and is killed at the worst moment: while a request
+// of its own is under way. Real: the processes, the Go SDK's host and server. The authorization
+// server is oauthtest's, which can hold a request; curl is the browser.
 package takeover_test
 
 import (
@@ -22,7 +22,8 @@ func TestMain(m *testing.M) { machines.Main(m) }
 // stage is a request of a login at which the leader is killed.
 type stage struct {
 	name, path string
-	// answered tells that the server has acted on the request, and the answer is lost; else it never acts.
+	// answered tells that the server has acted on the request, and the answer is lost; else it
+	// never acts.
 	answered bool
 	// offered tells that the person is needed to get so far.
 	offered bool
@@ -50,9 +51,9 @@ func (h *holder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done()
 }
 
-// Another proxy goes on without what the killed one was about to learn. Where the server has registered the
-// leader and could not tell it, and nowhere else, there is a second registration; a second code exchange
-// where a token was lost so.
+// Another proxy goes on without what the killed one was about to learn. Where the server has
+// registered the leader and could not tell it, and nowhere else, there is a second registration; a
+// second code exchange where a token was lost so.
 func TestLeaderKilledAtEachStage(t *testing.T) {
 	t.Parallel()
 	machines.NeedProgram(t, "curl", "curl")

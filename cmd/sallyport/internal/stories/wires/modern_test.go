@@ -1,6 +1,6 @@
 //go:build linux
 
-//lint:file-ignore SA1019 sampling and roots are deprecated in 2026-07-28, and have to be carried all the same
+//lint:file-ignore SA1019 sampling is deprecated in 2026-07-28, and has to be carried all the same
 
 package wires_test
 
@@ -14,8 +14,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// A server speaks nothing but 2026-07-28. Hosts of each revision work with it: what the one asks in an answer
-// the other is asked in a request.
+// A server speaks nothing but 2026-07-28. Hosts of each revision work with it: what the one asks in
+// an answer the other is asked in a request.
 func TestServerOfTheNewestRevision(t *testing.T) {
 	t.Parallel()
 	url := machines.StartModern(t)

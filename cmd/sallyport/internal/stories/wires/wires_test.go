@@ -2,9 +2,9 @@
 
 //lint:file-ignore SA1019 servers in use ask for samples, which the newest revision calls deprecated
 
-// The stories of MCP servers of every kind: a stream that can be taken up again, the older transport HTTP+SSE,
-// and a server that speaks nothing but the newest revision, to hosts of each. Real: server-everything, the Go
-// SDK's and the TypeScript SDK's servers, the Go SDK's host, sshd.
+// The stories of MCP servers of every kind: a stream that can be taken up again, the older
+// transport HTTP+SSE, and a server that speaks nothing but the newest revision, to hosts of each.
+// Real: server-everything, the Go SDK's and the TypeScript SDK's servers, the Go SDK's host, sshd.
 package wires_test
 
 import (
@@ -21,8 +21,9 @@ import (
 
 func TestMain(m *testing.M) { machines.Main(m) }
 
-// The connection breaks under a call whose stream has event ids. The answer comes all the same, and each
-// message once, although server-everything replays everything on every stream and never goes on live.
+// The connection breaks under a call whose stream has event ids. The answer comes all the same, and
+// each message once, although server-everything replays everything on every stream and never goes
+// on live.
 func TestCallOutlivesTheConnection(t *testing.T) {
 	t.Parallel()
 	s := machines.NewSite(t, 1, machines.StartEverything)
