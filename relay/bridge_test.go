@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sallyport/relay/rawjson"
 	. "sallyport/relay/relaytest"
 )
 
@@ -161,7 +162,7 @@ func TestBridgeInputFails(t *testing.T) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			b := make([]byte, 1<<10)
 			n, _ := r.Body.Read(b)
-			fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{\"resultType\":\"input_required\",\"requestState\":\"\"}}\n\n", member(b[:n], "id"))
+			fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{\"resultType\":\"input_required\",\"requestState\":\"\"}}\n\n", rawjson.Member(b[:n], "id"))
 		}}}, func(t *testing.T, h *host) {
 			begin := time.Now()
 			h.send(callLine)

@@ -6,30 +6,12 @@ import (
 	"strings"
 )
 
-// header returns the headers of one request in sess (streamable HTTP of 2025-03-26 and later). The user's own come
-// first, so that they cannot break the protocol's.
-func (l *legacy) header(method string, sess upstreamSession, lastEventID string) http.Header {
-	h := make(http.Header, len(l.s.cfg.Header)+5)
-	for k, v := range l.s.cfg.Header {
+// userHeader returns a copy of the header that the user wants in every request, with room for the protocol's own. These are set
+// after it, so that the user's cannot break the protocol.
+func (r *run) userHeader() http.Header {
+	h := make(http.Header, len(r.cfg.Header)+8)
+	for k, v := range r.cfg.Header {
 		h[k] = v
-	}
-	switch method {
-	case http.MethodPost:
-		h["Content-Type"] = []string{"application/json"}
-		h["Accept"] = []string{"application/json, text/event-stream"}
-	case http.MethodGet:
-		h["Accept"] = []string{"text/event-stream"}
-	}
-	if sess.id != "" {
-		h["Mcp-Session-Id"] = []string{sess.id}
-	}
-	if v := sess.version; v != "" {
-		h["Mcp-Protocol-Version"] = []string{v}
-	} else if v := l.s.cfg.ProtocolVersion; v != "" {
-		h["Mcp-Protocol-Version"] = []string{v}
-	}
-	if lastEventID != "" {
-		h["Last-Event-Id"] = []string{lastEventID}
 	}
 	return h
 }
@@ -45,6 +27,7 @@ func sameOrigin(a, b *url.URL) bool {
 	return strings.EqualFold(a.Scheme, b.Scheme) && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
 }
 
+// port returns the port of u, also if that does not name it.
 func port(u *url.URL) string {
 	if p := u.Port(); p != "" {
 		return p
@@ -55,7 +38,7 @@ func port(u *url.URL) string {
 	return "80"
 }
 
-// where is u for people: without user, query and fragment.
+// where is u for people. User, query and fragment may be secret, and are left out.
 func where(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

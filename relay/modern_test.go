@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sallyport/relay/rawjson"
 	. "sallyport/relay/relaytest"
 )
 
@@ -19,7 +20,7 @@ const metaText = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28
 const discoverLine = `{"jsonrpc":"2.0","id":"d","method":"server/discover","params":{` + metaText + `}}`
 
 func remembering(e era) *memory {
-	return &memory{m: map[string]string{memoryEra: string(quote(string(e)))}}
+	return &memory{m: map[string]string{memoryEra: string(rawjson.Quote(string(e)))}}
 }
 
 func (m *memory) era() string {
@@ -224,7 +225,7 @@ func TestProbeOnce(t *testing.T) {
 	answer := Exchange{Call: "tools/call", Repeat: true, Handle: func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, member(b, "id"))
+		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, rawjson.Member(b, "id"))
 	}}
 	for _, script := range [][]Exchange{{discovered, answer}, {answer}} {
 		play2026(t, mem, script, func(t *testing.T, h *host, srv *Server) {
@@ -358,7 +359,7 @@ func TestModernSubscriptionWaits(t *testing.T) {
 	const ack = `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged"}`
 	const changed = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(nil)
+		b := newObstacle(nil)
 		srv := New(t, Exchange{Body: listen, Handle: Events("data: " + ack)}, Exchange{Body: listen, Handle: Stream("data: "+ack, "data: "+changed)})
 		tr, attempts := srv.Transport(), 0
 		send := roundTrip(func(r *http.Request) (*http.Response, error) {

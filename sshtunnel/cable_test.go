@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // cable carries TCP connections to a server, and can be cut or made a black hole.
@@ -174,7 +176,7 @@ func (c *cable) all() []*wire {
 }
 
 // host is h reached through the cable, its key known there too.
-func (c *cable) host(t *testing.T, h *Host) *Host {
+func (c *cable) host(t *testing.T, h *sshconfig.Host) *sshconfig.Host {
 	t.Helper()
 	through := *h
 	known, err := os.ReadFile(h.UserKnownHostsFiles[0])

@@ -16,14 +16,17 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 // faulty is a real server at the end of a cable.
 type faulty struct {
 	*cable
-	host   *Host
-	server *sshd
+	host   *sshconfig.Host
+	server *openssh.Server
 	pub    ssh.PublicKey // that may log in
 }
 
@@ -31,19 +34,22 @@ type faulty struct {
 func startFaulty(t *testing.T, options ...string) *faulty {
 	t.Helper()
 	key := filepath.Join(t.TempDir(), "id")
-	f := &faulty{pub: writeKey(t, key, "").PublicKey()}
-	f.server = startSSHD(t, f.pub, options...)
-	f.cable = startCable(t, f.server.addr.String())
-	f.host = f.cable.host(t, f.server.host(t, "bastion", key))
+	f := &faulty{pub: openssh.WriteKey(t, key, "").PublicKey()}
+	f.server = openssh.Start(t, f.pub, options...)
+	f.cable = startCable(t, f.server.Addr.String())
+	f.host = f.cable.host(t, f.server.Host(t, "bastion", key))
 	f.host.ServerAliveSet, f.host.ServerAliveInterval, f.host.ServerAliveCountMax = true, 100*time.Millisecond, 3
 	return f
 }
 
-// linkOf returns the link that is up; nil: none is.
-func linkOf(tun *Tunnel) *link {
-	tun.mu.Lock()
-	defer tun.mu.Unlock()
-	return tun.link
+// linkOf returns the tunnel's link; nil if it has none.
+func linkOf(tun *Tunnel) *link { return ask(tun, func(l *loop) *link { return l.link }) }
+
+// ask reads something that the loop of a tunnel owns.
+func ask[T any](tun *Tunnel, f func(*loop) T) T {
+	answer := make(chan T, 1)
+	tun.send(func(l *loop) { answer <- f(l) })
+	return <-answer
 }
 
 func mustDial(t *testing.T, tun *Tunnel, target string) net.Conn {
@@ -68,8 +74,8 @@ func TestFaultsOfALink(t *testing.T) {
 		{"orderly end", func(f *faulty) { f.cut(false) }, nil, false},
 		{"sshd killed and restarted with the same key", func(f *faulty) {
 			f.lead("127.0.0.1:1")
-			f.server.kill()
-		}, func(f *faulty) { f.lead(f.server.addr.String()) }, false},
+			f.server.Kill()
+		}, func(f *faulty) { f.lead(f.server.Addr.String()) }, false},
 		{"one connection is dead", func(f *faulty) { f.freeze(false) }, nil, false},
 		{"black hole", func(f *faulty) { f.freeze(true) }, func(f *faulty) { f.thaw() }, false},
 		{"nothing", func(*faulty) {}, nil, true},
@@ -152,14 +158,14 @@ func checkEchoAfter(t *testing.T, conn net.Conn, sent string) {
 func TestRestartedWithAnotherKey(t *testing.T) {
 	target := echo(t)
 	f := startFaulty(t)
-	other := startSSHD(t, f.pub)
+	other := openssh.Start(t, f.pub)
 	noLeak(t, func() {
 		tun := newTunnel(t, nil, f.host)
 		mustDial(t, tun, target)
-		f.lead(other.addr.String())
+		f.lead(other.Addr.String())
 		f.cut(true)
 		st := waitPhase(t, tun, Refused)
-		key, ok := errors.AsType[*HostKeyError](st.Err)
+		key, ok := errors.AsType[*hostkeys.Error](st.Err)
 		if !ok || !key.Changed || st.Hop != "bastion" {
 			t.Errorf("state %+v", st)
 		}
@@ -190,7 +196,7 @@ func TestResetWhileDialing(t *testing.T) {
 		if st, _ := tun.State(); st.Phase != Down {
 			t.Errorf("phase %s", st.Phase)
 		}
-		f.lead(f.server.addr.String())
+		f.lead(f.server.Addr.String())
 		if _, err := tun.DialContext(t.Context(), "tcp", target); err != nil {
 			t.Error(err)
 		}
@@ -203,7 +209,7 @@ func TestResetWhileDialing(t *testing.T) {
 func TestCutDuringLogin(t *testing.T) {
 	for _, reset := range []bool{true, false} {
 		key := filepath.Join(t.TempDir(), "id")
-		writeKey(t, key, "")
+		openssh.WriteKey(t, key, "")
 		s := startFake(t, sshtest.Config{Stall: sshtest.StallAuth})
 		c := startCable(t, s.Addr())
 		h := c.host(t, fakeHost(t, "bastion", s))
@@ -310,7 +316,7 @@ func TestForwardWhosePortIsBusyAfterReconnect(t *testing.T) {
 	f := startFaulty(t)
 	refused := make(chan struct{}, 100)
 	tun, err := New(Config{
-		Chain: func(context.Context) ([]*Host, error) { return []*Host{f.host}, nil },
+		Chain: func(context.Context) ([]*sshconfig.Host, error) { return []*sshconfig.Host{f.host}, nil },
 		Log: slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
 			if strings.Contains(string(p), "remote forward not granted") {
 				refused <- struct{}{}
@@ -366,7 +372,7 @@ func TestUnansweredOpensAreBounded(t *testing.T) {
 			_, err := tun.DialContext(ctx, "tcp", "x:1")
 			return err
 		}
-		hp := linkOf(tun).last()
+		hp := linkOf(tun).last().(*sshHop)
 		hp.streams.Add(1)
 		for hp.unanswered.Load() < maxUnanswered {
 			leave() // counted a moment later

@@ -9,34 +9,37 @@ import (
 )
 
 const (
-	// gatherSize is how many bytes may wait for others. Where more come, as in bulk, they go at once.
+	// gatherSize bounds how many bytes wait for those of others. More, as in bulk, go at once.
 	gatherSize = 16 << 10
-	// gatherLimit is how long they wait at most: who has promised to flush may itself be waiting for a window.
+	// gatherLimit bounds how long they wait. Whoever has promised to flush may itself have to wait for
+	// its channel's window.
 	gatherLimit = 200 * time.Microsecond
-	// gatherCrowd is how many channels must be waiting for an answer for one to expect company.
+	// gatherCrowd is how many channels must wait for an answer before bytes wait for those of others.
 	gatherCrowd = 3
-	// gatherTurns is how often one goroutine sends what others bring while it is sending.
-	gatherTurns = 8
+	// gatherRounds bounds how often one goroutine sends what others have brought while it was sending.
+	gatherRounds = 8
 )
 
-// gatherConn sends together what several channels write at about the same time. x/crypto makes a system call of each packet, for which
-// sshd then wakes up; ssh, which has one thread, sends what has come in the meantime with it. A channel alone loses no time to this.
+// gatherConn sends together what several channels write at about the same time. x/crypto makes a
+// system call for each packet, and sshd wakes up for each. ssh has one thread, and so sends what has
+// come meanwhile in one piece. A channel that is alone loses no time by this.
 //
-// Who is going to call flush says so to hold before it writes. While somebody has, and there is a crowd, Write sends nothing itself.
+// A channel that is going to call flush tells hold before it writes. Write then sends nothing itself,
+// provided that there is a crowd.
 type gatherConn struct {
 	net.Conn
 	holders atomic.Int32
-	asking  atomic.Int32 // channels that have written and not been answered yet
+	asking  atomic.Int32 // channels that have written and are not answered yet
 
 	mu      sync.Mutex // guards what follows
 	done    sync.Cond  // a Write of Conn has ended
-	written int64      // bytes, ever
-	sent    int64      // of these
-	waiting []byte     // the others
-	spare   []byte     // memory for the next of these
-	sending bool       // somebody is at it
-	timed   bool       // gatherLimit is running
-	err     error      // nothing more can be sent
+	written int64      // bytes that Write has taken, ever
+	sent    int64      // bytes that Conn has taken, ever
+	waiting []byte     // those that Conn has not taken
+	spare   []byte     // memory for the next waiting
+	sending bool       // a goroutine is in sendLocked
+	timed   bool       // the timer of gatherLimit runs
+	err     error      // why nothing more can be sent
 }
 
 func newGatherConn(conn net.Conn) *gatherConn {
@@ -58,14 +61,14 @@ func (c *gatherConn) Write(p []byte) (int, error) {
 	}
 	c.written += int64(len(p))
 	written := c.written
-	now := c.holders.Load() == 0 || !c.crowded() || len(c.waiting)+len(p) > gatherSize
-	if now && !c.sending && len(c.waiting) == 0 {
+	atOnce := c.holders.Load() == 0 || !c.crowded() || len(c.waiting)+len(p) > gatherSize
+	if atOnce && !c.sending && len(c.waiting) == 0 {
 		c.sendLocked(p) // not copied, for it may be bulk
 	} else {
 		c.waiting = append(c.waiting, p...)
 		switch {
-		case c.sending: // it goes next
-		case now:
+		case c.sending: // who sends takes it along
+		case atOnce:
 			c.sendLocked(nil)
 		case !c.timed:
 			c.timed = true
@@ -78,6 +81,7 @@ func (c *gatherConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// late sends what has waited for gatherLimit.
 func (c *gatherConn) late() {
 	c.mu.Lock()
 	c.timed = false
@@ -88,16 +92,17 @@ func (c *gatherConn) late() {
 // hold announces a flush.
 func (c *gatherConn) hold() { c.holders.Add(1) }
 
-// flush takes a hold back, and returns when all that was written before has been sent, or why it was not.
+// flush takes a hold back. It returns when everything that was written before has been sent, or why
+// that has failed.
 func (c *gatherConn) flush() error {
 	if c.crowded() {
-		runtime.Gosched() // lets those write who are about to
+		runtime.Gosched() // those who are about to write do so now
 	}
 	c.holders.Add(-1)
 	return c.send()
 }
 
-// send returns when all that has been written so far has been sent, or why it was not.
+// send returns when everything that was written before has been sent, or why that has failed.
 func (c *gatherConn) send() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,15 +120,15 @@ func (c *gatherConn) send() error {
 	return nil
 }
 
-// sendLocked sends b, if there is one, and then what waits, until that is nothing. Others may always bring more: after some turns they are
-// left to another goroutine.
+// sendLocked sends b, unless it is nil, and then what waits. Others may bring more all the time, so
+// after some rounds it leaves them to another goroutine.
 func (c *gatherConn) sendLocked(b []byte) {
 	c.sending = true
 	if b != nil {
 		c.writeLocked(b)
 	}
-	for turn := 0; len(c.waiting) > 0 && c.err == nil; turn++ {
-		if turn == gatherTurns {
+	for round := 0; len(c.waiting) > 0 && c.err == nil; round++ {
+		if round == gatherRounds {
 			go c.send() // ends with what waits, or with the connection
 			break
 		}
@@ -138,7 +143,8 @@ func (c *gatherConn) sendLocked(b []byte) {
 	c.done.Broadcast()
 }
 
-// writeLocked writes b, without the lock. After an error the connection is closed: its reader is to notice, whoever wrote.
+// writeLocked writes b, and does not hold the lock meanwhile. After an error it closes the connection,
+// so that the reader notices, whoever wrote.
 func (c *gatherConn) writeLocked(b []byte) {
 	c.mu.Unlock()
 	n, err := c.Conn.Write(b)

@@ -234,7 +234,7 @@ func TestWriteTellsWhatWentOut(t *testing.T) {
 	for _, takes := range []int{0, 3, 7} {
 		ch := &partChannel{takes: takes, quit: make(chan struct{})}
 		reqs := make(chan *ssh.Request)
-		c := newChannelConn(newGatherConn(&slowConn{}), ch, reqs, ssh.DiscardRequests, addr{}, addr{})
+		c := newChannelConn(channelSetup{gather: newGatherConn(&slowConn{}), ch: ch, reqs: reqs, serve: ssh.DiscardRequests, laddr: addr{}, raddr: addr{}})
 		if n, err := c.Write([]byte("request")); n != takes || err == nil {
 			t.Errorf("got %d, %v, want %d", n, err, takes)
 		}

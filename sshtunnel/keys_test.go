@@ -20,7 +20,9 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
+	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 // Keys of all types, from files plain and encrypted, in all formats that ssh-keygen writes.
@@ -51,9 +53,9 @@ func TestKeyTypesOnRealServer(t *testing.T) {
 			if tt.encrypt {
 				passphrase = "secret"
 			}
-			run(t, "ssh-keygen", append([]string{"-q", "-a", "1", "-N", passphrase, "-f", key}, tt.args...)...)
-			s := startSSHD(t, mustPublic(t, key+".pub"), tt.server)
-			h := s.host(t, "bastion", key)
+			openssh.Run(t, "ssh-keygen", append([]string{"-q", "-a", "1", "-N", passphrase, "-f", key}, tt.args...)...)
+			s := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"), tt.server)
+			h := s.Host(t, "bastion", key)
 			h.PubkeyAcceptedAlgorithms = tt.accept
 			p := &person{answers: map[string][]string{"passphrase": {"secret"}}}
 			if err := newTunnel(t, p.ask, h).Connect(t.Context()); err != nil {
@@ -66,8 +68,8 @@ func TestKeyTypesOnRealServer(t *testing.T) {
 	}
 	t.Run("rsa with SHA-1 only", func(t *testing.T) {
 		key := filepath.Join(dir, "rsa PKCS8")
-		s := startSSHD(t, mustPublic(t, key+".pub"), "PubkeyAcceptedAlgorithms ssh-rsa")
-		err := newTunnel(t, nil, s.host(t, "bastion", key)).Connect(t.Context())
+		s := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"), "PubkeyAcceptedAlgorithms ssh-rsa")
+		err := newTunnel(t, nil, s.Host(t, "bastion", key)).Connect(t.Context())
 		if auth, ok := errors.AsType[*AuthError](err); !ok || auth.NeedsPerson {
 			t.Errorf("got %v", err)
 		}
@@ -156,10 +158,10 @@ func serveAgent(t *testing.T, a agent.Agent) (socket string) {
 // explained.
 func TestSecurityKey(t *testing.T) {
 	key := newSecurityKey(t)
-	s := startSSHD(t, key.pub)
+	s := openssh.Start(t, key.pub)
 	file := filepath.Join(t.TempDir(), "id_ed25519_sk")
 	key.writeFile(t, file)
-	h := s.host(t, "bastion", file)
+	h := s.Host(t, "bastion", file)
 	h.IdentitiesOnly = true
 	err := newTunnel(t, nil, h).Connect(t.Context())
 	if auth, ok := errors.AsType[*AuthError](err); !ok || !strings.Contains(err.Error(), "security key") || !strings.Contains(err.Error(), "ssh-add "+file) {
@@ -189,9 +191,9 @@ func (n *noted) Add(k agent.AddedKey) error {
 func TestAddKeysToAgent(t *testing.T) {
 	dir := t.TempDir()
 	key := filepath.Join(dir, "id")
-	pub := writeKey(t, key, "secret").PublicKey()
-	writeFile(t, key+".pub", keyLine(pub)+" my comment\n")
-	s := startSSHD(t, pub)
+	pub := openssh.WriteKey(t, key, "secret").PublicKey()
+	writeFile(t, key+".pub", openssh.KeyLine(pub)+" my comment\n")
+	s := openssh.Start(t, pub)
 	for _, tt := range []struct {
 		option  string
 		answers []string
@@ -211,7 +213,7 @@ func TestAddKeysToAgent(t *testing.T) {
 	} {
 		t.Run(tt.option+strings.Join(tt.answers, ""), func(t *testing.T) {
 			n := &noted{Agent: agent.NewKeyring()}
-			h := s.host(t, "bastion", key)
+			h := s.Host(t, "bastion", key)
 			h.IdentityAgent, h.AddKeysToAgent = serveAgent(t, n), tt.option
 			p := &person{answers: map[string][]string{"passphrase": {"secret"}, "add-key": tt.answers}}
 			if err := newTunnel(t, p.ask, h).Connect(t.Context()); err != nil {
@@ -229,7 +231,7 @@ func TestAddKeysToAgent(t *testing.T) {
 		})
 	}
 	t.Run("real agent", func(t *testing.T) {
-		h := s.host(t, "bastion", key)
+		h := s.Host(t, "bastion", key)
 		h.IdentityAgent, h.AddKeysToAgent = startAgent(t), "3600"
 		p := &person{answers: map[string][]string{"passphrase": {"secret"}}}
 		for range 2 { // the second time the agent signs
@@ -240,7 +242,7 @@ func TestAddKeysToAgent(t *testing.T) {
 		if len(p.asked) != 1 {
 			t.Errorf("asked %d times", len(p.asked))
 		}
-		list := exec.CommandContext(t.Context(), needTool(t, "ssh-add"), "-l")
+		list := exec.CommandContext(t.Context(), openssh.Tool(t, "ssh-add"), "-l")
 		list.Env = append(os.Environ(), "SSH_AUTH_SOCK="+h.IdentityAgent)
 		out, err := list.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), ssh.FingerprintSHA256(pub)+" my comment") {
@@ -253,7 +255,7 @@ func TestAddKeysToAgent(t *testing.T) {
 func TestKeyOrderAgreesWithSSH(t *testing.T) {
 	dir, keys := keyDir(t, "ca", "certified", "listed", "other1", "other2", "file", "public")
 	path := func(n string) string { return filepath.Join(dir, n) }
-	run(t, "ssh-keygen", "-q", "-s", path("ca"), "-I", "id", "-n", "someone", path("certified.pub"))
+	openssh.Run(t, "ssh-keygen", "-q", "-s", path("ca"), "-I", "id", "-n", "someone", path("certified.pub"))
 	os.Rename(path("certified-cert.pub"), path("cert"))
 	sock := startAgent(t, path("other1"), path("listed"), path("public"), path("other2"))
 	os.Remove(path("public"))
@@ -285,7 +287,7 @@ func TestKeyOrderAgreesWithSSH(t *testing.T) {
 				h.CertificateFiles = append(h.CertificateFiles, path(c))
 				args = append(args, "-o", "CertificateFile="+path(c))
 			}
-			out, _ := exec.CommandContext(t.Context(), needTool(t, "ssh"), append(args, h.HostName, "true")...).CombinedOutput() // nobody gets in
+			out, _ := exec.CommandContext(t.Context(), openssh.Tool(t, "ssh"), append(args, h.HostName, "true")...).CombinedOutput() // nobody gets in
 			var want, got []string
 			for line := range strings.Lines(string(out)) {
 				if _, offered, ok := strings.Cut(line, "Offering public key: "); ok {
@@ -312,23 +314,23 @@ func TestKeyOrderAgreesWithSSH(t *testing.T) {
 
 // Methods that cannot be used are named.
 func TestMethodsAreExplained(t *testing.T) {
-	gssapi := startSSHD(t, nil, "PubkeyAuthentication no", "GSSAPIAuthentication yes", "HostbasedAuthentication yes").addr.String()
+	gssapi := openssh.Start(t, nil, "PubkeyAuthentication no", "GSSAPIAuthentication yes", "HostbasedAuthentication yes").Addr.String()
 	ordinary := startFake(t, sshtest.Config{AuthorizedKeys: []ssh.PublicKey{sshtest.NewKey().PublicKey()}, Password: "x", Challenges: []sshtest.Challenge{{}}, MaxAuthTries: 20}).Addr()
 	for _, tt := range []struct {
 		name string
 		addr string
-		edit func(*Host)
+		edit func(*sshconfig.Host)
 		want []string
 	}{
-		{"GSSAPI only", gssapi, func(*Host) {}, []string{"gssapi-with-mic (GSSAPI, Kerberos) is not supported", `"hostbased" is not supported`}},
-		{"turned off", ordinary, func(h *Host) {
+		{"GSSAPI only", gssapi, func(*sshconfig.Host) {}, []string{"gssapi-with-mic (GSSAPI, Kerberos) is not supported", `"hostbased" is not supported`}},
+		{"turned off", ordinary, func(h *sshconfig.Host) {
 			h.PubkeyAuthentication, h.PasswordAuthentication, h.KbdInteractiveAuthentication = false, false, false
-		}, []string{"PubkeyAuthentication no rules out publickey", "PasswordAuthentication no rules out password", "KbdInteractiveAuthentication no rules out keyboard-interactive"}},
-		{"not preferred", ordinary, func(h *Host) { h.PreferredAuthentications = []string{"publickey"} }, []string{"PreferredAuthentications leave out password"}},
-		{"BatchMode", ordinary, func(h *Host) { h.BatchMode = true }, []string{"BatchMode forbids"}},
+		}, []string{"PubkeyAuthentication is off, which rules out publickey", "PasswordAuthentication is off, which rules out password", "KbdInteractiveAuthentication is off, which rules out keyboard-interactive"}},
+		{"not preferred", ordinary, func(h *sshconfig.Host) { h.PreferredAuthentications = []string{"publickey"} }, []string{"PreferredAuthentications does not list password"}},
+		{"BatchMode", ordinary, func(h *sshconfig.Host) { h.BatchMode = true }, []string{"BatchMode forbids"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := newHost(t, "bastion", tt.addr)
+			h := openssh.NewHost(t, "bastion", tt.addr)
 			h.StrictHostKeyChecking = "accept-new"
 			tt.edit(h)
 			err := newTunnel(t, nil, h).Connect(t.Context())

@@ -19,6 +19,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 const (
@@ -209,14 +212,14 @@ func TestSoak(t *testing.T) {
 	})
 
 	key := filepath.Join(t.TempDir(), "id")
-	s := startSSHD(t, writeKey(t, key, "").PublicKey(), "LogLevel QUIET")
-	c := startCable(t, s.addr.String())
-	h := c.host(t, s.host(t, "bastion", key))
+	s := openssh.Start(t, openssh.WriteKey(t, key, "").PublicKey(), "LogLevel QUIET")
+	c := startCable(t, s.Addr.String())
+	h := c.host(t, s.Host(t, "bastion", key))
 	h.ServerAliveSet, h.ServerAliveInterval, h.ServerAliveCountMax = true, 500*time.Millisecond, 3
 	h.ConnectTimeout = 10 * time.Second
 
 	before := runtime.NumGoroutine()
-	tun, err := New(Config{Chain: func(context.Context) ([]*Host, error) { return []*Host{h}, nil }})
+	tun, err := New(Config{Chain: func(context.Context) ([]*sshconfig.Host, error) { return []*sshconfig.Host{h}, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"sallyport/sshtunnel/sshconfig"
 )
 
 func TestInterleave(t *testing.T) {
@@ -136,7 +138,7 @@ func TestFamilyAndBindAddress(t *testing.T) {
 		{"bound to what is not ours", "127.0.0.1", "", "192.0.2.1", "", "192.0.2.1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := &Host{HostName: tt.host, Port: ln.Addr().(*net.TCPAddr).Port, AddressFamily: tt.family, BindAddress: tt.bind}
+			h := &sshconfig.Host{HostName: tt.host, Port: ln.Addr().(*net.TCPAddr).Port, AddressFamily: tt.family, BindAddress: tt.bind}
 			conn, err := dialTCP(t.Context(), h)
 			if tt.want != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -171,7 +173,7 @@ func TestConnectionAttempts(t *testing.T) {
 			defer cancel()
 			began := time.Now()
 			// A socket in the bubble, but one that waits for nothing: the kernel refuses at once.
-			_, err := dialTransport(ctx, &Config{}, &Host{HostName: "127.0.0.1", Port: 1, ConnectionAttempts: tt.attempts}, nil)
+			_, err := dialTransport(ctx, &Config{}, &sshconfig.Host{HostName: "127.0.0.1", Port: 1, ConnectionAttempts: tt.attempts}, nil)
 			if took := time.Since(began); err == nil || took != tt.want {
 				t.Errorf("%d attempts within %v: %v after %v, want %v", tt.attempts, tt.limit, err, took, tt.want)
 			}

@@ -17,18 +17,20 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 // threeHops is a chain of real servers.
-func threeHops(t *testing.T, options ...string) (chain []*Host, servers []*sshd) {
+func threeHops(t *testing.T, options ...string) (chain []*sshconfig.Host, servers []*openssh.Server) {
 	t.Helper()
 	key := filepath.Join(t.TempDir(), "id")
-	pub := writeKey(t, key, "").PublicKey()
+	pub := openssh.WriteKey(t, key, "").PublicKey()
 	for _, alias := range []string{"one", "two", "three"} {
-		s := startSSHD(t, pub, options...)
+		s := openssh.Start(t, pub, options...)
 		servers = append(servers, s)
-		chain = append(chain, s.host(t, alias, key))
+		chain = append(chain, s.Host(t, alias, key))
 	}
 	return chain, servers
 }
@@ -102,10 +104,10 @@ func TestOpenErrorNamesTheRule(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			key := filepath.Join(t.TempDir(), "id")
-			pub := writeKey(t, key, "").PublicKey()
-			s := startSSHD(t, pub, tt.option)
-			writeFile(t, filepath.Join(s.dir, "authorized_keys"), strings.TrimSpace(tt.keyOption+" "+string(ssh.MarshalAuthorizedKey(pub))))
-			_, err := newTunnel(t, nil, s.host(t, "bastion", key)).DialContext(t.Context(), tt.network, tt.addr)
+			pub := openssh.WriteKey(t, key, "").PublicKey()
+			s := openssh.Start(t, pub, tt.option)
+			writeFile(t, filepath.Join(s.Dir, "authorized_keys"), strings.TrimSpace(tt.keyOption+" "+string(ssh.MarshalAuthorizedKey(pub))))
+			_, err := newTunnel(t, nil, s.Host(t, "bastion", key)).DialContext(t.Context(), tt.network, tt.addr)
 			open, ok := errors.AsType[*OpenError](err)
 			if !ok || open.Hop != "bastion" || open.Addr != tt.addr || open.Prohibited() != tt.prohibited || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %#v: %v", err, err)
@@ -118,9 +120,9 @@ func TestOpenErrorNamesTheRule(t *testing.T) {
 func TestMaxSessionsDoesNotCountConnections(t *testing.T) {
 	target := echo(t)
 	key := filepath.Join(t.TempDir(), "id")
-	s := startSSHD(t, writeKey(t, key, "").PublicKey(), "MaxSessions 1")
-	c := startCable(t, s.addr.String())
-	tun := newTunnel(t, nil, c.host(t, s.host(t, "bastion", key)))
+	s := openssh.Start(t, openssh.WriteKey(t, key, "").PublicKey(), "MaxSessions 1")
+	c := startCable(t, s.Addr.String())
+	tun := newTunnel(t, nil, c.host(t, s.Host(t, "bastion", key)))
 	p, err := tun.Exec(t.Context(), "cat")
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +176,7 @@ func TestRemoteForward(t *testing.T) {
 			t.Errorf("busy port: got %v", err)
 		}
 		// The forward comes back with the link, on the same port.
-		servers[0].drop()
+		servers[0].Drop()
 		eventually(t, "the forward is back", func() bool { return far() == nil })
 		if err := ln.Close(); err != nil {
 			t.Fatal(err)
@@ -214,9 +216,9 @@ func TestRemoteForwardUnix(t *testing.T) {
 func TestListenNeverAccepted(t *testing.T) {
 	target := echo(t)
 	key := filepath.Join(t.TempDir(), "id")
-	s := startSSHD(t, writeKey(t, key, "").PublicKey())
+	s := openssh.Start(t, openssh.WriteKey(t, key, "").PublicKey())
 	noLeak(t, func() {
-		tun := newTunnel(t, nil, s.host(t, "bastion", key))
+		tun := newTunnel(t, nil, s.Host(t, "bastion", key))
 		ln, err := tun.Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -340,7 +342,7 @@ func TestDeadLinkIsFound(t *testing.T) {
 // A server that falls silent is left after ConnectTimeout, and its stage is told.
 func TestSilentServer(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "id")
-	writeKey(t, key, "")
+	openssh.WriteKey(t, key, "")
 	for _, tt := range []struct {
 		name  string
 		stall sshtest.Stall
@@ -379,7 +381,7 @@ func TestDialContextTellsTheLastError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHost(t, "gone", ln.Addr().String())
+	h := openssh.NewHost(t, "gone", ln.Addr().String())
 	ln.Close()
 	tun := newTunnel(t, nil, h)
 	if err := tun.Connect(t.Context()); err == nil {
@@ -449,7 +451,7 @@ func TestProxyCommand(t *testing.T) {
 	if _, err := os.Stat("/bin/bash"); err == nil {
 		h.ProxyCommand = "bash -c 'echo to stderr >&2; exec 3<>/dev/tcp/" + strings.ReplaceAll(s.Addr(), ":", "/") + "; cat <&3 & exec cat >&3'"
 	} else {
-		needTool(t, "nc")
+		openssh.Tool(t, "nc")
 	}
 	noLeak(t, func() {
 		tun := newTunnel(t, nil, h)

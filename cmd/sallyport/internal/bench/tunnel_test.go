@@ -15,6 +15,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/machines"
 	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // idleTunnels is how many tunnels the figures for one are taken from.
@@ -71,9 +72,9 @@ func (l load) run() ([]time.Duration, error) {
 
 // newTunnel makes a tunnel as the command makes it.
 func newTunnel(config, alias string) (*sshtunnel.Tunnel, error) {
-	resolver := &sshtunnel.Resolver{UserFile: config, UserFileRequired: true, Getenv: os.Getenv}
+	resolver := &sshconfig.Resolver{UserFile: config, UserFileRequired: true, Getenv: os.Getenv}
 	return sshtunnel.New(sshtunnel.Config{
-		Chain:  func(ctx context.Context) ([]*sshtunnel.Host, error) { return resolver.Chain(ctx, alias) },
+		Chain:  func(ctx context.Context) ([]*sshconfig.Host, error) { return resolver.Chain(ctx, alias) },
 		Getenv: os.Getenv,
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/oauth/procnet"
 	"sallyport/sshtunnel"
 )
 
@@ -107,12 +108,12 @@ func (h *Host) ownedSockets(ctx context.Context, port int) ([]string, error) {
 		}
 		return []string{own}, nil
 	}
-	sockets := listeningSockets(out, port)
+	sockets := procnet.Accepting(out, port)
 	var ids, others []string
 	for _, s := range sockets {
-		ids = append(ids, s.uid+"/"+s.inode)
-		if s.uid != uid {
-			others = append(others, s.uid)
+		ids = append(ids, s.UID+"/"+s.Inode)
+		if s.UID != uid {
+			others = append(others, s.UID)
 		}
 	}
 	if len(sockets) == 0 || len(others) > 0 {

@@ -11,6 +11,7 @@ import (
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/control"
 	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/oauth"
 )
 
 // status prints what is stored and which proxies run here.
@@ -50,7 +51,7 @@ func (a *app) storedAccounts(settings cli.Store) ([]storedAccount, error) {
 	if err != nil || store == nil {
 		return nil, err
 	}
-	list, err := store.Accounts()
+	list, err := oauth.Accounts(store)
 	if err != nil {
 		a.log.Warn("not all of the store can be read", "err", err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
+	"sallyport/oauth/asclient"
 )
 
 // signInRows explain the errors of oauth.
@@ -29,7 +30,7 @@ var signInRows = []row{
 			fmt.Sprintf("if %s is a login server that you trust, name it: OAUTH2_AUTHORIZATION_URL, OAUTH2_TOKEN_URL and --client-id", e.Addr),
 		}}
 	}),
-	unlessNetwork(as[*oauth.DiscoveryError](Explanation{Kind: KindMetadata, Status: StatusSignIn, Hints: []string{
+	unlessNetwork(as[*asclient.DiscoveryError](Explanation{Kind: KindMetadata, Status: StatusSignIn, Hints: []string{
 		"is this the URL of the MCP endpoint, with its path?",
 		"a server without metadata needs OAUTH2_AUTHORIZATION_URL, OAUTH2_TOKEN_URL and --client-id",
 	}})),
@@ -37,7 +38,7 @@ var signInRows = []row{
 }
 
 func explainSignIn(err error) (Explanation, bool) {
-	e, ok := errors.AsType[*oauth.SignInError](err)
+	e, ok := errors.AsType[*asclient.SignInError](err)
 	if !ok {
 		return Explanation{}, false
 	}
@@ -63,15 +64,15 @@ func unlessNetwork(explains row) row {
 
 // isSignInError reports whether a sign-in ended with err.
 func isSignInError(err error) bool {
-	_, signIn := errors.AsType[*oauth.SignInError](err)
-	_, discovery := errors.AsType[*oauth.DiscoveryError](err)
+	_, signIn := errors.AsType[*asclient.SignInError](err)
+	_, discovery := errors.AsType[*asclient.DiscoveryError](err)
 	_, port := errors.AsType[*oauth.PortBusyError](err)
 	_, required := errors.AsType[*oauth.LoginRequiredError](err)
 	_, refused := errors.AsType[*oauth.TokenRefusedError](err)
 	return signIn || discovery || port || required || refused
 }
 
-func signInHints(e *oauth.SignInError) []string {
+func signInHints(e *asclient.SignInError) []string {
 	switch {
 	case errors.Is(e, oauth.ErrNotCompleted):
 		return []string{
@@ -80,16 +81,16 @@ func signInHints(e *oauth.SignInError) []string {
 		}
 	case errors.Is(e, oauth.ErrHeldBack):
 		return []string{"sallyport login URL, in a terminal, opens a login page at once; so does the tool sallyport_sign_in of the MCP host"}
-	case e.Code == oauth.CodePKCE:
+	case e.Code == asclient.CodePKCE:
 		return []string{"if the server is known to support PKCE with S256 and only omits it from its metadata: --pkce assume"}
-	case e.Stage == oauth.StageExchange:
+	case e.Stage == asclient.StageExchange:
 		return []string{"is the ID token of --id-token-file fresh, and --idp-client-id the client that it was issued to?"}
 	case e.Code == "invalid_grant":
 		return []string{
 			"sallyport login URL, in a terminal, tries again",
 			"with --assertion-file: is its JWT fresh, and its audience the authorization server's issuer?",
 		}
-	case e.Code == oauth.CodeNoClient:
+	case e.Code == asclient.CodeNoClient:
 		return []string{"the server registers no clients by itself: ask its operator for a client and give --client-id"}
 	case e.Code == "access_denied":
 		return []string{"the login was refused by you or by the server; sallyport login URL tries again"}
@@ -97,9 +98,9 @@ func signInHints(e *oauth.SignInError) []string {
 		return []string{"check --client-id, the client's secret and --auth-style; its registration must allow this grant"}
 	case e.Code == "invalid_scope":
 		return []string{"check --scope with the server's operator"}
-	case e.Code == oauth.CodeResourceMismatch:
+	case e.Code == asclient.CodeResourceMismatch:
 		return []string{"the server's metadata speaks of another URL; use that one, its real name, and --via HOST where it is behind a bastion"}
-	case e.Code == oauth.CodeInsecureURL:
+	case e.Code == asclient.CodeInsecureURL:
 		return []string{"the server's metadata names a cleartext URL; --allow-insecure-http accepts it"}
 	}
 	return []string{"sallyport login URL, in a terminal, tries again"}

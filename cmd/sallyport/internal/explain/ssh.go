@@ -8,18 +8,20 @@ import (
 	"syscall"
 
 	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // sshRows explain the errors of sshtunnel.
 var sshRows = []row{
-	on(func(e *sshtunnel.ConfigError) Explanation {
+	on(func(e *sshconfig.Error) Explanation {
 		hint := "ssh -G HOST reads the same file and says what it makes of it"
 		if e.File == "" {
 			hint = "check --via, -J and -o"
 		}
 		return Explanation{Kind: KindConfig, Status: StatusUsage, Hints: []string{hint}}
 	}),
-	on(func(e *sshtunnel.HostKeyError) Explanation {
+	on(func(e *hostkeys.Error) Explanation {
 		return Explanation{Kind: KindHostKey, Status: StatusHostKey, Hints: hostKeyHints(e)}
 	}),
 	explainAuth,
@@ -55,7 +57,7 @@ func explainAuth(err error) (Explanation, bool) {
 	return out, true
 }
 
-func hostKeyHints(e *sshtunnel.HostKeyError) []string {
+func hostKeyHints(e *hostkeys.Error) []string {
 	switch {
 	case e.Revoked:
 		return []string{"do not connect; ask the administrator of " + e.Hop}

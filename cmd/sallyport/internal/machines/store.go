@@ -8,11 +8,12 @@ import (
 	"testing"
 
 	"sallyport/oauth"
+	"sallyport/oauth/tokenstore"
 )
 
 // Record is what the token store of a home directory keeps about one account.
 type Record struct {
-	store *oauth.Store
+	store *tokenstore.Store
 	key   string
 	value map[string]any
 }
@@ -21,7 +22,7 @@ type Record struct {
 // the route, as sallyport writes them: "default direct".
 func OpenRecord(t testing.TB, home, upstream, realm string) *Record {
 	t.Helper()
-	store, err := oauth.OpenStore(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"), oauth.Keyring{}, nil)
+	store, err := tokenstore.Open(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"), tokenstore.Keyring{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

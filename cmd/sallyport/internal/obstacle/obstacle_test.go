@@ -9,18 +9,20 @@ import (
 
 	"sallyport/cmd/sallyport/internal/explain"
 	"sallyport/oauth"
+	"sallyport/oauth/asclient"
 	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/hostkeys"
 )
 
 var (
 	lost      = sshtunnel.State{Phase: sshtunnel.Down, Err: &sshtunnel.HopError{Hop: "bastion", Stage: sshtunnel.StageConnect, Err: errors.New("no route")}}
-	changed   = sshtunnel.State{Phase: sshtunnel.Refused, Err: &sshtunnel.HostKeyError{Hop: "bastion", Host: "bastion", Changed: true}}
+	changed   = sshtunnel.State{Phase: sshtunnel.Refused, Err: &hostkeys.Error{Hop: "bastion", Host: "bastion", Changed: true}}
 	locked    = sshtunnel.State{Phase: sshtunnel.NeedsPerson, Err: &sshtunnel.AuthError{Hop: "desk", NeedsPerson: true}}
 	up        = sshtunnel.State{Phase: sshtunnel.Up}
 	waiting   = oauth.Prompt{AuthorizeURL: "https://as.example/authorize?state=s3cret", StartURL: "http://127.0.0.1:1/start"}
 	device    = oauth.Prompt{AuthorizeURL: "https://as.example/device", UserCode: "ABCD", VerificationURI: "https://as.example/device"}
-	denied    = &oauth.SignInError{Stage: oauth.StageAuthorize, Code: "access_denied", Refused: true}
-	slow      = &oauth.SignInError{Stage: oauth.StageAuthorize, Err: oauth.ErrNotCompleted}
+	denied    = &asclient.SignInError{Stage: asclient.StageAuthorize, Code: "access_denied", Refused: true}
+	slow      = &asclient.SignInError{Stage: asclient.StageAuthorize, Err: oauth.ErrNotCompleted}
 	nextPage  = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	busyLogin = oauth.State{Prompt: waiting, Busy: true}
 )

@@ -38,7 +38,7 @@ func (s *Session) CheckToken(ctx context.Context) error {
 
 // CheckStored returns a *NotStoredError if the tokens of the last sign-in end with this process.
 func (s *Session) CheckStored() error {
-	if err := s.SignIn.Kept(); err != nil {
+	if err := s.SignIn.PersistError(); err != nil {
 		return &NotStoredError{Upstream: PlainURL(s.Upstream), Err: err}
 	}
 	return nil

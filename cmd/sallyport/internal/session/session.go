@@ -15,6 +15,7 @@ import (
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
 	"sallyport/oauth"
+	"sallyport/oauth/tokenstore"
 	"sallyport/sshtunnel"
 )
 
@@ -50,9 +51,9 @@ type Session struct {
 	// SignIn sends requests, and signs in where the upstream asks for it.
 	SignIn *oauth.Transport
 
-	store   *oauth.Store // nil keeps nothing
-	key     string       // names this upstream and account in the store
-	secrets []string     // those of the settings, for Mask
+	store   *tokenstore.Store // nil keeps nothing
+	key     string            // names this upstream and account in the store
+	secrets []string          // those of the settings, for Mask
 	closers []func() error
 }
 
@@ -86,7 +87,7 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	config.Realm, config.Base, config.AuthBase, config.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
+	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
 	if s.SignIn, err = oauth.New(config); err != nil {
 		return &cli.UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists the sign-in flags"}}
 	}

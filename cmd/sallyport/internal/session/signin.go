@@ -43,20 +43,28 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 	}
 	return oauth.Config{
 		Upstream: upstream, Grant: grant,
-		ClientID: settings.ClientID, ClientSecret: secret, ClientMetadataURL: settings.ClientMetadataURL,
-		ClientKey: key, ClientKeyAlg: settings.ClientKeyAlg, Assertion: assertion(settings.OAuth),
-		IDPIssuer: settings.IDPIssuer, IDPTokenURL: settings.IDPTokenURL, IDPClientID: settings.IDPClientID,
-		AuthorizationURL: settings.AuthorizationURL, TokenURL: settings.TokenURL, NoDiscovery: !settings.Discovery,
-		Scope: settings.Scope, Resource: settings.Resource, Audience: settings.Audience,
-		AuthStyle: settings.AuthStyle, ExtraParams: settings.ExtraParams, AssumePKCE: settings.PKCE == "assume",
-		RefreshSkew:       refreshSkew(settings.RefreshSkew),
-		AuthorizationCode: oauth.Secret(settings.AuthorizationCode), CodeVerifier: oauth.Secret(settings.CodeVerifier),
-		RefreshToken:   oauth.Secret(settings.RefreshToken),
-		NonInteractive: !settings.Interactive, RedirectURI: settings.RedirectURI,
-		CallbackAddrs:     settings.CallbackPort.Addrs(settings.CallbackHost),
-		CallbackTimeout:   time.Duration(settings.CallbackTimeout),
+		Client: oauth.ClientConfig{
+			ID: settings.ClientID, Secret: secret, Key: key, KeyAlg: settings.ClientKeyAlg,
+			MetadataURL: settings.ClientMetadataURL, AuthStyle: settings.AuthStyle,
+		},
+		Endpoints: oauth.Endpoints{
+			AuthorizationURL: settings.AuthorizationURL, TokenURL: settings.TokenURL,
+			NoDiscovery: !settings.Discovery, AssumePKCE: settings.PKCE == "assume",
+		},
+		Scope: settings.Scope, Resource: settings.Resource, Audience: settings.Audience, ExtraParams: settings.ExtraParams,
+		Given: oauth.Given{
+			AuthorizationCode: oauth.Secret(settings.AuthorizationCode), CodeVerifier: oauth.Secret(settings.CodeVerifier),
+			RefreshToken: oauth.Secret(settings.RefreshToken),
+		},
+		Assertion:   assertion(settings.OAuth),
+		IDP:         oauth.IdentityProvider{Issuer: settings.IDPIssuer, TokenURL: settings.IDPTokenURL, ClientID: settings.IDPClientID},
+		RefreshSkew: refreshSkew(settings.RefreshSkew), NonInteractive: !settings.Interactive,
+		Callback: oauth.CallbackConfig{
+			RedirectURI: settings.RedirectURI, Addrs: settings.CallbackPort.Addrs(settings.CallbackHost),
+			Timeout: time.Duration(settings.CallbackTimeout), Retry: retryText,
+		},
 		AllowInsecureHTTP: settings.AllowInsecureHTTP,
-		AtTerminal:        cfg.AtTerminal, Offer: cfg.Offer(upstream), Retry: retryText,
+		AtTerminal:        cfg.AtTerminal, Offer: cfg.Offer(upstream),
 		Store: store, Log: cfg.Log,
 	}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
 	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // SSH makes tunnels as the settings say.
@@ -28,8 +29,8 @@ func (c *Config) ssh() SSH {
 }
 
 // Resolver reads ssh_config as -F, -J and -o say.
-func (s SSH) Resolver() *sshtunnel.Resolver {
-	r := &sshtunnel.Resolver{
+func (s SSH) Resolver() *sshconfig.Resolver {
+	r := &sshconfig.Resolver{
 		UserFile: environment.Under(s.Env.Home, ".ssh", "config"), SystemFile: "/etc/ssh/ssh_config",
 		Options: s.Settings.SSHOption, Jump: s.Settings.Jump,
 		Home: s.Env.Home, User: s.Env.User, Getenv: s.Env.Getenv, Log: s.Log,
@@ -49,14 +50,14 @@ func (s SSH) Resolver() *sshtunnel.Resolver {
 
 // Tunnel returns a tunnel to destination that has not dialed yet, and its hops. It reads ssh_config
 // now, so that a wrong configuration is reported at once. The caller must close the tunnel.
-func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel, []*sshtunnel.Host, error) {
+func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel, []*sshconfig.Host, error) {
 	resolver := s.Resolver()
 	hosts, err := resolver.Chain(ctx, destination)
 	if err != nil {
 		return nil, nil, err
 	}
 	tunnel, err := sshtunnel.New(sshtunnel.Config{
-		Chain:         func(ctx context.Context) ([]*sshtunnel.Host, error) { return resolver.Chain(ctx, destination) },
+		Chain:         func(ctx context.Context) ([]*sshconfig.Host, error) { return resolver.Chain(ctx, destination) },
 		Ask:           s.Ask,
 		Getenv:        s.Env.Getenv,
 		Home:          s.Env.Home,

@@ -7,7 +7,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
-	"sallyport/oauth"
+	"sallyport/oauth/tokenstore"
 )
 
 // memoryStore is the value of --token-store that stores nothing.
@@ -19,7 +19,7 @@ func StateDir(settings cli.Store, env environment.Environment) string {
 }
 
 // OpenStore opens the token store. It returns nil if the settings ask for none.
-func OpenStore(settings cli.Store, env environment.Environment, log *slog.Logger) (*oauth.Store, error) {
+func OpenStore(settings cli.Store, env environment.Environment, log *slog.Logger) (*tokenstore.Store, error) {
 	if settings.TokenStore == memoryStore {
 		return nil, nil
 	}
@@ -30,8 +30,8 @@ func OpenStore(settings cli.Store, env environment.Environment, log *slog.Logger
 			Hints: []string{"set HOME, or use --token-store memory"},
 		}
 	}
-	store, err := oauth.OpenStore(dir, keyDir, oauth.Keyring{Use: settings.TokenStore, Bus: env.SessionBus()}, log)
-	if _, ok := errors.AsType[*oauth.KeyringError](err); ok {
+	store, err := tokenstore.Open(dir, keyDir, tokenstore.Keyring{Use: settings.TokenStore, Bus: env.SessionBus()}, log)
+	if _, ok := errors.AsType[*tokenstore.KeyringError](err); ok {
 		return nil, &cli.UsageError{Text: "--token-store keyring: " + err.Error(), Hints: []string{
 			"unlock it by logging in to the desktop, or start its service (gnome-keyring, KWallet, KeePassXC)",
 			"--token-store auto keeps the key in a file where there is no keyring",
