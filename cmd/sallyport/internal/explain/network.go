@@ -98,7 +98,8 @@ func certificateNames(cert *x509.Certificate) string {
 	return strings.Join(names[:min(len(names), maxCertificateNames)], ", ")
 }
 
-// withoutQuery words an error of net/http without the query and user of its URL, which may hold secrets.
+// withoutQuery words an error of net/http without the query and user of its URL, which may hold
+// secrets.
 func withoutQuery(err error) string {
 	e, ok := errors.AsType[*url.Error](err)
 	if !ok {

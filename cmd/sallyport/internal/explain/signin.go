@@ -49,8 +49,8 @@ func explainSignIn(err error) (Explanation, bool) {
 	return out, true
 }
 
-// unlessNetwork leaves to later rows a sign-in that failed because a server could not be reached: what
-// the network says explains more.
+// unlessNetwork leaves to later rows a sign-in that failed because a server could not be reached:
+// what the network says explains more.
 func unlessNetwork(explains row) row {
 	return func(err error) (Explanation, bool) {
 		_, dns := errors.AsType[*net.DNSError](err)

@@ -16,8 +16,8 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Sallyport returns the path of the real command. It is built as the tests are: with the race detector
-// if they have it. All accounts may run it. Packages share one build of it.
+// Sallyport returns the path of the real command. It is built as the tests are: with the race
+// detector if they have it. All accounts may run it. Packages share one build of it.
 func Sallyport(t testing.TB) string {
 	t.Helper()
 	NeedMachine(t)
@@ -28,8 +28,8 @@ func Sallyport(t testing.TB) string {
 	return path
 }
 
-// Command is the real command with a home directory of its own. It inherits nothing from this process's
-// environment but PATH.
+// Command is the real command with a home directory of its own. It inherits nothing from this
+// process's environment but PATH.
 func Command(t testing.TB, home string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(Sallyport(t), args...)
@@ -38,8 +38,8 @@ func Command(t testing.TB, home string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Environment is what every process of the real command gets: the PATH, and for a build with the race
-// detector the order to wait for late races for 50 ms instead of a whole second when it exits.
+// Environment is what every process of the real command gets: the PATH, and for a build with the
+// race detector the order to wait for late races for 50 ms instead of a whole second when it exits.
 func Environment() []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=50"}
 }
@@ -58,8 +58,8 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, build(root, path)
 })
 
-// build builds the command and copies it to path. It keeps its own build in the user's cache, where the
-// go tool finds at the next call that nothing has changed, and links nothing.
+// build builds the command and copies it to path. It keeps its own build in the user's cache, where
+// the go tool finds at the next call that nothing has changed, and links nothing.
 func build(root, path string) error {
 	args := []string{"-trimpath", "-ldflags", "-s -w"} // as make build
 	kind := "plain"

@@ -7,8 +7,8 @@ import (
 
 const maxLine = 600 // bytes of one line for people
 
-// OneLine returns text as one line without control characters, cut to 600 bytes. Its line breaks become
-// "; ".
+// OneLine returns text as one line without control characters, cut to 600 bytes. Its line breaks
+// become "; ".
 func OneLine(text string) string {
 	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 	if text = Printable(text); len(text) <= maxLine {

@@ -1,6 +1,6 @@
-// Package session turns settings into everything that lies between the MCP host and one upstream: the
-// tunnels, the routes, the sign-in and the token store. It introduces the three libraries to each
-// other, and nothing here touches the network before it is asked to.
+// Package session turns settings into everything that lies between the MCP host and one upstream:
+// the tunnels, the routes, the sign-in and the token store. It introduces the three libraries to
+// each other, and nothing here touches the network before it is asked to.
 package session
 
 import (
@@ -96,7 +96,8 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	return nil
 }
 
-// openCallback returns how the sign-in listens for the browser's answer: here, or on the workstation.
+// openCallback returns how the sign-in listens for the browser's answer: here, or on the
+// workstation.
 func (s *Session) openCallback(ctx context.Context, cfg Config) (func(context.Context, string) (net.Listener, error), error) {
 	listen := (&net.ListenConfig{}).Listen
 	if host := cfg.Settings.CallbackVia; host != "" {
@@ -115,8 +116,8 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (func(context.Co
 	return func(ctx context.Context, addr string) (net.Listener, error) { return listen(ctx, "tcp", addr) }, nil
 }
 
-// Connect brings the tunnels up and returns the first failure. A command that a person waits for calls
-// it, because that command ends with a failure where the proxy goes on trying.
+// Connect brings the tunnels up and returns the first failure. A command that a person waits for
+// calls it, because that command ends with a failure where the proxy goes on trying.
 func (s *Session) Connect(ctx context.Context) error {
 	for _, tunnel := range []*sshtunnel.Tunnel{s.Tunnel, s.CallbackTunnel} {
 		if tunnel == nil {
