@@ -66,13 +66,14 @@ func TestStrayRequestsAreIgnored(t *testing.T) {
 	}
 }
 
-// TestStartPage leads to the login: that for a browser's arguments once, neither anybody who guesses.
+// TestStartPage leads to the login: that for a browser's arguments once, neither anybody who
+// guesses.
 func TestStartPage(t *testing.T) {
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
 	tr := w.transport(func(c *Config) {
 		c.Offer = func(_ context.Context, p Prompt) { offered <- p }
-		c.CallbackAddrs = []string{"0.0.0.0:0"}
+		c.Callback.Addrs = []string{"0.0.0.0:0"}
 	})
 	done := make(chan error, 1)
 	go func() { done <- tr.SignIn(t.Context()) }()
@@ -136,7 +137,7 @@ func TestPages(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.as.Set(func(k *oauthtest.Knobs) { *k = tt.knobs })
-			tr := w.transport(func(c *Config) { c.Retry = "Type this again." })
+			tr := w.transport(func(c *Config) { c.Callback.Retry = "Type this again." })
 			if err := tr.SignIn(t.Context()); (err == nil) != (tt.status == 200) {
 				t.Errorf("sign-in: %v", err)
 			}
@@ -183,8 +184,8 @@ func TestNextPort(t *testing.T) {
 	}
 	addrs := []string{busy.Addr().String(), spare.Addr().String()}
 	tr := w.transport(func(c *Config) {
-		c.CallbackAddrs = addrs
-		c.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
+		c.Callback.Addrs = addrs
+		c.Callback.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
 			if addr == addrs[1] {
 				return spare, nil // free, and nobody else's meanwhile
 			}
@@ -214,7 +215,7 @@ func TestNextPort(t *testing.T) {
 func TestDeliver(t *testing.T) {
 	w := newWorld(t)
 	tr := w.transport(func(c *Config) {
-		c.RedirectURI = "https://workstation.example/back?to=here" // nobody listens there
+		c.Callback.RedirectURI = "https://workstation.example/back?to=here" // nobody listens there
 		c.Offer = nil
 	})
 	done := make(chan error, 1)
@@ -258,7 +259,7 @@ func TestBusyPort(t *testing.T) {
 	}
 	defer busy.Close()
 	addr := busy.Addr().String()
-	_, err = w.post(w.transport(func(c *Config) { c.CallbackAddrs = []string{addr} }), "x")
+	_, err = w.post(w.transport(func(c *Config) { c.Callback.Addrs = []string{addr} }), "x")
 	e, ok := errors.AsType[*PortBusyError](err)
 	if !ok || e.Addr != addr {
 		t.Fatalf("got %v, want PortBusyError", err)
@@ -292,7 +293,7 @@ func TestIPv6Callback(t *testing.T) {
 	}
 	ln.Close()
 	w := newWorld(t)
-	w.mustPost(w.transport(func(c *Config) { c.CallbackAddrs = []string{"[::1]:0"} }))
+	w.mustPost(w.transport(func(c *Config) { c.Callback.Addrs = []string{"[::1]:0"} }))
 	if got := w.as.Authorized().Get("redirect_uri"); !strings.HasPrefix(got, "http://[::1]:") || strings.Contains(got, ":0/") {
 		t.Errorf("redirect_uri is %q", got)
 	}

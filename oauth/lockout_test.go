@@ -5,11 +5,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"sallyport/oauth/asclient"
 	"sallyport/oauth/oauthtest"
 )
 
@@ -27,7 +27,7 @@ func TestBadStoreIsNeverFatal(t *testing.T) {
 			first := w.transport(nil)
 			w.mustPost(first)
 			first.Close()
-			if err := spoil(filepath.Join(w.dir, "state", fileName(first.key))); err != nil {
+			if err := spoil(w.recordFile()); err != nil {
 				t.Fatal(err)
 			}
 			tr := w.transport(nil)
@@ -68,7 +68,7 @@ func TestLifetimesThatServersSend(t *testing.T) {
 			w.advance(tt.after)
 			w.mustPost(tr)
 			w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: tt.refreshes})
-			if e := tr.rec.Token.Expiry; e.After(w.clock().Add(101 * year)) {
+			if e := tr.account.rec.Token.Expiry; e.After(w.clock().Add(101 * year)) {
 				t.Errorf("expires %v", e)
 			}
 		})
@@ -83,7 +83,7 @@ func TestWallClockJumps(t *testing.T) {
 			w := newWorld(t)
 			ours := w.clock()
 			tr := w.transport(nil)
-			tr.now = func() time.Time { return ours }
+			tr.cfg.now = func() time.Time { return ours }
 			w.mustPost(tr)
 			ours = ours.Add(jump)
 			w.mustPost(tr)
@@ -99,7 +99,7 @@ func TestWallClockJumps(t *testing.T) {
 			}
 		})
 	}
-	if tr, err := New(Config{Upstream: &url.URL{Scheme: "https", Host: "h"}}); err != nil || strings.Contains(tr.now().String(), "m=") {
+	if tr, err := New(Config{Upstream: &url.URL{Scheme: "https", Host: "h"}}); err != nil || strings.Contains(tr.cfg.now().String(), "m=") {
 		t.Errorf("the clock is monotonic, or %v", err)
 	}
 }
@@ -114,9 +114,9 @@ func TestForgetfulServerIsNoLoop(t *testing.T) {
 		}
 		return http.DefaultTransport.RoundTrip(r)
 	})
-	tr.wire.other = tr.cfg.AuthBase
+	tr.as.Other = tr.cfg.AuthBase
 	_, err := w.post(tr, "x")
-	if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != "invalid_client" || !e.Refused {
+	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Code != "invalid_client" || !e.Refused {
 		t.Errorf("got %v", err)
 	}
 	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1})

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"sallyport/oauth/asclient"
 	"sallyport/oauth/oauthtest"
 )
 
@@ -28,13 +29,10 @@ func TestDiscoveryOrder(t *testing.T) {
 		}
 		return rec.Result(), nil
 	})
-	tr, err := New(Config{Upstream: &url.URL{Scheme: "https", Host: "h", Path: "/mcp"}, Base: web, AuthBase: web})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tr.Close()
-	_, err = tr.discover(t.Context(), "https://h/metadata?of=mcp", true)
-	if _, ok := errors.AsType[*DiscoveryError](err); !ok {
+	cfg := Config{Upstream: &url.URL{Scheme: "https", Host: "h", Path: "/mcp"}, Base: web, AuthBase: web}
+	cfg.setDefaults()
+	_, err := cfg.discover(t.Context(), cfg.requests(), "https://h/metadata?of=mcp", true)
+	if _, ok := errors.AsType[*asclient.DiscoveryError](err); !ok {
 		t.Errorf("got %v", err)
 	}
 	want := []string{
@@ -88,8 +86,8 @@ func TestWhoWeAre(t *testing.T) {
 		redirect := "http://" + ln.Addr().String() + "/callback"
 		w.as.AddClient(oauthtest.Client{ID: "me", RedirectURIs: []string{redirect}})
 		w.mustPost(w.transport(func(c *Config) {
-			c.ClientID, c.ClientMetadataURL, c.RedirectURI = tt.id, tt.document, redirect
-			c.Listen = func(context.Context, string) (net.Listener, error) { return ln, nil }
+			c.Client.ID, c.Client.MetadataURL, c.Callback.RedirectURI = tt.id, tt.document, redirect
+			c.Callback.Listen = func(context.Context, string) (net.Listener, error) { return ln, nil }
 		}))
 		if got := w.as.Authorized().Get("client_id"); !strings.HasPrefix(got, tt.want) || w.as.Stats().Registrations != tt.registrations {
 			t.Errorf("%s: client is %q after %d registrations", tt.name, got, w.as.Stats().Registrations)
@@ -99,24 +97,24 @@ func TestWhoWeAre(t *testing.T) {
 
 // MCP, Authorization, "Scope Selection Strategy".
 func TestScopeOrder(t *testing.T) {
-	metadata := resource{Scopes: []string{"a", "b"}}
-	offline := server{Scopes: []string{"a", "offline_access"}}
+	metadata := asclient.Resource{Scopes: []string{"a", "b"}}
+	offline := asclient.Server{Scopes: []string{"a", "offline_access"}}
 	for _, tt := range []struct {
 		name       string
 		configured string
-		job        job
-		finding    finding
+		need       need
+		finding    asclient.Finding
 		want       string
 	}{
-		{"challenge before metadata", "", job{scope: "c"}, finding{resource: metadata}, "c"},
-		{"all of the metadata", "", job{}, finding{resource: metadata}, "a b"},
-		{"none", "", job{}, finding{server: server{Scopes: []string{"s"}}}, ""},
-		{"offline_access where the server lists it", "", job{}, finding{resource: metadata, server: offline}, "a b offline_access"},
-		{"configured before all", "x", job{scope: "c"}, finding{resource: metadata, server: offline}, "x"},
-		{"step-up: what was asked and what is challenged", "", job{scope: "w", scopes: []string{"r", "w"}}, finding{resource: metadata}, "r w"},
+		{"challenge before metadata", "", need{challenge: asclient.Challenge{Scope: "c"}}, asclient.Finding{Resource: metadata}, "c"},
+		{"all of the metadata", "", need{}, asclient.Finding{Resource: metadata}, "a b"},
+		{"none", "", need{}, asclient.Finding{Server: asclient.Server{Scopes: []string{"s"}}}, ""},
+		{"offline_access where the server lists it", "", need{}, asclient.Finding{Resource: metadata, Server: offline}, "a b offline_access"},
+		{"configured before all", "x", need{challenge: asclient.Challenge{Scope: "c"}}, asclient.Finding{Resource: metadata, Server: offline}, "x"},
+		{"step-up: what was asked and what is challenged", "", need{challenge: asclient.Challenge{Scope: "w"}, stepUp: []string{"r", "w"}}, asclient.Finding{Resource: metadata}, "r w"},
 	} {
-		tr := &Transport{cfg: Config{Scope: tt.configured}}
-		if got := strings.Join(tr.scopes(tt.finding, tt.job, true), " "); got != tt.want {
+		s := &signIn{cfg: &Config{Scope: tt.configured}, flight: &flight{need: tt.need}}
+		if got := strings.Join(s.wanted(tt.finding, true).Scopes, " "); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}

@@ -80,7 +80,8 @@ func TestLargeAnswers(t *testing.T) {
 	}
 }
 
-// A host that stops reading stops the upstream: what the server could send is bounded by what lies in buffers.
+// A host that stops reading stops the upstream: what the server could send is bounded by what lies
+// in buffers.
 func TestHostThatDoesNotReadStopsTheUpstream(t *testing.T) {
 	const chunk = 1 << 20
 	synctest.Test(t, func(t *testing.T) {
@@ -115,7 +116,8 @@ func TestHostThatDoesNotReadStopsTheUpstream(t *testing.T) {
 	})
 }
 
-// While calls fill the table, the host's answers and notifications go through, or the server could never finish one.
+// While calls fill the table, the host's answers and notifications go through, or the server could
+// never finish one.
 func TestBusyTakesAnswersAndNotifications(t *testing.T) {
 	const reply = `{"jsonrpc":"2.0","id":"s1","result":{"action":"accept"}}`
 	synctest.Test(t, func(t *testing.T) {
@@ -208,8 +210,8 @@ func TestWeakness09InitializedComesFirst(t *testing.T) {
 	})
 }
 
-// The predecessor's deadline covered the headers only, so that a body could hang for ever; and after EOF it waited for calls in
-// flight for minutes.
+// The predecessor's deadline covered the headers only, so that a body could hang for ever; and
+// after EOF it waited for calls in flight for minutes.
 func TestWeakness08BodyThatStalls(t *testing.T) {
 	stall := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -249,7 +251,8 @@ func TestWeakness07CharactersAndVersion(t *testing.T) {
 	})
 }
 
-// The predecessor never answered a request whose reply was empty, HTML, a stream that ends early, or above 8 MB.
+// The predecessor never answered a request whose reply was empty, HTML, a stream that ends early,
+// or above 8 MB.
 func TestWeakness06RepliesThatAreNoAnswer(t *testing.T) {
 	large := `{"jsonrpc":"2.0","id":7,"result":"` + strings.Repeat("x", 9<<20) + `"}`
 	for _, tt := range []struct {
@@ -280,7 +283,8 @@ func TestWeakness06RepliesThatAreNoAnswer(t *testing.T) {
 	}
 }
 
-// Idle is for giving memory back: once after the beginning, and some time after the last large message either way, or after many.
+// Idle is for giving memory back: once after the beginning, and some time after the last large
+// message either way, or after many.
 func TestIdle(t *testing.T) {
 	large := strings.Repeat("x", idleLoad)
 	medium := `{"jsonrpc":"2.0","id":7,"result":"` + strings.Repeat("x", idleLoad/8) + `"}`

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sallyport/relay/rawjson"
 	. "sallyport/relay/relaytest"
 )
 
@@ -68,13 +69,13 @@ func request7(method string) string {
 
 // A code that the person types in is shown with the link (RFC 8628).
 func TestSignInWithACode(t *testing.T) {
-	s := &session{cfg: Config{URL: &url.URL{Scheme: "http", Host: "mcp.test", Path: "/mcp"}}}
+	upstream := &url.URL{Scheme: "http", Host: "mcp.test", Path: "/mcp"}
 	o := *signInNeeded
-	if text := string(s.inVain(&o)); strings.Contains(text, "code") {
+	if text := string(signInPending(upstream, &o)); strings.Contains(text, "code") {
 		t.Errorf("without a code: %s", text)
 	}
 	o.Code = "WDJB-MJHT"
-	if text := string(s.inVain(&o)); !strings.Contains(text, "http://mcp.test/mcp with the code WDJB-MJHT,") || !strings.Contains(text, o.URL) {
+	if text := string(signInPending(upstream, &o)); !strings.Contains(text, "http://mcp.test/mcp with the code WDJB-MJHT,") || !strings.Contains(text, o.URL) {
 		t.Errorf("with a code: %s", text)
 	}
 }
@@ -84,7 +85,7 @@ func TestWeakness02LoginDoesNotBlockInitialize(t *testing.T) {
 	const initWithURL = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{"url":{}}},"clientInfo":{"name":"h","version":"1"}}}`
 	const signInCall = `{"jsonrpc":"2.0","id":"t","method":"tools/call","params":{"name":"sallyport_sign_in","_meta":{"progressToken":5}}}`
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(signInNeeded)
+		b := newObstacle(signInNeeded)
 		script := Opening(version)
 		script[0].Body = initWithURL
 		script[0].Reply = strings.Replace(script[0].Reply, `"capabilities":{}`, `"capabilities":{"tools":{}}`, 1)
@@ -151,7 +152,7 @@ func TestWeakness02LoginDoesNotBlockInitialize(t *testing.T) {
 // What the host sends before the server is reached waits, and what has an order keeps it.
 func TestNothingIsLostBeforeTheServerIsReached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(down)
+		b := newObstacle(down)
 		const roots = `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`
 		srv := New(t, append(Opening(version), Exchange{Call: "notifications/roots/list_changed", Body: roots}, Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
 		h := start(t, Config{Send: gated{b, srv.Transport(), true}, Obstacle: b.get})
@@ -173,7 +174,7 @@ func TestNothingIsLostBeforeTheServerIsReached(t *testing.T) {
 
 func TestPendingForAMomentShowsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(signInNeeded)
+		b := newObstacle(signInNeeded)
 		script := Opening(version)
 		srv := New(t, append(script, Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
 		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
@@ -227,7 +228,7 @@ func TestRememberedSession(t *testing.T) {
 	const tools = `{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"add","n":1e400 ,"é":"\ud800"},{"name":"sub"}`
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{m: map[string]string{memoryInitialize: lastSession, memoryTools: lastTools}}
-		b := newObstacles(down)
+		b := newObstacle(down)
 		srv := New(t, append(Opening("2025-06-18"), Goodbye())...)
 		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get, Load: m.load, Save: m.save})
 		h.send(initLine)
@@ -251,7 +252,7 @@ func TestRememberedSession(t *testing.T) {
 
 func TestRememberedVersionIsNoNewerThanAsked(t *testing.T) {
 	for asked, want := range map[string]string{"2025-06-18": "2025-06-18", "2026-01-01": "2025-11-25", "": "2025-11-25"} {
-		got := memberText(rememberedResult([]byte(lastSession), []byte(`{"protocolVersion":"`+asked+`"}`)), "protocolVersion")
+		got := rawjson.MemberText(rememberedResult([]byte(lastSession), []byte(`{"protocolVersion":"`+asked+`"}`)), "protocolVersion")
 		if got != want {
 			t.Errorf("asked for %q: %q, want %q", asked, got, want)
 		}
@@ -266,7 +267,7 @@ func TestDamagedMemory(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := start(t, Config{Send: gated{b: newObstacles(down)}, Obstacle: newObstacles(down).get, Load: load})
+				h := start(t, Config{Send: gated{b: newObstacle(down)}, Obstacle: newObstacle(down).get, Load: load})
 				h.send(initLine)
 				if line := h.recv(); !strings.HasPrefix(line, minimalHead) {
 					t.Errorf("got %s", line)
@@ -277,7 +278,8 @@ func TestDamagedMemory(t *testing.T) {
 	}
 }
 
-// The result of initialize and all pages of the tools are kept as they came, and not again where nothing changed.
+// The result of initialize and all pages of the tools are kept as they came, and not again where
+// nothing changed.
 func TestSessionIsRemembered(t *testing.T) {
 	page := func(cursor string) string {
 		return `{"jsonrpc":"2.0","id":7,"method":"tools/list","params":{` + cursor + `}}`
@@ -310,8 +312,8 @@ func TestSessionIsRemembered(t *testing.T) {
 	})
 }
 
-// An upstream that cannot be reached is tried again and again, each call tries once and says what is missing, and the first
-// that gets through finds a whole session.
+// An upstream that cannot be reached is tried again and again, each call tries once and says what
+// is missing, and the first that gets through finds a whole session.
 func TestUnreachableUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var up atomic.Bool
@@ -362,7 +364,7 @@ func TestServerRefusesTheSession(t *testing.T) {
 		t.Run(fmt.Sprintf("late=%v", late), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				script := []Exchange{{Call: "initialize", Repeat: true, Reply: refusal}}
-				b := newObstacles(down)
+				b := newObstacle(down)
 				h := start(t, Config{Send: gated{b, New(t, script...).Transport(), false}, Obstacle: b.get})
 				if !late {
 					b.set(nil)
@@ -383,7 +385,8 @@ func TestServerRefusesTheSession(t *testing.T) {
 	}
 }
 
-// A sign-in that nobody completed is begun again only when the host asks for something; one made elsewhere is noticed.
+// A sign-in that nobody completed is begun again only when the host asks for something; one made
+// elsewhere is noticed.
 func TestSignInIsNotBegunAgainByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var elsewhere atomic.Bool
@@ -422,11 +425,12 @@ func TestSignInIsNotBegunAgainByItself(t *testing.T) {
 	})
 }
 
-// A final obstacle that shows itself after the early answer is told to what is asked next, and ends the session.
+// A final obstacle that shows itself after the early answer is told to what is asked next, and ends
+// the session.
 func TestFinalObstacleAfterAnEarlyAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		final := errors.New("login refused")
-		b := newObstacles(signInNeeded)
+		b := newObstacle(signInNeeded)
 		h := start(t, Config{Send: gated{b, nil, false}, Obstacle: b.get})
 		h.open()
 		h.send(callLine)
@@ -444,7 +448,7 @@ func TestFinalObstacleAfterAnEarlyAnswer(t *testing.T) {
 // A new link is another elicitation; the old one is withdrawn. A late answer to that goes nowhere.
 func TestEachLinkIsElicitedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(nil)
+		b := newObstacle(nil)
 		srv := New(t, append(Opening(version), Goodbye())...)
 		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
 		h.send(strings.Replace(initLine, `"capabilities":{}`, `"capabilities":{"elicitation":{"url":{},"form":{}}}`, 1))
@@ -458,7 +462,7 @@ func TestEachLinkIsElicitedOnce(t *testing.T) {
 		other := *signInNeeded
 		other.URL = "https://as.test/other"
 		b.set(&other)
-		h.want(string(cancelNotice([]byte(first), "the sign-in is over").raw))
+		h.want(string(cancelNotice([]byte(first), "the sign-in is over").Raw))
 		h.want(`{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":` + first + `}}`)
 		line := h.recv()
 		second := string(decode(t, line).ID)
@@ -474,11 +478,12 @@ func TestEachLinkIsElicitedOnce(t *testing.T) {
 	})
 }
 
-// The host may do without the sign-in tool's answer, and use the name again when the server is there.
+// The host may do without the sign-in tool's answer, and use the name again when the server is
+// there.
 func TestSignInTool(t *testing.T) {
 	const call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(down)
+		b := newObstacle(down)
 		srv := New(t, append(Opening(version), Goodbye())...)
 		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
 		h.open()
@@ -507,7 +512,7 @@ func TestSignInToolAsks(t *testing.T) {
 	const call = `{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
 	synctest.Test(t, func(t *testing.T) {
 		held := &Obstacle{Kind: KindSignIn, Text: "held back"}
-		b := newObstacles(held)
+		b := newObstacle(held)
 		srv := New(t, append(Opening(version), Goodbye())...)
 		wishes := make(chan error)
 		h := start(t, Config{Send: gated{b, srv.Transport(), true}, SignIn: func(context.Context) error { return <-wishes },
@@ -533,7 +538,7 @@ func TestSignInToolAsks(t *testing.T) {
 // A batch of a 2025-03-26 host gets one answer, whoever gives its parts.
 func TestBatchBeforeTheServerIsReached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(down)
+		b := newObstacle(down)
 		h := start(t, Config{Send: gated{b: b}, Obstacle: b.get})
 		h.open()
 		h.send("[" + pingLine + "," + request7("prompts/list") + "]")
@@ -542,7 +547,8 @@ func TestBatchBeforeTheServerIsReached(t *testing.T) {
 	})
 }
 
-// A host that knows both wires asks by the modern one first, and is sent to initialize while nothing is known of the server.
+// A host that knows both wires asks by the modern one first, and is sent to initialize while
+// nothing is known of the server.
 func TestDiscoverBeforeTheServerIsReached(t *testing.T) {
 	const discover = `{"jsonrpc":"2.0","id":1,"method":"server/discover"}`
 	for _, result := range []string{"", `{"supportedVersions":["2026-07-28"], "capabilities":{}}`} {
@@ -552,7 +558,7 @@ func TestDiscoverBeforeTheServerIsReached(t *testing.T) {
 				if result != "" {
 					m.m[memoryDiscover] = result
 				}
-				b := newObstacles(signInNeeded)
+				b := newObstacle(signInNeeded)
 				h := start(t, Config{Send: gated{b: b}, Obstacle: b.get, Load: m.load})
 				begin := time.Now()
 				h.send(discover)
@@ -592,11 +598,11 @@ func TestDiscoveredIsRemembered(t *testing.T) {
 	})
 }
 
-// A sign-in in mid-session holds up the call that needs it, and a session that the server has forgotten is renewed: the host
-// sees neither. The session is ended upstream.
+// A sign-in in mid-session holds up the call that needs it, and a session that the server has
+// forgotten is renewed: the host sees neither. The session is ended upstream.
 func TestWeakness05SignInAndNewSessionInMidSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(nil)
+		b := newObstacle(nil)
 		again := Opening(version)
 		again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
 		again[1].Header, again[2].Header = nil, nil
@@ -605,6 +611,7 @@ func TestWeakness05SignInAndNewSessionInMidSession(t *testing.T) {
 			Exchange{Method: "DELETE", Header: map[string]string{"Mcp-Session-Id": "s2"}})
 		h := start(t, Config{Send: gated{b, New(t, script...).Transport(), false}, Obstacle: b.get})
 		h.open()
+		synctest.Wait() // the first session's stream was asked for
 		b.set(signInNeeded)
 		begin := time.Now()
 		h.send(callLine)
@@ -619,7 +626,8 @@ func TestWeakness05SignInAndNewSessionInMidSession(t *testing.T) {
 	})
 }
 
-// The limit of a call covers the body of its answer, and the end of the host's input waits for no call.
+// The limit of a call covers the body of its answer, and the end of the host's input waits for no
+// call.
 func TestWeakness08LimitCoversTheBody(t *testing.T) {
 	for name, head := range map[string]http.HandlerFunc{
 		"event stream": Events(": open"),

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"sallyport/relay/rawjson"
 	. "sallyport/relay/relaytest"
 )
 
@@ -226,11 +227,12 @@ func TestIDInFlightTwice(t *testing.T) {
 	})
 }
 
-// A hint is ours and may hold the sign-in link, which a person must be able to use; text and body may be the upstream's.
+// A hint is ours and may hold the sign-in link, which a person must be able to use; text and body
+// may be the upstream's.
 func TestHintsAreNotMasked(t *testing.T) {
 	link := "https://as.test/authorize?state=s3cret&scope=" + strings.Repeat("a+", maxText)
 	o := &Obstacle{Kind: KindSignIn, Text: "a person is to sign in (s3cret)", URL: link, Hints: []string{"open this link:\n" + link}}
-	f := obstacleFault(o)
+	f := o.fault()
 	f.body = "s3cret"
 	a := decode(t, string(f.line([]byte("1"), func(s string) string { return strings.ReplaceAll(s, "s3cret", "***") })))
 	if d := a.Error.Data; d.URL != link || d.Hint != "open this link: "+link || len(d.Hints) != 1 || d.Hints[0] != d.Hint {
@@ -244,14 +246,16 @@ func TestHintsAreNotMasked(t *testing.T) {
 // A name that the host makes up is cut in the log.
 func TestLogCutsMethods(t *testing.T) {
 	var log bytes.Buffer
-	s := &session{closed: true, cfg: Config{Log: slog.New(slog.NewTextHandler(&log, nil))}}
-	s.notification(message{kind: notification, method: strings.Repeat("x", 1000)})
+	s := newSession(t.Context(), Config{Log: slog.New(slog.NewTextHandler(&log, nil)), URL: mustURL(URL)})
+	s.calls.close()
+	s.reader.notification(rawjson.Message{Kind: rawjson.Notification, Method: strings.Repeat("x", 1000)})
 	if got := strings.Count(log.String(), "x"); got != 64 {
 		t.Errorf("%d characters of the method in %.200s", got, log.String())
 	}
 }
 
-// A 308 is followed once for a session; a new session starts at the configured URL again. A 307 holds for one request only.
+// A 308 is followed once for a session; a new session starts at the configured URL again. A 307
+// holds for one request only.
 func TestPermanentRedirectIsRemembered(t *testing.T) {
 	at := func(path string, list ...Exchange) []Exchange {
 		for i := range list {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/relay/rawjson"
 	"sallyport/relay/relaytest"
 )
 
@@ -35,7 +36,7 @@ type host struct {
 // rememberLegacy is a Config.Load for servers that are not asked what they speak.
 func rememberLegacy(name string) ([]byte, error) {
 	if name == memoryEra {
-		return quote(string(legacyEra)), nil
+		return rawjson.Quote(string(legacyEra)), nil
 	}
 	return nil, nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sallyport/relay/rawjson"
 	. "sallyport/relay/relaytest"
 )
 
@@ -19,7 +20,7 @@ const metaText = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28
 const discoverLine = `{"jsonrpc":"2.0","id":"d","method":"server/discover","params":{` + metaText + `}}`
 
 func remembering(e era) *memory {
-	return &memory{m: map[string]string{memoryEra: string(quote(string(e)))}}
+	return &memory{m: map[string]string{memoryEra: string(rawjson.Quote(string(e)))}}
 }
 
 func (m *memory) era() string {
@@ -84,7 +85,8 @@ func TestModernHost(t *testing.T) {
 	}
 }
 
-// The server's answer to server/discover decides, for a host of either kind, and what was learnt is saved.
+// The server's answer to server/discover decides, for a host of either kind, and what was learnt is
+// saved.
 func TestEra(t *testing.T) {
 	const accepts = `{"jsonrpc":"2.0","id":"sallyport-1","result":{"supportedVersions":["2026-07-28","2025-11-25"],"capabilities":{}}}`
 	const refuses = `{"jsonrpc":"2.0","id":"sallyport-1","error":{"code":%d,"message":"m","data":{"supported":["%s"]}}}`
@@ -152,7 +154,8 @@ func TestEraOfASilentServer(t *testing.T) {
 	})
 }
 
-// What says nothing of the protocol is not taken for an answer: a legacy host's initialize goes on, and nothing is saved.
+// What says nothing of the protocol is not taken for an answer: a legacy host's initialize goes on,
+// and nothing is saved.
 func TestEraUnknown(t *testing.T) {
 	for _, status := range []int{401, 403, 500} {
 		mem := remembering(unknownEra)
@@ -224,7 +227,7 @@ func TestProbeOnce(t *testing.T) {
 	answer := Exchange{Call: "tools/call", Repeat: true, Handle: func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, member(b, "id"))
+		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, rawjson.Member(b, "id"))
 	}}
 	for _, script := range [][]Exchange{{discovered, answer}, {answer}} {
 		play2026(t, mem, script, func(t *testing.T, h *host, srv *Server) {
@@ -317,7 +320,8 @@ func TestModernCancel(t *testing.T) {
 	})
 }
 
-// A subscription has no end of its own: it outlasts the time limit and a break of the link, and does not hold up the goodbye.
+// A subscription has no end of its own: it outlasts the time limit and a break of the link, and
+// does not hold up the goodbye.
 func TestModernSubscription(t *testing.T) {
 	listen := request2026("subscriptions/listen", `"notifications":{"toolsListChanged":true}`)
 	const ack = `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":7}}}`
@@ -358,7 +362,7 @@ func TestModernSubscriptionWaits(t *testing.T) {
 	const ack = `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged"}`
 	const changed = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(nil)
+		b := newObstacle(nil)
 		srv := New(t, Exchange{Body: listen, Handle: Events("data: " + ack)}, Exchange{Body: listen, Handle: Stream("data: "+ack, "data: "+changed)})
 		tr, attempts := srv.Transport(), 0
 		send := roundTrip(func(r *http.Request) (*http.Response, error) {

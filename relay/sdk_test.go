@@ -17,7 +17,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// The Go SDK's client drives the Go SDK's server through Run: on a socket, with all that a session has.
+// The Go SDK's client drives the Go SDK's server through Run: on a socket, with all that a session
+// has.
 func TestRealServer(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for _, jsonAnswers := range []bool{false, true} {

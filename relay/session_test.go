@@ -14,25 +14,28 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sallyport/relay/rawjson"
 	. "sallyport/relay/relaytest"
 )
 
-// obstacles is a Config.Obstacle that a test moves.
-type obstacles struct {
+// movedObstacle is a Config.Obstacle that a test moves.
+type movedObstacle struct {
 	mu      sync.Mutex
 	o       *Obstacle
 	changed chan struct{}
 }
 
-func newObstacles(o *Obstacle) *obstacles { return &obstacles{o: o, changed: make(chan struct{})} }
+func newObstacle(o *Obstacle) *movedObstacle {
+	return &movedObstacle{o: o, changed: make(chan struct{})}
+}
 
-func (b *obstacles) get() (*Obstacle, <-chan struct{}) {
+func (b *movedObstacle) get() (*Obstacle, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.o, b.changed
 }
 
-func (b *obstacles) set(o *Obstacle) {
+func (b *movedObstacle) set(o *Obstacle) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.o = o
@@ -40,9 +43,10 @@ func (b *obstacles) set(o *Obstacle) {
 	b.changed = make(chan struct{})
 }
 
-// gated is a RoundTripper that works only while nothing is in the way: it waits, as a tunnel's dial does, or fails.
+// gated is a RoundTripper that works only while nothing is in the way: it waits, as a tunnel's dial
+// does, or fails.
 type gated struct {
-	b     *obstacles
+	b     *movedObstacle
 	next  http.RoundTripper
 	fails bool
 }
@@ -70,7 +74,7 @@ func TestPatience(t *testing.T) {
 	for _, fails := range []bool{false, true} {
 		t.Run(fmt.Sprintf("fails=%v", fails), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newObstacles(down)
+				b := newObstacle(down)
 				srv := New(t, append(Opening(version), Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
 				h := start(t, Config{Send: gated{b, srv.Transport(), fails}, Obstacle: b.get})
 				h.open()
@@ -117,7 +121,7 @@ func TestFinalObstacle(t *testing.T) {
 	refused := &Obstacle{Kind: "host_key", Text: "hop b: host key mismatch", Final: final}
 	t.Run("with a call in flight", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			b := newObstacles(down)
+			b := newObstacle(down)
 			h := start(t, Config{Send: gated{b, nil, false}, Obstacle: b.get})
 			h.send(initLine)
 			synctest.Wait()
@@ -132,7 +136,7 @@ func TestFinalObstacle(t *testing.T) {
 	})
 	t.Run("met by the next request", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			b := newObstacles(refused)
+			b := newObstacle(refused)
 			h := start(t, Config{Send: gated{b, nil, false}, Obstacle: b.get})
 			synctest.Wait()
 			h.send(initLine)
@@ -147,7 +151,7 @@ func TestFinalObstacle(t *testing.T) {
 	t.Run("without any request", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			begin := time.Now()
-			b := newObstacles(refused)
+			b := newObstacle(refused)
 			h := start(t, Config{Send: gated{b, nil, false}, Obstacle: b.get})
 			if err := <-h.result; err != final || time.Since(begin) != finalGrace {
 				t.Errorf("Run after %v: %v", time.Since(begin), err)
@@ -183,7 +187,7 @@ func TestTimeoutIsResetByProgress(t *testing.T) {
 				http.NewResponseController(w).Flush()
 			}
 			<-r.Context().Done()
-		}}, Exchange{Call: "notifications/cancelled", Body: string(cancelNotice([]byte("7"), "timeout").raw)}, Goodbye())
+		}}, Exchange{Call: "notifications/cancelled", Body: string(cancelNotice([]byte("7"), "timeout").Raw)}, Goodbye())
 		begin := time.Now()
 		h.send(call)
 		for range 3 {
@@ -216,7 +220,7 @@ func TestCancel(t *testing.T) {
 
 func TestCancelOfARequestNeverSentStaysHere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(nil)
+		b := newObstacle(nil)
 		srv := New(t, append(Opening(version), Goodbye())...)
 		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
 		h.open()
@@ -248,8 +252,8 @@ func TestInitializeIsNeverCancelled(t *testing.T) {
 	})
 }
 
-// initialize, initialized, the GET stream and the first call reach the server in this order however slow it is; the
-// answer to a server's request does not wait for initialized.
+// initialize, initialized, the GET stream and the first call reach the server in this order however
+// slow it is; the answer to a server's request does not wait for initialized.
 func TestOrder(t *testing.T) {
 	const roots = `{"jsonrpc":"2.0","id":1,"method":"roots/list"}`
 	const rootsAnswer = `{"jsonrpc":"2.0","id":1,"result":{"roots":[]}}`
@@ -299,7 +303,8 @@ func TestSlowCallHoldsUpNobody(t *testing.T) {
 	})
 }
 
-// A 404 in a session: the host's own initialize goes out again, unseen by the host, and then the call.
+// A 404 in a session: the host's own initialize goes out again, unseen by the host, and then the
+// call.
 func TestSessionLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		second := map[string]string{"Mcp-Session-Id": "s2", "Mcp-Protocol-Version": "2025-06-18"}
@@ -340,8 +345,8 @@ func TestSessionLostByMany(t *testing.T) {
 		again[1].Header, again[2].Header = nil, nil
 		script = append(append(script, again...), Exchange{Call: "tools/call", Repeat: true, Handle: func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
-			m, _ := parse(body)
-			fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, m.id)
+			m, _ := rawjson.Parse(body)
+			fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, m.ID)
 		}}, Exchange{Method: "DELETE", Header: map[string]string{"Mcp-Session-Id": "s2"}})
 		srv := New(t, script...)
 		h := start(t, Config{Send: srv.Transport()})
@@ -405,7 +410,8 @@ func TestServerStream(t *testing.T) {
 	})
 }
 
-// The server forgets the session while nothing is going on: the GET stream notices, and a new session has a stream again.
+// The server forgets the session while nothing is going on: the GET stream notices, and a new
+// session has a stream again.
 func TestSessionLostOnTheServerStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		again := Opening(version)
@@ -591,27 +597,28 @@ func TestLeaving(t *testing.T) {
 	})
 }
 
-// A progress notice costs little however large the calls in flight are: their params are not looked at again.
+// A progress notice costs little however large the calls in flight are: their params are not looked
+// at again.
 func TestProgressDoesNotReadParams(t *testing.T) {
 	params := `{"_meta":{"progressToken":"\u006b"}` + strings.Repeat(`,"key":0`, 1000) + `}`
-	s := &session{cfg: Config{Timeout: time.Hour}, calls: map[string]*call{}}
+	s := newSession(t.Context(), Config{URL: mustURL(URL), Timeout: time.Hour, Out: io.Discard})
 	for i := range 64 {
-		m, err := parse(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":%s}`, i, params))
+		m, err := rawjson.Parse(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":%s}`, i, params))
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &call{message: m, progress: progressKey(m.params, "_meta"), timer: time.NewTimer(time.Hour)}
+		c := &call{Message: m, progress: progressKey(m.Params, "_meta"), timer: time.NewTimer(time.Hour)}
 		t.Cleanup(func() { c.timer.Stop() })
-		s.calls[idKey(m.id)] = c
+		s.calls.inFlight[rawjson.IDKey(m.ID)] = c
 	}
-	notice, _ := parse([]byte(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"k","progress":1}}`))
-	if n := testing.AllocsPerRun(10, func() { (&legacy{server: &server{s: s}}).progress(notice) }); n > 10 {
+	notice, _ := rawjson.Parse([]byte(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"k","progress":1}}`))
+	if n := testing.AllocsPerRun(10, func() { s.outOfStream(notice) }); n > 10 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
-// A request that waits for a person until its timeout tells the link again, not to allow more time; upstream nobody is
-// told of its end, for it did not run.
+// A request that waits for a person until its timeout tells the link again, not to allow more time;
+// upstream nobody is told of its end, for it did not run.
 func TestSignInEndsWithTheTimeout(t *testing.T) {
 	signIn := &Obstacle{Kind: KindSignIn, Text: "a person is to sign in", URL: "https://as.test/", Hints: []string{"open it"}}
 	const cancel = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}`
@@ -623,7 +630,7 @@ func TestSignInEndsWithTheTimeout(t *testing.T) {
 	}
 	t.Run("never written", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			b := newObstacles(nil)
+			b := newObstacle(nil)
 			srv := New(t, Opening(version)...)
 			h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
 			h.open()
@@ -635,7 +642,7 @@ func TestSignInEndsWithTheTimeout(t *testing.T) {
 		})
 	})
 	// A RoundTripper that meets a 401 and waits for the person.
-	meets401 := func(b *obstacles, next http.RoundTripper) http.RoundTripper {
+	meets401 := func(b *movedObstacle, next http.RoundTripper) http.RoundTripper {
 		return roundTrip(func(r *http.Request) (*http.Response, error) {
 			resp, err := next.RoundTrip(r)
 			if err == nil && resp.StatusCode == 401 {
@@ -649,7 +656,7 @@ func TestSignInEndsWithTheTimeout(t *testing.T) {
 	}
 	t.Run("refused", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			b := newObstacles(nil)
+			b := newObstacle(nil)
 			srv := New(t, append(Opening(version), Exchange{Call: "tools/call", Status: 401})...)
 			h := start(t, Config{Send: meets401(b, srv.Transport()), Obstacle: b.get})
 			h.open()
@@ -661,7 +668,7 @@ func TestSignInEndsWithTheTimeout(t *testing.T) {
 	})
 	t.Run("refused, then cancelled by the host", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			b := newObstacles(nil)
+			b := newObstacle(nil)
 			srv := New(t, append(Opening(version), Exchange{Call: "tools/call", Status: 401})...)
 			h := start(t, Config{Send: meets401(b, srv.Transport()), Obstacle: b.get})
 			h.open()
@@ -674,8 +681,9 @@ func TestSignInEndsWithTheTimeout(t *testing.T) {
 	})
 }
 
-// While a new session is made, nothing overtakes its initialized and its GET stream: neither a call that comes from the host
-// nor one that meets the 404 late. The answer to a question of the server does not wait, for initialized may wait for it.
+// While a new session is made, nothing overtakes its initialized and its GET stream: neither a call
+// that comes from the host nor one that meets the 404 late. The answer to a question of the server
+// does not wait, for initialized may wait for it.
 func TestOrderAfterSessionLost(t *testing.T) {
 	const roots = `{"jsonrpc":"2.0","id":1,"method":"roots/list"}`
 	const rootsAnswer = `{"jsonrpc":"2.0","id":1,"result":{"roots":[]}}`
@@ -753,7 +761,8 @@ func TestBackground(t *testing.T) {
 	})
 }
 
-// A 401 on the GET stream means later: after a while, or when a call shows that the token is good again.
+// A 401 on the GET stream means later: after a while, or when a call shows that the token is good
+// again.
 func TestServerStreamAfter401(t *testing.T) {
 	const note = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
 	refused := Exchange{Method: "GET", Status: 401}
@@ -798,8 +807,8 @@ func TestServerStreamAfter401(t *testing.T) {
 	})
 }
 
-// A notification that the server does not accept holds up later messages for a while only; one that an obstacle keeps here
-// keeps its place.
+// A notification that the server does not accept holds up later messages for a while only; one that
+// an obstacle keeps here keeps its place.
 func TestStuckNotification(t *testing.T) {
 	for _, name := range []string{"notifications/initialized", "notifications/x"} {
 		t.Run(name, func(t *testing.T) {
@@ -842,7 +851,7 @@ func TestStuckNotification(t *testing.T) {
 	}
 	t.Run("obstacle", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			b := newObstacles(nil)
+			b := newObstacle(nil)
 			srv := New(t, append(Opening(version), Exchange{Call: "notifications/x", Handle: func(w http.ResponseWriter, r *http.Request) {
 				time.Sleep(time.Second)
 				w.WriteHeader(202)
@@ -869,7 +878,8 @@ func TestStuckNotification(t *testing.T) {
 	})
 }
 
-// Some servers say 400 of a session they have forgotten. That counts once the session has worked and the words say so.
+// Some servers say 400 of a session they have forgotten. That counts once the session has worked
+// and the words say so.
 func TestSessionLostWith400(t *testing.T) {
 	const noSession = `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"},"id":null}`
 	for _, tt := range []struct {

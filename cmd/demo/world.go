@@ -63,7 +63,8 @@ func newWorld(dir string, tale *tale) (_ *world, err error) {
 	return w, w.startBastions(dir, private)
 }
 
-// startBastions starts the chain laptop -> outer -> inner and writes ssh_config, known_hosts and a key.
+// startBastions starts the chain laptop -> outer -> inner and writes ssh_config, known_hosts and a
+// key.
 func (w *world) startBastions(dir string, private *innerNetwork) error {
 	// The key lies in a file, as a person's does.
 	key, err := writeKey(filepath.Join(dir, "id_ed25519"))

@@ -1,6 +1,6 @@
-// Package relaytest is a scripted MCP server: a list of requests to expect and what to answer each. A request that the script
-// does not expect, and one that it expects and never sees, fail the test. It works on a socket (it is an http.Handler) and,
-// for tests inside a synctest bubble, in memory.
+// Package relaytest is a scripted MCP server: a list of requests to expect and what to answer each.
+// A request that the script does not expect, and one that it expects and never sees, fail the test.
+// It works on a socket (it is an http.Handler) and, for tests inside a synctest bubble, in memory.
 package relaytest
 
 import (
@@ -24,8 +24,9 @@ type T interface {
 	Cleanup(func())
 }
 
-// Exchange is one expected request and its answer. The first exchange of the script that fits a request and has not been
-// used yet takes it, so the script is an order only among equal requests; Seen tells the real one.
+// Exchange is one expected request and its answer. The first exchange of the script that fits a
+// request and has not been used yet takes it, so the script is an order only among equal requests;
+// Seen tells the real one.
 type Exchange struct {
 	Method string            // HTTP method; "" POST
 	Path   string            // "" any
@@ -164,7 +165,8 @@ func (s *Server) take(r *http.Request, call, body string) *Exchange {
 	s.heads = append(s.heads, r.Header.Clone())
 	for i := range s.script {
 		e := &s.script[i]
-		if (!s.used[i] || e.Repeat) && e.method() == r.Method && (e.Call == "" || e.Call == call) && (e.Path == "" || e.Path == r.URL.Path) {
+		if (!s.used[i] || e.Repeat) && e.method() == r.Method &&
+			(e.Call == "" || e.Call == call) && (e.Path == "" || e.Path == r.URL.Path) {
 			s.used[i] = true
 			return e
 		}
@@ -220,7 +222,8 @@ func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Ne
 // Hold is a Handle that answers nothing until the client goes away.
 func Hold(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// Stream is a Handle that opens an event stream, sends the events and then holds it open until the client goes away.
+// Stream is a Handle that opens an event stream, sends the events and then holds it open until the
+// client goes away.
 func Stream(events ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		Events(events...)(w, r)
@@ -228,7 +231,8 @@ func Stream(events ...string) http.HandlerFunc {
 	}
 }
 
-// Events is a Handle that sends the events, each as its lines without the empty one at its end, and ends the stream.
+// Events is a Handle that sends the events, each as its lines without the empty one at its end, and
+// ends the stream.
 func Events(events ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -252,8 +256,8 @@ func Cut(raw string) http.HandlerFunc {
 	}
 }
 
-// Opening is the usual beginning of a script: initialize (session "s1", the given protocol version), initialized, and no
-// server stream.
+// Opening is the usual beginning of a script: initialize (session "s1", the given protocol
+// version), initialized, and no server stream.
 func Opening(version string) []Exchange {
 	return []Exchange{
 		{Call: "initialize", Header: map[string]string{"Mcp-Session-Id": "", "Accept": "application/json, text/event-stream"},

@@ -47,7 +47,8 @@ type krl struct {
 
 // krlAuthority holds the certificates that one authority takes back.
 type krlAuthority struct {
-	// ca is the authority's public key in its wire format. If it is empty, the certificates of every authority are meant.
+	// ca is the authority's public key in its wire format. If it is empty, the certificates of
+	// every authority are meant.
 	ca      []byte
 	serials []krlSerials
 	// ids are the key ids of certificates.
@@ -57,8 +58,8 @@ type krlAuthority struct {
 // krlSerials is a range of serial numbers, from lo to hi.
 type krlSerials struct {
 	lo, hi uint64
-	// bitmap picks the numbers of the range that are meant: bit n stands for lo+n. It is big endian. A nil bitmap means
-	// all of them.
+	// bitmap picks the numbers of the range that are meant: bit n stands for lo+n. It is big
+	// endian. A nil bitmap means all of them.
 	bitmap []byte
 }
 
@@ -73,8 +74,8 @@ func (s krlSerials) has(serial uint64) bool {
 	return s.bitmap[len(s.bitmap)-1-int(n/8)]&(1<<(n%8)) != 0
 }
 
-// revokes tells whether the list takes back a key. A certificate is also taken back by its serial number, its id, the key in
-// it, or the key of its authority (ssh_krl_check_key of OpenSSH).
+// revokes tells whether the list takes back a key. A certificate is also taken back by its serial
+// number, its id, the key in it, or the key of its authority (ssh_krl_check_key of OpenSSH).
 func (l *krl) revokes(key ssh.PublicKey) bool {
 	cert, isCert := key.(*ssh.Certificate)
 	if !isCert {
@@ -107,7 +108,8 @@ func (l *krl) revokesPlain(key ssh.PublicKey) bool {
 	return l.keys[string(blob)] || l.sha1s[string(short[:])] || l.sha256s[string(long[:])]
 }
 
-// krlReader takes values off the front of a key revocation list. After the first error it returns zeroes.
+// krlReader takes values off the front of a key revocation list. After the first error it returns
+// zeroes.
 type krlReader struct {
 	// rest is what is not read yet.
 	rest []byte
@@ -175,9 +177,9 @@ func (r *krlReader) end() {
 	}
 }
 
-// parseKRL reads a key revocation list (ssh_krl_from_blob of OpenSSH). A list that is damaged, or holds something unknown, is
-// refused as a whole, because nobody can tell what it revokes. Signatures in it are not checked: we trust the file because the
-// user's configuration names it.
+// parseKRL reads a key revocation list (ssh_krl_from_blob of OpenSSH). A list that is damaged, or
+// holds something unknown, is refused as a whole, because nobody can tell what it revokes.
+// Signatures in it are not checked: we trust the file because the user's configuration names it.
 func parseKRL(b []byte) (*krl, error) {
 	r := &krlReader{rest: b}
 	if string(r.take(uint64(len(krlMagic)))) != krlMagic {
