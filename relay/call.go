@@ -209,8 +209,8 @@ func (t *callTable) enter(c *call) *fault {
 		return closingFault()
 	case t.inFlight[c.key] != nil:
 		return invalidRequest("the id is that of a request in flight")
-	case len(t.inFlight) >= maxCalls:
-		return newFault(codeTransport, "busy", fmt.Sprintf("%d requests are in flight already", maxCalls),
+	case len(t.inFlight) >= t.run.cfg.maxCalls:
+		return newFault(codeTransport, "busy", fmt.Sprintf("%d requests are in flight already", t.run.cfg.maxCalls),
 			"ask again when some of them have been answered")
 	}
 	c.ctx, c.cancel = context.WithCancelCause(t.run.ctx)

@@ -98,6 +98,9 @@ type Config struct {
 	Mask func(text string) string
 	// Log takes the log. The default discards it.
 	Log *slog.Logger
+
+	// maxMessage and maxCalls are the limits of these names. Tests make them smaller.
+	maxMessage, maxCalls int
 }
 
 // setDefaults replaces zero values by the defaults.
@@ -109,6 +112,12 @@ func (c *Config) setDefaults() {
 		if *d.p <= 0 {
 			*d.p = d.def
 		}
+	}
+	if c.maxMessage == 0 {
+		c.maxMessage = maxMessage
+	}
+	if c.maxCalls == 0 {
+		c.maxCalls = maxCalls
 	}
 	if c.Version == "" {
 		c.Version = "devel"

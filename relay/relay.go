@@ -36,7 +36,7 @@ func Run(ctx context.Context, cfg Config) error {
 	ended := make(chan error, 1)
 	// Ends with In. It is not counted in s.work, because a Read of the real stdin cannot be
 	// interrupted.
-	go s.reader.read(newLineReader(s.cfg.In, maxMessage), ended)
+	go s.reader.read(newLineReader(s.cfg.In, s.cfg.maxMessage), ended)
 	var err error
 	var deadline time.Time
 	select {
