@@ -108,11 +108,11 @@ func (s *session) finish(c *call, err error) {
 	c.timer.Stop()
 	f, notice := s.outcome(c, err)
 	// The session must not end before the notice is sent.
-	held := notice != nil && s.calls.hold(c)
+	holding := notice != nil && s.calls.hold(c)
 	if f != nil {
 		s.answer(c, f.line(c.ID, s.cfg.Mask))
 	}
-	if held {
+	if holding {
 		s.up.giveUp(*notice)
 		s.calls.dealtWith()
 	}

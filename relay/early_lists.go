@@ -91,7 +91,7 @@ func (e *early) announce(h *opening, ready <-chan struct{}) {
 		// The list of what the server lacks was empty and stays so. But of the tools at least the
 		// sign-in tool goes.
 		lacking := rawjson.Member(h.result, "capabilities", l.capability) == nil && l.capability != "tools"
-		promised := string(rawjson.Member(h.told, "capabilities", l.capability, "listChanged")) == "true"
+		promised := string(rawjson.Member(h.earlyResult, "capabilities", l.capability, "listChanged")) == "true"
 		if !lacking && promised && l.capability != announced {
 			announced = l.capability
 			s.write(listChanged(l.capability), false)
