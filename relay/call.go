@@ -228,15 +228,13 @@ func (t *callTable) find(key string) *call {
 	return t.inFlight[key]
 }
 
-// remove takes c, which the caller has claimed, out of the table. It returns how many calls are
-// left.
-func (t *callTable) remove(c *call) int {
+// remove takes c, which the caller has claimed, out of the table.
+func (t *callTable) remove(c *call) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.inFlight[c.key] == c {
 		delete(t.inFlight, c.key)
 	}
-	return len(t.inFlight)
 }
 
 func (t *callTable) len() int {

@@ -73,8 +73,8 @@
 //
 //   - One reads the host's lines and never waits for the upstream. When a line begins a call, this
 //     goroutine carries the call, and another one reads on. So each call has a goroutine.
-//   - One sends the host's notifications in their order. Each of them also has a goroutine until the
-//     server has accepted it.
+//   - One sends the host's notifications in their order. Each of them also has a goroutine until
+//     the server has accepted it.
 //   - Each answer of the host to a request of the server has one.
 //   - One holds the GET stream of a legacy session, or the subscription of the bridge.
 //   - One watches the obstacle.
@@ -292,7 +292,8 @@
 //     asks for something. Calls that arrived before a failed attempt began are answered with its
 //     error, because each call is tried once.
 //   - After a sign-in that nobody completed, the attempts go by Config.Background, because a new
-//     sign-in would open a new page. When the host asks for something, they go by Config.Send again.
+//     sign-in would open a new page. When the host asks for something, they go by Config.Send
+//     again.
 //
 // When the server has answered, notifications/initialized goes to it, then all that has waited, and
 // then the host is told that the lists have changed. If the server lacks something that the early

@@ -257,7 +257,7 @@ func (e *early) answerInit(h *opening) {
 	e.mu.Unlock()
 	s.calls.remove(h.call)
 	s.cfg.Log.Info("initialize is answered before the upstream", "remembered", remembered != nil)
-	s.write(resultLine(h.call.ID, result), false)
+	s.write(resultLine(h.call.ID, result))
 	s.watcher.lookAgain()
 }
 

@@ -239,7 +239,7 @@ func (r *reader) cancelCall(m rawjson.Message) {
 	s.calls.remove(c)
 	c.cancel(&cancelled{m})
 	if c.batch != nil {
-		s.reply(nil, c.batch, false)
+		s.reply(nil, c.batch)
 	}
 }
 
@@ -279,7 +279,7 @@ func (r *reader) batch(m rawjson.Message, outer *batchAnswers) {
 		}
 		r.dispatch(em, b)
 	}
-	s.reply(nil, b, false)
+	s.reply(nil, b)
 }
 
 // batchAnswers collects what answers a batch. That is one array again (2025-03-26, basic,
