@@ -92,7 +92,7 @@
 // refused, or streamOpenWait has passed. It exists because a server may answer the first call with
 // a question on the GET stream.
 //
-// Notifications go one after the other. If the server does not accept one within noticeWait,
+// Notifications go one after the other. If the server does not accept one within acceptWait,
 // although nothing is in the way, that one holds up nothing any more. Calls are concurrent, and a
 // slow call holds up nobody. An answer of the host to a request of the server waits for gate 1
 // only, because the server may need it before gate 2 can open.
@@ -161,7 +161,7 @@
 //	a result that names a version we speak                      modern
 //	an error -32022 that names a version we speak               modern
 //	an error -32020 or -32021, or -32601 with status 404        modern
-//	any other answer, or silence for noticeWait                 legacy
+//	any other answer, or silence for acceptWait                 legacy
 //	status 4xx, but for the next line                           legacy
 //	status 401, 403, 408, 429, 5xx, or no connection            unknown: a gateway may have answered
 //
@@ -314,6 +314,6 @@
 //
 // A message may have maxMessage bytes. A longer line of the host is answered with an error that has
 // its id, and a longer answer becomes an error. At most maxCalls requests are in flight; one more
-// is answered busy. At most maxNotices notifications, and as many answers of the host, are on their
-// way; more are dropped with a line in the log.
+// is answered busy. At most maxNotifications notifications, and as many answers of the host, are on
+// their way; more are dropped with a line in the log.
 package relay
