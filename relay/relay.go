@@ -30,7 +30,7 @@ func Run(ctx context.Context, cfg Config) error {
 	s := newSession(ctx, cfg)
 	s.startIdle()
 	defer s.idle.timer.Stop()
-	s.work.Go(s.watcher.watch)      // ends with s.ctx
+	s.work.Go(s.watcher.watch)            // ends with s.ctx
 	s.work.Go(s.reader.sendNotifications) // ends with s.ctx
 
 	ended := make(chan error, 1)
