@@ -56,6 +56,9 @@ func StartBy(t testing.TB, program string, authorized ssh.PublicKey, options ...
 	s := &Server{t: t, Dir: t.TempDir()}
 	path := func(name string) string { return filepath.Join(s.Dir, name) }
 	config := "\n" + strings.Join(options, "\n") + "\n" + // the first value counts
+		// Below another shell, bash does not read the ~/.bashrc of this machine. That is slow, and
+		// may print anything.
+		"SetEnv SHLVL=9\n" +
 		"PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n" +
 		"AuthorizedKeysFile " + path("authorized_keys") + "\n"
 	if !strings.Contains(config, "\nHostKey ") {
