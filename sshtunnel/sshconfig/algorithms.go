@@ -64,6 +64,7 @@ var openSSH10 = release{
 	},
 }
 
+// These lists serve for several keywords about keys.
 const (
 	defaultKeyAlgorithms = "ssh-ed25519-cert-v01@openssh.com,ecdsa-sha2-nistp256-cert-v01@openssh.com," +
 		"ecdsa-sha2-nistp384-cert-v01@openssh.com,ecdsa-sha2-nistp521-cert-v01@openssh.com," +

@@ -151,6 +151,7 @@ func cutKeyword(s string) (word, rest string, ok bool) {
 	return s[:i], rest, true
 }
 
+// errOpenQuote is the error of SplitCommand.
 var errOpenQuote = errors.New("a quote is not closed")
 
 // SplitCommand splits the arguments of a line, or the value of a keyword such as KnownHostsCommand,

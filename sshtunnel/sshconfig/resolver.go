@@ -194,6 +194,7 @@ func (r *Resolver) local() local {
 	return l
 }
 
+// getenv returns the value of an environment variable, and "" for a missing one.
 func (r *Resolver) getenv(name string) string {
 	if r.Getenv == nil {
 		return ""
