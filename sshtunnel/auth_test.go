@@ -325,15 +325,15 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 						c.Wait()
 					}
 				}}
-				var tasks sync.WaitGroup
-				d := &dialer{cfg: cfg, host: h, prepared: prepared, via: via, tasks: &tasks}
+				l := newLink()
+				d := &dialer{cfg: cfg, host: h, prepared: prepared, via: via, link: l}
 				hp, err := d.dial(ctx)
 				if _, timeout := errors.AsType[*TimeoutError](err); (err == nil) != tt.ok || timeout == tt.ok {
 					t.Errorf("got %v", err)
 				}
 				if err == nil {
 					hp.close(ErrClosed)
-					tasks.Wait()
+					l.tasks.Wait()
 				}
 				time.Sleep(time.Minute) // the server notices
 			})
@@ -348,7 +348,7 @@ type memoryHop struct {
 	serve func(net.Conn)
 }
 
-func (h memoryHop) open(context.Context, string, string) (net.Conn, error) {
+func (h memoryHop) open(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
 	reqs := make(chan *ssh.Request)
 	go func() { // ends with the pipe
@@ -356,7 +356,7 @@ func (h memoryHop) open(context.Context, string, string) (net.Conn, error) {
 		h.serve(far)
 	}()
 	// A channelConn has buffers, and x/crypto needs some: both ends write before they read.
-	return newChannelConn(channelSetup{ch: &memoryChannel{pipe: near, reqs: reqs}, reqs: reqs, serve: ssh.DiscardRequests}), nil
+	return newChannelConn(channelSetup{link: ctx, ch: &memoryChannel{pipe: near, reqs: reqs}, reqs: reqs, serve: ssh.DiscardRequests}), nil
 }
 
 type memoryChannel struct {
@@ -368,6 +368,7 @@ type memoryChannel struct {
 
 func (c *memoryChannel) Read(p []byte) (int, error)  { return c.pipe.Read(p) }
 func (c *memoryChannel) Write(p []byte) (int, error) { return c.pipe.Write(p) }
+func (c *memoryChannel) CloseWrite() error           { return nil }
 func (c *memoryChannel) Close() error {
 	c.once.Do(func() { close(c.reqs) })
 	return c.pipe.Close()

@@ -4,13 +4,16 @@ package sshtunnel
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
+	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
-	"golang.org/x/crypto/ssh"
-
+	"sallyport/sshtunnel/sshtest"
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
@@ -52,30 +55,56 @@ func TestBulkInBothDirections(t *testing.T) {
 	}
 }
 
-// partChannel takes a part of what is written, and fails.
-type partChannel struct {
-	ssh.Channel
-	takes int
-	quit  chan struct{}
+// What was written before Close arrives, although Close does not wait for it.
+func TestCloseLosesNothing(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	key := filepath.Join(t.TempDir(), "key")
+	s := openssh.Start(t, openssh.WriteKey(t, key, "").PublicKey())
+	tun := newTunnel(t, nil, s.Host(t, "bastion", key))
+	want := bytes.Repeat([]byte("all of it "), 10_000)
+	for range 20 {
+		conn := mustDial(t, tun, ln.Addr().String())
+		far, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write(want); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		if got, err := io.ReadAll(far); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("got %d bytes of %d, %v", len(got), len(want), err)
+		}
+		far.Close()
+	}
 }
 
-func (c *partChannel) Read([]byte) (int, error)  { <-c.quit; return 0, io.EOF }
-func (c *partChannel) Write([]byte) (int, error) { return c.takes, io.EOF }
-func (c *partChannel) Close() error              { return nil }
-
-// A Write that fails tells how much may have gone out. A request of which nothing went out may be sent
-// again.
-func TestWriteTellsWhatWentOut(t *testing.T) {
+// A peer that does not read cannot keep a channel open for long.
+func TestCloseWithAFullWindow(t *testing.T) {
 	t.Parallel()
-	for _, takes := range []int{0, 3, 7} {
-		ch := &partChannel{takes: takes, quit: make(chan struct{})}
-		reqs := make(chan *ssh.Request)
-		c := newChannelConn(channelSetup{ch: ch, reqs: reqs, serve: ssh.DiscardRequests, laddr: addr{}, raddr: addr{}})
-		if n, err := c.Write([]byte("request")); n != takes || err == nil {
-			t.Errorf("got %d, %v, want %d", n, err, takes)
-		}
-		close(ch.quit)
-		close(reqs)
-		c.Close()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts by its backlog, reads nothing
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer silent.Close()
+	s := startFake(t, sshtest.Config{})
+	tun := newTunnel(t, nil, fakeHost(t, "bastion", s))
+	noLeak(t, func() {
+		conn := mustDial(t, tun, silent.Addr().String())
+		conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		if _, err := conn.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		began := time.Now()
+		conn.Close()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("Close took %v", took)
+		}
+		s.Drop() // the server, too, waits for the silent listener
+	})
 }

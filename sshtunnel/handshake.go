@@ -35,8 +35,8 @@ type dialer struct {
 	prepared *preparation
 	// via is the hop before. It is nil for the first hop.
 	via hop
-	// tasks counts the link's goroutines.
-	tasks *sync.WaitGroup
+	// link is what the hop will be a part of.
+	link *link
 
 	where place
 	// clock is that of ConnectTimeout.
@@ -128,7 +128,7 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 	}
 	d.auth.accepted()
 	client := ssh.NewClient(conn, chans, d.prepared.keys.HandleUpdates(conn, reqs, d.askAboutUpdates()))
-	h := newSSHHop(d.where, d.conn, client, d.tasks)
+	h := newSSHHop(d.where, d.conn, client, d.link)
 	h.beat.answered = func(took time.Duration) { d.cfg.Trace.roundTrip(RoundTripInfo{d.where.alias, took}) }
 	return h, nil
 }

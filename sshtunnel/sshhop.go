@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
@@ -20,8 +19,8 @@ type sshHop struct {
 	conn   *countedConn
 	client *ssh.Client
 	beat   *heartbeat
-	// tasks counts the link's goroutines.
-	tasks *sync.WaitGroup
+	// link is what the hop is a part of.
+	link *link
 
 	// life ends with the connection.
 	life context.Context
@@ -35,16 +34,16 @@ type sshHop struct {
 	unanswered atomic.Int32
 }
 
-// newSSHHop makes a hop of a connection that is logged in. It starts a goroutine in tasks, which
+// newSSHHop makes a hop of a connection that is logged in. It starts a goroutine of the link, which
 // ends when the connection does.
-func newSSHHop(where place, conn *countedConn, client *ssh.Client, tasks *sync.WaitGroup) *sshHop {
-	h := &sshHop{where: where, conn: conn, client: client, tasks: tasks}
+func newSSHHop(where place, conn *countedConn, client *ssh.Client, link *link) *sshHop {
+	h := &sshHop{where: where, conn: conn, client: client, link: link, forwards: forwardTable{link: link}}
 	h.life, h.end = context.WithCancelCause(context.Background())
 	h.beat = &heartbeat{conn: conn, request: func() error {
 		_, _, err := client.SendRequest("keepalive@openssh.com", true, nil)
 		return err
 	}}
-	tasks.Go(func() { // ends when the connection does, at the latest by close
+	link.tasks.Go(func() { // ends when the connection does, at the latest by close
 		err := client.Wait()
 		if err == io.EOF {
 			err = errors.New("the server closed the connection")
@@ -99,8 +98,14 @@ func (h *sshHop) open(ctx context.Context, network, address string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	laddr, raddr := addr{req.network, h.where.alias}, farAddr(req.network, address)
-	return newChannelConn(channelSetup{ch: ch, reqs: reqs, serve: h.discard, laddr: laddr, raddr: raddr}), nil
+	return newChannelConn(channelSetup{
+		link:  h.link.life,
+		ch:    ch,
+		reqs:  reqs,
+		serve: h.discard,
+		laddr: addr{req.network, h.where.alias},
+		raddr: farAddr(req.network, address),
+	}), nil
 }
 
 // splitHostPort takes host:port apart. A port may have a name, such as "https".
