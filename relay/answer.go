@@ -63,7 +63,7 @@ func isStream(resp *http.Response) bool {
 func (srv *server) body(ctx context.Context, resp *http.Response, take sink) error {
 	ok := resp.StatusCode/100 == 2
 	defer resp.Body.Close()
-	limit := maxMessage
+	limit := srv.cfg.maxMessage
 	if !ok {
 		limit = maxErrorBody
 	}
@@ -136,7 +136,7 @@ func (srv *server) broken(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case isTooLong(err):
-		srv.carried(maxMessage)
+		srv.carried(srv.cfg.maxMessage)
 		f := noAnswer(where(srv.cfg.URL) + ": the answer is a " + errTooLong.Error())
 		f.kind = "too_large"
 		return f

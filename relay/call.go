@@ -108,11 +108,11 @@ func (s *session) finish(c *call, err error) {
 	c.timer.Stop()
 	f, notice := s.outcome(c, err)
 	// The session must not end before the notice is sent.
-	held := notice != nil && s.calls.hold(c)
+	holding := notice != nil && s.calls.hold(c)
 	if f != nil {
 		s.answer(c, f.line(c.ID, s.cfg.Mask))
 	}
-	if held {
+	if holding {
 		s.up.giveUp(*notice)
 		s.calls.dealtWith()
 	}
@@ -209,8 +209,8 @@ func (t *callTable) enter(c *call) *fault {
 		return closingFault()
 	case t.inFlight[c.key] != nil:
 		return invalidRequest("the id is that of a request in flight")
-	case len(t.inFlight) >= maxCalls:
-		return newFault(codeTransport, "busy", fmt.Sprintf("%d requests are in flight already", maxCalls),
+	case len(t.inFlight) >= t.run.cfg.maxCalls:
+		return newFault(codeTransport, "busy", fmt.Sprintf("%d requests are in flight already", t.run.cfg.maxCalls),
 			"ask again when some of them have been answered")
 	}
 	c.ctx, c.cancel = context.WithCancelCause(t.run.ctx)
@@ -228,15 +228,13 @@ func (t *callTable) find(key string) *call {
 	return t.inFlight[key]
 }
 
-// remove takes c, which the caller has claimed, out of the table. It returns how many calls are
-// left.
-func (t *callTable) remove(c *call) int {
+// remove takes c, which the caller has claimed, out of the table.
+func (t *callTable) remove(c *call) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.inFlight[c.key] == c {
 		delete(t.inFlight, c.key)
 	}
-	return len(t.inFlight)
 }
 
 func (t *callTable) len() int {

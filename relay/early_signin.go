@@ -141,7 +141,7 @@ func (i *signIn) show(o *Obstacle) time.Duration {
 		return left
 	case able:
 		s.write(requestLine(encode(id), "elicitation/create", encode(map[string]string{"mode": "url",
-			"elicitationId": id, "url": url, "message": "Sign in to " + where(s.cfg.URL) + o.withCode()})), false)
+			"elicitationId": id, "url": url, "message": "Sign in to " + where(s.cfg.URL) + o.withCode()})))
 	}
 	return 0
 }

@@ -247,7 +247,7 @@ func (m *modern) once(ctx context.Context, r modernRequest) (status int, err err
 		return resp.StatusCode, m.body(ctx, resp, take)
 	}
 	defer resp.Body.Close()
-	for e, ended := range sse.Events(resp.Body, maxMessage) {
+	for e, ended := range sse.Events(resp.Body, m.cfg.maxMessage) {
 		switch {
 		case ended != nil:
 			err = m.broken(ctx, ended)

@@ -212,7 +212,7 @@ func (w *watcher) expire(o *Obstacle) time.Duration {
 		next = min(next, due.Sub(now))
 	}
 	for _, c := range toTell {
-		s.write(w.waitingNotice(c, now, o), false)
+		s.write(w.waitingNotice(c, now, o))
 	}
 	for _, c := range late {
 		if c.signIn && o.URL != "" {

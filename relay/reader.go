@@ -75,7 +75,7 @@ func (r *reader) readCall(lines *lineReader, ended chan<- error) bool {
 		switch {
 		case err == errTooLong:
 			s.refuse(line, invalidRequest(err.Error()), nil)
-			s.carried(maxMessage)
+			s.carried(s.cfg.maxMessage)
 			continue
 		case err == io.EOF || errors.Is(err, io.ErrClosedPipe):
 			ended <- nil
@@ -175,7 +175,7 @@ func (r *reader) notification(m rawjson.Message) {
 		r.cancelCall(m)
 		return
 	}
-	taken := s.calls.addPending(maxCalls + maxNotices)
+	taken := s.calls.addPending(s.cfg.maxCalls + maxNotices)
 	n := notice{Message: m, after: r.ready, opened: r.opened, done: s.calls.dealtWith}
 	if m.Method == methodInitialized {
 		n.gate = make(chan struct{})
@@ -239,7 +239,7 @@ func (r *reader) cancelCall(m rawjson.Message) {
 	s.calls.remove(c)
 	c.cancel(&cancelled{m})
 	if c.batch != nil {
-		s.reply(nil, c.batch, false)
+		s.reply(nil, c.batch)
 	}
 }
 
@@ -279,7 +279,7 @@ func (r *reader) batch(m rawjson.Message, outer *batchAnswers) {
 		}
 		r.dispatch(em, b)
 	}
-	s.reply(nil, b, false)
+	s.reply(nil, b)
 }
 
 // batchAnswers collects what answers a batch. That is one array again (2025-03-26, basic,
