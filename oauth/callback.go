@@ -34,7 +34,7 @@ const (
 // answer and changes nothing.
 type callback struct {
 	cfg *Config
-	// uri is the redirect_uri as the authorization server is told it, and redirect the same,
+	// uri is the redirect_uri as the authorization server knows it, and redirect the same,
 	// parsed.
 	uri      string
 	redirect *url.URL
@@ -198,7 +198,7 @@ func (cb *callback) redirectToLogin(w http.ResponseWriter, r *http.Request) {
 		pageUsed.send(w, http.StatusGone)
 		return
 	}
-	link, err := target.next(r.Context())
+	loginPage, err := target.next(r.Context())
 	if err != nil {
 		p := pageNoLogin
 		p.Detail = err.Error()
@@ -207,7 +207,7 @@ func (cb *callback) redirectToLogin(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	http.Redirect(w, r, link, http.StatusSeeOther)
+	http.Redirect(w, r, loginPage, http.StatusSeeOther)
 }
 
 // sendOutcome tells the browser how the login ended.

@@ -134,8 +134,8 @@
 //
 //   - lead is a lock. The process that holds it leads: it runs the login. The kernel frees the lock
 //     when that process ends, however it ends.
-//   - claim is a lock. A process whose person typed a command (AtTerminal) takes it. A leader
-//     without the claim makes way for that process.
+//   - claim is a lock. A process whose person typed a command (AtTerminal) takes it. The leader
+//     looks whether it is taken, ends its own login if so, and the claiming process leads next.
 //   - notice is a value that the leader writes: the ID of its login, the scopes of its step-up, its
 //     prompt, and at the end how the login failed.
 //   - pages is a value: how many login pages were shown in a row, and when the last one was.
@@ -147,8 +147,8 @@
 //   - If the lock is taken, the follower shows the leader's prompt, marked as Elsewhere.
 //   - If the lock is free and the notice tells of a failure, the follower fails in the same way,
 //     provided that it followed this login and needed the same scopes.
-//   - If the lock is free and no failure is told, the leader died or made way. The follower that
-//     got the lock leads.
+//   - If the lock is free and the notice tells of no failure, the leader died or ended its login
+//     for a claim. The follower that got the lock leads.
 //
 // While the leader waits for the person, it looks at the record as often. A token that appears
 // there ends its login with success, whoever stored it. A leader that is stopped, but not dead, is

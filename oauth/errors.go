@@ -70,8 +70,8 @@ func (e *TokenRefusedError) Error() string {
 type PortBusyError struct {
 	// Addr is the address, such as "127.0.0.1:53682".
 	Addr string
-	// PID and Command are the other process and the name of its command. They are zero if the system
-	// does not tell.
+	// PID and Command are the other process and the name of its command. They are zero if the
+	// system does not tell.
 	PID     int
 	Command string
 	// Err is the system's error.

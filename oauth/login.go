@@ -75,7 +75,8 @@ func (l *login) runBrowser(ctx context.Context, cb *callback) error {
 	}
 	cb.target.Store(target)
 	p := Prompt{AuthorizeURL: target.first, LinkExpires: target.expires,
-		StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri, Issuer: l.server.Issuer, Expires: l.cfg.now().Add(l.cfg.Callback.Timeout)}
+		StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri,
+		Issuer: l.server.Issuer, Expires: l.cfg.now().Add(l.cfg.Callback.Timeout)}
 	q, err := l.awaitRedirect(ctx, p, cb)
 	if errors.Is(err, ErrNotCompleted) && l.client.Registered && l.client.ID == known {
 		// A server that has forgotten a client shows an error in the browser and redirects nobody.

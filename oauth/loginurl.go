@@ -41,7 +41,7 @@ func (u *loginURL) next(ctx context.Context) (string, error) {
 	return p.URL, err
 }
 
-// loginURL returns the way to the login that authorizeURL asks for. It pushes the request where the
+// loginURL returns the loginURL for the request authorizeURL. It pushes the request where the
 // server requires that.
 func (l *login) loginURL(ctx context.Context, authorizeURL string) (*loginURL, error) {
 	if !l.server.PushRequired {

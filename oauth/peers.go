@@ -13,7 +13,7 @@ import (
 // Names beside our record in the store. For the first two, only the lock of that name counts.
 const (
 	leaderName = "/lead"   // locked by the process that runs the login
-	claimName  = "/claim"  // locked by a process whose person typed a command: the leader makes way
+	claimName  = "/claim"  // locked by a process whose person typed a command: it is to lead next
 	noticeName = "/notice" // a notice, which the leader writes for its followers
 	pagesName  = "/pages"  // a pageCount of all processes
 )
@@ -30,11 +30,12 @@ const (
 
 var (
 	errSignedInElsewhere = errors.New("another process has signed in")
-	errMakeWay           = errors.New("a sign-in in a terminal takes over")
+	errClaimed           = errors.New("a sign-in in a terminal takes over")
 )
 
 // notice is what the leader writes for its followers. It is true as long as the leader's lock is
-// held. A notice without a failure under a free lock was written by a leader that died or made way.
+// taken. A notice without a failure under a free lock was written by a leader that died or let
+// another lead.
 type notice struct {
 	// ID tells this login from others.
 	ID string `json:"id"`
@@ -93,8 +94,8 @@ func (p *peers) signIn(ctx context.Context, n need, login func(context.Context, 
 			leader.Unlock()
 			leads = false
 		}
-		var told notice
-		p.account.loadNote(noticeName, &told)
+		var note notice
+		p.account.loadNote(noticeName, &note)
 		if p.account.adopt(n, fl.leader != "") {
 			if leads {
 				leader.Unlock()
@@ -103,20 +104,20 @@ func (p *peers) signIn(ctx context.Context, n need, login func(context.Context, 
 		}
 		if leads {
 			fl.show(ctx, Prompt{})
-			err, shared := told.failureFor(fl.leader, n)
+			err, shared := note.failureFor(fl.leader, n)
 			if !shared {
 				// Without a failure, the leader that we followed died, and its page with it.
-				takeover := fl.leader != "" && fl.leader == told.ID && told.Failed == nil
+				takeover := fl.leader != "" && fl.leader == note.ID && note.Failed == nil
 				l := &leadership{peers: p, need: n, claimed: claimed, takeover: takeover}
 				err = l.run(ctx, login)
 			}
 			leader.Unlock()
-			if err != errMakeWay {
+			if err != errClaimed {
 				return err
 			}
 		} else {
-			fl.leader = told.ID
-			fl.show(ctx, told.Prompt)
+			fl.leader = note.ID
+			fl.show(ctx, note.Prompt)
 		}
 		select {
 		case <-time.After(lookEvery):
@@ -170,15 +171,15 @@ func (fl *follower) show(ctx context.Context, p Prompt) {
 type leadership struct {
 	peers *peers
 	need  need
-	// claimed says that the person of this process typed a command. It makes way for nobody.
+	// claimed says that the person of this process typed a command. It stops for no other claim.
 	claimed bool
 	// takeover says that the leader before us died. Its page died with it, so ours need not wait.
 	takeover bool
 	notice   notice
 }
 
-// run is login while the followers are told how it goes. It returns errMakeWay if another process
-// is to lead instead.
+// run is login, and the notice keeps the followers informed. It returns errClaimed if another
+// process is to lead instead.
 func (l *leadership) run(ctx context.Context, login func(context.Context, *leadership) error) error {
 	account := l.peers.account
 	l.notice = notice{ID: rand.Text(), StepUp: l.need.stepUp}
@@ -200,8 +201,8 @@ func (l *leadership) run(ctx context.Context, login func(context.Context, *leade
 	case ctx.Err() != nil: // this process ends, and another may lead
 	case errors.Is(cause, errSignedInElsewhere):
 		err = nil
-	case errors.Is(cause, errMakeWay):
-		err = errMakeWay
+	case errors.Is(cause, errClaimed):
+		err = errClaimed
 	default:
 		l.notice.Failed = failureOf(err)
 	}
@@ -224,7 +225,7 @@ func (l *leadership) watch(ctx context.Context, cancel context.CancelCauseFunc) 
 		case l.peers.account.adopt(l.need, false):
 			cancel(errSignedInElsewhere)
 		case !l.claimed && l.peers.claimedByAnother():
-			cancel(errMakeWay)
+			cancel(errClaimed)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func TestAnotherTakesOverWhenTheLeaderIsKilled(t *testing.T) {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.as.Now = nil
+			w.useWallClock()
 			leader := w.startWorker(workerConfig{Die: point})
 			leader.await("busy")
 			var others []*worker
@@ -73,7 +73,7 @@ func TestRefreshSurvivesKill(t *testing.T) {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.as.Now = nil
+			w.useWallClock()
 			w.serve([]*worker{w.startWorker(workerConfig{})})
 			leader := w.startWorker(workerConfig{Die: point, Ahead: 2 * time.Hour})
 			leader.await("at " + point)
@@ -92,7 +92,7 @@ func TestRefreshSurvivesKill(t *testing.T) {
 func TestTerminalTakesOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.as.Now = nil
+	w.useWallClock()
 	proxies := []*worker{w.startWorker(workerConfig{})}
 	proxies[0].await("page")
 	proxies = append(proxies, w.startWorker(workerConfig{}))

@@ -19,7 +19,10 @@ func TestSecretHides(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprint(s, &s, asclient.Token{Access: "hush"}, client{Registration: asclient.Registration{Credentials: asclient.Credentials{Secret: "hush"}}}) + fmt.Sprintf("%v %s %q %x %d %#v %+v", s, s, s, s, s, s, struct{ S Secret }{s}) + log.String() + string(j)
+	var who client
+	who.Secret = "hush"
+	text := fmt.Sprint(s, &s, asclient.Token{Access: "hush"}, who) +
+		fmt.Sprintf("%v %s %q %x %d %#v %+v", s, s, s, s, s, s, struct{ S Secret }{s}) + log.String() + string(j)
 	if strings.Contains(text, "hush") || strings.Contains(text, "68757368") {
 		t.Errorf("shown: %s", text)
 	}

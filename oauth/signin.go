@@ -107,7 +107,7 @@ func (t *Transport) signIn(ctx context.Context, f *flight) error {
 	if t.cfg.NonInteractive {
 		return &LoginRequiredError{Upstream: asclient.WithoutQuery(t.cfg.Upstream), Err: refusal}
 	}
-	t.flights.turnToPerson(f)
+	t.flights.askPerson(f)
 	return t.peers.signIn(ctx, f.need, func(ctx context.Context, lead *leadership) error {
 		l := &login{signIn: s, lead: lead, status: t.status, life: t.life, pending: &t.callback}
 		return l.run(ctx)

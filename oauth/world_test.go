@@ -56,6 +56,10 @@ func (w *world) clock() time.Time {
 	return w.now
 }
 
+// useWallClock gives the server the real time, for tests with other processes. It takes the server's
+// lock, because the server already runs.
+func (w *world) useWallClock() { w.as.Set(func(*oauthtest.Knobs) { w.as.Now = nil }) }
+
 func (w *world) advance(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -57,32 +57,36 @@ func visitLink() {
 }
 
 // scriptUpstream is `upstream`: an MCP server that wants tokens, and its login server at the same
-// origin. It sets UPSTREAM, the URL of the one, and ISSUER, the URL of the other. `upstream tls` has
-// a certificate that no system knows. `upstream stop` ends both.
+// origin. It sets UPSTREAM, the URL of the one, and ISSUER, the URL of the other. `upstream tls`
+// has a certificate that no system knows. `upstream stop` ends both.
 func scriptUpstream(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	if len(args) == 1 && args[0] == "stop" {
 		w.close()
 		return
 	}
-	server := httptest.NewUnstartedServer(nil)
+	mux := http.NewServeMux()
+	server := httptest.NewUnstartedServer(mux)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // a refused certificate is what the script is about
+	scheme := "http"
 	if len(args) == 1 && args[0] == "tls" {
+		scheme = "https"
+	}
+	issuer := scheme + "://" + server.Listener.Addr().String()
+	upstream := issuer + "/mcp"
+	w.login = oauthtest.New(issuer, upstream)
+	guard := w.login.Guard(mcpServer())
+	mux.Handle("/", w.login)
+	mux.Handle("/mcp", guard)
+	mux.Handle("/.well-known/oauth-protected-resource/", guard)
+	if scheme == "https" {
 		server.StartTLS()
 	} else {
 		server.Start()
 	}
 	w.closers = append(w.closers, func() { server.CloseClientConnections(); server.Close() })
-	upstream := server.URL + "/mcp"
-	w.login = oauthtest.New(server.URL, upstream)
-	mux := http.NewServeMux()
-	guard := w.login.Guard(mcpServer())
-	mux.Handle("/", w.login)
-	mux.Handle("/mcp", guard)
-	mux.Handle("/.well-known/oauth-protected-resource/", guard)
-	server.Config.Handler = mux
 	ts.Setenv("UPSTREAM", upstream)
-	ts.Setenv("ISSUER", server.URL)
+	ts.Setenv("ISSUER", issuer)
 }
 
 // mcpServer is a small MCP server with one tool.
@@ -186,8 +190,8 @@ func newKeyFile(ts *testscript.TestScript, dir string) (ssh.PublicKey, string) {
 	return key, path
 }
 
-// scriptHold is `hold`: another program listens on a port of 127.0.0.1, which PORT names. FREE names
-// a port that nobody held a moment ago, for commands that end before they use it.
+// scriptHold is `hold`: another program listens on a port of 127.0.0.1, which PORT names. FREE
+// names a port that nobody held a moment ago, for commands that end before they use it.
 func scriptHold(ts *testscript.TestScript, neg bool, args []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
@@ -215,8 +219,8 @@ const hostOpening = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"pr
 `
 
 // scriptHost is `host FLAGS...`: an MCP host starts the proxy with these flags and opens a session.
-// `host call TOOL TEXT` calls a tool, whose answer must contain the text. `host end N` closes stdin;
-// the proxy then ends with status N.
+// `host call TOOL TEXT` calls a tool, whose answer must contain the text. `host end N` closes
+// stdin; the proxy then ends with status N.
 func scriptHost(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	switch {

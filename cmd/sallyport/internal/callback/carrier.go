@@ -80,8 +80,8 @@ func (c *Carrier) Close() error {
 	return errors.Join(errs...)
 }
 
-// handler carries GET requests with a loopback Host to the same port of the first host on which this
-// user listens. It refuses everything else.
+// handler carries GET requests with a loopback Host to the same port of the first host on which
+// this user listens. It refuses everything else.
 func (c *Carrier) handler(port int) http.Handler {
 	proxy := &httputil.ReverseProxy{
 		Transport: &http.Transport{
@@ -143,8 +143,8 @@ func (c *Carrier) refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	}
 }
 
-// isOwnHost reports whether a Host header is that of a browser that really meant this port. A name that
-// a web site pointed at 127.0.0.1 (DNS rebinding) is not.
+// isOwnHost reports whether a Host header is that of a browser that really meant this port. A name
+// that a web site pointed at 127.0.0.1 (DNS rebinding) is not.
 func isOwnHost(hostport string, port int) bool {
 	host, p, err := net.SplitHostPort(hostport)
 	return err == nil && p == strconv.Itoa(port) && session.IsLoopback(host)

@@ -85,12 +85,12 @@ func (h *Host) userID(ctx context.Context) (string, error) {
 	return uid, nil
 }
 
-// socketsScript prints the table of TCP sockets on Linux, and elsewhere what lsof shows of this user's
-// listening sockets. It names sh, because the login shell may be of another kind.
+// socketsScript prints the table of TCP sockets on Linux, and elsewhere what lsof shows of this
+// user's listening sockets. It names sh, because the login shell may be of another kind.
 const socketsScript = `sh -c 'if [ -r /proc/net/tcp ]; then cat /proc/net/tcp /proc/net/tcp6 2>/dev/null; else echo lsof; lsof -a -nP -u "$(id -u)" -iTCP:%d -sTCP:LISTEN -Fn; fi; exit 0'`
 
-// ownedSockets identifies the sockets that may accept a connection to 127.0.0.1:port on the host. It
-// returns an *OwnerError unless there is one and all of them belong to this user.
+// ownedSockets identifies the sockets that may accept a connection to 127.0.0.1:port on the host.
+// It returns an *OwnerError unless there is one and all of them belong to this user.
 func (h *Host) ownedSockets(ctx context.Context, port int) ([]string, error) {
 	uid, err := h.userID(ctx)
 	if err != nil {
@@ -101,8 +101,8 @@ func (h *Host) ownedSockets(ctx context.Context, port int) ([]string, error) {
 		return nil, &OwnerError{Host: h.Name, Port: port, Err: err}
 	}
 	if own, ok := strings.CutPrefix(out, "lsof\n"); ok {
-		// lsof shows only this user's sockets. One on exactly this address leaves no room for another
-		// user's.
+		// lsof shows only this user's sockets. One on exactly this address leaves no room for
+		// another user's.
 		if !slices.Contains(strings.Split(own, "\n"), fmt.Sprintf("n127.0.0.1:%d", port)) {
 			return nil, &OwnerError{Host: h.Name, Port: port}
 		}
@@ -138,8 +138,8 @@ func (h *Host) output(ctx context.Context, command string) (string, error) {
 	return string(text), errors.Join(err, session.Close())
 }
 
-// OwnerError says that the listening socket on a host does not belong to this user, or that there is
-// none.
+// OwnerError says that the listening socket on a host does not belong to this user, or that there
+// is none.
 type OwnerError struct {
 	// Host is the host as the person named it.
 	Host string

@@ -118,8 +118,8 @@ func allFlags(t *testing.T) []*manualFlag {
 	return flags
 }
 
-// manualFlags renders flags for man(7), a section for each group. Settings that have only a variable
-// come last.
+// manualFlags renders flags for man(7), a section for each group. Settings that have only a
+// variable come last.
 func manualFlags(flags []*manualFlag) []byte {
 	var b bytes.Buffer
 	for _, group := range append([]kong.Group{{Title: "General"}}, flagGroups...) {

@@ -60,10 +60,10 @@ func Parse(args []string, env environment.Environment, stdout, stderr io.Writer)
 
 // newParser returns a parser of the command that args choose.
 //
-// An MCP host waits for the proxy's start, and kong takes three times as long to lay out the flags of
-// all commands as those of the proxy (BenchmarkParse). So the first parser knows the other commands by
-// name only. It finds out which command args choose. The whole grammar is laid out only for another
-// command than the proxy, and for help.
+// An MCP host waits for the proxy's start, and kong takes three times as long to lay out the flags
+// of all commands as those of the proxy (BenchmarkParse). So the first parser knows the other
+// commands by name only. It finds out which command args choose. The whole grammar is laid out only
+// for another command than the proxy, and for help.
 func newParser(args []string, sources *sources, stdout, stderr io.Writer) (*kong.Kong, error) {
 	options := []kong.Option{
 		kong.Name("sallyport"),

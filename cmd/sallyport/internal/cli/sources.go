@@ -78,8 +78,8 @@ func withLine(text []byte, err error) error {
 // Validate implements kong.Resolver.
 func (s *sources) Validate(*kong.Application) error { return nil }
 
-// Resolve implements kong.Resolver. An empty variable counts as unset, because MCP hosts pass on empty
-// ones.
+// Resolve implements kong.Resolver. An empty variable counts as unset, because MCP hosts pass on
+// empty ones.
 func (s *sources) Resolve(kctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	if err := s.load(kctx); err != nil {
 		return nil, err

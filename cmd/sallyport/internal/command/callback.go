@@ -60,8 +60,8 @@ func (a *app) explain(err error) (text string, hints []string) {
 	return e.Text, e.Hints
 }
 
-// followTunnel tells the person when the tunnel to host breaks and when it is up again. It ends with
-// ctx.
+// followTunnel tells the person when the tunnel to host breaks and when it is up again. It ends
+// with ctx.
 func (a *app) followTunnel(ctx context.Context, host *callback.Host) {
 	reported := ""
 	for {

@@ -1,5 +1,5 @@
-// Package command is the whole program: [Run] parses the arguments and runs the command that they name.
-// Each command has a file of its own.
+// Package command is the whole program: [Run] parses the arguments and runs the command that they
+// name. Each command has a file of its own.
 package command
 
 import (
@@ -36,8 +36,8 @@ type app struct {
 	messages *person.Messages
 }
 
-// Run runs the command that args name until it is done or ctx ends, reports its error on std.Err, and
-// returns the exit status.
+// Run runs the command that args name until it is done or ctx ends, reports its error on std.Err,
+// and returns the exit status.
 func Run(ctx context.Context, args []string, std Stdio, env Environment) (status int) {
 	discard := slog.New(slog.DiscardHandler)
 	a := &app{std: std, env: env, log: discard, fileLog: discard, messages: person.NewMessages(std.Err, discard)}

@@ -20,8 +20,8 @@ func (a *app) controlDirs(settings cli.Store) []string {
 	return control.Dirs(a.env.Getenv("XDG_RUNTIME_DIR"), session.StateDir(settings, a.env))
 }
 
-// serveControl answers other sallyport processes until stop is called. The session does not wait for
-// the socket, and a proxy that cannot have one works without.
+// serveControl answers other sallyport processes until stop is called. The session does not wait
+// for the socket, and a proxy that cannot have one works without.
 func (a *app) serveControl(s *session.Session, watcher *obstacle.Watcher, c *cli.ProxyCommand) (stop func()) {
 	started := time.Now()
 	status := func() (control.Status, <-chan struct{}) {

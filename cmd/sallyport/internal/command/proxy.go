@@ -43,7 +43,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	})
 
 	err = relay.Run(ctx, relay.Config{
-		In: a.std.In, Out: hostio.Stdout(a.std.Out),
+		In: a.std.In, Out: a.std.Out,
 		URL: s.Upstream, Header: s.Header, Send: s.SignIn, Background: s.SignIn.Background(),
 		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,

@@ -33,8 +33,9 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("control: version %d is unknown to the proxy, which speaks %v", e.Asked, e.Versions)
 }
 
-// Dirs returns the directories of control sockets, the best one first. The argument runtimeDir is the
-// value of XDG_RUNTIME_DIR. MCP hosts may start a proxy without it, so the usual value stands in.
+// Dirs returns the directories of control sockets, the best one first. The argument runtimeDir is
+// the value of XDG_RUNTIME_DIR. MCP hosts may start a proxy without it, so the usual value stands
+// in.
 func Dirs(runtimeDir, stateDir string) []string {
 	if !filepath.IsAbs(runtimeDir) {
 		runtimeDir = fmt.Sprintf("/run/user/%d", os.Getuid())
@@ -62,8 +63,8 @@ func Sockets(dirs []string) []string {
 	return paths
 }
 
-// Ask returns the status of the proxy that listens on the socket path. It removes the socket if nothing
-// listens there. The error is a *VersionError if the proxy does not speak this version.
+// Ask returns the status of the proxy that listens on the socket path. It removes the socket if
+// nothing listens there. The error is a *VersionError if the proxy does not speak this version.
 func Ask(ctx context.Context, path string) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -77,8 +78,9 @@ func Ask(ctx context.Context, path string) (Status, error) {
 }
 
 // Watch delivers the status of the proxy that listens on the socket path: at once, and after each
-// change. The sequence ends with ctx, when the caller breaks the loop, or after the proxy's end, which
-// is no error. An error is its last element: a *VersionError, ErrBusy, or that of the connection.
+// change. The sequence ends with ctx, when the caller breaks the loop, or after the proxy's end,
+// which is no error. An error is its last element: a *VersionError, ErrBusy, or that of the
+// connection.
 func Watch(ctx context.Context, path string) iter.Seq2[Status, error] {
 	return func(yield func(Status, error) bool) {
 		body, err := get(ctx, path, Version, "watch")

@@ -3,10 +3,10 @@
 //
 // # Finding a proxy
 //
-// Each proxy listens on a Unix stream socket named PID-RANDOM.sock, mode 0600, in a directory of mode
-// 0700: "sallyport" in XDG_RUNTIME_DIR or, without one, "run" in the state directory. The process ID is
-// for people only, because several containers may share the directory. Whoever finds that nothing
-// listens on a socket removes its file.
+// Each proxy listens on a Unix stream socket named PID-RANDOM.sock, mode 0600, in a directory of
+// mode 0700: "sallyport" in XDG_RUNTIME_DIR or, without one, "run" in the state directory. The
+// process ID is for people only, because several containers may share the directory. Whoever finds
+// that nothing listens on a socket removes its file.
 //
 // # Wire format, version 1
 //
@@ -17,9 +17,9 @@
 //	GET /v1/watch    answers 200 with a stream of such objects, one on a line (application/x-ndjson):
 //	                 the present status at once, then the new status after each change
 //
-// A stream lasts until either side closes the connection. Changes that follow each other quickly may
-// be delivered as one. A proxy closes the stream of a reader that does not take a line within two
-// seconds. It serves at most 16 streams, and answers 503 to another.
+// A stream lasts until either side closes the connection. Changes that follow each other quickly
+// may be delivered as one. A proxy closes the stream of a reader that does not take a line within
+// two seconds. It serves at most 16 streams, and answers 503 to another.
 //
 // An answer other than 200 is a JSON object too:
 //
@@ -27,7 +27,7 @@
 //	404 {"error":"unknown_request"}                  the version has no such request
 //	503 {"error":"busy"}                             too many streams
 //
-// Within a version, fields and requests may be added; a reader ignores fields that it does not know.
-// What changes or removes one raises the version, and a proxy then goes on serving the versions that it
-// lists. No answer holds a secret.
+// Within a version, fields and requests may be added; a reader ignores fields that it does not
+// know. What changes or removes one raises the version, and a proxy then goes on serving the
+// versions that it lists. No answer holds a secret.
 package control

@@ -36,8 +36,8 @@ type Server struct {
 	serving sync.WaitGroup // http.Server.Serve, and the connections
 }
 
-// Serve answers requests on a new socket in the first directory of dirs that can have one, until the
-// caller calls Close. The directory is made if it is missing.
+// Serve answers requests on a new socket in the first directory of dirs that can have one, until
+// the caller calls Close. The directory is made if it is missing.
 func Serve(dirs []string, status StatusFunc) (*Server, error) {
 	listener, err := listen(dirs)
 	if err != nil {
@@ -53,7 +53,8 @@ func Serve(dirs []string, status StatusFunc) (*Server, error) {
 	return s, nil
 }
 
-// Close ends all requests and streams, and removes the socket. It waits until nothing runs any more.
+// Close ends all requests and streams, and removes the socket. It waits until nothing runs any
+// more.
 func (s *Server) Close() error {
 	s.cancel()
 	err := s.http.Close()

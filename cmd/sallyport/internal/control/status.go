@@ -22,7 +22,8 @@ type Status struct {
 	Tunnel *Tunnel `json:"tunnel,omitempty"`
 	// Callback is the tunnel to the workstation of --callback-via. It is nil without one.
 	Callback *Tunnel `json:"callback,omitempty"`
-	// SignIn is "pending" during a login, or says why the last sign-in failed. It is empty otherwise.
+	// SignIn is "pending" during a login, or says why the last sign-in failed. It is empty
+	// otherwise.
 	SignIn string `json:"sign_in,omitempty"`
 }
 

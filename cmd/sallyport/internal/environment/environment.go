@@ -49,7 +49,8 @@ func OfProcess() Environment {
 	return env
 }
 
-// Fixed returns an environment that consists of the given variables and home directory. Tests use it.
+// Fixed returns an environment that consists of the given variables and home directory. Tests use
+// it.
 func Fixed(variables map[string]string, home string) Environment {
 	return Environment{
 		Getenv: func(name string) string { return variables[name] },
@@ -82,8 +83,8 @@ func hiddenVariables() (get func(string) string, hide func(string)) {
 	return func(name string) string { return cmp.Or(hidden[name], os.Getenv(name)) }, hide
 }
 
-// StateDir returns sallyport's directory in the system's place for state. It is empty if there is no
-// home directory.
+// StateDir returns sallyport's directory in the system's place for state. It is empty if there is
+// no home directory.
 func (e Environment) StateDir() string {
 	switch {
 	case runtime.GOOS == "windows":
@@ -123,8 +124,8 @@ func (e Environment) SessionBus() string {
 	return "unix:path=" + socket
 }
 
-// Under joins parts to the directory base. It returns "" if base is empty, where filepath.Join would
-// return a path relative to the working directory.
+// Under joins parts to the directory base. It returns "" if base is empty, where filepath.Join
+// would return a path relative to the working directory.
 func Under(base string, parts ...string) string {
 	if base == "" {
 		return ""

@@ -1,9 +1,9 @@
-// Package explain turns errors into words for people: one line that says what happened and where, hints
-// that say what to type next, the exit status, and whether waiting can mend it. It is the only place
-// where that is decided.
+// Package explain turns errors into words for people: one line that says what happened and where,
+// hints that say what to type next, the exit status, and whether waiting can mend it. It is the
+// only place where that is decided.
 //
-// The table has one file for each library whose errors it explains. A row knows an error by its type,
-// never by its text.
+// The table has one file for each library whose errors it explains. A row knows an error by its
+// type, never by its text.
 package explain
 
 import (
@@ -26,7 +26,8 @@ const (
 	StatusInterrupted = 130
 )
 
-// Values of Explanation.Kind, which MCP hosts find in the data of an error. They are a contract too.
+// Values of Explanation.Kind, which MCP hosts find in the data of an error. They are a contract
+// too.
 const (
 	KindConfig      = "config"
 	KindHostKey     = "host_key"
@@ -83,8 +84,8 @@ func Error(err error) Explanation {
 // row explains the errors that it knows, and returns false for all others.
 type row func(err error) (Explanation, bool)
 
-// table holds the rows in the order in which they are tried. The network's come last, because the other
-// errors wrap them.
+// table holds the rows in the order in which they are tried. The network's come last, because the
+// other errors wrap them.
 var table = slices.Concat(settingsRows, sshRows, signInRows, commandRows, networkRows)
 
 func lookUp(err error) Explanation {

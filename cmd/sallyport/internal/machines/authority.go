@@ -84,8 +84,8 @@ func (ca *Authority) sign(t testing.TB, template *x509.Certificate) (der []byte,
 	return der, key
 }
 
-// Client returns an HTTP client that trusts the authority alone; a nil authority, one that trusts those of
-// the system.
+// Client returns an HTTP client that trusts the authority alone; a nil authority, one that trusts
+// those of the system.
 func (ca *Authority) Client() *http.Client {
 	if ca == nil {
 		return http.DefaultClient

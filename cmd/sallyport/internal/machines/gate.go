@@ -39,12 +39,13 @@ type GateOptions struct {
 	Names []string
 	// Audience is what a token must be for; empty means its URL.
 	Audience string
-	// DPoP has it take tokens that are bound to a key, with proofs that hold the nonce that it gave.
+	// DPoP has it take tokens that are bound to a key, with proofs that hold the nonce that it
+	// gave.
 	DPoP bool
 }
 
-// Gate is a protected resource: TLS and a check of bearer tokens (RFC 6750, RFC 9728) in front of an MCP
-// server.
+// Gate is a protected resource: TLS and a check of bearer tokens (RFC 6750, RFC 9728) in front of
+// an MCP server.
 type Gate struct {
 	*Process
 	// URL is the MCP endpoint: https://mcp.internal/mcp in a namespace, else on 127.0.0.1.
@@ -240,7 +241,8 @@ func recorded(next http.Handler) http.Handler {
 	})
 }
 
-// recorder is a ResponseWriter that reports the status as soon as it is known, for event streams last.
+// recorder is a ResponseWriter that reports the status as soon as it is known, for event streams
+// last.
 type recorder struct {
 	http.ResponseWriter
 	request  GateRequest

@@ -32,8 +32,9 @@ type Host struct {
 	connected chan struct{} // closed when session or err is set
 }
 
-// StartHost starts cmd as an MCP server and begins to initialize. It does not wait for the answer, so that
-// a login can be watched on Stderr. Nil options are the SDK's defaults. The server ends with the test.
+// StartHost starts cmd as an MCP server and begins to initialize. It does not wait for the answer,
+// so that a login can be watched on Stderr. Nil options are the SDK's defaults. The server ends
+// with the test.
 func StartHost(t testing.TB, cmd *exec.Cmd, o *mcp.ClientOptions) *Host {
 	t.Helper()
 	h := &Host{Stderr: NewTranscript(t.Output()), Wire: NewTranscript(t.Output()), Cmd: cmd, connected: make(chan struct{})}
@@ -59,8 +60,8 @@ func StartHost(t testing.TB, cmd *exec.Cmd, o *mcp.ClientOptions) *Host {
 	return h
 }
 
-// Session waits until the server has answered initialize and returns the session. Closing that closes the
-// server's stdin, and returns its exit status as an error.
+// Session waits until the server has answered initialize and returns the session. Closing that
+// closes the server's stdin, and returns its exit status as an error.
 func (h *Host) Session(t testing.TB) *mcp.ClientSession {
 	t.Helper()
 	select {
@@ -93,7 +94,8 @@ func (h *Host) Kill(t testing.TB) {
 	}
 }
 
-// Echo calls the tool that all servers of the tests have, with text that a careless proxy would change.
+// Echo calls the tool that all servers of the tests have, with text that a careless proxy would
+// change.
 func (h *Host) Echo(t testing.TB) {
 	t.Helper()
 	CallEcho(t, h.Session(t))
@@ -146,8 +148,8 @@ func EchoAll(t testing.TB, hosts ...*Host) {
 	wg.Wait()
 }
 
-// FirstOf waits until the stderr of one of the hosts matches the regular expression and returns the first
-// group.
+// FirstOf waits until the stderr of one of the hosts matches the regular expression and returns the
+// first group.
 func FirstOf(t testing.TB, hosts []*Host, pattern string) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -212,8 +214,8 @@ type HostStep struct {
 	Method  string          // of notification
 }
 
-// RunTypeScriptHost lets the TypeScript SDK's host start a command and work with it: initialize, tools/list,
-// tools/call of `echo`, one notification, close. It returns the names of the steps.
+// RunTypeScriptHost lets the TypeScript SDK's host start a command and work with it: initialize,
+// tools/list, tools/call of `echo`, one notification, close. It returns the names of the steps.
 func RunTypeScriptHost(t testing.TB, cmd *exec.Cmd) []string {
 	t.Helper()
 	host := exec.Command(Node(t), append([]string{Peer(t, "host.mjs"), cmd.Path}, cmd.Args[1:]...)...)
@@ -234,8 +236,8 @@ func RunTypeScriptHost(t testing.TB, cmd *exec.Cmd) []string {
 	return steps
 }
 
-// ElicitingHost is a host that shows URLs to its person, and notes what the server tells it. Its channels
-// hold ten values; what comes after those is dropped.
+// ElicitingHost is a host that shows URLs to its person, and notes what the server tells it. Its
+// channels hold ten values; what comes after those is dropped.
 type ElicitingHost struct {
 	*Host
 	// URLs are those of elicitations in URL mode.

@@ -15,27 +15,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machineVariable holds, in a test process that has a machine of its own, the file descriptors of the
-// network and the mounts that it came from.
+// machineVariable holds, in a test process that has a machine of its own, the file descriptors of
+// the network and the mounts that it came from.
 const machineVariable = "SALLYPORT_TEST_MACHINE"
 
 // machine is what this process knows about the machine that its tests run on.
 var machine struct {
 	// called tells that TestMain called Main.
 	called bool
-	// network and mounts are open files of the namespaces outside; nil if the tests share the real machine.
+	// network and mounts are open files of the namespaces outside; nil if the tests share the real
+	// machine.
 	network, mounts *os.File
 	// missing says why the tests share the real machine; empty if they do not.
 	missing string
 }
 
-// ownMachine moves this process to a machine of its own, so that the tests neither disturb the real one
-// nor are disturbed by it: a network with nothing but a loopback interface, on which every port is free,
-// and a copy of /etc, for accounts and names. What is made there is gone with the process, however that
-// ends. Processes, and files outside /etc, are shared with the real machine.
+// ownMachine moves this process to a machine of its own, so that the tests neither disturb the real
+// one nor are disturbed by it: a network with nothing but a loopback interface, on which every port
+// is free, and a copy of /etc, for accounts and names. What is made there is gone with the process,
+// however that ends. Processes, and files outside /etc, are shared with the real machine.
 //
-// Namespaces belong to threads. The only way to move all threads of a process is to move one of them and
-// to start the program again from it; ownMachine returns in the process that was started so.
+// Namespaces belong to threads. The only way to move all threads of a process is to move one of
+// them and to start the program again from it; ownMachine returns in the process that was started
+// so.
 func ownMachine() error {
 	if text := os.Getenv(machineVariable); text != "" {
 		return enterMachine(text)
@@ -124,8 +126,8 @@ func raiseLoopback() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
 }
 
-// copyEtc puts a copy of /etc in its place. Names are looked up in its files alone, for no name server
-// can be reached.
+// copyEtc puts a copy of /etc in its place. Names are looked up in its files alone, for no name
+// server can be reached.
 func copyEtc() error {
 	dir, err := os.MkdirTemp("", "sallyport-test-etc-")
 	if err != nil {
@@ -160,8 +162,8 @@ func NeedMachine(t testing.TB) {
 	Need(t, machine.missing == "", machine.missing, "run the tests as root, with CAP_SYS_ADMIN")
 }
 
-// outside runs f on a thread that sees the real machine: what f starts can reach the internet, which a
-// build may have to. Relative paths are of no use there.
+// outside runs f on a thread that sees the real machine: what f starts can reach the internet,
+// which a build may have to. Relative paths are of no use there.
 func outside(f func() error) error {
 	if machine.network == nil {
 		return f()

@@ -29,10 +29,11 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// These tests show that the machines are what the stories take them for. Sallyport takes no part in them.
+// These tests show that the machines are what the stories take them for. Sallyport takes no part in
+// them.
 
-// TestChainOfHops walks three real sshd hops with the real ssh to a gate that only the last can see,
-// and works with the MCP server behind it.
+// TestChainOfHops walks three real sshd hops with the real ssh to a gate that only the last can
+// see, and works with the MCP server behind it.
 func TestChainOfHops(t *testing.T) {
 	t.Parallel()
 	ns := machines.NewNamespace(t)

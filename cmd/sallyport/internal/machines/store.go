@@ -18,8 +18,8 @@ type Record struct {
 	value map[string]any
 }
 
-// OpenRecord opens the record of an upstream that was signed in to. The realm is the profile and the route,
-// as sallyport writes them: "default direct".
+// OpenRecord opens the record of an upstream that was signed in to. The realm is the profile and
+// the route, as sallyport writes them: "default direct".
 func OpenRecord(t testing.TB, home, upstream, realm string) *Record {
 	t.Helper()
 	store, err := tokenstore.Open(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"), tokenstore.Keyring{}, nil)

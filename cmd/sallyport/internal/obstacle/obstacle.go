@@ -1,6 +1,6 @@
-// Package obstacle finds out what is in the way of the upstream: a tunnel that is down, a login that
-// waits for the person, or an error that waiting cannot mend. [Current] is a pure function of the
-// libraries' states. [Watcher] follows the states.
+// Package obstacle finds out what is in the way of the upstream: a tunnel that is down, a login
+// that waits for the person, or an error that waiting cannot mend. [Current] is a pure function of
+// the libraries' states. [Watcher] follows the states.
 package obstacle
 
 import (
@@ -26,8 +26,8 @@ type States struct {
 	SignIn oauth.State
 }
 
-// Current returns the first obstacle, the nearest to the MCP host first. It returns nil if nothing is in
-// the way.
+// Current returns the first obstacle, the nearest to the MCP host first. It returns nil if nothing
+// is in the way.
 func Current(s States) *relay.Obstacle {
 	switch {
 	case s.Tunnel.Err != nil:
@@ -47,8 +47,8 @@ func Current(s States) *relay.Obstacle {
 	return nil
 }
 
-// loginWaits is the obstacle of a login that waits for the person. MCP hosts log what they are sent, so
-// they get the link without the login's state if there is one.
+// loginWaits is the obstacle of a login that waits for the person. MCP hosts log what they are
+// sent, so they get the link without the login's state if there is one.
 func loginWaits(p oauth.Prompt) *relay.Obstacle {
 	link := cmp.Or(p.StartURL, p.AuthorizeURL)
 	o := &relay.Obstacle{
@@ -65,7 +65,7 @@ func loginWaits(p oauth.Prompt) *relay.Obstacle {
 func pageHeldBack(until time.Time) *relay.Obstacle {
 	return &relay.Obstacle{
 		Kind: explain.KindSignIn,
-		Text: "a sign-in is wanted; its page opens at " + until.Format(time.TimeOnly) + ", for the last one was opened shortly before and not used",
+		Text: "a sign-in is wanted; its page opens at " + until.Format(time.TimeOnly) + ", because the last one was opened shortly before and not used",
 		Hints: []string{
 			"wait for the link, or type sallyport login URL in a terminal, which opens a page at once",
 		},

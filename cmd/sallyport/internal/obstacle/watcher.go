@@ -11,8 +11,8 @@ import (
 	"sallyport/sshtunnel"
 )
 
-// Watcher follows the states of one session. It tells the person on stderr when the obstacle changes.
-// Its methods may be called concurrently.
+// Watcher follows the states of one session. It tells the person on stderr when the obstacle
+// changes. Its methods may be called concurrently.
 type Watcher struct {
 	cfg Config
 
@@ -40,8 +40,8 @@ func NewWatcher(cfg Config) *Watcher {
 	return &Watcher{cfg: cfg, changed: make(chan struct{})}
 }
 
-// Obstacle returns what is in the way, and a channel that is closed after the next change of a state. It
-// serves as relay.Config.Obstacle.
+// Obstacle returns what is in the way, and a channel that is closed after the next change of a
+// state. It serves as relay.Config.Obstacle.
 func (w *Watcher) Obstacle() (*relay.Obstacle, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -86,8 +86,8 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 }
 
-// report writes o on stderr unless it was the last to be written. The login has shown its link itself,
-// and a final obstacle is reported as the command's error.
+// report writes o on stderr unless it was the last to be written. The login has shown its link
+// itself, and a final obstacle is reported as the command's error.
 func (w *Watcher) report(o *relay.Obstacle) {
 	if o == nil || o.Kind == explain.KindSignIn && o.URL != "" || o.Final != nil {
 		return

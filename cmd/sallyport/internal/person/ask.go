@@ -25,14 +25,14 @@ type Asker struct {
 	asking     sync.Mutex // held while a question waits for its answer
 }
 
-// NewAsker returns an asker. The argument atTerminal says that the person typed the command. The proxy
-// must not open the terminal, which may be its MCP host's own.
+// NewAsker returns an asker. The argument atTerminal says that the person typed the command. The
+// proxy must not open the terminal, which may be its MCP host's own.
 func NewAsker(env environment.Environment, atTerminal bool) *Asker {
 	return &Asker{env: env, atTerminal: atTerminal}
 }
 
-// Ask returns the person's answer. It returns sshtunnel.ErrNoPerson if nobody can be asked. It may be
-// called concurrently: two hops or two tunnels never ask at the same time.
+// Ask returns the person's answer. It returns sshtunnel.ErrNoPerson if nobody can be asked. It may
+// be called concurrently: two hops or two tunnels never ask at the same time.
 func (a *Asker) Ask(ctx context.Context, q sshtunnel.Question) (string, error) {
 	a.asking.Lock()
 	defer a.asking.Unlock()
@@ -48,8 +48,8 @@ func (a *Asker) Ask(ctx context.Context, q sshtunnel.Question) (string, error) {
 	return "", sshtunnel.ErrNoPerson
 }
 
-// hasAskpass reports whether the program of SSH_ASKPASS may be started. By ssh(1) it needs a display, or
-// SSH_ASKPASS_REQUIRE=force.
+// hasAskpass reports whether the program of SSH_ASKPASS may be started. By ssh(1) it needs a
+// display, or SSH_ASKPASS_REQUIRE=force.
 func (a *Asker) hasAskpass() bool {
 	require := a.env.Getenv("SSH_ASKPASS_REQUIRE")
 	display := a.env.Getenv("DISPLAY") != "" || a.env.Getenv("WAYLAND_DISPLAY") != ""
@@ -61,7 +61,8 @@ func (a *Asker) hasAskpass() bool {
 
 const maxAnswer = 4096 // bytes of a passphrase or password
 
-// runAskpass starts the program of SSH_ASKPASS with the question as its argument, and reads one line.
+// runAskpass starts the program of SSH_ASKPASS with the question as its argument, and reads one
+// line.
 func (a *Asker) runAskpass(ctx context.Context, q sshtunnel.Question) (string, error) {
 	cmd := exec.CommandContext(ctx, a.env.Getenv("SSH_ASKPASS"), q.Prompt)
 	cmd.WaitDelay = time.Second

@@ -16,9 +16,9 @@ import (
 
 var errNoDisplay = errors.New("no display here")
 
-// openBrowser starts a browser at url, without a shell. If command is not empty, it is the browser: %s
-// stands for the URL, which otherwise comes last. It returns after the browser was started. The browser
-// outlives ctx.
+// openBrowser starts a browser at url, without a shell. If command is not empty, it is the browser:
+// %s stands for the URL, which otherwise comes last. It returns after the browser was started. The
+// browser outlives ctx.
 func openBrowser(ctx context.Context, env environment.Environment, command, url string) error {
 	candidates := systemBrowsers(env)
 	if command != "" {
@@ -49,8 +49,8 @@ func splitBrowsers(command string) []string {
 	return slices.DeleteFunc(strings.Split(command, ":"), func(s string) bool { return strings.TrimSpace(s) == "" })
 }
 
-// systemBrowsers lists the commands of this system that open a URL. It returns none if no window could
-// appear.
+// systemBrowsers lists the commands of this system that open a URL. It returns none if no window
+// could appear.
 func systemBrowsers(env environment.Environment) [][]string {
 	switch runtime.GOOS {
 	case "darwin":

@@ -27,8 +27,8 @@ type Login struct {
 	NoBrowser bool
 }
 
-// Offer prints the link on stderr and starts the browser, if there is one on this machine. It returns
-// after the browser was started.
+// Offer prints the link on stderr and starts the browser, if there is one on this machine. It
+// returns after the browser was started.
 func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 	if p.Elsewhere {
 		l.offerElsewhere(p)
@@ -50,8 +50,8 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 	if l.NoBrowser || remote || l.CallbackVia != "" {
 		return
 	}
-	// Every user of this machine can read the arguments of a program, so the browser gets the page that
-	// leads to the login once.
+	// Every user of this machine can read the arguments of a program, so the browser gets the page
+	// that leads to the login once.
 	err := openBrowser(ctx, l.Env, l.Browser, cmp.Or(p.BrowserURL, p.AuthorizeURL))
 	if err != nil && p.UserCode == "" {
 		l.Messages.hint("no browser could be started here (%v); open the link yourself, or run on the machine that has one: %s", err, l.callbackCommand(p))

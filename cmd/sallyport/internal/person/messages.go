@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Messages writes what a command tells the person on stderr. It may be used concurrently, as far as the
-// writer may.
+// Messages writes what a command tells the person on stderr. It may be used concurrently, as far as
+// the writer may.
 type Messages struct {
 	out io.Writer
 	log *slog.Logger // the log file alone: stderr shows the same in another form

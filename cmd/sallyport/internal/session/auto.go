@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// autoRoute sends a request directly, and through the tunnel if the direct dial itself fails, because
-// an authorization server may be reachable from one side only. It then uses the tunnel for every later
-// request to that origin. It never sends a request twice. It may be used concurrently.
+// autoRoute sends a request directly, and through the tunnel if the direct dial itself fails,
+// because an authorization server may be reachable from one side only. It then uses the tunnel for
+// every later request to that origin. It never sends a request twice. It may be used concurrently.
 type autoRoute struct {
 	direct, via http.RoundTripper
 

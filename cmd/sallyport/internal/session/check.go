@@ -11,9 +11,9 @@ import (
 
 const tokenCheckTimeout = 30 * time.Second
 
-// CheckToken shows the token to the upstream, which may have revoked a stored one, or may not accept a
-// new one. The error is an *UnauthorizedError if the upstream answers 401. Any other answer to a ping
-// outside a session is as good as a success.
+// CheckToken shows the token to the upstream, which may have revoked a stored one, or may not
+// accept a new one. The error is an *UnauthorizedError if the upstream answers 401. Any other
+// answer to a ping outside a session is as good as a success.
 func (s *Session) CheckToken(ctx context.Context) error {
 	const ping = `{"jsonrpc":"2.0","id":"sallyport-login","method":"ping"}`
 	ctx, cancel := context.WithTimeout(ctx, tokenCheckTimeout)
@@ -45,7 +45,7 @@ func (s *Session) CheckStored() error {
 }
 
 // UnauthorizedError says that the upstream refuses the credentials that the settings give, or wants
-// some where the settings forbid a sign-in.
+// some although the settings forbid a sign-in.
 type UnauthorizedError struct {
 	// Upstream is the URL without its query.
 	Upstream string

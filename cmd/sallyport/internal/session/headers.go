@@ -12,8 +12,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// headers returns the extra headers, with ${VARIABLE} expanded, and their values as secrets. An error
-// names a header by its place, because its text may be a secret.
+// headers returns the extra headers, with ${VARIABLE} expanded, and their values as secrets. An
+// error names a header by its place, because its text may be a secret.
 func headers(settings cli.Upstream, env environment.Environment) (http.Header, []string, error) {
 	h := &headerList{env: env, header: http.Header{}}
 	for i, text := range settings.Header {
@@ -85,12 +85,13 @@ func (h *headerList) add(place, text string) error {
 	return nil
 }
 
-// expand replaces each ${VARIABLE} in the value of the header name. It returns the name of the first
-// variable that is not set, or "".
+// expand replaces each ${VARIABLE} in the value of the header name. It returns the name of the
+// first variable that is not set, or "".
 func (h *headerList) expand(name, value string) (expanded, missing string) {
 	expanded = cli.VariableReference.ReplaceAllStringFunc(value, func(reference string) string {
 		variable := cli.VariableReference.FindStringSubmatch(reference)[1]
-		// Child processes need HOME and its like, so only what looks like a secret is hidden from them.
+		// Child processes need HOME and its like, so only what looks like a secret is hidden from
+		// them.
 		if cli.IsSecretName(name) || cli.IsSecretName(variable) {
 			h.env.Hide(variable)
 		}

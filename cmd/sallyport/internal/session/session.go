@@ -1,6 +1,6 @@
-// Package session turns settings into everything that lies between the MCP host and one upstream: the
-// tunnels, the routes, the sign-in and the token store. It introduces the three libraries to each
-// other, and nothing here touches the network before it is asked to.
+// Package session turns settings into everything that lies between the MCP host and one upstream:
+// the tunnels, the routes, the sign-in and the token store. It introduces the three libraries to
+// each other, and nothing here touches the network before it is asked to.
 package session
 
 import (
@@ -48,7 +48,7 @@ type Session struct {
 	Tunnel *sshtunnel.Tunnel
 	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
 	CallbackTunnel *sshtunnel.Tunnel
-	// SignIn sends requests, and signs in where the upstream asks for it.
+	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
 
 	store   *tokenstore.Store // nil keeps nothing
@@ -96,7 +96,8 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	return nil
 }
 
-// openCallback returns how the sign-in listens for the browser's answer: here, or on the workstation.
+// openCallback returns how the sign-in listens for the browser's answer: here, or on the
+// workstation.
 func (s *Session) openCallback(ctx context.Context, cfg Config) (func(context.Context, string) (net.Listener, error), error) {
 	listen := (&net.ListenConfig{}).Listen
 	if host := cfg.Settings.CallbackVia; host != "" {
@@ -115,8 +116,8 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (func(context.Co
 	return func(ctx context.Context, addr string) (net.Listener, error) { return listen(ctx, "tcp", addr) }, nil
 }
 
-// Connect brings the tunnels up and returns the first failure. A command that a person waits for calls
-// it, because that command ends with a failure where the proxy goes on trying.
+// Connect brings the tunnels up and returns the first failure. Commands that a person waits for
+// call it, because they end with a failure. The proxy dials on demand, and tries again.
 func (s *Session) Connect(ctx context.Context) error {
 	for _, tunnel := range []*sshtunnel.Tunnel{s.Tunnel, s.CallbackTunnel} {
 		if tunnel == nil {

@@ -85,8 +85,8 @@ func clientSecret(settings cli.Client) (oauth.Secret, error) {
 	return secretFile("client secret", "client-secret-file", settings.ClientSecretFile)
 }
 
-// assertion returns the function that reads what jwt_bearer and enterprise_managed show. It returns nil
-// if no file is named.
+// assertion returns the function that reads what jwt_bearer and enterprise_managed show. It returns
+// nil if no file is named.
 func assertion(settings cli.OAuth) func() (oauth.Secret, error) {
 	what, flag, path := "assertion", "assertion-file", settings.AssertionFile
 	if settings.Grant == oauth.GrantEnterpriseManaged {

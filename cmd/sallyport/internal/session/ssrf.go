@@ -14,11 +14,11 @@ import (
 	"code.dny.dev/ssrf"
 )
 
-// ssrfGuard keeps requests that an upstream's metadata asks for away from this machine and its private
-// network (MCP, Security Best Practices, Server-Side Request Forgery). An upstream that has a private
-// address itself may name private addresses, and the settings may name any. The guard checks each
-// address when it is dialed, because a name may resolve to another one each time. It may be used
-// concurrently.
+// ssrfGuard keeps requests that an upstream's metadata asks for away from this machine and its
+// private network (MCP, Security Best Practices, Server-Side Request Forgery). An upstream that has
+// a private address itself may name private addresses, and the settings may name any. The guard
+// checks each address when it is dialed, because a name may resolve to another one each time. It
+// may be used concurrently.
 type ssrfGuard struct {
 	direct   *http.Transport // for requests that the guard does not restrict; honours proxies
 	public   *http.Transport // dials public addresses only; uses no proxy
@@ -63,8 +63,8 @@ func (g *ssrfGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || proxy == nil {
 		return g.public.RoundTrip(req)
 	}
-	// The proxy resolves names, in a network that this process does not see. An address it takes as it
-	// stands.
+	// The proxy resolves names, in a network that this process does not see. An address it takes as
+	// it stands.
 	if ip, err := netip.ParseAddr(req.URL.Hostname()); err == nil && !isPublic(ip) {
 		return nil, &PrivateAddressError{Addr: req.URL.Host, Resolved: ip.String()}
 	}
@@ -80,9 +80,9 @@ func (g *ssrfGuard) reached(addr net.Addr) {
 	}
 }
 
-// upstreamIsPrivate goes by where the upstream was reached and, before the first connection, by what
-// its name resolves to. An upstream that was ever reached at a public address stays public, whatever its
-// name server says later.
+// upstreamIsPrivate goes by where the upstream was reached and, before the first connection, by
+// what its name resolves to. An upstream that was ever reached at a public address stays public,
+// whatever its name server says later.
 func (g *ssrfGuard) upstreamIsPrivate(ctx context.Context) bool {
 	switch {
 	case g.reachedPublic.Load():
@@ -107,9 +107,9 @@ func dialAddr(u *url.URL) string {
 // shared, loopback, link-local, reserved, 6to4, Teredo, documentation, benchmarking and multicast.
 var publicAddresses = ssrf.New(ssrf.WithAnyNetwork(), ssrf.WithAnyPort())
 
-// isPublic reports whether the address means the same host to everybody. It judges an address of NAT64,
-// which holds an IPv4 address in its last four bytes (RFC 6052), by that IPv4 address: a network without
-// IPv4 sees only these.
+// isPublic reports whether the address means the same host to everybody. It judges an address of
+// NAT64, which holds an IPv4 address in its last four bytes (RFC 6052), by that IPv4 address: a
+// network without IPv4 sees only these.
 func isPublic(ip netip.Addr) bool {
 	ip = ip.Unmap().WithZone("")
 	if b := ip.As16(); ssrf.IPv6NAT64Prefix.Contains(ip) {
@@ -118,7 +118,8 @@ func isPublic(ip netip.Addr) bool {
 	return publicAddresses.SafeAddr(ip) == nil
 }
 
-// PrivateAddressError says that metadata of a public upstream leads to an address that is not public.
+// PrivateAddressError says that metadata of a public upstream leads to an address that is not
+// public.
 type PrivateAddressError struct {
 	// Addr is host:port as the metadata names it.
 	Addr string

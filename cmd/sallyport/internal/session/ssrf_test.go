@@ -27,8 +27,8 @@ func TestIsPublic(t *testing.T) {
 	}
 }
 
-// TestSSRFGuard asks for a server on loopback in the name of upstreams that are elsewhere, and of some
-// that are not. localhost stands for a name that somebody has turned to 127.0.0.1.
+// TestSSRFGuard asks for a server on loopback in the name of upstreams that are elsewhere, and of
+// some that are not. localhost stands for a name that somebody has turned to 127.0.0.1.
 func TestSSRFGuard(t *testing.T) {
 	asked := 0
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))

@@ -27,8 +27,8 @@ const (
 
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// rootCAs returns the system's roots and those of caFile. It returns nil, which stands for the system's
-// roots alone, if caFile is empty.
+// rootCAs returns the system's roots and those of caFile. It returns nil, which stands for the
+// system's roots alone, if caFile is empty.
 func rootCAs(caFile string) (*x509.CertPool, error) {
 	if caFile == "" {
 		return nil, nil
@@ -53,8 +53,8 @@ func rootCAs(caFile string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// newTransport carries requests over connections of dial. If proxy is nil, it uses no HTTP proxy. It
-// sets no limit on a response, which may be a stream that lasts for days.
+// newTransport carries requests over connections of dial. If proxy is nil, it uses no HTTP proxy.
+// It sets no limit on a response, which may be a stream that lasts for days.
 func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		DialContext:         dial,
@@ -65,14 +65,14 @@ func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), ro
 		MaxIdleConns:        maxIdleConns,
 		MaxIdleConnsPerHost: maxIdleConns,
 		IdleConnTimeout:     90 * time.Second,
-		// A connection may die in silence, as during a laptop's sleep. A ping finds that out. Without
-		// it every later request would use the dead connection.
+		// A connection may die in silence, as during a laptop's sleep. A ping finds that out.
+		// Without it every later request would use the dead connection.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 	}
 }
 
-// directTransport carries requests from this machine, through the proxy of HTTPS_PROXY or HTTP_PROXY
-// unless NO_PROXY excepts the host.
+// directTransport carries requests from this machine, through the proxy of HTTPS_PROXY or
+// HTTP_PROXY unless NO_PROXY excepts the host.
 func directTransport(env environment.Environment, roots *x509.CertPool) *http.Transport {
 	either := func(name, lower string) string {
 		if value := env.Getenv(name); value != "" {
@@ -120,8 +120,8 @@ func isDialError(err error) bool {
 	return ok
 }
 
-// ProxyError is the refusal of an HTTP proxy to connect. As after a failed dial, nothing of the request
-// has left this machine.
+// ProxyError is the refusal of an HTTP proxy to connect. As after a failed dial, nothing of the
+// request has left this machine.
 type ProxyError struct {
 	// Proxy is host:port of the proxy.
 	Proxy string

@@ -101,7 +101,8 @@ func (b *twoFactors) login(t *testing.T, asked bool, args ...string) (screen str
 	return term.String()
 }
 
-// A person logs in to a bastion with two factors once, by the real ssh, and the proxy takes that connection.
+// A person logs in to a bastion with two factors once, by the real ssh, and the proxy takes that
+// connection.
 func TestControlMasterOfABastionWithTwoFactors(t *testing.T) {
 	t.Parallel()
 	machines.NeedPAM(t)

@@ -1,8 +1,9 @@
 //go:build linux
 
-// The stories of a person whose bastion asks something, or is reached in a way of its own: unknown host
-// keys, passphrases, passwords, two factors, agents, ProxyCommand, ControlMaster, a known_hosts file that
-// many processes write. Real: sshd with PAM, ssh, ssh-agent, ssh-keygen, a pseudo-terminal.
+// The stories of a person whose bastion asks something, or is reached in a way of its own: unknown
+// host keys, passphrases, passwords, two factors, agents, ProxyCommand, ControlMaster, a
+// known_hosts file that many processes write. Real: sshd with PAM, ssh, ssh-agent, ssh-keygen, a
+// pseudo-terminal.
 package bastion_test
 
 import (
@@ -98,7 +99,8 @@ func (p atTheTerminal) unknownHost(t *testing.T) {
 	})
 }
 
-// Under a host nobody is at a terminal: the proxy uses the agent and SSH_ASKPASS, or says what is wanted.
+// Under a host nobody is at a terminal: the proxy uses the agent and SSH_ASKPASS, or says what is
+// wanted.
 func TestQuestionsUnderAHost(t *testing.T) {
 	t.Parallel()
 	s := machines.NewPlainSite(t)

@@ -1,9 +1,9 @@
 //go:build linux
 
-// The stories of a person whose browser is on another machine than sallyport. The machine of the tests is
-// the remote one, where sallyport runs; the workstation with the browser is a network of its own. Real:
-// sshd, oidc-provider, Chromium, accounts on a shared machine, mcp-remote as another program that waits for
-// a callback.
+// The stories of a person whose browser is on another machine than sallyport. The machine of the
+// tests is the remote one, where sallyport runs; the workstation with the browser is a network of
+// its own. Real: sshd, oidc-provider, Chromium, accounts on a shared machine, mcp-remote as another
+// program that waits for a callback.
 package callback_test
 
 import (
@@ -28,8 +28,8 @@ func newWorkstation(t *testing.T, s *machines.Site) *machines.Namespace {
 	return workstation
 }
 
-// The remote machine can reach the workstation by SSH: the proxy listens there (--callback-via) while a
-// login waits, and only then.
+// The remote machine can reach the workstation by SSH: the proxy listens there (--callback-via)
+// while a login waits, and only then.
 func TestRemoteMachineReachesTheWorkstation(t *testing.T) {
 	s := machines.NewDirectSite(t, machines.OIDCOptions{})
 	workstation := newWorkstation(t, s)
@@ -108,8 +108,8 @@ func (l *lent) catch(t *testing.T, as *machines.Account) (p *machines.Process, c
 	return p, func() string { return strings.TrimPrefix(p.Out.String(), "ready\n") }
 }
 
-// The workstation can reach the remote machine by SSH: `sallyport callback` answers there for whichever
-// program of the same person waits on the remote machine, and for nobody else's.
+// The workstation can reach the remote machine by SSH: `sallyport callback` answers there for
+// whichever program of the same person waits on the remote machine, and for nobody else's.
 func TestWorkstationReachesTheRemoteMachine(t *testing.T) {
 	l := lend(t)
 	t.Run("our login", l.ours)

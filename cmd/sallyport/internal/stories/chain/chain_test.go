@@ -1,8 +1,8 @@
 //go:build linux
 
-// The story of a developer whose MCP server can be seen from the last of several SSH servers alone, and of
-// a service with one bastion. Real: sshd, ssh_config, oidc-provider, Chromium, server-everything and the
-// Go SDK's server, and the hosts of both SDKs.
+// The story of a developer whose MCP server can be seen from the last of several SSH servers alone,
+// and of a service with one bastion. Real: sshd, ssh_config, oidc-provider, Chromium,
+// server-everything and the Go SDK's server, and the hosts of both SDKs.
 package chain_test
 
 import (
@@ -18,7 +18,8 @@ import (
 
 func TestMain(m *testing.M) { machines.Main(m) }
 
-// A service reaches its server through one bastion and shows its own credentials: nobody is asked anything.
+// A service reaches its server through one bastion and shows its own credentials: nobody is asked
+// anything.
 func TestServiceThroughOneBastion(t *testing.T) {
 	t.Parallel()
 	s := machines.NewSite(t, 1, machines.StartMCP)

@@ -1,7 +1,7 @@
 //go:build linux
 
-// The stories of a host that waits for no more than 30 s for any answer, and of a person who takes longer to
-// sign in. Real: the host of the Go SDK, with elicitation; oidc-provider, Chromium, sshd.
+// The stories of a host that waits for no more than 30 s for any answer, and of a person who takes
+// longer to sign in. Real: the host of the Go SDK, with elicitation; oidc-provider, Chromium, sshd.
 package early_test
 
 import (
@@ -17,9 +17,9 @@ import (
 
 func TestMain(m *testing.M) { machines.Main(m) }
 
-// The host gives up on what takes 30 s. The person signs in only when the sign-in tool, each call of which
-// takes 25 s, has said so in vain. SIGN_IN_CALLS=7 makes that three minutes. The session lives, and the next
-// start, which finds the bastion down, remembers the server.
+// The host gives up on what takes 30 s. The person signs in only when the sign-in tool, each call
+// of which takes 25 s, has said so in vain. SIGN_IN_CALLS=7 makes that three minutes. The session
+// lives, and the next start, which finds the bastion down, remembers the server.
 func TestHostSurvivesALongLogin(t *testing.T) {
 	t.Parallel()
 	s := machines.NewSite(t, 1, machines.StartMCP)
@@ -72,8 +72,8 @@ func checkRemembers(t *testing.T, host *machines.Host) {
 	}
 }
 
-// Three logins pass without the person. From then on the host's requests open no page any more, and its
-// sign-in tool does, when the last page is half a minute old.
+// Three logins pass without the person. From then on the host's requests open no page any more, and
+// its sign-in tool does, when the last page is half a minute old.
 func TestSignInToolOpensAPageAfterThreeInVain(t *testing.T) {
 	t.Parallel()
 	s := machines.NewDirectSite(t, machines.OIDCOptions{})

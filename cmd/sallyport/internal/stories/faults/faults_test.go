@@ -1,7 +1,7 @@
 //go:build linux
 
-// The stories of everything that breaks on the way: what login says, what the proxy says and answers, and
-// what is left in the log. Real: sshd, oidc-provider, Chromium, TLS.
+// The stories of everything that breaks on the way: what login says, what the proxy says and
+// answers, and what is left in the log. Real: sshd, oidc-provider, Chromium, TLS.
 package faults_test
 
 import (
@@ -39,8 +39,8 @@ type table struct {
 	elsewhere *machines.Namespace
 }
 
-// Each stage of the way breaks in turn. login and the proxy write one line and hints, end with the promised
-// status, and every request is answered.
+// Each stage of the way breaks in turn. login and the proxy write one line and hints, end with the
+// promised status, and every request is answered.
 func TestEachStageBreaks(t *testing.T) {
 	s := machines.NewSite(t, 1, machines.StartMCP)
 	tb := &table{s, s.Hops[0].SSHD, machines.NewNamespace(t)}
@@ -111,8 +111,8 @@ func (tb *table) atTheEnd(t *testing.T) []fault {
 	}
 }
 
-// startBare starts a server that wants a token and says nothing of where to get one. It returns its origin
-// and the file of its certificate.
+// startBare starts a server that wants a token and says nothing of where to get one. It returns its
+// origin and the file of its certificate.
 func startBare(t *testing.T) (origin, caFile string) {
 	t.Helper()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

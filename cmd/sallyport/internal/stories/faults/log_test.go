@@ -14,11 +14,12 @@ import (
 // logFileSize is at what size the log file is put aside for a new one.
 const logFileSize = 5 << 20
 
-// tokens are what no log may hold: a JWT, a header that carries one, a parameter of the token request.
+// tokens are what no log may hold: a JWT, a header that carries one, a parameter of the token
+// request.
 var tokens = regexp.MustCompile(`eyJ|Bearer \S|(code|code_verifier|refresh_token)=`)
 
-// The connection to the bastion breaks while a login waits, and again between two calls. Both go on, and what
-// was logged meanwhile, at the most verbose, holds no secret.
+// The connection to the bastion breaks while a login waits, and again between two calls. Both go
+// on, and what was logged meanwhile, at the most verbose, holds no secret.
 func TestConnectionLostTwiceAndTheLog(t *testing.T) {
 	t.Parallel()
 	s := machines.NewSite(t, 1, machines.StartMCP)
@@ -34,7 +35,7 @@ func TestConnectionLostTwiceAndTheLog(t *testing.T) {
 	host.Echo(t)
 	s.Hops[0].SSHD.Drop()
 	host.Stderr.Await(t, `(?s)msg="link lost".*msg="link lost"`) // a call on the dying connection may have run, and gets an error
-	host.Stderr.Await(t, `(?s)hop hop1 .*: link: .*\nhint: sallyport connects anew\n(?s:.*)sallyport: the tunnel via hop1 is up\n`)
+	host.Stderr.Await(t, `(?s)hop hop1 .*: link: .*\nhint: sallyport connects again by itself\n(?s:.*)sallyport: the tunnel via hop1 is up\n`)
 	host.Echo(t)
 	host.Close(t)
 

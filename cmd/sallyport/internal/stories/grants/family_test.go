@@ -14,8 +14,8 @@ import (
 	"sallyport/cmd/sallyport/internal/machines"
 )
 
-// opaqueGate stands in front of an MCP server and lets those through whose token the authorization server
-// knows: these tokens say nothing to anybody else.
+// opaqueGate stands in front of an MCP server and lets those through whose token the authorization
+// server knows: these tokens say nothing to anybody else.
 type opaqueGate struct {
 	issuer   string
 	resource string // its URL
@@ -84,8 +84,9 @@ func (g *opaqueGate) expire() string {
 	return g.last
 }
 
-// The authorization server is an OpenID provider that knows nothing of MCP: no registration, no RFC 8414
-// metadata, an issuer that ends in a slash, opaque tokens. Login, refresh and logout work there, too.
+// The authorization server is an OpenID provider that knows nothing of MCP: no registration, no RFC
+// 8414 metadata, an issuer that ends in a slash, opaque tokens. Login, refresh and logout work
+// there, too.
 func TestAuthorizationServerOfAnotherFamily(t *testing.T) {
 	t.Parallel()
 	issuer, zitadel := machines.StartZitadel(t)

@@ -1,8 +1,9 @@
 //go:build linux
 
-// The stories of those who get their tokens in another way than by a browser's callback, or get tokens of
-// another kind: a code typed on any machine, tokens bound to a key, pushed requests, a service with a private
-// key, an authorization server of another family. Real: oidc-provider, zitadel's example, Chromium.
+// The stories of those who get their tokens in another way than by a browser's callback, or get
+// tokens of another kind: a code typed on any machine, tokens bound to a key, pushed requests, a
+// service with a private key, an authorization server of another family. Real: oidc-provider,
+// zitadel's example, Chromium.
 package grants_test
 
 import (
@@ -49,7 +50,8 @@ func TestDeviceGrant(t *testing.T) {
 	}
 }
 
-// Tokens are bound to a key (DPoP), and both servers want nonces: login, refresh, and a second start.
+// Tokens are bound to a key (DPoP), and both servers want nonces: login, refresh, and a second
+// start.
 func TestDPoP(t *testing.T) {
 	t.Parallel()
 	s := machines.NewDirectSite(t, machines.OIDCOptions{DPoPNonces: true, AccessTokenTTL: 2 * time.Second})
@@ -88,8 +90,8 @@ func TestDPoP(t *testing.T) {
 	}
 }
 
-// The authorization server takes pushed requests only: the URL holds a reference, which is good once, and the
-// page on the proxy's own port leads to another one after that.
+// The authorization server takes pushed requests only: the URL holds a reference, which is good
+// once, and the page on the proxy's own port leads to another one after that.
 func TestPushedAuthorizationRequest(t *testing.T) {
 	for _, test := range []struct {
 		name string

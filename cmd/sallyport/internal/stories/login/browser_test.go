@@ -10,8 +10,8 @@ import (
 	"sallyport/cmd/sallyport/internal/machines"
 )
 
-// A browser is started where a window can appear. Where none can, or would appear on another machine, the
-// person is told what to do.
+// A browser is started where a window can appear. Where none can, or would appear on another
+// machine, the person is told what to do.
 func TestBrowserIsStartedWhereAWindowCanAppear(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

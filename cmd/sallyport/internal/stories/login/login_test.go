@@ -1,8 +1,9 @@
 //go:build linux
 
-// The stories of people who sign in: at a terminal, with the settings of the program that they used before,
-// on a full disk, behind a proxy, with a browser and without. Real: oidc-provider, Chromium, sshd. Where the
-// authorization server has to misbehave, it is oauthtest's, and curl is the browser.
+// The stories of people who sign in: at a terminal, with the settings of the program that they used
+// before, on a full disk, behind a proxy, with a browser and without. Real: oidc-provider,
+// Chromium, sshd. Where the authorization server has to misbehave, it is oauthtest's, and curl is
+// the browser.
 package login_test
 
 import (
@@ -45,9 +46,9 @@ func TestLoginAndLogout(t *testing.T) {
 	}
 }
 
-// Somebody who used mcp-oauth2-proxy takes sallyport in its place, with nothing but its variables or its
-// file: no flag, no SSH. It is the one test of this package that uses the default port of the callback, as
-// the registration of the client says.
+// Somebody who used mcp-oauth2-proxy takes sallyport in its place, with nothing but its variables
+// or its file: no flag, no SSH. It is the one test of this package that uses the default port of
+// the callback, as the registration of the client says.
 func TestSettingsOfMCPOAuth2Proxy(t *testing.T) {
 	s := machines.NewDirectSite(t, machines.OIDCOptions{})
 	registered := s.OIDC.RegisterNative(t, machines.DefaultCallback)
@@ -123,8 +124,8 @@ func fullDisk(t *testing.T) string {
 	return dir
 }
 
-// The upstream refuses a token that the person gave as a header: no sign-in can mend that, and the token is
-// not shown.
+// The upstream refuses a token that the person gave as a header: no sign-in can mend that, and the
+// token is not shown.
 func TestRefusedHeader(t *testing.T) {
 	t.Parallel()
 	upstream := machines.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))

@@ -13,8 +13,8 @@ import (
 	"sallyport/oauth/oauthtest"
 )
 
-// Whatever calls the callback, nothing but the right state ends a login, and the page tells what came of
-// the code.
+// Whatever calls the callback, nothing but the right state ends a login, and the page tells what
+// came of the code.
 func TestStrangeCallbacksDoNotEndALogin(t *testing.T) {
 	t.Parallel()
 	s := machines.NewFakeSite(t)
@@ -63,9 +63,9 @@ type specification struct {
 	check  func(t *testing.T, as *oauthtest.Server)
 }
 
-// A login does what MCP's authorization asks for: it registers itself or shows its metadata document, asks
-// for the scope that the challenge names and for none that nobody named, and believes no server that says it
-// is another.
+// A login does what MCP's authorization asks for: it registers itself or shows its metadata
+// document, asks for the scope that the challenge names and for none that nobody named, and
+// believes no server that says it is another.
 func TestSpecification(t *testing.T) {
 	t.Parallel()
 	scope := func(want string) func(*testing.T, *oauthtest.Server) {
@@ -111,8 +111,8 @@ func TestSpecification(t *testing.T) {
 	}
 }
 
-// Parameters that a person adds do not replace ours, port 0 comes out as the real one, and an IPv6 address
-// stands in brackets.
+// Parameters that a person adds do not replace ours, port 0 comes out as the real one, and an IPv6
+// address stands in brackets.
 func TestExtraParametersAndIPv6(t *testing.T) {
 	t.Parallel()
 	s := machines.NewFakeSite(t)

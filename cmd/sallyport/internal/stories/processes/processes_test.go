@@ -1,8 +1,8 @@
 //go:build linux
 
-// The stories of many sallyports on one machine that share one home: they sign in once, one of them dies,
-// somebody types `sallyport login` meanwhile, and `sallyport status` tells of all. Real: oidc-provider,
-// Chromium, sshd, as many processes of the command as there are.
+// The stories of many sallyports on one machine that share one home: they sign in once, one of them
+// dies, somebody types `sallyport login` meanwhile, and `sallyport status` tells of all. Real:
+// oidc-provider, Chromium, sshd, as many processes of the command as there are.
 package processes_test
 
 import (
@@ -15,11 +15,12 @@ import (
 
 func TestMain(m *testing.M) { machines.Main(m) }
 
-// processes is how many proxies start at once. SALLYPORT_TEST_PROCESSES=50 shows a machine full of them.
+// processes is how many proxies start at once. SALLYPORT_TEST_PROCESSES=50 shows a machine full of
+// them.
 func processes(t testing.TB) int { return int(machines.Setting(t, "SALLYPORT_TEST_PROCESSES", 12)) }
 
-// Many proxies start at once, first with an empty store, then with a token that has expired: one login, one
-// registration, one refresh.
+// Many proxies start at once, first with an empty store, then with a token that has expired: one
+// login, one registration, one refresh.
 func TestManyAtOnceSignInOnce(t *testing.T) {
 	t.Parallel()
 	s := machines.NewDirectSite(t, machines.OIDCOptions{})
@@ -92,8 +93,8 @@ func TestLeaderKilled(t *testing.T) {
 	}
 }
 
-// A login that a person types takes the place of the one that waits, with a prompt of its own, and the proxy
-// goes on with its token.
+// A login that a person types takes the place of the one that waits, with a prompt of its own, and
+// the proxy goes on with its token.
 func TestTypedLoginTakesThePlaceOfTheOneThatWaits(t *testing.T) {
 	s := machines.NewDirectSite(t, machines.OIDCOptions{})
 	home := t.TempDir()
@@ -109,8 +110,8 @@ func TestTypedLoginTakesThePlaceOfTheOneThatWaits(t *testing.T) {
 	}
 }
 
-// A proxy whose port is busy waits for the one that has it. One whose host dies during the login leaves the
-// port, and nothing behind.
+// A proxy whose port is busy waits for the one that has it. One whose host dies during the login
+// leaves the port, and nothing behind.
 func TestCallbackPortIsSharedAndLeft(t *testing.T) {
 	s := machines.NewDirectSite(t, machines.OIDCOptions{})
 	home := t.TempDir()

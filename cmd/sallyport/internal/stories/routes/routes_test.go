@@ -1,8 +1,8 @@
 //go:build linux
 
-// The stories of how requests leave: to a host that is named in one of ssh's ways, to an authorization
-// server that only one side can reach, through an organization's proxy. Real: sshd, oidc-provider, the Go
-// SDK's server. The proxy is ours.
+// The stories of how requests leave: to a host that is named in one of ssh's ways, to an
+// authorization server that only one side can reach, through an organization's proxy. Real: sshd,
+// oidc-provider, the Go SDK's server. The proxy is ours.
 package routes_test
 
 import (
@@ -44,8 +44,8 @@ func TestDestinations(t *testing.T) {
 	}
 }
 
-// The authorization server can be reached from one side alone: --oauth-route says from which, and auto finds
-// out.
+// The authorization server can be reached from one side alone: --oauth-route says from which, and
+// auto finds out.
 func TestAuthorizationServerOnOneSide(t *testing.T) {
 	t.Parallel()
 	for _, side := range []struct {
