@@ -9,7 +9,7 @@ import (
 	"sallyport/sshtunnel/display"
 )
 
-// target is what one run of ssh is told on its command line.
+// target is what one run of ssh gets on its command line.
 type target struct {
 	host string
 	// user is "" and port is 0 where they are not named.
