@@ -113,7 +113,7 @@ func TestScopeOrder(t *testing.T) {
 		{"configured before all", "x", need{challenge: asclient.Challenge{Scope: "c"}}, asclient.Finding{Resource: metadata, Server: offline}, "x"},
 		{"step-up: what was asked and what is challenged", "", need{challenge: asclient.Challenge{Scope: "w"}, stepUp: []string{"r", "w"}}, asclient.Finding{Resource: metadata}, "r w"},
 	} {
-		s := &signIn{cfg: &Config{Scope: tt.configured}, flight: &flight{need: tt.need}}
+		s := &renewal{cfg: &Config{Scope: tt.configured}, flight: &flight{need: tt.need}}
 		if got := strings.Join(s.wanted(tt.finding, true).Scopes, " "); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
