@@ -18,6 +18,7 @@ import (
 // MCP, Authorization, "Protected Resource Metadata Discovery Requirements" and
 // "Authorization Server Metadata Discovery".
 func TestDiscoveryOrder(t *testing.T) {
+	t.Parallel()
 	var got []string
 	web := roundTripper(func(r *http.Request) (*http.Response, error) {
 		got = append(got, r.URL.String())
@@ -50,6 +51,7 @@ func TestDiscoveryOrder(t *testing.T) {
 
 // MCP, Authorization, "Resource Parameter Implementation": no form of it but the server's own.
 func TestResourceIsSentByteForByte(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	name := strings.Replace(w.upstream.String(), "http:", "HTTP:", 1) + "/"
 	w.as.Set(func(k *oauthtest.Knobs) { k.ResourceName = name })
@@ -64,6 +66,7 @@ func TestResourceIsSentByteForByte(t *testing.T) {
 
 // MCP, Authorization, "Client Registration Approaches".
 func TestWhoWeAre(t *testing.T) {
+	t.Parallel()
 	const document = "https://client.example/sallyport.json"
 	for _, tt := range []struct {
 		name          string
@@ -97,6 +100,7 @@ func TestWhoWeAre(t *testing.T) {
 
 // MCP, Authorization, "Scope Selection Strategy".
 func TestScopeOrder(t *testing.T) {
+	t.Parallel()
 	metadata := asclient.Resource{Scopes: []string{"a", "b"}}
 	offline := asclient.Server{Scopes: []string{"a", "offline_access"}}
 	for _, tt := range []struct {
@@ -122,6 +126,7 @@ func TestScopeOrder(t *testing.T) {
 
 // The registration of a native client (MCP, Authorization, "Dynamic Client Registration").
 func TestRegistrationSaysWhatWeAre(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.mustPost(w.transport(nil))
 	got := w.as.Registered()
@@ -132,6 +137,7 @@ func TestRegistrationSaysWhatWeAre(t *testing.T) {
 }
 
 func TestStepUpOfABoundToken(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.DPoP, k.ChallengeScope = true, "read" })
 	tr := w.transport(nil)
