@@ -2,11 +2,7 @@ package oauth
 
 import (
 	"context"
-	"errors"
 	"net"
-	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -14,40 +10,6 @@ import (
 	"sallyport/oauth/asclient"
 	"sallyport/oauth/oauthtest"
 )
-
-// MCP, Authorization, "Protected Resource Metadata Discovery Requirements" and
-// "Authorization Server Metadata Discovery".
-func TestDiscoveryOrder(t *testing.T) {
-	t.Parallel()
-	var got []string
-	web := roundTripper(func(r *http.Request) (*http.Response, error) {
-		got = append(got, r.URL.String())
-		rec := httptest.NewRecorder()
-		if r.URL.String() != "https://h/.well-known/oauth-protected-resource" {
-			http.NotFound(rec, r)
-		} else {
-			rec.WriteString(`{"resource": "https://h/mcp", "authorization_servers": ["https://as.example/t"]}`)
-		}
-		return rec.Result(), nil
-	})
-	cfg := Config{Upstream: &url.URL{Scheme: "https", Host: "h", Path: "/mcp"}, Base: web, AuthBase: web}
-	cfg.setDefaults()
-	_, err := cfg.discover(t.Context(), cfg.requests(), "https://h/metadata?of=mcp", true)
-	if _, ok := errors.AsType[*asclient.DiscoveryError](err); !ok {
-		t.Errorf("got %v", err)
-	}
-	want := []string{
-		"https://h/metadata?of=mcp", // of the challenge
-		"https://h/.well-known/oauth-protected-resource/mcp",
-		"https://h/.well-known/oauth-protected-resource",
-		"https://as.example/.well-known/oauth-authorization-server/t",
-		"https://as.example/.well-known/openid-configuration/t",
-		"https://as.example/t/.well-known/openid-configuration",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("asked for\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-}
 
 // MCP, Authorization, "Resource Parameter Implementation": no form of it but the server's own.
 func TestResourceIsSentByteForByte(t *testing.T) {
