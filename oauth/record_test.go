@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 
 // A running process does not bring back what a logout of another has forgotten.
 func TestLogoutElsewhereIsNotUndone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.NoRevocation = true }) // the server would still refresh
 	running := w.transport(nil)
@@ -21,10 +21,10 @@ func TestLogoutElsewhereIsNotUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.advance(2 * time.Hour)
-	if status, _ := w.quietly(running); status != http.StatusUnauthorized {
+	if status, _ := w.inBackground(running); status != http.StatusUnauthorized {
 		t.Errorf("got status %d", status)
 	}
-	if b, err := w.store.Load(running.key); b != nil || err != nil {
+	if b, err := w.store.Load(running.account.key); b != nil || err != nil {
 		t.Errorf("the store holds a record again, error %v", err)
 	}
 	w.mustPost(running)
@@ -33,10 +33,11 @@ func TestLogoutElsewhereIsNotUndone(t *testing.T) {
 
 // Damage is no logout: what the process knows still holds.
 func TestDamagedStoreIsNotALogout(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
-	if err := os.Truncate(filepath.Join(w.store.dir, fileName(tr.key)), 20); err != nil {
+	if err := os.Truncate(w.recordFile(), 20); err != nil {
 		t.Fatal(err)
 	}
 	w.advance(2 * time.Hour)
@@ -46,11 +47,12 @@ func TestDamagedStoreIsNotALogout(t *testing.T) {
 }
 
 func TestFailedRevocationIsTheCallersAlone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
 	tunnel := errors.New("hop bastion is down")
-	tr.wire.other = roundTripper(func(*http.Request) (*http.Response, error) { return nil, tunnel })
+	tr.as.Other = roundTripper(func(*http.Request) (*http.Response, error) { return nil, tunnel })
 	if err := tr.SignOut(t.Context()); !errors.Is(err, tunnel) {
 		t.Errorf("got %v", err)
 	}

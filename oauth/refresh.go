@@ -4,107 +4,87 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
+
+	"sallyport/oauth/asclient"
 )
 
-// refresh adopts what another process stored meanwhile, or spends the refresh token.
-// It does not do, without an error, if a sign-in is needed.
-func (t *Transport) refresh(ctx context.Context, j job) (done bool, err error) {
-	rec, unlock, err := t.hold(ctx)
+// refresh uses the refresh token, or takes the token that another process stored meanwhile. It
+// reports false without an error if the sign-in must go on in another way.
+func (r *renewal) refresh(ctx context.Context) (done bool, err error) {
+	rec, unlock, err := r.account.lock(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
-	t.mu.Lock()
-	done = t.satisfiedLocked(j)
-	t.mu.Unlock()
-	if done || j.full || rec.Token.Refresh == "" {
+	n := r.flight.need
+	done = r.account.satisfies(n)
+	if done || n.noRefresh || rec.Token.Refresh == "" {
 		return done, nil
 	}
-	c := t.clientOf(rec)
-	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {rec.Token.Refresh}}
-	setIf(form, "resource", rec.Resource)
-	k, err := t.grant(ctx, StageRefresh, rec.Server, c, form)
+	who := r.clients.of(rec)
+	k, err := r.as.Refresh(ctx, rec.Server, who.Credentials, rec.Token, rec.Resource)
 	if err == nil {
-		rec.Token = inherit(k, rec.Token)
-		t.save(rec)
-		t.take(rec, refreshed)
-		t.cfg.Log.Info("token refreshed", "host", hostOf(rec.Server.TokenEndpoint))
+		rec.Token = k
+		r.account.save(rec) // before the token is used: the server may have replaced the refresh token
+		r.account.set(rec, fromRefresh)
+		r.cfg.Log.Info("token refreshed", "host", rec.Server.Host())
 		return true, nil
 	}
-	se := (*SignInError)(nil)
-	moved := func(status int) bool { return status == http.StatusNotFound || status == http.StatusGone }
-	if !errors.As(err, &se) || !se.Refused && !moved(se.Status) {
+	e, ok := errors.AsType[*asclient.SignInError](err)
+	if !ok || !e.Refused && e.Status != http.StatusNotFound && e.Status != http.StatusGone {
 		return false, err
 	}
 	switch {
-	case se.Code == "invalid_client" && c.Dynamic:
-		rec.Client = client{} // forgotten by the server: register again
-	case se.Code == "invalid_client":
-		return false, err // the configured client is wrong, a login would end the same way
+	case e.Code == "invalid_client" && who.Registered:
+		rec.Client = client{} // the server has forgotten it: register again
+	case e.Code == "invalid_client":
+		return false, err // the configured client is wrong, and a login would end the same way
 	}
-	t.cfg.Log.Warn("refresh token is not accepted any more, a new sign-in is needed", "err", err)
+	r.cfg.Log.Warn("refresh token is not accepted any more, a new sign-in is needed", "err", err)
 	rec.Token.Refresh = ""
-	if rec.Token.Access == j.stale && !j.early {
-		rec.Token = token{}
+	if rec.Token.Access == n.instead && !n.ahead {
+		rec.Token = asclient.Token{}
 	}
-	t.save(rec)
-	t.take(rec, stored)
+	r.account.save(rec)
+	r.account.set(rec, fromStore)
 	return false, nil
 }
 
-// inherit completes a refreshed token by what an answer may leave out (RFC 6749 section 6).
-func inherit(k, old token) token {
-	if k.Refresh == "" {
-		k.Refresh = old.Refresh
-	}
-	if k.Scope == "" {
-		k.Scope = old.Scope
-	}
-	if k.Account == "" {
-		k.Account = old.Account
-	}
-	return k
-}
-
-// spend uses the one-shot inputs once. done: they brought a token. given is why they
-// never will, nil if there are none; err is of the moment.
-func (t *Transport) spend(ctx context.Context, j job) (done bool, given, err error) {
-	t.mu.Lock()
-	unspent := t.unspentLocked()
-	t.mu.Unlock()
-	if !unspent || j.full {
+// useGiven uses the one-shot inputs of the Config, once. done says that they brought a token.
+// refusal says why they never will; it is nil if there are none or if they were used before. err is
+// an error of the moment.
+func (r *renewal) useGiven(ctx context.Context) (done bool, refusal, err error) {
+	if !r.account.inputsUnused() || r.flight.need.noRefresh {
 		return false, nil, nil
 	}
-	f, err := t.discover(ctx, j.metadata, false)
+	f, err := r.discover(ctx, false)
 	if err != nil {
 		return false, nil, err
 	}
-	c, ok := t.fixedClient(f.server)
+	who, ok := r.clients.configured(f.Server)
 	if !ok {
-		return false, nil, &SignInError{Stage: StageToken, Server: f.server.name(), Code: CodeNoClient, Refused: true,
+		return false, nil, &asclient.SignInError{Stage: asclient.StageToken, Server: f.Server.Name(),
+			Code: asclient.CodeNoClient, Refused: true,
 			Description: "a given code or refresh token needs the client ID it was made for"}
 	}
-	stage, form := StageToken, url.Values{"grant_type": {"authorization_code"}, "code": {string(t.cfg.AuthorizationCode)}}
-	setIf(form, "redirect_uri", t.cfg.RedirectURI)
-	setIf(form, "code_verifier", string(t.cfg.CodeVerifier))
-	if t.cfg.RefreshToken != "" {
-		stage, form = StageRefresh, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(t.cfg.RefreshToken)}}
+	given, resource := r.cfg.Given, r.cfg.resourceOf(f)
+	var k asclient.Token
+	if given.RefreshToken != "" {
+		old := asclient.Token{Refresh: string(given.RefreshToken)}
+		k, err = r.as.Refresh(ctx, f.Server, who.Credentials, old, resource)
+	} else {
+		k, err = r.as.RedeemCode(ctx, f.Server, who.Credentials, asclient.Code{Code: string(given.AuthorizationCode),
+			RedirectURI: r.cfg.Callback.RedirectURI, Verifier: string(given.CodeVerifier), Resource: resource})
 	}
-	setIf(form, "resource", t.resourceOf(f))
-	k, err := t.grant(ctx, stage, f.server, c, form)
-	if se := (*SignInError)(nil); errors.As(err, &se) && se.Refused {
-		t.cfg.Log.Warn("the given code or refresh token is not accepted", "err", err)
-		return false, err, t.commit(ctx, f, stored, func(*record) {})
+	if isRefused(err) {
+		r.cfg.Log.Warn("the given code or refresh token is not accepted", "err", err)
+		return false, err, r.account.update(ctx, f, fromStore, func(*record) {}) // which notes that they are used up
 	}
 	if err != nil {
 		return false, nil, err
 	}
-	if t.cfg.RefreshToken != "" {
-		k = inherit(k, token{Refresh: string(t.cfg.RefreshToken)})
-	}
-	return true, nil, t.commit(ctx, f, signedIn, func(r *record) {
-		r.Token, r.Asked = k, strings.Fields(t.cfg.Scope)
+	return true, nil, r.account.update(ctx, f, fromSignIn, func(rec *record) {
+		rec.Token, rec.Asked = k, strings.Fields(r.cfg.Scope)
 	})
 }

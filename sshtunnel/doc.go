@@ -1,59 +1,89 @@
-// Package sshtunnel reaches hosts through chains of SSH servers, inside the process.
+// Package sshtunnel reaches hosts through chains of SSH servers. It runs inside the process and needs
+// no ssh.
 //
-// A [Resolver] reads ssh_config files as OpenSSH does and answers with a chain of [Host] values. A
-// [Tunnel] dials that chain when somebody first wants it, keeps it alive, and dials it again when it
-// is lost. What runs over it are channels of the last hop: [Tunnel.DialContext] (names are resolved
-// there), [Tunnel.Forward] (a local listener), [Tunnel.Listen] (a remote forward) and [Tunnel.Exec].
+// A [Tunnel] is a chain of hops. It is dialed when somebody first wants it, is kept alive, and is
+// dialed again when it is lost. The last hop then opens connections ([Tunnel.DialContext]), listens
+// ([Tunnel.Listen]) and runs commands ([Tunnel.Exec]). [Tunnel.Forward] carries the connections of a
+// local listener. Which hosts to pass, and with which keys, is what ssh_config says: package
+// sshconfig evaluates it as OpenSSH does.
 //
-// # One hop
+// # Words
 //
-// ConnectTimeout (30 s where unset) bounds TCP, key exchange and authentication together; it stands
-// still while a person is asked. The first hop is a TCP connection or a ProxyCommand, each further
-// one a direct-tcpip channel of the hop before. No hop inside can be read by one outside it. The
-// addresses of a name are tried 250 ms apart, families in turn (RFC 8305). known_hosts and the agent's
-// list of keys are read for all hops while the first ones are dialed; nothing else may overlap, for a
-// hop's first byte needs the login of the one before.
+// A hop is one SSH server on the way. A link is one established set of connections through all hops.
+// It ends as a whole: when one hop is lost, the link is. A Tunnel outlives its links.
 //
-// With Config.ControlMaster the user's live ControlMaster stands for the hops up to its host:
-// connections go by ssh -W, commands by ssh, remote forwards by ssh -O forward.
+// # The parts
 //
-// Host keys are checked against known_hosts by a reader of our own that agrees with OpenSSH 10:
-// hashed names, [host]:port, wildcards, a bare entry for any port, @cert-authority, @revoked, and
-// lines that cannot be parsed spoil no others. KnownHostsCommand adds to it, RevokedHostKeys (lists of
-// keys, and key revocation lists) take away; CheckHostIP and NoHostAuthenticationForLocalhost
-// are ssh's. The algorithms that known_hosts can verify are asked for first. A changed key is always
-// refused, also with StrictHostKeyChecking no: see [HostKeyError]. After login, UpdateHostKeys notes
-// further keys that the server proves to hold, and drops those it has no more. Our processes take
-// turns in writing, by a lock on the directory; a rewritten file replaces the old one at once.
+//   - [Tunnel] is what callers hold. Its methods send events to the loop, or work on a link.
+//   - The loop is one goroutine. It owns everything that a Tunnel knows: the phase, the link, the
+//     calls that wait, the listeners, and when to dial again. It never blocks.
+//   - A link holds its hops and waits for their goroutines.
+//   - A hop is an interface: open, exec, listen, heartbeat, ended, close. An SSH connection of our own
+//     is one kind. The user's ControlMaster is another.
+//   - A dialer takes one hop from nothing to a login. An authenticator chooses what to offer.
+//   - Package hostkeys verifies the servers' keys. Package userkeys finds the user's keys. Package
+//     subprocess runs commands whose stdin and stdout are a connection.
 //
-// Keys are offered in OpenSSH's order: certificates, listed keys of the agent, its other keys
-// (unless IdentitiesOnly), files. A passphrase is asked for only after the server accepted the key;
-// AddKeysToAgent follows its first use. RSA keys sign with SHA-2 only, security keys through the agent
-// only. Then keyboard-interactive and password. Questions go to Config.Ask, never to a terminal: under
-// an MCP host /dev/tty may be the host's own. See [AuthError].
+// # How one hop is dialed
 //
-// # Goroutines
+// The first hop is a TCP connection, or the stdin and stdout of a ProxyCommand. Each later hop is a
+// direct-tcpip channel of the hop before. So no hop can read what is meant for a later one.
 //
-// A Tunnel has one goroutine that dials, from the first call to Close. A link has two per hop, one that
-// waits for its end and one that takes its requests for UpdateHostKeys, one per hop that is watched, one
-// for the clocks and the local address, and two for forwarded channels, besides those of x/crypto.
-// Each connection has one that reads and one that writes, since x/crypto's channels know no
-// deadlines; where several wait for an answer, what they write is sent together (gatherConn). A link ends by closing the outermost connection: everything else is inside it, and a
-// farewell to a peer that is gone would wait for ever.
+// If a name has several addresses, they are tried 250 ms apart, and the two address families
+// alternate (RFC 8305). Known hosts and the agent's list of keys are read for all hops from the start.
+// Nothing else can be done early, because the first byte to a hop needs the login of the hop before.
+//
+// ConnectTimeout bounds TCP, key exchange and login together. It is 30 s if it is not set. Its clock
+// stands still while a person is asked.
+//
+// The server's key is verified against known_hosts; see package hostkeys. A changed key is always
+// refused, also with StrictHostKeyChecking no. The error is a *hostkeys.Error. After the login,
+// UpdateHostKeys learns further keys that the server proves to hold, and forgets those that it has no
+// more.
+//
+// Then keys are offered in OpenSSH's order, and after them keyboard-interactive and password. See
+// [AuthError]. Questions go to Config.Ask and never to a terminal, because under an MCP host /dev/tty
+// may be the host's own.
+//
+// [Trace] tells each of these steps.
+//
+// # ControlMaster
+//
+// With Config.ControlMaster, the user's live ControlMaster takes the place of its host and of all
+// hosts before it. Then ssh does the work: `ssh -W` opens connections, `ssh` runs commands, and `ssh -O
+// forward` listens.
 //
 // # What happens when
 //
-//	nothing came for a hop's         the link has failed; our default is 15 s x 3 on the last hop
-//	ServerAliveInterval x CountMax
-//	the machine slept, or its        the link must answer within 5 s, else it has failed
+//	nothing has come from a hop for      the link has failed; if the user sets nothing, the last hop
+//	ServerAliveInterval x CountMax       is asked every 15 s and given up after 45 s
+//	the machine has slept, or the        the link must answer within 5 s, or it has failed
 //	address of the link is gone
-//	the last waiting call left       the attempt ends, the state is what it was
-//	64 opens are unanswered          a link without connections is given up, else no more are sent
-//	dial or link failed (network)   down: again after 0.5-30 s, jittered, while a DialContext waits,
-//	                                a Listener is open, or it was up before; a new call cuts the wait
-//	                                short, a sleep or a new address of the machine ends it
-//	no person, no agent             needs_person: once more for each new call, at most every 30 s
-//	host key, login or file said no refused: never again by itself; DialContext fails at once
+//	a dial or a link has failed by       down: dialed again after 0.5 to 30 s (random), while a call
+//	the network                          waits, a Listener is open or the tunnel was up before; a new
+//	                                     call shortens the pause to 0.5 s; a sleep of the machine or a
+//	                                     new address ends it
+//	nobody could be asked, or the        needs_person: each new call tries once more, at most every
+//	agent failed                         30 s
+//	a host key, a login or a file        refused: never dialed again by itself, and DialContext fails
+//	was refused                          at once; Connect tries again
+//	the last call that waits leaves      the attempt ends, and the state is what it was
+//	64 requests for a channel are        a link without connections is given up; a link with
+//	unanswered                           connections refuses more
 //
-// Not honoured: GSSAPI, host-based login, PKCS11Provider, SecurityKeyProvider, VerifyHostKeyDNS.
+// # Goroutines
+//
+// A Tunnel has its loop, from New to Close, and one goroutine during an attempt. A link has one
+// goroutine for each hop that waits for the hop's end, one for each hop that takes its requests, one
+// for each hop that is watched, and one for the clocks and the local address. The first Listen adds
+// two for the server's channels. x/crypto has its own. Each connection has three: one reads,
+// one writes, and one takes the channel's requests. They are needed because x/crypto's channels know
+// no deadlines (channelConn).
+//
+// A link ends by closing the outermost connection. Everything else is inside it and ends with it. A
+// goodbye to a server that is gone would wait for ever.
+//
+// # Limits
+//
+// Not honoured are GSSAPI, host-based login, PKCS11Provider, SecurityKeyProvider and VerifyHostKeyDNS.
 package sshtunnel

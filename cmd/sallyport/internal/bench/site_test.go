@@ -1,0 +1,162 @@
+//go:build linux
+
+package bench_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/machines"
+)
+
+// site is three SSH servers in one network, and clients in another or in the same one.
+type site struct {
+	// near is where the clients are.
+	near *machines.Namespace
+	// config is an ssh_config that leads from each hop to the next.
+	config string
+	// hops are the aliases in it.
+	hops []string
+	// loads is the address, as the hops see it, of a service that gives each load what it asks for.
+	loads string
+	// silent is the address, likewise, of a service that never answers and reports on first when a
+	// connection brought its first byte.
+	silent string
+	first  chan time.Time
+	// home is the home directory of the programs that are measured.
+	home string
+}
+
+// newSite starts the SSH servers and the services behind them. ip is the address of far that near can
+// reach. All of it ends with the benchmark.
+func newSite(t testing.TB, near, far *machines.Namespace, ip string) *site {
+	t.Helper()
+	s := &site{near: near, home: filepath.Join(t.TempDir(), "home"), first: make(chan time.Time, 100)}
+	var hops []machines.Hop
+	for i := range 3 {
+		alias := fmt.Sprintf("hop%d", i+1)
+		server := machines.StartSSHD(t, machines.SSHDOptions{NS: far, Listen: net.JoinHostPort(ip, "0"), Config: []string{"LogLevel ERROR"}})
+		hops = append(hops, machines.Hop{Alias: alias, SSHD: server, Config: []string{"Ciphers aes128-gcm@openssh.com", "IdentityAgent none"}})
+		s.hops = append(s.hops, alias)
+	}
+	s.config = machines.WriteSSHConfig(t, hops...)
+
+	loads := far.Listen(t, "127.0.0.1:0")
+	s.loads = loads.Addr().String()
+	go serveLoads(loads) // ends with the listener
+	silent := far.Listen(t, "127.0.0.1:0")
+	s.silent = silent.Addr().String()
+	go s.serveSilent(silent) // ends with the listener
+	return s
+}
+
+// newSiteAt is newSite with a round trip between the clients and the SSH servers; 0 means loopback.
+func newSiteAt(t testing.TB, roundTrip time.Duration) *site {
+	t.Helper()
+	near, far, ip := apart(t, roundTrip)
+	return newSite(t, near, far, ip)
+}
+
+// apart makes two networks with a round trip between them, or one for both if that is 0. ip is the
+// address of far that near can reach.
+func apart(t testing.TB, roundTrip time.Duration) (near, far *machines.Namespace, ip string) {
+	t.Helper()
+	if roundTrip == 0 {
+		here := machines.NewNamespace(t)
+		return here, here, "127.0.0.1"
+	}
+	near, far = machines.FarApart(t, roundTrip)
+	return near, far, machines.FarIP
+}
+
+func (s *site) serveSilent(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go func() { // ends with the client
+			defer conn.Close()
+			var b [1]byte
+			if _, err := io.ReadFull(conn, b[:]); err == nil {
+				s.first <- time.Now()
+			}
+			io.Copy(io.Discard, conn)
+		}()
+	}
+}
+
+// startSSH is the time from the start of ssh to the first byte that it brings to the service.
+func (s *site) startSSH(t testing.TB, hops int) time.Duration {
+	cmd := exec.Command("ssh", "-F", s.config, "-W", s.silent, s.hops[hops-1])
+	return s.timeStart(t, cmd, "x")
+}
+
+// startSallyport is the same of sallyport, whose first byte is that of a host's first request.
+func (s *site) startSallyport(t testing.TB, hops int) time.Duration {
+	cmd := exec.Command(machines.Sallyport(t), "-F", s.config, "--via", s.hops[hops-1],
+		"--header", "Authorization: Bearer none", "http://"+s.silent+"/mcp")
+	return s.timeStart(t, cmd, initializeLine)
+}
+
+func (s *site) timeStart(t testing.TB, cmd *exec.Cmd, input string) time.Duration {
+	t.Helper()
+	cmd.Env = append(os.Environ(), "HOME="+s.home, "XDG_CONFIG_HOME="+s.home, "XDG_STATE_HOME="+s.home)
+	stdin, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	cmd.Stdin = stdin
+	// Written before the start, or a slow writer would count.
+	if _, err := io.WriteString(writer, input); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	var p *machines.Process
+	if err := s.near.Enter(func() error { p = machines.StartProcess(t, cmd); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	stdin.Close()
+	defer p.Stop()
+	select {
+	case at := <-s.first:
+		return at.Sub(begin)
+	case <-p.Exited:
+		t.Fatalf("%q ended: %s", cmd.Args, p.Err)
+	case <-time.After(machines.Patience):
+		t.Fatalf("%q: nothing came: %s", cmd.Args, p.Err)
+	}
+	return 0
+}
+
+// startForward starts `ssh -L` that listens on forwardAddr and leads to target, an address as the first
+// hop sees it. It waits until ssh listens.
+func (s *site) startForward(t testing.TB, target string) *machines.Process {
+	t.Helper()
+	cmd := exec.Command("ssh", "-F", s.config, "-N", "-L", forwardAddr+":"+target, s.hops[0])
+	var p *machines.Process
+	if err := s.near.Enter(func() error { p = machines.StartProcess(t, cmd); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(machines.Patience)
+	for !s.near.Listens(t, forwardPort) {
+		if time.Now().After(deadline) {
+			t.Fatalf("ssh -L does not listen: %s", p.Err)
+		}
+		time.Sleep(10 * time.Millisecond) // nothing tells when ssh listens
+	}
+	return p
+}
+
+// forwardAddr is where `ssh -L` listens. Each namespace of the benchmarks has no more than one.
+const (
+	forwardPort = 20022
+	forwardAddr = "127.0.0.1:20022"
+)

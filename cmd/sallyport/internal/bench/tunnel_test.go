@@ -1,0 +1,160 @@
+//go:build linux
+
+package bench_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/machines"
+	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/sshconfig"
+)
+
+// idleTunnels is how many tunnels the figures for one are taken from.
+const idleTunnels = 20
+
+func init() {
+	machines.Role("load", playLoad)
+	machines.Role("idle", playIdle)
+}
+
+// playLoad carries a load and prints how long it took, without the dialing: one time for each way.
+func playLoad(text []byte) error {
+	var l load
+	if err := json.Unmarshal(text, &l); err != nil {
+		return err
+	}
+	times, err := l.run()
+	fmt.Println(strings.Trim(fmt.Sprint(times), "[]"))
+	return err
+}
+
+func (l load) run() ([]time.Duration, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*machines.Patience)
+	defer cancel()
+	var conns []net.Conn
+	if l.Forward != "" {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", l.Forward)
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close()
+		conns = append(conns, conn)
+	}
+	if l.Config != "" {
+		tunnel, err := newTunnel(l.Config, l.Alias)
+		if err != nil {
+			return nil, err
+		}
+		defer tunnel.Close()
+		for range cmp.Or(l.Streams, 1) {
+			conn, err := tunnel.DialContext(ctx, "tcp", l.Target)
+			if err != nil {
+				return nil, err
+			}
+			defer conn.Close()
+			conns = append(conns, conn)
+		}
+	}
+	if l.Forward != "" && l.Config != "" {
+		return l.byTurns(conns)
+	}
+	return l.atOnce(conns)
+}
+
+// newTunnel makes a tunnel as the command makes it.
+func newTunnel(config, alias string) (*sshtunnel.Tunnel, error) {
+	resolver := &sshconfig.Resolver{UserFile: config, UserFileRequired: true, Getenv: os.Getenv}
+	return sshtunnel.New(sshtunnel.Config{
+		Chain:  func(ctx context.Context) ([]*sshconfig.Host, error) { return resolver.Chain(ctx, alias) },
+		Getenv: os.Getenv,
+	})
+}
+
+// atOnce carries the load over all connections at the same time.
+func (l load) atOnce(conns []net.Conn) ([]time.Duration, error) {
+	errs := make(chan error, len(conns))
+	begin := time.Now()
+	for _, conn := range conns {
+		go func() { errs <- bulk(conn, l.Op, l.Count/int64(len(conns))) }()
+	}
+	for range conns {
+		if err := <-errs; err != nil {
+			return nil, err
+		}
+	}
+	return []time.Duration{time.Since(begin)}, nil
+}
+
+// byTurns carries the load over each connection, a part at a time in turns. It returns how long an echo
+// took, or all bytes would have taken, by the median of the parts.
+func (l load) byTurns(conns []net.Conn) ([]time.Duration, error) {
+	const turns = 32
+	times := make([][]time.Duration, len(conns))
+	for range turns {
+		for i, conn := range conns {
+			if l.Op == opEcho {
+				took, err := echoes(conn, max(l.Count/turns, 1))
+				if err != nil {
+					return nil, err
+				}
+				times[i] = append(times[i], took...)
+				continue
+			}
+			begin := time.Now()
+			if err := bulk(conn, l.Op, l.Count/turns); err != nil {
+				return nil, err
+			}
+			times[i] = append(times[i], time.Since(begin)*turns)
+		}
+	}
+	medians := make([]time.Duration, len(conns))
+	for i := range conns {
+		medians[i] = median(times[i])
+	}
+	return medians, nil
+}
+
+// playIdle prints the memory in KiB, heap and stacks, and the goroutines of one idle tunnel.
+func playIdle(text []byte) error {
+	var l load
+	if err := json.Unmarshal(text, &l); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), machines.Patience)
+	defer cancel()
+	var before float64
+	var goroutines int
+	for i := range idleTunnels + 1 { // the first one pays for what all share
+		if i == 1 {
+			before, goroutines = memoryInUse(), runtime.NumGoroutine()
+		}
+		tunnel, err := newTunnel(l.Config, l.Alias)
+		if err != nil {
+			return err
+		}
+		defer tunnel.Close()
+		if err := tunnel.Connect(ctx); err != nil {
+			return err
+		}
+	}
+	fmt.Println((memoryInUse()-before)/1024/idleTunnels, float64(runtime.NumGoroutine()-goroutines)/idleTunnels)
+	return nil
+}
+
+// memoryInUse is that of the heap and of the stacks, in bytes.
+func memoryInUse() float64 {
+	runtime.GC()
+	runtime.GC() // sync.Pool gives up its content at the second one
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return float64(stats.HeapAlloc + stats.StackInuse)
+}

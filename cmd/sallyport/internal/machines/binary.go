@@ -1,0 +1,163 @@
+//go:build linux
+
+package machines
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/gofrs/flock"
+)
+
+// Sallyport returns the path of the real command. It is built as the tests are: with the race
+// detector if they have it. All accounts may run it. Packages share one build of it.
+func Sallyport(t testing.TB) string {
+	t.Helper()
+	NeedMachine(t)
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Command is the real command with a home directory of its own. It inherits nothing from this
+// process's environment but PATH.
+func Command(t testing.TB, home string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(Sallyport(t), args...)
+	cmd.Dir = home
+	cmd.Env = append(Environment(), "HOME="+home)
+	return cmd
+}
+
+// Environment is what every process of the real command gets: the PATH, and for a build with the
+// race detector the order to wait for late races for 50 ms instead of a whole second when it exits.
+func Environment() []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=50"}
+}
+
+var binary = sync.OnceValues(func() (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	dir, err := newOpenDir()
+	if err != nil {
+		return "", err
+	}
+	AfterAll(func() { os.RemoveAll(dir) })
+	if err := showSources(root); err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "sallyport")
+	return path, build(root, path)
+})
+
+// showSources looks at all source files of the command and its libraries. The go tool repeats the
+// result of a test as long as the files that the test looked at are the same; it cannot know that
+// this test builds a program from those.
+func showSources(root string) error {
+	for _, dir := range []string{"cmd/sallyport", "sshtunnel", "oauth", "relay"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if d.IsDir() && d.Name() == "testdata" {
+				return filepath.SkipDir
+			}
+			if strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+				_, err = os.Stat(path)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// build builds the command and copies it to path. It keeps its own build in the user's cache, where
+// the go tool finds at the next call that nothing has changed, and links nothing.
+func build(root, path string) error {
+	args := []string{"-trimpath", "-ldflags", "-s -w"} // as make build
+	kind := "plain"
+	if raceDetector() {
+		args, kind = append(args, "-race"), "race"
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil { // no home directory
+		return goBuild(root, append(args, "-o", path, "./cmd/sallyport")...)
+	}
+	cache = filepath.Join(cache, "sallyport-test", fmt.Sprintf("%s-%x", kind, sha256.Sum256([]byte(root)))[:24])
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return err
+	}
+	lock := flock.New(filepath.Join(cache, "lock"))
+	if err := lock.Lock(); err != nil { // released at the latest when this process ends
+		return err
+	}
+	defer lock.Unlock()
+	kept := filepath.Join(cache, "sallyport")
+	if err := goBuild(root, append(args, "-o", kept, "./cmd/sallyport")...); err != nil {
+		return err
+	}
+	return copyFile(kept, path, 0o755)
+}
+
+func copyFile(from, to string, mode os.FileMode) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		out.Close()
+		return err
+	}
+	return out.Close()
+}
+
+// raceDetector tells whether this process was built with -race.
+func raceDetector() bool {
+	info, _ := debug.ReadBuildInfo()
+	for _, s := range info.Settings {
+		if s.Key == "-race" {
+			return s.Value == "true"
+		}
+	}
+	return false
+}
+
+// moduleRoot is the directory of go.mod: go test runs a test in its package's directory, which lies
+// below.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", fmt.Errorf("no go.mod above the working directory")
+		}
+		dir = parent
+	}
+}

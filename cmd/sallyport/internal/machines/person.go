@@ -1,0 +1,107 @@
+//go:build linux
+
+package machines
+
+import (
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Person is somebody at a browser, headless Chromium. The zero value signs in and agrees.
+type Person struct {
+	// As is the account whose desktop it is; nil is the current user's.
+	As *Account
+	// NS is the network of the desktop. It cannot be set together with As.
+	NS *Namespace
+	// Denies has the person press Cancel.
+	Denies bool
+	// TrustsAll has the browser take any TLS certificate.
+	TrustsAll bool
+	// Screenshot names a PNG file for the last page; empty means none.
+	Screenshot string
+}
+
+// Page is the page that a login ends on.
+type Page struct {
+	// URL has no query.
+	URL   string
+	Title string
+	Text  string
+}
+
+// LogsIn opens an authorization URL, or a page that leads there, signs in, agrees, and returns the
+// last page.
+func (p Person) LogsIn(t testing.TB, authorizeURL string) Page {
+	t.Helper()
+	browser := StartProcess(t, p.command(t, authorizeURL))
+	if status := browser.Wait(t); status != 0 {
+		t.Fatalf("the browser ended with status %d:\n%s", status, browser.Err)
+	}
+	var page Page
+	if err := json.Unmarshal([]byte(browser.Out.String()), &page); err != nil {
+		t.Fatalf("the browser printed %q: %v", browser.Out, err)
+	}
+	return page
+}
+
+// BrowserScript writes a program for --browser and BROWSER that is this person: called with an
+// authorization URL it signs in. Its last page goes to stderr as a JSON line.
+func (p Person) BrowserScript(t testing.TB) string {
+	t.Helper()
+	cmd := p.command(t)
+	var b strings.Builder
+	b.WriteString("#!/bin/sh\n")
+	for _, entry := range cmd.Env {
+		if strings.HasPrefix(entry, "PERSON_") {
+			b.WriteString("export '" + entry + "'\n")
+		}
+	}
+	b.WriteString("exec")
+	for _, arg := range cmd.Args {
+		b.WriteString(" '" + arg + "'")
+	}
+	b.WriteString(` "$@" >&2` + "\n")
+	return WriteFile(t, OpenDir(t), "browser", b.String(), 0o755)
+}
+
+func (p Person) command(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	NeedProgram(t, "chromium", "chromium")
+	cmd := p.As.Command(Node(t), append([]string{Peer(t, "browser.mjs")}, args...)...)
+	if p.As == nil {
+		p.NS.Move(t, cmd)
+	}
+	if p.Denies {
+		cmd.Env = append(cmd.Env, "PERSON_DENIES=1")
+	}
+	if p.TrustsAll {
+		cmd.Env = append(cmd.Env, "PERSON_TRUSTS_ALL=1")
+	}
+	if p.Screenshot != "" {
+		cmd.Env = append(cmd.Env, "PERSON_SCREENSHOT="+p.Screenshot)
+	}
+	return cmd
+}
+
+// CountingBrowser wraps a browser program. The new one writes a line "page" to a file at each
+// start.
+func CountingBrowser(t testing.TB, program string) (script, file string) {
+	t.Helper()
+	dir := OpenDir(t)
+	file = filepath.Join(dir, "pages")
+	return WriteFile(t, dir, "counting", fmt.Sprintf("#!/bin/sh\necho page >> %s\nexec %s \"$@\"\n", file, program), 0o755), file
+}
+
+// CheckSuccessPage reads what the person sees after a login at upstream, on the page at
+// callbackURL.
+func CheckSuccessPage(t testing.TB, page Page, callbackURL, upstream string) {
+	t.Helper()
+	name, _, _ := strings.Cut(strings.TrimPrefix(upstream, "https://"), "/")
+	if page.URL != callbackURL || !strings.Contains(page.Text, "igned in") || !strings.Contains(page.Text, name) {
+		t.Errorf("the last page is %+v, want %s with the words \"signed in\" and %s", page, callbackURL, name)
+	}
+}

@@ -1,0 +1,114 @@
+//go:build linux
+
+package machines
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+func init() { Role("mcp", playMCP) }
+
+// everythingPort is where server-everything listens in its namespace.
+const everythingPort = "3001"
+
+// StartEverything starts npm's @modelcontextprotocol/server-everything with Streamable HTTP and
+// returns its URL. It listens on all addresses, so give it a namespace of its own; only what runs
+// there can reach it.
+func StartEverything(t testing.TB, ns *Namespace) string {
+	t.Helper()
+	return startEverything(t, ns, "streamableHttp", "/mcp")
+}
+
+// StartEverythingSSE is StartEverything with HTTP+SSE, the transport of 2024-11-05.
+func StartEverythingSSE(t testing.TB, ns *Namespace) string {
+	t.Helper()
+	return startEverything(t, ns, "sse", "/sse")
+}
+
+func startEverything(t testing.TB, ns *Namespace, mode, path string) string {
+	t.Helper()
+	cmd := ns.Command(t, Node(t), PeerFile(t, "@modelcontextprotocol/server-everything/dist/index.js"), mode)
+	cmd.Env = append(os.Environ(), "PORT="+everythingPort)
+	StartProcess(t, cmd).Err.Await(t, `(listening|running) on port`)
+	return "http://127.0.0.1:" + everythingPort + path
+}
+
+// StartModern starts an MCP server of the TypeScript SDK that speaks nothing but 2026-07-28, on the
+// machine of the tests. It returns its URL. testdata/peers/modern.mjs tells its tools.
+func StartModern(t testing.TB) string {
+	t.Helper()
+	PeerFile(t, "@modelcontextprotocol/server/package.json")
+	return StartProcess(t, exec.Command(Node(t), Peer(t, "modern.mjs"))).Out.FirstLine(t)
+}
+
+// StartMCP starts an MCP server of the Go SDK inside ns and returns its URL, which ends in /mcp:
+// that is Streamable HTTP. /sse in its place is HTTP+SSE. playMCP tells its tools.
+func StartMCP(t testing.TB, ns *Namespace) string {
+	t.Helper()
+	_, url := StartMCPAt(t, ns, "127.0.0.1:0")
+	return url
+}
+
+// StartMCPAt is StartMCP at an address of the test's choice, for a server that is to come back
+// there.
+func StartMCPAt(t testing.TB, ns *Namespace, addr string) (p *Process, url string) {
+	t.Helper()
+	return StartRole(t, ns, "mcp", addr)
+}
+
+// EchoArguments are those of the tool `echo`, which all MCP servers of the tests have.
+type EchoArguments struct {
+	Message string `json:"message"`
+}
+
+// playMCP serves MCP at an address, /mcp as Streamable HTTP and /sse as HTTP+SSE, and prints the
+// first URL. Its tools: `echo` gives the message back, after a progress notification if one is
+// wanted; `grow` adds a tool, and the server notifies of that; `wait` answers when it is cancelled.
+func playMCP(text []byte) error {
+	var addr string
+	if err := json.Unmarshal(text, &addr); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	server := newMCPServer()
+	fmt.Printf("http://%s/mcp\n", listener.Addr())
+	mux := http.NewServeMux()
+	mux.Handle("/mcp", mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
+	mux.Handle("/sse", mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return server }, nil))
+	return http.Serve(listener, mux)
+}
+
+func newMCPServer() *mcp.Server {
+	server := mcp.NewServer(&mcp.Implementation{Name: "go-sdk", Version: "1.0.0"}, nil)
+	echo := func(ctx context.Context, req *mcp.CallToolRequest, in EchoArguments) (*mcp.CallToolResult, any, error) {
+		if token := req.Params.GetProgressToken(); token != nil {
+			if err := req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: token, Progress: 1, Total: 1}); err != nil {
+				return nil, nil, err
+			}
+		}
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "Echo: " + in.Message}}}, nil, nil
+	}
+	mcp.AddTool(server, &mcp.Tool{Name: "echo"}, echo)
+	mcp.AddTool(server, &mcp.Tool{Name: "grow"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+		mcp.AddTool(server, &mcp.Tool{Name: "echo-" + rand.Text()}, echo)
+		return &mcp.CallToolResult{}, nil, nil
+	})
+	mcp.AddTool(server, &mcp.Tool{Name: "wait"}, func(ctx context.Context, _ *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
+		<-ctx.Done()
+		return nil, nil, context.Cause(ctx)
+	})
+	return server
+}
