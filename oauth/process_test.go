@@ -12,6 +12,7 @@ import (
 const takeover = 6 * time.Second
 
 func TestAnotherTakesOverWhenTheLeaderIsKilled(t *testing.T) {
+	t.Parallel()
 	for point, want := range map[string]oauthtest.Stats{
 		dieBeforePage:   {Registrations: 1, Authorizations: 1, Codes: 1},
 		diePageShown:    {Registrations: 1, Authorizations: 1, Codes: 1},
@@ -65,6 +66,7 @@ func TestAnotherTakesOverWhenTheLeaderIsKilled(t *testing.T) {
 }
 
 func TestRefreshSurvivesKill(t *testing.T) {
+	t.Parallel()
 	for point, want := range map[string]oauthtest.Stats{
 		dieRefreshing:  {Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 1},
 		dieBeforeStore: {Registrations: 1, Authorizations: 2, Codes: 2, Refreshes: 2}, // what the server spent is spent: asked again, not locked out

@@ -12,6 +12,7 @@ import (
 )
 
 func TestSecretHides(t *testing.T) {
+	t.Parallel()
 	s := Secret("hush")
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "s", s, "c", ClientConfig{Secret: s})

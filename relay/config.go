@@ -25,19 +25,21 @@ type Config struct {
 	// Send carries the requests to the upstream. It adds the token, finds the route, and follows no
 	// redirect.
 	//
-	// The relay must know whether a request that failed may have run on the server, because it
-	// sends such a request never again. It learns that from three hooks of net/http/httptrace,
-	// which it puts into the request's context. Send has to call them as [http.Transport] does:
+	// When a request fails, the relay must know whether it may have run on the server, because it
+	// does not send such a request again. Send tells that by three hooks of net/http/httptrace,
+	// which the relay puts into the request's context:
 	//
-	//	GetConn               an attempt begins: nothing of the request is written yet. Send calls it again when it sends
-	//	                      the request anew, which it may do only after the server has refused the first one.
-	//	WroteHeaders          the header is written. From now on the request may run.
-	//	GotFirstResponseByte  the server answers. If RoundTrip does not return soon after that, the answer was a refusal,
-	//	                      and Send deals with it: nothing runs on the server, and the request waits for a person.
+	//	GetConn               An attempt begins, and nothing of the request is written yet. Send
+	//	                      calls it again when it sends the request anew, which it may do only
+	//	                      if the server has refused the request.
+	//	WroteHeaders          The header is written. From now on the request may run.
+	//	GotFirstResponseByte  The server answers. If RoundTrip does not return soon after that, the
+	//	                      answer was a refusal and Send deals with it: nothing runs on the
+	//	                      server, and the request waits for a person.
 	//
-	// Any RoundTripper that hands the request's context on to an http.Transport fulfils that. For
-	// one that calls no hook the relay errs on the safe side: from the first byte that was read
-	// from the request's body, the request may have run.
+	// An [http.Transport] calls them, so a RoundTripper that hands the request's context on to one
+	// does what is needed. For a RoundTripper that calls no hook, the relay errs on the safe side:
+	// as soon as a byte of the request's body was read, the request may have run.
 	Send http.RoundTripper
 	// Background carries requests that nobody waits for: the GET stream, the subscription of the
 	// bridge, the DELETE, and the attempts to open a session after a sign-in that nobody completed.
@@ -98,6 +100,9 @@ type Config struct {
 	Mask func(text string) string
 	// Log takes the log. The default discards it.
 	Log *slog.Logger
+
+	// maxMessage and maxCalls are the limits of these names. Tests make them smaller.
+	maxMessage, maxCalls int
 }
 
 // setDefaults replaces zero values by the defaults.
@@ -109,6 +114,12 @@ func (c *Config) setDefaults() {
 		if *d.p <= 0 {
 			*d.p = d.def
 		}
+	}
+	if c.maxMessage == 0 {
+		c.maxMessage = maxMessage
+	}
+	if c.maxCalls == 0 {
+		c.maxCalls = maxCalls
 	}
 	if c.Version == "" {
 		c.Version = "devel"

@@ -46,9 +46,9 @@ type opening struct {
 
 	// What follows is guarded by early.mu.
 
-	// told is the result that the host was told in the server's place. It is nil if it was told
-	// none.
-	told []byte
+	// earlyResult is the result that the host was told in the server's place. It is nil if it was
+	// told none.
+	earlyResult []byte
 	// tools are those of the last session.
 	tools [][]byte
 	// result is the server's own. It is nil before the server is reached.
@@ -76,7 +76,7 @@ func (h *opening) retryNow() {
 }
 
 // pendingLocked reports whether the host was answered early, and the server is not yet reached.
-func (h *opening) pendingLocked() bool { return h != nil && h.told != nil && h.result == nil }
+func (h *opening) pendingLocked() bool { return h != nil && h.earlyResult != nil && h.result == nil }
 
 // begin takes c, an initialize of the host, for the session's opening, in place of any other. What
 // it starts ends with c.ctx. The caller holds a count of the session's work.
@@ -139,7 +139,7 @@ func (e *early) try(h *opening, background bool) *fault {
 	h.refusal = nil
 	e.mu.Unlock()
 	a := e.attempt(h, background)
-	err := e.session.up.call(a)
+	err := e.session.upstream.call(a)
 	if a.ctx.Err() != nil {
 		err = context.Cause(a.ctx)
 	}
@@ -179,17 +179,17 @@ func (e *early) attempt(h *opening, background bool) *call {
 }
 
 // initAnswered takes the server's answer to the attempt a. An error in it goes to the host. After
-// an early answer it goes to those who wait, by way of opening.refusal.
+// an early answer it goes to those who wait, and is left in opening.refusal.
 func (e *early) initAnswered(a *call, line []byte) {
 	s, h := e.session, a.opens
 	result := bytes.Clone(rawjson.Member(line, "result"))
 	e.mu.Lock()
 	a.claim()
-	told := h.told
+	promised := h.earlyResult
 	h.result = result
 	e.mu.Unlock()
 	if result == nil {
-		if told == nil && s.answer(h.call, line) {
+		if promised == nil && s.answer(h.call, line) {
 			return
 		}
 		e.mu.Lock()
@@ -199,11 +199,11 @@ func (e *early) initAnswered(a *call, line []byte) {
 	}
 	close(h.reached)
 	if !s.answer(h.call, line) {
-		toldVersion := rawjson.MemberText(told, "protocolVersion")
-		if v := rawjson.MemberText(result, "protocolVersion"); v != toldVersion {
+		promisedVersion := rawjson.MemberText(promised, "protocolVersion")
+		if v := rawjson.MemberText(result, "protocolVersion"); v != promisedVersion {
 			// The host goes on in the version that it was told. The headers name the server's.
 			s.cfg.Log.Warn("the server speaks another protocol version than the host was told",
-				"told", toldVersion, "version", excerpt(v, 64))
+				"told", promisedVersion, "version", excerpt(v, 64))
 		}
 		s.calls.release(h.call)
 	}
@@ -252,12 +252,12 @@ func (e *early) answerInit(h *opening) {
 		e.mu.Unlock()
 		return
 	}
-	h.told, h.tools = result, tools
+	h.earlyResult, h.tools = result, tools
 	e.answered.Store(h)
 	e.mu.Unlock()
 	s.calls.remove(h.call)
 	s.cfg.Log.Info("initialize is answered before the upstream", "remembered", remembered != nil)
-	s.write(resultLine(h.call.ID, result), false)
+	s.write(resultLine(h.call.ID, result))
 	s.watcher.lookAgain()
 }
 

@@ -36,7 +36,7 @@ func (e *early) answerInPlace(h *opening, m rawjson.Message, b *batchAnswers) bo
 	if result == nil {
 		return false
 	}
-	s.reply(s.hidden.list(resultLine(m.ID, result)), b, false)
+	s.reply(s.hidden.list(resultLine(m.ID, result)), b)
 	return true
 }
 
@@ -91,10 +91,10 @@ func (e *early) announce(h *opening, ready <-chan struct{}) {
 		// The list of what the server lacks was empty and stays so. But of the tools at least the
 		// sign-in tool goes.
 		lacking := rawjson.Member(h.result, "capabilities", l.capability) == nil && l.capability != "tools"
-		promised := string(rawjson.Member(h.told, "capabilities", l.capability, "listChanged")) == "true"
+		promised := string(rawjson.Member(h.earlyResult, "capabilities", l.capability, "listChanged")) == "true"
 		if !lacking && promised && l.capability != announced {
 			announced = l.capability
-			s.write(listChanged(l.capability), false)
+			s.write(listChanged(l.capability))
 		}
 	}
 }
@@ -126,6 +126,6 @@ func (e *early) offerSignIn(h *opening) {
 	h.toolNotListed = h.toolNotListed && !wanted
 	e.mu.Unlock()
 	if wanted {
-		e.session.write(listChanged("tools"), false)
+		e.session.write(listChanged("tools"))
 	}
 }

@@ -202,7 +202,7 @@ func (l *legacy) readPushStream(p *pushStream, resp *http.Response, key string, 
 	}
 	defer p.end(errPushEnded)
 	defer resp.Body.Close()
-	for e, err := range sse.Events(resp.Body, maxMessage) {
+	for e, err := range sse.Events(resp.Body, l.cfg.maxMessage) {
 		if err != nil {
 			l.logFailure("event stream ended", err)
 			break

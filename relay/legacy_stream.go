@@ -291,7 +291,7 @@ func (s *legacyStreams) events(resp *http.Response, cur *cursor) iter.Seq2[sse.E
 			})
 			defer timer.Stop()
 		}
-		for e, err := range sse.Events(resp.Body, maxMessage) {
+		for e, err := range sse.Events(resp.Body, s.cfg.maxMessage) {
 			switch {
 			case err != nil && silent.Load():
 				err = errSilent

@@ -57,7 +57,10 @@ const (
 	idleAfter = 500 * time.Millisecond // between the last of these bytes and Config.Idle
 )
 
-// idleTimer calls Config.Idle.
+// idleTimer calls Config.Idle. What the caller does then is worth it: without it, the proportional
+// set size of a proxy was 18.9 MiB instead of 16.1 after the start, and after a load 2.6 times as
+// large directly and 3.8 times (72 MiB instead of 19) through an SSH hop
+// (cmd/sallyport/internal/bench).
 type idleTimer struct {
 	// timer is nil where Config.Idle is never called.
 	timer *time.Timer

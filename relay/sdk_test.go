@@ -107,7 +107,7 @@ func realSession(t *testing.T, jsonAnswers bool) {
 	if err != nil || len(tools.Tools) != 4 {
 		t.Fatalf("tools %v, %v", tools, err)
 	}
-	text := strings.Repeat("é\u2028<\"", 100000)
+	text := strings.Repeat("é\u2028<\"", 10000)
 	res, err := session.CallTool(ctx, &mcp.CallToolParams{Name: "echo", Arguments: args{text}})
 	if err != nil || res.Content[0].(*mcp.TextContent).Text != text {
 		t.Errorf("echo: %v", err)

@@ -24,22 +24,33 @@ type T interface {
 	Cleanup(func())
 }
 
-// Exchange is one expected request and its answer. The first exchange of the script that fits a
-// request and has not been used yet takes it, so the script is an order only among equal requests;
-// Seen tells the real one.
+// Exchange is one expected request and its answer. A request takes the first exchange of the script
+// that fits it and is not used yet. So the script is an order only among requests that fit the same
+// exchanges; Seen tells the real order.
 type Exchange struct {
-	Method string            // HTTP method; "" POST
-	Path   string            // "" any
-	Call   string            // the body's JSON-RPC method; "" any, ResponseCall a response
-	Header map[string]string // headers that have to be so; "" has to be absent
-	Body   string            // the whole body, byte for byte; "" any
-	Repeat bool              // fits again and again, or never
+	// Method is the HTTP method. "" means POST.
+	Method string
+	// Path is the path of the URL. "" means any.
+	Path string
+	// Call is the JSON-RPC method in the body. "" means any, and ResponseCall a response.
+	Call string
+	// Header are headers that must have these values. "" means that a header must be absent.
+	Header map[string]string
+	// Body is the whole body, byte for byte. "" means any.
+	Body string
+	// Repeat says that the exchange fits any number of requests, or none.
+	Repeat bool
 
-	Status int               // 0: 200 with a Reply, else 202
-	Type   string            // Content-Type; "" application/json
-	Set    map[string]string // further headers of the answer
-	Reply  string            // the answer's body
-	Handle http.HandlerFunc  // answers instead of all these; the body can be read again
+	// Status is that of the answer. The default is 200 if there is a Reply, and else 202.
+	Status int
+	// Type is the Content-Type of the answer. The default is application/json.
+	Type string
+	// Set are further headers of the answer.
+	Set map[string]string
+	// Reply is the body of the answer.
+	Reply string
+	// Handle, if not nil, answers instead of all these. It can read the body of the request again.
+	Handle http.HandlerFunc
 }
 
 // ResponseCall is the Call of a message without a method.

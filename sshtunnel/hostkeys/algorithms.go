@@ -27,7 +27,9 @@ func (v *Verifier) Algorithms() []string {
 	if len(v.allowed) == 0 || v.orderIsGiven() || v.knowsType(keyTypeOf(v.allowed[0])) {
 		return v.allowed
 	}
-	authority := slices.ContainsFunc(v.known, func(e knownEntry) bool { return e.marker == markerCA && e.matches(v.name()) })
+	authority := slices.ContainsFunc(v.known, func(e knownEntry) bool {
+		return e.marker == markerCA && e.matches(v.name())
+	})
 	var verifiable, others []string
 	for _, algo := range v.allowed {
 		if IsCertificateAlgorithm(algo) && authority || v.knowsType(keyTypeOf(algo)) {

@@ -27,7 +27,9 @@ const maxCommandOutput = 1 << 20
 // purpose is what the token %I stands for: ORDER before the server has shown a key, then HOSTNAME
 // and, with CheckHostIP, ADDRESS. name is what is looked up. key is nil for ORDER. As with ssh, a
 // command that cannot be started knows nothing, and one that fails ends the connection.
-func (v *Verifier) runKnownHostsCommand(ctx context.Context, purpose, name string, key ssh.PublicKey) ([]knownEntry, error) {
+func (v *Verifier) runKnownHostsCommand(
+	ctx context.Context, purpose, name string, key ssh.PublicKey,
+) ([]knownEntry, error) {
 	if v.host.KnownHostsCommand == "" {
 		return nil, nil
 	}

@@ -38,6 +38,7 @@ type knownEntry struct {
 // matches tells whether the line speaks about name, which is in lower case.
 func (e *knownEntry) matches(name string) bool { return matchNames(e.hosts, name) }
 
+// known returns where the line is and what key it holds.
 func (e *knownEntry) known() KnownKey {
 	return KnownKey{File: e.file, Line: e.line, Type: e.key.Type(), Fingerprint: Fingerprint(e.key)}
 }
@@ -45,6 +46,7 @@ func (e *knownEntry) known() KnownKey {
 // keyStatus is what the lines of a name say about a key.
 type keyStatus int
 
+// The zero value says that nothing is known.
 const (
 	keyNew     keyStatus = iota // nothing
 	keyKnown                    // a line holds the key, or the authority of the certificate
@@ -159,6 +161,7 @@ func parseKnownHost(line string) (e knownEntry, ok bool) {
 	return e, err == nil && e.key.Type() != "ssh-dss"
 }
 
+// errNoKey is the error of parseKeyFields.
 var errNoKey = errors.New("not a public key")
 
 // parseKeyFields parses a public key like sshkey_read of OpenSSH: the type before the blob must be

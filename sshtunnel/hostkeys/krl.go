@@ -63,6 +63,7 @@ type krlSerials struct {
 	bitmap []byte
 }
 
+// has tells whether a serial number is one of those that are meant.
 func (s krlSerials) has(serial uint64) bool {
 	if serial < s.lo || serial > s.hi {
 		return false
@@ -102,6 +103,7 @@ func (l *krl) revokes(key ssh.PublicKey) bool {
 	return false
 }
 
+// revokesPlain tells whether the list names a plain key, or a digest of it.
 func (l *krl) revokesPlain(key ssh.PublicKey) bool {
 	blob := key.Marshal()
 	short, long := sha1.Sum(blob), sha256.Sum256(blob)
@@ -119,6 +121,7 @@ type krlReader struct {
 
 var errKRLShort = errors.New("key revocation list ends early")
 
+// fail notes the first error and ends the reading.
 func (r *krlReader) fail(err error) {
 	if r.err == nil {
 		r.err = err
@@ -126,8 +129,10 @@ func (r *krlReader) fail(err error) {
 	r.rest = nil
 }
 
+// more tells whether anything is left.
 func (r *krlReader) more() bool { return len(r.rest) > 0 }
 
+// take takes n bytes, and fails if there are fewer.
 func (r *krlReader) take(n uint64) []byte {
 	if uint64(len(r.rest)) < n {
 		r.fail(errKRLShort)
@@ -159,6 +164,7 @@ func (r *krlReader) uint64() uint64 {
 	return 0
 }
 
+// string takes a length and as many bytes.
 func (r *krlReader) string() []byte { return r.take(uint64(r.uint32())) }
 
 // text takes a string of C. A zero byte may end it, and is an error elsewhere.
@@ -245,6 +251,7 @@ func (r *krlReader) extension() {
 	}
 }
 
+// readAuthority reads a section of certificates, which belongs to one authority or to all.
 func (l *krl) readAuthority(r *krlReader) {
 	a := krlAuthority{ca: r.string(), ids: map[string]bool{}}
 	r.string() // reserved
@@ -283,6 +290,7 @@ func (l *krl) readAuthority(r *krlReader) {
 	l.authorities = append(l.authorities, a)
 }
 
+// addSerials adds a range. The number 0 is none, and a range must not be empty.
 func (a *krlAuthority) addSerials(r *krlReader, s krlSerials) {
 	if r.err == nil && (s.lo == 0 || s.lo > s.hi) {
 		r.fail(fmt.Errorf("key revocation list: serial numbers %d to %d", s.lo, s.hi))

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,96 +19,123 @@ import (
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
+// krlWorld is what random key revocation lists are made of.
+type krlWorld struct {
+	*rand.Rand
+	dir string
+	// files are public keys and certificates, and keys is what they hold.
+	files   []string
+	keys    map[string]ssh.PublicKey
+	serials []uint64
+}
+
+func (w *krlWorld) path(name string) string { return filepath.Join(w.dir, name) }
+
+// authorities are the names of the keys that sign.
+var authorities = []string{"ca1", "ca2"}
+
+// newKRLWorld makes keys of three types, and for each serial number a key with a certificate by
+// each authority.
+func newKRLWorld(t *testing.T) *krlWorld {
+	w := &krlWorld{
+		Rand: randomSource(t), dir: t.TempDir(), keys: map[string]ssh.PublicKey{},
+		serials: []uint64{0, 1, 2, 7, 64, 1000, 1 << 40, math.MaxUint64},
+	}
+	add := func(file string) {
+		w.files = append(w.files, file)
+		w.keys[file] = openssh.ReadPublicKey(t, file)
+	}
+	for _, ca := range authorities {
+		openssh.WriteKey(t, w.path(ca), "")
+	}
+	for i, serial := range w.serials {
+		key := w.path(fmt.Sprintf("key%d", i))
+		openssh.WriteKey(t, key, "")
+		add(key + ".pub")
+		for _, ca := range authorities {
+			copied := key + ca // a second name for the same key, for a certificate of its own
+			writeFile(t, copied+".pub", readFile(key+".pub"))
+			openssh.Run(t, "ssh-keygen", "-q", "-s", w.path(ca), "-I", fmt.Sprintf("id%d", i%3), "-h", "-z", fmt.Sprint(serial), copied+".pub")
+			add(copied + "-cert.pub")
+		}
+	}
+	add(w.path("ca1.pub"))
+	generate(t, w.dir, "ecdsa", "-t", "ecdsa")
+	generate(t, w.dir, "rsa", "-t", "rsa", "-b", "2048")
+	add(w.path("ecdsa.pub"))
+	add(w.path("rsa.pub"))
+	return w
+}
+
+func (w *krlWorld) serial() uint64 {
+	return max(1, w.serials[w.IntN(len(w.serials))]+uint64(w.IntN(3))-1)
+}
+
+// line draws one or more lines of what ssh-keygen -k takes.
+func (w *krlWorld) line() string {
+	key := strings.TrimSpace(readFile(w.files[w.IntN(len(w.files))]))
+	switch w.IntN(7) {
+	case 0:
+		return fmt.Sprintf("serial: %d", w.serial())
+	case 1:
+		from := min(w.serial(), math.MaxUint64-100)
+		return fmt.Sprintf("serial: %d-%d", from, from+1+uint64(w.IntN(99)))
+	case 2: // near each other, so that they become a bitmap
+		from := min(w.serial(), math.MaxUint64-500)
+		var lines []string
+		for range 40 {
+			lines = append(lines, fmt.Sprintf("serial: %d", from+uint64(w.IntN(400))))
+		}
+		return strings.Join(lines, "\n")
+	case 3:
+		return fmt.Sprintf("id: id%d", w.IntN(4))
+	case 4:
+		return "sha1: " + key
+	case 5:
+		return "sha256: " + key
+	}
+	return "key: " + key
+}
+
+// draw makes a list, in one or more steps, each for an authority or for all. It returns nil if no
+// authority was drawn.
+func (w *krlWorld) draw(t *testing.T) []byte {
+	os.Remove(w.path("krl"))
+	for _, ca := range append([]string{"none"}, authorities...)[w.IntN(2) : 1+w.IntN(3)] {
+		var spec []string
+		for range 1 + w.IntN(4) {
+			spec = append(spec, w.line())
+		}
+		writeFile(t, w.path("spec"), strings.Join(spec, "\n")+"\n")
+		if ca != "none" {
+			ca = w.path(ca + ".pub")
+		}
+		args := []string{"-q", "-k", "-f", w.path("krl"), "-s", ca}
+		if _, err := os.Stat(w.path("krl")); err == nil {
+			args = append(args, "-u")
+		}
+		openssh.Run(t, "ssh-keygen", append(args, w.path("spec"))...)
+	}
+	list, err := os.ReadFile(w.path("krl"))
+	if err != nil {
+		return nil
+	}
+	return list
+}
+
 // What a key revocation list revokes is judged by ssh-keygen -Q, on random lists that ssh-keygen -k
 // makes: keys, their digests, serial numbers in lists, ranges and bitmaps, key ids, of one
-// authority or of any.
+// authority or of all.
 func TestKRLAgreesWithSSHKeygen(t *testing.T) {
 	t.Parallel()
 	openssh.Tool(t, "ssh-keygen")
-	r := randomSource(t)
-	dir := t.TempDir()
-	path := func(n string) string { return filepath.Join(dir, n) }
-	authorities := []string{"ca1", "ca2"}
-	var files []string // public keys and certificates that are looked up
-	keys := map[string]ssh.PublicKey{}
-	add := func(file string) {
-		files = append(files, file)
-		keys[file] = openssh.ReadPublicKey(t, file)
-	}
-	for _, ca := range authorities {
-		openssh.WriteKey(t, path(ca), "")
-	}
-	serials := []uint64{0, 1, 2, 7, 64, 1000, 1 << 40, math.MaxUint64}
-	for i, serial := range serials {
-		k := path(fmt.Sprintf("key%d", i))
-		openssh.WriteKey(t, k, "")
-		add(k + ".pub")
-		for _, ca := range authorities {
-			c := k + ca // a second name for the same key, for a certificate of its own
-			b, _ := os.ReadFile(k + ".pub")
-			writeFile(t, c+".pub", string(b))
-			openssh.Run(t, "ssh-keygen", "-q", "-s", path(ca), "-I", fmt.Sprintf("id%d", i%3), "-h", "-z", fmt.Sprint(serial), c+".pub")
-			add(c + "-cert.pub")
-		}
-	}
-	add(path("ca1.pub"))
-	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "ecdsa", "-f", path("ecdsa"))
-	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", path("rsa"))
-	add(path("ecdsa.pub"))
-	add(path("rsa.pub"))
-
-	serial := func() uint64 {
-		return max(1, serials[r.IntN(len(serials))]+uint64(r.IntN(3))-1)
-	}
-	line := func() string {
-		b, err := os.ReadFile(files[r.IntN(len(files))])
-		if err != nil {
-			t.Fatal(err)
-		}
-		switch r.IntN(7) {
-		case 0:
-			return fmt.Sprintf("serial: %d", serial())
-		case 1:
-			from := min(serial(), math.MaxUint64-100)
-			return fmt.Sprintf("serial: %d-%d", from, from+1+uint64(r.IntN(99)))
-		case 2: // near each other, so that it becomes a bitmap
-			from := min(serial(), math.MaxUint64-500)
-			var s []string
-			for range 40 {
-				s = append(s, fmt.Sprintf("serial: %d", from+uint64(r.IntN(400))))
-			}
-			return strings.Join(s, "\n")
-		case 3:
-			return fmt.Sprintf("id: id%d", r.IntN(4))
-		case 4:
-			return "sha1: " + strings.TrimSpace(string(b))
-		case 5:
-			return "sha256: " + strings.TrimSpace(string(b))
-		}
-		return "key: " + strings.TrimSpace(string(b))
-	}
+	w := newKRLWorld(t)
 	revoked, kinds := 0, map[string]int{}
 	n := draws(t, 20)
 	for range n {
-		os.Remove(path("krl"))
-		for _, ca := range append([]string{"none"}, authorities...)[r.IntN(2) : 1+r.IntN(3)] {
-			var spec []string
-			for range 1 + r.IntN(4) {
-				spec = append(spec, line())
-			}
-			writeFile(t, path("spec"), strings.Join(spec, "\n")+"\n")
-			args := []string{"-q", "-k", "-f", path("krl"), "-s", ca}
-			if ca != "none" {
-				args[5] = path(ca + ".pub")
-			}
-			if _, err := os.Stat(path("krl")); err == nil {
-				args = append(args, "-u")
-			}
-			openssh.Run(t, "ssh-keygen", append(args, path("spec"))...)
-		}
-		b, err := os.ReadFile(path("krl"))
-		if err != nil {
-			continue // no authority was drawn
+		b := w.draw(t)
+		if b == nil {
+			continue
 		}
 		list, err := parseKRL(b)
 		if err != nil {
@@ -119,30 +147,32 @@ func TestKRLAgreesWithSSHKeygen(t *testing.T) {
 			}
 			kinds["id"] += len(a.ids)
 		}
-		out, _ := exec.CommandContext(t.Context(), "ssh-keygen", append([]string{"-Q", "-f", path("krl")}, files...)...).Output() // status 1: some are revoked
+		args := append([]string{"-Q", "-f", w.path("krl")}, w.files...)
+		out, _ := exec.CommandContext(t.Context(), "ssh-keygen", args...).Output() // status 1: some are revoked
 		answers := strings.Split(strings.TrimSpace(string(out)), "\n")
-		if len(answers) != len(files) {
+		if len(answers) != len(w.files) {
 			t.Fatalf("ssh-keygen -Q: %s", out)
 		}
-		for i, file := range files {
+		for i, file := range w.files {
 			want := strings.HasSuffix(answers[i], ": REVOKED")
 			if want {
 				revoked++
 			}
-			if got := list.revokes(keys[file]); got != want {
+			if got := list.revokes(w.keys[file]); got != want {
 				t.Errorf("%s: got %v, ssh-keygen %q, list %x", filepath.Base(file), got, answers[i], b)
 			}
-			if _, got, err := revokedIn(path("krl"), keys[file]); got != want || err != nil {
+			if _, got, err := revokedIn(w.path("krl"), w.keys[file]); got != want || err != nil {
 				t.Errorf("%s: revokedIn: %v, %v", filepath.Base(file), got, err)
 			}
 		}
 	}
-	t.Logf("%d keys asked for, %d revoked; serials were %v", n*len(files), revoked, kinds)
+	t.Logf("%d keys asked for, %d revoked; serials were %v", n*len(w.files), revoked, kinds)
 	if revoked == 0 {
 		t.Error("nothing was ever revoked")
 	}
 }
 
+// hexString returns the bytes of hexadecimal digits; blanks do not count.
 func hexString(s string) string {
 	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
 	if err != nil {
@@ -151,6 +181,7 @@ func hexString(s string) string {
 	return string(b)
 }
 
+// No bytes make the reader panic, and a list that it accepts can be asked.
 func FuzzKRL(f *testing.F) {
 	key := sshtest.NewKey()
 	cert := &ssh.Certificate{Key: sshtest.NewKey().PublicKey(), CertType: ssh.HostCert, Serial: 5, KeyId: "id", ValidBefore: ssh.CertTimeInfinity}

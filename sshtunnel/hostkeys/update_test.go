@@ -17,6 +17,90 @@ import (
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
+// updateCase is a state of known_hosts from which ssh and we begin.
+type updateCase struct {
+	name string
+	// server is nil for the one with three plain keys.
+	server *openssh.Server
+	// files are the texts of the UserKnownHostsFiles; "" is a missing one.
+	files []string
+	// global is the text of the GlobalKnownHostsFile.
+	global string
+	// options are for ssh, and edit says the same to us.
+	options []string
+	edit    func(*sshconfig.Host)
+	// changed says whether the files are other ones afterwards.
+	changed bool
+}
+
+// prepare returns a Host with new files of the case.
+func (c *updateCase) prepare(t *testing.T, keyFile string) *sshconfig.Host {
+	t.Helper()
+	h := c.server.Host(t, "bastion", keyFile)
+	dir := t.TempDir()
+	h.UserKnownHostsFiles = nil
+	for i, text := range c.files {
+		file := filepath.Join(dir, fmt.Sprint("user", i))
+		h.UserKnownHostsFiles = append(h.UserKnownHostsFiles, file)
+		if text != "" {
+			writeFile(t, file, text)
+		}
+	}
+	h.GlobalKnownHostsFiles = []string{filepath.Join(dir, "global")}
+	writeFile(t, h.GlobalKnownHostsFiles[0], c.global)
+	h.UpdateHostKeys = "yes"
+	if c.edit != nil {
+		c.edit(h)
+	}
+	return h
+}
+
+// left returns the texts of the user's files and of the backup of the first one.
+func left(h *sshconfig.Host) (texts []string) {
+	for _, file := range append(h.UserKnownHostsFiles, h.UserKnownHostsFiles[0]+".old") {
+		texts = append(texts, readFile(file))
+	}
+	return texts
+}
+
+// compare lets ssh and us connect, each with files of its own, and compares what is left of them.
+func (c *updateCase) compare(t *testing.T, keyFile string) {
+	h := c.prepare(t, keyFile)
+	// ssh is done with the update before its command ends, because a round trip lies between.
+	if ok, out := sshConnects(t, h, append(c.options, "UpdateHostKeys=yes")...); !ok {
+		t.Fatalf("ssh: %s", out)
+	}
+	want := left(h)
+	h = c.prepare(t, keyFile)
+	conn, err := connect(t, t.Context(), h, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.changed {
+		eventually(t, "the same files as ssh leaves", func() bool { return slices.Equal(left(h), want) })
+	}
+	for range 2 { // two round trips are time enough for what should not happen: ssh has no more
+		session, err := conn.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := session.Run("true"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn.Close()
+	if got := left(h); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	changed := want[0] != c.files[0] || len(c.files) > 1 && c.files[1] != "" && want[1] != c.files[1]
+	if changed != c.changed {
+		t.Errorf("ssh made %q of %q", want, c.files)
+	}
+	if st, err := os.Stat(h.UserKnownHostsFiles[0]); err == nil && st.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v", st.Mode())
+	}
+}
+
 // What UpdateHostKeys makes of known_hosts is judged by a real ssh: on a real server, from the same
 // files, both leave the same ones behind.
 func TestUpdateHostKeysAgreesWithSSH(t *testing.T) {
@@ -36,15 +120,7 @@ func TestUpdateHostKeysAgreesWithSSH(t *testing.T) {
 	certified := openssh.Start(t, user, "HostKey "+path("host"), "HostKey "+path("rsa"), "HostCertificate "+path("host-cert.pub"))
 	at, port := fmt.Sprintf("[127.0.0.1]:%d", s.Addr.Port), fmt.Sprint(s.Addr.Port)
 	salt := make([]byte, 20)
-	for _, tt := range []struct {
-		name    string
-		server  *openssh.Server
-		files   []string // UserKnownHostsFile
-		global  string
-		options []string
-		edit    func(*sshconfig.Host)
-		changed bool
-	}{
+	for _, tt := range []updateCase{
 		{name: "learns", files: []string{"# comment\n" + at + " " + key + " my comment\njunk\nother " + other}, changed: true},
 		{name: "learns by rsa", files: []string{at + " " + rsa + "\n"}, changed: true},
 		{name: "forgets", files: []string{at + " " + key + "\n" + at + " " + gone + "\n"}, changed: true},
@@ -77,74 +153,10 @@ func TestUpdateHostKeysAgreesWithSSH(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			server := tt.server
-			if server == nil {
-				server = s
+			if tt.server == nil {
+				tt.server = s
 			}
-			prepare := func(who string) *sshconfig.Host {
-				h := server.Host(t, "bastion", path("user"))
-				dir := filepath.Join(t.TempDir(), who)
-				os.Mkdir(dir, 0o700)
-				h.UserKnownHostsFiles = nil
-				for i, text := range tt.files {
-					file := filepath.Join(dir, fmt.Sprint("user", i))
-					h.UserKnownHostsFiles = append(h.UserKnownHostsFiles, file)
-					if text != "" {
-						writeFile(t, file, text)
-					}
-				}
-				h.GlobalKnownHostsFiles = []string{filepath.Join(dir, "global")}
-				writeFile(t, h.GlobalKnownHostsFiles[0], tt.global)
-				h.UpdateHostKeys = "yes"
-				if tt.edit != nil {
-					tt.edit(h)
-				}
-				return h
-			}
-			left := func(h *sshconfig.Host) (texts []string) {
-				for _, file := range append(h.UserKnownHostsFiles, h.UserKnownHostsFiles[0]+".old") {
-					b, err := os.ReadFile(file)
-					if err != nil {
-						b = []byte("missing")
-					}
-					texts = append(texts, string(b))
-				}
-				return texts
-			}
-			h := prepare("ssh")
-			// The update is done before the command ends, where a round trip lies between.
-			ok, out := sshConnects(t, h, append(tt.options, "UpdateHostKeys=yes")...)
-			if !ok {
-				t.Fatalf("ssh: %s", out)
-			}
-			want := left(h)
-			h = prepare("ours")
-			c, err := connect(t, t.Context(), h, nil, false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if tt.changed {
-				eventually(t, "the same files as ssh leaves", func() bool { return slices.Equal(left(h), want) })
-			}
-			for range 2 { // time enough for what should not happen: ssh has no more
-				session, err := c.NewSession()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := session.Run("true"); err != nil {
-					t.Fatal(err)
-				}
-			}
-			c.Close()
-			if got := left(h); !slices.Equal(got, want) {
-				t.Errorf("got  %q\nwant %q", got, want)
-			}
-			if changed := want[0] != tt.files[0] || len(tt.files) > 1 && tt.files[1] != "" && want[1] != tt.files[1]; changed != tt.changed {
-				t.Errorf("ssh made %q of %q", want, tt.files)
-			}
-			if st, err := os.Stat(h.UserKnownHostsFiles[0]); err == nil && st.Mode().Perm() != 0o600 {
-				t.Errorf("mode %v", st.Mode())
-			}
+			tt.compare(t, path("user"))
 		})
 	}
 }

@@ -96,8 +96,8 @@ type replacement struct {
 // lines that cannot be parsed stay as they are. The file is replaced as a whole, by one of mode
 // 0600. The former one stays as FILE.old. A missing file stays missing.
 func replaceKnownHost(ctx context.Context, file string, r replacement) error {
-	// Many people have known_hosts as a link into another directory. ssh would put a file in the
-	// place of the link.
+	// Many people have known_hosts as a symbolic link into another directory. ssh would put a file
+	// in the place of the link.
 	file, err := filepath.EvalSymlinks(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

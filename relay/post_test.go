@@ -14,6 +14,65 @@ import (
 	. "sallyport/relay/relaytest"
 )
 
+func TestRedirectSameOriginKeepsMethodAndBody(t *testing.T) {
+	for _, status := range []int{307, 308} {
+		synctest.Test(t, func(t *testing.T) {
+			h, _ := open(t, Config{},
+				Exchange{Call: "tools/call", Path: "/mcp", Status: status, Set: map[string]string{"Location": "/mcp/?a=b"}},
+				Exchange{Call: "tools/call", Path: "/mcp/", Body: callLine, Header: map[string]string{"Mcp-Session-Id": "s1"}, Reply: callAnswer}, Goodbye())
+			h.send(callLine)
+			h.want(callAnswer)
+			h.close()
+		})
+	}
+}
+
+func TestRedirectLoopEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, srv := open(t, Config{}, Exchange{Call: "tools/call", Repeat: true, Status: 307, Set: map[string]string{"Location": "/mcp"}}, Goodbye())
+		h.send(callLine)
+		if a := decode(t, h.recv()); a.Error.Data.Kind != "redirect" {
+			t.Errorf("got %+v", a)
+		}
+		h.close()
+		if got, want := strings.Count(strings.Join(srv.Seen(), "\n"), "tools/call"), maxRedirects+1; got != want {
+			t.Errorf("%d requests, want %d", got, want)
+		}
+	})
+}
+
+// A 308 is followed once for a session; a new session starts at the configured URL again. A 307
+// holds for one request only.
+func TestPermanentRedirectIsRemembered(t *testing.T) {
+	at := func(path string, list ...Exchange) []Exchange {
+		for i := range list {
+			list[i].Path = path
+		}
+		return list
+	}
+	to := func(status int, path, call string) Exchange {
+		return Exchange{Call: call, Path: path, Status: status, Set: map[string]string{"Location": "/new"}}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		again := Opening(version)
+		again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
+		again[1].Header, again[2].Header = nil, nil
+		script := append([]Exchange{to(308, "/mcp", "initialize")}, at("/new", Opening(version)...)...)
+		script = append(script, Exchange{Call: "tools/call", Path: "/new", Status: 404})
+		// Now it leads nowhere, but for one call.
+		script = append(script, at("/mcp", again...)...)
+		script = append(script, to(307, "/mcp", "tools/call"), Exchange{Call: "tools/call", Path: "/new", Reply: callAnswer},
+			Exchange{Call: "ping", Path: "/mcp", Reply: pingAnswer}, Exchange{Method: "DELETE", Path: "/mcp"})
+		h := start(t, Config{Send: New(t, script...).Transport()})
+		h.open()
+		h.send(callLine)
+		h.want(callAnswer)
+		h.send(pingLine)
+		h.want(pingAnswer)
+		h.close()
+	})
+}
+
 const mayHaveRunHint = "may have run"
 
 // withoutHooks hands a request on to next without the hooks of httptrace, as a RoundTripper does
