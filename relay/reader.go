@@ -10,10 +10,12 @@ import (
 	"sallyport/relay/rawjson"
 )
 
-// maxNotices is how many notifications of the host may be on their way, and how many of its answers. Further ones are dropped.
+// maxNotices is how many notifications of the host may be on their way, and how many of its
+// answers. Further ones are dropped.
 const maxNotices = 1024
 
-// reader takes what the host sends, and keeps the order that the protocol asks for ("Order" in the package comment).
+// reader takes what the host sends, and keeps the order that the protocol asks for ("Order" in the
+// package comment).
 type reader struct {
 	session *session
 	// queue has the notifications on their way.
@@ -25,7 +27,8 @@ type reader struct {
 
 	// opened is closed when initialize is answered. It is nil before initialize came.
 	opened <-chan struct{}
-	// ready is closed when calls may go: initialized was accepted, too. It is nil before initialize came.
+	// ready is closed when calls may go: initialized was accepted, too. It is nil before initialize
+	// came.
 	ready <-chan struct{}
 	// next carries the call that the last line has begun. It is nil if the line has begun none.
 	next func()
@@ -35,12 +38,12 @@ func newReader(s *session) *reader {
 	return &reader{session: s, queue: make(chan notice, maxNotices), readOn: make(chan struct{})}
 }
 
-// read hands on the host's lines until In ends, and then gives the error of that to ended. It waits for nothing but In and, with an
-// answer of our own, Out.
+// read hands on the host's lines until In ends, and then gives the error of that to ended. It waits
+// for nothing but In and, with an answer of our own, Out.
 //
-// The goroutine that has read a call also carries it, while another one reads on. So the call, with which somebody may be
-// waiting, is not held up by waking another thread. After the call its goroutine waits to read again, because its stack
-// has already grown to what a call needs.
+// The goroutine that has read a call also carries it, while another one reads on. So the call, with
+// which somebody may be waiting, is not held up by waking another thread. After the call its
+// goroutine waits to read again, because its stack has already grown to what a call needs.
 func (r *reader) read(lines *lineReader, ended chan<- error) {
 	for r.readCall(lines, ended) {
 		call := r.next
@@ -59,7 +62,8 @@ func (r *reader) read(lines *lineReader, ended chan<- error) {
 	}
 }
 
-// readCall hands on lines until one has set r.next. It reports false if In or the session has ended.
+// readCall hands on lines until one has set r.next. It reports false if In or the session has
+// ended.
 func (r *reader) readCall(lines *lineReader, ended chan<- error) bool {
 	s := r.session
 	for r.next == nil {
@@ -71,7 +75,7 @@ func (r *reader) readCall(lines *lineReader, ended chan<- error) bool {
 		switch {
 		case err == errTooLong:
 			s.refuse(line, invalidRequest(err.Error()), nil)
-			s.carried(maxMessage)
+			s.carried(s.cfg.maxMessage)
 			continue
 		case err == io.EOF || errors.Is(err, io.ErrClosedPipe):
 			ended <- nil
@@ -112,7 +116,8 @@ func (r *reader) dispatch(m rawjson.Message, b *batchAnswers) {
 // request begins a call, or answers the request here.
 func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 	s := r.session
-	c := &call{Message: m, key: rawjson.IDKey(m.ID), progress: progressKey(m.Params, "_meta"), arrived: time.Now(), after: r.ready, batch: b}
+	c := &call{Message: m, key: rawjson.IDKey(m.ID), progress: progressKey(m.Params, "_meta"),
+		arrived: time.Now(), after: r.ready, batch: b}
 	if c.isInit() {
 		if b != nil {
 			s.refuse(m.ID, invalidRequest("initialize in a batch"), b)
@@ -135,7 +140,8 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 		s.refuse(m.ID, f, b)
 		return
 	}
-	// enter has counted one goroutine in s.work. All that are begun here end with the call's context at the latest.
+	// enter has counted one goroutine in s.work. All that are begun here end with the call's
+	// context at the latest.
 	carry := func(f func() error) func() {
 		return func() {
 			defer s.work.Done()
@@ -169,7 +175,7 @@ func (r *reader) notification(m rawjson.Message) {
 		r.cancelCall(m)
 		return
 	}
-	taken := s.calls.addPending(maxCalls + maxNotices)
+	taken := s.calls.addPending(s.cfg.maxCalls + maxNotices)
 	n := notice{Message: m, after: r.ready, opened: r.opened, done: s.calls.dealtWith}
 	if m.Method == methodInitialized {
 		n.gate = make(chan struct{})
@@ -216,8 +222,8 @@ func (r *reader) sendNotices() {
 	}
 }
 
-// cancelCall ends the call that a notifications/cancelled names. The call's own goroutine sends the notice on, so that it
-// cannot overtake the request.
+// cancelCall ends the call that a notifications/cancelled names. The call's own goroutine sends the
+// notice on, so that it cannot overtake the request.
 func (r *reader) cancelCall(m rawjson.Message) {
 	s := r.session
 	id := rawjson.Member(m.Params, "requestId")
@@ -225,14 +231,15 @@ func (r *reader) cancelCall(m rawjson.Message) {
 		return
 	}
 	c := s.calls.find(rawjson.IDKey(id))
-	// It may be answered meanwhile; and initialize must not be cancelled (basic/utilities/cancellation).
+	// It may be answered meanwhile; and initialize must not be cancelled
+	// (basic/utilities/cancellation).
 	if c == nil || c.isInit() || !c.claim() {
 		return
 	}
 	s.calls.remove(c)
 	c.cancel(&cancelled{m})
 	if c.batch != nil {
-		s.reply(nil, c.batch, false)
+		s.reply(nil, c.batch)
 	}
 }
 
@@ -272,10 +279,11 @@ func (r *reader) batch(m rawjson.Message, outer *batchAnswers) {
 		}
 		r.dispatch(em, b)
 	}
-	s.reply(nil, b, false)
+	s.reply(nil, b)
 }
 
-// batchAnswers collects what answers a batch. That is one array again (2025-03-26, basic, "Batching").
+// batchAnswers collects what answers a batch. That is one array again (2025-03-26, basic,
+// "Batching").
 type batchAnswers struct {
 	mu sync.Mutex
 	// open is how many answers are still to come, plus one while the batch is being read.
@@ -290,7 +298,8 @@ func (b *batchAnswers) expect() {
 	b.open++
 }
 
-// add takes one answer, or nil if there will be none. It returns the whole line when nothing more is to come, and nil before.
+// add takes one answer, or nil if there will be none. It returns the whole line when nothing more
+// is to come, and nil before.
 func (b *batchAnswers) add(answer []byte) []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()

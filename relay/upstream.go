@@ -4,17 +4,20 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 
 	"sallyport/relay/rawjson"
 )
 
-// wire is how the session reaches the upstream. Each form of the protocol is one, and so is upstream, which chooses between
-// them. All methods may be called concurrently.
+// wire is how the session reaches the upstream. Each form of the protocol is one, and so is
+// upstream, which chooses between them. All methods may be called concurrently.
 type wire interface {
-	// call carries one request and returns when nothing more can come of it. The error says why there is no answer.
+	// call carries one request and returns when nothing more can come of it. The error says why
+	// there is no answer.
 	call(c *call) error
-	// notice carries one notification and returns when the next one may go. When nothing more comes of n it calls n.done, once.
+	// notice carries one notification and returns when the next one may go. When nothing more comes
+	// of n it calls n.done, once.
 	notice(n notice)
 	// respond carries the host's answer to a request of the server.
 	respond(m rawjson.Message)
@@ -26,12 +29,13 @@ type wire interface {
 
 // hostSide is how a wire reaches the session. All methods may be called concurrently.
 type hostSide interface {
-	// answer gives the host the line that answers c, unless c is answered or cancelled. It reports whether it did.
+	// answer gives the host the line that answers c, unless c is answered or cancelled. It reports
+	// whether it did.
 	answer(c *call, line []byte) bool
 	// toHost gives the host a request or a notification of the server.
 	toHost(m rawjson.Message)
-	// outOfStream takes a message that came otherwise than on the stream of a call. It may be the answer to a call all the same,
-	// or the progress of one.
+	// outOfStream takes a message that came otherwise than on the stream of a call. It may be the
+	// answer to a call all the same, or the progress of one.
 	outOfStream(m rawjson.Message)
 	// keepAlive gives c its full time again, because the server has shown that it works on c.
 	keepAlive(c *call)
@@ -42,13 +46,14 @@ type hostSide interface {
 // notice is a notification of the host on its way.
 type notice struct {
 	rawjson.Message
-	// after and opened are gates that the notification waits for. opened is open when initialize was answered, after when the
-	// server has accepted notifications/initialized, too.
+	// after and opened are gates that the notification waits for. opened is open when initialize
+	// was answered, after when the server has accepted notifications/initialized, too.
 	after, opened <-chan struct{}
-	// gate belongs to notifications/initialized, which waits for opened only. It is closed when calls may follow. It is nil for all
-	// other notifications.
+	// gate belongs to notifications/initialized, which waits for opened only. It is closed when
+	// calls may follow. It is nil for all other notifications.
 	gate chan struct{}
-	// done is called when the notification has been dealt with. The end of the session waits for that.
+	// done is called when the notification has been dealt with. The end of the session waits for
+	// that.
 	done func()
 }
 
@@ -62,14 +67,16 @@ type upstream struct {
 	bridge *bridge
 
 	mu sync.Mutex
-	// opened is what carries the session that the host has opened with initialize. It is nil before that.
+	// opened is what carries the session that the host has opened with initialize. It is nil before
+	// that.
 	opened wire
 }
 
 func newUpstream(r *run, host hostSide, o *obstacles) *upstream {
 	srv := &server{run: r, host: host, obstacles: o}
 	m := &modern{server: srv}
-	return &upstream{run: r, host: host, eras: &eras{server: srv, modern: m}, legacy: newLegacy(srv), modern: m, bridge: newBridge(m)}
+	return &upstream{run: r, host: host, eras: &eras{server: srv, modern: m},
+		legacy: newLegacy(srv), modern: m, bridge: newBridge(m)}
 }
 
 // wire returns what carries the messages of the host's own session.
@@ -106,9 +113,13 @@ func (u *upstream) giveUp(cancelled rawjson.Message) { u.wire().giveUp(cancelled
 
 func (u *upstream) goodbye(ctx context.Context) { u.wire().goodbye(ctx) }
 
-// initialize opens a session for a legacy host: upstream if the server speaks that, otherwise in the bridge alone.
+// initialize opens a session for a legacy host: upstream if the server speaks that, otherwise in
+// the bridge alone.
 func (u *upstream) initialize(c *call) error {
-	who := identity{capabilities: rawjson.Member(c.Params, "capabilities"), info: rawjson.Member(c.Params, "clientInfo")}
+	who := identity{
+		capabilities: rawjson.Member(c.Params, "capabilities"),
+		info:         rawjson.Member(c.Params, "clientInfo"),
+	}
 	if known, _ := u.eras.recall(); known != legacyEra && u.cfg.Transport != TransportSSE {
 		d, err := u.eras.discover(c.ctx, who, true)
 		switch {
@@ -176,17 +187,18 @@ func (u *upstream) callModern(c *call) error {
 			return err
 		}
 	}
-	// Any error that is not a modern server's sends a host that knows both wires to initialize (basic/transports/stdio,
-	// "Backward Compatibility").
-	return &fault{code: codeNoMethod, kind: "no_method", text: excerpt(c.Method, 64) + ": the server speaks the protocol up to 2025-11-25",
-		hints: []string{"open the session with initialize"}}
+	// Any error that is not a modern server's sends a host that knows both wires to initialize
+	// (basic/transports/stdio, "Backward Compatibility").
+	return newFault(codeNoMethod, "no_method", excerpt(c.Method, 64)+": the server speaks the protocol up to "+legacyVersion,
+		"open the session with initialize")
 }
 
-// contradicts reports whether err, of a request on the modern wire, is the refusal of a server that is not modern.
+// contradicts reports whether err, of a request on the modern wire, is the refusal of a server that
+// is not modern.
 func contradicts(err error) bool {
 	f, ok := errors.AsType[*fault](err)
-	return ok && f.kind == "status" &&
-		(f.status == http.StatusBadRequest || f.status == http.StatusNotFound || f.status == http.StatusMethodNotAllowed)
+	return ok && f.kind == "status" && slices.Contains(
+		[]int{http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed}, f.status)
 }
 
 // isStatus reports whether err is a refusal by HTTP status.

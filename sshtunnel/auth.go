@@ -62,19 +62,20 @@ type authenticator struct {
 	result AuthError
 }
 
-func newAuthenticator(cfg *Config, h *sshconfig.Host, ask func(Question) (string, error), p *preparation) *authenticator {
+// newAuthenticator makes one for the login of d. ask puts a question to the person.
+func newAuthenticator(d *dialer, ask func(Question) (string, error)) *authenticator {
 	a := &authenticator{
-		host:     h,
+		host:     d.host,
 		ask:      ask,
-		log:      cfg.Log,
-		trace:    cfg.Trace,
-		agent:    p.agent,
+		log:      d.cfg.Log,
+		trace:    d.cfg.Trace,
+		agent:    d.prepared.agent,
 		attempts: map[string]int{},
 		over:     map[string]bool{},
-		result:   AuthError{Hop: h.Alias, User: h.User},
+		result:   AuthError{Hop: d.host.Alias, User: d.host.User},
 	}
-	if p.agentErr != nil {
-		a.note(fmt.Sprintf("agent: %v", p.agentErr))
+	if d.prepared.agentErr != nil {
+		a.note(fmt.Sprintf("agent: %v", d.prepared.agentErr))
 	}
 	return a
 }

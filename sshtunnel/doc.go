@@ -76,9 +76,9 @@
 // A Tunnel has its loop, from New to Close, and one goroutine during an attempt. A link has one
 // goroutine for each hop that waits for the hop's end, one for each hop that takes its requests, one
 // for each hop that is watched, and one for the clocks and the local address. The first Listen adds
-// two for the server's channels. x/crypto has its own. Each connection has one that reads and one
-// that writes, because x/crypto's channels know no deadlines. What several connections write at about
-// the same time goes out together (gatherConn).
+// two for the server's channels. x/crypto has its own. Each connection has three: one reads,
+// one writes, and one takes the channel's requests. They are needed because x/crypto's channels know
+// no deadlines (channelConn).
 //
 // A link ends by closing the outermost connection. Everything else is inside it and ends with it. A
 // goodbye to a server that is gone would wait for ever.

@@ -55,7 +55,7 @@ func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, progres
 	}
 	for i, h := range chain[reached:] {
 		progress(h)
-		d := &dialer{cfg: cfg, host: h, prepared: prepared[reached+i], tasks: &l.tasks}
+		d := &dialer{cfg: cfg, host: h, prepared: prepared[reached+i], link: l}
 		if len(l.hops) > 0 {
 			d.via = l.last()
 		}

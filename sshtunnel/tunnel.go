@@ -117,8 +117,7 @@ func (t *Tunnel) Connect(ctx context.Context) error {
 // never the connection that was returned. The error is an *OpenError if the hop refused. If the
 // tunnel is refused, the error of State is returned at once.
 //
-// The connection honours deadlines. One that runs out closes the connection. The caller must close
-// the connection.
+// The connection honours deadlines. The caller must close it.
 func (t *Tunnel) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	return withLink(ctx, t, func(l *link) (net.Conn, error) { return l.last().open(ctx, network, addr) })
 }
