@@ -48,8 +48,8 @@ type Explanation struct {
 // KindSignIn is the Obstacle.Kind of a sign-in that waits for a person.
 const KindSignIn = "sign_in"
 
-// noticeWait is how long later messages wait for the server to accept a notification before them.
-const noticeWait = 10 * time.Second
+// acceptWait is how long later messages wait for the server to accept a notification before them.
+const acceptWait = 10 * time.Second
 
 // obstacles knows what is in the way of the upstream, and puts errors into words.
 type obstacles struct {
@@ -86,13 +86,13 @@ func (o *obstacles) waitWhile(ctx context.Context, is func(*Obstacle) bool) erro
 	}
 }
 
-// waitAccepted waits for accepted, but no longer than noticeWait in which nothing is in the way.
+// waitAccepted waits for accepted, but no longer than acceptWait in which nothing is in the way.
 func (o *obstacles) waitAccepted(accepted <-chan struct{}) {
 	for {
 		current, changed := o.cfg.Obstacle()
 		var late <-chan time.Time
 		if current == nil {
-			late = time.After(noticeWait)
+			late = time.After(acceptWait)
 		}
 		select {
 		case <-accepted:
@@ -212,7 +212,7 @@ func (w *watcher) expire(o *Obstacle) time.Duration {
 		next = min(next, due.Sub(now))
 	}
 	for _, c := range toTell {
-		s.write(w.waitingNotice(c, now, o))
+		s.write(w.waitingNotification(c, now, o))
 	}
 	for _, c := range late {
 		if c.signIn && o.URL != "" {
@@ -225,7 +225,7 @@ func (w *watcher) expire(o *Obstacle) time.Duration {
 
 // waitingNotice is a progress notification which says that c waits for o. Progress must not go back
 // (basic/utilities/progress), so its numbers stay below any that the server may count from 1 later.
-func (w *watcher) waitingNotice(c *call, now time.Time, o *Obstacle) []byte {
+func (w *watcher) waitingNotification(c *call, now time.Time, o *Obstacle) []byte {
 	text := clean(o.Text, w.session.cfg.Mask, maxText)
 	if o.URL != "" {
 		text += ": " + o.URL
