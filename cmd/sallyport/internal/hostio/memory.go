@@ -30,9 +30,11 @@ func TuneGC() {
 // something large. The reader in is the proxy's stdin.
 //
 // The function leaves one processor to the proxy, which waits more than it works. With several,
-// each switch between goroutines wakes a thread that mostly finds nothing to do. The start keeps
-// all processors for the key exchanges of SSH and TLS. If stdin cannot be polled, its blocking read
-// would occupy the only processor, so the proxy then keeps all of them.
+// each switch between goroutines wakes a thread that mostly finds nothing to do. Without it 30
+// proxies at once, direct and at a round trip of 10 ms, do 12 % fewer calls a second and take 29 %
+// more processor time (BenchmarkAgainstPeers). The start keeps all processors for the key exchanges
+// of SSH and TLS. If stdin cannot be polled, its blocking read would occupy the only processor, so
+// the proxy then keeps all of them.
 func TrimMemory(in io.Reader) func() {
 	file, ok := in.(*os.File)
 	polled := ok && file.SetReadDeadline(time.Time{}) == nil
