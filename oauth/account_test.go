@@ -55,6 +55,7 @@ func TestPersistError(t *testing.T) {
 }
 
 func TestAccounts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	claims := base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"42","email":"ada@example.org"}`))
 	tr := w.transport(func(c *Config) { c.Scope = "tools" })

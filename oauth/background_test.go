@@ -31,6 +31,7 @@ func (w *world) inBackground(tr *Transport) (status int, body string) {
 }
 
 func TestBackgroundAddsAndRefreshes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
@@ -84,6 +85,7 @@ func TestBackgroundAsksNobody(t *testing.T) {
 }
 
 func TestBackgroundBeforeAnyLogin(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	if status, _ := w.inBackground(w.transport(nil)); status != http.StatusUnauthorized {
 		t.Errorf("got status %d", status)
@@ -92,6 +94,7 @@ func TestBackgroundBeforeAnyLogin(t *testing.T) {
 }
 
 func TestBackgroundDoesNotWaitForThePerson(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
 	tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
@@ -112,6 +115,7 @@ func TestBackgroundDoesNotWaitForThePerson(t *testing.T) {
 
 // A person's request that meets a background one under way still gets its login, once.
 func TestBackgroundAmongOthers(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)

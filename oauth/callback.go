@@ -20,21 +20,22 @@ import (
 const (
 	// callbackPath is the path of the redirect URI.
 	callbackPath = "/callback"
-	// startPath is the beginning of the paths that lead to the login. A nonce follows.
+	// startPath is the beginning of the paths that lead to the login page. A nonce follows.
 	startPath = "/start/"
-	// lastPageTime is how long the browser has to fetch the last page after the login.
+	// lastPageTime is how long the browser has to fetch our last page after the login.
 	lastPageTime = 2 * time.Second
 	// callbackHeaderBytes and callbackHeaderTime limit the header of one request of the browser.
 	callbackHeaderBytes = 16 << 10
 	callbackHeaderTime  = 10 * time.Second
 )
 
-// callback receives the browser's answer to the redirect URI (RFC 6749 section 4.1.2) of one login.
-// It holds the port from listen to close. A request that does not belong to the login gets an
-// answer and changes nothing.
-type callback struct {
+// callbackServer serves the redirect URI of one login. It receives the callback, which is the
+// request that the browser makes to the redirect URI (RFC 6749 section 4.1.2), and answers it with a
+// page. It holds the port from listenForCallback to close. A request that does not belong to the
+// login gets an answer and changes nothing.
+type callbackServer struct {
 	cfg *Config
-	// uri is the redirect_uri as the authorization server is told it, and redirect the same,
+	// uri is the redirect_uri as the authorization server knows it, and redirect the same,
 	// parsed.
 	uri      string
 	redirect *url.URL
@@ -45,7 +46,7 @@ type callback struct {
 
 	// origin is where a browser finds the listener.
 	origin string
-	// startPath leads to the login as long as it lasts, and visitPath leads there once.
+	// startPath leads to the login page as long as the login lasts, and visitPath leads there once.
 	startPath, visitPath string
 	visited              atomic.Bool
 	// target is where the two paths lead. It is nil until that is known.
@@ -53,7 +54,7 @@ type callback struct {
 
 	server *http.Server
 
-	// got receives the parameters of the first redirect that belongs to the login.
+	// got receives the parameters of the first callback that belongs to the login.
 	got  chan url.Values
 	once sync.Once
 
@@ -62,13 +63,13 @@ type callback struct {
 	err      error
 }
 
-// listenForCallback binds the first callback address that is free, and answers there until close.
-func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, state string) (*callback, error) {
+// listenForCallback binds the first callback address that is free, and serves there until close.
+func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, state string) (*callbackServer, error) {
 	ln, addr, err := bindCallback(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	cb, err := newCallback(cfg, ln, addr, state)
+	cb, err := newCallbackServer(cfg, ln, addr, state)
 	if err != nil {
 		ln.Close()
 		return nil, err
@@ -103,8 +104,8 @@ func bindCallback(ctx context.Context, cfg *Config) (net.Listener, string, error
 	return nil, "", first
 }
 
-// newCallback makes the callback for ln, which was bound as addr.
-func newCallback(cfg *Config, ln net.Listener, addr, state string) (*callback, error) {
+// newCallbackServer makes the server for ln, which was bound as addr.
+func newCallbackServer(cfg *Config, ln net.Listener, addr, state string) (*callbackServer, error) {
 	_, port, _ := net.SplitHostPort(addr)
 	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil && port == "0" {
 		port = bound
@@ -117,7 +118,7 @@ func newCallback(cfg *Config, ln net.Listener, addr, state string) (*callback, e
 	if err != nil {
 		return nil, fmt.Errorf("callback address %s: %w", asclient.Quote(addr), err)
 	}
-	cb := &callback{cfg: cfg, uri: uri, redirect: redirect, port: port, state: state,
+	cb := &callbackServer{cfg: cfg, uri: uri, redirect: redirect, port: port, state: state,
 		origin: loopbackURL(addr, port, ""), startPath: startPath + rand.Text(), visitPath: startPath + rand.Text(),
 		got: make(chan url.Values, 1), finished: make(chan struct{})}
 	cb.server = &http.Server{Handler: cb, ErrorLog: discardLog,
@@ -149,10 +150,10 @@ func loopbackURL(addr, port, path string) string {
 	return "http://" + net.JoinHostPort(host, port) + path
 }
 
-// startURL is the URL of a page that leads to the login and holds no secret. It works as long as
-// the login lasts. It is empty if the redirect URI is not on loopback: then the person's browser
+// startURL is the URL of our page that leads to the login page and holds no secret. It works as long
+// as the login lasts. It is empty if the redirect URI is not on loopback: then the person's browser
 // may be on a machine that cannot reach the listener.
-func (cb *callback) startURL() string {
+func (cb *callbackServer) startURL() string {
 	if !asclient.IsLoopback(cb.redirect.Hostname()) {
 		return ""
 	}
@@ -160,11 +161,11 @@ func (cb *callback) startURL() string {
 }
 
 // visitURL is like startURL, but works once.
-func (cb *callback) visitURL() string { return cb.origin + cb.visitPath }
+func (cb *callbackServer) visitURL() string { return cb.origin + cb.visitPath }
 
-// ServeHTTP answers the browser. The page that answers the redirect waits for the outcome of the
-// login, so that it tells the truth.
-func (cb *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP answers the browser. The answer to the callback waits for the outcome of the login, so
+// that our page tells the truth.
+func (cb *callbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := cb.redirect.Path
 	if path == "" {
 		path = "/"
@@ -190,15 +191,16 @@ func (cb *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// redirectToLogin leads the browser to the login. A browser is started with one of our own URLs,
-// which everybody on the machine can read in its arguments: it tells nothing once it was visited.
-func (cb *callback) redirectToLogin(w http.ResponseWriter, r *http.Request) {
+// redirectToLogin leads the browser from one of our URLs to the login page. A browser is started
+// with visitURL among its arguments, which everybody on the machine can read. So that URL works
+// once.
+func (cb *callbackServer) redirectToLogin(w http.ResponseWriter, r *http.Request) {
 	target := cb.target.Load()
 	if target == nil || r.URL.Path == cb.visitPath && cb.visited.Swap(true) {
 		pageUsed.send(w, http.StatusGone)
 		return
 	}
-	link, err := target.next(r.Context())
+	loginPage, err := target.next(r.Context())
 	if err != nil {
 		p := pageNoLogin
 		p.Detail = err.Error()
@@ -207,11 +209,11 @@ func (cb *callback) redirectToLogin(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	http.Redirect(w, r, link, http.StatusSeeOther)
+	http.Redirect(w, r, loginPage, http.StatusSeeOther)
 }
 
 // sendOutcome tells the browser how the login ended.
-func (cb *callback) sendOutcome(w http.ResponseWriter) {
+func (cb *callbackServer) sendOutcome(w http.ResponseWriter) {
 	upstream := asclient.WithoutQuery(cb.cfg.Upstream)
 	if cb.err != nil {
 		pageFailed(upstream, cb.err, cb.cfg.Callback.Retry).send(w, http.StatusBadRequest)
@@ -223,7 +225,7 @@ func (cb *callback) sendOutcome(w http.ResponseWriter) {
 // isOurHost guards against DNS rebinding. The Host header must be a loopback name with the
 // listener's port, or the redirect URI's host and port. A page of another site cannot make the
 // browser send such a header.
-func (cb *callback) isOurHost(host string) bool {
+func (cb *callbackServer) isOurHost(host string) bool {
 	u := &url.URL{Scheme: cb.redirect.Scheme, Host: host}
 	loopback := asclient.IsLoopback(u.Hostname())
 	if loopback && asclient.Port(u) == cb.port {
@@ -232,9 +234,9 @@ func (cb *callback) isOurHost(host string) bool {
 	return asclient.Port(u) == asclient.Port(cb.redirect) && (loopback || u.Hostname() == cb.redirect.Hostname())
 }
 
-// deliver takes the parameters of a redirect and reports whether they belong to this login. The
-// first that do are acted on; repetitions wait for the same outcome.
-func (cb *callback) deliver(q url.Values) bool {
+// deliver takes the parameters of a callback and reports whether they belong to this login. The
+// first that do are acted on. Repetitions wait for the same outcome.
+func (cb *callbackServer) deliver(q url.Values) bool {
 	if subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(cb.state)) != 1 || !q.Has("code") && !q.Has("error") {
 		return false
 	}
@@ -244,13 +246,13 @@ func (cb *callback) deliver(q url.Values) bool {
 
 // finish publishes the outcome of the login for the page and for Transport.Deliver. It is called
 // once.
-func (cb *callback) finish(err error) {
+func (cb *callbackServer) finish(err error) {
 	cb.err = err
 	close(cb.finished)
 }
 
-// close frees the port, and gives open pages a moment to be sent.
-func (cb *callback) close() {
+// close frees the port, and gives the browser a moment to fetch our last page.
+func (cb *callbackServer) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), lastPageTime)
 	defer cancel()
 	if cb.server.Shutdown(ctx) != nil {

@@ -22,6 +22,7 @@ import (
 func s256(verifier string) string { return oauth2.S256ChallengeFromVerifier(verifier) }
 
 func TestStrayRequestsAreIgnored(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
 	tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
@@ -69,6 +70,7 @@ func TestStrayRequestsAreIgnored(t *testing.T) {
 // TestStartPage leads to the login: that for a browser's arguments once, neither anybody who
 // guesses.
 func TestStartPage(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
 	tr := w.transport(func(c *Config) {
@@ -122,6 +124,7 @@ func TestStartPage(t *testing.T) {
 
 // TestPages reads what the person sees at the end, and holds back what a page could do.
 func TestPages(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		knobs  oauthtest.Knobs
@@ -172,6 +175,7 @@ func TestPages(t *testing.T) {
 // TestNextPort takes the second port where the first is busy, says who holds that, and has
 // registered both. The second stays bound from before the person is asked until the end.
 func TestNextPort(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -213,6 +217,7 @@ func TestNextPort(t *testing.T) {
 }
 
 func TestDeliver(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(func(c *Config) {
 		c.Callback.RedirectURI = "https://workstation.example/back?to=here" // nobody listens there
@@ -252,6 +257,7 @@ func TestDeliver(t *testing.T) {
 }
 
 func TestBusyPort(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -270,6 +276,7 @@ func TestBusyPort(t *testing.T) {
 }
 
 func TestLoopbackURL(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ addr, port, want string }{
 		{"127.0.0.1:53682", "53682", "http://127.0.0.1:53682/callback"},
 		{"localhost:0", "4711", "http://localhost:4711/callback"},
@@ -285,6 +292,7 @@ func TestLoopbackURL(t *testing.T) {
 }
 
 func TestIPv6Callback(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "[::1]:0")
 	if err != nil && os.Getenv("CI") == "true" {
 		t.Fatal("no IPv6 loopback here: ", err)

@@ -80,7 +80,7 @@ type Config struct {
 	// that this package sets.
 	ExtraParams map[string]string
 
-	// Given holds one-shot inputs that take the place of a login.
+	// Given holds one-shot inputs, which are tried before a login.
 	Given Given
 	// Assertion returns the JWT of GrantJWTBearer or the ID token of GrantEnterpriseManaged. It is
 	// called for each sign-in. Other grants do not use it.
@@ -92,12 +92,12 @@ type Config struct {
 	// of its life. Zero is 30 seconds. A negative one turns refreshing ahead of expiry off.
 	RefreshSkew time.Duration
 
-	// AtTerminal says that a person typed a command and waits for the login. This login takes over
-	// from that of another process, and its page is never held back.
+	// AtTerminal says that a person started this process in a terminal in order to log in, and waits.
+	// Its login takes over from that of another process, and its login page is never held back.
 	AtTerminal bool
 	// NonInteractive forbids logins: a sign-in that needs a person fails with LoginRequiredError.
 	NonInteractive bool
-	// Callback says where the browser's answer to the redirect URI arrives.
+	// Callback says where the callback arrives.
 	Callback CallbackConfig
 	// Offer shows a prompt to the person. It runs in a goroutine of its own, and its context ends
 	// when the prompt is withdrawn. With a nil Offer, only State shows the prompt.
@@ -108,8 +108,8 @@ type Config struct {
 	// Log may be nil, which discards.
 	Log *slog.Logger
 
-	// now is the wall clock, and pageInterval the least time between two login pages of all
-	// processes. Tests set them after New.
+	// now is the wall clock. pageInterval is the shortest time between two login pages of all
+	// processes. Tests set both after New.
 	now          func() time.Time
 	pageInterval time.Duration
 }
@@ -148,8 +148,8 @@ type Endpoints struct {
 	AssumePKCE bool
 }
 
-// Given holds one-shot inputs that somebody else obtained. They are used until they are used up.
-// The tokens that they brought are kept in the store, where the hash of the inputs finds them.
+// Given holds one-shot inputs that somebody else obtained. They are used until they bring a token or
+// are refused. The record then keeps their hash, so that a later process does not use them again.
 type Given struct {
 	// AuthorizationCode is a code to exchange for tokens, with the CodeVerifier (RFC 7636) and the
 	// Callback.RedirectURI that it was asked for with. Empty means that there is none.
@@ -168,17 +168,18 @@ type IdentityProvider struct {
 	ClientID string
 }
 
-// CallbackConfig says where the browser's answer to the redirect URI arrives.
+// CallbackConfig says where the callback arrives: the request that the browser makes to the redirect
+// URI.
 type CallbackConfig struct {
 	// RedirectURI is the redirect URI to send. Empty is http://HOST:PORT/callback with the address
-	// that was bound.
+	// that was bound. If it is on loopback and has a port, that address replaces Addrs.
 	RedirectURI string
 	// Addrs are the addresses to listen on, such as "127.0.0.1:53682". They are tried in order
 	// until one is free. Port 0 is any free port. Nil is "127.0.0.1:0".
 	Addrs []string
 	// Timeout is how long a login waits for the person. Zero is 300 seconds.
 	Timeout time.Duration
-	// Retry is a sentence for the page of a failed sign-in: how the person starts it again. Empty
+	// Retry is a sentence for our page after a failed login: how the person starts it again. Empty
 	// is a general sentence.
 	Retry string
 	// Listen opens the listener. It may be that of a tunnel. Nil is net.Listen's.

@@ -6,6 +6,7 @@ import (
 )
 
 func TestKeyTellsAccountsApart(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	base := func() *Config { return &Config{Upstream: w.upstream, Realm: "default direct"} }
 	seen := map[string]bool{base().Key(): true}
@@ -26,6 +27,7 @@ func TestKeyTellsAccountsApart(t *testing.T) {
 }
 
 func TestConfigIsChecked(t *testing.T) {
+	t.Parallel()
 	good := func() Config { return Config{Upstream: &url.URL{Scheme: "https", Host: "h", Path: "/mcp"}} }
 	for name, spoil := range map[string]func(*Config){
 		"no upstream":             func(c *Config) { c.Upstream = nil },

@@ -84,6 +84,7 @@ func (w *deviceWorld) get(ctx context.Context) error {
 }
 
 func TestDeviceGrantPollsAtTheServersPace(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newDeviceWorld(t, nil)
 		w.as.Set(func(k *oauthtest.Knobs) {
@@ -130,6 +131,7 @@ func TestDeviceGrantPollsAtTheServersPace(t *testing.T) {
 }
 
 func TestExpiredDeviceCodeIsReplacedWhileSomebodyWaits(t *testing.T) {
+	t.Parallel()
 	for _, waits := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newDeviceWorld(t, nil)
@@ -155,6 +157,7 @@ func TestExpiredDeviceCodeIsReplacedWhileSomebodyWaits(t *testing.T) {
 }
 
 func TestDeviceGrantEnds(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		knobs   func(*oauthtest.Knobs)
@@ -184,6 +187,7 @@ func TestDeviceGrantEnds(t *testing.T) {
 }
 
 func TestDeviceGrantByItself(t *testing.T) {
+	t.Parallel()
 	for _, only := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newDeviceWorld(t, func(c *Config) {
@@ -203,6 +207,7 @@ func TestDeviceGrantByItself(t *testing.T) {
 }
 
 func TestDeviceAnswersThatAreNotShown(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ name, old, new, want string }{
 		{"cleartext link", "https://as.example/device", "http://as.example/device", asclient.CodeInsecureURL},
 		{"a script", "https://as.example/device?", "javascript:alert(1)//", asclient.CodeInsecureURL},

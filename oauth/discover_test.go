@@ -13,6 +13,7 @@ import (
 )
 
 func TestDiscoverShowsEachStep(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.ChallengeScope = "tools" })
 	cfg := Config{Upstream: w.upstream, Store: w.store, Log: w.logger()}
@@ -37,6 +38,7 @@ func TestDiscoverShowsEachStep(t *testing.T) {
 
 // What was tried comes beside the error, too.
 func TestDiscoverThatFailsShowsHowFarItGot(t *testing.T) {
+	t.Parallel()
 	closed := httptest.NewServer(nil)
 	closed.Close()
 	gone, err := url.Parse(closed.URL + "/mcp")
@@ -87,6 +89,7 @@ func TestDiscoverThatFailsShowsHowFarItGot(t *testing.T) {
 }
 
 func TestDiscoverOfAnUpstreamThatAsksForNoToken(t *testing.T) {
+	t.Parallel()
 	up := httptest.NewServer(http.NotFoundHandler())
 	defer up.Close()
 	u, err := url.Parse(up.URL)
@@ -100,6 +103,7 @@ func TestDiscoverOfAnUpstreamThatAsksForNoToken(t *testing.T) {
 }
 
 func TestDiscoverTakesWhatIsGiven(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.NoResourceMetadata = true })
 	d, err := Discover(t.Context(), Config{Upstream: w.upstream, Endpoints: Endpoints{AuthorizationURL: "https://as.example/a", TokenURL: "https://as.example/t"}})

@@ -1,216 +1,277 @@
 // Package oauth signs in to an MCP server that is protected by OAuth 2, and adds the token to each
 // request. It follows the authorization part of the MCP specification.
 //
-// The package knows neither SSH nor JSON-RPC. The caller gives it functions for what lies outside:
-// [Config.Base] and [Config.AuthBase] send requests, [CallbackConfig.Listen] opens a listener, and
+// The package does not know how a connection is made (for example through SSH), nor what a request
+// contains. The caller gives it what lies outside: [Config.Base] and [Config.AuthBase] are the
+// http.RoundTrippers that send requests, [CallbackConfig.Listen] opens a listener, and
 // [Config.Offer] shows a prompt to a person.
 //
 // # Words
 //
-// The upstream is the MCP server that the requests go to. A sign-in is everything from the
-// upstream's challenge to a stored token. A login is that part of a sign-in in which a person takes
-// part. A prompt is what the person needs for a login: a URL, and in the device grant also a code.
-// The callback is the browser's answer to the redirect URI. A record is what the token store keeps
-// about one account.
+//   - The upstream is the MCP server that the requests go to.
+//   - A sign-in is everything from the upstream's challenge to a new token. A refresh is not one.
+//   - A login is the portion of a sign-in that needs a person, together with the discovery and the
+//     registration that prepare for it.
+//   - A prompt is what the person needs for a login: URLs, and in the device grant also a code.
+//   - A login page is the authorization server's page that a prompt leads to. The pages of our own
+//     listener are always called our pages.
+//   - The callback is the request that the browser makes to the redirect URI.
+//   - A record is what the token store keeps about one account.
+//   - The leader is the process that runs a login. The other processes of the account follow it.
 //
 // # Parts
 //
-//	        requests                      SignIn, SignOut, Deliver, State
-//	            |                                        |
-//	            v                                        v
-//	+-------------------------- Transport ----------------------------+
-//	| adds the token, reads a 401 or 403, sends a request again       |
-//	+-----------------------------------------------------------------+
-//	            | "I need such a token"                  ^ State
-//	            v                                        |
-//	+------- flights -------+                    +---- status ----+
-//	| one action at a time; |                    | what waits for |
-//	| others join it        |                    | the person     |
-//	+-----------------------+                    +----------------+
-//	            |                                        ^ prompt
-//	            v                                        |
-//	+------- signIn --------+  needs a person    +---- peers -----+
-//	| refresh, one-shot     |------------------->| which process  |
-//	| inputs, unattended    |                    | leads; when a  |
-//	| grants                |                    | page may come  |
-//	+-----------------------+                    +----------------+
-//	     |             |                             | leads
-//	     |             |                             v
-//	     |             |     +---- login ----+     +-- callback --+
-//	     |             |     | of one person |---->| listener and |
-//	     |             |     +---------------+     | pages        |
-//	     |             |             |             +--------------+
-//	     v             v             v
-//	accountRecord    asclient.Client
-//	one record, in   requests to authorization servers:
-//	memory and in    discovery, registration, token, PAR, DPoP
-//	tokenstore
+//	       requests              SignIn, SignOut              Deliver, State
+//	          v                         v                            v
+//	+------------------------------ Transport -------------------------------+
+//	| adds the token, judges the answer, sends the request again             |
+//	+------------------------------------------------------------------------+
+//	          v need
+//	+------- flights -------+
+//	| one action at a time; |
+//	| other callers join it |
+//	+-----------------------+
+//	          v action
+//	+------- renewal -------+                 +------- peers --------+
+//	| refresh, one-shot     | person needed   | which process leads; |
+//	| inputs, unattended    |---------------->| when a login page    |
+//	| grants                |                 | may be shown         |
+//	+-----------------------+                 +----------------------+
+//	                                                     v this process leads
+//	                                          +------- login --------+    +- callbackServer -+
+//	                                          | discovery, client,   |--->| listener and our |
+//	                                          | prompt, token        |    | pages            |
+//	                                          +----------------------+    +------------------+
 //
-// Each part is a type, and each arrow a call. A part does not know the parts above it. Transport,
-// flights, status, peers and accountRecord live from [New] to [Transport.Close]. A flight and its
-// signIn live for one action. A login and its callback live for one login.
+//	+------ accountRecord ------+   +------ status -------+   +---- asclient.Client ----+
+//	| the record, in memory and |   | holds the State and |   | sends requests to       |
+//	| in the store              |   | offers the prompt   |   | authorization servers   |
+//	+---------------------------+   +---------------------+   +-------------------------+
+//
+// Each part is a type, and an arrow is a call. The three parts of the lowest row are called by the
+// parts above them and call none of those. A login also calls the peers that run it: it asks when
+// it may show a login page, and tells the other processes its prompt. Transport, flights, peers and
+// the lowest row live from [New] to [Transport.Close], a renewal for one flight, and a login with
+// its callbackServer for one login.
 //
 // Package asclient (oauth/asclient) sends requests and keeps nothing but DPoP nonces. Package
-// tokenstore (oauth/tokenstore) keeps encrypted values on the disk. Neither knows this package.
+// tokenstore (oauth/tokenstore) keeps encrypted values on the disk. Neither imports this package.
 //
 // # A request
 //
-// [Transport.RoundTrip] looks at the request's origin (scheme, host and port). A request to another
-// origin than the upstream's leaves by AuthBase without a token. This check is made for each
-// request, so a redirect cannot carry the token away.
+// [Transport.RoundTrip] looks at the request's origin (scheme, host and port). A request to any
+// origin but the upstream's is sent through AuthBase, without a token. Each request is checked, so
+// a redirect cannot carry the token away.
 //
-// A request to the upstream gets the current token. If there is none, the first request goes out
-// without one, and the upstream's 401 starts a sign-in. If a token is about to expire, it is
-// refreshed first: RefreshSkew before its expiry, but not in the first half of its life. If that
-// refresh fails, the old token is used as long as it is valid.
+// A request to the upstream is sent through Base with the current token. If there is no token, a
+// stored refresh token or a one-shot input may give one. Otherwise the request is sent without a
+// token, and the upstream's 401 starts a sign-in. A token is refreshed [Config.RefreshSkew] before
+// it expires (30 seconds by default), but never in the first half of its life. If this early
+// refresh fails, the old token is used until it expires.
 //
-// The answer decides what happens next:
+// The answer decides what happens next. The first case that fits counts:
 //
-//   - A 401 for a token that meanwhile was replaced: the request is sent again with the current
-//     one.
-//   - A 401 for the current token: the token is refreshed. If the refreshed token is refused too, a
-//     sign-in follows. If the token of our own sign-in is refused before it was ever accepted, the
-//     request fails with [TokenRefusedError], because another sign-in would end the same way.
-//   - A 403 or 401 with the error insufficient_scope: a sign-in asks for more scope (a step-up). It
-//     asks for the scopes of the current token and those of the challenge together. There is none
-//     if just these scopes were asked for before.
-//   - Every other answer is handed to the caller.
+//  1. The status is neither 401 nor 403. The caller gets the answer. If the status is below 500,
+//     the upstream has accepted the token.
+//  2. The request had a token, and the challenge has the error insufficient_scope. The upstream
+//     has accepted the token, but wants more scopes. A step-up follows: a sign-in that asks for the
+//     scopes of the current token and those of the challenge together. The caller gets the answer
+//     instead if the record says that these scopes were already asked for, if the challenge names
+//     none, or if [Config.NonInteractive] forbids logins.
+//  3. The status is 403. The caller gets the answer.
+//  4. The request had no token. A sign-in follows.
+//  5. Another token is current by now. The request is sent again with that one.
+//  6. The upstream never accepted the token, and this process got it by a sign-in, or followed the
+//     login that brought it. The request fails with [TokenRefusedError], because another sign-in
+//     would end the same way.
+//  7. The upstream never accepted the token, and this process got it by a refresh. A sign-in
+//     follows.
+//  8. Every other 401. The token is refreshed, or else a sign-in follows.
 //
-// A request is sent again at most three times, each time with a fresh body from GetBody. A request
-// that cannot be sent again gets the 401 or 403. So does a request whose step-up the person
-// declined, because the token is still good for everything else.
+// A request is sent again at most three times, each time with a fresh body from GetBody. After
+// that, or if its body has no GetBody, its caller gets the 401 or 403, and no sign-in starts. The
+// caller also gets it if a step-up is refused, because the token is still good for everything else.
 //
-// A request of [Transport.Background] has nobody waiting for it. It may use and refresh a token,
-// but it never starts a login and never waits for one. If only a login could help, it gets the 401
-// or 403.
+// [Transport.Background] returns a second RoundTripper, for requests that nobody waits for. Such a
+// request may refresh the token, but it neither starts a login nor waits for one. If only a login
+// could help, its caller gets the 401 or 403.
 //
 // # One flight at a time
 //
-// A flight is one action that changes the account: a sign-in, a refresh or a sign-out. A caller
-// says what it needs (the type need). If a flight is under way, the caller waits for it and then
-// looks again; otherwise the caller's need starts a flight. So fifty requests that meet a 401
-// together cause one sign-in.
+// A flight is one action that changes the account: it gets a token or signs out. A request or a
+// SignIn describes the token that it needs (type need). If a flight is under way, they wait for its
+// end and then look at the account again. Otherwise they start a flight. So fifty requests that
+// meet a 401 together cause one sign-in. If the flight fails, all who waited for it fail with its
+// error, unless that error does not concern them.
 //
-// A flight runs in the lifetime of the Transport and not in the context of the request that started
-// it. A request's context bounds only its own waiting.
+// A flight is cancelled by Close, and not by the context of the request that started it. That
+// context ends only the request's own waiting.
 //
-// A flight first tries what needs no person. It takes the store's lock of the record and reads the
-// record again, because another process may have stored a token meanwhile. Then it uses the refresh
-// token, and after that the one-shot inputs ([Given]). Only then it turns to the person.
+// If the grant is unattended, a flight that gets a token runs that grant. Otherwise it tries these
+// steps in order, until one of them gives a token:
+//
+//  1. It locks the record in the store and reads it. Another process may have stored a token.
+//  2. It uses the refresh token, still under the lock, so that no other process uses it too.
+//  3. It uses the one-shot inputs of [Config.Given]: a code or a refresh token that somebody else
+//     obtained. They are used until they bring a token or are refused.
+//  4. It starts a login. If NonInteractive is set, it fails with [LoginRequiredError] instead.
+//
+// An early refresh ends after step 2, and a flight that a background request started after step 3.
+// A step-up skips the steps 2 and 3. So does the sign-in after a refreshed token was refused.
+//
+// If the server refuses the refresh token, with an error such as invalid_grant or with the status
+// 404 or 410, the refresh token is deleted and the next step follows. After any other error, such
+// as a status of 500, the refresh token stays and the flight fails.
 //
 // A new refresh token is on the disk before its access token is used. If the process crashes
 // between the server's answer and the write, that refresh token is lost, and a login follows.
 //
-// # A login
+// # A sign-in
 //
-//  1. Resource metadata (RFC 9728). It is looked for at the challenge's resource_metadata, then at
-//     the well-known path of the upstream, then at the well-known root. Its resource must be the
-//     upstream or a parent path of it. It is sent as the resource parameter (RFC 8707), byte for
-//     byte.
-//  2. Authorization server metadata (RFC 8414, then OpenID Connect Discovery). Its issuer must be
-//     identical to the one that it was looked up by. An upstream without resource metadata follows
-//     the MCP revision of 2025-03-26: its server is at its own origin, and if there is no metadata
-//     either, its endpoints are /authorize, /token and /register. [Discover] shows steps 1 and 2.
-//  3. The listener for the callback. It is bound before anything is shown, and held to the end.
-//  4. The client: the configured one, or else a client ID metadata document, or else dynamic
-//     registration (RFC 7591). A registration is kept in the record.
-//  5. The authorization request with state and PKCE S256 (RFC 7636). The prompt shows its URL, and
-//     two pages of our own listener that lead to it. One of them works only once and is for the
-//     arguments of a browser command, which others can read. If the server requires pushed
-//     authorization requests (RFC 9126), the parameters are pushed first and the URL refers to
-//     them. The pages push again when that reference was used or has expired.
-//  6. The callback. Its state is checked, then its iss (RFC 9207). The code is exchanged for a
-//     token, the token is stored, and only then the browser shows success and the waiting requests
-//     go on.
+// These are the steps of a sign-in with a browser, [GrantAuthorizationCode]. The other grants share
+// the steps 1, 2 and 4.
 //
-// A server that has forgotten a registered client says so at the token endpoint, or shows an error
-// in the browser and never redirects. In both cases the registration is forgotten, and the next
-// login registers again.
+//  1. Resource metadata (RFC 9728). It is looked for at the URL that the challenge names, then at
+//     the well-known path of the upstream, then at the well-known root. The resource that it names
+//     must be the upstream or a parent path of it. That name, or [Config.Resource], is sent as the
+//     resource parameter (RFC 8707), byte for byte.
+//  2. Authorization server metadata (RFC 8414, then OpenID Connect Discovery). Of the servers that
+//     the resource names, the first that has metadata is used. The issuer in its metadata must be
+//     identical to the issuer that the resource names. An upstream without resource metadata
+//     follows the MCP revision of 2025-03-26: the upstream's origin is the issuer. If that has no
+//     metadata either, the endpoints are /authorize, /token and /register at the upstream's origin.
+//     [Discover] shows the steps 1 and 2 without a sign-in.
+//  3. The listener. It is bound before anything is shown, and held until the login ends. It takes
+//     the first free address of [CallbackConfig.Addrs]. The redirect URI is
+//     http://HOST:PORT/callback, or [CallbackConfig.RedirectURI] where that is set. If the latter
+//     is on loopback and has a port, that address is the only one that is tried.
+//  4. The client: the configured one, or else a client ID metadata document, or else the
+//     registration in the record, or else a new one (RFC 7591), which the record keeps.
+//  5. The authorization request with state and PKCE S256 (RFC 7636). The scopes are those of
+//     [Config.Scope], or else of the challenge, or else all of the resource metadata. A server
+//     whose metadata does not promise S256 is refused, unless [Endpoints.AssumePKCE] is set.
+//  6. The prompt, and the callback. The login waits [CallbackConfig.Timeout] (300 seconds) for it.
+//     A callback with another state than that of the login gets an error page and is ignored. The
+//     iss parameter must be the server's issuer (RFC 9207).
+//  7. The token. The code is exchanged for it and it is stored. Only then the browser shows
+//     success, and the waiting requests go on.
+//
+// The prompt has three URLs. AuthorizeURL is the login page itself. It holds the state, which is a
+// secret. StartURL is one of our pages. It leads to AuthorizeURL and holds no secret, so it may
+// stand in logs and messages. BrowserURL is the same for the arguments of a browser command.
+// Everybody on the machine can read those, so BrowserURL works only once. If the server requires
+// pushed authorization requests (RFC 9126), AuthorizeURL holds only a request_uri, which works once
+// and for a short time. When it was used or has expired, opening StartURL or BrowserURL pushes the
+// request again.
+//
+// A server may forget a registered client. It says so with the error invalid_client, or it shows an
+// error in the browser and never redirects. The second case looks like a person who does nothing.
+// So the registration is forgotten after invalid_client, and also after a login that timed out with
+// a registration of an earlier login. The next login registers again.
 //
 // # One login for all processes
 //
 // Processes with the same [Config.Key] and the same store log in once. They agree by locks and
-// small values in the store, under the names of the record's key followed by a slash and a word:
+// values in the store. Each of these is named KEY/WORD, with one of four words:
 //
-//   - lead is a lock. The process that holds it leads: it runs the login. The kernel frees the lock
-//     when that process ends, however it ends.
-//   - claim is a lock. A process whose person typed a command (AtTerminal) takes it. A leader
-//     without the claim makes way for that process.
+//   - lead is a lock. The process that holds it is the leader. The kernel frees the lock when that
+//     process ends, however it ends.
+//   - claim is a lock. A process takes it if a person started it in a terminal in order to log in
+//     ([Config.AtTerminal]). Every other process that has the lead lock tries the claim lock too.
+//     If it is taken, that process ends its login and frees the lead lock for the person's.
 //   - notice is a value that the leader writes: the ID of its login, the scopes of its step-up, its
 //     prompt, and at the end how the login failed.
-//   - pages is a value: how many login pages were shown in a row, and when the last one was.
+//   - pages is a value: how many login pages were shown since the upstream last accepted a new
+//     token, and when the last one was shown.
 //
-// The other processes follow the leader. Four times a second, each of them tries the lead lock,
-// reads the notice and reads the record:
+// A process that needs a login does the following four times a second. The first case that fits
+// counts:
 //
-//   - If the record has a token that does, the follower takes it and is done.
-//   - If the lock is taken, the follower shows the leader's prompt, marked as Elsewhere.
-//   - If the lock is free and the notice tells of a failure, the follower fails in the same way,
-//     provided that it followed this login and needed the same scopes.
-//   - If the lock is free and no failure is told, the leader died or made way. The follower that
-//     got the lock leads.
+//  1. The record has a token that satisfies the need. The process takes it and is done.
+//  2. Another process has the lead lock. This process follows it: its State and Offer show the
+//     leader's prompt, marked as Elsewhere.
+//  3. The notice tells of a failure, and this process followed that login and needs the same
+//     scopes. It fails in the same way. The failure of one process alone, such as a busy port, is
+//     not written into the notice.
+//  4. In every other case it leads. The leader before it died, or made way for a claim, or failed
+//     for itself alone, or got a token with too few scopes.
 //
-// While the leader waits for the person, it looks at the record as often. A token that appears
-// there ends its login with success, whoever stored it. A leader that is stopped, but not dead, is
-// waited for.
+// While the leader waits for the person, it looks at the record and at the claim lock four times a
+// second. A token in the record that satisfies its need ends its login with success, whoever stored
+// the token. A leader that is suspended (SIGSTOP) keeps its lock, and the others wait.
 //
-// Pages are limited, so that no program opens one browser tab after the other. A page comes at the
-// earliest 30 seconds after the one before, of whichever process. There is no such pause if the
-// page before led to a token, if the leader died while others followed it, or if a person typed the
-// command. After three pages in a row without a token that the upstream accepted, requests show no
-// more pages for an hour and fail with [ErrHeldBack]. [Transport.SignIn] still shows one.
+// Login pages are limited, so that no program opens one browser tab after the other. Among all
+// processes of the account, there are at least 30 seconds between two login pages. There is no
+// pause if the one before led to a token, if its leader died (because it no longer works), or with
+// AtTerminal. After three login pages without a token that the upstream accepted, requests fail
+// with [ErrHeldBack] for an hour. Each call of [Transport.SignIn] may still show one.
 //
 // # Other grants
 //
-// In the device grant (RFC 8628) there is no listener and no callback. The prompt holds a code, and
-// the token endpoint is asked at the server's pace. A code that expires is followed by a new one as
-// long as somebody waits. GrantAuto uses this grant only at a server without an authorization
-// endpoint.
+// [GrantAuto] is the authorization code grant, or the device grant at a server that has no
+// authorization endpoint. [GrantNone] sends every request unchanged.
 //
-// Three grants need no person, and their tokens are not stored: client_credentials (RFC 6749
-// section 4.4), jwt_bearer (RFC 7523) and enterprise_managed. For jwt_bearer, [Config.Assertion]
-// returns the assertion, anew each time. For enterprise_managed, it returns an ID token, which the
-// identity provider exchanges (RFC 8693) for an assertion whose audience is the authorization
-// server.
+// In the device grant (RFC 8628) there is no listener and no callback. The prompt holds a code, and
+// the token endpoint is asked at the server's pace. If the code expires, another one is shown, as
+// long as somebody waits for the login.
+//
+// Three grants are unattended, and their tokens are not stored. In client_credentials (RFC 6749
+// section 4.4) the client signs in as itself. In jwt_bearer (RFC 7523) it sends a JWT that
+// [Config.Assertion] returns. In enterprise_managed, Config.Assertion returns a person's ID token.
+// The package sends that to the identity provider ([Config.IDP]), which exchanges it (RFC 8693) for
+// an assertion that only this authorization server takes. The assertion then gets the access token
+// as in jwt_bearer. Config.Assertion is called for each sign-in.
 //
 // # Client authentication and DPoP
 //
-// The client authenticates as the server's metadata offers: private_key_jwt if the Config has a key
-// (with the issuer as its audience), client_secret_basic, client_secret_post, or none.
+// A client with a private key authenticates by private_key_jwt. The audience of the JWT is the
+// issuer. A client with a secret uses client_secret_basic or client_secret_post. A client without
+// either sends its ID alone. Package asclient has the exact order.
 //
-// If the resource asks for tokens that are bound to a key (DPoP, RFC 9449), by its challenge or in
-// its metadata, a key is made and kept in the record. Then each token request and each request to
-// the upstream carries a proof. An authorization server that offers DPoP does not cause this alone:
-// several do so in front of resources that know Bearer tokens only. The nonce of each answer is
-// used for the next proof. If an answer only asks for another nonce, the same request is sent again
-// with it; that counts neither as a refusal nor as one of the three times.
+// The resource may ask for tokens that are bound to a key (DPoP, RFC 9449), in its challenge or in
+// its metadata. Then a key is made and kept in the record, and each token request and each request
+// to the upstream carries a proof. It is not enough that the authorization server offers DPoP,
+// because several servers offer it in front of resources that take only Bearer tokens. A proof
+// holds the last nonce that the origin has sent. If an answer only asks for another nonce, the
+// request is sent again, which is not counted among the three times above.
 //
 // # Where requests go
 //
-// Requests to the upstream's origin leave by Base, and all others by AuthBase. A URL that metadata
-// names must be https, or be at the upstream's own origin, or be on loopback if the upstream is on
-// loopback too. The package does not judge addresses: AuthBase sees which one is dialed, and may
-// refuse it. No secret is sent along a redirect.
+// Requests to the upstream's origin are sent through Base, and all others through AuthBase. A URL
+// that metadata names must be https, or at the upstream's own origin, or on loopback if the
+// upstream is on loopback too. The package does not judge the addresses behind a name. A
+// RoundTripper can check each address that it dials. Only metadata requests follow redirects.
+// Requests that carry a secret follow none.
 //
 // # What is kept
 //
-// There is one record for each upstream, Realm, client, resource and audience (see [Config.Key]).
-// It holds the issuer and its endpoints, the dynamic registration, the tokens, their scopes and
-// expiry, and the DPoP key. If discovery finds another issuer than the recorded one, tokens and
-// registration of the old issuer are dropped. How the values are encrypted and where the key lies
-// is the matter of package tokenstore.
+// There is one record for each upstream, [Config.Realm], client, resource and audience; their hash
+// is the key of the record ([Config.Key]). It holds the issuer and its endpoints, the registration,
+// the tokens, their scopes and expiry, and the DPoP key. If discovery finds another issuer than the
+// recorded one, the tokens and the registration of the old issuer are dropped. [Accounts] lists the
+// records of a store. Package tokenstore says how values are encrypted, and where its encryption
+// key lies. If [Config.Store] is nil, everything lives in memory, and processes share nothing.
+//
+// # The rest of Transport
+//
+// [Transport.SignIn] signs in without a request: it asks the upstream for its challenge itself. It
+// does nothing if there is a valid token, or if the upstream wants none. [Transport.SignOut]
+// revokes the tokens (RFC 7009) if the server can do that, and deletes them and the registration.
+// [Transport.Deliver] takes the URL of a callback that did not reach the listener.
+// [Transport.State] says where the sign-in stands and when that changes.
 //
 // # Errors
 //
-// Waiting does not help against [LoginRequiredError], [TokenRefusedError], and an
-// [asclient.SignInError] whose Refused is set. An [asclient.DiscoveryError] names every URL that
-// was tried, and [PortBusyError] the process on the callback's port. Every other error is one of
-// the network or of the moment, and a later request tries again. errors.As finds what the
-// RoundTrippers returned. No error holds a token, a code, a state or a body.
+// Trying again does not help against [LoginRequiredError], [TokenRefusedError], and an
+// [asclient.SignInError] whose Refused is set. [ErrHeldBack] ends after an hour. [PortBusyError]
+// names the process that uses the callback's port. A fixed port is busy until that process frees
+// it. An [asclient.DiscoveryError] names every URL that was tried. Every other error may pass, and
+// a later request tries again. What Base or AuthBase returned is found beneath by errors.As. No
+// error holds a token, a code, a state or a body.
 //
 // # How to extend it
 //
 // A new grant with a person is a case in login.run, and one without a person a case in
-// signIn.unattended. A host program that shows prompts in its own way reads [Transport.State] or
-// sets [Config.Offer].
+// renewal.unattended. A program that shows prompts in its own way reads [Transport.State] or sets
+// [Config.Offer].
 package oauth

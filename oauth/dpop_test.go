@@ -14,6 +14,7 @@ import (
 )
 
 func TestBoundTokens(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		knobs func(*oauthtest.Knobs)
@@ -53,6 +54,7 @@ func TestBoundTokens(t *testing.T) {
 }
 
 func TestNonceIsAskedForOnceOnly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.DPoP, k.Nonces, k.ProofAlgs = true, true, []string{"ES256"} })
 	tr := w.transport(nil)
@@ -87,6 +89,7 @@ func (w *world) postInBackground(tr *Transport) (int, error) {
 
 // Several authorization servers offer DPoP in front of resources that know Bearer only.
 func TestBearerWhereOnlyTheAuthorizationServerOffersDPoP(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.ProofAlgs = []string{"ES256"} })
 	tr := w.transport(nil)
@@ -97,6 +100,7 @@ func TestBearerWhereOnlyTheAuthorizationServerOffersDPoP(t *testing.T) {
 }
 
 func TestUnattendedGrantWithProof(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.AddClient(oauthtest.Client{ID: "robot", Secret: "s"})
 	w.as.Set(func(k *oauthtest.Knobs) { k.DPoP, k.ProofAlgs = true, []string{"ES256"} })
@@ -109,6 +113,7 @@ func TestUnattendedGrantWithProof(t *testing.T) {
 
 // A token that claims to be bound, without a proof of ours, is good for nothing.
 func TestBoundTokenWithoutProofIsRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	as := tr.as.Other

@@ -10,11 +10,11 @@ import (
 // ErrNotCompleted is beneath an asclient.SignInError when nobody completed the login in time.
 var ErrNotCompleted = errors.New("nobody completed the login in time")
 
-// ErrHeldBack is beneath an asclient.SignInError when several login pages in a row led to nothing.
-// For a while, only [Transport.SignIn] shows another.
+// ErrHeldBack is beneath an asclient.SignInError after three login pages without a token that the
+// upstream accepted. For an hour, only [Transport.SignIn] and [Config.AtTerminal] show another.
 var ErrHeldBack = errors.New("several login pages led to no sign-in, no other is opened until asked for")
 
-// ErrNoSignIn is returned by [Transport.Deliver] when no login waits for that callback.
+// ErrNoSignIn is returned by [Transport.Deliver] if the callback does not belong to the last login.
 var ErrNoSignIn = errors.New("no sign-in waits for this callback")
 
 // ErrClosed is returned once the Transport is closed.
@@ -70,8 +70,8 @@ func (e *TokenRefusedError) Error() string {
 type PortBusyError struct {
 	// Addr is the address, such as "127.0.0.1:53682".
 	Addr string
-	// PID and Command are the other process and the name of its command. They are zero if the system
-	// does not tell.
+	// PID and Command are the other process and the name of its command. They are zero if the
+	// system does not tell.
 	PID     int
 	Command string
 	// Err is the system's error.

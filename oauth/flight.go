@@ -33,7 +33,7 @@ type need struct {
 // its outcome wait for it.
 type flight struct {
 	need need
-	// personNeeded is closed when the flight turns to the person. From then on it may take minutes.
+	// personNeeded is closed when the flight needs the person. From then on it may take minutes.
 	personNeeded chan struct{}
 	// done is closed when err is set.
 	done chan struct{}
@@ -174,7 +174,7 @@ func (g *flights) startLocked(n need, do action) *flight {
 
 // end publishes the outcome of f.
 func (g *flights) end(f *flight, err error) {
-	g.mu.Lock() // held over the update: the next flight must not be told of before the end of this one
+	g.mu.Lock() // over the update too, so that State shows the end of this flight before the next one
 	f.err, g.current = err, nil
 	// Otherwise the token is as good as it was, or nobody was to be asked.
 	n := f.need
@@ -189,8 +189,8 @@ func (g *flights) end(f *flight, err error) {
 	close(f.done)
 }
 
-// turnToPerson says that f goes on with a login.
-func (g *flights) turnToPerson(f *flight) {
+// askPerson says that f goes on with a login.
+func (g *flights) askPerson(f *flight) {
 	close(f.personNeeded)
 	g.status.update(func(s *State) { s.Busy = true })
 }

@@ -19,6 +19,7 @@ func busy(tr *Transport) bool {
 }
 
 func TestBusy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
 	listening := false
@@ -61,6 +62,7 @@ func TestBusy(t *testing.T) {
 }
 
 func TestDeclinedStepUpIsNotFinal(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
@@ -87,6 +89,7 @@ func TestDeclinedStepUpIsNotFinal(t *testing.T) {
 // A request that needs any token is not ended by another's declined step-up, nor is the
 // refresh token lost to the registration that this made.
 func TestDeclinedStepUpIsNotAnothersError(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
@@ -124,6 +127,7 @@ func TestDeclinedStepUpIsNotAnothersError(t *testing.T) {
 }
 
 func TestStepUpRightAfterALogin(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	tr.cfg.pageInterval = time.Hour
@@ -143,6 +147,7 @@ func TestStepUpRightAfterALogin(t *testing.T) {
 }
 
 func TestNoSkewRefreshesAtExpiry(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(func(c *Config) { c.RefreshSkew = -1 })
 	w.mustPost(tr)

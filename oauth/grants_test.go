@@ -92,6 +92,7 @@ func TestPrivateKeyJWT(t *testing.T) {
 }
 
 func TestWorkloadIdentity(t *testing.T) {
+	t.Parallel()
 	for _, id := range []string{"workload", ""} {
 		w := newWorld(t)
 		w.as.AddClient(oauthtest.Client{ID: "workload"})
@@ -117,6 +118,7 @@ func TestWorkloadIdentity(t *testing.T) {
 }
 
 func TestAssertionThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	gone := errors.New("no such file")
 	for _, want := range []error{gone, nil} { // nil: it is empty
@@ -131,6 +133,7 @@ func TestAssertionThatCannotBeRead(t *testing.T) {
 }
 
 func TestEnterpriseManaged(t *testing.T) {
+	t.Parallel()
 	for _, discovered := range []bool{true, false} {
 		w := newWorld(t)
 		server := httptest.NewServer(nil)
@@ -168,6 +171,7 @@ func TestEnterpriseManaged(t *testing.T) {
 }
 
 func TestIdentityProviderOfAnotherIssuer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.AddClient(oauthtest.Client{ID: "agent", Secret: "s"})
 	other := httptest.NewServer(http.HandlerFunc(w.as.ServeHTTP)) // its metadata names w.as
@@ -182,6 +186,7 @@ func TestIdentityProviderOfAnotherIssuer(t *testing.T) {
 }
 
 func TestClientCredentials(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		methods []string

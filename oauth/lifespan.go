@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// lifespan is the time from New to Close. Sign-ins, listeners and prompts run in it, so that none
-// of them depends on the request that happened to cause it.
+// lifespan is the time from New to Close. Flights, listeners and prompts run in it, so that none of
+// them depends on the request that happened to cause it.
 type lifespan struct {
 	// ctx ends with Close.
 	ctx    context.Context

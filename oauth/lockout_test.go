@@ -14,6 +14,7 @@ import (
 )
 
 func TestBadStoreIsNeverFatal(t *testing.T) {
+	t.Parallel()
 	for name, spoil := range map[string]func(file string) error{
 		"truncated": func(f string) error { return os.Truncate(f, 30) },
 		"empty":     func(f string) error { return os.Truncate(f, 0) },
@@ -46,6 +47,7 @@ func TestBadStoreIsNeverFatal(t *testing.T) {
 }
 
 func TestLifetimesThatServersSend(t *testing.T) {
+	t.Parallel()
 	const year = 365 * 24 * time.Hour
 	for _, tt := range []struct {
 		name      string
@@ -78,6 +80,7 @@ func TestLifetimesThatServersSend(t *testing.T) {
 // The machine slept, or its clock was set: what counts is the wall clock and, where that
 // is wrong, the server's 401.
 func TestWallClockJumps(t *testing.T) {
+	t.Parallel()
 	for name, jump := range map[string]time.Duration{"sleep": 8 * time.Hour, "set back": -48 * time.Hour, "years ahead": 20 * 365 * 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -106,6 +109,7 @@ func TestWallClockJumps(t *testing.T) {
 
 // A server that knows no client that it registered is not registered at in a loop.
 func TestForgetfulServerIsNoLoop(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	tr.cfg.AuthBase = roundTripper(func(r *http.Request) (*http.Response, error) {

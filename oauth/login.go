@@ -12,15 +12,15 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// login is one login of a person under way: discovery, client, listener, prompt, code, token. It
-// lives until the token is stored or the login has failed. This process leads it for all others.
+// login is one login under way: discovery, client, listener, prompt, code, token. It lives until the
+// token is stored or the login has failed. This process runs it as the leader.
 type login struct {
-	*signIn
+	*renewal
 	lead   *leadership
 	status *status
 	life   *lifespan
-	// pending is where Transport.Deliver finds the callback.
-	pending *atomic.Pointer[callback]
+	// pending is where Transport.Deliver finds the callback server.
+	pending *atomic.Pointer[callbackServer]
 
 	// found is the outcome of discovery, and server is its authorization server.
 	found  asclient.Finding
@@ -52,12 +52,12 @@ func (l *login) run(ctx context.Context) (err error) {
 	}
 	err = l.runBrowser(ctx, cb)
 	cb.finish(err)
-	l.life.startWithin(cb.close) // the last page may take its time, the waiting requests need not
+	l.life.startWithin(cb.close) // the browser may be slow to fetch our last page, and nobody waits for it
 	return err
 }
 
-// runBrowser is the authorization code grant (RFC 6749 section 4.1) whose redirect comes to cb.
-func (l *login) runBrowser(ctx context.Context, cb *callback) error {
+// runBrowser is the authorization code grant (RFC 6749 section 4.1). Its callback comes to cb.
+func (l *login) runBrowser(ctx context.Context, cb *callbackServer) error {
 	known := l.account.registeredAt(l.server).ID
 	if err := l.chooseClient(ctx, cb.uri); err != nil {
 		return err
@@ -75,8 +75,9 @@ func (l *login) runBrowser(ctx context.Context, cb *callback) error {
 	}
 	cb.target.Store(target)
 	p := Prompt{AuthorizeURL: target.first, LinkExpires: target.expires,
-		StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri, Issuer: l.server.Issuer, Expires: l.cfg.now().Add(l.cfg.Callback.Timeout)}
-	q, err := l.awaitRedirect(ctx, p, cb)
+		StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri,
+		Issuer: l.server.Issuer, Expires: l.cfg.now().Add(l.cfg.Callback.Timeout)}
+	q, err := l.awaitCallback(ctx, p, cb)
 	if errors.Is(err, ErrNotCompleted) && l.client.Registered && l.client.ID == known {
 		// A server that has forgotten a client shows an error in the browser and redirects nobody.
 		// We cannot tell that from a person who does nothing, so the next login registers again.
@@ -98,8 +99,9 @@ func (l *login) runBrowser(ctx context.Context, cb *callback) error {
 	return l.keep(ctx, k, a.Scopes)
 }
 
-// awaitRedirect shows p until the redirect arrives at cb, or until the timeout.
-func (l *login) awaitRedirect(ctx context.Context, p Prompt, cb *callback) (url.Values, error) {
+// awaitCallback shows p until the callback arrives at cb, or until the timeout. It returns the
+// parameters of the callback.
+func (l *login) awaitCallback(ctx context.Context, p Prompt, cb *callbackServer) (url.Values, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, l.cfg.Callback.Timeout, ErrNotCompleted)
 	defer cancel()
 	defer l.show(ctx, p, cb)()
@@ -111,9 +113,9 @@ func (l *login) awaitRedirect(ctx context.Context, p Prompt, cb *callback) (url.
 	}
 }
 
-// show tells the followers and the person of p, until withdraw is called. cb receives the answer;
-// it is nil if none comes here.
-func (l *login) show(ctx context.Context, p Prompt, cb *callback) (withdraw func()) {
+// show tells the followers and the person of p, until withdraw is called. cb is where the callback
+// arrives. It is nil in the device grant, which has none.
+func (l *login) show(ctx context.Context, p Prompt, cb *callbackServer) (withdraw func()) {
 	l.lead.announce(p)
 	l.pending.Store(cb)
 	l.status.show(ctx, p)
@@ -154,7 +156,7 @@ func (l *login) chooseClient(ctx context.Context, redirect string) error {
 }
 
 // forgetUnknownClient returns err. If err says that the server does not know a client that was
-// registered there, the registration is forgotten, and the next sign-in registers again.
+// registered there, the registration is forgotten, and the next login registers again.
 func (l *login) forgetUnknownClient(ctx context.Context, err error) error {
 	e, ok := errors.AsType[*asclient.SignInError](err)
 	if ok && e.Code == "invalid_client" && l.client.Registered {

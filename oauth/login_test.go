@@ -17,6 +17,7 @@ import (
 
 // Everything given and nothing discovered, as the predecessor is configured.
 func TestGivenEndpoints(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) {
 		k.NoMetadata, k.NoResourceMetadata, k.NoPKCE, k.NoIss = true, true, true, true
@@ -46,6 +47,7 @@ func TestGivenEndpoints(t *testing.T) {
 }
 
 func TestWrongClientSecretIsRefusedForGood(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.AddClient(oauthtest.Client{ID: "robot", Secret: "right"})
 	_, err := w.post(w.transport(func(c *Config) {
@@ -57,6 +59,7 @@ func TestWrongClientSecretIsRefusedForGood(t *testing.T) {
 }
 
 func TestAnotherIssuerInvalidates(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
@@ -93,6 +96,7 @@ func TestAnotherIssuerInvalidates(t *testing.T) {
 }
 
 func TestErrorsAreOneLine(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("ä", 500)
 	for _, err := range []error{
 		&asclient.SignInError{Stage: asclient.StageToken, Server: "https://as.example/" + long, Code: "a\nb", Description: "x\ny" + long, Status: 400, Refused: true},

@@ -8,9 +8,10 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// loginURL is where the browser enters one login. It usually is the authorization request itself,
-// and works as long as the login. If the server requires pushed authorization requests (RFC 9126),
-// it only refers to one: it works once, for a minute or so, and a new request is pushed after that.
+// loginURL is the URL of the login page. Usually it is the authorization request itself, and works
+// as long as the login lasts. If the server requires pushed authorization requests (RFC 9126), the
+// URL only refers to such a request. Then it works once, for a minute or so, and a new request is
+// pushed after that.
 type loginURL struct {
 	// push pushes a request. It is nil if first works as long as the login.
 	push func(context.Context) (asclient.Pushed, error)
@@ -41,7 +42,7 @@ func (u *loginURL) next(ctx context.Context) (string, error) {
 	return p.URL, err
 }
 
-// loginURL returns the way to the login that authorizeURL asks for. It pushes the request where the
+// loginURL returns the loginURL for the request authorizeURL. It pushes the request where the
 // server requires that.
 func (l *login) loginURL(ctx context.Context, authorizeURL string) (*loginURL, error) {
 	if !l.server.PushRequired {

@@ -18,6 +18,7 @@ import (
 )
 
 func TestPushedRequest(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		knobs oauthtest.Knobs
@@ -55,6 +56,7 @@ func TestPushedRequest(t *testing.T) {
 }
 
 func TestPushedRequestWithAKey(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	key := newECKey(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -75,6 +77,7 @@ func TestPushedRequestWithAKey(t *testing.T) {
 // A page of ours leads to a login even where the request that was pushed first has expired, or was
 // used.
 func TestLatePersonGetsAnotherPushedRequest(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.RequirePush, k.PushLife = true, 40*time.Second })
 	follow := func(link string, want int) *url.URL {
@@ -132,6 +135,7 @@ func TestLatePersonGetsAnotherPushedRequest(t *testing.T) {
 
 // The first URL, too, is not handed out once it has expired.
 func TestExpiredLoginURLIsReplaced(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	u := &loginURL{first: "first", expires: now, now: func() time.Time { return now },
 		push: func(context.Context) (asclient.Pushed, error) {
@@ -143,6 +147,7 @@ func TestExpiredLoginURLIsReplaced(t *testing.T) {
 }
 
 func TestPushRefused(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		code    string
 		refused bool
@@ -160,6 +165,7 @@ func TestPushRefused(t *testing.T) {
 }
 
 func TestPushByAForgottenClient(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.RequirePush, k.NoRefresh = true, true })
 	w.mustPost(w.transport(nil))
@@ -181,6 +187,7 @@ func TestPushByAForgottenClient(t *testing.T) {
 }
 
 func TestPushDemandedWithoutAnEndpoint(t *testing.T) {
+	t.Parallel()
 	f := asclient.Finding{Server: asclient.Server{Issuer: "https://as.example", PushRequired: true}}
 	l := &login{found: f, server: f.Server}
 	_, err := l.loginURL(t.Context(), "https://as.example/authorize")

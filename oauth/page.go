@@ -11,7 +11,8 @@ import (
 	"net/http"
 )
 
-// page is what the callback's listener shows in the browser. It loads nothing and runs no script.
+// page is one of our own pages, which the callback server sends to the browser. It loads nothing and
+// runs no script.
 type page struct {
 	Title string
 	Text  string
@@ -37,14 +38,14 @@ var (
 		Next: "Load this page again in a moment, or open the link that the program printed."}
 )
 
-// pageSignedIn tells of success at upstream.
+// pageSignedIn says that the person is signed in to upstream.
 func pageSignedIn(upstream string) page {
 	return page{Title: "Signed in", Text: "You are signed in to", Server: upstream, Good: true,
 		Next: "You can close this tab."}
 }
 
-// pageFailed tells of a sign-in at upstream that ended with err. retry says how the person starts
-// it again; an empty one gives a general sentence.
+// pageFailed says that the sign-in to upstream ended with err. retry says how the person starts it
+// again. An empty retry gives a general sentence.
 func pageFailed(upstream string, err error, retry string) page {
 	return page{Title: "Not signed in", Text: "You are not signed in to", Server: upstream, Detail: err.Error(),
 		Next: cmp.Or(retry, "Close this tab, then start the sign-in again.") +

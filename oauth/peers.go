@@ -13,7 +13,7 @@ import (
 // Names beside our record in the store. For the first two, only the lock of that name counts.
 const (
 	leaderName = "/lead"   // locked by the process that runs the login
-	claimName  = "/claim"  // locked by a process whose person typed a command: the leader makes way
+	claimName  = "/claim"  // locked by a process with AtTerminal: it is to lead next
 	noticeName = "/notice" // a notice, which the leader writes for its followers
 	pagesName  = "/pages"  // a pageCount of all processes
 )
@@ -30,13 +30,14 @@ const (
 
 var (
 	errSignedInElsewhere = errors.New("another process has signed in")
-	errMakeWay           = errors.New("a sign-in in a terminal takes over")
+	errClaimed           = errors.New("a sign-in in a terminal takes over")
 )
 
 // notice is what the leader writes for its followers. It is true as long as the leader's lock is
-// held. A notice without a failure under a free lock was written by a leader that died or made way.
+// taken. A notice without a failure under a free lock was written by a leader that died or let
+// another lead.
 type notice struct {
-	// ID tells this login from others.
+	// ID identifies this login.
 	ID string `json:"id"`
 	// StepUp lists the scopes of the leader's need.
 	StepUp []string `json:"scopes,omitempty"`
@@ -58,26 +59,26 @@ type failure struct {
 
 // pageCount counts the login pages that all processes of an account have shown.
 type pageCount struct {
-	// Count is the number of pages since the upstream last accepted a new token.
+	// Count is the number of login pages since the upstream last accepted a new token.
 	Count int `json:"count"`
-	// Last is the time of the last page.
+	// Last is when the last login page was shown. It is zero if none was.
 	Last time.Time `json:"last"`
-	// Completed says that the last page led to a token, so there is a person.
+	// Completed says that the last login page led to a token, so there is a person.
 	Completed bool `json:"done"`
 }
 
 // peers is the agreement between the processes that share our account. One of them, the leader,
 // runs the login. The others follow it: they show its prompt, take its token, and fail as it fails.
-// The agreement also limits how often a login page may appear.
+// The agreement also limits how often a login page may be shown.
 type peers struct {
 	cfg     *Config
 	account *accountRecord
 	status  *status
 }
 
-// signIn runs login as the leader, or follows the process that leads. It returns nil once the
+// logIn runs login as the leader, or follows the process that leads. It returns nil once the
 // account satisfies n. If the leader dies, one of the followers is the next leader.
-func (p *peers) signIn(ctx context.Context, n need, login func(context.Context, *leadership) error) error {
+func (p *peers) logIn(ctx context.Context, n need, login func(context.Context, *leadership) error) error {
 	fl := &follower{status: p.status}
 	defer fl.show(ctx, Prompt{})
 	leader := p.cfg.Store.Lock(p.account.key + leaderName)
@@ -93,8 +94,8 @@ func (p *peers) signIn(ctx context.Context, n need, login func(context.Context, 
 			leader.Unlock()
 			leads = false
 		}
-		var told notice
-		p.account.loadNote(noticeName, &told)
+		var note notice
+		p.account.loadNote(noticeName, &note)
 		if p.account.adopt(n, fl.leader != "") {
 			if leads {
 				leader.Unlock()
@@ -103,20 +104,20 @@ func (p *peers) signIn(ctx context.Context, n need, login func(context.Context, 
 		}
 		if leads {
 			fl.show(ctx, Prompt{})
-			err, shared := told.failureFor(fl.leader, n)
+			err, shared := note.failureFor(fl.leader, n)
 			if !shared {
-				// Without a failure, the leader that we followed died, and its page with it.
-				takeover := fl.leader != "" && fl.leader == told.ID && told.Failed == nil
+				// Without a failure, the leader that we followed has most likely died.
+				takeover := fl.leader != "" && fl.leader == note.ID && note.Failed == nil
 				l := &leadership{peers: p, need: n, claimed: claimed, takeover: takeover}
 				err = l.run(ctx, login)
 			}
 			leader.Unlock()
-			if err != errMakeWay {
+			if err != errClaimed {
 				return err
 			}
 		} else {
-			fl.leader = told.ID
-			fl.show(ctx, told.Prompt)
+			fl.leader = note.ID
+			fl.show(ctx, note.Prompt)
 		}
 		select {
 		case <-time.After(lookEvery):
@@ -170,15 +171,16 @@ func (fl *follower) show(ctx context.Context, p Prompt) {
 type leadership struct {
 	peers *peers
 	need  need
-	// claimed says that the person of this process typed a command. It makes way for nobody.
+	// claimed says that this process holds the claim lock. It stops for no other claim.
 	claimed bool
-	// takeover says that the leader before us died. Its page died with it, so ours need not wait.
+	// takeover says that the leader that we followed ended without a failure, most likely because
+	// it died. Its login page does not work any more, so ours need not wait.
 	takeover bool
 	notice   notice
 }
 
-// run is login while the followers are told how it goes. It returns errMakeWay if another process
-// is to lead instead.
+// run runs login and keeps the notice up to date for the followers. It returns errClaimed if another
+// process is to lead instead.
 func (l *leadership) run(ctx context.Context, login func(context.Context, *leadership) error) error {
 	account := l.peers.account
 	l.notice = notice{ID: rand.Text(), StepUp: l.need.stepUp}
@@ -200,8 +202,8 @@ func (l *leadership) run(ctx context.Context, login func(context.Context, *leade
 	case ctx.Err() != nil: // this process ends, and another may lead
 	case errors.Is(cause, errSignedInElsewhere):
 		err = nil
-	case errors.Is(cause, errMakeWay):
-		err = errMakeWay
+	case errors.Is(cause, errClaimed):
+		err = errClaimed
 	default:
 		l.notice.Failed = failureOf(err)
 	}
@@ -224,12 +226,12 @@ func (l *leadership) watch(ctx context.Context, cancel context.CancelCauseFunc) 
 		case l.peers.account.adopt(l.need, false):
 			cancel(errSignedInElsewhere)
 		case !l.claimed && l.peers.claimedByAnother():
-			cancel(errMakeWay)
+			cancel(errClaimed)
 		}
 	}
 }
 
-// announce counts the page that is about to be shown and tells the followers of it.
+// announce counts the login page that p is about to show, and tells the followers of p.
 func (l *leadership) announce(p Prompt) {
 	now := l.peers.cfg.now()
 	l.peers.countPages(func(c *pageCount) { *c = pageCount{Count: c.Count + 1, Last: now} })
@@ -237,14 +239,14 @@ func (l *leadership) announce(p Prompt) {
 	l.peers.account.saveNote(noticeName, l.notice)
 }
 
-// awaitPage waits until a new login page may be shown. Its error is a SignInError about server,
-// with ErrHeldBack beneath, if no page may be shown for a long time.
+// awaitPage waits until another login page may be shown. If none may be shown for a long time, the
+// error is a SignInError about server with ErrHeldBack beneath.
 func (l *leadership) awaitPage(ctx context.Context, server string) error {
 	cfg := l.peers.cfg
 	var c pageCount
 	l.peers.account.loadNote(pagesName, &c)
 	since := cfg.now().Sub(c.Last)
-	clockSetBack := since < 0 // then the time of the last page says nothing
+	clockSetBack := since < 0 // then the time of the last login page says nothing
 	storm := c.Count >= stormPages && since < stormIntervals*cfg.pageInterval && !clockSetBack
 	if storm && !l.need.byPerson && !cfg.AtTerminal {
 		return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: server, Err: ErrHeldBack}
@@ -266,7 +268,8 @@ func (l *leadership) awaitPage(ctx context.Context, server string) error {
 	}
 }
 
-// failureOf returns what the followers need to know of err. Nil: each may try for itself.
+// failureOf returns what the followers need to know of err. It is nil if err concerns this process
+// alone, so that each follower may try for itself.
 func failureOf(err error) *failure {
 	f := &failure{NotCompleted: errors.Is(err, ErrNotCompleted)}
 	if e, ok := errors.AsType[*asclient.SignInError](err); ok && !errors.Is(err, ErrHeldBack) {
@@ -284,8 +287,8 @@ func failureOf(err error) *failure {
 	return f
 }
 
-// failureFor returns how the login of n ended. shared says that this is the outcome of the caller
-// as well: the caller followed that login, and wanted the same.
+// failureFor returns how the login of this notice failed. shared says that it failed for the caller
+// as well: the caller followed that login (followed is its ID) and needed the same scopes (n).
 func (t notice) failureFor(followed string, n need) (err error, shared bool) {
 	f := t.Failed
 	if f == nil || t.ID != followed || !slices.Equal(t.StepUp, n.stepUp) {

@@ -119,6 +119,7 @@ func TestRefusedTokenIsOnePageForAll(t *testing.T) {
 }
 
 func TestAcceptedTokenEndsTheCountOfPages(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	count := func(tr *Transport) (p pageCount) {
 		tr.Close() // which waits for the count
@@ -153,6 +154,7 @@ func newPeers(t *testing.T, dir string) *peers {
 
 // The pause between login pages holds among processes: here two that show pages in turn.
 func TestPagesAreLimitedAmongProcesses(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		processes := [2]*peers{newPeers(t, dir), newPeers(t, dir)}

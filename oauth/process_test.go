@@ -12,6 +12,7 @@ import (
 const takeover = 6 * time.Second
 
 func TestAnotherTakesOverWhenTheLeaderIsKilled(t *testing.T) {
+	t.Parallel()
 	for point, want := range map[string]oauthtest.Stats{
 		dieBeforePage:   {Registrations: 1, Authorizations: 1, Codes: 1},
 		diePageShown:    {Registrations: 1, Authorizations: 1, Codes: 1},
@@ -22,7 +23,7 @@ func TestAnotherTakesOverWhenTheLeaderIsKilled(t *testing.T) {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.as.Now = nil
+			w.useWallClock()
 			leader := w.startWorker(workerConfig{Die: point})
 			leader.await("busy")
 			var others []*worker
@@ -65,6 +66,7 @@ func TestAnotherTakesOverWhenTheLeaderIsKilled(t *testing.T) {
 }
 
 func TestRefreshSurvivesKill(t *testing.T) {
+	t.Parallel()
 	for point, want := range map[string]oauthtest.Stats{
 		dieRefreshing:  {Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 1},
 		dieBeforeStore: {Registrations: 1, Authorizations: 2, Codes: 2, Refreshes: 2}, // what the server spent is spent: asked again, not locked out
@@ -73,7 +75,7 @@ func TestRefreshSurvivesKill(t *testing.T) {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.as.Now = nil
+			w.useWallClock()
 			w.serve([]*worker{w.startWorker(workerConfig{})})
 			leader := w.startWorker(workerConfig{Die: point, Ahead: 2 * time.Hour})
 			leader.await("at " + point)
@@ -92,7 +94,7 @@ func TestRefreshSurvivesKill(t *testing.T) {
 func TestTerminalTakesOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.as.Now = nil
+	w.useWallClock()
 	proxies := []*worker{w.startWorker(workerConfig{})}
 	proxies[0].await("page")
 	proxies = append(proxies, w.startWorker(workerConfig{}))

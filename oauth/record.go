@@ -40,9 +40,9 @@ const (
 	fromStore standing = iota
 	// fromRefresh: it was just refreshed, and the upstream has not accepted it yet.
 	fromRefresh
-	// fromSignIn: it was just signed in for, and the upstream has not accepted it yet.
+	// fromSignIn: a sign-in has just brought it, and the upstream has not accepted it yet.
 	fromSignIn
-	// accepted: the upstream took it.
+	// accepted: the upstream has accepted it.
 	accepted
 )
 
@@ -109,8 +109,8 @@ func (a *accountRecord) inputsUnusedLocked() bool {
 	return given != "" && a.rec.Given != given
 }
 
-// accept notes that the upstream took the token access. It reports whether access is the current
-// token, and whether it is fresh from a sign-in and was never accepted before.
+// accept notes that the upstream has accepted the token access. It reports whether that is the
+// current token, a sign-in has brought it, and it was never accepted before.
 func (a *accountRecord) accept(access string) (first bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 
 // A running process does not bring back what a logout of another has forgotten.
 func TestLogoutElsewhereIsNotUndone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.NoRevocation = true }) // the server would still refresh
 	running := w.transport(nil)
@@ -32,6 +33,7 @@ func TestLogoutElsewhereIsNotUndone(t *testing.T) {
 
 // Damage is no logout: what the process knows still holds.
 func TestDamagedStoreIsNotALogout(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
@@ -45,6 +47,7 @@ func TestDamagedStoreIsNotALogout(t *testing.T) {
 }
 
 func TestFailedRevocationIsTheCallersAlone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)

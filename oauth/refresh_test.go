@@ -16,6 +16,7 @@ import (
 )
 
 func TestTwoProcessesSpendARefreshTokenOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.mustPost(w.transport(nil))
 	var all []*Transport
@@ -36,6 +37,7 @@ func TestTwoProcessesSpendARefreshTokenOnce(t *testing.T) {
 }
 
 func TestRefreshAheadOfExpiry(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name      string
 		expiresIn any
@@ -69,6 +71,7 @@ func TestRefreshAheadOfExpiry(t *testing.T) {
 }
 
 func TestFailedEarlyRefreshUsesTheOldToken(t *testing.T) {
+	t.Parallel()
 	for _, knobs := range []oauthtest.Knobs{{TokenStatus: 503}, {RefreshError: "invalid_grant"}} {
 		w := newWorld(t)
 		tr := w.transport(nil)
@@ -84,6 +87,7 @@ func TestFailedEarlyRefreshUsesTheOldToken(t *testing.T) {
 }
 
 func TestNobodyIsLockedOut(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		happen func(w *world)
@@ -111,6 +115,7 @@ func TestNobodyIsLockedOut(t *testing.T) {
 }
 
 func TestGivenOnce(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"refresh token", "code"} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -159,6 +164,7 @@ func TestGivenOnce(t *testing.T) {
 }
 
 func TestRevokedRefreshTokenLocksNobodyOut(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	first := w.transport(nil)
 	w.mustPost(first)

@@ -8,8 +8,8 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// Secret is text that must not be shown. Whatever prints or encodes it gets "[hidden]". A caller that
-// uses the secret converts it to a string.
+// Secret is text that must not be shown. Whatever prints or encodes it gets "[hidden]". A caller
+// that uses the secret converts it to a string.
 type Secret string
 
 // String returns "[hidden]", or "" for no secret.

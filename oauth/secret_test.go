@@ -12,6 +12,7 @@ import (
 )
 
 func TestSecretHides(t *testing.T) {
+	t.Parallel()
 	s := Secret("hush")
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "s", s, "c", ClientConfig{Secret: s})
@@ -19,7 +20,10 @@ func TestSecretHides(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprint(s, &s, asclient.Token{Access: "hush"}, client{Registration: asclient.Registration{Credentials: asclient.Credentials{Secret: "hush"}}}) + fmt.Sprintf("%v %s %q %x %d %#v %+v", s, s, s, s, s, s, struct{ S Secret }{s}) + log.String() + string(j)
+	var who client
+	who.Secret = "hush"
+	text := fmt.Sprint(s, &s, asclient.Token{Access: "hush"}, who) +
+		fmt.Sprintf("%v %s %q %x %d %#v %+v", s, s, s, s, s, s, struct{ S Secret }{s}) + log.String() + string(j)
 	if strings.Contains(text, "hush") || strings.Contains(text, "68757368") {
 		t.Errorf("shown: %s", text)
 	}

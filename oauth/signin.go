@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/url"
-	"slices"
-	"strings"
 
 	"sallyport/oauth/asclient"
 )
@@ -73,97 +71,4 @@ func (t *Transport) Deliver(ctx context.Context, callback *url.URL) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// renew gets a token that satisfies n, or joins the flight that may, until ctx ends.
-func (t *Transport) renew(ctx context.Context, n need) error {
-	for {
-		final, err := t.flights.join(ctx, n, func() bool { return t.account.satisfies(n) }, t.signIn)
-		if final || err != nil && err != errNeedsPerson {
-			return err
-		}
-	}
-}
-
-// signIn is the flight of renew. It tries what needs no person, then a login.
-func (t *Transport) signIn(ctx context.Context, f *flight) error {
-	s := &signIn{cfg: &t.cfg, as: t.as, clients: t.clients, account: t.account, flight: f}
-	if t.cfg.unattended() {
-		return s.unattended(ctx)
-	}
-	if done, err := s.refresh(ctx); done || err != nil {
-		return err
-	}
-	if f.need.ahead {
-		return errNeedsPerson // nobody is asked to log in while the token still works
-	}
-	done, refusal, err := s.useGiven(ctx)
-	if done || err != nil {
-		return err
-	}
-	if f.need.background {
-		return errNeedsPerson
-	}
-	if t.cfg.NonInteractive {
-		return &LoginRequiredError{Upstream: asclient.WithoutQuery(t.cfg.Upstream), Err: refusal}
-	}
-	t.flights.turnToPerson(f)
-	return t.peers.signIn(ctx, f.need, func(ctx context.Context, lead *leadership) error {
-		l := &login{signIn: s, lead: lead, status: t.status, life: t.life, pending: &t.callback}
-		return l.run(ctx)
-	})
-}
-
-// signIn is one sign-in under way. It lives as long as its flight. Its own methods get a token
-// without a person; a login adds the part that needs one.
-type signIn struct {
-	cfg     *Config
-	as      *asclient.Client
-	clients clients
-	account *accountRecord
-	flight  *flight
-}
-
-// discover is the discovery of this sign-in. authorize says that the authorization endpoint is
-// needed.
-func (s *signIn) discover(ctx context.Context, authorize bool) (asclient.Finding, error) {
-	return s.cfg.discover(ctx, s.as, s.flight.need.challenge.Metadata, authorize)
-}
-
-// wanted says what to ask f's server for. The scopes are those of the Config, or else those of the
-// challenge, or else all of the resource metadata. A step-up adds those that it needs. offline says
-// that the token is to outlive the login: then offline_access is added where the server lists it.
-func (s *signIn) wanted(f asclient.Finding, offline bool) asclient.Wanted {
-	list := strings.Fields(s.cfg.Scope)
-	if len(list) == 0 {
-		list = strings.Fields(s.flight.need.challenge.Scope)
-	}
-	if len(list) == 0 {
-		list = f.Resource.Scopes
-	}
-	list = union(s.flight.need.stepUp, list)
-	// Without offline_access many servers grant no refresh token; with it others refuse the
-	// request.
-	if offline && s.cfg.Scope == "" && slices.Contains(f.Server.Scopes, "offline_access") {
-		list = union(list, []string{"offline_access"})
-	}
-	return asclient.Wanted{Scopes: list, Resource: s.cfg.resourceOf(f), Audience: s.cfg.Audience}
-}
-
-// subset reports whether all of a are in b.
-func subset(a, b []string) bool {
-	return !slices.ContainsFunc(a, func(s string) bool { return !slices.Contains(b, s) })
-}
-
-// union returns the distinct strings of lists, in order.
-func union(lists ...[]string) []string {
-	var all []string
-	for _, l := range lists {
-		for _, s := range l {
-			if !slices.Contains(all, s) {
-				all = append(all, s)
-			}
-		}
-	}
-	return all
 }

@@ -18,6 +18,7 @@ import (
 )
 
 func TestLoginThenSilence(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.ResourceScopes = []string{"tools", "files"} })
 	tr := w.transport(nil)
@@ -44,6 +45,7 @@ func TestLoginThenSilence(t *testing.T) {
 }
 
 func TestFiftyCallsOneLogin(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	fifty := func() {
@@ -65,6 +67,7 @@ func TestFiftyCallsOneLogin(t *testing.T) {
 }
 
 func TestNewPortRegistersAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.mustPost(w.transport(nil))
 	w.as.RevokeAll()
@@ -73,6 +76,7 @@ func TestNewPortRegistersAgain(t *testing.T) {
 }
 
 func TestOldServers(t *testing.T) {
+	t.Parallel()
 	for _, noMetadata := range []bool{false, true} {
 		w := newWorld(t)
 		w.old()
@@ -85,6 +89,7 @@ func TestOldServers(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		knobs   func(*oauthtest.Knobs)
@@ -135,12 +140,14 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestAssumePKCEGoesOn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.NoPKCE = true })
 	w.mustPost(w.transport(func(c *Config) { c.Endpoints.AssumePKCE = true }))
 }
 
 func TestMissingMetadataNamesWhatWasTried(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.NoMetadata = true })
 	_, err := w.post(w.transport(nil), "x")
@@ -151,6 +158,7 @@ func TestMissingMetadataNamesWhatWasTried(t *testing.T) {
 }
 
 func TestNetworkErrorStaysVisible(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tunnel := errors.New("hop bastion is down")
 	tr := w.transport(func(c *Config) {
@@ -165,6 +173,7 @@ func TestNetworkErrorStaysVisible(t *testing.T) {
 }
 
 func TestNobodyCompletes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	late := make(chan struct{})
 	tr := w.transport(func(c *Config) {
@@ -181,6 +190,7 @@ func TestNobodyCompletes(t *testing.T) {
 }
 
 func TestSignInAndOut(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	if err := tr.SignIn(t.Context()); err != nil {
@@ -215,6 +225,7 @@ func TestSignInAndOut(t *testing.T) {
 }
 
 func TestOpenUpstreamNeedsNoSignIn(t *testing.T) {
+	t.Parallel()
 	up := httptest.NewServer(http.NotFoundHandler())
 	defer up.Close()
 	u, _ := url.Parse(up.URL)
@@ -229,6 +240,7 @@ func TestOpenUpstreamNeedsNoSignIn(t *testing.T) {
 }
 
 func TestCloseEndsAPendingLogin(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
 	tr := w.transport(func(c *Config) { c.Offer = func(ctx context.Context, p Prompt) { offered <- p; <-ctx.Done() } })
@@ -251,6 +263,7 @@ func TestCloseEndsAPendingLogin(t *testing.T) {
 }
 
 func TestMetadataDocumentAndExtraParams(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.MetadataDocument = true; k.Scopes = []string{"offline_access"} })
 	w.mustPost(w.transport(func(c *Config) {
@@ -266,6 +279,7 @@ func TestMetadataDocumentAndExtraParams(t *testing.T) {
 }
 
 func TestRegisteredSecretIsFormEncoded(t *testing.T) {
+	t.Parallel()
 	for _, method := range []string{"client_secret_basic", "client_secret_post"} {
 		w := newWorld(t)
 		w.as.Set(func(k *oauthtest.Knobs) { k.AuthMethods = []string{method}; k.OneRedirect = true })
@@ -282,6 +296,7 @@ func TestRegisteredSecretIsFormEncoded(t *testing.T) {
 }
 
 func TestLoginInMidSession(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)

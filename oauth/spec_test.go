@@ -2,11 +2,7 @@ package oauth
 
 import (
 	"context"
-	"errors"
 	"net"
-	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -15,41 +11,9 @@ import (
 	"sallyport/oauth/oauthtest"
 )
 
-// MCP, Authorization, "Protected Resource Metadata Discovery Requirements" and
-// "Authorization Server Metadata Discovery".
-func TestDiscoveryOrder(t *testing.T) {
-	var got []string
-	web := roundTripper(func(r *http.Request) (*http.Response, error) {
-		got = append(got, r.URL.String())
-		rec := httptest.NewRecorder()
-		if r.URL.String() != "https://h/.well-known/oauth-protected-resource" {
-			http.NotFound(rec, r)
-		} else {
-			rec.WriteString(`{"resource": "https://h/mcp", "authorization_servers": ["https://as.example/t"]}`)
-		}
-		return rec.Result(), nil
-	})
-	cfg := Config{Upstream: &url.URL{Scheme: "https", Host: "h", Path: "/mcp"}, Base: web, AuthBase: web}
-	cfg.setDefaults()
-	_, err := cfg.discover(t.Context(), cfg.requests(), "https://h/metadata?of=mcp", true)
-	if _, ok := errors.AsType[*asclient.DiscoveryError](err); !ok {
-		t.Errorf("got %v", err)
-	}
-	want := []string{
-		"https://h/metadata?of=mcp", // of the challenge
-		"https://h/.well-known/oauth-protected-resource/mcp",
-		"https://h/.well-known/oauth-protected-resource",
-		"https://as.example/.well-known/oauth-authorization-server/t",
-		"https://as.example/.well-known/openid-configuration/t",
-		"https://as.example/t/.well-known/openid-configuration",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("asked for\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-}
-
 // MCP, Authorization, "Resource Parameter Implementation": no form of it but the server's own.
 func TestResourceIsSentByteForByte(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	name := strings.Replace(w.upstream.String(), "http:", "HTTP:", 1) + "/"
 	w.as.Set(func(k *oauthtest.Knobs) { k.ResourceName = name })
@@ -64,6 +28,7 @@ func TestResourceIsSentByteForByte(t *testing.T) {
 
 // MCP, Authorization, "Client Registration Approaches".
 func TestWhoWeAre(t *testing.T) {
+	t.Parallel()
 	const document = "https://client.example/sallyport.json"
 	for _, tt := range []struct {
 		name          string
@@ -97,6 +62,7 @@ func TestWhoWeAre(t *testing.T) {
 
 // MCP, Authorization, "Scope Selection Strategy".
 func TestScopeOrder(t *testing.T) {
+	t.Parallel()
 	metadata := asclient.Resource{Scopes: []string{"a", "b"}}
 	offline := asclient.Server{Scopes: []string{"a", "offline_access"}}
 	for _, tt := range []struct {
@@ -113,7 +79,7 @@ func TestScopeOrder(t *testing.T) {
 		{"configured before all", "x", need{challenge: asclient.Challenge{Scope: "c"}}, asclient.Finding{Resource: metadata, Server: offline}, "x"},
 		{"step-up: what was asked and what is challenged", "", need{challenge: asclient.Challenge{Scope: "w"}, stepUp: []string{"r", "w"}}, asclient.Finding{Resource: metadata}, "r w"},
 	} {
-		s := &signIn{cfg: &Config{Scope: tt.configured}, flight: &flight{need: tt.need}}
+		s := &renewal{cfg: &Config{Scope: tt.configured}, flight: &flight{need: tt.need}}
 		if got := strings.Join(s.wanted(tt.finding, true).Scopes, " "); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
@@ -122,6 +88,7 @@ func TestScopeOrder(t *testing.T) {
 
 // The registration of a native client (MCP, Authorization, "Dynamic Client Registration").
 func TestRegistrationSaysWhatWeAre(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.mustPost(w.transport(nil))
 	got := w.as.Registered()
@@ -132,6 +99,7 @@ func TestRegistrationSaysWhatWeAre(t *testing.T) {
 }
 
 func TestStepUpOfABoundToken(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.DPoP, k.ChallengeScope = true, "read" })
 	tr := w.transport(nil)

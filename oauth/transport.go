@@ -31,9 +31,9 @@ type Transport struct {
 	account *accountRecord
 	flights *flights
 	peers   *peers
-	// callback is that of the last login that waited for a redirect. Deliver learns the outcome
-	// from it even after the login.
-	callback atomic.Pointer[callback]
+	// callback is the callback server of the last login. It is nil before the first login, and if
+	// the last login has no callback. Deliver learns the outcome from it even after the login.
+	callback atomic.Pointer[callbackServer]
 }
 
 // New checks cfg and returns a Transport. It signs in to nothing, and waits for no keyring. The
@@ -60,7 +60,7 @@ func New(cfg Config) (*Transport, error) {
 }
 
 // RoundTrip adds the token to requests to the upstream's origin, and to no other. A request that
-// needs a sign-in joins the one under way, or starts it, and waits until its own context ends. A
+// needs a sign-in joins the one under way, or starts one, and waits until its own context ends. A
 // request with a body needs GetBody to be sent again; without it, the caller gets the 401 or 403.
 // The errors are those of the package comment, and those of Base and AuthBase, which errors.As
 // finds.

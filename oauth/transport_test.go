@@ -16,6 +16,7 @@ import (
 )
 
 func TestReplaySendsTheWholeBodyAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	if _, err := w.post(w.transport(nil), `{"id":1}`); err != nil {
 		t.Fatal(err)
@@ -26,6 +27,7 @@ func TestReplaySendsTheWholeBodyAgain(t *testing.T) {
 }
 
 func TestNewTokenRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.RefuseTokens = true })
 	tr := w.transport(nil)
@@ -41,6 +43,7 @@ func TestNewTokenRefused(t *testing.T) {
 }
 
 func TestStepUp(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.ChallengeScope = "read" })
 	tr := w.transport(nil)
@@ -56,6 +59,7 @@ func TestStepUp(t *testing.T) {
 }
 
 func TestStepUpGivesUp(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	up := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if _, ok := w.as.Check(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")); !ok {
@@ -78,6 +82,7 @@ func TestStepUpGivesUp(t *testing.T) {
 }
 
 func TestTokenStaysAtTheUpstreamsOrigin(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
@@ -102,6 +107,7 @@ func TestTokenStaysAtTheUpstreamsOrigin(t *testing.T) {
 }
 
 func TestTokenIsForOneOrigin(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
@@ -135,6 +141,7 @@ func TestTokenIsForOneOrigin(t *testing.T) {
 }
 
 func TestRequestContextBoundsOnlyItsWaiting(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
 	tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
@@ -160,6 +167,7 @@ func TestRequestContextBoundsOnlyItsWaiting(t *testing.T) {
 }
 
 func TestLateUnauthorizedLeavesTheNewTokenAlone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)

@@ -17,15 +17,16 @@ import (
 )
 
 const (
-	// maxTrusted is how many bytes we allocate because a Content-Length says so, before they have come.
+	// maxTrusted is how many bytes we allocate because a Content-Length says so, before they have
+	// come.
 	maxTrusted = 16 << 20
-	// maxPooled is the capacity of the largest buffer that is kept for the next answer. To get new memory of that size takes
-	// longer than to read an answer into it.
+	// maxPooled is the capacity of the largest buffer that is kept for the next answer. To get new
+	// memory of that size takes longer than to read an answer into it.
 	maxPooled = 16 << 20
 )
 
-// sink takes what one request brings, one message after the other. It returns true for the message that answers the
-// request. A message is valid only until sink returns.
+// sink takes what one request brings, one message after the other. It returns true for the message
+// that answers the request. A message is valid only until sink returns.
 type sink func(m rawjson.Message) (answered bool)
 
 // give gives m to take, or, if m is a batch, each of its elements.
@@ -57,25 +58,25 @@ func isStream(resp *http.Response) bool {
 	return resp.StatusCode/100 == 2 && mediaType(resp.Header) == "text/event-stream"
 }
 
-// body reads an answer that is no event stream, and gives what it brings to take. It returns nil only if that was the answer;
-// then the HTTP status does not matter. It closes the response's body.
-func (srv *server) body(ctx context.Context, resp *http.Response, take sink) error {
+// body reads an answer that is no event stream, and gives what it brings to take. It returns nil
+// only if that was the answer; then the HTTP status does not matter. It closes the response's body.
+func (cl *client) body(ctx context.Context, resp *http.Response, take sink) error {
 	ok := resp.StatusCode/100 == 2
 	defer resp.Body.Close()
-	limit := maxMessage
+	limit := cl.cfg.maxMessage
 	if !ok {
 		limit = maxErrorBody
 	}
 	buf := getBuffer()
 	defer putBuffer(buf)
 	if ok && resp.ContentLength > int64(limit) {
-		return srv.broken(ctx, errTooLong)
+		return cl.broken(ctx, errTooLong)
 	}
 	body, err := readBody(resp, (*buf)[:0], limit)
 	*buf = body[:0]
-	defer srv.carried(len(body))
+	defer cl.carried(len(body))
 	if err != nil && ok {
-		return srv.broken(ctx, err)
+		return cl.broken(ctx, err)
 	}
 	m, err := rawjson.Parse(body)
 	if err == nil && take.give(m) {
@@ -85,11 +86,12 @@ func (srv *server) body(ctx context.Context, resp *http.Response, take sink) err
 	if !ok {
 		return statusFault(resp, shown)
 	}
-	return srv.notAnAnswer(resp, shown, err)
+	return cl.notAnAnswer(resp, shown, err)
 }
 
-// readBody reads the body of resp into b, which is empty, or into larger memory. If there are more than limit bytes it returns
-// these and errTooLong. A byte of capacity is left for the newline that the writer to the host appends.
+// readBody reads the body of resp into b, which is empty, or into larger memory. If there are more
+// than limit bytes it returns these and errTooLong. A byte of capacity is left for the newline that
+// the writer to the host appends.
 func readBody(resp *http.Response, b []byte, limit int) ([]byte, error) {
 	if want := int(min(resp.ContentLength, int64(limit), maxTrusted)) + 2; want > cap(b) {
 		b = make([]byte, 0, want)
@@ -111,35 +113,37 @@ func readBody(resp *http.Response, b []byte, limit int) ([]byte, error) {
 	}
 }
 
-// notAnAnswer is the fault of a body that does not answer the request. err is the *rawjson.SyntaxError in it, if there is one.
-func (srv *server) notAnAnswer(resp *http.Response, shown string, err error) error {
+// notAnAnswer is the fault of a body that does not answer the request. err is the
+// *rawjson.SyntaxError in it, if there is one.
+func (cl *client) notAnAnswer(resp *http.Response, shown string, err error) error {
 	f := noAnswer("")
 	f.status, f.body = resp.StatusCode, shown
 	switch {
 	case strings.TrimSpace(shown) == "":
-		f.text = fmt.Sprintf("%s: status %d without an answer", where(srv.cfg.URL), resp.StatusCode)
+		f.text = fmt.Sprintf("%s: status %d without an answer", where(cl.cfg.URL), resp.StatusCode)
 	case err != nil:
-		f.text = fmt.Sprintf("%s: the answer (%q) is %v", where(srv.cfg.URL), excerpt(mediaType(resp.Header), 80), err)
+		f.text = fmt.Sprintf("%s: the answer (%q) is %v", where(cl.cfg.URL), excerpt(mediaType(resp.Header), 80), err)
 	default:
-		f.text = where(srv.cfg.URL) + ": the body is no answer to this request"
+		f.text = where(cl.cfg.URL) + ": the body is no answer to this request"
 	}
 	return f
 }
 
-// broken is the fault of an answer that ended too early or became too long. If ctx has ended it is the cause of that.
-func (srv *server) broken(ctx context.Context, err error) error {
+// broken is the fault of an answer that ended too early or became too long. If ctx has ended it is
+// the cause of that.
+func (cl *client) broken(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case isTooLong(err):
-		srv.carried(maxMessage)
-		f := noAnswer(where(srv.cfg.URL) + ": the answer is a " + errTooLong.Error())
+		cl.carried(cl.cfg.maxMessage)
+		f := noAnswer(where(cl.cfg.URL) + ": the answer is a " + errTooLong.Error())
 		f.kind = "too_large"
 		return f
 	case errors.Is(err, io.EOF):
-		return noAnswer(where(srv.cfg.URL) + ": the stream ended without the answer")
+		return noAnswer(where(cl.cfg.URL) + ": the stream ended without the answer")
 	}
-	return srv.obstacles.explain(fmt.Errorf("%s: the answer broke off: %w", where(srv.cfg.URL), err)).mayHaveRun()
+	return cl.obstacles.explain(fmt.Errorf("%s: the answer broke off: %w", where(cl.cfg.URL), err)).mayHaveRun()
 }
 
 // buffers keeps the memory of answers until the garbage collector wants it.
@@ -165,8 +169,8 @@ func peek(resp *http.Response, limit int64) []byte {
 
 // statusFault puts a refusal of the upstream into words.
 func statusFault(resp *http.Response, body string) *fault {
-	f := &fault{code: codeStatus, kind: "status", status: resp.StatusCode, body: body,
-		text: strings.TrimSpace(fmt.Sprintf("upstream answered with status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))}
+	f := newFault(codeStatus, "status", "upstream answered with "+statusText(resp.StatusCode))
+	f.status, f.body = resp.StatusCode, body
 	f.passes = slices.Contains([]int{http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable,
 		http.StatusGatewayTimeout}, resp.StatusCode)
 	hint := ""
@@ -191,6 +195,11 @@ func statusFault(resp *http.Response, body string) *fault {
 	return f
 }
 
+// statusText is an HTTP status in words.
+func statusText(status int) string {
+	return strings.TrimSpace(fmt.Sprintf("status %d %s", status, http.StatusText(status)))
+}
+
 // isFinal reports whether err is a refusal that time cannot mend.
 func isFinal(err error) bool {
 	f, ok := errors.AsType[*fault](err)
@@ -204,8 +213,8 @@ func isFinal(err error) bool {
 	return f.kind == "redirect" || f.status/100 == 4
 }
 
-// retryAfter puts the header Retry-After (RFC 9110, section 10.2.3) into words. It returns "" if there is none, or if it
-// makes no sense.
+// retryAfter puts the header Retry-After (RFC 9110, section 10.2.3) into words. It returns "" if
+// there is none, or if it makes no sense.
 func retryAfter(h http.Header) string {
 	v := strings.TrimSpace(h.Get("Retry-After"))
 	if n, err := strconv.ParseUint(v, 10, 31); err == nil {

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// One call at a time over a socket, against the same POST by a bare client. The bytes of the result are in the name.
+// One call at a time over a socket, against the same POST by a bare client. The bytes of the result
+// are in the name.
 func BenchmarkCall(b *testing.B) {
 	for _, size := range []int{100, 1 << 20, 8 << 20} {
 		answer := []byte(`{"jsonrpc":"2.0","id":7,"result":{"text":"` + strings.Repeat("x", size) + `"}}`)

@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	// legacyVersion is the newest version of the legacy wire. It is offered to a host that names one we do not know.
+	// legacyVersion is the newest version of the legacy wire. It is offered to a host that names
+	// one we do not know.
 	legacyVersion = "2025-11-25"
 	// maxRounds is how often a server may ask for input before it answers a call.
 	maxRounds = 16
@@ -23,10 +24,11 @@ const (
 // legacyVersions are the revisions that a host may open its session with.
 var legacyVersions = []string{"2024-11-05", "2025-03-26", "2025-06-18", legacyVersion}
 
-// bridge is the wire of a legacy host to a modern server. It plays the session that the host believes in, and of which the
-// server knows nothing: what the host said in initialize and logging/setLevel goes along with each request, and a subscription of
-// ours brings what a legacy server would send by itself. If a modern server answers a call with a question, the question becomes
-// a request to the host, and the call is sent again with the answer.
+// bridge is the wire of a legacy host to a modern server. It plays the session that the host
+// believes in, and of which the server knows nothing: what the host said in initialize and
+// logging/setLevel goes along with each request, and a subscription of ours brings what a legacy
+// server would send by itself. If a modern server answers a call with a question, the question
+// becomes a request to the host, and the call is sent again with the answer.
 type bridge struct {
 	*modern
 	subscriptions *subscriptions
@@ -45,7 +47,8 @@ func newBridge(m *modern) *bridge {
 		questions:     &questions{modern: m, asked: map[string]chan rawjson.Message{}}}
 }
 
-// open answers the host's initialize from a raw DiscoverResult, which is nil if the server gave none.
+// open answers the host's initialize from a raw DiscoverResult, which is nil if the server gave
+// none.
 func (b *bridge) open(c *call, discovered []byte) error {
 	version := rawjson.MemberText(c.Params, "protocolVersion")
 	if !slices.Contains(legacyVersions, version) {
@@ -53,7 +56,8 @@ func (b *bridge) open(c *call, discovered []byte) error {
 	}
 	capabilities := rawjson.Member(discovered, "capabilities")
 	if capabilities == nil {
-		// We do not know what the server has. If it lacks some of this, it refuses the requests, and that does no harm.
+		// We do not know what the server has. If it lacks some of this, it refuses the requests,
+		// and that does no harm.
 		capabilities = []byte(`{"tools":{},"resources":{},"prompts":{},"completions":{}}`)
 	}
 	server := rawjson.Member(discovered, "_meta", metaPrefix+"serverInfo")
@@ -132,7 +136,8 @@ func (b *bridge) forward(c *call) error {
 			return err
 		}
 		b.host.keepAlive(c)
-		// Until the next round nothing of c runs on the server. But c waits for the host, and not for an obstacle.
+		// Until the next round nothing of c runs on the server. But c waits for the host, and not
+		// for an obstacle.
 		c.phase.Store(replied)
 		answers, err := b.questions.ask(c, wanted)
 		if err == nil && len(wanted.keys) == 0 {
@@ -154,7 +159,8 @@ func (b *bridge) forward(c *call) error {
 	return noAnswer(fmt.Sprintf("the server has asked for input %d times and still gives no answer", maxRounds))
 }
 
-// round carries one round of c as msg. It returns the input that the server asks for, or nil if the server has answered c.
+// round carries one round of c as msg. It returns the input that the server asks for, or nil if the
+// server has answered c.
 func (b *bridge) round(c *call, msg rawjson.Message, who identity) (wanted *wantedInput, err error) {
 	failed := b.ask(c.ctx, modernRequest{
 		Message: msg, who: who, send: b.cfg.Send, phase: &c.phase,
@@ -182,9 +188,9 @@ func (b *bridge) respond(a rawjson.Message) {
 	}
 }
 
-// notice drops what means nothing to a modern server, which is everything that a legacy host notifies of. But initialized says
-// that the host takes notifications from now on.
-func (b *bridge) notice(n notice) {
+// notify drops what means nothing to a modern server, which is everything that a legacy host
+// notifies of. But initialized says that the host takes notifications from now on.
+func (b *bridge) notify(n notification) {
 	defer n.done()
 	if n.gate == nil {
 		return

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 
 	"sallyport/relay/rawjson"
@@ -29,7 +30,7 @@ func wantedInputIn(a rawjson.Message) (*wantedInput, error) {
 	case kind[0] == '"' && rawjson.Text(kind) == "complete":
 		return nil, nil
 	case kind[0] != '"' || rawjson.Text(kind) != "input_required":
-		return nil, noAnswer(fmt.Sprintf("the answer is of a kind that the host does not know: %q", excerpt(string(kind), 80)))
+		return nil, noAnswer("the answer is of a kind that the host does not know: " + strconv.Quote(excerpt(string(kind), 80)))
 	}
 	w := &wantedInput{state: bytes.Clone(rawjson.Member(a.Result, "requestState"))}
 	requests := rawjson.Member(a.Result, "inputRequests")
@@ -63,8 +64,8 @@ type questions struct {
 	asked map[string]chan rawjson.Message
 }
 
-// ask puts all that w wants to the host, and returns the raw inputResponses, or nil if w asks nothing. When it fails, it
-// withdraws the questions that are still open.
+// ask puts all that w wants to the host, and returns the raw inputResponses, or nil if w asks
+// nothing. When it fails, it withdraws the questions that are still open.
 func (q *questions) ask(c *call, w *wantedInput) ([]byte, error) {
 	if !w.asks {
 		return nil, nil
@@ -92,7 +93,7 @@ func (q *questions) ask(c *call, w *wantedInput) ([]byte, error) {
 		delete(q.asked, rawjson.IDKey(ids[i]))
 		q.mu.Unlock()
 		if open {
-			q.host.toHost(cancelNotice(ids[i], "the request that needed it has ended"))
+			q.host.toHost(cancelNotification(ids[i], "the request that needed it has ended"))
 		}
 	}
 	return out, err
@@ -104,8 +105,8 @@ func (q *questions) wait(c *call, answer chan rawjson.Message, method string) ([
 	case a := <-answer:
 		q.host.keepAlive(c)
 		if a.Result == nil {
-			return nil, &fault{code: codeTransport, kind: "input", text: fmt.Sprintf("the host answered the server's %s with the error %q", method,
-				excerpt(rawjson.MemberText(a.Raw, "error", "message"), 200))}
+			return nil, newFault(codeTransport, "input", fmt.Sprintf("the host answered the server's %s with the error %q",
+				method, excerpt(rawjson.MemberText(a.Raw, "error", "message"), 200)))
 		}
 		return a.Result, nil
 	case <-c.ctx.Done():

@@ -11,9 +11,9 @@ import (
 	"sallyport/relay/rawjson"
 )
 
-// subscriptions is what the host of a bridge wants to be told of. All wishes together are one subscriptions/listen upstream. A
-// change of the wishes is a new one, and the old one ends when the new one is acknowledged, so that nothing is missed between
-// them.
+// subscriptions is what the host of a bridge wants to be told of. All wishes together are one
+// subscriptions/listen upstream. A change of the wishes is a new one, and the old one ends when the
+// new one is acknowledged, so that nothing is missed between them.
 type subscriptions struct {
 	*modern
 	// changing holds one token. Whoever has put it there may change the subscription.
@@ -26,7 +26,8 @@ type subscriptions struct {
 	lists []string
 	// watched has the resources that the host has subscribed to: the raw URI by the decoded one.
 	watched map[string][]byte
-	// current are the subscriptions upstream, in the order of their requests. All but the last are about to end.
+	// current are the subscriptions upstream, in the order of their requests. All but the last are
+	// about to end.
 	current []*subscription
 }
 
@@ -37,11 +38,13 @@ type subscription struct {
 	decided chan struct{}
 	// closed says that decided is closed. It is guarded by subscriptions.mu.
 	closed bool
-	// uris are the resources that the server has agreed to tell about. They are set before decided is closed.
+	// uris are the resources that the server has agreed to tell about. They are set before decided
+	// is closed.
 	uris []string
 }
 
-// reset begins a session of the host anew. It learns from the raw capabilities which lists may change.
+// reset begins a session of the host anew. It learns from the raw capabilities which lists may
+// change.
 func (s *subscriptions) reset(who identity, capabilities []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,8 +56,8 @@ func (s *subscriptions) reset(who identity, capabilities []byte) {
 	}
 }
 
-// open asks for the first subscription if there are lists that may change, and returns when the server has decided, or after
-// noticeWait.
+// open asks for the first subscription if there are lists that may change, and returns when the
+// server has decided, or after acceptWait.
 func (s *subscriptions) open() {
 	s.mu.Lock()
 	wanted := len(s.lists) > 0
@@ -90,7 +93,7 @@ func (s *subscriptions) watch(c *call) error {
 	case add == known:
 		return nil
 	case add && full:
-		return &fault{code: codeParams, kind: "busy", text: fmt.Sprintf("%d resources are subscribed to already", maxWatched)}
+		return newFault(codeParams, "busy", fmt.Sprintf("%d resources are subscribed to already", maxWatched))
 	case !add:
 		s.forget(uri)
 		s.listen()
@@ -106,7 +109,7 @@ func (s *subscriptions) watch(c *call) error {
 	}
 	if !slices.Contains(sub.uris, uri) {
 		s.forget(uri)
-		return &fault{code: codeParams, kind: "no_subscription", text: "the server does not tell of changes of this resource"}
+		return newFault(codeParams, "no_subscription", "the server does not tell of changes of this resource")
 	}
 	return nil
 }
@@ -118,7 +121,8 @@ func (s *subscriptions) forget(uri string) {
 	delete(s.watched, uri)
 }
 
-// listen asks for a subscription to all that the host wants now. Whoever calls it holds the token of changing.
+// listen asks for a subscription to all that the host wants now. Whoever calls it holds the token
+// of changing.
 func (s *subscriptions) listen() *subscription {
 	ctx, end := context.WithCancel(s.ctx)
 	sub := &subscription{end: end, decided: make(chan struct{})}
@@ -163,7 +167,8 @@ func (s *subscriptions) listen() *subscription {
 	return sub
 }
 
-// filterLocked is the raw filter of all that the host wants now. It is empty if the host wants nothing.
+// filterLocked is the raw filter of all that the host wants now. It is empty if the host wants
+// nothing.
 func (s *subscriptions) filterLocked() []byte {
 	filter := []byte("{}")
 	for _, field := range s.lists {

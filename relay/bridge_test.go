@@ -77,7 +77,8 @@ func TestBridgeWithoutDiscovery(t *testing.T) {
 	})
 }
 
-// The questions of a modern server reach the host as requests, and its answers the server in the next round.
+// The questions of a modern server reach the host as requests, and its answers the server in the
+// next round.
 func TestBridgeInput(t *testing.T) {
 	call := func(id, more string) Exchange {
 		return Exchange{Header: map[string]string{"Mcp-Name": "x"}, Body: `{"jsonrpc":"2.0","id":` + id + `,"method":"tools/call","params":{"name":"x",` + hostMeta + `}` + more + `}}`}
@@ -106,7 +107,8 @@ func TestBridgeInput(t *testing.T) {
 	})
 }
 
-// What a server asks for and cannot get ends the call with an error, and the host is told that its answer is not wanted any more.
+// What a server asks for and cannot get ends the call with an error, and the host is told that its
+// answer is not wanted any more.
 func TestBridgeInputFails(t *testing.T) {
 	ask := func(result string) Exchange {
 		return Exchange{Call: "tools/call", Reply: `{"jsonrpc":"2.0","id":7,"result":` + result + `}`}
@@ -173,7 +175,8 @@ func TestBridgeInputFails(t *testing.T) {
 	})
 }
 
-// The host is told of changes as if the server did so by itself, and its subscriptions are part of the one upstream.
+// The host is told of changes as if the server did so by itself, and its subscriptions are part of
+// the one upstream.
 func TestBridgeSubscription(t *testing.T) {
 	const (
 		changed = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{}}`

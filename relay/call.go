@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -15,7 +16,8 @@ type call struct {
 	rawjson.Message
 	// key is the IDKey of the id.
 	key string
-	// progress is the progressKey of the token that the request gave, or "". The params may be long, so they are searched once.
+	// progress is the progressKey of the token that the request gave, or "". The params may be
+	// long, so they are searched once.
 	progress string
 	arrived  time.Time
 	// after is a gate that the call waits for. Nil is open.
@@ -30,7 +32,8 @@ type call struct {
 	batch *batchAnswers
 	// gate is closed when the call is released. It is nil for all but initialize.
 	gate chan struct{}
-	// opens is what the call is an attempt at. Such a call is ours, and not in the table. It is nil for a call of the host.
+	// opens is what the call is an attempt at. Such a call is ours, and not in the table. It is nil
+	// for a call of the host.
 	opens *opening
 	// signIn says that the call is of the sign-in tool.
 	signIn bool
@@ -41,10 +44,12 @@ type call struct {
 // callState is what changes while a call is in flight.
 type callState struct {
 	mu sync.Mutex
-	// claimed says that the call is answered, or cancelled by the host. Nothing more is written for it.
+	// claimed says that the call is answered, or cancelled by the host. Nothing more is written for
+	// it.
 	claimed bool
 
-	// released says that the end of the session does not wait for the call any more. It is guarded by callTable.mu.
+	// released says that the end of the session does not wait for the call any more. It is guarded
+	// by callTable.mu.
 	released bool
 	// progressSent is when the host was last told that the call waits. Only the watcher uses it.
 	progressSent time.Time
@@ -76,12 +81,12 @@ func (c *call) keepAlive(timeout time.Duration) {
 	}
 }
 
-// linger ends an answered call soon. Its stream should end by itself; to read it to its end lets the connection be used
-// again.
+// linger ends an answered call soon. Its stream should end by itself; to read it to its end lets
+// the connection be used again.
 func (c *call) linger() { c.timer.Reset(lingerTime) }
 
-// progressKey is the IDKey of the progressToken in the raw params, or in the member of params at path. It is "" if there is
-// none.
+// progressKey is the IDKey of the progressToken in the raw params, or in the member of params at
+// path. It is "" if there is none.
 func progressKey(params []byte, path ...string) string {
 	if t := rawjson.Member(params, append(path, "progressToken")...); t != nil && rawjson.ValidID(t) {
 		return rawjson.IDKey(t)
@@ -90,24 +95,32 @@ func progressKey(params []byte, path ...string) string {
 }
 
 // cancelled is the cause of a call's end by the host.
-type cancelled struct{ notice rawjson.Message }
+type cancelled struct{ notification rawjson.Message }
 
 func (*cancelled) Error() string { return "cancelled by the host" }
 
-// finish ends a call that its wire has done with. err says why there was no answer, if there was none.
+// carry runs f, which returns when nothing more can come of c, and ends c. enter has counted it in
+// s.work.
+func (s *session) carry(c *call, f func() error) {
+	defer s.work.Done()
+	s.finish(c, f())
+}
+
+// finish ends a call that its wire has done with. err says why there was no answer, if there was
+// none.
 func (s *session) finish(c *call, err error) {
 	if c.ctx.Err() != nil {
 		err = context.Cause(c.ctx)
 	}
 	c.timer.Stop()
-	f, notice := s.outcome(c, err)
-	// The session must not end before the notice is sent.
-	held := notice != nil && s.calls.hold(c)
+	f, cancellation := s.outcome(c, err)
+	// The session must not end before the cancellation is sent.
+	holding := cancellation != nil && s.calls.hold(c)
 	if f != nil {
 		s.answer(c, f.line(c.ID, s.cfg.Mask))
 	}
-	if held {
-		s.up.giveUp(*notice)
+	if holding {
+		s.upstream.giveUp(*cancellation)
 		s.calls.dealtWith()
 	}
 	if _, byHost := errors.AsType[*cancelled](err); f == nil && !byHost {
@@ -119,13 +132,14 @@ func (s *session) finish(c *call, err error) {
 	s.carried(len(c.Raw))
 }
 
-// outcome says what remains to be done for c: the fault to answer it with, and the notice that tells the upstream that nobody
-// waits for it any more. There is a notice only for a request that may be running there.
+// outcome says what remains to be done for c: the fault to answer it with, and the cancellation
+// that tells the upstream so. There is one only for a request that
+// may be running there.
 func (s *session) outcome(c *call, err error) (*fault, *rawjson.Message) {
 	running := c.phase.Load() == written
 	if byHost, ok := errors.AsType[*cancelled](err); ok {
 		if running {
-			return nil, &byHost.notice
+			return nil, &byHost.notification
 		}
 		return nil, nil
 	}
@@ -140,8 +154,8 @@ func (s *session) outcome(c *call, err error) (*fault, *rawjson.Message) {
 	case err == errTimeout && c.isInit():
 		return timeoutFault(s.cfg.Timeout), nil // initialize must not be cancelled
 	case err == errTimeout:
-		notice := cancelNotice(c.ID, "timeout")
-		return timeoutFault(s.cfg.Timeout), &notice
+		cancellation := cancelNotification(c.ID, "timeout")
+		return timeoutFault(s.cfg.Timeout), &cancellation
 	}
 	if f, ok := errors.AsType[*fault](err); ok {
 		return f, nil
@@ -161,4 +175,225 @@ func (s *session) logCall(c *call, err error) {
 		attrs = append(attrs, "err", s.cfg.Mask(err.Error()))
 	}
 	s.cfg.Log.Debug("call", attrs...)
+}
+
+// maxCalls is how many requests of the host may be in flight. Further ones are answered busy.
+const maxCalls = 1024
+
+// callTable has the requests of the host that are in flight, and counts all else that the end of
+// the session waits for.
+type callTable struct {
+	run *run
+
+	mu sync.Mutex
+	// inFlight has the calls by their key.
+	inFlight map[string]*call
+	// replies is how many answers of the host are on their way.
+	replies int
+	// pending is how many messages of the host, of whatever kind, are not yet dealt with.
+	pending int
+	// closed says that nothing new is taken.
+	closed bool
+	// drained is closed when the table is closed and nothing is pending.
+	drained chan struct{}
+	// final is the first final obstacle.
+	final *Obstacle
+}
+
+func newCallTable(r *run) *callTable {
+	return &callTable{run: r, inFlight: map[string]*call{}, drained: make(chan struct{})}
+}
+
+// enter starts the time of c and puts it into the table. It counts one goroutine in the work of the
+// session, for which the caller calls Done. The fault says why c is not taken.
+func (t *callTable) enter(c *call) *fault {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.final != nil:
+		return t.final.fault()
+	case t.closed:
+		return closingFault()
+	case t.inFlight[c.key] != nil:
+		return invalidRequest("the id is that of a request in flight")
+	case len(t.inFlight) >= t.run.cfg.maxCalls:
+		return newFault(codeTransport, "busy", fmt.Sprintf("%d requests are in flight already", t.run.cfg.maxCalls),
+			"ask again when some of them have been answered")
+	}
+	c.ctx, c.cancel = context.WithCancelCause(t.run.ctx)
+	c.timer = time.AfterFunc(t.run.cfg.Timeout, func() { c.cancel(errTimeout) })
+	t.inFlight[c.key] = c
+	t.pending++
+	t.run.work.Add(1) // under the lock, so that the session cannot have stopped waiting
+	return nil
+}
+
+// find returns the call with the given key, or nil.
+func (t *callTable) find(key string) *call {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.inFlight[key]
+}
+
+// remove takes c, which the caller has claimed, out of the table.
+func (t *callTable) remove(c *call) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.inFlight[c.key] == c {
+		delete(t.inFlight, c.key)
+	}
+}
+
+func (t *callTable) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.inFlight)
+}
+
+// selected returns the calls in flight for which is returns true. While is runs, no call comes or
+// goes.
+func (t *callTable) selected(is func(*call) bool) (list []*call) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.inFlight {
+		if is(c) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// keepAlive gives the calls with the given progressKey their full time again.
+func (t *callTable) keepAlive(progress string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.inFlight {
+		if progress != "" && c.progress == progress {
+			c.keepAlive(t.run.cfg.Timeout)
+		}
+	}
+}
+
+// release lets go what waits for the end of c. It may be called repeatedly.
+func (t *callTable) release(c *call) {
+	t.mu.Lock()
+	first := !c.state.released
+	c.state.released = true
+	t.mu.Unlock()
+	if !first {
+		return
+	}
+	if c.gate != nil {
+		close(c.gate)
+	}
+	t.dealtWith()
+}
+
+// hold makes the end of the session wait beyond the release of c, until dealtWith. It reports false
+// if c is released already.
+func (t *callTable) hold(c *call) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.state.released {
+		return false
+	}
+	t.pending++
+	return true
+}
+
+// addPending counts one more message that the end of the session waits for, until dealtWith. It
+// reports false if nothing new is taken, or if so many are pending already.
+func (t *callTable) addPending(limit int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || t.pending >= limit {
+		return false
+	}
+	t.pending++
+	return true
+}
+
+// dealtWith counts one message less that the end of the session waits for.
+func (t *callTable) dealtWith() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pending--; t.closed && t.pending == 0 {
+		close(t.drained)
+	}
+}
+
+// startReply runs f in a goroutine of the session, to carry an answer of the host. It reports false
+// if nothing new is taken, or if too many answers are on their way already.
+func (t *callTable) startReply(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || t.replies >= maxNotifications {
+		return false
+	}
+	t.replies++
+	t.pending++
+	t.run.work.Go(func() { // ends with f
+		f()
+		t.mu.Lock()
+		t.replies--
+		t.mu.Unlock()
+		t.dealtWith()
+	})
+	return true
+}
+
+// start runs f in a goroutine of the session, unless nothing new is taken. f ends with the session.
+func (t *callTable) start(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closed {
+		t.run.work.Go(f)
+	}
+}
+
+// refuseAll makes o the answer to all requests from now on, and returns the calls in flight. It
+// reports false if there is a final obstacle already.
+func (t *callTable) refuseAll(o *Obstacle) (inFlight []*call, first bool) {
+	t.mu.Lock()
+	first = t.final == nil
+	if first {
+		t.final = o
+	}
+	t.mu.Unlock()
+	return t.selected(func(*call) bool { return true }), first
+}
+
+// finalObstacle returns what was given to refuseAll, or nil.
+func (t *callTable) finalObstacle() *Obstacle {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.final
+}
+
+// takes reports whether new requests are taken.
+func (t *callTable) takes() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.final == nil && !t.closed
+}
+
+// close takes nothing new from now on. It reports whether nothing is pending.
+func (t *callTable) close() (idle bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	return t.pending == 0
+}
+
+// drain closes the table and waits until all that was taken is dealt with, but no longer than
+// grace.
+func (t *callTable) drain(grace time.Duration) {
+	if t.close() {
+		return
+	}
+	select {
+	case <-t.drained:
+	case <-time.After(grace):
+	case <-t.run.ctx.Done():
+	}
 }

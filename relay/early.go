@@ -11,39 +11,44 @@ import (
 	"sallyport/relay/rawjson"
 )
 
-// early opens the session upstream, and answers in the server's place as long as that is not reached ("Before the server is
-// reached" in the package comment).
+// early opens the session upstream, and answers in the server's place as long as that is not
+// reached ("Before the server is reached" in the package comment).
 type early struct {
 	session *session
 	signIn  *signIn
-	// answered is the opening whose initialize was answered in the server's place. It is nil for all others, which then take no
-	// detour.
+	// answered is the opening whose initialize was answered in the server's place. It is nil for
+	// all others, which then take no detour.
 	answered atomic.Pointer[opening]
 
 	mu sync.Mutex
 	// current is the last opening. It is nil before initialize came.
 	current *opening
-	// discoverAskedAt is when the host asked for server/discover before any initialize. It is zero if it did not.
+	// discoverAskedAt is when the host asked for server/discover before any initialize. It is zero
+	// if it did not.
 	discoverAskedAt time.Time
 }
 
-// opening is one initialize of the host: attempts to carry it upstream, one after the other, until one brings a result. After
-// Config.InitPatience the host is answered in the server's place, and the attempts go on.
+// opening is one initialize of the host: attempts to carry it upstream, one after the other, until
+// one brings a result. After Config.InitPatience the host is answered in the server's place, and
+// the attempts go on.
 type opening struct {
 	// call is the host's initialize.
 	call *call
-	// retry holds one token when the host asks for something, so that the next attempt is made at once.
+	// retry holds one token when the host asks for something, so that the next attempt is made at
+	// once.
 	retry chan struct{}
 	// reached is closed when result is set.
 	reached chan struct{}
 
-	// lists is held while a list of ours is written, so that the notification of its change cannot overtake it.
+	// lists is held while a list of ours is written, so that the notification of its change cannot
+	// overtake it.
 	lists sync.Mutex
 
 	// What follows is guarded by early.mu.
 
-	// told is the result that the host was told in the server's place. It is nil if it was told none.
-	told []byte
+	// earlyResult is the result that the host was told in the server's place. It is nil if it was
+	// told none.
+	earlyResult []byte
 	// tools are those of the last session.
 	tools [][]byte
 	// result is the server's own. It is nil before the server is reached.
@@ -71,10 +76,10 @@ func (h *opening) retryNow() {
 }
 
 // pendingLocked reports whether the host was answered early, and the server is not yet reached.
-func (h *opening) pendingLocked() bool { return h != nil && h.told != nil && h.result == nil }
+func (h *opening) pendingLocked() bool { return h != nil && h.earlyResult != nil && h.result == nil }
 
-// begin takes c, an initialize of the host, for the session's opening, in place of any other. What it starts ends with c.ctx. The caller
-// holds a count of the session's work.
+// begin takes c, an initialize of the host, for the session's opening, in place of any other. What
+// it starts ends with c.ctx. The caller holds a count of the session's work.
 func (e *early) begin(c *call) {
 	c.timer.Stop() // each attempt has a time of its own
 	h := &opening{call: c, retry: make(chan struct{}, 1), reached: make(chan struct{})}
@@ -90,8 +95,8 @@ func (e *early) begin(c *call) {
 	e.session.work.Go(func() { e.answerInit(h) })
 }
 
-// open makes attempts until the host has the server's answer, or a fault that time does not mend. After an early answer it makes
-// attempts until the server has given a result.
+// open makes attempts until the host has the server's answer, or a fault that time does not mend.
+// After an early answer it makes attempts until the server has given a result.
 func (e *early) open(h *opening) {
 	s := e.session
 	background, status := false, 0
@@ -102,7 +107,10 @@ func (e *early) open(h *opening) {
 		}
 		begun := time.Now()
 		f := e.try(h, background)
-		if f == nil || h.call.ctx.Err() != nil || !background && !f.passes && s.answer(h.call, f.line(h.call.ID, s.cfg.Mask)) {
+		if f == nil || h.call.ctx.Err() != nil {
+			return stop
+		}
+		if !background && !f.passes && s.answer(h.call, f.line(h.call.ID, s.cfg.Mask)) {
 			return stop
 		}
 		s.logFailure("initialize", f)
@@ -113,8 +121,9 @@ func (e *early) open(h *opening) {
 			status = f.status
 			e.attemptFailed(h, f, begun)
 		}
-		// After a sign-in that nobody completed, no other one is begun until the host asks for something, because it would open
-		// a page. An attempt in the background asks nobody, and notices a sign-in that was made elsewhere.
+		// After a sign-in that nobody completed, no other one is begun until the host asks for
+		// something, because it would open a page. An attempt in the background asks nobody, and
+		// notices a sign-in that was made elsewhere.
 		background = background || f.kind == KindSignIn
 		if asked {
 			return progressed // the back-off begins anew when the host asks for something
@@ -130,7 +139,7 @@ func (e *early) try(h *opening, background bool) *fault {
 	h.refusal = nil
 	e.mu.Unlock()
 	a := e.attempt(h, background)
-	err := e.session.up.call(a)
+	err := e.session.upstream.call(a)
 	if a.ctx.Err() != nil {
 		err = context.Cause(a.ctx)
 	}
@@ -169,39 +178,40 @@ func (e *early) attempt(h *opening, background bool) *call {
 	return a
 }
 
-// initAnswered takes the server's answer to the attempt a. An error in it goes to the host. After an early answer it goes to those
-// who wait, by way of opening.refusal.
+// initAnswered takes the server's answer to the attempt a. An error in it goes to the host. After
+// an early answer it goes to those who wait, and is left in opening.refusal.
 func (e *early) initAnswered(a *call, line []byte) {
 	s, h := e.session, a.opens
 	result := bytes.Clone(rawjson.Member(line, "result"))
 	e.mu.Lock()
 	a.claim()
-	told := h.told
+	promised := h.earlyResult
 	h.result = result
 	e.mu.Unlock()
 	if result == nil {
-		if told == nil && s.answer(h.call, line) {
+		if promised == nil && s.answer(h.call, line) {
 			return
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		h.refusal = &fault{code: codeTransport, kind: "initialize", notRun: true,
-			text: "the server refuses the session: " + rawjson.MemberText(line, "error", "message")}
+		h.refusal = sessionRefused(line)
 		return
 	}
 	close(h.reached)
 	if !s.answer(h.call, line) {
-		toldVersion := rawjson.MemberText(told, "protocolVersion")
-		if v := rawjson.MemberText(result, "protocolVersion"); v != toldVersion {
+		promisedVersion := rawjson.MemberText(promised, "protocolVersion")
+		if v := rawjson.MemberText(result, "protocolVersion"); v != promisedVersion {
 			// The host goes on in the version that it was told. The headers name the server's.
-			s.cfg.Log.Warn("the server speaks another protocol version than the host was told", "told", toldVersion, "version", excerpt(v, 64))
+			s.cfg.Log.Warn("the server speaks another protocol version than the host was told",
+				"told", promisedVersion, "version", excerpt(v, 64))
 		}
 		s.calls.release(h.call)
 	}
 	s.memory.remember(memoryInitialize, result)
 }
 
-// attemptFailed answers those who waited for the attempt that began at the given time, because every call is tried once.
+// attemptFailed answers those who waited for the attempt that began at the given time, because
+// every call is tried once.
 func (e *early) attemptFailed(h *opening, f *fault, begun time.Time) {
 	e.mu.Lock()
 	h.person = h.person || f.kind == KindSignIn
@@ -218,7 +228,8 @@ func (e *early) attemptFailed(h *opening, f *fault, begun time.Time) {
 	e.session.watcher.lookAgain()
 }
 
-// answerInit answers h in the server's place when it is time for that. It ends with the session, or with the server's answer.
+// answerInit answers h in the server's place when it is time for that. It ends with the session, or
+// with the server's answer.
 func (e *early) answerInit(h *opening) {
 	s := e.session
 	e.mu.Lock()
@@ -241,17 +252,17 @@ func (e *early) answerInit(h *opening) {
 		e.mu.Unlock()
 		return
 	}
-	h.told, h.tools = result, tools
+	h.earlyResult, h.tools = result, tools
 	e.answered.Store(h)
 	e.mu.Unlock()
 	s.calls.remove(h.call)
 	s.cfg.Log.Info("initialize is answered before the upstream", "remembered", remembered != nil)
-	s.write(resultLine(h.call.ID, result), false)
+	s.write(resultLine(h.call.ID, result))
 	s.watcher.lookAgain()
 }
 
-// discoverAsked notes the server/discover c of a host that has not sent initialize, and answers it in the server's place when it is time for that. The
-// caller holds a count of the session's work.
+// discoverAsked notes the server/discover c of a host that has not sent initialize, and answers it
+// in the server's place when it is time for that. The caller holds a count of the session's work.
 func (e *early) discoverAsked(c *call) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -261,9 +272,10 @@ func (e *early) discoverAsked(c *call) {
 	}
 }
 
-// answerDiscover answers c as in the last session. If there is none, the answer is an error of a kind that no modern server
-// gives, so that a host that knows both wires goes on to initialize (basic/transports/stdio, "Backward Compatibility"). The
-// request itself goes on upstream, and with it a sign-in.
+// answerDiscover answers c as in the last session. If there is none, the answer is an error of a
+// kind that no modern server gives, so that a host that knows both wires goes on to initialize
+// (basic/transports/stdio, "Backward Compatibility"). The request itself goes on upstream, and with
+// it a sign-in.
 func (e *early) answerDiscover(c *call) {
 	s := e.session
 	if _, err := pause(c.ctx, s.cfg.InitPatience, nil); err != nil {
@@ -280,7 +292,8 @@ func (e *early) answerDiscover(c *call) {
 	s.answer(c, o.fault().line(c.ID, s.cfg.Mask))
 }
 
-// minimalResult is the answer to an initialize with the given raw params when nothing is known of the server.
+// minimalResult is the answer to an initialize with the given raw params when nothing is known of
+// the server.
 func minimalResult(params []byte, version string) []byte {
 	type changes struct {
 		ListChanged bool `json:"listChanged"`
@@ -294,15 +307,18 @@ func minimalResult(params []byte, version string) []byte {
 		"protocolVersion": asked,
 		"capabilities":    map[string]changes{"tools": yes, "prompts": yes, "resources": yes},
 		"serverInfo":      map[string]string{"name": "sallyport", "version": version},
-		"instructions": "The server is not connected yet. If " + signInTool + " is among the tools, call it and show the person what it says. " +
+		"instructions": "The server is not connected yet. If " + signInTool + " is among the tools, " +
+			"call it and show the person what it says. " +
 			"The server's own tools, prompts and resources follow when it is connected.",
 	})
 }
 
-// rememberedResult is the last session's answer to initialize, for a host that sends the given raw params now. The version is not newer than
-// the host asks for, and the tools may change, because at least the sign-in tool comes and goes.
+// rememberedResult is the last session's answer to initialize, for a host that sends the given raw
+// params now. The version is not newer than the host asks for, and the tools may change, because at
+// least the sign-in tool comes and goes.
 func rememberedResult(result, params []byte) []byte {
-	if asked := rawjson.MemberText(params, "protocolVersion"); asked != "" && asked < rawjson.MemberText(result, "protocolVersion") {
+	asked := rawjson.MemberText(params, "protocolVersion")
+	if asked != "" && asked < rawjson.MemberText(result, "protocolVersion") {
 		result = rawjson.Set(result, rawjson.Quote(asked), "protocolVersion")
 	}
 	return rawjson.Set(result, []byte("true"), "capabilities", "tools", "listChanged")

@@ -6,7 +6,8 @@ import (
 	"sallyport/relay/rawjson"
 )
 
-// listings are the methods that list what an early answer promises, in the order in which their changes are announced.
+// listings are the methods that list what an early answer promises, in the order in which their
+// changes are announced.
 var listings = []struct {
 	// method asks for the list, which is the given member of the result.
 	method, member string
@@ -19,8 +20,9 @@ var listings = []struct {
 	{"resources/templates/list", "resourceTemplates", "resources"},
 }
 
-// answerInPlace answers m, of a host that was answered early, if the server is not there for it: as long as it is not reached,
-// and where it lacks what the host was promised. It reports whether it did.
+// answerInPlace answers m, of a host that was answered early, if the server is not there for it: as
+// long as it is not reached, and where it lacks what the host was promised. It reports whether it
+// did.
 func (e *early) answerInPlace(h *opening, m rawjson.Message, b *batchAnswers) bool {
 	s := e.session
 	if !s.calls.takes() {
@@ -34,11 +36,12 @@ func (e *early) answerInPlace(h *opening, m rawjson.Message, b *batchAnswers) bo
 	if result == nil {
 		return false
 	}
-	s.reply(s.hidden.list(resultLine(m.ID, result)), b, false)
+	s.reply(s.hidden.list(resultLine(m.ID, result)), b)
 	return true
 }
 
-// resultInPlaceLocked returns the result of a request with the given method. It is nil if the server is to answer.
+// resultInPlaceLocked returns the result of a request with the given method. It is nil if the
+// server is to answer.
 func (h *opening) resultInPlaceLocked(method string) []byte {
 	if h.result == nil && method == "ping" {
 		return []byte("{}")
@@ -51,7 +54,8 @@ func (h *opening) resultInPlaceLocked(method string) []byte {
 		case h.result != nil || method != "tools/list":
 			return rawjson.ObjectOf(l.member, rawjson.ArrayOf(nil))
 		default:
-			// If no sign-in is known to be in the way of a server whose tools we know, nobody has to sign in.
+			// If no sign-in is known to be in the way of a server whose tools we know, nobody has
+			// to sign in.
 			list := h.tools
 			h.toolNotListed = !h.person && len(list) > 0
 			if !h.toolNotListed {
@@ -63,7 +67,8 @@ func (h *opening) resultInPlaceLocked(method string) []byte {
 	return nil
 }
 
-// hostReady notes that the host has sent notifications/initialized. The server has accepted that when gate is closed.
+// hostReady notes that the host has sent notifications/initialized. The server has accepted that
+// when gate is closed.
 func (e *early) hostReady(gate <-chan struct{}) {
 	e.signIn.hostReady()
 	if h := e.answered.Load(); h != nil {
@@ -72,8 +77,8 @@ func (e *early) hostReady(gate <-chan struct{}) {
 	e.session.watcher.lookAgain()
 }
 
-// announce waits until the server is reached and takes requests, and then tells the host that the lists that it was promised are
-// there.
+// announce waits until the server is reached and takes requests, and then tells the host that the
+// lists that it was promised are there.
 func (e *early) announce(h *opening, ready <-chan struct{}) {
 	s := e.session
 	if wait(s.ctx, h.reached) != nil || wait(s.ctx, ready) != nil {
@@ -83,18 +88,20 @@ func (e *early) announce(h *opening, ready <-chan struct{}) {
 	defer h.lists.Unlock()
 	announced := ""
 	for _, l := range listings {
-		// The list of what the server lacks was empty and stays so. But of the tools at least the sign-in tool goes.
+		// The list of what the server lacks was empty and stays so. But of the tools at least the
+		// sign-in tool goes.
 		lacking := rawjson.Member(h.result, "capabilities", l.capability) == nil && l.capability != "tools"
-		promised := string(rawjson.Member(h.told, "capabilities", l.capability, "listChanged")) == "true"
+		promised := string(rawjson.Member(h.earlyResult, "capabilities", l.capability, "listChanged")) == "true"
 		if !lacking && promised && l.capability != announced {
 			announced = l.capability
-			s.write(listChanged(l.capability), false)
+			s.write(listChanged(l.capability))
 		}
 	}
 }
 
-// notePending reports whether the host was answered early, and the server is not yet reached. If so it notes whether the obstacle o is
-// a sign-in, and tells the host of the sign-in tool if its list lacks that.
+// notePending reports whether the host was answered early, and the server is not yet reached. If so
+// it notes whether the obstacle o is a sign-in, and tells the host of the sign-in tool if its list
+// lacks that.
 func (e *early) notePending(o *Obstacle) bool {
 	e.mu.Lock()
 	h := e.current
@@ -109,7 +116,8 @@ func (e *early) notePending(o *Obstacle) bool {
 	return pending
 }
 
-// offerSignIn tells the host that its list of tools has changed, if that lacks the sign-in tool and the tool is wanted now.
+// offerSignIn tells the host that its list of tools has changed, if that lacks the sign-in tool and
+// the tool is wanted now.
 func (e *early) offerSignIn(h *opening) {
 	h.lists.Lock()
 	defer h.lists.Unlock()
@@ -118,6 +126,6 @@ func (e *early) offerSignIn(h *opening) {
 	h.toolNotListed = h.toolNotListed && !wanted
 	e.mu.Unlock()
 	if wanted {
-		e.session.write(listChanged("tools"), false)
+		e.session.write(listChanged("tools"))
 	}
 }

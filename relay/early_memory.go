@@ -7,7 +7,8 @@ import (
 	"sallyport/relay/rawjson"
 )
 
-// Names of what is remembered of the last session (Config.Load and Save). All of it is kept as it came.
+// Names of what is remembered of the last session (Config.Load and Save). All of it is kept as it
+// came.
 const (
 	memoryInitialize = "initialize" // the result of initialize
 	memoryTools      = "tools"      // an array of all tools
@@ -22,12 +23,14 @@ type sessionMemory struct {
 	*run
 
 	mu sync.Mutex
-	// tools are those on the pages of a tools/list so far, and nextPage is the cursor of the next one.
+	// tools are those on the pages of a tools/list so far, and nextPage is the cursor of the next
+	// one.
 	tools    [][]byte
 	nextPage string
 }
 
-// recall returns what was remembered under name. It is nil if there is nothing, or if that is damaged.
+// recall returns what was remembered under name. It is nil if there is nothing, or if that is
+// damaged.
 func (m *sessionMemory) recall(name string) []byte {
 	b, err := m.cfg.Load(name)
 	if err != nil {
@@ -50,7 +53,8 @@ func (m *sessionMemory) remember(name string, b []byte) {
 	}
 }
 
-// rememberTools adds the answer to the tools/list c to the list that is being read, and keeps the list when it is complete.
+// rememberTools adds the answer to the tools/list c to the list that is being read, and keeps the
+// list when it is complete.
 func (m *sessionMemory) rememberTools(c *call, line []byte) {
 	result := rawjson.Member(line, "result")
 	cursor, next := rawjson.MemberText(c.Params, "cursor"), rawjson.MemberText(result, "nextCursor")

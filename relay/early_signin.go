@@ -11,14 +11,16 @@ import (
 	"sallyport/relay/rawjson"
 )
 
-// signInTool is the reserved name of the tool that a host is offered while the server is not reached.
+// signInTool is the reserved name of the tool that a host is offered while the server is not
+// reached.
 const signInTool = "sallyport_sign_in"
 
 // signInToolEntry is the tool in a list of tools.
 var signInToolEntry = encode(map[string]any{
 	"name":  signInTool,
 	"title": "Sign in",
-	"description": "Connects to the server behind this proxy. Shows the link by which the person signs in, and waits a while for that. " +
+	"description": "Connects to the server behind this proxy. " +
+		"Shows the link by which the person signs in, and waits a while for that. " +
 		"The server's own tools follow when the person has signed in. Call it again to go on waiting.",
 	"inputSchema": map[string]any{"type": "object", "properties": struct{}{}},
 })
@@ -43,7 +45,8 @@ func (o *Obstacle) withCode() string {
 	return " with the code " + oneLine(o.Code)
 }
 
-// signIn brings the URL of a sign-in to the person by way of the host: by the sign-in tool, and by elicitation.
+// signIn brings the URL of a sign-in to the person through the host: by the sign-in tool, and by
+// elicitation.
 type signIn struct {
 	session *session
 	// idPrefix begins the ids of our requests to the host. Nobody can guess it.
@@ -86,8 +89,8 @@ func (i *signIn) hostReady() {
 	i.initialized = true
 }
 
-// call carries a call of the sign-in tool. It answers when the server is reached and no sign-in is wanted. If the call waits for
-// too long, the watcher answers it.
+// call carries a call of the sign-in tool. It answers when the server is reached and no sign-in is
+// wanted. If the call waits for too long, the watcher answers it.
 func (i *signIn) call(c *call, h *opening) error {
 	s := i.session
 	if err := s.obstacles.waitWhile(c.ctx, func(o *Obstacle) bool { return o.Kind != KindSignIn }); err != nil {
@@ -103,13 +106,15 @@ func (i *signIn) call(c *call, h *opening) error {
 	if err := s.obstacles.waitWhile(c.ctx, func(o *Obstacle) bool { return o.Kind == KindSignIn }); err != nil {
 		return err
 	}
-	s.answer(c, resultLine(c.ID, toolText(where(s.cfg.URL)+" is connected. If its tools are not shown, list them again.")))
+	text := where(s.cfg.URL) + " is connected. If its tools are not shown, list them again."
+	s.answer(c, resultLine(c.ID, toolText(text)))
 	return nil
 }
 
-// show asks the host to show the URL of o to the person, once for each URL, if the host can do that (elicitation in URL mode,
-// 2025-11-25, client/elicitation). When another URL comes, or none is wanted any more, it withdraws the request. It
-// returns after how long to look again. 0 means at the next change.
+// show asks the host to show the URL of o to the person, once for each URL, if the host can do that
+// (elicitation in URL mode, 2025-11-25, client/elicitation). When another URL comes, or none is
+// wanted any more, it withdraws the request. It returns after how long to look again. 0 means at
+// the next change.
 func (i *signIn) show(o *Obstacle) time.Duration {
 	s := i.session
 	url := ""
@@ -135,8 +140,8 @@ func (i *signIn) show(o *Obstacle) time.Duration {
 	case able && left > 0:
 		return left
 	case able:
-		s.write(requestLine(encode(id), "elicitation/create", encode(map[string]any{"mode": "url", "elicitationId": id, "url": url,
-			"message": "Sign in to " + where(s.cfg.URL) + o.withCode()})), false)
+		s.write(requestLine(encode(id), "elicitation/create", encode(map[string]string{"mode": "url",
+			"elicitationId": id, "url": url, "message": "Sign in to " + where(s.cfg.URL) + o.withCode()})))
 	}
 	return 0
 }
@@ -144,13 +149,15 @@ func (i *signIn) show(o *Obstacle) time.Duration {
 // withdraw tells the host that a sign-in is over.
 func (i *signIn) withdraw(e elicitation) {
 	if e.open {
-		i.session.toHost(cancelNotice(encode(e.id), "the sign-in is over"))
+		i.session.toHost(cancelNotification(encode(e.id), "the sign-in is over"))
 	}
-	i.session.toHost(ownNotification("notifications/elicitation/complete", encode(map[string]any{"elicitationId": e.id})))
+	params := encode(map[string]string{"elicitationId": e.id})
+	i.session.toHost(ownNotification("notifications/elicitation/complete", params))
 }
 
-// hostAnswered reports whether m is the host's answer to an elicitation of ours, and takes it if so. Whatever the answer is, the sign-in
-// goes on, because the person has the URL in the browser or on stderr, too.
+// hostAnswered reports whether m is the host's answer to an elicitation of ours, and takes it if
+// so. Whatever the answer is, the sign-in goes on, because the person has the URL in the browser or
+// on stderr, too.
 func (i *signIn) hostAnswered(m rawjson.Message) bool {
 	if !bytes.HasPrefix(m.ID, []byte(`"`+i.idPrefix)) {
 		return false
@@ -160,6 +167,7 @@ func (i *signIn) hostAnswered(m rawjson.Message) bool {
 		i.asked.open = false
 	}
 	i.mu.Unlock()
-	i.session.cfg.Log.Debug("sign-in link shown by the host", "action", excerpt(rawjson.MemberText(m.Result, "action"), 64))
+	action := excerpt(rawjson.MemberText(m.Result, "action"), 64)
+	i.session.cfg.Log.Debug("sign-in link shown by the host", "action", action)
 	return true
 }

@@ -26,7 +26,7 @@ const memoryEra = "era"
 
 // eras finds out, and remembers, of which era the server is.
 type eras struct {
-	*server
+	*client
 	modern *modern
 
 	mu sync.Mutex
@@ -51,7 +51,8 @@ type discovery struct {
 	err error
 }
 
-// known returns what is known of the server without asking the memory, and whether that was found in this session.
+// known returns what is known of the server without asking the memory, and whether that was found
+// in this session.
 func (e *eras) known() (current era, found bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -75,8 +76,8 @@ func (e *eras) recall() (current era, found bool) {
 	return e.current, e.found
 }
 
-// note takes found, which may be unknownEra, for what the server speaks in this session. A legacy server is remembered only
-// when it has opened a session.
+// note takes found, which may be unknownEra, for what the server speaks in this session. A legacy
+// server is remembered only when it has opened a session.
 func (e *eras) note(found era) {
 	e.mu.Lock()
 	e.current, e.found = found, found != unknownEra
@@ -100,8 +101,8 @@ func (e *eras) remember(found era) {
 	}
 }
 
-// discover asks the server what it speaks, or joins those who are asking. What was found earlier in this session is good enough
-// unless anew is set. ctx bounds only the waiting.
+// discover asks the server what it speaks, or joins those who are asking. What was found earlier in
+// this session is good enough unless anew is set. ctx bounds only the waiting.
 func (e *eras) discover(ctx context.Context, who identity, anew bool) (*discovery, error) {
 	e.mu.Lock()
 	d := e.probing
@@ -114,7 +115,7 @@ func (e *eras) discover(ctx context.Context, who identity, anew bool) (*discover
 		d = &discovery{done: make(chan struct{})}
 		e.probing = d
 		lifetime := e.lifetime(ctx)
-		// Ends with the lifetime, or when the server has been silent for noticeWait.
+		// Ends with the lifetime, or when the server has been silent for acceptWait.
 		e.work.Go(func() {
 			e.probe(lifetime, d, who)
 			e.note(d.era)
@@ -131,8 +132,8 @@ func (e *eras) discover(ctx context.Context, who identity, anew bool) (*discover
 	return d, d.err
 }
 
-// probe sends server/discover. If the server refuses the version, probe asks once more in one that both sides speak
-// (basic/versioning, "Protocol Version Negotiation").
+// probe sends server/discover. If the server refuses the version, probe asks once more in one that
+// both sides speak (basic/versioning, "Protocol Version Negotiation").
 func (e *eras) probe(lifetime context.Context, d *discovery, who identity) {
 	who.version = modernVersions[0]
 	for range 2 {
@@ -146,11 +147,12 @@ func (e *eras) probe(lifetime context.Context, d *discovery, who identity) {
 	}
 }
 
-// errUnanswered says that the server has kept silent for noticeWait, as one that knows neither the method nor what to answer
-// to such a request.
+// errUnanswered says that the server has kept silent for acceptWait, as one that knows neither the
+// method nor what to answer to such a request.
 var errUnanswered = errors.New("no answer to server/discover")
 
-// ask sends server/discover once. It returns the HTTP status and the answer, which is of the kind Invalid if there is none.
+// ask sends server/discover once. It returns the HTTP status and the answer, which is of the kind
+// Invalid if there is none.
 func (e *eras) ask(lifetime context.Context, who identity) (status int, answer rawjson.Message, err error) {
 	ctx, cancel := context.WithCancel(lifetime)
 	defer cancel()
@@ -158,7 +160,8 @@ func (e *eras) ask(lifetime context.Context, who identity) (status int, answer r
 	e.work.Go(func() { // ends with ctx
 		defer close(done)
 		status, err = e.modern.once(ctx, modernRequest{
-			Message: e.modern.request("server/discover", []byte("{}"), who), who: who, send: e.sender(ctx), phase: new(phase),
+			Message: e.modern.request("server/discover", []byte("{}"), who), who: who,
+			send: e.sender(ctx), phase: new(phase),
 			answer: func(a rawjson.Message) { answer, _ = rawjson.Parse(bytes.Clone(a.Raw)) },
 			aside:  func(rawjson.Message) {},
 		})
@@ -172,8 +175,8 @@ func (e *eras) ask(lifetime context.Context, who identity) (status int, answer r
 	return status, answer, err
 }
 
-// classify tells a server's era from its answer to server/discover, or from the error if there is none
-// (basic/transports/streamable-http, "Backward Compatibility").
+// classify tells a server's era from its answer to server/discover, or from the error if there is
+// none (basic/transports/streamable-http, "Backward Compatibility").
 func classify(status int, a rawjson.Message, err error) (era, error) {
 	code := errorCode(a)
 	switch {
@@ -192,7 +195,8 @@ func classify(status int, a rawjson.Message, err error) (era, error) {
 	return unknownEra, err // A gateway may have answered, or the upstream was not reached.
 }
 
-// commonVersion returns the newest version in a raw array that the modern wire speaks, and "" if there is none.
+// commonVersion returns the newest version in a raw array that the modern wire speaks, and "" if
+// there is none.
 func commonVersion(raw []byte) string {
 	theirs := rawjson.Texts(raw)
 	for _, v := range modernVersions {
@@ -211,8 +215,8 @@ type eraError struct {
 
 func (e *eraError) Unwrap() error { return e.fault }
 
-// modernRefusal returns an *eraError if resp, which answers an initialize, seems to come from a modern server. Otherwise it returns nil. The
-// body can still be read.
+// modernRefusal returns an *eraError if resp, which answers an initialize, seems to come from a
+// modern server. Otherwise it returns nil. The body can still be read.
 func modernRefusal(resp *http.Response) error {
 	if resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusNotFound {
 		return nil

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
 // JSON-RPC error codes of our own answers.
@@ -22,7 +24,8 @@ const (
 	maxText    = 2000 // characters of an error's words
 )
 
-// fault says why a request has no answer of the server: it is the content of an error answer of our own.
+// fault says why a request has no answer of the server: it is the content of an error answer of our
+// own.
 type fault struct {
 	// code is the JSON-RPC error code.
 	code int
@@ -42,10 +45,15 @@ type fault struct {
 	lost bool
 	// notRun says that the upstream has refused the request.
 	notRun bool
-	// passes says that the upstream was not reached, or was overloaded, so that another attempt may help.
+	// passes says that the upstream was not reached, or was overloaded, so that another attempt may
+	// help.
 	passes bool
 	// cause is the error of the RoundTripper. It is nil if there was none.
 	cause error
+}
+
+func newFault(code int, kind, text string, hints ...string) *fault {
+	return &fault{code: code, kind: kind, text: text, hints: hints}
 }
 
 func (f *fault) Error() string { return f.text }
@@ -64,7 +72,8 @@ func (f *fault) line(id []byte, mask func(string) string) []byte {
 		Code    int    `json:"code"`
 		Message string `json:"message"`
 		Data    data   `json:"data"`
-	}{f.code, clean(f.text, mask, maxText), data{Kind: f.kind, URL: f.url, Status: f.status, Body: excerpt(mask(f.body), maxExcerpt)}}
+	}{f.code, clean(f.text, mask, maxText), data{Kind: f.kind, URL: f.url, Status: f.status}}
+	e.Data.Body = excerpt(mask(f.body), maxExcerpt)
 	for _, h := range f.hints {
 		// Neither masked nor cut: these are our own words, and a URL in them has to work.
 		e.Data.Hints = append(e.Data.Hints, oneLine(h))
@@ -103,28 +112,39 @@ func (o *Obstacle) fault() *fault {
 }
 
 func timeoutFault(limit time.Duration) *fault {
-	return &fault{code: codeTransport, kind: "timeout", text: fmt.Sprintf("no answer and no progress within %v", limit), passes: true,
-		hints: []string{"allow a call more time with a longer timeout"}}
+	f := newFault(codeTransport, "timeout", fmt.Sprintf("no answer and no progress within %v", limit),
+		"allow a call more time with a longer timeout")
+	f.passes = true
+	return f
 }
 
 func closingFault() *fault {
-	return &fault{code: codeTransport, kind: "closed", text: errClosing.Error()}
+	return newFault(codeTransport, "closed", errClosing.Error())
 }
 
 func invalidRequest(text string) *fault {
-	return &fault{code: codeInvalid, kind: "invalid_request", text: text}
+	return newFault(codeInvalid, "invalid_request", text)
 }
 
 func invalidParams(text string) *fault {
-	return &fault{code: codeParams, kind: "invalid_request", text: text}
+	return newFault(codeParams, "invalid_request", text)
+}
+
+// sessionRefused is the fault of a session that the server has refused with the error in line.
+func sessionRefused(line []byte) *fault {
+	f := newFault(codeTransport, "initialize",
+		"the server refuses the session: "+rawjson.MemberText(line, "error", "message"))
+	f.notRun = true
+	return f
 }
 
 // noAnswer is the fault of a request that has reached the upstream.
 func noAnswer(text string) *fault {
-	return (&fault{code: codeTransport, kind: "bad_answer", text: text}).mayHaveRun()
+	return newFault(codeTransport, "bad_answer", text).mayHaveRun()
 }
 
-// mayHaveRun returns a copy of f that warns the host of repeating the request, because it was written.
+// mayHaveRun returns a copy of f that warns the host of repeating the request, because it was
+// written.
 func (f fault) mayHaveRun() *fault {
 	if f.code == codeTransport && !f.notRun {
 		f.hints = append(slices.Clip(f.hints), "the request may have run; repeat it if that does no harm")

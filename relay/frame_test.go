@@ -2,11 +2,9 @@ package relay
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -67,7 +65,8 @@ func FuzzLines(f *testing.F) {
 		if !slices.EqualFunc(lines, want, bytes.Equal) {
 			t.Errorf("got %q, want %q", lines, want)
 		}
-		// Under a small limit nothing may panic, and the id of a request too long to keep is the one that parse sees.
+		// Under a small limit nothing may panic, and the id of a request too long to keep is the
+		// one that parse sees.
 		small := newLineReader(bytes.NewReader(in), 16)
 		for _, full := range want {
 			id, err := small.next()
@@ -82,85 +81,20 @@ func FuzzLines(f *testing.F) {
 	})
 }
 
-// writes counts what a lineWriter makes of its lines, and keeps the first one waiting.
-type writes struct {
-	begun, let chan struct{}
-
-	mu  sync.Mutex
-	all [][]byte
-}
-
-func (w *writes) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.all = append(w.all, bytes.Clone(p)); len(w.all) == 1 {
-		close(w.begun)
-		<-w.let
-	}
-	return len(p), nil
-}
-
-// Lines that are written while another one is on its way go together, whole and in order; a large one goes by itself.
-func TestLinesGather(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		out := &writes{begun: make(chan struct{}), let: make(chan struct{})}
-		w := newLineWriter(out)
-		var wg sync.WaitGroup
-		write := func(line string, gather bool) {
-			wg.Go(func() {
-				if err := w.line([]byte(line), gather); err != nil {
-					t.Error(err)
-				}
-			})
-			synctest.Wait()
-		}
-		write("first", false)
-		<-out.begun
-		var want []string
-		for i := range 100 {
-			line := fmt.Sprint(i)
-			if i%10 == 9 {
-				line += strings.Repeat("x", gatherSize)
-			}
-			want = append(want, line)
-			write(line, true)
-		}
-		close(out.let)
-		wg.Wait()
-		var got []string
-		for _, b := range out.all[1:] {
-			if b[len(b)-1] != '\n' {
-				t.Errorf("a write ends within a line: %.20q", b[max(0, len(b)-20):])
-			}
-			got = append(got, strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")...)
-		}
-		slices.Sort(got)
-		slices.Sort(want)
-		if !slices.Equal(got, want) {
-			t.Errorf("got %.100q, want %.100q", got, want)
-		}
-		if n := len(out.all); n >= 100 {
-			t.Errorf("%d writes of 101 lines: nothing was gathered", n)
-		}
-	})
-}
-
-// A line that waits behind a host that has stopped reading gives up at the end, gathered or not.
+// A line that waits behind a host that has stopped reading gives up at the end.
 func TestLinesGiveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		out := &writes{begun: make(chan struct{}), let: make(chan struct{})}
-		w := newLineWriter(out)
-		errs := make(chan error, 3)
-		go func() { errs <- w.line([]byte("stuck"), false) }()
-		<-out.begun
-		go func() { errs <- w.line([]byte("a"), true) }()
-		go func() { errs <- w.line([]byte("b"), false) }()
+		unread, host := io.Pipe()
+		defer unread.Close()
+		w := newLineWriter(host)
+		errs := make(chan error)
+		go w.line([]byte("stuck"))
+		synctest.Wait()
+		go func() { errs <- w.line([]byte("a")) }()
 		synctest.Wait()
 		close(w.quit)
-		if a, b := <-errs, <-errs; a != errClosing || b != errClosing {
-			t.Errorf("got %v and %v, want %v", a, b, errClosing)
+		if err := <-errs; err != errClosing {
+			t.Errorf("got %v, want %v", err, errClosing)
 		}
-		close(out.let)
-		<-errs
 	})
 }

@@ -17,6 +17,12 @@ import (
 
 const version = "2025-11-25"
 
+// Values of Config.maxMessage and Config.maxCalls that a test reaches soon.
+const (
+	smallLimit = 1 << 20
+	fewCalls   = 8
+)
+
 const (
 	initLine        = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"h","version":"1"}}}`
 	toolsChanged    = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`

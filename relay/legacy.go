@@ -11,7 +11,8 @@ import (
 	"sallyport/relay/rawjson"
 )
 
-// legacy is the wire of 2025-03-26, 2025-06-18 and 2025-11-25, and by way of pushStream that of 2024-11-05.
+// legacy is the wire of 2025-03-26, 2025-06-18 and 2025-11-25, and with a pushStream that of
+// 2024-11-05.
 type legacy struct {
 	*legacyHTTP
 	streams *legacyStreams
@@ -39,8 +40,8 @@ type upstreamSession struct {
 	push *pushStream
 }
 
-func newLegacy(srv *server) *legacy {
-	h := &legacyHTTP{server: srv}
+func newLegacy(cl *client) *legacy {
+	h := &legacyHTTP{client: cl}
 	return &legacy{legacyHTTP: h, streams: &legacyStreams{legacyHTTP: h, answered: make(chan struct{}, 1)}}
 }
 
@@ -76,8 +77,8 @@ func (l *legacy) call(c *call) error {
 	}
 }
 
-// attempt carries c in sess. It reports whether the server has lost the session, so that c did not run and may be sent in
-// another one. The last attempt takes such a refusal for the answer.
+// attempt carries c in sess. It reports whether the server has lost the session, so that c did not
+// run and may be sent in another one. The last attempt takes such a refusal for the answer.
 func (l *legacy) attempt(c *call, sess upstreamSession, last bool) (lost bool, err error) {
 	ctx, stop := sess.push.bind(c.ctx)
 	defer stop()
@@ -104,8 +105,8 @@ func (l *legacy) attempt(c *call, sess upstreamSession, last bool) (lost bool, e
 	}
 }
 
-// receive reads what answers a request in sess and gives it to take. It closes the response's body, and returns nil only
-// after the answer has come.
+// receive reads what answers a request in sess and gives it to take. It closes the response's body,
+// and returns nil only after the answer has come.
 func (l *legacy) receive(ctx context.Context, sess upstreamSession, resp *http.Response, take sink) error {
 	if isStream(resp) {
 		return l.streams.answer(ctx, sess, resp, take)
@@ -130,9 +131,9 @@ func (l *legacy) take(c *call, m rawjson.Message) bool {
 	return false
 }
 
-// notice sends n. It returns when the server has accepted n, or noticeWait has passed, and, after initialized, the GET
-// stream is open, refused or late.
-func (l *legacy) notice(n notice) {
+// notify sends n. It returns when the server has accepted n, or acceptWait has passed, and, after
+// initialized, the GET stream is open, refused or late.
+func (l *legacy) notify(n notification) {
 	if n.gate != nil {
 		defer close(n.gate)
 	}
@@ -154,19 +155,20 @@ func (l *legacy) giveUp(cancelled rawjson.Message) { l.deliverUnanswered(cancell
 
 func (l *legacy) respond(m rawjson.Message) { l.deliverUnanswered(m) }
 
-// deliverUnanswered carries a message that has no answer. The host does not wait, so a failure is only logged.
+// deliverUnanswered carries a message that has no answer. The host does not wait, so a failure is
+// only logged.
 func (l *legacy) deliverUnanswered(m rawjson.Message) {
 	if err := l.postUnanswered(m); err != nil && l.ctx.Err() == nil {
 		l.cfg.Log.Warn("not accepted upstream", "method", excerpt(m.Method, 64), "err", l.cfg.Mask(err.Error()))
 	}
 }
 
-// postUnanswered carries a message that has no answer. A notification that meets the end of its session is sent again in a
-// new one, once.
+// postUnanswered carries a message that has no answer. A notification that meets the end of its
+// session is sent again in a new one, once.
 func (l *legacy) postUnanswered(m rawjson.Message) error {
 	if m.Kind == rawjson.Response {
-		// It does not wait for a renewal, because its initialized may bring the question that m answers. And it is not sent
-		// again, because whoever asked is gone with the session.
+		// It does not wait for a renewal, because its initialized may bring the question that m
+		// answers. And it is not sent again, because whoever asked is gone with the session.
 		return l.postIn(l.ctx, l.session(), m)
 	}
 	sess, err := l.ready(l.ctx)
@@ -186,8 +188,8 @@ func (l *legacy) postUnanswered(m rawjson.Message) error {
 	return l.postIn(l.ctx, sess, m)
 }
 
-// postIn carries a message that has no answer in sess. It returns when the server has accepted it, or after Config.Timeout: a
-// person may be signing in meanwhile.
+// postIn carries a message that has no answer in sess. It returns when the server has accepted it,
+// or after Config.Timeout: a person may be signing in meanwhile.
 func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m rawjson.Message) error {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 	resp, err := l.post(ctx, new(phase), sess, m.Raw)
@@ -199,7 +201,8 @@ func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m rawjson.Mes
 		discard(resp)
 		err = f
 	case isStream(resp):
-		// The server was not asked for a stream, but what it brings is for the host. Ends with the stream or with ctx.
+		// The server was not asked for a stream, but what it brings is for the host. Ends with the
+		// stream or with ctx.
 		l.work.Go(func() {
 			defer cancel()
 			l.streams.pass(resp, new(cursor))
@@ -212,7 +215,8 @@ func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m rawjson.Mes
 	return err
 }
 
-// goodbye ends the session upstream with a DELETE, unless something is in the way. A server may answer 405.
+// goodbye ends the session upstream with a DELETE, unless something is in the way. A server may
+// answer 405.
 func (l *legacy) goodbye(ctx context.Context) {
 	sess := l.session()
 	if o, _ := l.cfg.Obstacle(); sess.id == "" || o != nil {
@@ -229,14 +233,16 @@ func (l *legacy) goodbye(ctx context.Context) {
 
 // legacyHTTP makes the HTTP requests of the legacy wire.
 type legacyHTTP struct {
-	*server
+	*client
 	// proven is the number of the last session in which the server accepted something.
 	proven atomic.Int64
 }
 
-// roundTrip makes a GET or a DELETE in sess. lastEventID asks for the rest of a stream; "" asks for a new one. Before there
-// is a session, requests start at the configured URL again, wherever a redirect has led before.
-func (h *legacyHTTP) roundTrip(ctx context.Context, send http.RoundTripper, method string, sess upstreamSession, lastEventID string) (*http.Response, error) {
+// roundTrip makes a GET or a DELETE in sess. lastEventID asks for the rest of a stream; "" asks for
+// a new one. Before there is a session, requests start at the configured URL again, wherever a
+// redirect has led before.
+func (h *legacyHTTP) roundTrip(ctx context.Context, send http.RoundTripper, method string, sess upstreamSession,
+	lastEventID string) (*http.Response, error) {
 	if sess.number == 0 {
 		h.moved.Store(nil)
 	}
@@ -258,7 +264,8 @@ func (h *legacyHTTP) post(ctx context.Context, p *phase, sess upstreamSession, b
 	header := h.header(sess)
 	header["Content-Type"] = []string{"application/json"}
 	header["Accept"] = []string{"application/json, text/event-stream"}
-	resp, err := h.deliver(ctx, httpRequest{send: h.sender(ctx), method: http.MethodPost, url: sess.push.target(), header: header, body: body, phase: p})
+	resp, err := h.deliver(ctx, httpRequest{send: h.sender(ctx), method: http.MethodPost, url: sess.push.target(),
+		header: header, body: body, phase: p})
 	if err == nil && resp.StatusCode/100 == 2 {
 		h.proven.Store(int64(sess.number))
 	}
@@ -279,17 +286,19 @@ func (h *legacyHTTP) header(sess upstreamSession) http.Header {
 	return header
 }
 
-// lost reports whether resp says that the server has forgotten sess. It says so with 404 (basic/transports, "Session
-// Management"). Some servers say 400 and speak of the session; we believe that only of a session that has worked. The body can
-// still be read.
+// lost reports whether resp says that the server has forgotten sess. It says so with 404
+// (basic/transports, "Session Management"). Some servers say 400 and speak of the session; we
+// believe that only of a session that has worked. The body can still be read.
 func (h *legacyHTTP) lost(sess upstreamSession, resp *http.Response) bool {
 	switch {
 	case sess.id == "" && sess.push == nil:
 		return false
 	case resp.StatusCode == http.StatusNotFound:
 		return true
-	case resp.StatusCode != http.StatusBadRequest || h.proven.Load() != int64(sess.number) || mediaType(resp.Header) == "text/html":
+	case resp.StatusCode != http.StatusBadRequest || h.proven.Load() != int64(sess.number):
 		return false
+	case mediaType(resp.Header) == "text/html":
+		return false // a gateway's page
 	}
 	head := peek(resp, maxShown)
 	words := string(head)

@@ -29,9 +29,9 @@ const (
 	maxEndpoint  = 4 << 10          // bytes of the endpoint's URL
 )
 
-// pushStream is the one event stream of an HTTP+SSE session (2024-11-05, basic/transports, "HTTP with SSE"). Messages go up in
-// POSTs that are only accepted, and everything comes back on this stream. The session ends with it. Methods of a nil
-// *pushStream say what holds without one.
+// pushStream is the one event stream of an HTTP+SSE session (2024-11-05, basic/transports, "HTTP
+// with SSE"). Messages go up in POSTs that are only accepted, and everything comes back on this
+// stream. The session ends with it. Methods of a nil *pushStream say what holds without one.
 type pushStream struct {
 	// ctx ends with the stream.
 	ctx context.Context
@@ -62,10 +62,11 @@ func (p *pushStream) target() *url.URL {
 // over reports whether the session has ended with its push stream.
 func (p *pushStream) over() bool { return p != nil && p.ctx.Err() != nil }
 
-// bind returns a context that ends with ctx, or with the cause errPushEnded when p does. The caller calls stop.
+// bind returns a context that ends with ctx, or with the cause errPushEnded when p does. The caller
+// calls stop.
 //
-// The answer on p may overtake the response to the POST, and then ctx ends with errAnswered. The response is waited for
-// during lingerTime all the same, so that the connection can be used again.
+// The answer on p may overtake the response to the POST, and then ctx ends with errAnswered. The
+// response is waited for during lingerTime all the same, so that the connection can be used again.
 func (p *pushStream) bind(ctx context.Context) (_ context.Context, stop func()) {
 	if p == nil {
 		return ctx, func() {}
@@ -89,8 +90,9 @@ func (p *pushStream) bind(ctx context.Context) (_ context.Context, stop func()) 
 	}
 }
 
-// connect opens a push stream and returns the session on it when the server has named the endpoint. ctx bounds only that.
-func (l *legacy) connect(ctx context.Context, init rawjson.Message, take func(sess upstreamSession, m rawjson.Message) bool) (_ upstreamSession, err error) {
+// connect opens a push stream and returns the session on it when the server has named the endpoint.
+// ctx bounds only that.
+func (l *legacy) connect(ctx context.Context, init rawjson.Message, take sessionSink) (_ upstreamSession, err error) {
 	p := &pushStream{ready: make(chan struct{}), answered: make(chan struct{})}
 	p.ctx, p.end = context.WithCancelCause(l.lifetime(ctx))
 	defer func() {
@@ -129,7 +131,8 @@ func (l *legacy) connect(ctx context.Context, init rawjson.Message, take func(se
 	}
 }
 
-// getPushStream asks for a push stream. As long as an obstacle is in the way, it tries again when that changes.
+// getPushStream asks for a push stream. As long as an obstacle is in the way, it tries again when
+// that changes.
 func (l *legacy) getPushStream(ctx context.Context) (resp *http.Response, err error) {
 	pace := retry{obstacles: l.obstacles}
 	ended := pace.run(ctx, func(bool) verdict {
@@ -150,7 +153,8 @@ func (l *legacy) getPushStream(ctx context.Context) (resp *http.Response, err er
 	return nil, l.obstacles.explain(err)
 }
 
-// openOnPush sends the initialize of sess and waits for the answer on the push stream. If there is none, the stream ends.
+// openOnPush sends the initialize of sess and waits for the answer on the push stream. If there is
+// none, the stream ends.
 func (l *legacy) openOnPush(ctx context.Context, phase *phase, sess upstreamSession, init rawjson.Message) (err error) {
 	p := sess.push
 	defer func() {
@@ -181,10 +185,10 @@ func (l *legacy) openOnPush(ctx context.Context, phase *phase, sess upstreamSess
 	}
 }
 
-// readPushStream passes on what p brings until its end, and returns the reconnection time that the server asked for, or a
-// negative one. The response to the request with the id key is the answer to initialize, and goes to answer. It closes the
-// response's body.
-func (l *legacy) readPushStream(p *pushStream, resp *http.Response, key string, answer func(m rawjson.Message)) time.Duration {
+// readPushStream passes on what p brings until its end, and returns the reconnection time that the
+// server asked for, or a negative one. The response to the request with the id key is the answer to
+// initialize, and goes to answer. It closes the response's body.
+func (l *legacy) readPushStream(p *pushStream, resp *http.Response, key string, answer func(rawjson.Message)) time.Duration {
 	cur := cursor{retry: -1}
 	opened := false
 	take := func(m rawjson.Message) bool {
@@ -198,7 +202,7 @@ func (l *legacy) readPushStream(p *pushStream, resp *http.Response, key string, 
 	}
 	defer p.end(errPushEnded)
 	defer resp.Body.Close()
-	for e, err := range sse.Events(resp.Body, maxMessage) {
+	for e, err := range sse.Events(resp.Body, l.cfg.maxMessage) {
 		if err != nil {
 			l.logFailure("event stream ended", err)
 			break
@@ -206,7 +210,7 @@ func (l *legacy) readPushStream(p *pushStream, resp *http.Response, key string, 
 		cur.note(e)
 		switch {
 		case e.Name == "endpoint" && p.endpoint == nil:
-			if p.endpoint, err = l.endpoint(e.Data); err != nil {
+			if p.endpoint, err = pushEndpoint(l.cfg.URL, e.Data); err != nil {
 				p.end(err)
 				break
 			}
@@ -223,7 +227,8 @@ func (l *legacy) readPushStream(p *pushStream, resp *http.Response, key string, 
 	return cur.retry
 }
 
-// replacePushStream makes a new session in place of the one that has ended with p, if that is still the host's.
+// replacePushStream makes a new session in place of the one that has ended with p, if that is still
+// the host's.
 func (l *legacy) replacePushStream(p *pushStream, retryTime time.Duration) {
 	var ended upstreamSession // it has a number once the first back-off is over
 	pace := retry{obstacles: l.obstacles, delay: (&cursor{retry: retryTime}).delay}
@@ -240,13 +245,15 @@ func (l *legacy) replacePushStream(p *pushStream, retryTime time.Duration) {
 	})
 }
 
-// endpoint reads the URL in an endpoint event. It has to be of the same origin, because the token is sent to it.
-func (l *legacy) endpoint(data []byte) (*url.URL, error) {
+// pushEndpoint reads the URL in an endpoint event, which may be relative to base. It has to be of
+// the same origin, because the token is sent to it.
+func pushEndpoint(base *url.URL, data []byte) (*url.URL, error) {
 	data = bytes.TrimSpace(data[:min(len(data), maxEndpoint)])
-	u, err := l.cfg.URL.Parse(string(data))
-	if err != nil || u.User != nil || !sameOrigin(u, l.cfg.URL) {
+	u, err := base.Parse(string(data))
+	if err != nil || u.User != nil || !sameOrigin(u, base) {
 		path, _, _ := strings.Cut(string(data), "?")
-		f := noAnswer(fmt.Sprintf("%s: the endpoint %q that it names is not on the same origin", where(l.cfg.URL), excerpt(path, 200)))
+		f := noAnswer(fmt.Sprintf("%s: the endpoint %q that it names is not on the same origin",
+			where(base), excerpt(path, 200)))
 		f.kind = "endpoint"
 		return nil, f
 	}

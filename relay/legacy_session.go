@@ -18,10 +18,13 @@ type renewal struct {
 	err  error
 }
 
-// open carries an initialize by the transport that the server speaks, and returns when nothing more can come of it. take gets
-// all that it brings, together with the session that the answer opens. If the answer comes on a push stream, take gets nothing but
-// the answer.
-func (l *legacy) open(ctx context.Context, p *phase, init rawjson.Message, take func(sess upstreamSession, m rawjson.Message) bool) error {
+// sessionSink is a sink for what an initialize brings. sess is the session that the answer opens.
+type sessionSink func(sess upstreamSession, m rawjson.Message) (answered bool)
+
+// open carries an initialize by the transport that the server speaks, and returns when nothing more
+// can come of it. take gets all that it brings, together with the session that the answer opens. If
+// the answer comes on a push stream, take gets nothing but the answer.
+func (l *legacy) open(ctx context.Context, p *phase, init rawjson.Message, take sessionSink) error {
 	if l.cfg.Transport == TransportSSE {
 		sess, err := l.connect(ctx, init, take)
 		if err != nil {
@@ -66,8 +69,9 @@ func (l *legacy) begin(initialize rawjson.Message, sess upstreamSession, answer 
 	}
 }
 
-// ready waits until no new session is being made, and returns the session to use. Only the host's answers may go in a session
-// whose initialized is not accepted yet, or whose GET stream is not open yet.
+// ready waits until no new session is being made, and returns the session to use. Only the host's
+// answers may go in a session whose initialized is not accepted yet, or whose GET stream is not
+// open yet.
 func (l *legacy) ready(ctx context.Context) (upstreamSession, error) {
 	for {
 		l.mu.Lock()
@@ -88,8 +92,9 @@ func (l *legacy) ready(ctx context.Context) (upstreamSession, error) {
 	}
 }
 
-// renew makes a new session in place of old, which the server has forgotten, or joins those who are making it. If there is
-// another one than old already, it does nothing. ctx bounds only the waiting.
+// renew makes a new session in place of old, which the server has forgotten, or joins those who are
+// making it. If there is another one than old already, it does nothing. ctx bounds only the
+// waiting.
 func (l *legacy) renew(ctx context.Context, old upstreamSession) error {
 	l.mu.Lock()
 	r := l.renewal
@@ -118,7 +123,8 @@ func (l *legacy) renew(ctx context.Context, old upstreamSession) error {
 	return r.err
 }
 
-// handshake opens a new session with the host's own initialize. The host sees nothing of it. The error is a *fault.
+// handshake opens a new session with the host's own initialize. The host sees nothing of it. The
+// error is a *fault.
 func (l *legacy) handshake(ctx context.Context) error {
 	l.mu.Lock()
 	init := l.initialize
@@ -154,7 +160,7 @@ func (l *legacy) handshake(ctx context.Context) error {
 		l.openServerStream(sess)
 		return nil
 	}
-	f := fault{code: codeTransport, kind: "session", text: err.Error(), hints: []string{"restart the session"}}
+	f := *newFault(codeTransport, "session", err.Error(), "restart the session")
 	if inner, ok := errors.AsType[*fault](err); ok {
 		f = *inner
 	}
@@ -162,9 +168,10 @@ func (l *legacy) handshake(ctx context.Context) error {
 	return &f
 }
 
-// mayBeHTTPSSE reports whether resp, which answers an initialize and is no modernRefusal, may come from a server of HTTP+SSE:
-// one that refuses the POST in one of the ways named in basic/transports, "Backwards Compatibility", and does not answer
-// the request in its body. The body can still be read.
+// mayBeHTTPSSE reports whether resp, which answers an initialize and is no modernRefusal, may come
+// from a server of HTTP+SSE: one that refuses the POST in one of the ways named in
+// basic/transports, "Backwards Compatibility", and does not answer the request in its body. The
+// body can still be read.
 func mayBeHTTPSSE(resp *http.Response, init rawjson.Message) bool {
 	switch resp.StatusCode {
 	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed:

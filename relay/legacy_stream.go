@@ -16,12 +16,13 @@ import (
 )
 
 const (
-	// streamOpenWait is how long calls wait for the GET stream to open. Some servers send no header before the first event.
+	// streamOpenWait is how long calls wait for the GET stream to open. Some servers send no header
+	// before the first event.
 	streamOpenWait = 2 * time.Second
 	// maxResumes is how many attempts in a row to resume a call's stream may bring nothing.
 	maxResumes = 5
-	// resumeSilence is how long a resumed stream may bring nothing before it is asked for again. Each time it
-	// is doubled, up to retryMax.
+	// resumeSilence is how long a resumed stream may bring nothing before it is asked for again.
+	// Each time it is doubled, up to retryMax.
 	resumeSilence = 5 * time.Second
 )
 
@@ -29,7 +30,8 @@ const (
 type legacyStreams struct {
 	*legacyHTTP
 	delivered delivered
-	// answered holds one token after a call was answered. A GET stream that met a 401 waits for that.
+	// answered holds one token after a call was answered. A GET stream that met a 401 waits for
+	// that.
 	answered chan struct{}
 }
 
@@ -49,7 +51,8 @@ func (s *legacyStreams) forgetAnswer() {
 	}
 }
 
-// openServerStream starts the GET stream of sess in place of any other, and returns when it is open, refused or late.
+// openServerStream starts the GET stream of sess in place of any other, and returns when it is
+// open, refused or late.
 func (l *legacy) openServerStream(sess upstreamSession) {
 	ctx, cancel := context.WithCancel(l.ctx)
 	l.mu.Lock()
@@ -73,8 +76,8 @@ func (l *legacy) openServerStream(sess upstreamSession) {
 	wait(late, opened)
 }
 
-// keepServerStream keeps the GET stream of sess open and passes on what it brings. It calls opened as soon as the first attempt
-// has an outcome.
+// keepServerStream keeps the GET stream of sess open and passes on what it brings. It calls opened
+// as soon as the first attempt has an outcome.
 func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, opened func()) {
 	defer opened()
 	cur := cursor{retry: -1}
@@ -106,7 +109,8 @@ func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, ope
 			}
 			return failed
 		}
-		// Only a stream that was open before proves that a 404 does not just mean "no such stream here".
+		// Only a stream that was open before proves that a 404 does not just mean "no such stream
+		// here".
 		lost := everOpen && l.lost(sess, resp)
 		discard(resp)
 		l.cfg.Log.Debug("server stream", "status", resp.StatusCode)
@@ -118,8 +122,8 @@ func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, ope
 		case everOpen && resp.StatusCode == http.StatusConflict:
 			// The server has not noticed yet that the last connection broke.
 		case resp.StatusCode == http.StatusUnauthorized:
-			// Another call that is answered proves that there is a token again. If this attempt was made because of one, it
-			// proved nothing.
+			// Another call that is answered proves that there is a token again. If this attempt was
+			// made because of one, it proved nothing.
 			if !cutShort {
 				pace.news = l.streams.answered
 			}
@@ -130,8 +134,8 @@ func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, ope
 	})
 }
 
-// pass gives the host everything that a stream outside of a call brings until it ends, and reports whether that was anything. It closes the
-// response's body.
+// pass gives the host everything that a stream outside of a call brings until it ends, and reports
+// whether that was anything. It closes the response's body.
 func (s *legacyStreams) pass(resp *http.Response, cur *cursor) (progress bool) {
 	for e, err := range s.events(resp, cur) {
 		if err != nil {
@@ -155,8 +159,9 @@ func (s *legacyStreams) passMessage(m rawjson.Message) bool {
 	return false
 }
 
-// answer reads the event stream that answers a request, and resumes it where it breaks, if the server gave event ids. It closes
-// the response's body, and returns nil only after the answer has come.
+// answer reads the event stream that answers a request, and resumes it where it breaks, if the
+// server gave event ids. It closes the response's body, and returns nil only after the answer has
+// come.
 func (s *legacyStreams) answer(ctx context.Context, sess upstreamSession, resp *http.Response, take sink) error {
 	cur := cursor{retry: -1}
 	var result error
@@ -196,7 +201,8 @@ func (s *legacyStreams) answer(ctx context.Context, sess upstreamSession, resp *
 	return result
 }
 
-// resume asks for the rest of a broken stream. An error that is no *fault may be gone at the next attempt.
+// resume asks for the rest of a broken stream. An error that is no *fault may be gone at the next
+// attempt.
 func (s *legacyStreams) resume(ctx context.Context, sess upstreamSession, lastEventID string) (*http.Response, error) {
 	resp, err := s.roundTrip(ctx, s.cfg.Send, http.MethodGet, sess, lastEventID)
 	if err != nil {
@@ -206,14 +212,16 @@ func (s *legacyStreams) resume(ctx context.Context, sess upstreamSession, lastEv
 		return resp, nil
 	}
 	discard(resp)
-	if resp.StatusCode/100 == 5 || resp.StatusCode == http.StatusConflict || resp.StatusCode == http.StatusTooManyRequests {
-		return nil, fmt.Errorf("status %d", resp.StatusCode)
+	switch status := resp.StatusCode; {
+	case status/100 == 5, status == http.StatusConflict, status == http.StatusTooManyRequests:
+		return nil, errors.New(statusText(status))
 	}
-	return nil, noAnswer(fmt.Sprintf("%s: the stream broke off before the answer and was not resumed: status %d", where(s.cfg.URL), resp.StatusCode))
+	return nil, noAnswer(fmt.Sprintf("%s: the stream broke off before the answer and was not resumed: status %d",
+		where(s.cfg.URL), resp.StatusCode))
 }
 
-// read gives the messages of one connection of a call's stream to take until it ends. After the answer it reads on, but errors
-// do not matter then. It closes the response's body.
+// read gives the messages of one connection of a call's stream to take until it ends. After the
+// answer it reads on, but errors do not matter then. It closes the response's body.
 func (s *legacyStreams) read(resp *http.Response, cur *cursor, take sink) (answered, progress bool, err error) {
 	for e, err := range s.events(resp, cur) {
 		if err != nil {
@@ -252,7 +260,8 @@ func (cur *cursor) note(e sse.Event) {
 	}
 }
 
-// delay is the back-off after so many failures: at first as long as the server asked for, then ever longer.
+// delay is the back-off after so many failures: at first as long as the server asked for, then ever
+// longer.
 func (cur *cursor) delay(failures int) time.Duration {
 	if failures <= 1 && cur.retry >= 0 {
 		return cur.retry
@@ -263,10 +272,12 @@ func (cur *cursor) delay(failures int) time.Duration {
 // errSilent ends a resumed connection that brings nothing.
 var errSilent = errors.New("the resumed stream was silent")
 
-// events reads one connection of a stream, which was asked for with cur, and moves cur on. It closes the response's body.
+// events reads one connection of a stream, which was asked for with cur, and moves cur on. It
+// closes the response's body.
 //
-// Some servers replay what they have kept and then send nothing more on that connection (server-everything does). So a resumed
-// connection that is silent for long ends with errSilent, and can be asked for again. That does no harm if it was alive.
+// Some servers replay what they have kept and then send nothing more on that connection
+// (server-everything does). So a resumed connection that is silent for long ends with errSilent,
+// and can be asked for again. That does no harm if it was alive.
 func (s *legacyStreams) events(resp *http.Response, cur *cursor) iter.Seq2[sse.Event, error] {
 	return func(yield func(sse.Event, error) bool) {
 		defer resp.Body.Close()
@@ -280,7 +291,7 @@ func (s *legacyStreams) events(resp *http.Response, cur *cursor) iter.Seq2[sse.E
 			})
 			defer timer.Stop()
 		}
-		for e, err := range sse.Events(resp.Body, maxMessage) {
+		for e, err := range sse.Events(resp.Body, s.cfg.maxMessage) {
 			switch {
 			case err != nil && silent.Load():
 				err = errSilent
@@ -297,8 +308,9 @@ func (s *legacyStreams) events(resp *http.Response, cur *cursor) iter.Seq2[sse.E
 	}
 }
 
-// once returns a sink that keeps from take what a resumed stream brings for the second time. Answers pass in any case: a call takes
-// only one, and its own stream may be the second that brings it.
+// once returns a sink that keeps from take what a resumed stream brings for the second time.
+// Answers pass in any case: a call takes only one, and its own stream may be the second that brings
+// it.
 func (s *legacyStreams) once(e sse.Event, cur *cursor, take sink) sink {
 	if !e.OwnID {
 		return take
@@ -314,9 +326,10 @@ func (s *legacyStreams) once(e sse.Event, cur *cursor, take sink) sink {
 // maxReplay is how many messages are remembered, so that they are known in a replay.
 const maxReplay = 4096
 
-// delivered remembers the last messages that came as events with ids. An event id is unique in its session and is replayed
-// only on its own stream (basic/transports, "Resumability and Redelivery"). But some servers replay everything on each
-// stream, and the ids of others are not unique. So a message is known only if both its id and its bytes are.
+// delivered remembers the last messages that came as events with ids. An event id is unique in its
+// session and is replayed only on its own stream (basic/transports, "Resumability and Redelivery").
+// But some servers replay everything on each stream, and the ids of others are not unique. So a
+// message is known only if both its id and its bytes are.
 type delivered struct {
 	mu    sync.Mutex
 	known map[uint64]struct{}

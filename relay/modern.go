@@ -33,10 +33,10 @@ const (
 	maxPages = 100
 )
 
-// modern is the wire of 2026-07-28. By itself it carries a modern host: each request is a POST of its own, and nothing holds
-// them together.
+// modern is the wire of 2026-07-28. By itself it carries a modern host: each request is a POST of
+// its own, and nothing holds them together.
 type modern struct {
-	*server
+	*client
 	tools toolHeaders
 	// lastID is the number of the last request of our own.
 	lastID atomic.Int64
@@ -89,7 +89,8 @@ func orEmpty(obj []byte) []byte {
 	return obj
 }
 
-// isModern reports whether m comes from a modern host. Only such a host asks for server/discover, or says who it is in a request.
+// isModern reports whether m comes from a modern host. Only such a host asks for server/discover,
+// or says who it is in a request.
 func isModern(m rawjson.Message) bool {
 	return m.Method == "server/discover" || identityIn(m.Params).version != ""
 }
@@ -103,8 +104,8 @@ func errorCode(m rawjson.Message) int {
 	return code
 }
 
-// isModernCode reports whether only a modern server answers with the error code. Those that the specification has reserved for
-// later count, too.
+// isModernCode reports whether only a modern server answers with the error code. Those that the
+// specification has reserved for later count, too.
 func isModernCode(code int) bool { return code <= codeHeaderMismatch && code >= -32099 }
 
 // newID returns the raw id of a request of our own. No host uses such ids.
@@ -114,7 +115,8 @@ func (m *modern) newID() []byte {
 
 // request makes a request of our own. params is a raw object.
 func (m *modern) request(method string, params []byte, who identity) rawjson.Message {
-	msg := rawjson.Message{Kind: rawjson.Request, ID: m.newID(), Method: method, Params: rawjson.Set(params, who.meta(nil), "_meta")}
+	msg := rawjson.Message{Kind: rawjson.Request, ID: m.newID(), Method: method}
+	msg.Params = rawjson.Set(params, who.meta(nil), "_meta")
 	msg.Raw = requestLine(msg.ID, method, msg.Params)
 	return msg
 }
@@ -137,8 +139,9 @@ func (m *modern) call(c *call) error {
 	return m.ask(c.ctx, r)
 }
 
-// forHost returns the line that answers c. It is the server's own, with two exceptions: a list of tools loses the invalid
-// ones, and an answer whose id is not the host's gets that. The latter is one to a later round, or a refusal without an id.
+// forHost returns the line that answers c. It is the server's own, with two exceptions: a list of
+// tools loses the invalid ones, and an answer whose id is not the host's gets that. The latter is
+// one to a later round, or a refusal without an id.
 func (m *modern) forHost(c *call, a rawjson.Message) []byte {
 	line := a.Raw
 	if c.Method == "tools/list" {
@@ -150,14 +153,15 @@ func (m *modern) forHost(c *call, a rawjson.Message) []byte {
 	return line
 }
 
-// screen notes the parameters that a list of tools wants in headers, and drops the tools whose definition is invalid in that
-// (basic/transports/streamable-http, "Schema Extension").
+// screen notes the parameters that a list of tools wants in headers, and drops the tools whose
+// definition is invalid in that (basic/transports/streamable-http, "Schema Extension").
 func (m *modern) screen(a rawjson.Message) []byte {
 	tools := rawjson.Elements(rawjson.Member(a.Result, "tools"))
 	var valid [][]byte
 	for _, tool := range tools {
 		if err := m.tools.learn(tool); err != nil {
-			m.cfg.Log.Warn("tool dropped from the list", "err", fmt.Errorf("%q: %w", excerpt(rawjson.MemberText(tool, "name"), 128), err))
+			name := excerpt(rawjson.MemberText(tool, "name"), 128)
+			m.cfg.Log.Warn("tool dropped from the list", "err", fmt.Errorf("%q: %w", name, err))
 			continue
 		}
 		valid = append(valid, tool)
@@ -174,14 +178,16 @@ type modernRequest struct {
 	who   identity
 	send  http.RoundTripper
 	phase *phase
-	// answer takes the answer, and aside the notifications before it. What they get is valid only until they return.
+	// answer takes the answer, and aside the notifications before it. What they get is valid only
+	// until they return.
 	answer, aside func(rawjson.Message)
-	// stubborn is for a subscription only: it is asked for again even if the server has never accepted it.
+	// stubborn is for a subscription only: it is asked for again even if the server has never
+	// accepted it.
 	stubborn bool
 }
 
-// ask carries one request. If the server refuses a call because of its headers, ask sends it again, once, with what a fresh list
-// of tools asks for.
+// ask carries one request. If the server refuses a call because of its headers, ask sends it again,
+// once, with what a fresh list of tools asks for.
 func (m *modern) ask(ctx context.Context, r modernRequest) error {
 	var refusal []byte
 	first := r
@@ -212,10 +218,11 @@ func (m *modern) ask(ctx context.Context, r modernRequest) error {
 
 // once carries one request, once. It returns the HTTP status, too.
 func (m *modern) once(ctx context.Context, r modernRequest) (status int, err error) {
-	// Leaving the stream closes it, and that tells the server that nobody waits any more (basic/patterns/cancellation).
+	// Leaving the stream closes it, and that tells the server that nobody waits any more
+	// (basic/patterns/cancellation).
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	resp, err := m.deliver(ctx, httpRequest{send: r.send, method: http.MethodPost, header: m.header(r.Message, r.who.version), body: r.Raw, phase: r.phase})
+	resp, err := m.post(ctx, r)
 	if err != nil {
 		return 0, err
 	}
@@ -226,7 +233,8 @@ func (m *modern) once(ctx context.Context, r modernRequest) (status int, err err
 		case isAnswer(a, key), resp.StatusCode/100 != 2 && isModernCode(errorCode(a)): // an error may lack the id
 			done = true
 			r.answer(a)
-			// The stream should end now. It is read to its end, so that the connection can be used again.
+			// The stream should end now. It is read to its end, so that the connection can be used
+			// again.
 			time.AfterFunc(lingerTime, leave)
 		case a.Kind == rawjson.Notification:
 			r.aside(a)
@@ -239,7 +247,7 @@ func (m *modern) once(ctx context.Context, r modernRequest) (status int, err err
 		return resp.StatusCode, m.body(ctx, resp, take)
 	}
 	defer resp.Body.Close()
-	for e, ended := range sse.Events(resp.Body, maxMessage) {
+	for e, ended := range sse.Events(resp.Body, m.cfg.maxMessage) {
 		switch {
 		case ended != nil:
 			err = m.broken(ctx, ended)
@@ -253,6 +261,12 @@ func (m *modern) once(ctx context.Context, r modernRequest) (status int, err err
 		return resp.StatusCode, nil
 	}
 	return resp.StatusCode, err
+}
+
+// post delivers the message of r. Its errors are those of deliver.
+func (m *modern) post(ctx context.Context, r modernRequest) (*http.Response, error) {
+	return m.deliver(ctx, httpRequest{send: r.send, method: http.MethodPost,
+		header: m.header(r.Message, r.who.version), body: r.Raw, phase: r.phase})
 }
 
 // relist reads the server's list of tools anew.
@@ -279,8 +293,9 @@ func (m *modern) relist(ctx context.Context, who identity) error {
 	return nil
 }
 
-// subscribe carries a subscription. If its stream breaks off after the server has accepted it, subscribe asks for it again
-// (basic/patterns/subscriptions). Only the first acknowledgement is given to r.aside.
+// subscribe carries a subscription. If its stream breaks off after the server has accepted it,
+// subscribe asks for it again (basic/patterns/subscriptions). Only the first acknowledgement is
+// given to r.aside.
 func (m *modern) subscribe(ctx context.Context, r modernRequest) error {
 	var result error
 	accepted := false
@@ -316,16 +331,16 @@ func (m *modern) subscribe(ctx context.Context, r modernRequest) error {
 	return result
 }
 
-// notice carries a notification of a modern host.
-func (m *modern) notice(n notice) {
+// notify carries a notification of a modern host.
+func (m *modern) notify(n notification) {
 	defer n.done()
 	if n.gate != nil { // no modern host sends initialized, but one that does must not be stuck
 		defer close(n.gate)
 	}
-	ctx, cancel := context.WithTimeout(m.ctx, noticeWait)
+	ctx, cancel := context.WithTimeout(m.ctx, acceptWait)
 	defer cancel()
-	who := identityIn(n.Params).inNewestVersion()
-	resp, err := m.deliver(ctx, httpRequest{send: m.cfg.Send, method: http.MethodPost, header: m.header(n.Message, who.version), body: n.Raw, phase: new(phase)})
+	resp, err := m.post(ctx, modernRequest{Message: n.Message, who: identityIn(n.Params).inNewestVersion(),
+		send: m.cfg.Send, phase: new(phase)})
 	if err != nil {
 		m.cfg.Log.Warn("not accepted upstream", "method", excerpt(n.Method, 64), "err", m.cfg.Mask(err.Error()))
 		return
@@ -338,7 +353,8 @@ func (m *modern) respond(a rawjson.Message) {
 	m.cfg.Log.Debug("response dropped", "id", logID(a.ID))
 }
 
-// giveUp does nothing. The end of a call's context has closed its stream, and a modern server is told nothing more.
+// giveUp does nothing. The end of a call's context has closed its stream, and a modern server is
+// told nothing more.
 func (m *modern) giveUp(rawjson.Message) {}
 
 // goodbye does nothing. There is no session upstream.

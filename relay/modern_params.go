@@ -13,8 +13,8 @@ import (
 	"sallyport/relay/rawjson"
 )
 
-// The header of a modern request repeats parts of its body (2026-07-28, basic/transports/streamable-http, "Request
-// Metadata").
+// The header of a modern request repeats parts of its body (2026-07-28,
+// basic/transports/streamable-http, "Request Metadata").
 
 // header returns the header of the POST that carries req in the given protocol version.
 func (m *modern) header(req rawjson.Message, version string) http.Header {
@@ -45,8 +45,8 @@ const (
 	sentinelEnd   = "?="
 )
 
-// encodeValue makes s fit for a header ("Value Encoding"). Plain ASCII without white space at its ends stays as it is, and everything else
-// becomes Base64 between the sentinels.
+// encodeValue makes s fit for a header ("Value Encoding"). Plain ASCII without white space at its
+// ends stays as it is, and everything else becomes Base64 between the sentinels.
 func encodeValue(s string) string {
 	plain := s == strings.TrimSpace(s) && !(strings.HasPrefix(s, sentinelStart) && strings.HasSuffix(s, sentinelEnd))
 	for i := 0; plain && i < len(s); i++ {
@@ -58,9 +58,9 @@ func encodeValue(s string) string {
 	return sentinelStart + base64.StdEncoding.EncodeToString([]byte(s)) + sentinelEnd
 }
 
-// headerText is the text of a raw argument in a header. It reports false if the argument goes in no header. The type of the
-// value decides, and not the one that the schema asks for, because the server compares header and value before it looks at
-// the schema.
+// headerText is the text of a raw argument in a header. It reports false if the argument goes in no
+// header. The type of the value decides, and not the one that the schema asks for, because the
+// server compares header and value before it looks at the schema.
 func headerText(raw []byte) (string, bool) {
 	if len(raw) == 0 {
 		return "", false
@@ -93,7 +93,8 @@ type mirroredParam struct {
 // maxTools is how many tools with mirrored parameters are remembered.
 const maxTools = 10000
 
-// toolHeaders knows the mirrored parameters of the tools in the lists that have passed by. The zero value knows none.
+// toolHeaders knows the mirrored parameters of the tools in the lists that have passed by. The zero
+// value knows none.
 type toolHeaders struct {
 	mu     sync.Mutex
 	byName map[string][]mirroredParam
@@ -140,7 +141,8 @@ type schemaWalk struct {
 	err error
 }
 
-// schema looks through one schema. reachable says that only keys of properties led here from the root, by path.
+// schema looks through one schema. reachable says that only keys of properties led here from the
+// root, by path.
 func (w *schemaWalk) schema(raw []byte, path []string, reachable bool) {
 	if len(raw) == 0 || raw[0] != '{' {
 		return
@@ -213,8 +215,8 @@ func (w *schemaWalk) mark(raw, kind []byte, path []string, reachable bool) {
 	}
 }
 
-// mirrorable reports whether kind, the raw type of a schema, fits into a header. It may be a list of such a type and null, which
-// stands for an absent value.
+// mirrorable reports whether kind, the raw type of a schema, fits into a header. It may be a list
+// of such a type and null, which stands for an absent value.
 func mirrorable(kind []byte) bool {
 	if len(kind) > 0 && kind[0] == '[' {
 		others := slices.DeleteFunc(rawjson.Elements(kind), func(val []byte) bool { return string(val) == `"null"` })

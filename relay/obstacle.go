@@ -3,14 +3,18 @@ package relay
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
-// Obstacle is what is in the way of the upstream at present, in words for people. It is a state: it stands until
-// Config.Obstacle returns another one, and requests wait for that.
+// Obstacle is what is in the way of the upstream at present, in words for people. It is a state: it
+// stands until Config.Obstacle returns another one, and requests wait for that.
 type Obstacle struct {
-	// Kind is a stable word: unreachable, sign_in, host_key, ssh_auth, config, tls, timeout, status and others.
+	// Kind is a stable word: unreachable, sign_in, host_key, ssh_auth, config, tls, timeout, status
+	// and others.
 	Kind string
 	// Text is one line that says what is in the way, and where.
 	Text string
@@ -20,13 +24,13 @@ type Obstacle struct {
 	Code string
 	// Hints say what to do next, one line each.
 	Hints []string
-	// Final is not nil if waiting cannot mend this. Every request is then answered with the obstacle, and Run
-	// returns Final.
+	// Final is not nil if waiting cannot mend this. Every request is then answered with the
+	// obstacle, and Run returns Final.
 	Final error
 }
 
-// Explanation is one error in words for people. It is an event: it belongs to the one request that met the error, and does not
-// make others wait.
+// Explanation is one error in words for people. It is an event: it belongs to the one request that
+// met the error, and does not make others wait.
 type Explanation struct {
 	// Kind is a stable word, as that of an Obstacle. The default is "unreachable".
 	Kind string
@@ -34,7 +38,8 @@ type Explanation struct {
 	Text string
 	// Hints say what to do next, one line each.
 	Hints []string
-	// Final is not nil if waiting cannot mend this. The request is then answered, and Run returns Final.
+	// Final is not nil if waiting cannot mend this. The request is then answered, and Run returns
+	// Final.
 	Final error
 	// NotRun says that the upstream has refused the request, so that it may be sent again.
 	NotRun bool
@@ -43,8 +48,8 @@ type Explanation struct {
 // KindSignIn is the Obstacle.Kind of a sign-in that waits for a person.
 const KindSignIn = "sign_in"
 
-// noticeWait is how long later messages wait for the server to accept a notification before them.
-const noticeWait = 10 * time.Second
+// acceptWait is how long later messages wait for the server to accept a notification before them.
+const acceptWait = 10 * time.Second
 
 // obstacles knows what is in the way of the upstream, and puts errors into words.
 type obstacles struct {
@@ -53,7 +58,8 @@ type obstacles struct {
 	giveUp func(*Obstacle)
 }
 
-// change returns the channel of the next change while something that may pass is in the way. Otherwise it returns nil.
+// change returns the channel of the next change while something that may pass is in the way.
+// Otherwise it returns nil.
 func (o *obstacles) change() <-chan struct{} {
 	if current, changed := o.cfg.Obstacle(); current != nil && current.Final == nil {
 		return changed
@@ -66,7 +72,8 @@ func (o *obstacles) waitClear(ctx context.Context) error {
 	return o.waitWhile(ctx, func(current *Obstacle) bool { return current.Final == nil })
 }
 
-// waitWhile waits as long as there is an obstacle for which is returns true. The error is the cause of ctx.
+// waitWhile waits as long as there is an obstacle for which is returns true. The error is the cause
+// of ctx.
 func (o *obstacles) waitWhile(ctx context.Context, is func(*Obstacle) bool) error {
 	for {
 		current, changed := o.cfg.Obstacle()
@@ -79,13 +86,13 @@ func (o *obstacles) waitWhile(ctx context.Context, is func(*Obstacle) bool) erro
 	}
 }
 
-// waitAccepted waits for accepted, but no longer than noticeWait in which nothing is in the way.
+// waitAccepted waits for accepted, but no longer than acceptWait in which nothing is in the way.
 func (o *obstacles) waitAccepted(accepted <-chan struct{}) {
 	for {
 		current, changed := o.cfg.Obstacle()
 		var late <-chan time.Time
 		if current == nil {
-			late = time.After(noticeWait)
+			late = time.After(acceptWait)
 		}
 		select {
 		case <-accepted:
@@ -108,5 +115,122 @@ func (o *obstacles) explain(err error) *fault {
 	if e.Final != nil {
 		o.giveUp(&Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final})
 	}
-	return &fault{code: codeTransport, kind: e.Kind, text: e.Text, hints: e.Hints, notRun: e.NotRun, passes: true, cause: err}
+	f := newFault(codeTransport, e.Kind, e.Text, e.Hints...)
+	f.notRun, f.passes, f.cause = e.NotRun, true, err
+	return f
+}
+
+// progressEvery is how often the host is told why a request waits that has asked for progress.
+const progressEvery = 5 * time.Second
+
+// watcher tells the host what its calls wait for, and ends those that have waited long enough.
+type watcher struct {
+	session *session
+	// wake holds one token when the watcher is to look again.
+	wake chan struct{}
+}
+
+// watch looks at the obstacle whenever that changes, until the session ends.
+func (w *watcher) watch() {
+	s := w.session
+	for {
+		o, changed := s.cfg.Obstacle()
+		var again <-chan time.Time
+		if o != nil && o.Final != nil {
+			s.giveUp(o)
+		} else if d := w.report(o); d > 0 {
+			again = time.After(d)
+		}
+		select {
+		case <-changed:
+		case <-again:
+		case <-w.wake:
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// lookAgain makes the watcher look again at once.
+func (w *watcher) lookAgain() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// report tells the host what its calls wait for: the obstacle o, or, where that is nil, a server
+// that has not answered initialize yet. It returns after how long to look again. 0 means at the
+// next change.
+func (w *watcher) report(o *Obstacle) time.Duration {
+	s := w.session
+	next := s.early.signIn.show(o)
+	if s.early.notePending(o) && o == nil {
+		o = s.serverSilent()
+	}
+	if o == nil {
+		return next
+	}
+	if left := w.expire(o); next == 0 || left < next {
+		next = left
+	}
+	return next
+}
+
+// serverSilent is the obstacle of a server that has not answered yet, where nothing else is in the
+// way.
+func (s *session) serverSilent() *Obstacle {
+	return &Obstacle{Kind: "timeout", Text: where(s.cfg.URL) + ": no answer yet"}
+}
+
+// expire ends the calls that have waited for o long enough, and tells the host that the others
+// wait. It returns after how long to look again.
+func (w *watcher) expire(o *Obstacle) time.Duration {
+	s := w.session
+	now := time.Now()
+	// A call that arrives from now on has at least this long.
+	next := min(s.cfg.Patience, s.cfg.InitPatience)
+	var late, toTell []*call
+	for _, c := range s.calls.selected(func(c *call) bool { return !c.isInit() && c.phase.Load() != written }) {
+		left := c.arrived.Add(s.cfg.Patience).Sub(now)
+		if left <= 0 {
+			late = append(late, c)
+			continue
+		}
+		next = min(next, left)
+		if c.progress == "" {
+			continue
+		}
+		due := c.arrived.Add(s.cfg.InitPatience)
+		if sent := c.state.progressSent; !sent.IsZero() {
+			due = sent.Add(progressEvery)
+		}
+		if !due.After(now) {
+			c.state.progressSent, due = now, now.Add(progressEvery)
+			toTell = append(toTell, c)
+		}
+		next = min(next, due.Sub(now))
+	}
+	for _, c := range toTell {
+		s.write(w.waitingNotification(c, now, o))
+	}
+	for _, c := range late {
+		if c.signIn && o.URL != "" {
+			s.answer(c, resultLine(c.ID, signInPending(s.cfg.URL, o)))
+		}
+		c.cancel(o.fault())
+	}
+	return next
+}
+
+// waitingNotice is a progress notification which says that c waits for o. Progress must not go back
+// (basic/utilities/progress), so its numbers stay below any that the server may count from 1 later.
+func (w *watcher) waitingNotification(c *call, now time.Time, o *Obstacle) []byte {
+	text := clean(o.Text, w.session.cfg.Mask, maxText)
+	if o.URL != "" {
+		text += ": " + o.URL
+	}
+	return ownNotification("notifications/progress", encode(map[string]any{
+		"progressToken": json.RawMessage(rawjson.Member(c.Params, "_meta", "progressToken")),
+		"progress":      now.Sub(c.arrived).Round(time.Millisecond).Seconds() / 1000, "message": text})).Raw
 }

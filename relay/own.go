@@ -14,7 +14,8 @@ const methodInitialized = "notifications/initialized"
 
 // requestLine is a request. Nil params mean that it has none.
 func requestLine(id []byte, method string, params []byte) []byte {
-	return finishLine(slices.Concat([]byte(`{"jsonrpc":"2.0","id":`), id, []byte(`,"method":`), rawjson.Quote(method)), params)
+	head := slices.Concat([]byte(`{"jsonrpc":"2.0","id":`), id, []byte(`,"method":`), rawjson.Quote(method))
+	return finishLine(head, params)
 }
 
 // finishLine ends a message with its params.
@@ -32,12 +33,12 @@ func resultLine(id, result []byte) []byte {
 
 // ownNotification is a notification. Nil params mean that it has none.
 func ownNotification(method string, params []byte) rawjson.Message {
-	line := finishLine(slices.Concat([]byte(`{"jsonrpc":"2.0","method":`), rawjson.Quote(method)), params)
-	return rawjson.Message{Kind: rawjson.Notification, Method: method, Params: params, Raw: line}
+	head := slices.Concat([]byte(`{"jsonrpc":"2.0","method":`), rawjson.Quote(method))
+	return rawjson.Message{Kind: rawjson.Notification, Method: method, Params: params, Raw: finishLine(head, params)}
 }
 
 // cancelNotice says that nobody waits any more for the request id.
-func cancelNotice(id []byte, reason string) rawjson.Message {
+func cancelNotification(id []byte, reason string) rawjson.Message {
 	params := slices.Concat([]byte(`{"requestId":`), id, []byte(`,"reason":`), rawjson.Quote(reason), []byte("}"))
 	return ownNotification("notifications/cancelled", params)
 }

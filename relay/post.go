@@ -22,16 +22,18 @@ const (
 type phase struct{ atomic.Int32 }
 
 const (
-	// unsent means that nothing of the call was written, or that the server has refused what was written. It has not run.
+	// unsent means that nothing of the call was written, or that the server has refused what was
+	// written. It has not run.
 	unsent = iota
 	// written means that the call may have run.
 	written
-	// replied means that the server has begun to answer and that the RoundTripper still has not returned. It is dealing with
-	// a refusal, and the call has not run.
+	// replied means that the server has begun to answer and that the RoundTripper still has not
+	// returned. It is dealing with a refusal, and the call has not run.
 	replied
 )
 
-// trackedBody is a request's body that moves the phase when it is read: whoever has read a byte of it may have sent it.
+// trackedBody is a request's body that moves the phase when it is read: whoever has read a byte of
+// it may have sent it.
 type trackedBody struct {
 	*bytes.Reader
 	phase *phase
@@ -49,23 +51,27 @@ func (b trackedBody) WriteTo(w io.Writer) (int64, error) {
 
 func (trackedBody) Close() error { return nil }
 
-// server is the upstream as all wires reach it.
-type server struct {
+// client makes the HTTP requests of all wires.
+type client struct {
 	*run
 	host      hostSide
 	obstacles *obstacles
 	// moved is where a permanent redirect has led to. It is nil before one did.
 	moved atomic.Pointer[url.URL]
-	// hooked says that the RoundTripper has called one of our hooks, so that it can be trusted to call them.
+	// onRequest is called after each HTTP request. It is nil but for a Probe.
+	onRequest func(r httpRequest, target *url.URL, resp *http.Response, err error)
+	// hooked says that the RoundTripper has called one of our hooks, so that it can be trusted to
+	// call them.
 	hooked atomic.Bool
 }
 
-// trace returns ctx with the hooks by which a RoundTripper moves p (Config.Send). A RoundTripper that answers a refusal by
-// itself, as it signs in and sends the request anew, takes a connection for that anew; what was refused has not run.
-func (srv *server) trace(ctx context.Context, p *phase) context.Context {
+// trace returns ctx with the hooks by which a RoundTripper moves p (Config.Send). A RoundTripper
+// that answers a refusal by itself, as it signs in and sends the request anew, takes a connection
+// for that anew; what was refused has not run.
+func (cl *client) trace(ctx context.Context, p *phase) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) {
-			srv.hooked.Store(true)
+			cl.hooked.Store(true)
 			p.Store(unsent)
 		},
 		WroteHeaders:         func() { p.Store(written) },
@@ -78,7 +84,8 @@ type httpRequest struct {
 	// send carries the request.
 	send   http.RoundTripper
 	method string
-	// url is where the request goes. Nil means to the configured URL, or to where a permanent redirect has led.
+	// url is where the request goes. Nil means to the configured URL, or to where a permanent
+	// redirect has led.
 	url    *url.URL
 	header http.Header
 	// body is nil if the request has none.
@@ -88,8 +95,9 @@ type httpRequest struct {
 }
 
 // newRequest makes the request to target for net/http.
-func (srv *server) newRequest(ctx context.Context, r httpRequest, target *url.URL) *http.Request {
-	req := (&http.Request{Method: r.method, URL: target, Header: r.header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+func (cl *client) newRequest(ctx context.Context, r httpRequest, target *url.URL) *http.Request {
+	req := (&http.Request{Method: r.method, URL: target, Header: r.header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
 	if host := req.Header.Get("Host"); host != "" {
 		req.Host = host
 	}
@@ -98,7 +106,7 @@ func (srv *server) newRequest(ctx context.Context, r httpRequest, target *url.UR
 	}
 	req.ContentLength = int64(len(r.body))
 	req.GetBody = func() (io.ReadCloser, error) {
-		if r.phase == nil || srv.hooked.Load() {
+		if r.phase == nil || cl.hooked.Load() {
 			// An http.Transport writes a body of this type together with the header.
 			return io.NopCloser(bytes.NewReader(r.body)), nil
 		}
@@ -108,19 +116,23 @@ func (srv *server) newRequest(ctx context.Context, r httpRequest, target *url.UR
 	return req
 }
 
-// do makes one HTTP request. It follows the redirects that keep method, body and origin (RFC 9110, sections 15.4.8 and
-// 15.4.9), and remembers where the permanent ones lead a POST. Any other redirect is a *fault; other errors are those of
-// the RoundTripper, or the cause of ctx. The caller closes the response's body.
-func (srv *server) do(ctx context.Context, r httpRequest) (*http.Response, error) {
+// do makes one HTTP request. It follows the redirects that keep method, body and origin (RFC 9110,
+// sections 15.4.8 and 15.4.9), and remembers where the permanent ones lead a POST. Any other
+// redirect is a *fault; other errors are those of the RoundTripper, or the cause of ctx. The caller
+// closes the response's body.
+func (cl *client) do(ctx context.Context, r httpRequest) (*http.Response, error) {
 	// A server may send a GET, and that alone, to its web page.
-	target, permanent := srv.cfg.URL, r.method == http.MethodPost
+	target, permanent := cl.cfg.URL, r.method == http.MethodPost
 	if r.url != nil {
 		target, permanent = r.url, false
-	} else if moved := srv.moved.Load(); moved != nil {
+	} else if moved := cl.moved.Load(); moved != nil {
 		target = moved
 	}
 	for range maxRedirects + 1 {
-		resp, err := r.send.RoundTrip(srv.newRequest(ctx, r, target))
+		resp, err := r.send.RoundTrip(cl.newRequest(ctx, r, target))
+		if cl.onRequest != nil {
+			cl.onRequest(r, target, resp, err)
+		}
 		if err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
@@ -137,39 +149,44 @@ func (srv *server) do(ctx context.Context, r httpRequest) (*http.Response, error
 		}
 		target = next
 		if permanent = permanent && resp.StatusCode == http.StatusPermanentRedirect; permanent {
-			srv.moved.Store(next)
+			cl.moved.Store(next)
 		}
 	}
-	return nil, &fault{code: codeStatus, kind: "redirect", text: fmt.Sprintf("%s: more than %d redirects", where(srv.cfg.URL), maxRedirects)}
+	return nil, newFault(codeStatus, "redirect", fmt.Sprintf("%s: more than %d redirects", where(cl.cfg.URL), maxRedirects))
 }
 
-// redirect returns where resp sends a request to target. The error is a *fault that says why it is not followed.
+// redirect returns where resp sends a request to target. The error is a *fault that says why it is
+// not followed.
 func redirect(target *url.URL, resp *http.Response) (*url.URL, error) {
 	location := resp.Header.Get("Location")
 	next, err := target.Parse(location)
-	refusal := &fault{code: codeStatus, kind: "redirect", status: resp.StatusCode,
-		text: fmt.Sprintf("%s: status %d sends the request to %q", where(target), resp.StatusCode, excerpt(strings.SplitN(location, "?", 2)[0], 200))}
+	path, _, _ := strings.Cut(location, "?") // the query may be secret
+	refusal := newFault(codeStatus, "redirect",
+		fmt.Sprintf("%s: status %d sends the request to %q", where(target), resp.StatusCode, excerpt(path, 200)))
+	refusal.status = resp.StatusCode
 	switch {
 	case err != nil:
 		return nil, refusal
 	case !sameOrigin(next, target):
-		refusal.hints = []string{"a redirect to another origin is never followed, because that origin would get the token; if it is the right one, configure its URL"}
+		refusal.hints = []string{"a redirect to another origin is never followed, because that origin would get the token; " +
+			"if it is the right one, configure its URL"}
 		return nil, refusal
 	case resp.StatusCode != http.StatusTemporaryRedirect && resp.StatusCode != http.StatusPermanentRedirect:
-		refusal.hints = []string{"this status would turn the request into another one; configure the URL that it leads to"}
+		refusal.hints = []string{"this status would turn the request into another one; " +
+			"configure the URL that it leads to"}
 		return nil, refusal
 	}
 	return next, nil
 }
 
-// deliver carries r upstream. As long as an obstacle keeps it from being written, it tries again when that changes. The error
-// is the cause of ctx or a *fault.
-func (srv *server) deliver(ctx context.Context, r httpRequest) (resp *http.Response, err error) {
-	traced := srv.trace(ctx, r.phase)
-	try := retry{obstacles: srv.obstacles}
+// deliver carries r upstream. As long as an obstacle keeps it from being written, it tries again
+// when that changes. The error is the cause of ctx or a *fault.
+func (cl *client) deliver(ctx context.Context, r httpRequest) (resp *http.Response, err error) {
+	traced := cl.trace(ctx, r.phase)
+	try := retry{obstacles: cl.obstacles}
 	ended := try.run(ctx, func(bool) verdict {
 		r.phase.Store(unsent)
-		switch resp, err = srv.do(traced, r); {
+		switch resp, err = cl.do(traced, r); {
 		case err == nil:
 			r.phase.Store(written)
 			return stop
@@ -186,15 +203,53 @@ func (srv *server) deliver(ctx context.Context, r httpRequest) (resp *http.Respo
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case r.phase.Load() != unsent:
-		return nil, srv.obstacles.explain(err).mayHaveRun()
+		return nil, cl.obstacles.explain(err).mayHaveRun()
 	}
-	return nil, srv.obstacles.explain(err)
+	return nil, cl.obstacles.explain(err)
 }
 
-// discard closes a response that nobody looks at. A short body is read first, so that the connection can be used again.
+// discard closes a response that nobody looks at. A short body is read first, so that the
+// connection can be used again.
 func discard(resp *http.Response) {
 	if resp.ContentLength >= 0 && resp.ContentLength <= maxErrorBody {
 		io.CopyN(io.Discard, resp.Body, maxErrorBody)
 	}
 	resp.Body.Close()
+}
+
+// userHeader returns a copy of the header that the user wants in every request, with room for the
+// protocol's own. These are set after it, so that the user's cannot break the protocol.
+func (r *run) userHeader() http.Header {
+	h := make(http.Header, len(r.cfg.Header)+8)
+	for k, v := range r.cfg.Header {
+		h[k] = v
+	}
+	return h
+}
+
+// mediaType returns the type of a body without its parameters, in lower case.
+func mediaType(h http.Header) string {
+	t, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.ToLower(strings.TrimSpace(t))
+}
+
+// sameOrigin compares scheme, host and port (RFC 6454, section 4).
+func sameOrigin(a, b *url.URL) bool {
+	return strings.EqualFold(a.Scheme, b.Scheme) && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
+}
+
+// port returns the port of u, also if that does not name it.
+func port(u *url.URL) string {
+	if p := u.Port(); p != "" {
+		return p
+	}
+	if strings.EqualFold(u.Scheme, "https") {
+		return "443"
+	}
+	return "80"
+}
+
+// where is u for people. User, query and fragment may be secret, and are left out.
+func where(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

@@ -12,30 +12,31 @@ const (
 	// finalGrace is how long a final obstacle waits for a request to answer.
 	finalGrace = 3 * time.Second
 
-	// Leaving takes at most exitBound: calls in flight may finish within exitGrace, and then the upstream has exitGoodbye.
-	// exitReserve of the whole is kept for what comes after that.
+	// Leaving takes at most exitBound: calls in flight may finish within exitGrace, and then the
+	// upstream has exitGoodbye. exitReserve of the whole is kept for what comes after that.
 	exitBound   = 1800 * time.Millisecond
 	exitGrace   = time.Second
 	exitGoodbye = time.Second
 	exitReserve = 200 * time.Millisecond
 )
 
-// Run carries the session until In ends, ctx ends or an obstacle is final. It returns nil for the first two, and the obstacle's
-// Final for the third. If In or Out breaks, it returns an error that wraps theirs: where nobody reads Out any more,
-// errors.Is(err, syscall.EPIPE) is true.
+// Run carries the session until In ends, ctx ends or an obstacle is final. It returns nil for the
+// first two, and the obstacle's Final for the third. If In or Out breaks, it returns an error that
+// wraps theirs: where nobody reads Out any more, errors.Is(err, syscall.EPIPE) is true.
 //
-// From the end to the return it takes less than two seconds. All goroutines of Run have ended then, but for a Read of In or a
-// Write to Out that is still blocked.
+// From the end to the return it takes less than two seconds. All goroutines of Run have ended then,
+// but for a Read of In or a Write to Out that is still blocked.
 func Run(ctx context.Context, cfg Config) error {
 	s := newSession(ctx, cfg)
 	s.startIdle()
 	defer s.idle.timer.Stop()
-	s.work.Go(s.watcher.watch)      // ends with s.ctx
-	s.work.Go(s.reader.sendNotices) // ends with s.ctx
+	s.work.Go(s.watcher.watch)            // ends with s.ctx
+	s.work.Go(s.reader.sendNotifications) // ends with s.ctx
 
 	ended := make(chan error, 1)
-	// Ends with In. It is not counted in s.work, because a Read of the real stdin cannot be interrupted.
-	go s.reader.read(newLineReader(s.cfg.In, maxMessage), ended)
+	// Ends with In. It is not counted in s.work, because a Read of the real stdin cannot be
+	// interrupted.
+	go func() { ended <- s.reader.read(newLineReader(s.cfg.In, s.cfg.maxMessage)) }()
 	var err error
 	var deadline time.Time
 	select {
@@ -56,8 +57,8 @@ func Run(ctx context.Context, cfg Config) error {
 	return err
 }
 
-// session is the host's side of a Run: it joins the parts, and is what the wires know of the host. Each part owns its own state, under a
-// mutex of its own.
+// session is the host's side of a Run: it joins the parts, and is what the wires know of the host.
+// Each part owns its own state, under a mutex of its own.
 type session struct {
 	*run
 	// reader takes what the host sends, in order.
@@ -77,7 +78,7 @@ type session struct {
 	// memory is what one session learns for the next.
 	memory *sessionMemory
 	// up carries messages upstream.
-	up wire
+	upstream wire
 }
 
 func newSession(ctx context.Context, cfg Config) *session {
@@ -90,7 +91,7 @@ func newSession(ctx context.Context, cfg Config) *session {
 	s.early = newEarly(s)
 	s.memory = &sessionMemory{run: s.run}
 	s.obstacles = &obstacles{run: s.run, giveUp: s.giveUp}
-	s.up = newUpstream(s.run, s, s.obstacles)
+	s.upstream = newRouter(s.run, s, s.obstacles)
 	return s
 }
 
@@ -112,28 +113,27 @@ var (
 	errAnew     = errors.New("the host has begun another session")
 )
 
-// write writes one line to the host. A failure ends the session. With gather it goes together with what others write at the time.
-func (s *session) write(line []byte, gather bool) {
+// write writes one line to the host. A failure ends the session.
+func (s *session) write(line []byte) {
 	defer s.carried(len(line))
-	if err := s.out.line(line, gather); err != nil && err != errClosing {
+	if err := s.out.line(line); err != nil && err != errClosing {
 		s.end(&hostError{"write to", err})
 	}
 }
 
 // reply writes an answer to the host, as a line or as a part of the batch b.
-func (s *session) reply(line []byte, b *batchAnswers, gather bool) {
+func (s *session) reply(line []byte, b *batchAnswers) {
 	if b != nil {
 		if line = b.add(line); line == nil {
 			return
 		}
-		gather = false
 	}
-	s.write(line, gather)
+	s.write(line)
 }
 
 // refuse answers a request that was never entered in the table. A nil id becomes null.
 func (s *session) refuse(id []byte, f *fault, b *batchAnswers) {
-	s.reply(f.line(id, s.cfg.Mask), b, false)
+	s.reply(f.line(id, s.cfg.Mask), b)
 	s.checkFinal()
 }
 
@@ -146,11 +146,11 @@ func (s *session) answer(c *call, line []byte) bool {
 	if !c.claim() {
 		return false
 	}
-	left := s.calls.remove(c)
+	s.calls.remove(c)
 	if c.Method == "tools/list" {
 		line = s.hidden.list(line)
 	}
-	s.reply(line, c.batch, left >= gatherCrowd)
+	s.reply(line, c.batch)
 	s.calls.release(c)
 	s.checkFinal()
 	switch c.Method {
@@ -165,7 +165,7 @@ func (s *session) answer(c *call, line []byte) bool {
 // toHost implements hostSide.
 func (s *session) toHost(m rawjson.Message) {
 	if m.Kind == rawjson.Request || m.Kind == rawjson.Notification {
-		s.write(m.Raw, false)
+		s.write(m.Raw)
 	}
 }
 
@@ -193,8 +193,8 @@ func (s *session) lastsForever(c *call) {
 	s.calls.release(c)
 }
 
-// giveUp answers all that is in flight with o, which waiting cannot mend. Run ends when a request has been answered with it, or
-// after finalGrace.
+// giveUp answers all that is in flight with o, which waiting cannot mend. Run ends when a request
+// has been answered with it, or after finalGrace.
 func (s *session) giveUp(o *Obstacle) {
 	open, first := s.calls.refuseAll(o)
 	if !first {
@@ -209,14 +209,16 @@ func (s *session) giveUp(o *Obstacle) {
 	context.AfterFunc(s.ctx, func() { timer.Stop() })
 }
 
-// checkFinal ends the session if an obstacle is final and the last call in flight has been answered.
+// checkFinal ends the session if an obstacle is final and the last call in flight has been
+// answered.
 func (s *session) checkFinal() {
 	if final := s.calls.finalObstacle(); final != nil && s.calls.len() == 0 {
 		s.end(final.Final)
 	}
 }
 
-// leave ends everything by the deadline: calls that are still in flight are answered, and the upstream is told.
+// leave ends everything by the deadline: calls that are still in flight are answered, and the
+// upstream is told.
 func (s *session) leave(ctx context.Context, deadline time.Time) {
 	s.calls.close()
 	s.end(errClosing)
@@ -227,7 +229,7 @@ func (s *session) leave(ctx context.Context, deadline time.Time) {
 	}
 	goodbye, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
 	defer cancel()
-	s.up.goodbye(goodbye)
+	s.upstream.goodbye(goodbye)
 	finished := make(chan struct{})
 	// Ends with the work. That outlives Run only in a Write that nobody reads.
 	go func() {

@@ -15,14 +15,17 @@ const (
 // errGivenUp ends a retry whose limit is reached.
 var errGivenUp = errors.New("given up after too many attempts")
 
-// retry tries something again and again. Between two attempts it waits: first for a back-off, which news can cut short, and
-// then until nothing is in the way of the upstream.
+// retry tries something again and again. Between two attempts it waits: first for a back-off, which
+// news can cut short, and then until nothing is in the way of the upstream.
 type retry struct {
-	// delay returns the back-off after so many failures in a row, of which there is at least one. Nil means backoff.
+	// delay returns the back-off after so many failures in a row, of which there is at least one.
+	// Nil means backoff.
 	delay func(failures int) time.Duration
-	// news cuts a back-off short when it brings something. The attempt may change it. Nil means that nothing does.
+	// news cuts a back-off short when it brings something. The attempt may change it. Nil means
+	// that nothing does.
 	news <-chan struct{}
-	// obstacles tells what is in the way. Nil means that nobody asks, because the attempts themselves remove obstacles.
+	// obstacles tells what is in the way. Nil means that nobody asks, because the attempts
+	// themselves remove obstacles.
 	obstacles *obstacles
 	// limit is how many failures in a row may be followed by another attempt. 0 means any number.
 	limit int
@@ -36,14 +39,16 @@ const (
 	stop verdict = iota
 	// failed means another attempt, after a longer back-off than before this one.
 	failed
-	// progressed means another attempt, after the shortest back-off: this one has brought something before it failed.
+	// progressed means another attempt, after the shortest back-off: this one has brought something
+	// before it failed.
 	progressed
-	// obstructed means another attempt as soon as what is in the way changes. Where nothing is in the way it means stop.
+	// obstructed means another attempt as soon as what is in the way changes. Where nothing is in
+	// the way it means stop.
 	obstructed
 )
 
-// run calls attempt until that returns stop, and then returns nil. The attempt learns whether news has cut the wait before
-// it short. The error is the cause of ctx, or errGivenUp.
+// run calls attempt until that returns stop, and then returns nil. The attempt learns whether news
+// has cut the wait before it short. The error is the cause of ctx, or errGivenUp.
 func (r *retry) run(ctx context.Context, attempt func(cutShort bool) verdict) error {
 	delay := r.delay
 	if delay == nil {
@@ -83,14 +88,16 @@ func (r *retry) run(ctx context.Context, attempt func(cutShort bool) verdict) er
 	}
 }
 
-// backoff is the wait after so many failures: retryDefault, doubled with each failure up to retryMax, of which up to a half
-// is left out at random. Otherwise clients that lost a server together would all come back at the same moment.
+// backoff is the wait after so many failures: retryDefault, doubled with each failure up to
+// retryMax, of which up to a half is left out at random. Otherwise clients that lost a server
+// together would all come back at the same moment.
 func backoff(failures int) time.Duration {
 	d := min(retryMax, retryDefault<<min(max(failures-1, 0), 10))
 	return d/2 + rand.N(d/2)
 }
 
-// pause waits for d, or until news brings something, which it reports. The error is the cause of ctx.
+// pause waits for d, or until news brings something, which it reports. The error is the cause of
+// ctx.
 func pause(ctx context.Context, d time.Duration, news <-chan struct{}) (cutShort bool, err error) {
 	select {
 	case <-time.After(d):

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// run is what the parts of one Run, or of one Probe, share: the settings, the end, and the goroutines.
+// run is what the parts of one Run, or of one Probe, share: the settings, the end, and the
+// goroutines.
 type run struct {
 	// cfg has all defaults filled in.
 	cfg Config
@@ -28,7 +29,8 @@ func newRun(ctx context.Context, cfg Config) *run {
 	return r
 }
 
-// inBackground is the key of a context whose requests nobody waits for, so that no person is asked to sign in for them.
+// inBackground is the key of a context whose requests nobody waits for, so that no person is asked
+// to sign in for them.
 type inBackground struct{}
 
 // sender returns what carries the requests of ctx.
@@ -39,7 +41,8 @@ func (r *run) sender(ctx context.Context) http.RoundTripper {
 	return r.cfg.Send
 }
 
-// lifetime returns r.ctx for work that is begun under ctx and may outlast it. It is in the background if ctx is.
+// lifetime returns r.ctx for work that is begun under ctx and may outlast it. It is in the
+// background if ctx is.
 func (r *run) lifetime(ctx context.Context) context.Context {
 	return context.WithValue(r.ctx, inBackground{}, ctx.Value(inBackground{}))
 }
@@ -54,7 +57,10 @@ const (
 	idleAfter = 500 * time.Millisecond // between the last of these bytes and Config.Idle
 )
 
-// idleTimer calls Config.Idle.
+// idleTimer calls Config.Idle. What the caller does then is worth it: without it, the proportional
+// set size of a proxy was 18.9 MiB instead of 16.1 after the start, and after a load 2.6 times as
+// large directly and 3.8 times (72 MiB instead of 19) through an SSH hop
+// (cmd/sallyport/internal/bench).
 type idleTimer struct {
 	// timer is nil where Config.Idle is never called.
 	timer *time.Timer

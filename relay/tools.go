@@ -50,12 +50,13 @@ func (f toolFilter) refuse(m rawjson.Message) *fault {
 	if len(f) == 0 || m.Method != "tools/call" || !f.hidesNamed(m.Params) {
 		return nil
 	}
-	return &fault{code: codeParams, kind: "ignored_tool", text: fmt.Sprintf("tool %q is hidden here", excerpt(rawjson.MemberText(m.Params, "name"), 64)),
-		hints: []string{"--ignore-tool in the settings of this proxy hides it"}}
+	name := excerpt(rawjson.MemberText(m.Params, "name"), 64)
+	return newFault(codeParams, "ignored_tool", fmt.Sprintf("tool %q is hidden here", name),
+		"--ignore-tool in the settings of this proxy hides it")
 }
 
-// hidesNamed reports whether the name in the raw object is hidden. If the key repeats, one hidden name is enough, because
-// readers differ in which one counts.
+// hidesNamed reports whether the name in the raw object is hidden. If the key repeats, one hidden
+// name is enough, because readers differ in which one counts.
 func (f toolFilter) hidesNamed(object []byte) bool {
 	for key, val := range rawjson.Members(object) {
 		if key == "name" && val[0] == '"' && f.hides(rawjson.Text(val)) {
@@ -65,12 +66,15 @@ func (f toolFilter) hidesNamed(object []byte) bool {
 	return false
 }
 
-// list returns the answer to a tools/list without the hidden tools. All other bytes stay as they are.
+// list returns the answer to a tools/list without the hidden tools. All other bytes stay as they
+// are.
 func (f toolFilter) list(answer []byte) []byte {
 	if len(f) == 0 {
 		return answer
 	}
-	edited := rawjson.Edit(answer, "result", func(result []byte) []byte { return rawjson.Edit(result, "tools", f.tools) })
+	edited := rawjson.Edit(answer, "result", func(result []byte) []byte {
+		return rawjson.Edit(result, "tools", f.tools)
+	})
 	if edited == nil {
 		return answer
 	}

@@ -88,6 +88,7 @@ func keyDir(t *testing.T, names ...string) (dir string, keys map[string]ssh.Sign
 }
 
 func TestAgentSignsOnRealServer(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, kind := range [][]string{{"ed25519"}, {"ecdsa", "-b", "384"}, {"rsa", "-b", "2048"}} {
 		t.Run(kind[0], func(t *testing.T) {
@@ -111,6 +112,7 @@ func TestAgentSignsOnRealServer(t *testing.T) {
 
 // OpenSSH's order: certificates, the agent's listed keys, its other keys, files.
 func TestKeyOrder(t *testing.T) {
+	t.Parallel()
 	dir, keys := keyDir(t, "ca", "certified", "listed", "other", "file")
 	path := func(n string) string { return filepath.Join(dir, n) }
 	openssh.Run(t, "ssh-keygen", "-q", "-s", path("ca"), "-I", "id", "-n", "someone", path("certified.pub"))
@@ -142,6 +144,7 @@ func TestKeyOrder(t *testing.T) {
 }
 
 func TestUserCertificateOnRealServer(t *testing.T) {
+	t.Parallel()
 	dir, _ := keyDir(t, "ca", "id")
 	key := filepath.Join(dir, "id")
 	s := openssh.Start(t, nil, "TrustedUserCAKeys "+filepath.Join(dir, "ca.pub"))
@@ -157,8 +160,10 @@ func TestUserCertificateOnRealServer(t *testing.T) {
 	}
 }
 
-// The passphrase is asked for after the server accepted the key, and not for a key it does not want.
+// The passphrase is asked for after the server accepted the key, and not for a key it does not
+// want.
 func TestPassphraseOnlyForAcceptedKey(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	unwanted, wanted := filepath.Join(dir, "unwanted"), filepath.Join(dir, "wanted")
 	openssh.WriteKey(t, unwanted, "other secret")
@@ -175,6 +180,7 @@ func TestPassphraseOnlyForAcceptedKey(t *testing.T) {
 }
 
 func TestKeyboardInteractiveAfterKey(t *testing.T) {
+	t.Parallel()
 	dir, keys := keyDir(t, "id")
 	s := startFake(t, sshtest.Config{
 		AuthorizedKeys: []ssh.PublicKey{keys["id"].PublicKey()}, SecondFactor: true,
@@ -196,6 +202,7 @@ func TestKeyboardInteractiveAfterKey(t *testing.T) {
 }
 
 func TestPassword(t *testing.T) {
+	t.Parallel()
 	s := startFake(t, sshtest.Config{Password: "right", MaxAuthTries: 20})
 	for _, tt := range []struct {
 		name    string
@@ -251,6 +258,7 @@ func TestPassword(t *testing.T) {
 }
 
 func TestTooManyKeysOnRealServer(t *testing.T) {
+	t.Parallel()
 	dir, keys := keyDir(t, "a", "b", "c")
 	s := openssh.Start(t, keys["c"].PublicKey(), "MaxAuthTries 2")
 	h := s.Host(t, "bastion", "")
@@ -262,6 +270,7 @@ func TestTooManyKeysOnRealServer(t *testing.T) {
 }
 
 func TestUnusableKeysAreTold(t *testing.T) {
+	t.Parallel()
 	dir, _ := keyDir(t, "open", "locked")
 	os.Chmod(dir+"/open", 0o644)
 	openssh.WriteKey(t, dir+"/locked", "secret")
@@ -283,6 +292,7 @@ func TestUnusableKeysAreTold(t *testing.T) {
 
 // The clock of ConnectTimeout stands still while a person thinks, and only then.
 func TestTimeoutWaitsForThePerson(t *testing.T) {
+	t.Parallel()
 	signer := sshtest.NewKey()
 	for _, tt := range []struct {
 		name          string
@@ -316,15 +326,15 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 						c.Wait()
 					}
 				}}
-				var tasks sync.WaitGroup
-				d := &dialer{cfg: cfg, host: h, prepared: prepared, via: via, tasks: &tasks}
+				l := newLink()
+				d := &dialer{cfg: cfg, host: h, prepared: prepared, via: via, link: l}
 				hp, err := d.dial(ctx)
 				if _, timeout := errors.AsType[*TimeoutError](err); (err == nil) != tt.ok || timeout == tt.ok {
 					t.Errorf("got %v", err)
 				}
 				if err == nil {
 					hp.close(ErrClosed)
-					tasks.Wait()
+					l.tasks.Wait()
 				}
 				time.Sleep(time.Minute) // the server notices
 			})
@@ -332,14 +342,14 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 	}
 }
 
-// memoryHop is a hop whose connections are pipes to serve. It uses no socket, so that it can be in a
-// bubble of synctest.
+// memoryHop is a hop whose connections are pipes to serve. It uses no socket, so that it can be in
+// a bubble of synctest.
 type memoryHop struct {
 	hop   // only what is below is called
 	serve func(net.Conn)
 }
 
-func (h memoryHop) open(context.Context, string, string) (net.Conn, error) {
+func (h memoryHop) open(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
 	reqs := make(chan *ssh.Request)
 	go func() { // ends with the pipe
@@ -347,7 +357,7 @@ func (h memoryHop) open(context.Context, string, string) (net.Conn, error) {
 		h.serve(far)
 	}()
 	// A channelConn has buffers, and x/crypto needs some: both ends write before they read.
-	return newChannelConn(channelSetup{ch: &memoryChannel{pipe: near, reqs: reqs}, reqs: reqs, serve: ssh.DiscardRequests}), nil
+	return newChannelConn(channelSetup{link: ctx, ch: &memoryChannel{pipe: near, reqs: reqs}, reqs: reqs, serve: ssh.DiscardRequests}), nil
 }
 
 type memoryChannel struct {
@@ -359,6 +369,7 @@ type memoryChannel struct {
 
 func (c *memoryChannel) Read(p []byte) (int, error)  { return c.pipe.Read(p) }
 func (c *memoryChannel) Write(p []byte) (int, error) { return c.pipe.Write(p) }
+func (c *memoryChannel) CloseWrite() error           { return nil }
 func (c *memoryChannel) Close() error {
 	c.once.Do(func() { close(c.reqs) })
 	return c.pipe.Close()

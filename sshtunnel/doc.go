@@ -1,16 +1,17 @@
-// Package sshtunnel reaches hosts through chains of SSH servers. It runs inside the process and needs
-// no ssh.
+// Package sshtunnel reaches hosts through chains of SSH servers. It runs inside the process and
+// needs no ssh.
 //
 // A [Tunnel] is a chain of hops. It is dialed when somebody first wants it, is kept alive, and is
 // dialed again when it is lost. The last hop then opens connections ([Tunnel.DialContext]), listens
-// ([Tunnel.Listen]) and runs commands ([Tunnel.Exec]). [Tunnel.Forward] carries the connections of a
-// local listener. Which hosts to pass, and with which keys, is what ssh_config says: package
-// sshconfig evaluates it as OpenSSH does.
+// ([Tunnel.Listen]) and runs commands ([Tunnel.Exec]). [Tunnel.Forward] carries the connections of
+// a local listener. ssh_config says which hosts to pass and which keys to use. Package sshconfig
+// evaluates it as OpenSSH does.
 //
 // # Words
 //
-// A hop is one SSH server on the way. A link is one established set of connections through all hops.
-// It ends as a whole: when one hop is lost, the link is. A Tunnel outlives its links.
+// A hop is one SSH server on the way. A link is one established set of connections through all
+// hops. A link ends as a whole: when one hop is lost, all connections are closed. A Tunnel outlives
+// its links.
 //
 // # The parts
 //
@@ -18,8 +19,8 @@
 //   - The loop is one goroutine. It owns everything that a Tunnel knows: the phase, the link, the
 //     calls that wait, the listeners, and when to dial again. It never blocks.
 //   - A link holds its hops and waits for their goroutines.
-//   - A hop is an interface: open, exec, listen, heartbeat, ended, close. An SSH connection of our own
-//     is one kind. The user's ControlMaster is another.
+//   - A hop is an interface: open, exec, listen, heartbeat, ended, close. An SSH connection of our
+//     own is one kind. The user's ControlMaster is another.
 //   - A dialer takes one hop from nothing to a login. An authenticator chooses what to offer.
 //   - Package hostkeys verifies the servers' keys. Package userkeys finds the user's keys. Package
 //     subprocess runs commands whose stdin and stdout are a connection.
@@ -27,31 +28,34 @@
 // # How one hop is dialed
 //
 // The first hop is a TCP connection, or the stdin and stdout of a ProxyCommand. Each later hop is a
-// direct-tcpip channel of the hop before. So no hop can read what is meant for a later one.
+// direct-tcpip channel of the hop before, and is encrypted by itself. So no hop can read what is
+// meant for a later one.
 //
 // If a name has several addresses, they are tried 250 ms apart, and the two address families
-// alternate (RFC 8305). Known hosts and the agent's list of keys are read for all hops from the start.
-// Nothing else can be done early, because the first byte to a hop needs the login of the hop before.
+// alternate (RFC 8305). Known hosts and the agent's list of keys are read for all hops from the
+// start. Nothing else can be done early, because no byte reaches a hop before the login to the hop
+// before it.
 //
-// ConnectTimeout bounds TCP, key exchange and login together. It is 30 s if it is not set. Its clock
-// stands still while a person is asked.
+// ConnectTimeout bounds TCP, key exchange and login together. It is 30 s if it is not set. Its
+// clock stands still while a person is asked.
 //
-// The server's key is verified against known_hosts; see package hostkeys. A changed key is always
-// refused, also with StrictHostKeyChecking no. The error is a *hostkeys.Error. After the login,
-// UpdateHostKeys learns further keys that the server proves to hold, and forgets those that it has no
-// more.
+// Package hostkeys verifies the server's key against known_hosts. A changed key is always refused,
+// even with StrictHostKeyChecking no. The error is a *hostkeys.Error. After the login,
+// UpdateHostKeys learns further keys that the server proves to hold, and forgets keys that the
+// server no longer has.
 //
-// Then keys are offered in OpenSSH's order, and after them keyboard-interactive and password. See
-// [AuthError]. Questions go to Config.Ask and never to a terminal, because under an MCP host /dev/tty
-// may be the host's own.
+// Then the user's keys are offered in OpenSSH's order, and after them keyboard-interactive and
+// password. If the server refuses all of them, the error is an [AuthError]. Questions go to
+// Config.Ask and never to a terminal, because the terminal may belong to the program that started
+// this one.
 //
 // [Trace] tells each of these steps.
 //
 // # ControlMaster
 //
 // With Config.ControlMaster, the user's live ControlMaster takes the place of its host and of all
-// hosts before it. Then ssh does the work: `ssh -W` opens connections, `ssh` runs commands, and `ssh -O
-// forward` listens.
+// hosts before it. Then ssh does the work: `ssh -W` opens connections, `ssh` runs commands, and
+// `ssh -O forward` listens.
 //
 // # What happens when
 //
@@ -74,16 +78,17 @@
 // # Goroutines
 //
 // A Tunnel has its loop, from New to Close, and one goroutine during an attempt. A link has one
-// goroutine for each hop that waits for the hop's end, one for each hop that takes its requests, one
-// for each hop that is watched, and one for the clocks and the local address. The first Listen adds
-// two for the server's channels. x/crypto has its own. Each connection has one that reads and one
-// that writes, because x/crypto's channels know no deadlines. What several connections write at about
-// the same time goes out together (gatherConn).
+// goroutine for each hop that waits for the hop's end, one for each hop that takes its requests,
+// one for each hop that is watched, and one for the clocks and the local address. The first Listen
+// adds two for the server's channels. x/crypto has its own. Each connection has three: one reads,
+// one writes, and one takes the channel's requests. They are needed because x/crypto's channels
+// know no deadlines (channelConn).
 //
 // A link ends by closing the outermost connection. Everything else is inside it and ends with it. A
 // goodbye to a server that is gone would wait for ever.
 //
 // # Limits
 //
-// Not honoured are GSSAPI, host-based login, PKCS11Provider, SecurityKeyProvider and VerifyHostKeyDNS.
+// Not honoured are GSSAPI, host-based login, PKCS11Provider, SecurityKeyProvider and
+// VerifyHostKeyDNS.
 package sshtunnel

@@ -22,7 +22,8 @@ var (
 const (
 	// StageConnect is TCP, the ProxyCommand, or the channel of the hop before.
 	StageConnect = "connect"
-	// StageHandshake is the exchange of versions and keys (RFC 4253), with the check of the host key.
+	// StageHandshake is the exchange of versions and keys (RFC 4253), with the check of the host
+	// key.
 	StageHandshake = "handshake"
 	// StageAuth is the login (RFC 4252).
 	StageAuth = "auth"
@@ -42,6 +43,7 @@ type HopError struct {
 	Err error
 }
 
+// Error names hop, address, stage and cause.
 func (e *HopError) Error() string {
 	if e.Addr == "" {
 		return fmt.Sprintf("hop %s: %s: %v", e.Hop, e.Stage, e.Err)
@@ -49,10 +51,14 @@ func (e *HopError) Error() string {
 	return fmt.Sprintf("hop %s (%s): %s: %v", e.Hop, e.Addr, e.Stage, e.Err)
 }
 
+// Unwrap returns the cause.
 func (e *HopError) Unwrap() error { return e.Err }
 
 // TimeoutError says that ConnectTimeout ran out. It is a net.Error whose Timeout is true.
-type TimeoutError struct{ After string }
+type TimeoutError struct {
+	// After is the timeout, such as 30s.
+	After string
+}
 
 func (e *TimeoutError) Error() string   { return "no answer within " + e.After }
 func (e *TimeoutError) Timeout() bool   { return true }
@@ -78,6 +84,7 @@ type AuthError struct {
 	Err error
 }
 
+// Error says what was tried, what the server would accept, and what could not be offered.
 func (e *AuthError) Error() string {
 	var b strings.Builder
 	what := "permission denied"
@@ -100,6 +107,7 @@ func (e *AuthError) Error() string {
 	return b.String()
 }
 
+// Unwrap returns Err.
 func (e *AuthError) Unwrap() error { return e.Err }
 
 // OpenError says that a hop refused to open a channel (RFC 4254 section 5.1).
@@ -121,17 +129,19 @@ func (e *OpenError) Prohibited() bool {
 	return e.Reason == ssh.Prohibited || e.Reason == ssh.UnknownChannelType
 }
 
+// Error says what the hop refused, and which rules of sshd may be the reason.
 func (e *OpenError) Error() string {
 	what := "the connection to " + e.Addr
-	rules := "AllowTcpForwarding, PermitOpen, DisableForwarding, or authorized_keys permitopen, no-port-forwarding, restrict"
+	rules := "AllowTcpForwarding, PermitOpen, DisableForwarding, " +
+		"or authorized_keys permitopen, no-port-forwarding, restrict"
 	switch e.Network {
 	case "unix":
 		rules = "AllowStreamLocalForwarding, DisableForwarding, or authorized_keys no-port-forwarding, restrict"
 	case "session":
 		what, rules = "the command", "MaxSessions"
 	}
-	// If a rule forbids a session or a Unix socket, sshd says SSH_OPEN_CONNECT_FAILED (serverloop.c,
-	// server_input_channel_open).
+	// If a rule forbids a session or a Unix socket, sshd says SSH_OPEN_CONNECT_FAILED
+	// (serverloop.c, server_input_channel_open).
 	switch {
 	case e.Reason == ssh.Prohibited:
 		return fmt.Sprintf("%s forbids %s (sshd_config %s): %q", e.Hop, what, rules, e.Msg)
@@ -160,6 +170,7 @@ type ListenError struct {
 	Addr string
 }
 
+// Error names the rules of sshd that may be the reason.
 func (e *ListenError) Error() string {
 	const rules = "AllowTcpForwarding, AllowStreamLocalForwarding, PermitListen, GatewayPorts"
 	return fmt.Sprintf("%s refused to listen on %s (address in use, or sshd_config %s)", e.Hop, e.Addr, rules)
@@ -175,6 +186,7 @@ type ExitError struct {
 	Stderr string
 }
 
+// Error says how the command ended, and quotes the beginning of its stderr.
 func (e *ExitError) Error() string {
 	s := fmt.Sprintf("remote command ended with status %d", e.Status)
 	if e.Signal != "" {

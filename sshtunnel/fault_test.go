@@ -30,7 +30,7 @@ type faulty struct {
 	pub    ssh.PublicKey // that may log in
 }
 
-// startFaulty makes one that is watched at short intervals: 3 x 100 ms.
+// startFaulty makes one that is watched at short intervals: 3 x 200 ms.
 func startFaulty(t *testing.T, options ...string) *faulty {
 	t.Helper()
 	key := filepath.Join(t.TempDir(), "id")
@@ -38,7 +38,7 @@ func startFaulty(t *testing.T, options ...string) *faulty {
 	f.server = openssh.Start(t, f.pub, options...)
 	f.cable = startCable(t, f.server.Addr.String())
 	f.host = f.cable.host(t, f.server.Host(t, "bastion", key))
-	f.host.ServerAliveSet, f.host.ServerAliveInterval, f.host.ServerAliveCountMax = true, 100*time.Millisecond, 3
+	f.host.ServerAliveSet, f.host.ServerAliveInterval, f.host.ServerAliveCountMax = true, 200*time.Millisecond, 3
 	return f
 }
 
@@ -61,9 +61,10 @@ func mustDial(t *testing.T, tun *Tunnel, target string) net.Conn {
 	return conn
 }
 
-// What happens to a link that is up, and what becomes of it: a connection over it, a call that comes
-// while it is down, and the goroutines.
+// A link that is up has a fault. The test looks at a connection over it, at a call that comes while
+// the tunnel is down, and at the goroutines.
 func TestFaultsOfALink(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name     string
 		cut      func(*faulty)
@@ -81,6 +82,7 @@ func TestFaultsOfALink(t *testing.T) {
 		{"nothing", func(*faulty) {}, nil, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			target := echo(t)
 			f := startFaulty(t)
 			noLeak(t, func() {
@@ -124,8 +126,9 @@ func TestFaultsOfALink(t *testing.T) {
 	}
 }
 
-// A black hole that is shorter than keepalive allows costs nothing.
+// A black hole that is shorter than keepalive allows does no harm.
 func TestShortBlackHole(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	f := startFaulty(t)
 	f.host.ServerAliveInterval = time.Minute
@@ -154,8 +157,9 @@ func checkEchoAfter(t *testing.T, conn net.Conn, sent string) {
 	checkEcho(t, conn)
 }
 
-// A server that came back with another key is not let in, and not tried again.
+// A server that comes back with another key is refused, and not tried again.
 func TestRestartedWithAnotherKey(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	f := startFaulty(t)
 	other := openssh.Start(t, f.pub)
@@ -184,6 +188,7 @@ func TestRestartedWithAnotherKey(t *testing.T) {
 
 // A server that resets each connection is tried again while somebody waits.
 func TestResetWhileDialing(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	f := startFaulty(t)
 	f.lead("127.0.0.1:1") // a cable that leads nowhere resets
@@ -204,9 +209,9 @@ func TestResetWhileDialing(t *testing.T) {
 	})
 }
 
-// A connection that is cut while the server thinks about a login was not refused: the tunnel must
-// come back.
+// A connection that is cut during a login is not a refusal: the tunnel must come back.
 func TestCutDuringLogin(t *testing.T) {
+	t.Parallel()
 	for _, reset := range []bool{true, false} {
 		key := filepath.Join(t.TempDir(), "id")
 		openssh.WriteKey(t, key, "")
@@ -232,8 +237,9 @@ func TestCutDuringLogin(t *testing.T) {
 	}
 }
 
-// A peer that does not read fills one window, and no other stream.
+// A peer that does not read fills the window of its own stream and holds up no other.
 func TestWindowNeverOpened(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts by its backlog, reads nothing
 	if err != nil {
@@ -274,8 +280,9 @@ func TestWindowNeverOpened(t *testing.T) {
 	})
 }
 
-// Each side may be the first to have said all.
+// Each side may be the first to close its direction.
 func TestHalfClose(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -311,8 +318,9 @@ func TestHalfClose(t *testing.T) {
 	})
 }
 
-// After a reconnect the old session on the far side may hold the port of a remote forward yet.
+// After a reconnect, the old session on the far side may still hold the port of a remote forward.
 func TestForwardWhosePortIsBusyAfterReconnect(t *testing.T) {
+	t.Parallel()
 	f := startFaulty(t)
 	refused := make(chan struct{}, 100)
 	tun, err := New(Config{
@@ -356,9 +364,10 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// Opens that a server leaves unanswered are bounded: beyond, a link that carries nothing is given
-// up, and one that carries something refuses more.
+// Requests for a channel that a server does not answer are bounded. Beyond the bound, a link
+// without connections is given up, and a link with connections refuses more.
 func TestUnansweredOpensAreBounded(t *testing.T) {
+	t.Parallel()
 	s := startFake(t, sshtest.Config{Stall: sshtest.StallOpen})
 	noLeak(t, func() {
 		tun := newTunnel(t, nil, fakeHost(t, "bastion", s))

@@ -35,6 +35,7 @@ func mustConnect(t *testing.T, addr string) *net.TCPConn {
 }
 
 func TestForward(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
 	defer hs.Close()
@@ -72,8 +73,8 @@ func TestForward(t *testing.T) {
 			}
 		}
 
-		// What the far side refuses ends one connection; a lost link ends those that are open, and the
-		// next one gets through.
+		// What the far side refuses ends one connection; a lost link ends those that are open, and
+		// the next one gets through.
 		at, ended := startForward(t, t.Context(), tun, "tcp", target)
 		refused, _ := startForward(t, t.Context(), tun, "tcp", "127.0.0.1:1")
 		web, _ := startForward(t, t.Context(), tun, "tcp", hs.Listener.Addr().String())
@@ -102,8 +103,9 @@ func TestForward(t *testing.T) {
 	})
 }
 
-// Connections that wait for a link are bounded, and leave with the forward.
+// Connections that wait for a link are bounded, and end with the forward.
 func TestForwardWhileDown(t *testing.T) {
+	t.Parallel()
 	f := startFaulty(t)
 	f.lead("127.0.0.1:1")
 	noLeak(t, func() {
@@ -141,8 +143,9 @@ type farPipe struct {
 func (f farPipe) CloseWrite() error      { return nil }
 func (f farPipe) Ended() <-chan struct{} { return f.gone }
 
-// When the link is lost, a near side that says nothing is not kept.
+// When the link is lost, a near side that is silent is closed.
 func TestJoinEndsWithTheLink(t *testing.T) {
+	t.Parallel()
 	near, silent := net.Pipe()
 	far, link := net.Pipe()
 	gone, joined := make(chan struct{}), make(chan struct{})

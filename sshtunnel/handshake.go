@@ -33,14 +33,19 @@ type dialer struct {
 	cfg      *Config
 	host     *sshconfig.Host
 	prepared *preparation
-	via      hop             // the hop before; nil for the first one
-	tasks    *sync.WaitGroup // of the link
+	// via is the hop before. It is nil for the first hop.
+	via hop
+	// link is what the hop will be a part of.
+	link *link
 
 	where place
-	clock *clock       // of ConnectTimeout
-	stage atomic.Value // one of the Stage constants
-	conn  *countedConn // nil until StageHandshake
-	auth  *authenticator
+	// clock is that of ConnectTimeout.
+	clock *clock
+	// stage is one of the Stage constants.
+	stage atomic.Value
+	// conn is nil until StageHandshake.
+	conn *countedConn
+	auth *authenticator
 	// keyErr is why the host key was refused.
 	keyErr error
 	// kexTraced is set when Trace.KeyExchanged has been called.
@@ -88,8 +93,7 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 		return nil, err
 	}
 	d.cfg.Trace.connected(d.connected(raw))
-	gather := newGatherConn(&readAheadConn{Conn: raw})
-	d.conn = &countedConn{Conn: gather}
+	d.conn = &countedConn{Conn: &readAheadConn{Conn: raw}}
 	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
 	defer stop()
 	d.stage.Store(StageHandshake)
@@ -124,7 +128,7 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 	}
 	d.auth.accepted()
 	client := ssh.NewClient(conn, chans, d.prepared.keys.HandleUpdates(conn, reqs, d.askAboutUpdates()))
-	h := newSSHHop(d.where, d.conn, gather, client, d.tasks)
+	h := newSSHHop(d.where, d.conn, client, d.link)
 	h.beat.answered = func(took time.Duration) { d.cfg.Trace.roundTrip(RoundTripInfo{d.where.alias, took}) }
 	return h, nil
 }
@@ -151,7 +155,7 @@ func (d *dialer) traceKeyExchange(a ssh.NegotiatedAlgorithms) {
 // clientConfig says how x/crypto is to do the handshake.
 func (d *dialer) clientConfig(ctx context.Context) (*ssh.ClientConfig, error) {
 	ask := func(q Question) (string, error) { return d.ask(ctx, q) }
-	d.auth = newAuthenticator(d.cfg, d.host, ask, d.prepared)
+	d.auth = newAuthenticator(d, ask)
 	config := &ssh.ClientConfig{
 		User:              d.host.User,
 		ClientVersion:     clientVersion,
@@ -283,9 +287,10 @@ func setAlgorithms(c *ssh.ClientConfig, h *sshconfig.Host) error {
 
 // clock calls a function when a time has run. It can be paused.
 type clock struct {
-	mu      sync.Mutex
-	left    time.Duration // when it was last paused
-	since   time.Time     // it runs, unless it is paused
+	mu sync.Mutex
+	// left is the time that was left when the clock last began to run, at since.
+	left    time.Duration
+	since   time.Time
 	pauses  int
 	timer   *time.Timer
 	stopped bool

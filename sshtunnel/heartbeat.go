@@ -165,9 +165,12 @@ func (l *link) probe(why string) {
 // countedConn counts what arrives, because any byte is a sign of life.
 type countedConn struct {
 	net.Conn
-	received atomic.Int64 // bytes
-	at       atomic.Int64 // when the last ones came: nanoseconds since start
-	failed   atomic.Bool  // a Read or Write has failed
+	// received counts bytes.
+	received atomic.Int64
+	// at is when the last bytes came, in nanoseconds since start.
+	at atomic.Int64
+	// failed is set when a Read or Write has failed.
+	failed atomic.Bool
 }
 
 // start is the base of monotonic times.

@@ -16,7 +16,8 @@ import (
 	"sallyport/sshtunnel/sshconfig"
 )
 
-func TestAliveOf(t *testing.T) {
+func TestWhichHopsAreAsked(t *testing.T) {
+	t.Parallel()
 	set := func(interval time.Duration, count int) *sshconfig.Host {
 		return &sshconfig.Host{ServerAliveSet: true, ServerAliveInterval: interval, ServerAliveCountMax: count}
 	}
@@ -103,7 +104,8 @@ func endsAfter(t *testing.T, l *link) time.Duration {
 	return took
 }
 
-func TestKeepalive(t *testing.T) {
+func TestKeepaliveFindsADeadPeer(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		alive alive
@@ -134,9 +136,10 @@ func TestKeepalive(t *testing.T) {
 	}
 }
 
-// Bytes of any kind are a sign of life: a busy hop is not asked, and one that sends is not given up
-// although it does not answer.
+// Bytes of any kind are a sign of life. A busy hop is not asked, and a hop that sends is not given
+// up although it does not answer.
 func TestKeepaliveCountsAnyByte(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l, p := quietLink("")
 		p.dead.Store(true)
@@ -164,9 +167,10 @@ func TestKeepaliveCountsAnyByte(t *testing.T) {
 	})
 }
 
-// A pause between two attempts ends when the machine wakes or gets an address, and the next ones
-// are short again; when it loses one, nothing changes.
+// A pause between two attempts ends when the machine wakes or gets an address. The next pauses are
+// short again. When the clock is set back, nothing changes.
 func TestBackoffEndsWithNews(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		do   func(*testMachine)
@@ -224,7 +228,8 @@ func (m *testMachine) machine() machine {
 	}
 }
 
-func TestWatch(t *testing.T) {
+func TestProbeAfterSleepOrLostAddress(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		do   func(*testMachine)
@@ -270,8 +275,10 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// An address that the system does not list (a container's, say) is not waited for.
-func TestWatchUnlistedAddress(t *testing.T) {
+// If the system does not list the address of the link, as in some containers, its absence means
+// nothing.
+func TestNoProbeForAnUnlistedAddress(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l, p := quietLink("")
 		m := &testMachine{}

@@ -19,6 +19,7 @@ import (
 
 // A question about an unknown host key reaches Config.Ask, and the answer decides about the phase.
 func TestUnknownHostKeyIsPutToThePerson(t *testing.T) {
+	t.Parallel()
 	s := startFake(t, sshtest.Config{})
 	for _, tt := range []struct {
 		name    string
@@ -53,6 +54,7 @@ func TestUnknownHostKeyIsPutToThePerson(t *testing.T) {
 
 // A question of UpdateHostKeys reaches Config.Ask after the login.
 func TestUpdateHostKeysIsPutToThePerson(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := func(n string) string { return filepath.Join(dir, n) }
 	user := openssh.WriteKey(t, path("user"), "").PublicKey()

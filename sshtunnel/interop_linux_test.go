@@ -20,8 +20,10 @@ import (
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
-// Servers other than OpenSSH: log in, open a connection, lend a listener and take it back.
-func TestInterop(t *testing.T) {
+// With servers other than OpenSSH the test logs in, opens a connection, listens and stops
+// listening.
+func TestInteroperation(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		start func(t *testing.T, pub ssh.PublicKey) (addr string, hostKey ssh.PublicKey)
@@ -35,6 +37,7 @@ func TestInterop(t *testing.T) {
 		{"gliderlabs", startGliderlabs, anyPort, true}, // it says yes, and forgets that it chose the port
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			key := filepath.Join(t.TempDir(), "id")
 			at, hostKey := tt.start(t, openssh.WriteKey(t, key, "").PublicKey())
 			h := openssh.NewHost(t, tt.name, at)
@@ -111,8 +114,8 @@ func TestInterop(t *testing.T) {
 
 func anyPort(*testing.T) (network, addr string) { return "tcp", "127.0.0.1:0" }
 
-// startDropbear runs dropbear per connection, in a mount namespace where root's home is ours: it
-// reads authorized_keys nowhere else.
+// startDropbear runs dropbear for each connection. dropbear reads authorized_keys in root's home
+// only, so it runs in a mount namespace where that is a directory of ours.
 func startDropbear(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {

@@ -27,6 +27,7 @@ import (
 
 // Keys of all types, from files plain and encrypted, in all formats that ssh-keygen writes.
 func TestKeyTypesOnRealServer(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, tt := range []struct {
 		name    string
@@ -48,6 +49,7 @@ func TestKeyTypesOnRealServer(t *testing.T) {
 		{name: "rsa PKCS8", args: []string{"-t", "rsa", "-b", "2048", "-m", "PKCS8"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			key := filepath.Join(dir, tt.name)
 			passphrase := ""
 			if tt.encrypt {
@@ -67,7 +69,9 @@ func TestKeyTypesOnRealServer(t *testing.T) {
 		})
 	}
 	t.Run("rsa with SHA-1 only", func(t *testing.T) {
-		key := filepath.Join(dir, "rsa PKCS8")
+		t.Parallel()
+		key := filepath.Join(dir, "rsa for SHA-1")
+		openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", key)
 		s := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"), "PubkeyAcceptedAlgorithms ssh-rsa")
 		err := newTunnel(t, nil, s.Host(t, "bastion", key)).Connect(t.Context())
 		if auth, ok := errors.AsType[*AuthError](err); !ok || auth.NeedsPerson {
@@ -112,7 +116,8 @@ func (k *securityKey) SignWithFlags(_ ssh.PublicKey, data []byte, _ agent.Signat
 	return &ssh.Signature{Format: k.pub.Type(), Blob: ed25519.Sign(k.private, signed), Rest: flagsAndCounter}, nil
 }
 
-// writeFile makes the file that ssh-keygen makes for a security key: a handle instead of a private key.
+// writeFile makes the file that ssh-keygen makes for a security key: a handle instead of a private
+// key.
 func (k *securityKey) writeFile(t *testing.T, path string) {
 	t.Helper()
 	secret := ssh.Marshal(struct {
@@ -154,9 +159,10 @@ func serveAgent(t *testing.T, a agent.Agent) (socket string) {
 	return ln.Addr().String()
 }
 
-// A security key works through the agent, with its file or without; without the agent its file is
-// explained.
+// A security key works by the agent, with or without its file. Without the agent, the error
+// explains the file.
 func TestSecurityKey(t *testing.T) {
+	t.Parallel()
 	key := newSecurityKey(t)
 	s := openssh.Start(t, key.pub)
 	file := filepath.Join(t.TempDir(), "id_ed25519_sk")
@@ -177,7 +183,7 @@ func TestSecurityKey(t *testing.T) {
 	}
 }
 
-// noted is an agent that notes what is added to it.
+// noted is an agent that remembers what is added to it.
 type noted struct {
 	agent.Agent
 	added []agent.AddedKey
@@ -189,6 +195,7 @@ func (n *noted) Add(k agent.AddedKey) error {
 }
 
 func TestAddKeysToAgent(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	key := filepath.Join(dir, "id")
 	pub := openssh.WriteKey(t, key, "secret").PublicKey()
@@ -212,6 +219,7 @@ func TestAddKeysToAgent(t *testing.T) {
 		{option: "ask"}, // nobody there
 	} {
 		t.Run(tt.option+strings.Join(tt.answers, ""), func(t *testing.T) {
+			t.Parallel()
 			n := &noted{Agent: agent.NewKeyring()}
 			h := s.Host(t, "bastion", key)
 			h.IdentityAgent, h.AddKeysToAgent = serveAgent(t, n), tt.option
@@ -253,6 +261,7 @@ func TestAddKeysToAgent(t *testing.T) {
 
 // The order in which keys are offered is the one of a real ssh with the same agent and files.
 func TestKeyOrderAgreesWithSSH(t *testing.T) {
+	t.Parallel()
 	dir, keys := keyDir(t, "ca", "certified", "listed", "other1", "other2", "file", "public")
 	path := func(n string) string { return filepath.Join(dir, n) }
 	openssh.Run(t, "ssh-keygen", "-q", "-s", path("ca"), "-I", "id", "-n", "someone", path("certified.pub"))
@@ -274,6 +283,7 @@ func TestKeyOrderAgreesWithSSH(t *testing.T) {
 		{name: "two listed", files: []string{"public", "other1", "file"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			s := startFake(t, sshtest.Config{AuthorizedKeys: []ssh.PublicKey{keys["ca"].PublicKey()}, MaxAuthTries: 50})
 			h := fakeHost(t, "bastion", s)
 			h.IdentityAgent, h.IdentitiesOnly, h.IdentityFilesSet = sock, tt.only, true
@@ -312,8 +322,9 @@ func TestKeyOrderAgreesWithSSH(t *testing.T) {
 	}
 }
 
-// Methods that cannot be used are named.
+// The error names the methods that cannot be used, and why.
 func TestMethodsAreExplained(t *testing.T) {
+	t.Parallel()
 	gssapi := openssh.Start(t, nil, "PubkeyAuthentication no", "GSSAPIAuthentication yes", "HostbasedAuthentication yes").Addr.String()
 	ordinary := startFake(t, sshtest.Config{AuthorizedKeys: []ssh.PublicKey{sshtest.NewKey().PublicKey()}, Password: "x", Challenges: []sshtest.Challenge{{}}, MaxAuthTries: 20}).Addr()
 	for _, tt := range []struct {
@@ -330,6 +341,7 @@ func TestMethodsAreExplained(t *testing.T) {
 		{"BatchMode", ordinary, func(h *sshconfig.Host) { h.BatchMode = true }, []string{"BatchMode forbids"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			h := openssh.NewHost(t, "bastion", tt.addr)
 			h.StrictHostKeyChecking = "accept-new"
 			tt.edit(h)

@@ -9,7 +9,8 @@ import (
 	"sallyport/sshtunnel/sshconfig"
 )
 
-// link is a chain of hops to which we are logged in, the last one at the far end. It ends as a whole.
+// link is a chain of hops to which we are logged in, the last one at the far end. It ends as a
+// whole.
 type link struct {
 	hops []hop
 
@@ -55,7 +56,7 @@ func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, progres
 	}
 	for i, h := range chain[reached:] {
 		progress(h)
-		d := &dialer{cfg: cfg, host: h, prepared: prepared[reached+i], tasks: &l.tasks}
+		d := &dialer{cfg: cfg, host: h, prepared: prepared[reached+i], link: l}
 		if len(l.hops) > 0 {
 			d.via = l.last()
 		}

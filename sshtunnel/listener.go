@@ -98,9 +98,12 @@ type listener struct {
 	tunnel   *Tunnel
 	arrivals *backlog
 
-	mu    sync.Mutex
-	at    listenAddress // after the first grant, with the port that the server chose
-	grant *grant        // of the latest link; nil before the first
+	// mu guards what follows.
+	mu sync.Mutex
+	// at is where the server listens. After the first grant it has the port that the server chose.
+	at listenAddress
+	// grant is that of the latest link. It is nil before the first one.
+	grant *grant
 }
 
 func newListener(t *Tunnel, network, address string) (*listener, error) {
@@ -147,7 +150,8 @@ func (ln *listener) renew(ctx context.Context, l *link) {
 		if err == nil || l.life.Err() != nil || ctx.Err() != nil {
 			return
 		}
-		ln.tunnel.cfg.Log.Warn("remote forward not granted, trying again", "hop", l.last().place().alias, "addr", ln.Addr().String(), "err", err)
+		ln.tunnel.cfg.Log.Warn("remote forward not granted, trying again",
+			"hop", l.last().place().alias, "addr", ln.Addr().String(), "err", err)
 		timer := time.NewTimer(backoff(n))
 		select {
 		case <-timer.C:

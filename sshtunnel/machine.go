@@ -56,7 +56,8 @@ func (c *clocks) slept() time.Duration {
 // a new address and so perhaps another network.
 type lookout struct {
 	clocks clocks
-	addrs  map[string]bool // the addresses at the last look
+	// addrs are the machine's addresses at the last look.
+	addrs map[string]bool
 }
 
 func (m machine) lookout() *lookout {

@@ -29,10 +29,12 @@ import (
 // (NewControlClientConn), but that can kill the user's master: it drops channels that are not
 // confirmed yet.
 type masterHop struct {
-	where  place
-	socket string // the ControlPath
+	where place
+	// socket is the ControlPath.
+	socket string
 	log    *slog.Logger
-	tasks  *sync.WaitGroup // counts the link's goroutines
+	// tasks counts the link's goroutines.
+	tasks *sync.WaitGroup
 
 	// life ends when the hop is closed. That the master has gone is noticed by the next call.
 	life context.Context
@@ -58,8 +60,8 @@ func newMasterHop(h *sshconfig.Host, log *slog.Logger, tasks *sync.WaitGroup) *m
 	return m
 }
 
-// findMaster returns the last host of a chain whose ControlMaster answers, and its index. The hop is
-// nil if none answers.
+// findMaster returns the last host of a chain whose ControlMaster answers, and its index. The hop
+// is nil if none answers.
 func findMaster(ctx context.Context, chain []*sshconfig.Host, log *slog.Logger, tasks *sync.WaitGroup) (int, *masterHop) {
 	for i := len(chain) - 1; i >= 0; i-- {
 		if chain[i].ControlPath == "" {
@@ -81,7 +83,8 @@ func (m *masterHop) ended() context.Context { return m.life }
 // command returns an ssh command that asks the master for something. It never connects by itself.
 func (m *masterHop) command(args ...string) *exec.Cmd {
 	path := strings.ReplaceAll(m.socket, "%", "%%") // its tokens are expanded already
-	fixed := []string{"-F", "none", "-S", path, "-o", "ControlMaster=no", "-o", "BatchMode=yes", "-o", "ProxyCommand=false"}
+	fixed := []string{"-F", "none", "-S", path, "-o", "ControlMaster=no", "-o", "BatchMode=yes"}
+	fixed = append(fixed, "-o", "ProxyCommand=false") // without a master, ssh must fail
 	return subprocess.Command("ssh", append(fixed, args...)...)
 }
 
@@ -182,8 +185,10 @@ func (m *masterHop) open(ctx context.Context, network, address string) (net.Conn
 		return c, nil
 	case <-c.Ended():
 		c.Close()
-		refused := &OpenError{Hop: m.where.alias, Network: "tcp", Addr: address, Reason: ssh.ConnectionFailed, Msg: display.Cut(last)}
-		return nil, m.explain(ctx, refused)
+		return nil, m.explain(ctx, &OpenError{
+			Hop: m.where.alias, Network: "tcp", Addr: address,
+			Reason: ssh.ConnectionFailed, Msg: display.Cut(last),
+		})
 	case <-ctx.Done():
 		c.Close()
 		return nil, context.Cause(ctx)
@@ -193,7 +198,8 @@ func (m *masterHop) open(ctx context.Context, network, address string) (net.Conn
 // masterProcess is a command on the master's host.
 type masterProcess struct {
 	*masterConn
-	text string // the beginning of stderr; valid once the command has ended
+	// text is the beginning of stderr. It is valid once the command has ended.
+	text string
 }
 
 func (m *masterHop) exec(_ context.Context, command string) (io.ReadWriteCloser, error) {
@@ -226,8 +232,11 @@ func (p *masterProcess) Read(b []byte) (int, error) {
 
 // masterForward is a remote forward that the master serves. It leads to a socket of ours.
 type masterForward struct {
-	spec  string // the argument of -R
-	dir   string // the socket's directory, which nobody else may enter
+	// spec is the argument of -R.
+	spec string
+	// dir is the directory of the socket. Nobody else may enter it.
+	dir string
+	// local listens on the socket.
 	local net.Listener
 }
 

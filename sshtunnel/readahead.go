@@ -3,8 +3,10 @@ package sshtunnel
 import "net"
 
 const (
-	// readAheadMin is the size of a Read from which on more is expected, in bytes. It is the size of
-	// x/crypto's buffer.
+	// chunkSize is the largest packet that x/crypto takes or gives at once, in bytes.
+	chunkSize = 32 << 10
+	// readAheadMin is the size of a Read from which on more is expected, in bytes. It is the size
+	// of x/crypto's buffer.
 	readAheadMin = 4 << 10
 	// readAheadMax is the most that is read at once, in bytes: a few of the largest packets.
 	readAheadMax = 4 * chunkSize
@@ -14,8 +16,10 @@ const (
 // reads for each packet. Read must not be called concurrently.
 type readAheadConn struct {
 	net.Conn
-	buf   []byte // nil while little comes
-	ahead []byte // the part of buf that Read has not returned yet
+	// buf is nil while little comes.
+	buf []byte
+	// ahead is the part of buf that Read has not returned yet.
+	ahead []byte
 }
 
 func (c *readAheadConn) Read(p []byte) (int, error) {

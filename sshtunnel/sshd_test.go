@@ -4,11 +4,15 @@ package sshtunnel
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"runtime"
+	"runtime/pprof"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,12 +137,20 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// noLeak expects that f leaves no goroutine behind.
+// leakTests numbers the calls of noLeak.
+var leakTests atomic.Int64
+
+// noLeak expects that f leaves no goroutine behind. It marks the goroutines with a label, which
+// they inherit from each other, so that tests may run in parallel.
 func noLeak(t *testing.T, f func()) {
 	t.Helper()
-	before := runtime.NumGoroutine()
-	f()
-	eventually(t, "all goroutines ended", func() bool { return runtime.NumGoroutine() <= before })
+	label := fmt.Sprintf("call %d", leakTests.Add(1))
+	pprof.Do(t.Context(), pprof.Labels("noLeak", label), func(context.Context) { f() })
+	eventually(t, "all goroutines ended", func() bool {
+		var all strings.Builder
+		pprof.Lookup("goroutine").WriteTo(&all, 1)
+		return !strings.Contains(all.String(), `"noLeak":"`+label+`"`)
+	})
 }
 
 // waitPhase waits until the tunnel is in a phase.

@@ -49,7 +49,15 @@ func (h *sshHop) exec(ctx context.Context, command string) (io.ReadWriteCloser, 
 	}
 	// A command may run on after its stdin has ended. Servers that pass signals on end it.
 	hangUp := func() { ch.SendRequest("signal", false, ssh.Marshal(struct{ Signal string }{"TERM"})) }
-	p.channelConn = newChannelConn(channelSetup{ch: ch, reqs: reqs, serve: serve, beforeClose: hangUp, laddr: at, raddr: at})
+	p.channelConn = newChannelConn(channelSetup{
+		link:        h.link.life,
+		ch:          ch,
+		reqs:        reqs,
+		serve:       serve,
+		beforeClose: hangUp,
+		laddr:       at,
+		raddr:       at,
+	})
 	select {
 	case err = <-started:
 	case <-ctx.Done():

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
@@ -18,10 +17,10 @@ import (
 type sshHop struct {
 	where  place
 	conn   *countedConn
-	gather *gatherConn // the part of conn that sends
 	client *ssh.Client
 	beat   *heartbeat
-	tasks  *sync.WaitGroup // counts the link's goroutines
+	// link is what the hop is a part of.
+	link *link
 
 	// life ends with the connection.
 	life context.Context
@@ -35,16 +34,16 @@ type sshHop struct {
 	unanswered atomic.Int32
 }
 
-// newSSHHop makes a hop of a connection that is logged in. It starts a goroutine in tasks, which
+// newSSHHop makes a hop of a connection that is logged in. It starts a goroutine of the link, which
 // ends when the connection does.
-func newSSHHop(where place, conn *countedConn, gather *gatherConn, client *ssh.Client, tasks *sync.WaitGroup) *sshHop {
-	h := &sshHop{where: where, conn: conn, gather: gather, client: client, tasks: tasks}
+func newSSHHop(where place, conn *countedConn, client *ssh.Client, link *link) *sshHop {
+	h := &sshHop{where: where, conn: conn, client: client, link: link, forwards: forwardTable{link: link}}
 	h.life, h.end = context.WithCancelCause(context.Background())
 	h.beat = &heartbeat{conn: conn, request: func() error {
 		_, _, err := client.SendRequest("keepalive@openssh.com", true, nil)
 		return err
 	}}
-	tasks.Go(func() { // ends when the connection does, at the latest by close
+	link.tasks.Go(func() { // ends when the connection does, at the latest by close
 		err := client.Wait()
 		if err == io.EOF {
 			err = errors.New("the server closed the connection")
@@ -59,7 +58,8 @@ func (h *sshHop) place() place           { return h.where }
 func (h *sshHop) heartbeat() *heartbeat  { return h.beat }
 func (h *sshHop) ended() context.Context { return h.life }
 
-// close closes the connection below. An orderly goodbye could wait for ever for a peer that is gone.
+// close closes the connection below. An orderly goodbye could wait for ever for a peer that is
+// gone.
 func (h *sshHop) close(cause error) {
 	h.end(cause)
 	h.conn.Close()
@@ -99,8 +99,14 @@ func (h *sshHop) open(ctx context.Context, network, address string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	laddr, raddr := addr{req.network, h.where.alias}, farAddr(req.network, address)
-	return newChannelConn(channelSetup{gather: h.gather, ch: ch, reqs: reqs, serve: h.discard, laddr: laddr, raddr: raddr}), nil
+	return newChannelConn(channelSetup{
+		link:  h.link.life,
+		ch:    ch,
+		reqs:  reqs,
+		serve: h.discard,
+		laddr: addr{req.network, h.where.alias},
+		raddr: farAddr(req.network, address),
+	}), nil
 }
 
 // splitHostPort takes host:port apart. A port may have a name, such as "https".
@@ -145,7 +151,7 @@ func (r channelRequest) refused(where place, reason ssh.RejectionReason, msg str
 // with the connection at the latest. Whoever gets a channel must pass its requests to discard, or
 // must count streams down when they end.
 func (h *sshHop) openChannel(ctx context.Context, req channelRequest) (ssh.Channel, <-chan *ssh.Request, error) {
-	if err := h.mayOpen(ctx, req); err != nil {
+	if err := h.checkOpen(ctx, req); err != nil {
 		return nil, nil, err
 	}
 	answers := make(chan channelAnswer) // nobody takes the answer once ctx has ended
@@ -166,8 +172,8 @@ func (h *sshHop) openChannel(ctx context.Context, req channelRequest) (ssh.Chann
 	}
 }
 
-// mayOpen says why no channel can be requested now.
-func (h *sshHop) mayOpen(ctx context.Context, req channelRequest) error {
+// checkOpen returns why no channel can be requested now.
+func (h *sshHop) checkOpen(ctx context.Context, req channelRequest) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

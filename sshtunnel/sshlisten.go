@@ -38,7 +38,8 @@ type forwardedUnixOpen struct{ Path, Reserved string }
 
 // sshForward is a remote forward of an sshHop.
 type sshForward struct {
-	at       listenAddress // its port changes under the table's lock
+	// at is where the server listens. The table's lock guards the port.
+	at       listenAddress
 	arrivals *backlog
 }
 
@@ -48,20 +49,24 @@ type sshForward struct {
 // the one goroutine that reads from the server, so that even keepalive fails. This table refuses
 // connections instead.
 type forwardTable struct {
-	mu       sync.Mutex
-	forwards map[*sshForward]struct{} // nil until the first one
-	over     bool                     // the connection has ended
+	link *link
+
+	mu sync.Mutex
+	// forwards is nil until the first one.
+	forwards map[*sshForward]struct{}
+	// over is set when the connection has ended.
+	over bool
 }
 
 // add enters a forward. The first one starts the goroutines that take channels.
-func (f *forwardTable) add(h *sshHop, fw *sshForward) {
+func (f *forwardTable) add(client *ssh.Client, fw *sshForward) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.forwards == nil && !f.over {
 		f.forwards = map[*sshForward]struct{}{}
 		for _, kind := range []string{"forwarded-tcpip", "forwarded-streamlocal@openssh.com"} {
-			opens := h.client.HandleChannelOpen(kind)
-			h.tasks.Go(func() { // ends when the connection closes opens
+			opens := client.HandleChannelOpen(kind)
+			f.link.tasks.Go(func() { // ends when the connection closes opens
 				for nc := range opens {
 					f.open(nc)
 				}
@@ -122,7 +127,14 @@ func (f *forwardTable) open(nc ssh.NewChannel) {
 	f.mu.Lock()
 	laddr := fw.at.netAddr()
 	f.mu.Unlock()
-	fw.arrivals.add(newChannelConn(channelSetup{ch: ch, reqs: reqs, serve: ssh.DiscardRequests, laddr: laddr, raddr: raddr}))
+	fw.arrivals.add(newChannelConn(channelSetup{
+		link:  f.link.life,
+		ch:    ch,
+		reqs:  reqs,
+		serve: ssh.DiscardRequests,
+		laddr: laddr,
+		raddr: raddr,
+	}))
 }
 
 // find returns the forward for an address as the server words it; nil if there is none. Servers
@@ -158,7 +170,7 @@ func listenRequest(prefix string, at listenAddress) (string, []byte) {
 // goroutine takes back a forward that is granted later.
 func (h *sshHop) listen(ctx context.Context, at listenAddress, arrivals *backlog) (*grant, error) {
 	fw := &sshForward{at: at, arrivals: arrivals}
-	h.forwards.add(h, fw) // before the answer, because a connection may come right behind it
+	h.forwards.add(h.client, fw) // before the answer, because a connection may come right behind it
 	type answer struct {
 		ok   bool
 		resp []byte

@@ -33,8 +33,9 @@ func stateTunnel(t *testing.T, chain func(context.Context) ([]*sshconfig.Host, e
 	return tun
 }
 
-// The network may come back: attempts go on as long as somebody waits, further and further apart.
+// Attempts go on as long as somebody waits, further and further apart.
 func TestBackoff(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		network := &HopError{Hop: "bastion", Stage: StageConnect, Err: errors.New("no route to host")}
 		a := &attempts{err: network}
@@ -83,8 +84,9 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// What wants a person is tried once for each call, and not more often than every 30 s.
-func TestPersonPause(t *testing.T) {
+// An attempt that needs a person is made once for each call, at most every 30 s.
+func TestNeedsPersonIsTriedForEachCall(t *testing.T) {
+	t.Parallel()
 	for _, cause := range []error{&AuthError{NeedsPerson: true}, &hostkeys.Error{Unknown: true, NeedsPerson: true}} {
 		synctest.Test(t, func(t *testing.T) {
 			a := &attempts{err: cause}
@@ -123,8 +125,9 @@ func TestPersonPause(t *testing.T) {
 	}
 }
 
-// What a server or a file refused is not tried again, for that would lock the account.
+// After a refusal by a server or a file there is no other attempt, which could lock the account.
 func TestRefusedForGood(t *testing.T) {
+	t.Parallel()
 	for _, cause := range []error{&AuthError{}, &AuthError{TooMany: true}, &hostkeys.Error{Changed: true}, &hostkeys.Error{Revoked: true}, &sshconfig.Error{}} {
 		synctest.Test(t, func(t *testing.T) {
 			a := &attempts{err: cause}
@@ -147,6 +150,7 @@ func TestRefusedForGood(t *testing.T) {
 
 // An attempt ends with the last call that waits for it, and the state is what it was.
 func TestAbandonedAttempt(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var running, ended atomic.Int32
 		tun := stateTunnel(t, func(ctx context.Context) ([]*sshconfig.Host, error) {

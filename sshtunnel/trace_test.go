@@ -82,6 +82,7 @@ func checkLines(t *testing.T, r *recorder, want ...string) {
 }
 
 func TestTraceOfRealServers(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	key, wrong := filepath.Join(dir, "id"), filepath.Join(dir, "wrong")
 	openssh.WriteKey(t, wrong, "")
@@ -139,6 +140,7 @@ func TestTraceOfRealServers(t *testing.T) {
 
 // The agent's keys are told apart from those of files.
 func TestTraceNamesTheAgent(t *testing.T) {
+	t.Parallel()
 	dir, keys := keyDir(t, "listed", "other", "file")
 	path := func(name string) string { return filepath.Join(dir, name) }
 	sock := startAgent(t, path("listed"), path("other"))
@@ -165,6 +167,7 @@ func TestTraceNamesTheAgent(t *testing.T) {
 
 // What each outcome of a login looks like, and how far a trace gets.
 func TestTraceOfLogins(t *testing.T) {
+	t.Parallel()
 	key := filepath.Join(t.TempDir(), "id")
 	pub := openssh.WriteKey(t, key, "").PublicKey()
 	locked := filepath.Join(t.TempDir(), "locked")
@@ -240,6 +243,7 @@ func TestTraceOfLogins(t *testing.T) {
 
 // A login whose connection is cut has failed, and was not refused.
 func TestTraceOfACutLogin(t *testing.T) {
+	t.Parallel()
 	key := filepath.Join(t.TempDir(), "id")
 	openssh.WriteKey(t, key, "")
 	s := startFake(t, sshtest.Config{Stall: sshtest.StallAuth})
@@ -258,6 +262,7 @@ func TestTraceOfACutLogin(t *testing.T) {
 
 // A key that is not accepted ends the trace.
 func TestTraceEndsWithAnUnknownHostKey(t *testing.T) {
+	t.Parallel()
 	s := startFake(t, sshtest.Config{})
 	h := openssh.NewHost(t, "bastion", s.Addr())
 	r, err := connectTraced(t, Config{}, h)
@@ -269,6 +274,7 @@ func TestTraceEndsWithAnUnknownHostKey(t *testing.T) {
 
 // The user's ControlMaster has done all that is before the connection.
 func TestTraceOfAControlMaster(t *testing.T) {
+	t.Parallel()
 	h, _ := startMaster(t)
 	r, err := connectTraced(t, Config{ControlMaster: true}, h)
 	if err != nil {

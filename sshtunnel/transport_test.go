@@ -17,6 +17,7 @@ import (
 )
 
 func TestInterleave(t *testing.T) {
+	t.Parallel()
 	addrs := func(words ...string) (list []netip.Addr) {
 		for _, w := range words {
 			list = append(list, netip.MustParseAddr(w))
@@ -29,7 +30,8 @@ func TestInterleave(t *testing.T) {
 	}
 }
 
-func TestRace(t *testing.T) {
+func TestAddressRace(t *testing.T) {
+	t.Parallel()
 	refused := errors.New("refused")
 	type conn struct {
 		net.Conn
@@ -82,7 +84,8 @@ func TestRace(t *testing.T) {
 }
 
 // A connection that comes when the race is over is closed.
-func TestRaceClosesLosers(t *testing.T) {
+func TestAddressRaceClosesLosers(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		winner, _ := net.Pipe()
@@ -102,7 +105,8 @@ func TestRaceClosesLosers(t *testing.T) {
 	})
 }
 
-func TestRaceCancelled(t *testing.T) {
+func TestAddressRaceCancelled(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -119,6 +123,7 @@ func TestRaceCancelled(t *testing.T) {
 
 // AddressFamily and BindAddress decide how the first hop is reached.
 func TestFamilyAndBindAddress(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -157,8 +162,9 @@ func TestFamilyAndBindAddress(t *testing.T) {
 	}
 }
 
-// ConnectionAttempts tries a server that is not there yet again, a second apart.
+// With ConnectionAttempts, a server that is not there is dialed again after a second.
 func TestConnectionAttempts(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		attempts int
 		limit    time.Duration

@@ -15,9 +15,9 @@ import (
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
-// startPAM starts a real sshd whose PAM asks twice by keyboard-interactive: pam_stress of Debian's
-// libpam-modules asks, pam_exec judges the answer. The PAM file is put in place in a mount namespace
-// of sshd's own, so that the machine stays as it is.
+// startPAM starts a real sshd whose PAM asks twice by keyboard-interactive. pam_stress of Debian's
+// libpam-modules asks, and pam_exec checks the answer. sshd runs in a mount namespace with the PAM
+// file in place, so that the machine is not changed.
 func startPAM(t *testing.T, keyFile string, options ...string) *openssh.Server {
 	t.Helper()
 	sshd := openssh.Tool(t, "sshd")
@@ -57,8 +57,9 @@ func startPAM(t *testing.T, keyFile string, options ...string) *openssh.Server {
 	return openssh.StartBy(t, bin, openssh.ReadPublicKey(t, keyFile+".pub"), append(options, "UsePAM yes", "KbdInteractiveAuthentication yes")...)
 }
 
-// Two questions of PAM, alone and after a key (2FA), on a real sshd.
+// A real sshd asks two questions by PAM, alone and after a key.
 func TestTwoFactorsOnRealServer(t *testing.T) {
+	t.Parallel()
 	key := filepath.Join(t.TempDir(), "id")
 	openssh.WriteKey(t, key, "")
 	for _, tt := range []struct {
@@ -84,6 +85,7 @@ func TestTwoFactorsOnRealServer(t *testing.T) {
 		{name: "BatchMode", methods: "keyboard-interactive", answers: []string{"first", "second"}, edit: func(h *sshconfig.Host) { h.BatchMode = true }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			s := startPAM(t, key, "AuthenticationMethods "+tt.methods)
 			h := s.Host(t, "bastion", key)
 			if tt.edit != nil {

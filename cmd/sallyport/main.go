@@ -17,9 +17,9 @@ var version = "devel"
 func main() {
 	hostio.TuneGC()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// An MCP host that stops reading shows as an error of the write. Without this the runtime would
-	// end the process by the signal, and the upstream would never be told. Child processes would
-	// inherit signal.Ignore.
+	// If the MCP host stops reading, a write fails. Without this line the runtime would end the
+	// process by SIGPIPE instead, before the session with the upstream is closed. signal.Ignore
+	// would not do, because child processes inherit it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	env := environment.OfProcess()

@@ -65,24 +65,28 @@ func scriptUpstream(ts *testscript.TestScript, neg bool, args []string) {
 		w.close()
 		return
 	}
-	server := httptest.NewUnstartedServer(nil)
+	mux := http.NewServeMux()
+	server := httptest.NewUnstartedServer(mux)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // a refused certificate is what the script is about
+	scheme := "http"
 	if len(args) == 1 && args[0] == "tls" {
+		scheme = "https"
+	}
+	issuer := scheme + "://" + server.Listener.Addr().String()
+	upstream := issuer + "/mcp"
+	w.login = oauthtest.New(issuer, upstream)
+	guard := w.login.Guard(mcpServer())
+	mux.Handle("/", w.login)
+	mux.Handle("/mcp", guard)
+	mux.Handle("/.well-known/oauth-protected-resource/", guard)
+	if scheme == "https" {
 		server.StartTLS()
 	} else {
 		server.Start()
 	}
 	w.closers = append(w.closers, func() { server.CloseClientConnections(); server.Close() })
-	upstream := server.URL + "/mcp"
-	w.login = oauthtest.New(server.URL, upstream)
-	mux := http.NewServeMux()
-	guard := w.login.Guard(mcpServer())
-	mux.Handle("/", w.login)
-	mux.Handle("/mcp", guard)
-	mux.Handle("/.well-known/oauth-protected-resource/", guard)
-	server.Config.Handler = mux
 	ts.Setenv("UPSTREAM", upstream)
-	ts.Setenv("ISSUER", server.URL)
+	ts.Setenv("ISSUER", issuer)
 }
 
 // mcpServer is a small MCP server with one tool.

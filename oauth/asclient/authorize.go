@@ -44,7 +44,7 @@ func (c *Client) AuthorizeURL(s Server, who Credentials, a Authorization) (strin
 	if who.ProofKey != nil {
 		setIf(q, "dpop_jkt", who.ProofKey.Thumbprint())
 	}
-	c.addExtra(q)
+	addExtra(q, c.ExtraParams)
 	if slices.Contains(a.Scopes, "offline_access") && !q.Has("prompt") {
 		q.Set("prompt", "consent") // OpenID Connect Core section 11 asks for it
 	}
@@ -66,7 +66,8 @@ func CheckRedirect(s Server, q url.Values) error {
 			Description: PeerText(q.Get("error_description"), sent), Refused: !momentary(code)}
 	}
 	if q.Get("code") == "" {
-		return &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeBadReply, Refused: true, Description: "a redirect without a code"}
+		return &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeBadReply, Refused: true,
+			Description: "a redirect without a code"}
 	}
 	return nil
 }

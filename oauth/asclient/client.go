@@ -42,10 +42,10 @@ type Client struct {
 	ExtraParams map[string]string
 	// Now returns the time. Nil is the system's wall clock.
 	Now func() time.Time
-	// Log is told of each request. Nil discards.
+	// Log receives a line for each metadata request and each registration. Nil discards.
 	Log *slog.Logger
 
-	// nonces holds the last DPoP nonce of each origin, as a string by string.
+	// nonces has the last DPoP nonce of each origin. Keys and values are strings.
 	nonces sync.Map
 }
 
@@ -65,13 +65,14 @@ func (c *Client) log() *slog.Logger {
 	return slog.New(slog.DiscardHandler)
 }
 
-// byOrigin chooses the RoundTripper anew for each request, so also for each redirect.
-type byOrigin struct{ c *Client }
+// web sends a Client's requests, under the rules on where they may go.
+type web struct{ c *Client }
 
-func (o byOrigin) RoundTrip(req *http.Request) (*http.Response, error) {
-	rt := o.c.Other
-	if SameOrigin(req.URL, o.c.Upstream) {
-		rt = o.c.Base
+// RoundTrip chooses the RoundTripper anew for each request, so also for each redirect.
+func (w web) RoundTrip(req *http.Request) (*http.Response, error) {
+	rt := w.c.Other
+	if SameOrigin(req.URL, w.c.Upstream) {
+		rt = w.c.Base
 	}
 	if rt == nil {
 		rt = http.DefaultTransport
@@ -79,13 +80,14 @@ func (o byOrigin) RoundTrip(req *http.Request) (*http.Response, error) {
 	return rt.RoundTrip(req)
 }
 
-// allow reports why a URL that a peer named is not requested. Metadata must not turn us to
+// allow reports why a URL that a peer named is not requested. Metadata must not make us send
 // cleartext, not even on this machine unless the upstream is on this machine too. It may name https
 // services of this machine.
-func (c *Client) allow(u *url.URL) error {
-	cleartext := c.AllowHTTP || IsLoopback(c.Upstream.Hostname()) && IsLoopback(u.Hostname())
+func (w web) allow(u *url.URL) error {
+	upstream := w.c.Upstream
+	cleartext := w.c.AllowHTTP || IsLoopback(upstream.Hostname()) && IsLoopback(u.Hostname())
 	scheme := u.Scheme == "https" || u.Scheme == "http" && cleartext
-	if u.Host != "" && u.User == nil && (scheme || SameOrigin(u, c.Upstream)) {
+	if u.Host != "" && u.User == nil && (scheme || SameOrigin(u, upstream)) {
 		return nil
 	}
 	return fmt.Errorf("%s is not an https URL", Quote(WithoutQuery(u)))
@@ -93,8 +95,8 @@ func (c *Client) allow(u *url.URL) error {
 
 // getJSON fetches a metadata document into v. The status is 0 if no answer came. The error says why
 // no answer came, or why an answer of status 200 is of no use.
-func (c *Client) getJSON(ctx context.Context, link string, v any) (status int, err error) {
-	u, err := url.Parse(link)
+func (w web) getJSON(ctx context.Context, rawURL string, v any) (status int, err error) {
+	u, err := url.Parse(rawURL)
 	if err != nil {
 		return 0, errors.New("malformed URL")
 	}
@@ -105,13 +107,13 @@ func (c *Client) getJSON(ctx context.Context, link string, v any) (status int, e
 		return 0, errors.New("malformed URL")
 	}
 	req.Header.Set("Accept", "application/json")
-	web := http.Client{Transport: byOrigin{c}, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+	client := http.Client{Transport: w, CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		if len(via) > maxRedirects {
 			return errors.New("too many redirects")
 		}
-		return c.allow(req.URL)
+		return w.allow(req.URL)
 	}}
-	resp, err := web.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		if uerr, ok := errors.AsType[*url.Error](err); ok {
 			err = uerr.Err // url.Error names the URL with its query
@@ -165,10 +167,10 @@ func errMalformed(endpoint string) error {
 
 // post sends a body and returns the answer. It never follows a redirect: a secret goes to the
 // endpoint or nowhere.
-func (c *Client) post(ctx context.Context, link string, h http.Header, body string) (a answer, err error) {
-	u, err := url.Parse(link)
+func (w web) post(ctx context.Context, rawURL string, h http.Header, body string) (a answer, err error) {
+	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" {
-		return a, errMalformed(link)
+		return a, errMalformed(rawURL)
 	}
 	ctx, cancel := context.WithTimeout(ctx, replyTimeout)
 	defer cancel()
@@ -178,7 +180,7 @@ func (c *Client) post(ctx context.Context, link string, h http.Header, body stri
 	}
 	req.Header = h
 	req.Header.Set("Accept", "application/json")
-	resp, err := byOrigin{c}.RoundTrip(req)
+	resp, err := w.RoundTrip(req)
 	if err != nil {
 		return a, fmt.Errorf("POST %s: %w", WithoutQuery(u), err)
 	}
@@ -238,11 +240,11 @@ func (c *Client) sendOnce(ctx context.Context, q call) (a answer, u *url.URL, er
 		}
 		h.Set("DPoP", proof)
 	}
-	if err := c.authenticate(q, h); err != nil {
+	if err := q.authenticate(h, c.SecretMethod, c.now()); err != nil {
 		return a, nil, err
 	}
 	h.Set("Content-Type", "application/x-www-form-urlencoded")
-	a, err = c.post(ctx, q.endpoint, h, q.form.Encode())
+	a, err = web{c}.post(ctx, q.endpoint, h, q.form.Encode())
 	return a, u, err
 }
 
@@ -288,9 +290,9 @@ func momentary(code string) bool {
 	return false
 }
 
-// addExtra adds the configured parameters.
-func (c *Client) addExtra(form url.Values) {
-	for name, value := range c.ExtraParams {
+// addExtra adds the configured parameters to a request.
+func addExtra(form url.Values, extra map[string]string) {
+	for name, value := range extra {
 		if !form.Has(name) && !reserved(name) {
 			form.Set(name, value)
 		}

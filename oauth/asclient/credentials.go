@@ -41,16 +41,17 @@ type Credentials struct {
 // String hides the credentials.
 func (Credentials) String() string { return Hidden }
 
-// authMethod chooses how the client shows itself to the server: by its key where that is taken, as
-// configured, as registered, as advertised, else by the default of RFC 8414 section 2.
-func (c *Client) authMethod(s Server, who Credentials) string {
+// method chooses how the client shows itself to the server: by its key where that is taken, as
+// configured, as registered, as advertised, else by the default of RFC 8414 section 2. configured
+// is Client.SecretMethod.
+func (who Credentials) method(s Server, configured string) string {
 	switch {
 	case who.Key != nil && (who.Secret == "" || slices.Contains(s.AuthMethods, AuthPrivateKey)):
 		return AuthPrivateKey
 	case who.Secret == "":
 		return AuthNone
-	case c.SecretMethod != "":
-		return c.SecretMethod
+	case configured != "":
+		return configured
 	case who.Method == AuthBasic || who.Method == AuthPost || who.Method == AuthNone:
 		return who.Method
 	case s.Source == FromConfig: // without metadata we do as the predecessor of that setting does
@@ -64,11 +65,12 @@ func (c *Client) authMethod(s Server, who Credentials) string {
 	return AuthBasic
 }
 
-// authenticate adds the client's authentication to the form or to the header.
-func (c *Client) authenticate(q call, h http.Header) error {
+// authenticate adds the client's authentication to the form or to the header. configured is
+// Client.SecretMethod.
+func (q call) authenticate(h http.Header, configured string, now time.Time) error {
 	s, who, form := q.server, q.who, q.form
 	setIf(form, "client_id", who.ID)
-	switch c.authMethod(s, who) {
+	switch who.method(s, configured) {
 	case AuthBasic:
 		// Both parts are form-encoded first (RFC 6749 section 2.3.1). SetBasicAuth does not do
 		// that.
@@ -80,7 +82,7 @@ func (c *Client) authenticate(q call, h http.Header) error {
 	case AuthPost:
 		form.Set("client_secret", who.Secret)
 	case AuthPrivateKey:
-		assertion, err := c.clientAssertion(s, who)
+		assertion, err := who.assertion(s, now)
 		if err != nil {
 			return err
 		}
@@ -90,14 +92,14 @@ func (c *Client) authenticate(q call, h http.Header) error {
 	return nil
 }
 
-// clientAssertion makes the JWT of RFC 7523 section 3. Its audience is the issuer, because only
+// assertion makes the JWT of RFC 7523 section 3. Its audience is the issuer, because only
 // this server is that: another server's metadata could name the endpoint too.
-func (c *Client) clientAssertion(s Server, who Credentials) (string, error) {
+func (who Credentials) assertion(s Server, now time.Time) (string, error) {
 	alg, err := who.Key.chooseAlgorithm(s.AuthAlgs)
 	if err != nil {
 		return "", err
 	}
-	audience, now := s.Issuer, c.now()
+	audience := s.Issuer
 	if audience == "" { // endpoints given by configuration
 		audience = s.TokenEndpoint
 	}

@@ -39,7 +39,7 @@ type Device struct {
 func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, want Wanted) (Device, error) {
 	form := make(url.Values)
 	want.setOn(form)
-	c.addExtra(form)
+	addExtra(form, c.ExtraParams)
 	sent := c.now()
 	who.ProofKey = nil // the token request has the proof
 	q := call{StageAuthorize, s.DeviceEndpoint, s, who, form}
@@ -63,13 +63,14 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 	}
 	d := Device{Code: r.Code, UserCode: r.UserCode, Interval: time.Duration(r.Interval) * time.Second}
 	var ok1, ok2 bool
-	d.URI, ok1 = c.verificationURI(r.URI)
-	d.CompleteURI, ok2 = c.verificationURI(r.Complete)
+	d.URI, ok1 = verificationURI(r.URI, c.AllowHTTP)
+	d.CompleteURI, ok2 = verificationURI(r.Complete, c.AllowHTTP)
 	if !ok1 || !ok2 {
 		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
 			Description: "the verification URI is no https URL"}
 	}
-	if len(d.UserCode) > maxUserCode || strings.ContainsFunc(d.UserCode, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	if len(d.UserCode) > maxUserCode || strings.ContainsFunc(d.UserCode, unprintable) {
 		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeBadReply, Refused: true,
 			Description: "a user code that nobody can type"}
 	}
@@ -84,10 +85,11 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 	return d, nil
 }
 
-// verificationURI returns link in a form that cannot harm a terminal, and whether it may be shown.
-func (c *Client) verificationURI(link string) (string, bool) {
-	u, err := url.Parse(link)
-	if err != nil || u.Host == "" || !Secure(u, c.AllowHTTP) {
+// verificationURI returns rawURL in a form that cannot harm a terminal, and whether it may be
+// shown.
+func verificationURI(rawURL string, allowHTTP bool) (string, bool) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Host == "" || !Secure(u, allowHTTP) {
 		return "", false
 	}
 	return u.String(), true

@@ -31,13 +31,13 @@ func (f Finding) Missing(what string) error {
 // zero. A resource that does not cover the upstream is refused with CodeResourceMismatch.
 func (c *Client) FindResource(ctx context.Context, hint string) (Finding, error) {
 	var f Finding
-	links := resourceMetadataURLs(c.Upstream)
-	if hint != "" && !slices.Contains(links[:1], hint) {
-		links = append([]string{hint}, links...)
+	places := resourceMetadataURLs(c.Upstream)
+	if hint != "" && !slices.Contains(places[:1], hint) {
+		places = append([]string{hint}, places...)
 	}
-	for _, link := range links {
+	for _, rawURL := range places {
 		var r Resource
-		ok, err := c.try(ctx, StepResource, link, &r, &f)
+		ok, err := search{c, &f}.try(ctx, StepResource, rawURL, &r)
 		if err != nil {
 			return f, err
 		}
@@ -46,8 +46,8 @@ func (c *Client) FindResource(ctx context.Context, hint string) (Finding, error)
 		}
 		if !covers(r.ID, c.Upstream) {
 			f.reject("of resource " + Quote(r.ID))
-			return f, &SignInError{Stage: StageDiscovery, Server: WithoutQuery(c.Upstream), Code: CodeResourceMismatch, Refused: true,
-				Description: "metadata names the resource " + r.ID}
+			return f, &SignInError{Stage: StageDiscovery, Server: WithoutQuery(c.Upstream), Code: CodeResourceMismatch,
+				Description: cut("metadata names the resource " + r.ID), Refused: true}
 		}
 		f.Resource = r
 		return f, nil
@@ -64,13 +64,13 @@ func (c *Client) FindResource(ctx context.Context, hint string) (Finding, error)
 func (c *Client) FindServer(ctx context.Context, f Finding) (Finding, error) {
 	f.Server, f.Tried = Server{}, slices.Clone(f.Tried)
 	issuers := f.Resource.Servers
-	old := len(issuers) == 0
-	if old {
+	firstRevision := len(issuers) == 0
+	if firstRevision {
 		issuers = []string{origin(c.Upstream)}
 	}
 	mismatch := ""
 	for _, issuer := range issuers[:min(len(issuers), maxIssuers)] {
-		other, err := c.findIssuer(ctx, issuer, old, &f)
+		other, err := search{c, &f}.findIssuer(ctx, issuer, firstRevision)
 		if err != nil || f.Server.Issuer != "" {
 			return f, err
 		}
@@ -80,10 +80,10 @@ func (c *Client) FindServer(ctx context.Context, f Finding) (Finding, error) {
 	}
 	if mismatch != "" {
 		return f, &SignInError{Stage: StageDiscovery, Server: cut(issuers[0]), Code: CodeIssuerMismatch, Refused: true,
-			Description: "metadata is of issuer " + mismatch}
+			Description: cut("metadata is of issuer " + mismatch)}
 	}
 	failed := slices.ContainsFunc(f.Tried, func(a Attempt) bool { return a.Status >= 500 })
-	if !old || f.Resource.ID != "" || failed {
+	if !firstRevision || f.Resource.ID != "" || failed {
 		return f, &DiscoveryError{What: "authorization server metadata of " + cut(issuers[0]), Tried: f.Tried}
 	}
 	root := origin(c.Upstream)
@@ -92,19 +92,25 @@ func (c *Client) FindServer(ctx context.Context, f Finding) (Finding, error) {
 	return f, nil
 }
 
-// findIssuer looks for the metadata of one issuer and fills f.Server. mismatch is the issuer of
+// search is a discovery under way. It writes what it finds and tries to f.
+type search struct {
+	c *Client
+	f *Finding
+}
+
+// findIssuer looks for the metadata of one issuer. mismatch is the issuer of
 // metadata that was found but is another's.
-func (c *Client) findIssuer(ctx context.Context, issuer string, old bool, f *Finding) (mismatch string, err error) {
+func (d search) findIssuer(ctx context.Context, issuer string, firstRevision bool) (mismatch string, err error) {
 	u, err := url.Parse(issuer)
 	if err == nil {
-		err = c.allow(u)
+		err = web{d.c}.allow(u)
 	}
 	if err != nil {
 		return "", &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeInsecureURL, Refused: true, Err: err}
 	}
-	for _, link := range serverMetadataURLs(u) {
+	for _, rawURL := range serverMetadataURLs(u) {
 		var s Server
-		ok, err := c.try(ctx, StepServer, link, &s, f)
+		ok, err := d.try(ctx, StepServer, rawURL, &s)
 		if err != nil {
 			return "", err
 		}
@@ -112,14 +118,14 @@ func (c *Client) findIssuer(ctx context.Context, issuer string, old bool, f *Fin
 			continue
 		}
 		// An issuer that we made of an origin has no slash to be identical with.
-		if s.Issuer != issuer && !(old && s.Issuer == issuer+"/") {
+		if s.Issuer != issuer && !(firstRevision && s.Issuer == issuer+"/") {
 			mismatch = s.Issuer
-			f.reject("of issuer " + Quote(s.Issuer))
+			d.f.reject("of issuer " + Quote(s.Issuer))
 			continue
 		}
 		s.Source = FromMetadata
-		f.Server = s
-		return "", c.checkEndpoints(s)
+		d.f.Server = s
+		return "", d.checkEndpoints(s)
 	}
 	return mismatch, nil
 }
@@ -127,40 +133,41 @@ func (c *Client) findIssuer(ctx context.Context, issuer string, old bool, f *Fin
 // reject says why the answer to the last attempt is not used.
 func (f *Finding) reject(reason string) { f.Tried[len(f.Tried)-1].Reason = reason }
 
-// try fetches one document and notes the attempt in f. ok says that it is there. The error is one
+// try fetches one document and notes the attempt. ok says that it is there. The error is one
 // of the network; it ends discovery, because another place would only hide it.
-func (c *Client) try(ctx context.Context, step, link string, v any, f *Finding) (ok bool, err error) {
-	u, err := url.Parse(link)
+func (d search) try(ctx context.Context, step, rawURL string, v any) (ok bool, err error) {
+	u, err := url.Parse(rawURL)
 	if err == nil {
-		err = c.allow(u)
+		err = web{d.c}.allow(u)
 	}
 	if err != nil {
 		// A server behind a TLS proxy names http URLs of itself. The well-known ones may do.
-		f.Tried = append(f.Tried, Attempt{Step: step, URL: Quote(link), Reason: "not requested: not an https URL"})
+		d.f.Tried = append(d.f.Tried, Attempt{Step: step, URL: Quote(rawURL), Reason: "not requested: not an https URL"})
 		return false, nil
 	}
-	status, err := c.getJSON(ctx, link, v)
+	status, err := web{d.c}.getJSON(ctx, rawURL, v)
 	a := Attempt{Step: step, URL: cut(WithoutQuery(u)), Status: status}
 	if err != nil {
 		a.Reason = err.Error()
 	}
-	f.Tried = append(f.Tried, a)
-	c.log().Debug("metadata requested", "url", a.URL, "status", status, "err", err)
+	d.f.Tried = append(d.f.Tried, a)
+	d.c.log().Debug("metadata requested", "url", a.URL, "status", status, "err", err)
 	if err != nil && status == 0 {
-		return false, &DiscoveryError{What: "metadata", Tried: f.Tried[:len(f.Tried)-1], Err: err}
+		return false, &DiscoveryError{What: "metadata", Tried: d.f.Tried[:len(d.f.Tried)-1], Err: err}
 	}
 	return err == nil && status == http.StatusOK, nil
 }
 
 // checkEndpoints refuses metadata that names endpoints that we will not use.
-func (c *Client) checkEndpoints(s Server) error {
-	for _, link := range s.endpoints() {
-		u, err := url.Parse(link)
+func (d search) checkEndpoints(s Server) error {
+	for _, rawURL := range s.endpoints() {
+		u, err := url.Parse(rawURL)
 		if err == nil {
-			err = c.allow(u)
+			err = web{d.c}.allow(u)
 		}
 		if err != nil {
-			return &SignInError{Stage: StageDiscovery, Server: s.Name(), Code: CodeInsecureURL, Refused: true, Err: fmt.Errorf("metadata: %w", err)}
+			return &SignInError{Stage: StageDiscovery, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
+				Err: fmt.Errorf("metadata: %w", err)}
 		}
 	}
 	return nil

@@ -40,7 +40,7 @@ func ChooseProofKey(f Finding, ch Challenge, known *Key) (*Key, error) {
 	if known != nil && slices.Contains(algs, known.jwk.Algorithm) {
 		return known, nil
 	}
-	key, ok := NewKey(algs)
+	key, ok := newKey(algs)
 	if !ok && must {
 		return nil, &SignInError{Stage: StageDiscovery, Server: f.Server.Name(), Code: CodeNoProof, Refused: true,
 			Description: "DPoP is required, with none of ES256, EdDSA, PS256 and RS256"}

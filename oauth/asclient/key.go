@@ -42,6 +42,8 @@ func ParseKey(text, alg string) (*Key, error) {
 	return k, err
 }
 
+var errNoKey = errors.New("the client key is neither a JSON Web Key nor PEM with a private RSA, EC or Ed25519 key")
+
 func parseJWK(text []byte) (jose.JSONWebKey, error) {
 	rest := bytes.TrimSpace(text)
 	if bytes.HasPrefix(rest, []byte("{")) {
@@ -54,7 +56,7 @@ func parseJWK(text []byte) (jose.JSONWebKey, error) {
 	for {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
-			return jose.JSONWebKey{}, errors.New("the client key is neither a JSON Web Key nor PEM with a private RSA, EC or Ed25519 key")
+			return jose.JSONWebKey{}, errNoKey
 		}
 		for _, parse := range []func([]byte) (any, error){
 			x509.ParsePKCS8PrivateKey,
@@ -69,8 +71,8 @@ func parseJWK(text []byte) (jose.JSONWebKey, error) {
 	}
 }
 
-// NewKey makes a key for one of algs, which a peer names. It reports false if we know none of them.
-func NewKey(algs []string) (*Key, bool) {
+// newKey makes a key for one of algs, which a peer names. It reports false if we know none of them.
+func newKey(algs []string) (*Key, bool) {
 	var private crypto.PrivateKey
 	var err error
 	for _, alg := range []string{"ES256", "EdDSA", "PS256", "RS256"} {
@@ -107,7 +109,7 @@ func (k *Key) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &k.jwk) }
 func (k *Key) Thumbprint() string {
 	sum, err := k.jwk.Thumbprint(crypto.SHA256)
 	if err != nil {
-		return "" // every key of NewKey has one
+		return "" // every key of newKey has one
 	}
 	return base64.RawURLEncoding.EncodeToString(sum)
 }

@@ -5,6 +5,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -56,6 +60,43 @@ func TestClientKeyThatIsNone(t *testing.T) {
 		"-----BEGIN PRIVATE KEY-----\nZ2FyYmFnZS0wNDUx\n-----END PRIVATE KEY-----\n"} {
 		if _, err := ParseKey(text, ""); err == nil || strings.Contains(err.Error(), "0451") {
 			t.Errorf("%s: got %v", text, err)
+		}
+	}
+}
+
+func TestKeyIsReadAndHidden(t *testing.T) {
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sec1, err := x509.MarshalECPrivateKey(ec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(ec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+	for _, text := range []string{
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})),
+		parameters + string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1})),
+	} {
+		key, err := ParseKey(text, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := json.Marshal(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := new(Key)
+		if err := json.Unmarshal(b, again); err != nil || again.Thumbprint() != key.Thumbprint() {
+			t.Errorf("%s is read as another key, %v", b, err)
+		}
+		shown := fmt.Sprintf("%v %+v %#v %s", key, key, key, key) + fmt.Sprint(Credentials{Secret: "0451"}, Token{Access: "0451"})
+		if strings.ContainsAny(shown, "0123456789") {
+			t.Errorf("shown: %s", shown)
 		}
 	}
 }

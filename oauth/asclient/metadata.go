@@ -101,8 +101,9 @@ func (s Server) CheckPKCE(assume bool) error {
 
 // endpoints returns all endpoints that the metadata names.
 func (s Server) endpoints() []string {
-	all := []string{s.AuthorizationEndpoint, s.TokenEndpoint, s.RegistrationEndpoint, s.RevocationEndpoint, s.DeviceEndpoint, s.PushEndpoint}
-	return slices.DeleteFunc(all, func(link string) bool { return link == "" })
+	all := []string{s.AuthorizationEndpoint, s.TokenEndpoint, s.RegistrationEndpoint, s.RevocationEndpoint,
+		s.DeviceEndpoint, s.PushEndpoint}
+	return slices.DeleteFunc(all, func(rawURL string) bool { return rawURL == "" })
 }
 
 const (

@@ -37,12 +37,14 @@ func (c *Client) Register(ctx context.Context, f Finding, name string, redirects
 			Description: "the server offers no dynamic registration and no client ID is given"}
 	}
 	r, err := c.register(ctx, s, name, redirects)
-	if err != nil && err.Refused && len(redirects) > 1 && (err.Code == "invalid_redirect_uri" || err.Code == "invalid_client_metadata") {
+	if err != nil && err.Refused && len(redirects) > 1 &&
+		(err.Code == "invalid_redirect_uri" || err.Code == "invalid_client_metadata") {
 		r, err = c.register(ctx, s, name, redirects[:1])
 	}
 	if err != nil && s.Source == FromDefaults && err.Code == CodeBadReply {
 		tried := append(slices.Clone(f.Tried), Attempt{URL: s.RegistrationEndpoint, Status: err.Status})
-		return Registration{}, &DiscoveryError{What: "metadata and no registration at the default endpoint of " + s.Name(), Tried: tried}
+		what := "metadata and no registration at the default endpoint of " + s.Name()
+		return Registration{}, &DiscoveryError{What: what, Tried: tried}
 	}
 	if err != nil {
 		return Registration{}, err
@@ -54,7 +56,7 @@ func (c *Client) Register(ctx context.Context, f Finding, name string, redirects
 func (c *Client) register(ctx context.Context, s Server, name string, redirects []string) (Registration, *SignInError) {
 	method := AuthNone // a native application keeps no secret from its user
 	if len(s.AuthMethods) > 0 && !slices.Contains(s.AuthMethods, AuthNone) {
-		method = c.authMethod(s, Credentials{Secret: "one"})
+		method = Credentials{Secret: "one"}.method(s, c.SecretMethod)
 	}
 	grants, responses := []string{"authorization_code", "refresh_token"}, []string{"code"}
 	if len(redirects) == 0 {
@@ -68,7 +70,7 @@ func (c *Client) register(ctx context.Context, s Server, name string, redirects 
 		"response_types":             responses,
 		"token_endpoint_auth_method": method,
 	})
-	a, err := c.post(ctx, s.RegistrationEndpoint, http.Header{"Content-Type": {"application/json"}}, string(body))
+	a, err := web{c}.post(ctx, s.RegistrationEndpoint, http.Header{"Content-Type": {"application/json"}}, string(body))
 	if err != nil {
 		return Registration{}, &SignInError{Stage: StageRegister, Server: s.Name(), Err: err}
 	}

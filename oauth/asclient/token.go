@@ -121,7 +121,8 @@ func (c *Client) ClientCredentials(ctx context.Context, s Server, who Credential
 }
 
 // RedeemAssertion exchanges a JWT for a token (RFC 7523 section 2.1).
-func (c *Client) RedeemAssertion(ctx context.Context, s Server, who Credentials, assertion string, want Wanted) (Token, error) {
+func (c *Client) RedeemAssertion(ctx context.Context, s Server, who Credentials,
+	assertion string, want Wanted) (Token, error) {
 	form := url.Values{"grant_type": {grantTypeJWTBearer}, "assertion": {assertion}}
 	want.setOn(form)
 	return c.token(ctx, StageToken, s, who, form)
@@ -130,7 +131,8 @@ func (c *Client) RedeemAssertion(ctx context.Context, s Server, who Credentials,
 // ExchangeIDToken has an identity provider exchange the person's ID token for an assertion (RFC
 // 8693) that the authorization server named by want.Audience takes. The Stage of its errors is
 // StageExchange.
-func (c *Client) ExchangeIDToken(ctx context.Context, idp Server, who Credentials, idToken string, want Wanted) (assertion string, err error) {
+func (c *Client) ExchangeIDToken(ctx context.Context, idp Server, who Credentials,
+	idToken string, want Wanted) (assertion string, err error) {
 	form := url.Values{
 		"grant_type": {grantTypeTokenExchange}, "requested_token_type": {tokenTypeIDJAG},
 		"subject_token": {idToken}, "subject_token_type": {tokenTypeIDToken},
@@ -189,7 +191,7 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	if s.TokenEndpoint == "" {
 		return Token{}, &DiscoveryError{What: "token endpoint in the metadata of " + s.Name()}
 	}
-	c.addExtra(form)
+	addExtra(form, c.ExtraParams)
 	sent := c.now() // read before the server reads its own clock: we expire early rather than late
 	q := call{stage, s.TokenEndpoint, s, who, form}
 	a, err := c.send(ctx, q)
@@ -209,7 +211,7 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	case strings.EqualFold(r.Type, TypeDPoP) && who.ProofKey != nil:
 		k.Type = TypeDPoP
 	default:
-		return Token{}, unusable("token_type " + r.Type)
+		return Token{}, unusable(cut("token_type " + r.Type))
 	}
 	if strings.ContainsFunc(r.Access, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return Token{}, unusable("access_token with characters that no header may hold")

@@ -48,9 +48,9 @@ func WithoutQuery(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
-// hostOf returns the host and port of link, for a log.
-func hostOf(link string) string {
-	u, err := url.Parse(link)
+// hostOf returns the host and port of rawURL, for a log.
+func hostOf(rawURL string) string {
+	u, err := url.Parse(rawURL)
 	if err != nil {
 		return ""
 	}

@@ -14,10 +14,10 @@
 //	KEYDIR/store.keyring         the ID of the key that lies in the system's keyring; 8 bytes
 //	KEYDIR/store.key.lock        held while a process looks for the key
 //
-// A file's name is made of two hashes: one of the part of the value's name before the first slash,
-// and one of the rest. Each is the first 12 bytes of a SHA-256, in hexadecimal. So everything that
-// belongs to one key can be found without being named in clear: [Store.Forget] removes "KEY" and
-// all of "KEY/NAME".
+// A value's name is GROUP or GROUP/REST. Its file's name is made of two hashes, that of the group
+// and that of the rest, which may be empty. Each is the first 12 bytes of a SHA-256, in
+// hexadecimal. So all files of a group can be found, and nothing is named in clear: [Store.Forget]
+// removes GROUP and all of GROUP/REST.
 //
 // A .sealed file holds, one after the other: the text "sallyport2\n", the 8 bytes of the key's ID,
 // a nonce of 12 bytes, and the value sealed by AES-256-GCM. The file's name is the additional data,
@@ -30,11 +30,12 @@
 //
 // # Trouble with the disk
 //
-// It is never fatal. A value that cannot be written stays in memory, and [Store.Unsaved] says why.
-// A damaged file is set aside. If the key is lost, all files are. A file that was sealed with the
-// key of another configuration directory is neither used nor replaced. A directory or a file that
-// others can change, or a secret that others can read, is not used. The log says each of these
-// once.
+// Trouble with the disk is never fatal. A value that cannot be written stays in memory, and
+// [Store.Unsaved] says why. A damaged file is set aside, and [Store.Load] returns the reason. If
+// the key is lost, all files are set aside. A file that was sealed with the key of another
+// configuration directory is neither used nor replaced. A directory that others can write to, or a
+// file that others can read, is not used. If that is the directory or the key, the whole store
+// lives in memory.
 //
 // # The key and the keyring
 //
@@ -46,7 +47,7 @@
 // lies in the keyring, so that what it sealed does not count as lost while the keyring is away.
 //
 // The keyring is asked once for each [Open], in the background where possible. Only a value that
-// needs its answer waits: [Store.Pending] tells, [Store.Await] waits.
+// needs its answer waits: [Store.Pending] says whether it must, and [Store.Await] waits.
 //
 // # Locks
 //

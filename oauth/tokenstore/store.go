@@ -43,7 +43,7 @@ type Store struct {
 	log  *slog.Logger
 	// broken says why a directory that was given is not used. It is nil if there is no such reason.
 	broken atomic.Pointer[error]
-	// warned holds the warnings that were logged and still hold.
+	// warned has the texts of trouble that was logged and still lasts.
 	warned sync.Map
 
 	// mu guards what follows.
@@ -172,11 +172,11 @@ func (s *Store) sealedByRing(path string) bool {
 	return err == nil && s.keys.ofRing(sealed)
 }
 
-// fileName returns the name of the file for a value's name: a hash of the part before the first
-// slash, then a hash of the rest, so that everything of one key can be found.
+// fileName returns the name of the file for a value's name: a hash of the group, which is the part
+// before the first slash, then a hash of the rest. So all files of one group can be found.
 func fileName(name string) string {
-	key, rest, _ := strings.Cut(name, "/")
-	return shortHash(key) + "-" + shortHash(rest) + sealedSuffix
+	group, rest, _ := strings.Cut(name, "/")
+	return shortHash(group) + "-" + shortHash(rest) + sealedSuffix
 }
 
 func shortHash(s string) string {
@@ -318,8 +318,8 @@ func (s *Store) Unsaved(name string) error {
 	return s.unsaved[file]
 }
 
-// Forget removes the value of key, and all values of key + "/" + NAME.
-func (s *Store) Forget(key string) error { return s.remove(shortHash(key) + "-") }
+// Forget removes the value of group, and all values of group + "/" + REST.
+func (s *Store) Forget(group string) error { return s.remove(shortHash(group) + "-") }
 
 // ForgetAll removes every value that the store holds, and the files that were set aside.
 func (s *Store) ForgetAll() error { return s.remove("") }

@@ -2,9 +2,10 @@ package rawjson
 
 import "bytes"
 
-// Set returns a copy of the raw object obj in which the value at the path of keys is the raw val. It makes the objects that
-// are missing on the path, and puts an object in place of a value on the path that is none. Where a key repeats, its last
-// value is replaced, as that is the one that [Member] finds. Every other byte stays as it is, but white space around obj goes.
+// Set returns a copy of the raw object obj in which the value at the path of keys is the raw val.
+// It makes the objects that are missing on the path, and puts an object in place of a value on the
+// path that is none. Where a key repeats, its last value is replaced, as that is the one that
+// [Member] finds. Every other byte stays as it is, but white space around obj goes.
 func Set(obj, val []byte, path ...string) []byte {
 	obj = bytes.Trim(obj, " \t")
 	lo, hi := 0, len(obj) // obj[lo:hi] is the value at the part of the path so far
@@ -34,7 +35,8 @@ func Set(obj, val []byte, path ...string) []byte {
 	return append(append(append(out, obj[:lo]...), val...), obj[hi:]...)
 }
 
-// locate returns where the value of a key lies in the raw object obj. Where the key repeats, its last value counts.
+// locate returns where the value of a key lies in the raw object obj. Where the key repeats, its
+// last value counts.
 func locate(obj []byte, key string) (start, end int, found bool) {
 	if len(obj) == 0 || obj[0] != '{' {
 		return 0, 0, false
@@ -48,9 +50,10 @@ func locate(obj []byte, key string) (start, end int, found bool) {
 	return start, end, found && err == nil
 }
 
-// Edit calls f with each value that key has in the object, which may be several where the key repeats. It returns a copy of
-// the object in which each value for which f returned something is replaced by that. It returns nil if f never did, or
-// if object is any other JSON text. object may have white space before it.
+// Edit calls f with each value that key has in the object, which may be several where the key
+// repeats. It returns a copy of the object in which each value for which f returned something is
+// replaced by that. It returns nil if f never did, or if object is any other JSON text. object may
+// have white space before it.
 func Edit(object []byte, key string, f func(val []byte) []byte) []byte {
 	s := scanner{b: object}
 	s.space()

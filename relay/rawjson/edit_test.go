@@ -35,7 +35,8 @@ func TestSet(t *testing.T) {
 	}
 }
 
-// Whatever the object, the value can be found afterwards, the result is JSON, and all before and behind the change is as it was.
+// Whatever the object, the value can be found afterwards, the result is JSON, and all before and
+// behind the change is as it was.
 func FuzzSet(f *testing.F) {
 	f.Add([]byte(`{"params":{"_meta":{"a":1},"x":[{}]},"id":1}`), []byte(`"v"`), "params", "_meta")
 	f.Add([]byte(`{"a":1,"a":{"b":1e400}, "\u0061":{}}`), []byte(`{}`), "a", "b")

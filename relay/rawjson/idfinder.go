@@ -5,8 +5,9 @@ import "bytes"
 // MaxID is the longest id, in bytes, that an [IDFinder] finds.
 const MaxID = 1 << 10
 
-// IDFinder finds the id of a message that comes in pieces and is too large to keep. It does not check the text: of one that
-// is not JSON it may find anything, or nothing. The zero value is ready for use by one goroutine.
+// IDFinder finds the id of a message that comes in pieces and is too large to keep. It does not
+// check the text: of one that is not JSON it may find anything, or nothing. The zero value is ready
+// for use by one goroutine.
 type IDFinder struct {
 	id    []byte
 	depth int
@@ -16,11 +17,13 @@ type IDFinder struct {
 	afterKey bool
 	// key is the last key at depth 1, decoded.
 	key string
-	// tok is the string or the other scalar at depth 1 that is being read. More than MaxID bytes of it are not kept.
+	// tok is the string or the other scalar at depth 1 that is being read. More than MaxID bytes of
+	// it are not kept.
 	tok []byte
 }
 
-// ID returns the raw value of the last "id" of the top-level object so far, if it is one that a request may have, else nil.
+// ID returns the raw value of the last "id" of the top-level object so far, if it is one that a
+// request may have, else nil.
 func (f *IDFinder) ID() []byte { return f.id }
 
 // Feed takes the next piece of the text. It does not keep b.

@@ -25,11 +25,12 @@ const (
 	Batch
 )
 
-// Message is one JSON-RPC message: its bytes as they came, and its members as parts of these. All members but Method are
-// raw and share the memory of Raw.
+// Message is one JSON-RPC message: its bytes as they came, and its members as parts of these. All
+// members but Method are raw and share the memory of Raw.
 type Message struct {
-	// Raw is the whole message. It is one line, and has neither a byte order mark nor white space around it. Its capacity is not
-	// cut: whoever owns the text may append a newline to Raw in place.
+	// Raw is the whole message. It is one line, and has neither a byte order mark nor white space
+	// around it. Its capacity is not cut: whoever owns the text may append a newline to Raw in
+	// place.
 	Raw []byte
 	// Kind says which of the members below mean something.
 	Kind Kind
@@ -55,9 +56,9 @@ type SyntaxError struct {
 
 func (e *SyntaxError) Error() string { return fmt.Sprintf("not JSON at byte %d: %s", e.Offset, e.what) }
 
-// Parse checks that b is one JSON text and finds the members of a message in it. The message shares the memory of b, unless
-// there are line breaks between tokens: Parse drops these, in a copy. Where a key repeats, its last value counts, as in
-// most decoders. The error is always a *SyntaxError.
+// Parse checks that b is one JSON text and finds the members of a message in it. The message shares
+// the memory of b, unless there are line breaks between tokens: Parse drops these, in a copy. Where
+// a key repeats, its last value counts, as in most decoders. The error is always a *SyntaxError.
 func Parse(b []byte) (Message, error) {
 	s := &scanner{b: b}
 	if bytes.HasPrefix(b, bom) {
@@ -71,7 +72,8 @@ func Parse(b []byte) (Message, error) {
 	return m, err
 }
 
-// message scans the rest of the text, which has to be one value, and finds the members of a message in it.
+// message scans the rest of the text, which has to be one value, and finds the members of a message
+// in it.
 func (s *scanner) message() (Message, error) {
 	m := Message{}
 	hasError := false
@@ -138,13 +140,15 @@ func dropBreaks(b []byte) []byte {
 	return out
 }
 
-// ValidID reports whether the raw value may be the id of a request. MCP allows a string or a number, and not null.
+// ValidID reports whether the raw value may be the id of a request. MCP allows a string or a
+// number, and not null.
 func ValidID(raw []byte) bool {
 	return raw[0] == '"' || raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9'
 }
 
-// IDKey returns the same string for every spelling of an id: "\u0061" and "a" are one id, and so are 1 and 1.0, but 1 and
-// "1" are two. Integers are compared digit by digit, so that ids above 2^53 stay apart.
+// IDKey returns the same string for every spelling of an id: "\u0061" and "a" are one id, and so
+// are 1 and 1.0, but 1 and "1" are two. Integers are compared digit by digit, so that ids above
+// 2^53 stay apart.
 func IDKey(raw []byte) string {
 	if raw[0] == '"' {
 		return `"` + Text(raw)

@@ -52,8 +52,8 @@ func TestIDKey(t *testing.T) {
 	}
 }
 
-// Parse agrees with encoding/json on what JSON is, changes nothing but line breaks and the white space around, and finds the
-// same members.
+// Parse agrees with encoding/json on what JSON is, changes nothing but line breaks and the white
+// space around, and finds the same members.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":[1,2.5e-3,-0,true,false,null,"\ud800\n"]}}`,
 		"{\r\n \"id\" : \"x\",\n\"result\":{}}", `[{"id":1},{}]`, "\ufeff{}", `{"id":01}`, `{"a":"` + "\x1f" + `"}`, `"\u00zz"`, `-`, `1.e5`, `{"a" 1}`, `[1,]`} {

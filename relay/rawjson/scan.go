@@ -8,8 +8,8 @@ import (
 // maxDepth is how deep a text may nest. It is the same limit as in encoding/json.
 const maxDepth = 10000
 
-// scanner walks over one JSON text without decoding it. It is strict about everything but UTF-8: it does not look at
-// the bytes above 0x7f inside a string.
+// scanner walks over one JSON text without decoding it. It is strict about everything but UTF-8: it
+// does not look at the bytes above 0x7f inside a string.
 type scanner struct {
 	// b is the text, and i the index in it of the next byte to look at.
 	b []byte
@@ -64,8 +64,8 @@ func (s *scanner) value(depth int) error {
 	}
 }
 
-// object skips an object. It calls f, if that is not nil, with the decoded key and the raw value of each member. While f
-// runs, s stands behind the value.
+// object skips an object. It calls f, if that is not nil, with the decoded key and the raw value of
+// each member. While f runs, s stands behind the value.
 func (s *scanner) object(depth int, f func(key string, val []byte)) error {
 	return s.list(depth, '}', func() error {
 		if s.peek() != '"' {
@@ -136,7 +136,8 @@ func (s *scanner) list(depth int, end byte, item func() error) error {
 	}
 }
 
-// str skips a string. It looks at 32 bytes at a time, because a large result is mostly one long string.
+// str skips a string. It looks at 32 bytes at a time, because a large result is mostly one long
+// string.
 func (s *scanner) str() error {
 	s.i++
 	for {
@@ -172,8 +173,9 @@ func (s *scanner) str() error {
 	}
 }
 
-// special looks for a quote, a backslash or a control character in the first eight bytes of b. It returns 0 if there is
-// none. Otherwise the lowest bit that is set in the result lies in the first such byte; higher bits mean nothing.
+// special looks for a quote, a backslash or a control character in the first eight bytes of b. It
+// returns 0 if there is none. Otherwise the lowest bit that is set in the result lies in the first
+// such byte; higher bits mean nothing.
 func special(b []byte) uint64 {
 	const lo, hi = 0x0101010101010101, 0x8080808080808080
 	w := binary.LittleEndian.Uint64(b)

@@ -18,8 +18,8 @@ func Text(raw []byte) string {
 	return t
 }
 
-// Member returns the raw value at the path of keys inside the raw object obj, and nil if it is not there. Where a key repeats,
-// its last value counts.
+// Member returns the raw value at the path of keys inside the raw object obj, and nil if it is not
+// there. Where a key repeats, its last value counts.
 func Member(obj []byte, path ...string) []byte {
 	for _, want := range path {
 		if len(obj) == 0 || obj[0] != '{' {
@@ -39,7 +39,8 @@ func Member(obj []byte, path ...string) []byte {
 	return obj
 }
 
-// MemberText is Member for a string, which it decodes. It returns "" if there is no value, or one that is no string.
+// MemberText is Member for a string, which it decodes. It returns "" if there is no value, or one
+// that is no string.
 func MemberText(obj []byte, path ...string) string {
 	if v := Member(obj, path...); len(v) > 0 && v[0] == '"' {
 		return Text(v)
@@ -47,8 +48,8 @@ func MemberText(obj []byte, path ...string) string {
 	return ""
 }
 
-// Members yields the decoded key and the raw value of each member of the raw object obj, in their order. A repeated key comes
-// repeatedly. Anything but an object has no members.
+// Members yields the decoded key and the raw value of each member of the raw object obj, in their
+// order. A repeated key comes repeatedly. Anything but an object has no members.
 func Members(obj []byte) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		if len(obj) == 0 || obj[0] != '{' {

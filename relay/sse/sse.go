@@ -1,5 +1,6 @@
-// Package sse reads event streams (WHATWG HTML, section 9.2, "Server-sent events"): a response of type text/event-stream,
-// in which a server sends one event after the other for as long as it likes.
+// Package sse reads event streams (WHATWG HTML, section 9.2, "Server-sent events"): a response of
+// type text/event-stream, in which a server sends one event after the other for as long as it
+// likes.
 //
 //	id: 41                    an id, by which the stream can be asked for again from here
 //	retry: 3000               how many milliseconds to wait before that
@@ -21,8 +22,8 @@ import (
 )
 
 const (
-	// MaxID is the longest event id, in bytes, that is taken from a stream. To resume the stream the id is sent back in a
-	// header, so it has to fit into one.
+	// MaxID is the longest event id, in bytes, that is taken from a stream. To resume the stream
+	// the id is sent back in a header, so it has to fit into one.
 	MaxID = 4 << 10
 
 	maxName       = 64       // bytes of an event's name that are kept
@@ -48,17 +49,20 @@ type Event struct {
 	Retry time.Duration
 }
 
-// HasMessage reports whether the event carries a message: it is of the type "message" and its data is more than white space.
-// A server sends other events to keep a connection alive, and to give an id or a reconnection time early.
+// HasMessage reports whether the event carries a message: it is of the type "message" and its data
+// is more than white space. A server sends other events to keep a connection alive, and to give an
+// id or a reconnection time early.
 func (e Event) HasMessage() bool {
 	return (e.Name == "" || e.Name == "message") && len(bytes.TrimSpace(e.Data)) > 0
 }
 
-// Events reads the stream r and yields its events. An event without data is yielded too, if it has an id or a reconnection
-// time. An event that is cut off by the end of the stream is dropped, as the specification asks.
+// Events reads the stream r and yields its events. An event without data is yielded too, if it has
+// an id or a reconnection time. An event that is cut off by the end of the stream is dropped, as
+// the specification asks.
 //
-// Unless the caller leaves the loop, its last round has an error: ErrTooLong after an event with more than limit bytes of data, otherwise
-// the error of r, which may be io.EOF. Events does not close r.
+// Unless the caller leaves the loop, its last round has an error: ErrTooLong after an event with
+// more than limit bytes of data, otherwise the error of r, which may be io.EOF. Events does not
+// close r.
 func Events(r io.Reader, limit int) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		p := newParser(r, limit)
@@ -138,7 +142,8 @@ func (p *parser) next() (Event, error) {
 		case len(p.data)+len(value) > p.limit:
 			return Event{}, ErrTooLong
 		case !hasData:
-			// Most events have one line of data: take over its memory, and leave ours for the next line.
+			// Most events have one line of data: take over its memory, and leave ours for the next
+			// line.
 			p.data = p.lines.swap(value, p.data)
 		default:
 			p.data = append(append(p.data, '\n'), value...)
@@ -147,7 +152,8 @@ func (p *parser) next() (Event, error) {
 	}
 }
 
-// set notes a field other than data. Fields that are unknown or malformed are left out, as the specification asks.
+// set notes a field other than data. Fields that are unknown or malformed are left out, as the
+// specification asks.
 func (e *Event) set(field string, value []byte) {
 	switch field {
 	case "event":
@@ -177,7 +183,8 @@ type lineReader struct {
 	cr bool
 }
 
-// next returns the next line, which is valid until the next call. It drops what follows the last line end of the stream.
+// next returns the next line, which is valid until the next call. It drops what follows the last
+// line end of the stream.
 func (l *lineReader) next() ([]byte, error) {
 	l.line = l.line[:0]
 	for {
@@ -228,8 +235,8 @@ func (l *lineReader) fill() error {
 	return io.ErrNoProgress
 }
 
-// swap gives the memory of the line that was returned last to the caller, who asks for a part of it, and takes spare for the
-// next line.
+// swap gives the memory of the line that was returned last to the caller, who asks for a part of
+// it, and takes spare for the next line.
 func (l *lineReader) swap(part, spare []byte) []byte {
 	l.line = spare[:0]
 	return part

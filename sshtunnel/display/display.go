@@ -1,5 +1,5 @@
-// Package display prepares foreign text for people: what a server, a file or the system says, before it enters an
-// error, a question or a line of the log.
+// Package display prepares foreign text for people: what a server, a file or the system says,
+// before it enters an error, a question or a line of the log.
 package display
 
 import (
@@ -24,7 +24,8 @@ func Cut(s string) string {
 	return s[:end] + "..."
 }
 
-// Printable removes the control characters of s, but for newlines and tabs, so that s cannot steer a terminal.
+// Printable removes the control characters of s, but for newlines and tabs, so that s cannot steer
+// a terminal.
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' {
@@ -48,8 +49,8 @@ func ShellQuote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// Reason returns err without the operation and the path of an *fs.PathError. It is for callers whose own message
-// names the file.
+// Reason returns err without the operation and the path of an *fs.PathError. It is for callers
+// whose own message names the file.
 func Reason(err error) error {
 	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathError.Err

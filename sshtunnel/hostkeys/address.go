@@ -9,7 +9,8 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// addressName returns what the address is called in known_hosts, and "" where CheckHostIP is not to be done.
+// addressName returns what the address is called in known_hosts, and "" where CheckHostIP is not to
+// be done.
 func (v *Verifier) addressName() string {
 	if !v.host.CheckHostIP || !v.ip.IsValid() || v.ip.IsLoopback() {
 		return ""
@@ -29,7 +30,8 @@ type addressCheck struct {
 	entries []knownEntry
 }
 
-// newAddressCheck prepares the check. ssh does none for a certificate, not even when the plain key in it is what counts.
+// newAddressCheck prepares the check. ssh does none for a certificate, not even when the plain key
+// in it is what counts.
 func (d *decision) newAddressCheck(shown ssh.PublicKey) (addressCheck, error) {
 	a := addressCheck{d: d}
 	if _, isCert := shown.(*ssh.Certificate); isCert || d.addressName() == "" {
@@ -71,7 +73,8 @@ func (a *addressCheck) confirm(onIP finding) error {
 	}
 }
 
-// explainChange says more about a changed key, where the address tells something else than the name.
+// explainChange says more about a changed key, where the address tells something else than the
+// name.
 func (a *addressCheck) explainChange(key ssh.PublicKey, onName finding) error {
 	if a.name == "" {
 		return nil

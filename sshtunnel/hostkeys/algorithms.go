@@ -7,8 +7,9 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// defaultAlgorithms are the algorithms that are accepted where the user names none, in order. ed25519 goes first, because
-// some servers, such as old releases of dropbear, have trouble with the others.
+// defaultAlgorithms are the algorithms that are accepted where the user names none, in order.
+// ed25519 goes first, because some servers, such as old releases of dropbear, have trouble with the
+// others.
 var defaultAlgorithms = []string{
 	ssh.CertAlgoED25519v01, ssh.CertAlgoECDSA256v01, ssh.CertAlgoECDSA384v01, ssh.CertAlgoECDSA521v01,
 	ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01,
@@ -16,17 +17,19 @@ var defaultAlgorithms = []string{
 	ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
 }
 
-// Algorithms returns the algorithms to ask the server for, for ssh.ClientConfig.HostKeyAlgorithms. It is empty where
-// x/crypto implements none of HostKeyAlgorithms.
+// Algorithms returns the algorithms to ask the server for, for ssh.ClientConfig.HostKeyAlgorithms.
+// It is empty where x/crypto implements none of HostKeyAlgorithms.
 //
-// The order is OpenSSH's (order_hostkeyalgs): as the user listed them. If the user gave no order, and no key of the first
-// type is known, then what known_hosts can verify goes first. Else a server that has several keys would show one that is
-// not known.
+// The order is OpenSSH's (order_hostkeyalgs): as the user listed them. If the user gave no order,
+// and no key of the first type is known, then what known_hosts can verify goes first. Else a server
+// that has several keys would show one that is not known.
 func (v *Verifier) Algorithms() []string {
 	if len(v.allowed) == 0 || v.orderIsGiven() || v.knowsType(keyTypeOf(v.allowed[0])) {
 		return v.allowed
 	}
-	authority := slices.ContainsFunc(v.known, func(e knownEntry) bool { return e.marker == markerCA && e.matches(v.name()) })
+	authority := slices.ContainsFunc(v.known, func(e knownEntry) bool {
+		return e.marker == markerCA && e.matches(v.name())
+	})
 	var verifiable, others []string
 	for _, algo := range v.allowed {
 		if IsCertificateAlgorithm(algo) && authority || v.knowsType(keyTypeOf(algo)) {
@@ -64,7 +67,8 @@ func (v *Verifier) permits(key ssh.PublicKey) bool {
 // IsCertificateAlgorithm tells whether a key type or a signature algorithm is one of certificates.
 func IsCertificateAlgorithm(algo string) bool { return strings.Contains(algo, "-cert-v0") }
 
-// keyTypeOf returns the type of the plain key behind a signature algorithm, also behind one of certificates (RFC 8332).
+// keyTypeOf returns the type of the plain key behind a signature algorithm, also behind one of
+// certificates (RFC 8332).
 func keyTypeOf(algo string) string {
 	if base, ok := strings.CutSuffix(algo, "-cert-v01@openssh.com"); ok {
 		algo = base

@@ -17,8 +17,8 @@ var defaultCASignatureAlgorithms = []string{
 	ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
 }
 
-// checkCert checks a certificate whose authority is known (sshkey_cert_check_host of OpenSSH): its kind, its signature, its
-// time, and that it names the host.
+// checkCert checks a certificate whose authority is known (sshkey_cert_check_host of OpenSSH): its
+// kind, its signature, its time, and that it names the host.
 func (v *Verifier) checkCert(cert *ssh.Certificate) error {
 	if cert.CertType != ssh.HostCert {
 		return errors.New("not a host certificate")
@@ -52,7 +52,8 @@ func PlainKey(key ssh.PublicKey) ssh.PublicKey {
 // samePlainKey tells whether two keys, or the keys in certificates, are the same.
 func samePlainKey(a, b ssh.PublicKey) bool { return SameKey(PlainKey(a), PlainKey(b)) }
 
-// Fingerprint returns the SHA256:... fingerprint of a key as ssh prints it; for a certificate, that of the key in it.
+// Fingerprint returns the SHA256:... fingerprint of a key as ssh prints it; for a certificate, that
+// of the key in it.
 func Fingerprint(key ssh.PublicKey) string { return ssh.FingerprintSHA256(PlainKey(key)) }
 
 // displayType returns what ssh calls a type of key, such as ED25519, ECDSA or RSA.

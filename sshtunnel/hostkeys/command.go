@@ -21,12 +21,15 @@ const commandFile = "KnownHostsCommand-"
 // maxCommandOutput is the most that is read of a KnownHostsCommand, in bytes.
 const maxCommandOutput = 1 << 20
 
-// runKnownHostsCommand runs KnownHostsCommand (ssh_config(5)), which prints lines in the format of known_hosts.
+// runKnownHostsCommand runs KnownHostsCommand (ssh_config(5)), which prints lines in the format of
+// known_hosts.
 //
-// purpose is what the token %I stands for: ORDER before the server has shown a key, then HOSTNAME and, with CheckHostIP,
-// ADDRESS. name is what is looked up. key is nil for ORDER. As with ssh, a command that cannot be started knows nothing, and
-// one that fails ends the connection.
-func (v *Verifier) runKnownHostsCommand(ctx context.Context, purpose, name string, key ssh.PublicKey) ([]knownEntry, error) {
+// purpose is what the token %I stands for: ORDER before the server has shown a key, then HOSTNAME
+// and, with CheckHostIP, ADDRESS. name is what is looked up. key is nil for ORDER. As with ssh, a
+// command that cannot be started knows nothing, and one that fails ends the connection.
+func (v *Verifier) runKnownHostsCommand(
+	ctx context.Context, purpose, name string, key ssh.PublicKey,
+) ([]knownEntry, error) {
 	if v.host.KnownHostsCommand == "" {
 		return nil, nil
 	}

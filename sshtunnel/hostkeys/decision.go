@@ -14,7 +14,8 @@ type decision struct {
 	ctx context.Context
 	ask Asker
 
-	// files are the lines of the files, and entries those and what KnownHostsCommand printed for this key.
+	// files are the lines of the files, and entries those and what KnownHostsCommand printed for
+	// this key.
 	files, entries []knownEntry
 	address        addressCheck
 
@@ -58,8 +59,8 @@ func (d *decision) gather(shown ssh.PublicKey) error {
 	return err
 }
 
-// decide compares one key with what is known. It decides about each plain key. About a certificate it does not decide if no
-// line speaks for it.
+// decide compares one key with what is known. It decides about each plain key. About a certificate
+// it does not decide if no line speaks for it.
 func (d *decision) decide(key ssh.PublicKey) (decided bool, err error) {
 	cert, isCert := key.(*ssh.Certificate)
 	if !d.permits(key) { // that can only be the plain key of a certificate
@@ -82,8 +83,8 @@ func (d *decision) decide(key ssh.PublicKey) (decided bool, err error) {
 		}
 		d.fail.CertErr = err.Error()
 	case keyChanged:
-		// With StrictHostKeyChecking=no, ssh goes on without passwords and forwards. With ExitOnForwardFailure, as for
-		// ssh -W and for us, it ends here, too.
+		// With StrictHostKeyChecking=no, ssh goes on without passwords and forwards. With
+		// ExitOnForwardFailure, as for ssh -W and for us, it ends here, too.
 		d.fail.Changed, d.fail.Known = true, found.known
 		d.fail.Err = d.address.explainChange(key, found)
 		return true, d.fail
@@ -121,8 +122,8 @@ func (d *decision) acceptKnown(key ssh.PublicKey, e *knownEntry) error {
 	return d.address.confirm(onIP)
 }
 
-// decideByBareName looks for the key under the host's name without a port. An entry there serves for every port. Another
-// key there says nothing about this one, so the key then stays undecided.
+// decideByBareName looks for the key under the host's name without a port. An entry there serves
+// for every port. Another key there says nothing about this one, so the key then stays undecided.
 func (d *decision) decideByBareName(key ssh.PublicKey) (decided bool, err error) {
 	switch found := d.lookupBare(key); found.status {
 	case keyKnown:
@@ -139,8 +140,8 @@ func (d *decision) decideByBareName(key ssh.PublicKey) (decided bool, err error)
 	return false, nil
 }
 
-// lookupBare looks for a key under the host's name without a port. A certificate that does not serve is tried as its plain
-// key.
+// lookupBare looks for a key under the host's name without a port. A certificate that does not
+// serve is tried as its plain key.
 func (d *decision) lookupBare(key ssh.PublicKey) finding {
 	if d.host.HostKeyAlias != "" || d.host.Port == 22 || d.host.Port == 0 {
 		return finding{} // the bare name was looked up already

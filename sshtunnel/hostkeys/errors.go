@@ -32,31 +32,34 @@ func (k KnownKey) String() string {
 	return fmt.Sprintf("%s:%d", k.File, k.Line)
 }
 
-// Error says that the key that a server showed is not to be trusted. Exactly one of Changed, Revoked and Unknown is set.
+// Error says that the key that a server showed is not to be trusted. Exactly one of Changed,
+// Revoked and Unknown is set.
 type Error struct {
 	// Hop is the alias of the host.
 	Hop string
 	// Host is the name that was looked up: host, [host]:port, or the HostKeyAlias.
 	Host string
 
-	// Type is the type of the key that the server showed, and Fingerprint its SHA256:... fingerprint. For a certificate
-	// the fingerprint is that of the key in it.
+	// Type is the type of the key that the server showed, and Fingerprint its SHA256:...
+	// fingerprint. For a certificate the fingerprint is that of the key in it.
 	Type        string
 	Fingerprint string
 
 	// Changed means that other keys are known for the host.
 	Changed bool
-	// Revoked means that the key, or the authority that signed it, is revoked. It is also set where that cannot be
-	// checked; Err then says why.
+	// Revoked means that the key, or the authority that signed it, is revoked. It is also set where
+	// that cannot be checked; Err then says why.
 	Revoked bool
 	// Unknown means that nothing is known about the key.
 	Unknown bool
 	// Known holds the keys that are known, if Changed, and the line that revokes, if Revoked.
 	Known []KnownKey
 
-	// CertErr says why a certificate was not accepted, before its plain key was looked up; "" is no reason.
+	// CertErr says why a certificate was not accepted, before its plain key was looked up; "" is no
+	// reason.
 	CertErr string
-	// NeedsPerson is true for an unknown key about which a person would have been asked, had one been there.
+	// NeedsPerson is true for an unknown key about which a person would have been asked, had one
+	// been there.
 	NeedsPerson bool
 	// Err is a further cause, such as a list of revoked keys that cannot be read. It may be nil.
 	Err error
@@ -97,7 +100,8 @@ func (e *Error) Error() string {
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Remedy returns the command that accepts the key, for a person who is sure of it; "" if no command does.
+// Remedy returns the command that accepts the key, for a person who is sure of it; "" if no command
+// does.
 func (e *Error) Remedy() string {
 	switch {
 	case e.Changed && len(e.Known) > 0 && !strings.HasPrefix(e.Known[0].File, commandFile):

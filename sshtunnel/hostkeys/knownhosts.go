@@ -38,6 +38,7 @@ type knownEntry struct {
 // matches tells whether the line speaks about name, which is in lower case.
 func (e *knownEntry) matches(name string) bool { return matchNames(e.hosts, name) }
 
+// known returns where the line is and what key it holds.
 func (e *knownEntry) known() KnownKey {
 	return KnownKey{File: e.file, Line: e.line, Type: e.key.Type(), Fingerprint: Fingerprint(e.key)}
 }
@@ -45,6 +46,7 @@ func (e *knownEntry) known() KnownKey {
 // keyStatus is what the lines of a name say about a key.
 type keyStatus int
 
+// The zero value says that nothing is known.
 const (
 	keyNew     keyStatus = iota // nothing
 	keyKnown                    // a line holds the key, or the authority of the certificate
@@ -75,8 +77,8 @@ func lookup(entries []knownEntry, name string, key ssh.PublicKey) finding {
 			if samePlainKey(e.key, key) || isCert && samePlainKey(e.key, cert.SignatureKey) {
 				return finding{status: keyRevoked, known: []KnownKey{e.known()}}
 			}
-		// The key of an authority is not trusted as a plain key, and the line of a plain key says nothing about a
-		// certificate.
+		// The key of an authority is not trusted as a plain key, and the line of a plain key says
+		// nothing about a certificate.
 		case isCert != (e.marker == markerCA) || f.status == keyKnown:
 		case isCert && samePlainKey(e.key, cert.SignatureKey), !isCert && SameKey(e.key, key):
 			f = finding{status: keyKnown, entry: e}
@@ -87,8 +89,8 @@ func lookup(entries []knownEntry, name string, key ssh.PublicKey) finding {
 	return f
 }
 
-// loadKnownHosts reads all files. A missing file is empty. One that cannot be read is reported and counts as empty, as with
-// OpenSSH.
+// loadKnownHosts reads all files. A missing file is empty. One that cannot be read is reported and
+// counts as empty, as with OpenSSH.
 func loadKnownHosts(files []string, source Source, report func(file string, err error)) []knownEntry {
 	var all []knownEntry
 	for _, name := range files {
@@ -109,8 +111,8 @@ func loadKnownHosts(files []string, source Source, report func(file string, err 
 	return all
 }
 
-// readKnownHosts returns the lines that OpenSSH would use. A line that cannot be parsed is skipped and spoils no other: keys
-// of SSH 1, unknown types or markers, bad base64.
+// readKnownHosts returns the lines that OpenSSH would use. A line that cannot be parsed is skipped
+// and spoils no other: keys of SSH 1, unknown types or markers, bad base64.
 func readKnownHosts(file string, source Source, r io.Reader) ([]knownEntry, error) {
 	var entries []knownEntry
 	lines := bufio.NewReader(io.LimitReader(r, maxKnownHosts))
@@ -154,13 +156,16 @@ func parseKnownHost(line string) (e knownEntry, ok bool) {
 	}
 	var err error
 	e.key, err = parseKeyFields(keyType, blob)
-	// OpenSSH 10 has no DSA any more, so a line with such a key does not make another key a changed one.
+	// OpenSSH 10 has no DSA any more, so a line with such a key does not make another key a changed
+	// one.
 	return e, err == nil && e.key.Type() != "ssh-dss"
 }
 
+// errNoKey is the error of parseKeyFields.
 var errNoKey = errors.New("not a public key")
 
-// parseKeyFields parses a public key like sshkey_read of OpenSSH: the type before the blob must be the one inside it.
+// parseKeyFields parses a public key like sshkey_read of OpenSSH: the type before the blob must be
+// the one inside it.
 func parseKeyFields(keyType, blob string) (ssh.PublicKey, error) {
 	raw, err := base64.StdEncoding.DecodeString(blob)
 	if err != nil {

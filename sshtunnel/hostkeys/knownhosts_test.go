@@ -4,7 +4,7 @@ package hostkeys
 
 import (
 	"fmt"
-	"os"
+	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -17,123 +17,152 @@ import (
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
-// Which lines speak about a name, and with what key, is judged by ssh-keygen -l -F on random files. It does
-// not put the name in lower case, as ssh does before it looks for a hash.
+// knownHostsDrawer draws known_hosts files, with good and bad lines.
+type knownHostsDrawer struct {
+	*rand.Rand
+	keys []string
+}
+
+func (d *knownHostsDrawer) pick(s ...string) string { return s[d.IntN(len(s))] }
+
+func (d *knownHostsDrawer) pattern() string {
+	return d.pick("", "", "", "!") + d.pick("web", "web*", "w?b", "*", "*.example.org", "WEB", "db.*", "[web]:2222", "[web]:*", "[*]:2222",
+		"10.0.0.?", "[::1]:2222", "::1", "*e*p*", "**", "?", "", "!", "fe80::1%eth0", "*%*", "[*", "*\x80*")
+}
+
+// hashed draws a hashed name, which may be spoilt.
+func (d *knownHostsDrawer) hashed(name string) string {
+	salt := make([]byte, 20)
+	for i := range salt {
+		salt[i] = byte(d.IntN(256))
+	}
+	s := hashedName(salt, name)
+	switch d.IntN(8) {
+	case 0: // in one place
+		i := d.IntN(len(s))
+		return s[:i] + d.pick("A", "=", "|", "*", "") + s[i+1:]
+	case 1:
+		return s + d.pick("=", ",web", "|", "x")
+	}
+	return s
+}
+
+// badKey draws a key with a fault, which may be harmless.
+func (d *knownHostsDrawer) badKey() string {
+	k := d.pick(d.keys...)
+	keyType, blob, _ := strings.Cut(k, " ")
+	switch d.IntN(8) {
+	case 0:
+		return keyType
+	case 1:
+		return d.pick("ssh-rsa", "ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-new", "1024 35") + " " + blob
+	case 2:
+		return keyType + " " + blob[:d.IntN(len(blob))]
+	case 3:
+		i := d.IntN(len(blob))
+		return keyType + " " + blob[:i] + d.pick("!", "=", "A", " ", "\r") + blob[i+1:]
+	case 4:
+		return strings.ToUpper(keyType) + " " + blob
+	case 5:
+		return keyType + "\t" + blob + d.pick("", "\tcomment", " # comment")
+	case 6:
+		return "#" + k
+	}
+	return blob
+}
+
+func (d *knownHostsDrawer) line() string {
+	hosts := d.pattern()
+	for range d.IntN(3) {
+		hosts += "," + d.pattern()
+	}
+	if d.IntN(4) == 0 {
+		hosts = d.hashed(d.pick("web", "[web]:2222", "db.example.org", "10.0.0.1"))
+	}
+	key := d.pick(d.keys...)
+	if d.IntN(4) == 0 {
+		key = d.badKey()
+	}
+	switch d.IntN(10) {
+	case 0:
+		return "# " + hosts + " " + key
+	case 5:
+		return d.pick("@strange ", "@", "@ ", "@revoked", "@cert-authority") + hosts + " " + key
+	case 6:
+		return "\t " + hosts + " \t " + key + d.pick(" comment", "\t", " ")
+	case 7:
+		marker := d.pick("@cert-authority ", "@revoked ", "@revoked\t", "@revoked  ", "@cert-authority \t", " @revoked ", "@cert-authority @revoked ")
+		return marker + hosts + " " + key
+	case 8:
+		return d.pick("", " ", "\t", "\r", hosts)
+	}
+	return hosts + " " + key
+}
+
+func (d *knownHostsDrawer) file() string {
+	var lines []string
+	for range 1 + d.IntN(12) {
+		lines = append(lines, d.line())
+	}
+	return strings.Join(lines, d.pick("\n", "\n", "\r\n")) + d.pick("", "\n", "\r\n")
+}
+
+// keygenFinds returns what ssh-keygen finds about a name, as line number, fingerprint and marker.
+func keygenFinds(t *testing.T, name, file string) (found []string) {
+	out, _ := exec.CommandContext(t.Context(), "ssh-keygen", "-l", "-F", name, "-f", file).Output() // status 1: none found
+	line, marker := "", ""
+	for l := range strings.Lines(string(out)) {
+		l = strings.TrimSpace(l)
+		if rest, ok := strings.CutPrefix(l, "# Host "); ok {
+			_, rest, _ = strings.Cut(rest, "found: line ")
+			line, marker, _ = strings.Cut(rest, " ")
+			continue
+		}
+		for _, field := range strings.Fields(l) {
+			if strings.HasPrefix(field, "SHA256:") {
+				found = append(found, fmt.Sprint(line, field, marker))
+			}
+		}
+	}
+	return found
+}
+
+// Which lines speak about a name, and with what key, is judged by ssh-keygen -l -F on random files.
+// Unlike ssh, it does not put the name in lower case before it looks for a hash; so all names are
+// in lower case.
 func TestKnownHostsAgreesWithSSHKeygen(t *testing.T) {
+	t.Parallel()
 	openssh.Tool(t, "ssh-keygen")
-	r := randomSource(t)
-	pick := func(s ...string) string { return s[r.IntN(len(s))] }
 	dir := t.TempDir()
-	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", dir+"/rsa")
-	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "ecdsa", "-b", "521", "-f", dir+"/ecdsa")
-	keys := []string{keyLine(sshtest.NewKey().PublicKey()), keyLine(sshtest.NewKey().PublicKey()), keyLine(openssh.ReadPublicKey(t, dir+"/rsa.pub")), keyLine(openssh.ReadPublicKey(t, dir+"/ecdsa.pub"))}
-	names := []string{"web", "web1", "db.example.org", "example.org", "[web]:2222", "[db.example.org]:22", "10.0.0.1", "[::1]:2222", "::1", "fe80::1%eth0"}
-	pattern := func() string {
-		return pick("", "", "", "!") + pick("web", "web*", "w?b", "*", "*.example.org", "WEB", "db.*", "[web]:2222", "[web]:*", "[*]:2222",
-			"10.0.0.?", "[::1]:2222", "::1", "*e*p*", "**", "?", "", "!", "fe80::1%eth0", "*%*", "[*", "*\x80*")
+	d := &knownHostsDrawer{Rand: randomSource(t)}
+	for _, key := range []ssh.Signer{
+		sshtest.NewKey(), sshtest.NewKey(),
+		generate(t, dir, "rsa", "-t", "rsa", "-b", "2048"), generate(t, dir, "ecdsa", "-t", "ecdsa", "-b", "521"),
+	} {
+		d.keys = append(d.keys, keyLine(key.PublicKey()))
 	}
-	hashed := func(name string) string {
-		salt := make([]byte, 20)
-		for i := range salt {
-			salt[i] = byte(r.IntN(256))
-		}
-		s := hashedName(salt, name)
-		switch r.IntN(8) {
-		case 0: // spoilt in one place
-			i := r.IntN(len(s))
-			return s[:i] + pick("A", "=", "|", "*", "") + s[i+1:]
-		case 1:
-			return s + pick("=", ",web", "|", "x")
-		}
-		return s
-	}
-	badKey := func() string {
-		k := keys[r.IntN(len(keys))]
-		typ, blob, _ := strings.Cut(k, " ")
-		switch r.IntN(8) {
-		case 0:
-			return typ
-		case 1:
-			return pick("ssh-rsa", "ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-new", "1024 35") + " " + blob
-		case 2:
-			return typ + " " + blob[:r.IntN(len(blob))]
-		case 3:
-			i := r.IntN(len(blob))
-			return typ + " " + blob[:i] + pick("!", "=", "A", " ", "\r") + blob[i+1:]
-		case 4:
-			return strings.ToUpper(typ) + " " + blob
-		case 5:
-			return typ + "\t" + blob + pick("", "\tcomment", " # comment")
-		case 6:
-			return "#" + k
-		}
-		return blob
-	}
-	line := func() string {
-		hosts := pattern()
-		for range r.IntN(3) {
-			hosts += "," + pattern()
-		}
-		if r.IntN(4) == 0 {
-			hosts = hashed(pick("web", "[web]:2222", "db.example.org", "10.0.0.1"))
-		}
-		key := keys[r.IntN(len(keys))]
-		if r.IntN(4) == 0 {
-			key = badKey()
-		}
-		switch r.IntN(10) {
-		case 0:
-			return "# " + hosts + " " + key
-		case 5:
-			return pick("@strange ", "@", "@ ", "@revoked", "@cert-authority") + hosts + " " + key
-		case 6:
-			return "\t " + hosts + " \t " + key + pick(" comment", "\t", " ")
-		case 7:
-			return pick("@cert-authority ", "@revoked ", "@revoked\t", "@revoked  ", "@cert-authority \t", " @revoked ", "@cert-authority @revoked ") + hosts + " " + key
-		case 8:
-			return pick("", " ", "\t", "\r", hosts)
-		}
-		return hosts + " " + key
-	}
+	markers := map[string]string{markerCA: "CA", markerRevoked: "REVOKED"}
 	file := filepath.Join(dir, "known_hosts")
 	found := 0
-	for range drawsOr(t, 150) {
-		var lines []string
-		for range 1 + r.IntN(12) {
-			lines = append(lines, line())
-		}
-		text := strings.Join(lines, pick("\n", "\n", "\r\n")) + pick("", "\n", "\r\n")
+	for range draws(t, 50) {
+		text := d.file()
 		writeFile(t, file, text)
-		name := pick(names...)
-		var want []string                                                                               // line, fingerprint and marker
-		out, _ := exec.CommandContext(t.Context(), "ssh-keygen", "-l", "-F", name, "-f", file).Output() // status 1: none found
-		at, marker := "", ""
-		for l := range strings.Lines(string(out)) {
-			l = strings.TrimSpace(l)
-			if n, ok := strings.CutPrefix(l, "# Host "); ok {
-				_, n, _ = strings.Cut(n, "found: line ")
-				at, marker, _ = strings.Cut(n, " ")
-				continue
-			}
-			for _, f := range strings.Fields(l) {
-				if strings.HasPrefix(f, "SHA256:") {
-					want = append(want, fmt.Sprint(at, f, marker))
-				}
-			}
-		}
+		name := d.pick("web", "web1", "db.example.org", "example.org", "[web]:2222", "[db.example.org]:22", "10.0.0.1", "[::1]:2222",
+			"::1", "fe80::1%eth0")
+		want := keygenFinds(t, name, file)
 		entries, err := readKnownHosts(file, SourceUserFile, strings.NewReader(text))
 		if err != nil {
 			t.Fatal(err)
 		}
 		var got []string
 		for _, e := range entries {
-			if e.matches(strings.ToLower(name)) {
-				got = append(got, fmt.Sprint(e.line, ssh.FingerprintSHA256(e.key), map[string]string{markerCA: "CA", markerRevoked: "REVOKED"}[e.marker]))
+			if e.matches(name) {
+				got = append(got, fmt.Sprint(e.line, ssh.FingerprintSHA256(e.key), markers[e.marker]))
 			}
 		}
 		found += len(want)
 		if !slices.Equal(got, want) {
-			t.Errorf("%s: got %q, ssh-keygen %q, in\n%q\n%s", name, got, want, text, out)
+			t.Errorf("%s: got %q, ssh-keygen %q, in\n%q", name, got, want, text)
 		}
 	}
 	t.Logf("%d lines found", found)
@@ -142,30 +171,7 @@ func TestKnownHostsAgreesWithSSHKeygen(t *testing.T) {
 	}
 }
 
-func TestAppendKnownHost(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "new", "known_hosts")
-	key := sshtest.NewKey().PublicKey()
-	if err := appendKnownHost(t.Context(), file, key, false, "[web]:2222"); err != nil {
-		t.Fatal(err)
-	}
-	for path, want := range map[string]os.FileMode{file: 0o600, filepath.Dir(file): 0o700} {
-		if st, err := os.Stat(path); err != nil || st.Mode().Perm() != want {
-			t.Errorf("%s: %v, %v, want mode %o", path, st.Mode(), err, want)
-		}
-	}
-	writeFile(t, file, "# no newline at the end")
-	if err := appendKnownHost(t.Context(), file, key, true, "[web]:2222"); err != nil {
-		t.Fatal(err)
-	}
-	if b, _ := os.ReadFile(file); strings.Contains(string(b), "web") {
-		t.Errorf("the name is not hashed: %s", b)
-	}
-	if out := openssh.Run(t, "ssh-keygen", "-F", "[web]:2222", "-f", file); !strings.Contains(out, "found: line 2") {
-		t.Errorf("ssh-keygen does not find it: %s", out)
-	}
-}
-
+// No text makes the reader panic, and what it returns is a line with a key.
 func FuzzKnownHosts(f *testing.F) {
 	f.Add("web,!x* ssh-ed25519 AAAA\n|1|a|b ssh-rsa AAAA\n@revoked * x y", "web")
 	f.Fuzz(func(t *testing.T, text, name string) {

@@ -47,7 +47,8 @@ type krl struct {
 
 // krlAuthority holds the certificates that one authority takes back.
 type krlAuthority struct {
-	// ca is the authority's public key in its wire format. If it is empty, the certificates of every authority are meant.
+	// ca is the authority's public key in its wire format. If it is empty, the certificates of
+	// every authority are meant.
 	ca      []byte
 	serials []krlSerials
 	// ids are the key ids of certificates.
@@ -57,11 +58,12 @@ type krlAuthority struct {
 // krlSerials is a range of serial numbers, from lo to hi.
 type krlSerials struct {
 	lo, hi uint64
-	// bitmap picks the numbers of the range that are meant: bit n stands for lo+n. It is big endian. A nil bitmap means
-	// all of them.
+	// bitmap picks the numbers of the range that are meant: bit n stands for lo+n. It is big
+	// endian. A nil bitmap means all of them.
 	bitmap []byte
 }
 
+// has tells whether a serial number is one of those that are meant.
 func (s krlSerials) has(serial uint64) bool {
 	if serial < s.lo || serial > s.hi {
 		return false
@@ -73,8 +75,8 @@ func (s krlSerials) has(serial uint64) bool {
 	return s.bitmap[len(s.bitmap)-1-int(n/8)]&(1<<(n%8)) != 0
 }
 
-// revokes tells whether the list takes back a key. A certificate is also taken back by its serial number, its id, the key in
-// it, or the key of its authority (ssh_krl_check_key of OpenSSH).
+// revokes tells whether the list takes back a key. A certificate is also taken back by its serial
+// number, its id, the key in it, or the key of its authority (ssh_krl_check_key of OpenSSH).
 func (l *krl) revokes(key ssh.PublicKey) bool {
 	cert, isCert := key.(*ssh.Certificate)
 	if !isCert {
@@ -101,13 +103,15 @@ func (l *krl) revokes(key ssh.PublicKey) bool {
 	return false
 }
 
+// revokesPlain tells whether the list names a plain key, or a digest of it.
 func (l *krl) revokesPlain(key ssh.PublicKey) bool {
 	blob := key.Marshal()
 	short, long := sha1.Sum(blob), sha256.Sum256(blob)
 	return l.keys[string(blob)] || l.sha1s[string(short[:])] || l.sha256s[string(long[:])]
 }
 
-// krlReader takes values off the front of a key revocation list. After the first error it returns zeroes.
+// krlReader takes values off the front of a key revocation list. After the first error it returns
+// zeroes.
 type krlReader struct {
 	// rest is what is not read yet.
 	rest []byte
@@ -117,6 +121,7 @@ type krlReader struct {
 
 var errKRLShort = errors.New("key revocation list ends early")
 
+// fail notes the first error and ends the reading.
 func (r *krlReader) fail(err error) {
 	if r.err == nil {
 		r.err = err
@@ -124,8 +129,10 @@ func (r *krlReader) fail(err error) {
 	r.rest = nil
 }
 
+// more tells whether anything is left.
 func (r *krlReader) more() bool { return len(r.rest) > 0 }
 
+// take takes n bytes, and fails if there are fewer.
 func (r *krlReader) take(n uint64) []byte {
 	if uint64(len(r.rest)) < n {
 		r.fail(errKRLShort)
@@ -157,6 +164,7 @@ func (r *krlReader) uint64() uint64 {
 	return 0
 }
 
+// string takes a length and as many bytes.
 func (r *krlReader) string() []byte { return r.take(uint64(r.uint32())) }
 
 // text takes a string of C. A zero byte may end it, and is an error elsewhere.
@@ -175,9 +183,9 @@ func (r *krlReader) end() {
 	}
 }
 
-// parseKRL reads a key revocation list (ssh_krl_from_blob of OpenSSH). A list that is damaged, or holds something unknown, is
-// refused as a whole, because nobody can tell what it revokes. Signatures in it are not checked: we trust the file because the
-// user's configuration names it.
+// parseKRL reads a key revocation list (ssh_krl_from_blob of OpenSSH). A list that is damaged, or
+// holds something unknown, is refused as a whole, because nobody can tell what it revokes.
+// Signatures in it are not checked: we trust the file because the user's configuration names it.
 func parseKRL(b []byte) (*krl, error) {
 	r := &krlReader{rest: b}
 	if string(r.take(uint64(len(krlMagic)))) != krlMagic {
@@ -243,6 +251,7 @@ func (r *krlReader) extension() {
 	}
 }
 
+// readAuthority reads a section of certificates, which belongs to one authority or to all.
 func (l *krl) readAuthority(r *krlReader) {
 	a := krlAuthority{ca: r.string(), ids: map[string]bool{}}
 	r.string() // reserved
@@ -281,6 +290,7 @@ func (l *krl) readAuthority(r *krlReader) {
 	l.authorities = append(l.authorities, a)
 }
 
+// addSerials adds a range. The number 0 is none, and a range must not be empty.
 func (a *krlAuthority) addSerials(r *krlReader, s krlSerials) {
 	if r.err == nil && (s.lo == 0 || s.lo > s.hi) {
 		r.fail(fmt.Errorf("key revocation list: serial numbers %d to %d", s.lo, s.hi))

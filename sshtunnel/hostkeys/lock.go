@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	// lockWait is how long we wait for another process of ours that writes known_hosts. It needs the lock for one write only.
-	// ssh itself takes no lock, so after that time we write without it as well.
+	// lockWait is how long we wait for another process of ours that writes known_hosts. It needs
+	// the lock for one write only. ssh itself takes no lock, so after that time we write without it
+	// as well.
 	lockWait = 5 * time.Second
 	// lockPause is the time between two tries.
 	lockPause = 20 * time.Millisecond
@@ -18,8 +19,9 @@ const (
 // errLocked is the error of lockDir where another process has the lock.
 var errLocked = errors.New("another process holds the lock")
 
-// withLock runs f while no other process of ours writes in the directory of file. On systems without such a lock, as some
-// network file systems are, f runs without it. The error is that of f, or the cause of the context's end.
+// withLock runs f while no other process of ours writes in the directory of file. On systems
+// without such a lock, as some network file systems are, f runs without it. The error is that of f,
+// or the cause of the context's end.
 func withLock(ctx context.Context, file string, f func() error) error {
 	timeout := time.NewTimer(lockWait)
 	defer timeout.Stop()

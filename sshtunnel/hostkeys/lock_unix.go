@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockDir takes the lock of a directory. If another process has it, the error is errLocked. The lock is on the directory,
-// because that stays the same when a file in it is replaced, and because it needs no lock file.
+// lockDir takes the lock of a directory. If another process has it, the error is errLocked. The
+// lock is on the directory, because that stays the same when a file in it is replaced, and because
+// it needs no lock file.
 func lockDir(dir string) (unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {

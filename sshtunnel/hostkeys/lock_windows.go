@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockDir takes the lock of a directory. If another process has it, the error is errLocked. Windows cannot lock a directory, so
-// a mutex of the login session stands for it.
+// lockDir takes the lock of a directory. If another process has it, the error is errLocked. Windows
+// cannot lock a directory, so a mutex of the login session stands for it.
 func lockDir(dir string) (unlock func(), err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"sallyport/sshtunnel/sshconfig"
 )
 
-// hostPort returns the name of a host in known_hosts, in lower case (put_host_port of OpenSSH). Port 0 stands for the
-// default port.
+// hostPort returns the name of a host in known_hosts, in lower case (put_host_port of OpenSSH).
+// Port 0 stands for the default port.
 func hostPort(host string, port int) string {
 	host = strings.ToLower(host)
 	if port == 0 || port == 22 {
@@ -21,8 +21,8 @@ func hostPort(host string, port int) string {
 	return "[" + host + "]:" + strconv.Itoa(port)
 }
 
-// matchNames tells whether the first field of a known_hosts line speaks about name, which is in lower case. The field is a
-// list of patterns or one hashed name.
+// matchNames tells whether the first field of a known_hosts line speaks about name, which is in
+// lower case. The field is a list of patterns or one hashed name.
 func matchNames(field, name string) bool {
 	if strings.HasPrefix(field, "|") {
 		return matchHashed(field, name)

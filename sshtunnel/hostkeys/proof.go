@@ -9,12 +9,13 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// proveRequest is the request by which a server proves that it holds the private halves of its host keys (OpenSSH's PROTOCOL
-// 2.5).
+// proveRequest is the request by which a server proves that it holds the private halves of its host
+// keys (OpenSSH's PROTOCOL 2.5).
 const proveRequest = "hostkeys-prove-00@openssh.com"
 
-// prove has the server sign with the keys that are new to us, and returns those that it has proved to hold. A proof that is
-// wrong is an error; then nothing that the server says about its keys counts.
+// prove has the server sign with the keys that are new to us, and returns those that it has proved
+// to hold. A proof that is wrong is an error; then nothing that the server says about its keys
+// counts.
 func (u *hostKeyUpdate) prove() (proved []ssh.PublicKey, err error) {
 	var fresh []ssh.PublicKey
 	var payload []byte
@@ -55,8 +56,8 @@ func (u *hostKeyUpdate) prove() (proved []ssh.PublicKey, err error) {
 	return proved, nil
 }
 
-// checkProof checks the server's signature with one key. counts is false for a signature with SHA-1, which proves nothing; the
-// key is then left out.
+// checkProof checks the server's signature with one key. counts is false for a signature with
+// SHA-1, which proves nothing; the key is then left out.
 func (u *hostKeyUpdate) checkProof(key ssh.PublicKey, proof []byte) (counts bool, err error) {
 	var signature ssh.Signature
 	if err := ssh.Unmarshal(proof, &signature); err != nil {
@@ -82,7 +83,8 @@ func (u *hostKeyUpdate) checkProof(key ssh.PublicKey, proof []byte) (counts bool
 	return true, nil
 }
 
-// negotiatedAlgorithm returns the signature algorithm of the handshake, and "" if the connection does not tell.
+// negotiatedAlgorithm returns the signature algorithm of the handshake, and "" if the connection
+// does not tell.
 func (u *hostKeyUpdate) negotiatedAlgorithm() string {
 	if m, ok := u.conn.(ssh.AlgorithmsConnMetadata); ok {
 		return m.Algorithms().HostKey

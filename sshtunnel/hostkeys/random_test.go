@@ -5,10 +5,10 @@ package hostkeys
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -19,141 +19,171 @@ import (
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
-// Random known_hosts, RevokedHostKeys, HostKeyAlias, HostKeyAlgorithms and StrictHostKeyChecking are judged by a real ssh
-// on the same server, which has keys of three types, two of them with certificates: we trust it
-// exactly when ssh does, and leave the same known_hosts behind.
-func TestRandomTrustAgreesWithSSH(t *testing.T) {
-	sshBin := os.Getenv("SALLYPORT_SSH")
-	if sshBin == "" {
-		sshBin = openssh.Tool(t, "ssh")
+// trustWorld is what random configurations are drawn from.
+type trustWorld struct {
+	*rand.Rand
+	dir     string
+	servers []*sshtest.Server
+	// keys are lines of public keys, some of them of the servers.
+	keys []string
+	// lists are key revocation lists.
+	lists []string
+	// strictLists is true for a judge from OpenSSH 10 on, where HostKeyAlgorithms must allow the
+	// plain key of a certificate, too.
+	strictLists bool
+}
+
+func (w *trustWorld) pick(s ...string) string { return s[w.IntN(len(s))] }
+
+func newTrustWorld(t *testing.T) *trustWorld {
+	w := &trustWorld{Rand: randomSource(t), dir: t.TempDir()}
+	signers := map[string]ssh.Signer{
+		"rsa": generate(t, w.dir, "rsa", "-t", "rsa", "-b", "2048"), "ecdsa": generate(t, w.dir, "ecdsa", "-t", "ecdsa"),
+		"ed25519": generate(t, w.dir, "ed25519", "-t", "ed25519"), "ca": generate(t, w.dir, "ca", "-t", "ed25519"),
+		"other": generate(t, w.dir, "other", "-t", "ed25519"), "otherrsa": generate(t, w.dir, "otherrsa", "-t", "rsa", "-b", "2048"),
 	}
-	version, _ := exec.CommandContext(t.Context(), sshBin, "-V").CombinedOutput()
-	lists10 := strings.Contains(string(version), "OpenSSH_1") // since 10 the plain key of a certificate must be allowed, too
-	r := randomSource(t)
-	pick := func(s ...string) string { return s[r.IntN(len(s))] }
-	dir := t.TempDir()
-	path := func(n string) string { return filepath.Join(dir, n) }
-	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", path("rsa"))
-	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "ecdsa", "-f", path("ecdsa"))
-	openssh.WriteKey(t, path("ed25519"), "")
-	openssh.WriteKey(t, path("ca"), "")
-	openssh.WriteKey(t, path("other"), "")
-	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", path("otherrsa"))
-	signer := func(name string) ssh.Signer {
-		b, err := os.ReadFile(path(name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := ssh.ParsePrivateKey(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
+	all := []ssh.Signer{
+		signers["ed25519"], signers["rsa"], signers["ecdsa"],
+		certify(t, w.dir, "ed25519", signers["ed25519"], "-z", "7", "-n", "127.0.0.1,alias"),
+		certify(t, w.dir, "ecdsa", signers["ecdsa"], "-z", "7", "-n", "elsewhere"),
 	}
-	certified := func(name string, args ...string) ssh.Signer {
-		openssh.Run(t, "ssh-keygen", append(append([]string{"-q", "-s", path("ca"), "-I", "id", "-h", "-z", "7"}, args...), path(name+".pub"))...)
-		s, err := ssh.NewCertSigner(openssh.ReadPublicKey(t, path(name+"-cert.pub")).(*ssh.Certificate), signer(name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	all := []ssh.Signer{signer("ed25519"), signer("rsa"), signer("ecdsa"), certified("ed25519", "-n", "127.0.0.1,alias"), certified("ecdsa", "-n", "elsewhere")}
-	var servers []*sshtest.Server
 	for _, keys := range [][]ssh.Signer{all, all[:3], {all[0]}, {all[1]}, {all[0], all[3]}, {all[2], all[4]}} {
-		servers = append(servers, startFake(t, sshtest.Config{HostKeys: keys, Exec: nil}))
+		w.servers = append(w.servers, serve(t, keys...))
 	}
-	lineOf := func(name string) string { return keyLine(openssh.ReadPublicKey(t, path(name+".pub"))) }
-	keys := []string{lineOf("rsa"), lineOf("ecdsa"), lineOf("ed25519"), lineOf("ca"), lineOf("other"), lineOf("otherrsa")}
-	var lists []string
-	for i, spec := range []string{"serial: 7", "serial: 8", "id: id", "key: " + keys[2], "sha256: " + keys[0], "sha1: " + keys[3]} {
-		lists = append(lists, path(fmt.Sprint("krl", i)))
-		writeFile(t, path("spec"), spec+"\n")
-		openssh.Run(t, "ssh-keygen", "-q", "-k", "-f", lists[i], "-s", path("ca.pub"), path("spec"))
+	for _, name := range []string{"rsa", "ecdsa", "ed25519", "ca", "other", "otherrsa"} {
+		w.keys = append(w.keys, keyLine(signers[name].PublicKey()))
 	}
+	spec := filepath.Join(w.dir, "spec")
+	for i, text := range []string{"serial: 7", "serial: 8", "id: id", "key: " + w.keys[2], "sha256: " + w.keys[0], "sha1: " + w.keys[3]} {
+		w.lists = append(w.lists, filepath.Join(w.dir, fmt.Sprint("krl", i)))
+		writeFile(t, spec, text+"\n")
+		openssh.Run(t, "ssh-keygen", "-q", "-k", "-f", w.lists[i], "-s", filepath.Join(w.dir, "ca.pub"), spec)
+	}
+	return w
+}
+
+// trustCase is one draw.
+type trustCase struct {
+	host *sshconfig.Host
+	// at is what the host is called in known_hosts, but for its alias.
+	at string
+	// user and global are the texts of the known_hosts files. With noUser, there is no
+	// UserKnownHostsFile.
+	user, global string
+	noUser       bool
+}
+
+// knownHosts draws the text of a file.
+func (w *trustWorld) knownHosts(at string, most int) string {
+	var b strings.Builder
+	for range w.IntN(most + 1) {
+		hosts := w.pick(at, at, at, "127.0.0.1", "127.0.0.1", "*", "alias", "alias", "127.0.0.*", "other", "*,!"+at, "*,!alias",
+			hashedName(make([]byte, 20), at), hashedName(make([]byte, 20), "alias"))
+		marker := w.pick("", "", "", "", "", "", "@cert-authority ", "@cert-authority ", "@revoked ")
+		b.WriteString(marker + hosts + " " + w.pick(w.keys...) + "\n")
+	}
+	return b.String()
+}
+
+func (w *trustWorld) draw(t *testing.T) *trustCase {
+	server := w.servers[w.IntN(len(w.servers))]
+	h := openssh.NewHost(t, "bastion", server.Addr())
+	c := &trustCase{host: h, at: at(server)}
+	h.HostKeyAlias = w.pick("", "", "", "alias", "Alias")
+	c.user, c.global = w.knownHosts(c.at, 4), w.knownHosts(c.at, 2)
+	h.StrictHostKeyChecking = w.pick("yes", "yes", "accept-new", "accept-new", "ask", "no")
+	h.HashKnownHosts = w.IntN(2) == 0
+	switch w.IntN(8) {
+	case 0:
+		list := w.pick("ssh-ed25519", "rsa-sha2-256", "rsa-sha2-512,ssh-ed25519", "ecdsa-sha2-nistp256,rsa-sha2-512",
+			"ssh-ed25519-cert-v01@openssh.com,ssh-ed25519")
+		if w.strictLists && w.IntN(2) == 0 {
+			list = w.pick("ssh-ed25519-cert-v01@openssh.com", "ecdsa-sha2-nistp256-cert-v01@openssh.com,rsa-sha2-512")
+		}
+		h.HostKeyAlgorithms = strings.Split(list, ",")
+	case 1: // -*cert*
+		h.HostKeyAlgorithms, h.HostKeyAlgorithmsRelative = defaultAlgorithms[6:], true
+	}
+	switch w.IntN(10) {
+	case 0:
+		h.RevokedHostKeyFiles = []string{w.pick(w.lists...)}
+	case 1:
+		h.RevokedHostKeyFiles = []string{filepath.Join(w.dir, "revoked")}
+		writeFile(t, h.RevokedHostKeyFiles[0], w.pick(w.keys...)+"\n")
+	}
+	c.noUser = w.IntN(12) == 0
+	return c
+}
+
+// prepare returns a copy of the Host with new files.
+func (c *trustCase) prepare(t *testing.T) *sshconfig.Host {
+	h := *c.host
+	dir := t.TempDir()
+	h.UserKnownHostsFiles, h.GlobalKnownHostsFiles = []string{dir + "/user"}, []string{dir + "/global"}
+	writeFile(t, dir+"/user", c.user)
+	writeFile(t, dir+"/global", c.global)
+	if c.noUser {
+		h.UserKnownHostsFiles = nil
+	}
+	return &h
+}
+
+// added returns the lines that were added to the user's file.
+func (c *trustCase) added(h *sshconfig.Host) string {
+	if c.noUser {
+		return ""
+	}
+	return unhashed(strings.TrimPrefix(readFile(h.UserKnownHostsFiles[0]), c.user), c.at, "alias")
+}
+
+// options says to ssh what h says to us. With ExitOnForwardFailure, ssh does not go on after a
+// changed key, which it otherwise does with StrictHostKeyChecking=no, but without forwards and
+// passwords.
+func (c *trustCase) options() []string {
+	h := c.host
+	options := []string{"ExitOnForwardFailure=yes", "HashKnownHosts=" + map[bool]string{true: "yes", false: "no"}[h.HashKnownHosts]}
+	if h.HostKeyAlgorithmsRelative {
+		options = append(options, "HostKeyAlgorithms=-*cert*")
+	} else if h.HostKeyAlgorithms != nil {
+		options = append(options, "HostKeyAlgorithms="+strings.Join(h.HostKeyAlgorithms, ","))
+	}
+	if h.RevokedHostKeyFiles != nil {
+		options = append(options, "RevokedHostKeys="+h.RevokedHostKeyFiles[0])
+	}
+	return options
+}
+
+// Random known_hosts, RevokedHostKeys, HostKeyAlias, HostKeyAlgorithms and StrictHostKeyChecking
+// are judged by a real ssh on the same server, which has keys of three types, two of them with
+// certificates: we trust it exactly when ssh does, and leave the same known_hosts behind.
+// SALLYPORT_SSH names another ssh.
+func TestRandomConfigurationsAgreeWithSSH(t *testing.T) {
+	t.Parallel()
+	judge := os.Getenv("SALLYPORT_SSH")
+	if judge == "" {
+		judge = openssh.Tool(t, "ssh")
+	}
+	version, _ := exec.CommandContext(t.Context(), judge, "-V").CombinedOutput()
+	w := newTrustWorld(t)
+	w.strictLists = strings.Contains(string(version), "OpenSSH_1")
 	trusted, added := map[bool]int{}, 0
-	n := drawsOr(t, 60)
+	n := draws(t, 25)
 	for range n {
-		s := servers[r.IntN(len(servers))]
-		base := openssh.NewHost(t, "bastion", s.Addr())
-		at := fmt.Sprintf("[127.0.0.1]:%d", base.Port)
-		base.HostKeyAlias = pick("", "", "", "alias", "Alias")
-		line := func() string {
-			hosts := pick(at, at, at, "127.0.0.1", "127.0.0.1", "*", "alias", "alias", "127.0.0.*", "other", "*,!"+at, "*,!alias", hashedName(make([]byte, 20), at), hashedName(make([]byte, 20), "alias"))
-			return pick("", "", "", "", "", "", "@cert-authority ", "@cert-authority ", "@revoked ") + hosts + " " + pick(keys...)
-		}
-		text := func(most int) string {
-			var b strings.Builder
-			for range r.IntN(most + 1) {
-				b.WriteString(line() + "\n")
-			}
-			return b.String()
-		}
-		user, global := text(4), text(2)
-		base.StrictHostKeyChecking = pick("yes", "yes", "accept-new", "accept-new", "ask", "no")
-		base.HashKnownHosts = r.IntN(2) == 0
-		switch r.IntN(8) {
-		case 0:
-			base.HostKeyAlgorithms = strings.Split(pick("ssh-ed25519", "rsa-sha2-256", "rsa-sha2-512,ssh-ed25519", "ecdsa-sha2-nistp256,rsa-sha2-512",
-				"ssh-ed25519-cert-v01@openssh.com,ssh-ed25519"), ",")
-			if lists10 && r.IntN(2) == 0 {
-				base.HostKeyAlgorithms = strings.Split(pick("ssh-ed25519-cert-v01@openssh.com", "ecdsa-sha2-nistp256-cert-v01@openssh.com,rsa-sha2-512"), ",")
-			}
-		case 1: // -*cert*
-			base.HostKeyAlgorithms, base.HostKeyAlgorithmsRelative = defaultAlgorithms[6:], true
-		}
-		switch r.IntN(10) {
-		case 0:
-			base.RevokedHostKeyFiles = []string{pick(lists...)}
-		case 1:
-			writeFile(t, path("revoked"), pick(keys...)+"\n")
-			base.RevokedHostKeyFiles = []string{path("revoked")}
-		}
-		noUser := r.IntN(12) == 0
-		prepare := func() *sshconfig.Host {
-			h := *base
-			dir := t.TempDir()
-			h.UserKnownHostsFiles, h.GlobalKnownHostsFiles = []string{dir + "/user"}, []string{dir + "/global"}
-			writeFile(t, dir+"/user", user)
-			writeFile(t, dir+"/global", global)
-			if noUser {
-				h.UserKnownHostsFiles = nil
-			}
-			return &h
-		}
-		left := func(h *sshconfig.Host) string {
-			if noUser {
-				return ""
-			}
-			b, _ := os.ReadFile(h.UserKnownHostsFiles[0])
-			return unhashed(strings.TrimPrefix(string(b), user), at, "alias")
-		}
-		h := prepare()
-		// A changed key with "no": ssh goes on without forwards and passwords, which ends what needs them.
-		options := []string{"ExitOnForwardFailure=yes", "HashKnownHosts=" + map[bool]string{true: "yes", false: "no"}[h.HashKnownHosts]}
-		if h.HostKeyAlgorithmsRelative {
-			options = append(options, "HostKeyAlgorithms=-*cert*")
-		} else if h.HostKeyAlgorithms != nil {
-			options = append(options, "HostKeyAlgorithms="+strings.Join(h.HostKeyAlgorithms, ","))
-		}
-		if h.RevokedHostKeyFiles != nil {
-			options = append(options, "RevokedHostKeys="+h.RevokedHostKeyFiles[0])
-		}
-		// -N would stay; a command is refused by this server, after the key was trusted.
-		out, _ := exec.CommandContext(t.Context(), sshBin, append([]string{"-v"}, sshArgs(h, path("other"), options...)...)...).CombinedOutput()
-		want := strings.Contains(string(out), "Authenticated to ")
-		wantLeft := left(h)
-		h = prepare()
-		h.BatchMode = true
-		err := connects(t, h, nil)
+		c := w.draw(t)
+		h := c.prepare(t)
+		out, _ := exec.CommandContext(t.Context(), judge, append([]string{"-v"}, sshArgs(h, c.options()...)...)...).CombinedOutput()
+		want, wantAdded := strings.Contains(string(out), "Authenticated to "), c.added(h)
 		trusted[want]++
-		if wantLeft != "" {
+		if wantAdded != "" {
 			added++
 		}
-		key, isKey := errors.AsType[*Error](err)
-		noCommon := err != nil && !isKey && strings.Contains(string(out), "no matching host key type") // no algorithm in common
-		if (err == nil) != want || err != nil && !isKey && !noCommon || left(h) != wantLeft {
-			t.Errorf("ssh %v, we %v (%v)\nleft %q, ssh %q\n%+v\nuser\n%sglobal\n%sserver %d\n%s", want, err == nil, key, left(h), wantLeft, *base, user, global, slices.Index(servers, s), out)
+		h = c.prepare(t)
+		h.BatchMode = true
+		err := connects(t, h, nil)
+		_, isKey := errors.AsType[*Error](err)
+		noneInCommon := strings.Contains(string(out), "no matching host key type")
+		if (err == nil) != want || err != nil && !isKey && !noneInCommon || c.added(h) != wantAdded {
+			t.Errorf("ssh connects: %v, we: %v\nadded %q, ssh %q\n%+v\nuser\n%sglobal\n%s%s", want, err, c.added(h), wantAdded, *c.host, c.user, c.global, out)
 		}
 	}
 	t.Logf("%s: %d connections: %d trusted, %d not; %d keys added", strings.TrimSpace(string(version)), n, trusted[true], trusted[false], added)
@@ -162,7 +192,8 @@ func TestRandomTrustAgreesWithSSH(t *testing.T) {
 	}
 }
 
-// unhashed names the hosts of hashed lines, whose salt differs each time, by those of names that match.
+// unhashed names the hosts of hashed lines, whose salt differs each time, by those of names that
+// match.
 func unhashed(text string, names ...string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {

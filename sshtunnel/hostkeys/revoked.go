@@ -15,8 +15,8 @@ import (
 // maxRevokedFile is the most that is read of one file of RevokedHostKeys, in bytes.
 const maxRevokedFile = 64 << 20
 
-// checkRevoked looks key up in the files of RevokedHostKeys (ssh_config(5)). A file that cannot be read or understood counts
-// as revoking every key, because nobody can tell what it says.
+// checkRevoked looks key up in the files of RevokedHostKeys (ssh_config(5)). A file that cannot be
+// read or understood counts as revoking every key, because nobody can tell what it says.
 func (d *decision) checkRevoked(key ssh.PublicKey) error {
 	for _, file := range d.host.RevokedHostKeyFiles {
 		line, revoked, err := revokedIn(file, key)
@@ -33,8 +33,8 @@ func (d *decision) checkRevoked(key ssh.PublicKey) error {
 	return nil
 }
 
-// revokedIn tells whether a file revokes key. The file is a key revocation list, for which line is 0, or it holds one public
-// key a line.
+// revokedIn tells whether a file revokes key. The file is a key revocation list, for which line is
+// 0, or it holds one public key a line.
 func revokedIn(file string, key ssh.PublicKey) (line int, revoked bool, err error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -59,9 +59,9 @@ func revokedIn(file string, key ssh.PublicKey) (line int, revoked bool, err erro
 	return line, line > 0, err
 }
 
-// revokedLine returns the number of the line that holds key; for a certificate, also of one that holds the key in it or the
-// key of its authority. It returns 0 if there is no such line. A line before it that is no key is an error (sshkey_in_file of
-// OpenSSH).
+// revokedLine returns the number of the line that holds key; for a certificate, also of one that
+// holds the key in it or the key of its authority. It returns 0 if there is no such line. A line
+// before it that is no key is an error (sshkey_in_file of OpenSSH).
 func revokedLine(text []byte, key ssh.PublicKey) (int, error) {
 	n := 0
 	for line := range bytes.Lines(text) {

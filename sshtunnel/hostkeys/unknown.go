@@ -13,8 +13,8 @@ import (
 // unrecordable holds the characters of a host name that would mean something else in known_hosts.
 const unrecordable = "@?*#[]|'\"\\"
 
-// decideUnknown decides about a plain key of which nothing is known, by StrictHostKeyChecking and CheckHostIP. If it
-// accepts the key, it writes the key to known_hosts.
+// decideUnknown decides about a plain key of which nothing is known, by StrictHostKeyChecking and
+// CheckHostIP. If it accepts the key, it writes the key to known_hosts.
 func (d *decision) decideUnknown(key ssh.PublicKey) error {
 	onIP := d.address.lookup(key)
 	names := []string{d.name()}
@@ -27,11 +27,13 @@ func (d *decision) decideUnknown(key ssh.PublicKey) error {
 	return d.address.confirm(onIP)
 }
 
-// acceptUnknown accepts a key by StrictHostKeyChecking or by a person's word, and writes it to known_hosts under names.
+// acceptUnknown accepts a key by StrictHostKeyChecking or by a person's word, and writes it to
+// known_hosts under names.
 func (d *decision) acceptUnknown(key ssh.PublicKey, names []string) error {
 	d.fail.Unknown, d.fail.Type, d.fail.Fingerprint = true, key.Type(), Fingerprint(key)
 	if len(d.host.UserKnownHostsFiles) == 0 || strings.ContainsAny(d.host.HostName, unrecordable) {
-		// A key that cannot be written down would be asked about again and again. ssh refuses it in every mode.
+		// A key that cannot be written down would be asked about again and again. ssh refuses it in
+		// every mode.
 		d.fail.Err = errors.New("there is no UserKnownHostsFile that could hold it")
 		return d.fail
 	}
@@ -90,8 +92,8 @@ func (d *decision) question(key ssh.PublicKey) string {
 // maxOtherNames is the most names that the question shows under which the key is known, too.
 const maxOtherNames = 8
 
-// relatives tells whether keys of other types are known for the host, and lists the lines that hold this key under other
-// names.
+// relatives tells whether keys of other types are known for the host, and lists the lines that hold
+// this key under other names.
 func (d *decision) relatives(key ssh.PublicKey) (otherTypes bool, otherNames []string) {
 	for i := range d.entries {
 		e := &d.entries[i]
@@ -113,7 +115,8 @@ func (d *decision) relatives(key ssh.PublicKey) (otherTypes bool, otherNames []s
 // maxQuestions is how often a person is asked who answers neither yes nor no nor the fingerprint.
 const maxQuestions = 3
 
-// askYes asks until the answer is yes, no or the fingerprint, which counts as yes. A fingerprint of "" is no answer.
+// askYes asks until the answer is yes, no or the fingerprint, which counts as yes. A fingerprint of
+// "" is no answer.
 func (d *decision) askYes(question, fingerprint string) (bool, error) {
 	again := "Please type 'yes' or 'no': "
 	if fingerprint != "" {
@@ -135,8 +138,8 @@ func (d *decision) askYes(question, fingerprint string) (bool, error) {
 	return false, nil
 }
 
-// remember adds an accepted key to the first of the user's files. If it cannot be written, the decision stands all the
-// same.
+// remember adds an accepted key to the first of the user's files. If it cannot be written, the
+// decision stands all the same.
 func (d *decision) remember(key ssh.PublicKey, names ...string) {
 	if len(d.host.UserKnownHostsFiles) == 0 {
 		return

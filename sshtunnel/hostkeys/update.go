@@ -20,12 +20,12 @@ const hostKeysRequest = "hostkeys-00@openssh.com"
 // maxServerKeys is the most host keys of one server that are looked at.
 const maxServerKeys = 64
 
-// HandleUpdates serves UpdateHostKeys (ssh_config(5)): it takes the server's notice of its host keys out of reqs, which are the
-// requests of conn, and passes on all others. It is called after Verify has accepted a key. A nil ask means that nobody is
-// there.
+// HandleUpdates serves UpdateHostKeys (ssh_config(5)): it takes the server's notice of its host
+// keys out of reqs, which are the requests of conn, and passes on all others. It is called after
+// Verify has accepted a key. A nil ask means that nobody is there.
 //
-// Its goroutines end with the connection; then it closes the channel that it returned. The caller must read that channel to
-// its end.
+// Its goroutines end with the connection; then it closes the channel that it returned. The caller
+// must read that channel to its end.
 func (v *Verifier) HandleUpdates(conn ssh.Conn, reqs <-chan *ssh.Request, ask Asker) <-chan *ssh.Request {
 	others := make(chan *ssh.Request)
 	go func() { // ends with the connection
@@ -42,7 +42,8 @@ func (v *Verifier) HandleUpdates(conn ssh.Conn, reqs <-chan *ssh.Request, ask As
 			}
 			if wanted {
 				wanted = false // once for each connection
-				// It runs beside this loop, because it waits for the server and perhaps for a person.
+				// It runs beside this loop, because it waits for the server and perhaps for a
+				// person.
 				update.Go(func() {
 					u := &hostKeyUpdate{Verifier: v, ctx: ctx, conn: conn, ask: ask}
 					if err := u.run(r.Payload); err != nil {
@@ -56,8 +57,8 @@ func (v *Verifier) HandleUpdates(conn ssh.Conn, reqs <-chan *ssh.Request, ask As
 	return others
 }
 
-// wantsUpdates tells whether UpdateHostKeys is on, and whether the key was accepted in a way that allows it: as a plain key of
-// the user's own files, or by the person.
+// wantsUpdates tells whether UpdateHostKeys is on, and whether the key was accepted in a way that
+// allows it: as a plain key of the user's own files, or by the person.
 func (v *Verifier) wantsUpdates() bool {
 	switch v.host.UpdateHostKeys {
 	case "yes":
@@ -71,7 +72,8 @@ func (v *Verifier) wantsUpdates() bool {
 	return v.updatable && len(v.host.UserKnownHostsFiles) > 0
 }
 
-// hostKeyUpdate brings the user's known_hosts in line with the keys that a trusted server says it has.
+// hostKeyUpdate brings the user's known_hosts in line with the keys that a trusted server says it
+// has.
 type hostKeyUpdate struct {
 	*Verifier
 	// ctx ends with the connection.
@@ -79,7 +81,8 @@ type hostKeyUpdate struct {
 	conn ssh.Conn
 	ask  Asker
 
-	// keys is what the server says it has, and found tells for each of them whether the user's files hold it already.
+	// keys is what the server says it has, and found tells for each of them whether the user's
+	// files hold it already.
 	keys  []ssh.PublicKey
 	found []bool
 	// obsolete are the keys that the files hold and the server has no more.
@@ -111,7 +114,8 @@ func (u *hostKeyUpdate) run(notice []byte) error {
 	return u.write(fresh)
 }
 
-// parse reads the server's keys. It skips certificates, unknown types, and keys that HostKeyAlgorithms does not allow.
+// parse reads the server's keys. It skips certificates, unknown types, and keys that
+// HostKeyAlgorithms does not allow.
 func (u *hostKeyUpdate) parse(notice []byte) error {
 	blobs, err := parseStrings(notice)
 	if err != nil {
@@ -137,8 +141,9 @@ func (u *hostKeyUpdate) parse(notice []byte) error {
 	return nil
 }
 
-// compare looks the keys up in the user's files as they are now. It returns what is in the way of an update, and "" if nothing
-// is. Like ssh, it leaves alone what a person has written by hand, and what other names share.
+// compare looks the keys up in the user's files as they are now. It returns what is in the way of
+// an update, and "" if nothing is. Like ssh, it leaves alone what a person has written by hand, and
+// what other names share.
 func (u *hostKeyUpdate) compare() (obstacle string) {
 	entries := loadKnownHosts(u.host.UserKnownHostsFiles, SourceUserFile, func(string, error) {})
 	name, address := u.name(), u.addressName()
@@ -207,7 +212,8 @@ func (u *hostKeyUpdate) askYes(fresh []ssh.PublicKey) (bool, error) {
 	return false, nil
 }
 
-// write changes the user's files. The first one gets all keys of the server; the others only lose the obsolete ones.
+// write changes the user's files. The first one gets all keys of the server; the others only lose
+// the obsolete ones.
 func (u *hostKeyUpdate) write(fresh []ssh.PublicKey) error {
 	for i, file := range u.host.UserKnownHostsFiles {
 		r := replacement{name: u.name(), address: u.addressName(), hash: u.host.HashKnownHosts}

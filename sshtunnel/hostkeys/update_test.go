@@ -3,10 +3,8 @@
 package hostkeys
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,9 +17,94 @@ import (
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
+// updateCase is a state of known_hosts from which ssh and we begin.
+type updateCase struct {
+	name string
+	// server is nil for the one with three plain keys.
+	server *openssh.Server
+	// files are the texts of the UserKnownHostsFiles; "" is a missing one.
+	files []string
+	// global is the text of the GlobalKnownHostsFile.
+	global string
+	// options are for ssh, and edit says the same to us.
+	options []string
+	edit    func(*sshconfig.Host)
+	// changed says whether the files are other ones afterwards.
+	changed bool
+}
+
+// prepare returns a Host with new files of the case.
+func (c *updateCase) prepare(t *testing.T, keyFile string) *sshconfig.Host {
+	t.Helper()
+	h := c.server.Host(t, "bastion", keyFile)
+	dir := t.TempDir()
+	h.UserKnownHostsFiles = nil
+	for i, text := range c.files {
+		file := filepath.Join(dir, fmt.Sprint("user", i))
+		h.UserKnownHostsFiles = append(h.UserKnownHostsFiles, file)
+		if text != "" {
+			writeFile(t, file, text)
+		}
+	}
+	h.GlobalKnownHostsFiles = []string{filepath.Join(dir, "global")}
+	writeFile(t, h.GlobalKnownHostsFiles[0], c.global)
+	h.UpdateHostKeys = "yes"
+	if c.edit != nil {
+		c.edit(h)
+	}
+	return h
+}
+
+// left returns the texts of the user's files and of the backup of the first one.
+func left(h *sshconfig.Host) (texts []string) {
+	for _, file := range append(h.UserKnownHostsFiles, h.UserKnownHostsFiles[0]+".old") {
+		texts = append(texts, readFile(file))
+	}
+	return texts
+}
+
+// compare lets ssh and us connect, each with files of its own, and compares what is left of them.
+func (c *updateCase) compare(t *testing.T, keyFile string) {
+	h := c.prepare(t, keyFile)
+	// ssh is done with the update before its command ends, because a round trip lies between.
+	if ok, out := sshConnects(t, h, append(c.options, "UpdateHostKeys=yes")...); !ok {
+		t.Fatalf("ssh: %s", out)
+	}
+	want := left(h)
+	h = c.prepare(t, keyFile)
+	conn, err := connect(t, t.Context(), h, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.changed {
+		eventually(t, "the same files as ssh leaves", func() bool { return slices.Equal(left(h), want) })
+	}
+	for range 2 { // two round trips are time enough for what should not happen: ssh has no more
+		session, err := conn.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := session.Run("true"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn.Close()
+	if got := left(h); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	changed := want[0] != c.files[0] || len(c.files) > 1 && c.files[1] != "" && want[1] != c.files[1]
+	if changed != c.changed {
+		t.Errorf("ssh made %q of %q", want, c.files)
+	}
+	if st, err := os.Stat(h.UserKnownHostsFiles[0]); err == nil && st.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v", st.Mode())
+	}
+}
+
 // What UpdateHostKeys makes of known_hosts is judged by a real ssh: on a real server, from the same
-// file, both leave the same one behind.
+// files, both leave the same ones behind.
 func TestUpdateHostKeysAgreesWithSSH(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := func(n string) string { return filepath.Join(dir, n) }
 	user := openssh.WriteKey(t, path("user"), "").PublicKey()
@@ -37,15 +120,7 @@ func TestUpdateHostKeysAgreesWithSSH(t *testing.T) {
 	certified := openssh.Start(t, user, "HostKey "+path("host"), "HostKey "+path("rsa"), "HostCertificate "+path("host-cert.pub"))
 	at, port := fmt.Sprintf("[127.0.0.1]:%d", s.Addr.Port), fmt.Sprint(s.Addr.Port)
 	salt := make([]byte, 20)
-	for _, tt := range []struct {
-		name    string
-		server  *openssh.Server
-		files   []string // UserKnownHostsFile
-		global  string
-		options []string
-		edit    func(*sshconfig.Host)
-		changed bool
-	}{
+	for _, tt := range []updateCase{
 		{name: "learns", files: []string{"# comment\n" + at + " " + key + " my comment\njunk\nother " + other}, changed: true},
 		{name: "learns by rsa", files: []string{at + " " + rsa + "\n"}, changed: true},
 		{name: "forgets", files: []string{at + " " + key + "\n" + at + " " + gone + "\n"}, changed: true},
@@ -77,74 +152,11 @@ func TestUpdateHostKeysAgreesWithSSH(t *testing.T) {
 			edit: func(h *sshconfig.Host) { h.StrictHostKeyChecking = "accept-new" }, changed: true}, // one key is added, no others
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			server := tt.server
-			if server == nil {
-				server = s
+			t.Parallel()
+			if tt.server == nil {
+				tt.server = s
 			}
-			prepare := func(who string) *sshconfig.Host {
-				h := server.Host(t, "bastion", path("user"))
-				dir := filepath.Join(t.TempDir(), who)
-				os.Mkdir(dir, 0o700)
-				h.UserKnownHostsFiles = nil
-				for i, text := range tt.files {
-					file := filepath.Join(dir, fmt.Sprint("user", i))
-					h.UserKnownHostsFiles = append(h.UserKnownHostsFiles, file)
-					if text != "" {
-						writeFile(t, file, text)
-					}
-				}
-				h.GlobalKnownHostsFiles = []string{filepath.Join(dir, "global")}
-				writeFile(t, h.GlobalKnownHostsFiles[0], tt.global)
-				h.UpdateHostKeys = "yes"
-				if tt.edit != nil {
-					tt.edit(h)
-				}
-				return h
-			}
-			left := func(h *sshconfig.Host) (texts []string) {
-				for _, file := range append(h.UserKnownHostsFiles, h.UserKnownHostsFiles[0]+".old") {
-					b, err := os.ReadFile(file)
-					if err != nil {
-						b = []byte("missing")
-					}
-					texts = append(texts, string(b))
-				}
-				return texts
-			}
-			h := prepare("ssh")
-			// The update is done before the command ends, where a round trip lies between.
-			ok, out := sshConnects(t, h, path("user"), append(tt.options, "UpdateHostKeys=yes")...)
-			if !ok {
-				t.Fatalf("ssh: %s", out)
-			}
-			want := left(h)
-			h = prepare("ours")
-			c, err := connect(t, t.Context(), h, nil, false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if tt.changed {
-				eventually(t, "the same files as ssh leaves", func() bool { return slices.Equal(left(h), want) })
-			}
-			for range 2 { // time enough for what should not happen: ssh has no more
-				session, err := c.NewSession()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := session.Run("true"); err != nil {
-					t.Fatal(err)
-				}
-			}
-			c.Close()
-			if got := left(h); !slices.Equal(got, want) {
-				t.Errorf("got  %q\nwant %q", got, want)
-			}
-			if changed := want[0] != tt.files[0] || len(tt.files) > 1 && tt.files[1] != "" && want[1] != tt.files[1]; changed != tt.changed {
-				t.Errorf("ssh made %q of %q", want, tt.files)
-			}
-			if st, err := os.Stat(h.UserKnownHostsFiles[0]); err == nil && st.Mode().Perm() != 0o600 {
-				t.Errorf("mode %v", st.Mode())
-			}
+			tt.compare(t, path("user"))
 		})
 	}
 }
@@ -208,128 +220,5 @@ func TestUpdateHostKeysAsks(t *testing.T) {
 				t.Errorf("ssh-keygen finds %s", out)
 			}
 		})
-	}
-}
-
-// A server that says more than it can prove teaches nothing.
-func TestUpdateHostKeysWithoutProof(t *testing.T) {
-	mine, stolen := sshtest.NewKey(), sshtest.NewKey()
-	strings1 := func(all ...[]byte) (b []byte) {
-		for _, s := range all {
-			b = append(b, ssh.Marshal(struct{ S []byte }{s})...)
-		}
-		return b
-	}
-	sign := func(c ssh.Conn, request string, by ssh.Signer, key ssh.PublicKey) []byte {
-		sig, err := by.Sign(zeroes{}, ssh.Marshal(struct {
-			R    string
-			S, K []byte
-		}{request, c.SessionID(), key.Marshal()}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ssh.Marshal(sig)
-	}
-	honest := func(c ssh.Conn) (bool, []byte) {
-		return true, strings1(sign(c, proveRequest, stolen, stolen.PublicKey()))
-	}
-	for _, tt := range []struct {
-		name    string
-		notice  []byte
-		prove   func(c ssh.Conn) (bool, []byte)
-		learned bool
-	}{
-		{"proof", nil, honest, true},
-		{"refused", nil, func(ssh.Conn) (bool, []byte) { return false, nil }, false},
-		{"of another key", nil, func(c ssh.Conn) (bool, []byte) {
-			return true, strings1(sign(c, proveRequest, mine, stolen.PublicKey()))
-		}, false},
-		{"of another text", nil, func(c ssh.Conn) (bool, []byte) {
-			return true, strings1(sign(c, hostKeysRequest, stolen, stolen.PublicKey()))
-		}, false},
-		{"none", nil, func(ssh.Conn) (bool, []byte) { return true, nil }, false},
-		{"junk", nil, func(ssh.Conn) (bool, []byte) { return true, []byte("\x00\x00\x00\x09junk") }, false},
-		{"junk inside", nil, func(ssh.Conn) (bool, []byte) { return true, strings1([]byte("junk")) }, false},
-		{"key told twice", strings1(mine.PublicKey().Marshal(), stolen.PublicKey().Marshal(), stolen.PublicKey().Marshal()), honest, false},
-		{"notice of junk", []byte("\x00\x00\x00\x09junk"), honest, false},
-		{"too many keys", strings1(make([][]byte, maxServerKeys+1)...), honest, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "known_hosts")
-			old := "web " + keyLine(mine.PublicKey()) + "\n"
-			writeFile(t, file, old)
-			client, server := sshPair(t, mine)
-			check := &Verifier{log: testLog(t), allowed: defaultAlgorithms, updatable: true,
-				host: &sshconfig.Host{Alias: "web", HostName: "web", Port: 22, UserKnownHostsFiles: []string{file}, UpdateHostKeys: "yes"}}
-			go func() { // ends with the connection
-				for r := range server.reqs {
-					r.Reply(tt.prove(server.Conn))
-				}
-			}()
-			notice := tt.notice
-			if notice == nil {
-				notice = strings1(mine.PublicKey().Marshal(), stolen.PublicKey().Marshal())
-			}
-			rest := check.HandleUpdates(client.Conn, client.reqs, nil)
-			for _, name := range []string{hostKeysRequest, hostKeysRequest, "another"} {
-				if _, _, err := server.Conn.SendRequest(name, false, notice); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if r := <-rest; r.Type != "another" {
-				t.Errorf("passed on: %s", r.Type)
-			}
-			read := func() string {
-				b, _ := os.ReadFile(file)
-				return string(b)
-			}
-			if tt.learned {
-				eventually(t, "the key is learned", func() bool { return read() == old+"web "+keyLine(stolen.PublicKey())+"\n" })
-			}
-			client.Conn.Close()
-			for range rest { // closed after the update has ended
-			}
-			if changed := read() != old; changed != tt.learned {
-				t.Errorf("known_hosts: %q", read())
-			}
-		})
-	}
-}
-
-// Processes that write the same file at the same time lose nothing: ours lock, ssh's own appends come between.
-func TestKnownHostsWritersDoNotLoseLines(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "known_hosts")
-	const writers, each = 4, 8
-	key := sshtest.NewKey().PublicKey()
-	done := make(chan error, writers)
-	for w := range writers {
-		go func() { // ends with its lines
-			var err error
-			for i := range each {
-				name := fmt.Sprintf("w%d-%d", w, i)
-				if err == nil {
-					err = appendKnownHost(context.Background(), file, key, false, name)
-				}
-				if err == nil { // the same again adds nothing
-					err = appendKnownHost(context.Background(), file, key, false, name)
-				}
-				if err == nil && i%2 == 0 { // rewritten under another key's name
-					err = replaceKnownHost(context.Background(), file, replacement{name: "new-" + name, keys: []ssh.PublicKey{key}})
-				}
-			}
-			done <- err
-		}()
-	}
-	for range writers {
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}
-	out, err := exec.Command("sort", file).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := strings.Count(string(out), "\n"), writers*(each+each/2); got != want {
-		t.Errorf("%d lines, want %d:\n%s", got, want, out)
 	}
 }

@@ -14,7 +14,8 @@ const (
 	SourceCommand Source = "KnownHostsCommand"
 	// SourcePerson means that a person was asked, and accepted the key.
 	SourcePerson Source = "person"
-	// SourcePolicy means that the key was unknown, and that StrictHostKeyChecking accepts such keys.
+	// SourcePolicy means that the key was unknown, and that StrictHostKeyChecking accepts such
+	// keys.
 	SourcePolicy Source = "StrictHostKeyChecking"
 	// SourceLocalhost means that NoHostAuthenticationForLocalhost turned the check off.
 	SourceLocalhost Source = "NoHostAuthenticationForLocalhost"
@@ -23,11 +24,12 @@ const (
 // Voucher says why the key of a server was accepted.
 type Voucher struct {
 	Source Source
-	// Authority is true where the line is of a certificate authority, which has signed the server's key.
+	// Authority is true where the line is of a certificate authority, which has signed the server's
+	// key.
 	Authority bool
 	// File and Line are the line of the key or of its authority. For SourceCommand, File is
-	// KnownHostsCommand-HOSTNAME and Line counts the lines that the command printed. For a Source that is no line, File
-	// is "" and Line is 0.
+	// KnownHostsCommand-HOSTNAME and Line counts the lines that the command printed. For a Source
+	// that is no line, File is "" and Line is 0.
 	File string
 	Line int
 	// Type is the type of the key that the server showed, such as ssh-ed25519.

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// knownHostLine returns a line for known_hosts, with its newline. names are host names or addresses. If they are hashed, each
-// has a line of its own.
+// knownHostLine returns a line for known_hosts, with its newline. names are host names or
+// addresses. If they are hashed, each has a line of its own.
 func knownHostLine(key ssh.PublicKey, hash bool, names ...string) string {
 	text := string(ssh.MarshalAuthorizedKey(key))
 	if !hash {
@@ -30,9 +30,9 @@ func knownHostLine(key ssh.PublicKey, hash bool, names ...string) string {
 	return lines
 }
 
-// appendKnownHost adds key for names to file as ssh does. It makes the directory with mode 0700 and the file with 0600, and
-// ends a last line that has no newline. Names that have the key by now are left out. All is one write, so that lines of other
-// processes are not torn.
+// appendKnownHost adds key for names to file as ssh does. It makes the directory with mode 0700 and
+// the file with 0600, and ends a last line that has no newline. Names that have the key by now are
+// left out. All is one write, so that lines of other processes are not torn.
 func appendKnownHost(ctx context.Context, file string, key ssh.PublicKey, hash bool, names ...string) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
@@ -91,11 +91,13 @@ type replacement struct {
 	hash bool
 }
 
-// replaceKnownHost makes r.keys the plain keys that file holds for the host (hostfile_replace_entries of OpenSSH). Lines of
-// other names, lines with markers, comments and lines that cannot be parsed stay as they are. The file is replaced as a whole,
-// by one of mode 0600. The former one stays as FILE.old. A missing file stays missing.
+// replaceKnownHost makes r.keys the plain keys that file holds for the host
+// (hostfile_replace_entries of OpenSSH). Lines of other names, lines with markers, comments and
+// lines that cannot be parsed stay as they are. The file is replaced as a whole, by one of mode
+// 0600. The former one stays as FILE.old. A missing file stays missing.
 func replaceKnownHost(ctx context.Context, file string, r replacement) error {
-	// Many people have known_hosts as a link into another directory. ssh would put a file in the place of the link.
+	// Many people have known_hosts as a symbolic link into another directory. ssh would put a file
+	// in the place of the link.
 	file, err := filepath.EvalSymlinks(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

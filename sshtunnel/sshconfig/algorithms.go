@@ -64,6 +64,7 @@ var openSSH10 = release{
 	},
 }
 
+// These lists serve for several keywords about keys.
 const (
 	defaultKeyAlgorithms = "ssh-ed25519-cert-v01@openssh.com,ecdsa-sha2-nistp256-cert-v01@openssh.com," +
 		"ecdsa-sha2-nistp384-cert-v01@openssh.com,ecdsa-sha2-nistp521-cert-v01@openssh.com," +
@@ -120,13 +121,13 @@ func (rel *release) assembleAlgorithms(keyword, list string) (string, error) {
 	case list == "":
 		return def, nil
 	case list[0] == '-':
-		var kept []string
+		var remaining []string
 		for name := range strings.SplitSeq(def, ",") {
 			if matchList(name, list[1:], false) != 1 {
-				kept = append(kept, name)
+				remaining = append(remaining, name)
 			}
 		}
-		return strings.Join(kept, ","), nil
+		return strings.Join(remaining, ","), nil
 	case list[0] == '+':
 		wanted = strings.Split(def+","+list[1:], ",")
 	case list[0] == '^':

@@ -9,7 +9,7 @@ import (
 	"sallyport/sshtunnel/display"
 )
 
-// target is what one run of ssh is told on its command line.
+// target is what one run of ssh gets on its command line.
 type target struct {
 	host string
 	// user is "" and port is 0 where they are not named.
@@ -180,10 +180,12 @@ func (t target) check() error {
 	return nil
 }
 
+// validHost tells whether a host name is safe to pass to a program or a shell.
 func validHost(s string) bool {
 	return s != "" && s[0] != '-' && !strings.ContainsAny(s, "'`\"$\\;&<>|(){}, \v\f") && !hasControl(s)
 }
 
+// validUser tells the same about a user name. It may have blanks, backslashes and dollars inside.
 func validUser(s string) bool {
 	if strings.HasPrefix(s, "-") || strings.HasSuffix(s, `\`) {
 		return false
@@ -191,6 +193,7 @@ func validUser(s string) bool {
 	return !strings.Contains(s, " -") && !strings.ContainsAny(s, "'`\";&<>|(){}") && !hasControl(s)
 }
 
+// hasControl tells whether s has control characters.
 func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
@@ -208,6 +211,7 @@ func cleanDomain(s string) (string, error) {
 	return strings.TrimSuffix(s, "."), nil
 }
 
+// isAlnum tells whether c is a letter or a digit of ASCII.
 func isAlnum(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }

@@ -15,7 +15,7 @@ import (
 	"sallyport/sshtunnel/display"
 )
 
-// evaluation is one destination's way through the command line and the files.
+// evaluation reads the command line and the files for one destination.
 type evaluation struct {
 	resolver *Resolver
 	release  *release
@@ -132,7 +132,7 @@ func (e *evaluation) commandLine(ctx context.Context) error {
 
 // reading says how a file is read.
 type reading struct {
-	// anyOwner turns the check off that the file belongs to us or to root, and that nobody else may
+	// anyOwner turns off the check that the file belongs to us or to root, and that nobody else may
 	// write it.
 	anyOwner bool
 	// parseOnly says that the lines are checked and count for nothing.

@@ -16,6 +16,7 @@ import (
 // with it.
 const execTimeout = 30 * time.Second
 
+// errExecTimeout ends a command of Match exec. It wraps os.ErrDeadlineExceeded.
 var errExecTimeout = fmt.Errorf("it did not end within %v: %w", execTimeout, os.ErrDeadlineExceeded)
 
 // run tells whether a command of Match exec succeeds.

@@ -19,6 +19,7 @@ type endpoint struct {
 	port    int
 }
 
+// String returns the endpoint as `ssh -G` prints it.
 func (p endpoint) String() string {
 	switch {
 	case p.path != "":

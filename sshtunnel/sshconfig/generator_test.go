@@ -235,7 +235,7 @@ func (g *generator) file(name string, depth int, files map[string]string) {
 
 // TestRandomAgainstSSH compares our reading of random configurations with that of the real ssh.
 // SALLYPORT_DRAWS sets their number, SALLYPORT_SEED repeats a run.
-func TestRandomAgainstSSH(t *testing.T) {
+func TestRandomConfigurationsAgainstSSH(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
@@ -295,4 +295,16 @@ func TestRandomAgainstSSH(t *testing.T) {
 		}
 	}
 	t.Logf("%d draws are read alike, %d are refused alike", accepted, refusals)
+}
+
+// draws is how many random configurations the ordinary test run compares.
+func draws(t *testing.T) int {
+	n := 100
+	if s := os.Getenv("SALLYPORT_DRAWS"); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
 }

@@ -51,7 +51,7 @@ const maxPlainLine = 1024
 // parseConfig reads the text of one file into its directives.
 //
 // kevinburke/ssh_config turns the text into a tree of lines with their positions. It reads Host,
-// Match and Include in another way than OpenSSH, refuses whole files because of them, and cuts a
+// Match and Include differently from OpenSSH, refuses whole files because of them, and cuts a
 // value at a '#' inside a word. So these lines are replaced by placeholders before the library sees
 // them, one line for one line, and the arguments of all lines are split here. Any line about which
 // the library and parseLine disagree is an error.
@@ -151,6 +151,7 @@ func cutKeyword(s string) (word, rest string, ok bool) {
 	return s[:i], rest, true
 }
 
+// errOpenQuote is the error of SplitCommand.
 var errOpenQuote = errors.New("a quote is not closed")
 
 // SplitCommand splits the arguments of a line, or the value of a keyword such as KnownHostsCommand,

@@ -10,7 +10,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -58,6 +57,7 @@ func inNamespace(t *testing.T) bool {
 	if os.Getuid() != 0 || exec.CommandContext(t.Context(), unshare, "-m", "true").Run() != nil {
 		missing(t, "root, to have a mount namespace")
 	}
+	t.Parallel() // the copies do not see each other
 	args := []string{"-m", os.Args[0], "-test.run=^" + t.Name() + "$", "-test.v"}
 	cmd := exec.CommandContext(t.Context(), unshare, args...)
 	cmd.Env = append(os.Environ(), namespaceVariable+"=1")
@@ -261,122 +261,4 @@ func printed(t *testing.T, r *Resolver, destination string) (settingsByKeyword, 
 		t.Fatalf("WriteTo = %d, %v; want %d, nil", n, err, out.Len())
 	}
 	return parseSettings(out.String()), nil
-}
-
-// parseArchive reads the txtar format: text, then files that begin with "-- name --".
-func parseArchive(text string) (comment string, files map[string]string) {
-	files = make(map[string]string)
-	var name string
-	for line := range strings.Lines(text) {
-		if inner, ok := strings.CutPrefix(line, "-- "); ok && strings.HasSuffix(inner, " --\n") {
-			name = strings.TrimSuffix(inner, " --\n")
-			files[name] = ""
-		} else if name == "" {
-			comment += line
-		} else {
-			files[name] += line
-		}
-	}
-	return comment, files
-}
-
-// TestCasesAgainstSSH compares our reading of testdata/ssh_config with that of the real ssh, key by
-// key.
-//
-// A line of "queries" is [NAME=VALUE ...] [user@]host keyword... The keywords are those that the
-// case is about; all others are compared, too. "expect" (host keyword value) stands for a case that
-// an ssh before 10 reads in another way or refuses.
-func TestCasesAgainstSSH(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	paths, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	archives := make([]string, len(paths)) // read before the home directory is hidden
-	for i, path := range paths {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		archives[i] = string(text)
-	}
-	o := newOracle(t)
-	s := newSandbox(t)
-	equal, checks, cases := 0, 0, 0
-	for i, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			comment, files := parseArchive(archives[i])
-			if strings.HasPrefix(comment, "without a final newline") {
-				files["home/.ssh/config"] = strings.TrimSuffix(files["home/.ssh/config"], "\n")
-			}
-			s.fill(t, files)
-			for line := range strings.Lines(files["queries"]) {
-				var env []string
-				words := strings.Fields(line)
-				for strings.Contains(words[0], "=") {
-					env, words = append(env, words[0]), words[1:]
-				}
-				host, keys := words[0], words[1:]
-				checks += len(keys)
-				got, gotErr := printed(t, s.resolver(t, &o.release, env), host)
-				want, wantErr := o.run([]string{host}, env)
-				expected := files["expect"]
-				if expected != "" {
-					if gotErr != nil {
-						t.Errorf("%s: %v", host, gotErr)
-						continue
-					}
-					wantKeys := make(settingsByKeyword)
-					for e := range strings.Lines(expected) {
-						f := strings.SplitN(strings.TrimSuffix(e, "\n"), " ", 3)
-						if f[0] == host {
-							wantKeys[f[1]] = append(wantKeys[f[1]], f[2])
-						}
-					}
-					for _, k := range keys {
-						if fmt.Sprint(got[k]) != fmt.Sprint(wantKeys[k]) {
-							t.Errorf("%s: %s = %q, want %q", host, k, got[k], wantKeys[k])
-							continue
-						}
-						equal++
-					}
-					if !o.modern() || wantErr != nil {
-						continue
-					}
-				} else {
-					if (gotErr != nil) != (wantErr != nil) {
-						t.Errorf("%s: we say %v, ssh says %v", host, gotErr, wantErr)
-						continue
-					}
-					for _, k := range keys {
-						if fmt.Sprint(got[k]) == fmt.Sprint(want[k]) {
-							equal++
-						}
-					}
-				}
-				for _, d := range o.differences(want, got) {
-					t.Errorf("%s: %s", host, d)
-				}
-			}
-			cases++
-		})
-	}
-	t.Logf("%d of %d checks equal in %d cases", equal, checks, cases)
-	if equal != checks {
-		t.Fail()
-	}
-}
-
-// draws is how many random configurations the ordinary test run compares.
-func draws(t *testing.T) int {
-	n := 150
-	if s := os.Getenv("SALLYPORT_DRAWS"); s != "" {
-		var err error
-		if n, err = strconv.Atoi(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return n
 }

@@ -135,7 +135,7 @@ func (r *Resolver) Chain(ctx context.Context, destination string) ([]*Host, erro
 		t.jump = strings.Join(h.ProxyJump[:last], ",")
 		key := t.String() + " " + t.jump
 		if seen[key] || len(chain) > maxHops {
-			return nil, origin.errorf("jump host loop: the way to %s leads through %s again", h.Alias, t)
+			return nil, origin.errorf("jump host loop: %s is reached through %s again", h.Alias, t)
 		}
 		seen[key] = true
 	}
@@ -194,6 +194,7 @@ func (r *Resolver) local() local {
 	return l
 }
 
+// getenv returns the value of an environment variable, and "" for a missing one.
 func (r *Resolver) getenv(name string) string {
 	if r.Getenv == nil {
 		return ""

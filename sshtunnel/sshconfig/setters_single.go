@@ -9,6 +9,7 @@ import (
 	"sallyport/sshtunnel/display"
 )
 
+// setPort takes a number or the name of a service.
 func setPort(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {

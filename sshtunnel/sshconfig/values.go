@@ -99,7 +99,7 @@ func (v values) paths(keyword string) []string {
 }
 
 // word returns a value with yes and no in the place of true and false: `ssh -G` prints some
-// keywords in the one way and some in the other.
+// keywords with the first pair of words, and some with the second.
 func (v values) word(keyword string) string {
 	switch text := v.first(keyword); text {
 	case "true":

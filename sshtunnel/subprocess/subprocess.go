@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
-	"syscall"
 	"time"
 
 	"sallyport/sshtunnel/display"
@@ -22,10 +21,11 @@ import (
 // Conn is the stdin and stdout of a command that runs. Its methods may be called concurrently. The
 // caller must Close it.
 type Conn struct {
-	cmd   *exec.Cmd
-	in    *os.File      // the command's stdin
-	out   *os.File      // the command's stdout
-	ended chan struct{} // closed when the command has ended
+	cmd *exec.Cmd
+	// in and out are the command's stdin and stdout.
+	in, out *os.File
+	// ended is closed when the command has ended.
+	ended chan struct{}
 	once  sync.Once
 }
 
@@ -48,8 +48,8 @@ func Start(cmd *exec.Cmd, stderr io.Writer, ended func(error)) (*Conn, error) {
 	started := make(chan error)
 	go func() { // ends with the command, which Close kills
 		defer close(c.ended)
-		// dieWithUs binds the command to the thread that starts it, so the thread must not end before
-		// the command. Wait would occupy a thread anyway.
+		// dieWithUs binds the command to the thread that starts it, so the thread must not end
+		// before the command. Wait would occupy a thread anyway.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -103,9 +103,6 @@ func (c *Conn) Close() error {
 
 // CloseWrite ends the command's stdin.
 func (c *Conn) CloseWrite() error { return c.in.Close() }
-
-// SyscallConn gives access to the command's stdout: whether something has come can be asked there.
-func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.out.SyscallConn() }
 
 func (c *Conn) LocalAddr() net.Addr                { return addr{} }
 func (c *Conn) RemoteAddr() net.Addr               { return addr{} }

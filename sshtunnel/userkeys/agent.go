@@ -20,7 +20,8 @@ type Agent struct {
 	client agent.ExtendedAgent
 	conn   io.Closer
 
-	listed  chan struct{} // closed when the next two are set
+	// listed is closed when keys and listErr are set.
+	listed  chan struct{}
 	keys    []*agent.Key
 	listErr error
 }
@@ -64,9 +65,10 @@ func (a *Agent) list() ([]*agent.Key, error) {
 
 // agentSigner signs with a key of the agent.
 type agentSigner struct {
-	agent  *Agent
-	pub    ssh.PublicKey
-	failed func(error) // is told why the agent did not sign
+	agent *Agent
+	pub   ssh.PublicKey
+	// failed is told why the agent did not sign.
+	failed func(error)
 }
 
 func (s *agentSigner) PublicKey() ssh.PublicKey { return s.pub }
@@ -91,8 +93,8 @@ func (s *agentSigner) SignWithAlgorithm(_ io.Reader, data []byte, algo string) (
 	return sig, err
 }
 
-// addToAgent does AddKeysToAgent for the key of a file that is being used. As with ssh, that is done
-// once, and it does not matter if the agent or the person does not want it.
+// addToAgent does AddKeysToAgent for the key of a file that is being used. As with ssh, that is
+// done once, and it does not matter if the agent or the person does not want it.
 func (c *collector) addToAgent(f *keyFile) {
 	add := parseAddKeys(c.Host.AddKeysToAgent)
 	if !add.wanted || c.Agent == nil || f.private == nil || f.added {
@@ -107,7 +109,12 @@ func (c *collector) addToAgent(f *keyFile) {
 			return
 		}
 	}
-	err := c.Agent.client.Add(agent.AddedKey{PrivateKey: f.private, Comment: comment, LifetimeSecs: add.lifetime, ConfirmBeforeUse: add.confirm})
+	err := c.Agent.client.Add(agent.AddedKey{
+		PrivateKey:       f.private,
+		Comment:          comment,
+		LifetimeSecs:     add.lifetime,
+		ConfirmBeforeUse: add.confirm,
+	})
 	if err != nil {
 		c.Log.Warn("key not added to the agent", "hop", c.Host.Alias, "file", f.path, "err", err)
 		return

@@ -1,4 +1,5 @@
-// Package openssh lets tests use the OpenSSH programs of this machine: a real sshd on loopback, ssh, ssh-keygen.
+// Package openssh lets tests use the OpenSSH programs of this machine: a real sshd on loopback,
+// ssh, ssh-keygen.
 //
 // A test that needs a program that is missing is skipped; with CI=true in the environment it fails.
 package openssh
@@ -45,8 +46,8 @@ func Run(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// WriteKey makes an ed25519 key and writes it to path, encrypted if there is a passphrase, and its public half to
-// path.pub.
+// WriteKey makes an ed25519 key and writes it to path, encrypted if there is a passphrase, and its
+// public half to path.pub.
 func WriteKey(t testing.TB, path, passphrase string) ssh.Signer {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -84,8 +85,8 @@ func ReadPublicKey(t testing.TB, path string) ssh.PublicKey {
 	return key
 }
 
-// NewHost returns what a Resolver would make of an almost empty file for a host at addr, with a known_hosts file of its
-// own that does not exist yet.
+// NewHost returns what a Resolver would make of an almost empty file for a host at addr, with a
+// known_hosts file of its own that does not exist yet.
 func NewHost(t testing.TB, alias, addr string) *sshconfig.Host {
 	t.Helper()
 	a, err := net.ResolveTCPAddr("tcp", addr)

@@ -20,8 +20,8 @@ import (
 	"sallyport/sshtunnel/sshconfig"
 )
 
-// Server is a real OpenSSH server on loopback: a listener of ours that runs `sshd -i` for each connection. It ends with
-// the test.
+// Server is a real OpenSSH server on loopback: a listener of ours that runs `sshd -i` for each
+// connection. It ends with the test.
 type Server struct {
 	// Addr is where it listens.
 	Addr *net.TCPAddr
@@ -37,8 +37,8 @@ type Server struct {
 	wg    sync.WaitGroup
 }
 
-// Start starts a server that lets authorized in. options are further lines of sshd_config; a HostKey among them
-// replaces the one that is made.
+// Start starts a server that lets authorized in. options are further lines of sshd_config; a
+// HostKey among them replaces the one that is made.
 func Start(t testing.TB, authorized ssh.PublicKey, options ...string) *Server {
 	t.Helper()
 	return StartBy(t, Tool(t, "sshd"), authorized, options...)
@@ -56,6 +56,9 @@ func StartBy(t testing.TB, program string, authorized ssh.PublicKey, options ...
 	s := &Server{t: t, Dir: t.TempDir()}
 	path := func(name string) string { return filepath.Join(s.Dir, name) }
 	config := "\n" + strings.Join(options, "\n") + "\n" + // the first value counts
+		// Below another shell, bash does not read the ~/.bashrc of this machine. That is slow, and
+		// may print anything.
+		"SetEnv SHLVL=9\n" +
 		"PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n" +
 		"AuthorizedKeysFile " + path("authorized_keys") + "\n"
 	if !strings.Contains(config, "\nHostKey ") {
@@ -70,7 +73,8 @@ func StartBy(t testing.TB, program string, authorized ssh.PublicKey, options ...
 	return s
 }
 
-// StartProgram starts a server that runs any program for each connection, on the program's stdin and stdout.
+// StartProgram starts a server that runs any program for each connection, on the program's stdin
+// and stdout.
 func StartProgram(t testing.TB, dir string, argv ...string) *Server {
 	t.Helper()
 	s := &Server{t: t, Dir: dir}
@@ -152,7 +156,8 @@ func (s *Server) Drop() {
 	s.conns = nil
 }
 
-// Host returns the configuration that reaches the server with one key file. If HostKey is set, it is known.
+// Host returns the configuration that reaches the server with one key file. If HostKey is set, it
+// is known.
 func (s *Server) Host(t testing.TB, alias, keyFile string) *sshconfig.Host {
 	t.Helper()
 	h := NewHost(t, alias, s.Addr.String())

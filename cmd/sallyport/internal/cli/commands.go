@@ -11,8 +11,8 @@ package cli
 // variable in sallyport's manual.
 type grammar struct {
 	defaultCommand
-	Login     LoginCommand     `cmd:"" name:"login" help:"Sign in now, in the terminal; leaves the tokens in the store."`
-	Logout    LogoutCommand    `cmd:"" name:"logout" help:"Revoke where the server can, and forget tokens and client registration."`
+	Login     LoginCommand     `cmd:"" name:"login" help:"Sign in now, in the terminal, and store the tokens."`
+	Logout    LogoutCommand    `cmd:"" name:"logout" help:"Revoke the tokens if the server can do that, and forget them and the client registration."`
 	Status    StatusCommand    `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, and their tunnels."`
 	Callback  CallbackCommand  `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
 	SSHConfig SSHConfigCommand `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
@@ -57,17 +57,17 @@ type StatusCommand struct {
 
 // CallbackCommand is `sallyport callback`.
 type CallbackCommand struct {
-	Port Ports `help:"Port, or comma-separated ports, of the callback: here and on HOST." default:"53682" from:"OAUTH2_CALLBACK_PORT" field:"oauth2.callbackPort" placeholder:"N[,N]"`
+	Port Ports `help:"Port of the callback, here and on HOST; several are separated by commas." default:"53682" from:"OAUTH2_CALLBACK_PORT" field:"oauth2.callbackPort" placeholder:"N[,N]"`
 	SSH  `group:"ssh"`
 	Common
-	Host []string `arg:"" help:"Where the proxy runs: an ssh_config alias, [user@]host[:port] or ssh://."`
+	Host []string `arg:"" help:"Machine of the proxy: an alias of ssh_config, [user@]host[:port] or ssh://."`
 }
 
 // SSHConfigCommand is `sallyport ssh-config`.
 type SSHConfigCommand struct {
 	SSH `group:"ssh"`
 	Common
-	Host string `arg:"" help:"An ssh_config alias, [user@]host[:port] or ssh://."`
+	Host string `arg:"" help:"An alias of ssh_config, [user@]host[:port] or ssh://."`
 }
 
 // VersionCommand is `sallyport version`.

@@ -86,7 +86,7 @@ func (s storedAccount) token(now time.Time) string {
 	case !s.SignedIn:
 		return "none, not signed in"
 	case s.Expiry.IsZero():
-		return "of unknown life, " + next
+		return "valid for an unknown time, " + next
 	case !now.Before(s.Expiry):
 		return fmt.Sprintf("expired %s, %s", s.Expiry.Local().Format(time.DateTime), strings.TrimPrefix(next, "then "))
 	}

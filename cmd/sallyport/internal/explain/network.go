@@ -29,7 +29,7 @@ var networkRows = []row{
 	}),
 	unreachable(KindTLS, typeHint[x509.UnknownAuthorityError]("if your organisation has a certificate authority of its own: --ca-file FILE")),
 	unreachable(KindTLS, typeHint[*tls.CertificateVerificationError]("the server's certificate is not valid; is the clock right?")),
-	unreachable(KindTLS, typeHint[tls.RecordHeaderError]("the server does not speak TLS on this port; is the URL http, or the port another?")),
+	unreachable(KindTLS, typeHint[tls.RecordHeaderError]("the server does not speak TLS on this port; is http or another port meant?")),
 	unreachable(KindUnreachable, func(err error) ([]string, bool) {
 		e, ok := errors.AsType[*net.DNSError](err)
 		if !ok {
@@ -37,7 +37,7 @@ var networkRows = []row{
 		}
 		return []string{fmt.Sprintf("check the spelling of %q, and the network; if only a bastion knows the name: --via HOST", e.Name)}, true
 	}),
-	unreachable(KindUnreachable, typeHint[*session.ProxyError]("HTTPS_PROXY names the proxy; NO_PROXY excepts hosts from it; behind a bastion: --via HOST")),
+	unreachable(KindUnreachable, typeHint[*session.ProxyError]("HTTPS_PROXY names the proxy; NO_PROXY excepts hosts from it; if the upstream is behind a bastion: --via HOST")),
 	unreachable(KindTimeout, valueHint(context.DeadlineExceeded, "check the network; a firewall may drop the packets")),
 	unreachable(KindUnreachable, valueHint(syscall.ECONNREFUSED, "nothing listens at that address and port; is the server running, and the URL right?")),
 	explainClosed,
@@ -74,7 +74,7 @@ func explainClosed(err error) (Explanation, bool) {
 	return Explanation{
 		Kind: KindUnreachable, Status: StatusUnreachable,
 		Text:  "connection closed by the other side: " + withoutQuery(err),
-		Hints: []string{"the way to the upstream broke, or the upstream ended; sallyport connects anew"},
+		Hints: []string{"the connection to the upstream broke, or the upstream ended; sallyport connects again by itself"},
 	}, errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
 }
 

@@ -99,7 +99,7 @@ func signInHints(e *asclient.SignInError) []string {
 	case e.Code == "invalid_scope":
 		return []string{"check --scope with the server's operator"}
 	case e.Code == asclient.CodeResourceMismatch:
-		return []string{"the server's metadata speaks of another URL; use that one, its real name, and --via HOST where it is behind a bastion"}
+		return []string{"the server's metadata names another URL; use that one, and --via HOST if it is behind a bastion"}
 	case e.Code == asclient.CodeInsecureURL:
 		return []string{"the server's metadata names a cleartext URL; --allow-insecure-http accepts it"}
 	}

@@ -15,7 +15,7 @@ import (
 // sshRows explain the errors of sshtunnel.
 var sshRows = []row{
 	on(func(e *sshconfig.Error) Explanation {
-		hint := "ssh -G HOST reads the same file and says what it makes of it"
+		hint := "ssh -G HOST reads the same files and shows how ssh understands them"
 		if e.File == "" {
 			hint = "check --via, -J and -o"
 		}
@@ -62,15 +62,15 @@ func hostKeyHints(e *hostkeys.Error) []string {
 	case e.Revoked:
 		return []string{"do not connect; ask the administrator of " + e.Hop}
 	case e.Changed:
-		hints := []string{"somebody may be listening in, or the host was installed anew: ask its administrator for the new fingerprint"}
+		hints := []string{"somebody may be intercepting the connection, or the host was reinstalled: ask its administrator for the new fingerprint"}
 		if remedy := e.Remedy(); remedy != "" { // there is none for what KnownHostsCommand printed
-			hints = append(hints, "once it is the right one: "+remedy+" && ssh "+e.Hop)
+			hints = append(hints, "if the new key is the right one: "+remedy+" && ssh "+e.Hop)
 		}
 		return hints
 	}
 	return []string{
 		"compare the fingerprint with what the administrator of " + e.Hop + " says, and accept it once in a terminal: " + e.Remedy(),
-		"or in sallyport's own words: sallyport login --via HOST URL",
+		"or let sallyport ask you: sallyport login --via HOST URL",
 	}
 }
 
@@ -90,7 +90,7 @@ func authHints(e *sshtunnel.AuthError) []string {
 func hopHints(e *sshtunnel.HopError) []string {
 	if dns, ok := errors.AsType[*net.DNSError](e); ok {
 		return []string{
-			fmt.Sprintf("%q is no name that DNS knows; is it the alias of a Host block in ssh_config? check the spelling", dns.Name),
+			fmt.Sprintf("DNS does not know %q; is it the alias of a Host block in ssh_config? check the spelling", dns.Name),
 			"sallyport ssh-config " + e.Hop + " shows what the files say",
 		}
 	}
@@ -98,7 +98,7 @@ func hopHints(e *sshtunnel.HopError) []string {
 	case errors.Is(e, syscall.ECONNREFUSED):
 		return []string{"nothing listens there; check HostName and Port: sallyport ssh-config " + e.Hop}
 	case e.Stage == sshtunnel.StageLink:
-		return []string{"sallyport connects anew"}
+		return []string{"sallyport connects again by itself"}
 	case e.Stage == sshtunnel.StageConnect:
 		return []string{"check the network, and HostName, Port and ProxyJump: sallyport ssh-config " + e.Hop}
 	}

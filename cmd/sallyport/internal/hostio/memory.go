@@ -8,26 +8,31 @@ import (
 	"time"
 )
 
-// TuneGC lets the heap grow to five times what is in use, up to a limit. Little is in use mostly,
-// but each packet of SSH is new memory, so that bulk would be a tenth to a fifth slower. Hundreds
-// of calls with large answers would make that hundreds of MiB. GOGC and GOMEMLIMIT count more.
+const (
+	gcPercent   = 400       // the heap grows to five times what is in use
+	memoryLimit = 128 << 20 // above it, collections come more often
+)
+
+// TuneGC lets the heap grow to five times what is in use, up to a limit. Little is in use most of
+// the time, but each SSH packet allocates, and a transfer through SSH took a tenth to a fifth
+// longer with Go's default. Without the limit, hundreds of calls with large answers would take
+// hundreds of MiB. The variables GOGC and GOMEMLIMIT count more.
 func TuneGC() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(gcPercent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(128 << 20)
+		debug.SetMemoryLimit(memoryLimit)
 	}
 }
 
-// TrimMemory returns a function that makes a proxy small after it has started, or has carried
+// TrimMemory returns a function that makes a proxy small after its start, or after it has carried
 // something large. The reader in is the proxy's stdin.
 //
-// The function leaves one processor to the proxy, which waits more than it works: with several,
-// each hand-over between goroutines wakes a thread that mostly finds nothing to do, and a call
-// takes longer. One is enough for tens of thousands of calls a second. The start, with its key
-// exchanges, has them all. If stdin cannot be polled, its blocking read would occupy the only
-// processor, so the proxy keeps all of them.
+// The function leaves one processor to the proxy, which waits more than it works. With several,
+// each switch between goroutines wakes a thread that mostly finds nothing to do. The start keeps
+// all processors for the key exchanges of SSH and TLS. If stdin cannot be polled, its blocking read
+// would occupy the only processor, so the proxy then keeps all of them.
 func TrimMemory(in io.Reader) func() {
 	file, ok := in.(*os.File)
 	polled := ok && file.SetReadDeadline(time.Time{}) == nil
@@ -39,8 +44,12 @@ func TrimMemory(in io.Reader) func() {
 	}
 }
 
-// freeMemory returns unused memory to the system. The relay keeps the memory of large messages in a
-// sync.Pool, which is empty after the second collection.
+// freeMemory returns unused memory to the system. Without it the proportional set size of a proxy
+// is 18.9 MiB when idle, where it is 16.1 MiB with it, and 72 MiB after large answers, where it is
+// 19 MiB (BenchmarkAgainstPeers).
+//
+// The relay keeps the memory of large messages in a sync.Pool. The first collection moves the
+// pool's content to its victim cache, and the second one, in FreeOSMemory, frees it.
 func freeMemory() {
 	runtime.GC()
 	debug.FreeOSMemory()

@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// parentPoll is how often the parent is looked at.
-const parentPoll = 5 * time.Second
+// parentInterval is the time between two looks at the parent.
+const parentInterval = 5 * time.Second
 
-// OnParentExit calls f when the process that started this one has ended. The returned function ends
-// the watch.
+// OnParentExit calls f when the parent process has ended. The caller must call stop, after which f
+// is not called any more. On Windows it does nothing: the system goes on naming a parent that has
+// ended. The end of stdin then has to do.
 func OnParentExit(f func()) (stop func()) {
 	parent, done := os.Getppid(), make(chan struct{})
-	tick := time.NewTicker(parentPoll)
+	tick := time.NewTicker(parentInterval)
 	go func() { // ends with the parent, or with stop
 		defer tick.Stop()
 		for {
@@ -22,7 +23,6 @@ func OnParentExit(f func()) (stop func()) {
 			case <-done:
 				return
 			case <-tick.C:
-				// Windows goes on naming a parent that has ended: there the end of stdin is left.
 				if os.Getppid() != parent {
 					f()
 					return

@@ -4,5 +4,5 @@ package hostio
 
 import "os"
 
-// OpenStdin returns stdin as it is.
+// OpenStdin returns stdin unchanged. The caller must call restore at the end of the process.
 func OpenStdin() (in *os.File, restore func()) { return os.Stdin, func() {} }

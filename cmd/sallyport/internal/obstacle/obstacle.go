@@ -65,7 +65,7 @@ func loginWaits(p oauth.Prompt) *relay.Obstacle {
 func pageHeldBack(until time.Time) *relay.Obstacle {
 	return &relay.Obstacle{
 		Kind: explain.KindSignIn,
-		Text: "a sign-in is wanted; its page opens at " + until.Format(time.TimeOnly) + ", for the last one was opened shortly before and not used",
+		Text: "a sign-in is wanted; its page opens at " + until.Format(time.TimeOnly) + ", because the last one was opened shortly before and not used",
 		Hints: []string{
 			"wait for the link, or type sallyport login URL in a terminal, which opens a page at once",
 		},

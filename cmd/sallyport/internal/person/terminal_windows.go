@@ -2,10 +2,10 @@ package person
 
 import "golang.org/x/sys/windows"
 
-// terminalPath is the console's input.
+// terminalPath names the console's input.
 const terminalPath = "CONIN$"
 
-// echoOff stops the console from showing what is typed, until restore is called.
+// echoOff stops the console from showing what is typed. The caller must call restore.
 func echoOff(fd int) (restore func(), err error) {
 	var mode uint32
 	if err := windows.GetConsoleMode(windows.Handle(fd), &mode); err != nil {

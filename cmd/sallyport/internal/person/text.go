@@ -2,6 +2,7 @@ package person
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -21,10 +22,11 @@ func OneLine(text string) string {
 	return text[:end] + "..."
 }
 
-// Printable returns text of any length with each control character replaced by a space.
+// Printable returns text of any length with a space in place of each control character, those of
+// ISO 6429 above 0x7f included.
 func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r

@@ -12,6 +12,7 @@ func TestOneLine(t *testing.T) {
 		"one\r\ntwo\n\nthree": "one; two; three",
 		"\x1b[31mred\x07":     " [31mred ",
 		"tab\there":           "tab here",
+		"\u009b2Jclear":       " 2Jclear",
 	} {
 		if got := OneLine(text); got != want {
 			t.Errorf("%q: got %q, want %q", text, got, want)

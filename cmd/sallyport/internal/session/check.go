@@ -45,7 +45,7 @@ func (s *Session) CheckStored() error {
 }
 
 // UnauthorizedError says that the upstream refuses the credentials that the settings give, or wants
-// some where the settings forbid a sign-in.
+// some although the settings forbid a sign-in.
 type UnauthorizedError struct {
 	// Upstream is the URL without its query.
 	Upstream string

@@ -48,7 +48,7 @@ type Session struct {
 	Tunnel *sshtunnel.Tunnel
 	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
 	CallbackTunnel *sshtunnel.Tunnel
-	// SignIn sends requests, and signs in where the upstream asks for it.
+	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
 
 	store   *tokenstore.Store // nil keeps nothing
@@ -116,8 +116,8 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (func(context.Co
 	return func(ctx context.Context, addr string) (net.Listener, error) { return listen(ctx, "tcp", addr) }, nil
 }
 
-// Connect brings the tunnels up and returns the first failure. A command that a person waits for
-// calls it, because that command ends with a failure where the proxy goes on trying.
+// Connect brings the tunnels up and returns the first failure. Commands that a person waits for
+// call it, because they end with a failure. The proxy dials on demand, and tries again.
 func (s *Session) Connect(ctx context.Context) error {
 	for _, tunnel := range []*sshtunnel.Tunnel{s.Tunnel, s.CallbackTunnel} {
 		if tunnel == nil {

@@ -36,7 +36,7 @@ func TestConnectionLostTwiceAndTheLog(t *testing.T) {
 	host.Echo(t)
 	s.Hops[0].SSHD.Drop()
 	host.Stderr.Await(t, `(?s)msg="link lost".*msg="link lost"`) // a call on the dying connection may have run, and gets an error
-	host.Stderr.Await(t, `(?s)hop hop1 .*: link: .*\nhint: sallyport connects anew\n(?s:.*)sallyport: the tunnel via hop1 is up\n`)
+	host.Stderr.Await(t, `(?s)hop hop1 .*: link: .*\nhint: sallyport connects again by itself\n(?s:.*)sallyport: the tunnel via hop1 is up\n`)
 	host.Echo(t)
 	host.Close(t)
 

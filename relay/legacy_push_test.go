@@ -14,7 +14,8 @@ import (
 
 const oldInitAnswer = `{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2024-11-05","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}`
 
-// events2024 is the event stream of an HTTP+SSE server: what is put in goes to the client; closed, the stream ends.
+// events2024 is the event stream of an HTTP+SSE server: what is put in goes to the client; closed,
+// the stream ends.
 type events2024 chan string
 
 // get is the Handle of the GET.
@@ -137,8 +138,8 @@ func TestHTTPSSENoFallback(t *testing.T) {
 	}
 }
 
-// The end of the stream is that of the session: a call in flight is answered at once, a new session is made with the host's own
-// initialize, and the next call works.
+// The end of the stream is that of the session: a call in flight is answered at once, a new session
+// is made with the host's own initialize, and the next call works.
 func TestHTTPSSEStreamLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second := make(events2024), make(events2024)
@@ -170,7 +171,8 @@ func TestHTTPSSEStreamLost(t *testing.T) {
 	})
 }
 
-// A new session is made without a call, too, for the server may have something to say; and for as long as it takes.
+// A new session is made without a call, too, for the server may have something to say; and for as
+// long as it takes.
 func TestHTTPSSEStreamLostWhileIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second := make(events2024), make(events2024)
@@ -186,7 +188,8 @@ func TestHTTPSSEStreamLostWhileIdle(t *testing.T) {
 	})
 }
 
-// A server that has forgotten the session says so to a POST; that did not run and is sent again, once.
+// A server that has forgotten the session says so to a POST; that did not run and is sent again,
+// once.
 func TestHTTPSSESessionForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second := make(events2024), make(events2024)

@@ -5,8 +5,8 @@ package hostkeys
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,41 +17,34 @@ import (
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
-// What known_hosts says is judged by a real ssh on a real server: we connect exactly when it does.
-func TestHostKeyAgreesWithSSH(t *testing.T) {
-	sshBin := openssh.Tool(t, "ssh")
+// What known_hosts says is judged by a real ssh on the same server: we connect exactly when it
+// does.
+func TestVerifyAgreesWithSSH(t *testing.T) {
+	t.Parallel()
+	openssh.Tool(t, "ssh")
 	dir := t.TempDir()
-	path := func(n string) string { return filepath.Join(dir, n) }
-	user := openssh.WriteKey(t, path("user"), "")
-	key := keyLine(openssh.WriteKey(t, path("host"), "").PublicKey())
+	hostKey := openssh.WriteKey(t, filepath.Join(dir, "host"), "")
+	rsaKey := generate(t, dir, "rsa", "-t", "rsa", "-b", "2048")
+	caKey := openssh.WriteKey(t, filepath.Join(dir, "ca"), "")
+	key, rsa, ca := keyLine(hostKey.PublicKey()), keyLine(rsaKey.PublicKey()), keyLine(caKey.PublicKey())
 	other := keyLine(sshtest.NewKey().PublicKey())
-	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", path("rsa"))
-	rsa := keyLine(openssh.ReadPublicKey(t, path("rsa.pub")))
-	ca := keyLine(openssh.WriteKey(t, path("ca"), "").PublicKey())
 
-	plain := openssh.Start(t, user.PublicKey(), "HostKey "+path("host"))
-	both := openssh.Start(t, user.PublicKey(), "HostKey "+path("host"), "HostKey "+path("rsa"))
-	asCA := openssh.Start(t, user.PublicKey(), "HostKey "+path("ca"))
-	certified := func(args ...string) *openssh.Server {
-		n := filepath.Join(t.TempDir(), "certified")
-		openssh.WriteKey(t, n, "")
-		openssh.Run(t, "ssh-keygen", append(append([]string{"-q", "-s", path("ca"), "-I", "id", "-h"}, args...), n+".pub")...)
-		return openssh.Start(t, user.PublicKey(), "HostKey "+n, "HostCertificate "+n+"-cert.pub")
+	plain, both, asCA := serve(t, hostKey), serve(t, hostKey, rsaKey), serve(t, caKey)
+	certified := func(args ...string) *sshtest.Server {
+		return serve(t, certify(t, dir, "host", hostKey, args...))
 	}
 	good := certified("-n", "127.0.0.1,alias")
 	expired := certified("-n", "127.0.0.1", "-V", "20200101:20200102")
 	wrongName := certified("-n", "elsewhere")
 	anyName := certified()
 	critical := certified("-n", "127.0.0.1", "-O", "critical:strange@example.org=x")
+	withPlain := serve(t, certify(t, dir, "host", hostKey, "-n", "elsewhere"), hostKey)
 
-	at := func(s *openssh.Server) string { return fmt.Sprintf("[127.0.0.1]:%d", s.Addr.Port) }
-	hashed := func(name string) string {
-		salt := make([]byte, 20)
-		return hashedName(salt, name)
-	}
+	hashed := func(name string) string { return hashedName(make([]byte, 20), name) }
+	port := func(s *sshtest.Server) string { _, p, _ := net.SplitHostPort(s.Addr()); return p }
 	for _, tt := range []struct {
 		name   string
-		server *openssh.Server
+		server *sshtest.Server
 		known  string
 		global string
 		alias  string
@@ -76,7 +69,7 @@ func TestHostKeyAgreesWithSSH(t *testing.T) {
 		{name: "revoked for another", server: plain, known: at(plain) + " " + key + "\n@revoked other " + key, ok: true},
 		{name: "revoked for the bare host", server: plain, known: at(plain) + " " + key + "\n@revoked 127.0.0.1 " + key, ok: true},
 		{name: "alias", server: plain, known: "alias " + key, alias: "ALIAS", ok: true},
-		{name: "alias with port", server: plain, known: fmt.Sprintf("[alias]:%d %s", plain.Addr.Port, key), alias: "alias"},
+		{name: "alias with port", server: plain, known: "[alias]:" + port(plain) + " " + key, alias: "alias"},
 		{name: "alias, address known", server: plain, known: at(plain) + " " + key, alias: "alias"},
 		{name: "only rsa known", server: both, known: at(both) + " " + rsa, ok: true},
 		{name: "only ed25519 known", server: both, known: at(both) + " " + key, ok: true},
@@ -91,39 +84,32 @@ func TestHostKeyAgreesWithSSH(t *testing.T) {
 		{name: "certificate of another host", server: wrongName, known: "@cert-authority * " + ca},
 		{name: "certificate without principals", server: anyName, known: "@cert-authority * " + ca, ok: true},
 		{name: "critical option", server: critical, known: "@cert-authority * " + ca},
+		{name: "plain key of a certificate of another host", server: withPlain, known: "@cert-authority * " + ca + "\n" + at(withPlain) + " " + key, ok: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
-			user, global := filepath.Join(dir, "user"), filepath.Join(dir, "global")
-			writeFile(t, user, tt.known)
-			writeFile(t, global, tt.global)
-			args := []string{"-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=" + user,
-				"-o", "GlobalKnownHostsFile=" + global, "-o", "IdentitiesOnly=yes", "-o", "UpdateHostKeys=no", "-i", path("user"), "-p", fmt.Sprint(tt.server.Addr.Port)}
-			if tt.alias != "" {
-				args = append(args, "-o", "HostKeyAlias="+tt.alias)
-			}
-			out, err := exec.CommandContext(t.Context(), sshBin, append(args, "127.0.0.1", "true")...).CombinedOutput()
-			if (err == nil) != tt.ok {
-				t.Errorf("ssh: %v, expected ok %v: %s", err, tt.ok, out)
-			}
-			h := tt.server.Host(t, "bastion", path("user"))
-			h.UserKnownHostsFiles, h.GlobalKnownHostsFiles = []string{user}, []string{global}
+			t.Parallel()
+			h := openssh.NewHost(t, "bastion", tt.server.Addr())
+			h.GlobalKnownHostsFiles = []string{filepath.Join(t.TempDir(), "global")}
 			h.HostKeyAlias = tt.alias
-			ours := connects(t, h, nil)
-			if (ours == nil) != (err == nil) {
-				t.Errorf("we: %v; ssh: %v", ours, err)
+			writeFile(t, h.UserKnownHostsFiles[0], tt.known)
+			writeFile(t, h.GlobalKnownHostsFiles[0], tt.global)
+			ssh, out := sshConnects(t, h)
+			if ssh != tt.ok {
+				t.Errorf("ssh connects: %v, expected %v: %s", ssh, tt.ok, out)
 			}
-			if ours != nil {
-				if _, ok := errors.AsType[*Error](ours); !ok {
-					t.Errorf("not a Error: %v", ours)
-				}
+			err := connects(t, h, nil)
+			if (err == nil) != ssh {
+				t.Errorf("we: %v; ssh connects: %v", err, ssh)
+			}
+			if _, ok := errors.AsType[*Error](err); err != nil && !ok {
+				t.Errorf("not an Error: %v", err)
 			}
 		})
 	}
 }
 
-func TestChangedKeyTellsAll(t *testing.T) {
-	s := startFake(t, sshtest.Config{})
+func TestErrorOfAChangedKeyTellsAll(t *testing.T) {
+	s := serve(t, sshtest.NewKey())
 	h := openssh.NewHost(t, "bastion", s.Addr())
 	h.StrictHostKeyChecking = "no" // does not help
 	old := sshtest.NewKey().PublicKey()
@@ -140,16 +126,16 @@ func TestChangedKeyTellsAll(t *testing.T) {
 	}
 }
 
-// With StrictHostKeyChecking no, ssh goes on over a changed key without passwords and forwards; as it is
-// for a forward that must not fail, which is all that we do, it ends.
+// With StrictHostKeyChecking no, ssh goes on over a changed key without passwords and forwards. For
+// a forward that must not fail, which is all that we do, it ends.
 func TestChangedKeyIsRefusedInAllModes(t *testing.T) {
-	key := filepath.Join(t.TempDir(), "id")
-	s := openssh.Start(t, openssh.WriteKey(t, key, "").PublicKey())
+	t.Parallel()
+	s := serve(t, sshtest.NewKey())
 	for _, strict := range []string{"yes", "ask", "accept-new", "no"} {
-		h := s.Host(t, "bastion", key)
+		h := openssh.NewHost(t, "bastion", s.Addr())
 		writeFile(t, h.UserKnownHostsFiles[0], fmt.Sprintf("[127.0.0.1]:%d %s\n", h.Port, keyLine(sshtest.NewKey().PublicKey())))
 		h.StrictHostKeyChecking = strict
-		if ok, out := sshConnects(t, h, key, "ExitOnForwardFailure=yes"); ok {
+		if ok, out := sshConnects(t, h, "ExitOnForwardFailure=yes"); ok {
 			t.Errorf("%s: ssh connects: %s", strict, out)
 		}
 		p := &person{answers: []string{"yes"}}
@@ -160,17 +146,17 @@ func TestChangedKeyIsRefusedInAllModes(t *testing.T) {
 	}
 }
 
-// A key that is revoked under the name without port is an unknown one under the name with it, except
-// where ssh would go on without forwards.
-func TestRevokedUnderTheBareName(t *testing.T) {
-	key := filepath.Join(t.TempDir(), "id")
-	s := openssh.Start(t, openssh.WriteKey(t, key, "").PublicKey())
+// A key that is revoked under the name without a port counts as unknown under the name with its
+// port, except where ssh would go on without forwards.
+func TestKeyRevokedUnderTheBareName(t *testing.T) {
+	t.Parallel()
+	s := serve(t, sshtest.NewKey())
 	for _, strict := range []string{"yes", "accept-new", "no"} {
-		h := s.Host(t, "bastion", key)
+		h := openssh.NewHost(t, "bastion", s.Addr())
 		h.StrictHostKeyChecking = strict
-		revoked := "@revoked 127.0.0.1 " + keyLine(s.HostKey) + "\n"
+		revoked := "@revoked 127.0.0.1 " + keyLine(s.HostKey()) + "\n"
 		writeFile(t, h.UserKnownHostsFiles[0], revoked)
-		want, out := sshConnects(t, h, key, "ExitOnForwardFailure=yes")
+		want, out := sshConnects(t, h, "ExitOnForwardFailure=yes")
 		if want != (strict == "accept-new") {
 			t.Errorf("%s: ssh connects: %v: %s", strict, want, out)
 		}
@@ -182,8 +168,8 @@ func TestRevokedUnderTheBareName(t *testing.T) {
 	}
 }
 
-func TestUnknownKey(t *testing.T) {
-	s := startFake(t, sshtest.Config{})
+func TestUnknownKeyByStrictHostKeyChecking(t *testing.T) {
+	s := serve(t, sshtest.NewKey())
 	print := ssh.FingerprintSHA256(s.HostKey())
 	for _, tt := range []struct {
 		name, strict string
