@@ -259,8 +259,11 @@ func StartElicitingHost(t testing.TB, cmd *exec.Cmd) *ElicitingHost {
 			offer(urls, req.Params.URL)
 			return &mcp.ElicitResult{Action: "accept"}, nil
 		},
-		ElicitationCompleteHandler: func(context.Context, *mcp.ElicitationCompleteNotificationRequest) { offer(completed, struct{}{}) },
-		ToolListChangedHandler:     func(context.Context, *mcp.ToolListChangedRequest) { offer(changes, struct{}{}) },
+		ElicitationCompleteHandler: func(context.Context, *mcp.ElicitationCompleteNotificationRequest) {
+			offer(completed,
+				struct{}{})
+		},
+		ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) { offer(changes, struct{}{}) },
 	})
 	return &ElicitingHost{host, urls, completed, changes}
 }
