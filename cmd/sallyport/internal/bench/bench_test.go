@@ -50,14 +50,6 @@ func byteSize(n int64) string {
 	return fmt.Sprintf("%.3g MiB", float64(n)/(1<<20))
 }
 
-// distance names a round trip in the tables.
-func distance(roundTrip time.Duration) string {
-	if roundTrip == 0 {
-		return "loopback"
-	}
-	return fmt.Sprintf("%d ms", roundTrip.Milliseconds())
-}
-
 // finish satisfies the benchmark's contract. The table is the result, not the time of this loop.
 func finish(b *testing.B) {
 	for b.Loop() {
