@@ -200,7 +200,7 @@ func statusText(status int) string {
 	return strings.TrimSpace(fmt.Sprintf("status %d %s", status, http.StatusText(status)))
 }
 
-// isFinal reports whether err is a refusal that time cannot mend.
+// isFinal reports whether err is a refusal that another attempt would not change.
 func isFinal(err error) bool {
 	f, ok := errors.AsType[*fault](err)
 	if !ok {

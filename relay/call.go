@@ -32,8 +32,8 @@ type call struct {
 	batch *batchAnswers
 	// gate is closed when the call is released. It is nil for all but initialize.
 	gate chan struct{}
-	// opens is what the call is an attempt at. Such a call is ours, and not in the table. It is nil
-	// for a call of the host.
+	// opens is the opening that this call is one attempt at. Such a call is ours, and not in the
+	// table. It is nil for a call of the host.
 	opens *opening
 	// signIn says that the call is of the sign-in tool.
 	signIn bool
@@ -81,8 +81,8 @@ func (c *call) keepAlive(timeout time.Duration) {
 	}
 }
 
-// linger ends an answered call soon. Its stream should end by itself; to read it to its end lets
-// the connection be used again.
+// linger ends an answered call soon. Its stream should end by itself, and if we read it to its end,
+// the connection can be used again.
 func (c *call) linger() { c.timer.Reset(lingerTime) }
 
 // progressKey is the IDKey of the progressToken in the raw params, or in the member of params at
@@ -106,7 +106,7 @@ func (s *session) carry(c *call, f func() error) {
 	s.finish(c, f())
 }
 
-// finish ends a call that its wire has done with. err says why there was no answer, if there was
+// finish ends a call of which nothing more can come. err says why there was no answer, if there was
 // none.
 func (s *session) finish(c *call, err error) {
 	if c.ctx.Err() != nil {
@@ -133,8 +133,7 @@ func (s *session) finish(c *call, err error) {
 }
 
 // outcome says what remains to be done for c: the fault to answer it with, and the cancellation
-// that tells the upstream so. There is one only for a request that
-// may be running there.
+// that tells the upstream so. There is a cancellation only for a request that may be running.
 func (s *session) outcome(c *call, err error) (*fault, *rawjson.Message) {
 	running := c.phase.Load() == written
 	if byHost, ok := errors.AsType[*cancelled](err); ok {

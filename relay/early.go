@@ -95,8 +95,8 @@ func (e *early) begin(c *call) {
 	e.session.work.Go(func() { e.answerInit(h) })
 }
 
-// open makes attempts until the host has the server's answer, or a fault that time does not mend.
-// After an early answer it makes attempts until the server has given a result.
+// open makes attempts until the host has the server's answer, or a fault that another attempt would
+// not change. After an early answer it makes attempts until the server has given a result.
 func (e *early) open(h *opening) {
 	s := e.session
 	background, status := false, 0

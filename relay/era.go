@@ -59,7 +59,7 @@ func (e *eras) known() (current era, found bool) {
 	return e.current, e.found
 }
 
-// recall is known, but at the first time it asks the memory.
+// recall returns what known does, but the first time it asks the memory before.
 func (e *eras) recall() (current era, found bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -24,7 +24,7 @@ type Obstacle struct {
 	Code string
 	// Hints say what to do next, one line each.
 	Hints []string
-	// Final is not nil if waiting cannot mend this. Every request is then answered with the
+	// Final is not nil if waiting does not help. Every request is then answered with the
 	// obstacle, and Run returns Final.
 	Final error
 }
@@ -38,7 +38,7 @@ type Explanation struct {
 	Text string
 	// Hints say what to do next, one line each.
 	Hints []string
-	// Final is not nil if waiting cannot mend this. The request is then answered, and Run returns
+	// Final is not nil if waiting does not help. The request is then answered, and Run returns
 	// Final.
 	Final error
 	// NotRun says that the upstream has refused the request, so that it may be sent again.
@@ -54,7 +54,7 @@ const acceptWait = 10 * time.Second
 // obstacles knows what is in the way of the upstream, and puts errors into words.
 type obstacles struct {
 	*run
-	// giveUp is called with what waiting cannot mend.
+	// giveUp is called with an obstacle that waiting does not end.
 	giveUp func(*Obstacle)
 }
 
@@ -223,8 +223,9 @@ func (w *watcher) expire(o *Obstacle) time.Duration {
 	return next
 }
 
-// waitingNotice is a progress notification which says that c waits for o. Progress must not go back
-// (basic/utilities/progress), so its numbers stay below any that the server may count from 1 later.
+// waitingNotification is a progress notification which says that c waits for o. Progress must not
+// go back (basic/utilities/progress), so its numbers stay below any that the server may count from
+// 1 later.
 func (w *watcher) waitingNotification(c *call, now time.Time, o *Obstacle) []byte {
 	text := clean(o.Text, w.session.cfg.Mask, maxText)
 	if o.URL != "" {

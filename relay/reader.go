@@ -158,7 +158,7 @@ func (r *reader) notification(m rawjson.Message) {
 	}
 }
 
-// sendNotices sends the queued notifications, one after the other, until the session ends.
+// sendNotifications sends the queued notifications, one after the other, until the session ends.
 func (r *reader) sendNotifications() {
 	s := r.session
 	for {
@@ -191,7 +191,7 @@ func (r *reader) cancelCall(m rawjson.Message) {
 		return
 	}
 	c := s.calls.find(rawjson.IDKey(id))
-	// It may be answered meanwhile; and initialize must not be cancelled
+	// The call may be answered already. And initialize must not be cancelled
 	// (basic/utilities/cancellation).
 	if c == nil || c.isInit() || !c.claim() {
 		return

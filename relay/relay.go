@@ -77,7 +77,7 @@ type session struct {
 	early *early
 	// memory is what one session learns for the next.
 	memory *sessionMemory
-	// up carries messages upstream.
+	// upstream carries messages to the server.
 	upstream wire
 }
 
@@ -193,8 +193,8 @@ func (s *session) lastsForever(c *call) {
 	s.calls.release(c)
 }
 
-// giveUp answers all that is in flight with o, which waiting cannot mend. Run ends when a request
-// has been answered with it, or after finalGrace.
+// giveUp answers all that is in flight with o, against which waiting does not help. Run ends when a
+// request has been answered with it, or after finalGrace.
 func (s *session) giveUp(o *Obstacle) {
 	open, first := s.calls.refuseAll(o)
 	if !first {
@@ -222,7 +222,7 @@ func (s *session) checkFinal() {
 func (s *session) leave(ctx context.Context, deadline time.Time) {
 	s.calls.close()
 	s.end(errClosing)
-	// The farewell is said even if ctx has ended.
+	// The upstream is told even if ctx has ended.
 	until := time.Now().Add(exitGoodbye)
 	if latest := deadline.Add(-exitReserve); latest.Before(until) {
 		until = latest
