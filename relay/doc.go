@@ -172,7 +172,7 @@
 //	                            anew after            short by
 //	--------------------------  --------------------  ---------------------  ----------------------
 //	a call's broken stream      an event              nothing                with the answer, or
-//	                                                                         after maxResumes failures
+//	                                                                         after maxResumes
 //	the GET stream              an event              an answered call,      with a refusal that
 //	                                                  after a 401            stays
 //	a subscription              a notification        nothing                with a refusal that
