@@ -45,7 +45,7 @@ lint:
 
 # One target at a time is all that go test takes.
 fuzz:
-	@set -e; for pkg in ./sshtunnel ./oauth ./relay; do \
+	@set -e; for pkg in $$($(GO) list ./sshtunnel/... ./oauth/... ./relay/...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 			echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
 		done; done

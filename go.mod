@@ -3,6 +3,7 @@ module sallyport
 go 1.26.0
 
 require (
+	code.dny.dev/ssrf v0.3.0
 	github.com/Microsoft/go-winio v0.6.4
 	github.com/alecthomas/kong v1.17.0
 	github.com/anmitsu/go-shlex v0.0.0-20200514113438-38f4b401e2be

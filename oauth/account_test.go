@@ -14,13 +14,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/oauth/tokenstore"
 )
 
-func TestKept(t *testing.T) {
+func TestPersistError(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
-	if err := tr.Kept(); err != nil {
+	if err := tr.PersistError(); err != nil {
 		t.Error(err)
 	}
 	if err := os.Rename(w.dir+"/state", w.dir+"/gone"); err != nil {
@@ -28,34 +31,35 @@ func TestKept(t *testing.T) {
 	}
 	w.as.RevokeAccess()
 	w.mustPost(tr)
-	if err := tr.Kept(); !errors.Is(err, fs.ErrNotExist) {
+	if err := tr.PersistError(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 	memory := w.transport(func(c *Config) { c.Store = nil })
 	w.mustPost(memory)
-	if err := memory.Kept(); err != nil {
+	if err := memory.PersistError(); err != nil {
 		t.Error(err)
 	}
 	file := filepath.Join(w.dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	broken, err := OpenStore(file, w.dir+"/config", Keyring{}, w.logger())
+	broken, err := tokenstore.Open(file, w.dir+"/config", tokenstore.Keyring{}, w.logger())
 	if err != nil {
 		t.Fatal(err)
 	}
 	tr = w.transport(func(c *Config) { c.Store = broken })
 	w.mustPost(tr)
-	if err := tr.Kept(); err == nil {
+	if err := tr.PersistError(); err == nil {
 		t.Error("no word of a store that cannot be opened")
 	}
 }
 
 func TestAccounts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	claims := base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"42","email":"ada@example.org"}`))
 	tr := w.transport(func(c *Config) { c.Scope = "tools" })
-	tr.wire.other = roundTripper(func(r *http.Request) (*http.Response, error) {
+	tr.as.Other = roundTripper(func(r *http.Request) (*http.Response, error) {
 		resp, err := http.DefaultTransport.RoundTrip(r)
 		if err == nil && strings.HasSuffix(r.URL.Path, "/token") {
 			var m map[string]any
@@ -70,11 +74,11 @@ func TestAccounts(t *testing.T) {
 	})
 	w.mustPost(tr)
 	w.store.Save("foreign", []byte("{}"))
-	damaged := filepath.Join(w.dir, "state", fileName("damaged"))
+	damaged := filepath.Join(w.dir, "state", strings.Repeat("0", 24)+recordSuffix)
 	if err := os.WriteFile(damaged, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	list, err := w.store.Accounts()
+	list, err := Accounts(w.store)
 	if err == nil || !strings.Contains(err.Error(), damaged) || len(list) != 1 {
 		t.Fatalf("got %+v, %v", list, err)
 	}
@@ -85,23 +89,4 @@ func TestAccounts(t *testing.T) {
 	}
 	b, _ := json.Marshal(list)
 	w.noSecrets(string(b))
-}
-
-func TestAccountOf(t *testing.T) {
-	for claims, want := range map[string]string{
-		`{"sub":"1","preferred_username":"ada"}`: "ada",
-		`{"sub":"1"}`:                            "1",
-		`{"sub":"1","email":"a\u001b[31m"}`:      "1",
-		`{"sub":1}`:                              "",
-		`[]`:                                     "",
-	} {
-		if got := accountOf("x." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".y"); got != want {
-			t.Errorf("%s: got %q, want %q", claims, got, want)
-		}
-	}
-	for _, token := range []string{"", "a.b", "a.!.c", "..", "a.e30.c"} {
-		if got := accountOf(token); got != "" {
-			t.Errorf("%q: got %q", token, got)
-		}
-	}
 }

@@ -13,84 +13,117 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/oauth/asclient"
 )
 
 const (
-	callbackPath   = "/callback"
-	startPath      = "/start/"       // and a nonce
-	farewell       = 2 * time.Second // for the last page to reach the browser
-	maxCallback    = 16 << 10        // bytes of a request's header
-	callbackReadIn = 10 * time.Second
+	// callbackPath is the path of the redirect URI.
+	callbackPath = "/callback"
+	// startPath is the beginning of the paths that lead to the login page. A nonce follows.
+	startPath = "/start/"
+	// lastPageTime is how long the browser has to fetch our last page after the login.
+	lastPageTime = 2 * time.Second
+	// callbackHeaderBytes and callbackHeaderTime limit the header of one request of the browser.
+	callbackHeaderBytes = 16 << 10
+	callbackHeaderTime  = 10 * time.Second
 )
 
-// callback is one wait for one matching redirect. Its listener is held from listen to
-// close; whatever else arrives meanwhile is answered and changes nothing.
-type callback struct {
-	uri      string // redirect_uri, as the authorization server is told it
+// callbackServer serves the redirect URI of one login. It receives the callback, which is the
+// request that the browser makes to the redirect URI (RFC 6749 section 4.1.2), and answers it with
+// a page. It holds the port from listenForCallback to close. A request that does not belong to the
+// login gets an answer and changes nothing.
+type callbackServer struct {
+	cfg *Config
+	// uri is the redirect_uri as the authorization server knows it, and redirect the same,
+	// parsed.
+	uri      string
 	redirect *url.URL
-	port     string // the listener's own, which differs behind a proxy of the redirect URI
-	state    string
-	retry    string // Config.Retry
+	// port is the listener's own. It differs from the redirect URI's behind a proxy.
+	port string
+	// state is the state parameter of the login.
+	state string
 
-	origin       string                   // where a browser finds the listener
-	start, visit string                   // paths of the page that leads to the login: as long as it waits, and for one visit
-	entrance     atomic.Pointer[entrance] // where they lead; nil: not known yet
-	visited      atomic.Bool              // visit was
+	// origin is where a browser finds the listener.
+	origin string
+	// startPath leads to the login page as long as the login lasts, and visitPath leads there once.
+	startPath, visitPath string
+	visited              atomic.Bool
+	// target is where the two paths lead. It is nil until that is known.
+	target atomic.Pointer[loginURL]
 
-	srv *http.Server
+	server *http.Server
 
-	got  chan url.Values // the first matching redirect's parameters
+	// got receives the parameters of the first callback that belongs to the login.
+	got  chan url.Values
 	once sync.Once
 
-	settled chan struct{} // closed once server, err are set
-	server  string        // what was signed in to
-	err     error
+	// finished is closed once err, the outcome of the login, is set.
+	finished chan struct{}
+	err      error
 }
 
-// listen binds the first callback address that is free.
-func (t *Transport) listen(ctx context.Context, state string) (*callback, error) {
-	addrs := t.cfg.CallbackAddrs
-	given, _ := url.Parse(t.cfg.RedirectURI)
-	if t.cfg.RedirectURI != "" && isLoopback(given.Hostname()) && given.Port() != "" {
+// listenForCallback binds the first callback address that is free, and serves there until close.
+func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, state string) (*callbackServer, error) {
+	ln, addr, err := bindCallback(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	cb, err := newCallbackServer(cfg, ln, addr, state)
+	if err != nil {
+		ln.Close()
+		return nil, err
+	}
+	life.startWithin(func() { cb.server.Serve(ln) }) // ends with close, which also closes ln
+	return cb, nil
+}
+
+// bindCallback listens on the first of the configured addresses that is free, and returns which one
+// it is. If none is free, the error is that of the first address.
+func bindCallback(ctx context.Context, cfg *Config) (net.Listener, string, error) {
+	addrs := cfg.Callback.Addrs
+	given, _ := url.Parse(cfg.Callback.RedirectURI)
+	if cfg.Callback.RedirectURI != "" && asclient.IsLoopback(given.Hostname()) && given.Port() != "" {
 		addrs = []string{net.JoinHostPort(given.Hostname(), given.Port())}
 	}
 	var first error
 	for i, addr := range addrs {
-		ln, err := t.cfg.Listen(ctx, addr)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-			err = listenError(addr, err)
-			if first == nil {
-				first = err
-			}
-			if i+1 < len(addrs) {
-				t.cfg.Log.Warn("the next callback address is tried", "err", err)
-			}
-			continue
+		ln, err := cfg.Callback.Listen(ctx, addr)
+		if err == nil {
+			return ln, addr, nil
 		}
-		u, uri := given, t.cfg.RedirectURI
-		_, port, _ := net.SplitHostPort(addr)
-		if _, real, err := net.SplitHostPort(ln.Addr().String()); err == nil && port == "0" {
-			port = real
+		if ctx.Err() != nil {
+			return nil, "", context.Cause(ctx)
 		}
-		if uri == "" {
-			uri = loopbackURL(addr, port, callbackPath)
-			if u, err = url.Parse(uri); err != nil {
-				ln.Close()
-				return nil, fmt.Errorf("callback address %s: %w", quote(addr), err)
-			}
+		err = listenError(addr, err)
+		first = cmp.Or(first, err)
+		if i+1 < len(addrs) {
+			cfg.Log.Warn("the next callback address is tried", "err", err)
 		}
-		cb := &callback{uri: uri, redirect: u, port: port, state: state, retry: t.cfg.Retry,
-			origin: loopbackURL(addr, port, ""), start: startPath + rand.Text(), visit: startPath + rand.Text(),
-			got: make(chan url.Values, 1), settled: make(chan struct{})}
-		cb.srv = &http.Server{Handler: cb, ReadHeaderTimeout: callbackReadIn, MaxHeaderBytes: maxCallback, ErrorLog: discardLog}
-		// Ends with cb.close, which closes ln.
-		t.wg.Go(func() { cb.srv.Serve(ln) })
-		return cb, nil
 	}
-	return nil, first
+	return nil, "", first
+}
+
+// newCallbackServer makes the server for ln, which was bound as addr.
+func newCallbackServer(cfg *Config, ln net.Listener, addr, state string) (*callbackServer, error) {
+	_, port, _ := net.SplitHostPort(addr)
+	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil && port == "0" {
+		port = bound
+	}
+	uri := cfg.Callback.RedirectURI
+	if uri == "" {
+		uri = loopbackURL(addr, port, callbackPath)
+	}
+	redirect, err := url.Parse(uri)
+	if err != nil {
+		return nil, fmt.Errorf("callback address %s: %w", asclient.Quote(addr), err)
+	}
+	cb := &callbackServer{cfg: cfg, uri: uri, redirect: redirect, port: port, state: state,
+		origin: loopbackURL(addr, port, ""), startPath: startPath + rand.Text(), visitPath: startPath + rand.Text(),
+		got: make(chan url.Values, 1), finished: make(chan struct{})}
+	cb.server = &http.Server{Handler: cb, ErrorLog: discardLog,
+		ReadHeaderTimeout: callbackHeaderTime, MaxHeaderBytes: callbackHeaderBytes}
+	return cb, nil
 }
 
 func listenError(addr string, err error) error {
@@ -104,8 +137,8 @@ func listenError(addr string, err error) error {
 	return e
 }
 
-// loopbackURL is where a browser finds path of a bound address. It cannot go to "any
-// address", so that is named as loopback.
+// loopbackURL returns the URL at which a browser finds path on the bound address addr. A browser
+// cannot go to "any address", so that becomes a loopback address.
 func loopbackURL(addr, port, path string) string {
 	host, _, _ := net.SplitHostPort(addr)
 	if a, err := netip.ParseAddr(host); host == "" || err == nil && a.IsUnspecified() {
@@ -117,80 +150,93 @@ func loopbackURL(addr, port, path string) string {
 	return "http://" + net.JoinHostPort(host, port) + path
 }
 
-// ServeHTTP answers the browser. The page for the matching redirect waits until the
-// sign-in is settled, so that it tells the truth.
-func (cb *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// startURL is the URL of our page that leads to the login page and holds no secret. It works as
+// long as the login lasts. It is empty if the redirect URI is not on loopback: then the person's
+// browser may be on a machine that cannot reach the listener.
+func (cb *callbackServer) startURL() string {
+	if !asclient.IsLoopback(cb.redirect.Hostname()) {
+		return ""
+	}
+	return cb.origin + cb.startPath
+}
+
+// visitURL is like startURL, but works once.
+func (cb *callbackServer) visitURL() string { return cb.origin + cb.visitPath }
+
+// ServeHTTP answers the browser. The answer to the callback waits for the outcome of the login, so
+// that our page tells the truth.
+func (cb *callbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := cb.redirect.Path
 	if path == "" {
 		path = "/"
 	}
 	switch {
-	case !cb.ourHost(r.Host):
-		page{Title: "Not for this address", Text: "This request names a host that is not this sign-in's. Nothing was changed."}.send(w, http.StatusMisdirectedRequest)
-	case r.URL.Path != path && r.URL.Path != cb.start && r.URL.Path != cb.visit:
+	case !cb.isOurHost(r.Host):
+		pageWrongHost.send(w, http.StatusMisdirectedRequest)
+	case r.URL.Path != path && r.URL.Path != cb.startPath && r.URL.Path != cb.visitPath:
 		http.NotFound(w, r)
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
 		http.Error(w, "only GET", http.StatusMethodNotAllowed)
 	case r.URL.Path != path:
-		cb.leadOn(w, r)
+		cb.redirectToLogin(w, r)
 	case !cb.deliver(r.URL.Query()):
-		page{Title: "This page is out of date", Text: "It belongs to another sign-in than the one that waits here, and was ignored.",
-			Next: "If a sign-in is still open, finish it in its own tab; otherwise start it again."}.send(w, http.StatusBadRequest)
+		pageOutOfDate.send(w, http.StatusBadRequest)
 	default:
 		select {
-		case <-cb.settled:
-			status := http.StatusOK
-			if cb.err != nil {
-				status = http.StatusBadRequest
-			}
-			cb.page().send(w, status)
+		case <-cb.finished:
+			cb.sendOutcome(w)
 		case <-r.Context().Done():
 		}
 	}
 }
 
-// leadOn redirects to the login. Who later reads the address in the browser's arguments
-// learns nothing by it.
-func (cb *callback) leadOn(w http.ResponseWriter, r *http.Request) {
-	e := cb.entrance.Load()
-	if e == nil || r.URL.Path == cb.visit && cb.visited.Swap(true) {
-		page{Title: "This link was already used", Text: "It leads to a sign-in once.",
-			Next: "If the sign-in is still open, finish it in its own tab, or open the link that the program printed."}.send(w, http.StatusGone)
+// redirectToLogin leads the browser from one of our URLs to the login page. A browser is started
+// with visitURL among its arguments, which everybody on the machine can read. So that URL works
+// once.
+func (cb *callbackServer) redirectToLogin(w http.ResponseWriter, r *http.Request) {
+	target := cb.target.Load()
+	if target == nil || r.URL.Path == cb.visitPath && cb.visited.Swap(true) {
+		pageUsed.send(w, http.StatusGone)
 		return
 	}
-	link, err := e.link(r.Context())
+	loginPage, err := target.next(r.Context())
 	if err != nil {
-		page{Title: "No login page yet", Text: "The login server was asked for one and gave none.", Detail: err.Error(),
-			Next: "Load this page again in a moment, or open the link that the program printed."}.send(w, http.StatusBadGateway)
+		p := pageNoLogin
+		p.Detail = err.Error()
+		p.send(w, http.StatusBadGateway)
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	http.Redirect(w, r, link, http.StatusSeeOther)
+	http.Redirect(w, r, loginPage, http.StatusSeeOther)
 }
 
-func (cb *callback) page() page {
-	if cb.err == nil {
-		return page{Title: "Signed in", Text: "You are signed in to", Server: cb.server, Next: "You can close this tab.", Good: true}
+// sendOutcome tells the browser how the login ended.
+func (cb *callbackServer) sendOutcome(w http.ResponseWriter) {
+	upstream := asclient.WithoutQuery(cb.cfg.Upstream)
+	if cb.err != nil {
+		pageFailed(upstream, cb.err, cb.cfg.Callback.Retry).send(w, http.StatusBadRequest)
+		return
 	}
-	return page{Title: "Not signed in", Text: "You are not signed in to", Server: cb.server, Detail: cb.err.Error(),
-		Next: cmp.Or(cb.retry, "Close this tab, then start the sign-in again.") + " If it ends the same way, show the line above to the person who runs the server."}
+	pageSignedIn(upstream).send(w, http.StatusOK)
 }
 
-// ourHost guards against DNS rebinding: a page of another site cannot make the browser
-// send a Host that is loopback or the redirect URI's, with its port.
-func (cb *callback) ourHost(host string) bool {
+// isOurHost guards against DNS rebinding. The Host header must be a loopback name with the
+// listener's port, or the redirect URI's host and port. A page of another site cannot make the
+// browser send such a header.
+func (cb *callbackServer) isOurHost(host string) bool {
 	u := &url.URL{Scheme: cb.redirect.Scheme, Host: host}
-	if isLoopback(u.Hostname()) && portOf(u) == cb.port {
+	loopback := asclient.IsLoopback(u.Hostname())
+	if loopback && asclient.Port(u) == cb.port {
 		return true
 	}
-	return portOf(u) == portOf(cb.redirect) && (isLoopback(u.Hostname()) || u.Hostname() == cb.redirect.Hostname())
+	return asclient.Port(u) == asclient.Port(cb.redirect) && (loopback || u.Hostname() == cb.redirect.Hostname())
 }
 
-// deliver takes the parameters of a redirect. It reports whether they belong to this
-// sign-in; the first that do are acted on, repetitions wait for the same outcome.
-func (cb *callback) deliver(q url.Values) bool {
+// deliver takes the parameters of a callback and reports whether they belong to this login. The
+// first that do are acted on. Repetitions wait for the same outcome.
+func (cb *callbackServer) deliver(q url.Values) bool {
 	if subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(cb.state)) != 1 || !q.Has("code") && !q.Has("error") {
 		return false
 	}
@@ -198,17 +244,18 @@ func (cb *callback) deliver(q url.Values) bool {
 	return true
 }
 
-// settle publishes the outcome for the page; call it once.
-func (cb *callback) settle(server string, err error) {
-	cb.server, cb.err = server, err
-	close(cb.settled)
+// finish publishes the outcome of the login for the page and for Transport.Deliver. It is called
+// once.
+func (cb *callbackServer) finish(err error) {
+	cb.err = err
+	close(cb.finished)
 }
 
-// close frees the port, and leaves open pages a moment to be sent.
-func (cb *callback) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+// close frees the port, and gives the browser a moment to fetch our last page.
+func (cb *callbackServer) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastPageTime)
 	defer cancel()
-	if cb.srv.Shutdown(ctx) != nil {
-		cb.srv.Close()
+	if cb.server.Shutdown(ctx) != nil {
+		cb.server.Close()
 	}
 }

@@ -22,6 +22,7 @@ import (
 func s256(verifier string) string { return oauth2.S256ChallengeFromVerifier(verifier) }
 
 func TestStrayRequestsAreIgnored(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
 	tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
@@ -66,13 +67,15 @@ func TestStrayRequestsAreIgnored(t *testing.T) {
 	}
 }
 
-// TestStartPage leads to the login: that for a browser's arguments once, neither anybody who guesses.
+// TestStartPage leads to the login: that for a browser's arguments once, neither anybody who
+// guesses.
 func TestStartPage(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
 	tr := w.transport(func(c *Config) {
 		c.Offer = func(_ context.Context, p Prompt) { offered <- p }
-		c.CallbackAddrs = []string{"0.0.0.0:0"}
+		c.Callback.Addrs = []string{"0.0.0.0:0"}
 	})
 	done := make(chan error, 1)
 	go func() { done <- tr.SignIn(t.Context()) }()
@@ -121,6 +124,7 @@ func TestStartPage(t *testing.T) {
 
 // TestPages reads what the person sees at the end, and holds back what a page could do.
 func TestPages(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		knobs  oauthtest.Knobs
@@ -136,7 +140,7 @@ func TestPages(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.as.Set(func(k *oauthtest.Knobs) { *k = tt.knobs })
-			tr := w.transport(func(c *Config) { c.Retry = "Type this again." })
+			tr := w.transport(func(c *Config) { c.Callback.Retry = "Type this again." })
 			if err := tr.SignIn(t.Context()); (err == nil) != (tt.status == 200) {
 				t.Errorf("sign-in: %v", err)
 			}
@@ -171,6 +175,7 @@ func TestPages(t *testing.T) {
 // TestNextPort takes the second port where the first is busy, says who holds that, and has
 // registered both. The second stays bound from before the person is asked until the end.
 func TestNextPort(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -183,8 +188,8 @@ func TestNextPort(t *testing.T) {
 	}
 	addrs := []string{busy.Addr().String(), spare.Addr().String()}
 	tr := w.transport(func(c *Config) {
-		c.CallbackAddrs = addrs
-		c.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
+		c.Callback.Addrs = addrs
+		c.Callback.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
 			if addr == addrs[1] {
 				return spare, nil // free, and nobody else's meanwhile
 			}
@@ -212,9 +217,10 @@ func TestNextPort(t *testing.T) {
 }
 
 func TestDeliver(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(func(c *Config) {
-		c.RedirectURI = "https://workstation.example/back?to=here" // nobody listens there
+		c.Callback.RedirectURI = "https://workstation.example/back?to=here" // nobody listens there
 		c.Offer = nil
 	})
 	done := make(chan error, 1)
@@ -251,6 +257,7 @@ func TestDeliver(t *testing.T) {
 }
 
 func TestBusyPort(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -258,7 +265,7 @@ func TestBusyPort(t *testing.T) {
 	}
 	defer busy.Close()
 	addr := busy.Addr().String()
-	_, err = w.post(w.transport(func(c *Config) { c.CallbackAddrs = []string{addr} }), "x")
+	_, err = w.post(w.transport(func(c *Config) { c.Callback.Addrs = []string{addr} }), "x")
 	e, ok := errors.AsType[*PortBusyError](err)
 	if !ok || e.Addr != addr {
 		t.Fatalf("got %v, want PortBusyError", err)
@@ -269,6 +276,7 @@ func TestBusyPort(t *testing.T) {
 }
 
 func TestLoopbackURL(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ addr, port, want string }{
 		{"127.0.0.1:53682", "53682", "http://127.0.0.1:53682/callback"},
 		{"localhost:0", "4711", "http://localhost:4711/callback"},
@@ -284,6 +292,7 @@ func TestLoopbackURL(t *testing.T) {
 }
 
 func TestIPv6Callback(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "[::1]:0")
 	if err != nil && os.Getenv("CI") == "true" {
 		t.Fatal("no IPv6 loopback here: ", err)
@@ -292,7 +301,7 @@ func TestIPv6Callback(t *testing.T) {
 	}
 	ln.Close()
 	w := newWorld(t)
-	w.mustPost(w.transport(func(c *Config) { c.CallbackAddrs = []string{"[::1]:0"} }))
+	w.mustPost(w.transport(func(c *Config) { c.Callback.Addrs = []string{"[::1]:0"} }))
 	if got := w.as.Authorized().Get("redirect_uri"); !strings.HasPrefix(got, "http://[::1]:") || strings.Contains(got, ":0/") {
 		t.Errorf("redirect_uri is %q", got)
 	}

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,124 +11,226 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
+
+	"sallyport/oauth/asclient"
+	"sallyport/oauth/tokenstore"
 )
 
 // Values of Config.Grant.
 const (
-	GrantAuto              = "auto" // authorization_code, once the upstream asks for a token
+	// GrantAuto is GrantAuthorizationCode once the upstream asks for a token. It is GrantDeviceCode
+	// at a server that has no authorization endpoint.
+	GrantAuto = "auto"
+	// GrantAuthorizationCode is RFC 6749 section 4.1 with PKCE (RFC 7636): a person logs in with a
+	// browser.
 	GrantAuthorizationCode = "authorization_code"
+	// GrantClientCredentials is RFC 6749 section 4.4: the client logs in as itself.
 	GrantClientCredentials = "client_credentials"
-	GrantDeviceCode        = "device_code"        // RFC 8628
-	GrantJWTBearer         = "jwt_bearer"         // RFC 7523: workload identity
-	GrantEnterpriseManaged = "enterprise_managed" // an ID token's exchange (RFC 8693) for an ID-JAG, then jwt_bearer with that
-	GrantNone              = "none"               // requests pass unchanged
+	// GrantDeviceCode is RFC 8628: a person logs in with a browser on any device.
+	GrantDeviceCode = "device_code"
+	// GrantJWTBearer is RFC 7523: the identity of a workload, shown as a signed assertion.
+	GrantJWTBearer = "jwt_bearer"
+	// GrantEnterpriseManaged exchanges an ID token at the identity provider (RFC 8693) for an
+	// assertion, and shows that as in GrantJWTBearer.
+	GrantEnterpriseManaged = "enterprise_managed"
+	// GrantNone passes requests on unchanged.
+	GrantNone = "none"
 )
 
-// Values of Config.AuthStyle.
+// Values of ClientConfig.AuthStyle.
 const (
-	AuthStyleHeader = "header" // client_secret_basic
-	AuthStyleBody   = "body"   // client_secret_post
+	// AuthStyleHeader is client_secret_basic (RFC 7591 section 2).
+	AuthStyleHeader = "header"
+	// AuthStyleBody is client_secret_post.
+	AuthStyleBody = "body"
 )
 
 // Config describes one upstream and how to sign in to it.
 type Config struct {
-	Upstream *url.URL // the MCP endpoint, its real URL
-	Realm    string   // opaque part of the store's key: profile and route ("default direct"), made by the caller
+	// Upstream is the URL of the MCP endpoint. It must be set.
+	Upstream *url.URL
+	// Realm is a part of the store's key that the caller chooses, to keep accounts at the same
+	// upstream apart. It may be empty.
+	Realm string
 
-	Base, AuthBase http.RoundTripper // requests to the upstream's origin; requests to every other origin; nil: http.DefaultTransport
+	// Base sends requests to the upstream's origin. AuthBase sends requests to every other origin.
+	// A nil RoundTripper is http.DefaultTransport.
+	Base, AuthBase http.RoundTripper
+	// AllowInsecureHTTP allows cleartext to hosts other than loopback.
+	AllowInsecureHTTP bool
 
-	Grant string // one of Grant...; "" auto
+	// Grant is one of the Grant constants. Empty is GrantAuto.
+	Grant string
+	// Client says who we are to the authorization server.
+	Client ClientConfig
+	// Endpoints says what is known of the authorization server without discovery.
+	Endpoints Endpoints
+	// Scope is the scopes to ask for, separated by spaces. Empty takes those of the upstream's
+	// challenge, or else all of its resource metadata.
+	Scope string
+	// Resource is the resource parameter (RFC 8707). Empty takes that of the resource metadata.
+	Resource string
+	// Audience is a parameter that some servers want beside or instead of Resource. Empty sends
+	// none.
+	Audience string
+	// ExtraParams are added to authorization and token requests. They never replace a parameter
+	// that this package sets.
+	ExtraParams map[string]string
 
-	ClientID          string // "" from the metadata document or dynamic registration
-	ClientSecret      Secret
-	ClientKey         Secret // for private_key_jwt: PEM or JSON Web Key; "" none
-	ClientKeyAlg      string // RS256, ES256, ...; "" by the key and what the server supports
-	ClientMetadataURL string // client ID metadata document; "" none
-	ClientName        string // shown by the server when it asks for consent; "" sallyport
+	// Given holds one-shot inputs, which are tried before a login.
+	Given Given
+	// Assertion returns the JWT of GrantJWTBearer or the ID token of GrantEnterpriseManaged. It is
+	// called for each sign-in. Other grants do not use it.
+	Assertion func() (Secret, error)
+	// IDP is the identity provider of GrantEnterpriseManaged. Other grants do not use it.
+	IDP IdentityProvider
 
-	AuthorizationURL, TokenURL string            // given endpoints; "" discovered
-	NoDiscovery                bool              // only what is configured is used
-	Scope, Resource, Audience  string            // "" discovered
-	AuthStyle                  string            // "" by what the server advertises (given endpoints: body); header, body
-	ExtraParams                map[string]string // added to authorize and token requests; cannot replace a parameter of ours
-	AssumePKCE                 bool              // go on with S256 where the server's metadata omits its methods
+	// RefreshSkew is how long before its expiry a token is refreshed, but never in the first half
+	// of its life. Zero is 30 seconds. A negative one turns refreshing ahead of expiry off.
+	RefreshSkew time.Duration
 
-	Assertion                           func() (Secret, error) // called for each request of jwt_bearer: the JWT; of enterprise_managed: the ID token
-	IDPIssuer, IDPTokenURL, IDPClientID string                 // enterprise_managed: the identity provider; its endpoint "" discovered
+	// AtTerminal says that a person started this process in a terminal in order to log in, and
+	// waits. Its login takes over from that of another process, and its login page is never held
+	// back.
+	AtTerminal bool
+	// NonInteractive forbids logins: a sign-in that needs a person fails with LoginRequiredError.
+	NonInteractive bool
+	// Callback says where the callback arrives.
+	Callback CallbackConfig
+	// Offer shows a prompt to the person. It runs in a goroutine of its own, and its context ends
+	// when the prompt is withdrawn. With a nil Offer, only State shows the prompt.
+	Offer func(ctx context.Context, p Prompt)
 
-	RefreshSkew time.Duration // refresh that long before expiry, at most half a token's life; 0: 30 s, negative: none
+	// Store keeps tokens between runs. Nil keeps them in memory.
+	Store *tokenstore.Store
+	// Log may be nil, which discards.
+	Log *slog.Logger
 
-	// One-shot inputs, used until they are spent; what they brought is then kept in
-	// the store and found by the hash of the input. The code goes with CodeVerifier
-	// and RedirectURI.
-	AuthorizationCode, CodeVerifier, RefreshToken Secret
-
-	AtTerminal      bool          // a person typed the command and waits: its login goes before that of other processes, and no page is held back
-	NonInteractive  bool          // never offer a browser login: LoginRequiredError instead
-	RedirectURI     string        // "" http://CALLBACKHOST:PORT/callback of the address that was bound
-	CallbackAddrs   []string      // tried in order, "127.0.0.1:53682"; port 0 any; nil: 127.0.0.1:0
-	CallbackTimeout time.Duration // 0: 300 s
-	Retry           string        // a sentence for the page of a failed sign-in: how the person starts it again; "" a general one
-
-	Listen func(ctx context.Context, addr string) (net.Listener, error) // net.Listen's or a tunnel's; nil: net.Listen
-	Offer  func(ctx context.Context, p Prompt)                          // shows the prompt to the person, in a goroutine of its own; ctx ends when it is withdrawn; nil: only State shows it
-
-	AllowInsecureHTTP bool // cleartext to other than loopback hosts
-
-	Store *Store       // nil: memory only
-	Log   *slog.Logger // nil discards
+	// now is the wall clock. pageInterval is the shortest time between two login pages of all
+	// processes. Tests set both after New.
+	now          func() time.Time
+	pageInterval time.Duration
 }
 
-// Prompt is what a person needs to sign in.
-type Prompt struct {
-	AuthorizeURL string    // where to log in
-	LinkExpires  time.Time // of AuthorizeURL, where the server lets it end before Expires; StartURL and BrowserURL lead to another then. Zero: it does not
-	StartURL     string    // a page of our listener that leads there and holds no state: for everything but the person's own screen; "" none
-	BrowserURL   string    // the same for one visit: for a command's arguments, which everybody on a machine can read; "" none
-	RedirectURI  string    // where the browser will come back to
-	Issuer       string    // "" for endpoints given by configuration
-	// Of the device grant only: what to type in where. AuthorizeURL then holds the code
-	// already, if the server has such a link, and nothing comes back to RedirectURI.
-	UserCode, VerificationURI string
-
-	Elsewhere bool // another process of this user offers it, and has opened what browser there is
-
-	Expires time.Time
+// ClientConfig says who we are to the authorization server. Its zero value leaves that to dynamic
+// registration (RFC 7591).
+type ClientConfig struct {
+	// ID is the client ID. Empty takes MetadataURL, or else registers a client.
+	ID string
+	// Secret is the client's secret. It is empty for a public client.
+	Secret Secret
+	// Key is the private key for private_key_jwt (RFC 7523), as PEM or as a JSON Web Key. It is
+	// empty for a client without one.
+	Key Secret
+	// KeyAlg is the algorithm that Key signs with, such as "RS256" or "ES256". Empty chooses by the
+	// key and by what the server supports.
+	KeyAlg string
+	// MetadataURL is the URL of a client ID metadata document. A server that takes such documents
+	// takes it as our client ID. It may be empty.
+	MetadataURL string
+	// Name is what the server shows when it asks the person for consent. Empty is "sallyport".
+	Name string
+	// AuthStyle is AuthStyleHeader or AuthStyleBody: where the secret goes in a request. Empty
+	// follows the server's metadata, and is the body for endpoints that are given.
+	AuthStyle string
 }
 
-// Key names this upstream and account in the Store: the hash of upstream, Realm,
-// configured client, resource and audience. Other memory of the same upstream goes
-// under Key() + "/" + NAME; SignOut forgets that too.
+// Endpoints says what is known of the authorization server without discovery.
+type Endpoints struct {
+	// AuthorizationURL and TokenURL are the server's endpoints. An empty one is discovered.
+	AuthorizationURL, TokenURL string
+	// NoDiscovery turns discovery off: only what is configured is used.
+	NoDiscovery bool
+	// AssumePKCE says that the server supports PKCE with S256 even if its metadata does not mention
+	// PKCE. Without it, such a server is refused.
+	AssumePKCE bool
+}
+
+// Given holds one-shot inputs that somebody else obtained. They are used until they bring a token
+// or are refused. The record then keeps their hash, so that a later process does not use them
+// again.
+type Given struct {
+	// AuthorizationCode is a code to exchange for tokens, with the CodeVerifier (RFC 7636) and the
+	// Callback.RedirectURI that it was asked for with. Empty means that there is none.
+	AuthorizationCode, CodeVerifier Secret
+	// RefreshToken is a token to refresh with. Empty means that there is none.
+	RefreshToken Secret
+}
+
+// IdentityProvider is the identity provider that issued the ID token of GrantEnterpriseManaged.
+type IdentityProvider struct {
+	// Issuer is the provider's issuer URL.
+	Issuer string
+	// TokenURL is its token endpoint. Empty discovers it from Issuer.
+	TokenURL string
+	// ClientID is our client ID at the provider.
+	ClientID string
+}
+
+// CallbackConfig says where the callback arrives: the request that the browser makes to the
+// redirect URI.
+type CallbackConfig struct {
+	// RedirectURI is the redirect URI to send. Empty is http://HOST:PORT/callback with the address
+	// that was bound. If it is on loopback and has a port, that address replaces Addrs.
+	RedirectURI string
+	// Addrs are the addresses to listen on, such as "127.0.0.1:53682". They are tried in order
+	// until one is free. Port 0 is any free port. Nil is "127.0.0.1:0".
+	Addrs []string
+	// Timeout is how long a login waits for the person. Zero is 300 seconds.
+	Timeout time.Duration
+	// Retry is a sentence for our page after a failed login: how the person starts it again. Empty
+	// is a general sentence.
+	Retry string
+	// Listen opens the listener. It may be that of a tunnel. Nil is net.Listen's.
+	Listen func(ctx context.Context, addr string) (net.Listener, error)
+}
+
+// defaultPageInterval is Config.pageInterval outside of tests.
+const defaultPageInterval = 30 * time.Second
+
+// Key is the name of this account in the Store: the hash of the upstream, the Realm, the configured
+// client, the resource and the audience. A caller that keeps other values of the same account puts
+// them under Key() + "/" + NAME; SignOut removes those too.
 func (c *Config) Key() string {
-	client := c.ClientID
+	client := c.Client.ID
 	if client == "" {
-		client = c.ClientMetadataURL
+		client = c.Client.MetadataURL
 	}
 	b, _ := json.Marshal([]string{c.Upstream.String(), c.Realm, client, c.Resource, c.Audience}) // strings cannot fail
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:16])
 }
 
-// seed is the hash of the one-shot inputs, "" without any.
-func (c *Config) seed() string {
-	if c.AuthorizationCode == "" && c.RefreshToken == "" {
+// givenHash is the hash of the one-shot inputs. It is empty without any.
+func (c *Config) givenHash() string {
+	if c.Given.AuthorizationCode == "" && c.Given.RefreshToken == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(string(c.RefreshToken) + "\x00" + string(c.AuthorizationCode)))
+	sum := sha256.Sum256([]byte(string(c.Given.RefreshToken) + "\x00" + string(c.Given.AuthorizationCode)))
 	return hex.EncodeToString(sum[:])
 }
 
+// unattended reports whether the grant needs no person. Tokens of such a grant can be had again at
+// any time.
+func (c *Config) unattended() bool {
+	return c.Grant == GrantClientCredentials || c.Grant == GrantJWTBearer || c.Grant == GrantEnterpriseManaged
+}
+
+// persistent reports whether tokens are kept in the store. Those of an unattended grant are not:
+// they can be had again, and are of another kind than a person's.
+func (c *Config) persistent() bool { return !c.unattended() && c.Grant != GrantNone }
+
+// setDefaults replaces zero values by their defaults.
 func (c *Config) setDefaults() {
+	c.now, c.pageInterval = wallClock, defaultPageInterval
 	if c.Grant == "" {
 		c.Grant = GrantAuto
 	}
-	if c.ClientName == "" {
-		c.ClientName = "sallyport"
+	if c.Client.Name == "" {
+		c.Client.Name = "sallyport"
 	}
 	if c.Base == nil {
 		c.Base = http.DefaultTransport
@@ -139,14 +242,14 @@ func (c *Config) setDefaults() {
 		c.RefreshSkew = 30 * time.Second
 	}
 	c.RefreshSkew = max(c.RefreshSkew, 0)
-	if c.CallbackTimeout == 0 {
-		c.CallbackTimeout = 300 * time.Second
+	if c.Callback.Timeout == 0 {
+		c.Callback.Timeout = 300 * time.Second
 	}
-	if len(c.CallbackAddrs) == 0 {
-		c.CallbackAddrs = []string{"127.0.0.1:0"}
+	if len(c.Callback.Addrs) == 0 {
+		c.Callback.Addrs = []string{"127.0.0.1:0"}
 	}
-	if c.Listen == nil {
-		c.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
+	if c.Callback.Listen == nil {
+		c.Callback.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
 			return new(net.ListenConfig).Listen(ctx, "tcp", addr)
 		}
 	}
@@ -154,27 +257,37 @@ func (c *Config) setDefaults() {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Store == nil {
-		c.Store = memoryStore(c.Log)
+		c.Store = tokenstore.Memory(c.Log)
 	}
 }
 
-// check reports the first field that cannot be worked with.
+// check reports the first setting that cannot work.
 func (c *Config) check() error {
 	if c.Upstream == nil || c.Upstream.Host == "" {
 		return errors.New("no upstream URL")
 	}
-	if !slices.Contains([]string{GrantAuto, GrantAuthorizationCode, GrantClientCredentials, GrantDeviceCode, GrantJWTBearer, GrantEnterpriseManaged, GrantNone}, c.Grant) {
-		return fmt.Errorf("unknown grant %q", c.Grant)
+	if !slices.Contains([]string{"", AuthStyleHeader, AuthStyleBody}, c.Client.AuthStyle) {
+		return fmt.Errorf("unknown auth style %q: header or body", c.Client.AuthStyle)
 	}
-	if !slices.Contains([]string{"", AuthStyleHeader, AuthStyleBody}, c.AuthStyle) {
-		return fmt.Errorf("unknown auth style %q: header or body", c.AuthStyle)
+	for _, addr := range c.Callback.Addrs {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("callback address %s: want host:port", asclient.Quote(addr))
+		}
 	}
+	if err := c.checkURLs(); err != nil {
+		return err
+	}
+	return c.checkGrant()
+}
+
+// checkURLs reports the first URL that cannot be used.
+func (c *Config) checkURLs() error {
 	given := []struct{ what, url string }{
 		{"upstream URL", c.Upstream.String()},
-		{"authorization URL", c.AuthorizationURL},
-		{"token URL", c.TokenURL},
-		{"identity provider", c.IDPIssuer},
-		{"identity provider's token URL", c.IDPTokenURL},
+		{"authorization URL", c.Endpoints.AuthorizationURL},
+		{"token URL", c.Endpoints.TokenURL},
+		{"identity provider", c.IDP.Issuer},
+		{"identity provider's token URL", c.IDP.TokenURL},
 	}
 	for _, g := range given {
 		if g.url == "" {
@@ -182,72 +295,68 @@ func (c *Config) check() error {
 		}
 		u, err := url.Parse(g.url)
 		if err != nil || u.Host == "" {
-			return fmt.Errorf("%s %s is not an absolute URL", g.what, quote(g.url))
+			return fmt.Errorf("%s %s is not an absolute URL", g.what, asclient.Quote(g.url))
 		}
-		if !safe(u, true, c.AllowInsecureHTTP) {
-			return fmt.Errorf("%s %s must be https: cleartext http is for loopback hosts", g.what, quote(withoutQuery(u)))
-		}
-	}
-	if u, err := url.Parse(c.ClientMetadataURL); c.ClientMetadataURL != "" && (err != nil || u.Scheme != "https" || u.Path == "" || u.Path == "/") {
-		return fmt.Errorf("client metadata URL %s must be https with a path", quote(c.ClientMetadataURL))
-	}
-	if u, err := url.Parse(c.RedirectURI); c.RedirectURI != "" && (err != nil || u.Host == "") {
-		return fmt.Errorf("redirect URI %s is not an absolute URL", quote(c.RedirectURI))
-	}
-	for _, a := range c.CallbackAddrs {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			return fmt.Errorf("callback address %s: want host:port", quote(a))
+		if !asclient.Secure(u, c.AllowInsecureHTTP) {
+			shown := asclient.Quote(asclient.WithoutQuery(u))
+			return fmt.Errorf("%s %s must be https: cleartext http is for loopback hosts", g.what, shown)
 		}
 	}
-	switch {
-	case c.Grant == GrantClientCredentials && (c.ClientID == "" || c.ClientSecret == "" && c.ClientKey == ""):
-		return errors.New("grant client_credentials needs a client ID, and a client secret or key")
-	case c.Grant == GrantJWTBearer && c.Assertion == nil:
-		return errors.New("grant jwt_bearer needs an assertion")
-	case c.Grant == GrantEnterpriseManaged && (c.Assertion == nil || c.ClientID == "" || c.IDPClientID == "" || c.IDPIssuer == "" && c.IDPTokenURL == ""):
-		return errors.New("grant enterprise_managed needs a client ID, an ID token, the identity provider and its client ID")
-	case c.ClientKey != "" && c.ClientID == "" && c.ClientMetadataURL == "":
+	if document := c.Client.MetadataURL; document != "" {
+		if u, err := url.Parse(document); err != nil || u.Scheme != "https" || u.Path == "" || u.Path == "/" {
+			return fmt.Errorf("client metadata URL %s must be https with a path", asclient.Quote(document))
+		}
+	}
+	if redirect := c.Callback.RedirectURI; redirect != "" {
+		if u, err := url.Parse(redirect); err != nil || u.Host == "" {
+			return fmt.Errorf("redirect URI %s is not an absolute URL", asclient.Quote(redirect))
+		}
+	}
+	return nil
+}
+
+// checkGrant reports what the grant lacks.
+func (c *Config) checkGrant() error {
+	switch c.Grant {
+	case GrantAuto, GrantAuthorizationCode, GrantDeviceCode, GrantNone:
+	case GrantClientCredentials:
+		if c.Client.ID == "" || c.Client.Secret == "" && c.Client.Key == "" {
+			return errors.New("grant client_credentials needs a client ID, and a client secret or key")
+		}
+	case GrantJWTBearer:
+		if c.Assertion == nil {
+			return errors.New("grant jwt_bearer needs an assertion")
+		}
+	case GrantEnterpriseManaged:
+		provider := c.IDP.ClientID != "" && (c.IDP.Issuer != "" || c.IDP.TokenURL != "")
+		if c.Assertion == nil || c.Client.ID == "" || !provider {
+			return errors.New("grant enterprise_managed needs a client ID, an ID token, " +
+				"the identity provider and its client ID")
+		}
+	default:
+		return fmt.Errorf("unknown grant %q", c.Grant)
+	}
+	if c.Client.Key != "" && c.Client.ID == "" && c.Client.MetadataURL == "" {
 		return errors.New("a client key needs the client ID that it belongs to")
-	case c.NoDiscovery && c.TokenURL == "" && c.Grant != GrantAuto && c.Grant != GrantNone:
+	}
+	if c.Endpoints.NoDiscovery && c.Endpoints.TokenURL == "" && c.Grant != GrantAuto && c.Grant != GrantNone {
 		return errors.New("discovery is off and no token URL is given")
 	}
 	return nil
 }
 
-// safe reports whether u may be used by its scheme: https, or cleartext to the hosts that
-// are allowed it.
-func safe(u *url.URL, loopback, everyHost bool) bool {
-	return u.Scheme == "https" || u.Scheme == "http" && (everyHost || loopback && isLoopback(u.Hostname()))
-}
+// resourceOf returns the resource parameter to send. It is empty to send none.
+func (c *Config) resourceOf(f asclient.Finding) string { return cmp.Or(c.Resource, f.Resource.ID) }
 
-// isLoopback reports whether host, a URL's Hostname, is on this machine by its name alone.
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
+// requests returns the client that sends requests to authorization servers.
+func (c *Config) requests() *asclient.Client {
+	as := &asclient.Client{Upstream: c.Upstream, Base: c.Base, Other: c.AuthBase, AllowHTTP: c.AllowInsecureHTTP,
+		ExtraParams: c.ExtraParams, Now: func() time.Time { return c.now() }, Log: c.Log}
+	switch c.Client.AuthStyle {
+	case AuthStyleHeader:
+		as.SecretMethod = asclient.AuthBasic
+	case AuthStyleBody:
+		as.SecretMethod = asclient.AuthPost
 	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.Unmap().IsLoopback()
-}
-
-// sameOrigin compares scheme, host and port (RFC 6454), default ports filled in.
-func sameOrigin(a, b *url.URL) bool {
-	return strings.EqualFold(a.Scheme, b.Scheme) && strings.EqualFold(a.Hostname(), b.Hostname()) && portOf(a) == portOf(b)
-}
-
-func portOf(u *url.URL) string {
-	if p := u.Port(); p != "" {
-		return p
-	}
-	if strings.EqualFold(u.Scheme, "https") {
-		return "443"
-	}
-	return "80"
-}
-
-// origin returns u without path, query, fragment and user.
-func origin(u *url.URL) *url.URL { return &url.URL{Scheme: u.Scheme, Host: u.Host} }
-
-// withoutQuery returns u for an error or a log: neither query, fragment nor user.
-func withoutQuery(u *url.URL) string {
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	return as
 }

@@ -2,149 +2,58 @@ package oauth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"net/http"
-	"net/url"
-	"strings"
-	"time"
-	"unicode"
+
+	"sallyport/oauth/asclient"
 )
 
-const (
-	pollInterval = 5 * time.Second  // RFC 8628 section 3.2, where the server names none; and by how much slow_down adds to it
-	maxInterval  = time.Minute      // a server that names more would outlast its own code
-	deviceLife   = 10 * time.Minute // of a code, where the server names none
-	maxUserCode  = 64
-)
-
-// byDevice reports whether to log in by the device grant: as configured, else only at a
-// server that has no authorization endpoint.
-func (t *Transport) byDevice(s server) bool {
-	return t.cfg.Grant == GrantDeviceCode || t.cfg.Grant == GrantAuto && s.AuthorizationEndpoint == "" && s.DeviceEndpoint != ""
+// usesDeviceGrant reports whether the login is by the device grant: because the Config says so, or
+// because the server has no authorization endpoint.
+func (l *login) usesDeviceGrant() bool {
+	switch l.cfg.Grant {
+	case GrantDeviceCode:
+		return true
+	case GrantAuto:
+		return l.server.AuthorizationEndpoint == "" && l.server.DeviceEndpoint != ""
+	}
+	return false
 }
 
-// deviceLogin is RFC 8628: the person approves on any device what we then poll for. A
-// code that expired is followed by a new one as long as somebody waits for the token.
-func (t *Transport) deviceLogin(ctx context.Context, j job, f finding) error {
-	if f.server.DeviceEndpoint == "" {
-		return &DiscoveryError{What: "device authorization endpoint in the metadata of " + f.server.name(), Tried: f.tried}
+// runDevice is the device grant (RFC 8628): the person approves on any device, while we ask the
+// token endpoint for the token. A code that expires is followed by a new one as long as somebody
+// waits.
+func (l *login) runDevice(ctx context.Context) error {
+	if l.server.DeviceEndpoint == "" {
+		return l.found.Missing("device authorization endpoint")
 	}
 	for {
-		if err := t.brake(ctx, j, f.server); err != nil {
+		if err := l.lead.awaitPage(ctx, l.server.Name()); err != nil {
 			return err
 		}
-		c, err := t.clientAt(ctx, j, f, "")
-		if err != nil {
+		if err := l.chooseClient(ctx, ""); err != nil {
 			return err
 		}
-		asked := t.scopes(f, j, true)
-		d, err := t.deviceCode(ctx, f, c, asked)
+		want := l.wanted(l.found, true)
+		d, err := l.as.StartDevice(ctx, l.server, l.client.Credentials, want)
 		if err != nil {
-			return err
+			return l.forgetUnknownClient(ctx, err)
 		}
-		k, err := t.poll(ctx, f, c, d)
-		if errors.Is(err, ErrNotCompleted) && t.awaited() {
-			continue
-		}
-		if err != nil {
-			return t.orForget(ctx, f, c, err)
-		}
-		return t.keepLogin(ctx, f, c, k, asked)
-	}
-}
-
-// device is the answer of RFC 8628 section 3.2.
-type device struct {
-	Code     string `json:"device_code"`
-	UserCode string `json:"user_code"`
-	URI      string `json:"verification_uri"`
-	Complete string `json:"verification_uri_complete"`
-	Life     int    `json:"expires_in"` // seconds
-	Interval int    `json:"interval"`   // seconds
-
-	expires time.Time
-}
-
-func (t *Transport) deviceCode(ctx context.Context, f finding, c client, asked []string) (device, error) {
-	form := make(url.Values)
-	setIf(form, "scope", strings.Join(asked, " "))
-	setIf(form, "resource", t.resourceOf(f))
-	setIf(form, "audience", t.cfg.Audience)
-	t.addExtra(form)
-	sent := t.now()
-	a, err := t.postForm(ctx, f.server.DeviceEndpoint, f.server, c, form, "")
-	if err != nil {
-		return device{}, &SignInError{Stage: StageAuthorize, Server: f.server.name(), Status: a.status, Err: err}
-	}
-	var d device
-	if a.status != http.StatusOK || json.Unmarshal(a.body, &d) != nil || d.Code == "" || d.UserCode == "" {
-		return device{}, t.orForget(ctx, f, c, replyError(StageAuthorize, f.server.DeviceEndpoint, a.status, a.body, secretsOf(form, c)))
-	}
-	if d.Complete == "" {
-		d.Complete = d.URI
-	}
-	for _, link := range []*string{&d.URI, &d.Complete} {
-		u, err := url.Parse(*link)
-		if err != nil || u.Host == "" || !safe(u, true, t.cfg.AllowInsecureHTTP) {
-			return device{}, &SignInError{Stage: StageAuthorize, Server: f.server.name(), Code: CodeInsecureURL, Refused: true,
-				Description: "the verification URI is no https URL"}
-		}
-		*link = u.String() // nothing of it can harm a terminal
-	}
-	if len(d.UserCode) > maxUserCode || strings.ContainsFunc(d.UserCode, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return device{}, &SignInError{Stage: StageAuthorize, Server: f.server.name(), Code: CodeBadReply, Refused: true,
-			Description: "a user code that nobody can type"}
-	}
-	life := time.Duration(d.Life) * time.Second
-	if life <= 0 {
-		life = deviceLife
-	}
-	d.expires = sent.Add(life)
-	t.inUse(d.Code)
-	return d, nil
-}
-
-// poll shows d to the person and asks for its token until there is one, the person or
-// the server said no, or the code expired: then ErrNotCompleted is beneath.
-func (t *Transport) poll(ctx context.Context, f finding, c client, d device) (token, error) {
-	ctx, withdraw := t.present(ctx, Prompt{AuthorizeURL: d.Complete, VerificationURI: d.URI, UserCode: d.UserCode,
-		Issuer: f.server.Issuer, Expires: d.expires}, nil)
-	defer withdraw()
-	interval := time.Duration(d.Interval) * time.Second
-	if d.Interval <= 0 {
-		interval = pollInterval
-	}
-	form := url.Values{"grant_type": {grantTypeDevice}, "device_code": {d.Code}}
-	for {
-		interval = min(interval, maxInterval)
-		select {
-		case <-time.After(interval):
-		case <-ctx.Done():
-			return token{}, context.Cause(ctx)
-		}
-		k, err := t.grant(ctx, StageToken, f.server, c, form)
-		se := (*SignInError)(nil)
+		l.flight.addSecrets(d.Code)
+		k, err := l.awaitApproval(ctx, d)
 		switch {
-		case err == nil || !errors.As(err, &se):
-			return k, err
-		case se.Code == "authorization_pending":
-		case se.Code == "expired_token":
-			return token{}, &SignInError{Stage: StageAuthorize, Server: se.Server, Err: ErrNotCompleted}
-		case se.Refused:
-			return token{}, err
-		default: // slow_down, and a server or a network that fails for a while (section 3.5)
-			interval += pollInterval
-		}
-		if !t.now().Before(d.expires) { // and the server does not say it
-			return token{}, &SignInError{Stage: StageAuthorize, Server: f.server.name(), Err: ErrNotCompleted}
+		case err == nil:
+			return l.keep(ctx, k, want.Scopes)
+		case !errors.Is(err, asclient.ErrCodeExpired):
+			return l.forgetUnknownClient(ctx, err)
+		case !l.flight.awaited():
+			return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: l.server.Name(), Err: ErrNotCompleted}
 		}
 	}
 }
 
-// awaited reports whether somebody waits for the flight under way.
-func (t *Transport) awaited() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.flight != nil && t.flight.waiting > 0
+// awaitApproval shows the user code until the person has approved it, or until it has expired.
+func (l *login) awaitApproval(ctx context.Context, d asclient.Device) (asclient.Token, error) {
+	defer l.show(ctx, Prompt{AuthorizeURL: d.CompleteURI, VerificationURI: d.URI, UserCode: d.UserCode,
+		Issuer: l.server.Issuer, Expires: d.Expires}, nil)()
+	return l.as.AwaitDevice(ctx, l.server, l.client.Credentials, d)
 }

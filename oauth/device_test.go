@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sallyport/oauth/asclient"
 	"sallyport/oauth/oauthtest"
 )
 
@@ -82,6 +84,7 @@ func (w *deviceWorld) get(ctx context.Context) error {
 }
 
 func TestDeviceGrantPollsAtTheServersPace(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newDeviceWorld(t, nil)
 		w.as.Set(func(k *oauthtest.Knobs) {
@@ -107,11 +110,11 @@ func TestDeviceGrantPollsAtTheServersPace(t *testing.T) {
 		if s, _ := w.State(); s.Prompt != (Prompt{}) || s.Err != nil {
 			t.Errorf("State still shows %+v", s)
 		}
-		if reg := w.as.Registered(); len(reg["redirect_uris"].([]any)) != 0 || reg["grant_types"].([]any)[0] != grantTypeDevice {
+		if reg := w.as.Registered(); len(reg["redirect_uris"].([]any)) != 0 || reg["grant_types"].([]any)[0] != "urn:ietf:params:oauth:grant-type:device_code" {
 			t.Errorf("registered %v", reg)
 		}
-		if !slices.Equal(w.rec.Asked, []string{"tools"}) || w.rec.Resource != "https://mcp.example/mcp" {
-			t.Errorf("asked for %q, resource %q", w.rec.Asked, w.rec.Resource)
+		if !slices.Equal(w.account.rec.Asked, []string{"tools"}) || w.account.rec.Resource != "https://mcp.example/mcp" {
+			t.Errorf("asked for %q, resource %q", w.account.rec.Asked, w.account.rec.Resource)
 		}
 		w.as.RevokeAccess()
 		if err := w.get(t.Context()); err != nil {
@@ -128,6 +131,7 @@ func TestDeviceGrantPollsAtTheServersPace(t *testing.T) {
 }
 
 func TestExpiredDeviceCodeIsReplacedWhileSomebodyWaits(t *testing.T) {
+	t.Parallel()
 	for _, waits := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newDeviceWorld(t, nil)
@@ -153,6 +157,7 @@ func TestExpiredDeviceCodeIsReplacedWhileSomebodyWaits(t *testing.T) {
 }
 
 func TestDeviceGrantEnds(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		knobs   func(*oauthtest.Knobs)
@@ -173,7 +178,7 @@ func TestDeviceGrantEnds(t *testing.T) {
 				}
 				time.Sleep(time.Hour)
 				s, _ := w.State()
-				if e, ok := errors.AsType[*SignInError](s.Err); !ok || e.Refused != tt.refused || !strings.Contains(s.Err.Error(), tt.want) {
+				if e, ok := errors.AsType[*asclient.SignInError](s.Err); !ok || e.Refused != tt.refused || !strings.Contains(s.Err.Error(), tt.want) {
 					t.Errorf("got %v", s.Err)
 				}
 			})
@@ -182,11 +187,12 @@ func TestDeviceGrantEnds(t *testing.T) {
 }
 
 func TestDeviceGrantByItself(t *testing.T) {
+	t.Parallel()
 	for _, only := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newDeviceWorld(t, func(c *Config) {
 				c.Grant = GrantAuto
-				c.Listen = func(context.Context, string) (net.Listener, error) { return nil, errors.New("no sockets in a bubble") }
+				c.Callback.Listen = func(context.Context, string) (net.Listener, error) { return nil, errors.New("no sockets in a bubble") }
 			})
 			w.as.Set(func(k *oauthtest.Knobs) { k.DeviceOnly = only })
 			err := w.get(t.Context())
@@ -201,10 +207,11 @@ func TestDeviceGrantByItself(t *testing.T) {
 }
 
 func TestDeviceAnswersThatAreNotShown(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ name, old, new, want string }{
-		{"cleartext link", "https://as.example/device", "http://as.example/device", CodeInsecureURL},
-		{"a script", "https://as.example/device?", "javascript:alert(1)//", CodeInsecureURL},
-		{"a code for the terminal", "WDJB-MJHT\",", "\\u001b[2J\",", CodeBadReply},
+		{"cleartext link", "https://as.example/device", "http://as.example/device", asclient.CodeInsecureURL},
+		{"a script", "https://as.example/device?", "javascript:alert(1)//", asclient.CodeInsecureURL},
+		{"a code for the terminal", "WDJB-MJHT\",", "\\u001b[2J\",", asclient.CodeBadReply},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newDeviceWorld(t, func(c *Config) {
@@ -215,13 +222,13 @@ func TestDeviceAnswersThatAreNotShown(t *testing.T) {
 						return resp, err
 					}
 					rec := httptest.NewRecorder()
-					body, _ := readReply(resp)
+					body, _ := io.ReadAll(resp.Body)
 					rec.WriteString(strings.ReplaceAll(string(body), tt.old, tt.new))
 					return rec.Result(), nil
 				})
 			})
 			err := w.get(t.Context())
-			if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != tt.want || !e.Refused || len(w.offered()) != 0 {
+			if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Code != tt.want || !e.Refused || len(w.offered()) != 0 {
 				t.Errorf("%s: got %v, offered %v", tt.name, err, w.offered())
 			}
 		})

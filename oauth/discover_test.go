@@ -1,176 +1,117 @@
 package oauth
 
 import (
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
-	"reflect"
 	"slices"
-	"strconv"
 	"testing"
+
+	"sallyport/oauth/asclient"
+	"sallyport/oauth/oauthtest"
 )
 
-func TestParseChallenges(t *testing.T) {
-	type m = map[string]string
+func TestDiscoverShowsEachStep(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.as.Set(func(k *oauthtest.Knobs) { k.ChallengeScope = "tools" })
+	cfg := Config{Upstream: w.upstream, Store: w.store, Log: w.logger()}
+	d, err := Discover(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Challenge == nil || d.Challenge.Scope != "tools" || d.Resource.ID != w.upstream.String() || d.Server.Issuer != w.as.Issuer {
+		t.Errorf("got %+v", d)
+	}
+	metadata, _ := url.Parse(d.Challenge.Metadata)
+	want := []asclient.Attempt{
+		{Step: asclient.StepChallenge, URL: w.upstream.String(), Status: http.StatusUnauthorized},
+		{Step: asclient.StepResource, URL: asclient.WithoutQuery(metadata), Status: http.StatusOK},
+		{Step: asclient.StepServer, URL: w.as.Issuer + "/.well-known/oauth-authorization-server", Status: http.StatusOK},
+	}
+	if !slices.Equal(d.Tried, want) {
+		t.Errorf("tried\n%+v\nwant\n%+v", d.Tried, want)
+	}
+	w.wantStats(oauthtest.Stats{}) // neither a registration nor a login
+}
+
+// What was tried comes beside the error, too.
+func TestDiscoverThatFailsShowsHowFarItGot(t *testing.T) {
+	t.Parallel()
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	gone, err := url.Parse(closed.URL + "/mcp")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
-		name   string
-		header []string
-		want   []challenge
+		name  string
+		knobs func(*oauthtest.Knobs)
+		// change is made to the configuration.
+		change func(*Config)
+		steps  []string
+		// status and reason are those of the last attempt; a reason of "*" is any.
+		status int
+		reason string
 	}{
-		{"none", nil, nil},
-		{"bare", []string{"Bearer"}, []challenge{{"bearer", m{}}}},
-		{"parameters", []string{`Bearer realm="a, b", error=invalid_token ,scope="x y"`},
-			[]challenge{{"bearer", m{"realm": "a, b", "error": "invalid_token", "scope": "x y"}}}},
-		{"escapes", []string{`bearer realm="a\"b\\c"`}, []challenge{{"bearer", m{"realm": `a"b\c`}}}},
-		{"empty value", []string{`Bearer error_description="", scope=x`}, []challenge{{"bearer", m{"error_description": "", "scope": "x"}}}},
-		{"several in one", []string{`Basic realm="x", Bearer scope=y, Negotiate`},
-			[]challenge{{"basic", m{"realm": "x"}}, {"bearer", m{"scope": "y"}}, {"negotiate", m{}}}},
-		{"several headers", []string{`Negotiate YWJj==`, `BEARER Resource_Metadata="https://h/p?q=1"`},
-			[]challenge{{"negotiate", m{}}, {"bearer", m{"resource_metadata": "https://h/p?q=1"}}}},
-		{"token68 before ours", []string{`Negotiate YWJj==, Bearer scope=y`}, []challenge{{"negotiate", m{}}, {"bearer", m{"scope": "y"}}}},
-		{"spaces around =", []string{`Bearer scope = "y"`}, []challenge{{"bearer", m{"scope": "y"}}}},
-		{"first of a repeated one", []string{`Bearer scope=a, scope=b`}, []challenge{{"bearer", m{"scope": "a"}}}},
-		{"unterminated", []string{`Bearer scope="y`}, []challenge{{"bearer", m{"scope": "y"}}}},
-		{"rubbish beside ours", []string{`"x" =, ;;, Bearer scope=y`}, []challenge{{"bearer", m{"scope": "y"}}}},
+		{"upstream that is not there", nil, func(c *Config) { c.Upstream = gone }, []string{asclient.StepChallenge}, 0, "*"},
+		{"metadata of another resource", func(k *oauthtest.Knobs) { k.ResourceName = "https://evil.example/mcp" }, nil,
+			[]string{asclient.StepChallenge, asclient.StepResource}, http.StatusOK, `of resource "https://evil.example/mcp"`},
+		{"metadata of another issuer", func(k *oauthtest.Knobs) { k.WrongIssuer = "https://evil.example" }, nil,
+			[]string{asclient.StepChallenge, asclient.StepResource, asclient.StepServer, asclient.StepServer}, http.StatusOK, `of issuer "https://evil.example"`},
+		{"no metadata of the server", func(k *oauthtest.Knobs) { k.NoMetadata = true }, nil,
+			[]string{asclient.StepChallenge, asclient.StepResource, asclient.StepServer, asclient.StepServer}, http.StatusNotFound, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := parseChallenges(tt.header); !reflect.DeepEqual(got, tt.want) {
-				t.Errorf("got %v, want %v", got, tt.want)
+			w := newWorld(t)
+			if tt.knobs != nil {
+				w.as.Set(tt.knobs)
+			}
+			cfg := Config{Upstream: w.upstream, Store: w.store, Log: w.logger()}
+			if tt.change != nil {
+				tt.change(&cfg)
+			}
+			d, err := Discover(t.Context(), cfg)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			var steps []string
+			for _, a := range d.Tried {
+				steps = append(steps, a.Step)
+			}
+			last := d.Tried[len(d.Tried)-1]
+			if !slices.Equal(steps, tt.steps) || last.Status != tt.status || last.Reason != tt.reason && tt.reason != "*" || tt.reason == "*" && last.Reason == "" {
+				t.Errorf("tried %+v, want the steps %q, at last %d %q", d.Tried, tt.steps, tt.status, tt.reason)
 			}
 		})
 	}
 }
 
-// A quoted parameter comes back as it was, whatever it holds.
-func FuzzParseChallenges(f *testing.F) {
-	f.Add("x y", `Basic realm="z", `)
-	f.Add(`a"b\`, "Negotiate YWJj==,")
-	f.Fuzz(func(t *testing.T, value, before string) {
-		parseChallenges([]string{before + value})
-		var quoted []byte
-		for i := range len(value) {
-			if value[i] == '"' || value[i] == '\\' {
-				quoted = append(quoted, '\\')
-			}
-			quoted = append(quoted, value[i])
-		}
-		got := tokenChallenge(http.Header{"Www-Authenticate": {`Bearer scope="` + string(quoted) + `"`}})
-		if got["scope"] != value {
-			t.Errorf("got %q, want %q", got["scope"], value)
-		}
-	})
-}
-
-func TestWellKnownURLs(t *testing.T) {
-	for _, tt := range []struct {
-		of   func(*url.URL) []string
-		link string
-		want []string
-	}{
-		{resourceMetadataURLs, "https://h/a/mcp", []string{"https://h/.well-known/oauth-protected-resource/a/mcp", "https://h/.well-known/oauth-protected-resource"}},
-		{resourceMetadataURLs, "https://h/", []string{"https://h/.well-known/oauth-protected-resource"}},
-		{resourceMetadataURLs, "https://h:8443/x?q=1", []string{"https://h:8443/.well-known/oauth-protected-resource/x", "https://h:8443/.well-known/oauth-protected-resource"}},
-		{serverMetadataURLs, "https://h", []string{"https://h/.well-known/oauth-authorization-server", "https://h/.well-known/openid-configuration"}},
-		{serverMetadataURLs, "https://h/t1/", []string{"https://h/.well-known/oauth-authorization-server/t1",
-			"https://h/.well-known/openid-configuration/t1", "https://h/t1/.well-known/openid-configuration"}},
-	} {
-		u, _ := url.Parse(tt.link)
-		if got := tt.of(u); !slices.Equal(got, tt.want) {
-			t.Errorf("%s: got %q, want %q", tt.link, got, tt.want)
-		}
-	}
-}
-
-func TestCovers(t *testing.T) {
-	for _, tt := range []struct {
-		resource, upstream string
-		want               bool
-	}{
-		{"https://h/mcp", "https://h/mcp", true},
-		{"https://h/mcp/", "https://h/mcp", true},
-		{"https://h", "https://h/mcp", true},
-		{"https://H:443/", "https://h/mcp", true},
-		{"https://h/mcp", "https://h/mcp/v1", true},
-		{"https://h/mc", "https://h/mcp", false},
-		{"https://h/mcp/v1", "https://h/mcp", false},
-		{"http://h/mcp", "https://h/mcp", false},
-		{"https://h:8443/mcp", "https://h/mcp", false},
-		{"https://h.evil.example/mcp", "https://h/mcp", false},
-		{"https://h/mcp#x", "https://h/mcp", false},
-		{"https://h/mcp?t=1", "https://h/mcp?t=2", false},
-		{"https://h/mcp?t=1", "https://h/mcp?t=1", true},
-		{"", "https://h/mcp", false},
-	} {
-		u, _ := url.Parse(tt.upstream)
-		if got := covers(tt.resource, u); got != tt.want {
-			t.Errorf("covers(%q, %q) is %v", tt.resource, tt.upstream, got)
-		}
-	}
-}
-
-func TestAllowedURLs(t *testing.T) {
-	for _, tt := range []struct {
-		upstream, link string
-		insecure, want bool
-	}{
-		{"https://h/mcp", "https://as.example/x", false, true},
-		{"https://h/mcp", "http://as.example/x", false, false},
-		{"https://h/mcp", "http://as.example/x", true, true},
-		{"https://h/mcp", "http://127.0.0.1:1/x", false, false},
-		{"http://127.0.0.1:2/mcp", "http://[::1]:1/x", false, true},
-		{"http://127.0.0.1:2/mcp", "http://as.example/x", false, false},
-		{"https://h/mcp", "file:///etc/passwd", true, false},
-		{"https://h/mcp", "https://user@as.example/", false, false},
-	} {
-		up, _ := url.Parse(tt.upstream)
-		u, _ := url.Parse(tt.link)
-		if got := (&wire{upstream: up, insecure: tt.insecure}).allow(u) == nil; got != tt.want {
-			t.Errorf("upstream %s: %s allowed is %v", tt.upstream, tt.link, got)
-		}
-	}
-}
-
-func TestLifetime(t *testing.T) {
-	for in, want := range map[string]float64{"": 0, "null": 0, "0": 0, "-5": 0, `"60"`: 60, `" 60 "`: 60, "60": 60, "1.5": 1.5, `"x"`: 0, "{}": 0, "1e300": 100 * 365 * 24 * 3600, "NaN": 0} {
-		if got := lifetime([]byte(in)).Seconds(); got != want {
-			t.Errorf("expires_in %s: got %v, want %v", strconv.Quote(in), got, want)
-		}
-	}
-}
-
-func TestConfigIsChecked(t *testing.T) {
-	good := func() Config { return Config{Upstream: &url.URL{Scheme: "https", Host: "h", Path: "/mcp"}} }
-	for name, spoil := range map[string]func(*Config){
-		"no upstream":             func(c *Config) { c.Upstream = nil },
-		"cleartext upstream":      func(c *Config) { c.Upstream.Scheme = "http" },
-		"cleartext token URL":     func(c *Config) { c.TokenURL = "http://as.example/token" },
-		"no scheme":               func(c *Config) { c.AuthorizationURL = "as.example" },
-		"unknown grant":           func(c *Config) { c.Grant = "implicit" },
-		"unknown style":           func(c *Config) { c.AuthStyle = "query" },
-		"credentials without any": func(c *Config) { c.Grant = GrantClientCredentials },
-		"no assertion":            func(c *Config) { c.Grant = GrantJWTBearer },
-		"no identity provider": func(c *Config) {
-			c.Grant, c.ClientID, c.IDPClientID, c.Assertion = GrantEnterpriseManaged, "c", "c", func() (Secret, error) { return "", nil }
-		},
-		"cleartext identity provider": func(c *Config) { c.IDPIssuer = "http://idp.example" },
-		"key without a client":        func(c *Config) { c.ClientKey = pemKey(t, newECKey(t)) },
-		"key of another algorithm": func(c *Config) {
-			c.ClientID, c.ClientKey, c.ClientKeyAlg = "c", pemKey(t, newECKey(t)), "RS256"
-		},
-		"nothing to go by":      func(c *Config) { c.Grant = GrantAuthorizationCode; c.NoDiscovery = true },
-		"callback without port": func(c *Config) { c.CallbackAddrs = []string{"127.0.0.1"} },
-		"document without path": func(c *Config) { c.ClientMetadataURL = "https://client.example" },
-		"relative redirect":     func(c *Config) { c.RedirectURI = "/cb" },
-	} {
-		c := good()
-		spoil(&c)
-		if tr, err := New(c); err == nil {
-			tr.Close()
-			t.Errorf("%s: no error", name)
-		}
-	}
-	tr, err := New(good())
+func TestDiscoverOfAnUpstreamThatAsksForNoToken(t *testing.T) {
+	t.Parallel()
+	up := httptest.NewServer(http.NotFoundHandler())
+	defer up.Close()
+	u, err := url.Parse(up.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr.Close()
+	d, err := Discover(t.Context(), Config{Upstream: u})
+	if err != nil || d.Challenge != nil || d.Server.Source != asclient.FromDefaults {
+		t.Errorf("got %+v, %v", d, err)
+	}
+}
+
+func TestDiscoverTakesWhatIsGiven(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.as.Set(func(k *oauthtest.Knobs) { k.NoResourceMetadata = true })
+	d, err := Discover(t.Context(), Config{Upstream: w.upstream, Endpoints: Endpoints{AuthorizationURL: "https://as.example/a", TokenURL: "https://as.example/t"}})
+	if err != nil || d.Server.Source != asclient.FromConfig || d.Server.AuthorizationEndpoint != "https://as.example/a" {
+		t.Errorf("got %+v, %v", d, err)
+	}
+	_, err = Discover(t.Context(), Config{Upstream: w.upstream, Endpoints: Endpoints{NoDiscovery: true}})
+	if _, ok := errors.AsType[*asclient.DiscoveryError](err); !ok {
+		t.Errorf("nothing to go by: %v", err)
+	}
 }

@@ -1,119 +1,277 @@
-// Package oauth signs in to an OAuth2-protected MCP server and adds the token to
-// each request. It knows neither SSH nor JSON-RPC: the ways out ([Config.Base],
-// [Config.AuthBase]), the way in ([Config.Listen]) and the person
-// ([Config.Offer]) are functions that the caller gives.
+// Package oauth signs in to an MCP server that is protected by OAuth 2, and adds the token to each
+// request. It follows the authorization part of the MCP specification.
 //
-// # The sequence
+// The package does not know how a connection is made (for example through SSH), nor what a request
+// contains. The caller gives it what lies outside: [Config.Base] and [Config.AuthBase] are the
+// http.RoundTrippers that send requests, [CallbackConfig.Listen] opens a listener, and
+// [Config.Offer] shows a prompt to a person.
 //
-// [Transport.RoundTrip] sends the first request without a token. The 401 that
-// answers it starts one sign-in, which every request that needs it joins:
+// # Words
 //
-//  1. Resource metadata (RFC 9728): the challenge's resource_metadata, else the
-//     well-known path of the upstream, else the well-known root. Its resource must
-//     cover the upstream, and is sent byte for byte (RFC 8707).
-//  2. Authorization server metadata (RFC 8414, then OpenID Connect), whose issuer
-//     must be identical to the one it was looked up by. An upstream without any
-//     resource metadata is a 2025-03-26 one: metadata at its origin, else the
-//     default endpoints /authorize, /token, /register.
-//  3. The callback's listener, bound before anything is shown and held to the end.
-//  4. A client: the configured one, else a client ID metadata document, else
-//     dynamic registration (RFC 7591), remembered per issuer.
-//  5. The authorize URL with state and PKCE S256, offered to the person: as it is, and as
-//     a page of the listener that leads there once, for the arguments of a browser.
-//     A server that requires pushed authorization requests (RFC 9126) is handed the
-//     parameters first, and the URL refers to them. The page leads to a newly pushed one
-//     where that was used or has expired.
-//  6. The callback: state, then iss (RFC 9207), then the code exchange, then the
-//     store, and only then the success page and the waiting requests.
+//   - The upstream is the MCP server that the requests go to.
+//   - A sign-in is everything from the upstream's challenge to a new token. A refresh is not one.
+//   - A login is the portion of a sign-in that needs a person, together with the discovery and the
+//     registration that prepare for it.
+//   - A prompt is what the person needs for a login: URLs, and in the device grant also a code.
+//   - A login page is the authorization server's page that a prompt leads to. The pages of our own
+//     listener are always called our pages.
+//   - The callback is the request that the browser makes to the redirect URI.
+//   - A record is what the token store keeps about one account.
+//   - The leader is the process that runs a login. The other processes of the account follow it.
 //
-// Later tokens come by refresh, ahead of expiry, one at a time in this process (the
-// flight) and among processes (the store's file lock, under which the store is read
-// again). A rotated refresh token is on disk before its access token is used.
-// Sign-in and refresh run under the Transport's lifetime; a request's context bounds
-// only its own waiting. What a crash can cost is the refresh token that the server had
-// just spent and whose successor was still on its way: then a sign-in follows.
+// # Parts
 //
-// # One sign-in for all processes
+//	       requests              SignIn, SignOut              Deliver, State
+//	          v                         v                            v
+//	+------------------------------ Transport -------------------------------+
+//	| adds the token, judges the answer, sends the request again             |
+//	+------------------------------------------------------------------------+
+//	          v need
+//	+------- flights -------+
+//	| one action at a time; |
+//	| other callers join it |
+//	+-----------------------+
+//	          v action
+//	+------- renewal -------+                 +------- peers --------+
+//	| refresh, one-shot     | person needed   | which process leads; |
+//	| inputs, unattended    |---------------->| when a login page    |
+//	| grants                |                 | may be shown         |
+//	+-----------------------+                 +----------------------+
+//	                                                     v this process leads
+//	                                          +------- login --------+    +- callbackServer -+
+//	                                          | discovery, client,   |--->| listener and our |
+//	                                          | prompt, token        |    | pages            |
+//	                                          +----------------------+    +------------------+
 //
-// Processes with the same key and the same store sign in once. The first to take a lock
-// of the kernel's leads, from discovery to the store. The others look four times a
-// second: they show the leader's prompt (Prompt.Elsewhere), which it leaves sealed in
-// the store, take its token when that is there, fail as it fails, and one of them leads
-// when it dies, which frees the lock. A notice under a free lock is of the past. The
-// leader too goes on with a good token that appears in the store, whoever put it there,
-// and makes way for one whose person typed a command (AtTerminal): that one's callback
-// may be the only one that can arrive. A leader that is stopped, not dead, is waited for.
+//	+------ accountRecord ------+   +------ status -------+   +---- asclient.Client ----+
+//	| the record, in memory and |   | holds the State and |   | sends requests to       |
+//	| in the store              |   | offers the prompt   |   | authorization servers   |
+//	+---------------------------+   +---------------------+   +-------------------------+
 //
-// A new login page comes 30 seconds after the last at the earliest, whichever process
-// that was of, unless the last led to a token, its process died while others waited, or
-// a person typed the command. After three pages in a row none of which led to a token
-// that the upstream took, requests open none for an hour and fail at once, with
-// [ErrHeldBack] beneath; [Transport.SignIn] still does.
+// Each part is a type, and an arrow is a call. The three parts of the lowest row are called by the
+// parts above them and call none of those. A login also calls the peers that run it: it asks when
+// it may show a login page, and tells the other processes its prompt. Transport, flights, peers and
+// the lowest row live from [New] to [Transport.Close], a renewal for one flight, and a login with
+// its callbackServer for one login.
+//
+// Package asclient (oauth/asclient) sends requests and keeps nothing but DPoP nonces. Package
+// tokenstore (oauth/tokenstore) keeps encrypted values on the disk. Neither imports this package.
+//
+// # A request
+//
+// [Transport.RoundTrip] looks at the request's origin (scheme, host and port). A request to any
+// origin but the upstream's is sent through AuthBase, without a token. Each request is checked, so
+// a redirect cannot carry the token away.
+//
+// A request to the upstream is sent through Base with the current token. If there is no token, a
+// stored refresh token or a one-shot input may give one. Otherwise the request is sent without a
+// token, and the upstream's 401 starts a sign-in. A token is refreshed [Config.RefreshSkew] before
+// it expires (30 seconds by default), but never in the first half of its life. If this early
+// refresh fails, the old token is used until it expires.
+//
+// The answer decides what happens next. The first case that fits counts:
+//
+//  1. The status is neither 401 nor 403. The caller gets the answer. If the status is below 500,
+//     the upstream has accepted the token.
+//  2. The request had a token, and the challenge has the error insufficient_scope. The upstream
+//     has accepted the token, but wants more scopes. A step-up follows: a sign-in that asks for the
+//     scopes of the current token and those of the challenge together. The caller gets the answer
+//     instead if the record says that these scopes were already asked for, if the challenge names
+//     none, or if [Config.NonInteractive] forbids logins.
+//  3. The status is 403. The caller gets the answer.
+//  4. The request had no token. A sign-in follows.
+//  5. Another token is current by now. The request is sent again with that one.
+//  6. The upstream never accepted the token, and this process got it by a sign-in, or followed the
+//     login that brought it. The request fails with [TokenRefusedError], because another sign-in
+//     would end the same way.
+//  7. The upstream never accepted the token, and this process got it by a refresh. A sign-in
+//     follows.
+//  8. Every other 401. The token is refreshed, or else a sign-in follows.
+//
+// A request is sent again at most three times, each time with a fresh body from GetBody. After
+// that, or if its body has no GetBody, its caller gets the 401 or 403, and no sign-in starts. The
+// caller also gets it if a step-up is refused, because the token is still good for everything else.
+//
+// [Transport.Background] returns a second RoundTripper, for requests that nobody waits for. Such a
+// request may refresh the token, but it neither starts a login nor waits for one. If only a login
+// could help, its caller gets the 401 or 403.
+//
+// # One flight at a time
+//
+// A flight is one action that changes the account: it gets a token or signs out. A request or a
+// SignIn describes the token that it needs (type need). If a flight is under way, they wait for its
+// end and then look at the account again. Otherwise they start a flight. So fifty requests that
+// meet a 401 together cause one sign-in. If the flight fails, all who waited for it fail with its
+// error, unless that error does not concern them.
+//
+// A flight is cancelled by Close, and not by the context of the request that started it. That
+// context ends only the request's own waiting.
+//
+// If the grant is unattended, a flight that gets a token runs that grant. Otherwise it tries these
+// steps in order, until one of them gives a token:
+//
+//  1. It locks the record in the store and reads it. Another process may have stored a token.
+//  2. It uses the refresh token, still under the lock, so that no other process uses it too.
+//  3. It uses the one-shot inputs of [Config.Given]: a code or a refresh token that somebody else
+//     obtained. They are used until they bring a token or are refused.
+//  4. It starts a login. If NonInteractive is set, it fails with [LoginRequiredError] instead.
+//
+// An early refresh ends after step 2, and a flight that a background request started after step 3.
+// A step-up skips the steps 2 and 3. So does the sign-in after a refreshed token was refused.
+//
+// If the server refuses the refresh token, with an error such as invalid_grant or with the status
+// 404 or 410, the refresh token is deleted and the next step follows. After any other error, such
+// as a status of 500, the refresh token stays and the flight fails.
+//
+// A new refresh token is on the disk before its access token is used. If the process crashes
+// between the server's answer and the write, that refresh token is lost, and a login follows.
+//
+// # A sign-in
+//
+// These are the steps of a sign-in with a browser, [GrantAuthorizationCode]. The other grants share
+// the steps 1, 2 and 4.
+//
+//  1. Resource metadata (RFC 9728). It is looked for at the URL that the challenge names, then at
+//     the well-known path of the upstream, then at the well-known root. The resource that it names
+//     must be the upstream or a parent path of it. That name, or [Config.Resource], is sent as the
+//     resource parameter (RFC 8707), byte for byte.
+//  2. Authorization server metadata (RFC 8414, then OpenID Connect Discovery). Of the servers that
+//     the resource names, the first that has metadata is used. The issuer in its metadata must be
+//     identical to the issuer that the resource names. An upstream without resource metadata
+//     follows the MCP revision of 2025-03-26: the upstream's origin is the issuer. If that has no
+//     metadata either, the endpoints are /authorize, /token and /register at the upstream's origin.
+//     [Discover] shows the steps 1 and 2 without a sign-in.
+//  3. The listener. It is bound before anything is shown, and held until the login ends. It takes
+//     the first free address of [CallbackConfig.Addrs]. The redirect URI is
+//     http://HOST:PORT/callback, or [CallbackConfig.RedirectURI] where that is set. If the latter
+//     is on loopback and has a port, that address is the only one that is tried.
+//  4. The client: the configured one, or else a client ID metadata document, or else the
+//     registration in the record, or else a new one (RFC 7591), which the record keeps.
+//  5. The authorization request with state and PKCE S256 (RFC 7636). The scopes are those of
+//     [Config.Scope], or else of the challenge, or else all of the resource metadata. A server
+//     whose metadata does not promise S256 is refused, unless [Endpoints.AssumePKCE] is set.
+//  6. The prompt, and the callback. The login waits [CallbackConfig.Timeout] (300 seconds) for it.
+//     A callback with another state than that of the login gets an error page and is ignored. The
+//     iss parameter must be the server's issuer (RFC 9207).
+//  7. The token. The code is exchanged for it and it is stored. Only then the browser shows
+//     success, and the waiting requests go on.
+//
+// The prompt has three URLs. AuthorizeURL is the login page itself. It holds the state, which is a
+// secret. StartURL is one of our pages. It leads to AuthorizeURL and holds no secret, so it may
+// stand in logs and messages. BrowserURL is the same for the arguments of a browser command.
+// Everybody on the machine can read those, so BrowserURL works only once. If the server requires
+// pushed authorization requests (RFC 9126), AuthorizeURL holds only a request_uri, which works once
+// and for a short time. When it was used or has expired, opening StartURL or BrowserURL pushes the
+// request again.
+//
+// A server may forget a registered client. It says so with the error invalid_client, or it shows an
+// error in the browser and never redirects. The second case looks like a person who does nothing.
+// So the registration is forgotten after invalid_client, and also after a login that timed out with
+// a registration of an earlier login. The next login registers again.
+//
+// # One login for all processes
+//
+// Processes with the same [Config.Key] and the same store log in once. They agree by locks and
+// values in the store. Each of these is named KEY/WORD, with one of four words:
+//
+//   - lead is a lock. The process that holds it is the leader. The kernel frees the lock when that
+//     process ends, however it ends.
+//   - claim is a lock. A process takes it if a person started it in a terminal in order to log in
+//     ([Config.AtTerminal]). Every other process that has the lead lock tries the claim lock too.
+//     If it is taken, that process ends its login and frees the lead lock for the other one.
+//   - notice is a value that the leader writes: the ID of its login, the scopes of its step-up, its
+//     prompt, and at the end how the login failed.
+//   - pages is a value: how many login pages were shown since the upstream last accepted a new
+//     token, and when the last one was shown.
+//
+// A process that needs a login does the following four times a second. The first case that fits
+// counts:
+//
+//  1. The record has a token that satisfies the need. The process takes it and is done.
+//  2. Another process has the lead lock. This process follows it: its State and Offer show the
+//     leader's prompt, marked as Elsewhere.
+//  3. The notice tells of a failure, and this process followed that login and needs the same
+//     scopes. It fails in the same way. The failure of one process alone, such as a busy port, is
+//     not written into the notice.
+//  4. In every other case it leads. The leader before it died, or made way for a claim, or failed
+//     for itself alone, or got a token with too few scopes.
+//
+// While the leader waits for the person, it looks at the record and at the claim lock four times a
+// second. A token in the record that satisfies its need ends its login with success, whoever stored
+// the token. A leader that is suspended (SIGSTOP) keeps its lock, and the others wait.
+//
+// Login pages are limited, so that no program opens one browser tab after the other. Among all
+// processes of the account, there are at least 30 seconds between two login pages. There is no
+// pause if the one before led to a token, if its leader died (because it no longer works), or with
+// AtTerminal. After three login pages without a token that the upstream accepted, requests fail
+// with [ErrHeldBack] for an hour. Each call of [Transport.SignIn] may still show one.
 //
 // # Other grants
 //
-// device_code (RFC 8628) takes the place of 3, 5 and 6: the [Prompt] holds a code, and
-// the token endpoint is polled at the server's pace. A code that expired is followed by
-// another while somebody waits. Unasked it is used only where there is no authorization
-// endpoint. client_credentials, jwt_bearer (RFC 7523, [Config.Assertion] read anew each
-// time) and enterprise_managed (the ID token exchanged at the identity provider, RFC 8693,
-// for an assertion whose audience is the issuer) need no person; their tokens are not kept.
+// [GrantAuto] is the authorization code grant, or the device grant at a server that has no
+// authorization endpoint. [GrantNone] sends every request unchanged.
 //
-// The client authenticates as the server's metadata offers: private_key_jwt with a
-// [Config.ClientKey] (audience: the issuer), client_secret_basic, client_secret_post, none.
+// In the device grant (RFC 8628) there is no listener and no callback. The prompt holds a code, and
+// the token endpoint is asked at the server's pace. If the code expires, another one is shown, as
+// long as somebody waits for the login.
 //
-// # DPoP
+// Three grants are unattended, and their tokens are not stored. In client_credentials (RFC 6749
+// section 4.4) the client signs in as itself. In jwt_bearer (RFC 7523) we send a JWT that
+// [Config.Assertion] returns. In enterprise_managed, Config.Assertion returns a person's ID token.
+// The package sends that to the identity provider ([Config.IDP]), which exchanges it (RFC 8693) for
+// an assertion that only this authorization server takes. The assertion then gets the access token
+// as in jwt_bearer. Config.Assertion is called for each sign-in.
 //
-// Where the resource asks for bound tokens (RFC 9449), by the scheme of its challenge or in
-// its metadata, a key goes with the record, and each token request and request to the
-// upstream has a proof of its own. An authorization server's offer alone is not enough:
-// several make it in front of resources that know Bearer only. Each answer's nonce
-// is used for the next proof; an answer that only asks for another nonce is followed by
-// the same request with it, and counts neither as a refusal nor as a replay.
+// # Client authentication and DPoP
 //
-// # A 401, a 403
+// A client with a private key authenticates by private_key_jwt. The audience of the JWT is the
+// issuer. A client with a secret uses client_secret_basic or client_secret_post. A client without
+// either sends its ID alone. Package asclient has the exact order.
 //
-// A 401 for another token than the current one is replayed with the current one. A
-// 401 for the current one is answered by a refresh; if the refreshed token is refused
-// too, by a sign-in; if the token of a sign-in of ours is refused before it ever
-// worked, by [TokenRefusedError], for another sign-in would end the same way. A
-// challenge of insufficient_scope is answered by a sign-in with the union of scopes,
-// unless just these were asked for before. No request is sent more than [maxReplays]
-// times again, each time from a fresh body (GetBody); one that cannot be replayed gets
-// the 401 or 403 itself. So does one whose step-up the person declined, as the token
-// still is good for everything else, and, of [Transport.Quiet], one that only a login
-// could help.
-//
-// # Errors that end it
-//
-// [LoginRequiredError], [TokenRefusedError], and a [SignInError] whose Refused is set
-// cannot be mended by waiting. [DiscoveryError] and [PortBusyError] name what was
-// tried. Every other error is of the network or of a moment; what the RoundTrippers
-// returned is found beneath by errors.As.
+// The resource may ask for tokens that are bound to a key (DPoP, RFC 9449), in its challenge or in
+// its metadata. Then a key is made and kept in the record, and each token request and each request
+// to the upstream carries a proof. It is not enough that the authorization server offers DPoP,
+// because several servers offer it in front of resources that take only Bearer tokens. A proof
+// holds the last nonce that the origin has sent. If an answer only asks for another nonce, the
+// request is sent again, which is not counted among the three times above.
 //
 // # Where requests go
 //
-// Tokens go to the upstream's origin (scheme, host, port), checked for each
-// RoundTrip, so that no redirect carries one away. Requests to that origin leave by
-// Base, every other one by AuthBase. URLs that metadata names must be https, or at
-// the upstream's own origin, or on loopback if the upstream is on loopback. What
-// addresses they may lead to is for AuthBase to say, which sees the one that is dialed.
+// Requests to the upstream's origin are sent through Base, and all others through AuthBase. A URL
+// that metadata names must be https, or at the upstream's own origin, or on loopback if the
+// upstream is on loopback too. The package does not judge the addresses behind a name. A
+// RoundTripper can check each address that it dials. Only metadata requests follow redirects.
+// Requests that carry a secret follow none.
 //
 // # What is kept
 //
-// One record per (upstream, Realm, client, resource, audience): issuer, endpoints,
-// dynamic registration, tokens and the key they are bound to, scopes, expiry. See [Store]. Another issuer than the
-// recorded one invalidates it.
+// There is one record for each upstream, [Config.Realm], client, resource and audience; their hash
+// is the key of the record ([Config.Key]). It holds the issuer and its endpoints, the registration,
+// the tokens, their scopes and expiry, and the DPoP key. If discovery finds another issuer than the
+// recorded one, the tokens and the registration of the old issuer are dropped. [Accounts] lists the
+// records of a store. Package tokenstore says how values are encrypted, and where its encryption
+// key lies. If [Config.Store] is nil, everything lives in memory, and processes share nothing.
 //
-// There is one key, in the system's keyring or in a file (see [Keyring]): a keyring that
-// answers and has none is given the file's, which is then removed. Where starts with and
-// without a keyring alternate there come to be two; then the file's seals, as both kinds
-// of start can read it, and what the other sealed is read where that is there.
-// The keyring is asked once, in the background; only a value that needs it waits.
+// # The rest of Transport
 //
-// # Joints
+// [Transport.SignIn] signs in without a request: it asks the upstream for its challenge itself. It
+// does nothing if there is a valid token, or if the upstream wants none. [Transport.SignOut]
+// revokes the tokens (RFC 7009) if the server can do that, and deletes them and the registration.
+// [Transport.Deliver] takes the URL of a callback that did not reach the listener.
+// [Transport.State] says where the sign-in stands and when that changes.
 //
-// A further grant is a case in login if the person has a part in it, else in
-// unattendedLogin; a host that shows links by elicitation reads [Transport.State] or is
+// # Errors
+//
+// Trying again does not help against [LoginRequiredError], [TokenRefusedError], and an
+// [asclient.SignInError] whose Refused is set. [ErrHeldBack] ends after an hour. [PortBusyError]
+// names the process that uses the callback's port. A fixed port is busy until that process frees
+// it. An [asclient.DiscoveryError] names every URL that was tried. Every other error may pass, and
+// a later request tries again. What Base or AuthBase returned is found beneath by errors.As. No
+// error holds a token, a code, a state or a body.
+//
+// # How to extend it
+//
+// A new grant with a person is a case in login.run, and one without a person a case in
+// renewal.unattended. A program that shows prompts in its own way reads [Transport.State] or sets
 // [Config.Offer].
 package oauth

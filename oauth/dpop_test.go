@@ -10,10 +10,11 @@ import (
 
 	"sallyport/oauth/oauthtest"
 
-	"github.com/go-jose/go-jose/v4"
+	"sallyport/oauth/asclient"
 )
 
 func TestBoundTokens(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		knobs func(*oauthtest.Knobs)
@@ -29,7 +30,7 @@ func TestBoundTokens(t *testing.T) {
 			tr := w.transport(nil)
 			w.mustPost(tr)
 			w.mustPost(tr)
-			key := thumbprint(tr.rec.ProofKey)
+			key := tr.account.rec.ProofKey.Thumbprint()
 			if got := w.as.Authorized().Get("dpop_jkt"); got != key {
 				t.Errorf("dpop_jkt is %q, want %q", got, key)
 			}
@@ -44,7 +45,7 @@ func TestBoundTokens(t *testing.T) {
 			w.advance(2 * time.Hour)
 			third := w.transport(nil)
 			w.mustPost(third)
-			if got := thumbprint(third.rec.ProofKey); got != key {
+			if got := third.account.rec.ProofKey.Thumbprint(); got != key {
 				t.Error("another key than that of the first login")
 			}
 			w.noSecrets()
@@ -53,6 +54,7 @@ func TestBoundTokens(t *testing.T) {
 }
 
 func TestNonceIsAskedForOnceOnly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.DPoP, k.Nonces, k.ProofAlgs = true, true, []string{"ES256"} })
 	tr := w.transport(nil)
@@ -67,17 +69,17 @@ func TestNonceIsAskedForOnceOnly(t *testing.T) {
 	if len(w.seen) != 6 {
 		t.Errorf("upstream saw %q", w.seen)
 	}
-	if status, err := w.quietPost(tr); err != nil || status != http.StatusOK {
-		t.Errorf("Quiet: %d, %v", status, err)
+	if status, err := w.postInBackground(tr); err != nil || status != http.StatusOK {
+		t.Errorf("Background: %d, %v", status, err)
 	}
 }
 
-func (w *world) quietPost(tr *Transport) (int, error) {
+func (w *world) postInBackground(tr *Transport) (int, error) {
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.upstream.String(), nil)
 	if err != nil {
 		return 0, err
 	}
-	resp, err := tr.Quiet().RoundTrip(req)
+	resp, err := tr.Background().RoundTrip(req)
 	if err != nil {
 		return 0, err
 	}
@@ -87,83 +89,42 @@ func (w *world) quietPost(tr *Transport) (int, error) {
 
 // Several authorization servers offer DPoP in front of resources that know Bearer only.
 func TestBearerWhereOnlyTheAuthorizationServerOffersDPoP(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.ProofAlgs = []string{"ES256"} })
 	tr := w.transport(nil)
 	w.mustPost(tr)
-	if tr.rec.ProofKey != nil || tr.rec.Token.Type != "" {
+	if tr.account.rec.ProofKey != nil || tr.account.rec.Token.Type != "" {
 		t.Error("the token is bound")
 	}
 }
 
 func TestUnattendedGrantWithProof(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.AddClient(oauthtest.Client{ID: "robot", Secret: "s"})
 	w.as.Set(func(k *oauthtest.Knobs) { k.DPoP, k.ProofAlgs = true, []string{"ES256"} })
-	tr := w.transport(func(c *Config) { c.Grant, c.ClientID, c.ClientSecret = GrantClientCredentials, "robot", "s" })
+	tr := w.transport(func(c *Config) { c.Grant, c.Client.ID, c.Client.Secret = GrantClientCredentials, "robot", "s" })
 	w.mustPost(tr)
 	w.as.RevokeAccess()
 	w.mustPost(tr)
 	w.wantStats(oauthtest.Stats{ClientCredentials: 2})
 }
 
-func TestProofKeyFor(t *testing.T) {
-	known, _ := newProofKey([]string{"ES256"})
-	for _, tt := range []struct {
-		name     string
-		resource resource
-		algs     []string // of the authorization server
-		job      job
-		known    bool
-		want     string // algorithm; "" Bearer; "refused"
-	}{
-		{"nobody asks", resource{}, nil, job{bearer: true}, false, ""},
-		{"offered only", resource{}, []string{"ES256"}, job{bearer: true}, false, ""},
-		{"challenge", resource{}, []string{"ES256"}, job{dpop: true}, false, "ES256"},
-		{"challenge of both kinds, offered", resource{}, []string{"ES256"}, job{dpop: true, bearer: true}, false, "ES256"},
-		{"challenge of both kinds, not offered", resource{}, nil, job{dpop: true, bearer: true}, false, ""},
-		{"resource metadata", resource{ProofAlgs: []string{"EdDSA"}}, []string{"ES256", "EdDSA"}, job{}, false, "EdDSA"},
-		{"required by resource metadata", resource{ProofRequired: true}, nil, job{}, false, "ES256"},
-		{"required, in no way we know", resource{ProofRequired: true}, []string{"ES256K"}, job{}, false, "refused"},
-		{"wanted, in no way we know", resource{ProofAlgs: []string{"ES256K"}}, []string{"ES256"}, job{}, false, ""},
-		{"as before", resource{}, []string{"ES256"}, job{}, true, "known"},
-		{"as before, the server says nothing", resource{}, nil, job{}, true, "known"},
-		{"not as before", resource{}, []string{"EdDSA"}, job{}, true, "EdDSA"},
-	} {
-		f := finding{resource: tt.resource, server: server{ProofAlgs: tt.algs}}
-		var before *jose.JSONWebKey
-		if tt.known {
-			before = &known
-		}
-		key, err := new(Transport).proofKeyFor(f, tt.job, before)
-		got := ""
-		switch e, ok := errors.AsType[*SignInError](err); {
-		case ok && e.Code == CodeNoProof && e.Refused:
-			got = "refused"
-		case key == &known:
-			got = "known"
-		case key != nil:
-			got = key.Algorithm
-		}
-		if got != tt.want {
-			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
-		}
-	}
-}
-
 // A token that claims to be bound, without a proof of ours, is good for nothing.
 func TestBoundTokenWithoutProofIsRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
-	as := tr.wire.other
-	tr.wire.other = roundTripper(func(r *http.Request) (*http.Response, error) {
+	as := tr.as.Other
+	tr.as.Other = roundTripper(func(r *http.Request) (*http.Response, error) {
 		if r.URL.Path == "/token" {
 			return reply(`{"access_token":"x","token_type":"DPoP"}`), nil
 		}
 		return as.RoundTrip(r)
 	})
 	_, err := w.post(tr, "x")
-	if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != CodeBadReply || !e.Refused {
+	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Code != asclient.CodeBadReply || !e.Refused {
 		t.Errorf("got %v", err)
 	}
 }

@@ -3,151 +3,194 @@ package oauth
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
+
+	"sallyport/oauth/asclient"
 )
 
-// flight is the one sign-in, refresh or sign-out under way.
+// need says which token a caller needs, and how far we may go to get it.
+type need struct {
+	// instead is the access token that will not do. It is empty if there is none.
+	instead string
+	// noRefresh says that a refreshed token would not do either.
+	noRefresh bool
+	// ahead says that instead is still valid for a while: this is a refresh ahead of expiry.
+	ahead bool
+	// background says that nobody waits, so no person may be asked.
+	background bool
+	// byPerson says that the person asked for the login.
+	byPerson bool
+	// signOut marks a sign-out. All other fields are zero then.
+	signOut bool
+	// stepUp lists the scopes that the token must have been asked for. Nil: any token will do.
+	stepUp []string
+	// challenge is the upstream's challenge that caused the need. It is zero without one.
+	challenge asclient.Challenge
+}
+
+// flight is one action that changes the account: a sign-in, a refresh or a sign-out. All who need
+// its outcome wait for it.
 type flight struct {
-	job    job
-	person chan struct{} // closed when it turns to the person; then it may take minutes
-	done   chan struct{} // closed when err is set
-	err    error
+	need need
+	// personNeeded is closed when the flight needs the person. From then on it may take minutes.
+	personNeeded chan struct{}
+	// done is closed when err is set.
+	done chan struct{}
+	err  error
 
-	waiting int // calls of join; under the Transport's lock
+	mu sync.Mutex
+	// waiting counts the callers that wait for the flight.
+	waiting int
+	// secrets are those that the flight has seen so far: codes, verifiers, assertions.
+	secrets []string
 }
 
-// job says what a flight is to bring about.
-type job struct {
-	stale    string   // the token that does not do; "" none
-	full     bool     // a refresh will not do
-	early    bool     // the stale token still works for a while
-	quiet    bool     // nobody is to be asked
-	asked    bool     // the person asked for a login
-	out      bool     // a sign-out, all else is zero
-	scopes   []string // that the token must be asked for (step-up); nil any
-	scope    string   // of the challenge
-	metadata string   // resource_metadata of the challenge
-
-	bearer, dpop bool // kinds of token that the challenge asks for
+// addSecrets notes secrets that must be masked while the flight lasts.
+func (f *flight) addSecrets(secrets ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.secrets = append(f.secrets, secrets...)
 }
 
-// renew brings about j, or joins the flight that may, and waits as long as ctx.
-func (t *Transport) renew(ctx context.Context, j job) error {
-	for {
-		last, err := t.join(ctx, j,
-			func() bool { return t.satisfiedLocked(j) },
-			func(ctx context.Context) error { return t.obtain(ctx, j) })
-		if last || err != nil && err != errSilent {
-			return err
-		}
+// awaited reports whether somebody still waits for the flight.
+func (f *flight) awaited() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.waiting > 0
+}
+
+// wait counts a caller in (1) or out (-1).
+func (f *flight) wait(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting += n
+}
+
+// action is what a flight does. Its context ends with the lifetime of the Transport.
+type action func(context.Context, *flight) error
+
+// flights lets one flight run at a time. Its methods may be called concurrently.
+type flights struct {
+	life   *lifespan
+	status *status
+
+	mu sync.Mutex
+	// current is nil while no flight is under way.
+	current *flight
+}
+
+// errNeedsPerson ends a flight that could only go on with a login, which its need forbids.
+var errNeedsPerson = errors.New("no token can be had without a login")
+
+// idle runs f unless a flight is under way, and reports whether one is. No flight starts before f
+// returns. A nil f only asks.
+func (g *flights) idle(f func()) (busy bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.current == nil && f != nil {
+		f()
 	}
+	return g.current != nil
 }
 
-// join runs do as the flight of j, or waits for the flight under way, as long as ctx;
-// a quiet one does not wait for the person. enough is asked first, under the lock:
-// true, nothing is left to do. last: err is the caller's outcome; otherwise it is that
-// of another's flight.
-func (t *Transport) join(ctx context.Context, j job, enough func() bool, do func(context.Context) error) (last bool, err error) {
-	t.mu.Lock()
-	if enough() {
-		t.mu.Unlock()
+// secrets returns the secrets of the flight under way.
+func (g *flights) secrets() []string {
+	g.mu.Lock()
+	f := g.current
+	g.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.secrets)
+}
+
+// join runs do as the flight for n, or waits for the flight under way, until ctx ends. It first
+// asks satisfied: true means that nothing is left to do. A background need does not wait for a
+// person.
+//
+// final says that err is the caller's own outcome. Otherwise err is that of another caller's
+// flight, or nil if that flight's error does not concern this caller, who then looks again.
+func (g *flights) join(ctx context.Context, n need, satisfied func() bool, do action) (final bool, err error) {
+	g.mu.Lock()
+	if satisfied() {
+		g.mu.Unlock()
 		return true, nil
 	}
-	f := t.flight
+	f := g.current
 	if f == nil {
-		f, last = t.startLocked(j, do), true
+		f, final = g.startLocked(n, do), true
 	}
-	f.waiting++
-	t.mu.Unlock()
-	defer func() {
-		t.mu.Lock()
-		f.waiting--
-		t.mu.Unlock()
-	}()
-	var person chan struct{}
-	if j.quiet {
-		person = f.person
+	f.wait(1)
+	g.mu.Unlock()
+	defer f.wait(-1)
+	var personNeeded chan struct{} // nil: it never tells, and the caller waits
+	if n.background {
+		personNeeded = f.personNeeded
 	}
 	select {
 	case <-f.done:
-		heldBack := j.asked && !f.job.asked && errors.Is(f.err, ErrHeldBack)
-		if !last && (f.job.out || f.job.scopes != nil && j.scopes == nil || heldBack) {
-			return false, nil // how a sign-out ended, or whether more scope was granted, is not our matter
+		if !final && f.concernsOnlyItself(n) {
+			return false, nil
 		}
-		return last, f.err
-	case <-person:
-		return true, errSilent
+		return final, f.err
+	case <-personNeeded:
+		return true, errNeedsPerson
 	case <-ctx.Done():
 		return true, context.Cause(ctx)
 	}
 }
 
-// satisfiedLocked reports whether the current token already is what j wants.
-func (t *Transport) satisfiedLocked(j job) bool {
-	k := t.rec.Token
-	return k.Access != "" && k.Access != j.stale && !k.expired(t.now()) && subset(j.scopes, t.rec.Asked)
+// concernsOnlyItself reports whether the error of the finished flight f says nothing to a caller
+// with the need n: f was a sign-out, or asked for more scope than n wants, or held back a page that
+// the person now asks for.
+func (f *flight) concernsOnlyItself(n need) bool {
+	heldBack := n.byPerson && !f.need.byPerson && errors.Is(f.err, ErrHeldBack)
+	return f.need.signOut || f.need.stepUp != nil && n.stepUp == nil || heldBack
 }
 
-// startLocked runs do as the flight of j, under the Transport's lifetime.
-func (t *Transport) startLocked(j job, do func(context.Context) error) *flight {
-	// Otherwise the token at hand is still good for something, or nobody was to be asked.
-	tell := j.scopes == nil && !j.early && !j.quiet && !j.out
-	f := &flight{job: j, person: make(chan struct{}), done: make(chan struct{})}
-	if t.ctx.Err() != nil {
+// startLocked runs do as the flight for n. The flight ends with do, whose context ends with the
+// lifespan.
+func (g *flights) startLocked(n need, do action) *flight {
+	f := &flight{need: n, personNeeded: make(chan struct{}), done: make(chan struct{})}
+	ctx := g.life.ctx
+	started := g.life.start(func() {
+		err := do(ctx, f)
+		if err != nil && ctx.Err() != nil {
+			err = ErrClosed
+		}
+		g.end(f, err)
+	})
+	if !started {
 		f.err = ErrClosed
 		close(f.done)
 		return f
 	}
-	t.flight = f
-	// Ends with do, which ends with t.ctx.
-	t.wg.Go(func() {
-		err := do(t.ctx)
-		if err != nil && t.ctx.Err() != nil {
-			err = ErrClosed
-		}
-		t.mu.Lock()
-		f.err, t.flight, t.passing = err, nil, nil
-		if tell || err == nil {
-			t.lastErr = err
-		}
-		t.notifyLocked()
-		t.mu.Unlock()
-		close(f.done)
-	})
+	g.current = f
 	return f
 }
 
-func (t *Transport) notifyLocked() {
-	close(t.changed)
-	t.changed = make(chan struct{})
+// end publishes the outcome of f.
+func (g *flights) end(f *flight, err error) {
+	g.mu.Lock() // over the update too, so that State shows the end of this flight before the next one
+	f.err, g.current = err, nil
+	// Otherwise the token is as good as it was, or nobody was to be asked.
+	n := f.need
+	tell := err == nil || n.stepUp == nil && !n.ahead && !n.background && !n.signOut
+	g.status.update(func(s *State) {
+		s.Busy = false
+		if tell {
+			s.Err = err
+		}
+	})
+	g.mu.Unlock()
+	close(f.done)
 }
 
-// errSilent ends a flight that only the person could bring further.
-var errSilent = errors.New("no token can be had without a login")
-
-// obtain is the flight of renew.
-func (t *Transport) obtain(ctx context.Context, j job) error {
-	if t.cfg.unattended() {
-		return t.unattendedLogin(ctx, j)
-	}
-	if done, err := t.refresh(ctx, j); done || err != nil {
-		return err
-	}
-	if j.early {
-		return errSilent // nobody is asked to log in while the token still works
-	}
-	done, given, err := t.spend(ctx, j)
-	if done || err != nil {
-		return err
-	}
-	if j.quiet {
-		return errSilent
-	}
-	if t.cfg.NonInteractive {
-		return &LoginRequiredError{Upstream: withoutQuery(t.cfg.Upstream), Err: given}
-	}
-	t.mu.Lock()
-	close(t.flight.person)
-	t.notifyLocked()
-	t.mu.Unlock()
-	return t.lead(ctx, j)
+// askPerson says that f goes on with a login.
+func (g *flights) askPerson(f *flight) {
+	close(f.personNeeded)
+	g.status.update(func(s *State) { s.Busy = true })
 }

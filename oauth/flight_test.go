@@ -19,11 +19,12 @@ func busy(tr *Transport) bool {
 }
 
 func TestBusy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
 	listening := false
 	tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
-	tr.cfg.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
+	tr.cfg.Callback.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
 		listening = busy(tr)
 		return new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	}
@@ -61,6 +62,7 @@ func TestBusy(t *testing.T) {
 }
 
 func TestDeclinedStepUpIsNotFinal(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
@@ -87,6 +89,7 @@ func TestDeclinedStepUpIsNotFinal(t *testing.T) {
 // A request that needs any token is not ended by another's declined step-up, nor is the
 // refresh token lost to the registration that this made.
 func TestDeclinedStepUpIsNotAnothersError(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
@@ -106,10 +109,10 @@ func TestDeclinedStepUpIsNotAnothersError(t *testing.T) {
 	w.as.Set(func(k *oauthtest.Knobs) { k.NeedScope = "" })
 	other := make(chan error, 1)
 	go func() { // waits for the step-up first
-		tr.mu.Lock()
-		stale := tr.rec.Token.Access
-		tr.mu.Unlock()
-		other <- tr.renew(t.Context(), job{stale: stale})
+		tr.account.mu.Lock()
+		stale := tr.account.rec.Token.Access
+		tr.account.mu.Unlock()
+		other <- tr.renew(t.Context(), need{instead: stale})
 	}()
 	close(answer)
 	if got := <-done; got != http.StatusForbidden {
@@ -124,9 +127,10 @@ func TestDeclinedStepUpIsNotAnothersError(t *testing.T) {
 }
 
 func TestStepUpRightAfterALogin(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
-	tr.offerEvery = time.Hour
+	tr.cfg.pageInterval = time.Hour
 	w.mustPost(tr)
 	w.as.Set(func(k *oauthtest.Knobs) { k.NeedScope = "write" })
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errors.New("the step-up waits for the brake"))
@@ -143,6 +147,7 @@ func TestStepUpRightAfterALogin(t *testing.T) {
 }
 
 func TestNoSkewRefreshesAtExpiry(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(func(c *Config) { c.RefreshSkew = -1 })
 	w.mustPost(tr)

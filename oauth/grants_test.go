@@ -11,12 +11,14 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
+	"time"
 
 	"sallyport/oauth/oauthtest"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"sallyport/oauth/asclient"
 )
 
 // pemKey is private as PEM of PKCS #8.
@@ -39,6 +41,7 @@ func newECKey(t *testing.T) *ecdsa.PrivateKey {
 }
 
 func TestPrivateKeyJWT(t *testing.T) {
+	t.Parallel()
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -75,9 +78,9 @@ func TestPrivateKeyJWT(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.as.AddClient(oauthtest.Client{ID: "robot", Key: &jose.JSONWebKey{Key: tt.public}, KeyAlg: tt.wantAlg})
-			w.as.Set(func(k *oauthtest.Knobs) { k.AuthMethods = []string{authPrivateKey} })
+			w.as.Set(func(k *oauthtest.Knobs) { k.AuthMethods = []string{asclient.AuthPrivateKey} })
 			tr := w.transport(func(c *Config) {
-				c.Grant, c.ClientID, c.ClientKey, c.ClientKeyAlg = GrantClientCredentials, "robot", tt.key, tt.alg
+				c.Grant, c.Client.ID, c.Client.Key, c.Client.KeyAlg = GrantClientCredentials, "robot", tt.key, tt.alg
 			})
 			w.mustPost(tr)
 			w.as.RevokeAccess()
@@ -88,41 +91,8 @@ func TestPrivateKeyJWT(t *testing.T) {
 	}
 }
 
-func TestChooseAlgorithm(t *testing.T) {
-	rsaKey := &rsa.PrivateKey{}
-	for _, tt := range []struct {
-		name, configured, ofKey string
-		supported               []string
-		want                    string
-	}{
-		{"the usual one", "", "", nil, "RS256"},
-		{"of those the server supports", "", "", []string{"ES256", "PS512", "PS256"}, "PS256"},
-		{"of none of them", "", "", []string{"ES256"}, "RS256"},
-		{"as the key says", "", "RS512", []string{"PS256"}, "RS512"},
-		{"as configured", "PS384", "RS512", nil, "PS384"},
-		{"not with this key", "ES256", "", nil, ""},
-	} {
-		got, err := chooseAlgorithm(jose.JSONWebKey{Key: rsaKey, Algorithm: tt.ofKey}, tt.configured, tt.supported)
-		if got != tt.want || (err == nil) != (tt.want != "") {
-			t.Errorf("%s: got %q, %v", tt.name, got, err)
-		}
-	}
-}
-
-func TestClientKeyThatIsNone(t *testing.T) {
-	public, err := jose.JSONWebKey{Key: newECKey(t).Public()}.MarshalJSON()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, text := range []string{"garbage-0451", "{\"kty\":\"oct\",\"k\":\"garbage-0451\"}", "{garbage-0451", string(public),
-		"-----BEGIN PRIVATE KEY-----\nZ2FyYmFnZS0wNDUx\n-----END PRIVATE KEY-----\n"} {
-		if _, err := parseClientKey(Secret(text)); err == nil || strings.Contains(err.Error(), "0451") {
-			t.Errorf("%s: got %v", text, err)
-		}
-	}
-}
-
 func TestWorkloadIdentity(t *testing.T) {
+	t.Parallel()
 	for _, id := range []string{"workload", ""} {
 		w := newWorld(t)
 		w.as.AddClient(oauthtest.Client{ID: "workload"})
@@ -130,7 +100,7 @@ func TestWorkloadIdentity(t *testing.T) {
 		w.as.AddAssertion("jwt-2")
 		reads := 0
 		tr := w.transport(func(c *Config) {
-			c.Grant, c.ClientID = GrantJWTBearer, id
+			c.Grant, c.Client.ID = GrantJWTBearer, id
 			c.Assertion = func() (Secret, error) { reads++; return Secret("jwt-" + string(rune('0'+reads))), nil }
 		})
 		w.mustPost(tr)
@@ -139,7 +109,7 @@ func TestWorkloadIdentity(t *testing.T) {
 		w.wantStats(oauthtest.Stats{Assertions: 2})
 		w.as.RevokeAccess()
 		_, err := w.post(tr, "x") // the third one is not known
-		if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Code != "invalid_grant" {
+		if e, ok := errors.AsType[*asclient.SignInError](err); !ok || !e.Refused || e.Code != "invalid_grant" {
 			t.Errorf("got %v", err)
 		}
 		w.wantStats(oauthtest.Stats{Assertions: 3}) // neither tried again nor by another grant
@@ -148,13 +118,14 @@ func TestWorkloadIdentity(t *testing.T) {
 }
 
 func TestAssertionThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	gone := errors.New("no such file")
 	for _, want := range []error{gone, nil} { // nil: it is empty
 		_, err := w.post(w.transport(func(c *Config) {
 			c.Grant, c.Assertion = GrantJWTBearer, func() (Secret, error) { return "", want }
 		}), "x")
-		if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Code != CodeNoAssertion || want != nil && !errors.Is(err, want) {
+		if e, ok := errors.AsType[*asclient.SignInError](err); !ok || !e.Refused || e.Code != asclient.CodeNoAssertion || want != nil && !errors.Is(err, want) {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -162,6 +133,7 @@ func TestAssertionThatCannotBeRead(t *testing.T) {
 }
 
 func TestEnterpriseManaged(t *testing.T) {
+	t.Parallel()
 	for _, discovered := range []bool{true, false} {
 		w := newWorld(t)
 		server := httptest.NewServer(nil)
@@ -170,14 +142,14 @@ func TestEnterpriseManaged(t *testing.T) {
 		server.Config.Handler = idp
 		idp.Takes = w.as
 		idp.AddAssertion("id-token")
-		w.as.AddClient(oauthtest.Client{ID: "agent", Secret: "agent-secret", Method: authBasic})
+		w.as.AddClient(oauthtest.Client{ID: "agent", Secret: "agent-secret", Method: asclient.AuthBasic})
 		w.as.Set(func(k *oauthtest.Knobs) { k.ResourceScopes = []string{"tools"} })
 		tr := w.transport(func(c *Config) {
-			c.Grant, c.ClientID, c.ClientSecret, c.IDPClientID = GrantEnterpriseManaged, "agent", "agent-secret", "agent-at-idp"
+			c.Grant, c.Client.ID, c.Client.Secret, c.IDP.ClientID = GrantEnterpriseManaged, "agent", "agent-secret", "agent-at-idp"
 			c.Assertion = func() (Secret, error) { return "id-token", nil }
 			c.ExtraParams = map[string]string{"tenant": "7"} // the authorization server's alone
-			if c.IDPIssuer = idp.Issuer; !discovered {
-				c.IDPTokenURL = idp.Issuer + "/token"
+			if c.IDP.Issuer = idp.Issuer; !discovered {
+				c.IDP.TokenURL = idp.Issuer + "/token"
 			}
 		})
 		w.mustPost(tr)
@@ -191,7 +163,7 @@ func TestEnterpriseManaged(t *testing.T) {
 		idp.Set(func(k *oauthtest.Knobs) { k.TokenError = "invalid_grant" })
 		w.as.RevokeAccess()
 		_, err := w.post(tr, "x")
-		if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Stage != StageExchange || e.Code != "invalid_grant" {
+		if e, ok := errors.AsType[*asclient.SignInError](err); !ok || !e.Refused || e.Stage != asclient.StageExchange || e.Code != "invalid_grant" {
 			t.Errorf("got %v", err)
 		}
 		w.noSecrets(err.Error())
@@ -199,15 +171,53 @@ func TestEnterpriseManaged(t *testing.T) {
 }
 
 func TestIdentityProviderOfAnotherIssuer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.AddClient(oauthtest.Client{ID: "agent", Secret: "s"})
 	other := httptest.NewServer(http.HandlerFunc(w.as.ServeHTTP)) // its metadata names w.as
 	defer other.Close()
 	_, err := w.post(w.transport(func(c *Config) {
-		c.Grant, c.ClientID, c.ClientSecret, c.IDPClientID, c.IDPIssuer = GrantEnterpriseManaged, "agent", "s", "agent", other.URL
+		c.Grant, c.Client.ID, c.Client.Secret, c.IDP.ClientID, c.IDP.Issuer = GrantEnterpriseManaged, "agent", "s", "agent", other.URL
 		c.Assertion = func() (Secret, error) { return "id-token", nil }
 	}), "x")
-	if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != CodeIssuerMismatch {
+	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Code != asclient.CodeIssuerMismatch {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestClientCredentials(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		methods []string
+		change  func(*Config, *world)
+	}{
+		{"discovered basic", []string{"client_secret_basic"}, func(*Config, *world) {}},
+		{"discovered post", []string{"client_secret_post"}, func(*Config, *world) {}},
+		{"given token URL", nil, func(c *Config, w *world) { c.Endpoints.TokenURL = w.as.Issuer + "/token" }},
+		{"given, no discovery", nil, func(c *Config, w *world) {
+			c.Endpoints.TokenURL, c.Endpoints.NoDiscovery, c.Resource = w.as.Issuer+"/token", true, w.upstream.String()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			method := ""
+			if tt.methods != nil {
+				method = tt.methods[0]
+			}
+			w.as.AddClient(oauthtest.Client{ID: "robot", Secret: "p:%+ ü", Method: method})
+			w.as.Set(func(k *oauthtest.Knobs) { k.AuthMethods = tt.methods; k.NoRefresh = true })
+			tr := w.transport(func(c *Config) {
+				c.Grant, c.Client.ID, c.Client.Secret = GrantClientCredentials, "robot", "p:%+ ü"
+				tt.change(c, w)
+			})
+			w.mustPost(tr)
+			w.as.RevokeAccess()
+			w.mustPost(tr)
+			w.advance(2 * time.Hour)
+			w.mustPost(tr)
+			w.wantStats(oauthtest.Stats{ClientCredentials: 3})
+			w.noSecrets()
+		})
 	}
 }

@@ -2,5 +2,6 @@
 
 package oauth
 
-// portHolder is not known here: what tells needs a program of the system's or its privileges.
+// portHolder always answers 0 here: other systems tell only to a program of their own, or to a
+// process with more privileges than ours.
 func portHolder(string) (pid int, command string) { return 0, "" }

@@ -5,15 +5,16 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"sallyport/oauth/asclient"
 	"sallyport/oauth/oauthtest"
 )
 
 func TestBadStoreIsNeverFatal(t *testing.T) {
+	t.Parallel()
 	for name, spoil := range map[string]func(file string) error{
 		"truncated": func(f string) error { return os.Truncate(f, 30) },
 		"empty":     func(f string) error { return os.Truncate(f, 0) },
@@ -27,7 +28,7 @@ func TestBadStoreIsNeverFatal(t *testing.T) {
 			first := w.transport(nil)
 			w.mustPost(first)
 			first.Close()
-			if err := spoil(filepath.Join(w.dir, "state", fileName(first.key))); err != nil {
+			if err := spoil(w.recordFile()); err != nil {
 				t.Fatal(err)
 			}
 			tr := w.transport(nil)
@@ -46,6 +47,7 @@ func TestBadStoreIsNeverFatal(t *testing.T) {
 }
 
 func TestLifetimesThatServersSend(t *testing.T) {
+	t.Parallel()
 	const year = 365 * 24 * time.Hour
 	for _, tt := range []struct {
 		name      string
@@ -68,7 +70,7 @@ func TestLifetimesThatServersSend(t *testing.T) {
 			w.advance(tt.after)
 			w.mustPost(tr)
 			w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: tt.refreshes})
-			if e := tr.rec.Token.Expiry; e.After(w.clock().Add(101 * year)) {
+			if e := tr.account.rec.Token.Expiry; e.After(w.clock().Add(101 * year)) {
 				t.Errorf("expires %v", e)
 			}
 		})
@@ -78,12 +80,13 @@ func TestLifetimesThatServersSend(t *testing.T) {
 // The machine slept, or its clock was set: what counts is the wall clock and, where that
 // is wrong, the server's 401.
 func TestWallClockJumps(t *testing.T) {
+	t.Parallel()
 	for name, jump := range map[string]time.Duration{"sleep": 8 * time.Hour, "set back": -48 * time.Hour, "years ahead": 20 * 365 * 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			ours := w.clock()
 			tr := w.transport(nil)
-			tr.now = func() time.Time { return ours }
+			tr.cfg.now = func() time.Time { return ours }
 			w.mustPost(tr)
 			ours = ours.Add(jump)
 			w.mustPost(tr)
@@ -99,13 +102,14 @@ func TestWallClockJumps(t *testing.T) {
 			}
 		})
 	}
-	if tr, err := New(Config{Upstream: &url.URL{Scheme: "https", Host: "h"}}); err != nil || strings.Contains(tr.now().String(), "m=") {
+	if tr, err := New(Config{Upstream: &url.URL{Scheme: "https", Host: "h"}}); err != nil || strings.Contains(tr.cfg.now().String(), "m=") {
 		t.Errorf("the clock is monotonic, or %v", err)
 	}
 }
 
 // A server that knows no client that it registered is not registered at in a loop.
 func TestForgetfulServerIsNoLoop(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	tr.cfg.AuthBase = roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -114,9 +118,9 @@ func TestForgetfulServerIsNoLoop(t *testing.T) {
 		}
 		return http.DefaultTransport.RoundTrip(r)
 	})
-	tr.wire.other = tr.cfg.AuthBase
+	tr.as.Other = tr.cfg.AuthBase
 	_, err := w.post(tr, "x")
-	if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != "invalid_client" || !e.Refused {
+	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Code != "invalid_client" || !e.Refused {
 		t.Errorf("got %v", err)
 	}
 	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1})

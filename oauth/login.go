@@ -5,173 +5,106 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/url"
-	"slices"
-	"strings"
+	"sync/atomic"
 
 	"golang.org/x/oauth2"
+
+	"sallyport/oauth/asclient"
 )
 
-// login is the authorization code grant with PKCE, from discovery to the stored token.
-func (t *Transport) login(ctx context.Context, j job) error {
-	f, err := t.discover(ctx, j.metadata, true)
+// login is one login under way: discovery, client, listener, prompt, code, token. It lives until
+// the token is stored or the login has failed. This process runs it as the leader.
+type login struct {
+	*renewal
+	lead   *leadership
+	status *status
+	life   *lifespan
+	// pending is where Transport.Deliver finds the callback server.
+	pending *atomic.Pointer[callbackServer]
+
+	// found is the outcome of discovery, and server is its authorization server.
+	found  asclient.Finding
+	server asclient.Server
+	client client
+}
+
+// run is the login from discovery to the stored token.
+func (l *login) run(ctx context.Context) (err error) {
+	if l.found, err = l.discover(ctx, true); err != nil {
+		return err
+	}
+	l.server = l.found.Server
+	if l.usesDeviceGrant() {
+		return l.runDevice(ctx)
+	}
+	if err := l.server.CheckPKCE(l.cfg.Endpoints.AssumePKCE); err != nil {
+		return err
+	}
+	if l.server.AuthorizationEndpoint == "" {
+		return l.found.Missing("authorization endpoint")
+	}
+	if err := l.lead.awaitPage(ctx, l.server.Name()); err != nil {
+		return err
+	}
+	cb, err := listenForCallback(ctx, l.cfg, l.life, rand.Text())
 	if err != nil {
 		return err
 	}
-	if t.byDevice(f.server) {
-		return t.deviceLogin(ctx, j, f)
-	}
-	if err := t.checkPKCE(f.server); err != nil {
-		return err
-	}
-	if f.server.AuthorizationEndpoint == "" {
-		return &DiscoveryError{What: "authorization endpoint in the metadata of " + f.server.name(), Tried: f.tried}
-	}
-	if err := t.brake(ctx, j, f.server); err != nil {
-		return err
-	}
-	cb, err := t.listen(ctx, rand.Text())
-	if err != nil {
-		return err
-	}
-	err = t.loginAt(ctx, j, f, cb)
-	cb.settle(withoutQuery(t.cfg.Upstream), err)
-	t.wg.Go(cb.close) // the page may take its moment, the waiting requests need not
+	err = l.runBrowser(ctx, cb)
+	cb.finish(err)
+	l.life.startWithin(cb.close) // the browser may be slow to fetch our last page, and nobody waits for it
 	return err
 }
 
-// loginAt runs the login whose callback comes to cb.
-func (t *Transport) loginAt(ctx context.Context, j job, f finding, cb *callback) error {
-	known := t.knownAt(f.server).ID
-	c, err := t.clientAt(ctx, j, f, cb.uri)
+// runBrowser is the authorization code grant (RFC 6749 section 4.1). Its callback comes to cb.
+func (l *login) runBrowser(ctx context.Context, cb *callbackServer) error {
+	known := l.account.registeredAt(l.server).ID
+	if err := l.chooseClient(ctx, cb.uri); err != nil {
+		return err
+	}
+	a := asclient.Authorization{RedirectURI: cb.uri, State: cb.state, Verifier: oauth2.GenerateVerifier(),
+		Wanted: l.wanted(l.found, true)}
+	l.flight.addSecrets(a.State, a.Verifier, l.client.Secret)
+	authorizeURL, err := l.as.AuthorizeURL(l.server, l.client.Credentials, a)
 	if err != nil {
 		return err
 	}
-	verifier := oauth2.GenerateVerifier()
-	asked := t.scopes(f, j, true)
-	link, err := t.authorizeURL(f, c, cb, verifier, asked)
+	target, err := l.loginURL(ctx, authorizeURL)
 	if err != nil {
 		return err
 	}
-	t.inUse(cb.state, verifier, c.Secret)
-	e, err := t.entranceFor(ctx, f, c, link)
-	if err != nil {
-		return err
-	}
-	p := Prompt{AuthorizeURL: e.first, LinkExpires: e.until, BrowserURL: cb.origin + cb.visit, RedirectURI: cb.uri, Issuer: f.server.Issuer, Expires: t.now().Add(t.cfg.CallbackTimeout)}
-	if isLoopback(cb.redirect.Hostname()) { // else the person's browser may be where the listener is not
-		p.StartURL = cb.origin + cb.start
-	}
-	cb.entrance.Store(e)
-	q, err := t.await(ctx, p, cb)
-	if errors.Is(err, ErrNotCompleted) && c.Dynamic && c.ID == known {
-		// A server that has forgotten a client shows the browser an error and sends
-		// nobody back; then only a new registration helps.
-		t.forgetClient(ctx, f, c)
+	cb.target.Store(target)
+	p := Prompt{AuthorizeURL: target.first, LinkExpires: target.expires,
+		StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri,
+		Issuer: l.server.Issuer, Expires: l.cfg.now().Add(l.cfg.Callback.Timeout)}
+	q, err := l.awaitCallback(ctx, p, cb)
+	if errors.Is(err, ErrNotCompleted) && l.client.Registered && l.client.ID == known {
+		// A server that has forgotten a client shows an error in the browser and redirects nobody.
+		// We cannot tell that from a person who does nothing, so the next login registers again.
+		l.account.forgetClient(ctx, l.found, l.client)
 	}
 	if err != nil {
-		return &SignInError{Stage: StageAuthorize, Server: f.server.name(), Err: err}
+		return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: l.server.Name(), Err: err}
 	}
-	if err := checkRedirect(f.server, q); err != nil {
+	if err := asclient.CheckRedirect(l.server, q); err != nil {
 		return err
 	}
 	code := q.Get("code")
-	t.inUse(code)
-	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {cb.uri}, "code_verifier": {verifier}}
-	setIf(form, "resource", t.resourceOf(f))
-	k, err := t.grant(ctx, StageToken, f.server, c, form)
+	l.flight.addSecrets(code)
+	k, err := l.as.RedeemCode(ctx, l.server, l.client.Credentials,
+		asclient.Code{Code: code, RedirectURI: cb.uri, Verifier: a.Verifier, Resource: a.Resource})
 	if err != nil {
-		return t.orForget(ctx, f, c, err)
+		return l.forgetUnknownClient(ctx, err)
 	}
-	return t.keepLogin(ctx, f, c, k, asked)
+	return l.keep(ctx, k, a.Scopes)
 }
 
-// knownAt returns the client registered at s by an earlier login, with that one's key.
-func (t *Transport) knownAt(s server) client {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.rec.Server.id() != s.id() {
-		return client{}
-	}
-	c := t.rec.Client
-	c.proofKey = t.rec.ProofKey
-	return c
-}
-
-// clientAt returns the client for a login at f's server, stored if it is new.
-func (t *Transport) clientAt(ctx context.Context, j job, f finding, redirect string) (client, error) {
-	known := t.knownAt(f.server)
-	c, err := t.clientFor(ctx, f, known, redirect)
-	if err != nil {
-		return client{}, err
-	}
-	if c.proofKey, err = t.proofKeyFor(f, j, known.proofKey); err != nil {
-		return client{}, err
-	}
-	if !c.Dynamic || c.ID == known.ID {
-		return c, nil
-	}
-	c.fresh = true
-	return c, t.commit(ctx, f, stored, func(r *record) {
-		if r.Token.Refresh == "" { // else it needs the client that it was granted to, until the new token is there
-			r.Client = c
-		}
-	})
-}
-
-// orForget is err. If the server has forgotten c, so do we, and the next sign-in registers again.
-func (t *Transport) orForget(ctx context.Context, f finding, c client, err error) error {
-	if se := (*SignInError)(nil); errors.As(err, &se) && se.Code == "invalid_client" && c.Dynamic {
-		t.forgetClient(ctx, f, c)
-		se.Refused = c.fresh // else the next sign-in registers again
-	}
-	return err
-}
-
-// keepLogin stores what a login brought and makes it current.
-func (t *Transport) keepLogin(ctx context.Context, f finding, c client, k token, asked []string) error {
-	t.cfg.Log.Info("signed in", "host", hostOf(f.server.TokenEndpoint))
-	return t.commit(ctx, f, signedIn, func(r *record) {
-		r.Token, r.Asked, r.Client, r.ProofKey = k, asked, client{}, c.proofKey
-		if c.Dynamic {
-			r.Client = c
-		}
-	})
-}
-
-// authorizeURL is RFC 6749 section 4.1.1 with PKCE (RFC 7636), resource (RFC 8707).
-func (t *Transport) authorizeURL(f finding, c client, cb *callback, verifier string, asked []string) (string, error) {
-	u, err := url.Parse(f.server.AuthorizationEndpoint)
-	if err != nil || u.Host == "" || !safe(u, true, t.cfg.AllowInsecureHTTP) {
-		return "", &SignInError{Stage: StageAuthorize, Server: f.server.name(), Code: CodeInsecureURL, Refused: true,
-			Description: "the authorization endpoint is no https URL"}
-	}
-	q := u.Query()
-	q.Set("response_type", "code")
-	q.Set("client_id", c.ID)
-	q.Set("redirect_uri", cb.uri)
-	q.Set("state", cb.state)
-	q.Set("code_challenge", oauth2.S256ChallengeFromVerifier(verifier))
-	q.Set("code_challenge_method", "S256")
-	setIf(q, "scope", strings.Join(asked, " "))
-	setIf(q, "resource", t.resourceOf(f))
-	setIf(q, "audience", t.cfg.Audience)
-	if c.proofKey != nil {
-		setIf(q, "dpop_jkt", thumbprint(c.proofKey))
-	}
-	t.addExtra(q)
-	if slices.Contains(asked, "offline_access") && !q.Has("prompt") {
-		q.Set("prompt", "consent") // OpenID Connect Core section 11 asks for it
-	}
-	u.RawQuery, u.Fragment = q.Encode(), ""
-	return u.String(), nil
-}
-
-// await shows the prompt until the callback or the timeout.
-func (t *Transport) await(ctx context.Context, p Prompt, cb *callback) (url.Values, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.CallbackTimeout, ErrNotCompleted)
+// awaitCallback shows p until the callback arrives at cb, or until the timeout. It returns the
+// parameters of the callback.
+func (l *login) awaitCallback(ctx context.Context, p Prompt, cb *callbackServer) (url.Values, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.cfg.Callback.Timeout, ErrNotCompleted)
 	defer cancel()
-	ctx, withdraw := t.present(ctx, p, cb)
-	defer withdraw()
+	defer l.show(ctx, p, cb)()
 	select {
 	case q := <-cb.got:
 		return q, nil
@@ -180,59 +113,66 @@ func (t *Transport) await(ctx context.Context, p Prompt, cb *callback) (url.Valu
 	}
 }
 
-// present shows p to the person until withdraw is called; cb is where its answer comes,
-// nil if none does. The context ends with it.
-func (t *Transport) present(ctx context.Context, p Prompt, cb *callback) (_ context.Context, withdraw func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	t.announce(p)
-	t.mu.Lock()
-	t.prompt, t.waiting = p, cb
-	t.notifyLocked()
-	t.mu.Unlock()
-	if t.cfg.Offer != nil {
-		// Ends when Offer does, which ctx ends.
-		t.wg.Go(func() { t.cfg.Offer(ctx, p) })
-	}
-	return ctx, func() {
-		t.mu.Lock()
-		t.prompt = Prompt{} // waiting stays until the next login: Deliver learns the outcome from it
-		t.notifyLocked()
-		t.mu.Unlock()
-		cancel()
-	}
+// show tells the followers and the person of p, until withdraw is called. cb is where the callback
+// arrives. It is nil in the device grant, which has none.
+func (l *login) show(ctx context.Context, p Prompt, cb *callbackServer) (withdraw func()) {
+	l.lead.announce(p)
+	l.pending.Store(cb)
+	l.status.show(ctx, p)
+	return func() { l.status.show(ctx, Prompt{}) }
 }
 
-// checkRedirect judges the parameters of a redirect whose state was right: first iss
-// (RFC 9207 section 2.4), before which nothing of it may be acted on or shown.
-func checkRedirect(s server, q url.Values) error {
-	if iss := q.Get("iss"); s.Source != fromConfig && (q.Has("iss") && iss != s.Issuer || !q.Has("iss") && s.SendsIss) {
-		return &SignInError{Stage: StageAuthorize, Server: s.name(), Code: CodeIssuerMismatch, Refused: true,
-			Description: "the redirect does not come from the authorization server that was asked"}
+// chooseClient sets l.client, and stores it if it is a new registration. redirect is the redirect
+// URI, empty for the device grant.
+func (l *login) chooseClient(ctx context.Context, redirect string) error {
+	known := l.account.registeredAt(l.server)
+	c, ok := l.clients.configured(l.server)
+	switch {
+	case ok:
+	case known.Registered && known.Fits(redirect, l.cfg.now()):
+		c = known
+	default:
+		r, err := l.as.Register(ctx, l.found, l.cfg.Client.Name, l.clients.redirectURIs(redirect))
+		if err != nil {
+			return err
+		}
+		c = client{Registration: r, Registered: true, isNew: true}
 	}
-	if code := q.Get("error"); code != "" {
-		sent := []string{q.Get("state")}
-		return &SignInError{Stage: StageAuthorize, Server: s.name(), Code: cut(mask(code, sent)),
-			Description: cut(mask(q.Get("error_description"), sent)), Refused: !momentary(code)}
+	var err error
+	if c.ProofKey, err = asclient.ChooseProofKey(l.found, l.flight.need.challenge, known.ProofKey); err != nil {
+		return err
 	}
-	if q.Get("code") == "" {
-		return &SignInError{Stage: StageAuthorize, Server: s.name(), Code: CodeBadReply, Refused: true, Description: "a redirect without a code"}
+	l.client = c
+	if !c.isNew {
+		return nil
 	}
-	return nil
+	return l.account.update(ctx, l.found, fromStore, func(r *record) {
+		// A refresh token works only with the client that it was granted to, so that client stays
+		// until the new token is there.
+		if r.Token.Refresh == "" {
+			r.Client = c
+		}
+	})
 }
 
-// Deliver hands in a callback URL that reached us another way than the listener. It
-// waits for the sign-in's outcome and returns that; ErrNoSignIn if it is not this one's.
-func (t *Transport) Deliver(ctx context.Context, callback *url.URL) error {
-	t.mu.Lock()
-	cb := t.waiting
-	t.mu.Unlock()
-	if cb == nil || !cb.deliver(callback.Query()) {
-		return ErrNoSignIn
+// forgetUnknownClient returns err. If err says that the server does not know a client that was
+// registered there, the registration is forgotten, and the next login registers again.
+func (l *login) forgetUnknownClient(ctx context.Context, err error) error {
+	e, ok := errors.AsType[*asclient.SignInError](err)
+	if ok && e.Code == "invalid_client" && l.client.Registered {
+		l.account.forgetClient(ctx, l.found, l.client)
+		e.Refused = l.client.isNew // a server that forgets at once would be registered at in a loop
 	}
-	select {
-	case <-cb.settled:
-		return cb.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return err
+}
+
+// keep stores the token that the login brought and makes it current. asked are its scopes.
+func (l *login) keep(ctx context.Context, k asclient.Token, asked []string) error {
+	l.cfg.Log.Info("signed in", "host", l.server.Host())
+	return l.account.update(ctx, l.found, fromSignIn, func(r *record) {
+		r.Token, r.Asked, r.Client, r.ProofKey = k, asked, client{}, l.client.ProofKey
+		if l.client.Registered {
+			r.Client = l.client
+		}
+	})
 }

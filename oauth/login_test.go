@@ -3,83 +3,21 @@ package oauth
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"sallyport/oauth/oauthtest"
 
-	"github.com/go-jose/go-jose/v4"
+	"sallyport/oauth/asclient"
 )
-
-func TestCheckRedirect(t *testing.T) {
-	const ours = "https://as.example"
-	for _, tt := range []struct {
-		name   string
-		server server
-		query  string
-		want   string // code of the error
-	}{
-		{"iss is ours", server{Issuer: ours, SendsIss: true}, "code=c&iss=https://as.example", ""},
-		{"advertised and absent", server{Issuer: ours, SendsIss: true}, "code=c", CodeIssuerMismatch},
-		{"advertised, absent, error", server{Issuer: ours, SendsIss: true}, "error=access_denied", CodeIssuerMismatch},
-		{"neither", server{Issuer: ours}, "code=c", ""},
-		{"not advertised, another", server{Issuer: ours}, "code=c&iss=https://evil.example", CodeIssuerMismatch},
-		{"not advertised, empty", server{Issuer: ours}, "code=c&iss=", CodeIssuerMismatch},
-		{"only nearly ours", server{Issuer: ours}, "code=c&iss=https://as.example/", CodeIssuerMismatch},
-		{"given endpoints have no issuer", server{Source: fromConfig}, "code=c&iss=https://as.example", ""},
-		{"an error", server{Issuer: ours}, "error=access_denied", "access_denied"},
-		{"no code", server{Issuer: ours}, "code=", CodeBadReply},
-	} {
-		q, _ := url.ParseQuery(tt.query)
-		got := ""
-		if e, ok := errors.AsType[*SignInError](checkRedirect(tt.server, q)); ok {
-			got = e.Code
-		}
-		if got != tt.want {
-			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
-		}
-	}
-}
-
-func TestAuthMethod(t *testing.T) {
-	secret, key := client{ID: "c", Secret: "s"}, new(jose.JSONWebKey)
-	for _, tt := range []struct {
-		name   string
-		style  string
-		server server
-		client client
-		want   string
-	}{
-		{"no secret", "header", server{}, client{ID: "c"}, authNone},
-		{"style header", "header", server{AuthMethods: []string{authPost}}, secret, authBasic},
-		{"style body", "body", server{AuthMethods: []string{authBasic}}, secret, authPost},
-		{"as registered", "", server{AuthMethods: []string{authBasic, authPost}}, client{Secret: "s", Method: authPost}, authPost},
-		{"given endpoints", "", server{Source: fromConfig}, secret, authPost},
-		{"nothing advertised", "", server{}, secret, authBasic},
-		{"both advertised", "", server{AuthMethods: []string{authPost, authBasic}}, secret, authBasic},
-		{"only none advertised", "", server{AuthMethods: []string{authNone}}, secret, authNone},
-		{"key, nothing advertised", "", server{}, client{ID: "c", key: key}, authPrivateKey},
-		{"key before a secret", "", server{AuthMethods: []string{authPost, authPrivateKey}}, client{ID: "c", Secret: "s", key: key}, authPrivateKey},
-		{"secret where the key is not taken", "", server{AuthMethods: []string{authPost}}, client{ID: "c", Secret: "s", key: key}, authPost},
-		{"post advertised", "", server{AuthMethods: []string{authNone, authPost}}, secret, authPost},
-	} {
-		tr := &Transport{cfg: Config{AuthStyle: tt.style}}
-		if got := tr.authMethod(tt.server, tt.client); got != tt.want {
-			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
-		}
-	}
-}
 
 // Everything given and nothing discovered, as the predecessor is configured.
 func TestGivenEndpoints(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) {
 		k.NoMetadata, k.NoResourceMetadata, k.NoPKCE, k.NoIss = true, true, true, true
@@ -92,10 +30,10 @@ func TestGivenEndpoints(t *testing.T) {
 	redirect := "http://" + free.Addr().String() + "/back"
 	w.as.AddClient(oauthtest.Client{ID: "me", Secret: "s e c", Method: "client_secret_basic", RedirectURIs: []string{redirect}})
 	w.mustPost(w.transport(func(c *Config) {
-		c.Grant, c.ClientID, c.ClientSecret, c.AuthStyle = GrantAuthorizationCode, "me", "s e c", AuthStyleHeader
-		c.AuthorizationURL, c.TokenURL, c.NoDiscovery = w.as.Issuer+"/authorize?tenant=7", w.as.Issuer+"/token", true
-		c.RedirectURI, c.Scope, c.Resource = redirect, "a b", w.upstream.String()
-		c.Listen = func(_ context.Context, addr string) (net.Listener, error) {
+		c.Grant, c.Client.ID, c.Client.Secret, c.Client.AuthStyle = GrantAuthorizationCode, "me", "s e c", AuthStyleHeader
+		c.Endpoints.AuthorizationURL, c.Endpoints.TokenURL, c.Endpoints.NoDiscovery = w.as.Issuer+"/authorize?tenant=7", w.as.Issuer+"/token", true
+		c.Callback.RedirectURI, c.Scope, c.Resource = redirect, "a b", w.upstream.String()
+		c.Callback.Listen = func(_ context.Context, addr string) (net.Listener, error) {
 			if addr != free.Addr().String() {
 				t.Errorf("listener asked for at %s", addr)
 			}
@@ -109,17 +47,19 @@ func TestGivenEndpoints(t *testing.T) {
 }
 
 func TestWrongClientSecretIsRefusedForGood(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.AddClient(oauthtest.Client{ID: "robot", Secret: "right"})
 	_, err := w.post(w.transport(func(c *Config) {
-		c.Grant, c.ClientID, c.ClientSecret = GrantClientCredentials, "robot", "wrong"
+		c.Grant, c.Client.ID, c.Client.Secret = GrantClientCredentials, "robot", "wrong"
 	}), "x")
-	if e, ok := errors.AsType[*SignInError](err); !ok || !e.Refused || e.Code != "invalid_client" {
+	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || !e.Refused || e.Code != "invalid_client" {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestAnotherIssuerInvalidates(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	tr := w.transport(nil)
 	w.mustPost(tr)
@@ -134,11 +74,11 @@ func TestAnotherIssuerInvalidates(t *testing.T) {
 		up.ServeHTTP(rec, r)
 		return rec.Result(), nil
 	})
-	tr.wire.base = tr.cfg.Base
+	tr.as.Base = tr.cfg.Base
 	w.as = next
 	first.RevokeAll()
 	// The first server's address now leads to the second; keep the first one reachable.
-	tr.wire.other = roundTripper(func(r *http.Request) (*http.Response, error) {
+	tr.as.Other = roundTripper(func(r *http.Request) (*http.Response, error) {
 		if "http://"+r.URL.Host == first.Issuer {
 			rec := httptest.NewRecorder()
 			first.ServeHTTP(rec, r)
@@ -150,79 +90,17 @@ func TestAnotherIssuerInvalidates(t *testing.T) {
 	if got := next.Stats(); got.Registrations != 1 || got.Codes != 1 {
 		t.Errorf("second server was asked %+v", got)
 	}
-	if tr.rec.Server.Issuer != as.URL || !slices.Equal(tr.rec.Client.RedirectURIs, []string{next.Authorized().Get("redirect_uri")}) {
-		t.Errorf("record is of %s", tr.rec.Server.Issuer)
+	if tr.account.rec.Server.Issuer != as.URL || !slices.Equal(tr.account.rec.Client.RedirectURIs, []string{next.Authorized().Get("redirect_uri")}) {
+		t.Errorf("record is of %s", tr.account.rec.Server.Issuer)
 	}
 }
 
-// The brake holds among processes: here two that take turns at one store.
-func TestBrake(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		var processes [2]*Transport
-		for i := range processes {
-			s, _ := openStore(t, dir)
-			processes[i] = &Transport{changed: make(chan struct{}), offerEvery: offerEvery, now: func() time.Time { return time.Now().Round(0) }, cfg: Config{Log: slog.New(slog.DiscardHandler), Store: s}}
-		}
-		start := time.Now()
-		n := 0
-		page := func(want time.Duration, asked bool) {
-			t.Helper()
-			tr := processes[n%2]
-			n++
-			if err := tr.brake(t.Context(), job{asked: asked}, server{}); err != nil {
-				t.Errorf("after %v: %v", time.Since(start), err)
-			}
-			if got := time.Since(start); got != want {
-				t.Errorf("a page after %v, want %v", got, want)
-			}
-			tr.announce(Prompt{})
-		}
-		held := func() {
-			t.Helper()
-			for _, tr := range processes {
-				if err := tr.brake(t.Context(), job{}, server{}); !errors.Is(err, ErrHeldBack) {
-					t.Errorf("after %v: %v, want ErrHeldBack", time.Since(start), err)
-				}
-			}
-		}
-		page(0, false)
-		time.Sleep(10 * time.Second)
-		next := processes[1]
-		_, changed := next.State()
-		go func() { // ends when the brake holds the next page
-			<-changed
-			if s, _ := next.State(); !s.NextPage.Equal(start.Add(offerEvery)) {
-				t.Errorf("the next page opens at %v, want %v", s.NextPage, start.Add(offerEvery))
-			}
-		}()
-		page(offerEvery, false)
-		if s, _ := next.State(); !s.NextPage.IsZero() {
-			t.Errorf("a page is shown, and the next said to open at %v", s.NextPage)
-		}
-		processes[1].count(func(p *pages) { p.Done = true })
-		page(offerEvery, false) // the person is there
-		held()
-		page(2*offerEvery, true)
-		time.Sleep(time.Hour - time.Second)
-		held()
-		time.Sleep(time.Second)
-		page(time.Hour+2*offerEvery, false)
-		held()
-		processes[n%2].cfg.AtTerminal = true
-		page(time.Hour+2*offerEvery, false)
-		processes[0].count(func(p *pages) { *p = pages{} }) // the upstream took a token
-		page(time.Hour+2*offerEvery, false)
-		processes[0].cfg.AtTerminal, processes[1].cfg.AtTerminal = false, false
-		page(time.Hour+3*offerEvery, false)
-	})
-}
-
 func TestErrorsAreOneLine(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("ä", 500)
 	for _, err := range []error{
-		&SignInError{Stage: StageToken, Server: "https://as.example/" + long, Code: "a\nb", Description: "x\ny" + long, Status: 400, Refused: true},
-		&DiscoveryError{What: "metadata", Tried: []Attempt{{URL: "https://h/x", Status: 404}, {URL: "https://h/y", Reason: "no JSON"}}},
+		&asclient.SignInError{Stage: asclient.StageToken, Server: "https://as.example/" + long, Code: "a\nb", Description: "x\ny" + long, Status: 400, Refused: true},
+		&asclient.DiscoveryError{What: "metadata", Tried: []asclient.Attempt{{URL: "https://h/x", Status: 404}, {URL: "https://h/y", Reason: "no JSON"}}},
 		&PortBusyError{Addr: "127.0.0.1:1", PID: 7, Command: "ssh\n"},
 		&LoginRequiredError{Upstream: "https://h/mcp"},
 		&TokenRefusedError{Upstream: "https://h/mcp", Code: "x", Description: "y\n" + long},

@@ -2,21 +2,12 @@ package oauth
 
 import (
 	"errors"
-	"os"
 	"syscall"
 )
 
-// ours finds no fault: on Windows the state and configuration directories inherit an
-// access list of their own from the user's profile, and modes say nothing.
-func ours(string, os.FileInfo, os.FileMode) error { return nil }
-
-// openNoFollow is os.Open: it takes a privilege to make a symbolic link there.
-func openNoFollow(path string) (*os.File, error) { return os.Open(path) }
-
-// syncDir does nothing: Windows has no handle to a directory that can be flushed.
-func syncDir(string) error { return nil }
-
+// isAddrInUse reports whether err says that an address is already bound.
 func isAddrInUse(err error) bool {
+	// Package syscall has no name for it: WSAEADDRINUSE.
 	const wsaeaddrinuse = syscall.Errno(10048)
 	return errors.Is(err, wsaeaddrinuse)
 }

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
@@ -10,14 +11,45 @@ import (
 	"net/http"
 )
 
-// page is what the browser shows at the end. It loads nothing and runs nothing.
+// page is one of our own pages, which the callback server sends to the browser. It loads nothing
+// and runs no script.
 type page struct {
-	Title  string
-	Text   string
-	Server string // set apart in its own line; "" none
-	Detail string // an error; "" none
-	Next   string // what to do
-	Good   bool
+	Title string
+	Text  string
+	// Server follows Text in a line of its own. It is empty if there is none.
+	Server string
+	// Detail is the text of an error. It is empty if there is none.
+	Detail string
+	// Next says what the person can do now. It is empty if there is nothing to do.
+	Next string
+	// Good marks success.
+	Good bool
+}
+
+var (
+	pageWrongHost = page{Title: "Not for this address",
+		Text: "This request names a host that does not belong to this sign-in. Nothing was changed."}
+	pageOutOfDate = page{Title: "This page is out of date",
+		Text: "It belongs to another sign-in than the one that waits here. It was ignored.",
+		Next: "If a sign-in is still open, finish it in its own tab. Otherwise, start it again."}
+	pageUsed = page{Title: "This link was already used", Text: "It leads to a sign-in only once.",
+		Next: "If the sign-in is still open, finish it in its own tab, or open the link that the program printed."}
+	pageNoLogin = page{Title: "No login page yet", Text: "The login server was asked for a login page and gave none.",
+		Next: "Load this page again in a moment, or open the link that the program printed."}
+)
+
+// pageSignedIn says that the person is signed in to upstream.
+func pageSignedIn(upstream string) page {
+	return page{Title: "Signed in", Text: "You are signed in to", Server: upstream, Good: true,
+		Next: "You can close this tab."}
+}
+
+// pageFailed says that the sign-in to upstream ended with err. retry says how the person starts it
+// again. An empty retry gives a general sentence.
+func pageFailed(upstream string, err error, retry string) page {
+	return page{Title: "Not signed in", Text: "You are not signed in to", Server: upstream, Detail: err.Error(),
+		Next: cmp.Or(retry, "Close this tab, then start the sign-in again.") +
+			" If it ends the same way, show the line above to the person who runs the server."}
 }
 
 //go:embed page.css
@@ -45,14 +77,17 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 </html>
 `))
 
+// pageCSP allows our own style sheet, by its hash, and nothing else.
 var pageCSP = func() string {
 	sum := sha256.Sum256([]byte(pageCSS))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
 		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }()
 
-var discardLog = log.New(io.Discard, "", 0) // a browser's broken connection is not our news
+// discardLog takes what net/http says of a browser's broken connections.
+var discardLog = log.New(io.Discard, "", 0)
 
+// send writes the page as the whole answer.
 func (p page) send(w http.ResponseWriter, status int) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")

@@ -4,134 +4,281 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
+	"sallyport/oauth/asclient"
 )
 
-// record is what the store keeps of one key.
+// record is what the token store keeps about one account.
 type record struct {
+	// Upstream and Realm are those of the Config.
 	Upstream string `json:"upstream"`
 	Realm    string `json:"realm,omitempty"`
-	Server   server `json:"server,omitzero"`
-	Resource string `json:"resource,omitempty"` // as sent
-	Client   client `json:"client,omitzero"`    // dynamic registration at Server
-	Token    token  `json:"token,omitzero"`
-
-	ProofKey *jose.JSONWebKey `json:"proof_key,omitempty"` // that tokens from Server are bound to, private; nil: the resource takes Bearer tokens
-
-	Asked []string  `json:"asked,omitempty"` // scopes that the token was asked for
-	Seed  string    `json:"seed,omitempty"`  // hash of the one-shot inputs that were spent
+	// Server issued everything below.
+	Server asclient.Server `json:"server,omitzero"`
+	// Resource is the resource parameter (RFC 8707) as it was sent. It is empty if none was.
+	Resource string `json:"resource,omitempty"`
+	// Client is our dynamic registration at Server. It is zero without one.
+	Client client         `json:"client,omitzero"`
+	Token  asclient.Token `json:"token,omitzero"`
+	// ProofKey is the private key that tokens from Server are bound to (RFC 9449). It is nil if the
+	// upstream takes Bearer tokens.
+	ProofKey *asclient.Key `json:"proof_key,omitempty"`
+	// Asked lists the scopes that Token was asked for.
+	Asked []string `json:"asked,omitempty"`
+	// Given is the hash of the one-shot inputs of the Config that were used up.
+	Given string    `json:"seed,omitempty"`
 	Saved time.Time `json:"saved,omitzero"`
 }
 
-// hold takes the store's lock of our key and reads the record again: under the lock it
-// is the newest of all processes, and its refresh token ours alone to spend.
-func (t *Transport) hold(ctx context.Context) (rec record, unlock func(), err error) {
-	unlock, err = t.cfg.Store.lock(ctx, t.key)
-	if err != nil {
+// standing is what we know about how good the current token is.
+type standing int
+
+const (
+	// fromStore: the token is from an earlier run or from another process.
+	fromStore standing = iota
+	// fromRefresh: it was just refreshed, and the upstream has not accepted it yet.
+	fromRefresh
+	// fromSignIn: a sign-in has just brought it, and the upstream has not accepted it yet.
+	fromSignIn
+	// accepted: the upstream has accepted it.
+	accepted
+)
+
+// accountRecord holds the record of our account: one copy in memory, one in the store, which other
+// processes change as well. Its methods may be called concurrently; only the flight under way
+// changes the record, apart from reload.
+type accountRecord struct {
+	cfg *Config
+	// key is the record's name in the store.
+	key string
+
+	mu       sync.Mutex
+	rec      record
+	standing standing
+	// loadWarning is the text of the last load error that was logged.
+	loadWarning string
+}
+
+// current returns the record and the standing of its token.
+func (a *accountRecord) current() (record, standing) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.rec, a.standing
+}
+
+// set makes rec the current record.
+func (a *accountRecord) set(rec record, s standing) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rec, a.standing = rec, s
+}
+
+// satisfies reports whether the current token is what n needs.
+func (a *accountRecord) satisfies(n need) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.satisfiesLocked(n)
+}
+
+func (a *accountRecord) satisfiesLocked(n need) bool {
+	k := a.rec.Token
+	return k.Access != "" && k.Access != n.instead && !k.Expired(a.cfg.now()) && subset(n.stepUp, a.rec.Asked)
+}
+
+// renewable reports whether a token can be had without a challenge and without a person.
+func (a *accountRecord) renewable() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cfg.unattended() {
+		return a.cfg.Endpoints.TokenURL != "" || a.rec.Token.Access != ""
+	}
+	return a.rec.Token.Refresh != "" || a.inputsUnusedLocked()
+}
+
+// inputsUnused reports whether the Config has one-shot inputs that were not used up yet.
+func (a *accountRecord) inputsUnused() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.inputsUnusedLocked()
+}
+
+func (a *accountRecord) inputsUnusedLocked() bool {
+	given := a.cfg.givenHash()
+	return given != "" && a.rec.Given != given
+}
+
+// accept notes that the upstream has accepted the token access. It reports whether that is the
+// current token, a sign-in has brought it, and it was never accepted before.
+func (a *accountRecord) accept(access string) (first bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if access == "" || access != a.rec.Token.Access {
+		return false
+	}
+	first = a.standing == fromSignIn
+	a.standing = accepted
+	return first
+}
+
+// secrets returns the secrets of the record. Some may be empty.
+func (a *accountRecord) secrets() []string {
+	rec, _ := a.current()
+	return []string{rec.Token.Access, rec.Token.Refresh, rec.Client.Secret}
+}
+
+// registeredAt returns the client that an earlier login registered at s, with that login's DPoP
+// key. It is zero if there is none.
+func (a *accountRecord) registeredAt(s asclient.Server) client {
+	rec, _ := a.current()
+	if rec.Server.ID() != s.ID() {
+		return client{}
+	}
+	found := rec.Client
+	found.ProofKey = rec.ProofKey
+	return found
+}
+
+// lock takes the store's lock of our record and reads the record again. Under the lock it is the
+// newest of all processes, and its refresh token is ours alone to use. The caller must unlock.
+func (a *accountRecord) lock(ctx context.Context) (rec record, unlock func(), err error) {
+	lock := a.cfg.Store.Lock(a.key)
+	if err := lock.Wait(ctx); err != nil {
 		return record{}, nil, err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.reloadLocked()
-	return t.rec, unlock, nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reloadLocked()
+	return a.rec, lock.Unlock, nil
 }
 
-// take makes rec the current record. Only the flight calls it.
-func (t *Transport) take(rec record, p proof) {
-	t.mu.Lock()
-	t.rec, t.proof = rec, p
-	t.mu.Unlock()
-}
-
-// save makes rec durable, under hold.
-func (t *Transport) save(rec record) {
-	rec.Saved = t.now()
+// save writes rec to the disk. The caller holds the lock of the store.
+func (a *accountRecord) save(rec record) {
+	rec.Saved = a.cfg.now()
 	b, err := json.Marshal(rec)
 	if err == nil {
-		err = t.cfg.Store.Save(t.key, b)
+		err = a.cfg.Store.Save(a.key, b)
 	}
 	if err != nil {
-		t.cfg.Log.Warn("token could not be stored", "err", err)
+		a.cfg.Log.Warn("token could not be stored", "err", err)
 	}
 }
 
-// keeps reports whether there are tokens to be stored at all.
-func (t *Transport) keeps() bool { return !t.cfg.unattended() && t.cfg.Grant != GrantNone }
-
-// Kept says why the tokens in use are not on the disk, and end with this process: nil if
-// they are, if there are none, or if memory was asked for.
-func (t *Transport) Kept() error {
-	if !t.keeps() {
-		return nil
-	}
-	return t.cfg.Store.Unsaved(t.key)
-}
-
-func (t *Transport) reload() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.reloadLocked()
-}
-
-// reloadLocked takes the stored record, unless the configuration has outdated it, and
-// forgets one that the store has no more.
-func (t *Transport) reloadLocked() {
-	if !t.keeps() {
-		return
-	}
-	b, err := t.cfg.Store.Load(t.key)
-	if err != nil {
-		if err.Error() != t.loadErr {
-			t.cfg.Log.Warn("stored token is not used", "err", err)
-		}
-		t.loadErr = err.Error()
-		return // no logout: what is known here still holds
-	}
-	if b == nil && t.rec.Upstream != "" {
-		t.rec, t.proof = record{}, stored // a logout elsewhere
-	}
-	var rec record
-	if b == nil || json.Unmarshal(b, &rec) != nil || rec.Upstream != t.cfg.Upstream.String() {
-		return
-	}
-	if t.cfg.TokenURL != "" && rec.Server.TokenEndpoint != t.cfg.TokenURL {
-		return // another server
-	}
-	seed := t.cfg.seed()
-	if seed != "" && rec.Seed != seed || t.cfg.Scope != "" && !subset(strings.Fields(t.cfg.Scope), rec.Asked) {
-		rec.Token, rec.Asked = token{}, nil
-	}
-	if rec.Token.Access != t.rec.Token.Access {
-		t.proof = stored
-	}
-	t.rec = rec
-}
-
-// commit changes the record of f's server, stores it, then makes it current. Tokens
-// and registration of another server are dropped first.
-func (t *Transport) commit(ctx context.Context, f finding, p proof, change func(*record)) error {
-	rec, unlock, err := t.hold(ctx)
+// update changes the record of f's server, writes it to the disk, then makes it current. It first
+// drops the tokens and the registration of another server.
+func (a *accountRecord) update(ctx context.Context, f asclient.Finding, s standing, change func(*record)) error {
+	rec, unlock, err := a.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if rec.Server.id() != f.server.id() {
+	if rec.Server.ID() != f.Server.ID() {
 		rec = record{}
 	}
-	rec.Upstream, rec.Realm, rec.Server, rec.Resource, rec.Seed = t.cfg.Upstream.String(), t.cfg.Realm, f.server, t.resourceOf(f), t.cfg.seed()
+	rec.Upstream, rec.Realm, rec.Given = a.cfg.Upstream.String(), a.cfg.Realm, a.cfg.givenHash()
+	rec.Server, rec.Resource = f.Server, a.cfg.resourceOf(f)
 	change(&rec)
-	t.save(rec)
-	t.take(rec, p)
+	a.save(rec)
+	a.set(rec, s)
 	return nil
 }
 
-func (t *Transport) forgetClient(ctx context.Context, f finding, c client) {
-	err := t.commit(ctx, f, stored, func(r *record) {
-		if r.Client.ID == c.ID {
+// forgetClient drops the registration of a client that its server has forgotten.
+func (a *accountRecord) forgetClient(ctx context.Context, f asclient.Finding, gone client) {
+	err := a.update(ctx, f, fromStore, func(r *record) {
+		if r.Client.ID == gone.ID {
 			r.Client = client{}
 		}
 	})
-	t.cfg.Log.Info("client registration forgotten", "host", hostOf(f.server.TokenEndpoint), "err", err)
+	a.cfg.Log.Info("client registration forgotten", "host", f.Server.Host(), "err", err)
+}
+
+// reload takes what the store holds now.
+func (a *accountRecord) reload() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reloadLocked()
+}
+
+// adopt takes what the store holds now and reports whether it satisfies n. followed says that the
+// caller waited for another process's sign-in. A token that comes from it counts as our own: if the
+// upstream refuses it, another sign-in would not help.
+func (a *accountRecord) adopt(n need, followed bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before := a.rec.Token.Access
+	a.reloadLocked()
+	if !a.satisfiesLocked(n) {
+		return false
+	}
+	if followed && a.rec.Token.Access != before {
+		a.standing = fromSignIn
+	}
+	return true
+}
+
+// reloadLocked takes the stored record, or the part of it that the Config has not outdated. If the
+// store has no record any more, it forgets ours.
+func (a *accountRecord) reloadLocked() {
+	if !a.cfg.persistent() {
+		return
+	}
+	b, err := a.cfg.Store.Load(a.key)
+	if err != nil {
+		if err.Error() != a.loadWarning {
+			a.cfg.Log.Warn("stored token is not used", "err", err)
+		}
+		a.loadWarning = err.Error()
+		return // an unreadable store is no sign-out: what is in memory still holds
+	}
+	if b == nil && a.rec.Upstream != "" {
+		a.rec, a.standing = record{}, fromStore // another process signed out
+	}
+	var rec record
+	if b == nil || json.Unmarshal(b, &rec) != nil || rec.Upstream != a.cfg.Upstream.String() {
+		return
+	}
+	if a.cfg.Endpoints.TokenURL != "" && rec.Server.TokenEndpoint != a.cfg.Endpoints.TokenURL {
+		return // the record is of another server
+	}
+	given := a.cfg.givenHash()
+	if given != "" && rec.Given != given || a.cfg.Scope != "" && !subset(strings.Fields(a.cfg.Scope), rec.Asked) {
+		rec.Token, rec.Asked = asclient.Token{}, nil
+	}
+	if rec.Token.Access != a.rec.Token.Access {
+		a.standing = fromStore
+	}
+	a.rec = rec
+}
+
+// persistError says why the tokens in use are not on the disk. It is nil if they are, if there are
+// none, or if the Config asks for memory only.
+func (a *accountRecord) persistError() error {
+	if !a.cfg.persistent() {
+		return nil
+	}
+	return a.cfg.Store.Unsaved(a.key)
+}
+
+// saveNote stores v beside the record, under the record's key and name. An error is logged only.
+func (a *accountRecord) saveNote(name string, v any) {
+	b, err := json.Marshal(v)
+	if err == nil {
+		err = a.cfg.Store.Save(a.key+name, b)
+	}
+	if err != nil {
+		a.cfg.Log.Warn("state of the sign-in could not be stored", "err", err)
+	}
+}
+
+// loadNote reads into v what saveNote stored. v stays as it is if there is nothing to read.
+func (a *accountRecord) loadNote(name string, v any) {
+	b, err := a.cfg.Store.Load(a.key + name)
+	if err == nil && b != nil {
+		err = json.Unmarshal(b, v)
+	}
+	if err != nil {
+		a.cfg.Log.Debug("state of the sign-in is not used", "err", err)
+	}
 }

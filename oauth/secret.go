@@ -4,41 +4,30 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
+
+	"sallyport/oauth/asclient"
 )
 
-// Secret is text that must not be shown: String, GoString, Format, LogValue and
-// MarshalText give "[hidden]". Convert to string to use it.
+// Secret is text that must not be shown. Whatever prints or encodes it gets "[hidden]". A caller
+// that uses the secret converts it to a string.
 type Secret string
-
-const hidden = "[hidden]"
 
 // String returns "[hidden]", or "" for no secret.
 func (s Secret) String() string {
 	if s == "" {
 		return ""
 	}
-	return hidden
+	return asclient.Hidden
 }
 
-// GoString is String for %#v.
+// GoString is like String, for %#v.
 func (s Secret) GoString() string { return strconv.Quote(s.String()) }
 
-// Format writes String for every verb, %x and %d too.
+// Format writes what String returns, for every verb: %x and %d would show the bytes.
 func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
 
-// LogValue is String for log/slog.
+// LogValue is like String, for log/slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// MarshalText is String for encoders.
+// MarshalText is like String, for encoders.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// mask replaces each of secrets in text. Peers echo what they were sent.
-func mask(text string, secrets []string) string {
-	for _, s := range secrets {
-		if s != "" {
-			text = strings.ReplaceAll(text, s, hidden)
-		}
-	}
-	return text
-}

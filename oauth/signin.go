@@ -3,15 +3,14 @@ package oauth
 import (
 	"context"
 	"errors"
-	"io"
-	"net/http"
 	"net/url"
-	"strings"
+
+	"sallyport/oauth/asclient"
 )
 
-// SignIn signs in now unless a valid token is there, and waits for it. An upstream
-// that asks for no token and has no resource metadata needs none, unless the grant is
-// configured.
+// SignIn signs in now, unless a valid token is there, and waits until ctx ends. An upstream that
+// asks for no token and has no resource metadata needs none; SignIn then returns nil, unless the
+// Config names a grant. Its errors are those of the package comment.
 func (t *Transport) SignIn(ctx context.Context) error {
 	if t.cfg.Grant == GrantNone {
 		return nil
@@ -19,90 +18,57 @@ func (t *Transport) SignIn(ctx context.Context) error {
 	if access, err := t.bearer(ctx, false); access != "" || err != nil && !errors.Is(err, ErrHeldBack) {
 		return err
 	}
-	j, err := t.probe(ctx)
+	ch, _, err := t.as.AskUpstream(ctx)
 	if err != nil {
 		return err
 	}
-	if j == nil {
-		var f finding
-		if t.cfg.Grant == GrantAuto && !t.cfg.NoDiscovery {
-			if err := t.findResource(ctx, "", &f); err != nil {
+	if ch == nil {
+		if t.cfg.Grant == GrantAuto && !t.cfg.Endpoints.NoDiscovery {
+			if f, err := t.as.FindResource(ctx, ""); err != nil || f.Resource.ID == "" {
 				return err
 			}
-			if f.resource.Resource == "" {
-				return nil
-			}
 		}
-		j = &job{}
+		ch = new(asclient.Challenge)
 	}
-	j.asked = true
-	return t.renew(ctx, *j)
+	return t.renew(ctx, need{byPerson: true, challenge: *ch})
 }
 
-// probe asks the upstream for its challenge: by GET, then by a ping, for some ask only
-// then. nil: it asks for no token.
-func (t *Transport) probe(ctx context.Context) (*job, error) {
-	const ping = `{"jsonrpc":"2.0","id":"sallyport-probe","method":"ping"}`
-	for _, body := range []string{"", ping} {
-		ctx, cancel := context.WithTimeout(ctx, replyTimeout)
-		defer cancel()
-		req := &http.Request{Method: http.MethodGet, URL: t.cfg.Upstream, Host: t.cfg.Upstream.Host, Header: make(http.Header)}
-		req.Header.Set("Accept", "application/json, text/event-stream")
-		if body != "" {
-			req.Method = http.MethodPost
-			req.Header.Set("Content-Type", "application/json")
-			req.Body, req.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
-		}
-		resp, err := t.cfg.Base.RoundTrip(req.WithContext(ctx))
-		if err != nil {
-			return nil, err
-		}
-		resp.Body.Close() // a stream that opened is not ours to read
-		if resp.StatusCode == http.StatusUnauthorized {
-			return t.remedy(resp, "")
-		}
-	}
-	return nil, nil
-}
-
-// SignOut revokes (RFC 7009) where the server can and forgets tokens and registration.
-// They are forgotten even if the revocation fails, which the error then says.
+// SignOut revokes the tokens (RFC 7009) if the server can do that, and forgets the tokens and the
+// registration. It forgets them even if the revocation fails; the error then says why it failed.
 func (t *Transport) SignOut(ctx context.Context) error {
 	for {
-		if last, err := t.join(ctx, job{out: true}, func() bool { return false }, t.signOut); last {
+		// The outcome of another flight is not ours, and nothing satisfies a sign-out beforehand.
+		final, err := t.flights.join(ctx, need{signOut: true}, func() bool { return false }, t.signOut)
+		if final {
 			return err
 		}
 	}
 }
 
-func (t *Transport) signOut(ctx context.Context) error {
-	rec, unlock, err := t.hold(ctx)
+// signOut is the flight of SignOut.
+func (t *Transport) signOut(ctx context.Context, _ *flight) error {
+	rec, unlock, err := t.account.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	err = t.revoke(ctx, rec)
-	t.take(record{}, stored)
-	return errors.Join(err, t.cfg.Store.Forget(t.key))
+	err = t.as.Revoke(ctx, rec.Server, t.clients.of(rec).Credentials, rec.Token)
+	t.account.set(record{}, fromStore)
+	return errors.Join(err, t.cfg.Store.Forget(t.account.key))
 }
 
-// revoke is RFC 7009 section 2.1; revoking the refresh token ends its access tokens too.
-func (t *Transport) revoke(ctx context.Context, rec record) error {
-	value, hint := rec.Token.Refresh, "refresh_token"
-	if value == "" {
-		value, hint = rec.Token.Access, "access_token"
+// Deliver hands in a callback URL that did not arrive at the listener, for example one that a
+// person pasted. It waits for the outcome of the login, until ctx ends, and returns that outcome.
+// It returns ErrNoSignIn if the URL does not belong to the last login.
+func (t *Transport) Deliver(ctx context.Context, callback *url.URL) error {
+	cb := t.callback.Load()
+	if cb == nil || !cb.deliver(callback.Query()) {
+		return ErrNoSignIn
 	}
-	if value == "" || rec.Server.RevocationEndpoint == "" {
-		return nil
+	select {
+	case <-cb.finished:
+		return cb.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	c := t.clientOf(rec)
-	form := url.Values{"token": {value}, "token_type_hint": {hint}}
-	a, err := t.postForm(ctx, rec.Server.RevocationEndpoint, rec.Server, c, form, "")
-	if err != nil {
-		return &SignInError{Stage: StageRevoke, Server: rec.Server.name(), Err: err}
-	}
-	if a.status/100 != 2 {
-		return replyError(StageRevoke, rec.Server.RevocationEndpoint, a.status, a.body, secretsOf(form, c))
-	}
-	return nil
 }

@@ -2,56 +2,18 @@ package oauth
 
 import (
 	"context"
-	"errors"
 	"net"
-	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
+	"sallyport/oauth/asclient"
 	"sallyport/oauth/oauthtest"
 )
 
-// MCP, Authorization, "Protected Resource Metadata Discovery Requirements" and
-// "Authorization Server Metadata Discovery".
-func TestDiscoveryOrder(t *testing.T) {
-	var got []string
-	web := roundTripper(func(r *http.Request) (*http.Response, error) {
-		got = append(got, r.URL.String())
-		rec := httptest.NewRecorder()
-		if r.URL.String() != "https://h/.well-known/oauth-protected-resource" {
-			http.NotFound(rec, r)
-		} else {
-			rec.WriteString(`{"resource": "https://h/mcp", "authorization_servers": ["https://as.example/t"]}`)
-		}
-		return rec.Result(), nil
-	})
-	tr, err := New(Config{Upstream: &url.URL{Scheme: "https", Host: "h", Path: "/mcp"}, Base: web, AuthBase: web})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tr.Close()
-	_, err = tr.discover(t.Context(), "https://h/metadata?of=mcp", true)
-	if _, ok := errors.AsType[*DiscoveryError](err); !ok {
-		t.Errorf("got %v", err)
-	}
-	want := []string{
-		"https://h/metadata?of=mcp", // of the challenge
-		"https://h/.well-known/oauth-protected-resource/mcp",
-		"https://h/.well-known/oauth-protected-resource",
-		"https://as.example/.well-known/oauth-authorization-server/t",
-		"https://as.example/.well-known/openid-configuration/t",
-		"https://as.example/t/.well-known/openid-configuration",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("asked for\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-}
-
 // MCP, Authorization, "Resource Parameter Implementation": no form of it but the server's own.
 func TestResourceIsSentByteForByte(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	name := strings.Replace(w.upstream.String(), "http:", "HTTP:", 1) + "/"
 	w.as.Set(func(k *oauthtest.Knobs) { k.ResourceName = name })
@@ -66,6 +28,7 @@ func TestResourceIsSentByteForByte(t *testing.T) {
 
 // MCP, Authorization, "Client Registration Approaches".
 func TestWhoWeAre(t *testing.T) {
+	t.Parallel()
 	const document = "https://client.example/sallyport.json"
 	for _, tt := range []struct {
 		name          string
@@ -88,8 +51,8 @@ func TestWhoWeAre(t *testing.T) {
 		redirect := "http://" + ln.Addr().String() + "/callback"
 		w.as.AddClient(oauthtest.Client{ID: "me", RedirectURIs: []string{redirect}})
 		w.mustPost(w.transport(func(c *Config) {
-			c.ClientID, c.ClientMetadataURL, c.RedirectURI = tt.id, tt.document, redirect
-			c.Listen = func(context.Context, string) (net.Listener, error) { return ln, nil }
+			c.Client.ID, c.Client.MetadataURL, c.Callback.RedirectURI = tt.id, tt.document, redirect
+			c.Callback.Listen = func(context.Context, string) (net.Listener, error) { return ln, nil }
 		}))
 		if got := w.as.Authorized().Get("client_id"); !strings.HasPrefix(got, tt.want) || w.as.Stats().Registrations != tt.registrations {
 			t.Errorf("%s: client is %q after %d registrations", tt.name, got, w.as.Stats().Registrations)
@@ -99,24 +62,25 @@ func TestWhoWeAre(t *testing.T) {
 
 // MCP, Authorization, "Scope Selection Strategy".
 func TestScopeOrder(t *testing.T) {
-	metadata := resource{Scopes: []string{"a", "b"}}
-	offline := server{Scopes: []string{"a", "offline_access"}}
+	t.Parallel()
+	metadata := asclient.Resource{Scopes: []string{"a", "b"}}
+	offline := asclient.Server{Scopes: []string{"a", "offline_access"}}
 	for _, tt := range []struct {
 		name       string
 		configured string
-		job        job
-		finding    finding
+		need       need
+		finding    asclient.Finding
 		want       string
 	}{
-		{"challenge before metadata", "", job{scope: "c"}, finding{resource: metadata}, "c"},
-		{"all of the metadata", "", job{}, finding{resource: metadata}, "a b"},
-		{"none", "", job{}, finding{server: server{Scopes: []string{"s"}}}, ""},
-		{"offline_access where the server lists it", "", job{}, finding{resource: metadata, server: offline}, "a b offline_access"},
-		{"configured before all", "x", job{scope: "c"}, finding{resource: metadata, server: offline}, "x"},
-		{"step-up: what was asked and what is challenged", "", job{scope: "w", scopes: []string{"r", "w"}}, finding{resource: metadata}, "r w"},
+		{"challenge before metadata", "", need{challenge: asclient.Challenge{Scope: "c"}}, asclient.Finding{Resource: metadata}, "c"},
+		{"all of the metadata", "", need{}, asclient.Finding{Resource: metadata}, "a b"},
+		{"none", "", need{}, asclient.Finding{Server: asclient.Server{Scopes: []string{"s"}}}, ""},
+		{"offline_access where the server lists it", "", need{}, asclient.Finding{Resource: metadata, Server: offline}, "a b offline_access"},
+		{"configured before all", "x", need{challenge: asclient.Challenge{Scope: "c"}}, asclient.Finding{Resource: metadata, Server: offline}, "x"},
+		{"step-up: what was asked and what is challenged", "", need{challenge: asclient.Challenge{Scope: "w"}, stepUp: []string{"r", "w"}}, asclient.Finding{Resource: metadata}, "r w"},
 	} {
-		tr := &Transport{cfg: Config{Scope: tt.configured}}
-		if got := strings.Join(tr.scopes(tt.finding, tt.job, true), " "); got != tt.want {
+		s := &renewal{cfg: &Config{Scope: tt.configured}, flight: &flight{need: tt.need}}
+		if got := strings.Join(s.wanted(tt.finding, true).Scopes, " "); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
@@ -124,6 +88,7 @@ func TestScopeOrder(t *testing.T) {
 
 // The registration of a native client (MCP, Authorization, "Dynamic Client Registration").
 func TestRegistrationSaysWhatWeAre(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.mustPost(w.transport(nil))
 	got := w.as.Registered()
@@ -134,6 +99,7 @@ func TestRegistrationSaysWhatWeAre(t *testing.T) {
 }
 
 func TestStepUpOfABoundToken(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.DPoP, k.ChallengeScope = true, "read" })
 	tr := w.transport(nil)

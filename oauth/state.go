@@ -1,18 +1,99 @@
 package oauth
 
-import "time"
+import (
+	"context"
+	"sync"
+	"time"
+)
 
-// State tells where the sign-in of one upstream stands.
+// Prompt is what a person needs for a login. It is a value that can be compared.
+type Prompt struct {
+	// AuthorizeURL is where the person logs in.
+	AuthorizeURL string
+	// LinkExpires is when AuthorizeURL ends, if the server ends it before Expires. StartURL and
+	// BrowserURL then lead to a new one. It is zero if AuthorizeURL lasts as long as the login.
+	LinkExpires time.Time
+	// StartURL is one of our pages, which leads to AuthorizeURL. It holds no secret, so it may
+	// stand in logs and messages. It is empty if there is no such page.
+	StartURL string
+	// BrowserURL is like StartURL, but works once. It is for the arguments of a browser command,
+	// which everybody on the machine can read. It is empty if there is no such page.
+	BrowserURL string
+	// RedirectURI is where the browser comes back to. It is empty in the device grant.
+	RedirectURI string
+	// Issuer is the authorization server. It is empty for endpoints that the Config gives.
+	Issuer string
+	// UserCode is what the person types in at VerificationURI. Both belong to the device grant and
+	// are empty in others. AuthorizeURL then holds the code already, if the server offers such a
+	// URL.
+	UserCode, VerificationURI string
+	// Elsewhere says that another process of this user shows the prompt and has opened a browser.
+	Elsewhere bool
+	// Expires is when the login ends without an answer.
+	Expires time.Time
+}
+
+// State says where the sign-in of one upstream stands. It is a value: copies stay as they are.
 type State struct {
 	// Prompt is what waits for the person. It is zero if nothing does.
 	Prompt Prompt
-	// Busy says that a login of the person is under way, from its discovery and its listener to the
-	// stored token. A refresh does not count.
+	// Busy says that a login is under way, from its discovery to the stored token. A refresh does
+	// not count.
 	Busy bool
-	// NextPage is when a login under way may show its page, if the page before was opened a short
-	// time ago. It is zero if no page is held back.
+	// NextPage is when the login under way may show its login page, if another one was shown a
+	// short time ago. It is zero if no login page is held back.
 	NextPage time.Time
-	// Err is the error of the last sign-in. An error that leaves the token as good as it was is not
-	// kept here: that of a step-up, of a refresh ahead of expiry, of Quiet.
+	// Err is the error of the last sign-in. It is nil after a success. An error that leaves the
+	// token as good as it was is not reported here: that of a step-up, of a refresh ahead of
+	// expiry, of a background request.
 	Err error
+}
+
+// status holds the State and shows its prompt to the person. Its methods may be called
+// concurrently.
+type status struct {
+	cfg  *Config
+	life *lifespan
+
+	mu      sync.Mutex
+	state   State
+	changed chan struct{}
+	// withdraw ends the Offer of the prompt that is shown.
+	withdraw context.CancelFunc
+}
+
+func newStatus(cfg *Config, life *lifespan) *status {
+	return &status{cfg: cfg, life: life, changed: make(chan struct{}), withdraw: func() {}}
+}
+
+// get returns the State, and a channel that is closed at the next change.
+func (s *status) get() (State, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state, s.changed
+}
+
+// update changes the State and tells everybody who waits for a change.
+func (s *status) update(change func(*State)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.state)
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// show replaces the prompt by p, which Config.Offer shows until the next call or the end of ctx. A
+// zero p only withdraws. One flight at a time calls it.
+func (s *status) show(ctx context.Context, p Prompt) {
+	s.mu.Lock()
+	s.withdraw()
+	s.withdraw = func() {}
+	if p != (Prompt{}) {
+		ctx, s.withdraw = context.WithCancel(ctx)
+	}
+	s.mu.Unlock()
+	s.update(func(st *State) { st.Prompt = p })
+	if p != (Prompt{}) && s.cfg.Offer != nil {
+		s.life.startWithin(func() { s.cfg.Offer(ctx, p) })
+	}
 }

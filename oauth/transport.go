@@ -3,125 +3,114 @@ package oauth
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"maps"
 	"net/http"
+	"sallyport/oauth/asclient"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
 )
 
 const (
-	maxReplays = 3                // of one request, over refresh, sign-in and step-up
-	offerEvery = 30 * time.Second // at most one new login page in that time, of all processes
-	maxDrain   = 64 << 10         // bytes of a refused answer that are read to free its connection
+	// maxReplays is how often one request is sent again, over refresh, sign-in and step-up.
+	maxReplays = 3
+	// maxDetached is how many bytes of a refused answer are read to free its connection.
+	maxDetached = 64 << 10
 )
 
-// Transport is the http.RoundTripper that adds the token. Its methods may be called
-// concurrently; Close ends it.
+// Transport is the http.RoundTripper that adds the token. Its methods may be called concurrently;
+// Close ends it.
 type Transport struct {
-	cfg  Config
-	key  string
-	wire *wire
-
-	clientKey *jose.JSONWebKey // nil: no private_key_jwt
-
-	ctx    context.Context // the lifetime: of sign-ins, refreshes, listeners
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-
-	now        func() time.Time // wall clock
-	offerEvery time.Duration
-
-	mu       sync.Mutex // of everything below; rec is written by the flight only
-	rec      record
-	proof    proof
-	flight   *flight
-	leading  notice    // of the login under way
-	unbraked bool      // it takes over from a process that ended
-	braked   time.Time // it shows its page then; zero: it does not wait for that
-	prompt   Prompt
-	lastErr  error
-	loadErr  string // the last that was warned about
-	changed  chan struct{}
-	waiting  *callback         // of the login that waits for the person; nil none
-	passing  []string          // secrets of the login under way
-	nonces   map[string]string // DPoP-Nonce by origin
+	cfg     Config
+	life    *lifespan
+	status  *status
+	as      *asclient.Client
+	clients clients
+	account *accountRecord
+	flights *flights
+	peers   *peers
+	// callback is the callback server of the last login. It is nil before the first login, and if
+	// the last login has no callback. Deliver learns the outcome from it even after the login.
+	callback atomic.Pointer[callbackServer]
 }
 
-// proof says what is known of the current token.
-type proof int
-
-const (
-	stored    proof = iota // from an earlier run or another process
-	refreshed              // just refreshed, never accepted yet
-	signedIn               // just signed in, never accepted yet
-	accepted               // the upstream took it
-)
-
-// New checks cfg and returns a Transport that has not signed in yet.
+// New checks cfg and returns a Transport. It signs in to nothing, and waits for no keyring. The
+// caller must call Close.
 func New(cfg Config) (*Transport, error) {
 	cfg.setDefaults()
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	t := &Transport{
-		cfg:        cfg,
-		key:        cfg.Key(),
-		wire:       &wire{upstream: cfg.Upstream, base: cfg.Base, other: cfg.AuthBase, insecure: cfg.AllowInsecureHTTP},
-		now:        func() time.Time { return time.Now().Round(0) },
-		offerEvery: offerEvery,
-		changed:    make(chan struct{}),
+	t := &Transport{cfg: cfg, life: newLifespan()}
+	t.as = t.cfg.requests()
+	t.status = newStatus(&t.cfg, t.life)
+	t.account = &accountRecord{cfg: &t.cfg, key: cfg.Key()}
+	t.flights = &flights{life: t.life, status: t.status}
+	t.peers = &peers{cfg: &t.cfg, account: t.account, status: t.status}
+	var err error
+	if t.clients, err = newClients(&t.cfg); err != nil {
+		return nil, err
 	}
-	if cfg.ClientKey != "" {
-		key, err := parseClientKey(cfg.ClientKey)
-		if err == nil {
-			_, err = chooseAlgorithm(key, cfg.ClientKeyAlg, nil)
-		}
-		if err != nil {
-			return nil, err
-		}
-		t.clientKey = &key
-	}
-	t.ctx, t.cancel = context.WithCancel(context.Background())
-	if !t.cfg.Store.pending(t.key) {
-		t.reload() // else bearer does: New waits for no keyring
+	if !t.cfg.Store.Pending(t.account.key) {
+		t.account.reload() // otherwise the first request does, once the keyring has answered
 	}
 	return t, nil
 }
 
-// RoundTrip adds the token for the upstream's origin only; joins a sign-in where one is
-// needed and waits for it as long as the request's context. A request with a body needs
-// GetBody to be sent again; one without it gets the 401 or 403 itself. Errors are those
-// of the package comment, or of Base and AuthBase, unwrapped or found by errors.As.
+// RoundTrip adds the token to requests to the upstream's origin, and to no other. A request that
+// needs a sign-in joins the one under way, or starts one, and waits until its own context ends. A
+// request with a body needs GetBody to be sent again; without it, the caller gets the 401 or 403.
+// The errors are those of the package comment, and those of Base and AuthBase, which errors.As
+// finds.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.roundTrip(req, false)
 }
 
-// Quiet returns a RoundTripper for requests that nobody waits for, as that of an idle
-// stream. It adds the token and refreshes it, but never starts a login nor waits for
-// one under way: an upstream that cannot be satisfied so has its 401 or 403 returned.
-// Its errors are those of Base. It may be called concurrently and ends with t.
-func (t *Transport) Quiet() http.RoundTripper { return quiet{t} }
+// Background returns a RoundTripper for requests that nobody waits for, such as an idle stream. It
+// adds the token and refreshes it. It never starts a login and never waits for one: where only a
+// login could help, the caller gets the upstream's 401 or 403. Its errors are those of Base. It may
+// be called concurrently and ends with t.
+func (t *Transport) Background() http.RoundTripper { return background{t} }
 
-type quiet struct{ t *Transport }
+type background struct{ t *Transport }
 
-func (q quiet) RoundTrip(req *http.Request) (*http.Response, error) {
-	return q.t.roundTrip(req, true)
+func (b background) RoundTrip(req *http.Request) (*http.Response, error) {
+	return b.t.roundTrip(req, true)
 }
 
-func (t *Transport) roundTrip(req *http.Request, quiet bool) (*http.Response, error) {
-	if !sameOrigin(req.URL, t.cfg.Upstream) {
+// State returns where the sign-in stands, and a channel that is closed at the next change.
+func (t *Transport) State() (State, <-chan struct{}) { return t.status.get() }
+
+// PersistError says why the tokens in use are not on the disk, and so are lost when this process
+// ends. It is nil if they are on the disk, if there are none, or if the Config asks for memory
+// only.
+func (t *Transport) PersistError() error { return t.account.persistError() }
+
+// Secrets returns all secrets in use now, so that the caller can mask them.
+func (t *Transport) Secrets() []string {
+	list := append(t.account.secrets(), string(t.cfg.Client.Secret), string(t.cfg.Client.Key),
+		string(t.cfg.Given.AuthorizationCode), string(t.cfg.Given.CodeVerifier), string(t.cfg.Given.RefreshToken))
+	list = append(list, t.flights.secrets()...)
+	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
+}
+
+// Close ends a sign-in under way and its listener, and waits for them. Requests that wait for the
+// sign-in fail with ErrClosed. It returns nil.
+func (t *Transport) Close() error {
+	t.life.end()
+	return nil
+}
+
+func (t *Transport) roundTrip(req *http.Request, background bool) (*http.Response, error) {
+	if !asclient.SameOrigin(req.URL, t.cfg.Upstream) {
 		return t.cfg.AuthBase.RoundTrip(req)
 	}
 	if t.cfg.Grant == GrantNone {
 		return t.cfg.Base.RoundTrip(req)
 	}
-	access, err := t.bearer(req.Context(), quiet)
+	access, err := t.bearer(req.Context(), background)
 	if err != nil {
 		if req.Body != nil {
 			req.Body.Close()
@@ -134,33 +123,32 @@ func (t *Transport) roundTrip(req *http.Request, quiet bool) (*http.Response, er
 		if err != nil {
 			return nil, err
 		}
-		j, err := t.remedy(resp, access)
-		if err == nil && (j == nil || try == maxReplays || req.Body != nil && req.Body != http.NoBody && req.GetBody == nil) {
+		n, err := t.remedy(resp, access)
+		if err == nil && (n == nil || try == maxReplays || !repeatable(req)) {
 			return resp, nil
 		}
-		shelve(resp)
+		detach(resp)
 		if err == nil {
-			j.quiet = quiet
-			if !quiet && j.scopes == nil {
-				resp.Body.Close() // a login may take minutes
+			n.background = background
+			if !background && n.stepUp == nil {
+				resp.Body.Close() // now, as a login may take minutes
 			}
-			err = t.renew(req.Context(), *j)
+			err = t.renew(req.Context(), *n)
 		}
-		if err != nil && quiet && req.Context().Err() == nil {
+		if err != nil && background && req.Context().Err() == nil {
 			t.cfg.Log.Debug("request is refused and nobody is asked", "status", resp.StatusCode, "err", err)
 			return resp, nil
 		}
-		if se := (*SignInError)(nil); j != nil && j.scopes != nil && errors.As(err, &se) && se.Refused {
+		if n != nil && n.stepUp != nil && isRefused(err) {
 			t.cfg.Log.Warn("more scope was not granted", "err", err)
-			return resp, nil // the token is good for everything else
+			return resp, nil // the token is still good for everything else
 		}
 		resp.Body.Close()
 		if err != nil {
 			return nil, err
 		}
-		t.mu.Lock()
-		access = t.rec.Token.Access
-		t.mu.Unlock()
+		rec, _ := t.account.current()
+		access = rec.Token.Access
 		if req.GetBody != nil {
 			if body, err = req.GetBody(); err != nil {
 				return nil, err
@@ -169,20 +157,64 @@ func (t *Transport) roundTrip(req *http.Request, quiet bool) (*http.Response, er
 	}
 }
 
-// shelve takes a short answer off its connection, which others can use meanwhile.
-func shelve(resp *http.Response) {
-	if resp.ContentLength < 0 || resp.ContentLength > maxDrain { // a stream may never end
+// send sends req with the token, and with a proof if the token is bound to a key (RFC 9449 section
+// 7). If the upstream only asks for another nonce, it sends the request again, unless its body
+// cannot be sent again. The caller does not learn of that.
+func (t *Transport) send(req *http.Request, body io.ReadCloser, access string) (*http.Response, error) {
+	rec, _ := t.account.current()
+	key, bound := rec.ProofKey, rec.Token.Type == asclient.TypeDPoP
+	if access == "" || !bound || key == nil {
+		return t.cfg.Base.RoundTrip(withToken(req, body, access))
+	}
+	for try := 0; ; try++ {
+		r := withToken(req, body, access)
+		proof, err := t.as.Proof(key, r.Method, r.URL, access)
+		if err != nil {
+			if body != nil {
+				body.Close()
+			}
+			return nil, err
+		}
+		r.Header.Set("Authorization", asclient.TypeDPoP+" "+access)
+		r.Header.Set("DPoP", proof)
+		resp, err := t.cfg.Base.RoundTrip(r)
+		if err != nil {
+			return nil, err
+		}
+		again := t.as.KeepNonce(r.URL, resp.Header) && asclient.WantsNonce(resp)
+		if !again || try == asclient.MaxNonceReplays || !repeatable(req) {
+			return resp, nil
+		}
+		detach(resp)
+		resp.Body.Close()
+		if req.GetBody != nil {
+			if body, err = req.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// repeatable reports whether req can be sent again.
+func repeatable(req *http.Request) bool {
+	return req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
+}
+
+// detach reads a short answer off its connection, so that other requests can use the connection.
+func detach(resp *http.Response) {
+	if resp.ContentLength < 0 || resp.ContentLength > maxDetached { // a stream may never end
 		return
 	}
-	b, _ := io.ReadAll(resp.Body) // an error comes again after b
+	b, _ := io.ReadAll(resp.Body) // whoever reads past b meets the error again
 	resp.Body = struct {
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(b), resp.Body), resp.Body}
 }
 
-// attempt is req with a header and a body of its own, as a RoundTripper must not change what it was given.
-func attempt(req *http.Request, body io.ReadCloser, access string) *http.Request {
+// withToken returns a copy of req with a header and a body of its own: a RoundTripper must not
+// change the request that it was given. An empty access adds no token.
+func withToken(req *http.Request, body io.ReadCloser, access string) *http.Request {
 	r := *req
 	r.Body = body
 	r.Header = make(http.Header, len(req.Header)+2)
@@ -193,139 +225,88 @@ func attempt(req *http.Request, body io.ReadCloser, access string) *http.Request
 	return &r
 }
 
-// bearer returns the token to send, renewed if it can be without the upstream's
-// challenge; "" asks the upstream for its challenge. quiet: nobody is asked, and what
-// fails is left to that challenge.
-func (t *Transport) bearer(ctx context.Context, quiet bool) (string, error) {
-	if err := t.cfg.Store.await(ctx, t.key); err != nil {
+// bearer returns the access token to send. It renews a token that is missing or due, if that takes
+// neither a challenge nor a person. An empty result means: send the request without a token, and
+// the upstream's challenge tells what to do. For a background request, failures end that way too.
+func (t *Transport) bearer(ctx context.Context, background bool) (string, error) {
+	if err := t.cfg.Store.Await(ctx, t.account.key); err != nil {
 		return "", err
 	}
-	t.mu.Lock()
-	if t.rec.Token.Access == "" && t.flight == nil {
-		t.reloadLocked() // a login of another process counts
-	}
-	k, now := t.rec.Token, t.now()
-	able, busy := t.silentLocked(), t.flight != nil
-	t.mu.Unlock()
-	valid := k.Access != "" && !k.expired(now)
+	busy := t.flights.idle(func() {
+		if rec, _ := t.account.current(); rec.Token.Access == "" {
+			t.account.reload() // another process may have signed in
+		}
+	})
+	rec, _ := t.account.current()
+	k, now := rec.Token, t.cfg.now()
+	renewable := t.account.renewable()
+	valid := k.Access != "" && !k.Expired(now)
 	switch {
-	case valid && (!k.due(now, t.cfg.RefreshSkew) || busy || !able):
-		return k.Access, nil // what is busy may be a login for more scope: not ours to wait for
-	case !valid && !able && !busy:
+	case valid && (!k.Due(now, t.cfg.RefreshSkew) || busy || !renewable):
+		// A flight under way may be a login for more scope, which is not ours to wait for.
+		return k.Access, nil
+	case !valid && !renewable && !busy:
 		return "", nil
 	}
-	if err := t.renew(ctx, job{stale: k.Access, early: valid, quiet: quiet}); err != nil {
+	if err := t.renew(ctx, need{instead: k.Access, ahead: valid, background: background}); err != nil {
 		if valid && ctx.Err() == nil {
 			t.cfg.Log.Info("early refresh failed, the token is still valid", "err", err)
 			return k.Access, nil
 		}
-		if quiet {
+		if background {
 			return "", context.Cause(ctx)
 		}
 		return "", err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.rec.Token.Access, nil
+	rec, _ = t.account.current()
+	return rec.Token.Access, nil
 }
 
-// silentLocked reports whether a token can be had without challenge and person.
-func (t *Transport) silentLocked() bool {
-	if t.cfg.unattended() {
-		return t.cfg.TokenURL != "" || t.rec.Token.Access != ""
-	}
-	return t.rec.Token.Refresh != "" || t.unspentLocked()
-}
-
-// unspentLocked reports one-shot inputs that were not used yet.
-func (t *Transport) unspentLocked() bool {
-	seed := t.cfg.seed()
-	return seed != "" && t.rec.Seed != seed
-}
-
-// remedy says what could make the upstream accept the request; nil: resp is the answer.
-func (t *Transport) remedy(resp *http.Response, access string) (*job, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	current := access == t.rec.Token.Access
+// remedy says what could make the upstream accept the request that it answered with resp. Nil: resp
+// is the answer to hand on. access is the token that was sent.
+func (t *Transport) remedy(resp *http.Response, access string) (*need, error) {
+	rec, standing := t.account.current()
+	current := access == rec.Token.Access
 	if resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusForbidden {
-		if current && access != "" && resp.StatusCode < 500 {
-			t.acceptedLocked()
+		if resp.StatusCode < 500 {
+			t.accepted(access)
 		}
 		return nil, nil
 	}
-	ch := tokenChallenge(resp.Header)
-	j := &job{stale: access, scope: ch["scope"], metadata: ch["resource_metadata"]}
-	j.bearer, j.dpop = schemes(resp.Header)
-	if access != "" && ch["error"] == "insufficient_scope" {
-		if current {
-			t.acceptedLocked() // it is known, only not enough
-		}
-		wanted := strings.Fields(j.scope)
-		person := !t.cfg.unattended()
-		if len(wanted) == 0 || current && subset(wanted, t.rec.Asked) || person && t.cfg.NonInteractive {
+	ch := asclient.ReadChallenge(resp.Header)
+	n := &need{instead: access, challenge: ch}
+	if access != "" && ch.Error == "insufficient_scope" {
+		t.accepted(access) // the upstream knows the token, it only wants more of it
+		wanted := strings.Fields(ch.Scope)
+		askedBefore := current && subset(wanted, rec.Asked)
+		if len(wanted) == 0 || askedBefore || t.cfg.NonInteractive && !t.cfg.unattended() {
 			return nil, nil
 		}
-		j.full, j.scopes = true, union(t.rec.Asked, strings.Fields(t.rec.Token.Scope), wanted)
-		return j, nil
+		n.noRefresh = true
+		n.stepUp = union(rec.Asked, strings.Fields(rec.Token.Scope), wanted)
+		return n, nil
 	}
 	if resp.StatusCode == http.StatusForbidden {
 		return nil, nil
 	}
 	if access == "" || !current {
-		return j, nil
+		return n, nil
 	}
-	switch t.proof {
-	case refreshed:
-		j.full = true
-	case signedIn:
-		e := &TokenRefusedError{Upstream: withoutQuery(t.cfg.Upstream)}
-		e.Code = cut(mask(ch["error"], t.secretsLocked()))
-		e.Description = cut(mask(ch["error_description"], t.secretsLocked()))
-		return nil, e
+	switch standing {
+	case fromRefresh:
+		n.noRefresh = true
+	case fromSignIn:
+		return nil, &TokenRefusedError{Upstream: asclient.WithoutQuery(t.cfg.Upstream),
+			Code: asclient.PeerText(ch.Error, t.Secrets()), Description: asclient.PeerText(ch.Description, t.Secrets())}
 	}
-	return j, nil
+	return n, nil
 }
 
-// State returns where the sign-in stands, and a channel that is closed at the next change.
-func (t *Transport) State() (State, <-chan struct{}) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return State{Prompt: t.prompt, Busy: t.busyLocked(), NextPage: t.braked, Err: t.lastErr}, t.changed
-}
-
-// busyLocked reports whether a login of the person is under way.
-func (t *Transport) busyLocked() bool {
-	if t.flight == nil {
-		return false
-	}
-	select {
-	case <-t.flight.person:
-		return true
-	default:
-		return false
+// accepted notes that the upstream took the token access.
+func (t *Transport) accepted(access string) {
+	if t.account.accept(access) {
+		t.life.start(t.peers.resetPages)
 	}
 }
 
-// Secrets returns all secrets in use now, for masking.
-func (t *Transport) Secrets() []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.secretsLocked()
-}
-
-func (t *Transport) secretsLocked() []string {
-	list := []string{t.rec.Token.Access, t.rec.Token.Refresh, t.rec.Client.Secret, string(t.cfg.ClientSecret), string(t.cfg.ClientKey),
-		string(t.cfg.AuthorizationCode), string(t.cfg.CodeVerifier), string(t.cfg.RefreshToken)}
-	list = append(list, t.passing...)
-	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
-}
-
-// Close ends sign-ins and the listener, and waits for them.
-func (t *Transport) Close() error {
-	t.mu.Lock() // so that no flight starts after the wait began
-	t.cancel()
-	t.mu.Unlock()
-	t.wg.Wait()
-	return nil
-}
+func wallClock() time.Time { return time.Now().Round(0) }

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,7 +10,8 @@ import (
 	"testing"
 )
 
-// One call at a time over a socket, against the same POST by a bare client. The bytes of the result are in the name.
+// One call at a time over a socket, against the same POST by a bare client. The bytes of the result
+// are in the name.
 func BenchmarkCall(b *testing.B) {
 	for _, size := range []int{100, 1 << 20, 8 << 20} {
 		answer := []byte(`{"jsonrpc":"2.0","id":7,"result":{"text":"` + strings.Repeat("x", size) + `"}}`)
@@ -65,19 +65,5 @@ func BenchmarkCall(b *testing.B) {
 			})
 			web.Close()
 		}
-	}
-}
-
-func BenchmarkParse(b *testing.B) {
-	for _, size := range []int{100, 8 << 20} {
-		line := []byte(`{"jsonrpc":"2.0","id":7,"result":{"text":"` + strings.Repeat("x", size) + `"}}`)
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			b.SetBytes(int64(len(line)))
-			for b.Loop() {
-				if m, err := parse(line); err != nil || !bytes.Equal(m.id, []byte("7")) {
-					b.Fatal(err)
-				}
-			}
-		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sallyport/relay/rawjson"
 	. "sallyport/relay/relaytest"
 )
 
@@ -76,7 +77,8 @@ func TestBridgeWithoutDiscovery(t *testing.T) {
 	})
 }
 
-// The questions of a modern server reach the host as requests, and its answers the server in the next round.
+// The questions of a modern server reach the host as requests, and its answers the server in the
+// next round.
 func TestBridgeInput(t *testing.T) {
 	call := func(id, more string) Exchange {
 		return Exchange{Header: map[string]string{"Mcp-Name": "x"}, Body: `{"jsonrpc":"2.0","id":` + id + `,"method":"tools/call","params":{"name":"x",` + hostMeta + `}` + more + `}}`}
@@ -105,7 +107,8 @@ func TestBridgeInput(t *testing.T) {
 	})
 }
 
-// What a server asks for and cannot get ends the call with an error, and the host is told that its answer is not wanted any more.
+// What a server asks for and cannot get ends the call with an error, and the host is told that its
+// answer is not wanted any more.
 func TestBridgeInputFails(t *testing.T) {
 	ask := func(result string) Exchange {
 		return Exchange{Call: "tools/call", Reply: `{"jsonrpc":"2.0","id":7,"result":` + result + `}`}
@@ -161,7 +164,7 @@ func TestBridgeInputFails(t *testing.T) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			b := make([]byte, 1<<10)
 			n, _ := r.Body.Read(b)
-			fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{\"resultType\":\"input_required\",\"requestState\":\"\"}}\n\n", member(b[:n], "id"))
+			fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{\"resultType\":\"input_required\",\"requestState\":\"\"}}\n\n", rawjson.Member(b[:n], "id"))
 		}}}, func(t *testing.T, h *host) {
 			begin := time.Now()
 			h.send(callLine)
@@ -172,7 +175,8 @@ func TestBridgeInputFails(t *testing.T) {
 	})
 }
 
-// The host is told of changes as if the server did so by itself, and its subscriptions are part of the one upstream.
+// The host is told of changes as if the server did so by itself, and its subscriptions are part of
+// the one upstream.
 func TestBridgeSubscription(t *testing.T) {
 	const (
 		changed = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{}}`

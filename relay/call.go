@@ -5,284 +5,161 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
 // call is one request of the host.
 type call struct {
-	message
-	key      string
-	progress string // progressKey of the token it gave; "" none. The params may be long, so they are searched once
-	init     bool
+	rawjson.Message
+	// key is the IDKey of the id.
+	key string
+	// progress is the progressKey of the token that the request gave, or "". The params may be
+	// long, so they are searched once.
+	progress string
 	arrived  time.Time
-	after    <-chan struct{} // wait for it before sending; nil: go
-	ctx      context.Context // the cause says what became of the call
-	cancel   context.CancelCauseFunc
-	timer    *time.Timer // Config.Timeout since the last sign of progress
-	phase    atomic.Int32
-	batch    *batchAnswers // collects the answer; nil: the answer is a line
-	gate     chan struct{} // closed by release; nil for most
-	opens    *opening      // an attempt at its initialize, and not in the table
-	local    bool          // of the sign-in tool
+	// after is a gate that the call waits for. Nil is open.
+	after <-chan struct{}
+	// ctx ends with the call. Its cause says what became of it.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	// timer ends ctx Config.Timeout after the last sign of progress.
+	timer *time.Timer
+	phase phase
+	// batch collects the answer. Nil means that the answer is a line.
+	batch *batchAnswers
+	// gate is closed when the call is released. It is nil for all but initialize.
+	gate chan struct{}
+	// opens is the opening that this call is one attempt at. Such a call is ours, and not in the
+	// table. It is nil for a call of the host.
+	opens *opening
+	// signIn says that the call is of the sign-in tool.
+	signIn bool
 
-	// guarded by session.mu
-	done     bool // answered, or cancelled by the host: nothing more is written for it
-	released bool
-	refusal  *fault    // of opens: the server's error, which the host was not told
-	told     time.Time // when it was last told of by progress that the call waits
+	state callState
 }
 
-// How far a call has come upstream.
-const (
-	unsent  = iota // nothing of it was written, or what was written was refused: it has not run
-	written        // it may have run
-	replied        // bytes of an answer came, but the RoundTripper still keeps it: it is dealing with a refusal
-)
+// callState is what changes while a call is in flight.
+type callState struct {
+	mu sync.Mutex
+	// claimed says that the call is answered, or cancelled by the host. Nothing more is written for
+	// it.
+	claimed bool
+
+	// released says that the end of the session does not wait for the call any more. It is guarded
+	// by callTable.mu.
+	released bool
+	// progressSent is when the host was last told that the call waits. Only the watcher uses it.
+	progressSent time.Time
+}
+
+func (c *call) isInit() bool { return c.Method == "initialize" }
+
+// claim takes the right to answer c. It reports false if somebody has it already.
+func (c *call) claim() bool {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	first := !c.state.claimed
+	c.state.claimed = true
+	return first
+}
+
+func (c *call) isClaimed() bool {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	return c.state.claimed
+}
+
+// keepAlive gives c its full time again.
+func (c *call) keepAlive(timeout time.Duration) {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if !c.state.claimed && c.timer.Stop() {
+		c.timer.Reset(timeout)
+	}
+}
+
+// linger ends an answered call soon. Its stream should end by itself, and if we read it to its end,
+// the connection can be used again.
+func (c *call) linger() { c.timer.Reset(lingerTime) }
+
+// progressKey is the IDKey of the progressToken in the raw params, or in the member of params at
+// path. It is "" if there is none.
+func progressKey(params []byte, path ...string) string {
+	if t := rawjson.Member(params, append(path, "progressToken")...); t != nil && rawjson.ValidID(t) {
+		return rawjson.IDKey(t)
+	}
+	return ""
+}
 
 // cancelled is the cause of a call's end by the host.
-type cancelled struct{ notice message }
+type cancelled struct{ notification rawjson.Message }
 
 func (*cancelled) Error() string { return "cancelled by the host" }
 
-func (s *session) request(m message, b *batchAnswers) {
-	c := &call{message: m, key: idKey(m.id), progress: progressKey(m.params, "_meta"), init: m.method == "initialize",
-		arrived: time.Now(), after: s.ready, batch: b}
-	if c.init && b != nil {
-		s.refuse(m.id, invalidRequest("initialize in a batch"), b)
-		return
-	}
-	f := s.hide.refuse(m)
-	early := s.early.Load()
-	if early != nil && !c.init && f == nil {
-		if s.inPlace(early, m, b) {
-			return
-		}
-		c.local = m.method == "tools/call" && memberText(m.params, "name") == signInTool
-	}
-	s.mu.Lock()
-	switch {
-	case f != nil:
-	case s.final != nil:
-		f = obstacleFault(s.final)
-	case s.closed:
-		f = closingFault()
-	case s.calls[c.key] != nil:
-		f = invalidRequest("the id is that of a request in flight")
-	case len(s.calls) >= maxCalls:
-		f = &fault{code: codeTransport, kind: "busy", text: fmt.Sprintf("%d requests are in flight already", maxCalls),
-			hints: []string{"ask again when some of them have been answered"}}
-	default:
-		c.ctx, c.cancel = context.WithCancelCause(s.ctx)
-		c.timer = time.AfterFunc(s.cfg.Timeout, func() { c.cancel(errTimeout) })
-		s.calls[c.key] = c
-		s.pending++
-		// Each ends with the call's context at the latest. Under the lock, so that leave cannot stop waiting before it.
-		switch {
-		case c.init:
-			s.beginLocked(c)
-		case c.local:
-			s.work.Go(func() { s.finish(c, s.signIn(c, early)) })
-		case b != nil:
-			s.work.Go(func() { s.finish(c, s.up.call(c)) })
-		default:
-			s.work.Add(1)
-			s.next = func() { defer s.work.Done(); s.finish(c, s.up.call(c)) } // by the reader's goroutine
-		}
-		if early != nil && !c.local {
-			early.wake()
-		}
-		if c.method == "server/discover" && s.opening == nil {
-			s.discovered = c.arrived
-			s.work.Go(func() { s.discoverEarly(c) }) // ends with the call
-		}
-	}
-	s.mu.Unlock()
-	if f != nil {
-		s.refuse(m.id, f, b)
-	}
+// carry runs f, which returns when nothing more can come of c, and ends c. enter has counted it in
+// s.work.
+func (s *session) carry(c *call, f func() error) {
+	defer s.work.Done()
+	s.finish(c, f())
 }
 
-// cancelCall ends the call that a notifications/cancelled names. The call's own goroutine sends the notice on, so that it
-// cannot overtake the request.
-func (s *session) cancelCall(m message) {
-	id := member(m.params, "requestId")
-	if id == nil || !validID(id) {
-		return
-	}
-	s.mu.Lock()
-	c := s.calls[idKey(id)]
-	if c == nil || c.init { // answered meanwhile; or initialize, which must not be cancelled
-		s.mu.Unlock()
-		return
-	}
-	c.done = true
-	delete(s.calls, c.key)
-	s.mu.Unlock()
-	c.cancel(&cancelled{m})
-	if c.batch != nil {
-		s.batched(c.batch, nil)
-	}
-}
-
-// batchAnswers collects what answers a batch, which is one array again (2025-03-26, basic, "Batching"). Upstream the
-// elements travel one by one.
-type batchAnswers struct {
-	// guarded by session.mu
-	open int // answers still to come, and one while the batch is being read
-	line []byte
-}
-
-func (s *session) batch(m message, outer *batchAnswers) {
-	if outer != nil || len(m.elems) == 0 {
-		s.refuse(nil, invalidRequest("an empty or nested batch"), outer)
-		return
-	}
-	b := &batchAnswers{open: 1}
-	for _, e := range m.elems {
-		em, err := parse(e)
-		if err != nil {
-			em = message{}
-		}
-		if em.kind == request || em.kind == batch || em.kind == invalid {
-			s.mu.Lock()
-			b.open++
-			s.mu.Unlock()
-		}
-		s.dispatch(em, b)
-	}
-	s.batched(b, nil)
-}
-
-// batched adds an answer to its batch; nil: there will be none.
-func (s *session) batched(b *batchAnswers, line []byte) {
-	s.mu.Lock()
-	if line != nil {
-		sep := byte(',')
-		if len(b.line) == 0 {
-			sep = '['
-		}
-		b.line = append(append(b.line, sep), line...)
-	}
-	b.open--
-	last := b.open == 0 && len(b.line) > 0
-	s.mu.Unlock()
-	if last {
-		s.write(append(b.line, ']'))
-	}
-}
-
-// refuse answers a request that was never entered in the table; a nil id becomes null.
-func (s *session) refuse(id []byte, f *fault, b *batchAnswers) {
-	line := f.line(id, s.cfg.Mask)
-	if b != nil {
-		s.batched(b, line)
-	} else {
-		s.write(line)
-	}
-	s.checkFinal()
-}
-
-// answer writes the answer to c unless c has been answered or cancelled, and reports whether it did.
-func (s *session) answer(c *call, line []byte) bool {
-	if c.opens != nil {
-		s.greeted(c, line)
-		return true
-	}
-	s.mu.Lock()
-	if c.done {
-		s.mu.Unlock()
-		return false
-	}
-	c.done = true
-	delete(s.calls, c.key)
-	others := len(s.calls) >= gatherCrowd
-	s.mu.Unlock()
-	if c.method == "tools/list" {
-		line = s.hide.list(line)
-	}
-	if c.batch != nil {
-		s.batched(c.batch, line)
-	} else {
-		s.writeWith(line, others)
-	}
-	s.release(c)
-	s.checkFinal()
-	switch c.method {
-	case "tools/list":
-		s.rememberTools(c, line)
-	case "server/discover":
-		s.remember(memoryDiscover, member(line, "result"))
-	}
-	return true
-}
-
-// touch gives c its full time again.
-func (s *session) touch(c *call) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !c.done && c.timer.Stop() {
-		c.timer.Reset(s.cfg.Timeout)
-	}
-}
-
-// endless takes c, a stream that is meant to last, out of the limits: it has no time limit, and the session's end does not wait for it.
-func (s *session) endless(c *call) {
-	c.timer.Stop()
-	s.release(c)
-}
-
-// finish ends a call that its wire has done with; err says why there was no answer, if there was none.
+// finish ends a call of which nothing more can come. err says why there was no answer, if there was
+// none.
 func (s *session) finish(c *call, err error) {
 	if c.ctx.Err() != nil {
 		err = context.Cause(c.ctx)
 	}
 	c.timer.Stop()
-	f, notice := s.outcome(c, err)
-	held := notice != nil && s.hold(c)
+	f, cancellation := s.outcome(c, err)
+	// The session must not end before the cancellation is sent.
+	holding := cancellation != nil && s.calls.hold(c)
 	if f != nil {
-		s.answer(c, f.line(c.id, s.cfg.Mask))
+		s.answer(c, f.line(c.ID, s.cfg.Mask))
 	}
-	if held {
-		s.up.giveUp(*notice)
-		s.settle()
+	if holding {
+		s.upstream.giveUp(*cancellation)
+		s.calls.dealtWith()
 	}
-	if f == nil && !errors.As(err, new(*cancelled)) {
+	if _, byHost := errors.AsType[*cancelled](err); f == nil && !byHost {
 		err = nil // answered
 	}
 	s.logCall(c, err)
-	s.release(c)
+	s.calls.release(c)
 	c.cancel(nil)
-	s.carried(len(c.raw))
+	s.carried(len(c.Raw))
 }
 
-// outcome says what remains to be done for c: the fault to answer it with, and the notice to tell the upstream that nobody
-// waits for it any more. The notice is only for a request that may be running there.
-func (s *session) outcome(c *call, err error) (*fault, *message) {
+// outcome says what remains to be done for c: the fault to answer it with, and the cancellation
+// that tells the upstream so. There is a cancellation only for a request that may be running.
+func (s *session) outcome(c *call, err error) (*fault, *rawjson.Message) {
 	running := c.phase.Load() == written
-	var byHost *cancelled
-	var f *fault
-	switch {
-	case errors.As(err, &byHost):
+	if byHost, ok := errors.AsType[*cancelled](err); ok {
 		if running {
-			return nil, &byHost.notice
+			return nil, &byHost.notification
 		}
 		return nil, nil
-	case s.answered(c):
+	}
+	switch {
+	case c.isClaimed():
 		return nil, nil // its stream was only read to the end
 	case err == errTimeout && !running:
 		if o, _ := s.cfg.Obstacle(); o != nil {
-			return obstacleFault(o), nil
+			return o.fault(), nil
 		}
 		return timeoutFault(s.cfg.Timeout), nil
-	case err == errTimeout && c.init:
-		return timeoutFault(s.cfg.Timeout), nil // initialize is never cancelled
+	case err == errTimeout && c.isInit():
+		return timeoutFault(s.cfg.Timeout), nil // initialize must not be cancelled
 	case err == errTimeout:
-		notice := cancelNotice(c.id, "timeout")
-		return timeoutFault(s.cfg.Timeout), &notice
-	case errors.As(err, &f):
+		cancellation := cancelNotification(c.ID, "timeout")
+		return timeoutFault(s.cfg.Timeout), &cancellation
+	}
+	if f, ok := errors.AsType[*fault](err); ok {
 		return f, nil
-	case s.ctx.Err() != nil:
+	}
+	if s.ctx.Err() != nil {
 		return closingFault(), nil
 	}
 	return noAnswer("the upstream gave no answer"), nil
@@ -292,41 +169,230 @@ func (s *session) logCall(c *call, err error) {
 	if !s.cfg.Log.Enabled(s.ctx, slog.LevelDebug) {
 		return
 	}
-	attrs := []any{"method", excerpt(c.method, 64), "id", logID(c.id), "dur", time.Since(c.arrived)}
+	attrs := []any{"method", excerpt(c.Method, 64), "id", logID(c.ID), "dur", time.Since(c.arrived)}
 	if err != nil {
 		attrs = append(attrs, "err", s.cfg.Mask(err.Error()))
 	}
 	s.cfg.Log.Debug("call", attrs...)
 }
 
-// release lets go what waited for the end of c. It may be called again.
-func (s *session) release(c *call) {
-	s.mu.Lock()
-	first := !c.released
-	c.released = true
-	s.mu.Unlock()
+// maxCalls is how many requests of the host may be in flight. Further ones are answered busy.
+const maxCalls = 1024
+
+// callTable has the requests of the host that are in flight, and counts all else that the end of
+// the session waits for.
+type callTable struct {
+	run *run
+
+	mu sync.Mutex
+	// inFlight has the calls by their key.
+	inFlight map[string]*call
+	// replies is how many answers of the host are on their way.
+	replies int
+	// pending is how many messages of the host, of whatever kind, are not yet dealt with.
+	pending int
+	// closed says that nothing new is taken.
+	closed bool
+	// drained is closed when the table is closed and nothing is pending.
+	drained chan struct{}
+	// final is the first final obstacle.
+	final *Obstacle
+}
+
+func newCallTable(r *run) *callTable {
+	return &callTable{run: r, inFlight: map[string]*call{}, drained: make(chan struct{})}
+}
+
+// enter starts the time of c and puts it into the table. It counts one goroutine in the work of the
+// session, for which the caller calls Done. The fault says why c is not taken.
+func (t *callTable) enter(c *call) *fault {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.final != nil:
+		return t.final.fault()
+	case t.closed:
+		return closingFault()
+	case t.inFlight[c.key] != nil:
+		return invalidRequest("the id is that of a request in flight")
+	case len(t.inFlight) >= t.run.cfg.maxCalls:
+		return newFault(codeTransport, "busy", fmt.Sprintf("%d requests are in flight already", t.run.cfg.maxCalls),
+			"ask again when some of them have been answered")
+	}
+	c.ctx, c.cancel = context.WithCancelCause(t.run.ctx)
+	c.timer = time.AfterFunc(t.run.cfg.Timeout, func() { c.cancel(errTimeout) })
+	t.inFlight[c.key] = c
+	t.pending++
+	t.run.work.Add(1) // under the lock, so that the session cannot have stopped waiting
+	return nil
+}
+
+// find returns the call with the given key, or nil.
+func (t *callTable) find(key string) *call {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.inFlight[key]
+}
+
+// remove takes c, which the caller has claimed, out of the table.
+func (t *callTable) remove(c *call) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.inFlight[c.key] == c {
+		delete(t.inFlight, c.key)
+	}
+}
+
+func (t *callTable) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.inFlight)
+}
+
+// selected returns the calls in flight for which is returns true. While is runs, no call comes or
+// goes.
+func (t *callTable) selected(is func(*call) bool) (list []*call) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.inFlight {
+		if is(c) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// keepAlive gives the calls with the given progressKey their full time again.
+func (t *callTable) keepAlive(progress string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.inFlight {
+		if progress != "" && c.progress == progress {
+			c.keepAlive(t.run.cfg.Timeout)
+		}
+	}
+}
+
+// release lets go what waits for the end of c. It may be called repeatedly.
+func (t *callTable) release(c *call) {
+	t.mu.Lock()
+	first := !c.state.released
+	c.state.released = true
+	t.mu.Unlock()
 	if !first {
 		return
 	}
 	if c.gate != nil {
 		close(c.gate)
 	}
-	s.settle()
+	t.dealtWith()
 }
 
-func (s *session) answered(c *call) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return c.done
-}
-
-// hold keeps drain waiting beyond the release of c, until settle, unless c is released already.
-func (s *session) hold(c *call) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c.released {
+// hold makes the end of the session wait beyond the release of c, until dealtWith. It reports false
+// if c is released already.
+func (t *callTable) hold(c *call) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.state.released {
 		return false
 	}
-	s.pending++
+	t.pending++
 	return true
+}
+
+// addPending counts one more message that the end of the session waits for, until dealtWith. It
+// reports false if nothing new is taken, or if so many are pending already.
+func (t *callTable) addPending(limit int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || t.pending >= limit {
+		return false
+	}
+	t.pending++
+	return true
+}
+
+// dealtWith counts one message less that the end of the session waits for.
+func (t *callTable) dealtWith() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pending--; t.closed && t.pending == 0 {
+		close(t.drained)
+	}
+}
+
+// startReply runs f in a goroutine of the session, to carry an answer of the host. It reports false
+// if nothing new is taken, or if too many answers are on their way already.
+func (t *callTable) startReply(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || t.replies >= maxNotifications {
+		return false
+	}
+	t.replies++
+	t.pending++
+	t.run.work.Go(func() { // ends with f
+		f()
+		t.mu.Lock()
+		t.replies--
+		t.mu.Unlock()
+		t.dealtWith()
+	})
+	return true
+}
+
+// start runs f in a goroutine of the session, unless nothing new is taken. f ends with the session.
+func (t *callTable) start(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closed {
+		t.run.work.Go(f)
+	}
+}
+
+// refuseAll makes o the answer to all requests from now on, and returns the calls in flight. It
+// reports false if there is a final obstacle already.
+func (t *callTable) refuseAll(o *Obstacle) (inFlight []*call, first bool) {
+	t.mu.Lock()
+	first = t.final == nil
+	if first {
+		t.final = o
+	}
+	t.mu.Unlock()
+	return t.selected(func(*call) bool { return true }), first
+}
+
+// finalObstacle returns what was given to refuseAll, or nil.
+func (t *callTable) finalObstacle() *Obstacle {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.final
+}
+
+// takes reports whether new requests are taken.
+func (t *callTable) takes() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.final == nil && !t.closed
+}
+
+// close takes nothing new from now on. It reports whether nothing is pending.
+func (t *callTable) close() (idle bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	return t.pending == 0
+}
+
+// drain closes the table and waits until all that was taken is dealt with, but no longer than
+// grace.
+func (t *callTable) drain(grace time.Duration) {
+	if t.close() {
+		return
+	}
+	select {
+	case <-t.drained:
+	case <-time.After(grace):
+	case <-t.run.ctx.Done():
+	}
 }

@@ -1,145 +1,428 @@
-// Package relay carries one MCP session between a host on a pair of pipes (one JSON-RPC message per line) and a server that
-// speaks Streamable HTTP, or the HTTP+SSE before it.
+// Package relay carries one MCP session between a host and an upstream.
 //
-// # What it promises
+// The host is a program that has started us. It writes JSON-RPC messages to Config.In, one on each
+// line, and reads messages from Config.Out. The upstream is an MCP server behind Config.URL. It
+// speaks Streamable HTTP, or the older HTTP+SSE.
 //
-// Every request of the host is answered exactly once: with the server's own bytes, or with an error line of ours when the
-// server's answer is missing, broken, late or not JSON-RPC. A request that the host has cancelled is not answered. The
-// payload is never decoded and encoded again; of a message the relay looks at id, method and a handful of members
-// (message.go), and drops only a byte order mark, the white space around the message and the line breaks between its tokens. Nothing
-// else reaches the host's pipe. An answer is looked at while it arrives (scan.go), but goes on only when all of it has come: half a
-// line cannot be taken back.
+//	            stdin, stdout                                      HTTP
+//	host  --------------------->  reader, table of calls, wire  ----------->  upstream
+//	      <---------------------           writer               <-----------
+//
+// [Run] carries a session. [Probe] only finds out which form of the protocol an upstream speaks.
+//
+// This comment is the design. With the MCP specification beside it, it is enough to write the
+// package again. A file name in parentheses says where the code is.
+//
+// # Promises
+//
+//   - Each request of the host gets exactly one answer, unless the host cancels the request.
+//   - The answer is the server's own, byte for byte, with three exceptions. Where there is no
+//     answer of the server, it is an error of ours ("Errors"). While the server is not reached,
+//     some requests are answered by us ("Before the server is reached"). Under the bridge, we
+//     answer the requests that a modern server does not know ("The bridge").
+//   - A message is never decoded and encoded again. The relay looks at the id, the method and a few
+//     other members of a message (package rawjson). It drops a byte order mark, white space around
+//     the message, and line breaks between its tokens. Where it changes a message, the sections
+//     below say so, and it changes only the bytes in question.
+//   - The host gets nothing but JSON-RPC messages, each on one line.
+//   - A request that may have run on the server is not sent a second time. There are two
+//     exceptions, which do no harm: initialize and subscriptions/listen.
 //
 // # Parts
 //
-// A session (relay.go, call.go, obstacle.go) is the host's side: the reader, the single writer, the table of calls in flight, what stands in the
-// way of the upstream, and leaving. It knows nothing of HTTP. A wire carries messages upstream and is the only part that
-// differs between protocol revisions:
+// A session has a host side and an upstream side. The host side makes no HTTP requests. Its parts:
 //
-//	legacy  2025-03-26, 2025-06-18 and 2025-11-25, and HTTP+SSE of 2024-11-05 (legacy.go, stream.go, replay.go, httpsse.go)
-//	modern  2026-07-28, for a host that speaks it too (modern.go, params.go)
-//	bridge  2026-07-28, for a host that does not (bridge.go)
+//	session       joins the parts, and is what a wire sees of the host           (relay.go)
+//	reader        reads the host's lines and keeps their order                   (reader.go)
+//	lineWriter    writes lines to the host                                       (frame.go)
+//	callTable     has the requests in flight, and counts what the end waits for  (call.go)
+//	watcher       tells the host what its requests wait for                      (obstacle.go)
+//	early         opens the session, and answers before the server is reached    (early*.go)
 //
-// All reach the server by way of post.go. An upstream (era.go) finds out which wire it is to be and hands on what the session gives it:
-// calls, notifications, the host's answers to requests of the server. A wire gives back what arrived: session.answer for the answer to a
-// call, session.toHost for everything else.
+// On the upstream side, each form of the protocol is a wire. A router chooses the wire for each
+// message (router.go):
+//
+//	legacy        2025-03-26, 2025-06-18, 2025-11-25; also 2024-11-05, which is HTTP+SSE
+//	modern        2026-07-28, for a host that speaks it too
+//	bridge        2026-07-28, for a host that speaks a legacy revision
+//
+// The session calls a wire through the interface wire, and a wire calls the session through the
+// interface hostSide. Both are in router.go. Both sides also use the settings (config.go), the
+// lifetime (run.go), and the obstacles (obstacle.go). All wires make their HTTP requests with a
+// client (post.go, answer.go).
+//
+// # Life of a call
+//
+//  1. The reader reads a line, and finds the id and the method in it.
+//  2. The request enters the table of calls, and gets a goroutine of its own.
+//  3. The wire sends it in a POST of its own. If it cannot be sent, it waits ("Waiting").
+//  4. The response of Streamable HTTP is JSON or an event stream. All that comes before the answer
+//     is written to the host at once. The answer is the message with the id of the call. With
+//     HTTP+SSE, the answer comes on another stream.
+//  5. The answer is written to the host, and the call leaves the table.
+//
+// If the host cancels a call, we write nothing more for it. If the call may be running upstream,
+// the server is told: with notifications/cancelled by the legacy wire, and by the end of the HTTP
+// request by the modern wire. An answer that comes later is dropped. A cancellation of initialize
+// is ignored.
+//
+// The elements of a batch (2025-03-26) are sent upstream one by one, and their answers are one
+// array again. The elements of a batch from the server are treated as single messages.
+//
+// Two ids are the same if they are equal as JSON values: 1 and 1.0, but not 1 and "1". Integers are
+// compared digit by digit. The ids of our own requests begin with "sallyport-".
 //
 // # Goroutines
 //
-// One reads the host's lines and never waits for the upstream; when a line begins a call it carries that, and another one reads on, so
-// each call has one; each answer of the host to a server's request has
-// one; one hands on notifications in the order they came, and each has one until it is accepted; one holds the GET stream, or
-// the bridge's subscription; one watches the obstacle; one asks what the server speaks. All end before Run returns, except a Read of Config.In, or a Write to Config.Out, that is still blocked then.
+// These end before Run returns, but for a Read or a Write that is still blocked then:
 //
-// Where several calls are in flight an answer waits until the goroutines that are ready have run, for theirs to be written with it
-// (lineWriter): each write wakes the host.
+//   - the one that reads the host's lines. It never waits for the upstream.
+//   - one for each call, and one for each answer of the host to a request of the server.
+//   - one that takes the host's notifications from their queue. For each notification it starts
+//     another one, which waits until the server has accepted it.
+//   - one that reads the GET stream of a legacy session, or the subscription of a bridge.
+//   - the watcher.
+//   - two that open the session: one makes attempts, and one waits until it is time to answer
+//     early.
+//   - one that asks what the server speaks.
 //
 // # Order
 //
-// The host's reader hands on messages in order, and two gates keep the order that the protocol asks for. Everything after initialize
-// waits until that is answered, for the session id comes with the answer. Everything after notifications/initialized waits until
-// the server has accepted it and the GET stream is open, refused, or streamOpenWait has passed: a server may answer the
-// first tools/call with a question on that stream. Notifications go one after the other, and one that the server has not
-// accepted within noticeWait, although nothing is in the way, holds up nothing any more. Beyond that, calls are concurrent and
-// slow ones hold up nobody. The host's answers wait only for the first gate, as the server may ask for them before the second
-// opens.
+// Two gates keep the order that the protocol asks for:
 //
-// # The legacy session
+//	initialize --> gate 1 --> notifications/initialized --> gate 2 --> calls, other notifications
 //
-//	none --initialize answered--> open --404--> renewing --initialize, initialized--> open
-//	open --In ends--> DELETE
+// Gate 1 opens when the server has answered initialize, because its answer brings the session id.
+// An early answer of ours does not open it.
 //
-// On a 404 in a session, or a 400 that speaks of the session, initialize is sent again with the host's own bytes and its answer is kept from the host; the
-// request that met the 404 did not run, so it is sent again, once. Requests that meet the 404 together share one renewal, and
-// the order above holds in the new session: everything but the host's answers waits for the end of the renewal.
+// Gate 2 opens when the server has accepted notifications/initialized, and when in addition the GET
+// stream is open, is refused, or has not opened within streamOpenWait. We wait for that stream
+// because a server may send a question on it before it answers the first call.
 //
-// A POST's stream that breaks before the answer is resumed by GET with Last-Event-ID if the server gave event ids, after the
-// server's retry time, else it is an error. The GET stream is reopened for as long as the session lasts; 405, or any other
-// refusal that time cannot mend, ends that. A resumed stream that is silent is asked for again, after resumeSilence at first, for there
-// are servers that replay and then send nothing more on it; and a request or notification that a replay brings for the second time
-// goes no further. The GET stream and the DELETE go by Config.Background, so that no person is asked to sign in
-// for them; after a 401 the stream is asked for again later, and at once when a call has been answered.
-//
-// # Which wire
-//
-// Servers are of one era or the other: with initialize (legacy) or without (modern). A server never seen is asked with server/discover,
-// which only a modern one answers with a version we speak or with an error code of its own (classify); what was found is kept by
-// Config.Save and asked for again only when the server contradicts it: an initialize refused in the modern way, a modern request
-// refused in any other. A status that may be a gateway's (401, 403, 408, 429, 5xx) says nothing.
-//
-//	host    server
-//	legacy  legacy   the legacy wire
-//	legacy  modern   the bridge
-//	modern  modern   the modern wire; the host's own bytes
-//	modern  legacy   error -32601, which is none of a modern server: it sends a host that knows both to initialize
-//
-// A host is modern if its requests say so before any initialize; after one, it is legacy.
-//
-// # The modern wire
-//
-// Each request is a POST of its own whose header repeats parts of the body: version, method, name, and the arguments that the tool's
-// input schema marks with x-mcp-header. These marks are learnt from the lists of tools that pass by. A tool with an invalid mark is cut out
-// of its list; no other answer is changed. A call refused with HeaderMismatch has not run: the tools are listed anew, and it is sent again,
-// once. There is no session, no stream but the answer's own, and no resumption: a stream that breaks is an error for its call. Leaving the
-// stream is the cancellation. A subscriptions/listen has no time limit, does not hold up the end, and is asked for again, with the host's
-// own bytes and id, when its stream breaks off after the server has accepted it; the host sees one acknowledgement.
-//
-// # The bridge
-//
-// The session that a legacy host believes in exists here alone. initialize is answered from the DiscoverResult, ping and logging/setLevel by
-// us. Into the params of every request goes _meta with the version and what initialize said of the host, and the log level, by
-// splicing bytes (set): 64-bit numbers, repeated keys and the rest stay as they came. From initialized on one subscriptions/listen of ours brings the
-// changes of the lists, and the updates of the resources that the host has subscribed to; a changed wish is a new request, and the old one ends
-// when the new one is acknowledged.
-//
-// An answer that asks for input becomes ordinary requests to the host, with ids of ours. With the host's results, and the server's
-// requestState as it came, the call is sent again under a new id, for at most maxRounds; the last answer gets the host's id back. An
-// error of the host ends the call, and questions that are open when their call ends are cancelled.
-//
-// # HTTP+SSE
-//
-// Where the POST of initialize is refused with 400, 404 or 405, and not in the words of a later revision, a GET of the same URL is
-// tried, or at once if Config.Transport says so. Its stream names the endpoint, of the same origin, that messages are posted to; those are
-// only accepted, and everything comes back on the stream. The stream is the session: with its end the calls that were posted are
-// answered with an error, and a new one is opened, at once and again until it succeeds, with the host's own initialize.
-//
-// # Tools
-//
-// Config.IgnoreTools (tools.go) cuts tools out of the answers to tools/list, whose other bytes stay, and refuses to call them.
-//
-// # Before the server is reached
-//
-// A host kills a server that keeps initialize waiting for 30 or 60 s, and a person takes longer than that to sign in. So what is
-// in the way for Config.InitPatience shows itself (opening.go, early.go, signin.go, memory.go); what passes sooner shows nothing.
-//
-//	initialize --> attempts upstream, with the host's own bytes ----------------------> result: open
-//	           \-- InitPatience --> answered in the server's place: pending ----------/
-//
-// In detail:
-//
-//   - initialize is answered as in the last session with this upstream (Config.Load), but for a newer version than the host asks
-//     for and that its tools may change; without one by the least that leaves everything open: tools, prompts and resources
-//     that change. server/discover of a modern host is answered from the last session too; without one by an error, which
-//     sends a host that knows both wires to initialize, and that is then answered at once.
-//   - While that is pending, tools/list has the last session's tools and, if a sign-in is wanted or nothing is remembered, the
-//     tool sallyport_sign_in; the other lists are empty; ping is answered here. Where only the link is in the way of a known
-//     server the list is that server's: its calls say what is missing. Everything else waits as below, behind the gates of
-//     "Order".
-//   - sallyport_sign_in waits until the server is reached, or tells the link when Config.Patience is over. A host that declared
-//     elicitation in URL mode is asked to show the link, once for each; a request with a progress token is told every few seconds.
-//   - An attempt that does not reach the server is followed by another, ever later, or at once when the host asks for something.
-//     What waited for it when it began is answered by its error, as any call is tried once. After a sign-in that nobody
-//     completed the attempts go by Config.Background, for a new sign-in opens a new page, until the host asks for something.
-//   - When the server has answered, notifications/initialized follows, what waited goes, and after that the host is told that the
-//     lists have changed. Lists of what the server turns out to lack stay empty ones of ours, as the host was told otherwise.
-//   - A refusal before the early answer goes to the host as it is; one after it answers the calls, and is tried again.
-//     If the server speaks another version than the host was told, the headers are those of the server's and the messages pass as
-//     they are: the legacy revisions differ in what may be said, not in how. Instructions, name and further capabilities
-//     come too late for this session; the next one has them.
+// Notifications are sent one after the other. If the server has not accepted one within acceptWait,
+// the next one is sent anyway. Time in which there is an obstacle does not count. Calls are
+// independent of each other. The host's answer to a request of the server waits for gate 1 only,
+// because the server may need it in order to accept notifications/initialized.
 //
 // # Waiting
 //
-// Config.Obstacle tells what stands in the way. While something that may pass stands there, requests not yet written
-// upstream wait for Config.Patience since they arrived. Then they are answered with the obstacle's words and its link. A
-// request that was written is never sent twice: it may have run. A final obstacle answers everything and ends Run.
+// An [Obstacle] is something that keeps requests from the upstream at present, such as a tunnel
+// that is down or a sign-in that waits for a person. Config.Obstacle returns it, with a channel
+// that is closed when it changes. An [Explanation] puts one error of Config.Send into words. So an
+// obstacle is a state, and an explanation belongs to an event.
+//
+// Two clocks run for a call, both from its arrival:
+//
+//	Config.Timeout    always runs. A sign of progress starts it anew. At its end the call gets the
+//	                  error "timeout", and if it may be running, the server is told.
+//	Config.Patience   counts only for a call that is not written while there is an obstacle. At its
+//	                  end the call gets the obstacle as its error.
+//
+// Signs of progress are: a notification or a request of the server on the call's own stream, a
+// progress notification with the call's token on any stream, and the host's answer to a question
+// that the call has led to. The clocks do not run for initialize. Each attempt to open the session
+// has a Timeout of its own, in which the time with an obstacle does not count.
+//
+// If the request has a progress token, the host is told what the call waits for: first after
+// Config.InitPatience, and then every progressEvery. A request that fails although there is no
+// obstacle is answered at once.
+//
+// If the field Final of an obstacle or an explanation is not nil, waiting does not help. All
+// requests get it as their error. Run returns the error in Final when a request was answered with
+// it, or after finalGrace.
+//
+// # Has it run?
+//
+// A request that fails may wait and be sent again only if it cannot have run on the server. A
+// request that may have run is answered with an error that says so. Config.Send is an
+// http.RoundTripper, and it tells us how far a request has come: it calls three hooks of
+// net/http/httptrace, as an http.Transport does.
+//
+//	                GetConn            WroteHeaders        GotFirstResponseByte
+//	request begins ---------> unsent --------------> written -------------------> replied
+//	                            ^                                                    |
+//	                            +------------------- GetConn ------------------------+
+//
+//	unsent    it cannot have run
+//	written   it may have run
+//	replied   it has not run: see below
+//
+// An http.Transport returns as soon as the header of the response has come. If RoundTrip does not
+// return although the server has replied, then Send has got a refusal and deals with it itself. For
+// instance, it got a 401 and now waits for a person to sign in. Later it may send the request anew,
+// and calls GetConn again.
+//
+// When RoundTrip returns a response, the call counts as written again, because a response is no
+// proof that nothing ran. Two responses are such a proof, and they set the call back to unsent: a
+// lost session, and the error -32020 (both below).
+//
+// A RoundTripper that calls no hook is judged by the request's body. As soon as somebody has read a
+// byte of it, the request counts as written. Then such a RoundTripper cannot tell us that it waits
+// for a person after a 401, and the call ends with Config.Timeout instead of Config.Patience.
+//
+// # Trying again
+//
+// What may fail again is repeated in one loop (retry.go). Between two attempts, the loop waits for
+// a back-off: retryDefault after the first failure, and twice as long after each further one, up to
+// retryMax. Up to half of it is left out at random. For an event stream, the server's reconnection
+// time replaces the first back-off, and no later one is shorter. After the back-off, the loop waits
+// until there is no obstacle.
+//
+//	what is repeated            the back-off starts   the back-off is cut    the loop ends
+//	                            anew after            short by
+//	--------------------------  --------------------  ---------------------  ----------------------
+//	a call's broken stream      an event              nothing                with the answer, or
+//	                                                                         after maxResumes
+//	the GET stream              an event              an answered call,      with a refusal that
+//	                                                  after a 401            stays
+//	a subscription              a notification        nothing                with a refusal that
+//	                                                                         stays
+//	a lost HTTP+SSE session     nothing               nothing                when there is a session
+//	the opening of the session  a request of          a request of           with the server's answer
+//	                            the host              the host
+//
+// A refusal that stays is a status 4xx other than 401, 408 and 429, or a redirect that we do not
+// follow. While there is an obstacle, a request that is not written is repeated differently:
+// whenever the obstacle changes, and without a back-off.
+//
+// # What the server speaks
+//
+// There are two eras of servers (era.go). A legacy server wants initialize, and a modern one does
+// not. We send server/discover to a server that we do not know. In this table the first row that
+// fits counts:
+//
+//	response to server/discover                                        the server is
+//	a result whose supportedVersions has a version that we speak       modern
+//	the error -32022 whose data.supported has such a version           modern
+//	the error -32020 or -32021                                         modern
+//	the error -32601 with the status 404                               modern
+//	any other JSON-RPC answer, or none within acceptWait               legacy
+//	a success without a JSON-RPC answer                                legacy
+//	a status 4xx other than 401, 403, 408, 429                         legacy
+//	everything else: those four, 5xx, redirects, no connection         unknown
+//
+// After -32022 we ask once more, in the version that both sides speak. If the era stays unknown,
+// the reason decides. After an HTTP status, a legacy host's initialize is sent as to a legacy
+// server. After any other failure, and for a modern host, the request fails with that reason.
+//
+// Config.Save remembers the era. We ask again when the server contradicts what we remember:
+//
+//   - It refuses initialize with the status 400 or 404 and an error code from -32020 down to
+//     -32099, or with 404 and -32601. Only a modern server does that.
+//   - It refuses a modern request with the status 400, 404 or 405, and not with a JSON-RPC answer.
+//
+// A host counts as modern if, before any initialize, it sends server/discover, or a request whose
+// _meta has "io.modelcontextprotocol/protocolVersion". After initialize it is a legacy host.
+//
+//	host     server    what carries the session
+//	legacy   legacy    the legacy wire
+//	legacy   modern    the bridge
+//	modern   modern    the modern wire
+//	modern   legacy    nothing. We answer each request with the error -32601. To a host that knows
+//	                   both eras, this means that it has to send initialize.
+//
+// # The legacy wire
+//
+// The code is in legacy*.go. The headers of a request are MCP-Protocol-Version once a version is
+// negotiated, Mcp-Session-Id if the server has given one, Accept, and for a POST Content-Type.
+//
+//	none --initialize answered--> open --session lost--> renewing --initialized accepted--> open
+//	                                |
+//	                                +--the host's input ends--> DELETE
+//
+// A session is lost if the server answers a request in it with 404. Some servers answer 400
+// instead. We take a 400 for that if the server has accepted something in this session before, and
+// if the body, or the message of the error in it, contains the word "session".
+//
+// To renew a session, we send the host's own initialize again. The host does not see the answer.
+// Then we send an initialized of our own and open a new GET stream. The request that was refused
+// has not run, and is sent again in the new session, once. Requests that meet the loss at the same
+// time share one renewal. All other messages wait for its end, but for the host's answers to
+// requests of the server. These are sent at once, in the session that is the latest then.
+//
+// If the stream of a call breaks before the answer, we ask for the rest of it with a GET that has
+// the header Last-Event-ID. If the server has given no event ids, the call gets an error. The GET
+// stream is asked for again in the same manner, as long as the session lasts. The GET stream and
+// the DELETE use Config.Background, which never asks a person to sign in.
+//
+// Some servers have two faults. After a replay, some send nothing more on the resumed stream. So
+// when a resumed stream has been silent for resumeSilence, we ask for it again; the next time we
+// wait twice as long, up to retryMax. And some servers replay all messages on every stream. So we
+// drop a request or a notification on a resumed stream if we have seen its event id and its bytes
+// before, among the last maxReplay messages.
+//
+// # HTTP+SSE
+//
+// If the server refuses the POST of initialize with 400, 404 or 405, and neither answers it nor has
+// an error that only a modern server has, we try HTTP+SSE. With TransportSSE we do so at once, and
+// with TransportHTTP never.
+//
+//	us                                      server
+//	 | ---- GET ------------------------------> |
+//	 | <--- event: endpoint, data: /messages -- |   this stream is the session
+//	 | ---- POST /messages: initialize -------> |
+//	 | <--- 202 ------------------------------- |
+//	 | <--- event: message, the answer -------- |
+//
+// The endpoint must have the same origin as Config.URL, because the token is sent to it. When the
+// stream ends, so does the session. Calls that were accepted get an error, and we open a new
+// session with the host's own initialize.
+//
+// # The modern wire
+//
+// The code is in modern*.go. Each request is a POST of its own. There is no session, and no stream
+// but those of the responses. When such a stream breaks, its call gets an error, as it cannot be
+// resumed.
+//
+// The headers repeat parts of the body: MCP-Protocol-Version, Mcp-Method and Mcp-Name. The header
+// Mcp-Param-NAME has an argument of a tool, if the tool's input schema marks that with
+// x-mcp-header. We learn the marks from the answers to tools/list, and cut a tool with an invalid
+// mark out of these.
+//
+// If a server answers a call with the error -32020, the header was not what it expects, and the
+// call has not run. Then we list the tools, and send the call again, once.
+//
+// A subscriptions/listen has no Timeout, and the end of the session does not wait for it. If its
+// stream breaks after the server has acknowledged it, we send it again with the same bytes. The
+// host gets the first acknowledgement only.
+//
+// # The bridge
+//
+// The code is in bridge*.go. The host has a session with us, and the server knows of none. So we
+// answer these requests ourselves: initialize, from the answer to server/discover; ping;
+// logging/setLevel; resources/subscribe and resources/unsubscribe.
+//
+// Into the params of each other request we insert _meta. It has the version, the capabilities and
+// the name that the host has given in initialize, and the log level. Nothing else in the request
+// changes.
+//
+// After notifications/initialized we send a subscriptions/listen of our own. It asks for the
+// changes of those lists that the server says may change, and for the updates of the resources that
+// the host has subscribed to. Gate 2 opens when the server has acknowledged or refused it, or after
+// acceptWait. When the host subscribes or unsubscribes, we send a new one. When the server has
+// acknowledged that, we end the one before.
+//
+// A modern server may ask for input before it answers a call. Each question becomes a request to
+// the host:
+//
+//	host                        us                            server
+//	 | -- tools/call, id 7 ----> | -- tools/call, id 7 ------> |
+//	 |                           | <- input_required --------- |
+//	 | <- elicitation/create --- |                             |
+//	 | -- result --------------> | -- tools/call, id ours, --> |
+//	 |                           |    results, requestState    |
+//	 | <- the answer, id 7 ----- | <- the answer, id ours ---- |
+//
+// A server may ask at most maxRounds times for one call. If the host answers a question with an
+// error, the call gets an error. Questions that are open when their call ends are cancelled.
+//
+// # Before the server is reached
+//
+// The code is in early*.go. A host gives up on us if initialize is not answered within 30 or 60
+// seconds, and a person needs longer than that to sign in. So if the server has not answered
+// initialize within Config.InitPatience, we answer it. From then until the server answers, the
+// session is pending.
+//
+//	             +--> attempts, one after the other ----------------> the server answers
+//	             |                                                      |
+//	initialize --+                                                      |
+//	             |                                                      v
+//	             +--> InitPatience ends: our answer --> pending --> open, lists have changed
+//
+// Our answer is the server's answer of the last session, if there was one. In it we replace a
+// version that is newer than the one that the host asks for, and say that tools may change
+// (listChanged). If there was no last session, our answer says that the server has tools, prompts
+// and resources, and that all of them may change.
+//
+// A modern host sends server/discover first. We answer that, too, from the last session. If there
+// was none, we answer with an error that makes a host of both eras send initialize. We answer that
+// initialize at once, because the host has waited already.
+//
+// While the session is pending:
+//
+//	request                     what we do
+//	ping                        We answer it.
+//	tools/list                  We answer with the tools of the last session. If there are none, or
+//	                            a sign-in was wanted, our tool sallyport_sign_in is in the list.
+//	prompts/list, resources/list, resources/templates/list
+//	                            We answer with an empty list.
+//	a call of sallyport_sign_in We call Config.SignIn, and answer when the server is reached.
+//	all else                    It waits for the gates, and makes the next attempt begin at once.
+//
+// sallyport_sign_in takes no arguments. Its result is one text: either that the server is
+// connected, or after Config.Patience the URL and the code for the person. Once we have answered
+// initialize, a call of a tool of this name is ours for the rest of the session. A host that has
+// declared elicitation in URL mode is also asked to show each URL, once.
+//
+// When an attempt fails, all calls that arrived before it began get its error, even if their
+// Config.Patience is not over. The exception is a call of sallyport_sign_in, if the attempt failed
+// for want of a sign-in. If nobody has completed a sign-in, the further attempts use
+// Config.Background, because each sign-in would open a page. The next request of the host makes
+// them use Config.Send again.
+//
+// When the server has answered, gate 1 opens, and what has waited is sent in its order. Then the
+// host is told which lists have changed. Where the server lacks a capability that our answer had,
+// we go on answering its lists with empty ones. If the server speaks another version than our
+// answer named, the headers have the server's version, and messages are not changed. A server name,
+// instructions or capabilities that our answer did not have are lost for this session.
+//
+// If the server refuses initialize, with an error or with a status that another attempt would not
+// change, the host gets the refusal. While the session is pending, the waiting calls get it
+// instead, and the attempts go on.
+//
+// # What is remembered
+//
+// Config.Save gets these, each under the name on the left, if they have changed and have at most
+// maxMemory bytes:
+//
+//	era          "legacy" or "modern"
+//	initialize   the result of initialize
+//	tools        an array of all tools, when the host has read all pages of tools/list
+//	discover     the result of server/discover, as a modern host got it
+//
+// # Errors
+//
+// Our own errors have these codes:
+//
+//	-32700   a line of the host is not JSON; the id is null
+//	-32600   it is no valid request: no JSON-RPC message, too long, or the id is in use
+//	-32601   a modern host asks a legacy server
+//	-32602   the parameters are wrong, or the tool is hidden
+//	-32000   the upstream was not reached, or has not answered
+//	-32001   the upstream has answered with an HTTP status
+//
+// The data of an error has these members. kind is a stable word: that of an Obstacle or an
+// Explanation, or one of ours (timeout, closed, busy, bad_answer, too_large and others). hints are
+// lines that say what to do, and hint has all of them. url is that of the obstacle. status and body
+// are those of the HTTP response; of the body at most maxExcerpt characters are shown. Config.Mask
+// hides secrets in the message and in body.
+//
+// # Other rules
+//
+// A redirect with the status 307 or 308 to the same origin is followed, up to maxRedirects times.
+// Where a 308 has led a POST, all requests go, until the next initialize. Any other redirect is an
+// error. A response of the type text/event-stream is read as a stream, and any other as JSON.
+//
+// Config.IgnoreTools hides tools (tools.go). They are cut out of the answers to tools/list, and
+// calls of them are refused.
+//
+// # The end
+//
+// When the host's input ends, we take nothing more. Calls in flight may finish within exitGrace.
+// When the context ends, or a Write to the host fails, there is no such time. Then each call that
+// is left gets the error "closed", and the legacy wire sends its DELETE, for which it has
+// exitGoodbye. After exitBound at most, Run returns.
+//
+// # Values
+//
+//	retryDefault 1 s      retryMax 30 s          maxResumes 5          resumeSilence 5 s
+//	acceptWait 10 s       streamOpenWait 2 s     progressEvery 5 s     finalGrace 3 s
+//	exitGrace 1 s         exitGoodbye 1 s        exitBound 1.8 s       maxRounds 16
+//	maxMessage 64 MiB     maxCalls 1024          maxNotifications 1024 maxReplay 4096
+//	maxMemory 4 MiB       maxExcerpt 500         maxRedirects 5
+//
+// A message above maxMessage becomes an error with its id. More than maxCalls requests in flight
+// get the error "busy". More than maxNotifications notifications, or as many answers of the host,
+// on their way upstream are dropped, which the log shows. The defaults of the three durations in
+// Config are 300 s (Timeout), 25 s (Patience) and 3 s (InitPatience).
 package relay

@@ -2,77 +2,304 @@ package relay
 
 import (
 	"bytes"
-	"encoding/json"
+	"context"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
-// listings are the methods whose answers an early answer promises, in the order that their changes are announced.
-var listings = []struct{ method, capability, member string }{
-	{"tools/list", "tools", "tools"},
-	{"prompts/list", "prompts", "prompts"},
-	{"resources/list", "resources", "resources"},
-	{"resources/templates/list", "resources", "resourceTemplates"},
+// early opens the session upstream, and answers in the server's place as long as that is not
+// reached ("Before the server is reached" in the package comment).
+type early struct {
+	session *session
+	signIn  *signIn
+	// answered is the opening whose initialize was answered in the server's place. It is nil for
+	// all others, which then take no detour.
+	answered atomic.Pointer[opening]
+
+	mu sync.Mutex
+	// current is the last opening. It is nil before initialize came.
+	current *opening
+	// discoverAskedAt is when the host asked for server/discover before any initialize. It is zero
+	// if it did not.
+	discoverAskedAt time.Time
 }
 
-// answerEarly answers h in the server's place when the time has come: as the last session was answered, or, without one, with
-// all that can be announced later. It ends with the session or with the server's answer.
-func (s *session) answerEarly(h *opening) {
-	s.mu.Lock()
-	since := h.c.arrived
-	if d := s.discovered; !d.IsZero() && since.Sub(d) < 2*s.cfg.InitPatience {
-		since = d // the host waits since then
+// opening is one initialize of the host: attempts to carry it upstream, one after the other, until
+// one brings a result. After Config.InitPatience the host is answered in the server's place, and
+// the attempts go on.
+type opening struct {
+	// call is the host's initialize.
+	call *call
+	// retry holds one token when the host asks for something, so that the next attempt is made at
+	// once.
+	retry chan struct{}
+	// reached is closed when result is set.
+	reached chan struct{}
+
+	// lists is held while a list of ours is written, so that the notification of its change cannot
+	// overtake it.
+	lists sync.Mutex
+
+	// What follows is guarded by early.mu.
+
+	// earlyResult is the result that the host was told in the server's place. It is nil if it was
+	// told none.
+	earlyResult []byte
+	// tools are those of the last session.
+	tools [][]byte
+	// result is the server's own. It is nil before the server is reached.
+	result []byte
+	// refusal is the server's error in the attempt under way, if the host was not told it.
+	refusal *fault
+	// person says that a sign-in has been in the way.
+	person bool
+	// toolNotListed says that the host has a list of tools without the sign-in tool.
+	toolNotListed bool
+}
+
+func newEarly(s *session) *early {
+	e := &early{session: s}
+	e.signIn = newSignIn(s)
+	return e
+}
+
+// retryNow asks for an attempt at once.
+func (h *opening) retryNow() {
+	select {
+	case h.retry <- struct{}{}:
+	default:
 	}
-	s.mu.Unlock()
-	if _, err := sleep(h.c.ctx, time.Until(since.Add(s.cfg.InitPatience)), h.done); err != nil {
+}
+
+// pendingLocked reports whether the host was answered early, and the server is not yet reached.
+func (h *opening) pendingLocked() bool { return h != nil && h.earlyResult != nil && h.result == nil }
+
+// begin takes c, an initialize of the host, for the session's opening, in place of any other. What
+// it starts ends with c.ctx. The caller holds a count of the session's work.
+func (e *early) begin(c *call) {
+	c.timer.Stop() // each attempt has a time of its own
+	h := &opening{call: c, retry: make(chan struct{}, 1), reached: make(chan struct{})}
+	e.mu.Lock()
+	if e.current != nil {
+		e.current.call.cancel(errAnew)
+	}
+	e.current = h
+	e.answered.Store(nil)
+	e.mu.Unlock()
+	e.signIn.begin(rawjson.Member(c.Params, "capabilities", "elicitation", "url") != nil)
+	e.session.work.Go(func() { e.open(h) })
+	e.session.work.Go(func() { e.answerInit(h) })
+}
+
+// open makes attempts until the host has the server's answer, or a fault that another attempt would
+// not change. After an early answer it makes attempts until the server has given a result.
+func (e *early) open(h *opening) {
+	s := e.session
+	background, status := false, 0
+	pace := retry{news: h.retry}
+	pace.run(h.call.ctx, func(asked bool) verdict {
+		if asked {
+			background = false
+		}
+		begun := time.Now()
+		f := e.try(h, background)
+		if f == nil || h.call.ctx.Err() != nil {
+			return stop
+		}
+		if !background && !f.passes && s.answer(h.call, f.line(h.call.ID, s.cfg.Mask)) {
+			return stop
+		}
+		s.logFailure("initialize", f)
+		if !background {
+			if f.status != 0 && f.status != status { // Config.Explain hears of errors, and not of a status
+				s.cfg.Log.Warn("no session yet", "upstream", where(s.cfg.URL), "status", f.status)
+			}
+			status = f.status
+			e.attemptFailed(h, f, begun)
+		}
+		// After a sign-in that nobody completed, no other one is begun until the host asks for
+		// something, because it would open a page. An attempt in the background asks nobody, and
+		// notices a sign-in that was made elsewhere.
+		background = background || f.kind == KindSignIn
+		if asked {
+			return progressed // the back-off begins anew when the host asks for something
+		}
+		return failed
+	})
+	s.finish(h.call, nil)
+}
+
+// try makes one attempt. It returns nil if the server has answered, or the session ends.
+func (e *early) try(h *opening, background bool) *fault {
+	e.mu.Lock()
+	h.refusal = nil
+	e.mu.Unlock()
+	a := e.attempt(h, background)
+	err := e.session.upstream.call(a)
+	if a.ctx.Err() != nil {
+		err = context.Cause(a.ctx)
+	}
+	a.timer.Stop()
+	a.cancel(nil)
+	if a.isClaimed() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return h.refusal
+	}
+	f, _ := e.session.outcome(a, err)
+	return f
+}
+
+// attempt makes the call of one attempt. No person is asked to sign in for one in the background.
+func (e *early) attempt(h *opening, background bool) *call {
+	s := e.session
+	a := &call{Message: h.call.Message, key: h.call.key, arrived: time.Now(), opens: h}
+	ctx := h.call.ctx
+	if background {
+		ctx = context.WithValue(ctx, inBackground{}, true)
+	}
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	a.state.mu.Lock()
+	defer a.state.mu.Unlock()
+	a.timer = time.AfterFunc(s.cfg.Timeout, func() {
+		o, _ := s.cfg.Obstacle()
+		a.state.mu.Lock()
+		defer a.state.mu.Unlock()
+		if o != nil && o.Final == nil && !a.state.claimed {
+			a.timer.Reset(s.cfg.Timeout) // it is not the server that takes so long
+			return
+		}
+		a.cancel(errTimeout)
+	})
+	return a
+}
+
+// initAnswered takes the server's answer to the attempt a. An error in it goes to the host. After
+// an early answer it goes to those who wait, and is left in opening.refusal.
+func (e *early) initAnswered(a *call, line []byte) {
+	s, h := e.session, a.opens
+	result := bytes.Clone(rawjson.Member(line, "result"))
+	e.mu.Lock()
+	a.claim()
+	promised := h.earlyResult
+	h.result = result
+	e.mu.Unlock()
+	if result == nil {
+		if promised == nil && s.answer(h.call, line) {
+			return
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		h.refusal = sessionRefused(line)
 		return
 	}
-	remembered := s.recall(memoryInitialize)
-	result := minimalResult(h.c.params, s.cfg.Version)
+	close(h.reached)
+	if !s.answer(h.call, line) {
+		promisedVersion := rawjson.MemberText(promised, "protocolVersion")
+		if v := rawjson.MemberText(result, "protocolVersion"); v != promisedVersion {
+			// The host goes on in the version that it was told. The headers name the server's.
+			s.cfg.Log.Warn("the server speaks another protocol version than the host was told",
+				"told", promisedVersion, "version", excerpt(v, 64))
+		}
+		s.calls.release(h.call)
+	}
+	s.memory.remember(memoryInitialize, result)
+}
+
+// attemptFailed answers those who waited for the attempt that began at the given time, because
+// every call is tried once.
+func (e *early) attemptFailed(h *opening, f *fault, begun time.Time) {
+	e.mu.Lock()
+	h.person = h.person || f.kind == KindSignIn
+	pending := h.pendingLocked()
+	e.mu.Unlock()
+	if pending {
+		for _, c := range e.session.calls.selected(func(c *call) bool {
+			asksPerson := c.signIn && f.kind == KindSignIn
+			return !asksPerson && !c.arrived.After(begun)
+		}) {
+			c.cancel(f)
+		}
+	}
+	e.session.watcher.lookAgain()
+}
+
+// answerInit answers h in the server's place when it is time for that. It ends with the session, or
+// with the server's answer.
+func (e *early) answerInit(h *opening) {
+	s := e.session
+	e.mu.Lock()
+	since := h.call.arrived
+	if asked := e.discoverAskedAt; !asked.IsZero() && since.Sub(asked) < 2*s.cfg.InitPatience {
+		since = asked // the host has waited since then
+	}
+	e.mu.Unlock()
+	if _, err := pause(h.call.ctx, time.Until(since.Add(s.cfg.InitPatience)), h.reached); err != nil {
+		return
+	}
+	remembered := s.memory.recall(memoryInitialize)
+	result := minimalResult(h.call.Params, s.cfg.Version)
 	var tools [][]byte
 	if remembered != nil {
-		result, tools = rememberedResult(remembered, h.c.params), elements(s.recall(memoryTools))
+		result, tools = rememberedResult(remembered, h.call.Params), rawjson.Elements(s.memory.recall(memoryTools))
 	}
-	s.mu.Lock()
-	if h.c.done || h.result != nil || s.opening != h {
-		s.mu.Unlock()
+	e.mu.Lock()
+	if h.result != nil || e.current != h || !h.call.claim() {
+		e.mu.Unlock()
 		return
 	}
-	h.early, h.tools = result, tools
-	h.c.done = true
-	delete(s.calls, h.c.key)
-	s.early.Store(h)
-	s.mu.Unlock()
+	h.earlyResult, h.tools = result, tools
+	e.answered.Store(h)
+	e.mu.Unlock()
+	s.calls.remove(h.call)
 	s.cfg.Log.Info("initialize is answered before the upstream", "remembered", remembered != nil)
-	s.write(resultLine(h.c.id, result))
-	s.wakeUp()
+	s.write(resultLine(h.call.ID, result))
+	s.watcher.lookAgain()
 }
 
-// discoverEarly answers the server/discover c in the server's place when the time has come. Without a last session the host is
-// given an error, which is none of a modern server: a host that knows both wires goes on to initialize (basic/transports/stdio,
-// "Backward Compatibility"). The request goes on upstream, and with it a sign-in.
-func (s *session) discoverEarly(c *call) {
-	if _, err := sleep(c.ctx, s.cfg.InitPatience, nil); err != nil {
+// discoverAsked notes the server/discover c of a host that has not sent initialize, and answers it
+// in the server's place when it is time for that. The caller holds a count of the session's work.
+func (e *early) discoverAsked(c *call) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.current == nil {
+		e.discoverAskedAt = c.arrived
+		e.session.work.Go(func() { e.answerDiscover(c) }) // ends with the call
+	}
+}
+
+// answerDiscover answers c as in the last session. If there is none, the answer is an error of a
+// kind that no modern server gives, so that a host that knows both wires goes on to initialize
+// (basic/transports/stdio, "Backward Compatibility"). The request itself goes on upstream, and with
+// it a sign-in.
+func (e *early) answerDiscover(c *call) {
+	s := e.session
+	if _, err := pause(c.ctx, s.cfg.InitPatience, nil); err != nil {
 		return
 	}
-	if result := s.recall(memoryDiscover); result != nil {
-		s.answer(c, resultLine(c.id, result))
+	if result := s.memory.recall(memoryDiscover); result != nil {
+		s.answer(c, resultLine(c.ID, result))
 		return
 	}
 	o, _ := s.cfg.Obstacle()
 	if o == nil {
-		o = s.silent()
+		o = s.serverSilent()
 	}
-	s.answer(c, obstacleFault(o).line(c.id, s.cfg.Mask))
+	s.answer(c, o.fault().line(c.ID, s.cfg.Mask))
 }
 
-// minimalResult is the answer to an initialize with params when nothing is known of the server.
+// minimalResult is the answer to an initialize with the given raw params when nothing is known of
+// the server.
 func minimalResult(params []byte, version string) []byte {
 	type changes struct {
 		ListChanged bool `json:"listChanged"`
 	}
 	yes := changes{true}
-	asked := memberText(params, "protocolVersion")
+	asked := rawjson.MemberText(params, "protocolVersion")
 	if !slices.Contains(legacyVersions, asked) {
 		asked = legacyVersion
 	}
@@ -80,130 +307,19 @@ func minimalResult(params []byte, version string) []byte {
 		"protocolVersion": asked,
 		"capabilities":    map[string]changes{"tools": yes, "prompts": yes, "resources": yes},
 		"serverInfo":      map[string]string{"name": "sallyport", "version": version},
-		"instructions": "The server is not connected yet. While " + signInTool + " is among the tools, call it and show the person what it says; " +
-			"the server's own tools, prompts and resources follow.",
+		"instructions": "The server is not connected yet. If " + signInTool + " is among the tools, " +
+			"call it and show the person what it says. " +
+			"The server's own tools, prompts and resources follow when it is connected.",
 	})
 }
 
-// rememberedResult is the last session's answer to initialize for a host that sends params now: no newer version than it
-// asks for, and tools that change, at least by the one to sign in.
+// rememberedResult is the last session's answer to initialize, for a host that sends the given raw
+// params now. The version is not newer than the host asks for, and the tools may change, because at
+// least the sign-in tool comes and goes.
 func rememberedResult(result, params []byte) []byte {
-	if asked := memberText(params, "protocolVersion"); asked != "" && asked < memberText(result, "protocolVersion") {
-		result = set(result, quote(asked), "protocolVersion")
+	asked := rawjson.MemberText(params, "protocolVersion")
+	if asked != "" && asked < rawjson.MemberText(result, "protocolVersion") {
+		result = rawjson.Set(result, rawjson.Quote(asked), "protocolVersion")
 	}
-	return set(result, []byte("true"), "capabilities", "tools", "listChanged")
-}
-
-// inPlace answers m itself if there is no server for it: while that is not reached, and where it lacks what was promised.
-func (s *session) inPlace(h *opening, m message, b *batchAnswers) bool {
-	h.lists.Lock()
-	defer h.lists.Unlock()
-	s.mu.Lock()
-	var result []byte
-	if s.final == nil && !s.closed {
-		result = h.inPlaceLocked(m.method)
-	}
-	s.mu.Unlock()
-	if result == nil {
-		return false
-	}
-	line := s.hide.list(resultLine(m.id, result))
-	if b != nil {
-		s.batched(b, line)
-	} else {
-		s.write(line)
-	}
-	return true
-}
-
-// inPlaceLocked returns the result of such a request, nil for one that the server is to answer.
-func (h *opening) inPlaceLocked(method string) []byte {
-	if h.result == nil && method == "ping" {
-		return []byte("{}")
-	}
-	for _, l := range listings {
-		switch {
-		case l.method != method:
-		case h.result != nil && member(h.result, "capabilities", l.capability) != nil:
-			return nil
-		case h.result != nil || method != "tools/list":
-			return wrap(l.member, arrayOf(nil))
-		default:
-			// Where only the link is in the way of a known server, nobody has to sign in as far as is known.
-			list := h.tools
-			if h.unoffered = !h.person && len(list) > 0; !h.unoffered {
-				list = append(slices.Clip(list), signInToolEntry)
-			}
-			return wrap("tools", arrayOf(list))
-		}
-	}
-	return nil
-}
-
-// hostReady notes that the host has sent notifications/initialized, which the server will have accepted when gate is closed.
-func (s *session) hostReady(gate <-chan struct{}) {
-	s.mu.Lock()
-	s.initialized = true
-	if h := s.early.Load(); h != nil && !s.closed {
-		s.work.Go(func() { s.announce(h, gate) }) // ends with s.ctx
-	}
-	s.mu.Unlock()
-	s.wakeUp()
-}
-
-// announce tells the host, when the server takes requests, that the lists it was promised are here.
-func (s *session) announce(h *opening, ready <-chan struct{}) {
-	if wait(s.ctx, h.done) != nil || wait(s.ctx, ready) != nil {
-		return
-	}
-	h.lists.Lock()
-	defer h.lists.Unlock()
-	told := ""
-	for _, l := range listings {
-		// The list of what the server lacks was empty and stays so; but of the tools at least ours goes.
-		lacking := member(h.result, "capabilities", l.capability) == nil && l.capability != "tools"
-		if !lacking && l.capability != told && string(member(h.early, "capabilities", l.capability, "listChanged")) == "true" {
-			told = l.capability
-			s.write(listChanged(told))
-		}
-	}
-}
-
-// offer tells the host of the tool to sign in, if its list lacks that and it is wanted now.
-func (s *session) offer(h *opening) {
-	h.lists.Lock()
-	defer h.lists.Unlock()
-	s.mu.Lock()
-	wanted := h.pendingLocked() && h.unoffered && h.person
-	h.unoffered = h.unoffered && !wanted
-	s.mu.Unlock()
-	if wanted {
-		s.write(listChanged("tools"))
-	}
-}
-
-func listChanged(capability string) []byte {
-	return []byte(`{"jsonrpc":"2.0","method":"notifications/` + capability + `/list_changed"}`)
-}
-
-// resultLine is the JSON-RPC answer to id with a result of ours.
-func resultLine(id, result []byte) []byte {
-	return slices.Concat([]byte(`{"jsonrpc":"2.0","id":`), id, []byte(`,"result":`), result, []byte("}"))
-}
-
-// encode is v as JSON. What it is given here cannot fail.
-func encode(v any) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false) // links stay readable
-	enc.Encode(v)
-	return bytes.TrimRight(b.Bytes(), "\n")
-}
-
-// elements are the raw elements of an array; none of anything else.
-func elements(list []byte) (all [][]byte) {
-	if len(list) > 0 && list[0] == '[' {
-		(&scanner{b: list}).array(1, func(val []byte) { all = append(all, val) })
-	}
-	return all
+	return rawjson.Set(result, []byte("true"), "capabilities", "tools", "listChanged")
 }

@@ -2,16 +2,13 @@ package relay
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -28,30 +25,6 @@ const (
 
 var signInNeeded = &Obstacle{Kind: KindSignIn, Text: "a sign-in waits for the person", URL: signInURL, Hints: []string{"open it"}}
 
-// memory is a Config.Load and Save.
-type memory struct {
-	mu    sync.Mutex
-	m     map[string]string
-	saved []string // names
-}
-
-func (m *memory) load(name string) ([]byte, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if v, ok := m.m[name]; ok {
-		return []byte(v), nil
-	}
-	return rememberLegacy(name)
-}
-
-func (m *memory) save(name string, b []byte) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.m[name] = string(b)
-	m.saved = append(m.saved, name)
-	return nil
-}
-
 // after receives a line and wants it so long after begin.
 func (h *host) after(begin time.Time, want time.Duration) string {
 	h.t.Helper()
@@ -66,25 +39,12 @@ func request7(method string) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","id":7,"method":%q}`, method)
 }
 
-// A code that the person types in is shown with the link (RFC 8628).
-func TestSignInWithACode(t *testing.T) {
-	s := &session{cfg: Config{URL: &url.URL{Scheme: "http", Host: "mcp.test", Path: "/mcp"}}}
-	o := *signInNeeded
-	if text := string(s.inVain(&o)); strings.Contains(text, "code") {
-		t.Errorf("without a code: %s", text)
-	}
-	o.Code = "WDJB-MJHT"
-	if text := string(s.inVain(&o)); !strings.Contains(text, "http://mcp.test/mcp with the code WDJB-MJHT,") || !strings.Contains(text, o.URL) {
-		t.Errorf("with a code: %s", text)
-	}
-}
-
 // A login takes three minutes, and the host gives up on anything that takes 30 s.
-func TestWeakness02LoginDoesNotBlockInitialize(t *testing.T) {
+func TestSignInDoesNotHoldUpInitialize(t *testing.T) {
 	const initWithURL = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{"url":{}}},"clientInfo":{"name":"h","version":"1"}}}`
 	const signInCall = `{"jsonrpc":"2.0","id":"t","method":"tools/call","params":{"name":"sallyport_sign_in","_meta":{"progressToken":5}}}`
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(signInNeeded)
+		b := newObstacle(signInNeeded)
 		script := Opening(version)
 		script[0].Body = initWithURL
 		script[0].Reply = strings.Replace(script[0].Reply, `"capabilities":{}`, `"capabilities":{"tools":{}}`, 1)
@@ -151,7 +111,7 @@ func TestWeakness02LoginDoesNotBlockInitialize(t *testing.T) {
 // What the host sends before the server is reached waits, and what has an order keeps it.
 func TestNothingIsLostBeforeTheServerIsReached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(down)
+		b := newObstacle(down)
 		const roots = `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`
 		srv := New(t, append(Opening(version), Exchange{Call: "notifications/roots/list_changed", Body: roots}, Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
 		h := start(t, Config{Send: gated{b, srv.Transport(), true}, Obstacle: b.get})
@@ -173,7 +133,7 @@ func TestNothingIsLostBeforeTheServerIsReached(t *testing.T) {
 
 func TestPendingForAMomentShowsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(signInNeeded)
+		b := newObstacle(signInNeeded)
 		script := Opening(version)
 		srv := New(t, append(script, Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
 		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
@@ -216,102 +176,8 @@ func TestSlowServerIsAnsweredFor(t *testing.T) {
 	})
 }
 
-const (
-	lastSession = `{"protocolVersion":"2025-11-25", "capabilities":{"tools":{"x":1},"logging":{}},"serverInfo":{"name":"s","version":"9"},"n":1e400}`
-	lastTools   = `[{"name":"add","n":1e400 ,"é":"\ud800"},{"name":"sub"}]`
-)
-
-func TestRememberedSession(t *testing.T) {
-	const told = `{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25", "capabilities":{"tools":{"x":1,"listChanged":true},"logging":{}},` +
-		`"serverInfo":{"name":"s","version":"9"},"n":1e400}}`
-	const tools = `{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"add","n":1e400 ,"é":"\ud800"},{"name":"sub"}`
-	synctest.Test(t, func(t *testing.T) {
-		m := &memory{m: map[string]string{memoryInitialize: lastSession, memoryTools: lastTools}}
-		b := newObstacles(down)
-		srv := New(t, append(Opening("2025-06-18"), Goodbye())...)
-		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get, Load: m.load, Save: m.save})
-		h.send(initLine)
-		h.want(told)
-		h.send(initializedLine)
-		h.send(request7("tools/list")) // only the link is in the way
-		h.want(tools + `]}}`)
-		b.set(signInNeeded) // the link is up, the token is not good any more
-		h.want(toolsChanged)
-		h.send(request7("tools/list"))
-		h.want(tools + `,` + string(signInToolEntry) + `]}}`)
-		b.set(nil)
-		h.want(toolsChanged)
-		// The server speaks an older version today: the headers say so, as the script wants.
-		h.close()
-		if want := `{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"scripted","version":"1"}}`; m.m[memoryInitialize] != want {
-			t.Errorf("remembered %s, want %s", m.m[memoryInitialize], want)
-		}
-	})
-}
-
-func TestRememberedVersionIsNoNewerThanAsked(t *testing.T) {
-	for asked, want := range map[string]string{"2025-06-18": "2025-06-18", "2026-01-01": "2025-11-25", "": "2025-11-25"} {
-		got := memberText(rememberedResult([]byte(lastSession), []byte(`{"protocolVersion":"`+asked+`"}`)), "protocolVersion")
-		if got != want {
-			t.Errorf("asked for %q: %q, want %q", asked, got, want)
-		}
-	}
-}
-
-// Damaged memory is none.
-func TestDamagedMemory(t *testing.T) {
-	for name, load := range map[string]func(string) ([]byte, error){
-		"no JSON": func(string) ([]byte, error) { return []byte(`{"protocolVersion":`), nil },
-		"error":   func(string) ([]byte, error) { return nil, errors.New("disk") },
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := start(t, Config{Send: gated{b: newObstacles(down)}, Obstacle: newObstacles(down).get, Load: load})
-				h.send(initLine)
-				if line := h.recv(); !strings.HasPrefix(line, minimalHead) {
-					t.Errorf("got %s", line)
-				}
-				h.close()
-			})
-		})
-	}
-}
-
-// The result of initialize and all pages of the tools are kept as they came, and not again where nothing changed.
-func TestSessionIsRemembered(t *testing.T) {
-	page := func(cursor string) string {
-		return `{"jsonrpc":"2.0","id":7,"method":"tools/list","params":{` + cursor + `}}`
-	}
-	synctest.Test(t, func(t *testing.T) {
-		m := &memory{m: map[string]string{}}
-		script := Opening(version)
-		script[0].Reply = `{"jsonrpc":"2.0","id":0,"result":` + lastSession + `}`
-		reply := func(result string) string { return `{"jsonrpc":"2.0","id":7,"result":` + result + `}` }
-		for range 2 {
-			script = append(script,
-				Exchange{Call: "tools/list", Body: page(``), Reply: reply(`{"tools":[{"name":"add","n":1e400 ,"é":"\ud800"}],"nextCursor":"2"}`)},
-				Exchange{Call: "tools/list", Body: page(`"cursor":"2"`), Reply: reply(`{"tools":[{"name":"sub"}]}`)})
-		}
-		script = append(script, Exchange{Call: "tools/list", Body: page(`"cursor":"9"`), Reply: reply(`{"tools":[{"name":"x"}]}`)})
-		h := start(t, Config{Send: New(t, append(script, Goodbye())...).Transport(), Load: m.load, Save: m.save})
-		h.open()
-		for _, cursor := range []string{``, `"cursor":"2"`, ``, `"cursor":"2"`, `"cursor":"9"`} {
-			h.send(page(cursor))
-			h.recv()
-			synctest.Wait()
-		}
-		h.close()
-		if m.m[memoryInitialize] != lastSession || m.m[memoryTools] != `[{"name":"add","n":1e400 ,"é":"\ud800"},{"name":"sub"}]` {
-			t.Errorf("remembered %q", m.m)
-		}
-		if want := []string{memoryInitialize, memoryTools}; !slices.Equal(m.saved, want) {
-			t.Errorf("saved %q, want %q", m.saved, want)
-		}
-	})
-}
-
-// An upstream that cannot be reached is tried again and again, each call tries once and says what is missing, and the first
-// that gets through finds a whole session.
+// An upstream that cannot be reached is tried again and again, each call tries once and says what
+// is missing, and the first that gets through finds a whole session.
 func TestUnreachableUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var up atomic.Bool
@@ -362,7 +228,7 @@ func TestServerRefusesTheSession(t *testing.T) {
 		t.Run(fmt.Sprintf("late=%v", late), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				script := []Exchange{{Call: "initialize", Repeat: true, Reply: refusal}}
-				b := newObstacles(down)
+				b := newObstacle(down)
 				h := start(t, Config{Send: gated{b, New(t, script...).Transport(), false}, Obstacle: b.get})
 				if !late {
 					b.set(nil)
@@ -383,50 +249,12 @@ func TestServerRefusesTheSession(t *testing.T) {
 	}
 }
 
-// A sign-in that nobody completed is begun again only when the host asks for something; one made elsewhere is noticed.
-func TestSignInIsNotBegunAgainByItself(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var elsewhere atomic.Bool
-		var asked atomic.Int32
-		srv := New(t, append(Opening(version), Goodbye())...)
-		next := srv.Transport()
-		loud := roundTrip(func(r *http.Request) (*http.Response, error) {
-			if elsewhere.Load() {
-				return next.RoundTrip(r)
-			}
-			asked.Add(1)
-			return nil, errors.New("nobody completed the login in time")
-		})
-		quiet := roundTrip(func(r *http.Request) (*http.Response, error) {
-			if elsewhere.Load() {
-				return next.RoundTrip(r)
-			}
-			return &http.Response{StatusCode: 401, Header: http.Header{}, Body: http.NoBody}, nil
-		})
-		h := start(t, Config{Send: loud, Background: quiet, Explain: func(err error) Explanation { return Explanation{Kind: KindSignIn, Text: err.Error()} }})
-		h.open()
-		time.Sleep(time.Hour)
-		if n := asked.Load(); n != 1 {
-			t.Errorf("the person was asked %d times, want once", n)
-		}
-		h.send(callLine)
-		if a := decode(t, h.recv()); a.Error.Data.Kind != KindSignIn {
-			t.Errorf("got %+v", a)
-		}
-		if n := asked.Load(); n != 2 {
-			t.Errorf("after a call the person was asked %d times, want 2", n)
-		}
-		elsewhere.Store(true)
-		h.want(toolsChanged)
-		h.close()
-	})
-}
-
-// A final obstacle that shows itself after the early answer is told to what is asked next, and ends the session.
+// A final obstacle that shows itself after the early answer is told to what is asked next, and ends
+// the session.
 func TestFinalObstacleAfterAnEarlyAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		final := errors.New("login refused")
-		b := newObstacles(signInNeeded)
+		b := newObstacle(signInNeeded)
 		h := start(t, Config{Send: gated{b, nil, false}, Obstacle: b.get})
 		h.open()
 		h.send(callLine)
@@ -441,99 +269,10 @@ func TestFinalObstacleAfterAnEarlyAnswer(t *testing.T) {
 	})
 }
 
-// A new link is another elicitation; the old one is withdrawn. A late answer to that goes nowhere.
-func TestEachLinkIsElicitedOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(nil)
-		srv := New(t, append(Opening(version), Goodbye())...)
-		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
-		h.send(strings.Replace(initLine, `"capabilities":{}`, `"capabilities":{"elicitation":{"url":{},"form":{}}}`, 1))
-		h.recv()
-		h.send(initializedLine)
-		synctest.Wait()
-		b.set(signInNeeded)
-		first := string(decode(t, h.recv()).ID)
-		b.set(signInNeeded) // the same link: nothing new
-		time.Sleep(time.Minute)
-		other := *signInNeeded
-		other.URL = "https://as.test/other"
-		b.set(&other)
-		h.want(string(cancelNotice([]byte(first), "the sign-in is over").raw))
-		h.want(`{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":` + first + `}}`)
-		line := h.recv()
-		second := string(decode(t, line).ID)
-		if first == second || !strings.Contains(line, other.URL) {
-			t.Errorf("the second elicitation is %s", line)
-		}
-		h.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"action":"cancel"}}`, first))
-		h.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"action":"decline"}}`, second))
-		synctest.Wait()
-		b.set(nil)
-		h.want(`{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":` + second + `}}`)
-		h.close()
-	})
-}
-
-// The host may do without the sign-in tool's answer, and use the name again when the server is there.
-func TestSignInTool(t *testing.T) {
-	const call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
-	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(down)
-		srv := New(t, append(Opening(version), Goodbye())...)
-		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
-		h.open()
-		h.send(call)
-		h.send(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}`)
-		begin := time.Now()
-		h.send(strings.Replace(call, "7", "8", 1))
-		if a := decode(t, h.after(begin, 25*time.Second)); a.Error.Message != down.Text || string(a.ID) != "8" {
-			t.Errorf("got %+v", a)
-		}
-		b.set(nil)
-		h.want(toolsChanged)
-		b.set(signInNeeded) // again, in mid-session
-		h.send(call)
-		time.Sleep(time.Second)
-		b.set(nil)
-		if line := h.recv(); !strings.Contains(line, "is connected") {
-			t.Errorf("got %s", line)
-		}
-		h.close()
-	})
-}
-
-// What requests ask the person for may be held back; the tool's call is the person's own wish.
-func TestSignInToolAsks(t *testing.T) {
-	const call = `{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
-	synctest.Test(t, func(t *testing.T) {
-		held := &Obstacle{Kind: KindSignIn, Text: "held back"}
-		b := newObstacles(held)
-		srv := New(t, append(Opening(version), Goodbye())...)
-		wishes := make(chan error)
-		h := start(t, Config{Send: gated{b, srv.Transport(), true}, SignIn: func(context.Context) error { return <-wishes },
-			Explain: func(err error) Explanation { return Explanation{Kind: KindSignIn, Text: err.Error()} }})
-		h.open()
-		h.send(call)
-		h.send(callLine) // its attempt is held back, which is no answer to the wish
-		if a := decode(t, h.recv()); a.Error.Message != held.Text || string(a.ID) != "7" {
-			t.Errorf("another call: %+v", a)
-		}
-		wishes <- errors.New("the person says no")
-		if a := decode(t, h.recv()); a.Error.Message != "the person says no" || string(a.ID) != "8" {
-			t.Errorf("the tool: %+v", a)
-		}
-		h.send(call)
-		b.set(nil)
-		wishes <- nil
-		h.wantAll(toolsChanged, `{"jsonrpc":"2.0","id":8,"result":{"content":[{"text":"http://mcp.test/mcp is connected. If its tools are not shown, list them again.","type":"text"}]}}`)
-		h.close()
-	})
-}
-
 // A batch of a 2025-03-26 host gets one answer, whoever gives its parts.
 func TestBatchBeforeTheServerIsReached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(down)
+		b := newObstacle(down)
 		h := start(t, Config{Send: gated{b: b}, Obstacle: b.get})
 		h.open()
 		h.send("[" + pingLine + "," + request7("prompts/list") + "]")
@@ -542,7 +281,8 @@ func TestBatchBeforeTheServerIsReached(t *testing.T) {
 	})
 }
 
-// A host that knows both wires asks by the modern one first, and is sent to initialize while nothing is known of the server.
+// A host that knows both wires asks by the modern one first, and is sent to initialize while
+// nothing is known of the server.
 func TestDiscoverBeforeTheServerIsReached(t *testing.T) {
 	const discover = `{"jsonrpc":"2.0","id":1,"method":"server/discover"}`
 	for _, result := range []string{"", `{"supportedVersions":["2026-07-28"], "capabilities":{}}`} {
@@ -552,7 +292,7 @@ func TestDiscoverBeforeTheServerIsReached(t *testing.T) {
 				if result != "" {
 					m.m[memoryDiscover] = result
 				}
-				b := newObstacles(signInNeeded)
+				b := newObstacle(signInNeeded)
 				h := start(t, Config{Send: gated{b: b}, Obstacle: b.get, Load: m.load})
 				begin := time.Now()
 				h.send(discover)
@@ -572,83 +312,6 @@ func TestDiscoverBeforeTheServerIsReached(t *testing.T) {
 					t.Errorf("got %s", line)
 				}
 				h.close()
-			})
-		})
-	}
-}
-
-// What server/discover was answered with is remembered for a modern host.
-func TestDiscoveredIsRemembered(t *testing.T) {
-	const result = `{"resultType":"complete","supportedVersions":["2026-07-28"], "capabilities":{},"n":1e400}`
-	synctest.Test(t, func(t *testing.T) {
-		m := &memory{m: map[string]string{memoryEra: string(modernEra)}}
-		h := start(t, Config{Send: New(t, Exchange{Call: "server/discover", Reply: `{"jsonrpc":"2.0","id":1,"result":` + result + `}`}).Transport(), Load: m.load, Save: m.save})
-		h.send(`{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`)
-		h.recv()
-		h.close()
-		if m.m[memoryDiscover] != result {
-			t.Errorf("remembered %q", m.m)
-		}
-	})
-}
-
-// A sign-in in mid-session holds up the call that needs it, and a session that the server has forgotten is renewed: the host
-// sees neither. The session is ended upstream.
-func TestWeakness05SignInAndNewSessionInMidSession(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newObstacles(nil)
-		again := Opening(version)
-		again[0].Set = map[string]string{"Mcp-Session-Id": "s2"}
-		again[1].Header, again[2].Header = nil, nil
-		script := append(append(Opening(version), Exchange{Call: "tools/call", Reply: callAnswer}, Exchange{Call: "tools/call", Status: 404}), again...)
-		script = append(script, Exchange{Call: "tools/call", Header: map[string]string{"Mcp-Session-Id": "s2"}, Reply: callAnswer},
-			Exchange{Method: "DELETE", Header: map[string]string{"Mcp-Session-Id": "s2"}})
-		h := start(t, Config{Send: gated{b, New(t, script...).Transport(), false}, Obstacle: b.get})
-		h.open()
-		b.set(signInNeeded)
-		begin := time.Now()
-		h.send(callLine)
-		time.Sleep(20 * time.Second)
-		b.set(nil)
-		if line := h.after(begin, 20*time.Second); line != callAnswer {
-			t.Errorf("got %s", line)
-		}
-		h.send(callLine) // meets the 404
-		h.want(callAnswer)
-		h.close()
-	})
-}
-
-// The limit of a call covers the body of its answer, and the end of the host's input waits for no call.
-func TestWeakness08LimitCoversTheBody(t *testing.T) {
-	for name, head := range map[string]http.HandlerFunc{
-		"event stream": Events(": open"),
-		"half a body": func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			io.WriteString(w, callAnswer[:20])
-			http.NewResponseController(w).Flush()
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				stalled := func(w http.ResponseWriter, r *http.Request) { head(w, r); Hold(w, r) }
-				h, _ := open(t, Config{Timeout: time.Minute}, Exchange{Call: "tools/call", Handle: stalled}, Exchange{Call: "tools/call", Handle: stalled},
-					Exchange{Call: "notifications/cancelled", Repeat: true}, Goodbye())
-				begin := time.Now()
-				h.send(callLine)
-				if a := decode(t, h.after(begin, time.Minute)); a.Error.Data.Kind != "timeout" {
-					t.Errorf("got %+v", a)
-				}
-				h.send(callLine)
-				synctest.Wait()
-				begin = time.Now()
-				h.in.Close()
-				if a := decode(t, h.recv()); a.Error.Data.Kind != "closed" {
-					t.Errorf("got %+v", a)
-				}
-				if h.close(); time.Since(begin) > 2*time.Second {
-					t.Errorf("Run returned %v after the end of its input", time.Since(begin))
-				}
 			})
 		})
 	}

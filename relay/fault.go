@@ -1,12 +1,12 @@
 package relay
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
 // JSON-RPC error codes of our own answers.
@@ -15,38 +15,55 @@ const (
 	codeInvalid   = -32600
 	codeNoMethod  = -32601
 	codeParams    = -32602
-	codeTransport = -32000 // transport or timeout
-	codeStatus    = -32001 // the upstream's HTTP status
+	codeTransport = -32000 // the upstream was not reached, or has not answered
+	codeStatus    = -32001 // the upstream has answered with an HTTP status that is an error
 )
 
-// maxExcerpt is how many characters of an upstream body an error answer shows.
-const maxExcerpt = 500
+const (
+	maxExcerpt = 500  // characters of an upstream body in an error answer
+	maxText    = 2000 // characters of an error's words
+)
 
-// maxText is how many characters of an error's words go to the host.
-const maxText = 2000
-
-// fault is why a request has no answer of the server's: the content of an error answer.
+// fault says why a request has no answer of the server: it is the content of an error answer of our
+// own.
 type fault struct {
-	code   int
-	kind   string   // stable word
-	text   string   // one line
-	url    string   // a link for the person
-	hints  []string // never text of the upstream: they are not masked
-	status int      // HTTP
-	body   string   // the upstream's; cut and masked by line
-	lost   bool     // the upstream has forgotten the session
-	notRun bool     // the upstream refused the request
-	passes bool     // the upstream was not reached, which time may mend
+	// code is the JSON-RPC error code.
+	code int
+	// kind is a stable word, as that of an Obstacle.
+	kind string
+	// text is one line. It may quote the upstream, and is masked on its way to the host.
+	text string
+	// url is what a person has to open. "" means that there is nothing to open.
+	url string
+	// hints never quote the upstream, and are not masked.
+	hints []string
+	// status is the HTTP status. 0 means that there was none.
+	status int
+	// body is the upstream's. It is cut and masked on its way to the host.
+	body string
+	// lost says that the upstream has forgotten the session.
+	lost bool
+	// notRun says that the upstream has refused the request.
+	notRun bool
+	// passes says that the upstream was not reached, or was overloaded, so that another attempt may
+	// help.
+	passes bool
+	// cause is the error of the RoundTripper. It is nil if there was none.
+	cause error
+}
+
+func newFault(code int, kind, text string, hints ...string) *fault {
+	return &fault{code: code, kind: kind, text: text, hints: hints}
 }
 
 func (f *fault) Error() string { return f.text }
 
-// line returns the JSON-RPC answer to id; nil stands for null.
+// line returns the error answer to the request with the raw id. Nil stands for null.
 func (f *fault) line(id []byte, mask func(string) string) []byte {
 	type data struct {
 		Kind   string   `json:"kind"`
-		Hint   string   `json:"hint,omitempty"`  // all hints, one per line
-		Hints  []string `json:"hints,omitempty"` // the same apart
+		Hint   string   `json:"hint,omitempty"`  // all hints, one a line
+		Hints  []string `json:"hints,omitempty"` // the same hints, apart
 		URL    string   `json:"url,omitempty"`
 		Status int      `json:"status,omitempty"`
 		Body   string   `json:"body,omitempty"`
@@ -55,36 +72,28 @@ func (f *fault) line(id []byte, mask func(string) string) []byte {
 		Code    int    `json:"code"`
 		Message string `json:"message"`
 		Data    data   `json:"data"`
-	}{f.code, clean(f.text, mask, maxText), data{Kind: f.kind, URL: f.url, Status: f.status, Body: excerpt(mask(f.body), maxExcerpt)}}
+	}{f.code, clean(f.text, mask, maxText), data{Kind: f.kind, URL: f.url, Status: f.status}}
+	e.Data.Body = excerpt(mask(f.body), maxExcerpt)
 	for _, h := range f.hints {
-		// Not masked and not cut: our own words, and a sign-in link in them has to work.
+		// Neither masked nor cut: these are our own words, and a URL in them has to work.
 		e.Data.Hints = append(e.Data.Hints, oneLine(h))
 	}
 	e.Data.Hint = strings.Join(e.Data.Hints, "\n")
 	if id == nil {
 		id = []byte("null")
 	}
-	var b bytes.Buffer
-	b.WriteString(`{"jsonrpc":"2.0","id":`)
-	b.Write(id)
-	b.WriteString(`,"error":`)
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false) // links stay readable
-	enc.Encode(e)            // cannot fail: strings and ints into memory
-	b.Truncate(b.Len() - 1)
-	b.WriteByte('}')
-	return b.Bytes()
+	return slices.Concat([]byte(`{"jsonrpc":"2.0","id":`), id, []byte(`,"error":`), encode(e), []byte("}"))
 }
 
-// clean makes s one line of at most n characters without secrets.
+// clean makes one line of at most n characters of s, without secrets.
 func clean(s string, mask func(string) string, n int) string {
 	return excerpt(oneLine(mask(s)), n)
 }
 
-// oneLine makes every run of white space in s one space.
+// oneLine makes one space of each run of white space in s.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// excerpt returns at most n characters of s.
+// excerpt returns the first n characters of s, or all of s if it has fewer.
 func excerpt(s string, n int) string {
 	for i := range s {
 		if n--; n < 0 {
@@ -94,41 +103,51 @@ func excerpt(s string, n int) string {
 	return s
 }
 
-// logID is a request's id as a log attribute.
+// logID returns the raw id of a request for the log.
 func logID(raw []byte) string { return excerpt(string(raw), 64) }
 
-func obstacleFault(o *Obstacle) *fault {
+// fault is the answer to a request that o has kept from the upstream.
+func (o *Obstacle) fault() *fault {
 	return &fault{code: codeTransport, kind: o.Kind, text: o.Text, url: o.URL, hints: o.Hints, passes: true}
 }
 
 func timeoutFault(limit time.Duration) *fault {
-	return &fault{code: codeTransport, kind: "timeout", text: fmt.Sprintf("no answer and no progress within %v", limit), passes: true,
-		hints: []string{"allow a call more time with a longer timeout"}}
+	f := newFault(codeTransport, "timeout", fmt.Sprintf("no answer and no progress within %v", limit),
+		"allow a call more time with a longer timeout")
+	f.passes = true
+	return f
 }
 
 func closingFault() *fault {
-	return &fault{code: codeTransport, kind: "closed", text: errClosing.Error()}
+	return newFault(codeTransport, "closed", errClosing.Error())
 }
 
 func invalidRequest(text string) *fault {
-	return &fault{code: codeInvalid, kind: "invalid_request", text: text}
+	return newFault(codeInvalid, "invalid_request", text)
 }
 
-// noAnswer is a fault of a request that reached the upstream.
+func invalidParams(text string) *fault {
+	return newFault(codeParams, "invalid_request", text)
+}
+
+// sessionRefused is the fault of a session that the server has refused with the error in line.
+func sessionRefused(line []byte) *fault {
+	f := newFault(codeTransport, "initialize",
+		"the server refuses the session: "+rawjson.MemberText(line, "error", "message"))
+	f.notRun = true
+	return f
+}
+
+// noAnswer is the fault of a request that has reached the upstream.
 func noAnswer(text string) *fault {
-	return (&fault{code: codeTransport, kind: "bad_answer", text: text}).mayHaveRun()
+	return newFault(codeTransport, "bad_answer", text).mayHaveRun()
 }
 
-// mayHaveRun returns a copy of f that warns of repeating the request, which was written.
+// mayHaveRun returns a copy of f that warns the host of repeating the request, because it was
+// written.
 func (f fault) mayHaveRun() *fault {
 	if f.code == codeTransport && !f.notRun {
 		f.hints = append(slices.Clip(f.hints), "the request may have run; repeat it if that does no harm")
 	}
 	return &f
-}
-
-// cancelNotice is the notice that the request with this id is no longer waited for.
-func cancelNotice(id []byte, reason string) message {
-	return message{kind: notification, method: "notifications/cancelled",
-		raw: []byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + string(id) + `,"reason":"` + reason + `"}}`)}
 }

@@ -4,18 +4,25 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"runtime"
+
+	"sallyport/relay/rawjson"
+	"sallyport/relay/sse"
 )
 
-// maxMessage is the most one JSON-RPC message may hold, in bytes, in either direction.
+// maxMessage is the most bytes that one JSON-RPC message may have, in either direction.
 const maxMessage = 64 << 20
 
 // errTooLong reports a message above maxMessage.
 var errTooLong = errors.New("message longer than 64 MiB")
 
+// isTooLong reports whether err means that a message was above maxMessage, be it in a line, a body
+// or an event stream.
+func isTooLong(err error) bool { return errors.Is(err, errTooLong) || errors.Is(err, sse.ErrTooLong) }
+
 // lineReader cuts the host's stream at newlines.
 type lineReader struct {
-	r     *bufio.Reader
+	r *bufio.Reader
+	// limit is the most bytes that a line may have, without its newline.
 	limit int
 }
 
@@ -23,9 +30,11 @@ func newLineReader(r io.Reader, limit int) *lineReader {
 	return &lineReader{r: bufio.NewReaderSize(r, 64<<10), limit: limit}
 }
 
-// next returns the next line in a slice of its own, without its newline. The bytes after the last newline are a
-// line too. A line above the limit is read to its end and thrown away; then err is errTooLong and line holds the
-// raw JSON of its top-level id, nil if none was seen.
+// next returns the next line, without its newline, in memory of its own. What comes after the last
+// newline is a line, too.
+//
+// A line above the limit is read to its end and thrown away. Then err is errTooLong, and line is
+// the raw id of the message in it, or nil if it has none.
 func (l *lineReader) next() (line []byte, err error) {
 	for {
 		part, err := l.r.ReadSlice('\n')
@@ -33,7 +42,7 @@ func (l *lineReader) next() (line []byte, err error) {
 			return l.discard(line, part, err)
 		}
 		if line == nil && err == bufio.ErrBufferFull {
-			line = make([]byte, 0, 4*len(part)) // a long line: start where growing is cheap
+			line = make([]byte, 0, 4*len(part)) // a long line will grow several times, so start with much room
 		}
 		line = append(line, part...)
 		switch {
@@ -50,81 +59,50 @@ func (l *lineReader) next() (line []byte, err error) {
 	}
 }
 
-// discard reads on to the end of an overlong line and keeps nothing but its id.
+// discard reads on to the end of a line that is too long, and keeps nothing but its id. err is that
+// of the last read.
 func (l *lineReader) discard(line, part []byte, err error) ([]byte, error) {
-	var f idFinder
-	f.feed(line)
-	f.feed(part)
+	var f rawjson.IDFinder
+	f.Feed(line)
+	f.Feed(part)
 	for err == bufio.ErrBufferFull {
 		part, err = l.r.ReadSlice('\n')
-		f.feed(part)
+		f.Feed(part)
 	}
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	return f.id, errTooLong
+	return f.ID(), errTooLong
 }
 
-// lineWriter is the only way to the host. Each Write holds whole lines, and a line is in one Write.
+// lineWriter is the only way to the host. Each Write holds one whole line.
 type lineWriter struct {
 	w io.Writer
-	// lock holds one token. It is a channel and not a mutex so that a line waiting behind a host that has stopped
-	// reading can give up when the session ends.
+	// lock holds one token. It is a channel and no mutex, so that a line that waits behind a host
+	// that has stopped reading can give up when the session ends.
 	lock chan struct{}
-	quit chan struct{} // closed when waiting for the lock has no more sense
-
-	// guarded by lock
-	err     error  // first failure
-	waiting []byte // lines that wait for others
+	// quit is closed when nobody shall wait for the lock any more.
+	quit chan struct{}
+	// err is the first failure of w. It is guarded by lock.
+	err error
 }
-
-const (
-	gatherSize  = 32 << 10 // bytes of lines that wait for others at most
-	gatherCrowd = 3        // calls in flight that let us expect others
-)
 
 func newLineWriter(w io.Writer) *lineWriter {
 	return &lineWriter{w: w, lock: make(chan struct{}, 1), quit: make(chan struct{})}
 }
 
-// line writes b and a newline. It may use b's spare capacity. With gather, other lines that are about to be written at this time go with it.
-func (w *lineWriter) line(b []byte, gather bool) error {
-	b = append(b, '\n')
-	gather = gather && len(b) < gatherSize/4
-	if !w.take() {
-		return errClosing
-	}
-	if gather {
-		w.waiting = append(w.waiting, b...)
-		b = nil
-		if len(w.waiting) < gatherSize {
-			<-w.lock
-			runtime.Gosched() // for those who are about to write
-			if !w.take() {
-				return errClosing
-			}
-		}
-	}
-	defer func() { <-w.lock }()
-	w.write(w.waiting)
-	w.waiting = w.waiting[:0]
-	w.write(b)
-	return w.err
-}
-
-// take takes the lock; false: waiting for it has no more sense.
-func (w *lineWriter) take() bool {
+// line writes b and a newline. It may use the spare capacity of b. The error is errClosing or that
+// of the first Write that failed. After that one nothing is written: the host may have half a line,
+// and more bytes would only make a wrong line of it.
+func (w *lineWriter) line(b []byte) error {
 	select {
 	case w.lock <- struct{}{}:
-		return true
 	case <-w.quit:
-		return false
+		return errClosing
 	}
-}
-
-// write writes whole lines, if there are any. After a failure the host may have half a line; anything more would only damage it further.
-func (w *lineWriter) write(b []byte) {
-	if w.err == nil && len(b) > 0 {
-		_, w.err = w.w.Write(b)
+	defer func() { <-w.lock }()
+	if w.err == nil {
+		_, w.err = w.w.Write(append(b, '\n'))
 	}
+	return w.err
 }

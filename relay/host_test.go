@@ -11,10 +11,17 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/relay/rawjson"
 	"sallyport/relay/relaytest"
 )
 
 const version = "2025-11-25"
+
+// Values of Config.maxMessage and Config.maxCalls that a test reaches soon.
+const (
+	smallLimit = 1 << 20
+	fewCalls   = 8
+)
 
 const (
 	initLine        = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"h","version":"1"}}}`
@@ -35,7 +42,7 @@ type host struct {
 // rememberLegacy is a Config.Load for servers that are not asked what they speak.
 func rememberLegacy(name string) ([]byte, error) {
 	if name == memoryEra {
-		return quote(string(legacyEra)), nil
+		return rawjson.Quote(string(legacyEra)), nil
 	}
 	return nil, nil
 }

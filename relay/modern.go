@@ -3,16 +3,17 @@ package relay
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"sallyport/relay/rawjson"
+	"sallyport/relay/sse"
 )
 
-// modernVersions are the revisions of the modern wire that we speak, the newest first.
+// modernVersions are the revisions that the modern wire speaks, the newest first.
 var modernVersions = []string{"2026-07-28"}
 
 // The error codes that only a modern server uses (2026-07-28, basic, "Error Codes").
@@ -23,194 +24,236 @@ const (
 )
 
 const (
-	metaPrefix = "io.modelcontextprotocol/" // of the protocol's own keys in _meta
+	// metaPrefix begins the protocol's own keys in _meta.
+	metaPrefix = "io.modelcontextprotocol/"
 	methodAck  = "notifications/subscriptions/acknowledged"
-	maxPages   = 100 // of a list of tools, read after a refusal
+	// lingerTime is how long a stream may stay open after the answer came on it.
+	lingerTime = time.Second
+	// maxPages is how many pages of a list of tools are read after a refusal.
+	maxPages = 100
 )
 
-// modern is the wire of 2026-07-28 and, by itself, what carries a modern host: each request is a POST of its own, and nothing holds
-// them together.
+// modern is the wire of 2026-07-28. By itself it carries a modern host: each request is a POST of
+// its own, and nothing holds them together.
 type modern struct {
-	*server
+	*client
 	tools toolHeaders
-	last  atomic.Int64 // number of our own last request
+	// lastID is the number of the last request of our own.
+	lastID atomic.Int64
 }
 
 // identity is what a modern request says of its client.
 type identity struct {
-	version            string
-	capabilities, info []byte // raw JSON; nil: none
+	// version is the revision that the request is made in.
+	version string
+	// capabilities and info are raw. They are nil if the client named none.
+	capabilities, info []byte
 }
 
-// identityIn reads the identity in a request's raw params.
+// identityIn reads the identity in the raw params of a request.
 func identityIn(params []byte) identity {
 	return identity{
-		version:      memberText(params, "_meta", metaPrefix+"protocolVersion"),
-		capabilities: member(params, "_meta", metaPrefix+"clientCapabilities"),
-		info:         member(params, "_meta", metaPrefix+"clientInfo"),
+		version:      rawjson.MemberText(params, "_meta", metaPrefix+"protocolVersion"),
+		capabilities: rawjson.Member(params, "_meta", metaPrefix+"clientCapabilities"),
+		info:         rawjson.Member(params, "_meta", metaPrefix+"clientInfo"),
 	}
+}
+
+// inNewestVersion is who in the newest version that we speak, if who names none.
+func (who identity) inNewestVersion() identity {
+	if who.version == "" {
+		who.version = modernVersions[0]
+	}
+	return who
 }
 
 // meta returns the raw _meta of a request: base, or an empty object, with the identity in it.
-func (id identity) meta(base []byte) []byte {
-	if len(base) == 0 || base[0] != '{' {
-		base = []byte("{}")
-	}
-	capabilities := id.capabilities
+func (who identity) meta(base []byte) []byte {
+	capabilities := who.capabilities
 	if len(capabilities) == 0 || capabilities[0] != '{' {
 		capabilities = []byte("{}")
 	}
-	base = set(base, quote(id.version), metaPrefix+"protocolVersion")
-	base = set(base, capabilities, metaPrefix+"clientCapabilities")
-	if id.info != nil {
-		base = set(base, id.info, metaPrefix+"clientInfo")
+	base = rawjson.Set(orEmpty(base), rawjson.Quote(who.version), metaPrefix+"protocolVersion")
+	base = rawjson.Set(base, capabilities, metaPrefix+"clientCapabilities")
+	if who.info != nil {
+		base = rawjson.Set(base, who.info, metaPrefix+"clientInfo")
 	}
 	return base
 }
 
-// newID returns an id for a request of our own, which no host uses.
-func (m *modern) newID() []byte {
-	return quote("sallyport-" + strconv.FormatInt(m.last.Add(1), 10))
+// orEmpty returns the raw object obj, or an empty object if it is anything else.
+func orEmpty(obj []byte) []byte {
+	if len(obj) == 0 || obj[0] != '{' {
+		return []byte("{}")
+	}
+	return obj
 }
 
-// request makes a request of our own; params is a raw object.
-func (m *modern) request(method string, params []byte, id identity) message {
-	msg := message{kind: request, id: m.newID(), method: method, params: set(params, id.meta(nil), "_meta")}
-	msg.raw = slices.Concat([]byte(`{"jsonrpc":"2.0","id":`), msg.id, []byte(`,"method":`), quote(method), []byte(`,"params":`), msg.params, []byte{'}'})
-	return msg
+// isModern reports whether m comes from a modern host. Only such a host asks for server/discover,
+// or says who it is in a request.
+func isModern(m rawjson.Message) bool {
+	return m.Method == "server/discover" || identityIn(m.Params).version != ""
 }
 
-// isModern reports whether m comes from a modern host. Only one asks for server/discover.
-func isModern(m message) bool {
-	return m.method == "server/discover" || identityIn(m.params).version != ""
-}
-
-// errorCode is the code of an error answer; 0 for anything else.
-func errorCode(m message) int {
-	if m.result != nil {
+// errorCode is the code of an error answer. It is 0 for anything else.
+func errorCode(m rawjson.Message) int {
+	if m.Result != nil {
 		return 0
 	}
-	code, _ := strconv.Atoi(string(member(bytes.Trim(m.raw, " \t"), "error", "code")))
+	code, _ := strconv.Atoi(string(rawjson.Member(bytes.Trim(m.Raw, " \t"), "error", "code")))
 	return code
 }
 
-// isModernCode reports whether only a modern server answers with the error code: all that the specification may yet add count.
+// isModernCode reports whether only a modern server answers with the error code. Those that the
+// specification has reserved for later count, too.
 func isModernCode(code int) bool { return code <= codeHeaderMismatch && code >= -32099 }
+
+// newID returns the raw id of a request of our own. No host uses such ids.
+func (m *modern) newID() []byte {
+	return rawjson.Quote("sallyport-" + strconv.FormatInt(m.lastID.Add(1), 10))
+}
+
+// request makes a request of our own. params is a raw object.
+func (m *modern) request(method string, params []byte, who identity) rawjson.Message {
+	msg := rawjson.Message{Kind: rawjson.Request, ID: m.newID(), Method: method}
+	msg.Params = rawjson.Set(params, who.meta(nil), "_meta")
+	msg.Raw = requestLine(msg.ID, method, msg.Params)
+	return msg
+}
 
 // call carries a request of a modern host as it is.
 func (m *modern) call(c *call) error {
-	id := identityIn(c.params)
-	if id.version == "" {
-		id.version = modernVersions[0]
+	r := modernRequest{
+		Message: c.Message, who: identityIn(c.Params).inNewestVersion(), send: m.cfg.Send, phase: &c.phase,
+		answer: func(a rawjson.Message) { m.host.answer(c, m.forHost(c, a)) },
+		aside: func(n rawjson.Message) {
+			m.host.keepAlive(c)
+			m.host.toHost(n)
+		},
 	}
-	answer := func(a message) { m.s.answer(c, m.forHost(c, a)) }
-	if c.method == "subscriptions/listen" {
-		m.s.endless(c)
-		return m.follow(c.ctx, m.s.cfg.Send, &c.phase, c.message, id, false, answer, m.s.toHost)
+	if c.Method == "subscriptions/listen" {
+		m.host.lastsForever(c)
+		r.aside = m.host.toHost
+		return m.subscribe(c.ctx, r)
 	}
-	return m.ask(c.ctx, m.s.cfg.Send, &c.phase, c.message, id, answer, func(n message) {
-		m.s.touch(c)
-		m.s.toHost(n)
-	})
+	return m.ask(c.ctx, r)
 }
 
-// forHost returns the line that answers c: the server's own bytes, but for a list of tools that has invalid ones, and for an
-// answer to a later round, or a refusal without an id, which gets the host's.
-func (m *modern) forHost(c *call, a message) []byte {
-	line := a.raw
-	if c.method == "tools/list" {
+// forHost returns the line that answers c. It is the server's own, with two exceptions: a list of
+// tools loses the invalid ones, and an answer whose id is not the host's gets that. The latter is
+// one to a later round, or a refusal without an id.
+func (m *modern) forHost(c *call, a rawjson.Message) []byte {
+	line := a.Raw
+	if c.Method == "tools/list" {
 		line = m.screen(a)
 	}
 	if !isAnswer(a, c.key) {
-		line = set(line, c.id, "id")
+		line = rawjson.Set(line, c.ID, "id")
 	}
 	return line
 }
 
-// screen notes the parameters that a list of tools wants in headers, and drops the tools whose definition is invalid in that
-// (basic/transports/streamable-http, "Schema Extension").
-func (m *modern) screen(a message) []byte {
-	tools := elements(member(a.result, "tools"))
-	var kept [][]byte
+// screen notes the parameters that a list of tools wants in headers, and drops the tools whose
+// definition is invalid in that (basic/transports/streamable-http, "Schema Extension").
+func (m *modern) screen(a rawjson.Message) []byte {
+	tools := rawjson.Elements(rawjson.Member(a.Result, "tools"))
+	var valid [][]byte
 	for _, tool := range tools {
 		if err := m.tools.learn(tool); err != nil {
-			m.s.cfg.Log.Warn("tool dropped from the list", "err", fmt.Errorf("%q: %w", excerpt(memberText(tool, "name"), 128), err))
+			name := excerpt(rawjson.MemberText(tool, "name"), 128)
+			m.cfg.Log.Warn("tool dropped from the list", "err", fmt.Errorf("%q: %w", name, err))
 			continue
 		}
-		kept = append(kept, tool)
+		valid = append(valid, tool)
 	}
-	if len(kept) == len(tools) {
-		return a.raw
+	if len(valid) == len(tools) {
+		return a.Raw
 	}
-	return set(a.raw, arrayOf(kept), "result", "tools")
+	return rawjson.Set(a.Raw, rawjson.ArrayOf(valid), "result", "tools")
 }
 
-// ask carries one request. What answers it is given to answer, and notifications before that to aside; both own what they get only
-// until they return. A call that the server refuses because of its headers is sent again, once, with what a fresh list of tools asks for.
-func (m *modern) ask(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, req message, id identity, answer, aside func(message)) error {
+// modernRequest is one request on the modern wire, and what becomes of all that it brings.
+type modernRequest struct {
+	rawjson.Message
+	who   identity
+	send  http.RoundTripper
+	phase *phase
+	// answer takes the answer, and aside the notifications before it. What they get is valid only
+	// until they return.
+	answer, aside func(rawjson.Message)
+	// stubborn is for a subscription only: it is asked for again even if the server has never
+	// accepted it.
+	stubborn bool
+}
+
+// ask carries one request. If the server refuses a call because of its headers, ask sends it again,
+// once, with what a fresh list of tools asks for.
+func (m *modern) ask(ctx context.Context, r modernRequest) error {
 	var refusal []byte
-	_, err := m.once(ctx, rt, phase, req, id.version, func(a message) {
-		if req.method == "tools/call" && errorCode(a) == codeHeaderMismatch {
-			refusal = bytes.Clone(a.raw)
+	first := r
+	first.answer = func(a rawjson.Message) {
+		if r.Method == "tools/call" && errorCode(a) == codeHeaderMismatch {
+			refusal = bytes.Clone(a.Raw)
 			return
 		}
-		answer(a)
-	}, aside)
-	if err != nil || refusal == nil {
+		r.answer(a)
+	}
+	if _, err := m.once(ctx, first); err != nil || refusal == nil {
 		return err
 	}
-	phase.Store(unsent) // what was refused did not run
-	if err := m.relist(ctx, id); err != nil {
+	r.phase.Store(unsent) // what was refused has not run
+	if err := m.relist(ctx, r.who); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
-		m.s.cfg.Log.Debug("list of tools", "err", m.s.cfg.Mask(err.Error()))
-		if a, err := parse(refusal); err == nil {
-			answer(a)
+		m.logFailure("list of tools", err)
+		if a, err := rawjson.Parse(refusal); err == nil {
+			r.answer(a)
 		}
 		return nil
 	}
-	_, err = m.once(ctx, rt, phase, req, id.version, answer, aside)
+	_, err := m.once(ctx, r)
 	return err
 }
 
-// once is ask without the second attempt; it returns the HTTP status, too.
-func (m *modern) once(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, req message, version string, answer, aside func(message)) (status int, err error) {
-	// Whoever leaves the stream tells the server so by closing it (basic/patterns/cancellation).
+// once carries one request, once. It returns the HTTP status, too.
+func (m *modern) once(ctx context.Context, r modernRequest) (status int, err error) {
+	// Leaving the stream closes it, and that tells the server that nobody waits any more
+	// (basic/patterns/cancellation).
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	resp, err := m.deliver(ctx, rt, phase, nil, m.header(req, version), req.raw)
+	resp, err := m.post(ctx, r)
 	if err != nil {
 		return 0, err
 	}
-	key, done := idKey(req.id), false
-	take := func(a message) bool {
+	key, done := rawjson.IDKey(r.ID), false
+	take := sink(func(a rawjson.Message) bool {
 		switch {
 		case done:
 		case isAnswer(a, key), resp.StatusCode/100 != 2 && isModernCode(errorCode(a)): // an error may lack the id
 			done = true
-			answer(a)
-			// The stream should end now. Reading it to its end lets the connection be used again.
+			r.answer(a)
+			// The stream should end now. It is read to its end, so that the connection can be used
+			// again.
 			time.AfterFunc(lingerTime, leave)
-		case a.kind == notification:
-			aside(a)
+		case a.Kind == rawjson.Notification:
+			r.aside(a)
 		default:
-			m.s.cfg.Log.Debug("message of the server dropped", "method", excerpt(a.method, 64), "id", logID(a.id))
+			m.cfg.Log.Debug("message of the server dropped", "method", excerpt(a.Method, 64), "id", logID(a.ID))
 		}
 		return done
-	}
+	})
 	if !isStream(resp) {
 		return resp.StatusCode, m.body(ctx, resp, take)
 	}
 	defer resp.Body.Close()
-	for e, failed := range events(resp.Body, maxMessage) {
+	for e, ended := range sse.Events(resp.Body, m.cfg.maxMessage) {
 		switch {
-		case failed != nil:
-			err = m.broken(ctx, failed)
-		case len(bytes.TrimSpace(e.data)) == 0 || e.name != "" && e.name != "message":
-		default:
-			if _, syntax := m.messages(e.data, take); syntax != nil && !done {
-				return resp.StatusCode, noAnswer(where(m.s.cfg.URL) + ": an event of the answer is " + syntax.Error())
+		case ended != nil:
+			err = m.broken(ctx, ended)
+		case e.HasMessage():
+			if _, syntax := take.parse(e.Data); syntax != nil && !done {
+				return resp.StatusCode, noAnswer(where(m.cfg.URL) + ": an event of the answer is " + syntax.Error())
 			}
 		}
 	}
@@ -220,94 +263,99 @@ func (m *modern) once(ctx context.Context, rt http.RoundTripper, phase *atomic.I
 	return resp.StatusCode, err
 }
 
+// post delivers the message of r. Its errors are those of deliver.
+func (m *modern) post(ctx context.Context, r modernRequest) (*http.Response, error) {
+	return m.deliver(ctx, httpRequest{send: r.send, method: http.MethodPost,
+		header: m.header(r.Message, r.who.version), body: r.Raw, phase: r.phase})
+}
+
 // relist reads the server's list of tools anew.
-func (m *modern) relist(ctx context.Context, id identity) error {
+func (m *modern) relist(ctx context.Context, who identity) error {
 	params := []byte("{}")
 	for range maxPages {
 		var next []byte
-		_, err := m.once(ctx, m.s.cfg.Send, new(atomic.Int32), m.request("tools/list", params, id), id.version, func(a message) {
-			m.screen(a)
-			next = bytes.Clone(member(a.result, "nextCursor"))
-		}, func(message) {})
+		_, err := m.once(ctx, modernRequest{
+			Message: m.request("tools/list", params, who), who: who, send: m.cfg.Send, phase: new(phase),
+			answer: func(a rawjson.Message) {
+				m.screen(a)
+				next = bytes.Clone(rawjson.Member(a.Result, "nextCursor"))
+			},
+			aside: func(rawjson.Message) {},
+		})
 		if err != nil {
 			return err
 		}
 		if len(next) == 0 || next[0] != '"' {
 			return nil
 		}
-		params = set([]byte("{}"), next, "cursor")
+		params = rawjson.Set([]byte("{}"), next, "cursor")
 	}
 	return nil
 }
 
-// follow is ask for a subscription: where its stream breaks off it is asked for again (basic/patterns/subscriptions), if the server has
-// accepted it once or stubborn says so. Only the first acknowledgement is given to aside.
-func (m *modern) follow(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, req message, id identity, stubborn bool, answer, aside func(message)) error {
-	acked := false
-	for attempt := 1; ; attempt++ {
-		ended := false
-		err := m.ask(ctx, rt, phase, req, id, func(a message) {
-			ended = true
-			answer(a)
-		}, func(n message) {
-			attempt = 1
-			if n.method != methodAck {
-				aside(n)
-			} else if !acked {
-				acked = true
-				aside(n)
+// subscribe carries a subscription. If its stream breaks off after the server has accepted it,
+// subscribe asks for it again (basic/patterns/subscriptions). Only the first acknowledgement is
+// given to r.aside.
+func (m *modern) subscribe(ctx context.Context, r modernRequest) error {
+	var result error
+	accepted := false
+	pace := retry{obstacles: m.obstacles}
+	ended := pace.run(ctx, func(bool) verdict {
+		answered, progress := false, false
+		attempt := r
+		attempt.answer = func(a rawjson.Message) {
+			answered = true
+			r.answer(a)
+		}
+		attempt.aside = func(n rawjson.Message) {
+			progress = true
+			if n.Method != methodAck || !accepted {
+				r.aside(n)
 			}
-		})
-		if ended || ctx.Err() != nil || !acked && !stubborn || isFinal(err) {
-			return err
+			accepted = accepted || n.Method == methodAck
 		}
-		m.s.cfg.Log.Debug("subscription broken off", "err", m.s.cfg.Mask(err.Error()))
-		phase = new(atomic.Int32) // a subscription that waits for its way is still the same
-		if _, err := sleep(ctx, backoff(attempt), nil); err != nil {
-			return err
+		result = m.ask(ctx, attempt)
+		if answered || ctx.Err() != nil || !accepted && !r.stubborn || isFinal(result) {
+			return stop
 		}
-		if err := m.clear(ctx); err != nil {
-			return err
+		m.logFailure("subscription broken off", result)
+		r.phase = new(phase) // what happens to a later attempt says nothing about the host's own request
+		if progress {
+			return progressed
 		}
+		return failed
+	})
+	if ended != nil {
+		return ended
 	}
+	return result
 }
 
-// isFinal reports whether err is a refusal that time cannot mend.
-func isFinal(err error) bool {
-	var f *fault
-	if !errors.As(err, &f) {
-		return false
+// notify carries a notification of a modern host.
+func (m *modern) notify(n notification) {
+	defer n.done()
+	if n.gate != nil { // no modern host sends initialized, but one that does must not be stuck
+		defer close(n.gate)
 	}
-	switch f.status {
-	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
-		return false
-	}
-	return f.kind == "redirect" || f.status/100 == 4
-}
-
-// notice carries a notification of a modern host.
-func (m *modern) notice(n notice) {
-	defer m.s.settle()
-	ctx, cancel := context.WithTimeout(m.s.ctx, noticeWait)
+	ctx, cancel := context.WithTimeout(m.ctx, acceptWait)
 	defer cancel()
-	version := identityIn(n.params).version
-	if version == "" {
-		version = modernVersions[0]
-	}
-	resp, err := m.deliver(ctx, m.s.cfg.Send, new(atomic.Int32), nil, m.header(n.message, version), n.raw)
+	resp, err := m.post(ctx, modernRequest{Message: n.Message, who: identityIn(n.Params).inNewestVersion(),
+		send: m.cfg.Send, phase: new(phase)})
 	if err != nil {
-		m.s.cfg.Log.Warn("not accepted upstream", "method", excerpt(n.method, 64), "err", m.s.cfg.Mask(err.Error()))
+		m.cfg.Log.Warn("not accepted upstream", "method", excerpt(n.Method, 64), "err", m.cfg.Mask(err.Error()))
 		return
 	}
 	discard(resp)
 }
 
-// respond: a modern server asks nothing, so a host's answer is to nobody.
-func (m *modern) respond(a message) {
-	m.s.cfg.Log.Debug("response dropped", "id", logID(a.id))
+// respond drops m. A modern server asks nothing, so nobody waits for an answer of the host.
+func (m *modern) respond(a rawjson.Message) {
+	m.cfg.Log.Debug("response dropped", "id", logID(a.ID))
 }
 
-// giveUp: the end of a call's context has closed its stream, which is all that a modern server is told.
-func (m *modern) giveUp(message) {}
+// giveUp does nothing. The end of a call's context has closed its stream, and a modern server is
+// told nothing more.
+func (m *modern) giveUp(rawjson.Message) {}
 
+// goodbye does nothing. There is no session upstream.
 func (m *modern) goodbye(context.Context) {}

@@ -6,108 +6,192 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
+
+	"sallyport/relay/rawjson"
 )
 
-// Obstacle is what stands in the way of the upstream.
+// Obstacle is what is in the way of the upstream at present, in words for people. It is a state: it
+// stands until Config.Obstacle returns another one, and requests wait for that.
 type Obstacle struct {
-	Kind  string   // stable word: unreachable, sign_in, host_key, ssh_auth, config, tls, timeout, status ...
-	Text  string   // one line: what and where
-	URL   string   // a link for the person; "" none
-	Code  string   // that the page behind the link asks for, or shows; "" none
-	Hints []string // what to do next
-	Final error    // waiting cannot mend it: requests are answered, then Run returns it
+	// Kind is a stable word: unreachable, sign_in, host_key, ssh_auth, config, tls, timeout, status
+	// and others.
+	Kind string
+	// Text is one line that says what is in the way, and where.
+	Text string
+	// URL is what a person has to open. "" means that there is nothing to open.
+	URL string
+	// Code is what the page at URL asks for, or shows. "" means that there is no code.
+	Code string
+	// Hints say what to do next, one line each.
+	Hints []string
+	// Final is not nil if waiting does not help. Every request is then answered with the
+	// obstacle, and Run returns Final.
+	Final error
 }
 
-// Explanation is an error of one request, in words for people.
+// Explanation is one error in words for people. It is an event: it belongs to the one request that
+// met the error, and does not make others wait.
 type Explanation struct {
 	// Kind is a stable word, as that of an Obstacle. The default is "unreachable".
 	Kind string
-	// Text is one line that says what happened and where. The default is the error's own text.
+	// Text is one line that says what happened, and where. The default is the error's own text.
 	Text string
 	// Hints say what to do next, one line each.
 	Hints []string
-	// Final says that waiting cannot mend it: the request is answered, then Run returns this error.
+	// Final is not nil if waiting does not help. The request is then answered, and Run returns
+	// Final.
 	Final error
-	// NotRun says that the upstream refused the request, so that it may be sent again.
+	// NotRun says that the upstream has refused the request, so that it may be sent again.
 	NotRun bool
 }
 
-// KindSignIn is the Obstacle.Kind of a sign-in that a person is wanted for.
+// KindSignIn is the Obstacle.Kind of a sign-in that waits for a person.
 const KindSignIn = "sign_in"
 
-// progressEvery is how often a request that waits and asked for progress is told why.
+// acceptWait is how long later messages wait for the server to accept a notification before them.
+const acceptWait = 10 * time.Second
+
+// obstacles knows what is in the way of the upstream, and puts errors into words.
+type obstacles struct {
+	*run
+	// giveUp is called with an obstacle that waiting does not end.
+	giveUp func(*Obstacle)
+}
+
+// change returns the channel of the next change while something that may pass is in the way.
+// Otherwise it returns nil.
+func (o *obstacles) change() <-chan struct{} {
+	if current, changed := o.cfg.Obstacle(); current != nil && current.Final == nil {
+		return changed
+	}
+	return nil
+}
+
+// waitClear waits until nothing that may pass is in the way. The error is the cause of ctx.
+func (o *obstacles) waitClear(ctx context.Context) error {
+	return o.waitWhile(ctx, func(current *Obstacle) bool { return current.Final == nil })
+}
+
+// waitWhile waits as long as there is an obstacle for which is returns true. The error is the cause
+// of ctx.
+func (o *obstacles) waitWhile(ctx context.Context, is func(*Obstacle) bool) error {
+	for {
+		current, changed := o.cfg.Obstacle()
+		if current == nil || !is(current) {
+			return nil
+		}
+		if err := wait(ctx, changed); err != nil {
+			return err
+		}
+	}
+}
+
+// waitAccepted waits for accepted, but no longer than acceptWait in which nothing is in the way.
+func (o *obstacles) waitAccepted(accepted <-chan struct{}) {
+	for {
+		current, changed := o.cfg.Obstacle()
+		var late <-chan time.Time
+		if current == nil {
+			late = time.After(acceptWait)
+		}
+		select {
+		case <-accepted:
+			return
+		case <-late:
+			return
+		case <-changed:
+		}
+	}
+}
+
+// explain puts an error of the RoundTripper into words. A final one ends the session.
+func (o *obstacles) explain(err error) *fault {
+	if f, ok := errors.AsType[*fault](err); ok {
+		return f
+	}
+	e := o.cfg.Explain(err)
+	e.Kind = cmp.Or(e.Kind, "unreachable")
+	e.Text = cmp.Or(e.Text, err.Error())
+	if e.Final != nil {
+		o.giveUp(&Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final})
+	}
+	f := newFault(codeTransport, e.Kind, e.Text, e.Hints...)
+	f.notRun, f.passes, f.cause = e.NotRun, true, err
+	return f
+}
+
+// progressEvery is how often the host is told why a request waits that has asked for progress.
 const progressEvery = 5 * time.Second
 
-// watch looks after the calls that wait and the link that the person waits for.
-func (s *session) watch() {
+// watcher tells the host what its calls wait for, and ends those that have waited long enough.
+type watcher struct {
+	session *session
+	// wake holds one token when the watcher is to look again.
+	wake chan struct{}
+}
+
+// watch looks at the obstacle whenever that changes, until the session ends.
+func (w *watcher) watch() {
+	s := w.session
 	for {
 		o, changed := s.cfg.Obstacle()
 		var again <-chan time.Time
 		if o != nil && o.Final != nil {
-			s.setFinal(o)
-		} else if d := s.attend(o); d > 0 {
+			s.giveUp(o)
+		} else if d := w.report(o); d > 0 {
 			again = time.After(d)
 		}
 		select {
 		case <-changed:
 		case <-again:
-		case <-s.wake:
+		case <-w.wake:
 		case <-s.ctx.Done():
 			return
 		}
 	}
 }
 
-// wakeUp makes watch look again.
-func (s *session) wakeUp() {
+// lookAgain makes the watcher look again at once.
+func (w *watcher) lookAgain() {
 	select {
-	case s.wake <- struct{}{}:
+	case w.wake <- struct{}{}:
 	default:
 	}
 }
 
-// attend tells the host what o, if not nil, and a server that has not answered initialize yet keep waiting. It returns when
-// to look again; 0: at the next change.
-func (s *session) attend(o *Obstacle) time.Duration {
-	next := s.show(o)
-	s.mu.Lock()
-	h := s.opening
-	pending := h.pendingLocked()
-	if pending && o != nil && o.Kind == KindSignIn {
-		h.person = true
-	}
-	s.mu.Unlock()
-	if pending {
-		s.offer(h)
-		if o == nil {
-			o = s.silent()
-		}
+// report tells the host what its calls wait for: the obstacle o, or, where that is nil, a server
+// that has not answered initialize yet. It returns after how long to look again. 0 means at the
+// next change.
+func (w *watcher) report(o *Obstacle) time.Duration {
+	s := w.session
+	next := s.early.signIn.show(o)
+	if s.early.notePending(o) && o == nil {
+		o = s.serverSilent()
 	}
 	if o == nil {
 		return next
 	}
-	if left := s.expire(o); next == 0 || left < next {
+	if left := w.expire(o); next == 0 || left < next {
 		next = left
 	}
 	return next
 }
 
-// silent is the obstacle of a server that has not answered yet, where nothing else is in the way.
-func (s *session) silent() *Obstacle {
+// serverSilent is the obstacle of a server that has not answered yet, where nothing else is in the
+// way.
+func (s *session) serverSilent() *Obstacle {
 	return &Obstacle{Kind: "timeout", Text: where(s.cfg.URL) + ": no answer yet"}
 }
 
-// expire ends the calls that have waited for o long enough, tells the others' progress, and returns when to look again.
-func (s *session) expire(o *Obstacle) time.Duration {
+// expire ends the calls that have waited for o long enough, and tells the host that the others
+// wait. It returns after how long to look again.
+func (w *watcher) expire(o *Obstacle) time.Duration {
+	s := w.session
 	now := time.Now()
 	// A call that arrives from now on has at least this long.
 	next := min(s.cfg.Patience, s.cfg.InitPatience)
-	var late, telling []*call
-	s.mu.Lock()
-	for _, c := range s.calls {
-		if c.init || c.phase.Load() == written {
-			continue
-		}
+	var late, toTell []*call
+	for _, c := range s.calls.selected(func(c *call) bool { return !c.isInit() && c.phase.Load() != written }) {
 		left := c.arrived.Add(s.cfg.Patience).Sub(now)
 		if left <= 0 {
 			late = append(late, c)
@@ -118,91 +202,36 @@ func (s *session) expire(o *Obstacle) time.Duration {
 			continue
 		}
 		due := c.arrived.Add(s.cfg.InitPatience)
-		if !c.told.IsZero() {
-			due = c.told.Add(progressEvery)
+		if sent := c.state.progressSent; !sent.IsZero() {
+			due = sent.Add(progressEvery)
 		}
 		if !due.After(now) {
-			c.told, due = now, now.Add(progressEvery)
-			telling = append(telling, c)
+			c.state.progressSent, due = now, now.Add(progressEvery)
+			toTell = append(toTell, c)
 		}
 		next = min(next, due.Sub(now))
 	}
-	s.mu.Unlock()
-	for _, c := range telling {
-		s.write(s.waitingProgress(c, now, o))
+	for _, c := range toTell {
+		s.write(w.waitingNotification(c, now, o))
 	}
 	for _, c := range late {
-		if c.local && o.URL != "" {
-			s.answer(c, resultLine(c.id, s.inVain(o)))
+		if c.signIn && o.URL != "" {
+			s.answer(c, resultLine(c.ID, signInPending(s.cfg.URL, o)))
 		}
-		c.cancel(obstacleFault(o))
+		c.cancel(o.fault())
 	}
 	return next
 }
 
-// waitingProgress tells that c waits for o. Its numbers stay below any that the server may count from 1 later, for progress
-// must not go back (basic/utilities/progress).
-func (s *session) waitingProgress(c *call, now time.Time, o *Obstacle) []byte {
-	text := clean(o.Text, s.cfg.Mask, maxText)
+// waitingNotification is a progress notification which says that c waits for o. Progress must not
+// go back (basic/utilities/progress), so its numbers stay below any that the server may count from
+// 1 later.
+func (w *watcher) waitingNotification(c *call, now time.Time, o *Obstacle) []byte {
+	text := clean(o.Text, w.session.cfg.Mask, maxText)
 	if o.URL != "" {
 		text += ": " + o.URL
 	}
-	return ownMessage("", "notifications/progress", map[string]any{
-		"progressToken": json.RawMessage(member(c.params, "_meta", "progressToken")),
-		"progress":      now.Sub(c.arrived).Round(time.Millisecond).Seconds() / 1000, "message": text})
-}
-
-// blocked returns the channel of the next change while something that may pass is in the way, else nil.
-func (s *session) blocked() <-chan struct{} {
-	if o, changed := s.cfg.Obstacle(); o != nil && o.Final == nil {
-		return changed
-	}
-	return nil
-}
-
-// setFinal answers all that is in flight with o. Run ends once a request has been answered with it, or after finalGrace.
-func (s *session) setFinal(o *Obstacle) {
-	s.mu.Lock()
-	if s.final != nil {
-		s.mu.Unlock()
-		return
-	}
-	s.final = o
-	var open []*call
-	for _, c := range s.calls {
-		open = append(open, c)
-	}
-	s.mu.Unlock()
-	// Run's caller tells the person: the same words twice would be one too many.
-	s.cfg.Log.Info("giving up", "err", s.cfg.Mask(o.Text))
-	for _, c := range open {
-		c.cancel(obstacleFault(o))
-	}
-	timer := time.AfterFunc(finalGrace, func() { s.end(o.Final) })
-	context.AfterFunc(s.ctx, func() { timer.Stop() })
-}
-
-// checkFinal ends the session if a final obstacle stands and the last call in flight has been told.
-func (s *session) checkFinal() {
-	s.mu.Lock()
-	final, open := s.final, len(s.calls)
-	s.mu.Unlock()
-	if final != nil && open == 0 {
-		s.end(final.Final)
-	}
-}
-
-// explain puts an error of the RoundTripper into words. A final one ends the session.
-func (s *session) explain(err error) *fault {
-	var f *fault
-	if errors.As(err, &f) {
-		return f
-	}
-	e := s.cfg.Explain(err)
-	e.Kind = cmp.Or(e.Kind, "unreachable")
-	e.Text = cmp.Or(e.Text, err.Error())
-	if e.Final != nil {
-		s.setFinal(&Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final})
-	}
-	return &fault{code: codeTransport, kind: e.Kind, text: e.Text, hints: e.Hints, notRun: e.NotRun, passes: true}
+	return ownNotification("notifications/progress", encode(map[string]any{
+		"progressToken": json.RawMessage(rawjson.Member(c.Params, "_meta", "progressToken")),
+		"progress":      now.Sub(c.arrived).Round(time.Millisecond).Seconds() / 1000, "message": text})).Raw
 }

@@ -3,98 +3,213 @@ package relay
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
-	"time"
 )
 
 const (
-	maxRedirects = 5        // followed for one request
-	maxErrorBody = 64 << 10 // bytes of a refusal's body that are looked at
-	maxShown     = 4 << 10  // bytes of a body that are kept for an error's excerpt
-	maxTrusted   = 16 << 20 // bytes that a Content-Length alone makes us allocate
-	maxPooled    = 16 << 20 // capacity of a buffer that is kept for the next: new memory of that size takes longer than what it is read from
+	maxRedirects = 5        // redirects that are followed for one request
+	maxErrorBody = 64 << 10 // bytes of a refusal's body that are read
+	maxShown     = 4 << 10  // bytes of a body that are kept for the excerpt in an error
 )
 
-// trace follows one call upstream in phase. A RoundTripper that answers a refusal by itself (it signs in and sends the request
-// anew) takes a new connection for that; what was refused did not run.
-func trace(ctx context.Context, phase *atomic.Int32) context.Context {
+// phase is how far a call has come upstream. The zero value is unsent.
+type phase struct{ atomic.Int32 }
+
+const (
+	// unsent means that nothing of the call was written, or that the server has refused what was
+	// written. It has not run.
+	unsent = iota
+	// written means that the call may have run.
+	written
+	// replied means that the server has begun to answer and that the RoundTripper still has not
+	// returned. It is dealing with a refusal, and the call has not run.
+	replied
+)
+
+// trackedBody is a request's body that moves the phase when it is read: whoever has read a byte of
+// it may have sent it.
+type trackedBody struct {
+	*bytes.Reader
+	phase *phase
+}
+
+func (b trackedBody) Read(p []byte) (int, error) {
+	b.phase.CompareAndSwap(unsent, written)
+	return b.Reader.Read(p)
+}
+
+func (b trackedBody) WriteTo(w io.Writer) (int64, error) {
+	b.phase.CompareAndSwap(unsent, written)
+	return b.Reader.WriteTo(w)
+}
+
+func (trackedBody) Close() error { return nil }
+
+// client makes the HTTP requests of all wires.
+type client struct {
+	*run
+	host      hostSide
+	obstacles *obstacles
+	// moved is where a permanent redirect has led to. It is nil before one did.
+	moved atomic.Pointer[url.URL]
+	// onRequest is called after each HTTP request. It is nil but for a Probe.
+	onRequest func(r httpRequest, target *url.URL, resp *http.Response, err error)
+	// hooked says that the RoundTripper has called one of our hooks, so that it can be trusted to
+	// call them.
+	hooked atomic.Bool
+}
+
+// trace returns ctx with the hooks by which a RoundTripper moves p (Config.Send). A RoundTripper
+// that answers a refusal by itself, as it signs in and sends the request anew, takes a connection
+// for that anew; what was refused has not run.
+func (cl *client) trace(ctx context.Context, p *phase) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:              func(string) { phase.Store(unsent) },
-		WroteHeaders:         func() { phase.Store(written) },
-		GotFirstResponseByte: func() { phase.Store(replied) },
+		GetConn: func(string) {
+			cl.hooked.Store(true)
+			p.Store(unsent)
+		},
+		WroteHeaders:         func() { p.Store(written) },
+		GotFirstResponseByte: func() { p.Store(replied) },
 	})
 }
 
-// server is the upstream as all wires reach it.
-type server struct {
-	s     *session
-	moved atomic.Pointer[url.URL] // where 308 has led to; nil: Config.URL
+// httpRequest is one HTTP request to the upstream.
+type httpRequest struct {
+	// send carries the request.
+	send   http.RoundTripper
+	method string
+	// url is where the request goes. Nil means to the configured URL, or to where a permanent
+	// redirect has led.
+	url    *url.URL
+	header http.Header
+	// body is nil if the request has none.
+	body []byte
+	// phase follows the request. It is nil if nobody asks, as for a request that can be repeated.
+	phase *phase
 }
 
-// do makes one HTTP request, to the URL to or, if that is nil, to the configured one, by way of rt. It follows the redirects that
-// keep method, body and origin (RFC 9110, sections 15.4.8 and 15.4.9). Where the permanent ones lead a POST is remembered. Any
-// other redirect is a *fault. The caller closes the response's body.
-func (srv *server) do(ctx context.Context, rt http.RoundTripper, method string, to *url.URL, h http.Header, body []byte) (*http.Response, error) {
-	target, permanent := srv.s.cfg.URL, method == http.MethodPost // a server may send a GET to its web page
-	if to != nil {
-		target, permanent = to, false
-	} else if moved := srv.moved.Load(); moved != nil {
+// newRequest makes the request to target for net/http.
+func (cl *client) newRequest(ctx context.Context, r httpRequest, target *url.URL) *http.Request {
+	req := (&http.Request{Method: r.method, URL: target, Header: r.header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	if host := req.Header.Get("Host"); host != "" {
+		req.Host = host
+	}
+	if r.body == nil {
+		return req
+	}
+	req.ContentLength = int64(len(r.body))
+	req.GetBody = func() (io.ReadCloser, error) {
+		if r.phase == nil || cl.hooked.Load() {
+			// An http.Transport writes a body of this type together with the header.
+			return io.NopCloser(bytes.NewReader(r.body)), nil
+		}
+		return trackedBody{bytes.NewReader(r.body), r.phase}, nil
+	}
+	req.Body, _ = req.GetBody()
+	return req
+}
+
+// do makes one HTTP request. It follows the redirects that keep method, body and origin (RFC 9110,
+// sections 15.4.8 and 15.4.9), and remembers where the permanent ones lead a POST. Any other
+// redirect is a *fault; other errors are those of the RoundTripper, or the cause of ctx. The caller
+// closes the response's body.
+func (cl *client) do(ctx context.Context, r httpRequest) (*http.Response, error) {
+	// A server may send a GET, and that alone, to its web page.
+	target, permanent := cl.cfg.URL, r.method == http.MethodPost
+	if r.url != nil {
+		target, permanent = r.url, false
+	} else if moved := cl.moved.Load(); moved != nil {
 		target = moved
 	}
 	for range maxRedirects + 1 {
-		req := (&http.Request{Method: method, URL: target, Header: h,
-			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
-		if host := req.Header.Get("Host"); host != "" {
-			req.Host = host
+		resp, err := r.send.RoundTrip(cl.newRequest(ctx, r, target))
+		if cl.onRequest != nil {
+			cl.onRequest(r, target, resp, err)
 		}
-		if body != nil {
-			req.ContentLength = int64(len(body))
-			req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-			req.Body, _ = req.GetBody()
-		}
-		resp, err := rt.RoundTrip(req)
 		if err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
 			return nil, err
 		}
-		location := resp.Header.Get("Location")
-		if resp.StatusCode/100 != 3 || location == "" {
+		if resp.StatusCode/100 != 3 || resp.Header.Get("Location") == "" {
 			return resp, nil
 		}
 		discard(resp)
-		next, err := target.Parse(location)
-		refusal := &fault{code: codeStatus, kind: "redirect", status: resp.StatusCode,
-			text: fmt.Sprintf("%s: status %d sends the request to %q", where(target), resp.StatusCode, excerpt(strings.SplitN(location, "?", 2)[0], 200))}
-		switch {
-		case err != nil:
-			return nil, refusal
-		case !sameOrigin(next, target):
-			refusal.hints = []string{"another origin is never followed, for it would be given the token; if it is the right one, configure its URL"}
-			return nil, refusal
-		case resp.StatusCode != http.StatusTemporaryRedirect && resp.StatusCode != http.StatusPermanentRedirect:
-			refusal.hints = []string{"this status would turn the request into another one; configure the URL it leads to"}
-			return nil, refusal
+		next, err := redirect(target, resp)
+		if err != nil {
+			return nil, err
 		}
 		target = next
 		if permanent = permanent && resp.StatusCode == http.StatusPermanentRedirect; permanent {
-			srv.moved.Store(next)
+			cl.moved.Store(next)
 		}
 	}
-	return nil, &fault{code: codeStatus, kind: "redirect", text: fmt.Sprintf("%s: more than %d redirects", where(srv.s.cfg.URL), maxRedirects)}
+	return nil, newFault(codeStatus, "redirect", fmt.Sprintf("%s: more than %d redirects", where(cl.cfg.URL), maxRedirects))
 }
 
-// discard closes a response that is not looked at, in a way that lets its connection be used again.
+// redirect returns where resp sends a request to target. The error is a *fault that says why it is
+// not followed.
+func redirect(target *url.URL, resp *http.Response) (*url.URL, error) {
+	location := resp.Header.Get("Location")
+	next, err := target.Parse(location)
+	path, _, _ := strings.Cut(location, "?") // the query may be secret
+	refusal := newFault(codeStatus, "redirect",
+		fmt.Sprintf("%s: status %d sends the request to %q", where(target), resp.StatusCode, excerpt(path, 200)))
+	refusal.status = resp.StatusCode
+	switch {
+	case err != nil:
+		return nil, refusal
+	case !sameOrigin(next, target):
+		refusal.hints = []string{"a redirect to another origin is never followed, because that origin would get the token; " +
+			"if it is the right one, configure its URL"}
+		return nil, refusal
+	case resp.StatusCode != http.StatusTemporaryRedirect && resp.StatusCode != http.StatusPermanentRedirect:
+		refusal.hints = []string{"this status would turn the request into another one; " +
+			"configure the URL that it leads to"}
+		return nil, refusal
+	}
+	return next, nil
+}
+
+// deliver carries r upstream. As long as an obstacle keeps it from being written, it tries again
+// when that changes. The error is the cause of ctx or a *fault.
+func (cl *client) deliver(ctx context.Context, r httpRequest) (resp *http.Response, err error) {
+	traced := cl.trace(ctx, r.phase)
+	try := retry{obstacles: cl.obstacles}
+	ended := try.run(ctx, func(bool) verdict {
+		r.phase.Store(unsent)
+		switch resp, err = cl.do(traced, r); {
+		case err == nil:
+			r.phase.Store(written)
+			return stop
+		case ctx.Err() != nil || r.phase.Load() != unsent:
+			return stop
+		}
+		return obstructed
+	})
+	switch {
+	case ended != nil:
+		return nil, ended
+	case err == nil:
+		return resp, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case r.phase.Load() != unsent:
+		return nil, cl.obstacles.explain(err).mayHaveRun()
+	}
+	return nil, cl.obstacles.explain(err)
+}
+
+// discard closes a response that nobody looks at. A short body is read first, so that the
+// connection can be used again.
 func discard(resp *http.Response) {
 	if resp.ContentLength >= 0 && resp.ContentLength <= maxErrorBody {
 		io.CopyN(io.Discard, resp.Body, maxErrorBody)
@@ -102,207 +217,39 @@ func discard(resp *http.Response) {
 	resp.Body.Close()
 }
 
-// deliver carries body upstream, to the place that do takes, by way of rt, again and again while an obstacle keeps it from being
-// written. The error is the cause of ctx or a *fault.
-func (srv *server) deliver(ctx context.Context, rt http.RoundTripper, phase *atomic.Int32, to *url.URL, h http.Header, body []byte) (*http.Response, error) {
-	traced := trace(ctx, phase)
-	for {
-		phase.Store(unsent)
-		resp, err := srv.do(traced, rt, http.MethodPost, to, h, body)
-		switch {
-		case err == nil:
-			phase.Store(written)
-			return resp, nil
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case phase.Load() != unsent:
-			return nil, srv.s.explain(err).mayHaveRun()
-		}
-		changed := srv.s.blocked()
-		if changed == nil {
-			return nil, srv.s.explain(err)
-		}
-		if err := wait(ctx, changed); err != nil {
-			return nil, err
-		}
+// userHeader returns a copy of the header that the user wants in every request, with room for the
+// protocol's own. These are set after it, so that the user's cannot break the protocol.
+func (r *run) userHeader() http.Header {
+	h := make(http.Header, len(r.cfg.Header)+8)
+	for k, v := range r.cfg.Header {
+		h[k] = v
 	}
+	return h
 }
 
-// sink takes what one request brings: each message in turn. It returns true for the one that answers the request.
-type sink func(m message) (answered bool)
-
-// isStream reports whether resp is an event stream.
-func isStream(resp *http.Response) bool {
-	return resp.StatusCode/100 == 2 && mediaType(resp.Header) == "text/event-stream"
+// mediaType returns the type of a body without its parameters, in lower case.
+func mediaType(h http.Header) string {
+	t, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.ToLower(strings.TrimSpace(t))
 }
 
-// body reads an answer that is no event stream. Of an error status it makes a fault, unless the body is the answer. It closes the
-// response's body and returns nil only after the answer has come.
-func (srv *server) body(ctx context.Context, resp *http.Response, take sink) error {
-	ok := resp.StatusCode/100 == 2
-	defer resp.Body.Close()
-	limit := maxMessage
-	if !ok {
-		limit = maxErrorBody
-	}
-	buf := getBuffer()
-	defer putBuffer(buf)
-	b := &bodyReader{resp: resp, limit: limit}
-	if ok && resp.ContentLength > int64(limit) {
-		b.err = errTooLong // nothing of it is worth reading
-	}
-	s := &scanner{b: b.room((*buf)[:0]), more: b.more}
-	m, err := parseAll(s)
-	*buf = s.b[:0]
-	defer srv.s.carried(len(s.b))
-	if b.err != nil && ok {
-		return srv.broken(ctx, b.err)
-	}
-	if err == nil && give(m, take) {
-		return nil
-	}
-	body := s.b
-	for n := -1; len(body) > n && len(body) < maxShown; { // the scanner may have stopped early
-		n = len(body)
-		body = b.more(body)
-	}
-	shown := string(cut(body, maxShown))
-	if !ok {
-		return statusFault(resp, shown)
-	}
-	f := noAnswer("")
-	f.status, f.body = resp.StatusCode, shown
-	switch {
-	case strings.TrimSpace(shown) == "":
-		f.text = fmt.Sprintf("%s: status %d without an answer", where(srv.s.cfg.URL), resp.StatusCode)
-	case err != nil:
-		f.text = fmt.Sprintf("%s: the answer (%q) is %v", where(srv.s.cfg.URL), excerpt(mediaType(resp.Header), 80), err)
-	default:
-		f.text = where(srv.s.cfg.URL) + ": the body is no answer to this request"
-	}
-	return f
+// sameOrigin compares scheme, host and port (RFC 6454, section 4).
+func sameOrigin(a, b *url.URL) bool {
+	return strings.EqualFold(a.Scheme, b.Scheme) && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
 }
 
-// buffers keeps memory for messages of the server until the garbage collector wants it.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
-func getBuffer() *[]byte { return buffers.Get().(*[]byte) }
-
-func putBuffer(b *[]byte) {
-	if cap(*b) <= maxPooled {
-		buffers.Put(b)
+// port returns the port of u, also if that does not name it.
+func port(u *url.URL) string {
+	if p := u.Port(); p != "" {
+		return p
 	}
+	if strings.EqualFold(u.Scheme, "https") {
+		return "443"
+	}
+	return "80"
 }
 
-// bodyReader reads the body of resp, of at most limit bytes. A byte is left free for the writer's newline.
-type bodyReader struct {
-	resp  *http.Response
-	limit int
-	err   error // why the body ends; nil: as it should
-}
-
-// room returns b, which is empty, or what has room for as much as is to come.
-func (r *bodyReader) room(b []byte) []byte {
-	if want := int(min(r.resp.ContentLength, int64(r.limit), maxTrusted)) + 2; want > cap(b) {
-		return make([]byte, 0, want)
-	}
-	return b
-}
-
-// more returns b with what has come after it; nothing: that was all, or there is r.err. As a scanner's, it has one part looked at while the
-// next is under way.
-func (r *bodyReader) more(b []byte) []byte {
-	for r.err == nil {
-		if cap(b)-len(b) < 2 {
-			b = append(make([]byte, 0, max(4<<10, min(4*cap(b), cap(b)+maxTrusted))), b...)
-		}
-		n, err := r.resp.Body.Read(b[len(b) : cap(b)-1])
-		if len(b)+n > r.limit {
-			n, err = r.limit-len(b), errTooLong
-		}
-		if err != nil && err != io.EOF {
-			r.err = err
-		}
-		if b = b[:len(b)+n]; n > 0 || err != nil {
-			return b
-		}
-	}
-	return b
-}
-
-// messages gives the message in b, or those of a batch, to take. The error is parse's.
-func (srv *server) messages(b []byte, take sink) (answered bool, err error) {
-	m, err := parse(b)
-	return err == nil && give(m, take), err
-}
-
-// give gives m, or those of a batch, to take.
-func give(m message, take sink) (answered bool) {
-	if m.kind != batch {
-		return take(m)
-	}
-	for _, e := range m.elems {
-		if m, err := parse(e); err == nil && take(m) {
-			answered = true
-		}
-	}
-	return answered
-}
-
-// broken is the fault of an answer that ended too early or grew too long.
-func (srv *server) broken(ctx context.Context, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case errors.Is(err, errTooLong):
-		srv.s.carried(maxMessage)
-		f := noAnswer(where(srv.s.cfg.URL) + ": the answer is a " + errTooLong.Error())
-		f.kind = "too_large"
-		return f
-	case errors.Is(err, io.EOF):
-		return noAnswer(where(srv.s.cfg.URL) + ": the stream ended without the answer")
-	}
-	return srv.s.explain(fmt.Errorf("%s: the answer broke off: %w", where(srv.s.cfg.URL), err)).mayHaveRun()
-}
-
-// statusFault puts a refusal of the upstream into words.
-func statusFault(resp *http.Response, body string) *fault {
-	f := &fault{code: codeStatus, kind: "status", status: resp.StatusCode, body: body,
-		text: strings.TrimSpace(fmt.Sprintf("upstream answered with status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))}
-	switch resp.StatusCode {
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		f.passes = true
-	}
-	hint := ""
-	switch resp.StatusCode {
-	case http.StatusUnauthorized:
-		hint = "the upstream does not accept the sign-in; sign in again"
-	case http.StatusForbidden:
-		hint = "the account in use may not do this"
-	case http.StatusNotFound, http.StatusMethodNotAllowed:
-		hint = "check the URL: it has to be the MCP endpoint itself"
-	case http.StatusRequestEntityTooLarge:
-		hint = "the upstream does not take requests this large"
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		hint = "ask again later"
-		if after := retryAfter(resp.Header); after != "" {
-			hint = "ask again " + after
-		}
-	}
-	if hint != "" {
-		f.hints = []string{hint}
-	}
-	return f
-}
-
-// retryAfter reads Retry-After (RFC 9110, section 10.2.3) for people; "" if there is none or it makes no sense.
-func retryAfter(h http.Header) string {
-	v := strings.TrimSpace(h.Get("Retry-After"))
-	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
-		return fmt.Sprintf("in %d s", n)
-	}
-	if t, err := http.ParseTime(v); err == nil {
-		return "after " + t.UTC().Format(time.RFC1123)
-	}
-	return ""
+// where is u for people. User, query and fragment may be secret, and are left out.
+func where(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

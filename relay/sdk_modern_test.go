@@ -17,7 +17,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// The Go SDK's server of 2026-07-28, which serves nothing but what the request says, with the Go SDK's client of either era.
+// The Go SDK's server of 2026-07-28, which serves nothing but what the request says, with the Go
+// SDK's client of either era.
 func TestRealModernServer(t *testing.T) {
 	for _, version := range []string{"2026-07-28", "2025-11-25"} {
 		t.Run("host of "+version, func(t *testing.T) { realModernSession(t, version) })

@@ -17,7 +17,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// The Go SDK's client drives the Go SDK's server through Run: on a socket, with all that a session has.
+// The Go SDK's client drives the Go SDK's server through Run: on a socket, with all that a session
+// has.
 func TestRealServer(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for _, jsonAnswers := range []bool{false, true} {
@@ -106,7 +107,7 @@ func realSession(t *testing.T, jsonAnswers bool) {
 	if err != nil || len(tools.Tools) != 4 {
 		t.Fatalf("tools %v, %v", tools, err)
 	}
-	text := strings.Repeat("é\u2028<\"", 100000)
+	text := strings.Repeat("é\u2028<\"", 10000)
 	res, err := session.CallTool(ctx, &mcp.CallToolParams{Name: "echo", Arguments: args{text}})
 	if err != nil || res.Content[0].(*mcp.TextContent).Text != text {
 		t.Errorf("echo: %v", err)

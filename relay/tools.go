@@ -2,11 +2,13 @@ package relay
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"sallyport/relay/rawjson"
 )
 
-// toolFilter hides tools. In its patterns, which are in lower case, * stands for any run of characters; the case of a name does
-// not count.
+// toolFilter hides tools. It holds the patterns of Config.IgnoreTools in lower case.
 type toolFilter []string
 
 func newToolFilter(patterns []string) toolFilter {
@@ -17,16 +19,13 @@ func newToolFilter(patterns []string) toolFilter {
 	return f
 }
 
+// hides reports whether a tool of that name is hidden.
 func (f toolFilter) hides(name string) bool {
 	name = strings.ToLower(name)
-	for _, p := range f {
-		if matches(p, name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(f, func(pattern string) bool { return matches(pattern, name) })
 }
 
+// matches reports whether the pattern fits name. In a pattern * stands for any run of characters.
 func matches(pattern, name string) bool {
 	head, rest, wild := strings.Cut(pattern, "*")
 	name, ok := strings.CutPrefix(name, head)
@@ -46,55 +45,48 @@ func matches(pattern, name string) bool {
 	}
 }
 
-// refuse is the answer to m if it calls a hidden tool, else nil.
-func (f toolFilter) refuse(m message) *fault {
-	if len(f) == 0 || m.method != "tools/call" || !f.names(m.params) {
+// refuse returns the answer to m if that calls a hidden tool. Otherwise it returns nil.
+func (f toolFilter) refuse(m rawjson.Message) *fault {
+	if len(f) == 0 || m.Method != "tools/call" || !f.hidesNamed(m.Params) {
 		return nil
 	}
-	return &fault{code: codeParams, kind: "ignored_tool", text: fmt.Sprintf("tool %q is hidden here", excerpt(memberText(m.params, "name"), 64)),
-		hints: []string{"--ignore-tool in the settings of this proxy hides it"}}
+	name := excerpt(rawjson.MemberText(m.Params, "name"), 64)
+	return newFault(codeParams, "ignored_tool", fmt.Sprintf("tool %q is hidden here", name),
+		"--ignore-tool in the settings of this proxy hides it")
 }
 
-// names reports whether the object has a name that is hidden: any of them, where the key repeats, for readers differ in which counts.
-func (f toolFilter) names(object []byte) (hidden bool) {
-	edit(object, "name", func(name []byte) []byte {
-		hidden = hidden || name[0] == '"' && f.hides(text(name))
-		return nil
-	})
-	return hidden
+// hidesNamed reports whether the name in the raw object is hidden. If the key repeats, one hidden
+// name is enough, because readers differ in which one counts.
+func (f toolFilter) hidesNamed(object []byte) bool {
+	for key, val := range rawjson.Members(object) {
+		if key == "name" && val[0] == '"' && f.hides(rawjson.Text(val)) {
+			return true
+		}
+	}
+	return false
 }
 
-// list returns the answer to a tools/list without the hidden tools. All other bytes stay as they are.
+// list returns the answer to a tools/list without the hidden tools. All other bytes stay as they
+// are.
 func (f toolFilter) list(answer []byte) []byte {
 	if len(f) == 0 {
 		return answer
 	}
-	edited := edit(answer, "result", func(result []byte) []byte { return edit(result, "tools", f.tools) })
+	edited := rawjson.Edit(answer, "result", func(result []byte) []byte {
+		return rawjson.Edit(result, "tools", f.tools)
+	})
 	if edited == nil {
 		return answer
 	}
 	return edited
 }
 
-// tools returns the array without the hidden tools; nil: none is.
+// tools returns the raw array without the hidden tools. It returns nil if none is hidden.
 func (f toolFilter) tools(array []byte) []byte {
-	if array[0] != '[' {
+	all := rawjson.Elements(array)
+	shown := slices.DeleteFunc(slices.Clone(all), f.hidesNamed)
+	if len(shown) == len(all) {
 		return nil
 	}
-	kept, hidden := []byte{'['}, false
-	s := scanner{b: array}
-	s.array(1, func(tool []byte) {
-		switch {
-		case f.names(tool):
-			hidden = true
-			return
-		case len(kept) > 1:
-			kept = append(kept, ',')
-		}
-		kept = append(kept, tool...)
-	})
-	if !hidden {
-		return nil
-	}
-	return append(kept, ']')
+	return rawjson.ArrayOf(shown)
 }

@@ -18,9 +18,9 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the http and stdout sections of testdata/*.txtar")
 
-// Each transcript has four sections. "host" holds the host's lines; each is sent when the relay has dealt with the one before.
-// "server" holds the server's answers: "METHOD CALL [STATUS]", headers, and the body behind "> ". "http" is what reached
-// the server and "stdout" what reached the host.
+// Each transcript has four sections. "host" holds the host's lines; each is sent when the relay has
+// dealt with the one before. "server" holds the server's answers: "METHOD CALL [STATUS]", headers,
+// and the body behind "> ". "http" is what reached the server and "stdout" what reached the host.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {

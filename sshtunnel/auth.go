@@ -9,59 +9,119 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/agent"
+
+	"sallyport/sshtunnel/display"
+	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/userkeys"
 )
 
 const (
+	methodNone      = "none"
 	methodPublicKey = "publickey"
 	methodKbdInt    = "keyboard-interactive"
 	methodPassword  = "password"
 
-	// maxKbdRounds bounds the rounds of one keyboard-interactive exchange, which the server leads.
+	// maxKbdRounds bounds the rounds of one keyboard-interactive exchange. The server decides how
+	// many there are.
 	maxKbdRounds = 32
 )
 
 // authenticator chooses what to offer to one server next, in the order of OpenSSH's userauth
-// (sshconnect2.c). It is used by one handshake, from one goroutine.
+// (sshconnect2.c). One handshake uses it, from one goroutine.
 type authenticator struct {
-	host *Host
-	ask  func(Question) (string, error) // already bound to the context; stops the clock
-	log  *slog.Logger
+	host *sshconfig.Host
+	// ask puts a question to the person within the context of the dial.
+	ask   func(Question) (string, error)
+	log   *slog.Logger
+	trace *Trace
+	// agent is nil if there is none.
+	agent *userkeys.Agent
 
-	agent  agent.ExtendedAgent // nil: none
-	keys   []*identity         // in order; nil until loaded
+	// keys are those that may be offered, in order. They are valid once loaded is set.
+	keys   []userkeys.Key
 	loaded bool
-	next   int // of keys
+	// next is the index of the key to offer next.
+	next int
 
-	attempts map[string]int  // password, keyboard-interactive
-	over     map[string]bool // methods that are not to be tried again
-	rounds   int             // of keyboard-interactive, in the last attempt
-	partial  int             // partial successes seen
+	// attempts counts the tries with password and with keyboard-interactive.
+	attempts map[string]int
+	// over has the methods that are not to be tried again.
+	over map[string]bool
+	// rounds counts the rounds of the latest try with keyboard-interactive.
+	rounds int
+	// partial counts the methods that the server has accepted as a part of what it wants.
+	partial int
 
+	// try is the try that is under way. It is nil if none is.
+	try *AuthInfo
+	// tryErr is why the server cannot decide about try, such as a passphrase that nobody gave.
+	tryErr error
+
+	// result is the error of the login if it fails.
 	result AuthError
 }
 
-func newAuthenticator(h *Host, ask func(Question) (string, error), log *slog.Logger, ag agent.ExtendedAgent, agentErr error) *authenticator {
-	a := &authenticator{host: h, ask: ask, log: log, agent: ag, attempts: map[string]int{}, over: map[string]bool{}}
-	a.result = AuthError{Hop: h.Alias, User: h.User}
-	if agentErr != nil {
-		a.note(fmt.Sprintf("agent: %v", agentErr))
+// newAuthenticator makes one for the login of d. ask puts a question to the person.
+func newAuthenticator(d *dialer, ask func(Question) (string, error)) *authenticator {
+	a := &authenticator{
+		host:     d.host,
+		ask:      ask,
+		log:      d.cfg.Log,
+		trace:    d.cfg.Trace,
+		agent:    d.prepared.agent,
+		attempts: map[string]int{},
+		over:     map[string]bool{},
+		result:   AuthError{Hop: d.host.Alias, User: d.host.User},
+	}
+	if d.prepared.agentErr != nil {
+		a.note(fmt.Sprintf("agent: %v", d.prepared.agentErr))
 	}
 	return a
 }
 
+// begin notes a try whose outcome is not known yet.
+func (a *authenticator) begin(try AuthInfo) {
+	try.Hop = a.host.Alias
+	a.try, a.tryErr = &try, nil
+}
+
+// conclude tells the trace the outcome of the try that is under way, if one is.
+func (a *authenticator) conclude(outcome string, err error) {
+	if a.try == nil {
+		return
+	}
+	if outcome == AuthRefused && a.tryErr != nil {
+		outcome, err = AuthFailed, a.tryErr
+	}
+	a.try.Outcome, a.try.Err = outcome, err
+	a.trace.authTried(*a.try)
+	a.try = nil
+}
+
+// accepted notes that the server has let us in.
+func (a *authenticator) accepted() {
+	if a.try == nil {
+		a.begin(AuthInfo{Method: methodNone})
+	}
+	a.conclude(AuthAccepted, nil)
+}
+
+// note adds to the error why something could not be offered.
 func (a *authenticator) note(s string) {
 	if !slices.Contains(a.result.Notes, s) {
 		a.result.Notes = append(a.result.Notes, s)
 	}
 }
 
-// choose is the ssh.ClientAuthCallback.
+// choose returns what to offer next. It is an ssh.ClientAuthCallback. If nothing is left, the error
+// is an *AuthError.
 func (a *authenticator) choose(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	if n := len(c.PartialSuccessMethods); n != a.partial {
-		// A step is done; the next one may want another key (pubkey_reset).
-		a.partial, a.next = n, 0
+		a.conclude(AuthPartial, nil)
+		a.partial, a.next = n, 0 // the next step may want another key (pubkey_reset)
 	}
+	a.conclude(AuthRefused, nil)
 	a.result.Methods = c.AllowedMethods
 	preferred := a.host.PreferredAuthentications
 	if preferred == nil {
@@ -91,7 +151,7 @@ func (a *authenticator) choose(c *ssh.ClientAuthContext) (ssh.AuthMethod, error)
 // explain notes why the methods that the server would still take are of no use.
 func (a *authenticator) explain(allowed []string) {
 	for _, method := range allowed {
-		var keyword string // that turns the method off
+		var keyword string // the one that turns the method off
 		switch {
 		case method == methodPublicKey && !a.host.PubkeyAuthentication:
 			keyword = "PubkeyAuthentication"
@@ -101,96 +161,126 @@ func (a *authenticator) explain(allowed []string) {
 			keyword = "PasswordAuthentication"
 		case method == methodPublicKey || method == methodKbdInt || method == methodPassword:
 			if p := a.host.PreferredAuthentications; p != nil && !slices.Contains(p, method) {
-				a.note(fmt.Sprintf("PreferredAuthentications leave out %s", method))
+				a.note(fmt.Sprintf("PreferredAuthentications does not list %s", method))
 			}
 			continue
 		case method == "gssapi-with-mic" || method == "gssapi-keyex":
 			a.note(method + " (GSSAPI, Kerberos) is not supported")
 			continue
 		default:
-			a.note(fmt.Sprintf("%q is not supported", clip(method)))
+			a.note(fmt.Sprintf("%q is not supported", display.Cut(method)))
 			continue
 		}
-		a.note(fmt.Sprintf("%s no rules out %s", keyword, method))
+		a.note(fmt.Sprintf("%s is off, which rules out %s", keyword, method))
 	}
 }
 
-// publicKey offers the next key; nil: none is left.
+// publicKey returns a method that offers the next key, or nil if no key is left.
 func (a *authenticator) publicKey() ssh.AuthMethod {
 	if !a.loaded {
 		a.loaded = true
-		a.loadKeys()
+		a.keys = userkeys.Collect(a.keyConfig())
 	}
 	if a.next >= len(a.keys) {
 		return nil
 	}
-	id := a.keys[a.next]
+	k := a.keys[a.next]
 	a.next++
-	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, fingerprint(id.signer.PublicKey()), id.label))
-	// One key a method, so that a key whose passphrase or agent fails does not take the others along.
-	return ssh.PublicKeys(id.signer)
+	print := hostkeys.Fingerprint(k.Signer.PublicKey())
+	a.begin(AuthInfo{Method: methodPublicKey, Fingerprint: print, Source: k.Label, Agent: k.InAgent})
+	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, print, k.Label))
+	// x/crypto gives a method up when one of its keys fails to sign. So each key is a method of its
+	// own.
+	return ssh.PublicKeys(k.Signer)
+}
+
+// keyConfig says which keys to collect, and how they report to a.
+func (a *authenticator) keyConfig() userkeys.Config {
+	return userkeys.Config{
+		Host:  a.host,
+		Agent: a.agent,
+		Ask: func(kind, prompt string, echo bool) (string, error) {
+			return a.ask(Question{Hop: a.host.Alias, Kind: kind, Prompt: prompt, Echo: echo})
+		},
+		Log:         a.log,
+		Note:        a.note,
+		NeedsPerson: func() { a.result.NeedsPerson = true },
+		SignFailed:  func(err error) { a.tryErr = err },
+	}
 }
 
 func (a *authenticator) tried(s string) { a.result.Tried = append(a.result.Tried, s) }
 
-// interactive asks the person; nil: no more attempts are left, or nobody is there.
+// interactive returns a method that asks the person, or nil if no try is left or none may be made.
 func (a *authenticator) interactive(method string) ssh.AuthMethod {
 	if a.host.BatchMode {
 		a.over[method] = true
-		a.note("BatchMode forbids to ask for a password")
+		a.note("BatchMode forbids asking for a password")
 		return nil
 	}
 	if a.attempts[method] >= a.host.NumberOfPasswordPrompts {
 		return nil
 	}
 	if method == methodKbdInt && a.attempts[method] > 0 && a.rounds == 0 {
-		return nil // the server asked nothing last time, and will not this time
+		return nil // the server asked nothing last time, and will ask nothing this time
 	}
 	a.attempts[method]++
+	a.begin(AuthInfo{Method: method})
 	at := a.host.User + "@" + cmp.Or(a.host.HostKeyAlias, a.host.HostName)
 	if method == methodPassword {
-		prompt := at + "'s password: "
-		if a.attempts[method] > 1 {
-			prompt = "Permission denied, please try again.\n" + prompt
-		}
-		return ssh.PasswordCallback(func() (string, error) {
-			answer, err := a.question(method, prompt, false)
-			if err == nil {
-				a.tried(method)
-			}
-			return answer, err
-		})
+		return a.password(at)
 	}
 	a.rounds = 0
 	return ssh.KeyboardInteractive(func(name, instruction string, prompts []string, echos []bool) ([]string, error) {
-		if a.rounds++; a.rounds > maxKbdRounds {
-			a.over[method] = true
-			return nil, fmt.Errorf("keyboard-interactive: more than %d rounds", maxKbdRounds)
-		}
-		if a.rounds == 1 {
-			a.tried(method)
-		}
-		answers := make([]string, len(prompts))
-		head := printable(strings.TrimSpace(name + "\n" + instruction))
-		for i, p := range prompts {
-			text := fmt.Sprintf("(%s) %s", at, printable(p))
-			if i == 0 && head != "" {
-				text = head + "\n" + text
-			}
-			var err error
-			if answers[i], err = a.question(method, text, echos[i]); err != nil {
-				return nil, err
-			}
-		}
-		return answers, nil
+		return a.round(at, strings.TrimSpace(name+"\n"+instruction), prompts, echos)
 	})
 }
 
-// question asks, and remembers when nobody was there.
+// password returns a method that asks for the password of at, which is user@host.
+func (a *authenticator) password(at string) ssh.AuthMethod {
+	prompt := at + "'s password: "
+	if a.attempts[methodPassword] > 1 {
+		prompt = "Permission denied, please try again.\n" + prompt
+	}
+	return ssh.PasswordCallback(func() (string, error) {
+		answer, err := a.question(methodPassword, prompt, false)
+		if err == nil {
+			a.tried(methodPassword)
+		}
+		return answer, err
+	})
+}
+
+// round asks the questions of one round of keyboard-interactive (RFC 4256). Each question begins
+// with at, which is user@host. The first one comes after the server's introduction.
+func (a *authenticator) round(at, introduction string, prompts []string, echos []bool) ([]string, error) {
+	if a.rounds++; a.rounds > maxKbdRounds {
+		a.over[methodKbdInt] = true
+		a.tryErr = fmt.Errorf("keyboard-interactive: more than %d rounds", maxKbdRounds)
+		return nil, a.tryErr
+	}
+	if a.rounds == 1 {
+		a.tried(methodKbdInt)
+	}
+	answers := make([]string, len(prompts))
+	for i, p := range prompts {
+		text := fmt.Sprintf("(%s) %s", at, display.Printable(p))
+		if i == 0 && introduction != "" {
+			text = display.Printable(introduction) + "\n" + text
+		}
+		var err error
+		if answers[i], err = a.question(methodKbdInt, text, echos[i]); err != nil {
+			return nil, err
+		}
+	}
+	return answers, nil
+}
+
+// question asks the person. After an error the method is not tried again.
 func (a *authenticator) question(kind, prompt string, echo bool) (string, error) {
 	answer, err := a.ask(Question{Hop: a.host.Alias, Kind: kind, Prompt: prompt, Echo: echo})
 	if err != nil {
-		a.over[kind] = true
+		a.over[kind], a.tryErr = true, err
 		if errors.Is(err, ErrNoPerson) {
 			a.result.NeedsPerson = true
 		}
@@ -199,34 +289,21 @@ func (a *authenticator) question(kind, prompt string, echo bool) (string, error)
 	return answer, err
 }
 
-// printable removes what could steer a terminal from text of a server.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' {
-			return r
-		}
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return -1
-		}
-		return r
-	}, s)
-}
-
-// finish turns the error of a handshake that failed in authentication into an *AuthError, or
-// returns nil where the server did not refuse but was lost.
-func (a *authenticator) finish(err error) *AuthError {
+// refusal turns the error of a handshake that failed in authentication into an *AuthError. It
+// returns nil if the server did not refuse but was lost.
+func (a *authenticator) refusal(err error) *AuthError {
 	r := &a.result
 	r.Err = nil
-	// x/crypto hides the type of a disconnect message; its text is all there is.
+	// x/crypto hides the type of a disconnect message, so its text has to tell.
 	text := err.Error()
 	switch {
-	case strings.Contains(text, "Too many authentication failures"):
+	case strings.Contains(strings.ToLower(text), "too many authentication failures"):
 		r.TooMany = true
 	case errors.Is(err, error(r)):
 	case strings.Contains(text, "ssh: disconnect, reason 14"), // SSH_DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE
 		strings.Contains(text, "ssh: unable to authenticate"),
 		strings.Contains(text, "too many authentication attempts"):
-		r.Err = errors.New(clip(text))
+		r.Err = errors.New(display.Cut(text))
 	default:
 		return nil
 	}

@@ -18,7 +18,9 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 // person answers questions by their kind, and remembers them.
@@ -49,7 +51,7 @@ func startAgent(t *testing.T, keys ...string) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	sock := filepath.Join(dir, "s")
-	cmd := exec.Command(needTool(t, "ssh-agent"), "-D", "-a", sock)
+	cmd := exec.Command(openssh.Tool(t, "ssh-agent"), "-D", "-a", sock)
 	cmd.Stderr = t.Output()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -66,7 +68,7 @@ func startAgent(t *testing.T, keys ...string) string {
 		return err == nil
 	})
 	for _, k := range keys {
-		add := exec.Command(needTool(t, "ssh-add"), "-q", k)
+		add := exec.Command(openssh.Tool(t, "ssh-add"), "-q", k)
 		add.Env = append(os.Environ(), "SSH_AUTH_SOCK="+sock)
 		if out, err := add.CombinedOutput(); err != nil {
 			t.Fatalf("ssh-add: %v: %s", err, out)
@@ -80,28 +82,25 @@ func keyDir(t *testing.T, names ...string) (dir string, keys map[string]ssh.Sign
 	t.Helper()
 	dir, keys = t.TempDir(), map[string]ssh.Signer{}
 	for _, n := range names {
-		keys[n] = writeKey(t, filepath.Join(dir, n), "")
+		keys[n] = openssh.WriteKey(t, filepath.Join(dir, n), "")
 	}
 	return dir, keys
 }
 
 func TestAgentSignsOnRealServer(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, kind := range [][]string{{"ed25519"}, {"ecdsa", "-b", "384"}, {"rsa", "-b", "2048"}} {
 		t.Run(kind[0], func(t *testing.T) {
 			key := filepath.Join(dir, kind[0])
-			run(t, "ssh-keygen", append([]string{"-q", "-N", "", "-f", key, "-t"}, kind...)...)
+			openssh.Run(t, "ssh-keygen", append([]string{"-q", "-N", "", "-f", key, "-t"}, kind...)...)
 			sock := startAgent(t, key)
-			pub, err := readPublicKey(key + ".pub")
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := startSSHD(t, pub)
-			h := s.host(t, "bastion", key+".pub") // a lone .pub selects the agent's key
+			s := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"))
+			h := s.Host(t, "bastion", key+".pub") // a lone .pub selects the agent's key
 			h.IdentityAgent, h.IdentitiesOnly = "", true
 			os.Remove(key)
 			tun := tunnelOf(t, Config{
-				Chain:  func(context.Context) ([]*Host, error) { return []*Host{h}, nil },
+				Chain:  func(context.Context) ([]*sshconfig.Host, error) { return []*sshconfig.Host{h}, nil },
 				Getenv: func(k string) string { return map[string]string{"SSH_AUTH_SOCK": sock}[k] },
 			})
 			if err := tun.Connect(t.Context()); err != nil {
@@ -113,11 +112,12 @@ func TestAgentSignsOnRealServer(t *testing.T) {
 
 // OpenSSH's order: certificates, the agent's listed keys, its other keys, files.
 func TestKeyOrder(t *testing.T) {
+	t.Parallel()
 	dir, keys := keyDir(t, "ca", "certified", "listed", "other", "file")
 	path := func(n string) string { return filepath.Join(dir, n) }
-	run(t, "ssh-keygen", "-q", "-s", path("ca"), "-I", "id", "-n", "someone", path("certified.pub"))
+	openssh.Run(t, "ssh-keygen", "-q", "-s", path("ca"), "-I", "id", "-n", "someone", path("certified.pub"))
 	sock := startAgent(t, path("other"), path("listed"))
-	offered := func(edit func(*Host)) []string {
+	offered := func(edit func(*sshconfig.Host)) []string {
 		s := startFake(t, sshtest.Config{AuthorizedKeys: []ssh.PublicKey{keys["ca"].PublicKey()}, MaxAuthTries: 50})
 		h := fakeHost(t, "bastion", s)
 		h.IdentityAgent = sock
@@ -135,20 +135,21 @@ func TestKeyOrder(t *testing.T) {
 		}
 		return names
 	}
-	if got, want := offered(func(*Host) {}), []string{"certified-cert.pub", "listed", "agent: test", "certified", "file"}; !slices.Equal(got, want) {
+	if got, want := offered(func(*sshconfig.Host) {}), []string{"certified-cert.pub", "listed", "agent: test", "certified", "file"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got, want := offered(func(h *Host) { h.IdentitiesOnly = true }), []string{"certified-cert.pub", "listed", "certified", "file"}; !slices.Equal(got, want) {
+	if got, want := offered(func(h *sshconfig.Host) { h.IdentitiesOnly = true }), []string{"certified-cert.pub", "listed", "certified", "file"}; !slices.Equal(got, want) {
 		t.Errorf("IdentitiesOnly: got %q, want %q", got, want)
 	}
 }
 
 func TestUserCertificateOnRealServer(t *testing.T) {
+	t.Parallel()
 	dir, _ := keyDir(t, "ca", "id")
 	key := filepath.Join(dir, "id")
-	s := startSSHD(t, nil, "TrustedUserCAKeys "+filepath.Join(dir, "ca.pub"))
-	h := s.host(t, "bastion", key)
-	run(t, "ssh-keygen", "-q", "-s", filepath.Join(dir, "ca"), "-I", "id", "-n", h.User, key+".pub")
+	s := openssh.Start(t, nil, "TrustedUserCAKeys "+filepath.Join(dir, "ca.pub"))
+	h := s.Host(t, "bastion", key)
+	openssh.Run(t, "ssh-keygen", "-q", "-s", filepath.Join(dir, "ca"), "-I", "id", "-n", h.User, key+".pub")
 	if err := newTunnel(t, nil, h).Connect(t.Context()); err != nil {
 		t.Errorf("implicit -cert.pub: %v", err)
 	}
@@ -159,13 +160,15 @@ func TestUserCertificateOnRealServer(t *testing.T) {
 	}
 }
 
-// The passphrase is asked for after the server accepted the key, and not for a key it does not want.
+// The passphrase is asked for after the server accepted the key, and not for a key it does not
+// want.
 func TestPassphraseOnlyForAcceptedKey(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	unwanted, wanted := filepath.Join(dir, "unwanted"), filepath.Join(dir, "wanted")
-	writeKey(t, unwanted, "other secret")
-	s := startSSHD(t, writeKey(t, wanted, "secret").PublicKey())
-	h := s.host(t, "bastion", wanted)
+	openssh.WriteKey(t, unwanted, "other secret")
+	s := openssh.Start(t, openssh.WriteKey(t, wanted, "secret").PublicKey())
+	h := s.Host(t, "bastion", wanted)
 	h.IdentityFiles = []string{unwanted, wanted}
 	p := &person{answers: map[string][]string{"passphrase": {"wrong", "secret"}}}
 	if err := newTunnel(t, p.ask, h).Connect(t.Context()); err != nil {
@@ -177,6 +180,7 @@ func TestPassphraseOnlyForAcceptedKey(t *testing.T) {
 }
 
 func TestKeyboardInteractiveAfterKey(t *testing.T) {
+	t.Parallel()
 	dir, keys := keyDir(t, "id")
 	s := startFake(t, sshtest.Config{
 		AuthorizedKeys: []ssh.PublicKey{keys["id"].PublicKey()}, SecondFactor: true,
@@ -198,11 +202,12 @@ func TestKeyboardInteractiveAfterKey(t *testing.T) {
 }
 
 func TestPassword(t *testing.T) {
+	t.Parallel()
 	s := startFake(t, sshtest.Config{Password: "right", MaxAuthTries: 20})
 	for _, tt := range []struct {
 		name    string
 		answers []string
-		edit    func(*Host)
+		edit    func(*sshconfig.Host)
 		asked   int
 		ok      bool
 		person  bool
@@ -210,9 +215,9 @@ func TestPassword(t *testing.T) {
 		{name: "third time lucky", answers: []string{"a", "b", "right"}, asked: 3, ok: true},
 		{name: "refused", answers: []string{"a", "b", "c", "right"}, asked: 3},
 		{name: "nobody", asked: 1, person: true},
-		{name: "BatchMode", answers: []string{"right"}, edit: func(h *Host) { h.BatchMode = true }},
-		{name: "PasswordAuthentication no", answers: []string{"right"}, edit: func(h *Host) { h.PasswordAuthentication = false }},
-		{name: "PreferredAuthentications", answers: []string{"right"}, edit: func(h *Host) { h.PreferredAuthentications = []string{"publickey"} }},
+		{name: "BatchMode", answers: []string{"right"}, edit: func(h *sshconfig.Host) { h.BatchMode = true }},
+		{name: "PasswordAuthentication no", answers: []string{"right"}, edit: func(h *sshconfig.Host) { h.PasswordAuthentication = false }},
+		{name: "PreferredAuthentications", answers: []string{"right"}, edit: func(h *sshconfig.Host) { h.PreferredAuthentications = []string{"publickey"} }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := fakeHost(t, "bastion", s)
@@ -253,9 +258,10 @@ func TestPassword(t *testing.T) {
 }
 
 func TestTooManyKeysOnRealServer(t *testing.T) {
+	t.Parallel()
 	dir, keys := keyDir(t, "a", "b", "c")
-	s := startSSHD(t, keys["c"].PublicKey(), "MaxAuthTries 2")
-	h := s.host(t, "bastion", "")
+	s := openssh.Start(t, keys["c"].PublicKey(), "MaxAuthTries 2")
+	h := s.Host(t, "bastion", "")
 	h.IdentityFiles = []string{dir + "/a", dir + "/b", dir + "/c"}
 	err := newTunnel(t, nil, h).Connect(t.Context())
 	if auth, ok := errors.AsType[*AuthError](err); !ok || !auth.TooMany || !strings.Contains(err.Error(), "IdentitiesOnly") {
@@ -264,10 +270,11 @@ func TestTooManyKeysOnRealServer(t *testing.T) {
 }
 
 func TestUnusableKeysAreTold(t *testing.T) {
+	t.Parallel()
 	dir, _ := keyDir(t, "open", "locked")
 	os.Chmod(dir+"/open", 0o644)
-	writeKey(t, dir+"/locked", "secret")
-	s := startFake(t, sshtest.Config{AuthorizedKeys: []ssh.PublicKey{mustPublic(t, dir+"/locked.pub")}})
+	openssh.WriteKey(t, dir+"/locked", "secret")
+	s := startFake(t, sshtest.Config{AuthorizedKeys: []ssh.PublicKey{openssh.ReadPublicKey(t, dir+"/locked.pub")}})
 	h := fakeHost(t, "bastion", s)
 	h.IdentityFiles, h.IdentityFilesSet = []string{dir + "/open", dir + "/missing", dir + "/locked"}, true
 	h.IdentityAgent = dir + "/nosuch"
@@ -285,6 +292,7 @@ func TestUnusableKeysAreTold(t *testing.T) {
 
 // The clock of ConnectTimeout stands still while a person thinks, and only then.
 func TestTimeoutWaitsForThePerson(t *testing.T) {
+	t.Parallel()
 	signer := sshtest.NewKey()
 	for _, tt := range []struct {
 		name          string
@@ -295,7 +303,7 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 		{"a slow server", 11 * time.Second, time.Hour, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := newHost(t, "bastion", "127.0.0.1:1")
+			h := openssh.NewHost(t, "bastion", "127.0.0.1:1")
 			h.ConnectTimeout = 20 * time.Second
 			writeFile(t, h.UserKnownHostsFiles[0], "[127.0.0.1]:1 "+string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
 			synctest.Test(t, func(t *testing.T) {
@@ -312,18 +320,21 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 				}}
 				prepared := prepare(ctx, cfg, h)
 				defer prepared.end()
-				via := memoryHop(func(conn net.Conn) {
+				via := memoryHop{serve: func(conn net.Conn) {
 					time.Sleep(tt.server)
 					if c, _, _, err := ssh.NewServerConn(conn, config); err == nil {
 						c.Wait()
 					}
-				})
-				hp, err := dialHop(ctx, cfg, h, prepared, via)
+				}}
+				l := newLink()
+				d := &dialer{cfg: cfg, host: h, prepared: prepared, via: via, link: l}
+				hp, err := d.dial(ctx)
 				if _, timeout := errors.AsType[*TimeoutError](err); (err == nil) != tt.ok || timeout == tt.ok {
 					t.Errorf("got %v", err)
 				}
 				if err == nil {
-					hp.close()
+					hp.close(ErrClosed)
+					l.tasks.Wait()
 				}
 				time.Sleep(time.Minute) // the server notices
 			})
@@ -331,25 +342,22 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 	}
 }
 
-// memoryHop is a hop whose connections are pipes to serve: no socket, so that they can be in a
-// bubble of synctest.
-func memoryHop(serve func(net.Conn)) *hop {
-	return &hop{host: &Host{}, conn: &countedConn{}, client: &ssh.Client{Conn: memoryConn{serve: serve}}, ended: make(chan struct{})}
+// memoryHop is a hop whose connections are pipes to serve. It uses no socket, so that it can be in
+// a bubble of synctest.
+type memoryHop struct {
+	hop   // only what is below is called
+	serve func(net.Conn)
 }
 
-type memoryConn struct {
-	ssh.Conn // only what is below is called
-	serve    func(net.Conn)
-}
-
-func (c memoryConn) OpenChannel(string, []byte) (ssh.Channel, <-chan *ssh.Request, error) {
+func (h memoryHop) open(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
 	reqs := make(chan *ssh.Request)
 	go func() { // ends with the pipe
 		defer far.Close()
-		c.serve(far)
+		h.serve(far)
 	}()
-	return &memoryChannel{pipe: near, reqs: reqs}, reqs, nil
+	// A channelConn has buffers, and x/crypto needs some: both ends write before they read.
+	return newChannelConn(channelSetup{link: ctx, ch: &memoryChannel{pipe: near, reqs: reqs}, reqs: reqs, serve: ssh.DiscardRequests}), nil
 }
 
 type memoryChannel struct {
@@ -361,16 +369,8 @@ type memoryChannel struct {
 
 func (c *memoryChannel) Read(p []byte) (int, error)  { return c.pipe.Read(p) }
 func (c *memoryChannel) Write(p []byte) (int, error) { return c.pipe.Write(p) }
+func (c *memoryChannel) CloseWrite() error           { return nil }
 func (c *memoryChannel) Close() error {
 	c.once.Do(func() { close(c.reqs) })
 	return c.pipe.Close()
-}
-
-func mustPublic(t *testing.T, path string) ssh.PublicKey {
-	t.Helper()
-	pub, err := readPublicKey(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pub
 }

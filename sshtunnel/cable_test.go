@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // cable carries TCP connections to a server, and can be cut or made a black hole.
@@ -25,7 +27,7 @@ type cable struct {
 	wg     sync.WaitGroup
 }
 
-// wire is one connection, of both its sides.
+// wire is one connection with both its sides.
 type wire struct {
 	c         *cable
 	near, far *net.TCPConn
@@ -85,7 +87,7 @@ func (c *cable) carry(near *net.TCPConn) {
 	c.mu.Unlock()
 }
 
-// pump copies one way until the end of src, which it passes on, or of the wire.
+// pump copies in one direction until src or the wire ends. It passes the end of src on.
 func (w *wire) pump(dst, src *net.TCPConn) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -128,7 +130,7 @@ func (c *cable) cut(reset bool) {
 }
 
 // freeze makes the present connections a black hole: both ends stay open, and nothing passes. With
-// later, those that come are frozen too.
+// later set, new connections are frozen too.
 func (c *cable) freeze(later bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,7 +140,7 @@ func (c *cable) freeze(later bool) {
 	}
 }
 
-// thaw lets pass what was held back.
+// thaw lets everything pass again, also what was frozen.
 func (c *cable) thaw() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -173,8 +175,8 @@ func (c *cable) all() []*wire {
 	return all
 }
 
-// host is h reached through the cable, its key known there too.
-func (c *cable) host(t *testing.T, h *Host) *Host {
+// host returns h as it is reached through the cable. Its key is known there, too.
+func (c *cable) host(t *testing.T, h *sshconfig.Host) *sshconfig.Host {
 	t.Helper()
 	through := *h
 	known, err := os.ReadFile(h.UserKnownHostsFiles[0])

@@ -1,59 +1,144 @@
-// Package sshtunnel reaches hosts through chains of SSH servers, inside the process.
+// Package sshtunnel is an SSH client that reaches hosts through chains of SSH servers. It works
+// inside the calling process. It runs the ssh program only for a ControlMaster.
 //
-// A [Resolver] reads ssh_config files as OpenSSH does and answers with a chain of [Host] values. A
-// [Tunnel] dials that chain when somebody first wants it, keeps it alive, and dials it again when it
-// is lost. What runs over it are channels of the last hop: [Tunnel.DialContext] (names are resolved
-// there), [Tunnel.Forward] (a local listener), [Tunnel.Listen] (a remote forward) and [Tunnel.Exec].
+// A [Tunnel] is made by [New] and knows its chain of servers. The first call that needs the
+// chain dials it. From the last server of the chain, a Tunnel can do what ssh does:
 //
-// # One hop
+//   - [Tunnel.DialContext] opens a connection to an address that the last server can reach (ssh
+//     -W).
+//   - [Tunnel.Forward] does that for each connection that a local listener accepts (ssh -L).
+//   - [Tunnel.Listen] makes the last server listen (ssh -R).
+//   - [Tunnel.Exec] runs a command on the last server.
+//   - [Tunnel.Connect] only dials. It is for programs that want to report the first error.
 //
-// ConnectTimeout (30 s where unset) bounds TCP, key exchange and authentication together; it stands
-// still while a person is asked. The first hop is a TCP connection or a ProxyCommand, each further
-// one a direct-tcpip channel of the hop before. No hop inside can be read by one outside it. The
-// addresses of a name are tried 250 ms apart, families in turn (RFC 8305). known_hosts and the agent's
-// list of keys are read for all hops while the first ones are dialed; nothing else may overlap, for a
-// hop's first byte needs the login of the one before.
+// ssh_config decides which servers are on the way and which keys are used. Package sshconfig
+// evaluates it. Config.Chain is called for each attempt, so an edited file counts for the next
+// one.
 //
-// With Config.ControlMaster the user's live ControlMaster stands for the hops up to its host:
-// connections go by ssh -W, commands by ssh, remote forwards by ssh -O forward.
+// # Words
 //
-// Host keys are checked against known_hosts by a reader of our own that agrees with OpenSSH 10:
-// hashed names, [host]:port, wildcards, a bare entry for any port, @cert-authority, @revoked, and
-// lines that cannot be parsed spoil no others. KnownHostsCommand adds to it, RevokedHostKeys (lists of
-// keys, and key revocation lists) take away; CheckHostIP and NoHostAuthenticationForLocalhost
-// are ssh's. The algorithms that known_hosts can verify are asked for first. A changed key is always
-// refused, also with StrictHostKeyChecking no: see [HostKeyError]. After login, UpdateHostKeys notes
-// further keys that the server proves to hold, and drops those it has no more. Our processes take
-// turns in writing, by a lock on the directory; a rewritten file replaces the old one at once.
+//   - A hop is one SSH server of the chain. The last hop is the far end.
+//   - A link is a chain of hops to which we are logged in. When one hop is lost, the whole link
+//     ends. A Tunnel outlives its links.
+//   - A connection is what DialContext returns, or what Accept of a Listener does. It belongs to
+//     one link.
+//   - An attempt dials the chain once. It ends with a link or with an error.
 //
-// Keys are offered in OpenSSH's order: certificates, listed keys of the agent, its other keys
-// (unless IdentitiesOnly), files. A passphrase is asked for only after the server accepted the key;
-// AddKeysToAgent follows its first use. RSA keys sign with SHA-2 only, security keys through the agent
-// only. Then keyboard-interactive and password. Questions go to Config.Ask, never to a terminal: under
-// an MCP host /dev/tty may be the host's own. See [AuthError].
+// # States
 //
-// # Goroutines
+// [Tunnel.State] returns the state, and a channel that is closed at the next change.
 //
-// A Tunnel has one goroutine that dials, from the first call to Close. A link has two per hop, one that
-// waits for its end and one that takes its requests for UpdateHostKeys, one per hop that is watched, one
-// for the clocks and the local address, and two for forwarded channels, besides those of x/crypto.
-// Each connection has one that reads and one that writes, since x/crypto's channels know no
-// deadlines; where several wait for an answer, what they write is sent together (gatherConn). A link ends by closing the outermost connection: everything else is inside it, and a
-// farewell to a peer that is gone would wait for ever.
+//   - idle: nobody has needed the tunnel yet. The first call starts an attempt.
+//   - dialing: an attempt is under way. State.Hop is the hop that is being dialed. If the last
+//     call that waits gives up, and there is no other reason to dial, the attempt ends and the
+//     state is what it was before.
+//   - up: there is a link. It stays up until it is lost or the tunnel is closed. An idle link is
+//     not closed.
+//   - down: a link was lost, or an attempt failed for a reason that may pass, such as the
+//     network. Calls wait for a later attempt. If a call's context ends first, its error has
+//     also the error of the last attempt.
+//   - needs_person: an attempt failed because a person or the agent was needed and did not help.
+//     Calls fail at once with that error. A call that comes 30 s after the last attempt, or
+//     later, makes one more attempt. So does Connect at any time.
+//   - refused: a server refused its login, a host key was refused, or ssh_config has an error.
+//     Calls fail at once with that error, because another attempt could lock an account. Only
+//     Connect makes another attempt.
 //
-// # What happens when
+// In the state down, there are more attempts as long as a call waits, a Listener is open, or
+// there has been a link before. After the first failure the pause is 0.5 s. It doubles with each
+// failure, up to 30 s. A random part of up to half of it is left out, but never below 0.5 s. A
+// new call shortens the pause to 0.5 s. The pauses begin anew when a link has lasted 10 s, when
+// the machine wakes from sleep, and when it gets a new address.
 //
-//	nothing came for a hop's         the link has failed; our default is 15 s x 3 on the last hop
-//	ServerAliveInterval x CountMax
-//	the machine slept, or its        the link must answer within 5 s, else it has failed
-//	address of the link is gone
-//	the last waiting call left       the attempt ends, the state is what it was
-//	64 opens are unanswered          a link without connections is given up, else no more are sent
-//	dial or link failed (network)   down: again after 0.5-30 s, jittered, while a DialContext waits,
-//	                                a Listener is open, or it was up before; a new call cuts the wait
-//	                                short, a sleep or a new address of the machine ends it
-//	no person, no agent             needs_person: once more for each new call, at most every 30 s
-//	host key, login or file said no refused: never again by itself; DialContext fails at once
+// # How a hop is dialed
 //
-// Not honoured: GSSAPI, host-based login, PKCS11Provider, SecurityKeyProvider, VerifyHostKeyDNS.
+// The first hop is reached by TCP or by a ProxyCommand. Each later hop is reached by a channel
+// of the hop before. Every hop has its own encryption from end to end, so no hop can read what
+// is meant for a later one.
+//
+// If the name of the first hop has several addresses, they are raced: a new address is tried
+// every 250 ms, or when one has failed, and the two address families alternate (RFC 8305).
+//
+// known_hosts and the agent's list of keys are read in parallel, for all hops, when an attempt
+// begins. The hops themselves are dialed one after the other, because a later hop can only be
+// reached when the one before has let us in.
+//
+// The steps at each hop are these. [Trace] reports them to the caller.
+//
+//   - The connection is opened, and keys are exchanged.
+//   - Package hostkeys verifies the server's key. A key that is refused is a *hostkeys.Error.
+//   - The server is offered the user's keys, which package userkeys finds, and then
+//     keyboard-interactive and password. If the server accepts none of them, the error is an
+//     [AuthError].
+//   - After the login, package hostkeys does UpdateHostKeys.
+//
+// ConnectTimeout bounds all of this for one hop, except the last step. The time that a person
+// takes for an answer to Config.Ask does not count. Questions go to Config.Ask and never to the
+// terminal, because another program may be using the terminal: often the one that has started
+// this process. A passphrase is asked for again in each attempt, unless AddKeysToAgent has given
+// the key to the agent.
+//
+// The error of an attempt is a [HopError] around these, and says at which hop and at which step
+// it failed.
+//
+// # How a lost link is noticed
+//
+//   - A hop has sent nothing for ServerAliveInterval times ServerAliveCountMax. A silent hop is
+//     asked for an answer after each interval. If the user sets nothing, only the last hop is
+//     asked, every 15 s, and given up after 45 s. An interval of 0 turns this off for a hop.
+//   - The machine has slept: the wall clock has run at least 5 s ahead of the monotonic clock.
+//     Or the local address of the first hop's TCP connection is gone. The last hop must then
+//     answer within 5 s. Both are looked at every 2 s.
+//   - 64 callers have given up waiting for the last hop to open a connection. If no connection
+//     is open, the link is given up. Otherwise further requests fail with an [OpenError].
+//   - A connection below has ended.
+//
+// When a link is lost, its connections can still be read until what has come is used up. Then
+// Read returns io.EOF. Write fails. A command of Exec ends with an [ExitError] whose status is
+// -1. Listeners stay open: the next link is asked to listen on the same port, also if the server
+// had chosen it. [Tunnel.Close] ends all of these. Calls then return [ErrClosed], and Accept
+// returns net.ErrClosed.
+//
+// # ControlMaster
+//
+// With Config.ControlMaster, each attempt asks the ControlPath of each host for a live
+// ControlMaster, from the last host to the first. The first that answers takes the place of its
+// host and of all hosts before it. Later hops are dialed through it as usual. All work is done
+// by the ssh program: ssh -W opens connections, ssh runs commands, and ssh -O forward listens.
+// It runs in batch mode and asks nothing. If the master ends, the next call notices, and the
+// link is lost.
+//
+// # Where this differs from OpenSSH
+//
+//   - A changed host key is always refused. ssh goes on with StrictHostKeyChecking no, with
+//     passwords and forwards turned off.
+//   - Keepalive is on if the user sets nothing. ssh has it off.
+//   - ConnectTimeout is 30 s if the user sets nothing, and bounds the login, too.
+//   - GSSAPI, host-based login, PKCS11Provider, SecurityKeyProvider and VerifyHostKeyDNS have no
+//     effect.
+//
+// # Inside
+//
+// One goroutine, the loop, owns the state of a Tunnel: the link, the calls that wait, the
+// listeners, and the time of the next attempt. It runs from New to Close and never blocks. The
+// methods of Tunnel and the attempt send it events. The attempt runs in a goroutine of its own.
+//
+// In the code, hop is an interface with two implementations: an SSH connection of our own, and
+// the user's ControlMaster. A link is a list of hops. Outside the two implementations, nothing
+// asks which kind a hop is.
+//
+// A link has these goroutines, besides those of x/crypto/ssh:
+//
+//   - for each hop, one that waits for the end of the hop's connection;
+//   - for each hop, one that handles the hop's requests, which package hostkeys needs;
+//   - for each hop that is asked for signs of life, one that does so;
+//   - one that looks at the clocks and the local address;
+//   - two that accept connections for Listeners, from the first Listen on.
+//
+// A connection has three goroutines: one reads from its channel, one writes to it, and one
+// handles its requests. They exist because the channels of x/crypto/ssh have no deadlines.
+//
+// To end a link, the connection below the first hop is closed. Everything else runs inside it
+// and ends with it. No SSH_MSG_DISCONNECT is sent, because writing to a server that is gone
+// could block for ever. Closing a link waits for its goroutines.
 package sshtunnel

@@ -1,17 +1,18 @@
 package sshtunnel
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/hostkeys"
 )
 
 var (
-	// ErrNoPerson is what Config.Ask returns where nobody can be asked.
-	ErrNoPerson = errors.New("nobody is there to answer")
+	// ErrNoPerson is what Config.Ask returns if nobody can be asked.
+	ErrNoPerson = hostkeys.ErrNoPerson
 
 	// ErrClosed is the error of every call on a closed Tunnel. It matches net.ErrClosed.
 	ErrClosed = fmt.Errorf("tunnel: %w", net.ErrClosed)
@@ -19,23 +20,30 @@ var (
 
 // The stages of a hop, as HopError names them.
 const (
-	StageConnect   = "connect"   // TCP, ProxyCommand, or the channel on the hop before
-	StageHandshake = "handshake" // version and key exchange (RFC 4253), host key included
-	StageAuth      = "auth"      // RFC 4252
-	StageLink      = "link"      // the established connection
+	// StageConnect is TCP, the ProxyCommand, or the channel of the hop before.
+	StageConnect = "connect"
+	// StageHandshake is the exchange of versions and keys (RFC 4253), with the check of the host
+	// key.
+	StageHandshake = "handshake"
+	// StageAuth is the login (RFC 4252).
+	StageAuth = "auth"
+	// StageLink is everything after the login.
+	StageLink = "link"
 )
 
-// maxPeerText limits text of a peer in errors, questions and logs, in bytes.
-const maxPeerText = 200
-
-// HopError says at which hop the way ends, and at which stage.
+// HopError says which hop failed, and at which stage.
 type HopError struct {
-	Hop   string // alias
-	Addr  string // host:port that was dialed; "" with a ProxyCommand
-	Stage string // one of the Stage constants
-	Err   error
+	// Hop is the alias.
+	Hop string
+	// Addr is the host:port that was dialed. It is empty if a ProxyCommand leads to the hop.
+	Addr string
+	// Stage is one of the Stage constants.
+	Stage string
+	// Err is the cause.
+	Err error
 }
 
+// Error names hop, address, stage and cause.
 func (e *HopError) Error() string {
 	if e.Addr == "" {
 		return fmt.Sprintf("hop %s: %s: %v", e.Hop, e.Stage, e.Err)
@@ -43,112 +51,40 @@ func (e *HopError) Error() string {
 	return fmt.Sprintf("hop %s (%s): %s: %v", e.Hop, e.Addr, e.Stage, e.Err)
 }
 
+// Unwrap returns the cause.
 func (e *HopError) Unwrap() error { return e.Err }
 
 // TimeoutError says that ConnectTimeout ran out. It is a net.Error whose Timeout is true.
-type TimeoutError struct{ After string }
+type TimeoutError struct {
+	// After is the timeout, such as 30s.
+	After string
+}
 
 func (e *TimeoutError) Error() string   { return "no answer within " + e.After }
 func (e *TimeoutError) Timeout() bool   { return true }
 func (e *TimeoutError) Temporary() bool { return true }
 
-// KnownKey is a host key that known_hosts holds for a host, or RevokedHostKeys revokes.
-type KnownKey struct {
-	File        string // or what printed the line: KnownHostsCommand-HOSTNAME, KnownHostsCommand-ADDRESS
-	Line        int    // 0 in a key revocation list
-	Type        string // ssh-ed25519 ...
-	Fingerprint string // SHA256:...
-}
-
-// String says where the key is written.
-func (k KnownKey) String() string {
-	if k.Line == 0 {
-		return k.File
-	}
-	return fmt.Sprintf("%s:%d", k.File, k.Line)
-}
-
-// HostKeyError says that the key a server showed is not to be trusted. Exactly one of Changed,
-// Revoked and Unknown is set.
-type HostKeyError struct {
-	Hop  string // alias
-	Host string // the name that was looked up: host, [host]:port, or the HostKeyAlias
-
-	Type        string // of the key that the server showed
-	Fingerprint string // SHA256:... of that key
-
-	Changed bool       // other keys are known for this host
-	Revoked bool       // the key, or its authority, is revoked, or Err hinders to tell
-	Unknown bool       // nothing is known about this host
-	Known   []KnownKey // Changed: the keys known; Revoked: where that is written
-
-	CertErr     string // why a certificate was not accepted before its plain key was looked up; "" none
-	NeedsPerson bool   // Unknown, and nobody was there to be asked
-	Err         error  // a cause besides, such as an unreadable list of revoked keys; may be nil
-}
-
-func (e *HostKeyError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "host key of %s", e.Host)
-	switch {
-	case e.Revoked && len(e.Known) == 0:
-		fmt.Fprintf(&b, " is refused, for it cannot be told whether it is revoked: %s %s", e.Type, e.Fingerprint)
-	case e.Revoked:
-		b.WriteString(" is revoked")
-		if len(e.Known) > 0 {
-			fmt.Fprintf(&b, " by %s", e.Known[0])
-		}
-		fmt.Fprintf(&b, ": %s %s", e.Type, e.Fingerprint)
-	case e.Changed:
-		fmt.Fprintf(&b, " has changed: got %s %s", e.Type, e.Fingerprint)
-		for _, k := range e.Known {
-			fmt.Fprintf(&b, ", %s has %s %s", k, k.Type, k.Fingerprint)
-		}
-		if cmd := e.Remedy(); cmd != "" {
-			fmt.Fprintf(&b, "; if the change is legitimate: %s", cmd)
-		}
-	default:
-		fmt.Fprintf(&b, " is not known: %s %s", e.Type, e.Fingerprint)
-		if e.NeedsPerson {
-			fmt.Fprintf(&b, "; accept it in a terminal: %s", e.Remedy())
-		}
-	}
-	if e.CertErr != "" {
-		fmt.Fprintf(&b, " (its certificate: %s)", e.CertErr)
-	}
-	if e.Err != nil {
-		fmt.Fprintf(&b, ": %v", e.Err)
-	}
-	return b.String()
-}
-
-// Remedy is the command that mends it, once the person is sure; "" where there is none.
-func (e *HostKeyError) Remedy() string {
-	switch {
-	case e.Changed && len(e.Known) > 0 && !strings.HasPrefix(e.Known[0].File, commandFile):
-		return fmt.Sprintf("ssh-keygen -f %s -R %s", shellQuote(e.Known[0].File), shellQuote(e.Host))
-	case e.Unknown:
-		return "ssh " + shellQuote(e.Hop)
-	}
-	return ""
-}
-
-func (e *HostKeyError) Unwrap() error { return e.Err }
-
 // AuthError says that a server did not let us in.
 type AuthError struct {
-	Hop     string
-	User    string
-	Tried   []string // what was offered, in order: "publickey SHA256:... (file)", "password" ...
-	Methods []string // what the server would still take
-	Notes   []string // what could not be offered, and why
-	// NeedsPerson: a method could have gone on had a person, or the agent, been there. Else the
-	// server has refused all that we have.
+	// Hop is the alias, and User the name at the server.
+	Hop, User string
+	// Tried is what was offered, in order, such as "publickey SHA256:... (file)" or "password".
+	Tried []string
+	// Methods are those that the server would still accept.
+	Methods []string
+	// Notes say what could not be offered, and why.
+	Notes []string
+	// NeedsPerson says that a person or the agent could have helped. If it is false, the server has
+	// refused everything that we have.
 	NeedsPerson bool
-	TooMany     bool // the server's MaxAuthTries ended it; fewer keys, or IdentitiesOnly, may help
-	Err         error
+	// TooMany says that the server's MaxAuthTries was reached. Fewer keys may help, and so may
+	// IdentitiesOnly.
+	TooMany bool
+	// Err is a cause besides. It may be nil.
+	Err error
 }
 
+// Error says what was tried, what the server would accept, and what could not be offered.
 func (e *AuthError) Error() string {
 	var b strings.Builder
 	what := "permission denied"
@@ -171,31 +107,40 @@ func (e *AuthError) Error() string {
 	return b.String()
 }
 
+// Unwrap returns Err.
 func (e *AuthError) Unwrap() error { return e.Err }
 
-// OpenError says that a hop refused to open a channel (RFC 4254 5.1).
+// OpenError says that a hop refused to open a channel (RFC 4254 section 5.1).
 type OpenError struct {
-	Hop     string // the hop that refused
-	Network string // tcp or unix; session for a command
-	Addr    string // where the channel was to lead; "" a session
-	Reason  ssh.RejectionReason
-	Msg     string // the server's words, cut
+	// Hop is the alias of the hop that refused.
+	Hop string
+	// Network is tcp or unix. It is session for a command.
+	Network string
+	// Addr is where the channel was to lead. It is empty for a command.
+	Addr string
+	// Reason is the server's.
+	Reason ssh.RejectionReason
+	// Msg is what the server said, cut to a limit.
+	Msg string
 }
 
-// Prohibited says that the hop's own rules, not the target, refused.
+// Prohibited reports whether the hop's own rules refused. If not, the address could not be reached.
 func (e *OpenError) Prohibited() bool {
 	return e.Reason == ssh.Prohibited || e.Reason == ssh.UnknownChannelType
 }
 
+// Error says what the hop refused, and which rules of sshd may be the reason.
 func (e *OpenError) Error() string {
-	what, rules := "the connection to "+e.Addr, "AllowTcpForwarding, PermitOpen, DisableForwarding, or authorized_keys permitopen, no-port-forwarding, restrict"
+	what := "the connection to " + e.Addr
+	rules := "AllowTcpForwarding, PermitOpen, DisableForwarding, " +
+		"or authorized_keys permitopen, no-port-forwarding, restrict"
 	switch e.Network {
 	case "unix":
 		rules = "AllowStreamLocalForwarding, DisableForwarding, or authorized_keys no-port-forwarding, restrict"
 	case "session":
 		what, rules = "the command", "MaxSessions"
 	}
-	// A session, or a Unix socket, that a rule of sshd forbids comes as SSH_OPEN_CONNECT_FAILED
+	// If a rule forbids a session or a Unix socket, sshd says SSH_OPEN_CONNECT_FAILED
 	// (serverloop.c, server_input_channel_open).
 	switch {
 	case e.Reason == ssh.Prohibited:
@@ -214,23 +159,34 @@ func (e *OpenError) Error() string {
 	return fmt.Sprintf("%s refused %s (reason %d): %q", e.Hop, what, uint32(e.Reason), e.Msg)
 }
 
-// ListenError says that the last hop refused a remote forward (RFC 4254 7.1). The protocol carries
-// no reason: the port may be busy, or a rule may forbid it.
+// ListenError says that the last hop refused a remote forward (RFC 4254 section 7.1). The protocol
+// has no reasons for that: the port may be in use, or a rule may forbid it.
 type ListenError struct {
-	Hop, Network, Addr string
+	// Hop is the alias.
+	Hop string
+	// Network is tcp or unix.
+	Network string
+	// Addr is where the hop was to listen.
+	Addr string
 }
 
+// Error names the rules of sshd that may be the reason.
 func (e *ListenError) Error() string {
-	return fmt.Sprintf("%s refused to listen on %s (address in use, or sshd_config AllowTcpForwarding, AllowStreamLocalForwarding, PermitListen, GatewayPorts)", e.Hop, e.Addr)
+	const rules = "AllowTcpForwarding, AllowStreamLocalForwarding, PermitListen, GatewayPorts"
+	return fmt.Sprintf("%s refused to listen on %s (address in use, or sshd_config %s)", e.Hop, e.Addr, rules)
 }
 
-// ExitError says that a command of Exec ended otherwise than with status 0.
+// ExitError says that a command of Exec did not end with status 0.
 type ExitError struct {
-	Status int    // 0 when Signal is set, -1 when the server did not tell
-	Signal string // without SIG; "" none
-	Stderr string // the beginning of it, cut
+	// Status is that of the command. It is 0 if Signal is set, and -1 if the server did not tell.
+	Status int
+	// Signal ended the command. It has no SIG in front. It is empty if the command ended by itself.
+	Signal string
+	// Stderr is the beginning of what the command wrote there.
+	Stderr string
 }
 
+// Error says how the command ended, and quotes the beginning of its stderr.
 func (e *ExitError) Error() string {
 	s := fmt.Sprintf("remote command ended with status %d", e.Status)
 	if e.Signal != "" {
@@ -240,23 +196,4 @@ func (e *ExitError) Error() string {
 		s += fmt.Sprintf(": %q", e.Stderr)
 	}
 	return s
-}
-
-// clip shortens text of a peer.
-func clip(s string) string {
-	if len(s) > maxPeerText {
-		return s[:maxPeerText] + "..."
-	}
-	return s
-}
-
-// shellQuote makes one word of s for the shell, for commands shown to people.
-func shellQuote(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./-_", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

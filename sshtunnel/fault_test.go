@@ -16,34 +16,40 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 // faulty is a real server at the end of a cable.
 type faulty struct {
 	*cable
-	host   *Host
-	server *sshd
+	host   *sshconfig.Host
+	server *openssh.Server
 	pub    ssh.PublicKey // that may log in
 }
 
-// startFaulty makes one that is watched at short intervals: 3 x 100 ms.
+// startFaulty makes one that is watched at short intervals: 3 x 200 ms.
 func startFaulty(t *testing.T, options ...string) *faulty {
 	t.Helper()
 	key := filepath.Join(t.TempDir(), "id")
-	f := &faulty{pub: writeKey(t, key, "").PublicKey()}
-	f.server = startSSHD(t, f.pub, options...)
-	f.cable = startCable(t, f.server.addr.String())
-	f.host = f.cable.host(t, f.server.host(t, "bastion", key))
-	f.host.ServerAliveSet, f.host.ServerAliveInterval, f.host.ServerAliveCountMax = true, 100*time.Millisecond, 3
+	f := &faulty{pub: openssh.WriteKey(t, key, "").PublicKey()}
+	f.server = openssh.Start(t, f.pub, options...)
+	f.cable = startCable(t, f.server.Addr.String())
+	f.host = f.cable.host(t, f.server.Host(t, "bastion", key))
+	f.host.ServerAliveSet, f.host.ServerAliveInterval, f.host.ServerAliveCountMax = true, 200*time.Millisecond, 3
 	return f
 }
 
-// linkOf returns the link that is up; nil: none is.
-func linkOf(tun *Tunnel) *link {
-	tun.mu.Lock()
-	defer tun.mu.Unlock()
-	return tun.link
+// linkOf returns the tunnel's link; nil if it has none.
+func linkOf(tun *Tunnel) *link { return ask(tun, func(l *loop) *link { return l.link }) }
+
+// ask reads something that the loop of a tunnel owns.
+func ask[T any](tun *Tunnel, f func(*loop) T) T {
+	answer := make(chan T, 1)
+	tun.send(func(l *loop) { answer <- f(l) })
+	return <-answer
 }
 
 func mustDial(t *testing.T, tun *Tunnel, target string) net.Conn {
@@ -55,9 +61,10 @@ func mustDial(t *testing.T, tun *Tunnel, target string) net.Conn {
 	return conn
 }
 
-// What happens to a link that is up, and what becomes of it: a connection over it, a call that comes
-// while it is down, and the goroutines.
+// A link that is up has a fault. The test looks at a connection over it, at a call that comes while
+// the tunnel is down, and at the goroutines.
 func TestFaultsOfALink(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name     string
 		cut      func(*faulty)
@@ -68,13 +75,14 @@ func TestFaultsOfALink(t *testing.T) {
 		{"orderly end", func(f *faulty) { f.cut(false) }, nil, false},
 		{"sshd killed and restarted with the same key", func(f *faulty) {
 			f.lead("127.0.0.1:1")
-			f.server.kill()
-		}, func(f *faulty) { f.lead(f.server.addr.String()) }, false},
+			f.server.Kill()
+		}, func(f *faulty) { f.lead(f.server.Addr.String()) }, false},
 		{"one connection is dead", func(f *faulty) { f.freeze(false) }, nil, false},
 		{"black hole", func(f *faulty) { f.freeze(true) }, func(f *faulty) { f.thaw() }, false},
 		{"nothing", func(*faulty) {}, nil, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			target := echo(t)
 			f := startFaulty(t)
 			noLeak(t, func() {
@@ -118,8 +126,9 @@ func TestFaultsOfALink(t *testing.T) {
 	}
 }
 
-// A black hole that is shorter than keepalive allows costs nothing.
+// A black hole that is shorter than keepalive allows does no harm.
 func TestShortBlackHole(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	f := startFaulty(t)
 	f.host.ServerAliveInterval = time.Minute
@@ -148,18 +157,19 @@ func checkEchoAfter(t *testing.T, conn net.Conn, sent string) {
 	checkEcho(t, conn)
 }
 
-// A server that came back with another key is not let in, and not tried again.
+// A server that comes back with another key is refused, and not tried again.
 func TestRestartedWithAnotherKey(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	f := startFaulty(t)
-	other := startSSHD(t, f.pub)
+	other := openssh.Start(t, f.pub)
 	noLeak(t, func() {
 		tun := newTunnel(t, nil, f.host)
 		mustDial(t, tun, target)
-		f.lead(other.addr.String())
+		f.lead(other.Addr.String())
 		f.cut(true)
 		st := waitPhase(t, tun, Refused)
-		key, ok := errors.AsType[*HostKeyError](st.Err)
+		key, ok := errors.AsType[*hostkeys.Error](st.Err)
 		if !ok || !key.Changed || st.Hop != "bastion" {
 			t.Errorf("state %+v", st)
 		}
@@ -178,6 +188,7 @@ func TestRestartedWithAnotherKey(t *testing.T) {
 
 // A server that resets each connection is tried again while somebody waits.
 func TestResetWhileDialing(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	f := startFaulty(t)
 	f.lead("127.0.0.1:1") // a cable that leads nowhere resets
@@ -190,7 +201,7 @@ func TestResetWhileDialing(t *testing.T) {
 		if st, _ := tun.State(); st.Phase != Down {
 			t.Errorf("phase %s", st.Phase)
 		}
-		f.lead(f.server.addr.String())
+		f.lead(f.server.Addr.String())
 		if _, err := tun.DialContext(t.Context(), "tcp", target); err != nil {
 			t.Error(err)
 		}
@@ -198,12 +209,12 @@ func TestResetWhileDialing(t *testing.T) {
 	})
 }
 
-// A connection that is cut while the server thinks about a login was not refused: the tunnel must
-// come back.
+// A connection that is cut during a login is not a refusal: the tunnel must come back.
 func TestCutDuringLogin(t *testing.T) {
+	t.Parallel()
 	for _, reset := range []bool{true, false} {
 		key := filepath.Join(t.TempDir(), "id")
-		writeKey(t, key, "")
+		openssh.WriteKey(t, key, "")
 		s := startFake(t, sshtest.Config{Stall: sshtest.StallAuth})
 		c := startCable(t, s.Addr())
 		h := c.host(t, fakeHost(t, "bastion", s))
@@ -226,8 +237,9 @@ func TestCutDuringLogin(t *testing.T) {
 	}
 }
 
-// A peer that does not read fills one window, and no other stream.
+// A peer that does not read fills the window of its own stream and holds up no other.
 func TestWindowNeverOpened(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts by its backlog, reads nothing
 	if err != nil {
@@ -268,8 +280,9 @@ func TestWindowNeverOpened(t *testing.T) {
 	})
 }
 
-// Each side may be the first to have said all.
+// Each side may be the first to close its direction.
 func TestHalfClose(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -305,12 +318,13 @@ func TestHalfClose(t *testing.T) {
 	})
 }
 
-// After a reconnect the old session on the far side may hold the port of a remote forward yet.
+// After a reconnect, the old session on the far side may still hold the port of a remote forward.
 func TestForwardWhosePortIsBusyAfterReconnect(t *testing.T) {
+	t.Parallel()
 	f := startFaulty(t)
 	refused := make(chan struct{}, 100)
 	tun, err := New(Config{
-		Chain: func(context.Context) ([]*Host, error) { return []*Host{f.host}, nil },
+		Chain: func(context.Context) ([]*sshconfig.Host, error) { return []*sshconfig.Host{f.host}, nil },
 		Log: slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
 			if strings.Contains(string(p), "remote forward not granted") {
 				refused <- struct{}{}
@@ -350,9 +364,10 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// Opens that a server leaves unanswered are bounded: beyond, a link that carries nothing is given
-// up, and one that carries something refuses more.
+// Requests for a channel that a server does not answer are bounded. Beyond the bound, a link
+// without connections is given up, and a link with connections refuses more.
 func TestUnansweredOpensAreBounded(t *testing.T) {
+	t.Parallel()
 	s := startFake(t, sshtest.Config{Stall: sshtest.StallOpen})
 	noLeak(t, func() {
 		tun := newTunnel(t, nil, fakeHost(t, "bastion", s))
@@ -366,7 +381,7 @@ func TestUnansweredOpensAreBounded(t *testing.T) {
 			_, err := tun.DialContext(ctx, "tcp", "x:1")
 			return err
 		}
-		hp := linkOf(tun).last()
+		hp := linkOf(tun).last().(*sshHop)
 		hp.streams.Add(1)
 		for hp.unanswered.Load() < maxUnanswered {
 			leave() // counted a moment later

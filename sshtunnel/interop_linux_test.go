@@ -15,11 +15,15 @@ import (
 	gliderlabs "github.com/gliderlabs/ssh"
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshtest"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
-// Servers other than OpenSSH: log in, open a connection, lend a listener and take it back.
-func TestInterop(t *testing.T) {
+// With servers other than OpenSSH the test logs in, opens a connection, listens and stops
+// listening.
+func TestInteroperation(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		start func(t *testing.T, pub ssh.PublicKey) (addr string, hostKey ssh.PublicKey)
@@ -33,9 +37,10 @@ func TestInterop(t *testing.T) {
 		{"gliderlabs", startGliderlabs, anyPort, true}, // it says yes, and forgets that it chose the port
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			key := filepath.Join(t.TempDir(), "id")
-			at, hostKey := tt.start(t, writeKey(t, key, "").PublicKey())
-			h := newHost(t, tt.name, at)
+			at, hostKey := tt.start(t, openssh.WriteKey(t, key, "").PublicKey())
+			h := openssh.NewHost(t, tt.name, at)
 			h.User, h.HostKeyAlias = "root", "server"
 			h.IdentityFiles, h.IdentityFilesSet = []string{key}, true
 			h.ServerAliveSet, h.ServerAliveInterval, h.ServerAliveCountMax = true, 500*time.Millisecond, 10
@@ -44,7 +49,7 @@ func TestInterop(t *testing.T) {
 			}
 			knows(sshtest.NewKey().PublicKey())
 			err := newTunnel(t, nil, h).Connect(t.Context())
-			if wrong, ok := errors.AsType[*HostKeyError](err); !ok || !wrong.Changed {
+			if wrong, ok := errors.AsType[*hostkeys.Error](err); !ok || !wrong.Changed {
 				t.Errorf("another host key is known: %v", err)
 			}
 			knows(hostKey)
@@ -109,8 +114,8 @@ func TestInterop(t *testing.T) {
 
 func anyPort(*testing.T) (network, addr string) { return "tcp", "127.0.0.1:0" }
 
-// startDropbear runs dropbear per connection, in a mount namespace where root's home is ours: it
-// reads authorized_keys nowhere else.
+// startDropbear runs dropbear for each connection. dropbear reads authorized_keys in root's home
+// only, so it runs in a mount namespace where that is a directory of ours.
 func startDropbear(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -118,19 +123,19 @@ func startDropbear(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
 		}
 		t.Skip("needs root, for a mount namespace")
 	}
-	bin, keygen := needTool(t, "dropbear"), needTool(t, "dropbearkey")
-	s := &sshd{t: t, dir: t.TempDir()}
-	home := filepath.Join(s.dir, "home")
+	bin, keygen := openssh.Tool(t, "dropbear"), openssh.Tool(t, "dropbearkey")
+	dir := t.TempDir()
+	home := filepath.Join(dir, "home")
 	if err := os.MkdirAll(filepath.Join(home, ".ssh"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(home, ".ssh/authorized_keys"), string(ssh.MarshalAuthorizedKey(pub)))
-	hostKey := filepath.Join(s.dir, "host_key")
-	shown := run(t, keygen, "-t", "ed25519", "-f", hostKey)
-	s.listen(needTool(t, "unshare"), "-m", "sh", "-c", `mount --bind "$1" /root && exec "$2" -i -r "$3"`, "sh", home, bin, hostKey)
+	hostKey := filepath.Join(dir, "host_key")
+	shown := openssh.Run(t, keygen, "-t", "ed25519", "-f", hostKey)
+	s := openssh.StartProgram(t, dir, openssh.Tool(t, "unshare"), "-m", "sh", "-c", `mount --bind "$1" /root && exec "$2" -i -r "$3"`, "sh", home, bin, hostKey)
 	for line := range strings.Lines(shown) {
 		if key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line)); err == nil {
-			return s.addr.String(), key
+			return s.Addr.String(), key
 		}
 	}
 	t.Fatalf("no key in %q", shown)
@@ -152,7 +157,7 @@ asyncio.run(main())
 
 // startAsyncSSH runs Python's asyncssh, until its stdin ends.
 func startAsyncSSH(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
-	python := needTool(t, "/usr/bin/python3") // Debian's, whose module it is
+	python := openssh.Tool(t, "/usr/bin/python3") // Debian's, whose module it is
 	if out, err := exec.Command(python, "-c", "import asyncssh").CombinedOutput(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("asyncssh is missing: %s", out)
@@ -161,7 +166,7 @@ func startAsyncSSH(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
 	}
 	dir := t.TempDir()
 	hostKey, authorized := filepath.Join(dir, "host_key"), filepath.Join(dir, "authorized_keys")
-	signer := writeKey(t, hostKey, "")
+	signer := openssh.WriteKey(t, hostKey, "")
 	writeFile(t, authorized, string(ssh.MarshalAuthorizedKey(pub)))
 	return startServer(t, exec.Command(python, "-c", asyncSSH, hostKey, authorized)), signer.PublicKey()
 }
@@ -199,7 +204,7 @@ const oneTimeCode = "123456"
 // startSSH2 runs npm's ssh2, which wants a key and then a code.
 func startSSH2(options ...string) func(*testing.T, ssh.PublicKey) (string, ssh.PublicKey) {
 	return func(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
-		node := needTool(t, "node")
+		node := openssh.Tool(t, "node")
 		peers := filepath.Join("..", "cmd", "sallyport", "testdata", "peers")
 		if _, err := os.Stat(filepath.Join(peers, "node_modules", "ssh2")); err != nil {
 			if os.Getenv("CI") == "true" {
@@ -209,7 +214,7 @@ func startSSH2(options ...string) func(*testing.T, ssh.PublicKey) (string, ssh.P
 		}
 		dir := t.TempDir()
 		hostKey, authorized := filepath.Join(dir, "host_key"), filepath.Join(dir, "authorized")
-		signer := writeKey(t, hostKey, "")
+		signer := openssh.WriteKey(t, hostKey, "")
 		writeFile(t, authorized, string(ssh.MarshalAuthorizedKey(pub)))
 		args := append([]string{filepath.Join(peers, "sshd.mjs"), hostKey, authorized, oneTimeCode}, options...)
 		return startServer(t, exec.Command(node, args...)), signer.PublicKey()
@@ -224,7 +229,7 @@ func startGliderlabs(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
 	}
 	forwards, hostKey := &gliderlabs.ForwardedTCPHandler{}, sshtest.NewKey()
 	s := &gliderlabs.Server{
-		PublicKeyHandler:              func(_ gliderlabs.Context, key gliderlabs.PublicKey) bool { return sameKey(key, pub) },
+		PublicKeyHandler:              func(_ gliderlabs.Context, key gliderlabs.PublicKey) bool { return hostkeys.SameKey(key, pub) },
 		LocalPortForwardingCallback:   func(gliderlabs.Context, string, uint32) bool { return true },
 		ReversePortForwardingCallback: func(gliderlabs.Context, string, uint32) bool { return true },
 		ChannelHandlers:               map[string]gliderlabs.ChannelHandler{"direct-tcpip": gliderlabs.DirectTCPIPHandler},

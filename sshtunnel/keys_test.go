@@ -20,11 +20,14 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
+	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 // Keys of all types, from files plain and encrypted, in all formats that ssh-keygen writes.
 func TestKeyTypesOnRealServer(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, tt := range []struct {
 		name    string
@@ -46,14 +49,15 @@ func TestKeyTypesOnRealServer(t *testing.T) {
 		{name: "rsa PKCS8", args: []string{"-t", "rsa", "-b", "2048", "-m", "PKCS8"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			key := filepath.Join(dir, tt.name)
 			passphrase := ""
 			if tt.encrypt {
 				passphrase = "secret"
 			}
-			run(t, "ssh-keygen", append([]string{"-q", "-a", "1", "-N", passphrase, "-f", key}, tt.args...)...)
-			s := startSSHD(t, mustPublic(t, key+".pub"), tt.server)
-			h := s.host(t, "bastion", key)
+			openssh.Run(t, "ssh-keygen", append([]string{"-q", "-a", "1", "-N", passphrase, "-f", key}, tt.args...)...)
+			s := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"), tt.server)
+			h := s.Host(t, "bastion", key)
 			h.PubkeyAcceptedAlgorithms = tt.accept
 			p := &person{answers: map[string][]string{"passphrase": {"secret"}}}
 			if err := newTunnel(t, p.ask, h).Connect(t.Context()); err != nil {
@@ -65,9 +69,11 @@ func TestKeyTypesOnRealServer(t *testing.T) {
 		})
 	}
 	t.Run("rsa with SHA-1 only", func(t *testing.T) {
-		key := filepath.Join(dir, "rsa PKCS8")
-		s := startSSHD(t, mustPublic(t, key+".pub"), "PubkeyAcceptedAlgorithms ssh-rsa")
-		err := newTunnel(t, nil, s.host(t, "bastion", key)).Connect(t.Context())
+		t.Parallel()
+		key := filepath.Join(dir, "rsa for SHA-1")
+		openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", key)
+		s := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"), "PubkeyAcceptedAlgorithms ssh-rsa")
+		err := newTunnel(t, nil, s.Host(t, "bastion", key)).Connect(t.Context())
 		if auth, ok := errors.AsType[*AuthError](err); !ok || auth.NeedsPerson {
 			t.Errorf("got %v", err)
 		}
@@ -110,7 +116,8 @@ func (k *securityKey) SignWithFlags(_ ssh.PublicKey, data []byte, _ agent.Signat
 	return &ssh.Signature{Format: k.pub.Type(), Blob: ed25519.Sign(k.private, signed), Rest: flagsAndCounter}, nil
 }
 
-// writeFile makes the file that ssh-keygen makes for a security key: a handle instead of a private key.
+// writeFile makes the file that ssh-keygen makes for a security key: a handle instead of a private
+// key.
 func (k *securityKey) writeFile(t *testing.T, path string) {
 	t.Helper()
 	secret := ssh.Marshal(struct {
@@ -152,14 +159,15 @@ func serveAgent(t *testing.T, a agent.Agent) (socket string) {
 	return ln.Addr().String()
 }
 
-// A security key works through the agent, with its file or without; without the agent its file is
-// explained.
+// A security key works by the agent, with or without its file. Without the agent, the error
+// explains the file.
 func TestSecurityKey(t *testing.T) {
+	t.Parallel()
 	key := newSecurityKey(t)
-	s := startSSHD(t, key.pub)
+	s := openssh.Start(t, key.pub)
 	file := filepath.Join(t.TempDir(), "id_ed25519_sk")
 	key.writeFile(t, file)
-	h := s.host(t, "bastion", file)
+	h := s.Host(t, "bastion", file)
 	h.IdentitiesOnly = true
 	err := newTunnel(t, nil, h).Connect(t.Context())
 	if auth, ok := errors.AsType[*AuthError](err); !ok || !strings.Contains(err.Error(), "security key") || !strings.Contains(err.Error(), "ssh-add "+file) {
@@ -175,7 +183,7 @@ func TestSecurityKey(t *testing.T) {
 	}
 }
 
-// noted is an agent that notes what is added to it.
+// noted is an agent that remembers what is added to it.
 type noted struct {
 	agent.Agent
 	added []agent.AddedKey
@@ -187,11 +195,12 @@ func (n *noted) Add(k agent.AddedKey) error {
 }
 
 func TestAddKeysToAgent(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	key := filepath.Join(dir, "id")
-	pub := writeKey(t, key, "secret").PublicKey()
-	writeFile(t, key+".pub", keyLine(pub)+" my comment\n")
-	s := startSSHD(t, pub)
+	pub := openssh.WriteKey(t, key, "secret").PublicKey()
+	writeFile(t, key+".pub", openssh.KeyLine(pub)+" my comment\n")
+	s := openssh.Start(t, pub)
 	for _, tt := range []struct {
 		option  string
 		answers []string
@@ -210,8 +219,9 @@ func TestAddKeysToAgent(t *testing.T) {
 		{option: "ask"}, // nobody there
 	} {
 		t.Run(tt.option+strings.Join(tt.answers, ""), func(t *testing.T) {
+			t.Parallel()
 			n := &noted{Agent: agent.NewKeyring()}
-			h := s.host(t, "bastion", key)
+			h := s.Host(t, "bastion", key)
 			h.IdentityAgent, h.AddKeysToAgent = serveAgent(t, n), tt.option
 			p := &person{answers: map[string][]string{"passphrase": {"secret"}, "add-key": tt.answers}}
 			if err := newTunnel(t, p.ask, h).Connect(t.Context()); err != nil {
@@ -229,7 +239,7 @@ func TestAddKeysToAgent(t *testing.T) {
 		})
 	}
 	t.Run("real agent", func(t *testing.T) {
-		h := s.host(t, "bastion", key)
+		h := s.Host(t, "bastion", key)
 		h.IdentityAgent, h.AddKeysToAgent = startAgent(t), "3600"
 		p := &person{answers: map[string][]string{"passphrase": {"secret"}}}
 		for range 2 { // the second time the agent signs
@@ -240,7 +250,7 @@ func TestAddKeysToAgent(t *testing.T) {
 		if len(p.asked) != 1 {
 			t.Errorf("asked %d times", len(p.asked))
 		}
-		list := exec.CommandContext(t.Context(), needTool(t, "ssh-add"), "-l")
+		list := exec.CommandContext(t.Context(), openssh.Tool(t, "ssh-add"), "-l")
 		list.Env = append(os.Environ(), "SSH_AUTH_SOCK="+h.IdentityAgent)
 		out, err := list.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), ssh.FingerprintSHA256(pub)+" my comment") {
@@ -251,9 +261,10 @@ func TestAddKeysToAgent(t *testing.T) {
 
 // The order in which keys are offered is the one of a real ssh with the same agent and files.
 func TestKeyOrderAgreesWithSSH(t *testing.T) {
+	t.Parallel()
 	dir, keys := keyDir(t, "ca", "certified", "listed", "other1", "other2", "file", "public")
 	path := func(n string) string { return filepath.Join(dir, n) }
-	run(t, "ssh-keygen", "-q", "-s", path("ca"), "-I", "id", "-n", "someone", path("certified.pub"))
+	openssh.Run(t, "ssh-keygen", "-q", "-s", path("ca"), "-I", "id", "-n", "someone", path("certified.pub"))
 	os.Rename(path("certified-cert.pub"), path("cert"))
 	sock := startAgent(t, path("other1"), path("listed"), path("public"), path("other2"))
 	os.Remove(path("public"))
@@ -272,6 +283,7 @@ func TestKeyOrderAgreesWithSSH(t *testing.T) {
 		{name: "two listed", files: []string{"public", "other1", "file"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			s := startFake(t, sshtest.Config{AuthorizedKeys: []ssh.PublicKey{keys["ca"].PublicKey()}, MaxAuthTries: 50})
 			h := fakeHost(t, "bastion", s)
 			h.IdentityAgent, h.IdentitiesOnly, h.IdentityFilesSet = sock, tt.only, true
@@ -285,7 +297,7 @@ func TestKeyOrderAgreesWithSSH(t *testing.T) {
 				h.CertificateFiles = append(h.CertificateFiles, path(c))
 				args = append(args, "-o", "CertificateFile="+path(c))
 			}
-			out, _ := exec.CommandContext(t.Context(), needTool(t, "ssh"), append(args, h.HostName, "true")...).CombinedOutput() // nobody gets in
+			out, _ := exec.CommandContext(t.Context(), openssh.Tool(t, "ssh"), append(args, h.HostName, "true")...).CombinedOutput() // nobody gets in
 			var want, got []string
 			for line := range strings.Lines(string(out)) {
 				if _, offered, ok := strings.Cut(line, "Offering public key: "); ok {
@@ -310,25 +322,27 @@ func TestKeyOrderAgreesWithSSH(t *testing.T) {
 	}
 }
 
-// Methods that cannot be used are named.
+// The error names the methods that cannot be used, and why.
 func TestMethodsAreExplained(t *testing.T) {
-	gssapi := startSSHD(t, nil, "PubkeyAuthentication no", "GSSAPIAuthentication yes", "HostbasedAuthentication yes").addr.String()
+	t.Parallel()
+	gssapi := openssh.Start(t, nil, "PubkeyAuthentication no", "GSSAPIAuthentication yes", "HostbasedAuthentication yes").Addr.String()
 	ordinary := startFake(t, sshtest.Config{AuthorizedKeys: []ssh.PublicKey{sshtest.NewKey().PublicKey()}, Password: "x", Challenges: []sshtest.Challenge{{}}, MaxAuthTries: 20}).Addr()
 	for _, tt := range []struct {
 		name string
 		addr string
-		edit func(*Host)
+		edit func(*sshconfig.Host)
 		want []string
 	}{
-		{"GSSAPI only", gssapi, func(*Host) {}, []string{"gssapi-with-mic (GSSAPI, Kerberos) is not supported", `"hostbased" is not supported`}},
-		{"turned off", ordinary, func(h *Host) {
+		{"GSSAPI only", gssapi, func(*sshconfig.Host) {}, []string{"gssapi-with-mic (GSSAPI, Kerberos) is not supported", `"hostbased" is not supported`}},
+		{"turned off", ordinary, func(h *sshconfig.Host) {
 			h.PubkeyAuthentication, h.PasswordAuthentication, h.KbdInteractiveAuthentication = false, false, false
-		}, []string{"PubkeyAuthentication no rules out publickey", "PasswordAuthentication no rules out password", "KbdInteractiveAuthentication no rules out keyboard-interactive"}},
-		{"not preferred", ordinary, func(h *Host) { h.PreferredAuthentications = []string{"publickey"} }, []string{"PreferredAuthentications leave out password"}},
-		{"BatchMode", ordinary, func(h *Host) { h.BatchMode = true }, []string{"BatchMode forbids"}},
+		}, []string{"PubkeyAuthentication is off, which rules out publickey", "PasswordAuthentication is off, which rules out password", "KbdInteractiveAuthentication is off, which rules out keyboard-interactive"}},
+		{"not preferred", ordinary, func(h *sshconfig.Host) { h.PreferredAuthentications = []string{"publickey"} }, []string{"PreferredAuthentications does not list password"}},
+		{"BatchMode", ordinary, func(h *sshconfig.Host) { h.BatchMode = true }, []string{"BatchMode forbids"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := newHost(t, "bastion", tt.addr)
+			t.Parallel()
+			h := openssh.NewHost(t, "bastion", tt.addr)
 			h.StrictHostKeyChecking = "accept-new"
 			tt.edit(h)
 			err := newTunnel(t, nil, h).Connect(t.Context())

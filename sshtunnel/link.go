@@ -3,26 +3,37 @@ package sshtunnel
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"sync"
+
+	"sallyport/sshtunnel/sshconfig"
 )
 
-// link is a chain of logged-in hops. It ends as a whole.
+// link is a chain of hops to which we are logged in, the last one at the far end. It ends as a
+// whole.
 type link struct {
-	hops []*hop
-	done chan struct{} // closed when the link is no more
-	err  error         // why; to be read after done
+	hops []hop
 
-	once sync.Once
-	wg   sync.WaitGroup
+	// life ends with the link. Its cause says why.
+	life context.Context
+	end  context.CancelCauseFunc
 
-	forwards forwardTable
+	// tasks counts the goroutines of the link and of its hops.
+	tasks sync.WaitGroup
+
+	// closed is closed when the link has ended and none of these goroutines is left.
+	closed chan struct{}
 }
 
-// dialChain dials all hosts in turn. at is told of each before it is dialed. What needs no server
-// is done for all hops from the start.
-func dialChain(ctx context.Context, cfg *Config, chain []*Host, at func(*Host)) (*link, error) {
+func newLink() *link {
+	l := &link{closed: make(chan struct{})}
+	l.life, l.end = context.WithCancelCause(context.Background())
+	return l
+}
+
+// dialLink dials all hosts of a chain in turn. It calls progress with each one before it dials it.
+// What needs no server is done for all hops from the start.
+func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, progress func(*sshconfig.Host)) (*link, error) {
 	if len(chain) == 0 {
 		return nil, errors.New("no host to dial")
 	}
@@ -33,22 +44,23 @@ func dialChain(ctx context.Context, cfg *Config, chain []*Host, at func(*Host)) 
 		prepared[i] = prepare(ctx, cfg, h)
 		defer prepared[i].end()
 	}
-	l := &link{done: make(chan struct{})}
-	dialed := 0
+	l := newLink()
+	reached := 0 // hosts
 	if cfg.ControlMaster {
-		if i, m := liveMaster(ctx, cfg, chain); m != nil {
-			at(chain[i])
-			l.hops = append(l.hops, &hop{host: chain[i], master: m})
-			dialed = i + 1
+		if i, m := findMaster(ctx, chain, cfg.Log, &l.tasks); m != nil {
+			progress(chain[i])
+			cfg.Trace.connected(ConnectedInfo{chain[i].Alias, ByControlMaster, chain[i].ControlPath})
+			l.hops = append(l.hops, m)
+			reached = i + 1
 		}
 	}
-	for i, h := range chain[dialed:] {
-		at(h)
-		var via *hop
+	for i, h := range chain[reached:] {
+		progress(h)
+		d := &dialer{cfg: cfg, host: h, prepared: prepared[reached+i], link: l}
 		if len(l.hops) > 0 {
-			via = l.last()
+			d.via = l.last()
 		}
-		hp, err := dialHop(ctx, cfg, h, prepared[dialed+i], via)
+		hp, err := d.dial(ctx)
 		if err != nil {
 			cancel() // frees preparations that hang
 			l.close(err)
@@ -56,59 +68,54 @@ func dialChain(ctx context.Context, cfg *Config, chain []*Host, at func(*Host)) 
 		}
 		l.hops = append(l.hops, hp)
 	}
-	if l.last().master != nil {
-		return l, nil // its keepalive is the user's; its end is noticed by the next call
-	}
-	for _, hp := range l.hops {
-		if hp.master != nil {
-			continue
-		}
-		l.wg.Go(func() { // ends when the connection does, at the latest by close
-			err := hp.client.Wait()
-			close(hp.ended)
-			if err == io.EOF {
-				err = errors.New("the server closed the connection")
-			}
-			l.fail(hp.error(StageLink, err))
-		})
-	}
-	l.startKeepalive()
-	l.wg.Go(func() { l.watch(cfg.machine) }) // ends with the link
-	l.forwards.serve(l)
+	l.attend(cfg, chain[len(chain)-len(l.hops):])
+	context.AfterFunc(l.life, func() {
+		l.close(nil)
+		close(l.closed)
+	})
 	return l, nil
 }
 
-func (l *link) last() *hop { return l.hops[len(l.hops)-1] }
-
-// fail ends the link for a reason; the first one counts.
-//
-// Only the outermost connection is closed: all others run inside it and end with it. Closing an
-// inner one first would wait for a peer that may be gone.
-func (l *link) fail(err error) {
-	l.once.Do(func() {
-		l.err = err
-		close(l.done)
-		if len(l.hops) > 0 {
-			l.hops[0].close()
+// attend makes the link end when one of its hops does, and starts to watch the hops. The hosts are
+// those of the hops.
+func (l *link) attend(cfg *Config, hosts []*sshconfig.Host) {
+	for _, hp := range l.hops {
+		context.AfterFunc(hp.ended(), func() { l.fail(context.Cause(hp.ended())) })
+	}
+	for i, a := range aliveOf(hosts, cfg.aliveInterval) {
+		if b := l.hops[i].heartbeat(); b != nil && a.interval > 0 {
+			l.tasks.Go(func() { l.keepalive(l.hops[i].place(), b, a) }) // ends with the link
 		}
-	})
+	}
+	if l.last().heartbeat() != nil {
+		l.tasks.Go(func() { l.watch(cfg.machine) }) // ends with the link
+	}
+}
+
+func (l *link) last() hop { return l.hops[len(l.hops)-1] }
+
+// fail ends the link for a reason. The reason of the first call counts. It does not wait.
+//
+// Only the outermost hop is closed. All others run inside it and end with it. To close an inner one
+// first would mean to wait for a peer that may be gone.
+func (l *link) fail(cause error) {
+	l.end(cause)
+	if len(l.hops) > 0 {
+		l.hops[0].close(context.Cause(l.life))
+	}
 }
 
 // close ends the link and waits for its goroutines.
-func (l *link) close(err error) {
-	l.fail(err)
-	l.wg.Wait()
+func (l *link) close(cause error) {
+	l.fail(cause)
+	l.tasks.Wait()
 }
 
-// localIP is the address that the outermost connection leaves by; nil where it has none, or leaves
-// by loopback.
+// localIP returns the address that the outermost connection leaves the machine by; nil if it is not
+// known.
 func (l *link) localIP() net.IP {
-	if l.hops[0].master != nil {
-		return nil
+	if b := l.hops[0].heartbeat(); b != nil {
+		return b.localIP()
 	}
-	local, ok := l.hops[0].conn.LocalAddr().(*net.TCPAddr)
-	if !ok || local.IP.IsLoopback() {
-		return nil
-	}
-	return local.IP
+	return nil
 }

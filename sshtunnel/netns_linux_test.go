@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 const (
@@ -25,9 +28,9 @@ const (
 	farEnv                 = "SALLYPORT_TEST_FAR" // the far namespace, in the process within the near one
 )
 
-// Faults that need a kernel between the two ends: a cable of two network namespaces that is
-// unplugged, swallows packets, or changes its address. The test runs itself once more inside the
-// near one, where it finds farEnv set.
+// Some faults need a kernel between the two ends: the cable is unplugged, swallows packets, or
+// changes its address. The cable joins two network namespaces. The test runs itself once more
+// inside the near one, where it finds farEnv set.
 func TestNetworkFaults(t *testing.T) {
 	if far := os.Getenv(farEnv); far != "" {
 		testNetworkFaults(t, far)
@@ -39,11 +42,11 @@ func TestNetworkFaults(t *testing.T) {
 		}
 		t.Skip("needs root, for network namespaces")
 	}
-	needTool(t, "ip")
+	openssh.Tool(t, "ip")
 	t.Parallel() // it waits most of the time; what it measures is in the other process
 	near, far := fmt.Sprintf("sallyport-near-%d", os.Getpid()), fmt.Sprintf("sallyport-far-%d", os.Getpid())
 	for _, ns := range []string{near, far} {
-		run(t, "ip", "netns", "add", ns)
+		openssh.Run(t, "ip", "netns", "add", ns)
 		t.Cleanup(func() {
 			// sshd's sessions outlive it, in process groups of their own.
 			pids, _ := exec.Command("ip", "netns", "pids", ns).Output()
@@ -78,13 +81,13 @@ func TestNetworkFaults(t *testing.T) {
 		"-n " + near + " route add " + swallowed4 + "/32 via " + farIP,
 		"-n " + near + " route add " + swallowed6 + "/128 via fd77::2",
 	} {
-		run(t, "ip", strings.Fields(line)...)
+		openssh.Run(t, "ip", strings.Fields(line)...)
 	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "ip", "netns", "exec", near, self, "-test.v", "-test.short="+strconv.FormatBool(testing.Short()), "-test.run", "^TestNetworkFaults$")
+	cmd := exec.CommandContext(t.Context(), "ip", "netns", "exec", near, self, "-test.v", "-test.run", "^TestNetworkFaults$")
 	cmd.Env = append(os.Environ(), farEnv+"="+far)
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if err := cmd.Run(); err != nil {
@@ -93,16 +96,16 @@ func TestNetworkFaults(t *testing.T) {
 }
 
 func testNetworkFaults(t *testing.T, far string) {
-	ip := func(args ...string) { run(t, "ip", args...) }
+	ip := func(args ...string) { openssh.Run(t, "ip", args...) }
 	dir := t.TempDir()
 	key := filepath.Join(dir, "id")
-	pub := writeKey(t, key, "").PublicKey()
-	hostKey := writeKey(t, filepath.Join(dir, "host_key"), "").PublicKey()
+	pub := openssh.WriteKey(t, key, "").PublicKey()
+	hostKey := openssh.WriteKey(t, filepath.Join(dir, "host_key"), "").PublicKey()
 	writeFile(t, filepath.Join(dir, "authorized_keys"), string(ssh.MarshalAuthorizedKey(pub)))
 	writeFile(t, filepath.Join(dir, "sshd_config"), "PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\n"+
 		"AuthorizedKeysFile "+filepath.Join(dir, "authorized_keys")+"\nHostKey "+filepath.Join(dir, "host_key")+"\n")
 	// A namespace of its own: port 22 is free.
-	sshd := exec.Command("ip", "netns", "exec", far, needTool(t, "sshd"), "-D", "-e", "-f", filepath.Join(dir, "sshd_config"))
+	sshd := exec.Command("ip", "netns", "exec", far, openssh.Tool(t, "sshd"), "-D", "-e", "-f", filepath.Join(dir, "sshd_config"))
 	sshd.Stderr = t.Output()
 	sshd.WaitDelay = time.Second
 	if err := sshd.Start(); err != nil {
@@ -119,8 +122,8 @@ func testNetworkFaults(t *testing.T, far string) {
 		}
 		return err == nil
 	})
-	newHost := func(t *testing.T) *Host {
-		h := newHost(t, "bastion", net.JoinHostPort(farIP, "22"))
+	newHost := func(t *testing.T) *sshconfig.Host {
+		h := openssh.NewHost(t, "bastion", net.JoinHostPort(farIP, "22"))
 		h.User, h.IdentityFiles, h.IdentityFilesSet = "root", []string{key}, true
 		h.HostKeyAlias = "bastion"
 		writeFile(t, h.UserKnownHostsFiles[0], "bastion "+string(ssh.MarshalAuthorizedKey(hostKey)))
@@ -165,9 +168,9 @@ func testNetworkFaults(t *testing.T, far string) {
 						break
 					}
 				}
-				<-lost.done
-				if lost.err == nil || !strings.Contains(lost.err.Error(), tt.want) {
-					t.Errorf("link lost: %v, want %q", lost.err, tt.want)
+				<-lost.life.Done()
+				if context.Cause(lost.life) == nil || !strings.Contains(context.Cause(lost.life).Error(), tt.want) {
+					t.Errorf("link lost: %v, want %q", context.Cause(lost.life), tt.want)
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 				defer cancel()
@@ -181,23 +184,26 @@ func testNetworkFaults(t *testing.T, far string) {
 		})
 	}
 
-	// In real time, with what a user gets who sets nothing.
-	t.Run("black hole of a minute", func(t *testing.T) {
-		if testing.Short() {
-			t.Skip("takes a minute")
-		}
+	// What a user gets who sets nothing. It takes a minute in real time, so the clock of keepalive
+	// runs thirty times as fast unless SALLYPORT_SOAK is set.
+	t.Run("long black hole", func(t *testing.T) {
 		h := newHost(t)
 		h.ServerAliveSet, h.ConnectTimeout = false, 0
+		interval := defaultAliveInterval
+		if os.Getenv("SALLYPORT_SOAK") == "" {
+			interval /= 30
+		}
 		noLeak(t, func() {
-			tun := newTunnel(t, nil, h)
+			chain := func(context.Context) ([]*sshconfig.Host, error) { return []*sshconfig.Host{h}, nil }
+			tun := tunnelOf(t, Config{Chain: chain, aliveInterval: interval})
 			conn := greet(t, tun)
-			began, minute := time.Now(), time.After(time.Minute)
+			began, hole := time.Now(), time.After(4*interval)
 			ip("-n", far, "route", "add", "blackhole", nearIP2+"/32") // ours since the address changed
 			lost := linkOf(tun)
-			<-lost.done
-			t.Logf("found after %v: %v", time.Since(began), lost.err)
-			if hop, ok := errors.AsType[*HopError](lost.err); !ok || hop.Stage != StageLink || !strings.Contains(lost.err.Error(), "no sign of life") {
-				t.Errorf("link lost: %v", lost.err)
+			<-lost.life.Done()
+			t.Logf("found after %v: %v", time.Since(began), context.Cause(lost.life))
+			if hop, ok := errors.AsType[*HopError](context.Cause(lost.life)); !ok || hop.Stage != StageLink || !strings.Contains(context.Cause(lost.life).Error(), "no sign of life") {
+				t.Errorf("link lost: %v", context.Cause(lost.life))
 			}
 			io.Copy(io.Discard, conn) // ends with the link
 			waiting := make(chan struct{})
@@ -207,7 +213,7 @@ func testNetworkFaults(t *testing.T, far string) {
 					t.Errorf("a call that waited: %v", err)
 				}
 			}()
-			<-minute
+			<-hole
 			ip("-n", far, "route", "del", "blackhole", nearIP2+"/32")
 			<-waiting
 			t.Logf("back after %v", time.Since(began))
@@ -220,7 +226,7 @@ func testNetworkFaults(t *testing.T, far string) {
 	t.Run("addresses that swallow packets", func(t *testing.T) {
 		ip("route", "replace", swallowed4+"/32", "via", farIP)
 		h := newHost(t)
-		h.HostName = "many"
+		h.HostName, h.ConnectTimeout = "many", 1500*time.Millisecond
 		noLeak(t, func() {
 			tun := newTunnel(t, nil, h)
 			if err := tun.Connect(t.Context()); err != nil { // within ConnectTimeout, which one of them alone outlasts

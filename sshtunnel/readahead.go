@@ -3,18 +3,23 @@ package sshtunnel
 import "net"
 
 const (
-	// readAheadMin is a Read that lets us expect more: x/crypto's buffer holds so many bytes.
+	// chunkSize is the largest packet that x/crypto takes or gives at once, in bytes.
+	chunkSize = 32 << 10
+	// readAheadMin is the size of a Read from which on more is expected, in bytes. It is the size
+	// of x/crypto's buffer.
 	readAheadMin = 4 << 10
 	// readAheadMax is the most that is read at once, in bytes: a few of the largest packets.
 	readAheadMax = 4 * chunkSize
 )
 
-// readAheadConn takes several packets at once from the system while there is much to read. x/crypto
-// alone needs two reads for each packet. Read must not be called concurrently.
+// readAheadConn reads several packets at once while there is much to read. x/crypto alone needs two
+// reads for each packet. Read must not be called concurrently.
 type readAheadConn struct {
 	net.Conn
-	buf   []byte // nil while little comes
-	ahead []byte // what is left in buf
+	// buf is nil while little comes.
+	buf []byte
+	// ahead is the part of buf that Read has not returned yet.
+	ahead []byte
 }
 
 func (c *readAheadConn) Read(p []byte) (int, error) {
@@ -28,12 +33,12 @@ func (c *readAheadConn) Read(p []byte) (int, error) {
 		}
 		n, err := c.Conn.Read(c.buf)
 		if c.ahead = c.buf[:n]; n < readAheadMin {
-			c.buf = nil // an idle connection holds none
+			c.buf = nil // an idle connection needs none
 		}
 		if n == 0 {
 			return 0, err
 		}
-		// An error that came with data comes again.
+		// An error that came with data comes again at the next Read.
 	}
 	n := copy(p, c.ahead)
 	c.ahead = c.ahead[n:]

@@ -19,6 +19,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 const (
@@ -41,8 +44,7 @@ func soakBlock(stream, n uint64, answer bool) []byte {
 	return b
 }
 
-// soakHead goes before each block: in a request its stream, number and length, in an answer the
-// stream, the number, and the length of the answer.
+// soakHead goes before each block. It tells the block's stream, number and length.
 type soakHead struct{ Stream, N, Len uint64 }
 
 // soakServer takes blocks in order, each once, and sums up all bytes that it took.
@@ -170,11 +172,13 @@ func soakAsk(conn net.Conn, head soakHead, body []byte) ([]byte, error) {
 	return answer, err
 }
 
-// Sixteen streams through a real hop whose link is cut at random: resets, orderly ends, and black
-// holes shorter and longer than keepalive allows. Every block arrives once and unchanged, and at the
-// end nothing is left over. SALLYPORT_SOAK says how long; a few seconds where it is unset.
+// Sixteen streams go through a real hop whose link is cut at random, by resets, orderly ends, and
+// black holes shorter and longer than keepalive allows. Every block must arrive once and unchanged,
+// and nothing may be left over at the end. SALLYPORT_SOAK says how long the test takes. If it is
+// not set, that is a few seconds.
 func TestSoak(t *testing.T) {
-	length := 4 * time.Second
+	// Not parallel: it counts the goroutines and the memory of the process.
+	length := 3 * time.Second
 	if text := os.Getenv("SALLYPORT_SOAK"); text != "" {
 		var err error
 		if length, err = time.ParseDuration(text); err != nil {
@@ -209,14 +213,14 @@ func TestSoak(t *testing.T) {
 	})
 
 	key := filepath.Join(t.TempDir(), "id")
-	s := startSSHD(t, writeKey(t, key, "").PublicKey(), "LogLevel QUIET")
-	c := startCable(t, s.addr.String())
-	h := c.host(t, s.host(t, "bastion", key))
+	s := openssh.Start(t, openssh.WriteKey(t, key, "").PublicKey(), "LogLevel QUIET")
+	c := startCable(t, s.Addr.String())
+	h := c.host(t, s.Host(t, "bastion", key))
 	h.ServerAliveSet, h.ServerAliveInterval, h.ServerAliveCountMax = true, 500*time.Millisecond, 3
 	h.ConnectTimeout = 10 * time.Second
 
 	before := runtime.NumGoroutine()
-	tun, err := New(Config{Chain: func(context.Context) ([]*Host, error) { return []*Host{h}, nil }})
+	tun, err := New(Config{Chain: func(context.Context) ([]*sshconfig.Host, error) { return []*sshconfig.Host{h}, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // attempts is a Config.Chain that fails, and remembers when it was asked.
@@ -15,12 +18,12 @@ type attempts struct {
 	at  []time.Time // not locked: one attempt at a time, and synctest.Wait orders the rest
 }
 
-func (a *attempts) chain(context.Context) ([]*Host, error) {
+func (a *attempts) chain(context.Context) ([]*sshconfig.Host, error) {
 	a.at = append(a.at, time.Now())
 	return nil, a.err
 }
 
-func stateTunnel(t *testing.T, chain func(context.Context) ([]*Host, error)) *Tunnel {
+func stateTunnel(t *testing.T, chain func(context.Context) ([]*sshconfig.Host, error)) *Tunnel {
 	t.Helper()
 	tun, err := New(Config{Chain: chain})
 	if err != nil {
@@ -30,8 +33,9 @@ func stateTunnel(t *testing.T, chain func(context.Context) ([]*Host, error)) *Tu
 	return tun
 }
 
-// The network may come back: attempts go on as long as somebody waits, further and further apart.
+// Attempts go on as long as somebody waits, further and further apart.
 func TestBackoff(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		network := &HopError{Hop: "bastion", Stage: StageConnect, Err: errors.New("no route to host")}
 		a := &attempts{err: network}
@@ -80,9 +84,10 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// What wants a person is tried once for each call, and not more often than every 30 s.
-func TestPersonPause(t *testing.T) {
-	for _, cause := range []error{&AuthError{NeedsPerson: true}, &HostKeyError{Unknown: true, NeedsPerson: true}} {
+// An attempt that needs a person is made once for each call, at most every 30 s.
+func TestNeedsPersonIsTriedForEachCall(t *testing.T) {
+	t.Parallel()
+	for _, cause := range []error{&AuthError{NeedsPerson: true}, &hostkeys.Error{Unknown: true, NeedsPerson: true}} {
 		synctest.Test(t, func(t *testing.T) {
 			a := &attempts{err: cause}
 			tun := stateTunnel(t, a.chain)
@@ -120,9 +125,10 @@ func TestPersonPause(t *testing.T) {
 	}
 }
 
-// What a server or a file refused is not tried again, for that would lock the account.
+// After a refusal by a server or a file there is no other attempt, which could lock the account.
 func TestRefusedForGood(t *testing.T) {
-	for _, cause := range []error{&AuthError{}, &AuthError{TooMany: true}, &HostKeyError{Changed: true}, &HostKeyError{Revoked: true}, &ConfigError{}} {
+	t.Parallel()
+	for _, cause := range []error{&AuthError{}, &AuthError{TooMany: true}, &hostkeys.Error{Changed: true}, &hostkeys.Error{Revoked: true}, &sshconfig.Error{}} {
 		synctest.Test(t, func(t *testing.T) {
 			a := &attempts{err: cause}
 			tun := stateTunnel(t, a.chain)
@@ -144,9 +150,10 @@ func TestRefusedForGood(t *testing.T) {
 
 // An attempt ends with the last call that waits for it, and the state is what it was.
 func TestAbandonedAttempt(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var running, ended atomic.Int32
-		tun := stateTunnel(t, func(ctx context.Context) ([]*Host, error) {
+		tun := stateTunnel(t, func(ctx context.Context) ([]*sshconfig.Host, error) {
 			running.Add(1)
 			<-ctx.Done() // a person who does not answer
 			ended.Add(1)

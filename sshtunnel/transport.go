@@ -8,22 +8,25 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/subprocess"
 )
 
 const (
-	// attemptPause lies between two of ConnectionAttempts, as with ssh.
+	// attemptPause is the time between two of ConnectionAttempts, as with ssh.
 	attemptPause = time.Second
-	// addressDelay lies between the starts of two addresses of a name (RFC 8305 5).
+	// addressDelay is the time between the starts of two addresses of a name (RFC 8305 section 5).
 	addressDelay = 250 * time.Millisecond
 )
 
-// dialTransport opens what the SSH protocol of h runs over.
-func dialTransport(ctx context.Context, cfg *Config, h *Host, via *hop) (net.Conn, error) {
+// dialTransport opens what the SSH protocol of h runs over. via is the hop before, or nil.
+func dialTransport(ctx context.Context, cfg *Config, h *sshconfig.Host, via hop) (net.Conn, error) {
 	switch {
 	case via != nil:
 		return via.open(ctx, "tcp", net.JoinHostPort(h.HostName, strconv.Itoa(h.Port)))
 	case h.ProxyCommand != "":
-		return dialProxyCommand(cfg, h)
+		return runProxyCommand(cfg, h)
 	}
 	for attempt := 1; ; attempt++ {
 		conn, err := dialTCP(ctx, h)
@@ -40,9 +43,25 @@ func dialTransport(ctx context.Context, cfg *Config, h *Host, via *hop) (net.Con
 	}
 }
 
-// dialTCP connects to the first address of h that answers. net.Dialer's own race is between the two
-// families only: an address that swallows packets would hold up all others of its family.
-func dialTCP(ctx context.Context, h *Host) (net.Conn, error) {
+// runProxyCommand runs the command by the user's shell (ssh_config(5), ProxyCommand). Its stderr
+// goes to the log, where ssh shows it to the person.
+func runProxyCommand(cfg *Config, h *sshconfig.Host) (net.Conn, error) {
+	log := cfg.Log.With("hop", h.Alias)
+	stderr := &subprocess.LineWriter{Line: func(line string) { log.Warn("ProxyCommand says", "text", line) }}
+	conn, err := subprocess.Start(subprocess.Shell(cfg.Getenv("SHELL"), h.ProxyCommand), stderr, func(err error) {
+		if err != nil {
+			log.Info("ProxyCommand ended", "err", err)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ProxyCommand: %w", err)
+	}
+	return conn, nil
+}
+
+// dialTCP connects to the first address of h that answers. net.Dialer races the two address
+// families only, so that an address that swallows packets would hold up all others of its family.
+func dialTCP(ctx context.Context, h *sshconfig.Host) (net.Conn, error) {
 	network := map[string]string{"inet": "ip4", "inet6": "ip6"}[h.AddressFamily]
 	if network == "" {
 		network = "ip"
@@ -72,36 +91,36 @@ func dialTCP(ctx context.Context, h *Host) (net.Conn, error) {
 		dials = append(dials, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", target) })
 	}
 	if len(dials) == 0 {
-		return nil, fmt.Errorf("no address of %s is of the family of BindAddress %s", h.HostName, h.BindAddress)
+		return nil, fmt.Errorf("no address of %s has the address family of BindAddress %s", h.HostName, h.BindAddress)
 	}
 	return race(ctx, dials)
 }
 
-// interleave orders addresses so that the families take turns, that of the first one first (RFC 8305 4).
+// interleave orders addresses so that the two families alternate, beginning with that of the first
+// address (RFC 8305 section 4).
 func interleave(addrs []netip.Addr) []netip.Addr {
-	var turns [2][]netip.Addr
-	for i, a := range addrs {
+	var families [2][]netip.Addr
+	for _, a := range addrs {
 		a = a.Unmap()
-		addrs[i] = a
-		turn := 0
-		if a.Is4() != addrs[0].Is4() {
-			turn = 1
+		family := 0
+		if a.Is4() != addrs[0].Unmap().Is4() {
+			family = 1
 		}
-		turns[turn] = append(turns[turn], a)
+		families[family] = append(families[family], a)
 	}
 	var all []netip.Addr
 	for i := range addrs {
-		for _, t := range turns {
-			if i < len(t) {
-				all = append(all, t[i])
+		for _, f := range families {
+			if i < len(f) {
+				all = append(all, f[i])
 			}
 		}
 	}
 	return all
 }
 
-// sameFamily returns the first of local that can be bound for a connection to remote, as an untyped
-// nil where there is none.
+// sameFamily returns the first of local that can be bound for a connection to remote; nil if there
+// is none.
 func sameFamily(local []netip.Addr, remote netip.Addr) net.Addr {
 	for _, a := range local {
 		if a = a.Unmap(); a.Is4() == remote.Is4() {
@@ -111,8 +130,8 @@ func sameFamily(local []netip.Addr, remote netip.Addr) net.Addr {
 	return nil
 }
 
-// race runs dials, each one when the one before has failed or is addressDelay old, and returns the
-// first connection. When it returns, all have ended.
+// race returns the first connection of several dials. It starts a dial when the dial before has
+// failed or is addressDelay old. When race returns, all dials have ended.
 func race(ctx context.Context, dials []func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	type result struct {
 		conn net.Conn
@@ -135,7 +154,7 @@ func race(ctx context.Context, dials []func(context.Context) (net.Conn, error)) 
 			dial := dials[0]
 			dials = dials[1:]
 			running++
-			go func() { // ends with the dial, which ctx bounds; its result is awaited below
+			go func() { // ends with the dial, which ctx bounds; race waits for the result
 				conn, err := dial(ctx)
 				results <- result{conn, err}
 			}()
@@ -162,7 +181,7 @@ func race(ctx context.Context, dials []func(context.Context) (net.Conn, error)) 
 	return nil, oneLine(failed)
 }
 
-// oneLine joins errors as errors.Join does, but in one line.
+// oneLine joins errors as errors.Join does, but its text has one line.
 func oneLine(errs []error) error {
 	if len(errs) == 1 {
 		return errs[0]

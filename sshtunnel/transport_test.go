@@ -12,9 +12,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"sallyport/sshtunnel/sshconfig"
 )
 
 func TestInterleave(t *testing.T) {
+	t.Parallel()
 	addrs := func(words ...string) (list []netip.Addr) {
 		for _, w := range words {
 			list = append(list, netip.MustParseAddr(w))
@@ -27,7 +30,8 @@ func TestInterleave(t *testing.T) {
 	}
 }
 
-func TestRace(t *testing.T) {
+func TestAddressRace(t *testing.T) {
+	t.Parallel()
 	refused := errors.New("refused")
 	type conn struct {
 		net.Conn
@@ -80,7 +84,8 @@ func TestRace(t *testing.T) {
 }
 
 // A connection that comes when the race is over is closed.
-func TestRaceClosesLosers(t *testing.T) {
+func TestAddressRaceClosesLosers(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		winner, _ := net.Pipe()
@@ -100,7 +105,8 @@ func TestRaceClosesLosers(t *testing.T) {
 	})
 }
 
-func TestRaceCancelled(t *testing.T) {
+func TestAddressRaceCancelled(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -117,6 +123,7 @@ func TestRaceCancelled(t *testing.T) {
 
 // AddressFamily and BindAddress decide how the first hop is reached.
 func TestFamilyAndBindAddress(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +143,7 @@ func TestFamilyAndBindAddress(t *testing.T) {
 		{"bound to what is not ours", "127.0.0.1", "", "192.0.2.1", "", "192.0.2.1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := &Host{HostName: tt.host, Port: ln.Addr().(*net.TCPAddr).Port, AddressFamily: tt.family, BindAddress: tt.bind}
+			h := &sshconfig.Host{HostName: tt.host, Port: ln.Addr().(*net.TCPAddr).Port, AddressFamily: tt.family, BindAddress: tt.bind}
 			conn, err := dialTCP(t.Context(), h)
 			if tt.want != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -155,8 +162,9 @@ func TestFamilyAndBindAddress(t *testing.T) {
 	}
 }
 
-// ConnectionAttempts tries a server that is not there yet again, a second apart.
+// With ConnectionAttempts, a server that is not there is dialed again after a second.
 func TestConnectionAttempts(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		attempts int
 		limit    time.Duration
@@ -171,7 +179,7 @@ func TestConnectionAttempts(t *testing.T) {
 			defer cancel()
 			began := time.Now()
 			// A socket in the bubble, but one that waits for nothing: the kernel refuses at once.
-			_, err := dialTransport(ctx, &Config{}, &Host{HostName: "127.0.0.1", Port: 1, ConnectionAttempts: tt.attempts}, nil)
+			_, err := dialTransport(ctx, &Config{}, &sshconfig.Host{HostName: "127.0.0.1", Port: 1, ConnectionAttempts: tt.attempts}, nil)
 			if took := time.Since(began); err == nil || took != tt.want {
 				t.Errorf("%d attempts within %v: %v after %v, want %v", tt.attempts, tt.limit, err, took, tt.want)
 			}

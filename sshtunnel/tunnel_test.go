@@ -17,23 +17,26 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 // threeHops is a chain of real servers.
-func threeHops(t *testing.T, options ...string) (chain []*Host, servers []*sshd) {
+func threeHops(t *testing.T, options ...string) (chain []*sshconfig.Host, servers []*openssh.Server) {
 	t.Helper()
 	key := filepath.Join(t.TempDir(), "id")
-	pub := writeKey(t, key, "").PublicKey()
+	pub := openssh.WriteKey(t, key, "").PublicKey()
 	for _, alias := range []string{"one", "two", "three"} {
-		s := startSSHD(t, pub, options...)
+		s := openssh.Start(t, pub, options...)
 		servers = append(servers, s)
-		chain = append(chain, s.host(t, alias, key))
+		chain = append(chain, s.Host(t, alias, key))
 	}
 	return chain, servers
 }
 
 func TestDialThroughThreeRealHops(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	chain, _ := threeHops(t)
 	noLeak(t, func() {
@@ -54,6 +57,7 @@ func TestDialThroughThreeRealHops(t *testing.T) {
 }
 
 func TestDialUnixSocket(t *testing.T) {
+	t.Parallel()
 	chain, _ := threeHops(t)
 	path := filepath.Join(t.TempDir(), "s")
 	ln, err := net.Listen("unix", path)
@@ -69,8 +73,9 @@ func TestDialUnixSocket(t *testing.T) {
 	checkEcho(t, conn)
 }
 
-// What a real sshd refuses, and the rules that the error names.
+// If a real sshd refuses a connection, the error names the rules that may be the reason.
 func TestOpenErrorNamesTheRule(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -101,11 +106,12 @@ func TestOpenErrorNamesTheRule(t *testing.T) {
 		{"no such socket", "", "", "unix", missing, "no such socket", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			key := filepath.Join(t.TempDir(), "id")
-			pub := writeKey(t, key, "").PublicKey()
-			s := startSSHD(t, pub, tt.option)
-			writeFile(t, filepath.Join(s.dir, "authorized_keys"), strings.TrimSpace(tt.keyOption+" "+string(ssh.MarshalAuthorizedKey(pub))))
-			_, err := newTunnel(t, nil, s.host(t, "bastion", key)).DialContext(t.Context(), tt.network, tt.addr)
+			pub := openssh.WriteKey(t, key, "").PublicKey()
+			s := openssh.Start(t, pub, tt.option)
+			writeFile(t, filepath.Join(s.Dir, "authorized_keys"), strings.TrimSpace(tt.keyOption+" "+string(ssh.MarshalAuthorizedKey(pub))))
+			_, err := newTunnel(t, nil, s.Host(t, "bastion", key)).DialContext(t.Context(), tt.network, tt.addr)
 			open, ok := errors.AsType[*OpenError](err)
 			if !ok || open.Hop != "bastion" || open.Addr != tt.addr || open.Prohibited() != tt.prohibited || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %#v: %v", err, err)
@@ -114,13 +120,14 @@ func TestOpenErrorNamesTheRule(t *testing.T) {
 	}
 }
 
-// MaxSessions counts commands only: any number of connections share one link.
+// MaxSessions counts commands only, so any number of connections share one link.
 func TestMaxSessionsDoesNotCountConnections(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	key := filepath.Join(t.TempDir(), "id")
-	s := startSSHD(t, writeKey(t, key, "").PublicKey(), "MaxSessions 1")
-	c := startCable(t, s.addr.String())
-	tun := newTunnel(t, nil, c.host(t, s.host(t, "bastion", key)))
+	s := openssh.Start(t, openssh.WriteKey(t, key, "").PublicKey(), "MaxSessions 1")
+	c := startCable(t, s.Addr.String())
+	tun := newTunnel(t, nil, c.host(t, s.Host(t, "bastion", key)))
 	p, err := tun.Exec(t.Context(), "cat")
 	if err != nil {
 		t.Fatal(err)
@@ -144,6 +151,7 @@ func TestMaxSessionsDoesNotCountConnections(t *testing.T) {
 }
 
 func TestRemoteForward(t *testing.T) {
+	t.Parallel()
 	chain, servers := threeHops(t)
 	noLeak(t, func() {
 		tun := newTunnel(t, nil, chain...)
@@ -174,7 +182,7 @@ func TestRemoteForward(t *testing.T) {
 			t.Errorf("busy port: got %v", err)
 		}
 		// The forward comes back with the link, on the same port.
-		servers[0].drop()
+		servers[0].Drop()
 		eventually(t, "the forward is back", func() bool { return far() == nil })
 		if err := ln.Close(); err != nil {
 			t.Fatal(err)
@@ -194,6 +202,7 @@ func TestRemoteForward(t *testing.T) {
 }
 
 func TestRemoteForwardUnix(t *testing.T) {
+	t.Parallel()
 	chain, _ := threeHops(t)
 	tun := newTunnel(t, nil, chain[0])
 	path := filepath.Join(t.TempDir(), "s")
@@ -212,11 +221,12 @@ func TestRemoteForwardUnix(t *testing.T) {
 
 // Connections that nobody accepts must not stop the client (x/crypto's Listen does).
 func TestListenNeverAccepted(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	key := filepath.Join(t.TempDir(), "id")
-	s := startSSHD(t, writeKey(t, key, "").PublicKey())
+	s := openssh.Start(t, openssh.WriteKey(t, key, "").PublicKey())
 	noLeak(t, func() {
-		tun := newTunnel(t, nil, s.host(t, "bastion", key))
+		tun := newTunnel(t, nil, s.Host(t, "bastion", key))
 		ln, err := tun.Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -241,6 +251,7 @@ func TestListenNeverAccepted(t *testing.T) {
 }
 
 func TestCancelRefused(t *testing.T) {
+	t.Parallel()
 	s := startFake(t, sshtest.Config{Listen: net.Listen, DenyCancel: true})
 	ln, err := newTunnel(t, nil, fakeHost(t, "stubborn", s)).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -260,6 +271,7 @@ func TestCancelRefused(t *testing.T) {
 }
 
 func TestExec(t *testing.T) {
+	t.Parallel()
 	chain, _ := threeHops(t)
 	noLeak(t, func() {
 		tun := newTunnel(t, nil, chain...)
@@ -297,8 +309,9 @@ func TestExec(t *testing.T) {
 	})
 }
 
-// A link that is lost comes back by itself, and who waits does not notice.
+// A link that is lost comes back by itself, and a call that waits does not notice.
 func TestReconnect(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	s := startFake(t, sshtest.Config{})
 	tun := newTunnel(t, nil, fakeHost(t, "bastion", s))
@@ -320,6 +333,7 @@ func TestReconnect(t *testing.T) {
 }
 
 func TestDeadLinkIsFound(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	s := startFake(t, sshtest.Config{})
 	h := fakeHost(t, "bastion", s)
@@ -337,10 +351,11 @@ func TestDeadLinkIsFound(t *testing.T) {
 	eventually(t, "a second login", func() bool { return s.Logins() == 2 })
 }
 
-// A server that falls silent is left after ConnectTimeout, and its stage is told.
+// A server that falls silent is given up after ConnectTimeout, and the error names the stage.
 func TestSilentServer(t *testing.T) {
+	t.Parallel()
 	key := filepath.Join(t.TempDir(), "id")
-	writeKey(t, key, "")
+	openssh.WriteKey(t, key, "")
 	for _, tt := range []struct {
 		name  string
 		stall sshtest.Stall
@@ -352,6 +367,7 @@ func TestSilentServer(t *testing.T) {
 		{"in auth", sshtest.StallAuth, StageAuth},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			first := startFake(t, sshtest.Config{})
 			s := startFake(t, sshtest.Config{Stall: tt.stall})
 			h := fakeHost(t, "silent", s)
@@ -373,13 +389,14 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
-// The call's own context ends it, and says what stood in the way.
+// If the context of a call ends, the error says also why there is no link.
 func TestDialContextTellsTheLastError(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHost(t, "gone", ln.Addr().String())
+	h := openssh.NewHost(t, "gone", ln.Addr().String())
 	ln.Close()
 	tun := newTunnel(t, nil, h)
 	if err := tun.Connect(t.Context()); err == nil {
@@ -397,8 +414,10 @@ func TestDialContextTellsTheLastError(t *testing.T) {
 	}
 }
 
-// A peer that never answers an open holds up nobody, and nothing is left of it after Close.
+// A server that never answers a request for a channel holds up no other call, and nothing is left
+// over after Close.
 func TestOpenNeverAnswered(t *testing.T) {
+	t.Parallel()
 	s := startFake(t, sshtest.Config{Stall: sshtest.StallOpen})
 	noLeak(t, func() {
 		tun := newTunnel(t, nil, fakeHost(t, "bastion", s))
@@ -421,6 +440,7 @@ func TestOpenNeverAnswered(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
+	t.Parallel()
 	s := startFake(t, sshtest.Config{Stall: sshtest.StallBanner})
 	noLeak(t, func() {
 		tun := newTunnel(t, nil, fakeHost(t, "silent", s))
@@ -442,6 +462,7 @@ func TestClose(t *testing.T) {
 }
 
 func TestProxyCommand(t *testing.T) {
+	t.Parallel()
 	target := echo(t)
 	s := startFake(t, sshtest.Config{})
 	h := fakeHost(t, "bastion", s)
@@ -449,7 +470,7 @@ func TestProxyCommand(t *testing.T) {
 	if _, err := os.Stat("/bin/bash"); err == nil {
 		h.ProxyCommand = "bash -c 'echo to stderr >&2; exec 3<>/dev/tcp/" + strings.ReplaceAll(s.Addr(), ":", "/") + "; cat <&3 & exec cat >&3'"
 	} else {
-		needTool(t, "nc")
+		openssh.Tool(t, "nc")
 	}
 	noLeak(t, func() {
 		tun := newTunnel(t, nil, h)
@@ -462,9 +483,10 @@ func TestProxyCommand(t *testing.T) {
 	})
 }
 
-// net/http must find its way over the tunnel in both directions: a client's conn, and a server's
-// listener whose read deadlines net/http sets into the past between two requests.
+// net/http works over the tunnel as a client and as a server. Between two requests, its server sets
+// read deadlines that lie in the past.
 func TestHTTPBothWays(t *testing.T) {
+	t.Parallel()
 	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
 	t.Cleanup(hs.Close)
 	s := startFake(t, sshtest.Config{Listen: net.Listen})
@@ -509,6 +531,7 @@ func TestHTTPBothWays(t *testing.T) {
 }
 
 func TestDeadlines(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts by its backlog, reads nothing
 	if err != nil {
 		t.Fatal(err)
@@ -524,24 +547,22 @@ func TestDeadlines(t *testing.T) {
 		return conn
 	}
 	conn := dial()
-	conn.SetReadDeadline(time.Unix(1, 0)) // only interrupts
-	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("past deadline: got %v", err)
+	for _, deadline := range []time.Time{time.Unix(1, 0), time.Now().Add(10 * time.Millisecond)} {
+		conn.SetReadDeadline(deadline)
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("read: got %v", err)
+		}
+		if _, err := conn.Write([]byte("x")); err != nil {
+			t.Errorf("the other direction: got %v", err)
+		}
 	}
-	conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
-	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("read: got %v", err)
-	}
-	if _, err := conn.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("after expiry: got %v, want a closed connection", err)
-	}
-	conn = dial()
 	conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 	if _, err := conn.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("write: got %v", err)
 	}
-	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("after expiry: got %v, want a closed connection", err)
+	conn.Close()
+	if err := conn.SetDeadline(time.Now()); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after Close: got %v", err)
 	}
 	conn = dial()
 	go conn.Close()

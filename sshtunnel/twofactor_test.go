@@ -10,14 +10,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
-// startPAM starts a real sshd whose PAM asks twice by keyboard-interactive: pam_stress of Debian's
-// libpam-modules asks, pam_exec judges the answer. The PAM file is put in place in a mount namespace
-// of sshd's own, so that the machine stays as it is.
-func startPAM(t *testing.T, keyFile string, options ...string) *sshd {
+// startPAM starts a real sshd whose PAM asks twice by keyboard-interactive. pam_stress of Debian's
+// libpam-modules asks, and pam_exec checks the answer. sshd runs in a mount namespace with the PAM
+// file in place, so that the machine is not changed.
+func startPAM(t *testing.T, keyFile string, options ...string) *openssh.Server {
 	t.Helper()
-	sshd := needTool(t, "sshd")
+	sshd := openssh.Tool(t, "sshd")
 	missing := func(why string) {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(why)
@@ -51,13 +54,14 @@ func startPAM(t *testing.T, keyFile string, options ...string) *sshd {
 	pam := filepath.Join(dir, "pam")
 	writeFile(t, pam, step("first")+step("second")+"account required pam_permit.so\nsession required pam_permit.so\n")
 	bin := program("sshd", "exec unshare -m sh -c 'mount --bind "+pam+" /etc/pam.d/sshd && exec "+sshd+" \"$@\"' sshd \"$@\"\n")
-	return startSSHDBy(t, bin, mustPublic(t, keyFile+".pub"), append(options, "UsePAM yes", "KbdInteractiveAuthentication yes")...)
+	return openssh.StartBy(t, bin, openssh.ReadPublicKey(t, keyFile+".pub"), append(options, "UsePAM yes", "KbdInteractiveAuthentication yes")...)
 }
 
-// Two questions of PAM, alone and after a key (2FA), on a real sshd.
+// A real sshd asks two questions by PAM, alone and after a key.
 func TestTwoFactorsOnRealServer(t *testing.T) {
+	t.Parallel()
 	key := filepath.Join(t.TempDir(), "id")
-	writeKey(t, key, "")
+	openssh.WriteKey(t, key, "")
 	for _, tt := range []struct {
 		name    string
 		methods string
@@ -65,7 +69,7 @@ func TestTwoFactorsOnRealServer(t *testing.T) {
 		ok      bool
 		person  bool
 		asked   int
-		edit    func(*Host)
+		edit    func(*sshconfig.Host)
 	}{
 		{name: "two rounds", methods: "keyboard-interactive", answers: []string{"first", "second"}, ok: true, asked: 2},
 		{name: "key and two rounds", methods: "publickey,keyboard-interactive", answers: []string{"first", "second"}, ok: true, asked: 2},
@@ -73,16 +77,17 @@ func TestTwoFactorsOnRealServer(t *testing.T) {
 		{name: "second try", methods: "publickey,keyboard-interactive", answers: []string{"wrong", "first", "second"}, ok: true, asked: 3},
 		{name: "wrong", methods: "publickey,keyboard-interactive", answers: []string{"a", "b", "c", "d"}, asked: 3},
 		{name: "NumberOfPasswordPrompts", methods: "keyboard-interactive", answers: []string{"a", "first", "second"}, asked: 1,
-			edit: func(h *Host) { h.NumberOfPasswordPrompts = 1 }},
+			edit: func(h *sshconfig.Host) { h.NumberOfPasswordPrompts = 1 }},
 		{name: "none at all", methods: "keyboard-interactive", answers: []string{"first", "second"},
-			edit: func(h *Host) { h.NumberOfPasswordPrompts = 0 }},
+			edit: func(h *sshconfig.Host) { h.NumberOfPasswordPrompts = 0 }},
 		{name: "nobody", methods: "publickey,keyboard-interactive", asked: 1, person: true},
 		{name: "goes after the first answer", methods: "keyboard-interactive", answers: []string{"first"}, asked: 2, person: true},
-		{name: "BatchMode", methods: "keyboard-interactive", answers: []string{"first", "second"}, edit: func(h *Host) { h.BatchMode = true }},
+		{name: "BatchMode", methods: "keyboard-interactive", answers: []string{"first", "second"}, edit: func(h *sshconfig.Host) { h.BatchMode = true }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			s := startPAM(t, key, "AuthenticationMethods "+tt.methods)
-			h := s.host(t, "bastion", key)
+			h := s.Host(t, "bastion", key)
 			if tt.edit != nil {
 				tt.edit(h)
 			}

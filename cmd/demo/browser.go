@@ -11,8 +11,8 @@ import (
 	"sallyport/oauth/oauthtest"
 )
 
-// browse is this program as the person's browser, started by the proxy: it follows link, agrees to
-// everything, and ends on the proxy's callback.
+// browse is the part that this program plays as the person's browser. It follows the link, agrees
+// to everything, and ends on the page of the callback. The proxy starts it.
 func browse(ctx context.Context, caFile, link string) error {
 	pem, err := os.ReadFile(caFile)
 	if err != nil {

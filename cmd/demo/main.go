@@ -1,6 +1,7 @@
 // Demo shows the main job with nothing but this repository: an MCP host starts the real sallyport
 // over stdio, which passes two bastions, signs in at an authorization server, and carries a session
-// to an MCP server that only the second bastion can reach. All but the proxy lives in this process.
+// to an MCP server that only the second bastion can reach. Everything but the proxy is in this
+// process.
 package main
 
 import (
@@ -43,16 +44,16 @@ func demo(ctx context.Context) error {
 	}
 	defer os.RemoveAll(dir)
 
-	tale := newTale(os.Stdout)
-	tale.heading("A laptop, two bastions, and an MCP server that only the second one can reach")
-	tale.say("build", "the real proxy: go build ./cmd/sallyport")
+	transcript := newTranscript(os.Stdout)
+	transcript.heading("A laptop, two bastions, and an MCP server that only the second one can reach")
+	transcript.say("build", "the real proxy: go build ./cmd/sallyport")
 	proxy := filepath.Join(dir, "sallyport")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", proxy, "sallyport/cmd/sallyport").CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w: %s", err, out)
 	}
 	ctx, cancel := context.WithTimeout(ctx, runTimeout)
 	defer cancel()
-	world, err := newWorld(dir, tale)
+	world, err := newWorld(dir, transcript)
 	if err != nil {
 		return err
 	}
@@ -66,13 +67,13 @@ func demo(ctx context.Context) error {
 		"-F", world.sshConfig, "--via", "inner", "--ca-file", world.caFile, "--callback-port", "0",
 		"--browser", fmt.Sprintf("'%s' browse '%s'", self, world.caFile), world.upstream,
 	}
-	h := host{proxy: proxy, args: args, home: dir, tale: tale}
+	h := host{proxy: proxy, args: args, home: dir, transcript: transcript}
 
-	tale.heading("First start: nobody has signed in yet")
+	transcript.heading("First start: nobody has signed in yet")
 	if err := h.session(ctx); err != nil {
 		return err
 	}
-	tale.heading("Second start: the tokens are in the store")
+	transcript.heading("Second start: the tokens are in the store")
 	before := world.login.Stats()
 	if err := h.session(ctx); err != nil {
 		return err
@@ -80,21 +81,21 @@ func demo(ctx context.Context) error {
 	if after := world.login.Stats(); after != before {
 		return fmt.Errorf("the second start bothered the login server: %+v, before %+v", after, before)
 	}
-	tale.say("silent", "no browser, no registration, no code: the login server was not even asked")
+	transcript.say("silent", "no browser, no registration, no code: the login server was not even asked")
 	return nil
 }
 
-// host is an MCP host, the Go SDK's, that starts the proxy as its stdio server.
+// host is an MCP host, that of the Go SDK. It starts the proxy as its stdio server.
 type host struct {
-	proxy string
-	args  []string
-	home  string
-	tale  *tale
+	proxy      string
+	args       []string
+	home       string
+	transcript *transcript
 }
 
-// session starts the proxy, lists and calls a tool, and says goodbye.
+// session starts the proxy, lists the tools, calls one, and ends the session.
 func (h host) session(ctx context.Context) error {
-	h.tale.say("host", "starts: sallyport --via inner --browser ... %s", h.args[len(h.args)-1])
+	h.transcript.say("host", "starts: sallyport --via inner --browser ... %s", h.args[len(h.args)-1])
 	cmd := exec.CommandContext(ctx, h.proxy, h.args...)
 	cmd.Env = []string{"HOME=" + h.home, "PATH=" + os.Getenv("PATH")}
 	stderr := &strings.Builder{}
@@ -106,14 +107,14 @@ func (h host) session(ctx context.Context) error {
 	}
 	defer session.Close()
 	server := session.InitializeResult().ServerInfo
-	h.tale.say("session", "initialize answered by %s %s", server.Name, server.Version)
+	h.transcript.say("session", "initialize answered by %s %s", server.Name, server.Version)
 
 	list, err := session.ListTools(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("tools/list: %w\n%s", err, stderr)
 	}
 	for _, tool := range list.Tools {
-		h.tale.say("tools", "%s: %s", tool.Name, tool.Description)
+		h.transcript.say("tools", "%s: %s", tool.Name, tool.Description)
 	}
 	arguments := map[string]any{"name": "Ada"}
 	result, err := session.CallTool(ctx, &mcp.CallToolParams{Name: "greet", Arguments: arguments})
@@ -124,10 +125,10 @@ func (h host) session(ctx context.Context) error {
 	if !ok || text.Text != greeting("Ada") {
 		return fmt.Errorf("tools/call: unexpected result %v", result.Content)
 	}
-	h.tale.say("call", "greet(Ada) = %q", text.Text)
+	h.transcript.say("call", "greet(Ada) = %q", text.Text)
 	if err := session.Close(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("end of the proxy: %w\n%s", err, stderr)
 	}
-	h.tale.say("host", "ends the session; the proxy exits with status %d", cmd.ProcessState.ExitCode())
+	h.transcript.say("host", "ends the session; the proxy exits with status %d", cmd.ProcessState.ExitCode())
 	return nil
 }

@@ -30,16 +30,20 @@ import (
 // world is everything around the proxy: two bastions, a login server on the open network, and an
 // MCP server in a network of its own.
 type world struct {
-	upstream, sshConfig, caFile string
-	login                       *oauthtest.Server
+	// upstream is the URL of the MCP server.
+	upstream string
+	// sshConfig and caFile are the files that the proxy is to use.
+	sshConfig, caFile string
+	// login is the login server.
+	login *oauthtest.Server
 
-	tale    *tale
-	closers []func()
+	transcript *transcript
+	closers    []func()
 }
 
 // newWorld starts the world, and writes the files that a person would have in ~/.ssh into dir.
-func newWorld(dir string, tale *tale) (_ *world, err error) {
-	w := &world{upstream: "https://mcp.internal/mcp", sshConfig: filepath.Join(dir, "ssh_config"), caFile: filepath.Join(dir, "ca.pem"), tale: tale}
+func newWorld(dir string, transcript *transcript) (_ *world, err error) {
+	w := &world{upstream: "https://mcp.internal/mcp", sshConfig: filepath.Join(dir, "ssh_config"), caFile: filepath.Join(dir, "ca.pem"), transcript: transcript}
 	defer func() {
 		if err != nil {
 			w.Close()
@@ -54,18 +58,19 @@ func newWorld(dir string, tale *tale) (_ *world, err error) {
 		return nil, err
 	}
 	w.login = oauthtest.New("https://"+front.Addr().String(), w.upstream)
-	w.serve(front, certificate, w.told("login", w.login))
-	tale.say("login", "%s: OAuth 2.1 with PKCE, dynamic registration", w.login.Issuer)
+	w.serve(front, certificate, w.announced("login", w.login))
+	transcript.say("login", "%s: OAuth 2.1 with PKCE, dynamic registration", w.login.Issuer)
 
 	private := newInnerNetwork()
-	w.serve(private, certificate, w.told("mcp", w.login.Guard(mcpHandler())))
-	tale.say("mcp", "%s: takes only this login server's tokens; no address of this machine leads to it", w.upstream)
+	w.serve(private, certificate, w.announced("mcp", w.login.Guard(mcpHandler())))
+	transcript.say("mcp", "%s: takes only this login server's tokens; no address of this machine leads to it", w.upstream)
 	return w, w.startBastions(dir, private)
 }
 
-// startBastions starts the chain laptop -> outer -> inner and writes ssh_config, known_hosts and a key.
+// startBastions starts the chain laptop, outer, inner. It writes ssh_config, known_hosts and a
+// key.
 func (w *world) startBastions(dir string, private *innerNetwork) error {
-	// The key lies in a file, as a person's does.
+	// The key is in a file, as a person's is.
 	key, err := writeKey(filepath.Join(dir, "id_ed25519"))
 	if err != nil {
 		return err
@@ -76,7 +81,7 @@ func (w *world) startBastions(dir string, private *innerNetwork) error {
 			if addr != "mcp.internal:443" {
 				return nil, fmt.Errorf("no route to %s", addr)
 			}
-			w.tale.say("inner", "logged in; opens a channel to %s, a name that only this side knows", addr)
+			w.transcript.say("inner", "logged in; opens a channel to %s, a name that only this side knows", addr)
 			return private.dial(ctx)
 		},
 	})
@@ -90,7 +95,7 @@ func (w *world) startBastions(dir string, private *innerNetwork) error {
 			if addr != "inner.internal:22" {
 				return nil, fmt.Errorf("no route to %s", addr)
 			}
-			w.tale.say("outer", "logged in; opens a channel to %s", addr)
+			w.transcript.say("outer", "logged in; opens a channel to %s", addr)
 			return (&net.Dialer{}).DialContext(ctx, network, inner.Addr())
 		},
 	})
@@ -112,36 +117,36 @@ func (w *world) startBastions(dir string, private *innerNetwork) error {
 	if err := os.WriteFile(w.sshConfig, []byte(config), 0o600); err != nil {
 		return err
 	}
-	w.tale.say("bastions", "outer at %s; inner.internal behind it, which outer alone resolves", outer.Addr())
-	w.tale.say("files", "a throw-away ssh_config, known_hosts and key:")
+	w.transcript.say("bastions", "outer at %s; inner.internal behind it, which outer alone resolves", outer.Addr())
+	w.transcript.say("files", "a throw-away ssh_config, known_hosts and key:")
 	for line := range strings.Lines(config) {
-		w.tale.say("", "    %s", strings.ReplaceAll(strings.TrimRight(line, "\n"), dir+"/", "~/.ssh/"))
+		w.transcript.say("", "    %s", strings.ReplaceAll(strings.TrimRight(line, "\n"), dir+"/", "~/.ssh/"))
 	}
 	return nil
 }
 
-// Close ends the world.
+// Close ends all servers of the world.
 func (w *world) Close() {
 	for _, c := range w.closers {
 		c()
 	}
 }
 
-// serve runs an HTTPS server until Close.
+// serve starts an HTTPS server, which ends with Close.
 func (w *world) serve(l net.Listener, certificate tls.Certificate, handler http.Handler) {
 	server := &http.Server{Handler: handler, TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}, ErrorLog: log.New(io.Discard, "", 0)}
 	go server.ServeTLS(l, "", "") // ends with Close
 	w.closers = append(w.closers, func() { server.Close() })
 }
 
-// told says what reaches a server.
-func (w *world) told(who string, next http.Handler) http.Handler {
+// announced says what reaches the server next, and passes it on.
+func (w *world) announced(who string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		note := ""
 		if r.URL.Path == "/mcp" && r.Header.Get("Authorization") == "" {
 			note = ", without a token: 401"
 		}
-		w.tale.say(who, "%s %s%s", r.Method, r.URL.Path, note)
+		w.transcript.say(who, "%s %s%s", r.Method, r.URL.Path, note)
 		next.ServeHTTP(rw, r)
 	})
 }
@@ -160,7 +165,7 @@ func mcpHandler() http.Handler {
 	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)
 }
 
-// innerNetwork is a listener that has no address: only who holds it can connect.
+// innerNetwork is a listener without an address. Only its dial method can connect.
 type innerNetwork struct {
 	conns  chan net.Conn
 	closed context.Context
@@ -217,7 +222,7 @@ func writeKey(path string) (ssh.PublicKey, error) {
 	return ssh.NewPublicKey(private.Public())
 }
 
-// certificate makes a self-signed certificate, which is written to caFile as its own authority.
+// certificate makes a self-signed certificate, and writes it to caFile as the authority to trust.
 func (w *world) certificate(names ...string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

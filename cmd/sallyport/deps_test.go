@@ -5,126 +5,216 @@ import (
 	"encoding/json"
 	"errors"
 	"go/ast"
-	"go/parser"
-	"go/token"
 	"io"
-	"io/fs"
+	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// allowedImports is the import rule: three libraries that have never heard of each other, and mains
-// that introduce them. A name stands for itself and all below it; the standard library is always allowed.
+// allowedImports is the import rule: three libraries that never import each other, and mains that
+// introduce them. Packages below a library import only their own kind, and those of the command
+// only what stands above them here. A name of another module stands for all packages below it too.
+// Every package may import the standard library.
 var allowedImports = map[string][]string{
-	"sallyport/sshtunnel":         {"golang.org/x/crypto/ssh", "github.com/kevinburke/ssh_config", "golang.org/x/sys", "github.com/Microsoft/go-winio"},
-	"sallyport/sshtunnel/sshtest": {"golang.org/x/crypto/ssh", "golang.org/x/sys"},
-	"sallyport/oauth":             {"golang.org/x/oauth2", "github.com/modelcontextprotocol/go-sdk", "github.com/go-jose/go-jose/v4", "github.com/gofrs/flock", "github.com/godbus/dbus/v5", "github.com/zalando/go-keyring"},
-	"sallyport/oauth/oauthtest":   {"github.com/go-jose/go-jose/v4"},
-	"sallyport/relay":             {},
-	"sallyport/relay/relaytest":   {},
-	"sallyport/cmd/sallyport": {
-		"github.com/alecthomas/kong", "github.com/anmitsu/go-shlex", "golang.org/x/net/http", "golang.org/x/sys", "golang.org/x/term", "gopkg.in/natefinch/lumberjack.v2",
-		"sallyport/sshtunnel", "sallyport/oauth", "sallyport/relay",
+	"sshtunnel": {
+		"golang.org/x/crypto/ssh",
+		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
 	},
-	// Imported by tests alone, which any package may have.
-	"sallyport/cmd/sallyport/internal/machines": {
+	"sshtunnel/display":    {},
+	"sshtunnel/subprocess": {"sshtunnel/display"},
+	"sshtunnel/sshconfig":  {"github.com/kevinburke/ssh_config", "sshtunnel/display"},
+	"sshtunnel/hostkeys":   {"golang.org/x/crypto/ssh", "golang.org/x/sys", "sshtunnel/display", "sshtunnel/sshconfig"},
+	"sshtunnel/userkeys": {
+		"golang.org/x/crypto/ssh", "github.com/Microsoft/go-winio",
+		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/sshconfig",
+	},
+
+	"oauth":            {"golang.org/x/oauth2", "oauth/asclient", "oauth/procnet", "oauth/tokenstore"},
+	"oauth/asclient":   {"github.com/go-jose/go-jose/v4"},
+	"oauth/procnet":    {},
+	"oauth/tokenstore": {"github.com/gofrs/flock", "github.com/godbus/dbus/v5", "github.com/zalando/go-keyring"},
+
+	"relay":         {"relay/rawjson", "relay/sse"},
+	"relay/rawjson": {},
+	"relay/sse":     {},
+
+	// From the bottom to the top.
+	"cmd/sallyport/internal/environment": {},
+	"cmd/sallyport/internal/control":     {},
+	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
+	"cmd/sallyport/internal/cli":         {"github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
+	"cmd/sallyport/internal/person": {
+		"github.com/anmitsu/go-shlex", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
+		"cmd/sallyport/internal/environment",
+	},
+	"cmd/sallyport/internal/session": {
+		"code.dny.dev/ssrf", "golang.org/x/net/http", "sshtunnel", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
+		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment",
+	},
+	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
+	"cmd/sallyport/internal/explain": {
+		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "oauth", "oauth/asclient", "relay",
+		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
+	},
+	"cmd/sallyport/internal/obstacle": {
+		"sshtunnel", "oauth", "relay", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/person",
+	},
+	"cmd/sallyport/internal/command": {
+		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "oauth", "oauth/tokenstore", "relay",
+		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/hostio",
+		"cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
+	},
+	"cmd/sallyport": {"cmd/sallyport/internal/command", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/hostio"},
+
+	"cmd/demo": {
+		"golang.org/x/crypto/ssh", "github.com/modelcontextprotocol/go-sdk", "sshtunnel/sshtest", "oauth/oauthtest",
+	},
+
+	// For tests.
+	"sshtunnel/sshtest":         {"golang.org/x/crypto/ssh", "golang.org/x/sys"},
+	"sshtunnel/sshtest/openssh": {"golang.org/x/crypto/ssh", "sshtunnel/sshconfig"},
+	"oauth/oauthtest":           {"github.com/go-jose/go-jose/v4"},
+	"relay/relaytest":           {},
+	"cmd/sallyport/internal/machines": {
 		"github.com/creack/pty", "github.com/go-jose/go-jose/v4", "github.com/gofrs/flock", "github.com/modelcontextprotocol/go-sdk",
-		"golang.org/x/crypto/ssh", "golang.org/x/sys", "sallyport/oauth/oauthtest",
-	},
-	"sallyport/cmd/demo": {
-		"golang.org/x/crypto/ssh", "github.com/modelcontextprotocol/go-sdk",
-		"sallyport/sshtunnel/sshtest", "sallyport/oauth/oauthtest",
+		"golang.org/x/crypto/ssh", "golang.org/x/sys", "oauth", "oauth/oauthtest", "oauth/tokenstore",
 	},
 }
 
-func TestImportRule(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,GoFiles,Imports", "sallyport/...")
+// testPackages may be imported by tests, by each other and by cmd/demo.
+var testPackages = []string{
+	"sshtunnel/sshtest", "sshtunnel/sshtest/openssh", "oauth/oauthtest", "relay/relaytest", "cmd/sallyport/internal/machines",
+}
+
+const module = "sallyport/"
+
+// listedPackage is a package as go list prints it.
+type listedPackage struct {
+	ImportPath                                  string
+	GoFiles, Imports, TestImports, XTestImports []string
+}
+
+// listPackages returns the packages of this module as they are built for a system.
+func listPackages(t *testing.T, goos string) []listedPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,GoFiles,Imports,TestImports,XTestImports", module+"...")
+	cmd.Env = append(os.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list: %v\n%s", err, &stderr)
 	}
-	seen := 0
+	var packages []listedPackage
 	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
-		var pkg struct {
-			ImportPath string
-			GoFiles    []string
-			Imports    []string
-		}
-		if err := decoder.Decode(&pkg); errors.Is(err, io.EOF) {
-			break
+		var p listedPackage
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if len(pkg.GoFiles) == 0 {
-			continue // tests alone: a story
-		}
-		seen++
-		allowed, ok := allowedImports[pkg.ImportPath]
-		if !ok {
-			t.Errorf("package %s is not in the table of the import rule", pkg.ImportPath)
-		}
-		for _, path := range pkg.Imports {
-			first, _, _ := strings.Cut(path, "/")
-			ours := first == "sallyport"
-			standard := !strings.Contains(first, ".") && !ours
-			inAllowed := func(prefix string) bool {
-				return path == prefix || !ours && strings.HasPrefix(path, prefix+"/")
-			}
-			if !standard && !slices.ContainsFunc(allowed, inAllowed) {
-				t.Errorf("%s may not import %s", pkg.ImportPath, path)
-			}
-		}
-	}
-	if seen != len(allowedImports) {
-		t.Errorf("go list shows %d packages, the table has %d", seen, len(allowedImports))
+		p.ImportPath = strings.TrimPrefix(p.ImportPath, module)
+		packages = append(packages, p)
 	}
 }
 
-// TestProcessGlobals keeps what belongs to the process in the mains, which pass it in, and a bypass of
-// host keys out of everything but tests.
+// mayImport reports whether the table allows a package the import.
+func mayImport(allowed []string, path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	ours, isOurs := strings.CutPrefix(path, module)
+	if isOurs {
+		return slices.Contains(allowed, ours)
+	}
+	return !strings.Contains(first, ".") ||
+		slices.ContainsFunc(allowed, func(name string) bool { return path == name || strings.HasPrefix(path, name+"/") })
+}
+
+func TestImportRule(t *testing.T) {
+	var missing []string
+	for path := range allowedImports {
+		missing = append(missing, path)
+	}
+	for _, goos := range []string{"linux", "darwin", "windows"} {
+		for _, p := range listPackages(t, goos) {
+			if len(p.GoFiles) == 0 {
+				continue // tests alone: a story, a benchmark
+			}
+			missing = slices.DeleteFunc(missing, func(path string) bool { return path == p.ImportPath })
+			allowed, ok := allowedImports[p.ImportPath]
+			if !ok {
+				t.Errorf("package %s has no row in the table of imports", p.ImportPath)
+			}
+			for _, path := range p.Imports {
+				if !mayImport(allowed, path) {
+					t.Errorf("%s may not import %s", p.ImportPath, path)
+				}
+			}
+		}
+	}
+	for _, path := range missing {
+		t.Errorf("the table of imports has a row for %s, which is no package", path)
+	}
+}
+
+// TestLibrariesDoNotMeetInTests shows that the tests of a library import no other library, and that
+// only tests and the demo import what is made for tests.
+func TestLibrariesDoNotMeetInTests(t *testing.T) {
+	libraries := []string{"sshtunnel", "oauth", "relay"}
+	libraryOf := func(path string) string {
+		first, _, _ := strings.Cut(strings.TrimPrefix(path, module), "/")
+		if slices.Contains(libraries, first) {
+			return first
+		}
+		return ""
+	}
+	for _, p := range listPackages(t, "linux") {
+		library := libraryOf(p.ImportPath)
+		for _, path := range slices.Concat(p.TestImports, p.XTestImports) {
+			if other := libraryOf(path); library != "" && (other != "" && other != library || strings.HasPrefix(path, module+"cmd/")) {
+				t.Errorf("a test of %s imports %s", p.ImportPath, path)
+			}
+		}
+		if p.ImportPath == "cmd/demo" || slices.Contains(testPackages, p.ImportPath) {
+			continue
+		}
+		for _, path := range p.Imports {
+			if slices.Contains(testPackages, strings.TrimPrefix(path, module)) {
+				t.Errorf("%s imports %s, which is for tests", p.ImportPath, path)
+			}
+		}
+	}
+}
+
+// TestProcessGlobals keeps what belongs to the process in the mains, which pass it on, and a bypass
+// of host keys out of everything but tests.
 func TestProcessGlobals(t *testing.T) {
 	globals := map[string][]string{
 		"os":  {"Exit", "Args", "Stdin", "Stdout", "Stderr", "Getenv", "LookupEnv", "Environ"},
 		"ssh": {"InsecureIgnoreHostKey"},
 		"log": {"Print", "Printf", "Println", "Fatal", "Fatalf", "Default"},
 	}
-	files := 0
-	for _, dir := range []string{"sshtunnel", "oauth", "relay", "cmd"} {
-		err := filepath.WalkDir(filepath.Join("..", "..", dir), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-				return err
-			}
-			if strings.Contains(path, "node_modules") {
-				return nil
-			}
-			files++
-			file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
-			if err != nil {
-				return err
-			}
-			ast.Inspect(file, func(n ast.Node) bool {
-				sel, ok := n.(*ast.SelectorExpr)
-				if !ok {
-					return true
-				}
-				pkg, ok := sel.X.(*ast.Ident)
-				if ok && slices.Contains(globals[pkg.Name], sel.Sel.Name) && (dir != "cmd" || pkg.Name == "ssh") {
-					t.Errorf("%s uses %s.%s", path, pkg.Name, sel.Sel.Name)
-				}
-				return true
-			})
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
+	mains := []string{"cmd/sallyport", "cmd/demo", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/hostio"}
+	for _, file := range sourceFiles(t) {
+		if file.isTest || slices.Contains(mains, file.dir) || importsTesting(file.syntax) {
+			continue
 		}
+		ast.Inspect(file.syntax, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if pkg, ok := sel.X.(*ast.Ident); ok && slices.Contains(globals[pkg.Name], sel.Sel.Name) {
+				t.Errorf("%s: %s.%s belongs to the process: let a main pass it on", file.place(sel.Pos()), pkg.Name, sel.Sel.Name)
+			}
+			return true
+		})
 	}
-	if files < 20 {
-		t.Errorf("only %d files were read", files)
-	}
+}
+
+// importsTesting reports whether a file belongs to a library for tests, which no program links.
+func importsTesting(file *ast.File) bool {
+	return slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"testing"` })
 }

@@ -9,57 +9,57 @@
 //	sallyport ssh-config [flags] HOST      the configuration resolved for HOST, as ssh -G prints it
 //	sallyport version
 //
-// # The way to the upstream
+// # The route to the upstream
 //
-// Without --via, requests go out from this machine, through the proxy of HTTPS_PROXY or HTTP_PROXY
-// unless NO_PROXY excepts the host. With --via HOST they go through SSH: HOST is looked up in
-// ~/.ssh/config and /etc/ssh/ssh_config as ssh does, each hop of a ProxyJump chain with its own
-// block; -F, -J and -o mean what they mean to ssh. -J and -o speak of --via; where it is absent, of
-// --callback-via. The connection to the upstream is a channel of the last hop, opened inside this
-// process: no local port is bound, and the URL, the Host header, the TLS name and the OAuth resource
-// stay the real ones. The upstream's name is resolved on the far side.
+// Without --via, requests leave this machine directly. They use the HTTP proxy of HTTPS_PROXY or
+// HTTP_PROXY unless NO_PROXY excepts the host.
 //
-// Requests to authorization servers at another origin go by --oauth-route: via, direct, or auto,
-// which is direct first and through SSH only where the direct dial itself fails.
+// With --via HOST, requests go through SSH. Sallyport looks HOST up in ~/.ssh/config and
+// /etc/ssh/ssh_config as ssh does, and gives each hop of a ProxyJump chain its own block. The flags
+// -F, -J and -o mean what they mean to ssh. If both --via and --callback-via are given, -J and -o
+// belong to --via. The connection to the upstream is a channel of the last hop, inside this
+// process. No local port is bound. The URL, the Host header, the TLS name and the OAuth resource
+// stay the real ones, and the last hop resolves the upstream's name.
+//
+// The flag --oauth-route says how requests to authorization servers of another origin leave: via,
+// direct, or auto. The route auto is direct, and through SSH only if the direct dial itself fails.
 //
 // # Host keys and SSH authentication
 //
-// Each hop's key must be known, by the known_hosts files of its own configuration; there is no
-// flag to skip that. Authentication uses the agent, key files, certificates, keyboard-interactive
-// and password. Questions are put on the terminal by login and callback; the proxy never opens a
-// terminal, which may be its host's own: it starts the program of SSH_ASKPASS by the rules of ssh(1),
-// or says which command to type.
+// The key of each hop must be known to the known_hosts files of its own configuration. No flag
+// skips that. Sallyport authenticates with the agent, key files, certificates, keyboard-interactive
+// and passwords. The commands login and callback ask the person in the terminal. The proxy never
+// opens a terminal, because it may be the MCP host's own. It starts the program of SSH_ASKPASS by
+// the rules of ssh(1), or says which command to type.
 //
 // # Sign-in
 //
-// The upstream's 401 leads to its metadata (RFC 9728), that to the authorization server's (RFC 8414,
-// OpenID Connect Discovery), a client is registered there if none was given (RFC 7591), and the
-// person logs in with a browser, whose answer comes back to http://127.0.0.1:53682/callback. The
-// link is always printed on stderr; the browser is started with a page of the callback's listener that
-// leads there once. Tokens are kept, encrypted, in the state directory, their key in the system's
-// keyring or else in the configuration directory; the next start asks nothing.
+// The upstream answers a request with 401. Its metadata (RFC 9728) names the authorization server,
+// whose own metadata comes next (RFC 8414, OpenID Connect Discovery). Sallyport registers a client
+// there if the settings name none (RFC 7591). The person logs in with a browser, whose answer comes
+// back to http://127.0.0.1:53682/callback. The link is always printed on stderr. The browser is
+// started with another one, which leads to the login once. Tokens are stored encrypted in the state
+// directory. Their key is in the system's keyring, or else in the configuration directory. The next
+// start asks nothing.
 //
-// What the metadata of a public upstream names is not dialed at loopback, link-local or private
-// addresses; the settings may name such endpoints.
-//
-// Where the browser is on another machine than the proxy, either the proxy reaches that machine by
-// SSH (--callback-via WORKSTATION: the port is a remote forward there, gone after the login), or that
-// machine reaches the proxy's (sallyport callback HOST, typed there). The latter carries only GET
-// requests with a loopback Host, and only while the socket that listens on HOST belongs to the
-// same user; it asks for both before it hands anything over.
+// If the browser is on another machine than the proxy, there are two ways. The proxy reaches the
+// workstation by SSH: with --callback-via WORKSTATION the callback's port is a remote forward
+// there, which is gone after the login. Or the workstation reaches the proxy's machine: the person
+// types `sallyport callback HOST` on the workstation.
 //
 // # Settings
 //
-// Each flag has an environment variable, SALLYPORT_ and its name in capitals unless --help names another,
-// and a field in the JSON file of --config. A flag wins over a variable, a variable over the file.
-// An empty variable counts as unset. Lists in variables are separated by newlines. All settings of
-// mcp-oauth2-proxy are understood.
+// Each flag has an environment variable, and a field in the JSON file of --config. The variable is
+// SALLYPORT_ and the flag's name in capitals, unless --help names another. A flag counts more than
+// a variable, and a variable more than the file. An empty variable counts as unset. Lists in
+// variables are separated by newlines. All settings of mcp-oauth2-proxy are understood.
 //
 // # Errors
 //
-// On stderr an error is one line, then "hint:" lines. An MCP host gets JSON-RPC error -32000
-// (transport, timeout) or -32001 (status of the upstream), with kind and hint in its data. The proxy
-// ends only for what waiting cannot mend; an unreachable bastion or upstream is tried again.
+// On stderr an error is one line, followed by "hint:" lines. An MCP host gets the JSON-RPC error
+// -32000 (transport, timeout) or -32001 (HTTP status of the upstream), with kind and hint in its
+// data. The proxy ends only for an error that waiting cannot mend. It tries an unreachable bastion
+// or upstream again.
 //
 //	0    done; the proxy also after end of input, SIGTERM and SIGINT
 //	1    failed
@@ -69,4 +69,61 @@
 //	5    sign-in needed or refused
 //	6    unreachable; never the proxy's own
 //	130  interrupted
+//
+// # What is defended against whom
+//
+// A network between this machine and a hop, or between the last hop and the upstream, learns
+// nothing and changes nothing: host keys and certificates are verified, and no flag turns that off.
+// Cleartext http to a host that is not loopback needs --allow-insecure-http.
+//
+// An upstream gets its own token only. The token carries the upstream's resource (RFC 8707), and is
+// sent to its origin alone. Metadata of a public upstream cannot make sallyport send requests to
+// loopback, link-local or private addresses. The settings may name such endpoints.
+//
+// Another user of this machine sees neither tokens nor the login's state: files have mode 0600, the
+// control socket is in a directory of mode 0700, secrets are taken out of the environment of child
+// processes, and a browser's arguments hold a link that works once. A secret in the arguments of
+// sallyport itself is warned about.
+//
+// Another user of the machine where the proxy runs could listen on the callback's port first. So
+// `sallyport callback` carries only GET requests with a loopback Host header, and only to a socket
+// that belongs to the same user, which it checks before and after it connects.
+//
+// A peer's text reaches people with its control characters removed, and cut. The MCP host gets the
+// beginning of an error's body, with every secret in use replaced.
+//
+// Whoever can read the memory or the files of the person's account can use the person's tokens.
+//
+// # Glossary
+//
+// One word has one meaning in the whole tree.
+//
+//   - host, or MCP host: the program that starts sallyport and talks to it over stdin and stdout.
+//     In sshtunnel/sshconfig a Host is ssh_config's.
+//   - upstream: the remote MCP server that the session is carried to.
+//   - hop: one SSH server on the way. bastion: the last hop of --via.
+//   - tunnel: the chain of hops, which is dialed on demand and dialed again when it is lost. link:
+//     one established set of connections through all hops of a tunnel. It ends as a whole. In
+//     messages to people a link is a URL to open.
+//   - session: the MCP session that relay carries. call: one request of the host that is in flight.
+//   - wire: the form of MCP that is spoken with the upstream: legacy, modern, or bridge.
+//   - obstacle: what is in the way of the upstream at present. explanation: one error in words for
+//     people.
+//   - sign-in: everything from the upstream's challenge to a stored token. login: the part of a
+//     sign-in in which a person takes part.
+//   - prompt: what a person needs for a login. callback: the browser's answer to the redirect URI.
+//   - record: what the token store holds about one account. leader: the process that runs a login.
+//     The other processes follow it.
+//   - route: how a request leaves: direct or via. background request: one that nobody waits for. It
+//     never starts a login.
+//   - person: the human. workstation: the machine with the person's browser.
+//
+// # Packages
+//
+// Package main is a page. The rest is in internal: cli (grammar and sources of the settings),
+// session (from settings to tunnels, routes, sign-in and store), explain (words for errors),
+// obstacle (what is in the way), person (messages, questions, browser), control (the local
+// interface of a running proxy), callback (carrying the browser's answer), hostio (stdin, parent,
+// memory), environment, and command, which is the whole program. Package machines and the folders
+// stories and bench are tests.
 package main

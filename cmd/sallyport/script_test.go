@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -10,18 +11,48 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScript runs testdata/script: the command as a user types it.
+// TestScript runs the scripts of testdata/script, a folder for each command. A script shows what a
+// user types and sees: exit status, text on stdout and stderr, and the files that are left.
 func TestScript(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("testdata", "script"),
-		Setup: func(env *testscript.Env) error {
-			env.Setenv("HOME", env.WorkDir)
-			env.Setenv("USER", "person")
-			return nil
-		},
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": scriptStatus},
-		RequireExplicitExec: true,
-	})
+	folders, err := os.ReadDir(filepath.Join("testdata", "script"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range folders {
+		t.Run(folder.Name(), func(t *testing.T) {
+			t.Parallel()
+			testscript.Run(t, testscript.Params{
+				Dir:   filepath.Join("testdata", "script", folder.Name()),
+				Setup: setUpScript,
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"status":   scriptStatus,
+					"upstream": scriptUpstream,
+					"knob":     scriptKnob,
+					"count":    scriptCount,
+					"bastion":  scriptBastion,
+					"host":     scriptHost,
+					"hold":     scriptHold,
+				},
+				RequireExplicitExec: true,
+			})
+		})
+	}
+}
+
+// setUpScript gives a script a home of its own, a browser that says yes to every login, and ports
+// that no other program uses.
+func setUpScript(env *testscript.Env) error {
+	runtimeDir := filepath.Join(env.WorkDir, "run")
+	for name, value := range map[string]string{
+		"HOME": env.WorkDir, "USER": "person", "XDG_RUNTIME_DIR": runtimeDir,
+		"BROWSER": "visit", "OAUTH2_CALLBACK_PORT": "0", "SALLYPORT_TOKEN_STORE": "file",
+	} {
+		env.Setenv(name, value)
+	}
+	world := &scriptWorld{dir: env.WorkDir}
+	env.Defer(world.close)
+	env.Values[worldKey{}] = world
+	return os.Mkdir(runtimeDir, 0o700)
 }
 
 // scriptStatus is `status N COMMAND...`: the command ends with just this exit status.

@@ -15,10 +15,10 @@ type Page struct {
 	Body   string
 }
 
-// Browser is a person's browser that only follows redirects: the person says yes to
-// everything.
+// Browser is a person's browser that only follows redirects: the person says yes to everything.
 type Browser struct {
-	Transport http.RoundTripper // nil: http.DefaultTransport
+	// Transport may be nil, which is http.DefaultTransport.
+	Transport http.RoundTripper
 }
 
 // Open goes to link and returns the last page.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -14,17 +15,20 @@ import (
 
 // Proof is what a request's DPoP header shows.
 type Proof struct {
-	Thumbprint string // of its key, as cnf.jkt of a bound token
-	ID, Nonce  string // its jti and nonce
+	// Thumbprint is that of its key, as in cnf.jkt of a bound token.
+	Thumbprint string
+	// ID and Nonce are its jti and nonce.
+	ID, Nonce string
 }
 
-// CheckProof verifies the DPoP proof (RFC 9449 section 4.3) of a request to target, a
-// URL without query, that presents the token access, "" none.
+// CheckProof verifies the DPoP proof (RFC 9449 section 4.3) of a request to target, a URL without
+// query. access is the token that the request presents. It is empty for a request without one.
 func CheckProof(r *http.Request, target, access string, now time.Time) (Proof, error) {
 	if len(r.Header.Values("DPoP")) != 1 {
 		return Proof{}, errors.New("want one DPoP header")
 	}
-	token, err := jwt.ParseSigned(r.Header.Get("DPoP"), []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.PS256, jose.RS256})
+	algs := []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.PS256, jose.RS256}
+	token, err := jwt.ParseSigned(r.Header.Get("DPoP"), algs)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -56,7 +60,7 @@ func CheckProof(r *http.Request, target, access string, now time.Time) (Proof, e
 	case claims.ID == "":
 		return Proof{}, errors.New("no jti")
 	case claims.Method != r.Method || claims.Target != target:
-		return Proof{}, errors.New("it is for " + claims.Method + " " + claims.Target + ", not for " + r.Method + " " + target)
+		return Proof{}, fmt.Errorf("it is for %s %s, not for %s %s", claims.Method, claims.Target, r.Method, target)
 	case claims.Issued == nil || now.Sub(claims.Issued.Time()).Abs() > time.Minute:
 		return Proof{}, errors.New("iat is not now")
 	case claims.Hash != hash:
@@ -65,25 +69,38 @@ func CheckProof(r *http.Request, target, access string, now time.Time) (Proof, e
 	return Proof{base64.RawURLEncoding.EncodeToString(sum), claims.ID, claims.Nonce}, nil
 }
 
-// proofLocked checks the proof of a request to target; false: the request is answered. A
-// proof is good once and, with Knobs.Nonces, for the nonce of the last answer.
-func (s *Server) proofLocked(w http.ResponseWriter, r *http.Request, target, access string, refuse func(code, why string)) (Proof, bool) {
+// checkProof checks the proof of a request to target, under the server's lock. A proof is good once
+// and, with Knobs.Nonces, only with the nonce of the last answer.
+func (s *Server) checkProof(w http.ResponseWriter, r *http.Request, target, access string) (Proof, *refusal) {
 	p, err := CheckProof(r, target, access, s.now())
 	if s.knobs.Nonces {
-		last := s.nonces[target]
-		s.nonces[target] = s.secret("nonce-")
-		w.Header().Set("DPoP-Nonce", s.nonces[target])
+		last := s.book.nonces[target]
+		s.book.nonces[target] = s.book.secret("nonce-")
+		w.Header().Set("DPoP-Nonce", s.book.nonces[target])
 		if err == nil && p.Nonce != last {
-			refuse("use_dpop_nonce", "another nonce is wanted")
-			return p, false
+			return p, &refusal{"use_dpop_nonce", "another nonce is wanted"}
 		}
 	}
-	if err == nil && s.proofs[p.ID] {
+	if err == nil && s.book.used[p.ID] {
 		err = errors.New("it was shown before")
 	}
-	s.proofs[p.ID] = true
+	s.book.used[p.ID] = true
 	if err != nil {
-		refuse("invalid_dpop_proof", err.Error())
+		return p, &refusal{"invalid_dpop_proof", err.Error()}
 	}
-	return p, err == nil
+	return p, nil
+}
+
+// proofKey returns the thumbprint of the key that tokens are to be bound to. It is empty for a
+// request without a proof. False: the proof is wrong, and the request is answered.
+func (c call) proofKey(endpoint string) (thumbprint string, ok bool) {
+	if !c.knobs.DPoP && c.r.Header.Get("DPoP") == "" {
+		return "", true
+	}
+	p, refused := c.checkProof(c.w, c.r, c.at(endpoint), "")
+	if refused != nil {
+		c.fail(http.StatusBadRequest, refused.code, refused.why)
+		return "", false
+	}
+	return p.Thumbprint, true
 }

@@ -1,6 +1,6 @@
-// Package relaytest is a scripted MCP server: a list of requests to expect and what to answer each. A request that the script
-// does not expect, and one that it expects and never sees, fail the test. It works on a socket (it is an http.Handler) and,
-// for tests inside a synctest bubble, in memory.
+// Package relaytest is a scripted MCP server: a list of requests to expect and what to answer each.
+// A request that the script does not expect, and one that it expects and never sees, fail the test.
+// It works on a socket (it is an http.Handler) and, for tests inside a synctest bubble, in memory.
 package relaytest
 
 import (
@@ -24,21 +24,33 @@ type T interface {
 	Cleanup(func())
 }
 
-// Exchange is one expected request and its answer. The first exchange of the script that fits a request and has not been
-// used yet takes it, so the script is an order only among equal requests; Seen tells the real one.
+// Exchange is one expected request and its answer. A request takes the first exchange of the script
+// that fits it and is not used yet. So the script is an order only among requests that fit the same
+// exchanges; Seen tells the real order.
 type Exchange struct {
-	Method string            // HTTP method; "" POST
-	Path   string            // "" any
-	Call   string            // the body's JSON-RPC method; "" any, ResponseCall a response
-	Header map[string]string // headers that have to be so; "" has to be absent
-	Body   string            // the whole body, byte for byte; "" any
-	Repeat bool              // fits again and again, or never
+	// Method is the HTTP method. "" means POST.
+	Method string
+	// Path is the path of the URL. "" means any.
+	Path string
+	// Call is the JSON-RPC method in the body. "" means any, and ResponseCall a response.
+	Call string
+	// Header are headers that must have these values. "" means that a header must be absent.
+	Header map[string]string
+	// Body is the whole body, byte for byte. "" means any.
+	Body string
+	// Repeat says that the exchange fits any number of requests, or none.
+	Repeat bool
 
-	Status int               // 0: 200 with a Reply, else 202
-	Type   string            // Content-Type; "" application/json
-	Set    map[string]string // further headers of the answer
-	Reply  string            // the answer's body
-	Handle http.HandlerFunc  // answers instead of all these; the body can be read again
+	// Status is that of the answer. The default is 200 if there is a Reply, and else 202.
+	Status int
+	// Type is the Content-Type of the answer. The default is application/json.
+	Type string
+	// Set are further headers of the answer.
+	Set map[string]string
+	// Reply is the body of the answer.
+	Reply string
+	// Handle, if not nil, answers instead of all these. It can read the body of the request again.
+	Handle http.HandlerFunc
 }
 
 // ResponseCall is the Call of a message without a method.
@@ -164,7 +176,8 @@ func (s *Server) take(r *http.Request, call, body string) *Exchange {
 	s.heads = append(s.heads, r.Header.Clone())
 	for i := range s.script {
 		e := &s.script[i]
-		if (!s.used[i] || e.Repeat) && e.method() == r.Method && (e.Call == "" || e.Call == call) && (e.Path == "" || e.Path == r.URL.Path) {
+		if (!s.used[i] || e.Repeat) && e.method() == r.Method &&
+			(e.Call == "" || e.Call == call) && (e.Path == "" || e.Path == r.URL.Path) {
 			s.used[i] = true
 			return e
 		}
@@ -220,7 +233,8 @@ func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Ne
 // Hold is a Handle that answers nothing until the client goes away.
 func Hold(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// Stream is a Handle that opens an event stream, sends the events and then holds it open until the client goes away.
+// Stream is a Handle that opens an event stream, sends the events and then holds it open until the
+// client goes away.
 func Stream(events ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		Events(events...)(w, r)
@@ -228,7 +242,8 @@ func Stream(events ...string) http.HandlerFunc {
 	}
 }
 
-// Events is a Handle that sends the events, each as its lines without the empty one at its end, and ends the stream.
+// Events is a Handle that sends the events, each as its lines without the empty one at its end, and
+// ends the stream.
 func Events(events ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -252,8 +267,8 @@ func Cut(raw string) http.HandlerFunc {
 	}
 }
 
-// Opening is the usual beginning of a script: initialize (session "s1", the given protocol version), initialized, and no
-// server stream.
+// Opening is the usual beginning of a script: initialize (session "s1", the given protocol
+// version), initialized, and no server stream.
 func Opening(version string) []Exchange {
 	return []Exchange{
 		{Call: "initialize", Header: map[string]string{"Mcp-Session-Id": "", "Accept": "application/json, text/event-stream"},

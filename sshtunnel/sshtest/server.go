@@ -1,9 +1,9 @@
-// Package sshtest is an SSH server inside the process, with knobs for what can go wrong. It is for
+// Package sshtest is an SSH server inside the process that can be made to misbehave. It is for
 // tests and demonstrations, and listens on loopback only.
 //
-// What a Server does for its clients is what its Config gives it: connections go out by Dial,
-// remote forwards by Listen, commands by Exec. A chain of hops is made of several Servers whose
-// Dial leads to the next.
+// A Server does for its clients what its Config gives it: Dial opens connections, Listen serves
+// remote forwards, Exec runs commands. To make a chain of hops, start several Servers with a Dial
+// that can reach the others.
 package sshtest
 
 import (
@@ -16,6 +16,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,52 +24,75 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// Stall says where a server falls silent, keeping the connection open.
+// Stall says where a server falls silent. It keeps the connection open.
 type Stall int
 
-// The places to fall silent.
 const (
-	NoStall          Stall = iota
-	StallTCP               // accepts TCP, sends nothing
-	StallBanner            // sends its version, then nothing
-	StallKeyExchange       // sends its part of the key exchange's beginning (RFC 4253 7.1), then nothing
-	StallAuth              // never answers a login
-	StallOpen              // never answers the opening of a channel
+	// NoStall is a server that does not fall silent.
+	NoStall Stall = iota
+	// StallTCP accepts TCP connections and sends nothing.
+	StallTCP
+	// StallBanner sends its version and nothing more.
+	StallBanner
+	// StallKeyExchange sends the first message of the key exchange (RFC 4253 section 7.1) and
+	// nothing more.
+	StallKeyExchange
+	// StallAuth never answers a login.
+	StallAuth
+	// StallOpen never answers a request for a channel.
+	StallOpen
 )
 
-// Challenge is one round of keyboard-interactive.
+// Challenge is one round of keyboard-interactive (RFC 4256).
 type Challenge struct {
+	// Name and Instruction introduce the round.
 	Name, Instruction string
-	Prompts           []string
-	Echo              []bool // per prompt; nil: none
-	Answers           []string
+	// Prompts are the questions.
+	Prompts []string
+	// Echo says for each prompt whether the answer may be shown. If it is nil, none may.
+	Echo []bool
+	// Answers are the right ones.
+	Answers []string
 }
 
-// Config describes a Server. With no means of login set, every login fails.
+// Config describes a Server. If no means of login is set, every login fails.
 type Config struct {
-	HostKeys []ssh.Signer // nil: one new ed25519 key
-	User     string       // "" any
+	// HostKeys are the server's keys. If it is nil, the server makes one ed25519 key.
+	HostKeys []ssh.Signer
+	// User is the only one who may log in. If it is empty, everybody may.
+	User string
 
+	// AuthorizedKeys may log in by public key.
 	AuthorizedKeys []ssh.PublicKey
-	Password       string      // "" no password login
-	Challenges     []Challenge // nil: no keyboard-interactive
-	SecondFactor   bool        // a key alone is not enough: keyboard-interactive must follow
-	NoAuth         bool        // anybody may come in
-	MaxAuthTries   int         // 0: x/crypto's 6
+	// Password may log in. If it is empty, there is no login by password.
+	Password string
+	// Challenges are the rounds of a login by keyboard-interactive. If it is nil, there is none.
+	Challenges []Challenge
+	// SecondFactor makes the Challenges follow a login by key.
+	SecondFactor bool
+	// NoAuth lets everybody in.
+	NoAuth bool
+	// MaxAuthTries bounds the tries of one connection. 0 means x/crypto's default, which is 6.
+	MaxAuthTries int
 
-	// Dial opens the connections of direct-tcpip and direct-streamlocal channels; nil: prohibited.
+	// Dial opens the connections of direct-tcpip and direct-streamlocal channels. If it is nil,
+	// such channels are prohibited.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Listen serves remote forwards; nil: denied.
-	Listen     func(network, addr string) (net.Listener, error)
-	DenyCancel bool // refuse to take remote forwards back, as dropbear does
-	// Exec runs a command and returns its exit status; nil: refused. ctx ends with the channel.
+	// Listen serves remote forwards. If it is nil, they are refused.
+	Listen func(network, addr string) (net.Listener, error)
+	// DenyCancel makes the server refuse to take remote forwards back, as dropbear does.
+	DenyCancel bool
+	// Exec runs a command and returns its exit status. ctx ends with the channel. If Exec is nil,
+	// commands are refused.
 	Exec func(ctx context.Context, cmd string, stdin io.Reader, stdout, stderr io.Writer) int
 
+	// Stall is where the server falls silent.
 	Stall Stall
-	Log   *slog.Logger // nil discards
+	// Log gets the ends of connections. If it is nil, they are dropped.
+	Log *slog.Logger
 }
 
-// Server is a running server. Its methods may be called concurrently; the caller must Close it.
+// Server is a server that runs. Its methods may be called concurrently. The caller must Close it.
 type Server struct {
 	cfg Config
 	ln  net.Listener
@@ -119,13 +143,14 @@ func NewKey() ssh.Signer {
 	return signer
 }
 
-// Addr is host:port of the server.
+// Addr returns host:port of the server.
 func (s *Server) Addr() string { return s.ln.Addr().String() }
 
-// HostKey is the first host key.
+// HostKey returns the first host key.
 func (s *Server) HostKey() ssh.PublicKey { return s.cfg.HostKeys[0].PublicKey() }
 
-// KnownHosts returns lines for a known_hosts file, under host ("" the server's [127.0.0.1]:port).
+// KnownHosts returns lines for a known_hosts file. If host is empty, they are for the server's
+// [127.0.0.1]:port.
 func (s *Server) KnownHosts(host string) string {
 	if host == "" {
 		a := s.ln.Addr().(*net.TCPAddr)
@@ -138,21 +163,26 @@ func (s *Server) KnownHosts(host string) string {
 	return b.String()
 }
 
-// Accepted counts TCP connections, Asked the attempts to log in, Logins those that did, Keepalives
-// the requests of that name.
-func (s *Server) Accepted() int   { return int(s.accepted.Load()) }
-func (s *Server) Asked() int      { return int(s.asked.Load()) }
-func (s *Server) Logins() int     { return int(s.logins.Load()) }
+// Accepted counts the TCP connections.
+func (s *Server) Accepted() int { return int(s.accepted.Load()) }
+
+// Asked counts the tries to log in.
+func (s *Server) Asked() int { return int(s.asked.Load()) }
+
+// Logins counts the tries to log in that have succeeded.
+func (s *Server) Logins() int { return int(s.logins.Load()) }
+
+// Keepalives counts the requests of that name.
 func (s *Server) Keepalives() int { return int(s.keepalives.Load()) }
 
-// Drop closes all connections with a reset and goes on listening.
+// Drop resets all connections. The server goes on listening.
 func (s *Server) Drop() {
 	for _, g := range s.gates() {
 		g.reset()
 	}
 }
 
-// Freeze makes all present connections a black hole: nothing is read, sent or closed any more.
+// Freeze makes all present connections black holes: nothing is read, sent or closed any more.
 func (s *Server) Freeze() {
 	for _, g := range s.gates() {
 		g.freeze()
@@ -169,7 +199,7 @@ func (s *Server) gates() []*gate {
 	return all
 }
 
-// Close ends everything and waits for it.
+// Close ends the server and all connections, and waits for that.
 func (s *Server) Close() {
 	s.cancel()
 	s.ln.Close()
@@ -240,76 +270,30 @@ func (s *Server) handle(g *gate) error {
 
 var errDenied = errors.New("denied")
 
+// serverConfig says how x/crypto is to log clients in.
 func (s *Server) serverConfig() *ssh.ServerConfig {
 	cfg := &ssh.ServerConfig{ServerVersion: "SSH-2.0-sshtest", MaxAuthTries: s.cfg.MaxAuthTries}
 	for _, k := range s.cfg.HostKeys {
 		cfg.AddHostKey(k)
 	}
-	allow := func(c ssh.ConnMetadata) error {
-		s.asked.Add(1)
-		if s.cfg.Stall == StallAuth {
-			for _, g := range s.gates() {
-				if g.RemoteAddr() == c.RemoteAddr() {
-					io.Copy(io.Discard, g) // until the client goes
-				}
-			}
-			return errDenied
-		}
-		if s.cfg.User != "" && c.User() != s.cfg.User {
-			return errDenied
-		}
-		return nil
-	}
 	if s.cfg.NoAuth {
 		cfg.NoClientAuth = true
-		cfg.NoClientAuthCallback = func(c ssh.ConnMetadata) (*ssh.Permissions, error) { return nil, allow(c) }
+		cfg.NoClientAuthCallback = func(c ssh.ConnMetadata) (*ssh.Permissions, error) { return nil, s.admit(c) }
 		return cfg
 	}
-	challenge := func(c ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
-		if err := allow(c); err != nil {
-			return nil, err
-		}
-		for _, r := range s.cfg.Challenges {
-			echo := r.Echo
-			if echo == nil {
-				echo = make([]bool, len(r.Prompts))
-			}
-			got, err := ask(r.Name, r.Instruction, r.Prompts, echo)
-			if err != nil {
-				return nil, err
-			}
-			if strings.Join(got, "\x00") != strings.Join(r.Answers, "\x00") {
-				return nil, errDenied
-			}
-		}
-		return nil, nil
-	}
 	if s.cfg.AuthorizedKeys != nil || s.cfg.Stall == StallAuth {
-		cfg.PublicKeyCallback = func(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-			if err := allow(c); err != nil {
-				return nil, err
-			}
-			for _, k := range s.cfg.AuthorizedKeys {
-				if bytes.Equal(k.Marshal(), key.Marshal()) {
-					if s.cfg.SecondFactor {
-						return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{KeyboardInteractiveCallback: challenge}}
-					}
-					return nil, nil
-				}
-			}
-			return nil, errDenied
-		}
+		cfg.PublicKeyCallback = s.publicKey
 	}
 	if s.cfg.Password != "" {
 		cfg.PasswordCallback = func(c ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
-			if err := allow(c); err != nil || string(password) != s.cfg.Password {
+			if err := s.admit(c); err != nil || string(password) != s.cfg.Password {
 				return nil, errDenied
 			}
 			return nil, nil
 		}
 	}
 	if s.cfg.Challenges != nil && !s.cfg.SecondFactor {
-		cfg.KeyboardInteractiveCallback = challenge
+		cfg.KeyboardInteractiveCallback = s.challenge
 	}
 	if cfg.PublicKeyCallback == nil && cfg.PasswordCallback == nil && cfg.KeyboardInteractiveCallback == nil {
 		cfg.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, errDenied }
@@ -317,7 +301,61 @@ func (s *Server) serverConfig() *ssh.ServerConfig {
 	return cfg
 }
 
-// stallingConn sends some writes, and holds back what comes after them until the client goes.
+// admit counts a try to log in. It refuses the wrong user. With StallAuth it waits until the client
+// goes.
+func (s *Server) admit(c ssh.ConnMetadata) error {
+	s.asked.Add(1)
+	if s.cfg.Stall == StallAuth {
+		for _, g := range s.gates() {
+			if g.RemoteAddr() == c.RemoteAddr() {
+				io.Copy(io.Discard, g)
+			}
+		}
+		return errDenied
+	}
+	if s.cfg.User != "" && c.User() != s.cfg.User {
+		return errDenied
+	}
+	return nil
+}
+
+func (s *Server) publicKey(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+	if err := s.admit(c); err != nil {
+		return nil, err
+	}
+	for _, k := range s.cfg.AuthorizedKeys {
+		if !bytes.Equal(k.Marshal(), key.Marshal()) {
+			continue
+		}
+		if s.cfg.SecondFactor {
+			return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{KeyboardInteractiveCallback: s.challenge}}
+		}
+		return nil, nil
+	}
+	return nil, errDenied
+}
+
+func (s *Server) challenge(c ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+	if err := s.admit(c); err != nil {
+		return nil, err
+	}
+	for _, r := range s.cfg.Challenges {
+		echo := r.Echo
+		if echo == nil {
+			echo = make([]bool, len(r.Prompts))
+		}
+		got, err := ask(r.Name, r.Instruction, r.Prompts, echo)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Equal(got, r.Answers) {
+			return nil, errDenied
+		}
+	}
+	return nil, nil
+}
+
+// stallingConn passes on a number of writes. Later ones wait until the client goes, and then fail.
 type stallingConn struct {
 	*gate
 	writes int
@@ -335,19 +373,21 @@ func (c *stallingConn) Write(p []byte) (int, error) {
 // gate is a connection that can be made a black hole.
 type gate struct {
 	net.Conn
-	frozen chan struct{}
-	ended  chan struct{}
-	once   sync.Once
-	end    sync.Once
+	// frozen is closed when the connection becomes a black hole.
+	frozen     chan struct{}
+	freezeOnce sync.Once
+	// ended is closed when the connection is closed.
+	ended   chan struct{}
+	endOnce sync.Once
 }
 
 func newGate(c net.Conn) *gate {
 	return &gate{Conn: c, frozen: make(chan struct{}), ended: make(chan struct{})}
 }
 
-func (g *gate) freeze() { g.once.Do(func() { close(g.frozen) }) }
+func (g *gate) freeze() { g.freezeOnce.Do(func() { close(g.frozen) }) }
 
-// pass waits for the end when the gate is frozen.
+// pass returns at once, unless the gate is frozen. Then it waits for the end of the connection.
 func (g *gate) pass() error {
 	select {
 	case <-g.frozen:
@@ -376,14 +416,15 @@ func (g *gate) Write(p []byte) (int, error) {
 	return g.Conn.Write(p)
 }
 
-// Close of a frozen gate is not seen by the client.
+// Close closes the connection. The client of a frozen gate must not see that, so Close does
+// nothing.
 func (g *gate) Close() error {
 	select {
 	case <-g.frozen:
 		return nil
 	default:
 	}
-	g.end.Do(func() { close(g.ended) })
+	g.endOnce.Do(func() { close(g.ended) })
 	return g.Conn.Close()
 }
 
@@ -391,6 +432,6 @@ func (g *gate) reset() {
 	if c, ok := g.Conn.(*net.TCPConn); ok {
 		c.SetLinger(0)
 	}
-	g.end.Do(func() { close(g.ended) })
+	g.endOnce.Do(func() { close(g.ended) })
 	g.Conn.Close()
 }

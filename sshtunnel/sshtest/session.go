@@ -10,11 +10,12 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// session is one logged-in client.
+// session is one client that has logged in.
 type session struct {
-	s      *Server
-	conn   *ssh.ServerConn
-	ctx    context.Context // ends with the connection
+	s    *Server
+	conn *ssh.ServerConn
+	// ctx ends with the connection.
+	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
@@ -22,7 +23,7 @@ type session struct {
 	forwards map[string]net.Listener
 }
 
-// The payloads of RFC 4254 7 and OpenSSH's PROTOCOL 2.4.
+// The payloads of RFC 4254 section 7 and of OpenSSH's PROTOCOL, 2.4.
 type (
 	directOpen struct {
 		Host       string
@@ -104,7 +105,8 @@ func (c *session) listen(network, addr string, asked forwardRequest) (int, bool)
 			}
 			kind, payload := "forwarded-streamlocal@openssh.com", ssh.Marshal(forwardedUnixOpen{Path: addr})
 			if from, ok := conn.RemoteAddr().(*net.TCPAddr); ok && network == "tcp" {
-				kind, payload = "forwarded-tcpip", ssh.Marshal(directOpen{asked.Host, asked.Port, from.IP.String(), uint32(from.Port)})
+				kind = "forwarded-tcpip"
+				payload = ssh.Marshal(directOpen{asked.Host, asked.Port, from.IP.String(), uint32(from.Port)})
 			}
 			c.wg.Go(func() { // ends with the connection
 				ch, reqs, err := c.conn.OpenChannel(kind, payload)
@@ -213,7 +215,7 @@ func (c *session) session(nc ssh.NewChannel) {
 	}
 }
 
-// splice copies both ways until both are at their end, passing half-closes on.
+// splice copies in both directions until both have ended. It passes the end of each direction on.
 func splice(ch ssh.Channel, reqs <-chan *ssh.Request, conn net.Conn) {
 	var wg sync.WaitGroup
 	wg.Go(func() { // ends with the channel, as does conn then

@@ -139,8 +139,8 @@ func (c *pipeCaller) close() {
 	c.cmd.Wait()
 }
 
-// answer reads a line and reports an error answer. It does not parse, and it does not look at the end of
-// a large answer.
+// answer reads a line and reports an error answer. It does not parse, and it does not look at the
+// end of a large answer.
 func (c *pipeCaller) answer() error {
 	head, err := c.out.ReadSlice('\n')
 	if bytes.Contains(head[:min(len(head), 200)], []byte(`"error"`)) {
@@ -189,8 +189,8 @@ func (c *pipeCaller) processorTime() time.Duration {
 	return time.Duration(now.Nano())
 }
 
-// proportional is the proportional set size of the process in MiB (proc_pid_smaps(5)): its own pages, and
-// its part of those that it shares with others.
+// proportional is the proportional set size of the process in MiB (proc_pid_smaps(5)): its own
+// pages, and its part of those that it shares with others.
 func (c *pipeCaller) proportional() (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", c.cmd.Process.Pid))
 	if err != nil {

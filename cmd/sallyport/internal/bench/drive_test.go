@@ -18,8 +18,8 @@ const inFlight = 64
 // calm is the wait before memory is read, for what a process does after work.
 const calm = 1200 * time.Millisecond
 
-// contender is one of those that are compared: a URL, which the driver calls itself, or a command that
-// it drives through stdin and stdout.
+// contender is one of those that are compared: a URL, which the driver calls itself, or a command
+// that it drives through stdin and stdout.
 type contender struct {
 	Name         string
 	URL, CAFile  string
@@ -39,8 +39,8 @@ type work struct {
 
 // figures is what one contender reached in one round.
 type figures struct {
-	// Start is the time from the start of the process to the answer to initialize; of a fleet, to the
-	// last of the answers.
+	// Start is the time from the start of the process to the answer to initialize; of a fleet, to
+	// the last of the answers.
 	Start time.Duration
 	// Calls are the times of the calls one at a time.
 	Calls []time.Duration
@@ -160,8 +160,8 @@ func (f *figures) calls(c caller, w work, processorTime func() time.Duration) er
 	return err
 }
 
-// fleet starts many processes at once, as a host does that starts all its servers, or several hosts do
-// that have the same one. Each makes a few calls, all at the same time.
+// fleet starts many processes at once, as a host does that starts all its servers, or several hosts
+// do that have the same one. Each makes a few calls, all at the same time.
 func (f *figures) fleet(c contender, w work) error {
 	processes := make([]*pipeCaller, w.Fleet)
 	begin := time.Now()

@@ -17,8 +17,9 @@ type peerRow struct {
 	target string
 }
 
-// The rows. What a person notices is the wait for the start, a call that takes longer than the network
-// makes it, and the memory of many processes. A target is a ratio to the floor or to a peer.
+// The rows. What a person notices is the wait for the start, a call that takes longer than the
+// network makes it, and the memory of many processes. A target is a ratio to the floor or to a
+// peer.
 var (
 	directRows = []peerRow{
 		{"start to initialize answer, ms", starts, true, "≤ 1/4 x mcp-oauth2-proxy"},
@@ -55,8 +56,8 @@ var (
 	}
 )
 
-// cell writes the last of the values of a row, with its ratio to the first, the floor, where there is
-// one.
+// cell writes the last of the values of a row, with its ratio to the first, the floor, where there
+// is one.
 func (r peerRow) cell(values []float64, floor bool) string {
 	value := values[len(values)-1]
 	switch {

@@ -15,6 +15,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/machines"
 	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // idleTunnels is how many tunnels the figures for one are taken from.
@@ -71,9 +72,9 @@ func (l load) run() ([]time.Duration, error) {
 
 // newTunnel makes a tunnel as the command makes it.
 func newTunnel(config, alias string) (*sshtunnel.Tunnel, error) {
-	resolver := &sshtunnel.Resolver{UserFile: config, UserFileRequired: true, Getenv: os.Getenv}
+	resolver := &sshconfig.Resolver{UserFile: config, UserFileRequired: true, Getenv: os.Getenv}
 	return sshtunnel.New(sshtunnel.Config{
-		Chain:  func(ctx context.Context) ([]*sshtunnel.Host, error) { return resolver.Chain(ctx, alias) },
+		Chain:  func(ctx context.Context) ([]*sshconfig.Host, error) { return resolver.Chain(ctx, alias) },
 		Getenv: os.Getenv,
 	})
 }
@@ -93,8 +94,8 @@ func (l load) atOnce(conns []net.Conn) ([]time.Duration, error) {
 	return []time.Duration{time.Since(begin)}, nil
 }
 
-// byTurns carries the load over each connection, a part at a time in turns. It returns how long an echo
-// took, or all bytes would have taken, by the median of the parts.
+// byTurns carries the load over each connection, a part at a time in turns. It returns how long an
+// echo took, or all bytes would have taken, by the median of the parts.
 func (l load) byTurns(conns []net.Conn) ([]time.Duration, error) {
 	const turns = 32
 	times := make([][]time.Duration, len(conns))

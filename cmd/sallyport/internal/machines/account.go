@@ -28,12 +28,13 @@ type Account struct {
 // accounts guards /etc/passwd and its sisters, in which no two tests may write at once.
 var accounts sync.Mutex
 
-// NewAccount makes an account with a home directory and no password. Its processes end with the test.
+// NewAccount makes an account with a home directory and no password. Its processes end with the
+// test.
 func NewAccount(t testing.TB) *Account {
 	t.Helper()
 	NeedMachine(t)
-	// The real machine's processes are in sight, and so are those of other packages' tests. None of them
-	// may have this number.
+	// The real machine's processes are in sight, and so are those of other packages' tests. None of
+	// them may have this number.
 	uid := 100_000 + rand.Uint32N(1<<30)
 	a := &Account{Name: fmt.Sprintf("person%d", uid), Home: filepath.Join(OpenDir(t), "home"), UID: uid}
 	if err := os.Mkdir(a.Home, 0o755); err != nil {
@@ -92,8 +93,8 @@ func (a *Account) SetPassword(t testing.TB, password string) {
 	}
 }
 
-// Command returns a command that runs under the account, in its home, with an environment of its own.
-// The current user's environment is kept.
+// Command returns a command that runs under the account, in its home, with an environment of its
+// own. The current user's environment is kept.
 func (a *Account) Command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	if a == nil {
@@ -144,8 +145,8 @@ func killWhere(meant func(dir string) bool) {
 	}
 }
 
-// awaitEnd waits until the process of a pidfd has ended, for no longer than Patience, and tells whether
-// it has.
+// awaitEnd waits until the process of a pidfd has ended, for no longer than Patience, and tells
+// whether it has.
 func awaitEnd(pidfd int) bool {
 	for {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(Patience.Milliseconds()))

@@ -17,9 +17,9 @@ import (
 // The addresses of the two ends that FarApart joins.
 const NearIP, FarIP = "10.77.0.1", "10.77.0.2"
 
-// FarApart makes two network namespaces, NearIP and FarIP, with real kernel TCP between them and a fixed
-// round trip. Not every kernel has netem, so a program joins a pair of TUN devices and holds each packet
-// back.
+// FarApart makes two network namespaces, NearIP and FarIP, with real kernel TCP between them and a
+// fixed round trip. Not every kernel has netem, so a program joins a pair of TUN devices and holds
+// each packet back.
 func FarApart(t testing.TB, roundTrip time.Duration) (near, far *Namespace) {
 	t.Helper()
 	near, far = NewNamespace(t), NewNamespace(t)
@@ -79,8 +79,8 @@ func playDelay(text []byte) error {
 	return <-ended
 }
 
-// openTUN makes a TUN device in a namespace and returns its file descriptor. A read or a write is one
-// packet (Linux's Documentation/networking/tuntap).
+// openTUN makes a TUN device in a namespace and returns its file descriptor. A read or a write is
+// one packet (Linux's Documentation/networking/tuntap).
 func openTUN(name string) (fd int, err error) {
 	err = (&Namespace{Name: name}).Enter(func() error {
 		if fd, err = unix.Open("/dev/net/tun", unix.O_RDWR, 0); err != nil {
@@ -99,8 +99,8 @@ func openTUN(name string) (fd int, err error) {
 	return fd, err
 }
 
-// carryPackets passes packets on, each a fixed time after it came. A packet for which there is no room is
-// lost.
+// carryPackets passes packets on, each a fixed time after it came. A packet for which there is no
+// room is lost.
 func carryPackets(from, to int, delay time.Duration) error {
 	type packet struct {
 		due  time.Time

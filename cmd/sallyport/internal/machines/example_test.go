@@ -8,8 +8,8 @@ import (
 	"sallyport/cmd/sallyport/internal/machines"
 )
 
-// A service reaches an MCP server behind one bastion. The site holds everything that is real in it; the
-// host is what starts the command.
+// A service reaches an MCP server behind one bastion. The site holds everything that is real in it;
+// the host is what starts the command.
 func ExampleStartHost() {
 	var t *testing.T // a test's own
 
@@ -23,7 +23,8 @@ func ExampleStartHost() {
 	host.Close(t)
 }
 
-// A person signs in at a browser, on the machine of the tests, where the port of the callback is free.
+// A person signs in at a browser, on the machine of the tests, where the port of the callback is
+// free.
 func ExamplePerson() {
 	var t *testing.T // a test's own
 

@@ -11,9 +11,9 @@ import (
 	"sallyport/oauth/oauthtest"
 )
 
-// FakeSite is an MCP server behind an authorization server that lives in the test's own process. The test
-// can make that one misbehave (oauthtest.Knobs), and it knows every secret that the server made or was
-// shown. Upstream and login are http on the machine of the tests.
+// FakeSite is an MCP server behind an authorization server that lives in the test's own process.
+// The test can make that one misbehave (oauthtest.Knobs), and it knows every secret that the server
+// made or was shown. Upstream and login are http on the machine of the tests.
 type FakeSite struct {
 	// AS is the authorization server.
 	AS *oauthtest.Server
@@ -23,8 +23,8 @@ type FakeSite struct {
 	Home string
 	// Browser is a browser program that signs in.
 	Browser string
-	// Children is the file to which the programs that Child makes, Browser too, write their arguments and
-	// environment.
+	// Children is the file to which the programs that Child makes, Browser too, write their
+	// arguments and environment.
 	Children string
 	// Secrets are those that were used so far: states from the start, the others after AddSecrets.
 	Secrets *Secrets
@@ -51,16 +51,16 @@ func NewFakeSite(t testing.TB) *FakeSite {
 	return s
 }
 
-// Child writes a program that notes in Children how it was started, and then does what the rest of its
-// text, a shell script, says.
+// Child writes a program that notes in Children how it was started, and then does what the rest of
+// its text, a shell script, says.
 func (s *FakeSite) Child(t testing.TB, name, rest string) string {
 	t.Helper()
 	return WriteFile(t, OpenDir(t), name, "#!/bin/sh\n"+
 		`{ echo "`+name+` started"; tr '\0' '\n' </proc/$$/cmdline; tr '\0' '\n' </proc/$$/environ; } >>`+s.Children+"\n"+rest+"\n", 0o755)
 }
 
-// Command is the real command at its most verbose, with Upstream as its last argument. Its log file lies
-// in Home. env is added to its environment.
+// Command is the real command at its most verbose, with Upstream as its last argument. Its log file
+// lies in Home. env is added to its environment.
 func (s *FakeSite) Command(env []string, args ...string) *exec.Cmd {
 	return s.Prepare(exec.Command(s.sallyport, append(args, s.Upstream)...), env)
 }

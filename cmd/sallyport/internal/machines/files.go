@@ -52,8 +52,8 @@ func ReadFile(t testing.TB, path string) string {
 	return string(text)
 }
 
-// KeepScreenshot copies a screenshot to the directory that SALLYPORT_SCREENSHOTS names, for a person to
-// look at. It does nothing if the variable is not set.
+// KeepScreenshot copies a screenshot to the directory that SALLYPORT_SCREENSHOTS names, for a
+// person to look at. It does nothing if the variable is not set.
 func KeepScreenshot(t testing.TB, path, name string) {
 	t.Helper()
 	if dir := os.Getenv("SALLYPORT_SCREENSHOTS"); dir != "" {

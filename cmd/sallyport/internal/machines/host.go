@@ -5,6 +5,7 @@ package machines
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os/exec"
 	"slices"
 	"strings"
@@ -31,8 +32,9 @@ type Host struct {
 	connected chan struct{} // closed when session or err is set
 }
 
-// StartHost starts cmd as an MCP server and begins to initialize. It does not wait for the answer, so that
-// a login can be watched on Stderr. Nil options are the SDK's defaults. The server ends with the test.
+// StartHost starts cmd as an MCP server and begins to initialize. It does not wait for the answer,
+// so that a login can be watched on Stderr. Nil options are the SDK's defaults. The server ends
+// with the test.
 func StartHost(t testing.TB, cmd *exec.Cmd, o *mcp.ClientOptions) *Host {
 	t.Helper()
 	h := &Host{Stderr: NewTranscript(t.Output()), Wire: NewTranscript(t.Output()), Cmd: cmd, connected: make(chan struct{})}
@@ -58,8 +60,8 @@ func StartHost(t testing.TB, cmd *exec.Cmd, o *mcp.ClientOptions) *Host {
 	return h
 }
 
-// Session waits until the server has answered initialize and returns the session. Closing that closes the
-// server's stdin, and returns its exit status as an error.
+// Session waits until the server has answered initialize and returns the session. Closing that
+// closes the server's stdin, and returns its exit status as an error.
 func (h *Host) Session(t testing.TB) *mcp.ClientSession {
 	t.Helper()
 	select {
@@ -92,7 +94,8 @@ func (h *Host) Kill(t testing.TB) {
 	}
 }
 
-// Echo calls the tool that all servers of the tests have, with text that a careless proxy would change.
+// Echo calls the tool that all servers of the tests have, with text that a careless proxy would
+// change.
 func (h *Host) Echo(t testing.TB) {
 	t.Helper()
 	CallEcho(t, h.Session(t))
@@ -145,6 +148,23 @@ func EchoAll(t testing.TB, hosts ...*Host) {
 	wg.Wait()
 }
 
+// FirstOf waits until the stderr of one of the hosts matches the regular expression and returns the
+// first group.
+func FirstOf(t testing.TB, hosts []*Host, pattern string) string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	found := make(chan string, len(hosts))
+	for _, host := range hosts {
+		go func() { // ends with the first match, or with the host
+			if m := host.Stderr.Find(ctx, pattern); m != nil {
+				found <- m[1]
+			}
+		}()
+	}
+	return Receive(t, found, "match of "+pattern)
+}
+
 // Tools lists the tools, in the order that the Go SDK's server gives them, with a space between.
 func (h *Host) Tools(t testing.TB) string {
 	t.Helper()
@@ -194,8 +214,8 @@ type HostStep struct {
 	Method  string          // of notification
 }
 
-// RunTypeScriptHost lets the TypeScript SDK's host start a command and work with it: initialize, tools/list,
-// tools/call of `echo`, one notification, close. It returns the names of the steps.
+// RunTypeScriptHost lets the TypeScript SDK's host start a command and work with it: initialize,
+// tools/list, tools/call of `echo`, one notification, close. It returns the names of the steps.
 func RunTypeScriptHost(t testing.TB, cmd *exec.Cmd) []string {
 	t.Helper()
 	host := exec.Command(Node(t), append([]string{Peer(t, "host.mjs"), cmd.Path}, cmd.Args[1:]...)...)
@@ -214,4 +234,43 @@ func RunTypeScriptHost(t testing.TB, cmd *exec.Cmd) []string {
 		t.Fatalf("the host ended with status %d:\n%s\nstderr:\n%s", status, p.Out, p.Err)
 	}
 	return steps
+}
+
+// ElicitingHost is a host that shows URLs to its person, and notes what the server tells it. Its
+// channels hold ten values; what comes after those is dropped.
+type ElicitingHost struct {
+	*Host
+	// URLs are those of elicitations in URL mode.
+	URLs <-chan string
+	// Completed are the ends of elicitations, ToolChanges the changes of the list of tools.
+	Completed, ToolChanges <-chan struct{}
+}
+
+// StartElicitingHost is StartHost for such a host.
+func StartElicitingHost(t testing.TB, cmd *exec.Cmd) *ElicitingHost {
+	t.Helper()
+	urls, completed, changes := make(chan string, 10), make(chan struct{}, 10), make(chan struct{}, 10)
+	host := StartHost(t, cmd, &mcp.ClientOptions{
+		Capabilities: &mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapabilities{URL: &mcp.URLElicitationCapabilities{}}},
+		ElicitationHandler: func(_ context.Context, req *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+			if req.Params.Mode != "url" {
+				return nil, errors.New("an elicitation in the mode " + req.Params.Mode)
+			}
+			offer(urls, req.Params.URL)
+			return &mcp.ElicitResult{Action: "accept"}, nil
+		},
+		ElicitationCompleteHandler: func(context.Context, *mcp.ElicitationCompleteNotificationRequest) {
+			offer(completed,
+				struct{}{})
+		},
+		ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) { offer(changes, struct{}{}) },
+	})
+	return &ElicitingHost{host, urls, completed, changes}
+}
+
+func offer[T any](to chan<- T, value T) {
+	select {
+	case to <- value:
+	default:
+	}
 }

@@ -3,6 +3,7 @@
 package machines
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,27 +16,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machineVariable holds, in a test process that has a machine of its own, the file descriptors of the
-// network and the mounts that it came from.
+// machineVariable holds, in a test process that has a machine of its own, the file descriptors of
+// the network and the mounts that it came from.
 const machineVariable = "SALLYPORT_TEST_MACHINE"
 
 // machine is what this process knows about the machine that its tests run on.
 var machine struct {
 	// called tells that TestMain called Main.
 	called bool
-	// network and mounts are open files of the namespaces outside; nil if the tests share the real machine.
+	// network and mounts are open files of the namespaces outside; nil if the tests share the real
+	// machine.
 	network, mounts *os.File
 	// missing says why the tests share the real machine; empty if they do not.
 	missing string
 }
 
-// ownMachine moves this process to a machine of its own, so that the tests neither disturb the real one
-// nor are disturbed by it: a network with nothing but a loopback interface, on which every port is free,
-// and a copy of /etc, for accounts and names. What is made there is gone with the process, however that
-// ends. Processes, and files outside /etc, are shared with the real machine.
+// ownMachine moves this process to a machine of its own, so that the tests neither disturb the real
+// one nor are disturbed by it: a network with nothing but a loopback interface, on which every port
+// is free, and a copy of /etc, for accounts and names. What is made there is gone with the process,
+// however that ends. Processes, and files outside /etc, are shared with the real machine.
 //
-// Namespaces belong to threads. The only way to move all threads of a process is to move one of them and
-// to start the program again from it; ownMachine returns in the process that was started so.
+// Namespaces belong to threads. The only way to move all threads of a process is to move one of
+// them and to start the program again from it; ownMachine returns in the process that was started
+// so.
 func ownMachine() error {
 	if text := os.Getenv(machineVariable); text != "" {
 		return enterMachine(text)
@@ -124,8 +127,8 @@ func raiseLoopback() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
 }
 
-// copyEtc puts a copy of /etc in its place. Names are looked up in its files alone, for no name server
-// can be reached.
+// copyEtc puts a copy of /etc in its place. Names are looked up in its files alone, for no name
+// server can be reached.
 func copyEtc() error {
 	dir, err := os.MkdirTemp("", "sallyport-test-etc-")
 	if err != nil {
@@ -160,36 +163,77 @@ func NeedMachine(t testing.TB) {
 	Need(t, machine.missing == "", machine.missing, "run the tests as root, with CAP_SYS_ADMIN")
 }
 
-// outside runs f on a thread that sees the real machine: what f starts can reach the internet, which a
-// build may have to. Relative paths are of no use there.
-func outside(f func() error) error {
-	if machine.network == nil {
-		return f()
+// outsideRole is the role of a program that leaves the machine of the tests for the real one.
+const outsideRole = "outside"
+
+func init() { Role(outsideRole, playOutside) }
+
+// outsideConfig is what that program becomes.
+type outsideConfig struct {
+	Dir  string
+	Args []string // the first is a path
+}
+
+// outside returns a command that runs on the real machine, where it can reach the internet, as a
+// build may have to.
+//
+// A thread of this process could not go there: it could not come back, and if it ended, the kernel
+// would kill every process that was started from it (PR_SET_PDEATHSIG in prctl(2)).
+func outside(dir, program string, args ...string) (*exec.Cmd, error) {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return nil, err
 	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: this thread cannot come back, and ends with the goroutine
-		err := errors.Join(
-			unix.Unshare(unix.CLONE_FS), // a thread that shares its working directory cannot change its mounts
-			unix.Setns(int(machine.network.Fd()), unix.CLONE_NEWNET),
-			unix.Setns(int(machine.mounts.Fd()), unix.CLONE_NEWNS),
-		)
-		if err == nil {
-			err = f()
-		}
-		done <- err
-	}()
-	return <-done
+	args = append([]string{path}, args...)
+	if machine.network == nil {
+		cmd := exec.Command(path, args[1:]...)
+		cmd.Dir = dir
+		return cmd, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	config, err := json.Marshal(outsideConfig{dir, args})
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), roleVariable+"="+outsideRole, roleConfigVariable+"="+string(config))
+	cmd.ExtraFiles = []*os.File{machine.network, machine.mounts} // 3 and 4 in the child
+	return cmd, nil
+}
+
+func playOutside(text []byte) error {
+	var config outsideConfig
+	if err := json.Unmarshal(text, &config); err != nil {
+		return err
+	}
+	runtime.LockOSThread()
+	err := errors.Join(
+		unix.Unshare(unix.CLONE_FS), // a thread that shares its working directory cannot change its mounts
+		unix.Setns(3, unix.CLONE_NEWNET),
+		unix.Setns(4, unix.CLONE_NEWNS),
+		unix.Chdir(config.Dir),
+	)
+	if err != nil {
+		return err
+	}
+	unix.CloseOnExec(3)
+	unix.CloseOnExec(4)
+	os.Unsetenv(roleVariable)
+	os.Unsetenv(roleConfigVariable)
+	return unix.Exec(config.Args[0], config.Args, os.Environ())
 }
 
 // goBuild is `go build` in a directory of this module, or of one below it.
 func goBuild(dir string, args ...string) error {
-	return outside(func() error {
-		cmd := exec.Command("go", append([]string{"build"}, args...)...)
-		cmd.Dir = dir
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("go build %s in %s: %w: %s", strings.Join(args, " "), dir, err, out)
-		}
-		return nil
-	})
+	cmd, err := outside(dir, "go", append([]string{"build"}, args...)...)
+	if err != nil {
+		return err
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s in %s: %w: %s", strings.Join(args, " "), dir, err, out)
+	}
+	return nil
 }

@@ -14,8 +14,8 @@ import (
 
 func TestMain(m *testing.M) { machines.Main(m) }
 
-// TestOwnMachine shows that nothing of the real machine's network is here, and that what is done to /etc
-// is not done there.
+// TestOwnMachine shows that nothing of the real machine's network is here, and that what is done to
+// /etc is not done there.
 func TestOwnMachine(t *testing.T) {
 	machines.NeedMachine(t)
 	links, err := net.Interfaces()

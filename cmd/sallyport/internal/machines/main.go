@@ -17,8 +17,8 @@ import (
 //
 //	func TestMain(m *testing.M) { machines.Main(m) }
 //
-// It moves the tests to a machine of their own (see ownMachine), runs them, removes what AfterAll was
-// given, and exits. A process that StartRole started plays its role instead.
+// It moves the tests to a machine of their own (see ownMachine), runs them, removes what AfterAll
+// was given, and exits. A process that StartRole started plays its role instead.
 func Main(m *testing.M) {
 	if name := os.Getenv(roleVariable); name != "" {
 		os.Exit(play(name))
@@ -49,9 +49,9 @@ const (
 
 var roles = map[string]func(config []byte) error{}
 
-// Role registers what the test binary can be besides a test: a server inside a namespace, say. It is
-// called from an init function. play gets the configuration that StartRole was given, as JSON, prints a
-// first line when it is ready, and goes on until the process is ended.
+// Role registers what the test binary can be besides a test: a server inside a namespace, say. It
+// is called from an init function. play gets the configuration that StartRole was given, as JSON,
+// prints a first line when it is ready, and goes on until the process is ended.
 func Role(name string, play func(config []byte) error) { roles[name] = play }
 
 // play is the whole program in a role. It returns the exit status.
@@ -68,8 +68,8 @@ func play(name string) int {
 	return 0
 }
 
-// StartRole starts the test binary in a role, inside ns, and returns the first line that it prints. A
-// nil ns is the tests' own machine. The process ends with the test.
+// StartRole starts the test binary in a role, inside ns, and returns the first line that it prints.
+// A nil ns is the tests' own machine. The process ends with the test.
 func StartRole(t testing.TB, ns *Namespace, role string, config any) (p *Process, first string) {
 	t.Helper()
 	cmd := ns.Command(t, testBinary(t))
@@ -77,8 +77,8 @@ func StartRole(t testing.TB, ns *Namespace, role string, config any) (p *Process
 	return startRole(t, cmd, role, config)
 }
 
-// StartRoleAs is StartRole under another account. That account cannot enter the directory of the test
-// binary, so a copy is started.
+// StartRoleAs is StartRole under another account. That account cannot enter the directory of the
+// test binary, so a copy is started.
 func StartRoleAs(t testing.TB, as *Account, role string, config any) (p *Process, first string) {
 	t.Helper()
 	image, err := os.ReadFile(testBinary(t))
@@ -115,8 +115,8 @@ func roleEnvironment(t testing.TB, role string, config any) []string {
 	return []string{roleVariable + "=" + role, roleConfigVariable + "=" + string(text)}
 }
 
-// testBinary is the path of this process's program. Without Main it could play no role: it would run
-// the tests again.
+// testBinary is the path of this process's program. Without Main it could play no role: it would
+// run the tests again.
 func testBinary(t testing.TB) string {
 	t.Helper()
 	if !machine.called {
@@ -134,15 +134,16 @@ var afterTests struct {
 	run []func()
 }
 
-// AfterAll has Main call f when all tests of the package have run. Several tests may call it at once.
+// AfterAll has Main call f when all tests of the package have run. Several tests may call it at
+// once.
 func AfterAll(f func()) {
 	afterTests.Lock()
 	defer afterTests.Unlock()
 	afterTests.run = append(afterTests.run, f)
 }
 
-// Need ends the test if a part from outside is missing. ok tells whether it is there, what names it, and
-// how says the way to get it. The test is skipped; it fails if CI=true promised every part.
+// Need ends the test if a part from outside is missing. ok tells whether it is there, what names
+// it, and how says the way to get it. The test is skipped; it fails if CI=true promised every part.
 func Need(t testing.TB, ok bool, what, how string) {
 	t.Helper()
 	if ok {
@@ -154,8 +155,8 @@ func Need(t testing.TB, ok bool, what, how string) {
 	t.Skipf("missing: %s; %s", what, how)
 }
 
-// NeedProgram returns the path of a program. It ends the test, as Need does, if the program's Debian
-// package is not installed.
+// NeedProgram returns the path of a program. It ends the test, as Need does, if the program's
+// Debian package is not installed.
 func NeedProgram(t testing.TB, name, debianPackage string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -163,8 +164,8 @@ func NeedProgram(t testing.TB, name, debianPackage string) string {
 	return path
 }
 
-// Setting returns a number that a person may set by an environment variable to make a test longer, and
-// value if it is not set.
+// Setting returns a number that a person may set by an environment variable to make a test longer,
+// and value if it is not set.
 func Setting(t testing.TB, name string, value int64) int64 {
 	t.Helper()
 	text := os.Getenv(name)

@@ -3,8 +3,11 @@
 package machines
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -12,15 +15,16 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// Namespace is a network namespace: a network of its own with nothing but a loopback interface, and its
-// own /etc/hosts. To the programs in it, it is another machine. A nil Namespace, Here, is the machine of
-// the tests; all methods work with that, too.
+// Namespace is a network namespace: a network of its own with nothing but a loopback interface, and
+// its own /etc/hosts. To the programs in it, it is another machine. A nil Namespace, Here, is the
+// machine of the tests; all methods work with that, too.
 type Namespace struct{ Name string }
 
 // Here is the machine of the tests.
@@ -28,8 +32,8 @@ var Here *Namespace
 
 var namespaces atomic.Int32
 
-// NewNamespace makes a network namespace in which the names resolve to 127.0.0.1; without names it is
-// mcp.internal that does. Nothing outside resolves or reaches them. It ends with the test.
+// NewNamespace makes a network namespace in which the names resolve to 127.0.0.1; without names it
+// is mcp.internal that does. Nothing outside resolves or reaches them. It ends with the test.
 func NewNamespace(t testing.TB, names ...string) *Namespace {
 	t.Helper()
 	NeedMachine(t)
@@ -63,8 +67,8 @@ func NewNamespace(t testing.TB, names ...string) *Namespace {
 // file is the path that stands for the namespace.
 func (ns *Namespace) file() string { return filepath.Join("/run/netns", ns.Name) }
 
-// Command returns a command that runs inside the namespace. It is the command itself that gets started,
-// not a parent of it: `ip netns exec` ends in an execve.
+// Command returns a command that runs inside the namespace. It is the command itself that gets
+// started, not a parent of it: `ip netns exec` ends in an execve.
 func (ns *Namespace) Command(t testing.TB, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	if ns == nil {
@@ -73,8 +77,8 @@ func (ns *Namespace) Command(t testing.TB, name string, args ...string) *exec.Cm
 	return exec.Command("ip", append([]string{"netns", "exec", ns.Name, name}, args...)...)
 }
 
-// Move has a command that was made for the machine of the tests run inside the namespace. It returns the
-// same command.
+// Move has a command that was made for the machine of the tests run inside the namespace. It
+// returns the same command.
 func (ns *Namespace) Move(t testing.TB, cmd *exec.Cmd) *exec.Cmd {
 	t.Helper()
 	if ns != nil {
@@ -84,8 +88,8 @@ func (ns *Namespace) Move(t testing.TB, cmd *exec.Cmd) *exec.Cmd {
 	return cmd
 }
 
-// Enter runs f on a thread that is in the namespace: sockets that f opens and programs that it starts
-// belong there, but they do not see the namespace's /etc/hosts.
+// Enter runs f on a thread that is in the namespace: sockets that f opens and programs that it
+// starts belong there, but they do not see the namespace's /etc/hosts.
 func (ns *Namespace) Enter(f func() error) error {
 	if ns == nil {
 		return f()
@@ -108,7 +112,8 @@ func (ns *Namespace) Enter(f func() error) error {
 		return err
 	}
 	err = f()
-	// A thread that cannot return must not be used again: it stays locked and ends with the goroutine.
+	// A thread that cannot return must not be used again: it stays locked and ends with the
+	// goroutine.
 	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
 		return errors.Join(err, back)
 	}
@@ -151,8 +156,8 @@ func (ns *Namespace) Listens(t testing.TB, port int) bool {
 	return false
 }
 
-// ClosedPort is a port of 127.0.0.1 that refuses connections. It is bound, so that nobody else takes it,
-// but no program listens on it.
+// ClosedPort is a port of 127.0.0.1 that refuses connections. It is bound, so that nobody else
+// takes it, but no program listens on it.
 func ClosedPort(t testing.TB) string {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -168,4 +173,85 @@ func ClosedPort(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return strconv.Itoa(addr.(*unix.SockaddrInet4).Port)
+}
+
+func init() { Role("borrower", playBorrower) }
+
+type borrowerConfig struct{ Addr, Socket string }
+
+// Borrow makes an address on the loopback of the tests' machine, host:port, reachable at the same
+// address inside the namespace: a server that both see, as two real machines see the internet. What
+// crosses goes through a Unix socket, which no network namespace confines.
+func (ns *Namespace) Borrow(t testing.TB, addr string) {
+	t.Helper()
+	socket := filepath.Join(OpenDir(t), "socket")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { carry(listener, "tcp", addr) })
+	t.Cleanup(func() {
+		listener.Close()
+		wg.Wait()
+	})
+	StartRole(t, ns, "borrower", borrowerConfig{Addr: addr, Socket: socket})
+}
+
+// playBorrower listens on an address and carries what comes to a Unix socket.
+func playBorrower(text []byte) error {
+	var config borrowerConfig
+	if err := json.Unmarshal(text, &config); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", config.Addr)
+	if err != nil {
+		return err
+	}
+	fmt.Println("lent", config.Addr)
+	carry(listener, "unix", config.Socket)
+	return nil
+}
+
+// carry connects each connection that listener accepts to addr, until listener is closed. Then it
+// cuts them.
+func carry(listener net.Listener, network, addr string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for {
+		near, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		wg.Go(func() {
+			defer near.Close()
+			far, err := net.Dial(network, addr)
+			if err != nil {
+				return // as if the connection was refused
+			}
+			defer far.Close()
+			join(ctx, near, far)
+		})
+	}
+}
+
+// join copies both ways until both ends have ended, or ctx.
+func join(ctx context.Context, near, far net.Conn) {
+	ended := make(chan struct{}, 2)
+	for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
+		go func() { // ends when its reader does, at the latest when the caller closes both
+			io.Copy(pair[0], pair[1])
+			pair[0].(interface{ CloseWrite() error }).CloseWrite()
+			ended <- struct{}{}
+		}()
+	}
+	for range 2 {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return
+		}
+	}
 }

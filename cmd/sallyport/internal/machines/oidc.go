@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -28,8 +30,8 @@ const (
 // CodeExchanged is, in OIDC.Log, the last request of a login.
 const CodeExchanged = `POST /token 200 authorization_code\n`
 
-// OIDCOptions says what an authorization server is like. The zero value speaks http on the loopback of the
-// machine of the tests.
+// OIDCOptions says what an authorization server is like. The zero value speaks http on the loopback
+// of the machine of the tests.
 type OIDCOptions struct {
 	// NS is where it runs. Only what runs there too can reach it.
 	NS *Namespace
@@ -51,8 +53,8 @@ type OIDCOptions struct {
 	Features map[string]any
 }
 
-// OIDC is a real authorization server, npm's oidc-provider: PKCE, open dynamic registration, rotating
-// refresh tokens, revocation, JWT access tokens for whatever resource is asked for.
+// OIDC is a real authorization server, npm's oidc-provider: PKCE, open dynamic registration,
+// rotating refresh tokens, revocation, JWT access tokens for whatever resource is asked for.
 type OIDC struct {
 	*Process
 	Issuer string
@@ -205,4 +207,22 @@ func (s *OIDC) do(t testing.TB, req *http.Request, answer any) {
 	if err := json.Unmarshal(body, answer); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// StartZitadel builds and starts testdata/zitadel, an authorization server of another family than
+// oidc-provider. It ends with the test.
+func StartZitadel(t testing.TB) (issuer string, server *Process) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "zitadel")
+	err := goBuild(testdata(t, "zitadel"), "-o", path, ".")
+	Need(t, err == nil, "github.com/zitadel/oidc", "go build in cmd/sallyport/testdata/zitadel, which says: "+errorText(err))
+	server = StartProcess(t, exec.Command(path))
+	return server.Out.FirstLine(t), server
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }

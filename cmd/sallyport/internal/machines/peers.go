@@ -24,8 +24,8 @@ func testdata(t testing.TB, name string) string {
 	return filepath.Join(root, "cmd", "sallyport", "testdata", name)
 }
 
-// Peer returns the path of a file of cmd/sallyport/testdata/peers, which holds npm programs and scripts
-// around them. All accounts can read it.
+// Peer returns the path of a file of cmd/sallyport/testdata/peers, which holds npm programs and
+// scripts around them. All accounts can read it.
 func Peer(t testing.TB, path string) string {
 	t.Helper()
 	dir, err := openPeers(testdata(t, "peers"))
@@ -35,8 +35,8 @@ func Peer(t testing.TB, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// PeerFile is Peer for a file of an npm package. It ends the test, as Need does, if the package is not
-// installed.
+// PeerFile is Peer for a file of an npm package. It ends the test, as Need does, if the package is
+// not installed.
 func PeerFile(t testing.TB, path string) string {
 	t.Helper()
 	path = filepath.Join("node_modules", path)
@@ -45,8 +45,8 @@ func PeerFile(t testing.TB, path string) string {
 	return Peer(t, path)
 }
 
-// Node returns the Node.js that the npm programs run on: the pinned one, or the machine's if npm has
-// none for this processor.
+// Node returns the Node.js that the npm programs run on: the pinned one, or the machine's if npm
+// has none for this processor.
 func Node(t testing.TB) string {
 	t.Helper()
 	PeerFile(t, "oidc-provider/package.json")
@@ -61,8 +61,9 @@ var pinned struct {
 	path string
 }
 
-// pinnedNode is the path of npm's Node.js; empty if it does not run here. It does not use .bin/node: npm 9,
-// Debian 12's, removes that link together with the package for the other processor.
+// pinnedNode is the path of npm's Node.js; empty if it does not run here. It does not use
+// .bin/node: npm 9, Debian 12's, removes that link together with the package for the other
+// processor.
 func pinnedNode(modules string) string {
 	pinned.Do(func() {
 		processor := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
@@ -80,8 +81,9 @@ var openedPeers struct {
 	err error
 }
 
-// openPeers shows the directory at a path that every account can walk: the checkout may lie in one as
-// private as /root. Tests on the real machine have no accounts of their own, and take it as it is.
+// openPeers shows the directory at a path that every account can walk: the checkout may lie in one
+// as private as /root. Tests on the real machine have no accounts of their own, and take it as it
+// is.
 func openPeers(peers string) (string, error) {
 	opened := &openedPeers
 	opened.Do(func() {

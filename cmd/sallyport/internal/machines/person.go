@@ -33,8 +33,8 @@ type Page struct {
 	Text  string
 }
 
-// LogsIn opens an authorization URL, or a page that leads there, signs in, agrees, and returns the last
-// page.
+// LogsIn opens an authorization URL, or a page that leads there, signs in, agrees, and returns the
+// last page.
 func (p Person) LogsIn(t testing.TB, authorizeURL string) Page {
 	t.Helper()
 	browser := StartProcess(t, p.command(t, authorizeURL))
@@ -87,15 +87,18 @@ func (p Person) command(t testing.TB, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// CountingBrowser wraps a browser program. The new one writes a line "page" to a file at each start.
+// CountingBrowser wraps a browser program. The new one writes a line "page" to a file at each
+// start.
 func CountingBrowser(t testing.TB, program string) (script, file string) {
 	t.Helper()
 	dir := OpenDir(t)
 	file = filepath.Join(dir, "pages")
-	return WriteFile(t, dir, "counting", fmt.Sprintf("#!/bin/sh\necho page >> %s\nexec %s \"$@\"\n", file, program), 0o755), file
+	return WriteFile(t, dir, "counting", fmt.Sprintf("#!/bin/sh\necho page >> %s\nexec %s \"$@\"\n", file, program),
+		0o755), file
 }
 
-// CheckSuccessPage reads what the person sees after a login at upstream, on the page at callbackURL.
+// CheckSuccessPage reads what the person sees after a login at upstream, on the page at
+// callbackURL.
 func CheckSuccessPage(t testing.TB, page Page, callbackURL, upstream string) {
 	t.Helper()
 	name, _, _ := strings.Cut(strings.TrimPrefix(upstream, "https://"), "/")

@@ -12,10 +12,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Patience bounds every wait for another program. It is never an assertion: it only turns a hang into a
-// failure that names what was awaited.
+// Patience bounds every wait for another program. It is never an assertion: it only turns a hang
+// into a failure that names what was awaited.
 const Patience = 60 * time.Second
 
 // Process is a program that runs beside the test.
@@ -30,9 +32,9 @@ type Process struct {
 	err   error     // set before Exited is closed
 }
 
-// StartProcess starts cmd, whose output goes to the test's log. The program and the process group that
-// it leads end with the test, and with the test binary. If cmd.Stdin is nil, the program's stdin stays
-// open until then.
+// StartProcess starts cmd, whose output goes to the test's log. The program and the process group
+// that it leads end with the test, and with the test binary. If cmd.Stdin is nil, the program's
+// stdin stays open until then.
 func StartProcess(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	exited := make(chan struct{})
@@ -60,8 +62,8 @@ func StartProcess(t testing.TB, cmd *exec.Cmd) *Process {
 	return p
 }
 
-// StartWithInput is StartProcess with a pipe to the program's stdin. The pipe ends with the test unless
-// it is closed before.
+// StartWithInput is StartProcess with a pipe to the program's stdin. The pipe ends with the test
+// unless it is closed before.
 func StartWithInput(t testing.TB, cmd *exec.Cmd) (p *Process, input *os.File) {
 	t.Helper()
 	stdin, input, err := os.Pipe()
@@ -75,7 +77,8 @@ func StartWithInput(t testing.TB, cmd *exec.Cmd) (p *Process, input *os.File) {
 	return p, input
 }
 
-// OwnGroup makes cmd the leader of a process group, and has the kernel kill it when this process ends.
+// OwnGroup makes cmd the leader of a process group, and has the kernel kill it when this process
+// ends.
 func OwnGroup(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -146,12 +149,52 @@ const (
 	StatusInterrupted = 130
 )
 
-// CheckExplained looks for an error on stderr as the command tells it: one line that matches text, and
-// right below it hints, one of which matches hint. Both are regular expressions.
+// CheckExplained looks for an error on stderr as the command tells it: one line that matches text,
+// and right below it hints, one of which matches hint. Both are regular expressions.
 func CheckExplained(t testing.TB, stderr, text, hint string) {
 	t.Helper()
 	pattern := regexp.MustCompile(`(?m)^sallyport: .*(?:` + text + `).*\n(?:hint: .*\n)*hint: .*(?:` + hint + `)`)
 	if n := len(pattern.FindAllString(stderr, -1)); n != 1 {
 		t.Errorf("%d times %q on stderr:\n%s", n, pattern, stderr)
+	}
+}
+
+// Poll waits until ok, asking twenty times a second. It is for what nothing tells of: a file that
+// another program writes. what names it in the failure, which comes after Patience.
+func Poll(t testing.TB, ok func() bool, what string) {
+	t.Helper()
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for began := time.Now(); !ok(); {
+		if time.Since(began) > Patience {
+			t.Fatal("still waiting for " + what)
+		}
+		<-again.C
+	}
+}
+
+// Watched is a process that somebody else started: a child of the program under test.
+type Watched struct{ pid, pidfd int }
+
+// Watch takes note of a running process, so that its number cannot come to mean another one. The
+// process is killed when the test ends.
+func Watch(t testing.TB, pid int) *Watched {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatalf("process %d: %v", pid, err)
+	}
+	t.Cleanup(func() {
+		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		unix.Close(fd)
+	})
+	return &Watched{pid, fd}
+}
+
+// CheckEnds fails the test if the process does not end within Patience.
+func (w *Watched) CheckEnds(t testing.TB) {
+	t.Helper()
+	if !awaitEnd(w.pidfd) {
+		t.Errorf("process %d still runs", w.pid)
 	}
 }

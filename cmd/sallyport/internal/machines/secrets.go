@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// Secrets are those that a test knows, and all the text in which none of them may stand. Its methods may
-// be called at once.
+// Secrets are those that a test knows, and all the text in which none of them may stand. Its
+// methods may be called at once.
 type Secrets struct {
 	mu      sync.Mutex
 	secrets map[string]string // secret -> what it is
@@ -66,7 +66,8 @@ func (s *Secrets) KeepFiles(t testing.TB, dir string) {
 	}
 }
 
-// Check fails the test for every secret that stands in a kept text, also as it stands in a URL or a form.
+// Check fails the test for every secret that stands in a kept text, also as it stands in a URL or a
+// form.
 func (s *Secrets) Check(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()

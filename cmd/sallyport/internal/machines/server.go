@@ -21,9 +21,9 @@ func init() { Role("mcp", playMCP) }
 // everythingPort is where server-everything listens in its namespace.
 const everythingPort = "3001"
 
-// StartEverything starts npm's @modelcontextprotocol/server-everything with Streamable HTTP and returns
-// its URL. It listens on all addresses, so give it a namespace of its own; only what runs there can reach
-// it.
+// StartEverything starts npm's @modelcontextprotocol/server-everything with Streamable HTTP and
+// returns its URL. It listens on all addresses, so give it a namespace of its own; only what runs
+// there can reach it.
 func StartEverything(t testing.TB, ns *Namespace) string {
 	t.Helper()
 	return startEverything(t, ns, "streamableHttp", "/mcp")
@@ -51,15 +51,16 @@ func StartModern(t testing.TB) string {
 	return StartProcess(t, exec.Command(Node(t), Peer(t, "modern.mjs"))).Out.FirstLine(t)
 }
 
-// StartMCP starts an MCP server of the Go SDK inside ns and returns its URL, which ends in /mcp: that is
-// Streamable HTTP. /sse in its place is HTTP+SSE. playMCP tells its tools.
+// StartMCP starts an MCP server of the Go SDK inside ns and returns its URL, which ends in /mcp:
+// that is Streamable HTTP. /sse in its place is HTTP+SSE. playMCP tells its tools.
 func StartMCP(t testing.TB, ns *Namespace) string {
 	t.Helper()
 	_, url := StartMCPAt(t, ns, "127.0.0.1:0")
 	return url
 }
 
-// StartMCPAt is StartMCP at an address of the test's choice, for a server that is to come back there.
+// StartMCPAt is StartMCP at an address of the test's choice, for a server that is to come back
+// there.
 func StartMCPAt(t testing.TB, ns *Namespace, addr string) (p *Process, url string) {
 	t.Helper()
 	return StartRole(t, ns, "mcp", addr)
@@ -70,9 +71,9 @@ type EchoArguments struct {
 	Message string `json:"message"`
 }
 
-// playMCP serves MCP at an address, /mcp as Streamable HTTP and /sse as HTTP+SSE, and prints the first
-// URL. Its tools: `echo` gives the message back, after a progress notification if one is wanted; `grow`
-// adds a tool, and the server notifies of that; `wait` answers when it is cancelled.
+// playMCP serves MCP at an address, /mcp as Streamable HTTP and /sse as HTTP+SSE, and prints the
+// first URL. Its tools: `echo` gives the message back, after a progress notification if one is
+// wanted; `grow` adds a tool, and the server notifies of that; `wait` answers when it is cancelled.
 func playMCP(text []byte) error {
 	var addr string
 	if err := json.Unmarshal(text, &addr); err != nil {

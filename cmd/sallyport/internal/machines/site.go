@@ -32,14 +32,15 @@ type Site struct {
 	CA   *Authority
 	OIDC *OIDC
 	Gate *Gate
-	// Hops are the SSH servers on the way; none if the gate is on the machine of the tests. Only the last
-	// one can reach the gate.
+	// Hops are the SSH servers on the way; none if the gate is on the machine of the tests. Only
+	// the last one can reach the gate.
 	Hops []Hop
 	// Config is an ssh_config that leads through the hops.
 	Config string
 }
 
-// NewSite starts a site behind that many hops. upstream starts its MCP server: StartMCP, StartEverything.
+// NewSite starts a site behind that many hops. upstream starts its MCP server: StartMCP,
+// StartEverything.
 func NewSite(t testing.TB, hops int, upstream func(testing.TB, *Namespace) string) *Site {
 	t.Helper()
 	ns := NewNamespace(t)
@@ -94,7 +95,8 @@ func (s *Site) ThroughChain(t testing.TB, home string, args ...string) *exec.Cmd
 func (s *Site) AsMachine(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	secret := WriteFile(t, OpenDir(t), "secret", MachineSecret+"\n", 0o600)
-	return s.ThroughChain(t, t.TempDir(), append(args, "--grant", "client_credentials", "--client-id", MachineID, "--client-secret-file", secret)...)
+	return s.ThroughChain(t, t.TempDir(), append(args, "--grant", "client_credentials", "--client-id", MachineID,
+		"--client-secret-file", secret)...)
 }
 
 // CheckGate looks at what reached the gate: the real name, a session, and its end.
@@ -116,8 +118,8 @@ func (s *Site) CheckGate(t testing.TB) {
 	}
 }
 
-// CheckStore looks at what a login left in a home directory: private files, and no token to be read in
-// them.
+// CheckStore looks at what a login left in a home directory: private files, and no token to be read
+// in them.
 func CheckStore(t testing.TB, home string) {
 	t.Helper()
 	files := 0

@@ -19,17 +19,18 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// SSHDOptions says what an SSH server is like. The zero value is a plain hop into the current user's
-// account.
+// SSHDOptions says what an SSH server is like. The zero value is a plain hop into the current
+// user's account.
 type SSHDOptions struct {
-	// NS is where its sessions and channels live; nil is the machine of the tests. It listens on the
-	// loopback of that machine in any case, unless Listen is set.
+	// NS is where its sessions and channels live; nil is the machine of the tests. It listens on
+	// the loopback of that machine in any case, unless Listen is set.
 	NS *Namespace
 	// Listen is host:port inside NS to listen on instead.
 	Listen string
 	// User is the account that may log in; nil is the current user.
 	User *Account
-	// HostCA gives the host a certificate; KnownHosts then names the authority. Nil means a plain key.
+	// HostCA gives the host a certificate; KnownHosts then names the authority. Nil means a plain
+	// key.
 	HostCA ssh.Signer
 	// Config holds lines of sshd_config(5), which win over ours.
 	Config []string
@@ -53,9 +54,11 @@ type SSHD struct {
 	mark     string // an environment entry by which the commands of its sessions are known
 	listener net.Listener
 	wg       sync.WaitGroup
-	mu       sync.Mutex
-	running  map[*exec.Cmd]bool
-	stopped  bool
+	sessions struct {
+		sync.Mutex
+		running map[*exec.Cmd]bool
+		stopped bool
+	}
 }
 
 const sshdPath = "/usr/sbin/sshd" // sshd insists on an absolute path
@@ -69,8 +72,9 @@ func StartSSHD(t testing.TB, o SSHDOptions) *SSHD {
 	clientSigner, identity := NewKey(t, dir, "id_ed25519")
 	s := &SSHD{
 		User: o.User.name(t), IdentityFile: identity, HostKey: hostSigner.PublicKey(), Log: NewTranscript(t.Output()),
-		mark: "SALLYPORT_TEST_SSHD=" + rand.Text(), options: o, running: map[*exec.Cmd]bool{},
+		mark: "SALLYPORT_TEST_SSHD=" + rand.Text(), options: o,
 	}
+	s.sessions.running = map[*exec.Cmd]bool{}
 	if o.Listen != "" {
 		s.listener = o.NS.Listen(t, o.Listen)
 	} else {
@@ -81,7 +85,8 @@ func StartSSHD(t testing.TB, o SSHDOptions) *SSHD {
 
 	config := append(o.Config[:len(o.Config):len(o.Config)],
 		"HostKey "+hostKey,
-		"AuthorizedKeysFile "+WriteFile(t, dir, "authorized_keys", string(ssh.MarshalAuthorizedKey(clientSigner.PublicKey())), 0o644),
+		"AuthorizedKeysFile "+WriteFile(t, dir, "authorized_keys",
+			string(ssh.MarshalAuthorizedKey(clientSigner.PublicKey())), 0o644),
 		"PermitRootLogin prohibit-password",
 		"PasswordAuthentication no",
 		"KbdInteractiveAuthentication no",
@@ -171,16 +176,16 @@ func (s *SSHD) session(conn *net.TCPConn) error {
 	cmd.WaitDelay = Patience // a command of the session may keep stderr open
 	OwnGroup(cmd)
 
-	s.mu.Lock()
-	if s.stopped {
-		s.mu.Unlock()
+	s.sessions.Lock()
+	if s.sessions.stopped {
+		s.sessions.Unlock()
 		return nil
 	}
 	err = start(cmd)
 	if err == nil {
-		s.running[cmd] = true
+		s.sessions.running[cmd] = true
 	}
-	s.mu.Unlock()
+	s.sessions.Unlock()
 	if err != nil {
 		return err
 	}
@@ -189,28 +194,28 @@ func (s *SSHD) session(conn *net.TCPConn) error {
 	if err = cmd.Wait(); errors.As(err, &exit) {
 		err = nil // 255 is how a connection that was cut or refused ends
 	}
-	s.mu.Lock()
-	delete(s.running, cmd)
-	s.mu.Unlock()
+	s.sessions.Lock()
+	delete(s.sessions.running, cmd)
+	s.sessions.Unlock()
 	return err
 }
 
-// Drop cuts every connection that stands. New ones are welcome. Commands of the sessions run on, as they do
-// when a network fails.
+// Drop cuts every connection that stands. New ones are welcome. Commands of the sessions run on, as
+// they do when a network fails.
 func (s *SSHD) Drop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for cmd := range s.running {
+	s.sessions.Lock()
+	defer s.sessions.Unlock()
+	for cmd := range s.sessions.running {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
 }
 
-// Stop cuts every connection, ends the commands of its sessions and refuses new connections. It may be
-// called again.
+// Stop cuts every connection, ends the commands of its sessions and refuses new connections. It may
+// be called again.
 func (s *SSHD) Stop() {
-	s.mu.Lock()
-	s.stopped = true
-	s.mu.Unlock()
+	s.sessions.Lock()
+	s.sessions.stopped = true
+	s.sessions.Unlock()
 	s.listener.Close()
 	s.Drop()
 	s.wg.Wait()

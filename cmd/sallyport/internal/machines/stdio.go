@@ -14,8 +14,8 @@ import (
 // InitializeLine is the first line of a host, with the id "first".
 const InitializeLine = `{"jsonrpc":"2.0","id":"first","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}` + "\n"
 
-// Stdio is a host's end of stdin and stdout for tests that look at single lines: at those a host's library
-// would hide, or at a moment that it gives no hold of.
+// Stdio is a host's end of stdin and stdout for tests that look at single lines: at those a host's
+// library would hide, or at a moment that it gives no hold of.
 type Stdio struct {
 	*Process
 	// Input is the pipe to the program's stdin. Its end is how a host ends a session.
@@ -41,8 +41,8 @@ func (s *Stdio) Send(t testing.TB, text string) {
 	io.WriteString(s.Input, text)
 }
 
-// Answer waits for the line that answers the request with this id, as JSON has it, and returns it without
-// its newline.
+// Answer waits for the line that answers the request with this id, as JSON has it, and returns it
+// without its newline.
 func (s *Stdio) Answer(t testing.TB, id string) string {
 	t.Helper()
 	return s.Out.Await(t, `(?m)^(\{"jsonrpc":"2\.0","id":`+regexp.QuoteMeta(id)+`,.*)\n`)[1]

@@ -28,8 +28,8 @@ type Terminal struct {
 	err      error // set before Exited is closed
 }
 
-// StartInTerminal starts cmd as the leader of a session whose terminal it reads and writes. It ends with
-// the test.
+// StartInTerminal starts cmd as the leader of a session whose terminal it reads and writes. It ends
+// with the test.
 func StartInTerminal(t testing.TB, cmd *exec.Cmd) *Terminal {
 	t.Helper()
 	ours, theirs, err := pty.Open()

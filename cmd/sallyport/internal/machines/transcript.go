@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Transcript keeps what a program wrote and passes it on to the test's log. It is an io.Writer. All its
-// methods may be called at once.
+// Transcript keeps what a program wrote and passes it on to the test's log. It is an io.Writer. All
+// its methods may be called at once.
 type Transcript struct {
 	log io.Writer
 
@@ -53,8 +53,8 @@ func (tr *Transcript) String() string {
 	return string(tr.text)
 }
 
-// Find waits until the text so far matches the regular expression and returns the match and its groups.
-// It returns nil if the program or the context ends before.
+// Find waits until the text so far matches the regular expression and returns the match and its
+// groups. It returns nil if the program or the context ends before.
 func (tr *Transcript) Find(ctx context.Context, pattern string) []string {
 	want := regexp.MustCompile(pattern)
 	for {

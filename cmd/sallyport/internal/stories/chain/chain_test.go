@@ -1,8 +1,8 @@
 //go:build linux
 
-// The story of a developer whose MCP server can be seen from the last of several SSH servers alone, and of
-// a service with one bastion. Real: sshd, ssh_config, oidc-provider, Chromium, server-everything and the
-// Go SDK's server, and the hosts of both SDKs.
+// The story of a developer whose MCP server can be seen from the last of several SSH servers alone,
+// and of a service with one bastion. Real: sshd, ssh_config, oidc-provider, Chromium,
+// server-everything and the Go SDK's server, and the hosts of both SDKs.
 package chain_test
 
 import (
@@ -18,13 +18,15 @@ import (
 
 func TestMain(m *testing.M) { machines.Main(m) }
 
-// A service reaches its server through one bastion and shows its own credentials: nobody is asked anything.
+// A service reaches its server through one bastion and shows its own credentials: nobody is asked
+// anything.
 func TestServiceThroughOneBastion(t *testing.T) {
 	t.Parallel()
 	s := machines.NewSite(t, 1, machines.StartMCP)
 	host := machines.EchoOnce(t, s.AsMachine(t))
 	s.CheckGate(t)
-	if text := host.Stderr.String(); strings.Contains(text, machines.MachineSecret) || regexp.MustCompile(machines.Offered).MatchString(text) {
+	if text := host.Stderr.String(); strings.Contains(text, machines.MachineSecret) ||
+		regexp.MustCompile(machines.Offered).MatchString(text) {
 		t.Errorf("stderr:\n%s", text)
 	}
 }
@@ -56,7 +58,8 @@ type story struct {
 func (story story) first(t *testing.T, s *machines.Site, home string) {
 	host := machines.StartHost(t, s.ThroughChain(t, home, "--browser", machines.Person{TrustsAll: true}.BrowserScript(t)), nil)
 	link := host.Stderr.Await(t, machines.Offered)[1]
-	if !strings.HasPrefix(link, s.OIDC.Issuer+"/") || !strings.Contains(link, "resource=https%3A%2F%2Fmcp.internal%2Fmcp") || !strings.Contains(link, "code_challenge_method=S256") {
+	if !strings.HasPrefix(link, s.OIDC.Issuer+"/") || !strings.Contains(link,
+		"resource=https%3A%2F%2Fmcp.internal%2Fmcp") || !strings.Contains(link, "code_challenge_method=S256") {
 		t.Errorf("the URL is %s", link)
 	}
 	host.Stderr.Await(t, machines.SignedIn)

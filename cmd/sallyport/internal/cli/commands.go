@@ -1,0 +1,74 @@
+// Package cli is the grammar of the command line and its sources: flags, environment variables, the
+// JSON file of settings, and defaults. [Parse] reads all of them once.
+//
+// Settings are grouped in small structs. A command embeds the groups that it accepts, and passes on
+// those that it uses. The help of a flag says what its field means.
+package cli
+
+// grammar is the whole command line. Each flag names its environment variables in the tag `from`,
+// and its field of the JSON file in the tag `field`. Without `from` the variable is SALLYPORT_ and
+// the flag's name in capitals. A hidden flag is a setting of mcp-oauth2-proxy that has only a
+// variable in sallyport's manual.
+type grammar struct {
+	defaultCommand
+	Login     LoginCommand     `cmd:"" name:"login" help:"Sign in now, in the terminal, and store the tokens."`
+	Logout    LogoutCommand    `cmd:"" name:"logout" help:"Revoke the tokens if the server can do that, and forget them and the client registration."`
+	Status    StatusCommand    `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, and their tunnels."`
+	Callback  CallbackCommand  `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
+	SSHConfig SSHConfigCommand `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
+	Version   VersionCommand   `cmd:"" name:"version" help:"Print the version."`
+}
+
+// defaultCommand is the part of the grammar that a proxy needs.
+type defaultCommand struct {
+	Proxy ProxyCommand `cmd:"" name:"proxy" default:"withargs" help:"Carry an MCP session between stdio and URL (the default command)."`
+}
+
+// ProxyCommand is `sallyport [flags] [URL]`, the default command.
+type ProxyCommand struct {
+	Remote
+	Relay `group:"upstream"`
+	Common
+}
+
+// LoginCommand is `sallyport login`. It accepts the flags of the relay and ignores them, so that
+// the proxy's command line serves it unchanged.
+type LoginCommand struct {
+	Remote
+	Relay `group:"upstream"`
+	Common
+}
+
+// LogoutCommand is `sallyport logout`. It accepts the flags of the relay and ignores them, as login
+// does.
+type LogoutCommand struct {
+	All bool `help:"Forget every upstream's tokens and registrations, without asking the servers to revoke them." from:"-"`
+	Remote
+	Relay `group:"upstream"`
+	Common
+}
+
+// StatusCommand is `sallyport status`.
+type StatusCommand struct {
+	JSON  bool `name:"json" help:"Print JSON." from:"-"`
+	Store `group:"files"`
+	Common
+}
+
+// CallbackCommand is `sallyport callback`.
+type CallbackCommand struct {
+	Port Ports `help:"Port of the callback, here and on HOST; several are separated by commas." default:"53682" from:"OAUTH2_CALLBACK_PORT" field:"oauth2.callbackPort" placeholder:"N[,N]"`
+	SSH  `group:"ssh"`
+	Common
+	Host []string `arg:"" help:"Machine of the proxy: an alias of ssh_config, [user@]host[:port] or ssh://."`
+}
+
+// SSHConfigCommand is `sallyport ssh-config`.
+type SSHConfigCommand struct {
+	SSH `group:"ssh"`
+	Common
+	Host string `arg:"" help:"An alias of ssh_config, [user@]host[:port] or ssh://."`
+}
+
+// VersionCommand is `sallyport version`.
+type VersionCommand struct{}

@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// VariableReference matches ${VARIABLE} in the value of a header. Its first group is the name.
+var VariableReference = regexp.MustCompile(`\$\{(\w+)\}`)
+
+// secretName matches names of headers and variables whose values commonly are secrets.
+var secretName = regexp.MustCompile(`(?i)auth|cookie|token|key|secret|password`)
+
+// IsSecretName reports whether a header or variable of this name commonly holds a secret.
+func IsSecretName(name string) bool { return secretName.MatchString(name) }
+
+// exposedSecrets warns of each secret that stands on the command line, where every user of this
+// machine can read it.
+func exposedSecrets(kctx *kong.Context) []string {
+	var warnings []string
+	for _, path := range kctx.Path {
+		if path.Flag == nil || path.Resolved {
+			continue
+		}
+		if remedy := secretRemedy(path.Flag); remedy != "" {
+			warnings = append(warnings, fmt.Sprintf(
+				"the secret of --%s on the command line is visible to everybody on this machine; %s", path.Flag.Name, remedy))
+		}
+	}
+	return warnings
+}
+
+// secretRemedy says what to use in place of a flag whose value on the command line is a secret. It
+// returns "" if the value is none.
+func secretRemedy(flag *kong.Flag) string {
+	switch flag.Name {
+	case "client-secret":
+		return "use OAUTH2_CLIENT_SECRET or --client-secret-file"
+	case "authorization-code", "code-verifier", "refresh-token":
+		return "use " + variables(flag)[0]
+	case "header":
+		holdsSecret := func(header string) bool {
+			name, value, _ := strings.Cut(header, ":")
+			return IsSecretName(name) && !VariableReference.MatchString(value)
+		}
+		if headers, _ := flag.Target.Interface().([]string); slices.ContainsFunc(headers, holdsSecret) {
+			return "write ${VARIABLE} in it, or use SALLYPORT_HEADER"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,205 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// variables names the environment variables of a flag, the strongest first.
+func variables(flag *kong.Flag) []string {
+	switch from := flag.Tag.Get("from"); {
+	case flag.Name == "help" || from == "-":
+		return nil
+	case from != "":
+		return strings.Split(from, ",")
+	case flag.Hidden:
+		return nil
+	default:
+		return []string{"SALLYPORT_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))}
+	}
+}
+
+// sources is the kong.Resolver that looks a flag up in the environment, then in the JSON file.
+type sources struct {
+	getenv func(string) string
+	loaded bool           // the file was read, or there is none
+	path   string         // of the file; "" if there is none
+	file   map[string]any // nested objects by field name
+}
+
+// load reads the file that --config or MCP_PROXY_CONFIG names, once. The error is a *UsageError.
+func (s *sources) load(kctx *kong.Context) error {
+	if s.loaded {
+		return nil
+	}
+	s.loaded = true
+	for _, flag := range kctx.Flags() {
+		if flag.Name == "config" {
+			s.path, _ = kctx.FlagValue(flag).(string)
+		}
+	}
+	if s.path = cmp.Or(s.path, s.getenv("MCP_PROXY_CONFIG")); s.path == "" {
+		return nil
+	}
+	text, err := os.ReadFile(s.path)
+	if err != nil {
+		return &UsageError{Text: "settings file: " + err.Error(), Hints: []string{"--config and MCP_PROXY_CONFIG name a JSON file"}}
+	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	if err := decoder.Decode(&s.file); err != nil {
+		return &UsageError{
+			Text:  fmt.Sprintf("settings file %s: %v", s.path, withLine(text, err)),
+			Hints: []string{"it must hold one JSON object; comments are not allowed"},
+		}
+	}
+	return nil
+}
+
+// withLine adds the line to a JSON syntax error.
+func withLine(text []byte, err error) error {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		line := 1 + bytes.Count(text[:min(int(syntax.Offset), len(text))], []byte("\n"))
+		return fmt.Errorf("line %d: %w", line, err)
+	}
+	return err
+}
+
+// Validate implements kong.Resolver.
+func (s *sources) Validate(*kong.Application) error { return nil }
+
+// Resolve implements kong.Resolver. An empty variable counts as unset, because MCP hosts pass on
+// empty ones.
+func (s *sources) Resolve(kctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	if err := s.load(kctx); err != nil {
+		return nil, err
+	}
+	for _, name := range variables(flag) {
+		if value := s.getenv(name); value != "" {
+			got, err := flagValue(flag, value)
+			return got, named(name, err)
+		}
+	}
+	field := flag.Tag.Get("field")
+	value, ok := s.lookUp(field)
+	if !ok {
+		return nil, nil
+	}
+	switch value := value.(type) {
+	case string:
+		got, err := flagValue(flag, value)
+		return got, named(field, err)
+	case []any:
+		if isList(flag) {
+			return value, nil
+		}
+		words := make([]string, len(value))
+		for i := range value {
+			words[i] = fmt.Sprint(value[i])
+		}
+		return strings.Join(words, ","), nil
+	case map[string]any:
+		text, err := json.Marshal(value)
+		return string(text), named(field, err)
+	default: // json.Number, bool
+		got, err := flagValue(flag, fmt.Sprint(value))
+		return got, named(field, err)
+	}
+}
+
+// isList reports whether a variable holds one value of the flag on each line.
+func isList(flag *kong.Flag) bool {
+	return flag.IsSlice() && flag.Target.Type() != reflect.TypeFor[Ports]()
+}
+
+// named adds the name of the variable or field to an error.
+func named(source string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", source, err)
+	}
+	return nil
+}
+
+// flagValue turns the text of a variable or field into what kong parses.
+func flagValue(flag *kong.Flag, text string) (any, error) {
+	switch {
+	case flag.IsBool():
+		switch strings.ToLower(strings.TrimSpace(text)) {
+		case "1", "true", "yes", "on":
+			return true, nil
+		case "0", "false", "no", "off":
+			return false, nil
+		}
+		return nil, fmt.Errorf("want true or false, got %q", text)
+	case isList(flag):
+		var list []any
+		for line := range strings.Lines(text) {
+			if line = strings.TrimSpace(line); line != "" {
+				list = append(list, line)
+			}
+		}
+		return list, nil
+	}
+	return text, nil
+}
+
+// lookUp finds "oauth2.clientId" in the file; null counts as unset.
+func (s *sources) lookUp(field string) (any, bool) {
+	if field == "" {
+		return nil, false
+	}
+	object := s.file
+	parts := strings.Split(field, ".")
+	for _, part := range parts[:len(parts)-1] {
+		object, _ = object[part].(map[string]any)
+	}
+	value := object[parts[len(parts)-1]]
+	return value, value != nil
+}
+
+// unknownFields warns of each field of the file that no flag of any command reads.
+func (s *sources) unknownFields(app *kong.Application) []string {
+	if s.file == nil {
+		return nil
+	}
+	var known []string
+	for _, command := range app.Leaves(false) {
+		for _, group := range command.AllFlags(false) {
+			for _, flag := range group {
+				known = append(known, flag.Tag.Get("field"))
+			}
+		}
+	}
+	var warnings []string
+	for _, field := range fieldNames("", s.file) {
+		isKnown := func(k string) bool { return field == k || strings.HasPrefix(field, k+".") && k != "" }
+		if !slices.ContainsFunc(known, isKnown) {
+			warnings = append(warnings, fmt.Sprintf("settings file %s: field %q is not known and has no effect", s.path, field))
+		}
+	}
+	return warnings
+}
+
+// fieldNames lists the dotted names of all values in object, sorted.
+func fieldNames(prefix string, object map[string]any) []string {
+	var names []string
+	for key, value := range object {
+		if inner, ok := value.(map[string]any); ok {
+			names = append(names, fieldNames(prefix+key+".", inner)...)
+		} else {
+			names = append(names, prefix+key)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Ports is one or more TCP ports, to be tried in order. Port 0 stands for any free port.
+type Ports []int
+
+// UnmarshalText reads "53682" or "53682,53683".
+func (p *Ports) UnmarshalText(text []byte) error {
+	*p = nil
+	for word := range strings.SplitSeq(string(text), ",") {
+		port, err := strconv.ParseUint(strings.TrimSpace(word), 10, 16)
+		if err != nil {
+			return fmt.Errorf("%q is not a port from 0 to 65535, nor a list of them", text)
+		}
+		*p = append(*p, int(port))
+	}
+	return nil
+}
+
+// Addrs joins each port with host.
+func (p Ports) Addrs(host string) []string {
+	addrs := make([]string, len(p))
+	for i, port := range p {
+		addrs[i] = net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
+	}
+	return addrs
+}
+
+// Seconds is a duration. A number without a unit is in seconds.
+type Seconds time.Duration
+
+// Milliseconds is a duration. A number without a unit is in milliseconds.
+type Milliseconds time.Duration
+
+// UnmarshalText reads "90s", "5m" or "90".
+func (s *Seconds) UnmarshalText(text []byte) error {
+	return parseDuration(text, time.Second, (*time.Duration)(s))
+}
+
+// UnmarshalText reads "90s", "5m" or "90000".
+func (m *Milliseconds) UnmarshalText(text []byte) error {
+	return parseDuration(text, time.Millisecond, (*time.Duration)(m))
+}
+
+func parseDuration(text []byte, unit time.Duration, d *time.Duration) error {
+	word := strings.TrimSpace(string(text))
+	if n, err := strconv.ParseInt(word, 10, 32); err == nil {
+		*d = time.Duration(n) * unit
+	} else if *d, err = time.ParseDuration(word); err != nil {
+		return fmt.Errorf("%q is not a duration such as 90s or 5m", text)
+	}
+	if *d < 0 {
+		return fmt.Errorf("%q is negative", text)
+	}
+	return nil
+}
+
+// StringMap is a JSON object whose values are strings.
+type StringMap map[string]string
+
+// UnmarshalText reads the JSON object.
+func (m *StringMap) UnmarshalText(text []byte) error {
+	if err := json.Unmarshal(text, (*map[string]string)(m)); err != nil {
+		return fmt.Errorf("want a JSON object of strings, as {\"name\":\"value\"}")
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package command
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"sallyport/cmd/sallyport/internal/callback"
+	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/explain"
+	"sallyport/cmd/sallyport/internal/person"
+	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/sshtunnel"
+)
+
+// callback lends this machine's loopback ports to the proxies on the hosts, until ctx ends.
+func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
+	if slices.Contains(c.Port, 0) {
+		return &cli.UsageError{
+			Text:  "port 0: the proxy on HOST would not know which port this is",
+			Hints: []string{"name the port of its redirect URI, as --port 53682"},
+		}
+	}
+	ssh := session.SSH{Settings: c.SSH, Env: a.env, Ask: person.NewAsker(a.env, true).Ask, Log: a.log}
+	carrier := &callback.Carrier{Explain: a.explain, Log: a.log}
+	defer carrier.Close()
+	for _, name := range c.Host {
+		tunnel, _, err := ssh.Tunnel(ctx, name)
+		if err != nil {
+			return err
+		}
+		defer tunnel.Close()
+		carrier.Hosts = append(carrier.Hosts, callback.NewHost(name, tunnel))
+	}
+	// The ports are bound before the person is asked for anything.
+	if err := carrier.Listen(ctx, c.Port); err != nil {
+		return err
+	}
+	for _, host := range carrier.Hosts {
+		if err := host.Connect(ctx); err != nil {
+			return err
+		}
+	}
+	var following sync.WaitGroup
+	defer following.Wait()
+	for _, host := range carrier.Hosts {
+		following.Go(func() { a.followTunnel(ctx, host) }) // ends with ctx
+	}
+	carrier.Serve(ctx, func(port int) {
+		a.messages.Say("http://127.0.0.1:%d here now answers for %s; Ctrl-C ends it", port, strings.Join(c.Host, ", "))
+	})
+	return context.Cause(ctx)
+}
+
+// explain words an error, and reports it to the person.
+func (a *app) explain(err error) (text string, hints []string) {
+	e := explain.Error(err)
+	a.messages.Report(e.Text, e.Hints)
+	return e.Text, e.Hints
+}
+
+// followTunnel tells the person when the tunnel to host breaks and when it is up again. It ends
+// with ctx.
+func (a *app) followTunnel(ctx context.Context, host *callback.Host) {
+	reported := ""
+	for {
+		state, changed := host.Tunnel.State()
+		switch {
+		case state.Err != nil && state.Err.Error() != reported:
+			reported = state.Err.Error()
+			a.explain(state.Err)
+		case state.Phase == sshtunnel.Up && reported != "":
+			reported = ""
+			a.messages.Say("%s is reachable again", host.Name)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

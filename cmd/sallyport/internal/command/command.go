@@ -1,0 +1,102 @@
+// Package command is the whole program: [Run] parses the arguments and runs the command that they
+// name. Each command has a file of its own.
+package command
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/cmd/sallyport/internal/explain"
+	"sallyport/cmd/sallyport/internal/person"
+)
+
+// Stdio is the three standard streams.
+type Stdio struct {
+	// In is read by the proxy only.
+	In io.Reader
+	// Out gets what a command prints, and from the proxy nothing but JSON-RPC lines.
+	Out io.Writer
+	// Err gets messages for the person, and the log.
+	Err io.Writer
+}
+
+// Environment is what the process was given besides its arguments and streams.
+type Environment = environment.Environment
+
+// app is what every command is given.
+type app struct {
+	std      Stdio
+	env      Environment
+	log      *slog.Logger // stderr, and the log file if one is named
+	fileLog  *slog.Logger // the log file alone
+	messages *person.Messages
+}
+
+// Run runs the command that args name until it is done or ctx ends, reports its error on std.Err,
+// and returns the exit status. It reads no variable, stream or argument of the process itself, so a
+// test may call it several times in one process.
+func Run(ctx context.Context, args []string, std Stdio, env Environment) (status int) {
+	discard := slog.New(slog.DiscardHandler)
+	a := &app{std: std, env: env, log: discard, fileLog: discard, messages: person.NewMessages(std.Err, discard)}
+	inv, err := cli.Parse(args, env, std.Out, std.Err)
+	if errors.Is(err, cli.ErrHelp) {
+		return explain.StatusDone
+	}
+	if err != nil {
+		return a.report(err)
+	}
+	closeLog, err := a.openLog(inv.Common)
+	if err != nil {
+		return a.report(err)
+	}
+	defer closeLog()
+	for _, warning := range inv.Warnings {
+		a.log.Warn(warning)
+	}
+	err = a.run(ctx, inv.Command)
+	_, isProxy := inv.Command.(*cli.ProxyCommand)
+	switch {
+	case err == nil:
+		return explain.StatusDone
+	case ctx.Err() == nil:
+		return a.report(err)
+	case isProxy:
+		return explain.StatusDone // some MCP hosts end a server by a signal
+	}
+	return explain.StatusInterrupted // the signal ended the command, whatever error that led to
+}
+
+func (a *app) run(ctx context.Context, command any) error {
+	switch c := command.(type) {
+	case *cli.ProxyCommand:
+		return a.proxy(ctx, c)
+	case *cli.LoginCommand:
+		return a.login(ctx, c.Remote)
+	case *cli.LogoutCommand:
+		if c.All {
+			return a.logoutAll(c.Store)
+		}
+		return a.logout(ctx, c.Remote)
+	case *cli.StatusCommand:
+		return a.status(ctx, c.Store, c.JSON)
+	case *cli.CallbackCommand:
+		return a.callback(ctx, c)
+	case *cli.SSHConfigCommand:
+		return a.sshConfig(ctx, c.SSH, c.Host)
+	default:
+		return a.version()
+	}
+}
+
+// report writes err on stderr and returns the exit status.
+func (a *app) report(err error) int {
+	e := explain.Error(err)
+	if e.Status != explain.StatusInterrupted {
+		a.messages.Report(e.Text, e.Hints)
+	}
+	return e.Status
+}

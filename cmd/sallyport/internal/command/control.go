@@ -1,0 +1,73 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/control"
+	"sallyport/cmd/sallyport/internal/explain"
+	"sallyport/cmd/sallyport/internal/obstacle"
+	"sallyport/cmd/sallyport/internal/person"
+	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/sshtunnel"
+)
+
+// controlDirs returns the directories of control sockets.
+func (a *app) controlDirs(settings cli.Store) []string {
+	return control.Dirs(a.env.Getenv("XDG_RUNTIME_DIR"), session.StateDir(settings, a.env))
+}
+
+// serveControl answers other sallyport processes until stop is called. The session does not wait
+// for the socket, and a proxy that cannot have one works without.
+func (a *app) serveControl(s *session.Session, watcher *obstacle.Watcher, c *cli.ProxyCommand) (stop func()) {
+	started := time.Now()
+	status := func() (control.Status, <-chan struct{}) {
+		_, changed := watcher.Obstacle()
+		out := statusOf(s)
+		out.Started, out.Profile = started, c.Profile
+		return out, changed
+	}
+	served := make(chan *control.Server, 1)
+	go func() { // ends when the socket is there
+		server, err := control.Serve(a.controlDirs(c.Store), status)
+		if err != nil {
+			a.log.Info("no control socket, sallyport status will not show this proxy", "err", err)
+		}
+		served <- server
+	}()
+	return func() {
+		if server := <-served; server != nil {
+			server.Close()
+		}
+	}
+}
+
+// statusOf returns what is known of the session.
+func statusOf(s *session.Session) control.Status {
+	out := control.Status{
+		PID: os.Getpid(), Upstream: session.PlainURL(s.Upstream), Via: s.Via,
+		Tunnel: tunnelStatus(s.Tunnel), Callback: tunnelStatus(s.CallbackTunnel),
+	}
+	if state, _ := s.SignIn.State(); state.Busy {
+		out.SignIn = "pending"
+	} else if state.Err != nil && !errors.Is(state.Err, context.Canceled) {
+		out.SignIn = explain.Error(state.Err).Text
+	}
+	return out
+}
+
+// tunnelStatus returns nil for a tunnel that does not exist.
+func tunnelStatus(t *sshtunnel.Tunnel) *control.Tunnel {
+	if t == nil {
+		return nil
+	}
+	state, _ := t.State()
+	out := &control.Tunnel{Phase: state.Phase, Hop: state.Hop}
+	if state.Err != nil {
+		out.Error = person.OneLine(state.Err.Error())
+	}
+	return out
+}

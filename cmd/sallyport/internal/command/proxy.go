@@ -1,0 +1,79 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"syscall"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/hostio"
+	"sallyport/cmd/sallyport/internal/obstacle"
+	"sallyport/relay"
+)
+
+// closeTimeout bounds how long a proxy that ends waits for its parts. MCP hosts kill a server that
+// lingers, and one that does not read stderr must not delay the end.
+const closeTimeout = time.Second
+
+// proxy carries one MCP session until stdin ends or an obstacle is final.
+func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// Stdin stays open if another process holds the MCP host's end of it.
+	defer hostio.OnParentExit(cancel)()
+	s, err := a.openSession(ctx, c.Remote, false)
+	if err != nil {
+		return err
+	}
+	watcher := obstacle.NewWatcher(obstacle.Config{
+		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn, Report: a.messages.Report,
+	})
+	stopControl := a.serveControl(s, watcher, c)
+	watching, stop := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() { watcher.Run(watching) }) // ends with watching
+	// The socket goes first: whoever asks for the status never meets a proxy that is half closed.
+	defer within(closeTimeout, func() {
+		stopControl()
+		stop()
+		done.Wait()
+		s.Close()
+	})
+
+	err = relay.Run(ctx, relay.Config{
+		In: a.std.In, Out: a.std.Out,
+		URL: s.Upstream, Header: s.Header, Send: s.SignIn, Background: s.SignIn.Background(),
+		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
+		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
+		Timeout:  time.Duration(c.Timeout),
+		Obstacle: watcher.Obstacle,
+		Idle:     hostio.TrimMemory(a.std.In),
+		Explain:  watcher.Explain,
+		SignIn:   s.SignIn.SignIn,
+		Load:     s.Load, Save: s.Save,
+		Mask:    s.Mask,
+		Version: a.env.Version,
+		Log:     a.log,
+	})
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
+		a.log.Info("the MCP host stopped reading", "err", err)
+		return nil // some MCP hosts end a server this way
+	}
+	return err
+}
+
+// within runs f and returns when it has ended, or after the time.
+func within(d time.Duration, f func()) {
+	done := make(chan struct{})
+	go func() { // ends with f, or with the process
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(d):
+	}
+}

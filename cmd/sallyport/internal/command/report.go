@@ -1,0 +1,94 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/control"
+	"sallyport/cmd/sallyport/internal/person"
+	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/oauth"
+)
+
+// statusReport is what `sallyport status --json` prints.
+type statusReport struct {
+	Accounts []storedAccount  `json:"accounts"`
+	Proxies  []control.Status `json:"proxies"`
+}
+
+// storedAccount is an oauth.Account whose realm is split into its parts.
+type storedAccount struct {
+	oauth.Account
+	Realm   string `json:"-"`
+	Profile string `json:"profile,omitempty"`
+	Route   string `json:"route,omitempty"` // "direct" or "via HOST:PORT"
+}
+
+func newStoredAccount(account oauth.Account) storedAccount {
+	s := storedAccount{Account: account}
+	s.Upstream = session.BeforeQuery(s.Upstream)
+	if realm, ok := session.ParseRealm(account.Realm); ok {
+		s.Profile, s.Route = realm.Profile, realm.Route()
+	}
+	return s
+}
+
+// write prints the report for people.
+func (r statusReport) write(out io.Writer, now time.Time) error {
+	var b strings.Builder
+	if len(r.Accounts) == 0 {
+		b.WriteString("nothing is stored\n")
+	}
+	for _, s := range r.Accounts {
+		fmt.Fprintf(&b, "%s\n", s.Upstream)
+		writeRow(&b, "profile", s.Profile)
+		writeRow(&b, "route", s.Route)
+		writeRow(&b, "issuer", s.Issuer)
+		writeRow(&b, "account", s.Name)
+		writeRow(&b, "scopes", strings.Join(s.Scopes, " "))
+		writeRow(&b, "token", s.token(now))
+	}
+	if len(r.Proxies) == 0 {
+		b.WriteString("no proxy runs here\n")
+	}
+	for _, p := range r.Proxies {
+		fmt.Fprintf(&b, "proxy %d to %s, profile %s, since %s\n", p.PID, p.Upstream, p.Profile, p.Started.Local().Format(time.DateTime))
+		if p.Tunnel != nil {
+			writeRow(&b, "tunnel", fmt.Sprintf("via %s: %s", p.Via, p.Tunnel))
+		}
+		if p.Callback != nil {
+			writeRow(&b, "callback", p.Callback.String())
+		}
+		writeRow(&b, "sign-in", p.SignIn)
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// writeRow prints one property. It leaves out an empty one.
+func writeRow(b *strings.Builder, name, value string) {
+	if value != "" {
+		fmt.Fprintf(b, "  %-8s %s\n", name, person.OneLine(value))
+	}
+}
+
+// token says how long the access token is valid, and what comes after it.
+func (s storedAccount) token(now time.Time) string {
+	next := "then sallyport login is needed"
+	if s.Refreshable {
+		next = "then renewed by itself"
+	}
+	switch {
+	case !s.SignedIn && s.Refreshable:
+		return "none, renewed at the next use"
+	case !s.SignedIn:
+		return "none, not signed in"
+	case s.Expiry.IsZero():
+		return "valid for an unknown time, " + next
+	case !now.Before(s.Expiry):
+		return fmt.Sprintf("expired %s, %s", s.Expiry.Local().Format(time.DateTime), strings.TrimPrefix(next, "then "))
+	}
+	return fmt.Sprintf("until %s (%s), %s", s.Expiry.Local().Format(time.DateTime), s.Expiry.Sub(now).Round(time.Second), next)
+}

@@ -1,0 +1,30 @@
+package command
+
+import (
+	"context"
+	"net/url"
+
+	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/person"
+	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/oauth"
+)
+
+// openSession builds a session. The argument atTerminal says that a person typed the command. The
+// caller closes the session.
+func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal bool) (*session.Session, error) {
+	return session.Open(ctx, session.Config{
+		Settings: settings, Env: a.env, AtTerminal: atTerminal, Log: a.log,
+		Ask: person.NewAsker(a.env, atTerminal).Ask,
+		Offer: func(upstream *url.URL) func(context.Context, oauth.Prompt) {
+			login := person.Login{
+				Messages: a.messages, Env: a.env, Upstream: session.PlainURL(upstream),
+				CallbackVia: settings.CallbackVia, Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
+			}
+			return func(ctx context.Context, p oauth.Prompt) {
+				a.fileLog.Info("sign-in offered", "host", upstream.Host)
+				login.Offer(ctx, p)
+			}
+		},
+	})
+}

@@ -1,0 +1,63 @@
+package command
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"os"
+	"slices"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/control"
+	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/oauth"
+)
+
+// status prints what is stored and which proxies run here.
+func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error {
+	report := statusReport{Accounts: []storedAccount{}, Proxies: []control.Status{}}
+	accounts, err := a.storedAccounts(settings)
+	if err != nil {
+		return err
+	}
+	report.Accounts = append(report.Accounts, accounts...)
+	for _, path := range control.Sockets(a.controlDirs(settings)) {
+		s, err := control.Ask(ctx, path)
+		if err != nil {
+			a.log.Debug("a control socket does not answer", "err", err)
+			continue
+		}
+		report.Proxies = append(report.Proxies, s)
+	}
+	slices.SortFunc(report.Accounts, func(a, b storedAccount) int {
+		return cmp.Or(cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Profile+a.Route, b.Profile+b.Route))
+	})
+	slices.SortFunc(report.Proxies, func(a, b control.Status) int { return a.Started.Compare(b.Started) })
+	if asJSON {
+		encoder := json.NewEncoder(a.std.Out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(report)
+	}
+	return report.write(a.std.Out, time.Now())
+}
+
+// storedAccounts lists the accounts in the store. It makes no store if there is none.
+func (a *app) storedAccounts(settings cli.Store) ([]storedAccount, error) {
+	if fi, err := os.Stat(session.StateDir(settings, a.env)); err != nil || !fi.IsDir() {
+		return nil, nil
+	}
+	store, err := session.OpenStore(settings, a.env, a.log)
+	if err != nil || store == nil {
+		return nil, err
+	}
+	list, err := oauth.Accounts(store)
+	if err != nil {
+		a.log.Warn("not all of the store can be read", "err", err)
+	}
+	var accounts []storedAccount
+	for _, account := range list {
+		accounts = append(accounts, newStoredAccount(account))
+	}
+	return accounts, nil
+}

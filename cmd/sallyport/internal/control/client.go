@@ -1,0 +1,141 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+)
+
+const maxStatus = 64 << 10 // bytes of a status that are read
+
+// ErrBusy says that the proxy serves as many streams as it can.
+var ErrBusy = errors.New("control: too many streams")
+
+// VersionError says that a proxy does not speak the version that was asked for.
+type VersionError struct {
+	// Asked is the version that the request named.
+	Asked int
+	// Versions are those that the proxy speaks. It is empty if the proxy did not say.
+	Versions []int
+}
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("control: version %d is unknown to the proxy, which speaks %v", e.Asked, e.Versions)
+}
+
+// Dirs returns the directories of control sockets, the best one first. The argument runtimeDir is
+// the value of XDG_RUNTIME_DIR. MCP hosts may start a proxy without it, so the usual value stands
+// in.
+func Dirs(runtimeDir, stateDir string) []string {
+	if !filepath.IsAbs(runtimeDir) {
+		runtimeDir = fmt.Sprintf("/run/user/%d", os.Getuid())
+		if fi, err := os.Stat(runtimeDir); err != nil || !fi.IsDir() {
+			runtimeDir = ""
+		}
+	}
+	var dirs []string
+	if runtimeDir != "" {
+		dirs = append(dirs, filepath.Join(runtimeDir, "sallyport"))
+	}
+	if stateDir != "" {
+		dirs = append(dirs, filepath.Join(stateDir, "run"))
+	}
+	return dirs
+}
+
+// Sockets returns the paths of the control sockets in dirs. A proxy may have left one behind.
+func Sockets(dirs []string) []string {
+	var paths []string
+	for _, dir := range dirs {
+		sockets, _ := filepath.Glob(filepath.Join(dir, "*.sock"))
+		paths = append(paths, sockets...)
+	}
+	return paths
+}
+
+// Ask returns the status of the proxy that listens on the socket path. It removes the socket if
+// nothing listens there. The error is a *VersionError if the proxy does not speak this version.
+func Ask(ctx context.Context, path string) (Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var status Status
+	body, err := get(ctx, path, Version, "status")
+	if err != nil {
+		return status, err
+	}
+	defer body.Close()
+	return status, json.NewDecoder(io.LimitReader(body, maxStatus)).Decode(&status)
+}
+
+// Watch delivers the status of the proxy that listens on the socket path: at once, and after each
+// change. The sequence ends with ctx, when the caller breaks the loop, or after the proxy's end,
+// which is no error. An error is its last element: a *VersionError, ErrBusy, or that of the
+// connection.
+func Watch(ctx context.Context, path string) iter.Seq2[Status, error] {
+	return func(yield func(Status, error) bool) {
+		body, err := get(ctx, path, Version, "watch")
+		if err != nil {
+			yield(Status{}, err)
+			return
+		}
+		defer body.Close()
+		lines := bufio.NewScanner(body)
+		lines.Buffer(nil, maxStatus)
+		for lines.Scan() {
+			var status Status
+			if err := json.Unmarshal(lines.Bytes(), &status); err != nil {
+				yield(Status{}, fmt.Errorf("control: %w", err))
+				return
+			}
+			if !yield(status, nil) {
+				return
+			}
+		}
+		if err := lines.Err(); err != nil && ctx.Err() == nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			yield(Status{}, fmt.Errorf("control: %w", err))
+		}
+	}
+}
+
+// get sends one request and returns the body of a successful answer, which the caller closes.
+func get(ctx context.Context, path string, version int, request string) (io.ReadCloser, error) {
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}
+	url := fmt.Sprintf("http://control/v%d/%s", version, request)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			os.Remove(path) // its proxy is gone
+		}
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	var body errorBody
+	json.NewDecoder(io.LimitReader(resp.Body, maxStatus)).Decode(&body)
+	switch {
+	// A proxy from before versions answers 404 without a word.
+	case resp.StatusCode == http.StatusNotFound && body.Error != codeUnknownRequest:
+		return nil, &VersionError{Asked: version, Versions: slices.Clone(body.Versions)}
+	case body.Error == codeBusy:
+		return nil, ErrBusy
+	}
+	return nil, fmt.Errorf("control: status %d %s", resp.StatusCode, body.Error)
+}

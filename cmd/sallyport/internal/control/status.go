@@ -1,0 +1,59 @@
+package control
+
+import "time"
+
+// Version is the version of the interface that this package speaks.
+const Version = 1
+
+// Status is what a running proxy says of itself. It holds no secret.
+type Status struct {
+	// PID is the proxy's process ID.
+	PID int `json:"pid"`
+	// Started is when the proxy started.
+	Started time.Time `json:"started"`
+	// Upstream is the URL of the upstream without its query.
+	Upstream string `json:"upstream"`
+	// Profile is the account that the proxy uses there.
+	Profile string `json:"profile"`
+	// Via is the SSH host in front of the upstream, as the person named it. It is empty if requests
+	// leave directly.
+	Via string `json:"via,omitempty"`
+	// Tunnel is the tunnel to Via. It is nil without one.
+	Tunnel *Tunnel `json:"tunnel,omitempty"`
+	// Callback is the tunnel to the workstation of --callback-via. It is nil without one.
+	Callback *Tunnel `json:"callback,omitempty"`
+	// SignIn is "pending" during a login, or says why the last sign-in failed. It is empty
+	// otherwise.
+	SignIn string `json:"sign_in,omitempty"`
+}
+
+// Tunnel is the state of a tunnel.
+type Tunnel struct {
+	// Phase is one of the phases of sshtunnel.State.
+	Phase string `json:"phase"`
+	// Hop is the hop that is dialed, or the one that failed. It is empty otherwise.
+	Hop string `json:"hop,omitempty"`
+	// Error says why the tunnel is down. It is empty if the tunnel is not down.
+	Error string `json:"error,omitempty"`
+}
+
+// String returns the phase and, if there is one, the error.
+func (t *Tunnel) String() string {
+	if t.Error != "" {
+		return t.Phase + ": " + t.Error
+	}
+	return t.Phase
+}
+
+// errorBody is the body of an answer other than 200.
+type errorBody struct {
+	Error    string `json:"error"`
+	Versions []int  `json:"versions,omitempty"`
+}
+
+// Values of errorBody.Error.
+const (
+	codeUnknownVersion = "unknown_version"
+	codeUnknownRequest = "unknown_request"
+	codeBusy           = "busy"
+)

@@ -1,0 +1,134 @@
+// Package environment holds what the process was given besides its arguments: the variables, the
+// person's name and home, and the directories that follow from them.
+package environment
+
+import (
+	"cmp"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// Environment is what the process was given besides its arguments. Its functions may be called
+// concurrently.
+type Environment struct {
+	// Version is the version of this build. An empty one is printed as "devel".
+	Version string
+	// Getenv returns the value of a variable. It is empty if the variable is not set.
+	Getenv func(name string) string
+	// Hide keeps a variable from the programs that this process starts. Getenv still returns it.
+	Hide func(name string)
+	// Home is the person's home directory. It is empty if nothing names one.
+	Home string
+	// User is the person's login name. It is empty if nothing names one.
+	User string
+	// Hostname is the name of this machine.
+	Hostname string
+}
+
+// OfProcess returns the environment of this process, with its secret variables hidden.
+//
+// The name in the user database counts more than USER, as in ssh, and the home directory there
+// replaces a HOME that is not set: services and MCP hosts may leave out both. A missing home
+// directory is no error here. The settings that need one report it.
+func OfProcess() Environment {
+	env := Environment{User: os.Getenv("USER")}
+	env.Getenv, env.Hide = hiddenVariables()
+	env.Home, _ = os.UserHomeDir()
+	if u, err := user.Current(); err == nil {
+		_, name, domain := strings.Cut(u.Username, `\`) // Windows writes DOMAIN\name
+		if !domain {
+			name = u.Username
+		}
+		env.User, env.Home = cmp.Or(name, env.User), cmp.Or(env.Home, u.HomeDir)
+	}
+	env.Hostname, _ = os.Hostname()
+	return env
+}
+
+// Fixed returns an environment that consists of the given variables and home directory. Tests use
+// it.
+func Fixed(variables map[string]string, home string) Environment {
+	return Environment{
+		Getenv: func(name string) string { return variables[name] },
+		Hide:   func(string) {},
+		Home:   home, User: "person", Hostname: "workbench",
+	}
+}
+
+// secretVariables never reach a child process, such as the browser, SSH_ASKPASS, a ProxyCommand or
+// the command of a Match exec.
+var secretVariables = []string{
+	"OAUTH2_CLIENT_SECRET", "OAUTH2_REFRESH_TOKEN", "OAUTH2_AUTHORIZATION_CODE", "OAUTH2_CODE_VERIFIER",
+	"OAUTH2_EXTRA_PARAMS", "SALLYPORT_HEADER",
+}
+
+// hiddenVariables takes the secret variables out of what child processes inherit. The function get
+// looks up any variable, hidden or not. The function hide hides one more. It must be called before
+// other goroutines call get, and before a child process is started.
+func hiddenVariables() (get func(string) string, hide func(string)) {
+	hidden := map[string]string{}
+	hide = func(name string) {
+		if value, ok := os.LookupEnv(name); ok {
+			hidden[name] = value
+			os.Unsetenv(name)
+		}
+	}
+	for _, name := range secretVariables {
+		hide(name)
+	}
+	return func(name string) string { return cmp.Or(hidden[name], os.Getenv(name)) }, hide
+}
+
+// StateDir returns sallyport's directory in the system's place for state. It is empty if there is
+// no home directory.
+func (e Environment) StateDir() string {
+	switch {
+	case runtime.GOOS == "windows":
+		return Under(e.Getenv("LocalAppData"), "sallyport")
+	case runtime.GOOS == "darwin":
+		return Under(e.Home, "Library", "Application Support", "sallyport")
+	case filepath.IsAbs(e.Getenv("XDG_STATE_HOME")):
+		return filepath.Join(e.Getenv("XDG_STATE_HOME"), "sallyport")
+	}
+	return Under(e.Home, ".local", "state", "sallyport")
+}
+
+// ConfigDir returns sallyport's directory in the system's place for configuration. It differs from
+// StateDir on every system. It is empty if there is no home directory.
+func (e Environment) ConfigDir() string {
+	switch {
+	case runtime.GOOS == "windows":
+		return Under(e.Getenv("AppData"), "sallyport")
+	case runtime.GOOS == "darwin":
+		return Under(e.Home, "Library", "Preferences", "sallyport")
+	case filepath.IsAbs(e.Getenv("XDG_CONFIG_HOME")):
+		return filepath.Join(e.Getenv("XDG_CONFIG_HOME"), "sallyport")
+	}
+	return Under(e.Home, ".config", "sallyport")
+}
+
+// SessionBus returns the address of the D-Bus session bus. It is empty if no bus runs: sallyport
+// starts none.
+func (e Environment) SessionBus() string {
+	if addr := e.Getenv("DBUS_SESSION_BUS_ADDRESS"); addr != "" {
+		return addr
+	}
+	socket := Under(e.Getenv("XDG_RUNTIME_DIR"), "bus")
+	if fi, err := os.Stat(socket); err != nil || fi.Mode().Type() != fs.ModeSocket {
+		return ""
+	}
+	return "unix:path=" + socket
+}
+
+// Under joins parts to the directory base. It returns "" if base is empty, where filepath.Join
+// would return a path relative to the working directory.
+func Under(base string, parts ...string) string {
+	if base == "" {
+		return ""
+	}
+	return filepath.Join(append([]string{base}, parts...)...)
+}

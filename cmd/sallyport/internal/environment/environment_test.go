@@ -1,0 +1,31 @@
+package environment
+
+import (
+	"net"
+	"path/filepath"
+	"testing"
+)
+
+func TestSessionBus(t *testing.T) {
+	dir := t.TempDir()
+	for _, runtimeDir := range []string{"", dir} {
+		env := Fixed(map[string]string{"XDG_RUNTIME_DIR": runtimeDir}, t.TempDir())
+		if got := env.SessionBus(); got != "" {
+			t.Errorf("got %q where no bus runs", got)
+		}
+	}
+	bus, err := net.Listen("unix", filepath.Join(dir, "bus"))
+	if err != nil {
+		t.Skip("no unix sockets here: ", err)
+	}
+	defer bus.Close()
+	variables := map[string]string{"XDG_RUNTIME_DIR": dir}
+	env := Fixed(variables, t.TempDir())
+	if got, want := env.SessionBus(), "unix:path="+filepath.Join(dir, "bus"); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	variables["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/elsewhere"
+	if got := env.SessionBus(); got != "unix:path=/elsewhere" {
+		t.Errorf("got %q, want what the variable names", got)
+	}
+}

@@ -1,0 +1,38 @@
+package explain
+
+import (
+	"fmt"
+
+	"sallyport/cmd/sallyport/internal/callback"
+	"sallyport/cmd/sallyport/internal/session"
+)
+
+// commandRows explain the errors of the commands themselves.
+var commandRows = []row{
+	on(func(e *callback.PortError) Explanation {
+		return Explanation{Kind: KindPort, Hints: portHints(e.Addr), Status: StatusFailed}
+	}),
+	on(func(e *session.UnauthorizedError) Explanation {
+		return Explanation{Kind: KindRefused, Status: StatusSignIn, Text: e.Error(), Hints: []string{
+			"check --header Authorization; without it, and without --grant none, sallyport signs in",
+		}}
+	}),
+	on(func(e *session.NotStoredError) Explanation {
+		return Explanation{Kind: KindOther, Text: e.Error(), Status: StatusFailed, Hints: []string{
+			"make room there, or name another place: --state-dir DIR; a running proxy does not see this sign-in",
+		}}
+	}),
+	on(func(e *callback.OwnerError) Explanation {
+		return Explanation{Kind: KindOwner, Hints: ownerHints(e), Status: StatusFailed}
+	}),
+}
+
+func ownerHints(e *callback.OwnerError) []string {
+	switch {
+	case e.Err != nil:
+		return []string{"carrying needs a shell on " + e.Host + " with id, cat and /proc/net/tcp, or lsof"}
+	case len(e.Owners) == 0:
+		return []string{fmt.Sprintf("start the login on %s first; is its callback port %d? (--port)", e.Host, e.Port)}
+	}
+	return []string{"another user listens there and would be handed your login; choose another port: --callback-port on the proxy, --port here"}
+}

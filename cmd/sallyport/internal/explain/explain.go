@@ -1,0 +1,114 @@
+// Package explain turns errors into words for people: one line that says what happened and where,
+// hints that say what to type next, the exit status, and whether waiting can mend it. It is the
+// only place where that is decided.
+//
+// The table has one file for each library whose errors it explains. A row knows an error by its
+// type, never by its text.
+package explain
+
+import (
+	"errors"
+	"slices"
+
+	"sallyport/cmd/sallyport/internal/person"
+	"sallyport/relay"
+)
+
+// Exit statuses, a contract with scripts.
+const (
+	StatusDone        = 0
+	StatusFailed      = 1
+	StatusUsage       = 2
+	StatusHostKey     = 3
+	StatusSSHAuth     = 4
+	StatusSignIn      = 5
+	StatusUnreachable = 6
+	StatusInterrupted = 130
+)
+
+// Values of Explanation.Kind, which MCP hosts find in the data of an error. They are a contract
+// too.
+const (
+	KindConfig      = "config"
+	KindHostKey     = "host_key"
+	KindSSHAuth     = "ssh_auth"
+	KindSSHPerson   = "ssh_needs_person"
+	KindSignIn      = relay.KindSignIn
+	KindRefused     = "sign_in_refused"
+	KindMetadata    = "oauth_metadata"
+	KindUnreachable = "unreachable"
+	KindForwarding  = "ssh_forwarding"
+	KindTLS         = "tls"
+	KindTimeout     = "timeout"
+	KindPort        = "callback_port"
+	KindOwner       = "callback_owner"
+	KindOther       = "failed"
+)
+
+// Explanation is an error in words for people.
+type Explanation struct {
+	// Kind is one of the Kind constants.
+	Kind string
+	// Text is one line that says what happened, and where.
+	Text string
+	// Hints say what to type next, one line each.
+	Hints []string
+	// Status is the exit status of a command that ends with this error.
+	Status int
+	// Final is the error if waiting cannot mend it. It is nil if another attempt may succeed.
+	Final error
+	// NotRun says that the upstream refused the request for lack of a token, and so has not run it.
+	NotRun bool
+}
+
+// Obstacle returns the explanation as the relay gives it to the MCP host.
+func (e Explanation) Obstacle() *relay.Obstacle {
+	return &relay.Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final}
+}
+
+// Error explains err, which must not be nil.
+func Error(err error) Explanation {
+	e := lookUp(err)
+	// A sign-in starts with the upstream's refusal, whatever ended it.
+	e.NotRun = isSignInError(err)
+	if e.Text == "" {
+		e.Text = err.Error()
+	}
+	e.Text = person.OneLine(e.Text)
+	if e.Status == StatusUsage || e.Status == StatusHostKey {
+		e.Final = err
+	}
+	return e
+}
+
+// row explains the errors that it knows, and returns false for all others.
+type row func(err error) (Explanation, bool)
+
+// table holds the rows in the order in which they are tried. The network's come last, because the
+// other errors wrap them.
+var table = slices.Concat(settingsRows, sshRows, signInRows, commandRows, networkRows)
+
+func lookUp(err error) Explanation {
+	for _, explains := range table {
+		if e, ok := explains(err); ok {
+			return e
+		}
+	}
+	return Explanation{Kind: KindOther, Text: withoutQuery(err), Status: StatusFailed}
+}
+
+// on makes the row of the errors that are or wrap an E. The function words gets that E.
+func on[E error](words func(e E) Explanation) row {
+	return func(err error) (Explanation, bool) {
+		e, ok := errors.AsType[E](err)
+		if !ok {
+			return Explanation{}, false
+		}
+		return words(e), true
+	}
+}
+
+// as makes a row as on does, for errors whose explanation is fixed.
+func as[E error](fixed Explanation) row {
+	return on(func(E) Explanation { return fixed })
+}

@@ -1,0 +1,139 @@
+package explain
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"syscall"
+	"testing"
+
+	"sallyport/cmd/sallyport/internal/callback"
+	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/oauth"
+	"sallyport/oauth/asclient"
+	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
+
+	"golang.org/x/crypto/ssh"
+)
+
+func TestSignInHints(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		err  asclient.SignInError
+		want string
+	}{
+		{"PKCE not advertised", asclient.SignInError{Stage: asclient.StageDiscovery, Code: asclient.CodePKCE}, "--pkce assume"},
+		{"identity provider", asclient.SignInError{Stage: asclient.StageExchange, Code: "invalid_grant"}, "--id-token-file"},
+		{"assertion", asclient.SignInError{Stage: asclient.StageToken, Code: "invalid_grant"}, "--assertion-file"},
+		{"no client", asclient.SignInError{Stage: asclient.StageRegister, Code: asclient.CodeNoClient}, "--client-id"},
+	} {
+		tt.err.Refused = true
+		if e := Error(&tt.err); e.Status != StatusSignIn || e.Final == nil || !strings.Contains(strings.Join(e.Hints, "\n"), tt.want) {
+			t.Errorf("%s: status %d, hints %q, want one with %s", tt.name, e.Status, e.Hints, tt.want)
+		}
+	}
+	unreadable := &asclient.SignInError{Stage: asclient.StageToken, Code: asclient.CodeNoAssertion, Refused: true, Err: &cli.UsageError{Text: "assertion file: gone"}}
+	if e := Error(unreadable); e.Status != StatusUsage || e.Final == nil || !errors.Is(e.Final, unreadable) {
+		t.Errorf("an assertion that cannot be read: %+v", e)
+	}
+}
+
+// TestError shows one error of each row of the table, wrapped as it arrives from the libraries.
+func TestError(t *testing.T) {
+	hop := func(stage string, err error) error {
+		return &sshtunnel.HopError{Hop: "bastion", Stage: stage, Err: err}
+	}
+	dial := func(err error) error {
+		return &url.Error{Op: "Post", URL: "https://me:pw@mcp.example/mcp?key=s3cret", Err: &session.DialError{Err: err}}
+	}
+	signIn := func(err error) error { return &asclient.SignInError{Stage: asclient.StageToken, Err: err} }
+	for _, tt := range []struct {
+		name   string
+		err    error
+		kind   string
+		status int
+		hint   string // part of the hints
+		final  bool
+	}{
+		{"usage", &cli.UsageError{Text: "no upstream URL", Hints: []string{"type one"}}, KindConfig, StatusUsage, "type one", true},
+		{"ssh_config", &sshconfig.Error{File: "config", Line: 2, Msg: "bad port"}, KindConfig, StatusUsage, "ssh -G", true},
+		{"ssh_config by flags", &sshconfig.Error{Msg: "bad port"}, KindConfig, StatusUsage, "check --via, -J and -o", true},
+		{"revoked host key", hop(sshtunnel.StageHandshake, &hostkeys.Error{Hop: "bastion", Revoked: true}), KindHostKey, StatusHostKey, "do not connect", true},
+		{"changed host key", hop(sshtunnel.StageHandshake, &hostkeys.Error{Hop: "bastion", Changed: true}), KindHostKey, StatusHostKey, "new fingerprint", true},
+		{"unknown host key", hop(sshtunnel.StageHandshake, &hostkeys.Error{Hop: "bastion", Unknown: true}), KindHostKey, StatusHostKey, "accept it once", true},
+		{"SSH refuses the user", hop(sshtunnel.StageAuth, &sshtunnel.AuthError{Hop: "bastion"}), KindSSHAuth, StatusSSHAuth, "ssh -v bastion", true},
+		{"SSH wants a person", hop(sshtunnel.StageAuth, &sshtunnel.AuthError{Hop: "bastion", NeedsPerson: true}), KindSSHPerson, StatusSSHAuth, "ssh-add", false},
+		{"too many keys", hop(sshtunnel.StageAuth, &sshtunnel.AuthError{Hop: "bastion", TooMany: true}), KindSSHAuth, StatusSSHAuth, "IdentitiesOnly", true},
+		{"hop cannot connect", &sshtunnel.OpenError{Hop: "bastion", Addr: "mcp:443", Reason: ssh.ConnectionFailed}, KindUnreachable, StatusUnreachable, "does bastion resolve", false},
+		{"hop forbids forwarding", &sshtunnel.OpenError{Hop: "bastion", Addr: "mcp:443", Reason: ssh.Prohibited}, KindForwarding, StatusUnreachable, "permit forwarding to mcp:443", false},
+		{"workstation forbids listening", &sshtunnel.ListenError{Hop: "desk", Addr: "127.0.0.1:53682"}, KindPort, StatusFailed, "free the port on desk", false},
+		{"name of a hop", hop(sshtunnel.StageConnect, &net.DNSError{Name: "bastoin"}), KindUnreachable, StatusUnreachable, "alias of a Host block", false},
+		{"hop refuses the connection", hop(sshtunnel.StageConnect, syscall.ECONNREFUSED), KindUnreachable, StatusUnreachable, "HostName and Port", false},
+		{"hop is unreachable", hop(sshtunnel.StageConnect, syscall.EHOSTUNREACH), KindUnreachable, StatusUnreachable, "check the network", false},
+		{"link broke", hop(sshtunnel.StageLink, io.EOF), KindUnreachable, StatusUnreachable, "connects again", false},
+		{"callback port of a login", signIn(&oauth.PortBusyError{Addr: "127.0.0.1:53682"}), KindPort, StatusFailed, "holds port 53682", false},
+		{"login forbidden", &oauth.LoginRequiredError{Upstream: "https://mcp.example"}, KindSignIn, StatusSignIn, "OAUTH2_INTERACTIVE=true", false},
+		{"token refused", &oauth.TokenRefusedError{Upstream: "https://mcp.example"}, KindRefused, StatusSignIn, "--scope", true},
+		{"private address", signIn(&session.PrivateAddressError{Addr: "as.example:443", Resolved: "10.0.0.1:443"}), KindMetadata, StatusSignIn, "if as.example:443 is", false},
+		{"no metadata", &asclient.DiscoveryError{What: "metadata"}, KindMetadata, StatusSignIn, "OAUTH2_TOKEN_URL", false},
+		{"login server unreachable", &asclient.DiscoveryError{What: "metadata", Err: dial(syscall.ECONNREFUSED)}, KindUnreachable, StatusUnreachable, "nothing listens", false},
+		{"sign-in failed", signIn(errors.New("server busy")), KindSignIn, StatusSignIn, "tries again", false},
+		{"callback port of the command", &callback.PortError{Addr: "127.0.0.1:1", Err: syscall.EADDRINUSE}, KindPort, StatusFailed, "holds port 1", false},
+		{"credentials refused", &session.UnauthorizedError{Upstream: "https://mcp.example"}, KindRefused, StatusSignIn, "--header Authorization", false},
+		{"tokens not stored", &session.NotStoredError{Err: syscall.ENOSPC}, KindOther, StatusFailed, "--state-dir DIR", false},
+		{"no shell on the host", &callback.OwnerError{Host: "desk", Err: io.EOF}, KindOwner, StatusFailed, "needs a shell on desk", false},
+		{"nobody listens on the host", &callback.OwnerError{Host: "desk", Port: 1}, KindOwner, StatusFailed, "start the login on desk", false},
+		{"another user listens", &callback.OwnerError{Host: "desk", Port: 1, Owners: []string{"1001"}}, KindOwner, StatusFailed, "another user", false},
+		{"certificate of another host", dial(x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"other"}}}), KindTLS, StatusUnreachable, "for other", false},
+		{"unknown authority", dial(x509.UnknownAuthorityError{}), KindTLS, StatusUnreachable, "--ca-file", false},
+		{"certificate not valid", dial(&tls.CertificateVerificationError{Err: io.EOF}), KindTLS, StatusUnreachable, "clock", false},
+		{"no TLS", dial(tls.RecordHeaderError{}), KindTLS, StatusUnreachable, "does not speak TLS", false},
+		{"unknown name", dial(&net.DNSError{Name: "mcp.exmaple"}), KindUnreachable, StatusUnreachable, `spelling of "mcp.exmaple"`, false},
+		{"HTTP proxy refuses", dial(&session.ProxyError{Status: 403}), KindUnreachable, StatusUnreachable, "NO_PROXY", false},
+		{"no answer in time", dial(context.DeadlineExceeded), KindTimeout, StatusUnreachable, "firewall", false},
+		{"connection refused", dial(syscall.ECONNREFUSED), KindUnreachable, StatusUnreachable, "nothing listens", false},
+		{"connection closed", dial(io.ErrUnexpectedEOF), KindUnreachable, StatusUnreachable, "connects again", false},
+		{"network is down", dial(syscall.ENETDOWN), KindUnreachable, StatusUnreachable, "check the network", false},
+		{"interrupted", context.Canceled, KindOther, StatusInterrupted, "", false},
+		{"anything else", errors.New("disk\nfull"), KindOther, StatusFailed, "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := fmt.Errorf("while doing something: %w", tt.err)
+			e := Error(err)
+			hints := strings.Join(e.Hints, "\n")
+			if e.Kind != tt.kind || e.Status != tt.status || !strings.Contains(hints, tt.hint) || (e.Final != nil) != tt.final {
+				t.Errorf("got  %+v\nwant %+v", e, tt)
+			}
+			if e.Text == "" || strings.ContainsAny(e.Text, "\n\r") || strings.Contains(e.Text+hints, "s3cret") || strings.Contains(e.Text, "pw@") {
+				t.Errorf("text %q, hints %q", e.Text, hints)
+			}
+			if o := e.Obstacle(); o.Kind != e.Kind || o.Text != e.Text || o.Final != e.Final {
+				t.Errorf("obstacle %+v of %+v", o, e)
+			}
+		})
+	}
+}
+
+// A request that ended in a sign-in was refused for lack of a token, whatever ended the sign-in.
+func TestNotRun(t *testing.T) {
+	for _, err := range []error{
+		&asclient.SignInError{}, &asclient.DiscoveryError{}, &oauth.PortBusyError{}, &oauth.LoginRequiredError{}, &oauth.TokenRefusedError{},
+		&asclient.DiscoveryError{Err: io.EOF},
+	} {
+		if !Error(err).NotRun {
+			t.Errorf("%T: the request may be sent again", err)
+		}
+	}
+	if Error(io.EOF).NotRun {
+		t.Error("a request whose connection broke may have run")
+	}
+}

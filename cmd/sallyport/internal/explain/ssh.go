@@ -1,0 +1,106 @@
+package explain
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
+)
+
+// sshRows explain the errors of sshtunnel.
+var sshRows = []row{
+	on(func(e *sshconfig.Error) Explanation {
+		hint := "ssh -G HOST reads the same files and shows how ssh understands them"
+		if e.File == "" {
+			hint = "check --via, -J and -o"
+		}
+		return Explanation{Kind: KindConfig, Status: StatusUsage, Hints: []string{hint}}
+	}),
+	on(func(e *hostkeys.Error) Explanation {
+		return Explanation{Kind: KindHostKey, Status: StatusHostKey, Hints: hostKeyHints(e)}
+	}),
+	explainAuth,
+	on(func(e *sshtunnel.OpenError) Explanation {
+		if e.Prohibited() {
+			return Explanation{Kind: KindForwarding, Status: StatusUnreachable, Text: e.Error(), Hints: []string{
+				fmt.Sprintf("ask the administrator of %s to permit forwarding to %s, or use another --via HOST", e.Hop, cmp.Or(e.Addr, "there")),
+			}}
+		}
+		return Explanation{Kind: KindUnreachable, Status: StatusUnreachable, Text: e.Error(), Hints: []string{
+			fmt.Sprintf("is the upstream running, and does %s resolve and reach it? ssh %s, then try it there", e.Hop, e.Hop),
+		}}
+	}),
+	on(func(e *sshtunnel.ListenError) Explanation {
+		return Explanation{Kind: KindPort, Status: StatusFailed, Text: e.Error(), Hints: []string{
+			fmt.Sprintf("free the port on %s, or name others with --callback-port N[,N]; its sshd must permit remote forwards (AllowTcpForwarding)", e.Hop),
+		}}
+	}),
+	on(func(e *sshtunnel.HopError) Explanation {
+		return Explanation{Kind: KindUnreachable, Status: StatusUnreachable, Text: e.Error(), Hints: hopHints(e)}
+	}),
+}
+
+func explainAuth(err error) (Explanation, bool) {
+	e, ok := errors.AsType[*sshtunnel.AuthError](err)
+	if !ok {
+		return Explanation{}, false
+	}
+	out := Explanation{Kind: KindSSHAuth, Status: StatusSSHAuth, Final: err, Hints: authHints(e)}
+	if e.NeedsPerson {
+		out.Kind, out.Final = KindSSHPerson, nil
+	}
+	return out, true
+}
+
+func hostKeyHints(e *hostkeys.Error) []string {
+	switch {
+	case e.Revoked:
+		return []string{"do not connect; ask the administrator of " + e.Hop}
+	case e.Changed:
+		hints := []string{"somebody may be intercepting the connection, or the host was reinstalled: ask its administrator for the new fingerprint"}
+		if remedy := e.Remedy(); remedy != "" { // there is none for what KnownHostsCommand printed
+			hints = append(hints, "if the new key is the right one: "+remedy+" && ssh "+e.Hop)
+		}
+		return hints
+	}
+	return []string{
+		"compare the fingerprint with what the administrator of " + e.Hop + " says, and accept it once in a terminal: " + e.Remedy(),
+		"or let sallyport ask you: sallyport login --via HOST URL",
+	}
+}
+
+func authHints(e *sshtunnel.AuthError) []string {
+	switch {
+	case e.TooMany:
+		return []string{fmt.Sprintf("in ssh_config, under Host %s: IdentityFile with the right key, and IdentitiesOnly yes", e.Hop)}
+	case e.NeedsPerson:
+		return []string{
+			"load the key into the agent: ssh-add",
+			"or type the answer in a terminal: sallyport login --via HOST URL; for graphical questions set SSH_ASKPASS",
+		}
+	}
+	return []string{fmt.Sprintf("ssh -v %s shows the same exchange; check User and IdentityFile, and ~/.ssh/authorized_keys there", e.Hop)}
+}
+
+func hopHints(e *sshtunnel.HopError) []string {
+	if dns, ok := errors.AsType[*net.DNSError](e); ok {
+		return []string{
+			fmt.Sprintf("DNS does not know %q; is it the alias of a Host block in ssh_config? check the spelling", dns.Name),
+			"sallyport ssh-config " + e.Hop + " shows what the files say",
+		}
+	}
+	switch {
+	case errors.Is(e, syscall.ECONNREFUSED):
+		return []string{"nothing listens there; check HostName and Port: sallyport ssh-config " + e.Hop}
+	case e.Stage == sshtunnel.StageLink:
+		return []string{"sallyport connects again by itself"}
+	case e.Stage == sshtunnel.StageConnect:
+		return []string{"check the network, and HostName, Port and ProxyJump: sallyport ssh-config " + e.Hop}
+	}
+	return []string{"ssh -v " + e.Hop + " shows the same exchange"}
+}

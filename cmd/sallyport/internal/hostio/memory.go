@@ -1,0 +1,58 @@
+package hostio
+
+import (
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"time"
+)
+
+const (
+	gcPercent   = 400       // the heap grows to five times what is in use
+	memoryLimit = 128 << 20 // above it, collections come more often
+)
+
+// TuneGC lets the heap grow to five times what is in use, up to a limit. Little is in use most of
+// the time, but each SSH packet allocates, and a transfer through SSH took a tenth to a fifth
+// longer with Go's default. Without the limit, hundreds of calls with large answers would take
+// hundreds of MiB. The variables GOGC and GOMEMLIMIT count more.
+func TuneGC() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+}
+
+// TrimMemory returns a function that makes a proxy small after its start, or after it has carried
+// something large. The reader in is the proxy's stdin.
+//
+// The function leaves one processor to the proxy, which waits more than it works. With several,
+// each switch between goroutines wakes a thread that mostly finds nothing to do. Without it 30
+// proxies at once, direct and at a round trip of 10 ms, do 12 % fewer calls a second and take 29 %
+// more processor time (BenchmarkAgainstPeers). The start keeps all processors for the key exchanges
+// of SSH and TLS. If stdin cannot be polled, its blocking read would occupy the only processor, so
+// the proxy then keeps all of them.
+func TrimMemory(in io.Reader) func() {
+	file, ok := in.(*os.File)
+	polled := ok && file.SetReadDeadline(time.Time{}) == nil
+	return func() {
+		if polled && os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) > 1 {
+			runtime.GOMAXPROCS(1)
+		}
+		freeMemory()
+	}
+}
+
+// freeMemory returns unused memory to the system. Without it the proportional set size of a proxy
+// is 18.9 MiB when idle, where it is 16.1 MiB with it, and 72 MiB after large answers, where it is
+// 19 MiB (BenchmarkAgainstPeers).
+//
+// The relay keeps the memory of large messages in a sync.Pool. The first collection moves the
+// pool's content to its victim cache, and the second one, in FreeOSMemory, frees it.
+func freeMemory() {
+	runtime.GC()
+	debug.FreeOSMemory()
+}

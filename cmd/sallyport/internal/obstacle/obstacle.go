@@ -1,0 +1,73 @@
+// Package obstacle finds out what is in the way of the upstream: a tunnel that is down, a login
+// that waits for the person, or an error that waiting cannot mend. [Current] is a pure function of
+// the libraries' states. [Watcher] follows the states.
+package obstacle
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/explain"
+	"sallyport/cmd/sallyport/internal/person"
+	"sallyport/oauth"
+	"sallyport/relay"
+	"sallyport/sshtunnel"
+)
+
+// States are the states of all that lies between the MCP host and one upstream.
+type States struct {
+	// Tunnel leads to the upstream. It is zero if requests leave directly.
+	Tunnel sshtunnel.State
+	// Callback is the tunnel to the workstation. It is zero if the callback is accepted here.
+	Callback sshtunnel.State
+	// SignIn is the sign-in.
+	SignIn oauth.State
+}
+
+// Current returns the first obstacle, the nearest to the MCP host first. It returns nil if nothing
+// is in the way.
+func Current(s States) *relay.Obstacle {
+	switch {
+	case s.Tunnel.Err != nil:
+		return explain.Error(s.Tunnel.Err).Obstacle()
+	case s.Callback.Err != nil && s.SignIn.Busy: // without a login nobody needs the workstation
+		return explain.Error(s.Callback.Err).Obstacle()
+	case s.SignIn.Prompt.AuthorizeURL != "":
+		return loginWaits(s.SignIn.Prompt)
+	case s.SignIn.Err != nil && !errors.Is(s.SignIn.Err, context.Canceled):
+		if o := explain.Error(s.SignIn.Err).Obstacle(); o.Final != nil {
+			return o
+		}
+	}
+	if !s.SignIn.NextPage.IsZero() {
+		return pageHeldBack(s.SignIn.NextPage)
+	}
+	return nil
+}
+
+// loginWaits is the obstacle of a login that waits for the person. MCP hosts log what they are
+// sent, so they get the link without the login's state if there is one.
+func loginWaits(p oauth.Prompt) *relay.Obstacle {
+	link := cmp.Or(p.StartURL, p.AuthorizeURL)
+	o := &relay.Obstacle{
+		Kind: explain.KindSignIn, Text: "a sign-in waits for the person", URL: link, Code: p.UserCode,
+		Hints: []string{"open this link in your browser: " + link},
+	}
+	if p.UserCode != "" {
+		o.Hints = append(o.Hints, person.CodeHint(p))
+	}
+	return o
+}
+
+// pageHeldBack is the obstacle of a login that may not show its page before the given time.
+func pageHeldBack(until time.Time) *relay.Obstacle {
+	return &relay.Obstacle{
+		Kind: explain.KindSignIn,
+		Text: "a sign-in is wanted; its page opens at " + until.Format(time.TimeOnly) + ", because the last one was opened shortly before and not used",
+		Hints: []string{
+			"wait for the link, or type sallyport login URL in a terminal, which opens a page at once",
+		},
+	}
+}

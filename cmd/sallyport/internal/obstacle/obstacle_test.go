@@ -1,0 +1,108 @@
+package obstacle
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/explain"
+	"sallyport/oauth"
+	"sallyport/oauth/asclient"
+	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/hostkeys"
+)
+
+var (
+	lost      = sshtunnel.State{Phase: sshtunnel.Down, Err: &sshtunnel.HopError{Hop: "bastion", Stage: sshtunnel.StageConnect, Err: errors.New("no route")}}
+	changed   = sshtunnel.State{Phase: sshtunnel.Refused, Err: &hostkeys.Error{Hop: "bastion", Host: "bastion", Changed: true}}
+	locked    = sshtunnel.State{Phase: sshtunnel.NeedsPerson, Err: &sshtunnel.AuthError{Hop: "desk", NeedsPerson: true}}
+	up        = sshtunnel.State{Phase: sshtunnel.Up}
+	waiting   = oauth.Prompt{AuthorizeURL: "https://as.example/authorize?state=s3cret", StartURL: "http://127.0.0.1:1/start"}
+	device    = oauth.Prompt{AuthorizeURL: "https://as.example/device", UserCode: "ABCD", VerificationURI: "https://as.example/device"}
+	denied    = &asclient.SignInError{Stage: asclient.StageAuthorize, Code: "access_denied", Refused: true}
+	slow      = &asclient.SignInError{Stage: asclient.StageAuthorize, Err: oauth.ErrNotCompleted}
+	nextPage  = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	busyLogin = oauth.State{Prompt: waiting, Busy: true}
+)
+
+func TestCurrent(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		states States
+		kind   string // "" if nothing is in the way
+		text   string // part of the text
+		url    string
+		hint   string // part of the hints
+		final  bool
+	}{
+		{name: "nothing was tried yet", states: States{Tunnel: sshtunnel.State{Phase: sshtunnel.Idle}}},
+		{name: "everything is up", states: States{Tunnel: up, Callback: up}},
+		{name: "a tunnel is dialed", states: States{Tunnel: sshtunnel.State{Phase: sshtunnel.Dialing, Hop: "bastion"}}},
+		{name: "the tunnel is down", states: States{Tunnel: lost}, kind: explain.KindUnreachable, text: "bastion", hint: "ProxyJump"},
+		{name: "the host key has changed", states: States{Tunnel: changed}, kind: explain.KindHostKey, text: "has changed", final: true},
+		{name: "the tunnel comes before the login", states: States{Tunnel: lost, SignIn: busyLogin}, kind: explain.KindUnreachable},
+		{name: "the workstation sleeps and nobody logs in", states: States{Tunnel: up, Callback: locked}},
+		{name: "the workstation sleeps during a login", states: States{Tunnel: up, Callback: locked, SignIn: oauth.State{Busy: true}},
+			kind: explain.KindSSHPerson, hint: "ssh-add"},
+		{name: "a login waits", states: States{SignIn: busyLogin}, kind: explain.KindSignIn, url: waiting.StartURL, hint: waiting.StartURL},
+		{name: "a login with a device waits", states: States{SignIn: oauth.State{Prompt: device, Busy: true}},
+			kind: explain.KindSignIn, url: device.AuthorizeURL, hint: "enter the code ABCD"},
+		{name: "a login waits after one was denied", states: States{SignIn: oauth.State{Prompt: waiting, Busy: true, Err: denied}},
+			kind: explain.KindSignIn, url: waiting.StartURL},
+		{name: "a login was denied", states: States{SignIn: oauth.State{Err: denied}}, kind: explain.KindRefused, text: "access_denied", final: true},
+		{name: "nobody completed the login", states: States{SignIn: oauth.State{Err: slow}}},
+		{name: "a login was interrupted", states: States{SignIn: oauth.State{Err: context.Canceled}}},
+		{name: "the next page is held back", states: States{SignIn: oauth.State{NextPage: nextPage, Err: slow}},
+			kind: explain.KindSignIn, text: "its page opens at 03:04:05", hint: "wait for the link"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := Current(tt.states)
+			if (o == nil) != (tt.kind == "") {
+				t.Fatalf("got %+v, want kind %q", o, tt.kind)
+			}
+			if o == nil {
+				return
+			}
+			hints := strings.Join(o.Hints, "\n")
+			if o.Kind != tt.kind || !strings.Contains(o.Text, tt.text) || o.URL != tt.url || !strings.Contains(hints, tt.hint) || (o.Final != nil) != tt.final {
+				t.Errorf("got  %+v\nwant %+v", o, tt)
+			}
+			if strings.Contains(o.URL+o.Text+hints, "s3cret") {
+				t.Errorf("%+v shows the login's state", o)
+			}
+		})
+	}
+}
+
+// TestWatcherReportsOnce shows which obstacles the person is told of, and that none is told twice.
+func TestWatcherReportsOnce(t *testing.T) {
+	var reported []string
+	w := NewWatcher(Config{Report: func(text string, _ []string) { reported = append(reported, text) }})
+	unreachable := errors.New("dial: no route")
+	for range 2 {
+		if e := w.Explain(unreachable); e.Text != "dial: no route" || e.Final != nil {
+			t.Errorf("got %+v", e)
+		}
+	}
+	w.Explain(context.Canceled)
+	for _, s := range []States{{SignIn: busyLogin}, {Tunnel: changed}, {Tunnel: lost}, {Tunnel: lost}, {Tunnel: up}, {Tunnel: lost}} {
+		o := Current(s)
+		_, before := w.Obstacle()
+		w.set(o)
+		select {
+		case <-before:
+		default:
+			t.Error("a change does not close the channel")
+		}
+		if got, _ := w.Obstacle(); got != o {
+			t.Errorf("the obstacle is %+v, want %+v", got, o)
+		}
+		w.report(o)
+	}
+	down := explain.Error(lost.Err).Text
+	if want := []string{"dial: no route", down, down}; strings.Join(reported, "\n") != strings.Join(want, "\n") {
+		t.Errorf("reported %q, want %q", reported, want)
+	}
+}

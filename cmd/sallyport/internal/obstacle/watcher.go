@@ -1,0 +1,120 @@
+package obstacle
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"sallyport/cmd/sallyport/internal/explain"
+	"sallyport/oauth"
+	"sallyport/relay"
+	"sallyport/sshtunnel"
+)
+
+// Watcher follows the states of one session. It tells the person on stderr when the obstacle
+// changes. Its methods may be called concurrently.
+type Watcher struct {
+	cfg Config
+
+	mu       sync.Mutex // guards what follows
+	current  *relay.Obstacle
+	changed  chan struct{} // closed and replaced after each change of a state
+	reported string        // the last text on stderr; "" if the next one is news in any case
+}
+
+// Config says what a Watcher follows.
+type Config struct {
+	// Tunnel leads to the upstream, by way of the host Via. It is nil if requests leave directly.
+	Tunnel *sshtunnel.Tunnel
+	Via    string
+	// Callback is the tunnel to the workstation. It is nil if the callback is accepted here.
+	Callback *sshtunnel.Tunnel
+	// SignIn is the sign-in.
+	SignIn *oauth.Transport
+	// Report shows a line and hints to the person.
+	Report func(text string, hints []string)
+}
+
+// NewWatcher returns a watcher. It follows the states while the caller runs Run.
+func NewWatcher(cfg Config) *Watcher {
+	return &Watcher{cfg: cfg, changed: make(chan struct{})}
+}
+
+// Obstacle returns what is in the way, and a channel that is closed after the next change of a
+// state. It serves as relay.Config.Obstacle.
+func (w *Watcher) Obstacle() (*relay.Obstacle, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.current, w.changed
+}
+
+// Explain words the error of one request, and tells the person. It serves as relay.Config.Explain.
+func (w *Watcher) Explain(err error) relay.Explanation {
+	e := explain.Error(err)
+	if !errors.Is(err, context.Canceled) {
+		w.report(e.Obstacle())
+	}
+	return relay.Explanation{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final, NotRun: e.NotRun}
+}
+
+// Run follows the states until ctx ends.
+func (w *Watcher) Run(ctx context.Context) {
+	wasDown := false
+	for {
+		var s States
+		var tunnel, callback, signIn <-chan struct{}
+		s.Tunnel, tunnel = tunnelState(w.cfg.Tunnel)
+		s.Callback, callback = tunnelState(w.cfg.Callback)
+		s.SignIn, signIn = w.cfg.SignIn.State()
+		o := Current(s)
+		w.set(o)
+		w.report(o)
+		switch {
+		case s.Tunnel.Err != nil:
+			wasDown = true
+		case wasDown && s.Tunnel.Phase == sshtunnel.Up:
+			wasDown = false
+			w.cfg.Report("the tunnel via "+w.cfg.Via+" is up", nil)
+		}
+		select {
+		case <-tunnel:
+		case <-callback:
+		case <-signIn:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// report writes o on stderr unless it was the last to be written. The login has shown its link
+// itself, and a final obstacle is reported as the command's error.
+func (w *Watcher) report(o *relay.Obstacle) {
+	if o == nil || o.Kind == explain.KindSignIn && o.URL != "" || o.Final != nil {
+		return
+	}
+	w.mu.Lock()
+	known := w.reported == o.Text
+	w.reported = o.Text
+	w.mu.Unlock()
+	if !known {
+		w.cfg.Report(o.Text, o.Hints)
+	}
+}
+
+func (w *Watcher) set(o *relay.Obstacle) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.changed)
+	if o == nil && w.current != nil {
+		w.reported = ""
+	}
+	w.current, w.changed = o, make(chan struct{})
+}
+
+// tunnelState returns the state of a tunnel that may not exist. A nil channel never delivers.
+func tunnelState(t *sshtunnel.Tunnel) (sshtunnel.State, <-chan struct{}) {
+	if t == nil {
+		return sshtunnel.State{}, nil
+	}
+	return t.State()
+}

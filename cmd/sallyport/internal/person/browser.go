@@ -1,0 +1,91 @@
+package person
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+
+	"sallyport/cmd/sallyport/internal/environment"
+
+	"github.com/anmitsu/go-shlex"
+)
+
+var errNoDisplay = errors.New("no display here")
+
+// openBrowser starts a browser at url, without a shell. If command is not empty, it is the browser:
+// %s stands for the URL, which otherwise comes last. It returns after the browser was started. The
+// browser outlives ctx.
+func openBrowser(ctx context.Context, env environment.Environment, command, url string) error {
+	candidates := systemBrowsers(env)
+	if command != "" {
+		candidates = nil
+		for _, one := range splitBrowsers(command) {
+			words, err := shlex.Split(one, true)
+			if err != nil || len(words) == 0 {
+				return fmt.Errorf("browser command %q: cannot be split into words", one)
+			}
+			candidates = append(candidates, words)
+		}
+	}
+	err := errNoDisplay
+	for _, words := range candidates {
+		if err = startBrowser(ctx, words, url); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// splitBrowsers cuts the value of BROWSER into the commands to try in order. They are separated by
+// colons, as for xdg-open, but not within a URL scheme or after a Windows drive.
+func splitBrowsers(command string) []string {
+	if runtime.GOOS == "windows" || strings.Contains(command, "://") {
+		return []string{command}
+	}
+	return slices.DeleteFunc(strings.Split(command, ":"), func(s string) bool { return strings.TrimSpace(s) == "" })
+}
+
+// systemBrowsers lists the commands of this system that open a URL. It returns none if no window
+// could appear.
+func systemBrowsers(env environment.Environment) [][]string {
+	switch runtime.GOOS {
+	case "darwin":
+		return [][]string{{"open"}}
+	case "windows":
+		return [][]string{{"rundll32", "url.dll,FileProtocolHandler"}}
+	}
+	if env.Getenv("WSL_DISTRO_NAME") != "" {
+		return [][]string{{"wslview"}, {"xdg-open"}}
+	}
+	if env.Getenv("DISPLAY") == "" && env.Getenv("WAYLAND_DISPLAY") == "" {
+		return nil
+	}
+	return [][]string{{"xdg-open"}, {"x-www-browser"}}
+}
+
+func startBrowser(ctx context.Context, words []string, url string) error {
+	words = slices.Clone(words)
+	placed := false
+	for i, word := range words[1:] {
+		if strings.Contains(word, "%s") {
+			words[i+1], placed = strings.ReplaceAll(word, "%s", url), true
+		}
+	}
+	if !placed {
+		words = append(words, url)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// Not CommandContext: the browser outlives the login that it was started for.
+	cmd := exec.Command(words[0], words[1:]...)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go cmd.Wait() // ends with the browser, and reaps it
+	return nil
+}

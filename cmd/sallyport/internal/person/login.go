@@ -1,0 +1,87 @@
+package person
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/url"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/oauth"
+)
+
+// Login shows logins of one upstream to the person.
+type Login struct {
+	// Messages gets the link.
+	Messages *Messages
+	// Env is the environment of the process.
+	Env environment.Environment
+	// Upstream is the URL of the upstream without its query.
+	Upstream string
+	// CallbackVia is the workstation of --callback-via. It is empty without one.
+	CallbackVia string
+	// Browser is the command of --browser. If it is empty, the system's browser is used.
+	Browser string
+	// NoBrowser says that no browser is to be started.
+	NoBrowser bool
+}
+
+// Offer prints the link on stderr and starts the browser, if there is one on this machine. It
+// returns after the browser was started.
+func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
+	if p.Elsewhere {
+		l.offerElsewhere(p)
+		return
+	}
+	l.Messages.sayLink(p.AuthorizeURL, "to sign in to %s, open this link:", l.Upstream)
+	remote := l.Env.Getenv("SSH_CONNECTION") != "" && l.Browser == ""
+	switch {
+	case p.UserCode != "":
+		l.Messages.hint("%s", CodeHint(p))
+	case l.CallbackVia != "":
+		l.Messages.hint("open it on %s, which brings the answer back", l.CallbackVia)
+	case remote:
+		l.Messages.hint("is your browser on another machine? there, run: %s", l.callbackCommand(p))
+	}
+	if !p.LinkExpires.IsZero() && p.StartURL != "" {
+		l.Messages.hint("that link is good until %s, and once; after that open %s", p.LinkExpires.Local().Format(time.TimeOnly), p.StartURL)
+	}
+	if l.NoBrowser || remote || l.CallbackVia != "" {
+		return
+	}
+	// Every user of this machine can read the arguments of a program, so the browser gets the page
+	// that leads to the login once.
+	err := openBrowser(ctx, l.Env, l.Browser, cmp.Or(p.BrowserURL, p.AuthorizeURL))
+	if err != nil && p.UserCode == "" {
+		l.Messages.hint("no browser could be started here (%v); open the link yourself, or run on the machine that has one: %s", err, l.callbackCommand(p))
+	}
+}
+
+// offerElsewhere shows a login that another process offers.
+func (l Login) offerElsewhere(p oauth.Prompt) {
+	link := p.AuthorizeURL
+	if !p.LinkExpires.IsZero() { // it may have been used in the meantime
+		link = cmp.Or(p.StartURL, link)
+	}
+	l.Messages.sayLink(link, "another process of yours waits for the sign-in to %s, at this link:", l.Upstream)
+	if p.UserCode != "" {
+		l.Messages.hint("%s", CodeHint(p))
+	}
+}
+
+// CodeHint says what the person does with the code of a device grant (RFC 8628).
+func CodeHint(p oauth.Prompt) string {
+	return fmt.Sprintf("any browser on any machine will do: open %s and enter the code %s", p.VerificationURI, p.UserCode)
+}
+
+const defaultCallbackPort = "53682"
+
+// callbackCommand returns what the person types on the workstation.
+func (l Login) callbackCommand(p oauth.Prompt) string {
+	port := defaultCallbackPort
+	if u, err := url.Parse(p.RedirectURI); err == nil && u.Port() != "" {
+		port = u.Port()
+	}
+	return fmt.Sprintf("sallyport callback --port %s %s@%s", port, l.Env.User, l.Env.Hostname)
+}

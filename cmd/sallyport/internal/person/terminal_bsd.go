@@ -1,0 +1,12 @@
+//go:build darwin || dragonfly || freebsd || netbsd || openbsd
+
+package person
+
+import "golang.org/x/sys/unix"
+
+// The requests that read and set a terminal, and set it after input was discarded: termios(4).
+const (
+	getTermios      = unix.TIOCGETA
+	setTermios      = unix.TIOCSETA
+	setTermiosFlush = unix.TIOCSETAF
+)

@@ -1,0 +1,18 @@
+package person
+
+import "golang.org/x/sys/windows"
+
+// terminalPath names the console's input.
+const terminalPath = "CONIN$"
+
+// echoOff stops the console from showing what is typed. The caller must call restore.
+func echoOff(fd int) (restore func(), err error) {
+	var mode uint32
+	if err := windows.GetConsoleMode(windows.Handle(fd), &mode); err != nil {
+		return nil, err
+	}
+	if err := windows.SetConsoleMode(windows.Handle(fd), mode&^windows.ENABLE_ECHO_INPUT); err != nil {
+		return nil, err
+	}
+	return func() { windows.SetConsoleMode(windows.Handle(fd), mode) }, nil
+}

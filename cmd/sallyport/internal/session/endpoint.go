@@ -1,0 +1,61 @@
+package session
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	"sallyport/cmd/sallyport/internal/cli"
+)
+
+// endpoint returns the upstream's URL, checked.
+func endpoint(settings cli.Upstream) (*url.URL, error) {
+	text := cmp.Or(settings.URL, settings.UpstreamURL)
+	hint := "sallyport [flags] https://HOST/PATH"
+	if text == "" {
+		return nil, &cli.UsageError{
+			Text:  "no upstream URL",
+			Hints: []string{hint, "or set UPSTREAM_URL, or upstream.url in the settings file"},
+		}
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, &cli.UsageError{
+			Text:  fmt.Sprintf("upstream %q is not an http or https URL", BeforeQuery(text)),
+			Hints: []string{hint},
+		}
+	}
+	if u.User != nil || u.Fragment != "" {
+		return nil, &cli.UsageError{
+			Text:  fmt.Sprintf("upstream %s: a user name, password or #fragment in the URL is not allowed", PlainURL(u)),
+			Hints: []string{hint},
+		}
+	}
+	if u.Scheme == "http" && !IsLoopback(u.Hostname()) && !settings.AllowInsecureHTTP {
+		return nil, &cli.UsageError{
+			Text:  fmt.Sprintf("upstream %s is cleartext http to a host that is not loopback", PlainURL(u)),
+			Hints: []string{"use https", "or accept that others can read the token: --allow-insecure-http"},
+		}
+	}
+	return u, nil
+}
+
+// IsLoopback reports whether host names the machine itself: this one or, behind a tunnel, the last
+// hop. It takes names and addresses without brackets.
+func IsLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// PlainURL prints u without its query and user, which may hold a secret.
+func PlainURL(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+}
+
+// BeforeQuery cuts the query, which may hold a secret, from the text of a URL.
+func BeforeQuery(text string) string {
+	before, _, _ := strings.Cut(text, "?")
+	return before
+}

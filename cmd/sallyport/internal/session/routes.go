@@ -1,0 +1,81 @@
+package session
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"sallyport/cmd/sallyport/internal/cli"
+)
+
+// routes says how the requests of a session leave.
+type routes struct {
+	upstream http.RoundTripper // for the upstream's origin
+	signIn   http.RoundTripper // for every other origin
+	realm    Realm
+}
+
+// openRoutes builds the tunnel of --via, if there is one, and the transports.
+func (s *Session) openRoutes(ctx context.Context, cfg Config) (routes, error) {
+	settings := cfg.Settings
+	roots, err := rootCAs(settings.CAFile)
+	if err != nil {
+		return routes{}, err
+	}
+	direct := directTransport(cfg.Env, roots)
+	s.closeIdleLater(direct)
+	r := routes{upstream: direct, signIn: direct, realm: Realm{Profile: settings.Profile}}
+	if settings.Via == "" {
+		if settings.OAuthRoute == "via" {
+			return r, &cli.UsageError{
+				Text:  "--oauth-route via needs --via HOST",
+				Hints: []string{"name the SSH host with --via, or leave --oauth-route out"},
+			}
+		}
+		// An upstream behind --via is private itself, and may name private addresses.
+		guard := newSSRFGuard(direct, s.Upstream, configuredOrigins(settings.OAuth))
+		s.closeIdleLater(guard.public)
+		r.signIn = guard
+		return r, nil
+	}
+	tunnel, hosts, err := cfg.ssh().Tunnel(ctx, settings.Via)
+	if err != nil {
+		return r, err
+	}
+	s.Tunnel = tunnel
+	s.closers = append(s.closers, tunnel.Close)
+	// The realm names the address and not the alias: the same alias may come to mean another
+	// network.
+	last := hosts[len(hosts)-1]
+	r.realm.Via = net.JoinHostPort(last.HostName, strconv.Itoa(last.Port))
+	via := newTransport(tunnel.DialContext, nil, roots)
+	s.closeIdleLater(via)
+	r.upstream = via
+	// An authorization server is often public although the upstream is not, so direct comes first.
+	switch settings.OAuthRoute {
+	case "via":
+		r.signIn = via
+	case "auto":
+		r.signIn = newAutoRoute(direct, via)
+	}
+	return r, nil
+}
+
+func (s *Session) closeIdleLater(t *http.Transport) {
+	s.closers = append(s.closers, func() error { t.CloseIdleConnections(); return nil })
+}
+
+// configuredOrigins returns the origins of the endpoints that the settings give.
+func configuredOrigins(settings cli.OAuth) []string {
+	var origins []string
+	for _, text := range []string{settings.AuthorizationURL, settings.TokenURL, settings.IDPIssuer, settings.IDPTokenURL} {
+		if u, err := url.Parse(text); err == nil && u.Host != "" {
+			origins = append(origins, origin(u))
+		}
+	}
+	return origins
+}
+
+func origin(u *url.URL) string { return u.Scheme + "://" + u.Host }

@@ -1,0 +1,173 @@
+// Package session turns settings into everything that lies between the MCP host and one upstream:
+// the tunnels, the routes, the sign-in and the token store. It introduces the three libraries to
+// each other, and nothing here touches the network before it is asked to.
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/oauth"
+	"sallyport/oauth/tokenstore"
+	"sallyport/sshtunnel"
+)
+
+// Config describes a session.
+type Config struct {
+	// Settings are those of the person.
+	Settings cli.Remote
+	// Env is the environment of the process.
+	Env environment.Environment
+	// Ask puts a question of SSH to the person. If it is nil, nobody can be asked.
+	Ask func(context.Context, sshtunnel.Question) (string, error)
+	// Offer returns the function that shows a login of the upstream to the person.
+	Offer func(upstream *url.URL) func(context.Context, oauth.Prompt)
+	// AtTerminal says that a person typed the command and waits for it.
+	AtTerminal bool
+	// Log must not be nil.
+	Log *slog.Logger
+}
+
+// Session is all that lies between the MCP host and one upstream. Its methods may be called
+// concurrently, except for Close. The caller must Close it.
+type Session struct {
+	// Upstream is the URL of the MCP endpoint.
+	Upstream *url.URL
+	// Header holds the extra headers of requests to it.
+	Header http.Header
+	// Via is the SSH host in front of the upstream, as the person named it. It is empty if requests
+	// leave directly.
+	Via string
+	// Tunnel leads to Via. It is nil without one.
+	Tunnel *sshtunnel.Tunnel
+	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
+	CallbackTunnel *sshtunnel.Tunnel
+	// SignIn sends requests, and signs in if the upstream asks for that.
+	SignIn *oauth.Transport
+
+	store   *tokenstore.Store // nil keeps nothing
+	key     string            // names this upstream and account in the store
+	secrets []string          // those of the settings, for Mask
+	closers []func() error
+}
+
+// Open checks the settings and builds the parts, without touching the network. The context bounds
+// the commands of Match exec in ssh_config, and nothing later. The error is a *cli.UsageError or an
+// *sshconfig.Error, or it comes from the token store's files.
+func Open(ctx context.Context, cfg Config) (*Session, error) {
+	s := &Session{Via: cfg.Settings.Via}
+	if err := s.open(ctx, cfg); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// open fills s. Close ends what it built before an error.
+func (s *Session) open(ctx context.Context, cfg Config) (err error) {
+	if s.Upstream, err = endpoint(cfg.Settings.Upstream); err != nil {
+		return err
+	}
+	if s.Header, s.secrets, err = headers(cfg.Settings.Upstream, cfg.Env); err != nil {
+		return err
+	}
+	routes, err := s.openRoutes(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	listen, err := s.openCallback(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	config, err := signInConfig(cfg, s.Upstream, s.Header)
+	if err != nil {
+		return err
+	}
+	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
+	if s.SignIn, err = oauth.New(config); err != nil {
+		return &cli.UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists the sign-in flags"}}
+	}
+	s.closers = append(s.closers, s.SignIn.Close)
+	s.store, s.key = config.Store, config.Key()
+	return nil
+}
+
+// openCallback returns how the sign-in listens for the browser's answer: here, or on the
+// workstation.
+func (s *Session) openCallback(ctx context.Context, cfg Config) (func(context.Context, string) (net.Listener, error), error) {
+	listen := (&net.ListenConfig{}).Listen
+	if host := cfg.Settings.CallbackVia; host != "" {
+		ssh := cfg.ssh()
+		if s.Via != "" { // then -J and -o are those of --via
+			ssh.Settings.Jump, ssh.Settings.SSHOption = "", nil
+		}
+		tunnel, _, err := ssh.Tunnel(ctx, host)
+		if err != nil {
+			return nil, err
+		}
+		s.CallbackTunnel = tunnel
+		s.closers = append(s.closers, tunnel.Close)
+		listen = tunnel.Listen
+	}
+	return func(ctx context.Context, addr string) (net.Listener, error) { return listen(ctx, "tcp", addr) }, nil
+}
+
+// Connect brings the tunnels up and returns the first failure. Commands that a person waits for
+// call it, because they end with a failure. The proxy dials on demand, and tries again.
+func (s *Session) Connect(ctx context.Context) error {
+	for _, tunnel := range []*sshtunnel.Tunnel{s.Tunnel, s.CallbackTunnel} {
+		if tunnel == nil {
+			continue
+		}
+		if err := tunnel.Connect(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Load returns what Save stored under name for this upstream. It returns nil if nothing was stored,
+// as with --token-store memory.
+func (s *Session) Load(name string) ([]byte, error) {
+	if s.store == nil {
+		return nil, nil
+	}
+	return s.store.Load(s.key + "/" + name)
+}
+
+// Save stores b under name for the next session with this upstream, until a logout.
+func (s *Session) Save(name string, b []byte) error {
+	if s.store == nil {
+		return nil
+	}
+	return s.store.Save(s.key+"/"+name, b)
+}
+
+// Mask replaces every secret in use in text: those of the settings, and the tokens and codes of the
+// sign-in. Text of the upstream passes through it before the MCP host gets it.
+func (s *Session) Mask(text string) string {
+	for _, secret := range append(s.SignIn.Secrets(), s.secrets...) {
+		if len(secret) > 3 { // a shorter one would shred the text, and the gaps would spell it
+			text = strings.ReplaceAll(text, secret, "***")
+		}
+	}
+	return text
+}
+
+// Close ends everything, the part that was built last first: the sign-in sends its requests through
+// the tunnels. It returns the errors of all parts.
+func (s *Session) Close() error {
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i]())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}

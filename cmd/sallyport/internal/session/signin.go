@@ -1,0 +1,127 @@
+package session
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/oauth"
+)
+
+// retryText stands on the page of a failed sign-in.
+const retryText = "To try again, close this tab and ask your MCP host once more, or type \"sallyport login\" with the same settings in a terminal."
+
+// signInConfig returns the settings of the sign-in. The caller adds the realm and the routes.
+func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Config, error) {
+	settings := cfg.Settings
+	secret, err := clientSecret(settings.Client)
+	if err != nil {
+		return oauth.Config{}, err
+	}
+	key, err := secretFile("client key", "client-key", settings.ClientKey)
+	if err != nil {
+		return oauth.Config{}, err
+	}
+	if !IsLoopback(strings.Trim(settings.CallbackHost, "[]")) {
+		return oauth.Config{}, &cli.UsageError{
+			Text:  fmt.Sprintf("callback host %q is not loopback", settings.CallbackHost),
+			Hints: []string{"use 127.0.0.1, [::1] or localhost; for a browser on another machine see --callback-via and sallyport callback"},
+		}
+	}
+	grant := settings.Grant
+	if header.Get("Authorization") != "" {
+		grant = oauth.GrantNone
+	}
+	store, err := OpenStore(settings.Store, cfg.Env, cfg.Log)
+	if err != nil {
+		return oauth.Config{}, err
+	}
+	return oauth.Config{
+		Upstream: upstream, Grant: grant,
+		Client: oauth.ClientConfig{
+			ID: settings.ClientID, Secret: secret, Key: key, KeyAlg: settings.ClientKeyAlg,
+			MetadataURL: settings.ClientMetadataURL, AuthStyle: settings.AuthStyle,
+		},
+		Endpoints: oauth.Endpoints{
+			AuthorizationURL: settings.AuthorizationURL, TokenURL: settings.TokenURL,
+			NoDiscovery: !settings.Discovery, AssumePKCE: settings.PKCE == "assume",
+		},
+		Scope: settings.Scope, Resource: settings.Resource, Audience: settings.Audience, ExtraParams: settings.ExtraParams,
+		Given: oauth.Given{
+			AuthorizationCode: oauth.Secret(settings.AuthorizationCode), CodeVerifier: oauth.Secret(settings.CodeVerifier),
+			RefreshToken: oauth.Secret(settings.RefreshToken),
+		},
+		Assertion:   assertion(settings.OAuth),
+		IDP:         oauth.IdentityProvider{Issuer: settings.IDPIssuer, TokenURL: settings.IDPTokenURL, ClientID: settings.IDPClientID},
+		RefreshSkew: refreshSkew(settings.RefreshSkew), NonInteractive: !settings.Interactive,
+		Callback: oauth.CallbackConfig{
+			RedirectURI: settings.RedirectURI, Addrs: settings.CallbackPort.Addrs(settings.CallbackHost),
+			Timeout: time.Duration(settings.CallbackTimeout), Retry: retryText,
+		},
+		AllowInsecureHTTP: settings.AllowInsecureHTTP,
+		AtTerminal:        cfg.AtTerminal, Offer: cfg.Offer(upstream),
+		Store: store, Log: cfg.Log,
+	}, nil
+}
+
+// refreshSkew returns the duration as oauth takes it. There a negative one means none, and 0 the
+// default; in the settings 0 means none.
+func refreshSkew(s cli.Seconds) time.Duration {
+	if s == 0 {
+		return -1
+	}
+	return time.Duration(s)
+}
+
+func clientSecret(settings cli.Client) (oauth.Secret, error) {
+	if settings.ClientSecret != "" || settings.ClientSecretFile == "" {
+		return oauth.Secret(settings.ClientSecret), nil
+	}
+	return secretFile("client secret", "client-secret-file", settings.ClientSecretFile)
+}
+
+// assertion returns the function that reads what jwt_bearer and enterprise_managed show. It returns
+// nil if no file is named.
+func assertion(settings cli.OAuth) func() (oauth.Secret, error) {
+	what, flag, path := "assertion", "assertion-file", settings.AssertionFile
+	if settings.Grant == oauth.GrantEnterpriseManaged {
+		what, flag, path = "ID token", "id-token-file", settings.IDTokenFile
+	}
+	if path == "" {
+		return nil
+	}
+	return func() (oauth.Secret, error) { return secretFile(what, flag, path) }
+}
+
+// secretFile reads a file that holds nothing but a secret. The argument what names the secret for
+// people. An empty path returns an empty secret.
+func secretFile(what, flag, path string) (oauth.Secret, error) {
+	if path == "" {
+		return "", nil
+	}
+	text, err := readSmallFile(path)
+	if err != nil {
+		return "", &cli.UsageError{
+			Text:  what + " file: " + err.Error(),
+			Hints: []string{"--" + flag + " names a file that holds nothing but the " + what},
+		}
+	}
+	return oauth.Secret(strings.TrimSpace(text)), nil
+}
+
+const maxSmallFile = 64 << 10 // bytes that are read of a file that a flag names
+
+func readSmallFile(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxSmallFile))
+	return string(text), err
+}

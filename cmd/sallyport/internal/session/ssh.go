@@ -1,0 +1,72 @@
+package session
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+
+	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/sshconfig"
+)
+
+// SSH makes tunnels as the settings say. It may be used concurrently.
+type SSH struct {
+	// Settings are those of the person.
+	Settings cli.SSH
+	// Env is the environment of the process.
+	Env environment.Environment
+	// Ask puts a question of SSH to the person. If it is nil, nobody can be asked.
+	Ask func(context.Context, sshtunnel.Question) (string, error)
+	// Log must not be nil.
+	Log *slog.Logger
+}
+
+func (c *Config) ssh() SSH {
+	return SSH{Settings: c.Settings.SSH, Env: c.Env, Ask: c.Ask, Log: c.Log}
+}
+
+// Resolver returns what reads ssh_config as -F, -J and -o say. Each of its calls reads the files as
+// they are then.
+func (s SSH) Resolver() *sshconfig.Resolver {
+	r := &sshconfig.Resolver{
+		UserFile: environment.Under(s.Env.Home, ".ssh", "config"), SystemFile: "/etc/ssh/ssh_config",
+		Options: s.Settings.SSHOption, Jump: s.Settings.Jump,
+		Home: s.Env.Home, User: s.Env.User, Getenv: s.Env.Getenv, Log: s.Log,
+	}
+	if runtime.GOOS == "windows" {
+		r.SystemFile = filepath.Join(s.Env.Getenv("ProgramData"), "ssh", "ssh_config")
+	}
+	switch s.Settings.SSHConfig {
+	case "":
+	case "none":
+		r.UserFile, r.SystemFile = "", ""
+	default:
+		r.UserFile, r.SystemFile, r.UserFileRequired = s.Settings.SSHConfig, "", true
+	}
+	return r
+}
+
+// Tunnel returns a tunnel to destination that has not dialed yet, and its hops. It reads ssh_config
+// now, so that a wrong configuration is reported at once. The caller must close the tunnel.
+func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel, []*sshconfig.Host, error) {
+	resolver := s.Resolver()
+	hosts, err := resolver.Chain(ctx, destination)
+	if err != nil {
+		return nil, nil, err
+	}
+	tunnel, err := sshtunnel.New(sshtunnel.Config{
+		Chain:         func(ctx context.Context) ([]*sshconfig.Host, error) { return resolver.Chain(ctx, destination) },
+		Ask:           s.Ask,
+		Getenv:        s.Env.Getenv,
+		Home:          s.Env.Home,
+		Log:           s.Log,
+		ControlMaster: s.Settings.ControlMaster,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return tunnel, hosts, nil
+}

@@ -1,0 +1,137 @@
+package session
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/environment"
+
+	"golang.org/x/net/http/httpproxy"
+)
+
+const (
+	directDialTimeout = 15 * time.Second
+	tlsTimeout        = 15 * time.Second
+	maxIdleConns      = 64 // as many as the calls that a busy MCP host keeps in flight
+)
+
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// rootCAs returns the system's roots and those of caFile. It returns nil, which stands for the
+// system's roots alone, if caFile is empty.
+func rootCAs(caFile string) (*x509.CertPool, error) {
+	if caFile == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, &cli.UsageError{
+			Text:  "CA file: " + err.Error(),
+			Hints: []string{"--ca-file (SALLYPORT_CA_FILE) names a file of PEM certificates"},
+		}
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, &cli.UsageError{
+			Text:  fmt.Sprintf("CA file %s holds no PEM certificate", caFile),
+			Hints: []string{"a DER file is converted by: openssl x509 -inform der -in FILE -out FILE.pem"},
+		}
+	}
+	return pool, nil
+}
+
+// newTransport carries requests over connections of dial. If proxy is nil, it uses no HTTP proxy.
+// It sets no limit on a response, which may be a stream that lasts for days.
+func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), roots *x509.CertPool) *http.Transport {
+	return &http.Transport{
+		DialContext:         dial,
+		Proxy:               proxy,
+		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: tlsTimeout,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConns:        maxIdleConns,
+		MaxIdleConnsPerHost: maxIdleConns,
+		IdleConnTimeout:     90 * time.Second,
+		// A connection may die in silence, as during a laptop's sleep. A ping finds that out.
+		// Without it every later request would use the dead connection.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+	}
+}
+
+// directTransport carries requests from this machine, through the proxy of HTTPS_PROXY or
+// HTTP_PROXY unless NO_PROXY excepts the host.
+func directTransport(env environment.Environment, roots *x509.CertPool) *http.Transport {
+	either := func(name, lower string) string {
+		if value := env.Getenv(name); value != "" {
+			return value
+		}
+		return env.Getenv(lower)
+	}
+	choose := (&httpproxy.Config{
+		HTTPProxy:  either("HTTP_PROXY", "http_proxy"),
+		HTTPSProxy: either("HTTPS_PROXY", "https_proxy"),
+		NoProxy:    either("NO_PROXY", "no_proxy"),
+	}).ProxyFunc()
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := directDialer().DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, &DialError{err}
+		}
+		return conn, nil
+	}
+	t := newTransport(dial, func(req *http.Request) (*url.URL, error) { return choose(req.URL) }, roots)
+	t.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, connect *http.Request, resp *http.Response) error {
+		if resp.StatusCode == http.StatusOK {
+			return nil
+		}
+		return &DialError{&ProxyError{Proxy: proxy.Host, Addr: connect.Host, Status: resp.StatusCode}}
+	}
+	return t
+}
+
+func directDialer() *net.Dialer {
+	return &net.Dialer{Timeout: directDialTimeout, KeepAlive: 30 * time.Second}
+}
+
+// DialError is an error of the dial itself: nothing of the request has left this machine.
+type DialError struct {
+	// Err is the error of the dialer.
+	Err error
+}
+
+func (e *DialError) Error() string { return e.Err.Error() }
+func (e *DialError) Unwrap() error { return e.Err }
+
+func isDialError(err error) bool {
+	_, ok := errors.AsType[*DialError](err)
+	return ok
+}
+
+// ProxyError is the refusal of an HTTP proxy to connect. As after a failed dial, nothing of the
+// request has left this machine.
+type ProxyError struct {
+	// Proxy is host:port of the proxy.
+	Proxy string
+	// Addr is host:port of the server that was asked for.
+	Addr string
+	// Status is the proxy's HTTP status.
+	Status int
+}
+
+func (e *ProxyError) Error() string {
+	return strings.TrimSpace(fmt.Sprintf("proxy %s refuses to connect to %s: status %d %s",
+		e.Proxy, e.Addr, e.Status, http.StatusText(e.Status)))
+}

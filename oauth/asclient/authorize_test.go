@@ -1,0 +1,113 @@
+package asclient
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"sallyport/oauth/oauthtest"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestCheckRedirect(t *testing.T) {
+	const ours = "https://as.example"
+	for _, tt := range []struct {
+		name   string
+		server Server
+		query  string
+		want   string // code of the error
+	}{
+		{"iss is ours", Server{Issuer: ours, SendsIss: true}, "code=c&iss=https://as.example", ""},
+		{"advertised and absent", Server{Issuer: ours, SendsIss: true}, "code=c", CodeIssuerMismatch},
+		{"advertised, absent, error", Server{Issuer: ours, SendsIss: true}, "error=access_denied", CodeIssuerMismatch},
+		{"neither", Server{Issuer: ours}, "code=c", ""},
+		{"not advertised, another", Server{Issuer: ours}, "code=c&iss=https://evil.example", CodeIssuerMismatch},
+		{"not advertised, empty", Server{Issuer: ours}, "code=c&iss=", CodeIssuerMismatch},
+		{"only nearly ours", Server{Issuer: ours}, "code=c&iss=https://as.example/", CodeIssuerMismatch},
+		{"given endpoints have no issuer", Server{Source: FromConfig}, "code=c&iss=https://as.example", ""},
+		{"an error", Server{Issuer: ours}, "error=access_denied", "access_denied"},
+		{"no code", Server{Issuer: ours}, "code=", CodeBadReply},
+	} {
+		q, _ := url.ParseQuery(tt.query)
+		got := ""
+		if e, ok := errors.AsType[*SignInError](CheckRedirect(tt.server, q)); ok {
+			got = e.Code
+		}
+		if got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestPushedLink(t *testing.T) {
+	const endpoint, answered = "https://as.example/a?tenant=7", "https://as.example/a?client_id=me&request_uri=urn%3Ax&tenant=7"
+	for _, tt := range []struct {
+		answer string
+		want   string // "": an error
+		life   time.Duration
+	}{
+		{`{"request_uri":"urn:x","expires_in":90}`, answered, 90 * time.Second},
+		{`{"request_uri":"urn:x"}`, answered, pushLife},
+		{`{"request_uri":"` + strings.Repeat("x", maxRequestURI+1) + `","expires_in":90}`, "", 0},
+		{`{"expires_in":90}`, "", 0},
+	} {
+		c := testClient(t, func(*http.Request) (*http.Response, error) { return reply(tt.answer), nil })
+		s := Server{Issuer: "https://as.example", AuthorizationEndpoint: endpoint, PushEndpoint: "https://as.example/par"}
+		got, err := c.Push(t.Context(), s, Credentials{ID: "me"}, endpoint+"&client_id=me&scope=tools")
+		if got.URL != tt.want || (err == nil) != (tt.want != "") || err == nil && !got.Expires.Equal(start.Add(tt.life)) {
+			t.Errorf("%.60s: got %s until %v, %v", tt.answer, got.URL, got.Expires, err)
+		}
+	}
+}
+
+func TestPushedRequestReachesTheServer(t *testing.T) {
+	for _, methods := range [][]string{{AuthNone}, {AuthBasic}, {AuthPost}} {
+		as, c := newServer(t, func(k *oauthtest.Knobs) { k.RequirePush, k.AuthMethods = true, methods })
+		c.ExtraParams = map[string]string{"request_uri": "mine", "tenant": "7"}
+		f := find(t, c)
+		login(t, c, f, register(t, c, f))
+		if q := as.Pushed(); q.Get("resource") != testUpstream || q.Get("tenant") != "7" || q.Get("state") == "" || as.Stats().Pushes != 1 {
+			t.Errorf("%s: pushed %v", methods, q)
+		}
+	}
+}
+
+func TestRefusedPushMasksTheState(t *testing.T) {
+	_, c := newServer(t, func(k *oauthtest.Knobs) { k.RequirePush, k.PushError = true, "invalid_request" })
+	f := find(t, c)
+	who := register(t, c, f)
+	_, err := c.Push(t.Context(), f.Server, who, f.Server.AuthorizationEndpoint+"?state=state-0451&client_id="+who.ID)
+	e, ok := errors.AsType[*SignInError](err)
+	if !ok || e.Stage != StageAuthorize || e.Code != "invalid_request" || strings.Contains(err.Error(), "0451") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAuthorizeURL(t *testing.T) {
+	c := &Client{}
+	s := Server{Issuer: testIssuer, AuthorizationEndpoint: "https://as.example/a?tenant=7#top"}
+	a := Authorization{RedirectURI: testRedirect, State: "s", Verifier: testVerifier,
+		Wanted: Wanted{Scopes: []string{"tools", "offline_access"}, Resource: testUpstream, Audience: "api"}}
+	link, err := c.AuthorizeURL(s, Credentials{ID: "me"}, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(link)
+	if err != nil || u.Fragment != "" {
+		t.Fatalf("got %s, %v", link, err)
+	}
+	q := u.Query()
+	for name, want := range map[string]string{"tenant": "7", "response_type": "code", "client_id": "me", "redirect_uri": testRedirect,
+		"scope": "tools offline_access", "prompt": "consent", "resource": testUpstream, "audience": "api", "code_challenge_method": "S256"} {
+		if got := q.Get(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	for _, endpoint := range []string{"http://as.example/a", "javascript:alert(1)", "::", ""} {
+		_, err := c.AuthorizeURL(Server{AuthorizationEndpoint: endpoint}, Credentials{}, a)
+		if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != CodeInsecureURL {
+			t.Errorf("%q: got %v", endpoint, err)
+		}
+	}
+}

@@ -1,0 +1,128 @@
+package asclient
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+)
+
+const (
+	pollInterval    = 5 * time.Second  // where the server names none, and what slow_down adds to it (RFC 8628 section 3.5)
+	maxPollInterval = time.Minute      // a server that names more would outlast its own code
+	deviceLife      = 10 * time.Minute // of a code, where the server names none
+	maxUserCode     = 64               // runes that a person can be asked to type are fewer than these bytes
+)
+
+// ErrCodeExpired is beneath the SignInError of a device code that nobody approved in time.
+var ErrCodeExpired = errors.New("the device code has expired")
+
+// Device is a pending device authorization (RFC 8628 section 3.2).
+type Device struct {
+	// Code is the secret that the token is asked for with.
+	Code string
+	// UserCode is what the person types in at URI.
+	UserCode, URI string
+	// CompleteURI holds the user code already. It is URI if the server has no such URL.
+	CompleteURI string
+	// Expires is when the codes expire.
+	Expires time.Time
+	// Interval is the pause between two requests for the token.
+	Interval time.Duration
+}
+
+// StartDevice asks for a device code and a user code. Their URLs are https, or http on loopback,
+// and safe to print, as the user code is.
+func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, want Wanted) (Device, error) {
+	form := make(url.Values)
+	want.setOn(form)
+	addExtra(form, c.ExtraParams)
+	sent := c.now()
+	who.ProofKey = nil // the token request has the proof
+	q := call{StageAuthorize, s.DeviceEndpoint, s, who, form}
+	a, err := c.send(ctx, q)
+	if err != nil {
+		return Device{}, err
+	}
+	var r struct {
+		Code     string `json:"device_code"`
+		UserCode string `json:"user_code"`
+		URI      string `json:"verification_uri"`
+		Complete string `json:"verification_uri_complete"`
+		Life     int    `json:"expires_in"` // seconds
+		Interval int    `json:"interval"`   // seconds
+	}
+	if a.status != http.StatusOK || !a.grants(&r) || r.Code == "" || r.UserCode == "" {
+		return Device{}, q.refusal(a)
+	}
+	if r.Complete == "" {
+		r.Complete = r.URI
+	}
+	d := Device{Code: r.Code, UserCode: r.UserCode, Interval: time.Duration(r.Interval) * time.Second}
+	var ok1, ok2 bool
+	d.URI, ok1 = verificationURI(r.URI, c.AllowHTTP)
+	d.CompleteURI, ok2 = verificationURI(r.Complete, c.AllowHTTP)
+	if !ok1 || !ok2 {
+		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
+			Description: "the verification URI is no https URL"}
+	}
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	if len(d.UserCode) > maxUserCode || strings.ContainsFunc(d.UserCode, unprintable) {
+		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeBadReply, Refused: true,
+			Description: "a user code that nobody can type"}
+	}
+	if d.Interval <= 0 {
+		d.Interval = pollInterval
+	}
+	life := time.Duration(r.Life) * time.Second
+	if life <= 0 {
+		life = deviceLife
+	}
+	d.Expires = sent.Add(life)
+	return d, nil
+}
+
+// verificationURI returns rawURL in a form that cannot harm a terminal, and whether it may be
+// shown.
+func verificationURI(rawURL string, allowHTTP bool) (string, bool) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Host == "" || !Secure(u, allowHTTP) {
+		return "", false
+	}
+	return u.String(), true
+}
+
+// AwaitDevice asks for the token of d, at the server's pace, until the person has approved it, the
+// person or the server said no, or the code has expired. Then ErrCodeExpired is beneath the error.
+// A server or a network that fails for a while is asked again, more slowly.
+func (c *Client) AwaitDevice(ctx context.Context, s Server, who Credentials, d Device) (Token, error) {
+	form := url.Values{"grant_type": {grantTypeDevice}, "device_code": {d.Code}}
+	expired := &SignInError{Stage: StageAuthorize, Server: s.Name(), Err: ErrCodeExpired}
+	for interval := d.Interval; ; {
+		interval = min(interval, maxPollInterval)
+		select {
+		case <-time.After(interval):
+		case <-ctx.Done():
+			return Token{}, context.Cause(ctx)
+		}
+		k, err := c.token(ctx, StageToken, s, who, form)
+		e, ok := errors.AsType[*SignInError](err)
+		switch {
+		case !ok:
+			return k, err
+		case e.Code == "authorization_pending":
+		case e.Code == "expired_token":
+			return Token{}, expired
+		case e.Refused:
+			return Token{}, err
+		default: // slow_down, and a server or a network that fails for a while (RFC 8628 section 3.5)
+			interval += pollInterval
+		}
+		if !c.now().Before(d.Expires) { // and the server does not say it
+			return Token{}, expired
+		}
+	}
+}

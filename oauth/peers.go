@@ -1,0 +1,313 @@
+package oauth
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"time"
+
+	"sallyport/oauth/asclient"
+)
+
+// Names beside our record in the store. For the first two, only the lock of that name counts.
+const (
+	leaderName = "/lead"   // locked by the process that runs the login
+	claimName  = "/claim"  // locked by a process with AtTerminal: it is to lead next
+	noticeName = "/notice" // a notice, which the leader writes for its followers
+	pagesName  = "/pages"  // a pageCount of all processes
+)
+
+const (
+	// lookEvery is how often a process looks at the locks and the store during a login.
+	lookEvery = 250 * time.Millisecond
+	// stormPages is the number of login pages in a row without an accepted token after which no
+	// more are shown.
+	stormPages = 3
+	// stormIntervals is how long that lasts, in times of the page interval: an hour.
+	stormIntervals = 120
+)
+
+var (
+	errSignedInElsewhere = errors.New("another process has signed in")
+	errClaimed           = errors.New("a sign-in in a terminal takes over")
+)
+
+// notice is what the leader writes for its followers. It is true as long as the leader's lock is
+// taken. A notice without a failure under a free lock was written by a leader that died or let
+// another lead.
+type notice struct {
+	// ID identifies this login.
+	ID string `json:"id"`
+	// StepUp lists the scopes of the leader's need.
+	StepUp []string `json:"scopes,omitempty"`
+	// Prompt is what the leader shows. It is zero until then, and again at the end.
+	Prompt Prompt   `json:"prompt,omitzero"`
+	Failed *failure `json:"failed,omitempty"`
+}
+
+// failure is how a login ended, if that concerns all who waited for it.
+type failure struct {
+	// One of SignIn and Discovery is set. Their Err does not travel.
+	SignIn    *asclient.SignInError    `json:"sign_in,omitempty"`
+	Discovery *asclient.DiscoveryError `json:"discovery,omitempty"`
+	// Cause is the text of that Err. It is empty without one.
+	Cause string `json:"beneath,omitempty"`
+	// NotCompleted says that ErrNotCompleted was beneath.
+	NotCompleted bool `json:"late,omitempty"`
+}
+
+// pageCount counts the login pages that all processes of an account have shown.
+type pageCount struct {
+	// Count is the number of login pages since the upstream last accepted a new token.
+	Count int `json:"count"`
+	// Last is when the last login page was shown. It is zero if none was.
+	Last time.Time `json:"last"`
+	// Completed says that the last login page led to a token, so there is a person.
+	Completed bool `json:"done"`
+}
+
+// peers is the agreement between the processes that share our account. One of them, the leader,
+// runs the login. The others follow it: they show its prompt, take its token, and fail as it fails.
+// The agreement also limits how often a login page may be shown.
+type peers struct {
+	cfg     *Config
+	account *accountRecord
+	status  *status
+}
+
+// logIn runs login as the leader, or follows the process that leads. It returns nil once the
+// account satisfies n. If the leader dies, one of the followers is the next leader.
+func (p *peers) logIn(ctx context.Context, n need, login func(context.Context, *leadership) error) error {
+	fl := &follower{status: p.status}
+	defer fl.show(ctx, Prompt{})
+	leader := p.cfg.Store.Lock(p.account.key + leaderName)
+	claim := p.cfg.Store.Lock(p.account.key + claimName)
+	claimed := false
+	for {
+		if p.cfg.AtTerminal && !claimed && claim.Try() {
+			claimed = true
+			defer claim.Unlock()
+		}
+		leads := leader.Try()
+		if leads && !claimed && p.claimedByAnother() {
+			leader.Unlock()
+			leads = false
+		}
+		var note notice
+		p.account.loadNote(noticeName, &note)
+		if p.account.adopt(n, fl.leader != "") {
+			if leads {
+				leader.Unlock()
+			}
+			return nil
+		}
+		if leads {
+			fl.show(ctx, Prompt{})
+			err, shared := note.failureFor(fl.leader, n)
+			if !shared {
+				// Without a failure, the leader that we followed has most likely died.
+				takeover := fl.leader != "" && fl.leader == note.ID && note.Failed == nil
+				l := &leadership{peers: p, need: n, claimed: claimed, takeover: takeover}
+				err = l.run(ctx, login)
+			}
+			leader.Unlock()
+			if err != errClaimed {
+				return err
+			}
+		} else {
+			fl.leader = note.ID
+			fl.show(ctx, note.Prompt)
+		}
+		select {
+		case <-time.After(lookEvery):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// claimedByAnother reports whether another process claims to lead. Only the leader may ask: asking
+// takes the lock for a moment.
+func (p *peers) claimedByAnother() bool {
+	claim := p.cfg.Store.Lock(p.account.key + claimName)
+	defer claim.Unlock()
+	return !claim.Try()
+}
+
+// countPages changes the count of login pages.
+func (p *peers) countPages(change func(*pageCount)) {
+	var c pageCount
+	p.account.loadNote(pagesName, &c)
+	old := c
+	if change(&c); c != old {
+		p.account.saveNote(pagesName, c)
+	}
+}
+
+// resetPages starts the count again: the upstream accepted a token that a login brought.
+func (p *peers) resetPages() { p.countPages(func(c *pageCount) { *c = pageCount{} }) }
+
+// follower is what a process knows while another one leads.
+type follower struct {
+	status *status
+	// leader is the ID of the leader's login. It is empty if nobody was followed yet.
+	leader string
+	// shown is the leader's prompt as we show it.
+	shown Prompt
+}
+
+// show shows the leader's prompt as ours. A zero p withdraws it.
+func (fl *follower) show(ctx context.Context, p Prompt) {
+	if p.AuthorizeURL == fl.shown.AuthorizeURL && p.UserCode == fl.shown.UserCode {
+		return
+	}
+	fl.shown = p
+	p.Elsewhere = p.AuthorizeURL != ""
+	fl.status.show(ctx, p)
+}
+
+// leadership is one login that this process runs for all processes of the account.
+type leadership struct {
+	peers *peers
+	need  need
+	// claimed says that this process holds the claim lock. It stops for no other claim.
+	claimed bool
+	// takeover says that the leader that we followed ended without a failure, most likely because
+	// it died. Its login page does not work any more, so ours need not wait.
+	takeover bool
+	notice   notice
+}
+
+// run runs login and keeps the notice up to date for the followers. It returns errClaimed if
+// another process is to lead instead.
+func (l *leadership) run(ctx context.Context, login func(context.Context, *leadership) error) error {
+	account := l.peers.account
+	l.notice = notice{ID: rand.Text(), StepUp: l.need.stepUp}
+	account.saveNote(noticeName, l.notice)
+	inner, cancel := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() { // ends with inner
+		defer close(watched)
+		l.watch(inner, cancel)
+	}()
+	err := login(inner, l)
+	cause := context.Cause(inner)
+	cancel(nil)
+	<-watched
+	l.notice.Prompt = Prompt{} // its URL must not lie in the store for longer than needed
+	switch {
+	case err == nil:
+		l.peers.countPages(func(c *pageCount) { c.Completed = true })
+	case ctx.Err() != nil: // this process ends, and another may lead
+	case errors.Is(cause, errSignedInElsewhere):
+		err = nil
+	case errors.Is(cause, errClaimed):
+		err = errClaimed
+	default:
+		l.notice.Failed = failureOf(err)
+	}
+	account.saveNote(noticeName, l.notice)
+	return err
+}
+
+// watch ends a login that waits for the person once another process has stored a token that does,
+// or claims to lead. A login that the person has answered is left alone.
+func (l *leadership) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	for {
+		select {
+		case <-time.After(lookEvery):
+		case <-ctx.Done():
+			return
+		}
+		s, _ := l.peers.status.get()
+		switch waits := !s.NextPage.IsZero() || s.Prompt.AuthorizeURL != ""; {
+		case !waits:
+		case l.peers.account.adopt(l.need, false):
+			cancel(errSignedInElsewhere)
+		case !l.claimed && l.peers.claimedByAnother():
+			cancel(errClaimed)
+		}
+	}
+}
+
+// announce counts the login page that p is about to show, and tells the followers of p.
+func (l *leadership) announce(p Prompt) {
+	now := l.peers.cfg.now()
+	l.peers.countPages(func(c *pageCount) { *c = pageCount{Count: c.Count + 1, Last: now} })
+	l.notice.Prompt = p
+	l.peers.account.saveNote(noticeName, l.notice)
+}
+
+// awaitPage waits until another login page may be shown. If none may be shown for a long time, the
+// error is a SignInError about server with ErrHeldBack beneath.
+func (l *leadership) awaitPage(ctx context.Context, server string) error {
+	cfg := l.peers.cfg
+	var c pageCount
+	l.peers.account.loadNote(pagesName, &c)
+	since := cfg.now().Sub(c.Last)
+	clockSetBack := since < 0 // then the time of the last login page says nothing
+	storm := c.Count >= stormPages && since < stormIntervals*cfg.pageInterval && !clockSetBack
+	if storm && !l.need.byPerson && !cfg.AtTerminal {
+		return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: server, Err: ErrHeldBack}
+	}
+	wait := cfg.pageInterval - since
+	personThere := c.Completed && c.Count < stormPages
+	if l.takeover || cfg.AtTerminal || clockSetBack || c.Count == 0 || personThere || wait <= 0 {
+		return nil
+	}
+	cfg.Log.Info("next login page waits", "dur", wait)
+	next := cfg.now().Add(wait)
+	l.peers.status.update(func(s *State) { s.NextPage = next })
+	defer l.peers.status.update(func(s *State) { s.NextPage = time.Time{} })
+	select {
+	case <-time.After(wait):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// failureOf returns what the followers need to know of err. It is nil if err concerns this process
+// alone, so that each follower may try for itself.
+func failureOf(err error) *failure {
+	f := &failure{NotCompleted: errors.Is(err, ErrNotCompleted)}
+	if e, ok := errors.AsType[*asclient.SignInError](err); ok && !errors.Is(err, ErrHeldBack) {
+		f.SignIn = new(*e)
+		err, f.SignIn.Err = e.Err, nil
+	} else if e, ok := errors.AsType[*asclient.DiscoveryError](err); ok {
+		f.Discovery = new(*e)
+		err, f.Discovery.Err = e.Err, nil
+	} else {
+		return nil
+	}
+	if err != nil {
+		f.Cause = asclient.PeerText(err.Error(), nil)
+	}
+	return f
+}
+
+// failureFor returns how the login of this notice failed. shared says that it failed for the caller
+// as well: the caller followed that login (followed is its ID) and needed the same scopes (n).
+func (t notice) failureFor(followed string, n need) (err error, shared bool) {
+	f := t.Failed
+	if f == nil || t.ID != followed || !slices.Equal(t.StepUp, n.stepUp) {
+		return nil, false
+	}
+	var cause error
+	switch {
+	case f.NotCompleted:
+		cause = ErrNotCompleted
+	case f.Cause != "":
+		cause = errors.New(f.Cause)
+	}
+	switch {
+	case f.SignIn != nil:
+		f.SignIn.Err = cause
+		return f.SignIn, true
+	case f.Discovery != nil:
+		f.Discovery.Err = cause
+		return f.Discovery, true
+	}
+	return nil, false
+}

@@ -1,0 +1,213 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sallyport/oauth/asclient"
+	"sallyport/oauth/oauthtest"
+	"sallyport/oauth/tokenstore"
+)
+
+// await receives from c; a minute without turns a hang into a failure.
+func await[T any](t *testing.T, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(time.Minute):
+		t.Fatal("still waiting")
+	}
+	return v
+}
+
+// A login that fails fails for all who wait for it, and asks the person once.
+func TestOneRefusalForAll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.as.Set(func(k *oauthtest.Knobs) { k.Deny = "access_denied" })
+	offered := make(chan Prompt)
+	leader := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
+	errs := make(chan error, 4)
+	sign := func(tr *Transport) { go func() { errs <- tr.SignIn(t.Context()) }() } // ends with the login
+	sign(leader)
+	p := await(t, offered)
+	shown := make(chan Prompt, 3)
+	for range 3 {
+		s, err := tokenstore.Open(w.dir+"/state", w.dir+"/config", tokenstore.Keyring{}, w.logger())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sign(w.transport(func(c *Config) {
+			c.Store, c.Offer = s, func(_ context.Context, p Prompt) { shown <- p }
+		}))
+	}
+	for range 3 {
+		if got := await(t, shown); !got.Elsewhere || got.AuthorizeURL != p.AuthorizeURL {
+			t.Errorf("shown is %v, offered was %v", got, p)
+		}
+	}
+	w.open(t.Context(), p)
+	for range 4 {
+		err := await(t, errs)
+		if e, ok := errors.AsType[*asclient.SignInError](err); !ok || !e.Refused || e.Code != "access_denied" {
+			t.Errorf("got %v", err)
+		}
+	}
+	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1})
+}
+
+// Whoever stores a good token ends the login that waits.
+func TestTokenFromElsewhereEndsTheLogin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	elsewhere := w.transport(func(c *Config) { c.Store = nil })
+	w.mustPost(elsewhere)
+	b, err := elsewhere.cfg.Store.Load(elsewhere.account.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	offered, withdrawn := make(chan struct{}), make(chan struct{})
+	tr := w.transport(func(c *Config) {
+		c.Offer = func(ctx context.Context, _ Prompt) { close(offered); <-ctx.Done(); close(withdrawn) }
+	})
+	done := make(chan error, 1)
+	go func() { _, err := w.post(tr, "x"); done <- err }() // ends with the request
+	await(t, offered)
+	if err := w.store.Save(tr.account.key, b); err != nil {
+		t.Fatal(err)
+	}
+	if err := await(t, done); err != nil {
+		t.Error(err)
+	}
+	await(t, withdrawn)
+	if s, _ := tr.State(); s.Prompt != (Prompt{}) || s.Err != nil {
+		t.Errorf("State shows %+v", s)
+	}
+}
+
+// A token that the upstream refuses is no reason for each process to ask the person anew.
+func TestRefusedTokenIsOnePageForAll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.as.Set(func(k *oauthtest.Knobs) { k.RefuseTokens = true })
+	offered := make(chan Prompt)
+	leader := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
+	errs := make(chan error, 4)
+	send := func(tr *Transport) { go func() { _, err := w.post(tr, "x"); errs <- err }() } // ends with the login
+	send(leader)
+	p := await(t, offered)
+	shown := make(chan Prompt, 3)
+	for range 3 {
+		send(w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { shown <- p } }))
+	}
+	for range 3 {
+		await(t, shown)
+	}
+	w.open(t.Context(), p)
+	for range 4 {
+		if err := await(t, errs); err == nil {
+			t.Error("a request passed")
+		} else if _, ok := errors.AsType[*TokenRefusedError](err); !ok {
+			t.Errorf("got %v, want TokenRefusedError", err)
+		}
+	}
+	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1})
+}
+
+func TestAcceptedTokenEndsTheCountOfPages(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	count := func(tr *Transport) (p pageCount) {
+		tr.Close() // which waits for the count
+		tr.account.loadNote(pagesName, &p)
+		return p
+	}
+	tr := w.transport(nil)
+	if err := tr.SignIn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := count(tr); got.Count != 1 || !got.Completed {
+		t.Errorf("after the login: %+v", got)
+	}
+	w.as.RevokeAll()
+	tr = w.transport(nil)
+	w.mustPost(tr)
+	if got := count(tr); got != (pageCount{}) {
+		t.Errorf("after a request with the token: %+v", got)
+	}
+}
+
+// newPeers makes what a process knows of the others that use the store in dir.
+func newPeers(t *testing.T, dir string) *peers {
+	t.Helper()
+	store, err := tokenstore.Open(dir+"/state", dir+"/config", tokenstore.Keyring{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := &Config{Log: slog.New(slog.DiscardHandler), Store: store, now: wallClock, pageInterval: defaultPageInterval}
+	return &peers{cfg: cfg, account: &accountRecord{cfg: cfg}, status: newStatus(cfg, nil)}
+}
+
+// The pause between login pages holds among processes: here two that show pages in turn.
+func TestPagesAreLimitedAmongProcesses(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		processes := [2]*peers{newPeers(t, dir), newPeers(t, dir)}
+		start := time.Now()
+		n := 0
+		page := func(want time.Duration, asked bool) {
+			t.Helper()
+			l := &leadership{peers: processes[n%2], need: need{byPerson: asked}}
+			n++
+			if err := l.awaitPage(t.Context(), ""); err != nil {
+				t.Errorf("after %v: %v", time.Since(start), err)
+			}
+			if got := time.Since(start); got != want {
+				t.Errorf("a page after %v, want %v", got, want)
+			}
+			l.announce(Prompt{})
+		}
+		held := func() {
+			t.Helper()
+			for _, p := range processes {
+				if err := (&leadership{peers: p}).awaitPage(t.Context(), ""); !errors.Is(err, ErrHeldBack) {
+					t.Errorf("after %v: %v, want ErrHeldBack", time.Since(start), err)
+				}
+			}
+		}
+		page(0, false)
+		time.Sleep(10 * time.Second)
+		next := processes[1]
+		_, changed := next.status.get()
+		go func() { // ends when the next page is held back
+			<-changed
+			if s, _ := next.status.get(); !s.NextPage.Equal(start.Add(defaultPageInterval)) {
+				t.Errorf("the next page opens at %v, want %v", s.NextPage, start.Add(defaultPageInterval))
+			}
+		}()
+		page(defaultPageInterval, false)
+		if s, _ := next.status.get(); !s.NextPage.IsZero() {
+			t.Errorf("a page is shown, and the next said to open at %v", s.NextPage)
+		}
+		processes[1].countPages(func(c *pageCount) { c.Completed = true })
+		page(defaultPageInterval, false) // the person is there
+		held()
+		page(2*defaultPageInterval, true)
+		time.Sleep(time.Hour - time.Second)
+		held()
+		time.Sleep(time.Second)
+		page(time.Hour+2*defaultPageInterval, false)
+		held()
+		processes[n%2].cfg.AtTerminal = true
+		page(time.Hour+2*defaultPageInterval, false)
+		processes[0].resetPages() // the upstream took a token
+		page(time.Hour+2*defaultPageInterval, false)
+		processes[0].cfg.AtTerminal, processes[1].cfg.AtTerminal = false, false
+		page(time.Hour+3*defaultPageInterval, false)
+	})
+}

@@ -1,0 +1,227 @@
+package oauth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sallyport/oauth/oauthtest"
+	"sallyport/oauth/tokenstore"
+)
+
+func TestTwoProcessesSpendARefreshTokenOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.mustPost(w.transport(nil))
+	var all []*Transport
+	for range 5 {
+		all = append(all, w.transport(nil))
+	}
+	w.advance(2 * time.Hour)
+	var wg sync.WaitGroup
+	for _, tr := range all {
+		wg.Go(func() {
+			if _, err := w.post(tr, "x"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 1})
+}
+
+func TestRefreshAheadOfExpiry(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name      string
+		expiresIn any
+		after     time.Duration
+		want      int
+	}{
+		{"not due", nil, 3600*time.Second - 31*time.Second, 0},
+		{"due", nil, 3600*time.Second - 30*time.Second, 1},
+		{"string", "3600", 3600*time.Second - 29*time.Second, 1},
+		{"absent: until refused", "", 50 * time.Minute, 0},
+		{"zero: until refused", 0, 50 * time.Minute, 0},
+		{"short life: in its second half", 20, 9 * time.Second, 0},
+		{"short life due", 20, 10 * time.Second, 1},
+		{"clock set back", nil, -24 * time.Hour, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.as.Set(func(k *oauthtest.Knobs) { k.ExpiresIn = tt.expiresIn })
+			tr := w.transport(nil)
+			w.mustPost(tr)
+			w.advance(tt.after)
+			w.mustPost(tr)
+			if got := w.as.Stats().Refreshes; got != tt.want {
+				t.Errorf("got %d refreshes, want %d", got, tt.want)
+			}
+			if got := w.as.Stats().Authorizations; got != 1 {
+				t.Errorf("got %d logins, want 1", got)
+			}
+		})
+	}
+}
+
+func TestFailedEarlyRefreshUsesTheOldToken(t *testing.T) {
+	t.Parallel()
+	for _, knobs := range []oauthtest.Knobs{{TokenStatus: 503}, {RefreshError: "invalid_grant"}} {
+		w := newWorld(t)
+		tr := w.transport(nil)
+		w.mustPost(tr)
+		w.as.Set(func(k *oauthtest.Knobs) { *k = knobs })
+		w.advance(time.Hour - 10*time.Second)
+		w.mustPost(tr)
+		if s, _ := tr.State(); s.Err != nil {
+			t.Errorf("State tells of %v while the token works", s.Err)
+		}
+		w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 1})
+	}
+}
+
+// Not parallel: another test could take the port that this one needs again.
+func TestNobodyIsLockedOut(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		happen func(w *world)
+		want   oauthtest.Stats
+	}{
+		{"all tokens revoked", func(w *world) { w.as.RevokeAll() }, oauthtest.Stats{Registrations: 1, Authorizations: 2, Codes: 2, Refreshes: 1}},
+		{"client forgotten", func(w *world) { w.as.RevokeAccess(); w.as.ForgetClients() }, oauthtest.Stats{Registrations: 2, Authorizations: 2, Codes: 2, Refreshes: 1}},
+		{"refresh token not taken for another reason", func(w *world) {
+			w.as.RevokeAccess()
+			w.as.Set(func(k *oauthtest.Knobs) { k.RefreshError = "unauthorized_client" })
+		}, oauthtest.Stats{Registrations: 1, Authorizations: 2, Codes: 2, Refreshes: 1}},
+		{"store emptied", func(w *world) { w.store.ForgetAll(); w.as.RevokeAccess() }, oauthtest.Stats{Registrations: 2, Authorizations: 2, Codes: 2}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.mustPost(w.transport(nil))
+			// The client's redirect URI has the port of a listener that is gone: same port again.
+			redirect, _ := url.Parse(w.as.Authorized().Get("redirect_uri"))
+			tt.happen(w)
+			w.mustPost(w.transport(func(c *Config) { c.Callback.Addrs = []string{redirect.Host} }))
+			w.wantStats(tt.want)
+			w.noSecrets()
+		})
+	}
+}
+
+func TestGivenOnce(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"refresh token", "code"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.as.AddClient(oauthtest.Client{ID: "me", RedirectURIs: []string{"http://127.0.0.1:1/cb"}})
+			given := func(c *Config) {
+				c.Grant, c.Client.ID, c.NonInteractive = GrantAuthorizationCode, "me", true
+			}
+			code, verifier := "", "a-verifier-of-enough-characters-to-be-one-really"
+			u := w.as.Issuer + "/authorize?" + url.Values{"response_type": {"code"}, "client_id": {"me"}, "state": {"s"},
+				"redirect_uri": {"http://127.0.0.1:1/cb"}, "code_challenge_method": {"S256"}, "resource": {w.upstream.String()},
+				"code_challenge": {"fo7zNoYBRMOhfoXXEGAMsUoGSJuqbPJXQfN9mGdhzKg"}}.Encode()
+			u = strings.Replace(u, "fo7zNoYBRMOhfoXXEGAMsUoGSJuqbPJXQfN9mGdhzKg", s256(verifier), 1)
+			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, u, nil)
+			resp, err := http.DefaultTransport.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			back, _ := resp.Location()
+			code = back.Query().Get("code")
+			first := func(c *Config) {
+				given(c)
+				c.Given.AuthorizationCode, c.Given.CodeVerifier, c.Callback.RedirectURI = Secret(code), Secret(verifier), "http://127.0.0.1:1/cb"
+			}
+			if name == "refresh token" {
+				tr := w.transport(first)
+				w.mustPost(tr)
+				rt := tr.account.rec.Token.Refresh
+				w.store.ForgetAll()
+				first = func(c *Config) { given(c); c.Given.RefreshToken = Secret(rt) }
+			}
+			w.mustPost(w.transport(first))
+			w.advance(2 * time.Hour)
+			w.mustPost(w.transport(first)) // the same configuration: by what was stored, not by the spent input
+			if got := w.as.Stats().Codes; got != 1 {
+				t.Errorf("code spent %d times", got)
+			}
+			w.as.RevokeAll()
+			_, err = w.post(w.transport(first), "x")
+			if _, ok := errors.AsType[*LoginRequiredError](err); !ok {
+				t.Errorf("got %v, want LoginRequiredError", err)
+			}
+			w.noSecrets()
+		})
+	}
+}
+
+func TestRevokedRefreshTokenLocksNobodyOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first := w.transport(nil)
+	w.mustPost(first)
+	old := first.account.rec.Token.Refresh
+	first.Close()
+	w.as.RevokeAll()
+	for range 2 { // starts that may not ask
+		if _, err := w.post(w.transport(func(c *Config) { c.NonInteractive = true }), "x"); err == nil {
+			t.Error("a request passed")
+		}
+		if b, err := w.store.Load(first.account.key); err != nil || b == nil || strings.Contains(string(b), old) {
+			t.Errorf("the store holds %q, %v", b, err)
+		}
+	}
+	w.mustPost(w.transport(nil))
+	w.mustPost(w.transport(func(c *Config) { c.NonInteractive = true }))
+	if got := w.as.Stats(); got.Authorizations != 2 || got.Refreshes != 1 {
+		t.Errorf("server was asked %+v", got)
+	}
+}
+
+// Accounts are kept apart, and of five processes that rotate one refresh token at once,
+// again and again, none spends it twice and none loses it.
+func TestRotatedRefreshTokenIsNeverLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.mustPost(w.transport(func(c *Config) { c.Scope = "read" }))
+	for _, other := range []func(*Config){
+		func(c *Config) { c.Upstream = w.upstream.JoinPath("other") },
+		func(c *Config) { c.Resource = w.upstream.String() },
+		func(c *Config) { c.Scope = "read write" },
+		func(c *Config) { c.Realm = "second direct" },
+	} {
+		if got := w.transport(other).account.rec.Token.Access; got != "" {
+			t.Error("another account's token is used")
+		}
+	}
+	const rounds = 6
+	for round := range rounds {
+		w.advance(2 * time.Hour)
+		var wg sync.WaitGroup
+		for range 5 {
+			s, err := tokenstore.Open(w.dir+"/state", w.dir+"/config", tokenstore.Keyring{}, w.logger())
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr := w.transport(func(c *Config) { c.Store, c.NonInteractive = s, true })
+			wg.Go(func() {
+				if status, err := w.post(tr, fmt.Sprint(round)); err != nil || status != http.StatusOK {
+					t.Errorf("got status %d, error %v", status, err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: rounds})
+	if temps, _ := filepath.Glob(w.dir + "/state/*" + ".tmp-" + "*"); len(temps) != 0 {
+		t.Errorf("temporary files are left: %q", temps)
+	}
+}

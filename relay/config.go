@@ -1,0 +1,154 @@
+package relay
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Config describes one relayed session. The functions in it are called from several goroutines at
+// the same time.
+type Config struct {
+	// In brings the host's messages, one on each line. Run does not close it.
+	In io.Reader
+	// Out takes the messages for the host. Each Write holds whole lines. Run does not close it.
+	Out io.Writer
+
+	// URL is the endpoint of the upstream.
+	URL *url.URL
+	// Header is added to every request to the upstream. A header that the protocol sets itself wins
+	// over one in here.
+	Header http.Header
+	// Send carries the requests to the upstream. It adds the token, finds the route, and follows no
+	// redirect.
+	//
+	// When a request fails, the relay must know whether it may have run on the server, because it
+	// does not send such a request again. Send tells that by three hooks of net/http/httptrace,
+	// which the relay puts into the request's context:
+	//
+	//	GetConn               An attempt begins, and nothing of the request is written yet. Send
+	//	                      calls it again when it sends the request anew, which it may do only
+	//	                      if the server has refused the request.
+	//	WroteHeaders          The header is written. From now on the request may run.
+	//	GotFirstResponseByte  The server answers. If RoundTrip does not return soon after that, the
+	//	                      answer was a refusal and Send deals with it: nothing runs on the
+	//	                      server, and the request waits for a person.
+	//
+	// An [http.Transport] calls them, so a RoundTripper that hands the request's context on to one
+	// does what is needed. For a RoundTripper that calls no hook, the relay errs on the safe side:
+	// as soon as a byte of the request's body was read, the request may have run.
+	Send http.RoundTripper
+	// Background carries requests that nobody waits for: the GET stream, the subscription of the
+	// bridge, the DELETE, and the attempts to open a session after a sign-in that nobody completed.
+	// It never starts a sign-in. Where the upstream wants one it returns the 401, and the relay
+	// asks again later. It has to call the same hooks as Send. The default is Send.
+	Background http.RoundTripper
+
+	// Transport says how the older revisions of the protocol travel: TransportAuto, TransportHTTP
+	// or TransportSSE. The default is TransportAuto.
+	Transport string
+	// ProtocolVersion is the value of the header MCP-Protocol-Version until the server has
+	// negotiated a version. "" means that there is no such header until then.
+	ProtocolVersion string
+	// NoServerStream says that the GET stream, and the subscription of the bridge to changes of
+	// lists, are never opened.
+	NoServerStream bool
+	// IgnoreTools are patterns of the tools that are hidden from the host and refused to it. In a
+	// pattern * stands for any characters. Upper and lower case are the same.
+	IgnoreTools []string
+	// Version is our own version, which an early answer names in serverInfo. The default is
+	// "devel".
+	Version string
+
+	// Timeout is how long a call may take without a sign of progress. The default is 300 s.
+	Timeout time.Duration
+	// Patience is how long a request that is not yet sent waits for an obstacle to pass. The
+	// default is 25 s.
+	Patience time.Duration
+	// InitPatience is how long initialize and server/discover wait for the server before they are
+	// answered in its place. An obstacle has to be in the way for as long before the host is told
+	// of it. The default is 3 s.
+	InitPatience time.Duration
+
+	// Obstacle returns what is in the way of the upstream now, or nil, and a channel that is closed
+	// when that changes. A nil func means that nothing ever is in the way.
+	Obstacle func() (o *Obstacle, changed <-chan struct{})
+	// Explain puts an error of Send into words. A nil func means that the words are those of the
+	// error.
+	Explain func(error) Explanation
+	// SignIn asks the person for a sign-in, if one is wanted, and returns when that has ended. It
+	// is called when the host calls the sign-in tool. A request that goes by Send may start a
+	// sign-in as well, but Send may hold that back after sign-ins that nobody completed; SignIn has
+	// to start one in any case. A nil func means that Send is enough.
+	SignIn func(ctx context.Context) error
+
+	// Load and Save keep what one session with this upstream learns for the next one. Each thing
+	// has a name of its own, and one that was never saved loads as nil. Nil funcs mean that nothing
+	// is remembered.
+	Load func(name string) ([]byte, error)
+	Save func(name string, b []byte) error
+
+	// Idle is called when it is a good time to give memory back: some time after the beginning, and
+	// some time after a large message or many small ones. The default does nothing.
+	Idle func()
+	// Mask returns text without the secrets that are in use. It is applied to all text that may
+	// come from the upstream: the words of an error and the excerpt of a body. It is not applied to
+	// hints and URLs, which are our own. The default returns the text.
+	Mask func(text string) string
+	// Log takes the log. The default discards it.
+	Log *slog.Logger
+
+	// maxMessage and maxCalls are the limits of these names. Tests make them smaller.
+	maxMessage, maxCalls int
+}
+
+// setDefaults replaces zero values by the defaults.
+func (c *Config) setDefaults() {
+	for _, d := range []struct {
+		p   *time.Duration
+		def time.Duration
+	}{{&c.Timeout, 300 * time.Second}, {&c.Patience, 25 * time.Second}, {&c.InitPatience, 3 * time.Second}} {
+		if *d.p <= 0 {
+			*d.p = d.def
+		}
+	}
+	if c.maxMessage == 0 {
+		c.maxMessage = maxMessage
+	}
+	if c.maxCalls == 0 {
+		c.maxCalls = maxCalls
+	}
+	if c.Version == "" {
+		c.Version = "devel"
+	}
+	if c.Background == nil {
+		c.Background = c.Send
+	}
+	if c.Obstacle == nil {
+		c.Obstacle = func() (*Obstacle, <-chan struct{}) { return nil, nil }
+	}
+	if c.SignIn == nil {
+		c.SignIn = func(context.Context) error { return nil }
+	}
+	if c.Explain == nil {
+		c.Explain = func(error) Explanation { return Explanation{} }
+	}
+	if c.Idle == nil {
+		c.Idle = func() {}
+	}
+	if c.Mask == nil {
+		c.Mask = func(s string) string { return s }
+	}
+	if c.Load == nil {
+		c.Load = func(string) ([]byte, error) { return nil, nil }
+	}
+	if c.Save == nil {
+		c.Save = func(string, []byte) error { return nil }
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+}

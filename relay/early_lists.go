@@ -1,0 +1,131 @@
+package relay
+
+import (
+	"slices"
+
+	"sallyport/relay/rawjson"
+)
+
+// listings are the methods that list what an early answer promises, in the order in which their
+// changes are announced.
+var listings = []struct {
+	// method asks for the list, which is the given member of the result.
+	method, member string
+	// capability is what the list belongs to.
+	capability string
+}{
+	{"tools/list", "tools", "tools"},
+	{"prompts/list", "prompts", "prompts"},
+	{"resources/list", "resources", "resources"},
+	{"resources/templates/list", "resourceTemplates", "resources"},
+}
+
+// answerInPlace answers m, of a host that was answered early, if the server is not there for it: as
+// long as it is not reached, and where it lacks what the host was promised. It reports whether it
+// did.
+func (e *early) answerInPlace(h *opening, m rawjson.Message, b *batchAnswers) bool {
+	s := e.session
+	if !s.calls.takes() {
+		return false
+	}
+	h.lists.Lock()
+	defer h.lists.Unlock()
+	e.mu.Lock()
+	result := h.resultInPlaceLocked(m.Method)
+	e.mu.Unlock()
+	if result == nil {
+		return false
+	}
+	s.reply(s.hidden.list(resultLine(m.ID, result)), b)
+	return true
+}
+
+// resultInPlaceLocked returns the result of a request with the given method. It is nil if the
+// server is to answer.
+func (h *opening) resultInPlaceLocked(method string) []byte {
+	if h.result == nil && method == "ping" {
+		return []byte("{}")
+	}
+	for _, l := range listings {
+		switch {
+		case l.method != method:
+		case h.result != nil && rawjson.Member(h.result, "capabilities", l.capability) != nil:
+			return nil
+		case h.result != nil || method != "tools/list":
+			return rawjson.ObjectOf(l.member, rawjson.ArrayOf(nil))
+		default:
+			// If no sign-in is known to be in the way of a server whose tools we know, nobody has
+			// to sign in.
+			list := h.tools
+			h.toolNotListed = !h.person && len(list) > 0
+			if !h.toolNotListed {
+				list = append(slices.Clip(list), signInToolEntry)
+			}
+			return rawjson.ObjectOf("tools", rawjson.ArrayOf(list))
+		}
+	}
+	return nil
+}
+
+// hostReady notes that the host has sent notifications/initialized. The server has accepted that
+// when gate is closed.
+func (e *early) hostReady(gate <-chan struct{}) {
+	e.signIn.hostReady()
+	if h := e.answered.Load(); h != nil {
+		e.session.calls.start(func() { e.announce(h, gate) })
+	}
+	e.session.watcher.lookAgain()
+}
+
+// announce waits until the server is reached and takes requests, and then tells the host that the
+// lists that it was promised are there.
+func (e *early) announce(h *opening, ready <-chan struct{}) {
+	s := e.session
+	if wait(s.ctx, h.reached) != nil || wait(s.ctx, ready) != nil {
+		return
+	}
+	h.lists.Lock()
+	defer h.lists.Unlock()
+	announced := ""
+	for _, l := range listings {
+		// The list of what the server lacks was empty and stays so. But of the tools at least the
+		// sign-in tool goes.
+		lacking := rawjson.Member(h.result, "capabilities", l.capability) == nil && l.capability != "tools"
+		promised := string(rawjson.Member(h.earlyResult, "capabilities", l.capability, "listChanged")) == "true"
+		if !lacking && promised && l.capability != announced {
+			announced = l.capability
+			s.write(listChanged(l.capability))
+		}
+	}
+}
+
+// notePending reports whether the host was answered early, and the server is not yet reached. If so
+// it notes whether the obstacle o is a sign-in, and tells the host of the sign-in tool if its list
+// lacks that.
+func (e *early) notePending(o *Obstacle) bool {
+	e.mu.Lock()
+	h := e.current
+	pending := h.pendingLocked()
+	if pending && o != nil && o.Kind == KindSignIn {
+		h.person = true
+	}
+	e.mu.Unlock()
+	if pending {
+		e.offerSignIn(h)
+	}
+	return pending
+}
+
+// offerSignIn tells the host that its list of tools has changed, if that lacks the sign-in tool and
+// the tool is wanted now.
+func (e *early) offerSignIn(h *opening) {
+	h.lists.Lock()
+	defer h.lists.Unlock()
+	e.mu.Lock()
+	wanted := h.pendingLocked() && h.toolNotListed && h.person
+	h.toolNotListed = h.toolNotListed && !wanted
+	e.mu.Unlock()
+	if wanted {
+		e.session.write(listChanged("tools"))
+	}
+}

@@ -1,8 +1,0 @@
-//go:build !unix
-
-package sshtunnel
-
-import "io/fs"
-
-// ownedSafely: access lists are not looked at.
-func ownedSafely(fs.FileInfo) bool { return true }

@@ -1,0 +1,326 @@
+package sshtunnel
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/display"
+	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
+)
+
+const (
+	// defaultConnectTimeout bounds a hop whose ConnectTimeout is not set.
+	defaultConnectTimeout = 30 * time.Second
+	// clientVersion is our identification (RFC 4253 section 4.2).
+	clientVersion = "SSH-2.0-sallyport"
+)
+
+// dialer connects and logs in to one host. It is used once.
+type dialer struct {
+	cfg      *Config
+	host     *sshconfig.Host
+	prepared *preparation
+	// via is the hop before. It is nil for the first hop.
+	via hop
+	// link is what the hop will be a part of.
+	link *link
+
+	where place
+	// clock is that of ConnectTimeout.
+	clock *clock
+	// stage is one of the Stage constants.
+	stage atomic.Value
+	// conn is nil until StageHandshake.
+	conn *countedConn
+	auth *authenticator
+	// keyErr is why the host key was refused.
+	keyErr error
+	// kexTraced is set when Trace.KeyExchanged has been called.
+	kexTraced bool
+}
+
+// dial returns a hop that is logged in. ctx and ConnectTimeout bound TCP, key exchange and
+// authentication together. The clock of ConnectTimeout stands still while a person is asked. On
+// failure everything is closed, and the error is a *HopError or the cause of ctx.
+func (d *dialer) dial(ctx context.Context) (hop, error) {
+	d.where = place{alias: d.host.Alias}
+	if d.host.ProxyCommand == "" || d.via != nil {
+		d.where.addr = net.JoinHostPort(d.host.HostName, strconv.Itoa(d.host.Port))
+	}
+	timeout := d.host.ConnectTimeout
+	if timeout <= 0 {
+		timeout = defaultConnectTimeout
+	}
+	limited, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	d.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
+	defer d.clock.stop()
+
+	d.stage.Store(StageConnect)
+	h, err := d.login(limited)
+	if err == nil {
+		return h, nil
+	}
+	if d.conn != nil {
+		d.conn.Close()
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if limited.Err() != nil {
+		err = context.Cause(limited) // our own timeout
+	}
+	return nil, d.where.error(d.stage.Load().(string), err)
+}
+
+// login connects, and does key exchange and authentication.
+func (d *dialer) login(ctx context.Context) (*sshHop, error) {
+	raw, err := dialTransport(ctx, d.cfg, d.host, d.via)
+	if err != nil {
+		return nil, err
+	}
+	d.cfg.Trace.connected(d.connected(raw))
+	d.conn = &countedConn{Conn: &readAheadConn{Conn: raw}}
+	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
+	defer stop()
+	d.stage.Store(StageHandshake)
+
+	select {
+	case <-d.prepared.ready:
+	case <-ctx.Done(): // the agent does not answer
+		return nil, context.Cause(ctx)
+	}
+	if d.prepared.keysErr != nil {
+		return nil, d.prepared.keysErr
+	}
+	if d.where.addr != "" && d.via == nil {
+		d.prepared.keys.DialedDirectly(raw.RemoteAddr())
+	}
+	// The agent may ask a person too. It must not hold us after the timeout.
+	defer context.AfterFunc(ctx, d.prepared.agent.Close)()
+	config, err := d.clientConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, chans, reqs, err := ssh.NewClientConn(d.conn, d.where.addr, config)
+	if !stop() && err == nil {
+		conn.Close()
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, d.explain(ctx, err)
+	}
+	if m, ok := conn.(ssh.AlgorithmsConnMetadata); ok {
+		d.traceKeyExchange(m.Algorithms()) // the server let us in without asking for anything
+	}
+	d.auth.accepted()
+	client := ssh.NewClient(conn, chans, d.prepared.keys.HandleUpdates(conn, reqs, d.askAboutUpdates()))
+	h := newSSHHop(d.where, d.conn, client, d.link)
+	h.beat.answered = func(took time.Duration) { d.cfg.Trace.roundTrip(RoundTripInfo{d.where.alias, took}) }
+	return h, nil
+}
+
+// connected says what was opened to run the SSH protocol over.
+func (d *dialer) connected(conn net.Conn) ConnectedInfo {
+	switch {
+	case d.via != nil:
+		return ConnectedInfo{d.where.alias, ByHop, d.where.addr}
+	case d.host.ProxyCommand != "":
+		return ConnectedInfo{Hop: d.where.alias, By: ByProxyCommand}
+	}
+	return ConnectedInfo{d.where.alias, ByTCP, conn.RemoteAddr().String()}
+}
+
+// traceKeyExchange calls Trace.KeyExchanged the first time.
+func (d *dialer) traceKeyExchange(a ssh.NegotiatedAlgorithms) {
+	if !d.kexTraced {
+		d.kexTraced = true
+		d.cfg.Trace.keyExchanged(d.where.alias, a)
+	}
+}
+
+// clientConfig says how x/crypto is to do the handshake.
+func (d *dialer) clientConfig(ctx context.Context) (*ssh.ClientConfig, error) {
+	ask := func(q Question) (string, error) { return d.ask(ctx, q) }
+	d.auth = newAuthenticator(d, ask)
+	config := &ssh.ClientConfig{
+		User:              d.host.User,
+		ClientVersion:     clientVersion,
+		HostKeyCallback:   func(_ string, _ net.Addr, key ssh.PublicKey) error { return d.checkHostKey(ctx, key) },
+		HostKeyAlgorithms: d.prepared.keys.Algorithms(),
+		AuthCallback:      d.chooseMethod,
+		BannerCallback: func(text string) error {
+			d.cfg.Log.Info("banner", "hop", d.where.alias, "text", display.Cut(display.Printable(text)))
+			return nil
+		},
+	}
+	return config, setAlgorithms(config, d.host)
+}
+
+// ask puts a question to the person. The clock of ConnectTimeout stands still meanwhile.
+func (d *dialer) ask(ctx context.Context, q Question) (string, error) {
+	if d.cfg.Ask == nil || d.host.BatchMode {
+		return "", ErrNoPerson
+	}
+	defer d.clock.pause()()
+	return d.cfg.Ask(ctx, q)
+}
+
+// hostKeyQuestion is a question of package hostkeys.
+func (d *dialer) hostKeyQuestion(prompt string) Question {
+	return Question{Hop: d.where.alias, Kind: "host-key", Prompt: prompt, Echo: true}
+}
+
+func (d *dialer) checkHostKey(ctx context.Context, key ssh.PublicKey) error {
+	var voucher hostkeys.Voucher
+	voucher, d.keyErr = d.prepared.keys.Verify(ctx, key, func(ctx context.Context, prompt string) (string, error) {
+		return d.ask(ctx, d.hostKeyQuestion(prompt))
+	})
+	if d.keyErr == nil && d.stage.CompareAndSwap(StageHandshake, StageAuth) {
+		d.cfg.Trace.hostKeyAccepted(HostKeyInfo{d.where.alias, voucher})
+	}
+	return d.keyErr
+}
+
+// askAboutUpdates returns how package hostkeys asks about UpdateHostKeys, which happens after the
+// login; nil if nobody can be asked.
+func (d *dialer) askAboutUpdates() hostkeys.Asker {
+	if d.cfg.Ask == nil {
+		return nil
+	}
+	return func(ctx context.Context, prompt string) (string, error) {
+		return d.cfg.Ask(ctx, d.hostKeyQuestion(prompt))
+	}
+}
+
+// chooseMethod returns what to offer the server next.
+//
+// x/crypto takes a connection that ends during a login for a refusal, and asks for the next method.
+// But a server that refuses leaves the connection open, or says so in a disconnect message, after
+// which x/crypto does not ask. An end without either may pass, so it must not count as a refusal.
+func (d *dialer) chooseMethod(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
+	d.traceKeyExchange(c.Algorithms)
+	if d.conn.failed.Load() {
+		return nil, errCut
+	}
+	return d.auth.choose(c)
+}
+
+// errCut ends a login whose connection has ended before the answer.
+var errCut = errors.New("the connection ended during the login")
+
+// explain returns why a handshake has failed.
+func (d *dialer) explain(ctx context.Context, err error) error {
+	switch {
+	case d.keyErr != nil:
+		return d.keyErr
+	case errors.Is(err, errCut):
+		err = errCut
+	case ctx.Err() == nil && d.stage.Load() == StageAuth:
+		if refused := d.auth.refusal(err); refused != nil {
+			d.auth.conclude(AuthRefused, nil)
+			return refused
+		}
+	}
+	err = trimHandshake(err)
+	d.auth.conclude(AuthFailed, cmp.Or(context.Cause(ctx), err))
+	return err
+}
+
+// trimHandshake cuts x/crypto's "ssh: handshake failed: " and names a bare end of the stream.
+func trimHandshake(err error) error {
+	if !strings.HasPrefix(err.Error(), "ssh: handshake failed: ") {
+		return err
+	}
+	inner := errors.Unwrap(err)
+	if inner == io.EOF {
+		return errors.New("the server closed the connection")
+	}
+	return inner
+}
+
+// supported returns the names of list that x/crypto implements, in the user's order.
+func supported(list []string, have ...[]string) []string {
+	all := slices.Concat(have...)
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !slices.Contains(all, s) })
+}
+
+// setAlgorithms applies Ciphers, MACs and KexAlgorithms. For an unset one x/crypto's order stands:
+// aes128-gcm comes first, because x/crypto has no fast code for chacha20.
+func setAlgorithms(c *ssh.ClientConfig, h *sshconfig.Host) error {
+	if len(c.HostKeyAlgorithms) == 0 {
+		return fmt.Errorf("none of HostKeyAlgorithms %s is implemented", strings.Join(h.HostKeyAlgorithms, ","))
+	}
+	good, old := ssh.SupportedAlgorithms(), ssh.InsecureAlgorithms()
+	for _, l := range []struct {
+		keyword   string
+		want      []string
+		good, old []string
+		set       *[]string
+	}{
+		{"Ciphers", h.Ciphers, good.Ciphers, old.Ciphers, &c.Ciphers},
+		{"MACs", h.MACs, good.MACs, old.MACs, &c.MACs},
+		{"KexAlgorithms", h.KexAlgorithms, good.KeyExchanges, old.KeyExchanges, &c.KeyExchanges},
+	} {
+		if l.want == nil {
+			continue
+		}
+		if *l.set = supported(l.want, l.good, l.old); len(*l.set) == 0 {
+			return fmt.Errorf("none of %s %s is implemented", l.keyword, strings.Join(l.want, ","))
+		}
+	}
+	return nil
+}
+
+// clock calls a function when a time has run. It can be paused.
+type clock struct {
+	mu sync.Mutex
+	// left is the time that was left when the clock last began to run, at since.
+	left    time.Duration
+	since   time.Time
+	pauses  int
+	timer   *time.Timer
+	stopped bool
+}
+
+func newClock(d time.Duration, expire func()) *clock {
+	return &clock{left: d, since: time.Now(), timer: time.AfterFunc(d, expire)}
+}
+
+// pause halts the clock until the returned function is called. Pauses may overlap.
+func (c *clock) pause() (resume func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pauses++; c.pauses == 1 {
+		c.timer.Stop()
+		c.left -= time.Since(c.since)
+	}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.pauses--; c.pauses == 0 && !c.stopped {
+			c.since = time.Now()
+			c.timer.Reset(c.left)
+		}
+	}
+}
+
+func (c *clock) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+	c.timer.Stop()
+}

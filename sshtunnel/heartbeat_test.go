@@ -1,0 +1,293 @@
+package sshtunnel
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sallyport/sshtunnel/sshconfig"
+)
+
+func TestWhichHopsAreAsked(t *testing.T) {
+	t.Parallel()
+	set := func(interval time.Duration, count int) *sshconfig.Host {
+		return &sshconfig.Host{ServerAliveSet: true, ServerAliveInterval: interval, ServerAliveCountMax: count}
+	}
+	unset, ours := &sshconfig.Host{ServerAliveCountMax: 3}, alive{15 * time.Second, 3}
+	for _, tt := range []struct {
+		name  string
+		chain []*sshconfig.Host
+		want  []alive
+	}{
+		{"nothing set", []*sshconfig.Host{unset, unset}, []alive{{}, ours}},
+		{"an outer hop of its own", []*sshconfig.Host{set(5*time.Second, 2), unset}, []alive{{5 * time.Second, 2}, ours}},
+		{"both", []*sshconfig.Host{set(5*time.Second, 2), set(time.Minute, 1)}, []alive{{5 * time.Second, 2}, {time.Minute, 1}}},
+		{"switched off inside: the hop before is asked", []*sshconfig.Host{unset, unset, set(0, 3)}, []alive{{}, ours, {}}},
+		{"switched off", []*sshconfig.Host{set(0, 3)}, []alive{{}}},
+		{"count 0", []*sshconfig.Host{set(time.Second, 0)}, []alive{{time.Second, 1}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := aliveOf(tt.chain, defaultAliveInterval); !slices.Equal(got, tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// quietPeer is the far end of a hop in memory. It answers keepalives unless it is dead.
+type quietPeer struct {
+	conn   *countedConn
+	local  net.Addr
+	dead   atomic.Bool
+	pings  atomic.Int32
+	once   sync.Once
+	closed chan struct{}
+}
+
+// answer is the request of a heartbeat.
+func (p *quietPeer) answer() error {
+	p.pings.Add(1)
+	if p.dead.Load() {
+		<-p.closed
+		return io.EOF
+	}
+	p.send()
+	return nil
+}
+
+// send delivers a byte.
+func (p *quietPeer) send() { p.conn.Read(make([]byte, 1)) }
+
+// peerConn is the hop's connection to a quietPeer.
+type peerConn struct {
+	net.Conn
+	p *quietPeer
+}
+
+func (c peerConn) Read(b []byte) (int, error) { return len(b), nil }
+func (c peerConn) LocalAddr() net.Addr        { return c.p.local }
+func (c peerConn) Close() error {
+	c.p.once.Do(func() { close(c.p.closed) })
+	return nil
+}
+
+// quietLink is a link of one hop in memory, with neither keepalive nor watch.
+func quietLink(alias string) (*link, *quietPeer) {
+	p := &quietPeer{closed: make(chan struct{}), local: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}}
+	p.conn = &countedConn{Conn: peerConn{p: p}}
+	h := &sshHop{where: place{alias: alias}, conn: p.conn, beat: &heartbeat{conn: p.conn, request: p.answer}}
+	h.life, h.end = context.WithCancelCause(context.Background())
+	l := newLink()
+	l.hops = []hop{h}
+	return l, p
+}
+
+// endsAfter waits for the link's end and returns how long that took.
+func endsAfter(t *testing.T, l *link) time.Duration {
+	t.Helper()
+	began := time.Now()
+	select {
+	case <-l.life.Done():
+	case <-time.After(24 * time.Hour):
+		t.Fatal("the link has outlived its peer by a day")
+	}
+	took := time.Since(began)
+	l.tasks.Wait() // nothing is left
+	return took
+}
+
+func TestKeepaliveFindsADeadPeer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		alive alive
+	}{
+		{"ours", alive{defaultAliveInterval, defaultAliveCount}},
+		{"one probe", alive{10 * time.Second, 1}},
+		{"many", alive{time.Second, 30}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, p := quietLink("bastion")
+				l.tasks.Go(func() { l.keepalive(l.last().place(), l.last().heartbeat(), tt.alive) })
+				time.Sleep(10 * time.Minute)
+				if l.life.Err() != nil || p.pings.Load() == 0 {
+					t.Fatalf("a peer that answers: err %v after %d pings", context.Cause(l.life), p.pings.Load())
+				}
+				p.dead.Store(true)
+				limit := tt.alive.interval * time.Duration(tt.alive.count)
+				if took := endsAfter(t, l); took > limit || took < limit-tt.alive.interval {
+					t.Errorf("a dead peer was found after %v, want at most %v", took, limit)
+				}
+				hop, ok := errors.AsType[*HopError](context.Cause(l.life))
+				if !ok || hop.Hop != "bastion" || hop.Stage != StageLink {
+					t.Errorf("got %v", context.Cause(l.life))
+				}
+			})
+		})
+	}
+}
+
+// Bytes of any kind are a sign of life. A busy hop is not asked, and a hop that sends is not given
+// up although it does not answer.
+func TestKeepaliveCountsAnyByte(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l, p := quietLink("")
+		p.dead.Store(true)
+		l.tasks.Go(func() { l.keepalive(l.last().place(), l.last().heartbeat(), alive{15 * time.Second, 3}) })
+		for range 100 {
+			time.Sleep(10 * time.Second)
+			p.send()
+		}
+		if n := p.pings.Load(); n != 0 {
+			t.Errorf("%d pings to a busy hop", n)
+		}
+		for range 100 {
+			time.Sleep(40 * time.Second)
+			p.send()
+		}
+		if l.life.Err() != nil {
+			t.Fatalf("given up: %v", context.Cause(l.life))
+		}
+		if n := p.pings.Load(); n != 1 {
+			t.Errorf("%d pings are under way, want 1 that is never answered", n)
+		}
+		if took := endsAfter(t, l); took > 45*time.Second {
+			t.Errorf("found after %v", took)
+		}
+	})
+}
+
+// A pause between two attempts ends when the machine wakes or gets an address. The next pauses are
+// short again. When the clock is set back, nothing changes.
+func TestBackoffEndsWithNews(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		do   func(*testMachine)
+		want bool
+	}{
+		{"sleep", func(m *testMachine) { m.slept.Store(int64(time.Hour)) }, true},
+		{"new address", func(m *testMachine) { m.off.Store(false) }, true},
+		{"the clock is set back", func(m *testMachine) { m.slept.Store(-int64(time.Hour)) }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &testMachine{}
+				m.off.Store(true)
+				attempts := make(chan time.Time)
+				tun, err := New(Config{machine: m.machine(), Chain: func(context.Context) ([]*sshconfig.Host, error) {
+					attempts <- time.Now()
+					return nil, &HopError{Stage: StageConnect, Err: errors.New("no route to host")}
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer tun.Close()
+				go tun.DialContext(t.Context(), "tcp", "x:1") // ends with tun
+				last := <-attempts
+				for range 20 {
+					last = <-attempts
+				}
+				time.Sleep(time.Second) // 15 to 30 follow
+				tt.do(m)
+				next := <-attempts
+				first, second := next.Sub(last), (<-attempts).Sub(next)
+				if got := first <= time.Second+watchInterval && second <= time.Second; got != tt.want {
+					t.Errorf("the next pauses are %v and %v", first, second)
+				}
+			})
+		})
+	}
+}
+
+// testMachine is a machine that can be put to sleep and taken off its network.
+type testMachine struct {
+	slept atomic.Int64 // nanoseconds, in all
+	off   atomic.Bool
+}
+
+func (m *testMachine) machine() machine {
+	return machine{
+		wall: func() time.Time { return time.Now().Round(0).Add(time.Duration(m.slept.Load())) },
+		addrs: func() ([]net.Addr, error) {
+			if m.off.Load() {
+				return nil, nil
+			}
+			return []net.Addr{&net.IPNet{IP: net.IPv4(192, 0, 2, 1)}}, nil
+		},
+	}
+}
+
+func TestProbeAfterSleepOrLostAddress(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		do   func(*testMachine)
+		want string // in the error of a dead link
+	}{
+		{"sleep", func(m *testMachine) { m.slept.Store(int64(time.Hour)) }, "after a sleep of 1h0m0s"},
+		{"address gone", func(m *testMachine) { m.off.Store(true) }, "after the local address 192.0.2.1 was lost"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, p := quietLink("bastion")
+				m := &testMachine{}
+				l.tasks.Go(func() { l.watch(m.machine()) })
+				time.Sleep(time.Hour)
+				if n := p.pings.Load(); n != 0 {
+					t.Errorf("%d pings for no reason", n)
+				}
+				tt.do(m)
+				time.Sleep(time.Minute)
+				if l.life.Err() != nil {
+					t.Fatalf("a link that answers was given up: %v", context.Cause(l.life))
+				}
+				if p.pings.Load() == 0 {
+					t.Fatal("no ping")
+				}
+				m.off.Store(false)
+				time.Sleep(time.Minute)
+				p.dead.Store(true)
+				m.slept.Store(0) // the wall clock set back is no sleep
+				time.Sleep(time.Minute)
+				if l.life.Err() != nil {
+					t.Fatalf("given up: %v", context.Cause(l.life))
+				}
+				tt.do(m)
+				if took := endsAfter(t, l); took > watchInterval+probeLimit {
+					t.Errorf("found after %v", took)
+				}
+				if !strings.Contains(context.Cause(l.life).Error(), tt.want) {
+					t.Errorf("got %v, want %q", context.Cause(l.life), tt.want)
+				}
+			})
+		})
+	}
+}
+
+// If the system does not list the address of the link, as in some containers, its absence means
+// nothing.
+func TestNoProbeForAnUnlistedAddress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l, p := quietLink("")
+		m := &testMachine{}
+		m.off.Store(true)
+		l.tasks.Go(func() { l.watch(m.machine()) })
+		time.Sleep(time.Hour)
+		if n := p.pings.Load(); n != 0 {
+			t.Errorf("%d pings", n)
+		}
+		l.close(ErrClosed)
+	})
+}

@@ -1,0 +1,259 @@
+package sshtunnel
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"sallyport/sshtunnel/sshconfig"
+)
+
+// loop is the state of a Tunnel. One goroutine, run, owns it from New to Close. Other goroutines
+// send functions, which run calls one at a time (Tunnel.send). No function may block.
+type loop struct {
+	t       *Tunnel
+	lookout *lookout
+	// tasks counts the attempt that is under way and the requests of listeners.
+	tasks sync.WaitGroup
+
+	// calls are those that wait for a link.
+	calls map[*call]struct{}
+	// listeners are those whose forward a new link is asked for.
+	listeners map[*listener]struct{}
+
+	// attempt is under way. It is nil if none is.
+	attempt *attempt
+	// attempts counts the attempts that have ended. Abandoned ones do not count.
+	attempts int
+	// lastEnd is when the last attempt ended or the last link was lost.
+	lastEnd time.Time
+	// failures counts the attempts that have failed in a row.
+	failures int
+	// pause is the time between lastEnd and the next attempt.
+	pause time.Duration
+	// retryNow shortens the pause, because a call has come since the last attempt began.
+	retryNow bool
+
+	// link is up, or has ended and is not cleaned up yet. It is nil if there is none.
+	link *link
+	// wasUp is set when a link has been lost. The tunnel is then dialed again although nobody
+	// waits.
+	wasUp bool
+}
+
+// call is one call that waits for a link.
+type call struct {
+	// once makes the call return the error of the first attempt that fails, and try even after a
+	// refusal.
+	once bool
+	// seen is loop.attempts when the call came. Attempts that had ended by then do not concern it.
+	seen int
+	// asked is set when the call has shortened a pause. Each call does so once.
+	asked bool
+	// answer gets one value. It has room for it.
+	answer chan callAnswer
+}
+
+// callAnswer is a link, or why there is none.
+type callAnswer struct {
+	link *link
+	err  error
+}
+
+// attempt is one attempt to dial the chain.
+type attempt struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	// before is the state that stands again if the attempt is abandoned.
+	before State
+	// result gets one value. It has room for it.
+	result chan callAnswer
+}
+
+// errAbandoned ends an attempt that nobody waits for any more.
+var errAbandoned = errors.New("nobody waits for the connection")
+
+// run owns l until Close.
+func (l *loop) run() {
+	defer close(l.t.stopped)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Stop()
+		if wait, ok := l.step(); ok {
+			timer.Reset(wait)
+		}
+		var result chan callAnswer
+		if l.attempt != nil {
+			result = l.attempt.result
+		}
+		var linkClosed chan struct{}
+		if l.link != nil {
+			linkClosed = l.link.closed
+		}
+		select {
+		case f := <-l.t.events:
+			f(l)
+		case r := <-result:
+			l.attemptEnded(r)
+		case <-linkClosed:
+			l.linkLost()
+		case <-timer.C:
+		case <-l.t.ctx.Done():
+			l.shutDown()
+			return
+		}
+	}
+}
+
+// step does what is due. It returns how long it may be until something is due again; false if
+// nothing will be before the next event.
+func (l *loop) step() (time.Duration, bool) {
+	for c := range l.calls {
+		if answer, ok := l.decide(c); ok {
+			c.answer <- answer
+			delete(l.calls, c)
+		}
+	}
+	if l.attempt != nil {
+		if !l.wanted() {
+			l.attempt.cancel(errAbandoned)
+		}
+		return 0, false
+	}
+	wait, ok := l.untilAttempt()
+	if ok && wait > 0 && l.lookout.news() {
+		l.failures, l.pause, wait = 0, 0, 0
+	}
+	if ok && wait <= 0 {
+		l.startAttempt()
+		return 0, false
+	}
+	return min(wait, watchInterval), ok
+}
+
+// decide returns the answer of a call; false if the call has to wait.
+func (l *loop) decide(c *call) (callAnswer, bool) {
+	st := l.state()
+	failed := l.attempts > c.seen
+	switch {
+	case l.link != nil:
+		// A link that has ended is about to be cleaned up.
+		return callAnswer{link: l.link}, l.link.life.Err() == nil
+	case st.Phase == Dialing:
+	case c.once && failed:
+		return callAnswer{err: st.Err}, true
+	case st.Phase == Refused && (!c.once || failed):
+		return callAnswer{err: st.Err}, true
+	case st.Phase == NeedsPerson && (failed || !c.once && time.Since(l.lastEnd) < personPause):
+		return callAnswer{err: st.Err}, true
+	case !c.asked:
+		c.asked, l.retryNow = true, true
+	}
+	return callAnswer{}, false
+}
+
+// wanted reports whether the tunnel is to be dialed, if it is not up.
+func (l *loop) wanted() bool { return len(l.calls) > 0 || len(l.listeners) > 0 || l.wasUp }
+
+// untilAttempt returns the time until the next attempt; false if none will come without an event.
+func (l *loop) untilAttempt() (time.Duration, bool) {
+	if l.link != nil {
+		return 0, false
+	}
+	switch l.state().Phase {
+	case Refused, NeedsPerson:
+		return 0, l.retryNow // decide has looked at the pause
+	case Idle:
+		return 0, l.wanted()
+	}
+	since := time.Since(l.lastEnd)
+	wait := l.pause - since
+	if l.retryNow {
+		wait = min(wait, minBackoff-since)
+	}
+	return wait, l.wanted()
+}
+
+func (l *loop) startAttempt() {
+	a := &attempt{before: l.state(), result: make(chan callAnswer, 1)}
+	a.ctx, a.cancel = context.WithCancelCause(l.t.ctx)
+	l.attempt, l.retryNow = a, false
+	l.setState(State{Phase: Dialing, Err: a.before.Err})
+	l.tasks.Go(func() { // ends with the attempt, at the latest when a.ctx does
+		link, err := l.t.dial(a.ctx, func(h *sshconfig.Host) {
+			l.t.send(func(l *loop) { l.setState(State{Phase: Dialing, Hop: h.Alias, Err: a.before.Err}) })
+		})
+		a.result <- callAnswer{link, err}
+	})
+}
+
+// attemptEnded takes the result of the attempt that was under way.
+func (l *loop) attemptEnded(r callAnswer) {
+	a := l.attempt
+	l.attempt = nil
+	abandoned := r.err != nil && context.Cause(a.ctx) == errAbandoned
+	a.cancel(nil)
+	if abandoned {
+		l.setState(a.before)
+		return
+	}
+	l.attempts++
+	l.lastEnd = time.Now()
+	if r.err != nil {
+		l.pause = backoff(l.failures)
+		l.failures++
+		st := State{Phase: phaseOf(r.err), Hop: hopOf(r.err), Err: r.err}
+		l.setState(st)
+		l.t.cfg.Log.Info("dial failed", "hop", st.Hop, "status", st.Phase, "err", st.Err)
+		return
+	}
+	l.link = r.link
+	l.setState(State{Phase: Up})
+	for ln := range l.listeners {
+		l.tasks.Go(func() { ln.renew(l.t.ctx, r.link) }) // ends with the grant, the link or the listener
+	}
+}
+
+// linkLost notes that the link has ended and nothing of it is left.
+func (l *loop) linkLost() {
+	cause := context.Cause(l.link.life)
+	l.t.cfg.Log.Info("link lost", "err", cause) // whoever looks at State tells the person
+	l.link, l.wasUp = nil, true
+	if time.Since(l.lastEnd) >= stableAfter {
+		l.failures = 0
+	}
+	l.pause = 0
+	if l.failures > 0 {
+		l.pause = backoff(l.failures - 1)
+	}
+	l.lastEnd = time.Now()
+	l.setState(State{Phase: Down, Hop: hopOf(cause), Err: cause})
+}
+
+// shutDown ends everything and waits for it.
+func (l *loop) shutDown() {
+	if l.attempt != nil {
+		l.link = (<-l.attempt.result).link // its context is the tunnel's, which has ended
+	}
+	if l.link != nil {
+		l.link.close(ErrClosed)
+		l.link = nil
+	}
+	for ln := range l.listeners {
+		ln.arrivals.close()
+	}
+	l.tasks.Wait()
+	if st := l.state(); st.Err == nil || st.Phase != Down {
+		l.setState(State{Phase: Down, Err: ErrClosed})
+	}
+}
+
+func (l *loop) state() State { return l.t.current.Load().State }
+
+// setState publishes a new State. Only run calls it.
+func (l *loop) setState(s State) {
+	before := l.t.current.Swap(&published{s, make(chan struct{})})
+	close(before.changed)
+}

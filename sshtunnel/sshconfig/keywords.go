@@ -1,0 +1,179 @@
+package sshconfig
+
+// keyword is what we know of one keyword of ssh_config(5).
+type keyword struct {
+	name string
+	set  setter
+	// unset is what `ssh -G` prints where the keyword is unset; "" is nothing.
+	unset string
+	// oneLine says that `ssh -G` prints all values on one line.
+	oneLine bool
+}
+
+// keywords holds all keywords but Host, Match and Include, in the order in which `ssh -G` prints
+// them. Those after the empty one are read and checked, and not printed, because they mean nothing
+// to us.
+var keywords = []keyword{
+	{name: "host"}, // the alias
+	{name: "user", set: text},
+	{name: "hostname", set: text},
+	{name: "port", set: setPort, unset: "22"},
+
+	{name: "addressfamily", set: choice("any|inet|inet6"), unset: "any"},
+	{name: "batchmode", set: flag, unset: "no"},
+	{name: "canonicalizefallbacklocal", set: flag, unset: "yes"},
+	{name: "canonicalizehostname", set: choice("true yes|false no|always"), unset: "false"},
+	{name: "checkhostip", set: flag, unset: "no"},
+	{name: "compression", set: choice("yes|no"), unset: "no"},
+	{name: "controlmaster", set: choice("true yes|false no|auto|ask|autoask"), unset: "false"},
+	{name: "enablesshkeysign", set: flag, unset: "no"},
+	{name: "clearallforwardings", set: flag, unset: "no"},
+	{name: "exitonforwardfailure", set: flag, unset: "no"},
+	{name: "fingerprinthash", set: choice("MD5|SHA1|SHA256|SHA384|SHA512"), unset: "SHA256"},
+	{name: "forwardx11", set: flag, unset: "no"},
+	{name: "forwardx11trusted", set: flag, unset: "no"},
+	{name: "gatewayports", set: flag, unset: "no"},
+	{name: "hashknownhosts", set: flag, unset: "no"},
+	{name: "hostbasedauthentication", set: flag, unset: "no"},
+	{name: "identitiesonly", set: flag, unset: "no"},
+	{name: "kbdinteractiveauthentication", set: flag, unset: "yes"},
+	{name: "nohostauthenticationforlocalhost", set: flag, unset: "no"},
+	{name: "passwordauthentication", set: flag, unset: "yes"},
+	{name: "permitlocalcommand", set: flag, unset: "no"},
+	{name: "proxyusefdpass", set: flag, unset: "no"},
+	{name: "pubkeyauthentication", set: choice("true yes|false no|unbound|host-bound"), unset: "true"},
+	{name: "requesttty", set: choice("true yes|false no|force|auto"), unset: "auto"},
+	{name: "sessiontype", set: choice("none|subsystem|default"), unset: "default"},
+	{name: "stdinnull", set: flag, unset: "no"},
+	{name: "forkafterauthentication", set: flag, unset: "no"},
+	{name: "streamlocalbindunlink", set: flag, unset: "no"},
+	{name: "stricthostkeychecking", set: choice("true yes|false no off|ask|accept-new"), unset: "ask"},
+	{name: "tcpkeepalive", set: flag, unset: "yes"},
+	{name: "tunnel", set: choice("ethernet|point-to-point|true yes|false no"), unset: "false"},
+	{name: "verifyhostkeydns", set: choice("true yes|false no|ask"), unset: "false"},
+	{name: "visualhostkey", set: flag, unset: "no"},
+	{name: "updatehostkeys", set: choice("true yes|false no|ask")}, // its default depends on other keywords
+	{name: "enableescapecommandline", set: flag, unset: "no"},
+	{name: "warnweakcrypto", set: choice("yes true|no false no-pq-kex"), unset: "yes"},
+
+	{name: "canonicalizemaxdots", set: number, unset: "1"},
+	{name: "connectionattempts", set: number, unset: "1"},
+	{name: "forwardx11timeout", set: duration, unset: "1200"},
+	{name: "numberofpasswordprompts", set: number, unset: "3"},
+	{name: "serveralivecountmax", set: number, unset: "3"},
+	{name: "serveraliveinterval", set: duration, unset: "0"},
+	{name: "requiredrsasize", set: number, unset: "1024"},
+	{name: "obscurekeystroketiming", set: setObscureKeystrokeTiming, unset: "yes"},
+
+	{name: "bindaddress", set: text},
+	{name: "bindinterface", set: text},
+	{name: "ciphers", set: algorithms},
+	{name: "controlpath", set: text},
+	{name: "hostkeyalgorithms", set: algorithms},
+	{name: "hostkeyalias", set: text},
+	{name: "hostbasedacceptedalgorithms", set: algorithms},
+	{name: "identityagent", set: setAgentPath},
+	{name: "ignoreunknown", set: text},
+	{name: "kbdinteractivedevices", set: text},
+	{name: "kexalgorithms", set: algorithms},
+	{name: "casignaturealgorithms", set: algorithms},
+	{name: "localcommand", set: command},
+	{name: "remotecommand", set: command},
+	{name: "loglevel", set: choice("QUIET SILENT|FATAL|ERROR|INFO|VERBOSE|DEBUG DEBUG1|DEBUG2|DEBUG3"), unset: "INFO"},
+	{name: "macs", set: algorithms},
+	{name: "pkcs11provider", set: text},
+	{name: "preferredauthentications", set: text},
+	{name: "pubkeyacceptedalgorithms", set: algorithms},
+	{name: "knownhostscommand", set: command},
+	{name: "tag", set: text},
+	{name: "versionaddendum", set: setVersionAddendum},
+
+	{name: "dynamicforward", set: setForward},
+	{name: "localforward", set: setForward},
+	{name: "remoteforward", set: setForward},
+
+	{name: "identityfile", set: setIdentity},
+	{name: "canonicaldomains", set: setCanonicalDomains, unset: "none", oneLine: true},
+	{name: "certificatefile", set: setIdentity},
+	{
+		name: "globalknownhostsfile", set: files,
+		unset: "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2", oneLine: true,
+	},
+	{name: "userknownhostsfile", set: files, oneLine: true},
+	{name: "revokedhostkeys", set: files, unset: "none", oneLine: true},
+	{name: "sendenv", set: setSendEnv},
+	{name: "setenv", set: setSetEnv},
+	{name: "logverbose", set: files, unset: "none", oneLine: true},
+	{name: "channeltimeout", set: setChannelTimeout, unset: "none", oneLine: true},
+	{name: "permitremoteopen", set: setPermitRemoteOpen, unset: "any", oneLine: true},
+	{name: "addkeystoagent", set: setAddKeysToAgent, unset: "false"},
+	{name: "forwardagent", set: setForwardAgent, unset: "no"},
+	{name: "connecttimeout", set: duration, unset: "none"},
+	{name: "tunneldevice", set: setTunnelDevice, unset: "any:any"},
+	{name: "canonicalizepermittedcnames", set: setPermittedCNAMEs, unset: "none", oneLine: true},
+	{name: "controlpersist", set: setControlPersist, unset: "no"},
+	{name: "escapechar", set: setEscapeChar, unset: "~"},
+	{name: "rekeylimit", set: setRekeyLimit, unset: "0 0", oneLine: true},
+	{name: "streamlocalbindmask", set: setStreamLocalBindMask, unset: "0177"},
+	{
+		name: "syslogfacility", unset: "USER",
+		set: choice("DAEMON|USER|AUTH|AUTHPRIV|LOCAL0|LOCAL1|LOCAL2|LOCAL3|LOCAL4|LOCAL5|LOCAL6|LOCAL7"),
+	},
+	{name: "proxycommand", set: command},
+	{name: "proxyjump", set: setProxyJump},
+
+	{},
+	{name: "refuseconnection", set: refuse},
+	{name: "ipqos", set: anything},
+	{name: "securitykeyprovider", set: text},
+	{name: "xauthlocation", set: text},
+	// Builds with GSSAPI, and the patches of Debian and Fedora, know these.
+	{name: "gssapiauthentication", set: flag},
+	{name: "gssapidelegatecredentials", set: flag},
+	{name: "gssapikeyexchange", set: flag},
+	{name: "gssapirenewalforcesrekey", set: flag},
+	{name: "gssapitrustdns", set: flag},
+	{name: "gssapiclientidentity", set: text},
+	{name: "gssapiserveridentity", set: text},
+	{name: "gssapikexalgorithms", set: text},
+	// OpenSSH takes no notice of the values of these any more.
+	{name: "protocol", set: anything},
+	{name: "cipher", set: anything},
+	{name: "fallbacktorsh", set: anything},
+	{name: "globalknownhostsfile2", set: anything},
+	{name: "rhostsauthentication", set: anything},
+	{name: "userknownhostsfile2", set: anything},
+	{name: "useroaming", set: anything},
+	{name: "usersh", set: anything},
+	{name: "useprivilegedport", set: anything},
+	{name: "afstokenpassing", set: anything},
+	{name: "kerberosauthentication", set: anything},
+	{name: "kerberostgtpassing", set: anything},
+	{name: "rsaauthentication", set: anything},
+	{name: "rhostsrsaauthentication", set: anything},
+	{name: "compressionlevel", set: anything},
+}
+
+// keywordAliases are older names that OpenSSH still takes.
+var keywordAliases = map[string]string{
+	"smartcarddevice":                 "pkcs11provider",
+	"challengeresponseauthentication": "kbdinteractiveauthentication",
+	"skeyauthentication":              "kbdinteractiveauthentication",
+	"tisauthentication":               "kbdinteractiveauthentication",
+	"dsaauthentication":               "pubkeyauthentication",
+	"identityfile2":                   "identityfile",
+	"keepalive":                       "tcpkeepalive",
+	"hostbasedkeytypes":               "hostbasedacceptedalgorithms",
+	"pubkeyacceptedkeytypes":          "pubkeyacceptedalgorithms",
+}
+
+// setters finds a keyword's setter by its name.
+var setters = func() map[string]setter {
+	index := make(map[string]setter)
+	for _, k := range keywords {
+		if k.set != nil {
+			index[k.name] = k.set
+		}
+	}
+	return index
+}()

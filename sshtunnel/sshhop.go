@@ -1,0 +1,220 @@
+package sshtunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/display"
+)
+
+// sshHop is a hop by an SSH connection of our own.
+type sshHop struct {
+	where  place
+	conn   *countedConn
+	client *ssh.Client
+	beat   *heartbeat
+	// link is what the hop is a part of.
+	link *link
+
+	// life ends with the connection.
+	life context.Context
+	end  context.CancelCauseFunc
+
+	forwards forwardTable
+
+	// streams counts the open channels.
+	streams atomic.Int32
+	// unanswered counts the requests to open a channel whose caller has left before the answer.
+	unanswered atomic.Int32
+}
+
+// newSSHHop makes a hop of a connection that is logged in. It starts a goroutine of the link, which
+// ends when the connection does.
+func newSSHHop(where place, conn *countedConn, client *ssh.Client, link *link) *sshHop {
+	h := &sshHop{where: where, conn: conn, client: client, link: link, forwards: forwardTable{link: link}}
+	h.life, h.end = context.WithCancelCause(context.Background())
+	h.beat = &heartbeat{conn: conn, request: func() error {
+		_, _, err := client.SendRequest("keepalive@openssh.com", true, nil)
+		return err
+	}}
+	link.tasks.Go(func() { // ends when the connection does, at the latest by close
+		err := client.Wait()
+		if err == io.EOF {
+			err = errors.New("the server closed the connection")
+		}
+		h.end(where.error(StageLink, err))
+		h.forwards.shut()
+	})
+	return h
+}
+
+func (h *sshHop) place() place           { return h.where }
+func (h *sshHop) heartbeat() *heartbeat  { return h.beat }
+func (h *sshHop) ended() context.Context { return h.life }
+
+// close closes the connection below. An orderly goodbye could wait for ever for a peer that is
+// gone.
+func (h *sshHop) close(cause error) {
+	h.end(cause)
+	h.conn.Close()
+}
+
+// openRequest is the payload of direct-tcpip (RFC 4254 section 7.2).
+type openRequest struct {
+	Host       string
+	Port       uint32
+	OriginHost string
+	OriginPort uint32
+}
+
+// openUnixRequest is the payload of direct-streamlocal@openssh.com (OpenSSH's PROTOCOL, 2.4).
+type openUnixRequest struct {
+	Path      string
+	Reserved0 string
+	Reserved1 uint32
+}
+
+func (h *sshHop) open(ctx context.Context, network, address string) (net.Conn, error) {
+	req := channelRequest{network: network, address: address}
+	switch network {
+	case "tcp", "tcp4", "tcp6":
+		host, port, err := splitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		req.network, req.kind = "tcp", "direct-tcpip"
+		req.payload = ssh.Marshal(openRequest{Host: host, Port: port, OriginHost: "127.0.0.1"})
+	case "unix":
+		req.kind, req.payload = "direct-streamlocal@openssh.com", ssh.Marshal(openUnixRequest{Path: address})
+	default:
+		return nil, net.UnknownNetworkError(network)
+	}
+	ch, reqs, err := h.openChannel(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return newChannelConn(channelSetup{
+		link:  h.link.life,
+		ch:    ch,
+		reqs:  reqs,
+		serve: h.discard,
+		laddr: addr{req.network, h.where.alias},
+		raddr: farAddr(req.network, address),
+	}), nil
+}
+
+// splitHostPort takes host:port apart. A port may have a name, such as "https".
+func splitHostPort(address string) (host string, port uint32, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, err
+	}
+	n, err := net.LookupPort("tcp", text)
+	return host, uint32(n), err
+}
+
+// discard refuses all requests of a channel until the channel ends. It is for channels of
+// openChannel, which counts them.
+func (h *sshHop) discard(reqs <-chan *ssh.Request) {
+	defer h.streams.Add(-1)
+	ssh.DiscardRequests(reqs)
+}
+
+// maxUnanswered bounds how many requests to open a channel may wait for an answer after their
+// callers have left. x/crypto cannot take such a request back, and each costs a goroutine. sshd
+// answers when its own connect has ended, which takes minutes if a target swallows packets.
+const maxUnanswered = 64
+
+// channelRequest describes a channel that is to be opened.
+type channelRequest struct {
+	// kind is the type of the channel (RFC 4254 section 5.1).
+	kind    string
+	payload []byte
+	// network and address say where the channel leads, for errors.
+	network, address string
+}
+
+// refused returns the error of a hop that does not open the channel.
+func (r channelRequest) refused(where place, reason ssh.RejectionReason, msg string) *OpenError {
+	return &OpenError{Hop: where.alias, Network: r.network, Addr: r.address, Reason: reason, Msg: msg}
+}
+
+// openChannel waits until the server answers, ctx ends or the connection ends.
+//
+// If ctx ends first, a goroutine goes on waiting and closes the channel that it may get. It ends
+// with the connection at the latest. Whoever gets a channel must pass its requests to discard, or
+// must count streams down when they end.
+func (h *sshHop) openChannel(ctx context.Context, req channelRequest) (ssh.Channel, <-chan *ssh.Request, error) {
+	if err := h.checkOpen(ctx, req); err != nil {
+		return nil, nil, err
+	}
+	answers := make(chan channelAnswer) // nobody takes the answer once ctx has ended
+	go h.requestChannel(ctx, req, answers)
+	select {
+	case a := <-answers:
+		if refused, ok := errors.AsType[*ssh.OpenChannelError](a.err); ok {
+			return nil, nil, req.refused(h.where, refused.Reason, display.Cut(refused.Message))
+		}
+		if a.err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", errLost, a.err)
+		}
+		return a.ch, a.reqs, nil
+	case <-h.life.Done(): // x/crypto may leave a request unanswered that the end of the connection overtakes
+		return nil, nil, fmt.Errorf("%w: it ended while a channel was being opened", errLost)
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
+}
+
+// checkOpen returns why no channel can be requested now.
+func (h *sshHop) checkOpen(ctx context.Context, req channelRequest) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if h.conn.failed.Load() { // x/crypto never answers a request that comes after the end of the connection
+		return fmt.Errorf("%w: it had ended before a channel could be opened", errLost)
+	}
+	n := h.unanswered.Load()
+	switch {
+	case n < maxUnanswered:
+		return nil
+	case h.streams.Load() == 0: // nobody loses anything by a new connection
+		return fmt.Errorf("%w: the server has not answered %d requests", errLost, n)
+	}
+	return req.refused(h.where, ssh.ResourceShortage, fmt.Sprintf("%d earlier requests are not answered yet", n))
+}
+
+// channelAnswer is the server's answer to a channelRequest.
+type channelAnswer struct {
+	ch   ssh.Channel
+	reqs <-chan *ssh.Request
+	err  error
+}
+
+// requestChannel requests a channel and hands the answer to the caller. If the caller has left, it
+// closes the channel.
+func (h *sshHop) requestChannel(ctx context.Context, req channelRequest, answers chan<- channelAnswer) {
+	left := context.AfterFunc(ctx, func() { h.unanswered.Add(1) })
+	ch, reqs, err := h.client.OpenChannel(req.kind, req.payload)
+	if !left() { // the caller has
+		h.unanswered.Add(-1)
+	}
+	if err == nil {
+		h.streams.Add(1)
+	}
+	select {
+	case answers <- channelAnswer{ch, reqs, err}:
+	case <-h.life.Done():
+	case <-ctx.Done():
+		if err == nil {
+			go h.discard(reqs) // ends with the channel
+			ch.Close()
+		}
+	}
+}

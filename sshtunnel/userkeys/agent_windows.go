@@ -1,0 +1,28 @@
+package userkeys
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"strings"
+
+	"github.com/Microsoft/go-winio"
+)
+
+// defaultAgent is the pipe of Windows' own ssh-agent service.
+const defaultAgent = `\\.\pipe\openssh-ssh-agent`
+
+// dialAgent opens a named pipe. Some agents on Windows have a Unix socket instead.
+func dialAgent(ctx context.Context, path string) (net.Conn, error) {
+	slashed := strings.ReplaceAll(path, "/", `\`)
+	if !strings.HasPrefix(slashed, `\\.\pipe\`) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+	conn, err := winio.DialPipeContext(ctx, slashed)
+	if errors.Is(err, fs.ErrNotExist) && slashed == defaultAgent {
+		err = errors.New("the ssh-agent service is not running")
+	}
+	return conn, err
+}
