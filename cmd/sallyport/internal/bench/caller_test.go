@@ -18,8 +18,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/machines"
+
+	"golang.org/x/sys/unix"
 )
 
 // What a host sends. A call has an id that no other one has.
@@ -176,6 +179,14 @@ func (c *pipeCaller) many(total, inFlight int, line func(int) string) error {
 		<-slots
 	}
 	return <-written
+}
+
+// processorTime is what all threads of the process have taken so far, by its own clock
+// (clock_getcpuclockid(3)).
+func (c *pipeCaller) processorTime() time.Duration {
+	var now unix.Timespec
+	unix.ClockGettime(int32(^c.cmd.Process.Pid)<<3|2, &now) // CPUCLOCK_SCHED of linux/posix-timers.h
+	return time.Duration(now.Nano())
 }
 
 // proportional is the proportional set size of the process in MiB (proc_pid_smaps(5)): its own
