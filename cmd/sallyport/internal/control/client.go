@@ -70,6 +70,11 @@ func Ask(ctx context.Context, path string) (Status, error) {
 	defer cancel()
 	var status Status
 	body, err := get(ctx, path, Version, "status")
+	if e, ok := errors.AsType[*VersionError](err); ok && len(e.Versions) == 0 {
+		if old, oldErr := get(ctx, path, unversioned, "status"); oldErr == nil {
+			body, err = old, nil
+		}
+	}
 	if err != nil {
 		return status, err
 	}
@@ -113,6 +118,9 @@ func get(ctx context.Context, path string, version int, request string) (io.Read
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}}
 	url := fmt.Sprintf("http://control/v%d/%s", version, request)
+	if version == unversioned {
+		url = "http://control/" + request
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err

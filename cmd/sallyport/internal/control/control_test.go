@@ -161,9 +161,40 @@ func TestUnknownVersionAndRequest(t *testing.T) {
 	}
 }
 
-// A proxy from before versions answers 404 in net/http's words.
-func TestProxyWithoutVersions(t *testing.T) {
+// After an upgrade, proxies of the version before run on, and a shell may still find the old program.
+// They know GET /status only.
+func TestProxiesFromBeforeVersions(t *testing.T) {
+	want := Status{PID: 8, Upstream: "https://mcp.example/mcp", Profile: "default", Tunnel: &Tunnel{Phase: "up"}}
 	path := filepath.Join(t.TempDir(), "1-OLD.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(want) })
+	old := &http.Server{Handler: mux}
+	go old.Serve(l) // ends with Close
+	defer old.Close()
+	if got, err := Ask(t.Context(), path); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("an old proxy: %+v, %v, want %+v", got, err, want)
+	}
+
+	p, _, path := serve(t)
+	want, _ = p.current()
+	body, err := get(t.Context(), path, 0, "status")
+	if err != nil {
+		t.Fatal("an old program asks:", err)
+	}
+	defer body.Close()
+	var got Status
+	if err := json.NewDecoder(body).Decode(&got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("an old program got %+v, %v, want %+v", got, err, want)
+	}
+}
+
+// Another program answers 404 in net/http's words.
+func TestProxyOfUnknownVersions(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "1-OTHER.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,9 @@
 //	GET /v1/watch    answers 200 with a stream of such objects, one on a line (application/x-ndjson):
 //	                 the present status at once, then the new status after each change
 //
+// Programs from before versions know "GET /status" only, which answers as /v1/status does. Proxies and
+// shells of both kinds run beside each other after an upgrade, so each still speaks it.
+//
 // A stream lasts until either side closes the connection. Changes that follow each other quickly
 // may be delivered as one. A proxy closes the stream of a reader that does not take a line within
 // two seconds. It serves at most 16 streams, and answers 503 to another.

@@ -99,6 +99,7 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.answerStatus)
 	mux.HandleFunc("GET /v1/watch", s.answerWatch)
+	mux.HandleFunc("GET /status", s.answerStatus) // unversioned
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusNotFound, errorBody{Error: codeUnknownRequest})
 	})

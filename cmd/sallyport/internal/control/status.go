@@ -5,6 +5,10 @@ import "time"
 // Version is the version of the interface that this package speaks.
 const Version = 1
 
+// unversioned stands for the interface from before versions, which has the status of version 1 and
+// nothing else.
+const unversioned = 0
+
 // Status is what a running proxy says of itself. It holds no secret.
 type Status struct {
 	// PID is the proxy's process ID.
