@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -28,7 +29,8 @@ const (
 	// written means that the call may have run.
 	written
 	// replied means that the server has begun to answer and that the RoundTripper still has not
-	// returned. It is dealing with a refusal, and the call has not run.
+	// returned. We take it that the RoundTripper is dealing with a refusal, so nothing is running. If
+	// the RoundTripper returns an error from here, the call may have run.
 	replied
 )
 
@@ -68,6 +70,10 @@ type client struct {
 // trace returns ctx with the hooks by which a RoundTripper moves p (Config.Send). A RoundTripper
 // that answers a refusal by itself, as it signs in and sends the request anew, takes a connection
 // for that anew; what was refused has not run.
+//
+// An http.Transport takes a connection anew by itself, too, after the headers were written. It does
+// so for a POST if nothing has left, if the server says in HTTP/2 that it has not processed the
+// request, or if Config.Header declares by an Idempotency-Key that repeating does no harm.
 func (cl *client) trace(ctx context.Context, p *phase) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) {
@@ -76,6 +82,11 @@ func (cl *client) trace(ctx context.Context, p *phase) context.Context {
 		},
 		WroteHeaders:         func() { p.Store(written) },
 		GotFirstResponseByte: func() { p.Store(replied) },
+		// An interim response (RFC 9110, section 15.2) refuses nothing.
+		Got1xxResponse: func(int, textproto.MIMEHeader) error {
+			p.Store(written)
+			return nil
+		},
 	})
 }
 
