@@ -10,20 +10,23 @@
 //
 // [Run] carries a session. [Probe] only finds out which form of the protocol an upstream speaks.
 //
-// This comment is the design. With the MCP specification beside it, it is enough to write the
-// package again. A file name in parentheses says where the code is.
+// This comment is the design: what the parts do, in which order, and why. The messages themselves
+// are in the MCP specification, and all details are in the code and its tests. A file name in
+// parentheses says where the code is.
 //
 // # Promises
 //
 //   - Each request of the host gets exactly one answer, unless the host cancels the request.
-//   - The answer is the server's own, byte for byte, with three exceptions. Where there is no
-//     answer of the server, it is an error of ours ("Errors"). While the server is not reached,
-//     some requests are answered by us ("Before the server is reached"). Under the bridge, we
-//     answer the requests that a modern server does not know ("The bridge").
+//   - The answer comes from the server, except in three cases. If the server gives no answer, we
+//     answer with an error ("Errors"). While the server is not reached, we answer some requests
+//     ("Before the server is reached"). Under the bridge, we answer the requests that a modern
+//     server does not know ("The bridge").
 //   - A message is never decoded and encoded again. The relay looks at the id, the method and a few
-//     other members of a message (package rawjson). It drops a byte order mark, white space around
-//     the message, and line breaks between its tokens. Where it changes a message, the sections
-//     below say so, and it changes only the bytes in question.
+//     other members of a message (package rawjson). All bytes stay as they are, except in these
+//     edits. Of every message: a byte order mark, white space around it, and line breaks between
+//     its tokens are dropped. Of an answer: hidden and invalid tools are cut out of lists, the
+//     host's id replaces one of ours or a missing one, and the answers to a batch are joined. Of a
+//     request under the bridge: _meta is set, and a later round has its own id and params.
 //   - The host gets nothing but JSON-RPC messages, each on one line.
 //   - A request that may have run on the server is not sent a second time. There are two
 //     exceptions, which do no harm: initialize and subscriptions/listen.
@@ -74,17 +77,15 @@
 //
 // # Goroutines
 //
-// These end before Run returns, but for a Read or a Write that is still blocked then:
+// These end before Run returns, except one that is still blocked in a Read or a Write then:
 //
 //   - the one that reads the host's lines. It never waits for the upstream.
 //   - one for each call, and one for each answer of the host to a request of the server.
-//   - one that takes the host's notifications from their queue. For each notification it starts
-//     another one, which waits until the server has accepted it.
+//   - one that sends the host's notifications. For each it starts another one, which waits until
+//     the server has accepted it.
 //   - one that reads the GET stream of a legacy session, or the subscription of a bridge.
-//   - the watcher.
-//   - two that open the session: one makes attempts, and one waits until it is time to answer
-//     early.
-//   - one that asks what the server speaks.
+//   - two that open the session: one makes attempts, and one answers early.
+//   - the watcher, and one that asks what the server speaks.
 //
 // # Order
 //
@@ -95,14 +96,24 @@
 // Gate 1 opens when the server has answered initialize, because its answer brings the session id.
 // An early answer of ours does not open it.
 //
-// Gate 2 opens when the server has accepted notifications/initialized, and when in addition the GET
-// stream is open, is refused, or has not opened within streamOpenWait. We wait for that stream
-// because a server may send a question on it before it answers the first call.
+// On the legacy wire, gate 2 opens after two steps. First, the server has accepted or refused
+// notifications/initialized, or acceptWait has passed. Then the GET stream is open, is refused, or
+// has not opened within streamOpenWait. We wait for that stream because a server may send a
+// question on it before it answers the first call. The bridge has its own rule.
 //
 // Notifications are sent one after the other. If the server has not accepted one within acceptWait,
-// the next one is sent anyway. Time in which there is an obstacle does not count. Calls are
+// the next one is sent anyway. While there is an obstacle, acceptWait does not run. Calls are
 // independent of each other. The host's answer to a request of the server waits for gate 1 only,
 // because the server may need it in order to accept notifications/initialized.
+//
+// If a notification, or an answer of the host, cannot be sent because of an obstacle, it waits as a
+// call does, but for Config.Timeout (on the modern wire for acceptWait). If it fails then, or in
+// any other way, the log shows that, and the host hears nothing. A notification that meets the loss
+// of its session is sent again in the new one, once. An answer is not.
+//
+// Nothing is queued on the way to the host. If the host reads slowly, a Write blocks. The goroutine
+// that has the message reads no more of its response, and flow control slows the server down. The
+// reader, too, stops when it has to write an answer of ours.
 //
 // # Waiting
 //
@@ -111,21 +122,23 @@
 // that is closed when it changes. An [Explanation] puts one error of Config.Send into words. So an
 // obstacle is a state, and an explanation belongs to an event.
 //
-// Two clocks run for a call, both from its arrival:
+// A call has two time limits. Both are counted from its arrival:
 //
-//	Config.Timeout    always runs. A sign of progress starts it anew. At its end the call gets the
-//	                  error "timeout", and if it may be running, the server is told.
-//	Config.Patience   counts only for a call that is not written while there is an obstacle. At its
-//	                  end the call gets the obstacle as its error.
+//	Config.Timeout    A sign of progress starts it anew. At its end the call gets the error
+//	                  "timeout", and if it may be running, the server is told. There is none for
+//	                  initialize and subscriptions/listen.
+//	Config.Patience   It counts for a call that is not in the state written (next section), and only
+//	                  while there is an obstacle. A call that is older than this gets the obstacle
+//	                  as its error. There is none for initialize.
 //
 // Signs of progress are: a notification or a request of the server on the call's own stream, a
 // progress notification with the call's token on any stream, and the host's answer to a question
-// that the call has led to. The clocks do not run for initialize. Each attempt to open the session
-// has a Timeout of its own, in which the time with an obstacle does not count.
+// that the call has led to. Each attempt to send initialize has a Timeout of its own. If there is
+// an obstacle at its end, it starts anew.
 //
 // If the request has a progress token, the host is told what the call waits for: first after
-// Config.InitPatience, and then every progressEvery. A request that fails although there is no
-// obstacle is answered at once.
+// Config.InitPatience, and then every progressEvery. If Config.Send returns an error and there is
+// no obstacle, the call does not wait: it gets that error as its answer.
 //
 // If the field Final of an obstacle or an explanation is not nil, waiting does not help. All
 // requests get it as their error. Run returns the error in Final when a request was answered with
@@ -135,26 +148,30 @@
 //
 // A request that fails may wait and be sent again only if it cannot have run on the server. A
 // request that may have run is answered with an error that says so. Config.Send is an
-// http.RoundTripper, and it tells us how far a request has come: it calls three hooks of
+// http.RoundTripper, and it tells us how far a request has come: it calls four hooks of
 // net/http/httptrace, as an http.Transport does.
 //
-//	                GetConn            WroteHeaders        GotFirstResponseByte
-//	request begins ---------> unsent --------------> written -------------------> replied
-//	                            ^                                                    |
-//	                            +------------------- GetConn ------------------------+
+//	                GetConn            WroteHeaders         GotFirstResponseByte
+//	request begins ---------> unsent --------------> written --------------------> replied
+//	                            ^                      ^                            |  |
+//	                            |                      +-- Got1xxResponse, return --+  |
+//	                            +---------------------- GetConn -----------------------+
 //
-//	unsent    it cannot have run
-//	written   it may have run
-//	replied   it has not run: see below
+//	unsent    It cannot have run.
+//	written   It may have run.
+//	replied   The server has begun to answer, but RoundTrip has not returned. So Send is dealing
+//	          with a refusal, and nothing is running.
 //
 // An http.Transport returns as soon as the header of the response has come. If RoundTrip does not
-// return although the server has replied, then Send has got a refusal and deals with it itself. For
-// instance, it got a 401 and now waits for a person to sign in. Later it may send the request anew,
-// and calls GetConn again.
+// return then, Send has got a refusal and deals with it. For instance, it got a 401 and waits for a
+// person to sign in. Later it may send the request anew, and calls GetConn again. An http.Transport
+// calls GetConn in the state written, too, when it knows that it may repeat the request (post.go).
 //
-// When RoundTrip returns a response, the call counts as written again, because a response is no
-// proof that nothing ran. Two responses are such a proof, and they set the call back to unsent: a
-// lost session, and the error -32020 (both below).
+// When RoundTrip returns a response or an error, a request in the state replied counts as one that
+// may have run, except if Config.Explain says NotRun of the error. We take four responses for
+// refusals, and send the request again: a redirect with 307 or 308, the loss of a session ("The
+// legacy wire"), the error -32020 ("The modern wire"), and a status that contradicts the remembered
+// era ("What the server speaks").
 //
 // A RoundTripper that calls no hook is judged by the request's body. As soon as somebody has read a
 // byte of it, the request counts as written. Then such a RoundTripper cannot tell us that it waits
@@ -164,26 +181,26 @@
 //
 // What may fail again is repeated in one loop (retry.go). Between two attempts, the loop waits for
 // a back-off: retryDefault after the first failure, and twice as long after each further one, up to
-// retryMax. Up to half of it is left out at random. For an event stream, the server's reconnection
-// time replaces the first back-off, and no later one is shorter. After the back-off, the loop waits
-// until there is no obstacle.
+// retryMax. Up to half of it is left out at random. If the server of an event stream has named a
+// reconnection time, the first back-off is that time, and all later ones are at least as long.
+// After the back-off, every loop except the opening waits until there is no obstacle.
 //
 //	what is repeated            the back-off starts   the back-off is cut    the loop ends
 //	                            anew after            short by
 //	--------------------------  --------------------  ---------------------  ----------------------
 //	a call's broken stream      an event              nothing                with the answer, or
 //	                                                                         after maxResumes
-//	the GET stream              an event              an answered call,      with a refusal that
-//	                                                  after a 401            stays
+//	the GET stream              an event              if it got a 401: the   with a refusal that
+//	                                                  answer to any call     stays
 //	a subscription              a notification        nothing                with a refusal that
 //	                                                                         stays
 //	a lost HTTP+SSE session     nothing               nothing                when there is a session
-//	the opening of the session  a request of          a request of           with the server's answer
-//	                            the host              the host
+//	the opening of the session  a request of          a request of           with a result, or with an
+//	                            the host              the host               error that the host gets
 //
 // A refusal that stays is a status 4xx other than 401, 408 and 429, or a redirect that we do not
-// follow. While there is an obstacle, a request that is not written is repeated differently:
-// whenever the obstacle changes, and without a back-off.
+// follow. One repetition is not in the table: if Send returns an error in the state unsent while
+// there is an obstacle, the request is sent again whenever that changes, without a back-off.
 //
 // # What the server speaks
 //
@@ -196,20 +213,28 @@
 //	the error -32022 whose data.supported has such a version           modern
 //	the error -32020 or -32021                                         modern
 //	the error -32601 with the status 404                               modern
-//	any other JSON-RPC answer, or none within acceptWait               legacy
+//	any other JSON-RPC answer, with any HTTP status                    legacy
+//	nothing within acceptWait                                          legacy
 //	a success without a JSON-RPC answer                                legacy
 //	a status 4xx other than 401, 403, 408, 429                         legacy
 //	everything else: those four, 5xx, redirects, no connection         unknown
 //
-// After -32022 we ask once more, in the version that both sides speak. If the era stays unknown,
-// the reason decides. After an HTTP status, a legacy host's initialize is sent as to a legacy
-// server. After any other failure, and for a modern host, the request fails with that reason.
+// An answer has the id of our request. If a 401 or a 503 has a JSON-RPC error without that id in
+// its body, its status counts. After -32022 we ask once more, in the version that both sides speak.
+// If the era stays unknown because of an HTTP status, a legacy host's initialize is sent on the
+// legacy wire, and the host gets what comes of that. If the reason is another one, or the host is
+// modern, the request fails with that reason.
 //
 // Config.Save remembers the era. We ask again when the server contradicts what we remember:
 //
 //   - It refuses initialize with the status 400 or 404 and an error code from -32020 down to
 //     -32099, or with 404 and -32601. Only a modern server does that.
 //   - It refuses a modern request with the status 400, 404 or 405, and not with a JSON-RPC answer.
+//
+// If initialize was refused and the server turns out to be modern, the bridge answers initialize.
+// Otherwise the host gets the refusal. If a modern request was refused and the era was only
+// remembered, the request is sent again to a modern server, and gets -32601 for a legacy one. If
+// the era was found in this session, the host gets the refusal, and we ask before the next request.
 //
 // A host counts as modern if, before any initialize, it sends server/discover, or a request whose
 // _meta has "io.modelcontextprotocol/protocolVersion". After initialize it is a legacy host.
@@ -228,7 +253,7 @@
 //
 //	none --initialize answered--> open --session lost--> renewing --initialized accepted--> open
 //	                                |
-//	                                +--the host's input ends--> DELETE
+//	                                +--Run ends--> DELETE
 //
 // A session is lost if the server answers a request in it with 404. Some servers answer 400
 // instead. We take a 400 for that if the server has accepted something in this session before, and
@@ -237,8 +262,9 @@
 // To renew a session, we send the host's own initialize again. The host does not see the answer.
 // Then we send an initialized of our own and open a new GET stream. The request that was refused
 // has not run, and is sent again in the new session, once. Requests that meet the loss at the same
-// time share one renewal. All other messages wait for its end, but for the host's answers to
-// requests of the server. These are sent at once, in the session that is the latest then.
+// time share one renewal. All other messages wait for its end, except the host's answers to
+// requests of the server. These are sent at once: in the new session, if the server has answered
+// initialize already, and otherwise in the old one.
 //
 // If the stream of a call breaks before the answer, we ask for the rest of it with a GET that has
 // the header Last-Event-ID. If the server has given no event ids, the call gets an error. The GET
@@ -270,8 +296,8 @@
 //
 // # The modern wire
 //
-// The code is in modern*.go. Each request is a POST of its own. There is no session, and no stream
-// but those of the responses. When such a stream breaks, its call gets an error, as it cannot be
+// The code is in modern*.go. Each request is a POST of its own. There is no session, and the only
+// streams are the responses. When such a stream breaks, its call gets an error, as it cannot be
 // resumed.
 //
 // The headers repeat parts of the body: MCP-Protocol-Version, Mcp-Method and Mcp-Name. The header
@@ -293,8 +319,9 @@
 // logging/setLevel; resources/subscribe and resources/unsubscribe.
 //
 // Into the params of each other request we insert _meta. It has the version, the capabilities and
-// the name that the host has given in initialize, and the log level. Nothing else in the request
-// changes.
+// the name that the host has given in initialize, and the log level. The request that answers the
+// server's questions (below) also has an id of ours, inputResponses and requestState. Nothing else
+// changes. Of the host's notifications, only initialized has an effect.
 //
 // After notifications/initialized we send a subscriptions/listen of our own. It asks for the
 // changes of those lists that the server says may change, and for the updates of the resources that
@@ -349,14 +376,15 @@
 //	a call of sallyport_sign_in We call Config.SignIn, and answer when the server is reached.
 //	all else                    It waits for the gates, and makes the next attempt begin at once.
 //
-// sallyport_sign_in takes no arguments. Its result is one text: either that the server is
-// connected, or after Config.Patience the URL and the code for the person. Once we have answered
-// initialize, a call of a tool of this name is ours for the rest of the session. A host that has
-// declared elicitation in URL mode is also asked to show each URL, once.
+// sallyport_sign_in takes no arguments. Its result is one text: that the server is connected, or
+// after Config.Patience the URL and the code for the person. If there is no URL then, or the
+// sign-in or an attempt fails, the call gets an error. Once we have answered initialize, a call of
+// a tool of this name is ours for the rest of the session. A host that has declared elicitation in
+// URL mode is also asked to show each URL, once.
 //
 // When an attempt fails, all calls that arrived before it began get its error, even if their
 // Config.Patience is not over. The exception is a call of sallyport_sign_in, if the attempt failed
-// for want of a sign-in. If nobody has completed a sign-in, the further attempts use
+// because a sign-in is needed. If nobody has completed a sign-in, the further attempts use
 // Config.Background, because each sign-in would open a page. The next request of the host makes
 // them use Config.Send again.
 //
@@ -367,8 +395,8 @@
 // instructions or capabilities that our answer did not have are lost for this session.
 //
 // If the server refuses initialize, with an error or with a status that another attempt would not
-// change, the host gets the refusal. While the session is pending, the waiting calls get it
-// instead, and the attempts go on.
+// change, the host gets the refusal as the answer to initialize. If we have answered that already,
+// the calls that wait get the refusal as their error, and the attempts go on.
 //
 // # What is remembered
 //
@@ -379,6 +407,10 @@
 //	initialize   the result of initialize
 //	tools        an array of all tools, when the host has read all pages of tools/list
 //	discover     the result of server/discover, as a modern host got it
+//
+// Config.Load reads era once, before the first initialize or modern request. It reads the others
+// when we answer in the server's place, and before a Save. These names are the only keys. So the
+// caller of Run gives each upstream, and each account there, a memory of its own.
 //
 // # Errors
 //
@@ -400,8 +432,9 @@
 // # Other rules
 //
 // A redirect with the status 307 or 308 to the same origin is followed, up to maxRedirects times.
-// Where a 308 has led a POST, all requests go, until the next initialize. Any other redirect is an
-// error. A response of the type text/event-stream is read as a stream, and any other as JSON.
+// If a POST is redirected with 308, all later requests go to the new URL, until the legacy wire
+// sends an initialize to Config.URL again. Any other redirect is an error. A response of the type
+// text/event-stream is read as a stream, and any other as JSON.
 //
 // Config.IgnoreTools hides tools (tools.go). They are cut out of the answers to tools/list, and
 // calls of them are refused.
@@ -409,9 +442,10 @@
 // # The end
 //
 // When the host's input ends, we take nothing more. Calls in flight may finish within exitGrace.
-// When the context ends, or a Write to the host fails, there is no such time. Then each call that
-// is left gets the error "closed", and the legacy wire sends its DELETE, for which it has
-// exitGoodbye. After exitBound at most, Run returns.
+// When the context ends, a Write to the host fails, or an obstacle is final, there is no such time.
+// In all cases, each call that is left then gets the error "closed". If there is no obstacle, the
+// legacy wire also sends its DELETE. It has exitGoodbye for that, but exitBound, less exitReserve,
+// is the limit for both steps together. After exitBound at most, Run returns.
 //
 // # Values
 //
@@ -419,7 +453,7 @@
 //	acceptWait 10 s       streamOpenWait 2 s     progressEvery 5 s     finalGrace 3 s
 //	exitGrace 1 s         exitGoodbye 1 s        exitBound 1.8 s       maxRounds 16
 //	maxMessage 64 MiB     maxCalls 1024          maxNotifications 1024 maxReplay 4096
-//	maxMemory 4 MiB       maxExcerpt 500         maxRedirects 5
+//	maxMemory 4 MiB       maxExcerpt 500         maxRedirects 5       exitReserve 0.2 s
 //
 // A message above maxMessage becomes an error with its id. More than maxCalls requests in flight
 // get the error "busy". More than maxNotifications notifications, or as many answers of the host,
