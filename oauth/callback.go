@@ -30,8 +30,8 @@ const (
 )
 
 // callbackServer serves the redirect URI of one login. It receives the callback, which is the
-// request that the browser makes to the redirect URI (RFC 6749 section 4.1.2), and answers it with a
-// page. It holds the port from listenForCallback to close. A request that does not belong to the
+// request that the browser makes to the redirect URI (RFC 6749 section 4.1.2), and answers it with
+// a page. It holds the port from listenForCallback to close. A request that does not belong to the
 // login gets an answer and changes nothing.
 type callbackServer struct {
 	cfg *Config
@@ -150,9 +150,9 @@ func loopbackURL(addr, port, path string) string {
 	return "http://" + net.JoinHostPort(host, port) + path
 }
 
-// startURL is the URL of our page that leads to the login page and holds no secret. It works as long
-// as the login lasts. It is empty if the redirect URI is not on loopback: then the person's browser
-// may be on a machine that cannot reach the listener.
+// startURL is the URL of our page that leads to the login page and holds no secret. It works as
+// long as the login lasts. It is empty if the redirect URI is not on loopback: then the person's
+// browser may be on a machine that cannot reach the listener.
 func (cb *callbackServer) startURL() string {
 	if !asclient.IsLoopback(cb.redirect.Hostname()) {
 		return ""

@@ -92,8 +92,9 @@ type Config struct {
 	// of its life. Zero is 30 seconds. A negative one turns refreshing ahead of expiry off.
 	RefreshSkew time.Duration
 
-	// AtTerminal says that a person started this process in a terminal in order to log in, and waits.
-	// Its login takes over from that of another process, and its login page is never held back.
+	// AtTerminal says that a person started this process in a terminal in order to log in, and
+	// waits. Its login takes over from that of another process, and its login page is never held
+	// back.
 	AtTerminal bool
 	// NonInteractive forbids logins: a sign-in that needs a person fails with LoginRequiredError.
 	NonInteractive bool
@@ -148,8 +149,9 @@ type Endpoints struct {
 	AssumePKCE bool
 }
 
-// Given holds one-shot inputs that somebody else obtained. They are used until they bring a token or
-// are refused. The record then keeps their hash, so that a later process does not use them again.
+// Given holds one-shot inputs that somebody else obtained. They are used until they bring a token
+// or are refused. The record then keeps their hash, so that a later process does not use them
+// again.
 type Given struct {
 	// AuthorizationCode is a code to exchange for tokens, with the CodeVerifier (RFC 7636) and the
 	// Callback.RedirectURI that it was asked for with. Empty means that there is none.
@@ -168,8 +170,8 @@ type IdentityProvider struct {
 	ClientID string
 }
 
-// CallbackConfig says where the callback arrives: the request that the browser makes to the redirect
-// URI.
+// CallbackConfig says where the callback arrives: the request that the browser makes to the
+// redirect URI.
 type CallbackConfig struct {
 	// RedirectURI is the redirect URI to send. Empty is http://HOST:PORT/callback with the address
 	// that was bound. If it is on loopback and has a port, that address replaces Addrs.

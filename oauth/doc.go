@@ -178,7 +178,7 @@
 //     process ends, however it ends.
 //   - claim is a lock. A process takes it if a person started it in a terminal in order to log in
 //     ([Config.AtTerminal]). Every other process that has the lead lock tries the claim lock too.
-//     If it is taken, that process ends its login and frees the lead lock for the person's.
+//     If it is taken, that process ends its login and frees the lead lock for the other one.
 //   - notice is a value that the leader writes: the ID of its login, the scopes of its step-up, its
 //     prompt, and at the end how the login failed.
 //   - pages is a value: how many login pages were shown since the upstream last accepted a new
@@ -216,7 +216,7 @@
 // long as somebody waits for the login.
 //
 // Three grants are unattended, and their tokens are not stored. In client_credentials (RFC 6749
-// section 4.4) the client signs in as itself. In jwt_bearer (RFC 7523) it sends a JWT that
+// section 4.4) the client signs in as itself. In jwt_bearer (RFC 7523) we send a JWT that
 // [Config.Assertion] returns. In enterprise_managed, Config.Assertion returns a person's ID token.
 // The package sends that to the identity provider ([Config.IDP]), which exchanges it (RFC 8693) for
 // an assertion that only this authorization server takes. The assertion then gets the access token

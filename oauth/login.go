@@ -12,8 +12,8 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// login is one login under way: discovery, client, listener, prompt, code, token. It lives until the
-// token is stored or the login has failed. This process runs it as the leader.
+// login is one login under way: discovery, client, listener, prompt, code, token. It lives until
+// the token is stored or the login has failed. This process runs it as the leader.
 type login struct {
 	*renewal
 	lead   *leadership

@@ -164,8 +164,8 @@ func TestPushRefused(t *testing.T) {
 	}
 }
 
+// Not parallel: another test could take the port that this one needs again.
 func TestPushByAForgottenClient(t *testing.T) {
-	t.Parallel()
 	w := newWorld(t)
 	w.as.Set(func(k *oauthtest.Knobs) { k.RequirePush, k.NoRefresh = true, true })
 	w.mustPost(w.transport(nil))

@@ -11,8 +11,8 @@ import (
 	"net/http"
 )
 
-// page is one of our own pages, which the callback server sends to the browser. It loads nothing and
-// runs no script.
+// page is one of our own pages, which the callback server sends to the browser. It loads nothing
+// and runs no script.
 type page struct {
 	Title string
 	Text  string

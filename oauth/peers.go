@@ -179,8 +179,8 @@ type leadership struct {
 	notice   notice
 }
 
-// run runs login and keeps the notice up to date for the followers. It returns errClaimed if another
-// process is to lead instead.
+// run runs login and keeps the notice up to date for the followers. It returns errClaimed if
+// another process is to lead instead.
 func (l *leadership) run(ctx context.Context, login func(context.Context, *leadership) error) error {
 	account := l.peers.account
 	l.notice = notice{ID: rand.Text(), StepUp: l.need.stepUp}

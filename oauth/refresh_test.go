@@ -86,8 +86,8 @@ func TestFailedEarlyRefreshUsesTheOldToken(t *testing.T) {
 	}
 }
 
+// Not parallel: another test could take the port that this one needs again.
 func TestNobodyIsLockedOut(t *testing.T) {
-	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		happen func(w *world)

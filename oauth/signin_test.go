@@ -239,8 +239,8 @@ func TestOpenUpstreamNeedsNoSignIn(t *testing.T) {
 	}
 }
 
+// Not parallel: another test could take the port that this one needs again.
 func TestCloseEndsAPendingLogin(t *testing.T) {
-	t.Parallel()
 	w := newWorld(t)
 	offered := make(chan Prompt, 1)
 	tr := w.transport(func(c *Config) { c.Offer = func(ctx context.Context, p Prompt) { offered <- p; <-ctx.Done() } })

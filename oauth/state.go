@@ -13,8 +13,8 @@ type Prompt struct {
 	// LinkExpires is when AuthorizeURL ends, if the server ends it before Expires. StartURL and
 	// BrowserURL then lead to a new one. It is zero if AuthorizeURL lasts as long as the login.
 	LinkExpires time.Time
-	// StartURL is one of our pages, which leads to AuthorizeURL. It holds no secret, so it may stand
-	// in logs and messages. It is empty if there is no such page.
+	// StartURL is one of our pages, which leads to AuthorizeURL. It holds no secret, so it may
+	// stand in logs and messages. It is empty if there is no such page.
 	StartURL string
 	// BrowserURL is like StartURL, but works once. It is for the arguments of a browser command,
 	// which everybody on the machine can read. It is empty if there is no such page.
@@ -40,8 +40,8 @@ type State struct {
 	// Busy says that a login is under way, from its discovery to the stored token. A refresh does
 	// not count.
 	Busy bool
-	// NextPage is when the login under way may show its login page, if another one was shown a short
-	// time ago. It is zero if no login page is held back.
+	// NextPage is when the login under way may show its login page, if another one was shown a
+	// short time ago. It is zero if no login page is held back.
 	NextPage time.Time
 	// Err is the error of the last sign-in. It is nil after a success. An error that leaves the
 	// token as good as it was is not reported here: that of a step-up, of a refresh ahead of

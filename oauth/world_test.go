@@ -23,8 +23,8 @@ func TestMain(m *testing.M) {
 	if config := os.Getenv(workerVariable); config != "" {
 		os.Exit(playWorker(config))
 	}
-	// The store syncs every file. On a busy disk that takes most of the time of these tests, so they
-	// use a directory in memory where the system has one.
+	// The store syncs every file. On a busy disk that takes most of the time of these tests, so
+	// they use a directory in memory where the system has one.
 	dir, err := os.MkdirTemp("/dev/shm", "oauth-test-")
 	if err == nil {
 		os.Setenv("TMPDIR", dir)
@@ -66,8 +66,8 @@ func (w *world) clock() time.Time {
 	return w.now
 }
 
-// useWallClock gives the server the real time, for tests with other processes. It takes the server's
-// lock, because the server already runs.
+// useWallClock gives the server the real time, for tests with other processes. It takes the
+// server's lock, because the server already runs.
 func (w *world) useWallClock() { w.as.Set(func(*oauthtest.Knobs) { w.as.Now = nil }) }
 
 func (w *world) advance(d time.Duration) {

@@ -60,23 +60,23 @@ func isStream(resp *http.Response) bool {
 
 // body reads an answer that is no event stream, and gives what it brings to take. It returns nil
 // only if that was the answer; then the HTTP status does not matter. It closes the response's body.
-func (srv *server) body(ctx context.Context, resp *http.Response, take sink) error {
+func (cl *client) body(ctx context.Context, resp *http.Response, take sink) error {
 	ok := resp.StatusCode/100 == 2
 	defer resp.Body.Close()
-	limit := srv.cfg.maxMessage
+	limit := cl.cfg.maxMessage
 	if !ok {
 		limit = maxErrorBody
 	}
 	buf := getBuffer()
 	defer putBuffer(buf)
 	if ok && resp.ContentLength > int64(limit) {
-		return srv.broken(ctx, errTooLong)
+		return cl.broken(ctx, errTooLong)
 	}
 	body, err := readBody(resp, (*buf)[:0], limit)
 	*buf = body[:0]
-	defer srv.carried(len(body))
+	defer cl.carried(len(body))
 	if err != nil && ok {
-		return srv.broken(ctx, err)
+		return cl.broken(ctx, err)
 	}
 	m, err := rawjson.Parse(body)
 	if err == nil && take.give(m) {
@@ -86,7 +86,7 @@ func (srv *server) body(ctx context.Context, resp *http.Response, take sink) err
 	if !ok {
 		return statusFault(resp, shown)
 	}
-	return srv.notAnAnswer(resp, shown, err)
+	return cl.notAnAnswer(resp, shown, err)
 }
 
 // readBody reads the body of resp into b, which is empty, or into larger memory. If there are more
@@ -115,35 +115,35 @@ func readBody(resp *http.Response, b []byte, limit int) ([]byte, error) {
 
 // notAnAnswer is the fault of a body that does not answer the request. err is the
 // *rawjson.SyntaxError in it, if there is one.
-func (srv *server) notAnAnswer(resp *http.Response, shown string, err error) error {
+func (cl *client) notAnAnswer(resp *http.Response, shown string, err error) error {
 	f := noAnswer("")
 	f.status, f.body = resp.StatusCode, shown
 	switch {
 	case strings.TrimSpace(shown) == "":
-		f.text = fmt.Sprintf("%s: status %d without an answer", where(srv.cfg.URL), resp.StatusCode)
+		f.text = fmt.Sprintf("%s: status %d without an answer", where(cl.cfg.URL), resp.StatusCode)
 	case err != nil:
-		f.text = fmt.Sprintf("%s: the answer (%q) is %v", where(srv.cfg.URL), excerpt(mediaType(resp.Header), 80), err)
+		f.text = fmt.Sprintf("%s: the answer (%q) is %v", where(cl.cfg.URL), excerpt(mediaType(resp.Header), 80), err)
 	default:
-		f.text = where(srv.cfg.URL) + ": the body is no answer to this request"
+		f.text = where(cl.cfg.URL) + ": the body is no answer to this request"
 	}
 	return f
 }
 
 // broken is the fault of an answer that ended too early or became too long. If ctx has ended it is
 // the cause of that.
-func (srv *server) broken(ctx context.Context, err error) error {
+func (cl *client) broken(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case isTooLong(err):
-		srv.carried(srv.cfg.maxMessage)
-		f := noAnswer(where(srv.cfg.URL) + ": the answer is a " + errTooLong.Error())
+		cl.carried(cl.cfg.maxMessage)
+		f := noAnswer(where(cl.cfg.URL) + ": the answer is a " + errTooLong.Error())
 		f.kind = "too_large"
 		return f
 	case errors.Is(err, io.EOF):
-		return noAnswer(where(srv.cfg.URL) + ": the stream ended without the answer")
+		return noAnswer(where(cl.cfg.URL) + ": the stream ended without the answer")
 	}
-	return srv.obstacles.explain(fmt.Errorf("%s: the answer broke off: %w", where(srv.cfg.URL), err)).mayHaveRun()
+	return cl.obstacles.explain(fmt.Errorf("%s: the answer broke off: %w", where(cl.cfg.URL), err)).mayHaveRun()
 }
 
 // buffers keeps the memory of answers until the garbage collector wants it.
@@ -200,7 +200,7 @@ func statusText(status int) string {
 	return strings.TrimSpace(fmt.Sprintf("status %d %s", status, http.StatusText(status)))
 }
 
-// isFinal reports whether err is a refusal that time cannot mend.
+// isFinal reports whether err is a refusal that another attempt would not change.
 func isFinal(err error) bool {
 	f, ok := errors.AsType[*fault](err)
 	if !ok {

@@ -188,9 +188,9 @@ func (b *bridge) respond(a rawjson.Message) {
 	}
 }
 
-// notice drops what means nothing to a modern server, which is everything that a legacy host
+// notify drops what means nothing to a modern server, which is everything that a legacy host
 // notifies of. But initialized says that the host takes notifications from now on.
-func (b *bridge) notice(n notice) {
+func (b *bridge) notify(n notification) {
 	defer n.done()
 	if n.gate == nil {
 		return

@@ -93,7 +93,7 @@ func (q *questions) ask(c *call, w *wantedInput) ([]byte, error) {
 		delete(q.asked, rawjson.IDKey(ids[i]))
 		q.mu.Unlock()
 		if open {
-			q.host.toHost(cancelNotice(ids[i], "the request that needed it has ended"))
+			q.host.toHost(cancelNotification(ids[i], "the request that needed it has ended"))
 		}
 	}
 	return out, err

@@ -57,7 +57,7 @@ func (s *subscriptions) reset(who identity, capabilities []byte) {
 }
 
 // open asks for the first subscription if there are lists that may change, and returns when the
-// server has decided, or after noticeWait.
+// server has decided, or after acceptWait.
 func (s *subscriptions) open() {
 	s.mu.Lock()
 	wanted := len(s.lists) > 0

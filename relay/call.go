@@ -32,8 +32,8 @@ type call struct {
 	batch *batchAnswers
 	// gate is closed when the call is released. It is nil for all but initialize.
 	gate chan struct{}
-	// opens is what the call is an attempt at. Such a call is ours, and not in the table. It is nil
-	// for a call of the host.
+	// opens is the opening that this call is one attempt at. Such a call is ours, and not in the
+	// table. It is nil for a call of the host.
 	opens *opening
 	// signIn says that the call is of the sign-in tool.
 	signIn bool
@@ -81,8 +81,8 @@ func (c *call) keepAlive(timeout time.Duration) {
 	}
 }
 
-// linger ends an answered call soon. Its stream should end by itself; to read it to its end lets
-// the connection be used again.
+// linger ends an answered call soon. Its stream should end by itself, and if we read it to its end,
+// the connection can be used again.
 func (c *call) linger() { c.timer.Reset(lingerTime) }
 
 // progressKey is the IDKey of the progressToken in the raw params, or in the member of params at
@@ -95,25 +95,32 @@ func progressKey(params []byte, path ...string) string {
 }
 
 // cancelled is the cause of a call's end by the host.
-type cancelled struct{ notice rawjson.Message }
+type cancelled struct{ notification rawjson.Message }
 
 func (*cancelled) Error() string { return "cancelled by the host" }
 
-// finish ends a call that its wire has done with. err says why there was no answer, if there was
+// carry runs f, which returns when nothing more can come of c, and ends c. enter has counted it in
+// s.work.
+func (s *session) carry(c *call, f func() error) {
+	defer s.work.Done()
+	s.finish(c, f())
+}
+
+// finish ends a call of which nothing more can come. err says why there was no answer, if there was
 // none.
 func (s *session) finish(c *call, err error) {
 	if c.ctx.Err() != nil {
 		err = context.Cause(c.ctx)
 	}
 	c.timer.Stop()
-	f, notice := s.outcome(c, err)
-	// The session must not end before the notice is sent.
-	holding := notice != nil && s.calls.hold(c)
+	f, cancellation := s.outcome(c, err)
+	// The session must not end before the cancellation is sent.
+	holding := cancellation != nil && s.calls.hold(c)
 	if f != nil {
 		s.answer(c, f.line(c.ID, s.cfg.Mask))
 	}
 	if holding {
-		s.up.giveUp(*notice)
+		s.upstream.giveUp(*cancellation)
 		s.calls.dealtWith()
 	}
 	if _, byHost := errors.AsType[*cancelled](err); f == nil && !byHost {
@@ -125,14 +132,13 @@ func (s *session) finish(c *call, err error) {
 	s.carried(len(c.Raw))
 }
 
-// outcome says what remains to be done for c: the fault to answer it with, and the notice that
-// tells the upstream that nobody waits for it any more. There is a notice only for a request that
-// may be running there.
+// outcome says what remains to be done for c: the fault to answer it with, and the cancellation
+// that tells the upstream so. There is a cancellation only for a request that may be running.
 func (s *session) outcome(c *call, err error) (*fault, *rawjson.Message) {
 	running := c.phase.Load() == written
 	if byHost, ok := errors.AsType[*cancelled](err); ok {
 		if running {
-			return nil, &byHost.notice
+			return nil, &byHost.notification
 		}
 		return nil, nil
 	}
@@ -147,8 +153,8 @@ func (s *session) outcome(c *call, err error) (*fault, *rawjson.Message) {
 	case err == errTimeout && c.isInit():
 		return timeoutFault(s.cfg.Timeout), nil // initialize must not be cancelled
 	case err == errTimeout:
-		notice := cancelNotice(c.ID, "timeout")
-		return timeoutFault(s.cfg.Timeout), &notice
+		cancellation := cancelNotification(c.ID, "timeout")
+		return timeoutFault(s.cfg.Timeout), &cancellation
 	}
 	if f, ok := errors.AsType[*fault](err); ok {
 		return f, nil
@@ -320,7 +326,7 @@ func (t *callTable) dealtWith() {
 func (t *callTable) startReply(f func()) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed || t.replies >= maxNotices {
+	if t.closed || t.replies >= maxNotifications {
 		return false
 	}
 	t.replies++

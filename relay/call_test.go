@@ -26,7 +26,7 @@ func TestTimeoutIsResetByProgress(t *testing.T) {
 				http.NewResponseController(w).Flush()
 			}
 			<-r.Context().Done()
-		}}, Exchange{Call: "notifications/cancelled", Body: string(cancelNotice([]byte("7"), "timeout").Raw)}, Goodbye())
+		}}, Exchange{Call: "notifications/cancelled", Body: string(cancelNotification([]byte("7"), "timeout").Raw)}, Goodbye())
 		begin := time.Now()
 		h.send(call)
 		for range 3 {

@@ -26,7 +26,7 @@ type Config struct {
 	// redirect.
 	//
 	// When a request fails, the relay must know whether it may have run on the server, because it
-	// does not send such a request again. Send tells that by three hooks of net/http/httptrace,
+	// does not send such a request again. Send tells that by four hooks of net/http/httptrace,
 	// which the relay puts into the request's context:
 	//
 	//	GetConn               An attempt begins, and nothing of the request is written yet. Send
@@ -36,6 +36,7 @@ type Config struct {
 	//	GotFirstResponseByte  The server answers. If RoundTrip does not return soon after that, the
 	//	                      answer was a refusal and Send deals with it: nothing runs on the
 	//	                      server, and the request waits for a person.
+	//	Got1xxResponse        The response was only an interim one. The request may be running.
 	//
 	// An [http.Transport] calls them, so a RoundTripper that hands the request's context on to one
 	// does what is needed. For a RoundTripper that calls no hook, the relay errs on the safe side:

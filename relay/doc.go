@@ -1,319 +1,428 @@
 // Package relay carries one MCP session between a host and an upstream.
 //
-// The host is a program on the other end of two pipes: it writes one JSON-RPC message on each line
-// of Config.In and reads messages from Config.Out. The upstream is an MCP server that speaks
-// Streamable HTTP, or the older HTTP+SSE, behind Config.URL.
+// The host is a program that has started us. It writes JSON-RPC messages to Config.In, one on each
+// line, and reads messages from Config.Out. The upstream is an MCP server behind Config.URL. It
+// speaks Streamable HTTP, or the older HTTP+SSE.
 //
-//	        stdio                                              HTTP
-//	host ==========>  reader --> table of calls --> wire ==============>  upstream
-//	     <==========  writer <------------------------    <==============
+//	            stdin, stdout                                      HTTP
+//	host  --------------------->  reader, table of calls, wire  ----------->  upstream
+//	      <---------------------           writer               <-----------
 //
 // [Run] carries a session. [Probe] only finds out which form of the protocol an upstream speaks.
 //
-// This comment is the design. Together with the MCP specification it is enough to write the package
-// again. Names in brackets behind a heading or a term are the files where the code is.
+// This comment is the design. With the MCP specification beside it, it is enough to write the
+// package again. A file name in parentheses says where the code is.
 //
-// # What the package promises
+// # Promises
 //
-//   - Every request of the host is answered exactly once. The answer is the server's own, byte for
-//     byte. If the server's answer is missing, broken, late or not JSON-RPC, the answer is an error
-//     of ours. A request that the host has cancelled is not answered.
-//   - A message is never decoded and encoded again. The relay looks at its id, its method and a few
-//     other members (package rawjson). Of the text it drops only a byte order mark, white space
-//     around the message, and line breaks between tokens. Some messages are changed on purpose;
-//     the sections below name all of them, and then only the bytes in question change.
-//   - Nothing but JSON-RPC messages, each on one line, is written to the host.
-//   - A request that may have run on the server is not sent a second time. Only initialize and
-//     subscriptions/listen are, because repeating them does no harm.
+//   - Each request of the host gets exactly one answer, unless the host cancels the request.
+//   - The answer is the server's own, byte for byte, with three exceptions. Where there is no
+//     answer of the server, it is an error of ours ("Errors"). While the server is not reached,
+//     some requests are answered by us ("Before the server is reached"). Under the bridge, we
+//     answer the requests that a modern server does not know ("The bridge").
+//   - A message is never decoded and encoded again. The relay looks at the id, the method and a few
+//     other members of a message (package rawjson). It drops a byte order mark, white space around
+//     the message, and line breaks between its tokens. Where it changes a message, the sections
+//     below say so, and it changes only the bytes in question.
+//   - The host gets nothing but JSON-RPC messages, each on one line.
+//   - A request that may have run on the server is not sent a second time. There are two
+//     exceptions, which do no harm: initialize and subscriptions/listen.
 //
 // # Parts
 //
-// A session has two sides. The host's side knows nothing of HTTP. It consists of parts that each
-// own their state:
+// A session has a host side and an upstream side. The host side makes no HTTP requests. Its parts:
 //
-//	session    joins the parts, and is what the wires know of the host            [relay.go]
-//	reader     reads the host's lines and keeps their order                       [reader.go]
-//	lineWriter writes whole lines to the host                                     [frame.go]
-//	callTable  the requests that are in flight; what the end has to wait for      [call.go]
-//	obstacles  what is in the way of the upstream                                 [obstacle.go]
-//	watcher    tells the host what its calls wait for                             [obstacle.go]
-//	early      opens the session, and answers before the server is reached        [early*.go]
+//	session       joins the parts, and is what a wire sees of the host           (relay.go)
+//	reader        reads the host's lines and keeps their order                   (reader.go)
+//	lineWriter    writes lines to the host                                       (frame.go)
+//	callTable     has the requests in flight, and counts what the end waits for  (call.go)
+//	watcher       tells the host what its requests wait for                      (obstacle.go)
+//	early         opens the session, and answers before the server is reached    (early*.go)
 //
-// The upstream's side is a wire: one form of the protocol. There are three, and upstream chooses
-// one of them for each message [upstream.go]:
+// On the upstream side, each form of the protocol is a wire. A router chooses the wire for each
+// message (router.go):
 //
-//	legacy     2025-03-26, 2025-06-18, 2025-11-25, and 2024-11-05 by HTTP+SSE     [legacy*.go]
-//	modern     2026-07-28, for a host that speaks it too                          [modern*.go]
-//	bridge     2026-07-28, for a host that speaks a legacy revision               [bridge*.go]
+//	legacy        2025-03-26, 2025-06-18, 2025-11-25; also 2024-11-05, which is HTTP+SSE
+//	modern        2026-07-28, for a host that speaks it too
+//	bridge        2026-07-28, for a host that speaks a legacy revision
 //
-// The session reaches a wire through the interface wire, and a wire reaches the session through the
-// interface hostSide. Both are in upstream.go. Besides these, the two sides share only the settings
-// and the lifetime [config.go, run.go] and the obstacles. All wires make their HTTP requests by way
-// of server [post.go, answer.go].
-//
-// The inner package rawjson looks into messages and edits them, and sse reads event streams.
+// The session calls a wire through the interface wire, and a wire calls the session through the
+// interface hostSide. Both are in router.go. Both sides also use the settings (config.go), the
+// lifetime (run.go), and the obstacles (obstacle.go). All wires make their HTTP requests with a
+// client (post.go, answer.go).
 //
 // # Life of a call
 //
-//  1. The reader cuts a line at its newline and finds the id and the method in it.
-//  2. It enters the request in the table of calls. From now on a timer runs (Config.Timeout), which
-//     each sign of progress starts anew.
-//  3. The wire sends the request in a POST of its own.
-//  4. The answer is a JSON body, or an event stream of many messages. Notifications and requests of
-//     the server go to the host as they come. The message with the call's id is the answer.
-//  5. The call leaves the table when its answer is written to the host.
+//  1. The reader reads a line, and finds the id and the method in it.
+//  2. The request enters the table of calls, and gets a goroutine of its own.
+//  3. The wire sends it in a POST of its own. If it cannot be sent, it waits ("Waiting").
+//  4. The response of Streamable HTTP is JSON or an event stream. All that comes before the answer
+//     is written to the host at once. The answer is the message with the id of the call. With
+//     HTTP+SSE, the answer comes on another stream.
+//  5. The answer is written to the host, and the call leaves the table.
 //
-// If the host cancels the call, its context ends. Nothing more is written for it. If it may be
-// running upstream, the server is told.
+// If the host cancels a call, we write nothing more for it. If the call may be running upstream,
+// the server is told: with notifications/cancelled by the legacy wire, and by the end of the HTTP
+// request by the modern wire. An answer that comes later is dropped. A cancellation of initialize
+// is ignored.
+//
+// The elements of a batch (2025-03-26) are sent upstream one by one, and their answers are one
+// array again. The elements of a batch from the server are treated as single messages.
+//
+// Two ids are the same if they are equal as JSON values: 1 and 1.0, but not 1 and "1". Integers are
+// compared digit by digit. The ids of our own requests begin with "sallyport-".
 //
 // # Goroutines
 //
-// All of these end before Run returns. The only exception is a Read of Config.In, or a Write to
-// Config.Out, that is still blocked then.
+// These end before Run returns, but for a Read or a Write that is still blocked then:
 //
-//   - One reads the host's lines and never waits for the upstream. When a line begins a call, this
-//     goroutine carries the call, and another one reads on. So each call has a goroutine.
-//   - One sends the host's notifications in their order. Each of them also has a goroutine until
-//     the server has accepted it.
-//   - Each answer of the host to a request of the server has one.
-//   - One holds the GET stream of a legacy session, or the subscription of the bridge.
-//   - One watches the obstacle.
-//   - Two open the session: one makes attempts, and one answers early.
-//   - One asks which form of the protocol the server speaks.
+//   - the one that reads the host's lines. It never waits for the upstream.
+//   - one for each call, and one for each answer of the host to a request of the server.
+//   - one that takes the host's notifications from their queue. For each notification it starts
+//     another one, which waits until the server has accepted it.
+//   - one that reads the GET stream of a legacy session, or the subscription of a bridge.
+//   - the watcher.
+//   - two that open the session: one makes attempts, and one waits until it is time to answer
+//     early.
+//   - one that asks what the server speaks.
 //
 // # Order
 //
-// The reader hands messages on in their order. Two gates keep the order that the protocol wants:
+// Two gates keep the order that the protocol asks for:
 //
-//	initialize ---> gate 1 ---> notifications/initialized ---> gate 2 ---> everything else
+//	initialize --> gate 1 --> notifications/initialized --> gate 2 --> calls, other notifications
 //
-// Gate 1 opens when initialize is answered, because the session id comes with the answer. Gate 2
-// opens when the server has accepted notifications/initialized and the GET stream is open or
-// refused, or streamOpenWait has passed. It exists because a server may answer the first call with
-// a question on the GET stream.
+// Gate 1 opens when the server has answered initialize, because its answer brings the session id.
+// An early answer of ours does not open it.
 //
-// Notifications go one after the other. If the server does not accept one within noticeWait,
-// although nothing is in the way, that one holds up nothing any more. Calls are concurrent, and a
-// slow call holds up nobody. An answer of the host to a request of the server waits for gate 1
-// only, because the server may need it before gate 2 can open.
+// Gate 2 opens when the server has accepted notifications/initialized, and when in addition the GET
+// stream is open, is refused, or has not opened within streamOpenWait. We wait for that stream
+// because a server may send a question on it before it answers the first call.
+//
+// Notifications are sent one after the other. If the server has not accepted one within acceptWait,
+// the next one is sent anyway. Time in which there is an obstacle does not count. Calls are
+// independent of each other. The host's answer to a request of the server waits for gate 1 only,
+// because the server may need it in order to accept notifications/initialized.
+//
+// # Waiting
+//
+// An [Obstacle] is something that keeps requests from the upstream at present, such as a tunnel
+// that is down or a sign-in that waits for a person. Config.Obstacle returns it, with a channel
+// that is closed when it changes. An [Explanation] puts one error of Config.Send into words. So an
+// obstacle is a state, and an explanation belongs to an event.
+//
+// Two clocks run for a call, both from its arrival:
+//
+//	Config.Timeout    always runs. A sign of progress starts it anew. At its end the call gets the
+//	                  error "timeout", and if it may be running, the server is told.
+//	Config.Patience   counts only for a call that is not written while there is an obstacle. At its
+//	                  end the call gets the obstacle as its error.
+//
+// Signs of progress are: a notification or a request of the server on the call's own stream, a
+// progress notification with the call's token on any stream, and the host's answer to a question
+// that the call has led to. The clocks do not run for initialize. Each attempt to open the session
+// has a Timeout of its own, in which the time with an obstacle does not count.
+//
+// If the request has a progress token, the host is told what the call waits for: first after
+// Config.InitPatience, and then every progressEvery. A request that fails although there is no
+// obstacle is answered at once.
+//
+// If the field Final of an obstacle or an explanation is not nil, waiting does not help. All
+// requests get it as their error. Run returns the error in Final when a request was answered with
+// it, or after finalGrace.
 //
 // # Has it run?
 //
-// When a request fails, the relay must know whether it may have run on the server. If it cannot
-// have run, it may wait and be sent later. If it may have run, it is answered with an error that
-// says so. Config.Send tells which it is by calling three hooks of net/http/httptrace, as an
-// http.Transport does:
+// A request that fails may wait and be sent again only if it cannot have run on the server. A
+// request that may have run is answered with an error that says so. Config.Send is an
+// http.RoundTripper, and it tells us how far a request has come: it calls three hooks of
+// net/http/httptrace, as an http.Transport does.
 //
-//	GetConn          WroteHeaders         GotFirstResponseByte
-//	-------> unsent -------------> written -------------------> replied
-//	           ^                                                   |
-//	           |    GetConn: the server has refused the request,   |
-//	           +----------- and Send sends it anew ----------------+
+//	                GetConn            WroteHeaders        GotFirstResponseByte
+//	request begins ---------> unsent --------------> written -------------------> replied
+//	                            ^                                                    |
+//	                            +------------------- GetConn ------------------------+
 //
-// "unsent" means that it cannot have run, and "written" that it may have run. "replied" means that
-// the server has begun to answer and that RoundTrip has not returned. Then the answer was a refusal
-// and Send deals with it, for instance by a sign-in, so the request has not run. When RoundTrip
-// returns a response, the state is "written".
+//	unsent    it cannot have run
+//	written   it may have run
+//	replied   it has not run: see below
 //
-// A RoundTripper that calls no hook is judged by the request's body: as soon as a byte of it was
-// read, the state is "written". That is the safe side, but it has a price. Such a RoundTripper that
-// waits for a person after a 401 cannot show that nothing runs, so its requests end with
-// Config.Timeout and not with Config.Patience.
+// An http.Transport returns as soon as the header of the response has come. If RoundTrip does not
+// return although the server has replied, then Send has got a refusal and deals with it itself. For
+// instance, it got a 401 and now waits for a person to sign in. Later it may send the request anew,
+// and calls GetConn again.
 //
-// # Obstacles and explanations
+// When RoundTrip returns a response, the call counts as written again, because a response is no
+// proof that nothing ran. Two responses are such a proof, and they set the call back to unsent: a
+// lost session, and the error -32020 (both below).
 //
-// An [Obstacle] is a state: what is in the way of the upstream at present, for instance a tunnel
-// that is down. Config.Obstacle returns it, together with a channel that tells of the next change.
-// An [Explanation] is an event: one error of Config.Send, put into words by Config.Explain.
-//
-// While an obstacle stands, requests that are not yet written wait for Config.Patience, counted
-// from their arrival. Then they are answered with the obstacle's words and URL. A request with a
-// progress token is told every few seconds what it waits for. If the obstacle goes away, the
-// requests are sent. An error without an obstacle is answered at once.
-//
-// An obstacle or an explanation whose Final is set cannot be mended by waiting. All requests are
-// answered with it, and Run returns Final as soon as one request was answered, or after finalGrace.
+// A RoundTripper that calls no hook is judged by the request's body. As soon as somebody has read a
+// byte of it, the request counts as written. Then such a RoundTripper cannot tell us that it waits
+// for a person after a 401, and the call ends with Config.Timeout instead of Config.Patience.
 //
 // # Trying again
 //
-// All repeated attempts go by one loop [retry.go]. Between two attempts it waits for a back-off
-// that grows with each failure, from retryDefault to retryMax, and of which a random part is left
-// out. A server may name the first back-off itself. News can cut a back-off short. Then the loop
-// waits until nothing is in the way, and tries again.
+// What may fail again is repeated in one loop (retry.go). Between two attempts, the loop waits for
+// a back-off: retryDefault after the first failure, and twice as long after each further one, up to
+// retryMax. Up to half of it is left out at random. For an event stream, the server's reconnection
+// time replaces the first back-off, and no later one is shorter. After the back-off, the loop waits
+// until there is no obstacle.
 //
-//	what is tried again         the back-off begins      it is cut short      the attempts end
-//	                            anew after               when                 with
-//	a call's broken stream      an event                 -                    maxResumes in a row
-//	the GET stream              an event                 a call is answered   a refusal for good
-//	a subscription              a notification           -                    a refusal for good
-//	a lost HTTP+SSE session     -                        -                    success
-//	opening the session         the host asks            the host asks        success
+//	what is repeated            the back-off starts   the back-off is cut    the loop ends
+//	                            anew after            short by
+//	--------------------------  --------------------  ---------------------  ----------------------
+//	a call's broken stream      an event              nothing                with the answer, or
+//	                                                                         after maxResumes
+//	the GET stream              an event              an answered call,      with a refusal that
+//	                                                  after a 401            stays
+//	a subscription              a notification        nothing                with a refusal that
+//	                                                                         stays
+//	a lost HTTP+SSE session     nothing               nothing                when there is a session
+//	the opening of the session  a request of          a request of           with the server's answer
+//	                            the host              the host
 //
-// A request that an obstacle keeps from being written is tried again without a back-off, whenever
-// the obstacle changes.
+// A refusal that stays is a status 4xx other than 401, 408 and 429, or a redirect that we do not
+// follow. While there is an obstacle, a request that is not written is repeated differently:
+// whenever the obstacle changes, and without a back-off.
 //
-// # Which wire
+// # What the server speaks
 //
-// A server is of one of two eras [era.go]. A legacy server is opened with initialize. A modern one
-// has no sessions. The relay asks a server that it does not know with server/discover:
+// There are two eras of servers (era.go). A legacy server wants initialize, and a modern one does
+// not. We send server/discover to a server that we do not know. In this table the first row that
+// fits counts:
 //
-//	answer                                                      the server is
-//	a result that names a version we speak                      modern
-//	an error -32022 that names a version we speak               modern
-//	an error -32020 or -32021, or -32601 with status 404        modern
-//	any other answer, or silence for noticeWait                 legacy
-//	status 4xx, but for the next line                           legacy
-//	status 401, 403, 408, 429, 5xx, or no connection            unknown: a gateway may have answered
+//	response to server/discover                                        the server is
+//	a result whose supportedVersions has a version that we speak       modern
+//	the error -32022 whose data.supported has such a version           modern
+//	the error -32020 or -32021                                         modern
+//	the error -32601 with the status 404                               modern
+//	any other JSON-RPC answer, or none within acceptWait               legacy
+//	a success without a JSON-RPC answer                                legacy
+//	a status 4xx other than 401, 403, 408, 429                         legacy
+//	everything else: those four, 5xx, redirects, no connection         unknown
 //
-// What was found is kept by Config.Save. The relay asks again only when the server contradicts what
-// is remembered: when it refuses an initialize as only a modern server does, or a modern request as
-// no modern server does.
+// After -32022 we ask once more, in the version that both sides speak. If the era stays unknown,
+// the reason decides. After an HTTP status, a legacy host's initialize is sent as to a legacy
+// server. After any other failure, and for a modern host, the request fails with that reason.
 //
-// A host is modern if it says so in a request before it has sent initialize. After initialize it is
-// legacy.
+// Config.Save remembers the era. We ask again when the server contradicts what we remember:
 //
-//	host      server    what carries the session
-//	legacy    legacy    the legacy wire
-//	legacy    modern    the bridge
-//	modern    modern    the modern wire
-//	modern    legacy    nothing: requests are answered with the error -32601. No modern server
-//	                    answers so, and a host that knows both eras goes on to initialize.
+//   - It refuses initialize with the status 400 or 404 and an error code from -32020 down to
+//     -32099, or with 404 and -32601. Only a modern server does that.
+//   - It refuses a modern request with the status 400, 404 or 405, and not with a JSON-RPC answer.
+//
+// A host counts as modern if, before any initialize, it sends server/discover, or a request whose
+// _meta has "io.modelcontextprotocol/protocolVersion". After initialize it is a legacy host.
+//
+//	host     server    what carries the session
+//	legacy   legacy    the legacy wire
+//	legacy   modern    the bridge
+//	modern   modern    the modern wire
+//	modern   legacy    nothing. We answer each request with the error -32601. To a host that knows
+//	                   both eras, this means that it has to send initialize.
 //
 // # The legacy wire
 //
-// A session begins with initialize and notifications/initialized, and ends with a DELETE when the
-// host's input ends.
+// The code is in legacy*.go. The headers of a request are MCP-Protocol-Version once a version is
+// negotiated, Mcp-Session-Id if the server has given one, Accept, and for a POST Content-Type.
 //
-//	none --initialize answered--> open --404--> renewing --initialize, initialized--> open
-//	                               |
-//	                               +--the host's input ends--> DELETE
+//	none --initialize answered--> open --session lost--> renewing --initialized accepted--> open
+//	                                |
+//	                                +--the host's input ends--> DELETE
 //
-// A server that has forgotten the session answers 404, or 400 with words about the session. Then
-// the relay sends the host's own initialize again and keeps the answer from the host. The request
-// that met the 404 has not run, so it is sent again, once. Requests that meet the 404 together
-// share one renewal. The order of the gates holds in the new session, too: everything but the
-// host's answers waits for the end of the renewal.
+// A session is lost if the server answers a request in it with 404. Some servers answer 400
+// instead. We take a 400 for that if the server has accepted something in this session before, and
+// if the body, or the message of the error in it, contains the word "session".
 //
-// If the stream of a POST breaks before the answer has come, it is resumed by a GET with
-// Last-Event-ID. That works only if the server has given event ids; otherwise the call is answered
-// with an error. The GET stream is asked for again for as long as the session lasts. A 405, or any
-// other refusal that time cannot mend, ends that.
+// To renew a session, we send the host's own initialize again. The host does not see the answer.
+// Then we send an initialized of our own and open a new GET stream. The request that was refused
+// has not run, and is sent again in the new session, once. Requests that meet the loss at the same
+// time share one renewal. All other messages wait for its end, but for the host's answers to
+// requests of the server. These are sent at once, in the session that is the latest then.
 //
-// Two faults of real servers are worked around. Some replay what they have kept and then send
-// nothing more on the resumed stream: so a resumed stream that is silent for resumeSilence is asked
-// for again, and each time the silence may last twice as long. And some replay everything on each
-// stream: so a request or a notification that a replay brings for the second time is dropped.
+// If the stream of a call breaks before the answer, we ask for the rest of it with a GET that has
+// the header Last-Event-ID. If the server has given no event ids, the call gets an error. The GET
+// stream is asked for again in the same manner, as long as the session lasts. The GET stream and
+// the DELETE use Config.Background, which never asks a person to sign in.
 //
-// The GET stream and the DELETE go by Config.Background, so that no person is asked to sign in for
-// them. After a 401 the GET stream is asked for again later, and at once when a call is answered.
+// Some servers have two faults. After a replay, some send nothing more on the resumed stream. So
+// when a resumed stream has been silent for resumeSilence, we ask for it again; the next time we
+// wait twice as long, up to retryMax. And some servers replay all messages on every stream. So we
+// drop a request or a notification on a resumed stream if we have seen its event id and its bytes
+// before, among the last maxReplay messages.
 //
 // # HTTP+SSE
 //
-// If the POST of initialize is refused with 400, 404 or 405, and not in the words of a later
-// revision, the relay tries a GET of the same URL. Config.Transport can demand that at once, or
-// forbid it.
+// If the server refuses the POST of initialize with 400, 404 or 405, and neither answers it nor has
+// an error that only a modern server has, we try HTTP+SSE. With TransportSSE we do so at once, and
+// with TransportHTTP never.
 //
-//	relay                                   server
-//	  | ---- GET -----------------------------> |
-//	  | <--- event: endpoint, data: /messages - |  this stream is the session
-//	  | ---- POST /messages: initialize ------> |
-//	  | <--- 202 ------------------------------ |
-//	  | <--- event: message, the answer ------- |
+//	us                                      server
+//	 | ---- GET ------------------------------> |
+//	 | <--- event: endpoint, data: /messages -- |   this stream is the session
+//	 | ---- POST /messages: initialize -------> |
+//	 | <--- 202 ------------------------------- |
+//	 | <--- event: message, the answer -------- |
 //
-// The endpoint has to be of the same origin, because it gets the token. When the stream ends, the
-// session ends with it: calls that were posted are answered with an error, and the relay opens a
-// new session with the host's own initialize.
+// The endpoint must have the same origin as Config.URL, because the token is sent to it. When the
+// stream ends, so does the session. Calls that were accepted get an error, and we open a new
+// session with the host's own initialize.
 //
 // # The modern wire
 //
-// Each request is a POST of its own, and nothing holds them together. There is no session, no GET
-// stream and no resumption: if a stream breaks, its call is answered with an error. To leave the
-// stream is to cancel the call.
+// The code is in modern*.go. Each request is a POST of its own. There is no session, and no stream
+// but those of the responses. When such a stream breaks, its call gets an error, as it cannot be
+// resumed.
 //
-// The HTTP header repeats parts of the body: the version, the method, the name, and the arguments
-// that the tool's input schema marks with x-mcp-header. The relay learns these marks from the lists
-// of tools that pass by. A tool with an invalid mark is cut out of its list. If a server refuses a
-// call because of its header (-32020), the call has not run: the relay lists the tools anew and
-// sends the call again, once.
+// The headers repeat parts of the body: MCP-Protocol-Version, Mcp-Method and Mcp-Name. The header
+// Mcp-Param-NAME has an argument of a tool, if the tool's input schema marks that with
+// x-mcp-header. We learn the marks from the answers to tools/list, and cut a tool with an invalid
+// mark out of these.
 //
-// A subscriptions/listen has no time limit, and the end of the session does not wait for it. If its
-// stream breaks off after the server has accepted it, it is sent again with the host's own bytes
-// and id. The host sees only the first acknowledgement.
+// If a server answers a call with the error -32020, the header was not what it expects, and the
+// call has not run. Then we list the tools, and send the call again, once.
+//
+// A subscriptions/listen has no Timeout, and the end of the session does not wait for it. If its
+// stream breaks after the server has acknowledged it, we send it again with the same bytes. The
+// host gets the first acknowledgement only.
 //
 // # The bridge
 //
-// The session that a legacy host believes in exists only in the relay. It answers initialize from
-// the server's DiscoverResult. It answers ping and logging/setLevel itself. Each request gets a
-// _meta in its params, with the version, with what initialize said of the host, and with the log
-// level. It is spliced into the bytes, so all others stay as they came.
+// The code is in bridge*.go. The host has a session with us, and the server knows of none. So we
+// answer these requests ourselves: initialize, from the answer to server/discover; ping;
+// logging/setLevel; resources/subscribe and resources/unsubscribe.
 //
-// After notifications/initialized a subscription of ours brings the changes of lists, and of the
-// resources that the host has subscribed to. When the host's wishes change, a new subscription
-// replaces the old one, which ends when the new one is acknowledged.
+// Into the params of each other request we insert _meta. It has the version, the capabilities and
+// the name that the host has given in initialize, and the log level. Nothing else in the request
+// changes.
 //
-// A modern server may answer a call with questions:
+// After notifications/initialized we send a subscriptions/listen of our own. It asks for the
+// changes of those lists that the server says may change, and for the updates of the resources that
+// the host has subscribed to. Gate 2 opens when the server has acknowledged or refused it, or after
+// acceptWait. When the host subscribes or unsubscribes, we send a new one. When the server has
+// acknowledged that, we end the one before.
 //
-//	host                     bridge                      server
-//	  | -- tools/call, id 7 -> | -- tools/call, id 7 -----> |
-//	  |                        | <- input_required -------- |
-//	  | <- elicitation/create  |                            |
-//	  | -- the person's answer>| -- tools/call, another id: |
-//	  |                        |    answers, requestState-> |
-//	  | <- the answer, id 7 -- | <- the answer ------------ |
+// A modern server may ask for input before it answers a call. Each question becomes a request to
+// the host:
 //
-// There are at most maxRounds of this. An error from the host ends the call. Questions that are
-// still open when their call ends are cancelled.
+//	host                        us                            server
+//	 | -- tools/call, id 7 ----> | -- tools/call, id 7 ------> |
+//	 |                           | <- input_required --------- |
+//	 | <- elicitation/create --- |                             |
+//	 | -- result --------------> | -- tools/call, id ours, --> |
+//	 |                           |    results, requestState    |
+//	 | <- the answer, id 7 ----- | <- the answer, id ours ---- |
+//
+// A server may ask at most maxRounds times for one call. If the host answers a question with an
+// error, the call gets an error. Questions that are open when their call ends are cancelled.
 //
 // # Before the server is reached
 //
-// A host kills a server that does not answer initialize within 30 or 60 seconds. A person needs
-// longer than that to sign in. So if initialize is not answered within Config.InitPatience, the
-// relay answers in the server's place, while the attempts to open the session go on:
+// The code is in early*.go. A host gives up on us if initialize is not answered within 30 or 60
+// seconds, and a person needs longer than that to sign in. So if the server has not answered
+// initialize within Config.InitPatience, we answer it. From then until the server answers, the
+// session is pending.
 //
-//	initialize --+--> attempts upstream, one after the other ------------> result: session open
-//	             |
-//	             +--> InitPatience passes --> answered early --> pending --> session open
+//	             +--> attempts, one after the other ----------------> the server answers
+//	             |                                                      |
+//	initialize --+                                                      |
+//	             |                                                      v
+//	             +--> InitPatience ends: our answer --> pending --> open, lists have changed
 //
-// The early answer is the one of the last session with this upstream (Config.Load). Its version is
-// not newer than the host asks for, and it says that the tools may change. If there was no last
-// session, the answer promises tools, prompts and resources that change. server/discover of a
-// modern host is answered from the last session, too. If there was none, the answer is an error
-// that sends a host that knows both eras on to initialize; that is then answered at once.
+// Our answer is the server's answer of the last session, if there was one. In it we replace a
+// version that is newer than the one that the host asks for, and say that tools may change
+// (listChanged). If there was no last session, our answer says that the server has tools, prompts
+// and resources, and that all of them may change.
+//
+// A modern host sends server/discover first. We answer that, too, from the last session. If there
+// was none, we answer with an error that makes a host of both eras send initialize. We answer that
+// initialize at once, because the host has waited already.
 //
 // While the session is pending:
 //
-//   - tools/list shows the tools of the last session. It also shows the tool sallyport_sign_in, if
-//     a sign-in is wanted or no tools are remembered. All other lists are empty, and ping is
-//     answered. All other requests wait for the gates.
-//   - A call of sallyport_sign_in asks for a sign-in (Config.SignIn) and waits until the server is
-//     reached. If that takes longer than Config.Patience, the answer shows the URL of the sign-in.
-//   - A host that has declared elicitation in URL mode is asked to show each URL once.
-//   - An attempt that fails is followed by another one after a back-off, or at once when the host
-//     asks for something. Calls that arrived before a failed attempt began are answered with its
-//     error, because each call is tried once.
-//   - After a sign-in that nobody completed, the attempts go by Config.Background, because a new
-//     sign-in would open a new page. When the host asks for something, they go by Config.Send
-//     again.
+//	request                     what we do
+//	ping                        We answer it.
+//	tools/list                  We answer with the tools of the last session. If there are none, or
+//	                            a sign-in was wanted, our tool sallyport_sign_in is in the list.
+//	prompts/list, resources/list, resources/templates/list
+//	                            We answer with an empty list.
+//	a call of sallyport_sign_in We call Config.SignIn, and answer when the server is reached.
+//	all else                    It waits for the gates, and makes the next attempt begin at once.
 //
-// When the server has answered, notifications/initialized goes to it, then all that has waited, and
-// then the host is told that the lists have changed. If the server lacks something that the early
-// answer has promised, the list of that stays an empty one of ours. If the server speaks another
-// version than the host was told, the headers name the server's version and the messages pass as
-// they are: the legacy revisions differ in what may be said, and not in how. Instructions, names
-// and further capabilities come too late for this session, but the next one has them.
+// sallyport_sign_in takes no arguments. Its result is one text: either that the server is
+// connected, or after Config.Patience the URL and the code for the person. Once we have answered
+// initialize, a call of a tool of this name is ours for the rest of the session. A host that has
+// declared elicitation in URL mode is also asked to show each URL, once.
 //
-// If the server refuses the session before the early answer, the host gets the refusal as it is.
-// After the early answer, the waiting calls get it, and the attempts go on.
+// When an attempt fails, all calls that arrived before it began get its error, even if their
+// Config.Patience is not over. The exception is a call of sallyport_sign_in, if the attempt failed
+// for want of a sign-in. If nobody has completed a sign-in, the further attempts use
+// Config.Background, because each sign-in would open a page. The next request of the host makes
+// them use Config.Send again.
 //
-// # Hidden tools
+// When the server has answered, gate 1 opens, and what has waited is sent in its order. Then the
+// host is told which lists have changed. Where the server lacks a capability that our answer had,
+// we go on answering its lists with empty ones. If the server speaks another version than our
+// answer named, the headers have the server's version, and messages are not changed. A server name,
+// instructions or capabilities that our answer did not have are lost for this session.
 //
-// Config.IgnoreTools names tools by patterns [tools.go]. They are cut out of the answers to
-// tools/list, whose other bytes stay, and a call of one is refused.
+// If the server refuses initialize, with an error or with a status that another attempt would not
+// change, the host gets the refusal. While the session is pending, the waiting calls get it
+// instead, and the attempts go on.
 //
-// # Limits
+// # What is remembered
 //
-// A message may have maxMessage bytes. A longer line of the host is answered with an error that has
-// its id, and a longer answer becomes an error. At most maxCalls requests are in flight; one more
-// is answered busy. At most maxNotices notifications, and as many answers of the host, are on their
-// way; more are dropped with a line in the log.
+// Config.Save gets these, each under the name on the left, if they have changed and have at most
+// maxMemory bytes:
+//
+//	era          "legacy" or "modern"
+//	initialize   the result of initialize
+//	tools        an array of all tools, when the host has read all pages of tools/list
+//	discover     the result of server/discover, as a modern host got it
+//
+// # Errors
+//
+// Our own errors have these codes:
+//
+//	-32700   a line of the host is not JSON; the id is null
+//	-32600   it is no valid request: no JSON-RPC message, too long, or the id is in use
+//	-32601   a modern host asks a legacy server
+//	-32602   the parameters are wrong, or the tool is hidden
+//	-32000   the upstream was not reached, or has not answered
+//	-32001   the upstream has answered with an HTTP status
+//
+// The data of an error has these members. kind is a stable word: that of an Obstacle or an
+// Explanation, or one of ours (timeout, closed, busy, bad_answer, too_large and others). hints are
+// lines that say what to do, and hint has all of them. url is that of the obstacle. status and body
+// are those of the HTTP response; of the body at most maxExcerpt characters are shown. Config.Mask
+// hides secrets in the message and in body.
+//
+// # Other rules
+//
+// A redirect with the status 307 or 308 to the same origin is followed, up to maxRedirects times.
+// Where a 308 has led a POST, all requests go, until the next initialize. Any other redirect is an
+// error. A response of the type text/event-stream is read as a stream, and any other as JSON.
+//
+// Config.IgnoreTools hides tools (tools.go). They are cut out of the answers to tools/list, and
+// calls of them are refused.
+//
+// # The end
+//
+// When the host's input ends, we take nothing more. Calls in flight may finish within exitGrace.
+// When the context ends, or a Write to the host fails, there is no such time. Then each call that
+// is left gets the error "closed", and the legacy wire sends its DELETE, for which it has
+// exitGoodbye. After exitBound at most, Run returns.
+//
+// # Values
+//
+//	retryDefault 1 s      retryMax 30 s          maxResumes 5          resumeSilence 5 s
+//	acceptWait 10 s       streamOpenWait 2 s     progressEvery 5 s     finalGrace 3 s
+//	exitGrace 1 s         exitGoodbye 1 s        exitBound 1.8 s       maxRounds 16
+//	maxMessage 64 MiB     maxCalls 1024          maxNotifications 1024 maxReplay 4096
+//	maxMemory 4 MiB       maxExcerpt 500         maxRedirects 5
+//
+// A message above maxMessage becomes an error with its id. More than maxCalls requests in flight
+// get the error "busy". More than maxNotifications notifications, or as many answers of the host,
+// on their way upstream are dropped, which the log shows. The defaults of the three durations in
+// Config are 300 s (Timeout), 25 s (Patience) and 3 s (InitPatience).
 package relay

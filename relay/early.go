@@ -95,8 +95,8 @@ func (e *early) begin(c *call) {
 	e.session.work.Go(func() { e.answerInit(h) })
 }
 
-// open makes attempts until the host has the server's answer, or a fault that time does not mend.
-// After an early answer it makes attempts until the server has given a result.
+// open makes attempts until the host has the server's answer, or a fault that another attempt would
+// not change. After an early answer it makes attempts until the server has given a result.
 func (e *early) open(h *opening) {
 	s := e.session
 	background, status := false, 0
@@ -139,7 +139,7 @@ func (e *early) try(h *opening, background bool) *fault {
 	h.refusal = nil
 	e.mu.Unlock()
 	a := e.attempt(h, background)
-	err := e.session.up.call(a)
+	err := e.session.upstream.call(a)
 	if a.ctx.Err() != nil {
 		err = context.Cause(a.ctx)
 	}
@@ -179,7 +179,7 @@ func (e *early) attempt(h *opening, background bool) *call {
 }
 
 // initAnswered takes the server's answer to the attempt a. An error in it goes to the host. After
-// an early answer it goes to those who wait, by way of opening.refusal.
+// an early answer it goes to those who wait, and is left in opening.refusal.
 func (e *early) initAnswered(a *call, line []byte) {
 	s, h := e.session, a.opens
 	result := bytes.Clone(rawjson.Member(line, "result"))

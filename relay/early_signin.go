@@ -45,7 +45,7 @@ func (o *Obstacle) withCode() string {
 	return " with the code " + oneLine(o.Code)
 }
 
-// signIn brings the URL of a sign-in to the person by way of the host: by the sign-in tool, and by
+// signIn brings the URL of a sign-in to the person through the host: by the sign-in tool, and by
 // elicitation.
 type signIn struct {
 	session *session
@@ -149,7 +149,7 @@ func (i *signIn) show(o *Obstacle) time.Duration {
 // withdraw tells the host that a sign-in is over.
 func (i *signIn) withdraw(e elicitation) {
 	if e.open {
-		i.session.toHost(cancelNotice(encode(e.id), "the sign-in is over"))
+		i.session.toHost(cancelNotification(encode(e.id), "the sign-in is over"))
 	}
 	params := encode(map[string]string{"elicitationId": e.id})
 	i.session.toHost(ownNotification("notifications/elicitation/complete", params))

@@ -85,7 +85,7 @@ func TestEachLinkIsElicitedOnce(t *testing.T) {
 		other := *signInNeeded
 		other.URL = "https://as.test/other"
 		b.set(&other)
-		h.want(string(cancelNotice([]byte(first), "the sign-in is over").Raw))
+		h.want(string(cancelNotification([]byte(first), "the sign-in is over").Raw))
 		h.want(`{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":` + first + `}}`)
 		line := h.recv()
 		second := string(decode(t, line).ID)

@@ -26,7 +26,7 @@ const memoryEra = "era"
 
 // eras finds out, and remembers, of which era the server is.
 type eras struct {
-	*server
+	*client
 	modern *modern
 
 	mu sync.Mutex
@@ -59,7 +59,7 @@ func (e *eras) known() (current era, found bool) {
 	return e.current, e.found
 }
 
-// recall is known, but at the first time it asks the memory.
+// recall returns what known does, but the first time it asks the memory before.
 func (e *eras) recall() (current era, found bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -115,7 +115,7 @@ func (e *eras) discover(ctx context.Context, who identity, anew bool) (*discover
 		d = &discovery{done: make(chan struct{})}
 		e.probing = d
 		lifetime := e.lifetime(ctx)
-		// Ends with the lifetime, or when the server has been silent for noticeWait.
+		// Ends with the lifetime, or when the server has been silent for acceptWait.
 		e.work.Go(func() {
 			e.probe(lifetime, d, who)
 			e.note(d.era)
@@ -147,7 +147,7 @@ func (e *eras) probe(lifetime context.Context, d *discovery, who identity) {
 	}
 }
 
-// errUnanswered says that the server has kept silent for noticeWait, as one that knows neither the
+// errUnanswered says that the server has kept silent for acceptWait, as one that knows neither the
 // method nor what to answer to such a request.
 var errUnanswered = errors.New("no answer to server/discover")
 

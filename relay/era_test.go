@@ -88,7 +88,7 @@ func TestEraOfASilentServer(t *testing.T) {
 		srv := New(t, append(append([]Exchange{{Call: "server/discover", Handle: Hold}}, Opening(version)...), Goodbye())...)
 		h := start(t, Config{Send: srv.Transport(), Load: mem.load, Save: mem.save})
 		h.open() // the host is answered early
-		time.Sleep(noticeWait)
+		time.Sleep(acceptWait)
 		h.in.Close()
 		if err := <-h.result; err != nil || mem.era() != string(legacyEra) {
 			t.Errorf("Run: %v, saved %q", err, mem.era())

@@ -14,7 +14,7 @@ import (
 )
 
 // newUpstream starts an MCP server of the Go SDK.
-func newUpstream() (*httptest.Server, *url.URL) {
+func newRouter() (*httptest.Server, *url.URL) {
 	server := mcp.NewServer(&mcp.Implementation{Name: "greeter", Version: "1.0"}, nil)
 	web := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
 	u, err := url.Parse(web.URL)
@@ -27,7 +27,7 @@ func newUpstream() (*httptest.Server, *url.URL) {
 // A host's messages come in from one reader, and what the host gets goes to one writer. The host
 // asks for nothing but a session here.
 func ExampleRun() {
-	web, upstream := newUpstream()
+	web, upstream := newRouter()
 	defer web.Close()
 	host := strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25",` +
 		`"capabilities":{},"clientInfo":{"name":"host","version":"1"}}}` + "\n")
@@ -46,7 +46,7 @@ func ExampleRun() {
 
 // A server is asked what it speaks, and each request is shown.
 func ExampleProbe() {
-	web, upstream := newUpstream()
+	web, upstream := newRouter()
 	defer web.Close()
 	found, err := relay.Probe(context.Background(), relay.Config{URL: upstream, Send: web.Client().Transport},
 		func(s relay.Step) {

@@ -11,7 +11,7 @@ import (
 	"sallyport/relay/rawjson"
 )
 
-// legacy is the wire of 2025-03-26, 2025-06-18 and 2025-11-25, and by way of pushStream that of
+// legacy is the wire of 2025-03-26, 2025-06-18 and 2025-11-25, and with a pushStream that of
 // 2024-11-05.
 type legacy struct {
 	*legacyHTTP
@@ -40,8 +40,8 @@ type upstreamSession struct {
 	push *pushStream
 }
 
-func newLegacy(srv *server) *legacy {
-	h := &legacyHTTP{server: srv}
+func newLegacy(cl *client) *legacy {
+	h := &legacyHTTP{client: cl}
 	return &legacy{legacyHTTP: h, streams: &legacyStreams{legacyHTTP: h, answered: make(chan struct{}, 1)}}
 }
 
@@ -131,9 +131,9 @@ func (l *legacy) take(c *call, m rawjson.Message) bool {
 	return false
 }
 
-// notice sends n. It returns when the server has accepted n, or noticeWait has passed, and, after
+// notify sends n. It returns when the server has accepted n, or acceptWait has passed, and, after
 // initialized, the GET stream is open, refused or late.
-func (l *legacy) notice(n notice) {
+func (l *legacy) notify(n notification) {
 	if n.gate != nil {
 		defer close(n.gate)
 	}
@@ -233,7 +233,7 @@ func (l *legacy) goodbye(ctx context.Context) {
 
 // legacyHTTP makes the HTTP requests of the legacy wire.
 type legacyHTTP struct {
-	*server
+	*client
 	// proven is the number of the last session in which the server accepted something.
 	proven atomic.Int64
 }

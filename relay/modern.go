@@ -36,7 +36,7 @@ const (
 // modern is the wire of 2026-07-28. By itself it carries a modern host: each request is a POST of
 // its own, and nothing holds them together.
 type modern struct {
-	*server
+	*client
 	tools toolHeaders
 	// lastID is the number of the last request of our own.
 	lastID atomic.Int64
@@ -331,13 +331,13 @@ func (m *modern) subscribe(ctx context.Context, r modernRequest) error {
 	return result
 }
 
-// notice carries a notification of a modern host.
-func (m *modern) notice(n notice) {
+// notify carries a notification of a modern host.
+func (m *modern) notify(n notification) {
 	defer n.done()
 	if n.gate != nil { // no modern host sends initialized, but one that does must not be stuck
 		defer close(n.gate)
 	}
-	ctx, cancel := context.WithTimeout(m.ctx, noticeWait)
+	ctx, cancel := context.WithTimeout(m.ctx, acceptWait)
 	defer cancel()
 	resp, err := m.post(ctx, modernRequest{Message: n.Message, who: identityIn(n.Params).inNewestVersion(),
 		send: m.cfg.Send, phase: new(phase)})

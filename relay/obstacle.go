@@ -24,7 +24,7 @@ type Obstacle struct {
 	Code string
 	// Hints say what to do next, one line each.
 	Hints []string
-	// Final is not nil if waiting cannot mend this. Every request is then answered with the
+	// Final is not nil if waiting does not help. Every request is then answered with the
 	// obstacle, and Run returns Final.
 	Final error
 }
@@ -38,7 +38,7 @@ type Explanation struct {
 	Text string
 	// Hints say what to do next, one line each.
 	Hints []string
-	// Final is not nil if waiting cannot mend this. The request is then answered, and Run returns
+	// Final is not nil if waiting does not help. The request is then answered, and Run returns
 	// Final.
 	Final error
 	// NotRun says that the upstream has refused the request, so that it may be sent again.
@@ -48,13 +48,13 @@ type Explanation struct {
 // KindSignIn is the Obstacle.Kind of a sign-in that waits for a person.
 const KindSignIn = "sign_in"
 
-// noticeWait is how long later messages wait for the server to accept a notification before them.
-const noticeWait = 10 * time.Second
+// acceptWait is how long later messages wait for the server to accept a notification before them.
+const acceptWait = 10 * time.Second
 
 // obstacles knows what is in the way of the upstream, and puts errors into words.
 type obstacles struct {
 	*run
-	// giveUp is called with what waiting cannot mend.
+	// giveUp is called with an obstacle that waiting does not end.
 	giveUp func(*Obstacle)
 }
 
@@ -86,13 +86,13 @@ func (o *obstacles) waitWhile(ctx context.Context, is func(*Obstacle) bool) erro
 	}
 }
 
-// waitAccepted waits for accepted, but no longer than noticeWait in which nothing is in the way.
+// waitAccepted waits for accepted, but no longer than acceptWait in which nothing is in the way.
 func (o *obstacles) waitAccepted(accepted <-chan struct{}) {
 	for {
 		current, changed := o.cfg.Obstacle()
 		var late <-chan time.Time
 		if current == nil {
-			late = time.After(noticeWait)
+			late = time.After(acceptWait)
 		}
 		select {
 		case <-accepted:
@@ -212,7 +212,7 @@ func (w *watcher) expire(o *Obstacle) time.Duration {
 		next = min(next, due.Sub(now))
 	}
 	for _, c := range toTell {
-		s.write(w.waitingNotice(c, now, o))
+		s.write(w.waitingNotification(c, now, o))
 	}
 	for _, c := range late {
 		if c.signIn && o.URL != "" {
@@ -223,9 +223,10 @@ func (w *watcher) expire(o *Obstacle) time.Duration {
 	return next
 }
 
-// waitingNotice is a progress notification which says that c waits for o. Progress must not go back
-// (basic/utilities/progress), so its numbers stay below any that the server may count from 1 later.
-func (w *watcher) waitingNotice(c *call, now time.Time, o *Obstacle) []byte {
+// waitingNotification is a progress notification which says that c waits for o. Progress must not
+// go back (basic/utilities/progress), so its numbers stay below any that the server may count from
+// 1 later.
+func (w *watcher) waitingNotification(c *call, now time.Time, o *Obstacle) []byte {
 	text := clean(o.Text, w.session.cfg.Mask, maxText)
 	if o.URL != "" {
 		text += ": " + o.URL

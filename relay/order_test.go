@@ -146,7 +146,7 @@ func TestStuckNotification(t *testing.T) {
 					h.send(callLine)
 					h.want(callAnswer)
 				} else {
-					time.Sleep(noticeWait - time.Nanosecond)
+					time.Sleep(acceptWait - time.Nanosecond)
 					synctest.Wait()
 					if slices.Contains(srv.Seen(), "POST notifications/y") {
 						t.Error("notifications/y went too early")
@@ -156,7 +156,7 @@ func TestStuckNotification(t *testing.T) {
 					h.want(callAnswer)
 				}
 				synctest.Wait()
-				if d := time.Since(begin); d != noticeWait || !slices.Contains(srv.Seen(), "POST notifications/y") {
+				if d := time.Since(begin); d != acceptWait || !slices.Contains(srv.Seen(), "POST notifications/y") {
 					t.Errorf("after %v: seen %v", d, srv.Seen())
 				}
 				h.close()
@@ -176,7 +176,7 @@ func TestStuckNotification(t *testing.T) {
 			b.set(down)
 			h.send(`{"jsonrpc":"2.0","method":"notifications/x"}`)
 			h.send(`{"jsonrpc":"2.0","method":"notifications/y"}`)
-			time.Sleep(10 * noticeWait)
+			time.Sleep(10 * acceptWait)
 			b.set(nil)
 			synctest.Wait()
 			if got := srv.Seen(); got[len(got)-1] != "POST notifications/x" {

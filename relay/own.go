@@ -38,7 +38,7 @@ func ownNotification(method string, params []byte) rawjson.Message {
 }
 
 // cancelNotice says that nobody waits any more for the request id.
-func cancelNotice(id []byte, reason string) rawjson.Message {
+func cancelNotification(id []byte, reason string) rawjson.Message {
 	params := slices.Concat([]byte(`{"requestId":`), id, []byte(`,"reason":`), rawjson.Quote(reason), []byte("}"))
 	return ownNotification("notifications/cancelled", params)
 }

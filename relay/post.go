@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -28,7 +29,8 @@ const (
 	// written means that the call may have run.
 	written
 	// replied means that the server has begun to answer and that the RoundTripper still has not
-	// returned. It is dealing with a refusal, and the call has not run.
+	// returned. We take it that the RoundTripper is dealing with a refusal, so nothing is running. If
+	// the RoundTripper returns an error from here, the call may have run.
 	replied
 )
 
@@ -51,8 +53,8 @@ func (b trackedBody) WriteTo(w io.Writer) (int64, error) {
 
 func (trackedBody) Close() error { return nil }
 
-// server is the upstream as all wires reach it.
-type server struct {
+// client makes the HTTP requests of all wires.
+type client struct {
 	*run
 	host      hostSide
 	obstacles *obstacles
@@ -68,14 +70,23 @@ type server struct {
 // trace returns ctx with the hooks by which a RoundTripper moves p (Config.Send). A RoundTripper
 // that answers a refusal by itself, as it signs in and sends the request anew, takes a connection
 // for that anew; what was refused has not run.
-func (srv *server) trace(ctx context.Context, p *phase) context.Context {
+//
+// An http.Transport takes a connection anew by itself, too, after the headers were written. It does
+// so for a POST if nothing has left, if the server says in HTTP/2 that it has not processed the
+// request, or if Config.Header declares by an Idempotency-Key that repeating does no harm.
+func (cl *client) trace(ctx context.Context, p *phase) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) {
-			srv.hooked.Store(true)
+			cl.hooked.Store(true)
 			p.Store(unsent)
 		},
 		WroteHeaders:         func() { p.Store(written) },
 		GotFirstResponseByte: func() { p.Store(replied) },
+		// An interim response (RFC 9110, section 15.2) refuses nothing.
+		Got1xxResponse: func(int, textproto.MIMEHeader) error {
+			p.Store(written)
+			return nil
+		},
 	})
 }
 
@@ -95,7 +106,7 @@ type httpRequest struct {
 }
 
 // newRequest makes the request to target for net/http.
-func (srv *server) newRequest(ctx context.Context, r httpRequest, target *url.URL) *http.Request {
+func (cl *client) newRequest(ctx context.Context, r httpRequest, target *url.URL) *http.Request {
 	req := (&http.Request{Method: r.method, URL: target, Header: r.header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
 	if host := req.Header.Get("Host"); host != "" {
@@ -106,7 +117,7 @@ func (srv *server) newRequest(ctx context.Context, r httpRequest, target *url.UR
 	}
 	req.ContentLength = int64(len(r.body))
 	req.GetBody = func() (io.ReadCloser, error) {
-		if r.phase == nil || srv.hooked.Load() {
+		if r.phase == nil || cl.hooked.Load() {
 			// An http.Transport writes a body of this type together with the header.
 			return io.NopCloser(bytes.NewReader(r.body)), nil
 		}
@@ -120,18 +131,18 @@ func (srv *server) newRequest(ctx context.Context, r httpRequest, target *url.UR
 // sections 15.4.8 and 15.4.9), and remembers where the permanent ones lead a POST. Any other
 // redirect is a *fault; other errors are those of the RoundTripper, or the cause of ctx. The caller
 // closes the response's body.
-func (srv *server) do(ctx context.Context, r httpRequest) (*http.Response, error) {
+func (cl *client) do(ctx context.Context, r httpRequest) (*http.Response, error) {
 	// A server may send a GET, and that alone, to its web page.
-	target, permanent := srv.cfg.URL, r.method == http.MethodPost
+	target, permanent := cl.cfg.URL, r.method == http.MethodPost
 	if r.url != nil {
 		target, permanent = r.url, false
-	} else if moved := srv.moved.Load(); moved != nil {
+	} else if moved := cl.moved.Load(); moved != nil {
 		target = moved
 	}
 	for range maxRedirects + 1 {
-		resp, err := r.send.RoundTrip(srv.newRequest(ctx, r, target))
-		if srv.onRequest != nil {
-			srv.onRequest(r, target, resp, err)
+		resp, err := r.send.RoundTrip(cl.newRequest(ctx, r, target))
+		if cl.onRequest != nil {
+			cl.onRequest(r, target, resp, err)
 		}
 		if err != nil {
 			if ctx.Err() != nil {
@@ -149,10 +160,10 @@ func (srv *server) do(ctx context.Context, r httpRequest) (*http.Response, error
 		}
 		target = next
 		if permanent = permanent && resp.StatusCode == http.StatusPermanentRedirect; permanent {
-			srv.moved.Store(next)
+			cl.moved.Store(next)
 		}
 	}
-	return nil, newFault(codeStatus, "redirect", fmt.Sprintf("%s: more than %d redirects", where(srv.cfg.URL), maxRedirects))
+	return nil, newFault(codeStatus, "redirect", fmt.Sprintf("%s: more than %d redirects", where(cl.cfg.URL), maxRedirects))
 }
 
 // redirect returns where resp sends a request to target. The error is a *fault that says why it is
@@ -181,12 +192,12 @@ func redirect(target *url.URL, resp *http.Response) (*url.URL, error) {
 
 // deliver carries r upstream. As long as an obstacle keeps it from being written, it tries again
 // when that changes. The error is the cause of ctx or a *fault.
-func (srv *server) deliver(ctx context.Context, r httpRequest) (resp *http.Response, err error) {
-	traced := srv.trace(ctx, r.phase)
-	try := retry{obstacles: srv.obstacles}
+func (cl *client) deliver(ctx context.Context, r httpRequest) (resp *http.Response, err error) {
+	traced := cl.trace(ctx, r.phase)
+	try := retry{obstacles: cl.obstacles}
 	ended := try.run(ctx, func(bool) verdict {
 		r.phase.Store(unsent)
-		switch resp, err = srv.do(traced, r); {
+		switch resp, err = cl.do(traced, r); {
 		case err == nil:
 			r.phase.Store(written)
 			return stop
@@ -203,9 +214,9 @@ func (srv *server) deliver(ctx context.Context, r httpRequest) (resp *http.Respo
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case r.phase.Load() != unsent:
-		return nil, srv.obstacles.explain(err).mayHaveRun()
+		return nil, cl.obstacles.explain(err).mayHaveRun()
 	}
-	return nil, srv.obstacles.explain(err)
+	return nil, cl.obstacles.explain(err)
 }
 
 // discard closes a response that nobody looks at. A short body is read first, so that the

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -85,7 +86,21 @@ func withoutHooks(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// Config.Send tells by three hooks whether a request that failed may have run. A request that may
+// answerCut makes a RoundTripper in whose first call of a tool the server writes raw and the
+// connection breaks.
+func answerCut(raw string) func(func() error, http.RoundTripper) http.RoundTripper {
+	return func(fail func() error, next http.RoundTripper) http.RoundTripper {
+		return onToolCall(next, func(r *http.Request) (*http.Response, error) {
+			r.Header.Set("Cut", url.QueryEscape(raw))
+			if _, err := next.RoundTrip(r); err != nil {
+				return nil, fail()
+			}
+			return nil, errors.New("answered")
+		})
+	}
+}
+
+// Config.Send tells by hooks whether a request that failed may have run. A request that may
 // have run is not sent again, and its error says so; one that has not run waits for the obstacle
 // and is sent again. A RoundTripper that calls no hook is not trusted as soon as it has read from
 // the body.
@@ -111,6 +126,8 @@ func TestWhetherAFailedRequestMayHaveRun(t *testing.T) {
 				return nil, errors.New("not written")
 			})
 		}, true},
+		{"hooks, the connection breaks in the response's header", answerCut("HTTP/1.1 200 OK\r\nContent-Ty"), true},
+		{"hooks, the connection breaks after an interim response", answerCut("HTTP/1.1 103 Early Hints\r\n\r\n"), true},
 		{"no hooks, the body was not read", func(fail func() error, next http.RoundTripper) http.RoundTripper {
 			return onToolCall(withoutHooks(next), func(r *http.Request) (*http.Response, error) { return nil, fail() })
 		}, false},
@@ -128,7 +145,11 @@ func TestWhetherAFailedRequestMayHaveRun(t *testing.T) {
 				if !tt.mayHaveRun {
 					script = append(script, Exchange{Call: "tools/call", Reply: callAnswer})
 				} else if strings.HasPrefix(tt.name, "hooks") {
-					script = append(script, Exchange{Call: "tools/call"})
+					script = append(script, Exchange{Call: "tools/call", Handle: func(w http.ResponseWriter, r *http.Request) {
+						if raw, _ := url.QueryUnescape(r.Header.Get("Cut")); raw != "" {
+							Cut(raw)(w, r)
+						}
+					}})
 				}
 				srv := New(t, append(script, Goodbye())...)
 				fail := func() error { b.set(down); return lost }
@@ -189,4 +210,43 @@ func TestAWrittenRequestOutlastsThePatience(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An interim response (RFC 9110, section 15.2) is no refusal. The request goes on: Config.Patience
+// does not end it, and the server is told when the host cancels it.
+func TestAnInterimResponseIsNoRefusal(t *testing.T) {
+	interim := func(b *movedObstacle, then http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusProcessing)
+			b.set(down)
+			time.Sleep(time.Minute)
+			b.set(nil)
+			then(w, r)
+		}
+	}
+	t.Run("answered later", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newObstacle(nil)
+			h, _ := open(t, Config{Obstacle: b.get}, Exchange{Call: "tools/call",
+				Handle: interim(b, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, callAnswer) })}, Goodbye())
+			synctest.Wait()
+			h.send(callLine)
+			h.want(callAnswer)
+			h.close()
+		})
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		const notice = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}`
+		synctest.Test(t, func(t *testing.T) {
+			b := newObstacle(nil)
+			h, _ := open(t, Config{Obstacle: b.get}, Exchange{Call: "tools/call", Handle: interim(b, Hold)},
+				Exchange{Call: "notifications/cancelled", Body: notice}, Goodbye())
+			synctest.Wait()
+			h.send(callLine)
+			time.Sleep(2 * time.Minute)
+			h.send(notice)
+			synctest.Wait() // the script fails the test if it has not come
+			h.close()
+		})
+	})
 }

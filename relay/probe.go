@@ -91,9 +91,9 @@ func Probe(ctx context.Context, cfg Config, step func(Step)) (Found, error) {
 	defer r.work.Wait()
 	defer r.end(errClosing)
 	p := &prober{run: r, tell: step}
-	srv := &server{run: r, host: nobody{}, obstacles: &obstacles{run: r, giveUp: func(*Obstacle) {}}, onRequest: p.note}
-	modern := &modern{server: srv}
-	found, err := p.find(&eras{server: srv, modern: modern}, newLegacy(srv))
+	cl := &client{run: r, host: nobody{}, obstacles: &obstacles{run: r, giveUp: func(*Obstacle) {}}, onRequest: p.note}
+	modern := &modern{client: cl}
+	found, err := p.find(&eras{client: cl, modern: modern}, newLegacy(cl))
 	if err == nil {
 		return found, nil
 	}

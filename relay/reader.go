@@ -10,67 +10,38 @@ import (
 	"sallyport/relay/rawjson"
 )
 
-// maxNotices is how many notifications of the host may be on their way, and how many of its
+// maxNotifications is how many notifications of the host may be on their way, and how many of its
 // answers. Further ones are dropped.
-const maxNotices = 1024
+const maxNotifications = 1024
 
 // reader takes what the host sends, and keeps the order that the protocol asks for ("Order" in the
 // package comment).
 type reader struct {
 	session *session
 	// queue has the notifications on their way.
-	queue chan notice
-	// readOn holds what a goroutine that has carried a call waits for: it is to read on.
-	readOn chan struct{}
+	queue chan notification
 
-	// What follows belongs to the goroutine that is reading.
+	// What follows belongs to the goroutine that reads.
 
 	// opened is closed when initialize is answered. It is nil before initialize came.
 	opened <-chan struct{}
 	// ready is closed when calls may go: initialized was accepted, too. It is nil before initialize
 	// came.
 	ready <-chan struct{}
-	// next carries the call that the last line has begun. It is nil if the line has begun none.
-	next func()
 }
 
 func newReader(s *session) *reader {
-	return &reader{session: s, queue: make(chan notice, maxNotices), readOn: make(chan struct{})}
+	return &reader{session: s, queue: make(chan notification, maxNotifications)}
 }
 
-// read hands on the host's lines until In ends, and then gives the error of that to ended. It waits
-// for nothing but In and, with an answer of our own, Out.
-//
-// The goroutine that has read a call also carries it, while another one reads on. So the call, with
-// which somebody may be waiting, is not held up by waking another thread. After the call its
-// goroutine waits to read again, because its stack has already grown to what a call needs.
-func (r *reader) read(lines *lineReader, ended chan<- error) {
-	for r.readCall(lines, ended) {
-		call := r.next
-		r.next = nil
-		select {
-		case r.readOn <- struct{}{}:
-		default:
-			go r.read(lines, ended) // ends with the session, or when In has ended while it is its turn
-		}
-		call()
-		select {
-		case <-r.readOn:
-		case <-r.session.ctx.Done():
-			return
-		}
-	}
-}
-
-// readCall hands on lines until one has set r.next. It reports false if In or the session has
-// ended.
-func (r *reader) readCall(lines *lineReader, ended chan<- error) bool {
+// read hands on the host's lines until In or the session has ended. It waits for nothing but In
+// and, with an answer of our own, Out. It returns nil at the end of In.
+func (r *reader) read(lines *lineReader) error {
 	s := r.session
-	for r.next == nil {
+	for {
 		line, err := lines.next()
 		if s.ctx.Err() != nil {
-			ended <- nil
-			return false
+			return nil
 		}
 		switch {
 		case err == errTooLong:
@@ -78,11 +49,9 @@ func (r *reader) readCall(lines *lineReader, ended chan<- error) bool {
 			s.carried(s.cfg.maxMessage)
 			continue
 		case err == io.EOF || errors.Is(err, io.ErrClosedPipe):
-			ended <- nil
-			return false
+			return nil
 		case err != nil:
-			ended <- &hostError{"read from", err}
-			return false
+			return &hostError{"read from", err}
 		case len(bytes.TrimSpace(line)) == 0:
 			continue
 		}
@@ -94,7 +63,6 @@ func (r *reader) readCall(lines *lineReader, ended chan<- error) bool {
 		}
 		r.dispatch(m, nil)
 	}
-	return true
 }
 
 // dispatch hands on one message. b collects the answer to it, if it is a part of a batch.
@@ -142,12 +110,6 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 	}
 	// enter has counted one goroutine in s.work. All that are begun here end with the call's
 	// context at the latest.
-	carry := func(f func() error) func() {
-		return func() {
-			defer s.work.Done()
-			s.finish(c, f())
-		}
-	}
 	if c.Method == "server/discover" {
 		s.early.discoverAsked(c)
 	}
@@ -157,11 +119,9 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 		s.early.begin(c)
 		s.work.Done()
 	case c.signIn:
-		go carry(func() error { return s.early.signIn.call(c, pending) })()
-	case b != nil:
-		go carry(func() error { return s.up.call(c) })()
+		go s.carry(c, func() error { return s.early.signIn.call(c, pending) })
 	default:
-		r.next = carry(func() error { return s.up.call(c) })
+		go s.carry(c, func() error { return s.upstream.call(c) })
 	}
 	if pending != nil && !c.isInit() && !c.signIn {
 		pending.retryNow()
@@ -175,8 +135,8 @@ func (r *reader) notification(m rawjson.Message) {
 		r.cancelCall(m)
 		return
 	}
-	taken := s.calls.addPending(s.cfg.maxCalls + maxNotices)
-	n := notice{Message: m, after: r.ready, opened: r.opened, done: s.calls.dealtWith}
+	taken := s.calls.addPending(s.cfg.maxCalls + maxNotifications)
+	n := notification{Message: m, after: r.ready, opened: r.opened, done: s.calls.dealtWith}
 	if m.Method == methodInitialized {
 		n.gate = make(chan struct{})
 		r.ready = n.gate
@@ -198,8 +158,8 @@ func (r *reader) notification(m rawjson.Message) {
 	}
 }
 
-// sendNotices sends the queued notifications, one after the other, until the session ends.
-func (r *reader) sendNotices() {
+// sendNotifications sends the queued notifications, one after the other, until the session ends.
+func (r *reader) sendNotifications() {
 	s := r.session
 	for {
 		select {
@@ -209,7 +169,7 @@ func (r *reader) sendNotices() {
 				after = n.opened
 			}
 			if wait(s.ctx, after) == nil {
-				s.up.notice(n)
+				s.upstream.notify(n)
 				continue
 			}
 			if n.gate != nil {
@@ -223,7 +183,7 @@ func (r *reader) sendNotices() {
 }
 
 // cancelCall ends the call that a notifications/cancelled names. The call's own goroutine sends the
-// notice on, so that it cannot overtake the request.
+// notification on, so that it cannot overtake the request.
 func (r *reader) cancelCall(m rawjson.Message) {
 	s := r.session
 	id := rawjson.Member(m.Params, "requestId")
@@ -231,7 +191,7 @@ func (r *reader) cancelCall(m rawjson.Message) {
 		return
 	}
 	c := s.calls.find(rawjson.IDKey(id))
-	// It may be answered meanwhile; and initialize must not be cancelled
+	// The call may be answered already. And initialize must not be cancelled
 	// (basic/utilities/cancellation).
 	if c == nil || c.isInit() || !c.claim() {
 		return
@@ -253,7 +213,7 @@ func (r *reader) response(m rawjson.Message) {
 	// Ends with the session or Config.Timeout.
 	taken := s.calls.startReply(func() {
 		if wait(s.ctx, opened) == nil {
-			s.up.respond(m)
+			s.upstream.respond(m)
 		}
 	})
 	if !taken {

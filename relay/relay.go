@@ -30,13 +30,13 @@ func Run(ctx context.Context, cfg Config) error {
 	s := newSession(ctx, cfg)
 	s.startIdle()
 	defer s.idle.timer.Stop()
-	s.work.Go(s.watcher.watch)      // ends with s.ctx
-	s.work.Go(s.reader.sendNotices) // ends with s.ctx
+	s.work.Go(s.watcher.watch)            // ends with s.ctx
+	s.work.Go(s.reader.sendNotifications) // ends with s.ctx
 
 	ended := make(chan error, 1)
 	// Ends with In. It is not counted in s.work, because a Read of the real stdin cannot be
 	// interrupted.
-	go s.reader.read(newLineReader(s.cfg.In, s.cfg.maxMessage), ended)
+	go func() { ended <- s.reader.read(newLineReader(s.cfg.In, s.cfg.maxMessage)) }()
 	var err error
 	var deadline time.Time
 	select {
@@ -77,8 +77,8 @@ type session struct {
 	early *early
 	// memory is what one session learns for the next.
 	memory *sessionMemory
-	// up carries messages upstream.
-	up wire
+	// upstream carries messages to the server.
+	upstream wire
 }
 
 func newSession(ctx context.Context, cfg Config) *session {
@@ -91,7 +91,7 @@ func newSession(ctx context.Context, cfg Config) *session {
 	s.early = newEarly(s)
 	s.memory = &sessionMemory{run: s.run}
 	s.obstacles = &obstacles{run: s.run, giveUp: s.giveUp}
-	s.up = newUpstream(s.run, s, s.obstacles)
+	s.upstream = newRouter(s.run, s, s.obstacles)
 	return s
 }
 
@@ -193,8 +193,8 @@ func (s *session) lastsForever(c *call) {
 	s.calls.release(c)
 }
 
-// giveUp answers all that is in flight with o, which waiting cannot mend. Run ends when a request
-// has been answered with it, or after finalGrace.
+// giveUp answers all that is in flight with o, against which waiting does not help. Run ends when a
+// request has been answered with it, or after finalGrace.
 func (s *session) giveUp(o *Obstacle) {
 	open, first := s.calls.refuseAll(o)
 	if !first {
@@ -222,14 +222,14 @@ func (s *session) checkFinal() {
 func (s *session) leave(ctx context.Context, deadline time.Time) {
 	s.calls.close()
 	s.end(errClosing)
-	// The farewell is said even if ctx has ended.
+	// The upstream is told even if ctx has ended.
 	until := time.Now().Add(exitGoodbye)
 	if latest := deadline.Add(-exitReserve); latest.Before(until) {
 		until = latest
 	}
 	goodbye, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
 	defer cancel()
-	s.up.goodbye(goodbye)
+	s.upstream.goodbye(goodbye)
 	finished := make(chan struct{})
 	// Ends with the work. That outlives Run only in a Write that nobody reads.
 	go func() {

@@ -22,8 +22,8 @@ const (
 	methodKbdInt    = "keyboard-interactive"
 	methodPassword  = "password"
 
-	// maxKbdRounds bounds the rounds of one keyboard-interactive exchange. The server decides how many
-	// there are.
+	// maxKbdRounds bounds the rounds of one keyboard-interactive exchange. The server decides how
+	// many there are.
 	maxKbdRounds = 32
 )
 
@@ -114,8 +114,8 @@ func (a *authenticator) note(s string) {
 	}
 }
 
-// choose returns what to offer next. It is an ssh.ClientAuthCallback. If nothing is left, the error is
-// an *AuthError.
+// choose returns what to offer next. It is an ssh.ClientAuthCallback. If nothing is left, the error
+// is an *AuthError.
 func (a *authenticator) choose(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	if n := len(c.PartialSuccessMethods); n != a.partial {
 		a.conclude(AuthPartial, nil)
@@ -189,7 +189,8 @@ func (a *authenticator) publicKey() ssh.AuthMethod {
 	print := hostkeys.Fingerprint(k.Signer.PublicKey())
 	a.begin(AuthInfo{Method: methodPublicKey, Fingerprint: print, Source: k.Label, Agent: k.InAgent})
 	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, print, k.Label))
-	// x/crypto gives a method up when one of its keys fails to sign. So each key is a method of its own.
+	// x/crypto gives a method up when one of its keys fails to sign. So each key is a method of its
+	// own.
 	return ssh.PublicKeys(k.Signer)
 }
 
@@ -250,8 +251,8 @@ func (a *authenticator) password(at string) ssh.AuthMethod {
 	})
 }
 
-// round asks the questions of one round of keyboard-interactive (RFC 4256). Each question begins with
-// at, which is user@host. The first one comes after the server's introduction.
+// round asks the questions of one round of keyboard-interactive (RFC 4256). Each question begins
+// with at, which is user@host. The first one comes after the server's introduction.
 func (a *authenticator) round(at, introduction string, prompts []string, echos []bool) ([]string, error) {
 	if a.rounds++; a.rounds > maxKbdRounds {
 		a.over[methodKbdInt] = true

@@ -160,7 +160,8 @@ func TestUserCertificateOnRealServer(t *testing.T) {
 	}
 }
 
-// The passphrase is asked for after the server accepted the key, and not for a key it does not want.
+// The passphrase is asked for after the server accepted the key, and not for a key it does not
+// want.
 func TestPassphraseOnlyForAcceptedKey(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -341,8 +342,8 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 	}
 }
 
-// memoryHop is a hop whose connections are pipes to serve. It uses no socket, so that it can be in a
-// bubble of synctest.
+// memoryHop is a hop whose connections are pipes to serve. It uses no socket, so that it can be in
+// a bubble of synctest.
 type memoryHop struct {
 	hop   // only what is below is called
 	serve func(net.Conn)

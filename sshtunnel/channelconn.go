@@ -15,12 +15,12 @@ import (
 // channelConn makes a net.Conn of an SSH channel.
 //
 // x/crypto's own conn refuses deadlines. Its Close frees a blocked Read or Write only when the peer
-// has answered. So a pipe stands between here for each direction, and a goroutine copies between the
-// pipe and the channel. net.Pipe has deadlines, and a Close that frees whoever waits. Two pipes are
-// needed because net.Pipe cannot be closed in one direction.
+// has answered. So a pipe stands between here for each direction, and a goroutine copies between
+// the pipe and the channel. net.Pipe has deadlines, and a Close that frees whoever waits. Two pipes
+// are needed because net.Pipe cannot be closed in one direction.
 //
-// The goroutines end when the peer confirms the close, or with the link. If the link is lost, what has
-// come can still be read. Tunnel.Close drops it.
+// The goroutines end when the peer confirms the close, or with the link. If the link is lost, what
+// has come can still be read. Tunnel.Close drops it.
 type channelConn struct {
 	channelSetup
 
@@ -99,8 +99,8 @@ func (c *channelConn) Write(p []byte) (int, error) {
 	return n, c.explain(err)
 }
 
-// explain replaces the error of a pipe that Close has closed. If the channel has ended by itself, the
-// error is still io.ErrClosedPipe.
+// explain replaces the error of a pipe that Close has closed. If the channel has ended by itself,
+// the error is still io.ErrClosedPipe.
 func (c *channelConn) explain(err error) error {
 	if errors.Is(err, io.ErrClosedPipe) && isDone(c.closed) {
 		return net.ErrClosed
@@ -116,8 +116,8 @@ func (c *channelConn) CloseWrite() error {
 	return c.out.Close()
 }
 
-// Close frees whoever waits in Read or Write, and closes the channel when everything that was written
-// has been sent, or a few seconds later. It does not wait for that. A second call returns
+// Close frees whoever waits in Read or Write, and closes the channel when everything that was
+// written has been sent, or a few seconds later. It does not wait for that. A second call returns
 // net.ErrClosed.
 func (c *channelConn) Close() error {
 	err := net.ErrClosed

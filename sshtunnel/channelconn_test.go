@@ -17,7 +17,8 @@ import (
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
-// More bytes than all windows and buffers hold go in both directions at once, in writes of many sizes.
+// More bytes than all windows and buffers hold go in both directions at once, in writes of many
+// sizes.
 func TestBulkInBothDirections(t *testing.T) {
 	t.Parallel()
 	key := filepath.Join(t.TempDir(), "key")

@@ -1,89 +1,144 @@
-// Package sshtunnel reaches hosts through chains of SSH servers. It runs inside the process and needs
-// no ssh.
+// Package sshtunnel is an SSH client that reaches hosts through chains of SSH servers. It works
+// inside the calling process. It runs the ssh program only for a ControlMaster.
 //
-// A [Tunnel] is a chain of hops. It is dialed when somebody first wants it, is kept alive, and is
-// dialed again when it is lost. The last hop then opens connections ([Tunnel.DialContext]), listens
-// ([Tunnel.Listen]) and runs commands ([Tunnel.Exec]). [Tunnel.Forward] carries the connections of a
-// local listener. Which hosts to pass, and with which keys, is what ssh_config says: package
-// sshconfig evaluates it as OpenSSH does.
+// A [Tunnel] is made by [New] and knows its chain of servers. The first call that needs the
+// chain dials it. From the last server of the chain, a Tunnel can do what ssh does:
+//
+//   - [Tunnel.DialContext] opens a connection to an address that the last server can reach (ssh
+//     -W).
+//   - [Tunnel.Forward] does that for each connection that a local listener accepts (ssh -L).
+//   - [Tunnel.Listen] makes the last server listen (ssh -R).
+//   - [Tunnel.Exec] runs a command on the last server.
+//   - [Tunnel.Connect] only dials. It is for programs that want to report the first error.
+//
+// ssh_config decides which servers are on the way and which keys are used. Package sshconfig
+// evaluates it. Config.Chain is called for each attempt, so an edited file counts for the next
+// one.
 //
 // # Words
 //
-// A hop is one SSH server on the way. A link is one established set of connections through all hops.
-// It ends as a whole: when one hop is lost, the link is. A Tunnel outlives its links.
+//   - A hop is one SSH server of the chain. The last hop is the far end.
+//   - A link is a chain of hops to which we are logged in. When one hop is lost, the whole link
+//     ends. A Tunnel outlives its links.
+//   - A connection is what DialContext returns, or what Accept of a Listener does. It belongs to
+//     one link.
+//   - An attempt dials the chain once. It ends with a link or with an error.
 //
-// # The parts
+// # States
 //
-//   - [Tunnel] is what callers hold. Its methods send events to the loop, or work on a link.
-//   - The loop is one goroutine. It owns everything that a Tunnel knows: the phase, the link, the
-//     calls that wait, the listeners, and when to dial again. It never blocks.
-//   - A link holds its hops and waits for their goroutines.
-//   - A hop is an interface: open, exec, listen, heartbeat, ended, close. An SSH connection of our own
-//     is one kind. The user's ControlMaster is another.
-//   - A dialer takes one hop from nothing to a login. An authenticator chooses what to offer.
-//   - Package hostkeys verifies the servers' keys. Package userkeys finds the user's keys. Package
-//     subprocess runs commands whose stdin and stdout are a connection.
+// [Tunnel.State] returns the state, and a channel that is closed at the next change.
 //
-// # How one hop is dialed
+//   - idle: nobody has needed the tunnel yet. The first call starts an attempt.
+//   - dialing: an attempt is under way. State.Hop is the hop that is being dialed. If the last
+//     call that waits gives up, and there is no other reason to dial, the attempt ends and the
+//     state is what it was before.
+//   - up: there is a link. It stays up until it is lost or the tunnel is closed. An idle link is
+//     not closed.
+//   - down: a link was lost, or an attempt failed for a reason that may pass, such as the
+//     network. Calls wait for a later attempt. If a call's context ends first, its error has
+//     also the error of the last attempt.
+//   - needs_person: an attempt failed because a person or the agent was needed and did not help.
+//     Calls fail at once with that error. A call that comes 30 s after the last attempt, or
+//     later, makes one more attempt. So does Connect at any time.
+//   - refused: a server refused its login, a host key was refused, or ssh_config has an error.
+//     Calls fail at once with that error, because another attempt could lock an account. Only
+//     Connect makes another attempt.
 //
-// The first hop is a TCP connection, or the stdin and stdout of a ProxyCommand. Each later hop is a
-// direct-tcpip channel of the hop before. So no hop can read what is meant for a later one.
+// In the state down, there are more attempts as long as a call waits, a Listener is open, or
+// there has been a link before. After the first failure the pause is 0.5 s. It doubles with each
+// failure, up to 30 s. A random part of up to half of it is left out, but never below 0.5 s. A
+// new call shortens the pause to 0.5 s. The pauses begin anew when a link has lasted 10 s, when
+// the machine wakes from sleep, and when it gets a new address.
 //
-// If a name has several addresses, they are tried 250 ms apart, and the two address families
-// alternate (RFC 8305). Known hosts and the agent's list of keys are read for all hops from the start.
-// Nothing else can be done early, because the first byte to a hop needs the login of the hop before.
+// # How a hop is dialed
 //
-// ConnectTimeout bounds TCP, key exchange and login together. It is 30 s if it is not set. Its clock
-// stands still while a person is asked.
+// The first hop is reached by TCP or by a ProxyCommand. Each later hop is reached by a channel
+// of the hop before. Every hop has its own encryption from end to end, so no hop can read what
+// is meant for a later one.
 //
-// The server's key is verified against known_hosts; see package hostkeys. A changed key is always
-// refused, also with StrictHostKeyChecking no. The error is a *hostkeys.Error. After the login,
-// UpdateHostKeys learns further keys that the server proves to hold, and forgets those that it has no
-// more.
+// If the name of the first hop has several addresses, they are raced: a new address is tried
+// every 250 ms, or when one has failed, and the two address families alternate (RFC 8305).
 //
-// Then keys are offered in OpenSSH's order, and after them keyboard-interactive and password. See
-// [AuthError]. Questions go to Config.Ask and never to a terminal, because under an MCP host /dev/tty
-// may be the host's own.
+// known_hosts and the agent's list of keys are read in parallel, for all hops, when an attempt
+// begins. The hops themselves are dialed one after the other, because a later hop can only be
+// reached when the one before has let us in.
 //
-// [Trace] tells each of these steps.
+// The steps at each hop are these. [Trace] reports them to the caller.
+//
+//   - The connection is opened, and keys are exchanged.
+//   - Package hostkeys verifies the server's key. A key that is refused is a *hostkeys.Error.
+//   - The server is offered the user's keys, which package userkeys finds, and then
+//     keyboard-interactive and password. If the server accepts none of them, the error is an
+//     [AuthError].
+//   - After the login, package hostkeys does UpdateHostKeys.
+//
+// ConnectTimeout bounds all of this for one hop, except the last step. The time that a person
+// takes for an answer to Config.Ask does not count. Questions go to Config.Ask and never to the
+// terminal, because another program may be using the terminal: often the one that has started
+// this process. A passphrase is asked for again in each attempt, unless AddKeysToAgent has given
+// the key to the agent.
+//
+// The error of an attempt is a [HopError] around these, and says at which hop and at which step
+// it failed.
+//
+// # How a lost link is noticed
+//
+//   - A hop has sent nothing for ServerAliveInterval times ServerAliveCountMax. A silent hop is
+//     asked for an answer after each interval. If the user sets nothing, only the last hop is
+//     asked, every 15 s, and given up after 45 s. An interval of 0 turns this off for a hop.
+//   - The machine has slept: the wall clock has run at least 5 s ahead of the monotonic clock.
+//     Or the local address of the first hop's TCP connection is gone. The last hop must then
+//     answer within 5 s. Both are looked at every 2 s.
+//   - 64 callers have given up waiting for the last hop to open a connection. If no connection
+//     is open, the link is given up. Otherwise further requests fail with an [OpenError].
+//   - A connection below has ended.
+//
+// When a link is lost, its connections can still be read until what has come is used up. Then
+// Read returns io.EOF. Write fails. A command of Exec ends with an [ExitError] whose status is
+// -1. Listeners stay open: the next link is asked to listen on the same port, also if the server
+// had chosen it. [Tunnel.Close] ends all of these. Calls then return [ErrClosed], and Accept
+// returns net.ErrClosed.
 //
 // # ControlMaster
 //
-// With Config.ControlMaster, the user's live ControlMaster takes the place of its host and of all
-// hosts before it. Then ssh does the work: `ssh -W` opens connections, `ssh` runs commands, and `ssh -O
-// forward` listens.
+// With Config.ControlMaster, each attempt asks the ControlPath of each host for a live
+// ControlMaster, from the last host to the first. The first that answers takes the place of its
+// host and of all hosts before it. Later hops are dialed through it as usual. All work is done
+// by the ssh program: ssh -W opens connections, ssh runs commands, and ssh -O forward listens.
+// It runs in batch mode and asks nothing. If the master ends, the next call notices, and the
+// link is lost.
 //
-// # What happens when
+// # Where this differs from OpenSSH
 //
-//	nothing has come from a hop for      the link has failed; if the user sets nothing, the last hop
-//	ServerAliveInterval x CountMax       is asked every 15 s and given up after 45 s
-//	the machine has slept, or the        the link must answer within 5 s, or it has failed
-//	address of the link is gone
-//	a dial or a link has failed by       down: dialed again after 0.5 to 30 s (random), while a call
-//	the network                          waits, a Listener is open or the tunnel was up before; a new
-//	                                     call shortens the pause to 0.5 s; a sleep of the machine or a
-//	                                     new address ends it
-//	nobody could be asked, or the        needs_person: each new call tries once more, at most every
-//	agent failed                         30 s
-//	a host key, a login or a file        refused: never dialed again by itself, and DialContext fails
-//	was refused                          at once; Connect tries again
-//	the last call that waits leaves      the attempt ends, and the state is what it was
-//	64 requests for a channel are        a link without connections is given up; a link with
-//	unanswered                           connections refuses more
+//   - A changed host key is always refused. ssh goes on with StrictHostKeyChecking no, with
+//     passwords and forwards turned off.
+//   - Keepalive is on if the user sets nothing. ssh has it off.
+//   - ConnectTimeout is 30 s if the user sets nothing, and bounds the login, too.
+//   - GSSAPI, host-based login, PKCS11Provider, SecurityKeyProvider and VerifyHostKeyDNS have no
+//     effect.
 //
-// # Goroutines
+// # Inside
 //
-// A Tunnel has its loop, from New to Close, and one goroutine during an attempt. A link has one
-// goroutine for each hop that waits for the hop's end, one for each hop that takes its requests, one
-// for each hop that is watched, and one for the clocks and the local address. The first Listen adds
-// two for the server's channels. x/crypto has its own. Each connection has three: one reads,
-// one writes, and one takes the channel's requests. They are needed because x/crypto's channels know
-// no deadlines (channelConn).
+// One goroutine, the loop, owns the state of a Tunnel: the link, the calls that wait, the
+// listeners, and the time of the next attempt. It runs from New to Close and never blocks. The
+// methods of Tunnel and the attempt send it events. The attempt runs in a goroutine of its own.
 //
-// A link ends by closing the outermost connection. Everything else is inside it and ends with it. A
-// goodbye to a server that is gone would wait for ever.
+// In the code, hop is an interface with two implementations: an SSH connection of our own, and
+// the user's ControlMaster. A link is a list of hops. Outside the two implementations, nothing
+// asks which kind a hop is.
 //
-// # Limits
+// A link has these goroutines, besides those of x/crypto/ssh:
 //
-// Not honoured are GSSAPI, host-based login, PKCS11Provider, SecurityKeyProvider and VerifyHostKeyDNS.
+//   - for each hop, one that waits for the end of the hop's connection;
+//   - for each hop, one that handles the hop's requests, which package hostkeys needs;
+//   - for each hop that is asked for signs of life, one that does so;
+//   - one that looks at the clocks and the local address;
+//   - two that accept connections for Listeners, from the first Listen on.
+//
+// A connection has three goroutines: one reads from its channel, one writes to it, and one
+// handles its requests. They exist because the channels of x/crypto/ssh have no deadlines.
+//
+// To end a link, the connection below the first hop is closed. Everything else runs inside it
+// and ends with it. No SSH_MSG_DISCONNECT is sent, because writing to a server that is gone
+// could block for ever. Closing a link waits for its goroutines.
 package sshtunnel

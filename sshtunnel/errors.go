@@ -22,7 +22,8 @@ var (
 const (
 	// StageConnect is TCP, the ProxyCommand, or the channel of the hop before.
 	StageConnect = "connect"
-	// StageHandshake is the exchange of versions and keys (RFC 4253), with the check of the host key.
+	// StageHandshake is the exchange of versions and keys (RFC 4253), with the check of the host
+	// key.
 	StageHandshake = "handshake"
 	// StageAuth is the login (RFC 4252).
 	StageAuth = "auth"
@@ -139,8 +140,8 @@ func (e *OpenError) Error() string {
 	case "session":
 		what, rules = "the command", "MaxSessions"
 	}
-	// If a rule forbids a session or a Unix socket, sshd says SSH_OPEN_CONNECT_FAILED (serverloop.c,
-	// server_input_channel_open).
+	// If a rule forbids a session or a Unix socket, sshd says SSH_OPEN_CONNECT_FAILED
+	// (serverloop.c, server_input_channel_open).
 	switch {
 	case e.Reason == ssh.Prohibited:
 		return fmt.Sprintf("%s forbids %s (sshd_config %s): %q", e.Hop, what, rules, e.Msg)

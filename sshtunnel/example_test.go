@@ -70,8 +70,8 @@ func ExampleTrace() {
 	// none was accepted
 }
 
-// bastion starts a server that lets everybody in. It returns the chain of hosts that an ssh_config for
-// it gives.
+// bastion starts a server that lets everybody in. It returns the chain of hosts that an ssh_config
+// for it gives.
 func bastion() (chain func(context.Context) ([]*sshconfig.Host, error), stop func()) {
 	s, err := sshtest.Start(sshtest.Config{NoAuth: true, Dial: new(net.Dialer).DialContext})
 	if err != nil {

@@ -364,8 +364,8 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// Requests for a channel that a server does not answer are bounded. Beyond the bound, a link without
-// connections is given up, and a link with connections refuses more.
+// Requests for a channel that a server does not answer are bounded. Beyond the bound, a link
+// without connections is given up, and a link with connections refuses more.
 func TestUnansweredOpensAreBounded(t *testing.T) {
 	t.Parallel()
 	s := startFake(t, sshtest.Config{Stall: sshtest.StallOpen})

@@ -73,8 +73,8 @@ func TestForward(t *testing.T) {
 			}
 		}
 
-		// What the far side refuses ends one connection; a lost link ends those that are open, and the
-		// next one gets through.
+		// What the far side refuses ends one connection; a lost link ends those that are open, and
+		// the next one gets through.
 		at, ended := startForward(t, t.Context(), tun, "tcp", target)
 		refused, _ := startForward(t, t.Context(), tun, "tcp", "127.0.0.1:1")
 		web, _ := startForward(t, t.Context(), tun, "tcp", hs.Listener.Addr().String())

@@ -136,8 +136,8 @@ func TestKeepaliveFindsADeadPeer(t *testing.T) {
 	}
 }
 
-// Bytes of any kind are a sign of life. A busy hop is not asked, and a hop that sends is not given up
-// although it does not answer.
+// Bytes of any kind are a sign of life. A busy hop is not asked, and a hop that sends is not given
+// up although it does not answer.
 func TestKeepaliveCountsAnyByte(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -275,7 +275,8 @@ func TestProbeAfterSleepOrLostAddress(t *testing.T) {
 	}
 }
 
-// If the system does not list the address of the link, as in some containers, its absence means nothing.
+// If the system does not list the address of the link, as in some containers, its absence means
+// nothing.
 func TestNoProbeForAnUnlistedAddress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -20,7 +20,8 @@ import (
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
-// With servers other than OpenSSH the test logs in, opens a connection, listens and stops listening.
+// With servers other than OpenSSH the test logs in, opens a connection, listens and stops
+// listening.
 func TestInteroperation(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -113,8 +114,8 @@ func TestInteroperation(t *testing.T) {
 
 func anyPort(*testing.T) (network, addr string) { return "tcp", "127.0.0.1:0" }
 
-// startDropbear runs dropbear for each connection. dropbear reads authorized_keys in root's home only,
-// so it runs in a mount namespace where that is a directory of ours.
+// startDropbear runs dropbear for each connection. dropbear reads authorized_keys in root's home
+// only, so it runs in a mount namespace where that is a directory of ours.
 func startDropbear(t *testing.T, pub ssh.PublicKey) (string, ssh.PublicKey) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {

@@ -116,7 +116,8 @@ func (k *securityKey) SignWithFlags(_ ssh.PublicKey, data []byte, _ agent.Signat
 	return &ssh.Signature{Format: k.pub.Type(), Blob: ed25519.Sign(k.private, signed), Rest: flagsAndCounter}, nil
 }
 
-// writeFile makes the file that ssh-keygen makes for a security key: a handle instead of a private key.
+// writeFile makes the file that ssh-keygen makes for a security key: a handle instead of a private
+// key.
 func (k *securityKey) writeFile(t *testing.T, path string) {
 	t.Helper()
 	secret := ssh.Marshal(struct {
@@ -158,8 +159,8 @@ func serveAgent(t *testing.T, a agent.Agent) (socket string) {
 	return ln.Addr().String()
 }
 
-// A security key works by the agent, with or without its file. Without the agent, the error explains
-// the file.
+// A security key works by the agent, with or without its file. Without the agent, the error
+// explains the file.
 func TestSecurityKey(t *testing.T) {
 	t.Parallel()
 	key := newSecurityKey(t)

@@ -9,7 +9,8 @@ import (
 	"sallyport/sshtunnel/sshconfig"
 )
 
-// link is a chain of hops to which we are logged in, the last one at the far end. It ends as a whole.
+// link is a chain of hops to which we are logged in, the last one at the far end. It ends as a
+// whole.
 type link struct {
 	hops []hop
 

@@ -37,7 +37,8 @@ type loop struct {
 
 	// link is up, or has ended and is not cleaned up yet. It is nil if there is none.
 	link *link
-	// wasUp is set once there has been a link. The tunnel is then dialed again although nobody waits.
+	// wasUp is set when a link has been lost. The tunnel is then dialed again although nobody
+	// waits.
 	wasUp bool
 }
 

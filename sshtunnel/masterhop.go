@@ -60,8 +60,8 @@ func newMasterHop(h *sshconfig.Host, log *slog.Logger, tasks *sync.WaitGroup) *m
 	return m
 }
 
-// findMaster returns the last host of a chain whose ControlMaster answers, and its index. The hop is
-// nil if none answers.
+// findMaster returns the last host of a chain whose ControlMaster answers, and its index. The hop
+// is nil if none answers.
 func findMaster(ctx context.Context, chain []*sshconfig.Host, log *slog.Logger, tasks *sync.WaitGroup) (int, *masterHop) {
 	for i := len(chain) - 1; i >= 0; i-- {
 		if chain[i].ControlPath == "" {

@@ -18,8 +18,8 @@ import (
 	"sallyport/sshtunnel/sshtest/openssh"
 )
 
-// startMaster starts the ControlMaster of a user. It returns the host for a tunnel, which has no key:
-// only the master has one.
+// startMaster starts the ControlMaster of a user. It returns the host for a tunnel, which has no
+// key: only the master has one.
 func startMaster(t *testing.T, options ...string) (*sshconfig.Host, *exec.Cmd) {
 	t.Helper()
 	dir := t.TempDir()

@@ -28,9 +28,9 @@ const (
 	farEnv                 = "SALLYPORT_TEST_FAR" // the far namespace, in the process within the near one
 )
 
-// Some faults need a kernel between the two ends: the cable is unplugged, swallows packets, or changes
-// its address. The cable joins two network namespaces. The test runs itself once more inside the near
-// one, where it finds farEnv set.
+// Some faults need a kernel between the two ends: the cable is unplugged, swallows packets, or
+// changes its address. The cable joins two network namespaces. The test runs itself once more
+// inside the near one, where it finds farEnv set.
 func TestNetworkFaults(t *testing.T) {
 	if far := os.Getenv(farEnv); far != "" {
 		testNetworkFaults(t, far)
@@ -184,8 +184,8 @@ func testNetworkFaults(t *testing.T, far string) {
 		})
 	}
 
-	// What a user gets who sets nothing. It takes a minute in real time, so the clock of keepalive runs
-	// thirty times as fast unless SALLYPORT_SOAK is set.
+	// What a user gets who sets nothing. It takes a minute in real time, so the clock of keepalive
+	// runs thirty times as fast unless SALLYPORT_SOAK is set.
 	t.Run("long black hole", func(t *testing.T) {
 		h := newHost(t)
 		h.ServerAliveSet, h.ConnectTimeout = false, 0

@@ -23,8 +23,8 @@ type preparation struct {
 	agentErr error
 }
 
-// prepare reads known_hosts and the agent's list of keys for h. ctx bounds the call. The caller must
-// call end.
+// prepare reads known_hosts and the agent's list of keys for h. ctx bounds the call. The caller
+// must call end.
 func prepare(ctx context.Context, cfg *Config, h *sshconfig.Host) *preparation {
 	p := &preparation{ready: make(chan struct{})}
 	go func() { // ends with ctx at the latest; end waits for it

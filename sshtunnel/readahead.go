@@ -5,8 +5,8 @@ import "net"
 const (
 	// chunkSize is the largest packet that x/crypto takes or gives at once, in bytes.
 	chunkSize = 32 << 10
-	// readAheadMin is the size of a Read from which on more is expected, in bytes. It is the size of
-	// x/crypto's buffer.
+	// readAheadMin is the size of a Read from which on more is expected, in bytes. It is the size
+	// of x/crypto's buffer.
 	readAheadMin = 4 << 10
 	// readAheadMax is the most that is read at once, in bytes: a few of the largest packets.
 	readAheadMax = 4 * chunkSize

@@ -172,10 +172,10 @@ func soakAsk(conn net.Conn, head soakHead, body []byte) ([]byte, error) {
 	return answer, err
 }
 
-// Sixteen streams go through a real hop whose link is cut at random, by resets, orderly ends, and black
-// holes shorter and longer than keepalive allows. Every block must arrive once and unchanged, and
-// nothing may be left over at the end. SALLYPORT_SOAK says how long the test takes. If it is not set,
-// that is a few seconds.
+// Sixteen streams go through a real hop whose link is cut at random, by resets, orderly ends, and
+// black holes shorter and longer than keepalive allows. Every block must arrive once and unchanged,
+// and nothing may be left over at the end. SALLYPORT_SOAK says how long the test takes. If it is
+// not set, that is a few seconds.
 func TestSoak(t *testing.T) {
 	// Not parallel: it counts the goroutines and the memory of the process.
 	length := 3 * time.Second

@@ -140,8 +140,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // leakTests numbers the calls of noLeak.
 var leakTests atomic.Int64
 
-// noLeak expects that f leaves no goroutine behind. It marks the goroutines with a label, which they
-// inherit from each other, so that tests may run in parallel.
+// noLeak expects that f leaves no goroutine behind. It marks the goroutines with a label, which
+// they inherit from each other, so that tests may run in parallel.
 func noLeak(t *testing.T, f func()) {
 	t.Helper()
 	label := fmt.Sprintf("call %d", leakTests.Add(1))

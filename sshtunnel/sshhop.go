@@ -58,7 +58,8 @@ func (h *sshHop) place() place           { return h.where }
 func (h *sshHop) heartbeat() *heartbeat  { return h.beat }
 func (h *sshHop) ended() context.Context { return h.life }
 
-// close closes the connection below. An orderly goodbye could wait for ever for a peer that is gone.
+// close closes the connection below. An orderly goodbye could wait for ever for a peer that is
+// gone.
 func (h *sshHop) close(cause error) {
 	h.end(cause)
 	h.conn.Close()

@@ -17,12 +17,14 @@ const (
 	Dialing = "dialing"
 	// Up means that all hops are there.
 	Up = "up"
-	// Down means that the tunnel was lost or not reached. It is dialed again while somebody wants it.
+	// Down means that the tunnel was lost or not reached. It is dialed again while somebody wants
+	// it.
 	Down = "down"
 	// NeedsPerson means that a hop wanted an answer or an agent. Each new call tries once more, at
 	// most every 30 s.
 	NeedsPerson = "needs_person"
-	// Refused means that a hop, its host key or the configuration said no. Only Connect tries again.
+	// Refused means that a hop, its host key or the configuration said no. Only Connect tries
+	// again.
 	Refused = "refused"
 )
 
@@ -48,7 +50,8 @@ type published struct {
 const (
 	minBackoff = 500 * time.Millisecond
 	maxBackoff = 30 * time.Second
-	// stableAfter is how long a link must have been up for its loss to start a new series of attempts.
+	// stableAfter is how long a link must have been up for its loss to start a new series of
+	// attempts.
 	stableAfter = 10 * time.Second
 	// personPause lies between two attempts that need a person or an agent.
 	personPause = 30 * time.Second

@@ -10,16 +10,16 @@ import (
 	"sallyport/sshtunnel/sshconfig"
 )
 
-// Trace is a set of hooks that tell how a Tunnel is dialed, in the manner of net/http/httptrace. Any
-// hook may be nil.
+// Trace is a set of hooks that tell how a Tunnel is dialed, in the manner of net/http/httptrace.
+// Any hook may be nil.
 //
 // For one attempt the hooks come in this order: Resolved for all hops; then for each hop Connected,
 // HostKeyAccepted, KeyExchanged and AuthTried for each try; at last Up. An attempt that fails stops
 // somewhere in between, and State has its error. A hop that the user's ControlMaster stands for has
 // only Resolved and Connected.
 //
-// The hooks run in the goroutine that dials, except RoundTrip, which may be called at any time while
-// the tunnel is up. A hook must return soon, and must call no method of the Tunnel but State.
+// The hooks run in the goroutine that dials, except RoundTrip, which may be called at any time
+// while the tunnel is up. A hook must return soon, and must call no method of the Tunnel but State.
 type Trace struct {
 	// Resolved is called for each hop when ssh_config has been evaluated, before the first hop is
 	// dialed.
@@ -67,8 +67,8 @@ type ConnectedInfo struct {
 	Hop string
 	// By is one of the By constants.
 	By string
-	// Addr is the IP address and port for ByTCP, the host:port that the hop before was asked for with
-	// ByHop, and the path of the socket for ByControlMaster. It is empty for ByProxyCommand.
+	// Addr is the IP address and port for ByTCP, the host:port that the hop before was asked for
+	// with ByHop, and the path of the socket for ByControlMaster. It is empty for ByProxyCommand.
 	Addr string
 }
 
@@ -135,8 +135,8 @@ type AuthInfo struct {
 	Agent bool
 	// Outcome is one of the Auth constants.
 	Outcome string
-	// Err is set if Outcome is AuthFailed: the agent did not sign, nobody gave the passphrase, or the
-	// connection ended.
+	// Err is set if Outcome is AuthFailed: the agent did not sign, nobody gave the passphrase, or
+	// the connection ended.
 	Err error
 }
 

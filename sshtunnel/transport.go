@@ -59,8 +59,8 @@ func runProxyCommand(cfg *Config, h *sshconfig.Host) (net.Conn, error) {
 	return conn, nil
 }
 
-// dialTCP connects to the first address of h that answers. net.Dialer races the two address families
-// only, so that an address that swallows packets would hold up all others of its family.
+// dialTCP connects to the first address of h that answers. net.Dialer races the two address
+// families only, so that an address that swallows packets would hold up all others of its family.
 func dialTCP(ctx context.Context, h *sshconfig.Host) (net.Conn, error) {
 	network := map[string]string{"inet": "ip4", "inet6": "ip6"}[h.AddressFamily]
 	if network == "" {
@@ -119,8 +119,8 @@ func interleave(addrs []netip.Addr) []netip.Addr {
 	return all
 }
 
-// sameFamily returns the first of local that can be bound for a connection to remote; nil if there is
-// none.
+// sameFamily returns the first of local that can be bound for a connection to remote; nil if there
+// is none.
 func sameFamily(local []netip.Addr, remote netip.Addr) net.Addr {
 	for _, a := range local {
 		if a = a.Unmap(); a.Is4() == remote.Is4() {
@@ -130,8 +130,8 @@ func sameFamily(local []netip.Addr, remote netip.Addr) net.Addr {
 	return nil
 }
 
-// race returns the first connection of several dials. It starts a dial when the dial before has failed
-// or is addressDelay old. When race returns, all dials have ended.
+// race returns the first connection of several dials. It starts a dial when the dial before has
+// failed or is addressDelay old. When race returns, all dials have ended.
 func race(ctx context.Context, dials []func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	type result struct {
 		conn net.Conn

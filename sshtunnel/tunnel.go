@@ -36,8 +36,8 @@ type Config struct {
 	// Ask puts a question to the person. If it is nil, nobody is there, and every question fails
 	// with ErrNoPerson.
 	Ask func(ctx context.Context, q Question) (string, error)
-	// Getenv looks up SSH_AUTH_SOCK, SHELL and the names in KnownHostsCommand. If it is nil, none of
-	// them is set.
+	// Getenv looks up SSH_AUTH_SOCK, SHELL and the names in KnownHostsCommand. If it is nil, none
+	// of them is set.
 	Getenv func(string) string
 	// Home is the local user's home directory.
 	Home string
@@ -145,10 +145,10 @@ func (t *Tunnel) Listen(ctx context.Context, network, addr string) (net.Listener
 	return ln, nil
 }
 
-// Exec runs a command on the last hop, by the login shell there. Reading gives the command's stdout,
-// and writing is its stdin. At the end of stdout Read returns io.EOF for status 0, else an
-// *ExitError. ctx bounds the call, and it waits as DialContext does. Close ends the command, and the
-// caller must call it.
+// Exec runs a command on the last hop, by the login shell there. Reading gives the command's
+// stdout, and writing is its stdin. At the end of stdout Read returns io.EOF for status 0, else an
+// *ExitError. ctx bounds the call, and it waits as DialContext does. Close ends the command, and
+// the caller must call it.
 func (t *Tunnel) Exec(ctx context.Context, cmd string) (io.ReadWriteCloser, error) {
 	return withLink(ctx, t, func(l *link) (io.ReadWriteCloser, error) { return l.last().exec(ctx, cmd) })
 }
@@ -240,8 +240,8 @@ func withLink[T any](ctx context.Context, t *Tunnel, f func(*link) (T, error)) (
 	}
 }
 
-// adopt makes the tunnel ask later links for the forward of ln. It returns an errLost if the forward
-// is on a link that is no longer the tunnel's.
+// adopt makes the tunnel ask later links for the forward of ln. It returns an errLost if the
+// forward is on a link that is no longer the tunnel's.
 func (t *Tunnel) adopt(ln *listener, on *link) error {
 	done := make(chan error, 1)
 	t.send(func(l *loop) {

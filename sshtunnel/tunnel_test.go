@@ -414,8 +414,8 @@ func TestDialContextTellsTheLastError(t *testing.T) {
 	}
 }
 
-// A server that never answers a request for a channel holds up no other call, and nothing is left over
-// after Close.
+// A server that never answers a request for a channel holds up no other call, and nothing is left
+// over after Close.
 func TestOpenNeverAnswered(t *testing.T) {
 	t.Parallel()
 	s := startFake(t, sshtest.Config{Stall: sshtest.StallOpen})

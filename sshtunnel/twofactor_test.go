@@ -16,8 +16,8 @@ import (
 )
 
 // startPAM starts a real sshd whose PAM asks twice by keyboard-interactive. pam_stress of Debian's
-// libpam-modules asks, and pam_exec checks the answer. sshd runs in a mount namespace with the PAM file
-// in place, so that the machine is not changed.
+// libpam-modules asks, and pam_exec checks the answer. sshd runs in a mount namespace with the PAM
+// file in place, so that the machine is not changed.
 func startPAM(t *testing.T, keyFile string, options ...string) *openssh.Server {
 	t.Helper()
 	sshd := openssh.Tool(t, "sshd")

@@ -30,13 +30,10 @@ const (
 var exceptions = map[string]string{
 	"sshtunnel/sshconfig.Host": "each field is one keyword of ssh_config",
 	"oauth/oauthtest.Knobs":    "each field is one quirk of a server",
-}
-
-// unfinished names the folders, and the endings of files, whose branches are not merged yet. What
-// is too large there is logged, and is no failure. It is to be empty, and then to be removed.
-var unfinished = []string{
-	"sshtunnel", "oauth", "relay",
-	"cmd/sallyport/internal/bench",
+	"oauth/asclient.Server":    "each field is one member of a metadata document (RFC 8414)",
+	"oauth.Config":             "each field is one setting or one group of settings",
+	"relay.Config":             "each field is one setting of a session",
+	"relay":                    "the wires share the session's types; a package for each would have to export them",
 }
 
 // sourceFile is one Go file of this module.
@@ -142,17 +139,8 @@ func TestSizes(t *testing.T) {
 // report fails for each finding that is no exception, and for each exception that is no finding.
 func (h *house) report(t *testing.T) {
 	t.Helper()
-	pending := 0
 	for _, name := range slices.Sorted(maps.Keys(h.findings)) {
-		inUnfinished := func(part string) bool {
-			return strings.HasPrefix(name, part) || strings.Contains(name, part+":")
-		}
-		switch {
-		case exceptions[name] != "":
-		case slices.ContainsFunc(unfinished, inUnfinished):
-			pending++
-			t.Log(h.findings[name])
-		default:
+		if exceptions[name] == "" {
 			t.Errorf("%s; make it smaller, or say in exceptions why not", h.findings[name])
 		}
 	}
@@ -160,9 +148,6 @@ func (h *house) report(t *testing.T) {
 		if _, ok := h.findings[name]; !ok {
 			t.Errorf("%s is no exception any more: remove it", name)
 		}
-	}
-	if pending > 0 {
-		t.Logf("%d of these are left to branches that are not merged", pending)
 	}
 }
 
@@ -226,7 +211,7 @@ func (h *house) checkComments(file sourceFile) {
 		for _, comment := range group.List {
 			position := file.set.Position(comment.Pos())
 			before := file.source[position.Offset-position.Column+1 : position.Offset]
-			if strings.Trim(before, "\t") != "" || strings.HasPrefix(comment.Text, "//go:") {
+			if strings.Trim(before, "\t") != "" || strings.HasPrefix(comment.Text, "//go:") || strings.HasPrefix(comment.Text, "//lint:") {
 				continue
 			}
 			name := fmt.Sprintf("%s:%d", file.path, position.Line)

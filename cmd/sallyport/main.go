@@ -15,7 +15,7 @@ import (
 var version = "devel"
 
 func main() {
-	hostio.TuneGC()
+	hostio.LimitMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// If the MCP host stops reading, a write fails. Without this line the runtime would end the
 	// process by SIGPIPE instead, before the session with the upstream is closed. signal.Ignore

@@ -45,6 +45,7 @@ func setUpScript(env *testscript.Env) error {
 	runtimeDir := filepath.Join(env.WorkDir, "run")
 	for name, value := range map[string]string{
 		"HOME": env.WorkDir, "USER": "person", "XDG_RUNTIME_DIR": runtimeDir,
+		"GORACE":  "atexit_sleep_ms=50", // a second is the default, for each command
 		"BROWSER": "visit", "OAUTH2_CALLBACK_PORT": "0", "SALLYPORT_TOKEN_STORE": "file",
 	} {
 		env.Setenv(name, value)

@@ -51,9 +51,9 @@
 //
 // A client shows its [Credentials] to the server in the first of these ways that fits:
 //
-//  1. By a JWT that its key signs (private_key_jwt, RFC 7523), if it has a key, and has no secret or
-//     the server's metadata lists that method. The JWT is good for one minute. Its audience is the
-//     issuer.
+//  1. By a JWT that its key signs (private_key_jwt, RFC 7523), if it has a key, and has no secret
+//     or the server's metadata lists that method. The JWT is good for one minute. Its audience is
+//     the issuer.
 //  2. By its ID alone, if it has no secret.
 //  3. As [Client.SecretMethod] says.
 //  4. As it was registered.

@@ -1,9 +1,9 @@
-// Package sshtest is an SSH server inside the process that can be made to misbehave. It is for tests
-// and demonstrations, and listens on loopback only.
+// Package sshtest is an SSH server inside the process that can be made to misbehave. It is for
+// tests and demonstrations, and listens on loopback only.
 //
-// A Server does for its clients what its Config gives it: Dial opens connections, Listen serves remote
-// forwards, Exec runs commands. To make a chain of hops, start several Servers with a Dial that can
-// reach the others.
+// A Server does for its clients what its Config gives it: Dial opens connections, Listen serves
+// remote forwards, Exec runs commands. To make a chain of hops, start several Servers with a Dial
+// that can reach the others.
 package sshtest
 
 import (
@@ -34,8 +34,8 @@ const (
 	StallTCP
 	// StallBanner sends its version and nothing more.
 	StallBanner
-	// StallKeyExchange sends the first message of the key exchange (RFC 4253 section 7.1) and nothing
-	// more.
+	// StallKeyExchange sends the first message of the key exchange (RFC 4253 section 7.1) and
+	// nothing more.
 	StallKeyExchange
 	// StallAuth never answers a login.
 	StallAuth
@@ -75,8 +75,8 @@ type Config struct {
 	// MaxAuthTries bounds the tries of one connection. 0 means x/crypto's default, which is 6.
 	MaxAuthTries int
 
-	// Dial opens the connections of direct-tcpip and direct-streamlocal channels. If it is nil, such
-	// channels are prohibited.
+	// Dial opens the connections of direct-tcpip and direct-streamlocal channels. If it is nil,
+	// such channels are prohibited.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Listen serves remote forwards. If it is nil, they are refused.
 	Listen func(network, addr string) (net.Listener, error)
@@ -416,7 +416,8 @@ func (g *gate) Write(p []byte) (int, error) {
 	return g.Conn.Write(p)
 }
 
-// Close closes the connection. The client of a frozen gate must not see that, so Close does nothing.
+// Close closes the connection. The client of a frozen gate must not see that, so Close does
+// nothing.
 func (g *gate) Close() error {
 	select {
 	case <-g.frozen:

@@ -48,8 +48,8 @@ func Start(cmd *exec.Cmd, stderr io.Writer, ended func(error)) (*Conn, error) {
 	started := make(chan error)
 	go func() { // ends with the command, which Close kills
 		defer close(c.ended)
-		// dieWithUs binds the command to the thread that starts it, so the thread must not end before
-		// the command. Wait would occupy a thread anyway.
+		// dieWithUs binds the command to the thread that starts it, so the thread must not end
+		// before the command. Wait would occupy a thread anyway.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()

@@ -93,8 +93,8 @@ func (s *agentSigner) SignWithAlgorithm(_ io.Reader, data []byte, algo string) (
 	return sig, err
 }
 
-// addToAgent does AddKeysToAgent for the key of a file that is being used. As with ssh, that is done
-// once, and it does not matter if the agent or the person does not want it.
+// addToAgent does AddKeysToAgent for the key of a file that is being used. As with ssh, that is
+// done once, and it does not matter if the agent or the person does not want it.
 func (c *collector) addToAgent(f *keyFile) {
 	add := parseAddKeys(c.Host.AddKeysToAgent)
 	if !add.wanted || c.Agent == nil || f.private == nil || f.added {

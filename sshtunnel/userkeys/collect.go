@@ -100,8 +100,8 @@ func (c *collector) signer(pub ssh.PublicKey) (s ssh.Signer, inAgent bool) {
 	return nil, false
 }
 
-// offerCertificates offers those of CertificateFile. If none is set, it offers those that lie beside
-// the identity files.
+// offerCertificates offers those of CertificateFile. If none is set, it offers those that lie
+// beside the identity files.
 func (c *collector) offerCertificates() {
 	paths, explicit := c.Host.CertificateFiles, len(c.Host.CertificateFiles) > 0
 	if !explicit {
@@ -218,7 +218,8 @@ func acceptedAlgorithms(accepted []string, pub ssh.PublicKey) (algos []string) {
 	return algos
 }
 
-// signatureAlgorithms returns the algorithms of a key, or of the key in a certificate, the best first.
+// signatureAlgorithms returns the algorithms of a key, or of the key in a certificate, the best
+// first.
 func signatureAlgorithms(pub ssh.PublicKey) []string {
 	if cert, ok := pub.(*ssh.Certificate); ok {
 		pub = cert.Key

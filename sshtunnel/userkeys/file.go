@@ -171,8 +171,8 @@ func (s *fileSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string)
 	return plain.SignWithAlgorithm(rand, data, algo)
 }
 
-// publicHalf returns the public key that OpenSSH's format of private keys (PROTOCOL.key) has outside
-// of the encryption. It returns nil for other formats.
+// publicHalf returns the public key that OpenSSH's format of private keys (PROTOCOL.key) has
+// outside of the encryption. It returns nil for other formats.
 func publicHalf(text []byte) ssh.PublicKey {
 	const magic = "openssh-key-v1\x00"
 	block, _ := pem.Decode(text)

@@ -3,7 +3,8 @@
 //
 // Collect returns them in the order in which OpenSSH offers them. A passphrase is asked for at the
 // first signature with a key, that is, only after the server has accepted the key. AddKeysToAgent
-// is done then, too. RSA keys sign with SHA-2 only. Security keys (FIDO) are used by the agent only.
+// is done then, too. RSA keys sign with SHA-2 only. Security keys (FIDO) are used by the agent
+// only.
 package userkeys
 
 import (

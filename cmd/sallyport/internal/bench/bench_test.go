@@ -1,9 +1,9 @@
 //go:build linux
 
-// Package bench_test measures the real command against what a person would otherwise use: ssh, and the
-// other programs that carry MCP from a host to a server. Real sshd, real TLS, and networks with a round
-// trip like that of an office or of another continent. The benchmarks print Markdown tables; these are
-// their result.
+// Package bench_test measures the real command against what a person would otherwise use: ssh, and
+// the other programs that carry MCP from a host to a server. Real sshd, real TLS, and networks with
+// a round trip like that of an office or of another continent. The benchmarks print Markdown
+// tables; these are their result.
 //
 // A figure is the median over rounds in which all contenders take turns, so that other work on the
 // machine meets all of them alike. Each benchmark tells the variables by which it runs in pieces.
@@ -25,8 +25,8 @@ func TestMain(m *testing.M) { machines.Main(m) }
 // echoSize is the size in bytes of the small requests to a TCP service behind the bastion.
 const echoSize = 512
 
-// wanted reports whether a row or a table of that name is to be measured: SALLYPORT_BENCH_ONLY is empty
-// or a part of the name.
+// wanted reports whether a row or a table of that name is to be measured: SALLYPORT_BENCH_ONLY is
+// empty or a part of the name.
 func wanted(name string) bool { return strings.Contains(name, os.Getenv("SALLYPORT_BENCH_ONLY")) }
 
 // rounds is how often everything is measured: SALLYPORT_BENCH_ROUNDS, or usual if that is not set.
@@ -48,14 +48,6 @@ func byteSize(n int64) string {
 		return fmt.Sprintf("%.3g GiB", float64(n)/(1<<30))
 	}
 	return fmt.Sprintf("%.3g MiB", float64(n)/(1<<20))
-}
-
-// distance names a round trip in the tables.
-func distance(roundTrip time.Duration) string {
-	if roundTrip == 0 {
-		return "loopback"
-	}
-	return fmt.Sprintf("%d ms", roundTrip.Milliseconds())
 }
 
 // finish satisfies the benchmark's contract. The table is the result, not the time of this loop.

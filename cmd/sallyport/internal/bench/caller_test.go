@@ -18,8 +18,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/machines"
+
+	"golang.org/x/sys/unix"
 )
 
 // What a host sends. A call has an id that no other one has.
@@ -136,8 +139,8 @@ func (c *pipeCaller) close() {
 	c.cmd.Wait()
 }
 
-// answer reads a line and reports an error answer. It does not parse, and it does not look at the end of
-// a large answer.
+// answer reads a line and reports an error answer. It does not parse, and it does not look at the
+// end of a large answer.
 func (c *pipeCaller) answer() error {
 	head, err := c.out.ReadSlice('\n')
 	if bytes.Contains(head[:min(len(head), 200)], []byte(`"error"`)) {
@@ -178,8 +181,16 @@ func (c *pipeCaller) many(total, inFlight int, line func(int) string) error {
 	return <-written
 }
 
-// proportional is the proportional set size of the process in MiB (proc_pid_smaps(5)): its own pages, and
-// its part of those that it shares with others.
+// processorTime is what all threads of the process have taken so far, by its own clock
+// (clock_getcpuclockid(3)).
+func (c *pipeCaller) processorTime() time.Duration {
+	var now unix.Timespec
+	unix.ClockGettime(int32(^c.cmd.Process.Pid)<<3|2, &now) // CPUCLOCK_SCHED of linux/posix-timers.h
+	return time.Duration(now.Nano())
+}
+
+// proportional is the proportional set size of the process in MiB (proc_pid_smaps(5)): its own
+// pages, and its part of those that it shares with others.
 func (c *pipeCaller) proportional() (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", c.cmd.Process.Pid))
 	if err != nil {

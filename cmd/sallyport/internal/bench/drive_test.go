@@ -18,8 +18,8 @@ const inFlight = 64
 // calm is the wait before memory is read, for what a process does after work.
 const calm = 1200 * time.Millisecond
 
-// contender is one of those that are compared: a URL, which the driver calls itself, or a command that
-// it drives through stdin and stdout.
+// contender is one of those that are compared: a URL, which the driver calls itself, or a command
+// that it drives through stdin and stdout.
 type contender struct {
 	Name         string
 	URL, CAFile  string
@@ -39,11 +39,14 @@ type work struct {
 
 // figures is what one contender reached in one round.
 type figures struct {
-	// Start is the time from the start of the process to the answer to initialize; of a fleet, to the
-	// last of the answers.
+	// Start is the time from the start of the process to the answer to initialize; of a fleet, to
+	// the last of the answers.
 	Start time.Duration
 	// Calls are the times of the calls one at a time.
 	Calls []time.Duration
+	// Processor is the processor time of the process for one of these calls; of a fleet, that of all
+	// processes from their start to the end of the work.
+	Processor time.Duration
 	// Rate is the number of calls a second, inFlight in flight.
 	Rate float64
 	// Larges are the times of the large results.
@@ -91,7 +94,7 @@ func (f *figures) floor(c contender, w work) error {
 	if err := caller.call(initializeLine); err != nil {
 		return err
 	}
-	return f.calls(caller, w)
+	return f.calls(caller, w, func() time.Duration { return 0 })
 }
 
 // process takes the figures of a process.
@@ -115,7 +118,7 @@ func (f *figures) process(c contender, w work) error {
 			return err
 		}
 	}
-	if err := f.calls(p, w); err != nil {
+	if err := f.calls(p, w, p.processorTime); err != nil {
 		return err
 	}
 	if w.Memory {
@@ -125,8 +128,8 @@ func (f *figures) process(c contender, w work) error {
 	return err
 }
 
-// calls takes the figures of the calls.
-func (f *figures) calls(c caller, w work) error {
+// calls takes the figures of the calls. processorTime is what the process has taken so far.
+func (f *figures) calls(c caller, w work, processorTime func() time.Duration) error {
 	id := 100
 	series := func(count int, tool string) (times []time.Duration, err error) {
 		for range count {
@@ -143,9 +146,11 @@ func (f *figures) calls(c caller, w work) error {
 	if err != nil {
 		return err
 	}
+	before := processorTime()
 	if f.Calls, err = series(w.Calls, "echo"); err != nil {
 		return err
 	}
+	f.Processor = (processorTime() - before) / time.Duration(w.Calls)
 	begin := time.Now()
 	if err := c.many(w.Many, inFlight, func(i int) string { return callLine("echo", 1e6+i) }); err != nil {
 		return err
@@ -155,8 +160,8 @@ func (f *figures) calls(c caller, w work) error {
 	return err
 }
 
-// fleet starts many processes at once, as a host does that starts all its servers, or several hosts do
-// that have the same one. Each makes a few calls, all at the same time.
+// fleet starts many processes at once, as a host does that starts all its servers, or several hosts
+// do that have the same one. Each makes a few calls, all at the same time.
 func (f *figures) fleet(c contender, w work) error {
 	processes := make([]*pipeCaller, w.Fleet)
 	begin := time.Now()
@@ -190,6 +195,9 @@ func (f *figures) fleet(c contender, w work) error {
 		return err
 	}
 	f.Rate = float64(w.Fleet*w.Calls) / time.Since(begin).Seconds()
+	for _, p := range processes {
+		f.Processor += p.processorTime()
+	}
 	time.Sleep(calm)
 	f.After, err = sum(processes)
 	return err

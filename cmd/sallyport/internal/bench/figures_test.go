@@ -17,13 +17,15 @@ type peerRow struct {
 	target string
 }
 
-// The rows. What a person notices is the wait for the start, a call that takes longer than the network
-// makes it, and the memory of many processes. A target is a ratio to the floor or to a peer.
+// The rows. What a person notices is the wait for the start, a call that takes longer than the
+// network makes it, and the memory of many processes. A target is a ratio to the floor or to a
+// peer.
 var (
 	directRows = []peerRow{
 		{"start to initialize answer, ms", starts, true, "≤ 1/4 x mcp-oauth2-proxy"},
 		{"one call at a time, p50, ms", callQuantile(0.5), false, "≤ 1.05 x floor"},
 		{"one call at a time, p99, ms", callQuantile(0.99), false, "≤ 1.25 x floor"},
+		{"processor time of a call, us", processors(time.Microsecond), true, "-"},
 		{"calls/s, 64 in flight", rates, false, "≥ 0.8 x floor"},
 		{"one 8 MiB result, ms", largeMedian, false, "≤ 1.25 x floor"},
 	}
@@ -31,6 +33,7 @@ var (
 		{"start to initialize answer, ms", starts, true, "≤ 1/2 x mcp-oauth2-proxy"},
 		{"one call at a time, p50, ms", callQuantile(0.5), false, "≤ 1.05 x floor"},
 		{"one call at a time, p99, ms", callQuantile(0.99), false, "≤ 1.25 x floor"},
+		{"processor time of a call, us", processors(time.Microsecond), true, "-"},
 		{"calls/s, 64 in flight", rates, false, "≥ 0.8 x floor"},
 		{"one 8 MiB result, ms", largeMedian, false, "≤ 1.25 x floor"},
 	}
@@ -38,6 +41,7 @@ var (
 		{"start to initialize answer, ms", starts, true, "≤ 1/8 x mcp-oauth2-proxy"},
 		{"one call at a time, p50, ms", callQuantile(0.5), false, "-"},
 		{"one call at a time, p99, ms", callQuantile(0.99), false, "-"},
+		{"processor time of a call, us", processors(time.Microsecond), true, "-"},
 		{"calls/s, 64 in flight", rates, false, "-"},
 		{"one 8 MiB result, ms", largeMedian, false, "-"},
 		{"memory idle, MiB", idle, true, "≤ 1/3 x mcp-oauth2-proxy"},
@@ -46,13 +50,14 @@ var (
 	fleetRows = []peerRow{
 		{"until all have answered initialize, ms", starts, true, "≤ 1/8 x mcp-oauth2-proxy"},
 		{"calls/s, one in flight in each", rates, true, "≥ 1 x mcp-oauth2-proxy"},
+		{"processor time, sum, ms", processors(time.Millisecond), true, "-"},
 		{"memory idle, sum, MiB", idle, true, "≤ 1/4 x mcp-oauth2-proxy"},
 		{"memory after calls, sum, MiB", after, true, "≤ 1/4 x mcp-oauth2-proxy"},
 	}
 )
 
-// cell writes the last of the values of a row, with its ratio to the first, the floor, where there is
-// one.
+// cell writes the last of the values of a row, with its ratio to the first, the floor, where there
+// is one.
 func (r peerRow) cell(values []float64, floor bool) string {
 	value := values[len(values)-1]
 	switch {
@@ -83,6 +88,11 @@ var (
 	idle   = medianOf(func(f figures) float64 { return f.Idle })
 	after  = medianOf(func(f figures) float64 { return f.After })
 )
+
+// processors returns the processor time in a unit.
+func processors(unit time.Duration) func([]figures) float64 {
+	return medianOf(func(f figures) float64 { return float64(f.Processor) / float64(unit) })
+}
 
 // callQuantile returns a figure over the calls of all rounds: a round over a distance has few.
 func callQuantile(q float64) func([]figures) float64 {

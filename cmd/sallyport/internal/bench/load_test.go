@@ -14,7 +14,8 @@ import (
 	"sallyport/cmd/sallyport/internal/machines"
 )
 
-// What a load asks of the service. The request is one of these bytes and a count, 8 bytes big-endian.
+// What a load asks of the service. The request is one of these bytes and a count, 8 bytes
+// big-endian.
 const (
 	// opEcho: send back so many bytes.
 	opEcho = 'e'
@@ -101,8 +102,8 @@ func (s *site) throughTunnel(t testing.TB, l load) time.Duration {
 	return s.carry(t, l)[0]
 }
 
-// both carries the load over both ways by turns. What takes the processors is too unsteady to be compared
-// one after the other on a machine that does other work.
+// both carries the load over both ways by turns. What takes the processors is too unsteady to be
+// compared one after the other on a machine that does other work.
 func (s *site) both(t testing.TB, l load) (theirs, ours time.Duration) {
 	t.Helper()
 	defer s.startForward(t, s.loads).Stop()

@@ -17,8 +17,8 @@ const echoCount, echoFar = 3000, 64
 // row is a line of the table against OpenSSH.
 type row struct {
 	what, against string
-	// target is what the ratio must reach; "floor" says that nobody has this workload: the row shows what
-	// is left when the network costs nothing.
+	// target is what the ratio must reach; "floor" says that nobody has this workload: the row
+	// shows what is left when the network costs nothing.
 	target string
 	// theirs and ours take the times of a round, one after the other.
 	theirs, ours func(testing.TB) time.Duration
@@ -28,12 +28,12 @@ type row struct {
 	bytes int64
 }
 
-// BenchmarkAgainstOpenSSH prints one table: sallyport against the real ssh, both through the same real
-// sshd, on loopback (the floor) and with round trips of 10 and 50 ms. A round of bulk moves
+// BenchmarkAgainstOpenSSH prints one table: sallyport against the real ssh, both through the same
+// real sshd, on loopback (the floor) and with round trips of 10 and 50 ms. A round of bulk moves
 // SALLYPORT_BENCH_BYTES (1 GiB) on loopback, and a sixteenth of that over a distance.
-// SALLYPORT_BENCH_ROUNDS is the number of rounds (5). SALLYPORT_BENCH_ONLY takes the rows that have this
-// text in their name: "start", "echo", "bulk", "idle tunnel", "50 ms". It needs root, for network
-// namespaces.
+// SALLYPORT_BENCH_ROUNDS is the number of rounds (5). SALLYPORT_BENCH_ONLY takes the rows that have
+// this text in their name: "start", "echo", "bulk", "idle tunnel", "50 ms". It needs root, for
+// network namespaces.
 func BenchmarkAgainstOpenSSH(b *testing.B) {
 	machines.NeedProgram(b, "ssh", "openssh-client")
 	count := rounds(b, 5)
@@ -87,7 +87,8 @@ func echoRow(place string, s *site, count int64, target string) row {
 	}
 }
 
-// bulkRow is one of one stream. On loopback, where the processors are the limit, the two take turns.
+// bulkRow is one of one stream. On loopback, where the processors are the limit, the two take
+// turns.
 func bulkRow(place string, s *site, op byte, what string, bytes int64, target string) row {
 	l := load{Op: op, Count: bytes}
 	r := row{

@@ -24,8 +24,8 @@ type place struct {
 	rows      []peerRow
 }
 
-// places are the tables against the peers. With loopback the network costs nothing; what is left is the
-// floor, and there alone is the memory of one process read.
+// places are the tables against the peers. With loopback the network costs nothing; what is left is
+// the floor, and there alone is the memory of one process read.
 func places() []place {
 	near := work{Calls: 1000, Many: 6000, Larges: 5, Memory: true}
 	office := work{Calls: 60, Many: 1600, Larges: 3}
@@ -44,14 +44,14 @@ func places() []place {
 	}
 }
 
-// BenchmarkAgainstPeers prints a table for each place: sallyport against mcp-oauth2-proxy and mcp-remote
-// (npm). The same client drives each of them through stdin and stdout, with the same MCP server behind
-// TLS. The floor is the same calls by a bare HTTP client of Go. Between them stands testdata/naive, a
-// pass-through in Go: what it loses against the floor is the price of one more process. With --via a
-// real sshd, the others go through the real `ssh -L`. SALLYPORT_BENCH_ROUNDS is the number of rounds
-// (3), with which it takes about ten minutes. SALLYPORT_BENCH_ONLY takes the places that have this text
-// in their name: "direct", "via, 50 ms", "30 at once". SALLYPORT_BENCH_PEERS=0 leaves out the npm
-// programs. It needs root, for network namespaces.
+// BenchmarkAgainstPeers prints a table for each place: sallyport against mcp-oauth2-proxy and
+// mcp-remote (npm). The same client drives each of them through stdin and stdout, with the same MCP
+// server behind TLS. The floor is the same calls by a bare HTTP client of Go. Between them stands
+// testdata/naive, a pass-through in Go: what it loses against the floor is the price of one more
+// process. With --via a real sshd, the others go through the real `ssh -L`. SALLYPORT_BENCH_ROUNDS
+// is the number of rounds (3), with which it takes about ten minutes. SALLYPORT_BENCH_ONLY takes
+// the places that have this text in their name: "direct", "via, 50 ms", "30 at once".
+// SALLYPORT_BENCH_PEERS=0 leaves out the npm programs. It needs root, for network namespaces.
 func BenchmarkAgainstPeers(b *testing.B) {
 	machines.NeedProgram(b, "ssh", "openssh-client")
 	count := rounds(b, 3)
@@ -63,7 +63,8 @@ func BenchmarkAgainstPeers(b *testing.B) {
 	finish(b)
 }
 
-// measure starts the server and what leads to it, lets all contenders take turns, and writes the table.
+// measure starts the server and what leads to it, lets all contenders take turns, and writes the
+// table.
 func (p place) measure(t testing.TB, rounds int) string {
 	t.Helper()
 	near, far, ip := apart(t, p.roundTrip)
@@ -98,8 +99,8 @@ func (p place) measure(t testing.TB, rounds int) string {
 	return peerTable(p, list, all)
 }
 
-// contenders are the floor, ours, and the peers. upstream is the server's address as sallyport's last hop
-// sees it; seen is the address by which the others reach it.
+// contenders are the floor, ours, and the peers. upstream is the server's address as sallyport's
+// last hop sees it; seen is the address by which the others reach it.
 func contenders(t testing.TB, upstream, seen string, ca *machines.Authority, via []string) []contender {
 	t.Helper()
 	url := "https://" + seen + "/mcp"

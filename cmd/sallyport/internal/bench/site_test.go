@@ -33,8 +33,8 @@ type site struct {
 	home string
 }
 
-// newSite starts the SSH servers and the services behind them. ip is the address of far that near can
-// reach. All of it ends with the benchmark.
+// newSite starts the SSH servers and the services behind them. ip is the address of far that near
+// can reach. All of it ends with the benchmark.
 func newSite(t testing.TB, near, far *machines.Namespace, ip string) *site {
 	t.Helper()
 	s := &site{near: near, home: filepath.Join(t.TempDir(), "home"), first: make(chan time.Time, 100)}
@@ -136,8 +136,8 @@ func (s *site) timeStart(t testing.TB, cmd *exec.Cmd, input string) time.Duratio
 	return 0
 }
 
-// startForward starts `ssh -L` that listens on forwardAddr and leads to target, an address as the first
-// hop sees it. It waits until ssh listens.
+// startForward starts `ssh -L` that listens on forwardAddr and leads to target, an address as the
+// first hop sees it. It waits until ssh listens.
 func (s *site) startForward(t testing.TB, target string) *machines.Process {
 	t.Helper()
 	cmd := exec.Command("ssh", "-F", s.config, "-N", "-L", forwardAddr+":"+target, s.hops[0])

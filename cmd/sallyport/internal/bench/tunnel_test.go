@@ -94,8 +94,8 @@ func (l load) atOnce(conns []net.Conn) ([]time.Duration, error) {
 	return []time.Duration{time.Since(begin)}, nil
 }
 
-// byTurns carries the load over each connection, a part at a time in turns. It returns how long an echo
-// took, or all bytes would have taken, by the median of the parts.
+// byTurns carries the load over each connection, a part at a time in turns. It returns how long an
+// echo took, or all bytes would have taken, by the median of the parts.
 func (l load) byTurns(conns []net.Conn) ([]time.Duration, error) {
 	const turns = 32
 	times := make([][]time.Duration, len(conns))

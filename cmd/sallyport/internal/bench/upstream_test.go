@@ -39,7 +39,8 @@ func startUpstream(t testing.TB, ns *machines.Namespace, ip string) (addr string
 	return addr, ca
 }
 
-// playUpstream prints the address that it listens on and serves HTTP/2 and HTTP/1.1, as the client asks.
+// playUpstream prints the address that it listens on and serves HTTP/2 and HTTP/1.1, as the client
+// asks.
 func playUpstream(text []byte) error {
 	var config upstreamConfig
 	if err := json.Unmarshal(text, &config); err != nil {

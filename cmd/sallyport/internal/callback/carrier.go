@@ -25,7 +25,8 @@ const (
 	callbackTimeout = 2 * time.Minute
 )
 
-// Carrier carries callbacks from loopback ports of this machine to its hosts.
+// Carrier carries callbacks from loopback ports of this machine to its hosts. Its methods are
+// called one after the other: Listen, Serve, Close.
 type Carrier struct {
 	// Hosts are asked in turn. The first one on which this user listens gets the callback.
 	Hosts []*Host
@@ -91,7 +92,7 @@ func (c *Carrier) handler(port int) http.Handler {
 			ResponseHeaderTimeout: callbackTimeout,
 			DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx, port) },
 		},
-		FlushInterval: -1,
+		FlushInterval: -1, // the page of a login grows while the token is fetched
 		ErrorLog:      log.New(io.Discard, "", 0),
 		Rewrite:       rewrite,
 		ErrorHandler:  c.refuse,

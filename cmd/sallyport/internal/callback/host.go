@@ -35,7 +35,8 @@ type Host struct {
 // NewHost returns the host at the end of tunnel.
 func NewHost(name string, tunnel *sshtunnel.Tunnel) *Host { return &Host{Name: name, Tunnel: tunnel} }
 
-// Connect brings the tunnel up and asks for the user ID there.
+// Connect brings the tunnel up and asks for the user ID there. The person answers questions of SSH
+// now, and not when a callback arrives.
 func (h *Host) Connect(ctx context.Context) error {
 	if err := h.Tunnel.Connect(ctx); err != nil {
 		return err

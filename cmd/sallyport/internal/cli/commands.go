@@ -2,7 +2,7 @@
 // JSON file of settings, and defaults. [Parse] reads all of them once.
 //
 // Settings are grouped in small structs. A command embeds the groups that it accepts, and passes on
-// those that it uses.
+// those that it uses. The help of a flag says what its field means.
 package cli
 
 // grammar is the whole command line. Each flag names its environment variables in the tag `from`,

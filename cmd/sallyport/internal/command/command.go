@@ -37,7 +37,8 @@ type app struct {
 }
 
 // Run runs the command that args name until it is done or ctx ends, reports its error on std.Err,
-// and returns the exit status.
+// and returns the exit status. It reads no variable, stream or argument of the process itself, so a
+// test may call it several times in one process.
 func Run(ctx context.Context, args []string, std Stdio, env Environment) (status int) {
 	discard := slog.New(slog.DiscardHandler)
 	a := &app{std: std, env: env, log: discard, fileLog: discard, messages: person.NewMessages(std.Err, discard)}

@@ -35,6 +35,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	watching, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	done.Go(func() { watcher.Run(watching) }) // ends with watching
+	// The socket goes first: whoever asks for the status never meets a proxy that is half closed.
 	defer within(closeTimeout, func() {
 		stopControl()
 		stop()

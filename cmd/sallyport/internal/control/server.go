@@ -37,7 +37,8 @@ type Server struct {
 }
 
 // Serve answers requests on a new socket in the first directory of dirs that can have one, until
-// the caller calls Close. The directory is made if it is missing.
+// the caller calls Close. The directory is made if it is missing. The error is that of the last
+// directory.
 func Serve(dirs []string, status StatusFunc) (*Server, error) {
 	listener, err := listen(dirs)
 	if err != nil {

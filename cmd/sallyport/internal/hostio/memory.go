@@ -8,19 +8,14 @@ import (
 	"time"
 )
 
-const (
-	gcPercent   = 400       // the heap grows to five times what is in use
-	memoryLimit = 128 << 20 // above it, collections come more often
-)
+// memoryLimit is the memory above which collections come more often, in bytes.
+const memoryLimit = 128 << 20
 
-// TuneGC lets the heap grow to five times what is in use, up to a limit. Little is in use most of
-// the time, but each SSH packet allocates, and a transfer through SSH took a tenth to a fifth
-// longer with Go's default. Without the limit, hundreds of calls with large answers would take
-// hundreds of MiB. The variables GOGC and GOMEMLIMIT count more.
-func TuneGC() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+// LimitMemory bounds the memory of the process as far as the runtime can. Without it 64 results of
+// 8 MiB, 32 in flight through SSH at a round trip of 10 ms, take 630 MiB where they take 280 MiB
+// with it, for 1.24 times the throughput (BenchmarkAgainstPeers). The variable GOMEMLIMIT counts
+// more.
+func LimitMemory() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
@@ -30,9 +25,11 @@ func TuneGC() {
 // something large. The reader in is the proxy's stdin.
 //
 // The function leaves one processor to the proxy, which waits more than it works. With several,
-// each switch between goroutines wakes a thread that mostly finds nothing to do. The start keeps
-// all processors for the key exchanges of SSH and TLS. If stdin cannot be polled, its blocking read
-// would occupy the only processor, so the proxy then keeps all of them.
+// each switch between goroutines wakes a thread that mostly finds nothing to do. Without it 30
+// proxies at once, direct and at a round trip of 10 ms, do 12 % fewer calls a second and take 29 %
+// more processor time (BenchmarkAgainstPeers). The start keeps all processors for the key exchanges
+// of SSH and TLS. If stdin cannot be polled, its blocking read would occupy the only processor, so
+// the proxy then keeps all of them.
 func TrimMemory(in io.Reader) func() {
 	file, ok := in.(*os.File)
 	polled := ok && file.SetReadDeadline(time.Time{}) == nil

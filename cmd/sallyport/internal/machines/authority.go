@@ -48,7 +48,8 @@ func NewAuthority(t testing.TB) *Authority {
 func (ca *Authority) Issue(t testing.TB, names ...string) (certFile, keyFile string) {
 	t.Helper()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: names[0]}, NotAfter: time.Now().Add(24 * time.Hour),
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: names[0]},
+		NotAfter:    time.Now().Add(24 * time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, name := range names {
@@ -64,7 +65,8 @@ func (ca *Authority) Issue(t testing.TB, names ...string) (certFile, keyFile str
 		t.Fatal(err)
 	}
 	dir := OpenDir(t)
-	return WriteFile(t, dir, "cert.pem", PEM("CERTIFICATE", der), 0o644), WriteFile(t, dir, "key.pem", PEM("PRIVATE KEY", keyDER), 0o600)
+	return WriteFile(t, dir, "cert.pem", PEM("CERTIFICATE", der), 0o644),
+		WriteFile(t, dir, "key.pem", PEM("PRIVATE KEY", keyDER), 0o600)
 }
 
 // sign makes a key and its certificate. The authority's first certificate is signed by itself.

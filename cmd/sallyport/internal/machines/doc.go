@@ -45,9 +45,10 @@
 //
 // # Waiting
 //
-// Nothing sleeps. Transcript.Await waits for words, Receive for a value on a channel, Process.Wait
-// for an end. Each gives up after Patience, which is no assertion: it turns a hang into a failure
-// that names what was awaited.
+// Nothing sleeps. Transcript.Await waits for words, FirstOf for those of the first of several
+// hosts, Receive for a value on a channel, Process.Wait for an end. Poll asks again and again, for
+// what nothing tells of. Each gives up after Patience, which is no assertion: it turns a hang into
+// a failure that names what was awaited.
 //
 // # Roles
 //

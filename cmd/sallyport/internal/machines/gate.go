@@ -56,7 +56,8 @@ type Gate struct {
 // StartGate starts a gate. It ends with the test.
 func StartGate(t testing.TB, o GateOptions) *Gate {
 	t.Helper()
-	config := gateConfig{Listen: "127.0.0.1:0", Issuer: o.OIDC.Issuer, Keys: o.OIDC.PublicKeys(), Audience: o.Audience, Upstream: o.Upstream, DPoP: o.DPoP}
+	config := gateConfig{Listen: "127.0.0.1:0", Issuer: o.OIDC.Issuer, Keys: o.OIDC.PublicKeys(), Audience: o.Audience,
+		Upstream: o.Upstream, DPoP: o.DPoP}
 	if o.NS != nil {
 		config.Listen, config.Name = "127.0.0.1:443", "mcp.internal"
 	}
@@ -222,7 +223,8 @@ func (config *gateConfig) check(r *http.Request, target string) error {
 	if claims.Expiry == nil {
 		return errors.New("no expiry")
 	}
-	return claims.ValidateWithLeeway(jwt.Expected{Issuer: config.Issuer, AnyAudience: jwt.Audience{config.Audience}, Time: time.Now()}, 0)
+	return claims.ValidateWithLeeway(jwt.Expected{Issuer: config.Issuer, AnyAudience: jwt.Audience{config.Audience},
+		Time: time.Now()}, 0)
 }
 
 // recorded prints a GateRequest for each request to next.
@@ -231,7 +233,8 @@ func recorded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(&recorder{
 			ResponseWriter: w,
-			request:        GateRequest{Method: r.Method, Path: r.URL.Path, Host: r.Host, Session: r.Header.Get("Mcp-Session-Id")},
+			request: GateRequest{Method: r.Method, Path: r.URL.Path, Host: r.Host,
+				Session: r.Header.Get("Mcp-Session-Id")},
 			answered: func(request GateRequest) {
 				mu.Lock()
 				defer mu.Unlock()

@@ -98,11 +98,11 @@ func (h *Host) Kill(t testing.TB) {
 // change.
 func (h *Host) Echo(t testing.TB) {
 	t.Helper()
-	CallEcho(t, h.Session(t))
+	callEcho(t, h.Session(t))
 }
 
-// CallEcho is Host.Echo for a session.
-func CallEcho(t testing.TB, session *mcp.ClientSession) {
+// callEcho is Host.Echo for a session.
+func callEcho(t testing.TB, session *mcp.ClientSession) {
 	t.Helper()
 	const message = "grüße 🚪 \u2028 </script> \\u0041"
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
@@ -139,7 +139,7 @@ func EchoAll(t testing.TB, hosts ...*Host) {
 	for _, host := range hosts {
 		wg.Go(func() {
 			session := host.Session(t)
-			CallEcho(t, session)
+			callEcho(t, session)
 			if err := session.Close(); err != nil {
 				t.Errorf("a proxy ended with %v", err)
 			}
@@ -204,8 +204,8 @@ func Receive[T any](t testing.TB, from <-chan T, what string) (got T) {
 	return got
 }
 
-// HostStep is what one step of host.mjs, the TypeScript SDK's host, printed.
-type HostStep struct {
+// hostStep is what one step of host.mjs, the TypeScript SDK's host, printed.
+type hostStep struct {
 	// Step is initialize, tools/list, tools/call, notification, close or error.
 	Step    string
 	Message string          // of error
@@ -224,7 +224,7 @@ func RunTypeScriptHost(t testing.TB, cmd *exec.Cmd) []string {
 	status := p.Wait(t)
 	var steps []string
 	for line := range strings.Lines(p.Out.String()) {
-		var step HostStep
+		var step hostStep
 		if err := json.Unmarshal([]byte(line), &step); err != nil {
 			t.Fatalf("host.mjs printed %q: %v", line, err)
 		}
@@ -259,8 +259,11 @@ func StartElicitingHost(t testing.TB, cmd *exec.Cmd) *ElicitingHost {
 			offer(urls, req.Params.URL)
 			return &mcp.ElicitResult{Action: "accept"}, nil
 		},
-		ElicitationCompleteHandler: func(context.Context, *mcp.ElicitationCompleteNotificationRequest) { offer(completed, struct{}{}) },
-		ToolListChangedHandler:     func(context.Context, *mcp.ToolListChangedRequest) { offer(changes, struct{}{}) },
+		ElicitationCompleteHandler: func(context.Context, *mcp.ElicitationCompleteNotificationRequest) {
+			offer(completed,
+				struct{}{})
+		},
+		ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) { offer(changes, struct{}{}) },
 	})
 	return &ElicitingHost{host, urls, completed, changes}
 }

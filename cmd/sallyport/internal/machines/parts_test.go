@@ -51,7 +51,8 @@ func TestChainOfHops(t *testing.T) {
 			gate := machines.StartGate(t, machines.GateOptions{NS: ns, CA: ca, OIDC: oidc, Upstream: server.start(t, ns)})
 			config := machines.WriteSSHConfig(t,
 				machines.Hop{Alias: "bastion1", SSHD: machines.StartSSHD(t, machines.SSHDOptions{})},
-				machines.Hop{Alias: "bastion2", SSHD: machines.StartSSHD(t, machines.SSHDOptions{HostCA: machines.NewHostCA(t)})},
+				machines.Hop{Alias: "bastion2", SSHD: machines.StartSSHD(t,
+					machines.SSHDOptions{HostCA: machines.NewHostCA(t)})},
 				machines.Hop{Alias: "inner", SSHD: machines.StartSSHD(t, machines.SSHDOptions{NS: ns})},
 			)
 			client := throughSSH(t, config, "inner", ca, oidc.MachineToken(t, gate.URL))
@@ -146,7 +147,8 @@ func TestTwoMachines(t *testing.T) {
 	ns, ben := machines.NewNamespace(t), machines.NewAccount(t)
 	oidc := machines.StartOIDC(t, machines.OIDCOptions{})
 	ns.Borrow(t, oidc.Addr())
-	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "remote", SSHD: machines.StartSSHD(t, machines.SSHDOptions{NS: ns, User: ben})})
+	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "remote",
+		SSHD: machines.StartSSHD(t, machines.SSHDOptions{NS: ns, User: ben})})
 
 	fetch := `fetch("` + oidc.Issuer + `/.well-known/openid-configuration").then(r => r.json()).then(m => console.log(m.issuer))`
 	out, err := exec.Command("ssh", "-F", config, "remote", machines.Node(t)+" -e '"+fetch+"'").CombinedOutput()
@@ -166,7 +168,8 @@ func TestGate(t *testing.T) {
 	oidc := machines.StartOIDC(t, machines.OIDCOptions{TLS: ca})
 	gate := machines.StartGate(t, machines.GateOptions{CA: ca, OIDC: oidc, Upstream: machines.StartMCP(t, nil)})
 	forge := func(change func(*jwt.Claims)) string {
-		claims := jwt.Claims{Issuer: oidc.Issuer, Audience: jwt.Audience{gate.URL}, Expiry: jwt.NewNumericDate(time.Now().Add(time.Hour))}
+		claims := jwt.Claims{Issuer: oidc.Issuer, Audience: jwt.Audience{gate.URL},
+			Expiry: jwt.NewNumericDate(time.Now().Add(time.Hour))}
 		change(&claims)
 		return oidc.Forge(t, claims)
 	}
@@ -177,9 +180,11 @@ func TestGate(t *testing.T) {
 	}{
 		{"none", "", 401, `Bearer resource_metadata="`},
 		{"garbage", "garbage", 401, `error="invalid_token"`},
-		{"of another server", machines.StartOIDC(t, machines.OIDCOptions{}).MachineToken(t, gate.URL), 401, `error="invalid_token"`},
+		{"of another server", machines.StartOIDC(t, machines.OIDCOptions{}).MachineToken(t, gate.URL), 401,
+			`error="invalid_token"`},
 		{"for another audience", oidc.MachineToken(t, "https://127.0.0.1/other"), 401, `error="invalid_token"`},
-		{"expired", forge(func(c *jwt.Claims) { c.Expiry = jwt.NewNumericDate(time.Now().Add(-time.Hour)) }), 401, `error="invalid_token"`},
+		{"expired", forge(func(c *jwt.Claims) { c.Expiry = jwt.NewNumericDate(time.Now().Add(-time.Hour)) }), 401,
+			`error="invalid_token"`},
 		{"without expiry", forge(func(c *jwt.Claims) { c.Expiry = nil }), 401, `error="invalid_token"`},
 		{"forged well", forge(func(*jwt.Claims) {}), 200, ""},
 		{"of client credentials", oidc.MachineToken(t, gate.URL), 200, ""},
@@ -257,7 +262,8 @@ func TestPerson(t *testing.T) {
 			RefreshToken string `json:"refresh_token"`
 		}
 		oidc.Token(t, url.Values{
-			"grant_type": {"authorization_code"}, "code": {(<-callbacks).Get("code")}, "code_verifier": {verifier}, "client_id": {clientID},
+			"grant_type": {"authorization_code"}, "code": {(<-callbacks).Get("code")}, "code_verifier": {verifier},
+			"client_id":    {clientID},
 			"redirect_uri": {app + "/callback"}, "resource": {"https://mcp.internal/mcp"},
 		}, &answer)
 		if strings.Count(answer.AccessToken, ".") != 2 || answer.RefreshToken == "" {
@@ -270,7 +276,8 @@ func TestPerson(t *testing.T) {
 func TestHosts(t *testing.T) {
 	t.Parallel()
 	command := func(t *testing.T) *exec.Cmd {
-		return exec.Command(machines.Node(t), machines.PeerFile(t, "@modelcontextprotocol/server-everything/dist/index.js"), "stdio")
+		return exec.Command(machines.Node(t), machines.PeerFile(t,
+			"@modelcontextprotocol/server-everything/dist/index.js"), "stdio")
 	}
 	t.Run("TypeScript SDK", func(t *testing.T) {
 		got := machines.RunTypeScriptHost(t, command(t))

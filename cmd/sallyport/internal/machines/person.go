@@ -93,7 +93,8 @@ func CountingBrowser(t testing.TB, program string) (script, file string) {
 	t.Helper()
 	dir := OpenDir(t)
 	file = filepath.Join(dir, "pages")
-	return WriteFile(t, dir, "counting", fmt.Sprintf("#!/bin/sh\necho page >> %s\nexec %s \"$@\"\n", file, program), 0o755), file
+	return WriteFile(t, dir, "counting", fmt.Sprintf("#!/bin/sh\necho page >> %s\nexec %s \"$@\"\n", file, program),
+		0o755), file
 }
 
 // CheckSuccessPage reads what the person sees after a login at upstream, on the page at

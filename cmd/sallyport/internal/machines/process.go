@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"regexp"
 	"syscall"
@@ -62,23 +61,9 @@ func StartProcess(t testing.TB, cmd *exec.Cmd) *Process {
 	return p
 }
 
-// StartWithInput is StartProcess with a pipe to the program's stdin. The pipe ends with the test
-// unless it is closed before.
-func StartWithInput(t testing.TB, cmd *exec.Cmd) (p *Process, input *os.File) {
-	t.Helper()
-	stdin, input, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdin = stdin
-	p = StartProcess(t, cmd)
-	stdin.Close()
-	t.Cleanup(func() { input.Close() })
-	return p, input
-}
-
 // OwnGroup makes cmd the leader of a process group, and has the kernel kill it when this process
-// ends.
+// ends. More precisely, when the thread ends that started it (PR_SET_PDEATHSIG in prctl(2)): no
+// goroutine may end while it is locked to its thread.
 func OwnGroup(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}

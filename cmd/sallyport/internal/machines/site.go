@@ -95,7 +95,8 @@ func (s *Site) ThroughChain(t testing.TB, home string, args ...string) *exec.Cmd
 func (s *Site) AsMachine(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	secret := WriteFile(t, OpenDir(t), "secret", MachineSecret+"\n", 0o600)
-	return s.ThroughChain(t, t.TempDir(), append(args, "--grant", "client_credentials", "--client-id", MachineID, "--client-secret-file", secret)...)
+	return s.ThroughChain(t, t.TempDir(), append(args, "--grant", "client_credentials", "--client-id", MachineID,
+		"--client-secret-file", secret)...)
 }
 
 // CheckGate looks at what reached the gate: the real name, a session, and its end.

@@ -94,7 +94,8 @@ func NewHostCA(t testing.TB) ssh.Signer {
 // hostCertificate writes the certificate by which ca vouches for key as 127.0.0.1.
 func hostCertificate(t testing.TB, dir string, key ssh.PublicKey, ca ssh.Signer) string {
 	t.Helper()
-	cert := &ssh.Certificate{Key: key, CertType: ssh.HostCert, ValidPrincipals: []string{"127.0.0.1"}, ValidBefore: ssh.CertTimeInfinity}
+	cert := &ssh.Certificate{Key: key, CertType: ssh.HostCert, ValidPrincipals: []string{"127.0.0.1"},
+		ValidBefore: ssh.CertTimeInfinity}
 	if err := cert.SignCert(rand.Reader, ca); err != nil {
 		t.Fatal(err)
 	}

@@ -85,7 +85,8 @@ func StartSSHD(t testing.TB, o SSHDOptions) *SSHD {
 
 	config := append(o.Config[:len(o.Config):len(o.Config)],
 		"HostKey "+hostKey,
-		"AuthorizedKeysFile "+WriteFile(t, dir, "authorized_keys", string(ssh.MarshalAuthorizedKey(clientSigner.PublicKey())), 0o644),
+		"AuthorizedKeysFile "+WriteFile(t, dir, "authorized_keys",
+			string(ssh.MarshalAuthorizedKey(clientSigner.PublicKey())), 0o644),
 		"PermitRootLogin prohibit-password",
 		"PasswordAuthentication no",
 		"KbdInteractiveAuthentication no",

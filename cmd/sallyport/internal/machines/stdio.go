@@ -22,10 +22,17 @@ type Stdio struct {
 	Input *os.File
 }
 
-// StartStdio starts cmd. It ends with the test.
+// StartStdio starts cmd. It ends with the test, and so does the pipe to its stdin.
 func StartStdio(t testing.TB, cmd *exec.Cmd) *Stdio {
 	t.Helper()
-	p, input := StartWithInput(t, cmd)
+	stdin, input, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { input.Close() })
+	cmd.Stdin = stdin
+	p := StartProcess(t, cmd)
+	stdin.Close()
 	return &Stdio{p, input}
 }
 

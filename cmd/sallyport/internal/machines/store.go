@@ -22,7 +22,8 @@ type Record struct {
 // the route, as sallyport writes them: "default direct".
 func OpenRecord(t testing.TB, home, upstream, realm string) *Record {
 	t.Helper()
-	store, err := tokenstore.Open(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"), tokenstore.Keyring{}, nil)
+	store, err := tokenstore.Open(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"),
+		tokenstore.Keyring{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

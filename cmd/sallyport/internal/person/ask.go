@@ -101,7 +101,8 @@ func askTerminal(ctx context.Context, q sshtunnel.Question) (string, error) {
 	}
 	done := make(chan answer, 1)
 	fmt.Fprint(tty, q.Prompt)
-	go func() { // ends with a line or, after a cancellation, with the process
+	// A read of a terminal cannot be interrupted, so a cancellation leaves this goroutine behind.
+	go func() { // ends with a line, or with the process
 		defer tty.Close()
 		line, err := bufio.NewReader(io.LimitReader(tty, maxAnswer)).ReadString('\n')
 		restore()

@@ -14,7 +14,7 @@ type Messages struct {
 	log *slog.Logger // the log file alone: stderr shows the same in another form
 }
 
-// NewMessages returns messages to out that fileLog gets too.
+// NewMessages returns messages to out. The log file gets those of Report too.
 func NewMessages(out io.Writer, fileLog *slog.Logger) *Messages {
 	return &Messages{out: out, log: fileLog}
 }

@@ -26,6 +26,7 @@ func (a *autoRoute) RoundTrip(req *http.Request) (*http.Response, error) {
 	if a.usesVia(origin) {
 		return a.via.RoundTrip(req)
 	}
+	// A second attempt needs the body once more, and only GetBody can tell it.
 	second := req
 	if req.Body != nil && req.Body != http.NoBody {
 		if req.GetBody == nil {

@@ -78,6 +78,7 @@ func (h *headerList) add(place, text string) error {
 		return &cli.UsageError{Text: fmt.Sprintf("header %s: the value holds a character that HTTP does not allow", name)}
 	}
 	h.header.Add(name, value)
+	// A server may quote the credentials without the scheme in front of them.
 	h.secrets = append(h.secrets, value)
 	if _, credentials, ok := strings.Cut(value, " "); ok && strings.EqualFold(name, "Authorization") {
 		h.secrets = append(h.secrets, credentials)

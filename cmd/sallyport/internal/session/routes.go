@@ -34,6 +34,7 @@ func (s *Session) openRoutes(ctx context.Context, cfg Config) (routes, error) {
 				Hints: []string{"name the SSH host with --via, or leave --oauth-route out"},
 			}
 		}
+		// An upstream behind --via is private itself, and may name private addresses.
 		guard := newSSRFGuard(direct, s.Upstream, configuredOrigins(settings.OAuth))
 		s.closeIdleLater(guard.public)
 		r.signIn = guard
@@ -45,11 +46,14 @@ func (s *Session) openRoutes(ctx context.Context, cfg Config) (routes, error) {
 	}
 	s.Tunnel = tunnel
 	s.closers = append(s.closers, tunnel.Close)
+	// The realm names the address and not the alias: the same alias may come to mean another
+	// network.
 	last := hosts[len(hosts)-1]
 	r.realm.Via = net.JoinHostPort(last.HostName, strconv.Itoa(last.Port))
 	via := newTransport(tunnel.DialContext, nil, roots)
 	s.closeIdleLater(via)
 	r.upstream = via
+	// An authorization server is often public although the upstream is not, so direct comes first.
 	switch settings.OAuthRoute {
 	case "via":
 		r.signIn = via

@@ -35,7 +35,8 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Session is all that lies between the MCP host and one upstream. The caller must Close it.
+// Session is all that lies between the MCP host and one upstream. Its methods may be called
+// concurrently, except for Close. The caller must Close it.
 type Session struct {
 	// Upstream is the URL of the MCP endpoint.
 	Upstream *url.URL
@@ -57,7 +58,9 @@ type Session struct {
 	closers []func() error
 }
 
-// Open checks the settings and builds the parts, without touching the network.
+// Open checks the settings and builds the parts, without touching the network. The context bounds
+// the commands of Match exec in ssh_config, and nothing later. The error is a *cli.UsageError or an
+// *sshconfig.Error, or it comes from the token store's files.
 func Open(ctx context.Context, cfg Config) (*Session, error) {
 	s := &Session{Via: cfg.Settings.Via}
 	if err := s.open(ctx, cfg); err != nil {
@@ -130,7 +133,8 @@ func (s *Session) Connect(ctx context.Context) error {
 	return nil
 }
 
-// Load returns what Save stored under name for this upstream. It returns nil if nothing was stored.
+// Load returns what Save stored under name for this upstream. It returns nil if nothing was stored,
+// as with --token-store memory.
 func (s *Session) Load(name string) ([]byte, error) {
 	if s.store == nil {
 		return nil, nil
@@ -146,7 +150,8 @@ func (s *Session) Save(name string, b []byte) error {
 	return s.store.Save(s.key+"/"+name, b)
 }
 
-// Mask replaces every secret in use in text.
+// Mask replaces every secret in use in text: those of the settings, and the tokens and codes of the
+// sign-in. Text of the upstream passes through it before the MCP host gets it.
 func (s *Session) Mask(text string) string {
 	for _, secret := range append(s.SignIn.Secrets(), s.secrets...) {
 		if len(secret) > 3 { // a shorter one would shred the text, and the gaps would spell it
@@ -156,7 +161,8 @@ func (s *Session) Mask(text string) string {
 	return text
 }
 
-// Close ends everything, the part that was built last first.
+// Close ends everything, the part that was built last first: the sign-in sends its requests through
+// the tunnels. It returns the errors of all parts.
 func (s *Session) Close() error {
 	var errs []error
 	for i := len(s.closers) - 1; i >= 0; i-- {

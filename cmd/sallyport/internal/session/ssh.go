@@ -12,7 +12,7 @@ import (
 	"sallyport/sshtunnel/sshconfig"
 )
 
-// SSH makes tunnels as the settings say.
+// SSH makes tunnels as the settings say. It may be used concurrently.
 type SSH struct {
 	// Settings are those of the person.
 	Settings cli.SSH
@@ -28,7 +28,8 @@ func (c *Config) ssh() SSH {
 	return SSH{Settings: c.Settings.SSH, Env: c.Env, Ask: c.Ask, Log: c.Log}
 }
 
-// Resolver reads ssh_config as -F, -J and -o say.
+// Resolver returns what reads ssh_config as -F, -J and -o say. Each of its calls reads the files as
+// they are then.
 func (s SSH) Resolver() *sshconfig.Resolver {
 	r := &sshconfig.Resolver{
 		UserFile: environment.Under(s.Env.Home, ".ssh", "config"), SystemFile: "/etc/ssh/ssh_config",

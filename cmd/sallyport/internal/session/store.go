@@ -18,7 +18,9 @@ func StateDir(settings cli.Store, env environment.Environment) string {
 	return cmp.Or(settings.StateDir, env.StateDir())
 }
 
-// OpenStore opens the token store. It returns nil if the settings ask for none.
+// OpenStore opens the token store, and makes its directories if they are missing. It returns nil if
+// the settings ask for none. The error is a *cli.UsageError if there is no place for the store, or
+// if --token-store keyring finds no keyring.
 func OpenStore(settings cli.Store, env environment.Environment, log *slog.Logger) (*tokenstore.Store, error) {
 	if settings.TokenStore == memoryStore {
 		return nil, nil

@@ -81,7 +81,8 @@ type twoFactors struct {
 // ssh logs in by the real ssh, which becomes the ControlMaster.
 func (b *twoFactors) ssh(t *testing.T) *machines.Terminal {
 	t.Helper()
-	term := machines.StartInTerminal(t, exec.Command("ssh", "-F", "none", "-N", "-v", "-o", "ControlMaster=auto", "-S", b.socket,
+	term := machines.StartInTerminal(t, exec.Command("ssh", "-F", "none", "-N", "-v", "-o", "ControlMaster=auto",
+		"-S", b.socket,
 		"-o", "UserKnownHostsFile="+b.known, "-i", b.SSHD.IdentityFile, "-p", b.SSHD.Port, "-l", b.SSHD.User, "127.0.0.1"))
 	term.Type(t, `Password: $`, b.password+"\n")
 	term.Await(t, `Entering interactive session`)
@@ -107,7 +108,8 @@ func TestControlMasterOfABastionWithTwoFactors(t *testing.T) {
 	t.Parallel()
 	machines.NeedPAM(t)
 	machines.NeedProgram(t, "ssh", "openssh-client")
-	server, password := machines.StartPasswordSSHD(t, "UsePAM yes", "KbdInteractiveAuthentication yes", "AuthenticationMethods publickey,keyboard-interactive")
+	server, password := machines.StartPasswordSSHD(t, "UsePAM yes", "KbdInteractiveAuthentication yes",
+		"AuthenticationMethods publickey,keyboard-interactive")
 	b := &twoFactors{
 		machines.PlainSite{SSHD: server, Upstream: machines.StartMCP(t, nil)},
 		password, machines.WriteKnownHosts(t, server.KnownHosts), filepath.Join(machines.OpenDir(t), "%C"),

@@ -34,7 +34,8 @@ func TestQuestionsAtTheTerminal(t *testing.T) {
 	p := atTheTerminal{machines.NewPlainSite(t)}
 	t.Run("unknown host", p.unknownHost)
 	t.Run("passphrase", func(t *testing.T) {
-		term := p.login(t, machines.WriteKnownHosts(t, p.SSHD.KnownHosts), machines.EncryptKey(t, p.SSHD.IdentityFile, "open sesame"))
+		term := p.login(t, machines.WriteKnownHosts(t, p.SSHD.KnownHosts),
+			machines.EncryptKey(t, p.SSHD.IdentityFile, "open sesame"))
 		term.Type(t, `Enter passphrase for key '\S+': $`, "open barley\n")
 		term.Type(t, `(?s)passphrase.*Enter passphrase for key '\S+': $`, "open sesame\n")
 		if status := term.Wait(t); status != machines.StatusDone {
@@ -46,7 +47,8 @@ func TestQuestionsAtTheTerminal(t *testing.T) {
 	})
 	t.Run("password", func(t *testing.T) {
 		server, password := machines.StartPasswordSSHD(t, "PasswordAuthentication yes")
-		term := p.login(t, machines.WriteKnownHosts(t, server.KnownHosts), "none", "-o", "Port="+server.Port, "-o", "User="+server.User)
+		term := p.login(t, machines.WriteKnownHosts(t, server.KnownHosts), "none", "-o", "Port="+server.Port,
+			"-o", "User="+server.User)
 		term.Type(t, server.User+`@\S+'s password: $`, "not it\n")
 		term.Type(t, `(?s)password: .*password: $`, password+"\n")
 		if status := term.Wait(t); status != machines.StatusDone {
@@ -56,7 +58,8 @@ func TestQuestionsAtTheTerminal(t *testing.T) {
 	t.Run("keyboard-interactive", func(t *testing.T) {
 		machines.NeedPAM(t)
 		server, password := machines.StartPasswordSSHD(t, "UsePAM yes", "KbdInteractiveAuthentication yes")
-		term := p.login(t, machines.WriteKnownHosts(t, server.KnownHosts), "none", "-o", "Port="+server.Port, "-o", "User="+server.User)
+		term := p.login(t, machines.WriteKnownHosts(t, server.KnownHosts), "none", "-o", "Port="+server.Port,
+			"-o", "User="+server.User)
 		term.Type(t, `Password: $`, password+"\n")
 		if status := term.Wait(t); status != machines.StatusDone {
 			t.Errorf("status %d", status)
@@ -75,7 +78,8 @@ func (p atTheTerminal) unknownHost(t *testing.T) {
 		if text := machines.ReadFile(t, known); text != p.SSHD.KnownHosts {
 			t.Errorf("known_hosts: got %q, want %q", text, p.SSHD.KnownHosts)
 		}
-		if again := p.login(t, known, p.SSHD.IdentityFile); again.Wait(t) != machines.StatusDone || strings.Contains(again.String(), "?") {
+		if again := p.login(t, known, p.SSHD.IdentityFile); again.Wait(t) != machines.StatusDone ||
+			strings.Contains(again.String(), "?") {
 			t.Error("asked again")
 		}
 	})
@@ -114,8 +118,10 @@ func TestQuestionsUnderAHost(t *testing.T) {
 		dir := machines.OpenDir(t)
 		asked := filepath.Join(dir, "asked")
 		askpass := machines.WriteFile(t, dir, "askpass", "#!/bin/sh\n{ echo \"$*\"; env; } >>"+asked+"\necho 'open sesame'\n", 0o755)
-		proxy(t, []string{"SSH_ASKPASS=" + askpass, "SSH_ASKPASS_REQUIRE=force", "OAUTH2_CLIENT_SECRET=hush"}, "-o", "IdentityFile="+key).Echo(t)
-		if text := machines.ReadFile(t, asked); !strings.HasPrefix(text, "Enter passphrase for key '"+key+"'") || strings.Contains(text, "hush") {
+		proxy(t, []string{"SSH_ASKPASS=" + askpass, "SSH_ASKPASS_REQUIRE=force", "OAUTH2_CLIENT_SECRET=hush"},
+			"-o", "IdentityFile="+key).Echo(t)
+		if text := machines.ReadFile(t, asked); !strings.HasPrefix(text, "Enter passphrase for key '"+key+"'") ||
+			strings.Contains(text, "hush") {
 			t.Errorf("the program was given %q", text)
 		}
 	})
@@ -132,7 +138,8 @@ func TestQuestionsUnderAHost(t *testing.T) {
 		machines.Keygen(t, "-q", "-t", "ed25519", "-N", "", "-f", authority)
 		machines.Keygen(t, "-q", "-t", "ed25519", "-N", "", "-f", own)
 		machines.Keygen(t, "-q", "-s", authority, "-I", "person", "-n", s.SSHD.User, own+".pub")
-		server := machines.StartSSHD(t, machines.SSHDOptions{Config: []string{"TrustedUserCAKeys " + authority + ".pub", "AuthorizedKeysFile none"}})
+		server := machines.StartSSHD(t, machines.SSHDOptions{Config: []string{"TrustedUserCAKeys " + authority + ".pub",
+			"AuthorizedKeysFile none"}})
 		known := machines.WriteKnownHosts(t, server.KnownHosts)
 		proxy(t, nil, "-o", "Port="+server.Port, "-o", "UserKnownHostsFile="+known, "-o", "IdentityFile="+own).Echo(t)
 	})

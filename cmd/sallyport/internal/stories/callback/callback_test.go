@@ -87,12 +87,15 @@ type lent struct {
 
 func lend(t *testing.T) *lent {
 	t.Helper()
-	l := &lent{Site: machines.NewDirectSite(t, machines.OIDCOptions{}), ada: machines.NewAccount(t), ben: machines.NewAccount(t)}
+	l := &lent{Site: machines.NewDirectSite(t, machines.OIDCOptions{}), ada: machines.NewAccount(t),
+		ben: machines.NewAccount(t)}
 	l.workstation = newWorkstation(t, l.Site)
 	l.chromium = machines.Person{NS: l.workstation, TrustsAll: true}
-	l.bastion, l.shared = machines.StartSSHD(t, machines.SSHDOptions{}), machines.StartSSHD(t, machines.SSHDOptions{User: l.ada})
+	l.bastion, l.shared = machines.StartSSHD(t, machines.SSHDOptions{}),
+		machines.StartSSHD(t, machines.SSHDOptions{User: l.ada})
 	l.workstation.Borrow(t, l.bastion.Addr)
-	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "bastion", SSHD: l.bastion}, machines.Hop{Alias: "shared", SSHD: l.shared})
+	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "bastion", SSHD: l.bastion},
+		machines.Hop{Alias: "shared", SSHD: l.shared})
 
 	cmd := machines.Command(t, t.TempDir(), "callback", "-F", config, "--port", "53682", "shared")
 	cmd.Env = append(cmd.Env, "LOG_LEVEL=info")
@@ -149,7 +152,8 @@ func (l *lent) ours(t *testing.T) {
 
 func (l *lent) mcpRemotes(t *testing.T) {
 	other := l.ada.Command(machines.Node(t), machines.PeerFile(t, "mcp-remote/dist/proxy.js"), l.Gate.URL, "53682")
-	other.Env = append(other.Env, "NODE_EXTRA_CA_CERTS="+l.CA.File, "MCP_REMOTE_CONFIG_DIR="+filepath.Join(l.ada.Home, "mcp-remote"))
+	other.Env = append(other.Env, "NODE_EXTRA_CA_CERTS="+l.CA.File,
+		"MCP_REMOTE_CONFIG_DIR="+filepath.Join(l.ada.Home, "mcp-remote"))
 	host := machines.StartHost(t, other, nil)
 	link := host.Stderr.Await(t, `(`+regexp.QuoteMeta(l.OIDC.Issuer)+`/auth\S+)`)[1]
 	t.Logf("mcp-remote's page: %+v", l.chromium.LogsIn(t, link))
@@ -179,7 +183,8 @@ func (l *lent) noCallback(t *testing.T) {
 			t.Errorf("curl %q: carried: %q", args, body)
 		}
 	}
-	if body := machines.Curl(t, l.workstation, "-H", "Cookie: session=of-another-program", machines.DefaultCallback+"?code=mine"); !strings.Contains(body, "caught") {
+	if body := machines.Curl(t, l.workstation, "-H", "Cookie: session=of-another-program",
+		machines.DefaultCallback+"?code=mine"); !strings.Contains(body, "caught") {
 		t.Errorf("a callback of our own was not carried: %q", body)
 	}
 	if got, want := caught(), "GET /callback?code=mine 127.0.0.1:53682 []\n"; got != want {
@@ -205,11 +210,16 @@ func TestCallbackCommandFails(t *testing.T) {
 		status     int
 		text, hint string // regular expressions
 	}{
-		{"unknown host", []string{"-F", config, "remoet.invalid"}, machines.StatusUnreachable, `no such host`, `check the spelling`},
-		{"wrong host key", []string{"-F", config, "-o", "UserKnownHostsFile=" + changed, "remote"}, machines.StatusHostKey, `has changed`, `ssh-keygen`},
-		{"no usable key", []string{"-F", machines.WithIdentity(t, config, server, otherKey), "remote"}, machines.StatusSSHAuth, `permission denied`, `ssh -v remote`},
-		{"no shell", []string{"-F", noShellConfig, "noshell"}, machines.StatusFailed, `cannot tell who listens`, `needs a shell on noshell`},
-		{"port busy", []string{"-F", config, "--port", busyPort, "remote"}, machines.StatusFailed, `callback port 127.0.0.1:` + busyPort + `.*in use`, `--port`},
+		{"unknown host", []string{"-F", config, "remoet.invalid"}, machines.StatusUnreachable, `no such host`,
+			`check the spelling`},
+		{"wrong host key", []string{"-F", config, "-o", "UserKnownHostsFile=" + changed, "remote"},
+			machines.StatusHostKey, `has changed`, `ssh-keygen`},
+		{"no usable key", []string{"-F", machines.WithIdentity(t, config, server, otherKey), "remote"},
+			machines.StatusSSHAuth, `permission denied`, `ssh -v remote`},
+		{"no shell", []string{"-F", noShellConfig, "noshell"}, machines.StatusFailed, `cannot tell who listens`,
+			`needs a shell on noshell`},
+		{"port busy", []string{"-F", config, "--port", busyPort, "remote"}, machines.StatusFailed,
+			`callback port 127.0.0.1:` + busyPort + `.*in use`, `--port`},
 		{"no host", []string{"-F", config}, machines.StatusUsage, `<host>`, `--help`},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -25,7 +25,8 @@ func TestServiceThroughOneBastion(t *testing.T) {
 	s := machines.NewSite(t, 1, machines.StartMCP)
 	host := machines.EchoOnce(t, s.AsMachine(t))
 	s.CheckGate(t)
-	if text := host.Stderr.String(); strings.Contains(text, machines.MachineSecret) || regexp.MustCompile(machines.Offered).MatchString(text) {
+	if text := host.Stderr.String(); strings.Contains(text, machines.MachineSecret) ||
+		regexp.MustCompile(machines.Offered).MatchString(text) {
 		t.Errorf("stderr:\n%s", text)
 	}
 }
@@ -57,7 +58,8 @@ type story struct {
 func (story story) first(t *testing.T, s *machines.Site, home string) {
 	host := machines.StartHost(t, s.ThroughChain(t, home, "--browser", machines.Person{TrustsAll: true}.BrowserScript(t)), nil)
 	link := host.Stderr.Await(t, machines.Offered)[1]
-	if !strings.HasPrefix(link, s.OIDC.Issuer+"/") || !strings.Contains(link, "resource=https%3A%2F%2Fmcp.internal%2Fmcp") || !strings.Contains(link, "code_challenge_method=S256") {
+	if !strings.HasPrefix(link, s.OIDC.Issuer+"/") || !strings.Contains(link,
+		"resource=https%3A%2F%2Fmcp.internal%2Fmcp") || !strings.Contains(link, "code_challenge_method=S256") {
 		t.Errorf("the URL is %s", link)
 	}
 	host.Stderr.Await(t, machines.SignedIn)

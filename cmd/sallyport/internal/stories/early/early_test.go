@@ -67,7 +67,8 @@ func checkRemembers(t *testing.T, host *machines.Host) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), machines.HostLimit)
 	defer cancel()
-	if _, err := session.CallTool(ctx, &mcp.CallToolParams{Name: "echo"}); err == nil || !strings.Contains(err.Error(), "connection refused") {
+	if _, err := session.CallTool(ctx, &mcp.CallToolParams{Name: "echo"}); err == nil ||
+		!strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("a call without the bastion: %v", err)
 	}
 }
@@ -80,7 +81,8 @@ func TestSignInToolOpensAPageAfterThreeInVain(t *testing.T) {
 	home := t.TempDir()
 	common := []string{"--no-browser", "--callback-port", "0", s.Gate.URL}
 	for range 3 {
-		login := machines.StartProcess(t, s.Command(t, home, append([]string{"login", "--callback-timeout", "1s"}, common...)...))
+		login := machines.StartProcess(t, s.Command(t, home, append([]string{"login", "--callback-timeout", "1s"},
+			common...)...))
 		if status := login.Wait(t); status != machines.StatusSignIn {
 			t.Fatalf("login: status %d, want %d", status, machines.StatusSignIn)
 		}

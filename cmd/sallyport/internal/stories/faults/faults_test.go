@@ -66,48 +66,67 @@ func (tb *table) onTheWay(t *testing.T) []fault {
 	unknown := machines.WriteKnownHosts(t, "")
 	return []fault{
 		{name: "unknown alias", args: []string{"-F", tb.Config, "--via", "bastoin.invalid", tb.Gate.URL},
-			status: machines.StatusUnreachable, text: `hop bastoin\.invalid .*no such host`, hint: `alias of a Host block`, kind: "unreachable"},
+			status: machines.StatusUnreachable, text: `hop bastoin\.invalid .*no such host`,
+			hint: `alias of a Host block`, kind: "unreachable"},
 		{name: "port refused", args: tb.via("-o", "Port="+machines.ClosedPort(t)),
-			status: machines.StatusUnreachable, text: `hop hop1 .*connection refused`, hint: `sallyport ssh-config hop1`, kind: "unreachable"},
+			status: machines.StatusUnreachable, text: `hop hop1 .*connection refused`, hint: `sallyport ssh-config hop1`,
+			kind: "unreachable"},
 		{name: "wrong host key", args: tb.via("-o", "UserKnownHostsFile="+changed),
-			status: machines.StatusHostKey, text: `host key of \S+ has changed: .*known_hosts:1`, hint: `ssh-keygen -f \S+ -R`, kind: "host_key", ends: true},
+			status: machines.StatusHostKey, text: `host key of \S+ has changed: .*known_hosts:1`,
+			hint: `ssh-keygen -f \S+ -R`, kind: "host_key", ends: true},
 		{name: "unknown host key", args: tb.via("-o", "UserKnownHostsFile="+unknown),
-			status: machines.StatusHostKey, text: `host key of \S+ is not known: ssh-ed25519 SHA256:`, hint: `accept it once in a terminal`, kind: "host_key", ends: true},
-		{name: "no usable key", args: []string{"-F", machines.WithIdentity(t, tb.Config, tb.bastion, otherKey), "--via", "hop1", tb.Gate.URL},
-			status: machines.StatusSSHAuth, text: `permission denied for user`, hint: `ssh -v hop1`, kind: "ssh_auth", ends: true},
+			status: machines.StatusHostKey, text: `host key of \S+ is not known: ssh-ed25519 SHA256:`,
+			hint: `accept it once in a terminal`, kind: "host_key", ends: true},
+		{name: "no usable key", args: []string{"-F", machines.WithIdentity(t, tb.Config, tb.bastion, otherKey),
+			"--via", "hop1", tb.Gate.URL},
+			status: machines.StatusSSHAuth, text: `permission denied for user`, hint: `ssh -v hop1`, kind: "ssh_auth",
+			ends: true},
 		{name: "ssh_config refused", args: tb.via("-o", "Port=many"),
 			status: machines.StatusUsage, text: `(?i)port`, hint: `check --via, -J and -o`, ends: true},
-		{name: "upstream refused behind the bastion", args: []string{"-F", tb.Config, "--via", "hop1", "https://mcp.internal:1/mcp"},
-			status: machines.StatusUnreachable, text: `hop1 could not connect to mcp.internal:1: .*Connection refused`, hint: `is the upstream running`, kind: "unreachable"},
-		{name: "upstream unknown behind the bastion", args: []string{"-F", tb.Config, "--via", "hop1", "https://nowhere.internal/mcp"},
-			status: machines.StatusUnreachable, text: `hop1 could not connect to nowhere.internal:443`, hint: `does hop1 resolve and reach it`, kind: "unreachable"},
+		{name: "upstream refused behind the bastion", args: []string{"-F", tb.Config, "--via", "hop1",
+			"https://mcp.internal:1/mcp"},
+			status: machines.StatusUnreachable, text: `hop1 could not connect to mcp.internal:1: .*Connection refused`,
+			hint: `is the upstream running`, kind: "unreachable"},
+		{name: "upstream unknown behind the bastion", args: []string{"-F", tb.Config, "--via", "hop1",
+			"https://nowhere.internal/mcp"},
+			status: machines.StatusUnreachable, text: `hop1 could not connect to nowhere.internal:443`,
+			hint: `does hop1 resolve and reach it`, kind: "unreachable"},
 	}
 }
 
 // atTheEnd are the faults of TLS, of the authorization server, and of the login.
 func (tb *table) atTheEnd(t *testing.T) []fault {
 	upstream := machines.StartMCP(t, nil)
-	misnamed := machines.StartGate(t, machines.GateOptions{NS: tb.elsewhere, CA: tb.CA, OIDC: tb.OIDC, Upstream: "http://127.0.0.1:1/", Names: []string{"other.internal"}})
-	misnamedConfig := machines.WriteSSHConfig(t, machines.Hop{Alias: "misnamed", SSHD: machines.StartSSHD(t, machines.SSHDOptions{NS: tb.elsewhere})})
+	misnamed := machines.StartGate(t, machines.GateOptions{NS: tb.elsewhere, CA: tb.CA, OIDC: tb.OIDC,
+		Upstream: "http://127.0.0.1:1/", Names: []string{"other.internal"}})
+	misnamedConfig := machines.WriteSSHConfig(t, machines.Hop{Alias: "misnamed",
+		SSHD: machines.StartSSHD(t, machines.SSHDOptions{NS: tb.elsewhere})})
 	direct := machines.StartGate(t, machines.GateOptions{CA: tb.CA, OIDC: tb.OIDC, Upstream: upstream})
-	strict := machines.StartGate(t, machines.GateOptions{CA: tb.CA, OIDC: tb.OIDC, Upstream: upstream, Audience: "https://elsewhere.example/"})
+	strict := machines.StartGate(t, machines.GateOptions{CA: tb.CA, OIDC: tb.OIDC, Upstream: upstream,
+		Audience: "https://elsewhere.example/"})
 	bare, bareCA := startBare(t)
 	machines.Here.Listen(t, "127.0.0.1:53682") // the default port of the callback, which one row takes
 	chromium := machines.Person{TrustsAll: true}.BrowserScript(t)
 	denies := machines.Person{TrustsAll: true, Denies: true}.BrowserScript(t)
 	return []fault{
 		{name: "TLS name wrong", args: []string{"-F", misnamedConfig, "--via", "misnamed", misnamed.URL},
-			status: machines.StatusUnreachable, text: `certificate is valid for other\.internal, not mcp\.internal`, hint: `the certificate is for other.internal`, kind: "tls"},
+			status: machines.StatusUnreachable, text: `certificate is valid for other\.internal, not mcp\.internal`,
+			hint: `the certificate is for other.internal`, kind: "tls"},
 		{name: "metadata missing", args: []string{"--ca-file", bareCA, "--callback-port", "0", bare + "/mcp"},
 			status: machines.StatusSignIn, text: `metadata|register`, hint: `OAUTH2_AUTHORIZATION_URL|--client-id`},
 		{name: "login denied", args: []string{"--callback-port", "0", "--browser", denies, direct.URL},
-			status: machines.StatusSignIn, text: `access_denied`, hint: `sallyport login URL tries again`, kind: "sign_in_refused", ends: true},
+			status: machines.StatusSignIn, text: `access_denied`, hint: `sallyport login URL tries again`,
+			kind: "sign_in_refused", ends: true},
 		{name: "callback port busy", args: []string{"--no-browser", direct.URL},
-			status: machines.StatusFailed, text: fmt.Sprintf(`callback address 127.0.0.1:53682 is in use by process %d`, os.Getpid()), hint: `--callback-port`, kind: "callback_port"},
+			status: machines.StatusFailed, text: fmt.Sprintf(`callback address 127.0.0.1:53682 is in use by process %d`,
+				os.Getpid()), hint: `--callback-port`, kind: "callback_port"},
 		{name: "token refused", args: []string{"--callback-port", "0", "--browser", chromium, strict.URL},
-			status: machines.StatusSignIn, text: `token is refused by https://127.0.0.1`, hint: `check --scope, --resource and --audience`, kind: "sign_in_refused", ends: true},
-		{name: "client secret wrong", args: []string{"--grant", "client_credentials", "--client-id", machines.MachineID, direct.URL}, env: []string{"OAUTH2_CLIENT_SECRET=wrong-secret"},
-			status: machines.StatusSignIn, text: `invalid_client`, hint: `check --client-id`, kind: "sign_in_refused", ends: true},
+			status: machines.StatusSignIn, text: `token is refused by https://127.0.0.1`,
+			hint: `check --scope, --resource and --audience`, kind: "sign_in_refused", ends: true},
+		{name: "client secret wrong", args: []string{"--grant", "client_credentials", "--client-id", machines.MachineID,
+			direct.URL}, env: []string{"OAUTH2_CLIENT_SECRET=wrong-secret"},
+			status: machines.StatusSignIn, text: `invalid_client`, hint: `check --client-id`, kind: "sign_in_refused",
+			ends: true},
 	}
 }
 
@@ -124,7 +143,8 @@ func startBare(t *testing.T) (origin, caFile string) {
 		http.NotFound(w, r)
 	}))
 	t.Cleanup(server.Close)
-	return server.URL, machines.WriteFile(t, machines.OpenDir(t), "ca.pem", machines.PEM("CERTIFICATE", server.Certificate().Raw), 0o644)
+	return server.URL, machines.WriteFile(t, machines.OpenDir(t), "ca.pem",
+		machines.PEM("CERTIFICATE", server.Certificate().Raw), 0o644)
 }
 
 func (row fault) command(t *testing.T, tb *table, args ...string) *exec.Cmd {
@@ -197,7 +217,8 @@ func call(id int) string {
 func (row fault) checkAnswer(t *testing.T, line, id string) {
 	t.Helper()
 	e := machines.ParseError(t, line, id)
-	if e.Code != -32000 || !regexp.MustCompile(row.text).MatchString(e.Message) || !regexp.MustCompile(row.hint).MatchString(e.Data.Hint) {
+	if e.Code != -32000 || !regexp.MustCompile(row.text).MatchString(e.Message) ||
+		!regexp.MustCompile(row.hint).MatchString(e.Data.Hint) {
 		t.Errorf("answer to %v: %s", id, line)
 	}
 	if row.kind != "" && e.Data.Kind != row.kind {

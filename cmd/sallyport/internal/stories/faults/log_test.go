@@ -25,7 +25,8 @@ func TestConnectionLostTwiceAndTheLog(t *testing.T) {
 	s := machines.NewSite(t, 1, machines.StartMCP)
 	home := t.TempDir()
 	log := machines.WriteFile(t, home, "log", strings.Repeat("old\n", logFileSize/4), 0o600)
-	host := machines.StartHost(t, s.ThroughChain(t, home, "--no-browser", "--callback-port", "0", "--log-level", "trace", "--log-file", log), nil)
+	host := machines.StartHost(t, s.ThroughChain(t, home, "--no-browser", "--callback-port", "0", "--log-level", "trace",
+		"--log-file", log), nil)
 	link := host.Stderr.Await(t, machines.Offered)[1]
 	commandLine := machines.CommandLine(t, host.PID())
 	s.Hops[0].SSHD.Drop()

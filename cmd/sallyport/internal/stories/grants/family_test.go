@@ -32,7 +32,8 @@ func startOpaqueGate(t *testing.T, issuer, upstream string) *opaqueGate {
 	origin := machines.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/.well-known/oauth-protected-resource") {
 			w.Header().Set("Content-Type", "application/json")
-			json.NewEncoder(w).Encode(map[string]any{"resource": g.resource, "authorization_servers": []string{issuer}, "scopes_supported": []string{"openid"}})
+			json.NewEncoder(w).Encode(map[string]any{"resource": g.resource, "authorization_servers": []string{issuer},
+				"scopes_supported": []string{"openid"}})
 			return
 		}
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -103,7 +104,8 @@ func TestAuthorizationServerOfAnotherFamily(t *testing.T) {
 	host.Echo(t)
 	second := gate.expire()
 	if first == second || requests("/oauth/token") != 2 || requests("/auth") != 1 {
-		t.Errorf("a new token: %t, %d token requests, %d logins; want a refresh", first != second, requests("/oauth/token"), requests("/auth"))
+		t.Errorf("a new token: %t, %d token requests, %d logins; want a refresh", first != second,
+			requests("/oauth/token"), requests("/auth"))
 	}
 	host.Close(t)
 

@@ -57,7 +57,8 @@ func TestDPoP(t *testing.T) {
 	s := machines.NewDirectSite(t, machines.OIDCOptions{DPoPNonces: true, AccessTokenTTL: 2 * time.Second})
 	home := t.TempDir()
 	command := func() *exec.Cmd {
-		return s.Command(t, home, "--callback-port", "0", "--browser", machines.Person{TrustsAll: true}.BrowserScript(t), s.Gate.URL)
+		return s.Command(t, home, "--callback-port", "0", "--browser", machines.Person{TrustsAll: true}.BrowserScript(t),
+			s.Gate.URL)
 	}
 	host := machines.StartHost(t, command(), nil)
 	host.Echo(t)
@@ -137,10 +138,12 @@ func TestPrivateKeyJWT(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := machines.NewDirectSite(t, machines.OIDCOptions{Clients: []map[string]any{{
-		"client_id": "robot", "grant_types": []string{"client_credentials"}, "redirect_uris": []string{}, "response_types": []string{},
+		"client_id": "robot", "grant_types": []string{"client_credentials"}, "redirect_uris": []string{},
+		"response_types":             []string{},
 		"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": "PS256",
 		"jwks": jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: private.Public(), KeyID: "1", Use: "sig"}}},
 	}}})
 	file := machines.WriteFile(t, machines.OpenDir(t), "key.pem", machines.PEM("PRIVATE KEY", der), 0o600)
-	machines.EchoOnce(t, s.Command(t, t.TempDir(), "--grant", "client_credentials", "--client-id", "robot", "--client-key", file, "--client-key-alg", "PS256", s.Gate.URL))
+	machines.EchoOnce(t, s.Command(t, t.TempDir(), "--grant", "client_credentials", "--client-id", "robot",
+		"--client-key", file, "--client-key-alg", "PS256", s.Gate.URL))
 }

@@ -87,7 +87,8 @@ func TestHostIsKilled(t *testing.T) {
 	// The shell is the host: it waits, so it is the parent. A command in the background has no
 	// stdin unless it is named.
 	command := machines.Command(t, t.TempDir(), "--grant", "none", url)
-	shell := exec.Command("/bin/sh", append([]string{"-c", `exec 3<&0; "$@" <&3 3<&- & exec <&- 3<&-; echo $! >&2; wait`, "sh"}, command.Args...)...)
+	shell := exec.Command("/bin/sh", append([]string{"-c", `exec 3<&0; "$@" <&3 3<&- & exec <&- 3<&-; echo $! >&2; wait`,
+		"sh"}, command.Args...)...)
 	shell.Env, shell.Dir = command.Env, command.Dir
 	p := machines.StartStdio(t, shell)
 	proxy, err := strconv.Atoi(p.Err.Await(t, `^(\d+)\n`)[1])

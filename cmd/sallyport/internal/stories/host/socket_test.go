@@ -82,7 +82,8 @@ func TestStdinIsASocket(t *testing.T) {
 			lines := bufio.NewReader(out)
 			for _, step := range []struct{ line, want string }{
 				{machines.InitializeLine, `"protocolVersion"`},
-				{`{"jsonrpc":"2.0","method":"notifications/initialized"}` + "\n" + `{"jsonrpc":"2.0","id":2,"method":"ping"}` + "\n", large},
+				{`{"jsonrpc":"2.0","method":"notifications/initialized"}` + "\n" +
+					`{"jsonrpc":"2.0","id":2,"method":"ping"}` + "\n", large},
 			} {
 				if _, err := io.WriteString(in, step.line); err != nil {
 					t.Fatal(err)

@@ -132,7 +132,8 @@ func (v *vault) failures(t *testing.T) {
 	for name, knobs := range map[string]oauthtest.Knobs{
 		"denied": {Deny: "access_denied"}, "code refused": {TokenError: "invalid_grant"}, "token refused": {RefuseTokens: true},
 		"another issuer": {WrongIss: "https://evil.example"}, "another's metadata": {WrongIssuer: "https://evil.example"},
-		"pushed, denied": {RequirePush: true, Deny: "access_denied"}, "push refused": {RequirePush: true, PushError: "invalid_request"},
+		"pushed, denied": {RequirePush: true, Deny: "access_denied"},
+		"push refused":   {RequirePush: true, PushError: "invalid_request"},
 	} {
 		v.with(knobs, func() {
 			for _, command := range []string{"login", "proxy"} {
@@ -147,7 +148,8 @@ func (v *vault) failures(t *testing.T) {
 
 // waits ends the proxy while its login waits for the person.
 func (v *vault) waits(t *testing.T) {
-	p := machines.StartStdio(t, v.Command(nil, append([]string{"--token-store", "memory", "--no-browser", "--timeout", "1s"}, anyPort...)...))
+	p := machines.StartStdio(t, v.Command(nil, append([]string{"--token-store", "memory", "--no-browser",
+		"--timeout", "1s"}, anyPort...)...))
 	p.Initialize(t)
 	link := machines.ParseURL(t, p.Err.Await(t, machines.Offered)[1])
 	v.Secrets.Add("a state", link.Query().Get("state"))
@@ -160,7 +162,8 @@ func (v *vault) waits(t *testing.T) {
 // signInAtTheHost is a session whose host shows the URL, by the sign-in tool and by elicitation.
 func (v *vault) signInAtTheHost(t *testing.T) {
 	t.Helper()
-	host := machines.StartElicitingHost(t, v.Command(nil, append([]string{"--no-browser", "--token-store", "memory"}, anyPort...)...))
+	host := machines.StartElicitingHost(t, v.Command(nil, append([]string{"--no-browser", "--token-store", "memory"},
+		anyPort...)...))
 	host.Session(t)
 	asked := make(chan string, 1)
 	go func() { asked <- host.Call(t, "sallyport_sign_in") }() // ends with the login

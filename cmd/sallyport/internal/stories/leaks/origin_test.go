@@ -90,7 +90,8 @@ func TestTokenStaysAtTheOrigin(t *testing.T) {
 			host := machines.StartHost(t, cmd, nil)
 			if test.served {
 				host.Echo(t)
-			} else if err := host.EchoError(t); err == nil || !strings.Contains(err.Error(), "status 307 sends the request to ") {
+			} else if err := host.EchoError(t); err == nil ||
+				!strings.Contains(err.Error(), "status 307 sends the request to ") {
 				t.Errorf("the call: %v", err)
 			}
 			if test.method != http.MethodDelete { // which comes with the end

@@ -50,10 +50,12 @@ func (v *vault) throughSSH(t *testing.T) {
 		"KnownHostsCommand " + v.Child(t, "knownhosts", ":"),
 		"IdentityFile " + machines.EncryptKey(t, server.IdentityFile, passphrase),
 	}}
-	matching := "Match exec " + v.Child(t, "matchexec", ":") + "\n  ServerAliveInterval 30\n" + machines.ReadFile(t, machines.WriteSSHConfig(t, hop))
+	matching := "Match exec " + v.Child(t, "matchexec", ":") + "\n  ServerAliveInterval 30\n" +
+		machines.ReadFile(t, machines.WriteSSHConfig(t, hop))
 	config := machines.WriteFile(t, machines.OpenDir(t), "config", matching, 0o600)
 	env := []string{
-		"TEST_API_KEY=" + v.Secrets.Add("a header", "k3y-of-a-header"), "SALLYPORT_HEADER=X-Password: " + v.Secrets.Add("a header", "passw0rd-of-a-header"),
+		"TEST_API_KEY=" + v.Secrets.Add("a header", "k3y-of-a-header"),
+		"SALLYPORT_HEADER=X-Password: " + v.Secrets.Add("a header", "passw0rd-of-a-header"),
 		"SSH_ASKPASS=" + v.Child(t, "askpass", "echo "+passphrase), "SSH_ASKPASS_REQUIRE=force",
 	}
 	args := v.signsIn("-F", config, "--via", "bastion", "--header", "X-Api-Key: ${TEST_API_KEY}")
@@ -65,12 +67,14 @@ func (v *vault) throughSSH(t *testing.T) {
 // services show their own credentials, of each kind.
 func (v *vault) services(t *testing.T) {
 	secretFile := machines.WriteFile(t, machines.OpenDir(t), "secret", clientSecret+"\n", 0o600)
-	v.session(t, v.Command([]string{"OAUTH2_CLIENT_SECRET=" + clientSecret}, "--grant", "client_credentials", "--client-id", "machine"))
+	v.session(t, v.Command([]string{"OAUTH2_CLIENT_SECRET=" + clientSecret}, "--grant", "client_credentials",
+		"--client-id", "machine"))
 
 	const assertion = "a-jwt.of-a.workload"
 	v.AS.AddAssertion(assertion)
 	assertionFile := machines.WriteFile(t, machines.OpenDir(t), "assertion", assertion+"\n", 0o600)
-	v.session(t, v.Command(nil, "--grant", "jwt_bearer", "--client-id", "machine", "--client-secret-file", secretFile, "--assertion-file", assertionFile))
+	v.session(t, v.Command(nil, "--grant", "jwt_bearer", "--client-id", "machine", "--client-secret-file", secretFile,
+		"--assertion-file", assertionFile))
 
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -83,7 +87,8 @@ func (v *vault) services(t *testing.T) {
 	text := machines.PEM("PRIVATE KEY", der)
 	v.Secrets.Add("a private key", strings.Split(text, "\n")[1])
 	v.AS.AddClient(oauthtest.Client{ID: "robot", Key: &jose.JSONWebKey{Key: private.Public()}})
-	v.session(t, v.Command(nil, "--grant", "client_credentials", "--client-id", "robot", "--client-key", machines.WriteFile(t, machines.OpenDir(t), "key", text, 0o600)))
+	v.session(t, v.Command(nil, "--grant", "client_credentials", "--client-id", "robot",
+		"--client-key", machines.WriteFile(t, machines.OpenDir(t), "key", text, 0o600)))
 }
 
 // enterprise exchanges an identity provider's token, once well, once in vain.
@@ -95,8 +100,10 @@ func (v *vault) enterprise(t *testing.T) {
 	const idToken = "an-id.token-of.ada"
 	idp.AddAssertion(v.Secrets.Add("an ID token", idToken))
 	args := []string{
-		"--grant", "enterprise_managed", "--idp-issuer", idp.Issuer, "--idp-client-id", "us", "--client-id", "machine", "--client-secret-file",
-		machines.WriteFile(t, machines.OpenDir(t), "secret", clientSecret+"\n", 0o600), "--id-token-file", machines.WriteFile(t, machines.OpenDir(t), "token", idToken+"\n", 0o600),
+		"--grant", "enterprise_managed", "--idp-issuer", idp.Issuer, "--idp-client-id", "us", "--client-id", "machine",
+		"--client-secret-file",
+		machines.WriteFile(t, machines.OpenDir(t), "secret", clientSecret+"\n", 0o600),
+		"--id-token-file", machines.WriteFile(t, machines.OpenDir(t), "token", idToken+"\n", 0o600),
 	}
 	v.session(t, v.Command(nil, args...))
 	idp.ForgetAssertions()
@@ -123,7 +130,8 @@ func (v *vault) grantByHand(t *testing.T) (code, verifier string) {
 	t.Helper()
 	verifier = v.Secrets.Add("a verifier", oauth2.GenerateVerifier())
 	q := url.Values{
-		"response_type": {"code"}, "client_id": {"given"}, "redirect_uri": {redirect}, "state": {"by-hand"}, "resource": {v.Upstream},
+		"response_type": {"code"}, "client_id": {"given"}, "redirect_uri": {redirect}, "state": {"by-hand"},
+		"resource":       {v.Upstream},
 		"code_challenge": {oauth2.S256ChallengeFromVerifier(verifier)}, "code_challenge_method": {"S256"},
 	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, v.AS.Issuer+"/authorize?"+q.Encode(), nil)
@@ -175,9 +183,11 @@ func (v *vault) callbackCommand(t *testing.T) {
 	}
 	workstation.Borrow(t, server.Addr)
 	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "remote", SSHD: server})
-	callback := machines.StartProcess(t, v.Prepare(workstation.Command(t, machines.Sallyport(t), "callback", "-F", config, "remote"), nil))
+	callback := machines.StartProcess(t, v.Prepare(workstation.Command(t, machines.Sallyport(t), "callback", "-F", config,
+		"remote"), nil))
 	callback.Err.Await(t, "here now answers for remote")
-	login := machines.StartProcess(t, v.Prepare(remote.Command(t, machines.Sallyport(t), "login", "--no-browser", "--token-store", "memory", v.Upstream), nil))
+	login := machines.StartProcess(t, v.Prepare(remote.Command(t, machines.Sallyport(t), "login", "--no-browser",
+		"--token-store", "memory", v.Upstream), nil))
 	machines.Curl(t, workstation, "-L", login.Err.Await(t, machines.Offered)[1])
 	if status := login.Wait(t); status != machines.StatusDone {
 		t.Errorf("login: status %d", status)

@@ -23,14 +23,16 @@ func TestBrowserIsStartedWhereAWindowCanAppear(t *testing.T) {
 		{"no display", nil, false, `no browser could be started here \(no display here\).*sallyport callback --port \d+ \S+@`},
 		{"X", []string{"DISPLAY=:9"}, true, ""},
 		{"Wayland", []string{"WAYLAND_DISPLAY=wayland-9"}, true, ""},
-		{"in an SSH session", []string{"DISPLAY=:9", "SSH_CONNECTION=192.0.2.1 1 192.0.2.2 22"}, false, `is your browser on another machine\? there, run: sallyport callback --port \d+ \S+@`},
+		{"in an SSH session", []string{"DISPLAY=:9", "SSH_CONNECTION=192.0.2.1 1 192.0.2.2 22"}, false,
+			`is your browser on another machine\? there, run: sallyport callback --port \d+ \S+@`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := machines.NewFakeSite(t)
 			dir := machines.OpenDir(t)
 			machines.WriteFile(t, dir, "xdg-open", "#!/bin/sh\nexec "+s.Browser+` "$@"`+"\n", 0o755)
 			env := append(test.env, "PATH="+dir+":"+os.Getenv("PATH"))
-			p := machines.StartProcess(t, s.Command(env, "login", "--callback-port", "0", "--token-store", "memory", "--state-dir", filepath.Join(dir, "state")))
+			p := machines.StartProcess(t, s.Command(env, "login", "--callback-port", "0", "--token-store", "memory",
+				"--state-dir", filepath.Join(dir, "state")))
 			link := p.Err.Await(t, machines.Offered)[1]
 			if !test.opened {
 				p.Err.Await(t, "hint: "+test.hint)

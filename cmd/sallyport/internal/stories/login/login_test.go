@@ -52,14 +52,16 @@ func TestLoginAndLogout(t *testing.T) {
 func TestSettingsOfMCPOAuth2Proxy(t *testing.T) {
 	s := machines.NewDirectSite(t, machines.OIDCOptions{})
 	registered := s.OIDC.RegisterNative(t, machines.DefaultCallback)
-	asMachine := []string{"OAUTH2_GRANT=client_credentials", "OAUTH2_CLIENT_ID=" + machines.MachineID, "OAUTH2_CLIENT_SECRET=" + machines.MachineSecret, "OAUTH2_AUTH_STYLE=header"}
+	asMachine := []string{"OAUTH2_GRANT=client_credentials", "OAUTH2_CLIENT_ID=" + machines.MachineID,
+		"OAUTH2_CLIENT_SECRET=" + machines.MachineSecret, "OAUTH2_AUTH_STYLE=header"}
 	for _, test := range []struct {
 		name string
 		env  []string
 	}{
 		{"client credentials", asMachine},
 		{"client credentials at a given endpoint", append(asMachine,
-			"DISCOVERY_ENABLED=false", "OAUTH2_TOKEN_URL="+s.OIDC.Issuer+"/token", "OAUTH2_RESOURCE="+s.Gate.URL, "OAUTH2_SCOPE=mcp")},
+			"DISCOVERY_ENABLED=false", "OAUTH2_TOKEN_URL="+s.OIDC.Issuer+"/token", "OAUTH2_RESOURCE="+s.Gate.URL,
+			"OAUTH2_SCOPE=mcp")},
 		{"authorization code", []string{
 			"OAUTH2_GRANT=authorization_code", "OAUTH2_CLIENT_ID=" + registered,
 			"BROWSER=" + machines.Person{TrustsAll: true}.BrowserScript(t), // what its `open` package honours too
@@ -67,7 +69,8 @@ func TestSettingsOfMCPOAuth2Proxy(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cmd := machines.Command(t, t.TempDir())
-			cmd.Env = append(append(cmd.Env, test.env...), "UPSTREAM_URL="+s.Gate.URL, "SSL_CERT_FILE="+s.CA.File, "LOG_LEVEL=info")
+			cmd.Env = append(append(cmd.Env, test.env...), "UPSTREAM_URL="+s.Gate.URL, "SSL_CERT_FILE="+s.CA.File,
+				"LOG_LEVEL=info")
 			machines.EchoOnce(t, cmd)
 		})
 	}
@@ -89,7 +92,8 @@ func TestLoginOnAFullDisk(t *testing.T) {
 	s := machines.NewDirectSite(t, machines.OIDCOptions{})
 	dir := fullDisk(t)
 	home := t.TempDir()
-	args := []string{"--state-dir", dir, "--callback-port", "0", "--browser", machines.Person{TrustsAll: true}.BrowserScript(t), s.Gate.URL}
+	args := []string{"--state-dir", dir, "--callback-port", "0",
+		"--browser", machines.Person{TrustsAll: true}.BrowserScript(t), s.Gate.URL}
 	login := machines.StartProcess(t, s.Command(t, home, append([]string{"login"}, args...)...))
 	if status := login.Wait(t); status != machines.StatusFailed {
 		t.Errorf("login: status %d, want %d", status, machines.StatusFailed)

@@ -20,7 +20,8 @@ func TestStrangeCallbacksDoNotEndALogin(t *testing.T) {
 	s := machines.NewFakeSite(t)
 	p, link, callback := startLogin(t, s)
 	for path, want := range map[string]int{
-		"/callback?code=stray&state=wrong": 400, "/callback?error=access_denied&state=wrong": 400, "/callback": 400, "/favicon.ico": 404, "/": 404,
+		"/callback?code=stray&state=wrong": 400, "/callback?error=access_denied&state=wrong": 400, "/callback": 400,
+		"/favicon.ico": 404, "/": 404,
 	} {
 		if status, _ := machines.Visit(t, "http://"+callback.Host+path, ""); status != want {
 			t.Errorf("%s: status %d, want %d", path, status, want)
@@ -29,7 +30,8 @@ func TestStrangeCallbacksDoNotEndALogin(t *testing.T) {
 	if status, _ := machines.Visit(t, "http://"+callback.Host+"/callback?code=x&state=y", "evil.example"); status != http.StatusMisdirectedRequest {
 		t.Errorf("another Host: status %d", status)
 	}
-	if page := machines.Curl(t, nil, "-L", link); !strings.Contains(page, "<h1>Signed in</h1>") || !strings.Contains(page, s.Upstream) {
+	if page := machines.Curl(t, nil, "-L", link); !strings.Contains(page, "<h1>Signed in</h1>") ||
+		!strings.Contains(page, s.Upstream) {
 		t.Errorf("the page is %s", page)
 	}
 	if status := p.Wait(t); status != machines.StatusDone {
@@ -38,7 +40,8 @@ func TestStrangeCallbacksDoNotEndALogin(t *testing.T) {
 
 	s.AS.Set(func(k *oauthtest.Knobs) { k.TokenError = "invalid_grant" })
 	p, link, _ = startLogin(t, s)
-	if page := machines.Curl(t, nil, "-L", link); !strings.Contains(page, "<h1>Not signed in</h1>") || !strings.Contains(page, "sallyport login") {
+	if page := machines.Curl(t, nil, "-L", link); !strings.Contains(page, "<h1>Not signed in</h1>") ||
+		!strings.Contains(page, "sallyport login") {
 		t.Errorf("the page of a failed code exchange is %s", page)
 	}
 	if status := p.Wait(t); status != machines.StatusSignIn {
@@ -81,28 +84,35 @@ func TestSpecification(t *testing.T) {
 				t.Errorf("%d registrations", got)
 			}
 		}},
-		{"client ID metadata document", oauthtest.Knobs{MetadataDocument: true}, []string{"--client-metadata-url", "https://client.example/sallyport.json"}, machines.StatusDone, func(t *testing.T, as *oauthtest.Server) {
-			if got := as.Authorized().Get("client_id"); got != "https://client.example/sallyport.json" || as.Stats().Registrations != 0 {
-				t.Errorf("client_id %q, %d registrations", got, as.Stats().Registrations)
-			}
-		}},
-		{"the challenge names the scope", oauthtest.Knobs{ChallengeScope: "read", ResourceScopes: []string{"read", "write"}}, nil, machines.StatusDone, scope("read")},
-		{"not every scope of the login server", oauthtest.Knobs{Scopes: []string{"read", "write", "admin"}, ResourceScopes: []string{"read"}}, nil, machines.StatusDone, scope("read")},
-		{"metadata of another issuer", oauthtest.Knobs{WrongIssuer: "https://evil.example"}, nil, machines.StatusSignIn, func(t *testing.T, as *oauthtest.Server) {
-			if got := as.Stats(); got.Registrations+got.Authorizations != 0 {
-				t.Errorf("the server was asked %+v", got)
-			}
-		}},
-		{"redirect of another issuer", oauthtest.Knobs{WrongIss: "https://evil.example"}, nil, machines.StatusSignIn, func(t *testing.T, as *oauthtest.Server) {
-			if got := as.Stats().Codes; got != 0 {
-				t.Errorf("%d codes were sent", got)
-			}
-		}},
+		{"client ID metadata document", oauthtest.Knobs{MetadataDocument: true},
+			[]string{"--client-metadata-url", "https://client.example/sallyport.json"}, machines.StatusDone, func(t *testing.T, as *oauthtest.Server) {
+				if got := as.Authorized().Get("client_id"); got != "https://client.example/sallyport.json" ||
+					as.Stats().Registrations != 0 {
+					t.Errorf("client_id %q, %d registrations", got, as.Stats().Registrations)
+				}
+			}},
+		{"the challenge names the scope", oauthtest.Knobs{ChallengeScope: "read",
+			ResourceScopes: []string{"read", "write"}}, nil, machines.StatusDone, scope("read")},
+		{"not every scope of the login server", oauthtest.Knobs{Scopes: []string{"read", "write", "admin"},
+			ResourceScopes: []string{"read"}}, nil, machines.StatusDone, scope("read")},
+		{"metadata of another issuer", oauthtest.Knobs{WrongIssuer: "https://evil.example"}, nil, machines.StatusSignIn,
+			func(t *testing.T, as *oauthtest.Server) {
+				if got := as.Stats(); got.Registrations+got.Authorizations != 0 {
+					t.Errorf("the server was asked %+v", got)
+				}
+			}},
+		{"redirect of another issuer", oauthtest.Knobs{WrongIss: "https://evil.example"}, nil, machines.StatusSignIn,
+			func(t *testing.T, as *oauthtest.Server) {
+				if got := as.Stats().Codes; got != 0 {
+					t.Errorf("%d codes were sent", got)
+				}
+			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := machines.NewFakeSite(t)
 			s.AS.Set(func(k *oauthtest.Knobs) { *k = test.knobs })
-			p := machines.StartProcess(t, s.Command(nil, append([]string{"login", "--browser", s.Browser, "--callback-port", "0"}, test.args...)...))
+			p := machines.StartProcess(t, s.Command(nil, append([]string{"login", "--browser", s.Browser,
+				"--callback-port", "0"}, test.args...)...))
 			if status := p.Wait(t); status != test.status {
 				t.Errorf("status %d, want %d", status, test.status)
 			}
@@ -117,7 +127,8 @@ func TestExtraParametersAndIPv6(t *testing.T) {
 	t.Parallel()
 	s := machines.NewFakeSite(t)
 	extra := `{"state": "mine", "redirect_uri": "https://evil.example/", "code_challenge": "x", "resource": "https://evil.example/", "tenant": "7"}`
-	p := machines.StartProcess(t, s.Command([]string{"OAUTH2_EXTRA_PARAMS=" + extra}, "login", "--browser", s.Browser, "--callback-port", "0", "--callback-host", "::1"))
+	p := machines.StartProcess(t, s.Command([]string{"OAUTH2_EXTRA_PARAMS=" + extra}, "login", "--browser", s.Browser,
+		"--callback-port", "0", "--callback-host", "::1"))
 	if status := p.Wait(t); status != machines.StatusDone {
 		t.Fatalf("status %d", status)
 	}
@@ -126,7 +137,8 @@ func TestExtraParametersAndIPv6(t *testing.T) {
 	if u.Hostname() != "::1" || u.Port() == "" || u.Port() == "0" || !strings.HasPrefix(u.Host, "[::1]:") {
 		t.Errorf("redirect_uri %s", u)
 	}
-	if got.Get("state") == "mine" || got.Get("code_challenge") == "x" || !slices.Equal(got["resource"], []string{s.Upstream}) || got.Get("tenant") != "7" {
+	if got.Get("state") == "mine" || got.Get("code_challenge") == "x" ||
+		!slices.Equal(got["resource"], []string{s.Upstream}) || got.Get("tenant") != "7" {
 		t.Errorf("authorize request %v", got)
 	}
 }

@@ -55,7 +55,8 @@ func TestManyAtOnceSignInOnce(t *testing.T) {
 	machines.OpenRecord(t, home, s.Gate.URL, "default direct").Expire(t)
 	began = time.Now()
 	machines.EchoAll(t, start("/bin/false")...)
-	check(map[string]int{`POST /reg 201 `: 1, `POST /token 200 authorization_code`: 1, `POST /token 200 refresh_token`: 1, `POST /token 4\d\d \w+`: 0})
+	check(map[string]int{`POST /reg 201 `: 1, `POST /token 200 authorization_code`: 1, `POST /token 200 refresh_token`: 1,
+		`POST /token 4\d\d \w+`: 0})
 	t.Logf("%d processes with an expired token: %v", processes(t), time.Since(began))
 }
 
@@ -100,7 +101,8 @@ func TestTypedLoginTakesThePlaceOfTheOneThatWaits(t *testing.T) {
 	home := t.TempDir()
 	host := machines.StartHost(t, s.Command(t, home, "--no-browser", s.Gate.URL), nil)
 	host.Stderr.Await(t, machines.Offered)
-	login := machines.StartProcess(t, s.Command(t, home, "login", "--browser", machines.Person{TrustsAll: true}.BrowserScript(t), s.Gate.URL))
+	login := machines.StartProcess(t, s.Command(t, home, "login",
+		"--browser", machines.Person{TrustsAll: true}.BrowserScript(t), s.Gate.URL))
 	if status := login.Wait(t); status != machines.StatusDone {
 		t.Fatalf("login: status %d", status)
 	}

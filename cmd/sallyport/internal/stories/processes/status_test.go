@@ -45,7 +45,8 @@ func (s *statusStory) status(t *testing.T, args ...string) string {
 // start starts a proxy that signs in through the hop.
 func (s *statusStory) start(t *testing.T, env string) *machines.Host {
 	t.Helper()
-	cmd := s.ThroughChain(t, s.home, "--scope", "openid mcp", "--callback-port", "0", "--browser", machines.Person{TrustsAll: true}.BrowserScript(t))
+	cmd := s.ThroughChain(t, s.home, "--scope", "openid mcp", "--callback-port", "0",
+		"--browser", machines.Person{TrustsAll: true}.BrowserScript(t))
 	cmd.Env = append(cmd.Env, env)
 	host := machines.StartHost(t, cmd, nil)
 	s.OIDC.Log.Await(t, machines.CodeExchanged)
@@ -67,8 +68,10 @@ func TestStatus(t *testing.T) {
 	s.checkJSON(t, text, hosts)
 	people := s.status(t)
 	for _, want := range []string{
-		`(?m)^https://mcp\.internal/mcp$`, `(?m)^  issuer   ` + regexp.QuoteMeta(s.OIDC.Issuer) + `$`, `(?m)^  token    until .* renewed by itself$`,
-		fmt.Sprintf(`(?m)^proxy %d to https://mcp\.internal/mcp, profile default, since `, hosts[0].PID()), `(?m)^  tunnel   via hop1: up$`,
+		`(?m)^https://mcp\.internal/mcp$`, `(?m)^  issuer   ` + regexp.QuoteMeta(s.OIDC.Issuer) +
+			`$`, `(?m)^  token    until .* renewed by itself$`,
+		fmt.Sprintf(`(?m)^proxy %d to https://mcp\.internal/mcp, profile default, since `, hosts[0].PID()),
+		`(?m)^  tunnel   via hop1: up$`,
 	} {
 		if !regexp.MustCompile(want).MatchString(people) {
 			t.Errorf("no %q in:\n%s", want, people)
@@ -104,7 +107,8 @@ func (s *statusStory) checkJSON(t *testing.T, text string, hosts []*machines.Hos
 		t.Errorf("account: %v", account)
 	}
 	for i, p := range got.Proxies {
-		if p.PID != hosts[i].PID() || p.Upstream != s.Gate.URL || p.Profile != "default" || p.Via != "hop1" || p.Tunnel.Phase != "up" {
+		if p.PID != hosts[i].PID() || p.Upstream != s.Gate.URL || p.Profile != "default" || p.Via != "hop1" ||
+			p.Tunnel.Phase != "up" {
 			t.Errorf("proxy %d: %+v", i, p)
 		}
 	}

@@ -21,8 +21,9 @@ func TestDestinations(t *testing.T) {
 	upstream := machines.StartMCP(t, nil)
 	first, last := machines.StartSSHD(t, machines.SSHDOptions{}), machines.StartSSHD(t, machines.SSHDOptions{})
 	known := machines.WriteKnownHosts(t, first.KnownHosts+last.KnownHosts)
-	config := machines.WriteFile(t, machines.OpenDir(t), "config", "Host *\n  IdentityFile "+first.IdentityFile+"\n  IdentityFile "+last.IdentityFile+
-		"\n  UserKnownHostsFile "+known+"\n  GlobalKnownHostsFile none\n", 0o644)
+	config := machines.WriteFile(t, machines.OpenDir(t), "config",
+		"Host *\n  IdentityFile "+first.IdentityFile+"\n  IdentityFile "+last.IdentityFile+
+			"\n  UserKnownHostsFile "+known+"\n  GlobalKnownHostsFile none\n", 0o644)
 	for _, test := range []struct {
 		name string
 		args []string
@@ -31,11 +32,13 @@ func TestDestinations(t *testing.T) {
 		{"user@host:port", []string{"--via", last.User + "@" + last.Addr}, []*machines.SSHD{last}},
 		{"ssh URL", []string{"--via", "ssh://" + last.User + "@" + last.Addr}, []*machines.SSHD{last}},
 		{"-o", []string{"-o", "Port=" + last.Port, "-o", "User=" + last.User, "--via", "127.0.0.1"}, []*machines.SSHD{last}},
-		{"-J", []string{"-J", first.User + "@" + first.Addr, "--via", last.User + "@" + last.Addr}, []*machines.SSHD{first, last}},
+		{"-J", []string{"-J", first.User + "@" + first.Addr, "--via", last.User + "@" + last.Addr},
+			[]*machines.SSHD{first, last}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := strings.Count(first.Log.String(), "Accepted publickey")
-			machines.EchoOnce(t, machines.Command(t, t.TempDir(), append(test.args, "-F", config, "--grant", "none", upstream)...)) // without USER
+			machines.EchoOnce(t, machines.Command(t, t.TempDir(),
+				append(test.args, "-F", config, "--grant", "none", upstream)...)) // without USER
 			passed := strings.Count(first.Log.String(), "Accepted publickey") > before
 			if want := slices.Contains(test.hops, first); passed != want {
 				t.Errorf("through the first hop: %v, want %v", passed, want)
@@ -69,7 +72,8 @@ func TestAuthorizationServerOnOneSide(t *testing.T) {
 			bastion := machines.Hop{Alias: "bastion", SSHD: machines.StartSSHD(t, machines.SSHDOptions{NS: ns})}
 			s := &machines.Site{CA: ca, Gate: gate, Hops: []machines.Hop{bastion}, Config: machines.WriteSSHConfig(t, bastion)}
 			for route, works := range side.works {
-				cmd := s.ThroughChain(t, t.TempDir(), "login", "--oauth-route", route, "--grant", "client_credentials", "--client-id", machines.MachineID)
+				cmd := s.ThroughChain(t, t.TempDir(), "login", "--oauth-route", route, "--grant", "client_credentials",
+					"--client-id", machines.MachineID)
 				cmd.Env = append(cmd.Env, "OAUTH2_CLIENT_SECRET="+machines.MachineSecret)
 				want := map[bool]int{true: machines.StatusDone, false: machines.StatusUnreachable}[works]
 				if status := machines.StartProcess(t, cmd).Wait(t); status != want {
@@ -97,17 +101,25 @@ func (o *organization) login(t *testing.T, env []string, args ...string) *machin
 	return machines.StartProcess(t, cmd)
 }
 
+// startOrganization starts a site whose gate can be reached at its name through the proxy alone.
+func startOrganization(t *testing.T) *organization {
+	t.Helper()
+	ca := machines.NewAuthority(t)
+	oidc := machines.StartOIDC(t, machines.OIDCOptions{TLS: ca})
+	gate := machines.StartGate(t, machines.GateOptions{CA: ca, OIDC: oidc, Upstream: machines.StartMCP(t, nil),
+		Audience: named})
+	bastion := machines.Hop{Alias: "bastion", SSHD: machines.StartSSHD(t, machines.SSHDOptions{})}
+	return &organization{
+		&machines.Site{CA: ca, OIDC: oidc, Gate: gate, Hops: []machines.Hop{bastion},
+			Config: machines.WriteSSHConfig(t, bastion)},
+		machines.StartConnectProxy(t, map[string]string{"mcp.internal:443": gate.Addr()}),
+	}
+}
+
 // An organization lets nothing out but through its proxy, which alone resolves the upstream's name.
 func TestHTTPSProxy(t *testing.T) {
 	t.Parallel()
-	ca := machines.NewAuthority(t)
-	oidc := machines.StartOIDC(t, machines.OIDCOptions{TLS: ca})
-	gate := machines.StartGate(t, machines.GateOptions{CA: ca, OIDC: oidc, Upstream: machines.StartMCP(t, nil), Audience: named})
-	bastion := machines.Hop{Alias: "bastion", SSHD: machines.StartSSHD(t, machines.SSHDOptions{})}
-	o := &organization{
-		&machines.Site{CA: ca, OIDC: oidc, Gate: gate, Hops: []machines.Hop{bastion}, Config: machines.WriteSSHConfig(t, bastion)},
-		machines.StartConnectProxy(t, map[string]string{"mcp.internal:443": gate.Addr()}),
-	}
+	o := startOrganization(t)
 	through := []string{"HTTPS_PROXY=" + o.proxy.URL}
 
 	t.Run("through it", func(t *testing.T) {

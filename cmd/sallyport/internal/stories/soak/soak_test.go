@@ -104,7 +104,8 @@ func TestSessionGoesOn(t *testing.T) {
 		t.Errorf("the heap grew from %.1f to %.1f MiB", halfway, atEnd)
 	}
 	// The reader of the last cut's sshd may still be ending.
-	machines.Poll(t, func() bool { return runtime.NumGoroutine() <= before+2 }, fmt.Sprintf("%d goroutines, as there were before", before))
+	machines.Poll(t, func() bool { return runtime.NumGoroutine() <= before+2 },
+		fmt.Sprintf("%d goroutines, as there were before", before))
 }
 
 // start runs the command and the host's reader.

@@ -63,8 +63,10 @@ func TestLeaderKilledAtEachStage(t *testing.T) {
 		{"server metadata", "/.well-known/oauth-authorization-server", false, false, once},
 		{"register, not yet done", "/register", false, false, once},
 		{"register, done", "/register", true, false, oauthtest.Stats{Registrations: 2, Authorizations: 1, Codes: 1, Pushes: 1}},
-		{"pushed request, done", "/par", true, false, oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Pushes: 2}},
-		{"token, not yet done", "/token", false, true, oauthtest.Stats{Registrations: 1, Authorizations: 2, Codes: 1, Pushes: 2}},
+		{"pushed request, done", "/par", true, false, oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1,
+			Pushes: 2}},
+		{"token, not yet done", "/token", false, true, oauthtest.Stats{Registrations: 1, Authorizations: 2, Codes: 1,
+			Pushes: 2}},
 		{"token, done", "/token", true, true, oauthtest.Stats{Registrations: 1, Authorizations: 2, Codes: 2, Pushes: 2}},
 	} {
 		t.Run(stage.name, func(t *testing.T) { stage.run(t) })
@@ -86,13 +88,15 @@ func (st *stage) start(t *testing.T) *site {
 	backend := machines.StartMCP(t, nil)
 	path := machines.ParseURL(t, backend).Path
 	passOn := machines.PassOn(t, backend)
-	login := machines.Serve(t, &holder{stage: st, held: s.held, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.as.ServeHTTP(w, r) })})
-	s.upstream = machines.Serve(t, &holder{stage: st, held: s.held, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.as.Guard(passOn).ServeHTTP(w, r)
-		if r.URL.Path == path && r.Header.Get("Authorization") == "" {
-			s.asked <- struct{}{}
-		}
-	})}) + path
+	login := machines.Serve(t, &holder{stage: st, held: s.held,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.as.ServeHTTP(w, r) })})
+	s.upstream = machines.Serve(t, &holder{stage: st, held: s.held,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.as.Guard(passOn).ServeHTTP(w, r)
+			if r.URL.Path == path && r.Header.Get("Authorization") == "" {
+				s.asked <- struct{}{}
+			}
+		})}) + path
 	s.as = oauthtest.New(login, s.upstream)
 	s.as.Set(func(k *oauthtest.Knobs) { k.RequirePush = true })
 	return s

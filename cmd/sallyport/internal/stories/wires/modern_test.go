@@ -41,12 +41,14 @@ func workWithModern(t *testing.T, url, home, version string) {
 	cmd := machines.Command(t, home, url)
 	cmd.Env = append(cmd.Env, "LOG_LEVEL=debug")
 	cmd.Stderr = t.Output()
-	session, err := client.Connect(ctx, &mcp.CommandTransport{Command: cmd}, &mcp.ClientSessionOptions{ProtocolVersion: version})
+	session, err := client.Connect(ctx, &mcp.CommandTransport{Command: cmd},
+		&mcp.ClientSessionOptions{ProtocolVersion: version})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer session.Close()
-	if got := session.InitializeResult(); got.ProtocolVersion != version || got.ServerInfo == nil || got.ServerInfo.Name != "typescript" {
+	if got := session.InitializeResult(); got.ProtocolVersion != version || got.ServerInfo == nil ||
+		got.ServerInfo.Name != "typescript" {
 		t.Errorf("the session is %+v", got)
 	}
 	tools, err := session.ListTools(ctx, nil)

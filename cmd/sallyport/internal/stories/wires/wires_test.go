@@ -32,7 +32,8 @@ func TestCallOutlivesTheConnection(t *testing.T) {
 	result := make(chan error, 1)
 	const steps = 6
 	go func() { // ends with the call
-		params := &mcp.CallToolParams{Name: "trigger-long-running-operation", Arguments: map[string]any{"duration": 3, "steps": steps}}
+		params := &mcp.CallToolParams{Name: "trigger-long-running-operation",
+			Arguments: map[string]any{"duration": 3, "steps": steps}}
 		params.SetProgressToken("progress-of-the-test")
 		answer, err := session.CallTool(t.Context(), params)
 		if err == nil && answer.IsError {
@@ -74,7 +75,8 @@ func TestHTTPSSE(t *testing.T) {
 			t.Parallel()
 			ns := machines.NewNamespace(t)
 			hop := machines.Hop{Alias: "hop1", SSHD: machines.StartSSHD(t, machines.SSHDOptions{NS: ns})}
-			cmd := machines.Command(t, t.TempDir(), append(server.flags, "--grant", "none", "-F", machines.WriteSSHConfig(t, hop), "--via", hop.Alias,
+			cmd := machines.Command(t, t.TempDir(), append(server.flags, "--grant", "none",
+				"-F", machines.WriteSSHConfig(t, hop), "--via", hop.Alias,
 				"--ignore-tool", "get-*", server.start(t, ns))...)
 			cmd.Env = append(cmd.Env, "LOG_LEVEL=debug")
 			host, sampled := startSamplingHost(t, cmd)
@@ -104,7 +106,8 @@ func startSamplingHost(t *testing.T, cmd *exec.Cmd) (host *machines.Host, sample
 // checkSampling has the server ask the host for something.
 func checkSampling(t *testing.T, host *machines.Host, sampled chan struct{}) {
 	t.Helper()
-	params := &mcp.CallToolParams{Name: "trigger-sampling-request", Arguments: map[string]any{"prompt": "hello", "maxTokens": 5}}
+	params := &mcp.CallToolParams{Name: "trigger-sampling-request",
+		Arguments: map[string]any{"prompt": "hello", "maxTokens": 5}}
 	if answer, err := host.Session(t).CallTool(t.Context(), params); err != nil || answer.IsError {
 		t.Errorf("sampling: %v, %v", answer, err)
 	}
@@ -125,7 +128,8 @@ func checkIgnoredTools(t *testing.T, host *machines.Host) {
 			t.Errorf("tool %s is not hidden", tool)
 		}
 	}
-	if _, err := host.Session(t).CallTool(t.Context(), &mcp.CallToolParams{Name: "get-env"}); err == nil || !strings.Contains(err.Error(), "hidden") {
+	if _, err := host.Session(t).CallTool(t.Context(), &mcp.CallToolParams{Name: "get-env"}); err == nil ||
+		!strings.Contains(err.Error(), "hidden") {
 		t.Errorf("call of a hidden tool: %v", err)
 	}
 }

@@ -10,18 +10,19 @@ import (
 	"sallyport/relay/rawjson"
 )
 
-// wire is how the session reaches the upstream. Each form of the protocol is one, and so is
-// upstream, which chooses between them. All methods may be called concurrently.
+// wire is how the session reaches the upstream. Each form of the protocol is one, and so is the
+// router, which chooses between them. All methods may be called concurrently.
 type wire interface {
 	// call carries one request and returns when nothing more can come of it. The error says why
 	// there is no answer.
 	call(c *call) error
-	// notice carries one notification and returns when the next one may go. When nothing more comes
+	// notify carries one notification and returns when the next one may go. When nothing more comes
 	// of n it calls n.done, once.
-	notice(n notice)
+	notify(n notification)
 	// respond carries the host's answer to a request of the server.
 	respond(m rawjson.Message)
-	// giveUp tells the server that nobody waits any more for the request that the notice names.
+	// giveUp tells the server that nobody waits any more for the request that the notification
+	// names.
 	giveUp(cancelled rawjson.Message)
 	// goodbye ends the session upstream.
 	goodbye(ctx context.Context)
@@ -43,8 +44,8 @@ type hostSide interface {
 	lastsForever(c *call)
 }
 
-// notice is a notification of the host on its way.
-type notice struct {
+// notification is a notification of the host on its way upstream.
+type notification struct {
 	rawjson.Message
 	// after and opened are gates that the notification waits for. opened is open when initialize
 	// was answered, after when the server has accepted notifications/initialized, too.
@@ -57,8 +58,8 @@ type notice struct {
 	done func()
 }
 
-// upstream finds out which wire the server and the host need, and gives each message to that.
-type upstream struct {
+// router finds out which wire the server and the host need, and gives each message to that.
+type router struct {
 	*run
 	host   hostSide
 	eras   *eras
@@ -72,104 +73,104 @@ type upstream struct {
 	opened wire
 }
 
-func newUpstream(r *run, host hostSide, o *obstacles) *upstream {
-	srv := &server{run: r, host: host, obstacles: o}
-	m := &modern{server: srv}
-	return &upstream{run: r, host: host, eras: &eras{server: srv, modern: m},
-		legacy: newLegacy(srv), modern: m, bridge: newBridge(m)}
+func newRouter(r *run, host hostSide, o *obstacles) *router {
+	cl := &client{run: r, host: host, obstacles: o}
+	m := &modern{client: cl}
+	return &router{run: r, host: host, eras: &eras{client: cl, modern: m},
+		legacy: newLegacy(cl), modern: m, bridge: newBridge(m)}
 }
 
 // wire returns what carries the messages of the host's own session.
-func (u *upstream) wire() wire {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.opened != nil {
-		return u.opened
+func (r *router) wire() wire {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.opened != nil {
+		return r.opened
 	}
-	if known, _ := u.eras.known(); known == modernEra {
-		return u.modern
+	if known, _ := r.eras.known(); known == modernEra {
+		return r.modern
 	}
-	return u.legacy
+	return r.legacy
 }
 
-func (u *upstream) call(c *call) error {
+func (r *router) call(c *call) error {
 	switch {
 	case c.isInit():
-		return u.initialize(c)
+		return r.initialize(c)
 	case c.after == nil && isModern(c.Message):
-		return u.callModern(c)
+		return r.callModern(c)
 	}
 	if err := wait(c.ctx, c.after); err != nil {
 		return err
 	}
-	return u.wire().call(c)
+	return r.wire().call(c)
 }
 
-func (u *upstream) notice(n notice) { u.wire().notice(n) }
+func (r *router) notify(n notification) { r.wire().notify(n) }
 
-func (u *upstream) respond(m rawjson.Message) { u.wire().respond(m) }
+func (r *router) respond(m rawjson.Message) { r.wire().respond(m) }
 
-func (u *upstream) giveUp(cancelled rawjson.Message) { u.wire().giveUp(cancelled) }
+func (r *router) giveUp(cancelled rawjson.Message) { r.wire().giveUp(cancelled) }
 
-func (u *upstream) goodbye(ctx context.Context) { u.wire().goodbye(ctx) }
+func (r *router) goodbye(ctx context.Context) { r.wire().goodbye(ctx) }
 
 // initialize opens a session for a legacy host: upstream if the server speaks that, otherwise in
 // the bridge alone.
-func (u *upstream) initialize(c *call) error {
+func (r *router) initialize(c *call) error {
 	who := identity{
 		capabilities: rawjson.Member(c.Params, "capabilities"),
 		info:         rawjson.Member(c.Params, "clientInfo"),
 	}
-	if known, _ := u.eras.recall(); known != legacyEra && u.cfg.Transport != TransportSSE {
-		d, err := u.eras.discover(c.ctx, who, true)
+	if known, _ := r.eras.recall(); known != legacyEra && r.cfg.Transport != TransportSSE {
+		d, err := r.eras.discover(c.ctx, who, true)
 		switch {
 		case err == nil && d.era == modernEra && d.result != nil:
-			u.open(u.bridge)
-			return u.bridge.open(c, d.result)
+			r.open(r.bridge)
+			return r.bridge.open(c, d.result)
 		case err != nil && !isStatus(err):
 			return err
 		}
 	}
-	u.open(u.legacy)
-	err := u.legacy.call(c)
+	r.open(r.legacy)
+	err := r.legacy.call(c)
 	refusal, refused := errors.AsType[*eraError](err)
 	if !refused {
-		if err == nil && u.legacy.session().version != "" {
-			u.eras.remember(legacyEra)
+		if err == nil && r.legacy.session().version != "" {
+			r.eras.remember(legacyEra)
 		}
 		return err
 	}
 	// The server has changed its era since we remembered it.
-	d, err := u.eras.discover(c.ctx, who, true)
+	d, err := r.eras.discover(c.ctx, who, true)
 	switch {
 	case err != nil:
 		return err
 	case d.era == modernEra:
-		u.open(u.bridge)
-		return u.bridge.open(c, d.result)
+		r.open(r.bridge)
+		return r.bridge.open(c, d.result)
 	case isAnswer(refusal.answer, c.key):
-		u.host.answer(c, refusal.answer.Raw)
+		r.host.answer(c, refusal.answer.Raw)
 		return nil
 	}
 	return refusal.fault
 }
 
 // open lets w carry the host's session.
-func (u *upstream) open(w wire) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.opened = w
+func (r *router) open(w wire) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.opened = w
 }
 
 // callModern carries a request of a modern host, if the server is modern too.
-func (u *upstream) callModern(c *call) error {
-	known, found := u.eras.recall()
+func (r *router) callModern(c *call) error {
+	known, found := r.eras.recall()
 	if known == legacyEra && !found && c.Method != "server/discover" {
 		known = unknownEra // This host has no other way, so we do not trust what we remember.
 	}
 	for range 2 {
 		if known == unknownEra {
-			d, err := u.eras.discover(c.ctx, identityIn(c.Params), false)
+			d, err := r.eras.discover(c.ctx, identityIn(c.Params), false)
 			if err != nil {
 				return err
 			}
@@ -178,10 +179,10 @@ func (u *upstream) callModern(c *call) error {
 		if known != modernEra {
 			break
 		}
-		err := u.modern.call(c)
+		err := r.modern.call(c)
 		if contradicts(err) {
 			known = unknownEra
-			u.eras.note(known)
+			r.eras.note(known)
 		}
 		if found || known == modernEra {
 			return err
