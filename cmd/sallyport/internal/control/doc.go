@@ -17,8 +17,8 @@
 //	GET /v1/watch    answers 200 with a stream of such objects, one on a line (application/x-ndjson):
 //	                 the present status at once, then the new status after each change
 //
-// Programs from before versions know "GET /status" only, which answers as /v1/status does. Proxies and
-// shells of both kinds run beside each other after an upgrade, so each still speaks it.
+// Programs from before versions know "GET /status" only, which answers as /v1/status does. After an
+// upgrade, programs of both kinds run beside each other, so both sides here still speak it.
 //
 // A stream lasts until either side closes the connection. Changes that follow each other quickly
 // may be delivered as one. A proxy closes the stream of a reader that does not take a line within
