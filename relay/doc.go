@@ -107,7 +107,7 @@
 // because the server may need it in order to accept notifications/initialized.
 //
 // If a notification, or an answer of the host, cannot be sent because of an obstacle, it waits as a
-// call does, but for Config.Timeout (on the modern wire for acceptWait). If it fails then, or in
+// call does, except for Config.Timeout (on the modern wire for acceptWait). If it fails then, or in
 // any other way, the log shows that, and the host hears nothing. A notification that meets the loss
 // of its session is sent again in the new one, once. An answer is not.
 //

@@ -37,7 +37,7 @@ func ownNotification(method string, params []byte) rawjson.Message {
 	return rawjson.Message{Kind: rawjson.Notification, Method: method, Params: params, Raw: finishLine(head, params)}
 }
 
-// cancelNotice says that nobody waits any more for the request id.
+// cancelNotification says that nobody waits any more for the request id.
 func cancelNotification(id []byte, reason string) rawjson.Message {
 	params := slices.Concat([]byte(`{"requestId":`), id, []byte(`,"reason":`), rawjson.Quote(reason), []byte("}"))
 	return ownNotification("notifications/cancelled", params)

@@ -60,7 +60,7 @@ type client struct {
 	obstacles *obstacles
 	// moved is where a permanent redirect has led to. It is nil before one did.
 	moved atomic.Pointer[url.URL]
-	// onRequest is called after each HTTP request. It is nil but for a Probe.
+	// onRequest is called after each HTTP request. It is nil except in a Probe.
 	onRequest func(r httpRequest, target *url.URL, resp *http.Response, err error)
 	// hooked says that the RoundTripper has called one of our hooks, so that it can be trusted to
 	// call them.

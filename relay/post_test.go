@@ -60,7 +60,7 @@ func TestPermanentRedirectIsRemembered(t *testing.T) {
 		again[1].Header, again[2].Header = nil, nil
 		script := append([]Exchange{to(308, "/mcp", "initialize")}, at("/new", Opening(version)...)...)
 		script = append(script, Exchange{Call: "tools/call", Path: "/new", Status: 404})
-		// Now it leads nowhere, but for one call.
+		// Now it leads nowhere, except for one call.
 		script = append(script, at("/mcp", again...)...)
 		script = append(script, to(307, "/mcp", "tools/call"), Exchange{Call: "tools/call", Path: "/new", Reply: callAnswer},
 			Exchange{Call: "ping", Path: "/mcp", Reply: pingAnswer}, Exchange{Method: "DELETE", Path: "/mcp"})

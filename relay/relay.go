@@ -25,7 +25,7 @@ const (
 // wraps theirs: where nobody reads Out any more, errors.Is(err, syscall.EPIPE) is true.
 //
 // From the end to the return it takes less than two seconds. All goroutines of Run have ended then,
-// but for a Read of In or a Write to Out that is still blocked.
+// except a Read of In or a Write to Out that is still blocked.
 func Run(ctx context.Context, cfg Config) error {
 	s := newSession(ctx, cfg)
 	s.startIdle()
