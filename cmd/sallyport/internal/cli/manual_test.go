@@ -91,7 +91,7 @@ type manualFlag struct {
 // allFlags lists the flags of all commands once each, hidden ones included, in the grammar's order.
 func allFlags(t *testing.T) []*manualFlag {
 	t.Helper()
-	parser, err := newParser([]string{"--help"}, &sources{getenv: func(string) string { return "" }}, io.Discard, io.Discard)
+	parser, err := newKong(new(grammar), &sources{getenv: func(string) string { return "" }}, kong.Writers(io.Discard, io.Discard))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,14 +23,66 @@ type Invocation struct {
 	Warnings []string
 }
 
+// Parse reads args, the variables of env, the file of settings and the defaults, in this order of
+// precedence. Help goes to stdout. The error is ErrHelp or a *UsageError.
+//
+// An MCP host waits for the proxy's start, and kong takes three times as long to lay out the flags
+// of all commands as those of the proxy (BenchmarkParse). So the first attempt knows the other
+// commands by name only. If args choose one of them, or ask for help, the whole grammar is laid out.
+func Parse(args []string, env environment.Environment, stdout, stderr io.Writer) (*Invocation, error) {
+	p := parser{args: args, env: env, stdout: stdout, stderr: stderr}
+	noHelp := kong.Help(func(kong.HelpOptions, *kong.Context) error { return errNotProxy })
+	inv, err := p.parse(new(defaultCommand), append(otherCommands(), noHelp)...)
+	if errors.Is(err, errNotProxy) {
+		inv, err = p.parse(new(grammar), kong.Help(printHelp))
+	}
+	if err == nil || errors.Is(err, ErrHelp) {
+		return inv, err
+	}
+	if e, ok := errors.AsType[*UsageError](err); ok {
+		return nil, e // a mistake in the file of settings
+	}
+	return nil, &UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists commands and flags"}}
+}
+
+// errNotProxy says that args choose another command than the proxy, or ask for help.
+var errNotProxy = errors.New("not the proxy")
+
+// otherCommands names all commands but the default one, without their flags.
+func otherCommands() []kong.Option {
+	var commands []kong.Option
+	for field := range reflect.TypeFor[grammar]().Fields() {
+		if name := field.Tag.Get("name"); name != "" {
+			commands = append(commands, kong.DynamicCommand(name, field.Tag.Get("help"), "", new(onlyNamed)))
+		}
+	}
+	return commands
+}
+
+// onlyNamed is a command whose flags are not laid out.
+type onlyNamed struct{}
+
+// onlyNames reports whether a command was chosen whose flags are not laid out.
+func onlyNames(kctx *kong.Context) bool {
+	selected := kctx.Selected()
+	return selected != nil && selected.Target.Type() == reflect.TypeFor[onlyNamed]()
+}
+
+// parser parses one command line.
+type parser struct {
+	args           []string
+	env            environment.Environment
+	stdout, stderr io.Writer
+}
+
 // helpShown is what kong's exit hook throws after --help, because kong itself would go on parsing.
 type helpShown struct{}
 
-// Parse reads args, the variables of env, the file of settings and the defaults, in this order of
-// precedence. Help goes to stdout. The error is ErrHelp or a *UsageError.
-func Parse(args []string, env environment.Environment, stdout, stderr io.Writer) (inv *Invocation, err error) {
-	sources := &sources{getenv: env.Getenv}
-	parser, err := newParser(args, sources, stdout, stderr)
+// parse parses by a grammar, which it fills. It returns errNotProxy if args choose a command that the
+// grammar only names, and ErrHelp after it has printed help.
+func (p parser) parse(grammar any, options ...kong.Option) (inv *Invocation, err error) {
+	sources := &sources{getenv: p.env.Getenv}
+	k, err := newKong(grammar, sources, append(options, kong.Writers(p.stdout, p.stderr))...)
 	if err != nil {
 		return nil, err // a fault in the grammar, which every test sees
 	}
@@ -43,71 +95,29 @@ func Parse(args []string, env environment.Environment, stdout, stderr io.Writer)
 			panic(r)
 		}
 	}()
-	kctx, err := parser.Parse(args)
-	if e, ok := errors.AsType[*UsageError](err); ok {
-		return nil, e // of the file of settings
+	kctx, err := k.Parse(p.args)
+	if e, ok := errors.AsType[*kong.ParseError](err); ok && onlyNames(e.Context) || err == nil && onlyNames(kctx) {
+		return nil, errNotProxy
 	}
 	if err != nil {
-		return nil, &UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists commands and flags"}}
+		return nil, err
 	}
 	inv = &Invocation{Command: kctx.Selected().Target.Addr().Interface()}
 	if c, ok := inv.Command.(interface{ common() Common }); ok {
 		inv.Common = c.common()
 	}
-	inv.Warnings = append(sources.unknownFields(parser.Model), exposedSecrets(kctx)...)
+	inv.Warnings = append(sources.unknownFields(k.Model), exposedSecrets(kctx)...)
 	return inv, nil
 }
 
-// newParser returns a parser of the command that args choose.
-//
-// An MCP host waits for the proxy's start, and kong takes three times as long to lay out the flags
-// of all commands as those of the proxy (BenchmarkParse). So the first parser knows the other
-// commands by name only. It finds out which command args choose. The whole grammar is laid out only
-// for another command than the proxy, and for help.
-func newParser(args []string, sources *sources, stdout, stderr io.Writer) (*kong.Kong, error) {
-	options := []kong.Option{
+func newKong(grammar any, sources *sources, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(grammar, append(options,
 		kong.Name("sallyport"),
 		kong.Description("An MCP stdio proxy to remote, OAuth2-protected MCP servers that manages its own SSH tunnels."),
-		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { panic(helpShown{}) }),
 		kong.ExplicitGroups(flagGroups),
 		kong.Resolvers(sources),
-		kong.Help(printHelp),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.ValueFormatter(helpWithVariables),
-	}
-	proxy, err := kong.New(new(defaultCommand), append(otherCommands(), options...)...)
-	if err != nil {
-		return nil, err
-	}
-	if isProxy(proxy, args) {
-		return proxy, nil
-	}
-	return kong.New(new(grammar), options...)
-}
-
-// otherCommands names all commands but the default one, without their flags.
-func otherCommands() []kong.Option {
-	var commands []kong.Option
-	for field := range reflect.TypeFor[grammar]().Fields() {
-		if name := field.Tag.Get("name"); name != "" {
-			commands = append(commands, kong.DynamicCommand(name, field.Tag.Get("help"), "", new(struct{})))
-		}
-	}
-	return commands
-}
-
-// isProxy reports whether args choose the default command and do not ask for help.
-func isProxy(parser *kong.Kong, args []string) bool {
-	trace, err := kong.Trace(parser, args)
-	if err != nil {
-		return false
-	}
-	for _, path := range trace.Path {
-		if path.Flag != nil && path.Flag == parser.Model.HelpFlag {
-			return false
-		}
-	}
-	selected := trace.Selected()
-	return selected == nil || selected == parser.Model.DefaultCmd
+	)...)
 }
