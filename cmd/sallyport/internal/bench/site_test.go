@@ -41,8 +41,12 @@ func newSite(t testing.TB, near, far *machines.Namespace, ip string) *site {
 	var hops []machines.Hop
 	for i := range 3 {
 		alias := fmt.Sprintf("hop%d", i+1)
-		server := machines.StartSSHD(t, machines.SSHDOptions{NS: far, Listen: net.JoinHostPort(ip, "0"), Config: []string{"LogLevel ERROR"}})
-		hops = append(hops, machines.Hop{Alias: alias, SSHD: server, Config: []string{"Ciphers aes128-gcm@openssh.com", "IdentityAgent none"}})
+		server := machines.StartSSHD(t, machines.SSHDOptions{
+			NS: far, Listen: net.JoinHostPort(ip, "0"), Nagle: true, Config: []string{"LogLevel ERROR"},
+		})
+		hops = append(hops, machines.Hop{
+			Alias: alias, SSHD: server, Config: []string{"Ciphers aes128-gcm@openssh.com", "IdentityAgent none"},
+		})
 		s.hops = append(s.hops, alias)
 	}
 	s.config = machines.WriteSSHConfig(t, hops...)

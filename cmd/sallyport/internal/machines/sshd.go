@@ -32,6 +32,9 @@ type SSHDOptions struct {
 	// HostCA gives the host a certificate; KnownHosts then names the authority. Nil means a plain
 	// key.
 	HostCA ssh.Signer
+	// Nagle leaves that algorithm on, as an sshd that listens itself does until a session begins.
+	// Package net turns it off.
+	Nagle bool
 	// Config holds lines of sshd_config(5), which win over ours.
 	Config []string
 }
@@ -157,6 +160,9 @@ func (s *SSHD) serve() {
 
 // session hands one connection to an sshd of its own and waits for that to end.
 func (s *SSHD) session(conn *net.TCPConn) error {
+	if s.options.Nagle {
+		conn.SetNoDelay(false)
+	}
 	socket, err := conn.File()
 	conn.Close()
 	if err != nil {
