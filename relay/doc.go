@@ -195,7 +195,7 @@
 //	a subscription              a notification        nothing                with a refusal that
 //	                                                                         stays
 //	a lost HTTP+SSE session     nothing               nothing                when there is a session
-//	the opening of the session  a request of          a request of           with a result, or with an
+//	the opening of the session  a request of          a request of           with a result, or an
 //	                            the host              the host               error that the host gets
 //
 // A refusal that stays is a status 4xx other than 401, 408 and 429, or a redirect that we do not

@@ -29,8 +29,8 @@ const (
 	// written means that the call may have run.
 	written
 	// replied means that the server has begun to answer and that the RoundTripper still has not
-	// returned. We take it that the RoundTripper is dealing with a refusal, so nothing is running. If
-	// the RoundTripper returns an error from here, the call may have run.
+	// returned. We take it that the RoundTripper is dealing with a refusal, so nothing is running.
+	// If the RoundTripper returns an error from here, the call may have run.
 	replied
 )
 

@@ -44,8 +44,8 @@ type figures struct {
 	Start time.Duration
 	// Calls are the times of the calls one at a time.
 	Calls []time.Duration
-	// Processor is the processor time of the process for one of these calls; of a fleet, that of all
-	// processes from their start to the end of the work.
+	// Processor is the processor time of the process for one of these calls; of a fleet, that of
+	// all processes from their start to the end of the work.
 	Processor time.Duration
 	// Rate is the number of calls a second, inFlight in flight.
 	Rate float64

@@ -28,7 +28,8 @@ type Invocation struct {
 //
 // An MCP host waits for the proxy's start, and kong takes three times as long to lay out the flags
 // of all commands as those of the proxy (BenchmarkParse). So the first attempt knows the other
-// commands by name only. If args choose one of them, or ask for help, the whole grammar is laid out.
+// commands by name only. If args choose one of them, or ask for help, the whole grammar is laid
+// out.
 func Parse(args []string, env environment.Environment, stdout, stderr io.Writer) (*Invocation, error) {
 	p := parser{args: args, env: env, stdout: stdout, stderr: stderr}
 	noHelp := kong.Help(func(kong.HelpOptions, *kong.Context) error { return errNotProxy })
@@ -78,8 +79,8 @@ type parser struct {
 // helpShown is what kong's exit hook throws after --help, because kong itself would go on parsing.
 type helpShown struct{}
 
-// parse parses by a grammar, which it fills. It returns errNotProxy if args choose a command that the
-// grammar only names, and ErrHelp after it has printed help.
+// parse parses by a grammar, which it fills. It returns errNotProxy if args choose a command that
+// the grammar only names, and ErrHelp after it has printed help.
 func (p parser) parse(grammar any, options ...kong.Option) (inv *Invocation, err error) {
 	sources := &sources{getenv: p.env.Getenv}
 	k, err := newKong(grammar, sources, append(options, kong.Writers(p.stdout, p.stderr))...)

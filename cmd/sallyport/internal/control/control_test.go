@@ -161,8 +161,8 @@ func TestUnknownVersionAndRequest(t *testing.T) {
 	}
 }
 
-// After an upgrade, proxies of the version before run on, and a shell may still find the old program.
-// They know GET /status only.
+// After an upgrade, proxies of the version before run on, and a shell may still find the old
+// program. They know GET /status only.
 func TestProxiesFromBeforeVersions(t *testing.T) {
 	want := Status{PID: 8, Upstream: "https://mcp.example/mcp", Profile: "default", Tunnel: &Tunnel{Phase: "up"}}
 	path := filepath.Join(t.TempDir(), "1-OLD.sock")
