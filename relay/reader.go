@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 	"time"
 
@@ -122,6 +123,9 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 		go s.carry(c, func() error { return s.early.signIn.call(c, pending) })
 	default:
 		go s.carry(c, func() error { return s.upstream.call(c) })
+		// Of the goroutines that a host's lines have started at once, Go runs the last one first. This
+		// lets the call send its request before the next line begins another one.
+		runtime.Gosched()
 	}
 	if pending != nil && !c.isInit() && !c.signIn {
 		pending.retryNow()
