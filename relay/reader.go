@@ -123,8 +123,8 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 		go s.carry(c, func() error { return s.early.signIn.call(c, pending) })
 	default:
 		go s.carry(c, func() error { return s.upstream.call(c) })
-		// Of the goroutines that a host's lines have started at once, Go runs the last one first. This
-		// lets the call send its request before the next line begins another one.
+		// Go runs the goroutine that was started last before all others. So this one gets its turn
+		// before the next line starts another.
 		runtime.Gosched()
 	}
 	if pending != nil && !c.isInit() && !c.signIn {
