@@ -20,6 +20,7 @@ const (
 
 // Origin says where a value was set. Its zero value stands for a default.
 type Origin struct {
+	// Kind is the kind of place.
 	Kind OriginKind
 	// File is the file of the line; it is set for FromFile only.
 	File string

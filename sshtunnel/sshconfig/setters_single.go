@@ -75,7 +75,8 @@ func setAgentPath(e *evaluation, d *directive) error {
 	return nil
 }
 
-// setForwardAgent takes yes, no, or what IdentityAgent takes.
+// setForwardAgent takes yes, no, or what IdentityAgent takes. We forward no agent, but the line
+// must be read and printed.
 func setForwardAgent(e *evaluation, d *directive) error {
 	if len(d.args) > 0 {
 		switch strings.ToLower(d.args[0]) {
@@ -120,7 +121,8 @@ func setAddKeysToAgent(e *evaluation, d *directive) error {
 	return nil
 }
 
-// setControlPersist takes yes, no or a time.
+// setControlPersist takes yes, no or a time. A time of 0 is the same as yes: the master stays for
+// ever.
 func setControlPersist(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {
@@ -141,7 +143,8 @@ func setControlPersist(e *evaluation, d *directive) error {
 }
 
 // setRekeyLimit takes a size and perhaps an interval. Each of the two is set on its own, under a
-// name of its own; they are put together when everything is read.
+// name of its own; they are put together when everything is read. OpenSSH refuses sizes below 16
+// bytes, which is one block of a cipher.
 func setRekeyLimit(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {
@@ -169,7 +172,8 @@ func setRekeyLimit(e *evaluation, d *directive) error {
 	return err
 }
 
-// setTunnelDevice takes LOCAL[:REMOTE], two numbers or "any".
+// setTunnelDevice takes LOCAL[:REMOTE], two numbers or "any". OpenSSH keeps the two highest numbers
+// for "any" and for an error.
 func setTunnelDevice(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {
@@ -229,7 +233,8 @@ func setStreamLocalBindMask(e *evaluation, d *directive) error {
 	return nil
 }
 
-// setObscureKeystrokeTiming takes yes, no or interval:MILLISECONDS.
+// setObscureKeystrokeTiming takes yes, no or interval:MILLISECONDS. The default of 20 ms is printed
+// as yes.
 func setObscureKeystrokeTiming(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {
