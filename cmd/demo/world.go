@@ -148,8 +148,8 @@ func (w *world) serve(l net.Listener, certificate tls.Certificate, handler http.
 // announced says what reaches the server next, and passes it on.
 func (w *world) announced(who string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		// The transcript is written before the server answers, so the 401 is foretold by what the
-		// request lacks.
+		// The line is printed before the server answers. A request without a token always gets a
+		// 401.
 		note := ""
 		if r.URL.Path == "/mcp" && r.Header.Get("Authorization") == "" {
 			note = ", without a token: 401"

@@ -36,11 +36,11 @@
 //
 // The upstream answers a request with 401. Its metadata (RFC 9728) names the authorization server,
 // whose own metadata comes next (RFC 8414, OpenID Connect Discovery). Sallyport registers a client
-// there if the settings name none (RFC 7591). The person logs in with a browser, and the
-// callback goes to http://127.0.0.1:53682/callback. A link to the login page is always printed on
-// stderr. The browser is started with another link, which works once. Tokens are stored encrypted
-// in the state directory. Their key is in the system's keyring, or else in the configuration
-// directory. The next start asks nothing.
+// there if the settings name none (RFC 7591). The person logs in with a browser, and the callback
+// goes to http://127.0.0.1:53682/callback. A link to the login page is always printed on stderr.
+// The browser is started with another link, which works once. Tokens are stored encrypted in the
+// state directory. Their key is in the system's keyring, or else in the configuration directory.
+// The next start asks nothing.
 //
 // If the browser is on another machine than the proxy, there are two ways. The proxy reaches the
 // workstation by SSH: with --callback-via WORKSTATION the callback's port is a remote forward
@@ -126,7 +126,7 @@
 // Package main is a page. The rest is in internal: cli (grammar and sources of the settings),
 // session (from settings to tunnels, routes, sign-in and store), explain (words for errors),
 // obstacle (what is in the way), person (messages, questions, browser), control (the local
-// interface of a running proxy), callback (carrying the callback), hostio (stdin, parent,
-// memory), environment, and command, which is the whole program. Package machines and the folders
-// stories and bench are tests.
+// interface of a running proxy), callback (carrying the callback), hostio (stdin, parent, memory),
+// environment, and command, which is the whole program. Package machines and the folders stories
+// and bench are tests.
 package main

@@ -17,8 +17,8 @@ type completion struct {
 	tokens map[byte]string
 }
 
-// fault says that the value of a keyword is wrong, and where it was set. A keyword that nobody has
-// set stands in the user's file, as far as one can tell.
+// fault says that the value of a keyword is wrong, and where it was set. For a default, the user's
+// file is named, because that is the place to set another value.
 func (e *evaluation) fault(keyword string, err error) error {
 	origin := e.values.origin(keyword)
 	if origin.Kind == FromDefault {

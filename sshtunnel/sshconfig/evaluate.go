@@ -44,12 +44,13 @@ type evaluation struct {
 	// wantFinalPass is true once a Match line has asked for the second pass.
 	wantFinalPass bool
 
-	// The next three speak of the line that is being evaluated. active is true where the line
-	// counts, because the Host or Match block around it applies.
+	// active is true where the current line counts, because the Host or Match block around it
+	// applies.
 	active bool
-	// inUserFile is true for the user's file, what it includes, and the command line.
+	// inUserFile is true while the current line is in the user's file, in a file that this one
+	// includes, or on the command line.
 	inUserFile bool
-	// origin is the place of the line.
+	// origin is the place of the current line.
 	origin Origin
 }
 
@@ -169,7 +170,7 @@ func (e *evaluation) files(ctx context.Context) error {
 	return nil
 }
 
-// afterFile forgives that a file cannot be opened, unless it is required.
+// afterFile turns the error of a file that cannot be opened into nil, unless the file is required.
 func (e *evaluation) afterFile(name string, required bool, err error) error {
 	switch {
 	case err == nil || !isOpenError(err):

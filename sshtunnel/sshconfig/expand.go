@@ -103,8 +103,8 @@ func (e *evaluation) makeTokens(host, keyAlias, jump string) map[byte]string {
 		'r': e.user(),
 		'u': e.local.user,
 	}
-	// %C is OpenSSH's hash of the connection (default_hash in ssh.c). It names sockets and protects
-	// nothing, so SHA-1 does no harm.
+	// %C is OpenSSH's hash of the connection (ssh_connection_hash). It only names sockets, so SHA-1
+	// does no harm.
 	hash := sha1.Sum([]byte(t['l'] + t['h'] + t['p'] + t['r'] + t['j']))
 	t['C'] = hex.EncodeToString(hash[:])
 	return t

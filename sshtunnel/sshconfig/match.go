@@ -94,8 +94,8 @@ func (e *evaluation) matchBlock(ctx context.Context, d *directive, how reading) 
 	return nil
 }
 
-// holds evaluates one criterion. Without mayRun, exec only has its tokens checked. It does not look
-// at c.negated, except where OpenSSH does.
+// holds evaluates one criterion. Without mayRun, exec only has its tokens checked. The caller
+// applies the negation. Only final looks at it, because !final asks for no second pass.
 func (e *evaluation) holds(ctx context.Context, c criterion, host string, mayRun bool) (bool, error) {
 	switch c.name {
 	case "canonical":

@@ -213,8 +213,8 @@ func (r *Resolver) log() *slog.Logger {
 	return r.Log
 }
 
-// lookupHost resolves a name and returns its canonical name, or "" if it has none. The resolver of
-// the system is asked, as ssh asks it, so that /etc/hosts counts.
+// lookupHost resolves a name and returns its canonical name, or "" if it has none. The name may
+// stand in /etc/hosts, because ssh asks getaddrinfo(3).
 func (r *Resolver) lookupHost(ctx context.Context, name string) (string, error) {
 	if r.system.lookup != nil {
 		return r.system.lookup(ctx, name)

@@ -29,8 +29,8 @@ func setProxyJump(e *evaluation, d *directive) error {
 	return e.setJumps(d, d.origin.Kind != FromFile)
 }
 
-// setJumps is setProxyJump. With check, names that could become options or commands are refused at
-// once; else they are when the hop is resolved.
+// setJumps does the same for -J and for a line. With check, names that could become options or
+// commands are refused at once. Without it, they are refused when the hop is resolved.
 func (e *evaluation) setJumps(d *directive, check bool) error {
 	arg := strings.TrimLeft(d.rest, blanks+"=")
 	d.args = nil
@@ -38,7 +38,8 @@ func (e *evaluation) setJumps(d *directive, check bool) error {
 		e.set("proxyjump", "none")
 		return nil
 	}
-	// So "none # note" means none, while ssh goes on to look for a host of that name.
+	// ssh keeps a comment in the value, and so looks for a host of the name "none # note". Here the
+	// comment goes, and the value is none.
 	arg, _, _ = strings.Cut(arg, "#")
 	arg = strings.TrimRight(arg, blanks+"\v\f")
 	for hop := range strings.SplitSeq(arg, ",") {
@@ -143,8 +144,8 @@ func setControlPersist(e *evaluation, d *directive) error {
 }
 
 // setRekeyLimit takes a size and perhaps an interval. Each of the two is set on its own, under a
-// name of its own; they are put together when everything is read. OpenSSH refuses sizes below 16
-// bytes, which is one block of a cipher.
+// name of its own. They are put together when everything is read. OpenSSH refuses sizes from 1 to
+// 15 bytes.
 func setRekeyLimit(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {

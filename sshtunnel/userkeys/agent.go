@@ -46,8 +46,7 @@ func OpenAgent(ctx context.Context, h *sshconfig.Host, getenv func(string) strin
 		return nil, err
 	}
 	a := &Agent{client: agent.NewClient(conn), conn: conn, listed: make(chan struct{})}
-	// The answer arrives while the hop is still being dialed, which saves a round trip to the
-	// agent.
+	// An agent may be slow, such as one that is forwarded. The caller can do other work until list.
 	go func() { // ends with the answer, or at Close
 		defer close(a.listed)
 		a.keys, a.listErr = a.client.List()

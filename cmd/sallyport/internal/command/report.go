@@ -23,6 +23,8 @@ type statusReport struct {
 // storedAccount is an oauth.Account whose realm is split into its parts.
 type storedAccount struct {
 	oauth.Account
+	// Realm is not used. The tag makes encoding/json skip this field, so the JSON has the realm of
+	// oauth.Account beside its parts.
 	Realm string `json:"-"`
 	// Profile is the name of --profile. It is empty if the realm cannot be parsed.
 	Profile string `json:"profile,omitempty"`
