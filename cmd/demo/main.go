@@ -22,6 +22,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var err error
+	// The proxy starts this program again as the browser (the flag --browser below).
 	if len(os.Args) == 4 && os.Args[1] == "browse" {
 		err = browse(ctx, os.Args[2], os.Args[3])
 	} else {
@@ -30,11 +31,12 @@ func main() {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
 		stop()
-		os.Exit(1)
+		os.Exit(1) // runs no deferred call, so stop comes first
 	}
 }
 
-const runTimeout = 2 * time.Minute // a hang must not look like a slow machine; the build before may be slow
+// runTimeout bounds the demo without the build: a hang must not look like a slow machine.
+const runTimeout = 2 * time.Minute
 
 // demo builds the proxy and the world around it, and lets an MCP host work through both, twice.
 func demo(ctx context.Context) error {
@@ -63,6 +65,8 @@ func demo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Port 0 lets several demos run at once. The quotes keep a path with blanks in one word of the
+	// browser's command.
 	args := []string{
 		"-F", world.sshConfig, "--via", "inner", "--ca-file", world.caFile, "--callback-port", "0",
 		"--browser", fmt.Sprintf("'%s' browse '%s'", self, world.caFile), world.upstream,
@@ -87,9 +91,13 @@ func demo(ctx context.Context) error {
 
 // host is an MCP host, that of the Go SDK. It starts the proxy as its stdio server.
 type host struct {
-	proxy      string
-	args       []string
-	home       string
+	// proxy is the path of the sallyport that was built.
+	proxy string
+	// args are its arguments.
+	args []string
+	// home is its HOME, where it stores the tokens.
+	home string
+	// transcript gets each step.
 	transcript *transcript
 }
 
@@ -97,7 +105,9 @@ type host struct {
 func (h host) session(ctx context.Context) error {
 	h.transcript.say("host", "starts: sallyport --via inner --browser ... %s", h.args[len(h.args)-1])
 	cmd := exec.CommandContext(ctx, h.proxy, h.args...)
+	// The variables and the ssh-agent of the person must not change what the demo shows.
 	cmd.Env = []string{"HOME=" + h.home, "PATH=" + os.Getenv("PATH")}
+	// The proxy's stderr is shown only if something fails.
 	stderr := &strings.Builder{}
 	cmd.Stderr = stderr
 	client := mcp.NewClient(&mcp.Implementation{Name: "demo-host", Version: "1"}, nil)

@@ -10,11 +10,15 @@ import (
 // transcript prints what happens, each line with the milliseconds since the last heading. It may be
 // used concurrently.
 type transcript struct {
-	mu    sync.Mutex
-	out   io.Writer
+	// mu keeps lines of several servers apart.
+	mu sync.Mutex
+	// out gets the lines.
+	out io.Writer
+	// start is the time of the last heading.
 	start time.Time
 }
 
+// newTranscript returns a transcript that prints on out.
 func newTranscript(out io.Writer) *transcript { return &transcript{out: out, start: time.Now()} }
 
 // heading opens a chapter and sets the clock to 0.

@@ -37,11 +37,14 @@ type world struct {
 	// login is the login server.
 	login *oauthtest.Server
 
+	// transcript gets what reaches the servers.
 	transcript *transcript
-	closers    []func()
+	// closers end the servers.
+	closers []func()
 }
 
-// newWorld starts the world, and writes the files that a person would have in ~/.ssh into dir.
+// newWorld starts the world, and writes the files that a person would have in ~/.ssh into dir. The
+// caller must close the world.
 func newWorld(dir string, transcript *transcript) (_ *world, err error) {
 	w := &world{upstream: "https://mcp.internal/mcp", sshConfig: filepath.Join(dir, "ssh_config"), caFile: filepath.Join(dir, "ca.pem"), transcript: transcript}
 	defer func() {
@@ -75,6 +78,7 @@ func (w *world) startBastions(dir string, private *innerNetwork) error {
 	if err != nil {
 		return err
 	}
+	// inner reaches the MCP server and nothing else.
 	inner, err := sshtest.Start(sshtest.Config{
 		AuthorizedKeys: []ssh.PublicKey{key},
 		Dial: func(ctx context.Context, _, addr string) (net.Conn, error) {
@@ -89,6 +93,7 @@ func (w *world) startBastions(dir string, private *innerNetwork) error {
 		return err
 	}
 	w.closers = append(w.closers, inner.Close)
+	// outer gives the name inner.internal its meaning, as the DNS of a private network does.
 	outer, err := sshtest.Start(sshtest.Config{
 		AuthorizedKeys: []ssh.PublicKey{key},
 		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -108,6 +113,7 @@ func (w *world) startBastions(dir string, private *innerNetwork) error {
 	if err != nil {
 		return err
 	}
+	// The proxy verifies the host keys here too, so known_hosts has both.
 	known := filepath.Join(dir, "known_hosts")
 	config := fmt.Sprintf("Host outer\n  HostName %s\n  Port %s\nHost inner\n  HostName inner.internal\n  ProxyJump outer\nHost *\n  User ada\n  IdentityFile %s\n  UserKnownHostsFile %s\n",
 		host, port, filepath.Join(dir, "id_ed25519"), known)
@@ -142,6 +148,8 @@ func (w *world) serve(l net.Listener, certificate tls.Certificate, handler http.
 // announced says what reaches the server next, and passes it on.
 func (w *world) announced(who string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		// The line is printed before the server answers. A request without a token always gets a
+		// 401.
 		note := ""
 		if r.URL.Path == "/mcp" && r.Header.Get("Authorization") == "" {
 			note = ", without a token: 401"
@@ -151,6 +159,7 @@ func (w *world) announced(who string, next http.Handler) http.Handler {
 	})
 }
 
+// greeting is the answer of the tool greet.
 func greeting(name string) string { return "Hello " + name + ", from behind two bastions" }
 
 // mcpHandler is an MCP server of the Go SDK with one tool.
@@ -167,17 +176,22 @@ func mcpHandler() http.Handler {
 
 // innerNetwork is a listener without an address. Only its dial method can connect.
 type innerNetwork struct {
-	conns  chan net.Conn
+	// conns passes the server's end of each pipe from dial to Accept.
+	conns chan net.Conn
+	// closed ends with Close.
 	closed context.Context
-	close  context.CancelFunc
+	// close ends closed.
+	close context.CancelFunc
 }
 
+// newInnerNetwork returns a network with one listener, which the HTTP server closes.
 func newInnerNetwork() *innerNetwork {
 	n := &innerNetwork{conns: make(chan net.Conn)}
 	n.closed, n.close = context.WithCancel(context.Background())
 	return n
 }
 
+// dial connects to the listener. It waits until the server accepts, until Close, or until ctx ends.
 func (n *innerNetwork) dial(ctx context.Context) (net.Conn, error) {
 	near, far := net.Pipe()
 	select {
@@ -206,7 +220,8 @@ func (n *innerNetwork) Close() error { n.close(); return nil }
 // Addr implements net.Listener.
 func (n *innerNetwork) Addr() net.Addr { return &net.UnixAddr{Name: "inner network", Net: "pipe"} }
 
-// writeKey makes a key pair and writes the private key.
+// writeKey makes a key pair and writes the private key. OpenSSH refuses a key file that others may
+// read, hence the mode.
 func writeKey(path string) (ssh.PublicKey, error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

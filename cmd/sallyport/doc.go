@@ -36,11 +36,11 @@
 //
 // The upstream answers a request with 401. Its metadata (RFC 9728) names the authorization server,
 // whose own metadata comes next (RFC 8414, OpenID Connect Discovery). Sallyport registers a client
-// there if the settings name none (RFC 7591). The person logs in with a browser, whose answer comes
-// back to http://127.0.0.1:53682/callback. The link is always printed on stderr. The browser is
-// started with another one, which leads to the login once. Tokens are stored encrypted in the state
-// directory. Their key is in the system's keyring, or else in the configuration directory. The next
-// start asks nothing.
+// there if the settings name none (RFC 7591). The person logs in with a browser, and the callback
+// goes to http://127.0.0.1:53682/callback. A link to the login page is always printed on stderr.
+// The browser is started with another link, which works once. Tokens are stored encrypted in the
+// state directory. Their key is in the system's keyring, or else in the configuration directory.
+// The next start asks nothing.
 //
 // If the browser is on another machine than the proxy, there are two ways. The proxy reaches the
 // workstation by SSH: with --callback-via WORKSTATION the callback's port is a remote forward
@@ -109,11 +109,14 @@
 //   - wire: the form of MCP that is spoken with the upstream: legacy, modern, or bridge.
 //   - obstacle: what is in the way of the upstream at present. explanation: one error in words for
 //     people.
-//   - sign-in: everything from the upstream's challenge to a stored token. login: the part of a
-//     sign-in in which a person takes part.
-//   - prompt: what a person needs for a login. callback: the browser's answer to the redirect URI.
-//   - record: what the token store holds about one account. leader: the process that runs a login.
-//     The other processes follow it.
+//   - sign-in: everything from the upstream's challenge to a new token. A refresh is not one.
+//     login: the portion of a sign-in that needs a person, together with the discovery and the
+//     registration that prepare for it.
+//   - prompt: what a person needs for a login: URLs, and in the device grant also a code. login
+//     page: the authorization server's page that a prompt leads to. callback: the request that the
+//     browser makes to the redirect URI.
+//   - record: what the token store keeps about one account. leader: the process that runs a login.
+//     The other processes of the account follow it.
 //   - route: how a request leaves: direct or via. background request: one that nobody waits for. It
 //     never starts a login.
 //   - person: the human. workstation: the machine with the person's browser.
@@ -123,7 +126,7 @@
 // Package main is a page. The rest is in internal: cli (grammar and sources of the settings),
 // session (from settings to tunnels, routes, sign-in and store), explain (words for errors),
 // obstacle (what is in the way), person (messages, questions, browser), control (the local
-// interface of a running proxy), callback (carrying the browser's answer), hostio (stdin, parent,
-// memory), environment, and command, which is the whole program. Package machines and the folders
-// stories and bench are tests.
+// interface of a running proxy), callback (carrying the callback), hostio (stdin, parent, memory),
+// environment, and command, which is the whole program. Package machines and the folders stories
+// and bench are tests.
 package main

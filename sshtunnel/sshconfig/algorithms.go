@@ -84,7 +84,8 @@ const (
 )
 
 // checkAlgorithms refuses names that OpenSSH does not know. Names of key algorithms may be
-// patterns. A list that begins with '-' is not checked.
+// patterns. A list that begins with '-' is not checked. It follows ciphers_valid, mac_valid,
+// kex_names_valid and sshkey_names_valid2 of OpenSSH.
 func (rel *release) checkAlgorithms(keyword, list string) error {
 	if strings.HasPrefix(list, "-") {
 		return nil
@@ -93,6 +94,7 @@ func (rel *release) checkAlgorithms(keyword, list string) error {
 	if names[0] == "" {
 		return fmt.Errorf("bad algorithm list %q", display.Cut(list))
 	}
+	// OpenSSH looks the three kinds of names up by equality, and those of keys by pattern.
 	patterns := keyword != "ciphers" && keyword != "macs" && keyword != "kexalgorithms"
 	for _, name := range names {
 		if name == "" { // OpenSSH does not look further either
@@ -113,7 +115,8 @@ func (rel *release) checkAlgorithms(keyword, list string) error {
 }
 
 // assembleAlgorithms applies the + - ^ forms to the default list and resolves patterns
-// (kex_assemble_names of OpenSSH).
+// (kex_assemble_names of OpenSSH). The order of the result is the order of preference in the key
+// exchange (RFC 4253 section 7.1).
 func (rel *release) assembleAlgorithms(keyword, list string) (string, error) {
 	def := rel.defaults[keyword]
 	var wanted []string
@@ -138,6 +141,7 @@ func (rel *release) assembleAlgorithms(keyword, list string) (string, error) {
 	var out []string
 	seen := make(map[string]bool)
 	for _, pattern := range wanted {
+		// Only the form with - takes names away.
 		if strings.HasPrefix(pattern, "!") {
 			return "", fmt.Errorf("negated algorithm %q", display.Cut(pattern))
 		}

@@ -26,11 +26,14 @@ func (e *evaluation) canonicalize(ctx context.Context) error {
 		return e.fault("hostname", err)
 	}
 	e.host.text = name
+	// The origin moves to the line of HostName only if there is one. Else it stays with the
+	// destination.
 	if e.values.isSet("hostname") {
 		e.values.replace("hostname", name)
 		e.host.origin = e.values.origin("hostname")
 	}
 	family := e.values.first("addressfamily")
+	// DNS is not asked about an address.
 	if looksLikeAddress(name) {
 		e.host.text = canonicalAddress(name, family)
 		return nil
@@ -62,7 +65,8 @@ func (e *evaluation) canonicalize(ctx context.Context) error {
 	return nil
 }
 
-// searchDomains tries the name in each of CanonicalDomains, and tells whether one of them has it.
+// searchDomains tries the name in each of CanonicalDomains, and tells whether one of them has it. A
+// name with more dots than CanonicalizeMaxDots stays as it is.
 func (e *evaluation) searchDomains(ctx context.Context) (bool, error) {
 	name := e.host.text
 	if !e.canonicalizes() || name == "" {
@@ -77,6 +81,8 @@ func (e *evaluation) searchDomains(ctx context.Context) (bool, error) {
 		if strings.Count(name, ".") > maxDots {
 			return false, nil
 		}
+		// The dot at the end of a candidate keeps the resolver from trying the domains of
+		// resolv.conf as well.
 		candidates = nil
 		for _, domain := range e.values.texts("canonicaldomains") {
 			if domain == "none" {
@@ -107,6 +113,8 @@ func (e *evaluation) searchDomains(ctx context.Context) (bool, error) {
 }
 
 // followCNAME takes the name that DNS gave, if a rule of CanonicalizePermittedCNAMEs permits it.
+// Without such a rule, whoever answers for DNS could choose the name that the host key is checked
+// for.
 func (e *evaluation) followCNAME(canonical string) {
 	if canonical == "" || canonical == e.host.text || !e.canonicalizes() {
 		return
@@ -143,6 +151,7 @@ func canonicalAddress(s, family string) string {
 	if err != nil || family == "inet" && addr.Is6() || family == "inet6" && addr.Is4() {
 		return s
 	}
+	// getaddrinfo(3) refuses a zone that is no interface here.
 	if addr.Zone() != "" {
 		if _, err := net.InterfaceByName(addr.Zone()); err != nil {
 			return s

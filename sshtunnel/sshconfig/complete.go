@@ -17,8 +17,8 @@ type completion struct {
 	tokens map[byte]string
 }
 
-// fault says that the value of a keyword is wrong, and where it was set. A keyword that nobody has
-// set stands in the user's file, as far as one can tell.
+// fault says that the value of a keyword is wrong, and where it was set. For a default, the user's
+// file is named, because that is the place to set another value.
 func (e *evaluation) fault(keyword string, err error) error {
 	origin := e.values.origin(keyword)
 	if origin.Kind == FromDefault {
@@ -30,6 +30,7 @@ func (e *evaluation) fault(keyword string, err error) error {
 // complete makes the Host of an evaluation that has read everything.
 func complete(e *evaluation) (*Host, error) {
 	c := &completion{evaluation: e}
+	// These four must be known before the defaults hide them.
 	identitiesSet := e.values.isSet("identityfile")
 	aliveSet := e.values.isSet("serveraliveinterval")
 	hostKeyAlgorithms := e.values.first("hostkeyalgorithms")
@@ -62,7 +63,8 @@ func complete(e *evaluation) (*Host, error) {
 	return h, nil
 }
 
-// clearNone unsets the keywords whose value "none" means that they are not set.
+// clearNone unsets the keywords whose value "none" means that they are not set. OpenSSH does so in
+// fill_default_options (CLEAR_ON_NONE).
 func (c *completion) clearNone() {
 	for _, keyword := range []string{
 		"localcommand", "remotecommand", "proxycommand", "controlpath", "pkcs11provider", "knownhostscommand",
@@ -77,7 +79,8 @@ func (c *completion) clearNone() {
 	}
 }
 
-// setDefaults gives unset keywords the values that `ssh -G` prints for them.
+// setDefaults gives unset keywords the values that `ssh -G` prints for them. It follows
+// fill_default_options of OpenSSH.
 func (c *completion) setDefaults() {
 	v := c.values
 	v.setDefault("updatehostkeys", c.defaultUpdateHostKeys())
@@ -105,6 +108,7 @@ func (c *completion) setDefaults() {
 			v.setDefault(k.name, k.unset)
 		}
 	}
+	// ssh.c turns the question off where nobody could answer it.
 	if v.first("updatehostkeys") == "ask" && c.cannotAsk() {
 		v.replace("updatehostkeys", "false")
 	}
@@ -146,7 +150,8 @@ func (c *completion) assembleAlgorithms() error {
 	return nil
 }
 
-// check refuses what ssh refuses once it knows all values.
+// check refuses what ssh refuses once it knows all values. These checks are in ssh.c, after the
+// files were read.
 func (c *completion) check() error {
 	if jumps := c.values.texts("proxyjump"); len(jumps) > 0 {
 		t, err := parseHop(jumps[len(jumps)-1])
@@ -160,6 +165,7 @@ func (c *completion) check() error {
 		if user == "" {
 			user = c.user()
 		}
+		// The last hop is the destination itself. Longer loops are found by Chain.
 		if t.host == c.host.text && port == c.port() && user == c.user() {
 			return c.fault("proxyjump", fmt.Errorf("jump host loop via %q", display.Cut(t.host)))
 		}
@@ -191,7 +197,7 @@ func (c *completion) setTokens() error {
 }
 
 // expandUser expands what a file or -o says about the user. A name that comes out of an expansion
-// is checked like one of the command line.
+// is checked like one of the command line. A user that was typed before the @ is not expanded.
 func (c *completion) expandUser(tokens map[byte]string) error {
 	name := c.values.first("user")
 	if c.userTyped || name == c.local.user {
@@ -212,7 +218,9 @@ func (c *completion) expandUser(tokens map[byte]string) error {
 
 // expansions are the keywords that `ssh -G` prints expanded.
 var expansions = []struct {
-	keyword       string
+	// keyword is the name of the keyword in lower case.
+	keyword string
+	// tilde says that a leading ~ is expanded, and dollar that ${NAME} is. Tokens always are.
 	tilde, dollar bool
 }{
 	{keyword: "remotecommand"},
@@ -276,7 +284,8 @@ func (c *completion) expandForwards() error {
 	return nil
 }
 
-// expandFields makes the fields of h that `ssh -G` prints as they were written.
+// expandFields makes the fields of h that `ssh -G` prints as they were written. The tokens of
+// ProxyCommand and ProxyJump are fewer than those of other keywords (ssh_config(5), TOKENS).
 func (c *completion) expandFields(h *Host) (err error) {
 	proxyTokens := maps.Clone(c.tokens)
 	maps.DeleteFunc(proxyTokens, func(letter byte, _ string) bool { return !strings.ContainsRune("hknpr", rune(letter)) })
@@ -312,7 +321,8 @@ func (c *completion) expandPaths(keyword string) ([]string, error) {
 	return out, nil
 }
 
-// agent returns where IdentityAgent leads: "" is the agent of SSH_AUTH_SOCK.
+// agent returns where IdentityAgent leads: "" is the agent of SSH_AUTH_SOCK. A variable that is not
+// set means no agent, as in OpenSSH.
 func (c *completion) agent() string {
 	agent := c.values.first("identityagent")
 	name, isVariable := strings.CutPrefix(agent, "$")

@@ -11,6 +11,7 @@ import (
 
 // target is what one run of ssh gets on its command line.
 type target struct {
+	// host is the name as it was typed. It may be an alias.
 	host string
 	// user is "" and port is 0 where they are not named.
 	user string
@@ -77,7 +78,8 @@ func parseHop(s string) (target, error) {
 	return t, err
 }
 
-// parseURI reads ssh://[user[;parameters]@]host[:port][/].
+// parseURI reads ssh://[user[;parameters]@]host[:port][/]. The parameters are ignored, as in
+// parse_uri of OpenSSH.
 func parseURI(s string) (target, error) {
 	var t target
 	rest := strings.TrimPrefix(s, "ssh://")
@@ -100,7 +102,8 @@ func parseURI(s string) (target, error) {
 	return t, err
 }
 
-// decodeURI undoes the percent encoding of a user name.
+// decodeURI undoes the percent encoding of a user name. It follows urldecode of OpenSSH, which
+// takes + for a blank and refuses a zero byte.
 func decodeURI(s string) (string, error) {
 	var out strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -121,7 +124,8 @@ func decodeURI(s string) (string, error) {
 	return out.String(), nil
 }
 
-// cutPort splits host[:port] or [host][:port].
+// cutPort splits host[:port] or [host][:port]. An address of IPv6 needs the brackets. Without a
+// port, the port is 0.
 func cutPort(s string) (host string, port int, err error) {
 	rest, found := "", false
 	if strings.HasPrefix(s, "[") {
@@ -180,7 +184,8 @@ func (t target) check() error {
 	return nil
 }
 
-// validHost tells whether a host name is safe to pass to a program or a shell.
+// validHost tells whether a host name is safe to pass to a program or a shell. A leading - would
+// make it an option.
 func validHost(s string) bool {
 	return s != "" && s[0] != '-' && !strings.ContainsAny(s, "'`\"$\\;&<>|(){}, \v\f") && !hasControl(s)
 }

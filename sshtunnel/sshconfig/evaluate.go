@@ -17,10 +17,14 @@ import (
 
 // evaluation reads the command line and the files for one destination.
 type evaluation struct {
+	// resolver has the settings of the caller.
 	resolver *Resolver
-	release  *release
-	local    local
-	target   target
+	// release is the OpenSSH to be like.
+	release *release
+	// local is what is known of this machine and its user.
+	local local
+	// target is the destination.
+	target target
 
 	// values is what is set so far.
 	values values
@@ -40,12 +44,14 @@ type evaluation struct {
 	// wantFinalPass is true once a Match line has asked for the second pass.
 	wantFinalPass bool
 
-	// The next three speak of the line that is being evaluated. active is true where the line
-	// counts, because the Host or Match block around it applies.
+	// active is true where the current line counts, because the Host or Match block around it
+	// applies.
 	active bool
-	// inUserFile is true for the user's file, what it includes, and the command line.
+	// inUserFile is true while the current line is in the user's file, in a file that this one
+	// includes, or on the command line.
 	inUserFile bool
-	origin     Origin
+	// origin is the place of the current line.
+	origin Origin
 }
 
 // set gives a keyword its values, if the line counts and the keyword has none yet: the first ones
@@ -146,12 +152,15 @@ func (e *evaluation) files(ctx context.Context) error {
 	r := e.resolver
 	if r.UserFile != "" {
 		e.active, e.inUserFile = true, true
+		// With -F the owner is not checked: the user has named the file deliberately (ssh.c,
+		// process_config_files).
 		err := e.file(ctx, r.UserFile, reading{anyOwner: r.UserFileRequired})
 		if err := e.afterFile(r.UserFile, r.UserFileRequired, err); err != nil {
 			return err
 		}
 	}
 	if r.SystemFile != "" {
+		// The last block of the user's file ends with that file.
 		e.active, e.inUserFile = true, false
 		err := e.file(ctx, r.SystemFile, reading{anyOwner: true})
 		if err := e.afterFile(r.SystemFile, false, err); err != nil {
@@ -161,7 +170,7 @@ func (e *evaluation) files(ctx context.Context) error {
 	return nil
 }
 
-// afterFile forgives that a file cannot be opened, unless it is required.
+// afterFile turns the error of a file that cannot be opened into nil, unless the file is required.
 func (e *evaluation) afterFile(name string, required bool, err error) error {
 	switch {
 	case err == nil || !isOpenError(err):
@@ -255,6 +264,7 @@ func (e *evaluation) directive(ctx context.Context, d *directive, how reading) e
 		}
 		err = set(e, d)
 	}
+	// Every setter takes what it understands off the front.
 	if err == nil && len(d.args) > 0 {
 		err = d.errorf("%s has too many arguments, from %q on", d.keyword, display.Cut(d.args[0]))
 	}
@@ -293,6 +303,7 @@ func (e *evaluation) hostBlock(d *directive, how reading) error {
 		if !matchPattern(e.host.text, pattern) {
 			continue
 		}
+		// A negated pattern decides at once. After a plain one, a negated one may still follow.
 		if e.active = !negated; negated {
 			break
 		}

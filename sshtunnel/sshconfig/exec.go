@@ -19,7 +19,7 @@ const execTimeout = 30 * time.Second
 // errExecTimeout ends a command of Match exec. It wraps os.ErrDeadlineExceeded.
 var errExecTimeout = fmt.Errorf("it did not end within %v: %w", execTimeout, os.ErrDeadlineExceeded)
 
-// run tells whether a command of Match exec succeeds.
+// run tells whether a command of Match exec succeeds. Tests put a function in place of the shell.
 func (r *Resolver) run(ctx context.Context, command string) (bool, error) {
 	if r.system.run != nil {
 		return r.system.run(ctx, command)
@@ -45,6 +45,8 @@ func (r *Resolver) runShell(ctx context.Context, command string) (bool, error) {
 	if ctx.Err() != nil {
 		return false, fmt.Errorf("match exec %q: %w", display.Cut(command), context.Cause(ctx))
 	}
+	// Any exit status but 0 means no. A command that a signal has ended gives no answer, so that is
+	// an error.
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
 		return false, nil
 	}

@@ -59,7 +59,8 @@ func expand(s string, tokens map[byte]string, getenv func(string) string) (strin
 	return out.String(), nil
 }
 
-// expandTilde replaces a leading ~ or ~user by a home directory.
+// expandTilde replaces a leading ~ or ~user by a home directory. Another user's home directory
+// comes from the system's user database. An unknown user is an error.
 func (l local) expandTilde(path string) (string, error) {
 	if !strings.HasPrefix(path, "~") {
 		return path, nil
@@ -102,6 +103,8 @@ func (e *evaluation) makeTokens(host, keyAlias, jump string) map[byte]string {
 		'r': e.user(),
 		'u': e.local.user,
 	}
+	// %C is OpenSSH's hash of the connection (ssh_connection_hash). It only names sockets, so SHA-1
+	// does no harm.
 	hash := sha1.Sum([]byte(t['l'] + t['h'] + t['p'] + t['r'] + t['j']))
 	t['C'] = hex.EncodeToString(hash[:])
 	return t

@@ -12,11 +12,14 @@ import (
 
 // endpoint is one side of a forward: the path of a socket, or a port and perhaps a host.
 type endpoint struct {
-	// path is "" for a port.
-	path    string
-	host    string
+	// path is that of a socket. It is empty for a port.
+	path string
+	// host is the part before the port. It may be empty although hasHost is true.
+	host string
+	// hasHost says that a host was written.
 	hasHost bool
-	port    int
+	// port is 0 for a path, and where the server is to choose.
+	port int
 }
 
 // String returns the endpoint as `ssh -G` prints it.
@@ -33,15 +36,19 @@ func (p endpoint) String() string {
 
 // forward is a LocalForward, RemoteForward or DynamicForward.
 type forward struct {
-	keyword         string
+	// keyword is one of the three.
+	keyword string
+	// listen is where connections are accepted, and connect where they lead.
 	listen, connect endpoint
 	// socks is true where the client names the destination: DynamicForward, and RemoteForward with
 	// one argument.
-	socks  bool
+	socks bool
+	// origin is the place of the line.
 	origin Origin
 }
 
-// setForward adds a forward, unless it is there already.
+// setForward adds a forward, unless it is there already. OpenSSH compares with the forwards so far
+// in add_local_forward and add_remote_forward.
 func setForward(e *evaluation, d *directive) error {
 	spec, err := argument(d)
 	if err != nil {

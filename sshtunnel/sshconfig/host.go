@@ -37,8 +37,11 @@ type Host struct {
 	// IdentityFilesSet is true where the user named the files. Else they are OpenSSH's defaults,
 	// and nobody misses those that do not exist.
 	IdentityFilesSet bool
+	// CertificateFiles are certificates for the keys. Where unset, those beside the IdentityFiles
+	// count.
 	CertificateFiles []string
-	IdentitiesOnly   bool
+	// IdentitiesOnly leaves out the keys of the agent that no file names.
+	IdentitiesOnly bool
 	// IdentityAgent is the path of the agent's socket, "" for the one of SSH_AUTH_SOCK, or "none".
 	IdentityAgent string
 	// AddKeysToAgent is yes, no, ask, confirm, a lifetime in seconds such as "3600", or both as in
@@ -58,10 +61,13 @@ type Host struct {
 	HostKeyAlias string
 	// StrictHostKeyChecking is yes, no (also for off), ask or accept-new. It is ask where unset.
 	StrictHostKeyChecking string
-	HashKnownHosts        bool
+	// HashKnownHosts writes the names in known_hosts as hashes.
+	HashKnownHosts bool
 	// UpdateHostKeys is yes, no or ask. Where unset, the default depends on other keywords.
-	UpdateHostKeys                   string
-	CheckHostIP                      bool
+	UpdateHostKeys string
+	// CheckHostIP also looks up the address in known_hosts.
+	CheckHostIP bool
+	// NoHostAuthenticationForLocalhost accepts any key of a host on loopback.
 	NoHostAuthenticationForLocalhost bool
 
 	// The lists of algorithms are as their +, - and ^ forms leave them, and nil where unset.
@@ -80,7 +86,8 @@ type Host struct {
 	KbdInteractiveAuthentication bool
 	// NumberOfPasswordPrompts is 3 where unset.
 	NumberOfPasswordPrompts int
-	BatchMode               bool
+	// BatchMode forbids every question to the person.
+	BatchMode bool
 
 	// AddressFamily is any, inet or inet6.
 	AddressFamily string
@@ -93,7 +100,8 @@ type Host struct {
 	// ServerAliveInterval is 0 where unset, and where the user switched it off. ServerAliveSet
 	// tells these apart.
 	ServerAliveInterval time.Duration
-	ServerAliveSet      bool
+	// ServerAliveSet says that ServerAliveInterval was set, perhaps to 0.
+	ServerAliveSet bool
 	// ServerAliveCountMax is 3 where unset.
 	ServerAliveCountMax int
 	// TCPKeepAlive is true where unset.
@@ -135,7 +143,8 @@ func (h *Host) ExpandTokens(text string, more map[byte]string, getenv func(strin
 	return expand(text, tokens, getenv)
 }
 
-// newHost makes the fields of a Host of what is set.
+// newHost makes the fields of a Host of what is set. The fields that need an expansion are set by
+// complete.
 func newHost(v values) *Host {
 	h := &Host{
 		IdentitiesOnly: v.yes("identitiesonly"),

@@ -13,7 +13,8 @@ import (
 )
 
 // include evaluates other files in the place of an Include line. Inside a block that does not
-// apply, their lines are checked and count for nothing.
+// apply, their lines are checked and count for nothing. A file that does not exist is skipped,
+// because a pattern may match nothing.
 func (e *evaluation) include(ctx context.Context, d *directive, how reading) error {
 	active := e.active
 	inner := reading{parseOnly: !active, depth: how.depth + 1}
@@ -44,7 +45,8 @@ func (e *evaluation) include(ctx context.Context, d *directive, how reading) err
 	return nil
 }
 
-// glob returns the files that an argument of Include names, in order.
+// glob returns the files that an argument of Include names, in order. A relative name lies in
+// ~/.ssh for the user's file, and beside the system's file for that one (ssh_config(5), Include).
 func (e *evaluation) glob(arg string) ([]string, error) {
 	host, err := e.matchHost()
 	if err != nil {

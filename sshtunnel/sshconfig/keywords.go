@@ -2,8 +2,10 @@ package sshconfig
 
 // keyword is what we know of one keyword of ssh_config(5).
 type keyword struct {
+	// name is in lower case. It is empty for the end of what `ssh -G` prints.
 	name string
-	set  setter
+	// set takes the arguments of a line. It is nil for the alias, which no line sets.
+	set setter
 	// unset is what `ssh -G` prints where the keyword is unset; "" is nothing.
 	unset string
 	// oneLine says that `ssh -G` prints all values on one line.

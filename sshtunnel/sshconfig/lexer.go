@@ -16,6 +16,7 @@ const blanks = " \t\r\n"
 
 // directive is one line that says something: neither blank nor a comment.
 type directive struct {
+	// origin is the place of the line.
 	origin Origin
 	// keyword is in lower case.
 	keyword string
@@ -25,7 +26,7 @@ type directive struct {
 	args []string
 }
 
-// errorf makes the error of this line.
+// errorf makes the error of this line. It names the file and the line.
 func (d *directive) errorf(format string, args ...any) error { return d.origin.errorf(format, args...) }
 
 // next takes the next argument. ok is false where there is none, and where it is empty.

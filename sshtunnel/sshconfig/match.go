@@ -13,10 +13,13 @@ import (
 // criterion is one condition of a Match line.
 type criterion struct {
 	// word is how the line spells it, for messages.
-	word    string
-	name    string
+	word string
+	// name is the criterion in lower case, without the ! before it.
+	name string
+	// negated says that a ! stood before it.
 	negated bool
-	arg     string
+	// arg is the argument. It is empty for all, canonical and final.
+	arg string
 }
 
 // nextCriterion takes a criterion and its argument off the line. The criteria all, canonical and
@@ -91,7 +94,8 @@ func (e *evaluation) matchBlock(ctx context.Context, d *directive, how reading) 
 	return nil
 }
 
-// holds evaluates one criterion. Without mayRun, exec only has its tokens checked.
+// holds evaluates one criterion. Without mayRun, exec only has its tokens checked. The caller
+// applies the negation. Only final looks at it, because !final asks for no second pass.
 func (e *evaluation) holds(ctx context.Context, c criterion, host string, mayRun bool) (bool, error) {
 	switch c.name {
 	case "canonical":
@@ -133,7 +137,8 @@ func (e *evaluation) holds(ctx context.Context, c criterion, host string, mayRun
 	return false, fmt.Errorf("unsupported Match criterion %q", display.Cut(c.name))
 }
 
-// matchHost returns the name that Match host sees: HostName as far as it is known.
+// matchHost returns the name that Match host sees: HostName as far as it is known. In the first
+// pass its tokens are not expanded yet, and %h in it is the name that was typed.
 func (e *evaluation) matchHost() (string, error) {
 	name := e.values.first("hostname")
 	if name == "" {
@@ -153,7 +158,9 @@ func matchOptional(value, patterns string) bool {
 	return matchList(value, patterns, false) == 1
 }
 
-// matchNetwork tells whether an address of this machine lies in one of the networks of a list.
+// matchNetwork tells whether an address of this machine lies in one of the networks of a list. A
+// network that is written with bits beyond its mask is an error, as in addr_match_cidr_list of
+// OpenSSH.
 func (r *Resolver) matchNetwork(list string) (bool, error) {
 	var networks []netip.Prefix
 	for entry := range strings.SplitSeq(list, ",") {

@@ -20,6 +20,7 @@ const (
 
 // Origin says where a value was set. Its zero value stands for a default.
 type Origin struct {
+	// Kind is the kind of place.
 	Kind OriginKind
 	// File is the file of the line; it is set for FromFile only.
 	File string
@@ -71,8 +72,8 @@ func (h *Host) Origin(keyword string) Origin {
 	return Origin{}
 }
 
-// errorf makes the error of a value that was set here. A default is nobody's fault in particular;
-// it counts as the command line's.
+// errorf makes the error of a value that was set here. The error of a default has no file, and so
+// blames the command line.
 func (o Origin) errorf(format string, args ...any) error {
 	return &Error{File: o.File, Line: o.Line, Msg: fmt.Sprintf(format, args...)}
 }

@@ -37,7 +37,8 @@ func matchList(s, list string, lower bool) int {
 	return result
 }
 
-// matchPattern tells whether s matches a pattern of * (any bytes) and ? (one byte).
+// matchPattern tells whether s matches a pattern of * (any bytes) and ? (one byte). It takes no
+// time that is exponential in the stars, as a recursive one would.
 func matchPattern(s, pattern string) bool {
 	// After a mismatch only the last star needs another try: it takes one byte more.
 	star, resume := -1, 0

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// settings lists the lines of `ssh -G`, in its order.
+// settings lists the lines of `ssh -G`, in its order. It follows dump_client_config of OpenSSH.
 func (e *evaluation) settings() []Setting {
 	var out []Setting
 	add := func(keyword, text string, origin Origin) {
@@ -28,6 +28,8 @@ func (e *evaluation) settings() []Setting {
 		case "proxyjump":
 			if jumps := e.values.texts(k.name); len(jumps) > 0 {
 				last := len(jumps) - 1
+				// OpenSSH keeps the last hop in parts and the others as text, so only the last one
+				// is written anew.
 				t, _ := parseHop(jumps[last])
 				add(k.name, strings.Join(append(jumps[:last:last], printHop(t)), ","), e.values.origin(k.name))
 			}
@@ -64,7 +66,8 @@ func (f *forward) print(keyword string) (text string, ok bool) {
 	}
 }
 
-// printHop writes a jump host as `ssh -G` does.
+// printHop writes a jump host as `ssh -G` does. An address stands in brackets, and a port is shown
+// only if it was written.
 func printHop(t target) string {
 	s := t.host
 	if strings.Contains(s, ":") || strings.Trim(s, "0123456789.") == "" {

@@ -71,7 +71,8 @@ type Error struct {
 	File string
 	// Line counts from 1; 0 is no particular line.
 	Line int
-	Msg  string
+	// Msg says what is wrong, in one line.
+	Msg string
 }
 
 // Error says where, then what.
@@ -122,6 +123,7 @@ func (r *Resolver) Chain(ctx context.Context, destination string) ([]*Host, erro
 			}
 			return nil, err
 		}
+		// The chain is found from its end: a host names the hops before it.
 		chain = append([]*Host{h}, chain...)
 		last := len(h.ProxyJump) - 1
 		if last < 0 {
@@ -169,6 +171,7 @@ func (r *Resolver) resolve(ctx context.Context, t target) (*Host, error) {
 	}
 	if e.wantFinalPass || e.canonicalizes() {
 		e.finalPass = true
+		// Lines for the canonical name match now, but HostName itself cannot change any more.
 		e.values["hostname"] = []value{e.host}
 		if err := e.files(ctx); err != nil {
 			return nil, err
@@ -202,6 +205,7 @@ func (r *Resolver) getenv(name string) string {
 	return r.Getenv(name)
 }
 
+// log returns the logger of the caller, or one that discards.
 func (r *Resolver) log() *slog.Logger {
 	if r.Log == nil {
 		return slog.New(slog.DiscardHandler)
@@ -209,7 +213,8 @@ func (r *Resolver) log() *slog.Logger {
 	return r.Log
 }
 
-// lookupHost resolves a name and returns its canonical name, or "" if it has none.
+// lookupHost resolves a name and returns its canonical name, or "" if it has none. The name may
+// stand in /etc/hosts, because ssh asks getaddrinfo(3).
 func (r *Resolver) lookupHost(ctx context.Context, name string) (string, error) {
 	if r.system.lookup != nil {
 		return r.system.lookup(ctx, name)
@@ -217,6 +222,7 @@ func (r *Resolver) lookupHost(ctx context.Context, name string) (string, error) 
 	if _, err := net.DefaultResolver.LookupHost(ctx, name); err != nil {
 		return "", err
 	}
+	// A name without a canonical one is no failure: it was found already.
 	canonical, _ := net.DefaultResolver.LookupCNAME(ctx, name)
 	return strings.TrimSuffix(canonical, "."), nil
 }

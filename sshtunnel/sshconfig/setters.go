@@ -31,14 +31,15 @@ func text(e *evaluation, d *directive) error {
 	return err
 }
 
-// command takes the rest of the line as it is, with what looks like a comment.
+// command takes the rest of the line as it is, with what looks like a comment. The shell that runs
+// it reads quotes and comments by its own rules.
 func command(e *evaluation, d *directive) error {
 	e.set(d.keyword, strings.TrimLeft(d.rest, blanks+"="))
 	d.args = nil
 	return nil
 }
 
-// anything takes the line and remembers nothing.
+// anything takes the line and remembers nothing. OpenSSH accepts such lines as well.
 func anything(_ *evaluation, d *directive) error {
 	d.args = nil
 	return nil

@@ -32,7 +32,8 @@ func words(d *directive, check func(string) error) ([]string, error) {
 	return all, nil
 }
 
-// maxFiles is the most files that UserKnownHostsFile and the like may name.
+// maxFiles is the most files that UserKnownHostsFile and the like may name. OpenSSH has the same
+// limit (SSH_MAX_HOSTS_FILES).
 const maxFiles = 32
 
 // files takes a list of files.
@@ -51,7 +52,8 @@ func files(e *evaluation, d *directive) error {
 	return nil
 }
 
-// maxIdentities is the most lines of IdentityFile, and of CertificateFile.
+// maxIdentities is the most lines of IdentityFile, and of CertificateFile. It is
+// SSH_MAX_IDENTITY_FILES of OpenSSH.
 const maxIdentities = 100
 
 // setIdentity adds to IdentityFile or CertificateFile, unless the file is listed already. A file
@@ -74,7 +76,7 @@ func setIdentity(e *evaluation, d *directive) error {
 }
 
 // setSendEnv adds names to the list. A pattern with a leading '-' takes the names that match it off
-// the list.
+// the list. Against the rule that the first value wins, all lines add up (ssh_config(5), SendEnv).
 func setSendEnv(e *evaluation, d *directive) error {
 	if len(d.args) == 0 {
 		return d.errorf("%s has no argument", d.keyword)
@@ -120,7 +122,8 @@ func setSetEnv(e *evaluation, d *directive) error {
 	return nil
 }
 
-// setCanonicalDomains takes a list of domains.
+// setCanonicalDomains takes a list of domains. They are kept without a dot at the end, which
+// searchDomains adds.
 func setCanonicalDomains(e *evaluation, d *directive) error {
 	list, err := words(d, func(s string) error { _, err := cleanDomain(s); return err })
 	if err != nil {
@@ -133,7 +136,8 @@ func setCanonicalDomains(e *evaluation, d *directive) error {
 	return nil
 }
 
-// setPermittedCNAMEs takes a list of FROM:TO, where both are lists of patterns.
+// setPermittedCNAMEs takes a list of FROM:TO, where both are lists of patterns. A single * stands
+// for *:*.
 func setPermittedCNAMEs(e *evaluation, d *directive) error {
 	list, err := words(d, func(s string) error {
 		if _, to, ok := strings.Cut(s, ":"); s != "*" && (!ok || to == "") {
@@ -169,7 +173,7 @@ func setChannelTimeout(e *evaluation, d *directive) error {
 	return err
 }
 
-// setPermitRemoteOpen takes a list of HOST:PORT.
+// setPermitRemoteOpen takes a list of HOST:PORT. The port may be *, and the word any stands alone.
 func setPermitRemoteOpen(e *evaluation, d *directive) error {
 	several := len(d.args) > 1
 	list, err := words(d, func(s string) error {

@@ -29,8 +29,8 @@ func setProxyJump(e *evaluation, d *directive) error {
 	return e.setJumps(d, d.origin.Kind != FromFile)
 }
 
-// setJumps is setProxyJump. With check, names that could become options or commands are refused at
-// once; else they are when the hop is resolved.
+// setJumps does the same for -J and for a line. With check, names that could become options or
+// commands are refused at once. Without it, they are refused when the hop is resolved.
 func (e *evaluation) setJumps(d *directive, check bool) error {
 	arg := strings.TrimLeft(d.rest, blanks+"=")
 	d.args = nil
@@ -38,7 +38,8 @@ func (e *evaluation) setJumps(d *directive, check bool) error {
 		e.set("proxyjump", "none")
 		return nil
 	}
-	// So "none # note" means none, while ssh goes on to look for a host of that name.
+	// ssh keeps a comment in the value, and so looks for a host of the name "none # note". Here the
+	// comment goes, and the value is none.
 	arg, _, _ = strings.Cut(arg, "#")
 	arg = strings.TrimRight(arg, blanks+"\v\f")
 	for hop := range strings.SplitSeq(arg, ",") {
@@ -75,7 +76,8 @@ func setAgentPath(e *evaluation, d *directive) error {
 	return nil
 }
 
-// setForwardAgent takes yes, no, or what IdentityAgent takes.
+// setForwardAgent takes yes, no, or what IdentityAgent takes. We forward no agent, but the line
+// must be read and printed.
 func setForwardAgent(e *evaluation, d *directive) error {
 	if len(d.args) > 0 {
 		switch strings.ToLower(d.args[0]) {
@@ -120,7 +122,8 @@ func setAddKeysToAgent(e *evaluation, d *directive) error {
 	return nil
 }
 
-// setControlPersist takes yes, no or a time.
+// setControlPersist takes yes, no or a time. A time of 0 is the same as yes: the master stays for
+// ever.
 func setControlPersist(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {
@@ -141,7 +144,8 @@ func setControlPersist(e *evaluation, d *directive) error {
 }
 
 // setRekeyLimit takes a size and perhaps an interval. Each of the two is set on its own, under a
-// name of its own; they are put together when everything is read.
+// name of its own. They are put together when everything is read. OpenSSH refuses sizes from 1 to
+// 15 bytes.
 func setRekeyLimit(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {
@@ -169,7 +173,8 @@ func setRekeyLimit(e *evaluation, d *directive) error {
 	return err
 }
 
-// setTunnelDevice takes LOCAL[:REMOTE], two numbers or "any".
+// setTunnelDevice takes LOCAL[:REMOTE], two numbers or "any". OpenSSH keeps the two highest numbers
+// for "any" and for an error.
 func setTunnelDevice(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {
@@ -229,7 +234,8 @@ func setStreamLocalBindMask(e *evaluation, d *directive) error {
 	return nil
 }
 
-// setObscureKeystrokeTiming takes yes, no or interval:MILLISECONDS.
+// setObscureKeystrokeTiming takes yes, no or interval:MILLISECONDS. The default of 20 ms is printed
+// as yes.
 func setObscureKeystrokeTiming(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {

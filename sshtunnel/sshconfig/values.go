@@ -15,6 +15,7 @@ type value struct {
 // values holds what is set so far: the values of each keyword, by its name in lower case.
 type values map[string][]value
 
+// isSet reports whether a keyword has a value, be it only a default.
 func (v values) isSet(keyword string) bool { return len(v[keyword]) > 0 }
 
 // set gives a keyword its values, unless it has some already: the first ones win.
@@ -69,15 +70,18 @@ func (v values) texts(keyword string) []string {
 // The following methods convert values that were checked when they were set, so nothing can fail
 // any more.
 
+// yes reports whether a flag is on.
 func (v values) yes(keyword string) bool {
 	return v.first(keyword) == "yes" || v.first(keyword) == "true"
 }
 
+// number returns an integer. It is 0 for an unset keyword.
 func (v values) number(keyword string) int {
 	n, _ := strconv.Atoi(v.first(keyword))
 	return n
 }
 
+// seconds returns a duration. It is 0 for an unset keyword.
 func (v values) seconds(keyword string) time.Duration {
 	return time.Duration(v.number(keyword)) * time.Second
 }

@@ -94,24 +94,32 @@ type Config struct {
 
 // Server is a server that runs. Its methods may be called concurrently. The caller must Close it.
 type Server struct {
+	// cfg is what Start got, with its defaults.
 	cfg Config
-	ln  net.Listener
+	// ln accepts the TCP connections.
+	ln net.Listener
+	// ssh is what x/crypto does with them.
 	ssh *ssh.ServerConfig
 
+	// ctx ends at Close.
 	ctx    context.Context
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	// wg counts serve and the connections, for Close.
+	wg sync.WaitGroup
 
-	mu    sync.Mutex
+	// mu guards conns.
+	mu sync.Mutex
+	// conns holds the connections that are open, or frozen.
 	conns map[*gate]struct{}
 
+	// These four are what Accepted, Logins, Keepalives and Asked return.
 	accepted   atomic.Int64
 	logins     atomic.Int64
 	keepalives atomic.Int64
 	asked      atomic.Int64
 }
 
-// Start listens on a free port of 127.0.0.1.
+// Start listens on a free port of 127.0.0.1. The caller must close the server.
 func Start(cfg Config) (*Server, error) {
 	if cfg.HostKeys == nil {
 		cfg.HostKeys = []ssh.Signer{NewKey()}
@@ -130,7 +138,7 @@ func Start(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// NewKey makes an ed25519 key.
+// NewKey makes an ed25519 key. It is for host keys as well as for users.
 func NewKey() ssh.Signer {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -189,6 +197,7 @@ func (s *Server) Freeze() {
 	}
 }
 
+// gates returns the connections of this moment.
 func (s *Server) gates() []*gate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,6 +216,7 @@ func (s *Server) Close() {
 	s.wg.Wait()
 }
 
+// serve accepts connections until Close.
 func (s *Server) serve() {
 	for {
 		conn, err := s.ln.Accept()
@@ -218,6 +228,7 @@ func (s *Server) serve() {
 		s.mu.Lock()
 		s.conns[g] = struct{}{}
 		s.mu.Unlock()
+		// Close may have dropped the others just before this one was noted.
 		if s.ctx.Err() != nil {
 			g.reset()
 		}
@@ -235,6 +246,7 @@ func (s *Server) serve() {
 	}
 }
 
+// handle serves one connection until it ends.
 func (s *Server) handle(g *gate) error {
 	switch s.cfg.Stall {
 	case StallBanner:
@@ -268,6 +280,7 @@ func (s *Server) handle(g *gate) error {
 	return nil
 }
 
+// errDenied makes x/crypto refuse a try to log in.
 var errDenied = errors.New("denied")
 
 // serverConfig says how x/crypto is to log clients in.
@@ -295,6 +308,7 @@ func (s *Server) serverConfig() *ssh.ServerConfig {
 	if s.cfg.Challenges != nil && !s.cfg.SecondFactor {
 		cfg.KeyboardInteractiveCallback = s.challenge
 	}
+	// x/crypto refuses to start a server without any means of login.
 	if cfg.PublicKeyCallback == nil && cfg.PasswordCallback == nil && cfg.KeyboardInteractiveCallback == nil {
 		cfg.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, errDenied }
 	}
@@ -319,6 +333,8 @@ func (s *Server) admit(c ssh.ConnMetadata) error {
 	return nil
 }
 
+// publicKey decides about a key. x/crypto also calls it for a client that only asks whether the key
+// would do (RFC 4252 section 7).
 func (s *Server) publicKey(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 	if err := s.admit(c); err != nil {
 		return nil, err
@@ -335,6 +351,7 @@ func (s *Server) publicKey(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissi
 	return nil, errDenied
 }
 
+// challenge puts all rounds of Challenges to the client.
 func (s *Server) challenge(c ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
 	if err := s.admit(c); err != nil {
 		return nil, err
@@ -358,9 +375,11 @@ func (s *Server) challenge(c ssh.ConnMetadata, ask ssh.KeyboardInteractiveChalle
 // stallingConn passes on a number of writes. Later ones wait until the client goes, and then fail.
 type stallingConn struct {
 	*gate
+	// writes is how many more are passed on.
 	writes int
 }
 
+// Write implements net.Conn. Each call of x/crypto writes one whole packet.
 func (c *stallingConn) Write(p []byte) (int, error) {
 	if c.writes == 0 {
 		_, err := io.Copy(io.Discard, c.gate)
@@ -374,17 +393,20 @@ func (c *stallingConn) Write(p []byte) (int, error) {
 type gate struct {
 	net.Conn
 	// frozen is closed when the connection becomes a black hole.
-	frozen     chan struct{}
+	frozen chan struct{}
+	// freezeOnce closes frozen, and endOnce closes ended.
 	freezeOnce sync.Once
 	// ended is closed when the connection is closed.
 	ended   chan struct{}
 	endOnce sync.Once
 }
 
+// newGate returns a gate that is open.
 func newGate(c net.Conn) *gate {
 	return &gate{Conn: c, frozen: make(chan struct{}), ended: make(chan struct{})}
 }
 
+// freeze makes the connection a black hole. Only reset ends it then.
 func (g *gate) freeze() { g.freezeOnce.Do(func() { close(g.frozen) }) }
 
 // pass returns at once, unless the gate is frozen. Then it waits for the end of the connection.
@@ -398,6 +420,7 @@ func (g *gate) pass() error {
 	}
 }
 
+// Read implements net.Conn. What arrives after the freeze is lost.
 func (g *gate) Read(p []byte) (int, error) {
 	if err := g.pass(); err != nil {
 		return 0, err
@@ -409,6 +432,7 @@ func (g *gate) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Write implements net.Conn.
 func (g *gate) Write(p []byte) (int, error) {
 	if err := g.pass(); err != nil {
 		return 0, err
@@ -428,6 +452,8 @@ func (g *gate) Close() error {
 	return g.Conn.Close()
 }
 
+// reset ends the connection, also a frozen one. A linger of 0 makes the kernel send RST in place of
+// FIN, so the client sees a failure and no orderly end.
 func (g *gate) reset() {
 	if c, ok := g.Conn.(*net.TCPConn); ok {
 		c.SetLinger(0)

@@ -12,39 +12,50 @@ import (
 
 // session is one client that has logged in.
 type session struct {
-	s    *Server
+	// s is the server that the client has logged in to.
+	s *Server
+	// conn is the SSH connection.
 	conn *ssh.ServerConn
 	// ctx ends with the connection.
 	ctx    context.Context
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	// wg counts the goroutines of the connection, which handle waits for.
+	wg sync.WaitGroup
 
-	mu       sync.Mutex
+	// mu guards forwards.
+	mu sync.Mutex
+	// forwards holds the remote forwards by host:port or path, as the client names them.
 	forwards map[string]net.Listener
 }
 
 // The payloads of RFC 4254 section 7 and of OpenSSH's PROTOCOL, 2.4.
 type (
+	// directOpen opens a direct-tcpip channel, and a forwarded-tcpip one in the other direction.
 	directOpen struct {
 		Host       string
 		Port       uint32
 		OriginHost string
 		OriginPort uint32
 	}
+	// directUnixOpen opens a direct-streamlocal channel.
 	directUnixOpen struct {
 		Path      string
 		Reserved0 string
 		Reserved1 uint32
 	}
+	// forwardRequest asks for a remote forward of a port, or takes it back.
 	forwardRequest struct {
 		Host string
 		Port uint32
 	}
+	// forwardUnixRequest does the same for a socket.
 	forwardUnixRequest struct{ Path string }
-	forwardedUnixOpen  struct{ Path, Reserved string }
+	// forwardedUnixOpen opens a channel for a connection to that socket.
+	forwardedUnixOpen struct{ Path, Reserved string }
 )
 
-// requests answers global requests until the connection ends.
+// requests answers global requests until the connection ends. Requests that it does not know get a
+// failure, which is also a right answer to a keepalive (RFC 4254 section 4).
 func (c *session) requests(reqs <-chan *ssh.Request) {
 	for r := range reqs {
 		ok, reply := false, []byte(nil)
@@ -55,6 +66,7 @@ func (c *session) requests(reqs <-chan *ssh.Request) {
 			var m forwardRequest
 			if ssh.Unmarshal(r.Payload, &m) == nil {
 				var port int
+				// Only a client that asked for port 0 is told the port (RFC 4254 section 7.1).
 				if port, ok = c.listen("tcp", net.JoinHostPort(m.Host, strconv.Itoa(int(m.Port))), m); ok && m.Port == 0 {
 					reply = ssh.Marshal(struct{ Port uint32 }{uint32(port)})
 				}
@@ -81,7 +93,8 @@ func (c *session) requests(reqs <-chan *ssh.Request) {
 	}
 }
 
-// listen starts a remote forward and returns its port.
+// listen starts a remote forward and returns its port. The forward ends when the client takes it
+// back, or with the connection.
 func (c *session) listen(network, addr string, asked forwardRequest) (int, bool) {
 	if c.s.cfg.Listen == nil {
 		return 0, false
@@ -90,6 +103,7 @@ func (c *session) listen(network, addr string, asked forwardRequest) (int, bool)
 	if err != nil {
 		return 0, false
 	}
+	// The client takes the forward back under the port that it was told.
 	if tcp, ok := ln.Addr().(*net.TCPAddr); ok {
 		asked.Port = uint32(tcp.Port)
 		addr = net.JoinHostPort(asked.Host, strconv.Itoa(tcp.Port))
@@ -121,6 +135,7 @@ func (c *session) listen(network, addr string, asked forwardRequest) (int, bool)
 	return int(asked.Port), true
 }
 
+// unlisten takes a remote forward back, and reports whether there was one.
 func (c *session) unlisten(addr string) bool {
 	if c.s.cfg.DenyCancel {
 		return false
@@ -135,6 +150,7 @@ func (c *session) unlisten(addr string) bool {
 	return ok
 }
 
+// closeForwards ends all remote forwards.
 func (c *session) closeForwards() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,7 +159,8 @@ func (c *session) closeForwards() {
 	}
 }
 
-// channel serves one channel to its end.
+// channel serves one channel to its end. The types of channels are those of RFC 4254 section 7.2
+// and of OpenSSH's PROTOCOL, 2.4.
 func (c *session) channel(nc ssh.NewChannel) {
 	network, addr := "tcp", ""
 	switch nc.ChannelType() {
@@ -185,7 +202,8 @@ func (c *session) channel(nc ssh.NewChannel) {
 	splice(ch, reqs, conn)
 }
 
-// session runs the command of an exec request.
+// session runs the command of an exec request. Shells, terminals and variables are refused. The
+// channel ends with the command.
 func (c *session) session(nc ssh.NewChannel) {
 	ch, reqs, err := nc.Accept()
 	if err != nil {
@@ -203,6 +221,7 @@ func (c *session) session(nc ssh.NewChannel) {
 		if !ok {
 			continue
 		}
+		// The end of the requests is the end of the channel, which ends the command's context.
 		go func() { // ends with the channel
 			for range reqs {
 			}
@@ -216,6 +235,7 @@ func (c *session) session(nc ssh.NewChannel) {
 }
 
 // splice copies in both directions until both have ended. It passes the end of each direction on.
+// It closes both.
 func splice(ch ssh.Channel, reqs <-chan *ssh.Request, conn net.Conn) {
 	var wg sync.WaitGroup
 	wg.Go(func() { // ends with the channel, as does conn then
@@ -231,6 +251,7 @@ func splice(ch ssh.Channel, reqs <-chan *ssh.Request, conn net.Conn) {
 		}
 	})
 	io.Copy(conn, ch)
+	// A connection without a half-close can only be closed as a whole.
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		half.CloseWrite()
 	} else {

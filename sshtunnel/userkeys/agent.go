@@ -17,12 +17,16 @@ import (
 
 // Agent is a connection to an ssh-agent. The caller must Close it.
 type Agent struct {
+	// client speaks the agent's protocol over conn. It sends one request at a time.
 	client agent.ExtendedAgent
-	conn   io.Closer
+	// conn is the connection to the agent.
+	conn io.Closer
 
-	// listed is closed when keys and listErr are set.
-	listed  chan struct{}
-	keys    []*agent.Key
+	// listed is closed when keys and listErr are set. Nobody may read these two before.
+	listed chan struct{}
+	// keys is the answer to the request for the list.
+	keys []*agent.Key
+	// listErr is why there is no such answer.
 	listErr error
 }
 
@@ -42,6 +46,7 @@ func OpenAgent(ctx context.Context, h *sshconfig.Host, getenv func(string) strin
 		return nil, err
 	}
 	a := &Agent{client: agent.NewClient(conn), conn: conn, listed: make(chan struct{})}
+	// An agent may be slow, such as one that is forwarded. The caller can do other work until list.
 	go func() { // ends with the answer, or at Close
 		defer close(a.listed)
 		a.keys, a.listErr = a.client.List()
@@ -65,19 +70,27 @@ func (a *Agent) list() ([]*agent.Key, error) {
 
 // agentSigner signs with a key of the agent.
 type agentSigner struct {
+	// agent holds the private key.
 	agent *Agent
-	pub   ssh.PublicKey
+	// pub is the key, or a certificate that the agent holds itself.
+	pub ssh.PublicKey
 	// failed is told why the agent did not sign.
 	failed func(error)
 }
 
+// PublicKey implements ssh.Signer.
 func (s *agentSigner) PublicKey() ssh.PublicKey { return s.pub }
-func (s *agentSigner) Algorithms() []string     { return signatureAlgorithms(s.pub) }
 
+// Algorithms implements ssh.MultiAlgorithmSigner.
+func (s *agentSigner) Algorithms() []string { return signatureAlgorithms(s.pub) }
+
+// Sign implements ssh.Signer.
 func (s *agentSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
 	return s.SignWithAlgorithm(rand, data, s.Algorithms()[0])
 }
 
+// SignWithAlgorithm implements ssh.AlgorithmSigner. Without a flag the agent would sign with SHA-1
+// (draft-miller-ssh-agent), which servers refuse.
 func (s *agentSigner) SignWithAlgorithm(_ io.Reader, data []byte, algo string) (*ssh.Signature, error) {
 	var flags agent.SignatureFlags
 	switch algo {
@@ -100,6 +113,7 @@ func (c *collector) addToAgent(f *keyFile) {
 	if !add.wanted || c.Agent == nil || f.private == nil || f.added {
 		return
 	}
+	// A refusal counts as well: the person is asked once for each key.
 	f.added = true
 	comment := cmp.Or(f.comment, f.path)
 	if add.ask {
@@ -124,6 +138,7 @@ func (c *collector) addToAgent(f *keyFile) {
 
 // addKeys is what AddKeysToAgent asks for.
 type addKeys struct {
+	// wanted says that the key is to be added at all.
 	wanted bool
 	// ask the person first.
 	ask bool

@@ -17,14 +17,19 @@ import (
 // collector finds the keys that may be offered to one server.
 type collector struct {
 	Config
+	// inAgent holds the keys of the agent, certificates first.
 	inAgent []*agent.Key
-	files   []*keyFile
-	keys    []Key
+	// files holds the files of IdentityFile that could be read.
+	files []*keyFile
+	// keys are those to offer, in order.
+	keys []Key
 }
 
 // Collect returns the keys that may be offered, in OpenSSH's order (pubkey_prepare): certificates,
 // keys of the agent that the configuration lists, other keys of the agent unless IdentitiesOnly,
-// files. It leaves out what PubkeyAcceptedAlgorithms forbids.
+// files. It leaves out what PubkeyAcceptedAlgorithms forbids. It waits for the agent's list, and it
+// asks for a passphrase only if a key in an older format has no .pub file beside it. What it leaves
+// out and why goes to Note.
 func Collect(cfg Config) []Key {
 	c := &collector{Config: cfg}
 	c.inAgent, c.files = c.agentKeys(), c.identityFiles()
@@ -38,7 +43,7 @@ func Collect(cfg Config) []Key {
 }
 
 // agentKeys returns the keys of the agent, certificates first, which is OpenSSH 10's order for keys
-// that no file names.
+// that no file names. If the agent fails, a person may repair it, so NeedsPerson is called.
 func (c *collector) agentKeys() []*agent.Key {
 	if c.Agent == nil {
 		return nil
@@ -57,7 +62,8 @@ func (c *collector) agentKeys() []*agent.Key {
 	return keys
 }
 
-// identityFiles reads those of IdentityFile that are there.
+// identityFiles reads those of IdentityFile that are there. It is silent about a default file that
+// does not exist.
 func (c *collector) identityFiles() (files []*keyFile) {
 	for _, path := range c.Host.IdentityFiles {
 		f, err := c.loadKeyFile(path)
@@ -124,6 +130,7 @@ func (c *collector) offerCertificates() {
 	}
 }
 
+// offerCertificate offers a certificate with a signer for its key.
 func (c *collector) offerCertificate(path string, cert *ssh.Certificate) {
 	s, inAgent := c.agentSigner(cert), true // the agent may hold the certificate itself
 	if s == nil {
@@ -188,6 +195,7 @@ func (c *collector) offer(k Key) {
 	if slices.ContainsFunc(c.keys, func(other Key) bool { return hostkeys.SameKey(other.Signer.PublicKey(), pub) }) {
 		return
 	}
+	// A signer that is limited to the accepted algorithms makes x/crypto choose among them only.
 	if accepted := c.Host.PubkeyAcceptedAlgorithms; accepted != nil {
 		algos := acceptedAlgorithms(accepted, pub)
 		limited, ok := k.Signer.(ssh.AlgorithmSigner)
@@ -205,7 +213,8 @@ func (c *collector) offer(k Key) {
 	c.keys = append(c.keys, k)
 }
 
-// acceptedAlgorithms returns the algorithms of a key that accepted lists, in that order.
+// acceptedAlgorithms returns the algorithms of a key that accepted lists, in that order. A
+// certificate has names of algorithms of its own.
 func acceptedAlgorithms(accepted []string, pub ssh.PublicKey) (algos []string) {
 	_, isCert := pub.(*ssh.Certificate)
 	for _, name := range accepted {
@@ -219,7 +228,7 @@ func acceptedAlgorithms(accepted []string, pub ssh.PublicKey) (algos []string) {
 }
 
 // signatureAlgorithms returns the algorithms of a key, or of the key in a certificate, the best
-// first.
+// first. ssh-rsa is not among them, because it means SHA-1 (RFC 8332).
 func signatureAlgorithms(pub ssh.PublicKey) []string {
 	if cert, ok := pub.(*ssh.Certificate); ok {
 		pub = cert.Key
@@ -230,6 +239,8 @@ func signatureAlgorithms(pub ssh.PublicKey) []string {
 	return []string{pub.Type()}
 }
 
+// certAlgoOf returns the name that an algorithm has for certificates (PROTOCOL.certkeys of
+// OpenSSH).
 func certAlgoOf(algo string) string {
 	if base, ok := strings.CutSuffix(algo, "@openssh.com"); ok { // sk keys
 		return base + "-cert-v01@openssh.com"

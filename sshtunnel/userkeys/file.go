@@ -22,6 +22,7 @@ const maxKeyFile = 1 << 20
 
 // keyFile is an IdentityFile.
 type keyFile struct {
+	// path is that of the file, expanded.
 	path string
 	// comment is that of the .pub file beside, if there is one.
 	comment string
@@ -41,7 +42,8 @@ type keyFile struct {
 	added bool
 }
 
-// signer returns nil for a public key without its private one.
+// signer returns nil for a public key without its private one. It always returns the same signer
+// for a file, so that the passphrase is asked for once.
 func (f *keyFile) signer(c *collector) ssh.Signer {
 	if f.plain == nil && f.encrypted == nil {
 		return nil
@@ -60,6 +62,7 @@ func (f *keyFile) useless() string {
 	return "a public key whose private key no agent holds"
 }
 
+// isSecurityKey reports whether a key lies in a FIDO device (PROTOCOL.u2f of OpenSSH).
 func isSecurityKey(pub ssh.PublicKey) bool {
 	return pub != nil && strings.HasPrefix(hostkeys.PlainKey(pub).Type(), "sk-")
 }
@@ -78,6 +81,7 @@ func (c *collector) loadKeyFile(path string) (*keyFile, error) {
 		return nil, err
 	}
 	f.comment = comment
+	// Only a handle of the key is in the file. The device signs, and the agent speaks with it.
 	if pub := publicHalf(text); isSecurityKey(pub) {
 		f.pub = pub
 		return f, nil
@@ -96,6 +100,7 @@ func (c *collector) loadKeyFile(path string) (*keyFile, error) {
 	if err == nil {
 		return f, f.set(private)
 	}
+	// IdentityFile may name a .pub file, which selects a key of the agent.
 	if pub, _, _, _, perr := ssh.ParseAuthorizedKey(text); perr == nil {
 		f.pub = pub
 		return f, nil
@@ -116,9 +121,10 @@ func (f *keyFile) set(private any) error {
 	return nil
 }
 
+// errNoPassphrase says that no answer has decrypted the key.
 var errNoPassphrase = errors.New("wrong passphrase")
 
-// unlock asks for the passphrase, as often as for a password.
+// unlock asks for the passphrase, as often as for a password. An empty answer ends it.
 func (f *keyFile) unlock(c *collector) error {
 	if c.Host.BatchMode {
 		c.NeedsPerson() // the agent could sign with it
@@ -144,17 +150,25 @@ func (f *keyFile) unlock(c *collector) error {
 
 // fileSigner signs with the key of a file. It asks for the passphrase at the first signature.
 type fileSigner struct {
+	// collector has the functions to ask and to report.
 	collector *collector
-	file      *keyFile
+	// file is the key.
+	file *keyFile
 }
 
+// PublicKey implements ssh.Signer.
 func (s *fileSigner) PublicKey() ssh.PublicKey { return s.file.pub }
-func (s *fileSigner) Algorithms() []string     { return signatureAlgorithms(s.file.pub) }
 
+// Algorithms implements ssh.MultiAlgorithmSigner.
+func (s *fileSigner) Algorithms() []string { return signatureAlgorithms(s.file.pub) }
+
+// Sign implements ssh.Signer.
 func (s *fileSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
 	return s.SignWithAlgorithm(rand, data, s.Algorithms()[0])
 }
 
+// SignWithAlgorithm implements ssh.AlgorithmSigner. The server has accepted the key when it is
+// called, so the person is asked for no passphrase in vain.
 func (s *fileSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
 	if s.file.plain == nil {
 		if err := s.file.unlock(s.collector); err != nil {
@@ -179,6 +193,7 @@ func publicHalf(text []byte) ssh.PublicKey {
 	if block == nil || block.Type != "OPENSSH PRIVATE KEY" || !bytes.HasPrefix(block.Bytes, []byte(magic)) {
 		return nil
 	}
+	// The fields up to the first public key. Several keys in one file are not in use.
 	var key struct {
 		Cipher, KDF, KDFOptions string
 		Keys                    uint32
@@ -210,6 +225,7 @@ func readPrivateKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, display.Reason(err)
 	}
+	// A public key may be readable by all. On Windows the mode says nothing about access.
 	private := strings.Contains(string(b), "PRIVATE KEY")
 	if private && runtime.GOOS != "windows" && st.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("its mode %#o lets others read it: chmod 600 %s", st.Mode().Perm(), display.ShellQuote(path))
@@ -217,11 +233,13 @@ func readPrivateKey(path string) ([]byte, error) {
 	return b, nil
 }
 
+// readPublicKey reads a .pub file or a certificate.
 func readPublicKey(path string) (ssh.PublicKey, error) {
 	pub, _, err := readPublicKeyComment(path)
 	return pub, err
 }
 
+// readPublicKeyComment also returns the comment at the end of the line.
 func readPublicKeyComment(path string) (pub ssh.PublicKey, comment string, err error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -9,6 +9,7 @@ type Common struct {
 	LogFile  string `group:"log" placeholder:"FILE" help:"File to log to besides stderr; it rotates." field:"log.file"`
 }
 
+// common lets Parse find the settings of the log in any command.
 func (c Common) common() Common { return c }
 
 // Remote describes one upstream, the route to it, and how to sign in there.
@@ -44,7 +45,7 @@ type Store struct {
 	TokenStore string `enum:"auto,keyring,file,memory" default:"auto" placeholder:"KIND" help:"Where the key of the stored tokens lies: auto, keyring or file; memory stores nothing." field:"oauth2.tokenStore"`
 }
 
-// Callback says where the browser's answer to a login is accepted, and for how long.
+// Callback says where the callback of a login is accepted, and for how long.
 type Callback struct {
 	CallbackVia     string  `placeholder:"HOST" help:"Listen for the callback on HOST, your workstation, by a remote forward." field:"ssh.callbackVia"`
 	CallbackPort    Ports   `default:"53682" placeholder:"N[,N]" help:"Port of the callback; 0 takes any free one; a list is tried in order." from:"OAUTH2_CALLBACK_PORT" field:"oauth2.callbackPort"`
@@ -93,16 +94,27 @@ type Request struct {
 // Predecessor holds the sign-in settings of mcp-oauth2-proxy that have a variable and no visible
 // flag.
 type Predecessor struct {
-	TokenURL          string    `name:"token-url" hidden:"" from:"OAUTH2_TOKEN_URL" field:"oauth2.tokenUrl"`
-	AuthorizationURL  string    `name:"authorization-url" hidden:"" from:"OAUTH2_AUTHORIZATION_URL" field:"oauth2.authorizationUrl"`
-	RedirectURI       string    `name:"redirect-uri" hidden:"" from:"OAUTH2_REDIRECT_URI" field:"oauth2.redirectUri"`
-	AuthorizationCode string    `hidden:"" from:"OAUTH2_AUTHORIZATION_CODE" field:"oauth2.authorizationCode"`
-	CodeVerifier      string    `hidden:"" from:"OAUTH2_CODE_VERIFIER" field:"oauth2.codeVerifier"`
-	RefreshToken      string    `hidden:"" from:"OAUTH2_REFRESH_TOKEN" field:"oauth2.refreshToken"`
-	Interactive       bool      `hidden:"" default:"true" negatable:"" from:"OAUTH2_INTERACTIVE" field:"oauth2.interactive"`
-	RefreshSkew       Seconds   `hidden:"" default:"30s" from:"OAUTH2_REFRESH_SKEW_SECONDS" field:"oauth2.refreshSkewSeconds"`
-	ExtraParams       StringMap `hidden:"" from:"OAUTH2_EXTRA_PARAMS" field:"oauth2.extraParams"`
-	Discovery         bool      `hidden:"" default:"true" negatable:"" from:"DISCOVERY_ENABLED" field:"discovery.enabled"`
+	// TokenURL is the token endpoint. It counts more than the metadata.
+	TokenURL string `name:"token-url" hidden:"" from:"OAUTH2_TOKEN_URL" field:"oauth2.tokenUrl"`
+	// AuthorizationURL is the authorization endpoint. It counts more than the metadata.
+	AuthorizationURL string `name:"authorization-url" hidden:"" from:"OAUTH2_AUTHORIZATION_URL" field:"oauth2.authorizationUrl"`
+	// RedirectURI is a redirect URI that is registered already. If it is empty, one is made of
+	// CallbackHost and CallbackPort.
+	RedirectURI string `name:"redirect-uri" hidden:"" from:"OAUTH2_REDIRECT_URI" field:"oauth2.redirectUri"`
+	// AuthorizationCode is a code that somebody else obtained. It is used once.
+	AuthorizationCode string `hidden:"" from:"OAUTH2_AUTHORIZATION_CODE" field:"oauth2.authorizationCode"`
+	// CodeVerifier is the PKCE verifier (RFC 7636) of that code.
+	CodeVerifier string `hidden:"" from:"OAUTH2_CODE_VERIFIER" field:"oauth2.codeVerifier"`
+	// RefreshToken is a refresh token that somebody else obtained. The stored one is tried first.
+	RefreshToken string `hidden:"" from:"OAUTH2_REFRESH_TOKEN" field:"oauth2.refreshToken"`
+	// Interactive permits logins. Without it, a sign-in that needs a person fails.
+	Interactive bool `hidden:"" default:"true" negatable:"" from:"OAUTH2_INTERACTIVE" field:"oauth2.interactive"`
+	// RefreshSkew is how long before its expiry a token is refreshed. 0 means not before it.
+	RefreshSkew Seconds `hidden:"" default:"30s" from:"OAUTH2_REFRESH_SKEW_SECONDS" field:"oauth2.refreshSkewSeconds"`
+	// ExtraParams are added to authorization and token requests.
+	ExtraParams StringMap `hidden:"" from:"OAUTH2_EXTRA_PARAMS" field:"oauth2.extraParams"`
+	// Discovery permits requests for metadata. Without it, only the endpoints above are used.
+	Discovery bool `hidden:"" default:"true" negatable:"" from:"DISCOVERY_ENABLED" field:"discovery.enabled"`
 }
 
 // Browser says how the person's browser is started.
@@ -114,7 +126,8 @@ type Browser struct {
 // Upstream is the MCP server, and what requests to it need besides a token.
 type Upstream struct {
 	// URL is the argument. It counts more than UpstreamURL, the variable's and the file's value.
-	URL               string   `arg:"" optional:"" help:"The upstream MCP endpoint, its real URL ($UPSTREAM_URL)."`
+	URL string `arg:"" optional:"" help:"The upstream MCP endpoint, its real URL ($UPSTREAM_URL)."`
+	// UpstreamURL is the value of the variable or the file. It has no flag of its own in --help.
 	UpstreamURL       string   `name:"upstream-url" hidden:"" from:"UPSTREAM_URL" field:"upstream.url"`
 	CAFile            string   `name:"ca-file" group:"files" placeholder:"FILE" help:"PEM certificates added to the system's roots." field:"upstream.caFile"`
 	Header            []string `sep:"none" placeholder:"'NAME: VALUE'" help:"Extra upstream header; $${VARIABLE} is expanded; may be repeated." field:"upstream.headers"`
@@ -124,11 +137,13 @@ type Upstream struct {
 
 // Relay says how the MCP session is carried. Only the proxy uses it.
 type Relay struct {
-	Transport       string       `enum:"auto,http,sse" default:"auto" placeholder:"KIND" help:"Transport of the upstream: auto, http (Streamable HTTP) or sse (HTTP+SSE of 2024-11-05)." field:"upstream.transport"`
-	IgnoreTool      []string     `sep:"none" placeholder:"PATTERN" help:"Tools to hide and to refuse; * stands for any characters; may be repeated." field:"upstream.ignoreTools"`
-	Timeout         Milliseconds `default:"300s" placeholder:"DUR" help:"How long a call may take without progress; a number without a unit is milliseconds." from:"UPSTREAM_TIMEOUT_MS" field:"upstream.timeoutMs"`
-	ServerStream    bool         `hidden:"" default:"true" negatable:"" from:"UPSTREAM_OPEN_SERVER_STREAM" field:"upstream.openServerStream"`
-	ProtocolVersion string       `hidden:"" from:"UPSTREAM_PROTOCOL_VERSION" field:"upstream.protocolVersion"`
+	Transport  string       `enum:"auto,http,sse" default:"auto" placeholder:"KIND" help:"Transport of the upstream: auto, http (Streamable HTTP) or sse (HTTP+SSE of 2024-11-05)." field:"upstream.transport"`
+	IgnoreTool []string     `sep:"none" placeholder:"PATTERN" help:"Tools to hide and to refuse; * stands for any characters; may be repeated." field:"upstream.ignoreTools"`
+	Timeout    Milliseconds `default:"300s" placeholder:"DUR" help:"How long a call may take without progress; a number without a unit is milliseconds." from:"UPSTREAM_TIMEOUT_MS" field:"upstream.timeoutMs"`
+	// ServerStream permits the GET stream, on which a server sends without being asked.
+	ServerStream bool `hidden:"" default:"true" negatable:"" from:"UPSTREAM_OPEN_SERVER_STREAM" field:"upstream.openServerStream"`
+	// ProtocolVersion is the header MCP-Protocol-Version until the server has negotiated one.
+	ProtocolVersion string `hidden:"" from:"UPSTREAM_PROTOCOL_VERSION" field:"upstream.protocolVersion"`
 }
 
 // flagGroups are the headings of --help.

@@ -71,8 +71,11 @@ func onlyNames(kctx *kong.Context) bool {
 
 // parser parses one command line.
 type parser struct {
-	args           []string
-	env            environment.Environment
+	// args are the arguments without the program's name.
+	args []string
+	// env gives the variables.
+	env environment.Environment
+	// stdout gets the help, and stderr what kong has to say.
 	stdout, stderr io.Writer
 }
 
@@ -97,6 +100,7 @@ func (p parser) parse(grammar any, options ...kong.Option) (inv *Invocation, err
 		}
 	}()
 	kctx, err := k.Parse(p.args)
+	// The flags of a command that is only named are unknown here, and so an error.
 	if e, ok := errors.AsType[*kong.ParseError](err); ok && onlyNames(e.Context) || err == nil && onlyNames(kctx) {
 		return nil, errNotProxy
 	}
@@ -111,6 +115,7 @@ func (p parser) parse(grammar any, options ...kong.Option) (inv *Invocation, err
 	return inv, nil
 }
 
+// newKong lays out the grammar. Flags that the arguments leave out are looked up in sources.
 func newKong(grammar any, sources *sources, options ...kong.Option) (*kong.Kong, error) {
 	return kong.New(grammar, append(options,
 		kong.Name("sallyport"),

@@ -23,6 +23,7 @@ func IsSecretName(name string) bool { return secretName.MatchString(name) }
 func exposedSecrets(kctx *kong.Context) []string {
 	var warnings []string
 	for _, path := range kctx.Path {
+		// A resolved value came from a variable or the file, which other users cannot read.
 		if path.Flag == nil || path.Resolved {
 			continue
 		}

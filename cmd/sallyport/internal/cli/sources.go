@@ -14,7 +14,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// variables names the environment variables of a flag, the strongest first.
+// variables names the environment variables of a flag, the strongest first. The tag "-" means that
+// the flag has none. A hidden flag has only the one of its tag.
 func variables(flag *kong.Flag) []string {
 	switch from := flag.Tag.Get("from"); {
 	case flag.Name == "help" || from == "-":
@@ -30,10 +31,14 @@ func variables(flag *kong.Flag) []string {
 
 // sources is the kong.Resolver that looks a flag up in the environment, then in the JSON file.
 type sources struct {
+	// getenv looks a variable up. It returns "" for one that is not set.
 	getenv func(string) string
-	loaded bool           // the file was read, or there is none
-	path   string         // of the file; "" if there is none
-	file   map[string]any // nested objects by field name
+	// loaded says that the file was read, or that there is none.
+	loaded bool
+	// path is that of the file. It is empty if there is none.
+	path string
+	// file holds the nested objects of the file, by the names of their fields.
+	file map[string]any
 }
 
 // load reads the file that --config or MCP_PROXY_CONFIG names, once. The error is a *UsageError.
@@ -42,6 +47,8 @@ func (s *sources) load(kctx *kong.Context) error {
 		return nil
 	}
 	s.loaded = true
+	// Kong may ask for another flag before it asks for this one, so its value is taken from the
+	// command line.
 	for _, flag := range kctx.Flags() {
 		if flag.Name == "config" {
 			s.path, _ = kctx.FlagValue(flag).(string)
@@ -56,7 +63,7 @@ func (s *sources) load(kctx *kong.Context) error {
 	}
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
+	decoder.UseNumber() // a number reaches kong as it was written
 	if err := decoder.Decode(&s.file); err != nil {
 		return &UsageError{
 			Text:  fmt.Sprintf("settings file %s: %v", s.path, withLine(text, err)),
@@ -66,7 +73,7 @@ func (s *sources) load(kctx *kong.Context) error {
 	return nil
 }
 
-// withLine adds the line to a JSON syntax error.
+// withLine adds the line to a JSON syntax error. encoding/json counts bytes only.
 func withLine(text []byte, err error) error {
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		line := 1 + bytes.Count(text[:min(int(syntax.Offset), len(text))], []byte("\n"))
@@ -103,6 +110,7 @@ func (s *sources) Resolve(kctx *kong.Context, _ *kong.Path, flag *kong.Flag) (an
 		if isList(flag) {
 			return value, nil
 		}
+		// A flag such as the ports holds several values in one text, separated by commas.
 		words := make([]string, len(value))
 		for i := range value {
 			words[i] = fmt.Sprint(value[i])
@@ -153,7 +161,8 @@ func flagValue(flag *kong.Flag, text string) (any, error) {
 	return text, nil
 }
 
-// lookUp finds "oauth2.clientId" in the file; null counts as unset.
+// lookUp finds "oauth2.clientId" in the file; null counts as unset. It returns false if there is no
+// such field.
 func (s *sources) lookUp(field string) (any, bool) {
 	if field == "" {
 		return nil, false
@@ -182,6 +191,8 @@ func (s *sources) unknownFields(app *kong.Application) []string {
 	}
 	var warnings []string
 	for _, field := range fieldNames("", s.file) {
+		// A field of a JSON object, such as one of oauth2.extraParams, belongs to the object's
+		// flag.
 		isKnown := func(k string) bool { return field == k || strings.HasPrefix(field, k+".") && k != "" }
 		if !slices.ContainsFunc(known, isKnown) {
 			warnings = append(warnings, fmt.Sprintf("settings file %s: field %q is not known and has no effect", s.path, field))

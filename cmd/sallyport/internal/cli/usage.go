@@ -8,4 +8,5 @@ type UsageError struct {
 	Hints []string
 }
 
+// Error returns Text.
 func (e *UsageError) Error() string { return e.Text }

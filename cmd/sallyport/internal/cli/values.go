@@ -25,7 +25,7 @@ func (p *Ports) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Addrs joins each port with host.
+// Addrs joins each port with host. The host may be an IPv6 address, with or without brackets.
 func (p Ports) Addrs(host string) []string {
 	addrs := make([]string, len(p))
 	for i, port := range p {
@@ -50,6 +50,8 @@ func (m *Milliseconds) UnmarshalText(text []byte) error {
 	return parseDuration(text, time.Millisecond, (*time.Duration)(m))
 }
 
+// parseDuration sets d to the duration in text. A number without a unit counts in units. It may
+// have 32 bits, so that the product fits into a Duration.
 func parseDuration(text []byte, unit time.Duration, d *time.Duration) error {
 	word := strings.TrimSpace(string(text))
 	if n, err := strconv.ParseInt(word, 10, 32); err == nil {
@@ -66,7 +68,7 @@ func parseDuration(text []byte, unit time.Duration, d *time.Duration) error {
 // StringMap is a JSON object whose values are strings.
 type StringMap map[string]string
 
-// UnmarshalText reads the JSON object.
+// UnmarshalText reads the JSON object. The error does not quote the text, which may hold a secret.
 func (m *StringMap) UnmarshalText(text []byte) error {
 	if err := json.Unmarshal(text, (*map[string]string)(m)); err != nil {
 		return fmt.Errorf("want a JSON object of strings, as {\"name\":\"value\"}")

@@ -14,7 +14,9 @@ import (
 	"sallyport/sshtunnel"
 )
 
-// callback lends this machine's loopback ports to the proxies on the hosts, until ctx ends.
+// callback lends this machine's loopback ports to the proxies on the hosts. It binds the ports,
+// connects to each host, and then serves until ctx ends. The error is the cause of that end, or
+// what prevented the start.
 func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	if slices.Contains(c.Port, 0) {
 		return &cli.UsageError{
@@ -30,7 +32,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 		if err != nil {
 			return err
 		}
-		defer tunnel.Close()
+		defer tunnel.Close() // at the end of the command: the tunnels serve until then
 		carrier.Hosts = append(carrier.Hosts, callback.NewHost(name, tunnel))
 	}
 	// The ports are bound before the person is asked for anything.
@@ -38,6 +40,8 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 		return err
 	}
 	for _, host := range carrier.Hosts {
+		// A host that cannot be reached at the start ends the command, because its name is probably
+		// wrong. A tunnel that breaks later is dialed again.
 		if err := host.Connect(ctx); err != nil {
 			return err
 		}
@@ -53,7 +57,8 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	return context.Cause(ctx)
 }
 
-// explain words an error, and reports it to the person.
+// explain words an error, and reports it to the person. The words are returned as well, because the
+// browser's page shows them.
 func (a *app) explain(err error) (text string, hints []string) {
 	e := explain.Error(err)
 	a.messages.Report(e.Text, e.Hints)
@@ -63,6 +68,8 @@ func (a *app) explain(err error) (text string, hints []string) {
 // followTunnel tells the person when the tunnel to host breaks and when it is up again. It ends
 // with ctx.
 func (a *app) followTunnel(ctx context.Context, host *callback.Host) {
+	// reported is the text of the error that the person knows already. A tunnel tries again and
+	// again, and the same error must not fill the terminal.
 	reported := ""
 	for {
 		state, changed := host.Tunnel.State()

@@ -29,10 +29,15 @@ type Environment = environment.Environment
 
 // app is what every command is given.
 type app struct {
-	std      Stdio
-	env      Environment
-	log      *slog.Logger // stderr, and the log file if one is named
-	fileLog  *slog.Logger // the log file alone
+	// std holds the streams that Run got.
+	std Stdio
+	// env is the environment that Run got.
+	env Environment
+	// log writes to stderr, and to the log file if one is named. It discards until openLog.
+	log *slog.Logger
+	// fileLog writes to the log file alone. It discards if none is named.
+	fileLog *slog.Logger
+	// messages tells the person something on stderr.
 	messages *person.Messages
 }
 
@@ -54,11 +59,13 @@ func Run(ctx context.Context, args []string, std Stdio, env Environment) (status
 		return a.report(err)
 	}
 	defer closeLog()
+	// Parse could not log these itself: it had to read the settings of the log first.
 	for _, warning := range inv.Warnings {
 		a.log.Warn(warning)
 	}
 	err = a.run(ctx, inv.Command)
 	_, isProxy := inv.Command.(*cli.ProxyCommand)
+	// An ended ctx means a signal. It counts more than the error, which is only its consequence.
 	switch {
 	case err == nil:
 		return explain.StatusDone
@@ -70,6 +77,7 @@ func Run(ctx context.Context, args []string, std Stdio, env Environment) (status
 	return explain.StatusInterrupted // the signal ended the command, whatever error that led to
 }
 
+// run calls the method of the command. The only command left for the default is version.
 func (a *app) run(ctx context.Context, command any) error {
 	switch c := command.(type) {
 	case *cli.ProxyCommand:
@@ -92,7 +100,8 @@ func (a *app) run(ctx context.Context, command any) error {
 	}
 }
 
-// report writes err on stderr and returns the exit status.
+// report writes err on stderr and returns the exit status. It is silent about an interruption,
+// which the person caused.
 func (a *app) report(err error) int {
 	e := explain.Error(err)
 	if e.Status != explain.StatusInterrupted {

@@ -24,6 +24,8 @@ func (a *app) controlDirs(settings cli.Store) []string {
 // for the socket, and a proxy that cannot have one works without.
 func (a *app) serveControl(s *session.Session, watcher *obstacle.Watcher, c *cli.ProxyCommand) (stop func()) {
 	started := time.Now()
+	// The watcher looks at the tunnels and the sign-in, so its channel closes when the status may
+	// have changed.
 	status := func() (control.Status, <-chan struct{}) {
 		_, changed := watcher.Obstacle()
 		out := statusOf(s)
@@ -31,13 +33,14 @@ func (a *app) serveControl(s *session.Session, watcher *obstacle.Watcher, c *cli
 		return out, changed
 	}
 	served := make(chan *control.Server, 1)
-	go func() { // ends when the socket is there
+	go func() { // ends when the socket is there or has failed; the buffer of served takes the result
 		server, err := control.Serve(a.controlDirs(c.Store), status)
 		if err != nil {
 			a.log.Info("no control socket, sallyport status will not show this proxy", "err", err)
 		}
 		served <- server
 	}()
+	// A Serve that is still under way is waited for, so that no socket stays behind.
 	return func() {
 		if server := <-served; server != nil {
 			server.Close()
@@ -51,6 +54,7 @@ func statusOf(s *session.Session) control.Status {
 		PID: os.Getpid(), Upstream: session.PlainURL(s.Upstream), Via: s.Via,
 		Tunnel: tunnelStatus(s.Tunnel), Callback: tunnelStatus(s.CallbackTunnel),
 	}
+	// A sign-in is cancelled only when this process ends, so that is no failure to show.
 	if state, _ := s.SignIn.State(); state.Busy {
 		out.SignIn = "pending"
 	} else if state.Err != nil && !errors.Is(state.Err, context.Canceled) {
@@ -59,7 +63,8 @@ func statusOf(s *session.Session) control.Status {
 	return out
 }
 
-// tunnelStatus returns nil for a tunnel that does not exist.
+// tunnelStatus returns nil for a tunnel that does not exist. The error may quote a server, so it is
+// made one printable line.
 func tunnelStatus(t *sshtunnel.Tunnel) *control.Tunnel {
 	if t == nil {
 		return nil

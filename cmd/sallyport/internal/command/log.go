@@ -23,12 +23,13 @@ const (
 	levelFatal = slog.LevelError + 4
 )
 
+// logLevels are the values of --log-level.
 var logLevels = map[string]slog.Level{
 	"trace": levelTrace, "debug": slog.LevelDebug, "info": slog.LevelInfo,
 	"warn": slog.LevelWarn, "error": slog.LevelError, "fatal": levelFatal,
 }
 
-// omitNil leaves out an attribute without a value: err=<nil> only makes a reader wonder.
+// omitNil leaves out an attribute whose value is nil, because err=<nil> looks like an error.
 func omitNil(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindAny && a.Value.Any() == nil {
 		return slog.Attr{}
@@ -36,15 +37,18 @@ func omitNil(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// openLog makes the loggers that the settings ask for. The caller calls closeLog at the end.
+// openLog replaces the loggers of a by those that the settings ask for. The caller calls closeLog
+// when nothing logs any more. The error is a *cli.UsageError if the log file cannot be written.
 func (a *app) openLog(settings cli.Common) (closeLog func(), err error) {
+	// A command without settings has no level, so the default of --log-level stands here again.
 	options := &slog.HandlerOptions{Level: logLevels[cmp.Or(settings.LogLevel, "warn")], ReplaceAttr: omitNil}
 	stderr := slog.NewTextHandler(a.std.Err, options)
 	if settings.LogFile == "" {
 		a.log = slog.New(stderr)
 		return func() {}, nil
 	}
-	// lumberjack would report an unwritable file at the first record only, and to nobody.
+	// lumberjack would report an unwritable file at the first record only, and to nobody. The mode
+	// keeps other users out. Lumberjack gives the same mode to each new file.
 	probe, err := os.OpenFile(settings.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, &cli.UsageError{
@@ -58,6 +62,7 @@ func (a *app) openLog(settings cli.Common) (closeLog func(), err error) {
 	file := &lumberjack.Logger{Filename: settings.LogFile, MaxSize: logFileMegabytes, MaxBackups: logFileBackups}
 	fileHandler := slog.NewTextHandler(file, options)
 	a.log, a.fileLog = slog.New(slog.NewMultiHandler(stderr, fileHandler)), slog.New(fileHandler)
+	// Many MCP hosts show nobody the stderr of a server, so the file gets the messages too.
 	a.messages = person.NewMessages(a.std.Err, a.fileLog)
 	return func() { file.Close() }, nil
 }

@@ -21,7 +21,8 @@ func (a *app) logout(ctx context.Context, settings cli.Remote) error {
 	return nil
 }
 
-// logoutAll forgets the tokens and registrations of all upstreams.
+// logoutAll forgets the tokens and registrations of all upstreams. It asks no server to revoke
+// them: the route to each server is in settings that it does not have.
 func (a *app) logoutAll(settings cli.Store) error {
 	store, err := session.OpenStore(settings, a.env, a.log)
 	if err != nil {

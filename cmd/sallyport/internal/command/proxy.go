@@ -18,11 +18,13 @@ import (
 // lingers, and one that does not read stderr must not delay the end.
 const closeTimeout = time.Second
 
-// proxy carries one MCP session until stdin ends or an obstacle is final.
+// proxy carries one MCP session. It ends with stdin, with ctx (a signal), with the parent process,
+// or with an obstacle that is final.
 func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// Stdin stays open if another process holds the MCP host's end of it.
+	// Another process may hold the MCP host's end of stdin. Then stdin stays open after the host
+	// has ended, so the parent is watched as well. The deferred call ends the watching.
 	defer hostio.OnParentExit(cancel)()
 	s, err := a.openSession(ctx, c.Remote, false)
 	if err != nil {
@@ -32,6 +34,8 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn, Report: a.messages.Report,
 	})
 	stopControl := a.serveControl(s, watcher, c)
+	// The watcher ends before the session is closed. Otherwise it would report the end of the
+	// tunnels to the person.
 	watching, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	done.Go(func() { watcher.Run(watching) }) // ends with watching
@@ -65,7 +69,8 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	return err
 }
 
-// within runs f and returns when it has ended, or after the time.
+// within runs f and returns when it has ended, or after the time. If f takes longer, it runs on
+// until the process ends.
 func within(d time.Duration, f func()) {
 	done := make(chan struct{})
 	go func() { // ends with f, or with the process

@@ -14,18 +14,26 @@ import (
 
 // statusReport is what `sallyport status --json` prints.
 type statusReport struct {
-	Accounts []storedAccount  `json:"accounts"`
-	Proxies  []control.Status `json:"proxies"`
+	// Accounts are those of the store, sorted by upstream. The list may be empty, but not nil.
+	Accounts []storedAccount `json:"accounts"`
+	// Proxies are those that run here as this user, the oldest first. It is never nil either.
+	Proxies []control.Status `json:"proxies"`
 }
 
 // storedAccount is an oauth.Account whose realm is split into its parts.
 type storedAccount struct {
 	oauth.Account
-	Realm   string `json:"-"`
+	// Realm is not used. The tag makes encoding/json skip this field, so the JSON has the realm of
+	// oauth.Account beside its parts.
+	Realm string `json:"-"`
+	// Profile is the name of --profile. It is empty if the realm cannot be parsed.
 	Profile string `json:"profile,omitempty"`
-	Route   string `json:"route,omitempty"` // "direct" or "via HOST:PORT"
+	// Route is "direct" or "via HOST:PORT".
+	Route string `json:"route,omitempty"`
 }
 
+// newStoredAccount makes the entry of one account. It cuts the query of the upstream's URL, which
+// may hold a secret.
 func newStoredAccount(account oauth.Account) storedAccount {
 	s := storedAccount{Account: account}
 	s.Upstream = session.BeforeQuery(s.Upstream)
@@ -35,7 +43,7 @@ func newStoredAccount(account oauth.Account) storedAccount {
 	return s
 }
 
-// write prints the report for people.
+// write prints the report for people. The time now tells which tokens have expired.
 func (r statusReport) write(out io.Writer, now time.Time) error {
 	var b strings.Builder
 	if len(r.Accounts) == 0 {

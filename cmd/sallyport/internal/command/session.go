@@ -16,12 +16,15 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 	return session.Open(ctx, session.Config{
 		Settings: settings, Env: a.env, AtTerminal: atTerminal, Log: a.log,
 		Ask: person.NewAsker(a.env, atTerminal).Ask,
+		// The URL of the upstream is known only after session.Open has checked it.
 		Offer: func(upstream *url.URL) func(context.Context, oauth.Prompt) {
 			login := person.Login{
 				Messages: a.messages, Env: a.env, Upstream: session.PlainURL(upstream),
 				CallbackVia: settings.CallbackVia, Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
 			}
 			return func(ctx context.Context, p oauth.Prompt) {
+				// Stderr shows the link. The log must not have it, because it holds the login's
+				// state.
 				a.fileLog.Info("sign-in offered", "host", upstream.Host)
 				login.Offer(ctx, p)
 			}

@@ -14,8 +14,10 @@ import (
 	"sallyport/oauth"
 )
 
-// status prints what is stored and which proxies run here.
+// status prints what is stored and which proxies run here. A socket that nobody answers on may be
+// left over from a process that was killed, so it is only logged.
 func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error {
+	// Empty slices become [] in JSON. Nil ones would become null.
 	report := statusReport{Accounts: []storedAccount{}, Proxies: []control.Status{}}
 	accounts, err := a.storedAccounts(settings)
 	if err != nil {
@@ -42,7 +44,8 @@ func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error
 	return report.write(a.std.Out, time.Now())
 }
 
-// storedAccounts lists the accounts in the store. It makes no store if there is none.
+// storedAccounts lists the accounts in the store. It looks for the directory first, because
+// OpenStore would make it. A record that cannot be read is logged and left out.
 func (a *app) storedAccounts(settings cli.Store) ([]storedAccount, error) {
 	if fi, err := os.Stat(session.StateDir(settings, a.env)); err != nil || !fi.IsDir() {
 		return nil, nil

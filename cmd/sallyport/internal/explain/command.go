@@ -7,7 +7,8 @@ import (
 	"sallyport/cmd/sallyport/internal/session"
 )
 
-// commandRows explain the errors of the commands themselves.
+// commandRows explain the errors of the commands themselves. A row without a Text prints the
+// error's own.
 var commandRows = []row{
 	on(func(e *callback.PortError) Explanation {
 		return Explanation{Kind: KindPort, Hints: portHints(e.Addr), Status: StatusFailed}
@@ -27,6 +28,8 @@ var commandRows = []row{
 	}),
 }
 
+// ownerHints tells three cases apart: the check of the owner failed, nobody listens on the port, or
+// another user does.
 func ownerHints(e *callback.OwnerError) []string {
 	switch {
 	case e.Err != nil:

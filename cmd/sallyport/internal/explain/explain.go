@@ -66,15 +66,17 @@ func (e Explanation) Obstacle() *relay.Obstacle {
 	return &relay.Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final}
 }
 
-// Error explains err, which must not be nil.
+// Error explains err, which must not be nil. It may be called concurrently.
 func Error(err error) Explanation {
 	e := lookUp(err)
-	// A sign-in starts with the upstream's refusal, whatever ended it.
+	// A sign-in starts when the upstream refuses a request. So that request has not run, whatever
+	// ended the sign-in.
 	e.NotRun = isSignInError(err)
 	if e.Text == "" {
 		e.Text = err.Error()
 	}
 	e.Text = person.OneLine(e.Text)
+	// A wrong setting and a host key that is not trusted stay so until a person acts.
 	if e.Status == StatusUsage || e.Status == StatusHostKey {
 		e.Final = err
 	}
@@ -88,6 +90,8 @@ type row func(err error) (Explanation, bool)
 // other errors wrap them.
 var table = slices.Concat(settingsRows, sshRows, signInRows, commandRows, networkRows)
 
+// lookUp returns what the first row says that knows err. An error that no row knows explains
+// itself.
 func lookUp(err error) Explanation {
 	for _, explains := range table {
 		if e, ok := explains(err); ok {

@@ -15,7 +15,9 @@ import (
 	"sallyport/cmd/sallyport/internal/session"
 )
 
-// networkRows explain what the operating system, DNS and TLS say of a connection.
+// networkRows explain what the operating system, DNS and TLS say of a connection. The order counts:
+// a CertificateVerificationError wraps the errors of x509 above it, and nearly every error here is
+// a network error, whose row comes last but one.
 var networkRows = []row{
 	unreachable(KindTLS, func(err error) ([]string, bool) {
 		e, ok := errors.AsType[x509.HostnameError](err)
@@ -70,6 +72,7 @@ func valueHint(target error, hint string) func(error) ([]string, bool) {
 	return func(err error) ([]string, bool) { return []string{hint}, errors.Is(err, target) }
 }
 
+// explainClosed explains a connection that ended too early. Go calls that only "EOF".
 func explainClosed(err error) (Explanation, bool) {
 	return Explanation{
 		Kind: KindUnreachable, Status: StatusUnreachable,
@@ -78,6 +81,7 @@ func explainClosed(err error) (Explanation, bool) {
 	}, errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
 }
 
+// isNetworkError reports whether err comes from dialing, from a connection, or from net/http.
 func isNetworkError(err error) bool {
 	_, op := errors.AsType[*net.OpError](err)
 	_, inHTTP := errors.AsType[*url.Error](err)
@@ -85,8 +89,11 @@ func isNetworkError(err error) bool {
 	return op || inHTTP || dial
 }
 
-const maxCertificateNames = 4 // that a hint lists
+// maxCertificateNames bounds the names that a hint lists. A certificate may have hundreds.
+const maxCertificateNames = 4
 
+// certificateNames lists the hosts that a certificate is for. Verification ignores the common name,
+// so it is not among them.
 func certificateNames(cert *x509.Certificate) string {
 	names := cert.DNSNames
 	for _, ip := range cert.IPAddresses {

@@ -11,7 +11,8 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// signInRows explain the errors of oauth.
+// signInRows explain the errors of oauth. The errors of a step that could not reach its server are
+// left to networkRows.
 var signInRows = []row{
 	on(func(e *oauth.PortBusyError) Explanation {
 		return Explanation{Kind: KindPort, Text: e.Error(), Hints: portHints(e.Addr), Status: StatusFailed}
@@ -37,6 +38,8 @@ var signInRows = []row{
 	unlessNetwork(explainSignIn),
 }
 
+// explainSignIn explains a sign-in that failed. It is final if the server refused, because the
+// server would refuse again.
 func explainSignIn(err error) (Explanation, bool) {
 	e, ok := errors.AsType[*asclient.SignInError](err)
 	if !ok {
@@ -62,7 +65,8 @@ func unlessNetwork(explains row) row {
 	}
 }
 
-// isSignInError reports whether a sign-in ended with err.
+// isSignInError reports whether a sign-in ended with err. The upstream has then answered 401 or 403
+// to the request.
 func isSignInError(err error) bool {
 	_, signIn := errors.AsType[*asclient.SignInError](err)
 	_, discovery := errors.AsType[*asclient.DiscoveryError](err)
@@ -72,6 +76,8 @@ func isSignInError(err error) bool {
 	return signIn || discovery || port || required || refused
 }
 
+// signInHints says what to do about a failed sign-in. The codes in quotes are those of RFC 6749
+// sections 4.1.2.1 and 5.2, and the others are our own.
 func signInHints(e *asclient.SignInError) []string {
 	switch {
 	case errors.Is(e, oauth.ErrNotCompleted):
@@ -106,6 +112,8 @@ func signInHints(e *asclient.SignInError) []string {
 	return []string{"sallyport login URL, in a terminal, tries again"}
 }
 
+// portHints says what to do if the callback's port is in use. The redirect URI contains the port,
+// and a server may insist on the registered one.
 func portHints(addr string) []string {
 	_, port, _ := net.SplitHostPort(addr)
 	return []string{

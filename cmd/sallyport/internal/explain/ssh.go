@@ -12,10 +12,12 @@ import (
 	"sallyport/sshtunnel/sshconfig"
 )
 
-// sshRows explain the errors of sshtunnel.
+// sshRows explain the errors of sshtunnel. The row of HopError comes last, because a HopError may
+// wrap one of the others.
 var sshRows = []row{
 	on(func(e *sshconfig.Error) Explanation {
 		hint := "ssh -G HOST reads the same files and shows how ssh understands them"
+		// Without a file, the value came from a flag.
 		if e.File == "" {
 			hint = "check --via, -J and -o"
 		}
@@ -45,6 +47,8 @@ var sshRows = []row{
 	}),
 }
 
+// explainAuth explains a hop that did not let us in. That is final, except where a person could
+// help: the person may load the key into the agent while the proxy waits.
 func explainAuth(err error) (Explanation, bool) {
 	e, ok := errors.AsType[*sshtunnel.AuthError](err)
 	if !ok {
@@ -57,6 +61,8 @@ func explainAuth(err error) (Explanation, bool) {
 	return out, true
 }
 
+// hostKeyHints says what to do about a key that is revoked, changed or unknown. No hint leaves out
+// the comparison of the fingerprint, because that comparison is what protects the login.
 func hostKeyHints(e *hostkeys.Error) []string {
 	switch {
 	case e.Revoked:
@@ -74,6 +80,8 @@ func hostKeyHints(e *hostkeys.Error) []string {
 	}
 }
 
+// authHints says how to get in. Servers count each key that is offered as a try (MaxAuthTries in
+// sshd_config(5)), so an agent with many keys needs IdentitiesOnly.
 func authHints(e *sshtunnel.AuthError) []string {
 	switch {
 	case e.TooMany:
@@ -87,6 +95,8 @@ func authHints(e *sshtunnel.AuthError) []string {
 	return []string{fmt.Sprintf("ssh -v %s shows the same exchange; check User and IdentityFile, and ~/.ssh/authorized_keys there", e.Hop)}
 }
 
+// hopHints goes by the stage that failed. A name that DNS does not know is often an alias that
+// ssh_config lacks.
 func hopHints(e *sshtunnel.HopError) []string {
 	if dns, ok := errors.AsType[*net.DNSError](e); ok {
 		return []string{

@@ -20,9 +20,12 @@ import (
 
 // Asker puts the questions of tunnels to the person, one at a time.
 type Asker struct {
-	env        environment.Environment
+	// env gives the variables of SSH_ASKPASS.
+	env environment.Environment
+	// atTerminal says that the terminal may be opened.
 	atTerminal bool
-	asking     sync.Mutex // held while a question waits for its answer
+	// asking is locked while a question waits for its answer.
+	asking sync.Mutex
 }
 
 // NewAsker returns an asker. The argument atTerminal says that the person typed the command. The
@@ -37,6 +40,7 @@ func (a *Asker) Ask(ctx context.Context, q sshtunnel.Question) (string, error) {
 	a.asking.Lock()
 	defer a.asking.Unlock()
 	require := a.env.Getenv("SSH_ASKPASS_REQUIRE")
+	// By ssh(1), force and prefer put the program of SSH_ASKPASS before the terminal.
 	if a.atTerminal && require != "force" && (require != "prefer" || !a.hasAskpass()) {
 		if answer, err := askTerminal(ctx, q); !errors.Is(err, sshtunnel.ErrNoPerson) {
 			return answer, err
@@ -65,6 +69,7 @@ const maxAnswer = 4096 // bytes of a passphrase or password
 // line.
 func (a *Asker) runAskpass(ctx context.Context, q sshtunnel.Question) (string, error) {
 	cmd := exec.CommandContext(ctx, a.env.Getenv("SSH_ASKPASS"), q.Prompt)
+	// A child of the program may keep its stdout open. Output must not wait for that.
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	if ctx.Err() != nil {
@@ -81,7 +86,8 @@ func (a *Asker) runAskpass(ctx context.Context, q sshtunnel.Question) (string, e
 	return strings.TrimSuffix(line, "\r"), nil
 }
 
-// askTerminal asks on the controlling terminal, as ssh does, so that stdin and stdout stay free.
+// askTerminal asks on the controlling terminal, as ssh does, so that stdin and stdout stay free. It
+// returns at the end of ctx, or with ErrNoPerson if there is no terminal.
 func askTerminal(ctx context.Context, q sshtunnel.Question) (string, error) {
 	tty, err := openTerminal()
 	if err != nil {
@@ -113,6 +119,7 @@ func askTerminal(ctx context.Context, q sshtunnel.Question) (string, error) {
 	}()
 	select {
 	case got := <-done:
+		// Ctrl-D on an empty line ends the input: the person does not answer.
 		if errors.Is(got.err, io.EOF) {
 			return "", sshtunnel.ErrNoPerson
 		}
@@ -124,7 +131,7 @@ func askTerminal(ctx context.Context, q sshtunnel.Question) (string, error) {
 	}
 }
 
-// openTerminal opens the terminal in which the command was typed.
+// openTerminal opens the terminal in which the command was typed. The caller must close it.
 func openTerminal() (*os.File, error) {
 	tty, err := os.OpenFile(terminalPath, os.O_RDWR, 0)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/anmitsu/go-shlex"
 )
 
+// errNoDisplay says that no window can appear on this machine.
 var errNoDisplay = errors.New("no display here")
 
 // openBrowser starts a browser at url, without a shell. If command is not empty, it is the browser:
@@ -56,9 +57,11 @@ func systemBrowsers(env environment.Environment) [][]string {
 	case "darwin":
 		return [][]string{{"open"}}
 	case "windows":
+		// The command start needs cmd.exe, which gives a meaning to the & in a URL.
 		return [][]string{{"rundll32", "url.dll,FileProtocolHandler"}}
 	}
 	if env.Getenv("WSL_DISTRO_NAME") != "" {
+		// Inside WSL, wslview opens the browser of Windows.
 		return [][]string{{"wslview"}, {"xdg-open"}}
 	}
 	if env.Getenv("DISPLAY") == "" && env.Getenv("WAYLAND_DISPLAY") == "" {
@@ -67,6 +70,8 @@ func systemBrowsers(env environment.Environment) [][]string {
 	return [][]string{{"xdg-open"}, {"x-www-browser"}}
 }
 
+// startBrowser starts one command, with url in place of each %s, or else at the end. It does not
+// wait for the browser.
 func startBrowser(ctx context.Context, words []string, url string) error {
 	words = slices.Clone(words)
 	placed := false
@@ -78,6 +83,7 @@ func startBrowser(ctx context.Context, words []string, url string) error {
 	if !placed {
 		words = append(words, url)
 	}
+	// A login that was withdrawn in the meantime opens no page.
 	if err := ctx.Err(); err != nil {
 		return err
 	}

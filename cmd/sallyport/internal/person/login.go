@@ -35,6 +35,8 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 		return
 	}
 	l.Messages.sayLink(p.AuthorizeURL, "to sign in to %s, open this link:", l.Upstream)
+	// In an SSH session the person is elsewhere, and a browser would open on the wrong machine. A
+	// person who names a --browser has thought of that.
 	remote := l.Env.Getenv("SSH_CONNECTION") != "" && l.Browser == ""
 	switch {
 	case p.UserCode != "":
@@ -44,6 +46,7 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 	case remote:
 		l.Messages.hint("is your browser on another machine? there, run: %s", l.callbackCommand(p))
 	}
+	// After a pushed authorization request (RFC 9126) the link works once and for a short time.
 	if !p.LinkExpires.IsZero() && p.StartURL != "" {
 		l.Messages.hint("that link is good until %s, and once; after that open %s", p.LinkExpires.Local().Format(time.TimeOnly), p.StartURL)
 	}
@@ -58,7 +61,8 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 	}
 }
 
-// offerElsewhere shows a login that another process offers.
+// offerElsewhere shows a login that another process offers. It starts no browser, because the other
+// process has done that.
 func (l Login) offerElsewhere(p oauth.Prompt) {
 	link := p.AuthorizeURL
 	if !p.LinkExpires.IsZero() { // it may have been used in the meantime
@@ -75,9 +79,11 @@ func CodeHint(p oauth.Prompt) string {
 	return fmt.Sprintf("any browser on any machine will do: open %s and enter the code %s", p.VerificationURI, p.UserCode)
 }
 
+// defaultCallbackPort is the default of --callback-port.
 const defaultCallbackPort = "53682"
 
-// callbackCommand returns what the person types on the workstation.
+// callbackCommand returns what the person types on the workstation. It names the port of the
+// login's redirect URI, because the browser goes to that port.
 func (l Login) callbackCommand(p oauth.Prompt) string {
 	port := defaultCallbackPort
 	if u, err := url.Parse(p.RedirectURI); err == nil && u.Port() != "" {

@@ -10,8 +10,10 @@ import (
 // Messages writes what a command tells the person on stderr. It may be used concurrently, as far as
 // the writer may.
 type Messages struct {
+	// out is stderr.
 	out io.Writer
-	log *slog.Logger // the log file alone: stderr shows the same in another form
+	// log is the log file alone, because stderr shows the same in another form.
+	log *slog.Logger
 }
 
 // NewMessages returns messages to out. The log file gets those of Report too.

@@ -5,7 +5,8 @@ import "golang.org/x/sys/windows"
 // terminalPath names the console's input.
 const terminalPath = "CONIN$"
 
-// echoOff stops the console from showing what is typed. The caller must call restore.
+// echoOff stops the console from showing what is typed. The caller must call restore. Unlike on
+// Unix, what was typed ahead is not discarded.
 func echoOff(fd int) (restore func(), err error) {
 	var mode uint32
 	if err := windows.GetConsoleMode(windows.Handle(fd), &mode); err != nil {

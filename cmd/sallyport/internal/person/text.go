@@ -6,7 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-const maxLine = 600 // bytes of one line for people
+// maxLine is the length of one line for people, in bytes.
+const maxLine = 600
 
 // OneLine returns text as one line without control characters, cut to 600 bytes. Its line breaks
 // become "; ".
@@ -16,6 +17,7 @@ func OneLine(text string) string {
 		return text
 	}
 	end := maxLine
+	// The cut must not split a character of UTF-8.
 	for !utf8.RuneStart(text[end]) {
 		end--
 	}
@@ -23,7 +25,8 @@ func OneLine(text string) string {
 }
 
 // Printable returns text of any length with a space in place of each control character, those of
-// ISO 6429 above 0x7f included.
+// ISO 6429 above 0x7f included. An escape sequence could otherwise move the cursor or change the
+// title of the terminal.
 func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

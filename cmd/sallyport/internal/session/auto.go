@@ -10,12 +10,17 @@ import (
 // because an authorization server may be reachable from one side only. It then uses the tunnel for
 // every later request to that origin. It never sends a request twice. It may be used concurrently.
 type autoRoute struct {
+	// direct dials from this machine, and via through the tunnel.
 	direct, via http.RoundTripper
 
-	mu      sync.Mutex
-	viaOnly map[string]bool // origins whose direct dial failed
+	// mu guards viaOnly.
+	mu sync.Mutex
+	// viaOnly holds the origins whose direct dial failed and that the tunnel reached.
+	viaOnly map[string]bool
 }
 
+// newAutoRoute returns a route that tries direct first for every origin. The errors of direct must
+// be a *DialError where the dial failed.
 func newAutoRoute(direct, via http.RoundTripper) *autoRoute {
 	return &autoRoute{direct: direct, via: via, viaOnly: map[string]bool{}}
 }
@@ -26,7 +31,8 @@ func (a *autoRoute) RoundTrip(req *http.Request) (*http.Response, error) {
 	if a.usesVia(origin) {
 		return a.via.RoundTrip(req)
 	}
-	// A second attempt needs the body once more, and only GetBody can tell it.
+	// A second attempt needs the body again, and only GetBody gives it. A request without GetBody
+	// has only the direct route.
 	second := req
 	if req.Body != nil && req.Body != http.NoBody {
 		if req.GetBody == nil {
@@ -40,6 +46,8 @@ func (a *autoRoute) RoundTrip(req *http.Request) (*http.Response, error) {
 		second.Body = body
 	}
 	resp, err := a.direct.RoundTrip(req)
+	// Only a dial error proves that nothing was sent. After any other error the server may have
+	// seen the request, and a token request must not run twice.
 	if err == nil || !isDialError(err) || req.Context().Err() != nil {
 		if second != req {
 			second.Body.Close()
@@ -50,12 +58,14 @@ func (a *autoRoute) RoundTrip(req *http.Request) (*http.Response, error) {
 	if viaErr != nil {
 		return nil, fmt.Errorf("directly: %w; through SSH: %w", err, viaErr)
 	}
+	// The origin is noted only now: if both routes fail, the next request tries both again.
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.viaOnly[origin] = true
 	return resp, nil
 }
 
+// usesVia reports whether requests to origin skip the direct dial.
 func (a *autoRoute) usesVia(origin string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"time"
 )
 
+// tokenCheckTimeout bounds the request of CheckToken.
 const tokenCheckTimeout = 30 * time.Second
 
 // CheckToken shows the token to the upstream, which may have revoked a stored one, or may not
@@ -29,7 +30,7 @@ func (s *Session) CheckToken(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	resp.Body.Close()
+	resp.Body.Close() // the status says enough, and a stream might never end
 	if resp.StatusCode == http.StatusUnauthorized {
 		return &UnauthorizedError{Upstream: PlainURL(s.Upstream)}
 	}
@@ -51,6 +52,7 @@ type UnauthorizedError struct {
 	Upstream string
 }
 
+// Error names the upstream.
 func (e *UnauthorizedError) Error() string {
 	return fmt.Sprintf("%s: status 401: it does not accept the request's credentials", e.Upstream)
 }
@@ -63,8 +65,10 @@ type NotStoredError struct {
 	Err error
 }
 
+// Error says that the sign-in itself succeeded.
 func (e *NotStoredError) Error() string {
 	return fmt.Sprintf("signed in to %s, but the tokens could not be stored: %v", e.Upstream, e.Err)
 }
 
+// Unwrap returns Err.
 func (e *NotStoredError) Unwrap() error { return e.Err }

@@ -10,7 +10,9 @@ import (
 	"sallyport/cmd/sallyport/internal/cli"
 )
 
-// endpoint returns the upstream's URL, checked.
+// endpoint returns the upstream's URL, checked. The argument counts more than the variable and the
+// file. The error is a *cli.UsageError. It quotes no query, because some servers take a secret
+// there.
 func endpoint(settings cli.Upstream) (*url.URL, error) {
 	text := cmp.Or(settings.URL, settings.UpstreamURL)
 	hint := "sallyport [flags] https://HOST/PATH"
@@ -27,12 +29,15 @@ func endpoint(settings cli.Upstream) (*url.URL, error) {
 			Hints: []string{hint},
 		}
 	}
+	// A resource indicator has no fragment (RFC 8707 section 2), and a password in the URL would
+	// become a second credential.
 	if u.User != nil || u.Fragment != "" {
 		return nil, &cli.UsageError{
 			Text:  fmt.Sprintf("upstream %s: a user name, password or #fragment in the URL is not allowed", PlainURL(u)),
 			Hints: []string{hint},
 		}
 	}
+	// A bearer token must travel by TLS (RFC 6750 section 5.3). Only loopback is excepted.
 	if u.Scheme == "http" && !IsLoopback(u.Hostname()) && !settings.AllowInsecureHTTP {
 		return nil, &cli.UsageError{
 			Text:  fmt.Sprintf("upstream %s is cleartext http to a host that is not loopback", PlainURL(u)),

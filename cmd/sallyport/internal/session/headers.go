@@ -31,8 +31,11 @@ func headers(settings cli.Upstream, env environment.Environment) (http.Header, [
 
 // headerList collects headers.
 type headerList struct {
-	env     environment.Environment
-	header  http.Header
+	// env gives the variables, and hides those of secrets from child processes.
+	env environment.Environment
+	// header holds the headers so far.
+	header http.Header
+	// secrets are their values, to be masked in text of the upstream.
 	secrets []string
 }
 
@@ -46,6 +49,7 @@ func (h *headerList) addFile(path string) error {
 		}
 	}
 	number := 0
+	// Editors on Windows put a byte order mark in front of the first line.
 	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
 		number++
 		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {

@@ -11,6 +11,7 @@ type Realm struct {
 	Via string
 }
 
+// directSuffix and viaInfix follow the profile in the text of a realm.
 const directSuffix, viaInfix = " direct", " via "
 
 // String prints "PROFILE direct" or "PROFILE via HOST:PORT".
@@ -34,6 +35,7 @@ func ParseRealm(text string) (Realm, bool) {
 	if profile, ok := strings.CutSuffix(text, directSuffix); ok {
 		return Realm{Profile: profile}, true
 	}
+	// A profile may contain the infix, but an address cannot. So the last one counts.
 	if i := strings.LastIndex(text, viaInfix); i >= 0 {
 		return Realm{Profile: text[:i], Via: text[i+len(viaInfix):]}, true
 	}

@@ -12,12 +12,16 @@ import (
 
 // routes says how the requests of a session leave.
 type routes struct {
-	upstream http.RoundTripper // for the upstream's origin
-	signIn   http.RoundTripper // for every other origin
-	realm    Realm
+	// upstream sends requests to the upstream's origin.
+	upstream http.RoundTripper
+	// signIn sends requests to every other origin.
+	signIn http.RoundTripper
+	// realm names the profile and the route, for the key in the token store.
+	realm Realm
 }
 
-// openRoutes builds the tunnel of --via, if there is one, and the transports.
+// openRoutes builds the tunnel of --via, if there is one, and the transports. Session.Close ends
+// them.
 func (s *Session) openRoutes(ctx context.Context, cfg Config) (routes, error) {
 	settings := cfg.Settings
 	roots, err := rootCAs(settings.CAFile)
@@ -34,7 +38,8 @@ func (s *Session) openRoutes(ctx context.Context, cfg Config) (routes, error) {
 				Hints: []string{"name the SSH host with --via, or leave --oauth-route out"},
 			}
 		}
-		// An upstream behind --via is private itself, and may name private addresses.
+		// The metadata of a public upstream must not lead to private addresses. With --via there is
+		// no guard: such an upstream is private itself, and so may be its authorization server.
 		guard := newSSRFGuard(direct, s.Upstream, configuredOrigins(settings.OAuth))
 		s.closeIdleLater(guard.public)
 		r.signIn = guard
@@ -55,6 +60,7 @@ func (s *Session) openRoutes(ctx context.Context, cfg Config) (routes, error) {
 	r.upstream = via
 	// An authorization server is often public although the upstream is not, so direct comes first.
 	switch settings.OAuthRoute {
+	// The route direct needs no case, because signIn is direct already.
 	case "via":
 		r.signIn = via
 	case "auto":
@@ -63,11 +69,13 @@ func (s *Session) openRoutes(ctx context.Context, cfg Config) (routes, error) {
 	return r, nil
 }
 
+// closeIdleLater makes Close end the connections of t that no request uses.
 func (s *Session) closeIdleLater(t *http.Transport) {
 	s.closers = append(s.closers, func() error { t.CloseIdleConnections(); return nil })
 }
 
-// configuredOrigins returns the origins of the endpoints that the settings give.
+// configuredOrigins returns the origins of the endpoints that the settings give. The person has
+// chosen them, so the guard lets requests to them pass.
 func configuredOrigins(settings cli.OAuth) []string {
 	var origins []string
 	for _, text := range []string{settings.AuthorizationURL, settings.TokenURL, settings.IDPIssuer, settings.IDPTokenURL} {
@@ -78,4 +86,5 @@ func configuredOrigins(settings cli.OAuth) []string {
 	return origins
 }
 
+// origin returns the scheme and the host of u, with the port if u names one.
 func origin(u *url.URL) string { return u.Scheme + "://" + u.Host }

@@ -52,9 +52,13 @@ type Session struct {
 	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
 
-	store   *tokenstore.Store // nil keeps nothing
-	key     string            // names this upstream and account in the store
-	secrets []string          // those of the settings, for Mask
+	// store keeps values for the next session. Nil keeps nothing.
+	store *tokenstore.Store
+	// key names this upstream and account in the store.
+	key string
+	// secrets are those of the settings, for Mask.
+	secrets []string
+	// closers end the parts, in the order in which the parts were built.
 	closers []func() error
 }
 
@@ -91,6 +95,7 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
+	// The errors of New are contradictions between settings.
 	if s.SignIn, err = oauth.New(config); err != nil {
 		return &cli.UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists the sign-in flags"}}
 	}
@@ -99,8 +104,8 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	return nil
 }
 
-// openCallback returns how the sign-in listens for the browser's answer: here, or on the
-// workstation.
+// openCallback returns the function that opens the listener for the callback: on this machine, or
+// on the workstation of --callback-via.
 func (s *Session) openCallback(ctx context.Context, cfg Config) (func(context.Context, string) (net.Listener, error), error) {
 	listen := (&net.ListenConfig{}).Listen
 	if host := cfg.Settings.CallbackVia; host != "" {

@@ -16,7 +16,8 @@ import (
 // retryText stands on the page of a failed sign-in.
 const retryText = "To try again, close this tab and ask your MCP host once more, or type \"sallyport login\" with the same settings in a terminal."
 
-// signInConfig returns the settings of the sign-in. The caller adds the realm and the routes.
+// signInConfig returns the settings of the sign-in. The caller adds the realm and the routes. The
+// error is a *cli.UsageError, or it comes from the token store's files.
 func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Config, error) {
 	settings := cfg.Settings
 	secret, err := clientSecret(settings.Client)
@@ -27,6 +28,8 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 	if err != nil {
 		return oauth.Config{}, err
 	}
+	// The callback carries a code in cleartext http, so it must not leave the machine (RFC 8252
+	// section 8.3).
 	if !IsLoopback(strings.Trim(settings.CallbackHost, "[]")) {
 		return oauth.Config{}, &cli.UsageError{
 			Text:  fmt.Sprintf("callback host %q is not loopback", settings.CallbackHost),
@@ -34,6 +37,7 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 		}
 	}
 	grant := settings.Grant
+	// The header is the person's own credential. A token would replace it.
 	if header.Get("Authorization") != "" {
 		grant = oauth.GrantNone
 	}
@@ -78,6 +82,7 @@ func refreshSkew(s cli.Seconds) time.Duration {
 	return time.Duration(s)
 }
 
+// clientSecret returns the secret of the settings. The value itself counts more than a file.
 func clientSecret(settings cli.Client) (oauth.Secret, error) {
 	if settings.ClientSecret != "" || settings.ClientSecretFile == "" {
 		return oauth.Secret(settings.ClientSecret), nil
@@ -86,7 +91,8 @@ func clientSecret(settings cli.Client) (oauth.Secret, error) {
 }
 
 // assertion returns the function that reads what jwt_bearer and enterprise_managed show. It returns
-// nil if no file is named.
+// nil if no file is named. The file is read for each sign-in, because its JWT expires and something
+// else renews it.
 func assertion(settings cli.OAuth) func() (oauth.Secret, error) {
 	what, flag, path := "assertion", "assertion-file", settings.AssertionFile
 	if settings.Grant == oauth.GrantEnterpriseManaged {
@@ -114,8 +120,10 @@ func secretFile(what, flag, path string) (oauth.Secret, error) {
 	return oauth.Secret(strings.TrimSpace(text)), nil
 }
 
-const maxSmallFile = 64 << 10 // bytes that are read of a file that a flag names
+// maxSmallFile is how much is read of a file that a flag names, in bytes.
+const maxSmallFile = 64 << 10
 
+// readSmallFile returns the text of a file. It cuts a longer one, such as a device that never ends.
 func readSmallFile(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {

@@ -24,6 +24,7 @@ type SSH struct {
 	Log *slog.Logger
 }
 
+// ssh returns what makes the tunnels of this session.
 func (c *Config) ssh() SSH {
 	return SSH{Settings: c.Settings.SSH, Env: c.Env, Ask: c.Ask, Log: c.Log}
 }
@@ -39,6 +40,7 @@ func (s SSH) Resolver() *sshconfig.Resolver {
 	if runtime.GOOS == "windows" {
 		r.SystemFile = filepath.Join(s.Env.Getenv("ProgramData"), "ssh", "ssh_config")
 	}
+	// By ssh(1), the file of -F stands in place of both files, and the word none reads no file.
 	switch s.Settings.SSHConfig {
 	case "":
 	case "none":
@@ -57,6 +59,7 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 	if err != nil {
 		return nil, nil, err
 	}
+	// The tunnel resolves the chain again before each dial, so that it follows edits of the files.
 	tunnel, err := sshtunnel.New(sshtunnel.Config{
 		Chain:         func(ctx context.Context) ([]*sshconfig.Host, error) { return resolver.Chain(ctx, destination) },
 		Ask:           s.Ask,

@@ -20,12 +20,17 @@ import (
 // checks each address when it is dialed, because a name may resolve to another one each time. It
 // may be used concurrently.
 type ssrfGuard struct {
-	direct   *http.Transport // for requests that the guard does not restrict; honours proxies
-	public   *http.Transport // dials public addresses only; uses no proxy
+	// direct sends the requests that the guard does not restrict. It honours HTTP proxies.
+	direct *http.Transport
+	// public dials public addresses only, and uses no HTTP proxy.
+	public *http.Transport
+	// upstream is the MCP server, whose own address decides what its metadata may name.
 	upstream *url.URL
-	trusted  []string // origins that the settings name
+	// trusted holds the origins that the settings name.
+	trusted []string
 
-	reachedPublic, reachedPrivate atomic.Bool // kinds of addresses where the upstream was reached
+	// reachedPublic and reachedPrivate say at which kinds of addresses the upstream was reached.
+	reachedPublic, reachedPrivate atomic.Bool
 }
 
 // newSSRFGuard returns a guard in front of direct. From now on direct reports to the guard where it
@@ -40,9 +45,12 @@ func newSSRFGuard(direct *http.Transport, upstream *url.URL, trusted []string) *
 		}
 		return conn, err
 	}
+	// With a proxy, the address that is dialed and checked would be the proxy's.
 	g.public.Proxy = nil
 	g.public.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		dialer := directDialer()
+		// Control is called with each address that is about to be dialed. A check of the name
+		// before the dial would not do, because a name server may answer otherwise the second time.
 		dialer.Control = func(_, resolved string, _ syscall.RawConn) error {
 			if ip, err := netip.ParseAddrPort(resolved); err != nil || !isPublic(ip.Addr()) {
 				return &PrivateAddressError{Addr: addr, Resolved: resolved}
@@ -63,8 +71,8 @@ func (g *ssrfGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || proxy == nil {
 		return g.public.RoundTrip(req)
 	}
-	// The proxy resolves names, in a network that this process does not see. An address it takes as
-	// it stands.
+	// The proxy resolves names, in a network that this process does not see. Only an address that
+	// stands in the URL itself can be checked here.
 	if ip, err := netip.ParseAddr(req.URL.Hostname()); err == nil && !isPublic(ip) {
 		return nil, &PrivateAddressError{Addr: req.URL.Host, Resolved: ip.String()}
 	}
@@ -111,6 +119,7 @@ var publicAddresses = ssrf.New(ssrf.WithAnyNetwork(), ssrf.WithAnyPort())
 // NAT64, which holds an IPv4 address in its last four bytes (RFC 6052), by that IPv4 address: a
 // network without IPv4 sees only these.
 func isPublic(ip netip.Addr) bool {
+	// The ranges hold plain IPv4 addresses, not those mapped into IPv6 (RFC 4291 section 2.5.5.2).
 	ip = ip.Unmap().WithZone("")
 	if b := ip.As16(); ssrf.IPv6NAT64Prefix.Contains(ip) {
 		ip = netip.AddrFrom4([4]byte(b[12:]))
@@ -127,6 +136,7 @@ type PrivateAddressError struct {
 	Resolved string
 }
 
+// Error names both, because the name alone looks harmless.
 func (e *PrivateAddressError) Error() string {
 	return fmt.Sprintf("the upstream's metadata leads to %s, which is %s: no public address, as the upstream's own is", e.Addr, e.Resolved)
 }

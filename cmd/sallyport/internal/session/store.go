@@ -20,7 +20,8 @@ func StateDir(settings cli.Store, env environment.Environment) string {
 
 // OpenStore opens the token store, and makes its directories if they are missing. It returns nil if
 // the settings ask for none. The error is a *cli.UsageError if there is no place for the store, or
-// if --token-store keyring finds no keyring.
+// if --token-store keyring finds no keyring. A key that is not in a keyring lies in the directory
+// of the configuration, so that a copy of the state directory alone cannot be decrypted.
 func OpenStore(settings cli.Store, env environment.Environment, log *slog.Logger) (*tokenstore.Store, error) {
 	if settings.TokenStore == memoryStore {
 		return nil, nil

@@ -20,15 +20,20 @@ import (
 )
 
 const (
+	// directDialTimeout bounds a dial from this machine.
 	directDialTimeout = 15 * time.Second
-	tlsTimeout        = 15 * time.Second
-	maxIdleConns      = 64 // as many as the calls that a busy MCP host keeps in flight
+	// tlsTimeout bounds a TLS handshake, which may ride on several hops.
+	tlsTimeout = 15 * time.Second
+	// maxIdleConns is as many as the calls that a busy MCP host has in flight. With fewer, each
+	// burst of calls would begin with new handshakes.
+	maxIdleConns = 64
 )
 
+// dialFunc opens a connection as net.Dialer.DialContext does.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // rootCAs returns the system's roots and those of caFile. It returns nil, which stands for the
-// system's roots alone, if caFile is empty.
+// system's roots alone, if caFile is empty. The error is a *cli.UsageError.
 func rootCAs(caFile string) (*x509.CertPool, error) {
 	if caFile == "" {
 		return nil, nil
@@ -42,6 +47,7 @@ func rootCAs(caFile string) (*x509.CertPool, error) {
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
+		// A bare container has no roots. The file alone may do.
 		pool = x509.NewCertPool()
 	}
 	if !pool.AppendCertsFromPEM(pem) {
@@ -61,7 +67,7 @@ func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), ro
 		Proxy:               proxy,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: tlsTimeout,
-		ForceAttemptHTTP2:   true,
+		ForceAttemptHTTP2:   true, // net/http leaves HTTP/2 out if DialContext is set
 		MaxIdleConns:        maxIdleConns,
 		MaxIdleConnsPerHost: maxIdleConns,
 		IdleConnTimeout:     90 * time.Second,
@@ -74,6 +80,8 @@ func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), ro
 // directTransport carries requests from this machine, through the proxy of HTTPS_PROXY or
 // HTTP_PROXY unless NO_PROXY excepts the host.
 func directTransport(env environment.Environment, roots *x509.CertPool) *http.Transport {
+	// This is httpproxy.FromEnvironment, which would read the variables of the process instead of
+	// those in env.
 	either := func(name, lower string) string {
 		if value := env.Getenv(name); value != "" {
 			return value
@@ -88,6 +96,7 @@ func directTransport(env environment.Environment, roots *x509.CertPool) *http.Tr
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := directDialer().DialContext(ctx, network, addr)
 		if err != nil {
+			// The route auto must know that nothing of the request was sent.
 			return nil, &DialError{err}
 		}
 		return conn, nil
@@ -102,6 +111,8 @@ func directTransport(env environment.Environment, roots *x509.CertPool) *http.Tr
 	return t
 }
 
+// directDialer returns the dialer of this machine. Its keepalive probes keep the entry of a NAT
+// alive while a stream is idle.
 func directDialer() *net.Dialer {
 	return &net.Dialer{Timeout: directDialTimeout, KeepAlive: 30 * time.Second}
 }
@@ -112,9 +123,13 @@ type DialError struct {
 	Err error
 }
 
+// Error is that of the dialer, which names the address already.
 func (e *DialError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
 func (e *DialError) Unwrap() error { return e.Err }
 
+// isDialError reports whether err means that nothing of the request was sent.
 func isDialError(err error) bool {
 	_, ok := errors.AsType[*DialError](err)
 	return ok
@@ -131,6 +146,7 @@ type ProxyError struct {
 	Status int
 }
 
+// Error names the proxy, because people forget that one is set.
 func (e *ProxyError) Error() string {
 	return strings.TrimSpace(fmt.Sprintf("proxy %s refuses to connect to %s: status %d %s",
 		e.Proxy, e.Addr, e.Status, http.StatusText(e.Status)))
