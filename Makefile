@@ -50,9 +50,9 @@ fuzz:
 			echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
 		done; done
 
-# Packages one after the other, not to disturb each other. cmd/sallyport prints the table against the
-# real ssh and those against mcp-oauth2-proxy and mcp-remote; SALLYPORT_BENCH_BYTES=67108864
-# SALLYPORT_BENCH_ROUNDS=3 makes it quick.
+# Packages one after the other, not to disturb each other. cmd/sallyport/internal/bench prints the
+# table against the real ssh and those against mcp-oauth2-proxy and mcp-remote. To make it quick:
+# SALLYPORT_BENCH_BYTES=67108864 SALLYPORT_BENCH_ROUNDS=1, or a part alone: SALLYPORT_BENCH_ONLY="via, 50 ms".
 bench: parts
 	$(GO) test -p 1 -timeout 60m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 

@@ -43,9 +43,9 @@ func BenchmarkAgainstOpenSSH(b *testing.B) {
 	abroad := newSiteAt(b, 50*time.Millisecond)
 
 	var rows []row
-	rows = append(rows, startRows("loopback", loopback, "≤ 0.35", "≤ 0.35", "≤ 0.35")...)
-	rows = append(rows, startRows("10 ms", office, "≤ 0.60", "≤ 0.60", "≤ 0.60")...)
-	rows = append(rows, startRows("50 ms", abroad, "≤ 0.70", "≤ 0.60", "≤ 0.60")...)
+	rows = append(rows, startRows("loopback", loopback, "≤ 0.50", "≤ 0.50", "≤ 0.50")...)
+	rows = append(rows, startRows("10 ms", office, "≤ 0.65", "≤ 0.65", "≤ 0.65")...)
+	rows = append(rows, startRows("50 ms", abroad, "≤ 0.85", "≤ 0.85", "≤ 0.85")...)
 	rows = append(rows, echoRow("loopback", loopback, echoCount, "floor"), echoRow("10 ms", office, echoFar, "≤ 1.05"))
 	for _, c := range []struct {
 		op   byte

@@ -48,10 +48,13 @@ func places() []place {
 // mcp-remote (npm). The same client drives each of them through stdin and stdout, with the same MCP
 // server behind TLS. The floor is the same calls by a bare HTTP client of Go. Between them stands
 // testdata/naive, a pass-through in Go: what it loses against the floor is the price of one more
-// process. With --via a real sshd, the others go through the real `ssh -L`. SALLYPORT_BENCH_ROUNDS
-// is the number of rounds (3), with which it takes about ten minutes. SALLYPORT_BENCH_ONLY takes
-// the places that have this text in their name: "direct", "via, 50 ms", "30 at once".
-// SALLYPORT_BENCH_PEERS=0 leaves out the npm programs. It needs root, for network namespaces.
+// process. With --via a real sshd, the others go through the real `ssh -L`, which is connected
+// before they start: their start has no SSH login in it. Memory is the proportional set size.
+//
+// SALLYPORT_BENCH_ROUNDS is the number of rounds (3), with which it takes about ten minutes.
+// SALLYPORT_BENCH_ONLY takes the places that have this text in their name: "direct", "via, 50 ms",
+// "30 at once". SALLYPORT_BENCH_PEERS=0 leaves out the npm programs. It needs root, for network
+// namespaces.
 func BenchmarkAgainstPeers(b *testing.B) {
 	machines.NeedProgram(b, "ssh", "openssh-client")
 	count := rounds(b, 3)
