@@ -1,9 +1,10 @@
-// An authorization server of another family than oidc-provider: the example of zitadel's oidc library,
-// on a loopback port of the system's choice. It is OpenID only, its issuer ends in a slash, its tokens
-// are opaque, it registers nobody: the one client is "native", whose redirect URI matches with any port.
+// Zitadel is an authorization server of another family than oidc-provider: the example of zitadel's
+// oidc library, on a loopback port of the system's choice. It speaks OpenID Connect only. Its issuer
+// ends in a slash, and its tokens are opaque. It registers nobody. The one client is "native", whose
+// redirect URI matches with any port.
 //
-// The first line on stdout is the issuer; requests are logged on stderr. It ends when its stdin does.
-// The person is test-user@localhost, password verysecure.
+// The first line on stdout is the issuer. Requests are logged on stderr. The server ends when its
+// stdin does. The person is test-user@localhost, and the password is verysecure.
 package main
 
 import (

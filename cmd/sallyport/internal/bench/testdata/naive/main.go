@@ -1,6 +1,6 @@
-// Naive carries JSON-RPC lines between stdio and the URL it is given, with none of a proxy's duties: no sign-in, no
-// session's end, no errors in answers, no check of what comes back. In the benchmark it is the least that a proxy written in
-// Go without further thought costs.
+// Naive carries JSON-RPC lines between stdio and the URL that it is given. It has none of a proxy's
+// duties: no sign-in, no end of the session, no errors in answers, no check of what comes back. In
+// the benchmark it is the least that a simple proxy written in Go costs.
 package main
 
 import (
