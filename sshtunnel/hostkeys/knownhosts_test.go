@@ -185,8 +185,13 @@ func FuzzKnownHosts(f *testing.F) {
 				t.Fatalf("%+v", e)
 			}
 		}
-		if !matchNames("*"+name, text+name) && !strings.ContainsAny(name, "*?") {
-			t.Fatalf("*%q does not match %q", name, text+name)
+		// The names that are looked up are in lower case, and a list ends at a pattern that is too long.
+		plain := strings.ToLower(name)
+		if len(plain) > 1000 || strings.ContainsAny(plain, "*?!,") {
+			return
+		}
+		if !matchNames("*"+plain, text+plain) {
+			t.Fatalf("*%q does not match %q", plain, text+plain)
 		}
 	})
 }
