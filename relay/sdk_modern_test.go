@@ -1,4 +1,4 @@
-//lint:file-ignore SA1019 sampling and roots are deprecated in 2026-07-28, and have to be carried all the same
+//lint:file-ignore SA1019 sampling and roots are deprecated in 2026-07-28, and still carried
 
 package relay
 

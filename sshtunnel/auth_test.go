@@ -60,7 +60,7 @@ func startAgent(t *testing.T, keys ...string) string {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	eventually(t, "the agent listens", func() bool {
+	openssh.Eventually(t, "the agent listens", func() bool {
 		c, err := net.Dial("unix", sock)
 		if err == nil {
 			c.Close()

@@ -223,7 +223,7 @@ func TestCutDuringLogin(t *testing.T) {
 			tun := newTunnel(t, nil, h)
 			errs := make(chan error)
 			go func() { errs <- tun.Connect(t.Context()) }()
-			eventually(t, "a login", func() bool { return s.Asked() > 0 })
+			openssh.Eventually(t, "a login", func() bool { return s.Asked() > 0 })
 			c.cut(reset)
 			err := <-errs
 			if _, refused := errors.AsType[*AuthError](err); refused || err == nil {
@@ -262,7 +262,7 @@ func TestWindowNeverOpened(t *testing.T) {
 				}
 			}
 		}()
-		eventually(t, "a full window", func() bool {
+		openssh.Eventually(t, "a full window", func() bool {
 			before := sent.Load()
 			for range 5 { // round trips of another stream
 				conn := mustDial(t, tun, target)
@@ -347,7 +347,7 @@ func TestForwardWhosePortIsBusyAfterReconnect(t *testing.T) {
 	for _, w := range old {
 		w.end(true)
 	}
-	eventually(t, "the forward is back", func() bool {
+	openssh.Eventually(t, "the forward is back", func() bool {
 		conn, err := net.Dial("tcp", ln.Addr().String())
 		if err != nil {
 			return false
@@ -391,7 +391,7 @@ func TestUnansweredOpensAreBounded(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		hp.streams.Add(-1)
-		eventually(t, "a new link", func() bool {
+		openssh.Eventually(t, "a new link", func() bool {
 			leave()
 			return s.Logins() > 1
 		})

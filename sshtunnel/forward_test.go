@@ -11,6 +11,8 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"testing"
+
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 // startForward forwards a listener of this machine to addr on the last hop of tun.
@@ -116,7 +118,7 @@ func TestForwardWhileDown(t *testing.T) {
 		for range 2 * maxUnaccepted {
 			conns = append(conns, mustConnect(t, at))
 		}
-		eventually(t, "as many wait as may", func() bool {
+		openssh.Eventually(t, "as many wait as may", func() bool {
 			return ask(tun, func(l *loop) int { return len(l.calls) }) == maxUnaccepted
 		})
 		cancel()

@@ -72,7 +72,7 @@ func TestUpdateHostKeysIsPutToThePerson(t *testing.T) {
 	}
 	learned := openssh.KeyLine(openssh.ReadPublicKey(t, path("ecdsa.pub")))
 	learned = learned[:strings.LastIndex(learned, " ")]
-	eventually(t, "the key is learned", func() bool {
+	openssh.Eventually(t, "the key is learned", func() bool {
 		text, _ := os.ReadFile(file)
 		return strings.Contains(string(text), learned)
 	})

@@ -93,7 +93,7 @@ func TestInteroperation(t *testing.T) {
 				if err := ln.Close(); err != nil {
 					t.Errorf("Close: %v", err)
 				}
-				eventually(t, "the forward is gone", func() bool {
+				openssh.Eventually(t, "the forward is gone", func() bool {
 					conn, err := net.Dial(network, ln.Addr().String())
 					if err != nil {
 						return true

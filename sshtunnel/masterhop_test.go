@@ -38,7 +38,7 @@ func startMaster(t *testing.T, options ...string) (*sshconfig.Host, *exec.Cmd) {
 	})
 	h.IdentityFiles, h.ControlPath = nil, socket
 	m := newMasterHop(h, testLog(t), nil)
-	eventually(t, "the master answers", func() bool { return m.answers(t.Context()) })
+	openssh.Eventually(t, "the master answers", func() bool { return m.answers(t.Context()) })
 	return h, cmd
 }
 
@@ -130,7 +130,7 @@ func TestControlMasterForward(t *testing.T) {
 		lns[0].Close()
 		tun.Close() // takes the other back: the master would keep it
 		for _, ln := range lns {
-			eventually(t, "the forward is gone", func() bool {
+			openssh.Eventually(t, "the forward is gone", func() bool {
 				conn, err := net.Dial("tcp", ln.Addr().String())
 				if err == nil {
 					conn.Close()
@@ -151,7 +151,7 @@ func TestControlMasterAsFirstHop(t *testing.T) {
 		tun := masterTunnel(t, openssh.NewHost(t, "never dialed", "127.0.0.1:1"), h, fakeHost(t, "inner", s))
 		checkEcho(t, mustDial(t, tun, target))
 		s.Drop()
-		eventually(t, "a second login", func() bool { return s.Logins() == 2 })
+		openssh.Eventually(t, "a second login", func() bool { return s.Logins() == 2 })
 		checkEcho(t, mustDial(t, tun, target))
 		tun.Close()
 	})

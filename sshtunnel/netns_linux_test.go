@@ -115,7 +115,7 @@ func testNetworkFaults(t *testing.T, far string) {
 		sshd.Process.Kill()
 		sshd.Wait()
 	})
-	eventually(t, "sshd listens", func() bool {
+	openssh.Eventually(t, "sshd listens", func() bool {
 		conn, err := net.Dial("tcp", net.JoinHostPort(farIP, "22"))
 		if err == nil {
 			conn.Close()

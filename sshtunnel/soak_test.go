@@ -313,7 +313,7 @@ func TestSoak(t *testing.T) {
 		blocks, count.bytes.Load(), cuts, count.dials.Load(), count.broken.Load(), server.repeated)
 	server.mu.Unlock() // late duplicates may wait for it
 	c.cut(true)
-	eventually(t, "all goroutines ended", func() bool { return runtime.NumGoroutine() <= before })
+	openssh.Eventually(t, "all goroutines ended", func() bool { return runtime.NumGoroutine() <= before })
 	if first != (sample{}) && last.heap > first.heap+16<<20 {
 		t.Errorf("heap grew from %d to %d bytes", first.heap, last.heap)
 	}

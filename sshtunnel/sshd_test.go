@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime"
 	"runtime/pprof"
 	"strings"
 	"sync/atomic"
@@ -121,22 +120,6 @@ func checkEcho(t *testing.T, conn net.Conn) {
 	}
 }
 
-// eventually waits for a condition that other goroutines bring about.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	limit := time.After(20 * time.Second)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			buf := make([]byte, 1<<18)
-			t.Fatalf("never happened: %s\n%s", what, buf[:runtime.Stack(buf, true)])
-		}
-	}
-}
-
 // leakTests numbers the calls of noLeak.
 var leakTests atomic.Int64
 
@@ -146,7 +129,7 @@ func noLeak(t *testing.T, f func()) {
 	t.Helper()
 	label := fmt.Sprintf("call %d", leakTests.Add(1))
 	pprof.Do(t.Context(), pprof.Labels("noLeak", label), func(context.Context) { f() })
-	eventually(t, "all goroutines ended", func() bool {
+	openssh.Eventually(t, "all goroutines ended", func() bool {
 		var all strings.Builder
 		pprof.Lookup("goroutine").WriteTo(&all, 1)
 		return !strings.Contains(all.String(), `"noLeak":"`+label+`"`)

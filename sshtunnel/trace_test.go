@@ -128,7 +128,7 @@ func TestTraceOfRealServers(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	eventually(t, "a round trip", func() bool {
+	openssh.Eventually(t, "a round trip", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return len(r.trips) > 0
@@ -251,7 +251,7 @@ func TestTraceOfACutLogin(t *testing.T) {
 	h := c.host(t, fakeHost(t, "bastion", s))
 	h.IdentityFiles = []string{key}
 	go func() { // ends with the cut
-		eventually(t, "a login", func() bool { return s.Asked() > 0 })
+		openssh.Eventually(t, "a login", func() bool { return s.Asked() > 0 })
 		c.cut(true)
 	}()
 	r, err := connectTraced(t, Config{}, h)

@@ -183,11 +183,11 @@ func TestRemoteForward(t *testing.T) {
 		}
 		// The forward comes back with the link, on the same port.
 		servers[0].Drop()
-		eventually(t, "the forward is back", func() bool { return far() == nil })
+		openssh.Eventually(t, "the forward is back", func() bool { return far() == nil })
 		if err := ln.Close(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the forward is gone", func() bool {
+		openssh.Eventually(t, "the forward is gone", func() bool {
 			conn, err := net.Dial("tcp", ln.Addr().String())
 			if err == nil {
 				conn.Close()
@@ -329,7 +329,7 @@ func TestReconnect(t *testing.T) {
 	}
 	checkEcho(t, conn)
 	s.Drop()
-	eventually(t, "a third login", func() bool { return s.Logins() == 3 }) // nobody waits: it was up before
+	openssh.Eventually(t, "a third login", func() bool { return s.Logins() == 3 }) // nobody waits: it was up before
 }
 
 func TestDeadLinkIsFound(t *testing.T) {
@@ -343,12 +343,12 @@ func TestDeadLinkIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "keepalives", func() bool { return s.Keepalives() > 3 })
+	openssh.Eventually(t, "keepalives", func() bool { return s.Keepalives() > 3 })
 	s.Freeze()
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection survived its link")
 	}
-	eventually(t, "a second login", func() bool { return s.Logins() == 2 })
+	openssh.Eventually(t, "a second login", func() bool { return s.Logins() == 2 })
 }
 
 // A server that falls silent is given up after ConnectTimeout, and the error names the stage.

@@ -102,7 +102,7 @@ func TestCancelledKnownHostsCommand(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := errors.New("gone")
 	go func() { // ends when the command has started
-		eventually(t, "the command runs", func() bool { return readFile(started) == "x\n" })
+		openssh.Eventually(t, "the command runs", func() bool { return readFile(started) == "x\n" })
 		cancel(gone)
 	}()
 	if _, err := New(ctx, Config{Host: h, Log: testLog(t)}); !errors.Is(err, gone) {

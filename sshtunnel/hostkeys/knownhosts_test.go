@@ -185,7 +185,7 @@ func FuzzKnownHosts(f *testing.F) {
 				t.Fatalf("%+v", e)
 			}
 		}
-		// The names that are looked up are in lower case, and a list ends at a pattern that is too long.
+		// Names are looked up in lower case. A list ends at a pattern that is too long.
 		plain := strings.ToLower(name)
 		if len(plain) > 1000 || strings.ContainsAny(plain, "*?!,") {
 			return

@@ -11,6 +11,7 @@ import (
 
 	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest"
+	"sallyport/sshtunnel/sshtest/openssh"
 )
 
 // A server that names keys which it does not prove to hold teaches us nothing.
@@ -86,7 +87,7 @@ func TestKeysWithoutProofAreNotLearned(t *testing.T) {
 				return string(b)
 			}
 			if tt.learned {
-				eventually(t, "the key is learned", func() bool { return read() == old+"web "+keyLine(stolen.PublicKey())+"\n" })
+				openssh.Eventually(t, "the key is learned", func() bool { return read() == old+"web "+keyLine(stolen.PublicKey())+"\n" })
 			}
 			client.Conn.Close()
 			for range rest { // closed after the update has ended

@@ -77,7 +77,7 @@ func (c *updateCase) compare(t *testing.T, keyFile string) {
 		t.Fatal(err)
 	}
 	if c.changed {
-		eventually(t, "the same files as ssh leaves", func() bool { return slices.Equal(left(h), want) })
+		openssh.Eventually(t, "the same files as ssh leaves", func() bool { return slices.Equal(left(h), want) })
 	}
 	for range 2 { // two round trips are time enough for what should not happen: ssh has no more
 		session, err := conn.NewSession()
@@ -196,7 +196,7 @@ func TestUpdateHostKeysAsks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the question", func() bool { return len(p.questions()) >= max(1, len(tt.answers)) })
+			openssh.Eventually(t, "the question", func() bool { return len(p.questions()) >= max(1, len(tt.answers)) })
 			if q := p.questions()[0]; !strings.Contains(q, ssh.FingerprintSHA256(rsa)) || !strings.HasSuffix(q, "Accept updated hostkeys? (yes/no): ") {
 				t.Errorf("asked %q", q)
 			}
@@ -211,7 +211,7 @@ func TestUpdateHostKeysAsks(t *testing.T) {
 				}
 				return
 			}
-			eventually(t, "the key is learned", func() bool { return read() != old })
+			openssh.Eventually(t, "the key is learned", func() bool { return read() != old })
 			if text := read(); !strings.HasPrefix(text, old+"|1|") || !strings.Contains(text, keyLine(rsa)) {
 				t.Errorf("got %q", text)
 			}

@@ -1,5 +1,5 @@
 // Package openssh lets tests use the OpenSSH programs of this machine: a real sshd on loopback,
-// ssh, ssh-keygen.
+// ssh, ssh-keygen. It also has the wait for what these programs bring about.
 //
 // A test that needs a program that is missing is skipped; with CI=true in the environment it fails.
 package openssh
