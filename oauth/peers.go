@@ -106,8 +106,7 @@ func (p *peers) logIn(ctx context.Context, n need, login func(context.Context, *
 			fl.show(ctx, Prompt{})
 			err, shared := note.failureFor(fl.leader, n)
 			if !shared {
-				// Without a failure, the leader that we followed has most likely died.
-				takeover := fl.leader != "" && fl.leader == note.ID && note.Failed == nil
+				takeover := note.orphaned() || fl.leader != "" && fl.leader == note.ID && note.Failed == nil
 				l := &leadership{peers: p, need: n, claimed: claimed, takeover: takeover}
 				err = l.run(ctx, login)
 			}
@@ -173,8 +172,8 @@ type leadership struct {
 	need  need
 	// claimed says that this process holds the claim lock. It stops for no other claim.
 	claimed bool
-	// takeover says that the leader that we followed ended without a failure, most likely because
-	// it died. Its login page does not work any more, so ours need not wait.
+	// takeover says that the leader before this one ended without a failure, most likely because it
+	// died. Its login page does not work any more, so ours need not wait.
 	takeover bool
 	notice   notice
 }
@@ -286,6 +285,10 @@ func failureOf(err error) *failure {
 	}
 	return f
 }
+
+// orphaned reports whether the leader of this notice died while its prompt was shown: every other
+// end of a login takes the prompt out. The caller has the lead lock.
+func (t notice) orphaned() bool { return t.Prompt.AuthorizeURL != "" }
 
 // failureFor returns how the login of this notice failed. shared says that it failed for the caller
 // as well: the caller followed that login (followed is its ID) and needed the same scopes (n).

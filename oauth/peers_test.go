@@ -211,3 +211,22 @@ func TestPagesAreLimitedAmongProcesses(t *testing.T) {
 		page(time.Hour+3*defaultPageInterval, false)
 	})
 }
+
+// A process that starts after the leader was killed never followed it. It sees by the prompt that
+// was left behind that the last login page is dead, and waits for no other.
+func TestNoPauseAfterADeadLeader(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		dead, late := newPeers(t, dir), newPeers(t, dir)
+		l := &leadership{peers: dead, notice: notice{ID: "killed"}}
+		l.announce(Prompt{AuthorizeURL: "https://as.example/authorize"})
+		start := time.Now()
+		err := late.logIn(t.Context(), need{}, func(ctx context.Context, l *leadership) error {
+			return l.awaitPage(ctx, "")
+		})
+		if waited := time.Since(start); err != nil || waited != 0 {
+			t.Errorf("the next page after %v (%v), want at once", waited, err)
+		}
+	})
+}
