@@ -48,6 +48,18 @@ const (
 	AuthStyleBody = "body"
 )
 
+// ResourceNone is the Config.Resource that sends no resource parameter.
+const ResourceNone = "none"
+
+// Values of Config.Bearer.
+const (
+	// BearerAccess sends the access token.
+	BearerAccess = "access"
+	// BearerID sends the ID token (OpenID Connect Core section 2), for upstreams that take nothing
+	// else.
+	BearerID = "id"
+)
+
 // Config describes one upstream and how to sign in to it.
 type Config struct {
 	// Upstream is the URL of the MCP endpoint. It must be set.
@@ -71,7 +83,8 @@ type Config struct {
 	// Scope is the scopes to ask for, separated by spaces. Empty takes those of the upstream's
 	// challenge, or else all of its resource metadata.
 	Scope string
-	// Resource is the resource parameter (RFC 8707). Empty takes that of the resource metadata.
+	// Resource is the resource parameter (RFC 8707). Empty takes that of the resource metadata, and
+	// ResourceNone sends none. What is given here counts, whatever the metadata names.
 	Resource string
 	// Audience is a parameter that some servers want beside or instead of Resource. Empty sends
 	// none.
@@ -79,6 +92,10 @@ type Config struct {
 	// ExtraParams are added to authorization and token requests. They never replace a parameter
 	// that this package sets.
 	ExtraParams map[string]string
+	// AuthorizeParams are added to authorization requests alone, under the rule of ExtraParams.
+	AuthorizeParams map[string]string
+	// Bearer says which token the upstream gets: BearerAccess or BearerID. Empty is BearerAccess.
+	Bearer string
 
 	// Given holds one-shot inputs, which are tried before a login.
 	Given Given
@@ -133,6 +150,9 @@ type ClientConfig struct {
 	MetadataURL string
 	// Name is what the server shows when it asks the person for consent. Empty is "sallyport".
 	Name string
+	// Certificate says that AuthBase and Base present a TLS client certificate, which may stand for
+	// the client (RFC 8705).
+	Certificate bool
 	// AuthStyle is AuthStyleHeader or AuthStyleBody: where the secret goes in a request. Empty
 	// follows the server's metadata, and is the body for endpoints that are given.
 	AuthStyle string
@@ -140,6 +160,9 @@ type ClientConfig struct {
 
 // Endpoints says what is known of the authorization server without discovery.
 type Endpoints struct {
+	// Issuer is the authorization server that the person vouches for. Its metadata counts, whatever
+	// the upstream names, and configured secrets go to no other server. Empty follows the upstream.
+	Issuer string
 	// AuthorizationURL and TokenURL are the server's endpoints. An empty one is discovered.
 	AuthorizationURL, TokenURL string
 	// NoDiscovery turns discovery off: only what is configured is used.
@@ -269,6 +292,9 @@ func (c *Config) check() error {
 	if !slices.Contains([]string{"", AuthStyleHeader, AuthStyleBody}, c.Client.AuthStyle) {
 		return fmt.Errorf("unknown auth style %q: header or body", c.Client.AuthStyle)
 	}
+	if !slices.Contains([]string{"", BearerAccess, BearerID}, c.Bearer) {
+		return fmt.Errorf("unknown bearer %q: access or id", c.Bearer)
+	}
 	for _, addr := range c.Callback.Addrs {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			return fmt.Errorf("callback address %s: want host:port", asclient.Quote(addr))
@@ -284,6 +310,7 @@ func (c *Config) check() error {
 func (c *Config) checkURLs() error {
 	given := []struct{ what, url string }{
 		{"upstream URL", c.Upstream.String()},
+		{"issuer", c.Endpoints.Issuer},
 		{"authorization URL", c.Endpoints.AuthorizationURL},
 		{"token URL", c.Endpoints.TokenURL},
 		{"identity provider", c.IDP.Issuer},
@@ -351,7 +378,8 @@ func (c *Config) resourceOf(f asclient.Finding) string { return cmp.Or(c.Resourc
 // requests returns the client that sends requests to authorization servers.
 func (c *Config) requests() *asclient.Client {
 	as := &asclient.Client{Upstream: c.Upstream, Base: c.Base, Other: c.AuthBase, AllowHTTP: c.AllowInsecureHTTP,
-		ExtraParams: c.ExtraParams, Now: func() time.Time { return c.now() }, Log: c.Log}
+		Issuer: c.Endpoints.Issuer, Certificate: c.Client.Certificate,
+		ExtraParams: c.ExtraParams, AuthorizeParams: c.AuthorizeParams, Now: func() time.Time { return c.now() }, Log: c.Log}
 	switch c.Client.AuthStyle {
 	case AuthStyleHeader:
 		as.SecretMethod = asclient.AuthBasic

@@ -37,9 +37,16 @@ type Client struct {
 	// SecretMethod is AuthBasic or AuthPost for a client with a secret. Empty leaves it to what was
 	// registered and to the server's metadata.
 	SecretMethod string
+	// Issuer is the authorization server that the person vouches for. Its metadata counts, whatever
+	// the upstream names. Empty follows the upstream.
+	Issuer string
+	// Certificate says that Base and Other present a TLS client certificate (RFC 8705).
+	Certificate bool
 	// ExtraParams are added to authorization, device and token requests. They never replace a
 	// parameter that this package sets.
 	ExtraParams map[string]string
+	// AuthorizeParams are added to authorization requests alone, under the rule of ExtraParams.
+	AuthorizeParams map[string]string
 	// Now returns the time. Nil is the system's wall clock.
 	Now func() time.Time
 	// Log receives a line for each metadata request and each registration. Nil discards.
