@@ -378,7 +378,7 @@ func (c *Config) resourceOf(f asclient.Finding) string { return cmp.Or(c.Resourc
 // requests returns the client that sends requests to authorization servers.
 func (c *Config) requests() *asclient.Client {
 	as := &asclient.Client{Upstream: c.Upstream, Base: c.Base, Other: c.AuthBase, AllowHTTP: c.AllowInsecureHTTP,
-		Issuer: c.Endpoints.Issuer, Certificate: c.Client.Certificate,
+		Issuer: c.Endpoints.Issuer, Certificate: c.Client.Certificate, BearerID: c.Bearer == BearerID,
 		ExtraParams: c.ExtraParams, AuthorizeParams: c.AuthorizeParams, Now: func() time.Time { return c.now() }, Log: c.Log}
 	switch c.Client.AuthStyle {
 	case AuthStyleHeader:

@@ -42,6 +42,9 @@ type Client struct {
 	Issuer string
 	// Certificate says that Base and Other present a TLS client certificate (RFC 8705).
 	Certificate bool
+	// BearerID makes the ID token (OpenID Connect Core section 2) stand for the access token: it
+	// becomes Token.Access, and its own lifetime becomes Token.Expiry.
+	BearerID bool
 	// ExtraParams are added to authorization, device and token requests. They never replace a
 	// parameter that this package sets.
 	ExtraParams map[string]string
