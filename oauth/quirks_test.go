@@ -147,8 +147,8 @@ func (s *story) served(setting string) {
 		want = 1
 	}
 	got := s.pages()
-	if got != want {
-		s.t.Errorf("%d login pages, want %d", got, want)
+	if got < 1 || got > want {
+		s.t.Errorf("%d login pages, want 1 to %d", got, want)
 	}
 	if err := second.SignOut(s.t.Context()); err != nil {
 		s.Write([]byte("sign-out: " + err.Error() + "\n"))

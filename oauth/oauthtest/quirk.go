@@ -39,8 +39,8 @@ type Want struct {
 	// With is a setting, as in "--resource none", with which the person is served. It stands beside
 	// Refused: nothing is served without it.
 	With string
-	// Pages is how many login pages are shown before the sign-out. Zero means 1, or none for a
-	// sign-in that is refused before its page; -1 means none at all.
+	// Pages is how many login pages may be shown before the sign-out, or for one sign-in that is
+	// refused. Zero means 1 for a person who is served, and none for a refusal.
 	Pages int
 	// Failures is how many of these calls may fail, because the server is broken for a moment.
 	Failures int

@@ -59,10 +59,10 @@ func challenges(status int, challenge string) []Rule {
 		Header: map[string]string{"WWW-Authenticate": challenge}}}
 }
 
-// back makes a rule that leads the browser back with these parameters, and the right state.
+// back makes a rule that leads the browser back with these parameters, and the right state and iss.
 func back(parameters string, when ...string) []Rule {
 	return []Rule{{At: Authorize, When: when,
-		Redirect: "${request.redirect_uri}?state=${request.state}&" + parameters}}
+		Redirect: "${request.redirect_uri}?state=${request.state}&iss=$issuer&" + parameters}}
 }
 
 // Knobs that several rows turn.

@@ -26,7 +26,6 @@ var upstreamQuirks = []Quirk{
 	{Name: "401 in JSON-RPC", Seen: "MCP servers", Rules: []Rule{{At: Upstream, When: unsigned, Status: 401, Body: `{"jsonrpc":"2.0","error":{"code":-32001,"message":"Unauthorized"},"id":null}`}}},
 	{Name: "redirect to a login page", Seen: "Cloudflare Access, oauth2-proxy", Rules: []Rule{{At: Upstream, When: unsigned, Redirect: "https://sso.test/login"}}},
 	{Name: "303 to a login page", Seen: "Django, Rails", Rules: []Rule{{At: Upstream, When: unsigned, Status: 303, Redirect: "/login?next=/mcp"}}},
-	{Name: "407", Seen: "confused proxy", Rules: challenges(407, "Bearer")},
 
 	{Name: "expired: 403 invalid_token", Seen: "Spring Security", Rules: []Rule{{At: Upstream, When: []string{"bearer=dead"}, Status: 403, Header: map[string]string{"WWW-Authenticate": invalidToken}}}},
 	{Name: "expired: 403 without a challenge", Seen: "API gateway", Rules: []Rule{{At: Upstream, When: []string{"bearer=dead"}, Status: 403, Body: `{"message":"The incoming token has expired"}`}}},
