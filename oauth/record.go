@@ -30,8 +30,8 @@ type record struct {
 	// RefreshesWithoutResource says that Server refuses a refresh with the resource parameter, and
 	// takes one without it.
 	RefreshesWithoutResource bool `json:"refreshes_without_resource,omitempty"`
-	// RefusedEarly says that Server refused to refresh Token while its access token had not
-	// expired. It is not asked again before that.
+	// RefusedEarly says that Server refused to refresh Token before its access token had expired.
+	// It is not asked again until then.
 	RefusedEarly bool `json:"refused_early,omitempty"`
 	// Given is the hash of the one-shot inputs of the Config that were used up.
 	Given string    `json:"seed,omitempty"`

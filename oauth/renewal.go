@@ -67,8 +67,8 @@ type renewal struct {
 	clients clients
 	account *accountRecord
 	flight  *flight
-	// refusal says why the refresh token was not taken, although it may be taken later. It is nil if
-	// nothing of that kind happened.
+	// refusal says why a refresh token was not taken that may be taken later. It is nil if nothing
+	// of that kind happened.
 	refusal error
 }
 
@@ -121,7 +121,6 @@ func (r *renewal) keepOrDrop(rec record, err error) error {
 	e, _ := errors.AsType[*asclient.SignInError](err)
 	lives := rec.Token.Access != "" && !rec.Token.Expiry.IsZero() && !rec.Token.Expired(now)
 	unknownClient := e != nil && e.Code == "invalid_client"
-	registered := r.clients.of(rec).Registered
 	switch {
 	case !endsGrant(err):
 		if n.ahead {
@@ -132,7 +131,7 @@ func (r *renewal) keepOrDrop(rec record, err error) error {
 			return nil
 		}
 		return err
-	case lives && (n.ahead || n.background || e.Code != "invalid_grant" && !(unknownClient && registered)):
+	case lives && (n.ahead || n.background || e.TooEarly() || e.Code != "invalid_grant" && !unknownClient):
 		// Some servers refuse as long as the access token lives, and the upstream's refusal need
 		// not be about the token. So both tokens stay until that one expires.
 		r.cfg.Log.Info("refresh is refused while the token lives, and is not tried again before it expires", "err", err)
@@ -141,7 +140,7 @@ func (r *renewal) keepOrDrop(rec record, err error) error {
 		r.account.save(rec)
 		r.account.set(rec, standing)
 		return nil
-	case unknownClient && !registered:
+	case unknownClient && !r.clients.of(rec).Registered:
 		// The refresh token may be good once the configured client is set right.
 		r.cfg.Log.Warn("refresh is refused because of the configured client", "err", err)
 		r.refusal = err
@@ -162,18 +161,18 @@ func (r *renewal) keepOrDrop(rec record, err error) error {
 // endsGrant reports whether err says that a refresh token, or a code, is of no more use.
 func endsGrant(err error) bool {
 	e, ok := errors.AsType[*asclient.SignInError](err)
-	return ok && e.EndsRefreshToken()
+	return ok && (e.EndsRefreshToken() || e.Refused)
 }
 
 // mayObjectToResource reports whether err may be a refusal of the resource parameter: it says so,
 // or it does not say what is wrong with the request.
 func mayObjectToResource(err error) bool {
 	e, ok := errors.AsType[*asclient.SignInError](err)
-	if !ok || !e.EndsRefreshToken() {
+	if !ok || !e.EndsRefreshToken() || e.TooEarly() {
 		return false
 	}
 	unclear := e.Status == http.StatusBadRequest || e.Status == http.StatusUnprocessableEntity
-	return e.ObjectsTo("resource") || unclear && (e.Code == "invalid_request" || e.Code == asclient.CodeBadReply)
+	return e.ObjectsTo("resource") || unclear && e.Code == asclient.CodeBadReply
 }
 
 // useGiven uses the one-shot inputs of the Config, once. done says that they brought a token.
