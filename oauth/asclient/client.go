@@ -179,7 +179,7 @@ func (w web) post(ctx context.Context, rawURL string, h http.Header, body string
 	if err != nil || u.Host == "" {
 		return a, errMalformed(rawURL)
 	}
-	ctx, cancel := context.WithTimeout(ctx, replyTimeout)
+	ctx, cancel := context.WithTimeout(toServer(ctx, u), replyTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(body))
 	if err != nil {
@@ -300,14 +300,14 @@ func momentary(code string) bool {
 // addExtra adds the configured parameters to a request.
 func addExtra(form url.Values, extra map[string]string) {
 	for name, value := range extra {
-		if !form.Has(name) && !reserved(name) {
+		if !form.Has(name) && !Reserved(name) {
 			form.Set(name, value)
 		}
 	}
 }
 
-// reserved reports whether ExtraParams cannot set a parameter, in any request.
-func reserved(name string) bool {
+// Reserved reports whether ExtraParams and AuthorizeParams cannot set a parameter, in any request.
+func Reserved(name string) bool {
 	switch name {
 	case "response_type", "client_id", "client_secret", "redirect_uri", "request_uri", "state", "code",
 		"code_challenge", "code_challenge_method", "code_verifier", "grant_type", "refresh_token",

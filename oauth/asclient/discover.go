@@ -108,6 +108,7 @@ func (d search) findIssuer(ctx context.Context, issuer string, firstRevision boo
 	if err != nil {
 		return "", &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeInsecureURL, Refused: true, Err: err}
 	}
+	ctx = toServer(ctx, u)
 	for _, rawURL := range serverMetadataURLs(u) {
 		var s Server
 		ok, err := d.try(ctx, StepServer, rawURL, &s)
