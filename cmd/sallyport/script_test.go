@@ -27,6 +27,7 @@ func TestScript(t *testing.T) {
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"status":   scriptStatus,
 					"upstream": scriptUpstream,
+					"mutual":   scriptMutual,
 					"knob":     scriptKnob,
 					"count":    scriptCount,
 					"bastion":  scriptBastion,

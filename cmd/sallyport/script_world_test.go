@@ -50,7 +50,7 @@ func (w *scriptWorld) close() {
 
 // visitLink is the program that BROWSER names. It follows the link and says yes to everything.
 func visitLink() {
-	page, err := oauthtest.Browser{}.Open(context.Background(), os.Args[len(os.Args)-1])
+	page, err := oauthtest.Browser{Transport: visitor()}.Open(context.Background(), os.Args[len(os.Args)-1])
 	if err != nil || page.Status >= http.StatusBadRequest {
 		fmt.Fprintf(os.Stderr, "visit: status %d, %v\n", page.Status, err)
 	}

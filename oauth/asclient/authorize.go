@@ -44,6 +44,7 @@ func (c *Client) AuthorizeURL(s Server, who Credentials, a Authorization) (strin
 	if who.ProofKey != nil {
 		setIf(q, "dpop_jkt", who.ProofKey.Thumbprint())
 	}
+	addExtra(q, c.AuthorizeParams)
 	addExtra(q, c.ExtraParams)
 	if slices.Contains(a.Scopes, "offline_access") && !q.Has("prompt") {
 		q.Set("prompt", "consent") // OpenID Connect Core section 11 asks for it

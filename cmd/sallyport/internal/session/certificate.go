@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"runtime"
@@ -31,12 +33,12 @@ type clientCertificate struct {
 
 	// mu guards what follows.
 	mu sync.Mutex
-	// loaded is the certificate that is presented.
+	// loaded is the certificate that is presented. It is nil if the settings name none.
 	loaded *tls.Certificate
 	// seen says how the files were when they were last read.
 	seen [2]fileStamp
-	// permitted holds the origins that get the certificate.
-	permitted map[string]bool
+	// permitted holds the origins that get the certificate, and wanted those that asked for one.
+	permitted, wanted map[string]bool
 }
 
 // fileStamp tells whether a file has changed.
@@ -45,12 +47,15 @@ type fileStamp struct {
 	size     int64
 }
 
-// openCertificate reads the certificate of the settings. It returns nil if they name none. The
-// error is a *cli.UsageError.
+// openCertificate reads the certificate of the settings. If they name none, the result presents
+// none, and still tells what a server that wants one objects to. The error is a *cli.UsageError.
 func openCertificate(settings cli.Upstream, log *slog.Logger) (*clientCertificate, error) {
-	c := &clientCertificate{certFile: settings.ClientCert, keyFile: settings.ClientCertKey, log: log, permitted: map[string]bool{}}
+	c := &clientCertificate{
+		certFile: settings.ClientCert, keyFile: settings.ClientCertKey, log: log,
+		permitted: map[string]bool{}, wanted: map[string]bool{},
+	}
 	if c.certFile == "" && c.keyFile == "" {
-		return nil, nil
+		return c, nil
 	}
 	if c.certFile == "" {
 		return nil, &cli.UsageError{
@@ -81,26 +86,43 @@ func openCertificate(settings cli.Upstream, log *slog.Logger) (*clientCertificat
 // opened for.
 type requestOrigin struct{}
 
-// permit returns req, changed so that its connection presents the certificate, if its origin may
-// get it. A connection without a certificate is not kept for a later request that may present it.
-func (c *clientCertificate) permit(req *http.Request, permitted bool) *http.Request {
+// send sends req by next. The connection presents the certificate if permitted is set, or was set
+// for an earlier request to the same origin. A connection without one is not kept for a later
+// request that may present it.
+func (c *clientCertificate) send(req *http.Request, next http.RoundTripper, permitted bool) (*http.Response, error) {
 	name := origin(req.URL)
+	out := req.WithContext(context.WithValue(req.Context(), requestOrigin{}, name))
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if permitted {
 		c.permitted[name] = true
 	}
-	out := req.WithContext(context.WithValue(req.Context(), requestOrigin{}, name))
-	out.Close = out.Close || !c.permitted[name]
-	return out
+	presents := c.loaded != nil && c.permitted[name]
+	out.Close = out.Close || c.loaded != nil && !presents
+	c.mu.Unlock()
+	resp, err := next.RoundTrip(out)
+	if err == nil {
+		return resp, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := errors.AsType[*net.OpError](err); ok && c.wanted[name] && (e.Op == tlsAlert || !presents && e.Op != "dial") {
+		return nil, &CertificateError{Host: req.URL.Host, Presented: presents, Err: err}
+	}
+	return nil, err
 }
+
+// tlsAlert is the Op of the net.OpError by which crypto/tls returns an alert of the other side. A
+// server that refuses a client may also just close the connection.
+const tlsAlert = "remote error"
 
 // present is GetClientCertificate of tls.Config. The server has asked for a certificate. An HTTP
 // proxy that is reached by https and asks for one gets that of the origin behind it.
 func (c *clientCertificate) present(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if name, _ := info.Context().Value(requestOrigin{}).(string); !c.permitted[name] {
+	name, _ := info.Context().Value(requestOrigin{}).(string)
+	c.wanted[name] = true
+	if c.loaded == nil || !c.permitted[name] {
 		return new(tls.Certificate), nil // which presents none
 	}
 	if now := c.stamps(); now != c.seen {
@@ -114,6 +136,27 @@ func (c *clientCertificate) present(info *tls.CertificateRequestInfo) (*tls.Cert
 	}
 	return c.loaded, nil
 }
+
+// CertificateError is the refusal of a server that asked for a client certificate.
+type CertificateError struct {
+	// Host is the server's host, with the port if the URL names one.
+	Host string
+	// Presented says that the certificate of --client-cert was presented.
+	Presented bool
+	// Err is how the connection ended.
+	Err error
+}
+
+// Error names the server.
+func (e *CertificateError) Error() string {
+	if e.Presented {
+		return fmt.Sprintf("%s refuses the client certificate: %v", e.Host, e.Err)
+	}
+	return fmt.Sprintf("%s wants a client certificate: %v", e.Host, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *CertificateError) Unwrap() error { return e.Err }
 
 // stamps says how the two files are now. A file that cannot be seen has a zero stamp.
 func (c *clientCertificate) stamps() (s [2]fileStamp) {

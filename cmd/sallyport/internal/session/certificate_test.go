@@ -129,7 +129,7 @@ func TestOpenCertificate(t *testing.T) {
 		}
 	})
 	t.Run("none", func(t *testing.T) {
-		if c, err := openCertificate(cli.Upstream{}, slog.New(slog.DiscardHandler)); c != nil || err != nil {
+		if c, err := openCertificate(cli.Upstream{}, slog.New(slog.DiscardHandler)); err != nil || c.loaded != nil {
 			t.Errorf("got %v, %v", c, err)
 		}
 	})
@@ -217,6 +217,36 @@ func TestCertificateIsPresentedToOurServersOnly(t *testing.T) {
 	permitted := &sender{next: transport, userAgent: "x", certificate: c, toUpstream: true}
 	if got := whoAsks(t, permitted, other.URL); got != "ada" {
 		t.Errorf("the same origin as our server sees %q", got)
+	}
+}
+
+// TestCertificateRefused tells whether the server wants a certificate, or another one.
+func TestCertificateRefused(t *testing.T) {
+	p, stranger := newCertificateParts(t), newCertificateParts(t)
+	server := nameServer(t, p.authority, tls.RequireAndVerifyClientCert)
+	path := writeParts(t, filepath.Join(t.TempDir(), "both.pem"), stranger.cert, stranger.key)
+	for _, test := range []struct {
+		settings  cli.Upstream
+		presented bool
+	}{
+		{cli.Upstream{}, false},
+		{cli.Upstream{ClientCert: path}, true},
+	} {
+		c, err := openCertificate(test.settings, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		transport := newTransport(directDialer().DialContext, nil, tlsConfig(p.authority.Pool, c))
+		defer transport.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = (&sender{next: transport, userAgent: "x", certificate: c, toUpstream: true}).RoundTrip(req)
+		refusal, ok := errors.AsType[*CertificateError](err)
+		if !ok || refusal.Presented != test.presented || refusal.Host != server.Listener.Addr().String() {
+			t.Errorf("got %v, want a refusal, presented %t", err, test.presented)
+		}
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// maxCookies is how many cookies are kept, and maxCookieSize the bytes of each one's name, value
-	// and path. RFC 6265 section 6.1 asks a browser for as much.
+	// maxCookies is how many cookies are kept, and maxCookieSize the bytes of the name, value and
+	// path of one. RFC 6265 section 6.1 asks a browser for as much.
 	maxCookies, maxCookieSize = 50, 4096
 	// minSecretCookie is the length from which the value of a cookie may be a secret, in bytes. A
 	// shorter one, such as "node1", is likely to be a word of the upstream's text too.
@@ -20,8 +20,8 @@ const (
 )
 
 // cookieJar keeps the cookies of the upstream in memory, because a load balancer may tell by one
-// which machine has the session. They go to the upstream's origin alone, whatever their Domain says.
-// It may be used concurrently.
+// which machine has the session. They go to the upstream's origin alone, whatever their Domain
+// says. It may be used concurrently.
 type cookieJar struct {
 	// upstream decides which origin the cookies belong to.
 	upstream *url.URL

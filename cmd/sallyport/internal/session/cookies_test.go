@@ -2,12 +2,15 @@ package session
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+
+	"sallyport/cmd/sallyport/internal/cli"
 )
 
 // cookieServer answers with the Set-Cookie lines that the test gives, and notes what it gets.
@@ -60,7 +63,11 @@ func newUpstreamSender(t *testing.T, rawURL string) *sender {
 	}
 	transport := newTransport(directDialer().DialContext, nil, nil)
 	t.Cleanup(transport.CloseIdleConnections)
-	return &sender{next: transport, userAgent: "sallyport/test", cookies: newCookieJar(u), toUpstream: true}
+	certificate, err := openCertificate(cli.Upstream{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &sender{next: transport, userAgent: "sallyport/test", cookies: newCookieJar(u), certificate: certificate, toUpstream: true}
 }
 
 func TestCookies(t *testing.T) {

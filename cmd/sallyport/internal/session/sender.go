@@ -15,7 +15,7 @@ type sender struct {
 	userAgent string
 	// cookies are those of the upstream. It is nil in the sender of every other origin.
 	cookies *cookieJar
-	// certificate is nil if we have none.
+	// certificate is the client certificate.
 	certificate *clientCertificate
 	// toUpstream says that every request goes to the upstream's origin.
 	toUpstream bool
@@ -32,16 +32,13 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header.Set("User-Agent", s.userAgent)
 	}
-	if s.certificate != nil {
-		out = s.certificate.permit(out, s.toUpstream || toServer)
-	}
 	// An authorization server at the upstream's origin is no part of the MCP session, so it neither
 	// gets the session's cookies nor sets any.
 	if s.cookies == nil || toServer {
-		return s.next.RoundTrip(out)
+		return s.certificate.send(out, s.next, s.toUpstream || toServer)
 	}
 	s.cookies.add(out)
-	resp, err := s.next.RoundTrip(out)
+	resp, err := s.certificate.send(out, s.next, true)
 	if err == nil {
 		s.cookies.store(out.URL, resp)
 	}

@@ -59,14 +59,9 @@ func rootCAs(caFile string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// tlsConfig returns what the TLS connections of a session have in common. The certificate is nil
-// if we have none.
+// tlsConfig returns what the TLS connections of a session have in common.
 func tlsConfig(roots *x509.CertPool, certificate *clientCertificate) *tls.Config {
-	config := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	if certificate != nil {
-		config.GetClientCertificate = certificate.present
-	}
-	return config
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, GetClientCertificate: certificate.present}
 }
 
 // newTransport carries requests over connections of dial. If proxy is nil, it uses no HTTP proxy.
