@@ -136,7 +136,7 @@ func (l *legacy) connect(ctx context.Context, init rawjson.Message, take session
 func (l *legacy) getPushStream(ctx context.Context) (resp *http.Response, err error) {
 	pace := retry{obstacles: l.obstacles}
 	ended := pace.run(ctx, func(bool) verdict {
-		resp, err = l.roundTrip(ctx, l.sender(ctx), http.MethodGet, upstreamSession{}, "")
+		resp, err = l.roundTrip(ctx, l.client.sender(ctx), http.MethodGet, upstreamSession{}, "")
 		if err == nil || ctx.Err() != nil {
 			return stop
 		}
@@ -234,7 +234,7 @@ func (l *legacy) replacePushStream(p *pushStream, retryTime time.Duration) {
 	pace := retry{obstacles: l.obstacles, delay: (&cursor{retry: retryTime}).delay}
 	pace.run(l.ctx, func(bool) verdict {
 		if ended.number != 0 {
-			if err := l.renew(l.ctx, ended); err != nil {
+			if err := l.renew(withoutPerson(l.ctx), ended); err != nil {
 				l.logFailure("no new session", err)
 			}
 		}
