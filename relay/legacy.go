@@ -94,30 +94,6 @@ func (l *legacy) call(c *call) error {
 	}
 }
 
-// refusal is what a refused request shows of its session. The request has not run.
-type refusal int
-
-const (
-	// noRefusal means that the request was not refused, or that sending it again does not help.
-	noRefusal refusal = iota
-	// sessionLost means that the server does not know the session. The request may be sent again in
-	// another one.
-	sessionLost
-	// tokenRefused means that the token is at fault. The request may be sent again by Config.Send.
-	tokenRefused
-)
-
-// refusal tells what the refusal resp of a request in sess shows. The body can still be read.
-func (l *legacy) refusal(sess upstreamSession, resp *http.Response) refusal {
-	switch {
-	case l.lost(sess, resp):
-		return sessionLost
-	case l.cfg.InSession != nil && sess.id != "" && !sess.bySend && resp.StatusCode == http.StatusForbidden && hasBearerChallenge(resp):
-		return tokenRefused
-	}
-	return noRefusal
-}
-
 // attempt carries c in sess. It returns what a refusal of it shows. The last attempt takes the loss
 // of a session for the answer.
 func (l *legacy) attempt(c *call, sess upstreamSession, last bool) (r refusal, err error) {

@@ -7,6 +7,30 @@ import (
 	"sallyport/relay/rawjson"
 )
 
+// refusal is what a refused request shows of its session. The request has not run.
+type refusal int
+
+const (
+	// noRefusal means that the request was not refused, or that sending it again does not help.
+	noRefusal refusal = iota
+	// sessionLost means that the server does not know the session. The request may be sent again in
+	// another one.
+	sessionLost
+	// tokenRefused means that the token is at fault. The request may be sent again by Config.Send.
+	tokenRefused
+)
+
+// refusal tells what the refusal resp of a request in sess shows. The body can still be read.
+func (h *legacyHTTP) refusal(sess upstreamSession, resp *http.Response) refusal {
+	switch {
+	case h.lost(sess, resp):
+		return sessionLost
+	case h.cfg.InSession != nil && sess.id != "" && !sess.bySend && resp.StatusCode == http.StatusForbidden && hasBearerChallenge(resp):
+		return tokenRefused
+	}
+	return noRefusal
+}
+
 // lost reports whether resp says that the server does not know sess any more. It should say so with
 // 404 (basic/transports, "Session Management"). The body can still be read.
 //
