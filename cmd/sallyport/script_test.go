@@ -28,6 +28,7 @@ func TestScript(t *testing.T) {
 					"status":   scriptStatus,
 					"upstream": scriptUpstream,
 					"mutual":   scriptMutual,
+					"balancer": scriptBalancer,
 					"knob":     scriptKnob,
 					"count":    scriptCount,
 					"bastion":  scriptBastion,

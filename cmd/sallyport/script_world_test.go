@@ -32,10 +32,12 @@ import (
 // scriptWorld is what surrounds the command of one script: an upstream with its login server, a
 // bastion, and an MCP host.
 type scriptWorld struct {
-	dir     string
-	login   *oauthtest.Server
-	host    *hostProcess
-	closers []func()
+	dir   string
+	login *oauthtest.Server
+	host  *hostProcess
+	// balancer is that of the script, if it has one.
+	balancer *balancer
+	closers  []func()
 }
 
 type worldKey struct{}

@@ -25,8 +25,8 @@ var (
 // `sh -c 'open %s'` and `ssh laptop open` do, and a part of the link comes from a login server.
 //
 // Percent-encoding removes all such characters but the & between two parameters, whose encoding
-// would make one of them. A link with an & stays with us: the browser gets a page of ours that leads
-// to it, and that page ends with ctx.
+// would make one of them. A link with an & stays with us: the browser gets a page of ours that
+// leads to it, and that page ends with ctx.
 func linkForBrowser(ctx context.Context, link string) (string, error) {
 	u, err := url.Parse(link)
 	switch {
