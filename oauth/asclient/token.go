@@ -205,6 +205,12 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	unusable := func(why string) error {
 		return &SignInError{Stage: stage, Server: s.Name(), Code: CodeBadReply, Refused: true, Description: why}
 	}
+	if c.BearerID {
+		if r.IDToken == "" {
+			return Token{}, unusable("the answer holds no ID token")
+		}
+		r.Access, r.Type = r.IDToken, ""
+	}
 	k := Token{Access: r.Access, Refresh: r.Refresh, Scope: r.Scope, Account: accountOf(r.IDToken), Obtained: sent}
 	switch {
 	case r.Type == "" || strings.EqualFold(r.Type, "Bearer"):
@@ -216,7 +222,11 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	if strings.ContainsFunc(r.Access, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return Token{}, unusable("access_token with characters that no header may hold")
 	}
-	if l := lifetime(r.ExpiresIn); l > 0 {
+	l := lifetime(r.ExpiresIn)
+	if c.BearerID {
+		l = lifetimeOf(r.IDToken)
+	}
+	if l > 0 {
 		k.Expiry = sent.Add(l)
 	}
 	return k, nil
@@ -235,26 +245,44 @@ func lifetime(expiresIn json.RawMessage) time.Duration {
 	return time.Duration(math.Min(secs, maxLifetime.Seconds()) * float64(time.Second))
 }
 
-// accountOf returns how an ID token names the person, or "" if it does not. It does not verify the
-// signature: the ID token came from the token endpoint itself (OpenID Connect Core section
-// 3.1.3.7), and the name is shown, not acted on.
-func accountOf(idToken string) string {
+// idClaims are the claims of an ID token that we read (OpenID Connect Core section 2).
+type idClaims struct {
+	Email    string `json:"email"`
+	Username string `json:"preferred_username"`
+	Subject  string `json:"sub"`
+	// IssuedAt and Expiry are in seconds since 1970.
+	IssuedAt float64 `json:"iat"`
+	Expiry   float64 `json:"exp"`
+}
+
+// claimsOf reads an ID token. It does not verify the signature: the ID token came from the token
+// endpoint itself (OpenID Connect Core section 3.1.3.7), and whoever acts on it verifies it. It
+// returns zero claims for a token that it cannot read.
+func claimsOf(idToken string) (claims idClaims) {
 	parts := strings.Split(idToken, ".")
 	if len(parts) != 3 {
-		return ""
+		return claims
 	}
 	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
-	if err != nil {
-		return ""
+	if err != nil || json.Unmarshal(b, &claims) != nil {
+		return idClaims{}
 	}
-	var claims struct {
-		Email    string `json:"email"`
-		Username string `json:"preferred_username"`
-		Subject  string `json:"sub"`
+	return claims
+}
+
+// lifetimeOf returns how long an ID token that was just issued is valid. It returns 0 if the token
+// does not say. The two times in the token are of one clock, which may differ from ours.
+func lifetimeOf(idToken string) time.Duration {
+	claims := claimsOf(idToken)
+	if claims.IssuedAt <= 0 || !(claims.Expiry > claims.IssuedAt) {
+		return 0
 	}
-	if json.Unmarshal(b, &claims) != nil {
-		return ""
-	}
+	return time.Duration(math.Min(claims.Expiry-claims.IssuedAt, maxLifetime.Seconds()) * float64(time.Second))
+}
+
+// accountOf returns how an ID token names the person, or "" if it does not.
+func accountOf(idToken string) string {
+	claims := claimsOf(idToken)
 	for _, name := range []string{claims.Email, claims.Username, claims.Subject} {
 		if name != "" && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			return cut(name)
