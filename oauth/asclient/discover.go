@@ -222,6 +222,7 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 	if err != nil {
 		return Server{}, &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeInsecureURL, Refused: true, Err: err}
 	}
+	ctx = toServer(ctx, u)
 	var other, partial Server // the first with another issuer, and the first without a token endpoint
 	for _, rawURL := range serverMetadataURLs(u) {
 		doc, ok := d.fetch(ctx, StepServer, rawURL)
@@ -243,7 +244,8 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 			partial = s
 			d.f.reject("no token endpoint")
 		case sameIssuer(s.Issuer, issuer):
-			return s, d.checkEndpoints(&s)
+			err := d.checkEndpoints(&s)
+			return s, err
 		default:
 			if other.Issuer == "" {
 				other = s
@@ -260,7 +262,8 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 	}
 	d.c.log().Info("the metadata names an issuer of its own", "url", cut(issuer), "issuer", cut(other.Issuer))
 	other.FoundAt = issuer
-	return other, d.checkEndpoints(&other)
+	err = d.checkEndpoints(&other)
+	return other, err
 }
 
 // mayBeOf reports whether metadata may name another issuer than the one that it was looked up by. It
