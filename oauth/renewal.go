@@ -22,7 +22,7 @@ func (t *Transport) renew(ctx context.Context, n need) error {
 
 // getToken is the flight of renew. It tries what needs no person, then a login.
 func (t *Transport) getToken(ctx context.Context, f *flight) error {
-	r := &renewal{cfg: &t.cfg, as: t.as, clients: t.clients, account: t.account, flight: f}
+	r := &renewal{cfg: &t.cfg, as: t.as, clients: t.clients, account: t.account, provider: t.provider, flight: f}
 	if t.cfg.unattended() {
 		return r.unattended(ctx)
 	}
@@ -56,7 +56,9 @@ type renewal struct {
 	as      *asclient.Client
 	clients clients
 	account *accountRecord
-	flight  *flight
+	// provider is that of the Transport.
+	provider *provider
+	flight   *flight
 }
 
 // refresh uses the refresh token, or takes the token that another process stored meanwhile. It
