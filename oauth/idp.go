@@ -88,7 +88,7 @@ func (p *provider) assertion(ctx context.Context, f *flight, want asclient.Wante
 	var refusal error
 	for try := 1; ; try++ {
 		if err := p.renewIDToken(ctx, f, n); err != nil {
-			return "", p.loginRequired(err, refusal)
+			return "", p.named(err, refusal)
 		}
 		rec, from := p.account.current()
 		assertion, err := p.as.ExchangeIDToken(ctx, rec.Server, p.clients.of(rec).Credentials, rec.Token.Access, want)
@@ -99,7 +99,7 @@ func (p *provider) assertion(ctx context.Context, f *flight, want asclient.Wante
 			return assertion, nil
 		}
 		if from == fromSignIn && (f.personAsked() || !n.byPerson) || !refusesIDToken(err, n.byPerson) || try == maxExchanges {
-			return "", err
+			return "", p.named(err, nil)
 		}
 		p.cfg.Log.Info("ID token is refused by the identity provider", "err", err)
 		refusal = err
@@ -124,14 +124,33 @@ func (p *provider) renewIDToken(ctx context.Context, f *flight, n need) error {
 	return ctx.Err()
 }
 
-// loginRequired returns err. If err says that the person has to log in, it then names the upstream,
-// and why the ID token that was there would not do: refusal, which may be nil.
-func (p *provider) loginRequired(err, refusal error) error {
-	if _, ok := errors.AsType[*LoginRequiredError](err); ok {
+// named returns err as the caller of the upstream's Transport is to see it. If err says that the
+// person has to log in, it then names the upstream, and why the ID token that was there would not
+// do: refusal, which may be nil.
+func (p *provider) named(err, refusal error) error {
+	_, required := errors.AsType[*LoginRequiredError](err)
+	_, signIn := errors.AsType[*asclient.SignInError](err)
+	_, discovery := errors.AsType[*asclient.DiscoveryError](err)
+	switch {
+	case required:
 		return &LoginRequiredError{Upstream: asclient.WithoutQuery(p.upstream.Upstream), Err: refusal}
+	case signIn || discovery:
+		return &ProviderError{err}
 	}
 	return err
 }
+
+// ProviderError reports that the sign-in at the identity provider of GrantEnterpriseManaged failed,
+// or that the provider gave no assertion for the ID token.
+type ProviderError struct {
+	// Err is the error beneath: a SignInError or a DiscoveryError of package asclient.
+	Err error
+}
+
+func (e *ProviderError) Error() string { return "identity provider: " + e.Err.Error() }
+
+// Unwrap returns the error beneath.
+func (e *ProviderError) Unwrap() error { return e.Err }
 
 // refusesIDToken reports whether err may mean that the identity provider refuses the ID token
 // itself: it has expired, or its session has ended. RFC 8693 section 2.2.2 wants invalid_request
@@ -179,16 +198,19 @@ func (p *provider) noteUse(ctx context.Context) {
 // exchange has the identity provider exchange an ID token that Config.Assertion returned.
 func (p *provider) exchange(ctx context.Context, f *flight, idToken string, want asclient.Wanted) (string, error) {
 	found, err := p.cfg.discover(ctx, p.as, "", false)
-	if err != nil {
-		return "", err
+	if err == nil && found.Server.TokenEndpoint == "" {
+		err = found.Missing("token endpoint")
 	}
-	if found.Server.TokenEndpoint == "" {
-		return "", found.Missing("token endpoint")
+	if err != nil {
+		return "", p.named(err, nil)
 	}
 	who, _ := p.clients.configured(found.Server)
 	assertion, err := p.as.ExchangeIDToken(ctx, found.Server, who.Credentials, idToken, want)
+	if err != nil {
+		return "", p.named(err, nil)
+	}
 	f.addSecrets(assertion)
-	return assertion, err
+	return assertion, nil
 }
 
 // ProviderAccount returns the person's account at the identity provider of GrantEnterpriseManaged,

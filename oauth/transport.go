@@ -31,8 +31,8 @@ type Transport struct {
 	account *accountRecord
 	flights *flights
 	peers   *peers
-	// provider is the person's account at the identity provider of GrantEnterpriseManaged. It is nil
-	// for every other grant.
+	// provider is the person's account at the identity provider of GrantEnterpriseManaged. It is
+	// nil for every other grant.
 	provider *provider
 	// callback is the callback server of the last login. It is nil before the first login, and if
 	// the last login has no callback. Deliver learns the outcome from it even after the login.

@@ -213,17 +213,13 @@ func (c call) issue(g grant, refresh bool) {
 		c.book.refresh[token] = &of
 		m["refresh_token"] = token
 	}
-	if slices.Contains(strings.Fields(g.scope), "openid") && !c.leavesOutIDToken() {
+	// OpenID Connect Core section 12.2 lets an answer to a refresh be without an ID token.
+	without := c.knobs.NoIDTokenAtRefresh && c.r.PostFormValue("grant_type") == "refresh_token"
+	if slices.Contains(strings.Fields(g.scope), "openid") && !without {
 		m["id_token"] = c.idToken(g)
 	}
 	c.w.Header().Set("Cache-Control", "no-store")
 	reply(c.w, http.StatusOK, m)
-}
-
-// leavesOutIDToken reports whether this is an answer that OpenID Connect Core section 12.2 lets be
-// without an ID token, and a knob makes it so.
-func (c call) leavesOutIDToken() bool {
-	return c.knobs.NoIDTokenAtRefresh && c.r.PostFormValue("grant_type") == "refresh_token"
 }
 
 // idToken returns an ID token (OpenID Connect Core section 2) that is good for an exchange. Its
