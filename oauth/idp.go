@@ -177,7 +177,8 @@ func refusesIDToken(err error, byPerson bool) bool {
 
 // noteUse notes in the record that our upstream uses the sign-in.
 func (p *provider) noteUse(ctx context.Context) {
-	name := asclient.WithoutQuery(p.upstream.Upstream)
+	u := p.upstream.Upstream
+	name := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String() // no query, no user
 	if rec, _ := p.account.current(); slices.Contains(rec.UsedBy, name) {
 		return
 	}
