@@ -131,9 +131,12 @@ type Config struct {
 	// providerConfig sets it.
 	atProvider bool
 	// now is the wall clock. pageInterval is the shortest time between two login pages of all
-	// processes. Tests set both after New.
+	// processes. freshPauses are the pauses between the tries with a fresh token that is refused:
+	// behind a load balancer, a server may hear of a token later than another. Tests set all three
+	// after New.
 	now          func() time.Time
 	pageInterval time.Duration
+	freshPauses  []time.Duration
 }
 
 // ClientConfig says who we are to the authorization server. Its zero value leaves that to dynamic
@@ -264,6 +267,7 @@ func (c *Config) persistent() bool { return !c.unattended() && c.Grant != GrantN
 // setDefaults replaces zero values by their defaults.
 func (c *Config) setDefaults() {
 	c.now, c.pageInterval = wallClock, defaultPageInterval
+	c.freshPauses = []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
 	if c.Grant == "" {
 		c.Grant = GrantAuto
 	}

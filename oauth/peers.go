@@ -144,8 +144,8 @@ func (p *peers) countPages(change func(*pageCount)) {
 	}
 }
 
-// resetPages starts the count again: the upstream accepted a token that a login brought.
-func (p *peers) resetPages() { p.countPages(func(c *pageCount) { *c = pageCount{} }) }
+// noteAccepted starts the count again: the upstream accepted a token that a login brought.
+func (p *peers) noteAccepted() { p.countPages(func(c *pageCount) { *c = pageCount{} }) }
 
 // follower is what a process knows while another one leads.
 type follower struct {

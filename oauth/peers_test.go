@@ -205,7 +205,7 @@ func TestPagesAreLimitedAmongProcesses(t *testing.T) {
 		held()
 		processes[n%2].cfg.AtTerminal = true
 		page(time.Hour+2*defaultPageInterval, false)
-		processes[0].resetPages() // the upstream took a token
+		processes[0].noteAccepted() // the upstream took a token
 		page(time.Hour+2*defaultPageInterval, false)
 		processes[0].cfg.AtTerminal, processes[1].cfg.AtTerminal = false, false
 		page(time.Hour+3*defaultPageInterval, false)

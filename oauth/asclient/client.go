@@ -157,20 +157,6 @@ func (a answer) grants(v any) bool {
 	return a.status/100 == 2 && json.Unmarshal(a.body, v) == nil
 }
 
-// oauthError is the error answer of RFC 6749 section 5.2 and RFC 7591 section 3.2.2.
-type oauthError struct {
-	Code        string `json:"error"`
-	Description string `json:"error_description"`
-}
-
-// oauthError returns the error in a, or the zero value if a holds none.
-func (a answer) oauthError() (e oauthError) {
-	if a.status/100 != 2 && json.Unmarshal(a.body, &e) != nil {
-		return oauthError{}
-	}
-	return e
-}
-
 func errMalformed(endpoint string) error {
 	return fmt.Errorf("malformed endpoint URL %s", Quote(endpoint))
 }
@@ -232,7 +218,7 @@ func (c *Client) send(ctx context.Context, q call) (answer, error) {
 		if q.who.ProofKey == nil {
 			return a, nil
 		}
-		if fresh := c.KeepNonce(u, a.header); !fresh || try == MaxNonceReplays || a.oauthError().Code != needsNonce {
+		if fresh := c.KeepNonce(u, a.header); !fresh || try == MaxNonceReplays || a.fault().code != needsNonce {
 			return a, nil
 		}
 	}
@@ -265,39 +251,16 @@ func (q call) refusal(a answer) *SignInError {
 
 // secrets lists what the request holds that its answer may echo.
 func (q call) secrets() []string {
-	list := []string{q.who.Secret, url.QueryEscape(q.who.Secret)}
+	id, secret := q.who.ID, q.who.Secret
+	list := []string{secret}
+	if secret != "" { // the Authorization field holds both
+		list = append(list, id+":"+secret, url.QueryEscape(id)+":"+url.QueryEscape(secret))
+	}
 	for _, name := range []string{"state", "code", "code_verifier", "refresh_token", "token", "client_secret",
 		"client_assertion", "assertion", "subject_token", "device_code"} {
 		list = append(list, q.form.Get(name))
 	}
 	return list
-}
-
-// refusal makes the error of an answer that grants nothing. The secrets are masked in the server's
-// words.
-func refusal(stage, endpoint string, a answer, secrets []string) *SignInError {
-	e := &SignInError{Stage: stage, Status: a.status, Server: endpoint}
-	if u, err := url.Parse(endpoint); err == nil {
-		e.Server = cut(WithoutQuery(u))
-	}
-	said := oauthError{}
-	if json.Unmarshal(a.body, &said) != nil || said.Code == "" {
-		e.Code = CodeBadReply
-		return e
-	}
-	e.Code = PeerText(said.Code, secrets)
-	e.Description = PeerText(said.Description, secrets)
-	e.Refused = a.status < 500 && a.status != http.StatusTooManyRequests && !momentary(said.Code)
-	return e
-}
-
-// momentary reports whether an error code says "later", not "no".
-func momentary(code string) bool {
-	switch code {
-	case "temporarily_unavailable", "server_error", "slow_down":
-		return true
-	}
-	return false
 }
 
 // addExtra adds the configured parameters to a request.

@@ -60,8 +60,13 @@ type SignInError struct {
 	// Refused says that waiting does not help: the server or the person said no, or our rules
 	// forbid to go on.
 	Refused bool
+	// Page says that the answer was an HTML page, as firewalls and gateways send it.
+	Page bool
 	// Err is the error beneath. It may be nil.
 	Err error
+
+	// said is more of the server's words than Description has, for the methods that judge them.
+	said string
 }
 
 // Error returns one line.
