@@ -3,6 +3,7 @@ package oauth
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"sallyport/oauth/asclient"
 )
@@ -13,6 +14,17 @@ var ErrNotCompleted = errors.New("nobody completed the login in time")
 // ErrHeldBack is beneath an asclient.SignInError after three login pages without a token that the
 // upstream accepted. For an hour, only [Transport.SignIn] and [Config.AtTerminal] show another.
 var ErrHeldBack = errors.New("several login pages led to no sign-in, no other is opened until asked for")
+
+// HeldBackError reports ErrHeldBack, and when it ends.
+type HeldBackError struct {
+	// Until is when the next login page may be shown without being asked for.
+	Until time.Time
+}
+
+func (e *HeldBackError) Error() string { return ErrHeldBack.Error() }
+
+// Is reports whether target is ErrHeldBack.
+func (e *HeldBackError) Is(target error) bool { return target == ErrHeldBack }
 
 // ErrNoSignIn is returned by [Transport.Deliver] if the callback does not belong to the last login.
 var ErrNoSignIn = errors.New("no sign-in waits for this callback")

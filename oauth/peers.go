@@ -248,7 +248,8 @@ func (l *leadership) awaitPage(ctx context.Context, server string) error {
 	clockSetBack := since < 0 // then the time of the last login page says nothing
 	storm := c.Count >= stormPages && since < stormIntervals*cfg.pageInterval && !clockSetBack
 	if storm && !l.need.byPerson && !cfg.AtTerminal {
-		return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: server, Err: ErrHeldBack}
+		return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: server,
+			Err: &HeldBackError{Until: c.Last.Add(stormIntervals * cfg.pageInterval)}}
 	}
 	wait := cfg.pageInterval - since
 	personThere := c.Completed && c.Count < stormPages

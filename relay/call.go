@@ -147,7 +147,7 @@ func (s *session) tell(f *fault) {
 	if status, ok := errors.AsType[*StatusError](f.cause); ok {
 		f.text, f.kind, f.hints = f.textOf(s.cfg.Explain(status))
 	}
-	if f.kind != kindClosed {
+	if f.kind != kindClosed && f.url == "" { // what a person has to open is an obstacle, which the caller knows
 		s.cfg.Answered(&Explanation{Kind: f.kind, Text: clean(f.text, s.cfg.Mask, maxText), Hints: f.hints, NotRun: f.notRun})
 	}
 }
