@@ -116,8 +116,8 @@ func (s *session) finish(c *call, err error) {
 	f, cancellation := s.outcome(c, err)
 	// The session must not end before the cancellation is sent.
 	holding := cancellation != nil && s.calls.hold(c)
-	byHost := false
-	if _, byHost = errors.AsType[*cancelled](err); !byHost {
+	_, byHost := errors.AsType[*cancelled](err)
+	if !byHost && (f != nil || !c.isInit()) { // the opening has told its result
 		s.tell(f)
 	}
 	if f != nil {

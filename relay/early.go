@@ -215,16 +215,24 @@ func (e *early) initAnswered(a *call, line []byte) {
 }
 
 // attemptFailed answers those who waited for the attempt that began at the given time, because
-// every call is tried once.
+// every call is tried once. All calls have waited for a sign-in that failed: another attempt might
+// open another login page.
 func (e *early) attemptFailed(h *opening, f *fault, begun time.Time) {
 	e.mu.Lock()
 	h.person = h.person || aboutSignIn(f.kind)
 	pending := h.pendingLocked()
 	e.mu.Unlock()
-	if pending {
+	signIn := aboutSignIn(f.kind)
+	if signIn {
+		select {
+		case <-h.retry:
+		default:
+		}
+	}
+	if pending || signIn {
 		for _, c := range e.session.calls.selected(func(c *call) bool {
 			asksPerson := c.signIn && f.kind == KindSignIn
-			return !asksPerson && !c.arrived.After(begun)
+			return !c.isInit() && !asksPerson && (signIn || !c.arrived.After(begun))
 		}) {
 			c.cancel(f)
 		}
