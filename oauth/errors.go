@@ -11,8 +11,9 @@ import (
 var ErrNotCompleted = errors.New("nobody completed the login in time")
 
 // ErrHeldBack is beneath an asclient.SignInError after three login pages without a token that the
-// upstream accepted. For an hour, only [Transport.SignIn] and [Config.AtTerminal] show another.
-var ErrHeldBack = errors.New("several login pages led to no sign-in, no other is opened until asked for")
+// upstream accepted, or after six in quick succession. For an hour, only [Transport.SignIn] and
+// [Config.AtTerminal] show another.
+var ErrHeldBack = errors.New("several login pages led to no sign-in that lasts, no other is opened until asked for")
 
 // ErrNoSignIn is returned by [Transport.Deliver] if the callback does not belong to the last login.
 var ErrNoSignIn = errors.New("no sign-in waits for this callback")

@@ -31,6 +31,16 @@ var networkRows = []row{
 	}),
 	unreachable(KindTLS, typeHint[x509.UnknownAuthorityError]("if your organisation has a certificate authority of its own: --ca-file FILE")),
 	unreachable(KindTLS, typeHint[*tls.CertificateVerificationError]("the server's certificate is not valid; is the clock right?")),
+	unreachable(KindTLS, func(err error) ([]string, bool) {
+		e, ok := errors.AsType[*session.CertificateError](err)
+		if !ok {
+			return nil, false
+		}
+		if e.Presented {
+			return []string{"its administrator knows which certificates it takes; is that of --client-cert still valid?"}, true
+		}
+		return []string{"name yours: --client-cert FILE, and --client-cert-key FILE if its key is in another file"}, true
+	}),
 	unreachable(KindTLS, typeHint[tls.RecordHeaderError]("the server does not speak TLS on this port; is http or another port meant?")),
 	unreachable(KindUnreachable, func(err error) ([]string, bool) {
 		e, ok := errors.AsType[*net.DNSError](err)
