@@ -123,14 +123,13 @@
 // that is closed when it changes. An [Explanation] puts one error of Config.Send into words. So an
 // obstacle is a state, and an explanation belongs to an event.
 //
-// A call has two time limits. Both are counted from its arrival:
+// A call has two time limits. Both are counted from its arrival, or from the last sign of progress:
 //
-//	Config.Timeout    A sign of progress starts it anew. At its end the call gets the error
-//	                  "timeout", and if it may be running, the server is told. There is none for
-//	                  initialize and subscriptions/listen.
-//	Config.Patience   It counts for a call that is not in the state written (next section), and only
-//	                  while there is an obstacle. A call that is older than this gets the obstacle
-//	                  as its error. There is none for initialize.
+//	Config.Timeout    At its end the call gets the error "timeout", and if it may be running, the
+//	                  server is told. There is none for initialize and subscriptions/listen.
+//	Config.Patience   It counts for a call in the state unsent or replied (next section), and only
+//	                  while there is an obstacle. A call that has waited longer than this gets the
+//	                  obstacle as its error. There is none for initialize.
 //
 // Signs of progress are: a notification or a request of the server on the call's own stream, a
 // progress notification with the call's token on any stream, and the host's answer to a question
@@ -144,6 +143,30 @@
 // If the field Final of an obstacle or an explanation is not nil, waiting does not help. All
 // requests get it as their error. Run returns the error in Final when a request was answered with
 // it, or after finalGrace.
+//
+// # A busy server
+//
+// A server may refuse a request for now, with the status 429, 503 or 425 (pause.go). Such a request
+// has not run. It waits in the state held, and is sent again, if that is within its Config.Timeout.
+// What waits is told to the host as for an obstacle; Config.Patience does not count.
+//
+//	status        Retry-After    what we do
+//	------------  -------------  ------------------------------------------------------------------
+//	429, 503, 425 within the     We wait for as long as it says, and at least for our own back-off
+//	              time           (next but one section). Up to a tenth, and a second, is added.
+//	429, 503, 425 longer         The refusal is the answer, at once, with the time.
+//	429, 425      none           We wait for our own back-off, up to maxBusy times.
+//	503           none           The same for ping, tasks/get, notifications/initialized and all
+//	                             lists. Any other request may have run, behind a gateway. The
+//	                             refusal is its answer.
+//
+// Without Retry-After, initialize, server/discover and subscriptions/listen are left to those who
+// send them, and who try again in any case. If the body of the refusal is the result of the
+// request, that is the answer. The date in a Retry-After is compared with the server's own Date.
+//
+// A pause holds for all requests, except the GET stream and the DELETE. When it is over, one
+// request goes ahead. If it is refused, the pause begins anew. Otherwise, or after scoutTime, the
+// others follow, spread over spreadEach for each of them, and at most over maxSpread.
 //
 // # Has it run?
 //
@@ -162,6 +185,9 @@
 //	written   It may have run.
 //	replied   The server has begun to answer, but RoundTrip has not returned. So Send is dealing
 //	          with a refusal, and nothing is running.
+//
+// Two further states are not Send's: a call that is held waits for a busy server, and one that is
+// asking waits for the host's answer under the bridge. Neither has run, or runs.
 //
 // An http.Transport returns as soon as the header of the response has come. If RoundTrip does not
 // return then, Send has got a refusal and deals with it. For instance, it got a 401 and waits for a
