@@ -127,9 +127,12 @@ type Config struct {
 	Log *slog.Logger
 
 	// now is the wall clock. pageInterval is the shortest time between two login pages of all
-	// processes. Tests set both after New.
+	// processes. freshPauses are the pauses between the tries with a fresh token that is refused:
+	// behind a load balancer, a server may hear of a token later than another. Tests set all three
+	// after New.
 	now          func() time.Time
 	pageInterval time.Duration
+	freshPauses  []time.Duration
 }
 
 // ClientConfig says who we are to the authorization server. Its zero value leaves that to dynamic
@@ -249,6 +252,7 @@ func (c *Config) persistent() bool { return !c.unattended() && c.Grant != GrantN
 // setDefaults replaces zero values by their defaults.
 func (c *Config) setDefaults() {
 	c.now, c.pageInterval = wallClock, defaultPageInterval
+	c.freshPauses = []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
 	if c.Grant == "" {
 		c.Grant = GrantAuto
 	}
@@ -378,7 +382,7 @@ func (c *Config) resourceOf(f asclient.Finding) string { return cmp.Or(c.Resourc
 // requests returns the client that sends requests to authorization servers.
 func (c *Config) requests() *asclient.Client {
 	as := &asclient.Client{Upstream: c.Upstream, Base: c.Base, Other: c.AuthBase, AllowHTTP: c.AllowInsecureHTTP,
-		Issuer: c.Endpoints.Issuer, Certificate: c.Client.Certificate,
+		Issuer: c.Endpoints.Issuer, Certificate: c.Client.Certificate, BearerID: c.Bearer == BearerID,
 		ExtraParams: c.ExtraParams, AuthorizeParams: c.AuthorizeParams, Now: func() time.Time { return c.now() }, Log: c.Log}
 	switch c.Client.AuthStyle {
 	case AuthStyleHeader:

@@ -11,8 +11,9 @@ import (
 var ErrNotCompleted = errors.New("nobody completed the login in time")
 
 // ErrHeldBack is beneath an asclient.SignInError after three login pages without a token that the
-// upstream accepted. For an hour, only [Transport.SignIn] and [Config.AtTerminal] show another.
-var ErrHeldBack = errors.New("several login pages led to no sign-in, no other is opened until asked for")
+// upstream accepted, or after six in quick succession. For an hour, only [Transport.SignIn] and
+// [Config.AtTerminal] show another.
+var ErrHeldBack = errors.New("several login pages led to no sign-in that lasts, no other is opened until asked for")
 
 // ErrNoSignIn is returned by [Transport.Deliver] if the callback does not belong to the last login.
 var ErrNoSignIn = errors.New("no sign-in waits for this callback")
@@ -45,18 +46,21 @@ func (e *LoginRequiredError) Error() string {
 // Unwrap returns the error beneath.
 func (e *LoginRequiredError) Unwrap() error { return e.Err }
 
-// TokenRefusedError reports that the upstream refuses a token that a new sign-in has just brought.
-// Another sign-in would end the same way.
+// TokenRefusedError reports that the upstream refuses a token that a new sign-in has brought, and
+// went on to refuse it for some seconds. Another sign-in would most likely end the same way, so no
+// request starts one for some minutes. Each request still tries the token.
 type TokenRefusedError struct {
 	// Upstream is the upstream's URL without its query.
 	Upstream string
+	// Status is the status of the upstream's answer.
+	Status int
 	// Code and Description are the error and the error_description of the upstream's challenge (RFC
 	// 6750 section 3). Secrets are masked, and long texts are cut. Each may be empty.
 	Code, Description string
 }
 
 func (e *TokenRefusedError) Error() string {
-	s := "the new token is refused by " + e.Upstream + " (status 401)"
+	s := fmt.Sprintf("the new token is refused by %s (status %d)", e.Upstream, e.Status)
 	if e.Code != "" {
 		s += ": " + asclient.QuoteCode(e.Code)
 	}

@@ -19,7 +19,8 @@ type need struct {
 	ahead bool
 	// background says that nobody waits, so no person may be asked.
 	background bool
-	// byPerson says that the person asked for the login.
+	// byPerson says that the person asked for the login. An old refresh token that fails is then no
+	// reason to fail.
 	byPerson bool
 	// signOut marks a sign-out. All other fields are zero then.
 	signOut bool
@@ -27,6 +28,8 @@ type need struct {
 	stepUp []string
 	// challenge is the upstream's challenge that caused the need. It is zero without one.
 	challenge asclient.Challenge
+	// asked says that challenge is all that the upstream says to a request without a token.
+	asked bool
 }
 
 // flight is one action that changes the account: a sign-in, a refresh or a sign-out. All who need
@@ -144,11 +147,12 @@ func (g *flights) join(ctx context.Context, n need, satisfied func() bool, do ac
 }
 
 // concernsOnlyItself reports whether the error of the finished flight f says nothing to a caller
-// with the need n: f was a sign-out, or asked for more scope than n wants, or held back a page that
-// the person now asks for.
+// with the need n: f was a sign-out, or asked for more scope than n wants, or ended without the
+// login that the person now asks for.
 func (f *flight) concernsOnlyItself(n need) bool {
-	heldBack := n.byPerson && !f.need.byPerson && errors.Is(f.err, ErrHeldBack)
-	return f.need.signOut || f.need.stepUp != nil && n.stepUp == nil || heldBack
+	e, _ := errors.AsType[*asclient.SignInError](f.err)
+	noLogin := errors.Is(f.err, ErrHeldBack) || e != nil && e.Stage == asclient.StageRefresh
+	return f.need.signOut || f.need.stepUp != nil && n.stepUp == nil || n.byPerson && !f.need.byPerson && noLogin
 }
 
 // startLocked runs do as the flight for n. The flight ends with do, whose context ends with the

@@ -171,6 +171,7 @@ func (l *login) keep(ctx context.Context, k asclient.Token, asked []string) erro
 	l.cfg.Log.Info("signed in", "host", l.server.Host())
 	return l.account.update(ctx, l.found, fromSignIn, func(r *record) {
 		r.Token, r.Asked, r.Client, r.ProofKey = k, asked, client{}, l.client.ProofKey
+		r.RefusedEarly = false
 		if l.client.Registered {
 			r.Client = l.client
 		}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"sallyport/oauth/asclient"
@@ -21,9 +23,16 @@ const (
 const (
 	// lookEvery is how often a process looks at the locks and the store during a login.
 	lookEvery = 250 * time.Millisecond
-	// stormPages is the number of login pages in a row without an accepted token after which no
-	// more are shown.
-	stormPages = 3
+	// vainPages is the number of login pages in a row without an accepted token after which no more
+	// are shown. anyPages is that number for login pages whatever they led to.
+	vainPages = 3
+	anyPages  = 6
+	// quickPages is the number of login pages that follow each other without a pause, as long as
+	// each led to a token.
+	quickPages = 3
+	// settledIntervals is how long an accepted token must do for its login page to count no more, in
+	// times of the page interval: two minutes.
+	settledIntervals = 4
 	// stormIntervals is how long that lasts, in times of the page interval: an hour.
 	stormIntervals = 120
 )
@@ -59,12 +68,25 @@ type failure struct {
 
 // pageCount counts the login pages that all processes of an account have shown.
 type pageCount struct {
-	// Count is the number of login pages since the upstream last accepted a new token.
+	// Count is the number of login pages since the last one that settled.
 	Count int `json:"count"`
+	// InVain is the number of login pages since the upstream last accepted a new token.
+	InVain int `json:"in_vain"`
 	// Last is when the last login page was shown. It is zero if none was.
 	Last time.Time `json:"last"`
 	// Completed says that the last login page led to a token, so there is a person.
 	Completed bool `json:"done"`
+}
+
+// next returns the count as it stands before a login page at the time now. It is zero if the last
+// login page has settled: the upstream accepted its token, and no other page was wanted for some
+// time. So a server with short tokens may have a page for each, and one that drops a good token
+// again and again may not.
+func (c pageCount) next(now time.Time, interval time.Duration) pageCount {
+	if c.Completed && c.InVain == 0 && now.Sub(c.Last) >= settledIntervals*interval {
+		return pageCount{}
+	}
+	return c
 }
 
 // peers is the agreement between the processes that share our account. One of them, the leader,
@@ -74,6 +96,8 @@ type peers struct {
 	cfg     *Config
 	account *accountRecord
 	status  *status
+	// pages is held while the count of login pages is changed.
+	pages sync.Mutex
 }
 
 // logIn runs login as the leader, or follows the process that leads. It returns nil once the
@@ -136,6 +160,8 @@ func (p *peers) claimedByAnother() bool {
 
 // countPages changes the count of login pages.
 func (p *peers) countPages(change func(*pageCount)) {
+	p.pages.Lock()
+	defer p.pages.Unlock()
 	var c pageCount
 	p.account.loadNote(pagesName, &c)
 	old := c
@@ -144,8 +170,8 @@ func (p *peers) countPages(change func(*pageCount)) {
 	}
 }
 
-// resetPages starts the count again: the upstream accepted a token that a login brought.
-func (p *peers) resetPages() { p.countPages(func(c *pageCount) { *c = pageCount{} }) }
+// noteAccepted notes that the upstream accepted a token that a login brought.
+func (p *peers) noteAccepted() { p.countPages(func(c *pageCount) { c.InVain = 0 }) }
 
 // follower is what a process knows while another one leads.
 type follower struct {
@@ -176,12 +202,17 @@ type leadership struct {
 	// died. Its login page does not work any more, so ours need not wait.
 	takeover bool
 	notice   notice
+	// before says how the login before this one failed, in this or in another process. It is nil if
+	// it did not fail, or if that is not known.
+	before error
 }
 
 // run runs login and keeps the notice up to date for the followers. It returns errClaimed if
 // another process is to lead instead.
 func (l *leadership) run(ctx context.Context, login func(context.Context, *leadership) error) error {
 	account := l.peers.account
+	account.loadNote(noticeName, &l.notice)
+	l.before = l.notice.Failed.asError()
 	l.notice = notice{ID: rand.Text(), StepUp: l.need.stepUp}
 	account.saveNote(noticeName, l.notice)
 	inner, cancel := context.WithCancelCause(ctx)
@@ -233,7 +264,10 @@ func (l *leadership) watch(ctx context.Context, cancel context.CancelCauseFunc) 
 // announce counts the login page that p is about to show, and tells the followers of p.
 func (l *leadership) announce(p Prompt) {
 	now := l.peers.cfg.now()
-	l.peers.countPages(func(c *pageCount) { *c = pageCount{Count: c.Count + 1, Last: now} })
+	l.peers.countPages(func(c *pageCount) {
+		old := c.next(now, l.peers.cfg.pageInterval)
+		*c = pageCount{Count: old.Count + 1, InVain: old.InVain + 1, Last: now}
+	})
 	l.notice.Prompt = p
 	l.peers.account.saveNote(noticeName, l.notice)
 }
@@ -244,27 +278,32 @@ func (l *leadership) awaitPage(ctx context.Context, server string) error {
 	cfg := l.peers.cfg
 	var c pageCount
 	l.peers.account.loadNote(pagesName, &c)
+	c = c.next(cfg.now(), cfg.pageInterval)
 	since := cfg.now().Sub(c.Last)
 	clockSetBack := since < 0 // then the time of the last login page says nothing
-	storm := c.Count >= stormPages && since < stormIntervals*cfg.pageInterval && !clockSetBack
+	failure := l.before
+	if c.Completed {
+		failure = nil
+	}
+	many := c.InVain >= vainPages || c.Count >= anyPages
+	storm := many && since < stormIntervals*cfg.pageInterval && !clockSetBack
 	if storm && !l.need.byPerson && !cfg.AtTerminal {
-		return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: server, Err: ErrHeldBack}
+		held := ErrHeldBack
+		if failure != nil {
+			held = fmt.Errorf("%w; the last one ended so: %v", ErrHeldBack, failure)
+		}
+		return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: server, Err: held}
 	}
 	wait := cfg.pageInterval - since
-	personThere := c.Completed && c.Count < stormPages
+	personThere := c.Completed && c.Count < quickPages
 	if l.takeover || cfg.AtTerminal || clockSetBack || c.Count == 0 || personThere || wait <= 0 {
 		return nil
 	}
 	cfg.Log.Info("next login page waits", "dur", wait)
 	next := cfg.now().Add(wait)
-	l.peers.status.update(func(s *State) { s.NextPage = next })
-	defer l.peers.status.update(func(s *State) { s.NextPage = time.Time{} })
-	select {
-	case <-time.After(wait):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	l.peers.status.update(func(s *State) { s.NextPage, s.LastFailure = next, failure })
+	defer l.peers.status.update(func(s *State) { s.NextPage, s.LastFailure = time.Time{}, nil })
+	return sleep(ctx, wait)
 }
 
 // failureOf returns what the followers need to know of err. It is nil if err concerns this process
@@ -297,6 +336,15 @@ func (t notice) failureFor(followed string, n need) (err error, shared bool) {
 	if f == nil || t.ID != followed || !slices.Equal(t.StepUp, n.stepUp) {
 		return nil, false
 	}
+	err = f.asError()
+	return err, err != nil
+}
+
+// asError returns the error that f tells of. It is nil for a nil f.
+func (f *failure) asError() error {
+	if f == nil {
+		return nil
+	}
 	var cause error
 	switch {
 	case f.NotCompleted:
@@ -306,11 +354,13 @@ func (t notice) failureFor(followed string, n need) (err error, shared bool) {
 	}
 	switch {
 	case f.SignIn != nil:
-		f.SignIn.Err = cause
-		return f.SignIn, true
+		e := *f.SignIn
+		e.Err = cause
+		return &e
 	case f.Discovery != nil:
-		f.Discovery.Err = cause
-		return f.Discovery, true
+		e := *f.Discovery
+		e.Err = cause
+		return &e
 	}
-	return nil, false
+	return nil
 }

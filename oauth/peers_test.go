@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,13 +132,13 @@ func TestAcceptedTokenEndsTheCountOfPages(t *testing.T) {
 	if err := tr.SignIn(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := count(tr); got.Count != 1 || !got.Completed {
+	if got := count(tr); got.Count != 1 || got.InVain != 1 || !got.Completed {
 		t.Errorf("after the login: %+v", got)
 	}
 	w.as.RevokeAll()
 	tr = w.transport(nil)
 	w.mustPost(tr)
-	if got := count(tr); got != (pageCount{}) {
+	if got := count(tr); got.InVain != 0 {
 		t.Errorf("after a request with the token: %+v", got)
 	}
 }
@@ -205,7 +207,7 @@ func TestPagesAreLimitedAmongProcesses(t *testing.T) {
 		held()
 		processes[n%2].cfg.AtTerminal = true
 		page(time.Hour+2*defaultPageInterval, false)
-		processes[0].resetPages() // the upstream took a token
+		processes[0].countPages(func(c *pageCount) { *c = pageCount{} })
 		page(time.Hour+2*defaultPageInterval, false)
 		processes[0].cfg.AtTerminal, processes[1].cfg.AtTerminal = false, false
 		page(time.Hour+3*defaultPageInterval, false)
@@ -229,4 +231,138 @@ func TestNoPauseAfterADeadLeader(t *testing.T) {
 			t.Errorf("the next page after %v (%v), want at once", waited, err)
 		}
 	})
+}
+
+// pageOf shows a login page that leads to a token which the upstream accepts, and returns the error
+// of awaitPage.
+func pageOf(t *testing.T, p *peers) error {
+	t.Helper()
+	l := &leadership{peers: p}
+	if err := l.awaitPage(t.Context(), ""); err != nil {
+		return err
+	}
+	l.announce(Prompt{})
+	p.countPages(func(c *pageCount) { c.Completed = true })
+	p.noteAccepted()
+	return nil
+}
+
+// Login pages are counted by time, whatever they led to.
+func TestPagesWithGoodTokensAreLimited(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		every time.Duration // a page is wanted
+		pages int           // within ten minutes
+	}{
+		{"at once", 0, 6},
+		{"each second", time.Second, 6},
+		{"each minute", time.Minute, 6},
+		{"each five minutes", 5 * time.Minute, 3},
+		{"each two minutes", 2 * time.Minute, 6},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				p := newPeers(t, dir)
+				start, pages, quick := time.Now(), 0, 0
+				for time.Since(start) <= 10*time.Minute {
+					err := pageOf(t, p)
+					if errors.Is(err, ErrHeldBack) {
+						break
+					} else if err != nil {
+						t.Fatal(err)
+					}
+					pages++
+					if time.Since(start) <= 2*time.Second {
+						quick++
+					}
+					time.Sleep(tt.every)
+				}
+				if pages != tt.pages || quick > quickPages {
+					t.Errorf("got %d pages, %d of them in two seconds; want %d", pages, quick, tt.pages)
+				}
+			})
+		})
+	}
+}
+
+// A server with short tokens and without refresh tokens has a page for each token, for ever.
+func TestShortTokensAreNoStorm(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		p, start := newPeers(t, dir), time.Now()
+		for range 100 {
+			if err := pageOf(t, p); err != nil {
+				t.Fatalf("after %v: %v", time.Since(start), err)
+			}
+			time.Sleep(5 * time.Minute)
+		}
+		if got, want := time.Since(start), 500*time.Minute; got != want {
+			t.Errorf("took %v, want %v", got, want)
+		}
+	})
+}
+
+// Every second call meets a 401, and the browser consents by itself.
+func TestPageStorm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.as.Set(func(k *oauthtest.Knobs) { k.NoRefresh = true })
+	tr := w.transport(nil)
+	tr.cfg.pageInterval = defaultPageInterval
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	for call := 0; ctx.Err() == nil && call < 26; call++ {
+		if call%2 == 1 {
+			w.as.RevokeAccess()
+		}
+		req, _ := http.NewRequestWithContext(ctx, http.MethodPost, w.upstream.String(), strings.NewReader("x"))
+		if resp, err := tr.RoundTrip(req); err == nil {
+			resp.Body.Close()
+		}
+		if s, _ := tr.State(); !s.NextPage.IsZero() {
+			if s.LastFailure != nil {
+				t.Errorf("the last page led to a token, and State tells of %v", s.LastFailure)
+			}
+			cancel()
+		}
+	}
+	if got := w.as.Stats().Authorizations; got != quickPages {
+		t.Errorf("got %d pages, want %d", got, quickPages)
+	}
+}
+
+// While a page is held back, State says how the login before it ended, in another process too.
+func TestStateTellsTheLastFailure(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.as.Set(func(k *oauthtest.Knobs) { k.TokenError = "unsupported_thing" })
+	tr := w.transport(nil)
+	if _, err := w.post(tr, "x"); err == nil {
+		t.Fatal("a request passed")
+	}
+	tr.Close()
+	other := w.transport(nil)
+	other.cfg.pageInterval = defaultPageInterval
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { // ends with ctx
+		defer close(done)
+		req, _ := http.NewRequestWithContext(ctx, http.MethodPost, w.upstream.String(), strings.NewReader("x"))
+		other.RoundTrip(req)
+	}()
+	for {
+		s, changed := other.State()
+		if !s.NextPage.IsZero() {
+			if e, ok := errors.AsType[*asclient.SignInError](s.LastFailure); !ok || e.Code != "unsupported_thing" {
+				t.Errorf("State tells of %v", s.LastFailure)
+			}
+			break
+		}
+		await(t, changed)
+	}
+	cancel()
+	<-done
 }

@@ -27,6 +27,12 @@ type record struct {
 	ProofKey *asclient.Key `json:"proof_key,omitempty"`
 	// Asked lists the scopes that Token was asked for.
 	Asked []string `json:"asked,omitempty"`
+	// RefreshesWithoutResource says that Server refuses a refresh with the resource parameter, and
+	// takes one without it.
+	RefreshesWithoutResource bool `json:"refreshes_without_resource,omitempty"`
+	// RefusedEarly says that Server refused to refresh Token before its access token had expired.
+	// It is not asked again until then.
+	RefusedEarly bool `json:"refused_early,omitempty"`
 	// Given is the hash of the one-shot inputs of the Config that were used up.
 	Given string    `json:"seed,omitempty"`
 	Saved time.Time `json:"saved,omitzero"`
@@ -42,6 +48,8 @@ const (
 	fromRefresh
 	// fromSignIn: a sign-in has just brought it, and the upstream has not accepted it yet.
 	fromSignIn
+	// refused: a sign-in has brought it, and the upstream refuses it.
+	refused
 	// accepted: the upstream has accepted it.
 	accepted
 )
@@ -57,6 +65,8 @@ type accountRecord struct {
 	mu       sync.Mutex
 	rec      record
 	standing standing
+	// doubts is what this process holds against tokens of the account.
+	doubts doubts
 	// loadWarning is the text of the last load error that was logged.
 	loadWarning string
 }
@@ -87,14 +97,24 @@ func (a *accountRecord) satisfiesLocked(n need) bool {
 	return k.Access != "" && k.Access != n.instead && !k.Expired(a.cfg.now()) && subset(n.stepUp, a.rec.Asked)
 }
 
+// refreshable reports whether r has a refresh token that its server may take now.
+func (r record) refreshable(now time.Time) bool {
+	waits := r.RefusedEarly && r.Token.Access != "" && !r.Token.Expired(now)
+	return r.Token.Refresh != "" && r.Server.TokenEndpoint != "" && !waits
+}
+
 // renewable reports whether a token can be had without a challenge and without a person.
 func (a *accountRecord) renewable() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.renewableLocked()
+}
+
+func (a *accountRecord) renewableLocked() bool {
 	if a.cfg.unattended() {
 		return a.cfg.Endpoints.TokenURL != "" || a.rec.Token.Access != ""
 	}
-	return a.rec.Token.Refresh != "" || a.inputsUnusedLocked()
+	return a.rec.refreshable(a.cfg.now()) || a.inputsUnusedLocked()
 }
 
 // inputsUnused reports whether the Config has one-shot inputs that were not used up yet.
@@ -117,9 +137,19 @@ func (a *accountRecord) accept(access string) (first bool) {
 	if access == "" || access != a.rec.Token.Access {
 		return false
 	}
-	first = a.standing == fromSignIn
+	first = a.standing == fromSignIn || a.standing == refused
 	a.standing = accepted
 	return first
+}
+
+// refuse notes that the upstream refuses the token access, which a sign-in has brought.
+func (a *accountRecord) refuse(access string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if access == a.rec.Token.Access && a.standing == fromSignIn {
+		a.standing = refused
+		a.doubts.noteRefusal(a.cfg.now())
+	}
 }
 
 // secrets returns the secrets of the record. Some may be empty.

@@ -1,11 +1,14 @@
 package oauth
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -223,5 +226,256 @@ func TestRotatedRefreshTokenIsNeverLost(t *testing.T) {
 	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: rounds})
 	if temps, _ := filepath.Glob(w.dir + "/state/*" + ".tmp-" + "*"); len(temps) != 0 {
 		t.Errorf("temporary files are left: %q", temps)
+	}
+}
+
+// endsOrStays are answers to a refresh, and whether they end the refresh token.
+var endsOrStays = []struct {
+	name   string
+	status int
+	body   string
+	ends   bool
+}{
+	{"invalid_grant", 400, `{"error":"invalid_grant"}`, true},
+	{"words of its own", 400, `{"status":"BAD_REFRESH_TOKEN"}`, true},
+	{"error is an object", 400, `{"error":{"code":7}}`, true},
+	{"array", 401, `[{"errorCode":"INVALID_SESSION_ID"}]`, true},
+	{"empty", 401, ``, true},
+	{"text", 403, `forbidden`, true},
+	{"401 server_error", 401, `{"error":"server_error"}`, true},
+	{"gone", 410, `gone`, true},
+	{"invalid_client", 401, `{"error":"invalid_client"}`, true},
+	{"200 with an error", 200, `{"error":"invalid_grant"}`, true},
+	{"odd token_type", 200, `{"access_token":"a","token_type":"mac"}`, true},
+	{"firewall", 403, "<!DOCTYPE html><html><title>Blocked</title>", false},
+	{"timeout", 408, ``, false},
+	{"too early", 425, ``, false},
+	{"too many", 429, `{"error":"rate_limited"}`, false},
+	{"broken", 500, `{"error":"invalid_grant"}`, false},
+	{"unavailable", 503, `<html>`, false},
+}
+
+func TestAnswersThatEndARefreshToken(t *testing.T) {
+	t.Parallel()
+	for _, tt := range endsOrStays {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			tr := w.transport(nil)
+			w.mustPost(tr)
+			old := tr.account.rec.Token.Refresh
+			w.advance(2 * time.Hour)
+			fail := func(tr *Transport) *Transport {
+				atServer(tr, func(r *http.Request, form url.Values) *http.Response {
+					if form.Get("refresh_token") != old {
+						return nil
+					}
+					return answerOf(r, tt.status, nil, tt.body)
+				})
+				return tr
+			}
+			_, err := w.post(fail(w.transport(nil)), "x")
+			if tt.ends != (err == nil) {
+				t.Errorf("a request gets %v", err)
+			}
+			if got := w.as.Stats().Authorizations == 2; got != tt.ends {
+				t.Errorf("a login followed: %t, want %t", got, tt.ends)
+			}
+			if tt.ends {
+				return
+			}
+			again := fail(w.transport(nil))
+			if got := again.account.rec.Token.Refresh; got != old {
+				t.Error("the refresh token is gone")
+			}
+			// What the person asks for ends with a login all the same.
+			if err := again.SignIn(t.Context()); err != nil {
+				t.Error(err)
+			}
+			w.mustPost(again)
+		})
+	}
+}
+
+// A configured client that is wrong at the refresh keeps nobody out.
+func TestConfiguredClientRefusedAtRefresh(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.as.AddClient(oauthtest.Client{ID: "me", Secret: "s", RedirectURIs: []string{"http://127.0.0.1:0/callback"}})
+	me := func(c *Config) {
+		c.Client.ID, c.Client.Secret = "me", "s"
+		c.Callback.Listen = func(ctx context.Context, _ string) (net.Listener, error) {
+			ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+			if err == nil {
+				w.as.AddClient(oauthtest.Client{ID: "me", Secret: "s", RedirectURIs: []string{"http://" + ln.Addr().String() + "/callback"}})
+			}
+			return ln, err
+		}
+	}
+	w.mustPost(w.transport(me))
+	w.advance(2 * time.Hour)
+	refuse := func(tr *Transport) *Transport {
+		atServer(tr, func(r *http.Request, form url.Values) *http.Response {
+			if form.Get("grant_type") != "refresh_token" {
+				return nil
+			}
+			return answerOf(r, 401, nil, `{"error":"invalid_client"}`)
+		})
+		return tr
+	}
+	_, err := w.post(refuse(w.transport(func(c *Config) { me(c); c.NonInteractive = true })), "x")
+	if e, ok := errors.AsType[*LoginRequiredError](err); !ok || e.Err == nil {
+		t.Errorf("without a person: got %v, want LoginRequiredError with its cause", err)
+	}
+	tr := refuse(w.transport(me))
+	if err := tr.SignIn(t.Context()); err != nil {
+		t.Errorf("SignIn: %v", err)
+	}
+	w.mustPost(tr)
+	if got := w.as.Stats().Authorizations; got != 2 {
+		t.Errorf("got %d logins", got)
+	}
+}
+
+// The resource parameter is left out of a refresh that was refused because of it, from then on.
+func TestRefreshWithoutResource(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{
+		"invalid_target":  `{"error":"invalid_target"}`,
+		"invalid_request": `{"error":"invalid_request","error_description":"unknown parameter"}`,
+		"no OAuth error":  `{"message":"unexpected argument"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			var mu sync.Mutex
+			var asked []string
+			rigid := func(tr *Transport) *Transport {
+				atServer(tr, func(r *http.Request, form url.Values) *http.Response {
+					if form.Get("grant_type") != "refresh_token" {
+						return nil
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					asked = append(asked, form.Get("resource"))
+					if form.Has("resource") {
+						return answerOf(r, 400, nil, answer)
+					}
+					return nil
+				})
+				return tr
+			}
+			w.mustPost(rigid(w.transport(nil)))
+			for range 2 {
+				w.advance(2 * time.Hour)
+				w.mustPost(rigid(w.transport(nil)))
+			}
+			if want := []string{w.upstream.String(), "", ""}; !slices.Equal(asked, want) {
+				t.Errorf("refreshes had the resources %q, want %q", asked, want)
+			}
+			w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 2})
+		})
+	}
+}
+
+// A refresh that is refused ahead of expiry is tried once, and again when the token has expired.
+func TestEarlyRefusalKeepsBothTokens(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		early func(w *world)
+		want  int // refreshes asked for until the expiry
+	}{
+		{"ahead", func(w *world) { w.advance(time.Hour - 20*time.Second) }, 1},
+		{"not due", func(*world) {}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			tr := w.transport(nil)
+			w.mustPost(tr)
+			expiry := tr.account.rec.Token.Expiry
+			asked := 0
+			guard := func(tr *Transport) *Transport {
+				atServer(tr, func(r *http.Request, form url.Values) *http.Response {
+					if form.Get("grant_type") != "refresh_token" || !w.clock().Before(expiry) {
+						return nil
+					}
+					asked++
+					return answerOf(r, 400, nil, `{"error":"invalid_grant","error_description":"access token still valid"}`)
+				})
+				return tr
+			}
+			tt.early(w)
+			for range 3 {
+				w.mustPost(guard(tr))
+			}
+			w.mustPost(guard(w.transport(nil))) // nor does another process ask
+			if asked != tt.want {
+				t.Errorf("asked %d times, want %d", asked, tt.want)
+			}
+			w.advance(time.Hour)
+			w.mustPost(guard(tr))
+			w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 1})
+		})
+	}
+}
+
+// A refresh ahead of expiry that fails for the moment is not repeated with each request.
+func TestFailedEarlyRefreshPauses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	tr := w.transport(nil)
+	w.mustPost(tr)
+	w.as.Set(func(k *oauthtest.Knobs) { k.TokenStatus = 503 })
+	w.advance(time.Hour - 25*time.Second)
+	for range 5 {
+		w.mustPost(tr)
+	}
+	if got := w.as.Stats().Refreshes; got != 1 {
+		t.Errorf("got %d refreshes, want 1", got)
+	}
+	w.advance(earlyPause)
+	w.mustPost(tr)
+	if got := w.as.Stats().Refreshes; got != 2 {
+		t.Errorf("after the pause: got %d refreshes, want 2", got)
+	}
+}
+
+// A record that is of no use is no obstacle.
+func TestUselessRecordIsNoObstacle(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(record string) string{
+		"broken":        func(s string) string { return s[:len(s)/2] },
+		"null":          func(string) string { return "null" },
+		"list":          func(string) string { return "[]" },
+		"other schema":  func(s string) string { return strings.Replace(s, `"token":{`, `"token":7,"x":{`, 1) },
+		"no server":     func(s string) string { return strings.Replace(s, `"server":{`, `"y":{`, 1) },
+		"no endpoint":   func(s string) string { return strings.Replace(s, `"token_endpoint"`, `"y"`, 1) },
+		"odd expiry":    func(s string) string { return strings.Replace(s, `"expiry":"`, `"expiry":"x`, 1) },
+		"odd proof key": func(s string) string { return strings.Replace(s, `"token":{`, `"proof_key":"x","token":{`, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			tr := w.transport(nil)
+			w.mustPost(tr)
+			b, err := w.store.Load(tr.account.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := change(string(b))
+			if changed == string(b) {
+				t.Fatal("the record has no such text")
+			}
+			if err := w.store.Save(tr.account.key, []byte(changed)); err != nil {
+				t.Fatal(err)
+			}
+			w.advance(2 * time.Hour)
+			again := w.transport(nil)
+			if err := again.SignIn(t.Context()); err != nil {
+				t.Error(err)
+			}
+			w.mustPost(again)
+		})
 	}
 }

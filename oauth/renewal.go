@@ -1,14 +1,19 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"sallyport/oauth/asclient"
 )
+
+// earlyPause is the pause after a refresh ahead of expiry that failed.
+const earlyPause = 10 * time.Second
 
 // renew gets a token that satisfies n, or joins the flight that may, until ctx ends.
 func (t *Transport) renew(ctx context.Context, n need) error {
@@ -39,8 +44,13 @@ func (t *Transport) getToken(ctx context.Context, f *flight) error {
 	if f.need.background {
 		return errNeedsPerson
 	}
+	if f.need.byPerson && !f.need.asked {
+		if wanted, err := t.askUpstream(ctx, &f.need); !wanted || err != nil {
+			return err
+		}
+	}
 	if t.cfg.NonInteractive {
-		return &LoginRequiredError{Upstream: asclient.WithoutQuery(t.cfg.Upstream), Err: refusal}
+		return &LoginRequiredError{Upstream: asclient.WithoutQuery(t.cfg.Upstream), Err: cmp.Or(refusal, r.refusal)}
 	}
 	t.flights.askPerson(f)
 	return t.peers.logIn(ctx, f.need, func(ctx context.Context, lead *leadership) error {
@@ -57,6 +67,9 @@ type renewal struct {
 	clients clients
 	account *accountRecord
 	flight  *flight
+	// refusal says why a refresh token was not taken that may be taken later. It is nil if nothing
+	// of that kind happened.
+	refusal error
 }
 
 // refresh uses the refresh token, or takes the token that another process stored meanwhile. It
@@ -69,36 +82,97 @@ func (r *renewal) refresh(ctx context.Context) (done bool, err error) {
 	defer unlock()
 	n := r.flight.need
 	done = r.account.satisfies(n)
-	if done || n.noRefresh || rec.Token.Refresh == "" {
+	if done || n.noRefresh || !rec.refreshable(r.cfg.now()) {
 		return done, nil
 	}
-	who := r.clients.of(rec)
-	k, err := r.as.Refresh(ctx, rec.Server, who.Credentials, rec.Token, rec.Resource)
-	if err == nil {
-		rec.Token = k
-		r.account.save(rec) // before the token is used: the server may have replaced the refresh token
-		r.account.set(rec, fromRefresh)
-		r.cfg.Log.Info("token refreshed", "host", rec.Server.Host())
-		return true, nil
+	k, err := r.spendRefreshToken(ctx, &rec)
+	if err != nil {
+		return false, r.keepOrDrop(rec, err)
 	}
-	e, ok := errors.AsType[*asclient.SignInError](err)
-	if !ok || !e.Refused && e.Status != http.StatusNotFound && e.Status != http.StatusGone {
-		return false, err
+	r.account.doubts.refreshed(rec.Token.Access, k.Access)
+	rec.Token, rec.RefusedEarly = k, false
+	r.account.save(rec) // before the token is used: the server may have replaced the refresh token
+	r.account.set(rec, fromRefresh)
+	r.cfg.Log.Info("token refreshed", "host", rec.Server.Host())
+	return true, nil
+}
+
+// spendRefreshToken asks rec's server for a new token. If the refusal may be about the resource
+// parameter, it asks once more without it, and notes in rec that this helped.
+func (r *renewal) spendRefreshToken(ctx context.Context, rec *record) (asclient.Token, error) {
+	who, resource := r.clients.of(*rec).Credentials, rec.Resource
+	if rec.RefreshesWithoutResource {
+		resource = ""
 	}
+	k, err := r.as.Refresh(ctx, rec.Server, who, rec.Token, resource)
+	if err == nil || resource == "" || !mayObjectToResource(err) {
+		return k, err
+	}
+	r.cfg.Log.Info("refresh is tried without the resource parameter", "host", rec.Server.Host(), "err", err)
+	k, err = r.as.Refresh(ctx, rec.Server, who, rec.Token, "")
+	rec.RefreshesWithoutResource = err == nil
+	return k, err
+}
+
+// keepOrDrop decides what becomes of the refresh token of rec after the error err. It returns nil
+// if the sign-in can go on in another way, and otherwise err.
+func (r *renewal) keepOrDrop(rec record, err error) error {
+	n, now := r.flight.need, r.cfg.now()
+	e, _ := errors.AsType[*asclient.SignInError](err)
+	lives := rec.Token.Access != "" && !rec.Token.Expiry.IsZero() && !rec.Token.Expired(now)
+	unknownClient := e != nil && e.Code == "invalid_client"
 	switch {
-	case e.Code == "invalid_client" && who.Registered:
+	case !endsGrant(err):
+		if n.ahead {
+			r.account.doubts.pauseEarly(now)
+		}
+		if n.byPerson {
+			r.cfg.Log.Warn("refresh failed, and a login goes on in its place", "err", err)
+			return nil
+		}
+		return err
+	case lives && (n.ahead || n.background || e.TooEarly() || e.Code != "invalid_grant" && !unknownClient):
+		// Some servers refuse as long as the access token lives, and the upstream's refusal need
+		// not be about the token. So both tokens stay until that one expires.
+		r.cfg.Log.Info("refresh is refused while the token lives, and is not tried again before it expires", "err", err)
+		_, standing := r.account.current()
+		rec.RefusedEarly = true
+		r.account.save(rec)
+		r.account.set(rec, standing)
+		return nil
+	case unknownClient && !r.clients.of(rec).Registered:
+		// The refresh token may be good once the configured client is set right.
+		r.cfg.Log.Warn("refresh is refused because of the configured client", "err", err)
+		r.refusal = err
+		return nil
+	case unknownClient:
 		rec.Client = client{} // the server has forgotten it: register again
-	case e.Code == "invalid_client":
-		return false, err // the configured client is wrong, and a login would end the same way
 	}
 	r.cfg.Log.Warn("refresh token is not accepted any more, a new sign-in is needed", "err", err)
-	rec.Token.Refresh = ""
+	rec.Token.Refresh, rec.RefusedEarly = "", false
 	if rec.Token.Access == n.instead && !n.ahead {
 		rec.Token = asclient.Token{}
 	}
 	r.account.save(rec)
 	r.account.set(rec, fromStore)
-	return false, nil
+	return nil
+}
+
+// endsGrant reports whether err says that a refresh token, or a code, is of no more use.
+func endsGrant(err error) bool {
+	e, ok := errors.AsType[*asclient.SignInError](err)
+	return ok && (e.EndsRefreshToken() || e.Refused)
+}
+
+// mayObjectToResource reports whether err may be a refusal of the resource parameter: it says so,
+// or it does not say what is wrong with the request.
+func mayObjectToResource(err error) bool {
+	e, ok := errors.AsType[*asclient.SignInError](err)
+	if !ok || !e.EndsRefreshToken() || e.TooEarly() {
+		return false
+	}
+	unclear := e.Status == http.StatusBadRequest || e.Status == http.StatusUnprocessableEntity
+	return e.ObjectsTo("resource") || unclear && e.Code == asclient.CodeBadReply
 }
 
 // useGiven uses the one-shot inputs of the Config, once. done says that they brought a token.
@@ -127,9 +201,13 @@ func (r *renewal) useGiven(ctx context.Context) (done bool, refusal, err error) 
 		k, err = r.as.RedeemCode(ctx, f.Server, who.Credentials, asclient.Code{Code: string(given.AuthorizationCode),
 			RedirectURI: r.cfg.Callback.RedirectURI, Verifier: string(given.CodeVerifier), Resource: resource})
 	}
-	if isRefused(err) {
+	if endsGrant(err) {
 		r.cfg.Log.Warn("the given code or refresh token is not accepted", "err", err)
 		return false, err, r.account.update(ctx, f, fromStore, func(*record) {}) // which notes that they are used up
+	}
+	if err != nil && r.flight.need.byPerson {
+		r.cfg.Log.Warn("the given code or refresh token was not tried to the end", "err", err)
+		return false, nil, nil
 	}
 	if err != nil {
 		return false, nil, err

@@ -8,29 +8,43 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// SignIn signs in now, unless a valid token is there, and waits until ctx ends. An upstream that
-// asks for no token and has no resource metadata needs none; SignIn then returns nil, unless the
-// Config names a grant. Its errors are those of the package comment.
+// SignIn signs in now, unless a valid token is there, and waits until ctx ends. A token that the
+// upstream has refused since the sign-in is not valid. An upstream that asks for no token and has
+// no resource metadata needs none; SignIn then returns nil, unless the Config names a grant. No
+// error of an old refresh token ends it: a login follows. Its errors are those of the package
+// comment.
 func (t *Transport) SignIn(ctx context.Context) error {
 	if t.cfg.Grant == GrantNone {
 		return nil
 	}
-	if access, err := t.bearer(ctx, false); access != "" || err != nil && !errors.Is(err, ErrHeldBack) {
+	access, err := t.bearer(ctx, person)
+	if _, standing := t.account.current(); err != nil || access != "" && standing != refused {
 		return err
 	}
+	n := need{byPerson: true, instead: access}
+	if wanted, err := t.askUpstream(ctx, &n); !wanted || err != nil {
+		return err
+	}
+	return t.renew(ctx, n)
+}
+
+// askUpstream sets n's challenge by asking the upstream for it. It reports false if the upstream
+// wants no token.
+func (t *Transport) askUpstream(ctx context.Context, n *need) (wanted bool, err error) {
 	ch, _, err := t.as.AskUpstream(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if ch == nil {
 		if t.cfg.Grant == GrantAuto && !t.cfg.Endpoints.NoDiscovery {
 			if f, err := t.as.FindResource(ctx, ""); err != nil || f.Resource.ID == "" {
-				return err
+				return false, err
 			}
 		}
 		ch = new(asclient.Challenge)
 	}
-	return t.renew(ctx, need{byPerson: true, challenge: *ch})
+	n.challenge, n.asked = *ch, true
+	return true, nil
 }
 
 // SignOut revokes the tokens (RFC 7009) if the server can do that, and forgets the tokens and the

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"sallyport/oauth/asclient"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -18,6 +17,20 @@ const (
 	maxReplays = 3
 	// maxDetached is how many bytes of a refused answer are read to free its connection.
 	maxDetached = 64 << 10
+)
+
+// caller says who sent a request, and so what may be done for it.
+type caller int
+
+const (
+	// foreground: somebody waits for the answer, and a person may be asked.
+	foreground caller = iota
+	// inBackground: nobody waits, and no person may be asked.
+	inBackground
+	// inSession: somebody waits, but a refusal may be about the session and not about the token.
+	inSession
+	// person: the person asked for the sign-in itself.
+	person
 )
 
 // Transport is the http.RoundTripper that adds the token. Its methods may be called concurrently;
@@ -31,6 +44,8 @@ type Transport struct {
 	account *accountRecord
 	flights *flights
 	peers   *peers
+	// oauthKnown says whether the upstream has resource metadata, as far as that was asked.
+	oauthKnown metadataMemory
 	// callback is the callback server of the last login. It is nil before the first login, and if
 	// the last login has no callback. Deliver learns the outcome from it even after the login.
 	callback atomic.Pointer[callbackServer]
@@ -65,26 +80,30 @@ func New(cfg Config) (*Transport, error) {
 // The errors are those of the package comment, and those of Base and AuthBase, which errors.As
 // finds.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	return t.roundTrip(req, false)
+	return t.roundTrip(req, foreground)
 }
 
 // Background returns a RoundTripper for requests that nobody waits for, such as an idle stream. It
 // adds the token and refreshes it. It never starts a login and never waits for one: where only a
 // login could help, the caller gets the upstream's 401 or 403. Its errors are those of Base. It may
 // be called concurrently and ends with t.
-func (t *Transport) Background() http.RoundTripper { return background{t} }
+func (t *Transport) Background() http.RoundTripper { return callerTripper{t, inBackground} }
 
 // InSession returns a RoundTripper for requests within a session that the upstream may have lost.
 // It works as t, with one difference: where a request had a token, is refused, and only a login
 // could help, its caller gets the 401 or 403. Some upstreams answer so for a session that they do
 // not know. The caller starts a new session by t, which judges the token. It may be called
 // concurrently and ends with t.
-func (t *Transport) InSession() http.RoundTripper { return background{t} }
+func (t *Transport) InSession() http.RoundTripper { return callerTripper{t, inSession} }
 
-type background struct{ t *Transport }
+// callerTripper is a Transport for requests of one kind.
+type callerTripper struct {
+	t  *Transport
+	by caller
+}
 
-func (b background) RoundTrip(req *http.Request) (*http.Response, error) {
-	return b.t.roundTrip(req, true)
+func (r callerTripper) RoundTrip(req *http.Request) (*http.Response, error) {
+	return r.t.roundTrip(req, r.by)
 }
 
 // State returns where the sign-in stands, and a channel that is closed at the next change.
@@ -110,58 +129,22 @@ func (t *Transport) Close() error {
 	return nil
 }
 
-func (t *Transport) roundTrip(req *http.Request, background bool) (*http.Response, error) {
+func (t *Transport) roundTrip(req *http.Request, by caller) (*http.Response, error) {
 	if !asclient.SameOrigin(req.URL, t.cfg.Upstream) {
 		return t.cfg.AuthBase.RoundTrip(req)
 	}
 	if t.cfg.Grant == GrantNone {
 		return t.cfg.Base.RoundTrip(req)
 	}
-	access, err := t.bearer(req.Context(), background)
+	access, err := t.bearer(req.Context(), by)
 	if err != nil {
 		if req.Body != nil {
 			req.Body.Close()
 		}
 		return nil, err
 	}
-	body := req.Body
-	for try := 0; ; try++ {
-		resp, err := t.send(req, body, access)
-		if err != nil {
-			return nil, err
-		}
-		n, err := t.remedy(resp, access)
-		if err == nil && (n == nil || try == maxReplays || !repeatable(req)) {
-			return resp, nil
-		}
-		detach(resp)
-		if err == nil {
-			n.background = background
-			if !background && n.stepUp == nil {
-				resp.Body.Close() // now, as a login may take minutes
-			}
-			err = t.renew(req.Context(), *n)
-		}
-		if err != nil && background && req.Context().Err() == nil {
-			t.cfg.Log.Debug("request is refused and nobody is asked", "status", resp.StatusCode, "err", err)
-			return resp, nil
-		}
-		if n != nil && n.stepUp != nil && isRefused(err) {
-			t.cfg.Log.Warn("more scope was not granted", "err", err)
-			return resp, nil // the token is still good for everything else
-		}
-		resp.Body.Close()
-		if err != nil {
-			return nil, err
-		}
-		rec, _ := t.account.current()
-		access = rec.Token.Access
-		if req.GetBody != nil {
-			if body, err = req.GetBody(); err != nil {
-				return nil, err
-			}
-		}
-	}
+	x := &exchange{Transport: t, req: req, by: by}
+	return x.run(access)
 }
 
 // send sends req with the token, and with a proof if the token is bound to a key (RFC 9449 section
@@ -233,9 +216,9 @@ func withToken(req *http.Request, body io.ReadCloser, access string) *http.Reque
 }
 
 // bearer returns the access token to send. It renews a token that is missing or due, if that takes
-// neither a challenge nor a person. An empty result means: send the request without a token, and
-// the upstream's challenge tells what to do. For a background request, failures end that way too.
-func (t *Transport) bearer(ctx context.Context, background bool) (string, error) {
+// no challenge. An empty result means: send the request without a token, and the upstream's
+// challenge tells what to do. For a request in the background, failures end that way too.
+func (t *Transport) bearer(ctx context.Context, by caller) (string, error) {
 	if err := t.cfg.Store.Await(ctx, t.account.key); err != nil {
 		return "", err
 	}
@@ -249,71 +232,25 @@ func (t *Transport) bearer(ctx context.Context, background bool) (string, error)
 	renewable := t.account.renewable()
 	valid := k.Access != "" && !k.Expired(now)
 	switch {
-	case valid && (!k.Due(now, t.cfg.RefreshSkew) || busy || !renewable):
+	case valid && (!k.Due(now, t.cfg.RefreshSkew) || busy || !renewable || t.account.doubts.earlyPaused(now)):
 		// A flight under way may be a login for more scope, which is not ours to wait for.
 		return k.Access, nil
 	case !valid && !renewable && !busy:
 		return "", nil
 	}
-	if err := t.renew(ctx, need{instead: k.Access, ahead: valid, background: background}); err != nil {
+	n := need{instead: k.Access, ahead: valid, background: by == inBackground, byPerson: by == person}
+	if err := t.renew(ctx, n); err != nil {
 		if valid && ctx.Err() == nil {
 			t.cfg.Log.Info("early refresh failed, the token is still valid", "err", err)
 			return k.Access, nil
 		}
-		if background {
+		if by == inBackground {
 			return "", context.Cause(ctx)
 		}
 		return "", err
 	}
 	rec, _ = t.account.current()
 	return rec.Token.Access, nil
-}
-
-// remedy says what could make the upstream accept the request that it answered with resp. Nil: resp
-// is the answer to hand on. access is the token that was sent.
-func (t *Transport) remedy(resp *http.Response, access string) (*need, error) {
-	rec, standing := t.account.current()
-	current := access == rec.Token.Access
-	if resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusForbidden {
-		if resp.StatusCode < 500 {
-			t.accepted(access)
-		}
-		return nil, nil
-	}
-	ch := asclient.ReadChallenge(resp.Header)
-	n := &need{instead: access, challenge: ch}
-	if access != "" && ch.Error == "insufficient_scope" {
-		t.accepted(access) // the upstream knows the token, it only wants more of it
-		wanted := strings.Fields(ch.Scope)
-		askedBefore := current && subset(wanted, rec.Asked)
-		if len(wanted) == 0 || askedBefore || t.cfg.NonInteractive && !t.cfg.unattended() {
-			return nil, nil
-		}
-		n.noRefresh = true
-		n.stepUp = union(rec.Asked, strings.Fields(rec.Token.Scope), wanted)
-		return n, nil
-	}
-	if resp.StatusCode == http.StatusForbidden {
-		return nil, nil
-	}
-	if access == "" || !current {
-		return n, nil
-	}
-	switch standing {
-	case fromRefresh:
-		n.noRefresh = true
-	case fromSignIn:
-		return nil, &TokenRefusedError{Upstream: asclient.WithoutQuery(t.cfg.Upstream),
-			Code: asclient.PeerText(ch.Error, t.Secrets()), Description: asclient.PeerText(ch.Description, t.Secrets())}
-	}
-	return n, nil
-}
-
-// accepted notes that the upstream took the token access.
-func (t *Transport) accepted(access string) {
-	if t.account.accept(access) {
-		t.life.start(t.peers.resetPages)
-	}
 }
 
 func wallClock() time.Time { return time.Now().Round(0) }

@@ -156,7 +156,7 @@ func (w *world) transport(change func(*Config)) *Transport {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	tr.cfg.now, tr.cfg.pageInterval = w.clock, 0
+	tr.cfg.now, tr.cfg.pageInterval, tr.cfg.freshPauses = w.clock, 0, []time.Duration{time.Millisecond}
 	w.t.Cleanup(func() { tr.Close() })
 	return tr
 }

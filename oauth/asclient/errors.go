@@ -35,8 +35,13 @@ const (
 	CodeResourceMismatch = "resource_mismatch"
 	// CodeInsecureURL: a peer names a URL that is not used, because it is cleartext.
 	CodeInsecureURL = "insecure_url"
-	// CodeNoClient: no client ID is given, and none can be registered.
+	// CodeNoClient: no client ID is given, and none can be registered, or the server lets nobody
+	// register without its operator.
 	CodeNoClient = "no_client"
+	// CodeRedirectURI: the server does not register our redirect URI. This is the code of RFC 7591,
+	// and stands for other codes whose words say the same. Some servers take no address such as
+	// 127.0.0.1, but the name localhost.
+	CodeRedirectURI = "invalid_redirect_uri"
 	// CodeNoAssertion: the caller's assertion or ID token cannot be read. Package oauth sets it.
 	CodeNoAssertion = "no_assertion"
 	// CodeNoProof: DPoP is required with algorithms that we do not know.
@@ -60,8 +65,13 @@ type SignInError struct {
 	// Refused says that waiting does not help: the server or the person said no, or our rules
 	// forbid to go on.
 	Refused bool
+	// Page says that the answer was an HTML page, as firewalls and gateways send it.
+	Page bool
 	// Err is the error beneath. It may be nil.
 	Err error
+
+	// said is more of the server's words than Description has, for the methods that judge them.
+	said string
 }
 
 // Error returns one line.

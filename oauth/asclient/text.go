@@ -2,26 +2,15 @@ package asclient
 
 import (
 	"strconv"
-	"strings"
 	"unicode/utf8"
 )
-
-// Hidden stands where a secret was.
-const Hidden = "[hidden]"
 
 // maxPeerText is the number of bytes of a peer's text that an error shows.
 const maxPeerText = 200
 
-// PeerText prepares the words of a peer for an error: it masks the secrets, because peers echo what
-// they were sent, and cuts what is longer than 200 bytes.
-func PeerText(text string, secrets []string) string {
-	for _, s := range secrets {
-		if s != "" {
-			text = strings.ReplaceAll(text, s, Hidden)
-		}
-	}
-	return cut(text)
-}
+// PeerText prepares the words of a peer for an error: it masks the secrets in every form that peers
+// echo them in, and cuts what is longer than 200 bytes.
+func PeerText(text string, secrets []string) string { return cut(newMask(secrets).hide(text)) }
 
 // cut limits text to maxPeerText bytes, and does not split a rune.
 func cut(text string) string {

@@ -2,8 +2,11 @@ package asclient
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"sallyport/oauth/oauthtest"
 	"strconv"
 	"strings"
@@ -17,10 +20,18 @@ func TestLifetime(t *testing.T) {
 		"": 0, "null": 0, "0": 0, "-5": 0, `"x"`: 0, "{}": 0, "NaN": 0, "1e300": maxLifetime.Seconds(),
 		`"60"`: 60, `" 60 "`: 60, "60": 60, "1.5": 1.5,
 	} {
-		if got := lifetime([]byte(in)).Seconds(); got != want {
+		if got := lifetimeIn(in); got != want {
 			t.Errorf("expires_in %s: got %v, want %v", strconv.Quote(in), got, want)
 		}
 	}
+}
+
+func quoted(s string) json.RawMessage { b, _ := json.Marshal(s); return b }
+
+// lifetimeIn returns the seconds of a document with that expires_in.
+func lifetimeIn(value string) float64 {
+	d, _ := readDocument([]byte(`{"expires_in":` + value + `}`))
+	return d.lifetime("expires_in").Seconds()
 }
 
 func TestAccountOf(t *testing.T) {
@@ -28,15 +39,15 @@ func TestAccountOf(t *testing.T) {
 		`{"sub":"1","preferred_username":"ada"}`: "ada",
 		`{"sub":"1"}`:                            "1",
 		`{"sub":"1","email":"a\u001b[31m"}`:      "1",
-		`{"sub":1}`:                              "",
+		`{"sub":1}`:                              "1",
 		`[]`:                                     "",
 	} {
-		if got := accountOf("x." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".y"); got != want {
+		if got := accountOf(quoted("x." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".y")); got != want {
 			t.Errorf("%s: got %q, want %q", claims, got, want)
 		}
 	}
 	for _, token := range []string{"", "a.b", "a.!.c", "..", "a.e30.c"} {
-		if got := accountOf(token); got != "" {
+		if got := accountOf(quoted(token)); got != "" {
 			t.Errorf("%q: got %q", token, got)
 		}
 	}
@@ -182,9 +193,58 @@ func FuzzAccountOf(f *testing.F) {
 	f.Add(`{"sub":"1","email":"ada@example.org"}`)
 	f.Add(`{"sub":"\u001b[31m"}`)
 	f.Fuzz(func(t *testing.T, claims string) {
-		got := accountOf("x." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".y")
+		got := accountOf(quoted("x." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".y"))
 		if strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }) || len(got) > maxPeerText+len("...") {
 			t.Errorf("got %q", got)
 		}
 	})
+}
+
+// idToken makes an unsigned JWT with the claims.
+func idToken(claims string) string {
+	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
+}
+
+func TestIDTokenStandsForTheAccessToken(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, idToken string
+		want          time.Duration // of its life, 0 if unknown
+		refused       bool
+	}{
+		{"with a lifetime", idToken(`{"sub":"ada","iat":1000,"exp":1600}`), 10 * time.Minute, false},
+		{"without iat", idToken(`{"sub":"ada","exp":1600}`), 0, false},
+		{"it expires before it is issued", idToken(`{"sub":"ada","iat":1600,"exp":1000}`), 0, false},
+		{"times that are no numbers", idToken(`{"sub":"ada","iat":"x"}`), 0, false},
+		{"no JWT", "opaque", 0, false},
+		{"none", "", 0, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				json.NewEncoder(w).Encode(map[string]any{"access_token": "opaque-at", "token_type": "DPoP-like", "expires_in": 60,
+					"refresh_token": "rt", "id_token": tt.idToken})
+			}))
+			defer server.Close()
+			now := time.Unix(1e9, 0)
+			u, _ := url.Parse(server.URL)
+			c := &Client{Upstream: u, BearerID: true, Now: func() time.Time { return now }}
+			k, err := c.RedeemCode(t.Context(), Server{TokenEndpoint: server.URL}, Credentials{ID: "us"}, Code{Code: "c"})
+			if e, ok := errors.AsType[*SignInError](err); tt.refused {
+				if !ok || e.Code != CodeBadReply || !e.Refused {
+					t.Errorf("got %v, want %s", err, CodeBadReply)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := time.Time{}
+			if tt.want > 0 {
+				want = now.Add(tt.want)
+			}
+			if k.Access != tt.idToken || k.Type != "" || k.Refresh != "rt" || !k.Expiry.Equal(want) {
+				t.Errorf("got token %q, type %q, expiry %v; want token %q, expiry %v", k.Access, k.Type, k.Expiry, tt.idToken, want)
+			}
+		})
+	}
 }

@@ -1,0 +1,132 @@
+package asclient
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// EndsRefreshToken reports whether the answer to a refresh says that this refresh token will never
+// work again. Every answer of the 4xx class says so, whatever its words are, but for these:
+//
+//   - 408, 425 and 429, and words that ask us to slow down;
+//   - an HTML page, which a firewall sends (but not with 401, 404 or 410, which no firewall sends
+//     for a request that it dislikes).
+//
+// An answer of status 200 that holds an error in place of a token says so as well, unless that error
+// means "later". A status of 500 and above, or no answer, never does.
+func (e *SignInError) EndsRefreshToken() bool {
+	if e.Stage != StageRefresh {
+		return false
+	}
+	switch {
+	case e.Status/100 == 2:
+		return e.Refused && e.Err == nil
+	case e.Status/100 != 4, rateLimited(e.Code):
+		return false
+	}
+	switch e.Status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return false
+	case http.StatusUnauthorized, http.StatusNotFound, http.StatusGone:
+		return true
+	}
+	return !e.Page
+}
+
+// ObjectsTo reports whether a refusal may be about one parameter of the request, so that the same
+// request without it may succeed. It says yes where the words name the parameter, and where the
+// code says no more than that something is wrong with the request. For "resource" (RFC 8707) it
+// knows invalid_target and the codes of Entra ID, too.
+func (e *SignInError) ObjectsTo(parameter string) bool {
+	refusal := e.Status/100 == 4 || e.Status/100 == 2 && e.Refused
+	if e.Status == http.StatusTooManyRequests || !refusal || e.Page || e.TooEarly() {
+		return false
+	}
+	code := strings.ToLower(e.Code)
+	if strings.ReplaceAll(code, " ", "_") == "invalid_request" || names(e.Code, parameter) || names(e.words(), parameter) {
+		return true
+	}
+	if parameter != "resource" {
+		return false
+	}
+	entra := func(number string) bool { return names(e.words(), "AADSTS"+number) || names(e.Code, "AADSTS"+number) }
+	return code == "invalid_target" || code == "invalid_resource" || slices.ContainsFunc(entraResource, entra)
+}
+
+// entraResource are the numbers of Entra ID's errors that are about the resource parameter: it
+// does not match the scopes, it is not supported, or it is not known.
+var entraResource = []string{"9010010", "901002", "500011", "50001"}
+
+// TooEarly reports whether a refresh was refused because the access token has not expired yet. Then
+// both tokens are still good, if the access token has really not expired. Otherwise these words are
+// a refusal like any other, and EndsRefreshToken counts.
+func (e *SignInError) TooEarly() bool {
+	if e.Stage != StageRefresh || e.Status/100 == 5 || e.Status == 0 {
+		return false
+	}
+	if e.Status == http.StatusTooEarly {
+		return true
+	}
+	text := strings.ToLower(e.Code + " " + e.words())
+	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsLetter(r) && r != '\'' }), " ")
+	within := func(words string) bool { return strings.Contains(text, words) }
+	aboutRefresh := within("refresh token") && !within("access token")
+	return !aboutRefresh && slices.ContainsFunc(earlyWords, within) && !slices.ContainsFunc(adviceWords, within)
+}
+
+// earlyWords are how servers say that the access token still lives.
+var earlyWords = []string{
+	"not expired", "not yet expired", "hasn't expired", "isn't expired", "not been expired", "has yet to expire",
+	"not expire yet", "token still valid", "token is still valid", "token is still active", "token still active",
+	"token is not due", "too early", "unexpired access", "only be used after", "used only after", "wait until the access token",
+}
+
+// adviceWords are how servers tell what a good token would be like, as in "make sure that the token
+// has not expired".
+var adviceWords = []string{"make sure", "ensure", "verify", "check", "must be"}
+
+// words returns all that the server said: more than Description, which is cut.
+func (e *SignInError) words() string { return e.Description + " " + e.said }
+
+// names reports whether text has the word, in any case. Letters, digits and underscores make up a
+// word.
+func names(text, word string) bool {
+	text, word = strings.ToLower(text), strings.ToLower(word)
+	for from := 0; ; {
+		i := strings.Index(text[from:], word)
+		if i < 0 {
+			return false
+		}
+		i += from
+		from = i + len(word)
+		if !inWord(text, i-1) && !inWord(text, from) {
+			return true
+		}
+	}
+}
+
+// inWord reports whether the byte at i is part of a word.
+func inWord(text string, i int) bool {
+	return i >= 0 && i < len(text) && (text[i] == '_' || text[i] >= 'a' && text[i] <= 'z' || text[i] >= '0' && text[i] <= '9')
+}
+
+// momentary reports whether an error code says "later", not "no".
+func momentary(code string) bool {
+	switch strings.ToLower(code) {
+	case "temporarily_unavailable", "server_error", "internal_error", "internal_server_error", "fatal_error",
+		"service_unavailable", "request_timeout", "timeout":
+		return true
+	}
+	return rateLimited(code)
+}
+
+// rateLimited reports whether an error code says that we ask too often.
+func rateLimited(code string) bool {
+	switch strings.ToLower(code) {
+	case "slow_down", "ratelimited", "rate_limited", "rate_limit", "rate_limit_exceeded", "too_many_requests", "throttled":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,178 @@
+package asclient
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// answered returns the error of a token request that is answered like this. A body with "<" first
+// is sent as an HTML page, any other as JSON.
+func answered(t *testing.T, stage string, status int, body string) *SignInError {
+	t.Helper()
+	c := testClient(t, func(*http.Request) (*http.Response, error) {
+		h := http.Header{"Content-Type": {"application/json"}}
+		if strings.HasPrefix(body, "<") {
+			h.Set("Content-Type", "text/html; charset=utf-8")
+		}
+		return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body))}, nil
+	})
+	s, who := Server{TokenEndpoint: "https://as.example/t"}, Credentials{ID: "me"}
+	var err error
+	if stage == StageRefresh {
+		_, err = c.Refresh(t.Context(), s, who, Token{Refresh: "rt-0451"}, "https://h/mcp")
+	} else {
+		_, err = c.RedeemCode(t.Context(), s, who, Code{Code: "code-0451"})
+	}
+	e, ok := errors.AsType[*SignInError](err)
+	if !ok {
+		t.Fatalf("status %d, %s: got %v", status, body, err)
+	}
+	return e
+}
+
+func TestAnswersThatEndARefreshToken(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		status int
+		body   string
+		want   bool
+	}{
+		{400, `{"error":"invalid_grant"}`, true},
+		{401, `["invalid refresh token"]`, true},
+		{401, `[{"code":"E17","message":"gone"}]`, true},
+		{400, `{"status":"BAD_REFRESH_TOKEN"}`, true},
+		{400, `{"error":{"code":"x","message":"y"}}`, true},
+		{401, ``, true},
+		{401, `{"error":"server_error"}`, true},
+		{400, `{"error":"temporarily_unavailable"}`, true},
+		{403, `{"message":"Forbidden"}`, true},
+		{404, `<html>not found</html>`, true},
+		{410, ``, true},
+		{401, `<html>who are you?</html>`, true},
+		{422, `{"detail":[{"loc":["body","refresh_token"],"msg":"revoked"}]}`, true},
+		{400, `error=bad_refresh_token&error_description=The+token+is+dead`, true},
+		{400, `the refresh token is revoked`, true},
+		{400, "\xef\xbb\xbf" + `{"error":"invalid_grant"}`, true},
+		{200, `{"ok":false,"error":"invalid_refresh_token"}`, true},
+		{200, `{"error":"bad_refresh_token","error_description":"dead"}`, true},
+		{200, `{"success":false,"message":"the token is not known"}`, true},
+		{201, `{"errors":[{"code":"dead"}]}`, true},
+
+		{200, `{"ok":false,"error":"ratelimited"}`, false},
+		{200, `{"ok":false,"error":"internal_error"}`, false},
+		{200, `{}`, false},
+		{200, `<html>sign in to the Wi-Fi</html>`, false},
+		{204, ``, false},
+		{302, ``, false},
+		{403, `<!DOCTYPE html><title>Attention Required!</title>`, false},
+		{406, `<html>Not Acceptable</html>`, false},
+		{400, `<html>blocked</html>`, false},
+		{408, ``, false},
+		{425, `{"error":"invalid_grant"}`, false},
+		{429, `{"error":"invalid_grant"}`, false},
+		{400, `{"error":"slow_down"}`, false},
+		{500, `{"error":"invalid_grant"}`, false},
+		{502, `<html>Bad Gateway</html>`, false},
+		{503, ``, false},
+	} {
+		if got := answered(t, StageRefresh, tt.status, tt.body).EndsRefreshToken(); got != tt.want {
+			t.Errorf("%d %s: got %t", tt.status, tt.body, got)
+		}
+	}
+	if answered(t, StageToken, 400, `{"error":"invalid_grant"}`).EndsRefreshToken() {
+		t.Error("a refused code ends a refresh token")
+	}
+	if (&SignInError{Stage: StageRefresh, Err: io.ErrUnexpectedEOF}).EndsRefreshToken() {
+		t.Error("no answer ends a refresh token")
+	}
+}
+
+func TestRefusalsThatWaitingCannotMend(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		status  int
+		body    string
+		refused bool
+		code    string
+	}{
+		{400, `{"error":"invalid_grant"}`, true, "invalid_grant"},
+		{401, ``, true, CodeBadReply},
+		{400, `{"errorCode":"invalid_grant","errorSummary":"no"}`, true, "invalid_grant"},
+		{200, `{"error":"incorrect_client_credentials"}`, true, "incorrect_client_credentials"},
+		{200, `{"access_token":""}`, false, CodeBadReply},
+		{400, `{"error":"Temporarily_Unavailable"}`, false, "Temporarily_Unavailable"},
+		{403, `<html>blocked</html>`, false, CodeBadReply},
+		{429, `{"error":"invalid_grant"}`, false, "invalid_grant"},
+		{503, `{"error":"invalid_grant"}`, false, "invalid_grant"},
+	} {
+		e := answered(t, StageToken, tt.status, tt.body)
+		if e.Refused != tt.refused || e.Code != tt.code || e.Status != tt.status {
+			t.Errorf("%d %s: got %+v", tt.status, tt.body, e)
+		}
+	}
+}
+
+func TestObjectionsToTheResource(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x ", maxPeerText)
+	for _, tt := range []struct {
+		status int
+		body   string
+		want   bool
+	}{
+		{400, `{"error":"invalid_target"}`, true},
+		{400, `{"error":"invalid_request"}`, true},
+		{400, `{"error":"invalid request","error_description":"unknown field"}`, true},
+		{400, `{"error":"invalid_grant","error_description":"the resource does not match"}`, true},
+		{400, `{"error":"invalid_grant","error_description":"AADSTS9010010: it does not match the requested scopes"}`, true},
+		{401, `{"error":{"code":"AADSTS901002"}}`, true},
+		{422, `{"detail":[{"loc":["body","resource"],"msg":"extra fields not permitted"}]}`, true},
+		{400, `{"error":"invalid_grant","error_description":"` + long + ` resource"}`, true},
+		{200, `{"ok":false,"error":"unknown_argument","message":"resource"}`, true},
+
+		{400, `{"error":"invalid_grant"}`, false},
+		{400, `{"error":"invalid_grant","error_description":"of all resources"}`, false},
+		{401, ``, false},
+		{403, `<html>resource</html>`, false},
+		{429, `{"error":"invalid_target"}`, false},
+		{500, `{"error":"invalid_target"}`, false},
+	} {
+		if got := answered(t, StageRefresh, tt.status, tt.body).ObjectsTo("resource"); got != tt.want {
+			t.Errorf("%d %s: got %t", tt.status, tt.body, got)
+		}
+	}
+	scope := &SignInError{Stage: StageToken, Status: 400, Code: "invalid_client_metadata", Description: `unknown member "scope"`}
+	if !scope.ObjectsTo("scope") || scope.ObjectsTo("resource") {
+		t.Error("the words name scope alone")
+	}
+}
+
+func TestRefreshThatCameTooEarly(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		status int
+		body   string
+		want   bool
+	}{
+		{400, `{"error":"invalid_request","error_description":"token not expired"}`, true},
+		{400, `{"error":"invalid_grant","error_description":"The access token hasn't expired yet."}`, true},
+		{400, `{"error":"TOKEN_NOT_EXPIRED"}`, true},
+		{400, `{"error":"tokenNotExpired","message":"Refresh token can only be used after the access token expires"}`, true},
+		{403, `{"code":"too_early"}`, true},
+		{409, `{"message":"access token is still active: token still valid"}`, true},
+		{425, ``, true},
+
+		{400, `{"error":"invalid_grant","error_description":"Refresh token has expired"}`, false},
+		{400, `{"error":"invalid_grant","error_description":"make sure that the token has not expired"}`, false},
+		{400, `{"error":"invalid_grant","error_description":"refresh token unknown, or not expired properly"}`, false},
+		{400, `{"error":"invalid_grant"}`, false},
+		{503, `{"error":"token not expired"}`, false},
+	} {
+		if got := answered(t, StageRefresh, tt.status, tt.body).TooEarly(); got != tt.want {
+			t.Errorf("%d %s: got %t", tt.status, tt.body, got)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package asclient
+
+import (
+	"cmp"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"html"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Hidden stands where a secret was.
+const Hidden = "[hidden]"
+
+// minPart is how many bytes of the beginning of a secret are masked where not all of it is there,
+// because the peer cut it.
+const minPart = 12
+
+// minSecret is how many bytes a secret has at least. To mask less would spoil words that hold it by
+// chance.
+const minSecret = 4
+
+// mask hides secrets in the words of a peer, which may echo what it was sent.
+type mask struct {
+	// forms are the secrets as they are and as they may be encoded, the longest first.
+	forms []string
+}
+
+func newMask(secrets []string) mask {
+	var m mask
+	for _, s := range secrets {
+		if len(s) < minSecret {
+			continue
+		}
+		m.forms = append(m.forms, s)
+		m.forms = append(m.forms, encodings(s)...)
+	}
+	slices.SortFunc(m.forms, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
+	m.forms = slices.Compact(m.forms)
+	return m
+}
+
+// encodings returns the forms in which a peer may echo a secret: percent-encoded, base64 with and
+// without padding, hexadecimal, and escaped for JSON, Go and HTML.
+func encodings(s string) []string {
+	b := []byte(s)
+	query, path := url.QueryEscape(s), url.PathEscape(s)
+	all := []string{query, path, strings.ReplaceAll(query, "+", "%20"), lowerPercent(query), lowerPercent(path),
+		base64.StdEncoding.EncodeToString(b), base64.RawStdEncoding.EncodeToString(b),
+		base64.URLEncoding.EncodeToString(b), base64.RawURLEncoding.EncodeToString(b),
+		hex.EncodeToString(b), strings.ToUpper(hex.EncodeToString(b)),
+		html.EscapeString(s), strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&#x27;").Replace(s),
+		strings.Trim(strconv.Quote(s), `"`), strings.ReplaceAll(s, "/", `\/`),
+	}
+	if j, err := json.Marshal(s); err == nil {
+		all = append(all, strings.TrimSuffix(strings.TrimPrefix(string(j), `"`), `"`))
+	}
+	return append(all, url.QueryEscape(all[5]), url.QueryEscape(query))
+}
+
+// lowerPercent writes percent-encodings with small letters, as in "%2b".
+func lowerPercent(s string) string {
+	b := []byte(s)
+	for i := range b {
+		if b[i] == '%' && i+2 < len(b) {
+			copy(b[i+1:], strings.ToLower(string(b[i+1:i+3])))
+		}
+	}
+	return string(b)
+}
+
+// hide replaces the secrets in text, and the beginnings of those that are long.
+func (m mask) hide(text string) string {
+	for _, form := range m.forms {
+		text = strings.ReplaceAll(text, form, Hidden)
+	}
+	for _, form := range m.forms {
+		if len(form) > minPart {
+			text = hidePart(text, form)
+		}
+	}
+	return text
+}
+
+// hidePart replaces each place where text has a beginning of form that is long enough.
+func hidePart(text, form string) string {
+	if !strings.Contains(text, form[:minPart]) {
+		return text
+	}
+	var b strings.Builder
+	for {
+		i := strings.Index(text, form[:minPart])
+		if i < 0 {
+			b.WriteString(text)
+			return b.String()
+		}
+		n := minPart
+		for n < len(form) && i+n < len(text) && text[i+n] == form[n] {
+			n++
+		}
+		b.WriteString(text[:i] + Hidden)
+		text = text[i+n:]
+	}
+}
+
+// veiled is an error whose text holds a secret: HTTP libraries quote an answer that is none.
+type veiled struct {
+	text  string
+	under error
+}
+
+func (e *veiled) Error() string { return e.text }
+func (e *veiled) Unwrap() error { return e.under }
+
+// veil hides the secrets in err's text. What is beneath err is found as before.
+func veil(err error, secrets []string) error {
+	text := err.Error()
+	if hidden := newMask(secrets).hide(text); hidden != text {
+		return &veiled{hidden, err}
+	}
+	return err
+}

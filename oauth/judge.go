@@ -1,0 +1,351 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"sallyport/oauth/asclient"
+)
+
+const (
+	// refusedPause is how long no sign-in follows a refused new token, unless the person asks.
+	refusedPause = 10 * time.Minute
+	// metadataMemoryTime is how long it is remembered that the upstream has no resource metadata.
+	metadataMemoryTime = 10 * time.Minute
+)
+
+// exchange is one request to the upstream, however often it is sent.
+type exchange struct {
+	*Transport
+	req *http.Request
+	by  caller
+	// replays counts the renewals after which the request was sent again, and pauses the times that
+	// it was sent again with the same token.
+	replays, pauses int
+}
+
+// verdict is what an answer of the upstream leads to. The zero verdict hands it on to the caller.
+type verdict struct {
+	// need is the token that the upstream may take. Nil means that no token helps.
+	need *need
+	// pause is the time after which the same token is tried again. It is 0 for no such try.
+	pause time.Duration
+	// err ends the request.
+	err error
+}
+
+// run sends the request until the upstream takes it or nothing more can be done. access is the
+// token to begin with.
+func (x *exchange) run(access string) (*http.Response, error) {
+	ctx, body := x.req.Context(), x.req.Body
+	for {
+		resp, err := x.send(x.req, body, access)
+		if err != nil {
+			return nil, err
+		}
+		v := x.judge(resp, access)
+		if v == (verdict{}) || v.err == nil && (x.replays == maxReplays || !repeatable(x.req)) {
+			return resp, nil
+		}
+		detach(resp)
+		switch {
+		case v.err != nil:
+			err = v.err
+		case v.need == nil:
+			x.pauses++
+			err = sleep(ctx, v.pause)
+		default:
+			x.replays++
+			n := *v.need
+			n.background = n.background || x.by == inBackground || x.by == inSession && access != ""
+			if !n.background && n.stepUp == nil {
+				resp.Body.Close() // now, as a login may take minutes
+			}
+			err = x.renew(ctx, n)
+			if err != nil && ctx.Err() == nil && (n.background || n.stepUp != nil && isRefused(err)) {
+				x.cfg.Log.Info("request is refused, and nothing more is done", "status", resp.StatusCode, "err", err)
+				return resp, nil // after a refused step-up, the token is still good for everything else
+			}
+		}
+		resp.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		rec, _ := x.account.current()
+		access = rec.Token.Access
+		if x.req.GetBody != nil {
+			if body, err = x.req.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// sleep waits for d, or until ctx ends, whose cause it then returns.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// complaint is what an answer of the upstream says of the token.
+type complaint int
+
+const (
+	// complaintNone: the upstream has taken the request's token, if it had one.
+	complaintNone complaint = iota
+	// complaintToken: the upstream wants another token, or one at all.
+	complaintToken
+	// complaintScope: the upstream knows the token and wants one of more scope.
+	complaintScope
+	// complaintUnclear: the upstream refuses the request. That may be because of the token.
+	complaintUnclear
+)
+
+// complaintOf reads an answer to a request that had a token (hadToken) or had none.
+func complaintOf(resp *http.Response, ch asclient.Challenge, hadToken bool) complaint {
+	asksToken := ch.Bearer || ch.DPoP
+	switch resp.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusBadRequest:
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect:
+		if leadsElsewhere(resp) {
+			return complaintUnclear
+		}
+		return complaintNone
+	default:
+		return complaintNone
+	}
+	switch {
+	case resp.StatusCode == http.StatusBadRequest && !asksToken:
+		return complaintNone
+	case hadToken && ch.Error == "insufficient_scope":
+		return complaintScope
+	case resp.StatusCode == http.StatusUnauthorized:
+		return complaintToken
+	case asksToken && (!hadToken || ch.Error == "invalid_token"):
+		return complaintToken
+	}
+	return complaintUnclear
+}
+
+// leadsElsewhere reports whether a redirect leads to another place than the same resource with
+// another slash or over https. Such a place may be a login page.
+func leadsElsewhere(resp *http.Response) bool {
+	to, err := resp.Location()
+	if err != nil || resp.Request == nil {
+		return false
+	}
+	from := resp.Request.URL
+	samePath := strings.TrimSuffix(to.Path, "/") == strings.TrimSuffix(from.Path, "/")
+	return !samePath || !strings.EqualFold(to.Hostname(), from.Hostname())
+}
+
+// judge says what the answer resp to a request with the token access leads to.
+func (x *exchange) judge(resp *http.Response, access string) verdict {
+	ch := asclient.ReadChallenge(resp.Header)
+	switch complaintOf(resp, ch, access != "") {
+	case complaintToken:
+		return x.judgeToken(ch, resp.StatusCode, access)
+	case complaintScope:
+		x.accepted(access) // the upstream knows the token, it only wants more of it
+		return x.judgeScope(ch, access)
+	case complaintUnclear:
+		if access != "" {
+			return x.judgeSuspect(ch, access, false)
+		}
+		if x.knowsOAuth(x.req.Context()) {
+			return verdict{need: &need{challenge: ch}}
+		}
+	default:
+		if resp.StatusCode < 500 {
+			x.accepted(access)
+		}
+	}
+	return verdict{}
+}
+
+// judgeToken is the verdict on a token that the upstream does not take. An empty access means that
+// it wants one.
+func (x *exchange) judgeToken(ch asclient.Challenge, status int, access string) verdict {
+	renew := verdict{need: &need{instead: access, challenge: ch}}
+	rec, standing := x.account.current()
+	switch {
+	case access == "" || access != rec.Token.Access:
+		return renew
+	case standing == refused && !x.account.doubts.refusedLately(x.cfg.now()):
+		return renew
+	case standing != fromRefresh && standing != fromSignIn && standing != refused:
+		return renew
+	case x.by != foreground:
+		return verdict{} // such a request does not judge a fresh token
+	case standing == refused:
+		return verdict{err: x.tokenRefused(ch, status)}
+	case x.pauses < len(x.cfg.freshPauses):
+		return verdict{pause: x.cfg.freshPauses[x.pauses]}
+	case standing == fromRefresh:
+		renew.need.noRefresh = true
+		return renew
+	}
+	x.account.refuse(access)
+	return verdict{err: x.tokenRefused(ch, status)}
+}
+
+// tokenRefused is the error for a new token that the upstream refuses.
+func (x *exchange) tokenRefused(ch asclient.Challenge, status int) error {
+	return &TokenRefusedError{Upstream: asclient.WithoutQuery(x.cfg.Upstream), Status: status,
+		Code: asclient.PeerText(ch.Error, x.Secrets()), Description: asclient.PeerText(ch.Description, x.Secrets())}
+}
+
+// judgeScope is the verdict on a token of too little scope: a step-up, if that asks for anything
+// new. Otherwise the upstream may mean that the token is too old.
+func (x *exchange) judgeScope(ch asclient.Challenge, access string) verdict {
+	rec, _ := x.account.current()
+	wanted := strings.Fields(ch.Scope)
+	askedBefore := access == rec.Token.Access && subset(wanted, rec.Asked)
+	if len(wanted) == 0 || askedBefore {
+		return x.judgeSuspect(ch, access, true)
+	}
+	if x.cfg.NonInteractive && !x.cfg.unattended() {
+		return verdict{}
+	}
+	return verdict{need: &need{instead: access, challenge: ch, noRefresh: true,
+		stepUp: union(rec.Asked, strings.Fields(rec.Token.Scope), wanted)}}
+}
+
+// judgeSuspect is the verdict on a refusal that does not say whether it is about the token. A token
+// that may have expired is refreshed, once. Nobody is asked to log in. anyAge says that the age of
+// the token does not matter.
+func (x *exchange) judgeSuspect(ch asclient.Challenge, access string, anyAge bool) verdict {
+	rec, standing := x.account.current()
+	fresh := standing == fromRefresh || standing == fromSignIn
+	mayHaveExpired := rec.Token.Expiry.IsZero() || rec.Token.Expired(x.cfg.now())
+	doubtful := access == rec.Token.Access && !fresh && (anyAge || mayHaveExpired)
+	if !doubtful || !x.account.renewable() || !x.account.doubts.suspect(access) {
+		return verdict{}
+	}
+	return verdict{need: &need{instead: access, challenge: ch, background: true}}
+}
+
+// accepted notes that the upstream took the token access.
+func (t *Transport) accepted(access string) {
+	if t.account.accept(access) {
+		t.life.start(t.peers.noteAccepted)
+	}
+}
+
+// doubts is what a process holds against tokens of its account. Its methods may be called
+// concurrently.
+type doubts struct {
+	mu sync.Mutex
+	// refusedAt is when a token of a sign-in was refused. It is zero if none was.
+	refusedAt time.Time
+	// suspected is the last access token that was refreshed because it may have expired.
+	suspected string
+	// earlyAfter is when a refresh ahead of expiry may be tried again. It is zero if none failed.
+	earlyAfter time.Time
+}
+
+// noteRefusal notes that the upstream refuses the token of a sign-in.
+func (d *doubts) noteRefusal(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refusedAt = now
+}
+
+// refusedLately reports whether a token of a sign-in was refused a short time ago. Then another
+// sign-in would most likely end the same way.
+func (d *doubts) refusedLately(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	age := now.Sub(d.refusedAt)
+	return !d.refusedAt.IsZero() && age >= 0 && age < refusedPause
+}
+
+// suspect notes that the token access may have expired although the upstream does not say so. It
+// reports whether a refresh may show that, which is once for a token.
+func (d *doubts) suspect(access string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	first := d.suspected != access
+	d.suspected = access
+	return first
+}
+
+// refreshed notes that access replaces the token old. What this did not mend, another refresh will
+// not mend either.
+func (d *doubts) refreshed(old, access string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.suspected == old {
+		d.suspected = access
+	}
+}
+
+// pauseEarly puts off refreshes ahead of expiry for a moment, because one has just failed.
+func (d *doubts) pauseEarly(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.earlyAfter = now.Add(earlyPause)
+}
+
+// earlyPaused reports whether refreshes ahead of expiry are put off.
+func (d *doubts) earlyPaused(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	wait := d.earlyAfter.Sub(now)
+	return wait > 0 && wait <= earlyPause // a clock that was set back puts off nothing
+}
+
+// metadataMemory remembers whether the upstream has resource metadata.
+type metadataMemory struct {
+	mu    sync.Mutex
+	known bool
+	// asked is when known was learned. It is zero before.
+	asked time.Time
+}
+
+// get returns what is remembered, and whether it still counts at now.
+func (m *metadataMemory) get(now time.Time) (known, fresh bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	age := now.Sub(m.asked)
+	return m.known, m.known || !m.asked.IsZero() && age >= 0 && age < metadataMemoryTime
+}
+
+// set remembers what was learned at now.
+func (m *metadataMemory) set(known bool, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.known, m.asked = known, now
+}
+
+// knowsOAuth reports whether the upstream speaks OAuth although its answer does not say so: it has
+// resource metadata (RFC 9728), or the Config names an unattended grant.
+func (t *Transport) knowsOAuth(ctx context.Context) bool {
+	if t.cfg.unattended() {
+		return true
+	}
+	if t.cfg.Endpoints.NoDiscovery {
+		return false
+	}
+	if known, fresh := t.oauthKnown.get(t.cfg.now()); fresh {
+		return known
+	}
+	f, err := t.as.FindResource(ctx, "")
+	if ctx.Err() != nil {
+		return false
+	}
+	_, refusedByUs := errors.AsType[*asclient.SignInError](err) // a sign-in says what is wrong with it
+	known := f.Resource.ID != "" || refusedByUs
+	t.oauthKnown.set(known, t.cfg.now())
+	return known
+}
