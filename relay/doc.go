@@ -108,9 +108,9 @@
 // only, because the server may need it in order to accept notifications/initialized.
 //
 // If a notification, or an answer of the host, cannot be sent because of an obstacle, it waits as a
-// call does, except for Config.Timeout (on the modern wire for acceptWait). If it fails then, or in
-// any other way, the log shows that, and the host hears nothing. A notification that meets the loss
-// of its session is sent again in the new one, once. An answer is not.
+// call does, except for Config.Timeout. If it fails then, or in any other way, the log shows that,
+// and the host hears nothing. A notification that meets the loss of its session is sent again in
+// the new one, once. An answer is not.
 //
 // Nothing is queued on the way to the host. If the host reads slowly, a Write blocks. The goroutine
 // that has the message reads no more of its response, and flow control slows the server down. The
@@ -195,10 +195,11 @@
 // calls GetConn in the state written, too, when it knows that it may repeat the request (post.go).
 //
 // When RoundTrip returns a response or an error, a request in the state replied counts as one that
-// may have run, except if Config.Explain says NotRun of the error. We take four responses for
-// refusals, and send the request again: a redirect with 307 or 308, the loss of a session ("The
-// legacy wire"), the error -32020 ("The modern wire"), and a status that contradicts the remembered
-// era ("What the server speaks").
+// may have run, except if Config.Explain says NotRun of the error. We take these responses for
+// refusals, and send the request again: a redirect with 307 or 308, the status of a busy server
+// (last section), the loss of a session and a token that does not suffice ("The legacy wire"), the
+// error -32020 ("The modern wire"), and a status that contradicts the remembered era ("What the
+// server speaks").
 //
 // A RoundTripper that calls no hook is judged by the request's body. As soon as somebody has read a
 // byte of it, the request counts as written. Then such a RoundTripper cannot tell us that it waits
@@ -209,7 +210,8 @@
 // What may fail again is repeated in one loop (retry.go). Between two attempts, the loop waits for
 // a back-off: retryDefault after the first failure, and twice as long after each further one, up to
 // retryMax. Up to half of it is left out at random. If the server of an event stream has named a
-// reconnection time, the first back-off is that time, and all later ones are at least as long.
+// reconnection time, the first back-off is that time, and all later ones are at least as long. A
+// Retry-After makes one back-off as long as it says, up to maxAfter.
 // After the back-off, every loop except the opening waits until there is no obstacle.
 //
 //	what is repeated            the back-off starts   the back-off is cut    the loop ends
@@ -510,7 +512,8 @@
 //	exitGrace 1 s         exitGoodbye 1 s        exitBound 1.8 s       maxRounds 16
 //	maxMessage 64 MiB     maxCalls 1024          maxNotifications 1024 maxReplay 4096
 //	maxMemory 4 MiB       maxExcerpt 500         maxRedirects 5       exitReserve 0.2 s
-//	renewTimeout 30 s
+//	renewTimeout 30 s     maxBusy 4              maxAfter 600 s         scoutTime 2 s
+//	spreadEach 20 ms      maxSpread 2 s
 //
 // A message above maxMessage becomes an error with its id. More than maxCalls requests in flight
 // get the error "busy". More than maxNotifications notifications, or as many answers of the host,

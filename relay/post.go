@@ -217,8 +217,8 @@ func (cl *client) deliver(ctx context.Context, r httpRequest) (*http.Response, e
 	return cl.patiently(ctx, r, func() (*http.Response, error) { return cl.deliverOnce(ctx, r) })
 }
 
-// deliverOnce carries r upstream. As long as an obstacle keeps it from being written, it tries again
-// when that changes. The error is the cause of ctx or a *fault.
+// deliverOnce carries r upstream. As long as an obstacle keeps it from being written, it tries
+// again when that changes. The error is the cause of ctx or a *fault.
 func (cl *client) deliverOnce(ctx context.Context, r httpRequest) (resp *http.Response, err error) {
 	traced := cl.trace(ctx, r.phase)
 	try := retry{obstacles: cl.obstacles}
