@@ -32,8 +32,8 @@ const (
 // pause holds for all requests, because the upstream cannot take more of them. After it one request
 // goes ahead, the scout. The others follow when the scout was not refused, not all at once.
 type pauses struct {
-	// begun is called when a pause begins. It is nil where nobody wants to know.
-	begun func()
+	// told is called when a request begins to wait. It is nil where nobody wants to know.
+	told func()
 
 	mu sync.Mutex
 	// until is the end of the pause. It is zero if there is none.
@@ -60,19 +60,26 @@ func (p *pauses) changeLocked() {
 	}
 }
 
-// begin begins a pause of d, or makes the one under way longer. f says what the upstream has
-// answered.
-func (p *pauses) begin(d time.Duration, f *fault) {
+// begin begins a pause after a refusal, which f tells of, or makes the one under way longer. It is
+// for as long as the upstream has asked, and at least for our own back-off if there is time left
+// for that. scout is the number of the request if it was one. What requests meet that were sent
+// together is one refusal.
+func (p *pauses) begin(scout int, f *fault, asked, left time.Duration) time.Duration {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refusal == nil || scout != 0 && p.scout == scout {
+		p.refused++
+	}
+	d := max(asked, backoff(p.refused)) + rand.N(min(asked/10, time.Second)+1)
+	if d >= left {
+		d = max(asked, left/2)
+	}
 	if until := time.Now().Add(d); until.After(p.until) {
 		p.until = until
 	}
 	p.refusal, p.scout = f, 0
 	p.changeLocked()
-	p.mu.Unlock()
-	if p.begun != nil {
-		p.begun()
-	}
+	return d
 }
 
 // end ends the pause that the scout has tried. Without a scout of that number it does nothing.
@@ -84,14 +91,6 @@ func (p *pauses) end(scout int) {
 	}
 	p.until, p.refusal, p.scout, p.refused = time.Time{}, nil, 0, 0
 	p.changeLocked()
-}
-
-// backoff counts one more refusal and returns our own back-off after it, be it asked for or not.
-func (p *pauses) backoff() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.refused++
-	return backoff(p.refused)
 }
 
 // giveUp lets another request go ahead, because the scout of the given number waits no longer.
@@ -157,6 +156,9 @@ func (p *pauses) sleepLocked(ctx context.Context, d time.Duration) error {
 	changed := p.changed
 	p.waiting++
 	p.mu.Unlock()
+	if p.told != nil {
+		p.told()
+	}
 	_, err := pause(ctx, d, changed)
 	p.mu.Lock()
 	spread := min(time.Duration(p.waiting)*spreadEach, maxSpread)
@@ -193,15 +195,16 @@ func (cl *client) patiently(ctx context.Context, r httpRequest, send func() (*ht
 		if end := r.phase.end(); !end.IsZero() {
 			ends = end
 		}
-		d, again := cl.comeBack(r, resp, tries, time.Until(ends))
-		if !again {
+		left := time.Until(ends)
+		asked, again := comeBack(r, resp, tries)
+		if !again || asked >= left {
 			p.giveUp(scout)
 			return resp, nil
 		}
 		f := statusFault(resp, string(peek(resp, maxShown)))
 		discard(resp)
+		d := p.begin(scout, f, asked, left)
 		cl.cfg.Log.Info("the upstream asks to wait", "status", resp.StatusCode, "wait", d)
-		p.begin(d, f)
 	}
 }
 
@@ -218,28 +221,20 @@ func isBusy(resp *http.Response) bool {
 	return err != nil || m.Kind != rawjson.Response || m.Result == nil
 }
 
-// comeBack decides whether r, which resp refuses for now after so many tries, is sent again, and
-// after how long. left is how much time r has.
+// comeBack decides whether r, which resp refuses for now after so many tries, may be sent again, and
+// returns how long the upstream has asked us to wait before.
 //
 // With the header Retry-After the upstream says that it has not run r, and when to come back. A 429
 // and a 425 say the first without it. A bare 503 does not: some gateways send it when a server has
 // died over the request. So we repeat only what does no harm.
-func (cl *client) comeBack(r httpRequest, resp *http.Response, tries int, left time.Duration) (d time.Duration, again bool) {
+func comeBack(r httpRequest, resp *http.Response, tries int) (asked time.Duration, again bool) {
 	asked, given := retryAfter(resp.Header)
-	if !given {
-		method := rawjson.MemberText(r.body, "method")
-		if tries >= maxBusy || hasOwnLoop(method) || resp.StatusCode == http.StatusServiceUnavailable && !isSafe(method) {
-			return 0, false
-		}
+	if given {
+		return asked, true
 	}
-	if asked >= left {
-		return 0, false
-	}
-	own := cl.obstacles.pauses.backoff()
-	if own = max(asked, own) + rand.N(min(asked/10, time.Second)+1); own < left {
-		return own, true
-	}
-	return asked, given
+	method := rawjson.MemberText(r.body, "method")
+	harmless := resp.StatusCode != http.StatusServiceUnavailable || isSafe(method)
+	return 0, harmless && tries < maxBusy && !hasOwnLoop(method)
 }
 
 // hasOwnLoop reports whether those who send the requests of this method repeat them themselves.

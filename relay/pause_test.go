@@ -340,6 +340,9 @@ func TestBusyServerAtTheOpening(t *testing.T) {
 					t.Errorf("after %v", d)
 				}
 				time.Sleep(30 * time.Second)
+				for len(h.lines) > 0 {
+					<-h.lines // lists have changed
+				}
 			})
 		})
 	}
