@@ -28,7 +28,7 @@ var resourceQuirks = []Quirk{
 	{Name: "hint closes the connection", Seen: "gateway with a dead backend",
 		Rules: append(challenges(401, `Bearer resource_metadata="$origin/prm"`), Rule{At: Elsewhere, When: []string{"path=/prm"}, Reset: true})},
 	{Name: "hint never answers", Seen: "gateway that waits for a cold start",
-		Rules: append(challenges(401, `Bearer resource_metadata="$origin/prm"`), Rule{At: Elsewhere, When: []string{"path=/prm"}, Delay: 10 * time.Minute})},
+		Rules: append(challenges(401, `Bearer resource_metadata="https://tokens.test/prm"`), Rule{At: Elsewhere, When: []string{"path=/prm"}, Delay: 10 * time.Minute})},
 	{Name: "hint is http", Seen: "app behind a proxy that ends TLS", Rules: challenges(401, `Bearer resource_metadata="http://mcp.test/.well-known/oauth-protected-resource/mcp"`)},
 	{Name: "hint is relative", Seen: "hand-made server", Rules: challenges(401, `Bearer resource_metadata="/.well-known/oauth-protected-resource/mcp"`)},
 	{Name: "hint is no URL", Seen: "template that was not filled in", Rules: challenges(401, `Bearer resource_metadata="{{base_url}}/prm"`)},
