@@ -77,8 +77,8 @@ const (
 
 // Rule changes the answer to the requests that fit At, When, Skip and Times.
 //
-// A rule with Status, Body, Redirect or Reset answers instead of the server. With Acts, Set, Drop or
-// $answer in the Body, the server acts first, and the rule changes its answer.
+// A rule with Status, Body, Redirect or Reset answers instead of the server. With Acts, Set, Drop,
+// or $answer in the Body, the server acts first, and the rule changes its answer.
 //
 // Body, Redirect and the values of Header and Set may hold variables, as in $issuer or
 // ${request.state}:
