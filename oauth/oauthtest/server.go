@@ -1,6 +1,3 @@
-// Package oauthtest is an authorization server, a bearer check and a browser, for tests and for the
-// demonstration. The server is strict where clients go wrong: PKCE, redirect URI, resource, and the
-// reuse of codes and refresh tokens. It fails where its [Knobs] say so.
 package oauthtest
 
 import (
