@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"sallyport/oauth/asclient"
@@ -83,7 +84,7 @@ func (p *provider) assertion(ctx context.Context, f *flight, want asclient.Wante
 		return "", err
 	}
 	p.account.reload() // another process may have refreshed the ID token, or signed out
-	n := need{byPerson: f.need.byPerson, challenge: asclient.Challenge{Scope: "openid"}, asked: true,
+	n := need{byPerson: f.need.byPerson, asked: true, challenge: asclient.Challenge{Scope: "openid"},
 		background: f.need.background || f.need.ahead} // nobody is asked while the old token works
 	var refusal error
 	for try := 1; ; try++ {
@@ -114,7 +115,7 @@ func (p *provider) renewIDToken(ctx context.Context, f *flight, n need) error {
 		return p.getToken(ctx, f.step(n))
 	}
 	rec, _ := p.account.current()
-	if rec.Token.Refresh == "" || !rec.Token.Due(p.cfg.now(), p.cfg.RefreshSkew) {
+	if !p.account.renewable() || !rec.Token.Due(p.cfg.now(), p.cfg.RefreshSkew) {
 		return nil
 	}
 	n.instead, n.ahead = rec.Token.Access, true
@@ -158,16 +159,16 @@ func (e *ProviderError) Unwrap() error { return e.Err }
 // another cause. A person who asks for a sign-in may want to sign in as somebody else.
 func refusesIDToken(err error, byPerson bool) bool {
 	e, ok := errors.AsType[*asclient.SignInError](err)
-	if !ok || e.Status < 400 || e.Status >= 500 {
+	if !ok {
 		return false
 	}
-	switch e.Status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+	asRefresh := *e // the rule is that of a refresh token
+	asRefresh.Stage = asclient.StageRefresh
+	if !asRefresh.EndsRefreshToken() {
 		return false
 	}
-	switch e.Code {
-	case "invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_target", "invalid_scope",
-		"temporarily_unavailable", "server_error", "slow_down":
+	switch strings.ToLower(e.Code) {
+	case "invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_target", "invalid_scope":
 		return false
 	case "access_denied":
 		return byPerson
