@@ -157,6 +157,7 @@ func (l *login) show(ctx context.Context, p Prompt, cb *callbackServer) (withdra
 // URI, empty for the device grant.
 func (l *login) chooseClient(ctx context.Context, redirect string) error {
 	known := l.account.registeredAt(l.server)
+	scopes := l.wanted(l.found, true).Scopes // some servers let a client ask for no others
 	c, ok := l.clients.configured(l.server)
 	scopes := l.wanted(l.found, true).Scopes
 	switch {

@@ -90,6 +90,7 @@ var tokenQuirks = []Quirk{
 	{Name: "error with status 200", Seen: "GitHub", Rules: says(Token, 200, `{"error":"bad_verification_code","error_description":"The code passed is incorrect or expired."}`), Want: refusedAfterPage("bad_verification_code")},
 	{Name: "ok: false with status 200", Seen: "Slack", Rules: says(Token, 200, `{"ok":false,"error":"invalid_code"}`), Want: refusedAfterPage("invalid_code")},
 	{Name: "token of the user inside", Seen: "Slack v2", Rules: says(Token, 200, `{"ok":true,"authed_user":$answer}`)},
+	{Name: "token of the user inside, and nothing else", Seen: "Slack v2", Rules: says(Token, 200, `{"ok":true,"authed_user":{"access_token":"${answer.access_token}"}}`), Want: pageEachTime},
 	{Name: "wrapped answer", Seen: "API style of the house", Rules: says(Token, 200, `{"code":0,"data":$answer}`)},
 	{Name: "names in camel case", Seen: "hand-made server", Rules: says(Token, 200, `{"accessToken":"${answer.access_token}"}`), Want: refusedAfterPage("bad_reply")},
 	{Name: "page with status 200", Seen: "captive portal", Rules: says(Token, 200, portal), Want: refusedAfterPage("bad_reply")},

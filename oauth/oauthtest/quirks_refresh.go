@@ -1,6 +1,9 @@
 package oauthtest
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // refreshQuirks are odd at the answer to a refresh token.
 var refreshQuirks = []Quirk{
@@ -33,6 +36,10 @@ var refreshQuirks = []Quirk{
 	{Name: "dead: status 200 with an error", Seen: "GitHub", Rules: says(Refresh, 200, `{"error":"bad_refresh_token","error_description":"The refresh token passed is incorrect or expired."}`), Want: pageEachTime},
 	{Name: "dead: status 200 with ok false", Seen: "Slack", Rules: says(Refresh, 200, `{"ok":false,"error":"invalid_refresh_token"}`), Want: pageEachTime},
 	{Name: "login wall", Seen: "proxy with a login page", Rules: []Rule{{At: Refresh, Status: 302, Redirect: "$issuer/login", Times: 1}}, Want: Want{Failures: 1}},
+	{Name: "dead once, and the hint is in another place", Seen: "Google Workspace", Rules: slices.Concat(saysOnce(Refresh, 400, `{"error":"invalid_grant"}`),
+		challenges(401, `Bearer resource_metadata="$origin/meta/prm"`), []Rule{{At: Elsewhere, When: []string{"path=/meta/prm"}, Body: rightPRM}, {At: ResourceMetadata, Status: 404}}), Want: Want{Pages: 2}},
+	{Name: "dead once, and the challenge names the scope", Seen: "GitHub", Rules: slices.Concat(saysOnce(Refresh, 400, `{"error":"invalid_grant"}`),
+		challenges(401, hintOf+`, scope="tools"`), back("error=invalid_scope", "!scope=tools")), Want: Want{Pages: 2}},
 	{Name: "dead once: invalid_grant", Seen: "revoked by an administrator", Rules: saysOnce(Refresh, 400, `{"error":"invalid_grant"}`), Want: Want{Pages: 2}},
 	{Name: "client forgotten", Seen: "registrations in memory", Rules: saysOnce(Refresh, 401, `{"error":"invalid_client"}`), Want: Want{Pages: 2}},
 	{Name: "client forgotten, in words of its own", Seen: "registrations in memory", Rules: saysOnce(Refresh, 400, `{"error":"invalid_request","error_description":"Unknown client_id"}`), Want: Want{Pages: 2}},
