@@ -3,7 +3,6 @@ package asclient
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"net/url"
 	"slices"
 	"time"
@@ -22,6 +21,10 @@ type Authorization struct {
 	State string
 	// Verifier is the secret of PKCE. Its hash goes into the request.
 	Verifier string
+	// Consent has the server ask the person for consent again (prompt=consent, OpenID Connect Core
+	// section 3.1.2.1), unless the configured parameters have a prompt. Some servers grant a refresh
+	// token only then. Others refuse it where an administrator has consented for all.
+	Consent bool
 	Wanted
 }
 
@@ -46,8 +49,8 @@ func (c *Client) AuthorizeURL(s Server, who Credentials, a Authorization) (strin
 	}
 	addExtra(q, c.AuthorizeParams)
 	addExtra(q, c.ExtraParams)
-	if slices.Contains(a.Scopes, "offline_access") && !q.Has("prompt") {
-		q.Set("prompt", "consent") // OpenID Connect Core section 11 asks for it
+	if a.Consent && !q.Has("prompt") {
+		q.Set("prompt", "consent")
 	}
 	u.RawQuery, u.Fragment = q.Encode(), ""
 	return u.String(), nil
@@ -55,23 +58,35 @@ func (c *Client) AuthorizeURL(s Server, who Credentials, a Authorization) (strin
 
 // CheckRedirect judges the parameters that a browser brought back with the right state. It looks at
 // iss first (RFC 9207 section 2.4), because before that nothing of them may be acted on or shown. A
-// nil error means that they hold a code.
+// slash at the end of iss makes no difference. A nil error means that they hold a code.
+//
+// A parameter that comes twice is refused if it has two values, as no one can tell which counts.
 func CheckRedirect(s Server, q url.Values) error {
-	if iss := q.Get("iss"); s.Source != FromConfig && (q.Has("iss") && iss != s.Issuer || !q.Has("iss") && s.SendsIss) {
+	if s.Source != FromConfig && (q.Has("iss") || s.SendsIss) && (twice(q, "iss") || !s.isIssuer(q.Get("iss"))) {
 		return &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeIssuerMismatch, Refused: true,
 			Description: "the redirect does not come from the authorization server that was asked"}
 	}
+	sent := []string{q.Get("state"), q.Get("code")}
 	if code := q.Get("error"); code != "" {
-		sent := []string{q.Get("state")}
 		return &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: PeerText(code, sent),
 			Description: PeerText(q.Get("error_description"), sent), Refused: !momentary(code)}
 	}
-	if q.Get("code") == "" {
-		return &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeBadReply, Refused: true,
-			Description: "a redirect without a code"}
+	bad := func(why string) error {
+		return &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeBadReply, Refused: true, Description: why}
+	}
+	switch {
+	case twice(q, "code"):
+		return bad("a redirect with two codes")
+	case q.Get("code") == "" && q.Get("error_description") != "":
+		return bad(PeerText("a redirect without a code: "+q.Get("error_description"), sent))
+	case q.Get("code") == "":
+		return bad("a redirect without a code")
 	}
 	return nil
 }
+
+// twice reports whether a parameter has two values.
+func twice(q url.Values, name string) bool { return len(slices.Compact(slices.Clone(q[name]))) > 1 }
 
 // Pushed is an authorization request that the server holds (RFC 9126).
 type Pushed struct {
@@ -95,21 +110,23 @@ func (c *Client) Push(ctx context.Context, s Server, who Credentials, authorizeU
 	if err != nil {
 		return Pushed{}, errMalformed(s.AuthorizationEndpoint)
 	}
+	if err := c.usable(StageAuthorize, s, s.PushEndpoint); err != nil {
+		return Pushed{}, err
+	}
 	q, sent := call{StageAuthorize, s.PushEndpoint, s, who, full.Query()}, c.now()
 	a, err := c.send(ctx, q)
 	if err != nil {
 		return Pushed{}, err
 	}
-	var r struct {
-		URI  string          `json:"request_uri"`
-		Life json.RawMessage `json:"expires_in"`
-	}
-	if !a.grants(&r) || r.URI == "" || len(r.URI) > maxRequestURI {
+	d, ok := a.grants()
+	d = d.holding("request_uri")
+	uri := d.text("request_uri")
+	if !ok || uri == "" || len(uri) > maxRequestURI {
 		return Pushed{}, q.refusal(a)
 	}
 	query := u.Query()
 	query.Set("client_id", who.ID)
-	query.Set("request_uri", r.URI)
+	query.Set("request_uri", uri)
 	u.RawQuery, u.Fragment = query.Encode(), ""
-	return Pushed{URL: u.String(), RequestURI: r.URI, Expires: sent.Add(cmp.Or(lifetime(r.Life), pushLife))}, nil
+	return Pushed{URL: u.String(), RequestURI: uri, Expires: sent.Add(cmp.Or(d.lifetime("expires_in"), pushLife))}, nil
 }

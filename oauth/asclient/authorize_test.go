@@ -12,6 +12,7 @@ import (
 
 func TestCheckRedirect(t *testing.T) {
 	const ours = "https://as.example"
+	vouched := Server{Issuer: ours + "/{tenantid}/v2.0", FoundAt: ours + "/all/v2.0"}
 	for _, tt := range []struct {
 		name   string
 		server Server
@@ -24,7 +25,26 @@ func TestCheckRedirect(t *testing.T) {
 		{"neither", Server{Issuer: ours}, "code=c", ""},
 		{"not advertised, another", Server{Issuer: ours}, "code=c&iss=https://evil.example", CodeIssuerMismatch},
 		{"not advertised, empty", Server{Issuer: ours}, "code=c&iss=", CodeIssuerMismatch},
-		{"only nearly ours", Server{Issuer: ours}, "code=c&iss=https://as.example/", CodeIssuerMismatch},
+		{"a slash more", Server{Issuer: ours}, "code=c&iss=https://as.example/", ""},
+		{"a slash less", Server{Issuer: ours + "/"}, "code=c&iss=https://as.example", ""},
+		{"host in capitals", Server{Issuer: ours}, "code=c&iss=https://AS.example:443", ""},
+		{"two slashes more", Server{Issuer: ours}, "code=c&iss=https://as.example//", CodeIssuerMismatch},
+		{"another path", Server{Issuer: ours}, "code=c&iss=https://as.example/x", CodeIssuerMismatch},
+		{"with a query", Server{Issuer: ours}, "code=c&iss=https://as.example?x", CodeIssuerMismatch},
+		{"cleartext", Server{Issuer: ours}, "code=c&iss=http://as.example", CodeIssuerMismatch},
+		{"ours and another", Server{Issuer: ours}, "code=c&iss=https://as.example&iss=https://evil.example", CodeIssuerMismatch},
+		{"ours twice", Server{Issuer: ours}, "code=c&iss=https://as.example&iss=https://as.example", ""},
+		{"a tenant", vouched, "code=c&iss=https://as.example/0451-ab/v2.0", ""},
+		{"a tenant with a slash", vouched, "code=c&iss=https://as.example/0451-ab/v2.0/", ""},
+		{"what the person named", vouched, "code=c&iss=https://as.example/all/v2.0", ""},
+		{"two segments for a tenant", vouched, "code=c&iss=https://as.example/a/b/v2.0", CodeIssuerMismatch},
+		{"no tenant", vouched, "code=c&iss=https://as.example//v2.0", CodeIssuerMismatch},
+		{"a tenant elsewhere", vouched, "code=c&iss=https://evil.example/0451-ab/v2.0", CodeIssuerMismatch},
+		{"a template without a voucher", Server{Issuer: vouched.Issuer}, "code=c&iss=https://as.example/0451-ab/v2.0", CodeIssuerMismatch},
+		{"two codes", Server{Issuer: ours}, "code=c&code=d", CodeBadReply},
+		{"one code twice", Server{Issuer: ours}, "code=c&code=c", ""},
+		{"code and error", Server{Issuer: ours}, "code=c&error=access_denied", "access_denied"},
+		{"a description alone", Server{Issuer: ours}, "error_description=no", CodeBadReply},
 		{"given endpoints have no issuer", Server{Source: FromConfig}, "code=c&iss=https://as.example", ""},
 		{"an error", Server{Issuer: ours}, "error=access_denied", "access_denied"},
 		{"no code", Server{Issuer: ours}, "code=", CodeBadReply},
@@ -85,7 +105,7 @@ func TestRefusedPushMasksTheState(t *testing.T) {
 }
 
 func TestAuthorizeURL(t *testing.T) {
-	c := &Client{}
+	c := &Client{AuthorizeParams: map[string]string{"hd": "example.org", "state": "mine", "client_id": "mine"}}
 	s := Server{Issuer: testIssuer, AuthorizationEndpoint: "https://as.example/a?tenant=7#top"}
 	a := Authorization{RedirectURI: testRedirect, State: "s", Verifier: testVerifier,
 		Wanted: Wanted{Scopes: []string{"tools", "offline_access"}, Resource: testUpstream, Audience: "api"}}
@@ -98,10 +118,22 @@ func TestAuthorizeURL(t *testing.T) {
 		t.Fatalf("got %s, %v", link, err)
 	}
 	q := u.Query()
-	for name, want := range map[string]string{"tenant": "7", "response_type": "code", "client_id": "me", "redirect_uri": testRedirect,
-		"scope": "tools offline_access", "prompt": "consent", "resource": testUpstream, "audience": "api", "code_challenge_method": "S256"} {
+	for name, want := range map[string]string{"tenant": "7", "hd": "example.org", "state": "s", "response_type": "code", "client_id": "me", "redirect_uri": testRedirect,
+		"scope": "tools offline_access", "prompt": "", "resource": testUpstream, "audience": "api", "code_challenge_method": "S256"} {
 		if got := q.Get(name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	for prompt, want := range map[string]string{"": "consent", "select_account": "select_account"} {
+		c.AuthorizeParams = nil
+		if prompt != "" {
+			c.AuthorizeParams = map[string]string{"prompt": prompt}
+		}
+		a.Consent, a.Resource = true, ""
+		link, err := c.AuthorizeURL(s, Credentials{ID: "me"}, a)
+		u, _ := url.Parse(link)
+		if err != nil || u.Query().Get("prompt") != want || u.Query().Has("resource") {
+			t.Errorf("%q: got %s, %v", prompt, link, err)
 		}
 	}
 	for _, endpoint := range []string{"http://as.example/a", "javascript:alert(1)", "::", ""} {

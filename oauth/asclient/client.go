@@ -2,10 +2,6 @@ package asclient
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -17,7 +13,7 @@ import (
 const (
 	maxReply     = 1 << 20          // bytes of one answer
 	replyTimeout = 30 * time.Second // of one request
-	maxRedirects = 5                // of one metadata request
+	maxRedirects = 5                // of one metadata request or registration
 )
 
 // Client sends requests to authorization servers on behalf of one upstream. Set its fields before
@@ -38,9 +34,13 @@ type Client struct {
 	// registered and to the server's metadata.
 	SecretMethod string
 	// Issuer is the authorization server that the person vouches for. Its metadata counts, whatever
-	// the upstream names. Empty follows the upstream.
+	// the upstream names and whatever issuer that metadata names. Empty follows the upstream.
 	Issuer string
-	// Certificate says that Base and Other present a TLS client certificate (RFC 8705).
+	// ResourceGiven says that the person named the resource, or wants none named. Then resource
+	// metadata of another resource is used for all but its name.
+	ResourceGiven bool
+	// Certificate says that Base and Other present a TLS client certificate (RFC 8705). Then the
+	// endpoints for such clients are used where the metadata has any.
 	Certificate bool
 	// BearerID makes the ID token (OpenID Connect Core section 2) stand for the access token: it
 	// becomes Token.Access, and its own lifetime becomes Token.Expiry.
@@ -73,127 +73,6 @@ func (c *Client) log() *slog.Logger {
 		return c.Log
 	}
 	return slog.New(slog.DiscardHandler)
-}
-
-// web sends a Client's requests, under the rules on where they may go.
-type web struct{ c *Client }
-
-// RoundTrip chooses the RoundTripper anew for each request, so also for each redirect.
-func (w web) RoundTrip(req *http.Request) (*http.Response, error) {
-	rt := w.c.Other
-	if SameOrigin(req.URL, w.c.Upstream) {
-		rt = w.c.Base
-	}
-	if rt == nil {
-		rt = http.DefaultTransport
-	}
-	return rt.RoundTrip(req)
-}
-
-// allow reports why a URL that a peer named is not requested. Metadata must not make us send
-// cleartext, not even on this machine unless the upstream is on this machine too. It may name https
-// services of this machine.
-func (w web) allow(u *url.URL) error {
-	upstream := w.c.Upstream
-	cleartext := w.c.AllowHTTP || IsLoopback(upstream.Hostname()) && IsLoopback(u.Hostname())
-	scheme := u.Scheme == "https" || u.Scheme == "http" && cleartext
-	if u.Host != "" && u.User == nil && (scheme || SameOrigin(u, upstream)) {
-		return nil
-	}
-	return fmt.Errorf("%s is not an https URL", Quote(WithoutQuery(u)))
-}
-
-// getJSON fetches a metadata document into v. The status is 0 if no answer came. The error says why
-// no answer came, or why an answer of status 200 is of no use.
-func (w web) getJSON(ctx context.Context, rawURL string, v any) (status int, err error) {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return 0, errors.New("malformed URL")
-	}
-	ctx, cancel := context.WithTimeout(ctx, replyTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return 0, errors.New("malformed URL")
-	}
-	req.Header.Set("Accept", "application/json")
-	client := http.Client{Transport: w, CheckRedirect: func(req *http.Request, via []*http.Request) error {
-		if len(via) > maxRedirects {
-			return errors.New("too many redirects")
-		}
-		return w.allow(req.URL)
-	}}
-	resp, err := client.Do(req)
-	if err != nil {
-		if uerr, ok := errors.AsType[*url.Error](err); ok {
-			err = uerr.Err // url.Error names the URL with its query
-		}
-		return 0, fmt.Errorf("GET %s: %w", WithoutQuery(u), err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return resp.StatusCode, nil
-	}
-	body, err := readReply(resp)
-	if err != nil {
-		return 0, fmt.Errorf("GET %s: %w", WithoutQuery(u), err)
-	}
-	if json.Unmarshal(body, v) != nil {
-		return resp.StatusCode, errors.New("not such a JSON document")
-	}
-	return resp.StatusCode, nil
-}
-
-// answer is what an authorization server answered.
-type answer struct {
-	// status is 0 if no answer came.
-	status int
-	header http.Header
-	body   []byte
-}
-
-// grants reports whether the answer is a success, and reads it into v.
-func (a answer) grants(v any) bool {
-	return a.status/100 == 2 && json.Unmarshal(a.body, v) == nil
-}
-
-func errMalformed(endpoint string) error {
-	return fmt.Errorf("malformed endpoint URL %s", Quote(endpoint))
-}
-
-// post sends a body and returns the answer. It never follows a redirect: a secret goes to the
-// endpoint or nowhere.
-func (w web) post(ctx context.Context, rawURL string, h http.Header, body string) (a answer, err error) {
-	u, err := url.Parse(rawURL)
-	if err != nil || u.Host == "" {
-		return a, errMalformed(rawURL)
-	}
-	ctx, cancel := context.WithTimeout(toServer(ctx, u), replyTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(body))
-	if err != nil {
-		return a, errMalformed(WithoutQuery(u))
-	}
-	req.Header = h
-	req.Header.Set("Accept", "application/json")
-	resp, err := w.RoundTrip(req)
-	if err != nil {
-		return a, fmt.Errorf("POST %s: %w", WithoutQuery(u), err)
-	}
-	defer resp.Body.Close()
-	a.status, a.header = resp.StatusCode, resp.Header
-	if a.body, err = readReply(resp); err != nil {
-		return a, fmt.Errorf("POST %s: %w", WithoutQuery(u), err)
-	}
-	return a, nil
-}
-
-func readReply(resp *http.Response) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
-	if err == nil && len(b) > maxReply {
-		err = fmt.Errorf("answer of more than %d bytes", maxReply)
-	}
-	return b, err
 }
 
 // call is one request to an endpoint of a server, with the client's authentication.
@@ -236,11 +115,13 @@ func (c *Client) sendOnce(ctx context.Context, q call) (a answer, u *url.URL, er
 		}
 		h.Set("DPoP", proof)
 	}
-	if err := q.authenticate(h, c.SecretMethod, c.now()); err != nil {
+	if err := q.authenticate(h, c); err != nil {
 		return a, nil, err
 	}
 	h.Set("Content-Type", "application/x-www-form-urlencoded")
-	a, err = web{c}.post(ctx, q.endpoint, h, q.form.Encode())
+	if a, err = (web{c}).post(ctx, q.endpoint, h, q.form.Encode()); err != nil {
+		err = veil(err, q.secrets())
+	}
 	return a, u, err
 }
 

@@ -64,7 +64,7 @@ func TestRequestsLeaveByTheOriginTheyGoTo(t *testing.T) {
 	}
 	c := testClient(t, nil)
 	c.Base = way("base", `{"resource":"https://h/mcp","authorization_servers":["https://as.example"]}`)
-	c.Other = way("other", `{"issuer":"https://as.example"}`)
+	c.Other = way("other", `{"issuer":"https://as.example","token_endpoint":"https://as.example/t"}`)
 	find(t, c)
 	want := []string{
 		"base https://h/.well-known/oauth-protected-resource/mcp",
@@ -148,7 +148,7 @@ func TestErrorOfTheNetworkIsFoundBeneath(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if len(f.Tried) != 1 || f.Tried[0].Status != 0 || f.Tried[0].Reason == "" {
+	if len(f.Tried) != 2 || f.Tried[0].Status != 0 || f.Tried[0].Reason == "" {
 		t.Errorf("tried %+v", f.Tried)
 	}
 }

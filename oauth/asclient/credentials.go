@@ -1,6 +1,7 @@
 package asclient
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"net/http"
@@ -15,6 +16,9 @@ const (
 	AuthPost       = "client_secret_post"
 	AuthPrivateKey = "private_key_jwt"
 	AuthNone       = "none"
+	// AuthTLS and AuthSelfSignedTLS are by the certificate of the connection (RFC 8705 section 2).
+	AuthTLS           = "tls_client_auth"
+	AuthSelfSignedTLS = "self_signed_tls_client_auth"
 )
 
 const (
@@ -42,9 +46,10 @@ type Credentials struct {
 func (Credentials) String() string { return Hidden }
 
 // method chooses how the client shows itself to the server: by its key where that is taken, as
-// configured, as registered, as advertised, else by the default of RFC 8414 section 2. configured
-// is Client.SecretMethod.
-func (who Credentials) method(s Server, configured string) string {
+// configured, by its certificate where the server knows nothing else that we can do, as registered,
+// as advertised, else by the default of RFC 8414 section 2.
+func (who Credentials) method(s Server, c *Client) string {
+	configured := c.SecretMethod
 	switch {
 	case who.Key != nil && (who.Secret == "" || slices.Contains(s.AuthMethods, AuthPrivateKey)):
 		return AuthPrivateKey
@@ -52,6 +57,8 @@ func (who Credentials) method(s Server, configured string) string {
 		return AuthNone
 	case configured != "":
 		return configured
+	case c.Certificate && onlyByCertificate(s.AuthMethods):
+		return AuthTLS
 	case who.Method == AuthBasic || who.Method == AuthPost || who.Method == AuthNone:
 		return who.Method
 	case s.Source == FromConfig: // without metadata we do as the predecessor of that setting does
@@ -65,12 +72,18 @@ func (who Credentials) method(s Server, configured string) string {
 	return AuthBasic
 }
 
-// authenticate adds the client's authentication to the form or to the header. configured is
-// Client.SecretMethod.
-func (q call) authenticate(h http.Header, configured string, now time.Time) error {
+// onlyByCertificate reports whether a server takes a certificate, but no secret.
+func onlyByCertificate(methods []string) bool {
+	return (slices.Contains(methods, AuthTLS) || slices.Contains(methods, AuthSelfSignedTLS)) &&
+		!slices.Contains(methods, AuthBasic) && !slices.Contains(methods, AuthPost)
+}
+
+// authenticate adds the client's authentication to the form or to the header. A certificate needs
+// nothing but the client ID.
+func (q call) authenticate(h http.Header, c *Client) error {
 	s, who, form := q.server, q.who, q.form
 	setIf(form, "client_id", who.ID)
-	switch who.method(s, configured) {
+	switch who.method(s, c) {
 	case AuthBasic:
 		// Both parts are form-encoded first (RFC 6749 section 2.3.1). SetBasicAuth does not do
 		// that.
@@ -82,7 +95,7 @@ func (q call) authenticate(h http.Header, configured string, now time.Time) erro
 	case AuthPost:
 		form.Set("client_secret", who.Secret)
 	case AuthPrivateKey:
-		assertion, err := who.assertion(s, now)
+		assertion, err := who.assertion(s, q.endpoint, c.now())
 		if err != nil {
 			return err
 		}
@@ -93,15 +106,17 @@ func (q call) authenticate(h http.Header, configured string, now time.Time) erro
 }
 
 // assertion makes the JWT of RFC 7523 section 3. Its audience is the issuer, because only
-// this server is that: another server's metadata could name the endpoint too.
-func (who Credentials) assertion(s Server, now time.Time) (string, error) {
+// this server is that: another server's metadata could name the endpoint too. Where nothing but the
+// metadata vouches for the issuer, the audience is the endpoint that the JWT is sent to, so that it
+// is of no use anywhere else.
+func (who Credentials) assertion(s Server, endpoint string, now time.Time) (string, error) {
 	alg, err := who.Key.chooseAlgorithm(s.AuthAlgs)
 	if err != nil {
 		return "", err
 	}
-	audience := s.Issuer
-	if audience == "" { // endpoints given by configuration
-		audience = s.TokenEndpoint
+	audience := cmp.Or(s.Issuer, s.TokenEndpoint) // the second for endpoints given by configuration
+	if s.FoundAt != "" {
+		audience = endpoint
 	}
 	return who.Key.sign(alg, "JWT", map[string]any{
 		"iss": who.ID, "sub": who.ID, "aud": audience, "jti": rand.Text(),

@@ -26,7 +26,7 @@ func TestAuthMethod(t *testing.T) {
 		{"secret where the key is not taken", "", Server{AuthMethods: []string{AuthPost}}, Credentials{ID: "c", Secret: "s", Key: key}, AuthPost},
 		{"post advertised", "", Server{AuthMethods: []string{AuthNone, AuthPost}}, secret, AuthPost},
 	} {
-		if got := tt.who.method(tt.server, tt.method); got != tt.want {
+		if got := tt.who.method(tt.server, &Client{SecretMethod: tt.method}); got != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
 		}
 	}

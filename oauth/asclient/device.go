@@ -1,9 +1,9 @@
 package asclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -37,6 +37,9 @@ type Device struct {
 // StartDevice asks for a device code and a user code. Their URLs are https, or http on loopback,
 // and safe to print, as the user code is.
 func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, want Wanted) (Device, error) {
+	if err := c.usable(StageAuthorize, s, s.DeviceEndpoint); err != nil {
+		return Device{}, err
+	}
 	form := make(url.Values)
 	want.setOn(form)
 	addExtra(form, c.ExtraParams)
@@ -47,24 +50,20 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 	if err != nil {
 		return Device{}, err
 	}
-	var r struct {
-		Code     string `json:"device_code"`
-		UserCode string `json:"user_code"`
-		URI      string `json:"verification_uri"`
-		Complete string `json:"verification_uri_complete"`
-		Life     int    `json:"expires_in"` // seconds
-		Interval int    `json:"interval"`   // seconds
-	}
-	if a.status != http.StatusOK || !a.grants(&r) || r.Code == "" || r.UserCode == "" {
+	doc, _ := a.grants()
+	doc = doc.holding("device_code")
+	link := cmp.Or(doc.link("verification_uri"), doc.link("verification_url")) // the second is Google's
+	complete := cmp.Or(doc.link("verification_uri_complete"), doc.link("verification_url_complete"), link)
+	d := Device{Code: doc.text("device_code"), UserCode: doc.text("user_code"),
+		Interval: cmp.Or(doc.lifetime("interval"), pollInterval),
+		Expires:  sent.Add(cmp.Or(doc.lifetime("expires_in"), deviceLife))}
+	if d.Code == "" || d.UserCode == "" {
 		return Device{}, q.refusal(a)
 	}
-	if r.Complete == "" {
-		r.Complete = r.URI
-	}
-	d := Device{Code: r.Code, UserCode: r.UserCode, Interval: time.Duration(r.Interval) * time.Second}
+	doc.logOdd(c.log(), "the device authorization")
 	var ok1, ok2 bool
-	d.URI, ok1 = verificationURI(r.URI, c.AllowHTTP)
-	d.CompleteURI, ok2 = verificationURI(r.Complete, c.AllowHTTP)
+	d.URI, ok1 = verificationURI(link, c.AllowHTTP)
+	d.CompleteURI, ok2 = verificationURI(complete, c.AllowHTTP)
 	if !ok1 || !ok2 {
 		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
 			Description: "the verification URI is no https URL"}
@@ -74,14 +73,6 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeBadReply, Refused: true,
 			Description: "a user code that nobody can type"}
 	}
-	if d.Interval <= 0 {
-		d.Interval = pollInterval
-	}
-	life := time.Duration(r.Life) * time.Second
-	if life <= 0 {
-		life = deviceLife
-	}
-	d.Expires = sent.Add(life)
 	return d, nil
 }
 
@@ -116,7 +107,7 @@ func (c *Client) AwaitDevice(ctx context.Context, s Server, who Credentials, d D
 		case e.Code == "authorization_pending":
 		case e.Code == "expired_token":
 			return Token{}, expired
-		case e.Refused:
+		case e.Refused && (e.Code != CodeBadReply || e.Status == 0): // not an error page without a code
 			return Token{}, err
 		default: // slow_down, and a server or a network that fails for a while (RFC 8628 section 3.5)
 			interval += pollInterval

@@ -1,9 +1,9 @@
 package asclient
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 )
@@ -28,115 +28,113 @@ func (f Finding) Missing(what string) error {
 
 // FindResource looks for the upstream's resource metadata (RFC 9728). hint is the URL that a
 // challenge named; it may be empty. An upstream without any metadata is no error: then Resource is
-// zero. A resource that does not cover the upstream is refused with CodeResourceMismatch.
+// zero. Metadata of a resource that does not cover the upstream is passed over, and if there is no
+// other, it is refused with CodeResourceMismatch. It is no error if the person named the resource
+// (ResourceGiven), or vouches for a server (Issuer) that needs no resource metadata.
 func (c *Client) FindResource(ctx context.Context, hint string) (Finding, error) {
 	var f Finding
+	d := &search{c: c, f: &f}
 	places := resourceMetadataURLs(c.Upstream)
 	if hint != "" && !slices.Contains(places[:1], hint) {
-		places = append([]string{hint}, places...)
+		places = append([]string{hint}, slices.DeleteFunc(places, func(place string) bool { return place == hint })...)
 	}
+	var other Resource // one that does not cover the upstream
 	for _, rawURL := range places {
-		var r Resource
-		ok, err := search{c, &f}.try(ctx, StepResource, rawURL, &r)
-		if err != nil {
-			return f, err
-		}
+		doc, ok := d.fetch(ctx, StepResource, rawURL)
 		if !ok {
+			if ctx.Err() != nil {
+				break
+			}
 			continue
 		}
-		if !covers(r.ID, c.Upstream) {
-			f.reject("of resource " + Quote(r.ID))
-			return f, &SignInError{Stage: StageDiscovery, Server: WithoutQuery(c.Upstream), Code: CodeResourceMismatch,
-				Description: cut("metadata names the resource " + r.ID), Refused: true}
+		r, ok := readResource(doc)
+		doc.logOdd(c.log(), rawURL)
+		if u, err := url.Parse(rawURL); !ok && len(r.Servers) > 0 && err == nil && SameOrigin(u, c.Upstream) {
+			r.ID, ok = WithoutQuery(c.Upstream), true // the upstream's own word, and it can only mean itself
 		}
-		f.Resource = r
-		return f, nil
+		switch {
+		case !ok:
+			f.reject("no resource metadata")
+		case covers(r.ID, c.Upstream):
+			f.Resource = r
+			return f, nil
+		default:
+			f.reject("of resource " + Quote(r.ID))
+			if other.ID == "" {
+				other = r
+			}
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return f, d.failed("metadata")
+	case other.ID != "" && c.ResourceGiven:
+		f.Resource = other
+	case c.Issuer != "":
+		if other.ID != "" {
+			c.log().Warn("resource metadata of another resource is not used", "resource", cut(other.ID))
+		}
+	case other.ID != "":
+		return f, &SignInError{Stage: StageDiscovery, Server: WithoutQuery(c.Upstream), Code: CodeResourceMismatch,
+			Description: cut("metadata names the resource " + other.ID), Refused: true}
+	case d.err != nil:
+		return f, d.failed("metadata")
 	}
 	return f, nil
 }
 
-// FindServer continues f with the metadata of the resource's first authorization server that has
-// any (RFC 8414, then OpenID Connect Discovery). Its issuer must be identical to the one that it
-// was looked up by.
+// FindServer continues f with the metadata of an authorization server (RFC 8414, then OpenID Connect
+// Discovery). It is that of Client.Issuer if that is set, else the first of the resource's servers
+// that has any. The issuer in it must be the one that it was looked up by; a slash at the end makes
+// no difference.
 //
-// A resource that names no server is one of MCP's revision of 2025-03-26: its server is at the
-// upstream's origin, with the default endpoints if there is no metadata either.
+// A resource that names no server is one of MCP's revision of 2025-03-26: its server's metadata is
+// at the upstream's origin, and may name any issuer. Without metadata, the server is at that origin,
+// with the default endpoints.
 func (c *Client) FindServer(ctx context.Context, f Finding) (Finding, error) {
 	f.Server, f.Tried = Server{}, slices.Clone(f.Tried)
-	issuers := f.Resource.Servers
-	firstRevision := len(issuers) == 0
-	if firstRevision {
-		issuers = []string{origin(c.Upstream)}
-	}
-	mismatch := ""
-	for _, issuer := range issuers[:min(len(issuers), maxIssuers)] {
-		other, err := search{c, &f}.findIssuer(ctx, issuer, firstRevision)
-		if err != nil || f.Server.Issuer != "" {
-			return f, err
-		}
-		if other != "" {
-			mismatch = other
-		}
-	}
-	if mismatch != "" {
-		return f, &SignInError{Stage: StageDiscovery, Server: cut(issuers[0]), Code: CodeIssuerMismatch, Refused: true,
-			Description: cut("metadata is of issuer " + mismatch)}
-	}
-	failed := slices.ContainsFunc(f.Tried, func(a Attempt) bool { return a.Status >= 500 })
-	if !firstRevision || f.Resource.ID != "" || failed {
-		return f, &DiscoveryError{What: "authorization server metadata of " + cut(issuers[0]), Tried: f.Tried}
+	d := &search{c: c, f: &f}
+	switch {
+	case c.Issuer != "":
+		err := d.findFirst(ctx, []string{c.Issuer}, byPerson)
+		return f, err
+	case len(f.Resource.Servers) > 0:
+		err := d.findFirst(ctx, f.Resource.Servers, byResource)
+		return f, err
 	}
 	root := origin(c.Upstream)
+	err := d.findFirst(ctx, []string{root}, byNobody)
+	if _, missing := err.(*DiscoveryError); !missing || d.err != nil {
+		return f, err
+	}
+	failed := slices.ContainsFunc(f.Tried, func(a Attempt) bool { return a.Status >= 500 })
+	if f.Resource.ID != "" || failed {
+		return f, err
+	}
 	f.Server = Server{Issuer: root, Source: FromDefaults,
 		AuthorizationEndpoint: root + "/authorize", TokenEndpoint: root + "/token", RegistrationEndpoint: root + "/register"}
 	return f, nil
+}
+
+// FindIssuer looks up the metadata of an issuer that a person named, like that of Client.Issuer.
+func (c *Client) FindIssuer(ctx context.Context, issuer string) (Finding, error) {
+	var f Finding
+	err := (&search{c: c, f: &f}).findFirst(ctx, []string{issuer}, byPerson)
+	return f, err
 }
 
 // search is a discovery under way. It writes what it finds and tries to f.
 type search struct {
 	c *Client
 	f *Finding
+	// err is the first error of the network. It ends the discovery only if nothing is found.
+	err error
+	// silent has the origins that did not answer in time. They are not waited for again.
+	silent []string
 }
 
-// findIssuer looks for the metadata of one issuer. mismatch is the issuer of
-// metadata that was found but is another's.
-func (d search) findIssuer(ctx context.Context, issuer string, firstRevision bool) (mismatch string, err error) {
-	u, err := url.Parse(issuer)
-	if err == nil {
-		err = web{d.c}.allow(u)
-	}
-	if err != nil {
-		return "", &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeInsecureURL, Refused: true, Err: err}
-	}
-	ctx = toServer(ctx, u)
-	for _, rawURL := range serverMetadataURLs(u) {
-		var s Server
-		ok, err := d.try(ctx, StepServer, rawURL, &s)
-		if err != nil {
-			return "", err
-		}
-		if !ok {
-			continue
-		}
-		// An issuer that we made of an origin has no slash to be identical with.
-		if s.Issuer != issuer && !(firstRevision && s.Issuer == issuer+"/") {
-			mismatch = s.Issuer
-			d.f.reject("of issuer " + Quote(s.Issuer))
-			continue
-		}
-		s.Source = FromMetadata
-		d.f.Server = s
-		return "", d.checkEndpoints(s)
-	}
-	return mismatch, nil
-}
-
-// reject says why the answer to the last attempt is not used.
-func (f *Finding) reject(reason string) { f.Tried[len(f.Tried)-1].Reason = reason }
-
-// try fetches one document and notes the attempt. ok says that it is there. The error is one
-// of the network; it ends discovery, because another place would only hide it.
-func (d search) try(ctx context.Context, step, rawURL string, v any) (ok bool, err error) {
+// fetch fetches one document and notes the attempt. It reports false if there is none.
+func (d *search) fetch(ctx context.Context, step, rawURL string) (document, bool) {
 	u, err := url.Parse(rawURL)
 	if err == nil {
 		err = web{d.c}.allow(u)
@@ -144,32 +142,164 @@ func (d search) try(ctx context.Context, step, rawURL string, v any) (ok bool, e
 	if err != nil {
 		// A server behind a TLS proxy names http URLs of itself. The well-known ones may do.
 		d.f.Tried = append(d.f.Tried, Attempt{Step: step, URL: Quote(rawURL), Reason: "not requested: not an https URL"})
-		return false, nil
+		return document{}, false
 	}
-	status, err := web{d.c}.getJSON(ctx, rawURL, v)
-	a := Attempt{Step: step, URL: cut(WithoutQuery(u)), Status: status}
+	a := Attempt{Step: step, URL: cut(WithoutQuery(u))}
+	if slices.Contains(d.silent, origin(u)) {
+		a.Reason = "not requested: there was no answer before"
+		d.f.Tried = append(d.f.Tried, a)
+		return document{}, false
+	}
+	doc, status, err := web{d.c}.getDocument(ctx, rawURL)
+	a.Status = status
 	if err != nil {
 		a.Reason = err.Error()
 	}
 	d.f.Tried = append(d.f.Tried, a)
 	d.c.log().Debug("metadata requested", "url", a.URL, "status", status, "err", err)
 	if err != nil && status == 0 {
-		return false, &DiscoveryError{What: "metadata", Tried: d.f.Tried[:len(d.f.Tried)-1], Err: err}
+		d.err = cmp.Or(d.err, err)
+		if isTimeout(err) {
+			d.silent = append(d.silent, origin(u))
+		}
 	}
-	return err == nil && status == http.StatusOK, nil
+	return doc, err == nil && status/100 == 2
 }
 
-// checkEndpoints refuses metadata that names endpoints that we will not use.
-func (d search) checkEndpoints(s Server) error {
-	for _, rawURL := range s.endpoints() {
+// failed makes the error of a discovery that found nothing. Where the network failed, the error says
+// so.
+func (d *search) failed(what string) *DiscoveryError {
+	e := &DiscoveryError{What: what, Tried: d.f.Tried, Err: d.err}
+	if d.err != nil { // it stands at the end of the words
+		e.Tried = slices.DeleteFunc(slices.Clone(e.Tried), func(a Attempt) bool { return a.Status == 0 && a.Reason == d.err.Error() })
+	}
+	return e
+}
+
+// reject says why the answer to the last attempt is not used.
+func (f *Finding) reject(reason string) { f.Tried[len(f.Tried)-1].Reason = reason }
+
+// voucher is who named an issuer that metadata is looked up by.
+type voucher int
+
+const (
+	byResource voucher = iota // the resource metadata
+	byPerson                  // the configuration
+	byNobody                  // it is made of the upstream's origin
+)
+
+// findFirst sets f.Server to that of the first issuer whose metadata can be used. Servers that do
+// not answer, and metadata that cannot be used, lead to the next one.
+func (d *search) findFirst(ctx context.Context, issuers []string, by voucher) error {
+	var refused error
+	issuers = slices.Compact(slices.Clone(issuers))
+	for _, issuer := range issuers[:min(len(issuers), maxIssuers)] {
+		s, err := d.findIssuer(ctx, issuer, by)
+		if err == nil && s.Issuer != "" {
+			d.f.Server = s
+			return nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil && refused == nil {
+			refused = err
+		}
+	}
+	if refused != nil && ctx.Err() == nil {
+		return refused
+	}
+	return d.failed("authorization server metadata of " + cut(issuers[0]))
+}
+
+// findIssuer looks for the metadata of one issuer. The Server is zero if there is none. The error is
+// a SignInError: there is some, but it is not used.
+func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Server, error) {
+	u, err := url.Parse(issuer)
+	if err == nil {
+		err = web{d.c}.allow(u)
+	}
+	if err != nil {
+		return Server{}, &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeInsecureURL, Refused: true, Err: err}
+	}
+	ctx = toServer(ctx, u)
+	var other, partial Server // the first with another issuer, and the first without a token endpoint
+	for _, rawURL := range serverMetadataURLs(u) {
+		doc, ok := d.fetch(ctx, StepServer, rawURL)
+		if !ok {
+			if ctx.Err() != nil {
+				return Server{}, nil
+			}
+			continue
+		}
+		s, ok := readServer(doc, d.c.Certificate)
+		doc.logOdd(d.c.log(), rawURL)
+		if s.Issuer == "" && by != byResource {
+			s.Issuer = issuer // nobody contradicts
+		}
+		switch {
+		case !ok || s.Issuer == "":
+			d.f.reject("no authorization server metadata")
+		case sameIssuer(s.Issuer, issuer) && s.TokenEndpoint == "":
+			partial = s
+			d.f.reject("no token endpoint")
+		case sameIssuer(s.Issuer, issuer):
+			return s, d.checkEndpoints(&s)
+		default:
+			if other.Issuer == "" {
+				other = s
+			}
+			d.f.reject("of issuer " + Quote(s.Issuer))
+		}
+	}
+	if partial.Issuer != "" || other.Issuer == "" {
+		return partial, nil
+	}
+	if !mayBeOf(other, by) {
+		return Server{}, &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeIssuerMismatch, Refused: true,
+			Description: cut("metadata is of issuer " + other.Issuer)}
+	}
+	d.c.log().Info("the metadata names an issuer of its own", "url", cut(issuer), "issuer", cut(other.Issuer))
+	other.FoundAt = issuer
+	return other, d.checkEndpoints(&other)
+}
+
+// mayBeOf reports whether metadata may name another issuer than the one that it was looked up by. It
+// may if the person vouches for where it lies.
+//
+// It also may if nobody named an issuer (MCP's revision of 2025-03-26). Then the upstream is free to
+// name an issuer that is not its own, and the redirects of that issuer would pass for those of the
+// upstream's server. So the code must at least not go elsewhere: the token endpoint is at the origin
+// of that issuer, or at that of the authorization endpoint.
+func mayBeOf(s Server, by voucher) bool {
+	if by != byNobody {
+		return by == byPerson
+	}
+	token, err := url.Parse(s.TokenEndpoint)
+	if err != nil || isTemplate(s.Issuer) {
+		return false
+	}
+	return slices.ContainsFunc([]string{s.Issuer, s.AuthorizationEndpoint}, func(rawURL string) bool {
 		u, err := url.Parse(rawURL)
-		if err == nil {
-			err = web{d.c}.allow(u)
-		}
-		if err != nil {
-			return &SignInError{Stage: StageDiscovery, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
-				Err: fmt.Errorf("metadata: %w", err)}
-		}
+		return err == nil && SameOrigin(u, token)
+	})
+}
+
+// checkEndpoints refuses metadata whose token endpoint is not to be requested, because every grant
+// needs it. A revocation endpoint of that kind is dropped: a logout can do without. The other
+// endpoints are checked when they are needed.
+func (d *search) checkEndpoints(s *Server) error {
+	w := web{d.c}
+	if s.RevocationEndpoint != "" && w.allowText(s.RevocationEndpoint) != nil {
+		d.c.log().Debug("revocation endpoint is not used", "url", Quote(s.RevocationEndpoint))
+		s.RevocationEndpoint = ""
+	}
+	if s.TokenEndpoint == "" {
+		return nil
+	}
+	if err := w.allowText(s.TokenEndpoint); err != nil {
+		return &SignInError{Stage: StageDiscovery, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
+			Err: fmt.Errorf("metadata: %w", err)}
 	}
 	return nil
 }

@@ -46,6 +46,7 @@ func TestPlacesAreAskedInTheOrderOfTheSpecification(t *testing.T) {
 		"https://as.example/.well-known/oauth-authorization-server/t",
 		"https://as.example/.well-known/openid-configuration/t",
 		"https://as.example/t/.well-known/openid-configuration",
+		"https://as.example/t/.well-known/oauth-authorization-server", // gateways have it there
 		"https://second.example/.well-known/oauth-authorization-server",
 		"https://second.example/.well-known/openid-configuration",
 	}
@@ -70,10 +71,15 @@ func TestServersThatAreNotUsed(t *testing.T) {
 	}{
 		{"all is well", "https://as.example", `{"issuer":"https://as.example","token_endpoint":"https://as.example/t"}`, ""},
 		{"another issuer", "https://as.example", `{"issuer":"https://evil.example"}`, CodeIssuerMismatch},
-		{"nearly the issuer", "https://as.example", `{"issuer":"https://as.example/"}`, CodeIssuerMismatch},
+		{"a slash more", "https://as.example", `{"issuer":"https://as.example/"}`, ""},
+		{"a slash less", "https://as.example/", `{"issuer":"https://as.example"}`, ""},
+		{"a path more", "https://as.example", `{"issuer":"https://as.example/x"}`, CodeIssuerMismatch},
+		{"a template that nobody vouches for", "https://as.example", `{"issuer":"https://as.example/{tenantid}"}`, CodeIssuerMismatch},
+		{"cleartext endpoints that nobody needs", "https://as.example", `{"issuer":"https://as.example","token_endpoint":"https://as.example/t",
+			"revocation_endpoint":"http://as.example/r","registration_endpoint":"http://as.example/r","device_authorization_endpoint":"::"}`, ""},
 		{"cleartext issuer", "http://as.example", `{"issuer":"http://as.example"}`, CodeInsecureURL},
 		{"cleartext endpoint", "https://as.example", `{"issuer":"https://as.example","token_endpoint":"http://as.example/t"}`, CodeInsecureURL},
-		{"endpoint that is no URL", "https://as.example", `{"issuer":"https://as.example","registration_endpoint":"::"}`, CodeInsecureURL},
+		{"endpoint that is no URL", "https://as.example", `{"issuer":"https://as.example","token_endpoint":"::"}`, CodeInsecureURL},
 	} {
 		var asked []string
 		c := testClient(t, site(&asked, map[string]string{resource: names(tt.issuer), metadata: tt.metadata}))

@@ -15,6 +15,7 @@ const (
 	maxMembers = 1000    // of a document that are read
 	maxList    = 500     // elements of a list that are read
 	maxElement = 2 << 10 // bytes of an element of a list
+	maxWords   = 8 << 10 // bytes of a list: its words may all have to fit into a URL
 )
 
 // document is a JSON object whose members are read one by one, each in any shape that its meaning
@@ -105,7 +106,11 @@ func (d document) member(name string) json.RawMessage {
 }
 
 // cannotRead notes that a member has a shape without a meaning.
-func (d document) cannotRead(name string) { *d.odd = append(*d.odd, name) }
+func (d document) cannotRead(name string) {
+	if d.odd != nil {
+		*d.odd = append(*d.odd, name)
+	}
+}
 
 // text returns a member that is text: a string, a number, or a list of one of these.
 func (d document) text(name string) string {
@@ -136,28 +141,23 @@ func (d document) list(name string) []string {
 	if value == nil {
 		return nil
 	}
-	all := []string{}
 	if s, ok := textOf(value); ok {
-		for _, word := range words(s) {
-			all = appendBounded(all, word)
-		}
-		return all
+		return bounded(words(s))
 	}
 	if value[0] != '[' {
 		d.cannotRead(name)
 		return nil
 	}
+	var all []string
 	for _, one := range elements(value, maxList) {
 		s, ok := textOf(one)
 		if !ok {
 			d.cannotRead(name)
 			continue
 		}
-		for word := range strings.FieldsSeq(s) {
-			all = appendBounded(all, word)
-		}
+		all = append(all, strings.Fields(s)...)
 	}
-	return all
+	return bounded(all)
 }
 
 // words cuts a list that came as one string.
@@ -172,12 +172,21 @@ func words(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\r' || r == '\n' })
 }
 
-// appendBounded appends a word unless it, or the list, is too long.
-func appendBounded(all []string, word string) []string {
-	if len(all) == maxList || len(word) > maxElement || slices.Contains(all, word) {
-		return all
+// bounded returns the distinct words of a list, without those that are too long or too many.
+func bounded(list []string) []string {
+	all, size := []string{}, 0
+	known := make(map[string]bool)
+	for _, word := range list {
+		if len(all) == maxList || size+len(word) > maxWords {
+			break
+		}
+		if len(word) > maxElement || known[word] {
+			continue
+		}
+		known[word] = true
+		all, size = append(all, word), size+len(word)
 	}
-	return append(all, word)
+	return all
 }
 
 // flag returns a member that is a truth value: a boolean, or its name, or 1.

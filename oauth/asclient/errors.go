@@ -35,8 +35,13 @@ const (
 	CodeResourceMismatch = "resource_mismatch"
 	// CodeInsecureURL: a peer names a URL that is not used, because it is cleartext.
 	CodeInsecureURL = "insecure_url"
-	// CodeNoClient: no client ID is given, and none can be registered.
+	// CodeNoClient: no client ID is given, and none can be registered, or the server lets nobody
+	// register without its operator.
 	CodeNoClient = "no_client"
+	// CodeRedirectURI: the server does not register our redirect URI. This is the code of RFC 7591,
+	// and stands for other codes whose words say the same. Some servers take no address such as
+	// 127.0.0.1, but the name localhost.
+	CodeRedirectURI = "invalid_redirect_uri"
 	// CodeNoAssertion: the caller's assertion or ID token cannot be read. Package oauth sets it.
 	CodeNoAssertion = "no_assertion"
 	// CodeNoProof: DPoP is required with algorithms that we do not know.

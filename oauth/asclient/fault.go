@@ -131,6 +131,9 @@ func faultOf(value json.RawMessage, depth int) (f fault) {
 // faultOfText takes text for a code if it looks like one.
 func faultOfText(s string) fault {
 	s = strings.TrimSpace(s)
+	if s == "null" {
+		return fault{}
+	}
 	if isCode(s) {
 		return fault{code: s}
 	}
@@ -145,7 +148,7 @@ func isCode(s string) bool {
 	}
 	letters := strings.Trim(strings.ToLower(s), "abcdefghijklmnopqrstuvwxyz0123456789_-.")
 	switch strings.ToLower(s) {
-	case "error", "errors", "fail", "failed", "failure", "false", "true", "null", "body":
+	case "error", "errors", "fail", "failed", "failure", "false", "true", "body":
 		return false // these say nothing
 	}
 	return letters == ""

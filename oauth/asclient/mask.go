@@ -19,6 +19,10 @@ const Hidden = "[hidden]"
 // because the peer cut it.
 const minPart = 12
 
+// minSecret is how many bytes a secret has at least. To mask less would spoil words that hold it by
+// chance.
+const minSecret = 4
+
 // mask hides secrets in the words of a peer, which may echo what it was sent.
 type mask struct {
 	// forms are the secrets as they are and as they may be encoded, the longest first.
@@ -28,7 +32,7 @@ type mask struct {
 func newMask(secrets []string) mask {
 	var m mask
 	for _, s := range secrets {
-		if s == "" {
+		if len(s) < minSecret {
 			continue
 		}
 		m.forms = append(m.forms, s)
@@ -100,4 +104,22 @@ func hidePart(text, form string) string {
 		b.WriteString(text[:i] + Hidden)
 		text = text[i+n:]
 	}
+}
+
+// veiled is an error whose text holds a secret: HTTP libraries quote an answer that is none.
+type veiled struct {
+	text  string
+	under error
+}
+
+func (e *veiled) Error() string { return e.text }
+func (e *veiled) Unwrap() error { return e.under }
+
+// veil hides the secrets in err's text. What is beneath err is found as before.
+func veil(err error, secrets []string) error {
+	text := err.Error()
+	if hidden := newMask(secrets).hide(text); hidden != text {
+		return &veiled{hidden, err}
+	}
+	return err
 }

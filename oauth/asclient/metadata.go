@@ -1,6 +1,7 @@
 package asclient
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strings"
@@ -24,7 +25,10 @@ type Resource struct {
 // the document's own: each is one keyword of it, and the whole is stored as it came.
 type Server struct {
 	// Issuer is empty for endpoints that were given by configuration; then ID tells servers apart.
-	Issuer                string `json:"issuer"`
+	Issuer string `json:"issuer"`
+	// FoundAt is the issuer that this metadata was looked up by. It is empty if that is Issuer, but
+	// for a slash at the end. Otherwise nothing but this metadata vouches for Issuer.
+	FoundAt               string `json:"sallyport_found_at,omitempty"`
 	AuthorizationEndpoint string `json:"authorization_endpoint"`
 	TokenEndpoint         string `json:"token_endpoint"`
 	RegistrationEndpoint  string `json:"registration_endpoint,omitempty"`
@@ -63,13 +67,26 @@ const (
 	FromDefaults Source = "defaults"
 )
 
-// ID tells servers apart. The credentials of one server are never used at another.
+// ID tells servers apart. The credentials of one server are never used at another. A slash at the
+// end of an issuer makes no difference.
 func (s Server) ID() string {
-	if s.Source == FromConfig {
+	switch {
+	case s.Source == FromConfig:
 		return "endpoint " + s.TokenEndpoint
+	case s.FoundAt != "":
+		return strings.TrimSuffix(s.FoundAt, "/")
 	}
-	return s.Issuer
+	return strings.TrimSuffix(s.Issuer, "/")
 }
+
+// Audience is how an assertion for s names it: the issuer, but not one that nothing but the metadata
+// itself vouches for. It is the token endpoint of endpoints that were given by configuration.
+func (s Server) Audience() string { return cmp.Or(s.FoundAt, s.Issuer, s.TokenEndpoint) }
+
+// IssIsProof reports whether the parameter iss of a redirect (RFC 9207) proves which server the
+// browser was at: each redirect has it, and the issuer was named by somebody else than the metadata
+// itself. Without such a proof, a code may be one of another server (RFC 9700 section 4.4).
+func (s Server) IssIsProof() bool { return s.SendsIss && s.Source == FromMetadata && s.FoundAt == "" }
 
 // Name returns the issuer, or else the token endpoint, for errors.
 func (s Server) Name() string {
@@ -99,50 +116,46 @@ func (s Server) CheckPKCE(assume bool) error {
 	return e
 }
 
-// endpoints returns all endpoints that the metadata names.
-func (s Server) endpoints() []string {
-	all := []string{s.AuthorizationEndpoint, s.TokenEndpoint, s.RegistrationEndpoint, s.RevocationEndpoint,
-		s.DeviceEndpoint, s.PushEndpoint}
-	return slices.DeleteFunc(all, func(rawURL string) bool { return rawURL == "" })
+// readResource reads resource metadata. It reports false for a document that is none.
+func readResource(d document) (Resource, bool) {
+	r := Resource{
+		ID:            d.link("resource"),
+		Servers:       d.list("authorization_servers"),
+		Scopes:        d.list("scopes_supported"),
+		ProofAlgs:     d.list("dpop_signing_alg_values_supported"),
+		ProofRequired: d.flag("dpop_bound_access_tokens_required"),
+	}
+	return r, r.ID != ""
 }
 
-const (
-	wellKnownResource = "/.well-known/oauth-protected-resource"
-	wellKnownServer   = "/.well-known/oauth-authorization-server"
-	wellKnownOpenID   = "/.well-known/openid-configuration"
-)
-
-// resourceMetadataURLs returns where the metadata of upstream may be: at its well-known path, then
-// at the well-known root (RFC 9728 section 3.1).
-func resourceMetadataURLs(upstream *url.URL) []string {
-	root := origin(upstream)
-	path := strings.TrimSuffix(upstream.EscapedPath(), "/")
-	if path == "" {
-		return []string{root + wellKnownResource}
+// readServer reads authorization server metadata. It reports false for a document that is none.
+// With aliases, the endpoints for clients with a TLS certificate (RFC 8705 section 5) replace the
+// others.
+func readServer(d document, aliases bool) (Server, bool) {
+	s := Server{
+		Issuer:                d.link("issuer"),
+		Scopes:                d.list("scopes_supported"),
+		AuthMethods:           d.list("token_endpoint_auth_methods_supported"),
+		AuthAlgs:              d.list("token_endpoint_auth_signing_alg_values_supported"),
+		ProofAlgs:             d.list("dpop_signing_alg_values_supported"),
+		PushRequired:          d.flag("require_pushed_authorization_requests"),
+		ChallengeMethods:      d.list("code_challenge_methods_supported"),
+		SendsIss:              d.flag("authorization_response_iss_parameter_supported"),
+		TakesMetadataDocument: d.flag("client_id_metadata_document_supported"),
+		AuthorizationEndpoint: d.link("authorization_endpoint"),
 	}
-	return []string{root + wellKnownResource + path, root + wellKnownResource}
-}
-
-// serverMetadataURLs returns where the metadata of issuer may be, in the order of the MCP
-// specification (Authorization Server Metadata Discovery).
-func serverMetadataURLs(issuer *url.URL) []string {
-	root := origin(issuer)
-	path := strings.TrimSuffix(issuer.EscapedPath(), "/")
-	if path == "" {
-		return []string{root + wellKnownServer, root + wellKnownOpenID}
+	alias, ok := readDocument(d.member("mtls_endpoint_aliases"))
+	aliases = aliases && ok
+	endpoint := func(name string) string {
+		if aliases {
+			return cmp.Or(alias.link(name), d.link(name))
+		}
+		return d.link(name)
 	}
-	return []string{root + wellKnownServer + path, root + wellKnownOpenID + path, root + path + wellKnownOpenID}
-}
-
-// covers reports whether a resource identifier names upstream or a parent path of it.
-func covers(resource string, upstream *url.URL) bool {
-	r, err := url.Parse(resource)
-	if err != nil || r.Fragment != "" || r.User != nil || !SameOrigin(r, upstream) {
-		return false
-	}
-	if r.RawQuery != "" && r.RawQuery != upstream.RawQuery {
-		return false
-	}
-	parent := strings.TrimSuffix(r.EscapedPath(), "/") + "/"
-	return strings.HasPrefix(strings.TrimSuffix(upstream.EscapedPath(), "/")+"/", parent)
+	s.TokenEndpoint = endpoint("token_endpoint")
+	s.RegistrationEndpoint = endpoint("registration_endpoint")
+	s.RevocationEndpoint = endpoint("revocation_endpoint")
+	s.DeviceEndpoint = endpoint("device_authorization_endpoint")
+	s.PushEndpoint = endpoint("pushed_authorization_request_endpoint")
+	return s, s.Issuer != "" || s.TokenEndpoint != ""
 }

@@ -2,9 +2,10 @@ package asclient
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -15,6 +16,9 @@ type Registration struct {
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
 	// Expires is when the secret expires, in seconds since 1970. It is 0 if it never does.
 	Expires int64 `json:"expires,omitempty"`
+	// Scopes are those that the client was registered for. Some servers let it ask for no others.
+	// Nil means that none were named.
+	Scopes []string `json:"scopes,omitempty"`
 }
 
 // Fits reports whether the client can be used now for a login with that redirect URI, which is
@@ -26,20 +30,45 @@ func (r Registration) Fits(redirect string, now time.Time) bool {
 	return redirect == "" && len(r.RedirectURIs) == 0 || slices.Contains(r.RedirectURIs, redirect)
 }
 
+// Covers reports whether the client was registered for all of the scopes, or for none by name.
+func (r Registration) Covers(scopes []string) bool {
+	return r.Scopes == nil || !slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(r.Scopes, s) })
+}
+
 // Register registers a client at f's server (RFC 7591 section 3.1). name is shown to the person who
 // is asked for consent. redirects are all redirect URIs that the client may use, the first one
-// first: some servers take but one, and are then given that. Without any, the client is for the
-// device grant. A server without a registration endpoint is refused with CodeNoClient.
-func (c *Client) Register(ctx context.Context, f Finding, name string, redirects []string) (Registration, error) {
+// first. Without any, the client is for the device grant. scopes are all scopes that the client will
+// ask for.
+//
+// Some servers refuse members that they do not like. After a refusal the request is sent once more
+// without those that the server objects to, or with as little as possible if its words name none,
+// and after a second refusal with as little as possible. Then the client has the first redirect URI
+// alone.
+//
+// A server without a registration endpoint, and one that registers nobody without its operator, is
+// refused with CodeNoClient. One that does not take the redirect URI is refused with CodeRedirectURI.
+func (c *Client) Register(ctx context.Context, f Finding, name string, redirects []string, scopes ...string) (Registration, error) {
 	s := f.Server
 	if s.RegistrationEndpoint == "" {
 		return Registration{}, &SignInError{Stage: StageRegister, Server: s.Name(), Code: CodeNoClient, Refused: true,
 			Description: "the server offers no dynamic registration and no client ID is given"}
 	}
-	r, err := c.register(ctx, s, name, redirects)
-	if err != nil && err.Refused && len(redirects) > 1 &&
-		(err.Code == "invalid_redirect_uri" || err.Code == "invalid_client_metadata") {
-		r, err = c.register(ctx, s, name, redirects[:1])
+	if err := c.usable(StageRegister, s, s.RegistrationEndpoint); err != nil {
+		return Registration{}, err
+	}
+	q := c.fullRegistration(s, name, redirects, scopes)
+	r, err := c.register(ctx, s, q)
+	for try := 1; err != nil && canBeLeaner(err) && try < maxRegistrations; try++ {
+		leaner, ok := q.without(err)
+		if !ok || try == maxRegistrations-1 {
+			leaner, try = q.least(), maxRegistrations
+		}
+		if leaner.equal(q) {
+			break
+		}
+		c.log().Info("registration is tried with less", "host", hostOf(s.RegistrationEndpoint), "err", err)
+		q = leaner
+		r, err = c.register(ctx, s, q)
 	}
 	if err != nil && s.Source == FromDefaults && err.Code == CodeBadReply {
 		tried := append(slices.Clone(f.Tried), Attempt{URL: s.RegistrationEndpoint, Status: err.Status})
@@ -47,42 +76,50 @@ func (c *Client) Register(ctx context.Context, f Finding, name string, redirects
 		return Registration{}, &DiscoveryError{What: what, Tried: tried}
 	}
 	if err != nil {
-		return Registration{}, err
+		return Registration{}, named(err)
 	}
 	c.log().Info("client registered", "host", hostOf(s.RegistrationEndpoint))
 	return r, nil
 }
 
-func (c *Client) register(ctx context.Context, s Server, name string, redirects []string) (Registration, *SignInError) {
-	method := AuthNone // a native application keeps no secret from its user
-	if len(s.AuthMethods) > 0 && !slices.Contains(s.AuthMethods, AuthNone) {
-		method = Credentials{Secret: "one"}.method(s, c.SecretMethod)
-	}
-	grants, responses := []string{"authorization_code", "refresh_token"}, []string{"code"}
-	if len(redirects) == 0 {
-		redirects, grants, responses = []string{}, []string{grantTypeDevice, "refresh_token"}, []string{}
-	}
-	body, _ := json.Marshal(map[string]any{ // strings cannot fail
-		"client_name":                name,
-		"application_type":           "native",
-		"redirect_uris":              redirects,
-		"grant_types":                grants,
-		"response_types":             responses,
-		"token_endpoint_auth_method": method,
-	})
-	a, err := web{c}.post(ctx, s.RegistrationEndpoint, http.Header{"Content-Type": {"application/json"}}, string(body))
+// register sends one registration and reads the answer.
+func (c *Client) register(ctx context.Context, s Server, q registration) (Registration, *SignInError) {
+	a, err := web{c}.postOpen(ctx, s.RegistrationEndpoint, http.Header{"Content-Type": {"application/json"}}, q.body())
 	if err != nil {
 		return Registration{}, &SignInError{Stage: StageRegister, Server: s.Name(), Err: err}
 	}
-	var r struct {
-		ID      string `json:"client_id"`
-		Secret  string `json:"client_secret"`
-		Expires int64  `json:"client_secret_expires_at"`
-		Method  string `json:"token_endpoint_auth_method"`
-	}
-	if a.status != http.StatusCreated && a.status != http.StatusOK || json.Unmarshal(a.body, &r) != nil || r.ID == "" {
+	d, ok := a.grants()
+	d = d.holding("client_id")
+	r := Registration{RedirectURIs: q.redirects, Scopes: q.scopes, Expires: d.moment("client_secret_expires_at"),
+		Credentials: Credentials{ID: d.text("client_id"), Secret: d.text("client_secret"), Method: d.text("token_endpoint_auth_method")}}
+	if !ok || r.ID == "" {
 		return Registration{}, refusal(StageRegister, s.RegistrationEndpoint, a, nil)
 	}
-	who := Credentials{ID: r.ID, Secret: r.Secret, Method: r.Method}
-	return Registration{Credentials: who, RedirectURIs: redirects, Expires: r.Expires}, nil
+	d.logOdd(c.log(), "the registration")
+	return r, nil
+}
+
+// moment returns a member that is a time, in seconds since 1970: a number, as text or not, or a
+// date. It is 0 if the member is absent or cannot be read. A number of more than eleven digits is in
+// milliseconds.
+func (d document) moment(name string) int64 {
+	text := strings.TrimSpace(d.text(name))
+	if n, err := strconv.ParseFloat(text, 64); err == nil {
+		if n > 1e11 {
+			n /= 1000
+		}
+		if !(n > 0) || n > 1e12 {
+			return 0
+		}
+		return int64(n)
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", time.DateTime, time.DateOnly, time.RFC1123, time.RFC1123Z} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return max(t.Unix(), 0)
+		}
+	}
+	if text != "" {
+		d.cannotRead(name)
+	}
+	return 0
 }

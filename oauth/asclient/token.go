@@ -2,14 +2,11 @@ package asclient
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"math"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 )
 
 const (
@@ -143,14 +140,11 @@ func (c *Client) ExchangeIDToken(ctx context.Context, idp Server, who Credential
 	if err != nil {
 		return "", err
 	}
-	var r struct {
-		Token string `json:"access_token"`
-		Type  string `json:"issued_token_type"`
-	}
-	if !a.grants(&r) || r.Token == "" || r.Type != tokenTypeIDJAG {
+	d, _ := a.grants()
+	if d.text("access_token") == "" || d.text("issued_token_type") != tokenTypeIDJAG {
 		return "", q.refusal(a)
 	}
-	return r.Token, nil
+	return d.text("access_token"), nil
 }
 
 // Revoke revokes a token (RFC 7009 section 2.1). It revokes the refresh token if there is one,
@@ -175,17 +169,6 @@ func (c *Client) Revoke(ctx context.Context, s Server, who Credentials, k Token)
 	return nil
 }
 
-// tokenReply is the answer of RFC 6749 section 5.1.
-type tokenReply struct {
-	Access  string `json:"access_token"`
-	Type    string `json:"token_type"`
-	Refresh string `json:"refresh_token"`
-	Scope   string `json:"scope"`
-	IDToken string `json:"id_token"`
-	// ExpiresIn is a number. Some servers send a string, and some 0 for "unknown".
-	ExpiresIn json.RawMessage `json:"expires_in"`
-}
-
 // token posts form to the token endpoint of s and reads the token that it grants.
 func (c *Client) token(ctx context.Context, stage string, s Server, who Credentials, form url.Values) (Token, error) {
 	if s.TokenEndpoint == "" {
@@ -198,95 +181,66 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	if err != nil {
 		return Token{}, err
 	}
-	var r tokenReply
-	if !a.grants(&r) || r.Access == "" {
+	d, _ := a.grants()
+	d = d.holding("access_token")
+	access, idToken := d.text("access_token"), d.text("id_token")
+	if access == "" {
 		return Token{}, q.refusal(a)
 	}
 	unusable := func(why string) error {
 		return &SignInError{Stage: stage, Server: s.Name(), Code: CodeBadReply, Refused: true, Description: why}
 	}
-	if c.BearerID {
-		if r.IDToken == "" {
-			return Token{}, unusable("the answer holds no ID token")
-		}
-		r.Access, r.Type = r.IDToken, ""
+	if c.BearerID && idToken == "" {
+		return Token{}, unusable("the answer holds no ID token")
 	}
-	k := Token{Access: r.Access, Refresh: r.Refresh, Scope: r.Scope, Account: accountOf(r.IDToken), Obtained: sent}
+	k := Token{Access: access, Refresh: d.text("refresh_token"), Scope: strings.Join(d.list("scope"), " "), Obtained: sent}
+	k.Account = accountOf(d.member("id_token"))
+	kind, life := d.text("token_type"), d.lifetime("expires_in")
+	d.logOdd(c.log(), "the token answer")
+	if c.BearerID {
+		k.Access, kind, life = idToken, "", lifetimeOf(idToken)
+	}
 	switch {
-	case r.Type == "" || strings.EqualFold(r.Type, "Bearer"):
-	case strings.EqualFold(r.Type, TypeDPoP) && who.ProofKey != nil:
+	case isBearer(kind):
+	case strings.EqualFold(strings.TrimSpace(kind), TypeDPoP) && who.ProofKey != nil:
 		k.Type = TypeDPoP
 	default:
-		return Token{}, unusable(cut("token_type " + r.Type))
+		return Token{}, unusable(PeerText("token_type "+kind, q.secrets()))
 	}
-	if strings.ContainsFunc(r.Access, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if strings.ContainsFunc(k.Access, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return Token{}, unusable("access_token with characters that no header may hold")
 	}
-	l := lifetime(r.ExpiresIn)
-	if c.BearerID {
-		l = lifetimeOf(r.IDToken)
-	}
-	if l > 0 {
-		k.Expiry = sent.Add(l)
+	if life > 0 {
+		k.Expiry = sent.Add(life)
 	}
 	return k, nil
 }
 
-// lifetime returns 0 for an expires_in that is absent, 0, negative or no number.
-func lifetime(expiresIn json.RawMessage) time.Duration {
-	s, err := strconv.Unquote(string(expiresIn))
-	if err != nil {
-		s = string(expiresIn)
+// isBearer reports whether a token_type is that of a Bearer token (RFC 6750). Servers write it in
+// many ways, or leave it out, or say what the token is for. Types that need more than the token in
+// each request, such as DPoP and mac, are no Bearer tokens.
+func isBearer(kind string) bool {
+	kind = strings.ToLower(strings.TrimSpace(kind))
+	kind = strings.Map(func(r rune) rune {
+		if r == '_' || r == '-' || r == ' ' {
+			return -1
+		}
+		return r
+	}, kind)
+	switch strings.TrimPrefix(kind, "urn:ietf:params:oauth:tokentype:") {
+	case "", "bearer", "bearertoken", "jwtbearer", "accesstoken", "useraccesstoken", "applicationaccesstoken", "jwt",
+		"token", "user", "bot", "oauth", "oauth2":
+		return true
 	}
-	secs, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+	return false
+}
+
+// lifetime returns the number of seconds that a member holds, as a number or as text. It is 0 if the
+// member is absent, 0, negative or no number.
+func (d document) lifetime(name string) time.Duration {
+	secs, err := strconv.ParseFloat(strings.TrimSpace(d.text(name)), 64)
 	if err != nil || !(secs > 0) {
 		return 0
 	}
 	return time.Duration(math.Min(secs, maxLifetime.Seconds()) * float64(time.Second))
-}
-
-// idClaims are the claims of an ID token that we read (OpenID Connect Core section 2).
-type idClaims struct {
-	Email    string `json:"email"`
-	Username string `json:"preferred_username"`
-	Subject  string `json:"sub"`
-	// IssuedAt and Expiry are in seconds since 1970.
-	IssuedAt float64 `json:"iat"`
-	Expiry   float64 `json:"exp"`
-}
-
-// claimsOf reads an ID token. It does not verify the signature: the ID token came from the token
-// endpoint itself (OpenID Connect Core section 3.1.3.7), and whoever acts on it verifies it. It
-// returns zero claims for a token that it cannot read.
-func claimsOf(idToken string) (claims idClaims) {
-	parts := strings.Split(idToken, ".")
-	if len(parts) != 3 {
-		return claims
-	}
-	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
-	if err != nil || json.Unmarshal(b, &claims) != nil {
-		return idClaims{}
-	}
-	return claims
-}
-
-// lifetimeOf returns how long an ID token that was just issued is valid. It returns 0 if the token
-// does not say. The two times in the token are of one clock, which may differ from ours.
-func lifetimeOf(idToken string) time.Duration {
-	claims := claimsOf(idToken)
-	if claims.IssuedAt <= 0 || !(claims.Expiry > claims.IssuedAt) {
-		return 0
-	}
-	return time.Duration(math.Min(claims.Expiry-claims.IssuedAt, maxLifetime.Seconds()) * float64(time.Second))
-}
-
-// accountOf returns how an ID token names the person, or "" if it does not.
-func accountOf(idToken string) string {
-	claims := claimsOf(idToken)
-	for _, name := range []string{claims.Email, claims.Username, claims.Subject} {
-		if name != "" && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-			return cut(name)
-		}
-	}
-	return ""
 }

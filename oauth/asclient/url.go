@@ -1,6 +1,9 @@
 package asclient
 
 import (
+	"context"
+	"errors"
+	"net"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -55,4 +58,10 @@ func hostOf(rawURL string) string {
 		return ""
 	}
 	return u.Host
+}
+
+// isTimeout reports whether an error of the network is that nothing came in time.
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded)
 }

@@ -120,7 +120,13 @@ func (c call) register() {
 		c.fail(http.StatusBadRequest, "invalid_redirect_uri", "wrong number of redirect URIs")
 		return
 	}
-	client := &Client{ID: "client-" + rand.Text(), RedirectURIs: uris, Method: fmt.Sprint(m["token_endpoint_auth_method"])}
+	client := &Client{ID: "client-" + rand.Text(), RedirectURIs: uris, Method: "client_secret_basic"} // RFC 7591 section 2
+	if method, ok := m["token_endpoint_auth_method"].(string); ok {
+		client.Method = method
+	}
+	if c.knobs.NumericIDs {
+		client.ID = fmt.Sprint(1_000_000_007 + len(c.book.clients))
+	}
 	if !slices.Contains(c.authMethods(), client.Method) {
 		c.fail(http.StatusBadRequest, "invalid_client_metadata", "token_endpoint_auth_method")
 		return

@@ -15,7 +15,7 @@ func (s *Server) Guard(next http.Handler) http.Handler {
 	if err != nil {
 		panic("oauthtest: resource is not a URL")
 	}
-	g := &guard{server: s, next: next, scheme: u.Scheme, origin: u.Scheme + "://" + u.Host}
+	g := &guard{server: s, next: next, scheme: u.Scheme, origin: u.Scheme + "://" + u.Host, path: u.Path}
 	g.metadataPath = "/.well-known/oauth-protected-resource" + strings.TrimSuffix(u.Path, "/")
 	return g
 }
@@ -26,10 +26,22 @@ type guard struct {
 	next   http.Handler
 	// scheme and origin are those of the resource.
 	scheme, origin string
-	metadataPath   string
+	// path is the resource's path, and metadataPath that of its metadata.
+	path, metadataPath string
 }
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	at := Upstream
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/.well-known/oauth-protected-resource"):
+		at = ResourceMetadata
+	case r.URL.Path != g.path:
+		at = Elsewhere
+	}
+	g.server.play(w, r, at, g.serve)
+}
+
+func (g *guard) serve(w http.ResponseWriter, r *http.Request) {
 	var k Knobs
 	var resource string
 	g.server.locked(func() { k, resource = g.server.knobs, g.server.resource() })

@@ -29,6 +29,8 @@ type Knobs struct {
 
 	// NoRegistration has no registration endpoint.
 	NoRegistration bool
+	// NumericIDs gives client IDs of digits only.
+	NumericIDs bool
 	// OneRedirect refuses a registration of more than one redirect URI.
 	OneRedirect bool
 	// Deny is the error code of the redirect, as in "access_denied". Empty grants.

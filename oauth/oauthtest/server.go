@@ -30,11 +30,12 @@ type Server struct {
 	// nil.
 	Takes *Server
 
-	mu    sync.Mutex // of everything below
-	knobs Knobs
-	stats Stats
-	seen  seen
-	book  book
+	mu     sync.Mutex // of everything below
+	knobs  Knobs
+	script script
+	stats  Stats
+	seen   seen
+	book   book
 }
 
 // seen holds the last requests of each kind.
@@ -81,8 +82,8 @@ type Client struct {
 // grant is what a person allowed a client. Its codes and tokens point to it.
 type grant struct {
 	client, redirect, challenge, resource, scope string
-	// expires is when the access token does.
-	expires time.Time
+	// issued is when the access token was, and expires when it does.
+	issued, expires time.Time
 	// spent says that a code or refresh token was used.
 	spent bool
 	// key is the thumbprint of the key that its tokens are bound to. It is empty for Bearer tokens.
@@ -231,9 +232,48 @@ func (s *Server) at(endpoint string) string { return strings.TrimSuffix(s.Issuer
 
 // ServeHTTP is the authorization server.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	call{s, w, r}.serve()
+	s.play(w, r, s.placeOf(r), func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		call{s, w, r}.serve()
+	})
+}
+
+// Stranger is another host: it answers by the rules that fit, and otherwise 404.
+func (s *Server) Stranger() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		at := Elsewhere
+		if wellKnown(r.URL.Path) {
+			at = ServerMetadata
+		}
+		s.play(w, r, at, http.NotFound)
+	})
+}
+
+// placeOf returns what a request to the authorization server asks for.
+func (s *Server) placeOf(r *http.Request) Place {
+	if wellKnown(r.URL.Path) {
+		return ServerMetadata
+	}
+	path := r.URL.Path
+	if u, err := url.Parse(s.Issuer); err == nil {
+		path, _ = strings.CutPrefix(path, strings.TrimSuffix(u.Path, "/"))
+	}
+	if path == "/token" && requestFacts(r)["grant_type"] == "refresh_token" {
+		return Refresh
+	}
+	places := map[string]Place{"/register": Register, "/par": Push, "/authorize": Authorize, "/token": Token,
+		"/device_authorization": Device, "/revoke": Revoke}
+	if at, ok := places[path]; ok {
+		return at
+	}
+	return Elsewhere
+}
+
+// wellKnown reports whether a path is that of an authorization server's metadata.
+func wellKnown(path string) bool {
+	return strings.Contains(path, "/.well-known/oauth-authorization-server") ||
+		strings.Contains(path, "/.well-known/openid-configuration")
 }
 
 // either returns s, or alt if s is empty.

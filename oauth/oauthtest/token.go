@@ -176,7 +176,7 @@ func (c call) issue(g grant, refresh bool) {
 	if life == 0 {
 		life = time.Hour
 	}
-	g.expires = c.now().Add(life)
+	g.issued, g.expires = c.now(), c.now().Add(life)
 	access := c.book.secret("at-")
 	c.book.access[access] = &g
 	m := map[string]any{"access_token": access, "token_type": "bearer", "scope": g.scope,

@@ -1,0 +1,62 @@
+package asclient
+
+import (
+	"net/url"
+	"strings"
+)
+
+// sameIssuer reports whether two issuers are the same, but for a slash at the end. The case of the
+// host and the default port make no difference either, because requests go to the same place.
+func sameIssuer(a, b string) bool {
+	if a == "" || b == "" {
+		return false
+	}
+	if strings.TrimSuffix(a, "/") == strings.TrimSuffix(b, "/") {
+		return true
+	}
+	u, err1 := url.Parse(a)
+	v, err2 := url.Parse(b)
+	return err1 == nil && err2 == nil && SameOrigin(u, v) && u.Host != "" && plain(u) && plain(v) &&
+		strings.TrimSuffix(u.EscapedPath(), "/") == strings.TrimSuffix(v.EscapedPath(), "/")
+}
+
+// plain reports whether u has nothing but a scheme, a host and a path.
+func plain(u *url.URL) bool {
+	return u.User == nil && u.RawQuery == "" && !u.ForceQuery && u.Fragment == "" && u.Opaque == ""
+}
+
+// isTemplate reports whether an issuer has a placeholder, as Entra ID's has for all organizations:
+// https://login.microsoftonline.com/{tenantid}/v2.0.
+func isTemplate(issuer string) bool { return strings.Contains(issuer, "{") }
+
+// fits reports whether an issuer is one of a template. Each placeholder is a whole segment of the
+// path, and stands for one segment.
+func fits(issuer, template string) bool {
+	have := strings.Split(strings.TrimSuffix(issuer, "/"), "/")
+	want := strings.Split(strings.TrimSuffix(template, "/"), "/")
+	if len(have) != len(want) {
+		return false
+	}
+	for i, segment := range want {
+		placeholder := i > 2 && strings.HasPrefix(segment, "{") && strings.HasSuffix(segment, "}")
+		if placeholder && isName(have[i]) {
+			continue
+		}
+		if have[i] != segment || strings.ContainsAny(segment, "{}") {
+			return false
+		}
+	}
+	return true
+}
+
+// isName reports whether text may stand in place of a placeholder: the name or the number of a
+// tenant.
+func isName(text string) bool {
+	return text != "" && strings.Trim(strings.ToLower(text), "abcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
+}
+
+// isIssuer reports whether a redirect's iss names s. A template counts only where a person vouches
+// for the server, so discovery lets no other into a Server.
+func (s Server) isIssuer(iss string) bool {
+	return sameIssuer(iss, s.Issuer) || s.FoundAt != "" && (sameIssuer(iss, s.FoundAt) || isTemplate(s.Issuer) && fits(iss, s.Issuer))
+}

@@ -1,0 +1,169 @@
+package asclient
+
+import (
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// maxRegistrations is how often a registration is tried, each time with less.
+const maxRegistrations = 3
+
+// registration is what one registration request asks for (RFC 7591 section 2).
+type registration struct {
+	redirects, scopes []string
+	// others are the remaining members.
+	others map[string]any
+	// device says that the client is for the device grant, which is not the default.
+	device bool
+}
+
+// fullRegistration asks for everything that makes a native application (RFC 8252).
+func (c *Client) fullRegistration(s Server, name string, redirects, scopes []string) registration {
+	method := AuthNone // a native application keeps no secret from its user
+	if len(s.AuthMethods) > 0 && !slices.Contains(s.AuthMethods, AuthNone) {
+		method = Credentials{Secret: "one"}.method(s, c)
+	}
+	q := registration{redirects: redirects, device: len(redirects) == 0, others: map[string]any{
+		"client_name":                name,
+		"application_type":           "native",
+		"grant_types":                []string{"authorization_code", "refresh_token"},
+		"response_types":             []string{"code"},
+		"token_endpoint_auth_method": method,
+	}}
+	if len(scopes) > 0 {
+		q.scopes = scopes
+	}
+	if q.device {
+		q.redirects = []string{}
+		q.others["grant_types"], q.others["response_types"] = []string{grantTypeDevice, "refresh_token"}, []string{}
+	}
+	return q
+}
+
+// body returns the request's JSON.
+func (q registration) body() string {
+	all := map[string]any{"redirect_uris": q.redirects}
+	for name, value := range q.others {
+		all[name] = value
+	}
+	if len(q.scopes) > 0 {
+		all["scope"] = strings.Join(q.scopes, " ")
+	}
+	b, _ := json.Marshal(all) // strings cannot fail
+	return string(b)
+}
+
+func (q registration) equal(other registration) bool { return reflect.DeepEqual(q, other) }
+
+// grants returns the grant types without that of refresh tokens, which some servers give anyway.
+func (q registration) grants() []string {
+	if q.device {
+		return []string{grantTypeDevice}
+	}
+	return []string{"authorization_code"}
+}
+
+// clone returns a copy that can be changed.
+func (q registration) clone() registration {
+	others := make(map[string]any, len(q.others))
+	for name, value := range q.others {
+		others[name] = value
+	}
+	q.others = others
+	return q
+}
+
+// without returns q without what a refusal objects to. It reports false if the words name nothing.
+func (q registration) without(err *SignInError) (registration, bool) {
+	leaner := q.clone()
+	mentions := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(word string) bool { return names(err.words(), word) || names(err.Code, word) })
+	}
+	if mentions("application_type", "application type") {
+		delete(leaner.others, "application_type")
+	}
+	if mentions("refresh_token", "grant_types", "grant_type", "grant types", "grant type", "offline") {
+		leaner.others["grant_types"] = q.grants()
+	}
+	if mentions("scope", "scopes", "invalid_scope") {
+		leaner.scopes = nil
+	}
+	if mentions("response_types", "response_type", "response types", "response type") {
+		delete(leaner.others, "response_types")
+	}
+	if mentions("client_name", "client name") {
+		delete(leaner.others, "client_name")
+	}
+	if mentions("token_endpoint_auth_method", "auth method", "authentication method", "public client", "public clients", "none") {
+		delete(leaner.others, "token_endpoint_auth_method")
+	}
+	if len(q.redirects) > 1 && mentions("redirect_uri", "redirect_uris", "redirect uri", "redirect uris", CodeRedirectURI) {
+		leaner.redirects = q.redirects[:1]
+	}
+	return leaner, !leaner.equal(q)
+}
+
+// least returns q with as little as possible. The authentication method stays, because without it
+// the client is one with a secret; unless the server has objected to it.
+func (q registration) least() registration {
+	leaner := q.clone()
+	leaner.redirects, leaner.scopes = q.redirects[:min(len(q.redirects), 1)], nil
+	delete(leaner.others, "application_type")
+	delete(leaner.others, "response_types")
+	delete(leaner.others, "grant_types")
+	if q.device {
+		leaner.others["grant_types"] = q.grants()
+	}
+	return leaner
+}
+
+// canBeLeaner reports whether less may help against a refusal: the server disliked the request, and
+// not who sent it.
+func canBeLeaner(err *SignInError) bool {
+	return err.Refused && err.Err == nil && err.Status != http.StatusNotFound && err.Status != http.StatusMethodNotAllowed && !closed(err)
+}
+
+// closed reports whether a server registers nobody without its operator: it wants a token or a
+// software statement, or refuses everybody.
+func closed(err *SignInError) bool {
+	if !err.Refused || err.Page {
+		return false
+	}
+	switch strings.ToLower(err.Code) {
+	case "invalid_software_statement", "unapproved_software_statement", "invalid_token", "access_denied", "unauthorized",
+		"insufficient_scope", "registration_not_supported", "unsupported_operation", "not_supported":
+		return true
+	case CodeRedirectURI, "invalid_client_metadata":
+		return false
+	}
+	switch err.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
+		return true
+	}
+	return slices.ContainsFunc([]string{"initial access token", "software statement", "software_statement"},
+		func(words string) bool { return names(err.words(), words) })
+}
+
+// named returns err with the code that says what can be done about it.
+func named(err *SignInError) *SignInError {
+	mentions := func(word string) bool { return names(err.words(), word) || names(err.Code, word) }
+	aboutRedirect := slices.ContainsFunc([]string{"redirect_uri", "redirect_uris", "redirect uri", "redirect uris", "redirect url",
+		"redirect urls", "callback url", "localhost", "127.0.0.1", "loopback"}, mentions)
+	was := err.Code
+	switch {
+	case closed(err):
+		err.Code = CodeNoClient
+	case err.Refused && aboutRedirect:
+		err.Code = CodeRedirectURI
+	}
+	if err.Code != was && was != CodeBadReply && !strings.Contains(err.Description, was) {
+		err.Description = cut(strings.TrimSuffix(was+": "+err.Description, ": "))
+	}
+	if err.Code == CodeNoClient && err.Description == "" {
+		err.Description = "the server registers no client without its operator"
+	}
+	return err
+}

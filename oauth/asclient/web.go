@@ -1,0 +1,197 @@
+package asclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// web sends a Client's requests, under the rules on where they may go.
+type web struct{ c *Client }
+
+// RoundTrip chooses the RoundTripper anew for each request, so also for each redirect.
+func (w web) RoundTrip(req *http.Request) (*http.Response, error) {
+	rt := w.c.Other
+	if SameOrigin(req.URL, w.c.Upstream) {
+		rt = w.c.Base
+	}
+	if rt == nil {
+		rt = http.DefaultTransport
+	}
+	return rt.RoundTrip(req)
+}
+
+// allow reports why a URL that a peer named is not requested. Metadata must not make us send
+// cleartext, not even on this machine unless the upstream is on this machine too. It may name https
+// services of this machine.
+func (w web) allow(u *url.URL) error {
+	upstream := w.c.Upstream
+	cleartext := w.c.AllowHTTP || IsLoopback(upstream.Hostname()) && IsLoopback(u.Hostname()) || w.isVouched(u)
+	scheme := u.Scheme == "https" || u.Scheme == "http" && cleartext
+	if u.Host != "" && u.User == nil && (scheme || SameOrigin(u, upstream)) {
+		return nil
+	}
+	return fmt.Errorf("%s is not an https URL", Quote(WithoutQuery(u)))
+}
+
+// isVouched reports whether u is at the origin of the issuer that the person vouches for. That is
+// checked before, and is cleartext on loopback alone.
+func (w web) isVouched(u *url.URL) bool {
+	issuer, err := url.Parse(w.c.Issuer)
+	return err == nil && w.c.Issuer != "" && SameOrigin(u, issuer) && Secure(issuer, w.c.AllowHTTP)
+}
+
+// allowText is allow for an endpoint that metadata names.
+func (w web) allowText(endpoint string) error {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return errMalformed(endpoint)
+	}
+	return w.allow(u)
+}
+
+// usable refuses an endpoint of s that metadata names and that is not to be requested. Only an
+// endpoint that is needed is checked: the others may be what they like.
+func (c *Client) usable(stage string, s Server, endpoint string) error {
+	if err := (web{c}).allowText(endpoint); err != nil {
+		return &SignInError{Stage: stage, Server: s.Name(), Code: CodeInsecureURL, Refused: true, Err: fmt.Errorf("metadata: %w", err)}
+	}
+	return nil
+}
+
+// getDocument fetches a metadata document. The status is 0 if no answer came. The error says why no
+// answer came, or why an answer of success is of no use.
+func (w web) getDocument(ctx context.Context, rawURL string) (d document, status int, err error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return d, 0, errors.New("malformed URL")
+	}
+	ctx, cancel := context.WithTimeout(ctx, replyTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return d, 0, errors.New("malformed URL")
+	}
+	req.Header.Set("Accept", "application/json")
+	client := http.Client{Transport: w, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+		if len(via) > maxRedirects {
+			return errors.New("too many redirects")
+		}
+		keepTLS(req.URL, via[len(via)-1].URL)
+		return w.allow(req.URL)
+	}}
+	resp, err := client.Do(req)
+	if err != nil {
+		if uerr, ok := errors.AsType[*url.Error](err); ok {
+			err = uerr.Err // url.Error names the URL with its query
+		}
+		return d, 0, fmt.Errorf("GET %s: %w", WithoutQuery(u), err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return d, resp.StatusCode, nil
+	}
+	body, err := readReply(resp)
+	if err != nil {
+		return d, 0, fmt.Errorf("GET %s: %w", WithoutQuery(u), err)
+	}
+	d, ok := readDocument(body)
+	if !ok {
+		err = errors.New("not such a JSON document")
+	}
+	return d, resp.StatusCode, err
+}
+
+// keepTLS changes the target of a redirect to https if it is the place that redirects, but for the
+// scheme. A server behind a TLS proxy redirects to http URLs of itself.
+func keepTLS(to, from *url.URL) {
+	if to.Scheme == "http" && from.Scheme == "https" && strings.EqualFold(to.Hostname(), from.Hostname()) &&
+		(to.Port() == from.Port() || to.Port() == "80" && from.Port() == "") {
+		to.Scheme, to.Host = from.Scheme, from.Host
+	}
+}
+
+// answer is what an authorization server answered.
+type answer struct {
+	// status is 0 if no answer came.
+	status int
+	header http.Header
+	body   []byte
+}
+
+// grants returns the document of an answer that is a success: an object, or form-encoded.
+func (a answer) grants() (document, bool) {
+	if a.status/100 != 2 {
+		return document{}, false
+	}
+	if d, ok := readDocument(a.body); ok {
+		return d, true
+	}
+	return readForm(a.body)
+}
+
+func errMalformed(endpoint string) error {
+	return fmt.Errorf("malformed endpoint URL %s", Quote(endpoint))
+}
+
+// post sends a body and returns the answer. It never follows a redirect: a secret goes to the
+// endpoint or nowhere.
+func (w web) post(ctx context.Context, rawURL string, h http.Header, body string) (a answer, err error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Host == "" {
+		return a, errMalformed(rawURL)
+	}
+	ctx, cancel := context.WithTimeout(toServer(ctx, u), replyTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(body))
+	if err != nil {
+		return a, errMalformed(WithoutQuery(u))
+	}
+	req.Header = h
+	req.Header.Set("Accept", "application/json")
+	resp, err := w.RoundTrip(req)
+	if err != nil {
+		return a, fmt.Errorf("POST %s: %w", WithoutQuery(u), err)
+	}
+	defer resp.Body.Close()
+	a.status, a.header = resp.StatusCode, resp.Header
+	if a.body, err = readReply(resp); err != nil {
+		return a, fmt.Errorf("POST %s: %w", WithoutQuery(u), err)
+	}
+	return a, nil
+}
+
+// postOpen is post for a body without a secret. It follows redirects that keep the method (307 and
+// 308) to another path of the same origin, as from /register to /register/.
+func (w web) postOpen(ctx context.Context, rawURL string, h http.Header, body string) (a answer, err error) {
+	for range maxRedirects {
+		a, err = w.post(ctx, rawURL, h.Clone(), body)
+		if err != nil || a.status != http.StatusTemporaryRedirect && a.status != http.StatusPermanentRedirect {
+			break
+		}
+		from, err1 := url.Parse(rawURL)
+		to, err2 := url.Parse(a.header.Get("Location"))
+		if err1 != nil || err2 != nil || to.String() == "" {
+			break
+		}
+		to = from.ResolveReference(to)
+		keepTLS(to, from)
+		if !SameOrigin(from, to) || to.User != nil {
+			break
+		}
+		rawURL = to.String()
+	}
+	return a, err
+}
+
+func readReply(resp *http.Response) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	if err == nil && len(b) > maxReply {
+		err = fmt.Errorf("answer of more than %d bytes", maxReply)
+	}
+	return b, err
+}
