@@ -101,7 +101,8 @@ type Config struct {
 	// Given holds one-shot inputs, which are tried before a login.
 	Given Given
 	// Assertion returns the JWT of GrantJWTBearer or the ID token of GrantEnterpriseManaged. It is
-	// called for each sign-in. Other grants do not use it.
+	// called for each sign-in. Other grants do not use it. Without it, GrantEnterpriseManaged signs
+	// the person in at the identity provider.
 	Assertion func() (Secret, error)
 	// IDP is the identity provider of GrantEnterpriseManaged. Other grants do not use it.
 	IDP IdentityProvider
@@ -127,6 +128,9 @@ type Config struct {
 	// Log may be nil, which discards.
 	Log *slog.Logger
 
+	// atProvider says that this is the account at an identity provider, which has no upstream. Only
+	// providerConfig sets it.
+	atProvider bool
 	// now is the wall clock. pageInterval is the shortest time between two login pages of all
 	// processes. freshPauses are the pauses between the tries with a fresh token that is refused:
 	// behind a load balancer, a server may hear of a token later than another. Tests set all three
@@ -187,14 +191,21 @@ type Given struct {
 	RefreshToken Secret
 }
 
-// IdentityProvider is the identity provider that issued the ID token of GrantEnterpriseManaged.
+// IdentityProvider is the identity provider that issues the ID token of GrantEnterpriseManaged. The
+// person signs in there once for all upstreams with the same Issuer, TokenURL, ClientID and Realm.
 type IdentityProvider struct {
-	// Issuer is the provider's issuer URL.
+	// Issuer is the provider's issuer URL. A sign-in there needs it. It may be empty if
+	// Config.Assertion and TokenURL are set.
 	Issuer string
 	// TokenURL is its token endpoint. Empty discovers it from Issuer.
 	TokenURL string
 	// ClientID is our client ID at the provider.
 	ClientID string
+	// ClientSecret is the secret of that client. It is empty for a public client.
+	ClientSecret Secret
+	// Realm keeps several accounts of the person at the provider apart, as Config.Realm does for
+	// the upstream. Empty is Config.Realm.
+	Realm string
 }
 
 // CallbackConfig says where the callback arrives: the request that the browser makes to the
@@ -226,7 +237,11 @@ func (c *Config) Key() string {
 	if client == "" {
 		client = c.Client.MetadataURL
 	}
-	b, _ := json.Marshal([]string{c.Upstream.String(), c.Realm, client, c.Resource, c.Audience}) // strings cannot fail
+	parts := []string{c.Upstream.String(), c.Realm, client, c.Resource, c.Audience}
+	if c.atProvider {
+		parts = append(parts, "identity provider", c.Endpoints.TokenURL)
+	}
+	b, _ := json.Marshal(parts) // strings cannot fail
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:16])
 }
@@ -366,9 +381,13 @@ func (c *Config) checkGrant() error {
 		}
 	case GrantEnterpriseManaged:
 		provider := c.IDP.ClientID != "" && (c.IDP.Issuer != "" || c.IDP.TokenURL != "")
-		if c.Assertion == nil || c.Client.ID == "" || !provider {
-			return errors.New("grant enterprise_managed needs a client ID, an ID token, " +
-				"the identity provider and its client ID")
+		if c.Client.ID == "" || !provider {
+			return errors.New("grant enterprise_managed needs a client ID, " +
+				"and the identity provider and the client ID there")
+		}
+		if c.Assertion == nil && c.IDP.Issuer == "" {
+			return errors.New("grant enterprise_managed needs the identity provider's issuer to sign in there, " +
+				"or an ID token")
 		}
 	default:
 		return fmt.Errorf("unknown grant %q", c.Grant)

@@ -74,11 +74,13 @@ type Client struct {
 
 // Assertion is what the grants jwt_bearer and enterprise_managed show.
 type Assertion struct {
-	AssertionFile string `placeholder:"FILE" help:"File with the JWT of jwt_bearer; it is read again for each request." field:"oauth2.assertionFile"`
-	IDPIssuer     string `name:"idp-issuer" placeholder:"URL" help:"Identity provider of enterprise_managed." field:"oauth2.idpIssuer"`
-	IDPTokenURL   string `name:"idp-token-url" placeholder:"URL" help:"Token endpoint of the identity provider, if its metadata is not to be used." field:"oauth2.idpTokenUrl"`
-	IDPClientID   string `name:"idp-client-id" placeholder:"ID" help:"Client ID at the identity provider." field:"oauth2.idpClientId"`
-	IDTokenFile   string `name:"id-token-file" placeholder:"FILE" help:"File with the ID token of that client; it is read again for each request." field:"oauth2.idTokenFile"`
+	AssertionFile       string `placeholder:"FILE" help:"File with the JWT of jwt_bearer; it is read again for each request." field:"oauth2.assertionFile"`
+	IDPIssuer           string `name:"idp-issuer" placeholder:"URL" help:"Identity provider of enterprise_managed: you sign in there once for all its upstreams." field:"oauth2.idpIssuer"`
+	IDPTokenURL         string `name:"idp-token-url" placeholder:"URL" help:"Token endpoint of the identity provider, if its metadata is not to be used." field:"oauth2.idpTokenUrl"`
+	IDPClientID         string `name:"idp-client-id" placeholder:"ID" help:"Client ID at the identity provider." field:"oauth2.idpClientId"`
+	IDPClientSecret     string `name:"idp-client-secret" placeholder:"SECRET" help:"Secret of that client; safer in the variable or a file." field:"oauth2.idpClientSecret"`
+	IDPClientSecretFile string `name:"idp-client-secret-file" placeholder:"FILE" help:"File that holds that secret." field:"oauth2.idpClientSecretFile"`
+	IDTokenFile         string `name:"id-token-file" placeholder:"FILE" help:"File with an ID token of that client, if you are not to sign in at the identity provider; it is read again for each request." field:"oauth2.idTokenFile"`
 }
 
 // Request says what is asked of the authorization server, and for which of the person's accounts.

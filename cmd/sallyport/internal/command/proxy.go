@@ -31,7 +31,8 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		return err
 	}
 	watcher := obstacle.NewWatcher(obstacle.Config{
-		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn, Report: a.messages.Report,
+		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn,
+		Words: a.words, Report: a.messages.Report,
 	})
 	stopControl := a.serveControl(s, watcher, c)
 	// The watcher ends before the session is closed. Otherwise it would report the end of the
@@ -57,6 +58,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		Obstacle: watcher.Obstacle,
 		Idle:     hostio.TrimMemory(a.std.In),
 		Explain:  watcher.Explain,
+		Answered: watcher.Answered,
 		SignIn:   s.SignIn.SignIn,
 		Load:     s.Load, Save: s.Save,
 		Mask:    s.Mask,

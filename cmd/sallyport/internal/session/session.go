@@ -97,6 +97,9 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
+	if config.IDP, err = identityProvider(cfg.Settings.OAuth); err != nil {
+		return err
+	}
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
 	// The errors of New are contradictions between settings.
 	if s.SignIn, err = oauth.New(config); err != nil {
