@@ -169,7 +169,7 @@ func peek(resp *http.Response, limit int64) []byte {
 // statusFault puts a refusal of the upstream into words.
 func statusFault(resp *http.Response, body string) *fault {
 	f := newFault(codeStatus, "status", "upstream answered with "+statusText(resp.StatusCode))
-	f.status, f.body = resp.StatusCode, body
+	f.status, f.body, f.cause = resp.StatusCode, body, newStatusError(resp)
 	after, given := retryAfter(resp.Header)
 	f.after = min(after, maxAfter)
 	f.passes = slices.Contains([]int{http.StatusTooEarly, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable,
@@ -195,6 +195,33 @@ func statusFault(resp *http.Response, body string) *fault {
 	}
 	return f
 }
+
+// StatusError is an answer of the upstream whose HTTP status is an error. Config.Explain words it.
+type StatusError struct {
+	// Status is the HTTP status.
+	Status int
+	// HadToken says that the request had an Authorization header.
+	HadToken bool
+	// Challenge is the WWW-Authenticate header of the answer, masked nowhere. "" means that there
+	// is none.
+	Challenge string
+	// Page says that the body is an HTML page, as gateways and firewalls send it.
+	Page bool
+	// RetryAfter is how long the upstream wants not to be asked. Zero means that it does not say.
+	RetryAfter time.Duration
+}
+
+func newStatusError(resp *http.Response) *StatusError {
+	e := &StatusError{Status: resp.StatusCode, Challenge: resp.Header.Get("WWW-Authenticate"),
+		Page: mediaType(resp.Header) == "text/html"}
+	e.RetryAfter, _ = retryAfter(resp.Header)
+	if resp.Request != nil { // the request as it was sent, at the end of all RoundTrippers
+		e.HadToken = resp.Request.Header.Get("Authorization") != ""
+	}
+	return e
+}
+
+func (e *StatusError) Error() string { return "upstream answered with " + statusText(e.Status) }
 
 // statusText is an HTTP status in words.
 func statusText(status int) string {

@@ -131,6 +131,10 @@ func (s *session) finish(c *call, err error) {
 	f, cancellation := s.outcome(c, err)
 	// The session must not end before the cancellation is sent.
 	holding := cancellation != nil && s.calls.hold(c)
+	_, byHost := errors.AsType[*cancelled](err)
+	if !byHost && (f != nil || !c.isInit()) { // the opening has told its result
+		s.tell(f)
+	}
 	if f != nil {
 		s.answer(c, f.line(c.ID, s.cfg.Mask))
 	}
@@ -138,13 +142,29 @@ func (s *session) finish(c *call, err error) {
 		s.upstream.giveUp(*cancellation)
 		s.calls.dealtWith()
 	}
-	if _, byHost := errors.AsType[*cancelled](err); f == nil && !byHost {
+	if f == nil && !byHost {
 		err = nil // answered
 	}
 	s.logCall(c, err)
 	s.calls.release(c)
 	c.cancel(nil)
 	s.carried(len(c.Raw))
+}
+
+// tell puts f into the words of Config.Explain if it is that of a status, and tells
+// Config.Answered. A nil f is an answer of the upstream. A fault that says nothing about the
+// upstream is not told.
+func (s *session) tell(f *fault) {
+	if f == nil {
+		s.cfg.Answered(nil)
+		return
+	}
+	if status, ok := errors.AsType[*StatusError](f.cause); ok {
+		f.text, f.kind, f.hints = f.textOf(s.cfg.Explain(status))
+	}
+	if f.kind != kindClosed && f.url == "" { // what a person has to open is an obstacle, which the caller knows
+		s.cfg.Answered(&Explanation{Kind: f.kind, Text: clean(f.text, s.cfg.Mask, maxText), Hints: f.hints, NotRun: f.notRun})
+	}
 }
 
 // outcome says what remains to be done for c: the fault to answer it with, and the cancellation

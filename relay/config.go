@@ -88,9 +88,13 @@ type Config struct {
 	// Obstacle returns what is in the way of the upstream now, or nil, and a channel that is closed
 	// when that changes. A nil func means that nothing ever is in the way.
 	Obstacle func() (o *Obstacle, changed <-chan struct{})
-	// Explain puts an error of Send into words. A nil func means that the words are those of the
-	// error.
+	// Explain puts an error of Send, or a *StatusError, into words. A nil func means that the words
+	// are those of the error.
 	Explain func(error) Explanation
+	// Answered is called before the host gets an answer: with what went wrong, or with nil if the
+	// answer is the upstream's own. It is also called after each attempt to open a session. The
+	// default does nothing.
+	Answered func(*Explanation)
 	// SignIn asks the person for a sign-in, if one is wanted, and returns when that has ended. It
 	// is called when the host calls the sign-in tool. A request that goes by Send may start a
 	// sign-in as well, but Send may hold that back after sign-ins that nobody completed; SignIn has
@@ -147,6 +151,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Explain == nil {
 		c.Explain = func(error) Explanation { return Explanation{} }
+	}
+	if c.Answered == nil {
+		c.Answered = func(*Explanation) {}
 	}
 	if c.Idle == nil {
 		c.Idle = func() {}

@@ -46,8 +46,17 @@ type Explanation struct {
 	NotRun bool
 }
 
-// KindSignIn is the Obstacle.Kind of a sign-in that waits for a person.
-const KindSignIn = "sign_in"
+// Kinds of a sign-in.
+const (
+	// KindSignIn is the kind of a sign-in that waits for a person, or that failed.
+	KindSignIn = "sign_in"
+	// KindRefused is the kind of a sign-in that a server or the person refused.
+	KindRefused = "sign_in_refused"
+)
+
+// aboutSignIn reports whether a fault of this kind is that of a sign-in. After such a fault the
+// host has to ask for something before another login page may be opened.
+func aboutSignIn(kind string) bool { return kind == KindSignIn || kind == KindRefused }
 
 // acceptWait is how long later messages wait for the server to accept a notification before them.
 const acceptWait = 10 * time.Second
