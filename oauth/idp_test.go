@@ -360,3 +360,22 @@ func TestProviderStateAndSecrets(t *testing.T) {
 		}
 	}
 }
+
+func TestRevokeProviders(t *testing.T) {
+	t.Parallel()
+	for _, public := range []bool{true, false} {
+		c := newCompany(t, 1)
+		secret := Secret("idp-s3cret")
+		if public {
+			c.idp.AddClient(oauthtest.Client{ID: "us-at-idp", RedirectURIs: []string{"http://127.0.0.1/callback"}})
+			secret = ""
+		}
+		tr := c.transport(0, func(cfg *Config) { cfg.IDP.ClientSecret = secret })
+		c.mustPost(tr, 0)
+		rec, _ := tr.provider.account.current()
+		err := RevokeProviders(t.Context(), c.upstreams[0].store, http.DefaultTransport)
+		if (err == nil) != public || c.idp.Refreshable(rec.Token.Refresh) == public {
+			t.Errorf("public %t: got %v, refreshable %t", public, err, c.idp.Refreshable(rec.Token.Refresh))
+		}
+	}
+}
