@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -314,6 +315,11 @@ func (c *Config) check() error {
 	if !slices.Contains([]string{"", BearerAccess, BearerID}, c.Bearer) {
 		return fmt.Errorf("unknown bearer %q: access or id", c.Bearer)
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.AuthorizeParams)) {
+		if asclient.Reserved(name) {
+			return fmt.Errorf("authorize parameter %s is one of the protocol, and cannot be set", asclient.Quote(name))
+		}
+	}
 	for _, addr := range c.Callback.Addrs {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			return fmt.Errorf("callback address %s: want host:port", asclient.Quote(addr))
@@ -366,8 +372,8 @@ func (c *Config) checkGrant() error {
 	switch c.Grant {
 	case GrantAuto, GrantAuthorizationCode, GrantDeviceCode, GrantNone:
 	case GrantClientCredentials:
-		if c.Client.ID == "" || c.Client.Secret == "" && c.Client.Key == "" {
-			return errors.New("grant client_credentials needs a client ID, and a client secret or key")
+		if c.Client.ID == "" || c.Client.Secret == "" && c.Client.Key == "" && !c.Client.Certificate {
+			return errors.New("grant client_credentials needs a client ID, and a client secret, key or certificate")
 		}
 	case GrantJWTBearer:
 		if c.Assertion == nil {
@@ -411,3 +417,8 @@ func (c *Config) requests() *asclient.Client {
 	}
 	return as
 }
+
+// ToServer reports whether a request that Config.Base or Config.AuthBase got goes to the
+// authorization server: for its metadata, or to one of its endpoints. It is false for requests of
+// MCP, and for everything else that the upstream's metadata leads to.
+func ToServer(req *http.Request) bool { return asclient.ToServer(req) }

@@ -3,6 +3,7 @@ package oauth
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"sallyport/oauth/asclient"
 )
@@ -14,6 +15,24 @@ var ErrNotCompleted = errors.New("nobody completed the login in time")
 // upstream accepted, or after six in quick succession. For an hour, only [Transport.SignIn] and
 // [Config.AtTerminal] show another.
 var ErrHeldBack = errors.New("several login pages led to no sign-in that lasts, no other is opened until asked for")
+
+// HeldBackError reports ErrHeldBack, and when it ends.
+type HeldBackError struct {
+	// Until is when the next login page may be shown without being asked for.
+	Until time.Time
+	// Last is how the last login failed. It is nil if that is not known, or if it did not fail.
+	Last error
+}
+
+func (e *HeldBackError) Error() string {
+	if e.Last != nil {
+		return fmt.Sprintf("%v; the last one ended so: %v", ErrHeldBack, e.Last)
+	}
+	return ErrHeldBack.Error()
+}
+
+// Is reports whether target is ErrHeldBack.
+func (e *HeldBackError) Is(target error) bool { return target == ErrHeldBack }
 
 // ErrNoSignIn is returned by [Transport.Deliver] if the callback does not belong to the last login.
 var ErrNoSignIn = errors.New("no sign-in waits for this callback")

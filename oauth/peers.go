@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -288,11 +287,8 @@ func (l *leadership) awaitPage(ctx context.Context, server string) error {
 	many := c.InVain >= vainPages || c.Count >= anyPages
 	storm := many && since < stormIntervals*cfg.pageInterval && !clockSetBack
 	if storm && !l.need.byPerson && !cfg.AtTerminal {
-		held := ErrHeldBack
-		if failure != nil {
-			held = fmt.Errorf("%w; the last one ended so: %v", ErrHeldBack, failure)
-		}
-		return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: server, Err: held}
+		return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: server,
+			Err: &HeldBackError{Until: c.Last.Add(stormIntervals * cfg.pageInterval), Last: failure}}
 	}
 	wait := cfg.pageInterval - since
 	personThere := c.Completed && c.Count < quickPages

@@ -108,9 +108,9 @@
 // only, because the server may need it in order to accept notifications/initialized.
 //
 // If a notification, or an answer of the host, cannot be sent because of an obstacle, it waits as a
-// call does, except for Config.Timeout (on the modern wire for acceptWait). If it fails then, or in
-// any other way, the log shows that, and the host hears nothing. A notification that meets the loss
-// of its session is sent again in the new one, once. An answer is not.
+// call does, except for Config.Timeout. If it fails then, or in any other way, the log shows that,
+// and the host hears nothing. A notification that meets the loss of its session is sent again in
+// the new one, once. An answer is not.
 //
 // Nothing is queued on the way to the host. If the host reads slowly, a Write blocks. The goroutine
 // that has the message reads no more of its response, and flow control slows the server down. The
@@ -123,14 +123,13 @@
 // that is closed when it changes. An [Explanation] puts one error of Config.Send into words. So an
 // obstacle is a state, and an explanation belongs to an event.
 //
-// A call has two time limits. Both are counted from its arrival:
+// A call has two time limits. Both are counted from its arrival, or from the last sign of progress:
 //
-//	Config.Timeout    A sign of progress starts it anew. At its end the call gets the error
-//	                  "timeout", and if it may be running, the server is told. There is none for
-//	                  initialize and subscriptions/listen.
-//	Config.Patience   It counts for a call that is not in the state written (next section), and only
-//	                  while there is an obstacle. A call that is older than this gets the obstacle
-//	                  as its error. There is none for initialize.
+//	Config.Timeout    At its end the call gets the error "timeout", and if it may be running, the
+//	                  server is told. There is none for initialize and subscriptions/listen.
+//	Config.Patience   It counts for a call in the state unsent or replied (next section), and only
+//	                  while there is an obstacle. A call that has waited longer than this gets the
+//	                  obstacle as its error. There is none for initialize.
 //
 // Signs of progress are: a notification or a request of the server on the call's own stream, a
 // progress notification with the call's token on any stream, and the host's answer to a question
@@ -144,6 +143,30 @@
 // If the field Final of an obstacle or an explanation is not nil, waiting does not help. All
 // requests get it as their error. Run returns the error in Final when a request was answered with
 // it, or after finalGrace.
+//
+// # A busy server
+//
+// A server may refuse a request for now, with the status 429, 503 or 425 (pause.go). Such a request
+// has not run. It waits in the state held, and is sent again, if that is within its Config.Timeout.
+// What waits is told to the host as for an obstacle; Config.Patience does not count.
+//
+//	status        Retry-After    what we do
+//	------------  -------------  ------------------------------------------------------------------
+//	429, 503, 425 within the     We wait for as long as it says, and at least for our own back-off
+//	              time           (next but one section). Up to a tenth, and a second, is added.
+//	429, 503, 425 longer         The refusal is the answer, at once, with the time.
+//	429, 425      none           We wait for our own back-off, up to maxBusy times.
+//	503           none           The same for ping, tasks/get, notifications/initialized and all
+//	                             lists. Any other request may have run, behind a gateway. The
+//	                             refusal is its answer.
+//
+// Without Retry-After, initialize, server/discover and subscriptions/listen are left to those who
+// send them, and who try again in any case. If the body of the refusal is the result of the
+// request, that is the answer. The date in a Retry-After is compared with the server's own Date.
+//
+// A pause holds for all requests, except the GET stream and the DELETE. When it is over, one
+// request goes ahead. If it is refused, the pause begins anew. Otherwise, or after scoutTime, the
+// others follow, spread over spreadEach for each of them, and at most over maxSpread.
 //
 // # Has it run?
 //
@@ -163,16 +186,20 @@
 //	replied   The server has begun to answer, but RoundTrip has not returned. So Send is dealing
 //	          with a refusal, and nothing is running.
 //
+// Two further states are not Send's: a call that is held waits for a busy server, and one that is
+// asking waits for the host's answer under the bridge. Neither has run, or runs.
+//
 // An http.Transport returns as soon as the header of the response has come. If RoundTrip does not
 // return then, Send has got a refusal and deals with it. For instance, it got a 401 and waits for a
 // person to sign in. Later it may send the request anew, and calls GetConn again. An http.Transport
 // calls GetConn in the state written, too, when it knows that it may repeat the request (post.go).
 //
 // When RoundTrip returns a response or an error, a request in the state replied counts as one that
-// may have run, except if Config.Explain says NotRun of the error. We take four responses for
-// refusals, and send the request again: a redirect with 307 or 308, the loss of a session ("The
-// legacy wire"), the error -32020 ("The modern wire"), and a status that contradicts the remembered
-// era ("What the server speaks").
+// may have run, except if Config.Explain says NotRun of the error. We take these responses for
+// refusals, and send the request again: a redirect with 307 or 308, the status of a busy server
+// (last section), the loss of a session and a token that does not suffice ("The legacy wire"), the
+// error -32020 ("The modern wire"), and a status that contradicts the remembered era ("What the
+// server speaks").
 //
 // A RoundTripper that calls no hook is judged by the request's body. As soon as somebody has read a
 // byte of it, the request counts as written. Then such a RoundTripper cannot tell us that it waits
@@ -183,7 +210,8 @@
 // What may fail again is repeated in one loop (retry.go). Between two attempts, the loop waits for
 // a back-off: retryDefault after the first failure, and twice as long after each further one, up to
 // retryMax. Up to half of it is left out at random. If the server of an event stream has named a
-// reconnection time, the first back-off is that time, and all later ones are at least as long.
+// reconnection time, the first back-off is that time, and all later ones are at least as long. A
+// Retry-After makes one back-off as long as it says, up to maxAfter.
 // After the back-off, every loop except the opening waits until there is no obstacle.
 //
 //	what is repeated            the back-off starts   the back-off is cut    the loop ends
@@ -222,9 +250,15 @@
 //
 // An answer has the id of our request. If a 401 or a 503 has a JSON-RPC error without that id in
 // its body, its status counts. After -32022 we ask once more, in the version that both sides speak.
-// If the era stays unknown because of an HTTP status, a legacy host's initialize is sent on the
-// legacy wire, and the host gets what comes of that. If the reason is another one, or the host is
-// modern, the request fails with that reason.
+//
+// If the era stays unknown, a legacy host's initialize is sent on the legacy wire all the same, and
+// the host gets what comes of that. For a gateway may refuse what it does not know with any status,
+// with a redirect, or by closing the connection. There are two exceptions, where initialize would
+// meet the same: the question was never sent, or the error is that of a sign-in. Then, or if the
+// host is modern, the request fails with that reason.
+//
+// The question of a legacy host goes by Config.InSession, so a 401 in answer to it signs nobody in
+// while there is a token. Whether a token is good is judged by initialize.
 //
 // Config.Save remembers the era. We ask again when the server contradicts what we remember:
 //
@@ -256,16 +290,39 @@
 //	                                |
 //	                                +--Run ends--> DELETE
 //
-// A session is lost if the server answers a request in it with 404. Some servers answer 400
-// instead. We take a 400 for that if the server has accepted something in this session before, and
-// if the body, or the message of the error in it, contains the word "session".
+// A session is lost if the server answers a request in it with 404. Many servers answer something
+// else (legacy_refusal.go). This table has what we take for it; proven means that the server has
+// accepted something in this session before.
 //
-// To renew a session, we send the host's own initialize again. The host does not see the answer.
-// Then we send an initialized of our own and open a new GET stream. The request that was refused
-// has not run, and is sent again in the new session, once. Requests that meet the loss at the same
-// time share one renewal. All other messages wait for its end, except the host's answers to
-// requests of the server. These are sent at once: in the new session, if the server has answered
-// initialize already, and otherwise in the old one.
+//	answer to a request in the session          it is lost
+//	------------------------------------------  ----------------------------------------------------
+//	404, 410                                    always
+//	401                                         if there is an Mcp-Session-Id. The token may be at
+//	                                            fault as well; the new initialize shows that
+//	400                                         if proven, and the body, or the message of the error
+//	                                            in it, contains the word "session"
+//	any other 4xx but 429; 500                  if proven, and the words say that the session is not
+//	                                            known. A tool's own kind of session is another thing
+//	a success with an error, -32600 or -32000   if the words say that the session is not known
+//	to -32099
+//	400, 500 or such an error                   if the words say that the server is not initialized,
+//	                                            even if there is no Mcp-Session-Id
+//
+// A page (text/html) never counts. To renew a session, we send the host's own initialize again. The
+// host does not see the answer. Then we send an initialized of our own and open a new GET stream.
+// The request that was refused has not run, and is sent again in the new session, once. Requests
+// that meet the loss at the same time share one renewal. All other messages wait for its end,
+// except the host's answers to requests of the server. These are sent at once: in the new session,
+// if the server has answered initialize already, and otherwise in the old one.
+//
+// Requests with an Mcp-Session-Id go by Config.InSession, which returns a refusal instead of asking
+// a person. The initialize of a renewal, and the request that is sent again, go by Config.Send,
+// which judges the token. So a server that answers 401 for a session that it has forgotten costs no
+// sign-in. A 403 with a Bearer challenge speaks of the token only: the request is sent again by
+// Config.Send in the same session, once. If Config.Send is refused as well, that is the answer, and
+// our session with the host goes on. A renewal may take renewTimeout, which starts anew as long as
+// there is an obstacle, such as a sign-in. If the GET stream shows the loss, the renewal goes by
+// Config.Background.
 //
 // If the stream of a call breaks before the answer, we ask for the rest of it with a GET that has
 // the header Last-Event-ID. If the server has given no event ids, the call gets an error. The GET
@@ -455,6 +512,8 @@
 //	exitGrace 1 s         exitGoodbye 1 s        exitBound 1.8 s       maxRounds 16
 //	maxMessage 64 MiB     maxCalls 1024          maxNotifications 1024 maxReplay 4096
 //	maxMemory 4 MiB       maxExcerpt 500         maxRedirects 5       exitReserve 0.2 s
+//	renewTimeout 30 s     maxBusy 4              maxAfter 600 s         scoutTime 2 s
+//	spreadEach 20 ms      maxSpread 2 s
 //
 // A message above maxMessage becomes an error with its id. More than maxCalls requests in flight
 // get the error "busy". More than maxNotifications notifications, or as many answers of the host,

@@ -100,15 +100,19 @@ func (e *early) begin(c *call) {
 func (e *early) open(h *opening) {
 	s := e.session
 	background, status := false, 0
-	pace := retry{news: h.retry}
+	var f *fault
+	pace := retry{news: h.retry, delay: func(failures int) time.Duration { return max(f.after, backoff(failures)) }}
 	pace.run(h.call.ctx, func(asked bool) verdict {
 		if asked {
 			background = false
 		}
 		begun := time.Now()
-		f := e.try(h, background)
+		f = e.try(h, background)
 		if f == nil || h.call.ctx.Err() != nil {
 			return stop
+		}
+		if !background {
+			s.tell(f)
 		}
 		if !background && !f.passes && s.answer(h.call, f.line(h.call.ID, s.cfg.Mask)) {
 			return stop
@@ -124,7 +128,7 @@ func (e *early) open(h *opening) {
 		// After a sign-in that nobody completed, no other one is begun until the host asks for
 		// something, because it would open a page. An attempt in the background asks nobody, and
 		// notices a sign-in that was made elsewhere.
-		background = background || f.kind == KindSignIn
+		background = background || aboutSignIn(f.kind)
 		if asked {
 			return progressed // the back-off begins anew when the host asks for something
 		}
@@ -160,9 +164,10 @@ func (e *early) attempt(h *opening, background bool) *call {
 	a := &call{Message: h.call.Message, key: h.call.key, arrived: time.Now(), opens: h}
 	ctx := h.call.ctx
 	if background {
-		ctx = context.WithValue(ctx, inBackground{}, true)
+		ctx = withoutPerson(ctx)
 	}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	a.phase.setEnd(time.Now().Add(s.cfg.Timeout))
 	a.state.mu.Lock()
 	defer a.state.mu.Unlock()
 	a.timer = time.AfterFunc(s.cfg.Timeout, func() {
@@ -197,6 +202,7 @@ func (e *early) initAnswered(a *call, line []byte) {
 		h.refusal = sessionRefused(line)
 		return
 	}
+	s.cfg.Answered(nil)
 	close(h.reached)
 	if !s.answer(h.call, line) {
 		promisedVersion := rawjson.MemberText(promised, "protocolVersion")
@@ -211,16 +217,24 @@ func (e *early) initAnswered(a *call, line []byte) {
 }
 
 // attemptFailed answers those who waited for the attempt that began at the given time, because
-// every call is tried once.
+// every call is tried once. All calls have waited for a sign-in that failed: another attempt might
+// open another login page.
 func (e *early) attemptFailed(h *opening, f *fault, begun time.Time) {
 	e.mu.Lock()
-	h.person = h.person || f.kind == KindSignIn
+	h.person = h.person || aboutSignIn(f.kind)
 	pending := h.pendingLocked()
 	e.mu.Unlock()
-	if pending {
+	signIn := aboutSignIn(f.kind)
+	if signIn {
+		select {
+		case <-h.retry:
+		default:
+		}
+	}
+	if pending || signIn {
 		for _, c := range e.session.calls.selected(func(c *call) bool {
 			asksPerson := c.signIn && f.kind == KindSignIn
-			return !asksPerson && !c.arrived.After(begun)
+			return !c.isInit() && !asksPerson && (signIn || !c.arrived.After(begun))
 		}) {
 			c.cancel(f)
 		}

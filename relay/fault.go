@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,6 +19,9 @@ const (
 	codeTransport = -32000 // the upstream was not reached, or has not answered
 	codeStatus    = -32001 // the upstream has answered with an HTTP status that is an error
 )
+
+// kindClosed is the kind of a fault that says only that the session ends.
+const kindClosed = "closed"
 
 const (
 	maxExcerpt = 500  // characters of an upstream body in an error answer
@@ -41,13 +45,15 @@ type fault struct {
 	status int
 	// body is the upstream's. It is cut and masked on its way to the host.
 	body string
-	// lost says that the upstream has forgotten the session.
-	lost bool
+	// refusal is what a refusal by the upstream shows of the session.
+	refusal refusal
 	// notRun says that the upstream has refused the request.
 	notRun bool
 	// passes says that the upstream was not reached, or was overloaded, so that another attempt may
 	// help.
 	passes bool
+	// after is how long the upstream has asked us to wait. 0 means that it did not.
+	after time.Duration
 	// cause is the error of the RoundTripper. It is nil if there was none.
 	cause error
 }
@@ -72,7 +78,7 @@ func (f *fault) line(id []byte, mask func(string) string) []byte {
 		Code    int    `json:"code"`
 		Message string `json:"message"`
 		Data    data   `json:"data"`
-	}{f.code, clean(f.text, mask, maxText), data{Kind: f.kind, URL: f.url, Status: f.status}}
+	}{f.code, clean(f.text, mask, maxText) + f.nextStep(), data{Kind: f.kind, URL: f.url, Status: f.status}}
 	e.Data.Body = excerpt(mask(f.body), maxExcerpt)
 	for _, h := range f.hints {
 		// Neither masked nor cut: these are our own words, and a URL in them has to work.
@@ -83,6 +89,22 @@ func (f *fault) line(id []byte, mask func(string) string) []byte {
 		id = []byte("null")
 	}
 	return slices.Concat([]byte(`{"jsonrpc":"2.0","id":`), id, []byte(`,"error":`), encode(e), []byte("}"))
+}
+
+// nextStep returns the hints as the end of a message. Many hosts show the message and nothing else.
+func (f *fault) nextStep() string {
+	if len(f.hints) == 0 {
+		return ""
+	}
+	return "; hint: " + oneLine(strings.Join(f.hints, "; "))
+}
+
+// textOf returns the words of f, those of e before its own.
+func (f *fault) textOf(e Explanation) (text, kind string, hints []string) {
+	if e.Hints == nil {
+		e.Hints = f.hints
+	}
+	return cmp.Or(e.Text, f.text), cmp.Or(e.Kind, f.kind), e.Hints
 }
 
 // clean makes one line of at most n characters of s, without secrets.
@@ -119,7 +141,7 @@ func timeoutFault(limit time.Duration) *fault {
 }
 
 func closingFault() *fault {
-	return newFault(codeTransport, "closed", errClosing.Error())
+	return newFault(codeTransport, kindClosed, errClosing.Error())
 }
 
 func invalidRequest(text string) *fault {

@@ -30,12 +30,18 @@ type answerLine struct {
 	}
 }
 
+// decode parses an error answer. Its message ends with the hints, which decode cuts off.
 func decode(t *testing.T, line string) answerLine {
 	t.Helper()
 	var a answerLine
 	if err := json.Unmarshal([]byte(line), &a); err != nil {
 		t.Fatalf("%v: %s", err, line)
 	}
+	cause, step, _ := strings.Cut(a.Error.Message, "; hint: ")
+	if want := strings.Join(a.Error.Data.Hints, "; "); step != want {
+		t.Errorf("the next step in the message is %q, want %q", step, want)
+	}
+	a.Error.Message = cause
 	return a
 }
 

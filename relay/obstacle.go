@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 	"time"
 
 	"sallyport/relay/rawjson"
@@ -45,8 +46,17 @@ type Explanation struct {
 	NotRun bool
 }
 
-// KindSignIn is the Obstacle.Kind of a sign-in that waits for a person.
-const KindSignIn = "sign_in"
+// Kinds of a sign-in.
+const (
+	// KindSignIn is the kind of a sign-in that waits for a person, or that failed.
+	KindSignIn = "sign_in"
+	// KindRefused is the kind of a sign-in that a server or the person refused.
+	KindRefused = "sign_in_refused"
+)
+
+// aboutSignIn reports whether a fault of this kind is that of a sign-in. After such a fault the
+// host has to ask for something before another login page may be opened.
+func aboutSignIn(kind string) bool { return kind == KindSignIn || kind == KindRefused }
 
 // acceptWait is how long later messages wait for the server to accept a notification before them.
 const acceptWait = 10 * time.Second
@@ -56,6 +66,8 @@ type obstacles struct {
 	*run
 	// giveUp is called with an obstacle that waiting does not end.
 	giveUp func(*Obstacle)
+	// pauses are what the upstream asks for.
+	pauses pauses
 }
 
 // change returns the channel of the next change while something that may pass is in the way.
@@ -83,6 +95,31 @@ func (o *obstacles) waitWhile(ctx context.Context, is func(*Obstacle) bool) erro
 		if err := wait(ctx, changed); err != nil {
 			return err
 		}
+	}
+}
+
+// bounded returns a context that ends with ctx, or with the cause errTimeout after limit. If there
+// is an obstacle at the end of limit, that starts anew. The caller calls stop.
+func (o *obstacles) bounded(ctx context.Context, limit time.Duration) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var mu sync.Mutex
+	mu.Lock()
+	defer mu.Unlock()
+	var timer *time.Timer
+	timer = time.AfterFunc(limit, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if ctx.Err() == nil && o.change() != nil {
+			timer.Reset(limit)
+			return
+		}
+		cancel(errTimeout)
+	})
+	return ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		cancel(nil)
+		timer.Stop()
 	}
 }
 
@@ -165,13 +202,17 @@ func (w *watcher) lookAgain() {
 func (w *watcher) report(o *Obstacle) time.Duration {
 	s := w.session
 	next := s.early.signIn.show(o)
-	if s.early.notePending(o) && o == nil {
+	expires := s.early.notePending(o) || o != nil
+	if o == nil {
+		o = s.obstacles.pauses.obstacle()
+	}
+	if o == nil && expires {
 		o = s.serverSilent()
 	}
 	if o == nil {
 		return next
 	}
-	if left := w.expire(o); next == 0 || left < next {
+	if left := w.expire(o, expires); next == 0 || left < next {
 		next = left
 	}
 	return next
@@ -183,21 +224,23 @@ func (s *session) serverSilent() *Obstacle {
 	return &Obstacle{Kind: "timeout", Text: where(s.cfg.URL) + ": no answer yet"}
 }
 
-// expire ends the calls that have waited for o long enough, and tells the host that the others
-// wait. It returns after how long to look again.
-func (w *watcher) expire(o *Obstacle) time.Duration {
+// expire ends the calls that have waited for o long enough, unless o is only a pause, and tells the
+// host that the others wait. It returns after how long to look again.
+func (w *watcher) expire(o *Obstacle, expires bool) time.Duration {
 	s := w.session
 	now := time.Now()
 	// A call that arrives from now on has at least this long.
 	next := min(s.cfg.Patience, s.cfg.InitPatience)
 	var late, toTell []*call
-	for _, c := range s.calls.selected(func(c *call) bool { return !c.isInit() && c.phase.Load() != written }) {
-		left := c.arrived.Add(s.cfg.Patience).Sub(now)
-		if left <= 0 {
-			late = append(late, c)
-			continue
+	for _, c := range s.calls.selected(waitsForObstacle) {
+		if expires && c.phase.Load() != held {
+			left := c.patience().Add(s.cfg.Patience).Sub(now)
+			if left <= 0 {
+				late = append(late, c)
+				continue
+			}
+			next = min(next, left)
 		}
-		next = min(next, left)
 		if c.progress == "" {
 			continue
 		}
@@ -221,6 +264,12 @@ func (w *watcher) expire(o *Obstacle) time.Duration {
 		c.cancel(o.fault())
 	}
 	return next
+}
+
+// waitsForObstacle reports whether c is a call that an obstacle or a pause keeps back.
+func waitsForObstacle(c *call) bool {
+	p := c.phase.Load()
+	return !c.isInit() && p != written && p != asking
 }
 
 // waitingNotification is a progress notification which says that c waits for o. Progress must not

@@ -8,7 +8,6 @@ import (
 
 	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
-	"sallyport/cmd/sallyport/internal/explain"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/sshtunnel"
@@ -60,7 +59,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 // explain words an error, and reports it to the person. The words are returned as well, because the
 // browser's page shows them.
 func (a *app) explain(err error) (text string, hints []string) {
-	e := explain.Error(err)
+	e := a.words.Error(err)
 	a.messages.Report(e.Text, e.Hints)
 	return e.Text, e.Hints
 }

@@ -37,6 +37,8 @@ type app struct {
 	log *slog.Logger
 	// fileLog writes to the log file alone. It discards if none is named.
 	fileLog *slog.Logger
+	// words explains errors to a person with the settings of the command.
+	words explain.Explainer
 	// messages tells the person something on stderr.
 	messages *person.Messages
 }
@@ -54,6 +56,7 @@ func Run(ctx context.Context, args []string, std Stdio, env Environment) (status
 	if err != nil {
 		return a.report(err)
 	}
+	a.words.Settings = remoteOf(inv.Command)
 	closeLog, err := a.openLog(inv.Common)
 	if err != nil {
 		return a.report(err)
@@ -75,6 +78,19 @@ func Run(ctx context.Context, args []string, std Stdio, env Environment) (status
 		return explain.StatusDone // some MCP hosts end a server by a signal
 	}
 	return explain.StatusInterrupted // the signal ended the command, whatever error that led to
+}
+
+// remoteOf returns the settings of a command that has an upstream. For others they are empty.
+func remoteOf(command any) cli.Remote {
+	switch c := command.(type) {
+	case *cli.ProxyCommand:
+		return c.Remote
+	case *cli.LoginCommand:
+		return c.Remote
+	case *cli.LogoutCommand:
+		return c.Remote
+	}
+	return cli.Remote{}
 }
 
 // run calls the method of the command. The only command left for the default is version.
@@ -103,7 +119,7 @@ func (a *app) run(ctx context.Context, command any) error {
 // report writes err on stderr and returns the exit status. It is silent about an interruption,
 // which the person caused.
 func (a *app) report(err error) int {
-	e := explain.Error(err)
+	e := a.words.Error(err)
 	if e.Status != explain.StatusInterrupted {
 		a.messages.Report(e.Text, e.Hints)
 	}

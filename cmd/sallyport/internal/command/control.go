@@ -8,7 +8,6 @@ import (
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/control"
-	"sallyport/cmd/sallyport/internal/explain"
 	"sallyport/cmd/sallyport/internal/obstacle"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
@@ -28,7 +27,10 @@ func (a *app) serveControl(s *session.Session, watcher *obstacle.Watcher, c *cli
 	// have changed.
 	status := func() (control.Status, <-chan struct{}) {
 		_, changed := watcher.Obstacle()
-		out := statusOf(s)
+		out := a.statusOf(s)
+		if p := watcher.Problem(); p != nil {
+			out.Problem = &control.Problem{Kind: p.Kind, Text: p.Text, Hints: p.Hints}
+		}
 		out.Started, out.Profile = started, c.Profile
 		return out, changed
 	}
@@ -49,7 +51,7 @@ func (a *app) serveControl(s *session.Session, watcher *obstacle.Watcher, c *cli
 }
 
 // statusOf returns what is known of the session.
-func statusOf(s *session.Session) control.Status {
+func (a *app) statusOf(s *session.Session) control.Status {
 	out := control.Status{
 		PID: os.Getpid(), Upstream: session.PlainURL(s.Upstream), Via: s.Via,
 		Tunnel: tunnelStatus(s.Tunnel), Callback: tunnelStatus(s.CallbackTunnel),
@@ -58,7 +60,7 @@ func statusOf(s *session.Session) control.Status {
 	if state, _ := s.SignIn.State(); state.Busy {
 		out.SignIn = "pending"
 	} else if state.Err != nil && !errors.Is(state.Err, context.Canceled) {
-		out.SignIn = explain.Error(state.Err).Text
+		out.SignIn = a.words.Error(state.Err).Text
 	}
 	return out
 }

@@ -31,7 +31,8 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		return err
 	}
 	watcher := obstacle.NewWatcher(obstacle.Config{
-		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn, Report: a.messages.Report,
+		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn,
+		Words: a.words, Report: a.messages.Report,
 	})
 	stopControl := a.serveControl(s, watcher, c)
 	// The watcher ends before the session is closed. Otherwise it would report the end of the
@@ -49,13 +50,15 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 
 	err = relay.Run(ctx, relay.Config{
 		In: a.std.In, Out: a.std.Out,
-		URL: s.Upstream, Header: s.Header, Send: s.SignIn, Background: s.SignIn.Background(),
+		URL: s.Upstream, Header: s.Header,
+		Send: s.SignIn, InSession: s.SignIn.InSession(), Background: s.SignIn.Background(),
 		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
-		Timeout:  time.Duration(c.Timeout),
+		Timeout: time.Duration(c.Timeout), KeepAlive: time.Duration(c.KeepAlive),
 		Obstacle: watcher.Obstacle,
 		Idle:     hostio.TrimMemory(a.std.In),
 		Explain:  watcher.Explain,
+		Answered: watcher.Answered,
 		SignIn:   s.SignIn.SignIn,
 		Load:     s.Load, Save: s.Save,
 		Mask:    s.Mask,

@@ -67,7 +67,15 @@ func (r statusReport) write(out io.Writer, now time.Time) error {
 		if p.Callback != nil {
 			writeRow(&b, "callback", p.Callback.String())
 		}
-		writeRow(&b, "sign-in", p.SignIn)
+		if p.Problem == nil || p.Problem.Text != p.SignIn {
+			writeRow(&b, "sign-in", p.SignIn)
+		}
+		if p.Problem != nil {
+			writeRow(&b, "problem", p.Problem.Text)
+			for _, hint := range p.Problem.Hints {
+				writeRow(&b, "hint", hint)
+			}
+		}
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

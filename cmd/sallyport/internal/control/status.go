@@ -29,6 +29,19 @@ type Status struct {
 	// SignIn is "pending" during a login, or says why the last sign-in failed. It is empty
 	// otherwise.
 	SignIn string `json:"sign_in,omitempty"`
+	// Problem is what is wrong at present, in the words that the MCP host got. It is nil if nothing
+	// is.
+	Problem *Problem `json:"problem,omitempty"`
+}
+
+// Problem is one error in words for people.
+type Problem struct {
+	// Kind is a stable word, as in the data of an error to the MCP host.
+	Kind string `json:"kind"`
+	// Text is one line that says what happened, and where.
+	Text string `json:"text"`
+	// Hints say what to do next, one line each.
+	Hints []string `json:"hints,omitempty"`
 }
 
 // Tunnel is the state of a tunnel.

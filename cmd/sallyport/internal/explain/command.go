@@ -10,13 +10,12 @@ import (
 // commandRows explain the errors of the commands themselves. A row without a Text prints the
 // error's own.
 var commandRows = []row{
-	on(func(e *callback.PortError) Explanation {
-		return Explanation{Kind: KindPort, Hints: portHints(e.Addr), Status: StatusFailed}
+	onGiven(func(g given, e *callback.PortError) Explanation {
+		return Explanation{Kind: KindPort, Hints: portHints(g, e.Addr), Status: StatusFailed}
 	}),
-	on(func(e *session.UnauthorizedError) Explanation {
-		return Explanation{Kind: KindRefused, Status: StatusSignIn, Text: e.Error(), Hints: []string{
-			"check --header Authorization; without it, and without --grant none, sallyport signs in",
-		}}
+	onGiven(func(g given, e *session.UnauthorizedError) Explanation {
+		return Explanation{Kind: KindRefused, Status: StatusSignIn, Text: e.Error(), Hints: unauthorizedHints(g,
+			"sallyport logout URL forgets the token; then sign in again, with another account if you have one")}
 	}),
 	on(func(e *session.NotStoredError) Explanation {
 		return Explanation{Kind: KindOther, Text: e.Error(), Status: StatusFailed, Hints: []string{

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"slices"
 
+	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/relay"
 )
@@ -34,12 +35,13 @@ const (
 	KindSSHAuth     = "ssh_auth"
 	KindSSHPerson   = "ssh_needs_person"
 	KindSignIn      = relay.KindSignIn
-	KindRefused     = "sign_in_refused"
+	KindRefused     = relay.KindRefused
 	KindMetadata    = "oauth_metadata"
 	KindUnreachable = "unreachable"
 	KindForwarding  = "ssh_forwarding"
 	KindTLS         = "tls"
 	KindTimeout     = "timeout"
+	KindStatus      = "status"
 	KindPort        = "callback_port"
 	KindOwner       = "callback_owner"
 	KindOther       = "failed"
@@ -66,9 +68,19 @@ func (e Explanation) Obstacle() *relay.Obstacle {
 	return &relay.Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final}
 }
 
+// Explainer explains errors to a person who has made these settings. The zero value knows of none.
+type Explainer struct {
+	// Settings decide which hints help: none names a setting that is made already, unless that
+	// setting is what is wrong.
+	Settings cli.Remote
+}
+
+// Error explains err to a person whose settings are not known.
+func Error(err error) Explanation { return Explainer{}.Error(err) }
+
 // Error explains err, which must not be nil. It may be called concurrently.
-func Error(err error) Explanation {
-	e := lookUp(err)
+func (x Explainer) Error(err error) Explanation {
+	e := lookUp(given{x.Settings}, err)
 	// A sign-in starts when the upstream refuses a request. So that request has not run, whatever
 	// ended the sign-in.
 	e.NotRun = isSignInError(err)
@@ -84,17 +96,17 @@ func Error(err error) Explanation {
 }
 
 // row explains the errors that it knows, and returns false for all others.
-type row func(err error) (Explanation, bool)
+type row func(g given, err error) (Explanation, bool)
 
 // table holds the rows in the order in which they are tried. The network's come last, because the
 // other errors wrap them.
-var table = slices.Concat(settingsRows, sshRows, signInRows, commandRows, networkRows)
+var table = slices.Concat(settingsRows, sshRows, signInRows, commandRows, upstreamRows, networkRows)
 
 // lookUp returns what the first row says that knows err. An error that no row knows explains
 // itself.
-func lookUp(err error) Explanation {
+func lookUp(g given, err error) Explanation {
 	for _, explains := range table {
-		if e, ok := explains(err); ok {
+		if e, ok := explains(g, err); ok {
 			return e
 		}
 	}
@@ -103,12 +115,17 @@ func lookUp(err error) Explanation {
 
 // on makes the row of the errors that are or wrap an E. The function words gets that E.
 func on[E error](words func(e E) Explanation) row {
-	return func(err error) (Explanation, bool) {
+	return onGiven(func(_ given, e E) Explanation { return words(e) })
+}
+
+// onGiven makes a row as on does, whose words depend on the settings.
+func onGiven[E error](words func(g given, e E) Explanation) row {
+	return func(g given, err error) (Explanation, bool) {
 		e, ok := errors.AsType[E](err)
 		if !ok {
 			return Explanation{}, false
 		}
-		return words(e), true
+		return words(g, e), true
 	}
 }
 

@@ -26,19 +26,57 @@ import (
 )
 
 func TestSignInHints(t *testing.T) {
+	set := func(change func(*cli.Remote)) (r cli.Remote) {
+		change(&r)
+		return r
+	}
+	none := cli.Remote{}
+	client := set(func(r *cli.Remote) { r.ClientID = "c" })
 	for _, tt := range []struct {
-		name string
-		err  asclient.SignInError
-		want string
+		name    string
+		stage   string
+		code    string
+		text    string
+		given   cli.Remote
+		want    string
+		wantNot string
 	}{
-		{"PKCE not advertised", asclient.SignInError{Stage: asclient.StageDiscovery, Code: asclient.CodePKCE}, "--pkce assume"},
-		{"identity provider", asclient.SignInError{Stage: asclient.StageExchange, Code: "invalid_grant"}, "--id-token-file"},
-		{"assertion", asclient.SignInError{Stage: asclient.StageToken, Code: "invalid_grant"}, "--assertion-file"},
-		{"no client", asclient.SignInError{Stage: asclient.StageRegister, Code: asclient.CodeNoClient}, "--client-id"},
+		{"PKCE not advertised", asclient.StageDiscovery, asclient.CodePKCE, "", none, "--pkce assume", "tries again"},
+		{"identity provider", asclient.StageExchange, "invalid_grant", "", none, "--id-token-file", "tries again"},
+		{"assertion", asclient.StageToken, "invalid_grant", "", set(func(r *cli.Remote) { r.AssertionFile = "f" }), "--assertion-file", "tries again"},
+		{"a code", asclient.StageToken, "invalid_grant", "", none, "tries again", "--assertion-file"},
+		{"a given refresh token", asclient.StageToken, "invalid_grant", "", set(func(r *cli.Remote) { r.RefreshToken = "t" }), "used up", "tries again"},
+		{"no client", asclient.StageRegister, asclient.CodeNoClient, "", none, "--client-id", "tries again"},
+		{"no client although one is given", asclient.StageRegister, asclient.CodeNoClient, "", client, "operator", "give --client-id"},
+		{"localhost only", asclient.StageRegister, "invalid_redirect_uri", "", none, "--callback-host localhost", "tries again"},
+		{"localhost only, in words", asclient.StageRegister, "invalid_client_metadata", "Redirect URI must be localhost", none, "--callback-host localhost", ""},
+		{"localhost does not help", asclient.StageRegister, "invalid_redirect_uri", "", set(func(r *cli.Remote) { r.CallbackHost = "localhost" }), "--client-id", "--callback-host"},
+		{"closed registration", asclient.StageRegister, "access_denied", "", none, "--client-id", "tries again"},
+		{"resource mismatch", asclient.StageDiscovery, asclient.CodeResourceMismatch, "", none, "--resource none", ""},
+		{"issuer mismatch", asclient.StageDiscovery, asclient.CodeIssuerMismatch, "", none, "--issuer", "tries again"},
+		{"iss of the redirect", asclient.StageAuthorize, asclient.CodeIssuerMismatch, "", none, "do not go on", "--issuer"},
+		{"cleartext", asclient.StageDiscovery, asclient.CodeInsecureURL, "", none, "--allow-insecure-http", "tries again"},
+		{"cleartext is allowed", asclient.StageDiscovery, asclient.CodeInsecureURL, "", set(func(r *cli.Remote) { r.AllowInsecureHTTP = true }), "--issuer", "--allow-insecure-http"},
+		{"public client", asclient.StageToken, "invalid_client", "", client, "--client-secret-file", "--auth-style"},
+		{"secret", asclient.StageToken, "invalid_client", "", set(func(r *cli.Remote) { r.ClientID, r.ClientSecret = "c", "s" }), "OAUTH2_CLIENT_SECRET", "--client-secret-file"},
+		{"secret, style given", asclient.StageToken, "invalid_client", "", set(func(r *cli.Remote) { r.ClientID, r.ClientSecret, r.AuthStyle = "c", "s", "body" }), "than --auth-style body", "or header"},
+		{"key", asclient.StageToken, "invalid_client", "", set(func(r *cli.Remote) { r.ClientID, r.ClientKey = "c", "k" }), "--client-key", "--client-secret"},
+		{"own registration", asclient.StageToken, "invalid_client", "", none, "registers another one", "--client-id"},
+		{"scope", asclient.StageAuthorize, "invalid_scope", "", none, "--scope 'A B'", ""},
+		{"given scope", asclient.StageAuthorize, "invalid_scope", "", set(func(r *cli.Remote) { r.Scope = "a b" }), `--scope "a b"`, "'A B'"},
+		{"Entra's resource", asclient.StageToken, "invalid_request", "AADSTS9010010: The resource parameter", none, "--resource none", ""},
+		{"Entra's resource is left out", asclient.StageToken, "invalid_request", "AADSTS9010010: x", set(func(r *cli.Remote) { r.Resource = oauth.ResourceNone }), "--resource URI", "none leaves"},
+		{"Entra's consent", asclient.StageAuthorize, "invalid_grant", "AADSTS65001: x", none, "administrator", "tries again"},
+		{"Entra's tenant", asclient.StageToken, "unauthorized_client", "AADSTS700016", client, "--client-id", ""},
+		{"prompt", asclient.StageAuthorize, "login_required", "", set(func(r *cli.Remote) { r.ExtraParams = cli.StringMap{"prompt": "none"} }), "prompt=none", "--authorize-param"},
+		{"consent", asclient.StageAuthorize, "consent_required", "", none, "administrator", "tries again"},
+		{"a reason of its own", asclient.StageToken, "we_hate_mondays", "", none, "ask its operator", "tries again"},
 	} {
-		tt.err.Refused = true
-		if e := Error(&tt.err); e.Status != StatusSignIn || e.Final == nil || !strings.Contains(strings.Join(e.Hints, "\n"), tt.want) {
-			t.Errorf("%s: status %d, hints %q, want one with %s", tt.name, e.Status, e.Hints, tt.want)
+		err := &asclient.SignInError{Stage: tt.stage, Code: tt.code, Description: tt.text, Refused: true}
+		e := Explainer{tt.given}.Error(err)
+		got := strings.Join(e.Hints, "\n")
+		if e.Status != StatusSignIn || e.Final != nil || !strings.Contains(got, tt.want) || tt.wantNot != "" && strings.Contains(got, tt.wantNot) {
+			t.Errorf("%s: status %d, final %v, hints %q, want one with %s and none with %q", tt.name, e.Status, e.Final, e.Hints, tt.want, tt.wantNot)
 		}
 	}
 	unreadable := &asclient.SignInError{Stage: asclient.StageToken, Code: asclient.CodeNoAssertion, Refused: true, Err: &cli.UsageError{Text: "assertion file: gone"}}
@@ -82,13 +120,13 @@ func TestError(t *testing.T) {
 		{"link broke", hop(sshtunnel.StageLink, io.EOF), KindUnreachable, StatusUnreachable, "connects again", false},
 		{"callback port of a login", signIn(&oauth.PortBusyError{Addr: "127.0.0.1:53682"}), KindPort, StatusFailed, "holds port 53682", false},
 		{"login forbidden", &oauth.LoginRequiredError{Upstream: "https://mcp.example"}, KindSignIn, StatusSignIn, "OAUTH2_INTERACTIVE=true", false},
-		{"token refused", &oauth.TokenRefusedError{Upstream: "https://mcp.example"}, KindRefused, StatusSignIn, "--scope", true},
+		{"token refused", &oauth.TokenRefusedError{Upstream: "https://mcp.example"}, KindRefused, StatusSignIn, "--scope", false},
 		{"private address", signIn(&session.PrivateAddressError{Addr: "as.example:443", Resolved: "10.0.0.1:443"}), KindMetadata, StatusSignIn, "if as.example:443 is", false},
 		{"no metadata", &asclient.DiscoveryError{What: "metadata"}, KindMetadata, StatusSignIn, "OAUTH2_TOKEN_URL", false},
 		{"login server unreachable", &asclient.DiscoveryError{What: "metadata", Err: dial(syscall.ECONNREFUSED)}, KindUnreachable, StatusUnreachable, "nothing listens", false},
 		{"sign-in failed", signIn(errors.New("server busy")), KindSignIn, StatusSignIn, "tries again", false},
-		{"callback port of the command", &callback.PortError{Addr: "127.0.0.1:1", Err: syscall.EADDRINUSE}, KindPort, StatusFailed, "holds port 1", false},
-		{"credentials refused", &session.UnauthorizedError{Upstream: "https://mcp.example"}, KindRefused, StatusSignIn, "--header Authorization", false},
+		{"callback port of the command", &callback.PortError{Addr: "127.0.0.1:1", Err: syscall.EADDRINUSE}, KindPort, StatusFailed, "holds port 1,", false},
+		{"credentials refused", &session.UnauthorizedError{Upstream: "https://mcp.example"}, KindRefused, StatusSignIn, "sallyport logout URL", false},
 		{"tokens not stored", &session.NotStoredError{Err: syscall.ENOSPC}, KindOther, StatusFailed, "--state-dir DIR", false},
 		{"no shell on the host", &callback.OwnerError{Host: "desk", Err: io.EOF}, KindOwner, StatusFailed, "needs a shell on desk", false},
 		{"nobody listens on the host", &callback.OwnerError{Host: "desk", Port: 1}, KindOwner, StatusFailed, "start the login on desk", false},

@@ -9,8 +9,10 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"reflect"
 	"strings"
 	"syscall"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/session"
 )
@@ -19,61 +21,115 @@ import (
 // a CertificateVerificationError wraps the errors of x509 above it, and nearly every error here is
 // a network error, whose row comes last but one.
 var networkRows = []row{
-	unreachable(KindTLS, func(err error) ([]string, bool) {
-		e, ok := errors.AsType[x509.HostnameError](err)
-		if !ok {
-			return nil, false
-		}
-		return []string{
+	unreachable(KindTLS, func(g given, e x509.HostnameError) []string {
+		return hints(
 			fmt.Sprintf("the certificate is for %s; the URL must name one of these", certificateNames(e.Certificate)),
-			"behind a bastion use --via HOST with the upstream's real name, not a forwarded port",
-		}, true
+			unless(g.Via != "", "behind a bastion use --via HOST with the upstream's real name, not a forwarded port"))
 	}),
-	unreachable(KindTLS, typeHint[x509.UnknownAuthorityError]("if your organisation has a certificate authority of its own: --ca-file FILE")),
-	unreachable(KindTLS, typeHint[*tls.CertificateVerificationError]("the server's certificate is not valid; is the clock right?")),
-	unreachable(KindTLS, typeHint[tls.RecordHeaderError]("the server does not speak TLS on this port; is http or another port meant?")),
-	unreachable(KindUnreachable, func(err error) ([]string, bool) {
-		e, ok := errors.AsType[*net.DNSError](err)
-		if !ok {
-			return nil, false
+	unreachable(KindTLS, func(g given, _ x509.UnknownAuthorityError) []string {
+		if g.CAFile != "" {
+			return []string{"the certificate is of none of the authorities in --ca-file, and of none that this system knows"}
 		}
-		return []string{fmt.Sprintf("check the spelling of %q, and the network; if only a bastion knows the name: --via HOST", e.Name)}, true
+		return []string{"if your organisation has a certificate authority of its own: --ca-file FILE"}
 	}),
-	unreachable(KindUnreachable, typeHint[*session.ProxyError]("HTTPS_PROXY names the proxy; NO_PROXY excepts hosts from it; if the upstream is behind a bastion: --via HOST")),
-	unreachable(KindTimeout, valueHint(context.DeadlineExceeded, "check the network; a firewall may drop the packets")),
-	unreachable(KindUnreachable, valueHint(syscall.ECONNREFUSED, "nothing listens at that address and port; is the server running, and the URL right?")),
+	unreachable(KindTLS, func(_ given, e x509.CertificateInvalidError) []string {
+		if e.Reason == x509.Expired && e.Cert != nil {
+			return []string{fmt.Sprintf("the certificate is valid from %s to %s: is the clock right? otherwise its owner must renew it",
+				e.Cert.NotBefore.UTC().Format(time.DateTime), e.Cert.NotAfter.UTC().Format(time.DateTime))}
+		}
+		return []string{"the owner of the server must give it another certificate"}
+	}),
+	unreachable(KindTLS, func(given, *tls.CertificateVerificationError) []string {
+		return []string{"the server's certificate is not valid; is the clock right?"}
+	}),
+	unreachable(KindTLS, func(given, tls.RecordHeaderError) []string {
+		return []string{"the server does not speak TLS on this port; is http or another port meant?"}
+	}),
+	unreachable(KindTLS, func(_ given, e *session.CertificateError) []string {
+		if e.Presented {
+			return []string{"its administrator knows which certificates it takes; is that of --client-cert still valid?"}
+		}
+		return []string{"name yours: --client-cert FILE, and --client-cert-key FILE if its key is in another file"}
+	}),
+	explainAlert,
+	unreachable(KindUnreachable, func(g given, e *session.ProxyError) []string {
+		return hints("HTTPS_PROXY names the proxy; NO_PROXY excepts hosts from it",
+			unless(g.Via != "", "if the upstream is behind a bastion: --via HOST"))
+	}),
+	explainProxyDial,
+	unreachable(KindUnreachable, func(g given, e *net.DNSError) []string {
+		return []string{fmt.Sprintf("check the spelling of %q, and the network", e.Name) +
+			unless(g.Via != "", "; if only a bastion knows the name: --via HOST")}
+	}),
+	isError(KindTimeout, context.DeadlineExceeded, "check the network; a firewall may drop the packets"),
+	isError(KindUnreachable, syscall.ECONNREFUSED, "nothing listens at that address and port; is the server running, and the URL right?"),
+	isError(KindUnreachable, syscall.ECONNRESET, "the other side, or a firewall on the way, resets the connection; sallyport connects again by itself"),
 	explainClosed,
-	unreachable(KindUnreachable, func(err error) ([]string, bool) {
-		return []string{"check the network; sallyport tries again"}, isNetworkError(err)
-	}),
-	func(err error) (Explanation, bool) {
+	func(_ given, err error) (Explanation, bool) {
+		return Explanation{
+			Kind: KindUnreachable, Text: withoutQuery(err), Status: StatusUnreachable,
+			Hints: []string{"check the network; sallyport tries again"},
+		}, isNetworkError(err)
+	},
+	func(_ given, err error) (Explanation, bool) {
 		return Explanation{Kind: KindOther, Text: "interrupted", Status: StatusInterrupted}, errors.Is(err, context.Canceled)
 	},
 }
 
-// unreachable makes the row of the errors for which hints returns true.
-func unreachable(kind string, hints func(error) ([]string, bool)) row {
-	return func(err error) (Explanation, bool) {
-		h, ok := hints(err)
-		return Explanation{Kind: kind, Text: withoutQuery(err), Hints: h, Status: StatusUnreachable}, ok
+// unreachable makes the row of the errors that are or wrap an E.
+func unreachable[E error](kind string, words func(g given, e E) []string) row {
+	return func(g given, err error) (Explanation, bool) {
+		e, ok := errors.AsType[E](err)
+		if !ok {
+			return Explanation{}, false
+		}
+		return Explanation{Kind: kind, Text: withoutQuery(err), Hints: words(g, e), Status: StatusUnreachable}, true
 	}
 }
 
-// typeHint gives one hint for errors that are or wrap an E.
-func typeHint[E error](hint string) func(error) ([]string, bool) {
-	return func(err error) ([]string, bool) {
-		_, ok := errors.AsType[E](err)
-		return []string{hint}, ok
+// isError makes the row of the errors that are or wrap target.
+func isError(kind string, target error, hint string) row {
+	return func(_ given, err error) (Explanation, bool) {
+		return Explanation{Kind: kind, Text: withoutQuery(err), Hints: []string{hint}, Status: StatusUnreachable}, errors.Is(err, target)
 	}
 }
 
-// valueHint gives one hint for errors that are or wrap target.
-func valueHint(target error, hint string) func(error) ([]string, bool) {
-	return func(err error) ([]string, bool) { return []string{hint}, errors.Is(err, target) }
+// TLS alerts of a server that wants a certificate of ours (RFC 8446 section 6).
+const (
+	alertBadCertificate      = 42
+	alertUnknownAuthority    = 48
+	alertCertificateRequired = 116
+)
+
+// explainAlert explains a server that ended the TLS handshake. Mostly it wants a client certificate.
+func explainAlert(g given, err error) (Explanation, bool) {
+	op, ok := errors.AsType[*net.OpError](err)
+	// The type of the alert is private to crypto/tls. It is a number.
+	if !ok || op.Op != "remote error" || op.Err == nil || reflect.TypeOf(op.Err).Kind() != reflect.Uint8 {
+		return Explanation{}, false
+	}
+	out := Explanation{Kind: KindTLS, Text: withoutQuery(err), Status: StatusUnreachable,
+		Hints: []string{"the other side ends the TLS handshake: ask its operator what it wants"}}
+	switch reflect.ValueOf(op.Err).Uint() {
+	case alertCertificateRequired, alertBadCertificate, alertUnknownAuthority:
+		out.Hints = []string{"the server wants a client certificate: --client-cert FILE and --client-cert-key FILE"}
+		if g.clientCert() {
+			out.Hints = []string{"the server does not take the certificate of --client-cert: ask its operator for another"}
+		}
+	}
+	return out, true
+}
+
+// explainProxyDial explains an HTTP proxy that cannot be reached.
+func explainProxyDial(_ given, err error) (Explanation, bool) {
+	op, ok := errors.AsType[*net.OpError](err)
+	return Explanation{Kind: KindUnreachable, Text: withoutQuery(err), Status: StatusUnreachable, Hints: []string{
+		"the HTTP proxy that HTTPS_PROXY or HTTP_PROXY names cannot be reached: correct the variable, or except the host by NO_PROXY",
+	}}, ok && op.Op == "proxyconnect"
 }
 
 // explainClosed explains a connection that ended too early. Go calls that only "EOF".
-func explainClosed(err error) (Explanation, bool) {
+func explainClosed(_ given, err error) (Explanation, bool) {
 	return Explanation{
 		Kind: KindUnreachable, Status: StatusUnreachable,
 		Text:  "connection closed by the other side: " + withoutQuery(err),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
@@ -12,56 +13,45 @@ import (
 )
 
 // signInRows explain the errors of oauth. The errors of a step that could not reach its server are
-// left to networkRows.
+// left to networkRows. None of them is final: a login server may be healed, a person may change
+// their mind, and another process may sign in. A running proxy tells each call what is wrong.
 var signInRows = []row{
-	on(func(e *oauth.PortBusyError) Explanation {
-		return Explanation{Kind: KindPort, Text: e.Error(), Hints: portHints(e.Addr), Status: StatusFailed}
+	onGiven(func(g given, e *oauth.PortBusyError) Explanation {
+		return Explanation{Kind: KindPort, Text: e.Error(), Hints: portHints(g, e.Addr), Status: StatusFailed}
 	}),
 	as[*oauth.LoginRequiredError](Explanation{Kind: KindSignIn, Status: StatusSignIn, Hints: []string{
 		"sallyport login URL, in a terminal, with the same settings but OAUTH2_INTERACTIVE=true",
 	}}),
-	on(func(e *oauth.TokenRefusedError) Explanation {
-		return Explanation{Kind: KindRefused, Final: e, Status: StatusSignIn, Hints: []string{
-			"the server gave a token that the upstream refuses: check --scope, --resource and --audience with its operator",
-			"sallyport logout URL forgets the token; then sign in again, with another account if you have one",
-		}}
+	onGiven(func(g given, e *oauth.TokenRefusedError) Explanation {
+		return Explanation{Kind: KindRefused, Status: StatusSignIn, Hints: tokenRefusedHints(g)}
 	}),
 	on(func(e *session.PrivateAddressError) Explanation {
 		return Explanation{Kind: KindMetadata, Status: StatusSignIn, Hints: []string{
 			fmt.Sprintf("if %s is a login server that you trust, name it: OAUTH2_AUTHORIZATION_URL, OAUTH2_TOKEN_URL and --client-id", e.Addr),
 		}}
 	}),
-	unlessNetwork(as[*asclient.DiscoveryError](Explanation{Kind: KindMetadata, Status: StatusSignIn, Hints: []string{
-		"is this the URL of the MCP endpoint, with its path?",
-		"a server without metadata needs OAUTH2_AUTHORIZATION_URL, OAUTH2_TOKEN_URL and --client-id",
-	}})),
-	unlessNetwork(explainSignIn),
-}
-
-// explainSignIn explains a sign-in that failed. It is final if the server refused, because the
-// server would refuse again.
-func explainSignIn(err error) (Explanation, bool) {
-	e, ok := errors.AsType[*asclient.SignInError](err)
-	if !ok {
-		return Explanation{}, false
-	}
-	out := Explanation{Kind: KindSignIn, Status: StatusSignIn, Hints: signInHints(e)}
-	if e.Refused {
-		out.Kind, out.Final = KindRefused, err
-	}
-	return out, true
+	unlessNetwork(onGiven(func(g given, _ *asclient.DiscoveryError) Explanation {
+		return Explanation{Kind: KindMetadata, Status: StatusSignIn, Hints: discoveryHints(g)}
+	})),
+	unlessNetwork(onGiven(func(g given, e *asclient.SignInError) Explanation {
+		out := Explanation{Kind: KindSignIn, Status: StatusSignIn, Hints: signInHints(g, e)}
+		if e.Refused {
+			out.Kind = KindRefused
+		}
+		return out
+	})),
 }
 
 // unlessNetwork leaves to later rows a sign-in that failed because a server could not be reached:
 // what the network says explains more.
 func unlessNetwork(explains row) row {
-	return func(err error) (Explanation, bool) {
+	return func(g given, err error) (Explanation, bool) {
 		_, dns := errors.AsType[*net.DNSError](err)
 		_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
 		if dns || certificate || isNetworkError(err) {
 			return Explanation{}, false
 		}
-		return explains(err)
+		return explains(g, err)
 	}
 }
 
@@ -76,47 +66,56 @@ func isSignInError(err error) bool {
 	return signIn || discovery || port || required || refused
 }
 
-// signInHints says what to do about a failed sign-in. The codes in quotes are those of RFC 6749
-// sections 4.1.2.1 and 5.2, and the others are our own.
-func signInHints(e *asclient.SignInError) []string {
-	switch {
-	case errors.Is(e, oauth.ErrNotCompleted):
-		return []string{
-			"open the link that was shown; --callback-timeout gives more time",
-			"is the browser on another machine? there, run: sallyport callback HOST",
+// discoveryHints says what to do if there is no metadata.
+func discoveryHints(g given) []string {
+	return hints(
+		"is this the URL of the MCP endpoint, with its path?",
+		unless(g.issuer() != "", "if you know the login server: --issuer URL"),
+		unless(g.TokenURL != "", "a login server without metadata needs OAUTH2_AUTHORIZATION_URL and OAUTH2_TOKEN_URL"+
+			unless(g.ClientID != "", ", and --client-id")),
+	)
+}
+
+// tokenRefusedHints says what to do if the upstream refuses a token that is new.
+func tokenRefusedHints(g given) []string {
+	var made, other []string
+	for _, s := range []struct{ flag, value string }{
+		{"--scope", g.Scope}, {"--resource", g.Resource}, {"--audience", g.Audience},
+	} {
+		if s.value != "" {
+			made = append(made, s.flag)
+		} else {
+			other = append(other, s.flag)
 		}
-	case errors.Is(e, oauth.ErrHeldBack):
-		return []string{"sallyport login URL, in a terminal, opens a login page at once; so does the tool sallyport_sign_in of the MCP host"}
-	case e.Code == asclient.CodePKCE:
-		return []string{"if the server is known to support PKCE with S256 and only omits it from its metadata: --pkce assume"}
-	case e.Stage == asclient.StageExchange:
-		return []string{"is the ID token of --id-token-file fresh, and --idp-client-id the client that it was issued to?"}
-	case e.Code == "invalid_grant":
-		return []string{
-			"sallyport login URL, in a terminal, tries again",
-			"with --assertion-file: is its JWT fresh, and its audience the authorization server's issuer?",
-		}
-	case e.Code == asclient.CodeNoClient:
-		return []string{"the server registers no clients by itself: ask its operator for a client and give --client-id"}
-	case e.Code == "access_denied":
-		return []string{"the login was refused by you or by the server; sallyport login URL tries again"}
-	case e.Code == "invalid_client" || e.Code == "unauthorized_client":
-		return []string{"check --client-id, the client's secret and --auth-style; its registration must allow this grant"}
-	case e.Code == "invalid_scope":
-		return []string{"check --scope with the server's operator"}
-	case e.Code == asclient.CodeResourceMismatch:
-		return []string{"the server's metadata names another URL; use that one, and --via HOST if it is behind a bastion"}
-	case e.Code == asclient.CodeInsecureURL:
-		return []string{"the server's metadata names a cleartext URL; --allow-insecure-http accepts it"}
 	}
-	return []string{"sallyport login URL, in a terminal, tries again"}
+	ask := "the login server gave a token that the upstream refuses: ask its operator what the token must be for"
+	if len(other) > 0 {
+		ask += ", and give it with " + orList(other)
+	}
+	return hints(ask,
+		unless(len(made) == 0, "is the value of "+orList(made)+" the right one?"),
+		"another account may do: sallyport logout URL, then sallyport login URL")
+}
+
+// orList joins words as in "a, b or c".
+func orList(words []string) string {
+	n := len(words) - 1
+	if n < 1 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:n], ", ") + " or " + words[n]
 }
 
 // portHints says what to do if the callback's port is in use. The redirect URI contains the port,
 // and a server may insist on the registered one.
-func portHints(addr string) []string {
+func portHints(g given, addr string) []string {
 	_, port, _ := net.SplitHostPort(addr)
-	return []string{
-		fmt.Sprintf("end the process that holds port %s, or choose ports that the client has registered: --callback-port N[,N] (callback: --port)", port),
+	if len(g.CallbackPort) > 1 {
+		return []string{fmt.Sprintf("all ports of --callback-port are in use: end the process that holds port %s", port)}
 	}
+	other := "--callback-port 0 takes any free port (callback: --port)"
+	if g.ClientID != "" || g.RedirectURI != "" {
+		other = "choose ports that the client has registered: --callback-port N[,N] (callback: --port)"
+	}
+	return []string{fmt.Sprintf("end the process that holds port %s, or choose another: %s", port, other)}
 }

@@ -49,7 +49,7 @@ var sshRows = []row{
 
 // explainAuth explains a hop that did not let us in. That is final, except where a person could
 // help: the person may load the key into the agent while the proxy waits.
-func explainAuth(err error) (Explanation, bool) {
+func explainAuth(_ given, err error) (Explanation, bool) {
 	e, ok := errors.AsType[*sshtunnel.AuthError](err)
 	if !ok {
 		return Explanation{}, false

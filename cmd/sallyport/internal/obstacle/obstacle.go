@@ -27,17 +27,18 @@ type States struct {
 }
 
 // Current returns the first obstacle, the nearest to the MCP host first. It returns nil if nothing
-// is in the way.
-func Current(s States) *relay.Obstacle {
+// is in the way. A sign-in that failed is in nobody's way: the next request begins another one. Only
+// a wrong setting stays, such as a file of the sign-in that is not there.
+func Current(s States, words explain.Explainer) *relay.Obstacle {
 	switch {
 	case s.Tunnel.Err != nil:
-		return explain.Error(s.Tunnel.Err).Obstacle()
+		return words.Error(s.Tunnel.Err).Obstacle()
 	case s.Callback.Err != nil && s.SignIn.Busy: // without a login nobody needs the workstation
-		return explain.Error(s.Callback.Err).Obstacle()
+		return words.Error(s.Callback.Err).Obstacle()
 	case s.SignIn.Prompt.AuthorizeURL != "":
 		return loginWaits(s.SignIn.Prompt)
 	case s.SignIn.Err != nil && !errors.Is(s.SignIn.Err, context.Canceled):
-		if o := explain.Error(s.SignIn.Err).Obstacle(); o.Final != nil {
+		if o := words.Error(s.SignIn.Err).Obstacle(); o.Final != nil {
 			return o
 		}
 	}

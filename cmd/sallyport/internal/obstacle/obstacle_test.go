@@ -51,14 +51,14 @@ func TestCurrent(t *testing.T) {
 			kind: explain.KindSignIn, url: device.AuthorizeURL, hint: "enter the code ABCD"},
 		{name: "a login waits after one was denied", states: States{SignIn: oauth.State{Prompt: waiting, Busy: true, Err: denied}},
 			kind: explain.KindSignIn, url: waiting.StartURL},
-		{name: "a login was denied", states: States{SignIn: oauth.State{Err: denied}}, kind: explain.KindRefused, text: "access_denied", final: true},
+		{name: "a login was denied", states: States{SignIn: oauth.State{Err: denied}}},
 		{name: "nobody completed the login", states: States{SignIn: oauth.State{Err: slow}}},
 		{name: "a login was interrupted", states: States{SignIn: oauth.State{Err: context.Canceled}}},
 		{name: "the next page is held back", states: States{SignIn: oauth.State{NextPage: nextPage, Err: slow}},
 			kind: explain.KindSignIn, text: "its page opens at 03:04:05", hint: "wait for the link"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			o := Current(tt.states)
+			o := Current(tt.states, explain.Explainer{})
 			if (o == nil) != (tt.kind == "") {
 				t.Fatalf("got %+v, want kind %q", o, tt.kind)
 			}
@@ -88,7 +88,7 @@ func TestWatcherReportsOnce(t *testing.T) {
 	}
 	w.Explain(context.Canceled)
 	for _, s := range []States{{SignIn: busyLogin}, {Tunnel: changed}, {Tunnel: lost}, {Tunnel: lost}, {Tunnel: up}, {Tunnel: lost}} {
-		o := Current(s)
+		o := Current(s, explain.Explainer{})
 		_, before := w.Obstacle()
 		w.set(o)
 		select {

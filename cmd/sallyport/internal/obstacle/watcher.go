@@ -16,8 +16,10 @@ import (
 type Watcher struct {
 	cfg Config
 
-	mu       sync.Mutex // guards what follows
-	current  *relay.Obstacle
+	mu      sync.Mutex // guards what follows
+	current *relay.Obstacle
+	// problem is what the last answer to the MCP host told it. It is nil after a success.
+	problem  *relay.Explanation
 	changed  chan struct{} // closed and replaced after each change of a state
 	reported string        // the last text on stderr; "" if the next one is news in any case
 }
@@ -31,6 +33,8 @@ type Config struct {
 	Callback *sshtunnel.Tunnel
 	// SignIn is the sign-in.
 	SignIn *oauth.Transport
+	// Words explains errors.
+	Words explain.Explainer
 	// Report shows a line and hints to the person.
 	Report func(text string, hints []string)
 }
@@ -50,11 +54,50 @@ func (w *Watcher) Obstacle() (*relay.Obstacle, <-chan struct{}) {
 
 // Explain words the error of one request, and tells the person. It serves as relay.Config.Explain.
 func (w *Watcher) Explain(err error) relay.Explanation {
-	e := explain.Error(err)
-	if !errors.Is(err, context.Canceled) {
+	e := w.cfg.Words.Error(err)
+	if _, ok := errors.AsType[*relay.StatusError](err); !ok && !errors.Is(err, context.Canceled) {
 		w.report(e.Obstacle())
 	}
 	return relay.Explanation{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final, NotRun: e.NotRun}
+}
+
+// Answered notes what the MCP host was told, and tells the person the same. Nil stands for an
+// answer of the upstream. It serves as relay.Config.Answered.
+func (w *Watcher) Answered(e *relay.Explanation) {
+	w.mu.Lock()
+	if e == nil && w.problem == nil { // as nearly always
+		w.mu.Unlock()
+		return
+	}
+	w.problem = e
+	if e == nil {
+		w.reported = ""
+	}
+	close(w.changed)
+	w.changed = make(chan struct{})
+	w.mu.Unlock()
+	if e != nil {
+		w.report(&relay.Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints})
+	}
+}
+
+// Problem returns what is wrong at present: what is in the way, or else what the last answer to
+// the MCP host told it, or else why the last sign-in failed. It returns nil if nothing is wrong.
+func (w *Watcher) Problem() *relay.Explanation {
+	w.mu.Lock()
+	o, e := w.current, w.problem
+	w.mu.Unlock()
+	if o != nil {
+		return &relay.Explanation{Kind: o.Kind, Text: o.Text, Hints: o.Hints}
+	}
+	if e != nil {
+		return e
+	}
+	if s, _ := w.cfg.SignIn.State(); s.Err != nil && !errors.Is(s.Err, context.Canceled) {
+		x := w.cfg.Words.Error(s.Err)
+		return &relay.Explanation{Kind: x.Kind, Text: x.Text, Hints: x.Hints}
+	}
+	return nil
 }
 
 // Run follows the states until ctx ends.
@@ -66,7 +109,7 @@ func (w *Watcher) Run(ctx context.Context) {
 		s.Tunnel, tunnel = tunnelState(w.cfg.Tunnel)
 		s.Callback, callback = tunnelState(w.cfg.Callback)
 		s.SignIn, signIn = w.cfg.SignIn.State()
-		o := Current(s)
+		o := Current(s, w.cfg.Words)
 		w.set(o)
 		w.report(o)
 		switch {

@@ -41,6 +41,10 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 	if header.Get("Authorization") != "" {
 		grant = oauth.GrantNone
 	}
+	authorizeParams, err := settings.AuthorizeParams()
+	if err != nil {
+		return oauth.Config{}, err
+	}
 	store, err := OpenStore(settings.Store, cfg.Env, cfg.Log)
 	if err != nil {
 		return oauth.Config{}, err
@@ -50,12 +54,14 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 		Client: oauth.ClientConfig{
 			ID: settings.ClientID, Secret: secret, Key: key, KeyAlg: settings.ClientKeyAlg,
 			MetadataURL: settings.ClientMetadataURL, AuthStyle: settings.AuthStyle,
+			Certificate: settings.ClientCert != "",
 		},
 		Endpoints: oauth.Endpoints{
-			AuthorizationURL: settings.AuthorizationURL, TokenURL: settings.TokenURL,
+			Issuer: settings.Issuer, AuthorizationURL: settings.AuthorizationURL, TokenURL: settings.TokenURL,
 			NoDiscovery: !settings.Discovery, AssumePKCE: settings.PKCE == "assume",
 		},
-		Scope: settings.Scope, Resource: settings.Resource, Audience: settings.Audience, ExtraParams: settings.ExtraParams,
+		Scope: settings.Scope, Resource: settings.Resource, Audience: settings.Audience,
+		ExtraParams: settings.ExtraParams, AuthorizeParams: authorizeParams, Bearer: settings.Bearer,
 		Given: oauth.Given{
 			AuthorizationCode: oauth.Secret(settings.AuthorizationCode), CodeVerifier: oauth.Secret(settings.CodeVerifier),
 			RefreshToken: oauth.Secret(settings.RefreshToken),

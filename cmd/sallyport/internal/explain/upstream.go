@@ -1,0 +1,78 @@
+package explain
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"sallyport/oauth"
+	"sallyport/relay"
+)
+
+// upstreamRows explain the HTTP statuses of the upstream.
+var upstreamRows = []row{
+	onGiven(func(g given, e *relay.StatusError) Explanation {
+		return Explanation{Kind: KindStatus, Text: e.Error(), Status: StatusFailed, Hints: statusHints(g, e)}
+	}),
+}
+
+// statusHints says what to do about an upstream that answered with an error. It never speaks of an
+// account that the request did not show.
+func statusHints(g given, e *relay.StatusError) []string {
+	switch e.Status {
+	case http.StatusUnauthorized:
+		if e.HadToken && !g.authorization() {
+			return []string{"the upstream does not accept the token at present: the next call tries again; sallyport login URL, in a terminal, signs in anew"}
+		}
+		return unauthorizedHints(g, "sallyport login URL, in a terminal, signs in")
+	case http.StatusForbidden:
+		return forbiddenHints(g, e)
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return []string{"check the URL: it has to be the MCP endpoint itself, with its path"}
+	case http.StatusBadRequest, http.StatusUnprocessableEntity:
+		return []string{"the upstream does not understand the request: the beginning of its answer is in the data of this error"}
+	case http.StatusProxyAuthRequired:
+		return []string{"the HTTP proxy wants a name and a password: HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT"}
+	case http.StatusRequestEntityTooLarge:
+		return []string{"the upstream does not take requests this large"}
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		if e.RetryAfter > 0 {
+			return []string{fmt.Sprintf("the upstream is busy: ask again in %d s", int(e.RetryAfter/time.Second))}
+		}
+		return []string{"the upstream is busy: ask again later"}
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
+		return []string{"a gateway does not reach the upstream: ask again later, or tell its operator"}
+	}
+	if e.Status >= http.StatusInternalServerError {
+		return []string{"the upstream failed: ask again, or tell its operator"}
+	}
+	return nil
+}
+
+// unauthorizedHints says what to do if the upstream wants credentials that it did not get, or
+// refuses those of the settings. Otherwise is the hint if the settings have none of that.
+func unauthorizedHints(g given, otherwise string) []string {
+	switch {
+	case g.authorization():
+		return []string{"check --header Authorization; without it sallyport signs in"}
+	case g.Grant == oauth.GrantNone:
+		return []string{"leave out --grant none, and sallyport signs in; or give --header 'Authorization: ...'"}
+	}
+	return []string{otherwise}
+}
+
+// forbiddenHints says what to do about a 403.
+func forbiddenHints(g given, e *relay.StatusError) []string {
+	switch {
+	case !e.HadToken && g.Grant == oauth.GrantNone:
+		return []string{"the request had no token, because of --grant none; leave that out, and sallyport signs in where the server asks for it"}
+	case !e.HadToken:
+		return []string{"the request had no token, and the server asks for none: a firewall may keep you out, or the server wants a --header of its own"}
+	case g.authorization():
+		return []string{"the credentials of --header Authorization may not do this"}
+	case e.Page:
+		return []string{"a gateway or firewall before the upstream refuses: ask the operator, with the beginning of its page"}
+	}
+	return hints("the account that is signed in may not do this: ask the upstream's operator, or use another account: --profile NAME",
+		unless(g.Scope != "", "if the operator names a scope for it: --scope 'A B'"))
+}
