@@ -21,20 +21,23 @@ import (
 
 func TestMain(m *testing.M) { machines.Main(m) }
 
-// The client at the identity provider, and the one that MCP servers' authorization server knows.
+// The client at the identity provider, and the one that the authorization server of the MCP servers
+// knows.
 const (
-	clientAtIDP  = "sallyport-of-the-company"
-	secretAtIDP  = "secret at the provider: 100%+/&"
-	clientAtAS   = "sallyport-of-the-server"
-	secretAtAS   = "secret at the server"
-	exchange     = "urn:ietf:params:oauth:grant-type:token-exchange"
-	jwtBearer    = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-	pageShown    = `GET /auth 303 `
-	signedIn     = `POST /token 200 authorization_code`
-	refreshed    = `POST /token 200 refresh_token`
-	exchanged    = `POST /token 200 ` + exchange
-	redeemed     = `POST /token 200 ` + jwtBearer
-	oneMoreTrial = "sallyport login URL"
+	clientAtIDP = "sallyport-of-the-company"
+	secretAtIDP = "secret at the provider: 100%+/&"
+	clientAtAS  = "sallyport-of-the-server"
+	secretAtAS  = "secret at the server"
+)
+
+// Grants, and lines of a server's log.
+const (
+	exchange  = "urn:ietf:params:oauth:grant-type:token-exchange"
+	jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+	signedIn  = `POST /token 200 authorization_code`
+	refreshed = `POST /token 200 refresh_token`
+	exchanged = `POST /token 200 ` + exchange
+	redeemed  = `POST /token 200 ` + jwtBearer
 )
 
 // company is an identity provider, an authorization server that trusts it, and two upstreams.
@@ -279,7 +282,7 @@ func TestServersWithoutEnterpriseManaged(t *testing.T) {
 		text string // of the error, where IDP and AS stand for the issuers
 		hint string
 	}{
-		{"the provider exchanges nothing", options{trusts: true}, `identity provider: sign-in at IDP/token: exchange: .*unsupported_grant_type`, `exchange`},
+		{"the provider exchanges nothing", options{trusts: true}, `identity provider: sign-in at IDP/token: exchange: .*unsupported_grant_type`, `ID-JAG`},
 		{"the server takes no assertions", options{exchanges: true}, `sign-in at AS/token: token: .*\(status 400\)`, ``},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
