@@ -155,7 +155,7 @@ func TestOneSignInForAllUpstreams(t *testing.T) {
 	for i := range 6 {
 		hosts = append(hosts, machines.StartHost(t, c.command(t, i%2, "--browser", c.browser), nil))
 	}
-	c.idp.Log.Await(t, machines.CodeExchanged)
+	c.as.Log.Await(t, redeemed) // a call that waits for the person for longer than 25 s is answered with the URL
 	machines.EchoAll(t, hosts...)
 	if got := c.pagesOpened(t); got != 1 || c.idp.Asked(signedIn) != 1 {
 		t.Errorf("%d pages and %d logins, want one", got, c.idp.Asked(signedIn))
@@ -230,6 +230,7 @@ func TestIDTokenExpiresAndSessionEnds(t *testing.T) {
 	t.Parallel()
 	c := newCompany(t, options{exchanges: true, trusts: true, accessTTL: 2 * time.Second, idTokenTTL: 3 * time.Second})
 	host := machines.StartHost(t, c.command(t, 0, "--browser", c.browser), nil)
+	c.as.Log.Await(t, redeemed)
 	machines.Poll(t, func() bool {
 		host.Echo(t)
 		return c.idp.Asked(refreshed) >= 2
@@ -245,10 +246,10 @@ func TestIDTokenExpiresAndSessionEnds(t *testing.T) {
 		t.Fatalf("revocation: status %d", got)
 	}
 	machines.Poll(t, func() bool {
-		host.Echo(t)
+		host.EchoError(t) // which is the URL, if the person takes their time
 		return c.idp.Asked(signedIn) == 2
 	}, "a second login")
-	host.Echo(t)
+	machines.Poll(t, func() bool { return host.EchoError(t) == nil }, "the upstream after the second login")
 	if got := c.pagesOpened(t); got != 2 {
 		t.Errorf("%d pages, want two", got)
 	}
