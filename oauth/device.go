@@ -42,7 +42,7 @@ func (l *login) runDevice(ctx context.Context) error {
 		k, err := l.awaitApproval(ctx, d)
 		switch {
 		case err == nil:
-			return l.keep(ctx, k, want.Scopes)
+			return l.keep(ctx, k, asclient.Authorization{Wanted: want, Consent: true})
 		case !errors.Is(err, asclient.ErrCodeExpired):
 			return l.forgetUnknownClient(ctx, err)
 		case !l.flight.awaited():

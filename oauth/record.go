@@ -40,10 +40,21 @@ type record struct {
 	// RefusedEarly says that Server refused to refresh Token before its access token had expired.
 	// It is not asked again until then.
 	RefusedEarly bool `json:"refused_early,omitempty"`
+	// Consent says whether Server grants a refresh token only with a new consent: consentNeeded or
+	// consentUseless. It is empty if Server has granted one without, or was not asked for one.
+	Consent string `json:"consent,omitempty"`
 	// Given is the hash of the one-shot inputs of the Config that were used up.
 	Given string    `json:"seed,omitempty"`
 	Saved time.Time `json:"saved,omitzero"`
 }
+
+// Values of record.Consent.
+const (
+	// consentNeeded: a login without prompt=consent brought no refresh token.
+	consentNeeded = "needed"
+	// consentUseless: one with it brought none either.
+	consentUseless = "useless"
+)
 
 // standing is what we know about how good the current token is.
 type standing int
@@ -177,6 +188,12 @@ func (a *accountRecord) registeredAt(s asclient.Server) client {
 	return found
 }
 
+// needsConsent reports whether a login at s is to ask for a new consent.
+func (a *accountRecord) needsConsent(s asclient.Server) bool {
+	rec, _ := a.current()
+	return rec.Consent == consentNeeded && rec.Server.ID() == s.ID()
+}
+
 // lock takes the store's lock of our record and reads the record again. Under the lock it is the
 // newest of all processes, and its refresh token is ours alone to use. The caller must unlock.
 func (a *accountRecord) lock(ctx context.Context) (rec record, unlock func(), err error) {
@@ -282,6 +299,10 @@ func (a *accountRecord) reloadLocked() {
 	if a.cfg.Endpoints.TokenURL != "" && rec.Server.TokenEndpoint != a.cfg.Endpoints.TokenURL {
 		return // the record is of another server
 	}
+	if issuer := a.cfg.Endpoints.Issuer; issuer != "" && rec.Server.Source != asclient.FromConfig &&
+		rec.Server.ID() != strings.TrimSuffix(issuer, "/") {
+		return // the person vouches for another server than the record's
+	}
 	given := a.cfg.givenHash()
 	if given != "" && rec.Given != given || a.cfg.Scope != "" && !subset(strings.Fields(a.cfg.Scope), rec.Asked) {
 		rec.Token, rec.Asked = asclient.Token{}, nil
@@ -312,8 +333,9 @@ func (a *accountRecord) saveNote(name string, v any) {
 	}
 }
 
-// loadNote reads into v what saveNote stored. v stays as it is if there is nothing to read.
-func (a *accountRecord) loadNote(name string, v any) {
+// loadNote reads into v what saveNote stored, and reports whether it did. v stays as it is if there
+// is nothing to read.
+func (a *accountRecord) loadNote(name string, v any) bool {
 	b, err := a.cfg.Store.Load(a.key + name)
 	if err == nil && b != nil {
 		err = json.Unmarshal(b, v)
@@ -321,4 +343,5 @@ func (a *accountRecord) loadNote(name string, v any) {
 	if err != nil {
 		a.cfg.Log.Debug("state of the sign-in is not used", "err", err)
 	}
+	return err == nil && b != nil
 }
