@@ -2,11 +2,14 @@ package asclient
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // world answers GET requests by URL: with a document, with a status such as "503", or with "down"
@@ -179,5 +182,68 @@ func TestEndpointsForCertificates(t *testing.T) {
 	if want := []string{"as.example grant_type=client_credentials", "mtls.example client_id=me&grant_type=client_credentials"}; !slices.Equal(forms, want) ||
 		authorizations[0] == "" || authorizations[1] != "" {
 		t.Errorf("got %q, %q", forms, authorizations)
+	}
+}
+
+// A JWT is of no use to anybody but the endpoint that it is sent to, where the metadata alone names
+// the issuer.
+func TestAudienceOfTheClientsJWT(t *testing.T) {
+	t.Parallel()
+	key, _ := newKey([]string{"ES256"})
+	for _, tt := range []struct {
+		s    Server
+		want string
+	}{
+		{Server{Issuer: testIssuer, TokenEndpoint: "https://as.example/t"}, testIssuer},
+		{Server{Issuer: testIssuer, FoundAt: "https://h", TokenEndpoint: "https://as.example/t"}, "https://h/par"},
+		{Server{Source: FromConfig, TokenEndpoint: "https://as.example/t"}, "https://as.example/t"},
+	} {
+		jwt, err := Credentials{ID: "me", Key: key}.assertion(tt.s, "https://h/par", start)
+		if got := claimsOf(jwt).text("aud"); got != tt.want || err != nil {
+			t.Errorf("%+v: got %q, %v", tt.s, got, err)
+		}
+	}
+}
+
+// An issuer on this machine that the person vouches for is asked in cleartext, and nothing else
+// here.
+func TestVouchedIssuerOnLoopback(t *testing.T) {
+	t.Parallel()
+	const here, there = "http://127.0.0.1:9", "http://127.0.0.1:10"
+	for at, want := range map[string]string{here: "", there: CodeInsecureURL} {
+		c := testClient(t, world{here + wkServer: metadataOf(here, at)}.RoundTrip)
+		c.Issuer = here
+		f, err := c.FindServer(t.Context(), Finding{})
+		e, _ := errors.AsType[*SignInError](err)
+		if (e != nil) != (want != "") || e != nil && e.Code != want || want == "" && f.Server.TokenEndpoint != at+"/t" {
+			t.Errorf("endpoints at %s: got %+v, %v", at, f.Server, err)
+		}
+	}
+}
+
+// A host that never answers is asked at each place, but waited for in full only once.
+func TestSilentHostIsNotWaitedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testClient(t, func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		begin := time.Now()
+		f, err := c.FindServer(t.Context(), Finding{Resource: Resource{ID: testUpstream, Servers: []string{testIssuer + "/x"}}})
+		if took, want := time.Since(begin), replyTimeout+3*againTimeout; err == nil || len(f.Tried) != 4 || took != want {
+			t.Errorf("%d places in %v, want %v; %v", len(f.Tried), took, want, err)
+		}
+	})
+}
+
+// HTTP libraries quote an answer that is none, and it may be an echo.
+func TestErrorOfTheNetworkHoldsNoSecret(t *testing.T) {
+	t.Parallel()
+	c := testClient(t, func(*http.Request) (*http.Response, error) {
+		return nil, fmt.Errorf("malformed HTTP response %q: %w", "rt-0451", io.ErrUnexpectedEOF)
+	})
+	_, err := c.Refresh(t.Context(), Server{TokenEndpoint: "https://as.example/t"}, Credentials{ID: "me"}, Token{Refresh: "rt-0451"}, "")
+	if !errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), "0451") {
+		t.Errorf("got %v", err)
 	}
 }
