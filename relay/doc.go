@@ -84,6 +84,7 @@
 //   - one that sends the host's notifications. For each it starts another one, which waits until
 //     the server has accepted it.
 //   - one that reads the GET stream of a legacy session, or the subscription of a bridge.
+//   - one that pings an idle legacy session, if Config.KeepAlive is set.
 //   - two that open the session: one makes attempts, and one answers early.
 //   - the watcher, and one that asks what the server speaks.
 //
@@ -324,6 +325,14 @@
 // there is an obstacle, such as a sign-in. If the GET stream shows the loss, the renewal goes by
 // Config.Background.
 //
+// If Config.KeepAlive is set, a session that has been idle for that long is sent a ping of ours
+// (legacy_ping.go). Idle means that no call is under way, and that no message has gone or come. The
+// ping goes by Config.Background, and waits while there is an obstacle. Its answer is swallowed,
+// whatever it is. If it shows the loss of the session, that is renewed by Config.Background. If
+// there is no answer within pingWait, the connection of the GET stream is taken for dead, and the
+// stream is asked for again; with HTTP+SSE the session ends. On the modern wire there is neither a
+// ping nor a session, so nothing is sent.
+//
 // If the stream of a call breaks before the answer, we ask for the rest of it with a GET that has
 // the header Last-Event-ID. If the server has given no event ids, the call gets an error. The GET
 // stream is asked for again in the same manner, as long as the session lasts. The GET stream and
@@ -513,7 +522,7 @@
 //	maxMessage 64 MiB     maxCalls 1024          maxNotifications 1024 maxReplay 4096
 //	maxMemory 4 MiB       maxExcerpt 500         maxRedirects 5       exitReserve 0.2 s
 //	renewTimeout 30 s     maxBusy 4              maxAfter 600 s         scoutTime 2 s
-//	spreadEach 20 ms      maxSpread 2 s
+//	spreadEach 20 ms      maxSpread 2 s          pingWait 30 s
 //
 // A message above maxMessage becomes an error with its id. More than maxCalls requests in flight
 // get the error "busy". More than maxNotifications notifications, or as many answers of the host,
