@@ -105,7 +105,7 @@
 // Notifications are sent one after the other. If the server has not accepted one within acceptWait,
 // the next one is sent anyway. While there is an obstacle, acceptWait does not run. Calls are
 // independent of each other. If the host writes several at once, they begin in the order of their
-// lines, but nothing depends on that. The host's answer to a request of the server waits for gate 1
+// lines, even behind a gate, but nothing depends on that. The host's answer to a request of the server waits for gate 1
 // only, because the server may need it in order to accept notifications/initialized.
 //
 // If a notification, or an answer of the host, cannot be sent because of an obstacle, it waits as a
