@@ -9,9 +9,17 @@ import (
 	"sallyport/oauth/tokenstore"
 )
 
-// Account is what a store knows about one account at one upstream. It holds no secret.
+// Account is what a store knows about one account at one upstream, or at one identity provider. It
+// holds no secret.
 type Account struct {
+	// Upstream is the URL of the upstream, or the identity provider's issuer.
 	Upstream string `json:"upstream"`
+	// IdentityProvider says that the account is at an identity provider (GrantEnterpriseManaged).
+	// The token is then an ID token.
+	IdentityProvider bool `json:"identity_provider,omitempty"`
+	// UsedBy lists the upstreams, without their queries, that got tokens by this account at an
+	// identity provider. They are of all processes.
+	UsedBy []string `json:"used_by,omitempty"`
 	// Realm is that of the Config.
 	Realm string `json:"realm,omitempty"`
 	// Issuer is the authorization server. It is empty for endpoints that the Config gave.
@@ -55,7 +63,7 @@ func (r record) account() Account {
 		scopes = r.Asked
 	}
 	return Account{
-		Upstream: r.Upstream, Realm: r.Realm, Issuer: r.Server.Issuer, Name: r.Token.Account,
+		Upstream: r.Upstream, IdentityProvider: r.AtProvider, UsedBy: r.UsedBy, Realm: r.Realm, Issuer: r.Server.Issuer, Name: r.Token.Account,
 		Scopes: scopes, Expiry: r.Token.Expiry, Saved: r.Saved,
 		SignedIn: r.Token.Access != "", Refreshable: r.Token.Refresh != "", Registered: r.Client.Registered,
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -100,7 +101,8 @@ type Config struct {
 	// Given holds one-shot inputs, which are tried before a login.
 	Given Given
 	// Assertion returns the JWT of GrantJWTBearer or the ID token of GrantEnterpriseManaged. It is
-	// called for each sign-in. Other grants do not use it.
+	// called for each sign-in. Other grants do not use it. Without it, GrantEnterpriseManaged signs
+	// the person in at the identity provider.
 	Assertion func() (Secret, error)
 	// IDP is the identity provider of GrantEnterpriseManaged. Other grants do not use it.
 	IDP IdentityProvider
@@ -126,6 +128,9 @@ type Config struct {
 	// Log may be nil, which discards.
 	Log *slog.Logger
 
+	// atProvider says that this is the account at an identity provider, which has no upstream. Only
+	// providerConfig sets it.
+	atProvider bool
 	// now is the wall clock. pageInterval is the shortest time between two login pages of all
 	// processes. freshPauses are the pauses between the tries with a fresh token that is refused:
 	// behind a load balancer, a server may hear of a token later than another. Tests set all three
@@ -186,14 +191,21 @@ type Given struct {
 	RefreshToken Secret
 }
 
-// IdentityProvider is the identity provider that issued the ID token of GrantEnterpriseManaged.
+// IdentityProvider is the identity provider that issues the ID token of GrantEnterpriseManaged. The
+// person signs in there once for all upstreams with the same Issuer, TokenURL, ClientID and Realm.
 type IdentityProvider struct {
-	// Issuer is the provider's issuer URL.
+	// Issuer is the provider's issuer URL. A sign-in there needs it. It may be empty if
+	// Config.Assertion and TokenURL are set.
 	Issuer string
 	// TokenURL is its token endpoint. Empty discovers it from Issuer.
 	TokenURL string
 	// ClientID is our client ID at the provider.
 	ClientID string
+	// ClientSecret is the secret of that client. It is empty for a public client.
+	ClientSecret Secret
+	// Realm keeps several accounts of the person at the provider apart, as Config.Realm does for
+	// the upstream. Empty is Config.Realm.
+	Realm string
 }
 
 // CallbackConfig says where the callback arrives: the request that the browser makes to the
@@ -225,7 +237,11 @@ func (c *Config) Key() string {
 	if client == "" {
 		client = c.Client.MetadataURL
 	}
-	b, _ := json.Marshal([]string{c.Upstream.String(), c.Realm, client, c.Resource, c.Audience}) // strings cannot fail
+	parts := []string{c.Upstream.String(), c.Realm, client, c.Resource, c.Audience}
+	if c.atProvider {
+		parts = append(parts, "identity provider", c.Endpoints.TokenURL)
+	}
+	b, _ := json.Marshal(parts) // strings cannot fail
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:16])
 }
@@ -299,6 +315,11 @@ func (c *Config) check() error {
 	if !slices.Contains([]string{"", BearerAccess, BearerID}, c.Bearer) {
 		return fmt.Errorf("unknown bearer %q: access or id", c.Bearer)
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.AuthorizeParams)) {
+		if asclient.Reserved(name) {
+			return fmt.Errorf("authorize parameter %s is one of the protocol, and cannot be set", asclient.Quote(name))
+		}
+	}
 	for _, addr := range c.Callback.Addrs {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			return fmt.Errorf("callback address %s: want host:port", asclient.Quote(addr))
@@ -351,8 +372,8 @@ func (c *Config) checkGrant() error {
 	switch c.Grant {
 	case GrantAuto, GrantAuthorizationCode, GrantDeviceCode, GrantNone:
 	case GrantClientCredentials:
-		if c.Client.ID == "" || c.Client.Secret == "" && c.Client.Key == "" {
-			return errors.New("grant client_credentials needs a client ID, and a client secret or key")
+		if c.Client.ID == "" || c.Client.Secret == "" && c.Client.Key == "" && !c.Client.Certificate {
+			return errors.New("grant client_credentials needs a client ID, and a client secret, key or certificate")
 		}
 	case GrantJWTBearer:
 		if c.Assertion == nil {
@@ -360,9 +381,13 @@ func (c *Config) checkGrant() error {
 		}
 	case GrantEnterpriseManaged:
 		provider := c.IDP.ClientID != "" && (c.IDP.Issuer != "" || c.IDP.TokenURL != "")
-		if c.Assertion == nil || c.Client.ID == "" || !provider {
-			return errors.New("grant enterprise_managed needs a client ID, an ID token, " +
-				"the identity provider and its client ID")
+		if c.Client.ID == "" || !provider {
+			return errors.New("grant enterprise_managed needs a client ID, " +
+				"and the identity provider and the client ID there")
+		}
+		if c.Assertion == nil && c.IDP.Issuer == "" {
+			return errors.New("grant enterprise_managed needs the identity provider's issuer to sign in there, " +
+				"or an ID token")
 		}
 	default:
 		return fmt.Errorf("unknown grant %q", c.Grant)
@@ -392,3 +417,8 @@ func (c *Config) requests() *asclient.Client {
 	}
 	return as
 }
+
+// ToServer reports whether a request that Config.Base or Config.AuthBase got goes to the
+// authorization server: for its metadata, or to one of its endpoints. It is false for requests of
+// MCP, and for everything else that the upstream's metadata leads to.
+func ToServer(req *http.Request) bool { return asclient.ToServer(req) }

@@ -52,7 +52,9 @@ func (c *Config) discover(ctx context.Context, as *asclient.Client, hint string,
 	if given.NoDiscovery && !complete {
 		return f, &asclient.DiscoveryError{What: "endpoints: discovery is off and they are not given"}
 	}
-	if !given.NoDiscovery {
+	if c.atProvider {
+		f.Resource.Servers = []string{given.Issuer}
+	} else if !given.NoDiscovery {
 		f, err = as.FindResource(ctx, hint)
 		if complete && err != nil && ctx.Err() == nil {
 			// The metadata would only tell the scopes and the resource, which may not be needed.

@@ -217,10 +217,39 @@
 //
 // Three grants are unattended, and their tokens are not stored. In client_credentials (RFC 6749
 // section 4.4) the client signs in as itself. In jwt_bearer (RFC 7523) we send a JWT that
-// [Config.Assertion] returns. In enterprise_managed, Config.Assertion returns a person's ID token.
-// The package sends that to the identity provider ([Config.IDP]), which exchanges it (RFC 8693) for
-// an assertion that only this authorization server takes. The assertion then gets the access token
-// as in jwt_bearer. Config.Assertion is called for each sign-in.
+// [Config.Assertion] returns. Enterprise_managed is the next section.
+//
+// # An identity provider for all upstreams
+//
+// With [GrantEnterpriseManaged] a company's identity provider ([Config.IDP]) says who the person
+// is, and the authorization server of each upstream takes its word:
+//
+//  1. The person signs in at the identity provider (OpenID Connect), which gives an ID token. Or
+//     [Config.Assertion] returns one that something else obtained.
+//  2. The identity provider exchanges it (RFC 8693) for an assertion that one authorization server
+//     takes: the upstream's. Then our client at the provider authenticates.
+//  3. That authorization server gives the access token for the assertion (RFC 7523). Here it is
+//     [Config.Client] that authenticates. The access token is not stored.
+//
+// The account at the identity provider is like that of an upstream, with a record, logins, a leader
+// and limits of its own (type provider). Its key is the hash of the provider, our client there and
+// [IdentityProvider].Realm, so that all upstreams and processes share it: one login page for all.
+// Its token is the ID token, and it asks for the scopes openid and, if the provider lists it,
+// offline_access. No resource is asked for. A provider whose metadata does not mention PKCE is not
+// refused: the person named it, and OpenID Connect wants no such promise. One that lists other
+// methods only is refused.
+//
+// The ID token is refreshed before it expires, by the rules for any token. It is also refreshed if
+// the exchange refuses it. If that brings none that the exchange takes, one login follows. A refusal
+// that names another cause is an error at once: the client (invalid_client, unauthorized_client),
+// the kind of request (unsupported_grant_type), the upstream (invalid_target, invalid_scope) or the
+// person (access_denied, unless the person has just asked for a sign-in). So are refusals of an ID
+// token that a login has just brought. No login starts while the old access token works.
+//
+// What fails at the identity provider fails with [ProviderError]. [Transport.SignOut] ends the
+// sign-in at the provider, because nobody who signed out of an upstream wants the next start to
+// sign in again in silence. The record lists the upstreams that use it, and those are concerned as
+// well: [Transport.ProviderAccount] names them. Their access tokens last until they expire.
 //
 // # Client authentication and DPoP
 //

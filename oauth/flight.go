@@ -36,6 +36,8 @@ type need struct {
 // its outcome wait for it.
 type flight struct {
 	need need
+	// within is the flight that this one is a step of. It is nil for a flight of its own.
+	within *flight
 	// personNeeded is closed when the flight needs the person. From then on it may take minutes.
 	personNeeded chan struct{}
 	// done is closed when err is set.
@@ -49,8 +51,17 @@ type flight struct {
 	secrets []string
 }
 
+// step returns a flight for another need that runs within f: who waits for f waits for it, too.
+func (f *flight) step(n need) *flight {
+	return &flight{need: n, within: f, personNeeded: f.personNeeded}
+}
+
 // addSecrets notes secrets that must be masked while the flight lasts.
 func (f *flight) addSecrets(secrets ...string) {
+	if f.within != nil {
+		f.within.addSecrets(secrets...)
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.secrets = append(f.secrets, secrets...)
@@ -58,6 +69,9 @@ func (f *flight) addSecrets(secrets ...string) {
 
 // awaited reports whether somebody still waits for the flight.
 func (f *flight) awaited() bool {
+	if f.within != nil {
+		return f.within.awaited()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.waiting > 0
@@ -193,8 +207,20 @@ func (g *flights) end(f *flight, err error) {
 	close(f.done)
 }
 
+// personAsked reports whether f has gone on with a login.
+func (f *flight) personAsked() bool {
+	select {
+	case <-f.personNeeded:
+		return true
+	default:
+		return false
+	}
+}
+
 // askPerson says that f goes on with a login.
 func (g *flights) askPerson(f *flight) {
-	close(f.personNeeded)
+	if !f.personAsked() {
+		close(f.personNeeded)
+	}
 	g.status.update(func(s *State) { s.Busy = true })
 }

@@ -15,6 +15,10 @@ type record struct {
 	// Upstream and Realm are those of the Config.
 	Upstream string `json:"upstream"`
 	Realm    string `json:"realm,omitempty"`
+	// AtProvider says that this is the account at an identity provider, whose URL is Upstream, and
+	// UsedBy lists the upstreams that got a token by it. The token is an ID token.
+	AtProvider bool     `json:"identity_provider,omitempty"`
+	UsedBy     []string `json:"used_by,omitempty"`
 	// Server issued everything below.
 	Server asclient.Server `json:"server,omitzero"`
 	// Resource is the resource parameter (RFC 8707) as it was sent. It is empty if none was.
@@ -206,6 +210,7 @@ func (a *accountRecord) update(ctx context.Context, f asclient.Finding, s standi
 	if rec.Server.ID() != f.Server.ID() {
 		rec = record{}
 	}
+	rec.AtProvider = a.cfg.atProvider
 	rec.Upstream, rec.Realm, rec.Given = a.cfg.Upstream.String(), a.cfg.Realm, a.cfg.givenHash()
 	rec.Server, rec.Resource = f.Server, a.cfg.resourceOf(f)
 	change(&rec)

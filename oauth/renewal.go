@@ -27,7 +27,7 @@ func (t *Transport) renew(ctx context.Context, n need) error {
 
 // getToken is the flight of renew. It tries what needs no person, then a login.
 func (t *Transport) getToken(ctx context.Context, f *flight) error {
-	r := &renewal{cfg: &t.cfg, as: t.as, clients: t.clients, account: t.account, flight: f}
+	r := &renewal{cfg: &t.cfg, as: t.as, clients: t.clients, account: t.account, provider: t.provider, flight: f}
 	if t.cfg.unattended() {
 		return r.unattended(ctx)
 	}
@@ -66,7 +66,9 @@ type renewal struct {
 	as      *asclient.Client
 	clients clients
 	account *accountRecord
-	flight  *flight
+	// provider is that of the Transport.
+	provider *provider
+	flight   *flight
 	// refusal says why a refresh token was not taken that may be taken later. It is nil if nothing
 	// of that kind happened.
 	refusal error

@@ -49,6 +49,8 @@ func (t *Transport) askUpstream(ctx context.Context, n *need) (wanted bool, err 
 
 // SignOut revokes the tokens (RFC 7009) if the server can do that, and forgets the tokens and the
 // registration. It forgets them even if the revocation fails; the error then says why it failed.
+// With GrantEnterpriseManaged it does so for the sign-in at the identity provider as well, although
+// other upstreams may use it too: see [Transport.ProviderAccount].
 func (t *Transport) SignOut(ctx context.Context) error {
 	for {
 		// The outcome of another flight is not ours, and nothing satisfies a sign-out beforehand.
@@ -60,15 +62,22 @@ func (t *Transport) SignOut(ctx context.Context) error {
 }
 
 // signOut is the flight of SignOut.
-func (t *Transport) signOut(ctx context.Context, _ *flight) error {
+func (t *Transport) signOut(ctx context.Context, f *flight) error {
 	rec, unlock, err := t.account.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if t.cfg.Bearer == BearerID {
+		rec.Token.Access = "" // nobody revokes an ID token
+	}
 	err = t.as.Revoke(ctx, rec.Server, t.clients.of(rec).Credentials, rec.Token)
 	t.account.set(record{}, fromStore)
-	return errors.Join(err, t.cfg.Store.Forget(t.account.key))
+	err = errors.Join(err, t.cfg.Store.Forget(t.account.key))
+	if t.provider != nil && t.cfg.Assertion == nil {
+		err = errors.Join(err, t.provider.signOut(ctx, f))
+	}
+	return err
 }
 
 // Deliver hands in a callback URL that did not arrive at the listener, for example one that a
@@ -76,6 +85,9 @@ func (t *Transport) signOut(ctx context.Context, _ *flight) error {
 // It returns ErrNoSignIn if the URL does not belong to the last login.
 func (t *Transport) Deliver(ctx context.Context, callback *url.URL) error {
 	cb := t.callback.Load()
+	if t.provider != nil { // then no other login needs a callback
+		cb = t.provider.callback.Load()
+	}
 	if cb == nil || !cb.deliver(callback.Query()) {
 		return ErrNoSignIn
 	}

@@ -44,6 +44,9 @@ type Transport struct {
 	account *accountRecord
 	flights *flights
 	peers   *peers
+	// provider is the person's account at the identity provider of GrantEnterpriseManaged. It is
+	// nil for every other grant.
+	provider *provider
 	// oauthKnown says whether the upstream has resource metadata, as far as that was asked.
 	oauthKnown metadataMemory
 	// callback is the callback server of the last login. It is nil before the first login, and if
@@ -59,19 +62,30 @@ func New(cfg Config) (*Transport, error) {
 		return nil, err
 	}
 	t := &Transport{cfg: cfg, life: newLifespan()}
-	t.as = t.cfg.requests()
 	t.status = newStatus(&t.cfg, t.life)
-	t.account = &accountRecord{cfg: &t.cfg, key: cfg.Key()}
 	t.flights = &flights{life: t.life, status: t.status}
-	t.peers = &peers{cfg: &t.cfg, account: t.account, status: t.status}
 	var err error
-	if t.clients, err = newClients(&t.cfg); err != nil {
+	if err = t.openAccount(); err != nil {
 		return nil, err
+	}
+	if cfg.Grant == GrantEnterpriseManaged {
+		t.provider, err = newProvider(t)
+	}
+	return t, err
+}
+
+// openAccount makes the parts that belong to the account of t.cfg.
+func (t *Transport) openAccount() (err error) {
+	t.as = t.cfg.requests()
+	t.account = &accountRecord{cfg: &t.cfg, key: t.cfg.Key()}
+	t.peers = &peers{cfg: &t.cfg, account: t.account, status: t.status}
+	if t.clients, err = newClients(&t.cfg); err != nil {
+		return err
 	}
 	if !t.cfg.Store.Pending(t.account.key) {
 		t.account.reload() // otherwise the first request does, once the keyring has answered
 	}
-	return t, nil
+	return nil
 }
 
 // RoundTrip adds the token to requests to the upstream's origin, and to no other. A request that
@@ -112,13 +126,22 @@ func (t *Transport) State() (State, <-chan struct{}) { return t.status.get() }
 // PersistError says why the tokens in use are not on the disk, and so are lost when this process
 // ends. It is nil if they are on the disk, if there are none, or if the Config asks for memory
 // only.
-func (t *Transport) PersistError() error { return t.account.persistError() }
+func (t *Transport) PersistError() error {
+	if t.provider != nil {
+		return t.provider.account.persistError()
+	}
+	return t.account.persistError()
+}
 
 // Secrets returns all secrets in use now, so that the caller can mask them.
 func (t *Transport) Secrets() []string {
 	list := append(t.account.secrets(), string(t.cfg.Client.Secret), string(t.cfg.Client.Key),
 		string(t.cfg.Given.AuthorizationCode), string(t.cfg.Given.CodeVerifier), string(t.cfg.Given.RefreshToken))
 	list = append(list, t.flights.secrets()...)
+	if t.provider != nil {
+		list = append(list, string(t.provider.cfg.Client.Secret))
+		list = append(list, t.provider.account.secrets()...)
+	}
 	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
 }
 

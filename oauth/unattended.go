@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -8,7 +9,8 @@ import (
 )
 
 // unattended gets a token by a grant that needs no person: client_credentials (RFC 6749 section
-// 4.4), or a JWT that says who we are (RFC 7523). The token stays in memory.
+// 4.4), or a JWT that says who we are (RFC 7523). The token stays in memory. A person may be needed
+// for the JWT all the same, at the identity provider.
 func (r *renewal) unattended(ctx context.Context) error {
 	f, err := r.discover(ctx, false)
 	if err != nil {
@@ -42,39 +44,39 @@ func (r *renewal) unattended(ctx context.Context) error {
 // workload's own. For GrantEnterpriseManaged it is what the identity provider gives for the ID
 // token.
 func (r *renewal) assertion(ctx context.Context, f asclient.Finding, want asclient.Wanted) (string, error) {
+	if r.cfg.Grant == GrantJWTBearer {
+		return r.given(f.Server.Name())
+	}
+	// The assertion is for this server and no other.
+	want.Audience = cmp.Or(f.Server.Issuer, r.cfg.Endpoints.Issuer, first(f.Resource.Servers), f.Server.TokenEndpoint)
+	if r.cfg.Assertion == nil {
+		return r.provider.assertion(ctx, r.flight, want)
+	}
+	idToken, err := r.given(f.Server.Name())
+	if err != nil {
+		return "", err
+	}
+	return r.provider.exchange(ctx, r.flight, idToken, want)
+}
+
+// first returns the first of list, or "" if there is none.
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
+// given returns what Config.Assertion does. server is where it is to be shown, for errors.
+func (r *renewal) given(server string) (string, error) {
 	given, err := r.cfg.Assertion()
 	if err == nil && given == "" {
 		err = errors.New("the assertion is empty")
 	}
 	if err != nil {
-		return "", &asclient.SignInError{Stage: asclient.StageToken, Server: f.Server.Name(),
+		return "", &asclient.SignInError{Stage: asclient.StageToken, Server: server,
 			Code: asclient.CodeNoAssertion, Refused: true, Err: err}
 	}
 	r.flight.addSecrets(string(given))
-	if r.cfg.Grant == GrantJWTBearer {
-		return string(given), nil
-	}
-	idp, err := r.identityProvider(ctx)
-	if err != nil {
-		return "", err
-	}
-	want.Audience = f.Server.ID() // the assertion is for this server and no other
-	who := asclient.Credentials{ID: r.cfg.IDP.ClientID}
-	assertion, err := r.as.ExchangeIDToken(ctx, idp, who, string(given), want)
-	r.flight.addSecrets(assertion)
-	return assertion, err
-}
-
-// identityProvider returns the identity provider with its token endpoint, given or discovered.
-func (r *renewal) identityProvider(ctx context.Context) (asclient.Server, error) {
-	idp := r.cfg.IDP
-	if idp.TokenURL != "" {
-		return asclient.Server{Issuer: idp.Issuer, TokenEndpoint: idp.TokenURL, Source: asclient.FromConfig}, nil
-	}
-	resource := asclient.Resource{ID: idp.Issuer, Servers: []string{idp.Issuer}}
-	f, err := r.as.FindServer(ctx, asclient.Finding{Resource: resource})
-	if err == nil && f.Server.TokenEndpoint == "" {
-		err = f.Missing("token endpoint")
-	}
-	return f.Server, err
+	return string(given), nil
 }

@@ -194,7 +194,6 @@ func TestFaults(t *testing.T) {
 		{"connection closed", Exchange{Handle: Cut("")}, -32000, "unreachable", 0, "may have run"},
 		{"redirect to another origin", Exchange{Status: 307, Set: map[string]string{"Location": "http://evil.test/mcp?x=secret-1"}}, -32001, "redirect", 307, `\"http://evil.test/mcp\"`},
 		{"redirect that changes the method", Exchange{Status: 302, Set: map[string]string{"Location": "/other"}}, -32001, "redirect", 302, "/other"},
-		{"401", Exchange{Status: 401}, -32001, "status", 401, "sign in again"},
 		{"413", Exchange{Status: 413, Type: "text/plain", Reply: "large"}, -32001, "status", 413, "large"},
 		{"429", Exchange{Status: 429, Set: map[string]string{"Retry-After": "7"}}, -32001, "status", 429, "ask again in 7 s"},
 		{"500", Exchange{Status: 500, Type: "text/plain", Reply: strings.Repeat("é", 600)}, -32001, "status", 500, strings.Repeat("é", 500) + `"`},

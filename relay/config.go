@@ -42,8 +42,15 @@ type Config struct {
 	// does what is needed. For a RoundTripper that calls no hook, the relay errs on the safe side:
 	// as soon as a byte of the request's body was read, the request may have run.
 	Send http.RoundTripper
-	// Background carries requests that nobody waits for: the GET stream, the subscription of the
-	// bridge, the DELETE, and the attempts to open a session after a sign-in that nobody completed.
+	// InSession carries the requests that have an Mcp-Session-Id, and server/discover. It does what
+	// Send does, with one difference: where a request has had a token, is refused all the same, and
+	// only a sign-in could help, it returns the refusal. The relay then finds out by Send whether
+	// the token or the session is at fault. It has to call the same hooks as Send. The default is
+	// Send.
+	InSession http.RoundTripper
+	// Background carries requests that nobody waits for: the GET stream, the new session when that
+	// stream shows the loss of the old one, pings, the subscription of the bridge, the DELETE, and
+	// the attempts to open a session after a sign-in that nobody completed.
 	// It never starts a sign-in. Where the upstream wants one it returns the 401, and the relay
 	// asks again later. It has to call the same hooks as Send. The default is Send.
 	Background http.RoundTripper
@@ -73,6 +80,10 @@ type Config struct {
 	// answered in its place. An obstacle has to be in the way for as long before the host is told
 	// of it. The default is 3 s.
 	InitPatience time.Duration
+
+	// KeepAlive is how long a session of the legacy wire may be idle before the upstream is sent a
+	// ping. 0 means that it is never sent one. The modern wire has no ping, and no session to keep.
+	KeepAlive time.Duration
 
 	// Obstacle returns what is in the way of the upstream now, or nil, and a channel that is closed
 	// when that changes. A nil func means that nothing ever is in the way.

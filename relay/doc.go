@@ -222,9 +222,15 @@
 //
 // An answer has the id of our request. If a 401 or a 503 has a JSON-RPC error without that id in
 // its body, its status counts. After -32022 we ask once more, in the version that both sides speak.
-// If the era stays unknown because of an HTTP status, a legacy host's initialize is sent on the
-// legacy wire, and the host gets what comes of that. If the reason is another one, or the host is
-// modern, the request fails with that reason.
+//
+// If the era stays unknown, a legacy host's initialize is sent on the legacy wire all the same, and
+// the host gets what comes of that. For a gateway may refuse what it does not know with any status,
+// with a redirect, or by closing the connection. There are two exceptions, where initialize would
+// meet the same: the question was never sent, or the error is that of a sign-in. Then, or if the
+// host is modern, the request fails with that reason.
+//
+// The question of a legacy host goes by Config.InSession, so a 401 in answer to it signs nobody in
+// while there is a token. Whether a token is good is judged by initialize.
 //
 // Config.Save remembers the era. We ask again when the server contradicts what we remember:
 //
@@ -256,16 +262,39 @@
 //	                                |
 //	                                +--Run ends--> DELETE
 //
-// A session is lost if the server answers a request in it with 404. Some servers answer 400
-// instead. We take a 400 for that if the server has accepted something in this session before, and
-// if the body, or the message of the error in it, contains the word "session".
+// A session is lost if the server answers a request in it with 404. Many servers answer something
+// else (legacy_refusal.go). This table has what we take for it; proven means that the server has
+// accepted something in this session before.
 //
-// To renew a session, we send the host's own initialize again. The host does not see the answer.
-// Then we send an initialized of our own and open a new GET stream. The request that was refused
-// has not run, and is sent again in the new session, once. Requests that meet the loss at the same
-// time share one renewal. All other messages wait for its end, except the host's answers to
-// requests of the server. These are sent at once: in the new session, if the server has answered
-// initialize already, and otherwise in the old one.
+//	answer to a request in the session          it is lost
+//	------------------------------------------  ----------------------------------------------------
+//	404, 410                                    always
+//	401                                         if there is an Mcp-Session-Id. The token may be at
+//	                                            fault as well; the new initialize shows that
+//	400                                         if proven, and the body, or the message of the error
+//	                                            in it, contains the word "session"
+//	any other 4xx but 429; 500                  if proven, and the words say that the session is not
+//	                                            known. A tool's own kind of session is another thing
+//	a success with an error, -32600 or -32000   if the words say that the session is not known
+//	to -32099
+//	400, 500 or such an error                   if the words say that the server is not initialized,
+//	                                            even if there is no Mcp-Session-Id
+//
+// A page (text/html) never counts. To renew a session, we send the host's own initialize again. The
+// host does not see the answer. Then we send an initialized of our own and open a new GET stream.
+// The request that was refused has not run, and is sent again in the new session, once. Requests
+// that meet the loss at the same time share one renewal. All other messages wait for its end,
+// except the host's answers to requests of the server. These are sent at once: in the new session,
+// if the server has answered initialize already, and otherwise in the old one.
+//
+// Requests with an Mcp-Session-Id go by Config.InSession, which returns a refusal instead of asking
+// a person. The initialize of a renewal, and the request that is sent again, go by Config.Send,
+// which judges the token. So a server that answers 401 for a session that it has forgotten costs no
+// sign-in. A 403 with a Bearer challenge speaks of the token only: the request is sent again by
+// Config.Send in the same session, once. If Config.Send is refused as well, that is the answer, and
+// our session with the host goes on. A renewal may take renewTimeout, which starts anew as long as
+// there is an obstacle, such as a sign-in. If the GET stream shows the loss, the renewal goes by
+// Config.Background.
 //
 // If the stream of a call breaks before the answer, we ask for the rest of it with a GET that has
 // the header Last-Event-ID. If the server has given no event ids, the call gets an error. The GET
@@ -455,6 +484,7 @@
 //	exitGrace 1 s         exitGoodbye 1 s        exitBound 1.8 s       maxRounds 16
 //	maxMessage 64 MiB     maxCalls 1024          maxNotifications 1024 maxReplay 4096
 //	maxMemory 4 MiB       maxExcerpt 500         maxRedirects 5       exitReserve 0.2 s
+//	renewTimeout 30 s
 //
 // A message above maxMessage becomes an error with its id. More than maxCalls requests in flight
 // get the error "busy". More than maxNotifications notifications, or as many answers of the host,

@@ -163,7 +163,7 @@ func (e *early) attempt(h *opening, background bool) *call {
 	a := &call{Message: h.call.Message, key: h.call.key, arrived: time.Now(), opens: h}
 	ctx := h.call.ctx
 	if background {
-		ctx = context.WithValue(ctx, inBackground{}, true)
+		ctx = withoutPerson(ctx)
 	}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	a.state.mu.Lock()

@@ -49,6 +49,15 @@ type discovery struct {
 	result []byte
 	// err says why the era is unknown.
 	err error
+	// sent says that the server may have got the question.
+	sent bool
+}
+
+// allowsInitialize reports whether initialize may succeed where server/discover has not. A gateway
+// may refuse what it does not know with any status or redirect, or by closing the connection.
+func (d *discovery) allowsInitialize() bool {
+	f, ok := errors.AsType[*fault](d.err)
+	return ok && (f.kind == "status" || f.kind == "redirect" || d.sent && !f.notRun)
 }
 
 // known returns what is known of the server without asking the memory, and whether that was found
@@ -102,8 +111,10 @@ func (e *eras) remember(found era) {
 }
 
 // discover asks the server what it speaks, or joins those who are asking. What was found earlier in
-// this session is good enough unless anew is set. ctx bounds only the waiting.
-func (e *eras) discover(ctx context.Context, who identity, anew bool) (*discovery, error) {
+// this session is good enough unless anew is set. sender returns what carries the question. ctx
+// bounds only the waiting; if that ends before there is an outcome, the discovery has only the
+// error.
+func (e *eras) discover(ctx context.Context, who identity, anew bool, sender senderOf) (*discovery, error) {
 	e.mu.Lock()
 	d := e.probing
 	switch {
@@ -117,7 +128,7 @@ func (e *eras) discover(ctx context.Context, who identity, anew bool) (*discover
 		lifetime := e.lifetime(ctx)
 		// Ends with the lifetime, or when the server has been silent for acceptWait.
 		e.work.Go(func() {
-			e.probe(lifetime, d, who)
+			e.probe(lifetime, d, who, sender(lifetime))
 			e.note(d.era)
 			e.mu.Lock()
 			e.probing = nil
@@ -127,18 +138,20 @@ func (e *eras) discover(ctx context.Context, who identity, anew bool) (*discover
 	}
 	e.mu.Unlock()
 	if err := wait(ctx, d.done); err != nil {
-		return nil, err
+		return &discovery{err: err}, err
 	}
 	return d, d.err
 }
 
 // probe sends server/discover. If the server refuses the version, probe asks once more in one that
 // both sides speak (basic/versioning, "Protocol Version Negotiation").
-func (e *eras) probe(lifetime context.Context, d *discovery, who identity) {
+func (e *eras) probe(lifetime context.Context, d *discovery, who identity, send http.RoundTripper) {
 	who.version = modernVersions[0]
 	for range 2 {
-		status, answer, err := e.ask(lifetime, who)
+		p := new(phase)
+		status, answer, err := e.ask(lifetime, who, send, p)
 		d.era, d.err = classify(status, answer, err)
+		d.sent = p.Load() != unsent
 		d.result = answer.Result
 		if d.era != modernEra || errorCode(answer) != codeVersion {
 			break
@@ -151,9 +164,12 @@ func (e *eras) probe(lifetime context.Context, d *discovery, who identity) {
 // method nor what to answer to such a request.
 var errUnanswered = errors.New("no answer to server/discover")
 
+// senderOf returns what carries the requests of a context.
+type senderOf func(context.Context) http.RoundTripper
+
 // ask sends server/discover once. It returns the HTTP status and the answer, which is of the kind
 // Invalid if there is none.
-func (e *eras) ask(lifetime context.Context, who identity) (status int, answer rawjson.Message, err error) {
+func (e *eras) ask(lifetime context.Context, who identity, send http.RoundTripper, p *phase) (status int, answer rawjson.Message, err error) {
 	ctx, cancel := context.WithCancel(lifetime)
 	defer cancel()
 	done := make(chan struct{})
@@ -161,7 +177,7 @@ func (e *eras) ask(lifetime context.Context, who identity) (status int, answer r
 		defer close(done)
 		status, err = e.modern.once(ctx, modernRequest{
 			Message: e.modern.request("server/discover", []byte("{}"), who), who: who,
-			send: e.sender(ctx), phase: new(phase),
+			send: send, phase: p,
 			answer: func(a rawjson.Message) { answer, _ = rawjson.Parse(bytes.Clone(a.Raw)) },
 			aside:  func(rawjson.Message) {},
 		})

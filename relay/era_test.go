@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -181,6 +182,96 @@ func TestProbeOnce(t *testing.T) {
 					t.Errorf("got %s", got)
 				}
 			}
+		})
+	}
+}
+
+// Whatever a gateway makes of server/discover, initialize is tried, and what opens the session is
+// remembered. The next session does not ask.
+func TestEraBehindAGateway(t *testing.T) {
+	page := func(status int) Exchange {
+		return Exchange{Status: status, Type: "text/html", Reply: "<html>not here</html>"}
+	}
+	to := func(status int, where string) Exchange {
+		return Exchange{Status: status, Set: map[string]string{"Location": where}}
+	}
+	cut := func(raw string) Exchange { return Exchange{Handle: Cut(raw)} }
+	for name, answer := range map[string]Exchange{
+		"400 page": page(400), "401": {Status: 401}, "401 page": page(401), "403 page": page(403), "404 page": page(404), "405": {Status: 405},
+		"406": {Status: 406}, "407": {Status: 407}, "408": {Status: 408}, "411": {Status: 411}, "415 page": page(415), "421": {Status: 421}, "422": {Status: 422},
+		"426": {Status: 426}, "429": {Status: 429}, "451": {Status: 451}, "499": {Status: 499}, "500 page": page(500), "501 page": page(501), "502 page": page(502),
+		"503 page": page(503), "504 page": page(504), "520": page(520),
+		"301": to(301, "/login"), "302 to another origin": to(302, "https://login.test/"), "303": to(303, "/login"), "307 to another origin": to(307, "https://login.test/"),
+		"307 in a circle": {Status: 307, Set: map[string]string{"Location": "/mcp"}, Repeat: true}, "300 without a place": {Status: 300}, "304": {Status: 304},
+		"closed": cut(""), "closed in the header": cut("HTTP/1.1 200 OK\r\nContent-Ty"), "no HTTP": cut("SSH-2.0-x\r\n"),
+		"closed in the body":        cut("HTTP/1.1 200 OK\r\nContent-Length: 100\r\nContent-Type: application/json\r\n\r\n{"),
+		"closed in the stream":      {Handle: Events(": hello")},
+		"200 page":                  page(200),
+		"200 and half a JSON":       {Reply: "{"},
+		"200 with a null":           {Reply: "null"},
+		"200 with another's answer": {Reply: `{"jsonrpc":"2.0","id":"x","result":{}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mem := remembering(unknownEra)
+			answer.Call = "server/discover"
+			play2026(t, mem, append(append([]Exchange{answer}, Opening(version)...), Goodbye()), func(t *testing.T, h *host, srv *Server) {
+				h.open()
+				synctest.Wait()
+			})
+			if got := mem.era(); got != string(legacyEra) {
+				t.Errorf("saved %q", got)
+			}
+			play2026(t, mem, append(Opening(version), Goodbye()), func(t *testing.T, h *host, srv *Server) { h.open(); synctest.Wait() })
+		})
+	}
+}
+
+// A token is judged by initialize: server/discover of a legacy host goes by InSession, which signs
+// nobody in where a token is refused. A modern host has only Send.
+func TestWhoJudgesTheTokenAtDiscovery(t *testing.T) {
+	const refused = `{"jsonrpc":"2.0","id":"sallyport-1","error":{"code":-32601,"message":"m"}}`
+	play := func(line string, script ...Exchange) {
+		synctest.Test(t, func(t *testing.T) {
+			next := New(t, script...).Transport()
+			h := start(t, Config{Send: markedBy("send", next), InSession: markedBy("in session", next), Load: remembering(unknownEra).load})
+			h.send(line)
+			h.recv()
+			h.close()
+		})
+	}
+	opening := Opening(version)[0]
+	play(initLine, by("in session", "", Exchange{Call: "server/discover", Status: 401}), by("send", "", opening), Exchange{Method: "DELETE"})
+	play(discoverLine, by("send", "", Exchange{Call: "server/discover", Reply: refused}))
+}
+
+// What keeps server/discover from being sent, or is an error of the sign-in, is the answer to
+// initialize. That is not tried as well, because it would meet the same.
+func TestDiscoveryNotSent(t *testing.T) {
+	for name, tt := range map[string]struct {
+		send   roundTrip
+		notRun bool
+	}{
+		"not sent": {func(*http.Request) (*http.Response, error) { return nil, errors.New("no route") }, false},
+		"refused": {func(r *http.Request) (*http.Response, error) {
+			io.Copy(io.Discard, r.Body)
+			return nil, errors.New("nobody signed in")
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				calls := 0
+				h := start(t, Config{Load: remembering(unknownEra).load, InitPatience: time.Hour,
+					Explain: func(error) Explanation { return Explanation{NotRun: tt.notRun} },
+					Send: roundTrip(func(r *http.Request) (*http.Response, error) {
+						calls++
+						return tt.send(r)
+					})})
+				h.send(initLine)
+				synctest.Wait()
+				if calls != 1 {
+					t.Errorf("%d requests", calls)
+				}
+			})
 		})
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -38,6 +37,16 @@ type upstreamSession struct {
 	number int
 	// push is the stream of an HTTP+SSE session. It is nil for Streamable HTTP.
 	push *pushStream
+	// bySend says that a request goes by Config.Send, because one in a session was refused already.
+	bySend bool
+}
+
+// sender returns what carries the requests of ctx in sess.
+func (h *legacyHTTP) sender(ctx context.Context, sess upstreamSession) http.RoundTripper {
+	if sess.id == "" || sess.bySend {
+		return h.client.sender(ctx)
+	}
+	return h.sessionSender(ctx)
 }
 
 func newLegacy(cl *client) *legacy {
@@ -61,47 +70,67 @@ func (l *legacy) call(c *call) error {
 			return l.take(c, m)
 		})
 	}
-	for renewed := false; ; renewed = true {
+	judged, renewed := false, false
+	for {
 		sess, err := l.ready(c.ctx)
 		if err != nil {
 			return err
 		}
-		lost, err := l.attempt(c, sess, renewed)
-		if !lost {
+		sess.bySend = judged || renewed
+		r, err := l.attempt(c, sess, renewed)
+		switch r {
+		case noRefusal:
 			return err
-		}
-		c.phase.Store(unsent)
-		if err := l.renew(c.ctx, sess); err != nil {
-			return err
+		case sessionLost:
+			renewed = true
+			c.phase.Store(unsent)
+			if err := l.renew(c.ctx, sess); err != nil {
+				return err
+			}
+		case tokenRefused:
+			judged = true
+			c.phase.Store(unsent)
 		}
 	}
 }
 
-// attempt carries c in sess. It reports whether the server has lost the session, so that c did not
-// run and may be sent in another one. The last attempt takes such a refusal for the answer.
-func (l *legacy) attempt(c *call, sess upstreamSession, last bool) (lost bool, err error) {
+// attempt carries c in sess. It returns what a refusal of it shows. The last attempt takes the loss
+// of a session for the answer.
+func (l *legacy) attempt(c *call, sess upstreamSession, last bool) (r refusal, err error) {
 	ctx, stop := sess.push.bind(c.ctx)
 	defer stop()
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
 	resp, err := l.post(ctx, &c.phase, sess, c.Raw)
 	switch {
 	case err == errPushEnded && c.phase.Load() == unsent && !last:
-		return true, nil
+		return sessionLost, nil
 	case err == errPushEnded:
-		return false, l.pushEnded()
+		return noRefusal, l.pushEnded()
 	case err != nil:
-		return false, err
-	case !last && l.lost(sess, resp):
+		return noRefusal, err
+	}
+	if r := l.refusal(sess, resp); r != noRefusal && !(last && r == sessionLost) {
 		discard(resp)
-		return true, nil
-	case sess.push == nil || resp.StatusCode/100 != 2:
-		return false, l.receive(ctx, sess, resp, func(m rawjson.Message) bool { return l.take(c, m) })
+		return r, nil
+	}
+	if sess.push == nil || resp.StatusCode/100 != 2 {
+		err = l.receive(ctx, sess, resp, func(m rawjson.Message) bool {
+			if !last && resp.StatusCode/100 == 2 && l.deniesSession(sess, c, m) {
+				r = sessionLost
+				leave() // nobody waits for the rest of the response
+				return true
+			}
+			return l.take(c, m)
+		})
+		return r, err
 	}
 	discard(resp)
 	select {
 	case <-c.ctx.Done(): // also by the answer
-		return false, context.Cause(c.ctx)
+		return noRefusal, context.Cause(c.ctx)
 	case <-sess.push.ctx.Done():
-		return false, l.pushEnded()
+		return noRefusal, l.pushEnded()
 	}
 }
 
@@ -176,15 +205,19 @@ func (l *legacy) postUnanswered(m rawjson.Message) error {
 		return err
 	}
 	err = l.postIn(l.ctx, sess, m)
-	if f, ok := errors.AsType[*fault](err); !ok || !f.lost {
+	f, ok := errors.AsType[*fault](err)
+	switch {
+	case !ok || f.refusal == noRefusal:
 		return err
-	}
-	if err := l.renew(l.ctx, sess); err != nil || m.Method == methodInitialized {
-		return err // the new session has had its own initialized
+	case f.refusal == sessionLost:
+		if err := l.renew(l.ctx, sess); err != nil || m.Method == methodInitialized {
+			return err // the new session has had its own initialized
+		}
 	}
 	if sess, err = l.ready(l.ctx); err != nil {
 		return err
 	}
+	sess.bySend = true
 	return l.postIn(l.ctx, sess, m)
 }
 
@@ -197,7 +230,7 @@ func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m rawjson.Mes
 	case err != nil:
 	case resp.StatusCode/100 != 2:
 		f := statusFault(resp, "")
-		f.lost = l.lost(sess, resp)
+		f.refusal = l.refusal(sess, resp)
 		discard(resp)
 		err = f
 	case isStream(resp):
@@ -264,7 +297,7 @@ func (h *legacyHTTP) post(ctx context.Context, p *phase, sess upstreamSession, b
 	header := h.header(sess)
 	header["Content-Type"] = []string{"application/json"}
 	header["Accept"] = []string{"application/json, text/event-stream"}
-	resp, err := h.deliver(ctx, httpRequest{send: h.sender(ctx), method: http.MethodPost, url: sess.push.target(),
+	resp, err := h.deliver(ctx, httpRequest{send: h.sender(ctx, sess), method: http.MethodPost, url: sess.push.target(),
 		header: header, body: body, phase: p})
 	if err == nil && resp.StatusCode/100 == 2 {
 		h.proven.Store(int64(sess.number))
@@ -284,26 +317,4 @@ func (h *legacyHTTP) header(sess upstreamSession) http.Header {
 		header["Mcp-Protocol-Version"] = []string{v}
 	}
 	return header
-}
-
-// lost reports whether resp says that the server has forgotten sess. It says so with 404
-// (basic/transports, "Session Management"). Some servers say 400 and speak of the session; we
-// believe that only of a session that has worked. The body can still be read.
-func (h *legacyHTTP) lost(sess upstreamSession, resp *http.Response) bool {
-	switch {
-	case sess.id == "" && sess.push == nil:
-		return false
-	case resp.StatusCode == http.StatusNotFound:
-		return true
-	case resp.StatusCode != http.StatusBadRequest || h.proven.Load() != int64(sess.number):
-		return false
-	case mediaType(resp.Header) == "text/html":
-		return false // a gateway's page
-	}
-	head := peek(resp, maxShown)
-	words := string(head)
-	if e := rawjson.Member(head, "error"); e != nil && e[0] == '{' {
-		words = rawjson.MemberText(e, "message")
-	}
-	return strings.Contains(strings.ToLower(words), "session")
 }

@@ -47,8 +47,8 @@ type pushStream struct {
 var errPushEnded = errors.New("the event stream of the session ended")
 
 // pushEnded is the fault of a request that was in flight when its push stream ended.
-func (l *legacy) pushEnded() *fault {
-	return noAnswer(where(l.cfg.URL) + ": the event stream ended before the answer")
+func (h *legacyHTTP) pushEnded() *fault {
+	return noAnswer(where(h.cfg.URL) + ": the event stream ended before the answer")
 }
 
 // target is where requests of the session go. Nil means to where all other requests go.
@@ -133,10 +133,10 @@ func (l *legacy) connect(ctx context.Context, init rawjson.Message, take session
 
 // getPushStream asks for a push stream. As long as an obstacle is in the way, it tries again when
 // that changes.
-func (l *legacy) getPushStream(ctx context.Context) (resp *http.Response, err error) {
-	pace := retry{obstacles: l.obstacles}
+func (h *legacyHTTP) getPushStream(ctx context.Context) (resp *http.Response, err error) {
+	pace := retry{obstacles: h.obstacles}
 	ended := pace.run(ctx, func(bool) verdict {
-		resp, err = l.roundTrip(ctx, l.sender(ctx), http.MethodGet, upstreamSession{}, "")
+		resp, err = h.roundTrip(ctx, h.client.sender(ctx), http.MethodGet, upstreamSession{}, "")
 		if err == nil || ctx.Err() != nil {
 			return stop
 		}
@@ -150,7 +150,7 @@ func (l *legacy) getPushStream(ctx context.Context) (resp *http.Response, err er
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	}
-	return nil, l.obstacles.explain(err)
+	return nil, h.obstacles.explain(err)
 }
 
 // openOnPush sends the initialize of sess and waits for the answer on the push stream. If there is
@@ -234,7 +234,7 @@ func (l *legacy) replacePushStream(p *pushStream, retryTime time.Duration) {
 	pace := retry{obstacles: l.obstacles, delay: (&cursor{retry: retryTime}).delay}
 	pace.run(l.ctx, func(bool) verdict {
 		if ended.number != 0 {
-			if err := l.renew(l.ctx, ended); err != nil {
+			if err := l.renew(withoutPerson(l.ctx), ended); err != nil {
 				l.logFailure("no new session", err)
 			}
 		}

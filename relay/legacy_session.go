@@ -9,13 +9,16 @@ import (
 	"sallyport/relay/rawjson"
 )
 
-// renewTimeout is how long the making of a new session may take.
+// renewTimeout is how long the making of a new session may take. If something is in the way at its
+// end, such as a sign-in that waits for a person, it starts anew.
 const renewTimeout = 30 * time.Second
 
 // renewal is a new session that is being made. err is set before done is closed.
 type renewal struct {
 	done chan struct{}
 	err  error
+	// background says that no person is asked to sign in for it.
+	background bool
 }
 
 // sessionSink is a sink for what an initialize brings. sess is the session that the answer opens.
@@ -95,32 +98,46 @@ func (l *legacy) ready(ctx context.Context) (upstreamSession, error) {
 // renew makes a new session in place of old, which the server has forgotten, or joins those who are
 // making it. If there is another one than old already, it does nothing. ctx bounds only the
 // waiting.
+//
+// A renewal in the background may fail where only a person can help. Who has joined it and is not
+// in the background then begins another one.
 func (l *legacy) renew(ctx context.Context, old upstreamSession) error {
+	for {
+		r := l.beginRenewal(ctx, old)
+		if r == nil {
+			return nil
+		}
+		if err := wait(ctx, r.done); err != nil {
+			return err
+		}
+		if r.err == nil || !r.background || ctx.Value(inBackground{}) != nil {
+			return r.err
+		}
+	}
+}
+
+// beginRenewal returns the renewal that is under way, or begins one. It returns nil if there is
+// another session than old already.
+func (l *legacy) beginRenewal(ctx context.Context, old upstreamSession) *renewal {
 	l.mu.Lock()
-	r := l.renewal
-	if r == nil && l.current.number != old.number {
+	defer l.mu.Unlock()
+	if l.renewal != nil || l.current.number != old.number {
+		return l.renewal
+	}
+	r := &renewal{done: make(chan struct{}), background: ctx.Value(inBackground{}) != nil}
+	l.renewal = r
+	lifetime := l.lifetime(ctx)
+	// Ends with l.ctx, or after renewTimeout if nothing is in the way then.
+	l.work.Go(func() {
+		ctx, cancel := l.obstacles.bounded(lifetime, renewTimeout)
+		defer cancel()
+		r.err = l.handshake(ctx)
+		l.mu.Lock()
+		l.renewal = nil
 		l.mu.Unlock()
-		return nil
-	}
-	if r == nil {
-		r = &renewal{done: make(chan struct{})}
-		l.renewal = r
-		// Ends with l.ctx or renewTimeout.
-		l.work.Go(func() {
-			ctx, cancel := context.WithTimeout(l.ctx, renewTimeout)
-			defer cancel()
-			r.err = l.handshake(ctx)
-			l.mu.Lock()
-			l.renewal = nil
-			l.mu.Unlock()
-			close(r.done)
-		})
-	}
-	l.mu.Unlock()
-	if err := wait(ctx, r.done); err != nil {
-		return err
-	}
-	return r.err
+		close(r.done)
+	})
+	return r
 }
 
 // handshake opens a new session with the host's own initialize. The host sees nothing of it. The
@@ -153,6 +170,7 @@ func (l *legacy) handshake(ctx context.Context) error {
 		err = errors.New("initialize was refused")
 	}
 	sess := l.session()
+	sess.bySend = true
 	if err == nil {
 		err = l.postIn(ctx, sess, ownNotification(methodInitialized, nil))
 	}
@@ -163,6 +181,9 @@ func (l *legacy) handshake(ctx context.Context) error {
 	f := *newFault(codeTransport, "session", err.Error(), "restart the session")
 	if inner, ok := errors.AsType[*fault](err); ok {
 		f = *inner
+	}
+	if f.notRun || f.status == http.StatusUnauthorized || f.status == http.StatusForbidden {
+		return &f // the token is at fault, and the session may be well
 	}
 	f.text = "the server has ended the session and a new one could not be opened: " + f.text
 	return &f

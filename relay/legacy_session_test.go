@@ -136,7 +136,8 @@ func TestSessionLostWith400(t *testing.T) {
 		{"text", Exchange{Status: 400, Type: "text/plain", Reply: "Invalid Session ID\n"}, true},
 		{"JSON-RPC error about something else", Exchange{Status: 400, Reply: `{"jsonrpc":"2.0","error":{"code":-32602,"message":"m","data":"session"},"id":null}`}, false},
 		{"page", Exchange{Status: 400, Type: "text/html", Reply: "<script>session</script>"}, false},
-		{"another status", Exchange{Status: 403, Reply: noSession}, false},
+		{"another status", Exchange{Status: 403, Reply: noSession}, true},
+		{"another status and other words", Exchange{Status: 403, Reply: `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Your browser session has expired"},"id":null}`}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -116,7 +116,7 @@ func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, ope
 		l.cfg.Log.Debug("server stream", "status", resp.StatusCode)
 		switch {
 		case lost:
-			if l.renew(ctx, sess) == nil {
+			if l.renew(withoutPerson(ctx), sess) == nil {
 				return stop // the new session has a stream of its own
 			}
 		case everOpen && resp.StatusCode == http.StatusConflict:
@@ -204,7 +204,7 @@ func (s *legacyStreams) answer(ctx context.Context, sess upstreamSession, resp *
 // resume asks for the rest of a broken stream. An error that is no *fault may be gone at the next
 // attempt.
 func (s *legacyStreams) resume(ctx context.Context, sess upstreamSession, lastEventID string) (*http.Response, error) {
-	resp, err := s.roundTrip(ctx, s.cfg.Send, http.MethodGet, sess, lastEventID)
+	resp, err := s.roundTrip(ctx, s.sender(ctx, sess), http.MethodGet, sess, lastEventID)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 	"time"
 
 	"sallyport/relay/rawjson"
@@ -92,6 +93,31 @@ func (o *obstacles) waitWhile(ctx context.Context, is func(*Obstacle) bool) erro
 		if err := wait(ctx, changed); err != nil {
 			return err
 		}
+	}
+}
+
+// bounded returns a context that ends with ctx, or with the cause errTimeout after limit. If there
+// is an obstacle at the end of limit, that starts anew. The caller calls stop.
+func (o *obstacles) bounded(ctx context.Context, limit time.Duration) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var mu sync.Mutex
+	mu.Lock()
+	defer mu.Unlock()
+	var timer *time.Timer
+	timer = time.AfterFunc(limit, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if ctx.Err() == nil && o.change() != nil {
+			timer.Reset(limit)
+			return
+		}
+		cancel(errTimeout)
+	})
+	return ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		cancel(nil)
+		timer.Stop()
 	}
 }
 

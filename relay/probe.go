@@ -86,7 +86,7 @@ func Probe(ctx context.Context, cfg Config, step func(Step)) (Found, error) {
 	if step == nil {
 		step = func(Step) {}
 	}
-	cfg.Load, cfg.Save = nil, nil
+	cfg.Load, cfg.Save, cfg.KeepAlive = nil, nil, 0
 	r := newRun(ctx, cfg)
 	defer r.work.Wait()
 	defer r.end(errClosing)
@@ -122,7 +122,7 @@ type prober struct {
 func (p *prober) find(e *eras, l *legacy) (Found, error) {
 	who := identity{info: encode(map[string]string{"name": "sallyport", "version": p.cfg.Version})}
 	if p.cfg.Transport != TransportSSE {
-		d, err := e.discover(p.ctx, who, true)
+		d, err := e.discover(p.ctx, who, true, p.sessionSender)
 		switch {
 		case err == nil && d.era == modernEra:
 			p.flush("speaks " + modernVersions[0])
@@ -131,6 +131,8 @@ func (p *prober) find(e *eras, l *legacy) (Found, error) {
 			p.flush("is not the answer of a server of " + modernVersions[0])
 		case isStatus(err):
 			p.flush("says nothing of the protocol")
+		case d.allowsInitialize():
+			p.flush("")
 		default:
 			return Found{}, err
 		}
@@ -237,3 +239,9 @@ func (nobody) toHost(rawjson.Message)      {}
 func (nobody) outOfStream(rawjson.Message) {}
 func (nobody) keepAlive(*call)             {}
 func (nobody) lastsForever(*call)          {}
+
+// isStatus reports whether err is a refusal by HTTP status.
+func isStatus(err error) bool {
+	f, ok := errors.AsType[*fault](err)
+	return ok && f.kind == "status"
+}

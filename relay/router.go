@@ -122,12 +122,13 @@ func (r *router) initialize(c *call) error {
 		info:         rawjson.Member(c.Params, "clientInfo"),
 	}
 	if known, _ := r.eras.recall(); known != legacyEra && r.cfg.Transport != TransportSSE {
-		d, err := r.eras.discover(c.ctx, who, true)
+		// Whether a token is good is judged by initialize, which every legacy server knows.
+		d, err := r.eras.discover(c.ctx, who, true, r.sessionSender)
 		switch {
 		case err == nil && d.era == modernEra && d.result != nil:
 			r.open(r.bridge)
 			return r.bridge.open(c, d.result)
-		case err != nil && !isStatus(err):
+		case err != nil && !d.allowsInitialize():
 			return err
 		}
 	}
@@ -141,7 +142,7 @@ func (r *router) initialize(c *call) error {
 		return err
 	}
 	// The server has changed its era since we remembered it.
-	d, err := r.eras.discover(c.ctx, who, true)
+	d, err := r.eras.discover(c.ctx, who, true, r.sessionSender)
 	switch {
 	case err != nil:
 		return err
@@ -170,7 +171,7 @@ func (r *router) callModern(c *call) error {
 	}
 	for range 2 {
 		if known == unknownEra {
-			d, err := r.eras.discover(c.ctx, identityIn(c.Params), false)
+			d, err := r.eras.discover(c.ctx, identityIn(c.Params), false, r.sender)
 			if err != nil {
 				return err
 			}
@@ -200,10 +201,4 @@ func contradicts(err error) bool {
 	f, ok := errors.AsType[*fault](err)
 	return ok && f.kind == "status" && slices.Contains(
 		[]int{http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed}, f.status)
-}
-
-// isStatus reports whether err is a refusal by HTTP status.
-func isStatus(err error) bool {
-	f, ok := errors.AsType[*fault](err)
-	return ok && f.kind == "status"
 }

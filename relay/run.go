@@ -29,9 +29,23 @@ func newRun(ctx context.Context, cfg Config) *run {
 	return r
 }
 
+// sessionSender returns what carries the requests of ctx that belong to a session, or ask for the
+// era. None of them is fit to judge a token: a server may refuse them with 401 for another reason.
+func (r *run) sessionSender(ctx context.Context) http.RoundTripper {
+	if r.cfg.InSession == nil || ctx.Value(inBackground{}) != nil {
+		return r.sender(ctx)
+	}
+	return r.cfg.InSession
+}
+
 // inBackground is the key of a context whose requests nobody waits for, so that no person is asked
 // to sign in for them.
 type inBackground struct{}
+
+// withoutPerson returns ctx in the background.
+func withoutPerson(ctx context.Context) context.Context {
+	return context.WithValue(ctx, inBackground{}, true)
+}
 
 // sender returns what carries the requests of ctx.
 func (r *run) sender(ctx context.Context) http.RoundTripper {

@@ -27,6 +27,8 @@ func TestScript(t *testing.T) {
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"status":   scriptStatus,
 					"upstream": scriptUpstream,
+					"mutual":   scriptMutual,
+					"balancer": scriptBalancer,
 					"knob":     scriptKnob,
 					"count":    scriptCount,
 					"bastion":  scriptBastion,

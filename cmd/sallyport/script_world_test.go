@@ -32,10 +32,12 @@ import (
 // scriptWorld is what surrounds the command of one script: an upstream with its login server, a
 // bastion, and an MCP host.
 type scriptWorld struct {
-	dir     string
-	login   *oauthtest.Server
-	host    *hostProcess
-	closers []func()
+	dir   string
+	login *oauthtest.Server
+	host  *hostProcess
+	// balancer is that of the script, if it has one.
+	balancer *balancer
+	closers  []func()
 }
 
 type worldKey struct{}
@@ -50,7 +52,7 @@ func (w *scriptWorld) close() {
 
 // visitLink is the program that BROWSER names. It follows the link and says yes to everything.
 func visitLink() {
-	page, err := oauthtest.Browser{}.Open(context.Background(), os.Args[len(os.Args)-1])
+	page, err := oauthtest.Browser{Transport: visitor()}.Open(context.Background(), os.Args[len(os.Args)-1])
 	if err != nil || page.Status >= http.StatusBadRequest {
 		fmt.Fprintf(os.Stderr, "visit: status %d, %v\n", page.Status, err)
 	}

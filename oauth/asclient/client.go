@@ -147,14 +147,14 @@ func (q call) secrets() []string {
 // addExtra adds the configured parameters to a request.
 func addExtra(form url.Values, extra map[string]string) {
 	for name, value := range extra {
-		if !form.Has(name) && !reserved(name) {
+		if !form.Has(name) && !Reserved(name) {
 			form.Set(name, value)
 		}
 	}
 }
 
-// reserved reports whether ExtraParams cannot set a parameter, in any request.
-func reserved(name string) bool {
+// Reserved reports whether ExtraParams and AuthorizeParams cannot set a parameter, in any request.
+func Reserved(name string) bool {
 	switch name {
 	case "response_type", "client_id", "client_secret", "redirect_uri", "request_uri", "state", "code",
 		"code_challenge", "code_challenge_method", "code_verifier", "grant_type", "refresh_token",

@@ -222,6 +222,7 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 	if err != nil {
 		return Server{}, &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeInsecureURL, Refused: true, Err: err}
 	}
+	ctx = toServer(ctx, u)
 	var other, partial Server // the first with another issuer, and the first without a token endpoint
 	for _, rawURL := range serverMetadataURLs(u) {
 		doc, ok := d.fetch(ctx, StepServer, rawURL)

@@ -145,7 +145,7 @@ func (w web) post(ctx context.Context, rawURL string, h http.Header, body string
 	if err != nil || u.Host == "" {
 		return a, errMalformed(rawURL)
 	}
-	ctx, cancel := context.WithTimeout(ctx, replyTimeout)
+	ctx, cancel := context.WithTimeout(toServer(ctx, u), replyTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(body))
 	if err != nil {

@@ -156,7 +156,7 @@ func (c call) authorize() {
 		client = &Client{ID: id, Method: "none", RedirectURIs: []string{q.Get("redirect_uri")}}
 		c.book.clients[id] = client
 	}
-	if client == nil || !slices.Contains(client.RedirectURIs, q.Get("redirect_uri")) {
+	if client == nil || !client.takesRedirect(q.Get("redirect_uri")) {
 		// RFC 6749 section 4.1.2.1: never a redirect.
 		http.Error(c.w, "unknown client or redirect URI", http.StatusBadRequest)
 		return
@@ -168,6 +168,20 @@ func (c call) authorize() {
 	}
 	back.RawQuery = c.redirectParams(client, q).Encode()
 	http.Redirect(c.w, c.r, back.String(), http.StatusFound)
+}
+
+// takesRedirect reports whether uri is registered. A registered URI on loopback without a port
+// matches with any port (RFC 8252 section 7.3).
+func (c *Client) takesRedirect(uri string) bool {
+	if slices.Contains(c.RedirectURIs, uri) {
+		return true
+	}
+	u, err := url.Parse(uri)
+	if err != nil || u.Hostname() != "127.0.0.1" {
+		return false
+	}
+	u.Host = u.Hostname()
+	return slices.Contains(c.RedirectURIs, u.String())
 }
 
 // redirectParams decides on the authorization request q.

@@ -44,6 +44,14 @@ type Knobs struct {
 	KeepRefresh bool
 	// NoRefresh grants no refresh token.
 	NoRefresh bool
+	// IDTokenLifetime is that of ID tokens, which are granted with the scope openid. Zero is an
+	// hour. NoIDTokenAtRefresh leaves them out of the answer to a refresh.
+	IDTokenLifetime    time.Duration
+	NoIDTokenAtRefresh bool
+	// ExchangeError is the error code that a token exchange gets, with ExchangeStatus or 400. The
+	// description repeats the ID token.
+	ExchangeError  string
+	ExchangeStatus int
 	// NoRevocation has no revocation endpoint.
 	NoRevocation bool
 
@@ -87,7 +95,7 @@ type Knobs struct {
 // Stats counts what the server was asked.
 type Stats struct {
 	Registrations, Authorizations, Codes, Refreshes, ClientCredentials, Revocations int
-	Assertions, Devices, Pushes                                                     int
+	Assertions, Devices, Pushes, Exchanges                                          int
 	// Unauthorized counts the 401 of the protected resource.
 	Unauthorized int
 }

@@ -49,7 +49,7 @@ type seen struct {
 type book struct {
 	clients map[string]*Client
 	// codes holds authorization codes and device codes.
-	codes, refresh, access map[string]*grant
+	codes, refresh, access, idTokens map[string]*grant
 	// pushed holds authorization requests by request_uri.
 	pushed map[string]pushed
 	// assertions holds the JWTs that are taken, and used the IDs of proofs that were shown.
@@ -106,7 +106,7 @@ type pushed struct {
 func New(issuer, resource string) *Server {
 	return &Server{Issuer: issuer, Resource: resource, book: book{
 		clients: make(map[string]*Client), codes: make(map[string]*grant), refresh: make(map[string]*grant),
-		access: make(map[string]*grant), pushed: make(map[string]pushed), assertions: make(map[string]bool),
+		access: make(map[string]*grant), idTokens: make(map[string]*grant), pushed: make(map[string]pushed), assertions: make(map[string]bool),
 		used: make(map[string]bool), nonces: make(map[string]string),
 	}}
 }
@@ -189,11 +189,15 @@ func (s *Server) ForgetAssertions() { s.locked(func() { clear(s.book.assertions)
 // RevokeAccess ends all access tokens. Refresh tokens live on.
 func (s *Server) RevokeAccess() { s.locked(func() { clear(s.book.access) }) }
 
+// RevokeIDTokens ends all ID tokens, as a session's end does. Refresh tokens live on.
+func (s *Server) RevokeIDTokens() { s.locked(func() { clear(s.book.idTokens) }) }
+
 // RevokeAll ends all tokens.
 func (s *Server) RevokeAll() {
 	s.locked(func() {
 		clear(s.book.access)
 		clear(s.book.refresh)
+		clear(s.book.idTokens)
 	})
 }
 

@@ -1,11 +1,15 @@
 package oauthtest
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -86,6 +90,8 @@ func (c call) count(grantType string) {
 		c.stats.ClientCredentials++
 	case grantTypeJWTBearer:
 		c.stats.Assertions++
+	case grantTypeTokenExchange:
+		c.stats.Exchanges++
 	}
 }
 
@@ -155,8 +161,21 @@ func (c call) deviceGrant(client *Client, f url.Values, key string) {
 // exchange is RFC 8693 section 2.1, for an identity assertion that Takes then knows.
 func (c call) exchange(f url.Values) {
 	c.seen.exchanged = f
+	if k := c.knobs; k.ExchangeStatus != 0 || k.ExchangeError != "" {
+		status := k.ExchangeStatus
+		if status == 0 {
+			status = http.StatusBadRequest
+		}
+		c.fail(status, k.ExchangeError, "subject token "+f.Get("subject_token"))
+		return
+	}
 	wanted := f.Get("subject_token_type") == tokenTypeIDToken && f.Get("requested_token_type") == tokenTypeIDJAG
-	if !wanted || !c.book.assertions[f.Get("subject_token")] {
+	issued := c.book.idTokens[f.Get("subject_token")]
+	if issued != nil && (c.client() == nil || c.client().ID != issued.client) {
+		c.fail(http.StatusUnauthorized, "invalid_client", "unknown client or wrong authentication")
+		return
+	}
+	if !wanted || !issued.valid(c.now()) && !c.book.assertions[f.Get("subject_token")] {
 		c.fail(http.StatusBadRequest, "invalid_grant", "subject token "+f.Get("subject_token"))
 		return
 	}
@@ -194,8 +213,30 @@ func (c call) issue(g grant, refresh bool) {
 		c.book.refresh[token] = &of
 		m["refresh_token"] = token
 	}
+	// OpenID Connect Core section 12.2 lets an answer to a refresh be without an ID token.
+	without := c.knobs.NoIDTokenAtRefresh && c.r.PostFormValue("grant_type") == "refresh_token"
+	if slices.Contains(strings.Fields(g.scope), "openid") && !without {
+		m["id_token"] = c.idToken(g)
+	}
 	c.w.Header().Set("Cache-Control", "no-store")
 	reply(c.w, http.StatusOK, m)
+}
+
+// idToken returns an ID token (OpenID Connect Core section 2) that is good for an exchange. Its
+// signature is none.
+func (c call) idToken(g grant) string {
+	life := c.knobs.IDTokenLifetime
+	if life == 0 {
+		life = time.Hour
+	}
+	g.expires = c.now().Add(life)
+	claims, _ := json.Marshal(map[string]any{ // which cannot fail
+		"iss": c.Issuer, "sub": "ada", "aud": g.client, "iat": c.now().Unix(), "exp": g.expires.Unix(), "jti": rand.Text(),
+	})
+	text := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString(claims) + "."
+	c.book.idTokens[text] = &g
+	c.book.secrets = append(c.book.secrets, text)
+	return text
 }
 
 // client authenticates the client of a request. Nil: it is unknown or not authenticated.

@@ -41,6 +41,8 @@ func secretRemedy(flag *kong.Flag) string {
 	switch flag.Name {
 	case "client-secret":
 		return "use OAUTH2_CLIENT_SECRET or --client-secret-file"
+	case "idp-client-secret":
+		return "use SALLYPORT_IDP_CLIENT_SECRET or --idp-client-secret-file"
 	case "authorization-code", "code-verifier", "refresh-token":
 		return "use " + variables(flag)[0]
 	case "header":

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -113,6 +114,85 @@ func TestSettingsOrder(t *testing.T) {
 	}
 }
 
+// TestNewSettings reads settings that mcp-oauth2-proxy never had, each from its flag, its variable
+// and its field.
+func TestNewSettings(t *testing.T) {
+	want := func(f *ProxyCommand) {
+		f.Issuer, f.Resource, f.Bearer = "https://login.example/tenant", "none", "id"
+		f.AuthorizeParam = []string{"prompt=consent", "hint=a=b, c"}
+		f.ClientCert, f.ClientCertKey, f.KeepAlive = "me.pem", "me.key", Interval(30*time.Second)
+	}
+	path := filepath.Join(t.TempDir(), "settings.json")
+	file := `{
+		"oauth2": {"issuer": "https://login.example/tenant", "resource": "none", "bearer": "id", "authorizeParams": ["prompt=consent", "hint=a=b, c"]},
+		"upstream": {"clientCert": "me.pem", "clientCertKey": "me.key", "keepAlive": 30}
+	}`
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		variables map[string]string
+		args      []string
+	}{
+		"flags": {nil, []string{
+			"--issuer", "https://login.example/tenant", "--resource", "none", "--bearer", "id",
+			"--authorize-param", "prompt=consent", "--authorize-param", "hint=a=b, c",
+			"--client-cert", "me.pem", "--client-cert-key", "me.key", "--keep-alive", "30s",
+		}},
+		"variables": {map[string]string{
+			"SALLYPORT_ISSUER": "https://login.example/tenant", "OAUTH2_RESOURCE": "none", "SALLYPORT_BEARER": "id",
+			"SALLYPORT_AUTHORIZE_PARAM": "prompt=consent\nhint=a=b, c\n",
+			"SALLYPORT_CLIENT_CERT":     "me.pem", "SALLYPORT_CLIENT_CERT_KEY": "me.key", "SALLYPORT_KEEP_ALIVE": "30",
+		}, nil},
+		"file": {map[string]string{"MCP_PROXY_CONFIG": path}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, inv, err := parseProxy(t, test.variables, test.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wanted, _, err := parseProxy(t, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want(wanted)
+			wanted.Config = test.variables["MCP_PROXY_CONFIG"]
+			if !reflect.DeepEqual(got, wanted) || len(inv.Warnings) > 0 {
+				t.Errorf("got  %+v\nwant %+v\nwarnings %q", got, wanted, inv.Warnings)
+			}
+		})
+	}
+}
+
+func TestAuthorizeParams(t *testing.T) {
+	for _, test := range []struct {
+		given []string
+		want  map[string]string // nil: an error
+		err   string
+	}{
+		{nil, map[string]string{}, ""},
+		{[]string{"prompt=consent", "login_hint=ada@example.com"}, map[string]string{"prompt": "consent", "login_hint": "ada@example.com"}, ""},
+		{[]string{"a=b=c", " d = e ", "f="}, map[string]string{"a": "b=c", "d": " e ", "f": ""}, ""},
+		{[]string{"a=1", "prompt"}, nil, "authorize parameter 2: want NAME=VALUE"},
+		{[]string{"=s3cret"}, nil, "authorize parameter 1"},
+		{[]string{"a=1", "a=s3cret"}, nil, "--authorize-param a is given twice"},
+		{[]string{"scope=s3cret"}, nil, "cannot set scope"},
+		{[]string{"resource=s3cret"}, nil, "cannot set resource"},
+		{[]string{"client_id=s3cret"}, nil, "cannot set client_id"},
+	} {
+		got, err := Request{AuthorizeParam: test.given}.AuthorizeParams()
+		if test.want != nil {
+			if err != nil || !maps.Equal(got, test.want) {
+				t.Errorf("%q: got %v, %v", test.given, got, err)
+			}
+			continue
+		}
+		if _, ok := errors.AsType[*UsageError](err); !ok || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%q: error %v, want %q", test.given, err, test.err)
+		}
+	}
+}
+
 func TestBadSettings(t *testing.T) {
 	dir := t.TempDir()
 	broken := filepath.Join(dir, "broken.json")
@@ -131,6 +211,9 @@ func TestBadSettings(t *testing.T) {
 		{"boolean", map[string]string{"OAUTH2_INTERACTIVE": "perhaps"}, nil, `OAUTH2_INTERACTIVE: want true or false, got "perhaps"`},
 		{"grant", map[string]string{"OAUTH2_GRANT": "magic"}, nil, "magic"},
 		{"duration", nil, []string{"--timeout", "soon"}, `"soon" is not a duration`},
+		{"bearer", nil, []string{"--bearer", "refresh"}, `must be one of "access","id"`},
+		{"keep-alive too often", nil, []string{"--keep-alive", "100ms"}, `"100ms" is shorter than 1s; 0 turns it off`},
+		{"keep-alive", map[string]string{"SALLYPORT_KEEP_ALIVE": "x"}, nil, `"x" is not a duration`},
 		{"negative", nil, []string{"--timeout=-1s"}, "negative"},
 		{"extra parameters", map[string]string{"OAUTH2_EXTRA_PARAMS": "a=b"}, nil, "JSON object of strings"},
 		{"missing file", nil, []string{"--config", filepath.Join(dir, "none.json")}, "none.json"},

@@ -40,6 +40,21 @@ type Seconds time.Duration
 // Milliseconds is a duration. A number without a unit is in milliseconds.
 type Milliseconds time.Duration
 
+// Interval is the time between two of our own requests: 0 for none, or at least a second, so that
+// they are no load. A number without a unit is in seconds.
+type Interval time.Duration
+
+// UnmarshalText reads "30s", "5m" or "30".
+func (i *Interval) UnmarshalText(text []byte) error {
+	if err := parseDuration(text, time.Second, (*time.Duration)(i)); err != nil {
+		return err
+	}
+	if *i != 0 && time.Duration(*i) < time.Second {
+		return fmt.Errorf("%q is shorter than 1s; 0 turns it off", text)
+	}
+	return nil
+}
+
 // UnmarshalText reads "90s", "5m" or "90".
 func (s *Seconds) UnmarshalText(text []byte) error {
 	return parseDuration(text, time.Second, (*time.Duration)(s))

@@ -7,17 +7,32 @@ import (
 	"sallyport/cmd/sallyport/internal/session"
 )
 
-// logout revokes the tokens of one upstream where its server can, and forgets them.
+// logout revokes the tokens of one upstream where its server can, and forgets them. With
+// enterprise_managed that is the sign-in at the identity provider: after a logout nobody gets at the
+// upstream from here without a person. The other upstreams that share it are named.
 func (a *app) logout(ctx context.Context, settings cli.Remote) error {
 	s, err := a.openSession(ctx, settings, true)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	provider, signedIn, err := s.SignIn.ProviderAccount(ctx)
+	if err != nil {
+		return err
+	}
 	if err := s.SignIn.SignOut(ctx); err != nil {
 		return err
 	}
-	a.messages.Say("signed out of %s", session.PlainURL(s.Upstream))
+	upstream := session.PlainURL(s.Upstream)
+	a.messages.Say("signed out of %s", upstream)
+	if signedIn {
+		a.messages.Say("signed out of the identity provider %s", provider.Upstream)
+	}
+	for _, other := range provider.UsedBy {
+		if other != upstream {
+			a.messages.Say("%s used that sign-in too, and asks for a new one when its token expires", other)
+		}
+	}
 	return nil
 }
 

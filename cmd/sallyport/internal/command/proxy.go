@@ -50,10 +50,11 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 
 	err = relay.Run(ctx, relay.Config{
 		In: a.std.In, Out: a.std.Out,
-		URL: s.Upstream, Header: s.Header, Send: s.SignIn, Background: s.SignIn.Background(),
+		URL: s.Upstream, Header: s.Header,
+		Send: s.SignIn, InSession: s.SignIn.InSession(), Background: s.SignIn.Background(),
 		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
-		Timeout:  time.Duration(c.Timeout),
+		Timeout: time.Duration(c.Timeout), KeepAlive: time.Duration(c.KeepAlive),
 		Obstacle: watcher.Obstacle,
 		Idle:     hostio.TrimMemory(a.std.In),
 		Explain:  watcher.Explain,

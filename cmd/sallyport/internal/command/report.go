@@ -37,6 +37,10 @@ type storedAccount struct {
 func newStoredAccount(account oauth.Account) storedAccount {
 	s := storedAccount{Account: account}
 	s.Upstream = session.BeforeQuery(s.Upstream)
+	if s.IdentityProvider { // whose realm is the profile alone
+		s.Profile = account.Realm
+		return s
+	}
 	if realm, ok := session.ParseRealm(account.Realm); ok {
 		s.Profile, s.Route = realm.Profile, realm.Route()
 	}
@@ -50,13 +54,7 @@ func (r statusReport) write(out io.Writer, now time.Time) error {
 		b.WriteString("nothing is stored\n")
 	}
 	for _, s := range r.Accounts {
-		fmt.Fprintf(&b, "%s\n", s.Upstream)
-		writeRow(&b, "profile", s.Profile)
-		writeRow(&b, "route", s.Route)
-		writeRow(&b, "issuer", s.Issuer)
-		writeRow(&b, "account", s.Name)
-		writeRow(&b, "scopes", strings.Join(s.Scopes, " "))
-		writeRow(&b, "token", s.token(now))
+		s.write(&b, now)
 	}
 	if len(r.Proxies) == 0 {
 		b.WriteString("no proxy runs here\n")
@@ -81,6 +79,24 @@ func (r statusReport) write(out io.Writer, now time.Time) error {
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// write prints one account. That of an identity provider names the upstreams that use it.
+func (s storedAccount) write(b *strings.Builder, now time.Time) {
+	issuer, token := s.Issuer, "token"
+	fmt.Fprint(b, person.OneLine(s.Upstream))
+	if s.IdentityProvider {
+		fmt.Fprint(b, " (identity provider)")
+		issuer, token = "", "ID token"
+	}
+	fmt.Fprintln(b)
+	writeRow(b, "profile", s.Profile)
+	writeRow(b, "route", s.Route)
+	writeRow(b, "issuer", issuer)
+	writeRow(b, "account", s.Name)
+	writeRow(b, "scopes", strings.Join(s.Scopes, " "))
+	writeRow(b, "used by", strings.Join(s.UsedBy, " "))
+	writeRow(b, token, s.token(now))
 }
 
 // writeRow prints one property. It leaves out an empty one.

@@ -28,6 +28,13 @@ func TestReport(t *testing.T) {
 			"https://mcp.example/mcp", "  profile  work", "  route    via bastion:22", "  issuer   https://as.example", "  account  ada [2J",
 			"  scopes   a b", "  token    until 2026-01-02 03:05:35 (1m30s), then renewed by itself",
 		}},
+		{"an identity provider", statusReport{Accounts: []storedAccount{newStoredAccount(oauth.Account{
+			Upstream: "https://idp.example", Realm: "work", IdentityProvider: true, Issuer: "https://idp.example", Name: "ada",
+			UsedBy: []string{"https://a.example/mcp", "https://b.example/mcp"}, SignedIn: true, Refreshable: true, Expiry: now.Add(time.Minute),
+		})}}, []string{
+			"https://idp.example (identity provider)", "  profile  work", "  account  ada",
+			"  used by  https://a.example/mcp https://b.example/mcp", "  ID token until 2026-01-02 03:05:05 (1m0s), then renewed by itself",
+		}},
 		{"expired", statusReport{Accounts: []storedAccount{stored(func(a *oauth.Account) { a.Expiry = now.Add(-time.Second) })}},
 			[]string{"  token    expired 2026-01-02 03:04:04, renewed by itself"}},
 		{"no refresh token", statusReport{Accounts: []storedAccount{stored(func(a *oauth.Account) { a.Refreshable = false })}},

@@ -62,7 +62,7 @@ func Fixed(variables map[string]string, home string) Environment {
 // secretVariables never reach a child process, such as the browser, SSH_ASKPASS, a ProxyCommand or
 // the command of a Match exec.
 var secretVariables = []string{
-	"OAUTH2_CLIENT_SECRET", "OAUTH2_REFRESH_TOKEN", "OAUTH2_AUTHORIZATION_CODE", "OAUTH2_CODE_VERIFIER",
+	"OAUTH2_CLIENT_SECRET", "SALLYPORT_IDP_CLIENT_SECRET", "OAUTH2_REFRESH_TOKEN", "OAUTH2_AUTHORIZATION_CODE", "OAUTH2_CODE_VERIFIER",
 	"OAUTH2_EXTRA_PARAMS", "SALLYPORT_HEADER",
 }
 

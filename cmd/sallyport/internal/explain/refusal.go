@@ -72,7 +72,7 @@ func ownCodeHints(g given, e *asclient.SignInError) []string {
 		return issuerHints(g, e)
 	case asclient.CodeInsecureURL:
 		return hints(unless(g.AllowInsecureHTTP, "the server's metadata names a cleartext URL; --allow-insecure-http accepts it"),
-			unless(g.issuer() != "", "if you know the login server's https URL: --issuer URL"))
+			unless(g.Issuer != "", "if you know the login server's https URL: --issuer URL"))
 	case asclient.CodeNoAssertion:
 		return []string{"the file of --assertion-file or --id-token-file must be there and readable; it is read again for each sign-in"}
 	case asclient.CodeNoProof:
@@ -95,7 +95,7 @@ func issuerHints(g given, e *asclient.SignInError) []string {
 	if e.Stage == asclient.StageAuthorize {
 		return []string{"the browser came back from another login server than the one that was asked; tell its operator, and do not go on"}
 	}
-	if g.issuer() != "" {
+	if g.Issuer != "" {
 		return []string{"--issuer must be written as the login server writes it itself"}
 	}
 	return []string{"if you know that login server and trust it: --issuer URL, as its own metadata has it"}
@@ -206,7 +206,7 @@ func resourceHints(g given) []string {
 // that the person cannot give.
 func pageHints(g given, code string) []string {
 	switch {
-	case g.ExtraParams["prompt"] == "none":
+	case g.promptNone():
 		return []string{"prompt=none in your settings forbids the login page; leave it out"}
 	case code == "consent_required":
 		return []string{"an administrator of the login server must consent to this client", "or you, on a page of its own: --authorize-param prompt=consent"}
@@ -235,7 +235,7 @@ func entraHints(g given, e *asclient.SignInError) []string {
 		return resourceHints(g)
 	case entraNoSuchClient:
 		return hints("the client is not known to this tenant: check --client-id",
-			unless(g.issuer() != "", "for another tenant: --issuer https://login.microsoftonline.com/TENANT/v2.0"))
+			unless(g.Issuer != "", "for another tenant: --issuer https://login.microsoftonline.com/TENANT/v2.0"))
 	case entraBadSecret:
 		return clientHints(g)
 	case entraNeedSecret:

@@ -49,6 +49,8 @@ type OIDCOptions struct {
 	Clients []map[string]any
 	// DPoPNonces has it take DPoP proofs, each with the nonce that it gave.
 	DPoPNonces bool
+	// Extension is what testdata/peers/idp.mjs adds: token exchange, or the grant jwt-bearer.
+	Extension map[string]any
 	// Features are oidc-provider's, laid over ours: {"registration": {"enabled": false}}.
 	Features map[string]any
 }
@@ -109,6 +111,9 @@ func (o *OIDCOptions) script(t testing.TB, key jose.JSONWebKey) map[string]any {
 	}
 	if o.Scopes != nil {
 		options["scopes"] = o.Scopes
+	}
+	if o.Extension != nil {
+		options["extension"] = o.Extension
 	}
 	if o.Features != nil {
 		options["features"] = o.Features

@@ -22,11 +22,7 @@ type Record struct {
 // the route, as sallyport writes them: "default direct".
 func OpenRecord(t testing.TB, home, upstream, realm string) *Record {
 	t.Helper()
-	store, err := tokenstore.Open(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"),
-		tokenstore.Keyring{}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := openStore(t, home)
 	config := &oauth.Config{Upstream: ParseURL(t, upstream), Realm: realm}
 	r := &Record{store: store, key: config.Key()}
 	text, err := store.Load(r.key)
@@ -37,6 +33,37 @@ func OpenRecord(t testing.TB, home, upstream, realm string) *Record {
 		t.Fatal(err)
 	}
 	return r
+}
+
+func openStore(t testing.TB, home string) *tokenstore.Store {
+	t.Helper()
+	store, err := tokenstore.Open(filepath.Join(home, ".local/state/sallyport"), filepath.Join(home, ".config/sallyport"),
+		tokenstore.Keyring{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// ProviderTokens returns the tokens of the only sign-in at an identity provider: the ID token and the
+// refresh token.
+func ProviderTokens(t testing.TB, home string) []string {
+	t.Helper()
+	values, err := openStore(t, home).Values()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range values {
+		r := &Record{}
+		if err := json.Unmarshal(text, &r.value); err != nil {
+			t.Fatal(err)
+		}
+		if r.value["identity_provider"] == true {
+			return r.Tokens(t)
+		}
+	}
+	t.Fatalf("no sign-in at an identity provider among %d records", len(values))
+	return nil
 }
 
 func (r *Record) token(t testing.TB) map[string]any {

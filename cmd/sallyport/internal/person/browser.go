@@ -17,10 +17,14 @@ import (
 // errNoDisplay says that no window can appear on this machine.
 var errNoDisplay = errors.New("no display here")
 
-// openBrowser starts a browser at url, without a shell. If command is not empty, it is the browser:
-// %s stands for the URL, which otherwise comes last. It returns after the browser was started. The
-// browser outlives ctx.
-func openBrowser(ctx context.Context, env environment.Environment, command, url string) error {
+// openBrowser starts a browser at link, without a shell. If command is not empty, it is the
+// browser: %s stands for the link, which otherwise comes last. It returns after the browser was
+// started. The browser outlives ctx.
+func openBrowser(ctx context.Context, env environment.Environment, command, link string) error {
+	link, err := linkForBrowser(ctx, link)
+	if err != nil {
+		return err
+	}
 	candidates := systemBrowsers(env)
 	if command != "" {
 		candidates = nil
@@ -32,9 +36,9 @@ func openBrowser(ctx context.Context, env environment.Environment, command, url 
 			candidates = append(candidates, words)
 		}
 	}
-	err := errNoDisplay
+	err = errNoDisplay
 	for _, words := range candidates {
-		if err = startBrowser(ctx, words, url); err == nil {
+		if err = startBrowser(ctx, withLink(words, link)); err == nil {
 			return nil
 		}
 	}
@@ -70,19 +74,23 @@ func systemBrowsers(env environment.Environment) [][]string {
 	return [][]string{{"xdg-open"}, {"x-www-browser"}}
 }
 
-// startBrowser starts one command, with url in place of each %s, or else at the end. It does not
-// wait for the browser.
-func startBrowser(ctx context.Context, words []string, url string) error {
+// withLink returns the words of a command with the link in place of each %s, or else at the end.
+func withLink(words []string, link string) []string {
 	words = slices.Clone(words)
 	placed := false
 	for i, word := range words[1:] {
 		if strings.Contains(word, "%s") {
-			words[i+1], placed = strings.ReplaceAll(word, "%s", url), true
+			words[i+1], placed = strings.ReplaceAll(word, "%s", link), true
 		}
 	}
 	if !placed {
-		words = append(words, url)
+		words = append(words, link)
 	}
+	return words
+}
+
+// startBrowser starts one command. It does not wait for the browser.
+func startBrowser(ctx context.Context, words []string) error {
 	// A login that was withdrawn in the meantime opens no page.
 	if err := ctx.Err(); err != nil {
 		return err

@@ -3,6 +3,7 @@ package person
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -56,7 +57,9 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 	// Every user of this machine can read the arguments of a program, so the browser gets the page
 	// that leads to the login once.
 	err := openBrowser(ctx, l.Env, l.Browser, cmp.Or(p.BrowserURL, p.AuthorizeURL))
-	if err != nil && p.UserCode == "" {
+	if refused := errors.Is(err, errNotHTTP) || errors.Is(err, errWithUser); refused {
+		l.Messages.hint("no browser was started: %v", err)
+	} else if err != nil && p.UserCode == "" {
 		l.Messages.hint("no browser could be started here (%v); open the link yourself, or run on the machine that has one: %s", err, l.callbackCommand(p))
 	}
 }

@@ -1,7 +1,9 @@
 package session
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/url"
@@ -20,15 +22,35 @@ type routes struct {
 	realm Realm
 }
 
-// openRoutes builds the tunnel of --via, if there is one, and the transports. Session.Close ends
-// them.
+// openRoutes builds the tunnel of --via, if there is one, and what sends requests. Session.Close
+// ends them.
 func (s *Session) openRoutes(ctx context.Context, cfg Config) (routes, error) {
-	settings := cfg.Settings
-	roots, err := rootCAs(settings.CAFile)
+	roots, err := rootCAs(cfg.Settings.CAFile)
 	if err != nil {
 		return routes{}, err
 	}
-	direct := directTransport(cfg.Env, roots)
+	certificate, err := openCertificate(cfg.Settings.Upstream, cfg.Log)
+	if err != nil {
+		return routes{}, err
+	}
+	r, err := s.openTransports(ctx, cfg, tlsConfig(roots, certificate))
+	if err != nil {
+		return routes{}, err
+	}
+	ours := "sallyport/" + cmp.Or(cfg.Env.Version, "devel")
+	s.cookies = newCookieJar(s.Upstream)
+	r.upstream = &sender{
+		next: r.upstream, userAgent: cmp.Or(s.Header.Get("User-Agent"), ours),
+		cookies: s.cookies, certificate: certificate, toUpstream: true,
+	}
+	r.signIn = &sender{next: r.signIn, userAgent: ours, certificate: certificate}
+	return r, nil
+}
+
+// openTransports is openRoutes without what the sender adds.
+func (s *Session) openTransports(ctx context.Context, cfg Config, tls *tls.Config) (routes, error) {
+	settings := cfg.Settings
+	direct := directTransport(cfg.Env, tls)
 	s.closeIdleLater(direct)
 	r := routes{upstream: direct, signIn: direct, realm: Realm{Profile: settings.Profile}}
 	if settings.Via == "" {
@@ -55,7 +77,7 @@ func (s *Session) openRoutes(ctx context.Context, cfg Config) (routes, error) {
 	// network.
 	last := hosts[len(hosts)-1]
 	r.realm.Via = net.JoinHostPort(last.HostName, strconv.Itoa(last.Port))
-	via := newTransport(tunnel.DialContext, nil, roots)
+	via := newTransport(tunnel.DialContext, nil, tls)
 	s.closeIdleLater(via)
 	r.upstream = via
 	// An authorization server is often public although the upstream is not, so direct comes first.
@@ -78,7 +100,9 @@ func (s *Session) closeIdleLater(t *http.Transport) {
 // chosen them, so the guard lets requests to them pass.
 func configuredOrigins(settings cli.OAuth) []string {
 	var origins []string
-	for _, text := range []string{settings.AuthorizationURL, settings.TokenURL, settings.IDPIssuer, settings.IDPTokenURL} {
+	for _, text := range []string{
+		settings.Issuer, settings.AuthorizationURL, settings.TokenURL, settings.IDPIssuer, settings.IDPTokenURL,
+	} {
 		if u, err := url.Parse(text); err == nil && u.Host != "" {
 			origins = append(origins, origin(u))
 		}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"sallyport/cmd/sallyport/internal/cli"
@@ -56,6 +57,8 @@ type Session struct {
 	store *tokenstore.Store
 	// key names this upstream and account in the store.
 	key string
+	// cookies are those of the upstream.
+	cookies *cookieJar
 	// secrets are those of the settings, for Mask.
 	secrets []string
 	// closers end the parts, in the order in which the parts were built.
@@ -92,6 +95,9 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	}
 	config, err := signInConfig(cfg, s.Upstream, s.Header)
 	if err != nil {
+		return err
+	}
+	if config.IDP, err = identityProvider(cfg.Settings.OAuth); err != nil {
 		return err
 	}
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
@@ -155,10 +161,10 @@ func (s *Session) Save(name string, b []byte) error {
 	return s.store.Save(s.key+"/"+name, b)
 }
 
-// Mask replaces every secret in use in text: those of the settings, and the tokens and codes of the
-// sign-in. Text of the upstream passes through it before the MCP host gets it.
+// Mask replaces every secret in use in text: those of the settings, the tokens and codes of the
+// sign-in, and long cookies. Text of the upstream passes through it before the MCP host gets it.
 func (s *Session) Mask(text string) string {
-	for _, secret := range append(s.SignIn.Secrets(), s.secrets...) {
+	for _, secret := range slices.Concat(s.SignIn.Secrets(), s.secrets, s.cookies.secrets()) {
 		if len(secret) > 3 { // a shorter one would shred the text, and the gaps would spell it
 			text = strings.ReplaceAll(text, secret, "***")
 		}

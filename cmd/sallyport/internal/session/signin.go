@@ -16,8 +16,8 @@ import (
 // retryText stands on the page of a failed sign-in.
 const retryText = "To try again, close this tab and ask your MCP host once more, or type \"sallyport login\" with the same settings in a terminal."
 
-// signInConfig returns the settings of the sign-in. The caller adds the realm and the routes. The
-// error is a *cli.UsageError, or it comes from the token store's files.
+// signInConfig returns the settings of the sign-in. The caller adds the realm, the routes and the
+// identity provider. The error is a *cli.UsageError, or it comes from the token store's files.
 func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Config, error) {
 	settings := cfg.Settings
 	secret, err := clientSecret(settings.Client)
@@ -41,6 +41,10 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 	if header.Get("Authorization") != "" {
 		grant = oauth.GrantNone
 	}
+	authorizeParams, err := settings.AuthorizeParams()
+	if err != nil {
+		return oauth.Config{}, err
+	}
 	store, err := OpenStore(settings.Store, cfg.Env, cfg.Log)
 	if err != nil {
 		return oauth.Config{}, err
@@ -50,18 +54,19 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 		Client: oauth.ClientConfig{
 			ID: settings.ClientID, Secret: secret, Key: key, KeyAlg: settings.ClientKeyAlg,
 			MetadataURL: settings.ClientMetadataURL, AuthStyle: settings.AuthStyle,
+			Certificate: settings.ClientCert != "",
 		},
 		Endpoints: oauth.Endpoints{
-			AuthorizationURL: settings.AuthorizationURL, TokenURL: settings.TokenURL,
+			Issuer: settings.Issuer, AuthorizationURL: settings.AuthorizationURL, TokenURL: settings.TokenURL,
 			NoDiscovery: !settings.Discovery, AssumePKCE: settings.PKCE == "assume",
 		},
-		Scope: settings.Scope, Resource: settings.Resource, Audience: settings.Audience, ExtraParams: settings.ExtraParams,
+		Scope: settings.Scope, Resource: settings.Resource, Audience: settings.Audience,
+		ExtraParams: settings.ExtraParams, AuthorizeParams: authorizeParams, Bearer: settings.Bearer,
 		Given: oauth.Given{
 			AuthorizationCode: oauth.Secret(settings.AuthorizationCode), CodeVerifier: oauth.Secret(settings.CodeVerifier),
 			RefreshToken: oauth.Secret(settings.RefreshToken),
 		},
 		Assertion:   assertion(settings.OAuth),
-		IDP:         oauth.IdentityProvider{Issuer: settings.IDPIssuer, TokenURL: settings.IDPTokenURL, ClientID: settings.IDPClientID},
 		RefreshSkew: refreshSkew(settings.RefreshSkew), NonInteractive: !settings.Interactive,
 		Callback: oauth.CallbackConfig{
 			RedirectURI: settings.RedirectURI, Addrs: settings.CallbackPort.Addrs(settings.CallbackHost),
@@ -88,6 +93,22 @@ func clientSecret(settings cli.Client) (oauth.Secret, error) {
 		return oauth.Secret(settings.ClientSecret), nil
 	}
 	return secretFile("client secret", "client-secret-file", settings.ClientSecretFile)
+}
+
+// identityProvider returns the settings of the identity provider. Its realm is the profile alone: a
+// person has one sign-in there, whichever route leads to an upstream.
+func identityProvider(settings cli.OAuth) (oauth.IdentityProvider, error) {
+	secret := oauth.Secret(settings.IDPClientSecret)
+	if secret == "" {
+		var err error
+		if secret, err = secretFile("identity provider's client secret", "idp-client-secret-file", settings.IDPClientSecretFile); err != nil {
+			return oauth.IdentityProvider{}, err
+		}
+	}
+	return oauth.IdentityProvider{
+		Issuer: settings.IDPIssuer, TokenURL: settings.IDPTokenURL, ClientID: settings.IDPClientID, ClientSecret: secret,
+		Realm: settings.Profile,
+	}, nil
 }
 
 // assertion returns the function that reads what jwt_bearer and enterprise_managed show. It returns

@@ -59,13 +59,18 @@ func rootCAs(caFile string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// tlsConfig returns what the TLS connections of a session have in common.
+func tlsConfig(roots *x509.CertPool, certificate *clientCertificate) *tls.Config {
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, GetClientCertificate: certificate.present}
+}
+
 // newTransport carries requests over connections of dial. If proxy is nil, it uses no HTTP proxy.
 // It sets no limit on a response, which may be a stream that lasts for days.
-func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), roots *x509.CertPool) *http.Transport {
+func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), config *tls.Config) *http.Transport {
 	return &http.Transport{
 		DialContext:         dial,
 		Proxy:               proxy,
-		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:     config.Clone(), // net/http writes to it
 		TLSHandshakeTimeout: tlsTimeout,
 		ForceAttemptHTTP2:   true, // net/http leaves HTTP/2 out if DialContext is set
 		MaxIdleConns:        maxIdleConns,
@@ -79,7 +84,7 @@ func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), ro
 
 // directTransport carries requests from this machine, through the proxy of HTTPS_PROXY or
 // HTTP_PROXY unless NO_PROXY excepts the host.
-func directTransport(env environment.Environment, roots *x509.CertPool) *http.Transport {
+func directTransport(env environment.Environment, config *tls.Config) *http.Transport {
 	// This is httpproxy.FromEnvironment, which would read the variables of the process instead of
 	// those in env.
 	either := func(name, lower string) string {
@@ -101,7 +106,7 @@ func directTransport(env environment.Environment, roots *x509.CertPool) *http.Tr
 		}
 		return conn, nil
 	}
-	t := newTransport(dial, func(req *http.Request) (*url.URL, error) { return choose(req.URL) }, roots)
+	t := newTransport(dial, func(req *http.Request) (*url.URL, error) { return choose(req.URL) }, config)
 	t.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, connect *http.Request, resp *http.Response) error {
 		if resp.StatusCode == http.StatusOK {
 			return nil

@@ -12,6 +12,7 @@
 //   scopes          scopes that a resource knows, default ["mcp"]
 //   dpopNonces      true: takes DPoP proofs only with the nonce that it gives
 //   features        oidc-provider's features, laid over ours
+//   extension       what idp.mjs adds, see there
 //
 // The first line on stdout is the issuer; each request is logged on stderr, without its query.
 // The server ends when its stdin does, so that it cannot outlive whoever started it.
@@ -31,7 +32,7 @@ process.stdin.resume().on('end', () => process.exit(0));
 const server = tls
   ? https.createServer({ cert: readFileSync(options.cert), key: readFileSync(options.key) })
   : http.createServer();
-server.listen(port, '127.0.0.1', () => {
+server.listen(port, '127.0.0.1', async () => {
   const issuer = `${tls ? 'https' : 'http'}://${host}:${server.address().port}`;
   const provider = new Provider(issuer, {
     ...(jwks && { jwks }),
@@ -43,7 +44,7 @@ server.listen(port, '127.0.0.1', () => {
     issueRefreshToken: (_ctx, client) => client.grantTypeAllowed('refresh_token'),
     rotateRefreshToken: true,
     expiresWithSession: () => false,
-    ttl: { AccessToken: accessTokenTTL, ClientCredentials: accessTokenTTL },
+    ttl: { AccessToken: accessTokenTTL, ClientCredentials: accessTokenTTL, IdToken: options.extension?.idTokenTTL ?? 3600 },
     cookies: { keys: ['only a test'] },
     features: {
       devInteractions: { enabled: true },
@@ -68,6 +69,7 @@ server.listen(port, '127.0.0.1', () => {
       ...options.features,
     },
   });
+  if (options.extension) (await import('./idp.mjs')).default(provider, options);
   provider.use(async (ctx, next) => {
     await next();
     const grant = ctx.oidc?.params?.grant_type ?? '';

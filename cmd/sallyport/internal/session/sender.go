@@ -1,0 +1,46 @@
+package session
+
+import (
+	"net/http"
+
+	"sallyport/oauth"
+)
+
+// sender adds to requests what does not depend on their route: the User-Agent, the cookies of the
+// upstream, and the permission to present the client certificate. It may be used concurrently.
+type sender struct {
+	// next is the route.
+	next http.RoundTripper
+	// userAgent is for requests that name none.
+	userAgent string
+	// cookies are those of the upstream. It is nil in the sender of every other origin.
+	cookies *cookieJar
+	// certificate is the client certificate.
+	certificate *clientCertificate
+	// toUpstream says that every request goes to the upstream's origin.
+	toUpstream bool
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
+	toServer := oauth.ToServer(req)
+	out := req.WithContext(req.Context())
+	out.Header = req.Header.Clone()
+	if out.Header == nil {
+		out.Header = http.Header{}
+	}
+	if _, ok := out.Header["User-Agent"]; !ok {
+		out.Header.Set("User-Agent", s.userAgent)
+	}
+	// An authorization server at the upstream's origin is no part of the MCP session, so it neither
+	// gets the session's cookies nor sets any.
+	if s.cookies == nil || toServer {
+		return s.certificate.send(out, s.next, s.toUpstream || toServer)
+	}
+	s.cookies.add(out)
+	resp, err := s.certificate.send(out, s.next, true)
+	if err == nil {
+		s.cookies.store(out.URL, resp)
+	}
+	return resp, err
+}
