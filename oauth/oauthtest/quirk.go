@@ -1,9 +1,6 @@
 package oauthtest
 
-import (
-	"encoding/json"
-	"time"
-)
+import "time"
 
 // Quirk is one way in which a login server, or the upstream in front of it, differs from a correct
 // one: a row of [Quirks].
@@ -97,7 +94,7 @@ const (
 //	answer.NAME   a member of it: a string without quotes, everything else as JSON
 type Rule struct {
 	// At is the place. The zero Place is any.
-	At Place
+	At Place `json:",omitempty"`
 	// When holds conditions. All of them must hold. A condition is "NAME" (the request has a
 	// parameter or JSON member of that name, which is not empty), "NAME=VALUE" or "NAME~PART" (it
 	// holds that part), each with "!" in front for the opposite. These names are facts of the
@@ -111,40 +108,35 @@ type Rule struct {
 	//	access        live or dead: at Refresh, the last access token of the login
 	//	registered.X  the member X of the last registration
 	//	authorized.X  the parameter X of the last authorization request
-	When []string
+	When []string `json:",omitempty"`
 	// Skip is how many fitting requests are left alone before the rule counts. Times is for how
 	// many it then counts; zero is for all.
-	Skip, Times int
+	Skip  int `json:",omitempty"`
+	Times int `json:",omitempty"`
 
 	// Acts lets the server act first.
-	Acts bool
+	Acts bool `json:",omitempty"`
 	// Status is the status of the answer. Zero is the server's, or 200, or 302 for a Redirect.
-	Status int
+	Status int `json:",omitempty"`
 	// Header holds fields. An empty value removes a field.
-	Header map[string]string
+	Header map[string]string `json:",omitempty"`
 	// Type is the Content-Type. Empty is the server's, or JSON if the Body begins with a brace or a
 	// bracket, or else HTML.
-	Type string
+	Type string `json:",omitempty"`
 	// Body is the body.
-	Body string
+	Body string `json:",omitempty"`
 	// Set sets JSON members of the answer: a path with dots, and the member as JSON.
-	Set map[string]string
+	Set map[string]string `json:",omitempty"`
 	// Drop removes JSON members of the answer: paths with dots.
-	Drop []string
+	Drop []string `json:",omitempty"`
 	// Redirect is the Location.
-	Redirect string
+	Redirect string `json:",omitempty"`
 	// Delay is how long the answer takes.
-	Delay time.Duration
+	Delay time.Duration `json:",omitempty"`
 	// Truncate cuts the body after so many bytes, and closes the connection. Zero cuts nothing.
-	Truncate int
+	Truncate int `json:",omitempty"`
 	// Reset closes the connection without an answer.
-	Reset bool
-}
-
-// String returns the rule as JSON, so that a test can print it.
-func (r Rule) String() string {
-	b, _ := json.Marshal(r) // strings, numbers and booleans cannot fail
-	return string(b)
+	Reset bool `json:",omitempty"`
 }
 
 // Play makes the server follow rules, and no others. Play without rules heals it.

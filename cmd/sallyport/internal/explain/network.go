@@ -104,7 +104,7 @@ func explainInvalid(g given, err error) (Explanation, bool) {
 		Hints: []string{"the owner of the server must give it another certificate"}}
 	if ok && e.Reason == x509.Expired && e.Cert != nil {
 		from, until := e.Cert.NotBefore.UTC().Format(time.DateTime), e.Cert.NotAfter.UTC().Format(time.DateTime)
-		out.Text = g.about(fmt.Errorf("the certificate is expired or not yet valid: it is good from %s to %s", from, until))
+		out.Text = strings.Replace(out.Text, e.Error(), fmt.Sprintf("the certificate is good from %s to %s", from, until), 1)
 		out.Hints = []string{"is the clock of this machine right? otherwise the owner of the server must renew its certificate"}
 	}
 	return out, ok

@@ -18,10 +18,12 @@ const tryAgain = "sallyport login URL, in a terminal, tries again"
 // signInHints says what to do about a failed sign-in.
 func signInHints(g given, e *asclient.SignInError) []string {
 	if held, ok := errors.AsType[*oauth.HeldBackError](e); ok {
-		return []string{
-			"sallyport login URL, in a terminal, opens a login page at once; so does the tool sallyport_sign_in of the MCP host",
-			"otherwise the next one may be opened at " + held.Until.Local().Format(time.TimeOnly),
+		list := hints("sallyport login URL, in a terminal, opens a login page at once; so does the tool sallyport_sign_in of the MCP host",
+			"otherwise the next one may be opened at "+held.Until.Local().Format(time.TimeOnly))
+		if last, ok := errors.AsType[*asclient.SignInError](held.Last); ok {
+			list = append(signInHints(g, last), list...)
 		}
+		return list
 	}
 	if errors.Is(e, oauth.ErrNotCompleted) {
 		return lateHints(g)
@@ -29,14 +31,14 @@ func signInHints(g given, e *asclient.SignInError) []string {
 	if list := entraHints(g, e); list != nil {
 		return list
 	}
+	if e.Stage == asclient.StageRegister && e.Code != asclient.CodeNoClient && e.Code != asclient.CodeInsecureURL {
+		return registerHints(g, e)
+	}
 	if list := ownCodeHints(g, e); list != nil {
 		return list
 	}
-	switch e.Stage {
-	case asclient.StageExchange:
+	if e.Stage == asclient.StageExchange {
 		return []string{"is the ID token of --id-token-file fresh, and --idp-client-id the client that it was issued to?"}
-	case asclient.StageRegister:
-		return registerHints(g, e)
 	}
 	if list := serverCodeHints(g, e); list != nil {
 		return list

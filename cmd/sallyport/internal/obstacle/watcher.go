@@ -148,8 +148,8 @@ func (w *Watcher) set(o *relay.Obstacle) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	close(w.changed)
-	if o == nil && w.current != nil {
-		w.reported = ""
+	if o == nil && w.current != nil && w.current.Text == w.reported {
+		w.reported = "" // it is over, so the next time it is news
 	}
 	w.current, w.changed = o, make(chan struct{})
 }
