@@ -83,12 +83,18 @@ func TestWatcherReportsOnce(t *testing.T) {
 	var reported []string
 	w := NewWatcher(Config{Report: func(text string, _ []string) { reported = append(reported, text) }})
 	unreachable := errors.New("dial: no route")
+	e := w.Explain(unreachable)
+	if e.Text != "dial: no route" || e.Final != nil {
+		t.Errorf("got %+v", e)
+	}
 	for range 2 {
-		if e := w.Explain(unreachable); e.Text != "dial: no route" || e.Final != nil {
-			t.Errorf("got %+v", e)
+		w.Answered(&e)
+		if p := w.Problem(); p != &e {
+			t.Errorf("the problem is %+v", p)
 		}
 	}
-	w.Explain(context.Canceled)
+	w.Answered(nil)
+	w.Answered(&e)
 	for _, s := range []States{{SignIn: busyLogin}, {Tunnel: changed}, {Tunnel: lost}, {Tunnel: lost}, {Tunnel: up}, {Tunnel: lost}} {
 		o := Current(s, explain.Explainer{})
 		_, before := w.Obstacle()
@@ -104,7 +110,7 @@ func TestWatcherReportsOnce(t *testing.T) {
 		w.report(o)
 	}
 	down := explain.Error(lost.Err).Text
-	if want := []string{"dial: no route", down, down}; strings.Join(reported, "\n") != strings.Join(want, "\n") {
+	if want := []string{"dial: no route", "dial: no route", down, down}; strings.Join(reported, "\n") != strings.Join(want, "\n") {
 		t.Errorf("reported %q, want %q", reported, want)
 	}
 }

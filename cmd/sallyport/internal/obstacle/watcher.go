@@ -52,12 +52,9 @@ func (w *Watcher) Obstacle() (*relay.Obstacle, <-chan struct{}) {
 	return w.current, w.changed
 }
 
-// Explain words the error of one request, and tells the person. It serves as relay.Config.Explain.
+// Explain words the error of one request. It serves as relay.Config.Explain.
 func (w *Watcher) Explain(err error) relay.Explanation {
 	e := w.cfg.Words.Error(err)
-	if _, ok := errors.AsType[*relay.StatusError](err); !ok && !errors.Is(err, context.Canceled) {
-		w.report(e.Obstacle())
-	}
 	return relay.Explanation{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final, NotRun: e.NotRun}
 }
 
