@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -171,7 +170,9 @@ func peek(resp *http.Response, limit int64) []byte {
 func statusFault(resp *http.Response, body string) *fault {
 	f := newFault(codeStatus, "status", "upstream answered with "+statusText(resp.StatusCode))
 	f.status, f.body, f.cause = resp.StatusCode, body, newStatusError(resp)
-	f.passes = slices.Contains([]int{http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable,
+	after, given := retryAfter(resp.Header)
+	f.after = min(after, maxAfter)
+	f.passes = slices.Contains([]int{http.StatusTooEarly, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable,
 		http.StatusGatewayTimeout}, resp.StatusCode)
 	hint := ""
 	switch resp.StatusCode {
@@ -183,10 +184,10 @@ func statusFault(resp *http.Response, body string) *fault {
 		hint = "check the URL: it has to be the MCP endpoint itself"
 	case http.StatusRequestEntityTooLarge:
 		hint = "the upstream does not take requests this large"
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusTooEarly:
 		hint = "ask again later"
-		if after := retryAfter(resp.Header); after != "" {
-			hint = "ask again " + after
+		if given {
+			hint = fmt.Sprintf("ask again in %d s", int(after/time.Second))
 		}
 	}
 	if hint != "" {
@@ -206,13 +207,14 @@ type StatusError struct {
 	Challenge string
 	// Page says that the body is an HTML page, as gateways and firewalls send it.
 	Page bool
-	// RetryAfter says when to ask again, in words such as "in 5 s". "" means that nothing does.
-	RetryAfter string
+	// RetryAfter is how long the upstream wants not to be asked. Zero means that it does not say.
+	RetryAfter time.Duration
 }
 
 func newStatusError(resp *http.Response) *StatusError {
 	e := &StatusError{Status: resp.StatusCode, Challenge: resp.Header.Get("WWW-Authenticate"),
-		Page: mediaType(resp.Header) == "text/html", RetryAfter: retryAfter(resp.Header)}
+		Page: mediaType(resp.Header) == "text/html"}
+	e.RetryAfter, _ = retryAfter(resp.Header)
 	if resp.Request != nil { // the request as it was sent, at the end of all RoundTrippers
 		e.HadToken = resp.Request.Header.Get("Authorization") != ""
 	}
@@ -233,21 +235,8 @@ func isFinal(err error) bool {
 		return false
 	}
 	switch f.status {
-	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
+	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return false
 	}
 	return f.kind == "redirect" || f.status/100 == 4
-}
-
-// retryAfter puts the header Retry-After (RFC 9110, section 10.2.3) into words. It returns "" if
-// there is none, or if it makes no sense.
-func retryAfter(h http.Header) string {
-	v := strings.TrimSpace(h.Get("Retry-After"))
-	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
-		return fmt.Sprintf("in %d s", n)
-	}
-	if t, err := http.ParseTime(v); err == nil {
-		return "after " + t.UTC().Format(time.RFC1123)
-	}
-	return ""
 }

@@ -195,7 +195,7 @@ func TestFaults(t *testing.T) {
 		{"redirect to another origin", Exchange{Status: 307, Set: map[string]string{"Location": "http://evil.test/mcp?x=secret-1"}}, -32001, "redirect", 307, `\"http://evil.test/mcp\"`},
 		{"redirect that changes the method", Exchange{Status: 302, Set: map[string]string{"Location": "/other"}}, -32001, "redirect", 302, "/other"},
 		{"413", Exchange{Status: 413, Type: "text/plain", Reply: "large"}, -32001, "status", 413, "large"},
-		{"429", Exchange{Status: 429, Set: map[string]string{"Retry-After": "7"}}, -32001, "status", 429, "ask again in 7 s"},
+		{"429", Exchange{Status: 429, Set: map[string]string{"Retry-After": "700"}}, -32001, "status", 429, "ask again in 700 s"},
 		{"500", Exchange{Status: 500, Type: "text/plain", Reply: strings.Repeat("é", 600)}, -32001, "status", 500, strings.Repeat("é", 500) + `"`},
 		{"503 that is the answer", Exchange{Status: 503, Reply: callAnswer}, 0, "", 0, ""},
 		{"400 with another's answer", Exchange{Status: 400, Reply: `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"m"}}`}, -32001, "status", 400, `\"message\":\"m\"`},

@@ -138,7 +138,7 @@ func (b *bridge) forward(c *call) error {
 		b.host.keepAlive(c)
 		// Until the next round nothing of c runs on the server. But c waits for the host, and not
 		// for an obstacle.
-		c.phase.Store(replied)
+		c.phase.Store(asking)
 		answers, err := b.questions.ask(c, wanted)
 		if err == nil && len(wanted.keys) == 0 {
 			_, err = pause(c.ctx, backoff(round), nil) // the server only wants to be asked again later

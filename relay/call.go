@@ -47,6 +47,9 @@ type callState struct {
 	// claimed says that the call is answered, or cancelled by the host. Nothing more is written for
 	// it.
 	claimed bool
+	// patientSince is when Config.Patience has begun: when the call arrived, or at the last sign of
+	// progress.
+	patientSince time.Time
 
 	// released says that the end of the session does not wait for the call any more. It is guarded
 	// by callTable.mu.
@@ -72,12 +75,24 @@ func (c *call) isClaimed() bool {
 	return c.state.claimed
 }
 
+// patience returns when Config.Patience has begun for c.
+func (c *call) patience() time.Time {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if c.state.patientSince.IsZero() {
+		return c.arrived
+	}
+	return c.state.patientSince
+}
+
 // keepAlive gives c its full time again.
 func (c *call) keepAlive(timeout time.Duration) {
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
 	if !c.state.claimed && c.timer.Stop() {
 		c.timer.Reset(timeout)
+		c.phase.setEnd(time.Now().Add(timeout))
+		c.state.patientSince = time.Now()
 	}
 }
 
@@ -165,6 +180,8 @@ func (s *session) outcome(c *call, err error) (*fault, *rawjson.Message) {
 	switch {
 	case c.isClaimed():
 		return nil, nil // its stream was only read to the end
+	case err == errTimeout && c.phase.Load() == asking:
+		return timeoutFault(s.cfg.Timeout), nil
 	case err == errTimeout && !running:
 		if o, _ := s.cfg.Obstacle(); o != nil {
 			return o.fault(), nil
@@ -241,6 +258,7 @@ func (t *callTable) enter(c *call) *fault {
 	}
 	c.ctx, c.cancel = context.WithCancelCause(t.run.ctx)
 	c.timer = time.AfterFunc(t.run.cfg.Timeout, func() { c.cancel(errTimeout) })
+	c.phase.setEnd(time.Now().Add(t.run.cfg.Timeout))
 	t.inFlight[c.key] = c
 	t.pending++
 	t.run.work.Add(1) // under the lock, so that the session cannot have stopped waiting

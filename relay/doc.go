@@ -108,9 +108,9 @@
 // only, because the server may need it in order to accept notifications/initialized.
 //
 // If a notification, or an answer of the host, cannot be sent because of an obstacle, it waits as a
-// call does, except for Config.Timeout (on the modern wire for acceptWait). If it fails then, or in
-// any other way, the log shows that, and the host hears nothing. A notification that meets the loss
-// of its session is sent again in the new one, once. An answer is not.
+// call does, except for Config.Timeout. If it fails then, or in any other way, the log shows that,
+// and the host hears nothing. A notification that meets the loss of its session is sent again in
+// the new one, once. An answer is not.
 //
 // Nothing is queued on the way to the host. If the host reads slowly, a Write blocks. The goroutine
 // that has the message reads no more of its response, and flow control slows the server down. The
@@ -123,14 +123,13 @@
 // that is closed when it changes. An [Explanation] puts one error of Config.Send into words. So an
 // obstacle is a state, and an explanation belongs to an event.
 //
-// A call has two time limits. Both are counted from its arrival:
+// A call has two time limits. Both are counted from its arrival, or from the last sign of progress:
 //
-//	Config.Timeout    A sign of progress starts it anew. At its end the call gets the error
-//	                  "timeout", and if it may be running, the server is told. There is none for
-//	                  initialize and subscriptions/listen.
-//	Config.Patience   It counts for a call that is not in the state written (next section), and only
-//	                  while there is an obstacle. A call that is older than this gets the obstacle
-//	                  as its error. There is none for initialize.
+//	Config.Timeout    At its end the call gets the error "timeout", and if it may be running, the
+//	                  server is told. There is none for initialize and subscriptions/listen.
+//	Config.Patience   It counts for a call in the state unsent or replied (next section), and only
+//	                  while there is an obstacle. A call that has waited longer than this gets the
+//	                  obstacle as its error. There is none for initialize.
 //
 // Signs of progress are: a notification or a request of the server on the call's own stream, a
 // progress notification with the call's token on any stream, and the host's answer to a question
@@ -144,6 +143,30 @@
 // If the field Final of an obstacle or an explanation is not nil, waiting does not help. All
 // requests get it as their error. Run returns the error in Final when a request was answered with
 // it, or after finalGrace.
+//
+// # A busy server
+//
+// A server may refuse a request for now, with the status 429, 503 or 425 (pause.go). Such a request
+// has not run. It waits in the state held, and is sent again, if that is within its Config.Timeout.
+// What waits is told to the host as for an obstacle; Config.Patience does not count.
+//
+//	status        Retry-After    what we do
+//	------------  -------------  ------------------------------------------------------------------
+//	429, 503, 425 within the     We wait for as long as it says, and at least for our own back-off
+//	              time           (next but one section). Up to a tenth, and a second, is added.
+//	429, 503, 425 longer         The refusal is the answer, at once, with the time.
+//	429, 425      none           We wait for our own back-off, up to maxBusy times.
+//	503           none           The same for ping, tasks/get, notifications/initialized and all
+//	                             lists. Any other request may have run, behind a gateway. The
+//	                             refusal is its answer.
+//
+// Without Retry-After, initialize, server/discover and subscriptions/listen are left to those who
+// send them, and who try again in any case. If the body of the refusal is the result of the
+// request, that is the answer. The date in a Retry-After is compared with the server's own Date.
+//
+// A pause holds for all requests, except the GET stream and the DELETE. When it is over, one
+// request goes ahead. If it is refused, the pause begins anew. Otherwise, or after scoutTime, the
+// others follow, spread over spreadEach for each of them, and at most over maxSpread.
 //
 // # Has it run?
 //
@@ -163,16 +186,20 @@
 //	replied   The server has begun to answer, but RoundTrip has not returned. So Send is dealing
 //	          with a refusal, and nothing is running.
 //
+// Two further states are not Send's: a call that is held waits for a busy server, and one that is
+// asking waits for the host's answer under the bridge. Neither has run, or runs.
+//
 // An http.Transport returns as soon as the header of the response has come. If RoundTrip does not
 // return then, Send has got a refusal and deals with it. For instance, it got a 401 and waits for a
 // person to sign in. Later it may send the request anew, and calls GetConn again. An http.Transport
 // calls GetConn in the state written, too, when it knows that it may repeat the request (post.go).
 //
 // When RoundTrip returns a response or an error, a request in the state replied counts as one that
-// may have run, except if Config.Explain says NotRun of the error. We take four responses for
-// refusals, and send the request again: a redirect with 307 or 308, the loss of a session ("The
-// legacy wire"), the error -32020 ("The modern wire"), and a status that contradicts the remembered
-// era ("What the server speaks").
+// may have run, except if Config.Explain says NotRun of the error. We take these responses for
+// refusals, and send the request again: a redirect with 307 or 308, the status of a busy server
+// (last section), the loss of a session and a token that does not suffice ("The legacy wire"), the
+// error -32020 ("The modern wire"), and a status that contradicts the remembered era ("What the
+// server speaks").
 //
 // A RoundTripper that calls no hook is judged by the request's body. As soon as somebody has read a
 // byte of it, the request counts as written. Then such a RoundTripper cannot tell us that it waits
@@ -183,7 +210,8 @@
 // What may fail again is repeated in one loop (retry.go). Between two attempts, the loop waits for
 // a back-off: retryDefault after the first failure, and twice as long after each further one, up to
 // retryMax. Up to half of it is left out at random. If the server of an event stream has named a
-// reconnection time, the first back-off is that time, and all later ones are at least as long.
+// reconnection time, the first back-off is that time, and all later ones are at least as long. A
+// Retry-After makes one back-off as long as it says, up to maxAfter.
 // After the back-off, every loop except the opening waits until there is no obstacle.
 //
 //	what is repeated            the back-off starts   the back-off is cut    the loop ends
@@ -484,7 +512,8 @@
 //	exitGrace 1 s         exitGoodbye 1 s        exitBound 1.8 s       maxRounds 16
 //	maxMessage 64 MiB     maxCalls 1024          maxNotifications 1024 maxReplay 4096
 //	maxMemory 4 MiB       maxExcerpt 500         maxRedirects 5       exitReserve 0.2 s
-//	renewTimeout 30 s
+//	renewTimeout 30 s     maxBusy 4              maxAfter 600 s         scoutTime 2 s
+//	spreadEach 20 ms      maxSpread 2 s
 //
 // A message above maxMessage becomes an error with its id. More than maxCalls requests in flight
 // get the error "busy". More than maxNotifications notifications, or as many answers of the host,

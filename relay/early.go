@@ -100,13 +100,14 @@ func (e *early) begin(c *call) {
 func (e *early) open(h *opening) {
 	s := e.session
 	background, status := false, 0
-	pace := retry{news: h.retry}
+	var f *fault
+	pace := retry{news: h.retry, delay: func(failures int) time.Duration { return max(f.after, backoff(failures)) }}
 	pace.run(h.call.ctx, func(asked bool) verdict {
 		if asked {
 			background = false
 		}
 		begun := time.Now()
-		f := e.try(h, background)
+		f = e.try(h, background)
 		if f == nil || h.call.ctx.Err() != nil {
 			return stop
 		}
@@ -166,6 +167,7 @@ func (e *early) attempt(h *opening, background bool) *call {
 		ctx = withoutPerson(ctx)
 	}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	a.phase.setEnd(time.Now().Add(s.cfg.Timeout))
 	a.state.mu.Lock()
 	defer a.state.mu.Unlock()
 	a.timer = time.AfterFunc(s.cfg.Timeout, func() {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"sallyport/relay/rawjson"
 )
@@ -149,6 +150,7 @@ func (e *eras) probe(lifetime context.Context, d *discovery, who identity, send 
 	who.version = modernVersions[0]
 	for range 2 {
 		p := new(phase)
+		p.setEnd(time.Now().Add(acceptWait)) // a server that asks for a longer pause has answered
 		status, answer, err := e.ask(lifetime, who, send, p)
 		d.era, d.err = classify(status, answer, err)
 		d.sent = p.Load() != unsent

@@ -52,6 +52,8 @@ type fault struct {
 	// passes says that the upstream was not reached, or was overloaded, so that another attempt may
 	// help.
 	passes bool
+	// after is how long the upstream has asked us to wait. 0 means that it did not.
+	after time.Duration
 	// cause is the error of the RoundTripper. It is nil if there was none.
 	cause error
 }

@@ -131,9 +131,15 @@ func (l *legacy) connect(ctx context.Context, init rawjson.Message, take session
 	}
 }
 
-// getPushStream asks for a push stream. As long as an obstacle is in the way, it tries again when
-// that changes.
-func (h *legacyHTTP) getPushStream(ctx context.Context) (resp *http.Response, err error) {
+// getPushStream asks for a push stream. As long as an obstacle is in the way, or the upstream
+// refuses it for now, it tries again.
+func (h *legacyHTTP) getPushStream(ctx context.Context) (*http.Response, error) {
+	return h.patiently(ctx, httpRequest{method: http.MethodGet, phase: new(phase)}, func() (*http.Response, error) {
+		return h.getPushStreamOnce(ctx)
+	})
+}
+
+func (h *legacyHTTP) getPushStreamOnce(ctx context.Context) (resp *http.Response, err error) {
 	pace := retry{obstacles: h.obstacles}
 	ended := pace.run(ctx, func(bool) verdict {
 		resp, err = h.roundTrip(ctx, h.client.sender(ctx), http.MethodGet, upstreamSession{}, "")

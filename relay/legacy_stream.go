@@ -129,6 +129,8 @@ func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, ope
 			}
 		case resp.StatusCode/100 == 2 || isFinal(statusFault(resp, "")):
 			return stop // the server does not offer the stream
+		default:
+			cur.after = statusFault(resp, "").after
 		}
 		return failed
 	})
@@ -246,6 +248,8 @@ type cursor struct {
 	id string
 	// retry is the wait that the server asked for. A negative one means that it did not ask.
 	retry time.Duration
+	// after is the wait that a refusal of the last attempt has asked for. 0 means that none did.
+	after time.Duration
 	// resumed says that this is not the first connection.
 	resumed bool
 	// silence is how long a resumed connection may bring nothing.
@@ -263,10 +267,12 @@ func (cur *cursor) note(e sse.Event) {
 // delay is the back-off after so many failures: at first as long as the server asked for, then ever
 // longer.
 func (cur *cursor) delay(failures int) time.Duration {
+	after := cur.after
+	cur.after = 0
 	if failures <= 1 && cur.retry >= 0 {
-		return cur.retry
+		return max(after, cur.retry)
 	}
-	return max(cur.retry, backoff(failures))
+	return max(after, cur.retry, backoff(failures))
 }
 
 // errSilent ends a resumed connection that brings nothing.

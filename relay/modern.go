@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -299,7 +300,12 @@ func (m *modern) relist(ctx context.Context, who identity) error {
 func (m *modern) subscribe(ctx context.Context, r modernRequest) error {
 	var result error
 	accepted := false
-	pace := retry{obstacles: m.obstacles}
+	pace := retry{obstacles: m.obstacles, delay: func(failures int) time.Duration {
+		if f, ok := errors.AsType[*fault](result); ok {
+			return max(f.after, backoff(failures))
+		}
+		return backoff(failures)
+	}}
 	ended := pace.run(ctx, func(bool) verdict {
 		answered, progress := false, false
 		attempt := r
@@ -331,13 +337,25 @@ func (m *modern) subscribe(ctx context.Context, r modernRequest) error {
 	return result
 }
 
-// notify carries a notification of a modern host.
+// notify carries a notification of a modern host. It returns when the server has accepted it, or
+// acceptWait has passed.
 func (m *modern) notify(n notification) {
-	defer n.done()
 	if n.gate != nil { // no modern host sends initialized, but one that does must not be stuck
 		defer close(n.gate)
 	}
-	ctx, cancel := context.WithTimeout(m.ctx, acceptWait)
+	accepted := make(chan struct{})
+	// Ends with m.ctx or Config.Timeout.
+	m.work.Go(func() {
+		defer n.done()
+		defer close(accepted)
+		m.deliverUnanswered(n)
+	})
+	m.obstacles.waitAccepted(accepted)
+}
+
+// deliverUnanswered carries a notification. The host does not wait, so a failure is only logged.
+func (m *modern) deliverUnanswered(n notification) {
+	ctx, cancel := context.WithTimeout(m.ctx, m.cfg.Timeout)
 	defer cancel()
 	resp, err := m.post(ctx, modernRequest{Message: n.Message, who: identityIn(n.Params).inNewestVersion(),
 		send: m.cfg.Send, phase: new(phase)})

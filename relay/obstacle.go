@@ -66,6 +66,8 @@ type obstacles struct {
 	*run
 	// giveUp is called with an obstacle that waiting does not end.
 	giveUp func(*Obstacle)
+	// pauses are what the upstream asks for.
+	pauses pauses
 }
 
 // change returns the channel of the next change while something that may pass is in the way.
@@ -200,13 +202,17 @@ func (w *watcher) lookAgain() {
 func (w *watcher) report(o *Obstacle) time.Duration {
 	s := w.session
 	next := s.early.signIn.show(o)
-	if s.early.notePending(o) && o == nil {
+	expires := s.early.notePending(o) || o != nil
+	if o == nil {
+		o = s.obstacles.pauses.obstacle()
+	}
+	if o == nil && expires {
 		o = s.serverSilent()
 	}
 	if o == nil {
 		return next
 	}
-	if left := w.expire(o); next == 0 || left < next {
+	if left := w.expire(o, expires); next == 0 || left < next {
 		next = left
 	}
 	return next
@@ -218,21 +224,23 @@ func (s *session) serverSilent() *Obstacle {
 	return &Obstacle{Kind: "timeout", Text: where(s.cfg.URL) + ": no answer yet"}
 }
 
-// expire ends the calls that have waited for o long enough, and tells the host that the others
-// wait. It returns after how long to look again.
-func (w *watcher) expire(o *Obstacle) time.Duration {
+// expire ends the calls that have waited for o long enough, unless o is only a pause, and tells the
+// host that the others wait. It returns after how long to look again.
+func (w *watcher) expire(o *Obstacle, expires bool) time.Duration {
 	s := w.session
 	now := time.Now()
 	// A call that arrives from now on has at least this long.
 	next := min(s.cfg.Patience, s.cfg.InitPatience)
 	var late, toTell []*call
-	for _, c := range s.calls.selected(func(c *call) bool { return !c.isInit() && c.phase.Load() != written }) {
-		left := c.arrived.Add(s.cfg.Patience).Sub(now)
-		if left <= 0 {
-			late = append(late, c)
-			continue
+	for _, c := range s.calls.selected(waitsForObstacle) {
+		if expires && c.phase.Load() != held {
+			left := c.patience().Add(s.cfg.Patience).Sub(now)
+			if left <= 0 {
+				late = append(late, c)
+				continue
+			}
+			next = min(next, left)
 		}
-		next = min(next, left)
 		if c.progress == "" {
 			continue
 		}
@@ -256,6 +264,12 @@ func (w *watcher) expire(o *Obstacle) time.Duration {
 		c.cancel(o.fault())
 	}
 	return next
+}
+
+// waitsForObstacle reports whether c is a call that an obstacle or a pause keeps back.
+func waitsForObstacle(c *call) bool {
+	p := c.phase.Load()
+	return !c.isInit() && p != written && p != asking
 }
 
 // waitingNotification is a progress notification which says that c waits for o. Progress must not

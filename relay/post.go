@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -20,7 +21,23 @@ const (
 )
 
 // phase is how far a call has come upstream. The zero value is unsent.
-type phase struct{ atomic.Int32 }
+type phase struct {
+	atomic.Int32
+	// ends is when the call has to be answered, in nanoseconds since 1970. 0 means that this was
+	// not set.
+	ends atomic.Int64
+}
+
+// setEnd notes when the call has to be answered.
+func (p *phase) setEnd(t time.Time) { p.ends.Store(t.UnixNano()) }
+
+// end returns when the call has to be answered. It is zero if that was not set.
+func (p *phase) end() time.Time {
+	if n := p.ends.Load(); n != 0 {
+		return time.Unix(0, n)
+	}
+	return time.Time{}
+}
 
 const (
 	// unsent means that nothing of the call was written, or that the server has refused what was
@@ -32,6 +49,10 @@ const (
 	// returned. We take it that the RoundTripper is dealing with a refusal, so nothing is running.
 	// If the RoundTripper returns an error from here, the call may have run.
 	replied
+	// held means that the call has not run, and waits because the server has asked us to wait.
+	held
+	// asking means that nothing of the call runs, and that it waits for the host.
+	asking
 )
 
 // trackedBody is a request's body that moves the phase when it is read: whoever has read a byte of
@@ -190,9 +211,15 @@ func redirect(target *url.URL, resp *http.Response) (*url.URL, error) {
 	return next, nil
 }
 
-// deliver carries r upstream. As long as an obstacle keeps it from being written, it tries again
-// when that changes. The error is the cause of ctx or a *fault.
-func (cl *client) deliver(ctx context.Context, r httpRequest) (resp *http.Response, err error) {
+// deliver carries r upstream. As long as an obstacle keeps it from being written, or the upstream
+// refuses it for now, it tries again. The error is the cause of ctx or a *fault.
+func (cl *client) deliver(ctx context.Context, r httpRequest) (*http.Response, error) {
+	return cl.patiently(ctx, r, func() (*http.Response, error) { return cl.deliverOnce(ctx, r) })
+}
+
+// deliverOnce carries r upstream. As long as an obstacle keeps it from being written, it tries
+// again when that changes. The error is the cause of ctx or a *fault.
+func (cl *client) deliverOnce(ctx context.Context, r httpRequest) (resp *http.Response, err error) {
 	traced := cl.trace(ctx, r.phase)
 	try := retry{obstacles: cl.obstacles}
 	ended := try.run(ctx, func(bool) verdict {

@@ -1,7 +1,9 @@
 package explain
 
 import (
+	"fmt"
 	"net/http"
+	"time"
 
 	"sallyport/oauth"
 	"sallyport/oauth/asclient"
@@ -53,8 +55,8 @@ func statusHints(g given, e *relay.StatusError) []string {
 	case http.StatusRequestEntityTooLarge:
 		return []string{"the upstream does not take requests this large"}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		if e.RetryAfter != "" {
-			return []string{"the upstream is busy: ask again " + e.RetryAfter}
+		if e.RetryAfter > 0 {
+			return []string{fmt.Sprintf("the upstream is busy: ask again in %d s", int(e.RetryAfter/time.Second))}
 		}
 		return []string{"the upstream is busy: ask again later"}
 	case http.StatusBadGateway, http.StatusGatewayTimeout:

@@ -1,0 +1,283 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"sallyport/relay/rawjson"
+)
+
+const (
+	// maxBusy is how often a request is sent again that was refused for now by a server which does
+	// not say for how long.
+	maxBusy = 4
+	// scoutTime is how long the others wait for what becomes of the first request after a pause. A
+	// refusal comes at once; an answer may take long.
+	scoutTime = 2 * time.Second
+	// spreadEach and maxSpread are the time over which the others are spread after a pause: so much
+	// for each of them, and at most so much.
+	spreadEach = 20 * time.Millisecond
+	maxSpread  = 2 * time.Second
+	// maxAfter is how long we believe a server that asks us to wait, where nobody waits for the
+	// answer.
+	maxAfter = 10 * time.Minute
+)
+
+// pauses keeps requests back while the upstream has asked us to wait (status 429, 503 or 425). The
+// pause holds for all requests, because the upstream cannot take more of them. After it one request
+// goes ahead, the scout. The others follow when the scout was not refused, not all at once.
+type pauses struct {
+	// told is called when a request begins to wait. It is nil where nobody wants to know.
+	told func()
+
+	mu sync.Mutex
+	// until is the end of the pause. It is zero if there is none.
+	until time.Time
+	// refusal says what the upstream has answered.
+	refusal *fault
+	// scout is the number of the request that has gone ahead. 0 means that none has.
+	scout int
+	// lastScout is the number of the last scout.
+	lastScout int
+	// waiting is how many requests wait.
+	waiting int
+	// refused counts the refusals since the last request that was not refused.
+	refused int
+	// changed is closed when any of this changes, and made anew by whoever waits.
+	changed chan struct{}
+}
+
+// changeLocked wakes all who wait.
+func (p *pauses) changeLocked() {
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
+}
+
+// begin begins a pause after a refusal, which f tells of, or makes the one under way longer. It is
+// for as long as the upstream has asked, and at least for our own back-off if there is time left
+// for that. scout is the number of the request if it was one. What requests meet that were sent
+// together is one refusal.
+func (p *pauses) begin(scout int, f *fault, asked, left time.Duration) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refusal == nil || scout != 0 && p.scout == scout {
+		p.refused++
+	}
+	d := max(asked, backoff(p.refused)) + rand.N(min(asked/10, time.Second)+1)
+	if d >= left {
+		d = max(asked, left/2)
+	}
+	if until := time.Now().Add(d); until.After(p.until) {
+		p.until = until
+	}
+	p.refusal, p.scout = f, 0
+	p.changeLocked()
+	return d
+}
+
+// end ends the pause that the scout has tried. Without a scout of that number it does nothing.
+func (p *pauses) end(scout int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if scout == 0 || p.scout != scout {
+		return
+	}
+	p.until, p.refusal, p.scout, p.refused = time.Time{}, nil, 0, 0
+	p.changeLocked()
+}
+
+// giveUp lets another request go ahead, because the scout of the given number waits no longer.
+func (p *pauses) giveUp(scout int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if scout != 0 && p.scout == scout {
+		p.scout = 0
+		p.changeLocked()
+	}
+}
+
+// obstacle is the pause in words, or nil if no request waits for its end.
+func (p *pauses) obstacle() *Obstacle {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refusal == nil || p.waiting == 0 {
+		return nil
+	}
+	return &Obstacle{Kind: p.refusal.kind, Text: p.refusal.text + "; it is asked again " + p.whenLocked()}
+}
+
+// whenLocked puts the end of the pause into words.
+func (p *pauses) whenLocked() string {
+	return fmt.Sprintf("in %d s", int((max(0, time.Until(p.until))+time.Second-1)/time.Second))
+}
+
+// wait waits until there is no pause, or until it is over and the caller is the scout, which calls
+// end, begin or giveUp when it knows more. The error is the cause of ctx, or the refusal if the
+// pause goes beyond ends.
+func (p *pauses) wait(ctx context.Context, ends time.Time) (scout int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.refusal != nil {
+		left := time.Until(p.until)
+		switch {
+		case p.until.After(ends):
+			f := *p.refusal
+			f.hints = []string{"ask again " + p.whenLocked()}
+			return 0, &f
+		case left <= 0 && p.scout == 0:
+			p.lastScout++
+			p.scout = p.lastScout
+			n := p.scout
+			time.AfterFunc(scoutTime, func() { p.end(n) })
+			return n, nil
+		case left <= 0:
+			left = scoutTime // somebody else is the scout, and wakes us
+		}
+		if err := p.sleepLocked(ctx, left); err != nil {
+			return 0, err
+		}
+	}
+	return 0, nil
+}
+
+// sleepLocked waits for d, or for a change. When the pause is over, it waits for a part of the time
+// over which the requests are spread. It lets go of p.mu meanwhile.
+func (p *pauses) sleepLocked(ctx context.Context, d time.Duration) error {
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	changed := p.changed
+	p.waiting++
+	p.mu.Unlock()
+	if p.told != nil {
+		p.told()
+	}
+	_, err := pause(ctx, d, changed)
+	p.mu.Lock()
+	spread := min(time.Duration(p.waiting)*spreadEach, maxSpread)
+	over := p.refusal == nil
+	p.mu.Unlock()
+	if err == nil && over {
+		_, err = pause(ctx, rand.N(spread), nil)
+	}
+	p.mu.Lock()
+	p.waiting--
+	return err
+}
+
+// patiently carries r by send. As long as the upstream refuses r for now, and there is time, it
+// waits and calls send again. Its errors are those of send and of pauses.wait.
+func (cl *client) patiently(ctx context.Context, r httpRequest, send func() (*http.Response, error)) (*http.Response, error) {
+	p := &cl.obstacles.pauses
+	ends := r.phase.end()
+	if ends.IsZero() {
+		ends = time.Now().Add(cl.cfg.Timeout)
+	}
+	for tries := 0; ; tries++ {
+		r.phase.Store(held)
+		scout, err := p.wait(ctx, ends)
+		r.phase.Store(unsent)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := send()
+		if err != nil || !isBusy(resp) {
+			p.end(scout)
+			return resp, err
+		}
+		if end := r.phase.end(); !end.IsZero() {
+			ends = end
+		}
+		left := time.Until(ends)
+		asked, again := comeBack(r, resp, tries)
+		if !again || asked >= left {
+			p.giveUp(scout)
+			return resp, nil
+		}
+		f := statusFault(resp, string(peek(resp, maxShown)))
+		discard(resp)
+		d := p.begin(scout, f, asked, left)
+		cl.cfg.Log.Info("the upstream asks to wait", "status", resp.StatusCode, "wait", d)
+	}
+}
+
+// isBusy reports whether resp refuses a request for now: because of a limit (429), because the
+// server is overloaded or away (503), or because it came too early (425, RFC 8470). If the body is
+// the result of the request, that has run all the same. The body can still be read.
+func isBusy(resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusTooEarly:
+	default:
+		return false
+	}
+	m, err := rawjson.Parse(peek(resp, maxErrorBody))
+	return err != nil || m.Kind != rawjson.Response || m.Result == nil
+}
+
+// comeBack decides whether r, which resp refuses for now after so many tries, may be sent again, and
+// returns how long the upstream has asked us to wait before.
+//
+// With the header Retry-After the upstream says that it has not run r, and when to come back. A 429
+// and a 425 say the first without it. A bare 503 does not: some gateways send it when a server has
+// died over the request. So we repeat only what does no harm.
+func comeBack(r httpRequest, resp *http.Response, tries int) (asked time.Duration, again bool) {
+	asked, given := retryAfter(resp.Header)
+	if given {
+		return asked, true
+	}
+	method := rawjson.MemberText(r.body, "method")
+	harmless := resp.StatusCode != http.StatusServiceUnavailable || isSafe(method)
+	return 0, harmless && tries < maxBusy && !hasOwnLoop(method)
+}
+
+// hasOwnLoop reports whether those who send the requests of this method repeat them themselves.
+func hasOwnLoop(method string) bool {
+	switch method {
+	case "", "initialize", "server/discover", "subscriptions/listen":
+		return true
+	}
+	return false
+}
+
+// isSafe reports whether a request of this method may run twice without harm.
+func isSafe(method string) bool {
+	switch method {
+	case "ping", "tasks/get", "notifications/initialized":
+		return true
+	}
+	return strings.HasSuffix(method, "/list")
+}
+
+// retryAfter reads the header Retry-After (RFC 9110, section 10.2.3): seconds, or a date, which is
+// compared with the server's own clock if it shows that. It reports false if there is none, or if
+// it makes no sense.
+func retryAfter(h http.Header) (d time.Duration, given bool) {
+	v := strings.TrimSpace(h.Get("Retry-After"))
+	whole, fraction, _ := strings.Cut(v, ".") // some send a fraction of seconds
+	if whole != "" && strings.Trim(whole+fraction, "0123456789") == "" {
+		seconds := 0
+		for _, digit := range whole {
+			seconds = min(10*seconds+int(digit-'0'), 1<<31)
+		}
+		if strings.Trim(fraction, "0") != "" {
+			seconds++
+		}
+		return time.Duration(seconds) * time.Second, true
+	}
+	t, err := http.ParseTime(v)
+	if err != nil {
+		return 0, false
+	}
+	now := time.Now()
+	if theirs, err := http.ParseTime(h.Get("Date")); err == nil {
+		now = theirs
+	}
+	return max(0, t.Sub(now)), true
+}
