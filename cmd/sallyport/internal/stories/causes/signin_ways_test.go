@@ -149,7 +149,7 @@ var tokenWays = []way{
 var renewalWays = []way{
 	{name: "refresh token dead and nobody may be asked", before: signInAndExpire, server: func(w *world) { w.RevokeAll() },
 		then:  []string{"OAUTH2_INTERACTIVE=false"},
-		cause: `login needed for`, hint: `OAUTH2_INTERACTIVE=true`, kind: "sign_in", login: 5},
+		cause: `login needed for.*refresh: invalid_grant`, hint: `OAUTH2_INTERACTIVE=true`, kind: "sign_in", login: 5},
 	{name: "refresh token dead and the person says no", before: signInAndExpire, server: func(w *world) {
 		w.RevokeAll()
 		w.Set(func(k *oauthtest.Knobs) { k.Deny = "access_denied" })
