@@ -20,11 +20,11 @@ type given struct{ cli.Remote }
 func (g given) about(err error) string {
 	text := withoutQuery(err)
 	_, inHTTP := errors.AsType[*url.Error](err)
-	upstream := session.BeforeQuery(cmp.Or(g.URL, g.UpstreamURL))
-	if inHTTP || isSignInError(err) || upstream == "" || strings.Contains(text, upstream) {
+	upstream, parseErr := url.Parse(cmp.Or(g.URL, g.UpstreamURL))
+	if inHTTP || isSignInError(err) || parseErr != nil || upstream.Host == "" || strings.Contains(text, upstream.Host) {
 		return text
 	}
-	return upstream + ": " + text
+	return session.PlainURL(upstream) + ": " + text
 }
 
 // textOf is about for errors of TLS, which do not name the server.

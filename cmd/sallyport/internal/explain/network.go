@@ -40,7 +40,7 @@ var networkRows = []row{
 	}),
 	unreachable(KindTLS, func(_ given, e *session.CertificateError) []string {
 		if e.Presented {
-			return []string{"the server does not take the certificate of --client-cert: is it still valid? its administrator knows which ones it takes"}
+			return []string{"its administrator knows which certificates it takes; is that of --client-cert still valid?"}
 		}
 		return []string{"name yours: --client-cert FILE, and --client-cert-key FILE if its key is in another file"}
 	}),

@@ -79,6 +79,8 @@ func ownCodeHints(g given, e *asclient.SignInError) []string {
 		return []string{"the file of --assertion-file or --id-token-file must be there and readable; it is read again for each sign-in"}
 	case asclient.CodeNoProof:
 		return []string{"ask the operator of the server for one of the algorithms ES256, EdDSA, PS256 or RS256"}
+	case asclient.CodeRedirectURI:
+		return registerHints(g, e)
 	case asclient.CodeBadReply:
 		return badReplyHints(g, e)
 	}

@@ -113,8 +113,8 @@ func newMCPServer() *mcp.Server {
 	return server
 }
 
-// TinyMCP is an MCP server that has nothing but a session and a tool. It is light enough for a fleet
-// of proxies. Call answers tools/call. A nil Call answers with the text "hello".
+// TinyMCP is an MCP server that has nothing but a session and a tool. It is light enough for a
+// fleet of proxies. Call answers tools/call. A nil Call answers with the text "hello".
 type TinyMCP struct{ Call http.HandlerFunc }
 
 func (s TinyMCP) ServeHTTP(w http.ResponseWriter, r *http.Request) {

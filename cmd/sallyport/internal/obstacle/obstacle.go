@@ -28,8 +28,8 @@ type States struct {
 }
 
 // Current returns the first obstacle, the nearest to the MCP host first. It returns nil if nothing
-// is in the way. A sign-in that failed is in nobody's way: the next request begins another one. Only
-// a wrong setting stays, such as a file of the sign-in that is not there.
+// is in the way. A sign-in that failed is in nobody's way: the next request begins another one.
+// Only a wrong setting stays, such as a file of the sign-in that is not there.
 func Current(s States, words explain.Explainer) *relay.Obstacle {
 	switch {
 	case s.Tunnel.Err != nil:
@@ -63,8 +63,8 @@ func loginWaits(p oauth.Prompt) *relay.Obstacle {
 	return o
 }
 
-// pageHeldBack is the obstacle of a login that may not show its page before s.NextPage. It names the
-// failure before it, because that is what a person can do something about.
+// pageHeldBack is the obstacle of a login that may not show its page before s.NextPage. It names
+// the failure before it, because that is what a person can do something about.
 func pageHeldBack(s oauth.State, words explain.Explainer) *relay.Obstacle {
 	why := "several login pages were opened within a short time"
 	o := &relay.Obstacle{Kind: explain.KindSignIn}
