@@ -74,7 +74,7 @@ func (w *Watcher) Answered(e *relay.Explanation) {
 	w.changed = make(chan struct{})
 	w.mu.Unlock()
 	if e != nil {
-		w.report(&relay.Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints})
+		w.report(&relay.Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final})
 	}
 }
 
