@@ -126,13 +126,14 @@ func (l *login) show(ctx context.Context, p Prompt, cb *callbackServer) (withdra
 // URI, empty for the device grant.
 func (l *login) chooseClient(ctx context.Context, redirect string) error {
 	known := l.account.registeredAt(l.server)
+	scopes := l.wanted(l.found, true).Scopes // some servers let a client ask for no others
 	c, ok := l.clients.configured(l.server)
 	switch {
 	case ok:
-	case known.Registered && known.Fits(redirect, l.cfg.now()):
+	case known.Registered && known.Fits(redirect, l.cfg.now()) && known.Covers(scopes):
 		c = known
 	default:
-		r, err := l.as.Register(ctx, l.found, l.cfg.Client.Name, l.clients.redirectURIs(redirect))
+		r, err := l.as.Register(ctx, l.found, l.cfg.Client.Name, l.clients.redirectURIs(redirect), scopes...)
 		if err != nil {
 			return err
 		}

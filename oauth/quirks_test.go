@@ -1,7 +1,6 @@
 package oauth
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -170,7 +169,9 @@ func (s *story) refused() {
 	if err == nil {
 		err = s.call(tr)
 	}
-	s.failures = append(s.failures, errors.Join(err))
+	if err != nil {
+		s.failures = append(s.failures, err)
+	}
 	want := s.quirk.Want.Refused
 	switch got := codeOf(err); {
 	case err == nil:

@@ -66,7 +66,7 @@ var registerQuirks = []Quirk{
 	{Name: "localhost only", Seen: "servers that compare the string localhost", Rules: []Rule{{At: Register, When: []string{"redirect_uris~127.0.0.1"}, Status: 400,
 		Body: `{"error":"invalid_redirect_uri","error_description":"redirect URI must be https or http://localhost"}`}}, Want: servedWith("invalid_redirect_uri", "--callback-host localhost")},
 	{Name: "empty answer", Seen: "hand-made server", Rules: says(Register, 201, " "), Want: closedWant},
-	{Name: "wrapped answer", Seen: "API style of the house", Rules: []Rule{{At: Register, Status: 201, Body: `{"success":true,"data":$answer}`}}, Want: closedWant},
+	{Name: "wrapped answer", Seen: "API style of the house", Rules: []Rule{{At: Register, Status: 201, Body: `{"success":true,"data":$answer}`}}},
 	{Name: "page with status 200", Seen: "captive portal", Rules: says(Register, 200, portal), Want: closedWant},
 	{Name: "busy once", Seen: "rate limit", Rules: saysOnce(Register, 429, `{"error":"rate_limit_exceeded"}`), Want: once},
 	{Name: "away once", Seen: "deployment", Rules: saysOnce(Register, 502, nginx), Want: once},
