@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,9 @@ type record struct {
 	// UsedBy lists the upstreams that got a token by it. The token is an ID token.
 	AtProvider bool     `json:"identity_provider,omitempty"`
 	UsedBy     []string `json:"used_by,omitempty"`
+	// PublicClient is the ID of our client at the identity provider if that client has no secret.
+	// RevokeProviders needs it. It is empty otherwise.
+	PublicClient string `json:"public_client,omitempty"`
 	// Server issued everything below.
 	Server asclient.Server `json:"server,omitzero"`
 	// Resource is the resource parameter (RFC 8707) as it was sent. It is empty if none was.
@@ -40,6 +44,9 @@ type record struct {
 	// Consent says whether Server grants a refresh token only with a new consent: consentNeeded or
 	// consentUseless. It is empty if Server has granted one without, or was not asked for one.
 	Consent string `json:"consent,omitempty"`
+	// Ended says how the server refused the last refresh token, in words for people. It is empty as
+	// soon as there is a token again.
+	Ended string `json:"ended,omitempty"`
 	// Given is the hash of the one-shot inputs of the Config that were used up.
 	Given string    `json:"seed,omitempty"`
 	Saved time.Time `json:"saved,omitzero"`
@@ -204,9 +211,22 @@ func (a *accountRecord) lock(ctx context.Context) (rec record, unlock func(), er
 	return a.rec, lock.Unlock, nil
 }
 
+// ended says how the last refresh token was refused. It is nil while there is a token, and if there
+// never was one.
+func (a *accountRecord) ended() error {
+	rec, _ := a.current()
+	if rec.Ended == "" || rec.Token.Access != "" {
+		return nil
+	}
+	return errors.New(rec.Ended)
+}
+
 // save writes rec to the disk. The caller holds the lock of the store.
 func (a *accountRecord) save(rec record) {
 	rec.Saved = a.cfg.now()
+	if rec.Token.Access != "" || rec.Token.Refresh != "" {
+		rec.Ended = ""
+	}
 	b, err := json.Marshal(rec)
 	if err == nil {
 		err = a.cfg.Store.Save(a.key, b)
@@ -227,7 +247,9 @@ func (a *accountRecord) update(ctx context.Context, f asclient.Finding, s standi
 	if rec.Server.ID() != f.Server.ID() {
 		rec = record{}
 	}
-	rec.AtProvider = a.cfg.atProvider
+	if rec.AtProvider = a.cfg.atProvider; rec.AtProvider && a.cfg.Client.Secret == "" {
+		rec.PublicClient = a.cfg.Client.ID
+	}
 	rec.Upstream, rec.Realm, rec.Given = a.cfg.Upstream.String(), a.cfg.Realm, a.cfg.givenHash()
 	rec.Server, rec.Resource = f.Server, a.cfg.resourceOf(f)
 	change(&rec)
