@@ -19,6 +19,9 @@ type record struct {
 	// UsedBy lists the upstreams that got a token by it. The token is an ID token.
 	AtProvider bool     `json:"identity_provider,omitempty"`
 	UsedBy     []string `json:"used_by,omitempty"`
+	// PublicClient is the ID of our client at the identity provider if that client has no secret.
+	// RevokeProviders needs it. It is empty otherwise.
+	PublicClient string `json:"public_client,omitempty"`
 	// Server issued everything below.
 	Server asclient.Server `json:"server,omitzero"`
 	// Resource is the resource parameter (RFC 8707) as it was sent. It is empty if none was.
@@ -227,7 +230,9 @@ func (a *accountRecord) update(ctx context.Context, f asclient.Finding, s standi
 	if rec.Server.ID() != f.Server.ID() {
 		rec = record{}
 	}
-	rec.AtProvider = a.cfg.atProvider
+	if rec.AtProvider = a.cfg.atProvider; rec.AtProvider && a.cfg.Client.Secret == "" {
+		rec.PublicClient = a.cfg.Client.ID
+	}
 	rec.Upstream, rec.Realm, rec.Given = a.cfg.Upstream.String(), a.cfg.Realm, a.cfg.givenHash()
 	rec.Server, rec.Resource = f.Server, a.cfg.resourceOf(f)
 	change(&rec)

@@ -156,6 +156,8 @@ func grantHints(g given) []string {
 		return []string{"is the JWT of --assertion-file fresh, and its audience the authorization server's issuer?"}
 	case g.RefreshToken != "" || g.AuthorizationCode != "":
 		return []string{"the code or refresh token of the settings is used up or of another client; without it, sallyport login URL signs in"}
+	case g.Grant == oauth.GrantEnterpriseManaged:
+		return []string{"the login server does not take the identity provider's assertion: its operator must trust the provider of --idp-issuer, and know the account"}
 	case g.Grant == oauth.GrantClientCredentials:
 		return []string{"the client of --client-id must be allowed this grant: ask the operator of the login server"}
 	}
