@@ -113,6 +113,11 @@ func (e statusError) Error() string { return fmt.Sprintf("the upstream answered 
 func (f *field) call(tr *Transport) error {
 	ctx, cancel := context.WithTimeoutCause(f.t.Context(), 20*time.Minute, errors.New("the call took 20 minutes"))
 	defer cancel()
+	return f.callWithin(ctx, tr)
+}
+
+// callWithin is call with the patience of ctx.
+func (f *field) callWithin(ctx context.Context, tr *Transport) error {
 	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, f.upstream.String(), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := tr.RoundTrip(req)

@@ -364,21 +364,28 @@ func (w *sufferer) act(t *testing.T, what string) {
 	fmt.Fprintf(w, "%s: %v\n", strings.ToUpper(what), err)
 }
 
-// signsInAtTerminal: a person starts a process in order to sign in, at once. A login page that shows
-// nothing but an error, because the server has forgotten the client, is the one excuse.
+// signsInAtTerminal: a person starts a process in order to sign in, at once. There is one excuse: a
+// server that has forgotten our client may show that on its login page and nowhere else. The person
+// who sees it stops the process, and the next one has to do better.
 func (w *sufferer) signsInAtTerminal(ctx context.Context) error {
+	err := w.signsInWithPatience(ctx, 40*time.Second)
+	if w.lost && (errors.Is(err, ErrNotCompleted) || errors.Is(err, context.DeadlineExceeded)) {
+		fmt.Fprintf(w, "ONCE MORE: %v\n", err)
+		err = w.signsInWithPatience(ctx, time.Hour)
+	}
+	return err
+}
+
+func (w *sufferer) signsInWithPatience(ctx context.Context, patience time.Duration) error {
 	before := w.pages()
 	tr := w.start(func(c *Config) { c.AtTerminal = true })
-	w.others = append(w.others, tr)
-	err := tr.SignIn(ctx)
-	if w.lost && errors.Is(err, ErrNotCompleted) {
-		before = w.pages() // the person saw an error in the browser, and starts again
-		err = tr.SignIn(ctx)
-	}
-	if err != nil {
+	defer tr.Close()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := tr.SignIn(ctx); err != nil {
 		return fmt.Errorf("at the terminal: %w", err)
 	}
-	if err := w.call(tr); err != nil {
+	if err := w.callWithin(ctx, tr); err != nil {
 		return fmt.Errorf("after the sign-in at the terminal: %w", err)
 	}
 	if got := w.pages() - before; got > 1 {
@@ -393,6 +400,9 @@ func (w *sufferer) servesByItself() (err error) {
 	before := w.pages()
 	for range 3 {
 		time.Sleep(3 * time.Minute)
+		if errors.Is(err, ErrHeldBack) {
+			time.Sleep(time.Hour)
+		}
 		if err = w.call(w.running); err == nil {
 			break
 		}
