@@ -89,8 +89,8 @@ func (f *field) pages() int {
 	return len(f.links)
 }
 
-// transport returns a Transport of this world, as a process would have it: with a fixed port, so that
-// it can use a registration again.
+// transport returns a Transport of this world, as a process would have it: with a fixed port, so
+// that it can use a registration again.
 func (f *field) transport(change func(*Config)) *Transport {
 	cfg := Config{Upstream: f.upstream, Store: f.store, Log: f.logger(), Base: f.net.Transport(), AuthBase: f.net.Transport(),
 		Offer: f.person, Callback: CallbackConfig{Listen: f.net.Listen, Addrs: []string{"127.0.0.1:53682"}}}

@@ -24,7 +24,7 @@ import (
 const lockoutVariable = "SALLYPORT_LOCKOUT_SEEDS"
 
 // ordinarySeeds is how many seeds a run without the variable tries.
-const ordinarySeeds = 300
+const ordinarySeeds = 100
 
 // TestNobodyIsEverLockedOut: whatever a login server and the upstream answer, in whatever order, as
 // soon as they have healed, a person at a terminal signs in without signing out, and a process that

@@ -264,8 +264,8 @@ func (l *leadership) watch(ctx context.Context, cancel context.CancelCauseFunc) 
 }
 
 // distrustsClient says that a person starts a login, and that the login page before led to no
-// token. The page may have shown that the server has forgotten our client: some say it nowhere else,
-// and the person stops the process when they see it.
+// token. The page may have shown that the server has forgotten our client. Some servers say it
+// nowhere else, and the person stops the process when they see it.
 func (l *leadership) distrustsClient() bool {
 	var c pageCount
 	l.peers.account.loadNote(pagesName, &c)
