@@ -105,7 +105,7 @@
 // Notifications are sent one after the other. If the server has not accepted one within acceptWait,
 // the next one is sent anyway. While there is an obstacle, acceptWait does not run. Calls are
 // independent of each other. If the host writes several at once, they begin in the order of their
-// lines, but nothing depends on that. The host's answer to a request of the server waits for gate 1
+// lines, even behind a gate, but nothing depends on that. The host's answer to a request of the server waits for gate 1
 // only, because the server may need it in order to accept notifications/initialized.
 //
 // If a notification, or an answer of the host, cannot be sent because of an obstacle, it waits as a
@@ -302,11 +302,11 @@
 //	                                            fault as well; the new initialize shows that
 //	400                                         if proven, and the body, or the message of the error
 //	                                            in it, contains the word "session"
-//	any other 4xx but 429; 500                  if proven, and the words say that the session is not
+//	any other 4xx but 429; 5xx                  if proven, and the words say that the session is not
 //	                                            known. A tool's own kind of session is another thing
 //	a success with an error, -32600 or -32000   if the words say that the session is not known
 //	to -32099
-//	400, 500 or such an error                   if the words say that the server is not initialized,
+//	400, 5xx or such an error                   if the words say that the server is not initialized,
 //	                                            even if there is no Mcp-Session-Id
 //
 // A page (text/html) never counts. To renew a session, we send the host's own initialize again. The
@@ -388,7 +388,11 @@
 // Into the params of each other request we insert _meta. It has the version, the capabilities and
 // the name that the host has given in initialize, and the log level. The request that answers the
 // server's questions (below) also has an id of ours, inputResponses and requestState. Nothing else
-// changes. Of the host's notifications, only initialized has an effect.
+// changes. Of the host's notifications by its revision, only initialized has an effect. All others
+// are sent on, as the requests are.
+//
+// A result of another kind than complete and input_required belongs to an extension, such as that
+// of tasks. A host that has declared extensions gets it as it is. For any other host it is an error.
 //
 // After notifications/initialized we send a subscriptions/listen of our own. It asks for the
 // changes of those lists that the server says may change, and for the updates of the resources that

@@ -217,6 +217,9 @@ func isBusy(resp *http.Response) bool {
 	default:
 		return false
 	}
+	if saysUnknownSession(refusalWords(resp)) {
+		return false // it would say so again
+	}
 	m, err := rawjson.Parse(peek(resp, maxErrorBody))
 	return err != nil || m.Kind != rawjson.Response || m.Result == nil
 }
