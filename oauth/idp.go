@@ -34,11 +34,7 @@ func newProvider(t *Transport) (*provider, error) {
 		return nil, err
 	}
 	p := &provider{&Transport{cfg: cfg, life: t.life, status: t.status, flights: t.flights}, &t.cfg}
-	if err := p.openAccount(); err != nil {
-		return nil, err
-	}
-	p.as.Issuer = "" // the metadata must be that of the provider's issuer, to the letter but for a slash
-	return p, nil
+	return p, p.openAccount()
 }
 
 // providerConfig is the Config of the account at the identity provider. The provider takes the

@@ -150,7 +150,6 @@ func (l *login) chooseClient(ctx context.Context, redirect string) error {
 	known := l.account.registeredAt(l.server)
 	scopes := l.wanted(l.found, true).Scopes // some servers let a client ask for no others
 	c, ok := l.clients.configured(l.server)
-	scopes := l.wanted(l.found, true).Scopes
 	switch {
 	case ok:
 	case known.Registered && known.Fits(redirect, l.cfg.now()) && known.Covers(scopes):
