@@ -412,9 +412,8 @@ func (c *Config) resourceOf(f asclient.Finding) string {
 // requests returns the client that sends requests to authorization servers.
 func (c *Config) requests() *asclient.Client {
 	as := &asclient.Client{Upstream: c.Upstream, Base: c.Base, Other: c.AuthBase, AllowHTTP: c.AllowInsecureHTTP,
-		Issuer: c.Endpoints.Issuer, Certificate: c.Client.Certificate, BearerID: c.Bearer == BearerID,
-		ResourceGiven: c.Resource != "",
-		ExtraParams:   c.ExtraParams, AuthorizeParams: c.AuthorizeParams, Now: func() time.Time { return c.now() }, Log: c.Log}
+		Issuer: c.Endpoints.Issuer, ResourceGiven: c.Resource != "", Certificate: c.Client.Certificate, BearerID: c.Bearer == BearerID,
+		ExtraParams: c.ExtraParams, AuthorizeParams: c.AuthorizeParams, Now: func() time.Time { return c.now() }, Log: c.Log}
 	switch c.Client.AuthStyle {
 	case AuthStyleHeader:
 		as.SecretMethod = asclient.AuthBasic

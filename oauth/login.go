@@ -62,17 +62,10 @@ func (l *login) run(ctx context.Context) (err error) {
 // runBrowser is the authorization code grant (RFC 6749 section 4.1). Its callback comes to cb.
 func (l *login) runBrowser(ctx context.Context, cb *callbackServer) error {
 	known := l.account.registeredAt(l.server).ID
-	if err := l.chooseClient(ctx, cb.uri); err != nil {
-		return err
+	a, target, err := l.prepare(ctx, cb)
+	if l.clientWasForgotten(err) {
+		a, target, err = l.prepare(ctx, cb) // which registers another client
 	}
-	a := asclient.Authorization{RedirectURI: cb.uri, State: cb.state, Verifier: oauth2.GenerateVerifier(),
-		Wanted: l.wanted(l.found, true), Consent: l.account.needsConsent(l.server)}
-	l.flight.addSecrets(a.State, a.Verifier, l.client.Secret)
-	authorizeURL, err := l.as.AuthorizeURL(l.server, l.client.Credentials, a)
-	if err != nil {
-		return err
-	}
-	target, err := l.loginURL(ctx, authorizeURL)
 	if err != nil {
 		return err
 	}
@@ -100,6 +93,22 @@ func (l *login) runBrowser(ctx context.Context, cb *callbackServer) error {
 		return l.forgetUnknownClient(ctx, err)
 	}
 	return l.keep(ctx, k, a)
+}
+
+// prepare chooses the client and makes the authorization request and its URL.
+func (l *login) prepare(ctx context.Context, cb *callbackServer) (asclient.Authorization, *loginURL, error) {
+	if err := l.chooseClient(ctx, cb.uri); err != nil {
+		return asclient.Authorization{}, nil, err
+	}
+	a := asclient.Authorization{RedirectURI: cb.uri, State: cb.state, Verifier: oauth2.GenerateVerifier(),
+		Wanted: l.wanted(l.found, true), Consent: l.account.needsConsent(l.server)}
+	l.flight.addSecrets(a.State, a.Verifier, l.client.Secret)
+	authorizeURL, err := l.as.AuthorizeURL(l.server, l.client.Credentials, a)
+	if err != nil {
+		return a, nil, err
+	}
+	target, err := l.loginURL(ctx, authorizeURL)
+	return a, target, err
 }
 
 // awaitCallback shows p until the callback arrives at cb, or until the timeout. It returns the
@@ -187,6 +196,13 @@ func (l *login) forgetUnknownClient(ctx context.Context, err error) error {
 		e.Refused = l.client.isNew // a server that forgets at once would be registered at in a loop
 	}
 	return err
+}
+
+// clientWasForgotten reports whether err says that the server does not know a client that an
+// earlier login registered there. A client of this login is not registered again.
+func (l *login) clientWasForgotten(err error) bool {
+	e, ok := errors.AsType[*asclient.SignInError](err)
+	return ok && e.Code == "invalid_client" && l.client.Registered && !l.client.isNew
 }
 
 // keep stores the token that the login brought and makes it current. a says what was asked for.
