@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -39,6 +40,9 @@ type record struct {
 	// Consent says whether Server grants a refresh token only with a new consent: consentNeeded or
 	// consentUseless. It is empty if Server has granted one without, or was not asked for one.
 	Consent string `json:"consent,omitempty"`
+	// Ended says how the server refused the last refresh token, in words for people. It is empty as
+	// soon as there is a token again.
+	Ended string `json:"ended,omitempty"`
 	// Given is the hash of the one-shot inputs of the Config that were used up.
 	Given string    `json:"seed,omitempty"`
 	Saved time.Time `json:"saved,omitzero"`
@@ -203,9 +207,22 @@ func (a *accountRecord) lock(ctx context.Context) (rec record, unlock func(), er
 	return a.rec, lock.Unlock, nil
 }
 
+// ended says how the last refresh token was refused. It is nil while there is a token, and if there
+// never was one.
+func (a *accountRecord) ended() error {
+	rec, _ := a.current()
+	if rec.Ended == "" || rec.Token.Access != "" {
+		return nil
+	}
+	return errors.New(rec.Ended)
+}
+
 // save writes rec to the disk. The caller holds the lock of the store.
 func (a *accountRecord) save(rec record) {
 	rec.Saved = a.cfg.now()
+	if rec.Token.Access != "" || rec.Token.Refresh != "" {
+		rec.Ended = ""
+	}
 	b, err := json.Marshal(rec)
 	if err == nil {
 		err = a.cfg.Store.Save(a.key, b)

@@ -50,7 +50,7 @@ func (t *Transport) getToken(ctx context.Context, f *flight) error {
 		}
 	}
 	if t.cfg.NonInteractive {
-		return &LoginRequiredError{Upstream: asclient.WithoutQuery(t.cfg.Upstream), Err: cmp.Or(refusal, r.refusal)}
+		return &LoginRequiredError{Upstream: asclient.WithoutQuery(t.cfg.Upstream), Err: cmp.Or(refusal, r.refusal, t.account.ended())}
 	}
 	t.flights.askPerson(f)
 	return t.peers.logIn(ctx, f.need, func(ctx context.Context, lead *leadership) error {
@@ -151,7 +151,7 @@ func (r *renewal) keepOrDrop(rec record, err error) error {
 		rec.Client = client{} // the server has forgotten it: register again
 	}
 	r.cfg.Log.Warn("refresh token is not accepted any more, a new sign-in is needed", "err", err)
-	rec.Token.Refresh, rec.RefusedEarly = "", false
+	rec.Token.Refresh, rec.RefusedEarly, rec.Ended = "", false, err.Error()
 	if rec.Token.Access == n.instead && !n.ahead {
 		rec.Token = asclient.Token{}
 	}

@@ -71,7 +71,7 @@ func isSignInError(err error) bool {
 func discoveryHints(g given) []string {
 	return hints(
 		"is this the URL of the MCP endpoint, with its path?",
-		unless(g.issuer() != "", "if you know the login server: --issuer URL"),
+		unless(g.Issuer != "", "if you know the login server: --issuer URL"),
 		unless(g.TokenURL != "", "a login server without metadata needs OAUTH2_AUTHORIZATION_URL and OAUTH2_TOKEN_URL"+
 			unless(g.ClientID != "", ", and --client-id")),
 	)
