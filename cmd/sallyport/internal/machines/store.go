@@ -58,7 +58,7 @@ func ProviderTokens(t testing.TB, home string) []string {
 		if err := json.Unmarshal(text, &r.value); err != nil {
 			t.Fatal(err)
 		}
-		if r.value["identity_provider"] == true {
+		if r.value["identity_provider"] != nil {
 			return r.Tokens(t)
 		}
 	}
