@@ -35,6 +35,9 @@ type Account struct {
 	Refreshable bool `json:"refreshable"`
 	// Registered says that a client was registered for this account (RFC 7591).
 	Registered bool `json:"registered"`
+	// Problem says how the server refused the last refresh token, in words for people. It is empty
+	// while there is a token.
+	Problem string `json:"problem,omitempty"`
 	// Saved is when the record was last written.
 	Saved time.Time `json:"saved,omitzero"`
 }
@@ -64,7 +67,7 @@ func (r record) account() Account {
 	}
 	return Account{
 		Upstream: r.Upstream, IdentityProvider: r.AtProvider, UsedBy: r.UsedBy, Realm: r.Realm, Issuer: r.Server.Issuer, Name: r.Token.Account,
-		Scopes: scopes, Expiry: r.Token.Expiry, Saved: r.Saved,
+		Scopes: scopes, Expiry: r.Token.Expiry, Saved: r.Saved, Problem: r.Ended,
 		SignedIn: r.Token.Access != "", Refreshable: r.Token.Refresh != "", Registered: r.Client.Registered,
 	}
 }

@@ -67,12 +67,19 @@ func (c *Config) discover(ctx context.Context, as *asclient.Client, hint string,
 		f.Server.Source = asclient.FromConfig
 	} else if f, err = as.FindServer(ctx, f); err != nil {
 		return f, err
+	} else if c.atProvider && f.Server.FoundAt != "" && !f.Server.IsTemplate() {
+		// Its ID tokens name that issuer, and no assertion of theirs is one of the provider's.
+		return f, &asclient.SignInError{Stage: asclient.StageDiscovery, Server: given.Issuer, Code: asclient.CodeIssuerMismatch,
+			Refused: true, Description: "metadata is of issuer " + f.Server.Issuer}
 	}
 	if given.TokenURL != "" {
 		f.Server.TokenEndpoint = given.TokenURL
 	}
 	if given.AuthorizationURL != "" {
 		f.Server.AuthorizationEndpoint = given.AuthorizationURL
+	}
+	if f.Server.TokenEndpoint == "" {
+		return f, f.Missing("token endpoint") // every grant needs it, so nobody is asked to log in
 	}
 	return f, nil
 }

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,9 @@ type record struct {
 	// UsedBy lists the upstreams that got a token by it. The token is an ID token.
 	AtProvider bool     `json:"identity_provider,omitempty"`
 	UsedBy     []string `json:"used_by,omitempty"`
+	// PublicClient is the ID of our client at the identity provider if that client has no secret.
+	// RevokeProviders needs it. It is empty otherwise.
+	PublicClient string `json:"public_client,omitempty"`
 	// Server issued everything below.
 	Server asclient.Server `json:"server,omitzero"`
 	// Resource is the resource parameter (RFC 8707) as it was sent. It is empty if none was.
@@ -37,10 +41,24 @@ type record struct {
 	// RefusedEarly says that Server refused to refresh Token before its access token had expired.
 	// It is not asked again until then.
 	RefusedEarly bool `json:"refused_early,omitempty"`
+	// Consent says whether Server grants a refresh token only with a new consent: consentNeeded or
+	// consentUseless. It is empty if Server has granted one without, or was not asked for one.
+	Consent string `json:"consent,omitempty"`
+	// Ended says how the server refused the last refresh token, in words for people. It is empty as
+	// soon as there is a token again.
+	Ended string `json:"ended,omitempty"`
 	// Given is the hash of the one-shot inputs of the Config that were used up.
 	Given string    `json:"seed,omitempty"`
 	Saved time.Time `json:"saved,omitzero"`
 }
+
+// Values of record.Consent.
+const (
+	// consentNeeded: a login without prompt=consent brought no refresh token.
+	consentNeeded = "needed"
+	// consentUseless: one with it brought none either.
+	consentUseless = "useless"
+)
 
 // standing is what we know about how good the current token is.
 type standing int
@@ -174,6 +192,12 @@ func (a *accountRecord) registeredAt(s asclient.Server) client {
 	return found
 }
 
+// needsConsent reports whether a login at s is to ask for a new consent.
+func (a *accountRecord) needsConsent(s asclient.Server) bool {
+	rec, _ := a.current()
+	return rec.Consent == consentNeeded && rec.Server.ID() == s.ID()
+}
+
 // lock takes the store's lock of our record and reads the record again. Under the lock it is the
 // newest of all processes, and its refresh token is ours alone to use. The caller must unlock.
 func (a *accountRecord) lock(ctx context.Context) (rec record, unlock func(), err error) {
@@ -187,9 +211,22 @@ func (a *accountRecord) lock(ctx context.Context) (rec record, unlock func(), er
 	return a.rec, lock.Unlock, nil
 }
 
+// ended says how the last refresh token was refused. It is nil while there is a token, and if there
+// never was one.
+func (a *accountRecord) ended() error {
+	rec, _ := a.current()
+	if rec.Ended == "" || rec.Token.Access != "" {
+		return nil
+	}
+	return errors.New(rec.Ended)
+}
+
 // save writes rec to the disk. The caller holds the lock of the store.
 func (a *accountRecord) save(rec record) {
 	rec.Saved = a.cfg.now()
+	if rec.Token.Access != "" || rec.Token.Refresh != "" {
+		rec.Ended = ""
+	}
 	b, err := json.Marshal(rec)
 	if err == nil {
 		err = a.cfg.Store.Save(a.key, b)
@@ -210,7 +247,9 @@ func (a *accountRecord) update(ctx context.Context, f asclient.Finding, s standi
 	if rec.Server.ID() != f.Server.ID() {
 		rec = record{}
 	}
-	rec.AtProvider = a.cfg.atProvider
+	if rec.AtProvider = a.cfg.atProvider; rec.AtProvider && a.cfg.Client.Secret == "" {
+		rec.PublicClient = a.cfg.Client.ID
+	}
 	rec.Upstream, rec.Realm, rec.Given = a.cfg.Upstream.String(), a.cfg.Realm, a.cfg.givenHash()
 	rec.Server, rec.Resource = f.Server, a.cfg.resourceOf(f)
 	change(&rec)
@@ -277,6 +316,10 @@ func (a *accountRecord) reloadLocked() {
 	if a.cfg.Endpoints.TokenURL != "" && rec.Server.TokenEndpoint != a.cfg.Endpoints.TokenURL {
 		return // the record is of another server
 	}
+	if issuer := a.cfg.Endpoints.Issuer; issuer != "" && rec.Server.Source != asclient.FromConfig &&
+		rec.Server.ID() != strings.TrimSuffix(issuer, "/") {
+		return // the person vouches for another server than the record's
+	}
 	given := a.cfg.givenHash()
 	if given != "" && rec.Given != given || a.cfg.Scope != "" && !subset(strings.Fields(a.cfg.Scope), rec.Asked) {
 		rec.Token, rec.Asked = asclient.Token{}, nil
@@ -307,8 +350,9 @@ func (a *accountRecord) saveNote(name string, v any) {
 	}
 }
 
-// loadNote reads into v what saveNote stored. v stays as it is if there is nothing to read.
-func (a *accountRecord) loadNote(name string, v any) {
+// loadNote reads into v what saveNote stored, and reports whether it did. v stays as it is if there
+// is nothing to read.
+func (a *accountRecord) loadNote(name string, v any) bool {
 	b, err := a.cfg.Store.Load(a.key + name)
 	if err == nil && b != nil {
 		err = json.Unmarshal(b, v)
@@ -316,4 +360,5 @@ func (a *accountRecord) loadNote(name string, v any) {
 	if err != nil {
 		a.cfg.Log.Debug("state of the sign-in is not used", "err", err)
 	}
+	return err == nil && b != nil
 }

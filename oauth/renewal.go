@@ -50,7 +50,7 @@ func (t *Transport) getToken(ctx context.Context, f *flight) error {
 		}
 	}
 	if t.cfg.NonInteractive {
-		return &LoginRequiredError{Upstream: asclient.WithoutQuery(t.cfg.Upstream), Err: cmp.Or(refusal, r.refusal)}
+		return &LoginRequiredError{Upstream: asclient.WithoutQuery(t.cfg.Upstream), Err: cmp.Or(refusal, r.refusal, t.account.ended())}
 	}
 	t.flights.askPerson(f)
 	return t.peers.logIn(ctx, f.need, func(ctx context.Context, lead *leadership) error {
@@ -151,7 +151,7 @@ func (r *renewal) keepOrDrop(rec record, err error) error {
 		rec.Client = client{} // the server has forgotten it: register again
 	}
 	r.cfg.Log.Warn("refresh token is not accepted any more, a new sign-in is needed", "err", err)
-	rec.Token.Refresh, rec.RefusedEarly = "", false
+	rec.Token.Refresh, rec.RefusedEarly, rec.Ended = "", false, err.Error()
 	if rec.Token.Access == n.instead && !n.ahead {
 		rec.Token = asclient.Token{}
 	}
@@ -219,10 +219,14 @@ func (r *renewal) useGiven(ctx context.Context) (done bool, refusal, err error) 
 	})
 }
 
-// discover finds the authorization server. authorize says that the authorization endpoint is
+// discover finds the authorization server, and checks that our credentials are for it. authorize says that the authorization endpoint is
 // needed.
 func (r *renewal) discover(ctx context.Context, authorize bool) (asclient.Finding, error) {
-	return r.cfg.discover(ctx, r.as, r.flight.need.challenge.Metadata, authorize)
+	f, err := r.cfg.discover(ctx, r.as, r.flight.need.challenge.Metadata, authorize)
+	if err == nil {
+		err = r.checkIssuer(f.Server)
+	}
+	return f, err
 }
 
 // wanted says what to ask f's server for. The scopes are those of the Config, or else those of the

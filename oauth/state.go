@@ -43,8 +43,9 @@ type State struct {
 	// NextPage is when the login under way may show its login page, if another one was shown a
 	// short time ago. It is zero if no login page is held back.
 	NextPage time.Time
-	// LastFailure says how the login before the one under way failed, in this or in another process.
-	// It is set while NextPage is. It is nil if that login led to a token, or if nobody knows.
+	// LastFailure says how the login before the one under way failed, in this or in another
+	// process. It is set while NextPage is. It is nil if that login led to a token, or if nobody
+	// knows.
 	LastFailure error
 	// Err is the error of the last sign-in. It is nil after a success. An error that leaves the
 	// token as good as it was is not reported here: that of a step-up, of a refresh ahead of

@@ -186,7 +186,7 @@ func (s *session) tell(f *fault) {
 		f.text, f.kind, f.hints = f.textOf(s.cfg.Explain(status))
 	}
 	if f.kind != kindClosed && f.url == "" { // what a person has to open is an obstacle, which the caller knows
-		s.cfg.Answered(&Explanation{Kind: f.kind, Text: clean(f.text, s.cfg.Mask, maxText), Hints: f.hints, NotRun: f.notRun})
+		s.cfg.Answered(&Explanation{Kind: f.kind, Text: clean(f.text, s.cfg.Mask, maxText), Hints: f.hints, Final: f.final, NotRun: f.notRun})
 	}
 }
 

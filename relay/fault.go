@@ -56,6 +56,8 @@ type fault struct {
 	after time.Duration
 	// cause is the error of the RoundTripper. It is nil if there was none.
 	cause error
+	// final is the Final of the Obstacle or Explanation. It is nil if waiting may help.
+	final error
 }
 
 func newFault(code int, kind, text string, hints ...string) *fault {
@@ -130,7 +132,7 @@ func logID(raw []byte) string { return excerpt(string(raw), 64) }
 
 // fault is the answer to a request that o has kept from the upstream.
 func (o *Obstacle) fault() *fault {
-	return &fault{code: codeTransport, kind: o.Kind, text: o.Text, url: o.URL, hints: o.Hints, passes: true}
+	return &fault{code: codeTransport, kind: o.Kind, text: o.Text, url: o.URL, hints: o.Hints, passes: true, final: o.Final}
 }
 
 func timeoutFault(limit time.Duration) *fault {

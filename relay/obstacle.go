@@ -153,7 +153,7 @@ func (o *obstacles) explain(err error) *fault {
 		o.giveUp(&Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final})
 	}
 	f := newFault(codeTransport, e.Kind, e.Text, e.Hints...)
-	f.notRun, f.passes, f.cause = e.NotRun, true, err
+	f.notRun, f.passes, f.cause, f.final = e.NotRun, true, err, e.Final
 	return f
 }
 

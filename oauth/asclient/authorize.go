@@ -110,7 +110,7 @@ func (c *Client) Push(ctx context.Context, s Server, who Credentials, authorizeU
 	if err != nil {
 		return Pushed{}, errMalformed(s.AuthorizationEndpoint)
 	}
-	if err := c.usable(StageAuthorize, s, s.PushEndpoint); err != nil {
+	if err := (web{c}).usable(StageAuthorize, s, s.PushEndpoint); err != nil {
 		return Pushed{}, err
 	}
 	q, sent := call{StageAuthorize, s.PushEndpoint, s, who, full.Query()}, c.now()

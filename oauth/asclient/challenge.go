@@ -1,6 +1,7 @@
 package asclient
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -46,27 +47,33 @@ func ReadChallenge(h http.Header) Challenge {
 }
 
 // AskUpstream asks the upstream for its challenge, without a token: by GET, then by a ping, because
-// some upstreams ask for a token only then. It returns nil if the upstream asks for none. The error
-// is that of Base.
+// some upstreams ask for a token only then. A challenge counts with every status of the 4xx class,
+// and 401 counts without one. It returns nil if the upstream asks for none. The error is that of Base.
 func (c *Client) AskUpstream(ctx context.Context) (*Challenge, []Attempt, error) {
 	const ping = `{"jsonrpc":"2.0","id":"sallyport-probe","method":"ping"}`
 	var tried []Attempt
+	var failure error
 	for _, body := range []string{"", ping} {
 		resp, err := c.askUpstream(ctx, body)
 		a := Attempt{Step: StepChallenge, URL: cut(WithoutQuery(c.Upstream))}
 		if err != nil {
 			a.Reason = err.Error()
-			return nil, append(tried, a), err
+			tried = append(tried, a)
+			if failure = cmp.Or(failure, err); ctx.Err() != nil || body != "" || isTimeout(err) || isDial(err) {
+				return nil, tried, failure
+			}
+			continue // some close the connection of a GET
 		}
+		failure = nil
 		resp.Body.Close() // a stream that opened is not ours to read
 		a.Status = resp.StatusCode
 		tried = append(tried, a)
-		if resp.StatusCode == http.StatusUnauthorized {
-			ch := ReadChallenge(resp.Header)
+		ch := ReadChallenge(resp.Header)
+		if asksToken := ch.Bearer || ch.DPoP; resp.StatusCode == http.StatusUnauthorized || asksToken && resp.StatusCode/100 == 4 {
 			return &ch, tried, nil
 		}
 	}
-	return nil, tried, nil
+	return nil, tried, failure
 }
 
 // askUpstream sends a GET, or posts the body if there is one. The caller closes the answer's body,

@@ -37,7 +37,7 @@ type Device struct {
 // StartDevice asks for a device code and a user code. Their URLs are https, or http on loopback,
 // and safe to print, as the user code is.
 func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, want Wanted) (Device, error) {
-	if err := c.usable(StageAuthorize, s, s.DeviceEndpoint); err != nil {
+	if err := (web{c}).usable(StageAuthorize, s, s.DeviceEndpoint); err != nil {
 		return Device{}, err
 	}
 	form := make(url.Values)

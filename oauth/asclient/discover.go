@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"time"
 )
 
-// maxIssuers is how many of a resource's authorization servers are looked up.
-const maxIssuers = 4
+const (
+	maxIssuers   = 4               // of a resource that are looked up
+	againTimeout = 5 * time.Second // of a metadata request to an origin that did not answer before
+)
 
 // Finding is what discovery found. It comes beside an error too: then Tried says how far it got.
 type Finding struct {
@@ -35,16 +38,17 @@ func (c *Client) FindResource(ctx context.Context, hint string) (Finding, error)
 	var f Finding
 	d := &search{c: c, f: &f}
 	places := resourceMetadataURLs(c.Upstream)
+	own := places[0] // no other place can know better
 	if hint != "" && !slices.Contains(places[:1], hint) {
 		places = append([]string{hint}, slices.DeleteFunc(places, func(place string) bool { return place == hint })...)
 	}
 	var other Resource // one that does not cover the upstream
 	for _, rawURL := range places {
 		doc, ok := d.fetch(ctx, StepResource, rawURL)
+		if ctx.Err() != nil {
+			break
+		}
 		if !ok {
-			if ctx.Err() != nil {
-				break
-			}
 			continue
 		}
 		r, ok := readResource(doc)
@@ -60,9 +64,10 @@ func (c *Client) FindResource(ctx context.Context, hint string) (Finding, error)
 			return f, nil
 		default:
 			f.reject("of resource " + Quote(r.ID))
-			if other.ID == "" {
-				other = r
-			}
+			other = r
+		}
+		if other.ID != "" && rawURL == own {
+			break
 		}
 	}
 	switch {
@@ -116,20 +121,13 @@ func (c *Client) FindServer(ctx context.Context, f Finding) (Finding, error) {
 	return f, nil
 }
 
-// FindIssuer looks up the metadata of an issuer that a person named, like that of Client.Issuer.
-func (c *Client) FindIssuer(ctx context.Context, issuer string) (Finding, error) {
-	var f Finding
-	err := (&search{c: c, f: &f}).findFirst(ctx, []string{issuer}, byPerson)
-	return f, err
-}
-
 // search is a discovery under way. It writes what it finds and tries to f.
 type search struct {
 	c *Client
 	f *Finding
 	// err is the first error of the network. It ends the discovery only if nothing is found.
 	err error
-	// silent has the origins that did not answer in time. They are not waited for again.
+	// silent has the origins that did not answer in time. They are not waited for as long again.
 	silent []string
 }
 
@@ -146,9 +144,9 @@ func (d *search) fetch(ctx context.Context, step, rawURL string) (document, bool
 	}
 	a := Attempt{Step: step, URL: cut(WithoutQuery(u))}
 	if slices.Contains(d.silent, origin(u)) {
-		a.Reason = "not requested: there was no answer before"
-		d.f.Tried = append(d.f.Tried, a)
-		return document{}, false
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, againTimeout)
+		defer cancel()
 	}
 	doc, status, err := web{d.c}.getDocument(ctx, rawURL)
 	a.Status = status
@@ -192,12 +190,16 @@ const (
 // not answer, and metadata that cannot be used, lead to the next one.
 func (d *search) findFirst(ctx context.Context, issuers []string, by voucher) error {
 	var refused error
+	var partial Server // the first without a token endpoint
 	issuers = slices.Compact(slices.Clone(issuers))
 	for _, issuer := range issuers[:min(len(issuers), maxIssuers)] {
 		s, err := d.findIssuer(ctx, issuer, by)
-		if err == nil && s.Issuer != "" {
+		if err == nil && s.TokenEndpoint != "" {
 			d.f.Server = s
 			return nil
+		}
+		if err == nil && partial.Issuer == "" {
+			partial = s
 		}
 		if ctx.Err() != nil {
 			break
@@ -206,8 +208,13 @@ func (d *search) findFirst(ctx context.Context, issuers []string, by voucher) er
 			refused = err
 		}
 	}
-	if refused != nil && ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+	case refused != nil:
 		return refused
+	case partial.Issuer != "":
+		d.f.Server = partial
+		return nil
 	}
 	return d.failed("authorization server metadata of " + cut(issuers[0]))
 }
@@ -244,7 +251,8 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 			partial = s
 			d.f.reject("no token endpoint")
 		case sameIssuer(s.Issuer, issuer):
-			return s, d.checkEndpoints(&s)
+			err := d.checkEndpoints(&s)
+			return s, err
 		default:
 			if other.Issuer == "" {
 				other = s
@@ -261,7 +269,8 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 	}
 	d.c.log().Info("the metadata names an issuer of its own", "url", cut(issuer), "issuer", cut(other.Issuer))
 	other.FoundAt = issuer
-	return other, d.checkEndpoints(&other)
+	err = d.checkEndpoints(&other)
+	return other, err
 }
 
 // mayBeOf reports whether metadata may name another issuer than the one that it was looked up by. It

@@ -55,8 +55,11 @@ func isName(text string) bool {
 	return text != "" && strings.Trim(strings.ToLower(text), "abcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
 }
 
+// IsTemplate reports whether the issuer of s has a placeholder for a tenant.
+func (s Server) IsTemplate() bool { return isTemplate(s.Issuer) }
+
 // isIssuer reports whether a redirect's iss names s. A template counts only where a person vouches
 // for the server, so discovery lets no other into a Server.
 func (s Server) isIssuer(iss string) bool {
-	return sameIssuer(iss, s.Issuer) || s.FoundAt != "" && (sameIssuer(iss, s.FoundAt) || isTemplate(s.Issuer) && fits(iss, s.Issuer))
+	return sameIssuer(iss, s.Issuer) || s.FoundAt != "" && (sameIssuer(iss, s.FoundAt) || s.IsTemplate() && fits(iss, s.Issuer))
 }

@@ -11,8 +11,8 @@ import (
 // work again. Every answer of the 4xx class says so, whatever its words are, but for these:
 //
 //   - 408, 425 and 429, and words that ask us to slow down;
-//   - an HTML page, which a firewall sends (but not with 401, 404 or 410, which no firewall sends
-//     for a request that it dislikes).
+//   - an HTML page, which a firewall sends (but not with 400, 401, 404 or 410, with which a login
+//     server or its framework sends pages, too).
 //
 // An answer of status 200 that holds an error in place of a token says so as well, unless that error
 // means "later". A status of 500 and above, or no answer, never does.
@@ -29,7 +29,7 @@ func (e *SignInError) EndsRefreshToken() bool {
 	switch e.Status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return false
-	case http.StatusUnauthorized, http.StatusNotFound, http.StatusGone:
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusGone:
 		return true
 	}
 	return !e.Page

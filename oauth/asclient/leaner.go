@@ -21,7 +21,7 @@ type registration struct {
 }
 
 // fullRegistration asks for everything that makes a native application (RFC 8252).
-func (c *Client) fullRegistration(s Server, name string, redirects, scopes []string) registration {
+func fullRegistration(c *Client, s Server, name string, redirects, scopes []string) registration {
 	method := AuthNone // a native application keeps no secret from its user
 	if len(s.AuthMethods) > 0 && !slices.Contains(s.AuthMethods, AuthNone) {
 		method = Credentials{Secret: "one"}.method(s, c)
@@ -88,7 +88,7 @@ func (q registration) without(err *SignInError) (registration, bool) {
 	if mentions("refresh_token", "grant_types", "grant_type", "grant types", "grant type", "offline") {
 		leaner.others["grant_types"] = q.grants()
 	}
-	if mentions("scope", "scopes", "invalid_scope") {
+	if mentions("scope", "scopes", "clientscope", "clientscopes", "invalid_scope") {
 		leaner.scopes = nil
 	}
 	if mentions("response_types", "response_type", "response types", "response type") {
@@ -120,10 +120,21 @@ func (q registration) least() registration {
 	return leaner
 }
 
-// canBeLeaner reports whether less may help against a refusal: the server disliked the request, and
-// not who sent it.
-func canBeLeaner(err *SignInError) bool {
-	return err.Refused && err.Err == nil && err.Status != http.StatusNotFound && err.Status != http.StatusMethodNotAllowed && !closed(err)
+// leanerAfter returns the registration to try after a refusal, which is the last one if last is
+// set. It reports false if none may help: the server disliked who sent it, or is not in order.
+func (q registration) leanerAfter(err *SignInError, last bool) (registration, bool) {
+	if !err.Refused || err.Err != nil {
+		return q, false
+	}
+	leaner, named := q.without(err)
+	switch {
+	case named && !last:
+	case closed(err):
+		return q, false
+	default:
+		leaner = q.least()
+	}
+	return leaner, !leaner.equal(q)
 }
 
 // closed reports whether a server registers nobody without its operator: it wants a token or a
@@ -134,7 +145,7 @@ func closed(err *SignInError) bool {
 	}
 	switch strings.ToLower(err.Code) {
 	case "invalid_software_statement", "unapproved_software_statement", "invalid_token", "access_denied", "unauthorized",
-		"insufficient_scope", "registration_not_supported", "unsupported_operation", "not_supported":
+		"registration_not_supported", "unsupported_operation", "not_supported":
 		return true
 	case CodeRedirectURI, "invalid_client_metadata":
 		return false

@@ -53,24 +53,21 @@ func (c *Client) Register(ctx context.Context, f Finding, name string, redirects
 		return Registration{}, &SignInError{Stage: StageRegister, Server: s.Name(), Code: CodeNoClient, Refused: true,
 			Description: "the server offers no dynamic registration and no client ID is given"}
 	}
-	if err := c.usable(StageRegister, s, s.RegistrationEndpoint); err != nil {
+	if err := (web{c}).usable(StageRegister, s, s.RegistrationEndpoint); err != nil {
 		return Registration{}, err
 	}
-	q := c.fullRegistration(s, name, redirects, scopes)
+	q := fullRegistration(c, s, name, redirects, scopes)
 	r, err := c.register(ctx, s, q)
-	for try := 1; err != nil && canBeLeaner(err) && try < maxRegistrations; try++ {
-		leaner, ok := q.without(err)
-		if !ok || try == maxRegistrations-1 {
-			leaner, try = q.least(), maxRegistrations
-		}
-		if leaner.equal(q) {
+	for try := 2; err != nil && try <= maxRegistrations; try++ {
+		leaner, ok := q.leanerAfter(err, try == maxRegistrations)
+		if !ok {
 			break
 		}
 		c.log().Info("registration is tried with less", "host", hostOf(s.RegistrationEndpoint), "err", err)
 		q = leaner
 		r, err = c.register(ctx, s, q)
 	}
-	if err != nil && s.Source == FromDefaults && err.Code == CodeBadReply {
+	if err != nil && s.Source == FromDefaults && err.Err == nil && (err.Code == CodeBadReply || err.Status > 400 && err.Status < 500) {
 		tried := append(slices.Clone(f.Tried), Attempt{URL: s.RegistrationEndpoint, Status: err.Status})
 		what := "metadata and no registration at the default endpoint of " + s.Name()
 		return Registration{}, &DiscoveryError{What: what, Tried: tried}

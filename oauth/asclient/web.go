@@ -56,8 +56,8 @@ func (w web) allowText(endpoint string) error {
 
 // usable refuses an endpoint of s that metadata names and that is not to be requested. Only an
 // endpoint that is needed is checked: the others may be what they like.
-func (c *Client) usable(stage string, s Server, endpoint string) error {
-	if err := (web{c}).allowText(endpoint); err != nil {
+func (w web) usable(stage string, s Server, endpoint string) error {
+	if err := w.allowText(endpoint); err != nil {
 		return &SignInError{Stage: stage, Server: s.Name(), Code: CodeInsecureURL, Refused: true, Err: fmt.Errorf("metadata: %w", err)}
 	}
 	return nil

@@ -97,6 +97,10 @@ func (s storedAccount) write(b *strings.Builder, now time.Time) {
 	writeRow(b, "scopes", strings.Join(s.Scopes, " "))
 	writeRow(b, "used by", strings.Join(s.UsedBy, " "))
 	writeRow(b, token, s.token(now))
+	if s.Problem != "" {
+		writeRow(b, "problem", s.Problem)
+		writeRow(b, "hint", "sallyport login URL, in a terminal, signs in again; a proxy does so at its next call")
+	}
 }
 
 // writeRow prints one property. It leaves out an empty one.

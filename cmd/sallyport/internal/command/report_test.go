@@ -43,6 +43,10 @@ func TestReport(t *testing.T) {
 			[]string{"  token    none, renewed at the next use"}},
 		{"a registration", statusReport{Accounts: []storedAccount{stored(func(a *oauth.Account) { a.SignedIn, a.Refreshable = false, false })}},
 			[]string{"  token    none, not signed in"}},
+		{"a dead refresh token", statusReport{Accounts: []storedAccount{stored(func(a *oauth.Account) {
+			a.SignedIn, a.Refreshable, a.Problem = false, false, "sign-in at https://as.example/token: refresh: invalid_grant"
+		})}}, []string{"  token    none, not signed in", "  problem  sign-in at https://as.example/token: refresh: invalid_grant",
+			"  hint     sallyport login URL, in a terminal, signs in again; a proxy does so at its next call"}},
 		{"a proxy", statusReport{Proxies: []control.Status{{
 			PID: 7, Started: now, Upstream: "https://mcp.example/mcp", Profile: "work", Via: "bastion", SignIn: "pending",
 			Tunnel: &control.Tunnel{Phase: "down", Error: "no route"}, Callback: &control.Tunnel{Phase: "idle"},

@@ -6,9 +6,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,6 +48,7 @@ func TestSignInHints(t *testing.T) {
 		{"PKCE not advertised", asclient.StageDiscovery, asclient.CodePKCE, "", none, "--pkce assume", "tries again"},
 		{"identity provider", asclient.StageExchange, "invalid_grant", "", none, "--id-token-file", "tries again"},
 		{"assertion", asclient.StageToken, "invalid_grant", "", set(func(r *cli.Remote) { r.AssertionFile = "f" }), "--assertion-file", "tries again"},
+		{"assertion of an identity provider", asclient.StageToken, "invalid_grant", "", set(func(r *cli.Remote) { r.Grant = oauth.GrantEnterpriseManaged }), "--idp-issuer", "--assertion-file"},
 		{"a code", asclient.StageToken, "invalid_grant", "", none, "tries again", "--assertion-file"},
 		{"a given refresh token", asclient.StageToken, "invalid_grant", "", set(func(r *cli.Remote) { r.RefreshToken = "t" }), "used up", "tries again"},
 		{"no client", asclient.StageRegister, asclient.CodeNoClient, "", none, "--client-id", "tries again"},
@@ -86,6 +91,38 @@ func TestSignInHints(t *testing.T) {
 }
 
 // TestError shows one error of each row of the table, wrapped as it arrives from the libraries.
+// Every code of our own has words of its own: what a server's unknown code gets does not help.
+func TestEveryCodeIsExplained(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "../../../../oauth/asclient/errors.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hintsOf := func(code string) string {
+		e := &asclient.SignInError{Stage: asclient.StageDiscovery, Code: code, Refused: true}
+		return strings.Join(Error(e).Hints, "\n")
+	}
+	unknown, codes := hintsOf("unknown_code"), 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(spec.Names[0].Name, "Code") || len(spec.Values) == 0 {
+			return true
+		}
+		literal, ok := spec.Values[0].(*ast.BasicLit)
+		if !ok {
+			return true
+		}
+		codes++
+		code, _ := strconv.Unquote(literal.Value)
+		if got := hintsOf(code); got == unknown || got == "" {
+			t.Errorf("%s: hints %q, want some of its own", spec.Names[0].Name, got)
+		}
+		return true
+	})
+	if codes < 8 {
+		t.Errorf("%d codes found", codes)
+	}
+}
+
 func TestError(t *testing.T) {
 	hop := func(stage string, err error) error {
 		return &sshtunnel.HopError{Hop: "bastion", Stage: stage, Err: err}

@@ -2,21 +2,38 @@ package explain
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"net/url"
+	"slices"
 	"strings"
 
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/session"
 )
 
 // given holds the settings that the person has made. Hints ask it, because a hint that names a
 // setting which is made already does not help.
 type given struct{ cli.Remote }
 
-// issuer is the value of --issuer.
-func (g given) issuer() string { return "" }
+// about words an error of a connection, and names the upstream if the error names no server.
+func (g given) about(err error) string {
+	text := withoutQuery(err)
+	_, inHTTP := errors.AsType[*url.Error](err)
+	upstream, parseErr := url.Parse(cmp.Or(g.URL, g.UpstreamURL))
+	if inHTTP || isSignInError(err) || parseErr != nil || upstream.Host == "" || strings.Contains(text, upstream.Host) {
+		return text
+	}
+	return session.PlainURL(upstream) + ": " + text
+}
 
-// clientCert reports whether --client-cert is given.
-func (g given) clientCert() bool { return false }
+// textOf is about for errors of TLS, which do not name the server.
+func (g given) textOf(kind string, err error) string {
+	if kind == KindTLS {
+		return g.about(err)
+	}
+	return withoutQuery(err)
+}
 
 // authorization reports whether the settings hold an Authorization header of the person's own.
 func (g given) authorization() bool {
@@ -57,6 +74,11 @@ func unless(made bool, hint string) string {
 		return ""
 	}
 	return hint
+}
+
+// promptNone reports whether the settings forbid the login page to ask.
+func (g given) promptNone() bool {
+	return g.ExtraParams["prompt"] == "none" || slices.Contains(g.AuthorizeParam, "prompt=none")
 }
 
 // hints collects what is not empty.

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/url"
-	"reflect"
 	"strings"
 	"syscall"
 	"time"
@@ -32,13 +31,7 @@ var networkRows = []row{
 		}
 		return []string{"if your organisation has a certificate authority of its own: --ca-file FILE"}
 	}),
-	unreachable(KindTLS, func(_ given, e x509.CertificateInvalidError) []string {
-		if e.Reason == x509.Expired && e.Cert != nil {
-			return []string{fmt.Sprintf("the certificate is valid from %s to %s: is the clock right? otherwise its owner must renew it",
-				e.Cert.NotBefore.UTC().Format(time.DateTime), e.Cert.NotAfter.UTC().Format(time.DateTime))}
-		}
-		return []string{"the owner of the server must give it another certificate"}
-	}),
+	explainInvalid,
 	unreachable(KindTLS, func(given, *tls.CertificateVerificationError) []string {
 		return []string{"the server's certificate is not valid; is the clock right?"}
 	}),
@@ -83,7 +76,7 @@ func unreachable[E error](kind string, words func(g given, e E) []string) row {
 		if !ok {
 			return Explanation{}, false
 		}
-		return Explanation{Kind: kind, Text: withoutQuery(err), Hints: words(g, e), Status: StatusUnreachable}, true
+		return Explanation{Kind: kind, Text: g.textOf(kind, err), Hints: words(g, e), Status: StatusUnreachable}, true
 	}
 }
 
@@ -94,30 +87,27 @@ func isError(kind string, target error, hint string) row {
 	}
 }
 
-// TLS alerts of a server that wants a certificate of ours (RFC 8446 section 6).
-const (
-	alertBadCertificate      = 42
-	alertUnknownAuthority    = 48
-	alertCertificateRequired = 116
-)
-
-// explainAlert explains a server that ended the TLS handshake. Mostly it wants a client certificate.
+// explainAlert explains a server that ended the TLS handshake, for another reason than a client
+// certificate. Op is what crypto/tls calls an alert of the other side.
 func explainAlert(g given, err error) (Explanation, bool) {
 	op, ok := errors.AsType[*net.OpError](err)
-	// The type of the alert is private to crypto/tls. It is a number.
-	if !ok || op.Op != "remote error" || op.Err == nil || reflect.TypeOf(op.Err).Kind() != reflect.Uint8 {
-		return Explanation{}, false
+	return Explanation{Kind: KindTLS, Text: g.about(err), Status: StatusUnreachable, Hints: []string{
+		"the other side ends the TLS handshake: ask its operator what it wants",
+	}}, ok && op.Op == "remote error"
+}
+
+// explainInvalid explains a certificate that is of a known authority and not valid. The text of the
+// error would hold the time, and be news each time.
+func explainInvalid(g given, err error) (Explanation, bool) {
+	e, ok := errors.AsType[x509.CertificateInvalidError](err)
+	out := Explanation{Kind: KindTLS, Text: g.about(err), Status: StatusUnreachable,
+		Hints: []string{"the owner of the server must give it another certificate"}}
+	if ok && e.Reason == x509.Expired && e.Cert != nil {
+		from, until := e.Cert.NotBefore.UTC().Format(time.DateTime), e.Cert.NotAfter.UTC().Format(time.DateTime)
+		out.Text = strings.Replace(out.Text, e.Error(), fmt.Sprintf("the certificate is good from %s to %s", from, until), 1)
+		out.Hints = []string{"is the clock of this machine right? otherwise the owner of the server must renew its certificate"}
 	}
-	out := Explanation{Kind: KindTLS, Text: withoutQuery(err), Status: StatusUnreachable,
-		Hints: []string{"the other side ends the TLS handshake: ask its operator what it wants"}}
-	switch reflect.ValueOf(op.Err).Uint() {
-	case alertCertificateRequired, alertBadCertificate, alertUnknownAuthority:
-		out.Hints = []string{"the server wants a client certificate: --client-cert FILE and --client-cert-key FILE"}
-		if g.clientCert() {
-			out.Hints = []string{"the server does not take the certificate of --client-cert: ask its operator for another"}
-		}
-	}
-	return out, true
+	return out, ok
 }
 
 // explainProxyDial explains an HTTP proxy that cannot be reached.
@@ -129,10 +119,10 @@ func explainProxyDial(_ given, err error) (Explanation, bool) {
 }
 
 // explainClosed explains a connection that ended too early. Go calls that only "EOF".
-func explainClosed(_ given, err error) (Explanation, bool) {
+func explainClosed(g given, err error) (Explanation, bool) {
 	return Explanation{
 		Kind: KindUnreachable, Status: StatusUnreachable,
-		Text:  "connection closed by the other side: " + withoutQuery(err),
+		Text:  "connection closed by the other side: " + g.about(err),
 		Hints: []string{"the connection to the upstream broke, or the upstream ended; sallyport connects again by itself"},
 	}, errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
 }

@@ -18,10 +18,12 @@ const tryAgain = "sallyport login URL, in a terminal, tries again"
 // signInHints says what to do about a failed sign-in.
 func signInHints(g given, e *asclient.SignInError) []string {
 	if held, ok := errors.AsType[*oauth.HeldBackError](e); ok {
-		return []string{
-			"sallyport login URL, in a terminal, opens a login page at once; so does the tool sallyport_sign_in of the MCP host",
-			"otherwise the next one may be opened at " + held.Until.Local().Format(time.TimeOnly),
+		list := hints("sallyport login URL, in a terminal, opens a login page at once; so does the tool sallyport_sign_in of the MCP host",
+			"otherwise the next one may be opened at "+held.Until.Local().Format(time.TimeOnly))
+		if last, ok := errors.AsType[*asclient.SignInError](held.Last); ok {
+			list = append(signInHints(g, last), list...)
 		}
+		return list
 	}
 	if errors.Is(e, oauth.ErrNotCompleted) {
 		return lateHints(g)
@@ -29,14 +31,14 @@ func signInHints(g given, e *asclient.SignInError) []string {
 	if list := entraHints(g, e); list != nil {
 		return list
 	}
+	if e.Stage == asclient.StageRegister && e.Code != asclient.CodeNoClient && e.Code != asclient.CodeInsecureURL {
+		return registerHints(g, e)
+	}
 	if list := ownCodeHints(g, e); list != nil {
 		return list
 	}
-	switch e.Stage {
-	case asclient.StageExchange:
+	if e.Stage == asclient.StageExchange {
 		return []string{"is the ID token of --id-token-file fresh, and --idp-client-id the client that it was issued to?"}
-	case asclient.StageRegister:
-		return registerHints(g, e)
 	}
 	if list := serverCodeHints(g, e); list != nil {
 		return list
@@ -72,11 +74,13 @@ func ownCodeHints(g given, e *asclient.SignInError) []string {
 		return issuerHints(g, e)
 	case asclient.CodeInsecureURL:
 		return hints(unless(g.AllowInsecureHTTP, "the server's metadata names a cleartext URL; --allow-insecure-http accepts it"),
-			unless(g.issuer() != "", "if you know the login server's https URL: --issuer URL"))
+			unless(g.Issuer != "", "if you know the login server's https URL: --issuer URL"))
 	case asclient.CodeNoAssertion:
 		return []string{"the file of --assertion-file or --id-token-file must be there and readable; it is read again for each sign-in"}
 	case asclient.CodeNoProof:
 		return []string{"ask the operator of the server for one of the algorithms ES256, EdDSA, PS256 or RS256"}
+	case asclient.CodeRedirectURI:
+		return registerHints(g, e)
 	case asclient.CodeBadReply:
 		return badReplyHints(g, e)
 	}
@@ -95,7 +99,7 @@ func issuerHints(g given, e *asclient.SignInError) []string {
 	if e.Stage == asclient.StageAuthorize {
 		return []string{"the browser came back from another login server than the one that was asked; tell its operator, and do not go on"}
 	}
-	if g.issuer() != "" {
+	if g.Issuer != "" {
 		return []string{"--issuer must be written as the login server writes it itself"}
 	}
 	return []string{"if you know that login server and trust it: --issuer URL, as its own metadata has it"}
@@ -156,6 +160,8 @@ func grantHints(g given) []string {
 		return []string{"is the JWT of --assertion-file fresh, and its audience the authorization server's issuer?"}
 	case g.RefreshToken != "" || g.AuthorizationCode != "":
 		return []string{"the code or refresh token of the settings is used up or of another client; without it, sallyport login URL signs in"}
+	case g.Grant == oauth.GrantEnterpriseManaged:
+		return []string{"the login server does not take the identity provider's assertion: its operator must trust the provider of --idp-issuer, and know the account"}
 	case g.Grant == oauth.GrantClientCredentials:
 		return []string{"the client of --client-id must be allowed this grant: ask the operator of the login server"}
 	}
@@ -206,7 +212,7 @@ func resourceHints(g given) []string {
 // that the person cannot give.
 func pageHints(g given, code string) []string {
 	switch {
-	case g.ExtraParams["prompt"] == "none":
+	case g.promptNone():
 		return []string{"prompt=none in your settings forbids the login page; leave it out"}
 	case code == "consent_required":
 		return []string{"an administrator of the login server must consent to this client", "or you, on a page of its own: --authorize-param prompt=consent"}
@@ -235,7 +241,7 @@ func entraHints(g given, e *asclient.SignInError) []string {
 		return resourceHints(g)
 	case entraNoSuchClient:
 		return hints("the client is not known to this tenant: check --client-id",
-			unless(g.issuer() != "", "for another tenant: --issuer https://login.microsoftonline.com/TENANT/v2.0"))
+			unless(g.Issuer != "", "for another tenant: --issuer https://login.microsoftonline.com/TENANT/v2.0"))
 	case entraBadSecret:
 		return clientHints(g)
 	case entraNeedSecret:

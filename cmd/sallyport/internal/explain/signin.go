@@ -30,6 +30,7 @@ var signInRows = []row{
 			fmt.Sprintf("if %s is a login server that you trust, name it: OAUTH2_AUTHORIZATION_URL, OAUTH2_TOKEN_URL and --client-id", e.Addr),
 		}}
 	}),
+	unlessNetwork(onGiven(explainProvider)),
 	unlessNetwork(onGiven(func(g given, _ *asclient.DiscoveryError) Explanation {
 		return Explanation{Kind: KindMetadata, Status: StatusSignIn, Hints: discoveryHints(g)}
 	})),
@@ -70,7 +71,7 @@ func isSignInError(err error) bool {
 func discoveryHints(g given) []string {
 	return hints(
 		"is this the URL of the MCP endpoint, with its path?",
-		unless(g.issuer() != "", "if you know the login server: --issuer URL"),
+		unless(g.Issuer != "", "if you know the login server: --issuer URL"),
 		unless(g.TokenURL != "", "a login server without metadata needs OAUTH2_AUTHORIZATION_URL and OAUTH2_TOKEN_URL"+
 			unless(g.ClientID != "", ", and --client-id")),
 	)

@@ -6,14 +6,33 @@ import (
 	"time"
 
 	"sallyport/oauth"
+	"sallyport/oauth/asclient"
 	"sallyport/relay"
 )
 
 // upstreamRows explain the HTTP statuses of the upstream.
 var upstreamRows = []row{
 	onGiven(func(g given, e *relay.StatusError) Explanation {
-		return Explanation{Kind: KindStatus, Text: e.Error(), Status: StatusFailed, Hints: statusHints(g, e)}
+		return Explanation{Kind: KindStatus, Text: e.Error() + saidBy(e), Status: StatusFailed, Hints: statusHints(g, e)}
 	}),
+}
+
+// saidBy returns what the challenge of the answer says, as the end of a line.
+func saidBy(e *relay.StatusError) string {
+	c := challengeOf(e)
+	switch {
+	case c.Error == "":
+		return ""
+	case c.Scope != "":
+		return ": " + asclient.QuoteCode(c.Error) + ", scope " + asclient.Quote(c.Scope)
+	case c.Description != "":
+		return ": " + asclient.QuoteCode(c.Error) + ": " + asclient.Quote(c.Description)
+	}
+	return ": " + asclient.QuoteCode(c.Error)
+}
+
+func challengeOf(e *relay.StatusError) asclient.Challenge {
+	return asclient.ReadChallenge(http.Header{"Www-Authenticate": {e.Challenge}})
 }
 
 // statusHints says what to do about an upstream that answered with an error. It never speaks of an
@@ -70,6 +89,9 @@ func forbiddenHints(g given, e *relay.StatusError) []string {
 		return []string{"the request had no token, and the server asks for none: a firewall may keep you out, or the server wants a --header of its own"}
 	case g.authorization():
 		return []string{"the credentials of --header Authorization may not do this"}
+	case challengeOf(e).Error == "insufficient_scope":
+		return hints("the token has too little scope, and more was not granted: sallyport login URL, in a terminal, with another account, or ask the upstream's operator",
+			unless(g.Scope == "", "does --scope name what the upstream wants?"))
 	case e.Page:
 		return []string{"a gateway or firewall before the upstream refuses: ask the operator, with the beginning of its page"}
 	}

@@ -112,3 +112,35 @@ func newMCPServer() *mcp.Server {
 	})
 	return server
 }
+
+// TinyMCP is an MCP server that has nothing but a session and a tool. It is light enough for a
+// fleet of proxies. Call answers tools/call. A nil Call answers with the text "hello".
+type TinyMCP struct{ Call http.HandlerFunc }
+
+func (s TinyMCP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var m struct {
+		ID     json.RawMessage
+		Method string
+	}
+	if r.Method != http.MethodPost || json.NewDecoder(r.Body).Decode(&m) != nil {
+		http.Error(w, "", http.StatusMethodNotAllowed)
+		return
+	}
+	body := `"result":{}`
+	switch {
+	case m.ID == nil:
+		w.WriteHeader(http.StatusAccepted)
+		return
+	case m.Method == "tools/call" && s.Call != nil:
+		s.Call(w, r)
+		return
+	case m.Method == "initialize":
+		body = `"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"tiny","version":"1"}}`
+	case m.Method == "tools/call":
+		body = `"result":{"content":[{"type":"text","text":"hello"}]}`
+	case m.Method != "ping":
+		body = `"error":{"code":-32601,"message":"no such method"}`
+	}
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,%s}`, m.ID, body)
+}

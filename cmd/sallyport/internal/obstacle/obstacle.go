@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/explain"
@@ -27,8 +28,8 @@ type States struct {
 }
 
 // Current returns the first obstacle, the nearest to the MCP host first. It returns nil if nothing
-// is in the way. A sign-in that failed is in nobody's way: the next request begins another one. Only
-// a wrong setting stays, such as a file of the sign-in that is not there.
+// is in the way. A sign-in that failed is in nobody's way: the next request begins another one.
+// Only a wrong setting stays, such as a file of the sign-in that is not there.
 func Current(s States, words explain.Explainer) *relay.Obstacle {
 	switch {
 	case s.Tunnel.Err != nil:
@@ -43,7 +44,7 @@ func Current(s States, words explain.Explainer) *relay.Obstacle {
 		}
 	}
 	if !s.SignIn.NextPage.IsZero() {
-		return pageHeldBack(s.SignIn.NextPage)
+		return pageHeldBack(s.SignIn, words)
 	}
 	return nil
 }
@@ -62,13 +63,16 @@ func loginWaits(p oauth.Prompt) *relay.Obstacle {
 	return o
 }
 
-// pageHeldBack is the obstacle of a login that may not show its page before the given time.
-func pageHeldBack(until time.Time) *relay.Obstacle {
-	return &relay.Obstacle{
-		Kind: explain.KindSignIn,
-		Text: "a sign-in is wanted; its page opens at " + until.Format(time.TimeOnly) + ", because the last one was opened shortly before and not used",
-		Hints: []string{
-			"wait for the link, or type sallyport login URL in a terminal, which opens a page at once",
-		},
+// pageHeldBack is the obstacle of a login that may not show its page before s.NextPage. It names
+// the failure before it, because that is what a person can do something about.
+func pageHeldBack(s oauth.State, words explain.Explainer) *relay.Obstacle {
+	why := "several login pages were opened within a short time"
+	o := &relay.Obstacle{Kind: explain.KindSignIn}
+	if s.LastFailure != nil {
+		e := words.Error(s.LastFailure)
+		why, o.Hints = e.Text, e.Hints
 	}
+	o.Text = why + "; the next login page opens at " + s.NextPage.Local().Format(time.TimeOnly)
+	o.Hints = append(slices.Clip(o.Hints), "wait for the link, or type sallyport login URL in a terminal, which opens a page at once")
+	return o
 }

@@ -23,7 +23,7 @@ var (
 	device    = oauth.Prompt{AuthorizeURL: "https://as.example/device", UserCode: "ABCD", VerificationURI: "https://as.example/device"}
 	denied    = &asclient.SignInError{Stage: asclient.StageAuthorize, Code: "access_denied", Refused: true}
 	slow      = &asclient.SignInError{Stage: asclient.StageAuthorize, Err: oauth.ErrNotCompleted}
-	nextPage  = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	nextPage  = time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)
 	busyLogin = oauth.State{Prompt: waiting, Busy: true}
 )
 
@@ -54,8 +54,10 @@ func TestCurrent(t *testing.T) {
 		{name: "a login was denied", states: States{SignIn: oauth.State{Err: denied}}},
 		{name: "nobody completed the login", states: States{SignIn: oauth.State{Err: slow}}},
 		{name: "a login was interrupted", states: States{SignIn: oauth.State{Err: context.Canceled}}},
-		{name: "the next page is held back", states: States{SignIn: oauth.State{NextPage: nextPage, Err: slow}},
-			kind: explain.KindSignIn, text: "its page opens at 03:04:05", hint: "wait for the link"},
+		{name: "the next page is held back", states: States{SignIn: oauth.State{NextPage: nextPage}},
+			kind: explain.KindSignIn, text: "several login pages were opened within a short time; the next login page opens at 03:04:05", hint: "wait for the link"},
+		{name: "the next page is held back after a failure", states: States{SignIn: oauth.State{NextPage: nextPage, LastFailure: denied}},
+			kind: explain.KindSignIn, text: "access_denied", hint: "refused by you or by the server"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := Current(tt.states, explain.Explainer{})
@@ -81,12 +83,18 @@ func TestWatcherReportsOnce(t *testing.T) {
 	var reported []string
 	w := NewWatcher(Config{Report: func(text string, _ []string) { reported = append(reported, text) }})
 	unreachable := errors.New("dial: no route")
+	e := w.Explain(unreachable)
+	if e.Text != "dial: no route" || e.Final != nil {
+		t.Errorf("got %+v", e)
+	}
 	for range 2 {
-		if e := w.Explain(unreachable); e.Text != "dial: no route" || e.Final != nil {
-			t.Errorf("got %+v", e)
+		w.Answered(&e)
+		if p := w.Problem(); p != &e {
+			t.Errorf("the problem is %+v", p)
 		}
 	}
-	w.Explain(context.Canceled)
+	w.Answered(nil)
+	w.Answered(&e)
 	for _, s := range []States{{SignIn: busyLogin}, {Tunnel: changed}, {Tunnel: lost}, {Tunnel: lost}, {Tunnel: up}, {Tunnel: lost}} {
 		o := Current(s, explain.Explainer{})
 		_, before := w.Obstacle()
@@ -102,7 +110,7 @@ func TestWatcherReportsOnce(t *testing.T) {
 		w.report(o)
 	}
 	down := explain.Error(lost.Err).Text
-	if want := []string{"dial: no route", down, down}; strings.Join(reported, "\n") != strings.Join(want, "\n") {
+	if want := []string{"dial: no route", "dial: no route", down, down}; strings.Join(reported, "\n") != strings.Join(want, "\n") {
 		t.Errorf("reported %q, want %q", reported, want)
 	}
 }

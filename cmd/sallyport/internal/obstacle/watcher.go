@@ -52,12 +52,9 @@ func (w *Watcher) Obstacle() (*relay.Obstacle, <-chan struct{}) {
 	return w.current, w.changed
 }
 
-// Explain words the error of one request, and tells the person. It serves as relay.Config.Explain.
+// Explain words the error of one request. It serves as relay.Config.Explain.
 func (w *Watcher) Explain(err error) relay.Explanation {
 	e := w.cfg.Words.Error(err)
-	if _, ok := errors.AsType[*relay.StatusError](err); !ok && !errors.Is(err, context.Canceled) {
-		w.report(e.Obstacle())
-	}
 	return relay.Explanation{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final, NotRun: e.NotRun}
 }
 
@@ -77,7 +74,7 @@ func (w *Watcher) Answered(e *relay.Explanation) {
 	w.changed = make(chan struct{})
 	w.mu.Unlock()
 	if e != nil {
-		w.report(&relay.Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints})
+		w.report(&relay.Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final})
 	}
 }
 
@@ -148,8 +145,8 @@ func (w *Watcher) set(o *relay.Obstacle) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	close(w.changed)
-	if o == nil && w.current != nil {
-		w.reported = ""
+	if o == nil && w.current != nil && w.current.Text == w.reported {
+		w.reported = "" // it is over, so the next time it is news
 	}
 	w.current, w.changed = o, make(chan struct{})
 }

@@ -126,6 +126,7 @@ func (row way) proxy(t *testing.T, w *world) {
 		return
 	}
 	e := row.checkAnswer(t, p.Answer(t, "2"))
+	p.Err.Await(t, "(?m)^sallyport: .*(?:"+row.cause+").*\n(?:hint: .*\n)*hint: .*(?:"+row.hint+")") // it comes by another pipe
 	machines.CheckExplained(t, p.Err.String(), row.cause, row.hint)
 	row.checkStatus(t, w, e)
 	if status := p.End(t); status != machines.StatusDone {

@@ -38,7 +38,7 @@ var networkWays = []way{
 		w.write("other.pem", machines.ReadFile(w.t, machines.NewAuthority(w.t).File))
 	}, cause: `certificate`, hint: `none of the authorities in --ca-file`, never: `--ca-file FILE`, kind: "tls", login: 6},
 	{name: "certificate expired", args: []string{"--ca-file", "FILES/ca.pem"}, server: func(w *world) { w.startTLS(tlsOptions{expired: true}) },
-		cause: `expired`, hint: `its owner must renew it`, kind: "tls", login: 6},
+		cause: `the certificate is good from`, hint: `must renew its certificate`, kind: "tls", login: 6},
 	{name: "certificate of another name", args: []string{"--ca-file", "FILES/ca.pem"}, server: func(w *world) { w.startTLS(tlsOptions{name: "other.example"}) },
 		cause: `certificate`, hint: `the certificate is for other\.example`, kind: "tls", login: 6},
 	{name: "client certificate wanted", args: []string{"--ca-file", "FILES/ca.pem"}, server: func(w *world) { w.startTLS(tlsOptions{wantsClient: true}) },

@@ -149,18 +149,22 @@ var tokenWays = []way{
 var renewalWays = []way{
 	{name: "refresh token dead and nobody may be asked", before: signInAndExpire, server: func(w *world) { w.RevokeAll() },
 		then:  []string{"OAUTH2_INTERACTIVE=false"},
-		cause: `login needed for`, hint: `OAUTH2_INTERACTIVE=true`, kind: "sign_in", login: 5},
+		cause: `login needed for.*refresh: invalid_grant`, hint: `OAUTH2_INTERACTIVE=true`, kind: "sign_in", login: 5},
 	{name: "refresh token dead and the person says no", before: signInAndExpire, server: func(w *world) {
 		w.RevokeAll()
 		w.Set(func(k *oauthtest.Knobs) { k.Deny = "access_denied" })
 	}, cause: `access_denied`, hint: `refused by you or by the server`, kind: "sign_in_refused", login: 5},
 	{name: "refresh out of order", before: signInAndExpire, server: func(w *world) { w.Set(func(k *oauthtest.Knobs) { k.TokenStatus = 503 }) },
-		cause: `refresh.*503`, hint: `out of order`, kind: "sign_in", login: 5},
+		cause: `refresh.*503`, hint: `out of order`, kind: "sign_in", login: 5, loginCause: `token.*503`},
 	{name: "more scope not granted", before: signIn, server: func(w *world) {
-		w.Set(func(k *oauthtest.Knobs) { k.NeedScope, k.Deny = "admin", "access_denied" })
-	}, cause: `status 403.*admin`, hint: `scope`, kind: "status", login: noLogin},
+		w.Set(func(k *oauthtest.Knobs) { k.Deny = "access_denied" })
+		w.on("tools/call", func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="admin"`)
+			rw.WriteHeader(http.StatusForbidden)
+		})
+	}, cause: `status 403.*insufficient_scope.*admin`, hint: `more was not granted`, kind: "status", login: noLogin},
 	{name: "pages held back", before: threePagesInVain,
-		cause: `nobody completed|led to no sign-in`, hint: `opens a login page at once.*may be opened at \d\d:\d\d`, kind: "sign_in", login: noLogin},
+		cause: `nobody completed|led to no sign-in`, hint: `may be opened at \d\d:\d\d`, kind: "sign_in", login: noLogin},
 }
 
 // upstreamWays are answers of the upstream to a call.

@@ -4,7 +4,6 @@ package causes_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"sallyport/cmd/sallyport/internal/machines"
 	"sallyport/oauth/oauthtest"
 )
 
@@ -105,38 +105,12 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// mcp is the smallest MCP server that a session can be opened with.
+// mcp is the MCP server behind the guard.
 func (w *world) mcp(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
-	calls := w.instead["tools/call"]
+	call := w.instead["tools/call"]
 	w.mu.Unlock()
-	var m struct {
-		ID     json.RawMessage
-		Method string
-	}
-	if r.Method != http.MethodPost || json.NewDecoder(r.Body).Decode(&m) != nil {
-		http.Error(rw, "", http.StatusMethodNotAllowed)
-		return
-	}
-	result := `{}`
-	switch {
-	case m.ID == nil:
-		rw.WriteHeader(http.StatusAccepted)
-		return
-	case m.Method == "tools/call" && calls != nil:
-		calls(rw, r)
-		return
-	case m.Method == "initialize":
-		result = `{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}`
-	case m.Method == "tools/call":
-		result = `{"content":[{"type":"text","text":"hello"}]}`
-	case m.Method != "ping":
-		rw.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(rw, `{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no such method"}}`, m.ID)
-		return
-	}
-	rw.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(rw, `{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, result)
+	machines.TinyMCP{Call: call}.ServeHTTP(rw, r)
 }
 
 const (
