@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,7 +19,7 @@ import (
 )
 
 const (
-	// callbackPath is the path of the redirect URI.
+	// callbackPath is the path of the redirect URI, or its beginning: see clients.callbackPathAt.
 	callbackPath = "/callback"
 	// startPath is the beginning of the paths that lead to the login page. A nonce follows.
 	startPath = "/start/"
@@ -57,24 +58,27 @@ type callbackServer struct {
 	// got receives the parameters of the first callback that belongs to the login.
 	got  chan url.Values
 	once sync.Once
+	// strayErrors receives the parameters of an error without a state: see strayError.
+	strayErrors chan url.Values
 
 	// finished is closed once err, the outcome of the login, is set.
 	finished chan struct{}
 	err      error
 }
 
-// listenForCallback binds the first callback address that is free, and serves there until close.
-func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, state string) (*callbackServer, error) {
+// listenForCallback binds the first callback address that is free, and serves there until close. The
+// redirect URI has the given path, unless the Config has a redirect URI.
+func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path, state string) (*callbackServer, error) {
 	ln, addr, err := bindCallback(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	cb, err := newCallbackServer(cfg, ln, addr, state)
+	cb, err := newCallbackServer(cfg, ln, addr, path, state)
 	if err != nil {
 		ln.Close()
 		return nil, err
 	}
-	life.startWithin(func() { cb.server.Serve(ln) }) // ends with close, which also closes ln
+	life.startWithin(func() { cb.server.Serve(newBrowserListener(ln)) }) // ends with close, which also closes ln
 	return cb, nil
 }
 
@@ -105,14 +109,14 @@ func bindCallback(ctx context.Context, cfg *Config) (net.Listener, string, error
 }
 
 // newCallbackServer makes the server for ln, which was bound as addr.
-func newCallbackServer(cfg *Config, ln net.Listener, addr, state string) (*callbackServer, error) {
+func newCallbackServer(cfg *Config, ln net.Listener, addr, path, state string) (*callbackServer, error) {
 	_, port, _ := net.SplitHostPort(addr)
 	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil && port == "0" {
 		port = bound
 	}
 	uri := cfg.Callback.RedirectURI
 	if uri == "" {
-		uri = loopbackURL(addr, port, callbackPath)
+		uri = loopbackURL(addr, port, path)
 	}
 	redirect, err := url.Parse(uri)
 	if err != nil {
@@ -120,9 +124,10 @@ func newCallbackServer(cfg *Config, ln net.Listener, addr, state string) (*callb
 	}
 	cb := &callbackServer{cfg: cfg, uri: uri, redirect: redirect, port: port, state: state,
 		origin: loopbackURL(addr, port, ""), startPath: startPath + rand.Text(), visitPath: startPath + rand.Text(),
-		got: make(chan url.Values, 1), finished: make(chan struct{})}
-	cb.server = &http.Server{Handler: cb, ErrorLog: discardLog,
-		ReadHeaderTimeout: callbackHeaderTime, MaxHeaderBytes: callbackHeaderBytes}
+		got: make(chan url.Values, 1), strayErrors: make(chan url.Values, 1), finished: make(chan struct{})}
+	cb.server = &http.Server{Handler: cb, ErrorLog: discardLog, ConnContext: withConn,
+		ReadHeaderTimeout: callbackHeaderTime, IdleTimeout: callbackHeaderTime, MaxHeaderBytes: callbackHeaderBytes}
+	cb.server.SetKeepAlivesEnabled(false) // a browser comes once or twice
 	return cb, nil
 }
 
@@ -166,10 +171,8 @@ func (cb *callbackServer) visitURL() string { return cb.origin + cb.visitPath }
 // ServeHTTP answers the browser. The answer to the callback waits for the outcome of the login, so
 // that our page tells the truth.
 func (cb *callbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path := cb.redirect.Path
-	if path == "" {
-		path = "/"
-	}
+	defer serving(r.Context())()
+	path := pathOf(cb.redirect)
 	switch {
 	case !cb.isOurHost(r.Host):
 		pageWrongHost.send(w, http.StatusMisdirectedRequest)
@@ -180,6 +183,9 @@ func (cb *callbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only GET", http.StatusMethodNotAllowed)
 	case r.URL.Path != path:
 		cb.redirectToLogin(w, r)
+	case cb.strayError(r):
+		pageFailed(asclient.WithoutQuery(cb.cfg.Upstream), errors.New("the login server said: "+
+			asclient.QuoteCode(asclient.PeerText(r.URL.Query().Get("error"), nil))), cb.cfg.Callback.Retry).send(w, http.StatusBadRequest)
 	case !cb.deliver(r.URL.Query()):
 		pageOutOfDate.send(w, http.StatusBadRequest)
 	default:
@@ -234,13 +240,34 @@ func (cb *callbackServer) isOurHost(host string) bool {
 	return asclient.Port(u) == asclient.Port(cb.redirect) && (loopback || u.Hostname() == cb.redirect.Hostname())
 }
 
+// pathOf returns the path that a request for u has.
+func pathOf(u *url.URL) string { return cmp.Or(u.Path, "/") }
+
 // deliver takes the parameters of a callback and reports whether they belong to this login. The
 // first that do are acted on. Repetitions wait for the same outcome.
 func (cb *callbackServer) deliver(q url.Values) bool {
-	if subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(cb.state)) != 1 || !q.Has("code") && !q.Has("error") {
+	if subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(cb.state)) != 1 {
 		return false
 	}
 	cb.once.Do(func() { cb.got <- q })
+	return true
+}
+
+// strayError takes an error without a state, which broken authorization servers send (RFC 6749
+// section 4.1.2.1 wants the state). It belongs to this login, because no other waits here, and the
+// person would wait for minutes if it were ignored. A page of another site must not end the login
+// unseen, so the browser must have come here in place of the page that the person saw: it says so
+// itself (Fetch Metadata). Whoever can do that can do no more than end this login.
+func (cb *callbackServer) strayError(r *http.Request) bool {
+	q, mode, dest := r.URL.Query(), r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
+	seen := (mode == "" || mode == "navigate") && (dest == "" || dest == "document")
+	if q.Get("state") != "" || q.Get("error") == "" || !seen {
+		return false
+	}
+	select {
+	case cb.strayErrors <- q:
+	default: // there is one already
+	}
 	return true
 }
 

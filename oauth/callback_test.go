@@ -12,10 +12,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/oauth2"
 
+	"sallyport/oauth/asclient"
 	"sallyport/oauth/oauthtest"
 )
 
@@ -40,7 +43,10 @@ func TestStrayRequestsAreIgnored(t *testing.T) {
 		{"no state", "GET", "/callback?code=x", "", 400},
 		{"wrong state", "GET", "/callback?code=x&state=y", "", 400},
 		{"wrong state, denied", "GET", "/callback?error=access_denied&state=y", "", 400},
-		{"neither code nor error", "GET", "/callback?state=" + state, "", 400},
+		{"error without a state in a frame", "GET", "/callback?error=access_denied#Sec-Fetch-Dest=iframe", "", 400},
+		{"error without a state by a script", "GET", "/callback?error=access_denied#Sec-Fetch-Mode=no-cors", "", 400},
+		{"error of another issuer without a state", "GET", "/callback?error=access_denied&iss=https://evil.example", "", 400},
+		{"path of another issuer", "GET", "/callback/0011223344556677?code=x&state=" + state, "", 404},
 		{"rebound host", "GET", "/callback?code=x&state=" + state, "evil.example", 421},
 		{"other port", "GET", "/callback?code=x&state=" + state, "127.0.0.1:1", 421},
 		{"posted", "POST", "/callback?code=x&state=" + state, "", 405},
@@ -48,6 +54,9 @@ func TestStrayRequestsAreIgnored(t *testing.T) {
 		back, _ := url.Parse(p.RedirectURI)
 		req, _ := http.NewRequestWithContext(t.Context(), tt.method, "http://"+back.Host+tt.query, nil)
 		req.Host = tt.host
+		if name, value, ok := strings.Cut(req.URL.Fragment, "="); ok {
+			req.Header.Set(name, value)
+		}
 		resp, err := http.DefaultTransport.RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)
@@ -58,8 +67,11 @@ func TestStrayRequestsAreIgnored(t *testing.T) {
 			t.Errorf("%s: got status %d, want %d: %s", tt.name, resp.StatusCode, tt.want, body)
 		}
 	}
-	if err := tr.Deliver(t.Context(), &url.URL{RawQuery: "code=x&state=y"}); !errors.Is(err, ErrNoSignIn) {
-		t.Errorf("Deliver of a stranger's callback: %v", err)
+	for _, stranger := range []string{"/callback?code=x&state=y", "/callback/00?code=x&state=" + state, "/?code=x&state=" + state} {
+		u, _ := url.Parse("http://127.0.0.1:1" + stranger)
+		if err := tr.Deliver(t.Context(), u); !errors.Is(err, ErrNoSignIn) {
+			t.Errorf("Deliver of %s: %v", stranger, err)
+		}
 	}
 	w.open(t.Context(), p)
 	if err := <-done; err != nil {
@@ -305,4 +317,109 @@ func TestIPv6Callback(t *testing.T) {
 	if got := w.as.Authorized().Get("redirect_uri"); !strings.HasPrefix(got, "http://[::1]:") || strings.Contains(got, ":0/") {
 		t.Errorf("redirect_uri is %q", got)
 	}
+}
+
+// visitCallback opens a callback as a browser does, and returns the status of our page.
+func (w *world) visitCallback(p Prompt, query string) int {
+	w.t.Helper()
+	req, _ := http.NewRequestWithContext(w.t.Context(), http.MethodGet, p.RedirectURI+"?"+query, nil)
+	req.Header.Set("Sec-Fetch-Mode", "navigate")
+	req.Header.Set("Sec-Fetch-Dest", "document")
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	resp.Body.Close()
+	if !resp.Close {
+		w.t.Error("the connection stays open")
+	}
+	return resp.StatusCode
+}
+
+// The person learns the true cause at once, whatever the server forgets.
+func TestOddCallbacksEndTheLogin(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		query, code string
+		refused     bool
+	}{
+		"error without a state":          {"error=access_denied&error_description=no", "access_denied", false},
+		"error with an empty state":      {"error=server_error&state=", "server_error", false},
+		"error, no state, the right iss": {"error=invalid_scope&iss=ISS", "invalid_scope", false},
+		"neither code nor error":         {"state=STATE&iss=ISS", asclient.CodeBadReply, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			offered := make(chan Prompt, 1)
+			tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
+			done := make(chan error, 1)
+			go func() { done <- tr.SignIn(t.Context()) }() // ends with the login
+			p := await(t, offered)
+			link, _ := url.Parse(p.AuthorizeURL)
+			query := strings.NewReplacer("STATE", link.Query().Get("state"), "ISS", w.as.Issuer).Replace(tt.query)
+			if got := w.visitCallback(p, query); got != http.StatusBadRequest {
+				t.Errorf("our page has the status %d", got)
+			}
+			err := await(t, done)
+			if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Code != tt.code || e.Refused != tt.refused {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// Whoever keeps connections open does not keep the person's callback out.
+func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	offered := make(chan Prompt, 1)
+	tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
+	done := make(chan error, 1)
+	go func() { done <- tr.SignIn(t.Context()) }() // ends with the login
+	p := await(t, offered)
+	back, _ := url.Parse(p.RedirectURI)
+	var idle []net.Conn
+	for range 4 * maxBrowserConns {
+		c, err := net.Dial("tcp", back.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		idle = append(idle, c)
+	}
+	w.open(t.Context(), p)
+	if err := await(t, done); err != nil {
+		t.Error(err)
+	}
+	idle[0].SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := idle[0].Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the oldest idle connection is still open")
+	}
+}
+
+// flakyListener fails as a process does that has too few descriptors.
+type flakyListener struct {
+	net.Listener
+	failures atomic.Int32
+}
+
+func (l *flakyListener) Accept() (net.Conn, error) {
+	if l.failures.Add(-1) >= 0 {
+		return nil, errors.New("too many open files")
+	}
+	return l.Listener.Accept()
+}
+
+func TestListenerGoesOnAfterErrors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.mustPost(w.transport(func(c *Config) {
+		c.Callback.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
+			ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+			flaky := &flakyListener{Listener: ln}
+			flaky.failures.Store(5)
+			return flaky, err
+		}
+	}))
 }

@@ -1,7 +1,10 @@
 package oauth
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"net"
+	"net/url"
 	"slices"
 
 	"sallyport/oauth/asclient"
@@ -57,22 +60,67 @@ func (l clients) of(rec record) client {
 	return c
 }
 
-// redirectURIs returns redirect and those of the other callback addresses. A client that is
-// registered for all of them need not register again when a port is busy. The device grant has no
-// redirect URI: an empty redirect returns none.
+// redirectURIs returns redirect and those of the other callback addresses, with the same path. A
+// client that is registered for all of them need not register again when a port is busy. The device
+// grant has no redirect URI: an empty redirect returns none.
 func (l clients) redirectURIs(redirect string) []string {
 	if redirect == "" {
 		return nil
 	}
 	all := []string{redirect}
-	if l.cfg.Callback.RedirectURI != "" {
+	u, err := url.Parse(redirect)
+	if l.cfg.Callback.RedirectURI != "" || err != nil {
 		return all
 	}
 	for _, addr := range l.cfg.Callback.Addrs {
 		_, port, _ := net.SplitHostPort(addr)
-		if uri := loopbackURL(addr, port, callbackPath); port != "0" && !slices.Contains(all, uri) {
+		if uri := loopbackURL(addr, port, u.Path); port != "0" && !slices.Contains(all, uri) {
 			all = append(all, uri)
 		}
 	}
 	return all
+}
+
+// callbackPathAt returns the path of the redirect URI for logins at s. A server may lead the browser
+// to another one, whose code would then be sent to the first (RFC 9700 section 4.4). Where no iss
+// parameter proves which server a callback comes from, its path does: each server that a client is
+// registered at has a path of its own. A configured client has but one path, and so one server: see
+// checkIssuer.
+func (l clients) callbackPathAt(s asclient.Server) string {
+	if _, configured := l.configured(s); configured || s.IssIsProof() {
+		return callbackPath
+	}
+	sum := sha256.Sum256([]byte(s.ID()))
+	return callbackPath + "/" + hex.EncodeToString(sum[:8])
+}
+
+// boundTo is the server that the configured credentials of an account are for: that of their first
+// use.
+type boundTo struct {
+	Server string `json:"server"`
+}
+
+// checkIssuer refuses the server s if the configured credentials are for another one. A secret, a
+// key and one-shot inputs are, and so is every configured client where only a path of its own could
+// tell one server's callback from another's. A server that the Config names is never refused.
+func (r *renewal) checkIssuer(s asclient.Server) error {
+	c := r.cfg
+	secret := c.Client.Secret != "" || c.Client.Key != "" || c.givenHash() != "" || c.Grant == GrantJWTBearer
+	if _, configured := r.clients.configured(s); !secret && (!configured || s.IssIsProof()) {
+		return nil
+	}
+	var bound boundTo
+	noted := r.account.loadNote(boundName, &bound)
+	if rec, _ := r.account.current(); bound.Server == "" && !rec.Client.Registered {
+		bound.Server = rec.Server.ID() // of a record that is older than the note
+	}
+	named := c.Endpoints.Issuer != "" || s.Source == asclient.FromConfig
+	if bound.Server != "" && bound.Server != s.ID() && !named {
+		return &asclient.SignInError{Stage: asclient.StageDiscovery, Server: s.Name(), Code: asclient.CodeIssuerChanged,
+			Refused: true, Description: "the configured client is for " + bound.Server + ", and the upstream now names this server"}
+	}
+	if !noted || bound.Server != s.ID() {
+		r.account.saveNote(boundName, boundTo{s.ID()})
+	}
+	return nil
 }

@@ -402,12 +402,17 @@ func (c *Config) checkGrant() error {
 }
 
 // resourceOf returns the resource parameter to send. It is empty to send none.
-func (c *Config) resourceOf(f asclient.Finding) string { return cmp.Or(c.Resource, f.Resource.ID) }
+func (c *Config) resourceOf(f asclient.Finding) string {
+	if c.Resource == ResourceNone {
+		return ""
+	}
+	return cmp.Or(c.Resource, f.Resource.ID)
+}
 
 // requests returns the client that sends requests to authorization servers.
 func (c *Config) requests() *asclient.Client {
 	as := &asclient.Client{Upstream: c.Upstream, Base: c.Base, Other: c.AuthBase, AllowHTTP: c.AllowInsecureHTTP,
-		Issuer: c.Endpoints.Issuer, Certificate: c.Client.Certificate, BearerID: c.Bearer == BearerID,
+		Issuer: c.Endpoints.Issuer, ResourceGiven: c.Resource != "", Certificate: c.Client.Certificate, BearerID: c.Bearer == BearerID,
 		ExtraParams: c.ExtraParams, AuthorizeParams: c.AuthorizeParams, Now: func() time.Time { return c.now() }, Log: c.Log}
 	switch c.Client.AuthStyle {
 	case AuthStyleHeader:

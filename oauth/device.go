@@ -35,14 +35,17 @@ func (l *login) runDevice(ctx context.Context) error {
 		}
 		want := l.wanted(l.found, true)
 		d, err := l.as.StartDevice(ctx, l.server, l.client.Credentials, want)
+		if err = l.forgetUnknownClient(ctx, err); l.clientWasForgotten(err) {
+			continue // and register another client
+		}
 		if err != nil {
-			return l.forgetUnknownClient(ctx, err)
+			return err
 		}
 		l.flight.addSecrets(d.Code)
 		k, err := l.awaitApproval(ctx, d)
 		switch {
 		case err == nil:
-			return l.keep(ctx, k, want.Scopes)
+			return l.keep(ctx, k, asclient.Authorization{Wanted: want, Consent: true})
 		case !errors.Is(err, asclient.ErrCodeExpired):
 			return l.forgetUnknownClient(ctx, err)
 		case !l.flight.awaited():

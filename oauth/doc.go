@@ -240,11 +240,12 @@
 // methods only is refused.
 //
 // The ID token is refreshed before it expires, by the rules for any token. It is also refreshed if
-// the exchange refuses it. If that brings none that the exchange takes, one login follows. A refusal
-// that names another cause is an error at once: the client (invalid_client, unauthorized_client),
-// the kind of request (unsupported_grant_type), the upstream (invalid_target, invalid_scope) or the
-// person (access_denied, unless the person has just asked for a sign-in). So are refusals of an ID
-// token that a login has just brought. No login starts while the old access token works.
+// the exchange refuses it. If that brings none that the exchange takes, one login follows. A
+// refusal that names another cause is an error at once: the client (invalid_client,
+// unauthorized_client), the kind of request (unsupported_grant_type), the upstream (invalid_target,
+// invalid_scope) or the person (access_denied, unless the person has just asked for a sign-in). So
+// are refusals of an ID token that a login has just brought. No login starts while the old access
+// token works.
 //
 // What fails at the identity provider fails with [ProviderError]. [Transport.SignOut] ends the
 // sign-in at the provider, because nobody who signed out of an upstream wants the next start to

@@ -69,7 +69,7 @@ func newField(t *testing.T, home oauthtest.Home) *field {
 		f.net.Serve(name, f.as)
 	}
 	for _, name := range []string{"empty.test", "proxy.test", "sso.test", "portal.test"} {
-		f.net.Serve(name, f.as.Stranger())
+		f.net.Serve(name, oauthtest.Stranger(f.as))
 	}
 	return f
 }

@@ -2,7 +2,9 @@ package oauth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"sallyport/oauth/asclient"
+	"sallyport/oauth/tokenstore"
 )
 
 // provider is the person's account at the identity provider of GrantEnterpriseManaged. It is a
@@ -31,7 +34,11 @@ func newProvider(t *Transport) (*provider, error) {
 		return nil, err
 	}
 	p := &provider{&Transport{cfg: cfg, life: t.life, status: t.status, flights: t.flights}, &t.cfg}
-	return p, p.openAccount()
+	if err := p.openAccount(); err != nil {
+		return nil, err
+	}
+	p.as.Issuer = "" // the metadata must be that of the provider's issuer, to the letter but for a slash
+	return p, nil
 }
 
 // providerConfig is the Config of the account at the identity provider. The provider takes the
@@ -229,4 +236,42 @@ func (t *Transport) ProviderAccount(ctx context.Context) (a Account, ok bool, er
 	p.account.reload()
 	rec, _ := p.account.current()
 	return rec.account(), rec.Upstream != "", nil
+}
+
+// revokeTimeout bounds how long RevokeProviders waits for one identity provider.
+const revokeTimeout = 10 * time.Second
+
+// RevokeProviders revokes all sign-ins at identity providers that store keeps, as far as that takes
+// no secret of a client. It sends requests through send, and forgets nothing. The error tells of
+// each sign-in that was not revoked.
+func RevokeProviders(ctx context.Context, store *tokenstore.Store, send http.RoundTripper) error {
+	values, err := store.Values()
+	errs := []error{err}
+	for _, b := range values {
+		var rec record
+		if json.Unmarshal(b, &rec) != nil || !rec.AtProvider || rec.Token.Refresh == "" {
+			continue
+		}
+		errs = append(errs, rec.revokeAtProvider(ctx, send))
+	}
+	return errors.Join(errs...)
+}
+
+// revokeAtProvider revokes the sign-in at the identity provider that r is of.
+func (r record) revokeAtProvider(ctx context.Context, send http.RoundTripper) error {
+	u, err := url.Parse(r.Upstream)
+	if err != nil {
+		return err
+	}
+	name := asclient.WithoutQuery(u)
+	switch {
+	case r.PublicClient == "":
+		return fmt.Errorf("the sign-in at %s is not revoked: that takes the client's secret", name)
+	case r.Server.RevocationEndpoint == "":
+		return fmt.Errorf("the sign-in at %s is not revoked: the provider cannot do that", name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	defer cancel()
+	as := &asclient.Client{Upstream: u, Base: send, Other: send}
+	return as.Revoke(ctx, r.Server, asclient.Credentials{ID: r.PublicClient}, asclient.Token{Refresh: r.Token.Refresh})
 }

@@ -90,10 +90,17 @@ func wantStage(t *testing.T, err error, stage, code, server string) {
 func TestOneSignInAtTheProvider(t *testing.T) {
 	t.Parallel()
 	c := newCompany(t, 2)
-	first := c.transport(0, nil)
+	first := c.transport(0, func(cfg *Config) { // with settings of which only the last one is for the provider
+		cfg.Scope, cfg.Resource, cfg.Audience = "tools", c.upstreams[0].upstream.String(), "an audience"
+		cfg.ExtraParams, cfg.AuthorizeParams = map[string]string{"tenant": "7"}, map[string]string{"login_hint": "ada"}
+	})
 	c.mustPost(first, 0)
-	if got := c.idp.Authorized(); got.Get("scope") != "openid offline_access" || got.Has("resource") || got.Get("client_id") != "us-at-idp" {
-		t.Errorf("the provider was asked for %v", got)
+	asked := c.idp.Authorized()
+	for name, want := range map[string]string{"scope": "openid offline_access", "client_id": "us-at-idp", "resource": "", "audience": "",
+		"tenant": "", "login_hint": "ada"} {
+		if got := asked.Get(name); got != want {
+			t.Errorf("the provider was asked for %s %q, want %q", name, got, want)
+		}
 	}
 	q := c.idp.Exchanged()
 	if q.Get("audience") != c.upstreams[0].as.Issuer || q.Get("resource") != c.upstreams[0].upstream.String() {
@@ -190,6 +197,25 @@ func TestIDTokenIsRefreshed(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestNoPageForABackgroundRequest(t *testing.T) {
+	t.Parallel()
+	c := newCompany(t, 1)
+	tr := c.transport(0, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.upstreams[0].upstream.String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := tr.Background().RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if busy := tr.flights.idle(nil); busy || resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("status %d, a login goes on: %t", resp.StatusCode, busy)
+	}
+	c.wantStats(oauthtest.Stats{})
 }
 
 func TestNoPageWhileTheOldTokenWorks(t *testing.T) {
@@ -357,6 +383,25 @@ func TestProviderStateAndSecrets(t *testing.T) {
 	for _, s := range []string{rec.Token.Access, rec.Token.Refresh, "idp-s3cret"} {
 		if !slices.Contains(secrets, s) {
 			t.Errorf("Secrets lacks %.10q", s)
+		}
+	}
+}
+
+func TestRevokeProviders(t *testing.T) {
+	t.Parallel()
+	for _, public := range []bool{true, false} {
+		c := newCompany(t, 1)
+		secret := Secret("idp-s3cret")
+		if public {
+			c.idp.AddClient(oauthtest.Client{ID: "us-at-idp", RedirectURIs: []string{"http://127.0.0.1/callback"}})
+			secret = ""
+		}
+		tr := c.transport(0, func(cfg *Config) { cfg.IDP.ClientSecret = secret })
+		c.mustPost(tr, 0)
+		rec, _ := tr.provider.account.current()
+		err := RevokeProviders(t.Context(), c.upstreams[0].store, http.DefaultTransport)
+		if (err == nil) != public || c.idp.Refreshable(rec.Token.Refresh) == public {
+			t.Errorf("public %t: got %v, refreshable %t", public, err, c.idp.Refreshable(rec.Token.Refresh))
 		}
 	}
 }

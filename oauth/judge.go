@@ -1,8 +1,10 @@
 package oauth
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -16,6 +18,8 @@ const (
 	refusedPause = 10 * time.Minute
 	// metadataMemoryTime is how long it is remembered that the upstream has no resource metadata.
 	metadataMemoryTime = 10 * time.Minute
+	// maxPeek is how many bytes of an answer are read to see what it is.
+	maxPeek = 4 << 10
 )
 
 // exchange is one request to the upstream, however often it is sent.
@@ -126,7 +130,10 @@ func complaintOf(resp *http.Response, ch asclient.Challenge, hadToken bool) comp
 	}
 	switch {
 	case resp.StatusCode == http.StatusBadRequest && !asksToken:
-		return complaintNone
+		if hadToken || isMessage(resp) {
+			return complaintNone // a 400 is most often about the request itself
+		}
+		return complaintUnclear
 	case hadToken && ch.Error == "insufficient_scope":
 		return complaintScope
 	case resp.StatusCode == http.StatusUnauthorized:
@@ -135,6 +142,16 @@ func complaintOf(resp *http.Response, ch asclient.Challenge, hadToken bool) comp
 		return complaintToken
 	}
 	return complaintUnclear
+}
+
+// isMessage reports whether the answer is one of MCP: a JSON-RPC message or a stream of them.
+func isMessage(resp *http.Response) bool {
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+		return true
+	}
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxPeek))
+	resp.Body = readAgain(b, resp.Body)
+	return bytes.Contains(b, []byte(`"jsonrpc"`))
 }
 
 // leadsElsewhere reports whether a redirect leads to another place than the same resource with

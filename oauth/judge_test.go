@@ -219,7 +219,9 @@ func TestOtherRefusalsWithoutToken(t *testing.T) {
 		{"403, resource metadata", 403, nil, false, true},
 		{"403", 403, nil, true, false},
 		{"403 of another scheme", 403, http.Header{"Www-Authenticate": {`Basic realm="x"`}}, true, false},
-		{"400, resource metadata", 400, nil, false, false},
+		{"400, resource metadata", 400, nil, false, true},
+		{"400", 400, nil, true, false},
+		{"400 in a stream, resource metadata", 400, http.Header{"Content-Type": {"text/event-stream"}}, false, false},
 		{"404, resource metadata", 404, nil, false, false},
 		{"302, resource metadata", 302, to("/login?next=/mcp"), false, true},
 		{"303 to another origin", 303, to("https://login.example/"), false, true},
@@ -258,6 +260,30 @@ func TestOtherRefusalsWithoutToken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A JSON-RPC error is about the request. Its body reaches the caller whole.
+func TestBadRequestOfMCPIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	tr := w.transport(nil)
+	body := `{"jsonrpc":"2.0","error":{"code":-32000,"message":"` + strings.Repeat("x", 2*maxPeek) + `"}}`
+	upstreamAnswers(tr, func(r *http.Request, access string) *http.Response {
+		if r.URL.Path != "/mcp" {
+			return nil
+		}
+		return answerOf(r, 400, nil, body)
+	})
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, w.upstream.String(), strings.NewReader("x"))
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, _ := io.ReadAll(resp.Body); resp.StatusCode != 400 || string(got) != body {
+		t.Errorf("got status %d and %d bytes", resp.StatusCode, len(got))
+	}
+	w.wantStats(oauthtest.Stats{})
 }
 
 // A refusal that may mean an expired token leads to one refresh, and to no page.

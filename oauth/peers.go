@@ -17,6 +17,7 @@ const (
 	claimName  = "/claim"  // locked by a process with AtTerminal: it is to lead next
 	noticeName = "/notice" // a notice, which the leader writes for its followers
 	pagesName  = "/pages"  // a pageCount of all processes
+	boundName  = "/issuer" // a boundTo: the server that configured credentials are for
 )
 
 const (
@@ -29,11 +30,11 @@ const (
 	// quickPages is the number of login pages that follow each other without a pause, as long as
 	// each led to a token.
 	quickPages = 3
-	// settledIntervals is how long an accepted token must do for its login page to count no more, in
-	// times of the page interval: two minutes.
-	settledIntervals = 4
-	// stormIntervals is how long that lasts, in times of the page interval: an hour.
+	// stormIntervals is how long no more are shown, in times of the page interval: an hour.
 	stormIntervals = 120
+	// settledIntervals is how long an accepted token must do for its login page to count no more,
+	// in times of the page interval: two minutes.
+	settledIntervals = 4
 )
 
 var (

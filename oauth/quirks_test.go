@@ -142,9 +142,6 @@ func (s *story) served(setting string) {
 		}
 	}
 	want := max(s.quirk.Want.Pages, 1)
-	if setting != "" {
-		want = 1
-	}
 	got := s.pages()
 	if got < 1 || got > want {
 		s.t.Errorf("%d login pages, want 1 to %d", got, want)
@@ -208,33 +205,40 @@ func (s *story) heal() {
 	time.Sleep(2 * time.Minute)
 }
 
-// settings returns the Config of a command line such as "--resource none".
+// settings returns the Config of a command line such as "--resource none --pkce assume".
 func (s *story) settings(line string) func(*Config) {
-	name, value, _ := strings.Cut(line, " ")
-	value = strings.NewReplacer("$issuer", s.as.Issuer, "$upstream", s.as.Resource).Replace(value)
+	words := strings.Fields(strings.NewReplacer("$issuer", s.as.Issuer, "$upstream", s.as.Resource).Replace(line))
 	return func(c *Config) {
-		switch name {
-		case "":
-		case "--issuer":
-			c.Endpoints.Issuer = value
-		case "--resource":
-			c.Resource = value
-		case "--audience":
-			c.Audience = value
-		case "--scope":
-			c.Scope = value
-		case "--pkce":
-			c.Endpoints.AssumePKCE = true
-		case "--auth-style":
-			c.Client.AuthStyle = value
-		case "--callback-host":
-			c.Callback.Addrs = []string{value + ":0"}
-		case "--client-id":
-			uri := "http://127.0.0.1:50000/callback"
-			s.as.AddClient(oauthtest.Client{ID: value, RedirectURIs: []string{uri}})
-			c.Client.ID, c.Callback.Addrs = value, []string{"127.0.0.1:50000"}
-		default:
-			panic(fmt.Sprintf("the table names an unknown setting %q", line))
+		for i := 0; i+1 < len(words); i += 2 {
+			s.setting(c, words[i], words[i+1])
 		}
+	}
+}
+
+func (s *story) setting(c *Config, name, value string) {
+	switch name {
+	case "--issuer":
+		c.Endpoints.Issuer = value
+	case "--resource":
+		c.Resource = value
+	case "--audience":
+		c.Audience = value
+	case "--scope":
+		c.Scope = value
+	case "--pkce":
+		c.Endpoints.AssumePKCE = true
+	case "--auth-style":
+		c.Client.AuthStyle = value
+	case "--callback-host":
+		c.Callback.Addrs = []string{value + ":0"}
+	case "--authorize-param":
+		name, value, _ := strings.Cut(value, "=")
+		c.AuthorizeParams = map[string]string{name: value}
+	case "--client-id":
+		uri := "http://127.0.0.1:50000/callback"
+		s.as.AddClient(oauthtest.Client{ID: value, RedirectURIs: []string{uri}})
+		c.Client.ID, c.Callback.Addrs = value, []string{"127.0.0.1:50000"}
+	default:
+		panic(fmt.Sprintf("the table names an unknown setting %q", name))
 	}
 }

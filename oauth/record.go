@@ -20,6 +20,9 @@ type record struct {
 	// UsedBy lists the upstreams that got a token by it. The token is an ID token.
 	AtProvider bool     `json:"identity_provider,omitempty"`
 	UsedBy     []string `json:"used_by,omitempty"`
+	// PublicClient is the ID of our client at the identity provider if that client has no secret.
+	// RevokeProviders needs it. It is empty otherwise.
+	PublicClient string `json:"public_client,omitempty"`
 	// Server issued everything below.
 	Server asclient.Server `json:"server,omitzero"`
 	// Resource is the resource parameter (RFC 8707) as it was sent. It is empty if none was.
@@ -41,10 +44,21 @@ type record struct {
 	// Ended says how the server refused the last refresh token, in words for people. It is empty as
 	// soon as there is a token again.
 	Ended string `json:"ended,omitempty"`
+	// Consent says whether Server grants a refresh token only with a new consent: consentNeeded or
+	// consentUseless. It is empty if Server has granted one without, or was not asked for one.
+	Consent string `json:"consent,omitempty"`
 	// Given is the hash of the one-shot inputs of the Config that were used up.
 	Given string    `json:"seed,omitempty"`
 	Saved time.Time `json:"saved,omitzero"`
 }
+
+// Values of record.Consent.
+const (
+	// consentNeeded: a login without prompt=consent brought no refresh token.
+	consentNeeded = "needed"
+	// consentUseless: one with it brought none either.
+	consentUseless = "useless"
+)
 
 // standing is what we know about how good the current token is.
 type standing int
@@ -178,6 +192,12 @@ func (a *accountRecord) registeredAt(s asclient.Server) client {
 	return found
 }
 
+// needsConsent reports whether a login at s is to ask for a new consent.
+func (a *accountRecord) needsConsent(s asclient.Server) bool {
+	rec, _ := a.current()
+	return rec.Consent == consentNeeded && rec.Server.ID() == s.ID()
+}
+
 // lock takes the store's lock of our record and reads the record again. Under the lock it is the
 // newest of all processes, and its refresh token is ours alone to use. The caller must unlock.
 func (a *accountRecord) lock(ctx context.Context) (rec record, unlock func(), err error) {
@@ -227,7 +247,9 @@ func (a *accountRecord) update(ctx context.Context, f asclient.Finding, s standi
 	if rec.Server.ID() != f.Server.ID() {
 		rec = record{}
 	}
-	rec.AtProvider = a.cfg.atProvider
+	if rec.AtProvider = a.cfg.atProvider; rec.AtProvider && a.cfg.Client.Secret == "" {
+		rec.PublicClient = a.cfg.Client.ID
+	}
 	rec.Upstream, rec.Realm, rec.Given = a.cfg.Upstream.String(), a.cfg.Realm, a.cfg.givenHash()
 	rec.Server, rec.Resource = f.Server, a.cfg.resourceOf(f)
 	change(&rec)
@@ -294,6 +316,10 @@ func (a *accountRecord) reloadLocked() {
 	if a.cfg.Endpoints.TokenURL != "" && rec.Server.TokenEndpoint != a.cfg.Endpoints.TokenURL {
 		return // the record is of another server
 	}
+	if issuer := a.cfg.Endpoints.Issuer; issuer != "" && rec.Server.Source != asclient.FromConfig &&
+		rec.Server.ID() != strings.TrimSuffix(issuer, "/") {
+		return // the person vouches for another server than the record's
+	}
 	given := a.cfg.givenHash()
 	if given != "" && rec.Given != given || a.cfg.Scope != "" && !subset(strings.Fields(a.cfg.Scope), rec.Asked) {
 		rec.Token, rec.Asked = asclient.Token{}, nil
@@ -324,8 +350,9 @@ func (a *accountRecord) saveNote(name string, v any) {
 	}
 }
 
-// loadNote reads into v what saveNote stored. v stays as it is if there is nothing to read.
-func (a *accountRecord) loadNote(name string, v any) {
+// loadNote reads into v what saveNote stored, and reports whether it did. v stays as it is if there
+// is nothing to read.
+func (a *accountRecord) loadNote(name string, v any) bool {
 	b, err := a.cfg.Store.Load(a.key + name)
 	if err == nil && b != nil {
 		err = json.Unmarshal(b, v)
@@ -333,4 +360,5 @@ func (a *accountRecord) loadNote(name string, v any) {
 	if err != nil {
 		a.cfg.Log.Debug("state of the sign-in is not used", "err", err)
 	}
+	return err == nil && b != nil
 }

@@ -219,10 +219,14 @@ func (r *renewal) useGiven(ctx context.Context) (done bool, refusal, err error) 
 	})
 }
 
-// discover finds the authorization server. authorize says that the authorization endpoint is
+// discover finds the authorization server, and checks that our credentials are for it. authorize says that the authorization endpoint is
 // needed.
 func (r *renewal) discover(ctx context.Context, authorize bool) (asclient.Finding, error) {
-	return r.cfg.discover(ctx, r.as, r.flight.need.challenge.Metadata, authorize)
+	f, err := r.cfg.discover(ctx, r.as, r.flight.need.challenge.Metadata, authorize)
+	if err == nil {
+		err = r.checkIssuer(f.Server)
+	}
+	return f, err
 }
 
 // wanted says what to ask f's server for. The scopes are those of the Config, or else those of the

@@ -88,7 +88,7 @@ func (t *Transport) Deliver(ctx context.Context, callback *url.URL) error {
 	if t.provider != nil { // then no other login needs a callback
 		cb = t.provider.callback.Load()
 	}
-	if cb == nil || !cb.deliver(callback.Query()) {
+	if cb == nil || pathOf(callback) != pathOf(cb.redirect) || !cb.deliver(callback.Query()) {
 		return ErrNoSignIn
 	}
 	select {

@@ -219,10 +219,15 @@ func detach(resp *http.Response) {
 		return
 	}
 	b, _ := io.ReadAll(resp.Body) // whoever reads past b meets the error again
-	resp.Body = struct {
+	resp.Body = readAgain(b, resp.Body)
+}
+
+// readAgain returns a body that begins with b, which was read off rest.
+func readAgain(b []byte, rest io.ReadCloser) io.ReadCloser {
+	return struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(bytes.NewReader(b), resp.Body), resp.Body}
+	}{io.MultiReader(bytes.NewReader(b), rest), rest}
 }
 
 // withToken returns a copy of req with a header and a body of its own: a RoundTripper must not

@@ -165,7 +165,7 @@ func (b *bridge) round(c *call, msg rawjson.Message, who identity) (wanted *want
 	failed := b.ask(c.ctx, modernRequest{
 		Message: msg, who: who, send: b.cfg.Send, phase: &c.phase,
 		answer: func(a rawjson.Message) {
-			wanted, err = wantedInputIn(a)
+			wanted, err = wantedInputIn(a, who.capabilities)
 			if wanted == nil && err == nil {
 				b.host.answer(c, b.forHost(c, a))
 			}
@@ -188,15 +188,37 @@ func (b *bridge) respond(a rawjson.Message) {
 	}
 }
 
-// notify drops what means nothing to a modern server, which is everything that a legacy host
-// notifies of. But initialized says that the host takes notifications from now on.
+// notify drops what means nothing to a modern server, which is everything that the legacy revisions
+// let a host notify of. But initialized says that the host takes notifications from now on. The
+// notifications of extensions are sent on.
 func (b *bridge) notify(n notification) {
-	defer n.done()
-	if n.gate == nil {
+	switch {
+	case n.gate != nil:
+	case isLegacyNotification(n.Method):
+		n.done()
+		return
+	default:
+		b.mu.Lock()
+		n.Params = rawjson.Set(orEmpty(n.Params), b.who.inNewestVersion().meta(rawjson.Member(n.Params, "_meta")), "_meta")
+		b.mu.Unlock()
+		n.Raw = rawjson.Set(n.Raw, n.Params, "params")
+		b.modern.notify(n)
 		return
 	}
+	defer n.done()
 	defer close(n.gate)
 	if !b.cfg.NoServerStream {
 		b.subscriptions.open()
 	}
+}
+
+// isLegacyNotification reports whether a host of a legacy revision sends such notifications by that
+// revision.
+func isLegacyNotification(method string) bool {
+	switch method {
+	case methodInitialized, "notifications/cancelled", "notifications/progress", "notifications/roots/list_changed",
+		"notifications/tasks/status":
+		return true
+	}
+	return false
 }

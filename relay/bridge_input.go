@@ -22,12 +22,17 @@ type wantedInput struct {
 	state []byte
 }
 
-// wantedInputIn reads an answer that asks for input. It returns nil for a complete answer.
-func wantedInputIn(a rawjson.Message) (*wantedInput, error) {
+// wantedInputIn reads an answer that asks for input, to a host with the given raw capabilities. It
+// returns nil for a complete answer. An answer of another kind belongs to an extension, such as
+// that of tasks. It is complete for a host that has declared extensions.
+func wantedInputIn(a rawjson.Message, capabilities []byte) (*wantedInput, error) {
+	extensions := rawjson.Member(capabilities, "extensions")
 	switch kind := rawjson.Member(a.Result, "resultType"); {
 	case len(kind) == 0:
 		return nil, nil // complete
 	case kind[0] == '"' && rawjson.Text(kind) == "complete":
+		return nil, nil
+	case kind[0] == '"' && rawjson.Text(kind) != "input_required" && len(extensions) > len("{}") && extensions[0] == '{':
 		return nil, nil
 	case kind[0] != '"' || rawjson.Text(kind) != "input_required":
 		return nil, noAnswer("the answer is of a kind that the host does not know: " + strconv.Quote(excerpt(string(kind), 80)))

@@ -107,6 +107,28 @@ func TestBridgeInput(t *testing.T) {
 	})
 }
 
+// A person may take long to answer. The call waits for that, and not for an obstacle that comes
+// meanwhile. Config.Patience begins anew with the answer.
+func TestBridgeInputTakesLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacle(nil)
+		srv := New(t, Exchange{Call: "server/discover", Reply: `{"jsonrpc":"2.0","id":"sallyport-1","result":{"supportedVersions":["2026-07-28"],"capabilities":{}}}`},
+			Exchange{Call: "tools/call", Reply: `{"jsonrpc":"2.0","id":7,"result":{"resultType":"input_required","inputRequests":{"a":{"method":"roots/list"}}}}`},
+			Exchange{Call: "tools/call", Reply: `{"jsonrpc":"2.0","id":"sallyport-3","result":{"content":[]}}`})
+		h := start(t, Config{Send: gated{b, srv.Transport(), true}, Obstacle: b.get, Load: remembering(modernEra).load, NoServerStream: true})
+		h.open()
+		h.send(callLine)
+		h.want(`{"jsonrpc":"2.0","id":"sallyport-2","method":"roots/list"}`)
+		b.set(down)
+		time.Sleep(2 * time.Minute)
+		h.send(`{"jsonrpc":"2.0","id":"sallyport-2","result":{"roots":[]}}`)
+		time.Sleep(20 * time.Second)
+		b.set(nil)
+		h.want(callAnswer)
+		h.close()
+	})
+}
+
 // What a server asks for and cannot get ends the call with an error, and the host is told that its
 // answer is not wanted any more.
 func TestBridgeInputFails(t *testing.T) {

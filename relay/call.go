@@ -20,8 +20,9 @@ type call struct {
 	// long, so they are searched once.
 	progress string
 	arrived  time.Time
-	// after is a gate that the call waits for. Nil is open.
+	// after is a gate that the call waits for. Nil is open. Behind it, line keeps the order.
 	after <-chan struct{}
+	line  place
 	// ctx ends with the call. Its cause says what became of it.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -39,6 +40,28 @@ type call struct {
 	signIn bool
 
 	state callState
+}
+
+// place is a place in the line of calls that wait for the same gate. When the gate opens, each call
+// lets the next one go. The zero value is for a call that has not had to wait.
+type place struct {
+	// before is closed when the call before may go, and taken when this one may.
+	before <-chan struct{}
+	taken  chan struct{}
+}
+
+// behind returns a place behind p.
+func (p place) behind() place { return place{before: p.taken, taken: make(chan struct{})} }
+
+// pass waits for the gate, and then for the call before. Whatever happens, the next call may go.
+func (p place) pass(ctx context.Context, gate <-chan struct{}) error {
+	if p.taken != nil {
+		defer close(p.taken)
+	}
+	if err := wait(ctx, gate); err != nil {
+		return err
+	}
+	return wait(ctx, p.before)
 }
 
 // callState is what changes while a call is in flight.

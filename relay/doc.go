@@ -84,6 +84,7 @@
 //   - one that sends the host's notifications. For each it starts another one, which waits until
 //     the server has accepted it.
 //   - one that reads the GET stream of a legacy session, or the subscription of a bridge.
+//   - one that pings an idle legacy session, if Config.KeepAlive is set.
 //   - two that open the session: one makes attempts, and one answers early.
 //   - the watcher, and one that asks what the server speaks.
 //
@@ -104,7 +105,7 @@
 // Notifications are sent one after the other. If the server has not accepted one within acceptWait,
 // the next one is sent anyway. While there is an obstacle, acceptWait does not run. Calls are
 // independent of each other. If the host writes several at once, they begin in the order of their
-// lines, but nothing depends on that. The host's answer to a request of the server waits for gate 1
+// lines, even behind a gate, but nothing depends on that. The host's answer to a request of the server waits for gate 1
 // only, because the server may need it in order to accept notifications/initialized.
 //
 // If a notification, or an answer of the host, cannot be sent because of an obstacle, it waits as a
@@ -301,11 +302,11 @@
 //	                                            fault as well; the new initialize shows that
 //	400                                         if proven, and the body, or the message of the error
 //	                                            in it, contains the word "session"
-//	any other 4xx but 429; 500                  if proven, and the words say that the session is not
+//	any other 4xx but 429; 5xx                  if proven, and the words say that the session is not
 //	                                            known. A tool's own kind of session is another thing
 //	a success with an error, -32600 or -32000   if the words say that the session is not known
 //	to -32099
-//	400, 500 or such an error                   if the words say that the server is not initialized,
+//	400, 5xx or such an error                   if the words say that the server is not initialized,
 //	                                            even if there is no Mcp-Session-Id
 //
 // A page (text/html) never counts. To renew a session, we send the host's own initialize again. The
@@ -323,6 +324,14 @@
 // our session with the host goes on. A renewal may take renewTimeout, which starts anew as long as
 // there is an obstacle, such as a sign-in. If the GET stream shows the loss, the renewal goes by
 // Config.Background.
+//
+// If Config.KeepAlive is set, a session that has been idle for that long is sent a ping of ours
+// (legacy_ping.go). Idle means that no call is under way, and that no message has gone or come. The
+// ping goes by Config.Background, and waits while there is an obstacle. Its answer is swallowed,
+// whatever it is. If it shows the loss of the session, that is renewed by Config.Background. If
+// there is no answer within pingWait, the connection of the GET stream is taken for dead, and the
+// stream is asked for again; with HTTP+SSE the session ends. On the modern wire there is neither a
+// ping nor a session, so nothing is sent.
 //
 // If the stream of a call breaks before the answer, we ask for the rest of it with a GET that has
 // the header Last-Event-ID. If the server has given no event ids, the call gets an error. The GET
@@ -379,7 +388,11 @@
 // Into the params of each other request we insert _meta. It has the version, the capabilities and
 // the name that the host has given in initialize, and the log level. The request that answers the
 // server's questions (below) also has an id of ours, inputResponses and requestState. Nothing else
-// changes. Of the host's notifications, only initialized has an effect.
+// changes. Of the host's notifications by its revision, only initialized has an effect. All others
+// are sent on, as the requests are.
+//
+// A result of another kind than complete and input_required belongs to an extension, such as that
+// of tasks. A host that has declared extensions gets it as it is. For any other host it is an error.
 //
 // After notifications/initialized we send a subscriptions/listen of our own. It asks for the
 // changes of those lists that the server says may change, and for the updates of the resources that
@@ -513,7 +526,7 @@
 //	maxMessage 64 MiB     maxCalls 1024          maxNotifications 1024 maxReplay 4096
 //	maxMemory 4 MiB       maxExcerpt 500         maxRedirects 5       exitReserve 0.2 s
 //	renewTimeout 30 s     maxBusy 4              maxAfter 600 s         scoutTime 2 s
-//	spreadEach 20 ms      maxSpread 2 s
+//	spreadEach 20 ms      maxSpread 2 s          pingWait 30 s
 //
 // A message above maxMessage becomes an error with its id. More than maxCalls requests in flight
 // get the error "busy". More than maxNotifications notifications, or as many answers of the host,

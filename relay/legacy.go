@@ -23,8 +23,11 @@ type legacy struct {
 	initialize rawjson.Message
 	// renewal is the new session that is being made. It is nil if none is.
 	renewal *renewal
-	// endServerStream ends the GET stream. It is nil before the first one.
-	endServerStream context.CancelFunc
+	// endServerStream ends the GET stream, and cutServerStream breaks its connection. They are nil
+	// before the first one.
+	endServerStream, cutServerStream context.CancelFunc
+	// keepingAlive begins to send pings.
+	keepingAlive sync.Once
 }
 
 // upstreamSession is what the server gave in answer to initialize.
@@ -70,6 +73,7 @@ func (l *legacy) call(c *call) error {
 			return l.take(c, m)
 		})
 	}
+	defer l.activity.callBegins()()
 	judged, renewed := false, false
 	for {
 		sess, err := l.ready(c.ctx)
@@ -269,6 +273,8 @@ type legacyHTTP struct {
 	*client
 	// proven is the number of the last session in which the server accepted something.
 	proven atomic.Int64
+	// activity tells how long the session has been idle.
+	activity activity
 }
 
 // roundTrip makes a GET or a DELETE in sess. lastEventID asks for the rest of a stream; "" asks for
@@ -297,6 +303,8 @@ func (h *legacyHTTP) post(ctx context.Context, p *phase, sess upstreamSession, b
 	header := h.header(sess)
 	header["Content-Type"] = []string{"application/json"}
 	header["Accept"] = []string{"application/json, text/event-stream"}
+	h.activity.used()
+	defer h.activity.used()
 	resp, err := h.deliver(ctx, httpRequest{send: h.sender(ctx, sess), method: http.MethodPost, url: sess.push.target(),
 		header: header, body: body, phase: p})
 	if err == nil && resp.StatusCode/100 == 2 {

@@ -44,22 +44,31 @@ func (h *legacyHTTP) lost(sess upstreamSession, resp *http.Response) bool {
 		return inSession
 	case status == http.StatusUnauthorized && sess.id != "":
 		return true
-	case status/100 != 4 && status != http.StatusInternalServerError:
+	case status/100 != 4 && status/100 != 5:
 		return false
 	case status == http.StatusTooManyRequests, h.proven.Load() != int64(sess.number), sess.number == 0:
 		return false
 	case mediaType(resp.Header) == "text/html":
 		return false // a gateway's page
 	}
-	head := peek(resp, maxShown)
-	words := string(head)
-	if e := rawjson.Member(head, "error"); e != nil && e[0] == '{' {
-		words = rawjson.MemberText(e, "message")
-	}
+	words := refusalWords(resp)
 	if resp.StatusCode == http.StatusBadRequest && inSession && strings.Contains(strings.ToLower(words), "session") {
 		return true
 	}
 	return inSession && saysUnknownSession(words) || saysNotInitialized(words)
+}
+
+// refusalWords returns the words of the refusal resp: the message of the error in its body, or the
+// body. The body can still be read.
+func refusalWords(resp *http.Response) string {
+	head := peek(resp, maxShown)
+	switch e := rawjson.Member(head, "error"); {
+	case len(e) > 0 && e[0] == '{':
+		return rawjson.MemberText(e, "message")
+	case len(e) > 0 && e[0] == '"':
+		return rawjson.Text(e)
+	}
+	return string(head)
 }
 
 // deniesSession reports whether m, which came in a successful response to c, is an error that says

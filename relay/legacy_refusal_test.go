@@ -74,7 +74,8 @@ func TestRefusedInASession(t *testing.T) {
 		{"400 of an example", Exchange{Status: 400, Reply: tsMissing}, sessionLost},
 		{"400 of a server that has started anew", Exchange{Status: 400, Reply: tsFresh}, sessionLost},
 		{"400 that asks for the header", Exchange{Status: 400, Type: "text/plain", Reply: "Session ID required in mcp-session-id header"}, sessionLost},
-		{"422", Exchange{Status: 422, Reply: `{"error":"Unknown or expired session"}`}, noRefusal}, // the error is no object
+		{"422", Exchange{Status: 422, Reply: `{"error":"Unknown or expired session"}`}, sessionLost},
+		{"503 in words", Exchange{Status: 503, Set: map[string]string{"Retry-After": "1"}, Type: "text/plain", Reply: "Unknown session"}, sessionLost},
 		{"422 in plain words", Exchange{Status: 422, Type: "text/plain", Reply: "Unknown or expired session"}, sessionLost},
 		{"500 in words", Exchange{Status: 500, Type: "text/plain", Reply: "Session not found: s1"}, sessionLost},
 		{"200 with the error", Exchange{Reply: ownID}, sessionLost},

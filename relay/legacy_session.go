@@ -70,6 +70,9 @@ func (l *legacy) begin(initialize rawjson.Message, sess upstreamSession, answer 
 	if old != nil {
 		old.end(errPushEnded)
 	}
+	if l.cfg.KeepAlive > 0 {
+		l.keepingAlive.Do(func() { l.work.Go(pinger{l}.run) }) // ends with l.ctx
+	}
 }
 
 // ready waits until no new session is being made, and returns the session to use. Only the host's

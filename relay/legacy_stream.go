@@ -87,7 +87,9 @@ func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, ope
 		defer opened()
 		pace.news = nil
 		l.streams.forgetAnswer() // an answer before this attempt says nothing about a later one
-		resp, err := l.roundTrip(ctx, l.cfg.Background, http.MethodGet, sess, cur.id)
+		connection, cut := l.serverStreamConnection(ctx)
+		defer cut()
+		resp, err := l.roundTrip(connection, l.cfg.Background, http.MethodGet, sess, cur.id)
 		if ctx.Err() != nil {
 			if err == nil {
 				resp.Body.Close()
@@ -136,6 +138,15 @@ func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, ope
 	})
 }
 
+// serverStreamConnection returns the context of one connection of the GET stream.
+func (l *legacy) serverStreamConnection(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cut := context.WithCancel(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cutServerStream = cut
+	return ctx, cut
+}
+
 // pass gives the host everything that a stream outside of a call brings until it ends, and reports
 // whether that was anything. It closes the response's body.
 func (s *legacyStreams) pass(resp *http.Response, cur *cursor) (progress bool) {
@@ -157,7 +168,10 @@ func (s *legacyStreams) pass(resp *http.Response, cur *cursor) (progress bool) {
 
 // passMessage is a sink for messages outside of a call.
 func (s *legacyStreams) passMessage(m rawjson.Message) bool {
-	s.host.outOfStream(m)
+	s.activity.used()
+	if !s.activity.takes(m) {
+		s.host.outOfStream(m)
+	}
 	return false
 }
 

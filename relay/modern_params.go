@@ -36,6 +36,10 @@ func (m *modern) header(req rawjson.Message, version string) http.Header {
 		h["Mcp-Name"] = []string{encodeValue(rawjson.MemberText(req.Params, "name"))}
 	case "resources/read":
 		h["Mcp-Name"] = []string{encodeValue(rawjson.MemberText(req.Params, "uri"))}
+	case "tasks/get", "tasks/update", "tasks/cancel": // of the extension io.modelcontextprotocol/tasks
+		if id := rawjson.MemberText(req.Params, "taskId"); id != "" {
+			h["Mcp-Name"] = []string{encodeValue(id)}
+		}
 	}
 	return h
 }

@@ -217,12 +217,15 @@ func isBusy(resp *http.Response) bool {
 	default:
 		return false
 	}
+	if saysUnknownSession(refusalWords(resp)) {
+		return false // it would say so again
+	}
 	m, err := rawjson.Parse(peek(resp, maxErrorBody))
 	return err != nil || m.Kind != rawjson.Response || m.Result == nil
 }
 
-// comeBack decides whether r, which resp refuses for now after so many tries, may be sent again, and
-// returns how long the upstream has asked us to wait before.
+// comeBack decides whether r, which resp refuses for now after so many tries, may be sent again. It
+// also returns how long the upstream has asked us to wait before.
 //
 // With the header Retry-After the upstream says that it has not run r, and when to come back. A 429
 // and a 425 say the first without it. A bare 503 does not: some gateways send it when a server has

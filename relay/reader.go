@@ -29,6 +29,18 @@ type reader struct {
 	// ready is closed when calls may go: initialized was accepted, too. It is nil before initialize
 	// came.
 	ready <-chan struct{}
+	// line is the last place in the line before a gate.
+	line place
+}
+
+// isClosed reports whether gate is closed.
+func isClosed(gate <-chan struct{}) bool {
+	select {
+	case <-gate:
+		return true
+	default:
+		return false
+	}
 }
 
 func newReader(s *session) *reader {
@@ -122,6 +134,10 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 	case c.signIn:
 		go s.carry(c, func() error { return s.early.signIn.call(c, pending) })
 	default:
+		if c.after != nil && !isClosed(c.after) {
+			r.line = r.line.behind()
+			c.line = r.line
+		}
 		go s.carry(c, func() error { return s.upstream.call(c) })
 		// Go runs the goroutine that was started last before all others. So this one gets its turn
 		// before the next line starts another.

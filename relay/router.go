@@ -100,7 +100,7 @@ func (r *router) call(c *call) error {
 	case c.after == nil && isModern(c.Message):
 		return r.callModern(c)
 	}
-	if err := wait(c.ctx, c.after); err != nil {
+	if err := c.line.pass(c.ctx, c.after); err != nil {
 		return err
 	}
 	return r.wire().call(c)

@@ -54,6 +54,41 @@
 // a variable, and a variable more than the file. An empty variable counts as unset. Lists in
 // variables are separated by newlines. All settings of mcp-oauth2-proxy are understood.
 //
+// # Login servers that need a setting
+//
+// Most of what login servers do otherwise than the specifications say needs no setting. What is
+// left is a choice that only the person can make. The hint of an error names the setting.
+//
+//   - The metadata is of another issuer than the one that led to it, or nothing leads to a login
+//     server. The flag --issuer URL names the one that the person vouches for. Its metadata counts,
+//     whatever the upstream names, and a configured secret or key goes to no other server.
+//   - The server refuses the parameter resource (AADSTS9010010 of Entra), or its metadata names
+//     another resource than the upstream. The flag --resource none leaves the parameter out, and
+//     --resource URI counts more than the metadata.
+//   - The server registers no clients. Its administrator gives a client ID (--client-id), and
+//     perhaps a secret (--client-secret-file) or a key (--client-key). If the server takes
+//     localhost only in the redirect URI, use --callback-host localhost.
+//   - The server wants a parameter of its own in the authorize URL, for example a hint of the
+//     tenant, or prompt=consent and access_type=offline before it gives a refresh token. The flag
+//     --authorize-param NAME=VALUE adds one. It cannot replace a parameter of the protocol.
+//   - The metadata does not say that the server knows PKCE with S256. With --pkce assume it is used
+//     all the same.
+//   - The upstream takes ID tokens only: --bearer id.
+//   - The upstream or the login server wants a client certificate: --client-cert FILE, and
+//     --client-cert-key FILE if the key is in another file. The key must not be encrypted. The
+//     files are read again when they change.
+//   - The new token is refused. It may be for another resource, audience or scope than the upstream
+//     wants: --resource, --audience, --scope.
+//   - The upstream is a public server and its login server has a private address. The person names
+//     that server: --issuer URL.
+//   - A firewall blocks the User-Agent sallyport/VERSION. The flag --header 'User-Agent: NAME'
+//     replaces it in every request to the upstream's origin, also in those for metadata and tokens.
+//     No other header of --header is sent with those.
+//   - The upstream forgets a session that is idle: --keep-alive 30s sends pings.
+//
+// The cookies of an upstream are sent back to its origin, for load balancers. They are kept in
+// memory, at most 50, and a cookie of --header counts more than one of the same name.
+//
 // # Errors
 //
 // On stderr an error is one line, followed by "hint:" lines. An MCP host gets the JSON-RPC error
@@ -79,6 +114,14 @@
 // An upstream gets its own token only. The token carries the upstream's resource (RFC 8707), and is
 // sent to its origin alone. Metadata of a public upstream cannot make sallyport send requests to
 // loopback, link-local or private addresses. The settings may name such endpoints.
+//
+// A client certificate tells who we are and holds no secret. The upstream and its authorization
+// server get it if they ask for one. Any other origin that metadata or a redirect leads to does
+// not, nor does the resource metadata at another origin than the upstream's. Cookies of the
+// upstream go to its origin alone, and not in requests to an authorization server there.
+//
+// A link of a login server is opened only if it is http or https. What a shell gives a meaning to
+// is percent-encoded, because the command of --browser may pass its arguments to a shell.
 //
 // Another user of this machine sees neither tokens nor the login's state: files have mode 0600, the
 // control socket is in a directory of mode 0700, secrets are taken out of the environment of child

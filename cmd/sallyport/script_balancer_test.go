@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -8,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"sallyport/oauth/oauthtest"
 
@@ -23,10 +26,21 @@ type balancer struct {
 	next     int
 	sessions int
 	agents   map[string]bool
+	// pinged gets a value at each ping of MCP, as far as somebody waits.
+	pinged chan bool
 }
 
 func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.note(r)
+	if body, err := io.ReadAll(r.Body); err == nil {
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if bytes.Contains(body, []byte(`"method":"ping"`)) {
+			select {
+			case b.pinged <- true:
+			default:
+			}
+		}
+	}
 	replica := -1
 	if cookie, err := r.Cookie("replica"); err == nil {
 		replica, _ = strconv.Atoi(cookie.Value)
@@ -53,7 +67,8 @@ func (b *balancer) note(r *http.Request) {
 
 // scriptBalancer is `balancer`: an upstream of three replicas behind a load balancer, and a login
 // server at another origin. `balancer agents REGEXP` says that every request since the last such
-// line had such a User-Agent, and `balancer sessions N` that N requests had no session.
+// line had such a User-Agent, and `balancer sessions N` that N requests had no session. `balancer
+// ping` waits for a ping of MCP.
 func scriptBalancer(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	switch {
@@ -73,6 +88,12 @@ func scriptBalancer(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s requests without a session, want %s", got, args[1])
 		}
 		w.balancer.sessions = 0
+	case len(args) == 1 && args[0] == "ping":
+		select {
+		case <-w.balancer.pinged:
+		case <-time.After(time.Minute):
+			ts.Fatalf("no ping came")
+		}
 	default:
 		startBalancer(ts, w)
 	}
@@ -80,7 +101,7 @@ func scriptBalancer(ts *testscript.TestScript, neg bool, args []string) {
 
 // startBalancer starts the upstream and the login server of a scriptBalancer.
 func startBalancer(ts *testscript.TestScript, w *scriptWorld) {
-	w.balancer = &balancer{agents: map[string]bool{}}
+	w.balancer = &balancer{agents: map[string]bool{}, pinged: make(chan bool)}
 	login, mcp := http.NewServeMux(), http.NewServeMux()
 	issuer, upstream := httptest.NewServer(login), httptest.NewServer(mcp)
 	w.closers = append(w.closers, func() {

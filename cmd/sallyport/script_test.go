@@ -30,6 +30,7 @@ func TestScript(t *testing.T) {
 					"mutual":   scriptMutual,
 					"balancer": scriptBalancer,
 					"knob":     scriptKnob,
+					"play":     scriptPlay,
 					"count":    scriptCount,
 					"bastion":  scriptBastion,
 					"host":     scriptHost,

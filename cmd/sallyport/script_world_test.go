@@ -126,6 +126,16 @@ func scriptKnob(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
+// scriptPlay is `play FILE`: the login server follows the rules (oauthtest.Rule) in this JSON file.
+func scriptPlay(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: play FILE")
+	}
+	var rules []oauthtest.Rule
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &rules))
+	worldOf(ts).login.Play(rules...)
+}
+
 // scriptCount is `count NAME N`: the login server has counted N of a field of oauthtest.Stats.
 func scriptCount(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {

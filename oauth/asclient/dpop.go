@@ -27,6 +27,9 @@ const MaxNonceReplays = 2
 func ChooseProofKey(f Finding, ch Challenge, known *Key) (*Key, error) {
 	algs := f.Server.ProofAlgs
 	must := f.Resource.ProofRequired || ch.DPoP && !ch.Bearer
+	if ch.Bearer && !ch.DPoP && len(f.Resource.ProofAlgs) == 0 && !must {
+		known = nil // the resource may have asked for it once, and does no more
+	}
 	asked := must || ch.DPoP || known != nil || len(f.Resource.ProofAlgs) > 0
 	if !asked || !must && known == nil && len(algs) == 0 {
 		return nil, nil

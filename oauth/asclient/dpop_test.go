@@ -33,6 +33,8 @@ func TestProofKeyFor(t *testing.T) {
 		{"wanted, in no way we know", Resource{ProofAlgs: []string{"ES256K"}}, []string{"ES256"}, Challenge{}, false, ""},
 		{"as before", Resource{}, []string{"ES256"}, Challenge{}, true, "known"},
 		{"as before, the server says nothing", Resource{}, nil, Challenge{}, true, "known"},
+		{"Bearer alone in place of before", Resource{}, []string{"ES256"}, Challenge{Bearer: true}, true, ""},
+		{"Bearer alone, metadata as before", Resource{ProofAlgs: []string{"ES256"}}, nil, Challenge{Bearer: true}, true, "known"},
 		{"not as before", Resource{}, []string{"EdDSA"}, Challenge{}, true, "EdDSA"},
 	} {
 		f := Finding{Resource: tt.resource, Server: Server{ProofAlgs: tt.algs}}

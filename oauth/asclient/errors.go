@@ -31,6 +31,9 @@ const (
 	CodePKCE = "pkce_unsupported"
 	// CodeIssuerMismatch: a redirect (RFC 9207) or metadata names another issuer.
 	CodeIssuerMismatch = "issuer_mismatch"
+	// CodeIssuerChanged: the upstream names another server than the one that configured credentials
+	// are for. Package oauth sets it.
+	CodeIssuerChanged = "issuer_changed"
 	// CodeResourceMismatch: the resource metadata is that of another resource.
 	CodeResourceMismatch = "resource_mismatch"
 	// CodeInsecureURL: a peer names a URL that is not used, because it is cleartext.

@@ -71,7 +71,7 @@ func CheckProof(r *http.Request, target, access string, now time.Time) (Proof, e
 
 // checkProof checks the proof of a request to target, under the server's lock. A proof is good once
 // and, with Knobs.Nonces, only with the nonce of the last answer.
-func (s *Server) checkProof(w http.ResponseWriter, r *http.Request, target, access string) (Proof, *refusal) {
+func checkProof(s *Server, w http.ResponseWriter, r *http.Request, target, access string) (Proof, *refusal) {
 	p, err := CheckProof(r, target, access, s.now())
 	if s.knobs.Nonces {
 		last := s.book.nonces[target]
@@ -97,7 +97,7 @@ func (c call) proofKey(endpoint string) (thumbprint string, ok bool) {
 	if !c.knobs.DPoP && c.r.Header.Get("DPoP") == "" {
 		return "", true
 	}
-	p, refused := c.checkProof(c.w, c.r, c.at(endpoint), "")
+	p, refused := checkProof(c.Server, c.w, c.r, c.at(endpoint), "")
 	if refused != nil {
 		c.fail(http.StatusBadRequest, refused.code, refused.why)
 		return "", false

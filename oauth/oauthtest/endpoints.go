@@ -131,6 +131,10 @@ func (c call) register() {
 		c.fail(http.StatusBadRequest, "invalid_client_metadata", "token_endpoint_auth_method")
 		return
 	}
+	if client.Method == "none" && c.knobs.SecretAnyway != "" {
+		client.Method = c.knobs.SecretAnyway
+		m["token_endpoint_auth_method"] = client.Method
+	}
 	m["client_id"] = client.ID
 	if client.Method != "none" {
 		client.Secret = c.book.secret("cs-%+ ") // with characters that only proper form-encoding carries

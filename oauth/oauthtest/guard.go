@@ -38,7 +38,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path != g.path:
 		at = Elsewhere
 	}
-	g.server.play(w, r, at, g.serve)
+	played{g.server, at}.serve(w, r, g.serve)
 }
 
 func (g *guard) serve(w http.ResponseWriter, r *http.Request) {
@@ -96,7 +96,7 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request, k Knobs) (scope st
 	if ok && scheme == "DPoP" {
 		g.server.mu.Lock()
 		defer g.server.mu.Unlock()
-		p, bad := g.server.checkProof(w, r, g.scheme+"://"+r.Host+r.URL.Path, token)
+		p, bad := checkProof(g.server, w, r, g.scheme+"://"+r.Host+r.URL.Path, token)
 		if bad != nil {
 			return "", bad
 		}

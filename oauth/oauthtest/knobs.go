@@ -31,6 +31,9 @@ type Knobs struct {
 	NoRegistration bool
 	// NumericIDs gives client IDs of digits only.
 	NumericIDs bool
+	// SecretAnyway is the method of a client that asked for none. It gets a secret. Empty grants
+	// what was asked for.
+	SecretAnyway string
 	// OneRedirect refuses a registration of more than one redirect URI.
 	OneRedirect bool
 	// Deny is the error code of the redirect, as in "access_denied". Empty grants.

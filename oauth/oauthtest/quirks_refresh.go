@@ -1,6 +1,9 @@
 package oauthtest
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // refreshQuirks are odd at the answer to a refresh token.
 var refreshQuirks = []Quirk{
@@ -27,13 +30,16 @@ var refreshQuirks = []Quirk{
 	{Name: "dead: 422", Seen: "FastAPI, Rails", Rules: says(Refresh, 422, `{"detail":[{"loc":["body","refresh_token"],"msg":"value is not valid"}]}`), Want: pageEachTime},
 	{Name: "dead: 409", Seen: "hand-made server", Rules: says(Refresh, 409, `{"error":"token_already_used"}`), Want: pageEachTime},
 	{Name: "dead: plain text", Seen: "Express", Rules: []Rule{{At: Refresh, Status: 400, Body: "Invalid refresh token", Type: "text/plain"}}, Want: pageEachTime},
-	{Name: "dead: 400 in HTML", Seen: "framework's error page", Rules: says(Refresh, 400, "<h1>Bad Request</h1>"), Want: pageEachTime},
 	{Name: "dead: cut off", Seen: "proxy", Rules: []Rule{{At: Refresh, Status: 400, Body: `{"error":"invalid_grant","error_descr`, Type: "application/json"}}, Want: pageEachTime},
 	{Name: "dead: a byte order mark", Seen: "PHP", Rules: []Rule{{At: Refresh, Status: 400, Body: "\ufeff" + `{"error":"invalid_grant"}`, Type: "application/json"}}, Want: pageEachTime},
 	{Name: "dead: a form", Seen: "GitHub", Rules: []Rule{{At: Refresh, Status: 400, Body: "error=bad_refresh_token", Type: "application/x-www-form-urlencoded"}}, Want: pageEachTime},
 	{Name: "dead: status 200 with an error", Seen: "GitHub", Rules: says(Refresh, 200, `{"error":"bad_refresh_token","error_description":"The refresh token passed is incorrect or expired."}`), Want: pageEachTime},
 	{Name: "dead: status 200 with ok false", Seen: "Slack", Rules: says(Refresh, 200, `{"ok":false,"error":"invalid_refresh_token"}`), Want: pageEachTime},
-	{Name: "dead: login wall", Seen: "proxy with a login page", Rules: []Rule{{At: Refresh, Status: 302, Redirect: "$issuer/login", Times: 1}}, Want: Want{Failures: 1}},
+	{Name: "login wall", Seen: "proxy with a login page", Rules: []Rule{{At: Refresh, Status: 302, Redirect: "$issuer/login", Times: 1}}, Want: Want{Failures: 1}},
+	{Name: "dead once, and the hint is in another place", Seen: "Google Workspace", Rules: slices.Concat(saysOnce(Refresh, 400, `{"error":"invalid_grant"}`),
+		challenges(401, `Bearer resource_metadata="$origin/meta/prm"`), []Rule{{At: Elsewhere, When: []string{"path=/meta/prm"}, Body: rightPRM}, {At: ResourceMetadata, Status: 404}}), Want: Want{Pages: 2}},
+	{Name: "dead once, and the challenge names the scope", Seen: "GitHub", Rules: slices.Concat(saysOnce(Refresh, 400, `{"error":"invalid_grant"}`),
+		challenges(401, hintOf+`, scope="tools"`), back("error=invalid_scope", "!scope=tools")), Want: Want{Pages: 2}},
 	{Name: "dead once: invalid_grant", Seen: "revoked by an administrator", Rules: saysOnce(Refresh, 400, `{"error":"invalid_grant"}`), Want: Want{Pages: 2}},
 	{Name: "client forgotten", Seen: "registrations in memory", Rules: saysOnce(Refresh, 401, `{"error":"invalid_client"}`), Want: Want{Pages: 2}},
 	{Name: "client forgotten, in words of its own", Seen: "registrations in memory", Rules: saysOnce(Refresh, 400, `{"error":"invalid_request","error_description":"Unknown client_id"}`), Want: Want{Pages: 2}},
@@ -48,6 +54,7 @@ var refreshQuirks = []Quirk{
 	{Name: "busy: 408", Seen: "gateway", Rules: []Rule{{At: Refresh, Status: 408, Times: 1}}, Want: once},
 	{Name: "busy: 425", Seen: "gateway", Rules: []Rule{{At: Refresh, Status: 425, Times: 1}}, Want: once},
 	{Name: "blocked: 403 page", Seen: "Cloudflare, other firewalls", Rules: saysOnce(Refresh, 403, cloudflare), Want: once},
+	{Name: "blocked: 400 page", Seen: "load balancer", Rules: saysOnce(Refresh, 400, "<html><h1>400 Bad Request</h1></html>"), Want: once},
 	{Name: "blocked: 406 page", Seen: "mod_security", Rules: saysOnce(Refresh, 406, "<html><head><title>Not Acceptable!</title></head><body>Mod_Security</body></html>"), Want: once},
 	{Name: "captive portal", Seen: "guest network", Rules: saysOnce(Refresh, 200, portal), Want: once},
 	{Name: "empty answer once", Seen: "deployment", Rules: []Rule{{At: Refresh, Status: 200, Body: " ", Times: 1}}, Want: once},

@@ -72,4 +72,8 @@ var registerQuirks = []Quirk{
 	{Name: "away once", Seen: "deployment", Rules: saysOnce(Register, 502, nginx), Want: once},
 	{Name: "connection closed once", Seen: "deployment", Rules: []Rule{{At: Register, Reset: true, Times: 1}}, Want: once},
 	{Name: "answer cut off once", Seen: "proxy", Rules: []Rule{{At: Register, Truncate: 20, Times: 1}}, Want: once},
+	{Name: "busy for good", Seen: "quota of registrations", Rules: says(Register, 429, `{"error":"too_many_requests"}`), Want: closedWant},
+	{Name: "a secret that nobody asked for", Seen: "Frappe, Codex reports", Knobs: func(k *Knobs) { k.SecretAnyway = "client_secret_post" }},
+	{Name: "a secret that nobody asked for, in the header", Seen: "Notion", Knobs: func(k *Knobs) { k.SecretAnyway = "client_secret_basic" }},
+	{Name: "known names only", Seen: "Figma", Rules: []Rule{{At: Register, When: []string{"client_name=sallyport"}, Status: 403, Body: `{"error":"unapproved_client"}`}}, Want: closedWant},
 }

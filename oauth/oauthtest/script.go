@@ -72,10 +72,16 @@ func holds(condition string, facts map[string]string) bool {
 	return strings.Contains(value, condition[i+1:])
 }
 
-// play answers a request at a place by the script, or by next where no rule counts.
-func (s *Server) play(w http.ResponseWriter, r *http.Request, at Place, next http.HandlerFunc) {
+// played is a request at a place, to a server that follows a script.
+type played struct {
+	*Server
+	at Place
+}
+
+// serve answers the request by the script, or by next where no rule counts.
+func (s played) serve(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
 	var scripted bool
-	s.locked(func() { scripted = s.script.count(at) })
+	s.locked(func() { scripted = s.script.count(s.at) })
 	if !scripted {
 		next(w, r)
 		return
@@ -84,7 +90,7 @@ func (s *Server) play(w http.ResponseWriter, r *http.Request, at Place, next htt
 	var rule *Rule
 	s.locked(func() {
 		s.bookFacts(facts)
-		rule = s.script.find(at, facts)
+		rule = s.script.find(s.at, facts)
 	})
 	if rule == nil {
 		next(w, r)
@@ -144,7 +150,7 @@ func requestFacts(r *http.Request) map[string]string {
 
 // bookFacts adds what the server remembers, and replaces the token of a request by what the server
 // knows of it. It runs under the server's lock.
-func (s *Server) bookFacts(facts map[string]string) {
+func (s played) bookFacts(facts map[string]string) {
 	for name, v := range s.seen.registered {
 		facts["registered."+name] = strings.Trim(fmt.Sprint(v), "[]")
 	}
@@ -171,13 +177,13 @@ func (s *Server) bookFacts(facts map[string]string) {
 }
 
 // variables returns the values of the variables in a rule's texts. document is the server's answer.
-func (s *Server) variables(facts map[string]string, document []byte) func(name string) string {
+func (s played) variables(facts map[string]string, document []byte) func(name string) string {
 	issuer, _ := url.Parse(s.Issuer)
 	resource, _ := url.Parse(s.Resource)
 	var answer map[string]json.RawMessage
 	json.Unmarshal(document, &answer) // no object has no members
 	metadata := httptest.NewRecorder()
-	s.locked(func() { reply(metadata, http.StatusOK, call{Server: s}.metadata()) })
+	s.locked(func() { reply(metadata, http.StatusOK, call{Server: s.Server}.metadata()) })
 	vars := map[string]string{
 		"issuer": s.Issuer, "home": issuer.Scheme + "://" + issuer.Host,
 		"upstream": s.Resource, "origin": resource.Scheme + "://" + resource.Host,

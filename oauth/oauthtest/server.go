@@ -1,6 +1,3 @@
-// Package oauthtest is an authorization server, a bearer check and a browser, for tests and for the
-// demonstration. The server is strict where clients go wrong: PKCE, redirect URI, resource, and the
-// reuse of codes and refresh tokens. It fails where its [Knobs] say so.
 package oauthtest
 
 import (
@@ -236,31 +233,31 @@ func (s *Server) at(endpoint string) string { return strings.TrimSuffix(s.Issuer
 
 // ServeHTTP is the authorization server.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.play(w, r, s.placeOf(r), func(w http.ResponseWriter, r *http.Request) {
+	played{s, placeOf(s.Issuer, r)}.serve(w, r, func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		call{s, w, r}.serve()
 	})
 }
 
-// Stranger is another host: it answers by the rules that fit, and otherwise 404.
-func (s *Server) Stranger() http.Handler {
+// Stranger is another host beside s: it answers by the rules of s that fit, and otherwise 404.
+func Stranger(s *Server) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		at := Elsewhere
 		if wellKnown(r.URL.Path) {
 			at = ServerMetadata
 		}
-		s.play(w, r, at, http.NotFound)
+		played{s, at}.serve(w, r, http.NotFound)
 	})
 }
 
 // placeOf returns what a request to the authorization server asks for.
-func (s *Server) placeOf(r *http.Request) Place {
+func placeOf(issuer string, r *http.Request) Place {
 	if wellKnown(r.URL.Path) {
 		return ServerMetadata
 	}
 	path := r.URL.Path
-	if u, err := url.Parse(s.Issuer); err == nil {
+	if u, err := url.Parse(issuer); err == nil {
 		path, _ = strings.CutPrefix(path, strings.TrimSuffix(u.Path, "/"))
 	}
 	if path == "/token" && requestFacts(r)["grant_type"] == "refresh_token" {

@@ -102,7 +102,7 @@ func (a *app) run(ctx context.Context, command any) error {
 		return a.login(ctx, c.Remote)
 	case *cli.LogoutCommand:
 		if c.All {
-			return a.logoutAll(c.Store)
+			return a.logoutAll(ctx, c.Store)
 		}
 		return a.logout(ctx, c.Remote)
 	case *cli.StatusCommand:

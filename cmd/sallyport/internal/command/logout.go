@@ -5,6 +5,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/oauth"
 )
 
 // logout revokes the tokens of one upstream where its server can, and forgets them. With
@@ -37,14 +38,20 @@ func (a *app) logout(ctx context.Context, settings cli.Remote) error {
 }
 
 // logoutAll forgets the tokens and registrations of all upstreams. It asks no server to revoke
-// them: the route to each server is in settings that it does not have.
-func (a *app) logoutAll(settings cli.Store) error {
+// them: the route to each server is in settings that it does not have. The sign-ins at identity
+// providers are revoked where that takes no setting, because each opens many upstreams.
+func (a *app) logoutAll(ctx context.Context, settings cli.Store) error {
 	store, err := session.OpenStore(settings, a.env, a.log)
 	if err != nil {
 		return err
 	}
 	if store == nil {
 		return &cli.UsageError{Text: "--all with --token-store memory: there is nothing to forget"}
+	}
+	send := session.DirectTransport(a.env)
+	defer send.CloseIdleConnections()
+	if err := oauth.RevokeProviders(ctx, store, send); err != nil {
+		a.messages.Report(err.Error(), []string{"end the session at the identity provider itself"})
 	}
 	if err := store.ForgetAll(); err != nil {
 		return err

@@ -48,6 +48,7 @@ func TestSignInHints(t *testing.T) {
 		{"PKCE not advertised", asclient.StageDiscovery, asclient.CodePKCE, "", none, "--pkce assume", "tries again"},
 		{"identity provider", asclient.StageExchange, "invalid_grant", "", none, "--id-token-file", "tries again"},
 		{"assertion", asclient.StageToken, "invalid_grant", "", set(func(r *cli.Remote) { r.AssertionFile = "f" }), "--assertion-file", "tries again"},
+		{"assertion of an identity provider", asclient.StageToken, "invalid_grant", "", set(func(r *cli.Remote) { r.Grant = oauth.GrantEnterpriseManaged }), "--idp-issuer", "--assertion-file"},
 		{"a code", asclient.StageToken, "invalid_grant", "", none, "tries again", "--assertion-file"},
 		{"a given refresh token", asclient.StageToken, "invalid_grant", "", set(func(r *cli.Remote) { r.RefreshToken = "t" }), "used up", "tries again"},
 		{"no client", asclient.StageRegister, asclient.CodeNoClient, "", none, "--client-id", "tries again"},

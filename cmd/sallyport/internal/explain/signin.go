@@ -30,6 +30,7 @@ var signInRows = []row{
 			fmt.Sprintf("if %s is a login server that you trust, name it: OAUTH2_AUTHORIZATION_URL, OAUTH2_TOKEN_URL and --client-id", e.Addr),
 		}}
 	}),
+	unlessNetwork(onGiven(explainProvider)),
 	unlessNetwork(onGiven(func(g given, _ *asclient.DiscoveryError) Explanation {
 		return Explanation{Kind: KindMetadata, Status: StatusSignIn, Hints: discoveryHints(g)}
 	})),

@@ -82,6 +82,9 @@ func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), co
 	}
 }
 
+// DirectTransport carries requests of a command that has no session. It trusts the system's roots.
+func DirectTransport(env environment.Environment) *http.Transport { return directTransport(env, nil) }
+
 // directTransport carries requests from this machine, through the proxy of HTTPS_PROXY or
 // HTTP_PROXY unless NO_PROXY excepts the host.
 func directTransport(env environment.Environment, config *tls.Config) *http.Transport {

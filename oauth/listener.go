@@ -1,0 +1,130 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// maxBrowserConns is how many connections the callback server keeps at once. Everybody on the
+	// machine can open some.
+	maxBrowserConns = 64
+	// minAcceptPause and maxAcceptPause limit the pause after a failed accept.
+	minAcceptPause, maxAcceptPause = 5 * time.Millisecond, time.Second
+)
+
+// browserListener is the listener of a callback server. It bounds the connections: when one too
+// many comes, the oldest is closed that sends no request. It goes on after an error, and then
+// closes all that send no request: with few descriptors left, the person's callback needs theirs.
+type browserListener struct {
+	net.Listener
+	// closed is closed with the listener.
+	closed    chan struct{}
+	closeOnce sync.Once
+
+	mu sync.Mutex
+	// conns are the open connections, the oldest first.
+	conns []*browserConn
+}
+
+// browserConn is a connection of a browserListener.
+type browserConn struct {
+	net.Conn
+	from *browserListener
+	// served says that a request is being answered. It is guarded by from.mu.
+	served bool
+}
+
+func newBrowserListener(ln net.Listener) *browserListener {
+	return &browserListener{Listener: ln, closed: make(chan struct{})}
+}
+
+// Accept returns the next connection. It fails only once the listener is closed.
+func (l *browserListener) Accept() (net.Conn, error) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for pause := minAcceptPause; ; pause = min(2*pause, maxAcceptPause) {
+		conn, err := l.Listener.Accept()
+		if err == nil {
+			return l.add(conn), nil
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return nil, err
+		}
+		l.closeUnserved(0)
+		timer.Reset(pause)
+		select {
+		case <-timer.C:
+		case <-l.closed:
+			return nil, err
+		}
+	}
+}
+
+// Close closes the listener and no connection.
+func (l *browserListener) Close() error {
+	l.closeOnce.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// add notes a new connection, and makes room for it.
+func (l *browserListener) add(conn net.Conn) *browserConn {
+	l.closeUnserved(maxBrowserConns - 1)
+	c := &browserConn{Conn: conn, from: l}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns = append(l.conns, c)
+	return c
+}
+
+// closeUnserved closes the oldest connections without a request until no more than keep are open.
+func (l *browserListener) closeUnserved(keep int) {
+	l.mu.Lock()
+	var surplus []*browserConn
+	for _, c := range l.conns {
+		if !c.served && len(surplus) < len(l.conns)-keep {
+			surplus = append(surplus, c)
+		}
+	}
+	l.mu.Unlock()
+	for _, c := range surplus {
+		c.Close()
+	}
+}
+
+// Close closes the connection.
+func (c *browserConn) Close() error {
+	l := c.from
+	l.mu.Lock()
+	l.conns = slices.DeleteFunc(l.conns, func(other *browserConn) bool { return other == c })
+	l.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// connKey is the key of the browserConn in a request's context.
+type connKey struct{}
+
+// withConn is the http.Server.ConnContext of a callback server.
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// serving notes that the request with the context ctx is being answered, so that its connection is
+// not closed in favor of another, until the returned function is called.
+func serving(ctx context.Context) (done func()) {
+	c, ok := ctx.Value(connKey{}).(*browserConn)
+	if !ok {
+		return func() {}
+	}
+	set := func(served bool) {
+		c.from.mu.Lock()
+		defer c.from.mu.Unlock()
+		c.served = served
+	}
+	set(true)
+	return func() { set(false) }
+}
