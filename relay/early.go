@@ -115,7 +115,7 @@ func (e *early) open(h *opening) {
 			return stop
 		}
 		if !background {
-			s.tell(f)
+			f = s.tell(f)
 		}
 		if !background && !f.passes && s.answer(h.call, f.line(h.call.ID, s.cfg.Mask)) {
 			return stop

@@ -82,8 +82,8 @@ func isError(kind string, target error, hint string) row {
 	}
 }
 
-// explainCertificate explains a server that asked for a client certificate. Its text leaves out what
-// net/http was about when the server's alert came, because that differs each time.
+// explainCertificate explains a server that asked for a client certificate. Its text leaves out
+// what net/http was about when the server's alert came, because that differs each time.
 func explainCertificate(_ given, err error) (Explanation, bool) {
 	e, ok := errors.AsType[*session.CertificateError](err)
 	if !ok {

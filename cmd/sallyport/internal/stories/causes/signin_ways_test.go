@@ -73,7 +73,7 @@ var authorizeWays = []way{
 		w.Set(func(k *oauthtest.Knobs) { k.Deny = "access_denied" })
 	}, cause: `access_denied`, hint: `refused by you or by the server`, kind: "sign_in_refused", login: 5},
 	{name: "error without state", server: func(w *world) { w.redirectWith("error=access_denied&error_description=nobody", false) },
-		cause: `access_denied`, hint: `refused by you or by the server`, kind: "sign_in_refused", login: 5},
+		cause: `access_denied`, hint: `refused by you or by the server`, login: 5},
 	{name: "login required", server: func(w *world) { w.redirectWith("error=login_required", true) },
 		cause: `login_required`, hint: `log in at the login server in the same browser`, login: 5},
 	{name: "consent required", server: func(w *world) { w.redirectWith("error=consent_required", true) },
