@@ -40,6 +40,8 @@ type way struct {
 	kind string
 	// login is the exit status of `sallyport login`: noLogin does not run it.
 	login int
+	// works says that the proxy serves the call all the same, and that status alone tells of it.
+	works bool
 	// stays says that the servers' recovery is not awaited, because a login page was shown just
 	// before and the next one waits.
 	stays bool
@@ -154,6 +156,16 @@ func (row way) proxy(t *testing.T, w *world) *machines.Stdio {
 		machines.CheckExplained(t, p.Err.String(), row.cause, row.hint)
 		return nil
 	}
+	if row.works {
+		if line := p.Answer(t, "2"); !strings.Contains(line, `"text":"hello"`) {
+			t.Errorf("the call got %s", line)
+		}
+		problem, _ := row.status(t, w)
+		if !regexp.MustCompile(row.cause).MatchString(problem.Text) || !regexp.MustCompile(row.hint).MatchString(strings.Join(problem.Hints, "; ")) {
+			t.Errorf("status: %+v", problem)
+		}
+		return p
+	}
 	e := row.checkAnswer(t, p.Answer(t, "2"))
 	p.Err.Await(t, "(?m)^sallyport: .*(?:"+row.cause+").*\n(?:hint: .*\n)*hint: .*(?:"+row.hint+")") // it comes by another pipe
 	machines.CheckExplained(t, p.Err.String(), row.cause, row.hint)
@@ -213,8 +225,15 @@ func (row way) checkNever(t *testing.T, text string) {
 	}
 }
 
-// checkStatus compares what `sallyport status` shows of the running proxy with what the host got.
-func (row way) checkStatus(t *testing.T, w *world, e hostError) {
+// problem is what `sallyport status --json` says of a proxy.
+type problem struct {
+	Kind, Text string
+	Hints      []string
+}
+
+// status returns what `sallyport status` shows of the running proxy, and all that it prints for
+// people.
+func (row way) status(t *testing.T, w *world) (p problem, people string) {
 	t.Helper()
 	status := func(args ...string) string {
 		cmd := machines.Command(t, w.home, append([]string{"status"}, args...)...)
@@ -227,22 +246,22 @@ func (row way) checkStatus(t *testing.T, w *world, e hostError) {
 		return p.Out.String()
 	}
 	var report struct {
-		Proxies []struct {
-			Problem struct {
-				Kind, Text string
-				Hints      []string
-			}
-		}
+		Proxies []struct{ Problem problem }
 	}
 	text := status("--json")
 	if err := json.Unmarshal([]byte(text), &report); err != nil || len(report.Proxies) != 1 {
 		t.Fatalf("%v: %s", err, text)
 	}
-	problem := report.Proxies[0].Problem
+	return report.Proxies[0].Problem, status()
+}
+
+// checkStatus compares what `sallyport status` shows of the running proxy with what the host got.
+func (row way) checkStatus(t *testing.T, w *world, e hostError) {
+	t.Helper()
+	problem, people := row.status(t, w)
 	if got := problem.Text + "; hint: " + strings.Join(problem.Hints, "; "); got != e.Message || problem.Kind != e.Data.Kind {
 		t.Errorf("status: %s: %s\nthe host got: %s: %s", problem.Kind, got, e.Data.Kind, e.Message)
 	}
-	people := status()
 	for _, want := range append([]string{"problem  " + problem.Text}, problem.Hints...) {
 		if !strings.Contains(people, want+"\n") {
 			t.Errorf("no %q in:\n%s", want, people)

@@ -4,6 +4,7 @@ package causes_test
 
 import (
 	"net/http"
+	"testing"
 
 	"sallyport/cmd/sallyport/internal/machines"
 	"sallyport/oauth/oauthtest"
@@ -98,6 +99,8 @@ var authorizeWays = []way{
 		cause: `bad_reply|without a code`, hint: `ask its operator`, login: 5},
 	{name: "nobody comes back", args: []string{"--callback-timeout", "1s", "--no-browser"},
 		cause: `nobody completed the login in time`, hint: `--callback-timeout`, kind: "sign_in", login: 5},
+	{name: "no browser", args: []string{"--callback-timeout", "1s", "--browser", "/nonexistent %s"},
+		cause: `nobody completed the login in time`, hint: `sallyport callback HOST`, login: 5},
 	{name: "the page shows an error", args: []string{"--callback-timeout", "1s", "--client-id", "unknown"},
 		cause: `nobody completed the login in time`, hint: `redirect URI http://127\.0\.0\.1:PORT/callback`, login: 5},
 	{name: "callback port busy", args: []string{"--callback-port", "BUSY"},
@@ -163,6 +166,14 @@ var renewalWays = []way{
 			rw.WriteHeader(http.StatusForbidden)
 		})
 	}, cause: `status 403.*insufficient_scope.*admin`, hint: `more was not granted`, kind: "status", login: noLogin},
+	{name: "secret of another issuer", before: func(t *testing.T, w *world, row way) {
+		w.write("secret", "right")
+		w.AddClient(oauthtest.Client{ID: "known", Secret: "right", RedirectURIs: []string{"http://127.0.0.1:" + w.free + "/callback"}})
+		signIn(t, w, row)
+	}, args: []string{"--client-id", "known", "--client-secret-file", "FILES/secret", "--callback-port", "FREE"}, server: func(w *world) {
+		w.RevokeAll()
+		w.elsewhere(newWorld(w.t).server.URL)
+	}, cause: `issuer_changed`, hint: `--issuer http://127\.0\.0\.1`, never: `tries again`, kind: "sign_in_refused", login: 5},
 	{name: "pages held back", stays: true, before: threePagesInVain,
 		cause: `nobody completed|led to no sign-in`, hint: `may be opened at \d\d:\d\d`, kind: "sign_in", login: noLogin},
 }
