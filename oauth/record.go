@@ -31,18 +31,11 @@ type record struct {
 	ProofKey *asclient.Key `json:"proof_key,omitempty"`
 	// Asked lists the scopes that Token was asked for.
 	Asked []string `json:"asked,omitempty"`
-	// RefreshesWithoutResource says that Server refuses a refresh with the resource parameter, and
-	// takes one without it.
-	RefreshesWithoutResource bool `json:"refreshes_without_resource,omitempty"`
-	// RefusedEarly says that Server refused to refresh Token before its access token had expired.
-	// It is not asked again until then.
-	RefusedEarly bool `json:"refused_early,omitempty"`
+	// What the refreshes have taught, in the same JSON object.
+	refreshing
 	// Consent says whether Server grants a refresh token only with a new consent: consentNeeded or
 	// consentUseless. It is empty if Server has granted one without, or was not asked for one.
 	Consent string `json:"consent,omitempty"`
-	// Ended says how the server refused the last refresh token, in words for people. It is empty as
-	// soon as there is a token again.
-	Ended string `json:"ended,omitempty"`
 	// Given is the hash of the one-shot inputs of the Config that were used up.
 	Given string    `json:"seed,omitempty"`
 	Saved time.Time `json:"saved,omitzero"`
@@ -55,6 +48,19 @@ const (
 	// consentUseless: one with it brought none either.
 	consentUseless = "useless"
 )
+
+// refreshing is what Server has said to refreshes.
+type refreshing struct {
+	// RefreshesWithoutResource says that Server refuses a refresh with the resource parameter, and
+	// takes one without it.
+	RefreshesWithoutResource bool `json:"refreshes_without_resource,omitempty"`
+	// RefusedEarly says that Server refused to refresh Token before its access token had expired.
+	// It is not asked again until then.
+	RefusedEarly bool `json:"refused_early,omitempty"`
+	// Ended says how the server refused the last refresh token, in words for people. It is empty as
+	// soon as there is a token again.
+	Ended string `json:"ended,omitempty"`
+}
 
 // standing is what we know about how good the current token is.
 type standing int
