@@ -164,13 +164,14 @@
 //
 //  1. Resource metadata (RFC 9728). It is looked for at the URL that the challenge names, then at
 //     the well-known path of the upstream, then at the well-known root. The resource that it names
-//     must be the upstream or a parent path of it. That name, or [Config.Resource], is sent as the
-//     resource parameter (RFC 8707), byte for byte.
+//     must be the upstream or a parent path of it, unless [Config.Resource] says what to send. That
+//     name, or Config.Resource, is sent as the resource parameter (RFC 8707), byte for byte.
 //  2. Authorization server metadata (RFC 8414, then OpenID Connect Discovery). Of the servers that
-//     the resource names, the first that has metadata is used. The issuer in its metadata must be
-//     identical to the issuer that the resource names. An upstream without resource metadata
-//     follows the MCP revision of 2025-03-26: the upstream's origin is the issuer. If that has no
-//     metadata either, the endpoints are /authorize, /token and /register at the upstream's origin.
+//     the resource names, the first that has metadata is used; with [Endpoints].Issuer, that one
+//     is. The issuer in the metadata must be the one that was named, but for a slash at its end,
+//     unless the person named it. An upstream without resource metadata follows the MCP revision of
+//     2025-03-26: its origin is looked up, and the issuer is what the metadata there says. If there
+//     is none, the endpoints are /authorize, /token and /register at the upstream's origin.
 //     [Discover] shows the steps 1 and 2 without a sign-in.
 //  3. The listener. It is bound before anything is shown, and held until the login ends. It takes
 //     the first free address of [CallbackConfig.Addrs]. The redirect URI is
