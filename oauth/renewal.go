@@ -44,8 +44,10 @@ func (t *Transport) getToken(ctx context.Context, f *flight) error {
 	if f.need.background {
 		return errNeedsPerson
 	}
-	if f.need.byPerson && !f.need.asked {
-		if wanted, err := t.askUpstream(ctx, &f.need); !wanted || err != nil {
+	if !f.need.asked && (f.need.byPerson || f.need.challenge == (asclient.Challenge{})) {
+		// A refresh token that died leads here without a challenge, which a login needs.
+		wanted, err := t.askUpstream(ctx, &f.need)
+		if f.need.byPerson && (!wanted || err != nil) {
 			return err
 		}
 	}
