@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -60,7 +61,8 @@ func visitLink() {
 
 // scriptUpstream is `upstream`: an MCP server that wants tokens, and its login server at the same
 // origin. It sets UPSTREAM, the URL of the one, and ISSUER, the URL of the other. `upstream tls`
-// has a certificate that no system knows. `upstream stop` ends both.
+// has a certificate that no system knows, and `upstream id` takes ID tokens only. `upstream stop`
+// ends both.
 func scriptUpstream(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	if len(args) == 1 && args[0] == "stop" {
@@ -78,8 +80,12 @@ func scriptUpstream(ts *testscript.TestScript, neg bool, args []string) {
 	upstream := issuer + "/mcp"
 	w.login = oauthtest.New(issuer, upstream)
 	guard := w.login.Guard(mcpServer())
+	endpoint := guard
+	if len(args) == 1 && args[0] == "id" {
+		endpoint = takesIDTokens(w.login, guard)
+	}
 	mux.Handle("/", w.login)
-	mux.Handle("/mcp", guard)
+	mux.Handle("/mcp", endpoint)
 	mux.Handle("/.well-known/oauth-protected-resource/", guard)
 	if scheme == "https" {
 		server.StartTLS()
@@ -89,6 +95,23 @@ func scriptUpstream(ts *testscript.TestScript, neg bool, args []string) {
 	w.closers = append(w.closers, func() { server.CloseClientConnections(); server.Close() })
 	ts.Setenv("UPSTREAM", upstream)
 	ts.Setenv("ISSUER", issuer)
+}
+
+// takesIDTokens makes login give an ID token with each access token, and returns an upstream that
+// takes nothing else. It refuses as guard does.
+func takesIDTokens(login *oauthtest.Server, guard http.Handler) http.Handler {
+	part := func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+	token := part(`{"alg":"none"}`) + "." + part(`{"sub":"ada","iat":1750000000,"exp":4900000000}`) + "."
+	login.Play(oauthtest.Rule{At: oauthtest.Token, Acts: true, Set: map[string]string{"id_token": strconv.Quote(token)}})
+	open := mcpServer()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "Bearer "+token {
+			open.ServeHTTP(w, r)
+			return
+		}
+		r.Header.Del("Authorization")
+		guard.ServeHTTP(w, r)
+	})
 }
 
 // mcpServer is a small MCP server with one tool.
