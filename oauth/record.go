@@ -16,13 +16,9 @@ type record struct {
 	// Upstream and Realm are those of the Config.
 	Upstream string `json:"upstream"`
 	Realm    string `json:"realm,omitempty"`
-	// AtProvider says that this is the account at an identity provider, whose URL is Upstream, and
-	// UsedBy lists the upstreams that got a token by it. The token is an ID token.
-	AtProvider bool     `json:"identity_provider,omitempty"`
-	UsedBy     []string `json:"used_by,omitempty"`
-	// PublicClient is the ID of our client at the identity provider if that client has no secret.
-	// RevokeProviders needs it. It is empty otherwise.
-	PublicClient string `json:"public_client,omitempty"`
+	// Provider marks the account at an identity provider, whose URL is Upstream and whose token is
+	// an ID token. It is nil for every other account. It is never changed, only replaced.
+	Provider *providerUse `json:"identity_provider,omitempty"`
 	// Server issued everything below.
 	Server asclient.Server `json:"server,omitzero"`
 	// Resource is the resource parameter (RFC 8707) as it was sent. It is empty if none was.
@@ -35,18 +31,11 @@ type record struct {
 	ProofKey *asclient.Key `json:"proof_key,omitempty"`
 	// Asked lists the scopes that Token was asked for.
 	Asked []string `json:"asked,omitempty"`
-	// RefreshesWithoutResource says that Server refuses a refresh with the resource parameter, and
-	// takes one without it.
-	RefreshesWithoutResource bool `json:"refreshes_without_resource,omitempty"`
-	// RefusedEarly says that Server refused to refresh Token before its access token had expired.
-	// It is not asked again until then.
-	RefusedEarly bool `json:"refused_early,omitempty"`
+	// What the refreshes have taught, in the same JSON object.
+	refreshing
 	// Consent says whether Server grants a refresh token only with a new consent: consentNeeded or
 	// consentUseless. It is empty if Server has granted one without, or was not asked for one.
 	Consent string `json:"consent,omitempty"`
-	// Ended says how the server refused the last refresh token, in words for people. It is empty as
-	// soon as there is a token again.
-	Ended string `json:"ended,omitempty"`
 	// Given is the hash of the one-shot inputs of the Config that were used up.
 	Given string    `json:"seed,omitempty"`
 	Saved time.Time `json:"saved,omitzero"`
@@ -59,6 +48,19 @@ const (
 	// consentUseless: one with it brought none either.
 	consentUseless = "useless"
 )
+
+// refreshing is what Server has said to refreshes.
+type refreshing struct {
+	// RefreshesWithoutResource says that Server refuses a refresh with the resource parameter, and
+	// takes one without it.
+	RefreshesWithoutResource bool `json:"refreshes_without_resource,omitempty"`
+	// RefusedEarly says that Server refused to refresh Token before its access token had expired.
+	// It is not asked again until then.
+	RefusedEarly bool `json:"refused_early,omitempty"`
+	// Ended says how the server refused the last refresh token, in words for people. It is empty as
+	// soon as there is a token again.
+	Ended string `json:"ended,omitempty"`
+}
 
 // standing is what we know about how good the current token is.
 type standing int
@@ -247,8 +249,8 @@ func (a *accountRecord) update(ctx context.Context, f asclient.Finding, s standi
 	if rec.Server.ID() != f.Server.ID() {
 		rec = record{}
 	}
-	if rec.AtProvider = a.cfg.atProvider; rec.AtProvider && a.cfg.Client.Secret == "" {
-		rec.PublicClient = a.cfg.Client.ID
+	if a.cfg.atProvider {
+		rec.Provider = rec.Provider.of(a.cfg.Client)
 	}
 	rec.Upstream, rec.Realm, rec.Given = a.cfg.Upstream.String(), a.cfg.Realm, a.cfg.givenHash()
 	rec.Server, rec.Resource = f.Server, a.cfg.resourceOf(f)

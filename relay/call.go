@@ -156,7 +156,7 @@ func (s *session) finish(c *call, err error) {
 	holding := cancellation != nil && s.calls.hold(c)
 	_, byHost := errors.AsType[*cancelled](err)
 	if !byHost && (f != nil || !c.isInit()) { // the opening has told its result
-		s.tell(f)
+		f = s.tell(f)
 	}
 	if f != nil {
 		s.answer(c, f.line(c.ID, s.cfg.Mask))
@@ -174,20 +174,23 @@ func (s *session) finish(c *call, err error) {
 	s.carried(len(c.Raw))
 }
 
-// tell puts f into the words of Config.Explain if it is that of a status, and tells
+// tell returns f in the words of Config.Explain if it is that of a status, and tells
 // Config.Answered. A nil f is an answer of the upstream. A fault that says nothing about the
-// upstream is not told.
-func (s *session) tell(f *fault) {
+// upstream is not told. Several calls may share f, so it stays as it is.
+func (s *session) tell(f *fault) *fault {
 	if f == nil {
 		s.cfg.Answered(nil)
-		return
+		return nil
 	}
 	if status, ok := errors.AsType[*StatusError](f.cause); ok {
-		f.text, f.kind, f.hints = f.textOf(s.cfg.Explain(status))
+		worded := *f
+		worded.text, worded.kind, worded.hints = f.textOf(s.cfg.Explain(status))
+		f = &worded
 	}
 	if f.kind != kindClosed && f.url == "" { // what a person has to open is an obstacle, which the caller knows
 		s.cfg.Answered(&Explanation{Kind: f.kind, Text: clean(f.text, s.cfg.Mask, maxText), Hints: f.hints, Final: f.final, NotRun: f.notRun})
 	}
+	return f
 }
 
 // outcome says what remains to be done for c: the fault to answer it with, and the cancellation

@@ -55,6 +55,9 @@ type opening struct {
 	result []byte
 	// refusal is the server's error in the attempt under way, if the host was not told it.
 	refusal *fault
+	// failed is the fault of the last attempt that was not made in the background. It is nil before
+	// one failed.
+	failed *fault
 	// person says that a sign-in has been in the way.
 	person bool
 	// toolNotListed says that the host has a list of tools without the sign-in tool.
@@ -112,7 +115,7 @@ func (e *early) open(h *opening) {
 			return stop
 		}
 		if !background {
-			s.tell(f)
+			f = s.tell(f)
 		}
 		if !background && !f.passes && s.answer(h.call, f.line(h.call.ID, s.cfg.Mask)) {
 			return stop
@@ -183,6 +186,17 @@ func (e *early) attempt(h *opening, background bool) *call {
 	return a
 }
 
+// lastFailure is the fault of the last attempt at an opening that still has no result. It is nil
+// without one.
+func (e *early) lastFailure() *fault {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if h := e.current; h != nil && h.result == nil {
+		return h.failed
+	}
+	return nil
+}
+
 // initAnswered takes the server's answer to the attempt a. An error in it goes to the host. After
 // an early answer it goes to those who wait, and is left in opening.refusal.
 func (e *early) initAnswered(a *call, line []byte) {
@@ -221,7 +235,7 @@ func (e *early) initAnswered(a *call, line []byte) {
 // open another login page.
 func (e *early) attemptFailed(h *opening, f *fault, begun time.Time) {
 	e.mu.Lock()
-	h.person = h.person || aboutSignIn(f.kind)
+	h.person, h.failed = h.person || aboutSignIn(f.kind), f
 	pending := h.pendingLocked()
 	e.mu.Unlock()
 	signIn := aboutSignIn(f.kind)
@@ -268,7 +282,11 @@ func (e *early) answerInit(h *opening) {
 	}
 	h.earlyResult, h.tools = result, tools
 	e.answered.Store(h)
+	failed := h.failed != nil
 	e.mu.Unlock()
+	if failed && len(s.calls.selected(func(c *call) bool { return !c.isInit() })) > 0 {
+		h.retryNow() // for calls that came after the failure
+	}
 	s.calls.remove(h.call)
 	s.cfg.Log.Info("initialize is answered before the upstream", "remembered", remembered != nil)
 	s.write(resultLine(h.call.ID, result))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -154,6 +155,52 @@ func TestSignInToolAsks(t *testing.T) {
 		b.set(nil)
 		wishes <- nil
 		h.wantAll(toolsChanged, `{"jsonrpc":"2.0","id":8,"result":{"content":[{"text":"http://mcp.test/mcp is connected. If its tools are not shown, list them again.","type":"text"}]}}`)
+		h.close()
+	})
+}
+
+// A sign-in that fails before the host has the answer to its initialize answers the calls that have
+// waited for it, with the cause, and asks nobody twice. A call that comes after it begins another.
+func TestARefusedSignInIsTheCauseOfEachCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		var told []string
+		refused := roundTrip(func(*http.Request) (*http.Response, error) {
+			asked.Add(1)
+			time.Sleep(100 * time.Millisecond)
+			return nil, errors.New("access_denied")
+		})
+		quiet := roundTrip(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 401, Header: http.Header{}, Body: http.NoBody}, nil
+		})
+		h := start(t, Config{Send: refused, Background: quiet,
+			Explain: func(err error) Explanation {
+				if _, ok := errors.AsType[*StatusError](err); ok {
+					return Explanation{Text: "no token"}
+				}
+				return Explanation{Kind: KindRefused, Text: err.Error(), Hints: []string{"log in"}}
+			},
+			Answered: func(e *Explanation) { told = append(told, e.Text) }})
+		begin := time.Now()
+		h.send(initLine)
+		h.send(callLine)
+		if a := decode(t, h.after(begin, 100*time.Millisecond)); a.Error.Data.Kind != KindRefused || string(a.ID) != "7" {
+			t.Errorf("got %+v", a)
+		}
+		if n := asked.Load(); n != 1 {
+			t.Errorf("asked %d times, want once", n)
+		}
+		h.send(strings.Replace(callLine, `"id":7`, `"id":8`, 1))
+		h.after(begin, 3*time.Second) // initialize
+		if a := decode(t, h.after(begin, 3100*time.Millisecond)); a.Error.Data.Kind != KindRefused || string(a.ID) != "8" {
+			t.Errorf("got %+v", a)
+		}
+		if n := asked.Load(); n != 2 {
+			t.Errorf("after another call asked %d times, want 2", n)
+		}
+		if slices.ContainsFunc(told, func(s string) bool { return s != "access_denied" }) {
+			t.Errorf("told %q", told)
+		}
 		h.close()
 	})
 }

@@ -219,8 +219,11 @@ func (w *watcher) report(o *Obstacle) time.Duration {
 }
 
 // serverSilent is the obstacle of a server that has not answered yet, where nothing else is in the
-// way.
+// way. If an attempt to open the session has failed, that is the cause.
 func (s *session) serverSilent() *Obstacle {
+	if f := s.early.lastFailure(); f != nil {
+		return &Obstacle{Kind: f.kind, Text: f.text, Hints: f.hints}
+	}
 	return &Obstacle{Kind: "timeout", Text: where(s.cfg.URL) + ": no answer yet"}
 }
 

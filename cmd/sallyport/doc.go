@@ -92,16 +92,22 @@
 // # Errors
 //
 // On stderr an error is one line, followed by "hint:" lines. An MCP host gets the JSON-RPC error
-// -32000 (transport, timeout) or -32001 (HTTP status of the upstream), with kind and hint in its
-// data. The proxy ends only for an error that waiting cannot mend. It tries an unreachable bastion
-// or upstream again.
+// -32000 (transport, timeout) or -32001 (HTTP status of the upstream). Its message holds the cause
+// and the hints, because many hosts show nothing else. Its data has kind and hint, too. Stderr and
+// `sallyport status` name the same cause and the same hints. No hint names a setting that is made
+// already, unless that setting is what is wrong.
+//
+// The proxy ends only for a wrong setting, a host key and an SSH authentication that is refused. It
+// tries an unreachable bastion or upstream again. A sign-in that a server or the person refused
+// does not end it: each call gets the cause, and a later call tries again. No more than one login
+// page is shown in 30 seconds after one in vain.
 //
 //	0    done; the proxy also after end of input, SIGTERM and SIGINT
 //	1    failed
 //	2    usage or configuration
 //	3    host key
 //	4    SSH authentication refused
-//	5    sign-in needed or refused
+//	5    sign-in needed or refused; never the proxy's own
 //	6    unreachable; never the proxy's own
 //	130  interrupted
 //

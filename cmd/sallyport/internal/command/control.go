@@ -30,6 +30,9 @@ func (a *app) serveControl(s *session.Session, watcher *obstacle.Watcher, c *cli
 		out := a.statusOf(s)
 		if p := watcher.Problem(); p != nil {
 			out.Problem = &control.Problem{Kind: p.Kind, Text: p.Text, Hints: p.Hints}
+		} else if err := s.CheckStored(); err != nil {
+			e := a.words.Error(err)
+			out.Problem = &control.Problem{Kind: e.Kind, Text: e.Text, Hints: e.Hints}
 		}
 		out.Started, out.Profile = started, c.Profile
 		return out, changed

@@ -38,12 +38,7 @@ var networkRows = []row{
 	unreachable(KindTLS, func(given, tls.RecordHeaderError) []string {
 		return []string{"the server does not speak TLS on this port; is http or another port meant?"}
 	}),
-	unreachable(KindTLS, func(_ given, e *session.CertificateError) []string {
-		if e.Presented {
-			return []string{"its administrator knows which certificates it takes; is that of --client-cert still valid?"}
-		}
-		return []string{"name yours: --client-cert FILE, and --client-cert-key FILE if its key is in another file"}
-	}),
+	explainCertificate,
 	explainAlert,
 	unreachable(KindUnreachable, func(g given, e *session.ProxyError) []string {
 		return hints("HTTPS_PROXY names the proxy; NO_PROXY excepts hosts from it",
@@ -85,6 +80,24 @@ func isError(kind string, target error, hint string) row {
 	return func(_ given, err error) (Explanation, bool) {
 		return Explanation{Kind: kind, Text: withoutQuery(err), Hints: []string{hint}, Status: StatusUnreachable}, errors.Is(err, target)
 	}
+}
+
+// explainCertificate explains a server that asked for a client certificate. Its text leaves out
+// what net/http was about when the server's alert came, because that differs each time.
+func explainCertificate(_ given, err error) (Explanation, bool) {
+	e, ok := errors.AsType[*session.CertificateError](err)
+	if !ok {
+		return Explanation{}, false
+	}
+	hint := "name yours: --client-cert FILE, and --client-cert-key FILE if its key is in another file"
+	if e.Presented {
+		hint = "its administrator knows which certificates it takes; is that of --client-cert still valid?"
+	}
+	plain := *e
+	if op, ok := errors.AsType[*net.OpError](e.Err); ok {
+		plain.Err = op
+	}
+	return Explanation{Kind: KindTLS, Text: plain.Error(), Hints: []string{hint}, Status: StatusUnreachable}, true
 }
 
 // explainAlert explains a server that ended the TLS handshake, for another reason than a client

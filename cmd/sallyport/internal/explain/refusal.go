@@ -72,6 +72,11 @@ func ownCodeHints(g given, e *asclient.SignInError) []string {
 			unless(g.Resource != "", "if this URL is the right one: --resource URI says what the token is for, and --resource none leaves it out"))
 	case asclient.CodeIssuerMismatch:
 		return issuerHints(g, e)
+	case asclient.CodeIssuerChanged:
+		return []string{
+			"if " + e.Server + " is the login server that you trust with your client's secret or key: --issuer " + e.Server,
+			"if it is not, nothing was sent to it; tell the operator of the upstream",
+		}
 	case asclient.CodeInsecureURL:
 		return hints(unless(g.AllowInsecureHTTP, "the server's metadata names a cleartext URL; --allow-insecure-http accepts it"),
 			unless(g.Issuer != "", "if you know the login server's https URL: --issuer URL"))

@@ -7,6 +7,7 @@ package causes_test
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 	"testing"
 
 	"sallyport/cmd/sallyport/internal/machines"
+	"sallyport/oauth/oauthtest"
 )
 
 func TestMain(m *testing.M) { machines.Main(m) }
@@ -38,6 +40,11 @@ type way struct {
 	kind string
 	// login is the exit status of `sallyport login`: noLogin does not run it.
 	login int
+	// works says that the proxy serves the call all the same, and that status alone tells of it.
+	works bool
+	// stays says that the servers' recovery is not awaited, because a login page was shown just
+	// before and the next one waits.
+	stays bool
 	// loginCause and loginHint are what login says, if it is something else.
 	loginCause, loginHint string
 }
@@ -60,9 +67,12 @@ func TestEachCauseReachesTheHost(t *testing.T) {
 			if row.server != nil {
 				row.server(w)
 			}
-			row.proxy(t, w)
+			p := row.proxy(t, w)
 			if row.login != noLogin {
 				row.checkLogin(t, w)
+			}
+			if p != nil {
+				row.checkHealed(t, w, p)
 			}
 		})
 	}
@@ -91,6 +101,26 @@ func threePagesInVain(t *testing.T, w *world, row way) {
 	}
 }
 
+// heal makes the servers good again. It reports false if a row is not about the servers, or if the
+// next login page would have to wait, because one was shown just before.
+func (w *world) heal(row way) bool {
+	if row.args != nil || row.env != nil || row.then != nil || w.upstream != w.server.URL+"/mcp" {
+		return false
+	}
+	if n := w.Stats(); row.stays || n.Authorizations > n.Codes {
+		return false
+	}
+	w.mu.Lock()
+	bad := w.instead
+	w.instead = make(map[string]http.HandlerFunc)
+	w.mu.Unlock()
+	if bad["/authorize"] != nil {
+		return false
+	}
+	w.Set(func(k *oauthtest.Knobs) { *k = oauthtest.Knobs{} })
+	return true
+}
+
 // run starts the command with the settings of the row.
 func (w *world) run(t *testing.T, row way, command ...string) *machines.Process {
 	t.Helper()
@@ -113,8 +143,9 @@ func (w *world) command(t *testing.T, row way, command ...string) *exec.Cmd {
 
 const callLine = `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo","arguments":{}}}` + "\n"
 
-// proxy is a proxy in a session of an MCP host that calls a tool.
-func (row way) proxy(t *testing.T, w *world) {
+// proxy is a proxy in a session of an MCP host that calls a tool. It goes on, unless it ended as it
+// had to, which is nil.
+func (row way) proxy(t *testing.T, w *world) *machines.Stdio {
 	t.Helper()
 	p := machines.StartStdio(t, w.command(t, row))
 	p.Send(t, machines.InitializeLine+`{"jsonrpc":"2.0","method":"notifications/initialized"}`+"\n"+callLine)
@@ -123,12 +154,35 @@ func (row way) proxy(t *testing.T, w *world) {
 			t.Errorf("the proxy ended with status %d", status)
 		}
 		machines.CheckExplained(t, p.Err.String(), row.cause, row.hint)
-		return
+		return nil
+	}
+	if row.works {
+		if line := p.Answer(t, "2"); !strings.Contains(line, `"text":"hello"`) {
+			t.Errorf("the call got %s", line)
+		}
+		problem, _ := row.status(t, w)
+		if !regexp.MustCompile(row.cause).MatchString(problem.Text) || !regexp.MustCompile(row.hint).MatchString(strings.Join(problem.Hints, "; ")) {
+			t.Errorf("status: %+v", problem)
+		}
+		return p
 	}
 	e := row.checkAnswer(t, p.Answer(t, "2"))
 	p.Err.Await(t, "(?m)^sallyport: .*(?:"+row.cause+").*\n(?:hint: .*\n)*hint: .*(?:"+row.hint+")") // it comes by another pipe
 	machines.CheckExplained(t, p.Err.String(), row.cause, row.hint)
 	row.checkStatus(t, w, e)
+	return p
+}
+
+// checkHealed calls the tool once more after the servers were healed. What a server refused a
+// moment ago it takes now, and nobody has to do anything for that.
+func (row way) checkHealed(t *testing.T, w *world, p *machines.Stdio) {
+	t.Helper()
+	if w.heal(row) {
+		p.Send(t, strings.Replace(callLine, `"id":2`, `"id":3`, 1))
+		if line := p.Answer(t, "3"); !strings.Contains(line, `"text":"hello"`) {
+			t.Errorf("after the server was healed: %s", line)
+		}
+	}
 	if status := p.End(t); status != machines.StatusDone {
 		t.Errorf("the proxy ended with status %d", status)
 	}
@@ -171,8 +225,15 @@ func (row way) checkNever(t *testing.T, text string) {
 	}
 }
 
-// checkStatus compares what `sallyport status` shows of the running proxy with what the host got.
-func (row way) checkStatus(t *testing.T, w *world, e hostError) {
+// problem is what `sallyport status --json` says of a proxy.
+type problem struct {
+	Kind, Text string
+	Hints      []string
+}
+
+// status returns what `sallyport status` shows of the running proxy, and all that it prints for
+// people.
+func (row way) status(t *testing.T, w *world) (p problem, people string) {
 	t.Helper()
 	status := func(args ...string) string {
 		cmd := machines.Command(t, w.home, append([]string{"status"}, args...)...)
@@ -185,22 +246,22 @@ func (row way) checkStatus(t *testing.T, w *world, e hostError) {
 		return p.Out.String()
 	}
 	var report struct {
-		Proxies []struct {
-			Problem struct {
-				Kind, Text string
-				Hints      []string
-			}
-		}
+		Proxies []struct{ Problem problem }
 	}
 	text := status("--json")
 	if err := json.Unmarshal([]byte(text), &report); err != nil || len(report.Proxies) != 1 {
 		t.Fatalf("%v: %s", err, text)
 	}
-	problem := report.Proxies[0].Problem
+	return report.Proxies[0].Problem, status()
+}
+
+// checkStatus compares what `sallyport status` shows of the running proxy with what the host got.
+func (row way) checkStatus(t *testing.T, w *world, e hostError) {
+	t.Helper()
+	problem, people := row.status(t, w)
 	if got := problem.Text + "; hint: " + strings.Join(problem.Hints, "; "); got != e.Message || problem.Kind != e.Data.Kind {
 		t.Errorf("status: %s: %s\nthe host got: %s: %s", problem.Kind, got, e.Data.Kind, e.Message)
 	}
-	people := status()
 	for _, want := range append([]string{"problem  " + problem.Text}, problem.Hints...) {
 		if !strings.Contains(people, want+"\n") {
 			t.Errorf("no %q in:\n%s", want, people)

@@ -47,6 +47,8 @@ var networkWays = []way{
 
 // machineWays are faults of the machine that the proxy runs on.
 var machineWays = []way{
+	{name: "store cannot be written", works: true, args: []string{"--state-dir", "FILES/file/below"}, server: func(w *world) { w.write("file", "") },
+		cause: `the tokens could not be stored`, hint: `--state-dir`, login: 1},
 	{name: "no keyring", args: []string{"--token-store", "keyring"},
 		cause: `--token-store keyring`, hint: `unlock it|--token-store auto`, login: 2},
 }

@@ -4,6 +4,7 @@ package causes_test
 
 import (
 	"net/http"
+	"testing"
 
 	"sallyport/cmd/sallyport/internal/machines"
 	"sallyport/oauth/oauthtest"
@@ -73,7 +74,7 @@ var authorizeWays = []way{
 		w.Set(func(k *oauthtest.Knobs) { k.Deny = "access_denied" })
 	}, cause: `access_denied`, hint: `refused by you or by the server`, kind: "sign_in_refused", login: 5},
 	{name: "error without state", server: func(w *world) { w.redirectWith("error=access_denied&error_description=nobody", false) },
-		cause: `access_denied`, hint: `refused by you or by the server`, kind: "sign_in_refused", login: 5},
+		cause: `access_denied`, hint: `refused by you or by the server`, login: 5},
 	{name: "login required", server: func(w *world) { w.redirectWith("error=login_required", true) },
 		cause: `login_required`, hint: `log in at the login server in the same browser`, login: 5},
 	{name: "consent required", server: func(w *world) { w.redirectWith("error=consent_required", true) },
@@ -98,6 +99,8 @@ var authorizeWays = []way{
 		cause: `bad_reply|without a code`, hint: `ask its operator`, login: 5},
 	{name: "nobody comes back", args: []string{"--callback-timeout", "1s", "--no-browser"},
 		cause: `nobody completed the login in time`, hint: `--callback-timeout`, kind: "sign_in", login: 5},
+	{name: "no browser", args: []string{"--callback-timeout", "1s", "--browser", "/nonexistent %s"},
+		cause: `nobody completed the login in time`, hint: `sallyport callback HOST`, login: 5},
 	{name: "the page shows an error", args: []string{"--callback-timeout", "1s", "--client-id", "unknown"},
 		cause: `nobody completed the login in time`, hint: `redirect URI http://127\.0\.0\.1:PORT/callback`, login: 5},
 	{name: "callback port busy", args: []string{"--callback-port", "BUSY"},
@@ -112,7 +115,7 @@ var authorizeWays = []way{
 
 // tokenWays fail at the token endpoint.
 var tokenWays = []way{
-	{name: "code refused", server: func(w *world) { w.Set(func(k *oauthtest.Knobs) { k.TokenError = "invalid_grant" }) },
+	{name: "code refused", stays: true, server: func(w *world) { w.Set(func(k *oauthtest.Knobs) { k.TokenError = "invalid_grant" }) },
 		cause: `token.*invalid_grant`, hint: `tries again`, never: `--assertion-file`, login: 5},
 	{name: "client's secret wrong", args: []string{"--client-id", "known", "--client-secret-file", "FILES/secret"},
 		server: func(w *world) {
@@ -122,16 +125,16 @@ var tokenWays = []way{
 		}, cause: `invalid_client`, hint: `check --client-id and --client-secret-file`, never: `tries again`, login: 5},
 	{name: "client unknown", args: []string{"--grant", "client_credentials", "--client-id", "unknown"}, env: []string{"OAUTH2_CLIENT_SECRET=s3cret-value"},
 		cause: `invalid_client`, hint: `OAUTH2_CLIENT_SECRET`, never: `--client-secret-file|tries again`, login: 5},
-	{name: "token endpoint out of order", server: func(w *world) { w.Set(func(k *oauthtest.Knobs) { k.TokenStatus = 503 }) },
+	{name: "token endpoint out of order", stays: true, server: func(w *world) { w.Set(func(k *oauthtest.Knobs) { k.TokenStatus = 503 }) },
 		cause: `token.*503`, hint: `tries again`, kind: "sign_in", login: 5},
-	{name: "token endpoint is a page", server: func(w *world) { w.answer("/token", 200, mediaHTML, htmlPage) },
+	{name: "token endpoint is a page", stays: true, server: func(w *world) { w.answer("/token", 200, mediaHTML, htmlPage) },
 		cause: `token.*bad_reply`, hint: `ask its operator`, login: 5},
-	{name: "token answer without a token", server: func(w *world) { w.answer("/token", 200, mediaJSON, `{"ok":true}`) },
+	{name: "token answer without a token", stays: true, server: func(w *world) { w.answer("/token", 200, mediaJSON, `{"ok":true}`) },
 		cause: `token.*bad_reply`, hint: `ask its operator`, never: `not used`, login: 5},
-	{name: "token type unknown", server: func(w *world) {
+	{name: "token type unknown", stays: true, server: func(w *world) {
 		w.answer("/token", 200, mediaJSON, `{"access_token":"at-1","token_type":"mac"}`)
 	}, cause: `token_type|token type|mac`, hint: `ask its operator`, login: 5},
-	{name: "scope refused at the token endpoint", server: func(w *world) { w.Set(func(k *oauthtest.Knobs) { k.TokenError = "invalid_scope" }) },
+	{name: "scope refused at the token endpoint", stays: true, server: func(w *world) { w.Set(func(k *oauthtest.Knobs) { k.TokenError = "invalid_scope" }) },
 		cause: `invalid_scope`, hint: `--scope 'A B'`, never: `tries again`, login: 5},
 	{name: "client may not", args: []string{"--client-id", "known"}, server: func(w *world) {
 		w.AddClient(oauthtest.Client{ID: "known"})
@@ -163,7 +166,15 @@ var renewalWays = []way{
 			rw.WriteHeader(http.StatusForbidden)
 		})
 	}, cause: `status 403.*insufficient_scope.*admin`, hint: `more was not granted`, kind: "status", login: noLogin},
-	{name: "pages held back", before: threePagesInVain,
+	{name: "secret of another issuer", before: func(t *testing.T, w *world, row way) {
+		w.write("secret", "right")
+		w.AddClient(oauthtest.Client{ID: "known", Secret: "right", RedirectURIs: []string{"http://127.0.0.1:" + w.free + "/callback"}})
+		signIn(t, w, row)
+	}, args: []string{"--client-id", "known", "--client-secret-file", "FILES/secret", "--callback-port", "FREE"}, server: func(w *world) {
+		w.RevokeAll()
+		w.elsewhere(newWorld(w.t).server.URL)
+	}, cause: `issuer_changed`, hint: `--issuer http://127\.0\.0\.1`, never: `tries again`, kind: "sign_in_refused", login: 5},
+	{name: "pages held back", stays: true, before: threePagesInVain,
 		cause: `nobody completed|led to no sign-in`, hint: `may be opened at \d\d:\d\d`, kind: "sign_in", login: noLogin},
 }
 

@@ -23,6 +23,8 @@ type world struct {
 	t *testing.T
 	// home and runtime are directories of the command. files is the first home: login gets another.
 	home, runtime, files string
+	// free is a port of a client that is registered beforehand.
+	free string
 	// upstream is the URL of the MCP endpoint.
 	upstream string
 	server   *httptest.Server
@@ -35,6 +37,12 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, home: t.TempDir(), runtime: runtimeDir(t), instead: make(map[string]http.HandlerFunc)}
 	w.files = w.home
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, w.free, _ = net.SplitHostPort(l.Addr().String())
+	l.Close()
 	w.server = httptest.NewServer(w)
 	t.Cleanup(w.server.Close)
 	w.upstream = w.server.URL + "/mcp"
@@ -44,7 +52,7 @@ func newWorld(t *testing.T) *world {
 
 // expand puts the world's values into a setting.
 func (w *world) expand(text string) string {
-	return strings.NewReplacer("UPSTREAM", w.upstream, "ORIGIN", w.server.URL, "FILES/", w.files+"/", "BUSY", w.busyPort(text)).Replace(text)
+	return strings.NewReplacer("UPSTREAM", w.upstream, "ORIGIN", w.server.URL, "FILES/", w.files+"/", "BUSY", w.busyPort(text), "FREE", w.free).Replace(text)
 }
 
 // busyPort is a port that another program holds, if the text asks for one.

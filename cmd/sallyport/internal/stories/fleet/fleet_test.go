@@ -2,7 +2,7 @@
 
 // The story of a machine full of proxies that share one account, at a login server that forgives
 // nothing: a refresh token works once, its second use ends all tokens of the login, and no token
-// is good a second longer than it says. Real: the processes of the command, their store and its locks.
+// is good a second longer than it says. Real: the processes of the command, their store, its locks.
 package fleet_test
 
 import (
