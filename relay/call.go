@@ -220,7 +220,8 @@ func (s *session) outcome(c *call, err error) (*fault, *rawjson.Message) {
 		return timeoutFault(s.cfg.Timeout), &cancellation
 	}
 	if f, ok := errors.AsType[*fault](err); ok {
-		return f, nil
+		own := *f // calls may share a fault, and tell puts each into words
+		return &own, nil
 	}
 	if s.ctx.Err() != nil {
 		return closingFault(), nil

@@ -105,8 +105,9 @@
 // Notifications are sent one after the other. If the server has not accepted one within acceptWait,
 // the next one is sent anyway. While there is an obstacle, acceptWait does not run. Calls are
 // independent of each other. If the host writes several at once, they begin in the order of their
-// lines, even behind a gate, but nothing depends on that. The host's answer to a request of the server waits for gate 1
-// only, because the server may need it in order to accept notifications/initialized.
+// lines, even behind a gate, but nothing depends on that. The host's answer to a request of the
+// server waits for gate 1 only, because the server may need it in order to accept
+// notifications/initialized.
 //
 // If a notification, or an answer of the host, cannot be sent because of an obstacle, it waits as a
 // call does, except for Config.Timeout. If it fails then, or in any other way, the log shows that,
@@ -392,7 +393,8 @@
 // are sent on, as the requests are.
 //
 // A result of another kind than complete and input_required belongs to an extension, such as that
-// of tasks. A host that has declared extensions gets it as it is. For any other host it is an error.
+// of tasks. A host that has declared extensions gets it as it is. For any other host it is an
+// error.
 //
 // After notifications/initialized we send a subscriptions/listen of our own. It asks for the
 // changes of those lists that the server says may change, and for the updates of the resources that

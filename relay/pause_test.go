@@ -440,3 +440,35 @@ func TestBusyServerAndAnObstacle(t *testing.T) {
 		h.close()
 	})
 }
+
+// Where nobody waits for the answer, a longer Retry-After makes the next attempt come later.
+func TestBusyServerIsLeftAlone(t *testing.T) {
+	t.Run("GET stream", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			script := append(Opening(version)[:2], withMethod("GET", busy("", 503, "400")), Exchange{Method: "GET", Status: 405}, Goodbye())
+			srv := New(t, script...)
+			h := start(t, Config{Send: srv.Transport()})
+			h.open()
+			time.Sleep(399 * time.Second)
+			if n := count(srv, "GET"); n != 1 {
+				t.Errorf("%d requests", n)
+			}
+			time.Sleep(2 * time.Second)
+			h.close()
+		})
+	})
+	t.Run("opening", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			srv := New(t, append([]Exchange{busy("initialize", 503, "400")}, append(Opening(version), Goodbye())...)...)
+			h := start(t, Config{Send: srv.Transport()})
+			h.open() // is answered early
+			time.Sleep(395 * time.Second)
+			if n := count(srv, "POST initialize"); n != 1 {
+				t.Errorf("%d requests", n)
+			}
+			time.Sleep(time.Minute)
+			h.want(toolsChanged)
+			h.close()
+		})
+	})
+}
