@@ -66,8 +66,8 @@ func (r record) account() Account {
 		scopes = r.Asked
 	}
 	return Account{
-		Upstream: r.Upstream, IdentityProvider: r.AtProvider, UsedBy: r.UsedBy, Realm: r.Realm, Issuer: r.Server.Issuer, Name: r.Token.Account,
-		Scopes: scopes, Expiry: r.Token.Expiry, Saved: r.Saved, Problem: r.Ended,
+		Upstream: r.Upstream, IdentityProvider: r.Provider != nil, UsedBy: r.Provider.upstreams(), Realm: r.Realm,
+		Issuer: r.Server.Issuer, Name: r.Token.Account, Scopes: scopes, Expiry: r.Token.Expiry, Saved: r.Saved, Problem: r.Ended,
 		SignedIn: r.Token.Access != "", Refreshable: r.Token.Refresh != "", Registered: r.Client.Registered,
 	}
 }

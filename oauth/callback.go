@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -56,8 +55,7 @@ type callbackServer struct {
 	server *http.Server
 
 	// got receives the parameters of the first callback that belongs to the login.
-	got  chan url.Values
-	once sync.Once
+	got chan url.Values
 	// strayErrors receives the parameters of an error without a state: see strayError.
 	strayErrors chan url.Values
 
@@ -66,8 +64,8 @@ type callbackServer struct {
 	err      error
 }
 
-// listenForCallback binds the first callback address that is free, and serves there until close. The
-// redirect URI has the given path, unless the Config has a redirect URI.
+// listenForCallback binds the first callback address that is free, and serves there until close.
+// The redirect URI has the given path, unless the Config has a redirect URI.
 func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path, state string) (*callbackServer, error) {
 	ln, addr, err := bindCallback(ctx, cfg)
 	if err != nil {
@@ -249,7 +247,10 @@ func (cb *callbackServer) deliver(q url.Values) bool {
 	if subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(cb.state)) != 1 {
 		return false
 	}
-	cb.once.Do(func() { cb.got <- q })
+	select {
+	case cb.got <- q:
+	default: // one waits there already
+	}
 	return true
 }
 

@@ -379,22 +379,54 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	go func() { done <- tr.SignIn(t.Context()) }() // ends with the login
 	p := await(t, offered)
 	back, _ := url.Parse(p.RedirectURI)
-	var idle []net.Conn
 	for range 4 * maxBrowserConns {
 		c, err := net.Dial("tcp", back.Host)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		idle = append(idle, c)
 	}
 	w.open(t.Context(), p)
 	if err := await(t, done); err != nil {
 		t.Error(err)
 	}
-	idle[0].SetReadDeadline(time.Now().Add(time.Minute))
-	if _, err := idle[0].Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error("the oldest idle connection is still open")
+}
+
+// The oldest connections are closed that send no request, and no others.
+func TestBrowserConnectionsAreBounded(t *testing.T) {
+	t.Parallel()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := newBrowserListener(inner)
+	defer ln.Close()
+	const surplus = 5
+	var conns []*browserConn
+	for i := range maxBrowserConns + surplus {
+		client, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		conn, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn.(*browserConn))
+		if i == 0 {
+			defer serving(withConn(t.Context(), conn))()
+		}
+	}
+	for i, conn := range conns {
+		open := conn.SetDeadline(time.Time{}) == nil
+		if want := i == 0 || i > surplus; open != want {
+			t.Errorf("connection %d is open: %t, want %t", i, open, want)
+		}
+	}
+	conns[0].Close()
+	if got := len(ln.conns); got != maxBrowserConns-1 {
+		t.Errorf("%d connections are noted, want %d", got, maxBrowserConns-1)
 	}
 }
 

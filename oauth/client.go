@@ -81,11 +81,11 @@ func (l clients) redirectURIs(redirect string) []string {
 	return all
 }
 
-// callbackPathAt returns the path of the redirect URI for logins at s. A server may lead the browser
-// to another one, whose code would then be sent to the first (RFC 9700 section 4.4). Where no iss
-// parameter proves which server a callback comes from, its path does: each server that a client is
-// registered at has a path of its own. A configured client has but one path, and so one server: see
-// checkIssuer.
+// callbackPathAt returns the path of the redirect URI for logins at s. A server may lead the
+// browser to another one, whose code would then be sent to the first (RFC 9700 section 4.4). Where
+// no iss parameter proves which server a callback comes from, its path does: each server that a
+// client is registered at has a path of its own. A configured client has but one path, and so one
+// server: see checkIssuer.
 func (l clients) callbackPathAt(s asclient.Server) string {
 	if _, configured := l.configured(s); configured || s.IssIsProof() {
 		return callbackPath

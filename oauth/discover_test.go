@@ -57,7 +57,7 @@ func TestDiscoverThatFailsShowsHowFarItGot(t *testing.T) {
 	}{
 		{"upstream that is not there", nil, func(c *Config) { c.Upstream = gone }, []string{asclient.StepChallenge}, 0, "*"},
 		{"metadata of another resource", func(k *oauthtest.Knobs) { k.ResourceName = "https://evil.example/mcp" }, nil,
-			[]string{asclient.StepChallenge, asclient.StepResource, asclient.StepResource}, http.StatusNotFound, ""},
+			[]string{asclient.StepChallenge, asclient.StepResource}, http.StatusOK, `of resource "https://evil.example/mcp"`},
 		{"metadata of another issuer", func(k *oauthtest.Knobs) { k.WrongIssuer = "https://evil.example" }, nil,
 			[]string{asclient.StepChallenge, asclient.StepResource, asclient.StepServer, asclient.StepServer}, http.StatusOK, `of issuer "https://evil.example"`},
 		{"no metadata of the server", func(k *oauthtest.Knobs) { k.NoMetadata = true }, nil,

@@ -69,24 +69,38 @@
 // it expires (30 seconds by default), but never in the first half of its life. If this early
 // refresh fails, the old token is used until it expires.
 //
-// The answer decides what happens next. The first case that fits counts:
+// The answer decides what happens next (judge.go). The first case that fits counts:
 //
-//  1. The status is neither 401 nor 403. The caller gets the answer. If the status is below 500,
-//     the upstream has accepted the token.
+//  1. The answer complains of nothing: its status is not 400, 401, 403 or a redirect. The caller
+//     gets it. If the status is below 500, the upstream has accepted the token.
 //  2. The request had a token, and the challenge has the error insufficient_scope. The upstream
 //     has accepted the token, but wants more scopes. A step-up follows: a sign-in that asks for the
-//     scopes of the current token and those of the challenge together. The caller gets the answer
-//     instead if the record says that these scopes were already asked for, if the challenge names
-//     none, or if [Config.NonInteractive] forbids logins.
-//  3. The status is 403. The caller gets the answer.
-//  4. The request had no token. A sign-in follows.
-//  5. Another token is current by now. The request is sent again with that one.
-//  6. The upstream never accepted the token, and this process got it by a sign-in, or followed the
-//     login that brought it. The request fails with [TokenRefusedError], because another sign-in
-//     would end the same way.
-//  7. The upstream never accepted the token, and this process got it by a refresh. A sign-in
-//     follows.
-//  8. Every other 401. The token is refreshed, or else a sign-in follows.
+//     scopes of the current token and those of the challenge together. If the record says that
+//     these scopes were already asked for, or if the challenge names none, case 4 counts. The
+//     caller gets the answer if [Config.NonInteractive] forbids logins.
+//  3. The upstream wants a token, or another one: the status is 401; or it is 400 or 403, and the
+//     challenge asks for a Bearer or DPoP token and the request had none, or has the error
+//     invalid_token. What follows is below.
+//  4. The answer does not say whether it is about the token. It is a 403; or a 400 that is no
+//     message of MCP, to a request without a token; or a redirect (301, 302, 303, 307) to another
+//     place than the same path, as to a login page. If the request had no token, a sign-in follows
+//     where the upstream has resource metadata (RFC 9728). If its token may have expired, because
+//     the server named no expiry, or if case 2 led here, the token is refreshed, once for each
+//     token. Nobody is asked to log in. In every other case the caller gets the answer.
+//
+// In case 3:
+//
+//  1. The request had no token. A sign-in follows.
+//  2. Another token is current by now. The request is sent again with that one.
+//  3. The upstream never accepted the token, and this process got it by a refresh or a sign-in, or
+//     followed the login that brought it. Not each replica of a server hears of a token at once. So
+//     the request is sent again after pauses of 0.25, 0.5, 1 and 2 seconds. If the token is still
+//     refused, then after a refresh a sign-in follows. After a sign-in, the request fails with
+//     [TokenRefusedError], because another sign-in would end the same way. That ends neither the
+//     account nor the process: later requests try the token again, and fail at once if it is still
+//     refused. After ten minutes, or when the person calls [Transport.SignIn], a sign-in may
+//     follow.
+//  4. Every other token. It is refreshed, or else a sign-in follows.
 //
 // A request is sent again at most three times, each time with a fresh body from GetBody. After
 // that, or if its body has no GetBody, its caller gets the 401 or 403, and no sign-in starts. The
@@ -95,6 +109,11 @@
 // [Transport.Background] returns a second RoundTripper, for requests that nobody waits for. Such a
 // request may refresh the token, but it neither starts a login nor waits for one. If only a login
 // could help, its caller gets the 401 or 403.
+//
+// [Transport.InSession] returns a third one, for requests within a session of MCP. Some upstreams
+// answer 401 for a session that they do not know. So a request that had a token is never followed
+// by a login, and does not judge a fresh token: its caller gets the 401 or 403, and starts a new
+// session with a request through the Transport itself.
 //
 // # One flight at a time
 //
@@ -119,9 +138,21 @@
 // An early refresh ends after step 2, and a flight that a background request started after step 3.
 // A step-up skips the steps 2 and 3. So does the sign-in after a refreshed token was refused.
 //
-// If the server refuses the refresh token, with an error such as invalid_grant or with the status
-// 404 or 410, the refresh token is deleted and the next step follows. After any other error, such
-// as a status of 500, the refresh token stays and the flight fails.
+// A refresh that is refused ends the refresh token, whatever words the server has for it
+// ([asclient.SignInError.EndsRefreshToken]); then the next step follows. After any other error,
+// such as a status of 500 or no answer, the refresh token stays and the flight fails. These are the
+// exceptions:
+//
+//   - A refusal that may be about the resource parameter: the refresh is tried once more without
+//     it. If that helps, the record notes it for that server.
+//   - A refusal while the access token has not expired: some servers refuse until then. After a
+//     refresh ahead of expiry, for a request in the background or with any error but invalid_grant,
+//     both tokens stay, and the server is not asked again before the expiry.
+//   - The error invalid_client for a configured client: the refresh token stays, because the
+//     configuration may be wrong, and the next step follows.
+//   - A sign-in that the person asked for: it goes on with the next step after every error. So
+//     [Transport.SignIn] ends with a token, or with the error of a login, and never with that of an
+//     old refresh token. A record that cannot be read or used is as good as none.
 //
 // A new refresh token is on the disk before its access token is used. If the process crashes
 // between the server's answer and the write, that refresh token is lost, and a login follows.
@@ -133,18 +164,21 @@
 //
 //  1. Resource metadata (RFC 9728). It is looked for at the URL that the challenge names, then at
 //     the well-known path of the upstream, then at the well-known root. The resource that it names
-//     must be the upstream or a parent path of it. That name, or [Config.Resource], is sent as the
-//     resource parameter (RFC 8707), byte for byte.
+//     must be the upstream or a parent path of it, unless [Config.Resource] says what to send. That
+//     name, or Config.Resource, is sent as the resource parameter (RFC 8707), byte for byte.
 //  2. Authorization server metadata (RFC 8414, then OpenID Connect Discovery). Of the servers that
-//     the resource names, the first that has metadata is used. The issuer in its metadata must be
-//     identical to the issuer that the resource names. An upstream without resource metadata
-//     follows the MCP revision of 2025-03-26: the upstream's origin is the issuer. If that has no
-//     metadata either, the endpoints are /authorize, /token and /register at the upstream's origin.
+//     the resource names, the first that has metadata is used; with [Endpoints].Issuer, that one
+//     is. The issuer in the metadata must be the one that was named, but for a slash at its end,
+//     unless the person named it. An upstream without resource metadata follows the MCP revision of
+//     2025-03-26: its origin is looked up, and the issuer is what the metadata there says. If there
+//     is none, the endpoints are /authorize, /token and /register at the upstream's origin.
 //     [Discover] shows the steps 1 and 2 without a sign-in.
 //  3. The listener. It is bound before anything is shown, and held until the login ends. It takes
 //     the first free address of [CallbackConfig.Addrs]. The redirect URI is
 //     http://HOST:PORT/callback, or [CallbackConfig.RedirectURI] where that is set. If the latter
-//     is on loopback and has a port, that address is the only one that is tried.
+//     is on loopback and has a port, that address is the only one that is tried. For a client that
+//     is registered at a server whose redirects do not prove their issuer (RFC 9207), the path is
+//     /callback/HASH with a hash of the issuer: a callback at another server's path is not taken.
 //  4. The client: the configured one, or else a client ID metadata document, or else the
 //     registration in the record, or else a new one (RFC 7591), which the record keeps.
 //  5. The authorization request with state and PKCE S256 (RFC 7636). The scopes are those of
@@ -152,7 +186,9 @@
 //     whose metadata does not promise S256 is refused, unless [Endpoints.AssumePKCE] is set.
 //  6. The prompt, and the callback. The login waits [CallbackConfig.Timeout] (300 seconds) for it.
 //     A callback with another state than that of the login gets an error page and is ignored. The
-//     iss parameter must be the server's issuer (RFC 9207).
+//     iss parameter must be the server's issuer (RFC 9207). An error without a state ends the login
+//     if the browser came to it as to a page that the person sees. The listener keeps at most 64
+//     connections and closes the oldest idle one for a new one.
 //  7. The token. The code is exchanged for it and it is stored. Only then the browser shows
 //     success, and the waiting requests go on.
 //
@@ -181,8 +217,7 @@
 //     If it is taken, that process ends its login and frees the lead lock for the other one.
 //   - notice is a value that the leader writes: the ID of its login, the scopes of its step-up, its
 //     prompt, and at the end how the login failed.
-//   - pages is a value: how many login pages were shown since the upstream last accepted a new
-//     token, and when the last one was shown.
+//   - pages is a value: how many login pages were shown, and when the last one was.
 //
 // A process that needs a login does the following four times a second. The first case that fits
 // counts:
@@ -200,11 +235,19 @@
 // second. A token in the record that satisfies its need ends its login with success, whoever stored
 // the token. A leader that is suspended (SIGSTOP) keeps its lock, and the others wait.
 //
-// Login pages are limited, so that no program opens one browser tab after the other. Among all
-// processes of the account, there are at least 30 seconds between two login pages. There is no
-// pause if the one before led to a token, if its leader died (because it no longer works), or with
-// AtTerminal. After three login pages without a token that the upstream accepted, requests fail
-// with [ErrHeldBack] for an hour. Each call of [Transport.SignIn] may still show one.
+// Login pages are limited, so that no program opens one browser tab after the other. They are
+// counted among all processes of the account, by time and whatever they led to:
+//
+//   - A page counts until it has settled: its login brought a token, the upstream accepted that,
+//     and no other page was wanted for two minutes. Then the count starts again. So a server with
+//     tokens of five minutes may have a page for each of them.
+//   - There are at least 30 seconds between two login pages. There is no pause after the first two
+//     pages that count, if each led to a token, because then the person is there. There is none if
+//     the leader before died (its page no longer works), or with AtTerminal. During the pause,
+//     [State].LastFailure says how the login before ended.
+//   - After three login pages in a row without a token that the upstream accepted, and after six
+//     that count whatever they led to, requests fail with [ErrHeldBack] for an hour. Each call of
+//     [Transport.SignIn] may still show one.
 //
 // # Other grants
 //
@@ -265,6 +308,26 @@
 // holds the last nonce that the origin has sent. If an answer only asks for another nonce, the
 // request is sent again, which is not counted among the three times above.
 //
+// # What is tolerated, and what never is
+//
+// Servers differ from the specifications in many ways. The shape of an answer matters little here:
+// its status, the types of members that nobody needs, where a challenge stands. Package asclient
+// lists what it tolerates. Where a secret goes matters always:
+//
+//   - A token goes to the upstream's origin alone, and a refresh token to the server that gave it.
+//   - [ClientConfig].Secret and Key, [Config.Given] and the assertion of jwt_bearer go to the
+//     server of [Endpoints].Issuer, of configured endpoints, or of their first use. The store keeps
+//     which that was, until a sign-out. If the upstream then names another server, the sign-in is
+//     refused with [asclient.CodeIssuerChanged]; Endpoints.Issuer allows it. The same holds for
+//     every configured client whose server does not prove its issuer in redirects.
+//   - With Endpoints.Issuer, what the record holds of another server is not used.
+//   - A code is redeemed only if its callback had the state, came to the path of its server, and
+//     named no other issuer.
+//
+// What the person gives counts in place of what a server says: [Config.Resource] (ResourceNone
+// sends none), Endpoints.Issuer, [Config.AuthorizeParams]. A new consent (prompt=consent) is asked
+// for only after a login that asked for offline_access and got no refresh token.
+//
 // # Where requests go
 //
 // Requests to the upstream's origin are sent through Base, and all others through AuthBase. A URL
@@ -292,12 +355,13 @@
 //
 // # Errors
 //
-// Trying again does not help against [LoginRequiredError], [TokenRefusedError], and an
-// [asclient.SignInError] whose Refused is set. [ErrHeldBack] ends after an hour. [PortBusyError]
-// names the process that uses the callback's port. A fixed port is busy until that process frees
-// it. An [asclient.DiscoveryError] names every URL that was tried. Every other error may pass, and
-// a later request tries again. What Base or AuthBase returned is found beneath by errors.As. No
-// error holds a token, a code, a state or a body.
+// Trying again does not help against [LoginRequiredError], and most likely not against an
+// [asclient.SignInError] whose Refused is set. [TokenRefusedError] ends once the upstream takes the
+// token, and [ErrHeldBack] after an hour. [PortBusyError] names the process that uses the
+// callback's port. A fixed port is busy until that process frees it. An [asclient.DiscoveryError]
+// names every URL that was tried. Every other error may pass, and a later request tries again. What
+// Base or AuthBase returned is found beneath by errors.As. No error holds a token, a code, a state
+// or a body.
 //
 // # How to extend it
 //

@@ -89,10 +89,11 @@ func (f *field) pages() int {
 	return len(f.links)
 }
 
-// transport returns a Transport of this world, as a process would have it.
+// transport returns a Transport of this world, as a process would have it: with a fixed port, so
+// that it can use a registration again.
 func (f *field) transport(change func(*Config)) *Transport {
 	cfg := Config{Upstream: f.upstream, Store: f.store, Log: f.logger(), Base: f.net.Transport(), AuthBase: f.net.Transport(),
-		Offer: f.person, Callback: CallbackConfig{Listen: f.net.Listen}}
+		Offer: f.person, Callback: CallbackConfig{Listen: f.net.Listen, Addrs: []string{"127.0.0.1:53682"}}}
 	if change != nil {
 		change(&cfg)
 	}
@@ -112,6 +113,11 @@ func (e statusError) Error() string { return fmt.Sprintf("the upstream answered 
 func (f *field) call(tr *Transport) error {
 	ctx, cancel := context.WithTimeoutCause(f.t.Context(), 20*time.Minute, errors.New("the call took 20 minutes"))
 	defer cancel()
+	return f.callWithin(ctx, tr)
+}
+
+// callWithin is call with the patience of ctx.
+func (f *field) callWithin(ctx context.Context, tr *Transport) error {
 	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, f.upstream.String(), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := tr.RoundTrip(req)

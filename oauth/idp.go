@@ -27,6 +27,32 @@ type provider struct {
 	upstream *Config
 }
 
+// providerUse is what a record of an account at an identity provider holds beside the rest.
+type providerUse struct {
+	// UsedBy lists the upstreams that got a token by the account.
+	UsedBy []string `json:"used_by,omitempty"`
+	// PublicClient is the ID of our client at the identity provider if that client has no secret.
+	// RevokeProviders needs it. It is empty otherwise.
+	PublicClient string `json:"public_client,omitempty"`
+}
+
+// of returns the use by a client of the upstreams that u has. A nil u has none.
+func (u *providerUse) of(client ClientConfig) *providerUse {
+	next := &providerUse{UsedBy: u.upstreams()}
+	if client.Secret == "" {
+		next.PublicClient = client.ID
+	}
+	return next
+}
+
+// upstreams returns the upstreams that use the account. A nil u has none.
+func (u *providerUse) upstreams() []string {
+	if u == nil {
+		return nil
+	}
+	return u.UsedBy
+}
+
 // newProvider makes the account that belongs to t. It shares t's life, State and flights.
 func newProvider(t *Transport) (*provider, error) {
 	cfg, err := t.cfg.providerConfig()
@@ -34,11 +60,7 @@ func newProvider(t *Transport) (*provider, error) {
 		return nil, err
 	}
 	p := &provider{&Transport{cfg: cfg, life: t.life, status: t.status, flights: t.flights}, &t.cfg}
-	if err := p.openAccount(); err != nil {
-		return nil, err
-	}
-	p.as.Issuer = "" // the metadata must be that of the provider's issuer, to the letter but for a slash
-	return p, nil
+	return p, p.openAccount()
 }
 
 // providerConfig is the Config of the account at the identity provider. The provider takes the
@@ -187,7 +209,7 @@ func refusesIDToken(err error, byPerson bool) bool {
 func (p *provider) noteUse(ctx context.Context) {
 	u := p.upstream.Upstream
 	name := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String() // no query, no user
-	if rec, _ := p.account.current(); slices.Contains(rec.UsedBy, name) {
+	if rec, _ := p.account.current(); slices.Contains(rec.Provider.upstreams(), name) {
 		return
 	}
 	rec, unlock, err := p.account.lock(ctx)
@@ -195,10 +217,12 @@ func (p *provider) noteUse(ctx context.Context) {
 		return // the note is only shown to people
 	}
 	defer unlock()
-	if rec.Upstream == "" || slices.Contains(rec.UsedBy, name) {
+	if rec.Provider == nil || slices.Contains(rec.Provider.UsedBy, name) {
 		return
 	}
-	rec.UsedBy = append(slices.Clone(rec.UsedBy), name)
+	use := *rec.Provider
+	use.UsedBy = append(slices.Clone(use.UsedBy), name)
+	rec.Provider = &use
 	p.account.save(rec)
 	_, from := p.account.current()
 	p.account.set(rec, from)
@@ -249,7 +273,7 @@ func RevokeProviders(ctx context.Context, store *tokenstore.Store, send http.Rou
 	errs := []error{err}
 	for _, b := range values {
 		var rec record
-		if json.Unmarshal(b, &rec) != nil || !rec.AtProvider || rec.Token.Refresh == "" {
+		if json.Unmarshal(b, &rec) != nil || rec.Provider == nil || rec.Token.Refresh == "" {
 			continue
 		}
 		errs = append(errs, rec.revokeAtProvider(ctx, send))
@@ -265,7 +289,7 @@ func (r record) revokeAtProvider(ctx context.Context, send http.RoundTripper) er
 	}
 	name := asclient.WithoutQuery(u)
 	switch {
-	case r.PublicClient == "":
+	case r.Provider.PublicClient == "":
 		return fmt.Errorf("the sign-in at %s is not revoked: that takes the client's secret", name)
 	case r.Server.RevocationEndpoint == "":
 		return fmt.Errorf("the sign-in at %s is not revoked: the provider cannot do that", name)
@@ -273,5 +297,5 @@ func (r record) revokeAtProvider(ctx context.Context, send http.RoundTripper) er
 	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
 	as := &asclient.Client{Upstream: u, Base: send, Other: send}
-	return as.Revoke(ctx, r.Server, asclient.Credentials{ID: r.PublicClient}, asclient.Token{Refresh: r.Token.Refresh})
+	return as.Revoke(ctx, r.Server, asclient.Credentials{ID: r.Provider.PublicClient}, asclient.Token{Refresh: r.Token.Refresh})
 }

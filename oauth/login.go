@@ -161,7 +161,8 @@ func (l *login) chooseClient(ctx context.Context, redirect string) error {
 	c, ok := l.clients.configured(l.server)
 	switch {
 	case ok:
-	case known.Registered && known.Fits(redirect, l.cfg.now()) && known.Covers(scopes):
+	case known.Registered && known.Fits(redirect, l.cfg.now()) && known.Covers(scopes) &&
+		(redirect == "" || !l.lead.distrustsClient()):
 		c = known
 	default:
 		r, err := l.as.Register(ctx, l.found, l.cfg.Client.Name, l.clients.redirectURIs(redirect), scopes...)

@@ -131,7 +131,7 @@ func (p *peers) logIn(ctx context.Context, n need, login func(context.Context, *
 			err, shared := note.failureFor(fl.leader, n)
 			if !shared {
 				takeover := note.orphaned() || fl.leader != "" && fl.leader == note.ID && note.Failed == nil
-				l := &leadership{peers: p, need: n, claimed: claimed, takeover: takeover}
+				l := &leadership{peers: p, need: n, claimed: claimed, takeover: takeover, followed: fl.leader != ""}
 				err = l.run(ctx, login)
 			}
 			leader.Unlock()
@@ -201,6 +201,8 @@ type leadership struct {
 	// takeover says that the leader before this one ended without a failure, most likely because it
 	// died. Its login page does not work any more, so ours need not wait.
 	takeover bool
+	// followed says that this process followed another leader first, whose login page was good.
+	followed bool
 	notice   notice
 	// before says how the login before this one failed, in this or in another process. It is nil if
 	// it did not fail, or if that is not known.
@@ -263,6 +265,16 @@ func (l *leadership) watch(ctx context.Context, cancel context.CancelCauseFunc) 
 			cancel(errClaimed)
 		}
 	}
+}
+
+// distrustsClient says that a person starts a login, and that the login page before led to no
+// token. The page may have shown that the server has forgotten our client. Some servers say it
+// nowhere else, and the person stops the process when they see it.
+func (l *leadership) distrustsClient() bool {
+	var c pageCount
+	l.peers.account.loadNote(pagesName, &c)
+	asked := l.need.byPerson || l.peers.cfg.AtTerminal
+	return asked && !l.followed && c.InVain > 0 && !c.Completed
 }
 
 // announce counts the login page that p is about to show, and tells the followers of p.

@@ -16,13 +16,9 @@ type record struct {
 	// Upstream and Realm are those of the Config.
 	Upstream string `json:"upstream"`
 	Realm    string `json:"realm,omitempty"`
-	// AtProvider says that this is the account at an identity provider, whose URL is Upstream, and
-	// UsedBy lists the upstreams that got a token by it. The token is an ID token.
-	AtProvider bool     `json:"identity_provider,omitempty"`
-	UsedBy     []string `json:"used_by,omitempty"`
-	// PublicClient is the ID of our client at the identity provider if that client has no secret.
-	// RevokeProviders needs it. It is empty otherwise.
-	PublicClient string `json:"public_client,omitempty"`
+	// Provider marks the account at an identity provider, whose URL is Upstream and whose token is
+	// an ID token. It is nil for every other account. It is never changed, only replaced.
+	Provider *providerUse `json:"identity_provider,omitempty"`
 	// Server issued everything below.
 	Server asclient.Server `json:"server,omitzero"`
 	// Resource is the resource parameter (RFC 8707) as it was sent. It is empty if none was.
@@ -253,8 +249,8 @@ func (a *accountRecord) update(ctx context.Context, f asclient.Finding, s standi
 	if rec.Server.ID() != f.Server.ID() {
 		rec = record{}
 	}
-	if rec.AtProvider = a.cfg.atProvider; rec.AtProvider && a.cfg.Client.Secret == "" {
-		rec.PublicClient = a.cfg.Client.ID
+	if a.cfg.atProvider {
+		rec.Provider = rec.Provider.of(a.cfg.Client)
 	}
 	rec.Upstream, rec.Realm, rec.Given = a.cfg.Upstream.String(), a.cfg.Realm, a.cfg.givenHash()
 	rec.Server, rec.Resource = f.Server, a.cfg.resourceOf(f)

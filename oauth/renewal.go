@@ -219,8 +219,8 @@ func (r *renewal) useGiven(ctx context.Context) (done bool, refusal, err error) 
 	})
 }
 
-// discover finds the authorization server, and checks that our credentials are for it. authorize says that the authorization endpoint is
-// needed.
+// discover finds the authorization server, and checks that our credentials are for it. authorize
+// says that the authorization endpoint is needed.
 func (r *renewal) discover(ctx context.Context, authorize bool) (asclient.Finding, error) {
 	f, err := r.cfg.discover(ctx, r.as, r.flight.need.challenge.Metadata, authorize)
 	if err == nil {

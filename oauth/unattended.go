@@ -47,8 +47,9 @@ func (r *renewal) assertion(ctx context.Context, f asclient.Finding, want asclie
 	if r.cfg.Grant == GrantJWTBearer {
 		return r.given(f.Server.Name())
 	}
-	// The assertion is for this server and no other.
-	want.Audience = cmp.Or(f.Server.Issuer, r.cfg.Endpoints.Issuer, first(f.Resource.Servers), f.Server.TokenEndpoint)
+	// The assertion is for this server and no other: never for an issuer that nothing but the
+	// server's own metadata vouches for.
+	want.Audience = cmp.Or(f.Server.FoundAt, f.Server.Issuer, r.cfg.Endpoints.Issuer, first(f.Resource.Servers), f.Server.TokenEndpoint)
 	if r.cfg.Assertion == nil {
 		return r.provider.assertion(ctx, r.flight, want)
 	}

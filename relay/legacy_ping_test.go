@@ -198,3 +198,34 @@ type discardHeader struct{ http.ResponseWriter }
 
 func (discardHeader) WriteHeader(int)               {}
 func (w discardHeader) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// The GET stream that shows the loss of the session asks no person. A call that has met the loss
+// meanwhile joins, and where that fails it asks one.
+func TestCallJoinsARenewalWithoutAPerson(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		breaks := make(chan struct{})
+		script := append(Opening(version)[:2],
+			by("background", "s1", Exchange{Method: "GET", Handle: func(w http.ResponseWriter, r *http.Request) {
+				Events(": open")(w, r)
+				<-breaks
+			}}),
+			by("background", "s1", Exchange{Method: "GET", Status: 404}),
+			by("background", "", Exchange{Call: "initialize", Handle: func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(10 * time.Second)
+				w.WriteHeader(401)
+			}}),
+			by("in session", "s1", Exchange{Call: "tools/call", Handle: func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(5 * time.Second)
+				w.WriteHeader(404)
+			}}))
+		script = append(append(script, secondSession("send")...), by("send", "s2", Exchange{Call: "tools/call", Reply: callAnswer}), by("background", "s2", Exchange{Method: "DELETE"}))
+		next := New(t, script...).Transport()
+		h := start(t, Config{Send: markedBy("send", next), InSession: markedBy("in session", next), Background: markedBy("background", next)})
+		h.open()
+		synctest.Wait()
+		h.send(callLine)
+		close(breaks)
+		h.want(callAnswer)
+		h.close()
+	})
+}

@@ -242,7 +242,7 @@ func TestBusyServerIsNotFlooded(t *testing.T) {
 			}
 		}
 		h.close()
-		if again := len(refused) - n; again < 1 || again > 6 {
+		if again := len(refused) - n; again < 1 || again > 6 || refused[n] > 7*time.Second {
 			t.Errorf("%d further attempts while the server was busy, at %v", again, refused)
 		}
 		for at, together := range served {
@@ -423,4 +423,20 @@ func TestRetryAfter(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Config.Patience does not end a call that waits for a busy server, whatever else is in the way.
+func TestBusyServerAndAnObstacle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacle(nil)
+		h, _ := open(t, Config{Obstacle: b.get}, busy("tools/call", 429, "60"), Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())
+		synctest.Wait()
+		h.send(callLine)
+		synctest.Wait()
+		b.set(down)
+		time.Sleep(50 * time.Second)
+		b.set(nil)
+		h.want(callAnswer)
+		h.close()
+	})
 }

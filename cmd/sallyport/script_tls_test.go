@@ -19,6 +19,10 @@ import (
 // client without a certificate. It sets UPSTREAM and ISSUER, and VISITOR, which is the file of the
 // browser's own certificate. It writes ca.pem, client.pem with certificate and key, client.crt and
 // client.key, and stranger.pem, a pair of another authority.
+//
+// After `mutual aliases` the upstream and the login server take everybody. The login server's
+// metadata names a third origin for clients with a certificate (RFC 8705 section 5), and its token
+// endpoint is there only.
 func scriptMutual(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	authority, err := oauthtest.NewAuthority()
@@ -46,16 +50,35 @@ func scriptMutual(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("VISITOR", write("visitor.pem", cert, key, authority.PEM))
 
 	login, mcp := http.NewServeMux(), http.NewServeMux()
-	start := func(mux http.Handler) *httptest.Server {
+	start := func(mux http.Handler, auth tls.ClientAuthType) string {
 		server := httptest.NewUnstartedServer(mux)
 		server.Config.ErrorLog = log.New(io.Discard, "", 0) // a refused certificate is what the script is about
 		server.TLS, err = authority.MutualTLS("server")
 		ts.Check(err)
+		server.TLS.ClientAuth = auth
 		server.StartTLS()
 		w.closers = append(w.closers, func() { server.CloseClientConnections(); server.Close() })
-		return server
+		return server.URL
 	}
-	issuer, upstream := start(login).URL, start(mcp).URL
+	auth := tls.RequireAndVerifyClientCert
+	if len(args) == 1 && args[0] == "aliases" {
+		auth = tls.NoClientCert
+		alias := start(login, tls.RequireAndVerifyClientCert)
+		login.HandleFunc("POST /token", func(rw http.ResponseWriter, r *http.Request) {
+			if len(r.TLS.PeerCertificates) == 0 {
+				http.Error(rw, "no certificate", http.StatusForbidden)
+				return
+			}
+			w.login.ServeHTTP(rw, r)
+		})
+		defer func() {
+			w.login.Play(oauthtest.Rule{At: oauthtest.ServerMetadata, Acts: true, Set: map[string]string{
+				"token_endpoint_auth_methods_supported": `["tls_client_auth", "none"]`,
+				"mtls_endpoint_aliases":                 `{"token_endpoint": "` + alias + `/token"}`,
+			}})
+		}()
+	}
+	issuer, upstream := start(login, auth), start(mcp, auth)
 	w.login = oauthtest.New(issuer, upstream+"/mcp")
 	login.Handle("/", w.login)
 	guard := w.login.Guard(mcpServer())

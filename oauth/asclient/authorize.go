@@ -22,8 +22,8 @@ type Authorization struct {
 	// Verifier is the secret of PKCE. Its hash goes into the request.
 	Verifier string
 	// Consent has the server ask the person for consent again (prompt=consent, OpenID Connect Core
-	// section 3.1.2.1), unless the configured parameters have a prompt. Some servers grant a refresh
-	// token only then. Others refuse it where an administrator has consented for all.
+	// section 3.1.2.1), unless the configured parameters have a prompt. Some servers grant a
+	// refresh token only then. Others refuse it where an administrator has consented for all.
 	Consent bool
 	Wanted
 }

@@ -22,9 +22,14 @@ type Challenge struct {
 	Bearer, DPoP bool
 }
 
-// ReadChallenge reads the WWW-Authenticate fields of an answer. Of several challenges it takes the
-// parameters of the first that names resource metadata, else those of the first. It returns the
-// zero Challenge if none asks for a Bearer or DPoP token.
+const (
+	maxChallenge  = 16 << 10 // bytes of the WWW-Authenticate fields that are read
+	maxChallenges = 32       // in them, and parameters of one
+)
+
+// ReadChallenge reads the WWW-Authenticate fields of an answer, up to 16 KiB of them. Of several
+// challenges it takes the parameters of the first that names resource metadata, else those of the
+// first. It returns the zero Challenge if none asks for a Bearer or DPoP token.
 func ReadChallenge(h http.Header) Challenge {
 	var found map[string]string
 	var c Challenge
@@ -48,7 +53,8 @@ func ReadChallenge(h http.Header) Challenge {
 
 // AskUpstream asks the upstream for its challenge, without a token: by GET, then by a ping, because
 // some upstreams ask for a token only then. A challenge counts with every status of the 4xx class,
-// and 401 counts without one. It returns nil if the upstream asks for none. The error is that of Base.
+// and 401 counts without one. It returns nil if the upstream asks for none. The error is that of
+// Base.
 func (c *Client) AskUpstream(ctx context.Context) (*Challenge, []Attempt, error) {
 	const ping = `{"jsonrpc":"2.0","id":"sallyport-probe","method":"ping"}`
 	var tried []Attempt
@@ -103,8 +109,11 @@ type challenge struct {
 // rest, because a malformed challenge beside ours must not hide ours.
 func parseChallenges(values []string) []challenge {
 	var all []challenge
+	left := maxChallenge
 	for _, v := range values {
 		var cur *challenge
+		v = v[:min(len(v), left)]
+		left -= len(v)
 		for {
 			v = strings.TrimLeft(v, " \t,")
 			if v == "" {
@@ -120,10 +129,13 @@ func parseChallenges(values []string) []challenge {
 				var value string
 				value, v = cutValue(strings.TrimLeft(after[1:], " \t"))
 				name = strings.ToLower(name)
-				if _, repeated := cur.params[name]; !repeated {
+				if _, repeated := cur.params[name]; !repeated && len(cur.params) < maxChallenges {
 					cur.params[name] = value
 				}
 				continue
+			}
+			if len(all) == maxChallenges {
+				return all
 			}
 			all = append(all, challenge{strings.ToLower(name), make(map[string]string)})
 			cur = &all[len(all)-1]

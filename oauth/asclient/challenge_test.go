@@ -1,8 +1,12 @@
 package asclient
 
 import (
+	"io"
 	"net/http"
 	"reflect"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -55,4 +59,57 @@ func FuzzParseChallenges(f *testing.F) {
 			t.Errorf("got %q, want %q", got.Scope, value)
 		}
 	})
+}
+
+// A peer may send megabytes. They are read in part, and what comes first counts.
+func TestEndlessChallengeIsCut(t *testing.T) {
+	t.Parallel()
+	for name, values := range map[string][]string{
+		"one value":   {`Bearer scope="x", error_description="` + strings.Repeat("y", 10<<20) + `"`},
+		"parameters":  {`Bearer scope=x` + strings.Repeat(`, a=b`, 1<<20)},
+		"challenges":  {`Bearer scope=x` + strings.Repeat(`, Basic`, 1<<20)},
+		"many fields": append([]string{`Bearer scope=x`}, slices.Repeat([]string{`Negotiate YWJj`}, 1<<16)...),
+	} {
+		got := ReadChallenge(http.Header{"Www-Authenticate": values})
+		if got.Scope != "x" || !got.Bearer || len(got.Description) > maxChallenge {
+			t.Errorf("%s: got scope %q and %d bytes", name, got.Scope, len(got.Description))
+		}
+		if n := len(parseChallenges(values)); n > maxChallenges {
+			t.Errorf("%s: %d challenges", name, n)
+		}
+	}
+}
+
+func TestUpstreamAsksWithAnotherStatus(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		get, post string // status and challenge, or an error
+		want      bool
+	}{
+		{"403 Bearer", "", true},
+		{"400 Bearer scope=x", "", true},
+		{"405", "401", true},
+		{"405", "403 DPoP", true},
+		{"reset", "401", true},
+		{"403", "403 Basic", false},
+		{"200", "200 Bearer", false},
+		{"500 Bearer", "503", false},
+	} {
+		c := testClient(t, func(r *http.Request) (*http.Response, error) {
+			how := tt.get
+			if r.Method == http.MethodPost {
+				how = tt.post
+			}
+			if how == "reset" {
+				return nil, io.ErrUnexpectedEOF
+			}
+			status, ch, _ := strings.Cut(how, " ")
+			n, _ := strconv.Atoi(status)
+			return &http.Response{StatusCode: n, Header: http.Header{"Www-Authenticate": {ch}}, Body: http.NoBody}, nil
+		})
+		got, _, err := c.AskUpstream(t.Context())
+		if (got != nil) != tt.want || err != nil {
+			t.Errorf("GET %s, POST %s: got %+v, %v", tt.get, tt.post, got, err)
+		}
+	}
 }

@@ -15,10 +15,11 @@
 // # Where requests go
 //
 // Requests to the upstream's origin leave by [Client.Base], all others by [Client.Other]. A URL
-// that a peer names is requested only if it is https, or at the upstream's own origin, or on
-// loopback while the upstream is on loopback too; and only without a user in it. Metadata requests
-// follow up to five redirects, each under the same rule. Requests that carry a secret follow none.
-// An answer may have 1 MiB and take 30 seconds.
+// that a peer names is requested only if it is https, or at the upstream's own origin, or at that
+// of [Client.Issuer], or on loopback while the upstream is on loopback too; and only without a user
+// in it. Metadata requests follow up to five redirects, each under the same rule. A registration
+// holds no secret and follows redirects within its origin that keep the method (307, 308). Requests
+// that carry a secret follow none. An answer may have 1 MiB and take 30 seconds.
 //
 // # Discovery
 //
@@ -31,21 +32,69 @@
 //
 // Its resource must cover the upstream: it has the same origin, and the same path or a parent of
 // it. Then the first four authorization servers that it names are looked up in order, each at
-// these places (the last one only for an issuer with a path):
+// these places (the last two only for an issuer with a path):
 //
 //	https://as/.well-known/oauth-authorization-server/PATH
 //	https://as/.well-known/openid-configuration/PATH
 //	https://as/PATH/.well-known/openid-configuration
+//	https://as/PATH/.well-known/oauth-authorization-server
 //
-// The metadata's issuer must be identical to the one that it was looked up by, and every endpoint
-// in it must be a URL that we would request. The first server that has such metadata is the one.
+// The metadata's issuer must be the one that it was looked up by. The first server that has such
+// metadata is the one.
 //
-// An upstream without resource metadata is one of MCP's revision of 2025-03-26. Its origin is the
-// issuer. If that has no metadata either, its endpoints are /authorize, /token and /register.
+// An upstream that names no server is one of MCP's revision of 2025-03-26. The metadata at its
+// origin counts, and may name any issuer. If there is none, the origin is the issuer, and its
+// endpoints are /authorize, /token and /register.
 //
-// A status other than 200, or a document that is no JSON, leads to the next place. An error of the
-// network ends discovery, because another place would only hide it. Each URL that was asked for is
-// an [Attempt] in [Finding.Tried].
+// [Client.Issuer] is a server that the person vouches for. It takes the place of the servers that
+// the resource names, and resource metadata that is missing, or is that of another resource, does
+// not matter. Its metadata may name another issuer. That may be a template, as Entra ID has for all
+// organizations, such as https://login.microsoftonline.com/{tenantid}/v2.0.
+//
+// Where metadata names an issuer of its own, [Server.FoundAt] is the one that it was looked up by.
+// Then credentials, registrations and the audience of assertions hang on that one.
+//
+// A place without a document, or whose host does not answer, leads to the next place, and a server
+// without any to the next server. An error of the network is returned only if nothing is found.
+// Each URL that was asked for is an [Attempt] in [Finding.Tried].
+//
+// # What is tolerated
+//
+// Servers are not all as the specifications say. The shape of what they send matters little:
+//
+//   - A document is a JSON object. Its members are read one by one. One that cannot be read is
+//     logged and left out. A list may be one string, and a string a list of one. Numbers may be
+//     strings, and strings numbers. A byte order mark, a wrong content type and text behind the
+//     object are passed over. Answers to POST may be form-encoded, or wrapped in a member such as
+//     data, and may have any status of success.
+//   - A document without the members that make it one (a resource, an issuer, a token endpoint) is
+//     none, and the next place is asked.
+//   - An endpoint of the metadata that is not needed may be cleartext or no URL.
+//   - An issuer, in metadata and in a redirect, may have a slash more or less at its end.
+//   - A redirect to an http URL of the same host is taken for https.
+//   - A registration that is refused is tried again without what the server objects to, and then
+//     with as little as possible: three times in all.
+//   - A token_type may be absent or odd, as "BearerToken" or "jwt". An expires_in that is no
+//     positive number means that the server does not say.
+//   - An error is read from an object in any shape, an array, a form or text, also if the status is
+//     that of success. [SignInError.EndsRefreshToken], [SignInError.ObjectsTo] and
+//     [SignInError.TooEarly] judge it.
+//
+// # What never is
+//
+//   - Metadata of another issuer, where the upstream named one. Neither another host, port or path,
+//     nor cleartext, nor a template passes for it.
+//   - Metadata of a resource that does not cover the upstream, also if only http stands in place of
+//     https: a token for it might be good elsewhere. [Client.ResourceGiven] is the person's word.
+//   - A cleartext endpoint that is to be requested, a user in a URL, a request with a secret that
+//     is redirected.
+//   - A redirect whose iss is not the issuer, or comes twice, or is missing although it was
+//     promised. Nothing else in such a redirect is looked at.
+//   - Where nothing but the metadata vouches for an issuer: a token endpoint that is neither at
+//     that issuer's origin nor at that of the authorization endpoint, and a template.
+//   - A token bound to a key (DPoP) that we did not ask for, or of a type such as mac, and one that
+//     no header may hold.
+//   - Configured parameters in place of those of the protocol.
 //
 // # Who we are
 //
@@ -56,20 +105,23 @@
 //     the issuer.
 //  2. By its ID alone, if it has no secret.
 //  3. As [Client.SecretMethod] says.
-//  4. As it was registered.
-//  5. By client_secret_post, if the endpoints were given by configuration.
-//  6. By the first of client_secret_basic, client_secret_post and none that the metadata lists.
-//  7. By client_secret_basic.
+//  4. By its certificate (RFC 8705), if it has one and the metadata lists no way for a secret. The
+//     request then holds the ID alone.
+//  5. As it was registered.
+//  6. By client_secret_post, if the endpoints were given by configuration.
+//  7. By the first of client_secret_basic, client_secret_post and none that the metadata lists.
+//  8. By client_secret_basic.
+//
+// With [Client.Certificate] the endpoints in mtls_endpoint_aliases are used where there are any.
+// The JWT's audience is the endpoint itself where nothing but the metadata vouches for the issuer.
 //
 // A registration (RFC 7591) is that of a native application. It asks for no secret, unless the
 // server knows no client without one.
 //
 // # Tokens
 //
-// A token's lifetime counts from before the request, so that it expires early rather than late. An
-// expires_in that is absent, 0, negative or no number means that the server does not say. A
-// token_type other than Bearer is refused, except for DPoP if the request had a proof. What the
-// answer to a refresh leaves out stays as it was.
+// A token's lifetime counts from before the request, so that it expires early rather than late.
+// What the answer to a refresh leaves out stays as it was.
 //
 // # DPoP
 //
@@ -81,9 +133,11 @@
 //
 // # Errors
 //
-// A [*SignInError] says which stage of a sign-in ended, and whether waiting can help. A server's
-// error code is not Refused if it means "later" (temporarily_unavailable, server_error, slow_down),
-// if the status is 429 or 500 and above, or if the answer is no JSON with an error code
-// (CodeBadReply). A [*DiscoveryError] names what is missing and what was tried. The words of a peer
-// are cut to 200 bytes, and secrets that the request held are masked in them.
+// A [*SignInError] says which stage of a sign-in ended, and whether waiting can help. An answer is
+// Refused if its status is of the 4xx class, or if it holds an error with a status of success. It
+// is not Refused if the code means "later" (temporarily_unavailable, server_error, slow_down and
+// the like), if the status is 408, 425, 429 or not below 500, or if it is an HTML page, which a
+// firewall sends. An answer without an error code has CodeBadReply. A [*DiscoveryError] names what
+// is missing and what was tried. The words of a peer are cut to 200 bytes. Secrets that the request
+// held are masked in them, also where they are encoded.
 package asclient

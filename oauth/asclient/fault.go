@@ -23,8 +23,8 @@ type fault struct {
 	code string
 	// words is everything else that was said.
 	words string
-	// standard says that the answer is about an error alone: it has a member for it, or says that it
-	// is no success.
+	// standard says that the answer is about an error alone: it has a member for it, or says that
+	// it is no success.
 	standard bool
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 // claimsOf reads the claims of an ID token (OpenID Connect Core section 2). It does not verify the
-// signature: the ID token came from the token endpoint itself (section 3.1.3.7), and whoever acts on
-// it verifies it. It returns an empty document for a token that it cannot read.
+// signature: the ID token came from the token endpoint itself (section 3.1.3.7), and whoever acts
+// on it verifies it. It returns an empty document for a token that it cannot read.
 func claimsOf(idToken string) document {
 	parts := strings.Split(idToken, ".")
 	if len(parts) != 3 {

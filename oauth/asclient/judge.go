@@ -14,8 +14,8 @@ import (
 //   - an HTML page, which a firewall sends (but not with 400, 401, 404 or 410, with which a login
 //     server or its framework sends pages, too).
 //
-// An answer of status 200 that holds an error in place of a token says so as well, unless that error
-// means "later". A status of 500 and above, or no answer, never does.
+// An answer of status 200 that holds an error in place of a token says so as well, unless that
+// error means "later". A status of 500 and above, or no answer, never does.
 func (e *SignInError) EndsRefreshToken() bool {
 	if e.Stage != StageRefresh {
 		return false

@@ -37,8 +37,8 @@ func (r Registration) Covers(scopes []string) bool {
 
 // Register registers a client at f's server (RFC 7591 section 3.1). name is shown to the person who
 // is asked for consent. redirects are all redirect URIs that the client may use, the first one
-// first. Without any, the client is for the device grant. scopes are all scopes that the client will
-// ask for.
+// first. Without any, the client is for the device grant. scopes are all scopes that the client
+// will ask for.
 //
 // Some servers refuse members that they do not like. After a refusal the request is sent once more
 // without those that the server objects to, or with as little as possible if its words name none,
@@ -46,7 +46,8 @@ func (r Registration) Covers(scopes []string) bool {
 // alone.
 //
 // A server without a registration endpoint, and one that registers nobody without its operator, is
-// refused with CodeNoClient. One that does not take the redirect URI is refused with CodeRedirectURI.
+// refused with CodeNoClient. One that does not take the redirect URI is refused with
+// CodeRedirectURI.
 func (c *Client) Register(ctx context.Context, f Finding, name string, redirects []string, scopes ...string) (Registration, error) {
 	s := f.Server
 	if s.RegistrationEndpoint == "" {
@@ -97,8 +98,8 @@ func (c *Client) register(ctx context.Context, s Server, q registration) (Regist
 }
 
 // moment returns a member that is a time, in seconds since 1970: a number, as text or not, or a
-// date. It is 0 if the member is absent or cannot be read. A number of more than eleven digits is in
-// milliseconds.
+// date. It is 0 if the member is absent or cannot be read. A number of more than eleven digits is
+// in milliseconds.
 func (d document) moment(name string) int64 {
 	text := strings.TrimSpace(d.text(name))
 	if n, err := strconv.ParseFloat(text, 64); err == nil {

@@ -235,8 +235,8 @@ func isBearer(kind string) bool {
 	return false
 }
 
-// lifetime returns the number of seconds that a member holds, as a number or as text. It is 0 if the
-// member is absent, 0, negative or no number.
+// lifetime returns the number of seconds that a member holds, as a number or as text. It is 0 if
+// the member is absent, 0, negative or no number.
 func (d document) lifetime(name string) time.Duration {
 	secs, err := strconv.ParseFloat(strings.TrimSpace(d.text(name)), 64)
 	if err != nil || !(secs > 0) {

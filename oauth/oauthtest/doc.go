@@ -26,7 +26,7 @@
 //	Rule{At: Upstream, When: []string{"bearer=young"}, Status: 401}         // a replica lags
 //	Rule{At: Register, When: []string{"!slash"}, Status: 307,
 //		Redirect: "$issuer/register?slash=1"}                           // moved
-//	Rule{At: ResourceMetadata, Body: "\ufeff$answer"}                       // the answer, with a mark
+//	Rule{At: ResourceMetadata, Body: "\ufeff$answer"}                       // with a mark
 //
 // # Network
 //

@@ -33,8 +33,8 @@ type Want struct {
 	// Refused is the code that the sign-in ends with. Empty means that the person is served: they
 	// sign in, call, call after the token's expiry, call from a new process, sign out and in again.
 	Refused string
-	// With holds settings, as in "--resource none", with which the person is served. It stands beside
-	// Refused: nothing is served without them.
+	// With holds settings, as in "--resource none", with which the person is served. It stands
+	// beside Refused: nothing is served without them.
 	With string
 	// Pages is how many login pages may be shown before the sign-out, or for one sign-in that is
 	// refused. Zero means 1 for a person who is served, and none for a refusal.

@@ -9,8 +9,8 @@ import (
 )
 
 // logout revokes the tokens of one upstream where its server can, and forgets them. With
-// enterprise_managed that is the sign-in at the identity provider: after a logout nobody gets at the
-// upstream from here without a person. The other upstreams that share it are named.
+// enterprise_managed that is the sign-in at the identity provider: after a logout nobody gets at
+// the upstream from here without a person. The other upstreams that share it are named.
 func (a *app) logout(ctx context.Context, settings cli.Remote) error {
 	s, err := a.openSession(ctx, settings, true)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// TestProviderHints shows that what fails at the identity provider leads to settings of the provider.
+// TestProviderHints shows that what fails at the identity provider leads to its settings.
 func TestProviderHints(t *testing.T) {
 	refusal := func(stage, code string) error {
 		return &asclient.SignInError{Stage: stage, Code: code, Status: 400, Refused: true, Server: "https://idp.example"}

@@ -45,8 +45,8 @@ func openStore(t testing.TB, home string) *tokenstore.Store {
 	return store
 }
 
-// ProviderTokens returns the tokens of the only sign-in at an identity provider: the ID token and the
-// refresh token.
+// ProviderTokens returns the tokens of the only sign-in at an identity provider: the ID token and
+// the refresh token.
 func ProviderTokens(t testing.TB, home string) []string {
 	t.Helper()
 	values, err := openStore(t, home).Values()
@@ -58,7 +58,7 @@ func ProviderTokens(t testing.TB, home string) []string {
 		if err := json.Unmarshal(text, &r.value); err != nil {
 			t.Fatal(err)
 		}
-		if r.value["identity_provider"] == true {
+		if r.value["identity_provider"] != nil {
 			return r.Tokens(t)
 		}
 	}

@@ -37,8 +37,9 @@ type clientCertificate struct {
 	loaded *tls.Certificate
 	// seen says how the files were when they were last read.
 	seen [2]fileStamp
-	// permitted holds the origins that get the certificate, and wanted those that asked for one.
-	permitted, wanted map[string]bool
+	// permitted holds the origins that get the certificate, wanted those that asked for one, and
+	// answered those that have answered a request.
+	permitted, wanted, answered map[string]bool
 }
 
 // fileStamp tells whether a file has changed.
@@ -52,7 +53,7 @@ type fileStamp struct {
 func openCertificate(settings cli.Upstream, log *slog.Logger) (*clientCertificate, error) {
 	c := &clientCertificate{
 		certFile: settings.ClientCert, keyFile: settings.ClientCertKey, log: log,
-		permitted: map[string]bool{}, wanted: map[string]bool{},
+		permitted: map[string]bool{}, wanted: map[string]bool{}, answered: map[string]bool{},
 	}
 	if c.certFile == "" && c.keyFile == "" {
 		return c, nil
@@ -100,20 +101,32 @@ func (c *clientCertificate) send(req *http.Request, next http.RoundTripper, perm
 	out.Close = out.Close || c.loaded != nil && !presents
 	c.mu.Unlock()
 	resp, err := next.RoundTrip(out)
-	if err == nil {
-		return resp, nil
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e, ok := errors.AsType[*net.OpError](err); ok && c.wanted[name] && (e.Op == tlsAlert || !presents && e.Op != "dial") {
+	switch {
+	case err == nil:
+		c.answered[name] = true
+	case c.wanted[name] && (isAlert(err) || !c.answered[name] && isBroken(err)):
 		return nil, &CertificateError{Host: req.URL.Host, Presented: presents, Err: err}
 	}
-	return nil, err
+	return resp, err
 }
 
-// tlsAlert is the Op of the net.OpError by which crypto/tls returns an alert of the other side. A
-// server that refuses a client may also just close the connection.
-const tlsAlert = "remote error"
+// isAlert reports whether the other side ended the connection by an alert of TLS.
+func isAlert(err error) bool {
+	const alertOp = "remote error" // as crypto/tls words it
+	e, ok := errors.AsType[*net.OpError](err)
+	return ok && e.Op == alertOp
+}
+
+// isBroken reports whether a connection broke before its answer, in whatever words net/http has for
+// that. A server that refuses a client in TLS 1.3 has let the handshake pass, so its alert may be
+// lost behind our request.
+func isBroken(err error) bool {
+	e, ok := errors.AsType[*net.OpError](err)
+	dial := ok && e.Op == "dial" || isDialError(err)
+	return !dial && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
 
 // present is GetClientCertificate of tls.Config. The server has asked for a certificate. An HTTP
 // proxy that is reached by https and asks for one gets that of the origin behind it.

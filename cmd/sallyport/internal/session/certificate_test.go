@@ -242,6 +242,7 @@ func TestCertificateRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// The alert may come before the request or after it.
 		_, err = (&sender{next: transport, userAgent: "x", certificate: c, toUpstream: true}).RoundTrip(req)
 		refusal, ok := errors.AsType[*CertificateError](err)
 		if !ok || refusal.Presented != test.presented || refusal.Host != server.Listener.Addr().String() {
