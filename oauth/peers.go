@@ -214,6 +214,7 @@ type leadership struct {
 func (l *leadership) run(ctx context.Context, login func(context.Context, *leadership) error) error {
 	account := l.peers.account
 	account.loadNote(noticeName, &l.notice)
+	previous := l.notice
 	l.before = l.notice.Failed.asError()
 	l.notice = notice{ID: rand.Text(), StepUp: l.need.stepUp}
 	account.saveNote(noticeName, l.notice)
@@ -236,6 +237,9 @@ func (l *leadership) run(ctx context.Context, login func(context.Context, *leade
 		err = nil
 	case errors.Is(cause, errClaimed):
 		err = errClaimed
+	case errors.Is(err, ErrHeldBack): // no page was shown, so the failure before is still the last one
+		l.notice = previous
+		l.notice.Prompt = Prompt{}
 	default:
 		l.notice.Failed = failureOf(err)
 	}

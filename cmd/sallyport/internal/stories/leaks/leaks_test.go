@@ -58,6 +58,23 @@ func (v *vault) run(t *testing.T, cmd *exec.Cmd) (status int) {
 	return status
 }
 
+// refused starts a proxy whose sign-in is refused. A call gets the reason, and the proxy goes on.
+func (v *vault) refused(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	p := machines.StartStdio(t, cmd)
+	v.Secrets.Keep(t.Name()+": arguments", machines.CommandLine(t, p.PID()))
+	p.Initialize(t)
+	p.Send(t, `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo"}}`+"\n")
+	if e := machines.ParseError(t, p.Answer(t, "2"), "2"); !strings.HasPrefix(e.Data.Kind, "sign_in") {
+		t.Errorf("kind %q: %s", e.Data.Kind, e.Message)
+	}
+	if status := p.End(t); status != machines.StatusDone {
+		t.Errorf("the proxy ended with %d", status)
+	}
+	v.keepStderr(t, p.Err.String())
+	v.Secrets.Keep(t.Name()+": stdout", p.Out.String())
+}
+
 // session carries an MCP session that works.
 func (v *vault) session(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
@@ -136,12 +153,11 @@ func (v *vault) failures(t *testing.T) {
 		"push refused":   {RequirePush: true, PushError: "invalid_request"},
 	} {
 		v.with(knobs, func() {
-			for _, command := range []string{"login", "proxy"} {
-				args := append([]string{command, "--token-store", "memory"}, v.signsIn()...)
-				if status := v.run(t, v.Command(nil, args...)); status != machines.StatusSignIn {
-					t.Errorf("%s, %s: status %d, want %d", name, command, status, machines.StatusSignIn)
-				}
+			args := append([]string{"--token-store", "memory"}, v.signsIn()...)
+			if status := v.run(t, v.Command(nil, append([]string{"login"}, args...)...)); status != machines.StatusSignIn {
+				t.Errorf("%s: status %d, want %d", name, status, machines.StatusSignIn)
 			}
+			v.refused(t, v.Command(nil, args...))
 		})
 	}
 }

@@ -107,9 +107,7 @@ func (v *vault) enterprise(t *testing.T) {
 	}
 	v.session(t, v.Command(nil, args...))
 	idp.ForgetAssertions()
-	if status := v.run(t, v.Command(nil, args...)); status != machines.StatusSignIn {
-		t.Errorf("an ID token that is refused: status %d", status)
-	}
+	v.refused(t, v.Command(nil, args...))
 }
 
 // givenOnce starts with a code, and with a refresh token, that somebody else got.
