@@ -128,7 +128,7 @@
 // With [Client.Certificate], the endpoints in mtls_endpoint_aliases replace the others.
 //
 // A registration (RFC 7591) is that of a native application. It asks for a secret only if the
-// server's metadata lists no method for clients without one.
+// metadata lists methods of authentication, and "none" is not one of them.
 //
 // # Tokens
 //
