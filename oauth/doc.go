@@ -314,12 +314,15 @@
 // its status, the types of members that nobody needs, where a challenge stands. Package asclient
 // lists what it tolerates. Where a secret goes matters always:
 //
-//   - A token goes to the upstream's origin alone, and a refresh token to the server that gave it.
+//   - A token goes to the upstream's origin alone.
 //   - [ClientConfig].Secret and Key, [Config.Given] and the assertion of jwt_bearer go to the
 //     server of [Endpoints].Issuer, of configured endpoints, or of their first use. The store keeps
 //     which that was, until a sign-out. If the upstream then names another server, the sign-in is
 //     refused with [asclient.CodeIssuerChanged]; Endpoints.Issuer allows it. The same holds for
-//     every configured client whose server does not prove its issuer in redirects.
+//     every configured client whose server does not prove its issuer in redirects. Of an issuer at
+//     the upstream's origin, the origin of the token endpoint has to stay the same as well.
+//   - A refresh token and a registered client go to the server that gave them, at the origin of its
+//     token endpoint.
 //   - With Endpoints.Issuer, what the record holds of another server is not used.
 //   - A code is redeemed only if its callback had the state, came to the path of its server, and
 //     named no other issuer.

@@ -91,7 +91,10 @@
 //   - A redirect whose iss is not the issuer, or comes twice, or is missing although it was
 //     promised. Nothing else in such a redirect is looked at.
 //   - Where nothing but the metadata vouches for an issuer: a token endpoint that is neither at
-//     that issuer's origin nor at that of the authorization endpoint, and a template.
+//     that issuer's origin nor at that of the authorization endpoint, and a template. If it is not
+//     at the issuer's origin, the issuer in the metadata means nothing.
+//   - Where the issuer is at the upstream's origin: an endpoint for revocation, devices or pushed
+//     requests at another origin than the token endpoint.
 //   - A token bound to a key (DPoP) that we did not ask for, or of a type such as mac, and one that
 //     no header may hold.
 //   - Configured parameters in place of those of the protocol.
