@@ -170,8 +170,9 @@
 //     the resource names, the first that has metadata is used; with [Endpoints].Issuer, that one
 //     is. The issuer in the metadata must be the one that was named, but for a slash at its end,
 //     unless the person named it. An upstream without resource metadata follows the MCP revision of
-//     2025-03-26: its origin is looked up, and the issuer is what the metadata there says. If there
-//     is none, the endpoints are /authorize, /token and /register at the upstream's origin.
+//     2025-03-26: its origin is looked up, and the issuer is what the metadata there says. If that
+//     is another one, the upstream's URL is sent as the resource, so that the token is for it alone.
+//     If there is none, the endpoints are /authorize, /token and /register at the upstream's origin.
 //     [Discover] shows the steps 1 and 2 without a sign-in.
 //  3. The listener. It is bound before anything is shown, and held until the login ends. It takes
 //     the first free address of [CallbackConfig.Addrs]. The redirect URI is

@@ -272,3 +272,16 @@ func TestHostileRecordOfAProcessWithoutTheSecret(t *testing.T) {
 	}
 	wantIssuerChanged(t, tr.SignOut(t.Context()), w.as.Issuer, other.Issuer)
 }
+
+// An upstream that claims a server of others gets no token that is for another resource of that
+// server, whatever its metadata adds to the request.
+func TestHostileResource(t *testing.T) {
+	t.Parallel()
+	h := newHostile(t)
+	h.as.Resource = "https://victim.example/mcp"
+	h.server["authorization_endpoint"] = h.as.Issuer + "/authorize?resource=" + url.QueryEscape(h.as.Resource)
+	_, err := h.post(h.transport(nil), "x")
+	if got := h.as.Authorized().Get("resource"); got != h.upstream.String() || codeOf(err) != "invalid_target" {
+		t.Errorf("asked for the resource %q: %v", got, err)
+	}
+}
