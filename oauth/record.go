@@ -33,8 +33,8 @@ type record struct {
 	Asked []string `json:"asked,omitempty"`
 	// What the refreshes have taught, in the same JSON object.
 	refreshing
-	// Consent says whether Server grants a refresh token only with a new consent: consentNeeded or
-	// consentUseless. It is empty if Server has granted one without, or was not asked for one.
+	// Consent says whether Server grants a refresh token only after a new consent: consentNeeded or
+	// consentUseless. It is empty if Server has granted one without that, or was not asked for one.
 	Consent string `json:"consent,omitempty"`
 	// Given is the hash of the one-shot inputs of the Config that were used up.
 	Given string    `json:"seed,omitempty"`
@@ -51,14 +51,14 @@ const (
 
 // refreshing is what Server has said to refreshes.
 type refreshing struct {
-	// RefreshesWithoutResource says that Server refuses a refresh with the resource parameter, and
-	// takes one without it.
+	// RefreshesWithoutResource says that Server refused a refresh with the resource parameter and
+	// granted one without it.
 	RefreshesWithoutResource bool `json:"refreshes_without_resource,omitempty"`
 	// RefusedEarly says that Server refused to refresh Token before its access token had expired.
 	// It is not asked again until then.
 	RefusedEarly bool `json:"refused_early,omitempty"`
-	// Ended says how the server refused the last refresh token, in words for people. It is empty as
-	// soon as there is a token again.
+	// Ended says how the server refused the last refresh token, in words for people. It is empty if
+	// there is a token.
 	Ended string `json:"ended,omitempty"`
 }
 
@@ -213,8 +213,8 @@ func (a *accountRecord) lock(ctx context.Context) (rec record, unlock func(), er
 	return a.rec, lock.Unlock, nil
 }
 
-// ended says how the last refresh token was refused. It is nil while there is a token, and if there
-// never was one.
+// ended says how the last refresh token was refused. It is nil if there is a token, or if none was
+// refused.
 func (a *accountRecord) ended() error {
 	rec, _ := a.current()
 	if rec.Ended == "" || rec.Token.Access != "" {
@@ -238,8 +238,8 @@ func (a *accountRecord) save(rec record) {
 	}
 }
 
-// update changes the record of f's server, writes it to the disk, then makes it current. It first
-// drops the tokens and the registration of another server.
+// update changes the record of f's server, writes it to the disk, and then makes it current. If the
+// record is of another server, its tokens and its registration are dropped first.
 func (a *accountRecord) update(ctx context.Context, f asclient.Finding, s standing, change func(*record)) error {
 	rec, unlock, err := a.lock(ctx)
 	if err != nil {
