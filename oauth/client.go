@@ -82,10 +82,10 @@ func (l clients) redirectURIs(redirect string) []string {
 }
 
 // callbackPathAt returns the path of the redirect URI for logins at s. A server may lead the
-// browser to another server, whose code would then be sent to the first one (RFC 9700 section 4.4).
-// If no iss parameter proves which server a callback comes from, the path does: each server at
-// which we register a client has a path of its own. A configured client has only one path, and so
-// only one server: see checkIssuer.
+// browser to another one, whose code would then be sent to the first (RFC 9700 section 4.4). Where
+// no iss parameter proves which server a callback comes from, its path does: each server that a
+// client is registered at has a path of its own. A configured client has but one path, and so one
+// server: see checkIssuer.
 func (l clients) callbackPathAt(s asclient.Server) string {
 	if _, configured := l.configured(s); configured || s.IssIsProof() {
 		return callbackPath
@@ -100,10 +100,9 @@ type boundTo struct {
 	Server string `json:"server"`
 }
 
-// checkIssuer refuses the server s if the configured credentials are for another one. These are a
-// secret, a key and one-shot inputs. Without them, a configured client is bound to one server as
-// well, unless iss tells the callbacks of its servers apart. A server that the Config names is
-// never refused.
+// checkIssuer refuses the server s if the configured credentials are for another one. A secret, a
+// key and one-shot inputs are, and so is every configured client where only a path of its own could
+// tell one server's callback from another's. A server that the Config names is never refused.
 func (r *renewal) checkIssuer(s asclient.Server) error {
 	c := r.cfg
 	secret := c.Client.Secret != "" || c.Client.Key != "" || c.givenHash() != "" || c.Grant == GrantJWTBearer
