@@ -33,8 +33,8 @@ type record struct {
 	Asked []string `json:"asked,omitempty"`
 	// What the refreshes have taught, in the same JSON object.
 	refreshing
-	// Consent says whether Server grants a refresh token only after a new consent: consentNeeded or
-	// consentUseless. It is empty if Server has granted one without that, or was not asked for one.
+	// Consent says whether Server grants a refresh token only with a new consent: consentNeeded or
+	// consentUseless. It is empty if Server has granted one without, or was not asked for one.
 	Consent string `json:"consent,omitempty"`
 	// Given is the hash of the one-shot inputs of the Config that were used up.
 	Given string    `json:"seed,omitempty"`
@@ -51,8 +51,8 @@ const (
 
 // refreshing is what Server has said to refreshes.
 type refreshing struct {
-	// RefreshesWithoutResource says that Server refused a refresh with the resource parameter and
-	// granted one without it.
+	// RefreshesWithoutResource says that Server refuses a refresh with the resource parameter, and
+	// takes one without it.
 	RefreshesWithoutResource bool `json:"refreshes_without_resource,omitempty"`
 	// RefusedEarly says that Server refused to refresh Token before its access token had expired.
 	// It is not asked again until then.
