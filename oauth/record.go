@@ -57,8 +57,8 @@ type refreshing struct {
 	// RefusedEarly says that Server refused to refresh Token before its access token had expired.
 	// It is not asked again until then.
 	RefusedEarly bool `json:"refused_early,omitempty"`
-	// Ended says how the server refused the last refresh token, in words for people. It is empty if
-	// there is a token.
+	// Ended says how the server refused the last refresh token, in words for people. It is empty as
+	// soon as there is a token again.
 	Ended string `json:"ended,omitempty"`
 }
 
