@@ -64,10 +64,10 @@
 // a redirect cannot carry the token away.
 //
 // A request to the upstream is sent through Base with the current token. If there is no token, a
-// stored refresh token or a one-shot input may give one. Otherwise the request is sent without a
-// token, and the upstream's 401 starts a sign-in. A token is refreshed [Config.RefreshSkew] before
-// it expires (30 seconds by default), but never in the first half of its life. If this early
-// refresh fails, the old token is used until it expires.
+// stored refresh token or a one-shot input ([Config.Given]) may give one. Otherwise the request is
+// sent without a token, and the upstream's 401 starts a sign-in. A token is refreshed
+// [Config.RefreshSkew] before it expires (30 seconds by default), but never in the first half of
+// its life. If this early refresh fails, the old token is used until it expires.
 //
 // The answer decides what happens next (judge.go). It complains of one of these things, and the
 // first that fits counts:
@@ -188,9 +188,10 @@
 //     Config.Scope is empty and the server lists offline_access, that is added.
 //  6. The prompt, and the callback. The login waits [CallbackConfig.Timeout] (300 seconds) for it.
 //     A callback with another state than that of the login gets an error page and is ignored. The
-//     iss parameter must be the server's issuer (RFC 9207). An error without a state ends the
-//     login, provided that the browser shows the answer as a page. The listener keeps at most 64
-//     connections. For one more it closes the oldest that sends no request.
+//     iss parameter must be the server's issuer, if it is there or was promised (RFC 9207). An
+//     error without a state ends the login, provided that the browser shows the answer as a page.
+//     The listener keeps at most 64 connections. For one more it closes the oldest that sends no
+//     request.
 //  7. The token. The code is exchanged for it and it is stored. Only then the browser shows
 //     success, and the waiting requests go on.
 //
@@ -212,7 +213,7 @@
 // # One login for all processes
 //
 // Processes with the same [Config.Key] and the same store log in once. They agree by locks and
-// values in the store. These are named KEY/WORD, with the Key and one of four words:
+// values in the store. These are named KEY/WORD:
 //
 //   - lead is a lock. The process that holds it is the leader. The kernel frees the lock when that
 //     process ends, however it ends.
