@@ -67,7 +67,7 @@ func CheckRedirect(s Server, q url.Values) error {
 			Description: "the redirect does not come from the authorization server that was asked"}
 	}
 	sent := []string{q.Get("state"), q.Get("code")}
-	if code := q.Get("error"); code != "" {
+	if code := canonical(q.Get("error")); code != "" {
 		return &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: PeerText(code, sent),
 			Description: PeerText(q.Get("error_description"), sent), Refused: !momentary(code)}
 	}

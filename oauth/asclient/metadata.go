@@ -128,6 +128,9 @@ func readResource(d document, base string) (Resource, bool) {
 		ProofAlgs:     d.list("dpop_signing_alg_values_supported"),
 		ProofRequired: d.flag("dpop_bound_access_tokens_required"),
 	}
+	if strings.HasPrefix(r.ID, "/") {
+		r.ID = absolute(r.ID, base)
+	}
 	return r, r.ID != ""
 }
 
