@@ -58,7 +58,7 @@ func (e *SignInError) ObjectsTo(parameter string) bool {
 // aboutClient reports whether a refusal may be about how the client showed itself. It does if it
 // says so, or if it is a 401 whose code is not about anything else.
 func (e *SignInError) aboutClient() bool {
-	if !e.Refused {
+	if !e.Refused && !(e.Page && e.Status == http.StatusUnauthorized) { // a framework sends such a page, and no firewall
 		return false
 	}
 	switch code := strings.ToLower(e.Code); code {

@@ -114,7 +114,9 @@ func (c *Client) send(ctx context.Context, q call) (answer, error) {
 	e := q.refusal(b)
 	switch spent := e.Code == "invalid_grant" && q.form.Has("code"); {
 	case spent:
-		a.other = second
+		if second == AuthBasic || second == AuthPost {
+			a.other = second
+		}
 	case b.status/100 == 2 && !e.Refused && !e.Page, e.Refused && e.Code != CodeBadReply && !e.aboutClient():
 		a = b
 	default:

@@ -68,7 +68,10 @@ func (who Credentials) method(s Server, c *Client) string {
 	case configured != "":
 		return configured
 	case c.Certificate && onlyByCertificate(s.AuthMethods):
-		return AuthTLS
+		if slices.Contains(s.AuthMethods, AuthTLS) {
+			return AuthTLS
+		}
+		return AuthSelfSignedTLS
 	case who.Method == AuthBasic || who.Method == AuthPost || who.Method == AuthNone:
 		return who.Method
 	case s.Source == FromConfig: // without metadata we do as the predecessor of that setting does
@@ -91,9 +94,9 @@ func (q call) ways(c *Client) (first, second string) {
 	issuer, err1 := url.Parse(s.Issuer)
 	endpoint, err2 := url.Parse(q.endpoint)
 	switch {
-	case first == AuthPrivateKey && err1 == nil && err2 == nil && SameOrigin(issuer, endpoint):
+	case first == AuthPrivateKey && s.FoundAt == "" && err1 == nil && err2 == nil && SameOrigin(issuer, endpoint):
 		second = keyToEndpoint // only that server has this URL
-	case c.SecretMethod != "" || who.Secret == "" || first == AuthTLS || first == AuthPrivateKey:
+	case c.SecretMethod != "" || who.Secret == "" || first == AuthTLS || first == AuthSelfSignedTLS || first == AuthPrivateKey:
 		return first, ""
 	case first == AuthPost:
 		second = AuthBasic

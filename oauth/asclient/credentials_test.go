@@ -30,6 +30,7 @@ func TestAuthMethod(t *testing.T) {
 		{"key, nothing advertised", "", Server{}, Credentials{ID: "c", Key: key}, AuthPrivateKey},
 		{"key before a secret", "", Server{AuthMethods: []string{AuthPost, AuthPrivateKey}}, Credentials{ID: "c", Secret: "s", Key: key}, AuthPrivateKey},
 		{"secret where the key is not taken", "", Server{AuthMethods: []string{AuthPost}}, Credentials{ID: "c", Secret: "s", Key: key}, AuthPost},
+		{"as registered, an unknown method", "", Server{AuthMethods: []string{AuthPost}}, Credentials{Secret: "s", Method: "client_secret_jwt"}, AuthPost},
 		{"post advertised", "", Server{AuthMethods: []string{AuthNone, AuthPost}}, secret, AuthPost},
 	} {
 		if got := tt.who.method(tt.server, &Client{SecretMethod: tt.method}); got != tt.want {
@@ -82,6 +83,8 @@ func TestClientThatIsRefusedIsShownInAnotherWay(t *testing.T) {
 		{"secret needed, registered for none", Credentials{ID: "me", Secret: "s/%+", Method: AuthNone}, "", "", refusal, "post", "none post post post", ""},
 		{"not decoded, header listed", secret, AuthBasic, "", refusal, "raw", "basic raw raw raw", ""},
 		{"without a word", secret, "", "", "401 ", "post", "basic post post post", ""},
+		{"with a page", secret, "", "", "401 <!doctype html><title>401 Unauthorized</title>", "post", "basic post post post", ""},
+		{"page of a firewall", secret, "", "", "403 <!doctype html><title>Just a moment...</title>", "post", "basic", CodeBadReply},
 		{"a parameter is missing", secret, "", "", `400 {"error":"invalid_request","error_description":"client_secret is required"}`, "post", "basic post post post", ""},
 		{"the key's audience", Credentials{ID: "me", Key: key}, "", "", refusal, endpoint, testIssuer + " " + endpoint + " " + endpoint + " " + endpoint, ""},
 		{"given by a person", secret, "", AuthBasic, refusal, "post", "basic", "invalid_client"},

@@ -158,7 +158,9 @@ func isCode(s string) bool {
 // canonical returns an error code as the specifications write it, for one that differs in case and
 // in what stands between its words: "InvalidClient" is invalid_client.
 func canonical(code string) string {
-	plain := func(s string) string { return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(s)) }
+	plain := func(s string) string {
+		return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(s))
+	}
 	for _, known := range []string{"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
 		"invalid_scope", "access_denied", "server_error", "temporarily_unavailable", "authorization_pending", "slow_down",
 		"expired_token", "invalid_target", "invalid_token", CodeRedirectURI, "invalid_client_metadata", "insufficient_scope",
