@@ -124,7 +124,7 @@ func (r *renewal) keepOrDrop(rec record, err error) error {
 	n, now := r.flight.need, r.cfg.now()
 	e, _ := errors.AsType[*asclient.SignInError](err)
 	lives := rec.Token.Access != "" && !rec.Token.Expiry.IsZero() && !rec.Token.Expired(now)
-	unknownClient := e != nil && e.Code == "invalid_client"
+	unknownClient := e != nil && e.UnknownClient()
 	switch {
 	case !endsGrant(err):
 		if n.ahead {

@@ -87,6 +87,45 @@ var earlyWords = []string{
 // has not expired".
 var adviceWords = []string{"make sure", "ensure", "verify", "check", "must be"}
 
+// UnknownClient reports whether an error says that the server does not know our client. The code
+// invalid_client says so. In a redirect, unauthorized_client does, too. With a code that says
+// nothing of its own the words count, as in "Client not found".
+func (e *SignInError) UnknownClient() bool {
+	if e.Status >= http.StatusInternalServerError || e.Page {
+		return false
+	}
+	code := strings.ToLower(e.Code)
+	switch code {
+	case "invalid_client", "unknown_client", "client_not_found", "invalid_client_id":
+		return true
+	case "unauthorized_client":
+		return e.Stage == StageAuthorize || unknownClientIn(e.words())
+	case "", CodeBadReply, "invalid_request", "bad_request", "not_found", "unauthorized":
+		return unknownClientIn(e.words())
+	}
+	return false
+}
+
+// unknownClientIn reports whether text says that a client is not known.
+func unknownClientIn(text string) bool {
+	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && r != '_' && r != '\'' })
+	for i, w := range words {
+		if w != "client" && w != "client_id" && w != "clientid" && w != "application" {
+			continue
+		}
+		around := " " + strings.Join(words[max(i-3, 0):min(i+7, len(words))], " ") + " "
+		within := func(phrase string) bool { return strings.Contains(around, phrase) }
+		if slices.ContainsFunc(unknownWords, within) || i > 0 && words[i-1] == "invalid" {
+			return true
+		}
+	}
+	return false
+}
+
+// unknownWords are how servers say that they do not know a client.
+var unknownWords = []string{" unknown ", " not found ", " not registered ", " unregistered ", " no such ", " not exist ", "n't exist ",
+	" unrecognized ", " unrecognised ", " not recognized ", " not recognised ", " not known ", " no longer "}
+
 // words returns all that the server said: more than Description, which is cut.
 func (e *SignInError) words() string { return e.Description + " " + e.said }
 
