@@ -231,6 +231,10 @@ func (l *login) chooseClient(ctx context.Context, redirect string) error {
 		if err != nil {
 			return err
 		}
+		if l.leftOut(r.Granted, redirect) {
+			return &asclient.SignInError{Stage: asclient.StageRegister, Server: l.server.Name(), Code: asclient.CodeRedirectURI,
+				Refused: true, Description: "the server registered another redirect URI than ours"}
+		}
 		c = client{Registration: r, Registered: true, isNew: true, PlainPath: l.usesPlainPath(redirect)}
 	}
 	var err error
@@ -251,6 +255,16 @@ func (l *login) chooseClient(ctx context.Context, redirect string) error {
 			r.Client = c
 		}
 	})
+}
+
+// leftOut reports whether a server registered other redirect URIs, and none with the path of
+// redirect, which is its own. Then one with callbackPath is tried, if that may be used.
+func (l *login) leftOut(granted []string, redirect string) bool {
+	u, err := url.Parse(redirect)
+	if err != nil || len(granted) == 0 || !strings.HasPrefix(u.Path, callbackPath+"/") || l.pathTaken(l.server) != "" {
+		return false
+	}
+	return !slices.ContainsFunc(granted, func(uri string) bool { return strings.HasSuffix(uri, u.Path) })
 }
 
 // usesPlainPath reports whether redirect has callbackPath where the server should have a path of
@@ -283,7 +297,7 @@ func (l *login) keep(ctx context.Context, k asclient.Token, a asclient.Authoriza
 	l.cfg.Log.Info("signed in", "host", l.server.Host())
 	return l.account.update(ctx, l.found, fromSignIn, func(r *record) {
 		r.Token, r.Asked, r.Client, r.ProofKey = k, a.Scopes, client{}, l.client.ProofKey
-		r.RefusedEarly = false
+		r.RefusedEarly, r.Undecided = false, 0
 		if l.client.Registered {
 			r.Client = l.client
 		}

@@ -57,6 +57,10 @@ type refreshing struct {
 	// RefusedEarly says that Server refused to refresh Token before its access token had expired.
 	// It is not asked again until then.
 	RefusedEarly bool `json:"refused_early,omitempty"`
+	// Undecided counts the refreshes of Token that led to neither a token nor a refusal, since
+	// UndecidedSince.
+	Undecided      int       `json:"undecided,omitempty"`
+	UndecidedSince time.Time `json:"undecided_since,omitzero"`
 	// Ended says how the server refused the last refresh token, in words for people. It is empty as
 	// soon as there is a token again.
 	Ended string `json:"ended,omitempty"`
