@@ -238,7 +238,7 @@ func (l *login) chooseClient(ctx context.Context, redirect string) error {
 		c = client{Registration: r, Registered: true, isNew: true, PlainPath: l.usesPlainPath(redirect)}
 	}
 	var err error
-	if c.ProofKey, err = asclient.ChooseProofKey(l.found, l.flight.need.challenge, known.ProofKey); err != nil {
+	if c.ProofKey, err = asclient.ChooseProofKey(l.found, l.flight.need.challenge, l.proofKey(known)); err != nil {
 		return err
 	}
 	l.client = c
@@ -255,6 +255,16 @@ func (l *login) chooseClient(ctx context.Context, redirect string) error {
 			r.Client = c
 		}
 	})
+}
+
+// proofKey returns the DPoP key of an earlier login, that of known, as long as there is a reason to
+// have one. An upstream that was asked and says nothing of DPoP takes no bound token any more.
+func (l *login) proofKey(known client) *asclient.Key {
+	n, of := l.flight.need, l.found.Resource
+	if n.asked && !n.challenge.DPoP && !of.ProofRequired && len(of.ProofAlgs) == 0 {
+		return nil
+	}
+	return known.ProofKey
 }
 
 // leftOut reports whether a server registered other redirect URIs, and none with the path of
