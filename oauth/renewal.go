@@ -15,8 +15,8 @@ import (
 const (
 	// earlyPause is the pause after a refresh ahead of expiry that failed.
 	earlyPause = 10 * time.Second
-	// maxUndecided is how many answers that neither grant nor refuse a token end a refresh token, if
-	// they came over undecidedTime at least.
+	// maxUndecided is how many answers that neither grant nor refuse a token end a refresh token,
+	// if they came over undecidedTime at least.
 	maxUndecided  = 3
 	undecidedTime = 30 * time.Second
 )
