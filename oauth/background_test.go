@@ -1,7 +1,6 @@
 package oauth
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"sync"
@@ -96,11 +95,7 @@ func TestBackgroundBeforeAnyLogin(t *testing.T) {
 func TestBackgroundDoesNotWaitForThePerson(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	offered := make(chan Prompt, 1)
-	tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
-	done := make(chan error, 1)
-	go func() { done <- tr.SignIn(t.Context()) }() // ends with the login
-	p := <-offered
+	tr, p, done := w.beginSignIn(nil)
 	if status, _ := w.inBackground(tr); status != http.StatusUnauthorized {
 		t.Errorf("got status %d", status)
 	}

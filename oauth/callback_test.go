@@ -27,11 +27,7 @@ func s256(verifier string) string { return oauth2.S256ChallengeFromVerifier(veri
 func TestStrayRequestsAreIgnored(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	offered := make(chan Prompt, 1)
-	tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
-	done := make(chan error, 1)
-	go func() { done <- tr.SignIn(t.Context()) }()
-	p := <-offered
+	tr, p, done := w.beginSignIn(nil)
 	link, _ := url.Parse(p.AuthorizeURL)
 	state := link.Query().Get("state")
 	for _, tt := range []struct {
@@ -84,14 +80,7 @@ func TestStrayRequestsAreIgnored(t *testing.T) {
 func TestStartPage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	offered := make(chan Prompt, 1)
-	tr := w.transport(func(c *Config) {
-		c.Offer = func(_ context.Context, p Prompt) { offered <- p }
-		c.Callback.Addrs = []string{"0.0.0.0:0"}
-	})
-	done := make(chan error, 1)
-	go func() { done <- tr.SignIn(t.Context()) }()
-	p := <-offered
+	_, p, done := w.beginSignIn(func(c *Config) { c.Callback.Addrs = []string{"0.0.0.0:0"} })
 	if state, _ := url.Parse(p.AuthorizeURL); strings.Contains(p.StartURL+p.BrowserURL, state.Query().Get("state")) || p.StartURL == p.BrowserURL {
 		t.Errorf("start pages %s and %s name the state, or each other", p.StartURL, p.BrowserURL)
 	}
@@ -351,11 +340,7 @@ func TestOddCallbacksEndTheLogin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			offered := make(chan Prompt, 1)
-			tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
-			done := make(chan error, 1)
-			go func() { done <- tr.SignIn(t.Context()) }() // ends with the login
-			p := await(t, offered)
+			_, p, done := w.beginSignIn(nil)
 			link, _ := url.Parse(p.AuthorizeURL)
 			query := strings.NewReplacer("STATE", link.Query().Get("state"), "ISS", w.as.Issuer).Replace(tt.query)
 			if got := w.visitCallback(p, query); got != http.StatusBadRequest {
@@ -373,11 +358,7 @@ func TestOddCallbacksEndTheLogin(t *testing.T) {
 func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	offered := make(chan Prompt, 1)
-	tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
-	done := make(chan error, 1)
-	go func() { done <- tr.SignIn(t.Context()) }() // ends with the login
-	p := await(t, offered)
+	_, p, done := w.beginSignIn(nil)
 	back, _ := url.Parse(p.RedirectURI)
 	for range 4 * maxBrowserConns {
 		c, err := net.Dial("tcp", back.Host)

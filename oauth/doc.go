@@ -69,59 +69,61 @@
 // it expires (30 seconds by default), but never in the first half of its life. If this early
 // refresh fails, the old token is used until it expires.
 //
-// The answer decides what happens next (judge.go). The first case that fits counts:
+// The answer decides what happens next (judge.go). It complains of one of these things, and the
+// first that fits counts:
 //
-//  1. The answer complains of nothing: its status is not 400, 401, 403 or a redirect. The caller
-//     gets it. If the status is below 500, the upstream has accepted the token.
-//  2. The request had a token, and the challenge has the error insufficient_scope. The upstream
-//     has accepted the token, but wants more scopes. A step-up follows: a sign-in that asks for the
-//     scopes of the current token and those of the challenge together. If the record says that
-//     these scopes were already asked for, or if the challenge names none, case 4 counts. The
-//     caller gets the answer if [Config.NonInteractive] forbids logins.
-//  3. The upstream wants a token, or another one: the status is 401; or it is 400 or 403, and the
-//     challenge asks for a Bearer or DPoP token and the request had none, or has the error
-//     invalid_token. What follows is below.
-//  4. The answer does not say whether it is about the token. It is a 403; or a 400 that is no
-//     message of MCP, to a request without a token; or a redirect (301, 302, 303, 307) to another
-//     place than the same path, as to a login page. If the request had no token, a sign-in follows
-//     where the upstream has resource metadata (RFC 9728). If its token may have expired, because
-//     the server named no expiry, or if case 2 led here, the token is refreshed, once for each
-//     token. Nobody is asked to log in. In every other case the caller gets the answer.
+//   - Nothing. That is every status but 400, 401, 403 and the redirects 301, 302, 303 and 307. A
+//     redirect to the same path of the same host counts as nothing, too, and so does a 400 without
+//     a challenge if the request had a token or the body is a message of MCP. The caller gets the
+//     answer. If its status is below 500, the upstream has accepted the token.
+//   - Scope: the request had a token, and the challenge has the error insufficient_scope. The
+//     upstream has accepted the token. A step-up follows, which is a sign-in that asks for the
+//     scopes of the current token and those of the challenge together. If [Config.NonInteractive]
+//     forbids logins, the caller gets the answer. If the challenge names no scopes, or only scopes
+//     that were asked for already, the token may be too old: it is refreshed, as under "unclear".
+//   - The token: the status is 401, or the challenge of a 400 or 403 asks for a Bearer or DPoP
+//     token and the request had none, or that challenge has the error invalid_token. The next list
+//     says what follows.
+//   - Something unclear: every other 400, 403 or redirect. If the request had no token, a sign-in
+//     follows, provided that the upstream has resource metadata (RFC 9728). If it had one that has
+//     expired, or that may have because the server named no expiry, the token is refreshed, once
+//     for each token. Nobody is asked to log in. In every other case the caller gets the answer.
 //
-// In case 3:
+// If the answer complains of the token, the first of these that fits is done:
 //
 //  1. The request had no token. A sign-in follows.
 //  2. Another token is current by now. The request is sent again with that one.
-//  3. The upstream never accepted the token, and this process got it by a refresh or a sign-in, or
-//     followed the login that brought it. Not each replica of a server hears of a token at once. So
-//     the request is sent again after pauses of 0.25, 0.5, 1 and 2 seconds. If the token is still
-//     refused, then after a refresh a sign-in follows. After a sign-in, the request fails with
-//     [TokenRefusedError], because another sign-in would end the same way. That ends neither the
-//     account nor the process: later requests try the token again, and fail at once if it is still
-//     refused. After ten minutes, or when the person calls [Transport.SignIn], a sign-in may
-//     follow.
-//  4. Every other token. It is refreshed, or else a sign-in follows.
+//  3. The token is fresh: a refresh or a sign-in has just brought it, and the upstream has never
+//     accepted it. The replicas of a server do not all learn of a token at once, so the request is
+//     sent again after pauses of 0.25, 0.5, 1 and 2 seconds. If the token is still refused, a
+//     sign-in follows a token of a refresh. For a token of a sign-in the request fails with
+//     [TokenRefusedError], because another sign-in would end the same way. Later requests try that
+//     token again, without the pauses. A sign-in may follow after ten minutes, or when the person
+//     calls [Transport.SignIn].
+//  4. Every other token is refreshed. If that brings none, a sign-in follows.
 //
-// A request is sent again at most three times, each time with a fresh body from GetBody. After
-// that, or if its body has no GetBody, its caller gets the 401 or 403, and no sign-in starts. The
-// caller also gets it if a step-up is refused, because the token is still good for everything else.
+// After a renewal a request is sent again, at most three times, each time with a fresh body from
+// GetBody. The caller gets the refusal itself after the third time, or if the body has no GetBody;
+// then no sign-in starts either. The caller also gets it if a step-up is refused, because the token
+// is still good for everything else.
 //
-// [Transport.Background] returns a second RoundTripper, for requests that nobody waits for. Such a
-// request may refresh the token, but it neither starts a login nor waits for one. If only a login
-// could help, its caller gets the 401 or 403.
+// Two more RoundTrippers add the token:
 //
-// [Transport.InSession] returns a third one, for requests within a session of MCP. Some upstreams
-// answer 401 for a session that they do not know. So a request that had a token is never followed
-// by a login, and does not judge a fresh token: its caller gets the 401 or 403, and starts a new
-// session with a request through the Transport itself.
+//   - [Transport.Background] is for requests that nobody waits for. They may refresh the token, but
+//     neither start a login nor wait for one. If only a login could help, the caller gets the 401
+//     or 403.
+//   - [Transport.InSession] is for requests within a session of MCP, because some upstreams answer
+//     401 for a session that they do not know. A request that had a token leads to no login, and
+//     does not judge a fresh token: its caller gets the 401 or 403. The caller then starts a new
+//     session with a request through the Transport itself, which judges the token.
 //
 // # One flight at a time
 //
 // A flight is one action that changes the account: it gets a token or signs out. A request or a
-// SignIn describes the token that it needs (type need). If a flight is under way, they wait for its
-// end and then look at the account again. Otherwise they start a flight. So fifty requests that
-// meet a 401 together cause one sign-in. If the flight fails, all who waited for it fail with its
-// error, unless that error does not concern them.
+// SignIn describes the token that it needs (type need). If a flight is under way, the caller waits
+// for its end and then looks at the account again. Otherwise the caller starts a flight. So fifty
+// requests that meet a 401 together cause one sign-in. If the flight fails, all who waited for it
+// fail with its error, unless that error does not concern them.
 //
 // A flight is cancelled by Close, and not by the context of the request that started it. That
 // context ends only the request's own waiting.
@@ -135,24 +137,25 @@
 //     obtained. They are used until they bring a token or are refused.
 //  4. It starts a login. If NonInteractive is set, it fails with [LoginRequiredError] instead.
 //
-// An early refresh ends after step 2, and a flight that a background request started after step 3.
-// A step-up skips the steps 2 and 3. So does the sign-in after a refreshed token was refused.
+// An early refresh ends after step 2, and the flight of a background request after step 3. A
+// step-up skips the steps 2 and 3, and so does the sign-in after a refreshed token was refused.
 //
-// A refresh that is refused ends the refresh token, whatever words the server has for it
-// ([asclient.SignInError.EndsRefreshToken]); then the next step follows. After any other error,
-// such as a status of 500 or no answer, the refresh token stays and the flight fails. These are the
-// exceptions:
+// A refusal of a refresh ends the refresh token, whatever words the server has for it, and the next
+// step follows ([asclient.SignInError.EndsRefreshToken] is the exact rule). After any other error,
+// such as a status of 500 or no answer, the refresh token stays and the flight fails. The
+// exceptions are:
 //
-//   - A refusal that may be about the resource parameter: the refresh is tried once more without
-//     it. If that helps, the record notes it for that server.
-//   - A refusal while the access token has not expired: some servers refuse until then. After a
-//     refresh ahead of expiry, for a request in the background or with any error but invalid_grant,
-//     both tokens stay, and the server is not asked again before the expiry.
-//   - The error invalid_client for a configured client: the refresh token stays, because the
+//   - The refusal may be about the resource parameter. The refresh is tried once more without it.
+//     If that helps, the record notes it for that server.
+//   - The access token has not expired yet, and some servers refuse a refresh until it has. Both
+//     tokens stay, and the server is not asked again before the expiry, if nobody waits for the
+//     refresh, if the old token still works, or if the error says so or is not invalid_grant.
+//   - A configured client is refused with invalid_client. The refresh token stays, because the
 //     configuration may be wrong, and the next step follows.
-//   - A sign-in that the person asked for: it goes on with the next step after every error. So
-//     [Transport.SignIn] ends with a token, or with the error of a login, and never with that of an
-//     old refresh token. A record that cannot be read or used is as good as none.
+//   - The person asked for the sign-in. Every error leads to the next step. So [Transport.SignIn]
+//     ends with a token or with the error of a login, never with that of an old refresh token.
+//
+// A record that cannot be read or used is as good as none.
 //
 // A new refresh token is on the disk before its access token is used. If the process crashes
 // between the server's answer and the write, that refresh token is lost, and a login follows.
@@ -160,35 +163,33 @@
 // # A sign-in
 //
 // These are the steps of a sign-in with a browser, [GrantAuthorizationCode]. The other grants share
-// the steps 1, 2 and 4.
+// the steps 1, 2 and 4. Package asclient has the places, their order, and what may be used.
 //
-//  1. Resource metadata (RFC 9728). It is looked for at the URL that the challenge names, then at
-//     the well-known path of the upstream, then at the well-known root. The resource that it names
-//     must be the upstream or a parent path of it, unless [Config.Resource] says what to send. That
-//     name, or Config.Resource, is sent as the resource parameter (RFC 8707), byte for byte.
-//  2. Authorization server metadata (RFC 8414, then OpenID Connect Discovery). Of the servers that
-//     the resource names, the first that has metadata is used; with [Endpoints].Issuer, that one
-//     is. The issuer in the metadata must be the one that was named, but for a slash at its end,
-//     unless the person named it. An upstream without resource metadata follows the MCP revision of
-//     2025-03-26: its origin is looked up, and the issuer is what the metadata there says. If there
-//     is none, the endpoints are /authorize, /token and /register at the upstream's origin.
+//  1. Resource metadata (RFC 9728). What it names, or [Config.Resource] if that is set, is sent as
+//     the resource parameter (RFC 8707), byte for byte.
+//  2. Authorization server metadata (RFC 8414, OpenID Connect Discovery): that of
+//     [Endpoints].Issuer if the person names one, and otherwise of the first server in the resource
+//     metadata that has some. An upstream without resource metadata follows MCP's revision of
+//     2025-03-26: its own origin is looked up, and then the default endpoints there are used.
 //     [Discover] shows the steps 1 and 2 without a sign-in.
 //  3. The listener. It is bound before anything is shown, and held until the login ends. It takes
 //     the first free address of [CallbackConfig.Addrs]. The redirect URI is
-//     http://HOST:PORT/callback, or [CallbackConfig.RedirectURI] where that is set. If the latter
-//     is on loopback and has a port, that address is the only one that is tried. For a client that
-//     is registered at a server whose redirects do not prove their issuer (RFC 9207), the path is
-//     /callback/HASH with a hash of the issuer: a callback at another server's path is not taken.
+//     http://HOST:PORT/callback, or [CallbackConfig.RedirectURI] if that is set. If the latter is
+//     on loopback and has a port, that address is the only one that is tried. A client that is
+//     registered at a server whose redirects do not prove their issuer (RFC 9207) gets the path
+//     /callback/HASH, with a hash of the issuer. A callback at the path of another server is not
+//     taken.
 //  4. The client: the configured one, or else a client ID metadata document, or else the
-//     registration in the record, or else a new one (RFC 7591), which the record keeps.
+//     registration in the record, or else a new one (RFC 7591), which the record keeps. It is
+//     registered for the scopes of step 5, because some servers let it ask for no others.
 //  5. The authorization request with state and PKCE S256 (RFC 7636). The scopes are those of
-//     [Config.Scope], or else of the challenge, or else all of the resource metadata. A server
-//     whose metadata does not promise S256 is refused, unless [Endpoints.AssumePKCE] is set.
+//     [Config.Scope], or else of the challenge, or else all of the resource metadata. If
+//     Config.Scope is empty and the server lists offline_access, that is added.
 //  6. The prompt, and the callback. The login waits [CallbackConfig.Timeout] (300 seconds) for it.
 //     A callback with another state than that of the login gets an error page and is ignored. The
-//     iss parameter must be the server's issuer (RFC 9207). An error without a state ends the login
-//     if the browser came to it as to a page that the person sees. The listener keeps at most 64
-//     connections and closes the oldest idle one for a new one.
+//     iss parameter must be the server's issuer (RFC 9207). An error without a state ends the
+//     login, provided that the browser shows the answer as a page. The listener keeps at most 64
+//     connections. For one more it closes the oldest that sends no request.
 //  7. The token. The code is exchanged for it and it is stored. Only then the browser shows
 //     success, and the waiting requests go on.
 //
@@ -201,14 +202,16 @@
 // request again.
 //
 // A server may forget a registered client. It says so with the error invalid_client, or it shows an
-// error in the browser and never redirects. The second case looks like a person who does nothing.
-// So the registration is forgotten after invalid_client, and also after a login that timed out with
-// a registration of an earlier login. The next login registers again.
+// error in the browser and never redirects, which looks like a person who does nothing. So the
+// registration is forgotten after invalid_client, and also after a login that timed out with a
+// registration of an earlier login. The next login registers again. The same login does so, once,
+// if the error comes before there is a prompt (a pushed request, the device grant). A person who
+// starts a login again, after a page that led to no token, gets a new registration as well.
 //
 // # One login for all processes
 //
 // Processes with the same [Config.Key] and the same store log in once. They agree by locks and
-// values in the store. Each of these is named KEY/WORD, with one of four words:
+// values in the store. These are named KEY/WORD, with the Key and one of four words:
 //
 //   - lead is a lock. The process that holds it is the leader. The kernel frees the lock when that
 //     process ends, however it ends.
@@ -238,16 +241,16 @@
 // Login pages are limited, so that no program opens one browser tab after the other. They are
 // counted among all processes of the account, by time and whatever they led to:
 //
-//   - A page counts until it has settled: its login brought a token, the upstream accepted that,
-//     and no other page was wanted for two minutes. Then the count starts again. So a server with
-//     tokens of five minutes may have a page for each of them.
-//   - There are at least 30 seconds between two login pages. There is no pause after the first two
-//     pages that count, if each led to a token, because then the person is there. There is none if
-//     the leader before died (its page no longer works), or with AtTerminal. During the pause,
-//     [State].LastFailure says how the login before ended.
+//   - A page counts until it has settled: its login brought a token, the upstream accepted the
+//     token, and no other page was wanted for two minutes. Then the count starts again. So a server
+//     with tokens of five minutes may have a page for each of them.
+//   - There are at least 30 seconds between two login pages. There is no pause after one of the
+//     first two pages that count, if it led to a token, because then the person is there. There is
+//     none if the leader before died (its page no longer works), or with AtTerminal. During the
+//     pause, [State].LastFailure says how the login before ended.
 //   - After three login pages in a row without a token that the upstream accepted, and after six
 //     that count whatever they led to, requests fail with [ErrHeldBack] for an hour. Each call of
-//     [Transport.SignIn] may still show one.
+//     [Transport.SignIn] may still show one, and so may a process with AtTerminal.
 //
 // # Other grants
 //
@@ -268,82 +271,94 @@
 // is, and the authorization server of each upstream takes its word:
 //
 //  1. The person signs in at the identity provider (OpenID Connect), which gives an ID token. Or
-//     [Config.Assertion] returns one that something else obtained.
-//  2. The identity provider exchanges it (RFC 8693) for an assertion that one authorization server
-//     takes: the upstream's. Then our client at the provider authenticates.
-//  3. That authorization server gives the access token for the assertion (RFC 7523). Here it is
-//     [Config.Client] that authenticates. The access token is not stored.
+//     [Config.Assertion] returns an ID token that something else obtained.
+//  2. The identity provider exchanges the ID token (RFC 8693) for an assertion that only the
+//     upstream's authorization server takes. In this request our client at the provider
+//     authenticates.
+//  3. The authorization server gives the access token for the assertion (RFC 7523). In this request
+//     [Config.Client] authenticates. The access token is not stored.
 //
 // The account at the identity provider is like that of an upstream, with a record, logins, a leader
-// and limits of its own (type provider). Its key is the hash of the provider, our client there and
-// [IdentityProvider].Realm, so that all upstreams and processes share it: one login page for all.
-// Its token is the ID token, and it asks for the scopes openid and, if the provider lists it,
-// offline_access. No resource is asked for. A provider whose metadata does not mention PKCE is not
-// refused: the person named it, and OpenID Connect wants no such promise. One that lists other
-// methods only is refused.
+// and limits of its own (type provider). The key of the record is a hash of the provider, our
+// client there and [IdentityProvider].Realm, so all upstreams and processes share one login page.
+// The account's token is the ID token. It is asked for with the scopes openid and, if the provider
+// lists it, offline_access, and without a resource. A provider whose metadata does not mention PKCE
+// is not refused, because the person named it, and OpenID Connect does not ask for that. A provider
+// that lists other methods than S256 is refused.
 //
-// The ID token is refreshed before it expires, by the rules for any token. It is also refreshed if
-// the exchange refuses it. If that brings none that the exchange takes, one login follows. A
-// refusal that names another cause is an error at once: the client (invalid_client,
-// unauthorized_client), the kind of request (unsupported_grant_type), the upstream (invalid_target,
-// invalid_scope) or the person (access_denied, unless the person has just asked for a sign-in). So
-// are refusals of an ID token that a login has just brought. No login starts while the old access
-// token works.
+// The ID token is refreshed before it expires, by the rules for any token, and also if the provider
+// refuses to exchange it. If the exchange refuses the refreshed one too, a login follows, once.
+// Some refusals are errors at once, because another ID token would not help: those that name the
+// client (invalid_client, unauthorized_client), the kind of request (unsupported_grant_type), the
+// upstream (invalid_target, invalid_scope) or the person (access_denied, unless the person has just
+// asked for a sign-in), and every refusal of an ID token that a login has just brought. While the
+// upstream's old access token works, no login starts.
 //
 // What fails at the identity provider fails with [ProviderError]. [Transport.SignOut] ends the
-// sign-in at the provider, because nobody who signed out of an upstream wants the next start to
-// sign in again in silence. The record lists the upstreams that use it, and those are concerned as
-// well: [Transport.ProviderAccount] names them. Their access tokens last until they expire.
+// sign-in at the provider as well. Otherwise the next start would sign the person in again without
+// a word. Other upstreams that use the sign-in lose it, too: [Transport.ProviderAccount] names
+// them. Their access tokens last until they expire.
 //
-// # Client authentication and DPoP
-//
-// A client with a private key authenticates by private_key_jwt. The audience of the JWT is the
-// issuer. A client with a secret uses client_secret_basic or client_secret_post. A client without
-// either sends its ID alone. Package asclient has the exact order.
+// # Tokens that are bound to a key
 //
 // The resource may ask for tokens that are bound to a key (DPoP, RFC 9449), in its challenge or in
 // its metadata. Then a key is made and kept in the record, and each token request and each request
 // to the upstream carries a proof. It is not enough that the authorization server offers DPoP,
 // because several servers offer it in front of resources that take only Bearer tokens. A proof
 // holds the last nonce that the origin has sent. If an answer only asks for another nonce, the
-// request is sent again, which is not counted among the three times above.
+// request is sent again. That does not count as one of the three times above.
 //
-// # What is tolerated, and what never is
+// # What is tolerated
 //
-// Servers differ from the specifications in many ways. The shape of an answer matters little here:
-// its status, the types of members that nobody needs, where a challenge stands. Package asclient
-// lists what it tolerates. Where a secret goes matters always:
+// Servers differ from the specifications in many ways. Package asclient lists what it tolerates in
+// documents, issuers, registrations and answers. This package tolerates more of what servers do:
+//
+//   - A status of 400 or 403 or a redirect in place of 401, and a 401 that is about a session.
+//   - A fresh token that is refused for some seconds.
+//   - A refresh token that is refused in unusual words, because of the resource parameter, or
+//     because the access token has not expired.
+//   - A server that grants a refresh token only after a new consent. prompt=consent is sent after a
+//     login that asked for offline_access and got no refresh token, and never before.
+//   - A server that forgets our client, also without saying so, and one that lets a client ask for
+//     no other scopes than it was registered for.
+//   - A callback with an error and no state, or with neither an error nor a code. It ends the login
+//     at once.
+//   - An upstream that asked for DPoP once and does so no more. The next login that its challenge
+//     asks for without DPoP brings an unbound token.
+//
+// What the person gives counts in place of what a server says: [Config.Resource] ([ResourceNone]
+// sends none), [Endpoints].Issuer, [Config.AuthorizeParams].
+//
+// # What never is
 //
 //   - A token goes to the upstream's origin alone, and a refresh token to the server that gave it.
-//   - [ClientConfig].Secret and Key, [Config.Given] and the assertion of jwt_bearer go to the
-//     server of [Endpoints].Issuer, of configured endpoints, or of their first use. The store keeps
-//     which that was, until a sign-out. If the upstream then names another server, the sign-in is
-//     refused with [asclient.CodeIssuerChanged]; Endpoints.Issuer allows it. The same holds for
-//     every configured client whose server does not prove its issuer in redirects.
-//   - With Endpoints.Issuer, what the record holds of another server is not used.
+//     Each request is checked by its origin, so a redirect cannot carry a token away.
 //   - A code is redeemed only if its callback had the state, came to the path of its server, and
-//     named no other issuer.
-//
-// What the person gives counts in place of what a server says: [Config.Resource] (ResourceNone
-// sends none), Endpoints.Issuer, [Config.AuthorizeParams]. A new consent (prompt=consent) is asked
-// for only after a login that asked for offline_access and got no refresh token.
-//
-// # Where requests go
-//
-// Requests to the upstream's origin are sent through Base, and all others through AuthBase. A URL
-// that metadata names must be https, or at the upstream's own origin, or on loopback if the
-// upstream is on loopback too. The package does not judge the addresses behind a name. A
-// RoundTripper can check each address that it dials. Only metadata requests follow redirects.
-// Requests that carry a secret follow none.
+//     named no other issuer. PKCE with S256 is always used. A server whose metadata does not
+//     promise it is refused, unless [Endpoints].AssumePKCE is set.
+//   - Configured secrets stay at one server. [ClientConfig].Secret and Key, [Config.Given] and the
+//     assertion of jwt_bearer go to the server of [Endpoints].Issuer or of configured endpoints, or
+//     else to the server of their first use. The store keeps the name of that server until a
+//     sign-out. If the upstream later names another one, the sign-in is refused with
+//     [asclient.CodeIssuerChanged], and only Endpoints.Issuer allows it. The same holds for a
+//     configured client without a secret, if the server does not prove its issuer in redirects.
+//   - With Endpoints.Issuer, what the record holds of another server is not used.
+//   - A request in the background, an early refresh and [Config.NonInteractive] never start a
+//     login.
+//   - No answer of a server makes login pages come faster than their limits.
+//   - No URL that a server names is requested in cleartext. Package asclient has the exact rule,
+//     and says which requests follow a redirect. The addresses behind a name are not judged here: a
+//     RoundTripper can check each address that it dials.
 //
 // # What is kept
 //
 // There is one record for each upstream, [Config.Realm], client, resource and audience; their hash
 // is the key of the record ([Config.Key]). It holds the issuer and its endpoints, the registration,
-// the tokens, their scopes and expiry, and the DPoP key. If discovery finds another issuer than the
-// recorded one, the tokens and the registration of the old issuer are dropped. [Accounts] lists the
-// records of a store. Package tokenstore says how values are encrypted, and where its encryption
-// key lies. If [Config.Store] is nil, everything lives in memory, and processes share nothing.
+// the tokens, their scopes and expiry, the DPoP key, and what refreshes and logins have taught
+// about the server. If discovery finds another issuer than the recorded one, the tokens and the
+// registration of the old issuer are dropped. [Accounts] lists the records of a store. Package
+// tokenstore says how values are encrypted, and where its encryption key lies. If [Config.Store] is
+// nil, everything lives in memory, and processes share nothing.
 //
 // # The rest of Transport
 //

@@ -103,11 +103,7 @@ func TestLatePersonGetsAnotherPushedRequest(t *testing.T) {
 			t.Errorf("%d pushes, want %d", got, want)
 		}
 	}
-	offered := make(chan Prompt, 1)
-	tr := w.transport(func(c *Config) { c.Offer = func(_ context.Context, p Prompt) { offered <- p } })
-	done := make(chan error, 1)
-	go func() { done <- tr.SignIn(t.Context()) }() // ends with the sign-in
-	p := <-offered
+	_, p, done := w.beginSignIn(nil)
 	if want := w.clock().Add(40 * time.Second); !p.LinkExpires.Equal(want) {
 		t.Errorf("the link expires at %v, want %v", p.LinkExpires, want)
 	}

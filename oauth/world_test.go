@@ -161,6 +161,17 @@ func (w *world) transport(change func(*Config)) *Transport {
 	return tr
 }
 
+// beginSignIn begins a sign-in whose login page nobody opens, and returns its prompt. The outcome
+// of the sign-in comes through done.
+func (w *world) beginSignIn(change func(*Config)) (tr *Transport, p Prompt, done <-chan error) {
+	w.t.Helper()
+	offered, outcome := make(chan Prompt, 1), make(chan error, 1)
+	tr = w.transport(change)
+	tr.cfg.Offer = func(_ context.Context, p Prompt) { offered <- p }
+	go func() { outcome <- tr.SignIn(w.t.Context()) }() // ends with the login
+	return tr, await(w.t, offered), outcome
+}
+
 func (w *world) post(tr *Transport, body string) (status int, err error) {
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.upstream.String(), strings.NewReader(body))
 	if err != nil {

@@ -28,8 +28,9 @@
 //     host's id replaces one of ours or a missing one, and the answers to a batch are joined. Of a
 //     request under the bridge: _meta is set, and a later round has its own id and params.
 //   - The host gets nothing but JSON-RPC messages, each on one line.
-//   - A request that may have run on the server is not sent a second time. There are two
-//     exceptions, which do no harm: initialize and subscriptions/listen.
+//   - A request that may have run on the server is not sent a second time. The exceptions do no
+//     harm: initialize, subscriptions/listen, and after a bare 503 requests that only read ("A busy
+//     server").
 //
 // # Parts
 //
@@ -149,26 +150,26 @@
 // # A busy server
 //
 // A server may refuse a request for now, with the status 429, 503 or 425 (pause.go). Such a request
-// has not run. It waits in the state held, and is sent again, if that is within its Config.Timeout.
-// What waits is told to the host as for an obstacle; Config.Patience does not count.
+// has not run. It waits in the state held, and is sent again if that is within its Config.Timeout.
+// The host is told of the wait as of an obstacle. Config.Patience does not count.
 //
 //	status        Retry-After    what we do
 //	------------  -------------  ------------------------------------------------------------------
 //	429, 503, 425 within the     We wait for as long as it says, and at least for our own back-off
-//	              time           (next but one section). Up to a tenth, and a second, is added.
+//	              time           ("Trying again"). Up to a tenth of it is added, at most a second.
 //	429, 503, 425 longer         The refusal is the answer, at once, with the time.
 //	429, 425      none           We wait for our own back-off, up to maxBusy times.
 //	503           none           The same for ping, tasks/get, notifications/initialized and all
 //	                             lists. Any other request may have run, behind a gateway. The
 //	                             refusal is its answer.
 //
-// Without Retry-After, initialize, server/discover and subscriptions/listen are left to those who
-// send them, and who try again in any case. If the body of the refusal is the result of the
-// request, that is the answer. The date in a Retry-After is compared with the server's own Date.
+// Without Retry-After, initialize, server/discover and subscriptions/listen do not wait here,
+// because the loops that send them try again in any case. If the body of the refusal is the result
+// of the request, that is the answer. A date in Retry-After is compared with the server's own Date.
 //
 // A pause holds for all requests, except the GET stream and the DELETE. When it is over, one
-// request goes ahead. If it is refused, the pause begins anew. Otherwise, or after scoutTime, the
-// others follow, spread over spreadEach for each of them, and at most over maxSpread.
+// request goes ahead. If that one is refused, the pause begins anew. Otherwise, or after scoutTime,
+// the others follow. They are spread over spreadEach for each of them, and at most over maxSpread.
 //
 // # Has it run?
 //
@@ -213,8 +214,8 @@
 // a back-off: retryDefault after the first failure, and twice as long after each further one, up to
 // retryMax. Up to half of it is left out at random. If the server of an event stream has named a
 // reconnection time, the first back-off is that time, and all later ones are at least as long. A
-// Retry-After makes one back-off as long as it says, up to maxAfter.
-// After the back-off, every loop except the opening waits until there is no obstacle.
+// Retry-After makes the next back-off as long as it says, up to maxAfter. After the back-off, every
+// loop except the opening waits until there is no obstacle.
 //
 //	what is repeated            the back-off starts   the back-off is cut    the loop ends
 //	                            anew after            short by
@@ -248,16 +249,16 @@
 //	nothing within acceptWait                                          legacy
 //	a success without a JSON-RPC answer                                legacy
 //	a status 4xx other than 401, 403, 408, 429                         legacy
-//	everything else: those four, 5xx, redirects, no connection         unknown
+//	everything else: 401, 403, 408, 429, 5xx, redirect, no connection  unknown
 //
 // An answer has the id of our request. If a 401 or a 503 has a JSON-RPC error without that id in
 // its body, its status counts. After -32022 we ask once more, in the version that both sides speak.
 //
 // If the era stays unknown, a legacy host's initialize is sent on the legacy wire all the same, and
-// the host gets what comes of that. For a gateway may refuse what it does not know with any status,
-// with a redirect, or by closing the connection. There are two exceptions, where initialize would
-// meet the same: the question was never sent, or the error is that of a sign-in. Then, or if the
-// host is modern, the request fails with that reason.
+// the host gets what comes of that. The reason is that a gateway may refuse a method that it does
+// not know in any way: with any status, with a redirect, or by closing the connection. In three
+// cases the request fails with the reason why the era is unknown: the host is modern, the question
+// was never sent, or its error is that of a sign-in, which initialize would meet as well.
 //
 // The question of a legacy host goes by Config.InSession, so a 401 in answer to it signs nobody in
 // while there is a token. Whether a token is good is judged by initialize.
@@ -293,8 +294,8 @@
 //	                                +--Run ends--> DELETE
 //
 // A session is lost if the server answers a request in it with 404. Many servers answer something
-// else (legacy_refusal.go). This table has what we take for it; proven means that the server has
-// accepted something in this session before.
+// else (legacy_refusal.go). This table has all answers that we take for a lost session. In it,
+// proven means that the server has accepted something in this session before.
 //
 //	answer to a request in the session          it is lost
 //	------------------------------------------  ----------------------------------------------------
@@ -304,35 +305,39 @@
 //	400                                         if proven, and the body, or the message of the error
 //	                                            in it, contains the word "session"
 //	any other 4xx but 429; 5xx                  if proven, and the words say that the session is not
-//	                                            known. A tool's own kind of session is another thing
+//	                                            known. The session of a tool, such as that of a
+//	                                            browser, is another thing
 //	a success with an error, -32600 or -32000   if the words say that the session is not known
 //	to -32099
-//	400, 5xx or such an error                   if the words say that the server is not initialized,
-//	                                            even if there is no Mcp-Session-Id
+//	400, other 4xx but 429, 5xx (if proven), or if the words say that the server is not initialized,
+//	such an error                               even if there is no Mcp-Session-Id
 //
-// A page (text/html) never counts. To renew a session, we send the host's own initialize again. The
-// host does not see the answer. Then we send an initialized of our own and open a new GET stream.
-// The request that was refused has not run, and is sent again in the new session, once. Requests
-// that meet the loss at the same time share one renewal. All other messages wait for its end,
-// except the host's answers to requests of the server. These are sent at once: in the new session,
-// if the server has answered initialize already, and otherwise in the old one.
+// With 404, 410 and 401 the body does not matter. Everywhere else a page (text/html) never counts.
+//
+// To renew a session, we send the host's own initialize again. The host does not see the answer.
+// Then we send an initialized of our own and open a new GET stream. The request that was refused
+// has not run, and is sent again in the new session, once. Requests that meet the loss at the same
+// time share one renewal. All other messages wait for its end, except the host's answers to
+// requests of the server. These are sent at once: in the new session, if the server has answered
+// initialize already, and otherwise in the old one.
 //
 // Requests with an Mcp-Session-Id go by Config.InSession, which returns a refusal instead of asking
 // a person. The initialize of a renewal, and the request that is sent again, go by Config.Send,
 // which judges the token. So a server that answers 401 for a session that it has forgotten costs no
-// sign-in. A 403 with a Bearer challenge speaks of the token only: the request is sent again by
-// Config.Send in the same session, once. If Config.Send is refused as well, that is the answer, and
-// our session with the host goes on. A renewal may take renewTimeout, which starts anew as long as
-// there is an obstacle, such as a sign-in. If the GET stream shows the loss, the renewal goes by
-// Config.Background.
+// sign-in. A 403 with a Bearer challenge is about the token only: the request is sent again by
+// Config.Send in the same session, once. If Config.Send is refused as well, its refusal is the
+// answer to the call, and our session with the host goes on.
+//
+// A renewal may take renewTimeout, which starts anew as long as there is an obstacle, such as a
+// sign-in. If the GET stream shows the loss, the renewal goes by Config.Background.
 //
 // If Config.KeepAlive is set, a session that has been idle for that long is sent a ping of ours
 // (legacy_ping.go). Idle means that no call is under way, and that no message has gone or come. The
-// ping goes by Config.Background, and waits while there is an obstacle. Its answer is swallowed,
-// whatever it is. If it shows the loss of the session, that is renewed by Config.Background. If
-// there is no answer within pingWait, the connection of the GET stream is taken for dead, and the
-// stream is asked for again; with HTTP+SSE the session ends. On the modern wire there is neither a
-// ping nor a session, so nothing is sent.
+// ping goes by Config.Background, and none is sent while there is an obstacle. The host never sees
+// the answer. An answer that shows the loss of the session leads to a renewal by Config.Background.
+// If there is no answer within pingWait, the connection of the GET stream is taken for dead, and
+// the stream is asked for again; with HTTP+SSE the session ends. The modern wire has no session to
+// keep and no ping, so nothing is sent there.
 //
 // If the stream of a call breaks before the answer, we ask for the rest of it with a GET that has
 // the header Last-Event-ID. If the server has given no event ids, the call gets an error. The GET
@@ -501,6 +506,40 @@
 // lines that say what to do, and hint has all of them. url is that of the obstacle. status and body
 // are those of the HTTP response; of the body at most maxExcerpt characters are shown. Config.Mask
 // hides secrets in the message and in body.
+//
+// Config.Answered is told what went wrong before the host is, and of each answer of the upstream.
+// Config.Explain gets the status of a response as a [*StatusError].
+//
+// # What is tolerated
+//
+// Servers and the gateways before them differ from the specification in many ways. The sections
+// above have the rules for these:
+//
+//   - A lost session that is told by another status than 404, or in words ("The legacy wire").
+//   - A server/discover that is refused in any way ("What the server speaks").
+//   - A server that is busy, with or without Retry-After ("A busy server").
+//   - A stream that ends early, stays silent after a replay, or replays too much, and one that ends
+//     without event ids ("The legacy wire").
+//   - A message with a byte order mark, white space or line breaks, an answer that comes on the GET
+//     stream, an error without an id. A body of a wrong content type is read as JSON.
+//   - A version, capabilities or lists that differ from our early answer ("Before the server is
+//     reached").
+//   - Extensions. Methods, notifications and members that we do not know pass as they are, and so
+//     do kinds of results if the host has declared extensions.
+//
+// # What never is
+//
+//   - A request that may have run is not sent again, whatever the server says, but for the
+//     exceptions under "Promises".
+//   - Nothing is sent to another origin than that of Config.URL, because the token goes with it. A
+//     redirect or an endpoint of HTTP+SSE that leads elsewhere is an error.
+//   - A redirect that may change the method (301, 302, 303) is not followed.
+//   - The host gets no line that is not JSON-RPC, no second answer, and no answer to a request that
+//     it has cancelled.
+//   - A message above maxMessage is not carried. No table, queue or memory grows without a limit
+//     ("Values").
+//   - A tool with an invalid mark, or one of Config.IgnoreTools, is neither listed nor called.
+//   - Requests of our own that nobody waits for never ask a person to sign in.
 //
 // # Other rules
 //

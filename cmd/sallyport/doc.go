@@ -37,10 +37,11 @@
 // The upstream answers a request with 401. Its metadata (RFC 9728) names the authorization server,
 // whose own metadata comes next (RFC 8414, OpenID Connect Discovery). Sallyport registers a client
 // there if the settings name none (RFC 7591). The person logs in with a browser, and the callback
-// goes to http://127.0.0.1:53682/callback. A link to the login page is always printed on stderr.
-// The browser is started with another link, which works once. Tokens are stored encrypted in the
-// state directory. Their key is in the system's keyring, or else in the configuration directory.
-// The next start asks nothing.
+// goes to http://127.0.0.1:53682/callback, or to a path below that if the login server does not say
+// in the callback who it is. A link to the login page is always printed on stderr. The browser is
+// started with another link, which works once. Tokens are stored encrypted in the state directory.
+// Their key is in the system's keyring, or else in the configuration directory. The next start asks
+// nothing.
 //
 // If the browser is on another machine than the proxy, there are two ways. The proxy reaches the
 // workstation by SSH: with --callback-via WORKSTATION the callback's port is a remote forward
@@ -56,38 +57,41 @@
 //
 // # Login servers that need a setting
 //
-// Most of what login servers do otherwise than the specifications say needs no setting. What is
+// Most of what servers do otherwise than the specifications say needs no setting. The comments of
+// the packages oauth, oauth/asclient and relay list what is tolerated, and what never is. What is
 // left is a choice that only the person can make. The hint of an error names the setting.
 //
-//   - The metadata is of another issuer than the one that led to it, or nothing leads to a login
-//     server. The flag --issuer URL names the one that the person vouches for. Its metadata counts,
-//     whatever the upstream names, and a configured secret or key goes to no other server.
-//   - The server refuses the parameter resource (AADSTS9010010 of Entra), or its metadata names
-//     another resource than the upstream. The flag --resource none leaves the parameter out, and
-//     --resource URI counts more than the metadata.
-//   - The server registers no clients. Its administrator gives a client ID (--client-id), and
-//     perhaps a secret (--client-secret-file) or a key (--client-key). If the server takes
-//     localhost only in the redirect URI, use --callback-host localhost.
-//   - The server wants a parameter of its own in the authorize URL, for example a hint of the
-//     tenant, or prompt=consent and access_type=offline before it gives a refresh token. The flag
-//     --authorize-param NAME=VALUE adds one. It cannot replace a parameter of the protocol.
-//   - The metadata does not say that the server knows PKCE with S256. With --pkce assume it is used
-//     all the same.
+//   - The metadata is of another issuer than the one that led to it, nothing leads to a login
+//     server, or the login server of a public upstream has a private address: --issuer URL. The
+//     person vouches for the server at that URL. Its metadata is used, whatever the upstream names,
+//     and a configured secret or key goes to no other server.
+//   - The server refuses the parameter resource (AADSTS9010010 of Entra), or the upstream's
+//     metadata names another resource than its URL: --resource none leaves the parameter out, and
+//     --resource URI is used in place of what the metadata names.
+//   - The server registers no clients: its administrator gives a client ID (--client-id), and
+//     perhaps a secret (--client-secret-file) or a key (--client-key).
+//   - The server takes no redirect URI but with the name localhost: --callback-host localhost.
+//   - The server wants a parameter of its own in the authorize URL, such as a hint of the tenant,
+//     or prompt=consent and access_type=offline before it gives a refresh token: --authorize-param
+//     NAME=VALUE. It cannot replace a parameter of the protocol.
+//   - The metadata does not say that the server knows PKCE with S256: --pkce assume.
 //   - The upstream takes ID tokens only: --bearer id.
 //   - The upstream or the login server wants a client certificate: --client-cert FILE, and
 //     --client-cert-key FILE if the key is in another file. The key must not be encrypted. The
 //     files are read again when they change.
-//   - The new token is refused. It may be for another resource, audience or scope than the upstream
-//     wants: --resource, --audience, --scope.
-//   - The upstream is a public server and its login server has a private address. The person names
-//     that server: --issuer URL.
-//   - A firewall blocks the User-Agent sallyport/VERSION. The flag --header 'User-Agent: NAME'
-//     replaces it in every request to the upstream's origin, also in those for metadata and tokens.
-//     No other header of --header is sent with those.
+//   - The new token is refused, because it is for another resource, audience or scope than the
+//     upstream wants: --resource, --audience, --scope.
+//   - A firewall blocks the User-Agent sallyport/VERSION: --header 'User-Agent: NAME'. It replaces
+//     the name in every request to the upstream's origin, also in those for metadata and tokens. No
+//     other header of --header is sent with those.
 //   - The upstream forgets a session that is idle: --keep-alive 30s sends pings.
 //
-// The cookies of an upstream are sent back to its origin, for load balancers. They are kept in
-// memory, at most 50, and a cookie of --header counts more than one of the same name.
+// No setting gets past these: cleartext http to a host that is not loopback (but for
+// --allow-insecure-http), a request with a secret that is redirected, a callback of another issuer,
+// a server that does PKCE without S256, and a token that is bound to a key which nobody asked for.
+//
+// The cookies of an upstream are sent back to its origin, for load balancers. At most 50 are kept,
+// in memory. A cookie in --header replaces one of the same name.
 //
 // # Errors
 //
@@ -97,18 +101,18 @@
 // `sallyport status` name the same cause and the same hints. No hint names a setting that is made
 // already, unless that setting is what is wrong.
 //
-// The proxy ends only for a wrong setting, a host key and an SSH authentication that is refused. It
-// tries an unreachable bastion or upstream again. A sign-in that a server or the person refused
-// does not end it: each call gets the cause, and a later call tries again. No more than one login
-// page is shown in 30 seconds after one in vain.
+// The proxy ends only because of a wrong setting, a host key, or an SSH authentication that is
+// refused. It tries an unreachable bastion or upstream again. A sign-in that a server or the person
+// refused does not end it: each call gets the cause, and a later call tries again. After a login
+// page that led to nothing, the next one is shown 30 seconds later at the earliest.
 //
 //	0    done; the proxy also after end of input, SIGTERM and SIGINT
 //	1    failed
 //	2    usage or configuration
 //	3    host key
 //	4    SSH authentication refused
-//	5    sign-in needed or refused; never the proxy's own
-//	6    unreachable; never the proxy's own
+//	5    sign-in needed or refused; the proxy does not end with it
+//	6    unreachable; the proxy does not end with it
 //	130  interrupted
 //
 // # What is defended against whom
@@ -122,12 +126,12 @@
 // loopback, link-local or private addresses. The settings may name such endpoints.
 //
 // A client certificate tells who we are and holds no secret. The upstream and its authorization
-// server get it if they ask for one. Any other origin that metadata or a redirect leads to does
-// not, nor does the resource metadata at another origin than the upstream's. Cookies of the
-// upstream go to its origin alone, and not in requests to an authorization server there.
+// server get it if they ask for one. No other origin gets it, even if metadata or a redirect leads
+// there. Cookies of the upstream go to its origin alone, and are left out of requests to an
+// authorization server there.
 //
-// A link of a login server is opened only if it is http or https. What a shell gives a meaning to
-// is percent-encoded, because the command of --browser may pass its arguments to a shell.
+// A link of a login server is opened only if it is http or https. The command of --browser may pass
+// its arguments to a shell, so all characters that mean something to a shell are percent-encoded.
 //
 // Another user of this machine sees neither tokens nor the login's state: files have mode 0600, the
 // control socket is in a directory of mode 0700, secrets are taken out of the environment of child

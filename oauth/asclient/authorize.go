@@ -113,7 +113,8 @@ func (c *Client) Push(ctx context.Context, s Server, who Credentials, authorizeU
 	if err := (web{c}).usable(StageAuthorize, s, s.PushEndpoint); err != nil {
 		return Pushed{}, err
 	}
-	q, sent := call{StageAuthorize, s.PushEndpoint, s, who, full.Query()}, c.now()
+	sent := c.now()
+	q := call{stage: StageAuthorize, endpoint: s.PushEndpoint, server: s, who: who, form: full.Query()}
 	a, err := c.send(ctx, q)
 	if err != nil {
 		return Pushed{}, err

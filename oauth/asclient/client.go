@@ -13,7 +13,8 @@ import (
 const (
 	maxReply     = 1 << 20          // bytes of one answer
 	replyTimeout = 30 * time.Second // of one request
-	maxRedirects = 5                // of one metadata request or registration
+	maxRedirects = 5                // of one metadata request
+	maxMoves     = 2                // of one request to an endpoint
 )
 
 // Client sends requests to authorization servers on behalf of one upstream. Set its fields before
@@ -57,6 +58,9 @@ type Client struct {
 
 	// nonces has the last DPoP nonce of each origin. Keys and values are strings.
 	nonces sync.Map
+	// second has the servers that take the client in its second way only: see call.ways. Keys are
+	// made by secondKey, and values are true.
+	second sync.Map
 }
 
 // now returns the wall clock's time, without a monotonic reading: expiry is stored, and a computer
@@ -84,22 +88,66 @@ type call struct {
 	server   Server
 	who      Credentials
 	form     url.Values
+	// method is how the client shows itself: one of ways.
+	method string
 }
 
-// send authenticates the client and posts the form. With a key for proofs it adds one, and sends
-// the same request again if the server only asks for another nonce (RFC 9449 section 8).
+// send authenticates the client and posts the form. Where the server refuses the client, the
+// request is sent once more with the other way to show it.
+//
+// The answer to the second request counts if the client was accepted. Otherwise the first one does.
+// It does, too, if only the code is refused then: some servers spend a code before they look at
+// the client.
 func (c *Client) send(ctx context.Context, q call) (answer, error) {
-	for try := 0; ; try++ {
+	first, second := q.ways(c)
+	q.method = first
+	a, err := c.sendBy(ctx, q)
+	if err != nil || second == "" || !q.refusal(a).aboutClient() {
+		return a, err
+	}
+	c.log().Info("the client is refused, and shown in another way", "host", hostOf(q.endpoint), "first", first, "second", second)
+	q.method = second
+	b, err := c.sendBy(ctx, q)
+	if err != nil {
+		return a, nil
+	}
+	e := q.refusal(b)
+	switch spent := e.Code == "invalid_grant" && q.form.Has("code"); {
+	case spent:
+		a.other = second
+	case b.status/100 == 2 && !e.Refused && !e.Page, e.Refused && e.Code != CodeBadReply && !e.aboutClient():
+		a = b
+	default:
+		return a, nil
+	}
+	if key := q.secondKey(c); second == q.who.method(q.server, c) {
+		c.second.Delete(key)
+	} else {
+		c.second.Store(key, true)
+	}
+	return a, nil
+}
+
+// sendBy sends a request with one way to show the client. With a key for proofs it adds one, and
+// sends the same request again if the server only asks for another nonce (RFC 9449 section 8).
+func (c *Client) sendBy(ctx context.Context, q call) (answer, error) {
+	for nonces, moves := 0, 0; ; {
 		a, u, err := c.sendOnce(ctx, q)
 		if err != nil {
 			return a, &SignInError{Stage: q.stage, Server: q.server.Name(), Status: a.status, Err: err}
 		}
-		if q.who.ProofKey == nil {
+		if q.who.ProofKey != nil {
+			fresh := c.KeepNonce(u, a.header)
+			if fresh && nonces < MaxNonceReplays && a.fault().code == needsNonce {
+				nonces++
+				continue
+			}
+		}
+		to, moved := a.movedTo(q.endpoint)
+		if !moved || moves == maxMoves {
 			return a, nil
 		}
-		if fresh := c.KeepNonce(u, a.header); !fresh || try == MaxNonceReplays || a.fault().code != needsNonce {
-			return a, nil
-		}
+		q.endpoint, moves = to, moves+1
 	}
 }
 
@@ -115,31 +163,30 @@ func (c *Client) sendOnce(ctx context.Context, q call) (a answer, u *url.URL, er
 		}
 		h.Set("DPoP", proof)
 	}
-	if err := q.authenticate(h, c); err != nil {
+	form, err := q.authenticate(h, c.now())
+	if err != nil {
 		return a, nil, err
 	}
 	h.Set("Content-Type", "application/x-www-form-urlencoded")
-	if a, err = (web{c}).post(ctx, q.endpoint, h, q.form.Encode()); err != nil {
-		err = veil(err, q.secrets())
+	a, err = web{c}.post(ctx, q.endpoint, h, form.Encode())
+	if a.secrets = secretsOf(q.who, form); err != nil {
+		err = veil(err, a.secrets)
 	}
 	return a, u, err
 }
 
 // refusal makes the error of an answer that grants nothing.
-func (q call) refusal(a answer) *SignInError {
-	return refusal(q.stage, q.endpoint, a, q.secrets())
-}
+func (q call) refusal(a answer) *SignInError { return refusal(q.stage, q.endpoint, a) }
 
-// secrets lists what the request holds that its answer may echo.
-func (q call) secrets() []string {
-	id, secret := q.who.ID, q.who.Secret
-	list := []string{secret}
-	if secret != "" { // the Authorization field holds both
-		list = append(list, id+":"+secret, url.QueryEscape(id)+":"+url.QueryEscape(secret))
+// secretsOf lists what a request holds that its answer may echo.
+func secretsOf(who Credentials, form url.Values) []string {
+	list := []string{who.Secret}
+	if who.Secret != "" { // the Authorization field holds both
+		list = append(list, who.ID+":"+who.Secret, url.QueryEscape(who.ID)+":"+url.QueryEscape(who.Secret))
 	}
 	for _, name := range []string{"state", "code", "code_verifier", "refresh_token", "token", "client_secret",
 		"client_assertion", "assertion", "subject_token", "device_code"} {
-		list = append(list, q.form.Get(name))
+		list = append(list, form.Get(name))
 	}
 	return list
 }

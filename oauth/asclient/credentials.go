@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/rand"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -19,6 +20,15 @@ const (
 	// AuthTLS and AuthSelfSignedTLS are by the certificate of the connection (RFC 8705 section 2).
 	AuthTLS           = "tls_client_auth"
 	AuthSelfSignedTLS = "self_signed_tls_client_auth"
+)
+
+// The second of two ways to do the same.
+const (
+	// basicRaw is AuthBasic without form-encoding, for servers that decode none.
+	basicRaw = AuthBasic + ", not encoded"
+	// keyToEndpoint is AuthPrivateKey with the endpoint as the audience, for servers that take no
+	// issuer.
+	keyToEndpoint = AuthPrivateKey + ", to the endpoint"
 )
 
 const (
@@ -72,51 +82,85 @@ func (who Credentials) method(s Server, c *Client) string {
 	return AuthBasic
 }
 
+// ways returns how the client shows itself, first, and how if the server refuses it. The second is
+// empty if there is no other way, or if a person has said which one is right. They come in the
+// other order where the second one was right before.
+func (q call) ways(c *Client) (first, second string) {
+	who, s := q.who, q.server
+	first = who.method(s, c)
+	issuer, err1 := url.Parse(s.Issuer)
+	endpoint, err2 := url.Parse(q.endpoint)
+	switch {
+	case first == AuthPrivateKey && err1 == nil && err2 == nil && SameOrigin(issuer, endpoint):
+		second = keyToEndpoint // only that server has this URL
+	case c.SecretMethod != "" || who.Secret == "" || first == AuthTLS || first == AuthPrivateKey:
+		return first, ""
+	case first == AuthPost:
+		second = AuthBasic
+	case first == AuthBasic && url.QueryEscape(who.ID+who.Secret) != who.ID+who.Secret &&
+		slices.Contains(s.AuthMethods, AuthBasic) && !slices.Contains(s.AuthMethods, AuthPost):
+		second = basicRaw
+	default:
+		second = AuthPost
+	}
+	if _, ok := c.second.Load(q.secondKey(c)); ok {
+		return second, first
+	}
+	return first, second
+}
+
+// secondKey is the key in Client.second: the server, and the way that is not right there.
+func (q call) secondKey(c *Client) string { return q.server.ID() + " " + q.who.method(q.server, c) }
+
 // onlyByCertificate reports whether a server takes a certificate, but no secret.
 func onlyByCertificate(methods []string) bool {
 	return (slices.Contains(methods, AuthTLS) || slices.Contains(methods, AuthSelfSignedTLS)) &&
 		!slices.Contains(methods, AuthBasic) && !slices.Contains(methods, AuthPost)
 }
 
-// authenticate adds the client's authentication to the form or to the header. A certificate needs
-// nothing but the client ID.
-func (q call) authenticate(h http.Header, c *Client) error {
-	s, who, form := q.server, q.who, q.form
+// authenticate returns the form with the client's authentication, or adds that to the header. A
+// certificate needs nothing but the client ID.
+func (q call) authenticate(h http.Header, now time.Time) (url.Values, error) {
+	who, form := q.who, maps.Clone(q.form)
 	setIf(form, "client_id", who.ID)
-	switch who.method(s, c) {
-	case AuthBasic:
+	switch q.method {
+	case AuthBasic, basicRaw:
 		// Both parts are form-encoded first (RFC 6749 section 2.3.1). SetBasicAuth does not do
 		// that.
 		pair := url.QueryEscape(who.ID) + ":" + url.QueryEscape(who.Secret)
+		if q.method == basicRaw {
+			pair = who.ID + ":" + who.Secret
+		}
 		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair)))
-		if q.endpoint != s.PushEndpoint { // there it is a parameter of the request too (RFC 9126 section 2.1)
+		if !form.Has("response_type") { // a pushed request has it as a parameter, too (RFC 9126 section 2.1)
 			form.Del("client_id")
 		}
 	case AuthPost:
 		form.Set("client_secret", who.Secret)
-	case AuthPrivateKey:
-		assertion, err := who.assertion(s, q.endpoint, c.now())
+	case AuthPrivateKey, keyToEndpoint:
+		assertion, err := q.assertion(now)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		form.Set("client_assertion_type", clientAssertionType)
 		form.Set("client_assertion", assertion)
 	}
-	return nil
+	return form, nil
 }
 
 // assertion makes the JWT of RFC 7523 section 3. Its audience is the issuer, because only
 // this server is that: another server's metadata could name the endpoint too. Where nothing but the
 // metadata vouches for the issuer, the audience is the endpoint that the JWT is sent to, so that it
 // is of no use anywhere else.
-func (who Credentials) assertion(s Server, endpoint string, now time.Time) (string, error) {
+func (q call) assertion(now time.Time) (string, error) {
+	who, s := q.who, q.server
 	alg, err := who.Key.chooseAlgorithm(s.AuthAlgs)
 	if err != nil {
 		return "", err
 	}
 	audience := cmp.Or(s.Issuer, s.TokenEndpoint) // the second for endpoints given by configuration
-	if s.FoundAt != "" {
-		audience = endpoint
+	if s.FoundAt != "" || q.method == keyToEndpoint {
+		audience = q.endpoint
 	}
 	return who.Key.sign(alg, "JWT", map[string]any{
 		"iss": who.ID, "sub": who.ID, "aud": audience, "jti": rand.Text(),

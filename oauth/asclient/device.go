@@ -45,7 +45,7 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 	addExtra(form, c.ExtraParams)
 	sent := c.now()
 	who.ProofKey = nil // the token request has the proof
-	q := call{StageAuthorize, s.DeviceEndpoint, s, who, form}
+	q := call{stage: StageAuthorize, endpoint: s.DeviceEndpoint, server: s, who: who, form: form}
 	a, err := c.send(ctx, q)
 	if err != nil {
 		return Device{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"slices"
+	"strings"
 )
 
 // maxIssuers is how many of a resource's authorization servers are looked up.
@@ -32,6 +33,7 @@ func (f Finding) Missing(what string) error {
 func (c *Client) FindResource(ctx context.Context, hint string) (Finding, error) {
 	var f Finding
 	d := &search{c: c, f: &f}
+	hint = absolute(strings.TrimSpace(hint), origin(c.Upstream))
 	places := resourceMetadataURLs(c.Upstream)
 	own := places[0] // no other place can know better
 	if hint != "" && !slices.Contains(places[:1], hint) {
@@ -46,7 +48,7 @@ func (c *Client) FindResource(ctx context.Context, hint string) (Finding, error)
 		if !ok {
 			continue
 		}
-		r, ok := readResource(doc)
+		r, ok := readResource(doc, rawURL)
 		doc.logOdd(c.log(), rawURL)
 		if u, err := url.Parse(rawURL); !ok && len(r.Servers) > 0 && err == nil && SameOrigin(u, c.Upstream) {
 			r.ID, ok = WithoutQuery(c.Upstream), true // the upstream's own word, and it can only mean itself

@@ -15,11 +15,17 @@
 // # Where requests go
 //
 // Requests to the upstream's origin leave by [Client.Base], all others by [Client.Other]. A URL
-// that a peer names is requested only if it is https, or at the upstream's own origin, or at that
-// of [Client.Issuer], or on loopback while the upstream is on loopback too; and only without a user
-// in it. Metadata requests follow up to five redirects, each under the same rule. A registration
-// holds no secret and follows redirects within its origin that keep the method (307, 308). Requests
-// that carry a secret follow none. An answer may have 1 MiB and take 30 seconds.
+// that a peer names is requested only in these cases:
+//
+//   - It is https, or [Client.AllowHTTP] is set.
+//   - It is at the origin of the upstream or of [Client.Issuer].
+//   - It is on loopback, and so is the upstream.
+//
+// A URL with a user in it is never requested. Metadata requests follow up to five redirects, each
+// under the same rule. A registration holds no secret, so it follows redirects within its origin
+// that keep the method (307, 308). Every other request may carry a secret and follows none. An
+// answer may have 1 MiB, and may take 30 seconds: 5 seconds for metadata of an origin that was
+// silent before.
 //
 // # Discovery
 //
@@ -31,8 +37,8 @@
 //	https://h/.well-known/oauth-protected-resource
 //
 // Its resource must cover the upstream: it has the same origin, and the same path or a parent of
-// it. Then the first four authorization servers that it names are looked up in order, each at
-// these places (the last two only for an issuer with a path):
+// it. The authorization servers that it names are looked up in their order, at most four of them,
+// each at these places (the last two only for an issuer with a path):
 //
 //	https://as/.well-known/oauth-authorization-server/PATH
 //	https://as/.well-known/openid-configuration/PATH
@@ -40,61 +46,68 @@
 //	https://as/PATH/.well-known/oauth-authorization-server
 //
 // The metadata's issuer must be the one that it was looked up by. The first server that has such
-// metadata is the one.
+// metadata, with a token endpoint, is used. Two kinds of upstreams are looked up otherwise:
 //
-// An upstream that names no server is one of MCP's revision of 2025-03-26. The metadata at its
-// origin counts, and may name any issuer. If there is none, the origin is the issuer, and its
-// endpoints are /authorize, /token and /register.
+//   - An upstream that names no server follows MCP's revision of 2025-03-26. The metadata at its
+//     origin is used, and may name any issuer. If there is none, the issuer is that origin, and the
+//     endpoints are /authorize, /token and /register there.
+//   - If the person vouches for a server, [Client.Issuer] takes the place of the servers that the
+//     resource names. Resource metadata may then be missing, or be of another resource. The
+//     metadata of that server may name another issuer, or a template, as that of Entra ID for all
+//     organizations does: https://login.microsoftonline.com/{tenantid}/v2.0.
 //
-// [Client.Issuer] is a server that the person vouches for. It takes the place of the servers that
-// the resource names, and resource metadata that is missing, or is that of another resource, does
-// not matter. Its metadata may name another issuer. That may be a template, as Entra ID has for all
-// organizations, such as https://login.microsoftonline.com/{tenantid}/v2.0.
+// In both cases nothing but the metadata vouches for an issuer of another name. So [Server.FoundAt]
+// keeps the issuer that the metadata was looked up by, and credentials, registrations and the
+// audience of assertions belong to that one ([Server.ID]).
 //
-// Where metadata names an issuer of its own, [Server.FoundAt] is the one that it was looked up by.
-// Then credentials, registrations and the audience of assertions hang on that one.
-//
-// A place without a document, or whose host does not answer, leads to the next place, and a server
-// without any to the next server. An error of the network is returned only if nothing is found.
-// Each URL that was asked for is an [Attempt] in [Finding.Tried].
+// If a place has no such document or does not answer, the next place is asked, and after the last
+// place the next server. An error of the network is returned only if nothing is found. Each URL
+// that was asked for is an [Attempt] in [Finding.Tried].
 //
 // # What is tolerated
 //
-// Servers are not all as the specifications say. The shape of what they send matters little:
+// Not all servers keep to the specifications. The shape of what they send matters little:
 //
-//   - A document is a JSON object. Its members are read one by one. One that cannot be read is
-//     logged and left out. A list may be one string, and a string a list of one. Numbers may be
-//     strings, and strings numbers. A byte order mark, a wrong content type and text behind the
-//     object are passed over. Answers to POST may be form-encoded, or wrapped in a member such as
-//     data, and may have any status of success.
-//   - A document without the members that make it one (a resource, an issuer, a token endpoint) is
-//     none, and the next place is asked.
-//   - An endpoint of the metadata that is not needed may be cleartext or no URL.
+//   - A document is a JSON object whose members are read one by one. A member that cannot be read
+//     counts as absent, and the log names it. A list may come as one string, and a string as a list
+//     of one. Numbers may come as strings, and strings as numbers. Names of members may differ in
+//     case. A byte order mark, UTF-16, a wrong content type and text after the object do no harm.
+//   - An answer to a POST may be form-encoded, or wrapped in a member such as data, and may have
+//     any status of success.
+//   - A document without what makes it one (a resource, an issuer, a token endpoint) is passed
+//     over, and the next place is asked. Two gaps are filled: a resource of metadata at the
+//     upstream's own origin, by the upstream's URL, and an issuer that no resource metadata named,
+//     by the one that was looked up.
+//   - An endpoint in the metadata may be cleartext or no URL, as long as it is not needed.
 //   - An issuer, in metadata and in a redirect, may have a slash more or less at its end.
 //   - A redirect to an http URL of the same host is taken for https.
 //   - A registration that is refused is tried again without what the server objects to, and then
 //     with as little as possible: three times in all.
-//   - A token_type may be absent or odd, as "BearerToken" or "jwt". An expires_in that is no
-//     positive number means that the server does not say.
-//   - An error is read from an object in any shape, an array, a form or text, also if the status is
+//   - A token_type may be absent or odd, such as "BearerToken" or "jwt". An expires_in that is no
+//     positive number counts as absent.
+//   - An error is read from an object of any shape, an array, a form or text, also if the status is
 //     that of success. [SignInError.EndsRefreshToken], [SignInError.ObjectsTo] and
 //     [SignInError.TooEarly] judge it.
 //
 // # What never is
 //
-//   - Metadata of another issuer, where the upstream named one. Neither another host, port or path,
-//     nor cleartext, nor a template passes for it.
-//   - Metadata of a resource that does not cover the upstream, also if only http stands in place of
-//     https: a token for it might be good elsewhere. [Client.ResourceGiven] is the person's word.
-//   - A cleartext endpoint that is to be requested, a user in a URL, a request with a secret that
-//     is redirected.
-//   - A redirect whose iss is not the issuer, or comes twice, or is missing although it was
-//     promised. Nothing else in such a redirect is looked at.
-//   - Where nothing but the metadata vouches for an issuer: a token endpoint that is neither at
-//     that issuer's origin nor at that of the authorization endpoint, and a template.
-//   - A token bound to a key (DPoP) that we did not ask for, or of a type such as mac, and one that
-//     no header may hold.
-//   - Configured parameters in place of those of the protocol.
+// Where a secret goes matters always. These are refused, whatever the server is:
+//
+//   - Metadata of another issuer, if the upstream named one: another host, port or path, cleartext,
+//     or a template. Only [Client.Issuer] is the person's word for it.
+//   - Metadata of a resource that does not cover the upstream, even if only http stands in place of
+//     https: a token for it might be good elsewhere. Only [Client.ResourceGiven] is the person's
+//     word for it.
+//   - A cleartext endpoint that is needed, and a user in a URL.
+//   - A redirect of a request with a secret.
+//   - A callback whose iss is not the issuer, comes twice, or is missing although the metadata
+//     promises it. Nothing else in such a callback is looked at.
+//   - If nothing but the metadata at the upstream's origin vouches for its issuer: a template, and
+//     a token endpoint that is neither at that issuer's origin nor at that of the authorization
+//     endpoint.
+//   - A token bound to a key (DPoP) if we did not ask for that, a token of a type such as mac, and
+//     a token with characters that no header may hold.
+//   - Configured parameters in place of those of the protocol ([Reserved]).
 //
 // # Who we are
 //
@@ -102,7 +115,7 @@
 //
 //  1. By a JWT that its key signs (private_key_jwt, RFC 7523), if it has a key, and has no secret
 //     or the server's metadata lists that method. The JWT is good for one minute. Its audience is
-//     the issuer.
+//     the issuer, or the endpoint itself if nothing but the metadata vouches for the issuer.
 //  2. By its ID alone, if it has no secret.
 //  3. As [Client.SecretMethod] says.
 //  4. By its certificate (RFC 8705), if it has one and the metadata lists no way for a secret. The
@@ -112,11 +125,10 @@
 //  7. By the first of client_secret_basic, client_secret_post and none that the metadata lists.
 //  8. By client_secret_basic.
 //
-// With [Client.Certificate] the endpoints in mtls_endpoint_aliases are used where there are any.
-// The JWT's audience is the endpoint itself where nothing but the metadata vouches for the issuer.
+// With [Client.Certificate], the endpoints in mtls_endpoint_aliases replace the others.
 //
-// A registration (RFC 7591) is that of a native application. It asks for no secret, unless the
-// server knows no client without one.
+// A registration (RFC 7591) is that of a native application. It asks for a secret only if the
+// metadata lists methods of authentication, and "none" is not one of them.
 //
 // # Tokens
 //
@@ -133,11 +145,15 @@
 //
 // # Errors
 //
-// A [*SignInError] says which stage of a sign-in ended, and whether waiting can help. An answer is
-// Refused if its status is of the 4xx class, or if it holds an error with a status of success. It
-// is not Refused if the code means "later" (temporarily_unavailable, server_error, slow_down and
-// the like), if the status is 408, 425, 429 or not below 500, or if it is an HTML page, which a
-// firewall sends. An answer without an error code has CodeBadReply. A [*DiscoveryError] names what
-// is missing and what was tried. The words of a peer are cut to 200 bytes. Secrets that the request
-// held are masked in them, also where they are encoded.
+// A [*SignInError] says which stage of a sign-in failed, and whether waiting can help. An answer is
+// Refused if its status is of the 4xx class, or if it has a status of success and holds an error.
+// It is not Refused in these cases:
+//
+//   - The code means "later": temporarily_unavailable, server_error, slow_down and the like.
+//   - The status is 408, 425, 429, or 500 and above.
+//   - The body is an HTML page, which a firewall sends.
+//
+// An answer without an error code has CodeBadReply. A [*DiscoveryError] names what is missing and
+// what was tried. The words of a peer are cut to 200 bytes. Secrets that the request held are
+// masked in them, also in every encoding that a peer is likely to echo.
 package asclient

@@ -2,6 +2,7 @@ package asclient
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"log/slog"
 	"net/url"
@@ -158,6 +159,33 @@ func (d document) list(name string) []string {
 		all = append(all, strings.Fields(s)...)
 	}
 	return bounded(all)
+}
+
+// servers returns a member that is a list of authorization servers, or one of them. Each is an
+// issuer or the URL of its metadata, or an object that holds one of these. base is the URL of the
+// document.
+func (d document) servers(name, base string) []string {
+	all := elements(d.member(name), maxList)
+	if one := d.member(name); len(one) > 0 && one[0] == '{' {
+		all = []json.RawMessage{one}
+	}
+	list := d.list(name)
+	for _, one := range all {
+		inner, _ := readDocument(one)
+		link := cmp.Or(inner.link("issuer"), inner.link("url"), inner.link("uri"), inner.link("authorization_server"))
+		list = append(list, link)
+	}
+	for i, link := range list {
+		u, err := url.Parse(link)
+		switch {
+		case strings.HasPrefix(link, "/"):
+			link = absolute(link, base)
+		case err == nil && u.Scheme == "" && link != "":
+			link = "https://" + link
+		}
+		list[i] = issuerAt(link)
+	}
+	return bounded(slices.DeleteFunc(list, func(link string) bool { return link == "" }))
 }
 
 // words cuts a list that came as one string.

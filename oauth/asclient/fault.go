@@ -2,6 +2,7 @@ package asclient
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"mime"
 	"net/http"
@@ -170,15 +171,16 @@ func join(words, more string) string {
 	return words + ": " + more
 }
 
-// refusal makes the error of an answer that grants nothing. The secrets are masked in the server's
-// words.
-func refusal(stage, endpoint string, a answer, secrets []string) *SignInError {
-	e := &SignInError{Stage: stage, Status: a.status, Server: endpoint, Page: a.isPage()}
+// refusal makes the error of an answer that grants nothing. What the request held is masked in the
+// server's words.
+func refusal(stage, endpoint string, a answer) *SignInError {
+	e := &SignInError{Stage: stage, Status: a.status, Server: endpoint, Page: a.isPage(), OtherMethod: a.other}
 	if u, err := url.Parse(endpoint); err == nil {
 		e.Server = cut(WithoutQuery(u))
 	}
 	f := a.fault()
-	m := newMask(secrets)
+	m := newMask(a.secrets)
+	f.words = cmp.Or(f.words, a.redirect(endpoint))
 	e.Code, e.Description = cut(m.hide(f.code)), cut(m.hide(f.words))
 	e.said = m.hide(f.words)
 	e.said = e.said[:min(len(e.said), maxFaultWords)]

@@ -198,7 +198,7 @@ func TestAudienceOfTheClientsJWT(t *testing.T) {
 		{Server{Issuer: testIssuer, FoundAt: "https://h", TokenEndpoint: "https://as.example/t"}, "https://h/par"},
 		{Server{Source: FromConfig, TokenEndpoint: "https://as.example/t"}, "https://as.example/t"},
 	} {
-		jwt, err := Credentials{ID: "me", Key: key}.assertion(tt.s, "https://h/par", start)
+		jwt, err := call{server: tt.s, endpoint: "https://h/par", who: Credentials{ID: "me", Key: key}}.assertion(start)
 		if got := claimsOf(jwt).text("aud"); got != tt.want || err != nil {
 			t.Errorf("%+v: got %q, %v", tt.s, got, err)
 		}

@@ -117,11 +117,12 @@ func (s Server) CheckPKCE(assume bool) error {
 	return e
 }
 
-// readResource reads resource metadata. It reports false for a document that is none.
-func readResource(d document) (Resource, bool) {
+// readResource reads resource metadata of the URL base. It reports false for a document that is
+// none.
+func readResource(d document, base string) (Resource, bool) {
 	r := Resource{
 		ID:            d.link("resource"),
-		Servers:       d.list("authorization_servers"),
+		Servers:       d.servers("authorization_servers", base),
 		Scopes:        d.list("scopes_supported"),
 		ProofAlgs:     d.list("dpop_signing_alg_values_supported"),
 		ProofRequired: d.flag("dpop_bound_access_tokens_required"),
@@ -131,8 +132,9 @@ func readResource(d document) (Resource, bool) {
 
 // readServer reads authorization server metadata. It reports false for a document that is none.
 // With aliases, the endpoints for clients with a TLS certificate (RFC 8705 section 5) replace the
-// others.
-func readServer(d document, aliases bool) (Server, bool) {
+// others. An endpoint that is no absolute URL is one of the issuer that the document was looked up
+// by.
+func readServer(d document, issuer string, aliases bool) (Server, bool) {
 	s := Server{
 		Issuer:                d.link("issuer"),
 		Scopes:                d.list("scopes_supported"),
@@ -143,15 +145,15 @@ func readServer(d document, aliases bool) (Server, bool) {
 		ChallengeMethods:      d.list("code_challenge_methods_supported"),
 		SendsIss:              d.flag("authorization_response_iss_parameter_supported"),
 		TakesMetadataDocument: d.flag("client_id_metadata_document_supported"),
-		AuthorizationEndpoint: d.link("authorization_endpoint"),
+		AuthorizationEndpoint: absolute(d.link("authorization_endpoint"), issuer),
 	}
 	alias, ok := readDocument(d.member("mtls_endpoint_aliases"))
 	aliases = aliases && ok
 	endpoint := func(name string) string {
 		if aliases {
-			return cmp.Or(alias.link(name), d.link(name))
+			return absolute(cmp.Or(alias.link(name), d.link(name)), issuer)
 		}
-		return d.link(name)
+		return absolute(d.link(name), issuer)
 	}
 	s.TokenEndpoint = endpoint("token_endpoint")
 	s.RegistrationEndpoint = endpoint("registration_endpoint")

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -85,5 +87,58 @@ func TestServersAreToldApart(t *testing.T) {
 	given := Server{TokenEndpoint: issuer.TokenEndpoint, Source: FromConfig}
 	if issuer.ID() == given.ID() || issuer.Name() != testIssuer || given.Name() != "https://as.example/t" || given.Host() != "as.example" {
 		t.Errorf("got %q %q, %q %q %q", issuer.ID(), issuer.Name(), given.ID(), given.Name(), given.Host())
+	}
+}
+
+// An endpoint that is no absolute URL is one of the issuer, or none.
+func TestEndpointsThatAreNoAbsoluteURLs(t *testing.T) {
+	t.Parallel()
+	for named, want := range map[string]string{
+		"https://x.example/t":    "https://x.example/t",
+		" https://x.example/t\n": "https://x.example/t",
+		"http://as.example/t":    "http://as.example/t", // which is refused later
+		"/t":                     "https://as.example/t",
+		"/oauth/t?p=1":           "https://as.example/oauth/t?p=1",
+		"t":                      "https://as.example/tenant/t",
+		"./t":                    "https://as.example/tenant/t",
+		"../t":                   "https://as.example/t",
+		"//as.example/t":         "https://as.example/t",
+		"as.example/t":           "https://as.example/t",
+		"//evil.example/t":       "",
+		`/\evil.example/t`:       "https://as.example/%5Cevil.example/t",
+		"///evil.example/t":      "https://as.example///evil.example/t",
+		"evil.example/t":         "https://as.example/tenant/evil.example/t",
+		"//u@as.example/t":       "https://u@as.example/t", // which is refused later
+		"//as.example:8443/t":    "",
+		"":                       "",
+	} {
+		d, _ := readDocument([]byte(`{"token_endpoint":` + strconv.Quote(named) + `}`))
+		if s, _ := readServer(d, "https://as.example/tenant", false); s.TokenEndpoint != want {
+			t.Errorf("%q: got %q, want %q", named, s.TokenEndpoint, want)
+		}
+	}
+}
+
+func TestServersInAnyShape(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		`["https://a.example"," https://b.example "]`:                          "https://a.example https://b.example",
+		`"https://a.example"`:                                                  "https://a.example",
+		`{"issuer":"https://a.example"}`:                                       "https://a.example",
+		`[{"issuer":"https://a.example"},{"url":"https://b.example"},{"x":1}]`: "https://a.example https://b.example",
+		`["https://a.example/.well-known/oauth-authorization-server/t"]`:       "https://a.example/t",
+		`["https://a.example/t/.well-known/openid-configuration"]`:             "https://a.example/t",
+		`["https://a.example/.well-known/openid-configurationx"]`:              "https://a.example/.well-known/openid-configurationx",
+		`["a.example/t"]`:        "https://a.example/t",
+		`["/auth"]`:              "https://h/auth",
+		`["//evil.example"]`:     "",
+		`[null,"",7,true,[],{}]`: "https://7",
+		`{}`:                     "",
+		`null`:                   "",
+	} {
+		d, _ := readDocument([]byte(`{"resource":"https://h","authorization_servers":` + value + `}`))
+		if r, _ := readResource(d, "https://h/.well-known/oauth-protected-resource"); strings.Join(r.Servers, " ") != want {
+			t.Errorf("%s: got %q, want %q", value, r.Servers, want)
+		}
 	}
 }

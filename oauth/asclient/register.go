@@ -40,10 +40,10 @@ func (r Registration) Covers(scopes []string) bool {
 // first. Without any, the client is for the device grant. scopes are all scopes that the client
 // will ask for.
 //
-// Some servers refuse members that they do not like. After a refusal the request is sent once more
-// without those that the server objects to, or with as little as possible if its words name none,
-// and after a second refusal with as little as possible. Then the client has the first redirect URI
-// alone.
+// Some servers refuse members that they do not like, or crash at them. Then the request is sent
+// once more without those that the server objects to, or with what a good registration needs if its
+// words name none. If that is refused as well, it is sent with still less: in the end, with the
+// name and the first redirect URI alone.
 //
 // A server without a registration endpoint, and one that registers nobody without its operator, is
 // refused with CodeNoClient. One that does not take the redirect URI is refused with
@@ -82,7 +82,16 @@ func (c *Client) Register(ctx context.Context, f Finding, name string, redirects
 
 // register sends one registration and reads the answer.
 func (c *Client) register(ctx context.Context, s Server, q registration) (Registration, *SignInError) {
-	a, err := web{c}.postOpen(ctx, s.RegistrationEndpoint, http.Header{"Content-Type": {"application/json"}}, q.body())
+	var a answer
+	var err error
+	for endpoint, moves := s.RegistrationEndpoint, 0; ; moves++ {
+		a, err = web{c}.post(ctx, endpoint, http.Header{"Content-Type": {"application/json"}}, q.body())
+		to, moved := a.movedTo(endpoint)
+		if err != nil || !moved || moves == maxMoves {
+			break
+		}
+		endpoint = to
+	}
 	if err != nil {
 		return Registration{}, &SignInError{Stage: StageRegister, Server: s.Name(), Err: err}
 	}
@@ -91,7 +100,7 @@ func (c *Client) register(ctx context.Context, s Server, q registration) (Regist
 	r := Registration{RedirectURIs: q.redirects, Scopes: q.scopes, Expires: d.moment("client_secret_expires_at"),
 		Credentials: Credentials{ID: d.text("client_id"), Secret: d.text("client_secret"), Method: d.text("token_endpoint_auth_method")}}
 	if !ok || r.ID == "" {
-		return Registration{}, refusal(StageRegister, s.RegistrationEndpoint, a, nil)
+		return Registration{}, refusal(StageRegister, s.RegistrationEndpoint, a)
 	}
 	d.logOdd(c.log(), "the registration")
 	return r, nil

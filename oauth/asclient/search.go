@@ -130,7 +130,7 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 			}
 			continue
 		}
-		s, ok := readServer(doc, d.c.Certificate)
+		s, ok := readServer(doc, issuer, d.c.Certificate)
 		doc.logOdd(d.c.log(), rawURL)
 		if s.Issuer == "" && by != byResource {
 			s.Issuer = issuer // nobody contradicts

@@ -40,6 +40,9 @@ type Token struct {
 	Scope string `json:"scope,omitempty"`
 	// Account is how the ID token names the person. It may be empty.
 	Account string `json:"account,omitempty"`
+	// SecondWay says that the server took the client in the second way only that it was shown (see
+	// the package comment), so that a refresh begins with that one.
+	SecondWay bool `json:"second_way,omitempty"`
 	// Obtained is when the token was asked for.
 	Obtained time.Time `json:"obtained,omitzero"`
 	// Expiry is when the access token expires. It is zero if the server did not say.
@@ -101,6 +104,7 @@ func (c *Client) RedeemCode(ctx context.Context, s Server, who Credentials, code
 // Refresh spends the refresh token of old (RFC 6749 section 6). What the server's answer leaves out
 // stays as it was in old, the refresh token too.
 func (c *Client) Refresh(ctx context.Context, s Server, who Credentials, old Token, resource string) (Token, error) {
+	c.recall(s, who, old)
 	form := url.Values{"grant_type": {grantTypeRefresh}, "refresh_token": {old.Refresh}}
 	setIf(form, "resource", resource)
 	k, err := c.token(ctx, StageRefresh, s, who, form)
@@ -135,7 +139,7 @@ func (c *Client) ExchangeIDToken(ctx context.Context, idp Server, who Credential
 		"subject_token": {idToken}, "subject_token_type": {tokenTypeIDToken},
 	}
 	want.setOn(form)
-	q := call{StageExchange, idp.TokenEndpoint, idp, who, form}
+	q := call{stage: StageExchange, endpoint: idp.TokenEndpoint, server: idp, who: who, form: form}
 	a, err := c.send(ctx, q)
 	if err != nil {
 		return "", err
@@ -158,7 +162,9 @@ func (c *Client) Revoke(ctx context.Context, s Server, who Credentials, k Token)
 		return nil
 	}
 	who.ProofKey = nil
-	q := call{StageRevoke, s.RevocationEndpoint, s, who, url.Values{"token": {value}, "token_type_hint": {hint}}}
+	c.recall(s, who, k)
+	form := url.Values{"token": {value}, "token_type_hint": {hint}}
+	q := call{stage: StageRevoke, endpoint: s.RevocationEndpoint, server: s, who: who, form: form}
 	a, err := c.send(ctx, q)
 	if err != nil {
 		return err
@@ -176,7 +182,7 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	}
 	addExtra(form, c.ExtraParams)
 	sent := c.now() // read before the server reads its own clock: we expire early rather than late
-	q := call{stage, s.TokenEndpoint, s, who, form}
+	q := call{stage: stage, endpoint: s.TokenEndpoint, server: s, who: who, form: form}
 	a, err := c.send(ctx, q)
 	if err != nil {
 		return Token{}, err
@@ -194,6 +200,7 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 		return Token{}, unusable("the answer holds no ID token")
 	}
 	k := Token{Access: access, Refresh: d.text("refresh_token"), Scope: strings.Join(d.list("scope"), " "), Obtained: sent}
+	_, k.SecondWay = c.second.Load(q.secondKey(c))
 	k.Account = accountOf(d.member("id_token"))
 	kind, life := d.text("token_type"), d.lifetime("expires_in")
 	d.logOdd(c.log(), "the token answer")
@@ -205,7 +212,7 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	case strings.EqualFold(strings.TrimSpace(kind), TypeDPoP) && who.ProofKey != nil:
 		k.Type = TypeDPoP
 	default:
-		return Token{}, unusable(PeerText("token_type "+kind, q.secrets()))
+		return Token{}, unusable(PeerText("token_type "+kind, a.secrets))
 	}
 	if strings.ContainsFunc(k.Access, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return Token{}, unusable("access_token with characters that no header may hold")
@@ -214,6 +221,13 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 		k.Expiry = sent.Add(life)
 	}
 	return k, nil
+}
+
+// recall notes for s what a token of it has taught.
+func (c *Client) recall(s Server, who Credentials, k Token) {
+	if q := (call{server: s, who: who}); k.SecondWay {
+		c.second.Store(q.secondKey(c), true)
+	}
 }
 
 // isBearer reports whether a token_type is that of a Bearer token (RFC 6750). Servers write it in

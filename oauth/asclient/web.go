@@ -121,6 +121,10 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
+	// secrets are what the request held that the answer may echo.
+	secrets []string
+	// other is the way to show the client that may be right where this answer refuses it.
+	other string
 }
 
 // grants returns the document of an answer that is a success: an object, or form-encoded.
@@ -138,8 +142,7 @@ func errMalformed(endpoint string) error {
 	return fmt.Errorf("malformed endpoint URL %s", Quote(endpoint))
 }
 
-// post sends a body and returns the answer. It never follows a redirect: a secret goes to the
-// endpoint or nowhere.
+// post sends a body and returns the answer. It follows no redirect.
 func (w web) post(ctx context.Context, rawURL string, h http.Header, body string) (a answer, err error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" {
@@ -165,27 +168,34 @@ func (w web) post(ctx context.Context, rawURL string, h http.Header, body string
 	return a, nil
 }
 
-// postOpen is post for a body without a secret. It follows redirects that keep the method (307 and
-// 308) to another path of the same origin, as from /register to /register/.
-func (w web) postOpen(ctx context.Context, rawURL string, h http.Header, body string) (a answer, err error) {
-	for range maxRedirects {
-		a, err = w.post(ctx, rawURL, h.Clone(), body)
-		if err != nil || a.status != http.StatusTemporaryRedirect && a.status != http.StatusPermanentRedirect {
-			break
-		}
-		from, err1 := url.Parse(rawURL)
-		to, err2 := url.Parse(a.header.Get("Location"))
-		if err1 != nil || err2 != nil || to.String() == "" {
-			break
-		}
-		to = from.ResolveReference(to)
-		keepTLS(to, from)
-		if !SameOrigin(from, to) || to.User != nil {
-			break
-		}
-		rawURL = to.String()
+// movedTo returns where the request to rawURL is to be sent instead. That is a redirect which keeps
+// the method (307 and 308), to another path of the same origin, as from /token to /token/. No
+// other redirect is followed: what is for one origin goes to no other.
+func (a answer) movedTo(rawURL string) (to string, ok bool) {
+	if a.status != http.StatusTemporaryRedirect && a.status != http.StatusPermanentRedirect {
+		return "", false
 	}
-	return a, err
+	from, err1 := url.Parse(rawURL)
+	u, err2 := url.Parse(a.header.Get("Location"))
+	if err1 != nil || err2 != nil || u.String() == "" {
+		return "", false
+	}
+	u = from.ResolveReference(u)
+	keepTLS(u, from)
+	return u.String(), SameOrigin(from, u) && u.User == nil
+}
+
+// redirect says where a redirect leads that is not followed. It is empty for other answers.
+func (a answer) redirect(rawURL string) string {
+	from, err1 := url.Parse(rawURL)
+	to, err2 := url.Parse(a.header.Get("Location"))
+	if a.status/100 != 3 || err1 != nil || err2 != nil || to.String() == "" {
+		return ""
+	}
+	if to = from.ResolveReference(to); SameOrigin(from, to) {
+		return "the endpoint redirects to " + to.EscapedPath()
+	}
+	return "the endpoint redirects to " + WithoutQuery(to)
 }
 
 func readReply(resp *http.Response) ([]byte, error) {

@@ -1,17 +1,30 @@
-// Package oauthtest is an authorization server, a bearer check, a browser and a network in memory,
-// for tests and for the demonstration. The server is strict where clients go wrong: PKCE, redirect
-// URI, resource, and the reuse of codes and refresh tokens.
+// Package oauthtest is an authorization server, an upstream that checks tokens, a browser and a
+// network in memory, for tests and for the demonstration.
 //
-// # Knobs, rules and quirks
+// # The correct server
 //
-// There are two ways to make a [Server] differ from that. [Knobs] are settings that a correct
-// server may have, and a few mistakes that need the server's own books. A [Rule] is data: it fits
-// some requests and changes their answers, whatever they are. Rules are followed from
+// A [Server] is strict where clients go wrong. It refuses a request without PKCE, a redirect URI
+// that was not registered, a wrong resource, and a code or a refresh token that is used again. A
+// refresh token that is used again ends all tokens of its login.
+//
+// There are two ways to make a Server differ from that. [Knobs] are settings that a correct server
+// may have, and a few mistakes that need the server's own memory of codes and tokens. A [Rule] is
+// data: it fits some requests and changes their answers, whatever they are. Rules hold from
 // [Server.Play] until the next Play. Play without rules heals the server.
 //
+// # Quirks: what is tolerated, and what never is
+//
 // A [Quirk] is a row of the table [Quirks]: a kind of server that people have met, its rules and
-// knobs, and the right outcome. A test goes through all rows and needs no code for a new one. To
-// add a row, copy the one that comes closest, in the file of the place where the server is odd:
+// knobs, and the right outcome (its Want). So the table is the exact list of what packages oauth and
+// asclient tolerate and refuse. Want has one of these forms:
+//
+//	Want{}                                   tolerated: the person is served
+//	Want{Failures: 1}, Want{Pages: 3}        tolerated, at the cost of a failed call or login pages
+//	Want{Refused: code, With: "--issuer X"}  refused, until the person makes a setting
+//	Want{Refused: code}                      never tolerated
+//
+// A test goes through all rows and needs no code for a new one. To add a row, copy the one that
+// comes closest, in the file of the place where the server is odd:
 //
 //	{Name: "dead: status of its own", Seen: "HubSpot",
 //		Rules: says(Refresh, 400, `{"status":"BAD_REFRESH_TOKEN"}`), Want: pageEachTime},
@@ -26,10 +39,10 @@
 //	Rule{At: Upstream, When: []string{"bearer=young"}, Status: 401}         // a replica lags
 //	Rule{At: Register, When: []string{"!slash"}, Status: 307,
 //		Redirect: "$issuer/register?slash=1"}                           // moved
-//	Rule{At: ResourceMetadata, Body: "\ufeff$answer"}                       // with a mark
+//	Rule{At: ResourceMetadata, Body: "\ufeff$answer"}                       // with a byte order mark
 //
 // # Network
 //
-// A [Network] is a small internet for a bubble of testing/synctest. There, a delay of ten minutes
+// A [Network] is a small internet for a bubble of testing/synctest. In it, a delay of ten minutes
 // and the expiry of a token pass in no time.
 package oauthtest

@@ -49,7 +49,7 @@ type Store struct {
 type Callback struct {
 	CallbackVia     string  `placeholder:"HOST" help:"Listen for the callback on HOST, your workstation, by a remote forward." field:"ssh.callbackVia"`
 	CallbackPort    Ports   `default:"53682" placeholder:"N[,N]" help:"Port of the callback; 0 takes any free one; a list is tried in order." from:"OAUTH2_CALLBACK_PORT" field:"oauth2.callbackPort"`
-	CallbackHost    string  `default:"127.0.0.1" placeholder:"ADDR" help:"Loopback address of the callback." from:"OAUTH2_CALLBACK_HOST" field:"oauth2.callbackHost"`
+	CallbackHost    string  `default:"127.0.0.1" placeholder:"ADDR" help:"Loopback address of the callback, or localhost." from:"OAUTH2_CALLBACK_HOST" field:"oauth2.callbackHost"`
 	CallbackTimeout Seconds `default:"300s" placeholder:"DUR" help:"How long a login may take; a number without a unit is seconds." from:"OAUTH2_CALLBACK_TIMEOUT_SECONDS" field:"oauth2.callbackTimeoutSeconds"`
 }
 
@@ -74,27 +74,27 @@ type Client struct {
 
 // Assertion is what the grants jwt_bearer and enterprise_managed show.
 type Assertion struct {
-	AssertionFile       string `placeholder:"FILE" help:"File with the JWT of jwt_bearer; it is read again for each request." field:"oauth2.assertionFile"`
+	AssertionFile       string `placeholder:"FILE" help:"File with the JWT of jwt_bearer; it is read again for each token." field:"oauth2.assertionFile"`
 	IDPIssuer           string `name:"idp-issuer" placeholder:"URL" help:"Identity provider of enterprise_managed: you sign in there once for all its upstreams." field:"oauth2.idpIssuer"`
 	IDPTokenURL         string `name:"idp-token-url" placeholder:"URL" help:"Token endpoint of the identity provider, if its metadata is not to be used." field:"oauth2.idpTokenUrl"`
 	IDPClientID         string `name:"idp-client-id" placeholder:"ID" help:"Client ID at the identity provider." field:"oauth2.idpClientId"`
 	IDPClientSecret     string `name:"idp-client-secret" placeholder:"SECRET" help:"Secret of that client; safer in the variable or a file." field:"oauth2.idpClientSecret"`
 	IDPClientSecretFile string `name:"idp-client-secret-file" placeholder:"FILE" help:"File that holds that secret." field:"oauth2.idpClientSecretFile"`
-	IDTokenFile         string `name:"id-token-file" placeholder:"FILE" help:"File with an ID token of that client, if you are not to sign in at the identity provider; it is read again for each request." field:"oauth2.idTokenFile"`
+	IDTokenFile         string `name:"id-token-file" placeholder:"FILE" help:"File with an ID token for that client, so that you need not sign in at the identity provider; it is read again for each token." field:"oauth2.idTokenFile"`
 }
 
 // Request says what is asked of the authorization server, and for which of the person's accounts.
 type Request struct {
-	Issuer    string `placeholder:"URL" help:"Authorization server that you vouch for: its metadata counts whatever the upstream names, and secrets go nowhere else." field:"oauth2.issuer"`
-	PKCE      string `name:"pkce" enum:"require,assume" default:"require" placeholder:"HOW" help:"require, or assume, which uses S256 although the server's metadata names no methods." field:"oauth2.pkce"`
+	Issuer    string `placeholder:"URL" help:"Authorization server that you vouch for: its metadata is used, whatever the upstream names, and secrets go to no other server." field:"oauth2.issuer"`
+	PKCE      string `name:"pkce" enum:"require,assume" default:"require" placeholder:"HOW" help:"require, or assume, which uses S256 even if the server's metadata does not mention PKCE." field:"oauth2.pkce"`
 	Profile   string `default:"default" placeholder:"NAME" help:"Keeps several accounts of one upstream apart." field:"oauth2.profile"`
 	Scope     string `placeholder:"SCOPES" help:"Scopes to ask for, separated by spaces." from:"OAUTH2_SCOPE" field:"oauth2.scope"`
-	Resource  string `placeholder:"URI" help:"Resource indicator (RFC 8707), which counts more than the metadata's; none leaves it out." from:"OAUTH2_RESOURCE" field:"oauth2.resource"`
+	Resource  string `placeholder:"URI" help:"Resource parameter to send (RFC 8707), whatever the metadata names; none sends none." from:"OAUTH2_RESOURCE" field:"oauth2.resource"`
 	Audience  string `placeholder:"NAME" help:"Audience parameter of the token request." from:"OAUTH2_AUDIENCE" field:"oauth2.audience"`
 	AuthStyle string `enum:",body,header" default:"" placeholder:"STYLE" help:"How the client sends its secret: body or header." from:"OAUTH2_AUTH_STYLE" field:"oauth2.authStyle"`
 	// AuthorizeParam holds parameters as NAME=VALUE. AuthorizeParams reads them.
-	AuthorizeParam []string `sep:"none" placeholder:"NAME=VALUE" help:"Parameter to add to the authorize URL, such as prompt=consent; may be repeated." field:"oauth2.authorizeParams"`
-	Bearer         string   `enum:"access,id" default:"access" placeholder:"KIND" help:"Token that the upstream gets: access, or id, for one that takes ID tokens only." field:"oauth2.bearer"`
+	AuthorizeParam []string `sep:"none" placeholder:"NAME=VALUE" help:"Parameter to add to the URL of the login page, such as prompt=consent; may be repeated." field:"oauth2.authorizeParams"`
+	Bearer         string   `enum:"access,id" default:"access" placeholder:"KIND" help:"Token to send to the upstream: access, or id for an upstream that takes only ID tokens." field:"oauth2.bearer"`
 }
 
 // Predecessor holds the sign-in settings of mcp-oauth2-proxy that have a variable and no visible
@@ -136,7 +136,7 @@ type Upstream struct {
 	// UpstreamURL is the value of the variable or the file. It has no flag of its own in --help.
 	UpstreamURL       string   `name:"upstream-url" hidden:"" from:"UPSTREAM_URL" field:"upstream.url"`
 	CAFile            string   `name:"ca-file" group:"files" placeholder:"FILE" help:"PEM certificates added to the system's roots." field:"upstream.caFile"`
-	ClientCert        string   `group:"files" placeholder:"FILE" help:"PEM certificate that the upstream and the authorization server get (mutual TLS); read again when it changes." field:"upstream.clientCert"`
+	ClientCert        string   `group:"files" placeholder:"FILE" help:"PEM certificate to show to the upstream and the authorization server (mutual TLS); it is read again when it changes." field:"upstream.clientCert"`
 	ClientCertKey     string   `group:"files" placeholder:"FILE" help:"Private key of that certificate, if it is in another file." field:"upstream.clientCertKey"`
 	Header            []string `sep:"none" placeholder:"'NAME: VALUE'" help:"Extra upstream header; $${VARIABLE} is expanded; may be repeated." field:"upstream.headers"`
 	HeaderFile        string   `placeholder:"FILE" help:"File of such headers, one on a line; # begins a comment." field:"upstream.headerFile"`
@@ -148,7 +148,7 @@ type Relay struct {
 	Transport  string       `enum:"auto,http,sse" default:"auto" placeholder:"KIND" help:"Transport of the upstream: auto, http (Streamable HTTP) or sse (HTTP+SSE of 2024-11-05)." field:"upstream.transport"`
 	IgnoreTool []string     `sep:"none" placeholder:"PATTERN" help:"Tools to hide and to refuse; * stands for any characters; may be repeated." field:"upstream.ignoreTools"`
 	Timeout    Milliseconds `default:"300s" placeholder:"DUR" help:"How long a call may take without progress; a number without a unit is milliseconds." from:"UPSTREAM_TIMEOUT_MS" field:"upstream.timeoutMs"`
-	KeepAlive  Interval     `default:"0s" placeholder:"DUR" help:"Send an MCP ping as often as this, at least 1s apart, on wires that have pings; 0 sends none; a number without a unit is seconds." field:"upstream.keepAlive"`
+	KeepAlive  Interval     `default:"0s" placeholder:"DUR" help:"Send an MCP ping after this time without a message, 1s or more, if the upstream's revision has pings; 0 sends none; a number without a unit is seconds." field:"upstream.keepAlive"`
 	// ServerStream permits the GET stream, on which a server sends without being asked.
 	ServerStream bool `hidden:"" default:"true" negatable:"" from:"UPSTREAM_OPEN_SERVER_STREAM" field:"upstream.openServerStream"`
 	// ProtocolVersion is the header MCP-Protocol-Version until the server has negotiated one.

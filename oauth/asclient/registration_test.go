@@ -57,6 +57,11 @@ func TestRefusedRegistrationIsTriedWithLess(t *testing.T) {
 		{"several redirects", `{"error":"invalid_redirect_uri"}`, several, 2, "scope"},
 		{"without words", `{"error":"invalid_client_metadata"}`, has("application_type", "scope"), 2, "client_name"},
 		{"without an error", ``, has("application_type", "scope"), 2, "client_name"},
+		{"name and redirect URI only", `{"error":"invalid_request"}`, has("scope", "application_type", "token_endpoint_auth_method"), 3, "client_name"},
+		{"name and redirect URI only, all named", `{"message":["property scope should not exist","property grant_types should not exist"]}`,
+			has("scope", "grant_types", "response_types", "token_endpoint_auth_method"), 3, "client_name"},
+		{"name and redirect URI only, one named", `{"error":"invalid_client_metadata","error_description":"unknown field scope"}`,
+			has("scope", "token_endpoint_auth_method"), 3, "client_name"},
 		{"one after the other", `{"error":"invalid_client_metadata","error_description":"scope, at first"}`, has("scope", "application_type"), 3, "client_name"},
 	} {
 		c, got := registry(t, tt.words, tt.refuses)
@@ -94,7 +99,11 @@ func TestRegistrationThatIsRefusedForGood(t *testing.T) {
 		{400, `{"error":"invalid_redirect_uri"}`, CodeRedirectURI, 2},
 		{400, `{"error":"invalid_client_metadata","error_description":"use localhost, not an IP address"}`, CodeRedirectURI, 2},
 		{400, `{"error":"invalid_request","error_description":"Redirect URI must use HTTPS: http://127.0.0.1:1"}`, CodeRedirectURI, 2},
-		{400, `{"error":"invalid_client_metadata","error_description":"no"}`, "invalid_client_metadata", 2},
+		{400, `{"error":"invalid_client_metadata","error_description":"no"}`, "invalid_client_metadata", 3},
+		{500, `{"message":"Internal Server Error"}`, CodeBadReply, 3},
+		{502, `{"message":"Internal server error"}`, CodeBadReply, 3},
+		{502, `<html>Bad Gateway</html>`, CodeBadReply, 1},
+		{501, `{"message":"not implemented"}`, CodeBadReply, 1},
 		{403, `<html>blocked</html>`, CodeBadReply, 1},
 		{429, `{"error":"invalid_client_metadata"}`, "invalid_client_metadata", 1},
 		{503, ``, CodeBadReply, 1},
@@ -138,7 +147,7 @@ func TestRegistrationIsRedirectedWithinTheOrigin(t *testing.T) {
 			return &http.Response{StatusCode: tt.status, Header: http.Header{"Location": {tt.to}}, Body: http.NoBody}, nil
 		})
 		r, err := c.Register(t.Context(), Finding{Server: Server{RegistrationEndpoint: "https://as.example/r"}}, "test", nil)
-		if last != tt.want || (err == nil) != (r.ID == "me") || asked > maxRedirects*maxRegistrations {
+		if last != tt.want || (err == nil) != (r.ID == "me") || asked > (maxMoves+1)*maxRegistrations {
 			t.Errorf("%d to %q: ended at %s after %d requests, %v", tt.status, tt.to, last, asked, err)
 		}
 	}

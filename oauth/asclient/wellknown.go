@@ -35,6 +35,39 @@ func serverMetadataURLs(issuer *url.URL) []string {
 		root + path + wellKnownOpenID, root + path + wellKnownServer}
 }
 
+// absolute returns a URL that a peer named, for a request. Where it is no absolute URL, it is taken
+// for one below base, or at base's origin if it begins with a slash. It is empty if that leads to
+// another origin.
+func absolute(rawURL, base string) string {
+	u, err1 := url.Parse(rawURL)
+	b, err2 := url.Parse(base)
+	if rawURL == "" || err1 == nil && u.Scheme != "" || err2 != nil || b.Host == "" {
+		return rawURL
+	}
+	if strings.HasPrefix(rawURL, b.Host+"/") { // the scheme was forgotten
+		rawURL = "//" + rawURL
+	}
+	if u, err1 = url.Parse(rawURL); err1 != nil {
+		return rawURL // which is refused by its name
+	}
+	b.Path, b.RawPath = strings.TrimSuffix(b.Path, "/")+"/", ""
+	if u = b.ResolveReference(u); !SameOrigin(u, b) {
+		return ""
+	}
+	return u.String()
+}
+
+// issuerAt returns the issuer that a resource names by the URL of its metadata. Any other URL is
+// the issuer itself.
+func issuerAt(rawURL string) string {
+	for _, place := range []string{wellKnownServer, wellKnownOpenID} {
+		if root, path, ok := strings.Cut(rawURL, place); ok && (path == "" || path[0] == '/') {
+			return root + path
+		}
+	}
+	return rawURL
+}
+
 // covers reports whether a resource identifier names upstream or a parent path of it.
 func covers(resource string, upstream *url.URL) bool {
 	r, err := url.Parse(resource)

@@ -106,8 +106,8 @@ func (q registration) without(err *SignInError) (registration, bool) {
 	return leaner, !leaner.equal(q)
 }
 
-// least returns q with as little as possible. The authentication method stays, because without it
-// the client is one with a secret; unless the server has objected to it.
+// least returns q with what a good registration needs. The authentication method stays, because
+// without it the client is one with a secret; unless the server has objected to it.
 func (q registration) least() registration {
 	leaner := q.clone()
 	leaner.redirects, leaner.scopes = q.redirects[:min(len(q.redirects), 1)], nil
@@ -120,10 +120,17 @@ func (q registration) least() registration {
 	return leaner
 }
 
+// bare returns q with nothing but a name and a redirect URI, which every schema has.
+func (q registration) bare() registration {
+	leaner := q.least()
+	delete(leaner.others, "token_endpoint_auth_method")
+	return leaner
+}
+
 // leanerAfter returns the registration to try after a refusal, which is the last one if last is
 // set. It reports false if none may help: the server disliked who sent it, or is not in order.
 func (q registration) leanerAfter(err *SignInError, last bool) (registration, bool) {
-	if !err.Refused || err.Err != nil {
+	if !err.Refused && !crashed(err) || err.Err != nil {
 		return q, false
 	}
 	leaner, named := q.without(err)
@@ -131,10 +138,26 @@ func (q registration) leanerAfter(err *SignInError, last bool) (registration, bo
 	case named && !last:
 	case closed(err):
 		return q, false
+	case last && strict(err):
+		leaner = q.bare()
 	default:
-		leaner = q.least()
+		if leaner = q.least(); leaner.equal(q) && !aboutRedirect(err) {
+			leaner = q.bare()
+		}
 	}
 	return leaner, !leaner.equal(q)
+}
+
+// crashed reports whether a server failed as those do that meet a member which they do not know.
+// Some of them run where a crash is answered with 502, in JSON.
+func crashed(err *SignInError) bool {
+	return err.Status == http.StatusInternalServerError || err.Status == http.StatusBadGateway && !err.Page && err.Description != ""
+}
+
+// strict reports whether a refusal is that of a schema which takes no members but its own.
+func strict(err *SignInError) bool {
+	return slices.ContainsFunc([]string{"unrecognized", "unknown", "unexpected", "extra", "additional", "extra_forbidden", "forbidden",
+		"not permitted", "not allowed", "should not exist", "additionalproperties"}, func(word string) bool { return names(err.words(), word) })
 }
 
 // closed reports whether a server registers nobody without its operator: it wants a token or a
@@ -158,16 +181,20 @@ func closed(err *SignInError) bool {
 		func(words string) bool { return names(err.words(), words) })
 }
 
+// aboutRedirect reports whether a refusal is about the redirect URI.
+func aboutRedirect(err *SignInError) bool {
+	mentions := func(word string) bool { return names(err.words(), word) || names(err.Code, word) }
+	return slices.ContainsFunc([]string{"redirect_uri", "redirect_uris", "redirect uri", "redirect uris", "redirect url",
+		"redirect urls", "callback url", CodeRedirectURI, "localhost", "127.0.0.1", "loopback"}, mentions)
+}
+
 // named returns err with the code that says what can be done about it.
 func named(err *SignInError) *SignInError {
-	mentions := func(word string) bool { return names(err.words(), word) || names(err.Code, word) }
-	aboutRedirect := slices.ContainsFunc([]string{"redirect_uri", "redirect_uris", "redirect uri", "redirect uris", "redirect url",
-		"redirect urls", "callback url", "localhost", "127.0.0.1", "loopback"}, mentions)
 	was := err.Code
 	switch {
 	case closed(err):
 		err.Code = CodeNoClient
-	case err.Refused && aboutRedirect:
+	case err.Refused && aboutRedirect(err):
 		err.Code = CodeRedirectURI
 	}
 	if err.Code != was && was != CodeBadReply && !strings.Contains(err.Description, was) {

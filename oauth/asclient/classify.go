@@ -55,6 +55,27 @@ func (e *SignInError) ObjectsTo(parameter string) bool {
 	return code == "invalid_target" || code == "invalid_resource" || slices.ContainsFunc(entraResource, entra)
 }
 
+// aboutClient reports whether a refusal may be about how the client showed itself: it says so, or
+// it is a 401 whose code is not about anything else.
+func (e *SignInError) aboutClient() bool {
+	if !e.Refused {
+		return false
+	}
+	switch code := strings.ToLower(e.Code); code {
+	case "invalid_client":
+		return true
+	case CodeBadReply, "invalid_request", "unauthorized", "unauthorized_client", "authentication_failed", "bad_request",
+		"invalid_credentials", "invalid_client_credentials", "incorrect_client_credentials", "invalid_client_secret":
+		return e.Status == http.StatusUnauthorized || code != CodeBadReply && code != "invalid_request" && code != "bad_request" ||
+			slices.ContainsFunc(clientWords, func(word string) bool { return names(e.words(), word) })
+	}
+	return false
+}
+
+// clientWords are about how a client shows itself.
+var clientWords = []string{"client_id", "client_secret", "client id", "client secret", "client authentication",
+	"client credentials", "authorization header", "basic auth", "basic authentication"}
+
 // entraResource are the numbers of Entra ID's errors that are about the resource parameter: it
 // does not match the scopes, it is not supported, or it is not known.
 var entraResource = []string{"9010010", "901002", "500011", "50001"}
