@@ -87,8 +87,9 @@
 //   - The upstream forgets a session that is idle: --keep-alive 30s sends pings.
 //
 // No setting gets past these: cleartext http to a host that is not loopback (but for
-// --allow-insecure-http), a request with a secret that is redirected, a callback of another issuer,
-// a server that does PKCE without S256, and a token that is bound to a key which nobody asked for.
+// --allow-insecure-http), a request with a secret that is redirected to another origin, a callback
+// of another issuer, a server that does PKCE without S256, and a token that is bound to a key which
+// nobody asked for.
 //
 // The cookies of an upstream are sent back to its origin, for load balancers. At most 50 are kept,
 // in memory. A cookie in --header replaces one of the same name.

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// sameIssuer reports whether two issuers are the same, but for a slash at the end. The case of the
-// host and the default port make no difference either, because requests go to the same place.
+// sameIssuer reports whether two issuers are the same but for a slash at the end. The case of the
+// host and a default port make no difference either, because requests go to the same place.
 func sameIssuer(a, b string) bool {
 	if a == "" || b == "" {
 		return false

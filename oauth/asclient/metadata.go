@@ -79,9 +79,9 @@ func (s Server) ID() string {
 	return strings.TrimSuffix(s.Issuer, "/")
 }
 
-// Audience is how an assertion for s names it: the issuer, but not one that nothing but the
-// metadata itself vouches for. It is the token endpoint of endpoints that were given by
-// configuration.
+// Audience is how an assertion for s names it: by the issuer, or by FoundAt if nothing but the
+// metadata vouches for the issuer. For endpoints that were given by configuration it is the token
+// endpoint.
 func (s Server) Audience() string { return cmp.Or(s.FoundAt, s.Issuer, s.TokenEndpoint) }
 
 // IssIsProof reports whether the parameter iss of a redirect (RFC 9207) proves which server the

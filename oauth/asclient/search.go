@@ -18,7 +18,7 @@ type search struct {
 	f *Finding
 	// err is the first error of the network. It ends the discovery only if nothing is found.
 	err error
-	// silent has the origins that did not answer in time. They are not waited for as long again.
+	// silent has the origins that did not answer in time. The next wait for one of them is shorter.
 	silent []string
 }
 
@@ -29,7 +29,8 @@ func (d *search) fetch(ctx context.Context, step, rawURL string) (document, bool
 		err = web{d.c}.allow(u)
 	}
 	if err != nil {
-		// A server behind a TLS proxy names http URLs of itself. The well-known ones may do.
+		// A server behind a TLS proxy names http URLs of itself. The well-known URLs are still
+		// tried.
 		d.f.Tried = append(d.f.Tried, Attempt{Step: step, URL: Quote(rawURL), Reason: "not requested: not an https URL"})
 		return document{}, false
 	}
@@ -55,8 +56,7 @@ func (d *search) fetch(ctx context.Context, step, rawURL string) (document, bool
 	return doc, err == nil && status/100 == 2
 }
 
-// failed makes the error of a discovery that found nothing. Where the network failed, the error
-// says so.
+// failed makes the error of a discovery that found nothing. An error of the network is beneath it.
 func (d *search) failed(what string) *DiscoveryError {
 	e := &DiscoveryError{What: what, Tried: d.f.Tried, Err: d.err}
 	if d.err != nil { // it stands at the end of the words
@@ -68,7 +68,7 @@ func (d *search) failed(what string) *DiscoveryError {
 // reject says why the answer to the last attempt is not used.
 func (f *Finding) reject(reason string) { f.Tried[len(f.Tried)-1].Reason = reason }
 
-// voucher is who named an issuer that metadata is looked up by.
+// voucher says who named an issuer that metadata is looked up by.
 type voucher int
 
 const (

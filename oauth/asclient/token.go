@@ -40,8 +40,8 @@ type Token struct {
 	Scope string `json:"scope,omitempty"`
 	// Account is how the ID token names the person. It may be empty.
 	Account string `json:"account,omitempty"`
-	// SecondWay says that the server took the client in the second way only that it was shown (see
-	// the package comment), so that a refresh begins with that one.
+	// SecondWay says that the server took the client only in the second way (see the package
+	// comment). A refresh then begins with that way.
 	SecondWay bool `json:"second_way,omitempty"`
 	// Obtained is when the token was asked for.
 	Obtained time.Time `json:"obtained,omitzero"`
@@ -223,7 +223,7 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	return k, nil
 }
 
-// recall notes for s what a token of it has taught.
+// recall notes the SecondWay of a token of s.
 func (c *Client) recall(s Server, who Credentials, k Token) {
 	if q := (call{server: s, who: who}); k.SecondWay {
 		c.second.Store(q.secondKey(c), true)

@@ -31,8 +31,8 @@ type Knobs struct {
 	NoRegistration bool
 	// NumericIDs gives client IDs of digits only.
 	NumericIDs bool
-	// SecretAnyway is the method of a client that asked for none. It gets a secret. Empty grants
-	// what was asked for.
+	// SecretAnyway is the authentication method of each client that asked for none. Such a client
+	// gets a secret. Empty grants what was asked for.
 	SecretAnyway string
 	// OneRedirect refuses a registration of more than one redirect URI.
 	OneRedirect bool
