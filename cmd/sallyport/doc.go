@@ -74,7 +74,7 @@
 //   - The server wants a parameter of its own in the authorize URL, such as a hint of the tenant,
 //     or prompt=consent and access_type=offline before it gives a refresh token: --authorize-param
 //     NAME=VALUE. It cannot replace a parameter of the protocol.
-//   - The metadata does not say that the server knows PKCE with S256: --pkce assume.
+//   - The metadata does not mention PKCE, although the server knows S256: --pkce assume.
 //   - The upstream takes ID tokens only: --bearer id.
 //   - The upstream or the login server wants a client certificate: --client-cert FILE, and
 //     --client-cert-key FILE if the key is in another file. The key must not be encrypted. The

@@ -65,7 +65,7 @@ func (e *SignInError) aboutClient() bool {
 	case "invalid_client":
 		return true
 	case CodeBadReply, "invalid_request", "unauthorized", "unauthorized_client", "authentication_failed", "bad_request",
-		"invalid_credentials", "invalid_client_credentials", "incorrect_client_credentials", "invalid_client_secret":
+		"invalid_credentials", "invalid_client_credentials", "incorrect_client_credentials", "invalid_client_secret", "invalid_client_id":
 		return e.Status == http.StatusUnauthorized || code != CodeBadReply && code != "invalid_request" && code != "bad_request" ||
 			slices.ContainsFunc(clientWords, func(word string) bool { return names(e.words(), word) })
 	}

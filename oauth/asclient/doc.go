@@ -70,9 +70,11 @@
 //   - A document is a JSON object whose members are read one by one. A member that cannot be read
 //     counts as absent, and the log names it. A list may come as one string, and a string as a list
 //     of one. Numbers may come as strings, and strings as numbers. Names of members may differ in
-//     case. A byte order mark, UTF-16, a wrong content type and text after the object do no harm.
-//   - An answer to a POST may be form-encoded, or wrapped in a member such as data, and may have
-//     any status of success.
+//     case, underscores and hyphens. A byte order mark, UTF-16, a wrong content type, text after
+//     the object and an object within a JSON string do no harm.
+//   - An answer to a POST may be form-encoded, a list of one object, or wrapped in a member such as
+//     data, and may have any status of success.
+//   - A challenge may lack its scheme, and its values may be quoted in any way.
 //   - A document without what makes it one (a resource, an issuer, a token endpoint) is passed
 //     over, and the next place is asked. Two gaps are filled: a resource of metadata at the
 //     upstream's own origin, by the upstream's URL, and an issuer that no resource metadata named,
@@ -86,8 +88,8 @@
 //   - A registration that is refused, or that makes the server crash, is tried again without what
 //     the server objects to, and then with as little as possible: three times in all.
 //   - A client that is refused is shown to the server in a second way, once ("Who we are").
-//   - A token_type may be absent or odd, such as "BearerToken" or "jwt". An expires_in that is no
-//     positive number counts as absent.
+//   - An access token may have the word Bearer before it. A token_type may be absent or odd, such
+//     as "BearerToken" or "jwt". An expires_in that is no positive number counts as absent.
 //   - An error is read from an object of any shape, an array, a form or text, also if the status is
 //     that of success. [SignInError.EndsRefreshToken], [SignInError.ObjectsTo] and
 //     [SignInError.TooEarly] judge it.
@@ -107,7 +109,9 @@
 //     promises it. Nothing else in such a callback is looked at.
 //   - If nothing but the metadata at the upstream's origin vouches for its issuer: a template, and
 //     a token endpoint that is neither at that issuer's origin nor at that of the authorization
-//     endpoint.
+//     endpoint. If it is not at the issuer's origin, the issuer in the metadata means nothing.
+//   - If the issuer is at the upstream's origin: an endpoint for revocation, devices or pushed
+//     requests at another origin than the token endpoint.
 //   - A token bound to a key (DPoP) if we did not ask for that, a token of a type such as mac, and
 //     a token with characters that no header may hold.
 //   - Configured parameters in place of those of the protocol ([Reserved]).

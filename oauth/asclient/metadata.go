@@ -44,7 +44,7 @@ type Server struct {
 	// PushEndpoint and PushRequired are those of RFC 9126 section 5.
 	PushEndpoint string `json:"pushed_authorization_request_endpoint,omitempty"`
 	PushRequired bool   `json:"require_pushed_authorization_requests,omitempty"`
-	// ChallengeMethods are the methods of PKCE. Nil means that the metadata does not name any.
+	// ChallengeMethods are the methods of PKCE. The metadata of some servers names none.
 	ChallengeMethods []string `json:"code_challenge_methods_supported,omitempty"`
 	// SendsIss says that each redirect names the issuer (RFC 9207).
 	SendsIss bool `json:"authorization_response_iss_parameter_supported,omitempty"`
@@ -106,12 +106,13 @@ func (s Server) Host() string { return hostOf(s.TokenEndpoint) }
 // CheckPKCE refuses a server that does not promise S256 (MCP, Authorization Code Protection). With
 // assume, a server whose metadata does not mention PKCE will do.
 func (s Server) CheckPKCE(assume bool) error {
-	if s.Source != FromMetadata || slices.Contains(s.ChallengeMethods, "S256") || s.ChallengeMethods == nil && assume {
+	isS256 := func(method string) bool { return strings.EqualFold(method, "S256") }
+	if s.Source != FromMetadata || slices.ContainsFunc(s.ChallengeMethods, isS256) || len(s.ChallengeMethods) == 0 && assume {
 		return nil
 	}
 	e := &SignInError{Stage: StageDiscovery, Server: s.Name(), Code: CodePKCE, Refused: true,
 		Description: "metadata lists no code_challenge_methods_supported"}
-	if s.ChallengeMethods != nil {
+	if len(s.ChallengeMethods) > 0 {
 		e.Description = "code_challenge_methods_supported lacks S256"
 	}
 	return e

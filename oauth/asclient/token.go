@@ -189,7 +189,7 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	}
 	d, _ := a.grants()
 	d = d.holding("access_token")
-	access, idToken := d.text("access_token"), d.text("id_token")
+	access, idToken := bearerText(d.text("access_token")), d.text("id_token")
 	if access == "" {
 		return Token{}, q.refusal(a)
 	}
@@ -228,6 +228,16 @@ func (c *Client) recall(s Server, who Credentials, k Token) {
 	if q := (call{server: s, who: who}); k.SecondWay {
 		c.second.Store(q.secondKey(c), true)
 	}
+}
+
+// bearerText returns a token without white space around it, and without the scheme that some
+// servers write before it.
+func bearerText(token string) string {
+	token = strings.TrimSpace(token)
+	if scheme, rest, ok := strings.Cut(token, " "); ok && strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(rest)
+	}
+	return token
 }
 
 // isBearer reports whether a token_type is that of a Bearer token (RFC 6750). Servers write it in
