@@ -40,9 +40,9 @@ type Token struct {
 	Scope string `json:"scope,omitempty"`
 	// Account is how the ID token names the person. It may be empty.
 	Account string `json:"account,omitempty"`
-	// SecondWay says that the server took the client only in the second way (see the package
-	// comment). A refresh then begins with that way.
-	SecondWay bool `json:"second_way,omitempty"`
+	// Way is how the client was shown to the server after another way was refused (see the package
+	// comment), so that a refresh begins with it. It is empty where the first way is right.
+	Way string `json:"way,omitempty"`
 	// Obtained is when the token was asked for.
 	Obtained time.Time `json:"obtained,omitzero"`
 	// Expiry is when the access token expires. It is zero if the server did not say.
@@ -104,7 +104,9 @@ func (c *Client) RedeemCode(ctx context.Context, s Server, who Credentials, code
 // Refresh spends the refresh token of old (RFC 6749 section 6). What the server's answer leaves out
 // stays as it was in old, the refresh token too.
 func (c *Client) Refresh(ctx context.Context, s Server, who Credentials, old Token, resource string) (Token, error) {
-	c.recall(s, who, old)
+	if old.Way != "" {
+		c.learn(s, who, old.Way)
+	}
 	form := url.Values{"grant_type": {grantTypeRefresh}, "refresh_token": {old.Refresh}}
 	setIf(form, "resource", resource)
 	k, err := c.token(ctx, StageRefresh, s, who, form)
@@ -162,7 +164,9 @@ func (c *Client) Revoke(ctx context.Context, s Server, who Credentials, k Token)
 		return nil
 	}
 	who.ProofKey = nil
-	c.recall(s, who, k)
+	if k.Way != "" {
+		c.learn(s, who, k.Way)
+	}
 	form := url.Values{"token": {value}, "token_type_hint": {hint}}
 	q := call{stage: StageRevoke, endpoint: s.RevocationEndpoint, server: s, who: who, form: form}
 	a, err := c.send(ctx, q)
@@ -200,7 +204,9 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 		return Token{}, unusable("the answer holds no ID token")
 	}
 	k := Token{Access: access, Refresh: d.text("refresh_token"), Scope: strings.Join(d.list("scope"), " "), Obtained: sent}
-	_, k.SecondWay = c.second.Load(q.secondKey(c))
+	if way, ok := c.learned.Load(wayKey(s, who, c)); ok {
+		k.Way = way.(string)
+	}
 	k.Account = accountOf(d.member("id_token"))
 	kind, life := d.text("token_type"), d.lifetime("expires_in")
 	d.logOdd(c.log(), "the token answer")
@@ -221,13 +227,6 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 		k.Expiry = sent.Add(life)
 	}
 	return k, nil
-}
-
-// recall notes the SecondWay of a token of s.
-func (c *Client) recall(s Server, who Credentials, k Token) {
-	if q := (call{server: s, who: who}); k.SecondWay {
-		c.second.Store(q.secondKey(c), true)
-	}
 }
 
 // bearerText returns a token without white space around it, and without the scheme that some
