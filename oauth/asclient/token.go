@@ -199,6 +199,10 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	if c.BearerID && idToken == "" {
 		return Token{}, unusable("the answer holds no ID token")
 	}
+	if c.BearerID && !c.mayHave(s, idToken) {
+		return Token{}, &SignInError{Stage: stage, Server: s.Name(), Code: CodeIssuerMismatch, Refused: true,
+			Description: "the ID token is of another issuer"}
+	}
 	k := Token{Access: access, Refresh: d.text("refresh_token"), Scope: strings.Join(d.list("scope"), " "), Obtained: sent}
 	_, k.SecondWay = c.second.Load(q.secondKey(c))
 	k.Account = accountOf(d.member("id_token"))
