@@ -203,6 +203,10 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	if c.BearerID && idToken == "" {
 		return Token{}, unusable("the answer holds no ID token")
 	}
+	if c.BearerID && !c.mayHave(s, idToken) {
+		return Token{}, &SignInError{Stage: stage, Server: s.Name(), Code: CodeIssuerMismatch, Refused: true,
+			Description: "the ID token is of another issuer"}
+	}
 	k := Token{Access: access, Refresh: d.text("refresh_token"), Scope: strings.Join(d.list("scope"), " "), Obtained: sent}
 	if way, ok := c.learned.Load(wayKey(s, who, c)); ok {
 		k.Way = way.(string)
