@@ -100,6 +100,17 @@ type boundTo struct {
 	Server string `json:"server"`
 }
 
+// bindingOf names s for a boundTo. An issuer at the upstream's origin may name any token endpoint,
+// so the origin of that belongs to the name.
+func (c *Config) bindingOf(s asclient.Server) string {
+	issuer, err1 := url.Parse(s.ID())
+	token, err2 := url.Parse(s.TokenEndpoint)
+	if err1 != nil || err2 != nil || !asclient.SameOrigin(issuer, c.Upstream) || asclient.SameOrigin(issuer, token) {
+		return s.ID()
+	}
+	return s.ID() + " with the token endpoint at " + token.Scheme + "://" + token.Host
+}
+
 // checkIssuer refuses the server s if the configured credentials are for another one. A secret, a
 // key and one-shot inputs are, and so is every configured client where only a path of its own could
 // tell one server's callback from another's. A server that the Config names is never refused.
@@ -110,17 +121,17 @@ func (r *renewal) checkIssuer(s asclient.Server) error {
 		return nil
 	}
 	var bound boundTo
-	noted := r.account.loadNote(boundName, &bound)
+	noted, name := r.account.loadNote(boundName, &bound), c.bindingOf(s)
 	if rec, _ := r.account.current(); bound.Server == "" && !rec.Client.Registered {
-		bound.Server = rec.Server.ID() // of a record that is older than the note
+		bound.Server = c.bindingOf(rec.Server) // of a record that is older than the note
 	}
 	named := c.Endpoints.Issuer != "" || s.Source == asclient.FromConfig
-	if bound.Server != "" && bound.Server != s.ID() && !named {
+	if bound.Server != "" && bound.Server != name && !named {
 		return &asclient.SignInError{Stage: asclient.StageDiscovery, Server: s.Name(), Code: asclient.CodeIssuerChanged,
 			Refused: true, Description: "the configured client is for " + bound.Server + ", and the upstream now names this server"}
 	}
-	if !noted || bound.Server != s.ID() {
-		r.account.saveNote(boundName, boundTo{s.ID()})
+	if !noted || bound.Server != name {
+		r.account.saveNote(boundName, boundTo{name})
 	}
 	return nil
 }

@@ -74,6 +74,9 @@ func (c *Config) discover(ctx context.Context, as *asclient.Client, hint string,
 	}
 	if given.TokenURL != "" {
 		f.Server.TokenEndpoint = given.TokenURL
+		if given.Issuer == "" {
+			f.Server = f.Server.Confined() // what the person gave is for this endpoint
+		}
 	}
 	if given.AuthorizationURL != "" {
 		f.Server.AuthorizationEndpoint = given.AuthorizationURL

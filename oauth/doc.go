@@ -170,7 +170,8 @@
 //  2. Authorization server metadata (RFC 8414, OpenID Connect Discovery): that of
 //     [Endpoints].Issuer if the person names one, and otherwise of the first server in the resource
 //     metadata that has some. An upstream without resource metadata follows MCP's revision of
-//     2025-03-26: its own origin is looked up, and then the default endpoints there are used.
+//     2025-03-26: its own origin is looked up, and then the default endpoints there are used. If
+//     the metadata there names another issuer, the upstream's URL is sent as the resource.
 //     [Discover] shows the steps 1 and 2 without a sign-in.
 //  3. The listener. It is bound before anything is shown, and held until the login ends. It takes
 //     the first free address of [CallbackConfig.Addrs]. The redirect URI is
@@ -332,8 +333,9 @@
 //
 // # What never is
 //
-//   - A token goes to the upstream's origin alone, and a refresh token to the server that gave it.
-//     Each request is checked by its origin, so a redirect cannot carry a token away.
+//   - A token goes to the upstream's origin alone. Each request is checked by its origin, so a
+//     redirect cannot carry a token away. A refresh token and a registered client go to the server
+//     that gave them, at the origin of its token endpoint.
 //   - A code is redeemed only if its callback had the state, came to the path of its server, and
 //     named no other issuer. PKCE with S256 is always used. A server whose metadata does not
 //     promise it is refused, unless [Endpoints].AssumePKCE is set.
@@ -342,7 +344,8 @@
 //     else to the server of their first use. The store keeps the name of that server until a
 //     sign-out. If the upstream later names another one, the sign-in is refused with
 //     [asclient.CodeIssuerChanged], and only Endpoints.Issuer allows it. The same holds for a
-//     configured client without a secret, if the server does not prove its issuer in redirects.
+//     configured client without a secret, if the server does not prove its issuer in redirects. If
+//     the issuer is at the upstream's origin, its token endpoint must stay at its origin as well.
 //   - With Endpoints.Issuer, what the record holds of another server is not used.
 //   - A request in the background, an early refresh and [Config.NonInteractive] never start a
 //     login.

@@ -186,7 +186,7 @@ func (a *accountRecord) secrets() []string {
 // key. It is zero if there is none.
 func (a *accountRecord) registeredAt(s asclient.Server) client {
 	rec, _ := a.current()
-	if rec.Server.ID() != s.ID() {
+	if !rec.Server.SameAs(s) {
 		return client{}
 	}
 	found := rec.Client
@@ -246,7 +246,7 @@ func (a *accountRecord) update(ctx context.Context, f asclient.Finding, s standi
 		return err
 	}
 	defer unlock()
-	if rec.Server.ID() != f.Server.ID() {
+	if !rec.Server.SameAs(f.Server) {
 		rec = record{}
 	}
 	if a.cfg.atProvider {

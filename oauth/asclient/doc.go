@@ -109,7 +109,9 @@
 //     promises it. Nothing else in such a callback is looked at.
 //   - If nothing but the metadata at the upstream's origin vouches for its issuer: a template, and
 //     a token endpoint that is neither at that issuer's origin nor at that of the authorization
-//     endpoint.
+//     endpoint. If it is not at the issuer's origin, the issuer in the metadata means nothing.
+//   - If the issuer is at the upstream's origin: an endpoint for revocation, devices or pushed
+//     requests at another origin than the token endpoint.
 //   - A token bound to a key (DPoP) if we did not ask for that, a token of a type such as mac, and
 //     a token with characters that no header may hold.
 //   - Configured parameters in place of those of the protocol ([Reserved]).
