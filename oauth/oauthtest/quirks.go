@@ -11,14 +11,15 @@ func Quirks() []Quirk {
 
 // Short forms for the rows.
 var (
-	// fine means that the person is served.
-	fine = Want{}
 	// once means that the server is broken for a moment: one call may fail.
 	once = Want{Failures: 1}
 	// lostLogin means that one login comes to nothing, and the next one is good.
 	lostLogin = Want{Failures: 1, Pages: 2}
 	// pageEachTime means that no token can be refreshed: each expiry takes a login page.
 	pageEachTime = Want{Pages: 3}
+	// pageLater means that no token can be refreshed, and that the server does not say so: each
+	// expiry takes some tries, and then a login page.
+	pageLater = Want{Pages: 3, Failures: 4}
 	// vouched means that the person has to say which authorization server is right.
 	vouched = Want{Refused: "discovery", With: "--issuer $issuer"}
 
