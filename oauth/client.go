@@ -18,8 +18,8 @@ type client struct {
 	// Registered says that the client was registered dynamically (RFC 7591).
 	Registered bool `json:"dynamic,omitempty"`
 
-	// PlainPath says that the redirect URIs have the path callbackPath although nothing else tells
-	// the callbacks of this server from those of others: see login.callbackPath.
+	// PlainPath says that its redirect URIs have the path callbackPath although nothing else tells
+	// the callbacks of its server from those of others: see login.callbackPath.
 	PlainPath bool `json:"plain_path,omitempty"`
 
 	// isNew says that the login under way registered it.
@@ -87,11 +87,10 @@ func (l clients) redirectURIs(redirect string) []string {
 }
 
 // callbackPathAt returns the path of the redirect URI for logins at s. A server may lead the
-// browser to another server, whose code would then be sent to the first one (RFC 9700 section 4.4).
-// If no iss parameter proves which server a callback comes from, the path does: each server at
-// which we register a client has a path of its own. A configured client has only one path, and so
-// only one server: see checkIssuer. A server that the person vouches for is trusted with
-// callbackPath.
+// browser to another one, whose code would then be sent to the first (RFC 9700 section 4.4). Where
+// no iss parameter proves which server a callback comes from, its path does: each server that a
+// client is registered at has a path of its own. A configured client has but one path, and so one
+// server: see checkIssuer. A server that the person vouches for is trusted with callbackPath.
 func (l clients) callbackPathAt(s asclient.Server) string {
 	if _, configured := l.configured(s); configured || s.IssIsProof() || l.cfg.vouchesFor(s) {
 		return callbackPath
@@ -100,12 +99,13 @@ func (l clients) callbackPathAt(s asclient.Server) string {
 	return callbackPath + "/" + hex.EncodeToString(sum[:8])
 }
 
-// vouchesFor reports whether the Config itself names the server s, which discovery found.
+// vouchesFor reports whether the Config itself names the server s, that discovery found with it.
 func (c *Config) vouchesFor(s asclient.Server) bool {
 	return c.Endpoints.Issuer != "" || s.Source == asclient.FromConfig
 }
 
-// boundTo names the server that an account's credentials are for: that of their first use.
+// boundTo is the server that what an account has for one server alone is for: that of its first
+// use.
 type boundTo struct {
 	Server string `json:"server"`
 }
@@ -121,9 +121,9 @@ func (c *Config) bindingOf(s asclient.Server) string {
 	return s.ID() + " with the token endpoint at " + token.Scheme + "://" + token.Host
 }
 
-// checkIssuer refuses the server s if our credentials are for another one. A secret, a key and
-// one-shot inputs are for one server. So is a configured client or redirect URI, unless iss tells
-// the callbacks of its servers apart.
+// checkIssuer refuses the server s if what the Config has for one server alone is for another. A
+// secret, a key and one-shot inputs are. So is every configured client and redirect URI where only
+// a path of its own could tell one server's callback from another's.
 func (r *renewal) checkIssuer(s asclient.Server) error {
 	c := r.cfg
 	_, configured := r.clients.configured(s)
@@ -139,7 +139,7 @@ func (r *renewal) checkIssuer(s asclient.Server) error {
 	return nil
 }
 
-// issuerChanged is the error for a server that would get what is meant for another one.
+// issuerChanged is the error for a server that would get what is for another.
 func issuerChanged(s asclient.Server, why string) error {
 	return &asclient.SignInError{Stage: asclient.StageDiscovery, Server: s.Name(), Code: asclient.CodeIssuerChanged,
 		Refused: true, Description: why}
@@ -165,8 +165,8 @@ func (r *renewal) bind(s asclient.Server) {
 }
 
 // pathTaken returns the server that logins at s would be mixed up with if both came back to
-// callbackPath. It is empty if this account was never bound to another server, and no other account
-// of the store has a server whose callbacks come to that path and do not prove their issuer.
+// callbackPath. It is empty if there is none: this account was never bound to another server, and
+// no other account of the store has a server without proof whose callbacks come to that path.
 func (r *renewal) pathTaken(s asclient.Server) string {
 	if bound := r.bound(); bound != "" && bound != r.cfg.bindingOf(s) {
 		return bound
@@ -182,7 +182,7 @@ func (r *renewal) pathTaken(s asclient.Server) string {
 }
 
 // usesPlainPath reports whether callbacks of r's server come to callbackPath, and nothing in them
-// proves which server they come from.
+// proves that it is that server.
 func (r record) usesPlainPath() bool {
 	plain := func(uri string) bool {
 		u, err := url.Parse(uri)
