@@ -91,7 +91,8 @@ func TestSignInHints(t *testing.T) {
 }
 
 // TestError shows one error of each row of the table, wrapped as it arrives from the libraries.
-// Every code of our own has words of its own: what a server's unknown code gets does not help.
+// Each of our own codes has hints of its own, because the general hints for an unknown code do not
+// help.
 func TestEveryCodeIsExplained(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "../../../../oauth/asclient/errors.go", nil, 0)
 	if err != nil {
