@@ -269,11 +269,12 @@ func (cb *callbackServer) deliver(q url.Values) bool {
 	return true
 }
 
-// strayError takes an error without a state, which broken authorization servers send (RFC 6749
-// section 4.1.2.1 wants the state). It belongs to this login, because no other waits here, and the
-// person would wait for minutes if it were ignored. A page of another site must not end the login
-// unseen, so the browser must have come here in place of the page that the person saw: it says so
-// itself (Fetch Metadata). Whoever can do that can do no more than end this login.
+// strayError takes an error without a state, which broken authorization servers send although RFC
+// 6749 section 4.1.2.1 wants the state. It belongs to this login, because no other waits here. If
+// it were ignored, the person would wait for minutes.
+//
+// A page of another site must not end the login unseen. So a browser that sends Fetch Metadata must
+// say that it shows the answer as a page. Whoever gets that far can do no more than end this login.
 func (cb *callbackServer) strayError(r *http.Request) bool {
 	q, mode, dest := r.URL.Query(), r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
 	seen := (mode == "" || mode == "navigate") && (dest == "" || dest == "document")

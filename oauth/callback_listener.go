@@ -13,13 +13,14 @@ const (
 	// maxBrowserConns is how many connections the callback server keeps at once. Everybody on the
 	// machine can open some.
 	maxBrowserConns = 64
-	// minAcceptPause and maxAcceptPause limit the pause after a failed accept.
+	// minAcceptPause and maxAcceptPause are the limits of the pause after a failed accept.
 	minAcceptPause, maxAcceptPause = 5 * time.Millisecond, time.Second
 )
 
-// browserListener is the listener of a callback server. It bounds the connections: when one too
-// many comes, the oldest is closed that sends no request. It goes on after an error, and then
-// closes all that send no request: with few descriptors left, the person's callback needs theirs.
+// browserListener is the listener of a callback server. It bounds the connections: for one too
+// many, it closes the oldest one that sends no request. If accepting fails, it closes all
+// connections that send no request and goes on, because the person's callback needs their
+// descriptors.
 type browserListener struct {
 	net.Listener
 	// closed is closed with the listener.
@@ -113,8 +114,8 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, conn)
 }
 
-// serving notes that the request with the context ctx is being answered, so that its connection is
-// not closed in favor of another, until the returned function is called.
+// serving notes that the request with the context ctx is being answered, until done is called.
+// Meanwhile its connection is not closed to make room for another.
 func serving(ctx context.Context) (done func()) {
 	c, ok := ctx.Value(connKey{}).(*browserConn)
 	if !ok {

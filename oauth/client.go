@@ -110,6 +110,17 @@ type boundTo struct {
 	Server string `json:"server"`
 }
 
+// bindingOf names s for a boundTo. An issuer at the upstream's origin may name any token endpoint,
+// so the origin of that belongs to the name.
+func (c *Config) bindingOf(s asclient.Server) string {
+	issuer, err1 := url.Parse(s.ID())
+	token, err2 := url.Parse(s.TokenEndpoint)
+	if err1 != nil || err2 != nil || !asclient.SameOrigin(issuer, c.Upstream) || asclient.SameOrigin(issuer, token) {
+		return s.ID()
+	}
+	return s.ID() + " with the token endpoint at " + token.Scheme + "://" + token.Host
+}
+
 // checkIssuer refuses the server s if what the Config has for one server alone is for another. A
 // secret, a key and one-shot inputs are. So is every configured client and redirect URI where only
 // a path of its own could tell one server's callback from another's.
@@ -121,8 +132,8 @@ func (r *renewal) checkIssuer(s asclient.Server) error {
 	if !secret && (!onePath || s.IssIsProof()) {
 		return nil
 	}
-	if bound := r.bound(); bound != "" && bound != s.ID() && !c.vouchesFor(s) {
-		return issuerChanged(s, "the configured client is for "+bound+", and the upstream now names this server")
+	if other := r.boundElsewhere(s); other != "" && !c.vouchesFor(s) {
+		return issuerChanged(s, "the configured client is for "+other+", and the upstream now names this server")
 	}
 	r.bind(s)
 	return nil
@@ -134,12 +145,17 @@ func issuerChanged(s asclient.Server, why string) error {
 		Refused: true, Description: why}
 }
 
-// bound returns the ID of the server that the account is bound to. It is empty if there is none.
-func (r *renewal) bound() string {
+// boundElsewhere returns the server that the account is bound to, if that is not s. It is empty if
+// it is s, or if there is none yet.
+func (r *renewal) boundElsewhere(s asclient.Server) string {
 	var b boundTo
 	r.account.loadNote(boundName, &b)
 	if rec, _ := r.account.current(); b.Server == "" && !rec.Client.Registered {
-		return rec.Server.ID() // of a record that is older than the note
+		b.Server = r.cfg.bindingOf(rec.Server) // of a record that is older than the note
+	}
+	given := r.cfg.Endpoints.TokenURL // discover lets nothing go to another endpoint
+	if b.Server == r.cfg.bindingOf(s) || given != "" && b.Server == (asclient.Server{TokenEndpoint: given, Source: asclient.FromConfig}).ID() {
+		return ""
 	}
 	return b.Server
 }
@@ -147,8 +163,8 @@ func (r *renewal) bound() string {
 // bind notes that the account is bound to s, until a sign-out.
 func (r *renewal) bind(s asclient.Server) {
 	var b boundTo
-	if r.account.loadNote(boundName, &b); b.Server != s.ID() {
-		r.account.saveNote(boundName, boundTo{s.ID()})
+	if name := r.cfg.bindingOf(s); !r.account.loadNote(boundName, &b) || b.Server != name {
+		r.account.saveNote(boundName, boundTo{name})
 	}
 }
 
@@ -156,8 +172,8 @@ func (r *renewal) bind(s asclient.Server) {
 // callbackPath. It is empty if there is none: this account was never bound to another server, and
 // no other account of the store has a server without proof whose callbacks come to that path.
 func (r *renewal) pathTaken(s asclient.Server) string {
-	if bound := r.bound(); bound != "" && bound != s.ID() {
-		return bound
+	if other := r.boundElsewhere(s); other != "" {
+		return other
 	}
 	values, _ := r.cfg.Store.Values() // with a record that cannot be read, nobody is signed in
 	for _, b := range values {

@@ -402,11 +402,19 @@ func (c *Config) checkGrant() error {
 }
 
 // resourceOf returns the resource parameter to send. It is empty to send none.
+//
+// An upstream without resource metadata may name a server that is not its own, and lead the browser
+// there by its own ways. Without a resource, that server would not learn who gets the token, and
+// might give one for another upstream.
 func (c *Config) resourceOf(f asclient.Finding) string {
 	if c.Resource == ResourceNone {
 		return ""
 	}
-	return cmp.Or(c.Resource, f.Resource.ID)
+	own := ""
+	if f.Server.FoundAt != "" && c.Endpoints.Issuer == "" {
+		own = asclient.WithoutQuery(c.Upstream)
+	}
+	return cmp.Or(c.Resource, f.Resource.ID, own)
 }
 
 // requests returns the client that sends requests to authorization servers.

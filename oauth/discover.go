@@ -68,12 +68,15 @@ func (c *Config) discover(ctx context.Context, as *asclient.Client, hint string,
 	} else if f, err = as.FindServer(ctx, f); err != nil {
 		return f, err
 	} else if c.atProvider && f.Server.FoundAt != "" && !f.Server.IsTemplate() {
-		// Its ID tokens name that issuer, and no assertion of theirs is one of the provider's.
+		// Its ID tokens name that issuer, so an assertion made of them is not the provider's.
 		return f, &asclient.SignInError{Stage: asclient.StageDiscovery, Server: given.Issuer, Code: asclient.CodeIssuerMismatch,
 			Refused: true, Description: "metadata is of issuer " + f.Server.Issuer}
 	}
 	if given.TokenURL != "" {
 		f.Server.TokenEndpoint = given.TokenURL
+		if given.Issuer == "" {
+			f.Server = f.Server.Confined() // what the person gave is for this endpoint
+		}
 	}
 	if given.AuthorizationURL != "" {
 		f.Server.AuthorizationEndpoint = given.AuthorizationURL

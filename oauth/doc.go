@@ -64,10 +64,10 @@
 // a redirect cannot carry the token away.
 //
 // A request to the upstream is sent through Base with the current token. If there is no token, a
-// stored refresh token or a one-shot input may give one. Otherwise the request is sent without a
-// token, and the upstream's 401 starts a sign-in. A token is refreshed [Config.RefreshSkew] before
-// it expires (30 seconds by default), but never in the first half of its life. If this early
-// refresh fails, the old token is used until it expires.
+// stored refresh token or a one-shot input ([Config.Given]) may give one. Otherwise the request is
+// sent without a token, and the upstream's 401 starts a sign-in. A token is refreshed
+// [Config.RefreshSkew] before it expires (30 seconds by default), but never in the first half of
+// its life. If this early refresh fails, the old token is used until it expires.
 //
 // The answer decides what happens next (judge.go). It complains of one of these things, and the
 // first that fits counts:
@@ -170,7 +170,8 @@
 //  2. Authorization server metadata (RFC 8414, OpenID Connect Discovery): that of
 //     [Endpoints].Issuer if the person names one, and otherwise of the first server in the resource
 //     metadata that has some. An upstream without resource metadata follows MCP's revision of
-//     2025-03-26: its own origin is looked up, and then the default endpoints there are used.
+//     2025-03-26: its own origin is looked up, and then the default endpoints there are used. If
+//     the metadata there names another issuer, the upstream's URL is sent as the resource.
 //     [Discover] shows the steps 1 and 2 without a sign-in.
 //  3. The listener. It is bound before anything is shown, and held until the login ends. It takes
 //     the first free address of [CallbackConfig.Addrs]. The redirect URI is
@@ -187,9 +188,10 @@
 //     Config.Scope is empty and the server lists offline_access, that is added.
 //  6. The prompt, and the callback. The login waits [CallbackConfig.Timeout] (300 seconds) for it.
 //     A callback with another state than that of the login gets an error page and is ignored. The
-//     iss parameter must be the server's issuer (RFC 9207). An error without a state ends the
-//     login, provided that the browser shows the answer as a page. The listener keeps at most 64
-//     connections. For one more it closes the oldest that sends no request.
+//     iss parameter must be the server's issuer, if it is there or was promised (RFC 9207). An
+//     error without a state ends the login, provided that the browser shows the answer as a page.
+//     The listener keeps at most 64 connections. For one more it closes the oldest that sends no
+//     request.
 //  7. The token. The code is exchanged for it and it is stored. Only then the browser shows
 //     success, and the waiting requests go on.
 //
@@ -211,7 +213,7 @@
 // # One login for all processes
 //
 // Processes with the same [Config.Key] and the same store log in once. They agree by locks and
-// values in the store. These are named KEY/WORD, with the Key and one of four words:
+// values in the store. These are named KEY/WORD:
 //
 //   - lead is a lock. The process that holds it is the leader. The kernel frees the lock when that
 //     process ends, however it ends.
@@ -331,8 +333,9 @@
 //
 // # What never is
 //
-//   - A token goes to the upstream's origin alone, and a refresh token to the server that gave it.
-//     Each request is checked by its origin, so a redirect cannot carry a token away.
+//   - A token goes to the upstream's origin alone. Each request is checked by its origin, so a
+//     redirect cannot carry a token away. A refresh token and a registered client go to the server
+//     that gave them, at the origin of its token endpoint.
 //   - A code is redeemed only if its callback had the state, came to the path of its server, and
 //     named no other issuer. PKCE with S256 is always used. A server whose metadata does not
 //     promise it is refused, unless [Endpoints].AssumePKCE is set.
@@ -341,7 +344,8 @@
 //     else to the server of their first use. The store keeps the name of that server until a
 //     sign-out. If the upstream later names another one, the sign-in is refused with
 //     [asclient.CodeIssuerChanged], and only Endpoints.Issuer allows it. The same holds for a
-//     configured client without a secret, if the server does not prove its issuer in redirects.
+//     configured client without a secret, if the server does not prove its issuer in redirects. If
+//     the issuer is at the upstream's origin, its token endpoint must stay at its origin as well.
 //   - With Endpoints.Issuer, what the record holds of another server is not used.
 //   - A request in the background, an early refresh and [Config.NonInteractive] never start a
 //     login.

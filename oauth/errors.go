@@ -50,7 +50,8 @@ func isRefused(err error) bool {
 type LoginRequiredError struct {
 	// Upstream is the upstream's URL without its query.
 	Upstream string
-	// Err says why the one-shot inputs of the Config were refused. It is nil if there were none.
+	// Err says why there is no token without a person: how a one-shot input or the last refresh
+	// token was refused. It is nil if nothing was refused.
 	Err error
 }
 

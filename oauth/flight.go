@@ -28,7 +28,8 @@ type need struct {
 	stepUp []string
 	// challenge is the upstream's challenge that caused the need. It is zero without one.
 	challenge asclient.Challenge
-	// asked says that challenge is all that the upstream says to a request without a token.
+	// asked says that the upstream was asked without a token, and that challenge is its answer to
+	// that.
 	asked bool
 }
 
@@ -51,7 +52,8 @@ type flight struct {
 	secrets []string
 }
 
-// step returns a flight for another need that runs within f: who waits for f waits for it, too.
+// step returns a flight for another need that runs within f. Whoever waits for f waits for that
+// flight, too.
 func (f *flight) step(n need) *flight {
 	return &flight{need: n, within: f, personNeeded: f.personNeeded}
 }
@@ -254,8 +256,8 @@ func (l *lifespan) start(f func()) bool {
 	return true
 }
 
-// startWithin is start for a caller that itself was started: end still waits for the caller, and f
-// may be what cleans up after it, so f always runs.
+// startWithin is start for a caller that start itself has started. f always runs, because it may be
+// what cleans up after the caller, for which end waits anyway.
 func (l *lifespan) startWithin(f func()) { l.wg.Go(f) }
 
 // end cancels ctx and waits for every goroutine.

@@ -36,7 +36,7 @@ type providerUse struct {
 	PublicClient string `json:"public_client,omitempty"`
 }
 
-// of returns the use by a client of the upstreams that u has. A nil u has none.
+// of returns a copy of u for a client. A nil u has no upstreams.
 func (u *providerUse) of(client ClientConfig) *providerUse {
 	next := &providerUse{UsedBy: u.upstreams()}
 	if client.Secret == "" {
@@ -90,8 +90,8 @@ func (c *Config) providerConfig() (Config, error) {
 	return p, nil
 }
 
-// upstreamRoute sends requests as the Transport of a Config does: the identity provider may be at
-// the upstream's origin.
+// upstreamRoute sends requests as the Transport of a Config does, because the identity provider may
+// be at the upstream's origin.
 type upstreamRoute struct{ cfg *Config }
 
 func (r upstreamRoute) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -106,8 +106,8 @@ func (r upstreamRoute) RoundTrip(req *http.Request) (*http.Response, error) {
 const maxExchanges = 4
 
 // assertion returns the assertion for the authorization server that want.Audience names. The person
-// signs in if no ID token can be had otherwise, or if the provider takes none of them any more. f
-// is the flight of the upstream's Transport.
+// signs in if there is no ID token otherwise, or if the provider takes none of those that there
+// are. f is the flight of the upstream's Transport.
 func (p *provider) assertion(ctx context.Context, f *flight, want asclient.Wanted) (string, error) {
 	if err := p.cfg.Store.Await(ctx, p.account.key); err != nil {
 		return "", err
@@ -154,9 +154,9 @@ func (p *provider) renewIDToken(ctx context.Context, f *flight, n need) error {
 	return ctx.Err()
 }
 
-// named returns err as the caller of the upstream's Transport is to see it. If err says that the
-// person has to log in, it then names the upstream, and why the ID token that was there would not
-// do: refusal, which may be nil.
+// named returns err as the caller of the upstream's Transport is to see it. If a person has to log
+// in, it names the upstream, and refusal, which says why the stored ID token would not do and may
+// be nil.
 func (p *provider) named(err, refusal error) error {
 	_, required := errors.AsType[*LoginRequiredError](err)
 	_, signIn := errors.AsType[*asclient.SignInError](err)

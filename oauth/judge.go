@@ -191,7 +191,7 @@ func (x *exchange) judge(resp *http.Response, access string) verdict {
 }
 
 // judgeToken is the verdict on a token that the upstream does not take. An empty access means that
-// it wants one.
+// there was none.
 func (x *exchange) judgeToken(ch asclient.Challenge, status int, access string) verdict {
 	renew := verdict{need: &need{instead: access, challenge: ch}}
 	rec, standing := x.account.current()
@@ -271,7 +271,7 @@ type doubts struct {
 	earlyAfter time.Time
 }
 
-// noteRefusal notes that the upstream refuses the token of a sign-in.
+// noteRefusal notes that the upstream refuses a token that a sign-in brought.
 func (d *doubts) noteRefusal(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -288,7 +288,8 @@ func (d *doubts) refusedLately(now time.Time) bool {
 }
 
 // suspect notes that the token access may have expired although the upstream does not say so. It
-// reports whether a refresh may show that, which is once for a token.
+// reports whether that is news. A refresh shows whether the token had expired, and one refresh is
+// enough.
 func (d *doubts) suspect(access string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -297,8 +298,8 @@ func (d *doubts) suspect(access string) bool {
 	return first
 }
 
-// refreshed notes that access replaces the token old. What this did not mend, another refresh will
-// not mend either.
+// refreshed notes that access replaces the token old. If old was suspected, so is access, because
+// another refresh would not mend what this one did not.
 func (d *doubts) refreshed(old, access string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

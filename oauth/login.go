@@ -194,7 +194,8 @@ func (l *login) awaitCallback(ctx context.Context, p Prompt, cb *callbackServer)
 }
 
 // strayError returns the error that a callback without a state tells of. It is nil if the callback
-// names another issuer. Nothing proves that it comes from our server, so it is never final.
+// names another issuer. The error is never Refused, because nothing proves that it comes from our
+// server.
 func (l *login) strayError(q url.Values) error {
 	s := l.server
 	s.SendsIss = false // who forgets the state forgets the iss

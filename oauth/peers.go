@@ -24,15 +24,16 @@ const (
 	// lookEvery is how often a process looks at the locks and the store during a login.
 	lookEvery = 250 * time.Millisecond
 	// vainPages is the number of login pages in a row without an accepted token after which no more
-	// are shown. anyPages is that number for login pages whatever they led to.
+	// are shown. anyPages is the number after which no more are shown, whatever the login pages led
+	// to.
 	vainPages = 3
 	anyPages  = 6
-	// quickPages is the number of login pages that follow each other without a pause, as long as
-	// each led to a token.
+	// quickPages is the number of login pages that may come without a pause between them. Each
+	// pause is left out only if the page before led to a token.
 	quickPages = 3
 	// stormIntervals is how long no more are shown, in times of the page interval: an hour.
 	stormIntervals = 120
-	// settledIntervals is how long an accepted token must do for its login page to count no more,
+	// settledIntervals is how long an accepted token must do until its login page no longer counts,
 	// in times of the page interval: two minutes.
 	settledIntervals = 4
 )
@@ -80,8 +81,8 @@ type pageCount struct {
 
 // next returns the count as it stands before a login page at the time now. It is zero if the last
 // login page has settled: the upstream accepted its token, and no other page was wanted for some
-// time. So a server with short tokens may have a page for each, and one that drops a good token
-// again and again may not.
+// time. So a server with short tokens may have a page for each token. A server that drops a good
+// token again and again may not.
 func (c pageCount) next(now time.Time, interval time.Duration) pageCount {
 	if c.Completed && c.InVain == 0 && now.Sub(c.Last) >= settledIntervals*interval {
 		return pageCount{}

@@ -190,7 +190,7 @@ func (a *accountRecord) secrets() []string {
 // key. It is zero if there is none.
 func (a *accountRecord) registeredAt(s asclient.Server) client {
 	rec, _ := a.current()
-	if rec.Server.ID() != s.ID() {
+	if !rec.Server.SameAs(s) {
 		return client{}
 	}
 	found := rec.Client
@@ -217,8 +217,8 @@ func (a *accountRecord) lock(ctx context.Context) (rec record, unlock func(), er
 	return a.rec, lock.Unlock, nil
 }
 
-// ended says how the last refresh token was refused. It is nil while there is a token, and if there
-// never was one.
+// ended says how the last refresh token was refused. It is nil if there is a token, or if none was
+// refused.
 func (a *accountRecord) ended() error {
 	rec, _ := a.current()
 	if rec.Ended == "" || rec.Token.Access != "" {
@@ -242,15 +242,15 @@ func (a *accountRecord) save(rec record) {
 	}
 }
 
-// update changes the record of f's server, writes it to the disk, then makes it current. It first
-// drops the tokens and the registration of another server.
+// update changes the record of f's server, writes it to the disk, and then makes it current. If the
+// record is of another server, its tokens and its registration are dropped first.
 func (a *accountRecord) update(ctx context.Context, f asclient.Finding, s standing, change func(*record)) error {
 	rec, unlock, err := a.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if rec.Server.ID() != f.Server.ID() {
+	if !rec.Server.SameAs(f.Server) {
 		rec = record{}
 	}
 	if a.cfg.atProvider {

@@ -95,6 +95,12 @@ func (r *renewal) refresh(ctx context.Context) (done bool, err error) {
 	if done || n.noRefresh || !rec.refreshable(r.cfg.now()) {
 		return done, nil
 	}
+	if err := r.checkIssuer(rec.Server); err != nil {
+		// A process without the secret has signed in there. If the upstream still names that
+		// server, the login is refused in the same way.
+		r.cfg.Log.Warn("refresh token is not used with the configured client", "err", err)
+		return false, nil
+	}
 	k, err := r.spendRefreshToken(ctx, &rec)
 	if err != nil {
 		return false, r.keepOrDrop(rec, err)

@@ -71,7 +71,12 @@ func (t *Transport) signOut(ctx context.Context, f *flight) error {
 	if t.cfg.Bearer == BearerID {
 		rec.Token.Access = "" // nobody revokes an ID token
 	}
-	err = t.as.Revoke(ctx, rec.Server, t.clients.of(rec).Credentials, rec.Token)
+	if rec.Token != (asclient.Token{}) {
+		r := &renewal{cfg: &t.cfg, clients: t.clients, account: t.account}
+		if err = r.checkIssuer(rec.Server); err == nil {
+			err = t.as.Revoke(ctx, rec.Server, t.clients.of(rec).Credentials, rec.Token)
+		}
+	}
 	err = errors.Join(err, t.revokeOutdated(ctx))
 	t.account.set(record{}, fromStore)
 	err = errors.Join(err, t.cfg.Store.Forget(t.account.key))

@@ -47,7 +47,7 @@ type Transport struct {
 	// provider is the person's account at the identity provider of GrantEnterpriseManaged. It is
 	// nil for every other grant.
 	provider *provider
-	// oauthKnown says whether the upstream has resource metadata, as far as that was asked.
+	// oauthKnown remembers whether the upstream has resource metadata.
 	oauthKnown metadataMemory
 	// callback is the callback server of the last login. It is nil before the first login, and if
 	// the last login has no callback. Deliver learns the outcome from it even after the login.

@@ -9,8 +9,8 @@ import (
 )
 
 // unattended gets a token by a grant that needs no person: client_credentials (RFC 6749 section
-// 4.4), or a JWT that says who we are (RFC 7523). The token stays in memory. A person may be needed
-// for the JWT all the same, at the identity provider.
+// 4.4), or a JWT that says who we are (RFC 7523). The token stays in memory. To get the JWT, a
+// person may have to sign in at the identity provider.
 func (r *renewal) unattended(ctx context.Context) error {
 	f, err := r.discover(ctx, false)
 	if err != nil {

@@ -202,12 +202,12 @@ type StatusError struct {
 	Status int
 	// HadToken says that the request had an Authorization header.
 	HadToken bool
-	// Challenge is the WWW-Authenticate header of the answer, masked nowhere. "" means that there
+	// Challenge is the WWW-Authenticate header of the answer. It is not masked. "" means that there
 	// is none.
 	Challenge string
 	// Page says that the body is an HTML page, as gateways and firewalls send it.
 	Page bool
-	// RetryAfter is how long the upstream wants not to be asked. Zero means that it does not say.
+	// RetryAfter is how long the upstream asks us to wait. Zero means that it does not ask.
 	RetryAfter time.Duration
 }
 

@@ -188,9 +188,9 @@ func (b *bridge) respond(a rawjson.Message) {
 	}
 }
 
-// notify drops what means nothing to a modern server, which is everything that the legacy revisions
-// let a host notify of. But initialized says that the host takes notifications from now on. The
-// notifications of extensions are sent on.
+// notify takes a notification of the host. The notifications of extensions are sent on. Those that
+// the legacy revisions define mean nothing to a modern server, so they are dropped. But initialized
+// also says that the host takes notifications from now on.
 func (b *bridge) notify(n notification) {
 	switch {
 	case n.gate != nil:
@@ -212,8 +212,7 @@ func (b *bridge) notify(n notification) {
 	}
 }
 
-// isLegacyNotification reports whether a host of a legacy revision sends such notifications by that
-// revision.
+// isLegacyNotification reports whether a legacy revision defines this notification of the host.
 func isLegacyNotification(method string) bool {
 	switch method {
 	case methodInitialized, "notifications/cancelled", "notifications/progress", "notifications/roots/list_changed",

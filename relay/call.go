@@ -50,10 +50,11 @@ type place struct {
 	taken  chan struct{}
 }
 
-// behind returns a place behind p.
+// behind returns the place after p in the line.
 func (p place) behind() place { return place{before: p.taken, taken: make(chan struct{})} }
 
-// pass waits for the gate, and then for the call before. Whatever happens, the next call may go.
+// pass waits for the gate, and then until the call before has gone. However it ends, the next call
+// may go.
 func (p place) pass(ctx context.Context, gate <-chan struct{}) error {
 	if p.taken != nil {
 		defer close(p.taken)
@@ -174,9 +175,9 @@ func (s *session) finish(c *call, err error) {
 	s.carried(len(c.Raw))
 }
 
-// tell returns f in the words of Config.Explain if it is that of a status, and tells
-// Config.Answered. A nil f is an answer of the upstream. A fault that says nothing about the
-// upstream is not told. Several calls may share f, so it stays as it is.
+// tell puts f into words and tells Config.Answered. A nil f stands for an answer of the upstream.
+// The fault of a status gets the words of Config.Explain. A fault that says nothing about the
+// upstream is not told. Several calls may share f, so f itself stays as it is.
 func (s *session) tell(f *fault) *fault {
 	if f == nil {
 		s.cfg.Answered(nil)

@@ -538,7 +538,8 @@
 //     it has cancelled.
 //   - A message above maxMessage is not carried. No table, queue or memory grows without a limit
 //     ("Values").
-//   - A tool with an invalid mark, or one of Config.IgnoreTools, is neither listed nor called.
+//   - A tool of Config.IgnoreTools is neither listed nor called, and a tool with an invalid mark is
+//     not listed.
 //   - Requests of our own that nobody waits for never ask a person to sign in.
 //
 // # Other rules

@@ -186,8 +186,8 @@ func (e *early) attempt(h *opening, background bool) *call {
 	return a
 }
 
-// lastFailure is the fault of the last attempt at an opening that still has no result. It is nil
-// without one.
+// lastFailure is the fault of the last attempt, while the opening still has no result. It is nil if
+// none has failed.
 func (e *early) lastFailure() *fault {
 	e.mu.Lock()
 	defer e.mu.Unlock()

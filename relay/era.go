@@ -54,8 +54,9 @@ type discovery struct {
 	sent bool
 }
 
-// allowsInitialize reports whether initialize may succeed where server/discover has not. A gateway
-// may refuse what it does not know with any status or redirect, or by closing the connection.
+// allowsInitialize reports whether initialize may succeed although server/discover has failed. A
+// gateway may refuse a method that it does not know with any status or redirect, or by closing the
+// connection.
 func (d *discovery) allowsInitialize() bool {
 	f, ok := errors.AsType[*fault](d.err)
 	return ok && (f.kind == "status" || f.kind == "redirect" || d.sent && !f.notRun)

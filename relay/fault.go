@@ -101,7 +101,7 @@ func (f *fault) nextStep() string {
 	return "; hint: " + oneLine(strings.Join(f.hints, "; "))
 }
 
-// textOf returns the words of f, those of e before its own.
+// textOf returns the words for f: those of e, and for what e leaves empty those of f itself.
 func (f *fault) textOf(e Explanation) (text, kind string, hints []string) {
 	if e.Hints == nil {
 		e.Hints = f.hints

@@ -98,8 +98,8 @@ func (l *legacy) call(c *call) error {
 	}
 }
 
-// attempt carries c in sess. It returns what a refusal of it shows. The last attempt takes the loss
-// of a session for the answer.
+// attempt carries c in sess. It returns what a refusal shows of the session. In the last attempt
+// the loss of the session is no reason to send c again: that refusal becomes its answer.
 func (l *legacy) attempt(c *call, sess upstreamSession, last bool) (r refusal, err error) {
 	ctx, stop := sess.push.bind(c.ctx)
 	defer stop()

@@ -13,7 +13,7 @@ import (
 // pingWait is how long the answer to a ping of ours may take.
 const pingWait = 30 * time.Second
 
-// activity notes when a session was used last, and the ping that is under way.
+// activity notes when a session was last used, and which ping is under way.
 type activity struct {
 	mu sync.Mutex
 	// last is when a message went or came. It is zero before the first.
@@ -79,8 +79,8 @@ func (a *activity) takes(m rawjson.Message) bool {
 // pinger keeps a session of the legacy wire alive.
 type pinger struct{ *legacy }
 
-// run pings the server whenever the session has been idle for Config.KeepAlive, until l.ctx
-// ends. It does not while something is in the way.
+// run pings the server whenever the session has been idle for Config.KeepAlive, until l.ctx ends.
+// It sends no ping while something is in the way.
 func (l pinger) run() {
 	every := l.cfg.KeepAlive
 	for {
@@ -114,7 +114,7 @@ func (l pinger) ping(sess upstreamSession) {
 	case err != nil && ctx.Err() != nil:
 		l.connectionLost(sess, err)
 	case err != nil:
-		l.logFailure("ping", err) // what was in use of this connection has met the same
+		l.logFailure("ping", err) // whatever uses the connection meets the same error and deals with it
 	case l.lost(sess, resp) && resp.StatusCode != http.StatusUnauthorized:
 		discard(resp)
 		if err := l.renew(ctx, sess); err != nil {
@@ -137,9 +137,9 @@ func (l pinger) ping(sess upstreamSession) {
 	}
 }
 
-// connectionLost deals with a server that has not answered a ping. Its event stream is asked for
-// again, because the connection of that may have broken without a sign. With the stream of HTTP+SSE
-// the session ends, and a new one is made.
+// connectionLost deals with a server that has not answered a ping. The connection of its event
+// stream may have broken without a sign, so the stream is asked for again. With HTTP+SSE the
+// session ends with that stream, and a new one is made.
 func (l pinger) connectionLost(sess upstreamSession, err error) {
 	l.logFailure("no answer to a ping", err)
 	if sess.push != nil {

@@ -134,7 +134,7 @@ func (l *legacy) connect(ctx context.Context, init rawjson.Message, take session
 // getPushStream asks for a push stream. As long as an obstacle is in the way, or the upstream
 // refuses it for now, it tries again.
 func (h *legacyHTTP) getPushStream(ctx context.Context) (*http.Response, error) {
-	return h.patiently(ctx, httpRequest{method: http.MethodGet, phase: new(phase)}, func() (*http.Response, error) {
+	return h.sendPatiently(ctx, httpRequest{method: http.MethodGet, phase: new(phase)}, func() (*http.Response, error) {
 		return h.getPushStreamOnce(ctx)
 	})
 }

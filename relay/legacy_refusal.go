@@ -31,12 +31,12 @@ func (h *legacyHTTP) refusal(sess upstreamSession, resp *http.Response) refusal 
 	return noRefusal
 }
 
-// lost reports whether resp says that the server does not know sess any more. It should say so with
-// 404 (basic/transports, "Session Management"). The body can still be read.
+// lost reports whether resp says that the server does not know sess any more. A server should say
+// so with 404 (basic/transports, "Session Management"). The body can still be read.
 //
-// Of the other statuses, 410 means the same. A 401 may mean it, too: whether the token is at fault
-// shows when initialize is answered. Everything else has to say it in words, and we believe that
-// only of a session that has worked.
+// The status 410 means the same as 404. A 401 may mean it, too: the answer to initialize shows
+// whether the token is at fault. A server that answers with any other status has to say it in
+// words, and we believe those only of a session that has worked.
 func (h *legacyHTTP) lost(sess upstreamSession, resp *http.Response) bool {
 	inSession := sess.id != "" || sess.push != nil
 	switch status := resp.StatusCode; {
@@ -72,8 +72,8 @@ func refusalWords(resp *http.Response) string {
 }
 
 // deniesSession reports whether m, which came in a successful response to c, is an error that says
-// that the server does not know sess any more. Some servers answer so, with codes that the
-// specification leaves to them, or with that of an invalid request.
+// that the server does not know sess any more. Some servers answer so. Their codes are among those
+// that the specification leaves to servers, or the code of an invalid request.
 func (h *legacyHTTP) deniesSession(sess upstreamSession, c *call, m rawjson.Message) bool {
 	code := errorCode(m)
 	if m.Kind != rawjson.Response || code != codeInvalid && (code > -32000 || code < -32099) ||
@@ -84,9 +84,9 @@ func (h *legacyHTTP) deniesSession(sess upstreamSession, c *call, m rawjson.Mess
 	return sess.id != "" && saysUnknownSession(words) || saysNotInitialized(words)
 }
 
-// The words of a server that does not know a session. Those in aboutSession may stand before the
-// word "session", and one of those in unknownWords has to stand somewhere. So "browser session not
-// found" is not about ours.
+// The words of a server that does not know a session. Before the word "session", only words of
+// aboutSession may stand, so "browser session not found" is not about ours. And one of unknownWords
+// has to stand somewhere.
 var (
 	aboutSession = wordSet("mcp http streamable transport client server bad request unauthorized forbidden gone conflict error " +
 		"no not valid active such invalid unknown expired stale missing unrecognized nonexistent terminated closed found " +
@@ -104,8 +104,7 @@ func wordSet(list string) map[string]bool {
 	return set
 }
 
-// saysUnknownSession reports whether words, which are a server's, say that it does not know the
-// session.
+// saysUnknownSession reports whether a server's words say that it does not know the session.
 func saysUnknownSession(words string) bool {
 	named, unknown := false, false
 	for word := range strings.FieldsSeq(strings.ToLower(words)) {
@@ -121,8 +120,8 @@ func saysUnknownSession(words string) bool {
 	return named && unknown
 }
 
-// saysNotInitialized reports whether words, which are a server's, say that it waits for an
-// initialize. A server says so when it has started anew, be there an id of a session or not.
+// saysNotInitialized reports whether a server's words say that it waits for an initialize. A server
+// that was started anew says so, whether the request had a session id or not.
 func saysNotInitialized(words string) bool {
 	words = strings.ToLower(words)
 	for _, what := range []string{"server", "session", "client", "connection", "transport"} {

@@ -186,7 +186,7 @@ func (l *legacy) handshake(ctx context.Context) error {
 		f = *inner
 	}
 	if f.notRun || f.status == http.StatusUnauthorized || f.status == http.StatusForbidden {
-		return &f // the token is at fault, and the session may be well
+		return &f // the token is at fault, and perhaps not the session
 	}
 	f.text = "the server has ended the session and a new one could not be opened: " + f.text
 	return &f

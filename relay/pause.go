@@ -13,27 +13,28 @@ import (
 )
 
 const (
-	// maxBusy is how often a request is sent again that was refused for now by a server which does
-	// not say for how long.
+	// maxBusy is how often a request is sent again if the server refuses it for now and does not
+	// say for how long.
 	maxBusy = 4
-	// scoutTime is how long the others wait for what becomes of the first request after a pause. A
-	// refusal comes at once; an answer may take long.
+	// scoutTime is how long the others wait for the outcome of the first request after a pause. A
+	// refusal comes at once, but an answer may take long.
 	scoutTime = 2 * time.Second
-	// spreadEach and maxSpread are the time over which the others are spread after a pause: so much
-	// for each of them, and at most so much.
+	// After a pause, the others are spread over a time that is spreadEach for each of them, and
+	// maxSpread at most.
 	spreadEach = 20 * time.Millisecond
 	maxSpread  = 2 * time.Second
-	// maxAfter is how long we believe a server that asks us to wait, where nobody waits for the
-	// answer.
+	// maxAfter is the longest Retry-After that counts for requests of our own, whose answer nobody
+	// waits for.
 	maxAfter = 10 * time.Minute
 )
 
-// pauses keeps requests back while the upstream has asked us to wait (status 429, 503 or 425). The
-// pause holds for all requests, because the upstream cannot take more of them. After it one request
-// goes ahead, the scout. The others follow when the scout was not refused, not all at once.
+// pauses keeps requests back while the upstream has asked us to wait (status 429, 503 or 425). A
+// pause holds for all requests, because the upstream cannot take more of them. When it is over, one
+// request goes ahead, the scout. If the scout is not refused, the others follow, but not all at
+// once.
 type pauses struct {
-	// told is called when a request begins to wait. It is nil where nobody wants to know.
-	told func()
+	// onWait is called when a request begins to wait. It is nil where nobody wants to know.
+	onWait func()
 
 	mu sync.Mutex
 	// until is the end of the pause. It is zero if there is none.
@@ -60,10 +61,10 @@ func (p *pauses) changeLocked() {
 	}
 }
 
-// begin begins a pause after a refusal, which f tells of, or makes the one under way longer. It is
-// for as long as the upstream has asked, and at least for our own back-off if there is time left
-// for that. scout is the number of the request if it was one. What requests meet that were sent
-// together is one refusal.
+// begin begins a pause after a refusal, which f tells of, or makes the one under way longer. The
+// pause is as long as the upstream has asked for, and at least our own back-off if there is time
+// left for that. scout is the number of the request if it was a scout. Requests that were sent
+// together are refused together, and that counts as one refusal.
 func (p *pauses) begin(scout int, f *fault, asked, left time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,7 +83,8 @@ func (p *pauses) begin(scout int, f *fault, asked, left time.Duration) time.Dura
 	return d
 }
 
-// end ends the pause that the scout has tried. Without a scout of that number it does nothing.
+// end ends the pause because the scout of that number was not refused. It does nothing if another
+// one is the scout.
 func (p *pauses) end(scout int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,7 +95,7 @@ func (p *pauses) end(scout int) {
 	p.changeLocked()
 }
 
-// giveUp lets another request go ahead, because the scout of the given number waits no longer.
+// giveUp lets another request be the scout, because the one of the given number waits no longer.
 func (p *pauses) giveUp(scout int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -118,9 +120,9 @@ func (p *pauses) whenLocked() string {
 	return fmt.Sprintf("in %d s", int((max(0, time.Until(p.until))+time.Second-1)/time.Second))
 }
 
-// wait waits until there is no pause, or until it is over and the caller is the scout, which calls
-// end, begin or giveUp when it knows more. The error is the cause of ctx, or the refusal if the
-// pause goes beyond ends.
+// wait waits until there is no pause, or until the pause is over and the caller is its scout. A
+// scout calls end, begin or giveUp as soon as it knows its outcome. The error is the cause of ctx,
+// or the refusal if the pause goes beyond ends.
 func (p *pauses) wait(ctx context.Context, ends time.Time) (scout int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -147,8 +149,9 @@ func (p *pauses) wait(ctx context.Context, ends time.Time) (scout int, err error
 	return 0, nil
 }
 
-// sleepLocked waits for d, or for a change. When the pause is over, it waits for a part of the time
-// over which the requests are spread. It lets go of p.mu meanwhile.
+// sleepLocked waits for d, or for a change. If the pause is over then, it also waits for the
+// caller's part of the time over which the requests are spread. It does not hold p.mu while it
+// waits.
 func (p *pauses) sleepLocked(ctx context.Context, d time.Duration) error {
 	if p.changed == nil {
 		p.changed = make(chan struct{})
@@ -156,8 +159,8 @@ func (p *pauses) sleepLocked(ctx context.Context, d time.Duration) error {
 	changed := p.changed
 	p.waiting++
 	p.mu.Unlock()
-	if p.told != nil {
-		p.told()
+	if p.onWait != nil {
+		p.onWait()
 	}
 	_, err := pause(ctx, d, changed)
 	p.mu.Lock()
@@ -172,9 +175,9 @@ func (p *pauses) sleepLocked(ctx context.Context, d time.Duration) error {
 	return err
 }
 
-// patiently carries r by send. As long as the upstream refuses r for now, and there is time, it
+// sendPatiently carries r by send. As long as the upstream refuses r for now and there is time, it
 // waits and calls send again. Its errors are those of send and of pauses.wait.
-func (cl *client) patiently(ctx context.Context, r httpRequest, send func() (*http.Response, error)) (*http.Response, error) {
+func (cl *client) sendPatiently(ctx context.Context, r httpRequest, send func() (*http.Response, error)) (*http.Response, error) {
 	p := &cl.obstacles.pauses
 	ends := r.phase.end()
 	if ends.IsZero() {
@@ -196,7 +199,7 @@ func (cl *client) patiently(ctx context.Context, r httpRequest, send func() (*ht
 			ends = end
 		}
 		left := time.Until(ends)
-		asked, again := comeBack(r, resp, tries)
+		asked, again := mayRetry(r, resp, tries)
 		if !again || asked >= left {
 			p.giveUp(scout)
 			return resp, nil
@@ -224,13 +227,13 @@ func isBusy(resp *http.Response) bool {
 	return err != nil || m.Kind != rawjson.Response || m.Result == nil
 }
 
-// comeBack decides whether r, which resp refuses for now after so many tries, may be sent again. It
-// also returns how long the upstream has asked us to wait before.
+// mayRetry decides whether r may be sent again after resp, which refuses it for now. tries counts
+// the refusals before. It also returns how long the upstream has asked us to wait.
 //
-// With the header Retry-After the upstream says that it has not run r, and when to come back. A 429
-// and a 425 say the first without it. A bare 503 does not: some gateways send it when a server has
-// died over the request. So we repeat only what does no harm.
-func comeBack(r httpRequest, resp *http.Response, tries int) (asked time.Duration, again bool) {
+// The header Retry-After says that the upstream has not run r, and when to come back. A 429 and a
+// 425 say the first even without that header. A bare 503 does not, because some gateways send it
+// when a server has died over the request. So after a bare 503 we repeat only what does no harm.
+func mayRetry(r httpRequest, resp *http.Response, tries int) (asked time.Duration, again bool) {
 	asked, given := retryAfter(resp.Header)
 	if given {
 		return asked, true
@@ -240,7 +243,7 @@ func comeBack(r httpRequest, resp *http.Response, tries int) (asked time.Duratio
 	return 0, harmless && tries < maxBusy && !hasOwnLoop(method)
 }
 
-// hasOwnLoop reports whether those who send the requests of this method repeat them themselves.
+// hasOwnLoop reports whether the senders of this method repeat its requests themselves.
 func hasOwnLoop(method string) bool {
 	switch method {
 	case "", "initialize", "server/discover", "subscriptions/listen":
@@ -258,9 +261,9 @@ func isSafe(method string) bool {
 	return strings.HasSuffix(method, "/list")
 }
 
-// retryAfter reads the header Retry-After (RFC 9110, section 10.2.3): seconds, or a date, which is
-// compared with the server's own clock if it shows that. It reports false if there is none, or if
-// it makes no sense.
+// retryAfter reads the header Retry-After (RFC 9110, section 10.2.3). It holds seconds or a date. A
+// date is compared with the server's own clock if the answer shows that. It reports false if the
+// header is missing or makes no sense.
 func retryAfter(h http.Header) (d time.Duration, given bool) {
 	v := strings.TrimSpace(h.Get("Retry-After"))
 	whole, fraction, _ := strings.Cut(v, ".") // some send a fraction of seconds

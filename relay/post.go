@@ -214,7 +214,7 @@ func redirect(target *url.URL, resp *http.Response) (*url.URL, error) {
 // deliver carries r upstream. As long as an obstacle keeps it from being written, or the upstream
 // refuses it for now, it tries again. The error is the cause of ctx or a *fault.
 func (cl *client) deliver(ctx context.Context, r httpRequest) (*http.Response, error) {
-	return cl.patiently(ctx, r, func() (*http.Response, error) { return cl.deliverOnce(ctx, r) })
+	return cl.sendPatiently(ctx, r, func() (*http.Response, error) { return cl.deliverOnce(ctx, r) })
 }
 
 // deliverOnce carries r upstream. As long as an obstacle keeps it from being written, it tries

@@ -91,7 +91,7 @@ func newSession(ctx context.Context, cfg Config) *session {
 	s.early = newEarly(s)
 	s.memory = &sessionMemory{run: s.run}
 	s.obstacles = &obstacles{run: s.run, giveUp: s.giveUp}
-	s.obstacles.pauses.told = s.watcher.lookAgain
+	s.obstacles.pauses.onWait = s.watcher.lookAgain
 	s.upstream = newRouter(s.run, s, s.obstacles)
 	return s
 }

@@ -29,8 +29,9 @@ func newRun(ctx context.Context, cfg Config) *run {
 	return r
 }
 
-// sessionSender returns what carries the requests of ctx that belong to a session, or ask for the
-// era. None of them is fit to judge a token: a server may refuse them with 401 for another reason.
+// sessionSender returns what carries the requests of ctx that belong to a session, or that ask for
+// the era. A 401 in answer to one of them does not judge the token: a server may send it for
+// another reason.
 func (r *run) sessionSender(ctx context.Context) http.RoundTripper {
 	if r.cfg.InSession == nil || ctx.Value(inBackground{}) != nil {
 		return r.sender(ctx)

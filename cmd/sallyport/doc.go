@@ -74,7 +74,7 @@
 //   - The server wants a parameter of its own in the authorize URL, such as a hint of the tenant,
 //     or prompt=consent and access_type=offline before it gives a refresh token: --authorize-param
 //     NAME=VALUE. It cannot replace a parameter of the protocol.
-//   - The metadata does not say that the server knows PKCE with S256: --pkce assume.
+//   - The metadata does not mention PKCE, although the server knows S256: --pkce assume.
 //   - The upstream takes ID tokens only: --bearer id.
 //   - The upstream or the login server wants a client certificate: --client-cert FILE, and
 //     --client-cert-key FILE if the key is in another file. The key must not be encrypted. The
@@ -87,8 +87,9 @@
 //   - The upstream forgets a session that is idle: --keep-alive 30s sends pings.
 //
 // No setting gets past these: cleartext http to a host that is not loopback (but for
-// --allow-insecure-http), a request with a secret that is redirected, a callback of another issuer,
-// a server that does PKCE without S256, and a token that is bound to a key which nobody asked for.
+// --allow-insecure-http), a request with a secret that is redirected to another origin, a callback
+// of another issuer, a server that does PKCE without S256, and a token that is bound to a key which
+// nobody asked for.
 //
 // The cookies of an upstream are sent back to its origin, for load balancers. At most 50 are kept,
 // in memory. A cookie in --header replaces one of the same name.

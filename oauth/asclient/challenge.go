@@ -115,7 +115,7 @@ func parseChallenges(values []string) []challenge {
 		v = v[:min(len(v), left)]
 		left -= len(v)
 		for {
-			v = strings.TrimLeft(v, " \t,")
+			v = strings.TrimLeft(v, " \t,;:")
 			if v == "" {
 				break
 			}
@@ -125,6 +125,10 @@ func parseChallenges(values []string) []challenge {
 				continue
 			}
 			after := strings.TrimLeft(rest, " \t")
+			if cur == nil && strings.EqualFold(name, "resource_metadata") && strings.HasPrefix(after, "=") { // the scheme was forgotten
+				all = append(all, challenge{"bearer", make(map[string]string)})
+				cur = &all[len(all)-1]
+			}
 			if cur != nil && strings.HasPrefix(after, "=") {
 				var value string
 				value, v = cutValue(strings.TrimLeft(after[1:], " \t"))
@@ -156,8 +160,14 @@ func cutToken(s string) (token, rest string) {
 	return s[:i], s[i:]
 }
 
-// cutValue cuts a quoted string off the front or, generously, everything up to a comma or space.
+// cutValue cuts a quoted string off the front or, generously, one in single quotes, or everything
+// up to a comma or space.
 func cutValue(s string) (value, rest string) {
+	if quoted, ok := strings.CutPrefix(s, "'"); ok {
+		if value, rest, ok := strings.Cut(quoted, "'"); ok {
+			return value, rest
+		}
+	}
 	if !strings.HasPrefix(s, `"`) {
 		if i := strings.IndexAny(s, ", \t"); i >= 0 {
 			return s[:i], s[i:]

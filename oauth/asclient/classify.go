@@ -48,9 +48,9 @@ func (e *SignInError) Undecided() bool {
 }
 
 // ObjectsTo reports whether a refusal may be about one parameter of the request, so that the same
-// request without it may succeed. It says yes where the words name the parameter, and where the
-// code says no more than that something is wrong with the request. For "resource" (RFC 8707) it
-// knows invalid_target and the codes of Entra ID, too.
+// request without it may succeed. It does if its words name the parameter, or if its code says no
+// more than that something is wrong with the request. For "resource" (RFC 8707), invalid_target and
+// some codes of Entra ID count as well.
 func (e *SignInError) ObjectsTo(parameter string) bool {
 	refusal := e.Status/100 == 4 || e.Status/100 == 2 && e.Refused
 	if e.Status == http.StatusTooManyRequests || !refusal || e.Page || e.TooEarly() {
@@ -67,8 +67,8 @@ func (e *SignInError) ObjectsTo(parameter string) bool {
 	return code == "invalid_target" || code == "invalid_resource" || slices.ContainsFunc(entraResource, entra)
 }
 
-// aboutClient reports whether a refusal may be about how the client showed itself: it says so, or
-// it is a 401 whose code is not about anything else.
+// aboutClient reports whether a refusal may be about how the client showed itself. It does if it
+// says so, or if it is a 401 whose code is not about anything else.
 func (e *SignInError) aboutClient() bool {
 	if !e.Refused {
 		return false
@@ -77,7 +77,7 @@ func (e *SignInError) aboutClient() bool {
 	case "invalid_client":
 		return true
 	case CodeBadReply, "invalid_request", "unauthorized", "unauthorized_client", "authentication_failed", "bad_request",
-		"invalid_credentials", "invalid_client_credentials", "incorrect_client_credentials", "invalid_client_secret":
+		"invalid_credentials", "invalid_client_credentials", "incorrect_client_credentials", "invalid_client_secret", "invalid_client_id":
 		return e.Status == http.StatusUnauthorized || code != CodeBadReply && code != "invalid_request" && code != "bad_request" ||
 			slices.ContainsFunc(clientWords, func(word string) bool { return names(e.words(), word) })
 	}
@@ -93,8 +93,8 @@ var clientWords = []string{"client_id", "client_secret", "client id", "client se
 var entraResource = []string{"9010010", "901002", "500011", "50001"}
 
 // TooEarly reports whether a refresh was refused because the access token has not expired yet. Then
-// both tokens are still good, if the access token has really not expired. Otherwise these words are
-// a refusal like any other, and EndsRefreshToken counts.
+// both tokens are still good, provided that the access token really has not expired. If it has, the
+// caller asks EndsRefreshToken instead.
 func (e *SignInError) TooEarly() bool {
 	if e.Stage != StageRefresh || e.Status/100 == 5 || e.Status == 0 {
 		return false

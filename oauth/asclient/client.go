@@ -58,7 +58,7 @@ type Client struct {
 
 	// nonces has the last DPoP nonce of each origin. Keys and values are strings.
 	nonces sync.Map
-	// second has the servers that take the client in its second way only: see call.ways. Keys are
+	// second has the servers that take the client only in its second way: see call.ways. Keys are
 	// made by secondKey, and values are true.
 	second sync.Map
 }
@@ -92,12 +92,12 @@ type call struct {
 	method string
 }
 
-// send authenticates the client and posts the form. Where the server refuses the client, the
-// request is sent once more with the other way to show it.
+// send authenticates the client and posts the form. If the server refuses the client, the request
+// is sent once more, with the second way to show the client.
 //
-// The answer to the second request counts if the client was accepted. Otherwise the first one does.
-// It does, too, if only the code is refused then: some servers spend a code before they look at
-// the client.
+// If the server accepts the client then, the second answer is returned, and otherwise the first.
+// The first is also returned if the second answer refuses only the code: some servers spend a code
+// before they look at the client.
 func (c *Client) send(ctx context.Context, q call) (answer, error) {
 	first, second := q.ways(c)
 	q.method = first

@@ -22,7 +22,7 @@ const (
 	AuthSelfSignedTLS = "self_signed_tls_client_auth"
 )
 
-// The second of two ways to do the same.
+// The second ways to show a client, besides AuthBasic and AuthPost.
 const (
 	// basicRaw is AuthBasic without form-encoding, for servers that decode none.
 	basicRaw = AuthBasic + ", not encoded"
@@ -82,9 +82,9 @@ func (who Credentials) method(s Server, c *Client) string {
 	return AuthBasic
 }
 
-// ways returns how the client shows itself, first, and how if the server refuses it. The second is
-// empty if there is no other way, or if a person has said which one is right. They come in the
-// other order where the second one was right before.
+// ways returns how the client shows itself, and how it does if the server refuses that. The second
+// is empty if there is no other way, or if the person has said which one is right. If the second
+// way was right before, the two are swapped.
 func (q call) ways(c *Client) (first, second string) {
 	who, s := q.who, q.server
 	first = who.method(s, c)

@@ -52,8 +52,8 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 	}
 	doc, _ := a.grants()
 	doc = doc.holding("device_code")
-	link := cmp.Or(doc.link("verification_uri"), doc.link("verification_url")) // the second is Google's
-	complete := cmp.Or(doc.link("verification_uri_complete"), doc.link("verification_url_complete"), link)
+	link := absolute(cmp.Or(doc.link("verification_uri"), doc.link("verification_url")), s.DeviceEndpoint) // the second is Google's
+	complete := absolute(cmp.Or(doc.link("verification_uri_complete"), doc.link("verification_url_complete"), link), s.DeviceEndpoint)
 	d := Device{Code: doc.text("device_code"), UserCode: doc.text("user_code"),
 		Interval: cmp.Or(doc.lifetime("interval"), pollInterval),
 		Expires:  sent.Add(cmp.Or(doc.lifetime("expires_in"), deviceLife))}

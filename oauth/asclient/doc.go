@@ -22,10 +22,9 @@
 //   - It is on loopback, and so is the upstream.
 //
 // A URL with a user in it is never requested. Metadata requests follow up to five redirects, each
-// under the same rule. A registration holds no secret, so it follows redirects within its origin
-// that keep the method (307, 308). Every other request may carry a secret and follows none. An
-// answer may have 1 MiB, and may take 30 seconds: 5 seconds for metadata of an origin that was
-// silent before.
+// under the same rule. A request to an endpoint may hold a secret. It follows at most two
+// redirects, and only those that keep the method (307, 308) and the origin. An answer may have 1
+// MiB, and may take 30 seconds: 5 seconds for metadata of an origin that was silent before.
 //
 // # Discovery
 //
@@ -71,20 +70,26 @@
 //   - A document is a JSON object whose members are read one by one. A member that cannot be read
 //     counts as absent, and the log names it. A list may come as one string, and a string as a list
 //     of one. Numbers may come as strings, and strings as numbers. Names of members may differ in
-//     case. A byte order mark, UTF-16, a wrong content type and text after the object do no harm.
-//   - An answer to a POST may be form-encoded, or wrapped in a member such as data, and may have
-//     any status of success.
+//     case, underscores and hyphens. A byte order mark, UTF-16, a wrong content type, text after
+//     the object and an object within a JSON string do no harm.
+//   - An answer to a POST may be form-encoded, a list of one object, or wrapped in a member such as
+//     data, and may have any status of success.
+//   - A challenge may lack its scheme, and its values may be quoted in any way.
 //   - A document without what makes it one (a resource, an issuer, a token endpoint) is passed
 //     over, and the next place is asked. Two gaps are filled: a resource of metadata at the
 //     upstream's own origin, by the upstream's URL, and an issuer that no resource metadata named,
 //     by the one that was looked up.
-//   - An endpoint in the metadata may be cleartext or no URL, as long as it is not needed.
+//   - An endpoint in the metadata may be cleartext or no URL, as long as it is not needed. A
+//     relative one is taken as one of the issuer.
+//   - The authorization servers in resource metadata may be one string, objects, names without a
+//     scheme, or the URLs of their metadata.
 //   - An issuer, in metadata and in a redirect, may have a slash more or less at its end.
 //   - A redirect to an http URL of the same host is taken for https.
-//   - A registration that is refused is tried again without what the server objects to, and then
-//     with as little as possible: three times in all.
-//   - A token_type may be absent or odd, such as "BearerToken" or "jwt". An expires_in that is no
-//     positive number counts as absent.
+//   - A registration that is refused, or that makes the server crash, is tried again without what
+//     the server objects to, and then with as little as possible: three times in all.
+//   - A client that is refused is shown to the server in a second way, once ("Who we are").
+//   - An access token may have the word Bearer before it. A token_type may be absent or odd, such
+//     as "BearerToken" or "jwt". An expires_in that is no positive number counts as absent.
 //   - An error is read from an object of any shape, an array, a form or text, also if the status is
 //     that of success. [SignInError.EndsRefreshToken], [SignInError.ObjectsTo] and
 //     [SignInError.TooEarly] judge it.
@@ -99,12 +104,14 @@
 //     https: a token for it might be good elsewhere. Only [Client.ResourceGiven] is the person's
 //     word for it.
 //   - A cleartext endpoint that is needed, and a user in a URL.
-//   - A redirect of a request with a secret.
+//   - A redirect of a request to an endpoint, if it leads to another origin or changes the method.
 //   - A callback whose iss is not the issuer, comes twice, or is missing although the metadata
 //     promises it. Nothing else in such a callback is looked at.
 //   - If nothing but the metadata at the upstream's origin vouches for its issuer: a template, and
 //     a token endpoint that is neither at that issuer's origin nor at that of the authorization
-//     endpoint.
+//     endpoint. If it is not at the issuer's origin, the issuer in the metadata means nothing.
+//   - If the issuer is at the upstream's origin: an endpoint for revocation, devices or pushed
+//     requests at another origin than the token endpoint.
 //   - A token bound to a key (DPoP) if we did not ask for that, a token of a type such as mac, and
 //     a token with characters that no header may hold.
 //   - Configured parameters in place of those of the protocol ([Reserved]).
@@ -124,6 +131,12 @@
 //  6. By client_secret_post, if the endpoints were given by configuration.
 //  7. By the first of client_secret_basic, client_secret_post and none that the metadata lists.
 //  8. By client_secret_basic.
+//
+// If the server refuses the client, the same request is sent once more in a second way, unless
+// [Client.SecretMethod] is set. The second way is the other one of client_secret_basic and
+// client_secret_post. If the metadata lists basic alone, it is basic without form-encoding. For a
+// JWT it is the endpoint as the audience, if that is at the issuer's origin. A second way that the
+// server takes is remembered, also with the token ([Token.SecondWay]).
 //
 // With [Client.Certificate], the endpoints in mtls_endpoint_aliases replace the others.
 //

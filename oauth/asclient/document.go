@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -28,11 +29,15 @@ type document struct {
 	odd *[]string
 }
 
-// readDocument reads a JSON object. What follows it is passed over, as is a byte order mark. It
-// reports false if there is none.
+// readDocument reads a JSON object, or a JSON string that holds one. What follows it is passed
+// over, as is a byte order mark. It reports false if there is none.
 func readDocument(body []byte) (document, bool) {
 	d := document{make(map[string]json.RawMessage), new([]string)}
-	decoder := json.NewDecoder(bytes.NewReader(withoutMark(body)))
+	body = withoutMark(body)
+	if s, ok := textOf(bytes.TrimSpace(body)); ok {
+		body = []byte(s)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
 	if t, err := decoder.Token(); err != nil || t != json.Delim('{') {
 		return document{}, false
 	}
@@ -91,11 +96,12 @@ func readForm(body []byte) (document, bool) {
 	return d, true
 }
 
-// member returns a member as it came. Its name may differ in case. A member that is null is absent.
+// member returns a member as it came. Its name may be in another case, as in accessToken for
+// access_token. A member that is null is absent.
 func (d document) member(name string) json.RawMessage {
 	value, ok := d.members[name]
-	for other := range d.members {
-		if !ok && strings.EqualFold(other, name) {
+	for _, other := range slices.Sorted(maps.Keys(d.members)) {
+		if !ok && strings.EqualFold(plainName.Replace(other), plainName.Replace(name)) {
 			value = d.members[other]
 			break
 		}
@@ -105,6 +111,9 @@ func (d document) member(name string) json.RawMessage {
 	}
 	return value
 }
+
+// plainName removes what the ways to write a name differ in.
+var plainName = strings.NewReplacer("_", "", "-", "")
 
 // cannotRead notes that a member has a shape without a meaning.
 func (d document) cannotRead(name string) {
@@ -243,7 +252,7 @@ func (d document) holding(name string) document {
 	if d.text(name) != "" {
 		return d
 	}
-	for _, wrapper := range []string{"data", "result", "response", "token", "client", "authed_user"} {
+	for _, wrapper := range []string{"data", "result", "response", "body", "payload", "token", "tokens", "client", "authed_user"} {
 		if inner, ok := readDocument(d.member(wrapper)); ok && inner.text(name) != "" {
 			return inner
 		}

@@ -59,6 +59,7 @@ func TestDocumentsInAnyEncoding(t *testing.T) {
 		`{"x":"y"}<!-- served by node 7 -->`: true,
 		`{"x":"y"`:                           false,
 		`[{"x":"y"}]`:                        false,
+		`"{\"x\":\"y\"}"`:                    true,
 		`"x"`:                                false,
 		`<html>`:                             false,
 		``:                                   false,

@@ -70,9 +70,9 @@ type SignInError struct {
 	Refused bool
 	// Page says that the answer was an HTML page, as firewalls and gateways send it.
 	Page bool
-	// OtherMethod is the other method of client authentication, AuthBasic or AuthPost, if the server
-	// refused the client and then only the code, which the first request had spent. With that
-	// method the next sign-in may succeed. It is empty otherwise.
+	// OtherMethod is set if the server refused the client, and then took it by the other method of
+	// client authentication, AuthBasic or AuthPost, but refused the code, which the first request
+	// had spent. With that method the next sign-in may succeed. It is empty otherwise.
 	OtherMethod string
 	// Err is the error beneath. It may be nil.
 	Err error

@@ -18,14 +18,14 @@ const (
 )
 
 // fault is what an answer says is wrong. The standard shape is that of RFC 6749 section 5.2 and RFC
-// 7591 section 3.2.2: an object with error and error_description. Servers have many more.
+// 7591 section 3.2.2: an object with error and error_description. Servers have many other shapes.
 type fault struct {
 	// code is the error code. It is empty if the answer names none.
 	code string
 	// words is everything else that was said.
 	words string
-	// standard says that the answer is about an error alone: it has a member for it, or says that
-	// it is no success.
+	// standard says that the answer is about an error and nothing else: it has a member for an
+	// error, or one that says that it is no success.
 	standard bool
 }
 

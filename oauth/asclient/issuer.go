@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// sameIssuer reports whether two issuers are the same, but for a slash at the end. The case of the
-// host and the default port make no difference either, because requests go to the same place.
+// sameIssuer reports whether two issuers are the same but for a slash at the end. The case of the
+// host and a default port make no difference either, because requests go to the same place.
 func sameIssuer(a, b string) bool {
 	if a == "" || b == "" {
 		return false
@@ -62,4 +62,30 @@ func (s Server) IsTemplate() bool { return isTemplate(s.Issuer) }
 // for the server, so discovery lets no other into a Server.
 func (s Server) isIssuer(iss string) bool {
 	return sameIssuer(iss, s.Issuer) || s.FoundAt != "" && (sameIssuer(iss, s.FoundAt) || s.IsTemplate() && fits(iss, s.Issuer))
+}
+
+// SameAs reports whether other is the same server as s, with its token endpoint at the same origin.
+// What a server has given, as a refresh token or the secret of a client, goes to no other. The
+// origin counts as well, because an upstream may name itself as the issuer, and another server's
+// token endpoint as its own.
+func (s Server) SameAs(other Server) bool {
+	return s.ID() == other.ID() && (s.TokenEndpoint == other.TokenEndpoint || isAt(s.TokenEndpoint, other.TokenEndpoint))
+}
+
+// Confined returns s without the endpoints for revocation, devices and pushed requests that are at
+// another origin than the token endpoint. They get the same secrets.
+func (s Server) Confined() Server {
+	for _, endpoint := range []*string{&s.RevocationEndpoint, &s.DeviceEndpoint, &s.PushEndpoint} {
+		if !isAt(*endpoint, s.TokenEndpoint) {
+			*endpoint = ""
+		}
+	}
+	return s
+}
+
+// isAt reports whether two URLs have the same origin.
+func isAt(a, b string) bool {
+	u, err1 := url.Parse(a)
+	v, err2 := url.Parse(b)
+	return err1 == nil && err2 == nil && u.Host != "" && SameOrigin(u, v)
 }

@@ -15,12 +15,12 @@ import (
 // Hidden stands where a secret was.
 const Hidden = "[hidden]"
 
-// minPart is how many bytes of the beginning of a secret are masked where not all of it is there,
-// because the peer cut it.
+// minPart is how many bytes of a secret's beginning are masked even if the rest is missing, because
+// the peer has cut it.
 const minPart = 12
 
-// minSecret is how many bytes a secret has at least. To mask less would spoil words that hold it by
-// chance.
+// minSecret is how many bytes a secret must have to be masked. A shorter one would spoil words that
+// hold it by chance.
 const minSecret = 4
 
 // mask hides secrets in the words of a peer, which may echo what it was sent.
@@ -106,7 +106,8 @@ func hidePart(text, form string) string {
 	}
 }
 
-// veiled is an error whose text holds a secret: HTTP libraries quote an answer that is none.
+// veiled is an error whose own text holds a secret. The text comes from an HTTP library, which
+// quotes an answer that is not HTTP.
 type veiled struct {
 	text  string
 	under error

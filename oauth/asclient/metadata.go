@@ -44,7 +44,7 @@ type Server struct {
 	// PushEndpoint and PushRequired are those of RFC 9126 section 5.
 	PushEndpoint string `json:"pushed_authorization_request_endpoint,omitempty"`
 	PushRequired bool   `json:"require_pushed_authorization_requests,omitempty"`
-	// ChallengeMethods are the methods of PKCE. Nil means that the metadata does not name any.
+	// ChallengeMethods are the methods of PKCE. The metadata of some servers names none.
 	ChallengeMethods []string `json:"code_challenge_methods_supported,omitempty"`
 	// SendsIss says that each redirect names the issuer (RFC 9207).
 	SendsIss bool `json:"authorization_response_iss_parameter_supported,omitempty"`
@@ -79,9 +79,9 @@ func (s Server) ID() string {
 	return strings.TrimSuffix(s.Issuer, "/")
 }
 
-// Audience is how an assertion for s names it: the issuer, but not one that nothing but the
-// metadata itself vouches for. It is the token endpoint of endpoints that were given by
-// configuration.
+// Audience is how an assertion for s names it: by the issuer, or by FoundAt if nothing but the
+// metadata vouches for the issuer. For endpoints that were given by configuration it is the token
+// endpoint.
 func (s Server) Audience() string { return cmp.Or(s.FoundAt, s.Issuer, s.TokenEndpoint) }
 
 // IssIsProof reports whether the parameter iss of a redirect (RFC 9207) proves which server the
@@ -106,12 +106,13 @@ func (s Server) Host() string { return hostOf(s.TokenEndpoint) }
 // CheckPKCE refuses a server that does not promise S256 (MCP, Authorization Code Protection). With
 // assume, a server whose metadata does not mention PKCE will do.
 func (s Server) CheckPKCE(assume bool) error {
-	if s.Source != FromMetadata || slices.Contains(s.ChallengeMethods, "S256") || s.ChallengeMethods == nil && assume {
+	isS256 := func(method string) bool { return strings.EqualFold(method, "S256") }
+	if s.Source != FromMetadata || slices.ContainsFunc(s.ChallengeMethods, isS256) || len(s.ChallengeMethods) == 0 && assume {
 		return nil
 	}
 	e := &SignInError{Stage: StageDiscovery, Server: s.Name(), Code: CodePKCE, Refused: true,
 		Description: "metadata lists no code_challenge_methods_supported"}
-	if s.ChallengeMethods != nil {
+	if len(s.ChallengeMethods) > 0 {
 		e.Description = "code_challenge_methods_supported lacks S256"
 	}
 	return e

@@ -69,7 +69,9 @@ func TestPKCEMustBePromised(t *testing.T) {
 	}{
 		{"S256", Server{ChallengeMethods: []string{"plain", "S256"}}, false, true},
 		{"plain only", Server{ChallengeMethods: []string{"plain"}}, true, false},
-		{"none", Server{ChallengeMethods: []string{}}, true, false},
+		{"S256 in lower case", Server{ChallengeMethods: []string{"s256"}}, false, true},
+		{"none", Server{ChallengeMethods: []string{}}, false, false},
+		{"none, assumed", Server{ChallengeMethods: []string{}}, true, true},
 		{"not mentioned", Server{}, false, false},
 		{"not mentioned, assumed", Server{}, true, true},
 		{"no metadata", Server{Source: FromConfig}, false, true},

@@ -106,8 +106,8 @@ func (q registration) without(err *SignInError) (registration, bool) {
 	return leaner, !leaner.equal(q)
 }
 
-// least returns q with what a good registration needs. The authentication method stays, because
-// without it the client is one with a secret; unless the server has objected to it.
+// least returns q with what a good registration needs. The authentication method stays unless the
+// server has objected to it: without it, the client would be one with a secret.
 func (q registration) least() registration {
 	leaner := q.clone()
 	leaner.redirects, leaner.scopes = q.redirects[:min(len(q.redirects), 1)], nil
@@ -127,8 +127,9 @@ func (q registration) bare() registration {
 	return leaner
 }
 
-// leanerAfter returns the registration to try after a refusal, which is the last one if last is
-// set. It reports false if none may help: the server disliked who sent it, or is not in order.
+// leanerAfter returns the registration to try after a refusal. last says that it is the last try.
+// It reports false if no other try may help, because the refusal is about us and not about what the
+// request holds, or is an error of the moment.
 func (q registration) leanerAfter(err *SignInError, last bool) (registration, bool) {
 	if !err.Refused && !crashed(err) || err.Err != nil {
 		return q, false

@@ -18,7 +18,7 @@ type search struct {
 	f *Finding
 	// err is the first error of the network. It ends the discovery only if nothing is found.
 	err error
-	// silent has the origins that did not answer in time. They are not waited for as long again.
+	// silent has the origins that did not answer in time. The next wait for one of them is shorter.
 	silent []string
 }
 
@@ -29,7 +29,8 @@ func (d *search) fetch(ctx context.Context, step, rawURL string) (document, bool
 		err = web{d.c}.allow(u)
 	}
 	if err != nil {
-		// A server behind a TLS proxy names http URLs of itself. The well-known ones may do.
+		// A server behind a TLS proxy names http URLs of itself. The well-known URLs are still
+		// tried.
 		d.f.Tried = append(d.f.Tried, Attempt{Step: step, URL: Quote(rawURL), Reason: "not requested: not an https URL"})
 		return document{}, false
 	}
@@ -55,8 +56,7 @@ func (d *search) fetch(ctx context.Context, step, rawURL string) (document, bool
 	return doc, err == nil && status/100 == 2
 }
 
-// failed makes the error of a discovery that found nothing. Where the network failed, the error
-// says so.
+// failed makes the error of a discovery that found nothing. An error of the network is beneath it.
 func (d *search) failed(what string) *DiscoveryError {
 	e := &DiscoveryError{What: what, Tried: d.f.Tried, Err: d.err}
 	if d.err != nil { // it stands at the end of the words
@@ -68,7 +68,7 @@ func (d *search) failed(what string) *DiscoveryError {
 // reject says why the answer to the last attempt is not used.
 func (f *Finding) reject(reason string) { f.Tried[len(f.Tried)-1].Reason = reason }
 
-// voucher is who named an issuer that metadata is looked up by.
+// voucher says who named an issuer that metadata is looked up by.
 type voucher int
 
 const (
@@ -142,7 +142,7 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 			partial = s
 			d.f.reject("no token endpoint")
 		case sameIssuer(s.Issuer, issuer):
-			err := d.checkEndpoints(&s)
+			err := d.checkEndpoints(&s, by)
 			return s, err
 		default:
 			if other.Issuer == "" {
@@ -159,8 +159,12 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 			Description: cut("metadata is of issuer " + other.Issuer)}
 	}
 	d.c.log().Info("the metadata names an issuer of its own", "url", cut(issuer), "issuer", cut(other.Issuer))
-	other.FoundAt = issuer
-	err = d.checkEndpoints(&other)
+	if by == byPerson || isAt(other.TokenEndpoint, other.Issuer) {
+		other.FoundAt = issuer
+	} else { // the upstream must not pass for a server that does not get the code
+		other.Issuer = issuer
+	}
+	err = d.checkEndpoints(&other, by)
 	return other, err
 }
 
@@ -170,26 +174,26 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 // It also may if nobody named an issuer (MCP's revision of 2025-03-26). Then the upstream is free
 // to name an issuer that is not its own, and the redirects of that issuer would pass for those of
 // the upstream's server. So the code must at least not go elsewhere: the token endpoint is at the
-// origin of that issuer, or at that of the authorization endpoint.
+// origin of that issuer. If it is at that of the authorization endpoint instead, the metadata may
+// be used, but the issuer in it means nothing.
 func mayBeOf(s Server, by voucher) bool {
 	if by != byNobody {
 		return by == byPerson
 	}
-	token, err := url.Parse(s.TokenEndpoint)
-	if err != nil || isTemplate(s.Issuer) {
-		return false
-	}
-	return slices.ContainsFunc([]string{s.Issuer, s.AuthorizationEndpoint}, func(rawURL string) bool {
-		u, err := url.Parse(rawURL)
-		return err == nil && SameOrigin(u, token)
-	})
+	return !isTemplate(s.Issuer) && (isAt(s.TokenEndpoint, s.Issuer) || isAt(s.TokenEndpoint, s.AuthorizationEndpoint))
 }
 
 // checkEndpoints refuses metadata whose token endpoint is not to be requested, because every grant
 // needs it. A revocation endpoint of that kind is dropped: a logout can do without. The other
 // endpoints are checked when they are needed.
-func (d *search) checkEndpoints(s *Server) error {
+//
+// An issuer at the upstream's origin is the upstream's own word, so nobody vouches for what it says
+// of other servers. There the other endpoints that get secrets must be where the token endpoint is.
+func (d *search) checkEndpoints(s *Server, by voucher) error {
 	w := web{d.c}
+	if by == byNobody || by == byResource && isAt(s.Issuer, d.c.Upstream.String()) {
+		*s = s.Confined()
+	}
 	if s.RevocationEndpoint != "" && w.allowText(s.RevocationEndpoint) != nil {
 		d.c.log().Debug("revocation endpoint is not used", "url", Quote(s.RevocationEndpoint))
 		s.RevocationEndpoint = ""

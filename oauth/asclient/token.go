@@ -40,8 +40,8 @@ type Token struct {
 	Scope string `json:"scope,omitempty"`
 	// Account is how the ID token names the person. It may be empty.
 	Account string `json:"account,omitempty"`
-	// SecondWay says that the server took the client in the second way only that it was shown (see
-	// the package comment), so that a refresh begins with that one.
+	// SecondWay says that the server took the client only in the second way (see the package
+	// comment). A refresh then begins with that way.
 	SecondWay bool `json:"second_way,omitempty"`
 	// Obtained is when the token was asked for.
 	Obtained time.Time `json:"obtained,omitzero"`
@@ -189,7 +189,7 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	}
 	d, _ := a.grants()
 	d = d.holding("access_token")
-	access, idToken := d.text("access_token"), d.text("id_token")
+	access, idToken := bearerText(d.text("access_token")), d.text("id_token")
 	if access == "" {
 		return Token{}, q.refusal(a)
 	}
@@ -223,11 +223,21 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	return k, nil
 }
 
-// recall notes for s what a token of it has taught.
+// recall notes the SecondWay of a token of s.
 func (c *Client) recall(s Server, who Credentials, k Token) {
 	if q := (call{server: s, who: who}); k.SecondWay {
 		c.second.Store(q.secondKey(c), true)
 	}
+}
+
+// bearerText returns a token without white space around it, and without the scheme that some
+// servers write before it.
+func bearerText(token string) string {
+	token = strings.TrimSpace(token)
+	if scheme, rest, ok := strings.Cut(token, " "); ok && strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(rest)
+	}
+	return token
 }
 
 // isBearer reports whether a token_type is that of a Bearer token (RFC 6750). Servers write it in

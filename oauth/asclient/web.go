@@ -127,10 +127,14 @@ type answer struct {
 	other string
 }
 
-// grants returns the document of an answer that is a success: an object, or form-encoded.
+// grants returns the document of an answer that is a success: an object, a list of one, or
+// form-encoded.
 func (a answer) grants() (document, bool) {
 	if a.status/100 != 2 {
 		return document{}, false
+	}
+	if one := elements(a.body, 2); len(one) == 1 {
+		return readDocument(one[0])
 	}
 	if d, ok := readDocument(a.body); ok {
 		return d, true

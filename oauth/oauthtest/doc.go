@@ -15,8 +15,8 @@
 // # Quirks: what is tolerated, and what never is
 //
 // A [Quirk] is a row of the table [Quirks]: a kind of server that people have met, its rules and
-// knobs, and the right outcome (its Want). So the table is the exact list of what packages oauth and
-// asclient tolerate and refuse. Want has one of these forms:
+// knobs, and the right outcome (its Want). So the table is the exact list of what the packages
+// oauth and asclient tolerate and refuse. Want has one of these forms:
 //
 //	Want{}                                   tolerated: the person is served
 //	Want{Failures: 1}, Want{Pages: 3}        tolerated, at the cost of a failed call or login pages

@@ -31,9 +31,12 @@ type Knobs struct {
 	NoRegistration bool
 	// NumericIDs gives client IDs of digits only.
 	NumericIDs bool
-	// SecretAnyway is the method of a client that asked for none. It gets a secret. Empty grants
-	// what was asked for.
+	// SecretAnyway is the authentication method of each client that asked for none. Such a client
+	// gets a secret. Empty grants what was asked for.
 	SecretAnyway string
+	// TakesSecret is the method by which a secret must be shown, whatever the client was registered
+	// for. RawBasic is one more. Empty is that of the registration.
+	TakesSecret string
 	// OneRedirect refuses a registration of more than one redirect URI.
 	OneRedirect bool
 	// Deny is the error code of the redirect, as in "access_denied". Empty grants.
@@ -94,6 +97,9 @@ type Knobs struct {
 	// NeedScope is a scope without which a token is answered 403 insufficient_scope.
 	NeedScope string
 }
+
+// RawBasic is client_secret_basic of a server that does not decode the two parts.
+const RawBasic = "raw"
 
 // Stats counts what the server was asked.
 type Stats struct {

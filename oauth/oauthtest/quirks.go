@@ -56,7 +56,8 @@ func saysOnce(at Place, status int, body string) []Rule {
 	return []Rule{{At: at, Status: status, Body: body, Times: 1}}
 }
 
-// challenges makes a rule that replaces the upstream's challenge.
+// challenges makes a rule that replaces the challenge of the upstream to a request without a good
+// token.
 func challenges(status int, challenge string) []Rule {
 	return []Rule{{At: Upstream, When: unsigned, Status: status, Body: "token wanted", Type: "text/plain",
 		Header: map[string]string{"WWW-Authenticate": challenge}}}
@@ -68,7 +69,7 @@ func back(parameters string, when ...string) []Rule {
 		Redirect: "${request.redirect_uri}?state=${request.state}&iss=$issuer&" + parameters}}
 }
 
-// Knobs that several rows turn.
+// Knobs that several rows turn. Each function is named for what the server then does.
 func noResourceMetadata(k *Knobs) { k.NoResourceMetadata = true }
 func noRefreshToken(k *Knobs)     { k.NoRefresh = true }
 func keepsRefreshToken(k *Knobs)  { k.KeepRefresh = true }
@@ -78,7 +79,8 @@ func secretByBasic(k *Knobs)      { k.AuthMethods = []string{"client_secret_basi
 func secretByPost(k *Knobs)       { k.AuthMethods = []string{"client_secret_post"} }
 func deviceOnly(k *Knobs)         { k.DeviceOnly = true }
 
-// cloudflare, nginx and portal are pages of machines before the server.
+// cloudflare, nginx, portal and spa are pages of machines before the server. entra is the refusal
+// of a resource.
 const (
 	cloudflare = `<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Enable JavaScript and cookies to continue</body></html>`
 	nginx      = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><center><h1>502 Bad Gateway</h1></center><hr><center>nginx</center></body></html>\r\n"

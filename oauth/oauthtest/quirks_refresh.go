@@ -90,5 +90,7 @@ var refreshQuirks = []Quirk{
 	{Name: "answer with status 201", Seen: "Rails", Rules: []Rule{{At: Refresh, Acts: true, Status: 201}}},
 	{Name: "answer with a byte order mark", Seen: "PHP", Rules: []Rule{{At: Refresh, Body: "\ufeff$answer", Type: "application/json"}}},
 	{Name: "answer with an ID token object", Seen: "hand-made server", Rules: member(Refresh, "id_token", `{}`)},
+	{Name: "answer in camel case", Seen: "serializer of the framework", Rules: says(Refresh, 200, `{"accessToken":"${answer.access_token}","refreshToken":"${answer.refresh_token}","expiresIn":3600}`)},
+	{Name: "answer wrapped", Seen: "API style of the house", Rules: says(Refresh, 200, `{"success":true,"data":$answer}`)},
 	{Name: "answer without a lifetime", Seen: "hand-made server", Rules: []Rule{{At: Refresh, Drop: []string{"expires_in"}}}},
 }

@@ -247,8 +247,12 @@ func (c call) client() *Client {
 	id, secret, method := c.r.PostFormValue("client_id"), c.r.PostFormValue("client_secret"), "client_secret_post"
 	if user, pass, ok := c.r.BasicAuth(); ok {
 		var err1, err2 error
-		id, err1 = url.QueryUnescape(user)
-		secret, err2 = url.QueryUnescape(pass)
+		if c.knobs.TakesSecret == RawBasic {
+			id, secret = user, pass
+		} else {
+			id, err1 = url.QueryUnescape(user)
+			secret, err2 = url.QueryUnescape(pass)
+		}
 		if err1 != nil || err2 != nil || c.r.PostForm.Has("client_secret") {
 			return nil
 		}
@@ -257,7 +261,18 @@ func (c call) client() *Client {
 		method = "none"
 	}
 	found := c.book.clients[id]
-	if found == nil || found.Key != nil || found.Secret != secret || found.Method != "" && found.Method != method {
+	if found == nil || found.Key != nil || found.Secret != secret {
+		return nil
+	}
+	want := found.Method
+	switch takes := c.knobs.TakesSecret; {
+	case found.Secret == "" || takes == "":
+	case takes == RawBasic:
+		want = "client_secret_basic"
+	default:
+		want = takes
+	}
+	if want != "" && want != method {
 		return nil
 	}
 	return found

@@ -10,8 +10,9 @@ var ownFlags = map[string]string{
 	"scope": "scope", "resource": "resource", "audience": "audience", "client_id": "client-id",
 }
 
-// AuthorizeParams reads the values of --authorize-param. One may also be a JSON object of strings,
-// as OAUTH2_EXTRA_PARAMS is. The error is a *UsageError. It names a parameter and never its value.
+// AuthorizeParams reads the values of --authorize-param. A value may also be a JSON object of
+// strings, as OAUTH2_EXTRA_PARAMS is. The error is a *UsageError, which names a parameter and never
+// shows its value.
 func (r Request) AuthorizeParams() (map[string]string, error) {
 	params := map[string]string{}
 	for i, text := range r.AuthorizeParam {

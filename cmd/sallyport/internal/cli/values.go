@@ -40,8 +40,8 @@ type Seconds time.Duration
 // Milliseconds is a duration. A number without a unit is in milliseconds.
 type Milliseconds time.Duration
 
-// Interval is the time between two of our own requests: 0 for none, or at least a second, so that
-// they are no load. A number without a unit is in seconds.
+// Interval is the time between two of our own requests. It is 0 for no requests, or at least a
+// second, so that they are no load. A number without a unit is in seconds.
 type Interval time.Duration
 
 // UnmarshalText reads "30s", "5m" or "30".

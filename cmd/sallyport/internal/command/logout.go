@@ -8,9 +8,9 @@ import (
 	"sallyport/oauth"
 )
 
-// logout revokes the tokens of one upstream where its server can, and forgets them. With
-// enterprise_managed that is the sign-in at the identity provider: after a logout nobody gets at
-// the upstream from here without a person. The other upstreams that share it are named.
+// logout revokes the tokens of one upstream if its server can do that, and forgets them. With
+// enterprise_managed it also ends the sign-in at the identity provider: after a logout nobody gets
+// at the upstream from here without a person. It names the other upstreams that share the sign-in.
 func (a *app) logout(ctx context.Context, settings cli.Remote) error {
 	s, err := a.openSession(ctx, settings, true)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"sallyport/cmd/sallyport/internal/session"
 )
 
-// given holds the settings that the person has made. Hints ask it, because a hint that names a
-// setting which is made already does not help.
+// given holds the settings that the person has made. Hints ask it, because it does not help to name
+// a setting that is made already.
 type given struct{ cli.Remote }
 
 // about words an error of a connection, and names the upstream if the error names no server.
@@ -27,7 +27,7 @@ func (g given) about(err error) string {
 	return session.PlainURL(upstream) + ": " + text
 }
 
-// textOf is about for errors of TLS, which do not name the server.
+// textOf words an error of TLS, which does not name the server, as about does.
 func (g given) textOf(kind string, err error) string {
 	if kind == KindTLS {
 		return g.about(err)

@@ -110,7 +110,7 @@ func explainAlert(g given, err error) (Explanation, bool) {
 }
 
 // explainInvalid explains a certificate that is of a known authority and not valid. The text of the
-// error would hold the time, and be news each time.
+// error is left out: it holds the time, so each time it would look like another error.
 func explainInvalid(g given, err error) (Explanation, bool) {
 	e, ok := errors.AsType[x509.CertificateInvalidError](err)
 	out := Explanation{Kind: KindTLS, Text: g.about(err), Status: StatusUnreachable,

@@ -17,7 +17,7 @@ func explainProvider(g given, e *oauth.ProviderError) Explanation {
 		out.Kind = KindMetadata
 		out.Hints = []string{"--idp-issuer must be the identity provider's issuer; its metadata lies below that, at /.well-known/openid-configuration"}
 	case errors.Is(signIn, oauth.ErrNotCompleted), errors.Is(signIn, oauth.ErrHeldBack):
-		g.ClientID = "" // whose redirect URI has no part in this
+		g.ClientID = "" // its redirect URI plays no part at the provider
 		out.Hints = hints(append(signInHints(g, signIn), "did the page show an error instead? "+providerClient(g))...)
 	case signIn.Stage == asclient.StageExchange:
 		out.Hints = exchangeHints(g, signIn)

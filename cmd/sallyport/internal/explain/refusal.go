@@ -238,8 +238,8 @@ const (
 	entraRedirect     = 50011
 )
 
-// entraHints says what to do about an error of Microsoft Entra. It returns nil if e is none, or one
-// that its OAuth code explains as well.
+// entraHints says what to do about an error of Microsoft Entra. It returns nil if e is no such
+// error, or if its OAuth code explains as much.
 func entraHints(g given, e *asclient.SignInError) []string {
 	switch entraCode(e.Description) {
 	case entraResource:

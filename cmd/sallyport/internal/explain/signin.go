@@ -25,10 +25,11 @@ var signInRows = []row{
 	onGiven(func(g given, e *oauth.TokenRefusedError) Explanation {
 		return Explanation{Kind: KindRefused, Status: StatusSignIn, Hints: tokenRefusedHints(g)}
 	}),
-	on(func(e *session.PrivateAddressError) Explanation {
-		return Explanation{Kind: KindMetadata, Status: StatusSignIn, Hints: []string{
-			fmt.Sprintf("if %s is a login server that you trust, name it: OAUTH2_AUTHORIZATION_URL, OAUTH2_TOKEN_URL and --client-id", e.Addr),
-		}}
+	onGiven(func(g given, e *session.PrivateAddressError) Explanation {
+		return Explanation{Kind: KindMetadata, Status: StatusSignIn, Hints: hints(
+			unless(g.Issuer != "", fmt.Sprintf("if %s is a login server that you trust, name it: --issuer URL", e.Addr)),
+			fmt.Sprintf("if %s is only an endpoint of one: OAUTH2_AUTHORIZATION_URL, OAUTH2_TOKEN_URL and --client-id", e.Addr),
+		)}
 	}),
 	unlessNetwork(onGiven(explainProvider)),
 	unlessNetwork(onGiven(func(g given, _ *asclient.DiscoveryError) Explanation {

@@ -69,7 +69,8 @@ func statusHints(g given, e *relay.StatusError) []string {
 }
 
 // unauthorizedHints says what to do if the upstream wants credentials that it did not get, or
-// refuses those of the settings. Otherwise is the hint if the settings have none of that.
+// refuses those of the settings. The parameter otherwise is the hint if the settings have no such
+// credentials.
 func unauthorizedHints(g given, otherwise string) []string {
 	switch {
 	case g.authorization():

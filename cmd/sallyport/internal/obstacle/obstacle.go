@@ -28,8 +28,8 @@ type States struct {
 }
 
 // Current returns the first obstacle, the nearest to the MCP host first. It returns nil if nothing
-// is in the way. A sign-in that failed is in nobody's way: the next request begins another one.
-// Only a wrong setting stays, such as a file of the sign-in that is not there.
+// is in the way. A sign-in that failed is no obstacle, because the next request begins another one.
+// Only a wrong setting stays one, such as a file of the sign-in that is not there.
 func Current(s States, words explain.Explainer) *relay.Obstacle {
 	switch {
 	case s.Tunnel.Err != nil:

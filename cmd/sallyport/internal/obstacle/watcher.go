@@ -18,7 +18,7 @@ type Watcher struct {
 
 	mu      sync.Mutex // guards what follows
 	current *relay.Obstacle
-	// problem is what the last answer to the MCP host told it. It is nil after a success.
+	// problem is what the last answer to the MCP host said was wrong. It is nil after a success.
 	problem  *relay.Explanation
 	changed  chan struct{} // closed and replaced after each change of a state
 	reported string        // the last text on stderr; "" if the next one is news in any case
@@ -58,11 +58,11 @@ func (w *Watcher) Explain(err error) relay.Explanation {
 	return relay.Explanation{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final, NotRun: e.NotRun}
 }
 
-// Answered notes what the MCP host was told, and tells the person the same. Nil stands for an
+// Answered notes what the MCP host was told, and tells the person the same. A nil e stands for an
 // answer of the upstream. It serves as relay.Config.Answered.
 func (w *Watcher) Answered(e *relay.Explanation) {
 	w.mu.Lock()
-	if e == nil && w.problem == nil { // as nearly always
+	if e == nil && w.problem == nil { // the usual case
 		w.mu.Unlock()
 		return
 	}
@@ -78,8 +78,8 @@ func (w *Watcher) Answered(e *relay.Explanation) {
 	}
 }
 
-// Problem returns what is wrong at present: what is in the way, or else what the last answer to
-// the MCP host told it, or else why the last sign-in failed. It returns nil if nothing is wrong.
+// Problem returns what is wrong at present: the obstacle in the way, or else what the last answer
+// told the MCP host, or else why the last sign-in failed. It returns nil if nothing is wrong.
 func (w *Watcher) Problem() *relay.Explanation {
 	w.mu.Lock()
 	o, e := w.current, w.problem
@@ -146,7 +146,7 @@ func (w *Watcher) set(o *relay.Obstacle) {
 	defer w.mu.Unlock()
 	close(w.changed)
 	if o == nil && w.current != nil && w.current.Text == w.reported {
-		w.reported = "" // it is over, so the next time it is news
+		w.reported = "" // it is over, so it is reported again the next time
 	}
 	w.current, w.changed = o, make(chan struct{})
 }

@@ -17,9 +17,9 @@ import (
 // errNoDisplay says that no window can appear on this machine.
 var errNoDisplay = errors.New("no display here")
 
-// openBrowser starts a browser at link, without a shell. If command is not empty, it is the
-// browser: %s stands for the link, which otherwise comes last. It returns after the browser was
-// started. The browser outlives ctx.
+// openBrowser starts a browser at link, without a shell. command is the browser, with %s in place
+// of the link, which otherwise comes last. If it is empty, the system's browser is used.
+// openBrowser returns as soon as the browser was started, and the browser outlives ctx.
 func openBrowser(ctx context.Context, env environment.Environment, command, link string) error {
 	link, err := linkForBrowser(ctx, link)
 	if err != nil {

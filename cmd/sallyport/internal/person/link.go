@@ -20,13 +20,13 @@ var (
 	errWithUser = errors.New("the link has a user name in front of its host")
 )
 
-// linkForBrowser returns a link that leads where link leads and holds no character that means
-// anything to a shell. The command of --browser may hand its arguments to one, as
-// `sh -c 'open %s'` and `ssh laptop open` do, and a part of the link comes from a login server.
+// linkForBrowser returns a link that leads to the same place as link and holds no character that
+// means anything to a shell. The command of --browser may hand its arguments to a shell, as `sh -c
+// 'open %s'` and `ssh laptop open` do, and a part of the link comes from a login server.
 //
-// Percent-encoding removes all such characters but the & between two parameters, whose encoding
-// would make one of them. A link with an & stays with us: the browser gets a page of ours that
-// leads to it, and that page ends with ctx.
+// Percent-encoding removes all such characters but one: an & between two parameters, which would no
+// longer separate them. A link with an & is not handed out. The browser gets the URL of a page of
+// ours that leads to it, and that page ends with ctx.
 func linkForBrowser(ctx context.Context, link string) (string, error) {
 	u, err := url.Parse(link)
 	switch {
@@ -42,12 +42,13 @@ func linkForBrowser(ctx context.Context, link string) (string, error) {
 	return serveLink(ctx, escaped)
 }
 
-// harmless are the characters besides letters and digits that escapeForShell leaves. In a shell
-// they are plain where no blank is in front of them. The brackets are those of an IPv6 address.
+// harmless are the characters besides letters and digits that escapeForShell leaves. They mean
+// nothing to a shell as long as no blank is in front of them. The brackets are those of an IPv6
+// address.
 const harmless = "-._~:/?#@=+,&[]"
 
-// escapeForShell percent-encodes each byte of a URL that RFC 3986 does not allow, or that a shell
-// gives a meaning to, but for the &.
+// escapeForShell percent-encodes each byte of a URL that RFC 3986 does not allow, or that means
+// something to a shell, except the &.
 func escapeForShell(link string) string {
 	var b strings.Builder
 	for i := range len(link) {
@@ -83,7 +84,7 @@ func serveLink(ctx context.Context, link string) (string, error) {
 	server.SetKeepAlivesEnabled(false)
 	visited, visit := context.WithCancel(ctx)
 	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// A page elsewhere must not reach ours by a name of its own (DNS rebinding).
+		// A page of another site must not reach ours under a name of its own (DNS rebinding).
 		if r.Host != l.Addr().String() || r.URL.Path != path || r.Method != http.MethodGet || visited.Err() != nil {
 			http.NotFound(w, r)
 			return

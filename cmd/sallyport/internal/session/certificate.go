@@ -20,11 +20,12 @@ import (
 )
 
 // clientCertificate is the TLS client certificate of --client-cert. It tells who we are, and is no
-// secret. Even so only two kinds of servers get it: the upstream, and the authorization server that
-// oauth works with. Other origins that metadata names, and what a redirect leads to, do not.
+// secret. Even so, only two kinds of servers get it: the upstream, and the authorization server
+// that oauth works with. It is not for other origins that metadata names, nor for those that a
+// redirect leads to.
 //
 // The files are read again when they have changed, because such certificates are short-lived and
-// something else renews them. It may be used concurrently.
+// something else renews them. A clientCertificate may be used concurrently.
 type clientCertificate struct {
 	// certFile and keyFile hold the certificate and its key. Both may be the same file.
 	certFile, keyFile string
@@ -35,7 +36,7 @@ type clientCertificate struct {
 	mu sync.Mutex
 	// loaded is the certificate that is presented. It is nil if the settings name none.
 	loaded *tls.Certificate
-	// seen says how the files were when they were last read.
+	// seen says what the files looked like when they were last read.
 	seen [2]fileStamp
 	// permitted holds the origins that get the certificate, wanted those that asked for one, and
 	// answered those that have answered a request.
@@ -48,8 +49,8 @@ type fileStamp struct {
 	size     int64
 }
 
-// openCertificate reads the certificate of the settings. If they name none, the result presents
-// none, and still tells what a server that wants one objects to. The error is a *cli.UsageError.
+// openCertificate reads the certificate of the settings. If they name none, nothing is presented,
+// and send still tells of a server that wants one. The error is a *cli.UsageError.
 func openCertificate(settings cli.Upstream, log *slog.Logger) (*clientCertificate, error) {
 	c := &clientCertificate{
 		certFile: settings.ClientCert, keyFile: settings.ClientCertKey, log: log,
@@ -87,9 +88,9 @@ func openCertificate(settings cli.Upstream, log *slog.Logger) (*clientCertificat
 // opened for.
 type requestOrigin struct{}
 
-// send sends req by next. The connection presents the certificate if permitted is set, or was set
-// for an earlier request to the same origin. A connection without one is not kept for a later
-// request that may present it.
+// send sends req by next. The connection may present the certificate if permitted is set, now or in
+// an earlier request to the same origin. A connection that may not present it is closed after the
+// request, so that no later request uses it.
 func (c *clientCertificate) send(req *http.Request, next http.RoundTripper, permitted bool) (*http.Response, error) {
 	name := origin(req.URL)
 	out := req.WithContext(context.WithValue(req.Context(), requestOrigin{}, name))
@@ -119,17 +120,18 @@ func isAlert(err error) bool {
 	return ok && e.Op == alertOp
 }
 
-// isBroken reports whether a connection broke before its answer, in whatever words net/http has for
-// that. A server that refuses a client in TLS 1.3 has let the handshake pass, so its alert may be
-// lost behind our request.
+// isBroken reports whether a connection broke before its answer came, in whatever words net/http
+// has for that. In TLS 1.3 a server refuses a client's certificate after the handshake, so its
+// alert may be lost behind our request.
 func isBroken(err error) bool {
 	e, ok := errors.AsType[*net.OpError](err)
 	dial := ok && e.Op == "dial" || isDialError(err)
 	return !dial && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
-// present is GetClientCertificate of tls.Config. The server has asked for a certificate. An HTTP
-// proxy that is reached by https and asks for one gets that of the origin behind it.
+// present is GetClientCertificate of tls.Config. It is called when the server has asked for a
+// certificate. An HTTP proxy that is reached by https and asks for one gets that of the origin
+// behind it.
 func (c *clientCertificate) present(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -182,7 +184,7 @@ func (c *clientCertificate) stamps() (s [2]fileStamp) {
 }
 
 // loadCertificate reads a certificate with its chain, and its key. The certificate that the key
-// belongs to may stand anywhere in the chain. The error is a *cli.UsageError.
+// belongs to may be at any place in the chain. The error is a *cli.UsageError.
 func loadCertificate(certFile, keyFile string) (*tls.Certificate, error) {
 	chain, err := readPEM("client certificate", "client-cert", certFile, isCertificate)
 	if err != nil {

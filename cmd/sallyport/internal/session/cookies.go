@@ -11,17 +11,17 @@ import (
 )
 
 const (
-	// maxCookies is how many cookies are kept, and maxCookieSize the bytes of the name, value and
-	// path of one. RFC 6265 section 6.1 asks a browser for as much.
+	// maxCookies is how many cookies are kept. maxCookieSize is how many bytes the name, value and
+	// path of one may have. RFC 6265 section 6.1 asks a browser for as much.
 	maxCookies, maxCookieSize = 50, 4096
 	// minSecretCookie is the length from which the value of a cookie may be a secret, in bytes. A
 	// shorter one, such as "node1", is likely to be a word of the upstream's text too.
 	minSecretCookie = 16
 )
 
-// cookieJar keeps the cookies of the upstream in memory, because a load balancer may tell by one
-// which machine has the session. They go to the upstream's origin alone, whatever their Domain
-// says. It may be used concurrently.
+// cookieJar keeps the cookies of the upstream in memory, because a load balancer may tell by a
+// cookie which machine has the session. They go to the upstream's origin alone, whatever their
+// Domain says. A cookieJar may be used concurrently.
 type cookieJar struct {
 	// upstream decides which origin the cookies belong to.
 	upstream *url.URL
@@ -41,8 +41,7 @@ func newCookieJar(upstream *url.URL) *cookieJar {
 }
 
 // add adds the cookies to a request. A cookie that the request has already, from the person's
-// --header, counts more than one of the same name in the jar. The URL's origin must be the
-// upstream's.
+// --header, replaces the one of the same name in the jar. The URL's origin must be the upstream's.
 func (j *cookieJar) add(req *http.Request) {
 	pairs := req.Header["Cookie"]
 	for _, c := range j.jar.Cookies(req.URL) {
@@ -55,8 +54,8 @@ func (j *cookieJar) add(req *http.Request) {
 	}
 }
 
-// store keeps the cookies of the answer to a request for u. One too many drops the cookie that was
-// set longest ago, and one that is too large is not kept.
+// store keeps the cookies of the answer to a request for u. If there are too many, the cookie that
+// was set longest ago is dropped. A cookie that is too large is not kept.
 func (j *cookieJar) store(u *url.URL, resp *http.Response) {
 	if len(resp.Header["Set-Cookie"]) == 0 {
 		return
@@ -67,8 +66,8 @@ func (j *cookieJar) store(u *url.URL, resp *http.Response) {
 		if len(c.Name)+len(c.Value)+len(c.Path) > maxCookieSize {
 			continue
 		}
-		// The jar belongs to one origin, which needs no Domain to get back what it has set. Secure
-		// protects from another scheme, which is another origin.
+		// The jar belongs to one origin, which gets its cookies back without a Domain. Secure
+		// protects a cookie from another scheme, and that is another origin.
 		c.Domain, c.Secure = "", false
 		if !strings.HasPrefix(c.Path, "/") {
 			c.Path = defaultPath(u.Path)

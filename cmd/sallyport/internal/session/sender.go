@@ -32,8 +32,8 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header.Set("User-Agent", s.userAgent)
 	}
-	// An authorization server at the upstream's origin is no part of the MCP session, so it neither
-	// gets the session's cookies nor sets any.
+	// An authorization server at the upstream's origin is no part of the MCP session. So it gets
+	// none of the session's cookies and sets none.
 	if s.cookies == nil || toServer {
 		return s.certificate.send(out, s.next, s.toUpstream || toServer)
 	}
