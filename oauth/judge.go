@@ -269,6 +269,11 @@ type doubts struct {
 	suspected string
 	// earlyAfter is when a refresh ahead of expiry may be tried again. It is zero if none failed.
 	earlyAfter time.Time
+	// clientErr is how the server refused the client of an unattended grant, at clientAt. It is not
+	// asked again within clientPause. It is nil if it was not refused.
+	clientErr   error
+	clientAt    time.Time
+	clientPause time.Duration
 }
 
 // noteRefusal notes that the upstream refuses a token that a sign-in brought.
