@@ -43,7 +43,7 @@ func TestNobodyIsEverLockedOut(t *testing.T) {
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
 				t.Parallel()
 				p := newOrdeal(seed)
-				err, w := p.play(t)
+				w, err := p.play(t)
 				calls.Add(int64(w.calls))
 				answers.Add(int64(w.answers()))
 				if count == 1 {
@@ -249,7 +249,7 @@ func (w *sufferer) answers() (n int) {
 }
 
 // play plays the ordeal in a bubble of its own, and returns what is wrong at its end.
-func (p ordeal) play(t *testing.T) (err error, w *sufferer) {
+func (p ordeal) play(t *testing.T) (w *sufferer, err error) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w = &sufferer{field: newField(t, p.Home)}
@@ -277,7 +277,7 @@ func (p ordeal) play(t *testing.T) (err error, w *sufferer) {
 			err = fmt.Errorf("the log holds the secrets %q", found)
 		}
 	})
-	return err, w
+	return w, err
 }
 
 func (p ordeal) turn(k *oauthtest.Knobs) {
@@ -424,7 +424,7 @@ func (p ordeal) shrink(t *testing.T, err error) (ordeal, error) {
 	for again := true; again; {
 		again = false
 		for _, smaller := range p.parts() {
-			if e, _ := smaller.play(t); e != nil && kindOf(e) == kind {
+			if _, e := smaller.play(t); e != nil && kindOf(e) == kind {
 				p, err, again = smaller, e, true
 				break
 			}

@@ -287,6 +287,7 @@ func (t *callTable) enter(c *call) *fault {
 	c.ctx, c.cancel = context.WithCancelCause(t.run.ctx)
 	c.timer = time.AfterFunc(t.run.cfg.Timeout, func() { c.cancel(errTimeout) })
 	c.phase.setEnd(time.Now().Add(t.run.cfg.Timeout))
+	c.phase.unheard = c.progress == "" && !c.isInit()
 	t.inFlight[c.key] = c
 	t.pending++
 	t.run.work.Add(1) // under the lock, so that the session cannot have stopped waiting

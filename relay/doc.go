@@ -151,7 +151,8 @@
 //
 // A server may refuse a request for now, with the status 429, 503 or 425 (pause.go). Such a request
 // has not run. It waits in the state held, and is sent again if that is within its Config.Timeout.
-// The host is told of the wait as of an obstacle. Config.Patience does not count.
+// The host is told of the wait as of an obstacle. If the request has no progress token, nothing can
+// tell the host, and the wait is not longer than unheardWait. Config.Patience does not count.
 //
 //	status        Retry-After    what we do
 //	------------  -------------  ------------------------------------------------------------------

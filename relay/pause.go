@@ -23,6 +23,9 @@ const (
 	// maxSpread at most.
 	spreadEach = 20 * time.Millisecond
 	maxSpread  = 2 * time.Second
+	// unheardWait is how long a call may wait if the host cannot be told so. Many hosts give up after
+	// 60 s, and then nobody learns why.
+	unheardWait = 45 * time.Second
 	// maxAfter is the longest Retry-After that counts for requests of our own, whose answer nobody
 	// waits for.
 	maxAfter = 10 * time.Minute
@@ -179,10 +182,7 @@ func (p *pauses) sleepLocked(ctx context.Context, d time.Duration) error {
 // waits and calls send again. Its errors are those of send and of pauses.wait.
 func (cl *client) sendPatiently(ctx context.Context, r httpRequest, send func() (*http.Response, error)) (*http.Response, error) {
 	p := &cl.obstacles.pauses
-	ends := r.phase.end()
-	if ends.IsZero() {
-		ends = time.Now().Add(cl.cfg.Timeout)
-	}
+	ends := cl.pausesEnd(r.phase, time.Now().Add(cl.cfg.Timeout))
 	for tries := 0; ; tries++ {
 		r.phase.Store(held)
 		scout, err := p.wait(ctx, ends)
@@ -195,9 +195,7 @@ func (cl *client) sendPatiently(ctx context.Context, r httpRequest, send func() 
 			p.end(scout)
 			return resp, err
 		}
-		if end := r.phase.end(); !end.IsZero() {
-			ends = end
-		}
+		ends = cl.pausesEnd(r.phase, ends)
 		left := time.Until(ends)
 		asked, again := mayRetry(r, resp, tries)
 		if !again || asked >= left {
@@ -209,6 +207,19 @@ func (cl *client) sendPatiently(ctx context.Context, r httpRequest, send func() 
 		d := p.begin(scout, f, asked, left)
 		cl.cfg.Log.Info("the upstream asks to wait", "status", resp.StatusCode, "wait", d)
 	}
+}
+
+// pausesEnd returns until when a request may be held back. fixed is the answer if the request has to
+// be answered at no given time.
+func (cl *client) pausesEnd(p *phase, fixed time.Time) time.Time {
+	end := p.end()
+	switch {
+	case end.IsZero():
+		return fixed
+	case p.unheard:
+		return end.Add(min(0, unheardWait-cl.cfg.Timeout))
+	}
+	return end
 }
 
 // isBusy reports whether resp refuses a request for now: because of a limit (429), because the

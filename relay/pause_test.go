@@ -93,8 +93,12 @@ func openPush(t *testing.T, script ...Exchange) (*host, *Server) {
 	return h, srv
 }
 
-// toolLine is a call of a tool that every wire takes, with the id 7 and a progress token.
-var toolLine = request2026("tools/call", `"name":"x"`)
+// toolLine is a call of a tool that every wire takes, with the id 7. toolLineWithToken has a
+// progress token, too.
+var (
+	toolLine          = request2026("tools/call", `"name":"x"`)
+	toolLineWithToken = strings.Replace(toolLine, `"_meta":{`, `"_meta":{"progressToken":"t",`, 1)
+)
 
 // A request that is refused for now is sent again when the upstream says, on each wire.
 func TestBusyServerIsAskedAgain(t *testing.T) {
@@ -108,7 +112,7 @@ func TestBusyServerIsAskedAgain(t *testing.T) {
 		{"503", busy("tools/call", 503, "7"), 7 * time.Second, 8 * time.Second},
 		{"425", busy("tools/call", 425, "7"), 7 * time.Second, 8 * time.Second},
 		{"at once", busy("tools/call", 503, "0"), 500 * time.Millisecond, 1100 * time.Millisecond},
-		{"until a date", busy("tools/call", 503, "Sat, 01 Jan 2000 00:01:00 GMT"), 50 * time.Second, 61 * time.Second},
+		{"until a date", busy("tools/call", 503, "Sat, 01 Jan 2000 00:00:40 GMT"), 30 * time.Second, 41 * time.Second},
 		{"429 without a time", busy("tools/call", 429, ""), 500 * time.Millisecond, 1100 * time.Millisecond},
 		{"425 without a time", busy("tools/call", 425, ""), 500 * time.Millisecond, 1100 * time.Millisecond},
 		{"with an error in the body", Exchange{Call: "tools/call", Status: 429, Set: map[string]string{"Retry-After": "1"},
@@ -191,21 +195,39 @@ func count(srv *Server, request string) (n int) {
 
 // A server that is busy for longer than a call's time is given up on with the true cause.
 func TestBusyServerUntilTheTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := busy("tools/call", 503, "40")
-		e.Repeat = true
-		h, srv := open(t, Config{}, e, Goodbye())
-		synctest.Wait()
-		begin := time.Now()
-		h.send(callLine)
-		if a := decode(t, h.recv()); a.Error.Data.Status != 503 || time.Since(begin) > 300*time.Second {
-			t.Errorf("after %v: %+v", time.Since(begin), a)
-		}
-		if n := count(srv, "POST tools/call"); n < 7 || n > 9 {
-			t.Errorf("%d requests", n)
-		}
-		h.close()
-	})
+	for _, tt := range []struct {
+		name, line, after string
+		limit             time.Duration
+		least, most       int // requests
+	}{
+		{"progress token", toolLineWithToken, "40", 300 * time.Second, 7, 9},
+		{"no progress token", callLine, "40", 45 * time.Second, 2, 2},
+		{"no progress token, 2 s each time", callLine, "2", 45 * time.Second, 5, 12},
+		{"no progress token, longer than that", callLine, "45", 0, 1, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := busy("tools/call", 503, tt.after)
+				e.Repeat = true
+				h, srv := open(t, Config{}, e, Goodbye())
+				synctest.Wait()
+				begin := time.Now()
+				h.send(tt.line)
+				line := h.recv()
+				for strings.Contains(line, "notifications/progress") {
+					line = h.recv()
+				}
+				a := decode(t, line)
+				if d := time.Since(begin); a.Error.Data.Status != 503 || d > tt.limit {
+					t.Errorf("after %v: %+v", d, a)
+				}
+				if n := count(srv, "POST tools/call"); n < tt.least || n > tt.most {
+					t.Errorf("%d requests", n)
+				}
+				h.close()
+			})
+		})
+	}
 }
 
 // Many calls that are refused together do not come back together: one goes ahead.
@@ -278,10 +300,9 @@ func TestScoutThatTakesLong(t *testing.T) {
 // The host hears what its call waits for, and may cancel it. Then nothing of it is sent.
 func TestProgressAndCancelWhileTheServerIsBusy(t *testing.T) {
 	const cancel = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}`
-	line := strings.Replace(toolLine, `"_meta":{`, `"_meta":{"progressToken":"t",`, 1)
-	onEachWire(t, []Exchange{busy("tools/call", 429, "60"), {Call: "tools/call", Repeat: true, Reply: strings.Replace(callAnswer, "7", "8", 1)}}, func(t *testing.T, h *host) {
+	onEachWire(t, []Exchange{busy("tools/call", 429, "50"), {Call: "tools/call", Repeat: true, Reply: strings.Replace(callAnswer, "7", "8", 1)}}, func(t *testing.T, h *host) {
 		begin := time.Now()
-		h.send(line)
+		h.send(toolLineWithToken)
 		for i := range 3 {
 			got := h.recv()
 			want := "status 429 Too Many Requests; it is asked again in "
@@ -296,7 +317,7 @@ func TestProgressAndCancelWhileTheServerIsBusy(t *testing.T) {
 		synctest.Wait()
 		h.send(strings.Replace(toolLine, `"id":7`, `"id":8`, 1))
 		h.want(strings.Replace(callAnswer, "7", "8", 1))
-		if d := time.Since(begin); d < 59*time.Second || d > 70*time.Second {
+		if d := time.Since(begin); d < 49*time.Second || d > 60*time.Second {
 			t.Errorf("after %v", d)
 		}
 	})
@@ -304,7 +325,7 @@ func TestProgressAndCancelWhileTheServerIsBusy(t *testing.T) {
 
 // A host that goes away ends the wait.
 func TestHostGoesWhileTheServerIsBusy(t *testing.T) {
-	onEachWire(t, []Exchange{busy("tools/call", 429, "60")}, func(t *testing.T, h *host) {
+	onEachWire(t, []Exchange{busy("tools/call", 429, "40")}, func(t *testing.T, h *host) {
 		h.send(toolLine)
 		synctest.Wait()
 		begin := time.Now()
@@ -429,12 +450,12 @@ func TestRetryAfter(t *testing.T) {
 func TestBusyServerAndAnObstacle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newObstacle(nil)
-		h, _ := open(t, Config{Obstacle: b.get}, busy("tools/call", 429, "60"), Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())
+		h, _ := open(t, Config{Obstacle: b.get}, busy("tools/call", 429, "40"), Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())
 		synctest.Wait()
 		h.send(callLine)
 		synctest.Wait()
 		b.set(down)
-		time.Sleep(50 * time.Second)
+		time.Sleep(30 * time.Second)
 		b.set(nil)
 		h.want(callAnswer)
 		h.close()

@@ -23,6 +23,9 @@ const (
 // phase is how far a call has come upstream. The zero value is unsent.
 type phase struct {
 	atomic.Int32
+	// unheard says that the host hears nothing while the call waits, because it gave no progress
+	// token. It is set before the call is sent.
+	unheard bool
 	// ends is when the call has to be answered, in nanoseconds since 1970. 0 means that this was
 	// not set.
 	ends atomic.Int64

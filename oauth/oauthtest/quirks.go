@@ -11,8 +11,6 @@ func Quirks() []Quirk {
 
 // Short forms for the rows.
 var (
-	// fine means that the person is served.
-	fine = Want{}
 	// once means that the server is broken for a moment: one call may fail.
 	once = Want{Failures: 1}
 	// lostLogin means that one login comes to nothing, and the next one is good.

@@ -43,10 +43,12 @@ func newWorld(t *testing.T) *world {
 	}
 	_, w.free, _ = net.SplitHostPort(l.Addr().String())
 	l.Close()
-	w.server = httptest.NewServer(w)
+	w.server = httptest.NewUnstartedServer(w)
+	origin := "http://" + w.server.Listener.Addr().String()
+	w.upstream = origin + "/mcp"
+	w.Server = oauthtest.New(origin, w.upstream)
+	w.server.Start()
 	t.Cleanup(w.server.Close)
-	w.upstream = w.server.URL + "/mcp"
-	w.Server = oauthtest.New(w.server.URL, w.upstream)
 	return w
 }
 

@@ -45,10 +45,11 @@ type fleet struct {
 
 func newFleet(t *testing.T) *fleet {
 	f := &fleet{t: t, home: t.TempDir()}
-	server := httptest.NewServer(f)
-	t.Cleanup(server.Close)
-	f.origin = server.URL
+	server := httptest.NewUnstartedServer(f)
+	f.origin = "http://" + server.Listener.Addr().String()
 	f.Server = oauthtest.New(f.origin, f.origin+"/mcp")
+	server.Start()
+	t.Cleanup(server.Close)
 	return f
 }
 
