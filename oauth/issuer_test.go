@@ -365,3 +365,19 @@ func TestSignOutOfAnotherServer(t *testing.T) {
 		})
 	}
 }
+
+// A token endpoint that the Config gives and the server whose metadata lists it are one server.
+func TestGivenTokenEndpointOfADiscoveredServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	change := func(c *Config) {
+		asClient("me", "", w.as)(c)
+		c.Endpoints.TokenURL, c.Given.RefreshToken = w.as.Issuer+"/token", "dead"
+	}
+	w.mustPost(w.transport(change))
+	w.as.RevokeAll()
+	w.mustPost(w.transport(change))
+	if got := w.as.Stats().Authorizations; got != 2 {
+		t.Errorf("%d login pages, want 2", got)
+	}
+}
