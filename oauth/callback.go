@@ -31,28 +31,23 @@ const (
 
 // callbackServer serves the redirect URI of one login. It receives the callback, which is the
 // request that the browser makes to the redirect URI (RFC 6749 section 4.1.2), and answers it with
-// a page. It holds the port from listenForCallback to close. A request that does not belong to the
-// login gets an answer and changes nothing.
+// a page. A request that does not belong to the login gets an answer and changes nothing. A login
+// that starts again has another callbackServer at the same port.
 type callbackServer struct {
 	cfg *Config
+	at  *callbackPort
 	// uri is the redirect_uri as the authorization server knows it, and redirect the same,
 	// parsed.
 	uri      string
 	redirect *url.URL
-	// port is the listener's own. It differs from the redirect URI's behind a proxy.
-	port string
 	// state is the state parameter of the login.
 	state string
 
-	// origin is where a browser finds the listener.
-	origin string
-	// startPath leads to the login page as long as the login lasts, and visitPath leads there once.
-	startPath, visitPath string
-	visited              atomic.Bool
-	// target is where the two paths lead. It is nil until that is known.
+	// visitPath leads to the login page once.
+	visitPath string
+	visited   atomic.Bool
+	// target is where visitPath and the startPath of the port lead. It is nil until that is known.
 	target atomic.Pointer[loginURL]
-
-	server *http.Server
 
 	// got receives the parameters of the first callback that belongs to the login.
 	got chan url.Values
@@ -64,19 +59,58 @@ type callbackServer struct {
 	err      error
 }
 
+// callbackPort is the port that one login holds from listenForCallback to close.
+type callbackPort struct {
+	cfg    *Config
+	server *http.Server
+	// addr is the callback address that was bound, and port the port of the listener, which differs
+	// from that of the redirect URI behind a proxy.
+	addr, port string
+	// startPath leads to the login page as long as the login lasts.
+	startPath string
+	// current gets the requests.
+	current atomic.Pointer[callbackServer]
+}
+
 // listenForCallback binds the first callback address that is free, and serves there until close.
 // The redirect URI has the given path, unless the Config has a redirect URI.
-func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path, state string) (*callbackServer, error) {
+func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path string) (*callbackServer, error) {
 	ln, addr, err := bindCallback(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	cb, err := newCallbackServer(cfg, ln, addr, path, state)
+	_, port, _ := net.SplitHostPort(addr)
+	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil && port == "0" {
+		port = bound
+	}
+	at := &callbackPort{cfg: cfg, addr: addr, port: port, startPath: startPath + rand.Text()}
+	serve := func(w http.ResponseWriter, r *http.Request) { at.current.Load().ServeHTTP(w, r) }
+	at.server = &http.Server{Handler: http.HandlerFunc(serve), ErrorLog: discardLog, ConnContext: withConn,
+		ReadHeaderTimeout: callbackHeaderTime, IdleTimeout: callbackHeaderTime, MaxHeaderBytes: callbackHeaderBytes}
+	at.server.SetKeepAlivesEnabled(false) // a browser comes once or twice
+	cb, err := at.expect(path)
 	if err != nil {
 		ln.Close()
 		return nil, err
 	}
-	life.startWithin(func() { cb.server.Serve(newBrowserListener(ln)) }) // ends with close, which also closes ln
+	life.startWithin(func() { at.server.Serve(newBrowserListener(ln)) }) // ends with close, which also closes ln
+	return cb, nil
+}
+
+// expect returns a callbackServer for a new state, which gets the requests from now on. Those that
+// the one before is answering are left to that one.
+func (at *callbackPort) expect(path string) (*callbackServer, error) {
+	uri := at.cfg.Callback.RedirectURI
+	if uri == "" {
+		uri = loopbackURL(at.addr, at.port, path)
+	}
+	redirect, err := url.Parse(uri)
+	if err != nil {
+		return nil, fmt.Errorf("callback address %s: %w", asclient.Quote(at.addr), err)
+	}
+	cb := &callbackServer{cfg: at.cfg, at: at, uri: uri, redirect: redirect, state: rand.Text(), visitPath: startPath + rand.Text(),
+		got: make(chan url.Values, 1), strayErrors: make(chan url.Values, 1), finished: make(chan struct{})}
+	at.current.Store(cb)
 	return cb, nil
 }
 
@@ -104,29 +138,6 @@ func bindCallback(ctx context.Context, cfg *Config) (net.Listener, string, error
 		}
 	}
 	return nil, "", first
-}
-
-// newCallbackServer makes the server for ln, which was bound as addr.
-func newCallbackServer(cfg *Config, ln net.Listener, addr, path, state string) (*callbackServer, error) {
-	_, port, _ := net.SplitHostPort(addr)
-	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil && port == "0" {
-		port = bound
-	}
-	uri := cfg.Callback.RedirectURI
-	if uri == "" {
-		uri = loopbackURL(addr, port, path)
-	}
-	redirect, err := url.Parse(uri)
-	if err != nil {
-		return nil, fmt.Errorf("callback address %s: %w", asclient.Quote(addr), err)
-	}
-	cb := &callbackServer{cfg: cfg, uri: uri, redirect: redirect, port: port, state: state,
-		origin: loopbackURL(addr, port, ""), startPath: startPath + rand.Text(), visitPath: startPath + rand.Text(),
-		got: make(chan url.Values, 1), strayErrors: make(chan url.Values, 1), finished: make(chan struct{})}
-	cb.server = &http.Server{Handler: cb, ErrorLog: discardLog, ConnContext: withConn,
-		ReadHeaderTimeout: callbackHeaderTime, IdleTimeout: callbackHeaderTime, MaxHeaderBytes: callbackHeaderBytes}
-	cb.server.SetKeepAlivesEnabled(false) // a browser comes once or twice
-	return cb, nil
 }
 
 func listenError(addr string, err error) error {
@@ -160,11 +171,11 @@ func (cb *callbackServer) startURL() string {
 	if !asclient.IsLoopback(cb.redirect.Hostname()) {
 		return ""
 	}
-	return cb.origin + cb.startPath
+	return loopbackURL(cb.at.addr, cb.at.port, cb.at.startPath)
 }
 
 // visitURL is like startURL, but works once.
-func (cb *callbackServer) visitURL() string { return cb.origin + cb.visitPath }
+func (cb *callbackServer) visitURL() string { return loopbackURL(cb.at.addr, cb.at.port, cb.visitPath) }
 
 // ServeHTTP answers the browser. The answer to the callback waits for the outcome of the login, so
 // that our page tells the truth.
@@ -174,7 +185,7 @@ func (cb *callbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !cb.isOurHost(r.Host):
 		pageWrongHost.send(w, http.StatusMisdirectedRequest)
-	case r.URL.Path != path && r.URL.Path != cb.startPath && r.URL.Path != cb.visitPath:
+	case r.URL.Path != path && r.URL.Path != cb.at.startPath && r.URL.Path != cb.visitPath:
 		http.NotFound(w, r)
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
@@ -219,6 +230,10 @@ func (cb *callbackServer) redirectToLogin(w http.ResponseWriter, r *http.Request
 // sendOutcome tells the browser how the login ended.
 func (cb *callbackServer) sendOutcome(w http.ResponseWriter) {
 	upstream := asclient.WithoutQuery(cb.cfg.Upstream)
+	if cb.at.current.Load() != cb {
+		pageAgain.send(w, http.StatusBadRequest)
+		return
+	}
 	if cb.err != nil {
 		pageFailed(upstream, cb.err, cb.cfg.Callback.Retry).send(w, http.StatusBadRequest)
 		return
@@ -232,7 +247,7 @@ func (cb *callbackServer) sendOutcome(w http.ResponseWriter) {
 func (cb *callbackServer) isOurHost(host string) bool {
 	u := &url.URL{Scheme: cb.redirect.Scheme, Host: host}
 	loopback := asclient.IsLoopback(u.Hostname())
-	if loopback && asclient.Port(u) == cb.port {
+	if loopback && asclient.Port(u) == cb.at.port {
 		return true
 	}
 	return asclient.Port(u) == asclient.Port(cb.redirect) && (loopback || u.Hostname() == cb.redirect.Hostname())
@@ -281,10 +296,10 @@ func (cb *callbackServer) finish(err error) {
 }
 
 // close frees the port, and gives the browser a moment to fetch our last page.
-func (cb *callbackServer) close() {
+func (at *callbackPort) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), lastPageTime)
 	defer cancel()
-	if cb.server.Shutdown(ctx) != nil {
-		cb.server.Close()
+	if at.server.Shutdown(ctx) != nil {
+		at.server.Close()
 	}
 }

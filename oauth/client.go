@@ -3,6 +3,7 @@ package oauth
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"net"
 	"net/url"
 	"slices"
@@ -16,6 +17,10 @@ type client struct {
 	asclient.Registration
 	// Registered says that the client was registered dynamically (RFC 7591).
 	Registered bool `json:"dynamic,omitempty"`
+
+	// PlainPath says that its redirect URIs have the path callbackPath although nothing else tells
+	// the callbacks of its server from those of others: see login.callbackPath.
+	PlainPath bool `json:"plain_path,omitempty"`
 
 	// isNew says that the login under way registered it.
 	isNew bool
@@ -85,16 +90,21 @@ func (l clients) redirectURIs(redirect string) []string {
 // browser to another one, whose code would then be sent to the first (RFC 9700 section 4.4). Where
 // no iss parameter proves which server a callback comes from, its path does: each server that a
 // client is registered at has a path of its own. A configured client has but one path, and so one
-// server: see checkIssuer.
+// server: see checkIssuer. A server that the person vouches for is trusted with callbackPath.
 func (l clients) callbackPathAt(s asclient.Server) string {
-	if _, configured := l.configured(s); configured || s.IssIsProof() {
+	if _, configured := l.configured(s); configured || s.IssIsProof() || l.cfg.vouchesFor(s) {
 		return callbackPath
 	}
 	sum := sha256.Sum256([]byte(s.ID()))
 	return callbackPath + "/" + hex.EncodeToString(sum[:8])
 }
 
-// boundTo is the server that the configured credentials of an account are for: that of their first
+// vouchesFor reports whether the Config itself names the server s, that discovery found with it.
+func (c *Config) vouchesFor(s asclient.Server) bool {
+	return c.Endpoints.Issuer != "" || s.Source == asclient.FromConfig
+}
+
+// boundTo is the server that what an account has for one server alone is for: that of its first
 // use.
 type boundTo struct {
 	Server string `json:"server"`
@@ -111,27 +121,75 @@ func (c *Config) bindingOf(s asclient.Server) string {
 	return s.ID() + " with the token endpoint at " + token.Scheme + "://" + token.Host
 }
 
-// checkIssuer refuses the server s if the configured credentials are for another one. A secret, a
-// key and one-shot inputs are, and so is every configured client where only a path of its own could
-// tell one server's callback from another's. A server that the Config names is never refused.
+// checkIssuer refuses the server s if what the Config has for one server alone is for another. A
+// secret, a key and one-shot inputs are. So is every configured client and redirect URI where only
+// a path of its own could tell one server's callback from another's.
 func (r *renewal) checkIssuer(s asclient.Server) error {
 	c := r.cfg
+	_, configured := r.clients.configured(s)
 	secret := c.Client.Secret != "" || c.Client.Key != "" || c.givenHash() != "" || c.Grant == GrantJWTBearer
-	if _, configured := r.clients.configured(s); !secret && (!configured || s.IssIsProof()) {
+	onePath := configured || c.Callback.RedirectURI != ""
+	if !secret && (!onePath || s.IssIsProof()) {
 		return nil
 	}
-	var bound boundTo
-	noted, name := r.account.loadNote(boundName, &bound), c.bindingOf(s)
-	if rec, _ := r.account.current(); bound.Server == "" && !rec.Client.Registered {
-		bound.Server = c.bindingOf(rec.Server) // of a record that is older than the note
+	if bound := r.bound(); bound != "" && bound != c.bindingOf(s) && !c.vouchesFor(s) {
+		return issuerChanged(s, "the configured client is for "+bound+", and the upstream now names this server")
 	}
-	named := c.Endpoints.Issuer != "" || s.Source == asclient.FromConfig
-	if bound.Server != "" && bound.Server != name && !named {
-		return &asclient.SignInError{Stage: asclient.StageDiscovery, Server: s.Name(), Code: asclient.CodeIssuerChanged,
-			Refused: true, Description: "the configured client is for " + bound.Server + ", and the upstream now names this server"}
-	}
-	if !noted || bound.Server != name {
-		r.account.saveNote(boundName, boundTo{name})
-	}
+	r.bind(s)
 	return nil
+}
+
+// issuerChanged is the error for a server that would get what is for another.
+func issuerChanged(s asclient.Server, why string) error {
+	return &asclient.SignInError{Stage: asclient.StageDiscovery, Server: s.Name(), Code: asclient.CodeIssuerChanged,
+		Refused: true, Description: why}
+}
+
+// bound returns the server that the account is bound to, as bindingOf names it. It is empty if there
+// is none.
+func (r *renewal) bound() string {
+	var b boundTo
+	r.account.loadNote(boundName, &b)
+	if rec, _ := r.account.current(); b.Server == "" && !rec.Client.Registered {
+		return r.cfg.bindingOf(rec.Server) // of a record that is older than the note
+	}
+	return b.Server
+}
+
+// bind notes that the account is bound to s, until a sign-out.
+func (r *renewal) bind(s asclient.Server) {
+	var b boundTo
+	if r.account.loadNote(boundName, &b); b.Server != r.cfg.bindingOf(s) {
+		r.account.saveNote(boundName, boundTo{r.cfg.bindingOf(s)})
+	}
+}
+
+// pathTaken returns the server that logins at s would be mixed up with if both came back to
+// callbackPath. It is empty if there is none: this account was never bound to another server, and
+// no other account of the store has a server without proof whose callbacks come to that path.
+func (r *renewal) pathTaken(s asclient.Server) string {
+	if bound := r.bound(); bound != "" && bound != r.cfg.bindingOf(s) {
+		return bound
+	}
+	values, _ := r.cfg.Store.Values() // with a record that cannot be read, nobody is signed in
+	for _, b := range values {
+		var rec record
+		if json.Unmarshal(b, &rec) == nil && rec.Server.ID() != s.ID() && rec.usesPlainPath() {
+			return rec.Server.Name()
+		}
+	}
+	return ""
+}
+
+// usesPlainPath reports whether callbacks of r's server come to callbackPath, and nothing in them
+// proves that it is that server.
+func (r record) usesPlainPath() bool {
+	plain := func(uri string) bool {
+		u, err := url.Parse(uri)
+		return err == nil && u.Path == callbackPath
+	}
+	if r.Server.ID() == "" || r.Server.IssIsProof() {
+		return false
+	}
+	return !r.Client.Registered || slices.ContainsFunc(r.Client.RedirectURIs, plain)
 }

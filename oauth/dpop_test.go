@@ -2,10 +2,12 @@ package oauth
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sallyport/oauth/oauthtest"
@@ -131,4 +133,38 @@ func TestBoundTokenWithoutProofIsRefused(t *testing.T) {
 
 func reply(body string) *http.Response {
 	return &http.Response{StatusCode: http.StatusOK, Header: make(http.Header), Body: io.NopCloser(strings.NewReader(body))}
+}
+
+// An upstream that asked for bound tokens for a moment gets Bearer tokens again, also if its 401
+// says nothing.
+func TestUpstreamThatAsksForProofsNoMore(t *testing.T) {
+	t.Parallel()
+	for _, silent := range []bool{false, true} {
+		t.Run(fmt.Sprint("silent ", silent), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newField(t, oauthtest.Home{})
+				defer f.net.Close()
+				f.as.Play(oauthtest.Rule{At: oauthtest.Upstream, Status: 401, Header: map[string]string{"WWW-Authenticate": `DPoP error="use_dpop_nonce"`}})
+				tr := f.transport(nil)
+				if err := f.call(tr); err == nil {
+					t.Error("the call is served")
+				}
+				tr.Close()
+				if rec, _ := tr.account.current(); rec.ProofKey == nil {
+					t.Error("the token is not bound")
+				}
+				f.as.Play()
+				f.as.Set(func(k *oauthtest.Knobs) { k.NoChallenge = silent })
+				person := f.transport(func(c *Config) { c.AtTerminal = true })
+				defer person.Close()
+				if err := person.SignIn(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if err := f.call(person); err != nil {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
 }

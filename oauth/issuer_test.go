@@ -99,11 +99,11 @@ func TestCallbackPathPerIssuer(t *testing.T) {
 func TestRegistrationOfTheOldPath(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.mustPost(w.transport(nil))
-	u, _ := url.Parse(w.as.Authorized().Get("redirect_uri"))
+	samePort := w.samePort()
+	w.mustPost(w.transport(samePort))
 	w.as.RevokeAll()
 	w.as.Set(func(k *oauthtest.Knobs) { k.NoIss = true })
-	w.mustPost(w.transport(func(c *Config) { c.Callback.Addrs = []string{u.Host} }))
+	w.mustPost(w.transport(samePort))
 	w.wantStats(oauthtest.Stats{Registrations: 2, Authorizations: 2, Codes: 2, Refreshes: 1})
 }
 
@@ -322,5 +322,46 @@ func TestScopesAreRegistered(t *testing.T) {
 	w.mustPost(tr)
 	if got, _ := w.as.Registered()["scope"].(string); !strings.Contains(got, "write") {
 		t.Errorf("registered for the scopes %v, and write was asked for", got)
+	}
+}
+
+// A sign-out revokes the tokens of the record's own server, also where the person vouches for
+// another by now. A configured secret does not go there.
+func TestSignOutOfAnotherServer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name        string
+		client      string
+		secret      Secret
+		revocations int
+	}{
+		{"registered", "", "", 1},
+		{"public client", "me", "", 1},
+		{"client with a secret", "me", "s", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			other := w.secondServer(nil)
+			change := func(*Config) {}
+			if tt.client != "" {
+				change = asClient(tt.client, tt.secret, w.as)
+			}
+			w.mustPost(w.transport(change))
+			out := w.transport(func(c *Config) { change(c); c.Endpoints.Issuer = other.Issuer })
+			if err := out.SignOut(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if got := w.as.Stats().Revocations; got != tt.revocations {
+				t.Errorf("%d revocations at the record's server, want %d", got, tt.revocations)
+			}
+			if got := other.Stats(); got.Revocations != 0 {
+				t.Errorf("the other server was asked %+v", got)
+			}
+			list, err := Accounts(w.store)
+			if len(list) != 0 || err != nil {
+				t.Errorf("the store still holds %v (%v)", list, err)
+			}
+		})
 	}
 }

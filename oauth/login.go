@@ -2,10 +2,10 @@ package oauth
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +29,10 @@ type login struct {
 	found  asclient.Finding
 	server asclient.Server
 	client client
+	// plainPath says that the server may take no redirect URI but one with callbackPath.
+	plainPath bool
+	// again says that the login has started again after a login page.
+	again bool
 }
 
 // run is the login from discovery to the stored token.
@@ -49,23 +53,36 @@ func (l *login) run(ctx context.Context) (err error) {
 	if err := l.lead.awaitPage(ctx, l.server.Name()); err != nil {
 		return err
 	}
-	cb, err := listenForCallback(ctx, l.cfg, l.life, l.clients.callbackPathAt(l.server), rand.Text())
+	return l.runBrowser(ctx)
+}
+
+// runBrowser is the authorization code grant (RFC 6749 section 4.1). A server that does not take
+// our client gets another one, and maybe another login page.
+func (l *login) runBrowser(ctx context.Context) error {
+	l.plainPath = l.account.registeredAt(l.server).PlainPath || l.lead.lastPageFailed() && !l.lead.takeover
+	cb, err := listenForCallback(ctx, l.cfg, l.life, l.callbackPath())
 	if err != nil {
 		return err
 	}
-	err = l.runBrowser(ctx, cb)
+	err = l.runAuthorization(ctx, cb)
+	for l.startsAgain(ctx, &err) {
+		next, nextErr := cb.at.expect(l.callbackPath())
+		if nextErr != nil {
+			break // the redirect URI was one a moment ago
+		}
+		cb.finish(err)
+		cb = next
+		err = l.runAuthorization(ctx, cb)
+	}
 	cb.finish(err)
-	l.life.startWithin(cb.close) // the browser may be slow to fetch our last page, and nobody waits for it
+	l.life.startWithin(cb.at.close) // the browser may be slow to fetch our last page, and nobody waits for it
 	return err
 }
 
-// runBrowser is the authorization code grant (RFC 6749 section 4.1). Its callback comes to cb.
-func (l *login) runBrowser(ctx context.Context, cb *callbackServer) error {
+// runAuthorization is one authorization request, whose callback comes to cb, and its token.
+func (l *login) runAuthorization(ctx context.Context, cb *callbackServer) error {
 	known := l.account.registeredAt(l.server).ID
 	a, target, err := l.prepare(ctx, cb)
-	if l.clientWasForgotten(err) {
-		a, target, err = l.prepare(ctx, cb) // which registers another client
-	}
 	if err != nil {
 		return err
 	}
@@ -79,10 +96,10 @@ func (l *login) runBrowser(ctx context.Context, cb *callbackServer) error {
 		// We cannot tell that from a person who does nothing, so the next login registers again.
 		l.account.forgetClient(ctx, l.found, l.client)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = asclient.CheckRedirect(l.server, q)
 	}
-	if err := asclient.CheckRedirect(l.server, q); err != nil {
+	if err != nil {
 		return err
 	}
 	code := q.Get("code")
@@ -90,9 +107,54 @@ func (l *login) runBrowser(ctx context.Context, cb *callbackServer) error {
 	k, err := l.as.RedeemCode(ctx, l.server, l.client.Credentials,
 		asclient.Code{Code: code, RedirectURI: cb.uri, Verifier: a.Verifier, Resource: a.Resource})
 	if err != nil {
-		return l.forgetUnknownClient(ctx, err)
+		return err
 	}
 	return l.keep(ctx, k, a)
+}
+
+// callbackPath returns the path of the redirect URI. It is that of clients.callbackPathAt, with one
+// exception. Some servers take no path but callbackPath: they have said so, or the page before led
+// nowhere, which may be how they say it. That path is safe only as long as one server has it, so
+// the account is bound to that server.
+func (l *login) callbackPath() string {
+	path := l.clients.callbackPathAt(l.server)
+	if path == callbackPath || !l.plainPath || l.pathTaken(l.server) != "" {
+		return path
+	}
+	return callbackPath
+}
+
+// startsAgain reports whether the login goes on with a new registration after the error *err, which
+// is at most once for each reason. The server may have forgotten our client, or refuse its redirect
+// URI. If the latter cannot be helped, *err says why.
+func (l *login) startsAgain(ctx context.Context, err *error) bool {
+	*err = l.forgetUnknownClient(ctx, *err)
+	if l.clientWasForgotten(*err) {
+		l.again = true
+		return true
+	}
+	e, ok := errors.AsType[*asclient.SignInError](*err)
+	ownPath := l.cfg.Callback.RedirectURI == "" && l.callbackPath() != callbackPath
+	if !ok || !ownPath || !refusesRedirectURI(e) || e.Stage != asclient.StageRegister && l.again {
+		return false
+	}
+	if other := l.pathTaken(l.server); other != "" {
+		*err = issuerChanged(l.server, "the server takes no callback path but "+callbackPath+", which is that of "+other)
+		return false
+	}
+	l.plainPath, l.again = true, e.Stage != asclient.StageRegister
+	return true
+}
+
+// refusesRedirectURI reports whether e says that the server does not take our redirect URI.
+func refusesRedirectURI(e *asclient.SignInError) bool {
+	switch {
+	case e.Stage == asclient.StageRegister:
+		return e.Code == asclient.CodeRedirectURI
+	case e.Stage != asclient.StageAuthorize || e.Code == asclient.CodeBadReply || e.Code == asclient.CodeIssuerMismatch:
+		return false
+	}
+	return strings.Contains(strings.ToLower(e.Code+" "+e.Description), "redirect")
 }
 
 // prepare chooses the client and makes the authorization request and its URL.
@@ -170,13 +232,20 @@ func (l *login) chooseClient(ctx context.Context, redirect string) error {
 		if err != nil {
 			return err
 		}
-		c = client{Registration: r, Registered: true, isNew: true}
+		if l.leftOut(r.Granted, redirect) {
+			return &asclient.SignInError{Stage: asclient.StageRegister, Server: l.server.Name(), Code: asclient.CodeRedirectURI,
+				Refused: true, Description: "the server registered another redirect URI than ours"}
+		}
+		c = client{Registration: r, Registered: true, isNew: true, PlainPath: l.usesPlainPath(redirect)}
 	}
 	var err error
-	if c.ProofKey, err = asclient.ChooseProofKey(l.found, l.flight.need.challenge, known.ProofKey); err != nil {
+	if c.ProofKey, err = asclient.ChooseProofKey(l.found, l.flight.need.challenge, l.proofKey(known)); err != nil {
 		return err
 	}
 	l.client = c
+	if c.PlainPath {
+		l.bind(l.server)
+	}
 	if !c.isNew {
 		return nil
 	}
@@ -189,11 +258,38 @@ func (l *login) chooseClient(ctx context.Context, redirect string) error {
 	})
 }
 
+// proofKey returns the DPoP key of an earlier login, that of known, as long as there is a reason to
+// have one. An upstream that was asked and says nothing of DPoP takes no bound token any more.
+func (l *login) proofKey(known client) *asclient.Key {
+	n, of := l.flight.need, l.found.Resource
+	if n.asked && !n.challenge.DPoP && !of.ProofRequired && len(of.ProofAlgs) == 0 {
+		return nil
+	}
+	return known.ProofKey
+}
+
+// leftOut reports whether a server registered other redirect URIs, and none with the path of
+// redirect, which is its own. Then one with callbackPath is tried, if that may be used.
+func (l *login) leftOut(granted []string, redirect string) bool {
+	u, err := url.Parse(redirect)
+	if err != nil || len(granted) == 0 || !strings.HasPrefix(u.Path, callbackPath+"/") || l.pathTaken(l.server) != "" {
+		return false
+	}
+	return !slices.ContainsFunc(granted, func(uri string) bool { return strings.HasSuffix(uri, u.Path) })
+}
+
+// usesPlainPath reports whether redirect has callbackPath where the server should have a path of
+// its own.
+func (l *login) usesPlainPath(redirect string) bool {
+	u, err := url.Parse(redirect)
+	return err == nil && l.cfg.Callback.RedirectURI == "" && u.Path == callbackPath && l.clients.callbackPathAt(l.server) != callbackPath
+}
+
 // forgetUnknownClient returns err. If err says that the server does not know a client that was
 // registered there, the registration is forgotten, and the next login registers again.
 func (l *login) forgetUnknownClient(ctx context.Context, err error) error {
 	e, ok := errors.AsType[*asclient.SignInError](err)
-	if ok && e.Code == "invalid_client" && l.client.Registered {
+	if ok && e.UnknownClient() && l.client.Registered {
 		l.account.forgetClient(ctx, l.found, l.client)
 		e.Refused = l.client.isNew // a server that forgets at once would be registered at in a loop
 	}
@@ -204,7 +300,7 @@ func (l *login) forgetUnknownClient(ctx context.Context, err error) error {
 // earlier login registered there. A client of this login is not registered again.
 func (l *login) clientWasForgotten(err error) bool {
 	e, ok := errors.AsType[*asclient.SignInError](err)
-	return ok && e.Code == "invalid_client" && l.client.Registered && !l.client.isNew
+	return ok && e.UnknownClient() && l.client.Registered && !l.client.isNew
 }
 
 // keep stores the token that the login brought and makes it current. a says what was asked for.
@@ -212,7 +308,7 @@ func (l *login) keep(ctx context.Context, k asclient.Token, a asclient.Authoriza
 	l.cfg.Log.Info("signed in", "host", l.server.Host())
 	return l.account.update(ctx, l.found, fromSignIn, func(r *record) {
 		r.Token, r.Asked, r.Client, r.ProofKey = k, a.Scopes, client{}, l.client.ProofKey
-		r.RefusedEarly = false
+		r.RefusedEarly, r.Undecided = false, 0
 		if l.client.Registered {
 			r.Client = l.client
 		}

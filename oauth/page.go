@@ -34,6 +34,8 @@ var (
 		Next: "If a sign-in is still open, finish it in its own tab. Otherwise, start it again."}
 	pageUsed = page{Title: "This link was already used", Text: "It leads to a sign-in only once.",
 		Next: "If the sign-in is still open, finish it in its own tab, or open the link that the program printed."}
+	pageAgain = page{Title: "One more login page", Text: "The login server did not take this program as its client, so it was registered again.",
+		Next: "Finish the sign-in in the tab that opens now, or open the link that the program printed."}
 	pageNoLogin = page{Title: "No login page yet", Text: "The login server was asked for a login page and gave none.",
 		Next: "Load this page again in a moment, or open the link that the program printed."}
 )

@@ -272,10 +272,15 @@ func (l *leadership) watch(ctx context.Context, cancel context.CancelCauseFunc) 
 // token. The page may have shown that the server has forgotten our client. Some servers say it
 // nowhere else, and the person stops the process when they see it.
 func (l *leadership) distrustsClient() bool {
+	asked := l.need.byPerson || l.peers.cfg.AtTerminal
+	return asked && !l.followed && l.lastPageFailed()
+}
+
+// lastPageFailed reports whether the login page before led to no token.
+func (l *leadership) lastPageFailed() bool {
 	var c pageCount
 	l.peers.account.loadNote(pagesName, &c)
-	asked := l.need.byPerson || l.peers.cfg.AtTerminal
-	return asked && !l.followed && c.InVain > 0 && !c.Completed
+	return c.InVain > 0 && !c.Completed
 }
 
 // announce counts the login page that p is about to show, and tells the followers of p.

@@ -57,6 +57,10 @@ type refreshing struct {
 	// RefusedEarly says that Server refused to refresh Token before its access token had expired.
 	// It is not asked again until then.
 	RefusedEarly bool `json:"refused_early,omitempty"`
+	// Undecided counts the refreshes of Token that led to neither a token nor a refusal, since
+	// UndecidedSince.
+	Undecided      int       `json:"undecided,omitempty"`
+	UndecidedSince time.Time `json:"undecided_since,omitzero"`
 	// Ended says how the server refused the last refresh token, in words for people. It is empty as
 	// soon as there is a token again.
 	Ended string `json:"ended,omitempty"`
@@ -312,15 +316,8 @@ func (a *accountRecord) reloadLocked() {
 		a.rec, a.standing = record{}, fromStore // another process signed out
 	}
 	var rec record
-	if b == nil || json.Unmarshal(b, &rec) != nil || rec.Upstream != a.cfg.Upstream.String() {
+	if b == nil || json.Unmarshal(b, &rec) != nil || rec.Upstream != a.cfg.Upstream.String() || !a.cfg.takes(rec.Server) {
 		return
-	}
-	if a.cfg.Endpoints.TokenURL != "" && rec.Server.TokenEndpoint != a.cfg.Endpoints.TokenURL {
-		return // the record is of another server
-	}
-	if issuer := a.cfg.Endpoints.Issuer; issuer != "" && rec.Server.Source != asclient.FromConfig &&
-		rec.Server.ID() != strings.TrimSuffix(issuer, "/") {
-		return // the person vouches for another server than the record's
 	}
 	given := a.cfg.givenHash()
 	if given != "" && rec.Given != given || a.cfg.Scope != "" && !subset(strings.Fields(a.cfg.Scope), rec.Asked) {
@@ -330,6 +327,28 @@ func (a *accountRecord) reloadLocked() {
 		a.standing = fromStore
 	}
 	a.rec = rec
+}
+
+// takes reports whether the server s of a record may be used: the Config names no other.
+func (c *Config) takes(s asclient.Server) bool {
+	if c.Endpoints.TokenURL != "" && s.TokenEndpoint != c.Endpoints.TokenURL {
+		return false
+	}
+	issuer := strings.TrimSuffix(c.Endpoints.Issuer, "/")
+	return issuer == "" || s.Source == asclient.FromConfig || s.ID() == issuer
+}
+
+// outdated returns the stored record if it is of a server that the Config takes no more. Otherwise
+// it is zero.
+func (a *accountRecord) outdated() (rec record) {
+	if !a.cfg.persistent() {
+		return record{}
+	}
+	b, err := a.cfg.Store.Load(a.key)
+	if err != nil || b == nil || json.Unmarshal(b, &rec) != nil || a.cfg.takes(rec.Server) {
+		return record{}
+	}
+	return rec
 }
 
 // persistError says why the tokens in use are not on the disk. It is nil if they are, if there are

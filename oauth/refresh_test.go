@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sallyport/oauth/oauthtest"
@@ -106,11 +107,10 @@ func TestNobodyIsLockedOut(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
-			w.mustPost(w.transport(nil))
-			// The client's redirect URI has the port of a listener that is gone: same port again.
-			redirect, _ := url.Parse(w.as.Authorized().Get("redirect_uri"))
+			samePort := w.samePort()
+			w.mustPost(w.transport(samePort))
 			tt.happen(w)
-			w.mustPost(w.transport(func(c *Config) { c.Callback.Addrs = []string{redirect.Host} }))
+			w.mustPost(w.transport(samePort))
 			w.wantStats(tt.want)
 			w.noSecrets()
 		})
@@ -476,6 +476,56 @@ func TestUselessRecordIsNoObstacle(t *testing.T) {
 				t.Error(err)
 			}
 			w.mustPost(again)
+		})
+	}
+}
+
+// A refresh token ends after answers that say nothing, if there are three of them over 30 seconds.
+func TestUndecidedAnswersEndARefreshToken(t *testing.T) {
+	t.Parallel()
+	nothing := oauthtest.Rule{At: oauthtest.Refresh, Status: 200, Body: `{}`}
+	for _, tt := range []struct {
+		name  string
+		rule  oauthtest.Rule
+		every time.Duration
+		calls string // which are served
+		pages int
+	}{
+		{"three over 30 seconds", nothing, 15 * time.Second, "no no yes", 1},
+		{"many in a short time", nothing, 4 * time.Second, "no no no no no no no no yes", 1},
+		{"healed before", oauthtest.Rule{At: oauthtest.Refresh, Status: 204, Times: 2}, 20 * time.Second, "no no yes", 0},
+		{"a gateway's page", oauthtest.Rule{At: oauthtest.Refresh, Status: 200, Type: "text/html", Body: "<html>log in</html>"},
+			time.Hour, "no no no no no", 0},
+		{"a proxy", oauthtest.Rule{At: oauthtest.Refresh, Status: 407}, time.Hour, "no no no no no", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newField(t, oauthtest.Home{})
+				defer f.net.Close()
+				tr := f.transport(nil)
+				if err := f.call(tr); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Hour)
+				f.as.Play(tt.rule)
+				before := f.pages()
+				var calls []string
+				for range strings.Fields(tt.calls) {
+					tr.Close() // what was counted outlives the process
+					tr = f.transport(nil)
+					served := "yes"
+					if f.call(tr) != nil {
+						served = "no"
+					}
+					calls = append(calls, served)
+					time.Sleep(tt.every)
+				}
+				tr.Close()
+				if got := strings.Join(calls, " "); got != tt.calls || f.pages()-before != tt.pages {
+					t.Errorf("served %s with %d pages, want %s with %d", got, f.pages()-before, tt.calls, tt.pages)
+				}
+			})
 		})
 	}
 }

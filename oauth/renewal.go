@@ -12,8 +12,14 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// earlyPause is the pause after a refresh ahead of expiry that failed.
-const earlyPause = 10 * time.Second
+const (
+	// earlyPause is the pause after a refresh ahead of expiry that failed.
+	earlyPause = 10 * time.Second
+	// maxUndecided is how many answers that neither grant nor refuse a token end a refresh token,
+	// if they came over undecidedTime at least.
+	maxUndecided  = 3
+	undecidedTime = 30 * time.Second
+)
 
 // renew gets a token that satisfies n, or joins the flight that may, until ctx ends.
 func (t *Transport) renew(ctx context.Context, n need) error {
@@ -100,7 +106,7 @@ func (r *renewal) refresh(ctx context.Context) (done bool, err error) {
 		return false, r.keepOrDrop(rec, err)
 	}
 	r.account.doubts.refreshed(rec.Token.Access, k.Access)
-	rec.Token, rec.RefusedEarly = k, false
+	rec.Token, rec.RefusedEarly, rec.Undecided = k, false, 0
 	r.account.save(rec) // before the token is used: the server may have replaced the refresh token
 	r.account.set(rec, fromRefresh)
 	r.cfg.Log.Info("token refreshed", "host", rec.Server.Host())
@@ -130,9 +136,9 @@ func (r *renewal) keepOrDrop(rec record, err error) error {
 	n, now := r.flight.need, r.cfg.now()
 	e, _ := errors.AsType[*asclient.SignInError](err)
 	lives := rec.Token.Access != "" && !rec.Token.Expiry.IsZero() && !rec.Token.Expired(now)
-	unknownClient := e != nil && e.Code == "invalid_client"
+	unknownClient := e != nil && e.UnknownClient()
 	switch {
-	case !endsGrant(err):
+	case !endsGrant(err) && !r.noteUndecided(&rec, e):
 		if n.ahead {
 			r.account.doubts.pauseEarly(now)
 		}
@@ -159,13 +165,30 @@ func (r *renewal) keepOrDrop(rec record, err error) error {
 		rec.Client = client{} // the server has forgotten it: register again
 	}
 	r.cfg.Log.Warn("refresh token is not accepted any more, a new sign-in is needed", "err", err)
-	rec.Token.Refresh, rec.RefusedEarly, rec.Ended = "", false, err.Error()
+	rec.Token.Refresh, rec.RefusedEarly, rec.Undecided, rec.Ended = "", false, 0, err.Error()
 	if rec.Token.Access == n.instead && !n.ahead {
 		rec.Token = asclient.Token{}
 	}
 	r.account.save(rec)
 	r.account.set(rec, fromStore)
 	return nil
+}
+
+// noteUndecided notes in rec the answer e to a refresh if it is undecided. It reports whether the
+// server has answered so often and long enough to end the refresh token.
+func (r *renewal) noteUndecided(rec *record, e *asclient.SignInError) (ends bool) {
+	if e == nil || !e.Undecided() {
+		return false
+	}
+	now := r.cfg.now()
+	if rec.Undecided == 0 || now.Before(rec.UndecidedSince) {
+		rec.Undecided, rec.UndecidedSince = 0, now
+	}
+	rec.Undecided++
+	_, standing := r.account.current()
+	r.account.save(*rec)
+	r.account.set(*rec, standing)
+	return rec.Undecided >= maxUndecided && now.Sub(rec.UndecidedSince) >= undecidedTime
 }
 
 // endsGrant reports whether err says that a refresh token, or a code, is of no more use.

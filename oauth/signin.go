@@ -77,12 +77,34 @@ func (t *Transport) signOut(ctx context.Context, f *flight) error {
 			err = t.as.Revoke(ctx, rec.Server, t.clients.of(rec).Credentials, rec.Token)
 		}
 	}
+	err = errors.Join(err, t.revokeOutdated(ctx))
 	t.account.set(record{}, fromStore)
 	err = errors.Join(err, t.cfg.Store.Forget(t.account.key))
 	if t.provider != nil && t.cfg.Assertion == nil {
 		err = errors.Join(err, t.provider.signOut(ctx, f))
 	}
 	return err
+}
+
+// revokeOutdated revokes the tokens of a server that the Config takes no more. Configured secrets
+// are not for that server, so it is not asked where the client needs one.
+func (t *Transport) revokeOutdated(ctx context.Context) error {
+	rec := t.account.outdated()
+	if t.cfg.Bearer == BearerID {
+		rec.Token.Access = "" // nobody revokes an ID token
+	}
+	if rec.Token.Access == "" && rec.Token.Refresh == "" {
+		return nil
+	}
+	who := rec.Client.Credentials
+	if c, configured := t.clients.configured(rec.Server); configured {
+		who = c.Credentials
+		if who.Secret != "" || who.Key != nil {
+			t.cfg.Log.Warn("tokens of another server are not revoked, as that takes the client's secret", "host", rec.Server.Host())
+			return nil
+		}
+	}
+	return t.as.Revoke(ctx, rec.Server, who, rec.Token)
 }
 
 // Deliver hands in a callback URL that did not arrive at the listener, for example one that a

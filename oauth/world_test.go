@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -222,6 +223,56 @@ func (w *world) noSecrets(texts ...string) {
 				w.t.Errorf("secret %q stands in %q", s, text)
 			}
 		}
+	}
+}
+
+// samePort has every login come back to the same port, which belongs to w until the test ends. So
+// other tests cannot take it between two logins.
+func (w *world) samePort() func(*Config) {
+	w.t.Helper()
+	ln, err := new(net.ListenConfig).Listen(w.t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { ln.Close() })
+	conns := make(chan net.Conn)
+	go func() { // ends with ln
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			select {
+			case conns <- conn:
+			case <-w.t.Context().Done():
+				conn.Close()
+			}
+		}
+	}()
+	return func(c *Config) {
+		c.Callback.Addrs = []string{ln.Addr().String()}
+		c.Callback.Listen = func(context.Context, string) (net.Listener, error) {
+			return &heldPort{addr: ln.Addr(), conns: conns, closed: make(chan struct{})}, nil
+		}
+	}
+}
+
+// heldPort is a listener whose port stays bound when it is closed.
+type heldPort struct {
+	addr   net.Addr
+	conns  <-chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *heldPort) Addr() net.Addr { return l.addr }
+func (l *heldPort) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *heldPort) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 // EndsRefreshToken reports whether the answer to a refresh says that this refresh token will never
 // work again. Every answer of the 4xx class says so, whatever its words are, but for these:
 //
-//   - 408, 425 and 429, and words that ask us to slow down;
+//   - 407, which is a proxy's, and 408, 425 and 429;
+//   - words that ask us to slow down, or to come back later: see Undecided;
 //   - an HTML page, which a firewall sends (but not with 400, 401, 404 or 410, with which a login
 //     server or its framework sends pages, too).
 //
@@ -23,16 +24,27 @@ func (e *SignInError) EndsRefreshToken() bool {
 	switch {
 	case e.Status/100 == 2:
 		return e.Refused && e.Err == nil
-	case e.Status/100 != 4, rateLimited(e.Code):
+	case e.Status/100 != 4, rateLimited(e.Code), unavailable(e.Code):
 		return false
 	}
 	switch e.Status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+	case http.StatusProxyAuthRequired, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return false
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusGone:
 		return true
 	}
 	return !e.Page
+}
+
+// Undecided reports whether the answer to a refresh neither grants a token nor says that this
+// refresh token is dead, and yet may come from a server that knows no better way to say so: a
+// success without a token, a redirect as to a login page, or a refusal with the words for "later".
+// An HTML page is none, because gateways send it, and no answer of the 5xx class is.
+func (e *SignInError) Undecided() bool {
+	if e.Stage != StageRefresh || e.Err != nil || e.Page || e.EndsRefreshToken() || rateLimited(e.Code) {
+		return false
+	}
+	return e.Status/100 == 2 || e.Status/100 == 3 || e.Status/100 == 4 && unavailable(e.Code)
 }
 
 // ObjectsTo reports whether a refusal may be about one parameter of the request, so that the same
@@ -108,6 +120,45 @@ var earlyWords = []string{
 // has not expired".
 var adviceWords = []string{"make sure", "ensure", "verify", "check", "must be"}
 
+// UnknownClient reports whether an error says that the server does not know our client. The code
+// invalid_client says so. In a redirect, unauthorized_client does, too. With a code that says
+// nothing of its own the words count, as in "Client not found".
+func (e *SignInError) UnknownClient() bool {
+	if e.Status >= http.StatusInternalServerError || e.Page {
+		return false
+	}
+	code := strings.ToLower(e.Code)
+	switch code {
+	case "invalid_client", "unknown_client", "client_not_found", "invalid_client_id":
+		return true
+	case "unauthorized_client":
+		return e.Stage == StageAuthorize || unknownClientIn(e.words())
+	case "", CodeBadReply, "invalid_request", "bad_request", "not_found", "unauthorized":
+		return unknownClientIn(e.words())
+	}
+	return false
+}
+
+// unknownClientIn reports whether text says that a client is not known.
+func unknownClientIn(text string) bool {
+	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && r != '_' && r != '\'' })
+	for i, w := range words {
+		if w != "client" && w != "client_id" && w != "clientid" && w != "application" {
+			continue
+		}
+		around := " " + strings.Join(words[max(i-3, 0):min(i+9, len(words))], " ") + " "
+		within := func(phrase string) bool { return strings.Contains(around, phrase) }
+		if slices.ContainsFunc(unknownWords, within) || i > 0 && words[i-1] == "invalid" {
+			return true
+		}
+	}
+	return false
+}
+
+// unknownWords are how servers say that they do not know a client.
+var unknownWords = []string{" unknown ", " not found ", " not registered ", " unregistered ", " no such ", " not exist ", "n't exist ",
+	" unrecognized ", " unrecognised ", " not recognized ", " not recognised ", " not known ", " no longer "}
+
 // words returns all that the server said: more than Description, which is cut.
 func (e *SignInError) words() string { return e.Description + " " + e.said }
 
@@ -136,11 +187,19 @@ func inWord(text string, i int) bool {
 // momentary reports whether an error code says "later", not "no".
 func momentary(code string) bool {
 	switch strings.ToLower(code) {
-	case "temporarily_unavailable", "server_error", "internal_error", "internal_server_error", "fatal_error",
-		"service_unavailable", "request_timeout", "timeout":
+	case "server_error", "internal_error", "internal_server_error", "fatal_error":
 		return true
 	}
-	return rateLimited(code)
+	return unavailable(code) || rateLimited(code)
+}
+
+// unavailable reports whether an error code says that the server is away for a while.
+func unavailable(code string) bool {
+	switch strings.ToLower(code) {
+	case "temporarily_unavailable", "service_unavailable", "request_timeout", "timeout":
+		return true
+	}
+	return false
 }
 
 // rateLimited reports whether an error code says that we ask too often.

@@ -33,6 +33,69 @@ func answered(t *testing.T, stage string, status int, body string) *SignInError 
 	return e
 }
 
+func TestUndecidedAnswersToARefresh(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		status int
+		body   string
+		want   bool
+	}{
+		{200, `{}`, true},
+		{200, ``, true},
+		{200, `{"access_token":null}`, true},
+		{204, ``, true},
+		{302, ``, true},
+		{303, `{"message":"log in"}`, true},
+		{400, `{"error":"temporarily_unavailable"}`, true},
+		{200, `{"error":"temporarily_unavailable"}`, true},
+		{200, `<html>Welcome to our network</html>`, false},
+		{302, `<html>Moved</html>`, false},
+		{200, `{"error":"invalid_grant"}`, false}, // it is decided
+		{400, `{"error":"slow_down"}`, false},
+		{407, ``, false},
+		{429, ``, false},
+		{500, `{}`, false},
+		{503, `{"error":"temporarily_unavailable"}`, false},
+	} {
+		if got := answered(t, StageRefresh, tt.status, tt.body).Undecided(); got != tt.want {
+			t.Errorf("status %d, %s: got %v, want %v", tt.status, tt.body, got, tt.want)
+		}
+	}
+	if answered(t, StageToken, 200, `{}`).Undecided() {
+		t.Error("an answer to a code is one to a refresh token")
+	}
+}
+
+func TestUnknownClient(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		err  SignInError
+		want bool
+	}{
+		{SignInError{Code: "invalid_client"}, true},
+		{SignInError{Code: "Invalid_Client", Status: 401}, true},
+		{SignInError{Code: "unauthorized_client", Stage: StageAuthorize}, true},
+		{SignInError{Code: "unauthorized_client", Stage: StageRefresh}, false},
+		{SignInError{Code: "unauthorized_client", Stage: StageToken, Description: "Client not found."}, true},
+		{SignInError{Code: "invalid_request", Description: "Unknown client_id"}, true},
+		{SignInError{Code: "invalid_request", Description: "The client with the ID x does not exist"}, true},
+		{SignInError{Code: "invalid_request", Description: "Invalid client_id"}, true},
+		{SignInError{Code: "invalid_request", Description: "client 7f is no longer registered"}, true},
+		{SignInError{Code: CodeBadReply, Status: 400, Description: "Application not found"}, true},
+		{SignInError{Code: "invalid_request", Description: "the client sent an unsupported parameter"}, false},
+		{SignInError{Code: "invalid_request", Description: "user not found"}, false},
+		{SignInError{Code: "access_denied", Description: "client not found"}, false},
+		{SignInError{Code: "invalid_grant", Description: "client not found"}, false},
+		{SignInError{Code: "invalid_client", Status: 500}, false},
+		{SignInError{Code: CodeBadReply, Status: 404, Page: true, Description: "client not found"}, false},
+		{SignInError{}, false},
+	} {
+		if got := tt.err.UnknownClient(); got != tt.want {
+			t.Errorf("%v: got %v, want %v", &tt.err, got, tt.want)
+		}
+	}
+}
+
 func TestAnswersThatEndARefreshToken(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -47,7 +110,8 @@ func TestAnswersThatEndARefreshToken(t *testing.T) {
 		{400, `{"error":{"code":"x","message":"y"}}`, true},
 		{401, ``, true},
 		{401, `{"error":"server_error"}`, true},
-		{400, `{"error":"temporarily_unavailable"}`, true},
+		{400, `{"error":"temporarily_unavailable"}`, false},
+		{407, ``, false},
 		{403, `{"message":"Forbidden"}`, true},
 		{404, `<html>not found</html>`, true},
 		{410, ``, true},

@@ -184,7 +184,8 @@ func refusal(stage, endpoint string, a answer) *SignInError {
 	e.Code, e.Description = cut(m.hide(f.code)), cut(m.hide(f.words))
 	e.said = m.hide(f.words)
 	e.said = e.said[:min(len(e.said), maxFaultWords)]
-	later := a.status == http.StatusRequestTimeout || a.status == http.StatusTooEarly || a.status == http.StatusTooManyRequests ||
+	proxys := a.status == http.StatusProxyAuthRequired // a proxy's answer, and not the server's
+	later := proxys || a.status == http.StatusRequestTimeout || a.status == http.StatusTooEarly || a.status == http.StatusTooManyRequests ||
 		momentary(f.code)
 	e.Refused = !e.Page && !later && (a.status/100 == 4 || (f.code != "" || f.standard) && a.status < 500)
 	if f.code == "" {

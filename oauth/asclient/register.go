@@ -19,6 +19,9 @@ type Registration struct {
 	// Scopes are those that the client was registered for. Some servers let it ask for no others.
 	// Nil means that none were named.
 	Scopes []string `json:"scopes,omitempty"`
+
+	// Granted are the redirect URIs that the server's answer lists. Nil means that it lists none.
+	Granted []string `json:"-"`
 }
 
 // Fits reports whether the client can be used now for a login with that redirect URI, which is
@@ -102,6 +105,7 @@ func (c *Client) register(ctx context.Context, s Server, q registration) (Regist
 	if !ok || r.ID == "" {
 		return Registration{}, refusal(StageRegister, s.RegistrationEndpoint, a)
 	}
+	r.Granted = d.list("redirect_uris")
 	d.logOdd(c.log(), "the registration")
 	return r, nil
 }

@@ -17,6 +17,9 @@ var (
 	lostLogin = Want{Failures: 1, Pages: 2}
 	// pageEachTime means that no token can be refreshed: each expiry takes a login page.
 	pageEachTime = Want{Pages: 3}
+	// pageLater means that no token can be refreshed, and that the server does not say so: each
+	// expiry takes some tries, and then a login page.
+	pageLater = Want{Pages: 3, Failures: 4}
 	// vouched means that the person has to say which authorization server is right.
 	vouched = Want{Refused: "discovery", With: "--issuer $issuer"}
 
