@@ -145,8 +145,8 @@ func issuerChanged(s asclient.Server, why string) error {
 		Refused: true, Description: why}
 }
 
-// bound returns the server that the account is bound to, as bindingOf names it. It is empty if there
-// is none.
+// bound returns the server that the account is bound to, as bindingOf names it. It is empty if
+// there is none.
 func (r *renewal) bound() string {
 	var b boundTo
 	r.account.loadNote(boundName, &b)

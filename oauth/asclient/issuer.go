@@ -59,7 +59,8 @@ func isName(text string) bool {
 func (s Server) IsTemplate() bool { return isTemplate(s.Issuer) }
 
 // isIssuer reports whether a redirect's iss names s. The iss of a server that promises one is
-// compared as text (RFC 9207 section 2.4) with what its metadata says, and with what others call it.
+// compared as text (RFC 9207 section 2.4): with what its metadata says, and with what others call
+// it.
 // Otherwise a slash at the end makes no difference. A template counts only where a person vouches
 // for the server, so discovery lets no other into a Server.
 func (s Server) isIssuer(iss string) bool {
