@@ -210,7 +210,7 @@ func TestDeviceAnswersThatAreNotShown(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, old, new, want string }{
 		{"cleartext link", "https://as.example/device", "http://as.example/device", asclient.CodeInsecureURL},
-		{"a script", "https://as.example/device?", "javascript:alert(1)//", asclient.CodeInsecureURL},
+		{"a script", "https://as.example/device", "javascript:alert(1)//", asclient.CodeInsecureURL},
 		{"a code for the terminal", "WDJB-MJHT\",", "\\u001b[2J\",", asclient.CodeBadReply},
 	} {
 		synctest.Test(t, func(t *testing.T) {

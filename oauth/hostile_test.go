@@ -285,3 +285,18 @@ func TestHostileResource(t *testing.T) {
 		t.Errorf("asked for the resource %q: %v", got, err)
 	}
 }
+
+// An upstream that takes ID tokens gets none that the honest server made for others.
+func TestHostileIDToken(t *testing.T) {
+	t.Parallel()
+	h := newHostile(t)
+	h.as.Set(func(k *oauthtest.Knobs) { k.NoIss = true })
+	h.server["issuer"] = h.origin
+	idToken := func(c *Config) { c.Bearer, c.Scope = BearerID, "openid" }
+	if _, err := h.post(h.transport(idToken), "x"); codeOf(err) != asclient.CodeIssuerMismatch {
+		t.Errorf("got %v, want CodeIssuerMismatch", err)
+	}
+	// The person vouches for the endpoints.
+	vouched := func(c *Config) { idToken(c); c.Endpoints.Issuer = h.origin }
+	h.mustPost(h.transport(vouched))
+}

@@ -30,7 +30,7 @@ func (w *world) secondServer(knobs func(*oauthtest.Knobs)) *oauthtest.Server {
 	return as
 }
 
-// naming makes tr's upstream name the server as in its metadata, and take its tokens.
+// naming makes tr's upstream name the server as in its metadata, and take the server's tokens.
 func naming(tr *Transport, as *oauthtest.Server) *Transport {
 	guard := as.Guard(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.Write([]byte("hello")) }))
 	tr.cfg.Base = roundTripper(func(r *http.Request) (*http.Response, error) {

@@ -82,9 +82,14 @@ type pageCount struct {
 // next returns the count as it stands before a login page at the time now. It is zero if the last
 // login page has settled: the upstream accepted its token, and no other page was wanted for some
 // time. So a server with short tokens may have a page for each token. A server that drops a good
-// token again and again may not.
+// token again and again may not: of the last page of a storm nobody knows whether another one was
+// wanted, as none is shown.
 func (c pageCount) next(now time.Time, interval time.Duration) pageCount {
-	if c.Completed && c.InVain == 0 && now.Sub(c.Last) >= settledIntervals*interval {
+	quiet := time.Duration(settledIntervals)
+	if c.Count >= anyPages {
+		quiet = stormIntervals
+	}
+	if c.Completed && c.InVain == 0 && now.Sub(c.Last) >= quiet*interval {
 		return pageCount{}
 	}
 	return c

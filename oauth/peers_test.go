@@ -287,6 +287,26 @@ func TestPagesWithGoodTokensAreLimited(t *testing.T) {
 	}
 }
 
+// A storm ends for an hour, although each of its pages led to a token that was accepted.
+func TestStormIsHeldBackForAnHour(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		p, start, pages := newPeers(t, dir), time.Now(), 0
+		for time.Since(start) < 3*time.Hour {
+			if err := pageOf(t, p); err == nil {
+				pages++
+			} else if !errors.Is(err, ErrHeldBack) {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if want := 3 * anyPages; pages != want {
+			t.Errorf("got %d pages in three hours, want %d", pages, want)
+		}
+	})
+}
+
 // A server with short tokens and without refresh tokens has a page for each token, for ever.
 func TestShortTokensAreNoStorm(t *testing.T) {
 	t.Parallel()

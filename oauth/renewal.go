@@ -15,8 +15,8 @@ import (
 const (
 	// earlyPause is the pause after a refresh ahead of expiry that failed.
 	earlyPause = 10 * time.Second
-	// maxUndecided is how many answers that neither grant nor refuse a token end a refresh token,
-	// if they came over undecidedTime at least.
+	// maxUndecided is how many undecided answers end a refresh token, provided that they came over
+	// undecidedTime at least.
 	maxUndecided  = 3
 	undecidedTime = 30 * time.Second
 )
@@ -197,8 +197,8 @@ func (r *renewal) keepOrDrop(rec record, err error) error {
 	return nil
 }
 
-// noteUndecided notes in rec the answer e to a refresh if it is undecided. It reports whether the
-// server has answered so often and long enough to end the refresh token.
+// noteUndecided notes in rec that the answer e to a refresh is undecided, if it is. It reports
+// whether the server has answered so often enough, and for long enough, to end the refresh token.
 func (r *renewal) noteUndecided(rec *record, e *asclient.SignInError) (ends bool) {
 	if e == nil || !e.Undecided() {
 		return false

@@ -46,7 +46,7 @@ func ReadChallenge(h http.Header) Challenge {
 			found = one.params
 		}
 	}
-	c.Metadata, c.Scope = found["resource_metadata"], found["scope"]
+	c.Metadata, c.Scope = found["resource_metadata"], strings.Join(words(found["scope"]), " ")
 	c.Error, c.Description = found["error"], found["error_description"]
 	return c
 }

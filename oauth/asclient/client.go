@@ -58,9 +58,8 @@ type Client struct {
 
 	// nonces has the last DPoP nonce of each origin. Keys and values are strings.
 	nonces sync.Map
-	// second has the servers that take the client only in its second way: see call.ways. Keys are
-	// made by secondKey, and values are true.
-	second sync.Map
+	// learned has the ways to show the client that were right after another was refused: see learn.
+	learned sync.Map
 }
 
 // now returns the wall clock's time, without a monotonic reading: expiry is stored, and a computer
@@ -93,39 +92,41 @@ type call struct {
 }
 
 // send authenticates the client and posts the form. If the server refuses the client, the request
-// is sent once more, with the second way to show the client.
+// is sent again with the next way to show it.
 //
-// If the server accepts the client then, the second answer is returned, and otherwise the first.
-// The first is also returned if the second answer refuses only the code: some servers spend a code
-// before they look at the client.
-func (c *Client) send(ctx context.Context, q call) (answer, error) {
-	first, second := q.ways(c)
-	q.method = first
-	a, err := c.sendBy(ctx, q)
-	if err != nil || second == "" || !q.refusal(a).aboutClient() {
-		return a, err
+// If the server accepts the client then, that answer is returned, and otherwise the first. The
+// first is also returned if the code alone is refused then: some servers spend a code before they
+// look at the client.
+func (c *Client) send(ctx context.Context, q call) (first answer, err error) {
+	for i, way := range q.ways(c) {
+		q.method = way
+		a, err := c.sendBy(ctx, q)
+		if i == 0 {
+			first = a
+		}
+		switch e := q.refusal(a); {
+		case err != nil && i == 0:
+			return a, err
+		case err != nil:
+			return first, nil
+		case e.aboutClient():
+			c.log().Info("the client is refused", "host", hostOf(q.endpoint), "shown by", way)
+		case i == 0:
+			return a, nil
+		case e.Code == "invalid_grant" && q.form.Has("code"):
+			if way == AuthBasic || way == AuthPost {
+				first.other = way
+			}
+			c.learn(q.server, q.who, way)
+			return first, nil
+		case a.status/100 == 2 && !e.Refused && !e.Page, e.Refused && e.Code != CodeBadReply:
+			c.learn(q.server, q.who, way)
+			return a, nil
+		default:
+			return first, nil
+		}
 	}
-	c.log().Info("the client is refused, and shown in another way", "host", hostOf(q.endpoint), "first", first, "second", second)
-	q.method = second
-	b, err := c.sendBy(ctx, q)
-	if err != nil {
-		return a, nil
-	}
-	e := q.refusal(b)
-	switch spent := e.Code == "invalid_grant" && q.form.Has("code"); {
-	case spent:
-		a.other = second
-	case b.status/100 == 2 && !e.Refused && !e.Page, e.Refused && e.Code != CodeBadReply && !e.aboutClient():
-		a = b
-	default:
-		return a, nil
-	}
-	if key := q.secondKey(c); second == q.who.method(q.server, c) {
-		c.second.Delete(key)
-	} else {
-		c.second.Store(key, true)
-	}
-	return a, nil
+	return first, nil
 }
 
 // sendBy sends a request with one way to show the client. With a key for proofs it adds one, and

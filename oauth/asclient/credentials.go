@@ -68,7 +68,10 @@ func (who Credentials) method(s Server, c *Client) string {
 	case configured != "":
 		return configured
 	case c.Certificate && onlyByCertificate(s.AuthMethods):
-		return AuthTLS
+		if slices.Contains(s.AuthMethods, AuthTLS) {
+			return AuthTLS
+		}
+		return AuthSelfSignedTLS
 	case who.Method == AuthBasic || who.Method == AuthPost || who.Method == AuthNone:
 		return who.Method
 	case s.Source == FromConfig: // without metadata we do as the predecessor of that setting does
@@ -82,35 +85,47 @@ func (who Credentials) method(s Server, c *Client) string {
 	return AuthBasic
 }
 
-// ways returns how the client shows itself, and how it does if the server refuses that. The second
-// is empty if there is no other way, or if the person has said which one is right. If the second
-// way was right before, the two are swapped.
-func (q call) ways(c *Client) (first, second string) {
+// ways returns how the client shows itself, and how it does if the server refuses that. There is
+// but one way if the person has said which one is right. A way that was right before comes first.
+func (q call) ways(c *Client) []string {
 	who, s := q.who, q.server
-	first = who.method(s, c)
-	issuer, err1 := url.Parse(s.Issuer)
-	endpoint, err2 := url.Parse(q.endpoint)
-	switch {
-	case first == AuthPrivateKey && err1 == nil && err2 == nil && SameOrigin(issuer, endpoint):
-		second = keyToEndpoint // only that server has this URL
-	case c.SecretMethod != "" || who.Secret == "" || first == AuthTLS || first == AuthPrivateKey:
-		return first, ""
-	case first == AuthPost:
-		second = AuthBasic
-	case first == AuthBasic && url.QueryEscape(who.ID+who.Secret) != who.ID+who.Secret &&
-		slices.Contains(s.AuthMethods, AuthBasic) && !slices.Contains(s.AuthMethods, AuthPost):
-		second = basicRaw
-	default:
-		second = AuthPost
+	first := who.method(s, c)
+	all := []string{first}
+	switch first {
+	case AuthPrivateKey:
+		issuer, err1 := url.Parse(s.Issuer)
+		endpoint, err2 := url.Parse(q.endpoint)
+		if s.FoundAt == "" && err1 == nil && err2 == nil && SameOrigin(issuer, endpoint) {
+			all = append(all, keyToEndpoint) // only that server has this URL
+		}
+	case AuthBasic, AuthPost, AuthNone:
+		if c.SecretMethod != "" || who.Secret == "" {
+			break
+		}
+		others := []string{AuthPost, basicRaw}
+		if first == AuthPost {
+			others[0] = AuthBasic
+		}
+		if url.QueryEscape(who.ID+who.Secret) == who.ID+who.Secret {
+			others = others[:1] // there is nothing to encode
+		}
+		all = append(all, others...)
 	}
-	if _, ok := c.second.Load(q.secondKey(c)); ok {
-		return second, first
+	if way, ok := c.learned.Load(wayKey(s, who, c)); ok && slices.Contains(all, way.(string)) {
+		right := way.(string)
+		all = slices.DeleteFunc(all, func(way string) bool { return way == right })
+		all = slices.Insert(all, 0, right)
 	}
-	return first, second
+	return all
 }
 
-// secondKey is the key in Client.second: the server, and the way that is not right there.
-func (q call) secondKey(c *Client) string { return q.server.ID() + " " + q.who.method(q.server, c) }
+// learn notes the way that was right at s.
+func (c *Client) learn(s Server, who Credentials, way string) {
+	c.learned.Store(wayKey(s, who, c), way)
+}
+
+// wayKey is a key of Client.learned: the server, and the way that would be the first there.
+func wayKey(s Server, who Credentials, c *Client) string { return s.ID() + " " + who.method(s, c) }
 
 // onlyByCertificate reports whether a server takes a certificate, but no secret.
 func onlyByCertificate(methods []string) bool {

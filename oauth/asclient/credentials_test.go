@@ -30,6 +30,7 @@ func TestAuthMethod(t *testing.T) {
 		{"key, nothing advertised", "", Server{}, Credentials{ID: "c", Key: key}, AuthPrivateKey},
 		{"key before a secret", "", Server{AuthMethods: []string{AuthPost, AuthPrivateKey}}, Credentials{ID: "c", Secret: "s", Key: key}, AuthPrivateKey},
 		{"secret where the key is not taken", "", Server{AuthMethods: []string{AuthPost}}, Credentials{ID: "c", Secret: "s", Key: key}, AuthPost},
+		{"as registered, an unknown method", "", Server{AuthMethods: []string{AuthPost}}, Credentials{Secret: "s", Method: "client_secret_jwt"}, AuthPost},
 		{"post advertised", "", Server{AuthMethods: []string{AuthNone, AuthPost}}, secret, AuthPost},
 	} {
 		if got := tt.who.method(tt.server, &Client{SecretMethod: tt.method}); got != tt.want {
@@ -42,7 +43,7 @@ func TestAuthMethod(t *testing.T) {
 func wayOf(r *http.Request) string {
 	body, _ := io.ReadAll(r.Body)
 	form, _ := url.ParseQuery(string(body))
-	user, secret, basic := r.BasicAuth()
+	_, secret, basic := r.BasicAuth()
 	switch {
 	case basic && secret == url.QueryEscape("s/%+"):
 		return "basic"
@@ -53,7 +54,7 @@ func wayOf(r *http.Request) string {
 	case form.Get("client_assertion") != "":
 		return claimsOf(form.Get("client_assertion")).text("aud")
 	}
-	return "none" + user
+	return "none" + secret
 }
 
 // A server that refuses the client is asked once more, with the client shown in another way.
@@ -80,13 +81,17 @@ func TestClientThatIsRefusedIsShownInAnotherWay(t *testing.T) {
 		{"body only, both listed", secret, AuthBasic + " " + AuthPost, "", refusal, "post", "basic post post post", ""},
 		{"header only, registered for the body", Credentials{ID: "me", Secret: "s/%+", Method: AuthPost}, "", "", refusal, "basic", "post basic basic basic", ""},
 		{"secret needed, registered for none", Credentials{ID: "me", Secret: "s/%+", Method: AuthNone}, "", "", refusal, "post", "none post post post", ""},
-		{"not decoded, header listed", secret, AuthBasic, "", refusal, "raw", "basic raw raw raw", ""},
+		{"not decoded, header listed", secret, AuthBasic, "", refusal, "raw", "basic post raw raw raw", ""},
+		{"not decoded, both listed", secret, AuthBasic + " " + AuthPost, "", refusal, "raw", "basic post raw raw raw", ""},
+		{"nothing to encode", Credentials{ID: "me", Secret: "secret"}, "", "", refusal, "", "nonesecret post", "invalid_client"},
 		{"without a word", secret, "", "", "401 ", "post", "basic post post post", ""},
+		{"with a page", secret, "", "", "401 <!doctype html><title>401 Unauthorized</title>", "post", "basic post post post", ""},
+		{"page of a firewall", secret, "", "", "403 <!doctype html><title>Just a moment...</title>", "post", "basic", CodeBadReply},
 		{"a parameter is missing", secret, "", "", `400 {"error":"invalid_request","error_description":"client_secret is required"}`, "post", "basic post post post", ""},
 		{"the key's audience", Credentials{ID: "me", Key: key}, "", "", refusal, endpoint, testIssuer + " " + endpoint + " " + endpoint + " " + endpoint, ""},
 		{"given by a person", secret, "", AuthBasic, refusal, "post", "basic", "invalid_client"},
 		{"no secret", Credentials{ID: "me"}, "", "", refusal, "post", "none", "invalid_client"},
-		{"neither", secret, "", "", refusal, "", "basic post", "invalid_client"},
+		{"none of them", secret, "", "", refusal, "", "basic post raw", "invalid_client"},
 		{"another cause", secret, "", "", `400 {"error":"invalid_grant"}`, "post", "basic", "invalid_grant"},
 		{"another cause with 401", secret, "", "", `401 {"error":"invalid_grant","error_description":"client_id"}`, "post", "basic", "invalid_grant"},
 		{"for a moment", secret, "", "", `503 {"error":"invalid_client"}`, "post", "basic", "invalid_client"},
@@ -106,7 +111,7 @@ func TestClientThatIsRefusedIsShownInAnotherWay(t *testing.T) {
 		k, err := c.RedeemCode(t.Context(), s, tt.who, Code{Code: "code"})
 		if err == nil {
 			if k, err = c.Refresh(t.Context(), s, tt.who, k, ""); err == nil {
-				c.second.Clear() // as in another process
+				c.learned.Clear() // as in another process
 				_, err = c.Refresh(t.Context(), s, tt.who, k, "")
 			}
 		}
@@ -143,8 +148,8 @@ func TestCodeThatIsSpentByTheRefusalOfTheClient(t *testing.T) {
 		t.Errorf("got %v, want invalid_client with the other method", err)
 	}
 	k, err := c.RedeemCode(t.Context(), s, who, Code{Code: "code 2"})
-	if got := strings.Join(ways, " "); got != "basic post post" || err != nil || !k.SecondWay {
-		t.Errorf("got %s, %+v, %v", got, k.SecondWay, err)
+	if got := strings.Join(ways, " "); got != "basic post post" || err != nil || k.Way != AuthPost {
+		t.Errorf("got %s, way %q, %v", got, k.Way, err)
 	}
 }
 

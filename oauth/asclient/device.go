@@ -63,8 +63,10 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 	doc.logOdd(c.log(), "the device authorization")
 	var ok1, ok2 bool
 	d.URI, ok1 = verificationURI(link, c.AllowHTTP)
-	d.CompleteURI, ok2 = verificationURI(complete, c.AllowHTTP)
-	if !ok1 || !ok2 {
+	if d.CompleteURI, ok2 = verificationURI(complete, c.AllowHTTP); !ok2 {
+		d.CompleteURI = d.URI
+	}
+	if !ok1 {
 		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
 			Description: "the verification URI is no https URL"}
 	}

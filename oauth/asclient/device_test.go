@@ -118,8 +118,10 @@ func TestDeviceAnswersThatAreNotShown(t *testing.T) {
 		"verification_uri_complete":"https://as.example/d?c=WDJB"}`
 	for _, tt := range []struct{ name, old, new, want string }{
 		{"all is well", "WDJB", "ABCD", ""},
-		{"cleartext", "https://as.example/d?", "http://as.example/d?", CodeInsecureURL},
-		{"a script", "https://as.example/d?", "javascript:alert(1)//", CodeInsecureURL},
+		{"cleartext", `"https://as.example/d"`, `"http://as.example/d"`, CodeInsecureURL},
+		{"a script", `"https://as.example/d"`, `"javascript:alert(1)"`, CodeInsecureURL},
+		{"complete link in cleartext", "https://as.example/d?", "http://as.example/d?", ""},
+		{"complete link is a script", "https://as.example/d?", "javascript:alert(1)//", ""},
 		{"a code for the terminal", `"WDJB"`, `"\u001b[2J"`, CodeBadReply},
 		{"an endless code", `"WDJB"`, `"` + strings.Repeat("A", maxUserCode+1) + `"`, CodeBadReply},
 		{"no code", `"WDJB"`, `""`, CodeBadReply},
@@ -132,6 +134,9 @@ func TestDeviceAnswersThatAreNotShown(t *testing.T) {
 		e, ok := errors.AsType[*SignInError](err)
 		if ok != (tt.want != "") || ok && e.Code != tt.want {
 			t.Errorf("%s: got %v", tt.name, err)
+		}
+		if err == nil && !strings.HasPrefix(d.CompleteURI, "https://as.example/d") {
+			t.Errorf("%s: shows %q", tt.name, d.CompleteURI)
 		}
 		if err == nil && (d.Interval != pollInterval || !d.Expires.Equal(start.Add(deviceLife))) {
 			t.Errorf("%s: without times of its own it is %+v", tt.name, d)

@@ -47,6 +47,7 @@ func TestPlacesAreAskedInTheOrderOfTheSpecification(t *testing.T) {
 		"https://as.example/.well-known/openid-configuration/t",
 		"https://as.example/t/.well-known/openid-configuration",
 		"https://as.example/t/.well-known/oauth-authorization-server", // gateways have it there
+		"https://as.example/.well-known/oauth-authorization-server",   // and some servers there
 		"https://second.example/.well-known/oauth-authorization-server",
 		"https://second.example/.well-known/openid-configuration",
 	}
@@ -54,7 +55,7 @@ func TestPlacesAreAskedInTheOrderOfTheSpecification(t *testing.T) {
 		t.Errorf("asked for\n%s\nwant\n%s", strings.Join(asked, "\n"), strings.Join(want, "\n"))
 	}
 	e, ok := errors.AsType[*DiscoveryError](err)
-	if !ok || len(e.Tried) != len(want) || e.Tried[0].URL != "https://h/metadata" || e.Tried[7].Step != StepServer {
+	if !ok || len(e.Tried) != len(want) || e.Tried[0].URL != "https://h/metadata" || e.Tried[8].Step != StepServer {
 		t.Errorf("got %v", err)
 	}
 }

@@ -83,11 +83,12 @@
 //     relative one is taken as one of the issuer.
 //   - The authorization servers in resource metadata may be one string, objects, names without a
 //     scheme, or the URLs of their metadata.
-//   - An issuer, in metadata and in a redirect, may have a slash more or less at its end.
+//   - An issuer in metadata may have a slash more or less at its end. So may the iss of a redirect.
+//     If the metadata promises an iss (RFC 9207), it must be one of the two forms that were read.
 //   - A redirect to an http URL of the same host is taken for https.
 //   - A registration that is refused, or that makes the server crash, is tried again without what
 //     the server objects to, and then with as little as possible: three times in all.
-//   - A client that is refused is shown to the server in a second way, once ("Who we are").
+//   - A client that is refused is shown to the server in other ways ("Who we are").
 //   - An access token may have the word Bearer before it. A token_type may be absent or odd, such
 //     as "BearerToken" or "jwt". An expires_in that is no positive number counts as absent.
 //   - An error is read from an object of any shape, an array, a form or text, also if the status is
@@ -132,11 +133,11 @@
 //  7. By the first of client_secret_basic, client_secret_post and none that the metadata lists.
 //  8. By client_secret_basic.
 //
-// If the server refuses the client, the same request is sent once more in a second way, unless
-// [Client.SecretMethod] is set. The second way is the other one of client_secret_basic and
-// client_secret_post. If the metadata lists basic alone, it is basic without form-encoding. For a
-// JWT it is the endpoint as the audience, if that is at the issuer's origin. A second way that the
-// server takes is remembered, also with the token ([Token.SecondWay]).
+// If the server refuses the client, the same request is sent again in another way. For a secret,
+// that is the other one of client_secret_basic and client_secret_post, and then basic without
+// form-encoding, if that makes a difference. Where [Client.SecretMethod] is set, there is no other
+// way. For a JWT it is the endpoint as the audience, if that is at the issuer's origin. A way that
+// the server takes is remembered, also with the token ([Token.Way]).
 //
 // With [Client.Certificate], the endpoints in mtls_endpoint_aliases replace the others.
 //

@@ -33,7 +33,7 @@ type document struct {
 // over, as is a byte order mark. It reports false if there is none.
 func readDocument(body []byte) (document, bool) {
 	d := document{make(map[string]json.RawMessage), new([]string)}
-	body = withoutMark(body)
+	body = withoutNotice(withoutMark(body))
 	if s, ok := textOf(bytes.TrimSpace(body)); ok {
 		body = []byte(s)
 	}
@@ -76,6 +76,18 @@ func withoutMark(body []byte) []byte {
 		units = append(units, unit)
 	}
 	return []byte(string(utf16.Decode(units)))
+}
+
+// withoutNotice removes what PHP writes before a document where something in the program is out of
+// date.
+func withoutNotice(body []byte) []byte {
+	body = bytes.TrimSpace(body)
+	for _, beginning := range []string{"<br", "Deprecated:", "Notice:", "Warning:"} {
+		if i := bytes.Index(body, []byte("\n{")); i > 0 && bytes.HasPrefix(body, []byte(beginning)) {
+			return body[i:]
+		}
+	}
+	return body
 }
 
 // readForm reads a document that is form-encoded, as GitHub's token answers are. It reports false

@@ -155,6 +155,23 @@ func isCode(s string) bool {
 	return letters == ""
 }
 
+// canonical returns an error code as the specifications write it, for one that differs in case and
+// in what stands between its words: "InvalidClient" is invalid_client.
+func canonical(code string) string {
+	plain := func(s string) string {
+		return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(s))
+	}
+	for _, known := range []string{"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
+		"invalid_scope", "access_denied", "server_error", "temporarily_unavailable", "authorization_pending", "slow_down",
+		"expired_token", "invalid_target", "invalid_token", CodeRedirectURI, "invalid_client_metadata", "insufficient_scope",
+		"login_required", "consent_required", "interaction_required"} {
+		if plain(code) == plain(known) {
+			return known
+		}
+	}
+	return code
+}
+
 func number(s string) bool {
 	_, err := strconv.ParseFloat(s, 64)
 	return err == nil
@@ -179,6 +196,7 @@ func refusal(stage, endpoint string, a answer) *SignInError {
 		e.Server = cut(WithoutQuery(u))
 	}
 	f := a.fault()
+	f.code = canonical(f.code)
 	m := newMask(a.secrets)
 	f.words = cmp.Or(f.words, a.redirect(endpoint))
 	e.Code, e.Description = cut(m.hide(f.code)), cut(m.hide(f.words))

@@ -27,6 +27,17 @@ func claimsOf(idToken string) document {
 	return claims
 }
 
+// mayHave reports whether the upstream may have an ID token that s gave (BearerID). It must be one
+// of s (OpenID Connect Core section 3.1.3.7): an upstream that names itself as the issuer, and
+// another server's endpoints, is not to get a token of that server. Whoever is the token endpoint
+// has the token already. A token without an issuer proves nothing, and the person may vouch for the
+// server.
+func (c *Client) mayHave(s Server, idToken string) bool {
+	iss := claimsOf(idToken).text("iss")
+	return iss == "" || c.Issuer != "" || s.Source == FromConfig || isAt(s.TokenEndpoint, c.Upstream.String()) ||
+		s.isIssuer(iss) || s.isIssuer("https://"+iss) // the second is Google's
+}
+
 // lifetimeOf returns how long an ID token that was just issued is valid. It returns 0 if the token
 // does not say. The two times in the token are of one clock, which may differ from ours.
 func lifetimeOf(idToken string) time.Duration {

@@ -72,11 +72,17 @@ func lowerPercent(s string) string {
 	return string(b)
 }
 
-// hide replaces the secrets in text, and the beginnings of those that are long.
-func (m mask) hide(text string) string {
+// hideWhole replaces the secrets in text.
+func (m mask) hideWhole(text string) string {
 	for _, form := range m.forms {
 		text = strings.ReplaceAll(text, form, Hidden)
 	}
+	return text
+}
+
+// hide replaces the secrets in text, and the beginnings of those that are long.
+func (m mask) hide(text string) string {
+	text = m.hideWhole(text)
 	for _, form := range m.forms {
 		if len(form) > minPart {
 			text = hidePart(text, form)

@@ -28,7 +28,9 @@ type Server struct {
 	Issuer string `json:"issuer"`
 	// FoundAt is the issuer that this metadata was looked up by. It is empty if that is Issuer, but
 	// for a slash at the end. Otherwise nothing but this metadata vouches for Issuer.
-	FoundAt               string `json:"sallyport_found_at,omitempty"`
+	FoundAt string `json:"sallyport_found_at,omitempty"`
+	// Named is Issuer as others write it, if they write it with a slash more or less at its end.
+	Named                 string `json:"sallyport_named,omitempty"`
 	AuthorizationEndpoint string `json:"authorization_endpoint"`
 	TokenEndpoint         string `json:"token_endpoint"`
 	RegistrationEndpoint  string `json:"registration_endpoint,omitempty"`
@@ -127,6 +129,9 @@ func readResource(d document, base string) (Resource, bool) {
 		Scopes:        d.list("scopes_supported"),
 		ProofAlgs:     d.list("dpop_signing_alg_values_supported"),
 		ProofRequired: d.flag("dpop_bound_access_tokens_required"),
+	}
+	if strings.HasPrefix(r.ID, "/") {
+		r.ID = absolute(r.ID, base)
 	}
 	return r, r.ID != ""
 }

@@ -24,7 +24,7 @@ func TestWellKnownURLs(t *testing.T) {
 			"https://h/.well-known/openid-configuration"}},
 		{serverMetadataURLs, "https://h/t1/", []string{"https://h/.well-known/oauth-authorization-server/t1",
 			"https://h/.well-known/openid-configuration/t1", "https://h/t1/.well-known/openid-configuration",
-			"https://h/t1/.well-known/oauth-authorization-server"}},
+			"https://h/t1/.well-known/oauth-authorization-server", "https://h/.well-known/oauth-authorization-server"}},
 	} {
 		u, _ := url.Parse(tt.link)
 		if got := tt.of(u); !slices.Equal(got, tt.want) {
@@ -134,7 +134,7 @@ func TestServersInAnyShape(t *testing.T) {
 		`["a.example/t"]`:        "https://a.example/t",
 		`["/auth"]`:              "https://h/auth",
 		`["//evil.example"]`:     "",
-		`[null,"",7,true,[],{}]`: "https://7",
+		`[null,"",7,true,[],{}]`: "https://7", // which answers nothing
 		`{}`:                     "",
 		`null`:                   "",
 	} {

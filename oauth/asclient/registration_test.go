@@ -152,3 +152,26 @@ func TestRegistrationIsRedirectedWithinTheOrigin(t *testing.T) {
 		}
 	}
 }
+
+// A server that takes certificates only is registered at for one, in the way that it lists.
+func TestRegistrationForACertificate(t *testing.T) {
+	t.Parallel()
+	for listed, want := range map[string]string{
+		AuthTLS:                           AuthTLS,
+		AuthSelfSignedTLS:                 AuthSelfSignedTLS,
+		AuthSelfSignedTLS + " " + AuthTLS: AuthTLS,
+		AuthTLS + " " + AuthBasic:         AuthBasic,
+		AuthTLS + " " + AuthNone:          AuthNone,
+	} {
+		c, got := registry(t, "", func(map[string]any) bool { return false })
+		c.Certificate = true
+		s := Server{RegistrationEndpoint: "https://as.example/r", AuthMethods: strings.Fields(listed)}
+		r, err := c.Register(t.Context(), Finding{Server: s}, "test", []string{testRedirect})
+		if err != nil || (*got)[0]["token_endpoint_auth_method"] != want {
+			t.Errorf("%s: got %v, %v, want %s", listed, (*got)[0], err, want)
+		}
+		if q := (call{server: s, who: r.Credentials}); q.who.method(s, c) != AuthNone { // the ID alone, beside the certificate
+			t.Errorf("%s: the client is shown by %s", listed, q.who.method(s, c))
+		}
+	}
+}

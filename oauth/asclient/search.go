@@ -122,7 +122,7 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 	}
 	ctx = toServer(ctx, u)
 	var other, partial Server // the first with another issuer, and the first without a token endpoint
-	for _, rawURL := range serverMetadataURLs(u) {
+	for i, rawURL := range serverMetadataURLs(u) {
 		doc, ok := d.fetch(ctx, StepServer, rawURL)
 		if !ok {
 			if ctx.Err() != nil {
@@ -132,6 +132,10 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 		}
 		s, ok := readServer(doc, issuer, d.c.Certificate)
 		doc.logOdd(d.c.log(), rawURL)
+		if i == maxOwnPlaces && !sameIssuer(s.Issuer, issuer) { // it is that of another, with that path or without
+			d.f.reject("no metadata of this issuer")
+			continue
+		}
 		if s.Issuer == "" && by != byResource {
 			s.Issuer = issuer // nobody contradicts
 		}
@@ -142,6 +146,9 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 			partial = s
 			d.f.reject("no token endpoint")
 		case sameIssuer(s.Issuer, issuer):
+			if s.Issuer != issuer {
+				s.Named = issuer
+			}
 			err := d.checkEndpoints(&s, by)
 			return s, err
 		default:

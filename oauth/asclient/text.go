@@ -12,6 +12,9 @@ const maxPeerText = 200
 // echo them in, and cuts what is longer than 200 bytes.
 func PeerText(text string, secrets []string) string { return cut(newMask(secrets).hide(text)) }
 
+// Mask replaces the secrets in text, in every form that peers echo them in. It cuts nothing.
+func Mask(text string, secrets []string) string { return newMask(secrets).hideWhole(text) }
+
 // cut limits text to maxPeerText bytes, and does not split a rune.
 func cut(text string) string {
 	if len(text) <= maxPeerText {

@@ -3,6 +3,7 @@ package asclient
 import (
 	"context"
 	"math"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -40,9 +41,9 @@ type Token struct {
 	Scope string `json:"scope,omitempty"`
 	// Account is how the ID token names the person. It may be empty.
 	Account string `json:"account,omitempty"`
-	// SecondWay says that the server took the client only in the second way (see the package
-	// comment). A refresh then begins with that way.
-	SecondWay bool `json:"second_way,omitempty"`
+	// Way is how the client was shown to the server after another way was refused (see the package
+	// comment), so that a refresh begins with it. It is empty where the first way is right.
+	Way string `json:"way,omitempty"`
 	// Obtained is when the token was asked for.
 	Obtained time.Time `json:"obtained,omitzero"`
 	// Expiry is when the access token expires. It is zero if the server did not say.
@@ -104,7 +105,9 @@ func (c *Client) RedeemCode(ctx context.Context, s Server, who Credentials, code
 // Refresh spends the refresh token of old (RFC 6749 section 6). What the server's answer leaves out
 // stays as it was in old, the refresh token too.
 func (c *Client) Refresh(ctx context.Context, s Server, who Credentials, old Token, resource string) (Token, error) {
-	c.recall(s, who, old)
+	if old.Way != "" {
+		c.learn(s, who, old.Way)
+	}
 	form := url.Values{"grant_type": {grantTypeRefresh}, "refresh_token": {old.Refresh}}
 	setIf(form, "resource", resource)
 	k, err := c.token(ctx, StageRefresh, s, who, form)
@@ -152,7 +155,8 @@ func (c *Client) ExchangeIDToken(ctx context.Context, idp Server, who Credential
 }
 
 // Revoke revokes a token (RFC 7009 section 2.1). It revokes the refresh token if there is one,
-// which ends its access tokens too. A server without a revocation endpoint is not asked.
+// which ends its access tokens too. A server without a revocation endpoint is not asked, and it is
+// no error if the endpoint turns out to be missing, or to revoke no such tokens.
 func (c *Client) Revoke(ctx context.Context, s Server, who Credentials, k Token) error {
 	value, hint := k.Refresh, "refresh_token"
 	if value == "" {
@@ -162,17 +166,26 @@ func (c *Client) Revoke(ctx context.Context, s Server, who Credentials, k Token)
 		return nil
 	}
 	who.ProofKey = nil
-	c.recall(s, who, k)
+	if k.Way != "" {
+		c.learn(s, who, k.Way)
+	}
 	form := url.Values{"token": {value}, "token_type_hint": {hint}}
 	q := call{stage: StageRevoke, endpoint: s.RevocationEndpoint, server: s, who: who, form: form}
 	a, err := c.send(ctx, q)
 	if err != nil {
 		return err
 	}
-	if a.status/100 != 2 {
-		return q.refusal(a)
+	if a.status/100 == 2 {
+		return nil
 	}
-	return nil
+	e := q.refusal(a)
+	switch {
+	case e.Code == "unsupported_token_type", a.status == http.StatusNotFound,
+		a.status == http.StatusMethodNotAllowed, a.status == http.StatusNotImplemented:
+		c.log().Info("the server revokes no such tokens, whatever its metadata says", "status", a.status)
+		return nil
+	}
+	return e
 }
 
 // token posts form to the token endpoint of s and reads the token that it grants.
@@ -199,8 +212,14 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	if c.BearerID && idToken == "" {
 		return Token{}, unusable("the answer holds no ID token")
 	}
+	if c.BearerID && !c.mayHave(s, idToken) {
+		return Token{}, &SignInError{Stage: stage, Server: s.Name(), Code: CodeIssuerMismatch, Refused: true,
+			Description: "the ID token is of another issuer"}
+	}
 	k := Token{Access: access, Refresh: d.text("refresh_token"), Scope: strings.Join(d.list("scope"), " "), Obtained: sent}
-	_, k.SecondWay = c.second.Load(q.secondKey(c))
+	if way, ok := c.learned.Load(wayKey(s, who, c)); ok {
+		k.Way = way.(string)
+	}
 	k.Account = accountOf(d.member("id_token"))
 	kind, life := d.text("token_type"), d.lifetime("expires_in")
 	d.logOdd(c.log(), "the token answer")
@@ -221,13 +240,6 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 		k.Expiry = sent.Add(life)
 	}
 	return k, nil
-}
-
-// recall notes the SecondWay of a token of s.
-func (c *Client) recall(s Server, who Credentials, k Token) {
-	if q := (call{server: s, who: who}); k.SecondWay {
-		c.second.Store(q.secondKey(c), true)
-	}
 }
 
 // bearerText returns a token without white space around it, and without the scheme that some

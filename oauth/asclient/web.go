@@ -35,7 +35,14 @@ func (w web) allow(u *url.URL) error {
 	if u.Host != "" && u.User == nil && (scheme || SameOrigin(u, upstream)) {
 		return nil
 	}
-	return fmt.Errorf("%s is not an https URL", Quote(WithoutQuery(u)))
+	switch name := Quote(WithoutQuery(u)); {
+	case u.Host == "":
+		return fmt.Errorf("%s is no absolute URL", name)
+	case u.User != nil:
+		return fmt.Errorf("%s has a user in it", name)
+	default:
+		return fmt.Errorf("%s is not an https URL", name)
+	}
 }
 
 // isVouched reports whether u is at the origin of the issuer that the person vouches for. That is

@@ -9,6 +9,8 @@ const (
 	wellKnownResource = "/.well-known/oauth-protected-resource"
 	wellKnownServer   = "/.well-known/oauth-authorization-server"
 	wellKnownOpenID   = "/.well-known/openid-configuration"
+
+	maxOwnPlaces = 4 // of one issuer's metadata, where no other issuer's is
 )
 
 // resourceMetadataURLs returns where the metadata of upstream may be: at its well-known path, then
@@ -23,8 +25,9 @@ func resourceMetadataURLs(upstream *url.URL) []string {
 }
 
 // serverMetadataURLs returns where the metadata of issuer may be, in the order of the MCP
-// specification (Authorization Server Metadata Discovery). The last place of an issuer with a path
-// is not there. Gateways that forward a path, and nothing beside it, have the metadata there.
+// specification (Authorization Server Metadata Discovery). The last two places of an issuer with a
+// path are not there. Gateways that forward a path, and nothing beside it, have the metadata below
+// that path, and some servers with a path have it at the root.
 func serverMetadataURLs(issuer *url.URL) []string {
 	root := origin(issuer)
 	path := strings.TrimSuffix(issuer.EscapedPath(), "/")
@@ -32,7 +35,7 @@ func serverMetadataURLs(issuer *url.URL) []string {
 		return []string{root + wellKnownServer, root + wellKnownOpenID}
 	}
 	return []string{root + wellKnownServer + path, root + wellKnownOpenID + path,
-		root + path + wellKnownOpenID, root + path + wellKnownServer}
+		root + path + wellKnownOpenID, root + path + wellKnownServer, root + wellKnownServer}
 }
 
 // absolute returns a URL that a peer named, for a request. Where it is no absolute URL, it is taken

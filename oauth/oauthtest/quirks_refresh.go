@@ -48,6 +48,8 @@ var refreshQuirks = []Quirk{
 		challenges(401, hintOf+`, scope="tools"`), back("error=invalid_scope", "!scope=tools")), Want: Want{Pages: 2}},
 	{Name: "dead once: invalid_grant", Seen: "revoked by an administrator", Rules: saysOnce(Refresh, 400, `{"error":"invalid_grant"}`), Want: Want{Pages: 2}},
 	{Name: "client forgotten", Seen: "registrations in memory", Rules: saysOnce(Refresh, 401, `{"error":"invalid_client"}`), Want: Want{Pages: 2}},
+	{Name: "client forgotten, in capitals", Seen: "hand-made server", Rules: saysOnce(Refresh, 401, `{"error":"INVALID_CLIENT"}`), Want: Want{Pages: 2}},
+	{Name: "client forgotten, in camel case", Seen: "hand-made server", Rules: saysOnce(Refresh, 401, `{"error":"InvalidClient"}`), Want: Want{Pages: 2}},
 	{Name: "client forgotten, in words of its own", Seen: "registrations in memory", Rules: saysOnce(Refresh, 400, `{"error":"invalid_request","error_description":"Unknown client_id"}`), Want: Want{Pages: 2}},
 
 	{Name: "away: 500", Seen: "hand-made server", Rules: saysOnce(Refresh, 500, `{"error":"server_error"}`), Want: once},

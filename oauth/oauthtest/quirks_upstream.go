@@ -15,6 +15,8 @@ var upstreamQuirks = []Quirk{
 	{Name: "challenge without quotes", Seen: "hand-made server", Rules: challenges(401, `Bearer resource_metadata=$origin/.well-known/oauth-protected-resource/mcp`)},
 	{Name: "challenge with single quotes", Seen: "hand-made server", Rules: challenges(401, `Bearer resource_metadata='$origin/.well-known/oauth-protected-resource/mcp'`)},
 	{Name: "challenge without commas", Seen: "hand-made server", Rules: challenges(401, `Bearer realm="x" error="invalid_token" resource_metadata="$origin/.well-known/oauth-protected-resource/mcp"`)},
+	{Name: "challenge with scopes between commas", Seen: "GitHub's way to write scopes", Rules: append(challenges(401, hintOf+`, scope="tools,files"`),
+		back("error=invalid_scope", "scope~,")...)},
 	{Name: "challenge with a colon", Seen: "hand-made server", Rules: challenges(401, `Bearer: resource_metadata="$origin/.well-known/oauth-protected-resource/mcp"`)},
 	{Name: "challenge without a scheme", Seen: "hand-made server", Rules: challenges(401, `resource_metadata="$origin/meta/prm"`)},
 	{Name: "challenge with semicolons", Seen: "hand-made server", Rules: append(challenges(401, `Bearer realm="x"; resource_metadata="$origin/meta/prm"`),

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
@@ -161,15 +160,11 @@ func (s *Session) Save(name string, b []byte) error {
 	return s.store.Save(s.key+"/"+name, b)
 }
 
-// Mask replaces every secret in use in text: those of the settings, the tokens and codes of the
-// sign-in, and long cookies. Text of the upstream passes through it before the MCP host gets it.
+// Mask replaces every secret in use in text, also where it is encoded: those of the settings, the
+// tokens and codes of the sign-in, and long cookies. Text of the upstream passes through it before
+// the MCP host gets it.
 func (s *Session) Mask(text string) string {
-	for _, secret := range slices.Concat(s.SignIn.Secrets(), s.secrets, s.cookies.secrets()) {
-		if len(secret) > 3 { // a shorter one would shred the text, and the gaps would spell it
-			text = strings.ReplaceAll(text, secret, "***")
-		}
-	}
-	return text
+	return oauth.Mask(text, slices.Concat(s.SignIn.Secrets(), s.secrets, s.cookies.secrets()))
 }
 
 // Close ends everything, the part that was built last first: the sign-in sends its requests through

@@ -1,7 +1,10 @@
 package session
 
 import (
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +13,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/oauth"
 )
 
 func TestEndpoint(t *testing.T) {
@@ -86,6 +90,27 @@ func TestHeaders(t *testing.T) {
 		_, _, err := headers(cli.Upstream{Header: []string{"A: s3cret", bad}}, env)
 		if _, ok := errors.AsType[*cli.UsageError](err); !ok || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%q: error %v", bad, err)
+		}
+	}
+}
+
+// Text of an upstream that echoes a secret shows it in no form.
+func TestMask(t *testing.T) {
+	upstream := &url.URL{Scheme: "https", Host: "mcp.internal", Path: "/mcp"}
+	signIn, err := oauth.New(oauth.Config{Upstream: upstream, Client: oauth.ClientConfig{ID: "me", Secret: "client+s3cret/"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer signIn.Close()
+	s := &Session{SignIn: signIn, secrets: []string{"header+s3cret/"}, cookies: newCookieJar(upstream)}
+	for _, secret := range []string{"client+s3cret/", "header+s3cret/"} {
+		for _, echo := range []string{
+			secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret)), hex.EncodeToString([]byte(secret)),
+			strings.ReplaceAll(secret, "/", `\/`),
+		} {
+			if got, want := s.Mask("you sent "+echo+"."), "you sent [hidden]."; got != want {
+				t.Errorf("%s: got %q, want %q", echo, got, want)
+			}
 		}
 	}
 }
