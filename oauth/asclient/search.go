@@ -161,18 +161,24 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 	if partial.Issuer != "" || other.Issuer == "" {
 		return partial, nil
 	}
-	if !mayBeOf(other, by) {
+	return d.underOtherName(issuer, other, by)
+}
+
+// underOtherName returns the server s, which was looked up by issuer and names another issuer, if it
+// may be used.
+func (d *search) underOtherName(issuer string, s Server, by voucher) (Server, error) {
+	if !mayBeOf(s, by) {
 		return Server{}, &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeIssuerMismatch, Refused: true,
-			Description: cut("metadata is of issuer " + other.Issuer)}
+			Description: cut("metadata is of issuer " + s.Issuer)}
 	}
-	d.c.log().Info("the metadata names an issuer of its own", "url", cut(issuer), "issuer", cut(other.Issuer))
-	if by == byPerson || isAt(other.TokenEndpoint, other.Issuer) {
-		other.FoundAt = issuer
+	d.c.log().Info("the metadata names an issuer of its own", "url", cut(issuer), "issuer", cut(s.Issuer))
+	if by == byPerson || isAt(s.TokenEndpoint, s.Issuer) {
+		s.FoundAt = issuer
 	} else { // the upstream must not pass for a server that does not get the code
-		other.Issuer = issuer
+		s.Issuer = issuer
 	}
-	err = d.checkEndpoints(&other, by)
-	return other, err
+	err := d.checkEndpoints(&s, by)
+	return s, err
 }
 
 // mayBeOf reports whether metadata may name another issuer than the one that it was looked up by.
