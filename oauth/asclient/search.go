@@ -164,8 +164,8 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 	return d.underOtherName(issuer, other, by)
 }
 
-// underOtherName returns the server s, which was looked up by issuer and names another issuer, if it
-// may be used.
+// underOtherName returns the server s if it may be used. It was looked up by issuer, and names
+// another issuer.
 func (d *search) underOtherName(issuer string, s Server, by voucher) (Server, error) {
 	if !mayBeOf(s, by) {
 		return Server{}, &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeIssuerMismatch, Refused: true,
