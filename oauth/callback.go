@@ -63,7 +63,7 @@ type callbackServer struct {
 type callbackPort struct {
 	cfg    *Config
 	server *http.Server
-	// addr is the callback address that was bound, and port the port of the listener, which differs
+	// addr is the callback address that was bound. port is the port of the listener, which differs
 	// from that of the redirect URI behind a proxy.
 	addr, port string
 	// startPath leads to the login page as long as the login lasts.
@@ -97,8 +97,8 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path st
 	return cb, nil
 }
 
-// expect returns a callbackServer for a new state, which gets the requests from now on. Those that
-// the one before is answering are left to that one.
+// expect returns a callbackServer for a new state, which gets the requests from now on. A request
+// that the callbackServer before it is answering stays with that one.
 func (at *callbackPort) expect(path string) (*callbackServer, error) {
 	uri := at.cfg.Callback.RedirectURI
 	if uri == "" {

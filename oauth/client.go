@@ -132,8 +132,8 @@ func (r *renewal) checkIssuer(s asclient.Server) error {
 	if !secret && (!onePath || s.IssIsProof()) {
 		return nil
 	}
-	if bound := r.bound(); bound != "" && bound != c.bindingOf(s) && !c.vouchesFor(s) {
-		return issuerChanged(s, "the configured client is for "+bound+", and the upstream now names this server")
+	if other := r.boundElsewhere(s); other != "" && !c.vouchesFor(s) {
+		return issuerChanged(s, "the configured client is for "+other+", and the upstream now names this server")
 	}
 	r.bind(s)
 	return nil
@@ -145,13 +145,17 @@ func issuerChanged(s asclient.Server, why string) error {
 		Refused: true, Description: why}
 }
 
-// bound returns the server that the account is bound to, as bindingOf names it. It is empty if there
-// is none.
-func (r *renewal) bound() string {
+// boundElsewhere returns the server that the account is bound to, if that is not s. It is empty if
+// it is s, or if there is none yet.
+func (r *renewal) boundElsewhere(s asclient.Server) string {
 	var b boundTo
 	r.account.loadNote(boundName, &b)
 	if rec, _ := r.account.current(); b.Server == "" && !rec.Client.Registered {
-		return r.cfg.bindingOf(rec.Server) // of a record that is older than the note
+		b.Server = r.cfg.bindingOf(rec.Server) // of a record that is older than the note
+	}
+	given := r.cfg.Endpoints.TokenURL // discover lets nothing go to another endpoint
+	if b.Server == r.cfg.bindingOf(s) || given != "" && b.Server == (asclient.Server{TokenEndpoint: given, Source: asclient.FromConfig}).ID() {
+		return ""
 	}
 	return b.Server
 }
@@ -159,8 +163,8 @@ func (r *renewal) bound() string {
 // bind notes that the account is bound to s, until a sign-out.
 func (r *renewal) bind(s asclient.Server) {
 	var b boundTo
-	if r.account.loadNote(boundName, &b); b.Server != r.cfg.bindingOf(s) {
-		r.account.saveNote(boundName, boundTo{r.cfg.bindingOf(s)})
+	if name := r.cfg.bindingOf(s); !r.account.loadNote(boundName, &b) || b.Server != name {
+		r.account.saveNote(boundName, boundTo{name})
 	}
 }
 
@@ -168,8 +172,8 @@ func (r *renewal) bind(s asclient.Server) {
 // callbackPath. It is empty if there is none: this account was never bound to another server, and
 // no other account of the store has a server without proof whose callbacks come to that path.
 func (r *renewal) pathTaken(s asclient.Server) string {
-	if bound := r.bound(); bound != "" && bound != r.cfg.bindingOf(s) {
-		return bound
+	if other := r.boundElsewhere(s); other != "" {
+		return other
 	}
 	values, _ := r.cfg.Store.Values() // with a record that cannot be read, nobody is signed in
 	for _, b := range values {

@@ -51,6 +51,7 @@ func (l *login) runDevice(ctx context.Context) error {
 		case !l.flight.awaited():
 			return &asclient.SignInError{Stage: asclient.StageAuthorize, Server: l.server.Name(), Err: ErrNotCompleted}
 		}
+		l.lead.before = err // what the next code waits for, and why it may not be shown
 	}
 }
 

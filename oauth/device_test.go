@@ -234,3 +234,18 @@ func TestDeviceAnswersThatAreNotShown(t *testing.T) {
 		})
 	}
 }
+
+// When no other code is shown, the error tells what became of those before.
+func TestDeviceCodesThatExpireAreTheCause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newDeviceWorld(t, nil)
+		w.as.Set(func(k *oauthtest.Knobs) {
+			k.DeviceAnswers = []string{"expired_token", "expired_token", "expired_token", "expired_token"}
+		})
+		err := w.get(t.Context())
+		if held, ok := errors.AsType[*HeldBackError](err); !ok || !errors.Is(held.Last, asclient.ErrCodeExpired) {
+			t.Errorf("got %v", err)
+		}
+	})
+}

@@ -341,9 +341,9 @@
 //     promise it is refused, unless [Endpoints].AssumePKCE is set.
 //   - Configured secrets stay at one server. [ClientConfig].Secret and Key, [Config.Given] and the
 //     assertion of jwt_bearer go to the server of [Endpoints].Issuer or of configured endpoints, or
-//     else to the server of their first use. The store keeps the name of that server until a
-//     sign-out. If the upstream later names another one, the sign-in is refused with
-//     [asclient.CodeIssuerChanged], and only Endpoints.Issuer allows it. The same holds for a
+//     else to the server of their first use. The store keeps the name of that server, under
+//     KEY/issuer, until a sign-out. If the upstream later names another one, the sign-in is refused
+//     with [asclient.CodeIssuerChanged], and only Endpoints.Issuer allows it. The same holds for a
 //     configured client without a secret, if the server does not prove its issuer in redirects. If
 //     the issuer is at the upstream's origin, its token endpoint must stay at its origin as well.
 //   - With Endpoints.Issuer, what the record holds of another server is not used.

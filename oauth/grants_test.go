@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sallyport/oauth/oauthtest"
@@ -220,4 +221,37 @@ func TestClientCredentials(t *testing.T) {
 			w.noSecrets()
 		})
 	}
+}
+
+// A client that the server refuses is not shown to it again at once, whatever the requests are.
+func TestRefusedClientOfAnUnattendedGrant(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newField(t, oauthtest.Home{})
+		defer f.net.Close()
+		f.as.AddClient(oauthtest.Client{ID: "me", Secret: "right"})
+		tr := f.transport(func(c *Config) {
+			c.Grant, c.Client.ID, c.Client.Secret = GrantClientCredentials, "me", "wrong"
+			c.Client.AuthStyle = AuthStyleBody
+		})
+		defer tr.Close()
+		for range 600 { // ten minutes
+			if err := f.call(tr); codeOf(err) != "invalid_client" {
+				t.Fatalf("got %v", err)
+			}
+			time.Sleep(time.Second)
+		}
+		if got := f.as.Asked(oauthtest.Token); got < 5 || got > 8 {
+			t.Errorf("the wrong secret was sent %d times in ten minutes", got)
+		}
+		before := f.as.Asked(oauthtest.Token)
+		if err := tr.SignIn(t.Context()); err == nil || f.as.Asked(oauthtest.Token) != before+1 {
+			t.Errorf("a person asks: got %v after %d requests", err, f.as.Asked(oauthtest.Token)-before)
+		}
+		f.as.AddClient(oauthtest.Client{ID: "me", Secret: "wrong"})
+		time.Sleep(6 * time.Minute)
+		if err := f.call(tr); err != nil {
+			t.Errorf("the server was set right: got %v", err)
+		}
+	})
 }

@@ -30,7 +30,7 @@ func (w *world) secondServer(knobs func(*oauthtest.Knobs)) *oauthtest.Server {
 	return as
 }
 
-// naming makes tr's upstream name the server as in its metadata, and take its tokens.
+// naming makes tr's upstream name the server as in its metadata, and take the server's tokens.
 func naming(tr *Transport, as *oauthtest.Server) *Transport {
 	guard := as.Guard(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.Write([]byte("hello")) }))
 	tr.cfg.Base = roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -363,5 +363,21 @@ func TestSignOutOfAnotherServer(t *testing.T) {
 				t.Errorf("the store still holds %v (%v)", list, err)
 			}
 		})
+	}
+}
+
+// A token endpoint that the Config gives and the server whose metadata lists it are one server.
+func TestGivenTokenEndpointOfADiscoveredServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	change := func(c *Config) {
+		asClient("me", "", w.as)(c)
+		c.Endpoints.TokenURL, c.Given.RefreshToken = w.as.Issuer+"/token", "dead"
+	}
+	w.mustPost(w.transport(change))
+	w.as.RevokeAll()
+	w.mustPost(w.transport(change))
+	if got := w.as.Stats().Authorizations; got != 2 {
+		t.Errorf("%d login pages, want 2", got)
 	}
 }

@@ -30,6 +30,10 @@ type exchange struct {
 	// replays counts the renewals after which the request was sent again, and pauses the times that
 	// it was sent again with the same token.
 	replays, pauses int
+	// person says that a login may follow a refusal that does not say what it is about, because the
+	// token could not be refreshed: a person at a terminal waits for that, or the upstream leads to
+	// a login page.
+	person bool
 }
 
 // verdict is what an answer of the upstream leads to. The zero verdict hands it on to the caller.
@@ -144,6 +148,15 @@ func complaintOf(resp *http.Response, ch asclient.Challenge, hadToken bool) comp
 	return complaintUnclear
 }
 
+// isBusy reports whether a status says that the upstream, or a gateway before it, is out of order.
+func isBusy(status int) bool {
+	switch status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
 // isMessage reports whether the answer is one of MCP: a JSON-RPC message or a stream of them.
 func isMessage(resp *http.Response) bool {
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
@@ -177,12 +190,18 @@ func (x *exchange) judge(resp *http.Response, access string) verdict {
 		return x.judgeScope(ch, access)
 	case complaintUnclear:
 		if access != "" {
-			return x.judgeSuspect(ch, access, false)
+			x.person = x.person || resp.StatusCode/100 == 3 && x.knowsOAuth(x.req.Context())
+			return x.judgeSuspect(ch, access, x.person)
 		}
 		if x.knowsOAuth(x.req.Context()) {
 			return verdict{need: &need{challenge: ch}}
 		}
 	default:
+		if access != "" && x.person && resp.StatusCode >= 400 && !isBusy(resp.StatusCode) && !isMessage(resp) {
+			if v := x.judgeSuspect(ch, access, true); v != (verdict{}) {
+				return v
+			}
+		}
 		if resp.StatusCode < 500 {
 			x.accepted(access)
 		}
@@ -239,8 +258,8 @@ func (x *exchange) judgeScope(ch asclient.Challenge, access string) verdict {
 }
 
 // judgeSuspect is the verdict on a refusal that does not say whether it is about the token. A token
-// that may have expired is refreshed, once. Nobody is asked to log in. anyAge says that the age of
-// the token does not matter.
+// that may have expired is refreshed, once. Nobody is asked to log in, but for x.person. anyAge
+// says that the age of the token does not matter.
 func (x *exchange) judgeSuspect(ch asclient.Challenge, access string, anyAge bool) verdict {
 	rec, standing := x.account.current()
 	fresh := standing == fromRefresh || standing == fromSignIn
@@ -249,7 +268,7 @@ func (x *exchange) judgeSuspect(ch asclient.Challenge, access string, anyAge boo
 	if !doubtful || !x.account.renewable() || !x.account.doubts.suspect(access) {
 		return verdict{}
 	}
-	return verdict{need: &need{instead: access, challenge: ch, background: true}}
+	return verdict{need: &need{instead: access, challenge: ch, background: !x.person || x.cfg.NonInteractive}}
 }
 
 // accepted notes that the upstream took the token access.
@@ -269,6 +288,11 @@ type doubts struct {
 	suspected string
 	// earlyAfter is when a refresh ahead of expiry may be tried again. It is zero if none failed.
 	earlyAfter time.Time
+	// clientErr is how the server refused the client of an unattended grant, at clientAt. It is not
+	// asked again within clientPause. It is nil if it was not refused.
+	clientErr   error
+	clientAt    time.Time
+	clientPause time.Duration
 }
 
 // noteRefusal notes that the upstream refuses a token that a sign-in brought.

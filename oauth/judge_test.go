@@ -3,12 +3,14 @@ package oauth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sallyport/oauth/oauthtest"
@@ -358,4 +360,53 @@ func TestUnclearRefusalAmongOthers(t *testing.T) {
 	}
 	wg.Wait()
 	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 1})
+}
+
+// A token that our clock takes for alive may be dead all the same. An upstream that then leads to a
+// login page, or that a person at a terminal signs in to, gets another one.
+func TestDeadTokenThatSeemsAlive(t *testing.T) {
+	t.Parallel()
+	dead := []string{"!bearer=live", "!bearer=young", "!bearer=none"}
+	for _, tt := range []struct {
+		status   int
+		terminal bool
+		revoke   func(*oauthtest.Server)
+		served   bool
+		pages    int
+	}{
+		{302, false, (*oauthtest.Server).RevokeAccess, true, 1},
+		{302, false, (*oauthtest.Server).RevokeAll, true, 2},
+		{403, false, (*oauthtest.Server).RevokeAll, false, 1},
+		{500, false, (*oauthtest.Server).RevokeAll, false, 1},
+		{302, true, (*oauthtest.Server).RevokeAll, true, 2},
+		{403, true, (*oauthtest.Server).RevokeAll, true, 2},
+		{404, true, (*oauthtest.Server).RevokeAll, true, 2},
+		{500, true, (*oauthtest.Server).RevokeAll, true, 2},
+		{500, true, (*oauthtest.Server).RevokeAccess, true, 1},
+		{503, true, (*oauthtest.Server).RevokeAll, false, 1},
+	} {
+		t.Run(fmt.Sprintf("%d, terminal %v, %d pages", tt.status, tt.terminal, tt.pages), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newField(t, oauthtest.Home{})
+				defer f.net.Close()
+				tr := f.transport(nil)
+				if err := f.call(tr); err != nil {
+					t.Fatal(err)
+				}
+				tr.Close()
+				tt.revoke(f.as)
+				rule := oauthtest.Rule{At: oauthtest.Upstream, When: dead, Status: tt.status}
+				if tt.status == 302 {
+					rule.Redirect = "/login"
+				}
+				f.as.Play(rule)
+				tr = f.transport(func(c *Config) { c.AtTerminal = tt.terminal })
+				defer tr.Close()
+				if err := f.call(tr); (err == nil) != tt.served || f.pages() != tt.pages {
+					t.Errorf("got %v after %d pages, want %d", err, f.pages(), tt.pages)
+				}
+			})
+		})
+	}
 }

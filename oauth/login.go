@@ -113,9 +113,9 @@ func (l *login) runAuthorization(ctx context.Context, cb *callbackServer) error 
 }
 
 // callbackPath returns the path of the redirect URI. It is that of clients.callbackPathAt, with one
-// exception. Some servers take no path but callbackPath: they have said so, or the page before led
-// nowhere, which may be how they say it. That path is safe only as long as one server has it, so
-// the account is bound to that server.
+// exception: some servers take no path but callbackPath. They have said so, or the page before led
+// nowhere, which may be how they say it. The path callbackPath is safe only as long as one server
+// has it, so the account is bound to that server.
 func (l *login) callbackPath() string {
 	path := l.clients.callbackPathAt(l.server)
 	if path == callbackPath || !l.plainPath || l.pathTaken(l.server) != "" {
@@ -124,9 +124,9 @@ func (l *login) callbackPath() string {
 	return callbackPath
 }
 
-// startsAgain reports whether the login goes on with a new registration after the error *err, which
-// is at most once for each reason. The server may have forgotten our client, or refuse its redirect
-// URI. If the latter cannot be helped, *err says why.
+// startsAgain reports whether the login goes on with a new registration after the error *err. It
+// does at most once for each of two reasons: the server has forgotten our client, or it refuses our
+// redirect URI. If the latter cannot be helped, startsAgain sets *err to the reason.
 func (l *login) startsAgain(ctx context.Context, err *error) bool {
 	*err = l.forgetUnknownClient(ctx, *err)
 	if l.clientWasForgotten(*err) {
@@ -258,8 +258,8 @@ func (l *login) chooseClient(ctx context.Context, redirect string) error {
 	})
 }
 
-// proofKey returns the DPoP key of an earlier login, that of known, as long as there is a reason to
-// have one. An upstream that was asked and says nothing of DPoP takes no bound token any more.
+// proofKey returns the DPoP key of known, an earlier login, unless there is no reason to have one
+// any more: the upstream was asked, and says nothing of DPoP.
 func (l *login) proofKey(known client) *asclient.Key {
 	n, of := l.flight.need, l.found.Resource
 	if n.asked && !n.challenge.DPoP && !of.ProofRequired && len(of.ProofAlgs) == 0 {
@@ -268,8 +268,8 @@ func (l *login) proofKey(known client) *asclient.Key {
 	return known.ProofKey
 }
 
-// leftOut reports whether a server registered other redirect URIs, and none with the path of
-// redirect, which is its own. Then one with callbackPath is tried, if that may be used.
+// leftOut reports whether a server registered other redirect URIs than redirect, and none with its
+// path. Then a redirect URI with callbackPath is tried, if that may be used.
 func (l *login) leftOut(granted []string, redirect string) bool {
 	u, err := url.Parse(redirect)
 	if err != nil || len(granted) == 0 || !strings.HasPrefix(u.Path, callbackPath+"/") || l.pathTaken(l.server) != "" {

@@ -329,7 +329,8 @@ func (a *accountRecord) reloadLocked() {
 	a.rec = rec
 }
 
-// takes reports whether the server s of a record may be used: the Config names no other.
+// takes reports whether the server s of a record may be used. It may unless the Config names
+// another one.
 func (c *Config) takes(s asclient.Server) bool {
 	if c.Endpoints.TokenURL != "" && s.TokenEndpoint != c.Endpoints.TokenURL {
 		return false
@@ -338,7 +339,7 @@ func (c *Config) takes(s asclient.Server) bool {
 	return issuer == "" || s.Source == asclient.FromConfig || s.ID() == issuer
 }
 
-// outdated returns the stored record if it is of a server that the Config takes no more. Otherwise
+// outdated returns the stored record if the Config no longer takes the record's server. Otherwise
 // it is zero.
 func (a *accountRecord) outdated() (rec record) {
 	if !a.cfg.persistent() {

@@ -529,3 +529,72 @@ func TestUndecidedAnswersEndARefreshToken(t *testing.T) {
 		})
 	}
 }
+
+// Where the old server is gone and the upstream names another, the next call leads to a login
+// there. A server that is only away stays the account's own.
+func TestUpstreamMovedToAnotherServer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		moved bool
+		rule  oauthtest.Rule
+	}{
+		{"moved, and the old one is gone", true, oauthtest.Rule{Reset: true}},
+		{"moved, and the old one answers 502", true, oauthtest.Rule{Status: 502}},
+		{"the old one is away", false, oauthtest.Rule{Status: 502}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			tr := w.transport(nil)
+			w.mustPost(tr)
+			w.advance(2 * time.Hour)
+			w.as.Play(tt.rule)
+			other := w.secondServer(nil)
+			if !tt.moved {
+				tt.rule.At = oauthtest.Refresh
+				w.as.Play(tt.rule)
+				if _, err := w.post(tr, "x"); err == nil || w.as.Stats().Authorizations != 1 {
+					t.Errorf("got %v, %d login pages", err, w.as.Stats().Authorizations)
+				}
+				return
+			}
+			w.mustPost(naming(tr, other))
+			if got := other.Stats().Authorizations; got != 1 {
+				t.Errorf("%d logins at the other server", got)
+			}
+		})
+	}
+}
+
+// A person who logs in at a terminal gets a page, however the refresh of an old token fails.
+func TestLoginAtTerminalAfterAFailedRefresh(t *testing.T) {
+	t.Parallel()
+	for _, rule := range []oauthtest.Rule{
+		{Status: 403, Type: "text/html", Body: "<html>blocked</html>"}, {Reset: true}, {Delay: time.Hour}, {Status: 500}, {Status: 200, Body: "{}"},
+	} {
+		t.Run(fmt.Sprintf("%+v", rule), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newField(t, oauthtest.Home{})
+				tr := f.transport(nil)
+				if err := f.call(tr); err != nil {
+					t.Fatal(err)
+				}
+				tr.Close()
+				f.as.RevokeAccess()
+				rule.At = oauthtest.Refresh
+				f.as.Play(rule)
+				tr = f.transport(func(c *Config) { c.AtTerminal = true })
+				if err := tr.SignIn(t.Context()); err != nil { // the token has not expired
+					t.Error(err)
+				}
+				if err := f.call(tr); err != nil || f.pages() != 2 {
+					t.Errorf("got %v, %d login pages", err, f.pages())
+				}
+				tr.Close()
+				f.net.Close()
+			})
+		})
+	}
+}

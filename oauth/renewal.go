@@ -15,8 +15,8 @@ import (
 const (
 	// earlyPause is the pause after a refresh ahead of expiry that failed.
 	earlyPause = 10 * time.Second
-	// maxUndecided is how many answers that neither grant nor refuse a token end a refresh token,
-	// if they came over undecidedTime at least.
+	// maxUndecided is how many undecided answers end a refresh token, provided that they came over
+	// undecidedTime at least.
 	maxUndecided  = 3
 	undecidedTime = 30 * time.Second
 )
@@ -82,6 +82,9 @@ type renewal struct {
 	refusal error
 }
 
+// byPerson reports whether a person waits for the login, having asked for it.
+func (r *renewal) byPerson() bool { return r.flight.need.byPerson || r.cfg.AtTerminal }
+
 // refresh uses the refresh token, or takes the token that another process stored meanwhile. It
 // reports false without an error if the sign-in must go on in another way.
 func (r *renewal) refresh(ctx context.Context) (done bool, err error) {
@@ -103,7 +106,11 @@ func (r *renewal) refresh(ctx context.Context) (done bool, err error) {
 	}
 	k, err := r.spendRefreshToken(ctx, &rec)
 	if err != nil {
-		return false, r.keepOrDrop(rec, err)
+		if err = r.keepOrDrop(rec, err); err != nil && r.hasMoved(ctx, rec) {
+			r.cfg.Log.Warn("refresh failed, and the upstream names another login server by now", "err", err)
+			err = nil
+		}
+		return false, err
 	}
 	r.account.doubts.refreshed(rec.Token.Access, k.Access)
 	rec.Token, rec.RefusedEarly, rec.Undecided = k, false, 0
@@ -111,6 +118,22 @@ func (r *renewal) refresh(ctx context.Context) (done bool, err error) {
 	r.account.set(rec, fromRefresh)
 	r.cfg.Log.Info("token refreshed", "host", rec.Server.Host())
 	return true, nil
+}
+
+// hasMoved reports whether the upstream names other authorization servers by now, and not the one
+// of rec. It is asked only if the request in hand cannot go on without another token.
+func (r *renewal) hasMoved(ctx context.Context, rec record) bool {
+	n, c := r.flight.need, r.cfg
+	if n.ahead || n.background || c.NonInteractive || c.vouchesFor(rec.Server) || c.Endpoints.NoDiscovery || c.atProvider {
+		return false
+	}
+	f, err := r.as.FindResource(ctx, n.challenge.Metadata)
+	names := func(issuer string) bool { return (asclient.Server{Issuer: issuer}).ID() == rec.Server.ID() }
+	if err != nil || len(f.Resource.Servers) == 0 || slices.ContainsFunc(f.Resource.Servers, names) {
+		return false
+	}
+	f, err = r.as.FindServer(ctx, f) // a server may be named in another way, and be the same
+	return err == nil && f.Server.ID() != rec.Server.ID()
 }
 
 // spendRefreshToken asks rec's server for a new token. If the refusal may be about the resource
@@ -142,7 +165,7 @@ func (r *renewal) keepOrDrop(rec record, err error) error {
 		if n.ahead {
 			r.account.doubts.pauseEarly(now)
 		}
-		if n.byPerson {
+		if r.byPerson() {
 			r.cfg.Log.Warn("refresh failed, and a login goes on in its place", "err", err)
 			return nil
 		}
@@ -174,8 +197,8 @@ func (r *renewal) keepOrDrop(rec record, err error) error {
 	return nil
 }
 
-// noteUndecided notes in rec the answer e to a refresh if it is undecided. It reports whether the
-// server has answered so often and long enough to end the refresh token.
+// noteUndecided notes in rec that the answer e to a refresh is undecided, if it is. It reports
+// whether the server has answered so often enough, and for long enough, to end the refresh token.
 func (r *renewal) noteUndecided(rec *record, e *asclient.SignInError) (ends bool) {
 	if e == nil || !e.Undecided() {
 		return false
@@ -238,7 +261,7 @@ func (r *renewal) useGiven(ctx context.Context) (done bool, refusal, err error) 
 		r.cfg.Log.Warn("the given code or refresh token is not accepted", "err", err)
 		return false, err, r.account.update(ctx, f, fromStore, func(*record) {}) // which notes that they are used up
 	}
-	if err != nil && r.flight.need.byPerson {
+	if err != nil && r.byPerson() {
 		r.cfg.Log.Warn("the given code or refresh token was not tried to the end", "err", err)
 		return false, nil, nil
 	}

@@ -86,8 +86,8 @@ func (t *Transport) signOut(ctx context.Context, f *flight) error {
 	return err
 }
 
-// revokeOutdated revokes the tokens of a server that the Config takes no more. Configured secrets
-// are not for that server, so it is not asked where the client needs one.
+// revokeOutdated revokes the tokens of a server that the Config no longer takes. Configured secrets
+// are not for that server, so it is not asked if the client needs one.
 func (t *Transport) revokeOutdated(ctx context.Context) error {
 	rec := t.account.outdated()
 	if t.cfg.Bearer == BearerID {

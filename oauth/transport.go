@@ -166,7 +166,7 @@ func (t *Transport) roundTrip(req *http.Request, by caller) (*http.Response, err
 		}
 		return nil, err
 	}
-	x := &exchange{Transport: t, req: req, by: by}
+	x := &exchange{Transport: t, req: req, by: by, person: t.cfg.AtTerminal && by == foreground}
 	return x.run(access)
 }
 

@@ -4,14 +4,59 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"sallyport/oauth/asclient"
 )
 
-// unattended gets a token by a grant that needs no person: client_credentials (RFC 6749 section
-// 4.4), or a JWT that says who we are (RFC 7523). The token stays in memory. To get the JWT, a
-// person may have to sign in at the identity provider.
+const (
+	// minClientPause and maxClientPause limit the pause after a client was refused. It doubles each
+	// time. Some login servers lock a client that shows a wrong secret again and again.
+	minClientPause = 5 * time.Second
+	maxClientPause = 5 * time.Minute
+)
+
+// unattended gets a token by a grant that needs no person. After a refusal of the client, the same
+// error comes at once for some time, unless a person asks.
 func (r *renewal) unattended(ctx context.Context) error {
+	if err := r.account.doubts.clientRefused(r.cfg.now()); err != nil && !r.byPerson() {
+		return err
+	}
+	err := r.runUnattended(ctx)
+	if ctx.Err() == nil {
+		r.account.doubts.noteClient(err, r.cfg.now())
+	}
+	return err
+}
+
+// clientRefused returns the error of the last unattended grant if the server refused the client and
+// is not to be asked again yet.
+func (d *doubts) clientRefused(now time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if age := now.Sub(d.clientAt); age < 0 || age >= d.clientPause {
+		return nil
+	}
+	return d.clientErr
+}
+
+// noteClient notes how an unattended grant ended at now.
+func (d *doubts) noteClient(err error, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, ok := errors.AsType[*asclient.SignInError](err)
+	if !ok || !e.UnknownClient() && e.Code != "unauthorized_client" {
+		d.clientErr, d.clientPause = nil, 0
+		return
+	}
+	d.clientErr, d.clientAt = err, now
+	d.clientPause = min(max(2*d.clientPause, minClientPause), maxClientPause)
+}
+
+// runUnattended runs the grant: client_credentials (RFC 6749 section 4.4), or a JWT that says who
+// we are (RFC 7523). The token stays in memory. To get the JWT, a person may have to sign in at the
+// identity provider.
+func (r *renewal) runUnattended(ctx context.Context) error {
 	f, err := r.discover(ctx, false)
 	if err != nil {
 		return err

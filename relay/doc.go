@@ -567,9 +567,9 @@
 //	acceptWait 10 s       streamOpenWait 2 s     progressEvery 5 s     finalGrace 3 s
 //	exitGrace 1 s         exitGoodbye 1 s        exitBound 1.8 s       maxRounds 16
 //	maxMessage 64 MiB     maxCalls 1024          maxNotifications 1024 maxReplay 4096
-//	maxMemory 4 MiB       maxExcerpt 500         maxRedirects 5       exitReserve 0.2 s
+//	maxMemory 4 MiB       maxExcerpt 500         maxRedirects 5         exitReserve 0.2 s
 //	renewTimeout 30 s     maxBusy 4              maxAfter 600 s         scoutTime 2 s
-//	spreadEach 20 ms      maxSpread 2 s          pingWait 30 s
+//	spreadEach 20 ms      maxSpread 2 s          pingWait 30 s          unheardWait 45 s
 //
 // A message above maxMessage becomes an error with its id. More than maxCalls requests in flight
 // get the error "busy". More than maxNotifications notifications, or as many answers of the host,

@@ -226,8 +226,8 @@ func TestEraBehindAGateway(t *testing.T) {
 	}
 }
 
-// A token is judged by initialize: server/discover of a legacy host goes by InSession, which signs
-// nobody in where a token is refused. A modern host has only Send.
+// Initialize judges a token. The server/discover of a legacy host goes by InSession, which asks
+// nobody to sign in if a token is refused. A modern host has only Send.
 func TestWhoJudgesTheTokenAtDiscovery(t *testing.T) {
 	const refused = `{"jsonrpc":"2.0","id":"sallyport-1","error":{"code":-32601,"message":"m"}}`
 	play := func(line string, script ...Exchange) {
@@ -244,8 +244,8 @@ func TestWhoJudgesTheTokenAtDiscovery(t *testing.T) {
 	play(discoverLine, by("send", "", Exchange{Call: "server/discover", Reply: refused}))
 }
 
-// What keeps server/discover from being sent, or is an error of the sign-in, is the answer to
-// initialize. That is not tried as well, because it would meet the same.
+// If server/discover was not sent, or failed with an error of the sign-in, initialize gets that
+// error. It is not tried itself, because it would meet the same.
 func TestDiscoveryNotSent(t *testing.T) {
 	for name, tt := range map[string]struct {
 		send   roundTrip

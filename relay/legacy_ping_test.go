@@ -56,7 +56,7 @@ func TestKeepAlive(t *testing.T) {
 	})
 }
 
-// By default nothing is sent, nor is it on the modern wire, nor while an obstacle stands.
+// No ping is sent by default, on the modern wire, or while there is an obstacle.
 func TestNoKeepAlive(t *testing.T) {
 	t.Run("by default", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -102,8 +102,8 @@ func TestPingShowsTheLossOfTheSession(t *testing.T) {
 	})
 }
 
-// A new session that only a person could open waits until the host asks for something, also if the
-// host has joined the making of it.
+// A new session that only a person could open waits until the host asks for something. That also
+// holds if the host has joined the renewal.
 func TestPersonIsAskedForAHostOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refused := by("background", "", Exchange{Call: "initialize", Handle: func(w http.ResponseWriter, r *http.Request) {
@@ -142,8 +142,8 @@ func TestUnansweredPing(t *testing.T) {
 	})
 }
 
-// With HTTP+SSE the answer comes on the stream. Without one the stream is dead, and a new session
-// is opened.
+// With HTTP+SSE the answer comes on the stream. Without an answer the stream is dead, and a new
+// session is opened.
 func TestKeepAliveOnHTTPSSE(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		streams := make(chan chan string, 2)
@@ -199,8 +199,8 @@ type discardHeader struct{ http.ResponseWriter }
 func (discardHeader) WriteHeader(int)               {}
 func (w discardHeader) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// The GET stream that shows the loss of the session asks no person. A call that has met the loss
-// meanwhile joins, and where that fails it asks one.
+// If the GET stream shows the loss of the session, no person is asked. A call that meets the loss
+// meanwhile joins the renewal, and asks a person if that fails.
 func TestCallJoinsARenewalWithoutAPerson(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		breaks := make(chan struct{})

@@ -48,8 +48,8 @@ func byRoundTripper(t *testing.T, cfg Config, script ...Exchange) *host {
 	return h
 }
 
-// Which refusals of a request in a session lead to a new session, and which to another attempt in
-// the same one. Each happens once for a call. The second refusal is the answer.
+// Some refusals of a request in a session lead to a new session, and some to another attempt in the
+// same session. Each happens once for a call, and a second refusal is the answer.
 func TestRefusedInASession(t *testing.T) {
 	const (
 		tsMissing  = `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"},"id":null}`

@@ -172,7 +172,7 @@ func TestLateAnswerToACancelledCall(t *testing.T) {
 	})
 }
 
-// Whatever a server says to a notification, as long as that is a success, it is accepted.
+// Any success is taken for the acceptance of a notification.
 func TestNotificationAcceptedInAnyWay(t *testing.T) {
 	for name, e := range map[string]Exchange{
 		"202": {}, "200": {Status: 200}, "204": {Status: 204}, "201": {Status: 201}, "202 JSON": {Status: 202, Reply: "{}"}, "200 null": {Reply: "null"},
@@ -198,7 +198,7 @@ func TestNotificationAcceptedInAnyWay(t *testing.T) {
 	}
 }
 
-// Answers of right servers with unusual forms, and of slightly wrong ones, are taken.
+// Answers in unusual forms are taken, even if they are slightly wrong.
 func TestAnswersInUnusualForms(t *testing.T) {
 	raw := func(mediaType, body string) Exchange {
 		return Exchange{Handle: func(w http.ResponseWriter, r *http.Request) {

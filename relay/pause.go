@@ -23,8 +23,8 @@ const (
 	// maxSpread at most.
 	spreadEach = 20 * time.Millisecond
 	maxSpread  = 2 * time.Second
-	// unheardWait is how long a call may wait if the host cannot be told so. Many hosts give up after
-	// 60 s, and then nobody learns why.
+	// unheardWait is how long a call may wait if the host cannot be told so. Many hosts give up
+	// after 60 s, and then nobody learns why.
 	unheardWait = 45 * time.Second
 	// maxAfter is the longest Retry-After that counts for requests of our own, whose answer nobody
 	// waits for.
@@ -209,8 +209,8 @@ func (cl *client) sendPatiently(ctx context.Context, r httpRequest, send func() 
 	}
 }
 
-// pausesEnd returns until when a request may be held back. fixed is the answer if the request has to
-// be answered at no given time.
+// pausesEnd returns until when a request may be held back. fixed is the answer if there is no time
+// at which the request has to be answered.
 func (cl *client) pausesEnd(p *phase, fixed time.Time) time.Time {
 	end := p.end()
 	switch {

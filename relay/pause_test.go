@@ -131,7 +131,8 @@ func TestBusyServerIsAskedAgain(t *testing.T) {
 	}
 }
 
-// What cannot or must not be sent again is answered at once, with the status and the time.
+// A request that cannot or must not be sent again is answered at once, with the status and the
+// time.
 func TestBusyServerIsTheAnswer(t *testing.T) {
 	for _, tt := range []struct {
 		name, hint string
@@ -157,7 +158,8 @@ func TestBusyServerIsTheAnswer(t *testing.T) {
 	}
 }
 
-// Without a time, what does no harm is repeated a few times, and then the refusal is the answer.
+// Without a time, a request that does no harm is repeated a few times. Then the refusal is its
+// answer.
 func TestBusyServerWithoutATime(t *testing.T) {
 	for _, tt := range []struct {
 		method string
@@ -193,7 +195,7 @@ func count(srv *Server, request string) (n int) {
 	return n
 }
 
-// A server that is busy for longer than a call's time is given up on with the true cause.
+// If a server is busy for longer than a call may take, the call gets the true cause.
 func TestBusyServerUntilTheTimeout(t *testing.T) {
 	for _, tt := range []struct {
 		name, line, after string

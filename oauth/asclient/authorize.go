@@ -57,8 +57,9 @@ func (c *Client) AuthorizeURL(s Server, who Credentials, a Authorization) (strin
 }
 
 // CheckRedirect judges the parameters that a browser brought back with the right state. It looks at
-// iss first (RFC 9207 section 2.4), because before that nothing of them may be acted on or shown. A
-// slash at the end of iss makes no difference. A nil error means that they hold a code.
+// iss first (RFC 9207 section 2.4), because before that nothing of them may be acted on or shown.
+// If the server has not promised an iss, a slash at its end makes no difference. A nil error means
+// that the parameters hold a code.
 //
 // A parameter that comes twice is refused if it has two values, as no one can tell which counts.
 func CheckRedirect(s Server, q url.Values) error {

@@ -36,10 +36,10 @@ func (e *SignInError) EndsRefreshToken() bool {
 	return !e.Page
 }
 
-// Undecided reports whether the answer to a refresh neither grants a token nor says that this
-// refresh token is dead, and yet may come from a server that knows no better way to say so: a
+// Undecided reports whether the answer to a refresh neither grants a token nor says that the
+// refresh token is dead, but may come from a server that says it no better. Such an answer is a
 // success without a token, a redirect as to a login page, or a refusal with the words for "later".
-// An HTML page is none, because gateways send it, and no answer of the 5xx class is.
+// An HTML page is not one, because gateways send it, nor is an answer of the 5xx class.
 func (e *SignInError) Undecided() bool {
 	if e.Stage != StageRefresh || e.Err != nil || e.Page || e.EndsRefreshToken() || rateLimited(e.Code) {
 		return false
@@ -121,8 +121,8 @@ var earlyWords = []string{
 var adviceWords = []string{"make sure", "ensure", "verify", "check", "must be"}
 
 // UnknownClient reports whether an error says that the server does not know our client. The code
-// invalid_client says so. In a redirect, unauthorized_client does, too. With a code that says
-// nothing of its own the words count, as in "Client not found".
+// invalid_client says so, and in a redirect unauthorized_client does, too. If the code says nothing
+// of its own, the words count, as in "Client not found".
 func (e *SignInError) UnknownClient() bool {
 	if e.Status >= http.StatusInternalServerError || e.Page {
 		return false

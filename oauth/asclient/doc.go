@@ -84,7 +84,8 @@
 //     relative one is taken as one of the issuer.
 //   - The authorization servers in resource metadata may be one string, objects, names without a
 //     scheme, or the URLs of their metadata.
-//   - An issuer, in metadata and in a redirect, may have a slash more or less at its end.
+//   - An issuer in metadata may have a slash more or less at its end. So may the iss of a redirect.
+//     If the metadata promises an iss (RFC 9207), it must be one of the two forms that were read.
 //   - A redirect to an http URL of the same host is taken for https.
 //   - A registration that is refused, or that makes the server crash, is tried again without what
 //     the server objects to, and then with as little as possible: three times in all.

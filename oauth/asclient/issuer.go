@@ -58,10 +58,17 @@ func isName(text string) bool {
 // IsTemplate reports whether the issuer of s has a placeholder for a tenant.
 func (s Server) IsTemplate() bool { return isTemplate(s.Issuer) }
 
-// isIssuer reports whether a redirect's iss names s. A template counts only where a person vouches
+// isIssuer reports whether a redirect's iss names s. The iss of a server that promises one is
+// compared as text (RFC 9207 section 2.4): with what its metadata says, and with what others call
+// it.
+// Otherwise a slash at the end makes no difference. A template counts only where a person vouches
 // for the server, so discovery lets no other into a Server.
 func (s Server) isIssuer(iss string) bool {
-	return sameIssuer(iss, s.Issuer) || s.FoundAt != "" && (sameIssuer(iss, s.FoundAt) || s.IsTemplate() && fits(iss, s.Issuer))
+	same := sameIssuer
+	if s.SendsIss {
+		same = func(a, b string) bool { return a == b }
+	}
+	return same(iss, s.Issuer) || s.Named != "" && iss == s.Named || s.FoundAt != "" && (same(iss, s.FoundAt) || s.IsTemplate() && fits(iss, s.Issuer))
 }
 
 // SameAs reports whether other is the same server as s, with its token endpoint at the same origin.

@@ -133,7 +133,8 @@ func TestFewServersAreLookedUp(t *testing.T) {
 	}
 }
 
-// The proof of RFC 9207 needs an issuer that is named by somebody else than the metadata itself.
+// The parameter iss (RFC 9207) proves something only if the issuer is named by somebody else than
+// the metadata itself.
 func TestIssIsAProof(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -185,8 +186,8 @@ func TestEndpointsForCertificates(t *testing.T) {
 	}
 }
 
-// A JWT is of no use to anybody but the endpoint that it is sent to, where the metadata alone names
-// the issuer.
+// If only the metadata names the issuer, the client's JWT is of no use to anybody but the endpoint
+// that it is sent to.
 func TestAudienceOfTheClientsJWT(t *testing.T) {
 	t.Parallel()
 	key, _ := newKey([]string{"ES256"})
@@ -205,8 +206,8 @@ func TestAudienceOfTheClientsJWT(t *testing.T) {
 	}
 }
 
-// An issuer on this machine that the person vouches for is asked in cleartext, and nothing else
-// here.
+// An issuer on this machine that the person vouches for is asked in cleartext. No other server on
+// this machine is.
 func TestVouchedIssuerOnLoopback(t *testing.T) {
 	t.Parallel()
 	const here, there = "http://127.0.0.1:9", "http://127.0.0.1:10"
@@ -236,7 +237,7 @@ func TestSilentHostIsNotWaitedForAgain(t *testing.T) {
 	})
 }
 
-// HTTP libraries quote an answer that is none, and it may be an echo.
+// HTTP libraries quote an answer that is not HTTP, and it may be an echo of a secret.
 func TestErrorOfTheNetworkHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	c := testClient(t, func(*http.Request) (*http.Response, error) {

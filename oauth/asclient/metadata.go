@@ -28,7 +28,9 @@ type Server struct {
 	Issuer string `json:"issuer"`
 	// FoundAt is the issuer that this metadata was looked up by. It is empty if that is Issuer, but
 	// for a slash at the end. Otherwise nothing but this metadata vouches for Issuer.
-	FoundAt               string `json:"sallyport_found_at,omitempty"`
+	FoundAt string `json:"sallyport_found_at,omitempty"`
+	// Named is Issuer as others write it, if they write it with a slash more or less at its end.
+	Named                 string `json:"sallyport_named,omitempty"`
 	AuthorizationEndpoint string `json:"authorization_endpoint"`
 	TokenEndpoint         string `json:"token_endpoint"`
 	RegistrationEndpoint  string `json:"registration_endpoint,omitempty"`

@@ -146,6 +146,9 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 			partial = s
 			d.f.reject("no token endpoint")
 		case sameIssuer(s.Issuer, issuer):
+			if s.Issuer != issuer {
+				s.Named = issuer
+			}
 			err := d.checkEndpoints(&s, by)
 			return s, err
 		default:

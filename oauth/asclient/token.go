@@ -3,6 +3,7 @@ package asclient
 import (
 	"context"
 	"math"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -154,7 +155,8 @@ func (c *Client) ExchangeIDToken(ctx context.Context, idp Server, who Credential
 }
 
 // Revoke revokes a token (RFC 7009 section 2.1). It revokes the refresh token if there is one,
-// which ends its access tokens too. A server without a revocation endpoint is not asked.
+// which ends its access tokens too. A server without a revocation endpoint is not asked, and it is
+// no error if the endpoint turns out to be missing, or to revoke no such tokens.
 func (c *Client) Revoke(ctx context.Context, s Server, who Credentials, k Token) error {
 	value, hint := k.Refresh, "refresh_token"
 	if value == "" {
@@ -173,10 +175,17 @@ func (c *Client) Revoke(ctx context.Context, s Server, who Credentials, k Token)
 	if err != nil {
 		return err
 	}
-	if a.status/100 != 2 {
-		return q.refusal(a)
+	if a.status/100 == 2 {
+		return nil
 	}
-	return nil
+	e := q.refusal(a)
+	switch {
+	case e.Code == "unsupported_token_type", a.status == http.StatusNotFound,
+		a.status == http.StatusMethodNotAllowed, a.status == http.StatusNotImplemented:
+		c.log().Info("the server revokes no such tokens, whatever its metadata says", "status", a.status)
+		return nil
+	}
+	return e
 }
 
 // token posts form to the token endpoint of s and reads the token that it grants.

@@ -175,6 +175,17 @@ func TestRevocation(t *testing.T) {
 	if e, ok := errors.AsType[*SignInError](err); !ok || e.Stage != StageRevoke || e.Code != "invalid_client" {
 		t.Errorf("got %v", err)
 	}
+	for _, tt := range []struct {
+		status int
+		body   string
+		ok     bool
+	}{{404, "", true}, {405, "", true}, {501, "", true}, {400, `{"error":"unsupported_token_type"}`, true}, {503, "", false}} {
+		as.Play(oauthtest.Rule{At: oauthtest.Revoke, Status: tt.status, Body: tt.body})
+		if err := c.Revoke(t.Context(), f.Server, who, k); err == nil != tt.ok {
+			t.Errorf("status %d %s: %v", tt.status, tt.body, err)
+		}
+	}
+	as.Play()
 	before := as.Stats().Revocations
 	if err := c.Revoke(t.Context(), f.Server, who, Token{}); err != nil {
 		t.Errorf("no token: %v", err)

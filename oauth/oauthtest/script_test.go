@@ -117,8 +117,8 @@ func TestRulesBreakConnections(t *testing.T) {
 	})
 }
 
-// TestQuirksAreWhole keeps the table readable: each row says who is met so, and no name comes twice
-// at a place.
+// TestQuirksAreWhole keeps the table readable: each row says where its quirk was seen, and no name
+// comes twice at a place.
 func TestQuirksAreWhole(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)

@@ -91,7 +91,8 @@ func TestSignInHints(t *testing.T) {
 }
 
 // TestError shows one error of each row of the table, wrapped as it arrives from the libraries.
-// Every code of our own has words of its own: what a server's unknown code gets does not help.
+// Each of our own codes has hints of its own, because the general hints for an unknown code do not
+// help.
 func TestEveryCodeIsExplained(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "../../../../oauth/asclient/errors.go", nil, 0)
 	if err != nil {
@@ -161,6 +162,9 @@ func TestError(t *testing.T) {
 		{"private address", signIn(&session.PrivateAddressError{Addr: "as.example:443", Resolved: "10.0.0.1:443"}), KindMetadata, StatusSignIn, "if as.example:443 is", false},
 		{"no metadata", &asclient.DiscoveryError{What: "metadata"}, KindMetadata, StatusSignIn, "OAUTH2_TOKEN_URL", false},
 		{"login server unreachable", &asclient.DiscoveryError{What: "metadata", Err: dial(syscall.ECONNREFUSED)}, KindUnreachable, StatusUnreachable, "nothing listens", false},
+		{"not revoked", errors.Join(&asclient.SignInError{Stage: asclient.StageRevoke, Status: 503}, nil), KindSignIn, StatusSignIn, "nothing remains to be done on this machine", false},
+		{"revocation unreachable", &asclient.SignInError{Stage: asclient.StageRevoke, Err: dial(syscall.ECONNREFUSED)}, KindUnreachable, StatusUnreachable, "own page", false},
+		{"not revoked and not forgotten", errors.Join(&asclient.SignInError{Stage: asclient.StageRevoke}, syscall.ENOSPC), KindSignIn, StatusSignIn, "tries again", false},
 		{"sign-in failed", signIn(errors.New("server busy")), KindSignIn, StatusSignIn, "tries again", false},
 		{"callback port of the command", &callback.PortError{Addr: "127.0.0.1:1", Err: syscall.EADDRINUSE}, KindPort, StatusFailed, "holds port 1,", false},
 		{"credentials refused", &session.UnauthorizedError{Upstream: "https://mcp.example"}, KindRefused, StatusSignIn, "sallyport logout URL", false},

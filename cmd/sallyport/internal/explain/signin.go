@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"sallyport/cmd/sallyport/internal/session"
@@ -16,6 +17,7 @@ import (
 // left to networkRows. None of them is final: a login server may be healed, a person may change
 // their mind, and another process may sign in. A running proxy tells each call what is wrong.
 var signInRows = []row{
+	explainRevocation,
 	onGiven(func(g given, e *oauth.PortBusyError) Explanation {
 		return Explanation{Kind: KindPort, Text: e.Error(), Hints: portHints(g, e.Addr), Status: StatusFailed}
 	}),
@@ -48,13 +50,47 @@ var signInRows = []row{
 // what the network says explains more.
 func unlessNetwork(explains row) row {
 	return func(g given, err error) (Explanation, bool) {
-		_, dns := errors.AsType[*net.DNSError](err)
-		_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-		if dns || certificate || isNetworkError(err) {
+		if isUnreachable(err) {
 			return Explanation{}, false
 		}
 		return explains(g, err)
 	}
+}
+
+// isUnreachable reports whether no answer of the server led to err.
+func isUnreachable(err error) bool {
+	_, dns := errors.AsType[*net.DNSError](err)
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	return dns || certificate || isNetworkError(err)
+}
+
+// explainRevocation explains a logout whose tokens the server has not revoked. Everything is
+// forgotten here then, so nothing has to be tried again.
+func explainRevocation(_ given, err error) (Explanation, bool) {
+	if !onlyRevocations(err) {
+		return Explanation{}, false
+	}
+	e := Explanation{Kind: KindSignIn, Status: StatusSignIn,
+		Text: "the tokens are forgotten here, but the login server did not revoke them: " + withoutQuery(err),
+		Hints: []string{"nothing remains to be done on this machine; to end the access at once, " +
+			"end the session on the login server's own page"}}
+	if isUnreachable(err) {
+		e.Kind, e.Status = KindUnreachable, StatusUnreachable
+	}
+	return e, true
+}
+
+// onlyRevocations reports whether err is a failed revocation, or joins nothing else.
+func onlyRevocations(err error) bool {
+	switch err := err.(type) {
+	case *asclient.SignInError:
+		return err.Stage == asclient.StageRevoke
+	case interface{ Unwrap() error }:
+		return onlyRevocations(err.Unwrap())
+	case interface{ Unwrap() []error }:
+		return !slices.ContainsFunc(err.Unwrap(), func(err error) bool { return !onlyRevocations(err) })
+	}
+	return false
 }
 
 // isSignInError reports whether a sign-in ended with err. The upstream has then answered 401 or 403

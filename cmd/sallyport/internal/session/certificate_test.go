@@ -213,7 +213,7 @@ func TestCertificateIsPresentedToOurServersOnly(t *testing.T) {
 	if got := whoAsks(t, toOthers, other.URL); got != "nobody" {
 		t.Errorf("an origin that metadata names sees %q", got)
 	}
-	// The connection that presented nothing is not used again once the origin may see it.
+	// A connection that presented no certificate is not used again once the origin may see one.
 	permitted := &sender{next: transport, userAgent: "x", certificate: c, toUpstream: true}
 	if got := whoAsks(t, permitted, other.URL); got != "ada" {
 		t.Errorf("the same origin as our server sees %q", got)

@@ -9,16 +9,18 @@ import (
 	"time"
 )
 
-// tokenCheckTimeout bounds the request of CheckToken.
-const tokenCheckTimeout = 30 * time.Second
+// tokenCheckTimeout bounds the request of CheckToken. It is longer than a request to a login server
+// may take, which ends the refresh of a token.
+const tokenCheckTimeout = 45 * time.Second
 
 // CheckToken shows the token to the upstream, which may have revoked a stored one, or may not
 // accept a new one. The error is an *UnauthorizedError if the upstream answers 401. Any other
-// answer to a ping outside a session is as good as a success.
+// answer to a ping outside a session is as good as a success. A login that follows has its own time.
 func (s *Session) CheckToken(ctx context.Context) error {
 	const ping = `{"jsonrpc":"2.0","id":"sallyport-login","method":"ping"}`
-	ctx, cancel := context.WithTimeout(ctx, tokenCheckTimeout)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go s.limitCheck(ctx, cancel)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.Upstream.String(), strings.NewReader(ping))
 	if err != nil {
 		return err
@@ -35,6 +37,28 @@ func (s *Session) CheckToken(ctx context.Context) error {
 		return &UnauthorizedError{Upstream: PlainURL(s.Upstream)}
 	}
 	return nil
+}
+
+// limitCheck calls cancel after tokenCheckTimeout without a login. It ends with ctx.
+func (s *Session) limitCheck(ctx context.Context, cancel context.CancelCauseFunc) {
+	timer := time.NewTimer(tokenCheckTimeout)
+	defer timer.Stop()
+	for {
+		state, changed := s.SignIn.State()
+		expired := timer.C
+		if state.Busy {
+			timer.Reset(tokenCheckTimeout)
+			expired = nil
+		}
+		select {
+		case <-expired:
+			cancel(context.DeadlineExceeded)
+			return
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // CheckStored returns a *NotStoredError if the tokens of the last sign-in end with this process.

@@ -143,8 +143,8 @@ func (w *world) command(t *testing.T, row way, command ...string) *exec.Cmd {
 
 const callLine = `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo","arguments":{}}}` + "\n"
 
-// proxy is a proxy in a session of an MCP host that calls a tool. It goes on, unless it ended as it
-// had to, which is nil.
+// proxy starts a proxy in a session of an MCP host that calls a tool. It returns nil if the proxy
+// has ended as the row wants it to.
 func (row way) proxy(t *testing.T, w *world) *machines.Stdio {
 	t.Helper()
 	p := machines.StartStdio(t, w.command(t, row))
