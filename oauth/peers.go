@@ -82,8 +82,8 @@ type pageCount struct {
 // next returns the count as it stands before a login page at the time now. It is zero if the last
 // login page has settled: the upstream accepted its token, and no other page was wanted for some
 // time. So a server with short tokens may have a page for each token. A server that drops a good
-// token again and again may not: of the last page of a storm nobody knows whether another one was
-// wanted, as none is shown.
+// token again and again may not. After a storm the last page takes longer to settle: no page is
+// shown then, so nobody knows whether one was wanted.
 func (c pageCount) next(now time.Time, interval time.Duration) pageCount {
 	quiet := time.Duration(settledIntervals)
 	if c.Count >= anyPages {
