@@ -273,19 +273,24 @@ func (l *leadership) watch(ctx context.Context, cancel context.CancelCauseFunc) 
 	}
 }
 
-// distrustsClient says that a person starts a login, and that the login page before led to no
-// token. The page may have shown that the server has forgotten our client. Some servers say it
-// nowhere else, and the person stops the process when they see it.
+// distrustsClient says that a person starts a login, and that the login page before may have shown
+// that the server has forgotten our client. Some servers say it nowhere else, and the person stops
+// the process when they see it.
 func (l *leadership) distrustsClient() bool {
 	asked := l.need.byPerson || l.peers.cfg.AtTerminal
-	return asked && !l.followed && l.lastPageFailed()
+	return asked && !l.followed && l.lastPageUnused()
 }
 
-// lastPageFailed reports whether the login page before led to no token.
-func (l *leadership) lastPageFailed() bool {
+// lastPageUnused reports whether the login page before led to no token, and nobody came back from
+// it with another answer than that the client is not known.
+func (l *leadership) lastPageUnused() bool {
 	var c pageCount
 	l.peers.account.loadNote(pagesName, &c)
-	return c.InVain > 0 && !c.Completed
+	if c.InVain == 0 || c.Completed {
+		return false
+	}
+	e, ok := errors.AsType[*asclient.SignInError](l.before)
+	return !ok || errors.Is(e, ErrNotCompleted) || e.UnknownClient()
 }
 
 // announce counts the login page that p is about to show, and tells the followers of p.
