@@ -31,8 +31,8 @@ type Authorization struct {
 // AuthorizeURL returns the URL that the person opens. The authorization endpoint must be https, or
 // on loopback; its own query stays (RFC 6749 section 3.1).
 func (c *Client) AuthorizeURL(s Server, who Credentials, a Authorization) (string, error) {
-	u, err := url.Parse(s.AuthorizationEndpoint)
-	if err != nil || u.Host == "" || !Secure(u, c.AllowHTTP) {
+	u, ok := web{c}.forBrowser(s, s.AuthorizationEndpoint)
+	if !ok {
 		return "", &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
 			Description: "the authorization endpoint is no https URL"}
 	}

@@ -2,6 +2,7 @@ package asclient
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"sallyport/oauth/oauthtest"
@@ -144,6 +145,42 @@ func TestAuthorizeURL(t *testing.T) {
 		_, err := c.AuthorizeURL(Server{AuthorizationEndpoint: endpoint}, Credentials{}, a)
 		if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != CodeInsecureURL {
 			t.Errorf("%q: got %v", endpoint, err)
+		}
+	}
+}
+
+// A browser that we start asks no service of this machine on behalf of an upstream elsewhere.
+func TestBrowserURLs(t *testing.T) {
+	t.Parallel()
+	const local = "http://127.0.0.1:8080/delete?all=1"
+	for _, tt := range []struct {
+		upstream, issuer, endpoint string
+		source                     Source
+		want                       bool
+	}{
+		{"https://mcp.example/mcp", "", "https://as.example/authorize", FromMetadata, true},
+		{"https://mcp.example/mcp", "", "https://localhost/authorize", FromMetadata, true},
+		{"https://mcp.example/mcp", "", "http://as.example/authorize", FromMetadata, false},
+		{"https://mcp.example/mcp", "", "https://bank.example@as.example/authorize", FromMetadata, false},
+		{"https://mcp.example/mcp", "", local, FromMetadata, false},
+		{"https://mcp.example/mcp", "", "http://localhost:8080/", FromMetadata, false},
+		{"https://mcp.example/mcp", "", local, FromConfig, true},
+		{"https://mcp.example/mcp", "http://127.0.0.1:8080", local, FromMetadata, true},
+		{"http://127.0.0.1:3001/mcp", "", local, FromMetadata, true},
+	} {
+		c := testClient(t, func(*http.Request) (*http.Response, error) {
+			body := `{"device_code":"d","user_code":"u","verification_uri":"https://as.example/","verification_uri_complete":"` + tt.endpoint + `"}`
+			return &http.Response{StatusCode: 200, Header: make(http.Header), Body: io.NopCloser(strings.NewReader(body))}, nil
+		})
+		c.Upstream, _ = url.Parse(tt.upstream)
+		c.Issuer = tt.issuer
+		s := Server{Issuer: "https://as.example", AuthorizationEndpoint: tt.endpoint, DeviceEndpoint: "https://as.example/d", Source: tt.source}
+		if _, err := c.AuthorizeURL(s, Credentials{ID: "me"}, Authorization{}); (err == nil) != tt.want {
+			t.Errorf("%+v: authorization endpoint: got %v", tt, err)
+		}
+		d, err := c.StartDevice(t.Context(), s, Credentials{ID: "me"}, Wanted{})
+		if err != nil || (d.CompleteURI == tt.endpoint) != tt.want {
+			t.Errorf("%+v: verification URI: got %q, %v", tt, d.CompleteURI, err)
 		}
 	}
 }

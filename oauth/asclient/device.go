@@ -61,14 +61,14 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 		return Device{}, q.refusal(a)
 	}
 	doc.logOdd(c.log(), "the device authorization")
-	var ok1, ok2 bool
-	d.URI, ok1 = verificationURI(link, c.AllowHTTP)
-	if d.CompleteURI, ok2 = verificationURI(complete, c.AllowHTTP); !ok2 {
-		d.CompleteURI = d.URI
-	}
-	if !ok1 {
+	u, ok := web{c}.forBrowser(s, link)
+	if !ok {
 		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
 			Description: "the verification URI is no https URL"}
+	}
+	d.URI, d.CompleteURI = u.String(), u.String() // in a form that cannot harm a terminal
+	if u, ok = (web{c}).forBrowser(s, complete); ok {
+		d.CompleteURI = u.String()
 	}
 	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
 	if len(d.UserCode) > maxUserCode || strings.ContainsFunc(d.UserCode, unprintable) {
@@ -76,16 +76,6 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 			Description: "a user code that nobody can type"}
 	}
 	return d, nil
-}
-
-// verificationURI returns rawURL in a form that cannot harm a terminal, and whether it may be
-// shown.
-func verificationURI(rawURL string, allowHTTP bool) (string, bool) {
-	u, err := url.Parse(rawURL)
-	if err != nil || u.Host == "" || !Secure(u, allowHTTP) {
-		return "", false
-	}
-	return u.String(), true
 }
 
 // AwaitDevice asks for the token of d, at the server's pace, until the person has approved it, the

@@ -52,6 +52,18 @@ func (w web) isVouched(u *url.URL) bool {
 	return err == nil && w.c.Issuer != "" && SameOrigin(u, issuer) && Secure(issuer, w.c.AllowHTTP)
 }
 
+// forBrowser returns a URL that s names for the person's browser, and whether the browser may open
+// it. A service of this machine is not to be asked on behalf of an upstream elsewhere, by a browser
+// as little as by ourselves.
+func (w web) forBrowser(s Server, rawURL string) (*url.URL, bool) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Host == "" || !Secure(u, w.c.AllowHTTP) {
+		return nil, false
+	}
+	free := s.Source == FromConfig || w.c.Upstream == nil
+	return u, free || w.allow(u) == nil
+}
+
 // allowText is allow for an endpoint that metadata names.
 func (w web) allowText(endpoint string) error {
 	u, err := url.Parse(endpoint)
