@@ -21,11 +21,13 @@
 //   - It is at the origin of the upstream or of [Client.Issuer].
 //   - It is on loopback, and so is the upstream.
 //
-// A URL with a user in it is never requested. The same holds for URLs that the person's browser is
-// to open, but for a configured authorization endpoint on loopback. Metadata requests follow up to five redirects, each
-// under the same rule. A request to an endpoint may hold a secret. It follows at most two
-// redirects, and only those that keep the method (307, 308) and the origin. An answer may have 1
-// MiB, and may take 30 seconds: 5 seconds for metadata of an origin that was silent before.
+// A URL with a user in it is never requested. All this holds for URLs that the person's browser is
+// to open as well, but for a configured authorization endpoint on loopback.
+//
+// Metadata requests follow up to five redirects, each under the same rule. A request to an endpoint
+// may hold a secret. It follows at most two redirects, and only those that keep the method (307,
+// 308) and the origin. An answer may have 1 MiB, and may take 30 seconds: 5 seconds for metadata of
+// an origin that was silent before.
 //
 // # Discovery
 //
