@@ -87,7 +87,14 @@
 //   - Something unclear: every other 400, 403 or redirect. If the request had no token, a sign-in
 //     follows, provided that the upstream has resource metadata (RFC 9728). If it had one that has
 //     expired, or that may have because the server named no expiry, the token is refreshed, once
-//     for each token. Nobody is asked to log in. In every other case the caller gets the answer.
+//     for each token. Nobody is asked to log in. There is one exception: if the upstream has
+//     resource metadata, a redirect most likely leads to a login page. So the token is refreshed
+//     whatever its age, and a login follows if the refresh is refused. In every other case the
+//     caller gets the answer.
+//
+// With [Config.AtTerminal] a person waits for a good token. So every answer of 400 and above is
+// treated as such a redirect, except a message of MCP and the answer of a busy server (429, 502,
+// 503, 504).
 //
 // If the answer complains of the token, the first of these that fits is done:
 //
@@ -145,15 +152,21 @@
 // such as a status of 500 or no answer, the refresh token stays and the flight fails. The
 // exceptions are:
 //
+//   - The answer is undecided ([asclient.SignInError.Undecided]), for example a success without a
+//     token, a redirect or temporarily_unavailable. The third such answer in a row ends the refresh
+//     token, if the first came at least 30 seconds before. The record counts them.
+//   - There is no answer, or one of the 5xx class, and the upstream names another authorization
+//     server by now. Then the old server may be gone, and the next step follows.
 //   - The refusal may be about the resource parameter. The refresh is tried once more without it.
 //     If that helps, the record notes it for that server.
 //   - The access token has not expired yet, and some servers refuse a refresh until it has. Both
 //     tokens stay, and the server is not asked again before the expiry, if nobody waits for the
 //     refresh, if the old token still works, or if the error says so or is not invalid_grant.
-//   - A configured client is refused with invalid_client. The refresh token stays, because the
+//   - A configured client is not known to the server. The refresh token stays, because the
 //     configuration may be wrong, and the next step follows.
-//   - The person asked for the sign-in. Every error leads to the next step. So [Transport.SignIn]
-//     ends with a token or with the error of a login, never with that of an old refresh token.
+//   - The person asked for the sign-in, or AtTerminal is set. Every error leads to the next step.
+//     So [Transport.SignIn] ends with a token or with the error of a login, never with that of an
+//     old refresh token.
 //
 // A record that cannot be read or used is as good as none.
 //
@@ -179,7 +192,7 @@
 //     on loopback and has a port, that address is the only one that is tried. A client that is
 //     registered at a server whose redirects do not prove their issuer (RFC 9207) gets the path
 //     /callback/HASH, with a hash of the issuer. A callback at the path of another server is not
-//     taken.
+//     taken. "Callback paths" below has the exceptions.
 //  4. The client: the configured one, or else a client ID metadata document, or else the
 //     registration in the record, or else a new one (RFC 7591), which the record keeps. It is
 //     registered for the scopes of step 5, because some servers let it ask for no others.
@@ -203,12 +216,35 @@
 // and for a short time. When it was used or has expired, opening StartURL or BrowserURL pushes the
 // request again.
 //
-// A server may forget a registered client. It says so with the error invalid_client, or it shows an
-// error in the browser and never redirects, which looks like a person who does nothing. So the
-// registration is forgotten after invalid_client, and also after a login that timed out with a
-// registration of an earlier login. The next login registers again. The same login does so, once,
-// if the error comes before there is a prompt (a pushed request, the device grant). A person who
-// starts a login again, after a page that led to no token, gets a new registration as well.
+// A server may forget a registered client. It says so in the redirect, at the token endpoint or at
+// another endpoint, by a code such as invalid_client or in words
+// ([asclient.SignInError.UnknownClient]). Then the same login registers again and goes on, with one
+// more login page if the first was used up. It does so once, and only for a client of an earlier
+// login. Other servers show an error in the browser and never redirect, which looks like a person
+// who does nothing. So the registration is also forgotten after a login that timed out with a
+// registration of an earlier login, and the next login registers again. A person who starts a login
+// again, after a page that led to no token, gets a new registration as well.
+//
+// # Callback paths
+//
+// A server that the upstream names may send the browser on to another server. The code of that one
+// would then come back to us and go to the first server (RFC 9700 section 4.4). If redirects do not
+// prove their issuer, a path of its own for each server tells them apart. The path /callback
+// without a hash is used in these cases:
+//
+//   - The redirects prove their issuer.
+//   - The Config names the server ([Endpoints].Issuer or the endpoints). The person vouches for it.
+//   - The client is configured, so it has one redirect URI. The account is bound to one server:
+//     "What never is" says how. The same holds with [CallbackConfig.RedirectURI].
+//   - The server refuses to register another path, registers other redirect URIs, or names the
+//     redirect URI in an error of the login page. Then the same login goes on with /callback. Or
+//     the login page before led to no token, which is all that some servers show. The account is
+//     then bound to this server, until a sign-out.
+//
+// In the last case /callback is used only if no other server has it: the account is not bound to
+// another one, and the store holds no other account whose callbacks come to /callback without a
+// proof. Otherwise a server that takes no other path is refused with [asclient.CodeIssuerChanged].
+// Endpoints.Issuer gets past that.
 //
 // # One login for all processes
 //
@@ -267,6 +303,11 @@
 // section 4.4) the client signs in as itself. In jwt_bearer (RFC 7523) we send a JWT that
 // [Config.Assertion] returns. Enterprise_managed is the next section.
 //
+// Some servers lock a client that shows a wrong secret again and again. So if the server refuses
+// the client of an unattended grant, requests get the same error at once for 5 seconds, and for
+// twice as long after each further refusal, up to five minutes. [Transport.SignIn] asks the server
+// all the same.
+//
 // # An identity provider for all upstreams
 //
 // With [GrantEnterpriseManaged] a company's identity provider ([Config.IDP]) says who the person
@@ -321,12 +362,15 @@
 //     because the access token has not expired.
 //   - A server that grants a refresh token only after a new consent. prompt=consent is sent after a
 //     login that asked for offline_access and got no refresh token, and never before.
-//   - A server that forgets our client, also without saying so, and one that lets a client ask for
-//     no other scopes than it was registered for.
+//   - A server that forgets our client, also without saying so, one that lets a client ask for no
+//     other scopes than it was registered for, and one that takes no callback path but /callback.
+//   - A dead refresh token, or a dead access token that seems alive, even if the server does not
+//     say so in the words of OAuth.
 //   - A callback with an error and no state, or with neither an error nor a code. It ends the login
 //     at once.
-//   - An upstream that asked for DPoP once and does so no more. The next login that its challenge
-//     asks for without DPoP brings an unbound token.
+//   - An upstream that asked for DPoP once and does so no more. The next login brings an unbound
+//     token, provided that neither its challenge nor its metadata asks for another.
+//   - An upstream that moves to another authorization server. The next sign-in goes there.
 //
 // What the person gives counts in place of what a server says: [Config.Resource] ([ResourceNone]
 // sends none), [Endpoints].Issuer, [Config.AuthorizeParams].
@@ -344,9 +388,13 @@
 //     else to the server of their first use. The store keeps the name of that server, under
 //     KEY/issuer, until a sign-out. If the upstream later names another one, the sign-in is refused
 //     with [asclient.CodeIssuerChanged], and only Endpoints.Issuer allows it. The same holds for a
-//     configured client without a secret, if the server does not prove its issuer in redirects. If
-//     the issuer is at the upstream's origin, its token endpoint must stay at its origin as well.
-//   - With Endpoints.Issuer, what the record holds of another server is not used.
+//     configured client or redirect URI without a secret, if the server does not prove its issuer
+//     in redirects. A configured token endpoint is the server whose metadata lists it. If the
+//     issuer is at the upstream's origin, its token endpoint must stay at its origin as well.
+//   - With Endpoints.Issuer, what the record holds of another server is not used. A sign-out
+//     revokes it at that server, unless that takes a configured secret.
+//   - As far as the store knows, only one server without proof of its issuer has callbacks at the
+//     path /callback, unless the person vouches for more.
 //   - A request in the background, an early refresh and [Config.NonInteractive] never start a
 //     login.
 //   - No answer of a server makes login pages come faster than their limits.

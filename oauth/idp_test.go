@@ -265,6 +265,7 @@ func TestExchangeRefused(t *testing.T) {
 				t.Errorf("%d login pages, want %d", got-1, tt.pages)
 			}
 			c.idp.Set(func(k *oauthtest.Knobs) { k.ExchangeError, k.ExchangeStatus = "", 0 }) // healed: nobody is locked out
+			tr.cfg.now = func() time.Time { return w.clock().Add(minClientPause) }            // a refused client has a pause
 			k := c.idp.Stats().Authorizations
 			c.mustPost(tr, 0)
 			c.mustPost(c.transport(0, nil), 0)

@@ -30,9 +30,8 @@ type exchange struct {
 	// replays counts the renewals after which the request was sent again, and pauses the times that
 	// it was sent again with the same token.
 	replays, pauses int
-	// person says that a login may follow a refusal that does not say what it is about, because the
-	// token could not be refreshed: a person at a terminal waits for that, or the upstream leads to
-	// a login page.
+	// person says that a login may follow a refusal that does not say what it is about. It is set
+	// if a person at a terminal waits, or if the upstream leads to a login page.
 	person bool
 }
 
@@ -258,8 +257,8 @@ func (x *exchange) judgeScope(ch asclient.Challenge, access string) verdict {
 }
 
 // judgeSuspect is the verdict on a refusal that does not say whether it is about the token. A token
-// that may have expired is refreshed, once. Nobody is asked to log in, but for x.person. anyAge
-// says that the age of the token does not matter.
+// that may have expired is refreshed, once. Nobody is asked to log in unless x.person is set.
+// anyAge says that the age of the token does not matter.
 func (x *exchange) judgeSuspect(ch asclient.Challenge, access string, anyAge bool) verdict {
 	rec, standing := x.account.current()
 	fresh := standing == fromRefresh || standing == fromSignIn
@@ -288,8 +287,9 @@ type doubts struct {
 	suspected string
 	// earlyAfter is when a refresh ahead of expiry may be tried again. It is zero if none failed.
 	earlyAfter time.Time
-	// clientErr is how the server refused the client of an unattended grant, at clientAt. It is not
-	// asked again within clientPause. It is nil if it was not refused.
+	// clientErr is how the server refused the client of an unattended grant, and clientAt is when.
+	// The server is not asked again within clientPause. clientErr is nil if the client was not
+	// refused.
 	clientErr   error
 	clientAt    time.Time
 	clientPause time.Duration

@@ -59,7 +59,7 @@ func (l *login) run(ctx context.Context) (err error) {
 // runBrowser is the authorization code grant (RFC 6749 section 4.1). A server that does not take
 // our client gets another one, and maybe another login page.
 func (l *login) runBrowser(ctx context.Context) error {
-	l.plainPath = l.account.registeredAt(l.server).PlainPath || l.lead.lastPageFailed() && !l.lead.takeover
+	l.plainPath = l.account.registeredAt(l.server).PlainPath || l.lead.lastPageUnused() && !l.lead.takeover
 	cb, err := listenForCallback(ctx, l.cfg, l.life, l.callbackPath())
 	if err != nil {
 		return err

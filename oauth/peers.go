@@ -82,8 +82,8 @@ type pageCount struct {
 // next returns the count as it stands before a login page at the time now. It is zero if the last
 // login page has settled: the upstream accepted its token, and no other page was wanted for some
 // time. So a server with short tokens may have a page for each token. A server that drops a good
-// token again and again may not: of the last page of a storm nobody knows whether another one was
-// wanted, as none is shown.
+// token again and again may not. After a storm the last page takes longer to settle: no page is
+// shown then, so nobody knows whether one was wanted.
 func (c pageCount) next(now time.Time, interval time.Duration) pageCount {
 	quiet := time.Duration(settledIntervals)
 	if c.Count >= anyPages {
@@ -273,19 +273,24 @@ func (l *leadership) watch(ctx context.Context, cancel context.CancelCauseFunc) 
 	}
 }
 
-// distrustsClient says that a person starts a login, and that the login page before led to no
-// token. The page may have shown that the server has forgotten our client. Some servers say it
-// nowhere else, and the person stops the process when they see it.
+// distrustsClient says that a person starts a login, and that the login page before may have shown
+// that the server has forgotten our client. Some servers say it nowhere else, and the person stops
+// the process when they see it.
 func (l *leadership) distrustsClient() bool {
 	asked := l.need.byPerson || l.peers.cfg.AtTerminal
-	return asked && !l.followed && l.lastPageFailed()
+	return asked && !l.followed && l.lastPageUnused()
 }
 
-// lastPageFailed reports whether the login page before led to no token.
-func (l *leadership) lastPageFailed() bool {
+// lastPageUnused reports whether the login page before led to no token, and nobody came back from
+// it with another answer than that the client is not known.
+func (l *leadership) lastPageUnused() bool {
 	var c pageCount
 	l.peers.account.loadNote(pagesName, &c)
-	return c.InVain > 0 && !c.Completed
+	if c.InVain == 0 || c.Completed {
+		return false
+	}
+	e, ok := errors.AsType[*asclient.SignInError](l.before)
+	return !ok || errors.Is(e, ErrNotCompleted) || e.UnknownClient()
 }
 
 // announce counts the login page that p is about to show, and tells the followers of p.

@@ -123,6 +123,26 @@ func TestServerThatTakesThePlainPathOnly(t *testing.T) {
 	}
 }
 
+// A page that ended with another answer leaves the client as it is, whoever asks next.
+func TestClientStaysAfterADeniedPage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newField(t, oauthtest.Home{})
+		defer f.net.Close()
+		f.as.Set(func(k *oauthtest.Knobs) { k.NoIss, k.Deny = true, "access_denied" })
+		for range 2 {
+			tr := f.transport(func(c *Config) { c.AtTerminal = true })
+			if err := tr.SignIn(t.Context()); codeOf(err) != "access_denied" {
+				t.Errorf("got %v", err)
+			}
+			tr.Close()
+		}
+		if got := f.as.Stats().Registrations; got != 1 {
+			t.Errorf("%d registrations, want 1", got)
+		}
+	})
+}
+
 // Of the servers without proof, only one may have callbacks at /callback: as many as are known to
 // the account or to the store.
 func TestPlainPathIsForOneServer(t *testing.T) {

@@ -32,7 +32,7 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText is like String, for encoders.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Mask replaces the secrets in text by "[hidden]": as they are, and as peers echo them, for example
-// percent-encoded or in base64. It passes over secrets of less than four bytes, which would shred
-// the text, and the gaps would spell them.
+// Mask replaces the secrets in text by "[hidden]": as they are, and in the forms in which peers
+// echo them, such as percent-encoded or in base64. It passes over secrets of less than four bytes.
+// To mask those would shred the text, and the gaps would spell them.
 func Mask(text string, secrets []string) string { return asclient.Mask(text, secrets) }

@@ -168,7 +168,8 @@
 // because the loops that send them try again in any case. If the body of the refusal is the result
 // of the request, that is the answer. A date in Retry-After is compared with the server's own Date.
 //
-// A pause holds for all requests, except the GET stream and the DELETE. When it is over, one
+// A pause holds for requests of the same method and the same tool, except the GET stream and the
+// DELETE. Others, such as a ping, are sent, and wait if they are refused, too. When it is over, one
 // request goes ahead. If that one is refused, the pause begins anew. Otherwise, or after scoutTime,
 // the others follow. They are spread over spreadEach for each of them, and at most over maxSpread.
 //

@@ -32,9 +32,9 @@ const (
 )
 
 // pauses keeps requests back while the upstream has asked us to wait (status 429, 503 or 425). A
-// pause holds for all requests, because the upstream cannot take more of them. When it is over, one
-// request goes ahead, the scout. If the scout is not refused, the others follow, but not all at
-// once.
+// pause holds for requests of the same kind as those that were refused. The others are sent,
+// because hosts end a server that does not answer a ping. When the pause is over, one request goes
+// ahead, the scout. If the scout is not refused, the others follow, but not all at once.
 type pauses struct {
 	// onWait is called when a request begins to wait. It is nil where nobody wants to know.
 	onWait func()
@@ -44,6 +44,8 @@ type pauses struct {
 	until time.Time
 	// refusal says what the upstream has answered.
 	refusal *fault
+	// kinds are the kinds of the requests that were refused, as kindOf names them.
+	kinds map[string]bool
 	// scout is the number of the request that has gone ahead. 0 means that none has.
 	scout int
 	// lastScout is the number of the last scout.
@@ -66,9 +68,9 @@ func (p *pauses) changeLocked() {
 
 // begin begins a pause after a refusal, which f tells of, or makes the one under way longer. The
 // pause is as long as the upstream has asked for, and at least our own back-off if there is time
-// left for that. scout is the number of the request if it was a scout. Requests that were sent
-// together are refused together, and that counts as one refusal.
-func (p *pauses) begin(scout int, f *fault, asked, left time.Duration) time.Duration {
+// left for that. kind is that of the request, and scout its number if it was a scout. Requests that
+// were sent together are refused together, and that counts as one refusal.
+func (p *pauses) begin(kind string, scout int, f *fault, asked, left time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.refusal == nil || scout != 0 && p.scout == scout {
@@ -81,6 +83,10 @@ func (p *pauses) begin(scout int, f *fault, asked, left time.Duration) time.Dura
 	if until := time.Now().Add(d); until.After(p.until) {
 		p.until = until
 	}
+	if p.kinds == nil {
+		p.kinds = make(map[string]bool)
+	}
+	p.kinds[kind] = true
 	p.refusal, p.scout = f, 0
 	p.changeLocked()
 	return d
@@ -94,7 +100,7 @@ func (p *pauses) end(scout int) {
 	if scout == 0 || p.scout != scout {
 		return
 	}
-	p.until, p.refusal, p.scout, p.refused = time.Time{}, nil, 0, 0
+	p.until, p.refusal, p.kinds, p.scout, p.refused = time.Time{}, nil, nil, 0, 0
 	p.changeLocked()
 }
 
@@ -123,13 +129,13 @@ func (p *pauses) whenLocked() string {
 	return fmt.Sprintf("in %d s", int((max(0, time.Until(p.until))+time.Second-1)/time.Second))
 }
 
-// wait waits until there is no pause, or until the pause is over and the caller is its scout. A
-// scout calls end, begin or giveUp as soon as it knows its outcome. The error is the cause of ctx,
-// or the refusal if the pause goes beyond ends.
-func (p *pauses) wait(ctx context.Context, ends time.Time) (scout int, err error) {
+// wait waits until there is no pause for r, or until the pause is over and r is its scout. A scout
+// calls end, begin or giveUp as soon as it knows its outcome. The error is the cause of ctx, or the
+// refusal if the pause goes beyond ends.
+func (p *pauses) wait(ctx context.Context, r httpRequest, ends time.Time) (scout int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.refusal != nil {
+	for p.refusal != nil && p.kinds[kindOf(r)] {
 		left := time.Until(p.until)
 		switch {
 		case p.until.After(ends):
@@ -185,7 +191,7 @@ func (cl *client) sendPatiently(ctx context.Context, r httpRequest, send func() 
 	ends := cl.pausesEnd(r.phase, time.Now().Add(cl.cfg.Timeout))
 	for tries := 0; ; tries++ {
 		r.phase.Store(held)
-		scout, err := p.wait(ctx, ends)
+		scout, err := p.wait(ctx, r, ends)
 		r.phase.Store(unsent)
 		if err != nil {
 			return nil, err
@@ -204,7 +210,7 @@ func (cl *client) sendPatiently(ctx context.Context, r httpRequest, send func() 
 		}
 		f := statusFault(resp, string(peek(resp, maxShown)))
 		discard(resp)
-		d := p.begin(scout, f, asked, left)
+		d := p.begin(kindOf(r), scout, f, asked, left)
 		cl.cfg.Log.Info("the upstream asks to wait", "status", resp.StatusCode, "wait", d)
 	}
 }
@@ -220,6 +226,11 @@ func (cl *client) pausesEnd(p *phase, fixed time.Time) time.Time {
 		return end.Add(min(0, unheardWait-cl.cfg.Timeout))
 	}
 	return end
+}
+
+// kindOf is the kind of a request: its method, and the name of the tool or prompt.
+func kindOf(r httpRequest) string {
+	return rawjson.MemberText(r.body, "method") + " " + rawjson.MemberText(r.body, "params", "name")
 }
 
 // isBusy reports whether resp refuses a request for now: because of a limit (429), because the

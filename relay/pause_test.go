@@ -232,6 +232,22 @@ func TestBusyServerUntilTheTimeout(t *testing.T) {
 	}
 }
 
+// A refused call keeps no other requests back: a host may end a server that answers no ping.
+func TestBusyServerAnswersOtherRequests(t *testing.T) {
+	onEachWire(t, []Exchange{busy("tools/call", 429, "12"), {Call: "tools/call", Reply: strings.Replace(callAnswer, "7", "8", 1)},
+		{Call: "tools/call", Reply: callAnswer}}, func(t *testing.T, h *host) {
+		begin := time.Now()
+		h.send(toolLine)
+		synctest.Wait()
+		h.send(strings.NewReplacer(`"id":7`, `"id":8`, `"name":"x"`, `"name":"y"`).Replace(toolLine))
+		h.want(strings.Replace(callAnswer, "7", "8", 1))
+		if d := time.Since(begin); d > 0 {
+			t.Errorf("another tool waited for %v", d)
+		}
+		h.want(callAnswer)
+	})
+}
+
 // Many calls that are refused together do not come back together: one goes ahead.
 func TestBusyServerIsNotFlooded(t *testing.T) {
 	const n = 64

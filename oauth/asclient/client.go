@@ -58,7 +58,8 @@ type Client struct {
 
 	// nonces has the last DPoP nonce of each origin. Keys and values are strings.
 	nonces sync.Map
-	// learned has the ways to show the client that were right after another was refused: see learn.
+	// learned has the ways to show the client that were right after another one was refused: see
+	// learn.
 	learned sync.Map
 }
 

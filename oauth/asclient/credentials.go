@@ -86,7 +86,7 @@ func (who Credentials) method(s Server, c *Client) string {
 }
 
 // ways returns how the client shows itself, and how it does if the server refuses that. There is
-// but one way if the person has said which one is right. A way that was right before comes first.
+// only one way if the person has said which one is right. A way that was right before comes first.
 func (q call) ways(c *Client) []string {
 	who, s := q.who, q.server
 	first := who.method(s, c)
@@ -119,12 +119,12 @@ func (q call) ways(c *Client) []string {
 	return all
 }
 
-// learn notes the way that was right at s.
+// learn notes that way was right at s.
 func (c *Client) learn(s Server, who Credentials, way string) {
 	c.learned.Store(wayKey(s, who, c), way)
 }
 
-// wayKey is a key of Client.learned: the server, and the way that would be the first there.
+// wayKey is a key of Client.learned: the server, and the way that would come first there.
 func wayKey(s Server, who Credentials, c *Client) string { return s.ID() + " " + who.method(s, c) }
 
 // onlyByCertificate reports whether a server takes a certificate, but no secret.

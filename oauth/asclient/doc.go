@@ -40,12 +40,17 @@
 //
 // Its resource must cover the upstream: it has the same origin, and the same path or a parent of
 // it. The authorization servers that it names are looked up in their order, at most four of them,
-// each at these places (the last two only for an issuer with a path):
+// each at these places (the last three only for an issuer with a path):
 //
 //	https://as/.well-known/oauth-authorization-server/PATH
 //	https://as/.well-known/openid-configuration/PATH
 //	https://as/PATH/.well-known/openid-configuration
 //	https://as/PATH/.well-known/oauth-authorization-server
+//	https://as/.well-known/oauth-authorization-server
+//
+// The specifications do not have the last two. Gateways that forward nothing but a path have the
+// metadata below that path, and some servers with a path have it at the root. At the root, metadata
+// of another issuer is passed over.
 //
 // The metadata's issuer must be the one that it was looked up by. The first server that has such
 // metadata, with a token endpoint, is used. Two kinds of upstreams are looked up otherwise:

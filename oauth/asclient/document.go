@@ -78,8 +78,8 @@ func withoutMark(body []byte) []byte {
 	return []byte(string(utf16.Decode(units)))
 }
 
-// withoutNotice removes what PHP writes before a document where something in the program is out of
-// date.
+// withoutNotice removes the notice that PHP writes before a document if something in the program is
+// out of date.
 func withoutNotice(body []byte) []byte {
 	body = bytes.TrimSpace(body)
 	for _, beginning := range []string{"<br", "Deprecated:", "Notice:", "Warning:"} {

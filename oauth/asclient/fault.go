@@ -155,8 +155,8 @@ func isCode(s string) bool {
 	return letters == ""
 }
 
-// canonical returns an error code as the specifications write it, for one that differs in case and
-// in what stands between its words: "InvalidClient" is invalid_client.
+// canonical returns an error code as the specifications write it. A code may differ from that in
+// case and in what separates its words: "InvalidClient" is invalid_client.
 func canonical(code string) string {
 	plain := func(s string) string {
 		return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(s))

@@ -27,12 +27,12 @@ func claimsOf(idToken string) document {
 	return claims
 }
 
-// mayHave reports whether the upstream may have an ID token that s gave (BearerID). It must be one
-// of s (OpenID Connect Core section 3.1.3.7): an upstream that names itself as the issuer, and
-// another server's endpoints, is not to get a token of that server. Whoever is the token endpoint
-// has the token already. A token without an issuer proves nothing, and the person may vouch for the
-// server.
-func (c *Client) mayHave(s Server, idToken string) bool {
+// upstreamMayHave reports whether c's upstream may have an ID token that s gave (BearerID). The
+// token must be one of s (OpenID Connect Core section 3.1.3.7), because an upstream could name
+// itself as the issuer, and another server's endpoints, to get a token of that server. An upstream
+// that is the token endpoint itself has the token already. A token without an issuer proves
+// nothing. The person may also vouch for the server.
+func upstreamMayHave(c *Client, s Server, idToken string) bool {
 	iss := claimsOf(idToken).text("iss")
 	return iss == "" || c.Issuer != "" || s.Source == FromConfig || isAt(s.TokenEndpoint, c.Upstream.String()) ||
 		s.isIssuer(iss) || s.isIssuer("https://"+iss) // the second is Google's

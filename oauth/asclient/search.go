@@ -132,7 +132,7 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 		}
 		s, ok := readServer(doc, issuer, d.c.Certificate)
 		doc.logOdd(d.c.log(), rawURL)
-		if i == maxOwnPlaces && !sameIssuer(s.Issuer, issuer) { // it is that of another, with that path or without
+		if i == maxOwnPlaces && !sameIssuer(s.Issuer, issuer) { // the root belongs to another issuer
 			d.f.reject("no metadata of this issuer")
 			continue
 		}

@@ -42,7 +42,7 @@ type Token struct {
 	// Account is how the ID token names the person. It may be empty.
 	Account string `json:"account,omitempty"`
 	// Way is how the client was shown to the server after another way was refused (see the package
-	// comment), so that a refresh begins with it. It is empty where the first way is right.
+	// comment). A refresh begins with it. It is empty if the first way is right.
 	Way string `json:"way,omitempty"`
 	// Obtained is when the token was asked for.
 	Obtained time.Time `json:"obtained,omitzero"`
@@ -212,7 +212,7 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 	if c.BearerID && idToken == "" {
 		return Token{}, unusable("the answer holds no ID token")
 	}
-	if c.BearerID && !c.mayHave(s, idToken) {
+	if c.BearerID && !upstreamMayHave(c, s, idToken) {
 		return Token{}, &SignInError{Stage: stage, Server: s.Name(), Code: CodeIssuerMismatch, Refused: true,
 			Description: "the ID token is of another issuer"}
 	}

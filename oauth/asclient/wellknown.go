@@ -10,7 +10,7 @@ const (
 	wellKnownServer   = "/.well-known/oauth-authorization-server"
 	wellKnownOpenID   = "/.well-known/openid-configuration"
 
-	maxOwnPlaces = 4 // of one issuer's metadata, where no other issuer's is
+	maxOwnPlaces = 4 // the first places, which belong to one issuer alone
 )
 
 // resourceMetadataURLs returns where the metadata of upstream may be: at its well-known path, then
@@ -25,9 +25,8 @@ func resourceMetadataURLs(upstream *url.URL) []string {
 }
 
 // serverMetadataURLs returns where the metadata of issuer may be, in the order of the MCP
-// specification (Authorization Server Metadata Discovery). The last two places of an issuer with a
-// path are not there. Gateways that forward a path, and nothing beside it, have the metadata below
-// that path, and some servers with a path have it at the root.
+// specification (Authorization Server Metadata Discovery). For an issuer with a path, two more
+// places follow, which the package comment explains.
 func serverMetadataURLs(issuer *url.URL) []string {
 	root := origin(issuer)
 	path := strings.TrimSuffix(issuer.EscapedPath(), "/")

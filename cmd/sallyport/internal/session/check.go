@@ -15,7 +15,8 @@ const tokenCheckTimeout = 45 * time.Second
 
 // CheckToken shows the token to the upstream, which may have revoked a stored one, or may not
 // accept a new one. The error is an *UnauthorizedError if the upstream answers 401. Any other
-// answer to a ping outside a session is as good as a success. A login that follows has its own time.
+// answer to a ping outside a session is as good as a success. A login that follows takes the time
+// of a login.
 func (s *Session) CheckToken(ctx context.Context) error {
 	const ping = `{"jsonrpc":"2.0","id":"sallyport-login","method":"ping"}`
 	ctx, cancel := context.WithCancelCause(ctx)
