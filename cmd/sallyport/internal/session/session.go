@@ -100,6 +100,7 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
+	config.MayOpen = routes.mayOpen
 	// The errors of New are contradictions between settings.
 	if s.SignIn, err = oauth.New(config); err != nil {
 		return &cli.UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists the sign-in flags"}}
