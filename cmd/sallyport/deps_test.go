@@ -42,7 +42,7 @@ var allowedImports = map[string][]string{
 
 	// From the bottom to the top.
 	"cmd/sallyport/internal/environment": {},
-	"cmd/sallyport/internal/control":     {},
+	"cmd/sallyport/internal/control":     {"golang.org/x/sys"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
 	"cmd/sallyport/internal/cli":         {"github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/person": {
@@ -56,7 +56,8 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
 	"cmd/sallyport/internal/explain": {
 		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "oauth", "oauth/asclient", "relay",
-		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
+		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control",
+		"cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
 	},
 	"cmd/sallyport/internal/obstacle": {
 		"sshtunnel", "oauth", "relay", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/person",

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"slices"
 	"time"
@@ -24,13 +25,19 @@ func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error
 		return err
 	}
 	report.Accounts = append(report.Accounts, accounts...)
-	for _, path := range control.Sockets(a.controlDirs(settings)) {
-		s, err := control.Ask(ctx, path)
-		if err != nil {
-			a.log.Debug("a control socket does not answer", "err", err)
-			continue
+	sockets, refused := control.Sockets(a.controlDirs(settings))
+	for _, err := range refused {
+		e := a.words.Error(err)
+		a.messages.Report(e.Text, e.Hints)
+	}
+	for _, answer := range control.AskAll(ctx, sockets) {
+		if _, foreign := errors.AsType[*control.PeerError](answer.Err); foreign {
+			a.log.Warn("a control socket is not used", "path", answer.Path, "err", answer.Err)
+		} else if answer.Err != nil {
+			a.log.Debug("a control socket does not answer", "path", answer.Path, "err", answer.Err)
+		} else {
+			report.Proxies = append(report.Proxies, answer.Status)
 		}
-		report.Proxies = append(report.Proxies, s)
 	}
 	slices.SortFunc(report.Accounts, func(a, b storedAccount) int {
 		return cmp.Or(cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Profile+a.Route, b.Profile+b.Route))
