@@ -31,6 +31,9 @@ type Host struct {
 	// ProxyCommand is run by the user's shell and stands for the TCP connection. It is never set
 	// together with ProxyJump, and "none" leaves it empty.
 	ProxyCommand string
+	// ProxyUseFdpass says that ProxyCommand passes a connected descriptor to its standard output,
+	// instead of carrying the bytes itself.
+	ProxyUseFdpass bool
 
 	// IdentityFiles are private keys, or .pub files that select a key of the agent, in order.
 	IdentityFiles []string
@@ -47,6 +50,9 @@ type Host struct {
 	// AddKeysToAgent is yes, no, ask, confirm, a lifetime in seconds such as "3600", or both as in
 	// "confirm 3600".
 	AddKeysToAgent string
+	// SecurityKeyProvider is the library for keys of FIDO tokens. "$NAME" is the value of a variable,
+	// and "internal" is the support that is built in. It is "$SSH_SK_PROVIDER" where unset.
+	SecurityKeyProvider string
 
 	// UserKnownHostsFiles and GlobalKnownHostsFiles are OpenSSH's defaults where unset, and nil for
 	// "none".
@@ -65,12 +71,17 @@ type Host struct {
 	HashKnownHosts bool
 	// UpdateHostKeys is yes, no or ask. Where unset, the default depends on other keywords.
 	UpdateHostKeys string
+	// RequiredRSASize is the least size of an RSA key, in bits, of the host and of the user. It is
+	// 1024 where unset.
+	RequiredRSASize int
 	// CheckHostIP also looks up the address in known_hosts.
 	CheckHostIP bool
 	// NoHostAuthenticationForLocalhost accepts any key of a host on loopback.
 	NoHostAuthenticationForLocalhost bool
 
-	// The lists of algorithms are as their +, - and ^ forms leave them, and nil where unset.
+	// The lists of algorithms are as their +, - and ^ forms leave them, without unknown names. They
+	// are nil where unset, which means DefaultAlgorithms. An empty list, which only the form with -
+	// can leave, allows nothing.
 	HostKeyAlgorithms, KexAlgorithms, Ciphers, MACs []string
 	PubkeyAcceptedAlgorithms, CASignatureAlgorithms []string
 	// HostKeyAlgorithmsRelative is true where HostKeyAlgorithms was written as a change of the
@@ -93,8 +104,11 @@ type Host struct {
 	AddressFamily string
 	// BindAddress is the local address to dial from; "" leaves it to the system.
 	BindAddress string
-	// ConnectTimeout is 0 where unset.
+	// ConnectTimeout is 0 where unset, and where the user wants none. ConnectTimeoutSet tells these
+	// apart.
 	ConnectTimeout time.Duration
+	// ConnectTimeoutSet says that ConnectTimeout was set, perhaps to 0 or to "none".
+	ConnectTimeoutSet bool
 	// ConnectionAttempts is 1 where unset.
 	ConnectionAttempts int
 	// ServerAliveInterval is 0 where unset, and where the user switched it off. ServerAliveSet
@@ -150,6 +164,9 @@ func newHost(v values) *Host {
 		IdentitiesOnly: v.yes("identitiesonly"),
 		AddKeysToAgent: v.word("addkeystoagent"),
 
+		SecurityKeyProvider: v.first("securitykeyprovider"),
+		ProxyUseFdpass:      v.yes("proxyusefdpass"),
+
 		PreferredAuthentications:     v.list("preferredauthentications"),
 		PubkeyAuthentication:         v.first("pubkeyauthentication") != "false", // it has other values, too
 		PasswordAuthentication:       v.yes("passwordauthentication"),
@@ -168,7 +185,7 @@ func newHost(v values) *Host {
 		ConnectionAttempts:  v.number("connectionattempts"),
 		ServerAliveInterval: v.seconds("serveraliveinterval"),
 		ServerAliveCountMax: v.number("serveralivecountmax"),
-		TCPKeepAlive:        v.yes("tcpkeepalive"),
+		TCPKeepAlive:        v.first("tcpkeepalive") != "no",
 		ControlPath:         v.first("controlpath"),
 	}
 	h.setHostKeyFields(v)
@@ -185,6 +202,7 @@ func (h *Host) setHostKeyFields(v values) {
 	h.StrictHostKeyChecking = v.word("stricthostkeychecking")
 	h.HashKnownHosts = v.yes("hashknownhosts")
 	h.UpdateHostKeys = v.word("updatehostkeys")
+	h.RequiredRSASize = v.number("requiredrsasize")
 	h.CheckHostIP = v.yes("checkhostip")
 	h.NoHostAuthenticationForLocalhost = v.yes("nohostauthenticationforlocalhost")
 	h.HostKeyAlgorithms = v.list("hostkeyalgorithms")
