@@ -50,9 +50,6 @@ type Host struct {
 	// AddKeysToAgent is yes, no, ask, confirm, a lifetime in seconds such as "3600", or both as in
 	// "confirm 3600".
 	AddKeysToAgent string
-	// SecurityKeyProvider is the library for keys of FIDO tokens. "$NAME" is the value of a variable,
-	// and "internal" is the support that is built in. It is "$SSH_SK_PROVIDER" where unset.
-	SecurityKeyProvider string
 
 	// UserKnownHostsFiles and GlobalKnownHostsFiles are OpenSSH's defaults where unset, and nil for
 	// "none".
@@ -71,9 +68,6 @@ type Host struct {
 	HashKnownHosts bool
 	// UpdateHostKeys is yes, no or ask. Where unset, the default depends on other keywords.
 	UpdateHostKeys string
-	// RequiredRSASize is the least size of an RSA key, in bits, of the host and of the user. It is
-	// 1024 where unset.
-	RequiredRSASize int
 	// CheckHostIP also looks up the address in known_hosts.
 	CheckHostIP bool
 	// NoHostAuthenticationForLocalhost accepts any key of a host on loopback.
@@ -87,6 +81,14 @@ type Host struct {
 	// HostKeyAlgorithmsRelative is true where HostKeyAlgorithms was written as a change of the
 	// default, by + or -. The order of the list is then not the user's.
 	HostKeyAlgorithmsRelative bool
+
+	// RequiredRSASize is the least length of an RSA key, of the host or of the user, in bits. It is
+	// 1024 where unset. 0 counts as 1024.
+	RequiredRSASize int
+	// SecurityKeyProvider is the library that reaches FIDO tokens: a path, "internal" for what
+	// OpenSSH has built in, "none", or the name of an environment variable after a $. It is ""
+	// where unset.
+	SecurityKeyProvider string
 
 	// PreferredAuthentications is nil where unset.
 	PreferredAuthentications []string
@@ -164,8 +166,7 @@ func newHost(v values) *Host {
 		IdentitiesOnly: v.yes("identitiesonly"),
 		AddKeysToAgent: v.word("addkeystoagent"),
 
-		SecurityKeyProvider: v.first("securitykeyprovider"),
-		ProxyUseFdpass:      v.yes("proxyusefdpass"),
+		ProxyUseFdpass: v.yes("proxyusefdpass"),
 
 		PreferredAuthentications:     v.list("preferredauthentications"),
 		PubkeyAuthentication:         v.first("pubkeyauthentication") != "false", // it has other values, too
@@ -178,6 +179,8 @@ func newHost(v values) *Host {
 		Ciphers:                  v.list("ciphers"),
 		MACs:                     v.list("macs"),
 		PubkeyAcceptedAlgorithms: v.list("pubkeyacceptedalgorithms"),
+		RequiredRSASize:          v.number("requiredrsasize"),
+		SecurityKeyProvider:      v.first("securitykeyprovider"),
 
 		AddressFamily:       v.first("addressfamily"),
 		BindAddress:         v.first("bindaddress"),
@@ -202,7 +205,6 @@ func (h *Host) setHostKeyFields(v values) {
 	h.StrictHostKeyChecking = v.word("stricthostkeychecking")
 	h.HashKnownHosts = v.yes("hashknownhosts")
 	h.UpdateHostKeys = v.word("updatehostkeys")
-	h.RequiredRSASize = v.number("requiredrsasize")
 	h.CheckHostIP = v.yes("checkhostip")
 	h.NoHostAuthenticationForLocalhost = v.yes("nohostauthenticationforlocalhost")
 	h.HostKeyAlgorithms = v.list("hostkeyalgorithms")

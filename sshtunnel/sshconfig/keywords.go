@@ -130,7 +130,7 @@ var keywords = []keyword{
 	{},
 	{name: "refuseconnection", set: refuse},
 	{name: "ipqos", set: anything, noEffect: true},
-	{name: "securitykeyprovider", set: text, unset: "$SSH_SK_PROVIDER"},
+	{name: "securitykeyprovider", set: text},
 	{name: "xauthlocation", set: text, noEffect: true},
 	// Builds with GSSAPI, and the patches of Debian and Fedora, know these.
 	{name: "gssapiauthentication", set: flag, noEffect: true},
