@@ -111,6 +111,9 @@ func (c *completion) setDefaults() {
 			v.setDefault(k.name, k.unset)
 		}
 	}
+	if v.isSet("proxyjump") { // the ssh that reaches the jump host carries the bytes itself
+		v.replace("proxyusefdpass", "no")
+	}
 	// ssh.c turns the question off where nobody could answer it.
 	if v.first("updatehostkeys") == "ask" && c.cannotAsk() {
 		v.replace("updatehostkeys", "false")
@@ -139,8 +142,8 @@ func (c *completion) cannotAsk() bool {
 		v.first("requesttty") == "false"
 }
 
-// assembleAlgorithms applies the +, - and ^ forms of the lists of algorithms. A list that nothing is
-// left of is refused, but not for host-based logins, which we do not do.
+// assembleAlgorithms applies the +, - and ^ forms of the lists of algorithms. A list that nothing
+// is left of is refused, but not for host-based logins, which we do not do.
 func (c *completion) assembleAlgorithms() error {
 	for _, keyword := range slices.Sorted(maps.Keys(c.release.known)) {
 		list, unknown, err := c.release.assembleAlgorithms(keyword, c.values.first(keyword))
@@ -291,59 +294,4 @@ func (c *completion) expandForwards() error {
 		}
 	}
 	return nil
-}
-
-// expandFields makes the fields of h that `ssh -G` prints as they were written. The tokens of
-// ProxyCommand and ProxyJump are fewer than those of other keywords (ssh_config(5), TOKENS).
-func (c *completion) expandFields(h *Host) (err error) {
-	proxyTokens := maps.Clone(c.tokens)
-	maps.DeleteFunc(proxyTokens, func(letter byte, _ string) bool { return !strings.ContainsRune("hknpr", rune(letter)) })
-	if h.ProxyCommand, err = expand(c.values.first("proxycommand"), proxyTokens, nil); err != nil {
-		return c.fault("proxycommand", err)
-	}
-	for _, hop := range c.values.texts("proxyjump") {
-		if hop, err = expand(escapeZone(hop), proxyTokens, nil); err != nil {
-			return c.fault("proxyjump", err)
-		}
-		h.ProxyJump = append(h.ProxyJump, hop)
-	}
-	if h.IdentityFiles, err = c.expandPaths("identityfile"); err != nil {
-		return err
-	}
-	h.CertificateFiles, err = c.expandPaths("certificatefile")
-	return err
-}
-
-// expandPaths returns the files of a keyword, expanded and without "none".
-func (c *completion) expandPaths(keyword string) ([]string, error) {
-	var out []string
-	for _, v := range c.values[keyword] {
-		if strings.EqualFold(v.text, "none") {
-			continue
-		}
-		path, err := c.expandText(v.text, true, true)
-		if err != nil {
-			return nil, v.origin.errorf("%s: %v", keyword, err)
-		}
-		out = append(out, path)
-	}
-	return out, nil
-}
-
-// agent returns where IdentityAgent leads: "" is the agent of SSH_AUTH_SOCK. A variable that is not
-// set means no agent, as in OpenSSH.
-func (c *completion) agent() string {
-	agent := c.values.first("identityagent")
-	name, isVariable := strings.CutPrefix(agent, "$")
-	switch {
-	case agent == "SSH_AUTH_SOCK":
-		return ""
-	case isVariable:
-		if socket := c.resolver.getenv(name); socket != "" {
-			return socket
-		}
-		return "none"
-	default:
-		return agent
-	}
 }

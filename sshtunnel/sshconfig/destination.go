@@ -223,8 +223,8 @@ func cleanDomain(s string) (string, error) {
 }
 
 // escapeZone doubles the '%' of an IPv6 address with a zone, so that it is not taken for a token.
-// The address may stand in brackets, with a user before and a port behind. ssh wants the '%' doubled
-// in the file, which is left as it is.
+// The address may stand in brackets, with a user before and a port behind. ssh wants the '%'
+// doubled in the file, which is left as it is.
 func escapeZone(s string) string {
 	before, address, after := "", s, ""
 	if i, j := strings.IndexByte(s, '['), strings.LastIndexByte(s, ']'); i >= 0 && i < j {

@@ -260,30 +260,25 @@ func (e *evaluation) directive(ctx context.Context, d *directive, how reading) e
 		if name := keywordAliases[d.keyword]; name != "" {
 			d.keyword = name
 		}
-		if setters[d.keyword] == nil {
+		set := setters[d.keyword]
+		if set == nil {
 			return e.unknown(d)
 		}
-		err = e.apply(d)
+		if err = d.fault; err == nil {
+			err = set(e, d)
+		}
 	}
 	// Every setter takes what it understands off the front.
 	if err == nil && len(d.args) > 0 {
 		err = d.errorf("%s has too many arguments, from %q on", d.keyword, display.Cut(d.args[0]))
 	}
-	return e.tolerate(d, how, err)
-}
-
-// apply runs the setter of a keyword.
-func (e *evaluation) apply(d *directive) error {
-	if d.fault != nil {
-		return d.fault
-	}
-	return setters[d.keyword](e, d)
+	return d.tolerate(e, how, err)
 }
 
 // tolerate decides whether the fault of a line matters. ssh refuses the whole file for it. But a
 // fault in a line that does not apply says nothing about this host, and neither does one in a
 // keyword without effect: the next release of OpenSSH may know the value.
-func (e *evaluation) tolerate(d *directive, how reading, err error) error {
+func (d *directive) tolerate(e *evaluation, how reading, err error) error {
 	fault, ok := errors.AsType[*Error](err)
 	beginsBlock := d.keyword == "host" || d.keyword == "match" // their faults come before the block is known
 	switch {

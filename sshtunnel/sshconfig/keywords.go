@@ -10,8 +10,8 @@ type keyword struct {
 	unset string
 	// oneLine says that `ssh -G` prints all values on one line.
 	oneLine bool
-	// noEffect says that the keyword changes nothing here. A bad value is then no reason to refuse a
-	// host. Some of these keywords still have a part in Match or in the defaults of others.
+	// noEffect says that the keyword changes nothing here. A bad value is then no reason to refuse
+	// a host. Some of these keywords still have a part in Match or in the defaults of others.
 	noEffect bool
 }
 
@@ -54,7 +54,7 @@ var keywords = []keyword{
 	{name: "streamlocalbindunlink", set: flag, unset: "no", noEffect: true},
 	{name: "stricthostkeychecking", set: choice("true yes|false no off|ask|accept-new"), unset: "ask"},
 	{name: "tcpkeepalive", set: choice("yes true transport|no false|all"), unset: "yes"},
-	{name: "tunnel", set: choice("ethernet|point-to-point|true yes|false no"), unset: "false", noEffect: true},
+	{name: "tunnel", set: choice("ethernet|point-to-point true yes|false no"), unset: "false", noEffect: true},
 	{name: "verifyhostkeydns", set: choice("true yes|false no|ask"), unset: "false", noEffect: true},
 	{name: "visualhostkey", set: flag, unset: "no", noEffect: true},
 	{name: "updatehostkeys", set: choice("true yes|false no|ask")}, // its default depends on other keywords
@@ -172,8 +172,8 @@ var keywordAliases = map[string]string{
 	"pubkeyacceptedkeytypes":          "pubkeyacceptedalgorithms",
 }
 
-// setters finds a keyword's setter by its name, and withoutEffect has the names of those whose value
-// changes nothing here.
+// setters finds a keyword's setter by its name, and withoutEffect has the names of those whose
+// value changes nothing here.
 var setters, withoutEffect = func() (map[string]setter, map[string]bool) {
 	set, noEffect := make(map[string]setter), make(map[string]bool)
 	for _, k := range keywords {

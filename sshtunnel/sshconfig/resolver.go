@@ -18,8 +18,8 @@ import (
 //
 // Each destination is evaluated on its own, from the files as they are at that moment. An unknown
 // keyword or algorithm is logged once and skipped, where ssh refuses the whole file. So is a bad
-// value of a keyword that has no effect here, or in a line that does not apply. Everything else that
-// ssh refuses is an [Error].
+// value of a keyword that has no effect here, or in a line that does not apply. Everything else
+// that ssh refuses is an [Error].
 type Resolver struct {
 	// UserFile is ~/.ssh/config, or the file of -F; "" is none.
 	UserFile string
@@ -45,7 +45,8 @@ type Resolver struct {
 	// Getenv looks up environment variables; nil means that there are none. Commands of Match exec
 	// inherit the environment of the process all the same.
 	Getenv func(string) string
-	// Log receives warnings about unknown keywords and values, which are skipped; nil discards them.
+	// Log receives warnings about unknown keywords and values, which are skipped; nil discards
+	// them.
 	Log *slog.Logger
 
 	// warned holds what was logged already about parts of the files that are skipped.

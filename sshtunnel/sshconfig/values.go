@@ -86,7 +86,8 @@ func (v values) seconds(keyword string) time.Duration {
 	return time.Duration(v.number(keyword)) * time.Second
 }
 
-// list splits a value at its commas. It is nil for an unset keyword, and not nil for an empty value.
+// list splits a value at its commas. It is nil for an unset keyword, and not nil for an empty
+// value.
 func (v values) list(keyword string) []string {
 	switch {
 	case !v.isSet(keyword):
