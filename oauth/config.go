@@ -226,6 +226,9 @@ type CallbackConfig struct {
 	// Retry is a sentence for our page after a failed login: how the person starts it again. Empty
 	// is a general sentence.
 	Retry string
+	// Printable returns text as our pages may show it. Nil changes nothing: the pages escape what
+	// means something in HTML, and show the rest as it came.
+	Printable func(text string) string
 	// Listen opens the listener. It may be that of a tunnel. Nil is net.Listen's.
 	Listen func(ctx context.Context, addr string) (net.Listener, error)
 }

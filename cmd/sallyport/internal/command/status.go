@@ -3,7 +3,6 @@ package command
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"slices"
@@ -11,6 +10,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/control"
+	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
 )
@@ -44,9 +44,7 @@ func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error
 	})
 	slices.SortFunc(report.Proxies, func(a, b control.Status) int { return a.Started.Compare(b.Started) })
 	if asJSON {
-		encoder := json.NewEncoder(a.std.Out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(report)
+		return person.WriteJSON(a.std.Out, report)
 	}
 	return report.write(a.std.Out, time.Now())
 }

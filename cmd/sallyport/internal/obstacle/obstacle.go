@@ -49,6 +49,20 @@ func Current(s States, words explain.Explainer) *relay.Obstacle {
 	return nil
 }
 
+// printable returns o with only those characters that a person may be shown.
+func printable(o *relay.Obstacle) *relay.Obstacle {
+	if o == nil {
+		return nil
+	}
+	shown := *o
+	shown.Text, shown.URL, shown.Code = person.Lines(o.Text), person.Printable(o.URL), person.Printable(o.Code)
+	shown.Hints = slices.Clone(o.Hints)
+	for i, hint := range shown.Hints {
+		shown.Hints[i] = person.Printable(hint)
+	}
+	return &shown
+}
+
 // loginWaits is the obstacle of a login that waits for the person. MCP hosts log what they are
 // sent, so they get the link without the login's state if there is one.
 func loginWaits(p oauth.Prompt) *relay.Obstacle {

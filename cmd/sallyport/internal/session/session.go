@@ -29,6 +29,8 @@ type Config struct {
 	Ask func(context.Context, sshtunnel.Question) (string, error)
 	// Offer returns the function that shows a login of the upstream to the person.
 	Offer func(upstream *url.URL) func(context.Context, oauth.Prompt)
+	// Printable returns text as a page in the browser may show it.
+	Printable func(text string) string
 	// AtTerminal says that a person typed the command and waits for it.
 	AtTerminal bool
 	// Log must not be nil.
