@@ -212,7 +212,7 @@ func TestClockStandsStillWhileAKeySigns(t *testing.T) {
 		var expired atomic.Bool
 		p := &patience{limit: time.Hour, expire: func() { expired.Store(true) }, report: func(progress) {}, show: func(Notice) {}}
 		p.clock = newClock(30*time.Second, p.expire)
-		a := &authenticator{hold: p.hold}
+		a := &authenticator{patience: p}
 		a.patiently(signer{key, 33 * time.Second}).(ssh.AlgorithmSigner).SignWithAlgorithm(nil, nil, ssh.KeyAlgoED25519)
 		time.Sleep(29 * time.Second)
 		if synctest.Wait(); expired.Load() {
