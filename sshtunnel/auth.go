@@ -253,6 +253,7 @@ func (a *authenticator) interactive(method string) ssh.AuthMethod {
 		return a.password(at)
 	}
 	a.rounds = 0
+	a.patience.waitForPerson() // PAM may send a push before its first question, or without one
 	return ssh.KeyboardInteractive(func(name, instruction string, prompts []string, echos []bool) ([]string, error) {
 		return a.round(at, strings.TrimSpace(name+"\n"+instruction), prompts, echos)
 	})
@@ -291,7 +292,6 @@ func (a *authenticator) round(at, introduction string, prompts []string, echos [
 	if introduction != "" && len(prompts) == 0 {
 		a.patience.tell(introduction)
 	}
-	a.patience.waitForPerson() // after the answer, the server may wait for a push to be confirmed
 	answers := make([]string, len(prompts))
 	for i, p := range prompts {
 		text := fmt.Sprintf("(%s) %s", at, display.Printable(p))
@@ -314,30 +314,31 @@ func (a *authenticator) said(text string) {
 	}
 }
 
-// patientSigner stops the clock of ConnectTimeout while it signs: the agent or a security key may
-// wait for the person.
+// patientSigner stops the clock of ConnectTimeout while it signs, because the agent or a security
+// key may wait for the person. The clock does not run on after a signature: the server knows the
+// key, and the rest of its rules may need a person, too (PAM's account management).
 type patientSigner struct {
 	ssh.MultiAlgorithmSigner
-	hold func() (resume func())
+	*patience
 }
 
 // patiently makes a patientSigner of s.
 func (a *authenticator) patiently(s ssh.Signer) ssh.Signer {
 	if m, ok := s.(ssh.MultiAlgorithmSigner); ok {
-		return patientSigner{m, a.patience.hold}
+		return patientSigner{m, a.patience}
 	}
 	return s
 }
 
 // Sign implements ssh.Signer.
 func (s patientSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
-	defer s.hold()()
+	s.waitForPerson()
 	return s.MultiAlgorithmSigner.Sign(rand, data)
 }
 
 // SignWithAlgorithm implements ssh.AlgorithmSigner.
 func (s patientSigner) SignWithAlgorithm(rand io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
-	defer s.hold()()
+	s.waitForPerson()
 	return s.MultiAlgorithmSigner.SignWithAlgorithm(rand, data, algorithm)
 }
 

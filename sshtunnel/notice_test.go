@@ -214,13 +214,12 @@ func TestClockStandsStillWhileAKeySigns(t *testing.T) {
 		p.clock = newClock(30*time.Second, p.expire)
 		a := &authenticator{patience: p}
 		a.patiently(signer{key, 33 * time.Second}).(ssh.AlgorithmSigner).SignWithAlgorithm(nil, nil, ssh.KeyAlgoED25519)
-		time.Sleep(29 * time.Second)
 		if synctest.Wait(); expired.Load() {
 			t.Error("the clock ran while the key signed")
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(time.Hour)
 		if synctest.Wait(); !expired.Load() {
-			t.Error("the clock does not run any more")
+			t.Error("a person may take for ever")
 		}
 	})
 }
