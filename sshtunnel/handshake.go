@@ -43,11 +43,13 @@ type dialer struct {
 	stage atomic.Value
 	// conn is nil until StageHandshake.
 	conn *countedConn
-	auth *authenticator
+	// witness has the proof of the session for the agent.
+	witness *kexWitness
+	auth    *authenticator
 	// keyErr is why the host key was refused.
 	keyErr error
-	// kexTraced is set when Trace.KeyExchanged has been called.
-	kexTraced bool
+	// kexTraced is set when Trace.KeyExchanged has been called, and authBegun by beginAuth.
+	kexTraced, authBegun bool
 }
 
 // dial returns a hop that is logged in. ctx and ConnectTimeout bound TCP, key exchange and
@@ -91,7 +93,8 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 		return nil, err
 	}
 	d.cfg.Trace.connected(d.connected(raw))
-	d.conn = &countedConn{Conn: &readAheadConn{Conn: raw}}
+	d.witness = &kexWitness{Conn: raw}
+	d.conn = &countedConn{Conn: &readAheadConn{Conn: d.witness}}
 	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
 	defer stop()
 	d.stage.Store(StageHandshake)
@@ -214,7 +217,22 @@ func (d *dialer) chooseMethod(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) 
 	if d.conn.failed.Load() {
 		return nil, errCut
 	}
+	d.beginAuth(c.Metadata)
 	return d.auth.choose(c)
+}
+
+// beginAuth tells, the first time, who the server is: to the agent for what session this connection
+// is, so that it lets keys be used that are limited to this server, and to the authenticator what
+// release the server is of.
+func (d *dialer) beginAuth(server ssh.ConnMetadata) {
+	if d.authBegun {
+		return
+	}
+	d.authBegun = true
+	d.auth.source.ServerVersion = string(server.ServerVersion())
+	if b, ok := d.witness.binding(server.SessionID()); ok {
+		d.prepared.agent.Bind(b)
+	}
 }
 
 // errCut ends a login whose connection has ended before the answer.
