@@ -36,9 +36,9 @@ func (c *Config) ssh() SSH {
 // they are then.
 func (s SSH) Resolver() *sshconfig.Resolver {
 	r := &sshconfig.Resolver{
-		UserFile: environment.Under(s.Env.Home, ".ssh", "config"), SystemFile: "/etc/ssh/ssh_config",
+		UserFile: environment.Under(s.Env.AccountHome, ".ssh", "config"), SystemFile: "/etc/ssh/ssh_config",
 		Options: s.Settings.SSHOption, Jump: s.Settings.Jump,
-		Home: s.Env.Home, User: s.Env.User, Getenv: s.Env.Getenv, Log: s.Log,
+		Home: s.Env.AccountHome, User: s.Env.User, Getenv: s.Env.Getenv, Log: s.Log,
 	}
 	if runtime.GOOS == "windows" {
 		r.SystemFile = filepath.Join(s.Env.Getenv("ProgramData"), "ssh", "ssh_config")
@@ -68,7 +68,7 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 		Ask:           s.Ask,
 		Notice:        s.Notice,
 		Getenv:        s.Env.Getenv,
-		Home:          s.Env.Home,
+		Home:          s.Env.AccountHome,
 		Log:           s.Log,
 		ControlMaster: s.Settings.ControlMaster,
 	})
