@@ -159,7 +159,7 @@ func (s *legacyStreams) pass(resp *http.Response, cur *cursor) (progress bool) {
 		if !e.HasMessage() {
 			continue
 		}
-		if _, err := s.once(e, cur, s.passMessage).parse(e.Data); err != nil {
+		if _, err := s.parse(e.Data, s.once(e, cur, s.passMessage)); err != nil {
 			s.cfg.Log.Warn("message of the server dropped", "err", err)
 		}
 	}
@@ -198,7 +198,8 @@ func (s *legacyStreams) answer(ctx context.Context, sess upstreamSession, resp *
 			result = nil
 			return stop
 		}
-		if _, syntax := errors.AsType[*rawjson.SyntaxError](err); syntax {
+		_, syntax := errors.AsType[*rawjson.SyntaxError](err)
+		if _, batch := errors.AsType[*batchError](err); syntax || batch {
 			result = noAnswer(fmt.Sprintf("%s: an event of the answer is %v", where(s.cfg.URL), err))
 			return stop
 		}
@@ -247,7 +248,7 @@ func (s *legacyStreams) read(resp *http.Response, cur *cursor, take sink) (answe
 		if !e.HasMessage() {
 			continue
 		}
-		isIt, err := s.once(e, cur, take).parse(e.Data)
+		isIt, err := s.parse(e.Data, s.once(e, cur, take))
 		if err != nil && !answered {
 			return false, progress, err
 		}

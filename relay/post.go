@@ -86,6 +86,8 @@ type client struct {
 	moved atomic.Pointer[url.URL]
 	// onRequest is called after each HTTP request. It is nil except in a Probe.
 	onRequest func(r httpRequest, target *url.URL, resp *http.Response, err error)
+	// batches says that the session is of a revision that has batches.
+	batches atomic.Bool
 	// hooked says that the RoundTripper has called one of our hooks, so that it can be trusted to
 	// call them.
 	hooked atomic.Bool
