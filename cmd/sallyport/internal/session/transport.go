@@ -27,6 +27,9 @@ const (
 	// maxIdleConns is as many as the calls that a busy MCP host has in flight. With fewer, each
 	// burst of calls would begin with new handshakes.
 	maxIdleConns = 64
+	// maxHeader is how many bytes the header of a response may have. The trailer and each interim
+	// response may have as many.
+	maxHeader = 256 << 10
 )
 
 // dialFunc opens a connection as net.Dialer.DialContext does.
@@ -76,6 +79,8 @@ func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), co
 		MaxIdleConns:        maxIdleConns,
 		MaxIdleConnsPerHost: maxIdleConns,
 		IdleConnTimeout:     90 * time.Second,
+
+		MaxResponseHeaderBytes: maxHeader,
 		// A connection may die in silence, as during a laptop's sleep. A ping finds that out.
 		// Without it every later request would use the dead connection.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},

@@ -250,10 +250,10 @@ func told(l line) string {
 
 // report is a line of the table.
 type report struct {
-	name                 string
-	sent, letIn, peak    int64
-	took, processor time.Duration
-	told                 string
+	name              string
+	sent, letIn, peak int64
+	took, processor   time.Duration
+	told              string
 }
 
 var reports struct {
