@@ -31,6 +31,9 @@ type Host struct {
 	// ProxyCommand is run by the user's shell and stands for the TCP connection. It is never set
 	// together with ProxyJump, and "none" leaves it empty.
 	ProxyCommand string
+	// ProxyUseFdpass says that ProxyCommand passes a connected descriptor to its standard output,
+	// instead of carrying the bytes itself.
+	ProxyUseFdpass bool
 
 	// IdentityFiles are private keys, or .pub files that select a key of the agent, in order.
 	IdentityFiles []string
@@ -70,12 +73,22 @@ type Host struct {
 	// NoHostAuthenticationForLocalhost accepts any key of a host on loopback.
 	NoHostAuthenticationForLocalhost bool
 
-	// The lists of algorithms are as their +, - and ^ forms leave them, and nil where unset.
+	// The lists of algorithms are as their +, - and ^ forms leave them, without unknown names. They
+	// are nil where unset, which means DefaultAlgorithms. An empty list, which only the form with -
+	// can leave, allows nothing.
 	HostKeyAlgorithms, KexAlgorithms, Ciphers, MACs []string
 	PubkeyAcceptedAlgorithms, CASignatureAlgorithms []string
 	// HostKeyAlgorithmsRelative is true where HostKeyAlgorithms was written as a change of the
 	// default, by + or -. The order of the list is then not the user's.
 	HostKeyAlgorithmsRelative bool
+
+	// RequiredRSASize is the least length of an RSA key, of the host or of the user, in bits. It is
+	// 1024 where unset. 0 counts as 1024.
+	RequiredRSASize int
+	// SecurityKeyProvider is the library that reaches FIDO tokens: a path, "internal" for what
+	// OpenSSH has built in, "none", or the name of an environment variable after a $. It is ""
+	// where unset.
+	SecurityKeyProvider string
 
 	// PreferredAuthentications is nil where unset.
 	PreferredAuthentications []string
@@ -93,8 +106,11 @@ type Host struct {
 	AddressFamily string
 	// BindAddress is the local address to dial from; "" leaves it to the system.
 	BindAddress string
-	// ConnectTimeout is 0 where unset.
+	// ConnectTimeout is 0 where unset, and where the user wants none. ConnectTimeoutSet tells these
+	// apart.
 	ConnectTimeout time.Duration
+	// ConnectTimeoutSet says that ConnectTimeout was set, perhaps to 0 or to "none".
+	ConnectTimeoutSet bool
 	// ConnectionAttempts is 1 where unset.
 	ConnectionAttempts int
 	// ServerAliveInterval is 0 where unset, and where the user switched it off. ServerAliveSet
@@ -150,6 +166,8 @@ func newHost(v values) *Host {
 		IdentitiesOnly: v.yes("identitiesonly"),
 		AddKeysToAgent: v.word("addkeystoagent"),
 
+		ProxyUseFdpass: v.yes("proxyusefdpass"),
+
 		PreferredAuthentications:     v.list("preferredauthentications"),
 		PubkeyAuthentication:         v.first("pubkeyauthentication") != "false", // it has other values, too
 		PasswordAuthentication:       v.yes("passwordauthentication"),
@@ -161,6 +179,8 @@ func newHost(v values) *Host {
 		Ciphers:                  v.list("ciphers"),
 		MACs:                     v.list("macs"),
 		PubkeyAcceptedAlgorithms: v.list("pubkeyacceptedalgorithms"),
+		RequiredRSASize:          v.number("requiredrsasize"),
+		SecurityKeyProvider:      v.first("securitykeyprovider"),
 
 		AddressFamily:       v.first("addressfamily"),
 		BindAddress:         v.first("bindaddress"),
@@ -168,7 +188,7 @@ func newHost(v values) *Host {
 		ConnectionAttempts:  v.number("connectionattempts"),
 		ServerAliveInterval: v.seconds("serveraliveinterval"),
 		ServerAliveCountMax: v.number("serveralivecountmax"),
-		TCPKeepAlive:        v.yes("tcpkeepalive"),
+		TCPKeepAlive:        v.first("tcpkeepalive") != "no",
 		ControlPath:         v.first("controlpath"),
 	}
 	h.setHostKeyFields(v)
