@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -30,6 +29,9 @@ const (
 	// maxHeader is how many bytes the header of a response may have. The trailer and each interim
 	// response may have as many.
 	maxHeader = 256 << 10
+	// maxRoots is how long a file of root certificates may be, in bytes. That of a system has some
+	// 200 KiB.
+	maxRoots = 16 << 20
 )
 
 // dialFunc opens a connection as net.Dialer.DialContext does.
@@ -41,7 +43,7 @@ func rootCAs(caFile string) (*x509.CertPool, error) {
 	if caFile == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(caFile)
+	pem, err := cli.ReadFile(caFile, maxRoots)
 	if err != nil {
 		return nil, &cli.UsageError{
 			Text:  "CA file: " + err.Error(),

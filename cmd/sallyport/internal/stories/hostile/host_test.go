@@ -61,13 +61,13 @@ type host struct {
 func start(t *testing.T, deaf bool, args ...string) *host {
 	t.Helper()
 	home := t.TempDir()
-	cmd := exec.Command(binary(t), args...)
+	cmd := exec.Command(command(t), args...)
 	cmd.Dir = home
 	cmd.Env = append(machines.Environment(), "HOME="+home)
 	return startCommand(t, cmd, deaf)
 }
 
-func binary(t *testing.T) string {
+func command(t *testing.T) string {
 	if path := os.Getenv("SALLYPORT_BINARY"); path != "" {
 		return path
 	}

@@ -11,10 +11,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
-
-	"sallyport/cmd/sallyport/internal/machines"
 )
 
 // shape is a message that costs a peer little. It makes about n bytes of it, as an answer to the
@@ -98,10 +97,13 @@ type upstream struct {
 	// modern makes it a server of 2026-07-28.
 	modern bool
 	sent   atomic.Int64
+	// pushed is closed when everything was pushed.
+	pushed chan struct{}
+	over   sync.Once
 }
 
 func newUpstream(t *testing.T) *upstream {
-	u := &upstream{version: "2025-11-25"}
+	u := &upstream{version: "2025-11-25", pushed: make(chan struct{})}
 	u.Server = httptest.NewServer(http.HandlerFunc(u.serve))
 	t.Cleanup(u.Close)
 	t.Cleanup(u.CloseClientConnections)
@@ -206,12 +208,15 @@ var places = []place{
 			io.WriteString(w, ": open\n\n")
 			http.NewResponseController(w).Flush()
 			io.WriteString(w, "data: ")
-			s.write(w, "2", n)
+			s.write(w, `"none"`, n)
+			// A stream with too long an event, or with none, is asked for again.
 			io.WriteString(w, "\n\n")
+			u.over.Do(func() { close(u.pushed) })
 			http.NewResponseController(w).Flush()
 			<-r.Context().Done()
 		}
 		u.tool = func(w http.ResponseWriter, r *http.Request, id string) {
+			<-u.pushed
 			fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
 		}
 	}, "tools/call"},
@@ -246,5 +251,3 @@ func TestShapes(t *testing.T) {
 		}
 	}
 }
-
-var _ = machines.Main
