@@ -143,8 +143,8 @@ func readBody(resp *http.Response, b []byte, limit int) ([]byte, error) {
 	}
 }
 
-// notAnAnswer is the fault of a body that does not answer the request. err is what parse said of it,
-// if that has failed.
+// notAnAnswer is the fault of a body that does not answer the request. err is what parse said of
+// it, if that has failed.
 func (cl *client) notAnAnswer(resp *http.Response, shown string, err error) error {
 	f := noAnswer("")
 	f.status, f.body = resp.StatusCode, shown

@@ -67,8 +67,8 @@ func (m *sessionMemory) rememberTools(c *call, line []byte) {
 	}
 }
 
-// join adds a page, which was asked for with cursor, to those before it. It returns the list if next
-// is "", because then the page is the last one.
+// join adds a page, which was asked for with cursor, to those before it. It returns the list if
+// next is "", because then the page is the last one.
 func (m *sessionMemory) join(page []byte, cursor, next string) []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -72,8 +72,8 @@ func (f *toolFilter) refuse(m rawjson.Message) *fault {
 	return nil
 }
 
-// callsSignIn reports whether m calls our tool. If the key name repeats, all its values have to name
-// that.
+// callsSignIn reports whether m calls our tool. If the key name repeats, all its values have to
+// name that.
 func callsSignIn(m rawjson.Message) bool {
 	is := false
 	if m.Method == "tools/call" {

@@ -15,8 +15,8 @@ const ourPrefix = "sallyport_"
 const maxNameLooked = 256
 
 // looksLikeOurs reports whether a person may take name for one of our tools. It compares what is
-// seen: case, the width of characters, invisible characters and the kind of separator do not matter,
-// and letters of other alphabets count as the Latin ones that they look like.
+// seen: case, the width of characters, invisible characters and the kind of separator do not
+// matter, and letters of other alphabets count as the Latin ones that they look like.
 func looksLikeOurs(name string) bool {
 	var seen strings.Builder
 	separated := true // nothing was seen, or a separator

@@ -71,8 +71,9 @@ func (s *scanner) value(depth int) error {
 // errStopped ends a scan before its end, because nobody wants the rest.
 var errStopped = errors.New("stopped")
 
-// object skips an object. It calls f, if that is not nil, with the raw key and the raw value of each
-// member. While f runs, s stands behind the value. If f returns false, object ends with errStopped.
+// object skips an object. It calls f, if that is not nil, with the raw key and the raw value of
+// each member. While f runs, s stands behind the value. If f returns false, object ends with
+// errStopped.
 //
 // Keys are not decoded here: an object of 60 MiB may have ten million, and most of them mean
 // nothing to us.
@@ -103,8 +104,8 @@ func (s *scanner) object(depth int, f func(key, val []byte) bool) error {
 	})
 }
 
-// isKey reports whether the raw string is key. It takes no memory for a key of ASCII, which all keys
-// of the protocol are.
+// isKey reports whether the raw string is key. It takes no memory for a key of ASCII, which all
+// keys of the protocol are.
 func isKey(raw []byte, key string) bool {
 	text := raw[1 : len(raw)-1]
 	if bytes.IndexByte(text, '\\') < 0 {
@@ -127,8 +128,8 @@ func isKey(raw []byte, key string) bool {
 	return at == len(key)
 }
 
-// asciiOf decodes the first character of the inside of a raw string. It returns 0xff for one that is
-// not ASCII.
+// asciiOf decodes the first character of the inside of a raw string. It returns 0xff for one that
+// is not ASCII.
 func asciiOf(text []byte) (c byte, rest []byte) {
 	if text[0] != '\\' {
 		return text[0], text[1:]

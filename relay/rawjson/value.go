@@ -73,9 +73,9 @@ func Values(obj []byte, key string) iter.Seq[[]byte] {
 	}
 }
 
-// Elements yields the raw elements of the raw array, in their order. Anything but an array has none.
-// There is no function that returns them all: a slice of them would take 24 bytes for each, where an
-// element may have two.
+// Elements yields the raw elements of the raw array, in their order. Anything but an array has
+// none. There is no function that returns them all: a slice of them would take 24 bytes for each,
+// where an element may have two.
 func Elements(array []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		if len(array) > 0 && array[0] == '[' {
@@ -98,8 +98,8 @@ func Texts(array []byte, max int) (all []string) {
 	return all
 }
 
-// Filter returns a copy of the raw array with those elements for which keep returns true. It returns
-// nil if these are all. keep is called twice with some elements.
+// Filter returns a copy of the raw array with those elements for which keep returns true. It
+// returns nil if these are all. keep is called twice with some elements.
 func Filter(array []byte, keep func(element []byte) bool) []byte {
 	all := true
 	for v := range Elements(array) {
@@ -170,8 +170,8 @@ func Join(a, b []byte) []byte {
 	return append(out, ']')
 }
 
-// Append returns a copy of the raw array with the raw val as its last element. It takes anything but
-// an array for an empty one.
+// Append returns a copy of the raw array with the raw val as its last element. It takes anything
+// but an array for an empty one.
 func Append(array, val []byte) []byte {
 	return Join(array, ArrayOf([][]byte{val}))
 }

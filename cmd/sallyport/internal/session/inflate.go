@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// maxRatio is how many bytes one compressed byte may become, once inflateFree of them have come.
-	// Gzip can make a thousand. JSON with many repetitions comes to thirty or so.
+	// maxRatio is how many bytes one compressed byte may become, once inflateFree of them have
+	// come. Gzip can make a thousand. JSON with many repetitions comes to thirty or so.
 	maxRatio    = 128
 	inflateFree = 8 << 20
 )
