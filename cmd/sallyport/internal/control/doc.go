@@ -9,8 +9,8 @@
 // that nothing listens on a socket removes its file.
 //
 // A directory with another owner, or one that is open to others, is not used. Both ends look at the
-// user of the other end before they send or read a byte, and close the connection if it is not their
-// own. On Windows and on the BSD systems that cannot tell, the directory alone protects.
+// user of the other end before they send or read a byte. If it is not their own, they close the
+// connection. On Windows and on the BSD systems that cannot tell, the directory alone protects.
 //
 // # Wire format, version 1
 //
