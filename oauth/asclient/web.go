@@ -55,20 +55,25 @@ func (w web) isVouched(u *url.URL) bool {
 	return err == nil && w.c.Issuer != "" && SameOrigin(u, issuer) && Secure(issuer, w.c.AllowHTTP)
 }
 
-// forBrowser returns a URL that s names for the person's browser, and whether the browser may open
-// it. A service of this machine is not to be asked on behalf of an upstream elsewhere, by a browser
-// as little as by ourselves.
-func (w web) forBrowser(s Server, rawURL string) (*url.URL, bool) {
+// forBrowser returns a URL that s names for the person's browser, or what is wrong with it. A
+// service of this machine is not to be asked on behalf of an upstream elsewhere, by a browser as
+// little as by ourselves.
+func (w web) forBrowser(s Server, rawURL string) (u *url.URL, problem string) {
+	const noHTTPS = "is no https URL"
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" || !Secure(u, w.c.AllowHTTP) {
-		return nil, false
+		return nil, noHTTPS
 	}
-	free := s.Source == FromConfig || w.c.Upstream == nil
-	if free || w.c.MayOpen == nil {
-		return u, free || w.allow(u) == nil
+	if s.Source == FromConfig || w.c.Upstream == nil {
+		return u, ""
 	}
-	by := w.namerOf(s, rawURL)
-	return u, w.allow(u) == nil && (by == nil || w.c.MayOpen(by, u))
+	if w.allow(u) != nil {
+		return nil, noHTTPS
+	}
+	if by := w.namerOf(s, rawURL); by != nil && w.c.MayOpen != nil && !w.c.MayOpen(by, u) {
+		return nil, "is at " + cut(u.Host) + ", and " + cut(by.Host) + " is not known to be in the same network"
+	}
+	return u, ""
 }
 
 // allowText is allow for an endpoint that metadata names.
