@@ -51,7 +51,7 @@ var allowedImports = map[string][]string{
 		"cmd/sallyport/internal/environment",
 	},
 	"cmd/sallyport/internal/session": {
-		"code.dny.dev/ssrf", "golang.org/x/net/http", "sshtunnel", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
+		"code.dny.dev/ssrf", "golang.org/x/net/http", "sshtunnel", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
 		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment",
 	},
 	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
