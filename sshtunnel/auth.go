@@ -69,7 +69,7 @@ func newAuthenticator(d *dialer, ask func(Question) (string, error)) *authentica
 		ask:      ask,
 		log:      d.cfg.Log,
 		trace:    d.cfg.Trace,
-		source:   userkeys.Config{Host: d.host, Agent: d.prepared.agent, Log: d.cfg.Log},
+		source:   userkeys.Config{Host: d.host, Agent: d.prepared.agent, Getenv: d.cfg.Getenv, Log: d.cfg.Log, Wait: d.wait},
 		attempts: map[string]int{},
 		over:     map[string]bool{},
 		result:   AuthError{Hop: d.host.Alias, User: d.host.User},

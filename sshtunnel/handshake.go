@@ -19,6 +19,7 @@ import (
 	"sallyport/sshtunnel/display"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/userkeys"
 )
 
 const (
@@ -159,6 +160,7 @@ func (d *dialer) traceKeyExchange(a ssh.NegotiatedAlgorithms) {
 func (d *dialer) clientConfig(ctx context.Context) (*ssh.ClientConfig, error) {
 	ask := func(q Question) (string, error) { return d.ask(ctx, q) }
 	d.auth = newAuthenticator(d, ask)
+	d.auth.source.Context = ctx
 	config := &ssh.ClientConfig{
 		User:              d.host.User,
 		ClientVersion:     clientVersion,
@@ -180,6 +182,15 @@ func (d *dialer) ask(ctx context.Context, q Question) (string, error) {
 	}
 	defer d.clock.pause()()
 	return d.cfg.Ask(ctx, q)
+}
+
+// wait is told that a signature may wait for the person. The clock of ConnectTimeout stands still
+// meanwhile.
+func (d *dialer) wait(w userkeys.Wait) (over func()) {
+	if w.Certain {
+		d.cfg.Log.Warn("waiting for a person", "hop", d.where.alias, "text", w.Text)
+	}
+	return d.clock.pause()
 }
 
 // hostKeyQuestion is a question of package hostkeys.

@@ -3,7 +3,6 @@ package userkeys
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -58,10 +57,10 @@ var defaultAccepted = []string{
 // among them. ok is false if the key is not to be offered.
 func (c *collector) limited(k Key) (limited Key, ok bool) {
 	pub := k.Signer.PublicKey()
-	same := func(other Key) bool { return other.Signer != nil && hostkeys.SameKey(other.Signer.PublicKey(), pub) }
-	if slices.ContainsFunc(c.keys, same) {
+	if c.seen[string(pub.Marshal())] {
 		return k, false
 	}
+	c.seen[string(pub.Marshal())] = true
 	if err := hostkeys.CheckRSALength(pub, c.Host.RequiredRSASize); err != nil {
 		c.Note(k.Label + ": " + err.Error())
 		return k, false
