@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -279,39 +277,6 @@ func trimHandshake(err error) error {
 		return errors.New("the server closed the connection")
 	}
 	return inner
-}
-
-// supported returns the names of list that x/crypto implements, in the user's order.
-func supported(list []string, have ...[]string) []string {
-	all := slices.Concat(have...)
-	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !slices.Contains(all, s) })
-}
-
-// setAlgorithms applies Ciphers, MACs and KexAlgorithms. For an unset one x/crypto's order stands:
-// aes128-gcm comes first, because x/crypto has no fast code for chacha20.
-func setAlgorithms(c *ssh.ClientConfig, h *sshconfig.Host) error {
-	if len(c.HostKeyAlgorithms) == 0 {
-		return fmt.Errorf("none of HostKeyAlgorithms %s is implemented", strings.Join(h.HostKeyAlgorithms, ","))
-	}
-	good, old := ssh.SupportedAlgorithms(), ssh.InsecureAlgorithms()
-	for _, l := range []struct {
-		keyword   string
-		want      []string
-		good, old []string
-		set       *[]string
-	}{
-		{"Ciphers", h.Ciphers, good.Ciphers, old.Ciphers, &c.Ciphers},
-		{"MACs", h.MACs, good.MACs, old.MACs, &c.MACs},
-		{"KexAlgorithms", h.KexAlgorithms, good.KeyExchanges, old.KeyExchanges, &c.KeyExchanges},
-	} {
-		if l.want == nil {
-			continue
-		}
-		if *l.set = supported(l.want, l.good, l.old); len(*l.set) == 0 {
-			return fmt.Errorf("none of %s %s is implemented", l.keyword, strings.Join(l.want, ","))
-		}
-	}
-	return nil
 }
 
 // clock calls a function when a time has run. It can be paused.
