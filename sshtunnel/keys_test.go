@@ -68,16 +68,76 @@ func TestKeyTypesOnRealServer(t *testing.T) {
 			}
 		})
 	}
-	t.Run("rsa with SHA-1 only", func(t *testing.T) {
-		t.Parallel()
-		key := filepath.Join(dir, "rsa for SHA-1")
-		openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", key)
-		s := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"), "PubkeyAcceptedAlgorithms ssh-rsa")
-		err := newTunnel(t, nil, s.Host(t, "bastion", key)).Connect(t.Context())
-		if auth, ok := errors.AsType[*AuthError](err); !ok || auth.NeedsPerson {
-			t.Errorf("got %v", err)
+}
+
+// A server that takes SHA-1 only lets us in exactly where PubkeyAcceptedAlgorithms asks for it, by
+// a file, by the agent, and by a certificate.
+func TestSHA1IsUsedWhereItIsAskedFor(t *testing.T) {
+	t.Parallel()
+	key := filepath.Join(t.TempDir(), "rsa")
+	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", key)
+	sock := startAgent(t, key)
+	algorithms := "PubkeyAcceptedAlgorithms ssh-rsa,ssh-rsa-cert-v01@openssh.com"
+	plain := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"), algorithms)
+	for _, tt := range []struct {
+		accepted string
+		ok       bool
+	}{
+		{"", false},
+		{"ssh-rsa", true},
+		{"ssh-rsa,rsa-sha2-512", true},
+		{"rsa-sha2-512,ssh-rsa", false}, // sshd announces what it knows, not what it accepts
+		{"ssh-ed25519,rsa-sha2-256", false},
+	} {
+		for _, agent := range []string{"none", sock} {
+			t.Run(fmt.Sprint(tt.accepted, " by agent ", agent != "none"), func(t *testing.T) {
+				t.Parallel()
+				h := plain.Host(t, "bastion", key)
+				h.IdentityAgent = agent
+				if tt.accepted != "" {
+					h.PubkeyAcceptedAlgorithms = strings.Split(tt.accepted, ",")
+				}
+				args := []string{"-F", "none", "-p", fmt.Sprint(h.Port), "-i", key, "-o", "BatchMode=yes", "-o", "IdentityAgent=" + agent, "-o", "UserKnownHostsFile=" + h.UserKnownHostsFiles[0]}
+				if tt.accepted != "" {
+					args = append(args, "-o", "PubkeyAcceptedAlgorithms="+tt.accepted)
+				}
+				out, err := exec.CommandContext(t.Context(), openssh.Tool(t, "ssh"), append(args, h.HostName, "true")...).CombinedOutput()
+				if (err == nil) != tt.ok {
+					t.Errorf("ssh: %v: %s", err, out)
+				}
+				err = newTunnel(t, nil, h).Connect(t.Context())
+				if (err == nil) != tt.ok {
+					t.Fatalf("got %v", err)
+				}
+				if auth, ok := errors.AsType[*AuthError](err); err != nil && (!ok || auth.NeedsPerson) {
+					t.Errorf("got %v", err)
+				}
+			})
 		}
-	})
+	}
+}
+
+// RequiredRSASize leaves a user's key out, in a file and in the agent, and says so.
+func TestRequiredRSASizeOfUserKeys(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	key := filepath.Join(dir, "rsa")
+	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", key)
+	sock := startAgent(t, key)
+	s := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"))
+	for _, agent := range []string{"none", sock} {
+		for _, required := range []int{0, 2048, 2049} {
+			h := s.Host(t, "bastion", key)
+			h.IdentityAgent, h.RequiredRSASize = agent, required
+			err := newTunnel(t, nil, h).Connect(t.Context())
+			if (err == nil) != (required <= 2048) {
+				t.Errorf("%d: %v", required, err)
+			}
+			if err != nil && !strings.Contains(err.Error(), "an RSA key of 2048 bits, and RequiredRSASize is 2049") {
+				t.Errorf("%d: %v", required, err)
+			}
+		}
+	}
 }
 
 // securityKey is an agent with one FIDO key, as sk-ssh-ed25519@openssh.com signs (PROTOCOL.u2f).

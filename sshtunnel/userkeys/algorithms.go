@@ -8,6 +8,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // acceptedAlgorithms returns the algorithms of a key that accepted lists, in that order. A
@@ -44,15 +45,6 @@ func certAlgoOf(algo string) string {
 	return algo + "-cert-v01@openssh.com"
 }
 
-// defaultAccepted is OpenSSH's default of PubkeyAcceptedAlgorithms, as far as keys of such types
-// can be read. It has no SHA-1.
-var defaultAccepted = []string{
-	ssh.CertAlgoED25519v01, ssh.CertAlgoECDSA256v01, ssh.CertAlgoECDSA384v01, ssh.CertAlgoECDSA521v01,
-	ssh.CertAlgoSKED25519v01, ssh.CertAlgoSKECDSA256v01, ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01,
-	ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521,
-	ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
-}
-
 // limited returns a key that signs with the accepted algorithms only, so that x/crypto chooses
 // among them. ok is false if the key is not to be offered.
 func (c *collector) limited(k Key) (limited Key, ok bool) {
@@ -67,7 +59,7 @@ func (c *collector) limited(k Key) (limited Key, ok bool) {
 	}
 	accepted := c.Host.PubkeyAcceptedAlgorithms
 	if accepted == nil {
-		accepted = defaultAccepted
+		accepted = sshconfig.DefaultAlgorithms("PubkeyAcceptedAlgorithms")
 	}
 	algos := acceptedAlgorithms(accepted, pub)
 	signer, isAlgorithmSigner := k.Signer.(ssh.AlgorithmSigner)
