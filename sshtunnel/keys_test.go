@@ -79,35 +79,26 @@ func TestSHA1IsUsedWhereItIsAskedFor(t *testing.T) {
 	sock := startAgent(t, key)
 	algorithms := "PubkeyAcceptedAlgorithms ssh-rsa,ssh-rsa-cert-v01@openssh.com"
 	plain := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"), algorithms)
-	for _, tt := range []struct {
-		accepted string
-		ok       bool
-	}{
-		{"", false},
-		{"ssh-rsa", true},
-		{"ssh-rsa,rsa-sha2-512", true},
-		{"rsa-sha2-512,ssh-rsa", false}, // sshd announces what it knows, not what it accepts
-		{"ssh-ed25519,rsa-sha2-256", false},
-	} {
+	// The last but one depends on the release of sshd: older ones announce what they know, and not
+	// what they accept.
+	for _, accepted := range []string{"", "ssh-rsa", "ssh-rsa,rsa-sha2-512", "rsa-sha2-512,ssh-rsa", "ssh-ed25519,rsa-sha2-256"} {
 		for _, agent := range []string{"none", sock} {
-			t.Run(fmt.Sprint(tt.accepted, " by agent ", agent != "none"), func(t *testing.T) {
+			t.Run(fmt.Sprint(accepted, " by agent ", agent != "none"), func(t *testing.T) {
 				t.Parallel()
 				h := plain.Host(t, "bastion", key)
 				h.IdentityAgent = agent
-				if tt.accepted != "" {
-					h.PubkeyAcceptedAlgorithms = strings.Split(tt.accepted, ",")
-				}
 				args := []string{"-F", "none", "-p", fmt.Sprint(h.Port), "-i", key, "-o", "BatchMode=yes", "-o", "IdentityAgent=" + agent, "-o", "UserKnownHostsFile=" + h.UserKnownHostsFiles[0]}
-				if tt.accepted != "" {
-					args = append(args, "-o", "PubkeyAcceptedAlgorithms="+tt.accepted)
+				if accepted != "" {
+					h.PubkeyAcceptedAlgorithms = strings.Split(accepted, ",")
+					args = append(args, "-o", "PubkeyAcceptedAlgorithms="+accepted)
 				}
-				out, err := exec.CommandContext(t.Context(), openssh.Tool(t, "ssh"), append(args, h.HostName, "true")...).CombinedOutput()
-				if (err == nil) != tt.ok {
-					t.Errorf("ssh: %v: %s", err, out)
+				out, sshErr := exec.CommandContext(t.Context(), openssh.Tool(t, "ssh"), append(args, h.HostName, "true")...).CombinedOutput()
+				if want := strings.HasPrefix(accepted, "ssh-rsa"); (sshErr == nil) != want && !strings.HasSuffix(accepted, ",ssh-rsa") {
+					t.Errorf("ssh: %v: %s", sshErr, out)
 				}
-				err = newTunnel(t, nil, h).Connect(t.Context())
-				if (err == nil) != tt.ok {
-					t.Fatalf("got %v", err)
+				err := newTunnel(t, nil, h).Connect(t.Context())
+				if (err == nil) != (sshErr == nil) {
+					t.Fatalf("got %v, ssh %v", err, sshErr)
 				}
 				if auth, ok := errors.AsType[*AuthError](err); err != nil && (!ok || auth.NeedsPerson) {
 					t.Errorf("got %v", err)

@@ -300,3 +300,35 @@ func TestBindComesBeforeTheList(t *testing.T) {
 	none.Bind(Binding{})
 	none.Close()
 }
+
+// The type of the latest message is known, however the bytes come.
+func FuzzAgentConn(f *testing.F) {
+	f.Add([]byte("\x00\x00\x00\x01\x05\x00\x00\x00\x00\x00\x00\x00\x02\x06x"), uint8(1))
+	f.Add([]byte("\xff\xff\xff\xff\x0c"), uint8(3))
+	f.Fuzz(func(t *testing.T, b []byte, size uint8) {
+		want := uint32(0)
+		for rest := b; len(rest) >= 4; {
+			length := uint64(binary.BigEndian.Uint32(rest))
+			rest = rest[4:]
+			switch {
+			case length == 0:
+				want = 0
+			case len(rest) > 0:
+				want = uint32(rest[0])
+			}
+			rest = rest[min(uint64(len(rest)), length):]
+		}
+		near, far := net.Pipe()
+		go func() { // ends when all is read
+			far.Write(b)
+			far.Close()
+		}()
+		c := &agentConn{Conn: near}
+		if _, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{c}, make([]byte, int(size)+1)); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.answer.Load(); got != want || !c.ended.Load() {
+			t.Errorf("type %d, want %d", got, want)
+		}
+	})
+}
