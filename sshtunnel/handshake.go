@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"sallyport/sshtunnel/display"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/userkeys"
@@ -38,8 +37,11 @@ type dialer struct {
 	link *link
 
 	where place
-	// clock is that of ConnectTimeout.
-	clock *clock
+	// report tells how far the dial has come.
+	report func(progress)
+	// clock is that of ConnectTimeout, and patience stops it while a person may be at work.
+	clock    *clock
+	patience *patience
 	// stage is one of the Stage constants.
 	stage atomic.Value
 	// conn is nil until StageHandshake.
@@ -69,6 +71,8 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 	defer cancel(nil)
 	d.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
 	defer d.clock.stop()
+	d.patience = newPatience(d, cancel)
+	defer d.patience.end()
 
 	d.stage.Store(StageConnect)
 	h, err := d.login(limited)
@@ -165,13 +169,25 @@ func (d *dialer) clientConfig(ctx context.Context) (*ssh.ClientConfig, error) {
 		HostKeyCallback:   func(_ string, _ net.Addr, key ssh.PublicKey) error { return d.checkHostKey(ctx, key) },
 		HostKeyAlgorithms: d.prepared.keys.Algorithms(),
 		AuthCallback:      d.chooseMethod,
-		BannerCallback: func(text string) error {
-			d.cfg.Log.Info("banner", "hop", d.where.alias, "text", display.Cut(display.Printable(text)))
-			return nil
-		},
+		BannerCallback:    d.banner,
 	}
 	return config, setAlgorithms(config, d.host)
 }
+
+// banner takes a banner of the server (RFC 4252 section 5.4). It may hold a link that has to be
+// opened before the login goes on, or the reason of a refusal.
+func (d *dialer) banner(text string) error {
+	d.auth.said(text)
+	d.tell(text)
+	return nil
+}
+
+// tell shows a text to the person, and lets the login take as long as a person may need. It may be
+// called from any goroutine.
+func (d *dialer) tell(text string) { d.patience.tell(text) }
+
+// hold stops the clock of ConnectTimeout until resume is called.
+func (d *dialer) hold() (resume func()) { return d.patience.hold() }
 
 // ask puts a question to the person. The clock of ConnectTimeout stands still meanwhile.
 func (d *dialer) ask(ctx context.Context, q Question) (string, error) {
@@ -186,9 +202,9 @@ func (d *dialer) ask(ctx context.Context, q Question) (string, error) {
 // meanwhile.
 func (d *dialer) wait(w userkeys.Wait) (over func()) {
 	if w.Certain {
-		d.cfg.Log.Warn("waiting for a person", "hop", d.where.alias, "text", w.Text)
+		d.tell(w.Text)
 	}
-	return d.clock.pause()
+	return d.hold()
 }
 
 // hostKeyQuestion is a question of package hostkeys.
@@ -254,6 +270,8 @@ func (d *dialer) explain(ctx context.Context, err error) error {
 	switch {
 	case d.keyErr != nil:
 		return d.keyErr
+	case mismatch(err) != nil:
+		return mismatch(err)
 	case errors.Is(err, errCut):
 		err = errCut
 	case ctx.Err() == nil && d.stage.Load() == StageAuth:
