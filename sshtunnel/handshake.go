@@ -51,8 +51,8 @@ type dialer struct {
 	auth    *authenticator
 	// keyErr is why the host key was refused.
 	keyErr error
-	// kexTraced is set when Trace.KeyExchanged has been called, and authBegun by beginAuth.
-	kexTraced, authBegun bool
+	// kexTraced is set when Trace.KeyExchanged has been called.
+	kexTraced bool
 }
 
 // dial returns a hop that is logged in. ctx and ConnectTimeout bound TCP, key exchange and
@@ -252,10 +252,9 @@ func (d *dialer) chooseMethod(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) 
 // is, so that it lets keys be used that are limited to this server, and to the authenticator what
 // release the server is of.
 func (d *dialer) beginAuth(server ssh.ConnMetadata) {
-	if d.authBegun {
+	if d.auth.source.ServerVersion != "" {
 		return
 	}
-	d.authBegun = true
 	d.auth.source.ServerVersion = string(server.ServerVersion())
 	if b, ok := d.witness.binding(server.SessionID()); ok {
 		d.prepared.agent.Bind(b)

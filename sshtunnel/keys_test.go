@@ -3,6 +3,7 @@
 package sshtunnel
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -236,6 +237,30 @@ func TestSecurityKey(t *testing.T) {
 	h.IdentityFiles, h.IdentitiesOnly = nil, false
 	if err := newTunnel(t, nil, h).Connect(t.Context()); err != nil {
 		t.Errorf("without a file: %v", err)
+	}
+}
+
+// The person is told to touch a security key in a file, wherever the person is.
+func TestTouchIsTold(t *testing.T) {
+	t.Parallel()
+	key := newSecurityKey(t)
+	s := openssh.Start(t, key.pub)
+	file := filepath.Join(t.TempDir(), "id_ed25519_sk")
+	key.writeFile(t, file)
+	var told []Notice
+	tun := tunnelOf(t, Config{
+		Chain: func(context.Context) ([]*sshconfig.Host, error) {
+			return []*sshconfig.Host{s.Host(t, "bastion", file)}, nil
+		},
+		Notice: func(n Notice) { told = append(told, n) },
+		Getenv: func(name string) string { return map[string]string{"SSH_SK_HELPER": "/bin/false"}[name] },
+	})
+	err := tun.Connect(t.Context())
+	if auth, ok := errors.AsType[*AuthError](err); !ok || !strings.Contains(err.Error(), "/bin/false: exit status 1") {
+		t.Errorf("got %v, %v", auth, err)
+	}
+	if len(told) != 1 || told[0].Text != "Confirm user presence for key ED25519-SK "+ssh.FingerprintSHA256(key.pub) {
+		t.Errorf("told %+v", told)
 	}
 }
 
