@@ -109,6 +109,51 @@ func TestSHA1IsUsedWhereItIsAskedFor(t *testing.T) {
 	}
 }
 
+// A server that does not know SHA-2 gets no RSA key by default, as with ssh. The error says so, and
+// names the setting that gets past it.
+func TestServerWithoutSHA2(t *testing.T) {
+	t.Parallel()
+	key := filepath.Join(t.TempDir(), "rsa")
+	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", key)
+	config := &ssh.ServerConfig{
+		PublicKeyAuthAlgorithms: []string{ssh.KeyAlgoRSA},
+		PublicKeyCallback:       func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil },
+	}
+	config.AddHostKey(sshtest.NewKey())
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() { // ends with ln
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, chans, reqs, err := ssh.NewServerConn(conn, config)
+			if err == nil {
+				go ssh.DiscardRequests(reqs)
+				go func() { // ends with the connection
+					for range chans {
+					}
+				}()
+			}
+		}
+	}()
+	h := openssh.NewHost(t, "bastion", ln.Addr().String())
+	h.StrictHostKeyChecking, h.IdentityFiles = "accept-new", []string{key}
+	err = newTunnel(t, nil, h).Connect(t.Context())
+	auth, ok := errors.AsType[*AuthError](err)
+	if !ok || len(auth.Tried) > 0 || !strings.Contains(err.Error(), key+": the server knows SHA-1 only for RSA keys") || !strings.Contains(err.Error(), "PubkeyAcceptedAlgorithms +ssh-rsa") {
+		t.Errorf("got %v", err)
+	}
+	h.PubkeyAcceptedAlgorithms = append(sshconfig.DefaultAlgorithms("PubkeyAcceptedAlgorithms"), ssh.KeyAlgoRSA)
+	if err := newTunnel(t, nil, h).Connect(t.Context()); err != nil {
+		t.Errorf("with +ssh-rsa: %v", err)
+	}
+}
+
 // RequiredRSASize leaves a user's key out, in a file and in the agent, and says so.
 func TestRequiredRSASizeOfUserKeys(t *testing.T) {
 	t.Parallel()

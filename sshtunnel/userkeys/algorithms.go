@@ -110,3 +110,40 @@ func (s sha2Signer) PublicKey() ssh.PublicKey { return sha2Key{s.signer.PublicKe
 func (s sha2Signer) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
 	return s.signer.SignWithAlgorithm(rand, data, s.algo)
 }
+
+// Watch returns a signer that calls sent when its public key is sent to the server. For
+// a certificate it calls sent at once: what becomes of one cannot be seen.
+func Watch(s ssh.Signer, sent func()) ssh.Signer {
+	if _, isCert := s.PublicKey().(*ssh.Certificate); isCert {
+		sent()
+		return s
+	}
+	if m, ok := s.(ssh.MultiAlgorithmSigner); ok {
+		return watchedSigner{m, sent}
+	}
+	sent()
+	return s
+}
+
+// watchedSigner is a signer whose public key tells when it is sent.
+type watchedSigner struct {
+	ssh.MultiAlgorithmSigner
+	sent func()
+}
+
+// watchedKey is a public key that tells when it is sent.
+type watchedKey struct {
+	ssh.PublicKey
+	sent func()
+}
+
+// PublicKey implements ssh.Signer.
+func (s watchedSigner) PublicKey() ssh.PublicKey {
+	return watchedKey{s.MultiAlgorithmSigner.PublicKey(), s.sent}
+}
+
+// Marshal implements ssh.PublicKey. x/crypto calls it to send the key.
+func (k watchedKey) Marshal() []byte {
+	k.sent()
+	return k.PublicKey.Marshal()
+}
