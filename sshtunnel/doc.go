@@ -114,12 +114,18 @@
 //     passwords and forwards turned off.
 //   - Keepalive is on if the user sets nothing. ssh has it off.
 //   - ConnectTimeout is 30 s if the user sets nothing, and bounds the login, too.
-//   - Composite ML-DSA keys (OpenSSH 10.5) are not supported, in files, agents, known_hosts and of
-//     servers. They are named and left out.
+//   - The algorithms that are offered are OpenSSH's default lists, or the user's, as far as
+//     x/crypto/ssh implements them. It has no sntrup761 and no group18 for key exchange, no umac,
+//     no AES-CBC but aes128-cbc, and no ML-DSA keys: these are named and left out, in files,
+//     agents and known_hosts.
+//   - Without Ciphers, aes128-gcm comes before chacha20-poly1305, because x/crypto/ssh has no fast
+//     code for the latter.
 //   - The login never says publickey-hostbound-v00@openssh.com. So a key of ssh-add -h does not
 //     serve through an agent that was itself forwarded to this machine.
 //   - The agent may take 15 s for its list of keys, and 5 minutes for a signature.
-//   - GSSAPI, host-based login, PKCS11Provider and VerifyHostKeyDNS have no effect.
+//   - AddKeysToAgent does not add security keys.
+//   - GSSAPI, host-based login, PKCS11Provider, BindInterface, RekeyLimit and VerifyHostKeyDNS have
+//     no effect.
 //
 // # Inside
 //
