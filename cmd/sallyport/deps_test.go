@@ -56,7 +56,7 @@ var allowedImports = map[string][]string{
 	},
 	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
 	"cmd/sallyport/internal/explain": {
-		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "oauth", "oauth/asclient", "relay",
+		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys", "oauth", "oauth/asclient", "relay",
 		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
 	},
 	"cmd/sallyport/internal/obstacle": {
