@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -74,5 +75,18 @@ func TestListsOfAlgorithms(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The host key algorithms without configuration are in OpenSSH's default list, too.
+func TestDefaultHostKeyAlgorithmsAreThoseOfOpenSSH(t *testing.T) {
+	keys, err := hostkeys.New(t.Context(), hostkeys.Config{Host: &sshconfig.Host{HostName: "web", Port: 22}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := slices.Sorted(slices.Values(keys.Algorithms()))
+	want := slices.Sorted(slices.Values(implemented(ssh.SupportedAlgorithms().HostKeys, sshconfig.DefaultAlgorithms("HostKeyAlgorithms"))))
+	if !slices.Equal(got, want) {
+		t.Errorf("algorithms = %q, want %q", got, want)
 	}
 }

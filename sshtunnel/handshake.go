@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -62,10 +63,7 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 	if d.host.ProxyCommand == "" || d.via != nil {
 		d.where.addr = net.JoinHostPort(d.host.HostName, strconv.Itoa(d.host.Port))
 	}
-	timeout := d.host.ConnectTimeout
-	if timeout <= 0 {
-		timeout = defaultConnectTimeout
-	}
+	timeout := connectTimeout(d.host)
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	d.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
@@ -88,6 +86,18 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 		err = context.Cause(limited) // our own timeout
 	}
 	return nil, d.where.error(d.stage.Load().(string), err)
+}
+
+// connectTimeout returns how long one hop may take. A person who wants no limit gets one of some
+// hundred years.
+func connectTimeout(h *sshconfig.Host) time.Duration {
+	switch {
+	case h.ConnectTimeout > 0:
+		return h.ConnectTimeout
+	case h.ConnectTimeoutSet:
+		return math.MaxInt64
+	}
+	return defaultConnectTimeout
 }
 
 // login connects, and does key exchange and authentication.
