@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -22,6 +21,8 @@ import (
 const (
 	// defaultConnectTimeout bounds a hop whose ConnectTimeout is not set.
 	defaultConnectTimeout = 30 * time.Second
+	// noTimeout is longer than any process lives.
+	noTimeout = 100 * 365 * 24 * time.Hour
 	// clientVersion is our identification (RFC 4253 section 4.2).
 	clientVersion = "SSH-2.0-sallyport"
 )
@@ -39,8 +40,7 @@ type dialer struct {
 	where place
 	// report tells how far the dial has come.
 	report func(progress)
-	// clock is that of ConnectTimeout, and patience stops it while a person may be at work.
-	clock    *clock
+	// patience has the clock of ConnectTimeout, and stops it while a person may be at work.
 	patience *patience
 	// stage is one of the Stage constants.
 	stage atomic.Value
@@ -63,12 +63,18 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 	if d.host.ProxyCommand == "" || d.via != nil {
 		d.where.addr = net.JoinHostPort(d.host.HostName, strconv.Itoa(d.host.Port))
 	}
-	timeout := connectTimeout(d.host)
+	timeout := d.host.ConnectTimeout
+	switch {
+	case timeout > 0:
+	case d.host.ConnectTimeoutSet: // 0 and none set no limit
+		timeout = noTimeout
+	default:
+		timeout = defaultConnectTimeout
+	}
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	d.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
-	defer d.clock.stop()
 	d.patience = newPatience(d, cancel)
+	d.patience.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
 	defer d.patience.end()
 
 	d.stage.Store(StageConnect)
@@ -86,18 +92,6 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 		err = context.Cause(limited) // our own timeout
 	}
 	return nil, d.where.error(d.stage.Load().(string), err)
-}
-
-// connectTimeout returns how long one hop may take. A person who wants no limit gets one of some
-// hundred years.
-func connectTimeout(h *sshconfig.Host) time.Duration {
-	switch {
-	case h.ConnectTimeout > 0:
-		return h.ConnectTimeout
-	case h.ConnectTimeoutSet:
-		return math.MaxInt64
-	}
-	return defaultConnectTimeout
 }
 
 // login connects, and does key exchange and authentication.
@@ -202,7 +196,7 @@ func (d *dialer) ask(ctx context.Context, q Question) (string, error) {
 	if d.cfg.Ask == nil || d.host.BatchMode {
 		return "", ErrNoPerson
 	}
-	defer d.clock.pause()()
+	defer d.patience.clock.pause()()
 	return d.cfg.Ask(ctx, q)
 }
 

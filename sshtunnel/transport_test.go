@@ -5,7 +5,6 @@ package sshtunnel
 import (
 	"context"
 	"errors"
-	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -186,24 +185,4 @@ func TestConnectionAttempts(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestConnectTimeout(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		host sshconfig.Host
-		want time.Duration
-	}{
-		{"unset", sshconfig.Host{}, defaultConnectTimeout},
-		{"set", sshconfig.Host{ConnectTimeout: time.Second, ConnectTimeoutSet: true}, time.Second},
-		{"0 or none", sshconfig.Host{ConnectTimeoutSet: true}, math.MaxInt64},
-	} {
-		if got := connectTimeout(&tt.host); got != tt.want {
-			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
-		}
-	}
-	// The clock of so long a time runs, and can be paused.
-	c := newClock(math.MaxInt64, func() { t.Error("the time has run out") })
-	c.pause()()
-	c.stop()
 }
