@@ -25,7 +25,7 @@ func FuzzDestination(f *testing.F) {
 				strings.HasPrefix(parsed.user, "-") || parsed.port < 0 || parsed.port > 65535 {
 				t.Fatalf("%q is read as %+v", s, parsed)
 			}
-			if strings.ContainsAny(parsed.host, "[]@:") && !isIPv6(parsed.host) {
+			if strings.ContainsAny(parsed.host, "[]@/") || strings.Contains(parsed.host, ":") && !isIPv6(parsed.host) {
 				continue // such a name is no host, and cannot be written with a port
 			}
 			again, err := parseHop(printHop(parsed))
