@@ -74,8 +74,8 @@ func implemented(list []string, have ...[]string) []string {
 type AlgorithmError struct {
 	// Keyword is that of ssh_config which lists the algorithms in question, such as KexAlgorithms.
 	Keyword string
-	// Ours are those that ssh_config allows, as far as they are implemented here; all of them if none
-	// is.
+	// Ours are those that ssh_config allows, as far as they are implemented here. If none is, all
+	// of them are named.
 	Ours []string
 	// Theirs are what the server offers, as it names them. They are empty if the server was not
 	// asked, because nothing that ssh_config allows is implemented here.
