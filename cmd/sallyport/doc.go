@@ -129,38 +129,38 @@
 // and how much. With that flag, they see everything.
 //
 // A hostile upstream wants a token that is good elsewhere, or to have requests sent for it. Its
-// token carries its resource (RFC 8707) and goes to its origin alone (leaks.TestTokenStaysAtTheOrigin),
-// as do its cookies and the client certificate (session.TestCookies,
-// session.TestCertificateIsPresentedToOurServersOnly). What its metadata names is dialed on the
-// side that it is on itself: loopback, link-local and private addresses only where it is in the
-// same network, never on this machine from behind a tunnel (session.Side, routes.TestSides). It
-// cannot take memory or time beyond what it sends (stories/hostile), nor offer a tool with a name of
-// ours (hostile.TestNameOfOurs). Secrets in use are replaced in what it is quoted with
-// (leaks.TestNoSecretLeaks). Not stopped: it may lie to the model, misuse the scopes that the person
-// grants it, and it learns the public address. Behind a tunnel, an upstream that is not known to be
-// public may name hosts of the network there, and the last hop itself. A name that only the last
-// hop resolves is not checked; TLS stands against it.
+// token carries its resource (RFC 8707) and goes to its origin alone
+// (leaks.TestTokenStaysAtTheOrigin), as do its cookies and the client certificate
+// (session.TestCookies, session.TestCertificateIsPresentedToOurServersOnly). What its metadata
+// names is dialed on the side that it is on itself: loopback, link-local and private addresses only
+// where it is in the same network, never on this machine from behind a tunnel (session.Side,
+// routes.TestSides). It cannot take memory or time beyond what it sends (stories/hostile), nor
+// offer a tool with a name of ours (hostile.TestNameOfOurs). Secrets in use are replaced in what it
+// is quoted with (leaks.TestNoSecretLeaks). Not stopped: it may lie to the model, misuse the scopes
+// that the person grants it, and it learns the public address. Behind a tunnel, an upstream that is
+// not known to be public may name hosts of the network there, and the last hop itself. A name that
+// only the last hop resolves is not checked; TLS stands against it.
 //
-// A hostile login server wants codes and secrets of another. Its metadata must be of the issuer that
-// led to it (oauth.TestHostileIssuer). A configured secret is bound to one issuer
+// A hostile login server wants codes and secrets of another. Its metadata must be of the issuer
+// that led to it (oauth.TestHostileIssuer). A configured secret is bound to one issuer
 // (oauth.TestConfiguredSecretsAreBound). Where iss proves nothing, each issuer has a callback path
 // of its own (oauth.TestCallbackPathPerIssuer), and PKCE is required. The tokens that it issues are
 // its own to misuse.
 //
-// An identity provider that is configured may sign the person in as anybody. Others get nothing: its
-// secret and ID token go to its own endpoints and to the login server of the upstream
+// An identity provider that is configured may sign the person in as anybody. Others get nothing:
+// its secret and ID token go to its own endpoints and to the login server of the upstream
 // (oauth.TestProviderStateAndSecrets).
 //
 // A bastion, or another hop, sees no content of https, because TLS ends at the upstream. It gets no
-// key: signatures are bound to the hop (session-bind@openssh.com), the agent is never forwarded, and
-// a hop's own host key is verified through the hops before it. It cannot exhaust memory
+// key: signatures are bound to the hop (session-bind@openssh.com), the agent is never forwarded,
+// and a hop's own host key is verified through the hops before it. It cannot exhaust memory
 // (hostile.TestBastion). Not stopped: it can cut the tunnel, see names and amounts, read and change
 // an upstream of http, ask for a password that the person then types, and answer for the last hop's
 // loopback and names.
 //
-// Another user of this machine sees neither tokens nor the state of a login. Files of the store have
-// mode 0600 and are not read if they are open to others or not ours (oauth/tokenstore). A directory
-// of sockets must be ours, and both ends of a socket look at the other's user first
+// Another user of this machine sees neither tokens nor the state of a login. Files of the store
+// have mode 0600 and are not read if they are open to others or not ours (oauth/tokenstore). A
+// directory of sockets must be ours, and both ends of a socket look at the other's user first
 // (control.TestDirectoriesThatAreNotUsed, processes.TestSharedDirectory). Secrets are taken out of
 // the environment of child processes, a browser's arguments hold a link that works once
 // (person.TestOurPageWorksOnce), and a secret in our own arguments is warned about. `sallyport
@@ -184,8 +184,8 @@
 //
 // Whoever writes text that a person reads may want it to look like something else, or to steer the
 // terminal. All such text passes through person.Printable, and at last through person.Gate
-// (stories/words). The payload of the MCP session is passed on byte for byte, so the host must treat
-// it as foreign.
+// (stories/words). The payload of the MCP session is passed on byte for byte, so the host must
+// treat it as foreign.
 //
 // A stolen disk holds the store, encrypted. If the key is in the system's keyring, it is as safe as
 // that. Otherwise it is in a file of the configuration directory on the same disk, and protects

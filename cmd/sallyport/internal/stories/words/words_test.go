@@ -2,8 +2,8 @@
 
 // The story of what a person reads when the other side writes to harm: controls of the terminal,
 // of the writing direction, and characters that cannot be seen. All places that show a peer's words
-// are tried on the real binary. Whatever it writes to stdout, stderr, the terminal, the log file and
-// a page must be printable, and most rows look for what remains of the words, too.
+// are tried on the real binary. Whatever it writes to stdout, stderr, the terminal, the log file
+// and a page must be printable, and most rows look for what remains of the words, too.
 package words_test
 
 import (
@@ -29,8 +29,8 @@ import (
 func TestMain(m *testing.M) { machines.Main(m) }
 
 // hostile begins and ends with words that remain. Between them is one of each kind: C0, DEL, C1,
-// both directions, marks, widths, separators, a tag, a filler, private use, a surrogate, a byte that
-// is no UTF-8. hostileText is that without what is no text, for JSON and command lines.
+// both directions, marks, widths, separators, a tag, a filler, private use, a surrogate, a byte
+// that is no UTF-8. hostileText is that without what is no text, for JSON and command lines.
 const (
 	hostileText = "evil\x1b]0;title\x07\x1b[2J\x7f\u009b31m\u0085\u202eabc\u202a\u2066\u2069\u200e\u200f\u061c\u200b\u200d\u2060\ufeff" +
 		"\u2028\u2029\U000e0041\U000e0001\u3164\u2800\ufe0f\U000e0100\ue000\ufff9\u00adwords"
