@@ -112,21 +112,21 @@ func hidePart(text, form string) string {
 	}
 }
 
-// veiled is an error whose own text holds a secret. The text comes from an HTTP library, which
+// maskedError is an error whose own text holds a secret. The text comes from an HTTP library, which
 // quotes an answer that is not HTTP.
-type veiled struct {
+type maskedError struct {
 	text  string
 	under error
 }
 
-func (e *veiled) Error() string { return e.text }
-func (e *veiled) Unwrap() error { return e.under }
+func (e *maskedError) Error() string { return e.text }
+func (e *maskedError) Unwrap() error { return e.under }
 
-// veil hides the secrets in err's text. What is beneath err is found as before.
-func veil(err error, secrets []string) error {
+// maskError hides the secrets in err's text. What is beneath err is found as before.
+func maskError(err error, secrets []string) error {
 	text := err.Error()
 	if hidden := newMask(secrets).hide(text); hidden != text {
-		return &veiled{hidden, err}
+		return &maskedError{hidden, err}
 	}
 	return err
 }

@@ -9,8 +9,6 @@ const (
 	wellKnownResource = "/.well-known/oauth-protected-resource"
 	wellKnownServer   = "/.well-known/oauth-authorization-server"
 	wellKnownOpenID   = "/.well-known/openid-configuration"
-
-	maxOwnPlaces = 4 // the first places, which belong to one issuer alone
 )
 
 // resourceMetadataURLs returns where the metadata of upstream may be: at its well-known path, then
@@ -25,16 +23,21 @@ func resourceMetadataURLs(upstream *url.URL) []string {
 }
 
 // serverMetadataURLs returns where the metadata of issuer may be, in the order of the MCP
-// specification (Authorization Server Metadata Discovery). For an issuer with a path, two more
-// places follow, which the package comment explains.
+// specification (Authorization Server Metadata Discovery). For an issuer with a path, more places
+// follow, which the package comment explains. The last of them is the root, where the metadata may
+// be that of another issuer.
 func serverMetadataURLs(issuer *url.URL) []string {
 	root := origin(issuer)
 	path := strings.TrimSuffix(issuer.EscapedPath(), "/")
 	if path == "" {
 		return []string{root + wellKnownServer, root + wellKnownOpenID}
 	}
-	return []string{root + wellKnownServer + path, root + wellKnownOpenID + path,
-		root + path + wellKnownOpenID, root + path + wellKnownServer, root + wellKnownServer}
+	list := []string{root + wellKnownServer + path, root + wellKnownOpenID + path,
+		root + path + wellKnownOpenID, root + path + wellKnownServer}
+	if strings.HasSuffix(issuer.EscapedPath(), "/") {
+		list = append(list, root+wellKnownServer+path+"/", root+wellKnownOpenID+path+"/")
+	}
+	return append(list, root+wellKnownServer)
 }
 
 // absolute returns a URL that a peer named, for a request. Where it is no absolute URL, it is taken
