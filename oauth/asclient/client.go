@@ -67,6 +67,8 @@ type memory struct {
 	// ways has the ways to show the client that were right after another one was refused: see
 	// learn.
 	ways sync.Map
+	// noResource has the IDs of the servers that take no resource parameter.
+	noResource sync.Map
 	// registered has the time at which each client ID was registered here.
 	registered sync.Map
 }
@@ -105,6 +107,7 @@ type call struct {
 // send posts the form, and sends it again as long as retries says that this may help. If it helps,
 // that answer is returned. Otherwise it is the first one that does not ask us to come back later.
 func (c *Client) send(ctx context.Context, q call) (answer, error) {
+	q = q.withoutResource(c)
 	q.pauses = new(pauses)
 	first, firstErr := c.sendAnyWay(ctx, q)
 	a, err := first, firstErr
@@ -121,11 +124,15 @@ func (c *Client) send(ctx context.Context, q call) (answer, error) {
 		}
 		c.log().Info("the request is sent again", "host", hostOf(q.endpoint), "status", a.status, "err", err)
 		later := err != nil || !q.refusal(a).Refused
+		left := q.form.Has("resource") && !next.form.Has("resource")
 		q = next
 		a, err = c.sendAnyWay(ctx, q)
 		e := q.refusal(a)
 		if spent := e.Code == "invalid_grant"; err == nil && !spent && (later || a.status/100 == 2 && !e.Refused) {
 			first, firstErr = a, nil
+			if left {
+				c.memory.noResource.Store(q.server.ID(), true)
+			}
 		}
 	}
 	return first, firstErr
@@ -175,7 +182,7 @@ func (c *Client) sendAnyWay(ctx context.Context, q call) (first answer, err erro
 // pace of its own.
 func (c *Client) sendBy(ctx context.Context, q call) (answer, error) {
 	for nonces, moves := 0, 0; ; {
-		a, u, err := c.sendOnce(ctx, q)
+		a, u, err := requester{c}.sendOnce(ctx, q)
 		if err != nil {
 			return a, &SignInError{Stage: q.stage, Server: q.server.Name(), Status: a.status, Err: err}
 		}
@@ -204,24 +211,25 @@ func (c *Client) sendBy(ctx context.Context, q call) (answer, error) {
 	}
 }
 
-func (c *Client) sendOnce(ctx context.Context, q call) (a answer, u *url.URL, err error) {
+// sendOnce sends a request to q.endpoint, which u is, and follows no redirect.
+func (w requester) sendOnce(ctx context.Context, q call) (a answer, u *url.URL, err error) {
 	if u, err = url.Parse(q.endpoint); err != nil {
 		return a, nil, errMalformed(q.endpoint)
 	}
 	h := make(http.Header)
 	if q.who.ProofKey != nil {
-		proof, err := c.Proof(q.who.ProofKey, http.MethodPost, u, "")
+		proof, err := w.c.Proof(q.who.ProofKey, http.MethodPost, u, "")
 		if err != nil {
 			return a, nil, err
 		}
 		h.Set("DPoP", proof)
 	}
-	form, err := q.authenticate(h, c.now())
+	form, err := q.authenticate(h, w.c.now())
 	if err != nil {
 		return a, nil, err
 	}
 	h.Set("Content-Type", "application/x-www-form-urlencoded")
-	a, err = requester{c}.post(ctx, q.endpoint, h, form.Encode())
+	a, err = w.post(ctx, q.endpoint, h, form.Encode())
 	if a.secrets = secretsOf(q.who, form); err != nil {
 		err = maskError(err, a.secrets)
 	}

@@ -151,17 +151,26 @@ func (r *retries) next(c *Client, q call, a answer, err error) (again call, paus
 		return q, 0, false
 	}
 	switch e := q.refusal(a); {
+	case e.UnknownClient() && c.memory.isFresh(q.who.ID, c.now()):
+		r.refused++
+		return q, shortPause, r.refused <= maxRefusals
 	case q.mayLackResource(c, e, isCode):
 		q.form = without(q.form, "resource")
 		return q, 0, true
-	case e.UnknownClient() && c.isFresh(q.who.ID):
-		r.refused++
-		return q, shortPause, r.refused <= maxRefusals
 	case isCode && !e.Refused && a.status/100 != 3:
 		r.lost++
 		return q, shortPause, r.lost <= maxBadCodes
 	}
 	return q, 0, false
+}
+
+// withoutResource returns q as its server takes it: without the resource parameter, if the server
+// took an earlier request only after that was left out.
+func (q call) withoutResource(c *Client) call {
+	if _, objects := c.memory.noResource.Load(q.server.ID()); objects && q.stage != StageRefresh {
+		q.form = without(q.form, "resource")
+	}
+	return q
 }
 
 // mayLackResource reports whether a refused request may be good without its resource parameter. The
@@ -175,9 +184,9 @@ func (q call) mayLackResource(c *Client, e *SignInError, isCode bool) bool {
 }
 
 // isFresh reports whether a client was registered here a moment ago.
-func (c *Client) isFresh(id string) bool {
-	at, ok := c.memory.registered.Load(id)
-	return ok && c.now().Sub(at.(time.Time)) < freshFor
+func (m *memory) isFresh(id string, now time.Time) bool {
+	at, ok := m.registered.Load(id)
+	return ok && now.Sub(at.(time.Time)) < freshFor
 }
 
 // without returns a copy of form without a parameter.
