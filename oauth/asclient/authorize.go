@@ -33,7 +33,7 @@ type Authorization struct {
 func (c *Client) AuthorizeURL(s Server, who Credentials, a Authorization) (string, error) {
 	u, ok := requester{c}.forBrowser(s, s.AuthorizationEndpoint)
 	if !ok {
-		return "", &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
+		return "", &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true, Cleartext: isCleartext(s.AuthorizationEndpoint),
 			Description: "the authorization endpoint is no https URL"}
 	}
 	q := u.Query()

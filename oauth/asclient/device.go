@@ -63,7 +63,7 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 	doc.logOdd(c.log(), "the device authorization")
 	u, ok := requester{c}.forBrowser(s, link)
 	if !ok {
-		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
+		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true, Cleartext: isCleartext(link),
 			Description: "the verification URI is no https URL"}
 	}
 	d.URI, d.CompleteURI = u.String(), u.String() // in a form that cannot harm a terminal

@@ -37,7 +37,8 @@ const (
 	CodeIssuerChanged = "issuer_changed"
 	// CodeResourceMismatch: the resource metadata is that of another resource.
 	CodeResourceMismatch = "resource_mismatch"
-	// CodeInsecureURL: a peer names a URL that is not used, because it is cleartext.
+	// CodeInsecureURL: a peer names a URL that is not used, because it is cleartext or no URL that
+	// could be requested.
 	CodeInsecureURL = "insecure_url"
 	// CodeNoClient: no client ID is given, and none can be registered, or the server lets nobody
 	// register without its operator.
@@ -75,6 +76,8 @@ type SignInError struct {
 	// client authentication, AuthBasic or AuthPost, but refused the code, which the first request
 	// had spent. With that method the next sign-in may succeed. It is empty otherwise.
 	OtherMethod string
+	// Cleartext says of CodeInsecureURL that the URL is not used only because it is http.
+	Cleartext bool
 	// RetryAfter is how long the server asks us to wait. It is 0 if it does not say.
 	RetryAfter time.Duration
 	// Err is the error beneath. It may be nil.

@@ -79,7 +79,8 @@ func (w requester) allowText(endpoint string) error {
 // endpoint that is needed is checked: the others may be what they like.
 func (w requester) usable(stage string, s Server, endpoint string) error {
 	if err := w.allowText(endpoint); err != nil {
-		return &SignInError{Stage: stage, Server: s.Name(), Code: CodeInsecureURL, Refused: true, Err: fmt.Errorf("metadata: %w", err)}
+		return &SignInError{Stage: stage, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
+			Cleartext: isCleartext(endpoint), Err: fmt.Errorf("metadata: %w", err)}
 	}
 	return nil
 }

@@ -103,7 +103,7 @@ func rateLimitReset(h http.Header, now time.Time) (time.Duration, bool) {
 		if !ok {
 			continue
 		}
-		if secs := d / time.Second; secs > 1e9 { // some 30 years
+		if secs := d / time.Second; secs > 1e8 { // some three years
 			text, _ := strconv.ParseFloat(strings.TrimSpace(h.Get(name)), 64)
 			if text > 1e11 {
 				text /= 1000

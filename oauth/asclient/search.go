@@ -2,14 +2,12 @@ package asclient
 
 import (
 	"context"
-	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 )
 
-// search is a discovery under way. It writes what it finds and tries to f. Package asclient's file
-// places.go has how it asks.
+// search is a discovery under way. It writes what it finds and tries to f.
 type search struct {
 	c *Client
 	f *Finding
@@ -101,7 +99,8 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 		err = requester{d.c}.allow(u)
 	}
 	if err != nil {
-		return Server{}, &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeInsecureURL, Refused: true, Err: err}
+		return Server{}, &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeInsecureURL, Refused: true,
+			Cleartext: isCleartext(issuer), Err: err}
 	}
 	ctx = toServer(ctx, u)
 	var other, partial Server // the first with another issuer, and the first without a token endpoint
@@ -237,9 +236,5 @@ func (d *search) checkEndpoints(s *Server, by voucher) error {
 	if s.TokenEndpoint == "" {
 		return nil
 	}
-	if err := w.allowText(s.TokenEndpoint); err != nil {
-		return &SignInError{Stage: StageDiscovery, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
-			Err: fmt.Errorf("metadata: %w", err)}
-	}
-	return nil
+	return w.usable(StageDiscovery, *s, s.TokenEndpoint)
 }
