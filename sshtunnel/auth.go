@@ -34,19 +34,15 @@ type authenticator struct {
 	host *sshconfig.Host
 	// ask puts a question to the person within the context of the dial.
 	ask func(Question) (string, error)
-	// tell shows the person a text. waitForPerson lets the login take as long as a person may need.
-	// hold does so until resume is called.
-	tell          func(text string)
-	waitForPerson func()
-	hold          func() (resume func())
-	log           *slog.Logger
-	trace         *Trace
+	// patience shows the person what the server says, and lets the login take its time.
+	patience *patience
+	log      *slog.Logger
+	trace    *Trace
 	// source is where the keys come from. keyConfig completes it.
 	source userkeys.Config
 
-	// keys are those that may be offered, in order. They are valid once loaded is set.
-	keys   []userkeys.Key
-	loaded bool
+	// keys are those that may be offered, in order. They are nil until they are collected.
+	keys []userkeys.Key
 	// next is the index of the key to offer next.
 	next int
 
@@ -71,17 +67,15 @@ type authenticator struct {
 // newAuthenticator makes one for the login of d. ask puts a question to the person.
 func newAuthenticator(d *dialer, ask func(Question) (string, error)) *authenticator {
 	a := &authenticator{
-		host:          d.host,
-		ask:           ask,
-		tell:          d.tell,
-		waitForPerson: d.patience.waitForPerson,
-		hold:          d.hold,
-		log:           d.cfg.Log,
-		trace:         d.cfg.Trace,
-		source:        userkeys.Config{Host: d.host, Agent: d.prepared.agent, Log: d.cfg.Log},
-		attempts:      map[string]int{},
-		over:          map[string]bool{},
-		result:        AuthError{Hop: d.host.Alias, User: d.host.User},
+		host:     d.host,
+		ask:      ask,
+		patience: d.patience,
+		log:      d.cfg.Log,
+		trace:    d.cfg.Trace,
+		source:   userkeys.Config{Host: d.host, Agent: d.prepared.agent, Getenv: d.cfg.Getenv, Log: d.cfg.Log, Wait: d.wait},
+		attempts: map[string]int{},
+		over:     map[string]bool{},
+		result:   AuthError{Hop: d.host.Alias, User: d.host.User},
 	}
 	if d.prepared.agentErr != nil {
 		a.agentFailed(d.prepared.agentErr)
@@ -136,8 +130,9 @@ func (a *authenticator) choose(c *ssh.ClientAuthContext) (ssh.AuthMethod, error)
 	if n := len(c.PartialSuccessMethods); n != a.partial {
 		a.conclude(AuthPartial, nil)
 		a.partial, a.next = n, 0 // the next step may want another key (pubkey_reset)
-		a.waitForPerson()
+		a.patience.waitForPerson()
 	}
+	a.explainNotSent()
 	a.conclude(AuthRefused, nil)
 	a.result.Methods = c.AllowedMethods
 	preferred := a.host.PreferredAuthentications
@@ -194,20 +189,73 @@ func (a *authenticator) explain(allowed []string) {
 
 // publicKey returns a method that offers the next key, or nil if no key is left.
 func (a *authenticator) publicKey() ssh.AuthMethod {
-	if !a.loaded {
-		a.loaded = true
-		a.keys = userkeys.Collect(a.keyConfig())
+	if a.keys == nil {
+		a.keys = append([]userkeys.Key{}, userkeys.Collect(a.keyConfig())...)
 	}
 	k, ok := a.nextKey()
 	if !ok {
 		return nil
 	}
-	print := hostkeys.Fingerprint(k.Signer.PublicKey())
-	a.begin(AuthInfo{Method: methodPublicKey, Fingerprint: print, Source: k.Label, Agent: k.InAgent})
-	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, print, k.Label))
+	a.begin(keyInfo(k))
+	a.tryErr = errNotSent
 	// x/crypto gives a method up when one of its keys fails to sign. So each key is a method of its
 	// own.
-	return ssh.PublicKeys(a.patiently(k.Signer))
+	signers := []ssh.Signer{userkeys.Watch(a.patiently(k.Signer), func() {
+		if a.tryErr == errNotSent {
+			a.tryErr = nil
+			a.triedKey()
+		}
+	})}
+	if a.next > maxSingly {
+		signers = append(signers, a.inBulk()...)
+	}
+	return ssh.PublicKeys(signers...)
+}
+
+// maxSingly is how many keys are offered one by one. x/crypto ends a login after 64 methods.
+const maxSingly = 32
+
+// inBulk returns the keys that follow, up to one that needs a method of its own: one that has to be
+// opened, a certificate, or an RSA key, which may not be sent. The next key to offer is the one
+// after that which was sent last.
+func (a *authenticator) inBulk() (signers []ssh.Signer) {
+	for i := a.next; i < len(a.keys); i++ {
+		k := a.keys[i]
+		if k.Signer == nil || hostkeys.IsCertificateAlgorithm(k.Signer.PublicKey().Type()) || strings.Contains(k.Signer.PublicKey().Type(), "rsa") {
+			break
+		}
+		signers = append(signers, userkeys.Watch(a.patiently(k.Signer), func() {
+			if a.next <= i {
+				a.explainNotSent()
+				a.conclude(AuthRefused, nil)
+				a.begin(keyInfo(k))
+				a.triedKey()
+				a.next = i + 1
+			}
+		}))
+	}
+	return signers
+}
+
+// keyInfo describes the try of a key.
+func keyInfo(k userkeys.Key) AuthInfo {
+	return AuthInfo{Method: methodPublicKey, Fingerprint: hostkeys.Fingerprint(k.Signer.PublicKey()), Source: k.Label, Agent: k.InAgent}
+}
+
+// triedKey notes that the key of the try was offered.
+func (a *authenticator) triedKey() {
+	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, a.try.Fingerprint, a.try.Source))
+}
+
+// errNotSent is the error of a key that x/crypto has not sent, because it found no algorithm for
+// it. That happens with RSA keys only, where the server does not know SHA-2 (RFC 8332).
+var errNotSent = errors.New("the server knows SHA-1 only for RSA keys, which PubkeyAcceptedAlgorithms does not allow")
+
+// explainNotSent notes that a key was not sent, and what sends it.
+func (a *authenticator) explainNotSent() {
+	if a.try != nil && a.tryErr == errNotSent {
+		a.note(fmt.Sprintf("%s: %v; PubkeyAcceptedAlgorithms +ssh-rsa does, for this host, or take a key of another type", a.try.Source, errNotSent))
+	}
 }
 
 // nextKey returns the next key that may be offered. ok is false if none is left.
@@ -238,6 +286,11 @@ func (a *authenticator) keyConfig() userkeys.Config {
 	return c
 }
 
+// keyRefused reports whether the server has refused a key.
+func (a *authenticator) keyRefused() bool {
+	return slices.ContainsFunc(a.result.Tried, func(s string) bool { return strings.HasPrefix(s, methodPublicKey+" ") })
+}
+
 func (a *authenticator) tried(s string) { a.result.Tried = append(a.result.Tried, s) }
 
 // interactive returns a method that asks the person, or nil if no try is left or none may be made.
@@ -260,6 +313,7 @@ func (a *authenticator) interactive(method string) ssh.AuthMethod {
 		return a.password(at)
 	}
 	a.rounds = 0
+	a.patience.waitForPerson() // PAM may send a push before its first question, or without one
 	return ssh.KeyboardInteractive(func(name, instruction string, prompts []string, echos []bool) ([]string, error) {
 		return a.round(at, strings.TrimSpace(name+"\n"+instruction), prompts, echos)
 	})
@@ -275,7 +329,7 @@ func (a *authenticator) password(at string) ssh.AuthMethod {
 		answer, err := a.question(methodPassword, prompt, false)
 		if err == nil {
 			a.tried(methodPassword)
-			a.waitForPerson() // PAM may send a push now
+			a.patience.waitForPerson() // PAM may send a push now
 		}
 		return answer, err
 	})
@@ -296,9 +350,8 @@ func (a *authenticator) round(at, introduction string, prompts []string, echos [
 		a.said(introduction)
 	}
 	if introduction != "" && len(prompts) == 0 {
-		a.tell(introduction)
+		a.patience.tell(introduction)
 	}
-	a.waitForPerson() // after the answer, the server may wait for a push to be confirmed
 	answers := make([]string, len(prompts))
 	for i, p := range prompts {
 		text := fmt.Sprintf("(%s) %s", at, display.Printable(p))
@@ -321,30 +374,31 @@ func (a *authenticator) said(text string) {
 	}
 }
 
-// patientSigner stops the clock of ConnectTimeout while it signs: the agent or a security key may
-// wait for the person.
+// patientSigner stops the clock of ConnectTimeout while it signs, because the agent or a security
+// key may wait for the person. The clock does not run on after a signature: the server knows the
+// key, and the rest of its rules may need a person, too (PAM's account management).
 type patientSigner struct {
 	ssh.MultiAlgorithmSigner
-	hold func() (resume func())
+	*patience
 }
 
 // patiently makes a patientSigner of s.
 func (a *authenticator) patiently(s ssh.Signer) ssh.Signer {
 	if m, ok := s.(ssh.MultiAlgorithmSigner); ok {
-		return patientSigner{m, a.hold}
+		return patientSigner{m, a.patience}
 	}
 	return s
 }
 
 // Sign implements ssh.Signer.
 func (s patientSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
-	defer s.hold()()
+	s.waitForPerson()
 	return s.MultiAlgorithmSigner.Sign(rand, data)
 }
 
 // SignWithAlgorithm implements ssh.AlgorithmSigner.
 func (s patientSigner) SignWithAlgorithm(rand io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
-	defer s.hold()()
+	s.waitForPerson()
 	return s.MultiAlgorithmSigner.SignWithAlgorithm(rand, data, algorithm)
 }
 
@@ -353,7 +407,9 @@ func (a *authenticator) question(kind, prompt string, echo bool) (string, error)
 	answer, err := a.ask(Question{Hop: a.host.Alias, Kind: kind, Prompt: prompt, Echo: echo})
 	if err != nil {
 		a.over[kind], a.tryErr = true, err
-		if errors.Is(err, ErrNoPerson) {
+		// A server that has refused a key may not know the user, and another try would be one more
+		// failed login there. Only a person at a terminal decides about that.
+		if errors.Is(err, ErrNoPerson) && (a.partial > 0 || !a.keyRefused()) {
 			a.result.NeedsPerson = true
 		}
 		a.note(fmt.Sprintf("%s: %v", kind, err))

@@ -16,11 +16,14 @@ import (
 
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/userkeys"
 )
 
 const (
 	// defaultConnectTimeout bounds a hop whose ConnectTimeout is not set.
 	defaultConnectTimeout = 30 * time.Second
+	// noTimeout is longer than any process lives.
+	noTimeout = 100 * 365 * 24 * time.Hour
 	// clientVersion is our identification (RFC 4253 section 4.2).
 	clientVersion = "SSH-2.0-sallyport"
 )
@@ -38,8 +41,7 @@ type dialer struct {
 	where place
 	// report tells how far the dial has come.
 	report func(progress)
-	// clock is that of ConnectTimeout, and patience stops it while a person may be at work.
-	clock    *clock
+	// patience has the clock of ConnectTimeout, and stops it while a person may be at work.
 	patience *patience
 	// stage is one of the Stage constants.
 	stage atomic.Value
@@ -50,8 +52,8 @@ type dialer struct {
 	auth    *authenticator
 	// keyErr is why the host key was refused.
 	keyErr error
-	// kexTraced is set when Trace.KeyExchanged has been called, and authBegun by beginAuth.
-	kexTraced, authBegun bool
+	// kexTraced is set when Trace.KeyExchanged has been called.
+	kexTraced bool
 }
 
 // dial returns a hop that is logged in. ctx and ConnectTimeout bound TCP, key exchange and
@@ -62,19 +64,21 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 	if d.host.ProxyCommand == "" || d.via != nil {
 		d.where.addr = net.JoinHostPort(d.host.HostName, strconv.Itoa(d.host.Port))
 	}
-	timeout := d.host.ConnectTimeout
-	if timeout <= 0 {
-		timeout = defaultConnectTimeout
+	try, err := d.agree(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer try.Abandon()
+	timeout := connectTimeout(d.host)
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	d.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
-	defer d.clock.stop()
-	d.patience = newPatience(d, cancel)
+	d.patience = newPatience(d, try, cancel)
+	d.patience.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
 	defer d.patience.end()
 
 	d.stage.Store(StageConnect)
 	h, err := d.login(limited)
+	d.record(limited, try, err)
 	if err == nil {
 		return h, nil
 	}
@@ -88,6 +92,17 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 		err = context.Cause(limited) // our own timeout
 	}
 	return nil, d.where.error(d.stage.Load().(string), err)
+}
+
+// connectTimeout returns how long a login at h may take as long as no person is at work on it.
+func connectTimeout(h *sshconfig.Host) time.Duration {
+	switch {
+	case h.ConnectTimeout > 0:
+		return h.ConnectTimeout
+	case h.ConnectTimeoutSet: // 0 and none set no limit
+		return noTimeout
+	}
+	return defaultConnectTimeout
 }
 
 // login connects, and does key exchange and authentication.
@@ -161,6 +176,7 @@ func (d *dialer) traceKeyExchange(a ssh.NegotiatedAlgorithms) {
 func (d *dialer) clientConfig(ctx context.Context) (*ssh.ClientConfig, error) {
 	ask := func(q Question) (string, error) { return d.ask(ctx, q) }
 	d.auth = newAuthenticator(d, ask)
+	d.auth.source.Context = ctx
 	config := &ssh.ClientConfig{
 		User:              d.host.User,
 		ClientVersion:     clientVersion,
@@ -192,8 +208,17 @@ func (d *dialer) ask(ctx context.Context, q Question) (string, error) {
 	if d.cfg.Ask == nil || d.host.BatchMode {
 		return "", ErrNoPerson
 	}
-	defer d.clock.pause()()
+	defer d.patience.clock.pause()()
 	return d.cfg.Ask(ctx, q)
+}
+
+// wait is told that a signature may wait for the person. The clock of ConnectTimeout stands still
+// meanwhile.
+func (d *dialer) wait(w userkeys.Wait) (over func()) {
+	if w.Certain {
+		d.tell(w.Text)
+	}
+	return d.hold()
 }
 
 // hostKeyQuestion is a question of package hostkeys.
@@ -241,10 +266,9 @@ func (d *dialer) chooseMethod(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) 
 // is, so that it lets keys be used that are limited to this server, and to the authenticator what
 // release the server is of.
 func (d *dialer) beginAuth(server ssh.ConnMetadata) {
-	if d.authBegun {
+	if d.auth.source.ServerVersion != "" {
 		return
 	}
-	d.authBegun = true
 	d.auth.source.ServerVersion = string(server.ServerVersion())
 	if b, ok := d.witness.binding(server.SessionID()); ok {
 		d.prepared.agent.Bind(b)
