@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -96,6 +97,10 @@ type AuthError struct {
 	// TooMany says that the server's MaxAuthTries was reached. Fewer keys may help, and so may
 	// IdentitiesOnly.
 	TooMany bool
+	// MetAt is when another process of this user met this refusal, or this process did before. This
+	// attempt then asked nothing of the server. NotBefore is when the next one will. Both are zero
+	// if the server has refused this attempt.
+	MetAt, NotBefore time.Time
 	// Said is the last that the server said before it refused, in printable words. It is empty if
 	// the server said nothing.
 	Said string
@@ -118,19 +123,31 @@ func (e *AuthError) Error() string {
 		fmt.Fprintf(&b, "; server accepts %s", strings.Join(e.Methods, ","))
 	}
 	if len(e.Tried) > 0 {
-		fmt.Fprintf(&b, "; tried %s", strings.Join(e.Tried, ", "))
+		fmt.Fprintf(&b, "; tried %s", firstOf(e.Tried, ", "))
 	}
 	if e.Said != "" {
 		fmt.Fprintf(&b, "; the server says %q", e.Said)
 	}
 	if len(e.Notes) > 0 {
-		fmt.Fprintf(&b, "; %s", strings.Join(e.Notes, "; "))
+		fmt.Fprintf(&b, "; %s", firstOf(e.Notes, "; "))
+	}
+	if !e.MetAt.IsZero() {
+		fmt.Fprintf(&b, "; met at %s, and not tried again before %s", clockTime(e.MetAt), clockTime(e.NotBefore))
 	}
 	return b.String()
 }
 
 // Unwrap returns Err.
 func (e *AuthError) Unwrap() error { return e.Err }
+
+// firstOf joins the beginning of a list, and counts the rest: an agent may have a thousand keys.
+func firstOf(list []string, separator string) string {
+	const most = 12
+	if len(list) <= most {
+		return strings.Join(list, separator)
+	}
+	return strings.Join(list[:most], separator) + fmt.Sprintf("%sand %d more", separator, len(list)-most)
+}
 
 // OpenError says that a hop refused to open a channel (RFC 4254 section 5.1).
 type OpenError struct {
