@@ -59,6 +59,13 @@
 // If the name of the first hop has several addresses, they are raced: a new address is tried
 // every 250 ms, or when one has failed, and the two address families alternate (RFC 8305).
 //
+// A ProxyCommand runs in a session of its own, so it has no terminal: the terminal may belong to
+// another program. Only with Config.Terminal it shares the terminal, as it does with ssh. If it
+// ends before the server has answered, or ends a link with a status other than 0, the error is a
+// [ProxyCommandError] with its status and the end of its stderr. The tunnel ends it with all that
+// it has started. With Config.Terminal and outside Linux, its own children only notice the end of
+// their input. With ProxyUseFdpass, the command hands over a connected socket and may end.
+//
 // known_hosts and the agent's list of keys are read in parallel, for all hops, when an attempt
 // begins. The hops themselves are dialed one after the other, because a later hop can only be
 // reached when the one before has let us in.
@@ -73,7 +80,9 @@
 //   - After the login, package hostkeys does UpdateHostKeys.
 //
 // ConnectTimeout bounds all of this for one hop, except the last step. The time that a person
-// takes for an answer to Config.Ask does not count. Questions go to Config.Ask and never to the
+// takes for an answer to Config.Ask does not count. If the user sets no ConnectTimeout, a
+// ProxyCommand that has the terminal or writes to stderr has up to 5 minutes until the server's
+// first byte, because it may be asking the person something. Questions go to Config.Ask and never to the
 // terminal, because another program may be using the terminal: often the one that has started
 // this process. A passphrase is asked for again in each attempt, unless AddKeysToAgent has given
 // the key to the agent.

@@ -58,9 +58,24 @@ func (e *HopError) Unwrap() error { return e.Err }
 type TimeoutError struct {
 	// After is the timeout, such as 30s.
 	After string
+	// Program is the ProxyCommand that was waited for. It is empty if there is none.
+	Program string
+	// Said is the end of what the ProxyCommand wrote to stderr, cut to a limit.
+	Said string
 }
 
-func (e *TimeoutError) Error() string   { return "no answer within " + e.After }
+// Error names what the person can change.
+func (e *TimeoutError) Error() string {
+	s := "no answer within " + e.After + " (ConnectTimeout)"
+	if e.Program != "" {
+		s += " from ProxyCommand " + e.Program
+	}
+	if e.Said != "" {
+		s += fmt.Sprintf(", which said %q", e.Said)
+	}
+	return s
+}
+
 func (e *TimeoutError) Timeout() bool   { return true }
 func (e *TimeoutError) Temporary() bool { return true }
 

@@ -43,6 +43,8 @@ type dialer struct {
 	clock *clock
 	// stage is one of the Stage constants.
 	stage atomic.Value
+	// proxy is the ProxyCommand. It is nil if there is none.
+	proxy *proxyCommand
 	// conn is nil until StageHandshake.
 	conn *countedConn
 	auth *authenticator
@@ -57,7 +59,9 @@ type dialer struct {
 // failure everything is closed, and the error is a *HopError or the cause of ctx.
 func (d *dialer) dial(ctx context.Context) (hop, error) {
 	d.where = place{alias: d.host.Alias}
-	if d.host.ProxyCommand == "" || d.via != nil {
+	if d.host.ProxyCommand != "" && d.via == nil {
+		d.proxy = d.newProxyCommand()
+	} else {
 		d.where.addr = net.JoinHostPort(d.host.HostName, strconv.Itoa(d.host.Port))
 	}
 	timeout := d.host.ConnectTimeout
@@ -66,7 +70,7 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 	}
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	d.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
+	d.clock = newClock(timeout, func() { cancel(d.timeoutError(timeout)) })
 	defer d.clock.stop()
 
 	d.stage.Store(StageConnect)
@@ -83,12 +87,24 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 	if limited.Err() != nil {
 		err = context.Cause(limited) // our own timeout
 	}
+	if d.proxy != nil && !d.proxy.heardServer() {
+		d.stage.Store(StageConnect)
+	}
 	return nil, d.where.error(d.stage.Load().(string), err)
+}
+
+// timeoutError is the cause of an end by ConnectTimeout.
+func (d *dialer) timeoutError(limit time.Duration) error {
+	err := &TimeoutError{After: limit.String()}
+	if d.proxy != nil {
+		err.Program, err.Said = d.proxy.program, d.proxy.said()
+	}
+	return err
 }
 
 // login connects, and does key exchange and authentication.
 func (d *dialer) login(ctx context.Context) (*sshHop, error) {
-	raw, err := dialTransport(ctx, d.cfg, d.host, d.via)
+	raw, err := d.dialTransport(ctx)
 	if err != nil {
 		return nil, err
 	}

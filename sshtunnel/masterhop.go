@@ -144,7 +144,7 @@ func (c *masterConn) Close() error {
 }
 
 func (m *masterHop) start(cmd *exec.Cmd, stderr io.Writer, raddr net.Addr) (*masterConn, error) {
-	conn, err := subprocess.Start(cmd, stderr, nil)
+	conn, err := subprocess.Start(cmd, stderr)
 	if err != nil {
 		return nil, fmt.Errorf("ControlMaster: %w", err)
 	}

@@ -85,6 +85,9 @@ func phaseOf(err error) string {
 	if _, ok := errors.AsType[*sshconfig.Error](err); ok {
 		return Refused
 	}
+	if proxy, ok := errors.AsType[*ProxyCommandError](err); ok && proxy.NotFound() {
+		return NeedsPerson // somebody has to install the program
+	}
 	return Down
 }
 

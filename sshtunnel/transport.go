@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"sallyport/sshtunnel/sshconfig"
-	"sallyport/sshtunnel/subprocess"
 )
 
 const (
@@ -20,13 +19,14 @@ const (
 	addressDelay = 250 * time.Millisecond
 )
 
-// dialTransport opens what the SSH protocol of h runs over. via is the hop before, or nil.
-func dialTransport(ctx context.Context, cfg *Config, h *sshconfig.Host, via hop) (net.Conn, error) {
+// dialTransport opens what the SSH protocol of the host runs over.
+func (d *dialer) dialTransport(ctx context.Context) (net.Conn, error) {
+	h := d.host
 	switch {
-	case via != nil:
-		return via.open(ctx, "tcp", net.JoinHostPort(h.HostName, strconv.Itoa(h.Port)))
-	case h.ProxyCommand != "":
-		return runProxyCommand(cfg, h)
+	case d.via != nil:
+		return d.via.open(ctx, "tcp", net.JoinHostPort(h.HostName, strconv.Itoa(h.Port)))
+	case d.proxy != nil:
+		return d.startProxyCommand(ctx)
 	}
 	for attempt := 1; ; attempt++ {
 		conn, err := dialTCP(ctx, h)
@@ -41,22 +41,6 @@ func dialTransport(ctx context.Context, cfg *Config, h *sshconfig.Host, via hop)
 			return nil, err
 		}
 	}
-}
-
-// runProxyCommand runs the command by the user's shell (ssh_config(5), ProxyCommand). Its stderr
-// goes to the log, where ssh shows it to the person.
-func runProxyCommand(cfg *Config, h *sshconfig.Host) (net.Conn, error) {
-	log := cfg.Log.With("hop", h.Alias)
-	stderr := &subprocess.LineWriter{Line: func(line string) { log.Warn("ProxyCommand says", "text", line) }}
-	conn, err := subprocess.Start(subprocess.Shell(cfg.Getenv("SHELL"), h.ProxyCommand), stderr, func(err error) {
-		if err != nil {
-			log.Info("ProxyCommand ended", "err", err)
-		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("ProxyCommand: %w", err)
-	}
-	return conn, nil
 }
 
 // dialTCP connects to the first address of h that answers. net.Dialer races the two address

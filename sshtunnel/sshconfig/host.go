@@ -31,6 +31,9 @@ type Host struct {
 	// ProxyCommand is run by the user's shell and stands for the TCP connection. It is never set
 	// together with ProxyJump, and "none" leaves it empty.
 	ProxyCommand string
+	// ProxyUseFdpass says that ProxyCommand passes a connected descriptor to its standard output,
+	// instead of carrying the bytes itself.
+	ProxyUseFdpass bool
 
 	// IdentityFiles are private keys, or .pub files that select a key of the agent, in order.
 	IdentityFiles []string
@@ -149,6 +152,8 @@ func newHost(v values) *Host {
 	h := &Host{
 		IdentitiesOnly: v.yes("identitiesonly"),
 		AddKeysToAgent: v.word("addkeystoagent"),
+
+		ProxyUseFdpass: v.yes("proxyusefdpass"),
 
 		PreferredAuthentications:     v.list("preferredauthentications"),
 		PubkeyAuthentication:         v.first("pubkeyauthentication") != "false", // it has other values, too

@@ -20,13 +20,15 @@ type SSH struct {
 	Env environment.Environment
 	// Ask puts a question of SSH to the person. If it is nil, nobody can be asked.
 	Ask func(context.Context, sshtunnel.Question) (string, error)
+	// AtTerminal says that a person typed the command. A ProxyCommand may use the terminal then.
+	AtTerminal bool
 	// Log must not be nil.
 	Log *slog.Logger
 }
 
 // ssh returns what makes the tunnels of this session.
 func (c *Config) ssh() SSH {
-	return SSH{Settings: c.Settings.SSH, Env: c.Env, Ask: c.Ask, Log: c.Log}
+	return SSH{Settings: c.Settings.SSH, Env: c.Env, Ask: c.Ask, AtTerminal: c.AtTerminal, Log: c.Log}
 }
 
 // Resolver returns what reads ssh_config as -F, -J and -o say. Each of its calls reads the files as
@@ -65,6 +67,7 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 		Ask:           s.Ask,
 		Getenv:        s.Env.Getenv,
 		Home:          s.Env.Home,
+		Terminal:      s.AtTerminal,
 		Log:           s.Log,
 		ControlMaster: s.Settings.ControlMaster,
 	})
