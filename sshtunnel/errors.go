@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -78,6 +79,21 @@ func (e *TimeoutError) Error() string {
 
 func (e *TimeoutError) Timeout() bool   { return true }
 func (e *TimeoutError) Temporary() bool { return true }
+
+// SilentError says that a hop was given up because nothing came from it.
+type SilentError struct {
+	// After is how long it was silent.
+	After time.Duration
+	// Why says what made us ask for a sign of life. It is empty if only the silence did.
+	Why string
+}
+
+func (e *SilentError) Error() string {
+	if e.Why != "" {
+		return fmt.Sprintf("no sign of life within %v %s", e.After, e.Why)
+	}
+	return fmt.Sprintf("no sign of life for %v", e.After)
+}
 
 // AuthError says that a server did not let us in.
 type AuthError struct {

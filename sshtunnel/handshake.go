@@ -109,7 +109,7 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 		return nil, err
 	}
 	d.cfg.Trace.connected(d.connected(raw))
-	d.conn = &countedConn{Conn: &readAheadConn{Conn: raw}}
+	d.conn = &countedConn{Conn: &readAheadConn{Conn: raw}, raw: raw}
 	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
 	defer stop()
 	d.stage.Store(StageHandshake)

@@ -33,6 +33,10 @@ type hop interface {
 	// another program watches the connection.
 	heartbeat() *heartbeat
 
+	// used reports whether a connection or a command of the hop is open, or was until just now. It
+	// may be called when the hop has ended.
+	used() bool
+
 	// ended returns a context that ends with the hop. The context's cause says why.
 	ended() context.Context
 

@@ -84,7 +84,7 @@ func (l *link) attend(cfg *Config, hosts []*sshconfig.Host) {
 	}
 	for i, a := range aliveOf(hosts, cfg.aliveInterval) {
 		if b := l.hops[i].heartbeat(); b != nil && a.interval > 0 {
-			l.tasks.Go(func() { l.keepalive(l.hops[i].place(), b, a) }) // ends with the link
+			l.tasks.Go(func() { l.keepalive(i, a) }) // ends with the link
 		}
 	}
 	if l.last().heartbeat() != nil {

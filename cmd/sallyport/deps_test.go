@@ -19,7 +19,7 @@ import (
 // Every package may import the standard library.
 var allowedImports = map[string][]string{
 	"sshtunnel": {
-		"golang.org/x/crypto/ssh",
+		"golang.org/x/crypto/ssh", "golang.org/x/sys",
 		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
 	},
 	"sshtunnel/display":    {},
