@@ -35,8 +35,8 @@ type authenticator struct {
 	ask   func(Question) (string, error)
 	log   *slog.Logger
 	trace *Trace
-	// agent is nil if there is none.
-	agent *userkeys.Agent
+	// source is where the keys come from. keyConfig completes it.
+	source userkeys.Config
 
 	// keys are those that may be offered, in order. They are valid once loaded is set.
 	keys   []userkeys.Key
@@ -69,15 +69,22 @@ func newAuthenticator(d *dialer, ask func(Question) (string, error)) *authentica
 		ask:      ask,
 		log:      d.cfg.Log,
 		trace:    d.cfg.Trace,
-		agent:    d.prepared.agent,
+		source:   userkeys.Config{Host: d.host, Agent: d.prepared.agent, Log: d.cfg.Log},
 		attempts: map[string]int{},
 		over:     map[string]bool{},
 		result:   AuthError{Hop: d.host.Alias, User: d.host.User},
 	}
 	if d.prepared.agentErr != nil {
-		a.note(fmt.Sprintf("agent: %v", d.prepared.agentErr))
+		a.agentFailed(d.prepared.agentErr)
 	}
 	return a
+}
+
+// agentFailed notes that the agent was of no use. A person may repair it.
+func (a *authenticator) agentFailed(err error) {
+	a.result.NeedsPerson = true
+	a.result.Agent, _ = errors.AsType[*userkeys.AgentError](err)
+	a.note(err.Error())
 }
 
 // begin notes a try whose outcome is not known yet.
@@ -181,11 +188,10 @@ func (a *authenticator) publicKey() ssh.AuthMethod {
 		a.loaded = true
 		a.keys = userkeys.Collect(a.keyConfig())
 	}
-	if a.next >= len(a.keys) {
+	k, ok := a.nextKey()
+	if !ok {
 		return nil
 	}
-	k := a.keys[a.next]
-	a.next++
 	print := hostkeys.Fingerprint(k.Signer.PublicKey())
 	a.begin(AuthInfo{Method: methodPublicKey, Fingerprint: print, Source: k.Label, Agent: k.InAgent})
 	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, print, k.Label))
@@ -194,19 +200,32 @@ func (a *authenticator) publicKey() ssh.AuthMethod {
 	return ssh.PublicKeys(k.Signer)
 }
 
+// nextKey returns the next key that may be offered. ok is false if none is left.
+func (a *authenticator) nextKey() (k userkeys.Key, ok bool) {
+	for a.next < len(a.keys) && !ok {
+		k, ok = a.keys[a.next].Open()
+		a.keys[a.next] = k // a key that was opened stays open
+		a.next++
+	}
+	return k, ok
+}
+
 // keyConfig says which keys to collect, and how they report to a.
 func (a *authenticator) keyConfig() userkeys.Config {
-	return userkeys.Config{
-		Host:  a.host,
-		Agent: a.agent,
-		Ask: func(kind, prompt string, echo bool) (string, error) {
-			return a.ask(Question{Hop: a.host.Alias, Kind: kind, Prompt: prompt, Echo: echo})
-		},
-		Log:         a.log,
-		Note:        a.note,
-		NeedsPerson: func() { a.result.NeedsPerson = true },
-		SignFailed:  func(err error) { a.tryErr = err },
+	c := a.source
+	c.Ask = func(kind, prompt string, echo bool) (string, error) {
+		return a.ask(Question{Hop: a.host.Alias, Kind: kind, Prompt: prompt, Echo: echo})
 	}
+	c.Note = a.note
+	c.AgentFailed = a.agentFailed
+	c.NeedsPerson = func() { a.result.NeedsPerson = true }
+	c.SignFailed = func(err error) {
+		a.tryErr = err
+		if e, ok := errors.AsType[*userkeys.AgentError](err); ok {
+			a.agentFailed(e)
+		}
+	}
+	return c
 }
 
 func (a *authenticator) tried(s string) { a.result.Tried = append(a.result.Tried, s) }

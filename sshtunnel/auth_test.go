@@ -110,7 +110,8 @@ func TestAgentSignsOnRealServer(t *testing.T) {
 	}
 }
 
-// OpenSSH's order: certificates, the agent's listed keys, its other keys, files.
+// OpenSSH's order: the agent's listed keys, its other keys, files, each with the certificate beside
+// it.
 func TestKeyOrder(t *testing.T) {
 	t.Parallel()
 	dir, keys := keyDir(t, "ca", "certified", "listed", "other", "file")
@@ -135,10 +136,10 @@ func TestKeyOrder(t *testing.T) {
 		}
 		return names
 	}
-	if got, want := offered(func(*sshconfig.Host) {}), []string{"certified-cert.pub", "listed", "agent: test", "certified", "file"}; !slices.Equal(got, want) {
+	if got, want := offered(func(*sshconfig.Host) {}), []string{"listed", "agent: test", "certified", "certified-cert.pub", "file"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got, want := offered(func(h *sshconfig.Host) { h.IdentitiesOnly = true }), []string{"certified-cert.pub", "listed", "certified", "file"}; !slices.Equal(got, want) {
+	if got, want := offered(func(h *sshconfig.Host) { h.IdentitiesOnly = true }), []string{"listed", "certified", "certified-cert.pub", "file"}; !slices.Equal(got, want) {
 		t.Errorf("IdentitiesOnly: got %q, want %q", got, want)
 	}
 }
@@ -283,7 +284,7 @@ func TestUnusableKeysAreTold(t *testing.T) {
 	if !ok || !auth.NeedsPerson {
 		t.Fatalf("got %v", err)
 	}
-	for _, want := range []string{"chmod 600", "missing: ", "agent: ", "locked: passphrase: nobody"} {
+	for _, want := range []string{"chmod 600", "missing: ", "agent at ", "locked: passphrase: nobody"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in %v", want, err)
 		}

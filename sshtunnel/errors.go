@@ -9,6 +9,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/userkeys"
 )
 
 var (
@@ -105,6 +106,8 @@ type AuthError struct {
 	Methods []string
 	// Notes say what could not be offered, and why.
 	Notes []string
+	// Agent says why the agent was of no use. It is nil if nothing was wrong with it.
+	Agent *userkeys.AgentError
 	// NeedsPerson says that a person or the agent could have helped. If it is false, the server has
 	// refused everything that we have.
 	NeedsPerson bool

@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,11 +45,13 @@ type dialer struct {
 	proxy *proxyCommand
 	// conn is nil until StageHandshake.
 	conn *countedConn
-	auth *authenticator
+	// witness has the proof of the session for the agent.
+	witness *kexWitness
+	auth    *authenticator
 	// keyErr is why the host key was refused.
 	keyErr error
-	// kexTraced is set when Trace.KeyExchanged has been called.
-	kexTraced bool
+	// kexTraced is set when Trace.KeyExchanged has been called, and authBegun by beginAuth.
+	kexTraced, authBegun bool
 }
 
 // dial returns a hop that is logged in. ctx and ConnectTimeout bound TCP, key exchange and
@@ -109,7 +109,8 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 		return nil, err
 	}
 	d.cfg.Trace.connected(d.connected(raw))
-	d.conn = &countedConn{Conn: &readAheadConn{Conn: raw}, raw: raw}
+	d.witness = &kexWitness{Conn: raw}
+	d.conn = &countedConn{Conn: &readAheadConn{Conn: d.witness}, raw: raw}
 	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
 	defer stop()
 	d.stage.Store(StageHandshake)
@@ -232,7 +233,22 @@ func (d *dialer) chooseMethod(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) 
 	if d.conn.failed.Load() {
 		return nil, errCut
 	}
+	d.beginAuth(c.Metadata)
 	return d.auth.choose(c)
+}
+
+// beginAuth tells, the first time, who the server is: to the agent for what session this connection
+// is, so that it lets keys be used that are limited to this server, and to the authenticator what
+// release the server is of.
+func (d *dialer) beginAuth(server ssh.ConnMetadata) {
+	if d.authBegun {
+		return
+	}
+	d.authBegun = true
+	d.auth.source.ServerVersion = string(server.ServerVersion())
+	if b, ok := d.witness.binding(server.SessionID()); ok {
+		d.prepared.agent.Bind(b)
+	}
 }
 
 // errCut ends a login whose connection has ended before the answer.
@@ -266,39 +282,6 @@ func trimHandshake(err error) error {
 		return errors.New("the server closed the connection")
 	}
 	return inner
-}
-
-// supported returns the names of list that x/crypto implements, in the user's order.
-func supported(list []string, have ...[]string) []string {
-	all := slices.Concat(have...)
-	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !slices.Contains(all, s) })
-}
-
-// setAlgorithms applies Ciphers, MACs and KexAlgorithms. For an unset one x/crypto's order stands:
-// aes128-gcm comes first, because x/crypto has no fast code for chacha20.
-func setAlgorithms(c *ssh.ClientConfig, h *sshconfig.Host) error {
-	if len(c.HostKeyAlgorithms) == 0 {
-		return fmt.Errorf("none of HostKeyAlgorithms %s is implemented", strings.Join(h.HostKeyAlgorithms, ","))
-	}
-	good, old := ssh.SupportedAlgorithms(), ssh.InsecureAlgorithms()
-	for _, l := range []struct {
-		keyword   string
-		want      []string
-		good, old []string
-		set       *[]string
-	}{
-		{"Ciphers", h.Ciphers, good.Ciphers, old.Ciphers, &c.Ciphers},
-		{"MACs", h.MACs, good.MACs, old.MACs, &c.MACs},
-		{"KexAlgorithms", h.KexAlgorithms, good.KeyExchanges, old.KeyExchanges, &c.KeyExchanges},
-	} {
-		if l.want == nil {
-			continue
-		}
-		if *l.set = supported(l.want, l.good, l.old); len(*l.set) == 0 {
-			return fmt.Errorf("none of %s %s is implemented", l.keyword, strings.Join(l.want, ","))
-		}
-	}
-	return nil
 }
 
 // clock calls a function when a time has run. It can be paused.

@@ -73,7 +73,9 @@ type Host struct {
 	// NoHostAuthenticationForLocalhost accepts any key of a host on loopback.
 	NoHostAuthenticationForLocalhost bool
 
-	// The lists of algorithms are as their +, - and ^ forms leave them, and nil where unset.
+	// The lists of algorithms are as their +, - and ^ forms leave them, without unknown names. They
+	// are nil where unset, which means DefaultAlgorithms. An empty list, which only the form with -
+	// can leave, allows nothing.
 	HostKeyAlgorithms, KexAlgorithms, Ciphers, MACs []string
 	PubkeyAcceptedAlgorithms, CASignatureAlgorithms []string
 	// HostKeyAlgorithmsRelative is true where HostKeyAlgorithms was written as a change of the
@@ -104,8 +106,11 @@ type Host struct {
 	AddressFamily string
 	// BindAddress is the local address to dial from; "" leaves it to the system.
 	BindAddress string
-	// ConnectTimeout is 0 where unset.
+	// ConnectTimeout is 0 where unset, and where the user wants none. ConnectTimeoutSet tells these
+	// apart.
 	ConnectTimeout time.Duration
+	// ConnectTimeoutSet says that ConnectTimeout was set, perhaps to 0 or to "none".
+	ConnectTimeoutSet bool
 	// ConnectionAttempts is 1 where unset.
 	ConnectionAttempts int
 	// ServerAliveInterval is 0 where unset, and where the user switched it off. ServerAliveSet
@@ -183,7 +188,7 @@ func newHost(v values) *Host {
 		ConnectionAttempts:  v.number("connectionattempts"),
 		ServerAliveInterval: v.seconds("serveraliveinterval"),
 		ServerAliveCountMax: v.number("serveralivecountmax"),
-		TCPKeepAlive:        v.yes("tcpkeepalive"),
+		TCPKeepAlive:        v.first("tcpkeepalive") != "no",
 		ControlPath:         v.first("controlpath"),
 	}
 	h.setHostKeyFields(v)
