@@ -28,7 +28,8 @@
 //
 // [Tunnel.State] returns the state, and a channel that is closed at the next change.
 //
-//   - idle: nobody has needed the tunnel yet. The first call starts an attempt.
+//   - idle: nobody needs the tunnel. Nobody has yet, or a link was lost that nothing used. The next
+//     call starts an attempt.
 //   - dialing: an attempt is under way. State.Hop is the hop that is being dialed. If the last
 //     call that waits gives up, and there is no other reason to dial, the attempt ends and the
 //     state is what it was before.
@@ -44,8 +45,8 @@
 //     Calls fail at once with that error, because another attempt could lock an account. Only
 //     Connect makes another attempt.
 //
-// In the state down, there are more attempts as long as a call waits, a Listener is open, or
-// there has been a link before. After the first failure the pause is 0.5 s. It doubles with each
+// In the state down, there are more attempts as long as a call waits, a Listener is open, or a
+// connection or command was open when the link was lost. After the first failure the pause is 0.5 s. It doubles with each
 // failure, up to 30 s. A random part of up to half of it is left out, but never below 0.5 s. A
 // new call shortens the pause to 0.5 s. The pauses begin anew when a link has lasted 10 s, when
 // the machine wakes from sleep, and when it gets a new address.
@@ -95,7 +96,10 @@
 //
 //   - A hop has sent nothing for ServerAliveInterval times ServerAliveCountMax. A silent hop is
 //     asked for an answer after each interval. If the user sets nothing, only the last hop is
-//     asked, every 15 s, and given up after 45 s. An interval of 0 turns this off for a hop.
+//     asked, every 15 s, and given up after 45 s. An interval of 0 turns this off for a hop. If
+//     the user sets nothing, a server that has never answered a request is not given up: it may be
+//     one that answers none, and ssh can use those. The hop before is asked in its place, and on
+//     Linux TCP must confirm what the first hop is sent.
 //   - The machine has slept: the wall clock has run at least 5 s ahead of the monotonic clock.
 //     Or the local address of the first hop's TCP connection is gone. The last hop must then
 //     answer within 5 s. Both are looked at every 2 s.

@@ -88,6 +88,9 @@ type Config struct {
 
 	// Stall is where the server falls silent.
 	Stall Stall
+	// Mute makes the server answer no global request that it does not know, against RFC 4254
+	// section 4. Keepalives are among them.
+	Mute bool
 	// Log gets the ends of connections. If it is nil, they are dropped.
 	Log *slog.Logger
 }
