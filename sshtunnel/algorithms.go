@@ -1,12 +1,14 @@
 package sshtunnel
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/display"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -67,7 +69,55 @@ func implemented(list []string, have ...[]string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !slices.Contains(all, s) })
 }
 
+// AlgorithmError says that there is no algorithm that both the server and we can use (RFC 4253
+// section 7.1).
+type AlgorithmError struct {
+	// Keyword is that of ssh_config which lists the algorithms in question, such as KexAlgorithms.
+	Keyword string
+	// Ours are those that ssh_config allows, as far as they are implemented here.
+	Ours []string
+	// Theirs are what the server offers, as it names them. They are empty if the server was not
+	// asked, because nothing that ssh_config allows is implemented here.
+	Theirs []string
+	// Possible are those of Theirs that are implemented here, and that ssh_config does not allow.
+	// OpenSSH calls most of them weak.
+	Possible []string
+}
+
+// Error names what the server offers. The names are printable and cut to a limit.
+func (e *AlgorithmError) Error() string {
+	if len(e.Theirs) == 0 {
+		return fmt.Sprintf("none of %s %q is implemented here", e.Keyword, display.Cut(strings.Join(e.Ours, ",")))
+	}
+	return fmt.Sprintf("no algorithm in common: of %s, the server offers only %q", e.Keyword, display.Cut(strings.Join(e.Theirs, ",")))
+}
+
 // noneImplemented is the error of a list that leaves nothing to offer.
 func noneImplemented(keyword string, list []string) error {
-	return fmt.Errorf("none of %s %q is implemented here", keyword, strings.Join(list, ","))
+	return &AlgorithmError{Keyword: keyword, Ours: list}
+}
+
+// mismatch makes an AlgorithmError of that of x/crypto. It returns nil if err is another one.
+func mismatch(err error) error {
+	e, ok := errors.AsType[*ssh.AlgorithmNegotiationError](err)
+	if !ok {
+		return nil
+	}
+	good, old := ssh.SupportedAlgorithms(), ssh.InsecureAlgorithms()
+	out := &AlgorithmError{Ours: e.SupportedAlgorithms, Theirs: e.RequestedAlgorithms}
+	var have []string
+	switch { // x/crypto tells what was negotiated in words only
+	case strings.HasSuffix(e.What, "cipher"):
+		out.Keyword, have = "Ciphers", slices.Concat(good.Ciphers, old.Ciphers)
+	case strings.HasSuffix(e.What, "MAC"):
+		out.Keyword, have = "MACs", slices.Concat(good.MACs, old.MACs)
+	case strings.HasSuffix(e.What, "host key"):
+		out.Keyword, have = "HostKeyAlgorithms", slices.Concat(good.HostKeys, old.HostKeys)
+	case strings.HasSuffix(e.What, "key exchange"):
+		out.Keyword, have = "KexAlgorithms", slices.Concat(good.KeyExchanges, old.KeyExchanges)
+	default:
+		out.Keyword = "Compression"
+	}
+	out.Possible = implemented(out.Theirs, have)
+	return out
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -32,9 +33,14 @@ const (
 type authenticator struct {
 	host *sshconfig.Host
 	// ask puts a question to the person within the context of the dial.
-	ask   func(Question) (string, error)
-	log   *slog.Logger
-	trace *Trace
+	ask func(Question) (string, error)
+	// tell shows the person a text. waitForPerson lets the login take as long as a person may need.
+	// hold does so until resume is called.
+	tell          func(text string)
+	waitForPerson func()
+	hold          func() (resume func())
+	log           *slog.Logger
+	trace         *Trace
 	// source is where the keys come from. keyConfig completes it.
 	source userkeys.Config
 
@@ -65,14 +71,17 @@ type authenticator struct {
 // newAuthenticator makes one for the login of d. ask puts a question to the person.
 func newAuthenticator(d *dialer, ask func(Question) (string, error)) *authenticator {
 	a := &authenticator{
-		host:     d.host,
-		ask:      ask,
-		log:      d.cfg.Log,
-		trace:    d.cfg.Trace,
-		source:   userkeys.Config{Host: d.host, Agent: d.prepared.agent, Log: d.cfg.Log},
-		attempts: map[string]int{},
-		over:     map[string]bool{},
-		result:   AuthError{Hop: d.host.Alias, User: d.host.User},
+		host:          d.host,
+		ask:           ask,
+		tell:          d.tell,
+		waitForPerson: d.patience.waitForPerson,
+		hold:          d.hold,
+		log:           d.cfg.Log,
+		trace:         d.cfg.Trace,
+		source:        userkeys.Config{Host: d.host, Agent: d.prepared.agent, Log: d.cfg.Log},
+		attempts:      map[string]int{},
+		over:          map[string]bool{},
+		result:        AuthError{Hop: d.host.Alias, User: d.host.User},
 	}
 	if d.prepared.agentErr != nil {
 		a.agentFailed(d.prepared.agentErr)
@@ -127,6 +136,7 @@ func (a *authenticator) choose(c *ssh.ClientAuthContext) (ssh.AuthMethod, error)
 	if n := len(c.PartialSuccessMethods); n != a.partial {
 		a.conclude(AuthPartial, nil)
 		a.partial, a.next = n, 0 // the next step may want another key (pubkey_reset)
+		a.waitForPerson()
 	}
 	a.conclude(AuthRefused, nil)
 	a.result.Methods = c.AllowedMethods
@@ -197,7 +207,7 @@ func (a *authenticator) publicKey() ssh.AuthMethod {
 	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, print, k.Label))
 	// x/crypto gives a method up when one of its keys fails to sign. So each key is a method of its
 	// own.
-	return ssh.PublicKeys(k.Signer)
+	return ssh.PublicKeys(a.patiently(k.Signer))
 }
 
 // nextKey returns the next key that may be offered. ok is false if none is left.
@@ -265,6 +275,7 @@ func (a *authenticator) password(at string) ssh.AuthMethod {
 		answer, err := a.question(methodPassword, prompt, false)
 		if err == nil {
 			a.tried(methodPassword)
+			a.waitForPerson() // PAM may send a push now
 		}
 		return answer, err
 	})
@@ -281,6 +292,13 @@ func (a *authenticator) round(at, introduction string, prompts []string, echos [
 	if a.rounds == 1 {
 		a.tried(methodKbdInt)
 	}
+	if introduction != "" {
+		a.said(introduction)
+	}
+	if introduction != "" && len(prompts) == 0 {
+		a.tell(introduction)
+	}
+	a.waitForPerson() // after the answer, the server may wait for a push to be confirmed
 	answers := make([]string, len(prompts))
 	for i, p := range prompts {
 		text := fmt.Sprintf("(%s) %s", at, display.Printable(p))
@@ -293,6 +311,41 @@ func (a *authenticator) round(at, introduction string, prompts []string, echos [
 		}
 	}
 	return answers, nil
+}
+
+// said keeps what the server has said last, which may be why it refuses.
+func (a *authenticator) said(text string) {
+	text = strings.Join(strings.Fields(display.Printable(strings.ToValidUTF8(text, "?"))), " ")
+	if text != "" {
+		a.result.Said = display.Cut(text)
+	}
+}
+
+// patientSigner stops the clock of ConnectTimeout while it signs: the agent or a security key may
+// wait for the person.
+type patientSigner struct {
+	ssh.MultiAlgorithmSigner
+	hold func() (resume func())
+}
+
+// patiently makes a patientSigner of s.
+func (a *authenticator) patiently(s ssh.Signer) ssh.Signer {
+	if m, ok := s.(ssh.MultiAlgorithmSigner); ok {
+		return patientSigner{m, a.hold}
+	}
+	return s
+}
+
+// Sign implements ssh.Signer.
+func (s patientSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
+	defer s.hold()()
+	return s.MultiAlgorithmSigner.Sign(rand, data)
+}
+
+// SignWithAlgorithm implements ssh.AlgorithmSigner.
+func (s patientSigner) SignWithAlgorithm(rand io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
+	defer s.hold()()
+	return s.MultiAlgorithmSigner.SignWithAlgorithm(rand, data, algorithm)
 }
 
 // question asks the person. After an error the method is not tried again.

@@ -301,7 +301,7 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 		ok            bool
 	}{
 		{"a slow person", 9 * time.Second, time.Hour, true},
-		{"a slow server", 11 * time.Second, time.Hour, false},
+		{"a slow server", 21 * time.Second, time.Hour, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := openssh.NewHost(t, "bastion", "127.0.0.1:1")
@@ -315,7 +315,7 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 				config.AddHostKey(signer)
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				cfg := &Config{Log: testLog(t), Ask: func(ctx context.Context, q Question) (string, error) {
+				cfg := &Config{Log: testLog(t), Notice: func(Notice) {}, patience: time.Minute, Ask: func(ctx context.Context, q Question) (string, error) {
 					time.Sleep(tt.asked)
 					return "password", context.Cause(ctx)
 				}}
@@ -328,7 +328,7 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 					}
 				}}
 				l := newLink()
-				d := &dialer{cfg: cfg, host: h, prepared: prepared, via: via, link: l}
+				d := &dialer{cfg: cfg, host: h, prepared: prepared, via: via, link: l, report: func(progress) {}}
 				hp, err := d.dial(ctx)
 				if _, timeout := errors.AsType[*TimeoutError](err); (err == nil) != tt.ok || timeout == tt.ok {
 					t.Errorf("got %v", err)

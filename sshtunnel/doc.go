@@ -82,7 +82,7 @@
 //
 // ConnectTimeout bounds all of this for one hop, except the last step. The time that a person
 // takes for an answer to Config.Ask does not count. If the user sets no ConnectTimeout, a
-// ProxyCommand that has the terminal or writes to stderr has up to 5 minutes until the server's
+// ProxyCommand that has the terminal or writes to stderr has up to 2 minutes until the server's
 // first byte, because it may be asking the person something.
 //
 // Questions go to Config.Ask and never to the terminal, because another program may be using the

@@ -56,21 +56,27 @@ func (e *HopError) Error() string {
 // Unwrap returns the cause.
 func (e *HopError) Unwrap() error { return e.Err }
 
-// TimeoutError says that ConnectTimeout ran out. It is a net.Error whose Timeout is true.
+// TimeoutError says that ConnectTimeout ran out, or the time that a person may take. It is a
+// net.Error whose Timeout is true.
 type TimeoutError struct {
 	// After is the timeout, such as 30s.
 	After string
+	// Person says that the login waited for a person.
+	Person bool
 	// Program is the ProxyCommand that was waited for. It is empty if there is none.
 	Program string
 	// Said is the end of what the ProxyCommand wrote to stderr, cut to a limit.
 	Said string
 }
 
-// Error names what the person can change.
+// Error names the time and what the person can change.
 func (e *TimeoutError) Error() string {
 	s := "no answer within " + e.After + " (ConnectTimeout)"
+	if e.Person {
+		s = "the login was not completed within " + e.After
+	}
 	if e.Program != "" {
-		s += " from ProxyCommand " + e.Program
+		s += " by ProxyCommand " + e.Program
 	}
 	if e.Said != "" {
 		s += fmt.Sprintf(", which said %q", e.Said)
@@ -78,7 +84,10 @@ func (e *TimeoutError) Error() string {
 	return s
 }
 
-func (e *TimeoutError) Timeout() bool   { return true }
+// Timeout returns true.
+func (e *TimeoutError) Timeout() bool { return true }
+
+// Temporary is a part of net.Error. It returns true.
 func (e *TimeoutError) Temporary() bool { return true }
 
 // SilentError says that a hop was given up because nothing came from it.
@@ -114,6 +123,9 @@ type AuthError struct {
 	// TooMany says that the server's MaxAuthTries was reached. Fewer keys may help, and so may
 	// IdentitiesOnly.
 	TooMany bool
+	// Said is the last that the server said before it refused, in printable words. It is empty if
+	// the server said nothing.
+	Said string
 	// Err is a cause besides. It may be nil.
 	Err error
 }
@@ -134,6 +146,9 @@ func (e *AuthError) Error() string {
 	}
 	if len(e.Tried) > 0 {
 		fmt.Fprintf(&b, "; tried %s", strings.Join(e.Tried, ", "))
+	}
+	if e.Said != "" {
+		fmt.Fprintf(&b, "; the server says %q", e.Said)
 	}
 	if len(e.Notes) > 0 {
 		fmt.Fprintf(&b, "; %s", strings.Join(e.Notes, "; "))

@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"sallyport/sshtunnel/display"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
 )
@@ -37,8 +36,11 @@ type dialer struct {
 	link *link
 
 	where place
-	// clock is that of ConnectTimeout.
-	clock *clock
+	// report tells how far the dial has come.
+	report func(progress)
+	// clock is that of ConnectTimeout, and patience stops it while a person may be at work.
+	clock    *clock
+	patience *patience
 	// stage is one of the Stage constants.
 	stage atomic.Value
 	// proxy is the ProxyCommand. It is nil if there is none.
@@ -72,6 +74,8 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 	defer cancel(nil)
 	d.clock = newClock(timeout, func() { cancel(d.timeoutError(timeout)) })
 	defer d.clock.stop()
+	d.patience = newPatience(d, cancel)
+	defer d.patience.end()
 
 	d.stage.Store(StageConnect)
 	h, err := d.login(limited)
@@ -179,13 +183,25 @@ func (d *dialer) clientConfig(ctx context.Context) (*ssh.ClientConfig, error) {
 		HostKeyCallback:   func(_ string, _ net.Addr, key ssh.PublicKey) error { return d.checkHostKey(ctx, key) },
 		HostKeyAlgorithms: d.prepared.keys.Algorithms(),
 		AuthCallback:      d.chooseMethod,
-		BannerCallback: func(text string) error {
-			d.cfg.Log.Info("banner", "hop", d.where.alias, "text", display.Cut(display.Printable(text)))
-			return nil
-		},
+		BannerCallback:    d.banner,
 	}
 	return config, setAlgorithms(config, d.host)
 }
+
+// banner takes a banner of the server (RFC 4252 section 5.4). It may hold a link that has to be
+// opened before the login goes on, or the reason of a refusal.
+func (d *dialer) banner(text string) error {
+	d.auth.said(text)
+	d.tell(text)
+	return nil
+}
+
+// tell shows a text to the person, and lets the login take as long as a person may need. It may be
+// called from any goroutine.
+func (d *dialer) tell(text string) { d.patience.tell(text) }
+
+// hold stops the clock of ConnectTimeout until resume is called.
+func (d *dialer) hold() (resume func()) { return d.patience.hold() }
 
 // ask puts a question to the person. The clock of ConnectTimeout stands still meanwhile.
 func (d *dialer) ask(ctx context.Context, q Question) (string, error) {
@@ -259,6 +275,8 @@ func (d *dialer) explain(ctx context.Context, err error) error {
 	switch {
 	case d.keyErr != nil:
 		return d.keyErr
+	case mismatch(err) != nil:
+		return mismatch(err)
 	case errors.Is(err, errCut):
 		err = errCut
 	case ctx.Err() == nil && d.stage.Load() == StageAuth:

@@ -23,8 +23,9 @@ const (
 	// because its status says more than that.
 	proxyEndGrace = 2 * time.Second
 	// proxyPatience is how long a ProxyCommand that may be asking the person something has, until
-	// the server's first byte. It counts only if the user sets no ConnectTimeout.
-	proxyPatience = 5 * time.Minute
+	// the server's first byte. It counts only if the user sets no ConnectTimeout. It is sshd's
+	// default for a login (sshd_config(5), LoginGraceTime).
+	proxyPatience = 2 * time.Minute
 	// proxyLines is how many lines of stderr are kept for an error.
 	proxyLines = 3
 )
@@ -79,6 +80,8 @@ type proxyCommand struct {
 	program string
 	// log gets each line of stderr.
 	log func(line string)
+	// tell shows a line with a link to the person.
+	tell func(line string)
 	// halt stops the clock of ConnectTimeout until the returned function is called.
 	halt func() (resume func())
 
@@ -99,6 +102,7 @@ func (d *dialer) newProxyCommand() *proxyCommand {
 	return &proxyCommand{
 		program: programOf(d.host.ProxyCommand),
 		log:     func(line string) { log.Warn("ProxyCommand says", "text", line) },
+		tell:    d.tell,
 		halt:    d.haltForProxy,
 	}
 }
@@ -149,7 +153,7 @@ func programOf(line string) string {
 }
 
 // say takes a line of stderr. Who says something may be asking the person something: to open a
-// link, to touch a key.
+// link, to touch a key. A link is shown as those of a server are.
 func (p *proxyCommand) say(line string) {
 	line = withoutUserinfo.ReplaceAllString(line, "//")
 	p.mu.Lock()
@@ -157,6 +161,9 @@ func (p *proxyCommand) say(line string) {
 	p.lines = p.lines[max(0, len(p.lines)-proxyLines):]
 	p.mu.Unlock()
 	p.log(line)
+	if linkPattern.MatchString(line) {
+		p.tell(line)
+	}
 	p.wait()
 }
 

@@ -215,7 +215,7 @@ func TestProxyCommandThatHangs(t *testing.T) {
 	noLeak(t, func() {
 		tun := newTunnel(t, nil, h)
 		err := tun.Connect(t.Context())
-		want := `hop bastion: connect: no answer within 1s (ConnectTimeout) from ProxyCommand sh, which said "connecting to %h"`
+		want := `hop bastion: connect: no answer within 1s (ConnectTimeout) by ProxyCommand sh, which said "connecting to %h"`
 		if fmt.Sprint(err) != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
