@@ -46,10 +46,10 @@
 //     Connect makes another attempt.
 //
 // In the state down, there are more attempts as long as a call waits, a Listener is open, or a
-// connection or command was open when the link was lost. After the first failure the pause is 0.5 s. It doubles with each
-// failure, up to 30 s. A random part of up to half of it is left out, but never below 0.5 s. A
-// new call shortens the pause to 0.5 s. The pauses begin anew when a link has lasted 10 s, when
-// the machine wakes from sleep, and when it gets a new address.
+// connection or command was open when the link was lost. After the first failure the pause is
+// 0.5 s. It doubles with each failure, up to 30 s. A random part of up to half of it is left out,
+// but never below 0.5 s. A new call shortens the pause to 0.5 s. The pauses begin anew when a link
+// has lasted 10 s, when the machine wakes from sleep, and when it gets a new address.
 //
 // # How a hop is dialed
 //
@@ -86,8 +86,8 @@
 // first byte, because it may be asking the person something.
 //
 // Questions go to Config.Ask and never to the terminal, because another program may be using the
-// terminal: often the one that has started this process. A passphrase is asked for again in each attempt, unless AddKeysToAgent has given
-// the key to the agent.
+// terminal: often the one that has started this process. A passphrase is asked for again in each
+// attempt, unless AddKeysToAgent has given the key to the agent.
 //
 // The error of an attempt is a [HopError] around these, and says at which hop and at which step
 // it failed.

@@ -88,7 +88,7 @@ func TestHopBeforeAMuteServerIsAsked(t *testing.T) {
 // while TCP works, and is lost when TCP does not confirm any more.
 func TestMuteServerAndTCP(t *testing.T) {
 	t.Parallel()
-	s := startFake(t, sshtest.Config{Mute: true})
+	s := startFake(t, sshtest.Config{Stall: sshtest.StallRequest})
 	target := echo(t)
 	h := fakeHost(t, "bastion", s)
 	h.ServerAliveSet = false

@@ -11,7 +11,8 @@ import (
 
 // The phases of a Tunnel.
 const (
-	// Idle means that nobody wants the tunnel: nobody has yet, or a link was lost that was not used.
+	// Idle means that nobody wants the tunnel: nobody has yet, or a link was lost that was not
+	// used.
 	Idle = "idle"
 	// Dialing means that State.Hop is being dialed.
 	Dialing = "dialing"

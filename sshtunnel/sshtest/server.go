@@ -41,6 +41,9 @@ const (
 	StallAuth
 	// StallOpen never answers a request for a channel.
 	StallOpen
+	// StallRequest never answers a global request that the server does not know, against RFC 4254
+	// section 4. Keepalives are among them.
+	StallRequest
 )
 
 // Challenge is one round of keyboard-interactive (RFC 4256).
@@ -94,9 +97,6 @@ type Config struct {
 
 	// Stall is where the server falls silent.
 	Stall Stall
-	// Mute makes the server answer no global request that it does not know, against RFC 4254
-	// section 4. Keepalives are among them.
-	Mute bool
 	// Log gets the ends of connections. If it is nil, they are dropped.
 	Log *slog.Logger
 }

@@ -90,7 +90,7 @@ func (c *session) requests(reqs <-chan *ssh.Request) {
 		default:
 			known = false
 		}
-		if r.WantReply && (known || !c.s.cfg.Mute) {
+		if r.WantReply && (known || c.s.cfg.Stall != StallRequest) {
 			r.Reply(ok, reply)
 		}
 	}
