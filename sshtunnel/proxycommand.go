@@ -133,7 +133,7 @@ func (d *dialer) haltForProxy() (resume func()) {
 	if d.host.ConnectTimeout > 0 {
 		return func() {}
 	}
-	once := sync.OnceFunc(d.clock.pause())
+	once := sync.OnceFunc(d.patience.clock.pause())
 	timer := time.AfterFunc(proxyPatience, once)
 	return func() {
 		timer.Stop()
