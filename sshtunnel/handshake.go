@@ -117,7 +117,7 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 		return nil, err
 	}
 	d.cfg.Trace.connected(d.connected(raw))
-	d.witness = &kexWitness{Conn: raw}
+	d.witness = &kexWitness{Conn: &greetingConn{Conn: raw}}
 	d.conn = &countedConn{Conn: &readAheadConn{Conn: d.witness}, raw: raw}
 	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
 	defer stop()

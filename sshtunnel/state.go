@@ -96,6 +96,9 @@ func phaseOf(err error) string {
 	if _, ok := errors.AsType[*AlgorithmError](err); ok {
 		return Refused
 	}
+	if peer, ok := errors.AsType[*IdentificationError](err); ok && peer.Version != "" {
+		return Refused
+	}
 	return Down
 }
 
