@@ -25,7 +25,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	}
 	ssh := session.SSH{
 		Settings: c.SSH, Env: a.env, Ask: person.NewAsker(a.env, true).Ask, Notice: a.noticeOf(true),
-		AtTerminal: true, Log: a.log,
+		StateDir: a.env.StateDir(), AtTerminal: true, Log: a.log,
 	}
 	carrier := &callback.Carrier{Explain: a.explain, Log: a.log}
 	defer carrier.Close()
