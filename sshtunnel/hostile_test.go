@@ -221,8 +221,8 @@ func TestEndlessBanners(t *testing.T) {
 	})
 }
 
-// FuzzGreeting feeds what a server may send first to our reader. It ends, keeps little, and hands on
-// exactly what begins with the version.
+// FuzzGreeting feeds what a server may send first to our reader. It ends, keeps little, and hands
+// on exactly what begins with the version.
 func FuzzGreeting(f *testing.F) {
 	for _, text := range []string{"SSH-2.0-x\r\nabc", "hi\nSSH-1.99-y\nz", "SSH-1.5-x\n", "\n\n", "no end", strings.Repeat("x\n", 2000)} {
 		f.Add([]byte(text))

@@ -316,8 +316,8 @@ var notImplemented = []string{
 	"HostKeyAlgorithms ssh-mldsa44-ed25519", "HostKeyAlgorithms ssh-mldsa44-ed25519@openssh.com",
 }
 
-// algorithmCases returns each algorithm of a keyword that sshd and ssh of an installation have. Those
-// that are not among OpenSSH's defaults are the person's to allow.
+// algorithmCases returns each algorithm of a keyword that sshd and ssh of an installation have.
+// Those that are not among OpenSSH's defaults are the person's to allow.
 func algorithmCases(t *testing.T, sshPath, keyword string) []string {
 	query := map[string]string{"KexAlgorithms": "kex", "Ciphers": "cipher", "MACs": "mac", "HostKeyAlgorithms": "HostKeyAlgorithms"}[keyword]
 	var all []string
