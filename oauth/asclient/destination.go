@@ -52,7 +52,7 @@ func NamedBy(req *http.Request) (server *url.URL, byPerson bool) {
 
 // namerOf returns who named an endpoint of s: a URL of the server that did, or nil for the person.
 // An endpoint at the origin where the metadata of s lies was named by whoever named s.
-func (w web) namerOf(s Server, endpoint string) *url.URL {
+func (w requester) namerOf(s Server, endpoint string) *url.URL {
 	if s.Source == FromConfig {
 		return nil
 	}
