@@ -49,6 +49,8 @@ type Transport struct {
 	provider *provider
 	// oauthKnown remembers whether the upstream has resource metadata.
 	oauthKnown metadataMemory
+	// questions asks the upstream about tokens.
+	questions *questions
 	// callback is the callback server of the last login. It is nil before the first login, and if
 	// the last login has no callback. Deliver learns the outcome from it even after the login.
 	callback atomic.Pointer[callbackServer]
@@ -61,7 +63,7 @@ func New(cfg Config) (*Transport, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	t := &Transport{cfg: cfg, life: newLifespan()}
+	t := &Transport{cfg: cfg, life: newLifespan(), questions: newQuestions()}
 	t.status = newStatus(&t.cfg, t.life)
 	t.flights = &flights{life: t.life, status: t.status}
 	var err error

@@ -41,7 +41,8 @@ func statusHints(g given, e *relay.StatusError) []string {
 	switch e.Status {
 	case http.StatusUnauthorized:
 		if e.HadToken && !g.authorization() {
-			return []string{"the upstream does not accept the token at present: the next call tries again; sallyport login URL, in a terminal, signs in anew"}
+			return []string{"the upstream takes the sign-in for other requests, and refuses this one: signing in again does not help; " +
+				"ask the operator of the upstream, or of the service behind this tool"}
 		}
 		return unauthorizedHints(g, "sallyport login URL, in a terminal, signs in")
 	case http.StatusForbidden:
