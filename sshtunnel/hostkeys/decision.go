@@ -26,6 +26,10 @@ type decision struct {
 
 // verify decides about the key that the server showed.
 func (d *decision) verify(shown ssh.PublicKey) error {
+	if err := CheckRSALength(shown, d.host.RequiredRSASize); err != nil {
+		d.fail.Short, d.fail.Err = true, err
+		return d.fail
+	}
 	if err := d.checkRevoked(shown); err != nil {
 		return err
 	}

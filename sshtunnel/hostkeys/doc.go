@@ -12,17 +12,21 @@
 // A line of known_hosts holds a name and a key (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). The name is
 // a list of patterns, or one hashed name. The lines come from UserKnownHostsFile, then
 // GlobalKnownHostsFile, then the output of KnownHostsCommand. A line that cannot be parsed is
-// skipped and spoils no other. A file that is missing or cannot be read is empty.
+// skipped and spoils no other. A file that is missing or cannot be read is empty. A composite
+// ML-DSA key (OpenSSH 10.5) is skipped like this, too, because we cannot verify its signatures. If
+// such a line is all that is known of a host, [Error] names it.
 //
 // The host is looked up as "host", as "[host]:port" if the port is not 22, or by its HostKeyAlias
 // alone. A key is decided in this order:
 //
+//   - RequiredRSASize refuses an RSA key that is shorter, also in a certificate.
 //   - RevokedHostKeys refuses it: a list of keys, or a key revocation list (OpenSSH's
 //     PROTOCOL.krl). If one of these files cannot be understood, every key is refused.
 //   - NoHostAuthenticationForLocalhost accepts it, if a loopback address was dialed directly.
 //   - A line with @revoked refuses it.
 //   - A certificate is accepted if a line with @cert-authority holds the key that signed it, and it
-//     is valid for the name. Else the plain key in it is looked up.
+//     is valid for the name. Else the plain key in it is looked up. A principal may be a pattern,
+//     such as *.internal. A certificate without principals is for no host (OpenSSH 10.3).
 //   - A line with the same key accepts it. If there are only lines with other keys, the key has
 //     changed and is always refused.
 //   - A line for the name without the port accepts it. Another key there means nothing.

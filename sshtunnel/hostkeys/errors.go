@@ -33,7 +33,7 @@ func (k KnownKey) String() string {
 }
 
 // Error says that the key that a server showed is not to be trusted. Exactly one of Changed,
-// Revoked and Unknown is set.
+// Revoked, Unknown and Short is set.
 type Error struct {
 	// Hop is the alias of the host.
 	Hop string
@@ -52,6 +52,8 @@ type Error struct {
 	Revoked bool
 	// Unknown means that nothing is known about the key.
 	Unknown bool
+	// Short means that RequiredRSASize wants a longer RSA key. Err says how long it is.
+	Short bool
 	// Known holds the keys that are known, if Changed, and the line that revokes, if Revoked.
 	Known []KnownKey
 
@@ -82,6 +84,8 @@ func (e *Error) Error() string {
 		if command := e.Remedy(); command != "" {
 			fmt.Fprintf(&b, "; if the change is legitimate: %s", command)
 		}
+	case e.Short:
+		fmt.Fprintf(&b, " is too short: %s %s", e.Type, e.Fingerprint)
 	default:
 		fmt.Fprintf(&b, " is not known: %s %s", e.Type, e.Fingerprint)
 		if e.NeedsPerson {

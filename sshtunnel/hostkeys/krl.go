@@ -256,7 +256,8 @@ func (l *krl) readAuthority(r *krlReader) {
 	a := krlAuthority{ca: r.string(), ids: map[string]bool{}}
 	r.string() // reserved
 	if len(a.ca) > 0 {
-		if _, err := ssh.ParsePublicKey(a.ca); err != nil {
+		typ := (&krlReader{rest: a.ca}).string()
+		if _, err := ssh.ParsePublicKey(a.ca); err != nil && !Composite(string(typ)) {
 			r.fail(errors.New("key revocation list: key of an authority cannot be read"))
 		}
 	}

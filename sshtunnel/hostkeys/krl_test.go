@@ -184,7 +184,7 @@ func hexString(s string) string {
 // No bytes make the reader panic, and a list that it accepts can be asked.
 func FuzzKRL(f *testing.F) {
 	key := sshtest.NewKey()
-	cert := &ssh.Certificate{Key: sshtest.NewKey().PublicKey(), CertType: ssh.HostCert, Serial: 5, KeyId: "id", ValidBefore: ssh.CertTimeInfinity}
+	cert := &ssh.Certificate{Key: sshtest.NewKey().PublicKey(), CertType: ssh.HostCert, Serial: 5, KeyId: "id", ValidPrincipals: []string{"host"}, ValidBefore: ssh.CertTimeInfinity}
 	if err := cert.SignCert(zeroes{}, key); err != nil {
 		f.Fatal(err)
 	}

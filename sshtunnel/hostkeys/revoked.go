@@ -71,6 +71,9 @@ func revokedLine(text []byte, key ssh.PublicKey) (int, error) {
 			continue
 		}
 		typ, rest := nextField(s)
+		if Composite(typ) { // a good line, but no key that we accept is of that type
+			continue
+		}
 		blob, _ := nextField(rest)
 		listed, err := parseKeyFields(typ, blob)
 		if err != nil {

@@ -26,7 +26,7 @@ func TestRevokedHostKeysAgreesWithSSH(t *testing.T) {
 	signer := openssh.WriteKey(t, path("host"), "")
 	key := signer.PublicKey()
 	ca := openssh.WriteKey(t, path("ca"), "").PublicKey()
-	s := serve(t, certify(t, dir, "host", signer, "-I", "the id", "-z", "42"))
+	s := serve(t, certify(t, dir, "host", signer, "-I", "the id", "-z", "42", "-n", "127.0.0.1"))
 	other := keyLine(sshtest.NewKey().PublicKey())
 	list := func(name, spec string) string {
 		writeFile(t, path("spec"), spec+"\n")

@@ -3,6 +3,7 @@ package hostkeys
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -43,12 +44,14 @@ func (d *decision) acceptUnknown(key ssh.PublicKey, names []string) error {
 		d.remember(key, names...)
 		return nil
 	case "yes":
+		d.nameComposite()
 		return d.fail
 	}
 	yes, err := d.askYes(d.question(key), d.fail.Fingerprint)
 	switch {
 	case errors.Is(err, ErrNoPerson):
 		d.fail.NeedsPerson = !d.host.BatchMode
+		d.nameComposite()
 		return d.fail
 	case err != nil:
 		d.fail.Err = err
@@ -60,6 +63,14 @@ func (d *decision) acceptUnknown(key ssh.PublicKey, names []string) error {
 	d.remember(key, names...)
 	d.updatable = true
 	return nil
+}
+
+// nameComposite says in the error that a key of the host is known which we cannot use.
+func (d *decision) nameComposite() {
+	files := slices.Concat(d.host.UserKnownHostsFiles, d.host.GlobalKnownHostsFiles)
+	if at := compositeLine(files, d.name()); at != "" {
+		d.fail.Err = errors.New(at + " holds a composite ML-DSA key of the host, a type that sallyport does not support")
+	}
 }
 
 // question returns what ssh asks about an unknown key.

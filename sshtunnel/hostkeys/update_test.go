@@ -116,7 +116,7 @@ func TestUpdateHostKeysAgreesWithSSH(t *testing.T) {
 	openssh.WriteKey(t, path("ca"), "")
 	ca := keyLine(openssh.ReadPublicKey(t, path("ca.pub")))
 	s := openssh.Start(t, user, "HostKey "+path("host"), "HostKey "+path("rsa"), "HostKey "+path("ecdsa"))
-	openssh.Run(t, "ssh-keygen", "-q", "-s", path("ca"), "-I", "id", "-h", path("host.pub"))
+	openssh.Run(t, "ssh-keygen", "-q", "-s", path("ca"), "-I", "id", "-h", "-n", "127.0.0.1", path("host.pub"))
 	certified := openssh.Start(t, user, "HostKey "+path("host"), "HostKey "+path("rsa"), "HostCertificate "+path("host-cert.pub"))
 	at, port := fmt.Sprintf("[127.0.0.1]:%d", s.Addr.Port), fmt.Sprint(s.Addr.Port)
 	salt := make([]byte, 20)

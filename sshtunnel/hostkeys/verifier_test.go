@@ -36,7 +36,6 @@ func TestVerifyAgreesWithSSH(t *testing.T) {
 	good := certified("-n", "127.0.0.1,alias")
 	expired := certified("-n", "127.0.0.1", "-V", "20200101:20200102")
 	wrongName := certified("-n", "elsewhere")
-	anyName := certified()
 	critical := certified("-n", "127.0.0.1", "-O", "critical:strange@example.org=x")
 	withPlain := serve(t, certify(t, dir, "host", hostKey, "-n", "elsewhere"), hostKey)
 
@@ -82,7 +81,6 @@ func TestVerifyAgreesWithSSH(t *testing.T) {
 		{name: "authority as a plain line", server: good, known: "* " + ca},
 		{name: "certificate expired", server: expired, known: "@cert-authority * " + ca},
 		{name: "certificate of another host", server: wrongName, known: "@cert-authority * " + ca},
-		{name: "certificate without principals", server: anyName, known: "@cert-authority * " + ca, ok: true},
 		{name: "critical option", server: critical, known: "@cert-authority * " + ca},
 		{name: "plain key of a certificate of another host", server: withPlain, known: "@cert-authority * " + ca + "\n" + at(withPlain) + " " + key, ok: true},
 	} {

@@ -77,6 +77,14 @@ type Host struct {
 	// default, by + or -. The order of the list is then not the user's.
 	HostKeyAlgorithmsRelative bool
 
+	// RequiredRSASize is the least length of an RSA key, of the host or of the user, in bits. It is
+	// 1024 where unset. 0 counts as 1024.
+	RequiredRSASize int
+	// SecurityKeyProvider is the library that reaches FIDO tokens: a path, "internal" for what
+	// OpenSSH has built in, "none", or the name of an environment variable after a $. It is ""
+	// where unset.
+	SecurityKeyProvider string
+
 	// PreferredAuthentications is nil where unset.
 	PreferredAuthentications []string
 	// PubkeyAuthentication, PasswordAuthentication and KbdInteractiveAuthentication are true where
@@ -161,6 +169,8 @@ func newHost(v values) *Host {
 		Ciphers:                  v.list("ciphers"),
 		MACs:                     v.list("macs"),
 		PubkeyAcceptedAlgorithms: v.list("pubkeyacceptedalgorithms"),
+		RequiredRSASize:          v.number("requiredrsasize"),
+		SecurityKeyProvider:      v.first("securitykeyprovider"),
 
 		AddressFamily:       v.first("addressfamily"),
 		BindAddress:         v.first("bindaddress"),

@@ -37,6 +37,10 @@ func matchList(s, list string, lower bool) int {
 	return result
 }
 
+// MatchPattern tells whether s matches one pattern of * (any bytes) and ? (one byte), in the same
+// case (match_pattern of OpenSSH). Principals of host certificates are such patterns.
+func MatchPattern(s, pattern string) bool { return matchPattern(s, pattern) }
+
 // matchPattern tells whether s matches a pattern of * (any bytes) and ? (one byte). It takes no
 // time that is exponential in the stars, as a recursive one would.
 func matchPattern(s, pattern string) bool {
