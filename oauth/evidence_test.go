@@ -1,9 +1,11 @@
 package oauth
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -165,6 +167,72 @@ func TestPingsOfAnybody(t *testing.T) {
 			w.mustPost(tr)
 			if got := w.as.Stats().Authorizations; got != 2 {
 				t.Errorf("%d logins", got)
+			}
+		})
+	}
+}
+
+// An upstream that closes the connection of every request with a dead token refuses it, too. For a
+// person at a terminal that is found out.
+func TestConnectionClosedForADeadToken(t *testing.T) {
+	t.Parallel()
+	for _, terminal := range []bool{true, false} {
+		t.Run(fmt.Sprintf("terminal %v", terminal), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.mustPost(w.transport(nil))
+			tr := w.transport(func(c *Config) { c.AtTerminal = terminal })
+			old := w.as.Secrets()
+			reset := errors.New("connection reset")
+			base := roundTripper(func(r *http.Request) (*http.Response, error) {
+				if access := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "); slices.Contains(old, access) {
+					return nil, reset
+				}
+				return http.DefaultTransport.RoundTrip(r)
+			})
+			tr.cfg.Base, tr.as.Base = base, base
+			status, err := w.post(tr, "x")
+			if terminal && (err != nil || status != http.StatusOK) || !terminal && !errors.Is(err, reset) {
+				t.Errorf("got %d, %v", status, err)
+			}
+		})
+	}
+}
+
+// A person who asks to sign in at an upstream that serves anybody is shown no page.
+func TestSignInAtAnOpenUpstream(t *testing.T) {
+	t.Parallel()
+	message := `{"jsonrpc":"2.0","id":"x","error":{"code":-32602,"message":"unknown tool"}}`
+	for _, tt := range []struct {
+		name   string
+		status int
+		body   string
+		pages  int
+	}{
+		{"a server that serves anybody", 200, message, 0},
+		{"a session is wanted", 400, message, 0},
+		{"a tool wants a token", 401, "", 1},
+		{"a tool wants a token, and says it otherwise", 403, "{}", 1},
+		{"no server of MCP", 404, "not found", 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			tr := w.transport(nil)
+			upstreamAnswers(tr, func(r *http.Request, access string) *http.Response {
+				switch body := bodyOf(r); {
+				case r.URL.Path != "/mcp" || access != "":
+					return nil
+				case strings.Contains(body, "tools/call"):
+					return answerOf(r, tt.status, nil, tt.body)
+				}
+				return answerOf(r, http.StatusMethodNotAllowed, nil, "")
+			})
+			if err := tr.SignIn(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if got := w.as.Stats().Authorizations; got != tt.pages {
+				t.Errorf("%d login pages, want %d", got, tt.pages)
 			}
 		})
 	}

@@ -35,6 +35,8 @@ type exchange struct {
 	// repeated says that the request was sent again with a token that the upstream had accepted a
 	// moment before.
 	repeated bool
+	// closed says that closedFor has asked.
+	closed bool
 	// person says that a login may follow a refusal that does not say what it is about. It is set
 	// if a person at a terminal waits, or if the upstream leads to a login page.
 	person bool
@@ -57,6 +59,9 @@ func (x *exchange) run(access string) (*http.Response, error) {
 	ctx, body := x.req.Context(), x.req.Body
 	for {
 		resp, err := x.send(x.req, body, access)
+		if err != nil && x.closedFor(access) {
+			resp, err = &http.Response{StatusCode: http.StatusUnauthorized, Body: http.NoBody, Request: x.req}, nil
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -100,6 +105,16 @@ func (x *exchange) run(access string) (*http.Response, error) {
 			}
 		}
 	}
+}
+
+// closedFor reports whether the upstream most likely closes the connection because of the token
+// access: it answers a request without one. The question is asked once, for a person at a terminal.
+func (x *exchange) closedFor(access string) bool {
+	if access == "" || !x.person || x.closed || x.req.Context().Err() != nil || !repeatable(x.req) {
+		return false
+	}
+	x.closed = true
+	return x.ping("") == tokenDead
 }
 
 // errTokenTaken says that the upstream takes the token for other requests than this one.

@@ -185,11 +185,11 @@ var upstreamWays = []way{
 	{name: "403 of a firewall", server: func(w *world) { w.failCall(403, mediaHTML, htmlPage) },
 		cause: `status 403`, hint: `gateway or firewall`, never: `account`, login: noLogin},
 	{name: "403 without a token", args: []string{"--grant", "none"}, server: func(w *world) { w.answer("/mcp", 403, mediaJSON, `{"detail":"no"}`) },
-		cause: `status 403`, hint: `had no token, because of --grant none`, never: `account|configure`, login: noLogin},
+		cause: `status 403`, hint: `had no token, because of --grant none`, never: `account|configure`, login: 1},
 	{name: "403 without OAuth", server: func(w *world) {
 		w.Set(func(k *oauthtest.Knobs) { k.NoMetadata, k.NoResourceMetadata = true, true })
 		w.answer("/mcp", 403, mediaHTML, htmlPage)
-	}, cause: `status 403`, hint: `had no token`, never: `account that is signed in|configure`, login: noLogin},
+	}, cause: `status 403`, hint: `had no token`, never: `account that is signed in|configure`, login: 1},
 	{name: "403 with a header of the person's", args: []string{"--header", "Authorization: Bearer mine"},
 		server: func(w *world) { w.answer("/mcp", 403, mediaJSON, `{}`) },
 		cause:  `status 403`, hint: `--header Authorization may not`, login: noLogin},
@@ -200,7 +200,7 @@ var upstreamWays = []way{
 		server: func(w *world) { w.answer("/mcp", 401, mediaJSON, `{}`) },
 		cause:  `status 401`, hint: `leave out --grant none`, login: 5},
 	{name: "404", args: []string{"--grant", "none"}, server: func(w *world) { w.answer("/mcp", 404, mediaHTML, htmlPage) },
-		cause: `status 404`, hint: `MCP endpoint itself`, login: noLogin},
+		cause: `status 404`, hint: `MCP endpoint itself`, login: 1},
 	{name: "500 at a call", server: func(w *world) { w.failCall(500, mediaHTML, htmlPage) },
 		cause: `status 500`, hint: `tell its operator`, kind: "status", login: noLogin},
 	{name: "502 page at a call", server: func(w *world) { w.failCall(502, mediaHTML, htmlPage) },
