@@ -74,6 +74,7 @@ func (l *login) runBrowser(ctx context.Context) error {
 		cb = next
 		err = l.runAuthorization(ctx, cb)
 	}
+	cb.at.free()
 	cb.finish(err)
 	l.life.startWithin(cb.at.close) // the browser may be slow to fetch our last page, and nobody waits for it
 	return err
