@@ -92,8 +92,9 @@ type Config struct {
 	// are those of the error.
 	Explain func(error) Explanation
 	// Answered is called before the host gets an answer: with what went wrong, or with nil if the
-	// answer is the upstream's own. It is also called after each attempt to open a session. The
-	// default does nothing.
+	// answer is the upstream's own. It is also called after each attempt to open a session. What
+	// one call alone has met is told to the host alone: a status or a silence of the upstream, as
+	// long as not three calls in a row fail so. The default does nothing.
 	Answered func(*Explanation)
 	// SignIn asks the person for a sign-in, if one is wanted, and returns when that has ended. It
 	// is called when the host calls the sign-in tool. A request that goes by Send may start a
