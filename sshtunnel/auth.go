@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -32,15 +33,16 @@ const (
 type authenticator struct {
 	host *sshconfig.Host
 	// ask puts a question to the person within the context of the dial.
-	ask   func(Question) (string, error)
-	log   *slog.Logger
-	trace *Trace
-	// agent is nil if there is none.
-	agent *userkeys.Agent
+	ask func(Question) (string, error)
+	// patience shows the person what the server says, and lets the login take its time.
+	patience *patience
+	log      *slog.Logger
+	trace    *Trace
+	// source is where the keys come from. keyConfig completes it.
+	source userkeys.Config
 
-	// keys are those that may be offered, in order. They are valid once loaded is set.
-	keys   []userkeys.Key
-	loaded bool
+	// keys are those that may be offered, in order. They are nil until they are collected.
+	keys []userkeys.Key
 	// next is the index of the key to offer next.
 	next int
 
@@ -67,17 +69,25 @@ func newAuthenticator(d *dialer, ask func(Question) (string, error)) *authentica
 	a := &authenticator{
 		host:     d.host,
 		ask:      ask,
+		patience: d.patience,
 		log:      d.cfg.Log,
 		trace:    d.cfg.Trace,
-		agent:    d.prepared.agent,
+		source:   userkeys.Config{Host: d.host, Agent: d.prepared.agent, Log: d.cfg.Log},
 		attempts: map[string]int{},
 		over:     map[string]bool{},
 		result:   AuthError{Hop: d.host.Alias, User: d.host.User},
 	}
 	if d.prepared.agentErr != nil {
-		a.note(fmt.Sprintf("agent: %v", d.prepared.agentErr))
+		a.agentFailed(d.prepared.agentErr)
 	}
 	return a
+}
+
+// agentFailed notes that the agent was of no use. A person may repair it.
+func (a *authenticator) agentFailed(err error) {
+	a.result.NeedsPerson = true
+	a.result.Agent, _ = errors.AsType[*userkeys.AgentError](err)
+	a.note(err.Error())
 }
 
 // begin notes a try whose outcome is not known yet.
@@ -120,6 +130,7 @@ func (a *authenticator) choose(c *ssh.ClientAuthContext) (ssh.AuthMethod, error)
 	if n := len(c.PartialSuccessMethods); n != a.partial {
 		a.conclude(AuthPartial, nil)
 		a.partial, a.next = n, 0 // the next step may want another key (pubkey_reset)
+		a.patience.waitForPerson()
 	}
 	a.conclude(AuthRefused, nil)
 	a.result.Methods = c.AllowedMethods
@@ -177,36 +188,47 @@ func (a *authenticator) explain(allowed []string) {
 
 // publicKey returns a method that offers the next key, or nil if no key is left.
 func (a *authenticator) publicKey() ssh.AuthMethod {
-	if !a.loaded {
-		a.loaded = true
-		a.keys = userkeys.Collect(a.keyConfig())
+	if a.keys == nil {
+		a.keys = append([]userkeys.Key{}, userkeys.Collect(a.keyConfig())...)
 	}
-	if a.next >= len(a.keys) {
+	k, ok := a.nextKey()
+	if !ok {
 		return nil
 	}
-	k := a.keys[a.next]
-	a.next++
 	print := hostkeys.Fingerprint(k.Signer.PublicKey())
 	a.begin(AuthInfo{Method: methodPublicKey, Fingerprint: print, Source: k.Label, Agent: k.InAgent})
 	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, print, k.Label))
 	// x/crypto gives a method up when one of its keys fails to sign. So each key is a method of its
 	// own.
-	return ssh.PublicKeys(k.Signer)
+	return ssh.PublicKeys(a.patiently(k.Signer))
+}
+
+// nextKey returns the next key that may be offered. ok is false if none is left.
+func (a *authenticator) nextKey() (k userkeys.Key, ok bool) {
+	for a.next < len(a.keys) && !ok {
+		k, ok = a.keys[a.next].Open()
+		a.keys[a.next] = k // a key that was opened stays open
+		a.next++
+	}
+	return k, ok
 }
 
 // keyConfig says which keys to collect, and how they report to a.
 func (a *authenticator) keyConfig() userkeys.Config {
-	return userkeys.Config{
-		Host:  a.host,
-		Agent: a.agent,
-		Ask: func(kind, prompt string, echo bool) (string, error) {
-			return a.ask(Question{Hop: a.host.Alias, Kind: kind, Prompt: prompt, Echo: echo})
-		},
-		Log:         a.log,
-		Note:        a.note,
-		NeedsPerson: func() { a.result.NeedsPerson = true },
-		SignFailed:  func(err error) { a.tryErr = err },
+	c := a.source
+	c.Ask = func(kind, prompt string, echo bool) (string, error) {
+		return a.ask(Question{Hop: a.host.Alias, Kind: kind, Prompt: prompt, Echo: echo})
 	}
+	c.Note = a.note
+	c.AgentFailed = a.agentFailed
+	c.NeedsPerson = func() { a.result.NeedsPerson = true }
+	c.SignFailed = func(err error) {
+		a.tryErr = err
+		if e, ok := errors.AsType[*userkeys.AgentError](err); ok {
+			a.agentFailed(e)
+		}
+	}
+	return c
 }
 
 func (a *authenticator) tried(s string) { a.result.Tried = append(a.result.Tried, s) }
@@ -231,6 +253,7 @@ func (a *authenticator) interactive(method string) ssh.AuthMethod {
 		return a.password(at)
 	}
 	a.rounds = 0
+	a.patience.waitForPerson() // PAM may send a push before its first question, or without one
 	return ssh.KeyboardInteractive(func(name, instruction string, prompts []string, echos []bool) ([]string, error) {
 		return a.round(at, strings.TrimSpace(name+"\n"+instruction), prompts, echos)
 	})
@@ -246,6 +269,7 @@ func (a *authenticator) password(at string) ssh.AuthMethod {
 		answer, err := a.question(methodPassword, prompt, false)
 		if err == nil {
 			a.tried(methodPassword)
+			a.patience.waitForPerson() // PAM may send a push now
 		}
 		return answer, err
 	})
@@ -262,6 +286,12 @@ func (a *authenticator) round(at, introduction string, prompts []string, echos [
 	if a.rounds == 1 {
 		a.tried(methodKbdInt)
 	}
+	if introduction != "" {
+		a.said(introduction)
+	}
+	if introduction != "" && len(prompts) == 0 {
+		a.patience.tell(introduction)
+	}
 	answers := make([]string, len(prompts))
 	for i, p := range prompts {
 		text := fmt.Sprintf("(%s) %s", at, display.Printable(p))
@@ -274,6 +304,42 @@ func (a *authenticator) round(at, introduction string, prompts []string, echos [
 		}
 	}
 	return answers, nil
+}
+
+// said keeps what the server has said last, which may be why it refuses.
+func (a *authenticator) said(text string) {
+	text = strings.Join(strings.Fields(display.Printable(strings.ToValidUTF8(text, "?"))), " ")
+	if text != "" {
+		a.result.Said = display.Cut(text)
+	}
+}
+
+// patientSigner stops the clock of ConnectTimeout while it signs, because the agent or a security
+// key may wait for the person. The clock does not run on after a signature: the server knows the
+// key, and the rest of its rules may need a person, too (PAM's account management).
+type patientSigner struct {
+	ssh.MultiAlgorithmSigner
+	*patience
+}
+
+// patiently makes a patientSigner of s.
+func (a *authenticator) patiently(s ssh.Signer) ssh.Signer {
+	if m, ok := s.(ssh.MultiAlgorithmSigner); ok {
+		return patientSigner{m, a.patience}
+	}
+	return s
+}
+
+// Sign implements ssh.Signer.
+func (s patientSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
+	s.waitForPerson()
+	return s.MultiAlgorithmSigner.Sign(rand, data)
+}
+
+// SignWithAlgorithm implements ssh.AlgorithmSigner.
+func (s patientSigner) SignWithAlgorithm(rand io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
+	s.waitForPerson()
+	return s.MultiAlgorithmSigner.SignWithAlgorithm(rand, data, algorithm)
 }
 
 // question asks the person. After an error the method is not tried again.

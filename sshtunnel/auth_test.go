@@ -110,7 +110,8 @@ func TestAgentSignsOnRealServer(t *testing.T) {
 	}
 }
 
-// OpenSSH's order: certificates, the agent's listed keys, its other keys, files.
+// OpenSSH's order: the agent's listed keys, its other keys, files, each with the certificate beside
+// it.
 func TestKeyOrder(t *testing.T) {
 	t.Parallel()
 	dir, keys := keyDir(t, "ca", "certified", "listed", "other", "file")
@@ -135,10 +136,10 @@ func TestKeyOrder(t *testing.T) {
 		}
 		return names
 	}
-	if got, want := offered(func(*sshconfig.Host) {}), []string{"certified-cert.pub", "listed", "agent: test", "certified", "file"}; !slices.Equal(got, want) {
+	if got, want := offered(func(*sshconfig.Host) {}), []string{"listed", "agent: test", "certified", "certified-cert.pub", "file"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got, want := offered(func(h *sshconfig.Host) { h.IdentitiesOnly = true }), []string{"certified-cert.pub", "listed", "certified", "file"}; !slices.Equal(got, want) {
+	if got, want := offered(func(h *sshconfig.Host) { h.IdentitiesOnly = true }), []string{"listed", "certified", "certified-cert.pub", "file"}; !slices.Equal(got, want) {
 		t.Errorf("IdentitiesOnly: got %q, want %q", got, want)
 	}
 }
@@ -283,7 +284,7 @@ func TestUnusableKeysAreTold(t *testing.T) {
 	if !ok || !auth.NeedsPerson {
 		t.Fatalf("got %v", err)
 	}
-	for _, want := range []string{"chmod 600", "missing: ", "agent: ", "locked: passphrase: nobody"} {
+	for _, want := range []string{"chmod 600", "missing: ", "agent at ", "locked: passphrase: nobody"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in %v", want, err)
 		}
@@ -300,7 +301,7 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 		ok            bool
 	}{
 		{"a slow person", 9 * time.Second, time.Hour, true},
-		{"a slow server", 11 * time.Second, time.Hour, false},
+		{"a slow server", 21 * time.Second, time.Hour, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := openssh.NewHost(t, "bastion", "127.0.0.1:1")
@@ -314,7 +315,7 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 				config.AddHostKey(signer)
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				cfg := &Config{Log: testLog(t), Ask: func(ctx context.Context, q Question) (string, error) {
+				cfg := &Config{Log: testLog(t), Notice: func(Notice) {}, patience: time.Minute, Ask: func(ctx context.Context, q Question) (string, error) {
 					time.Sleep(tt.asked)
 					return "password", context.Cause(ctx)
 				}}
@@ -327,7 +328,7 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 					}
 				}}
 				l := newLink()
-				d := &dialer{cfg: cfg, host: h, prepared: prepared, via: via, link: l}
+				d := &dialer{cfg: cfg, host: h, prepared: prepared, via: via, link: l, report: func(progress) {}}
 				hp, err := d.dial(ctx)
 				if _, timeout := errors.AsType[*TimeoutError](err); (err == nil) != tt.ok || timeout == tt.ok {
 					t.Errorf("got %v", err)

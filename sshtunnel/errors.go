@@ -8,6 +8,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/userkeys"
 )
 
 var (
@@ -54,14 +55,27 @@ func (e *HopError) Error() string {
 // Unwrap returns the cause.
 func (e *HopError) Unwrap() error { return e.Err }
 
-// TimeoutError says that ConnectTimeout ran out. It is a net.Error whose Timeout is true.
+// TimeoutError says that ConnectTimeout ran out, or the time that a person may take. It is a
+// net.Error whose Timeout is true.
 type TimeoutError struct {
 	// After is the timeout, such as 30s.
 	After string
+	// Person says that the login waited for a person.
+	Person bool
 }
 
-func (e *TimeoutError) Error() string   { return "no answer within " + e.After }
-func (e *TimeoutError) Timeout() bool   { return true }
+// Error names the time and, for ConnectTimeout, the keyword.
+func (e *TimeoutError) Error() string {
+	if e.Person {
+		return "the login was not completed within " + e.After
+	}
+	return "no answer within " + e.After + " (ConnectTimeout)"
+}
+
+// Timeout returns true.
+func (e *TimeoutError) Timeout() bool { return true }
+
+// Temporary is a part of net.Error. It returns true.
 func (e *TimeoutError) Temporary() bool { return true }
 
 // AuthError says that a server did not let us in.
@@ -74,12 +88,17 @@ type AuthError struct {
 	Methods []string
 	// Notes say what could not be offered, and why.
 	Notes []string
+	// Agent says why the agent was of no use. It is nil if nothing was wrong with it.
+	Agent *userkeys.AgentError
 	// NeedsPerson says that a person or the agent could have helped. If it is false, the server has
 	// refused everything that we have.
 	NeedsPerson bool
 	// TooMany says that the server's MaxAuthTries was reached. Fewer keys may help, and so may
 	// IdentitiesOnly.
 	TooMany bool
+	// Said is the last that the server said before it refused, in printable words. It is empty if
+	// the server said nothing.
+	Said string
 	// Err is a cause besides. It may be nil.
 	Err error
 }
@@ -100,6 +119,9 @@ func (e *AuthError) Error() string {
 	}
 	if len(e.Tried) > 0 {
 		fmt.Fprintf(&b, "; tried %s", strings.Join(e.Tried, ", "))
+	}
+	if e.Said != "" {
+		fmt.Fprintf(&b, "; the server says %q", e.Said)
 	}
 	if len(e.Notes) > 0 {
 		fmt.Fprintf(&b, "; %s", strings.Join(e.Notes, "; "))

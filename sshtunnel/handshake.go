@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,7 +14,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"sallyport/sshtunnel/display"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
 )
@@ -24,6 +21,8 @@ import (
 const (
 	// defaultConnectTimeout bounds a hop whose ConnectTimeout is not set.
 	defaultConnectTimeout = 30 * time.Second
+	// noTimeout is longer than any process lives.
+	noTimeout = 100 * 365 * 24 * time.Hour
 	// clientVersion is our identification (RFC 4253 section 4.2).
 	clientVersion = "SSH-2.0-sallyport"
 )
@@ -39,17 +38,21 @@ type dialer struct {
 	link *link
 
 	where place
-	// clock is that of ConnectTimeout.
-	clock *clock
+	// report tells how far the dial has come.
+	report func(progress)
+	// patience has the clock of ConnectTimeout, and stops it while a person may be at work.
+	patience *patience
 	// stage is one of the Stage constants.
 	stage atomic.Value
 	// conn is nil until StageHandshake.
 	conn *countedConn
-	auth *authenticator
+	// witness has the proof of the session for the agent.
+	witness *kexWitness
+	auth    *authenticator
 	// keyErr is why the host key was refused.
 	keyErr error
-	// kexTraced is set when Trace.KeyExchanged has been called.
-	kexTraced bool
+	// kexTraced is set when Trace.KeyExchanged has been called, and authBegun by beginAuth.
+	kexTraced, authBegun bool
 }
 
 // dial returns a hop that is logged in. ctx and ConnectTimeout bound TCP, key exchange and
@@ -61,13 +64,18 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 		d.where.addr = net.JoinHostPort(d.host.HostName, strconv.Itoa(d.host.Port))
 	}
 	timeout := d.host.ConnectTimeout
-	if timeout <= 0 {
+	switch {
+	case timeout > 0:
+	case d.host.ConnectTimeoutSet: // 0 and none set no limit
+		timeout = noTimeout
+	default:
 		timeout = defaultConnectTimeout
 	}
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	d.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
-	defer d.clock.stop()
+	d.patience = newPatience(d, cancel)
+	d.patience.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
+	defer d.patience.end()
 
 	d.stage.Store(StageConnect)
 	h, err := d.login(limited)
@@ -93,7 +101,8 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 		return nil, err
 	}
 	d.cfg.Trace.connected(d.connected(raw))
-	d.conn = &countedConn{Conn: &readAheadConn{Conn: raw}}
+	d.witness = &kexWitness{Conn: raw}
+	d.conn = &countedConn{Conn: &readAheadConn{Conn: d.witness}}
 	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
 	defer stop()
 	d.stage.Store(StageHandshake)
@@ -162,20 +171,32 @@ func (d *dialer) clientConfig(ctx context.Context) (*ssh.ClientConfig, error) {
 		HostKeyCallback:   func(_ string, _ net.Addr, key ssh.PublicKey) error { return d.checkHostKey(ctx, key) },
 		HostKeyAlgorithms: d.prepared.keys.Algorithms(),
 		AuthCallback:      d.chooseMethod,
-		BannerCallback: func(text string) error {
-			d.cfg.Log.Info("banner", "hop", d.where.alias, "text", display.Cut(display.Printable(text)))
-			return nil
-		},
+		BannerCallback:    d.banner,
 	}
 	return config, setAlgorithms(config, d.host)
 }
+
+// banner takes a banner of the server (RFC 4252 section 5.4). It may hold a link that has to be
+// opened before the login goes on, or the reason of a refusal.
+func (d *dialer) banner(text string) error {
+	d.auth.said(text)
+	d.tell(text)
+	return nil
+}
+
+// tell shows a text to the person, and lets the login take as long as a person may need. It may be
+// called from any goroutine.
+func (d *dialer) tell(text string) { d.patience.tell(text) }
+
+// hold stops the clock of ConnectTimeout until resume is called.
+func (d *dialer) hold() (resume func()) { return d.patience.hold() }
 
 // ask puts a question to the person. The clock of ConnectTimeout stands still meanwhile.
 func (d *dialer) ask(ctx context.Context, q Question) (string, error) {
 	if d.cfg.Ask == nil || d.host.BatchMode {
 		return "", ErrNoPerson
 	}
-	defer d.clock.pause()()
+	defer d.patience.clock.pause()()
 	return d.cfg.Ask(ctx, q)
 }
 
@@ -216,7 +237,22 @@ func (d *dialer) chooseMethod(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) 
 	if d.conn.failed.Load() {
 		return nil, errCut
 	}
+	d.beginAuth(c.Metadata)
 	return d.auth.choose(c)
+}
+
+// beginAuth tells, the first time, who the server is: to the agent for what session this connection
+// is, so that it lets keys be used that are limited to this server, and to the authenticator what
+// release the server is of.
+func (d *dialer) beginAuth(server ssh.ConnMetadata) {
+	if d.authBegun {
+		return
+	}
+	d.authBegun = true
+	d.auth.source.ServerVersion = string(server.ServerVersion())
+	if b, ok := d.witness.binding(server.SessionID()); ok {
+		d.prepared.agent.Bind(b)
+	}
 }
 
 // errCut ends a login whose connection has ended before the answer.
@@ -227,6 +263,8 @@ func (d *dialer) explain(ctx context.Context, err error) error {
 	switch {
 	case d.keyErr != nil:
 		return d.keyErr
+	case mismatch(err) != nil:
+		return mismatch(err)
 	case errors.Is(err, errCut):
 		err = errCut
 	case ctx.Err() == nil && d.stage.Load() == StageAuth:
@@ -250,39 +288,6 @@ func trimHandshake(err error) error {
 		return errors.New("the server closed the connection")
 	}
 	return inner
-}
-
-// supported returns the names of list that x/crypto implements, in the user's order.
-func supported(list []string, have ...[]string) []string {
-	all := slices.Concat(have...)
-	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !slices.Contains(all, s) })
-}
-
-// setAlgorithms applies Ciphers, MACs and KexAlgorithms. For an unset one x/crypto's order stands:
-// aes128-gcm comes first, because x/crypto has no fast code for chacha20.
-func setAlgorithms(c *ssh.ClientConfig, h *sshconfig.Host) error {
-	if len(c.HostKeyAlgorithms) == 0 {
-		return fmt.Errorf("none of HostKeyAlgorithms %s is implemented", strings.Join(h.HostKeyAlgorithms, ","))
-	}
-	good, old := ssh.SupportedAlgorithms(), ssh.InsecureAlgorithms()
-	for _, l := range []struct {
-		keyword   string
-		want      []string
-		good, old []string
-		set       *[]string
-	}{
-		{"Ciphers", h.Ciphers, good.Ciphers, old.Ciphers, &c.Ciphers},
-		{"MACs", h.MACs, good.MACs, old.MACs, &c.MACs},
-		{"KexAlgorithms", h.KexAlgorithms, good.KeyExchanges, old.KeyExchanges, &c.KeyExchanges},
-	} {
-		if l.want == nil {
-			continue
-		}
-		if *l.set = supported(l.want, l.good, l.old); len(*l.set) == 0 {
-			return fmt.Errorf("none of %s %s is implemented", l.keyword, strings.Join(l.want, ","))
-		}
-	}
-	return nil
 }
 
 // clock calls a function when a time has run. It can be paused.

@@ -109,6 +109,10 @@ func (k *securityKey) List() ([]*agent.Key, error) {
 	return []*agent.Key{{Format: k.pub.Type(), Blob: k.pub.Marshal(), Comment: "security key"}}, nil
 }
 
+func (k *securityKey) Extension(string, []byte) ([]byte, error) {
+	return nil, agent.ErrExtensionUnsupported
+}
+
 func (k *securityKey) SignWithFlags(_ ssh.PublicKey, data []byte, _ agent.SignatureFlags) (*ssh.Signature, error) {
 	app, message := sha256.Sum256([]byte("ssh:")), sha256.Sum256(data)
 	flagsAndCounter := []byte{1, 0, 0, 0, 7} // touched
@@ -262,10 +266,11 @@ func TestAddKeysToAgent(t *testing.T) {
 // The order in which keys are offered is the one of a real ssh with the same agent and files.
 func TestKeyOrderAgreesWithSSH(t *testing.T) {
 	t.Parallel()
-	dir, keys := keyDir(t, "ca", "certified", "listed", "other1", "other2", "file", "public")
+	dir, keys := keyDir(t, "ca", "certified", "beside", "listed", "other1", "other2", "file", "public")
 	path := func(n string) string { return filepath.Join(dir, n) }
 	openssh.Run(t, "ssh-keygen", "-q", "-s", path("ca"), "-I", "id", "-n", "someone", path("certified.pub"))
 	os.Rename(path("certified-cert.pub"), path("cert"))
+	openssh.Run(t, "ssh-keygen", "-q", "-s", path("ca"), "-I", "id", "-n", "someone", path("beside.pub"))
 	sock := startAgent(t, path("other1"), path("listed"), path("public"), path("other2"))
 	os.Remove(path("public"))
 	for _, tt := range []struct {
@@ -280,6 +285,8 @@ func TestKeyOrderAgreesWithSSH(t *testing.T) {
 		{name: "lone .pub, IdentitiesOnly", files: []string{"public.pub"}, only: true},
 		{name: "public half only", files: []string{"public", "file"}, only: true},
 		{name: "twice", files: []string{"file", "file", "listed"}, only: true},
+		{name: "certificate beside", files: []string{"file", "beside", "listed"}},
+		{name: "certificate beside a key that another names", files: []string{"file", "beside", "certified"}, certs: []string{"cert"}},
 		{name: "two listed", files: []string{"public", "other1", "file"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -31,9 +31,9 @@ func newLink() *link {
 	return l
 }
 
-// dialLink dials all hosts of a chain in turn. It calls progress with each one before it dials it.
-// What needs no server is done for all hops from the start.
-func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, progress func(*sshconfig.Host)) (*link, error) {
+// dialLink dials all hosts of a chain in turn. It calls report before each one, and when a person
+// may be at work. What needs no server is done for all hops from the start.
+func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, report func(progress)) (*link, error) {
 	if len(chain) == 0 {
 		return nil, errors.New("no host to dial")
 	}
@@ -48,15 +48,15 @@ func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, progres
 	reached := 0 // hosts
 	if cfg.ControlMaster {
 		if i, m := findMaster(ctx, chain, cfg.Log, &l.tasks); m != nil {
-			progress(chain[i])
+			report(progress{hop: chain[i].Alias})
 			cfg.Trace.connected(ConnectedInfo{chain[i].Alias, ByControlMaster, chain[i].ControlPath})
 			l.hops = append(l.hops, m)
 			reached = i + 1
 		}
 	}
 	for i, h := range chain[reached:] {
-		progress(h)
-		d := &dialer{cfg: cfg, host: h, prepared: prepared[reached+i], link: l}
+		report(progress{hop: h.Alias})
+		d := &dialer{cfg: cfg, host: h, prepared: prepared[reached+i], link: l, report: report}
 		if len(l.hops) > 0 {
 			d.via = l.last()
 		}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"sync"
 	"time"
-
-	"sallyport/sshtunnel/sshconfig"
 )
 
 // loop is the state of a Tunnel. One goroutine, run, owns it from New to Close. Other goroutines
@@ -65,6 +63,8 @@ type callAnswer struct {
 type attempt struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	// patient says that a person may be at work on the login.
+	patient bool
 	// before is the state that stands again if the attempt is abandoned.
 	before State
 	// result gets one value. It has room for it.
@@ -117,7 +117,7 @@ func (l *loop) step() (time.Duration, bool) {
 		}
 	}
 	if l.attempt != nil {
-		if !l.wanted() {
+		if !l.wanted() && !l.attempt.patient {
 			l.attempt.cancel(errAbandoned)
 		}
 		return 0, false
@@ -182,11 +182,22 @@ func (l *loop) startAttempt() {
 	l.attempt, l.retryNow = a, false
 	l.setState(State{Phase: Dialing, Err: a.before.Err})
 	l.tasks.Go(func() { // ends with the attempt, at the latest when a.ctx does
-		link, err := l.t.dial(a.ctx, func(h *sshconfig.Host) {
-			l.t.send(func(l *loop) { l.setState(State{Phase: Dialing, Hop: h.Alias, Err: a.before.Err}) })
+		link, err := l.t.dial(a.ctx, func(p progress) {
+			l.t.send(func(l *loop) { l.attemptAdvanced(a, p) })
 		})
 		a.result <- callAnswer{link, err}
 	})
+}
+
+// attemptAdvanced notes how far a has come. An attempt that has ended may still report.
+func (l *loop) attemptAdvanced(a *attempt, p progress) {
+	if l.attempt != a {
+		return
+	}
+	a.patient = a.patient || p.patient
+	if st := (State{Phase: Dialing, Hop: p.hop, Notice: p.notice, Err: a.before.Err}); st != l.state() {
+		l.setState(st)
+	}
 }
 
 // attemptEnded takes the result of the attempt that was under way.

@@ -23,7 +23,8 @@ const (
 	// NeedsPerson means that a hop wanted an answer or an agent. Each new call tries once more, at
 	// most every 30 s.
 	NeedsPerson = "needs_person"
-	// Refused means that a hop, its host key or the configuration said no. Only Connect tries
+	// Refused means that a hop, its host key or the configuration said no, or that there is no
+	// algorithm in common. Only Connect tries
 	// again.
 	Refused = "refused"
 )
@@ -35,6 +36,9 @@ type State struct {
 	// Hop is the alias of the hop that is being dialed, or of the one that failed. It is empty if
 	// neither is the case.
 	Hop string
+	// Notice is what the person should read while the tunnel is dialed. It is zero if nothing was
+	// said.
+	Notice Notice
 	// Err is why the tunnel is down, refused or needs a person. While it is dialed again, Err is
 	// still the error of the attempt before.
 	Err error
@@ -83,6 +87,9 @@ func phaseOf(err error) string {
 		return Refused
 	}
 	if _, ok := errors.AsType[*sshconfig.Error](err); ok {
+		return Refused
+	}
+	if _, ok := errors.AsType[*AlgorithmError](err); ok {
 		return Refused
 	}
 	return Down

@@ -43,6 +43,9 @@ type Config struct {
 	Home string
 	// Log gets warnings and news. If it is nil, they are dropped.
 	Log *slog.Logger
+	// Notice is told what a server, an agent or a ProxyCommand says to the person while a hop is
+	// dialed. State has it as well. It may be called concurrently, must not block, and may be nil.
+	Notice func(Notice)
 	// Trace is told the steps of each attempt. It may be nil.
 	Trace *Trace
 
@@ -50,9 +53,10 @@ type Config struct {
 	// the last host whose ControlPath answers, and of all hosts before it. It needs ssh(1).
 	ControlMaster bool
 
-	// machine and aliveInterval are set by New. Tests put their own in.
+	// machine, aliveInterval and patience are set by New. Tests put their own in.
 	machine       machine
 	aliveInterval time.Duration
+	patience      time.Duration
 }
 
 // Tunnel is a chain of SSH connections that is dialed on demand, kept alive, and dialed again when
@@ -87,7 +91,11 @@ func New(cfg Config) (*Tunnel, error) {
 	if cfg.machine.wall == nil {
 		cfg.machine = thisMachine
 	}
+	if cfg.Notice == nil {
+		cfg.Notice = func(Notice) {}
+	}
 	cfg.aliveInterval = cmp.Or(cfg.aliveInterval, defaultAliveInterval)
+	cfg.patience = cmp.Or(cfg.patience, maxPatience)
 	t := &Tunnel{cfg: cfg, events: make(chan func(*loop)), stopped: make(chan struct{})}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.current.Store(&published{State{Phase: Idle}, make(chan struct{})})
@@ -172,13 +180,13 @@ func (t *Tunnel) send(f func(*loop)) bool {
 }
 
 // dial dials the chain as the configuration has it now.
-func (t *Tunnel) dial(ctx context.Context, progress func(*sshconfig.Host)) (*link, error) {
+func (t *Tunnel) dial(ctx context.Context, report func(progress)) (*link, error) {
 	chain, err := t.cfg.Chain(ctx)
 	if err != nil {
 		return nil, err
 	}
 	t.cfg.Trace.resolved(chain)
-	l, err := dialLink(ctx, &t.cfg, chain, progress)
+	l, err := dialLink(ctx, &t.cfg, chain, report)
 	if err == nil {
 		t.cfg.Trace.up()
 	}

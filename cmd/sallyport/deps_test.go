@@ -27,7 +27,7 @@ var allowedImports = map[string][]string{
 	"sshtunnel/sshconfig":  {"github.com/kevinburke/ssh_config", "sshtunnel/display"},
 	"sshtunnel/hostkeys":   {"golang.org/x/crypto/ssh", "golang.org/x/sys", "sshtunnel/display", "sshtunnel/sshconfig"},
 	"sshtunnel/userkeys": {
-		"golang.org/x/crypto/ssh", "github.com/Microsoft/go-winio",
+		"golang.org/x/crypto", "github.com/Microsoft/go-winio",
 		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/sshconfig",
 	},
 

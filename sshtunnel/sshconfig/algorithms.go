@@ -19,9 +19,9 @@ type release struct {
 	known map[string]string
 }
 
-// openSSH10 is the release whose rules we follow (myproposal.h and `ssh -Q` of 10.5).
+// openSSH10 is the release whose rules we follow (myproposal.h and `ssh -Q` of 10.6).
 var openSSH10 = release{
-	version: "OpenSSH_10.5p1",
+	version: "OpenSSH_10.6p1",
 	identityFiles: []string{
 		"~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ecdsa_sk",
 		"~/.ssh/id_ed25519", "~/.ssh/id_ed25519_sk", "~/.ssh/id_mldsa44_ed25519",
@@ -41,7 +41,7 @@ var openSSH10 = release{
 		"pubkeyacceptedalgorithms":    defaultKeyAlgorithms,
 		"casignaturealgorithms": "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521," +
 			"sk-ssh-ed25519@openssh.com,sk-ecdsa-sha2-nistp256@openssh.com,webauthn-sk-ecdsa-sha2-nistp256@openssh.com," +
-			"rsa-sha2-512,rsa-sha2-256",
+			"rsa-sha2-512,rsa-sha2-256,ssh-mldsa44-ed25519",
 	},
 	known: map[string]string{
 		"ciphers": "3des-cbc,aes128-cbc,aes192-cbc,aes256-cbc,aes128-ctr,aes192-ctr,aes256-ctr," +
@@ -58,7 +58,7 @@ var openSSH10 = release{
 		"hostkeyalgorithms":           knownKeyAlgorithms,
 		"hostbasedacceptedalgorithms": knownKeyAlgorithms,
 		"pubkeyacceptedalgorithms":    knownKeyAlgorithms,
-		"casignaturealgorithms": "ssh-ed25519,sk-ssh-ed25519@openssh.com,ssh-mldsa44-ed25519@openssh.com," +
+		"casignaturealgorithms": "ssh-ed25519,sk-ssh-ed25519@openssh.com,ssh-mldsa44-ed25519," +
 			"ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,sk-ecdsa-sha2-nistp256@openssh.com," +
 			"webauthn-sk-ecdsa-sha2-nistp256@openssh.com,ssh-rsa,rsa-sha2-256,rsa-sha2-512",
 	},
@@ -70,11 +70,11 @@ const (
 		"ecdsa-sha2-nistp384-cert-v01@openssh.com,ecdsa-sha2-nistp521-cert-v01@openssh.com," +
 		"sk-ssh-ed25519-cert-v01@openssh.com,sk-ecdsa-sha2-nistp256-cert-v01@openssh.com," +
 		"webauthn-sk-ecdsa-sha2-nistp256-cert-v01@openssh.com,rsa-sha2-512-cert-v01@openssh.com," +
-		"rsa-sha2-256-cert-v01@openssh.com,ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521," +
-		"sk-ssh-ed25519@openssh.com,sk-ecdsa-sha2-nistp256@openssh.com,webauthn-sk-ecdsa-sha2-nistp256@openssh.com," +
-		"rsa-sha2-512,rsa-sha2-256"
+		"rsa-sha2-256-cert-v01@openssh.com,ssh-mldsa44-ed25519-cert,ssh-ed25519,ecdsa-sha2-nistp256," +
+		"ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,sk-ssh-ed25519@openssh.com,sk-ecdsa-sha2-nistp256@openssh.com," +
+		"webauthn-sk-ecdsa-sha2-nistp256@openssh.com,rsa-sha2-512,rsa-sha2-256,ssh-mldsa44-ed25519"
 	knownKeyAlgorithms = "ssh-ed25519,ssh-ed25519-cert-v01@openssh.com,sk-ssh-ed25519@openssh.com," +
-		"sk-ssh-ed25519-cert-v01@openssh.com,ssh-mldsa44-ed25519@openssh.com,ssh-mldsa44-ed25519-cert-v01@openssh.com," +
+		"sk-ssh-ed25519-cert-v01@openssh.com,ssh-mldsa44-ed25519,ssh-mldsa44-ed25519-cert," +
 		"ecdsa-sha2-nistp256,ecdsa-sha2-nistp256-cert-v01@openssh.com,ecdsa-sha2-nistp384," +
 		"ecdsa-sha2-nistp384-cert-v01@openssh.com,ecdsa-sha2-nistp521,ecdsa-sha2-nistp521-cert-v01@openssh.com," +
 		"sk-ecdsa-sha2-nistp256@openssh.com,sk-ecdsa-sha2-nistp256-cert-v01@openssh.com," +
@@ -83,46 +83,43 @@ const (
 		"rsa-sha2-512,rsa-sha2-512-cert-v01@openssh.com"
 )
 
-// checkAlgorithms refuses names that OpenSSH does not know. Names of key algorithms may be
-// patterns. A list that begins with '-' is not checked. It follows ciphers_valid, mac_valid,
-// kex_names_valid and sshkey_names_valid2 of OpenSSH.
-func (rel *release) checkAlgorithms(keyword, list string) error {
-	if strings.HasPrefix(list, "-") {
+// DefaultAlgorithms returns the list of algorithms that OpenSSH uses where a keyword, such as
+// Ciphers, is unset. It is nil for any other keyword. The caller may change it.
+func DefaultAlgorithms(keyword string) []string {
+	list := openSSH10.defaults[strings.ToLower(keyword)]
+	if list == "" {
 		return nil
 	}
-	names := strings.Split(strings.TrimLeft(list[:1], "+^")+list[1:], ",")
-	if names[0] == "" {
-		return fmt.Errorf("bad algorithm list %q", display.Cut(list))
-	}
-	// OpenSSH looks the three kinds of names up by equality, and those of keys by pattern.
-	patterns := keyword != "ciphers" && keyword != "macs" && keyword != "kexalgorithms"
-	for _, name := range names {
-		if name == "" { // OpenSSH does not look further either
-			return nil
-		}
-		ok := false
-		for known := range strings.SplitSeq(rel.known[keyword], ",") {
-			if known == name || patterns && matchList(known, name, false) != 0 {
-				ok = true
-				break
-			}
-		}
-		if !ok {
-			return fmt.Errorf("unknown algorithm %q", display.Cut(name))
+	return strings.Split(list, ",")
+}
+
+// takesPatterns tells whether the names in a keyword's list may be patterns. OpenSSH looks up
+// ciphers, MACs and key exchanges by equality. After a '-' all names may be patterns.
+func takesPatterns(keyword string) bool {
+	return keyword != "ciphers" && keyword != "macs" && keyword != "kexalgorithms"
+}
+
+// find returns the known algorithms that a name or a pattern stands for.
+func (rel *release) find(keyword, name string) (found []string) {
+	for known := range strings.SplitSeq(rel.known[keyword], ",") {
+		if known == name || takesPatterns(keyword) && matchPattern(known, name) {
+			found = append(found, known)
 		}
 	}
-	return nil
+	return found
 }
 
 // assembleAlgorithms applies the + - ^ forms to the default list and resolves patterns
 // (kex_assemble_names of OpenSSH). The order of the result is the order of preference in the key
-// exchange (RFC 4253 section 7.1).
-func (rel *release) assembleAlgorithms(keyword, list string) (string, error) {
+// exchange (RFC 4253 section 7.1). Names that the release does not know are left out and returned
+// as unknown: the lists of distributions and of other releases have such. It is an error if nothing
+// else is in the list. Only the form with - may leave an empty list.
+func (rel *release) assembleAlgorithms(keyword, list string) (assembled string, unknown []string, err error) {
 	def := rel.defaults[keyword]
 	var wanted []string
 	switch {
 	case list == "":
-		return def, nil
+		return def, nil, nil
 	case list[0] == '-':
 		var remaining []string
 		for name := range strings.SplitSeq(def, ",") {
@@ -130,7 +127,7 @@ func (rel *release) assembleAlgorithms(keyword, list string) (string, error) {
 				remaining = append(remaining, name)
 			}
 		}
-		return strings.Join(remaining, ","), nil
+		return strings.Join(remaining, ","), nil, nil
 	case list[0] == '+':
 		wanted = strings.Split(def+","+list[1:], ",")
 	case list[0] == '^':
@@ -140,20 +137,27 @@ func (rel *release) assembleAlgorithms(keyword, list string) (string, error) {
 	}
 	var out []string
 	seen := make(map[string]bool)
-	for _, pattern := range wanted {
-		// Only the form with - takes names away.
-		if strings.HasPrefix(pattern, "!") {
-			return "", fmt.Errorf("negated algorithm %q", display.Cut(pattern))
+	for _, name := range wanted {
+		if name == "" {
+			continue
 		}
-		for known := range strings.SplitSeq(rel.known[keyword], ",") {
-			if !seen[known] && matchPattern(known, pattern) {
+		// Only the form with - takes names away.
+		if strings.HasPrefix(name, "!") {
+			return "", nil, fmt.Errorf("negated algorithm %q", display.Cut(name))
+		}
+		found := rel.find(keyword, name)
+		if found == nil {
+			unknown = append(unknown, name)
+		}
+		for _, known := range found {
+			if !seen[known] {
 				seen[known] = true
 				out = append(out, known)
 			}
 		}
 	}
 	if len(out) == 0 {
-		return "", fmt.Errorf("no algorithm is left of %q", display.Cut(list))
+		return "", unknown, fmt.Errorf("no algorithm of %q is known", display.Cut(list))
 	}
-	return strings.Join(out, ","), nil
+	return strings.Join(out, ","), unknown, nil
 }

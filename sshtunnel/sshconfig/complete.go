@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"sallyport/sshtunnel/display"
@@ -30,9 +31,10 @@ func (e *evaluation) fault(keyword string, err error) error {
 // complete makes the Host of an evaluation that has read everything.
 func complete(e *evaluation) (*Host, error) {
 	c := &completion{evaluation: e}
-	// These four must be known before the defaults hide them.
+	// These five must be known before the defaults hide them.
 	identitiesSet := e.values.isSet("identityfile")
 	aliveSet := e.values.isSet("serveraliveinterval")
+	timeoutSet := e.values.isSet("connecttimeout") || e.values.isSet(connectTimeoutNone)
 	hostKeyAlgorithms := e.values.first("hostkeyalgorithms")
 	relative := strings.HasPrefix(hostKeyAlgorithms, "+") || strings.HasPrefix(hostKeyAlgorithms, "-")
 	c.clearNone()
@@ -55,6 +57,7 @@ func complete(e *evaluation) (*Host, error) {
 	h := newHost(e.values)
 	h.Alias, h.HostName, h.Port, h.User = e.target.host, e.host.text, e.port(), e.values.first("user")
 	h.IdentityFilesSet, h.ServerAliveSet, h.HostKeyAlgorithmsRelative = identitiesSet, aliveSet, relative
+	h.ConnectTimeoutSet = timeoutSet
 	h.IdentityAgent = c.agent()
 	h.settings, h.tokens = e.settings(), c.tokens
 	if err := c.expandFields(h); err != nil {
@@ -108,6 +111,9 @@ func (c *completion) setDefaults() {
 			v.setDefault(k.name, k.unset)
 		}
 	}
+	if v.isSet("proxyjump") { // the ssh that reaches the jump host carries the bytes itself
+		v.replace("proxyusefdpass", "no")
+	}
 	// ssh.c turns the question off where nobody could answer it.
 	if v.first("updatehostkeys") == "ask" && c.cannotAsk() {
 		v.replace("updatehostkeys", "false")
@@ -136,12 +142,22 @@ func (c *completion) cannotAsk() bool {
 		v.first("requesttty") == "false"
 }
 
-// assembleAlgorithms applies the +, - and ^ forms of the lists of algorithms.
+// assembleAlgorithms applies the +, - and ^ forms of the lists of algorithms. A list that nothing
+// is left of is refused, but not for host-based logins, which we do not do.
 func (c *completion) assembleAlgorithms() error {
-	for keyword := range c.release.known {
-		list, err := c.release.assembleAlgorithms(keyword, c.values.first(keyword))
+	for _, keyword := range slices.Sorted(maps.Keys(c.release.known)) {
+		list, unknown, err := c.release.assembleAlgorithms(keyword, c.values.first(keyword))
+		origin := c.values.origin(keyword)
+		if err != nil && keyword == "hostbasedacceptedalgorithms" {
+			c.resolver.skipped(origin, keyword, err)
+			delete(c.values, keyword)
+			continue
+		}
 		if err != nil {
 			return c.fault(keyword, err)
+		}
+		for _, name := range unknown {
+			c.resolver.skipped(origin, keyword, fmt.Errorf("unknown algorithm %q", display.Cut(name)))
 		}
 		if c.values.isSet(keyword) {
 			c.values.replace(keyword, list)
@@ -172,10 +188,6 @@ func (c *completion) check() error {
 	}
 	if c.values.first("connectionattempts") == "0" {
 		return c.fault("connectionattempts", errors.New("must be at least 1"))
-	}
-	if c.values.first("forkafterauthentication") == "yes" && !c.values.isSet("remotecommand") &&
-		c.values.first("sessiontype") != "none" {
-		return c.fault("forkafterauthentication", errors.New("needs a command to run"))
 	}
 	return nil
 }
@@ -210,7 +222,7 @@ func (c *completion) expandUser(tokens map[byte]string) error {
 		return err
 	}
 	if expanded != name && !validUser(expanded) {
-		return fmt.Errorf("%q has characters that are not allowed", display.Cut(expanded))
+		return badUser(expanded)
 	}
 	c.values.replace("user", expanded)
 	return nil
@@ -282,59 +294,4 @@ func (c *completion) expandForwards() error {
 		}
 	}
 	return nil
-}
-
-// expandFields makes the fields of h that `ssh -G` prints as they were written. The tokens of
-// ProxyCommand and ProxyJump are fewer than those of other keywords (ssh_config(5), TOKENS).
-func (c *completion) expandFields(h *Host) (err error) {
-	proxyTokens := maps.Clone(c.tokens)
-	maps.DeleteFunc(proxyTokens, func(letter byte, _ string) bool { return !strings.ContainsRune("hknpr", rune(letter)) })
-	if h.ProxyCommand, err = expand(c.values.first("proxycommand"), proxyTokens, nil); err != nil {
-		return c.fault("proxycommand", err)
-	}
-	for _, hop := range c.values.texts("proxyjump") {
-		if hop, err = expand(hop, proxyTokens, nil); err != nil {
-			return c.fault("proxyjump", err)
-		}
-		h.ProxyJump = append(h.ProxyJump, hop)
-	}
-	if h.IdentityFiles, err = c.expandPaths("identityfile"); err != nil {
-		return err
-	}
-	h.CertificateFiles, err = c.expandPaths("certificatefile")
-	return err
-}
-
-// expandPaths returns the files of a keyword, expanded and without "none".
-func (c *completion) expandPaths(keyword string) ([]string, error) {
-	var out []string
-	for _, v := range c.values[keyword] {
-		if strings.EqualFold(v.text, "none") {
-			continue
-		}
-		path, err := c.expandText(v.text, true, true)
-		if err != nil {
-			return nil, v.origin.errorf("%s: %v", keyword, err)
-		}
-		out = append(out, path)
-	}
-	return out, nil
-}
-
-// agent returns where IdentityAgent leads: "" is the agent of SSH_AUTH_SOCK. A variable that is not
-// set means no agent, as in OpenSSH.
-func (c *completion) agent() string {
-	agent := c.values.first("identityagent")
-	name, isVariable := strings.CutPrefix(agent, "$")
-	switch {
-	case agent == "SSH_AUTH_SOCK":
-		return ""
-	case isVariable:
-		if socket := c.resolver.getenv(name); socket != "" {
-			return socket
-		}
-		return "none"
-	default:
-		return agent
-	}
 }

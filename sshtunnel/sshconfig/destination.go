@@ -3,6 +3,7 @@ package sshconfig
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -170,7 +171,7 @@ func parsePort(s string) (int, error) {
 const maxName = 1025
 
 // check refuses names that could become an option of a program or a command in a shell
-// (valid_hostname and valid_ruser of OpenSSH's ssh.c).
+// (ssh_valid_hostname and ssh_valid_ruser of OpenSSH's readconf.c).
 func (t target) check() error {
 	if len(t.host) > maxName || len(t.user) > maxName {
 		return fmt.Errorf("host or user name is longer than %d bytes", maxName)
@@ -179,9 +180,16 @@ func (t target) check() error {
 		return fmt.Errorf("host name %q is empty or has characters that are not allowed", display.Cut(t.host))
 	}
 	if !validUser(t.user) {
-		return fmt.Errorf("user name %q has characters that are not allowed", display.Cut(t.user))
+		return badUser(t.user)
 	}
 	return nil
+}
+
+// badUser is the error of a user name that validUser refuses. The way past it is that of OpenSSH,
+// whose rule is for names that come from elsewhere and end up in a shell by %r.
+func badUser(name string) error {
+	return fmt.Errorf("user name %q has characters that are not allowed here; a plain User line of ssh_config may have them",
+		display.Cut(name))
 }
 
 // validHost tells whether a host name is safe to pass to a program or a shell. A leading - would
@@ -190,12 +198,10 @@ func validHost(s string) bool {
 	return s != "" && s[0] != '-' && !strings.ContainsAny(s, "'`\"$\\;&<>|(){}, \v\f") && !hasControl(s)
 }
 
-// validUser tells the same about a user name. It may have blanks, backslashes and dollars inside.
+// validUser tells the same about a user name. It may have blanks inside.
 func validUser(s string) bool {
-	if strings.HasPrefix(s, "-") || strings.HasSuffix(s, `\`) {
-		return false
-	}
-	return !strings.Contains(s, " -") && !strings.ContainsAny(s, "'`\";&<>|(){}") && !hasControl(s)
+	return !strings.HasPrefix(s, "-") && !strings.Contains(s, " -") &&
+		!strings.ContainsAny(s, "'`\"$\\;&<>|(){}") && !hasControl(s)
 }
 
 // hasControl tells whether s has control characters.
@@ -214,6 +220,20 @@ func cleanDomain(s string) (string, error) {
 		}
 	}
 	return strings.TrimSuffix(s, "."), nil
+}
+
+// escapeZone doubles the '%' of an IPv6 address with a zone, so that it is not taken for a token.
+// The address may stand in brackets, with a user before and a port behind. ssh wants the '%'
+// doubled in the file, which is left as it is.
+func escapeZone(s string) string {
+	before, address, after := "", s, ""
+	if i, j := strings.IndexByte(s, '['), strings.LastIndexByte(s, ']'); i >= 0 && i < j {
+		before, address, after = s[:i], s[i:j], s[j:]
+	}
+	if addr, err := netip.ParseAddr(strings.TrimPrefix(address, "[")); err != nil || addr.Zone() == "" || strings.HasPrefix(addr.Zone(), "%") {
+		return s
+	}
+	return before + strings.Replace(address, "%", "%%", 1) + after
 }
 
 // isAlnum tells whether c is a letter or a digit of ASCII.

@@ -122,7 +122,9 @@ func (e *evaluation) commandLine(ctx context.Context) error {
 		}
 	}
 	e.origin = t.origin
-	if t.user != "" && !e.values.isSet("user") {
+	if e.values.isSet("user") { // by -o, whose user ssh checks in the same way
+		t.user = e.values.first("user")
+	} else if t.user != "" {
 		e.set("user", t.user)
 		e.userTyped = true
 	}
@@ -216,7 +218,7 @@ func (e *evaluation) file(ctx context.Context, name string, how reading) error {
 // readConfig returns the text of a file without its last newline.
 func readConfig(name string, how reading) (string, error) {
 	if how.depth > maxDepth {
-		return "", &Error{File: name, Msg: fmt.Sprintf("files include each other more than %d deep", maxDepth)}
+		return "", &Error{File: name, Msg: fmt.Sprintf("files include each other more than %d deep", maxDepth), everywhere: true}
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -262,29 +264,61 @@ func (e *evaluation) directive(ctx context.Context, d *directive, how reading) e
 		if set == nil {
 			return e.unknown(d)
 		}
-		err = set(e, d)
+		if err = d.fault; err == nil {
+			err = set(e, d)
+		}
 	}
 	// Every setter takes what it understands off the front.
 	if err == nil && len(d.args) > 0 {
 		err = d.errorf("%s has too many arguments, from %q on", d.keyword, display.Cut(d.args[0]))
 	}
+	return d.tolerate(e, how, err)
+}
+
+// tolerate decides whether the fault of a line matters. ssh refuses the whole file for it. But a
+// fault in a line that does not apply says nothing about this host, and neither does one in a
+// keyword without effect: the next release of OpenSSH may know the value.
+func (d *directive) tolerate(e *evaluation, how reading, err error) error {
+	fault, ok := errors.AsType[*Error](err)
+	beginsBlock := d.keyword == "host" || d.keyword == "match" // their faults come before the block is known
+	switch {
+	case !ok || fault.everywhere || d.origin.Kind != FromFile:
+		return err
+	case how.parseOnly || !e.active && !beginsBlock:
+		return nil
+	case withoutEffect[d.keyword]:
+		e.resolver.skipped(d.origin, d.keyword, err)
+		return nil
+	}
 	return err
 }
 
-// unknown warns about a keyword that is not in the table. On the command line, where it can only be
-// a typing error, it is refused.
+// unknown warns about a keyword that is not in the table, if its line applies. On the command line,
+// where it can only be a typing error, it is refused.
 func (e *evaluation) unknown(d *directive) error {
-	if matchList(d.keyword, e.values.first("ignoreunknown"), true) == 1 {
+	if !e.active || matchList(d.keyword, e.values.first("ignoreunknown"), true) == 1 {
 		return nil
 	}
 	if d.origin.Kind != FromFile {
 		return d.errorf("unknown keyword %q", display.Cut(d.keyword))
 	}
-	if _, again := e.resolver.warned.LoadOrStore(d.origin.String(), true); !again {
-		e.resolver.log().Warn("unknown keyword in ssh_config", slog.String("file", d.origin.File),
-			slog.Int("line", d.origin.Line), slog.String("keyword", display.Cut(d.keyword)))
-	}
+	e.resolver.skipped(d.origin, d.keyword, errUnknownKeyword)
 	return nil
+}
+
+// errUnknownKeyword is why a line is skipped that OpenSSH does not know either.
+var errUnknownKeyword = errors.New("unknown keyword")
+
+// skipped warns, once, about something in a line that is left out.
+func (r *Resolver) skipped(origin Origin, keyword string, reason error) {
+	fault, ok := errors.AsType[*Error](reason)
+	if ok {
+		reason = errors.New(fault.Msg) // the place is told by attributes
+	}
+	if _, again := r.warned.LoadOrStore(origin.String()+" "+keyword+" "+reason.Error(), true); !again {
+		r.log().Warn("a part of ssh_config is skipped", slog.String("file", origin.File), slog.Int("line", origin.Line),
+			slog.String("keyword", display.Cut(keyword)), slog.Any("err", reason))
+	}
 }
 
 // hostBlock begins the block of a Host line. The block applies to names that match one of its

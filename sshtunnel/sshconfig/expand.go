@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os/user"
 	"strconv"
 	"strings"
@@ -108,4 +109,64 @@ func (e *evaluation) makeTokens(host, keyAlias, jump string) map[byte]string {
 	hash := sha1.Sum([]byte(t['l'] + t['h'] + t['p'] + t['r'] + t['j']))
 	t['C'] = hex.EncodeToString(hash[:])
 	return t
+}
+
+// expandFields makes the fields of h that `ssh -G` prints as they were written. The tokens of
+// ProxyCommand and ProxyJump are fewer than those of other keywords (ssh_config(5), TOKENS).
+func (c *completion) expandFields(h *Host) (err error) {
+	proxyTokens := maps.Clone(c.tokens)
+	maps.DeleteFunc(proxyTokens, func(letter byte, _ string) bool { return !strings.ContainsRune("hknpr", rune(letter)) })
+	if h.ProxyCommand, err = expand(c.values.first("proxycommand"), proxyTokens, nil); err != nil {
+		return c.fault("proxycommand", err)
+	}
+	for _, hop := range c.values.texts("proxyjump") {
+		// ssh undoes the percent encoding of a URI when it reads the line, before it looks for
+		// tokens.
+		if t, err := parseHop(hop); err == nil && strings.HasPrefix(hop, "ssh://") {
+			hop = printHop(t)
+		}
+		if hop, err = expand(escapeZone(hop), proxyTokens, nil); err != nil {
+			return c.fault("proxyjump", err)
+		}
+		h.ProxyJump = append(h.ProxyJump, hop)
+	}
+	if h.IdentityFiles, err = c.expandPaths("identityfile"); err != nil {
+		return err
+	}
+	h.CertificateFiles, err = c.expandPaths("certificatefile")
+	return err
+}
+
+// expandPaths returns the files of a keyword, expanded and without "none".
+func (c *completion) expandPaths(keyword string) ([]string, error) {
+	var out []string
+	for _, v := range c.values[keyword] {
+		if strings.EqualFold(v.text, "none") {
+			continue
+		}
+		path, err := c.expandText(v.text, true, true)
+		if err != nil {
+			return nil, v.origin.errorf("%s: %v", keyword, err)
+		}
+		out = append(out, path)
+	}
+	return out, nil
+}
+
+// agent returns where IdentityAgent leads: "" is the agent of SSH_AUTH_SOCK. A variable that is not
+// set means no agent, as in OpenSSH.
+func (c *completion) agent() string {
+	agent := c.values.first("identityagent")
+	name, isVariable := strings.CutPrefix(agent, "$")
+	switch {
+	case agent == "SSH_AUTH_SOCK":
+		return ""
+	case isVariable:
+		if socket := c.resolver.getenv(name); socket != "" {
+			return socket
+		}
+		return "none"
+	default:
+		return agent
+	}
 }

@@ -31,6 +31,9 @@ type Host struct {
 	// ProxyCommand is run by the user's shell and stands for the TCP connection. It is never set
 	// together with ProxyJump, and "none" leaves it empty.
 	ProxyCommand string
+	// ProxyUseFdpass says that ProxyCommand passes a connected descriptor to its standard output,
+	// instead of carrying the bytes itself.
+	ProxyUseFdpass bool
 
 	// IdentityFiles are private keys, or .pub files that select a key of the agent, in order.
 	IdentityFiles []string
@@ -70,7 +73,9 @@ type Host struct {
 	// NoHostAuthenticationForLocalhost accepts any key of a host on loopback.
 	NoHostAuthenticationForLocalhost bool
 
-	// The lists of algorithms are as their +, - and ^ forms leave them, and nil where unset.
+	// The lists of algorithms are as their +, - and ^ forms leave them, without unknown names. They
+	// are nil where unset, which means DefaultAlgorithms. An empty list, which only the form with -
+	// can leave, allows nothing.
 	HostKeyAlgorithms, KexAlgorithms, Ciphers, MACs []string
 	PubkeyAcceptedAlgorithms, CASignatureAlgorithms []string
 	// HostKeyAlgorithmsRelative is true where HostKeyAlgorithms was written as a change of the
@@ -101,8 +106,11 @@ type Host struct {
 	AddressFamily string
 	// BindAddress is the local address to dial from; "" leaves it to the system.
 	BindAddress string
-	// ConnectTimeout is 0 where unset.
+	// ConnectTimeout is 0 where unset, and where the user wants none. ConnectTimeoutSet tells these
+	// apart.
 	ConnectTimeout time.Duration
+	// ConnectTimeoutSet says that ConnectTimeout was set, perhaps to 0 or to "none".
+	ConnectTimeoutSet bool
 	// ConnectionAttempts is 1 where unset.
 	ConnectionAttempts int
 	// ServerAliveInterval is 0 where unset, and where the user switched it off. ServerAliveSet
@@ -158,6 +166,8 @@ func newHost(v values) *Host {
 		IdentitiesOnly: v.yes("identitiesonly"),
 		AddKeysToAgent: v.word("addkeystoagent"),
 
+		ProxyUseFdpass: v.yes("proxyusefdpass"),
+
 		PreferredAuthentications:     v.list("preferredauthentications"),
 		PubkeyAuthentication:         v.first("pubkeyauthentication") != "false", // it has other values, too
 		PasswordAuthentication:       v.yes("passwordauthentication"),
@@ -178,7 +188,7 @@ func newHost(v values) *Host {
 		ConnectionAttempts:  v.number("connectionattempts"),
 		ServerAliveInterval: v.seconds("serveraliveinterval"),
 		ServerAliveCountMax: v.number("serveralivecountmax"),
-		TCPKeepAlive:        v.yes("tcpkeepalive"),
+		TCPKeepAlive:        v.first("tcpkeepalive") != "no",
 		ControlPath:         v.first("controlpath"),
 	}
 	h.setHostKeyFields(v)

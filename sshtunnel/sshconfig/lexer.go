@@ -24,6 +24,8 @@ type directive struct {
 	rest string
 	// args is rest, split into words. The keyword's setter takes them from the front.
 	args []string
+	// fault is why the line has no arguments. It matters only if the line applies.
+	fault error
 }
 
 // errorf makes the error of this line. It names the file and the line.
@@ -73,7 +75,7 @@ func parseConfig(file, text string) ([]*directive, error) {
 		switch d.keyword {
 		case "host", "match", "include":
 		default:
-			if len(line) <= maxPlainLine && plainLine.MatchString(line) {
+			if d.fault == nil && len(line) <= maxPlainLine && plainLine.MatchString(line) {
 				masked[i] = line
 			}
 		}
@@ -125,11 +127,15 @@ func parseLine(origin Origin, line string) (*directive, error) {
 	d.keyword = strings.ToLower(keyword)
 	d.rest = strings.TrimLeft(rest, blanks)
 	if d.rest == "" {
-		return nil, d.errorf("no argument after keyword %q", display.Cut(d.keyword))
+		d.fault = d.errorf("no argument after keyword %q", display.Cut(d.keyword))
 	}
 	var err error
 	if d.args, err = SplitCommand(d.rest); err != nil {
-		return nil, d.errorf("%v", err)
+		d.fault = d.errorf("%v", err)
+	}
+	switch d.keyword {
+	case "host", "match", "include": // the lines that follow depend on these
+		return d, d.fault
 	}
 	return d, nil
 }

@@ -147,7 +147,7 @@ func (e *evaluation) matchHost() (string, error) {
 	if e.finalPass {
 		return name, nil
 	}
-	return expand(name, map[byte]string{'h': e.target.host}, nil)
+	return expand(escapeZone(name), map[byte]string{'h': e.target.host}, nil)
 }
 
 // matchOptional lets an unset value match the empty argument only.

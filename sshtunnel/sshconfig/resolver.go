@@ -16,9 +16,10 @@ import (
 // Resolver evaluates ssh_config files as OpenSSH 10 does. Its zero value reads no file. It is safe
 // for concurrent use.
 //
-// Each destination is evaluated on its own, from the files as they are at that moment. A keyword
-// that OpenSSH does not know is logged once and skipped, where ssh refuses the whole file.
-// Everything else that ssh refuses is an [Error].
+// Each destination is evaluated on its own, from the files as they are at that moment. An unknown
+// keyword or algorithm is logged once and skipped, where ssh refuses the whole file. So is a bad
+// value of a keyword that has no effect here, or in a line that does not apply. Everything else
+// that ssh refuses is an [Error].
 type Resolver struct {
 	// UserFile is ~/.ssh/config, or the file of -F; "" is none.
 	UserFile string
@@ -44,10 +45,11 @@ type Resolver struct {
 	// Getenv looks up environment variables; nil means that there are none. Commands of Match exec
 	// inherit the environment of the process all the same.
 	Getenv func(string) string
-	// Log receives warnings about unknown keywords; nil discards them.
+	// Log receives warnings about unknown keywords and values, which are skipped; nil discards
+	// them.
 	Log *slog.Logger
 
-	// warned holds the lines, as "file:line", whose unknown keyword was logged.
+	// warned holds what was logged already about parts of the files that are skipped.
 	warned sync.Map
 	system system
 }
@@ -73,6 +75,8 @@ type Error struct {
 	Line int
 	// Msg says what is wrong, in one line.
 	Msg string
+	// everywhere says that the fault counts also in lines that do not apply.
+	everywhere bool
 }
 
 // Error says where, then what.

@@ -219,8 +219,7 @@ func setEscapeChar(e *evaluation, d *directive) error {
 	return nil
 }
 
-// setStreamLocalBindMask takes an octal mode. Against the rule, the last one wins, and OpenSSH sets
-// it even in a block that does not apply.
+// setStreamLocalBindMask takes an octal mode.
 func setStreamLocalBindMask(e *evaluation, d *directive) error {
 	arg, err := argument(d)
 	if err != nil {
@@ -230,7 +229,7 @@ func setStreamLocalBindMask(e *evaluation, d *directive) error {
 	if err != nil || mode > 0o777 {
 		return d.errorf("bad mask %q", display.Cut(arg))
 	}
-	e.values[d.keyword] = []value{{fmt.Sprintf("0%o", mode), d.origin}}
+	e.set(d.keyword, fmt.Sprintf("0%o", mode))
 	return nil
 }
 

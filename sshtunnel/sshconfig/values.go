@@ -86,10 +86,14 @@ func (v values) seconds(keyword string) time.Duration {
 	return time.Duration(v.number(keyword)) * time.Second
 }
 
-// list splits a value at its commas.
+// list splits a value at its commas. It is nil for an unset keyword, and not nil for an empty
+// value.
 func (v values) list(keyword string) []string {
-	if v.first(keyword) == "" {
+	switch {
+	case !v.isSet(keyword):
 		return nil
+	case v.first(keyword) == "":
+		return []string{}
 	}
 	return strings.Split(v.first(keyword), ",")
 }

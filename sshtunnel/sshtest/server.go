@@ -72,6 +72,12 @@ type Config struct {
 	SecondFactor bool
 	// NoAuth lets everybody in.
 	NoAuth bool
+	// Banners are sent before the login (RFC 4252 section 5.4).
+	Banners []string
+	// Confirm is called when the right key or answer has come. It stands for what a person does
+	// elsewhere, such as confirming a push. The login fails if it returns false. ctx ends at Close.
+	// If it is nil, nobody is waited for.
+	Confirm func(ctx context.Context) bool
 	// MaxAuthTries bounds the tries of one connection. 0 means x/crypto's default, which is 6.
 	MaxAuthTries int
 
@@ -289,9 +295,19 @@ func (s *Server) serverConfig() *ssh.ServerConfig {
 	for _, k := range s.cfg.HostKeys {
 		cfg.AddHostKey(k)
 	}
+	cfg.PreAuthConnCallback = func(c ssh.ServerPreAuthConn) {
+		for _, text := range s.cfg.Banners {
+			c.SendAuthBanner(text)
+		}
+	}
 	if s.cfg.NoAuth {
 		cfg.NoClientAuth = true
-		cfg.NoClientAuthCallback = func(c ssh.ConnMetadata) (*ssh.Permissions, error) { return nil, s.admit(c) }
+		cfg.NoClientAuthCallback = func(c ssh.ConnMetadata) (*ssh.Permissions, error) {
+			if err := s.admit(c); err != nil {
+				return nil, err
+			}
+			return nil, s.confirm()
+		}
 		return cfg
 	}
 	if s.cfg.AuthorizedKeys != nil || s.cfg.Stall == StallAuth {
@@ -302,7 +318,7 @@ func (s *Server) serverConfig() *ssh.ServerConfig {
 			if err := s.admit(c); err != nil || string(password) != s.cfg.Password {
 				return nil, errDenied
 			}
-			return nil, nil
+			return nil, s.confirm()
 		}
 	}
 	if s.cfg.Challenges != nil && !s.cfg.SecondFactor {
@@ -369,7 +385,15 @@ func (s *Server) challenge(c ssh.ConnMetadata, ask ssh.KeyboardInteractiveChalle
 			return nil, errDenied
 		}
 	}
-	return nil, nil
+	return nil, s.confirm()
+}
+
+// confirm waits for the person whom Config.Confirm stands for.
+func (s *Server) confirm() error {
+	if s.cfg.Confirm != nil && !s.cfg.Confirm(s.ctx) {
+		return errDenied
+	}
+	return nil
 }
 
 // stallingConn passes on a number of writes. Later ones wait until the client goes, and then fail.

@@ -3,54 +3,108 @@ package userkeys
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
-	"strconv"
+	"net"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
-	"sallyport/sshtunnel/display"
 	"sallyport/sshtunnel/sshconfig"
 )
 
-// Agent is a connection to an ssh-agent. The caller must Close it.
+// agentPatience is how long the agent may take for an answer that needs no person.
+const agentPatience = 15 * time.Second
+
+// Agent is a connection to an ssh-agent, for one server. The caller must Close it.
 type Agent struct {
-	// client speaks the agent's protocol over conn. It sends one request at a time.
+	// client speaks the agent's protocol over conn.
 	client agent.ExtendedAgent
 	// conn is the connection to the agent.
-	conn io.Closer
+	conn *agentConn
+	// path and fromEnv are for errors, as AgentError has them.
+	path    string
+	fromEnv bool
+	// patience is agentPatience, but for tests.
+	patience time.Duration
 
-	// listed is closed when keys and listErr are set. Nobody may read these two before.
-	listed chan struct{}
-	// keys is the answer to the request for the list.
-	keys []*agent.Key
-	// listErr is why there is no such answer.
-	listErr error
+	// bound is closed when Bind has had its answer. It is nil before Bind.
+	bound chan struct{}
 }
 
-// OpenAgent connects to the agent that h names (ssh_config(5), IdentityAgent), and asks at once for
-// the list of its keys. It returns nil without an error if there is no agent to use. ctx bounds the
-// call.
+// agentConn is a connection that remembers what came last. x/crypto's client does not tell a
+// refusal from an answer that it cannot read.
+type agentConn struct {
+	net.Conn
+	// ended is set once reading has failed.
+	ended atomic.Bool
+	// answer is the type of the latest message.
+	answer atomic.Uint32
+
+	// head holds the bytes of the length of a message that comes, and left is how many bytes of its
+	// body are still to come.
+	head []byte
+	left uint32
+}
+
+// Read implements net.Conn. It is not called concurrently.
+func (c *agentConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.ended.Store(true)
+	}
+	for rest := p[:n]; len(rest) > 0; {
+		if c.left > 0 {
+			skip := min(uint32(len(rest)), c.left)
+			rest, c.left = rest[skip:], c.left-skip
+			continue
+		}
+		c.head, rest = append(c.head, rest[0]), rest[1:]
+		switch {
+		case len(c.head) == 4 && binary.BigEndian.Uint32(c.head) == 0: // a message without a type
+			c.answer.Store(0)
+			c.head = c.head[:0]
+		case len(c.head) == 5:
+			c.answer.Store(uint32(c.head[4]))
+			c.left = binary.BigEndian.Uint32(c.head) - 1
+			c.head = c.head[:0]
+		}
+	}
+	return n, err
+}
+
+// refused tells whether the latest message is a failure (RFC 9987 section 3.1 and agent_failed of
+// OpenSSH).
+func (c *agentConn) refused() bool {
+	switch c.answer.Load() {
+	case 5, 30, 102:
+		return true
+	}
+	return false
+}
+
+// OpenAgent connects to the agent that h names (ssh_config(5), IdentityAgent). It returns nil
+// without an error if there is no agent to use. The error is an *AgentError. ctx bounds the call.
 func OpenAgent(ctx context.Context, h *sshconfig.Host, getenv func(string) string) (*Agent, error) {
-	path := h.IdentityAgent
+	path, fromEnv := h.IdentityAgent, false
 	if path == "" || path == "SSH_AUTH_SOCK" {
-		path = cmp.Or(getenv("SSH_AUTH_SOCK"), defaultAgent)
+		path, fromEnv = cmp.Or(getenv("SSH_AUTH_SOCK"), defaultAgent), true
 	}
 	if path == "" || strings.EqualFold(path, "none") || !h.PubkeyAuthentication {
 		return nil, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, agentPatience)
+	defer cancel()
 	conn, err := dialAgent(ctx, path)
 	if err != nil {
-		return nil, err
+		return nil, &AgentError{Path: path, FromEnvironment: fromEnv, Fault: dialFault(err), Err: dialReason(err)}
 	}
-	a := &Agent{client: agent.NewClient(conn), conn: conn, listed: make(chan struct{})}
-	// An agent may be slow, such as one that is forwarded. The caller can do other work until list.
-	go func() { // ends with the answer, or at Close
-		defer close(a.listed)
-		a.keys, a.listErr = a.client.List()
-	}()
+	a := &Agent{conn: &agentConn{Conn: conn}, path: path, fromEnv: fromEnv, patience: agentPatience}
+	a.client = agent.NewClient(a.conn)
 	return a, nil
 }
 
@@ -62,10 +116,72 @@ func (a *Agent) Close() {
 	}
 }
 
-// list returns the agent's keys. It waits for the answer to the request that OpenAgent has sent.
+// Binding says which session an agent is to be bound to.
+type Binding struct {
+	// HostKey is the server's key or certificate, as the server has sent it.
+	HostKey []byte
+	// Session is the session identifier (RFC 4253 section 7.2).
+	Session []byte
+	// Signature is the server's signature of Session, as the server has sent it.
+	Signature []byte
+}
+
+// Bind tells the agent which session this connection serves. It does not wait for the answer; the
+// list of keys does. An agent that does not know the request refuses it, which does no harm. Bind
+// is called at most once, and may be called on a nil Agent.
+func (a *Agent) Bind(b Binding) {
+	if a == nil {
+		return
+	}
+	a.bound = make(chan struct{})
+	go func() { // ends with the answer, or at Close
+		defer close(a.bound)
+		// PROTOCOL.agent of OpenSSH, section 1.
+		a.client.Extension("session-bind@openssh.com", ssh.Marshal(struct {
+			HostKey, Session, Signature []byte
+			Forwarding                  bool
+		}{b.HostKey, b.Session, b.Signature, false}))
+	}()
+}
+
+// list returns the agent's keys. The error is an *AgentError.
 func (a *Agent) list() ([]*agent.Key, error) {
-	<-a.listed
-	return a.keys, a.listErr
+	type answer struct {
+		keys []*agent.Key
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() { // ends with the answer, or at Close
+		if a.bound != nil {
+			<-a.bound // the list depends on it
+		}
+		keys, err := a.client.List()
+		answers <- answer{keys, err}
+	}()
+	timer := time.NewTimer(a.patience)
+	defer timer.Stop()
+	select {
+	case got := <-answers:
+		if got.err != nil {
+			return nil, a.fault(got.err, false)
+		}
+		return got.keys, nil
+	case <-timer.C:
+		a.Close() // a late answer would be taken for that of a later request
+		return nil, &AgentError{Path: a.path, FromEnvironment: a.fromEnv, Fault: AgentSilent}
+	}
+}
+
+// fault makes an *AgentError of an error of the client.
+func (a *Agent) fault(err error, signing bool) error {
+	e := &AgentError{Path: a.path, FromEnvironment: a.fromEnv, Fault: AgentGarbled, Signing: signing, Err: err}
+	switch {
+	case a.conn.ended.Load():
+		e.Fault = AgentEnded
+	case a.conn.refused():
+		e.Fault = AgentRefused
+	}
+	return e
 }
 
 // agentSigner signs with a key of the agent.
@@ -89,8 +205,8 @@ func (s *agentSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) 
 	return s.SignWithAlgorithm(rand, data, s.Algorithms()[0])
 }
 
-// SignWithAlgorithm implements ssh.AlgorithmSigner. Without a flag the agent would sign with SHA-1
-// (draft-miller-ssh-agent), which servers refuse.
+// SignWithAlgorithm implements ssh.AlgorithmSigner. Without a flag the agent signs with SHA-1 (RFC
+// 9987 section 3.6.1).
 func (s *agentSigner) SignWithAlgorithm(_ io.Reader, data []byte, algo string) (*ssh.Signature, error) {
 	var flags agent.SignatureFlags
 	switch algo {
@@ -101,69 +217,14 @@ func (s *agentSigner) SignWithAlgorithm(_ io.Reader, data []byte, algo string) (
 	}
 	sig, err := s.agent.client.SignWithFlags(s.pub, data, flags)
 	if err != nil {
-		s.failed(fmt.Errorf("agent: %w", err))
+		err = s.agent.fault(err, true)
+	} else if !isSecurityKey(s.pub) && sig.Format != algo {
+		// Old agents know no flags. Servers refuse what they sign.
+		err = fmt.Errorf("agent at %s: it signed with %q where %q was asked for", s.agent.path, sig.Format, algo)
 	}
-	return sig, err
-}
-
-// addToAgent does AddKeysToAgent for the key of a file that is being used. As with ssh, that is
-// done once, and it does not matter if the agent or the person does not want it.
-func (c *collector) addToAgent(f *keyFile) {
-	add := parseAddKeys(c.Host.AddKeysToAgent)
-	if !add.wanted || c.Agent == nil || f.private == nil || f.added {
-		return
-	}
-	// A refusal counts as well: the person is asked once for each key.
-	f.added = true
-	comment := cmp.Or(f.comment, f.path)
-	if add.ask {
-		answer, err := c.Ask("add-key", fmt.Sprintf("Add key %s (%s) to agent? ", f.path, display.Printable(comment)), true)
-		// Enter alone is a yes here (ask_permission in OpenSSH).
-		if answer = strings.TrimSpace(answer); err != nil || answer != "" && !strings.EqualFold(answer, "yes") {
-			return
-		}
-	}
-	err := c.Agent.client.Add(agent.AddedKey{
-		PrivateKey:       f.private,
-		Comment:          comment,
-		LifetimeSecs:     add.lifetime,
-		ConfirmBeforeUse: add.confirm,
-	})
 	if err != nil {
-		c.Log.Warn("key not added to the agent", "hop", c.Host.Alias, "file", f.path, "err", err)
-		return
+		s.failed(err)
+		return nil, err
 	}
-	c.Log.Info("key added to the agent", "hop", c.Host.Alias, "file", f.path)
-}
-
-// addKeys is what AddKeysToAgent asks for.
-type addKeys struct {
-	// wanted says that the key is to be added at all.
-	wanted bool
-	// ask the person first.
-	ask bool
-	// confirm makes the agent ask before each use of the key.
-	confirm bool
-	// lifetime is in seconds. 0 means that the agent keeps the key.
-	lifetime uint32
-}
-
-// parseAddKeys takes Host.AddKeysToAgent apart.
-func parseAddKeys(s string) addKeys {
-	word, rest, _ := strings.Cut(s, " ")
-	switch word {
-	case "", "no":
-		return addKeys{}
-	case "yes":
-		return addKeys{wanted: true}
-	case "ask":
-		return addKeys{wanted: true, ask: true}
-	}
-	a := addKeys{confirm: word == "confirm"}
-	if a.confirm {
-		word = rest
-	}
-	seconds, err := strconv.ParseUint(cmp.Or(word, "0"), 10, 32)
-	a.lifetime, a.wanted = uint32(seconds), err == nil
-	return a
+	return sig, nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -17,7 +16,7 @@ import (
 // collector finds the keys that may be offered to one server.
 type collector struct {
 	Config
-	// inAgent holds the keys of the agent, certificates first.
+	// inAgent holds the keys of the agent that are long enough.
 	inAgent []*agent.Key
 	// files holds the files of IdentityFile that could be read.
 	files []*keyFile
@@ -25,25 +24,45 @@ type collector struct {
 	keys []Key
 }
 
-// Collect returns the keys that may be offered, in OpenSSH's order (pubkey_prepare): certificates,
-// keys of the agent that the configuration lists, other keys of the agent unless IdentitiesOnly,
-// files. It leaves out what PubkeyAcceptedAlgorithms forbids. It waits for the agent's list, and it
-// asks for a passphrase only if a key in an older format has no .pub file beside it. What it leaves
-// out and why goes to Note.
+// Collect returns the keys that may be offered, in the order of OpenSSH 10.6 (pubkey_prepare):
+// those of CertificateFile, keys of the agent that the configuration lists, other keys of the agent
+// unless IdentitiesOnly, files. A certificate beside a file follows that file. Where the person has
+// not given the order, certificates go first, those of security keys that need no touch before all.
+// It leaves out what PubkeyAcceptedAlgorithms and RequiredRSASize forbid. It waits for the agent's
+// list, and asks nothing. What it leaves out and why goes to Note.
 func Collect(cfg Config) []Key {
 	c := &collector{Config: cfg}
-	c.inAgent, c.files = c.agentKeys(), c.identityFiles()
-	c.offerCertificates()
-	c.offerListed()
-	if !c.Host.IdentitiesOnly {
-		c.offerUnlisted()
+	c.inAgent = c.agentKeys()
+	files := c.identities()
+	for _, id := range c.certificates() {
+		c.offer(id)
 	}
-	c.offerFiles()
+	for _, id := range c.fromAgent(&files) {
+		c.offer(id)
+	}
+	sortByPriority(files)
+	for _, id := range files {
+		c.offer(id)
+	}
 	return c.keys
 }
 
-// agentKeys returns the keys of the agent, certificates first, which is OpenSSH 10's order for keys
-// that no file names. If the agent fails, a person may repair it, so NeedsPerson is called.
+// identity is one entry of the list that is offered.
+type identity struct {
+	// label is the file that names the key, or "agent: " and the key's comment.
+	label string
+	// pub is nil if the file does not tell it without a passphrase.
+	pub ssh.PublicKey
+	// file is nil for a key of the agent that no file names, and for a certificate.
+	file *keyFile
+	// given says that the person has given the place in the order.
+	given bool
+	// held says that the agent holds exactly this key or certificate.
+	held bool
+}
+
+// agentKeys returns the keys of the agent. If the agent fails, a person may repair it, so
+// NeedsPerson is called.
 func (c *collector) agentKeys() []*agent.Key {
 	if c.Agent == nil {
 		return nil
@@ -51,210 +70,236 @@ func (c *collector) agentKeys() []*agent.Key {
 	keys, err := c.Agent.list()
 	switch {
 	case err != nil:
-		c.Note(fmt.Sprintf("agent: %v", err))
+		c.AgentFailed(err)
 		c.NeedsPerson()
 	case len(keys) == 0:
-		c.Note("the agent holds no keys")
+		c.Note("the agent shows no keys: it has none, or it is locked (ssh-add -X unlocks it)")
 	}
-	slices.SortStableFunc(keys, func(a, b *agent.Key) int {
-		return boolOrder(hostkeys.IsCertificateAlgorithm(a.Format), hostkeys.IsCertificateAlgorithm(b.Format))
+	return slices.DeleteFunc(keys, func(k *agent.Key) bool {
+		pub, err := ssh.ParsePublicKey(k.Blob)
+		if err != nil {
+			c.noteUnreadable(k)
+			return true
+		}
+		if err := hostkeys.CheckRSALength(pub, c.Host.RequiredRSASize); err != nil {
+			c.Note(agentLabel(k) + ": " + err.Error())
+			return true
+		}
+		return false
 	})
-	return keys
 }
 
-// identityFiles reads those of IdentityFile that are there. It is silent about a default file that
-// does not exist.
-func (c *collector) identityFiles() (files []*keyFile) {
+// noteUnreadable says which key of the agent is of a type that we do not know.
+func (c *collector) noteUnreadable(k *agent.Key) {
+	reason := fmt.Errorf("a key of the type %q, which is not known", display.Cut(k.Format))
+	if hostkeys.Composite(k.Format) {
+		reason = errComposite
+	}
+	c.Note(agentLabel(k) + ": " + reason.Error())
+}
+
+// agentLabel names a key of the agent.
+func agentLabel(k *agent.Key) string { return "agent: " + display.Cut(display.Printable(k.Comment)) }
+
+// identities reads those of IdentityFile that are there, and the certificates beside them if
+// CertificateFile names none. It is silent about a default file that does not exist.
+func (c *collector) identities() (ids []identity) {
 	for _, path := range c.Host.IdentityFiles {
-		f, err := c.loadKeyFile(path)
+		f, err := loadKeyFile(path)
 		switch {
 		case err == nil:
-			files = append(files, f)
+			c.files = append(c.files, f)
+			ids = append(ids, identity{label: path, pub: f.pub, file: f, given: c.Host.IdentityFilesSet})
 		case errors.Is(err, fs.ErrNotExist) && !c.Host.IdentityFilesSet: // a default that is missing
 		default:
 			c.Note(fmt.Sprintf("%s: %v", path, err))
 		}
-	}
-	return files
-}
-
-// agentSigner returns a signer if the agent holds the key, else nil.
-func (c *collector) agentSigner(pub ssh.PublicKey) ssh.Signer {
-	failed := func(err error) {
-		c.NeedsPerson() // the agent may have wanted a confirmation
-		c.SignFailed(err)
-	}
-	for _, k := range c.inAgent {
-		if hostkeys.SameKey(k, pub) {
-			return &agentSigner{agent: c.Agent, pub: pub, failed: failed}
+		if len(c.Host.CertificateFiles) > 0 {
+			continue
+		}
+		if cert, name := certificateBeside(path); cert != nil {
+			ids = append(ids, identity{label: name, pub: cert, given: c.Host.IdentityFilesSet})
 		}
 	}
-	return nil
+	return ids
 }
 
-// signer returns a signer for a key, by the agent or by a file. It returns nil if neither has the
-// private key.
-func (c *collector) signer(pub ssh.PublicKey) (s ssh.Signer, inAgent bool) {
-	if s := c.agentSigner(pub); s != nil {
-		return s, true
+// certificateBeside returns the certificate that ssh-keygen has put beside a key file, and its
+// path. It returns nil if there is none.
+func certificateBeside(path string) (*ssh.Certificate, string) {
+	for _, name := range []string{path + "-cert", path + "-cert.pub"} {
+		pub, err := readPublicKey(name)
+		if err != nil {
+			continue
+		}
+		if cert, ok := pub.(*ssh.Certificate); ok && cert.CertType == ssh.UserCert {
+			return cert, name
+		}
+		return nil, ""
+	}
+	return nil, ""
+}
+
+// certificates returns those of CertificateFile.
+func (c *collector) certificates() (ids []identity) {
+	for _, path := range c.Host.CertificateFiles {
+		pub, err := readPublicKey(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			if besides, berr := readPublicKey(path + ".pub"); berr == nil {
+				pub, err = besides, nil
+			}
+		}
+		cert, ok := pub.(*ssh.Certificate)
+		switch {
+		case err != nil:
+			c.Note(fmt.Sprintf("%s: %v", path, err))
+		case !ok || cert.CertType != ssh.UserCert:
+			c.Note(path + ": not a user certificate")
+		default:
+			ids = append(ids, identity{label: path, pub: cert, given: true, held: c.holds(cert)})
+		}
+	}
+	return ids
+}
+
+// fromAgent returns the keys of the agent: first those that files name, which it takes out of
+// files, then the others.
+func (c *collector) fromAgent(files *[]identity) []identity {
+	var listed, others []identity
+	for _, k := range c.inAgent {
+		i := slices.IndexFunc(*files, func(id identity) bool { return id.pub != nil && hostkeys.SameKey(k, id.pub) })
+		if i >= 0 {
+			id := (*files)[i]
+			id.held = true
+			listed = append(listed, id)
+			*files = slices.Delete(*files, i, i+1)
+			continue
+		}
+		pub, err := ssh.ParsePublicKey(k.Blob)
+		cert, isCert := pub.(*ssh.Certificate)
+		if err != nil || c.Host.IdentitiesOnly || isCert && cert.CertType != ssh.UserCert {
+			continue
+		}
+		others = append(others, identity{label: agentLabel(k), pub: pub, held: true})
+	}
+	all := append(listed, others...)
+	sortByPriority(all)
+	return all
+}
+
+// sortByPriority puts the best first among those whose place the person has not given
+// (order_identities_by_prio of OpenSSH).
+func sortByPriority(ids []identity) {
+	var free []identity
+	for _, id := range ids {
+		if !id.given {
+			free = append(free, id)
+		}
+	}
+	slices.SortStableFunc(free, func(a, b identity) int { return priority(a.pub) - priority(b.pub) })
+	for i := range ids {
+		if !ids[i].given {
+			ids[i], free = free[0], free[1:]
+		}
+	}
+}
+
+// priority returns the rank of a key (identity_prioritise of OpenSSH): certificates of security
+// keys that need no touch, other certificates, those of security keys that need a PIN, the rest.
+func priority(pub ssh.PublicKey) int {
+	cert, ok := pub.(*ssh.Certificate)
+	if !ok {
+		return 3
+	}
+	_, verify := cert.CriticalOptions["verify-required"]
+	_, untouched := cert.Extensions["no-touch-required"]
+	switch {
+	case isSecurityKey(cert) && verify:
+		return 2
+	case isSecurityKey(cert) && untouched:
+		return 0
+	}
+	return 1
+}
+
+// holds tells whether the agent holds exactly this key or certificate.
+func (c *collector) holds(pub ssh.PublicKey) bool {
+	return slices.ContainsFunc(c.inAgent, func(k *agent.Key) bool { return hostkeys.SameKey(k, pub) })
+}
+
+// signer returns a signer for an identity, by the agent or by a file. It returns nil if neither has
+// the private key.
+func (c *collector) signer(id identity) (s ssh.Signer, inAgent bool) {
+	if id.held || id.pub != nil && c.holds(id.pub) {
+		return c.agentSigner(id.pub), true
+	}
+	cert, isCert := id.pub.(*ssh.Certificate)
+	switch {
+	case isCert:
+		plain, inAgent := c.plainSigner(cert.Key)
+		if plain == nil {
+			return nil, false
+		}
+		s, _ = ssh.NewCertSigner(cert, plain)
+		return s, inAgent
+	case id.file != nil:
+		return id.file.signer(c), false
+	}
+	return nil, false
+}
+
+// plainSigner returns a signer for the key in a certificate. It returns nil if there is none.
+func (c *collector) plainSigner(pub ssh.PublicKey) (s ssh.Signer, inAgent bool) {
+	if c.holds(pub) {
+		return c.agentSigner(pub), true
 	}
 	for _, f := range c.files {
-		if s := f.signer(c); s != nil && hostkeys.SameKey(f.pub, pub) {
-			return s, false
+		if f.pub != nil && hostkeys.SameKey(f.pub, pub) {
+			if s := f.signer(c); s != nil {
+				return s, false
+			}
 		}
 	}
 	return nil, false
 }
 
-// offerCertificates offers those of CertificateFile. If none is set, it offers those that lie
-// beside the identity files.
-func (c *collector) offerCertificates() {
-	paths, explicit := c.Host.CertificateFiles, len(c.Host.CertificateFiles) > 0
-	if !explicit {
-		for _, f := range c.files {
-			paths = append(paths, strings.TrimSuffix(f.path, ".pub")+"-cert.pub")
-		}
-	}
-	for _, path := range paths {
-		pub, err := readPublicKey(path)
-		cert, ok := pub.(*ssh.Certificate)
-		switch {
-		case err != nil && explicit:
-			c.Note(fmt.Sprintf("%s: %v", path, err))
-		case err != nil:
-		case !ok || cert.CertType != ssh.UserCert:
-			c.Note(path + ": not a user certificate")
-		default:
-			c.offerCertificate(path, cert)
+// agentSigner returns a signer for a key that the agent holds.
+func (c *collector) agentSigner(pub ssh.PublicKey) ssh.Signer {
+	return &agentSigner{agent: c.Agent, pub: pub, failed: func(err error) {
+		c.NeedsPerson() // the agent may have wanted a confirmation
+		c.SignFailed(err)
+	}}
+}
+
+// offer appends an identity, unless it cannot be used or the same key is there already. It notes
+// why not.
+func (c *collector) offer(id identity) {
+	s, inAgent := c.signer(id)
+	switch _, isCert := id.pub.(*ssh.Certificate); {
+	case s == nil && isCert:
+		c.Note(id.label + ": no private key for it")
+	case s == nil:
+		c.Note(id.label + ": " + id.file.useless())
+	case id.pub == nil:
+		c.keys = append(c.keys, c.unopened(id))
+	default:
+		if k, ok := c.limited(Key{Label: id.label, Signer: s, InAgent: inAgent}); ok {
+			c.keys = append(c.keys, k)
 		}
 	}
 }
 
-// offerCertificate offers a certificate with a signer for its key.
-func (c *collector) offerCertificate(path string, cert *ssh.Certificate) {
-	s, inAgent := c.agentSigner(cert), true // the agent may hold the certificate itself
-	if s == nil {
-		var plain ssh.Signer
-		if plain, inAgent = c.signer(cert.Key); plain != nil {
-			s, _ = ssh.NewCertSigner(cert, plain)
-		}
-	}
-	if s == nil {
-		c.Note(path + ": no private key for it")
-		return
-	}
-	c.offer(Key{path, s, inAgent})
-}
-
-// fileOf returns the file that names a key of the agent; nil if none does.
-func (c *collector) fileOf(k *agent.Key) *keyFile {
-	for _, f := range c.files {
-		if f.pub != nil && hostkeys.SameKey(k, f.pub) {
-			return f
-		}
-	}
-	return nil
-}
-
-// offerListed offers the keys of the agent that a file names.
-func (c *collector) offerListed() {
-	for _, k := range c.inAgent {
-		if f := c.fileOf(k); f != nil {
-			c.offer(Key{f.path, c.agentSigner(f.pub), true})
-			f.offered = true
-		}
-	}
-}
-
-// offerUnlisted offers the keys of the agent that no file names.
-func (c *collector) offerUnlisted() {
-	for _, k := range c.inAgent {
-		if pub, err := ssh.ParsePublicKey(k.Blob); err == nil && c.fileOf(k) == nil {
-			c.offer(Key{"agent: " + display.Cut(display.Printable(k.Comment)), c.agentSigner(pub), true})
-		}
-	}
-}
-
-// offerFiles offers the files that the agent has no part in.
-func (c *collector) offerFiles() {
-	for _, f := range c.files {
-		if f.offered {
-			continue
-		}
-		if s := f.signer(c); s != nil {
-			c.offer(Key{f.path, s, false})
-		} else {
-			c.Note(f.path + ": " + f.useless())
-		}
-	}
-}
-
-// offer appends a key, unless PubkeyAcceptedAlgorithms forbids it or the same key is there already.
-func (c *collector) offer(k Key) {
-	pub := k.Signer.PublicKey()
-	if slices.ContainsFunc(c.keys, func(other Key) bool { return hostkeys.SameKey(other.Signer.PublicKey(), pub) }) {
-		return
-	}
-	// A signer that is limited to the accepted algorithms makes x/crypto choose among them only.
-	if accepted := c.Host.PubkeyAcceptedAlgorithms; accepted != nil {
-		algos := acceptedAlgorithms(accepted, pub)
-		limited, ok := k.Signer.(ssh.AlgorithmSigner)
-		if len(algos) == 0 || !ok {
-			c.Note(k.Label + ": its type is not in PubkeyAcceptedAlgorithms")
-			return
-		}
-		m, err := ssh.NewSignerWithAlgorithms(limited, algos)
-		if err != nil {
-			c.Note(fmt.Sprintf("%s: %v", k.Label, err))
-			return
-		}
-		k.Signer = m
-	}
-	c.keys = append(c.keys, k)
-}
-
-// acceptedAlgorithms returns the algorithms of a key that accepted lists, in that order. A
-// certificate has names of algorithms of its own.
-func acceptedAlgorithms(accepted []string, pub ssh.PublicKey) (algos []string) {
-	_, isCert := pub.(*ssh.Certificate)
-	for _, name := range accepted {
-		for _, algo := range signatureAlgorithms(pub) {
-			if name == algo && !isCert || name == certAlgoOf(algo) && isCert {
-				algos = append(algos, algo)
+// unopened returns a key whose file has to be decrypted before it can be offered.
+func (c *collector) unopened(id identity) Key {
+	k := Key{Label: id.label}
+	k.open = func() (Key, bool) {
+		if id.file.private.unseal != nil {
+			if err := id.file.unlock(c); err != nil {
+				c.Note(fmt.Sprintf("%s: %v", id.label, err))
+				return k, false
 			}
 		}
+		return c.limited(Key{Label: id.label, Signer: id.file.signer(c)})
 	}
-	return algos
-}
-
-// signatureAlgorithms returns the algorithms of a key, or of the key in a certificate, the best
-// first. ssh-rsa is not among them, because it means SHA-1 (RFC 8332).
-func signatureAlgorithms(pub ssh.PublicKey) []string {
-	if cert, ok := pub.(*ssh.Certificate); ok {
-		pub = cert.Key
-	}
-	if pub.Type() == ssh.KeyAlgoRSA {
-		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
-	}
-	return []string{pub.Type()}
-}
-
-// certAlgoOf returns the name that an algorithm has for certificates (PROTOCOL.certkeys of
-// OpenSSH).
-func certAlgoOf(algo string) string {
-	if base, ok := strings.CutSuffix(algo, "@openssh.com"); ok { // sk keys
-		return base + "-cert-v01@openssh.com"
-	}
-	return algo + "-cert-v01@openssh.com"
-}
-
-// boolOrder puts true before false.
-func boolOrder(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return -1
-	}
-	return 1
+	return k
 }

@@ -1,14 +1,11 @@
 package userkeys
 
 import (
-	"bytes"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"runtime"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -28,27 +25,26 @@ type keyFile struct {
 	comment string
 	// pub is the public key. It is nil only while an encrypted key does not tell it.
 	pub ssh.PublicKey
-	// encrypted is the private key as the file has it. It is nil if the key is not encrypted.
-	encrypted []byte
-	// private is the private key. It is nil if it is not there, or still encrypted.
-	private any
-	// plain signs with private.
+	// private is what the file tells about the private key. It is nil if there is none.
+	private *privateFile
+	// broken says why the private key cannot be used. It may be nil.
+	broken error
+	// plain signs, once the private key is there.
 	plain ssh.Signer
 	// lazy signs with plain, once the passphrase is there.
-	lazy *fileSigner
-	// offered is set if the agent has the key.
-	offered bool
+	lazy ssh.Signer
 	// added is set if the key was added to the agent, or it was decided not to.
 	added bool
 }
 
-// signer returns nil for a public key without its private one. It always returns the same signer
-// for a file, so that the passphrase is asked for once.
+// signer returns nil if the file has no private key that can be used. It always returns the same
+// signer for a file, so that the passphrase is asked for once.
 func (f *keyFile) signer(c *collector) ssh.Signer {
-	if f.plain == nil && f.encrypted == nil {
+	switch {
+	case f.lazy != nil:
+	case f.private == nil || f.broken != nil || f.private.handle != nil:
 		return nil
-	}
-	if f.lazy == nil {
+	default:
 		f.lazy = &fileSigner{collector: c, file: f}
 	}
 	return f.lazy
@@ -56,10 +52,18 @@ func (f *keyFile) signer(c *collector) ssh.Signer {
 
 // useless says why a file without a signer is of no use.
 func (f *keyFile) useless() string {
-	if isSecurityKey(f.pub) {
-		return "a security key (FIDO), which is used through the agent only: ssh-add " + display.ShellQuote(f.path)
+	switch {
+	case f.broken != nil:
+		return f.explain(f.broken)
+	case isSecurityKey(f.pub):
+		return f.explain(errors.New("a security key (FIDO), which is used through the agent only: ssh-add FILE"))
 	}
 	return "a public key whose private key no agent holds"
+}
+
+// explain returns the text of an error about the file. FILE in it stands for the file.
+func (f *keyFile) explain(err error) string {
+	return strings.ReplaceAll(err.Error(), "FILE", display.ShellQuote(f.path))
 }
 
 // isSecurityKey reports whether a key lies in a FIDO device (PROTOCOL.u2f of OpenSSH).
@@ -68,61 +72,84 @@ func isSecurityKey(pub ssh.PublicKey) bool {
 }
 
 // loadKeyFile reads a file of IdentityFile: a private key, or a public one that selects a key of
-// the agent.
-func (c *collector) loadKeyFile(path string) (*keyFile, error) {
+// the agent. A private key that cannot be used selects a key of the agent, too, if its public half
+// is known. The error says why nothing is.
+func loadKeyFile(path string) (*keyFile, error) {
 	f := &keyFile{path: path}
-	text, err := readPrivateKey(path)
+	text, open, err := readFile(path)
 	beside, comment, besideErr := readPublicKeyComment(path + ".pub")
-	if errors.Is(err, fs.ErrNotExist) && besideErr == nil {
-		f.pub = beside // only the public key is here: it selects a key of the agent
-		return f, nil
+	if besideErr == nil {
+		f.comment, f.pub = comment, beside
 	}
 	if err != nil {
-		return nil, err
+		if errors.Is(err, fs.ErrNotExist) && besideErr == nil {
+			return f, nil // only the public key is here
+		}
+		f.broken = err
+		return f.orError()
 	}
-	f.comment = comment
-	// Only a handle of the key is in the file. The device signs, and the agent speaks with it.
-	if pub := publicHalf(text); isSecurityKey(pub) {
+	// IdentityFile may name a .pub file or a certificate.
+	if pub, _, _, _, perr := ssh.ParseAuthorizedKey(plainText(text)); perr == nil {
 		f.pub = pub
 		return f, nil
 	}
-	private, err := ssh.ParseRawPrivateKey(text)
-	if missing, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {
-		f.encrypted, f.pub = text, missing.PublicKey
-		if f.pub == nil { // the older PEM formats do not tell it
-			f.pub = beside
+	private, err := parsePrivate(text)
+	if err == nil && private.pub != nil {
+		f.pub = private.pub
+	}
+	switch {
+	case err != nil:
+		f.broken = publicFault(text, err)
+	case private.broken != nil:
+		f.broken = private.broken
+	case open:
+		f.broken = errTooOpen
+	case private.private != nil:
+		f.broken = f.set(private.private)
+	}
+	f.private = private
+	return f.orError()
+}
+
+// orError returns the file if its public key is known or will be, else why it is of no use.
+func (f *keyFile) orError() (*keyFile, error) {
+	if f.broken != nil && f.pub == nil {
+		if errors.Is(f.broken, fs.ErrNotExist) {
+			return nil, f.broken
 		}
-		if f.pub == nil {
-			return f, f.unlock(c)
-		}
-		return f, nil
+		return nil, errors.New(f.explain(f.broken))
 	}
-	if err == nil {
-		return f, f.set(private)
+	return f, nil
+}
+
+// errTooOpen is ssh's reason to ignore a private key that others may read.
+var errTooOpen = errors.New("its mode lets others read it, and a private key must be its owner's alone: chmod 600 FILE")
+
+// publicFault returns a better reason than err where the file holds a public key of a type that we
+// do not know.
+func publicFault(text []byte, err error) error {
+	word, _, _ := strings.Cut(strings.TrimLeft(string(plainText(text[:min(len(text), 200)])), " \t\r\n"), " ")
+	switch {
+	case hostkeys.Composite(word):
+		return errComposite
+	case word == ssh.InsecureKeyAlgoDSA:
+		return errDSA
 	}
-	// IdentityFile may name a .pub file, which selects a key of the agent.
-	if pub, _, _, _, perr := ssh.ParseAuthorizedKey(text); perr == nil {
-		f.pub = pub
-		return f, nil
-	}
-	return nil, errors.New(display.Cut(strings.TrimPrefix(err.Error(), "ssh: ")))
+	return err
 }
 
 // set takes over the private key, unless it is not the one of the .pub file.
 func (f *keyFile) set(private any) error {
 	signer, err := ssh.NewSignerFromKey(private)
 	if err != nil {
-		return errors.New(display.Cut(strings.TrimPrefix(err.Error(), "ssh: ")))
+		return errKind
 	}
 	if f.pub != nil && !hostkeys.SameKey(hostkeys.PlainKey(f.pub), hostkeys.PlainKey(signer.PublicKey())) {
-		return fmt.Errorf("it is not the private key of %s.pub", f.path)
+		return errors.New("it is not the private key of FILE.pub")
 	}
-	f.private, f.plain, f.pub = private, signer, signer.PublicKey()
+	f.private, f.plain, f.pub = &privateFile{private: private}, signer, signer.PublicKey()
 	return nil
 }
-
-// errNoPassphrase says that no answer has decrypted the key.
-var errNoPassphrase = errors.New("wrong passphrase")
 
 // unlock asks for the passphrase, as often as for a password. An empty answer ends it.
 func (f *keyFile) unlock(c *collector) error {
@@ -141,11 +168,19 @@ func (f *keyFile) unlock(c *collector) error {
 		if answer == "" {
 			break // go on to the next key, as ssh does
 		}
-		if private, err := ssh.ParseRawPrivateKeyWithPassphrase(f.encrypted, []byte(answer)); err == nil {
-			return f.set(private)
+		opened, err := f.private.unseal([]byte(answer))
+		switch {
+		case errors.Is(err, errWrongPassphrase):
+			continue
+		case err != nil:
+			return errors.New(f.explain(err))
+		case opened.handle != nil:
+			f.private = opened
+			return nil
 		}
+		return f.set(opened.private)
 	}
-	return errNoPassphrase
+	return errWrongPassphrase
 }
 
 // fileSigner signs with the key of a file. It asks for the passphrase at the first signature.
@@ -170,10 +205,17 @@ func (s *fileSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
 // SignWithAlgorithm implements ssh.AlgorithmSigner. The server has accepted the key when it is
 // called, so the person is asked for no passphrase in vain.
 func (s *fileSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
-	if s.file.plain == nil {
+	sig, err := s.sign(rand, data, algo)
+	if err != nil {
+		s.collector.Note(fmt.Sprintf("%s: %v", s.file.path, err))
+		s.collector.SignFailed(err)
+	}
+	return sig, err
+}
+
+func (s *fileSigner) sign(rand io.Reader, data []byte, algo string) (*ssh.Signature, error) {
+	if s.file.private.unseal != nil {
 		if err := s.file.unlock(s.collector); err != nil {
-			s.collector.Note(fmt.Sprintf("%s: %v", s.file.path, err))
-			s.collector.SignFailed(err)
 			return nil, err
 		}
 	}
@@ -185,52 +227,25 @@ func (s *fileSigner) SignWithAlgorithm(rand io.Reader, data []byte, algo string)
 	return plain.SignWithAlgorithm(rand, data, algo)
 }
 
-// publicHalf returns the public key that OpenSSH's format of private keys (PROTOCOL.key) has
-// outside of the encryption. It returns nil for other formats.
-func publicHalf(text []byte) ssh.PublicKey {
-	const magic = "openssh-key-v1\x00"
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != "OPENSSH PRIVATE KEY" || !bytes.HasPrefix(block.Bytes, []byte(magic)) {
-		return nil
-	}
-	// The fields up to the first public key. Several keys in one file are not in use.
-	var key struct {
-		Cipher, KDF, KDFOptions string
-		Keys                    uint32
-		Public                  []byte
-		Rest                    []byte `ssh:"rest"`
-	}
-	if ssh.Unmarshal(block.Bytes[len(magic):], &key) != nil {
-		return nil
-	}
-	pub, err := ssh.ParsePublicKey(key.Public)
-	if err != nil {
-		return nil
-	}
-	return pub
-}
-
-// readPrivateKey refuses a key file that others may read, as ssh does (sshkey_perm_ok).
-func readPrivateKey(path string) ([]byte, error) {
+// readFile reads a key file. open says that others may read it, too.
+func readFile(path string) (text []byte, open bool, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, display.Reason(err)
+		return nil, false, display.Reason(err)
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return nil, display.Reason(err)
+		return nil, false, display.Reason(err)
+	}
+	if st.IsDir() {
+		return nil, false, errors.New("a directory")
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
 	if err != nil {
-		return nil, display.Reason(err)
+		return nil, false, display.Reason(err)
 	}
-	// A public key may be readable by all. On Windows the mode says nothing about access.
-	private := strings.Contains(string(b), "PRIVATE KEY")
-	if private && runtime.GOOS != "windows" && st.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("its mode %#o lets others read it: chmod 600 %s", st.Mode().Perm(), display.ShellQuote(path))
-	}
-	return b, nil
+	return b, tooOpen(st), nil
 }
 
 // readPublicKey reads a .pub file or a certificate.
@@ -241,18 +256,13 @@ func readPublicKey(path string) (ssh.PublicKey, error) {
 
 // readPublicKeyComment also returns the comment at the end of the line.
 func readPublicKeyComment(path string) (pub ssh.PublicKey, comment string, err error) {
-	f, err := os.Open(path)
+	b, _, err := readFile(path)
 	if err != nil {
-		return nil, "", display.Reason(err)
+		return nil, "", err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	pub, comment, _, _, err = ssh.ParseAuthorizedKey(plainText(b))
 	if err != nil {
-		return nil, "", display.Reason(err)
-	}
-	pub, comment, _, _, err = ssh.ParseAuthorizedKey(b)
-	if err != nil {
-		return nil, "", errors.New("no public key in it")
+		return nil, "", publicFault(b, errors.New("no public key in it"))
 	}
 	return pub, comment, nil
 }

@@ -27,6 +27,9 @@ var sshRows = []row{
 		return Explanation{Kind: KindHostKey, Status: StatusHostKey, Hints: hostKeyHints(e)}
 	}),
 	explainAuth,
+	on(func(e *sshtunnel.AlgorithmError) Explanation {
+		return Explanation{Kind: KindConfig, Status: StatusUsage, Hints: algorithmHints(e)}
+	}),
 	on(func(e *sshtunnel.OpenError) Explanation {
 		if e.Prohibited() {
 			return Explanation{Kind: KindForwarding, Status: StatusUnreachable, Text: e.Error(), Hints: []string{
@@ -78,6 +81,18 @@ func hostKeyHints(e *hostkeys.Error) []string {
 		"compare the fingerprint with what the administrator of " + e.Hop + " says, and accept it once in a terminal: " + e.Remedy(),
 		"or let sallyport ask you: sallyport login --via HOST URL",
 	}
+}
+
+// algorithmHints says how to allow what a server needs, if it can be allowed.
+func algorithmHints(e *sshtunnel.AlgorithmError) []string {
+	switch {
+	case len(e.Possible) > 0:
+		return []string{fmt.Sprintf("if you accept an old algorithm for this host: -o %s=+%s, or the same in ssh_config under its Host block",
+			e.Keyword, e.Possible[0])}
+	case len(e.Theirs) == 0:
+		return []string{"let " + e.Keyword + " allow more, or leave it out: sallyport ssh-config HOST shows what counts"}
+	}
+	return []string{"sallyport implements none of these: let the server offer a current one, or reach it by --control-master or ProxyCommand ssh -W"}
 }
 
 // authHints says how to get in. Servers count each key that is offered as a try (MaxAuthTries in
