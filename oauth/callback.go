@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sallyport/oauth/asclient"
+	"sallyport/oauth/procnet"
 )
 
 const (
@@ -148,7 +149,7 @@ func listenError(addr string, err error) error {
 	}
 	e := &PortBusyError{Addr: addr, Err: err}
 	if _, port, serr := net.SplitHostPort(addr); serr == nil {
-		e.PID, e.Command = portHolder(port)
+		e.PID, e.Command = procnet.Holder(port)
 	}
 	return e
 }

@@ -149,7 +149,7 @@ func issuerChanged(s asclient.Server, why string) error {
 // it is s, or if there is none yet.
 func (r *renewal) boundElsewhere(s asclient.Server) string {
 	var b boundTo
-	r.account.loadNote(boundName, &b)
+	r.account.notes.load(boundName, &b)
 	if rec, _ := r.account.current(); b.Server == "" && !rec.Client.Registered {
 		b.Server = r.cfg.bindingOf(rec.Server) // of a record that is older than the note
 	}
@@ -179,8 +179,8 @@ func isConfined(s asclient.Server) bool {
 // bind notes that the account is bound to s, until a sign-out.
 func (r *renewal) bind(s asclient.Server) {
 	var b boundTo
-	if name := r.cfg.bindingOf(s); !r.account.loadNote(boundName, &b) || b.Server != name {
-		r.account.saveNote(boundName, boundTo{name})
+	if name := r.cfg.bindingOf(s); !r.account.notes.load(boundName, &b) || b.Server != name {
+		r.account.notes.save(boundName, boundTo{name})
 	}
 }
 

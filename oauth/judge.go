@@ -121,9 +121,9 @@ func (x *exchange) closedFor(access string) bool {
 var errTokenTaken = errors.New("the upstream takes the token for other requests")
 
 // renewFor renews the token. If only a login could help, and the upstream has not said yet whether
-// it knows the token, it is asked before a person is. The error is errTokenTaken if it does know it,
-// and errNeedsPerson if nobody may be asked. Before a login the refusal refused is closed, because a
-// login may take minutes.
+// it knows the token, it is asked before a person is. The error is errTokenTaken if it does know
+// it, and errNeedsPerson if nobody may be asked. Before a login the refusal refused is closed,
+// because a login may take minutes.
 func (x *exchange) renewFor(ctx context.Context, n need, refused *http.Response) error {
 	err := x.renew(ctx, n)
 	if !n.noLogin || n.background || err != errNeedsPerson {

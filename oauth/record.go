@@ -92,6 +92,8 @@ type accountRecord struct {
 	cfg *Config
 	// key is the record's name in the store.
 	key string
+	// notes are beside the record.
+	notes notes
 
 	mu       sync.Mutex
 	rec      record
@@ -372,28 +374,4 @@ func (a *accountRecord) persistError() error {
 		return nil
 	}
 	return a.cfg.Store.Unsaved(a.key)
-}
-
-// saveNote stores v beside the record, under the record's key and name. An error is logged only.
-func (a *accountRecord) saveNote(name string, v any) {
-	b, err := json.Marshal(v)
-	if err == nil {
-		err = a.cfg.Store.Save(a.key+name, b)
-	}
-	if err != nil {
-		a.cfg.Log.Warn("state of the sign-in could not be stored", "err", err)
-	}
-}
-
-// loadNote reads into v what saveNote stored, and reports whether it did. v stays as it is if there
-// is nothing to read.
-func (a *accountRecord) loadNote(name string, v any) bool {
-	b, err := a.cfg.Store.Load(a.key + name)
-	if err == nil && b != nil {
-		err = json.Unmarshal(b, v)
-	}
-	if err != nil {
-		a.cfg.Log.Debug("state of the sign-in is not used", "err", err)
-	}
-	return err == nil && b != nil
 }

@@ -49,8 +49,8 @@ func (t *Transport) askUpstream(ctx context.Context, n *need) (wanted bool, err 
 	return true, nil
 }
 
-// servesAnybody reports whether the upstream answers a call of a tool without a token as a server of
-// MCP does. No server has that tool. Some ask for a token only at a call.
+// servesAnybody reports whether the upstream answers a call of a tool without a token as a server
+// of MCP does. No server has that tool. Some ask for a token only at a call.
 func (t *Transport) servesAnybody(ctx context.Context) bool {
 	const call = `{"jsonrpc":"2.0","id":"sallyport-probe","method":"tools/call","params":{"name":"sallyport-probe","arguments":{}}}`
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.cfg.Upstream.String(), strings.NewReader(call))

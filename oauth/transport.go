@@ -79,7 +79,7 @@ func New(cfg Config) (*Transport, error) {
 // openAccount makes the parts that belong to the account of t.cfg.
 func (t *Transport) openAccount() (err error) {
 	t.as = t.cfg.requests()
-	t.account = &accountRecord{cfg: &t.cfg, key: t.cfg.Key()}
+	t.account = &accountRecord{cfg: &t.cfg, key: t.cfg.Key(), notes: notes{&t.cfg, t.cfg.Key()}}
 	t.peers = &peers{cfg: &t.cfg, account: t.account, status: t.status}
 	if t.clients, err = newClients(&t.cfg); err != nil {
 		return err

@@ -510,9 +510,9 @@
 // hides secrets in the message and in body.
 //
 // Config.Answered is told what went wrong before the host is, and of each answer of the upstream.
-// It is not told what one call alone has met: a status of the upstream, or its silence, in a session
-// that works. The third such call in a row is told.
-// Config.Explain gets the status of a response as a [*StatusError].
+// It is not told what one call alone has met: a status of the upstream, or its silence, in a
+// session that works. The third such call in a row is told. Config.Explain gets the status of a
+// response as a [*StatusError].
 //
 // # What is tolerated
 //

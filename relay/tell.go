@@ -26,8 +26,8 @@ func (o *outcomes) answered() {
 	o.worked, o.failures = true, 0
 }
 
-// failed notes that a call has failed. It reports whether more than this call seems to be concerned:
-// nothing has worked so far, or nothing has for some calls.
+// failed notes that a call has failed. It reports whether more than this call seems to be
+// concerned: nothing has worked so far, or nothing has for some calls.
 func (o *outcomes) failed() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -8,7 +8,8 @@ import (
 	. "sallyport/relay/relaytest"
 )
 
-// What one call alone has met is told to the host and to nobody else. What every call meets is told.
+// What one call alone has met is told to the host and to nobody else. What every call meets is
+// told.
 func TestFailureOfOneCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		good, bad := Exchange{Call: "tools/call", Reply: callAnswer}, Exchange{Call: "tools/call", Status: 500}
