@@ -12,9 +12,9 @@ import (
 
 // SignIn signs in now, unless a valid token is there, and waits until ctx ends. A token that the
 // upstream has refused since the sign-in is not valid. An upstream that asks for no token and has
-// no resource metadata needs none; SignIn then returns nil, unless the Config names a grant. No
-// error of an old refresh token ends it: a login follows. Its errors are those of the package
-// comment.
+// no resource metadata, or answers even the call of a tool, needs none; SignIn then returns nil,
+// unless the Config names a grant. No error of an old refresh token ends it: a login follows. Its
+// errors are those of the package comment.
 func (t *Transport) SignIn(ctx context.Context) error {
 	if t.cfg.Grant == GrantNone {
 		return nil

@@ -106,10 +106,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func (t *Transport) Background() http.RoundTripper { return callerTripper{t, inBackground} }
 
 // InSession returns a RoundTripper for requests within a session that the upstream may have lost.
-// It works as t, with one difference: where a request had a token, is refused, and only a login
-// could help, its caller gets the 401 or 403. Some upstreams answer so for a session that they do
-// not know. The caller starts a new session by t, which judges the token. It may be called
-// concurrently and ends with t.
+// It works as t, with one difference: where a request had a token, is answered 401, and only a
+// login could help, its caller gets the 401 unless the upstream refuses the token outside the
+// session, too. Some upstreams answer 401 for a session that they do not know. The caller starts a
+// new session by t, which judges the token. It may be called concurrently and ends with t.
 func (t *Transport) InSession() http.RoundTripper { return callerTripper{t, inSession} }
 
 // callerTripper is a Transport for requests of one kind.
