@@ -117,8 +117,8 @@
 //
 // So a 401 to one kind of request, which a gateway passes on for one backend, costs one refresh and
 // no login page. [Config.Kind] names the kind. Until the upstream serves a request of that kind
-// again, the next 401 to one leads to no refresh, as long as the upstream takes the ping. The answer
-// to a ping counts for ten seconds. The pauses of a fresh token end with the same question.
+// again, the next 401 to one leads to no refresh, as long as the upstream takes the ping. The
+// answer to a ping counts for ten seconds. The pauses of a fresh token end with the same question.
 //
 // After a renewal a request is sent again, at most three times, each time with a fresh body from
 // GetBody. The caller gets the refusal itself after the third time, or if the body has no GetBody;

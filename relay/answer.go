@@ -28,23 +28,54 @@ const (
 // that answers the request. A message is valid only until sink returns.
 type sink func(m rawjson.Message) (answered bool)
 
-// give gives m to take, or, if m is a batch, each of its elements.
-func (take sink) give(m rawjson.Message) (answered bool) {
-	if m.Kind != rawjson.Batch {
-		return take(m)
+const (
+	// batchVersion is the only revision that has batches.
+	batchVersion = "2025-03-26"
+	// maxBatch is how many messages a batch of that revision may have.
+	maxBatch = 1024
+	// maxStrayBatch is how many messages a server's batch may have in any other revision. Some
+	// servers put an answer into an array of one.
+	maxStrayBatch = 16
+)
+
+// batchError refuses a batch with too many messages.
+type batchError struct{ limit int }
+
+func (e *batchError) Error() string { return fmt.Sprintf("a batch of more than %d messages", e.limit) }
+
+// parse gives the message in b to take, or those of a batch. The error is a *rawjson.SyntaxError or
+// a *batchError.
+func (cl *client) parse(b []byte, take sink) (answered bool, err error) {
+	m, err := rawjson.Parse(b)
+	switch {
+	case err != nil:
+		return false, err
+	case m.Kind != rawjson.Batch:
+		return take(m), nil
 	}
-	for _, e := range m.Elems {
+	limit := maxStrayBatch
+	if cl.batches.Load() {
+		limit = maxBatch
+	}
+	if longerThan(m.Raw, limit) {
+		return false, &batchError{limit}
+	}
+	for e := range rawjson.Elements(m.Raw) {
 		if m, err := rawjson.Parse(e); err == nil && take(m) {
 			answered = true
 		}
 	}
-	return answered
+	return answered, nil
 }
 
-// parse gives the message in b to take, or those of a batch. The error is a *rawjson.SyntaxError.
-func (take sink) parse(b []byte) (answered bool, err error) {
-	m, err := rawjson.Parse(b)
-	return err == nil && take.give(m), err
+// longerThan reports whether the raw array has more than limit elements.
+func longerThan(array []byte, limit int) bool {
+	for range rawjson.Elements(array) {
+		if limit--; limit < 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // isAnswer reports whether m answers the request whose id has the given key.
@@ -77,8 +108,8 @@ func (cl *client) body(ctx context.Context, resp *http.Response, take sink) erro
 	if err != nil && ok {
 		return cl.broken(ctx, err)
 	}
-	m, err := rawjson.Parse(body)
-	if err == nil && take.give(m) {
+	answered, err := cl.parse(body, take)
+	if answered {
 		return nil
 	}
 	shown := string(body[:min(len(body), maxShown)])
@@ -112,8 +143,8 @@ func readBody(resp *http.Response, b []byte, limit int) ([]byte, error) {
 	}
 }
 
-// notAnAnswer is the fault of a body that does not answer the request. err is the
-// *rawjson.SyntaxError in it, if there is one.
+// notAnAnswer is the fault of a body that does not answer the request. err is what parse said of
+// it, if that has failed.
 func (cl *client) notAnAnswer(resp *http.Response, shown string, err error) error {
 	f := noAnswer("")
 	f.status, f.body = resp.StatusCode, shown

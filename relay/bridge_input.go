@@ -35,7 +35,7 @@ func wantedInputIn(a rawjson.Message, capabilities []byte) (*wantedInput, error)
 	case kind[0] == '"' && rawjson.Text(kind) != "input_required" && len(extensions) > len("{}") && extensions[0] == '{':
 		return nil, nil
 	case kind[0] != '"' || rawjson.Text(kind) != "input_required":
-		return nil, noAnswer("the answer is of a kind that the host does not know: " + strconv.Quote(excerpt(string(kind), 80)))
+		return nil, noAnswer("the answer is of a kind that the host does not know: " + strconv.Quote(excerpt(string(kind[:min(len(kind), maxShown)]), 80)))
 	}
 	w := &wantedInput{state: bytes.Clone(rawjson.Member(a.Result, "requestState"))}
 	requests := rawjson.Member(a.Result, "inputRequests")
@@ -111,7 +111,7 @@ func (q *questions) wait(c *call, answer chan rawjson.Message, method string) ([
 		q.host.keepAlive(c)
 		if a.Result == nil {
 			return nil, newFault(codeTransport, "input", fmt.Sprintf("the host answered the server's %s with the error %q",
-				method, excerpt(rawjson.MemberText(a.Raw, "error", "message"), 200)))
+				method, excerpt(shortText(rawjson.Member(a.Raw, "error", "message")), 200)))
 		}
 		return a.Result, nil
 	case <-c.ctx.Done():

@@ -145,7 +145,7 @@ func (s *subscriptions) listen() *subscription {
 				s.host.toHost(n)
 				return
 			}
-			sub.uris = rawjson.Texts(rawjson.Member(n.Params, "notifications", "resourceSubscriptions"))
+			sub.uris = rawjson.Texts(rawjson.Member(n.Params, "notifications", "resourceSubscriptions"), maxWatched)
 			s.mu.Lock()
 			s.acceptedLocked(sub)
 			s.mu.Unlock()

@@ -49,8 +49,8 @@ type opening struct {
 	// earlyResult is the result that the host was told in the server's place. It is nil if it was
 	// told none.
 	earlyResult []byte
-	// tools are those of the last session.
-	tools [][]byte
+	// tools are those of the last session, a raw array. It is nil if there are none.
+	tools []byte
 	// result is the server's own. It is nil before the server is reached.
 	result []byte
 	// refusal is the server's error in the attempt under way, if the host was not told it.
@@ -80,6 +80,13 @@ func (h *opening) retryNow() {
 
 // pendingLocked reports whether the host was answered early, and the server is not yet reached.
 func (h *opening) pendingLocked() bool { return h != nil && h.earlyResult != nil && h.result == nil }
+
+// opening returns the last opening. It is nil before initialize came.
+func (e *early) opening() *opening {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.current
+}
 
 // begin takes c, an initialize of the host, for the session's opening, in place of any other. What
 // it starts ends with c.ctx. The caller holds a count of the session's work.
@@ -271,9 +278,9 @@ func (e *early) answerInit(h *opening) {
 	}
 	remembered := s.memory.recall(memoryInitialize)
 	result := minimalResult(h.call.Params, s.cfg.Version)
-	var tools [][]byte
+	var tools []byte
 	if remembered != nil {
-		result, tools = rememberedResult(remembered, h.call.Params), rawjson.Elements(s.memory.recall(memoryTools))
+		result, tools = rememberedResult(remembered, h.call.Params), s.memory.recall(memoryTools)
 	}
 	e.mu.Lock()
 	if h.result != nil || e.current != h || !h.call.claim() {

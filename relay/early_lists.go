@@ -1,10 +1,6 @@
 package relay
 
-import (
-	"slices"
-
-	"sallyport/relay/rawjson"
-)
+import "sallyport/relay/rawjson"
 
 // listings are the methods that list what an early answer promises, in the order in which their
 // changes are announced.
@@ -36,7 +32,7 @@ func (e *early) answerInPlace(h *opening, m rawjson.Message, b *batchAnswers) bo
 	if result == nil {
 		return false
 	}
-	s.reply(s.hidden.list(resultLine(m.ID, result)), b)
+	s.reply(s.hidden.ownList(resultLine(m.ID, result)), b)
 	return true
 }
 
@@ -57,11 +53,11 @@ func (h *opening) resultInPlaceLocked(method string) []byte {
 			// If no sign-in is known to be in the way of a server whose tools we know, nobody has
 			// to sign in.
 			list := h.tools
-			h.toolNotListed = !h.person && len(list) > 0
+			h.toolNotListed = !h.person && longerThan(list, 0)
 			if !h.toolNotListed {
-				list = append(slices.Clip(list), signInToolEntry)
+				list = rawjson.Append(list, signInToolEntry)
 			}
-			return rawjson.ObjectOf("tools", rawjson.ArrayOf(list))
+			return rawjson.ObjectOf("tools", list)
 		}
 	}
 	return nil

@@ -23,9 +23,9 @@ type sessionMemory struct {
 	*run
 
 	mu sync.Mutex
-	// tools are those on the pages of a tools/list so far, and nextPage is the cursor of the next
-	// one.
-	tools    [][]byte
+	// tools are those on the pages of a tools/list so far, a raw array. nextPage is the cursor of
+	// the next page.
+	tools    []byte
 	nextPage string
 }
 
@@ -57,20 +57,35 @@ func (m *sessionMemory) remember(name string, b []byte) {
 // list when it is complete.
 func (m *sessionMemory) rememberTools(c *call, line []byte) {
 	result := rawjson.Member(line, "result")
+	page := rawjson.Member(result, "tools")
 	cursor, next := rawjson.MemberText(c.Params, "cursor"), rawjson.MemberText(result, "nextCursor")
-	list := rawjson.Elements(bytes.Clone(rawjson.Member(result, "tools")))
-	m.mu.Lock()
-	switch {
-	case result == nil || cursor != "" && cursor != m.nextPage:
-		m.mu.Unlock()
+	if result == nil {
 		return
-	case cursor != "":
-		list = append(m.tools, list...)
+	}
+	if list := m.join(page, cursor, next); list != nil {
+		m.remember(memoryTools, list)
+	}
+}
+
+// join adds a page, which was asked for with cursor, to those before it. It returns the list if
+// next is "", because then the page is the last one.
+func (m *sessionMemory) join(page []byte, cursor, next string) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := []byte("[]")
+	if cursor != "" {
+		if cursor != m.nextPage {
+			return nil
+		}
+		list = m.tools
+	}
+	m.tools, m.nextPage = nil, ""
+	if len(list)+len(page)+len(next) > maxMemory {
+		return nil // the pages that follow are not those of a list that we know
+	}
+	if list = rawjson.Join(list, page); next == "" {
+		return list
 	}
 	m.tools, m.nextPage = list, next
-	m.mu.Unlock()
-	if next != "" {
-		return
-	}
-	m.remember(memoryTools, rawjson.ArrayOf(list))
+	return nil
 }

@@ -89,8 +89,9 @@ func (i *signIn) hostReady() {
 	i.initialized = true
 }
 
-// call carries a call of the sign-in tool. It answers when the server is reached and no sign-in is
-// wanted. If the call waits for too long, the watcher answers it.
+// call carries a call of the sign-in tool, also if the host was never offered that: the upstream
+// gets no call of this name. It answers when the server is reached and no sign-in is wanted. If the
+// call waits for too long, the watcher answers it. h is nil if the host has not sent initialize.
 func (i *signIn) call(c *call, h *opening) error {
 	s := i.session
 	if err := s.obstacles.waitWhile(c.ctx, func(o *Obstacle) bool { return o.Kind != KindSignIn }); err != nil {
@@ -99,9 +100,11 @@ func (i *signIn) call(c *call, h *opening) error {
 	if err := s.cfg.SignIn(c.ctx); err != nil {
 		return s.obstacles.explain(err)
 	}
-	h.retryNow()
-	if err := wait(c.ctx, h.reached); err != nil {
-		return err
+	if h != nil { // a modern host opens nothing
+		h.retryNow()
+		if err := wait(c.ctx, h.reached); err != nil {
+			return err
+		}
 	}
 	if err := s.obstacles.waitWhile(c.ctx, func(o *Obstacle) bool { return o.Kind == KindSignIn }); err != nil {
 		return err

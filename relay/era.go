@@ -25,6 +25,9 @@ const (
 // memoryEra is the name by which Config.Load and Save know the era.
 const memoryEra = "era"
 
+// maxVersions is how many versions of a server are looked at.
+const maxVersions = 64
+
 // eras finds out, and remembers, of which era the server is.
 type eras struct {
 	*client
@@ -217,7 +220,7 @@ func classify(status int, a rawjson.Message, err error) (era, error) {
 // commonVersion returns the newest version in a raw array that the modern wire speaks, and "" if
 // there is none.
 func commonVersion(raw []byte) string {
-	theirs := rawjson.Texts(raw)
+	theirs := rawjson.Texts(raw, maxVersions)
 	for _, v := range modernVersions {
 		if slices.Contains(theirs, v) {
 			return v

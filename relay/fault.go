@@ -24,8 +24,9 @@ const (
 const kindClosed = "closed"
 
 const (
-	maxExcerpt = 500  // characters of an upstream body in an error answer
-	maxText    = 2000 // characters of an error's words
+	maxExcerpt = 500      // characters of an upstream body in an error answer
+	maxText    = 2000     // characters of an error's words
+	maxCleaned = 64 << 10 // bytes of a text that are looked at for these
 )
 
 // fault says why a request has no answer of the server: it is the content of an error answer of our
@@ -110,9 +111,23 @@ func (f *fault) textOf(e Explanation) (text, kind string, hints []string) {
 	return cmp.Or(e.Text, f.text), cmp.Or(e.Kind, f.kind), e.Hints
 }
 
-// clean makes one line of at most n characters of s, without secrets.
+// clean makes one line of at most n characters of s, without secrets. A peer may have made s long,
+// so only its beginning is looked at. Of that the end is left out again, because a secret that the
+// cut has split would not be known there.
 func clean(s string, mask func(string) string, n int) string {
-	return excerpt(oneLine(mask(s)), n)
+	if len(s) <= maxCleaned {
+		return excerpt(oneLine(mask(s)), n)
+	}
+	s = mask(s[:maxCleaned])
+	return excerpt(oneLine(s[:len(s)-min(len(s), maxCleaned/4)]), n)
+}
+
+// shortText decodes the beginning of a raw string. It returns "" for any other raw value.
+func shortText(raw []byte) string {
+	if len(raw) == 0 || raw[0] != '"' {
+		return ""
+	}
+	return rawjson.TextPrefix(raw, maxShown)
 }
 
 // oneLine makes one space of each run of white space in s.
@@ -129,7 +144,7 @@ func excerpt(s string, n int) string {
 }
 
 // logID returns the raw id of a request for the log.
-func logID(raw []byte) string { return excerpt(string(raw), 64) }
+func logID(raw []byte) string { return excerpt(string(raw[:min(len(raw), 4*64)]), 64) }
 
 // fault is the answer to a request that o has kept from the upstream.
 func (o *Obstacle) fault() *fault {
@@ -158,7 +173,7 @@ func invalidParams(text string) *fault {
 // sessionRefused is the fault of a session that the server has refused with the error in line.
 func sessionRefused(line []byte) *fault {
 	f := newFault(codeTransport, "initialize",
-		"the server refuses the session: "+rawjson.MemberText(line, "error", "message"))
+		"the server refuses the session: "+shortText(rawjson.Member(line, "error", "message")))
 	f.notRun = true
 	return f
 }

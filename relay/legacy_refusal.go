@@ -144,7 +144,7 @@ func (h *legacyHTTP) deniesSession(sess upstreamSession, c *call, m rawjson.Mess
 		rawjson.ValidID(m.ID) && !isAnswer(m, c.key) {
 		return false
 	}
-	words := rawjson.MemberText(m.Raw, "error", "message")
+	words := shortText(rawjson.Member(m.Raw, "error", "message"))
 	return sess.id != "" && saysUnknownSession(words) || saysNotInitialized(words)
 }
 

@@ -62,6 +62,7 @@ func (l *legacy) open(ctx context.Context, p *phase, init rawjson.Message, take 
 func (l *legacy) begin(initialize rawjson.Message, sess upstreamSession, answer rawjson.Message) {
 	l.streams.delivered.clear()
 	sess.version = rawjson.MemberText(answer.Result, "protocolVersion")
+	l.batches.Store(sess.version == batchVersion)
 	l.mu.Lock()
 	old := l.current.push
 	sess.number = l.current.number + 1

@@ -24,6 +24,10 @@ const (
 	// resumeSilence is how long a resumed stream may bring nothing before it is asked for again.
 	// Each time it is doubled, up to retryMax.
 	resumeSilence = 5 * time.Second
+	// leastRetry is the least wait before a stream is asked for again, whatever the server says. It
+	// is doubled for each connection that has brought no message, up to maxLeastRetry.
+	leastRetry    = 500 * time.Millisecond
+	maxLeastRetry = 8 * time.Second
 )
 
 // legacyStreams reads the event streams of the legacy wire.
@@ -159,7 +163,7 @@ func (s *legacyStreams) pass(resp *http.Response, cur *cursor) (progress bool) {
 		if !e.HasMessage() {
 			continue
 		}
-		if _, err := s.once(e, cur, s.passMessage).parse(e.Data); err != nil {
+		if _, err := s.parse(e.Data, s.once(e, cur, s.passMessage)); err != nil {
 			s.cfg.Log.Warn("message of the server dropped", "err", err)
 		}
 	}
@@ -198,7 +202,8 @@ func (s *legacyStreams) answer(ctx context.Context, sess upstreamSession, resp *
 			result = nil
 			return stop
 		}
-		if _, syntax := errors.AsType[*rawjson.SyntaxError](err); syntax {
+		_, syntax := errors.AsType[*rawjson.SyntaxError](err)
+		if _, batch := errors.AsType[*batchError](err); syntax || batch {
 			result = noAnswer(fmt.Sprintf("%s: an event of the answer is %v", where(s.cfg.URL), err))
 			return stop
 		}
@@ -247,7 +252,7 @@ func (s *legacyStreams) read(resp *http.Response, cur *cursor, take sink) (answe
 		if !e.HasMessage() {
 			continue
 		}
-		isIt, err := s.once(e, cur, take).parse(e.Data)
+		isIt, err := s.parse(e.Data, s.once(e, cur, take))
 		if err != nil && !answered {
 			return false, progress, err
 		}
@@ -268,25 +273,35 @@ type cursor struct {
 	resumed bool
 	// silence is how long a resumed connection may bring nothing.
 	silence time.Duration
+	// vain is how many connections in a row have brought no message.
+	vain int
 }
 
 // note moves cur behind e.
 func (cur *cursor) note(e sse.Event) {
 	cur.id, cur.silence = e.ID, 0
+	if e.HasMessage() {
+		cur.vain = 0
+	}
 	if e.Retry >= 0 {
 		cur.retry = e.Retry
 	}
 }
 
 // delay is the back-off after so many failures: at first as long as the server asked for, then ever
-// longer.
+// longer. A server may ask for less than leastRetry, but it does not get that: it could end each
+// connection at once, and keep us and itself busy.
 func (cur *cursor) delay(failures int) time.Duration {
 	after := cur.after
 	cur.after = 0
-	if failures <= 1 && cur.retry >= 0 {
-		return max(after, cur.retry)
+	if failures > 1 || cur.retry < 0 {
+		return max(after, cur.retry, backoff(failures))
 	}
-	return max(after, cur.retry, backoff(failures))
+	least := min(leastRetry<<min(max(cur.vain-1, 0), 10), maxLeastRetry)
+	if cur.retry >= leastRetry {
+		least = 0 // the server has thought of us
+	}
+	return max(after, cur.retry, least)
 }
 
 // errSilent ends a resumed connection that brings nothing.
@@ -301,6 +316,7 @@ var errSilent = errors.New("the resumed stream was silent")
 func (s *legacyStreams) events(resp *http.Response, cur *cursor) iter.Seq2[sse.Event, error] {
 	return func(yield func(sse.Event, error) bool) {
 		defer resp.Body.Close()
+		cur.vain++
 		var silent atomic.Bool
 		var timer *time.Timer
 		if cur.resumed = cur.id != ""; cur.resumed {

@@ -30,6 +30,8 @@ const (
 	methodAck  = "notifications/subscriptions/acknowledged"
 	// lingerTime is how long a stream may stay open after the answer came on it.
 	lingerTime = time.Second
+	// maxLogged is how many tools of one list the log names.
+	maxLogged = 20
 	// maxPages is how many pages of a list of tools are read after a refusal.
 	maxPages = 100
 )
@@ -157,20 +159,20 @@ func (m *modern) forHost(c *call, a rawjson.Message) []byte {
 // screen notes the parameters that a list of tools wants in headers, and drops the tools whose
 // definition is invalid in that (basic/transports/streamable-http, "Schema Extension").
 func (m *modern) screen(a rawjson.Message) []byte {
-	tools := rawjson.Elements(rawjson.Member(a.Result, "tools"))
-	var valid [][]byte
-	for _, tool := range tools {
-		if err := m.tools.learn(tool); err != nil {
-			name := excerpt(rawjson.MemberText(tool, "name"), 128)
+	dropped := 0
+	valid := rawjson.Filter(rawjson.Member(a.Result, "tools"), func(tool []byte) bool {
+		err := m.tools.learn(tool)
+		if err != nil && dropped < maxLogged {
+			dropped++
+			name := excerpt(shortText(rawjson.Member(tool, "name")), 128)
 			m.cfg.Log.Warn("tool dropped from the list", "err", fmt.Errorf("%q: %w", name, err))
-			continue
 		}
-		valid = append(valid, tool)
-	}
-	if len(valid) == len(tools) {
+		return err == nil
+	})
+	if valid == nil {
 		return a.Raw
 	}
-	return rawjson.Set(a.Raw, rawjson.ArrayOf(valid), "result", "tools")
+	return rawjson.Set(a.Raw, valid, "result", "tools")
 }
 
 // modernRequest is one request on the modern wire, and what becomes of all that it brings.
@@ -253,7 +255,7 @@ func (m *modern) once(ctx context.Context, r modernRequest) (status int, err err
 		case ended != nil:
 			err = m.broken(ctx, ended)
 		case e.HasMessage():
-			if _, syntax := take.parse(e.Data); syntax != nil && !done {
+			if _, syntax := m.parse(e.Data, take); syntax != nil && !done {
 				return resp.StatusCode, noAnswer(where(m.cfg.URL) + ": an event of the answer is " + syntax.Error())
 			}
 		}

@@ -1,11 +1,11 @@
 package relay
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"math"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,14 +94,36 @@ type mirroredParam struct {
 	path []string
 }
 
-// maxTools is how many tools with mirrored parameters are remembered.
-const maxTools = 10000
+const (
+	// maxToolMemory is how many bytes the tools with mirrored parameters may take that are
+	// remembered. Parameters of a tool beyond that are not repeated in headers.
+	maxToolMemory = 4 << 20
+	// maxMarks is how many parameters of one tool may be marked. They all have to fit into the
+	// header of one request.
+	maxMarks = 100
+	// maxSchemaDepth is how deep a schema is looked at. Deeper down there may be no marks.
+	maxSchemaDepth = 64
+)
 
 // toolHeaders knows the mirrored parameters of the tools in the lists that have passed by. The zero
 // value knows none.
 type toolHeaders struct {
 	mu     sync.Mutex
 	byName map[string][]mirroredParam
+	// size is about how many bytes byName takes.
+	size int
+}
+
+// sizeOf is about how many bytes the entry of one tool takes in memory.
+func sizeOf(tool string, params []mirroredParam) int {
+	n := len(tool) + 100
+	for _, p := range params {
+		n += len(p.header) + 100
+		for _, key := range p.path {
+			n += len(key) + 20
+		}
+	}
+	return n
 }
 
 // mirrored returns the mirrored parameters of a tool.
@@ -117,20 +139,25 @@ func (t *toolHeaders) learn(tool []byte) error {
 	name := rawjson.MemberText(tool, "name")
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch {
-	case err != nil || len(params) == 0:
+	if old, known := t.byName[name]; known {
+		t.size -= sizeOf(name, old)
 		delete(t.byName, name)
-	case len(t.byName) < maxTools:
+	}
+	if size := sizeOf(name, params); err == nil && len(params) > 0 && t.size+size <= maxToolMemory {
 		if t.byName == nil {
 			t.byName = map[string][]mirroredParam{}
 		}
 		t.byName[name] = params
+		t.size += size
 	}
 	return err
 }
 
 // mirroredParams finds the parameters marked x-mcp-header in a raw input schema.
 func mirroredParams(schema []byte) ([]mirroredParam, error) {
+	if !bytes.Contains(schema, []byte("x-mcp-header")) && !bytes.ContainsRune(schema, '\\') {
+		return nil, nil // no mark, not even one that is spelled with escapes
+	}
 	w := schemaWalk{seen: map[string]bool{}}
 	w.schema(schema, nil, true)
 	return w.found, w.err
@@ -143,12 +170,24 @@ type schemaWalk struct {
 	seen map[string]bool
 	// err is the first one.
 	err error
+	// depth is how many values the one that is being looked at lies in.
+	depth int
 }
+
+// enter goes one level down, and reports false if that is too deep. Each level is scanned for the
+// keys of its own, so that a value at depth n is scanned n times.
+func (w *schemaWalk) enter() bool {
+	w.depth++
+	return w.depth <= maxSchemaDepth && w.err == nil
+}
+
+func (w *schemaWalk) leave() { w.depth-- }
 
 // schema looks through one schema. reachable says that only keys of properties led here from the
 // root, by path.
 func (w *schemaWalk) schema(raw []byte, path []string, reachable bool) {
-	if len(raw) == 0 || raw[0] != '{' {
+	defer w.leave()
+	if !w.enter() || len(raw) == 0 || raw[0] != '{' {
 		return
 	}
 	var mark, kind []byte
@@ -182,11 +221,13 @@ func (w *schemaWalk) named(raw []byte, path []string, reachable bool) {
 
 // anywhere looks through the value of a keyword that may hold schemas. They are not reachable.
 func (w *schemaWalk) anywhere(raw []byte, path []string) {
-	switch raw[0] {
-	case '{':
+	defer w.leave()
+	switch {
+	case !w.enter():
+	case raw[0] == '{':
 		w.schema(raw, path, false)
-	case '[':
-		for _, val := range rawjson.Elements(raw) {
+	case raw[0] == '[':
+		for val := range rawjson.Elements(raw) {
 			w.anywhere(val, path)
 		}
 	}
@@ -196,19 +237,21 @@ func (w *schemaWalk) anywhere(raw []byte, path []string) {
 func (w *schemaWalk) mark(raw, kind []byte, path []string, reachable bool) {
 	fail := func(format string, args ...any) {
 		if w.err == nil {
-			w.err = fmt.Errorf("x-mcp-header %q: %s", excerpt(string(raw), 80), fmt.Sprintf(format, args...))
+			w.err = fmt.Errorf("x-mcp-header %q: %s", excerpt(string(raw[:min(len(raw), maxShown)]), 80), fmt.Sprintf(format, args...))
 		}
 	}
 	if raw[0] != '"' {
 		fail("not a string")
 		return
 	}
-	name := rawjson.Text(raw)
+	name := shortText(raw)
 	switch low := strings.ToLower(name); {
 	case !isToken(name):
 		fail("not a header name")
 	case w.seen[low]:
 		fail("used twice")
+	case len(w.found) == maxMarks:
+		fail("more than %d in one tool", maxMarks)
 	case !reachable || len(path) == 0:
 		fail("not on a parameter that properties alone lead to")
 	case !mirrorable(kind):
@@ -223,11 +266,17 @@ func (w *schemaWalk) mark(raw, kind []byte, path []string, reachable bool) {
 // of such a type and null, which stands for an absent value.
 func mirrorable(kind []byte) bool {
 	if len(kind) > 0 && kind[0] == '[' {
-		others := slices.DeleteFunc(rawjson.Elements(kind), func(val []byte) bool { return string(val) == `"null"` })
-		if len(others) != 1 {
-			return false
+		var other []byte
+		for val := range rawjson.Elements(kind) {
+			switch {
+			case string(val) == `"null"`:
+			case other != nil:
+				return false
+			default:
+				other = val
+			}
 		}
-		kind = others[0]
+		kind = other
 	}
 	switch string(kind) {
 	case `"string"`, `"integer"`, `"boolean"`:

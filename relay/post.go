@@ -18,6 +18,7 @@ const (
 	maxRedirects = 5        // redirects that are followed for one request
 	maxErrorBody = 64 << 10 // bytes of a refusal's body that are read
 	maxShown     = 4 << 10  // bytes of a body that are kept for the excerpt in an error
+	maxInterim   = 100      // interim responses (1xx) to one request
 )
 
 // phase is how far a call has come upstream. The zero value is unsent.
@@ -77,6 +78,9 @@ func (b trackedBody) WriteTo(w io.Writer) (int64, error) {
 
 func (trackedBody) Close() error { return nil }
 
+// errInterim ends a request that gets one interim response after the other.
+var errInterim = fmt.Errorf("more than %d interim responses", maxInterim)
+
 // client makes the HTTP requests of all wires.
 type client struct {
 	*run
@@ -86,6 +90,8 @@ type client struct {
 	moved atomic.Pointer[url.URL]
 	// onRequest is called after each HTTP request. It is nil except in a Probe.
 	onRequest func(r httpRequest, target *url.URL, resp *http.Response, err error)
+	// batches says that the session is of a revision that has batches.
+	batches atomic.Bool
 	// hooked says that the RoundTripper has called one of our hooks, so that it can be trusted to
 	// call them.
 	hooked atomic.Bool
@@ -99,9 +105,11 @@ type client struct {
 // so for a POST if nothing has left, if the server says in HTTP/2 that it has not processed the
 // request, or if Config.Header declares by an Idempotency-Key that repeating does no harm.
 func (cl *client) trace(ctx context.Context, p *phase) context.Context {
+	var interim atomic.Int32
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) {
 			cl.hooked.Store(true)
+			interim.Store(0)
 			p.Store(unsent)
 		},
 		WroteHeaders:         func() { p.Store(written) },
@@ -109,6 +117,9 @@ func (cl *client) trace(ctx context.Context, p *phase) context.Context {
 		// An interim response (RFC 9110, section 15.2) refuses nothing.
 		Got1xxResponse: func(int, textproto.MIMEHeader) error {
 			p.Store(written)
+			if interim.Add(1) > maxInterim {
+				return errInterim
+			}
 			return nil
 		},
 	})

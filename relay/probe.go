@@ -147,7 +147,7 @@ func (p *prober) modern(d *discovery) Found {
 		info = rawjson.Member(d.result, "serverInfo")
 	}
 	return Found{Era: EraModern, Transport: TransportHTTP, Version: modernVersions[0],
-		Versions:   rawjson.Texts(rawjson.Member(d.result, "supportedVersions")),
+		Versions:   rawjson.Texts(rawjson.Member(d.result, "supportedVersions"), maxVersions),
 		ServerName: rawjson.MemberText(info, "name"), ServerVersion: rawjson.MemberText(info, "version")}
 }
 

@@ -115,8 +115,8 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 		if s.early.answerInPlace(pending, m, b) {
 			return
 		}
-		c.signIn = m.Method == "tools/call" && rawjson.MemberText(m.Params, "name") == signInTool
 	}
+	c.signIn = callsSignIn(m)
 	if f := s.calls.enter(c); f != nil {
 		s.refuse(m.ID, f, b)
 		return
@@ -132,7 +132,7 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 		s.early.begin(c)
 		s.work.Done()
 	case c.signIn:
-		go s.carry(c, func() error { return s.early.signIn.call(c, pending) })
+		go s.carry(c, func() error { return s.early.signIn.call(c, s.early.opening()) })
 	default:
 		if c.after != nil && !isClosed(c.after) {
 			r.line = r.line.behind()
@@ -244,12 +244,16 @@ func (r *reader) response(m rawjson.Message) {
 // batch hands on the elements of a batch one by one, because upstream they travel so.
 func (r *reader) batch(m rawjson.Message, outer *batchAnswers) {
 	s := r.session
-	if outer != nil || len(m.Elems) == 0 {
+	if outer != nil || !longerThan(m.Raw, 0) {
 		s.refuse(nil, invalidRequest("an empty or nested batch"), outer)
 		return
 	}
+	if longerThan(m.Raw, maxBatch) {
+		s.refuse(nil, invalidRequest((&batchError{maxBatch}).Error()), nil)
+		return
+	}
 	b := &batchAnswers{open: 1}
-	for _, e := range m.Elems {
+	for e := range rawjson.Elements(m.Raw) {
 		em, err := rawjson.Parse(e)
 		if err != nil {
 			em = rawjson.Message{}

@@ -66,7 +66,7 @@ type session struct {
 	// out is the only way to the host.
 	out *lineWriter
 	// hidden are the tools that the host does not see.
-	hidden toolFilter
+	hidden *toolFilter
 	// calls are the requests of the host that are in flight.
 	calls *callTable
 	// obstacles knows what is in the way.
@@ -87,7 +87,10 @@ func newSession(ctx context.Context, cfg Config) *session {
 	s := &session{run: newRun(ctx, cfg)}
 	s.reader = newReader(s)
 	s.out = newLineWriter(s.cfg.Out)
-	s.hidden = newToolFilter(s.cfg.IgnoreTools)
+	s.hidden = newToolFilter(s.cfg.IgnoreTools, func(name string) {
+		s.cfg.Log.Warn("a tool of the server is cut out of its list, because its name is one of the proxy's own",
+			"tool", clean(name, s.cfg.Mask, 64))
+	})
 	s.calls = newCallTable(s.run)
 	s.watcher = &watcher{session: s, wake: make(chan struct{}, 1)}
 	s.early = newEarly(s)

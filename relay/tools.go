@@ -1,28 +1,37 @@
 package relay
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"sallyport/relay/rawjson"
 )
 
-// toolFilter hides tools. It holds the patterns of Config.IgnoreTools in lower case.
-type toolFilter []string
+// toolFilter hides tools: those of Config.IgnoreTools, and those that have a name of ours.
+type toolFilter struct {
+	// patterns are those of Config.IgnoreTools in lower case.
+	patterns []string
+	// foreign is called with the name of a tool of the upstream that looks like one of ours. It is
+	// called once in a session.
+	foreign func(name string)
+}
 
-func newToolFilter(patterns []string) toolFilter {
-	var f toolFilter
+func newToolFilter(patterns []string, foreign func(name string)) *toolFilter {
+	var once sync.Once
+	f := &toolFilter{foreign: func(name string) { once.Do(func() { foreign(name) }) }}
 	for _, p := range patterns {
-		f = append(f, strings.ToLower(p))
+		f.patterns = append(f.patterns, strings.ToLower(p))
 	}
 	return f
 }
 
-// hides reports whether a tool of that name is hidden.
-func (f toolFilter) hides(name string) bool {
+// hides reports whether Config.IgnoreTools hides a tool of that name.
+func (f *toolFilter) hides(name string) bool {
 	name = strings.ToLower(name)
-	return slices.ContainsFunc(f, func(pattern string) bool { return matches(pattern, name) })
+	return slices.ContainsFunc(f.patterns, func(pattern string) bool { return matches(pattern, name) })
 }
 
 // matches reports whether the pattern fits name. In a pattern * stands for any run of characters.
@@ -45,35 +54,71 @@ func matches(pattern, name string) bool {
 	}
 }
 
-// refuse returns the answer to m if that calls a hidden tool. Otherwise it returns nil.
-func (f toolFilter) refuse(m rawjson.Message) *fault {
-	if len(f) == 0 || m.Method != "tools/call" || !f.hidesNamed(m.Params) {
+// refuse returns the answer to m if that calls a hidden tool. Otherwise it returns nil. A call of
+// the sign-in tool passes, because we answer that.
+func (f *toolFilter) refuse(m rawjson.Message) *fault {
+	if m.Method != "tools/call" || callsSignIn(m) {
 		return nil
 	}
-	name := excerpt(rawjson.MemberText(m.Params, "name"), 64)
-	return newFault(codeParams, "ignored_tool", fmt.Sprintf("tool %q is hidden here", name),
-		"--ignore-tool in the settings of this proxy hides it")
+	switch hidden, ours := f.hidesNamed(m.Params); {
+	case ours != "":
+		return newFault(codeParams, "reserved_tool", fmt.Sprintf("this proxy has no tool %q", excerpt(ours, 64)),
+			"names of tools that begin with "+ourPrefix+" are those of the proxy itself, and are never sent to a server")
+	case hidden:
+		name := excerpt(rawjson.MemberText(m.Params, "name"), 64)
+		return newFault(codeParams, "ignored_tool", fmt.Sprintf("tool %q is hidden here", name),
+			"--ignore-tool in the settings of this proxy hides it")
+	}
+	return nil
 }
 
-// hidesNamed reports whether the name in the raw object is hidden. If the key repeats, one hidden
-// name is enough, because readers differ in which one counts.
-func (f toolFilter) hidesNamed(object []byte) bool {
-	for key, val := range rawjson.Members(object) {
-		if key == "name" && val[0] == '"' && f.hides(rawjson.Text(val)) {
-			return true
+// callsSignIn reports whether m calls our tool. If the key name repeats, all its values have to
+// name that.
+func callsSignIn(m rawjson.Message) bool {
+	is := false
+	if m.Method == "tools/call" {
+		for val := range rawjson.Values(m.Params, "name") {
+			if is = shortText(val) == signInTool; !is {
+				break
+			}
 		}
 	}
-	return false
+	return is
 }
 
-// list returns the answer to a tools/list without the hidden tools. All other bytes stay as they
-// are.
-func (f toolFilter) list(answer []byte) []byte {
-	if len(f) == 0 {
-		return answer
+// hidesNamed reports whether Config.IgnoreTools hides the name in the raw object. ours is that name
+// if it looks like one of ours. If the key repeats, one such name is enough, because readers differ
+// in which one counts.
+func (f *toolFilter) hidesNamed(object []byte) (hidden bool, ours string) {
+	for val := range rawjson.Values(object, "name") {
+		if val[0] != '"' {
+			continue
+		}
+		if name := shortText(val); looksLikeOurs(name) {
+			return true, name
+		}
+		hidden = hidden || len(f.patterns) > 0 && f.hides(rawjson.Text(val))
 	}
+	return hidden, ""
+}
+
+// list returns the upstream's answer to a tools/list without the hidden tools. All other bytes stay
+// as they are.
+func (f *toolFilter) list(answer []byte) []byte {
+	return edited(answer, f.shown)
+}
+
+// ownList is list for an answer of ours, in which the sign-in tool may be.
+func (f *toolFilter) ownList(answer []byte) []byte {
+	return edited(answer, func(tool []byte) bool {
+		return bytes.Equal(tool, signInToolEntry) || f.shown(tool)
+	})
+}
+
+// edited returns the answer to a tools/list with those tools for which shown returns true.
+func edited(answer []byte, shown func(tool []byte) bool) []byte {
 	edited := rawjson.Edit(answer, "result", func(result []byte) []byte {
-		return rawjson.Edit(result, "tools", f.tools)
+		return rawjson.Edit(result, "tools", func(array []byte) []byte { return rawjson.Filter(array, shown) })
 	})
 	if edited == nil {
 		return answer
@@ -81,12 +126,11 @@ func (f toolFilter) list(answer []byte) []byte {
 	return edited
 }
 
-// tools returns the raw array without the hidden tools. It returns nil if none is hidden.
-func (f toolFilter) tools(array []byte) []byte {
-	all := rawjson.Elements(array)
-	shown := slices.DeleteFunc(slices.Clone(all), f.hidesNamed)
-	if len(shown) == len(all) {
-		return nil
+// shown reports whether the host sees the upstream's raw tool.
+func (f *toolFilter) shown(tool []byte) bool {
+	hidden, ours := f.hidesNamed(tool)
+	if ours != "" {
+		f.foreign(ours)
 	}
-	return rawjson.ArrayOf(shown)
+	return !hidden
 }

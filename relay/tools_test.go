@@ -21,7 +21,7 @@ func TestToolFilterNames(t *testing.T) {
 		{"**", "x", ""},
 		{"a.b?[c]", "a.b?[c]", "axbyc"},
 	} {
-		f := newToolFilter([]string{"never", tt.pattern})
+		f := newToolFilter([]string{"never", tt.pattern}, nil)
 		for _, name := range strings.Fields(tt.hidden) {
 			if !f.hides(name) {
 				t.Errorf("%s shows %s", tt.pattern, name)
@@ -36,7 +36,7 @@ func TestToolFilterNames(t *testing.T) {
 }
 
 func TestToolFilterList(t *testing.T) {
-	f := newToolFilter([]string{"rm*"})
+	f := newToolFilter([]string{"rm*"}, nil)
 	for _, tt := range []struct{ name, in, want string }{
 		{"none hidden", `{"id":1, "result":{"tools":[ {"name":"a"} , {"name":"b"}]}}`, `{"id":1, "result":{"tools":[ {"name":"a"} , {"name":"b"}]}}`},
 		{"one of three", `{"result":{"x":1e400,"tools":[{"name":"a","n": 1.0} , {"name":"rm"},{"name":"b"}],"nextCursor":"rm"},"id":1}`,

@@ -59,7 +59,7 @@
 // If the name of the first hop has several addresses, they are raced: a new address is tried
 // every 250 ms, or when one has failed, and the two address families alternate (RFC 8305).
 //
-// known_hosts and the agent's list of keys are read in parallel, for all hops, when an attempt
+// known_hosts is read and the agent is connected to in parallel, for all hops, when an attempt
 // begins. The hops themselves are dialed one after the other, because a later hop can only be
 // reached when the one before has let us in.
 //
@@ -114,8 +114,18 @@
 //     passwords and forwards turned off.
 //   - Keepalive is on if the user sets nothing. ssh has it off.
 //   - ConnectTimeout is 30 s if the user sets nothing, and bounds the login, too.
-//   - GSSAPI, host-based login, PKCS11Provider, SecurityKeyProvider and VerifyHostKeyDNS have no
-//     effect.
+//   - The algorithms that are offered are OpenSSH's default lists, or the user's, as far as
+//     x/crypto/ssh implements them. It has no sntrup761 and no group18 for key exchange, no umac,
+//     no AES-CBC but aes128-cbc, and no ML-DSA keys: these are named and left out, in files,
+//     agents and known_hosts.
+//   - Without Ciphers, aes128-gcm comes before chacha20-poly1305, because x/crypto/ssh has no fast
+//     code for the latter.
+//   - The login never says publickey-hostbound-v00@openssh.com. So a key of ssh-add -h does not
+//     serve through an agent that was itself forwarded to this machine.
+//   - The agent may take 15 s for its list of keys, and 5 minutes for a signature.
+//   - AddKeysToAgent does not add security keys.
+//   - GSSAPI, host-based login, PKCS11Provider, BindInterface, RekeyLimit and VerifyHostKeyDNS have
+//     no effect.
 //
 // # Inside
 //

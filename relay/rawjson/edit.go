@@ -42,10 +42,11 @@ func locate(obj []byte, key string) (start, end int, found bool) {
 		return 0, 0, false
 	}
 	s := scanner{b: obj}
-	err := s.object(1, func(k string, val []byte) {
-		if k == key {
+	err := s.object(1, func(k, val []byte) bool {
+		if isKey(k, key) {
 			start, end, found = s.i-len(val), s.i, true
 		}
+		return true
 	})
 	return start, end, found && err == nil
 }
@@ -62,14 +63,15 @@ func Edit(object []byte, key string, f func(val []byte) []byte) []byte {
 	}
 	var out []byte
 	done := 0 // out stands for object[:done]
-	s.object(1, func(k string, val []byte) {
-		if k != key {
-			return
+	s.object(1, func(k, val []byte) bool {
+		if !isKey(k, key) {
+			return true
 		}
 		if replacement := f(val); replacement != nil {
 			out = append(append(out, object[done:s.i-len(val)]...), replacement...)
 			done = s.i
 		}
+		return true
 	})
 	if out == nil {
 		return nil

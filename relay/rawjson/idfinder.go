@@ -2,8 +2,9 @@ package rawjson
 
 import "bytes"
 
-// MaxID is the longest id, in bytes, that an [IDFinder] finds.
-const MaxID = 1 << 10
+// MaxID is the longest id, in bytes, that is taken for one. Every id is copied, compared and kept
+// in a table, so a long one would cost much.
+const MaxID = 8 << 10
 
 // IDFinder finds the id of a message that comes in pieces and is too large to keep. It does not
 // check the text: of one that is not JSON it may find anything, or nothing. The zero value is ready

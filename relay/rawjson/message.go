@@ -6,6 +6,9 @@ import (
 	"strconv"
 )
 
+// MaxMethod is the longest name of a method that Parse decodes, in bytes of its raw string.
+const MaxMethod = 8 << 10
+
 // bom is the UTF-8 byte order mark. Some servers put it before a body.
 var bom = []byte("\xef\xbb\xbf")
 
@@ -21,7 +24,8 @@ const (
 	Notification
 	// Response has an id, and a result or an error.
 	Response
-	// Batch is an array of messages. Of MCP's revisions only 2025-03-26 has it.
+	// Batch is an array of messages, which Elements yields. Of MCP's revisions only 2025-03-26 has
+	// it.
 	Batch
 )
 
@@ -36,14 +40,13 @@ type Message struct {
 	Kind Kind
 	// ID is the id. Nil means that there is none.
 	ID []byte
-	// Method is the decoded name of the method. It is "" if there is none, or if it is no string.
+	// Method is the decoded name of the method. It is "" if there is none, or if it is no string of
+	// at most MaxMethod bytes.
 	Method string
 	// Params are the parameters. Nil means that there are none.
 	Params []byte
 	// Result is the result. Nil means that there is none; the JSON value null is not nil.
 	Result []byte
-	// Elems are the elements of a Batch.
-	Elems [][]byte
 }
 
 // SyntaxError says where a text stops being JSON. It never quotes the text, which may hold secrets.
@@ -83,26 +86,27 @@ func (s *scanner) message() (Message, error) {
 	var err error
 	switch s.peek() {
 	case '{':
-		err = s.object(1, func(key string, val []byte) {
-			switch key {
-			case "id":
+		err = s.object(1, func(key, val []byte) bool {
+			switch {
+			case isKey(key, "id"):
 				m.ID = val
-			case "method":
+			case isKey(key, "method"):
 				m.Method = ""
-				if val[0] == '"' {
+				if val[0] == '"' && len(val) <= MaxMethod {
 					m.Method = Text(val)
 				}
-			case "params":
+			case isKey(key, "params"):
 				m.Params = val
-			case "result":
+			case isKey(key, "result"):
 				m.Result = val
-			case "error":
+			case isKey(key, "error"):
 				hasError = true
 			}
+			return true
 		})
 	case '[':
 		m.Kind = Batch
-		err = s.array(1, func(val []byte) { m.Elems = append(m.Elems, val) })
+		err = s.array(1, nil)
 	default:
 		err = s.value(1)
 	}
@@ -141,9 +145,9 @@ func dropBreaks(b []byte) []byte {
 }
 
 // ValidID reports whether the raw value may be the id of a request. MCP allows a string or a
-// number, and not null.
+// number, and not null. We allow at most MaxID bytes.
 func ValidID(raw []byte) bool {
-	return raw[0] == '"' || raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9'
+	return len(raw) <= MaxID && (raw[0] == '"' || raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9')
 }
 
 // IDKey returns the same string for every spelling of an id: "\u0061" and "a" are one id, and so

@@ -1,8 +1,12 @@
 package rawjson
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"math/bits"
+	"strconv"
+	"unicode/utf8"
 )
 
 // maxDepth is how deep a text may nest. It is the same limit as in encoding/json.
@@ -64,9 +68,16 @@ func (s *scanner) value(depth int) error {
 	}
 }
 
-// object skips an object. It calls f, if that is not nil, with the decoded key and the raw value of
-// each member. While f runs, s stands behind the value.
-func (s *scanner) object(depth int, f func(key string, val []byte)) error {
+// errStopped ends a scan before its end, because nobody wants the rest.
+var errStopped = errors.New("stopped")
+
+// object skips an object. It calls f, if that is not nil, with the raw key and the raw value of
+// each member. While f runs, s stands behind the value. If f returns false, object ends with
+// errStopped.
+//
+// Keys are not decoded here: an object of 60 MiB may have ten million, and most of them mean
+// nothing to us.
+func (s *scanner) object(depth int, f func(key, val []byte) bool) error {
 	return s.list(depth, '}', func() error {
 		if s.peek() != '"' {
 			return s.fail("no key")
@@ -86,22 +97,75 @@ func (s *scanner) object(depth int, f func(key string, val []byte)) error {
 		if err := s.value(depth + 1); err != nil {
 			return err
 		}
-		if f != nil {
-			f(Text(key), s.b[v:s.i:s.i])
+		if f != nil && !f(key, s.b[v:s.i:s.i]) {
+			return errStopped
 		}
 		return nil
 	})
 }
 
-// array skips an array. It calls f, if that is not nil, with each raw element.
-func (s *scanner) array(depth int, f func(val []byte)) error {
+// isKey reports whether the raw string is key. It takes no memory for a key of ASCII, which all
+// keys of the protocol are.
+func isKey(raw []byte, key string) bool {
+	text := raw[1 : len(raw)-1]
+	if bytes.IndexByte(text, '\\') < 0 {
+		return string(text) == key
+	}
+	at := 0 // key[:at] is what text has brought so far
+	for len(text) > 0 {
+		if at == len(key) {
+			return false
+		}
+		if key[at] >= utf8.RuneSelf {
+			return len(text) <= 6*len(key) && Text(raw) == key
+		}
+		c, rest := asciiOf(text)
+		if c != key[at] {
+			return false
+		}
+		text, at = rest, at+1
+	}
+	return at == len(key)
+}
+
+// asciiOf decodes the first character of the inside of a raw string. It returns 0xff for one that
+// is not ASCII.
+func asciiOf(text []byte) (c byte, rest []byte) {
+	if text[0] != '\\' {
+		return text[0], text[1:]
+	}
+	switch c := text[1]; c {
+	case 'b':
+		return '\b', text[2:]
+	case 'f':
+		return '\f', text[2:]
+	case 'n':
+		return '\n', text[2:]
+	case 'r':
+		return '\r', text[2:]
+	case 't':
+		return '\t', text[2:]
+	case 'u':
+		code, _ := strconv.ParseUint(string(text[2:6]), 16, 16)
+		if code >= utf8.RuneSelf {
+			code = 0xff
+		}
+		return byte(code), text[6:]
+	default:
+		return c, text[2:]
+	}
+}
+
+// array skips an array. It calls f, if that is not nil, with each raw element. If f returns false,
+// array ends with errStopped.
+func (s *scanner) array(depth int, f func(val []byte) bool) error {
 	return s.list(depth, ']', func() error {
 		v := s.i
 		if err := s.value(depth + 1); err != nil {
 			return err
 		}
-		if f != nil {
-			f(s.b[v:s.i:s.i])
+		if f != nil && !f(s.b[v:s.i:s.i]) {
+			return errStopped
 		}
 		return nil
 	})

@@ -27,10 +27,11 @@ func Member(obj []byte, path ...string) []byte {
 		}
 		var found []byte
 		s := scanner{b: obj}
-		if s.object(1, func(key string, val []byte) {
-			if key == want {
+		if s.object(1, func(key, val []byte) bool {
+			if isKey(key, want) {
 				found = val
 			}
+			return true
 		}) != nil {
 			return nil
 		}
@@ -55,28 +56,85 @@ func Members(obj []byte) iter.Seq2[string, []byte] {
 		if len(obj) == 0 || obj[0] != '{' {
 			return
 		}
-		s, left := scanner{b: obj}, false
-		s.object(1, func(key string, val []byte) { left = left || !yield(key, val) })
+		s := scanner{b: obj}
+		s.object(1, func(key, val []byte) bool { return yield(Text(key), val) })
 	}
 }
 
-// Elements returns the raw elements of the raw array. Anything but an array has none.
-func Elements(array []byte) (all [][]byte) {
-	if len(array) > 0 && array[0] == '[' {
-		s := scanner{b: array}
-		s.array(1, func(val []byte) { all = append(all, val) })
+// Values yields the raw values that the key has in the raw object obj, in their order. There are
+// several where the key repeats.
+func Values(obj []byte, key string) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		if len(obj) == 0 || obj[0] != '{' {
+			return
+		}
+		s := scanner{b: obj}
+		s.object(1, func(k, val []byte) bool { return !isKey(k, key) || yield(val) })
 	}
-	return all
 }
 
-// Texts returns the decoded strings of the raw array, and leaves out its other elements.
-func Texts(array []byte) (all []string) {
-	for _, v := range Elements(array) {
+// Elements yields the raw elements of the raw array, in their order. Anything but an array has
+// none. There is no function that returns them all: a slice of them would take 24 bytes for each,
+// where an element may have two.
+func Elements(array []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		if len(array) > 0 && array[0] == '[' {
+			s := scanner{b: array}
+			s.array(1, yield)
+		}
+	}
+}
+
+// Texts returns the decoded strings among the first max elements of the raw array.
+func Texts(array []byte, max int) (all []string) {
+	for v := range Elements(array) {
+		if max--; max < 0 {
+			break
+		}
 		if v[0] == '"' {
 			all = append(all, Text(v))
 		}
 	}
 	return all
+}
+
+// Filter returns a copy of the raw array with those elements for which keep returns true. It
+// returns nil if these are all. keep is called twice with some elements.
+func Filter(array []byte, keep func(element []byte) bool) []byte {
+	all := true
+	for v := range Elements(array) {
+		if all = keep(v); !all {
+			break
+		}
+	}
+	if all {
+		return nil
+	}
+	out := append(make([]byte, 0, len(array)), '[')
+	for v := range Elements(array) {
+		if !keep(v) {
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(out, v...)
+	}
+	return append(out, ']')
+}
+
+// TextPrefix decodes at most the first max bytes of a raw string.
+func TextPrefix(raw []byte, max int) string {
+	if len(raw)-2 <= max {
+		return Text(raw)
+	}
+	for end := max + 1; end > 0; end-- { // the cut may be inside an escape
+		s := scanner{b: append(raw[:end:end], '"')}
+		if s.str() == nil && s.i == len(s.b) {
+			return Text(s.b)
+		}
+	}
+	return ""
 }
 
 // Quote returns s as a raw string. A byte that is not UTF-8 becomes the replacement character.
@@ -94,4 +152,26 @@ func ObjectOf(key string, val []byte) []byte {
 // ArrayOf returns a raw array with the given raw elements.
 func ArrayOf(vals [][]byte) []byte {
 	return append(append([]byte{'['}, bytes.Join(vals, []byte{','})...), ']')
+}
+
+// Join returns a raw array with the elements of two. It takes anything but an array for an empty
+// one.
+func Join(a, b []byte) []byte {
+	out := []byte{'['}
+	for _, array := range [][]byte{a, b} {
+		for range Elements(array) {
+			if len(out) > 1 {
+				out = append(out, ',')
+			}
+			out = append(out, array[1:len(array)-1]...)
+			break
+		}
+	}
+	return append(out, ']')
+}
+
+// Append returns a copy of the raw array with the raw val as its last element. It takes anything
+// but an array for an empty one.
+func Append(array, val []byte) []byte {
+	return Join(array, ArrayOf([][]byte{val}))
 }

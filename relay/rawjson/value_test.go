@@ -3,6 +3,8 @@ package rawjson
 import (
 	"bytes"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -42,17 +44,17 @@ func TestMembersAndElements(t *testing.T) {
 	if want := "[a=1 a=[2, 3]]"; fmt.Sprint(got) != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
-	if got := Elements([]byte(`["a", {"b":[]} ,3]`)); fmt.Sprintf("%s", got) != `["a" {"b":[]} 3]` {
+	if got := slices.Collect(Elements([]byte(`["a", {"b":[]} ,3]`))); fmt.Sprintf("%s", got) != `["a" {"b":[]} 3]` {
 		t.Errorf("got %s", got)
 	}
-	if got := Texts([]byte(`["a",1,"\u0062"]`)); fmt.Sprint(got) != "[a b]" {
+	if got := Texts([]byte(`["a",1,"\u0062","c"]`), 3); fmt.Sprint(got) != "[a b]" {
 		t.Errorf("got %v", got)
 	}
 	for range Members([]byte(`[1]`)) {
 		t.Error("an array has members")
 	}
-	if got := Elements(nil); got != nil {
-		t.Errorf("nothing has the elements %s", got)
+	for e := range Elements(nil) {
+		t.Errorf("nothing has the element %s", e)
 	}
 }
 
@@ -75,6 +77,41 @@ func TestIDFinder(t *testing.T) {
 			if !bytes.Equal(f.ID(), m.ID) {
 				t.Errorf("in pieces of %d: %q, want %q", size, f.ID(), m.ID)
 			}
+		}
+	}
+}
+
+func TestFilter(t *testing.T) {
+	short := func(element []byte) bool { return len(element) == 1 }
+	for _, tt := range []struct{ array, want string }{
+		{`[1, 2]`, ""},
+		{`[]`, ""},
+		{`{}`, ""},
+		{`[10]`, `[]`},
+		{`[1, 10, 2 , 20]`, `[1,2]`},
+	} {
+		if got := string(Filter([]byte(tt.array), short)); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.array, got, tt.want)
+		}
+	}
+}
+
+// An object may have millions of members, and an array millions of elements. Looking at them takes
+// no memory for each.
+func TestNoMemoryForEach(t *testing.T) {
+	members := []byte(`{"id":7` + strings.Repeat(`,"":0`, 1000) + strings.Repeat(`,"\u0061\u0061\u0061":0`, 1000) + `}`)
+	array := []byte(`[0` + strings.Repeat(`,0`, 1000) + `]`)
+	for name, f := range map[string]func(){
+		"Parse":  func() { Parse(members) },
+		"Member": func() { Member(members, "id") },
+		"batch":  func() { Parse(array) },
+		"Elements": func() {
+			for range Elements(array) {
+			}
+		},
+	} {
+		if got := testing.AllocsPerRun(10, f); got > 10 {
+			t.Errorf("%s: %v allocations", name, got)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -28,6 +27,9 @@ func variables(flag *kong.Flag) []string {
 		return []string{"SALLYPORT_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))}
 	}
 }
+
+// maxSettings is how long the settings file may be, in bytes.
+const maxSettings = 4 << 20
 
 // sources is the kong.Resolver that looks a flag up in the environment, then in the JSON file.
 type sources struct {
@@ -57,7 +59,7 @@ func (s *sources) load(kctx *kong.Context) error {
 	if s.path = cmp.Or(s.path, s.getenv("MCP_PROXY_CONFIG")); s.path == "" {
 		return nil
 	}
-	text, err := os.ReadFile(s.path)
+	text, err := ReadFile(s.path, maxSettings)
 	if err != nil {
 		return &UsageError{Text: "settings file: " + err.Error(), Hints: []string{"--config and MCP_PROXY_CONFIG name a JSON file"}}
 	}

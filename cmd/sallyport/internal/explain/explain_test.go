@@ -25,6 +25,7 @@ import (
 	"sallyport/sshtunnel"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/userkeys"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -132,6 +133,9 @@ func TestError(t *testing.T) {
 		return &url.Error{Op: "Post", URL: "https://me:pw@mcp.example/mcp?key=s3cret", Err: &session.DialError{Err: err}}
 	}
 	signIn := func(err error) error { return &asclient.SignInError{Stage: asclient.StageToken, Err: err} }
+	agentFault := func(e userkeys.AgentError) error {
+		return hop(sshtunnel.StageAuth, &sshtunnel.AuthError{Hop: "bastion", NeedsPerson: true, Agent: &e})
+	}
 	for _, tt := range []struct {
 		name   string
 		err    error
@@ -148,6 +152,11 @@ func TestError(t *testing.T) {
 		{"unknown host key", hop(sshtunnel.StageHandshake, &hostkeys.Error{Hop: "bastion", Unknown: true}), KindHostKey, StatusHostKey, "accept it once", true},
 		{"SSH refuses the user", hop(sshtunnel.StageAuth, &sshtunnel.AuthError{Hop: "bastion"}), KindSSHAuth, StatusSSHAuth, "ssh -v bastion", true},
 		{"SSH wants a person", hop(sshtunnel.StageAuth, &sshtunnel.AuthError{Hop: "bastion", NeedsPerson: true}), KindSSHPerson, StatusSSHAuth, "ssh-add", false},
+		{"host key is short", hop(sshtunnel.StageHandshake, &hostkeys.Error{Hop: "bastion", Short: true}), KindHostKey, StatusHostKey, "RequiredRSASize", true},
+		{"agent is gone", agentFault(userkeys.AgentError{Fault: userkeys.AgentGone, FromEnvironment: true}), KindSSHPerson, StatusSSHAuth, "SSH_AUTH_SOCK is that of an agent that has ended", false},
+		{"agent of IdentityAgent is gone", agentFault(userkeys.AgentError{Fault: userkeys.AgentGone}), KindSSHPerson, StatusSSHAuth, "IdentityAgent in ssh_config, under Host bastion", false},
+		{"agent is silent", agentFault(userkeys.AgentError{Fault: userkeys.AgentSilent}), KindSSHPerson, StatusSSHAuth, "ssh-add -l asks the same agent", false},
+		{"agent does not sign", agentFault(userkeys.AgentError{Fault: userkeys.AgentRefused, Signing: true}), KindSSHPerson, StatusSSHAuth, "ssh-add -h bastion FILE", false},
 		{"too many keys", hop(sshtunnel.StageAuth, &sshtunnel.AuthError{Hop: "bastion", TooMany: true}), KindSSHAuth, StatusSSHAuth, "IdentitiesOnly", true},
 		{"hop cannot connect", &sshtunnel.OpenError{Hop: "bastion", Addr: "mcp:443", Reason: ssh.ConnectionFailed}, KindUnreachable, StatusUnreachable, "does bastion resolve", false},
 		{"hop forbids forwarding", &sshtunnel.OpenError{Hop: "bastion", Addr: "mcp:443", Reason: ssh.Prohibited}, KindForwarding, StatusUnreachable, "permit forwarding to mcp:443", false},

@@ -30,6 +30,17 @@ func Sallyport(t testing.TB) string {
 	return path
 }
 
+// PlainSallyport is Sallyport without the race detector, for a test that looks at memory.
+func PlainSallyport(t testing.TB) string {
+	t.Helper()
+	NeedMachine(t)
+	path, err := plainBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // Command is the real command with a home directory of its own. It inherits nothing from this
 // process's environment but PATH.
 func Command(t testing.TB, home string, args ...string) *exec.Cmd {
@@ -46,7 +57,12 @@ func Environment() []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=50"}
 }
 
-var binary = sync.OnceValues(func() (string, error) {
+var (
+	binary      = sync.OnceValues(func() (string, error) { return buildOnce(raceDetector()) })
+	plainBinary = sync.OnceValues(func() (string, error) { return buildOnce(false) })
+)
+
+func buildOnce(race bool) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
@@ -60,8 +76,8 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "sallyport")
-	return path, build(root, path)
-})
+	return path, build(root, path, race)
+}
 
 // showSources looks at all source files of the command and its libraries. The go tool repeats the
 // result of a test as long as the files that the test looked at are the same; it cannot know that
@@ -89,10 +105,10 @@ func showSources(root string) error {
 
 // build builds the command and copies it to path. It keeps its own build in the user's cache, where
 // the go tool finds at the next call that nothing has changed, and links nothing.
-func build(root, path string) error {
+func build(root, path string, race bool) error {
 	args := []string{"-trimpath", "-ldflags", "-s -w"} // as make build
 	kind := "plain"
-	if raceDetector() {
+	if race {
 		args, kind = append(args, "-race"), "race"
 	}
 	cache, err := os.UserCacheDir()

@@ -7,7 +7,8 @@ import (
 )
 
 // sender adds to requests what does not depend on their route: the User-Agent, the cookies of the
-// upstream, and the permission to present the client certificate. It may be used concurrently.
+// upstream, the permission to present the client certificate, and compression. It may be used
+// concurrently.
 type sender struct {
 	// next is the route.
 	next http.RoundTripper
@@ -22,7 +23,7 @@ type sender struct {
 }
 
 // RoundTrip implements http.RoundTripper.
-func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
+func (s *sender) RoundTrip(req *http.Request) (resp *http.Response, err error) {
 	toServer := oauth.ToServer(req)
 	out := req.WithContext(req.Context())
 	out.Header = req.Header.Clone()
@@ -32,13 +33,20 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header.Set("User-Agent", s.userAgent)
 	}
+	if askForGzip(out) {
+		defer func() {
+			if err == nil {
+				inflate(resp)
+			}
+		}()
+	}
 	// An authorization server at the upstream's origin is no part of the MCP session. So it gets
 	// none of the session's cookies and sets none.
 	if s.cookies == nil || toServer {
 		return s.certificate.send(out, s.next, s.toUpstream || toServer)
 	}
 	s.cookies.add(out)
-	resp, err := s.certificate.send(out, s.next, true)
+	resp, err = s.certificate.send(out, s.next, true)
 	if err == nil {
 		s.cookies.store(out.URL, resp)
 	}

@@ -3,10 +3,8 @@ package session
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -165,16 +163,11 @@ func secretFile(what, flag, path string) (oauth.Secret, error) {
 	return oauth.Secret(strings.TrimSpace(text)), nil
 }
 
-// maxSmallFile is how much is read of a file that a flag names, in bytes.
+// maxSmallFile is how long a file may be that a flag names, in bytes.
 const maxSmallFile = 64 << 10
 
-// readSmallFile returns the text of a file. It cuts a longer one, such as a device that never ends.
+// readSmallFile returns the text of a file. A longer one is an error.
 func readSmallFile(path string) (string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxSmallFile))
+	text, err := cli.ReadFile(path, maxSmallFile)
 	return string(text), err
 }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -27,6 +26,12 @@ const (
 	// maxIdleConns is as many as the calls that a busy MCP host has in flight. With fewer, each
 	// burst of calls would begin with new handshakes.
 	maxIdleConns = 64
+	// maxHeader is how many bytes the header of a response may have. The trailer and each interim
+	// response may have as many.
+	maxHeader = 256 << 10
+	// maxRoots is how long a file of root certificates may be, in bytes. That of a system has some
+	// 200 KiB.
+	maxRoots = 16 << 20
 )
 
 // dialFunc opens a connection as net.Dialer.DialContext does.
@@ -38,7 +43,7 @@ func rootCAs(caFile string) (*x509.CertPool, error) {
 	if caFile == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(caFile)
+	pem, err := cli.ReadFile(caFile, maxRoots)
 	if err != nil {
 		return nil, &cli.UsageError{
 			Text:  "CA file: " + err.Error(),
@@ -76,6 +81,8 @@ func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), co
 		MaxIdleConns:        maxIdleConns,
 		MaxIdleConnsPerHost: maxIdleConns,
 		IdleConnTimeout:     90 * time.Second,
+
+		MaxResponseHeaderBytes: maxHeader,
 		// A connection may die in silence, as during a laptop's sleep. A ping finds that out.
 		// Without it every later request would use the dead connection.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},

@@ -1,0 +1,280 @@
+//go:build linux
+
+// The stories of peers that want our memory or our time. Each peer of the proxy in turn sends what
+// costs it little and might cost us much, and the peak of the resident memory of the real command
+// is compared with what it was given.
+package hostile_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/machines"
+)
+
+func TestMain(m *testing.M) { machines.Main(m) }
+
+const (
+	mib = 1 << 20
+	// base and factor are the promise: the peak resident size stays below base + factor x the bytes
+	// that were let in.
+	base, factor = 64 * mib, 4
+	// maxMessage is the documented limit of one message.
+	maxMessage = 64 * mib
+	// patience bounds every wait. It is no assertion on speed.
+	patience = 3 * time.Minute
+)
+
+// line is the beginning of one line of the proxy, and how long the line was.
+type line struct {
+	head string
+	size int64
+}
+
+// host is a proxy under a host that keeps nothing of what it reads.
+type host struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	in    *os.File
+	out   io.ReadCloser
+	lines chan line
+	// exited is closed when the proxy has ended.
+	exited chan struct{}
+
+	mu     sync.Mutex
+	stderr []byte
+	peak   int64
+	began  time.Time
+}
+
+// start starts the real command. A host that is deaf never reads its output.
+func start(t *testing.T, deaf bool, args ...string) *host {
+	t.Helper()
+	home := t.TempDir()
+	cmd := exec.Command(command(t), args...)
+	cmd.Dir = home
+	cmd.Env = append(machines.Environment(), "HOME="+home)
+	return startCommand(t, cmd, deaf)
+}
+
+func command(t *testing.T) string {
+	if path := os.Getenv("SALLYPORT_BINARY"); path != "" {
+		return path
+	}
+	return machines.PlainSallyport(t)
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd, deaf bool) *host {
+	t.Helper()
+	h := &host{t: t, cmd: cmd, lines: make(chan line, 1024), exited: make(chan struct{}), began: time.Now()}
+	stdin, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, stdout, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, writer(h.noteStderr)
+	h.in, h.out = in, out
+	machines.OwnGroup(cmd)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stdin.Close()
+	stdout.Close()
+	go h.watch() // ends with the proxy
+	go func() {  // ends with the proxy
+		cmd.Wait()
+		close(h.exited)
+	}()
+	if !deaf {
+		go h.read() // ends with the proxy
+	}
+	t.Cleanup(func() {
+		in.Close()
+		select {
+		case <-h.exited:
+		default:
+			cmd.Process.Kill()
+		}
+		<-h.exited
+		out.Close()
+	})
+	return h
+}
+
+type writer func(p []byte)
+
+func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }
+
+// noteStderr keeps the beginning of what the proxy writes to stderr.
+func (h *host) noteStderr(p []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.stderr) < 16<<10 {
+		h.stderr = append(h.stderr, p...)
+	}
+}
+
+func (h *host) err() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return string(h.stderr)
+}
+
+// watch notes the peak of the resident memory until the proxy has ended.
+func (h *host) watch() {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		h.look()
+		select {
+		case <-h.exited:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
+
+// look reads the peak so far. The kernel counts it for the program alone, and not for the process
+// that it was forked from.
+func (h *host) look() int64 {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.cmd.Process.Pid))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if m := highWater.FindSubmatch(b); m != nil {
+		kib, _ := strconv.ParseInt(string(m[1]), 10, 64)
+		h.peak = max(h.peak, kib<<10)
+	}
+	return h.peak
+}
+
+// cpu is the processor time that the proxy has used.
+func (h *host) cpu() time.Duration {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.cmd.Process.Pid))
+	_, rest, _ := bytes.Cut(b, []byte(") "))
+	fields := strings.Fields(string(rest))
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// read reads the proxy's lines and keeps only their beginnings.
+func (h *host) read() {
+	defer close(h.lines)
+	r := bufio.NewReaderSize(h.out, 1<<20)
+	var l line
+	for {
+		part, err := r.ReadSlice('\n')
+		l.size += int64(len(part))
+		if room := 600 - len(l.head); room > 0 {
+			l.head += string(part[:min(len(part), room)])
+		}
+		switch err {
+		case nil:
+			h.lines <- l
+			l = line{}
+		case bufio.ErrBufferFull:
+		default:
+			return
+		}
+	}
+}
+
+func (h *host) send(text string) { io.WriteString(h.in, text) }
+
+// answer waits for the line that answers the request with the raw id. It passes over all others. ""
+// means that the proxy has ended.
+func (h *host) answer(id string) line {
+	h.t.Helper()
+	over := time.After(patience)
+	for {
+		select {
+		case l, ok := <-h.lines:
+			if !ok {
+				return line{}
+			}
+			if strings.HasPrefix(l.head, `{"jsonrpc":"2.0","id":`+id+`,`) {
+				return l
+			}
+		case <-over:
+			h.t.Fatalf("no answer to %s; stderr:\n%.4000s", id, h.err())
+		}
+	}
+}
+
+func (h *host) open() string {
+	h.t.Helper()
+	h.send(machines.InitializeLine)
+	l := h.answer(`"first"`)
+	h.send(`{"jsonrpc":"2.0","method":"notifications/initialized"}` + "\n")
+	return told(l)
+}
+
+func call(id int, tool string) string {
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":{}}}`+"\n", id, tool)
+}
+
+func request(id int, method string) string {
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":%q}`+"\n", id, method)
+}
+
+var message = regexp.MustCompile(`"error":\{"code":(-?\d+),"message":"((?:[^"\\]|\\.)*)`)
+
+// told is what an answer says, in a few words.
+func told(l line) string {
+	if m := message.FindStringSubmatch(l.head); m != nil {
+		return fmt.Sprintf("%s %.90s", m[1], m[2])
+	}
+	if l.size == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("a result of %d bytes", l.size)
+}
+
+// report is a line of the table.
+type report struct {
+	name              string
+	sent, letIn, peak int64
+	took, processor   time.Duration
+	told              string
+}
+
+var reports struct {
+	sync.Mutex
+	all []report
+}
+
+// check compares the peak with the promise, and notes the row.
+func (h *host) check(sent, letIn int64, told string) {
+	h.t.Helper()
+	peak := h.look()
+	if peak == 0 {
+		h.t.Error("the peak of the memory is not known")
+	}
+	if limit := base + factor*letIn; peak > limit {
+		h.t.Errorf("peak %d MiB, want at most %d", peak/mib, limit/mib)
+	}
+	reports.Lock()
+	defer reports.Unlock()
+	r := report{h.t.Name(), sent, letIn, peak, time.Since(h.began), h.cpu(), told}
+	reports.all = append(reports.all, r)
+	fmt.Fprintf(os.Stderr, "%-60s sent %9d KiB  in %4d MiB  peak %5d MiB  %6.1fs cpu %5.1fs  %s\n", strings.TrimPrefix(r.name, "Test"), r.sent>>10, r.letIn/mib, r.peak/mib,
+		r.took.Seconds(), r.processor.Seconds(), r.told)
+}
