@@ -43,10 +43,10 @@ type Config struct {
 	// as soon as a byte of the request's body was read, the request may have run.
 	Send http.RoundTripper
 	// InSession carries the requests that have an Mcp-Session-Id, and server/discover. It does what
-	// Send does, with one difference: where a request has had a token, is answered 401 all the same,
-	// and the token need not be at fault, it returns the 401. The relay then finds out by Send
-	// whether the token or the session is at fault. It has to call the same hooks as Send. The default is
-	// Send.
+	// Send does, with one difference: where a request has had a token, is answered 401 all the
+	// same, and the token need not be at fault, it returns the 401. The relay then finds out by
+	// Send whether the token or the session is at fault. It has to call the same hooks as Send. The
+	// default is Send.
 	InSession http.RoundTripper
 	// Background carries requests that nobody waits for: the GET stream, the new session when that
 	// stream shows the loss of the old one, pings, the subscription of the bridge, the DELETE, and
