@@ -196,17 +196,55 @@ func (a *authenticator) publicKey() ssh.AuthMethod {
 	if !ok {
 		return nil
 	}
-	print := hostkeys.Fingerprint(k.Signer.PublicKey())
-	a.begin(AuthInfo{Method: methodPublicKey, Fingerprint: print, Source: k.Label, Agent: k.InAgent})
+	a.begin(keyInfo(k))
 	a.tryErr = errNotSent
 	// x/crypto gives a method up when one of its keys fails to sign. So each key is a method of its
 	// own.
-	return ssh.PublicKeys(userkeys.Watch(a.patiently(k.Signer), func() {
+	signers := []ssh.Signer{userkeys.Watch(a.patiently(k.Signer), func() {
 		if a.tryErr == errNotSent {
 			a.tryErr = nil
-			a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, print, k.Label))
+			a.triedKey()
 		}
-	}))
+	})}
+	if a.next > maxSingly {
+		signers = append(signers, a.inBulk()...)
+	}
+	return ssh.PublicKeys(signers...)
+}
+
+// maxSingly is how many keys are offered one by one. x/crypto ends a login after 64 methods.
+const maxSingly = 32
+
+// inBulk returns the keys that follow, up to one that needs a method of its own: one that has to be
+// opened, a certificate, or an RSA key, which may not be sent. The next key to offer is the one
+// after that which was sent last.
+func (a *authenticator) inBulk() (signers []ssh.Signer) {
+	for i := a.next; i < len(a.keys); i++ {
+		k := a.keys[i]
+		if k.Signer == nil || hostkeys.IsCertificateAlgorithm(k.Signer.PublicKey().Type()) || strings.Contains(k.Signer.PublicKey().Type(), "rsa") {
+			break
+		}
+		signers = append(signers, userkeys.Watch(a.patiently(k.Signer), func() {
+			if a.next <= i {
+				a.explainNotSent()
+				a.conclude(AuthRefused, nil)
+				a.begin(keyInfo(k))
+				a.triedKey()
+				a.next = i + 1
+			}
+		}))
+	}
+	return signers
+}
+
+// keyInfo describes the try of a key.
+func keyInfo(k userkeys.Key) AuthInfo {
+	return AuthInfo{Method: methodPublicKey, Fingerprint: hostkeys.Fingerprint(k.Signer.PublicKey()), Source: k.Label, Agent: k.InAgent}
+}
+
+// triedKey notes that the key of the try was offered.
+func (a *authenticator) triedKey() {
+	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, a.try.Fingerprint, a.try.Source))
 }
 
 // errNotSent is the error of a key that x/crypto has not sent, because it found no algorithm for

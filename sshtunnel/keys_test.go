@@ -154,6 +154,60 @@ func TestServerWithoutSHA2(t *testing.T) {
 	}
 }
 
+// As many keys are offered as the server allows (x/crypto's allows 128), and the last one may be the
+// right one, also after one that does not sign.
+func TestManyKeys(t *testing.T) {
+	t.Parallel()
+	keyring := agent.NewKeyring()
+	var keys []ssh.PublicKey
+	for i := range 120 {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := keyring.Add(agent.AddedKey{PrivateKey: key, Comment: fmt.Sprint("key ", i)}); err != nil {
+			t.Fatal(err)
+		}
+		pub, err := ssh.NewPublicKey(key.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, pub)
+	}
+	s := startFake(t, sshtest.Config{AuthorizedKeys: []ssh.PublicKey{keys[60], keys[119]}, MaxAuthTries: 500})
+	h := fakeHost(t, "bastion", s)
+	h.IdentityAgent = serveAgent(t, reluctant{keyring.(agent.ExtendedAgent), keys[60]})
+	var last AuthInfo
+	count := 0
+	tun := tunnelOf(t, Config{
+		Chain: func(context.Context) ([]*sshconfig.Host, error) { return []*sshconfig.Host{h}, nil },
+		Trace: &Trace{AuthTried: func(i AuthInfo) { last, count = i, count+1 }},
+	})
+	if err := tun.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	long := (&AuthError{Tried: make([]string, 1000), Notes: make([]string, 1000)}).Error()
+	if len(long) > 400 || !strings.Contains(long, "and 988 more") {
+		t.Errorf("an error of %d bytes", len(long))
+	}
+	if last.Outcome != AuthAccepted || last.Source != "agent: key 119" || count < 120 {
+		t.Errorf("%d tries, last %+v", count, last)
+	}
+}
+
+// reluctant is an agent that does not sign with one of its keys.
+type reluctant struct {
+	agent.ExtendedAgent
+	key ssh.PublicKey
+}
+
+func (r reluctant) SignWithFlags(key ssh.PublicKey, data []byte, flags agent.SignatureFlags) (*ssh.Signature, error) {
+	if ssh.FingerprintSHA256(key) == ssh.FingerprintSHA256(r.key) {
+		return nil, errors.New("no")
+	}
+	return r.ExtendedAgent.SignWithFlags(key, data, flags)
+}
+
 // RequiredRSASize leaves a user's key out, in a file and in the agent, and says so.
 func TestRequiredRSASizeOfUserKeys(t *testing.T) {
 	t.Parallel()

@@ -108,6 +108,9 @@ func OpenAgent(ctx context.Context, h *sshconfig.Host, getenv func(string) strin
 	defer cancel()
 	conn, err := dialAgent(ctx, path)
 	if err != nil {
+		if path == defaultAgent && dialFault(err) == AgentGone {
+			return nil, nil // nobody named it, and it does not run
+		}
 		return nil, &AgentError{Path: path, FromEnvironment: fromEnv, Fault: dialFault(err), Err: dialReason(err)}
 	}
 	a := &Agent{conn: &agentConn{Conn: conn}, path: path, fromEnv: fromEnv, patience: agentPatience, signPatience: signPatience}
