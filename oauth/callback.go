@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sallyport/oauth/asclient"
+	"sallyport/oauth/procnet"
 )
 
 const (
@@ -61,8 +62,9 @@ type callbackServer struct {
 
 // callbackPort is the port that one login holds from listenForCallback to close.
 type callbackPort struct {
-	cfg    *Config
-	server *http.Server
+	cfg      *Config
+	server   *http.Server
+	listener net.Listener
 	// addr is the callback address that was bound. port is the port of the listener, which differs
 	// from that of the redirect URI behind a proxy.
 	addr, port string
@@ -93,7 +95,8 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path st
 		ln.Close()
 		return nil, err
 	}
-	life.startWithin(func() { at.server.Serve(newBrowserListener(ln)) }) // ends with close, which also closes ln
+	at.listener = newBrowserListener(ln)
+	life.startWithin(func() { at.server.Serve(at.listener) }) // ends with free
 	return cb, nil
 }
 
@@ -146,7 +149,7 @@ func listenError(addr string, err error) error {
 	}
 	e := &PortBusyError{Addr: addr, Err: err}
 	if _, port, serr := net.SplitHostPort(addr); serr == nil {
-		e.PID, e.Command = portHolder(port)
+		e.PID, e.Command = procnet.Holder(port)
 	}
 	return e
 }
@@ -303,7 +306,21 @@ func (cb *callbackServer) finish(err error) {
 	close(cb.finished)
 }
 
-// close frees the port, and gives the browser a moment to fetch our last page.
+// free frees the port: another login may follow at once. It waits for lastPageTime at most, because
+// a listener on another machine is asked to close.
+func (at *callbackPort) free() {
+	freed := make(chan struct{})
+	go func() { // ends with the listener's Close
+		defer close(freed)
+		at.listener.Close()
+	}()
+	select {
+	case <-freed:
+	case <-time.After(lastPageTime):
+	}
+}
+
+// close ends the server, and gives the browser a moment to fetch our last page.
 func (at *callbackPort) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), lastPageTime)
 	defer cancel()

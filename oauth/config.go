@@ -102,6 +102,11 @@ type Config struct {
 	// Bearer says which token the upstream gets: BearerAccess or BearerID. Empty is BearerAccess.
 	Bearer string
 
+	// Kind names the kind of a request to the upstream, such as the method and the tool that its
+	// body names. A refusal of a request that does not end with a new token is most likely of its
+	// kind. Nil takes the requests of one HTTP method for one kind.
+	Kind func(*http.Request) string
+
 	// Given holds one-shot inputs, which are tried before a login.
 	Given Given
 	// Assertion returns the JWT of GrantJWTBearer or the ID token of GrantEnterpriseManaged. It is
@@ -137,11 +142,13 @@ type Config struct {
 	atProvider bool
 	// now is the wall clock. pageInterval is the shortest time between two login pages of all
 	// processes. freshPauses are the pauses between the tries with a fresh token that is refused:
-	// behind a load balancer, a server may hear of a token later than another. Tests set all three
-	// after New.
+	// behind a load balancer, a server may hear of a token later than another. questionPauses are
+	// those before each try of exchange.question. Tests set all four after New.
 	now          func() time.Time
 	pageInterval time.Duration
 	freshPauses  []time.Duration
+
+	questionPauses []time.Duration
 }
 
 // ClientConfig says who we are to the authorization server. Its zero value leaves that to dynamic
@@ -275,6 +282,7 @@ func (c *Config) persistent() bool { return !c.unattended() && c.Grant != GrantN
 // setDefaults replaces zero values by their defaults.
 func (c *Config) setDefaults() {
 	c.now, c.pageInterval = wallClock, defaultPageInterval
+	c.questionPauses = []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond}
 	c.freshPauses = []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
 	if c.Grant == "" {
 		c.Grant = GrantAuto

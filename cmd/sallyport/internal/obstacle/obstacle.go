@@ -98,7 +98,7 @@ func loginWaits(p oauth.Prompt) *relay.Obstacle {
 // pageHeldBack is the obstacle of a login that may not show its page before s.NextPage. It names
 // the failure before it, because that is what a person can do something about.
 func pageHeldBack(s oauth.State, words explain.Explainer) *relay.Obstacle {
-	why := "several login pages were opened within a short time"
+	why := "a sign-in is wanted, and another login page was opened shortly before"
 	o := &relay.Obstacle{Kind: explain.KindSignIn}
 	if s.LastFailure != nil {
 		e := words.Error(s.LastFailure)
