@@ -72,6 +72,10 @@ type Config struct {
 	// Base sends requests to the upstream's origin. AuthBase sends requests to every other origin.
 	// A nil RoundTripper is http.DefaultTransport.
 	Base, AuthBase http.RoundTripper
+	// MayOpen reports whether the person's browser may be sent to u, a URL that the server at by
+	// names. It is not asked for what the person configured. Nil allows all that is https, and http
+	// to loopback for an upstream on loopback.
+	MayOpen func(by, u *url.URL) bool
 	// AllowInsecureHTTP allows cleartext to hosts other than loopback.
 	AllowInsecureHTTP bool
 
@@ -222,6 +226,9 @@ type CallbackConfig struct {
 	// Retry is a sentence for our page after a failed login: how the person starts it again. Empty
 	// is a general sentence.
 	Retry string
+	// Printable returns text as our pages may show it. Nil changes nothing: the pages escape what
+	// means something in HTML, and show the rest as it came.
+	Printable func(text string) string
 	// Listen opens the listener. It may be that of a tunnel. Nil is net.Listen's.
 	Listen func(ctx context.Context, addr string) (net.Listener, error)
 }
@@ -419,7 +426,7 @@ func (c *Config) resourceOf(f asclient.Finding) string {
 
 // requests returns the client that sends requests to authorization servers.
 func (c *Config) requests() *asclient.Client {
-	as := &asclient.Client{Upstream: c.Upstream, Base: c.Base, Other: c.AuthBase, AllowHTTP: c.AllowInsecureHTTP,
+	as := &asclient.Client{Upstream: c.Upstream, Base: c.Base, Other: c.AuthBase, MayOpen: c.MayOpen, AllowHTTP: c.AllowInsecureHTTP,
 		Issuer: c.Endpoints.Issuer, ResourceGiven: c.Resource != "", Certificate: c.Client.Certificate, BearerID: c.Bearer == BearerID,
 		ExtraParams: c.ExtraParams, AuthorizeParams: c.AuthorizeParams, Now: func() time.Time { return c.now() }, Log: c.Log}
 	switch c.Client.AuthStyle {
@@ -435,3 +442,8 @@ func (c *Config) requests() *asclient.Client {
 // authorization server: for its metadata, or to one of its endpoints. It is false for requests of
 // MCP, and for everything else that the upstream's metadata leads to.
 func ToServer(req *http.Request) bool { return asclient.ToServer(req) }
+
+// NamedBy says who named the URL of a request that Config.AuthBase got. It returns a URL of that
+// server: the upstream, an authorization server, or one that redirects. It returns byPerson, and no
+// URL, for an origin that was configured.
+func NamedBy(req *http.Request) (server *url.URL, byPerson bool) { return asclient.NamedBy(req) }

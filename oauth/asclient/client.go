@@ -40,6 +40,9 @@ type Client struct {
 	// ResourceGiven says that the person named the resource, or wants none named. Then resource
 	// metadata of another resource is used for all but its name.
 	ResourceGiven bool
+	// MayOpen reports whether the person's browser may be sent to u, a URL that the server at by
+	// names. Nil allows what the rules of this package allow.
+	MayOpen func(by, u *url.URL) bool
 	// Certificate says that Base and Other present a TLS client certificate (RFC 8705). Then the
 	// endpoints for such clients are used where the metadata has any.
 	Certificate bool
@@ -56,6 +59,11 @@ type Client struct {
 	// Log receives a line for each metadata request and each registration. Nil discards.
 	Log *slog.Logger
 
+	memory
+}
+
+// memory is what a Client has learned.
+type memory struct {
 	// nonces has the last DPoP nonce of each origin. Keys and values are strings.
 	nonces sync.Map
 	// learned has the ways to show the client that were right after another one was refused: see
@@ -170,7 +178,7 @@ func (c *Client) sendOnce(ctx context.Context, q call) (a answer, u *url.URL, er
 		return a, nil, err
 	}
 	h.Set("Content-Type", "application/x-www-form-urlencoded")
-	a, err = web{c}.post(ctx, q.endpoint, h, form.Encode())
+	a, err = web{c}.post(ctx, q.server, q.endpoint, h, form.Encode())
 	if a.secrets = secretsOf(q.who, form); err != nil {
 		err = veil(err, a.secrets)
 	}

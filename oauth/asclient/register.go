@@ -88,7 +88,7 @@ func (c *Client) register(ctx context.Context, s Server, q registration) (Regist
 	var a answer
 	var err error
 	for endpoint, moves := s.RegistrationEndpoint, 0; ; moves++ {
-		a, err = web{c}.post(ctx, endpoint, http.Header{"Content-Type": {"application/json"}}, q.body())
+		a, err = web{c}.post(ctx, s, endpoint, http.Header{"Content-Type": {"application/json"}}, q.body())
 		to, moved := a.movedTo(endpoint)
 		if err != nil || !moved || moves == maxMoves {
 			break

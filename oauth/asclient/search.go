@@ -120,7 +120,11 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 	if err != nil {
 		return Server{}, &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeInsecureURL, Refused: true, Err: err}
 	}
-	ctx = toServer(ctx, u)
+	namer := d.c.Upstream
+	if by == byPerson {
+		namer = nil
+	}
+	ctx = toServer(ctx, u, namer)
 	var other, partial Server // the first with another issuer, and the first without a token endpoint
 	for i, rawURL := range serverMetadataURLs(u) {
 		doc, ok := d.fetch(ctx, StepServer, rawURL)

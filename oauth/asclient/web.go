@@ -22,6 +22,9 @@ func (w web) RoundTrip(req *http.Request) (*http.Response, error) {
 	if rt == nil {
 		rt = http.DefaultTransport
 	}
+	if _, marked := req.Context().Value(destinationKey{}).(destination); !marked {
+		req = req.WithContext(context.WithValue(req.Context(), destinationKey{}, destination{namedBy: w.c.Upstream}))
+	}
 	return rt.RoundTrip(req)
 }
 
@@ -61,7 +64,11 @@ func (w web) forBrowser(s Server, rawURL string) (*url.URL, bool) {
 		return nil, false
 	}
 	free := s.Source == FromConfig || w.c.Upstream == nil
-	return u, free || w.allow(u) == nil
+	if free || w.c.MayOpen == nil {
+		return u, free || w.allow(u) == nil
+	}
+	by := w.namerOf(s, rawURL)
+	return u, w.allow(u) == nil && (by == nil || w.c.MayOpen(by, u))
 }
 
 // allowText is allow for an endpoint that metadata names.
@@ -165,13 +172,13 @@ func errMalformed(endpoint string) error {
 	return fmt.Errorf("malformed endpoint URL %s", Quote(endpoint))
 }
 
-// post sends a body and returns the answer. It follows no redirect.
-func (w web) post(ctx context.Context, rawURL string, h http.Header, body string) (a answer, err error) {
+// post sends a body to an endpoint of s and returns the answer. It follows no redirect.
+func (w web) post(ctx context.Context, s Server, rawURL string, h http.Header, body string) (a answer, err error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" {
 		return a, errMalformed(rawURL)
 	}
-	ctx, cancel := context.WithTimeout(toServer(ctx, u), replyTimeout)
+	ctx, cancel := context.WithTimeout(toServer(ctx, u, w.namerOf(s, rawURL)), replyTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(body))
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 // sshRows explain the errors of sshtunnel. The row of HopError comes last, because a HopError may
 // wrap one of the others.
 var sshRows = []row{
+	explainBothSides,
 	on(func(e *sshconfig.Error) Explanation {
 		hint := "ssh -G HOST reads the same files and shows how ssh understands them"
 		// Without a file, the value came from a flag.

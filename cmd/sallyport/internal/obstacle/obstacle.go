@@ -54,6 +54,20 @@ func Current(s States, words explain.Explainer) *relay.Obstacle {
 	return nil
 }
 
+// printable returns o with only those characters that a person may be shown.
+func printable(o *relay.Obstacle) *relay.Obstacle {
+	if o == nil {
+		return nil
+	}
+	shown := *o
+	shown.Text, shown.URL, shown.Code = person.Lines(o.Text), person.Printable(o.URL), person.Printable(o.Code)
+	shown.Hints = slices.Clone(o.Hints)
+	for i, hint := range shown.Hints {
+		shown.Hints[i] = person.Printable(hint)
+	}
+	return &shown
+}
+
 // hopWaits is the obstacle of an SSH server that said something before it let us in. It may wait
 // for the person, who has to open a link or to confirm a push.
 func hopWaits(n sshtunnel.Notice) *relay.Obstacle {

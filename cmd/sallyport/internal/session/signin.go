@@ -68,7 +68,7 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 		RefreshSkew: refreshSkew(settings.RefreshSkew), NonInteractive: !settings.Interactive,
 		Callback: oauth.CallbackConfig{
 			RedirectURI: settings.RedirectURI, Addrs: settings.CallbackPort.Addrs(settings.CallbackHost),
-			Timeout: time.Duration(settings.CallbackTimeout), Retry: retryText,
+			Timeout: time.Duration(settings.CallbackTimeout), Retry: retryText, Printable: cfg.Printable,
 		},
 		AllowInsecureHTTP: settings.AllowInsecureHTTP,
 		AtTerminal:        cfg.AtTerminal, Offer: cfg.Offer(upstream),
