@@ -154,7 +154,7 @@ func TestServerWithoutSHA2(t *testing.T) {
 	}
 }
 
-// As many keys are offered as the server allows (x/crypto's allows 128), and the last one may be the
+// As many keys are offered as the server allows (x/crypto's allows 128). The last one may be the
 // right one, also after one that does not sign.
 func TestManyKeys(t *testing.T) {
 	t.Parallel()
