@@ -286,6 +286,11 @@ func (a *authenticator) keyConfig() userkeys.Config {
 	return c
 }
 
+// keyRefused reports whether the server has refused a key.
+func (a *authenticator) keyRefused() bool {
+	return slices.ContainsFunc(a.result.Tried, func(s string) bool { return strings.HasPrefix(s, methodPublicKey+" ") })
+}
+
 func (a *authenticator) tried(s string) { a.result.Tried = append(a.result.Tried, s) }
 
 // interactive returns a method that asks the person, or nil if no try is left or none may be made.
@@ -402,7 +407,9 @@ func (a *authenticator) question(kind, prompt string, echo bool) (string, error)
 	answer, err := a.ask(Question{Hop: a.host.Alias, Kind: kind, Prompt: prompt, Echo: echo})
 	if err != nil {
 		a.over[kind], a.tryErr = true, err
-		if errors.Is(err, ErrNoPerson) {
+		// A server that has refused a key may not know the user, and another try would be one more
+		// failed login there. Only a person at a terminal decides about that.
+		if errors.Is(err, ErrNoPerson) && (a.partial > 0 || !a.keyRefused()) {
 			a.result.NeedsPerson = true
 		}
 		a.note(fmt.Sprintf("%s: %v", kind, err))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -96,6 +97,10 @@ type AuthError struct {
 	// TooMany says that the server's MaxAuthTries was reached. Fewer keys may help, and so may
 	// IdentitiesOnly.
 	TooMany bool
+	// MetAt is when another process of this user met this refusal, or this process did before. This
+	// attempt then asked nothing of the server. NotBefore is when the next one will. Both are zero
+	// if the server has refused this attempt.
+	MetAt, NotBefore time.Time
 	// Said is the last that the server said before it refused, in printable words. It is empty if
 	// the server said nothing.
 	Said string
@@ -125,6 +130,9 @@ func (e *AuthError) Error() string {
 	}
 	if len(e.Notes) > 0 {
 		fmt.Fprintf(&b, "; %s", firstOf(e.Notes, "; "))
+	}
+	if !e.MetAt.IsZero() {
+		fmt.Fprintf(&b, "; met at %s, and not tried again before %s", clockTime(e.MetAt), clockTime(e.NotBefore))
 	}
 	return b.String()
 }

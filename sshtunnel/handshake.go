@@ -64,22 +64,21 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 	if d.host.ProxyCommand == "" || d.via != nil {
 		d.where.addr = net.JoinHostPort(d.host.HostName, strconv.Itoa(d.host.Port))
 	}
-	timeout := d.host.ConnectTimeout
-	switch {
-	case timeout > 0:
-	case d.host.ConnectTimeoutSet: // 0 and none set no limit
-		timeout = noTimeout
-	default:
-		timeout = defaultConnectTimeout
+	try, err := d.agree(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer try.Abandon()
+	timeout := connectTimeout(d.host)
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	d.patience = newPatience(d, cancel)
+	d.patience = newPatience(d, try, cancel)
 	d.patience.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
 	defer d.patience.end()
 
 	d.stage.Store(StageConnect)
 	h, err := d.login(limited)
+	d.record(limited, try, err)
 	if err == nil {
 		return h, nil
 	}
@@ -93,6 +92,17 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 		err = context.Cause(limited) // our own timeout
 	}
 	return nil, d.where.error(d.stage.Load().(string), err)
+}
+
+// connectTimeout returns how long a login at h may take as long as no person is at work on it.
+func connectTimeout(h *sshconfig.Host) time.Duration {
+	switch {
+	case h.ConnectTimeout > 0:
+		return h.ConnectTimeout
+	case h.ConnectTimeoutSet: // 0 and none set no limit
+		return noTimeout
+	}
+	return defaultConnectTimeout
 }
 
 // login connects, and does key exchange and authentication.

@@ -14,6 +14,9 @@ type preparation struct {
 	// ready is closed when the fields below are set.
 	ready chan struct{}
 
+	// snapshot delivers what userkeys.Snapshot returns. It is nil without Config.Refusals.
+	snapshot chan string
+
 	keys *hostkeys.Verifier
 	// keysErr is the error of KnownHostsCommand.
 	keysErr error
@@ -27,6 +30,10 @@ type preparation struct {
 // must call end.
 func prepare(ctx context.Context, cfg *Config, h *sshconfig.Host) *preparation {
 	p := &preparation{ready: make(chan struct{})}
+	if cfg.Refusals != nil {
+		p.snapshot = make(chan string, 1)
+		go func() { p.snapshot <- userkeys.Snapshot(ctx, h, cfg.Getenv) }() // ends with ctx at the latest
+	}
 	go func() { // ends with ctx at the latest; end waits for it
 		defer close(p.ready)
 		p.keys, p.keysErr = hostkeys.New(ctx, hostkeys.Config{Host: h, Getenv: cfg.Getenv, Log: cfg.Log})

@@ -20,9 +20,10 @@ import (
 var allowedImports = map[string][]string{
 	"sshtunnel": {
 		"golang.org/x/crypto/ssh",
-		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
+		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/refusals", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
 	},
 	"sshtunnel/display":    {},
+	"sshtunnel/refusals":   {"github.com/gofrs/flock"},
 	"sshtunnel/subprocess": {"sshtunnel/display"},
 	"sshtunnel/sshconfig":  {"github.com/kevinburke/ssh_config", "sshtunnel/display"},
 	"sshtunnel/hostkeys":   {"golang.org/x/crypto/ssh", "golang.org/x/sys", "sshtunnel/display", "sshtunnel/sshconfig"},
@@ -50,7 +51,7 @@ var allowedImports = map[string][]string{
 		"cmd/sallyport/internal/environment",
 	},
 	"cmd/sallyport/internal/session": {
-		"code.dny.dev/ssrf", "golang.org/x/net/http", "sshtunnel", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
+		"code.dny.dev/ssrf", "golang.org/x/net/http", "sshtunnel", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
 		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment",
 	},
 	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+	"time"
 
 	"sallyport/sshtunnel"
 	"sallyport/sshtunnel/hostkeys"
@@ -101,6 +102,11 @@ func algorithmHints(e *sshtunnel.AlgorithmError) []string {
 // authHints says how to get in. Servers count each key that is offered as a try (MaxAuthTries in
 // sshd_config(5)), so an agent with many keys needs IdentitiesOnly.
 func authHints(e *sshtunnel.AuthError) []string {
+	if !e.MetAt.IsZero() {
+		refused := *e
+		refused.MetAt = time.Time{}
+		return append(authHints(&refused), "sallyport login --via HOST URL, in a terminal, tries at once")
+	}
 	switch {
 	case e.TooMany:
 		return []string{fmt.Sprintf("in ssh_config, under Host %s: IdentityFile with the right key, and IdentitiesOnly yes", e.Hop)}
