@@ -113,7 +113,8 @@
 //   - A changed host key is always refused. ssh goes on with StrictHostKeyChecking no, with
 //     passwords and forwards turned off.
 //   - Keepalive is on if the user sets nothing. ssh has it off.
-//   - ConnectTimeout is 30 s if the user sets nothing, and bounds the login, too.
+//   - ConnectTimeout is 30 s if the user sets nothing, and bounds the login, too. 0 and none mean
+//     that there is no bound.
 //   - The algorithms that are offered are OpenSSH's default lists, or the user's, as far as
 //     x/crypto/ssh implements them. It has no sntrup761 and no group18 for key exchange, no umac,
 //     no AES-CBC but aes128-cbc, and no ML-DSA keys: these are named and left out, in files,

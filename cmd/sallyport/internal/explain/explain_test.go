@@ -63,6 +63,9 @@ func TestSignInHints(t *testing.T) {
 		{"iss of the redirect", asclient.StageAuthorize, asclient.CodeIssuerMismatch, "", none, "do not go on", "--issuer"},
 		{"cleartext", asclient.StageDiscovery, asclient.CodeInsecureURL, "", none, "--allow-insecure-http", "tries again"},
 		{"cleartext is allowed", asclient.StageDiscovery, asclient.CodeInsecureURL, "", set(func(r *cli.Remote) { r.AllowInsecureHTTP = true }), "--issuer", "--allow-insecure-http"},
+		{"a URL of another scheme", asclient.StageDiscovery, asclient.CodeInsecureURL, "", none, "--issuer", "--allow-insecure-http"},
+		{"resource is unknown at the page", asclient.StageAuthorize, "invalid_request", "Unknown parameter: resource", none, "--resource none", "from no client"},
+		{"audience is wanted", asclient.StageAuthorize, "invalid_request", "audience is required", none, "--audience NAME", "from no client"},
 		{"public client", asclient.StageToken, "invalid_client", "", client, "--client-secret-file", "--auth-style"},
 		{"secret", asclient.StageToken, "invalid_client", "", set(func(r *cli.Remote) { r.ClientID, r.ClientSecret = "c", "s" }), "OAUTH2_CLIENT_SECRET", "--client-secret-file"},
 		{"secret, style given", asclient.StageToken, "invalid_client", "", set(func(r *cli.Remote) { r.ClientID, r.ClientSecret, r.AuthStyle = "c", "s", "body" }), "than --auth-style body", "or header"},
@@ -78,7 +81,8 @@ func TestSignInHints(t *testing.T) {
 		{"consent", asclient.StageAuthorize, "consent_required", "", none, "administrator", "tries again"},
 		{"a reason of its own", asclient.StageToken, "we_hate_mondays", "", none, "ask its operator", "tries again"},
 	} {
-		err := &asclient.SignInError{Stage: tt.stage, Code: tt.code, Description: tt.text, Refused: true}
+		err := &asclient.SignInError{Stage: tt.stage, Code: tt.code, Description: tt.text, Refused: true,
+			Cleartext: strings.HasPrefix(tt.name, "cleartext")}
 		e := Explainer{tt.given}.Error(err)
 		got := strings.Join(e.Hints, "\n")
 		if e.Status != StatusSignIn || e.Final != nil || !strings.Contains(got, tt.want) || tt.wantNot != "" && strings.Contains(got, tt.wantNot) {
