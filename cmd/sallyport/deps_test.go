@@ -19,7 +19,7 @@ import (
 // Every package may import the standard library.
 var allowedImports = map[string][]string{
 	"sshtunnel": {
-		"golang.org/x/crypto/ssh",
+		"golang.org/x/crypto/ssh", "golang.org/x/sys",
 		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/refusals", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
 	},
 	"sshtunnel/display":    {},
@@ -77,6 +77,7 @@ var allowedImports = map[string][]string{
 	// For tests.
 	"sshtunnel/sshtest":         {"golang.org/x/crypto/ssh", "golang.org/x/sys"},
 	"sshtunnel/sshtest/openssh": {"golang.org/x/crypto/ssh", "sshtunnel/sshconfig"},
+	"sshtunnel/sshtest/servers": {"github.com/gliderlabs/ssh", "golang.org/x/crypto/ssh", "sshtunnel/sshtest", "sshtunnel/sshtest/openssh"},
 	"oauth/oauthtest":           {"github.com/go-jose/go-jose/v4"},
 	"relay/relaytest":           {},
 	"cmd/sallyport/internal/machines": {
@@ -87,7 +88,7 @@ var allowedImports = map[string][]string{
 
 // testPackages may be imported by tests, by each other and by cmd/demo.
 var testPackages = []string{
-	"sshtunnel/sshtest", "sshtunnel/sshtest/openssh", "oauth/oauthtest", "relay/relaytest", "cmd/sallyport/internal/machines",
+	"sshtunnel/sshtest", "sshtunnel/sshtest/openssh", "sshtunnel/sshtest/servers", "oauth/oauthtest", "relay/relaytest", "cmd/sallyport/internal/machines",
 }
 
 const module = "sallyport/"

@@ -47,6 +47,9 @@ var sshRows = []row{
 			fmt.Sprintf("free the port on %s, or name others with --callback-port N[,N]; its sshd must permit remote forwards (AllowTcpForwarding)", e.Hop),
 		}}
 	}),
+	on(func(e *sshtunnel.ProxyCommandError) Explanation {
+		return Explanation{Kind: KindUnreachable, Status: StatusUnreachable, Hints: proxyCommandHints(e)}
+	}),
 	on(func(e *sshtunnel.HopError) Explanation {
 		return Explanation{Kind: KindUnreachable, Status: StatusUnreachable, Text: e.Error(), Hints: hopHints(e)}
 	}),
@@ -121,6 +124,15 @@ func authHints(e *sshtunnel.AuthError) []string {
 		}
 	}
 	return []string{fmt.Sprintf("ssh -v %s shows the same exchange; check User and IdentityFile, and ~/.ssh/authorized_keys there", e.Hop)}
+}
+
+// proxyCommandHints say how to find out what is wrong with a ProxyCommand. The PATH of an MCP host
+// that was started from a desktop often lacks what a shell's has.
+func proxyCommandHints(e *sshtunnel.ProxyCommandError) []string {
+	if e.NotFound() {
+		return []string{fmt.Sprintf("install %s, or write its full path in ProxyCommand of ssh_config: the MCP host's PATH may differ from your shell's", e.Program)}
+	}
+	return []string{"ssh runs the same command; sallyport ssh-config HOST shows it. One that asks for a password needs a terminal: sallyport login --via HOST URL"}
 }
 
 // agentHints says how to get an agent that helps.
