@@ -201,8 +201,8 @@ func TestHostCertificateOfUnknownAuthority(t *testing.T) {
 	}
 }
 
-// As many keys are offered as the server allows (x/crypto's allows 128), and the last one may be the
-// right one, also after one that does not sign.
+// As many keys are offered as the server allows (x/crypto's allows 128), and the last one may be
+// the right one, also after one that does not sign.
 func TestManyKeys(t *testing.T) {
 	t.Parallel()
 	keyring := agent.NewKeyring()
