@@ -11,6 +11,7 @@ import (
 
 	"sallyport/sshtunnel/refusals"
 	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/userkeys"
 )
 
 // refusal is an AuthError as other processes read it (refusals.Refusal.Cause).
@@ -22,11 +23,34 @@ type refusal struct {
 	NeedsPerson bool     `json:"needs_person,omitempty"`
 	TooMany     bool     `json:"too_many,omitempty"`
 	Said        string   `json:"said,omitempty"`
+	// Agent is nil if nothing was wrong with the agent.
+	Agent *agentFault `json:"agent,omitempty"`
+}
+
+// agentFault is an AgentError as other processes read it.
+type agentFault struct {
+	Path            string              `json:"path"`
+	FromEnvironment bool                `json:"from_environment,omitempty"`
+	Fault           userkeys.AgentFault `json:"fault"`
+	Signing         bool                `json:"signing,omitempty"`
+}
+
+// newRefusal makes what other processes read of e.
+func newRefusal(e *AuthError) refusal {
+	r := refusal{
+		User: e.User, Tried: e.Tried, Methods: e.Methods, Notes: e.Notes,
+		NeedsPerson: e.NeedsPerson, TooMany: e.TooMany, Said: e.Said,
+	}
+	if a := e.Agent; a != nil {
+		r.Agent = &agentFault{a.Path, a.FromEnvironment, a.Fault, a.Signing}
+	}
+	return r
 }
 
 // agree waits for other processes of this user that try the same login. The error is the AuthError
-// that one of them has met, or the cause of ctx. Nobody's clock runs meanwhile: another process may
-// wait for the person.
+// that one of them has met, the cause of ctx, or a TimeoutError: another process may be stopped, or
+// its server silent, so ConnectTimeout counts here too. It does not count while the other process
+// shows what the server says, because a person may be at work there. A person's time counts then.
 func (d *dialer) agree(ctx context.Context) (*refusals.Try, error) {
 	ledger := d.cfg.Refusals
 	if ledger == nil {
@@ -38,32 +62,49 @@ func (d *dialer) agree(ctx context.Context) (*refusals.Try, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	try, met, err := ledger.Begin(ctx, refusals.Wanted{
+	bounded, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timeout, patience := connectTimeout(d.host), d.cfg.patience
+	clock := newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String(), Queued: true}) })
+	defer clock.stop()
+	defer time.AfterFunc(patience, func() {
+		cancel(&TimeoutError{After: patience.String(), Person: true, Queued: true})
+	}).Stop()
+	goOn := func() {}
+	try, met, err := ledger.Begin(bounded, refusals.Wanted{
 		Key:    d.loginKey(snapshot),
 		Insist: d.cfg.Insist,
 		Waits: func(said string) {
+			goOn()
 			n := newNotice(d.host.Alias, said)
-			if n.Text == "" {
-				n.Text = "another process logs in there; this one waits for its outcome"
+			if goOn = func() {}; n.Text != "" {
+				goOn = clock.pause()
 			}
 			d.report(progress{hop: d.host.Alias, notice: n})
 		},
 	})
-	if met == nil {
-		return try, err
+	switch {
+	case met != nil:
+		return nil, d.where.error(StageAuth, metBefore(d.host, met))
+	case err != nil && ctx.Err() == nil:
+		return nil, d.where.error(StageConnect, err)
 	}
-	return nil, d.where.error(StageAuth, metBefore(d.host, met))
+	return try, err
 }
 
 // metBefore makes an AuthError of the refusal that another process, or this one, has met.
 func metBefore(h *sshconfig.Host, met *refusals.Refusal) *AuthError {
 	var r refusal
 	json.Unmarshal(met.Cause, &r) // without a cause, the time says enough
-	return &AuthError{
+	e := &AuthError{
 		Hop: h.Alias, User: h.User, Tried: r.Tried, Methods: r.Methods, Notes: r.Notes,
 		NeedsPerson: r.NeedsPerson, TooMany: r.TooMany, Said: r.Said,
 		MetAt: met.At, NotBefore: met.Until,
 	}
+	if a := r.Agent; a != nil {
+		e.Agent = &userkeys.AgentError{Path: a.Path, FromEnvironment: a.FromEnvironment, Fault: a.Fault, Signing: a.Signing}
+	}
+	return e
 }
 
 // record tells other processes the outcome of a login that ctx has bounded. A person who was
@@ -85,10 +126,7 @@ func (d *dialer) record(ctx context.Context, try *refusals.Try, err error) {
 	default:
 		return
 	}
-	try.Refused(auth.NeedsPerson, refusal{
-		User: auth.User, Tried: auth.Tried, Methods: auth.Methods, Notes: auth.Notes,
-		NeedsPerson: auth.NeedsPerson, TooMany: auth.TooMany, Said: auth.Said,
-	})
+	try.Refused(auth.NeedsPerson, newRefusal(auth))
 }
 
 // loginKey names the login of d for the ledger: what has a part in whether the server lets us in.

@@ -2,12 +2,14 @@ package sshtunnel
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -15,6 +17,7 @@ import (
 	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest"
 	"sallyport/sshtunnel/sshtest/openssh"
+	"sallyport/sshtunnel/userkeys"
 )
 
 // ledger opens one as another process would.
@@ -110,4 +113,66 @@ func TestOnePushForAll(t *testing.T) {
 	}
 	close(c.given)
 	wg.Wait()
+}
+
+// A process that comes to no end, because it is stopped or its server is silent, holds up nobody
+// for longer than ConnectTimeout, or than a person may take if the server has said something.
+func TestNobodyWaitsForEverForAnother(t *testing.T) {
+	t.Parallel()
+	c := newConfirmation()
+	for _, tt := range []struct {
+		name   string
+		server sshtest.Config
+		person bool
+	}{
+		{"a silent server", sshtest.Config{Stall: sshtest.StallTCP}, false},
+		{"a person who does nothing", sshtest.Config{NoAuth: true, Banners: []string{check}, Confirm: c.confirm}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := startFake(t, tt.server)
+			state := t.TempDir()
+			tunnel := func(timeout time.Duration, cfg Config) *Tunnel {
+				h := fakeHost(t, "bastion", s)
+				h.ConnectTimeout, h.ConnectTimeoutSet = timeout, true
+				cfg.Refusals = ledger(t, state)
+				cfg.Chain = func(context.Context) ([]*sshconfig.Host, error) { return []*sshconfig.Host{h}, nil }
+				return tunnelOf(t, cfg)
+			}
+			first := tunnel(0, Config{})
+			go first.Connect(t.Context()) // ends with the test
+			openssh.Eventually(t, "the first", func() bool { return s.Accepted() == 1 })
+			second := Config{}
+			if tt.person {
+				noticed(t, first)
+				second.patience = time.Millisecond
+			}
+			tun := tunnel(time.Millisecond, second)
+			err := tun.Connect(t.Context())
+			timeout, ok := errors.AsType[*TimeoutError](err)
+			if !ok || !timeout.Queued || timeout.Person && !tt.person || !strings.Contains(err.Error(), "another process") {
+				t.Errorf("got %v", err)
+			}
+			if st, _ := tun.State(); st.Phase != Down || st.Hop != "bastion" {
+				t.Errorf("got %+v", st)
+			}
+			if s.Accepted() != 1 {
+				t.Errorf("%d connections", s.Accepted())
+			}
+		})
+	}
+}
+
+// Whoever meets the refusal of another process gets the hints of the same cause.
+func TestRefusalOfTheAgentIsShared(t *testing.T) {
+	t.Parallel()
+	gone := &userkeys.AgentError{Path: "/gone", FromEnvironment: true, Fault: userkeys.AgentGone}
+	text, err := json.Marshal(newRefusal(&AuthError{User: "me", NeedsPerson: true, Agent: gone}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := metBefore(&sshconfig.Host{Alias: "bastion"}, &refusals.Refusal{Cause: text}).Agent
+	if got == nil || *got != *gone {
+		t.Errorf("got %+v", got)
+	}
 }

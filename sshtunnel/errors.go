@@ -63,6 +63,9 @@ type TimeoutError struct {
 	After string
 	// Person says that the login waited for a person.
 	Person bool
+	// Queued says that another process of this user was trying the same login all that time, so
+	// that this one did not connect.
+	Queued bool
 	// Program is the ProxyCommand that was waited for. It is empty if there is none.
 	Program string
 	// Said is the end of what the ProxyCommand wrote to stderr, cut to a limit.
@@ -74,6 +77,9 @@ func (e *TimeoutError) Error() string {
 	s := "no answer within " + e.After + " (ConnectTimeout)"
 	if e.Person {
 		s = "the login was not completed within " + e.After
+	}
+	if e.Queued {
+		s += "; another process tries the same login"
 	}
 	if e.Program != "" {
 		s += " by ProxyCommand " + e.Program

@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -120,7 +121,9 @@ type record struct {
 type Try struct {
 	ledger *Ledger
 	key    string
-	// lock is nil if others have logged in just now.
+
+	mu sync.Mutex // guards lock, and the record while Try has the lock
+	// lock is nil if others have logged in just now, and after the end.
 	lock *flock.Flock
 }
 
@@ -190,7 +193,12 @@ func recent(at time.Time) bool {
 
 // Say tells the processes that wait what the server says to the person.
 func (t *Try) Say(notice string) {
-	if t == nil || t.lock == nil {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.lock == nil { // the record is somebody else's now
 		return
 	}
 	r := t.ledger.read(t.key)
@@ -203,8 +211,10 @@ func (t *Try) Accepted() {
 	if t == nil {
 		return
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.ledger.write(t.key, record{Accepted: time.Now()})
-	t.Abandon()
+	t.unlock()
 }
 
 // Refused notes that the server refused us. A person could have helped if needsPerson. The cause
@@ -213,6 +223,8 @@ func (t *Try) Refused(needsPerson bool, cause any) {
 	if t == nil {
 		return
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	r := t.ledger.read(t.key)
 	now := time.Now()
 	text, err := json.Marshal(cause)
@@ -225,12 +237,21 @@ func (t *Try) Refused(needsPerson bool, cause any) {
 		pause, r.Count = personPause, 0
 	}
 	t.ledger.write(t.key, record{Refused: now, Until: now.Add(pause), Count: r.Count, Cause: text})
-	t.Abandon()
+	t.unlock()
 }
 
 // Abandon lets another process try. It may be called again.
 func (t *Try) Abandon() {
-	if t != nil && t.lock != nil {
+	if t != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.unlock()
+	}
+}
+
+// unlock gives the lock back. The caller holds t.mu.
+func (t *Try) unlock() {
+	if t.lock != nil {
 		t.lock.Unlock()
 		t.lock = nil
 	}
