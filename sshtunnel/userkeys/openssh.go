@@ -66,7 +66,10 @@ func parseOpenSSH(block []byte) (*privateFile, error) {
 		if len(k.Tag) > 0 {
 			return nil, errDamaged
 		}
-		return f, f.setOpenSSH(k)
+		if err := f.setOpenSSH(k); err != nil {
+			return nil, err
+		}
+		return f, nil
 	}
 	c, ok := openSSHCiphers[k.Cipher]
 	if !ok || k.KDF != "bcrypt" {
@@ -142,7 +145,10 @@ func (c openSSHCipher) open(k openSSHKey, pub ssh.PublicKey, passphrase []byte) 
 		return nil, errWrongPassphrase
 	}
 	f := &privateFile{pub: pub}
-	return f, f.setOpenSSH(k)
+	if err := f.setOpenSSH(k); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // cbc returns the decryption of a block cipher in CBC mode.

@@ -51,6 +51,7 @@ func FuzzPrivate(f *testing.F) {
 	}
 	text := string(pem.EncodeToMemory(plain))
 	f.Add([]byte(text), []byte("secret"))
+	f.Add([]byte(repack(f, text, func(k *openSSHKey) { k.Private = make([]byte, 64) })), []byte("secret"))
 	for name, c := range openSSHCiphers {
 		options := ssh.Marshal(struct {
 			Salt   string
