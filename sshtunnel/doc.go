@@ -73,7 +73,8 @@
 //
 // The steps at each hop are these. [Trace] reports them to the caller.
 //
-//   - The connection is opened, and keys are exchanged.
+//   - The connection is opened, and keys are exchanged. Text before the server's version is left
+//     out. If nothing else comes, it is the cause: an [IdentificationError].
 //   - Package hostkeys verifies the server's key. A key that is refused is a *hostkeys.Error.
 //   - The server is offered the user's keys, which package userkeys finds, and then
 //     keyboard-interactive and password. If the server accepts none of them, the error is an
