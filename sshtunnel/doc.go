@@ -131,8 +131,8 @@
 //   - ConnectTimeout is 30 s if the user sets nothing, and bounds the login, too. 0 and none mean
 //     that there is no bound.
 //   - The algorithms that are offered are OpenSSH's default lists, or the user's, as far as
-//     x/crypto/ssh implements them. It has no sntrup761 and no group18 for key exchange, no umac,
-//     no AES-CBC but aes128-cbc, and no ML-DSA keys: these are named and left out, in files,
+//     x/crypto/ssh implements them. It has no sntrup761 and no group18 for key exchange, no umac
+//     and no hmac-sha1-etm, no AES-CBC but aes128-cbc, and no ML-DSA keys: these are named and left out, in files,
 //     agents and known_hosts.
 //   - Without Ciphers, aes128-gcm comes before chacha20-poly1305, because x/crypto/ssh has no fast
 //     code for the latter.
