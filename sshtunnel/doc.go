@@ -132,8 +132,8 @@
 //     that there is no bound.
 //   - The algorithms that are offered are OpenSSH's default lists, or the user's, as far as
 //     x/crypto/ssh implements them. It has no sntrup761 and no group18 for key exchange, no umac
-//     and no hmac-sha1-etm, no AES-CBC but aes128-cbc, and no ML-DSA keys: these are named and left out, in files,
-//     agents and known_hosts.
+//     and no hmac-sha1-etm, no AES-CBC but aes128-cbc, and no ML-DSA keys: these are named and
+//     left out, in files, agents and known_hosts.
 //   - Without Ciphers, aes128-gcm comes before chacha20-poly1305, because x/crypto/ssh has no fast
 //     code for the latter.
 //   - The login never says publickey-hostbound-v00@openssh.com. So a key of ssh-add -h does not
