@@ -73,7 +73,8 @@
 //
 // The steps at each hop are these. [Trace] reports them to the caller.
 //
-//   - The connection is opened, and keys are exchanged.
+//   - The connection is opened, and keys are exchanged. Text before the server's version is left
+//     out. If nothing else comes, it is the cause: an [IdentificationError].
 //   - Package hostkeys verifies the server's key. A key that is refused is a *hostkeys.Error.
 //   - The server is offered the user's keys, which package userkeys finds, and then
 //     keyboard-interactive and password. If the server accepts none of them, the error is an
@@ -130,9 +131,9 @@
 //   - ConnectTimeout is 30 s if the user sets nothing, and bounds the login, too. 0 and none mean
 //     that there is no bound.
 //   - The algorithms that are offered are OpenSSH's default lists, or the user's, as far as
-//     x/crypto/ssh implements them. It has no sntrup761 and no group18 for key exchange, no umac,
-//     no AES-CBC but aes128-cbc, and no ML-DSA keys: these are named and left out, in files,
-//     agents and known_hosts.
+//     x/crypto/ssh implements them. It has no sntrup761 and no group18 for key exchange, no umac
+//     and no hmac-sha1-etm, no AES-CBC but aes128-cbc, and no ML-DSA keys: these are named and
+//     left out, in files, agents and known_hosts.
 //   - Without Ciphers, aes128-gcm comes before chacha20-poly1305, because x/crypto/ssh has no fast
 //     code for the latter.
 //   - The login never says publickey-hostbound-v00@openssh.com. So a key of ssh-add -h does not

@@ -305,7 +305,7 @@ func TestMatrixOfServers(t *testing.T) {
 }
 
 // notImplemented are the algorithms that x/crypto lacks, of those that OpenSSH has. A server that
-// offers nothing else is out of our reach. README.md names them.
+// offers nothing else is out of our reach. README.md names those that are defaults.
 var notImplemented = []string{
 	"KexAlgorithms sntrup761x25519-sha512", "KexAlgorithms sntrup761x25519-sha512@openssh.com",
 	"KexAlgorithms diffie-hellman-group18-sha512", "KexAlgorithms mlkem768nistp256-sha256",
