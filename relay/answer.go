@@ -68,6 +68,34 @@ func (cl *client) parse(b []byte, take sink) (answered bool, err error) {
 	return answered, nil
 }
 
+// dropsEvery is the least time between two lines of the log about messages that were dropped.
+const dropsEvery = 10 * time.Second
+
+// drops keeps a server that sends nothing but rubbish from filling the log.
+type drops struct {
+	mu sync.Mutex
+	// told is when the log was told last, and n is how many were dropped since then.
+	told time.Time
+	n    int
+}
+
+// dropped logs that a message of the server was dropped, and why. It counts those that come soon
+// after another.
+func (cl *client) dropped(why error) {
+	d := &cl.drops
+	d.mu.Lock()
+	d.n++
+	n, now := d.n, time.Now()
+	late := now.Sub(d.told) >= dropsEvery
+	if late {
+		d.n, d.told = 0, now
+	}
+	d.mu.Unlock()
+	if late {
+		cl.cfg.Log.Warn("message of the server dropped", "err", why, "count", n)
+	}
+}
+
 // longerThan reports whether the raw array has more than limit elements.
 func longerThan(array []byte, limit int) bool {
 	for range rawjson.Elements(array) {

@@ -223,7 +223,7 @@ func (l *legacy) readPushStream(p *pushStream, resp *http.Response, key string, 
 			close(p.ready)
 		case e.HasMessage():
 			if _, err := l.parse(e.Data, take); err != nil {
-				l.cfg.Log.Warn("message of the server dropped", "err", err)
+				l.dropped(err)
 			}
 		}
 		if p.ctx.Err() != nil {

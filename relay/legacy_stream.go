@@ -164,7 +164,7 @@ func (s *legacyStreams) pass(resp *http.Response, cur *cursor) (progress bool) {
 			continue
 		}
 		if _, err := s.parse(e.Data, s.once(e, cur, s.passMessage)); err != nil {
-			s.cfg.Log.Warn("message of the server dropped", "err", err)
+			s.dropped(err)
 		}
 	}
 	return progress

@@ -43,11 +43,10 @@ type line struct {
 
 // host is a proxy under a host that keeps nothing of what it reads.
 type host struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	in    *os.File
-	out   io.ReadCloser
-	lines chan line
+	t   *testing.T
+	cmd *exec.Cmd
+	in  *os.File
+	out io.ReadCloser
 	// exited is closed when the proxy has ended.
 	exited chan struct{}
 
@@ -55,6 +54,11 @@ type host struct {
 	stderr []byte
 	peak   int64
 	began  time.Time
+	// answers are the first answers to each request, by its raw id. news is closed and replaced
+	// when one comes, and ended says that no more will.
+	answers map[string]line
+	news    chan struct{}
+	ended   bool
 }
 
 // start starts the real command. A host that is deaf never reads its output.
@@ -76,7 +80,7 @@ func command(t *testing.T) string {
 
 func startCommand(t *testing.T, cmd *exec.Cmd, deaf bool) *host {
 	t.Helper()
-	h := &host{t: t, cmd: cmd, lines: make(chan line, 1024), exited: make(chan struct{}), began: time.Now()}
+	h := &host{t: t, cmd: cmd, answers: map[string]line{}, news: make(chan struct{}), exited: make(chan struct{}), began: time.Now()}
 	stdin, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +181,7 @@ func (h *host) cpu() time.Duration {
 
 // read reads the proxy's lines and keeps only their beginnings.
 func (h *host) read() {
-	defer close(h.lines)
+	defer h.note("", line{}, true)
 	r := bufio.NewReaderSize(h.out, 1<<20)
 	var l line
 	for {
@@ -188,7 +192,9 @@ func (h *host) read() {
 		}
 		switch err {
 		case nil:
-			h.lines <- l
+			if m := answerTo.FindStringSubmatch(l.head); m != nil {
+				h.note(m[1], l, false)
+			}
 			l = line{}
 		case bufio.ErrBufferFull:
 		default:
@@ -197,22 +203,37 @@ func (h *host) read() {
 	}
 }
 
+var answerTo = regexp.MustCompile(`^\{"jsonrpc":"2\.0","id":("[^"]*"|\d+),"(?:result|error)"`)
+
+// note keeps an answer, and wakes whoever waits for it.
+func (h *host) note(id string, l line, ended bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, known := h.answers[id]; !known && !ended {
+		h.answers[id] = l
+	}
+	h.ended = h.ended || ended
+	close(h.news)
+	h.news = make(chan struct{})
+}
+
 func (h *host) send(text string) { io.WriteString(h.in, text) }
 
-// answer waits for the line that answers the request with the raw id. It passes over all others. ""
-// means that the proxy has ended.
+// answer waits for the line that answers the request with the raw id. An empty one means that the
+// proxy has ended.
 func (h *host) answer(id string) line {
 	h.t.Helper()
 	over := time.After(patience)
 	for {
+		h.mu.Lock()
+		l, answered := h.answers[id]
+		ended, news := h.ended, h.news
+		h.mu.Unlock()
+		if answered || ended {
+			return l
+		}
 		select {
-		case l, ok := <-h.lines:
-			if !ok {
-				return line{}
-			}
-			if strings.HasPrefix(l.head, `{"jsonrpc":"2.0","id":`+id+`,`) {
-				return l
-			}
+		case <-news:
 		case <-over:
 			h.t.Fatalf("no answer to %s; stderr:\n%.4000s", id, h.err())
 		}
