@@ -14,9 +14,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/cmd/sallyport/internal/machines"
 )
 
 // packet is an SSH packet before there is a key (RFC 4253 section 6).
@@ -121,9 +122,10 @@ func TestBastion(t *testing.T) {
 			w.Write(packet(append([]byte{1, 0, 0, 0, 2}, append(text(strings.Repeat("x", 30000)), text("")...)...)))
 		})},
 		{"banners", 0, func(conn net.Conn, config *ssh.ServerConfig) {
-			config.NoClientAuth = false
+			over := make(chan struct{})
 			config.PreAuthConnCallback = func(c ssh.ServerPreAuthConn) {
 				go func() { // ends with the connection
+					defer close(over)
 					for range 2900 {
 						if c.SendAuthBanner(strings.Repeat("x", 190000)) != nil {
 							return
@@ -132,9 +134,10 @@ func TestBastion(t *testing.T) {
 					conn.Close()
 				}()
 			}
-			config.PasswordCallback = func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error) { select {} }
-			config.NoClientAuthCallback = func(ssh.ConnMetadata) (*ssh.Permissions, error) { time.Sleep(time.Minute); return nil, io.EOF }
-			config.NoClientAuth = true
+			config.NoClientAuthCallback = func(ssh.ConnMetadata) (*ssh.Permissions, error) {
+				<-over // so long the client waits, and reads banners
+				return nil, io.EOF
+			}
 			ssh.NewServerConn(conn, config)
 		}},
 		{"channels", 0, after(func(c *ssh.ServerConn, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
@@ -150,7 +153,7 @@ func TestBastion(t *testing.T) {
 					}
 				}()
 			}
-			time.Sleep(8 * time.Second)
+			c.Wait()
 		})},
 		{"requests with answers", 0, after(func(c *ssh.ServerConn, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
 			go ssh.DiscardRequests(reqs)
@@ -201,7 +204,7 @@ func TestBastion(t *testing.T) {
 			var sent atomic.Int64
 			args := bastion(t, &sent, row.serve)
 			h := start(t, false, append(args, "http://127.0.0.1:1/mcp")...)
-			h.send(`{"jsonrpc":"2.0","id":"first","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}` + "\n")
+			h.send(machines.InitializeLine)
 			h.send(request(2, "tools/list"))
 			h.send(request(3, "tools/call"))
 			l := h.answer("3")
@@ -220,7 +223,7 @@ func TestProxyCommand(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			h := start(t, false, "--grant", "none", "-F", "none", "-o", "ProxyCommand=sh -c \""+row.command+"\"", "--via", "h.invalid", "http://127.0.0.1:1/mcp")
-			h.send(`{"jsonrpc":"2.0","id":"first","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}` + "\n")
+			h.send(machines.InitializeLine)
 			h.send(request(3, "tools/call"))
 			l := h.answer("3")
 			h.check(0, 0, told(l))
@@ -275,7 +278,7 @@ func TestFiles(t *testing.T) {
 				args = append(args, "--grant", "none", b[len(b)-2], b[len(b)-1])
 			}
 			h := start(t, false, append(args, u.URL+"/mcp")...)
-			h.send(`{"jsonrpc":"2.0","id":"first","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}` + "\n")
+			h.send(machines.InitializeLine)
 			h.send(request(3, "tools/call"))
 			l := h.answer("3")
 			h.check(0, letIn[row.name], fmt.Sprintf("%s; %.150q", told(l), h.err()))

@@ -7,22 +7,27 @@ package hostile_test
 
 import (
 	"bufio"
-	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/machines"
 )
 
-func TestMain(m *testing.M) { machines.Main(m) }
+func TestMain(m *testing.M) {
+	machines.AfterAll(printTable)
+	machines.Main(m)
+}
 
 const (
 	mib = 1 << 20
@@ -65,17 +70,10 @@ type host struct {
 func start(t *testing.T, deaf bool, args ...string) *host {
 	t.Helper()
 	home := t.TempDir()
-	cmd := exec.Command(command(t), args...)
+	cmd := exec.Command(machines.PlainSallyport(t), args...)
 	cmd.Dir = home
 	cmd.Env = append(machines.Environment(), "HOME="+home)
 	return startCommand(t, cmd, deaf)
-}
-
-func command(t *testing.T) string {
-	if path := os.Getenv("SALLYPORT_BINARY"); path != "" {
-		return path
-	}
-	return machines.PlainSallyport(t)
 }
 
 func startCommand(t *testing.T, cmd *exec.Cmd, deaf bool) *host {
@@ -166,17 +164,17 @@ func (h *host) look() int64 {
 	return h.peak
 }
 
-// cpu is the processor time that the proxy has used.
-func (h *host) cpu() time.Duration {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.cmd.Process.Pid))
-	_, rest, _ := bytes.Cut(b, []byte(") "))
-	fields := strings.Fields(string(rest))
-	if len(fields) < 13 {
-		return 0
-	}
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond
+// quiet waits until a count has not changed for half a second.
+func quiet(t *testing.T, count *atomic.Int64) {
+	t.Helper()
+	last, same := int64(-1), 0
+	machines.Poll(t, func() bool {
+		n := count.Load()
+		if same++; n != last {
+			last, same = n, 0
+		}
+		return same == 10
+	}, "quiet")
 }
 
 // read reads the proxy's lines and keeps only their beginnings.
@@ -273,7 +271,7 @@ func told(l line) string {
 type report struct {
 	name              string
 	sent, letIn, peak int64
-	took, processor   time.Duration
+	took              time.Duration
 	told              string
 }
 
@@ -294,8 +292,17 @@ func (h *host) check(sent, letIn int64, told string) {
 	}
 	reports.Lock()
 	defer reports.Unlock()
-	r := report{h.t.Name(), sent, letIn, peak, time.Since(h.began), h.cpu(), told}
-	reports.all = append(reports.all, r)
-	fmt.Fprintf(os.Stderr, "%-60s sent %9d KiB  in %4d MiB  peak %5d MiB  %6.1fs cpu %5.1fs  %s\n", strings.TrimPrefix(r.name, "Test"), r.sent>>10, r.letIn/mib, r.peak/mib,
-		r.took.Seconds(), r.processor.Seconds(), r.told)
+	reports.all = append(reports.all, report{h.t.Name(), sent, letIn, peak, time.Since(h.began), told})
+}
+
+// printTable prints all rows, the one with the highest peak first. It is seen with go test -v.
+func printTable() {
+	reports.Lock()
+	defer reports.Unlock()
+	slices.SortStableFunc(reports.all, func(a, b report) int { return cmp.Compare(b.peak, a.peak) })
+	fmt.Println("peak MiB  limit  sent KiB  seconds  case: what the host was told")
+	for _, r := range reports.all {
+		fmt.Printf("%8d  %5d  %8d  %7.1f  %s: %s\n", r.peak/mib, (base+factor*r.letIn)/mib, r.sent>>10,
+			r.took.Seconds(), strings.TrimPrefix(r.name, "Test"), strings.ReplaceAll(r.told, "\n", " "))
+	}
 }

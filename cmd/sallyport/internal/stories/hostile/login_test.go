@@ -113,7 +113,7 @@ func TestLoginServer(t *testing.T) {
 					args = append(args, "--client-id", "c", "--client-secret", "s")
 				}
 				home := t.TempDir()
-				cmd := exec.Command(command(t), args...)
+				cmd := exec.Command(machines.PlainSallyport(t), args...)
 				cmd.Dir, cmd.Env = home, append(machines.Environment(), "HOME="+home)
 				h := startCommand(t, cmd, false)
 				select {

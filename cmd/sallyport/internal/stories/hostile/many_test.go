@@ -3,7 +3,6 @@
 package hostile_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,7 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
+
+	"sallyport/cmd/sallyport/internal/machines"
 )
 
 // A list of tools may have pages without an end. The proxy keeps none of them.
@@ -55,18 +55,16 @@ func TestManyAtOnce(t *testing.T) {
 				repeat(w, row.size, `{"jsonrpc":"2.0","id":`+id+`,"result":{"a":"`, "x", "", `"}}`)
 			}
 			h := start(t, row.deaf, "--grant", "none", u.URL+"/mcp")
-			h.send(`{"jsonrpc":"2.0","id":"first","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}` + "\n")
+			h.send(machines.InitializeLine)
 			h.send(`{"jsonrpc":"2.0","method":"notifications/initialized"}` + "\n")
 			for i := range row.calls {
 				h.send(call(i, "x"))
 			}
 			if row.deaf {
-				time.Sleep(5 * time.Second)
-				go io.Copy(io.Discard, h.out)
+				quiet(t, &u.sent)
+				go io.Copy(io.Discard, h.out) // ends with the proxy
 			}
-			for began := time.Now(); ended.Load() < int64(row.calls) && time.Since(began) < patience; {
-				time.Sleep(50 * time.Millisecond)
-			}
+			machines.Poll(t, func() bool { return ended.Load() == int64(row.calls) }, "all answers")
 			// What is held at once is bounded for all calls together.
 			h.check(u.sent.Load(), min(int64(row.calls)*int64(row.size), 320*mib), fmt.Sprintf("%d answers", ended.Load()))
 		})
@@ -107,16 +105,16 @@ func TestHost(t *testing.T) {
 					fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
 				}
 				h := start(t, deaf, "--grant", "none", u.URL+"/mcp")
-				h.send(`{"jsonrpc":"2.0","id":"first","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}` + "\n")
+				h.send(machines.InitializeLine)
 				h.send(`{"jsonrpc":"2.0","method":"notifications/initialized"}` + "\n")
 				var sent atomic.Int64
 				if !deaf {
-					row.write(counted2{h.in, &sent})
+					row.write(pipe{h.in, &sent})
 					h.send(request(3, "x"))
 					h.answer("3")
 				} else {
-					go row.write(counted2{h.in, &sent})
-					time.Sleep(3 * time.Second)
+					go row.write(pipe{h.in, &sent}) // ends with the proxy
+					quiet(t, &sent)
 				}
 				h.check(sent.Load(), row.letIn, "-")
 			})
@@ -124,18 +122,17 @@ func TestHost(t *testing.T) {
 	}
 }
 
-type counted2 struct {
-	*os.File
+// pipe is the proxy's stdin. It counts what was written.
+type pipe struct {
+	f *os.File
 	n *atomic.Int64
 }
 
-func (c counted2) Write(b []byte) (int, error) {
-	n, err := c.File.Write(b)
-	c.n.Add(int64(n))
+func (p pipe) Write(b []byte) (int, error) {
+	n, err := p.f.Write(b)
+	p.n.Add(int64(n))
 	return n, err
 }
-
-func (c counted2) WriteString(s string) (int, error) { return c.Write([]byte(s)) }
 
 // A tool of the upstream that has a name of ours is neither seen nor called.
 func TestNameOfOurs(t *testing.T) {
@@ -170,5 +167,3 @@ func TestNameOfOurs(t *testing.T) {
 		})
 	}
 }
-
-var _ = json.Valid
