@@ -34,19 +34,15 @@ type authenticator struct {
 	host *sshconfig.Host
 	// ask puts a question to the person within the context of the dial.
 	ask func(Question) (string, error)
-	// tell shows the person a text. waitForPerson lets the login take as long as a person may need.
-	// hold does so until resume is called.
-	tell          func(text string)
-	waitForPerson func()
-	hold          func() (resume func())
-	log           *slog.Logger
-	trace         *Trace
+	// patience shows the person what the server says, and lets the login take its time.
+	patience *patience
+	log      *slog.Logger
+	trace    *Trace
 	// source is where the keys come from. keyConfig completes it.
 	source userkeys.Config
 
-	// keys are those that may be offered, in order. They are valid once loaded is set.
-	keys   []userkeys.Key
-	loaded bool
+	// keys are those that may be offered, in order. They are nil until they are collected.
+	keys []userkeys.Key
 	// next is the index of the key to offer next.
 	next int
 
@@ -71,17 +67,15 @@ type authenticator struct {
 // newAuthenticator makes one for the login of d. ask puts a question to the person.
 func newAuthenticator(d *dialer, ask func(Question) (string, error)) *authenticator {
 	a := &authenticator{
-		host:          d.host,
-		ask:           ask,
-		tell:          d.tell,
-		waitForPerson: d.patience.waitForPerson,
-		hold:          d.hold,
-		log:           d.cfg.Log,
-		trace:         d.cfg.Trace,
-		source:        userkeys.Config{Host: d.host, Agent: d.prepared.agent, Log: d.cfg.Log},
-		attempts:      map[string]int{},
-		over:          map[string]bool{},
-		result:        AuthError{Hop: d.host.Alias, User: d.host.User},
+		host:     d.host,
+		ask:      ask,
+		patience: d.patience,
+		log:      d.cfg.Log,
+		trace:    d.cfg.Trace,
+		source:   userkeys.Config{Host: d.host, Agent: d.prepared.agent, Log: d.cfg.Log},
+		attempts: map[string]int{},
+		over:     map[string]bool{},
+		result:   AuthError{Hop: d.host.Alias, User: d.host.User},
 	}
 	if d.prepared.agentErr != nil {
 		a.agentFailed(d.prepared.agentErr)
@@ -136,7 +130,7 @@ func (a *authenticator) choose(c *ssh.ClientAuthContext) (ssh.AuthMethod, error)
 	if n := len(c.PartialSuccessMethods); n != a.partial {
 		a.conclude(AuthPartial, nil)
 		a.partial, a.next = n, 0 // the next step may want another key (pubkey_reset)
-		a.waitForPerson()
+		a.patience.waitForPerson()
 	}
 	a.conclude(AuthRefused, nil)
 	a.result.Methods = c.AllowedMethods
@@ -194,9 +188,8 @@ func (a *authenticator) explain(allowed []string) {
 
 // publicKey returns a method that offers the next key, or nil if no key is left.
 func (a *authenticator) publicKey() ssh.AuthMethod {
-	if !a.loaded {
-		a.loaded = true
-		a.keys = userkeys.Collect(a.keyConfig())
+	if a.keys == nil {
+		a.keys = append([]userkeys.Key{}, userkeys.Collect(a.keyConfig())...)
 	}
 	k, ok := a.nextKey()
 	if !ok {
@@ -260,6 +253,7 @@ func (a *authenticator) interactive(method string) ssh.AuthMethod {
 		return a.password(at)
 	}
 	a.rounds = 0
+	a.patience.waitForPerson() // PAM may send a push before its first question, or without one
 	return ssh.KeyboardInteractive(func(name, instruction string, prompts []string, echos []bool) ([]string, error) {
 		return a.round(at, strings.TrimSpace(name+"\n"+instruction), prompts, echos)
 	})
@@ -275,7 +269,7 @@ func (a *authenticator) password(at string) ssh.AuthMethod {
 		answer, err := a.question(methodPassword, prompt, false)
 		if err == nil {
 			a.tried(methodPassword)
-			a.waitForPerson() // PAM may send a push now
+			a.patience.waitForPerson() // PAM may send a push now
 		}
 		return answer, err
 	})
@@ -296,9 +290,8 @@ func (a *authenticator) round(at, introduction string, prompts []string, echos [
 		a.said(introduction)
 	}
 	if introduction != "" && len(prompts) == 0 {
-		a.tell(introduction)
+		a.patience.tell(introduction)
 	}
-	a.waitForPerson() // after the answer, the server may wait for a push to be confirmed
 	answers := make([]string, len(prompts))
 	for i, p := range prompts {
 		text := fmt.Sprintf("(%s) %s", at, display.Printable(p))
@@ -321,30 +314,31 @@ func (a *authenticator) said(text string) {
 	}
 }
 
-// patientSigner stops the clock of ConnectTimeout while it signs: the agent or a security key may
-// wait for the person.
+// patientSigner stops the clock of ConnectTimeout while it signs, because the agent or a security
+// key may wait for the person. The clock does not run on after a signature: the server knows the
+// key, and the rest of its rules may need a person, too (PAM's account management).
 type patientSigner struct {
 	ssh.MultiAlgorithmSigner
-	hold func() (resume func())
+	*patience
 }
 
 // patiently makes a patientSigner of s.
 func (a *authenticator) patiently(s ssh.Signer) ssh.Signer {
 	if m, ok := s.(ssh.MultiAlgorithmSigner); ok {
-		return patientSigner{m, a.hold}
+		return patientSigner{m, a.patience}
 	}
 	return s
 }
 
 // Sign implements ssh.Signer.
 func (s patientSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
-	defer s.hold()()
+	s.waitForPerson()
 	return s.MultiAlgorithmSigner.Sign(rand, data)
 }
 
 // SignWithAlgorithm implements ssh.AlgorithmSigner.
 func (s patientSigner) SignWithAlgorithm(rand io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
-	defer s.hold()()
+	s.waitForPerson()
 	return s.MultiAlgorithmSigner.SignWithAlgorithm(rand, data, algorithm)
 }
 

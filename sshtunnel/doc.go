@@ -114,8 +114,13 @@
 //     passwords and forwards turned off.
 //   - Keepalive is on if the user sets nothing. ssh has it off.
 //   - ConnectTimeout is 30 s if the user sets nothing, and bounds the login, too.
-//   - GSSAPI, host-based login, PKCS11Provider, SecurityKeyProvider and VerifyHostKeyDNS have no
-//     effect.
+//   - The algorithms that are offered are OpenSSH's default lists, or the user's, as far as
+//     x/crypto/ssh implements them. It has no sntrup761 and no group18 for key exchange, no umac,
+//     no AES-CBC but aes128-cbc, and no ML-DSA keys.
+//   - Without Ciphers, aes128-gcm comes before chacha20-poly1305, because x/crypto/ssh has no fast
+//     code for the latter.
+//   - GSSAPI, host-based login, PKCS11Provider, BindInterface, RekeyLimit and VerifyHostKeyDNS have
+//     no effect.
 //
 // # Inside
 //

@@ -21,6 +21,8 @@ import (
 const (
 	// defaultConnectTimeout bounds a hop whose ConnectTimeout is not set.
 	defaultConnectTimeout = 30 * time.Second
+	// noTimeout is longer than any process lives.
+	noTimeout = 100 * 365 * 24 * time.Hour
 	// clientVersion is our identification (RFC 4253 section 4.2).
 	clientVersion = "SSH-2.0-sallyport"
 )
@@ -38,8 +40,7 @@ type dialer struct {
 	where place
 	// report tells how far the dial has come.
 	report func(progress)
-	// clock is that of ConnectTimeout, and patience stops it while a person may be at work.
-	clock    *clock
+	// patience has the clock of ConnectTimeout, and stops it while a person may be at work.
 	patience *patience
 	// stage is one of the Stage constants.
 	stage atomic.Value
@@ -63,14 +64,17 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 		d.where.addr = net.JoinHostPort(d.host.HostName, strconv.Itoa(d.host.Port))
 	}
 	timeout := d.host.ConnectTimeout
-	if timeout <= 0 {
+	switch {
+	case timeout > 0:
+	case d.host.ConnectTimeoutSet: // 0 and none set no limit
+		timeout = noTimeout
+	default:
 		timeout = defaultConnectTimeout
 	}
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	d.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
-	defer d.clock.stop()
 	d.patience = newPatience(d, cancel)
+	d.patience.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
 	defer d.patience.end()
 
 	d.stage.Store(StageConnect)
@@ -192,7 +196,7 @@ func (d *dialer) ask(ctx context.Context, q Question) (string, error) {
 	if d.cfg.Ask == nil || d.host.BatchMode {
 		return "", ErrNoPerson
 	}
-	defer d.clock.pause()()
+	defer d.patience.clock.pause()()
 	return d.cfg.Ask(ctx, q)
 }
 

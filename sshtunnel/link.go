@@ -31,8 +31,8 @@ func newLink() *link {
 	return l
 }
 
-// dialLink dials all hosts of a chain in turn. It calls report before each one, and when a person is
-// waited for. What needs no server is done for all hops from the start.
+// dialLink dials all hosts of a chain in turn. It calls report before each one, and when a person
+// may be at work. What needs no server is done for all hops from the start.
 func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, report func(progress)) (*link, error) {
 	if len(chain) == 0 {
 		return nil, errors.New("no host to dial")

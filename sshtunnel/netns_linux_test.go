@@ -74,6 +74,8 @@ func TestNetworkFaults(t *testing.T) {
 		"-n " + near + " addr add fd77::1/64 dev cable nodad",
 		"-n " + far + " addr add " + farIP + "/24 dev cable",
 		"-n " + far + " addr add fd77::2/64 dev cable nodad",
+		"-n " + near + " addr add fe80::1/64 dev cable nodad",
+		"-n " + far + " addr add fe80::2/64 dev cable nodad",
 		"-n " + near + " link set lo up",
 		"-n " + far + " link set lo up",
 		"-n " + near + " link set cable up",
@@ -131,6 +133,22 @@ func testNetworkFaults(t *testing.T, far string) {
 		h.ConnectTimeout = 3 * time.Second
 		return h
 	}
+	// A link-local address reaches nothing without its zone, and known_hosts has it, too. The second
+	// hop is the same machine.
+	t.Run("zone", func(t *testing.T) {
+		zoned := newHost(t)
+		zoned.HostName, zoned.HostKeyAlias, zoned.CheckHostIP = "fe80::2%cable", "", true
+		writeFile(t, zoned.UserKnownHostsFiles[0], zoned.HostName+" "+string(ssh.MarshalAuthorizedKey(hostKey)))
+		second := newHost(t)
+		second.HostName = zoned.HostName
+		noLeak(t, func() {
+			tun := newTunnel(t, nil, zoned, second)
+			if err := tun.Connect(t.Context()); err != nil {
+				t.Error(err)
+			}
+			tun.Close()
+		})
+	})
 	// Something to reach: the banner of sshd itself.
 	greet := func(t *testing.T, tun *Tunnel) net.Conn {
 		t.Helper()

@@ -57,6 +57,7 @@ type progress struct {
 // patience stops the clock of ConnectTimeout for one login, because a person may be at work on it,
 // and keeps what the person should read. Its methods may be called concurrently.
 type patience struct {
+	// clock is that of ConnectTimeout.
 	clock *clock
 	// limit is maxPatience but for tests, and expire is called when it has run out.
 	limit  time.Duration
@@ -135,15 +136,15 @@ func (p *patience) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped = true
+	p.clock.stop()
 	if p.timer != nil {
 		p.timer.Stop()
 	}
 }
 
-// newPatience returns that of d, whose clock runs. cancel ends the login.
+// newPatience returns that of d, without its clock. cancel ends the login.
 func newPatience(d *dialer, cancel context.CancelCauseFunc) *patience {
 	return &patience{
-		clock:  d.clock,
 		limit:  d.cfg.patience,
 		expire: func() { cancel(&TimeoutError{After: d.cfg.patience.String(), Person: true}) },
 		report: d.report,

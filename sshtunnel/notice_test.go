@@ -212,15 +212,14 @@ func TestClockStandsStillWhileAKeySigns(t *testing.T) {
 		var expired atomic.Bool
 		p := &patience{limit: time.Hour, expire: func() { expired.Store(true) }, report: func(progress) {}, show: func(Notice) {}}
 		p.clock = newClock(30*time.Second, p.expire)
-		a := &authenticator{hold: p.hold}
+		a := &authenticator{patience: p}
 		a.patiently(signer{key, 33 * time.Second}).(ssh.AlgorithmSigner).SignWithAlgorithm(nil, nil, ssh.KeyAlgoED25519)
-		time.Sleep(29 * time.Second)
 		if synctest.Wait(); expired.Load() {
 			t.Error("the clock ran while the key signed")
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(time.Hour)
 		if synctest.Wait(); !expired.Load() {
-			t.Error("the clock does not run any more")
+			t.Error("a person may take for ever")
 		}
 	})
 }

@@ -66,13 +66,13 @@ func dialTCP(ctx context.Context, h *sshconfig.Host) (net.Conn, error) {
 	if network == "" {
 		network = "ip"
 	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, network, h.HostName)
+	addrs, err := lookup(ctx, network, h.HostName)
 	if err != nil {
 		return nil, err
 	}
 	var local []netip.Addr
 	if h.BindAddress != "" && h.BindAddress != "*" {
-		if local, err = net.DefaultResolver.LookupNetIP(ctx, network, h.BindAddress); err != nil {
+		if local, err = lookup(ctx, network, h.BindAddress); err != nil {
 			return nil, fmt.Errorf("BindAddress: %w", err)
 		}
 	}
@@ -94,6 +94,28 @@ func dialTCP(ctx context.Context, h *sshconfig.Host) (net.Conn, error) {
 		return nil, fmt.Errorf("no address of %s has the address family of BindAddress %s", h.HostName, h.BindAddress)
 	}
 	return race(ctx, dials)
+}
+
+// lookup returns the addresses of a name, or the address that it is. The network is ip, ip4 or ip6.
+// An IPv6 address keeps its zone, which Resolver.LookupNetIP drops.
+func lookup(ctx context.Context, network, name string) ([]netip.Addr, error) {
+	if network == "ip4" {
+		return net.DefaultResolver.LookupNetIP(ctx, network, name)
+	}
+	found, err := net.DefaultResolver.LookupIPAddr(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.Addr
+	for _, f := range found {
+		if addr, ok := netip.AddrFromSlice(f.IP); ok && (network == "ip" || !addr.Unmap().Is4()) {
+			addrs = append(addrs, addr.Unmap().WithZone(f.Zone))
+		}
+	}
+	if len(addrs) == 0 {
+		return nil, &net.DNSError{Err: "no IPv6 address", Name: name, IsNotFound: true}
+	}
+	return addrs, nil
 }
 
 // interleave orders addresses so that the two families alternate, beginning with that of the first

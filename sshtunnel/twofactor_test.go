@@ -3,6 +3,7 @@
 package sshtunnel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -16,9 +17,29 @@ import (
 )
 
 // startPAM starts a real sshd whose PAM asks twice by keyboard-interactive. pam_stress of Debian's
-// libpam-modules asks, and pam_exec checks the answer. sshd runs in a mount namespace with the PAM
-// file in place, so that the machine is not changed.
+// libpam-modules asks, and pam_exec checks the answer.
 func startPAM(t *testing.T, keyFile string, options ...string) *openssh.Server {
+	t.Helper()
+	judge := writeProgram(t, "judge", `[ "$(tr -d '\000')" = "$1" ]`+"\n")
+	step := func(answer string) string {
+		return "auth required pam_stress.so\nauth requisite pam_exec.so expose_authtok " + judge + " " + answer + "\n"
+	}
+	return startPAMOf(t, keyFile, step("first")+step("second"), options...)
+}
+
+// writeProgram writes a script for sh, and returns its path.
+func writeProgram(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// startPAMOf starts a real sshd with the auth lines of a PAM file. sshd runs in a mount namespace
+// with the file in place, so that the machine is not changed.
+func startPAMOf(t *testing.T, keyFile, auth string, options ...string) *openssh.Server {
 	t.Helper()
 	sshd := openssh.Tool(t, "sshd")
 	missing := func(why string) {
@@ -39,21 +60,9 @@ func startPAM(t *testing.T, keyFile string, options ...string) *openssh.Server {
 	if out, err := exec.Command("unshare", "-m", "true").CombinedOutput(); err != nil {
 		missing(fmt.Sprintf("unshare -m: %v: %s", err, out))
 	}
-	dir := t.TempDir()
-	program := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	judge := program("judge", `[ "$(tr -d '\000')" = "$1" ]`+"\n")
-	step := func(answer string) string {
-		return "auth required pam_stress.so\nauth requisite pam_exec.so expose_authtok " + judge + " " + answer + "\n"
-	}
-	pam := filepath.Join(dir, "pam")
-	writeFile(t, pam, step("first")+step("second")+"account required pam_permit.so\nsession required pam_permit.so\n")
-	bin := program("sshd", "exec unshare -m sh -c 'mount --bind "+pam+" /etc/pam.d/sshd && exec "+sshd+" \"$@\"' sshd \"$@\"\n")
+	pam := filepath.Join(t.TempDir(), "pam")
+	writeFile(t, pam, auth+"account required pam_permit.so\nsession required pam_permit.so\n")
+	bin := writeProgram(t, "sshd", "exec unshare -m sh -c 'mount --bind "+pam+" /etc/pam.d/sshd && exec "+sshd+" \"$@\"' sshd \"$@\"\n")
 	return openssh.StartBy(t, bin, openssh.ReadPublicKey(t, keyFile+".pub"), append(options, "UsePAM yes", "KbdInteractiveAuthentication yes")...)
 }
 
@@ -104,6 +113,49 @@ func TestTwoFactorsOnRealServer(t *testing.T) {
 			}
 			if auth, _ := errors.AsType[*AuthError](err); !tt.ok && (auth == nil || auth.NeedsPerson != tt.person) {
 				t.Errorf("got %#v", auth)
+			}
+		})
+	}
+}
+
+// A real sshd whose PAM sends a push says nothing meanwhile. The login waits for the person, also
+// if the one who wanted it leaves, and the person gets one push.
+func TestPushOnRealServer(t *testing.T) {
+	t.Parallel()
+	key := filepath.Join(t.TempDir(), "id")
+	openssh.WriteKey(t, key, "")
+	for _, methods := range []string{"keyboard-interactive", "publickey,keyboard-interactive"} {
+		t.Run(methods, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			push := writeProgram(t, "push", `echo pushed >>"$1/pushes"; echo Pushed a login request to your phone
+until [ -e "$1/confirmed" ]; do sleep 0.1; done
+`)
+			s := startPAMOf(t, key, "auth required pam_exec.so stdout "+push+" "+dir+"\n", "AuthenticationMethods "+methods,
+				"Banner "+writeProgram(t, "banner", "Authorized use only.\n"))
+			h := s.Host(t, "bastion", key)
+			tun := newTunnel(t, nil, h)
+			ctx, leave := context.WithCancel(t.Context())
+			first := make(chan error, 1)
+			go func() { first <- tun.Connect(ctx) }() // ends when its context does
+			pushes := func() string {
+				b, _ := os.ReadFile(filepath.Join(dir, "pushes"))
+				return string(b)
+			}
+			openssh.Eventually(t, "a push", func() bool { return pushes() != "" })
+			if st, _ := tun.State(); !strings.Contains(st.Notice.Text, "Authorized use only.") {
+				t.Errorf("got %+v", st)
+			}
+			leave()
+			<-first
+			second := make(chan error, 1)
+			go func() { second <- tun.Connect(t.Context()) }() // ends with the login
+			writeFile(t, filepath.Join(dir, "confirmed"), "")
+			if err := <-second; err != nil {
+				t.Error(err)
+			}
+			if got := pushes(); got != "pushed\n" {
+				t.Errorf("the person got %q", got)
 			}
 		})
 	}

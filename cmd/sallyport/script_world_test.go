@@ -173,7 +173,7 @@ func scriptCount(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// scriptBastion is `bastion`: an SSH server under the alias bastion of ~/.ssh/config, with a key of
+// scriptBastion is `bastion`: an SSH server under the alias bastion of .ssh/config, with a key of
 // ours and a known host key. `bastion unknown` leaves its key out of known_hosts, `bastion changed`
 // writes another one there, `bastion stranger` takes no key of ours, `bastion closed` forwards
 // nothing, and `bastion down` is not there.
@@ -205,6 +205,8 @@ func scriptBastion(ts *testscript.TestScript, neg bool, args []string) {
 	case "down":
 		server.Close()
 	}
+	// ~ is the home of the user database, which no script has for itself.
+	ts.Setenv("SALLYPORT_SSH_CONFIG", filepath.Join(w.dir, ".ssh", "config"))
 	ts.Check(os.MkdirAll(filepath.Join(w.dir, ".ssh"), 0o700))
 	ts.Check(os.WriteFile(filepath.Join(w.dir, ".ssh", "known_hosts"), []byte(known), 0o600))
 	ts.Check(os.WriteFile(filepath.Join(w.dir, ".ssh", "config"), fmt.Appendf(nil,
@@ -283,7 +285,7 @@ func launchHost(ts *testscript.TestScript, args []string) *hostProcess {
 	program, err := exec.LookPath("sallyport")
 	ts.Check(err)
 	h := &hostProcess{cmd: exec.Command(program, args...)}
-	for _, name := range []string{"PATH", "HOME", "USER", "XDG_RUNTIME_DIR", "BROWSER", "OAUTH2_CALLBACK_PORT", "SALLYPORT_TOKEN_STORE"} {
+	for _, name := range []string{"PATH", "HOME", "USER", "XDG_RUNTIME_DIR", "BROWSER", "OAUTH2_CALLBACK_PORT", "SALLYPORT_TOKEN_STORE", "SALLYPORT_SSH_CONFIG"} {
 		h.cmd.Env = append(h.cmd.Env, name+"="+ts.Getenv(name))
 	}
 	h.stdin, err = h.cmd.StdinPipe()

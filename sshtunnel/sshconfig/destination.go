@@ -97,9 +97,16 @@ func parseURI(s string) (target, error) {
 		return t, fmt.Errorf("%q has a path", display.Cut(s))
 	}
 	var err error
-	if t.host, t.port, err = cutPort(rest); err == nil {
-		t.host, err = cleanDomain(t.host)
+	if t.host, t.port, err = cutPort(rest); err != nil {
+		return t, err
 	}
+	// ssh takes no address of IPv6 here. The '%' of a zone is encoded (RFC 6874), or it is not.
+	address := strings.Replace(t.host, "%25", "%", 1)
+	if addr, parseErr := netip.ParseAddr(address); strings.HasPrefix(rest, "[") && parseErr == nil && addr.Is6() {
+		t.host = address
+		return t, nil
+	}
+	t.host, err = cleanDomain(t.host)
 	return t, err
 }
 

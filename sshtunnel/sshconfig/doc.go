@@ -1,4 +1,4 @@
-// Package sshconfig evaluates ssh_config files as OpenSSH 10 does.
+// Package sshconfig evaluates ssh_config files as OpenSSH 10.6 does.
 //
 // [Resolver.Resolve] answers with the [Host] that `ssh -G` would print for a destination, and
 // [Resolver.Chain] with one Host for each machine on the way there. A Host also knows where each
@@ -14,16 +14,15 @@
 //
 // A line is a keyword, blanks or one '=', and arguments. Arguments are split at blanks outside of
 // quotes; a '#' that begins a word ends the line; a backslash escapes quotes, itself and a blank.
-// Keywords are in any case, and some have older names. The arguments of every line are checked,
-// also where the line does not apply.
+// Keywords are in any case, and some have older names.
 //
 // The first value of a keyword wins. The order is: -J, the options of -o, the user and port of the
 // destination, the user's file, the system's file. IdentityFile, CertificateFile, SendEnv and the
 // three forwards add up instead.
 //
 // Host and Match begin a block, which ends at the next Host or Match line or with the file. A line
-// in a block that does not apply is checked and forgotten. Include evaluates other files in its
-// place, up to 16 deep. Files that the user's file includes must belong to the user or to root, and
+// in a block that does not apply is forgotten, whatever it says. Include evaluates other files in
+// its place, up to 16 deep. Files that the user's file includes must belong to the user or to root, and
 // nobody else may write them; the user's file itself too, unless -F named it.
 //
 // When all files are read, HostName takes the place of the alias. CanonicalizeHostname may then ask
@@ -31,8 +30,26 @@
 // with the new name; values that are set already stay.
 //
 // At the end, unset keywords get their defaults, the +, - and ^ forms of algorithm lists are
-// applied to the lists of OpenSSH 10.5, and tokens (%h), tildes and environment variables are
-// expanded where ssh_config(5) says so.
+// applied to the lists of OpenSSH 10.6 ([DefaultAlgorithms]), and tokens (%h), tildes and
+// environment variables are expanded where ssh_config(5) says so. The ~ is the home directory of
+// the user database.
+//
+// Names of hosts and users that are typed, or that come out of an expansion, may not have
+// characters that a shell reads, because ProxyCommand and Match exec hand them to one. A User line
+// without tokens and variables may have any. Typed names are not expanded.
+//
+// # What is skipped
+//
+// A file is often shared by machines with different releases of OpenSSH. ssh refuses the whole file
+// for a single name that it does not know. We skip it and tell it once, if its line applies to the
+// host:
+//
+//   - an unknown keyword, also without IgnoreUnknown;
+//   - an unknown algorithm in a list. The host is refused if nothing else is left of the list;
+//   - a bad value of a keyword that changes nothing here, such as ForwardX11 or LocalForward.
+//
+// A bad value of any other keyword refuses the hosts that its line applies to. On the command line,
+// in -o, an unknown keyword and any bad value are errors.
 //
 // # Chains
 //
@@ -44,14 +61,17 @@
 //
 // # Where we differ from ssh
 //
-//   - A keyword that OpenSSH does not know is logged once and skipped. In -o it is an error, as
-//     with ssh.
+//   - Unknown names, and faults in lines that do not apply, are skipped, as the part above says.
 //   - "ProxyJump none # note" is none. ssh looks for a host of the name "none # note" and fails.
 //   - An environment variable that is empty counts as unset.
 //   - A command of Match exec is ended after 30 s.
 //   - Match command matches the empty command only, and a Match exec after a criterion that did not
 //     hold is not run.
-//   - A destination may be host:port. ssh takes a port in an ssh:// URI only.
+//   - A destination may be host:port. ssh takes a port in an ssh:// URI only, and in that no
+//     address of IPv6.
+//   - The '%' before the zone of an IPv6 address may stand alone in HostName and ProxyJump. ssh
+//     takes it for a token, and wants it doubled.
+//   - ForkAfterAuthentication without a command is no error, because nothing is forked.
 //   - GSSAPI keywords are read and not printed, and so are IPQoS, SecurityKeyProvider and
 //     XAuthLocation.
 //

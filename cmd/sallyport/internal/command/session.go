@@ -3,11 +3,13 @@ package command
 import (
 	"context"
 	"net/url"
+	"strings"
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
+	"sallyport/sshtunnel"
 )
 
 // openSession builds a session. The argument atTerminal says that a person typed the command. The
@@ -15,7 +17,8 @@ import (
 func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal bool) (*session.Session, error) {
 	return session.Open(ctx, session.Config{
 		Settings: settings, Env: a.env, AtTerminal: atTerminal, Log: a.log,
-		Ask: person.NewAsker(a.env, atTerminal).Ask,
+		Ask:    person.NewAsker(a.env, atTerminal).Ask,
+		Notice: a.noticeOf(atTerminal),
 		// The URL of the upstream is known only after session.Open has checked it.
 		Offer: func(upstream *url.URL) func(context.Context, oauth.Prompt) {
 			login := person.Login{
@@ -30,4 +33,17 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 			}
 		},
 	})
+}
+
+// noticeOf returns what shows a person at the terminal what an SSH server says. A proxy shows it as
+// the obstacle in its way.
+func (a *app) noticeOf(atTerminal bool) func(sshtunnel.Notice) {
+	if !atTerminal {
+		return nil
+	}
+	return func(n sshtunnel.Notice) {
+		for line := range strings.Lines(n.Text) {
+			a.messages.Say("%s: %s", n.Hop, strings.TrimSpace(line))
+		}
+	}
 }

@@ -23,6 +23,9 @@ type Environment struct {
 	Hide func(name string)
 	// Home is the person's home directory. It is empty if nothing names one.
 	Home string
+	// AccountHome is the home directory in the user database. It is the ~ of SSH, whatever HOME
+	// says. It is empty if nothing names one.
+	AccountHome string
 	// User is the person's login name. It is empty if nothing names one.
 	User string
 	// Hostname is the name of this machine.
@@ -32,8 +35,9 @@ type Environment struct {
 // OfProcess returns the environment of this process, with its secret variables hidden.
 //
 // The name in the user database counts more than USER, as in ssh, and the home directory there
-// replaces a HOME that is not set: services and MCP hosts may leave out both. A missing home
-// directory is no error here. The settings that need one report it.
+// replaces a HOME that is not set: services and MCP hosts may leave out both. For a user who is not
+// in the database, HOME is the account's home, too. A missing home directory is no error here. The
+// settings that need one report it.
 func OfProcess() Environment {
 	env := Environment{User: os.Getenv("USER")}
 	env.Getenv, env.Hide = hiddenVariables()
@@ -43,8 +47,9 @@ func OfProcess() Environment {
 		if !domain {
 			name = u.Username
 		}
-		env.User, env.Home = cmp.Or(name, env.User), cmp.Or(env.Home, u.HomeDir)
+		env.User, env.Home, env.AccountHome = cmp.Or(name, env.User), cmp.Or(env.Home, u.HomeDir), u.HomeDir
 	}
+	env.AccountHome = cmp.Or(env.AccountHome, env.Home)
 	env.Hostname, _ = os.Hostname()
 	return env
 }

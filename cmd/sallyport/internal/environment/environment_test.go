@@ -2,9 +2,25 @@ package environment
 
 import (
 	"net"
+	"os/user"
 	"path/filepath"
 	"testing"
 )
+
+// The ~ of SSH is the home of the user database, as for ssh. All else follows HOME.
+func TestHomeOfTheAccount(t *testing.T) {
+	u, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := t.TempDir()
+	t.Setenv("HOME", elsewhere)
+	t.Setenv("USERPROFILE", elsewhere)
+	env := OfProcess()
+	if env.Home != elsewhere || env.AccountHome != u.HomeDir {
+		t.Errorf("homes = %q, %q, want %q, %q", env.Home, env.AccountHome, elsewhere, u.HomeDir)
+	}
+}
 
 func TestSessionBus(t *testing.T) {
 	dir := t.TempDir()

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -32,8 +33,12 @@ type States struct {
 // Only a wrong setting stays one, such as a file of the sign-in that is not there.
 func Current(s States, words explain.Explainer) *relay.Obstacle {
 	switch {
+	case s.Tunnel.Notice.Text != "":
+		return hopWaits(s.Tunnel.Notice)
 	case s.Tunnel.Err != nil:
 		return words.Error(s.Tunnel.Err).Obstacle()
+	case s.Callback.Notice.Text != "" && s.SignIn.Busy:
+		return hopWaits(s.Callback.Notice)
 	case s.Callback.Err != nil && s.SignIn.Busy: // without a login nobody needs the workstation
 		return words.Error(s.Callback.Err).Obstacle()
 	case s.SignIn.Prompt.AuthorizeURL != "":
@@ -47,6 +52,19 @@ func Current(s States, words explain.Explainer) *relay.Obstacle {
 		return pageHeldBack(s.SignIn, words)
 	}
 	return nil
+}
+
+// hopWaits is the obstacle of an SSH server that said something before it let us in. It may wait
+// for the person, who has to open a link or to confirm a push.
+func hopWaits(n sshtunnel.Notice) *relay.Obstacle {
+	o := &relay.Obstacle{
+		Kind: explain.KindSSHPerson, Text: person.OneLine(fmt.Sprintf("logging in to %s, which says: %s", n.Hop, n.Text)), URL: n.URL,
+		Hints: []string{"do what it asks for, if it asks for something; the login then goes on by itself"},
+	}
+	if n.URL != "" {
+		o.Hints = []string{"open this link in your browser: " + person.OneLine(n.URL) + "; the login then goes on by itself"}
+	}
+	return o
 }
 
 // loginWaits is the obstacle of a login that waits for the person. MCP hosts log what they are

@@ -15,12 +15,14 @@ import (
 )
 
 var (
-	lost      = sshtunnel.State{Phase: sshtunnel.Down, Err: &sshtunnel.HopError{Hop: "bastion", Stage: sshtunnel.StageConnect, Err: errors.New("no route")}}
-	changed   = sshtunnel.State{Phase: sshtunnel.Refused, Err: &hostkeys.Error{Hop: "bastion", Host: "bastion", Changed: true}}
-	locked    = sshtunnel.State{Phase: sshtunnel.NeedsPerson, Err: &sshtunnel.AuthError{Hop: "desk", NeedsPerson: true}}
-	up        = sshtunnel.State{Phase: sshtunnel.Up}
-	waiting   = oauth.Prompt{AuthorizeURL: "https://as.example/authorize?state=s3cret", StartURL: "http://127.0.0.1:1/start"}
-	device    = oauth.Prompt{AuthorizeURL: "https://as.example/device", UserCode: "ABCD", VerificationURI: "https://as.example/device"}
+	lost     = sshtunnel.State{Phase: sshtunnel.Down, Err: &sshtunnel.HopError{Hop: "bastion", Stage: sshtunnel.StageConnect, Err: errors.New("no route")}}
+	changed  = sshtunnel.State{Phase: sshtunnel.Refused, Err: &hostkeys.Error{Hop: "bastion", Host: "bastion", Changed: true}}
+	locked   = sshtunnel.State{Phase: sshtunnel.NeedsPerson, Err: &sshtunnel.AuthError{Hop: "desk", NeedsPerson: true}}
+	up       = sshtunnel.State{Phase: sshtunnel.Up}
+	waiting  = oauth.Prompt{AuthorizeURL: "https://as.example/authorize?state=s3cret", StartURL: "http://127.0.0.1:1/start"}
+	device   = oauth.Prompt{AuthorizeURL: "https://as.example/device", UserCode: "ABCD", VerificationURI: "https://as.example/device"}
+	checking = sshtunnel.State{Phase: sshtunnel.Dialing, Hop: "bastion", Err: lost.Err,
+		Notice: sshtunnel.Notice{Hop: "bastion", Text: "check in\nat https://login.example/a", URL: "https://login.example/a"}}
 	denied    = &asclient.SignInError{Stage: asclient.StageAuthorize, Code: "access_denied", Refused: true}
 	slow      = &asclient.SignInError{Stage: asclient.StageAuthorize, Err: oauth.ErrNotCompleted}
 	nextPage  = time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)
@@ -41,6 +43,8 @@ func TestCurrent(t *testing.T) {
 		{name: "everything is up", states: States{Tunnel: up, Callback: up}},
 		{name: "a tunnel is dialed", states: States{Tunnel: sshtunnel.State{Phase: sshtunnel.Dialing, Hop: "bastion"}}},
 		{name: "the tunnel is down", states: States{Tunnel: lost}, kind: explain.KindUnreachable, text: "bastion", hint: "ProxyJump"},
+		{name: "a server wants a check", states: States{Tunnel: checking}, kind: explain.KindSSHPerson,
+			text: "logging in to bastion, which says: check in; at https://login.example/a", url: "https://login.example/a", hint: "open this link in your browser: https://login.example/a"},
 		{name: "the host key has changed", states: States{Tunnel: changed}, kind: explain.KindHostKey, text: "has changed", final: true},
 		{name: "the tunnel comes before the login", states: States{Tunnel: lost, SignIn: busyLogin}, kind: explain.KindUnreachable},
 		{name: "the workstation sleeps and nobody logs in", states: States{Tunnel: up, Callback: locked}},

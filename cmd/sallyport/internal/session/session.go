@@ -27,6 +27,9 @@ type Config struct {
 	Env environment.Environment
 	// Ask puts a question of SSH to the person. If it is nil, nobody can be asked.
 	Ask func(context.Context, sshtunnel.Question) (string, error)
+	// Notice shows the person what an SSH server says before it lets us in. If it is nil, only the
+	// state of the tunnel has it.
+	Notice func(sshtunnel.Notice)
 	// Offer returns the function that shows a login of the upstream to the person.
 	Offer func(upstream *url.URL) func(context.Context, oauth.Prompt)
 	// AtTerminal says that a person typed the command and waits for it.

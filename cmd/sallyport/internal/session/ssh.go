@@ -20,22 +20,25 @@ type SSH struct {
 	Env environment.Environment
 	// Ask puts a question of SSH to the person. If it is nil, nobody can be asked.
 	Ask func(context.Context, sshtunnel.Question) (string, error)
+	// Notice shows the person what a server says before it lets us in. If it is nil, only the
+	// state of the tunnel has it.
+	Notice func(sshtunnel.Notice)
 	// Log must not be nil.
 	Log *slog.Logger
 }
 
 // ssh returns what makes the tunnels of this session.
 func (c *Config) ssh() SSH {
-	return SSH{Settings: c.Settings.SSH, Env: c.Env, Ask: c.Ask, Log: c.Log}
+	return SSH{Settings: c.Settings.SSH, Env: c.Env, Ask: c.Ask, Notice: c.Notice, Log: c.Log}
 }
 
 // Resolver returns what reads ssh_config as -F, -J and -o say. Each of its calls reads the files as
 // they are then.
 func (s SSH) Resolver() *sshconfig.Resolver {
 	r := &sshconfig.Resolver{
-		UserFile: environment.Under(s.Env.Home, ".ssh", "config"), SystemFile: "/etc/ssh/ssh_config",
+		UserFile: environment.Under(s.Env.AccountHome, ".ssh", "config"), SystemFile: "/etc/ssh/ssh_config",
 		Options: s.Settings.SSHOption, Jump: s.Settings.Jump,
-		Home: s.Env.Home, User: s.Env.User, Getenv: s.Env.Getenv, Log: s.Log,
+		Home: s.Env.AccountHome, User: s.Env.User, Getenv: s.Env.Getenv, Log: s.Log,
 	}
 	if runtime.GOOS == "windows" {
 		r.SystemFile = filepath.Join(s.Env.Getenv("ProgramData"), "ssh", "ssh_config")
@@ -63,8 +66,9 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 	tunnel, err := sshtunnel.New(sshtunnel.Config{
 		Chain:         func(ctx context.Context) ([]*sshconfig.Host, error) { return resolver.Chain(ctx, destination) },
 		Ask:           s.Ask,
+		Notice:        s.Notice,
 		Getenv:        s.Env.Getenv,
-		Home:          s.Env.Home,
+		Home:          s.Env.AccountHome,
 		Log:           s.Log,
 		ControlMaster: s.Settings.ControlMaster,
 	})
