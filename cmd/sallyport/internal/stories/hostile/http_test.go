@@ -179,8 +179,8 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// A server that ends every stream at once, and asks for the next one at once, is asked twice a second
-// at most.
+// A server that ends every stream at once, and asks for the next one at once, is asked twice a
+// second at most.
 func TestReconnections(t *testing.T) {
 	const streams, pause = 5, 500 * time.Millisecond
 	for _, row := range []struct{ name, stream string }{
