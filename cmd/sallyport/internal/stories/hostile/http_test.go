@@ -91,6 +91,7 @@ func TestHeaders(t *testing.T) {
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			u := newUpstream(t)
 			u.tool = hijack(row.write)
 			h := start(t, false, "--grant", "none", u.URL+"/mcp")
@@ -145,6 +146,7 @@ func TestStreams(t *testing.T) {
 			repeat(w, int(row.n), row.head, row.unit, "", row.tail)
 		}
 		t.Run("answer/"+row.name, func(t *testing.T) {
+			t.Parallel()
 			u := newUpstream(t)
 			u.tool = func(w http.ResponseWriter, r *http.Request, id string) { send(w) }
 			h := start(t, false, "--grant", "none", u.URL+"/mcp")
@@ -156,6 +158,7 @@ func TestStreams(t *testing.T) {
 			h.check(u.sent.Load(), row.letIn, told(l))
 		})
 		t.Run("pushed/"+row.name, func(t *testing.T) {
+			t.Parallel()
 			u := newUpstream(t)
 			over := make(chan struct{})
 			var first atomic.Bool

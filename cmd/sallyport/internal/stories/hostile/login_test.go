@@ -98,8 +98,8 @@ func TestLoginServer(t *testing.T) {
 		path  string
 		grant string
 	}{
-		{"/resource", "auto"}, {"/.well-known/oauth-authorization-server", "auto"}, {"/.well-known/", "auto"}, {"/register", "auto"},
-		{"/token", "client_credentials"}, {"/device", "device_code"}, {"/token", "device_code"}, {"/mcp", "auto"},
+		{"/resource", "auto"}, {"/.well-known/oauth-authorization-server", "auto"}, {"/register", "auto"},
+		{"/token", "client_credentials"}, {"/device", "device_code"},
 	} {
 		for _, answer := range answers {
 			t.Run(place.grant+place.path+"/"+answer.name, func(t *testing.T) {

@@ -16,19 +16,18 @@ import (
 
 // A list of tools may have pages without an end. The proxy keeps none of them.
 func TestPages(t *testing.T) {
-	const pages = 100
-	u := newUpstream(t)
-	var page atomic.Int64
-	u.tool = func(w http.ResponseWriter, r *http.Request, id string) {
-		n := page.Add(1)
-		repeat(w, 2*mib, `{"jsonrpc":"2.0","id":`+id+`,"result":{"nextCursor":"`+fmt.Sprint(n)+`","tools":[`,
-			`{"name":"a","inputSchema":{"properties":{"b":{"type":"string","x-mcp-header":"c"}}}}`, ",", `]}}`)
-	}
+	const pages = 50
 	for _, modern := range []bool{false, true} {
 		t.Run(fmt.Sprintf("modern %v", modern), func(t *testing.T) {
+			t.Parallel()
+			u := newUpstream(t)
 			u.modern = modern
-			page.Store(0)
-			u.sent.Store(0)
+			var page atomic.Int64
+			u.tool = func(w http.ResponseWriter, r *http.Request, id string) {
+				n := page.Add(1)
+				repeat(w, 2*mib, `{"jsonrpc":"2.0","id":`+id+`,"result":{"nextCursor":"`+fmt.Sprint(n)+`","tools":[`,
+					`{"name":"a","inputSchema":{"properties":{"b":{"type":"string","x-mcp-header":"c"}}}}`, ",", `]}}`)
+			}
 			h := start(t, false, "--grant", "none", u.URL+"/mcp")
 			h.open()
 			var l line
@@ -46,8 +45,9 @@ func TestManyAtOnce(t *testing.T) {
 	for _, row := range []struct {
 		calls, size int
 		deaf        bool
-	}{{64, 8 * mib, true}, {64, 8 * mib, false}, {8, 60 * mib, true}, {1000, mib, true}, {30, 60 * mib, true}} {
+	}{{64, 8 * mib, true}, {64, 8 * mib, false}, {8, 60 * mib, true}, {1000, mib, true}, {16, 60 * mib, true}} {
 		t.Run(fmt.Sprintf("%d of %d MiB deaf %v", row.calls, row.size/mib, row.deaf), func(t *testing.T) {
+			t.Parallel()
 			u := newUpstream(t)
 			var ended atomic.Int64
 			u.tool = func(w http.ResponseWriter, r *http.Request, id string) {
@@ -100,6 +100,7 @@ func TestHost(t *testing.T) {
 	} {
 		for _, deaf := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s deaf %v", row.name, deaf), func(t *testing.T) {
+				t.Parallel()
 				u := newUpstream(t)
 				u.tool = func(w http.ResponseWriter, r *http.Request, id string) {
 					fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
@@ -138,6 +139,7 @@ func (p pipe) Write(b []byte) (int, error) {
 func TestNameOfOurs(t *testing.T) {
 	for _, modern := range []bool{false, true} {
 		t.Run(fmt.Sprintf("modern %v", modern), func(t *testing.T) {
+			t.Parallel()
 			u := newUpstream(t)
 			u.modern = modern
 			var called atomic.Int64

@@ -243,6 +243,7 @@ func TestShapes(t *testing.T) {
 	for _, p := range places {
 		for _, s := range shapes {
 			t.Run(p.name+"/"+s.name, func(t *testing.T) {
+				t.Parallel()
 				u := newUpstream(t)
 				p.arrange(u, s, full)
 				h := start(t, false, "--grant", "none", u.URL+"/mcp")
