@@ -201,7 +201,8 @@ func (h *host) read() {
 	}
 }
 
-var answerTo = regexp.MustCompile(`^\{"jsonrpc":"2\.0","id":("[^"]*"|\d+),"(?:result|error)"`)
+// answerTo finds the raw id of an answer, which is no request.
+var answerTo = regexp.MustCompile(`^\{"jsonrpc":"2\.0","id":("[^"]*"|\d+),\s*"(?:"|[^m"])`)
 
 // note keeps an answer, and wakes whoever waits for it.
 func (h *host) note(id string, l line, ended bool) {

@@ -86,9 +86,9 @@ func TestHost(t *testing.T) {
 		{"batches", mib, func(w io.Writer) { repeat(w, full, "", "["+strings.Repeat("0,", 1000)+"0]\n", "", "") }},
 		{"empty lines", 0, func(w io.Writer) { repeat(w, full, "", "\n", "", "") }},
 		{"no JSON", 0, func(w io.Writer) { repeat(w, 4*mib, "", "x\n", "", "") }},
-		{"pings", 0, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","id":1,"method":"ping"}`+"\n", "", "") }},
-		{"notifications", 0, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","method":"notifications/x"}`+"\n", "", "") }},
-		{"answers", 0, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","id":1,"result":{}}`+"\n", "", "") }},
+		{"pings", 4 * mib, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","id":1,"method":"ping"}`+"\n", "", "") }},
+		{"notifications", 4 * mib, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","method":"notifications/x"}`+"\n", "", "") }},
+		{"answers", 4 * mib, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","id":1,"result":{}}`+"\n", "", "") }},
 		{"notifications of 4 MiB", 40 * mib, func(w io.Writer) {
 			for range 10 {
 				repeat(w, 4*mib, `{"jsonrpc":"2.0","method":"notifications/x","params":"`, "x", "", "\"}\n")
