@@ -19,6 +19,8 @@ const (
 	// undecidedTime at least.
 	maxUndecided  = 3
 	undecidedTime = 30 * time.Second
+	// nowhereTime is undecidedTime for answers of a gateway that has no server behind it.
+	nowhereTime = 3 * time.Minute
 )
 
 // renew gets a token that satisfies n, or joins the flight that may, until ctx ends.
@@ -211,7 +213,11 @@ func (r *renewal) noteUndecided(rec *record, e *asclient.SignInError) (ends bool
 	_, standing := r.account.current()
 	r.account.save(*rec)
 	r.account.set(*rec, standing)
-	return rec.Undecided >= maxUndecided && now.Sub(rec.UndecidedSince) >= undecidedTime
+	enough := undecidedTime
+	if e.Nowhere() {
+		enough = nowhereTime // a deployment takes longer
+	}
+	return rec.Undecided >= maxUndecided && now.Sub(rec.UndecidedSince) >= enough
 }
 
 // endsGrant reports whether err says that a refresh token, or a code, is of no more use.

@@ -74,7 +74,8 @@ func implemented(list []string, have ...[]string) []string {
 type AlgorithmError struct {
 	// Keyword is that of ssh_config which lists the algorithms in question, such as KexAlgorithms.
 	Keyword string
-	// Ours are those that ssh_config allows, as far as they are implemented here.
+	// Ours are those that ssh_config allows, as far as they are implemented here. If none is, all
+	// of them are named.
 	Ours []string
 	// Theirs are what the server offers, as it names them. They are empty if the server was not
 	// asked, because nothing that ssh_config allows is implemented here.
@@ -86,6 +87,9 @@ type AlgorithmError struct {
 
 // Error names what the server offers. The names are printable and cut to a limit.
 func (e *AlgorithmError) Error() string {
+	if len(e.Theirs) == 0 && len(e.Ours) == 0 {
+		return e.Keyword + " leaves no algorithm"
+	}
 	if len(e.Theirs) == 0 {
 		return fmt.Sprintf("none of %s %q is implemented here", e.Keyword, display.Cut(strings.Join(e.Ours, ",")))
 	}
@@ -114,7 +118,7 @@ func mismatch(err error) error {
 	case strings.HasSuffix(e.What, "host key"):
 		out.Keyword, have = "HostKeyAlgorithms", slices.Concat(good.HostKeys, old.HostKeys)
 	case strings.HasSuffix(e.What, "key exchange"):
-		out.Keyword, have = "KexAlgorithms", slices.Concat(good.KeyExchanges, old.KeyExchanges)
+		out.Keyword, have = "KexAlgorithms", slices.Concat(good.KeyExchanges, old.KeyExchanges, []string{keyExchangeLibSSH})
 	default:
 		out.Keyword = "Compression"
 	}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -52,7 +53,7 @@ func TestListsOfAlgorithms(t *testing.T) {
 		{name: "the older name of curve25519 alone", host: sshconfig.Host{KexAlgorithms: []string{keyExchangeLibSSH}}, kex: keyExchangeLibSSH},
 		{name: "what is not implemented", host: sshconfig.Host{KexAlgorithms: []string{"sntrup761x25519-sha512", "curve25519-sha256"}}, kex: "curve25519-sha256"},
 		{name: "no cipher", host: sshconfig.Host{Ciphers: []string{"aes256-cbc"}}, err: `none of Ciphers "aes256-cbc"`},
-		{name: "an empty list of ciphers", host: sshconfig.Host{Ciphers: []string{}}, err: "none of Ciphers"},
+		{name: "an empty list of ciphers", host: sshconfig.Host{Ciphers: []string{}}, err: "Ciphers leaves no algorithm"},
 		{name: "no key exchange", host: sshconfig.Host{KexAlgorithms: []string{"diffie-hellman-group18-sha512"}}, err: "none of KexAlgorithms"},
 		{name: "no MAC, and ciphers that need none", host: sshconfig.Host{MACs: []string{"umac-64@openssh.com"}, Ciphers: []string{"aes256-ctr", gcm}}, ciphers: gcm, macs: "none"},
 		{name: "an empty list of MACs", host: sshconfig.Host{MACs: []string{}}, macs: "none"},
@@ -74,5 +75,18 @@ func TestListsOfAlgorithms(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The host key algorithms without configuration are in OpenSSH's default list, too.
+func TestDefaultHostKeyAlgorithmsAreThoseOfOpenSSH(t *testing.T) {
+	keys, err := hostkeys.New(t.Context(), hostkeys.Config{Host: &sshconfig.Host{HostName: "web", Port: 22}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := slices.Sorted(slices.Values(keys.Algorithms()))
+	want := slices.Sorted(slices.Values(implemented(ssh.SupportedAlgorithms().HostKeys, sshconfig.DefaultAlgorithms("HostKeyAlgorithms"))))
+	if !slices.Equal(got, want) {
+		t.Errorf("algorithms = %q, want %q", got, want)
 	}
 }

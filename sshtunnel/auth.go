@@ -72,7 +72,7 @@ func newAuthenticator(d *dialer, ask func(Question) (string, error)) *authentica
 		patience: d.patience,
 		log:      d.cfg.Log,
 		trace:    d.cfg.Trace,
-		source:   userkeys.Config{Host: d.host, Agent: d.prepared.agent, Log: d.cfg.Log},
+		source:   userkeys.Config{Host: d.host, Agent: d.prepared.agent, Getenv: d.cfg.Getenv, Log: d.cfg.Log, Wait: d.wait},
 		attempts: map[string]int{},
 		over:     map[string]bool{},
 		result:   AuthError{Hop: d.host.Alias, User: d.host.User},
@@ -132,6 +132,7 @@ func (a *authenticator) choose(c *ssh.ClientAuthContext) (ssh.AuthMethod, error)
 		a.partial, a.next = n, 0 // the next step may want another key (pubkey_reset)
 		a.patience.waitForPerson()
 	}
+	a.explainNotSent()
 	a.conclude(AuthRefused, nil)
 	a.result.Methods = c.AllowedMethods
 	preferred := a.host.PreferredAuthentications
@@ -195,12 +196,66 @@ func (a *authenticator) publicKey() ssh.AuthMethod {
 	if !ok {
 		return nil
 	}
-	print := hostkeys.Fingerprint(k.Signer.PublicKey())
-	a.begin(AuthInfo{Method: methodPublicKey, Fingerprint: print, Source: k.Label, Agent: k.InAgent})
-	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, print, k.Label))
+	a.begin(keyInfo(k))
+	a.tryErr = errNotSent
 	// x/crypto gives a method up when one of its keys fails to sign. So each key is a method of its
 	// own.
-	return ssh.PublicKeys(a.patiently(k.Signer))
+	signers := []ssh.Signer{userkeys.Watch(a.patiently(k.Signer), func() {
+		if a.tryErr == errNotSent {
+			a.tryErr = nil
+			a.triedKey()
+		}
+	})}
+	if a.next > maxSingly {
+		signers = append(signers, a.inBulk()...)
+	}
+	return ssh.PublicKeys(signers...)
+}
+
+// maxSingly is how many keys are offered one by one. x/crypto ends a login after 64 methods.
+const maxSingly = 32
+
+// inBulk returns the keys that follow, up to one that needs a method of its own: one that has to be
+// opened, a certificate, or an RSA key, which may not be sent. The next key to offer is the one
+// after that which was sent last.
+func (a *authenticator) inBulk() (signers []ssh.Signer) {
+	for i := a.next; i < len(a.keys); i++ {
+		k := a.keys[i]
+		if k.Signer == nil || hostkeys.IsCertificateAlgorithm(k.Signer.PublicKey().Type()) || strings.Contains(k.Signer.PublicKey().Type(), "rsa") {
+			break
+		}
+		signers = append(signers, userkeys.Watch(a.patiently(k.Signer), func() {
+			if a.next <= i {
+				a.explainNotSent()
+				a.conclude(AuthRefused, nil)
+				a.begin(keyInfo(k))
+				a.triedKey()
+				a.next = i + 1
+			}
+		}))
+	}
+	return signers
+}
+
+// keyInfo describes the try of a key.
+func keyInfo(k userkeys.Key) AuthInfo {
+	return AuthInfo{Method: methodPublicKey, Fingerprint: hostkeys.Fingerprint(k.Signer.PublicKey()), Source: k.Label, Agent: k.InAgent}
+}
+
+// triedKey notes that the key of the try was offered.
+func (a *authenticator) triedKey() {
+	a.tried(fmt.Sprintf("%s %s (%s)", methodPublicKey, a.try.Fingerprint, a.try.Source))
+}
+
+// errNotSent is the error of a key that x/crypto has not sent, because it found no algorithm for
+// it. That happens with RSA keys only, where the server does not know SHA-2 (RFC 8332).
+var errNotSent = errors.New("the server knows SHA-1 only for RSA keys, which PubkeyAcceptedAlgorithms does not allow")
+
+// explainNotSent notes that a key was not sent, and what sends it.
+func (a *authenticator) explainNotSent() {
+	if a.try != nil && a.tryErr == errNotSent {
+		a.note(fmt.Sprintf("%s: %v; PubkeyAcceptedAlgorithms +ssh-rsa does, for this host, or take a key of another type", a.try.Source, errNotSent))
+	}
 }
 
 // nextKey returns the next key that may be offered. ok is false if none is left.
@@ -229,6 +284,11 @@ func (a *authenticator) keyConfig() userkeys.Config {
 		}
 	}
 	return c
+}
+
+// keyRefused reports whether the server has refused a key.
+func (a *authenticator) keyRefused() bool {
+	return slices.ContainsFunc(a.result.Tried, func(s string) bool { return strings.HasPrefix(s, methodPublicKey+" ") })
 }
 
 func (a *authenticator) tried(s string) { a.result.Tried = append(a.result.Tried, s) }
@@ -347,7 +407,9 @@ func (a *authenticator) question(kind, prompt string, echo bool) (string, error)
 	answer, err := a.ask(Question{Hop: a.host.Alias, Kind: kind, Prompt: prompt, Echo: echo})
 	if err != nil {
 		a.over[kind], a.tryErr = true, err
-		if errors.Is(err, ErrNoPerson) {
+		// A server that has refused a key may not know the user, and another try would be one more
+		// failed login there. Only a person at a terminal decides about that.
+		if errors.Is(err, ErrNoPerson) && (a.partial > 0 || !a.keyRefused()) {
 			a.result.NeedsPerson = true
 		}
 		a.note(fmt.Sprintf("%s: %v", kind, err))

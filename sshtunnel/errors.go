@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -62,14 +63,25 @@ type TimeoutError struct {
 	After string
 	// Person says that the login waited for a person.
 	Person bool
+	// Program is the ProxyCommand that was waited for. It is empty if there is none.
+	Program string
+	// Said is the end of what the ProxyCommand wrote to stderr, cut to a limit.
+	Said string
 }
 
-// Error names the time and, for ConnectTimeout, the keyword.
+// Error names the time and what the person can change.
 func (e *TimeoutError) Error() string {
+	s := "no answer within " + e.After + " (ConnectTimeout)"
 	if e.Person {
-		return "the login was not completed within " + e.After
+		s = "the login was not completed within " + e.After
 	}
-	return "no answer within " + e.After + " (ConnectTimeout)"
+	if e.Program != "" {
+		s += " by ProxyCommand " + e.Program
+	}
+	if e.Said != "" {
+		s += fmt.Sprintf(", which said %q", e.Said)
+	}
+	return s
 }
 
 // Timeout returns true.
@@ -77,6 +89,21 @@ func (e *TimeoutError) Timeout() bool { return true }
 
 // Temporary is a part of net.Error. It returns true.
 func (e *TimeoutError) Temporary() bool { return true }
+
+// SilentError says that a hop was given up because nothing came from it.
+type SilentError struct {
+	// After is how long it was silent.
+	After time.Duration
+	// Why says what made us ask for a sign of life. It is empty if only the silence did.
+	Why string
+}
+
+func (e *SilentError) Error() string {
+	if e.Why != "" {
+		return fmt.Sprintf("no sign of life within %v %s", e.After, e.Why)
+	}
+	return fmt.Sprintf("no sign of life for %v", e.After)
+}
 
 // AuthError says that a server did not let us in.
 type AuthError struct {
@@ -96,6 +123,10 @@ type AuthError struct {
 	// TooMany says that the server's MaxAuthTries was reached. Fewer keys may help, and so may
 	// IdentitiesOnly.
 	TooMany bool
+	// MetAt is when another process of this user met this refusal, or this process did before. This
+	// attempt then asked nothing of the server. NotBefore is when the next one will. Both are zero
+	// if the server has refused this attempt.
+	MetAt, NotBefore time.Time
 	// Said is the last that the server said before it refused, in printable words. It is empty if
 	// the server said nothing.
 	Said string
@@ -118,19 +149,31 @@ func (e *AuthError) Error() string {
 		fmt.Fprintf(&b, "; server accepts %s", strings.Join(e.Methods, ","))
 	}
 	if len(e.Tried) > 0 {
-		fmt.Fprintf(&b, "; tried %s", strings.Join(e.Tried, ", "))
+		fmt.Fprintf(&b, "; tried %s", firstOf(e.Tried, ", "))
 	}
 	if e.Said != "" {
 		fmt.Fprintf(&b, "; the server says %q", e.Said)
 	}
 	if len(e.Notes) > 0 {
-		fmt.Fprintf(&b, "; %s", strings.Join(e.Notes, "; "))
+		fmt.Fprintf(&b, "; %s", firstOf(e.Notes, "; "))
+	}
+	if !e.MetAt.IsZero() {
+		fmt.Fprintf(&b, "; met at %s, and not tried again before %s", clockTime(e.MetAt), clockTime(e.NotBefore))
 	}
 	return b.String()
 }
 
 // Unwrap returns Err.
 func (e *AuthError) Unwrap() error { return e.Err }
+
+// firstOf joins the beginning of a list, and counts the rest: an agent may have a thousand keys.
+func firstOf(list []string, separator string) string {
+	const most = 12
+	if len(list) <= most {
+		return strings.Join(list, separator)
+	}
+	return strings.Join(list[:most], separator) + fmt.Sprintf("%sand %d more", separator, len(list)-most)
+}
 
 // OpenError says that a hop refused to open a channel (RFC 4254 section 5.1).
 type OpenError struct {

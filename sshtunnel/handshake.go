@@ -16,6 +16,7 @@ import (
 
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/userkeys"
 )
 
 const (
@@ -44,6 +45,8 @@ type dialer struct {
 	patience *patience
 	// stage is one of the Stage constants.
 	stage atomic.Value
+	// proxy is the ProxyCommand. It is nil if there is none.
+	proxy *proxyCommand
 	// conn is nil until StageHandshake.
 	conn *countedConn
 	// witness has the proof of the session for the agent.
@@ -51,8 +54,8 @@ type dialer struct {
 	auth    *authenticator
 	// keyErr is why the host key was refused.
 	keyErr error
-	// kexTraced is set when Trace.KeyExchanged has been called, and authBegun by beginAuth.
-	kexTraced, authBegun bool
+	// kexTraced is set when Trace.KeyExchanged has been called.
+	kexTraced bool
 }
 
 // dial returns a hop that is logged in. ctx and ConnectTimeout bound TCP, key exchange and
@@ -60,25 +63,26 @@ type dialer struct {
 // failure everything is closed, and the error is a *HopError or the cause of ctx.
 func (d *dialer) dial(ctx context.Context) (hop, error) {
 	d.where = place{alias: d.host.Alias}
-	if d.host.ProxyCommand == "" || d.via != nil {
+	if d.host.ProxyCommand != "" && d.via == nil {
+		d.proxy = d.newProxyCommand()
+	} else {
 		d.where.addr = net.JoinHostPort(d.host.HostName, strconv.Itoa(d.host.Port))
 	}
-	timeout := d.host.ConnectTimeout
-	switch {
-	case timeout > 0:
-	case d.host.ConnectTimeoutSet: // 0 and none set no limit
-		timeout = noTimeout
-	default:
-		timeout = defaultConnectTimeout
+	try, err := d.agree(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer try.Abandon()
+	timeout := connectTimeout(d.host)
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	d.patience = newPatience(d, cancel)
-	d.patience.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
+	d.patience = newPatience(d, try, cancel)
+	d.patience.clock = newClock(timeout, func() { cancel(d.timeoutError(timeout)) })
 	defer d.patience.end()
 
 	d.stage.Store(StageConnect)
 	h, err := d.login(limited)
+	d.record(limited, try, err)
 	if err == nil {
 		return h, nil
 	}
@@ -91,18 +95,41 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 	if limited.Err() != nil {
 		err = context.Cause(limited) // our own timeout
 	}
+	if d.proxy != nil && !d.proxy.heardServer() {
+		d.stage.Store(StageConnect)
+	}
 	return nil, d.where.error(d.stage.Load().(string), err)
+}
+
+// timeoutError is the cause of an end by ConnectTimeout.
+func (d *dialer) timeoutError(limit time.Duration) error {
+	err := &TimeoutError{After: limit.String()}
+	if d.proxy != nil {
+		err.Program, err.Said = d.proxy.program, d.proxy.said()
+	}
+	return err
+}
+
+// connectTimeout returns how long a login at h may take as long as no person is at work on it.
+func connectTimeout(h *sshconfig.Host) time.Duration {
+	switch {
+	case h.ConnectTimeout > 0:
+		return h.ConnectTimeout
+	case h.ConnectTimeoutSet: // 0 and none set no limit
+		return noTimeout
+	}
+	return defaultConnectTimeout
 }
 
 // login connects, and does key exchange and authentication.
 func (d *dialer) login(ctx context.Context) (*sshHop, error) {
-	raw, err := dialTransport(ctx, d.cfg, d.host, d.via)
+	raw, err := d.dialTransport(ctx)
 	if err != nil {
 		return nil, err
 	}
 	d.cfg.Trace.connected(d.connected(raw))
-	d.witness = &kexWitness{Conn: raw}
-	d.conn = &countedConn{Conn: &readAheadConn{Conn: d.witness}}
+	d.witness = &kexWitness{Conn: &greetingConn{Conn: raw}}
+	d.conn = &countedConn{Conn: &readAheadConn{Conn: d.witness}, raw: raw}
 	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
 	defer stop()
 	d.stage.Store(StageHandshake)
@@ -165,6 +192,7 @@ func (d *dialer) traceKeyExchange(a ssh.NegotiatedAlgorithms) {
 func (d *dialer) clientConfig(ctx context.Context) (*ssh.ClientConfig, error) {
 	ask := func(q Question) (string, error) { return d.ask(ctx, q) }
 	d.auth = newAuthenticator(d, ask)
+	d.auth.source.Context = ctx
 	config := &ssh.ClientConfig{
 		User:              d.host.User,
 		ClientVersion:     clientVersion,
@@ -198,6 +226,15 @@ func (d *dialer) ask(ctx context.Context, q Question) (string, error) {
 	}
 	defer d.patience.clock.pause()()
 	return d.cfg.Ask(ctx, q)
+}
+
+// wait is told that a signature may wait for the person. The clock of ConnectTimeout stands still
+// meanwhile.
+func (d *dialer) wait(w userkeys.Wait) (over func()) {
+	if w.Certain {
+		d.tell(w.Text)
+	}
+	return d.hold()
 }
 
 // hostKeyQuestion is a question of package hostkeys.
@@ -245,10 +282,9 @@ func (d *dialer) chooseMethod(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) 
 // is, so that it lets keys be used that are limited to this server, and to the authenticator what
 // release the server is of.
 func (d *dialer) beginAuth(server ssh.ConnMetadata) {
-	if d.authBegun {
+	if d.auth.source.ServerVersion != "" {
 		return
 	}
-	d.authBegun = true
 	d.auth.source.ServerVersion = string(server.ServerVersion())
 	if b, ok := d.witness.binding(server.SessionID()); ok {
 		d.prepared.agent.Bind(b)

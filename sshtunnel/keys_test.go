@@ -3,6 +3,7 @@
 package sshtunnel
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -68,16 +69,166 @@ func TestKeyTypesOnRealServer(t *testing.T) {
 			}
 		})
 	}
-	t.Run("rsa with SHA-1 only", func(t *testing.T) {
-		t.Parallel()
-		key := filepath.Join(dir, "rsa for SHA-1")
-		openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", key)
-		s := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"), "PubkeyAcceptedAlgorithms ssh-rsa")
-		err := newTunnel(t, nil, s.Host(t, "bastion", key)).Connect(t.Context())
-		if auth, ok := errors.AsType[*AuthError](err); !ok || auth.NeedsPerson {
-			t.Errorf("got %v", err)
+}
+
+// A server that takes SHA-1 only lets us in exactly where PubkeyAcceptedAlgorithms asks for it, by
+// a file, by the agent, and by a certificate.
+func TestSHA1IsUsedWhereItIsAskedFor(t *testing.T) {
+	t.Parallel()
+	key := filepath.Join(t.TempDir(), "rsa")
+	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", key)
+	sock := startAgent(t, key)
+	algorithms := "PubkeyAcceptedAlgorithms ssh-rsa,ssh-rsa-cert-v01@openssh.com"
+	plain := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"), algorithms)
+	// The last but one depends on the release of sshd: older ones announce what they know, and not
+	// what they accept.
+	for _, accepted := range []string{"", "ssh-rsa", "ssh-rsa,rsa-sha2-512", "rsa-sha2-512,ssh-rsa", "ssh-ed25519,rsa-sha2-256"} {
+		for _, agent := range []string{"none", sock} {
+			t.Run(fmt.Sprint(accepted, " by agent ", agent != "none"), func(t *testing.T) {
+				t.Parallel()
+				h := plain.Host(t, "bastion", key)
+				h.IdentityAgent = agent
+				args := []string{"-F", "none", "-p", fmt.Sprint(h.Port), "-i", key, "-o", "BatchMode=yes", "-o", "IdentityAgent=" + agent, "-o", "UserKnownHostsFile=" + h.UserKnownHostsFiles[0]}
+				if accepted != "" {
+					h.PubkeyAcceptedAlgorithms = strings.Split(accepted, ",")
+					args = append(args, "-o", "PubkeyAcceptedAlgorithms="+accepted)
+				}
+				out, sshErr := exec.CommandContext(t.Context(), openssh.Tool(t, "ssh"), append(args, h.HostName, "true")...).CombinedOutput()
+				if want := strings.HasPrefix(accepted, "ssh-rsa"); (sshErr == nil) != want && !strings.HasSuffix(accepted, ",ssh-rsa") {
+					t.Errorf("ssh: %v: %s", sshErr, out)
+				}
+				err := newTunnel(t, nil, h).Connect(t.Context())
+				if (err == nil) != (sshErr == nil) {
+					t.Fatalf("got %v, ssh %v", err, sshErr)
+				}
+				if auth, ok := errors.AsType[*AuthError](err); err != nil && (!ok || auth.NeedsPerson) {
+					t.Errorf("got %v", err)
+				}
+			})
 		}
+	}
+}
+
+// A server that does not know SHA-2 gets no RSA key by default, as with ssh. The error says so, and
+// names the setting that gets past it.
+func TestServerWithoutSHA2(t *testing.T) {
+	t.Parallel()
+	key := filepath.Join(t.TempDir(), "rsa")
+	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", key)
+	config := &ssh.ServerConfig{
+		PublicKeyAuthAlgorithms: []string{ssh.KeyAlgoRSA},
+		PublicKeyCallback:       func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil },
+	}
+	config.AddHostKey(sshtest.NewKey())
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() { // ends with ln
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, chans, reqs, err := ssh.NewServerConn(conn, config)
+			if err == nil {
+				go ssh.DiscardRequests(reqs)
+				go func() { // ends with the connection
+					for range chans {
+					}
+				}()
+			}
+		}
+	}()
+	h := openssh.NewHost(t, "bastion", ln.Addr().String())
+	h.StrictHostKeyChecking, h.IdentityFiles = "accept-new", []string{key}
+	err = newTunnel(t, nil, h).Connect(t.Context())
+	auth, ok := errors.AsType[*AuthError](err)
+	if !ok || len(auth.Tried) > 0 || !strings.Contains(err.Error(), key+": the server knows SHA-1 only for RSA keys") || !strings.Contains(err.Error(), "PubkeyAcceptedAlgorithms +ssh-rsa") {
+		t.Errorf("got %v", err)
+	}
+	h.PubkeyAcceptedAlgorithms = append(sshconfig.DefaultAlgorithms("PubkeyAcceptedAlgorithms"), ssh.KeyAlgoRSA)
+	if err := newTunnel(t, nil, h).Connect(t.Context()); err != nil {
+		t.Errorf("with +ssh-rsa: %v", err)
+	}
+}
+
+// As many keys are offered as the server allows (x/crypto's allows 128), and the last one may be the
+// right one, also after one that does not sign.
+func TestManyKeys(t *testing.T) {
+	t.Parallel()
+	keyring := agent.NewKeyring()
+	var keys []ssh.PublicKey
+	for i := range 120 {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := keyring.Add(agent.AddedKey{PrivateKey: key, Comment: fmt.Sprint("key ", i)}); err != nil {
+			t.Fatal(err)
+		}
+		pub, err := ssh.NewPublicKey(key.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, pub)
+	}
+	s := startFake(t, sshtest.Config{AuthorizedKeys: []ssh.PublicKey{keys[60], keys[119]}, MaxAuthTries: 500})
+	h := fakeHost(t, "bastion", s)
+	h.IdentityAgent = serveAgent(t, reluctant{keyring.(agent.ExtendedAgent), keys[60]})
+	var last AuthInfo
+	count := 0
+	tun := tunnelOf(t, Config{
+		Chain: func(context.Context) ([]*sshconfig.Host, error) { return []*sshconfig.Host{h}, nil },
+		Trace: &Trace{AuthTried: func(i AuthInfo) { last, count = i, count+1 }},
 	})
+	if err := tun.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	long := (&AuthError{Tried: make([]string, 1000), Notes: make([]string, 1000)}).Error()
+	if len(long) > 400 || !strings.Contains(long, "and 988 more") {
+		t.Errorf("an error of %d bytes", len(long))
+	}
+	if last.Outcome != AuthAccepted || last.Source != "agent: key 119" || count < 120 {
+		t.Errorf("%d tries, last %+v", count, last)
+	}
+}
+
+// reluctant is an agent that does not sign with one of its keys.
+type reluctant struct {
+	agent.ExtendedAgent
+	key ssh.PublicKey
+}
+
+func (r reluctant) SignWithFlags(key ssh.PublicKey, data []byte, flags agent.SignatureFlags) (*ssh.Signature, error) {
+	if ssh.FingerprintSHA256(key) == ssh.FingerprintSHA256(r.key) {
+		return nil, errors.New("no")
+	}
+	return r.ExtendedAgent.SignWithFlags(key, data, flags)
+}
+
+// RequiredRSASize leaves a user's key out, in a file and in the agent, and says so.
+func TestRequiredRSASizeOfUserKeys(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	key := filepath.Join(dir, "rsa")
+	openssh.Run(t, "ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2048", "-f", key)
+	sock := startAgent(t, key)
+	s := openssh.Start(t, openssh.ReadPublicKey(t, key+".pub"))
+	for _, agent := range []string{"none", sock} {
+		for _, required := range []int{0, 2048, 2049} {
+			h := s.Host(t, "bastion", key)
+			h.IdentityAgent, h.RequiredRSASize = agent, required
+			err := newTunnel(t, nil, h).Connect(t.Context())
+			if (err == nil) != (required <= 2048) {
+				t.Errorf("%d: %v", required, err)
+			}
+			if err != nil && !strings.Contains(err.Error(), "an RSA key of 2048 bits, and RequiredRSASize is 2049") {
+				t.Errorf("%d: %v", required, err)
+			}
+		}
+	}
 }
 
 // securityKey is an agent with one FIDO key, as sk-ssh-ed25519@openssh.com signs (PROTOCOL.u2f).
@@ -173,8 +324,9 @@ func TestSecurityKey(t *testing.T) {
 	key.writeFile(t, file)
 	h := s.Host(t, "bastion", file)
 	h.IdentitiesOnly = true
+	h.SecurityKeyProvider = "none"
 	err := newTunnel(t, nil, h).Connect(t.Context())
-	if auth, ok := errors.AsType[*AuthError](err); !ok || !strings.Contains(err.Error(), "security key") || !strings.Contains(err.Error(), "ssh-add "+file) {
+	if auth, ok := errors.AsType[*AuthError](err); !ok || !strings.Contains(err.Error(), "security key") {
 		t.Errorf("without an agent: %v, %v", auth, err)
 	}
 	h.IdentityAgent = serveAgent(t, key)
@@ -184,6 +336,30 @@ func TestSecurityKey(t *testing.T) {
 	h.IdentityFiles, h.IdentitiesOnly = nil, false
 	if err := newTunnel(t, nil, h).Connect(t.Context()); err != nil {
 		t.Errorf("without a file: %v", err)
+	}
+}
+
+// The person is told to touch a security key in a file, wherever the person is.
+func TestTouchIsTold(t *testing.T) {
+	t.Parallel()
+	key := newSecurityKey(t)
+	s := openssh.Start(t, key.pub)
+	file := filepath.Join(t.TempDir(), "id_ed25519_sk")
+	key.writeFile(t, file)
+	var told []Notice
+	tun := tunnelOf(t, Config{
+		Chain: func(context.Context) ([]*sshconfig.Host, error) {
+			return []*sshconfig.Host{s.Host(t, "bastion", file)}, nil
+		},
+		Notice: func(n Notice) { told = append(told, n) },
+		Getenv: func(name string) string { return map[string]string{"SSH_SK_HELPER": "/bin/false"}[name] },
+	})
+	err := tun.Connect(t.Context())
+	if auth, ok := errors.AsType[*AuthError](err); !ok || !strings.Contains(err.Error(), "/bin/false: exit status 1") {
+		t.Errorf("got %v, %v", auth, err)
+	}
+	if len(told) != 1 || told[0].Text != "Confirm user presence for key ED25519-SK "+ssh.FingerprintSHA256(key.pub) {
+		t.Errorf("told %+v", told)
 	}
 }
 

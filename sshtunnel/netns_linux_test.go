@@ -133,8 +133,8 @@ func testNetworkFaults(t *testing.T, far string) {
 		h.ConnectTimeout = 3 * time.Second
 		return h
 	}
-	// A link-local address reaches nothing without its zone, and known_hosts has it, too. The second
-	// hop is the same machine.
+	// A link-local address reaches nothing without its zone, and known_hosts has it, too. The
+	// second hop is the same machine.
 	t.Run("zone", func(t *testing.T) {
 		zoned := newHost(t)
 		zoned.HostName, zoned.HostKeyAlias, zoned.CheckHostIP = "fe80::2%cable", "", true

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sallyport/sshtunnel/display"
+	"sallyport/sshtunnel/refusals"
 )
 
 // Notice is what a server, an agent or a ProxyCommand says while a hop is dialed. The person should
@@ -68,6 +69,8 @@ type patience struct {
 
 	mu  sync.Mutex // guards what follows
 	now progress
+	// since is when a person was first waited for.
+	since time.Time
 	// said counts the bytes that were kept.
 	said int
 	// timer ends the login. It is nil until waitForPerson.
@@ -102,10 +105,19 @@ func (p *patience) waitForPerson() {
 		p.clock.pause() // it stands still until the login has ended
 		p.timer = time.AfterFunc(p.limit, p.expire)
 	}
-	p.now.patient = true
+	if !p.now.patient {
+		p.now.patient, p.since = true, time.Now()
+	}
 	now := p.now
 	p.mu.Unlock()
 	p.report(now)
+}
+
+// inVain reports whether a failed login has waited for a person who did nothing.
+func (p *patience) inVain() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now.patient && time.Since(p.since) >= personPause
 }
 
 // hold stops the clock of ConnectTimeout until resume is called, while a key signs that a person
@@ -142,13 +154,17 @@ func (p *patience) end() {
 	}
 }
 
-// newPatience returns that of d, without its clock. cancel ends the login.
-func newPatience(d *dialer, cancel context.CancelCauseFunc) *patience {
+// newPatience returns that of d, without its clock. Other processes that wait for try are told what
+// is said. cancel ends the login.
+func newPatience(d *dialer, try *refusals.Try, cancel context.CancelCauseFunc) *patience {
 	return &patience{
 		limit:  d.cfg.patience,
 		expire: func() { cancel(&TimeoutError{After: d.cfg.patience.String(), Person: true}) },
 		report: d.report,
-		show:   d.cfg.Notice,
-		now:    progress{hop: d.host.Alias},
+		show: func(n Notice) {
+			try.Say(n.Text)
+			d.cfg.Notice(n)
+		},
+		now: progress{hop: d.host.Alias},
 	}
 }

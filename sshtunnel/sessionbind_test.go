@@ -33,8 +33,8 @@ func addConstrained(t *testing.T, sock, known, key string, destinations ...strin
 	}
 }
 
-// The key exchanges whose reply a witness has to read: the plain Diffie-Hellman, a group exchange,
-// the elliptic curves and the hybrid ones.
+// witnessed are the key exchanges whose reply a witness has to read: the plain Diffie-Hellman, a
+// group exchange, the elliptic curves and the hybrid ones.
 var witnessed = []string{
 	"diffie-hellman-group14-sha256", "diffie-hellman-group-exchange-sha256", "ecdh-sha2-nistp256",
 	"ecdh-sha2-nistp521", "curve25519-sha256", "mlkem768x25519-sha256",
@@ -47,7 +47,7 @@ func TestConstrainedAgentKeys(t *testing.T) {
 	dir, keys := keyDir(t, "constrained", "other")
 	key := filepath.Join(dir, "constrained")
 	pub := keys["constrained"].PublicKey()
-	allowed, forbidden := openssh.Start(t, pub), openssh.Start(t, pub)
+	allowed, forbidden := openssh.Start(t, pub, "KexAlgorithms +diffie-hellman-group14-sha256,diffie-hellman-group-exchange-sha256"), openssh.Start(t, pub)
 	known := filepath.Join(dir, "known")
 	writeFile(t, known, fmt.Sprintf("allowed %sforbidden %s", ssh.MarshalAuthorizedKey(allowed.HostKey), ssh.MarshalAuthorizedKey(forbidden.HostKey)))
 	sock := startAgent(t)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sallyport/sshtunnel/refusals"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -41,11 +42,20 @@ type Config struct {
 	Getenv func(string) string
 	// Home is the local user's home directory.
 	Home string
+	// Terminal says that a person waits at the terminal of this process, and that a ProxyCommand
+	// may ask there, as it may with ssh. If it is false, a ProxyCommand has no terminal.
+	Terminal bool
 	// Log gets warnings and news. If it is nil, they are dropped.
 	Log *slog.Logger
 	// Notice is told what a server, an agent or a ProxyCommand says to the person while a hop is
 	// dialed. State has it as well. It may be called concurrently, must not block, and may be nil.
 	Notice func(Notice)
+	// Refusals is what the processes of one user agree by, so that a login that a server refuses
+	// fails once. If it is nil, this tunnel agrees with nobody.
+	Refusals *refusals.Ledger
+	// Insist tries a login also if it was refused shortly before. It is for commands that a person
+	// typed.
+	Insist bool
 	// Trace is told the steps of each attempt. It may be nil.
 	Trace *Trace
 

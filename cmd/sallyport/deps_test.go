@@ -19,10 +19,11 @@ import (
 // Every package may import the standard library.
 var allowedImports = map[string][]string{
 	"sshtunnel": {
-		"golang.org/x/crypto/ssh",
-		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
+		"golang.org/x/crypto/ssh", "golang.org/x/sys",
+		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/refusals", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
 	},
 	"sshtunnel/display":    {},
+	"sshtunnel/refusals":   {"github.com/gofrs/flock"},
 	"sshtunnel/subprocess": {"sshtunnel/display"},
 	"sshtunnel/sshconfig":  {"github.com/kevinburke/ssh_config", "sshtunnel/display"},
 	"sshtunnel/hostkeys":   {"golang.org/x/crypto/ssh", "golang.org/x/sys", "sshtunnel/display", "sshtunnel/sshconfig"},
@@ -50,12 +51,12 @@ var allowedImports = map[string][]string{
 		"cmd/sallyport/internal/environment",
 	},
 	"cmd/sallyport/internal/session": {
-		"code.dny.dev/ssrf", "golang.org/x/net/http", "sshtunnel", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
+		"code.dny.dev/ssrf", "golang.org/x/net/http", "sshtunnel", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
 		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment",
 	},
 	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
 	"cmd/sallyport/internal/explain": {
-		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "oauth", "oauth/asclient", "relay",
+		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys", "oauth", "oauth/asclient", "relay",
 		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
 	},
 	"cmd/sallyport/internal/obstacle": {
@@ -76,6 +77,7 @@ var allowedImports = map[string][]string{
 	// For tests.
 	"sshtunnel/sshtest":         {"golang.org/x/crypto/ssh", "golang.org/x/sys"},
 	"sshtunnel/sshtest/openssh": {"golang.org/x/crypto/ssh", "sshtunnel/sshconfig"},
+	"sshtunnel/sshtest/servers": {"github.com/gliderlabs/ssh", "golang.org/x/crypto/ssh", "sshtunnel/sshtest", "sshtunnel/sshtest/openssh"},
 	"oauth/oauthtest":           {"github.com/go-jose/go-jose/v4"},
 	"relay/relaytest":           {},
 	"cmd/sallyport/internal/machines": {
@@ -86,7 +88,7 @@ var allowedImports = map[string][]string{
 
 // testPackages may be imported by tests, by each other and by cmd/demo.
 var testPackages = []string{
-	"sshtunnel/sshtest", "sshtunnel/sshtest/openssh", "oauth/oauthtest", "relay/relaytest", "cmd/sallyport/internal/machines",
+	"sshtunnel/sshtest", "sshtunnel/sshtest/openssh", "sshtunnel/sshtest/servers", "oauth/oauthtest", "relay/relaytest", "cmd/sallyport/internal/machines",
 }
 
 const module = "sallyport/"

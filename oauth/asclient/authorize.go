@@ -31,9 +31,9 @@ type Authorization struct {
 // AuthorizeURL returns the URL that the person opens. The authorization endpoint must be https, or
 // on loopback; its own query stays (RFC 6749 section 3.1).
 func (c *Client) AuthorizeURL(s Server, who Credentials, a Authorization) (string, error) {
-	u, ok := web{c}.forBrowser(s, s.AuthorizationEndpoint)
+	u, ok := requester{c}.forBrowser(s, s.AuthorizationEndpoint)
 	if !ok {
-		return "", &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
+		return "", &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true, Cleartext: isCleartext(s.AuthorizationEndpoint),
 			Description: "the authorization endpoint is no https URL"}
 	}
 	q := u.Query()
@@ -111,7 +111,7 @@ func (c *Client) Push(ctx context.Context, s Server, who Credentials, authorizeU
 	if err != nil {
 		return Pushed{}, errMalformed(s.AuthorizationEndpoint)
 	}
-	if err := (web{c}).usable(StageAuthorize, s, s.PushEndpoint); err != nil {
+	if err := (requester{c}).usable(StageAuthorize, s, s.PushEndpoint); err != nil {
 		return Pushed{}, err
 	}
 	sent := c.now()

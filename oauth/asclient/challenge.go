@@ -94,7 +94,7 @@ func (c *Client) askUpstream(ctx context.Context, body string) (*http.Response, 
 		req.Header.Set("Content-Type", "application/json")
 		req.Body, req.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
 	}
-	return web{c}.RoundTrip(req.WithContext(ctx))
+	return requester{c}.RoundTrip(req.WithContext(ctx))
 }
 
 // challenge is one challenge of a WWW-Authenticate field (RFC 9110 section 11.6.1).

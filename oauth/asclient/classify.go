@@ -12,8 +12,9 @@ import (
 //
 //   - 407, which is a proxy's, and 408, 425 and 429;
 //   - words that ask us to slow down, or to come back later: see Undecided;
-//   - an HTML page, which a firewall sends (but not with 400, 401, 404 or 410, with which a login
-//     server or its framework sends pages, too).
+//   - 404 without an OAuth error, which is a gateway's that has no server behind it at the moment;
+//   - an HTML page, which a firewall sends (but not with 400, 401 or 410, with which a login server
+//     or its framework sends pages, too).
 //
 // An answer of status 200 that holds an error in place of a token says so as well, unless that
 // error means "later". A status of 500 and above, or no answer, never does.
@@ -24,13 +25,13 @@ func (e *SignInError) EndsRefreshToken() bool {
 	switch {
 	case e.Status/100 == 2:
 		return e.Refused && e.Err == nil
-	case e.Status/100 != 4, rateLimited(e.Code), unavailable(e.Code):
+	case e.Status/100 != 4, rateLimited(e.Code), unavailable(e.Code), e.Nowhere():
 		return false
 	}
 	switch e.Status {
 	case http.StatusProxyAuthRequired, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return false
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusGone:
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusGone:
 		return true
 	}
 	return !e.Page
@@ -39,12 +40,23 @@ func (e *SignInError) EndsRefreshToken() bool {
 // Undecided reports whether the answer to a refresh neither grants a token nor says that the
 // refresh token is dead, but may come from a server that says it no better. Such an answer is a
 // success without a token, a redirect as to a login page, or a refusal with the words for "later".
-// An HTML page is not one, because gateways send it, nor is an answer of the 5xx class.
+// A 404 that is no OAuth answer is one as well: the endpoint may be back soon, or may have moved.
+// Any other HTML page is not one, because gateways send it, nor is an answer of the 5xx class.
 func (e *SignInError) Undecided() bool {
+	if e.Stage == StageRefresh && e.Err == nil && e.Nowhere() {
+		return true
+	}
 	if e.Stage != StageRefresh || e.Err != nil || e.Page || e.EndsRefreshToken() || rateLimited(e.Code) {
 		return false
 	}
 	return e.Status/100 == 2 || e.Status/100 == 3 || e.Status/100 == 4 && unavailable(e.Code)
+}
+
+// Nowhere reports whether an answer is a 404 without an OAuth error. The gateways before a server
+// send it while the server is being replaced, and servers do for a path that they do not have.
+func (e *SignInError) Nowhere() bool {
+	oauthError := e.standard && isCode(e.Code) && e.Code != CodeBadReply || names(e.words(), "refresh token") || names(e.words(), "refresh_token")
+	return e.Status == http.StatusNotFound && !oauthError
 }
 
 // ObjectsTo reports whether a refusal may be about one parameter of the request, so that the same
@@ -52,19 +64,50 @@ func (e *SignInError) Undecided() bool {
 // more than that something is wrong with the request. For "resource" (RFC 8707), invalid_target and
 // some codes of Entra ID count as well.
 func (e *SignInError) ObjectsTo(parameter string) bool {
-	refusal := e.Status/100 == 4 || e.Status/100 == 2 && e.Refused
-	if e.Status == http.StatusTooManyRequests || !refusal || e.Page || e.TooEarly() {
-		return false
+	return e.refusesRequest() && (isInvalidRequest(e.Code) || e.mentions(parameter))
+}
+
+// Names reports whether a refusal is about one parameter of the request by its words, and not
+// perhaps by its code alone as with ObjectsTo. Words such as "the resource was not found" do not
+// count, unless the code, or a status of 400 or 422, says that it is about the request.
+func (e *SignInError) Names(parameter string) bool {
+	aboutRequest := isInvalidRequest(e.Code) || e.Status == http.StatusBadRequest || e.Status == http.StatusUnprocessableEntity
+	switch strings.ToLower(e.Code) {
+	case "invalid_target", "invalid_resource":
+		aboutRequest = true
+	case "invalid_grant", "invalid_client", "unauthorized_client", "access_denied", "invalid_scope":
+		aboutRequest = e.Stage != StageAuthorize && e.namesEntraResource()
 	}
-	code := strings.ToLower(e.Code)
-	if strings.ReplaceAll(code, " ", "_") == "invalid_request" || names(e.Code, parameter) || names(e.words(), parameter) {
+	return aboutRequest && e.refusesRequest() && e.mentions(parameter)
+}
+
+func isInvalidRequest(code string) bool {
+	return strings.ReplaceAll(strings.ToLower(code), " ", "_") == "invalid_request"
+}
+
+// refusesRequest reports whether e is a server's refusal that may be about what the request holds:
+// an answer, or a redirect of the browser, which has no status.
+func (e *SignInError) refusesRequest() bool {
+	refusal := e.Status/100 == 4 || e.Refused && (e.Status/100 == 2 || e.Status == 0 && e.Stage == StageAuthorize && e.Err == nil)
+	return refusal && e.Status != http.StatusTooManyRequests && !e.Page && !e.TooEarly()
+}
+
+// mentions reports whether the code or the words of a refusal name a parameter.
+func (e *SignInError) mentions(parameter string) bool {
+	if names(e.Code, parameter) || names(e.words(), parameter) {
 		return true
 	}
 	if parameter != "resource" {
 		return false
 	}
+	code := strings.ToLower(e.Code)
+	return code == "invalid_target" || code == "invalid_resource" || e.namesEntraResource()
+}
+
+// namesEntraResource reports whether an error of Entra ID is about the resource parameter.
+func (e *SignInError) namesEntraResource() bool {
 	entra := func(number string) bool { return names(e.words(), "AADSTS"+number) || names(e.Code, "AADSTS"+number) }
-	return code == "invalid_target" || code == "invalid_resource" || slices.ContainsFunc(entraResource, entra)
+	return slices.ContainsFunc(entraResource, entra)
 }
 
 // aboutClient reports whether a refusal may be about how the client showed itself. It does if it
@@ -160,7 +203,7 @@ var unknownWords = []string{" unknown ", " not found ", " not registered ", " un
 	" unrecognized ", " unrecognised ", " not recognized ", " not recognised ", " not known ", " no longer "}
 
 // words returns all that the server said: more than Description, which is cut.
-func (e *SignInError) words() string { return e.Description + " " + e.said }
+func (e *SignInError) words() string { return e.Description + " " + e.allWords }
 
 // names reports whether text has the word, in any case. Letters, digits and underscores make up a
 // word.

@@ -56,11 +56,21 @@ type Client struct {
 	// Log receives a line for each metadata request and each registration. Nil discards.
 	Log *slog.Logger
 
+	// memory is what the requests so far have taught.
+	memory memory
+}
+
+// memory is what a Client remembers of servers.
+type memory struct {
 	// nonces has the last DPoP nonce of each origin. Keys and values are strings.
 	nonces sync.Map
-	// learned has the ways to show the client that were right after another one was refused: see
+	// ways has the ways to show the client that were right after another one was refused: see
 	// learn.
-	learned sync.Map
+	ways sync.Map
+	// noResource has the IDs of the servers that take no resource parameter.
+	noResource sync.Map
+	// registered has the time at which each client ID was registered here.
+	registered sync.Map
 }
 
 // now returns the wall clock's time, without a monotonic reading: expiry is stored, and a computer
@@ -90,15 +100,51 @@ type call struct {
 	form     url.Values
 	// method is how the client shows itself: one of ways.
 	method string
+	// pauses are those that the request has made so far.
+	pauses *pauses
 }
 
-// send authenticates the client and posts the form. If the server refuses the client, the request
-// is sent again with the next way to show it.
+// send posts the form, and sends it again as long as retries says that this may help. If it helps,
+// that answer is returned. Otherwise it is the first one that does not ask us to come back later.
+func (c *Client) send(ctx context.Context, q call) (answer, error) {
+	q = q.withoutResource(c)
+	q.pauses = new(pauses)
+	first, firstErr := c.sendAnyWay(ctx, q)
+	a, err := first, firstErr
+	for r := new(retries); ctx.Err() == nil; {
+		next, pause, ok := r.next(c, q, a, err)
+		if ok && pause > 0 {
+			var cancelled error
+			if ok, cancelled = q.pauses.wait(ctx, pause); cancelled != nil {
+				return answer{}, &SignInError{Stage: q.stage, Server: q.server.Name(), Err: cancelled}
+			}
+		}
+		if !ok {
+			break
+		}
+		c.log().Info("the request is sent again", "host", hostOf(q.endpoint), "status", a.status, "err", err)
+		later := err != nil || !q.refusal(a).Refused
+		left := q.form.Has("resource") && !next.form.Has("resource")
+		q = next
+		a, err = c.sendAnyWay(ctx, q)
+		e := q.refusal(a)
+		if spent := e.Code == "invalid_grant"; err == nil && !spent && (later || a.status/100 == 2 && !e.Refused) {
+			first, firstErr = a, nil
+			if left {
+				c.memory.noResource.Store(q.server.ID(), true)
+			}
+		}
+	}
+	return first, firstErr
+}
+
+// sendAnyWay authenticates the client and posts the form. If the server refuses the client, the
+// request is sent again with the next way to show it.
 //
 // If the server accepts the client then, that answer is returned, and otherwise the first. The
 // first is also returned if the code alone is refused then: some servers spend a code before they
 // look at the client.
-func (c *Client) send(ctx context.Context, q call) (first answer, err error) {
+func (c *Client) sendAnyWay(ctx context.Context, q call) (first answer, err error) {
 	for i, way := range q.ways(c) {
 		q.method = way
 		a, err := c.sendBy(ctx, q)
@@ -131,10 +177,12 @@ func (c *Client) send(ctx context.Context, q call) (first answer, err error) {
 }
 
 // sendBy sends a request with one way to show the client. With a key for proofs it adds one, and
-// sends the same request again if the server only asks for another nonce (RFC 9449 section 8).
+// sends the same request again if the server only asks for another nonce (RFC 9449 section 8). If
+// the server is busy, and says until when, the request is sent again then. The device grant has a
+// pace of its own.
 func (c *Client) sendBy(ctx context.Context, q call) (answer, error) {
 	for nonces, moves := 0, 0; ; {
-		a, u, err := c.sendOnce(ctx, q)
+		a, u, err := requester{c}.sendOnce(ctx, q)
 		if err != nil {
 			return a, &SignInError{Stage: q.stage, Server: q.server.Name(), Status: a.status, Err: err}
 		}
@@ -142,6 +190,16 @@ func (c *Client) sendBy(ctx context.Context, q call) (answer, error) {
 			fresh := c.KeepNonce(u, a.header)
 			if fresh && nonces < MaxNonceReplays && a.fault().code == needsNonce {
 				nonces++
+				continue
+			}
+		}
+		if a.busy && q.form.Get("grant_type") != grantTypeDevice {
+			again, err := q.pauses.wait(ctx, a.retryAfter)
+			if err != nil {
+				return a, &SignInError{Stage: q.stage, Server: q.server.Name(), Status: a.status, Err: err}
+			}
+			if again {
+				c.log().Info("the server was busy, and is asked again", "host", hostOf(q.endpoint), "status", a.status)
 				continue
 			}
 		}
@@ -153,26 +211,27 @@ func (c *Client) sendBy(ctx context.Context, q call) (answer, error) {
 	}
 }
 
-func (c *Client) sendOnce(ctx context.Context, q call) (a answer, u *url.URL, err error) {
+// sendOnce sends a request to q.endpoint, which u is, and follows no redirect.
+func (w requester) sendOnce(ctx context.Context, q call) (a answer, u *url.URL, err error) {
 	if u, err = url.Parse(q.endpoint); err != nil {
 		return a, nil, errMalformed(q.endpoint)
 	}
 	h := make(http.Header)
 	if q.who.ProofKey != nil {
-		proof, err := c.Proof(q.who.ProofKey, http.MethodPost, u, "")
+		proof, err := w.c.Proof(q.who.ProofKey, http.MethodPost, u, "")
 		if err != nil {
 			return a, nil, err
 		}
 		h.Set("DPoP", proof)
 	}
-	form, err := q.authenticate(h, c.now())
+	form, err := q.authenticate(h, w.c.now())
 	if err != nil {
 		return a, nil, err
 	}
 	h.Set("Content-Type", "application/x-www-form-urlencoded")
-	a, err = web{c}.post(ctx, q.endpoint, h, form.Encode())
+	a, err = w.post(ctx, q.endpoint, h, form.Encode())
 	if a.secrets = secretsOf(q.who, form); err != nil {
-		err = veil(err, a.secrets)
+		err = maskError(err, a.secrets)
 	}
 	return a, u, err
 }

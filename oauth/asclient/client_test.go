@@ -29,7 +29,7 @@ func TestAllowedURLs(t *testing.T) {
 	} {
 		up, _ := url.Parse(tt.upstream)
 		u, _ := url.Parse(tt.link)
-		if got := (web{&Client{Upstream: up, AllowHTTP: tt.insecure}}).allow(u) == nil; got != tt.want {
+		if got := (requester{&Client{Upstream: up, AllowHTTP: tt.insecure}}).allow(u) == nil; got != tt.want {
 			t.Errorf("upstream %s: %s allowed is %v", tt.upstream, tt.link, got)
 		}
 	}
@@ -64,7 +64,8 @@ func TestRequestsLeaveByTheOriginTheyGoTo(t *testing.T) {
 	}
 	c := testClient(t, nil)
 	c.Base = way("base", `{"resource":"https://h/mcp","authorization_servers":["https://as.example"]}`)
-	c.Other = way("other", `{"issuer":"https://as.example","token_endpoint":"https://as.example/t"}`)
+	c.Other = way("other", `{"issuer":"https://as.example","token_endpoint":"https://as.example/t",
+		"registration_endpoint":"https://as.example/r","code_challenge_methods_supported":["S256"]}`)
 	find(t, c)
 	want := []string{
 		"base https://h/.well-known/oauth-protected-resource/mcp",

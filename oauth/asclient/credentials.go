@@ -111,7 +111,7 @@ func (q call) ways(c *Client) []string {
 		}
 		all = append(all, others...)
 	}
-	if way, ok := c.learned.Load(wayKey(s, who, c)); ok && slices.Contains(all, way.(string)) {
+	if way, ok := c.memory.ways.Load(wayKey(s, who, c)); ok && slices.Contains(all, way.(string)) {
 		right := way.(string)
 		all = slices.DeleteFunc(all, func(way string) bool { return way == right })
 		all = slices.Insert(all, 0, right)
@@ -121,10 +121,10 @@ func (q call) ways(c *Client) []string {
 
 // learn notes that way was right at s.
 func (c *Client) learn(s Server, who Credentials, way string) {
-	c.learned.Store(wayKey(s, who, c), way)
+	c.memory.ways.Store(wayKey(s, who, c), way)
 }
 
-// wayKey is a key of Client.learned: the server, and the way that would come first there.
+// wayKey is a key of memory.ways: the server, and the way that would come first there.
 func wayKey(s Server, who Credentials, c *Client) string { return s.ID() + " " + who.method(s, c) }
 
 // onlyByCertificate reports whether a server takes a certificate, but no secret.

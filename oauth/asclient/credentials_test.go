@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 func TestAuthMethod(t *testing.T) {
@@ -59,7 +60,10 @@ func wayOf(r *http.Request) string {
 
 // A server that refuses the client is asked once more, with the client shown in another way.
 func TestClientThatIsRefusedIsShownInAnotherWay(t *testing.T) {
-	t.Parallel()
+	synctest.Test(t, testOtherWays)
+}
+
+func testOtherWays(t *testing.T) {
 	key, ok := newKey([]string{"ES256"})
 	if !ok {
 		t.Fatal("no key")
@@ -86,7 +90,7 @@ func TestClientThatIsRefusedIsShownInAnotherWay(t *testing.T) {
 		{"nothing to encode", Credentials{ID: "me", Secret: "secret"}, "", "", refusal, "", "nonesecret post", "invalid_client"},
 		{"without a word", secret, "", "", "401 ", "post", "basic post post post", ""},
 		{"with a page", secret, "", "", "401 <!doctype html><title>401 Unauthorized</title>", "post", "basic post post post", ""},
-		{"page of a firewall", secret, "", "", "403 <!doctype html><title>Just a moment...</title>", "post", "basic", CodeBadReply},
+		{"page of a firewall", secret, "", "", "403 <!doctype html><title>Just a moment...</title>", "post", "basic basic", CodeBadReply},
 		{"a parameter is missing", secret, "", "", `400 {"error":"invalid_request","error_description":"client_secret is required"}`, "post", "basic post post post", ""},
 		{"the key's audience", Credentials{ID: "me", Key: key}, "", "", refusal, endpoint, testIssuer + " " + endpoint + " " + endpoint + " " + endpoint, ""},
 		{"given by a person", secret, "", AuthBasic, refusal, "post", "basic", "invalid_client"},
@@ -94,7 +98,7 @@ func TestClientThatIsRefusedIsShownInAnotherWay(t *testing.T) {
 		{"none of them", secret, "", "", refusal, "", "basic post raw", "invalid_client"},
 		{"another cause", secret, "", "", `400 {"error":"invalid_grant"}`, "post", "basic", "invalid_grant"},
 		{"another cause with 401", secret, "", "", `401 {"error":"invalid_grant","error_description":"client_id"}`, "post", "basic", "invalid_grant"},
-		{"for a moment", secret, "", "", `503 {"error":"invalid_client"}`, "post", "basic", "invalid_client"},
+		{"for a moment", secret, "", "", `503 {"error":"invalid_client"}`, "post", "basic basic", "invalid_client"},
 	} {
 		var ways []string
 		c := testClient(t, func(r *http.Request) (*http.Response, error) {
@@ -111,7 +115,7 @@ func TestClientThatIsRefusedIsShownInAnotherWay(t *testing.T) {
 		k, err := c.RedeemCode(t.Context(), s, tt.who, Code{Code: "code"})
 		if err == nil {
 			if k, err = c.Refresh(t.Context(), s, tt.who, k, ""); err == nil {
-				c.learned.Clear() // as in another process
+				c.memory.ways.Clear() // as in another process
 				_, err = c.Refresh(t.Context(), s, tt.who, k, "")
 			}
 		}

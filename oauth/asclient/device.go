@@ -37,7 +37,7 @@ type Device struct {
 // StartDevice asks for a device code and a user code. Their URLs are https, or http on loopback,
 // and safe to print, as the user code is.
 func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, want Wanted) (Device, error) {
-	if err := (web{c}).usable(StageAuthorize, s, s.DeviceEndpoint); err != nil {
+	if err := (requester{c}).usable(StageAuthorize, s, s.DeviceEndpoint); err != nil {
 		return Device{}, err
 	}
 	form := make(url.Values)
@@ -61,13 +61,13 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 		return Device{}, q.refusal(a)
 	}
 	doc.logOdd(c.log(), "the device authorization")
-	u, ok := web{c}.forBrowser(s, link)
+	u, ok := requester{c}.forBrowser(s, link)
 	if !ok {
-		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
+		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true, Cleartext: isCleartext(link),
 			Description: "the verification URI is no https URL"}
 	}
 	d.URI, d.CompleteURI = u.String(), u.String() // in a form that cannot harm a terminal
-	if u, ok = (web{c}).forBrowser(s, complete); ok {
+	if u, ok = (requester{c}).forBrowser(s, complete); ok {
 		d.CompleteURI = u.String()
 	}
 	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }

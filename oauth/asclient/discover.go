@@ -40,16 +40,13 @@ func (c *Client) FindResource(ctx context.Context, hint string) (Finding, error)
 		places = append([]string{hint}, slices.DeleteFunc(places, func(place string) bool { return place == hint })...)
 	}
 	var other Resource // one that does not cover the upstream
-	for _, rawURL := range places {
-		doc, ok := d.fetch(ctx, StepResource, rawURL)
-		if ctx.Err() != nil {
-			break
-		}
-		if !ok {
+	for reply := range d.ask(ctx, StepResource, places) {
+		if !reply.ok {
 			continue
 		}
-		r, ok := readResource(doc, rawURL)
-		doc.logOdd(c.log(), rawURL)
+		rawURL := reply.rawURL
+		r, ok := readResource(reply.document, rawURL)
+		reply.document.logOdd(c.log(), rawURL)
 		if u, err := url.Parse(rawURL); !ok && len(r.Servers) > 0 && err == nil && SameOrigin(u, c.Upstream) {
 			r.ID, ok = WithoutQuery(c.Upstream), true // the upstream's own word, and it can only mean itself
 		}

@@ -63,7 +63,7 @@ func (c *Client) Proof(key *Key, method string, u *url.URL, access string) (stri
 	if access != "" {
 		claims["ath"] = hashOf(access)
 	}
-	if nonce, ok := c.nonces.Load(origin(u)); ok {
+	if nonce, ok := c.memory.nonces.Load(origin(u)); ok {
 		claims["nonce"] = nonce
 	}
 	return key.signEmbedded("dpop+jwt", claims)
@@ -76,7 +76,7 @@ func (c *Client) KeepNonce(u *url.URL, h http.Header) bool {
 	if nonce == "" || len(nonce) > maxNonce {
 		return false
 	}
-	c.nonces.Store(origin(u), nonce)
+	c.memory.nonces.Store(origin(u), nonce)
 	return true
 }
 

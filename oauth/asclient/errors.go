@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Stages of a sign-in, as SignInError.Stage names them.
@@ -36,7 +37,8 @@ const (
 	CodeIssuerChanged = "issuer_changed"
 	// CodeResourceMismatch: the resource metadata is that of another resource.
 	CodeResourceMismatch = "resource_mismatch"
-	// CodeInsecureURL: a peer names a URL that is not used, because it is cleartext.
+	// CodeInsecureURL: a peer names a URL that is not used, because it is cleartext or no URL that
+	// could be requested.
 	CodeInsecureURL = "insecure_url"
 	// CodeNoClient: no client ID is given, and none can be registered, or the server lets nobody
 	// register without its operator.
@@ -74,11 +76,17 @@ type SignInError struct {
 	// client authentication, AuthBasic or AuthPost, but refused the code, which the first request
 	// had spent. With that method the next sign-in may succeed. It is empty otherwise.
 	OtherMethod string
+	// Cleartext says of CodeInsecureURL that the URL is not used only because it is http.
+	Cleartext bool
+	// RetryAfter is how long the server asks us to wait. It is 0 if it does not say.
+	RetryAfter time.Duration
 	// Err is the error beneath. It may be nil.
 	Err error
 
-	// said is more of the server's words than Description has, for the methods that judge them.
-	said string
+	// allWords is more of the server's words than Description has, for the methods that judge them.
+	allWords string
+	// standard says that the answer was about an error and nothing else, as OAuth's are.
+	standard bool
 }
 
 // Error returns one line.
@@ -93,6 +101,9 @@ func (e *SignInError) Error() string {
 	}
 	if e.Status != 0 {
 		fmt.Fprintf(&b, " (status %d)", e.Status)
+	}
+	if e.RetryAfter > 0 {
+		fmt.Fprintf(&b, ": the server asks to wait for %v", e.RetryAfter.Round(time.Second))
 	}
 	if e.Err != nil {
 		fmt.Fprintf(&b, ": %v", e.Err)

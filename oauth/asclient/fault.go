@@ -191,7 +191,7 @@ func join(words, more string) string {
 // refusal makes the error of an answer that grants nothing. What the request held is masked in the
 // server's words.
 func refusal(stage, endpoint string, a answer) *SignInError {
-	e := &SignInError{Stage: stage, Status: a.status, Server: endpoint, Page: a.isPage(), OtherMethod: a.other}
+	e := &SignInError{Stage: stage, Status: a.status, Server: endpoint, Page: a.isPage(), OtherMethod: a.other, RetryAfter: a.retryAfter}
 	if u, err := url.Parse(endpoint); err == nil {
 		e.Server = cut(WithoutQuery(u))
 	}
@@ -200,14 +200,18 @@ func refusal(stage, endpoint string, a answer) *SignInError {
 	m := newMask(a.secrets)
 	f.words = cmp.Or(f.words, a.redirect(endpoint))
 	e.Code, e.Description = cut(m.hide(f.code)), cut(m.hide(f.words))
-	e.said = m.hide(f.words)
-	e.said = e.said[:min(len(e.said), maxFaultWords)]
+	e.allWords = m.hide(f.words)
+	e.allWords = e.allWords[:min(len(e.allWords), maxFaultWords)]
 	proxys := a.status == http.StatusProxyAuthRequired // a proxy's answer, and not the server's
 	later := proxys || a.status == http.StatusRequestTimeout || a.status == http.StatusTooEarly || a.status == http.StatusTooManyRequests ||
 		momentary(f.code)
 	e.Refused = !e.Page && !later && (a.status/100 == 4 || (f.code != "" || f.standard) && a.status < 500)
 	if f.code == "" {
 		e.Code = CodeBadReply
+	}
+	e.standard = f.standard
+	if stage == StageRefresh && e.Nowhere() {
+		e.Refused = false
 	}
 	return e
 }

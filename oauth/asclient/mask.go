@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Hidden stands where a secret was.
@@ -112,21 +113,57 @@ func hidePart(text, form string) string {
 	}
 }
 
-// veiled is an error whose own text holds a secret. The text comes from an HTTP library, which
+// maskedError is an error whose own text holds a secret. The text comes from an HTTP library, which
 // quotes an answer that is not HTTP.
-type veiled struct {
+type maskedError struct {
 	text  string
 	under error
 }
 
-func (e *veiled) Error() string { return e.text }
-func (e *veiled) Unwrap() error { return e.under }
+func (e *maskedError) Error() string { return e.text }
+func (e *maskedError) Unwrap() error { return e.under }
 
-// veil hides the secrets in err's text. What is beneath err is found as before.
-func veil(err error, secrets []string) error {
+// maskError hides the secrets in err's text. What is beneath err is found as before.
+func maskError(err error, secrets []string) error {
 	text := err.Error()
 	if hidden := newMask(secrets).hide(text); hidden != text {
-		return &veiled{hidden, err}
+		return &maskedError{hidden, err}
 	}
 	return err
+}
+
+// maxPeerText is the number of bytes of a peer's text that an error shows.
+const maxPeerText = 200
+
+// PeerText prepares the words of a peer for an error: it masks the secrets in every form that peers
+// echo them in, and cuts what is longer than 200 bytes.
+func PeerText(text string, secrets []string) string { return cut(newMask(secrets).hide(text)) }
+
+// Mask replaces the secrets in text, in every form that peers echo them in. It cuts nothing.
+func Mask(text string, secrets []string) string { return newMask(secrets).hideWhole(text) }
+
+// cut limits text to maxPeerText bytes, and does not split a rune.
+func cut(text string) string {
+	if len(text) <= maxPeerText {
+		return text
+	}
+	n := maxPeerText
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n] + "..."
+}
+
+// Quote cuts text to 200 bytes and quotes it as Go does, so that it stays on one line and cannot
+// harm a terminal.
+func Quote(text string) string { return strconv.Quote(cut(text)) }
+
+// QuoteCode returns a well-formed error code (RFC 6749 section 5.2) as it is, and quotes any other.
+func QuoteCode(code string) string {
+	for _, r := range code {
+		if r <= ' ' || r > '~' || r == '"' || r == '\\' {
+			return Quote(code)
+		}
+	}
+	return cut(code)
 }

@@ -40,7 +40,7 @@ func TestEchoedSecretsAreMasked(t *testing.T) {
 		})
 		_, err := c.RedeemCode(t.Context(), Server{TokenEndpoint: "https://as.example/t"}, Credentials{ID: id, Secret: secret}, Code{Code: code})
 		e, ok := errors.AsType[*SignInError](err)
-		if !ok || !strings.Contains(e.Description, Hidden) || strings.Contains(e.Description, echo) || strings.Contains(e.said, echo) {
+		if !ok || !strings.Contains(e.Description, Hidden) || strings.Contains(e.Description, echo) || strings.Contains(e.allWords, echo) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

@@ -24,6 +24,10 @@ func TestWellKnownURLs(t *testing.T) {
 			"https://h/.well-known/openid-configuration"}},
 		{serverMetadataURLs, "https://h/t1/", []string{"https://h/.well-known/oauth-authorization-server/t1",
 			"https://h/.well-known/openid-configuration/t1", "https://h/t1/.well-known/openid-configuration",
+			"https://h/t1/.well-known/oauth-authorization-server", "https://h/.well-known/oauth-authorization-server/t1/",
+			"https://h/.well-known/openid-configuration/t1/", "https://h/.well-known/oauth-authorization-server"}},
+		{serverMetadataURLs, "https://h/t1", []string{"https://h/.well-known/oauth-authorization-server/t1",
+			"https://h/.well-known/openid-configuration/t1", "https://h/t1/.well-known/openid-configuration",
 			"https://h/t1/.well-known/oauth-authorization-server", "https://h/.well-known/oauth-authorization-server"}},
 	} {
 		u, _ := url.Parse(tt.link)

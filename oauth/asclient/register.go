@@ -57,11 +57,12 @@ func (c *Client) Register(ctx context.Context, f Finding, name string, redirects
 		return Registration{}, &SignInError{Stage: StageRegister, Server: s.Name(), Code: CodeNoClient, Refused: true,
 			Description: "the server offers no dynamic registration and no client ID is given"}
 	}
-	if err := (web{c}).usable(StageRegister, s, s.RegistrationEndpoint); err != nil {
+	if err := (requester{c}).usable(StageRegister, s, s.RegistrationEndpoint); err != nil {
 		return Registration{}, err
 	}
 	q := fullRegistration(c, s, name, redirects, scopes)
-	r, err := c.register(ctx, s, q)
+	waited := new(pauses)
+	r, err := c.register(ctx, s, q, waited)
 	for try := 2; err != nil && try <= maxRegistrations; try++ {
 		leaner, ok := q.leanerAfter(err, try == maxRegistrations)
 		if !ok {
@@ -69,7 +70,7 @@ func (c *Client) Register(ctx context.Context, f Finding, name string, redirects
 		}
 		c.log().Info("registration is tried with less", "host", hostOf(s.RegistrationEndpoint), "err", err)
 		q = leaner
-		r, err = c.register(ctx, s, q)
+		r, err = c.register(ctx, s, q, waited)
 	}
 	if err != nil && s.Source == FromDefaults && err.Err == nil && (err.Code == CodeBadReply || err.Status > 400 && err.Status < 500) {
 		tried := append(slices.Clone(f.Tried), Attempt{URL: s.RegistrationEndpoint, Status: err.Status})
@@ -79,22 +80,52 @@ func (c *Client) Register(ctx context.Context, f Finding, name string, redirects
 	if err != nil {
 		return Registration{}, named(err)
 	}
+	c.memory.registered.Store(r.ID, c.now())
 	c.log().Info("client registered", "host", hostOf(s.RegistrationEndpoint))
 	return r, nil
 }
 
-// register sends one registration and reads the answer.
-func (c *Client) register(ctx context.Context, s Server, q registration) (Registration, *SignInError) {
-	var a answer
-	var err error
-	for endpoint, moves := s.RegistrationEndpoint, 0; ; moves++ {
-		a, err = web{c}.post(ctx, endpoint, http.Header{"Content-Type": {"application/json"}}, q.body())
-		to, moved := a.movedTo(endpoint)
-		if err != nil || !moved || moves == maxMoves {
-			break
+// postRegistration sends one registration, again if the server asks us to come back later, and to
+// another path of the same origin if the endpoint has moved there. A registration holds no secret,
+// so it follows all redirects that a browser would follow with the same method, or did once. If
+// the endpoint was not found there, the answer is the redirect.
+func (w requester) postRegistration(ctx context.Context, endpoint string, q registration, waited *pauses) (a answer, err error) {
+	var redirect answer
+	for moves := 0; ; {
+		a, err = w.post(ctx, endpoint, http.Header{"Content-Type": {"application/json"}}, q.body())
+		if err != nil {
+			return a, err
 		}
-		endpoint = to
+		if a.busy {
+			again, err := waited.wait(ctx, a.retryAfter)
+			if err != nil {
+				return a, err
+			}
+			if again {
+				continue
+			}
+		}
+		to, moved := a.movedTo(endpoint, http.StatusMovedPermanently, http.StatusFound)
+		switch {
+		case moved && moves < maxMoves:
+			redirect, endpoint, moves = a, to, moves+1
+		case redirect.status != 0 && a.isElsewhere():
+			return redirect, nil
+		default:
+			return a, nil
+		}
 	}
+}
+
+// isElsewhere reports whether the answer to a registration is that of no registration endpoint: a
+// page, or a status that says so.
+func (a answer) isElsewhere() bool {
+	return a.isPage() || a.status/100 == 3 || a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed
+}
+
+// register sends one registration and reads the answer.
+func (c *Client) register(ctx context.Context, s Server, q registration, waited *pauses) (Registration, *SignInError) {
+	a, err := requester{c}.postRegistration(ctx, s.RegistrationEndpoint, q, waited)
 	if err != nil {
 		return Registration{}, &SignInError{Stage: StageRegister, Server: s.Name(), Err: err}
 	}

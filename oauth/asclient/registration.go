@@ -1,6 +1,7 @@
 package asclient
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"reflect"
@@ -192,6 +193,11 @@ func aboutRedirect(err *SignInError) bool {
 // named returns err with the code that says what can be done about it.
 func named(err *SignInError) *SignInError {
 	was := err.Code
+	if err.Status/100 == 3 {
+		err.Code, err.Refused = CodeNoClient, true
+		err.Description = cut("the server has moved its registration: " + cmp.Or(err.Description, "it answers with a redirect"))
+		return err
+	}
 	switch {
 	case closed(err):
 		err.Code = CodeNoClient

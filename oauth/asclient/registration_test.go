@@ -134,7 +134,10 @@ func TestRegistrationIsRedirectedWithinTheOrigin(t *testing.T) {
 		{307, "https://evil.example/r", "https://as.example/r"},
 		{307, "https://as.example:8443/r", "https://as.example/r"},
 		{307, "https://u:p@as.example/r/", "https://as.example/r"},
-		{302, "/r/", "https://as.example/r"},
+		{301, "/r/", "https://as.example/r/"},
+		{302, "/r/", "https://as.example/r/"},
+		{303, "/r/", "https://as.example/r"},
+		{302, "https://evil.example/r/", "https://as.example/r"},
 		{307, "", "https://as.example/r"},
 		{307, "/r", "https://as.example/r"},
 	} {

@@ -1,16 +1,11 @@
 package asclient
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"net/url"
 	"slices"
-	"time"
+	"strings"
 )
-
-// againTimeout is that of a metadata request to an origin that did not answer before.
-const againTimeout = 5 * time.Second
 
 // search is a discovery under way. It writes what it finds and tries to f.
 type search struct {
@@ -20,40 +15,10 @@ type search struct {
 	err error
 	// silent has the origins that did not answer in time. The next wait for one of them is shorter.
 	silent []string
-}
-
-// fetch fetches one document and notes the attempt. It reports false if there is none.
-func (d *search) fetch(ctx context.Context, step, rawURL string) (document, bool) {
-	u, err := url.Parse(rawURL)
-	if err == nil {
-		err = web{d.c}.allow(u)
-	}
-	if err != nil {
-		// A server behind a TLS proxy names http URLs of itself. The well-known URLs are still
-		// tried.
-		d.f.Tried = append(d.f.Tried, Attempt{Step: step, URL: Quote(rawURL), Reason: "not requested: not an https URL"})
-		return document{}, false
-	}
-	a := Attempt{Step: step, URL: cut(WithoutQuery(u))}
-	if slices.Contains(d.silent, origin(u)) {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, againTimeout)
-		defer cancel()
-	}
-	doc, status, err := web{d.c}.getDocument(ctx, rawURL)
-	a.Status = status
-	if err != nil {
-		a.Reason = err.Error()
-	}
-	d.f.Tried = append(d.f.Tried, a)
-	d.c.log().Debug("metadata requested", "url", a.URL, "status", status, "err", err)
-	if err != nil && status == 0 {
-		d.err = cmp.Or(d.err, err)
-		if isTimeout(err) {
-			d.silent = append(d.silent, origin(u))
-		}
-	}
-	return doc, err == nil && status/100 == 2
+	// pauses are those for servers that were busy.
+	pauses pauses
+	// hurried says that there is another server to ask, so that this one is not waited for long.
+	hurried bool
 }
 
 // failed makes the error of a discovery that found nothing. An error of the network is beneath it.
@@ -82,8 +47,9 @@ const (
 func (d *search) findFirst(ctx context.Context, issuers []string, by voucher) error {
 	var refused error
 	var partial Server // the first without a token endpoint
-	issuers = slices.Compact(slices.Clone(issuers))
-	for _, issuer := range issuers[:min(len(issuers), maxIssuers)] {
+	issuers = d.usable(issuers)
+	for i, issuer := range issuers {
+		d.hurried = i+1 < len(issuers)
 		s, err := d.findIssuer(ctx, issuer, by)
 		if err == nil && s.TokenEndpoint != "" {
 			d.f.Server = s
@@ -110,29 +76,41 @@ func (d *search) findFirst(ctx context.Context, issuers []string, by voucher) er
 	return d.failed("authorization server metadata of " + cut(issuers[0]))
 }
 
+// usable returns the distinct issuers that may be asked, maxIssuers at most. If there is none, it
+// returns the first, whose error says why.
+func (d *search) usable(issuers []string) []string {
+	var list []string
+	for _, issuer := range issuers {
+		if (requester{d.c}).allowText(issuer) == nil && !slices.Contains(list, issuer) {
+			list = append(list, issuer)
+		}
+	}
+	if len(list) == 0 {
+		return issuers[:1]
+	}
+	return list[:min(len(list), maxIssuers)]
+}
+
 // findIssuer looks for the metadata of one issuer. The Server is zero if there is none. The error
 // is a SignInError: there is some, but it is not used.
 func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Server, error) {
 	u, err := url.Parse(issuer)
 	if err == nil {
-		err = web{d.c}.allow(u)
+		err = requester{d.c}.allow(u)
 	}
 	if err != nil {
-		return Server{}, &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeInsecureURL, Refused: true, Err: err}
+		return Server{}, &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeInsecureURL, Refused: true,
+			Cleartext: isCleartext(issuer), Err: err}
 	}
 	ctx = toServer(ctx, u)
 	var other, partial Server // the first with another issuer, and the first without a token endpoint
-	for i, rawURL := range serverMetadataURLs(u) {
-		doc, ok := d.fetch(ctx, StepServer, rawURL)
-		if !ok {
-			if ctx.Err() != nil {
-				return Server{}, nil
-			}
+	places := serverMetadataURLs(u)
+	for r := range d.ask(ctx, StepServer, places) {
+		s, ok := d.readServer(r, issuer)
+		if !r.ok {
 			continue
 		}
-		s, ok := readServer(doc, issuer, d.c.Certificate)
-		doc.logOdd(d.c.log(), rawURL)
-		if i == maxOwnPlaces && !sameIssuer(s.Issuer, issuer) { // the root belongs to another issuer
+		if r.rawURL == places[len(places)-1] && len(places) > 2 && !sameIssuer(s.Issuer, issuer) { // the root belongs to another issuer
 			d.f.reject("no metadata of this issuer")
 			continue
 		}
@@ -149,6 +127,7 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 			if s.Issuer != issuer {
 				s.Named = issuer
 			}
+			d.complete(ctx, &s, r.rawURL, places)
 			err := d.checkEndpoints(&s, by)
 			return s, err
 		default:
@@ -158,10 +137,53 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 			d.f.reject("of issuer " + Quote(s.Issuer))
 		}
 	}
+	if ctx.Err() != nil {
+		return Server{}, nil
+	}
 	if partial.Issuer != "" || other.Issuer == "" {
 		return partial, nil
 	}
 	return d.underOtherName(issuer, other, by)
+}
+
+// readServer reads authorization server metadata from the answer of a place.
+func (d *search) readServer(r placeAnswer, issuer string) (Server, bool) {
+	if !r.ok {
+		return Server{}, false
+	}
+	s, ok := readServer(r.document, issuer, d.c.Certificate)
+	r.document.logOdd(d.c.log(), r.rawURL)
+	return s, ok
+}
+
+// complete adds to s what its metadata at the URL from lacks, if it is in the OpenID document of
+// the same issuer with the same token endpoint: a registration endpoint at the same origin, and the
+// methods of PKCE. Neither leads a secret anywhere else.
+func (d *search) complete(ctx context.Context, s *Server, from string, places []string) {
+	if s.RegistrationEndpoint != "" && len(s.ChallengeMethods) > 0 || strings.Contains(from, wellKnownOpenID) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, stallTime)
+	defer cancel()
+	for _, rawURL := range places {
+		if !strings.Contains(rawURL, wellKnownOpenID) {
+			continue
+		}
+		r := d.fetch(ctx, StepServer, rawURL, replyTimeout)
+		r.err = nil // nothing depends on it
+		d.note(r)
+		more, ok := d.readServer(r, s.Issuer)
+		if !ok || !sameIssuer(more.Issuer, s.Issuer) || more.TokenEndpoint != s.TokenEndpoint {
+			continue
+		}
+		if s.RegistrationEndpoint == "" && (isAt(more.RegistrationEndpoint, s.TokenEndpoint) || isAt(more.RegistrationEndpoint, s.Issuer)) {
+			s.RegistrationEndpoint = more.RegistrationEndpoint
+		}
+		if len(s.ChallengeMethods) == 0 {
+			s.ChallengeMethods = more.ChallengeMethods
+		}
+		return
+	}
 }
 
 // underOtherName returns the server s if it may be used. It was looked up by issuer, and names
@@ -203,7 +225,7 @@ func mayBeOf(s Server, by voucher) bool {
 // An issuer at the upstream's origin is the upstream's own word, so nobody vouches for what it says
 // of other servers. There the other endpoints that get secrets must be where the token endpoint is.
 func (d *search) checkEndpoints(s *Server, by voucher) error {
-	w := web{d.c}
+	w := requester{d.c}
 	if by == byNobody || by == byResource && isAt(s.Issuer, d.c.Upstream.String()) {
 		*s = s.Confined()
 	}
@@ -214,9 +236,5 @@ func (d *search) checkEndpoints(s *Server, by voucher) error {
 	if s.TokenEndpoint == "" {
 		return nil
 	}
-	if err := w.allowText(s.TokenEndpoint); err != nil {
-		return &SignInError{Stage: StageDiscovery, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
-			Err: fmt.Errorf("metadata: %w", err)}
-	}
-	return nil
+	return w.usable(StageDiscovery, *s, s.TokenEndpoint)
 }

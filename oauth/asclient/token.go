@@ -217,7 +217,7 @@ func (c *Client) token(ctx context.Context, stage string, s Server, who Credenti
 			Description: "the ID token is of another issuer"}
 	}
 	k := Token{Access: access, Refresh: d.text("refresh_token"), Scope: strings.Join(d.list("scope"), " "), Obtained: sent}
-	if way, ok := c.learned.Load(wayKey(s, who, c)); ok {
+	if way, ok := c.memory.ways.Load(wayKey(s, who, c)); ok {
 		k.Way = way.(string)
 	}
 	k.Account = accountOf(d.member("id_token"))

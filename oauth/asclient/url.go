@@ -15,6 +15,12 @@ func Secure(u *url.URL, everyHost bool) bool {
 	return u.Scheme == "https" || u.Scheme == "http" && (everyHost || IsLoopback(u.Hostname()))
 }
 
+// isCleartext reports whether rawURL is a good URL, but for its scheme http.
+func isCleartext(rawURL string) bool {
+	u, err := url.Parse(rawURL)
+	return err == nil && u.Scheme == "http" && u.Host != "" && u.User == nil
+}
+
 // IsLoopback reports whether host, as url.URL's Hostname returns it, is this machine by its name
 // alone: "localhost", or an address of the loopback interface. It asks no name server.
 func IsLoopback(host string) bool {

@@ -6,7 +6,7 @@ import "slices"
 // stand in the files quirks_*.go, by the place where the server is odd.
 func Quirks() []Quirk {
 	return slices.Concat(resourceQuirks, serverQuirks, registerQuirks, authorizeQuirks, tokenQuirks,
-		refreshQuirks, endpointQuirks, upstreamQuirks, gatewayQuirks, productQuirks)
+		refreshQuirks, busyQuirks, endpointQuirks, upstreamQuirks, gatewayQuirks, productQuirks)
 }
 
 // Short forms for the rows.

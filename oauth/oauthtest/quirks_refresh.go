@@ -31,7 +31,7 @@ var refreshQuirks = []Quirk{
 	{Name: "dead: interaction_required", Seen: "Entra conditional access", Rules: says(Refresh, 400, `{"error":"interaction_required","error_description":"AADSTS50076","suberror":"basic_action"}`), Want: pageEachTime},
 	{Name: "dead: access_denied", Seen: "Salesforce", Rules: says(Refresh, 403, `{"error":"access_denied"}`), Want: pageEachTime},
 	{Name: "dead: 403 in JSON", Seen: "API gateway", Rules: says(Refresh, 403, `{"message":"Forbidden"}`), Want: pageEachTime},
-	{Name: "dead: 404", Seen: "endpoint that moved", Rules: says(Refresh, 404, `{"message":"Not Found"}`), Want: pageEachTime},
+	{Name: "dead: 404", Seen: "endpoint that moved", Rules: says(Refresh, 404, `{"message":"Not Found"}`), Want: pageLater},
 	{Name: "dead: 410", Seen: "endpoint that moved", Rules: says(Refresh, 410, "gone"), Want: pageEachTime},
 	{Name: "dead: 422", Seen: "FastAPI, Rails", Rules: says(Refresh, 422, `{"detail":[{"loc":["body","refresh_token"],"msg":"value is not valid"}]}`), Want: pageEachTime},
 	{Name: "dead: 409", Seen: "hand-made server", Rules: says(Refresh, 409, `{"error":"token_already_used"}`), Want: pageEachTime},

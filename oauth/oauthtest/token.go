@@ -119,7 +119,7 @@ func (c call) codeGrant(client *Client, f url.Values, key string) {
 	g := c.book.codes[f.Get("code")]
 	sum := sha256.Sum256([]byte(f.Get("code_verifier")))
 	if g == nil || g.spent || g.client != client.ID || g.redirect != f.Get("redirect_uri") ||
-		g.resource != f.Get("resource") || g.key != key || g.challenge != base64.RawURLEncoding.EncodeToString(sum[:]) {
+		f.Has("resource") && g.resource != f.Get("resource") || g.key != key || g.challenge != base64.RawURLEncoding.EncodeToString(sum[:]) {
 		c.fail(http.StatusBadRequest, "invalid_grant", "code")
 		return
 	}

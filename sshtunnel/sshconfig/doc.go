@@ -22,8 +22,8 @@
 //
 // Host and Match begin a block, which ends at the next Host or Match line or with the file. A line
 // in a block that does not apply is forgotten, whatever it says. Include evaluates other files in
-// its place, up to 16 deep. Files that the user's file includes must belong to the user or to root, and
-// nobody else may write them; the user's file itself too, unless -F named it.
+// its place, up to 16 deep. Files that the user's file includes must belong to the user or to root,
+// and nobody else may write them; the user's file itself too, unless -F named it.
 //
 // When all files are read, HostName takes the place of the alias. CanonicalizeHostname may then ask
 // DNS for the full name. If it is on, or a Match line says final, the files are read a second time,

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -315,10 +314,14 @@ func (r *Resolver) skipped(origin Origin, keyword string, reason error) {
 	if ok {
 		reason = errors.New(fault.Msg) // the place is told by attributes
 	}
-	if _, again := r.warned.LoadOrStore(origin.String()+" "+keyword+" "+reason.Error(), true); !again {
-		r.log().Warn("a part of ssh_config is skipped", slog.String("file", origin.File), slog.Int("line", origin.Line),
-			slog.String("keyword", display.Cut(keyword)), slog.Any("err", reason))
+	if _, again := r.warned.LoadOrStore(origin.String()+" "+keyword+" "+reason.Error(), true); again {
+		return
 	}
+	log := r.log().With("keyword", display.Cut(keyword), "err", reason)
+	if origin.Kind == FromFile {
+		log = log.With("file", origin.File, "line", origin.Line)
+	}
+	log.Warn("a part of ssh_config is skipped")
 }
 
 // hostBlock begins the block of a Host line. The block applies to names that match one of its

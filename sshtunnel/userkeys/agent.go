@@ -14,11 +14,18 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
+	"sallyport/sshtunnel/display"
+	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
 )
 
-// agentPatience is how long the agent may take for an answer that needs no person.
-const agentPatience = 15 * time.Second
+const (
+	// agentPatience is how long the agent may take for an answer that needs no person.
+	agentPatience = 15 * time.Second
+	// signPatience is how long it may take for a signature, for which a person may have to do
+	// something.
+	signPatience = 5 * time.Minute
+)
 
 // Agent is a connection to an ssh-agent, for one server. The caller must Close it.
 type Agent struct {
@@ -29,8 +36,8 @@ type Agent struct {
 	// path and fromEnv are for errors, as AgentError has them.
 	path    string
 	fromEnv bool
-	// patience is agentPatience, but for tests.
-	patience time.Duration
+	// patience and signPatience are the constants, but for tests.
+	patience, signPatience time.Duration
 
 	// bound is closed when Bind has had its answer. It is nil before Bind.
 	bound chan struct{}
@@ -101,9 +108,12 @@ func OpenAgent(ctx context.Context, h *sshconfig.Host, getenv func(string) strin
 	defer cancel()
 	conn, err := dialAgent(ctx, path)
 	if err != nil {
+		if path == defaultAgent && dialFault(err) == AgentGone {
+			return nil, nil // nobody named it, and it does not run
+		}
 		return nil, &AgentError{Path: path, FromEnvironment: fromEnv, Fault: dialFault(err), Err: dialReason(err)}
 	}
-	a := &Agent{conn: &agentConn{Conn: conn}, path: path, fromEnv: fromEnv, patience: agentPatience}
+	a := &Agent{conn: &agentConn{Conn: conn}, path: path, fromEnv: fromEnv, patience: agentPatience, signPatience: signPatience}
 	a.client = agent.NewClient(a.conn)
 	return a, nil
 }
@@ -145,31 +155,30 @@ func (a *Agent) Bind(b Binding) {
 }
 
 // list returns the agent's keys. The error is an *AgentError.
-func (a *Agent) list() ([]*agent.Key, error) {
-	type answer struct {
-		keys []*agent.Key
-		err  error
-	}
-	answers := make(chan answer, 1)
-	go func() { // ends with the answer, or at Close
+func (a *Agent) list() (keys []*agent.Key, err error) {
+	err = a.await(a.patience, false, func() (err error) {
 		if a.bound != nil {
 			<-a.bound // the list depends on it
 		}
-		keys, err := a.client.List()
-		answers <- answer{keys, err}
-	}()
-	timer := time.NewTimer(a.patience)
-	defer timer.Stop()
-	select {
-	case got := <-answers:
-		if got.err != nil {
-			return nil, a.fault(got.err, false)
-		}
-		return got.keys, nil
-	case <-timer.C:
-		a.Close() // a late answer would be taken for that of a later request
-		return nil, &AgentError{Path: a.path, FromEnvironment: a.fromEnv, Fault: AgentSilent}
+		keys, err = a.client.List()
+		return err
+	})
+	return keys, err
+}
+
+// await waits for the end of a request, but not longer than patience. An agent that is late is
+// closed, because its late answer would be taken for that of a later request. The error is an
+// *AgentError.
+func (a *Agent) await(patience time.Duration, signing bool, request func() error) error {
+	late := time.AfterFunc(patience, a.Close)
+	err := request()
+	switch {
+	case !late.Stop() && err != nil:
+		return &AgentError{Path: a.path, FromEnvironment: a.fromEnv, Fault: AgentSilent, Signing: signing}
+	case err != nil:
+		return a.fault(err, signing)
 	}
+	return nil
 }
 
 // fault makes an *AgentError of an error of the client.
@@ -186,12 +195,10 @@ func (a *Agent) fault(err error, signing bool) error {
 
 // agentSigner signs with a key of the agent.
 type agentSigner struct {
-	// agent holds the private key.
-	agent *Agent
+	// collector has the agent, which holds the private key, and the functions to report.
+	collector *collector
 	// pub is the key, or a certificate that the agent holds itself.
 	pub ssh.PublicKey
-	// failed is told why the agent did not sign.
-	failed func(error)
 }
 
 // PublicKey implements ssh.Signer.
@@ -215,15 +222,21 @@ func (s *agentSigner) SignWithAlgorithm(_ io.Reader, data []byte, algo string) (
 	case ssh.KeyAlgoRSASHA512:
 		flags = agent.SignatureFlagRsaSha512
 	}
-	sig, err := s.agent.client.SignWithFlags(s.pub, data, flags)
-	if err != nil {
-		err = s.agent.fault(err, true)
-	} else if !isSecurityKey(s.pub) && sig.Format != algo {
+	c := s.collector
+	over := c.wait(Wait{Text: fmt.Sprintf("the agent signs with %s, and may wait for a confirmation or a touch", hostkeys.Fingerprint(s.pub))})
+	var sig *ssh.Signature
+	err := c.Agent.await(c.Agent.signPatience, true, func() (err error) {
+		sig, err = c.Agent.client.SignWithFlags(s.pub, data, flags)
+		return err
+	})
+	over()
+	if err == nil && !isSecurityKey(s.pub) && sig.Format != algo {
 		// Old agents know no flags. Servers refuse what they sign.
-		err = fmt.Errorf("agent at %s: it signed with %q where %q was asked for", s.agent.path, sig.Format, algo)
+		err = fmt.Errorf("agent at %s: it signed with %q where %q was asked for", c.Agent.path, display.Cut(sig.Format), algo)
 	}
 	if err != nil {
-		s.failed(err)
+		c.NeedsPerson() // the agent may have wanted a confirmation
+		c.SignFailed(err)
 		return nil, err
 	}
 	return sig, nil

@@ -2,8 +2,6 @@ package userkeys
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"net"
 	"strings"
 
@@ -21,9 +19,5 @@ func dialAgent(ctx context.Context, path string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}
-	conn, err := winio.DialPipeContext(ctx, slashed)
-	if errors.Is(err, fs.ErrNotExist) && slashed == defaultAgent {
-		err = errors.New("the ssh-agent service is not running")
-	}
-	return conn, err
+	return winio.DialPipeContext(ctx, slashed)
 }

@@ -3,12 +3,12 @@ package userkeys
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // acceptedAlgorithms returns the algorithms of a key that accepted lists, in that order. A
@@ -45,30 +45,21 @@ func certAlgoOf(algo string) string {
 	return algo + "-cert-v01@openssh.com"
 }
 
-// defaultAccepted is OpenSSH's default of PubkeyAcceptedAlgorithms, as far as keys of such types
-// can be read. It has no SHA-1.
-var defaultAccepted = []string{
-	ssh.CertAlgoED25519v01, ssh.CertAlgoECDSA256v01, ssh.CertAlgoECDSA384v01, ssh.CertAlgoECDSA521v01,
-	ssh.CertAlgoSKED25519v01, ssh.CertAlgoSKECDSA256v01, ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01,
-	ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521,
-	ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
-}
-
 // limited returns a key that signs with the accepted algorithms only, so that x/crypto chooses
 // among them. ok is false if the key is not to be offered.
 func (c *collector) limited(k Key) (limited Key, ok bool) {
 	pub := k.Signer.PublicKey()
-	same := func(other Key) bool { return other.Signer != nil && hostkeys.SameKey(other.Signer.PublicKey(), pub) }
-	if slices.ContainsFunc(c.keys, same) {
+	if c.seen[string(pub.Marshal())] {
 		return k, false
 	}
+	c.seen[string(pub.Marshal())] = true
 	if err := hostkeys.CheckRSALength(pub, c.Host.RequiredRSASize); err != nil {
 		c.Note(k.Label + ": " + err.Error())
 		return k, false
 	}
 	accepted := c.Host.PubkeyAcceptedAlgorithms
 	if accepted == nil {
-		accepted = defaultAccepted
+		accepted = sshconfig.DefaultAlgorithms("PubkeyAcceptedAlgorithms")
 	}
 	algos := acceptedAlgorithms(accepted, pub)
 	signer, isAlgorithmSigner := k.Signer.(ssh.AlgorithmSigner)
@@ -118,4 +109,41 @@ func (s sha2Signer) PublicKey() ssh.PublicKey { return sha2Key{s.signer.PublicKe
 // Sign implements ssh.Signer.
 func (s sha2Signer) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
 	return s.signer.SignWithAlgorithm(rand, data, s.algo)
+}
+
+// Watch returns a signer that calls sent when its public key is sent to the server. For
+// a certificate it calls sent at once: what becomes of one cannot be seen.
+func Watch(s ssh.Signer, sent func()) ssh.Signer {
+	if _, isCert := s.PublicKey().(*ssh.Certificate); isCert {
+		sent()
+		return s
+	}
+	if m, ok := s.(ssh.MultiAlgorithmSigner); ok {
+		return watchedSigner{m, sent}
+	}
+	sent()
+	return s
+}
+
+// watchedSigner is a signer whose public key tells when it is sent.
+type watchedSigner struct {
+	ssh.MultiAlgorithmSigner
+	sent func()
+}
+
+// watchedKey is a public key that tells when it is sent.
+type watchedKey struct {
+	ssh.PublicKey
+	sent func()
+}
+
+// PublicKey implements ssh.Signer.
+func (s watchedSigner) PublicKey() ssh.PublicKey {
+	return watchedKey{s.MultiAlgorithmSigner.PublicKey(), s.sent}
+}
+
+// Marshal implements ssh.PublicKey. x/crypto calls it to send the key.
+func (k watchedKey) Marshal() []byte {
+	k.sent()
+	return k.PublicKey.Marshal()
 }

@@ -20,8 +20,9 @@ type collector struct {
 	inAgent []*agent.Key
 	// files holds the files of IdentityFile that could be read.
 	files []*keyFile
-	// keys are those to offer, in order.
+	// keys are those to offer, in order, and seen are their public keys in wire format.
 	keys []Key
+	seen map[string]bool
 }
 
 // Collect returns the keys that may be offered, in the order of OpenSSH 10.6 (pubkey_prepare):
@@ -31,7 +32,7 @@ type collector struct {
 // It leaves out what PubkeyAcceptedAlgorithms and RequiredRSASize forbid. It waits for the agent's
 // list, and asks nothing. What it leaves out and why goes to Note.
 func Collect(cfg Config) []Key {
-	c := &collector{Config: cfg}
+	c := &collector{Config: cfg, seen: map[string]bool{}}
 	c.inAgent = c.agentKeys()
 	files := c.identities()
 	for _, id := range c.certificates() {
@@ -263,12 +264,17 @@ func (c *collector) plainSigner(pub ssh.PublicKey) (s ssh.Signer, inAgent bool) 
 	return nil, false
 }
 
+// wait reports a wait, and returns what ends it.
+func (c *collector) wait(w Wait) (over func()) {
+	if c.Wait == nil {
+		return func() {}
+	}
+	return c.Wait(w)
+}
+
 // agentSigner returns a signer for a key that the agent holds.
 func (c *collector) agentSigner(pub ssh.PublicKey) ssh.Signer {
-	return &agentSigner{agent: c.Agent, pub: pub, failed: func(err error) {
-		c.NeedsPerson() // the agent may have wanted a confirmation
-		c.SignFailed(err)
-	}}
+	return &agentSigner{collector: c, pub: pub}
 }
 
 // offer appends an identity, unless it cannot be used or the same key is there already. It notes

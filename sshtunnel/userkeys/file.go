@@ -42,8 +42,10 @@ type keyFile struct {
 func (f *keyFile) signer(c *collector) ssh.Signer {
 	switch {
 	case f.lazy != nil:
-	case f.private == nil || f.broken != nil || f.private.handle != nil:
+	case f.private == nil || f.broken != nil:
 		return nil
+	case isSecurityKey(f.pub):
+		f.lazy = c.skSignerOf(f)
 	default:
 		f.lazy = &fileSigner{collector: c, file: f}
 	}
@@ -52,11 +54,8 @@ func (f *keyFile) signer(c *collector) ssh.Signer {
 
 // useless says why a file without a signer is of no use.
 func (f *keyFile) useless() string {
-	switch {
-	case f.broken != nil:
+	if f.broken != nil {
 		return f.explain(f.broken)
-	case isSecurityKey(f.pub):
-		return f.explain(errors.New("a security key (FIDO), which is used through the agent only: ssh-add FILE"))
 	}
 	return "a public key whose private key no agent holds"
 }

@@ -85,7 +85,10 @@ func FuzzPrivate(f *testing.F) {
 
 // cheap tells whether the passphrase of a key takes little time to try.
 func cheap(text []byte) bool {
-	block, _ := pem.Decode(plainText(text))
+	block, rest := pem.Decode(plainText(text))
+	for block != nil && !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+		block, rest = pem.Decode(rest)
+	}
 	if block == nil || block.Type != openSSHType {
 		return block != nil && block.Type != "ENCRYPTED PRIVATE KEY"
 	}

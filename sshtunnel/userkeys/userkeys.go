@@ -21,9 +21,16 @@
 // (session-bind@openssh.com, OpenSSH's PROTOCOL.agent). The agent then knows the server that a
 // signature is for, and lets keys be used that are limited to it (ssh-add -h). An agent that fails
 // is an *AgentError. It is waited for only so long.
+//
+// # Security keys
+//
+// The file of a FIDO key holds only a handle. OpenSSH's ssh-sk-helper speaks with the token, by the
+// middleware of SecurityKeyProvider, where OpenSSH is installed. The person is told to touch the
+// token, and asked for its PIN if it wants one.
 package userkeys
 
 import (
+	"context"
 	"log/slog"
 
 	"golang.org/x/crypto/ssh"
@@ -54,6 +61,14 @@ func (k Key) Open() (opened Key, ok bool) {
 	return k.open()
 }
 
+// Wait says what a person has to do, outside of us, before there is a signature.
+type Wait struct {
+	// Text tells the person what to do. It is one line.
+	Text string
+	// Certain says that the person has to act. If not, the agent signs, which may need nobody.
+	Certain bool
+}
+
 // Config says for which server keys are collected. All functions are called from the goroutine that
 // calls Collect, Open or a Signer.
 type Config struct {
@@ -64,12 +79,20 @@ type Config struct {
 	ServerVersion string
 	// Agent is nil if there is none.
 	Agent *Agent
+	// Getenv looks up SSH_SK_PROVIDER, SSH_SK_HELPER and the variable that SecurityKeyProvider
+	// names. If it is nil, none is set.
+	Getenv func(string) string
+	// Context ends when nobody waits for a signature any more. If it is nil, that is never.
+	Context context.Context
 	// Ask puts a question to the person. The kind is passphrase or add-key. The error wraps
 	// hostkeys.ErrNoPerson if nobody is there.
 	Ask func(kind, prompt string, echo bool) (string, error)
 	// Log gets the outcome of AddKeysToAgent.
 	Log *slog.Logger
 
+	// Wait is told that a signature may wait for a person, and returns a function that is called
+	// when it does so no more. It may be nil.
+	Wait func(Wait) (over func())
 	// Note is told what cannot be offered, and why.
 	Note func(text string)
 	// AgentFailed is told why the agent's keys are not known. Its error is an *AgentError.
@@ -79,4 +102,7 @@ type Config struct {
 	// SignFailed is told why a key that the server has accepted does not sign. If the agent
 	// refused, the error is an *AgentError.
 	SignFailed func(err error)
+
+	// helperDirs stands for the directories in which ssh-sk-helper is looked for. It is for tests.
+	helperDirs []string
 }

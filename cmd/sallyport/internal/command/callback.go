@@ -23,7 +23,10 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 			Hints: []string{"name the port of its redirect URI, as --port 53682"},
 		}
 	}
-	ssh := session.SSH{Settings: c.SSH, Env: a.env, Ask: person.NewAsker(a.env, true).Ask, Notice: a.noticeOf(true), Log: a.log}
+	ssh := session.SSH{
+		Settings: c.SSH, Env: a.env, Ask: person.NewAsker(a.env, true).Ask, Notice: a.noticeOf(true),
+		StateDir: a.env.StateDir(), AtTerminal: true, Log: a.log,
+	}
 	carrier := &callback.Carrier{Explain: a.explain, Log: a.log}
 	defer carrier.Close()
 	for _, name := range c.Host {

@@ -25,6 +25,7 @@ import (
 	"sallyport/sshtunnel"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/userkeys"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -62,6 +63,9 @@ func TestSignInHints(t *testing.T) {
 		{"iss of the redirect", asclient.StageAuthorize, asclient.CodeIssuerMismatch, "", none, "do not go on", "--issuer"},
 		{"cleartext", asclient.StageDiscovery, asclient.CodeInsecureURL, "", none, "--allow-insecure-http", "tries again"},
 		{"cleartext is allowed", asclient.StageDiscovery, asclient.CodeInsecureURL, "", set(func(r *cli.Remote) { r.AllowInsecureHTTP = true }), "--issuer", "--allow-insecure-http"},
+		{"a URL of another scheme", asclient.StageDiscovery, asclient.CodeInsecureURL, "", none, "--issuer", "--allow-insecure-http"},
+		{"resource is unknown at the page", asclient.StageAuthorize, "invalid_request", "Unknown parameter: resource", none, "--resource none", "from no client"},
+		{"audience is wanted", asclient.StageAuthorize, "invalid_request", "audience is required", none, "--audience NAME", "from no client"},
 		{"public client", asclient.StageToken, "invalid_client", "", client, "--client-secret-file", "--auth-style"},
 		{"secret", asclient.StageToken, "invalid_client", "", set(func(r *cli.Remote) { r.ClientID, r.ClientSecret = "c", "s" }), "OAUTH2_CLIENT_SECRET", "--client-secret-file"},
 		{"secret, style given", asclient.StageToken, "invalid_client", "", set(func(r *cli.Remote) { r.ClientID, r.ClientSecret, r.AuthStyle = "c", "s", "body" }), "than --auth-style body", "or header"},
@@ -77,7 +81,8 @@ func TestSignInHints(t *testing.T) {
 		{"consent", asclient.StageAuthorize, "consent_required", "", none, "administrator", "tries again"},
 		{"a reason of its own", asclient.StageToken, "we_hate_mondays", "", none, "ask its operator", "tries again"},
 	} {
-		err := &asclient.SignInError{Stage: tt.stage, Code: tt.code, Description: tt.text, Refused: true}
+		err := &asclient.SignInError{Stage: tt.stage, Code: tt.code, Description: tt.text, Refused: true,
+			Cleartext: strings.HasPrefix(tt.name, "cleartext")}
 		e := Explainer{tt.given}.Error(err)
 		got := strings.Join(e.Hints, "\n")
 		if e.Status != StatusSignIn || e.Final != nil || !strings.Contains(got, tt.want) || tt.wantNot != "" && strings.Contains(got, tt.wantNot) {
@@ -132,6 +137,9 @@ func TestError(t *testing.T) {
 		return &url.Error{Op: "Post", URL: "https://me:pw@mcp.example/mcp?key=s3cret", Err: &session.DialError{Err: err}}
 	}
 	signIn := func(err error) error { return &asclient.SignInError{Stage: asclient.StageToken, Err: err} }
+	agentFault := func(e userkeys.AgentError) error {
+		return hop(sshtunnel.StageAuth, &sshtunnel.AuthError{Hop: "bastion", NeedsPerson: true, Agent: &e})
+	}
 	for _, tt := range []struct {
 		name   string
 		err    error
@@ -148,6 +156,11 @@ func TestError(t *testing.T) {
 		{"unknown host key", hop(sshtunnel.StageHandshake, &hostkeys.Error{Hop: "bastion", Unknown: true}), KindHostKey, StatusHostKey, "accept it once", true},
 		{"SSH refuses the user", hop(sshtunnel.StageAuth, &sshtunnel.AuthError{Hop: "bastion"}), KindSSHAuth, StatusSSHAuth, "ssh -v bastion", true},
 		{"SSH wants a person", hop(sshtunnel.StageAuth, &sshtunnel.AuthError{Hop: "bastion", NeedsPerson: true}), KindSSHPerson, StatusSSHAuth, "ssh-add", false},
+		{"host key is short", hop(sshtunnel.StageHandshake, &hostkeys.Error{Hop: "bastion", Short: true}), KindHostKey, StatusHostKey, "RequiredRSASize", true},
+		{"agent is gone", agentFault(userkeys.AgentError{Fault: userkeys.AgentGone, FromEnvironment: true}), KindSSHPerson, StatusSSHAuth, "SSH_AUTH_SOCK is that of an agent that has ended", false},
+		{"agent of IdentityAgent is gone", agentFault(userkeys.AgentError{Fault: userkeys.AgentGone}), KindSSHPerson, StatusSSHAuth, "IdentityAgent in ssh_config, under Host bastion", false},
+		{"agent is silent", agentFault(userkeys.AgentError{Fault: userkeys.AgentSilent}), KindSSHPerson, StatusSSHAuth, "ssh-add -l asks the same agent", false},
+		{"agent does not sign", agentFault(userkeys.AgentError{Fault: userkeys.AgentRefused, Signing: true}), KindSSHPerson, StatusSSHAuth, "ssh-add -h bastion FILE", false},
 		{"too many keys", hop(sshtunnel.StageAuth, &sshtunnel.AuthError{Hop: "bastion", TooMany: true}), KindSSHAuth, StatusSSHAuth, "IdentitiesOnly", true},
 		{"hop cannot connect", &sshtunnel.OpenError{Hop: "bastion", Addr: "mcp:443", Reason: ssh.ConnectionFailed}, KindUnreachable, StatusUnreachable, "does bastion resolve", false},
 		{"hop forbids forwarding", &sshtunnel.OpenError{Hop: "bastion", Addr: "mcp:443", Reason: ssh.Prohibited}, KindForwarding, StatusUnreachable, "permit forwarding to mcp:443", false},

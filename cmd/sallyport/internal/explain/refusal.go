@@ -34,19 +34,36 @@ func signInHints(g given, e *asclient.SignInError) []string {
 	if e.Stage == asclient.StageRegister && e.Code != asclient.CodeNoClient && e.Code != asclient.CodeInsecureURL {
 		return registerHints(g, e)
 	}
+	if e.Code == asclient.CodeBadReply && e.Names("resource") {
+		return resourceHints(g)
+	}
 	if list := ownCodeHints(g, e); list != nil {
 		return list
 	}
 	if e.Stage == asclient.StageExchange {
 		return []string{"is the ID token of --id-token-file fresh, and --idp-client-id the client that it was issued to?"}
 	}
+	switch {
+	case e.Names("resource"):
+		return resourceHints(g)
+	case e.Names("audience"):
+		return audienceHints(g)
+	}
 	if list := serverCodeHints(g, e); list != nil {
 		return list
+	}
+	if !e.Refused && e.RetryAfter > 0 {
+		return waitHints(e)
 	}
 	if !e.Refused {
 		return []string{"the login server is out of order or busy; " + tryAgain}
 	}
 	return []string{"the login server refuses for a reason of its own: ask its operator, with the line above"}
+}
+
+// waitHints says when another attempt may help.
+func waitHints(e *asclient.SignInError) []string {
+	return []string{"the login server asks to wait for " + e.RetryAfter.Round(time.Second).String() + "; then " + tryAgain}
 }
 
 // lateHints says what to do if nobody came back from the login page.
@@ -78,7 +95,8 @@ func ownCodeHints(g given, e *asclient.SignInError) []string {
 			"if it is not, nothing was sent to it; tell the operator of the upstream",
 		}
 	case asclient.CodeInsecureURL:
-		return hints(unless(g.AllowInsecureHTTP, "the server's metadata names a cleartext URL; --allow-insecure-http accepts it"),
+		return hints(unless(g.AllowInsecureHTTP || !e.Cleartext, "the server's metadata names a cleartext URL; --allow-insecure-http accepts it"),
+			unless(e.Cleartext, "the server's metadata names a URL that cannot be used: tell its operator"),
 			unless(g.Issuer != "", "if you know the login server's https URL: --issuer URL"))
 	case asclient.CodeNoAssertion:
 		return []string{"the file of --assertion-file or --id-token-file must be there and readable; it is read again for each sign-in"}
@@ -112,6 +130,9 @@ func issuerHints(g given, e *asclient.SignInError) []string {
 
 // badReplyHints says what to do about an answer that OAuth does not know.
 func badReplyHints(g given, e *asclient.SignInError) []string {
+	if !e.Refused && e.RetryAfter > 0 {
+		return waitHints(e)
+	}
 	if e.Status >= http.StatusInternalServerError || e.Status == http.StatusTooManyRequests || !e.Refused && e.Status == 0 {
 		return []string{"the login server, or a gateway before it, is out of order; " + tryAgain}
 	}
@@ -126,6 +147,9 @@ func registerHints(g given, e *asclient.SignInError) []string {
 	client := unless(g.ClientID != "", "a client that the operator of the login server registers is used by --client-id")
 	switch {
 	case !e.Refused || e.Status >= http.StatusInternalServerError:
+		if e.RetryAfter > 0 {
+			return append(waitHints(e), hints(client)...)
+		}
 		return hints("the login server is out of order or busy; "+tryAgain, client)
 	case e.Code == "invalid_redirect_uri" || strings.Contains(strings.ToLower(e.Description), "redirect"):
 		return hints(
@@ -211,6 +235,13 @@ func resourceHints(g given) []string {
 		return []string{"the server wants to know what the token is for: --resource URI, as its operator names the upstream"}
 	}
 	return []string{fmt.Sprintf("check --resource %q with the server's operator; --resource none leaves it out", g.Resource)}
+}
+
+func audienceHints(g given) []string {
+	if g.Audience == "" {
+		return []string{"say what the token is for: --audience NAME, as the operator of the login server names the upstream"}
+	}
+	return []string{fmt.Sprintf("check --audience %q with the operator of the login server", g.Audience)}
 }
 
 // pageHints says what to do if the server wants a page that it was told not to show, or a consent

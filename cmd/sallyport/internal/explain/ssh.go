@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+	"time"
 
 	"sallyport/sshtunnel"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/userkeys"
 )
 
 // sshRows explain the errors of sshtunnel. The row of HopError comes last, because a HopError may
@@ -45,6 +47,9 @@ var sshRows = []row{
 			fmt.Sprintf("free the port on %s, or name others with --callback-port N[,N]; its sshd must permit remote forwards (AllowTcpForwarding)", e.Hop),
 		}}
 	}),
+	on(func(e *sshtunnel.ProxyCommandError) Explanation {
+		return Explanation{Kind: KindUnreachable, Status: StatusUnreachable, Hints: proxyCommandHints(e)}
+	}),
 	on(func(e *sshtunnel.HopError) Explanation {
 		return Explanation{Kind: KindUnreachable, Status: StatusUnreachable, Text: e.Error(), Hints: hopHints(e)}
 	}),
@@ -68,6 +73,8 @@ func explainAuth(_ given, err error) (Explanation, bool) {
 // the comparison of the fingerprint, because that comparison is what protects the login.
 func hostKeyHints(e *hostkeys.Error) []string {
 	switch {
+	case e.Short:
+		return []string{"the host needs a longer RSA key, or one of another type; RequiredRSASize in ssh_config sets the least length"}
 	case e.Revoked:
 		return []string{"do not connect; ask the administrator of " + e.Hop}
 	case e.Changed:
@@ -98,9 +105,16 @@ func algorithmHints(e *sshtunnel.AlgorithmError) []string {
 // authHints says how to get in. Servers count each key that is offered as a try (MaxAuthTries in
 // sshd_config(5)), so an agent with many keys needs IdentitiesOnly.
 func authHints(e *sshtunnel.AuthError) []string {
+	if !e.MetAt.IsZero() {
+		refused := *e
+		refused.MetAt = time.Time{}
+		return append(authHints(&refused), "sallyport login --via HOST URL, in a terminal, tries at once")
+	}
 	switch {
 	case e.TooMany:
 		return []string{fmt.Sprintf("in ssh_config, under Host %s: IdentityFile with the right key, and IdentitiesOnly yes", e.Hop)}
+	case e.Agent != nil:
+		return agentHints(e.Hop, e.Agent)
 	case e.NeedsPerson:
 		return []string{
 			"load the key into the agent: ssh-add",
@@ -108,6 +122,36 @@ func authHints(e *sshtunnel.AuthError) []string {
 		}
 	}
 	return []string{fmt.Sprintf("ssh -v %s shows the same exchange; check User and IdentityFile, and ~/.ssh/authorized_keys there", e.Hop)}
+}
+
+// proxyCommandHints say how to find out what is wrong with a ProxyCommand. The PATH of an MCP host
+// that was started from a desktop often lacks what a shell's has.
+func proxyCommandHints(e *sshtunnel.ProxyCommandError) []string {
+	if e.NotFound() {
+		return []string{fmt.Sprintf("install %s, or write its full path in ProxyCommand of ssh_config: the MCP host's PATH may differ from your shell's", e.Program)}
+	}
+	return []string{"ssh runs the same command; sallyport ssh-config HOST shows it. One that asks for a password needs a terminal: sallyport login --via HOST URL"}
+}
+
+// agentHints says how to get an agent that helps.
+func agentHints(hop string, e *userkeys.AgentError) []string {
+	set := fmt.Sprintf("set IdentityAgent in ssh_config, under Host %s, to the agent that is to be used (none for no agent)", hop)
+	switch {
+	case e.Fault == userkeys.AgentRefused && e.Signing:
+		return []string{
+			"answer the agent's question if it asks one; it may have been asked on another screen",
+			fmt.Sprintf("a key that was added with ssh-add -h has to name %s as well: ssh-add -h %s FILE", hop, hop),
+		}
+	case e.Fault == userkeys.AgentGone && e.FromEnvironment:
+		return []string{
+			"SSH_AUTH_SOCK is that of an agent that has ended: start sallyport where SSH_AUTH_SOCK names a living one " +
+				"(ssh-agent's sockets are in ~/.ssh/agent since OpenSSH 10.1)",
+			set,
+		}
+	case e.Fault == userkeys.AgentGone:
+		return []string{"start that agent, or " + set}
+	}
+	return []string{"ssh-add -l asks the same agent; unlock or restart it", set}
 }
 
 // hopHints goes by the stage that failed. A name that DNS does not know is often an alias that

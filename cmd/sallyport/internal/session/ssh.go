@@ -9,6 +9,7 @@ import (
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
 	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/refusals"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -23,13 +24,22 @@ type SSH struct {
 	// Notice shows the person what a server says before it lets us in. If it is nil, only the
 	// state of the tunnel has it.
 	Notice func(sshtunnel.Notice)
+	// StateDir is the directory in whose "logins" all processes agree on logins. If it is empty,
+	// this process agrees with none.
+	StateDir string
+	// AtTerminal says that a person typed the command. A login that was refused is tried
+	// again, and a ProxyCommand may use the terminal.
+	AtTerminal bool
 	// Log must not be nil.
 	Log *slog.Logger
 }
 
 // ssh returns what makes the tunnels of this session.
 func (c *Config) ssh() SSH {
-	return SSH{Settings: c.Settings.SSH, Env: c.Env, Ask: c.Ask, Notice: c.Notice, Log: c.Log}
+	return SSH{
+		Settings: c.Settings.SSH, Env: c.Env, Ask: c.Ask, Notice: c.Notice,
+		StateDir: StateDir(c.Settings.Store, c.Env), AtTerminal: c.AtTerminal, Log: c.Log,
+	}
 }
 
 // Resolver returns what reads ssh_config as -F, -J and -o say. Each of its calls reads the files as
@@ -67,8 +77,11 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 		Chain:         func(ctx context.Context) ([]*sshconfig.Host, error) { return resolver.Chain(ctx, destination) },
 		Ask:           s.Ask,
 		Notice:        s.Notice,
+		Refusals:      s.refusals(),
+		Insist:        s.AtTerminal,
 		Getenv:        s.Env.Getenv,
 		Home:          s.Env.AccountHome,
+		Terminal:      s.AtTerminal,
 		Log:           s.Log,
 		ControlMaster: s.Settings.ControlMaster,
 	})
@@ -76,4 +89,18 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 		return nil, nil, err
 	}
 	return tunnel, hosts, nil
+}
+
+// refusals returns what all processes of this user agree on logins by, or nil if there is no place
+// for it.
+func (s SSH) refusals() *refusals.Ledger {
+	if s.StateDir == "" {
+		return nil
+	}
+	ledger, err := refusals.Open(filepath.Join(s.StateDir, "logins"))
+	if err != nil {
+		s.Log.Warn("refused logins are not shared with other processes", "err", err)
+		return nil
+	}
+	return ledger
 }

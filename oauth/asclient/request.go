@@ -7,14 +7,16 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"time"
 )
 
-// web sends a Client's requests, under the rules on where they may go.
-type web struct{ c *Client }
+// requester sends a Client's requests, under the rules on where they may go.
+type requester struct{ c *Client }
 
 // RoundTrip chooses the RoundTripper anew for each request, so also for each redirect.
-func (w web) RoundTrip(req *http.Request) (*http.Response, error) {
+func (w requester) RoundTrip(req *http.Request) (*http.Response, error) {
 	rt := w.c.Other
 	if SameOrigin(req.URL, w.c.Upstream) {
 		rt = w.c.Base
@@ -28,7 +30,7 @@ func (w web) RoundTrip(req *http.Request) (*http.Response, error) {
 // allow reports why a URL that a peer named is not requested. Metadata must not make us send
 // cleartext, not even on this machine unless the upstream is on this machine too. It may name https
 // services of this machine.
-func (w web) allow(u *url.URL) error {
+func (w requester) allow(u *url.URL) error {
 	upstream := w.c.Upstream
 	cleartext := w.c.AllowHTTP || IsLoopback(upstream.Hostname()) && IsLoopback(u.Hostname()) || w.isVouched(u)
 	scheme := u.Scheme == "https" || u.Scheme == "http" && cleartext
@@ -47,7 +49,7 @@ func (w web) allow(u *url.URL) error {
 
 // isVouched reports whether u is at the origin of the issuer that the person vouches for. That is
 // checked before, and is cleartext on loopback alone.
-func (w web) isVouched(u *url.URL) bool {
+func (w requester) isVouched(u *url.URL) bool {
 	issuer, err := url.Parse(w.c.Issuer)
 	return err == nil && w.c.Issuer != "" && SameOrigin(u, issuer) && Secure(issuer, w.c.AllowHTTP)
 }
@@ -55,7 +57,7 @@ func (w web) isVouched(u *url.URL) bool {
 // forBrowser returns a URL that s names for the person's browser, and whether the browser may open
 // it. A service of this machine is not to be asked on behalf of an upstream elsewhere, by a browser
 // as little as by ourselves.
-func (w web) forBrowser(s Server, rawURL string) (*url.URL, bool) {
+func (w requester) forBrowser(s Server, rawURL string) (*url.URL, bool) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" || !Secure(u, w.c.AllowHTTP) {
 		return nil, false
@@ -65,7 +67,7 @@ func (w web) forBrowser(s Server, rawURL string) (*url.URL, bool) {
 }
 
 // allowText is allow for an endpoint that metadata names.
-func (w web) allowText(endpoint string) error {
+func (w requester) allowText(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	if err != nil {
 		return errMalformed(endpoint)
@@ -75,25 +77,24 @@ func (w web) allowText(endpoint string) error {
 
 // usable refuses an endpoint of s that metadata names and that is not to be requested. Only an
 // endpoint that is needed is checked: the others may be what they like.
-func (w web) usable(stage string, s Server, endpoint string) error {
+func (w requester) usable(stage string, s Server, endpoint string) error {
 	if err := w.allowText(endpoint); err != nil {
-		return &SignInError{Stage: stage, Server: s.Name(), Code: CodeInsecureURL, Refused: true, Err: fmt.Errorf("metadata: %w", err)}
+		return &SignInError{Stage: stage, Server: s.Name(), Code: CodeInsecureURL, Refused: true,
+			Cleartext: isCleartext(endpoint), Err: fmt.Errorf("metadata: %w", err)}
 	}
 	return nil
 }
 
-// getDocument fetches a metadata document. The status is 0 if no answer came. The error says why no
-// answer came, or why an answer of success is of no use.
-func (w web) getDocument(ctx context.Context, rawURL string) (d document, status int, err error) {
+// getDocument fetches a metadata document. The answer has no status if none came. The error says
+// why no answer came, or why an answer of success is of no use.
+func (w requester) getDocument(ctx context.Context, rawURL string) (d document, a answer, err error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return d, 0, errors.New("malformed URL")
+		return d, a, errors.New("malformed URL")
 	}
-	ctx, cancel := context.WithTimeout(ctx, replyTimeout)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return d, 0, errors.New("malformed URL")
+		return d, a, errors.New("malformed URL")
 	}
 	req.Header.Set("Accept", "application/json")
 	client := http.Client{Transport: w, CheckRedirect: func(req *http.Request, via []*http.Request) error {
@@ -108,21 +109,25 @@ func (w web) getDocument(ctx context.Context, rawURL string) (d document, status
 		if uerr, ok := errors.AsType[*url.Error](err); ok {
 			err = uerr.Err // url.Error names the URL with its query
 		}
-		return d, 0, fmt.Errorf("GET %s: %w", WithoutQuery(u), err)
+		return d, a, fmt.Errorf("GET %s: %w", WithoutQuery(u), err)
 	}
 	defer resp.Body.Close()
+	a.header = resp.Header
+	a.body, err = readReply(resp)
 	if resp.StatusCode/100 != 2 {
-		return d, resp.StatusCode, nil
+		a.status = resp.StatusCode
+		a.retryAfter, a.busy = a.asksToWait(w.c.now())
+		return d, a, nil
 	}
-	body, err := readReply(resp)
 	if err != nil {
-		return d, 0, fmt.Errorf("GET %s: %w", WithoutQuery(u), err)
+		return d, a, fmt.Errorf("GET %s: %w", WithoutQuery(u), err)
 	}
-	d, ok := readDocument(body)
+	a.status = resp.StatusCode
+	d, ok := readDocument(a.body)
 	if !ok {
 		err = errors.New("not such a JSON document")
 	}
-	return d, resp.StatusCode, err
+	return d, a, err
 }
 
 // keepTLS changes the target of a redirect to https if it is the place that redirects, but for the
@@ -144,6 +149,9 @@ type answer struct {
 	secrets []string
 	// other is the way to show the client that may be right where this answer refuses it.
 	other string
+	// busy says that the server is, and asks us to wait for retryAfter.
+	busy       bool
+	retryAfter time.Duration
 }
 
 // grants returns the document of an answer that is a success: an object, a list of one, or
@@ -166,7 +174,7 @@ func errMalformed(endpoint string) error {
 }
 
 // post sends a body and returns the answer. It follows no redirect.
-func (w web) post(ctx context.Context, rawURL string, h http.Header, body string) (a answer, err error) {
+func (w requester) post(ctx context.Context, rawURL string, h http.Header, body string) (a answer, err error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" {
 		return a, errMalformed(rawURL)
@@ -188,14 +196,15 @@ func (w web) post(ctx context.Context, rawURL string, h http.Header, body string
 	if a.body, err = readReply(resp); err != nil {
 		return a, fmt.Errorf("POST %s: %w", WithoutQuery(u), err)
 	}
+	a.retryAfter, a.busy = a.asksToWait(w.c.now())
 	return a, nil
 }
 
 // movedTo returns where the request to rawURL is to be sent instead. That is a redirect which keeps
-// the method (307 and 308), to another path of the same origin, as from /token to /token/. No
-// other redirect is followed: what is for one origin goes to no other.
-func (a answer) movedTo(rawURL string) (to string, ok bool) {
-	if a.status != http.StatusTemporaryRedirect && a.status != http.StatusPermanentRedirect {
+// the method (307 and 308, or one of also), to another path of the same origin, as from /token to
+// /token/. No other redirect is followed: what is for one origin goes to no other.
+func (a answer) movedTo(rawURL string, also ...int) (to string, ok bool) {
+	if a.status != http.StatusTemporaryRedirect && a.status != http.StatusPermanentRedirect && !slices.Contains(also, a.status) {
 		return "", false
 	}
 	from, err1 := url.Parse(rawURL)

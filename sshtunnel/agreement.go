@@ -1,0 +1,118 @@
+package sshtunnel
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"sallyport/sshtunnel/refusals"
+	"sallyport/sshtunnel/sshconfig"
+)
+
+// refusal is an AuthError as other processes read it (refusals.Refusal.Cause).
+type refusal struct {
+	User        string   `json:"user"`
+	Tried       []string `json:"tried,omitempty"`
+	Methods     []string `json:"methods,omitempty"`
+	Notes       []string `json:"notes,omitempty"`
+	NeedsPerson bool     `json:"needs_person,omitempty"`
+	TooMany     bool     `json:"too_many,omitempty"`
+	Said        string   `json:"said,omitempty"`
+}
+
+// agree waits for other processes of this user that try the same login. The error is the AuthError
+// that one of them has met, or the cause of ctx. Nobody's clock runs meanwhile: another process may
+// wait for the person.
+func (d *dialer) agree(ctx context.Context) (*refusals.Try, error) {
+	ledger := d.cfg.Refusals
+	if ledger == nil {
+		return nil, nil
+	}
+	snapshot := ""
+	select {
+	case snapshot = <-d.prepared.snapshot:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	try, met, err := ledger.Begin(ctx, refusals.Wanted{
+		Key:    d.loginKey(snapshot),
+		Insist: d.cfg.Insist,
+		Waits: func(said string) {
+			n := newNotice(d.host.Alias, said)
+			if n.Text == "" {
+				n.Text = "another process logs in there; this one waits for its outcome"
+			}
+			d.report(progress{hop: d.host.Alias, notice: n})
+		},
+	})
+	if met == nil {
+		return try, err
+	}
+	return nil, d.where.error(StageAuth, metBefore(d.host, met))
+}
+
+// metBefore makes an AuthError of the refusal that another process, or this one, has met.
+func metBefore(h *sshconfig.Host, met *refusals.Refusal) *AuthError {
+	var r refusal
+	json.Unmarshal(met.Cause, &r) // without a cause, the time says enough
+	return &AuthError{
+		Hop: h.Alias, User: h.User, Tried: r.Tried, Methods: r.Methods, Notes: r.Notes,
+		NeedsPerson: r.NeedsPerson, TooMany: r.TooMany, Said: r.Said,
+		MetAt: met.At, NotBefore: met.Until,
+	}
+}
+
+// record tells other processes the outcome of a login that ctx has bounded. A person who was
+// waited for in vain would get a second push from the next process, so that counts as a refusal.
+func (d *dialer) record(ctx context.Context, try *refusals.Try, err error) {
+	if err == nil {
+		try.Accepted()
+		return
+	}
+	timeout, late := errors.AsType[*TimeoutError](context.Cause(ctx))
+	auth, refused := errors.AsType[*AuthError](err)
+	switch {
+	case refused:
+	case late && timeout.Person, ctx.Err() == nil && d.patience.inVain():
+		auth = &AuthError{User: d.host.User, NeedsPerson: true, Notes: []string{"the login was not completed"}}
+		if d.auth != nil {
+			auth.Said = d.auth.result.Said
+		}
+	default:
+		return
+	}
+	try.Refused(auth.NeedsPerson, refusal{
+		User: auth.User, Tried: auth.Tried, Methods: auth.Methods, Notes: auth.Notes,
+		NeedsPerson: auth.NeedsPerson, TooMany: auth.TooMany, Said: auth.Said,
+	})
+}
+
+// loginKey names the login of d for the ledger: what has a part in whether the server lets us in.
+func (d *dialer) loginKey(snapshot string) string {
+	h, via := d.host, ""
+	if d.via != nil {
+		via = d.via.place().alias + " " + d.via.place().addr
+	}
+	env := func(names ...string) (values []string) {
+		for _, name := range names {
+			values = append(values, d.cfg.Getenv(name))
+		}
+		return values
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", []any{
+		via, h.HostName, h.Port, h.User, h.HostKeyAlias, h.ProxyCommand, h.BindAddress,
+		h.IdentityFiles, h.CertificateFiles, h.IdentitiesOnly, h.IdentityAgent, h.PubkeyAcceptedAlgorithms, h.RequiredRSASize,
+		h.PreferredAuthentications, h.PubkeyAuthentication, h.PasswordAuthentication, h.KbdInteractiveAuthentication,
+		h.NumberOfPasswordPrompts, h.BatchMode, d.cfg.Ask == nil, snapshot,
+		// Whether a person can be asked makes another login of it.
+		env("SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "DISPLAY", "WAYLAND_DISPLAY"),
+	}))
+	return hex.EncodeToString(sum[:16])
+}
+
+// clockTime is how errors name a time of this day.
+func clockTime(t time.Time) string { return t.Local().Format(time.TimeOnly) }

@@ -1,0 +1,113 @@
+package sshtunnel
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/refusals"
+	"sallyport/sshtunnel/sshconfig"
+	"sallyport/sshtunnel/sshtest"
+	"sallyport/sshtunnel/sshtest/openssh"
+)
+
+// ledger opens one as another process would.
+func ledger(t *testing.T, dir string) *refusals.Ledger {
+	t.Helper()
+	l, err := refusals.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// Twenty tunnels, each as if in a process of its own, have a key that the server refuses.
+func TestOneFailedLoginForAll(t *testing.T) {
+	t.Parallel()
+	dir, keys := keyDir(t, "id", "right")
+	s := startFake(t, sshtest.Config{AuthorizedKeys: []ssh.PublicKey{keys["right"].PublicKey()}, Banners: []string{"Ask the help desk."}})
+	state := t.TempDir()
+	alias := func(name, file string) *sshconfig.Host {
+		h := fakeHost(t, name, s)
+		h.IdentityFiles, h.IdentityFilesSet = []string{filepath.Join(dir, file)}, true
+		return h
+	}
+	connect := func(h *sshconfig.Host, insist bool) error {
+		return tunnelOf(t, Config{Refusals: ledger(t, state), Insist: insist,
+			Chain: func(context.Context) ([]*sshconfig.Host, error) { return []*sshconfig.Host{h}, nil }}).Connect(t.Context())
+	}
+	var wg sync.WaitGroup
+	for i := range 20 {
+		h := alias([]string{"bastion", "other-alias"}[i%2], "id")
+		wg.Go(func() {
+			err := connect(h, false)
+			auth, ok := errors.AsType[*AuthError](err)
+			if !ok || auth.NeedsPerson || auth.Hop != h.Alias || auth.Said != "Ask the help desk." || !strings.Contains(err.Error(), "publickey SHA256:") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if s.Accepted() != 1 || s.Asked() != 1 {
+		t.Errorf("%d connections, %d tries", s.Accepted(), s.Asked())
+	}
+
+	if err := connect(alias("bastion", "id"), true); err == nil || s.Asked() != 2 {
+		t.Errorf("a person's command: %v, %d tries", err, s.Asked())
+	}
+	if err := connect(alias("bastion", "right"), false); err != nil {
+		t.Errorf("another key: %v", err)
+	}
+	// The file of the refused key has another key in it now.
+	os.Remove(filepath.Join(dir, "id"))
+	os.Remove(filepath.Join(dir, "id.pub"))
+	for _, ending := range []string{"", ".pub"} {
+		text, err := os.ReadFile(filepath.Join(dir, "right"+ending))
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(dir, "id"+ending), string(text))
+	}
+	if err := connect(alias("bastion", "id"), false); err != nil {
+		t.Errorf("after an edit: %v", err)
+	}
+}
+
+// Nineteen wait while the first waits for the person, with the same words. One push serves all.
+func TestOnePushForAll(t *testing.T) {
+	t.Parallel()
+	c := newConfirmation()
+	s := startFake(t, sshtest.Config{NoAuth: true, Banners: []string{check}, Confirm: c.confirm})
+	h := fakeHost(t, "bastion", s)
+	state := t.TempDir()
+	var wg sync.WaitGroup
+	var tunnels []*Tunnel
+	for range 20 {
+		tun := tunnelOf(t, Config{Refusals: ledger(t, state),
+			Chain: func(context.Context) ([]*sshconfig.Host, error) { return []*sshconfig.Host{h}, nil }})
+		tunnels = append(tunnels, tun)
+		wg.Go(func() {
+			if err := tun.Connect(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	<-c.asked
+	for _, tun := range tunnels {
+		openssh.Eventually(t, "the link at all", func() bool {
+			st, _ := tun.State()
+			return st.Notice.URL == "https://login.example/a/1f2e3d"
+		})
+	}
+	if s.Accepted() != 1 {
+		t.Errorf("%d connections wait", s.Accepted())
+	}
+	close(c.given)
+	wg.Wait()
+}
