@@ -301,6 +301,10 @@ func (d *dialer) explain(ctx context.Context, err error) error {
 		return d.keyErr
 	case mismatch(err) != nil:
 		return mismatch(err)
+	case d.witness.unreadable() != nil:
+		return &hostkeys.Error{
+			Hop: d.where.alias, Host: d.where.addr, Type: keyType(d.witness.reply.HostKey), Unknown: true, Err: d.witness.unreadable(),
+		}
 	case errors.Is(err, errCut):
 		err = errCut
 	case ctx.Err() == nil && d.stage.Load() == StageAuth:

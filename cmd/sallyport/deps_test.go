@@ -43,21 +43,23 @@ var allowedImports = map[string][]string{
 
 	// From the bottom to the top.
 	"cmd/sallyport/internal/environment": {},
-	"cmd/sallyport/internal/control":     {},
+	"cmd/sallyport/internal/control":     {"golang.org/x/sys"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
 	"cmd/sallyport/internal/cli":         {"github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/person": {
-		"github.com/anmitsu/go-shlex", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
+		"github.com/anmitsu/go-shlex", "golang.org/x/net/idna", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
 		"cmd/sallyport/internal/environment",
 	},
 	"cmd/sallyport/internal/session": {
-		"code.dny.dev/ssrf", "golang.org/x/net/http", "sshtunnel", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
+		"code.dny.dev/ssrf", "golang.org/x/net/http", "golang.org/x/net/idna",
+		"sshtunnel", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
 		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment",
 	},
 	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
 	"cmd/sallyport/internal/explain": {
 		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys", "oauth", "oauth/asclient", "relay",
-		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
+		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control",
+		"cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
 	},
 	"cmd/sallyport/internal/obstacle": {
 		"sshtunnel", "oauth", "relay", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/person",

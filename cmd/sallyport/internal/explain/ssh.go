@@ -17,6 +17,7 @@ import (
 // sshRows explain the errors of sshtunnel. The row of HopError comes last, because a HopError may
 // wrap one of the others.
 var sshRows = []row{
+	explainBothSides,
 	on(func(e *sshconfig.Error) Explanation {
 		hint := "ssh -G HOST reads the same files and shows how ssh understands them"
 		// Without a file, the value came from a flag.
@@ -75,6 +76,8 @@ func hostKeyHints(e *hostkeys.Error) []string {
 	switch {
 	case e.Short:
 		return []string{"the host needs a longer RSA key, or one of another type; RequiredRSASize in ssh_config sets the least length"}
+	case e.Unknown && e.Type != "" && e.Fingerprint == "": // it could not be read
+		return []string{"ask for the plain key of " + e.Hop + ": -o 'HostKeyAlgorithms=-*cert*', or the same in ssh_config under its Host block"}
 	case e.Revoked:
 		return []string{"do not connect; ask the administrator of " + e.Hop}
 	case e.Changed:
@@ -114,7 +117,7 @@ func authHints(e *sshtunnel.AuthError) []string {
 	case e.TooMany:
 		return []string{fmt.Sprintf("in ssh_config, under Host %s: IdentityFile with the right key, and IdentitiesOnly yes", e.Hop)}
 	case e.Agent != nil:
-		return agentHints(e.Hop, e.Agent)
+		return append(agentHints(e.Hop, e.Agent), "where a person has to answer: sallyport login --via HOST URL in a terminal")
 	case e.NeedsPerson:
 		return []string{
 			"load the key into the agent: ssh-add",
