@@ -19,6 +19,8 @@ const (
 	// maxTrusted is how many bytes we allocate because a Content-Length says so, before they have
 	// come.
 	maxTrusted = 16 << 20
+	// readSize is how many bytes are read at once at most.
+	readSize = 256 << 10
 	// maxPooled is the capacity of the largest buffer that is kept for the next answer. To get new
 	// memory of that size takes longer than to read an answer into it.
 	maxPooled = 16 << 20
@@ -68,6 +70,34 @@ func (cl *client) parse(b []byte, take sink) (answered bool, err error) {
 	return answered, nil
 }
 
+// dropsEvery is the least time between two lines of the log about messages that were dropped.
+const dropsEvery = 10 * time.Second
+
+// drops keeps a server that sends nothing but rubbish from filling the log.
+type drops struct {
+	mu sync.Mutex
+	// told is when the log was told last, and n is how many were dropped since then.
+	told time.Time
+	n    int
+}
+
+// dropped logs that a message of the server was dropped, and why. It counts those that come soon
+// after another.
+func (cl *client) dropped(why error) {
+	d := &cl.drops
+	d.mu.Lock()
+	d.n++
+	n, now := d.n, time.Now()
+	late := now.Sub(d.told) >= dropsEvery
+	if late {
+		d.n, d.told = 0, now
+	}
+	d.mu.Unlock()
+	if late {
+		cl.cfg.Log.Warn("message of the server dropped", "err", why, "count", n)
+	}
+}
+
 // longerThan reports whether the raw array has more than limit elements.
 func longerThan(array []byte, limit int) bool {
 	for range rawjson.Elements(array) {
@@ -102,7 +132,9 @@ func (cl *client) body(ctx context.Context, resp *http.Response, take sink) erro
 	if ok && resp.ContentLength > int64(limit) {
 		return cl.broken(ctx, errTooLong)
 	}
-	body, err := readBody(resp, (*buf)[:0], limit)
+	held := &share{budget: cl.held, ctx: ctx}
+	defer held.hold(0)
+	body, err := readBody(resp, (*buf)[:0], limit, held)
 	*buf = body[:0]
 	defer cl.carried(len(body))
 	if err != nil && ok {
@@ -121,8 +153,8 @@ func (cl *client) body(ctx context.Context, resp *http.Response, take sink) erro
 
 // readBody reads the body of resp into b, which is empty, or into larger memory. If there are more
 // than limit bytes it returns these and errTooLong. A byte of capacity is left for the newline that
-// the writer to the host appends.
-func readBody(resp *http.Response, b []byte, limit int) ([]byte, error) {
+// the writer to the host appends. held takes what has been read.
+func readBody(resp *http.Response, b []byte, limit int, held *share) ([]byte, error) {
 	if want := int(min(resp.ContentLength, int64(limit), maxTrusted)) + 2; want > cap(b) {
 		b = make([]byte, 0, want)
 	}
@@ -130,7 +162,10 @@ func readBody(resp *http.Response, b []byte, limit int) ([]byte, error) {
 		if cap(b)-len(b) < 2 {
 			b = append(make([]byte, 0, max(4<<10, min(4*cap(b), cap(b)+maxTrusted))), b...)
 		}
-		n, err := resp.Body.Read(b[len(b) : cap(b)-1])
+		if err := held.hold(len(b) + readSize); err != nil {
+			return b, err
+		}
+		n, err := resp.Body.Read(b[len(b):min(len(b)+readSize, cap(b)-1)])
 		if len(b)+n > limit {
 			return b[:limit], errTooLong
 		}

@@ -116,7 +116,8 @@
 // the new one, once. An answer is not.
 //
 // Nothing is queued on the way to the host. If the host reads slowly, a Write blocks. The goroutine
-// that has the message reads no more of its response, and flow control slows the server down. The
+// that has the message reads no more of its response, and flow control slows the server down. So
+// much is also true of the other responses, as soon as maxHeld bytes of messages are held. The
 // reader, too, stops when it has to write an answer of ours.
 //
 // # Waiting
@@ -213,11 +214,12 @@
 // # Trying again
 //
 // What may fail again is repeated in one loop (retry.go). Between two attempts, the loop waits for
-// a back-off: retryDefault after the first failure, and twice as long after each further one, up to
-// retryMax. Up to half of it is left out at random. If the server of an event stream has named a
-// reconnection time, the first back-off is that time, and all later ones are at least as long. A
-// Retry-After makes the next back-off as long as it says, up to maxAfter. After the back-off, every
-// loop except the opening waits until there is no obstacle.
+// a back-off: retryDefault after the first failure, and twice as long after each further one, up
+// to retryMax. Up to half of it is left out at random. If the server of an event stream has named
+// a reconnection time, the first back-off is that time, but at least leastRetry ("Hostile peers"),
+// and all later ones are at least as long. A Retry-After makes the next back-off as long as it
+// says, up to maxAfter. After the back-off, every loop except the opening waits until there is no
+// obstacle.
 //
 //	what is repeated            the back-off starts   the back-off is cut    the loop ends
 //	                            anew after            short by
@@ -462,9 +464,9 @@
 //
 // sallyport_sign_in takes no arguments. Its result is one text: that the server is connected, or
 // after Config.Patience the URL and the code for the person. If there is no URL then, or the
-// sign-in or an attempt fails, the call gets an error. Once we have answered initialize, a call of
-// a tool of this name is ours for the rest of the session. A host that has declared elicitation in
-// URL mode is also asked to show each URL, once.
+// sign-in or an attempt fails, the call gets an error. A call of this name is ours at any time
+// ("Hostile peers"). A host that has declared elicitation in URL mode is also asked to show each
+// URL, once.
 //
 // When an attempt fails, all calls that arrived before it began get its error, even if their
 // Config.Patience is not over. The exception is a call of sallyport_sign_in, if the attempt failed
@@ -545,9 +547,9 @@
 //   - The host gets no line that is not JSON-RPC, no second answer, and no answer to a request that
 //     it has cancelled.
 //   - A message above maxMessage is not carried. No table, queue or memory grows without a limit
-//     ("Values").
+//     ("Hostile peers").
 //   - A tool of Config.IgnoreTools is neither listed nor called, and a tool with an invalid mark is
-//     not listed.
+//     not listed. The same holds for a tool of the server with a name of ours.
 //   - Requests of our own that nobody waits for never ask a person to sign in.
 //
 // # Other rules
@@ -575,11 +577,58 @@
 //	exitGrace 1 s         exitGoodbye 1 s        exitBound 1.8 s       maxRounds 16
 //	maxMessage 64 MiB     maxCalls 1024          maxNotifications 1024 maxReplay 4096
 //	maxMemory 4 MiB       maxExcerpt 500         maxRedirects 5         exitReserve 0.2 s
+//	maxBatch 1024         maxStrayBatch 16       maxPages 100           maxToolMemory 4 MiB
+//	maxMarks 100          maxSchemaDepth 64      maxErrorBody 64 KiB    maxInterim 100
+//	leastRetry 0.5 s      maxLeastRetry 8 s      dropsEvery 10 s        maxHeld 256 MiB
 //	renewTimeout 30 s     maxBusy 4              maxAfter 600 s         scoutTime 2 s
 //	spreadEach 20 ms      maxSpread 2 s          pingWait 30 s          unheardWait 45 s
 //
-// A message above maxMessage becomes an error with its id. More than maxCalls requests in flight
-// get the error "busy". More than maxNotifications notifications, or as many answers of the host,
-// on their way upstream are dropped, which the log shows. The defaults of the three durations in
-// Config are 300 s (Timeout), 25 s (Patience) and 3 s (InitPatience).
+// The defaults of the three durations in Config are 300 s (Timeout), 25 s (Patience) and 3 s
+// (InitPatience).
+//
+// # Hostile peers
+//
+// A server, or a host, may send what costs it little and us much. What it can cost is bounded: each
+// message that is on its way takes a small multiple of its bytes, and all else together takes a
+// fixed amount. The stories in cmd/sallyport/internal/stories/hostile measure that: the peak of the
+// resident memory stays below 64 MiB and four times the bytes of the messages on their way.
+//
+//	what                            its bound          what happens beyond it
+//	------------------------------  -----------------  --------------------------------------------
+//	a message                       maxMessage         an error with its id
+//	elements, members               none               they are walked over, and not collected
+//	nesting                         10,000             an error, as for any text that is not JSON
+//	an id, a progress token         rawjson.MaxID      it is none
+//	a method                        rawjson.MaxMethod  it is none
+//	a batch of 2025-03-26, or of    maxBatch           an error; nothing in it counts
+//	the host
+//	a server's batch in any other   maxStrayBatch      the same
+//	revision
+//	requests of the host in flight  maxCalls           the error "busy"
+//	its notifications, and answers  maxNotifications   they are dropped, which the log shows
+//	messages of the server that     maxHeld            the server is read no further, but for one
+//	are held at once                                   message, until the host has read some
+//	messages to the host            none               nothing is queued: the server is not read
+//	pages of a list                 maxPages, where we none is kept; a list above maxMemory is not
+//	                                read them          remembered
+//	marks of all tools              maxToolMemory      these arguments are not repeated in headers
+//	marks of one tool               maxMarks           the tool is invalid
+//	depth of a schema               maxSchemaDepth     no marks are seen there
+//	messages to know in a replay    maxReplay          the oldest is forgotten
+//	an event id                     sse.MaxID          it does not count
+//	body of a refusal               maxErrorBody       the rest is not read
+//	interim responses               maxInterim         the request fails
+//	redirects                       maxRedirects       the request fails
+//	pause before a stream is asked  leastRetry         it is doubled for each stream that brings no
+//	for again                                          message, up to maxLeastRetry, unless the
+//	                                                   server asks for longer
+//	lines of the log on what the    one in dropsEvery  the next line has their count
+//	server sends in vain
+//
+// Headers and compression are bounded by Config.Send.
+//
+// The names of our own tools begin with "sallyport_". A tool of the server with such a name, or
+// with one that looks so (tools_ours.go), could pass for a part of the proxy. So it is cut out of
+// all lists, which the log tells once, and a call of such a name is an error. A call of
+// sallyport_sign_in is always ours.
 package relay

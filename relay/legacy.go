@@ -241,7 +241,7 @@ func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m rawjson.Mes
 		// stream or with ctx.
 		l.work.Go(func() {
 			defer cancel()
-			l.streams.pass(resp, new(cursor))
+			l.streams.pass(ctx, resp, new(cursor))
 		})
 		return nil
 	default:

@@ -208,7 +208,9 @@ func (l *legacy) readPushStream(p *pushStream, resp *http.Response, key string, 
 	}
 	defer p.end(errPushEnded)
 	defer resp.Body.Close()
-	for e, err := range sse.Events(resp.Body, l.cfg.maxMessage) {
+	held := &share{budget: l.held, ctx: p.ctx}
+	defer held.hold(0)
+	for e, err := range sse.Events(resp.Body, l.cfg.maxMessage, held.hold) {
 		if err != nil {
 			l.logFailure("event stream ended", err)
 			break
@@ -223,7 +225,7 @@ func (l *legacy) readPushStream(p *pushStream, resp *http.Response, key string, 
 			close(p.ready)
 		case e.HasMessage():
 			if _, err := l.parse(e.Data, take); err != nil {
-				l.cfg.Log.Warn("message of the server dropped", "err", err)
+				l.dropped(err)
 			}
 		}
 		if p.ctx.Err() != nil {

@@ -110,7 +110,7 @@ func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, ope
 		if isStream(resp) {
 			everOpen = true
 			opened()
-			if l.streams.pass(resp, &cur) {
+			if l.streams.pass(ctx, resp, &cur) {
 				return progressed
 			}
 			return failed
@@ -153,8 +153,8 @@ func (l *legacy) serverStreamConnection(ctx context.Context) (context.Context, c
 
 // pass gives the host everything that a stream outside of a call brings until it ends, and reports
 // whether that was anything. It closes the response's body.
-func (s *legacyStreams) pass(resp *http.Response, cur *cursor) (progress bool) {
-	for e, err := range s.events(resp, cur) {
+func (s *legacyStreams) pass(ctx context.Context, resp *http.Response, cur *cursor) (progress bool) {
+	for e, err := range s.events(ctx, resp, cur) {
 		if err != nil {
 			s.logFailure("server stream ended", err)
 			return progress || err == errSilent
@@ -164,7 +164,7 @@ func (s *legacyStreams) pass(resp *http.Response, cur *cursor) (progress bool) {
 			continue
 		}
 		if _, err := s.parse(e.Data, s.once(e, cur, s.passMessage)); err != nil {
-			s.cfg.Log.Warn("message of the server dropped", "err", err)
+			s.dropped(err)
 		}
 	}
 	return progress
@@ -196,7 +196,7 @@ func (s *legacyStreams) answer(ctx context.Context, sess upstreamSession, resp *
 				return failed
 			}
 		}
-		answered, progress, err := s.read(resp, &cur, take)
+		answered, progress, err := s.read(ctx, resp, &cur, take)
 		resp = nil
 		if answered {
 			result = nil
@@ -243,8 +243,8 @@ func (s *legacyStreams) resume(ctx context.Context, sess upstreamSession, lastEv
 
 // read gives the messages of one connection of a call's stream to take until it ends. After the
 // answer it reads on, but errors do not matter then. It closes the response's body.
-func (s *legacyStreams) read(resp *http.Response, cur *cursor, take sink) (answered, progress bool, err error) {
-	for e, err := range s.events(resp, cur) {
+func (s *legacyStreams) read(ctx context.Context, resp *http.Response, cur *cursor, take sink) (answered, progress bool, err error) {
+	for e, err := range s.events(ctx, resp, cur) {
 		if err != nil {
 			return answered, progress || err == errSilent, err
 		}
@@ -307,13 +307,13 @@ func (cur *cursor) delay(failures int) time.Duration {
 // errSilent ends a resumed connection that brings nothing.
 var errSilent = errors.New("the resumed stream was silent")
 
-// events reads one connection of a stream, which was asked for with cur, and moves cur on. It
-// closes the response's body.
+// events reads one connection of a stream, which was asked for with cur and ends with ctx, and
+// moves cur on. It closes the response's body.
 //
 // Some servers replay what they have kept and then send nothing more on that connection
 // (server-everything does). So a resumed connection that is silent for long ends with errSilent,
 // and can be asked for again. That does no harm if it was alive.
-func (s *legacyStreams) events(resp *http.Response, cur *cursor) iter.Seq2[sse.Event, error] {
+func (s *legacyStreams) events(ctx context.Context, resp *http.Response, cur *cursor) iter.Seq2[sse.Event, error] {
 	return func(yield func(sse.Event, error) bool) {
 		defer resp.Body.Close()
 		cur.vain++
@@ -327,7 +327,9 @@ func (s *legacyStreams) events(resp *http.Response, cur *cursor) iter.Seq2[sse.E
 			})
 			defer timer.Stop()
 		}
-		for e, err := range sse.Events(resp.Body, s.cfg.maxMessage) {
+		held := &share{budget: s.held, ctx: ctx}
+		defer held.hold(0)
+		for e, err := range sse.Events(resp.Body, s.cfg.maxMessage, held.hold) {
 			switch {
 			case err != nil && silent.Load():
 				err = errSilent

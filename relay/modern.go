@@ -250,7 +250,9 @@ func (m *modern) once(ctx context.Context, r modernRequest) (status int, err err
 		return resp.StatusCode, m.body(ctx, resp, take)
 	}
 	defer resp.Body.Close()
-	for e, ended := range sse.Events(resp.Body, m.cfg.maxMessage) {
+	held := &share{budget: m.held, ctx: ctx}
+	defer held.hold(0)
+	for e, ended := range sse.Events(resp.Body, m.cfg.maxMessage, held.hold) {
 		switch {
 		case ended != nil:
 			err = m.broken(ctx, ended)

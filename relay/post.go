@@ -92,6 +92,8 @@ type client struct {
 	onRequest func(r httpRequest, target *url.URL, resp *http.Response, err error)
 	// batches says that the session is of a revision that has batches.
 	batches atomic.Bool
+	// drops counts the messages of the server that were dropped.
+	drops drops
 	// hooked says that the RoundTripper has called one of our hooks, so that it can be trusted to
 	// call them.
 	hooked atomic.Bool

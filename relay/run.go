@@ -20,11 +20,13 @@ type run struct {
 	// work counts the goroutines that have to end before Run returns.
 	work sync.WaitGroup
 	idle idleTimer
+	// held bounds the bytes of the server's messages that are held at once.
+	held *budget
 }
 
 func newRun(ctx context.Context, cfg Config) *run {
 	cfg.setDefaults()
-	r := &run{cfg: cfg}
+	r := &run{cfg: cfg, held: newBudget(maxHeld)}
 	r.ctx, r.end = context.WithCancelCause(ctx)
 	return r
 }

@@ -2,6 +2,7 @@ package rawjson
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -114,4 +115,52 @@ func TestNoMemoryForEach(t *testing.T) {
 			t.Errorf("%s: %v allocations", name, got)
 		}
 	}
+}
+
+// What is found in an array is what encoding/json finds, and what is made of it is an array again.
+func FuzzElements(f *testing.F) {
+	f.Add([]byte(`[1, {"a":"\u0061\"" } ,[],"x"]`), 3)
+	f.Add([]byte(`{"id":[], "\u0069d":"\ud83d\ude00"}`), 1)
+	f.Add([]byte(`[ ]`), 0)
+	f.Fuzz(func(t *testing.T, in []byte, n int) {
+		m, err := Parse(bytes.Clone(in))
+		if err != nil {
+			return
+		}
+		var want []json.RawMessage
+		if json.Unmarshal(m.Raw, &want) != nil {
+			want = nil
+		}
+		got := slices.Collect(Elements(m.Raw))
+		if len(got) != len(want) {
+			t.Fatalf("%d elements, want %d, in %q", len(got), len(want), m.Raw)
+		}
+		for i := range got {
+			if !bytes.Equal(got[i], want[i]) {
+				t.Errorf("element %d: %q, want %q", i, got[i], want[i])
+			}
+			if got[i][0] == '"' && n > 0 {
+				if text := TextPrefix(got[i], n); len(got[i])-2 <= n && text != Text(got[i]) {
+					t.Errorf("%q: %q", got[i], text)
+				}
+			}
+		}
+		short := func(e []byte) bool { return len(e) < n }
+		if kept := Filter(m.Raw, short); kept != nil {
+			want := slices.DeleteFunc(slices.Clone(got), func(e []byte) bool { return !short(e) })
+			if !bytes.Equal(kept, ArrayOf(want)) {
+				t.Errorf("%q: kept %q", m.Raw, kept)
+			}
+		} else if slices.ContainsFunc(got, func(e []byte) bool { return !short(e) }) {
+			t.Errorf("%q: nothing was cut", m.Raw)
+		}
+		joined := slices.Collect(Elements(Join(m.Raw, m.Raw)))
+		if len(joined) != 2*len(got) {
+			t.Errorf("%q joined: %d elements", m.Raw, len(joined))
+		}
+		values := slices.Collect(Values(m.Raw, "id"))
+		if last := Member(m.Raw, "id"); len(values) > 0 != (last != nil) || last != nil && !bytes.Equal(values[len(values)-1], last) {
+			t.Errorf("%q: values %q, member %q", m.Raw, values, last)
+		}
+	})
 }

@@ -10,7 +10,7 @@ import (
 
 func ExampleEvents() {
 	stream := strings.NewReader("id: 1\nretry: 500\n\ndata: {\"a\":\ndata: 1}\n\n: a comment\n\n")
-	for e, err := range sse.Events(stream, 1<<20) {
+	for e, err := range sse.Events(stream, 1<<20, nil) {
 		if err != nil {
 			fmt.Println("the stream ended:", err == io.EOF)
 			break

@@ -60,12 +60,19 @@ func (e Event) HasMessage() bool {
 // an id or a reconnection time. An event that is cut off by the end of the stream is dropped, as
 // the specification asks.
 //
+// Events calls hold with the bytes that it is about to hold of an event, as they become more, and
+// with 0 before the next event. hold may wait. A nil hold is fine.
+//
 // Unless the caller leaves the loop, its last round has an error: ErrTooLong after an event with
-// more than limit bytes of data, otherwise the error of r, which may be io.EOF. Events does not
-// close r.
-func Events(r io.Reader, limit int) iter.Seq2[Event, error] {
+// more than limit bytes of data, the error of hold, or that of r, which may be io.EOF. Events does
+// not close r.
+func Events(r io.Reader, limit int, hold func(n int) error) iter.Seq2[Event, error] {
+	if hold == nil {
+		hold = func(int) error { return nil }
+	}
 	return func(yield func(Event, error) bool) {
 		p := newParser(r, limit)
+		p.lines.hold = hold
 		defer p.free()
 		for {
 			e, err := p.next()
@@ -113,7 +120,10 @@ func (p *parser) next() (Event, error) {
 		putBuffer(&spare)
 		p.data = nil
 	}
-	p.data = p.data[:0]
+	p.data, p.lines.before = p.data[:0], 0
+	if err := p.lines.hold(0); err != nil {
+		return Event{}, err
+	}
 	e, hasData := Event{ID: p.lastID, Retry: -1}, false
 	for {
 		line, err := p.lines.next()
@@ -148,7 +158,7 @@ func (p *parser) next() (Event, error) {
 		default:
 			p.data = append(append(p.data, '\n'), value...)
 		}
-		hasData = true
+		hasData, p.lines.before = true, len(p.data)
 	}
 }
 
@@ -179,6 +189,9 @@ type lineReader struct {
 	pos int
 	// line is the line that was returned last.
 	line []byte
+	// before is how many bytes the event has before the line. hold is that of Events.
+	before int
+	hold   func(n int) error
 	// cr says that the last line ended in CR, so that an LF that follows belongs to its end.
 	cr bool
 }
@@ -204,6 +217,9 @@ func (l *lineReader) next() ([]byte, error) {
 		}
 		if len(l.line)+end > l.limit+len("data: ") {
 			return nil, ErrTooLong
+		}
+		if err := l.hold(l.before + len(l.line) + end); err != nil {
+			return nil, err
 		}
 		if len(l.line) > 0 && cap(l.line)-len(l.line) < end {
 			l.line = slices.Grow(l.line, max(end, len(l.line))) // a long line: double

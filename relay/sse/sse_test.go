@@ -2,6 +2,7 @@ package sse
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -40,7 +41,7 @@ func TestEvents(t *testing.T) {
 
 // readEvents writes each event as "data" or "name,id,retry:data".
 func readEvents(r io.Reader, limit int) (list []string, err error) {
-	for e, err := range Events(r, limit) {
+	for e, err := range Events(r, limit, nil) {
 		if err != nil {
 			return list, err
 		}
@@ -70,11 +71,33 @@ func FuzzEvents(f *testing.F) {
 			return
 		}
 		stream := "data: " + strings.ReplaceAll(data, "\n", "\ndata: ") + "\n\n"
-		for e, err := range Events(strings.NewReader(stream), 1<<20) {
+		for e, err := range Events(strings.NewReader(stream), 1<<20, nil) {
 			if err != nil || string(e.Data) != data {
 				t.Errorf("got %q, %v, want %q", e.Data, err, data)
 			}
 			break
 		}
 	})
+}
+
+// What is held of an event is told before more of it is read, and that it is not any more.
+func TestHold(t *testing.T) {
+	full := errors.New("full")
+	hold := func(n int) error {
+		if n > 50 {
+			return full
+		}
+		return nil
+	}
+	stream := "data: " + strings.Repeat("x", 40) + "\n\ndata: " + strings.Repeat("x", 30) + "\ndata: " + strings.Repeat("x", 30) + "\n\n"
+	events := 0
+	for _, err := range Events(iotest.OneByteReader(strings.NewReader(stream)), 1000, hold) {
+		if err != nil {
+			if err != full || events != 1 {
+				t.Errorf("after %d events: %v", events, err)
+			}
+			return
+		}
+		events++
+	}
 }

@@ -39,7 +39,7 @@ func (d *decision) newAddressCheck(shown ssh.PublicKey) (addressCheck, error) {
 	}
 	a.name = d.addressName()
 	printed, err := d.runKnownHostsCommand(d.ctx, "ADDRESS", a.name, shown)
-	a.entries = slices.Concat(d.files, printed)
+	a.entries = append(slices.Clip(d.files), printed...)
 	return a, err
 }
 

@@ -53,12 +53,14 @@ func (d *decision) verify(shown ssh.PublicKey) error {
 // gather collects the lines that may speak about the key.
 func (d *decision) gather(shown ssh.PublicKey) error {
 	printedForOrder := func(e knownEntry) bool { return e.source == SourceCommand }
-	d.files = slices.DeleteFunc(slices.Clone(d.known), printedForOrder)
+	if d.files = d.known; slices.ContainsFunc(d.known, printedForOrder) {
+		d.files = slices.DeleteFunc(slices.Clone(d.known), printedForOrder)
+	}
 	printed, err := d.runKnownHostsCommand(d.ctx, "HOSTNAME", d.name(), shown)
 	if err != nil {
 		return err
 	}
-	d.entries = slices.Concat(d.files, printed)
+	d.entries = append(slices.Clip(d.files), printed...)
 	d.address, err = d.newAddressCheck(shown)
 	return err
 }

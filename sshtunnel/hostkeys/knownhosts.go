@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -19,8 +20,12 @@ const (
 	markerRevoked = "@revoked"
 )
 
-// maxKnownHosts is the most that is read of one known_hosts file, in bytes.
-const maxKnownHosts = 64 << 20
+// maxKnownHosts is the most that is read of one known_hosts file, in bytes. That are some 300,000
+// lines, for each of which we take about as much memory again.
+const maxKnownHosts = 32 << 20
+
+// errKnownHostsCut says that the end of a known_hosts file was not read.
+var errKnownHostsCut = fmt.Errorf("longer than %d MiB: what comes behind that is not read", maxKnownHosts>>20)
 
 // knownEntry is one usable line of known_hosts.
 type knownEntry struct {
@@ -111,6 +116,10 @@ func loadKnownHosts(files []string, source Source, report func(file string, err 
 		if err != nil {
 			report(name, err)
 		}
+		if all == nil {
+			all = entries
+			continue
+		}
 		all = append(all, entries...)
 	}
 	return all
@@ -120,12 +129,17 @@ func loadKnownHosts(files []string, source Source, report func(file string, err 
 // and spoils no other: keys of SSH 1, unknown types or markers, bad base64.
 func readKnownHosts(file string, source Source, r io.Reader) ([]knownEntry, error) {
 	var entries []knownEntry
-	lines := bufio.NewReader(io.LimitReader(r, maxKnownHosts))
+	left := &io.LimitedReader{R: r, N: maxKnownHosts + 1}
+	lines := bufio.NewReader(left)
 	for n := 1; ; n++ {
 		line, err := lines.ReadString('\n')
 		if e, ok := parseKnownHost(line); ok {
 			e.source, e.file, e.line = source, file, n
+			e.hosts, e.marker = strings.Clone(e.hosts), strings.Clone(e.marker) // the rest of the line can go
 			entries = append(entries, e)
+		}
+		if err == io.EOF && left.N == 0 {
+			err = errKnownHostsCut
 		}
 		if err == io.EOF {
 			return entries, nil

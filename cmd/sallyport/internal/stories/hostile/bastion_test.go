@@ -14,9 +14,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/cmd/sallyport/internal/machines"
 )
 
 // packet is an SSH packet before there is a key (RFC 4253 section 6).
@@ -121,9 +122,10 @@ func TestBastion(t *testing.T) {
 			w.Write(packet(append([]byte{1, 0, 0, 0, 2}, append(text(strings.Repeat("x", 30000)), text("")...)...)))
 		})},
 		{"banners", 0, func(conn net.Conn, config *ssh.ServerConfig) {
-			config.NoClientAuth = false
+			over := make(chan struct{})
 			config.PreAuthConnCallback = func(c ssh.ServerPreAuthConn) {
 				go func() { // ends with the connection
+					defer close(over)
 					for range 2900 {
 						if c.SendAuthBanner(strings.Repeat("x", 190000)) != nil {
 							return
@@ -132,9 +134,10 @@ func TestBastion(t *testing.T) {
 					conn.Close()
 				}()
 			}
-			config.PasswordCallback = func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error) { select {} }
-			config.NoClientAuthCallback = func(ssh.ConnMetadata) (*ssh.Permissions, error) { time.Sleep(time.Minute); return nil, io.EOF }
-			config.NoClientAuth = true
+			config.NoClientAuthCallback = func(ssh.ConnMetadata) (*ssh.Permissions, error) {
+				<-over // so long the client waits, and reads banners
+				return nil, io.EOF
+			}
 			ssh.NewServerConn(conn, config)
 		}},
 		{"channels", 0, after(func(c *ssh.ServerConn, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
@@ -150,7 +153,7 @@ func TestBastion(t *testing.T) {
 					}
 				}()
 			}
-			time.Sleep(8 * time.Second)
+			c.Wait()
 		})},
 		{"requests with answers", 0, after(func(c *ssh.ServerConn, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
 			go ssh.DiscardRequests(reqs)
@@ -201,7 +204,7 @@ func TestBastion(t *testing.T) {
 			var sent atomic.Int64
 			args := bastion(t, &sent, row.serve)
 			h := start(t, false, append(args, "http://127.0.0.1:1/mcp")...)
-			h.send(`{"jsonrpc":"2.0","id":"first","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}` + "\n")
+			h.send(machines.InitializeLine)
 			h.send(request(2, "tools/list"))
 			h.send(request(3, "tools/call"))
 			l := h.answer("3")
@@ -213,14 +216,14 @@ func TestBastion(t *testing.T) {
 // A ProxyCommand may write to its stderr what it likes.
 func TestProxyCommand(t *testing.T) {
 	for _, row := range []struct{ name, command string }{
-		{"lines", "yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx | head -c 1000000000 >&2; exit 3"},
-		{"one line", "head -c 1000000000 /dev/zero | tr '\\\\0' x >&2; exit 3"},
-		{"stdout", "yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx | head -c 1000000000"},
+		{"lines", "yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx | head -c 200000000 >&2; exit 3"},
+		{"one line", "head -c 200000000 /dev/zero | tr '\\\\0' x >&2; exit 3"},
+		{"stdout", "yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx | head -c 200000000"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			h := start(t, false, "--grant", "none", "-F", "none", "-o", "ProxyCommand=sh -c \""+row.command+"\"", "--via", "h.invalid", "http://127.0.0.1:1/mcp")
-			h.send(`{"jsonrpc":"2.0","id":"first","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}` + "\n")
+			h.send(machines.InitializeLine)
 			h.send(request(3, "tools/call"))
 			l := h.answer("3")
 			h.check(0, 0, told(l))
@@ -243,6 +246,8 @@ func TestFiles(t *testing.T) {
 	config := large("Host x\n IdentityFile y\n")
 	known := large("example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8mJ1hRPyPJ5gPSBvLYS0dEBG5KJ8d9TqkEVQqFyBbX\n")
 	words := large("x\n")
+	// A file of keys may be long, and is read up to a limit.
+	letIn := map[string]int64{"known_hosts": 32 * mib, "revoked": 64 * mib}
 	for _, row := range []struct {
 		name string
 		args []string
@@ -273,10 +278,10 @@ func TestFiles(t *testing.T) {
 				args = append(args, "--grant", "none", b[len(b)-2], b[len(b)-1])
 			}
 			h := start(t, false, append(args, u.URL+"/mcp")...)
-			h.send(`{"jsonrpc":"2.0","id":"first","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}` + "\n")
+			h.send(machines.InitializeLine)
 			h.send(request(3, "tools/call"))
 			l := h.answer("3")
-			h.check(0, 0, fmt.Sprintf("%s; %.150q", told(l), h.err()))
+			h.check(0, letIn[row.name], fmt.Sprintf("%s; %.150q", told(l), h.err()))
 		})
 	}
 }

@@ -7,22 +7,27 @@ package hostile_test
 
 import (
 	"bufio"
-	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/machines"
 )
 
-func TestMain(m *testing.M) { machines.Main(m) }
+func TestMain(m *testing.M) {
+	machines.AfterAll(printTable)
+	machines.Main(m)
+}
 
 const (
 	mib = 1 << 20
@@ -43,11 +48,10 @@ type line struct {
 
 // host is a proxy under a host that keeps nothing of what it reads.
 type host struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	in    *os.File
-	out   io.ReadCloser
-	lines chan line
+	t   *testing.T
+	cmd *exec.Cmd
+	in  *os.File
+	out io.ReadCloser
 	// exited is closed when the proxy has ended.
 	exited chan struct{}
 
@@ -55,28 +59,26 @@ type host struct {
 	stderr []byte
 	peak   int64
 	began  time.Time
+	// answers are the first answers to each request, by its raw id. news is closed and replaced
+	// when one comes, and ended says that no more will.
+	answers map[string]line
+	news    chan struct{}
+	ended   bool
 }
 
 // start starts the real command. A host that is deaf never reads its output.
 func start(t *testing.T, deaf bool, args ...string) *host {
 	t.Helper()
 	home := t.TempDir()
-	cmd := exec.Command(command(t), args...)
+	cmd := exec.Command(machines.PlainSallyport(t), args...)
 	cmd.Dir = home
 	cmd.Env = append(machines.Environment(), "HOME="+home)
 	return startCommand(t, cmd, deaf)
 }
 
-func command(t *testing.T) string {
-	if path := os.Getenv("SALLYPORT_BINARY"); path != "" {
-		return path
-	}
-	return machines.PlainSallyport(t)
-}
-
 func startCommand(t *testing.T, cmd *exec.Cmd, deaf bool) *host {
 	t.Helper()
-	h := &host{t: t, cmd: cmd, lines: make(chan line, 1024), exited: make(chan struct{}), began: time.Now()}
+	h := &host{t: t, cmd: cmd, answers: map[string]line{}, news: make(chan struct{}), exited: make(chan struct{}), began: time.Now()}
 	stdin, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -162,22 +164,22 @@ func (h *host) look() int64 {
 	return h.peak
 }
 
-// cpu is the processor time that the proxy has used.
-func (h *host) cpu() time.Duration {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.cmd.Process.Pid))
-	_, rest, _ := bytes.Cut(b, []byte(") "))
-	fields := strings.Fields(string(rest))
-	if len(fields) < 13 {
-		return 0
-	}
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond
+// quiet waits until a count has not changed for half a second.
+func quiet(t *testing.T, count *atomic.Int64) {
+	t.Helper()
+	last, same := int64(-1), 0
+	machines.Poll(t, func() bool {
+		n := count.Load()
+		if same++; n != last {
+			last, same = n, 0
+		}
+		return same == 10
+	}, "quiet")
 }
 
 // read reads the proxy's lines and keeps only their beginnings.
 func (h *host) read() {
-	defer close(h.lines)
+	defer h.note("", line{}, true)
 	r := bufio.NewReaderSize(h.out, 1<<20)
 	var l line
 	for {
@@ -188,7 +190,9 @@ func (h *host) read() {
 		}
 		switch err {
 		case nil:
-			h.lines <- l
+			if m := answerTo.FindStringSubmatch(l.head); m != nil {
+				h.note(m[1], l, false)
+			}
 			l = line{}
 		case bufio.ErrBufferFull:
 		default:
@@ -197,22 +201,38 @@ func (h *host) read() {
 	}
 }
 
+// answerTo finds the raw id of an answer, which is no request.
+var answerTo = regexp.MustCompile(`^\{"jsonrpc":"2\.0","id":("[^"]*"|\d+),\s*"(?:"|[^m"])`)
+
+// note keeps an answer, and wakes whoever waits for it.
+func (h *host) note(id string, l line, ended bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, known := h.answers[id]; !known && !ended {
+		h.answers[id] = l
+	}
+	h.ended = h.ended || ended
+	close(h.news)
+	h.news = make(chan struct{})
+}
+
 func (h *host) send(text string) { io.WriteString(h.in, text) }
 
-// answer waits for the line that answers the request with the raw id. It passes over all others. ""
-// means that the proxy has ended.
+// answer waits for the line that answers the request with the raw id. An empty one means that the
+// proxy has ended.
 func (h *host) answer(id string) line {
 	h.t.Helper()
 	over := time.After(patience)
 	for {
+		h.mu.Lock()
+		l, answered := h.answers[id]
+		ended, news := h.ended, h.news
+		h.mu.Unlock()
+		if answered || ended {
+			return l
+		}
 		select {
-		case l, ok := <-h.lines:
-			if !ok {
-				return line{}
-			}
-			if strings.HasPrefix(l.head, `{"jsonrpc":"2.0","id":`+id+`,`) {
-				return l
-			}
+		case <-news:
 		case <-over:
 			h.t.Fatalf("no answer to %s; stderr:\n%.4000s", id, h.err())
 		}
@@ -252,7 +272,7 @@ func told(l line) string {
 type report struct {
 	name              string
 	sent, letIn, peak int64
-	took, processor   time.Duration
+	took              time.Duration
 	told              string
 }
 
@@ -273,8 +293,17 @@ func (h *host) check(sent, letIn int64, told string) {
 	}
 	reports.Lock()
 	defer reports.Unlock()
-	r := report{h.t.Name(), sent, letIn, peak, time.Since(h.began), h.cpu(), told}
-	reports.all = append(reports.all, r)
-	fmt.Fprintf(os.Stderr, "%-60s sent %9d KiB  in %4d MiB  peak %5d MiB  %6.1fs cpu %5.1fs  %s\n", strings.TrimPrefix(r.name, "Test"), r.sent>>10, r.letIn/mib, r.peak/mib,
-		r.took.Seconds(), r.processor.Seconds(), r.told)
+	reports.all = append(reports.all, report{h.t.Name(), sent, letIn, peak, time.Since(h.began), told})
+}
+
+// printTable prints all rows, the one with the highest peak first. It is seen with go test -v.
+func printTable() {
+	reports.Lock()
+	defer reports.Unlock()
+	slices.SortStableFunc(reports.all, func(a, b report) int { return cmp.Compare(b.peak, a.peak) })
+	fmt.Println("peak MiB  limit  sent KiB  seconds  case: what the host was told")
+	for _, r := range reports.all {
+		fmt.Printf("%8d  %5d  %8d  %7.1f  %s: %s\n", r.peak/mib, (base+factor*r.letIn)/mib, r.sent>>10,
+			r.took.Seconds(), strings.TrimPrefix(r.name, "Test"), strings.ReplaceAll(r.told, "\n", " "))
+	}
 }

@@ -82,7 +82,7 @@ func (f *frames) serve(tool func(f *frames, stream uint32)) {
 			case !strings.Contains(body, `"id"`):
 				f.answer(id, "202", "")
 			default:
-				tool(f, id)
+				go tool(f, id) // ends with the connection; meanwhile its acknowledgements are read
 			}
 			delete(bodies, id)
 		}
@@ -182,6 +182,7 @@ func TestFrames(t *testing.T) {
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			var sent atomic.Int64
 			url, ca := startFrames(t, &sent, row.tool)
 			h := start(t, false, "--grant", "none", "--ca-file", ca, url+"/mcp")

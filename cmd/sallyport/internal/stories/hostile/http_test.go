@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"sallyport/cmd/sallyport/internal/machines"
 )
 
 // hijack answers a call with whatever write writes to the connection.
@@ -89,6 +91,7 @@ func TestHeaders(t *testing.T) {
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			u := newUpstream(t)
 			u.tool = hijack(row.write)
 			h := start(t, false, "--grant", "none", u.URL+"/mcp")
@@ -118,31 +121,32 @@ func TestStreams(t *testing.T) {
 		{"one comment", endless, maxMessage, ":", "x", answer},
 		{"one event", endless, maxMessage, "", "data: xxxxxxxx\n", answer},
 		{"empty data", endless, maxMessage, "", "data\n", answer},
-		{"empty events", 100 * mib, 0, "", "\n", answer},
-		{"comments", 100 * mib, 0, "", ":\n", answer},
-		{"events of white space", 100 * mib, 0, "", "data:\n\n", answer},
-		{"ids", 100 * mib, 0, "", "id:1\n\n", answer},
-		{"ids in one event", 100 * mib, 0, "", "id:1\n", answer},
-		{"long ids", 100 * mib, 0, "", "id:" + strings.Repeat("x", 4000) + "\n\n", answer},
-		{"ids of a megabyte", 100 * mib, 4 * mib, "", "id:" + strings.Repeat("x", mib) + "\n\n", answer},
-		{"names of a megabyte", 100 * mib, 4 * mib, "", "event:" + strings.Repeat("x", mib) + "\n\n", answer},
-		{"retries", 100 * mib, 0, "", "retry:1\n\n", answer},
-		{"other events", 100 * mib, 0, "", "event:a\ndata:b\n\n", answer},
-		{"notifications", 60 * mib, 0, "", "data:{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\n", answer},
-		{"notifications with ids", 60 * mib, 0, "", "id:1\ndata:{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\n", answer},
-		{"list changes", 60 * mib, 0, "", "data:{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n\n", answer},
-		{"progress", 60 * mib, 0, "", "data:{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":2,\"progress\":1}}\n\n", answer},
-		{"requests", 60 * mib, 0, "", "data:{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"sampling/createMessage\"}\n\n", answer},
-		{"pings", 60 * mib, 0, "", "data:{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n\n", answer},
-		{"answers to nothing", 60 * mib, 0, "", "data:{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n", answer},
-		{"no JSON", 60 * mib, 0, "", "data:<\n\n", answer},
-		{"batches", 60 * mib, maxMessage, "data:[", "0,", "0]" + answer},
+		{"empty events", 16 * mib, 0, "", "\n", answer},
+		{"comments", 16 * mib, 0, "", ":\n", answer},
+		{"events of white space", 16 * mib, 0, "", "data:\n\n", answer},
+		{"ids", 16 * mib, 0, "", "id:1\n\n", answer},
+		{"ids in one event", 16 * mib, 0, "", "id:1\n", answer},
+		{"long ids", 16 * mib, 0, "", "id:" + strings.Repeat("x", 4000) + "\n\n", answer},
+		{"ids of a megabyte", 16 * mib, 4 * mib, "", "id:" + strings.Repeat("x", mib) + "\n\n", answer},
+		{"names of a megabyte", 16 * mib, 4 * mib, "", "event:" + strings.Repeat("x", mib) + "\n\n", answer},
+		{"retries", 16 * mib, 0, "", "retry:1\n\n", answer},
+		{"other events", 16 * mib, 0, "", "event:a\ndata:b\n\n", answer},
+		{"notifications", 16 * mib, 0, "", "data:{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\n", answer},
+		{"notifications with ids", 16 * mib, 0, "", "id:1\ndata:{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\n", answer},
+		{"list changes", 16 * mib, 0, "", "data:{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n\n", answer},
+		{"progress", 16 * mib, 0, "", "data:{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":2,\"progress\":1}}\n\n", answer},
+		{"requests", 16 * mib, 0, "", "data:{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"sampling/createMessage\"}\n\n", answer},
+		{"pings", 16 * mib, 0, "", "data:{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n\n", answer},
+		{"answers to nothing", 16 * mib, 0, "", "data:{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n", answer},
+		{"no JSON", 16 * mib, 0, "", "data:<\n\n", answer},
+		{"batches", 16 * mib, maxMessage, "data:[", "0,", "0]" + answer},
 	} {
 		send := func(w http.ResponseWriter) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			repeat(w, int(row.n), row.head, row.unit, "", row.tail)
 		}
 		t.Run("answer/"+row.name, func(t *testing.T) {
+			t.Parallel()
 			u := newUpstream(t)
 			u.tool = func(w http.ResponseWriter, r *http.Request, id string) { send(w) }
 			h := start(t, false, "--grant", "none", u.URL+"/mcp")
@@ -154,6 +158,7 @@ func TestStreams(t *testing.T) {
 			h.check(u.sent.Load(), row.letIn, told(l))
 		})
 		t.Run("pushed/"+row.name, func(t *testing.T) {
+			t.Parallel()
 			u := newUpstream(t)
 			over := make(chan struct{})
 			var first atomic.Bool
@@ -177,10 +182,10 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// A server that ends every stream at once, and asks for the next one at once, is asked a few times
-// a second.
+// A server that ends every stream at once, and asks for the next one at once, is asked twice a
+// second at most.
 func TestReconnections(t *testing.T) {
-	const span, most = 6 * time.Second, 16
+	const streams, pause = 5, 500 * time.Millisecond
 	for _, row := range []struct{ name, stream string }{
 		{"nothing", ""},
 		{"retry 0", "retry: 0\n\n"},
@@ -197,17 +202,17 @@ func TestReconnections(t *testing.T) {
 				w.Header().Set("Content-Type", "text/event-stream")
 				io.WriteString(w, row.stream)
 			}
-			u.tool = func(w http.ResponseWriter, r *http.Request, id string) { u.stream(w, r) }
 			h := start(t, false, "--grant", "none", u.URL+"/mcp")
+			began := time.Now()
 			h.open()
-			h.send(call(2, "x"))
-			time.Sleep(span)
-			n := asked.Load()
+			machines.Poll(t, func() bool { return asked.Load() >= streams }, "streams")
+			took, n := time.Since(began), asked.Load()
 			h.send(request(3, "ping"))
 			h.answer("3")
-			h.check(0, 0, fmt.Sprintf("asked for %d streams in %v", n, span))
-			if n > 2*most {
-				t.Errorf("asked for %d streams in %v, want at most %d", n, span, 2*most)
+			h.check(0, 0, fmt.Sprintf("asked for %d streams in %v", n, took.Round(pause/10)))
+			// It may have been asked while we waited. Between two times there is a pause.
+			if least := time.Duration(n-1) * pause * 9 / 10; took < least {
+				t.Errorf("asked for %d streams in %v, want at least %v", n, took, least)
 			}
 		})
 	}

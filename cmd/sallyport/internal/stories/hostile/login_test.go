@@ -98,8 +98,8 @@ func TestLoginServer(t *testing.T) {
 		path  string
 		grant string
 	}{
-		{"/resource", "auto"}, {"/.well-known/oauth-authorization-server", "auto"}, {"/.well-known/", "auto"}, {"/register", "auto"},
-		{"/token", "client_credentials"}, {"/device", "device_code"}, {"/token", "device_code"}, {"/mcp", "auto"},
+		{"/resource", "auto"}, {"/.well-known/oauth-authorization-server", "auto"}, {"/register", "auto"},
+		{"/token", "client_credentials"}, {"/device", "device_code"},
 	} {
 		for _, answer := range answers {
 			t.Run(place.grant+place.path+"/"+answer.name, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestLoginServer(t *testing.T) {
 					args = append(args, "--client-id", "c", "--client-secret", "s")
 				}
 				home := t.TempDir()
-				cmd := exec.Command(command(t), args...)
+				cmd := exec.Command(machines.PlainSallyport(t), args...)
 				cmd.Dir, cmd.Env = home, append(machines.Environment(), "HOME="+home)
 				h := startCommand(t, cmd, false)
 				select {

@@ -3,7 +3,6 @@
 package hostile_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,24 +10,24 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
+
+	"sallyport/cmd/sallyport/internal/machines"
 )
 
 // A list of tools may have pages without an end. The proxy keeps none of them.
 func TestPages(t *testing.T) {
-	const pages = 100
-	u := newUpstream(t)
-	var page atomic.Int64
-	u.tool = func(w http.ResponseWriter, r *http.Request, id string) {
-		n := page.Add(1)
-		repeat(w, 2*mib, `{"jsonrpc":"2.0","id":`+id+`,"result":{"nextCursor":"`+fmt.Sprint(n)+`","tools":[`,
-			`{"name":"a","inputSchema":{"properties":{"b":{"type":"string","x-mcp-header":"c"}}}}`, ",", `]}}`)
-	}
+	const pages = 50
 	for _, modern := range []bool{false, true} {
 		t.Run(fmt.Sprintf("modern %v", modern), func(t *testing.T) {
+			t.Parallel()
+			u := newUpstream(t)
 			u.modern = modern
-			page.Store(0)
-			u.sent.Store(0)
+			var page atomic.Int64
+			u.tool = func(w http.ResponseWriter, r *http.Request, id string) {
+				n := page.Add(1)
+				repeat(w, 2*mib, `{"jsonrpc":"2.0","id":`+id+`,"result":{"nextCursor":"`+fmt.Sprint(n)+`","tools":[`,
+					`{"name":"a","inputSchema":{"properties":{"b":{"type":"string","x-mcp-header":"c"}}}}`, ",", `]}}`)
+			}
 			h := start(t, false, "--grant", "none", u.URL+"/mcp")
 			h.open()
 			var l line
@@ -46,8 +45,9 @@ func TestManyAtOnce(t *testing.T) {
 	for _, row := range []struct {
 		calls, size int
 		deaf        bool
-	}{{64, 8 * mib, true}, {64, 8 * mib, false}, {8, 60 * mib, true}, {1000, mib, true}} {
+	}{{64, 8 * mib, true}, {64, 8 * mib, false}, {8, 60 * mib, true}, {1000, mib, true}, {16, 60 * mib, true}} {
 		t.Run(fmt.Sprintf("%d of %d MiB deaf %v", row.calls, row.size/mib, row.deaf), func(t *testing.T) {
+			t.Parallel()
 			u := newUpstream(t)
 			var ended atomic.Int64
 			u.tool = func(w http.ResponseWriter, r *http.Request, id string) {
@@ -55,19 +55,18 @@ func TestManyAtOnce(t *testing.T) {
 				repeat(w, row.size, `{"jsonrpc":"2.0","id":`+id+`,"result":{"a":"`, "x", "", `"}}`)
 			}
 			h := start(t, row.deaf, "--grant", "none", u.URL+"/mcp")
-			h.send(`{"jsonrpc":"2.0","id":"first","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}` + "\n")
+			h.send(machines.InitializeLine)
 			h.send(`{"jsonrpc":"2.0","method":"notifications/initialized"}` + "\n")
 			for i := range row.calls {
 				h.send(call(i, "x"))
 			}
 			if row.deaf {
-				time.Sleep(5 * time.Second)
-				go io.Copy(io.Discard, h.out)
+				quiet(t, &u.sent)
+				go io.Copy(io.Discard, h.out) // ends with the proxy
 			}
-			for began := time.Now(); ended.Load() < int64(row.calls) && time.Since(began) < patience; {
-				time.Sleep(50 * time.Millisecond)
-			}
-			h.check(u.sent.Load(), int64(row.calls)*int64(row.size), fmt.Sprintf("%d answers", ended.Load()))
+			machines.Poll(t, func() bool { return ended.Load() == int64(row.calls) }, "all answers")
+			// What is held at once is bounded for all calls together.
+			h.check(u.sent.Load(), min(int64(row.calls)*int64(row.size), 320*mib), fmt.Sprintf("%d answers", ended.Load()))
 		})
 	}
 }
@@ -81,41 +80,42 @@ func TestHost(t *testing.T) {
 	}{
 		{"line of 512 MiB", maxMessage, func(w io.Writer) { repeat(w, endless, "", "x", "", "\n") }},
 		{"line of 512 MiB with an id", maxMessage, func(w io.Writer) { repeat(w, endless, `{"id":1,"method":"a","params":"`, "x", "", "\"}\n") }},
-		{"id of 60 MiB", full, func(w io.Writer) { repeat(w, full, `{"method":"a","id":"`, "x", "", "\"}\n") }},
-		{"batch of numbers", full, func(w io.Writer) { repeat(w, full, `[`, "0", ",", "]\n") }},
-		{"batch of requests", full, func(w io.Writer) { repeat(w, full, `[`, `{"jsonrpc":"2.0","id":1,"method":"ping"}`, ",", "]\n") }},
+		{"id of 60 MiB", int64(full), func(w io.Writer) { repeat(w, full, `{"method":"a","id":"`, "x", "", "\"}\n") }},
+		{"batch of numbers", int64(full), func(w io.Writer) { repeat(w, full, `[`, "0", ",", "]\n") }},
+		{"batch of requests", int64(full), func(w io.Writer) { repeat(w, full, `[`, `{"jsonrpc":"2.0","id":1,"method":"ping"}`, ",", "]\n") }},
 		{"batches", mib, func(w io.Writer) { repeat(w, full, "", "["+strings.Repeat("0,", 1000)+"0]\n", "", "") }},
 		{"empty lines", 0, func(w io.Writer) { repeat(w, full, "", "\n", "", "") }},
 		{"no JSON", 0, func(w io.Writer) { repeat(w, 4*mib, "", "x\n", "", "") }},
-		{"pings", 0, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","id":1,"method":"ping"}`+"\n", "", "") }},
-		{"notifications", 0, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","method":"notifications/x"}`+"\n", "", "") }},
-		{"answers", 0, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","id":1,"result":{}}`+"\n", "", "") }},
+		{"pings", 4 * mib, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","id":1,"method":"ping"}`+"\n", "", "") }},
+		{"notifications", 4 * mib, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","method":"notifications/x"}`+"\n", "", "") }},
+		{"answers", 4 * mib, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","id":1,"result":{}}`+"\n", "", "") }},
 		{"notifications of 4 MiB", 40 * mib, func(w io.Writer) {
 			for range 10 {
 				repeat(w, 4*mib, `{"jsonrpc":"2.0","method":"notifications/x","params":"`, "x", "", "\"}\n")
 			}
 		}},
-		{"members", full, func(w io.Writer) {
+		{"members", int64(full), func(w io.Writer) {
 			repeat(w, full, `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{`, `"name":0`, ",", "}}\n")
 		}},
 	} {
 		for _, deaf := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s deaf %v", row.name, deaf), func(t *testing.T) {
+				t.Parallel()
 				u := newUpstream(t)
 				u.tool = func(w http.ResponseWriter, r *http.Request, id string) {
 					fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
 				}
 				h := start(t, deaf, "--grant", "none", u.URL+"/mcp")
-				h.send(`{"jsonrpc":"2.0","id":"first","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}` + "\n")
+				h.send(machines.InitializeLine)
 				h.send(`{"jsonrpc":"2.0","method":"notifications/initialized"}` + "\n")
 				var sent atomic.Int64
 				if !deaf {
-					row.write(counted2{h.in, &sent})
+					row.write(pipe{h.in, &sent})
 					h.send(request(3, "x"))
 					h.answer("3")
 				} else {
-					go row.write(counted2{h.in, &sent})
-					time.Sleep(3 * time.Second)
+					go row.write(pipe{h.in, &sent}) // ends with the proxy
+					quiet(t, &sent)
 				}
 				h.check(sent.Load(), row.letIn, "-")
 			})
@@ -123,23 +123,23 @@ func TestHost(t *testing.T) {
 	}
 }
 
-type counted2 struct {
-	*os.File
+// pipe is the proxy's stdin. It counts what was written.
+type pipe struct {
+	f *os.File
 	n *atomic.Int64
 }
 
-func (c counted2) Write(b []byte) (int, error) {
-	n, err := c.File.Write(b)
-	c.n.Add(int64(n))
+func (p pipe) Write(b []byte) (int, error) {
+	n, err := p.f.Write(b)
+	p.n.Add(int64(n))
 	return n, err
 }
-
-func (c counted2) WriteString(s string) (int, error) { return c.Write([]byte(s)) }
 
 // A tool of the upstream that has a name of ours is neither seen nor called.
 func TestNameOfOurs(t *testing.T) {
 	for _, modern := range []bool{false, true} {
 		t.Run(fmt.Sprintf("modern %v", modern), func(t *testing.T) {
+			t.Parallel()
 			u := newUpstream(t)
 			u.modern = modern
 			var called atomic.Int64
@@ -169,5 +169,3 @@ func TestNameOfOurs(t *testing.T) {
 		})
 	}
 }
-
-var _ = json.Valid

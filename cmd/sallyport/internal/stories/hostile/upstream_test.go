@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"sallyport/cmd/sallyport/internal/machines"
 )
 
 // shape is a message that costs a peer little. It makes about n bytes of it, as an answer to the
@@ -182,7 +184,9 @@ type place struct {
 	method  string
 }
 
-const full = 60 * mib
+// full is the size of a large message. It is large enough for the promise to be broken by whatever
+// takes ten times its bytes. SALLYPORT_HOSTILE_MIB, at most 60, makes it larger.
+var full = 16 * mib
 
 var places = []place{
 	{"body", func(u *upstream, s shape, n int) {
@@ -235,9 +239,11 @@ var places = []place{
 
 // Whatever an answer consists of, it costs no more than a small multiple of its bytes.
 func TestShapes(t *testing.T) {
+	full := int(machines.Setting(t, "SALLYPORT_HOSTILE_MIB", int64(full/mib))) * mib
 	for _, p := range places {
 		for _, s := range shapes {
 			t.Run(p.name+"/"+s.name, func(t *testing.T) {
+				t.Parallel()
 				u := newUpstream(t)
 				p.arrange(u, s, full)
 				h := start(t, false, "--grant", "none", u.URL+"/mcp")
@@ -246,7 +252,7 @@ func TestShapes(t *testing.T) {
 				l := h.answer("2")
 				h.send(request(3, "ping"))
 				h.answer("3")
-				h.check(u.sent.Load(), full, told(l))
+				h.check(u.sent.Load(), int64(full), told(l))
 			})
 		}
 	}
