@@ -90,6 +90,7 @@ var busyQuirks = []Quirk{
 	{Name: "RFC 8414 lacks members, and the OpenID path never answers", Seen: "firewall that drops", Knobs: func(k *Knobs) { k.NoRegistration = true },
 		Rules: []Rule{{At: ServerMetadata, When: []string{"path~openid"}, Delay: 10 * time.Minute}}, Want: servedWith("no_client", "--client-id known")},
 	{Name: "a script among the servers", Seen: "template that was not filled in", Rules: member(ResourceMetadata, "authorization_servers", `["javascript:x","http://other.test","$issuer"]`)},
+	{Name: "prose and numbers among the servers", Seen: "hand-made server", Rules: member(ResourceMetadata, "authorization_servers", `["","not a url","none",null,7,"$issuer"]`)},
 	{Name: "five unusable servers first", Seen: "test list", Rules: member(ResourceMetadata, "authorization_servers", `["ftp://a","urn:b","http://c.test","mailto:d@e","data:,f","$issuer"]`)},
 	{Name: "first of two servers never answers", Seen: "firewall that drops", Rules: []Rule{{At: ResourceMetadata, Set: map[string]string{"authorization_servers": `["https://tokens.test/slow","$issuer"]`}},
 		{At: Anywhere, When: []string{"host=tokens.test"}, Delay: 10 * time.Minute}}},
