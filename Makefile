@@ -7,7 +7,7 @@ FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: build test demo conformance lint fuzz bench cover parts clean
+.PHONY: build test demo conformance matrix lint fuzz bench cover parts clean
 
 build:
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sallyport ./cmd/sallyport
@@ -32,6 +32,11 @@ conformance: build
 
 parts:
 	@.ci/install-parts
+
+# Through which SSH servers and single algorithms the real ssh and we get. SALLYPORT_OPENSSH names
+# directories with other versions of OpenSSH (sbin/sshd, bin/ssh), separated by colons.
+matrix: parts
+	@set -o pipefail; $(GO) test -count 1 -timeout 30m -v -run TestMatrix ./sshtunnel | { grep -vE "^ *(=== |--- PASS|time=)" || true; }
 
 # govulncheck needs its database, which is not reachable everywhere.
 lint:

@@ -65,9 +65,13 @@ func (r record) account() Account {
 	if len(scopes) == 0 {
 		scopes = r.Asked
 	}
+	problem := r.Ended
+	if r.Token.Access != "" {
+		problem = ""
+	}
 	return Account{
 		Upstream: r.Upstream, IdentityProvider: r.Provider != nil, UsedBy: r.Provider.upstreams(), Realm: r.Realm,
-		Issuer: r.Server.Issuer, Name: r.Token.Account, Scopes: scopes, Expiry: r.Token.Expiry, Saved: r.Saved, Problem: r.Ended,
+		Issuer: r.Server.Issuer, Name: r.Token.Account, Scopes: scopes, Expiry: r.Token.Expiry, Saved: r.Saved, Problem: problem,
 		SignedIn: r.Token.Access != "", Refreshable: r.Token.Refresh != "", Registered: r.Client.Registered,
 	}
 }

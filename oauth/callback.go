@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sallyport/oauth/asclient"
+	"sallyport/oauth/procnet"
 )
 
 const (
@@ -61,8 +62,9 @@ type callbackServer struct {
 
 // callbackPort is the port that one login holds from listenForCallback to close.
 type callbackPort struct {
-	cfg    *Config
-	server *http.Server
+	cfg      *Config
+	server   *http.Server
+	listener net.Listener
 	// addr is the callback address that was bound. port is the port of the listener, which differs
 	// from that of the redirect URI behind a proxy.
 	addr, port string
@@ -93,7 +95,8 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path st
 		ln.Close()
 		return nil, err
 	}
-	life.startWithin(func() { at.server.Serve(newBrowserListener(ln)) }) // ends with close, which also closes ln
+	at.listener = newBrowserListener(ln)
+	life.startWithin(func() { at.server.Serve(at.listener) }) // ends with free
 	return cb, nil
 }
 
@@ -146,7 +149,7 @@ func listenError(addr string, err error) error {
 	}
 	e := &PortBusyError{Addr: addr, Err: err}
 	if _, port, serr := net.SplitHostPort(addr); serr == nil {
-		e.PID, e.Command = portHolder(port)
+		e.PID, e.Command = procnet.Holder(port)
 	}
 	return e
 }
@@ -184,7 +187,7 @@ func (cb *callbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := pathOf(cb.redirect)
 	switch {
 	case !cb.isOurHost(r.Host):
-		pageWrongHost.send(w, http.StatusMisdirectedRequest)
+		cb.send(w, pageWrongHost, http.StatusMisdirectedRequest)
 	case r.URL.Path != path && r.URL.Path != cb.at.startPath && r.URL.Path != cb.visitPath:
 		http.NotFound(w, r)
 	case r.Method != http.MethodGet:
@@ -193,10 +196,10 @@ func (cb *callbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path != path:
 		cb.redirectToLogin(w, r)
 	case cb.strayError(r):
-		pageFailed(asclient.WithoutQuery(cb.cfg.Upstream), errors.New("the login server said: "+
-			asclient.QuoteCode(asclient.PeerText(r.URL.Query().Get("error"), nil))), cb.cfg.Callback.Retry).send(w, http.StatusBadRequest)
+		cb.send(w, pageFailed(asclient.WithoutQuery(cb.cfg.Upstream), errors.New("the login server said: "+
+			asclient.QuoteCode(asclient.PeerText(r.URL.Query().Get("error"), nil))), cb.cfg.Callback.Retry), http.StatusBadRequest)
 	case !cb.deliver(r.URL.Query()):
-		pageOutOfDate.send(w, http.StatusBadRequest)
+		cb.send(w, pageOutOfDate, http.StatusBadRequest)
 	default:
 		select {
 		case <-cb.finished:
@@ -212,14 +215,14 @@ func (cb *callbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (cb *callbackServer) redirectToLogin(w http.ResponseWriter, r *http.Request) {
 	target := cb.target.Load()
 	if target == nil || r.URL.Path == cb.visitPath && cb.visited.Swap(true) {
-		pageUsed.send(w, http.StatusGone)
+		cb.send(w, pageUsed, http.StatusGone)
 		return
 	}
 	loginPage, err := target.next(r.Context())
 	if err != nil {
 		p := pageNoLogin
 		p.Detail = err.Error()
-		p.send(w, http.StatusBadGateway)
+		cb.send(w, p, http.StatusBadGateway)
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -227,18 +230,26 @@ func (cb *callbackServer) redirectToLogin(w http.ResponseWriter, r *http.Request
 	http.Redirect(w, r, loginPage, http.StatusSeeOther)
 }
 
+// send sends one of our pages. The server and the detail may be a peer's words.
+func (cb *callbackServer) send(w http.ResponseWriter, p page, status int) {
+	if printable := cb.cfg.Callback.Printable; printable != nil {
+		p.Server, p.Detail = printable(p.Server), printable(p.Detail)
+	}
+	p.send(w, status)
+}
+
 // sendOutcome tells the browser how the login ended.
 func (cb *callbackServer) sendOutcome(w http.ResponseWriter) {
 	upstream := asclient.WithoutQuery(cb.cfg.Upstream)
 	if cb.at.current.Load() != cb {
-		pageAgain.send(w, http.StatusBadRequest)
+		cb.send(w, pageAgain, http.StatusBadRequest)
 		return
 	}
 	if cb.err != nil {
-		pageFailed(upstream, cb.err, cb.cfg.Callback.Retry).send(w, http.StatusBadRequest)
+		cb.send(w, pageFailed(upstream, cb.err, cb.cfg.Callback.Retry), http.StatusBadRequest)
 		return
 	}
-	pageSignedIn(upstream).send(w, http.StatusOK)
+	cb.send(w, pageSignedIn(upstream), http.StatusOK)
 }
 
 // isOurHost guards against DNS rebinding. The Host header must be a loopback name with the
@@ -295,7 +306,21 @@ func (cb *callbackServer) finish(err error) {
 	close(cb.finished)
 }
 
-// close frees the port, and gives the browser a moment to fetch our last page.
+// free frees the port: another login may follow at once. It waits for lastPageTime at most, because
+// a listener on another machine is asked to close.
+func (at *callbackPort) free() {
+	freed := make(chan struct{})
+	go func() { // ends with the listener's Close
+		defer close(freed)
+		at.listener.Close()
+	}()
+	select {
+	case <-freed:
+	case <-time.After(lastPageTime):
+	}
+}
+
+// close ends the server, and gives the browser a moment to fetch our last page.
 func (at *callbackPort) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), lastPageTime)
 	defer cancel()

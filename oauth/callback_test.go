@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -435,4 +436,38 @@ func TestListenerGoesOnAfterErrors(t *testing.T) {
 			return flaky, err
 		}
 	}))
+}
+
+// exclusiveListener is a listener on a port that only one may hold.
+type exclusiveListener struct {
+	net.Listener
+	held *atomic.Bool
+}
+
+func (l exclusiveListener) Close() error {
+	err := l.Listener.Close()
+	l.held.Store(false)
+	return err
+}
+
+// The port is free as soon as a login has ended, however slow the browser is: the request may need
+// another login at once.
+func TestPortIsFreeAfterALogin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.as.Set(func(k *oauthtest.Knobs) { k.NeedScope = "write" }) // which takes a second login
+	var held atomic.Bool
+	tr := w.transport(func(c *Config) {
+		c.Callback.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
+			if !held.CompareAndSwap(false, true) {
+				return nil, syscall.EADDRINUSE
+			}
+			ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+			return exclusiveListener{ln, &held}, err
+		}
+	})
+	w.mustPost(tr)
+	if got := w.as.Stats().Authorizations; got != 2 {
+		t.Errorf("%d logins, want 2", got)
+	}
 }

@@ -149,22 +149,38 @@ func issuerChanged(s asclient.Server, why string) error {
 // it is s, or if there is none yet.
 func (r *renewal) boundElsewhere(s asclient.Server) string {
 	var b boundTo
-	r.account.loadNote(boundName, &b)
+	r.account.notes.load(boundName, &b)
 	if rec, _ := r.account.current(); b.Server == "" && !rec.Client.Registered {
 		b.Server = r.cfg.bindingOf(rec.Server) // of a record that is older than the note
 	}
-	given := r.cfg.Endpoints.TokenURL // discover lets nothing go to another endpoint
-	if b.Server == r.cfg.bindingOf(s) || given != "" && b.Server == (asclient.Server{TokenEndpoint: given, Source: asclient.FromConfig}).ID() {
-		return ""
+	if b.Server == r.cfg.bindingOf(s) || b.Server == bindingOfEndpoint(r.cfg.Endpoints.TokenURL) {
+		return "" // where an endpoint is given, discover lets nothing go to another one
+	}
+	if b.Server == bindingOfEndpoint(s.TokenEndpoint) && isConfined(s) {
+		return "" // the endpoint was given once, and now metadata names it
 	}
 	return b.Server
+}
+
+// bindingOfEndpoint names the server of a token endpoint that the Config gives, for a boundTo.
+func bindingOfEndpoint(tokenURL string) string {
+	if tokenURL == "" {
+		return ""
+	}
+	return asclient.Server{TokenEndpoint: tokenURL, Source: asclient.FromConfig}.ID()
+}
+
+// isConfined reports whether s gets what is secret only at the origin of its token endpoint.
+func isConfined(s asclient.Server) bool {
+	c := s.Confined()
+	return c.PushEndpoint == s.PushEndpoint && c.DeviceEndpoint == s.DeviceEndpoint && c.RevocationEndpoint == s.RevocationEndpoint
 }
 
 // bind notes that the account is bound to s, until a sign-out.
 func (r *renewal) bind(s asclient.Server) {
 	var b boundTo
-	if name := r.cfg.bindingOf(s); !r.account.loadNote(boundName, &b) || b.Server != name {
-		r.account.saveNote(boundName, boundTo{name})
+	if name := r.cfg.bindingOf(s); !r.account.notes.load(boundName, &b) || b.Server != name {
+		r.account.notes.save(boundName, boundTo{name})
 	}
 }
 

@@ -72,6 +72,10 @@ type Config struct {
 	// Base sends requests to the upstream's origin. AuthBase sends requests to every other origin.
 	// A nil RoundTripper is http.DefaultTransport.
 	Base, AuthBase http.RoundTripper
+	// MayOpen reports whether the person's browser may be sent to u, a URL that the server at by
+	// names. It is not asked for what the person configured. Nil allows all that is https, and http
+	// to loopback for an upstream on loopback.
+	MayOpen func(by, u *url.URL) bool
 	// AllowInsecureHTTP allows cleartext to hosts other than loopback.
 	AllowInsecureHTTP bool
 
@@ -97,6 +101,11 @@ type Config struct {
 	AuthorizeParams map[string]string
 	// Bearer says which token the upstream gets: BearerAccess or BearerID. Empty is BearerAccess.
 	Bearer string
+
+	// Kind names the kind of a request to the upstream, such as the method and the tool that its
+	// body names. A refusal of a request that does not end with a new token is most likely of its
+	// kind. Nil takes the requests of one HTTP method for one kind.
+	Kind func(*http.Request) string
 
 	// Given holds one-shot inputs, which are tried before a login.
 	Given Given
@@ -133,11 +142,13 @@ type Config struct {
 	atProvider bool
 	// now is the wall clock. pageInterval is the shortest time between two login pages of all
 	// processes. freshPauses are the pauses between the tries with a fresh token that is refused:
-	// behind a load balancer, a server may hear of a token later than another. Tests set all three
-	// after New.
+	// behind a load balancer, a server may hear of a token later than another. questionPauses are
+	// those before each try of exchange.question. Tests set all four after New.
 	now          func() time.Time
 	pageInterval time.Duration
 	freshPauses  []time.Duration
+
+	questionPauses []time.Duration
 }
 
 // ClientConfig says who we are to the authorization server. Its zero value leaves that to dynamic
@@ -222,6 +233,9 @@ type CallbackConfig struct {
 	// Retry is a sentence for our page after a failed login: how the person starts it again. Empty
 	// is a general sentence.
 	Retry string
+	// Printable returns text as our pages may show it. Nil changes nothing: the pages escape what
+	// means something in HTML, and show the rest as it came.
+	Printable func(text string) string
 	// Listen opens the listener. It may be that of a tunnel. Nil is net.Listen's.
 	Listen func(ctx context.Context, addr string) (net.Listener, error)
 }
@@ -268,6 +282,7 @@ func (c *Config) persistent() bool { return !c.unattended() && c.Grant != GrantN
 // setDefaults replaces zero values by their defaults.
 func (c *Config) setDefaults() {
 	c.now, c.pageInterval = wallClock, defaultPageInterval
+	c.questionPauses = []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond}
 	c.freshPauses = []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
 	if c.Grant == "" {
 		c.Grant = GrantAuto
@@ -419,7 +434,7 @@ func (c *Config) resourceOf(f asclient.Finding) string {
 
 // requests returns the client that sends requests to authorization servers.
 func (c *Config) requests() *asclient.Client {
-	as := &asclient.Client{Upstream: c.Upstream, Base: c.Base, Other: c.AuthBase, AllowHTTP: c.AllowInsecureHTTP,
+	as := &asclient.Client{Upstream: c.Upstream, Base: c.Base, Other: c.AuthBase, MayOpen: c.MayOpen, AllowHTTP: c.AllowInsecureHTTP,
 		Issuer: c.Endpoints.Issuer, ResourceGiven: c.Resource != "", Certificate: c.Client.Certificate, BearerID: c.Bearer == BearerID,
 		ExtraParams: c.ExtraParams, AuthorizeParams: c.AuthorizeParams, Now: func() time.Time { return c.now() }, Log: c.Log}
 	switch c.Client.AuthStyle {
@@ -435,3 +450,8 @@ func (c *Config) requests() *asclient.Client {
 // authorization server: for its metadata, or to one of its endpoints. It is false for requests of
 // MCP, and for everything else that the upstream's metadata leads to.
 func ToServer(req *http.Request) bool { return asclient.ToServer(req) }
+
+// NamedBy says who named the URL of a request that Config.AuthBase got. It returns a URL of that
+// server: the upstream, an authorization server, or one that redirects. It returns byPerson, and no
+// URL, for an origin that was configured.
+func NamedBy(req *http.Request) (server *url.URL, byPerson bool) { return asclient.NamedBy(req) }

@@ -94,7 +94,8 @@
 //
 // With [Config.AtTerminal] a person waits for a good token. So every answer of 400 and above is
 // treated as such a redirect, except a message of MCP and the answer of a busy server (429, 502,
-// 503, 504).
+// 503, 504). A connection that is closed without an answer counts as a refusal of the token, once,
+// if the upstream answers a request without a token with a refusal.
 //
 // If the answer complains of the token, the first of these that fits is done:
 //
@@ -107,7 +108,17 @@
 //     [TokenRefusedError], because another sign-in would end the same way. Later requests try that
 //     token again, without the pauses. A sign-in may follow after ten minutes, or when the person
 //     calls [Transport.SignIn].
-//  4. Every other token is refreshed. If that brings none, a sign-in follows.
+//  4. The upstream has accepted the token in the last ten seconds. The request is sent once more
+//     with the same token, because one replica of several may refuse what the others take.
+//  5. Every other token is refreshed. If that brings none, the upstream is asked about the token
+//     (evidence.go): a ping outside the session shows it, up to three times. If the upstream takes
+//     that ping, and refuses the same ping without a token, the token lives. Then the request is
+//     sent once more, and the caller gets the answer, whatever it is. Otherwise a sign-in follows.
+//
+// So a 401 to one kind of request, which a gateway passes on for one backend, costs one refresh and
+// no login page. [Config.Kind] names the kind. Until the upstream serves a request of that kind
+// again, the next 401 to one leads to no refresh, as long as the upstream takes the ping. The
+// answer to a ping counts for ten seconds. The pauses of a fresh token end with the same question.
 //
 // After a renewal a request is sent again, at most three times, each time with a fresh body from
 // GetBody. The caller gets the refusal itself after the third time, or if the body has no GetBody;
@@ -120,9 +131,10 @@
 //     neither start a login nor wait for one. If only a login could help, the caller gets the 401
 //     or 403.
 //   - [Transport.InSession] is for requests within a session of MCP, because some upstreams answer
-//     401 for a session that they do not know. A request that had a token leads to no login, and
-//     does not judge a fresh token: its caller gets the 401 or 403. The caller then starts a new
-//     session with a request through the Transport itself, which judges the token.
+//     401 for a session that they do not know. A 401 to a request that had a token leads to a login
+//     only if the upstream refuses the token outside the session as well, and it does not judge a
+//     fresh token. Otherwise the caller gets the 401. The caller then starts a new session with a
+//     request through the Transport itself, which judges the token.
 //
 // # One flight at a time
 //
@@ -383,14 +395,15 @@
 //   - A code is redeemed only if its callback had the state, came to the path of its server, and
 //     named no other issuer. PKCE with S256 is always used. A server whose metadata does not
 //     promise it is refused, unless [Endpoints].AssumePKCE is set.
-//   - Configured secrets stay at one server. [ClientConfig].Secret and Key, [Config.Given] and the
-//     assertion of jwt_bearer go to the server of [Endpoints].Issuer or of configured endpoints, or
-//     else to the server of their first use. The store keeps the name of that server, under
-//     KEY/issuer, until a sign-out. If the upstream later names another one, the sign-in is refused
-//     with [asclient.CodeIssuerChanged], and only Endpoints.Issuer allows it. The same holds for a
-//     configured client or redirect URI without a secret, if the server does not prove its issuer
-//     in redirects. A configured token endpoint is the server whose metadata lists it. If the
-//     issuer is at the upstream's origin, its token endpoint must stay at its origin as well.
+//   - Configured secrets stay at one server. [ClientConfig].Secret and Key, [Config.Given] and
+//     the assertion of jwt_bearer go to the server of [Endpoints].Issuer or of configured
+//     endpoints, or else to the server of their first use. The store keeps the name of that
+//     server, under KEY/issuer, until a sign-out. If the upstream later names another one, the
+//     sign-in is refused with [asclient.CodeIssuerChanged], and only Endpoints.Issuer allows it.
+//     The same holds for a configured client or redirect URI without a secret, if the server does
+//     not prove its issuer in redirects. A configured token endpoint is the server whose metadata
+//     lists it, also when it is not configured any more. If the issuer is at the upstream's
+//     origin, its token endpoint must stay at its origin as well.
 //   - With Endpoints.Issuer, what the record holds of another server is not used. A sign-out
 //     revokes it at that server, unless that takes a configured secret.
 //   - As far as the store knows, only one server without proof of its issuer has callbacks at the
@@ -415,7 +428,8 @@
 // # The rest of Transport
 //
 // [Transport.SignIn] signs in without a request: it asks the upstream for its challenge itself. It
-// does nothing if there is a valid token, or if the upstream wants none. [Transport.SignOut]
+// does nothing if there is a valid token, or if the upstream wants none: it asks for no token, and
+// has no resource metadata or answers even the call of a tool. [Transport.SignOut]
 // revokes the tokens (RFC 7009) if the server can do that, and deletes them and the registration.
 // [Transport.Deliver] takes the URL of a callback that did not reach the listener.
 // [Transport.State] says where the sign-in stands and when that changes.

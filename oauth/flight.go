@@ -19,6 +19,9 @@ type need struct {
 	ahead bool
 	// background says that nobody waits, so no person may be asked.
 	background bool
+	// noLogin says that somebody waits, and that a login is not to follow: it is not sure yet that
+	// instead is dead.
+	noLogin bool
 	// byPerson says that the person asked for the login. An old refresh token that fails is then no
 	// reason to fail.
 	byPerson bool
@@ -198,7 +201,7 @@ func (g *flights) end(f *flight, err error) {
 	f.err, g.current = err, nil
 	// Otherwise the token is as good as it was, or nobody was to be asked.
 	n := f.need
-	tell := err == nil || n.stepUp == nil && !n.ahead && !n.background && !n.signOut
+	tell := err == nil || err != errNeedsPerson && n.stepUp == nil && !n.ahead && !n.background && !n.signOut
 	g.status.update(func(s *State) {
 		s.Busy = false
 		if tell {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -218,9 +219,11 @@ func TestHostileEndpointForAConfiguredSecret(t *testing.T) {
 					}
 					h.server[name] = value
 				}
+				old := h.as.Secrets()
 				h.refuse = func(w http.ResponseWriter, r *http.Request) {
-					h.refuse = nil
-					w.WriteHeader(http.StatusUnauthorized)
+					if access := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "); slices.Contains(old, access) {
+						w.WriteHeader(http.StatusUnauthorized)
+					}
 				}
 			})
 			tr := h.transport(client)

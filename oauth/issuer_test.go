@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -379,5 +380,46 @@ func TestGivenTokenEndpointOfADiscoveredServer(t *testing.T) {
 	w.mustPost(w.transport(change))
 	if got := w.as.Stats().Authorizations; got != 2 {
 		t.Errorf("%d login pages, want 2", got)
+	}
+}
+
+// A token endpoint was given once and is discovered now: it is the same server. What is secret goes
+// to no other place that the metadata names.
+func TestGivenEndpointIsDiscoveredLater(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		elsewhere string // an endpoint that is at the upstream
+		want      []string
+	}{
+		{"", []string{""}},
+		{"revocation_endpoint", []string{""}},
+		{"pushed_authorization_request_endpoint", []string{""}},
+		{"token_endpoint", []string{asclient.CodeIssuerChanged, asclient.CodeIssuerMismatch}},
+	} {
+		selfMade(t, func(t *testing.T, h *hostile) {
+			client := asClient("me", "configured-secret", h.as)
+			h.mustPost(h.transport(func(c *Config) {
+				client(c)
+				c.Endpoints.TokenURL, c.Endpoints.AuthorizationURL = h.as.Issuer+"/token", h.as.Issuer+"/authorize"
+			}))
+			old := h.as.Secrets()
+			h.as.RevokeAll()
+			h.set(func() {
+				if tt.elsewhere != "" {
+					h.server[tt.elsewhere] = h.origin + "/x"
+				}
+				h.refuse = func(w http.ResponseWriter, r *http.Request) {
+					if slices.Contains(old, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")) {
+						w.WriteHeader(http.StatusUnauthorized)
+					}
+				}
+			})
+			tr := h.transport(client)
+			if _, err := h.post(tr, "x"); !slices.Contains(tt.want, codeOf(err)) {
+				t.Errorf("%s: got %v, want one of %q", tt.elsewhere, err, tt.want)
+			}
+			tr.SignOut(t.Context())
+			h.wantNothing("configured-secret")
+		})
 	}
 }

@@ -18,6 +18,8 @@ const (
 	refusedPause = 10 * time.Minute
 	// metadataMemoryTime is how long it is remembered that the upstream has no resource metadata.
 	metadataMemoryTime = 10 * time.Minute
+	// maxKinds is how many kinds of requests are remembered that the upstream refuses.
+	maxKinds = 64
 	// maxPeek is how many bytes of an answer are read to see what it is.
 	maxPeek = 4 << 10
 )
@@ -28,8 +30,13 @@ type exchange struct {
 	req *http.Request
 	by  caller
 	// replays counts the renewals after which the request was sent again, and pauses the times that
-	// it was sent again with the same token.
+	// it was sent again with the same fresh token.
 	replays, pauses int
+	// repeated says that the request was sent again with a token that the upstream had accepted a
+	// moment before.
+	repeated bool
+	// closed says that closedFor has asked.
+	closed bool
 	// person says that a login may follow a refusal that does not say what it is about. It is set
 	// if a person at a terminal waits, or if the upstream leads to a login page.
 	person bool
@@ -39,7 +46,8 @@ type exchange struct {
 type verdict struct {
 	// need is the token that the upstream may take. Nil means that no token helps.
 	need *need
-	// pause is the time after which the same token is tried again. It is 0 for no such try.
+	// again says that the same token is tried again, after pause.
+	again bool
 	pause time.Duration
 	// err ends the request.
 	err error
@@ -51,6 +59,9 @@ func (x *exchange) run(access string) (*http.Response, error) {
 	ctx, body := x.req.Context(), x.req.Body
 	for {
 		resp, err := x.send(x.req, body, access)
+		if err != nil && x.closedFor(access) {
+			resp, err = &http.Response{StatusCode: http.StatusUnauthorized, Body: http.NoBody, Request: x.req}, nil
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -62,18 +73,22 @@ func (x *exchange) run(access string) (*http.Response, error) {
 		switch {
 		case v.err != nil:
 			err = v.err
-		case v.need == nil:
-			x.pauses++
+		case v.again:
 			err = sleep(ctx, v.pause)
 		default:
 			x.replays++
 			n := *v.need
-			n.background = n.background || x.by == inBackground || x.by == inSession && access != ""
-			if !n.background && n.stepUp == nil {
+			n.background = n.background || x.by == inBackground
+			if !n.background && !n.noLogin && n.stepUp == nil {
 				resp.Body.Close() // now, as a login may take minutes
 			}
-			err = x.renew(ctx, n)
-			if err != nil && ctx.Err() == nil && (n.background || n.stepUp != nil && isRefused(err)) {
+			err = x.renewFor(ctx, n, resp)
+			if err == errTokenTaken && !x.repeated {
+				x.repeated, err = true, nil
+				break
+			}
+			handOn := n.background || err == errNeedsPerson || err == errTokenTaken || n.stepUp != nil && isRefused(err)
+			if err != nil && ctx.Err() == nil && handOn {
 				x.cfg.Log.Info("request is refused, and nothing more is done", "status", resp.StatusCode, "err", err)
 				return resp, nil // after a refused step-up, the token is still good for everything else
 			}
@@ -90,6 +105,39 @@ func (x *exchange) run(access string) (*http.Response, error) {
 			}
 		}
 	}
+}
+
+// closedFor reports whether the upstream most likely closes the connection because of the token
+// access: it answers a request without one. The question is asked once, for a person at a terminal.
+func (x *exchange) closedFor(access string) bool {
+	if access == "" || !x.person || x.closed || x.req.Context().Err() != nil || !repeatable(x.req) {
+		return false
+	}
+	x.closed = true
+	return x.ping("") == tokenDead
+}
+
+// errTokenTaken says that the upstream takes the token for other requests than this one.
+var errTokenTaken = errors.New("the upstream takes the token for other requests")
+
+// renewFor renews the token. If only a login could help, and the upstream has not said yet whether
+// it knows the token, it is asked before a person is. The error is errTokenTaken if it does know
+// it, and errNeedsPerson if nobody may be asked. Before a login the refusal refused is closed,
+// because a login may take minutes.
+func (x *exchange) renewFor(ctx context.Context, n need, refused *http.Response) error {
+	err := x.renew(ctx, n)
+	if !n.noLogin || n.background || err != errNeedsPerson {
+		return err
+	}
+	switch known := x.asksAbout(n.instead); {
+	case known == tokenTaken:
+		return errTokenTaken
+	case known == tokenUnclear && x.by == inSession:
+		return err
+	}
+	n.noLogin = false
+	refused.Body.Close()
+	return x.renew(ctx, n)
 }
 
 // sleep waits for d, or until ctx ends, whose cause it then returns.
@@ -204,6 +252,9 @@ func (x *exchange) judge(resp *http.Response, access string) verdict {
 		if resp.StatusCode < 500 {
 			x.accepted(access)
 		}
+		if resp.StatusCode/100 == 2 && x.account.doubts.anyRefused() {
+			x.account.doubts.serves(x.kind())
+		}
 	}
 	return verdict{}
 }
@@ -217,21 +268,66 @@ func (x *exchange) judgeToken(ch asclient.Challenge, status int, access string) 
 	case access == "" || access != rec.Token.Access:
 		return renew
 	case standing == refused && !x.account.doubts.refusedLately(x.cfg.now()):
+		renew.need.noLogin = x.by == inSession
 		return renew
-	case standing != fromRefresh && standing != fromSignIn && standing != refused:
-		return renew
+	case standing == fromStore || standing == accepted:
+		return x.judgeKnown(renew)
 	case x.by != foreground:
 		return verdict{} // such a request does not judge a fresh token
 	case standing == refused:
 		return verdict{err: x.tokenRefused(ch, status)}
 	case x.pauses < len(x.cfg.freshPauses):
-		return verdict{pause: x.cfg.freshPauses[x.pauses]}
+		x.pauses++
+		return verdict{again: true, pause: x.cfg.freshPauses[x.pauses-1]}
+	case x.asksAbout(access) == tokenTaken:
+		x.accepted(access)
+		return verdict{}
 	case standing == fromRefresh:
 		renew.need.noRefresh = true
 		return renew
 	}
 	x.account.refuse(access)
 	return verdict{err: x.tokenRefused(ch, status)}
+}
+
+// judgeKnown is the verdict on a token that is not fresh. Its end is likely if the upstream refuses
+// it, but a gateway may also answer so for one backend, or one replica of several. So a request
+// that follows an accepted one is sent once more. Then a refresh shows more, once for each kind of
+// request. If a refresh has not helped requests of this kind, the upstream is asked what it holds
+// of the token. renew is the verdict to begin with.
+func (x *exchange) judgeKnown(renew verdict) verdict {
+	access := renew.need.instead
+	if !x.repeated && x.account.acceptedLately(access) {
+		x.repeated = true
+		return verdict{again: true}
+	}
+	if x.person {
+		return renew // the person's ping is that question
+	}
+	renew.need.noLogin = true
+	if first := x.account.doubts.refuses(x.kind()); first {
+		return renew
+	}
+	switch x.asksAbout(access) {
+	case tokenTaken:
+		return verdict{}
+	case tokenDead:
+		renew.need.noLogin = false
+	case tokenUnclear:
+		if x.by == inSession {
+			return verdict{} // its caller asks again by the Transport itself
+		}
+		renew.need.noLogin = false
+	}
+	return renew
+}
+
+// kind names the requests that the upstream most likely judges as it does this one.
+func (x *exchange) kind() string {
+	if x.cfg.Kind == nil {
+		return x.req.Method
+	}
+	return x.req.Method + " " + x.cfg.Kind(x.req)
 }
 
 // tokenRefused is the error for a new token that the upstream refuses.
@@ -285,6 +381,9 @@ type doubts struct {
 	refusedAt time.Time
 	// suspected is the last access token that was refreshed because it may have expired.
 	suspected string
+	// refusedKinds are the kinds of requests for which a token was refreshed, and that the upstream
+	// has not served since. There are maxKinds at most.
+	refusedKinds map[string]bool
 	// earlyAfter is when a refresh ahead of expiry may be tried again. It is zero if none failed.
 	earlyAfter time.Time
 	// clientErr is how the server refused the client of an unattended grant, and clientAt is when.
@@ -320,6 +419,33 @@ func (d *doubts) suspect(access string) bool {
 	first := d.suspected != access
 	d.suspected = access
 	return first
+}
+
+// refuses notes that the upstream refuses a token to requests of a kind. It reports whether that is
+// news since it has last served one.
+func (d *doubts) refuses(kind string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	first := !d.refusedKinds[kind]
+	if d.refusedKinds == nil || len(d.refusedKinds) >= maxKinds {
+		d.refusedKinds = make(map[string]bool)
+	}
+	d.refusedKinds[kind] = true
+	return first
+}
+
+// anyRefused reports whether serves has anything to note.
+func (d *doubts) anyRefused() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.refusedKinds) > 0
+}
+
+// serves notes that the upstream has served a request of a kind.
+func (d *doubts) serves(kind string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.refusedKinds, kind)
 }
 
 // refreshed notes that access replaces the token old. If old was suspected, so is access, because

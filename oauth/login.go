@@ -74,6 +74,7 @@ func (l *login) runBrowser(ctx context.Context) error {
 		cb = next
 		err = l.runAuthorization(ctx, cb)
 	}
+	cb.at.free()
 	cb.finish(err)
 	l.life.startWithin(cb.at.close) // the browser may be slow to fetch our last page, and nobody waits for it
 	return err
@@ -308,7 +309,7 @@ func (l *login) keep(ctx context.Context, k asclient.Token, a asclient.Authoriza
 	l.cfg.Log.Info("signed in", "host", l.server.Host())
 	return l.account.update(ctx, l.found, fromSignIn, func(r *record) {
 		r.Token, r.Asked, r.Client, r.ProofKey = k, a.Scopes, client{}, l.client.ProofKey
-		r.RefusedEarly, r.Undecided = false, 0
+		r.RefusedEarly, r.Undecided, r.Ended = false, 0, ""
 		if l.client.Registered {
 			r.Client = l.client
 		}

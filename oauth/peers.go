@@ -11,15 +11,6 @@ import (
 	"sallyport/oauth/asclient"
 )
 
-// Names beside our record in the store. For the first two, only the lock of that name counts.
-const (
-	leaderName = "/lead"   // locked by the process that runs the login
-	claimName  = "/claim"  // locked by a process with AtTerminal: it is to lead next
-	noticeName = "/notice" // a notice, which the leader writes for its followers
-	pagesName  = "/pages"  // a pageCount of all processes
-	boundName  = "/issuer" // a boundTo: the server that configured credentials are for
-)
-
 const (
 	// lookEvery is how often a process looks at the locks and the store during a login.
 	lookEvery = 250 * time.Millisecond
@@ -125,7 +116,7 @@ func (p *peers) logIn(ctx context.Context, n need, login func(context.Context, *
 			leads = false
 		}
 		var note notice
-		p.account.loadNote(noticeName, &note)
+		p.account.notes.load(noticeName, &note)
 		if p.account.adopt(n, fl.leader != "") {
 			if leads {
 				leader.Unlock()
@@ -169,10 +160,10 @@ func (p *peers) countPages(change func(*pageCount)) {
 	p.pages.Lock()
 	defer p.pages.Unlock()
 	var c pageCount
-	p.account.loadNote(pagesName, &c)
+	p.account.notes.load(pagesName, &c)
 	old := c
 	if change(&c); c != old {
-		p.account.saveNote(pagesName, c)
+		p.account.notes.save(pagesName, c)
 	}
 }
 
@@ -219,11 +210,11 @@ type leadership struct {
 // another process is to lead instead.
 func (l *leadership) run(ctx context.Context, login func(context.Context, *leadership) error) error {
 	account := l.peers.account
-	account.loadNote(noticeName, &l.notice)
+	account.notes.load(noticeName, &l.notice)
 	previous := l.notice
 	l.before = l.notice.Failed.asError()
 	l.notice = notice{ID: rand.Text(), StepUp: l.need.stepUp}
-	account.saveNote(noticeName, l.notice)
+	account.notes.save(noticeName, l.notice)
 	inner, cancel := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
 	go func() { // ends with inner
@@ -249,7 +240,7 @@ func (l *leadership) run(ctx context.Context, login func(context.Context, *leade
 	default:
 		l.notice.Failed = failureOf(err)
 	}
-	account.saveNote(noticeName, l.notice)
+	account.notes.save(noticeName, l.notice)
 	return err
 }
 
@@ -285,7 +276,7 @@ func (l *leadership) distrustsClient() bool {
 // it with another answer than that the client is not known.
 func (l *leadership) lastPageUnused() bool {
 	var c pageCount
-	l.peers.account.loadNote(pagesName, &c)
+	l.peers.account.notes.load(pagesName, &c)
 	if c.InVain == 0 || c.Completed {
 		return false
 	}
@@ -301,7 +292,7 @@ func (l *leadership) announce(p Prompt) {
 		*c = pageCount{Count: old.Count + 1, InVain: old.InVain + 1, Last: now}
 	})
 	l.notice.Prompt = p
-	l.peers.account.saveNote(noticeName, l.notice)
+	l.peers.account.notes.save(noticeName, l.notice)
 }
 
 // awaitPage waits until another login page may be shown. If none may be shown for a long time, the
@@ -309,7 +300,7 @@ func (l *leadership) announce(p Prompt) {
 func (l *leadership) awaitPage(ctx context.Context, server string) error {
 	cfg := l.peers.cfg
 	var c pageCount
-	l.peers.account.loadNote(pagesName, &c)
+	l.peers.account.notes.load(pagesName, &c)
 	c = c.next(cfg.now(), cfg.pageInterval)
 	since := cfg.now().Sub(c.Last)
 	clockSetBack := since < 0 // then the time of the last login page says nothing

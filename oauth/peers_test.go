@@ -125,7 +125,7 @@ func TestAcceptedTokenEndsTheCountOfPages(t *testing.T) {
 	w := newWorld(t)
 	count := func(tr *Transport) (p pageCount) {
 		tr.Close() // which waits for the count
-		tr.account.loadNote(pagesName, &p)
+		tr.account.notes.load(pagesName, &p)
 		return p
 	}
 	tr := w.transport(nil)
@@ -151,7 +151,7 @@ func newPeers(t *testing.T, dir string) *peers {
 		t.Fatal(err)
 	}
 	cfg := &Config{Log: slog.New(slog.DiscardHandler), Store: store, now: wallClock, pageInterval: defaultPageInterval}
-	return &peers{cfg: cfg, account: &accountRecord{cfg: cfg}, status: newStatus(cfg, nil)}
+	return &peers{cfg: cfg, account: &accountRecord{cfg: cfg, notes: notes{cfg: cfg}}, status: newStatus(cfg, nil)}
 }
 
 // The pause between login pages holds among processes: here two that show pages in turn.

@@ -82,6 +82,9 @@ const (
 	accepted
 )
 
+// lately is how long ago a request may have been for the upstream to judge the next one alike.
+const lately = 10 * time.Second
+
 // accountRecord holds the record of our account: one copy in memory, one in the store, which other
 // processes change as well. Its methods may be called concurrently; only the flight under way
 // changes the record, apart from reload.
@@ -89,10 +92,14 @@ type accountRecord struct {
 	cfg *Config
 	// key is the record's name in the store.
 	key string
+	// notes are beside the record.
+	notes notes
 
 	mu       sync.Mutex
 	rec      record
 	standing standing
+	// acceptedAt is when the upstream last accepted the token of rec. It is zero if it has not.
+	acceptedAt time.Time
 	// doubts is what this process holds against tokens of the account.
 	doubts doubts
 	// loadWarning is the text of the last load error that was logged.
@@ -110,6 +117,9 @@ func (a *accountRecord) current() (record, standing) {
 func (a *accountRecord) set(rec record, s standing) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if rec.Token.Access != a.rec.Token.Access {
+		a.acceptedAt = time.Time{}
+	}
 	a.rec, a.standing = rec, s
 }
 
@@ -166,8 +176,16 @@ func (a *accountRecord) accept(access string) (first bool) {
 		return false
 	}
 	first = a.standing == fromSignIn || a.standing == refused
-	a.standing = accepted
+	a.standing, a.acceptedAt = accepted, a.cfg.now()
 	return first
+}
+
+// acceptedLately reports whether the upstream has accepted the token access a moment ago.
+func (a *accountRecord) acceptedLately(access string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	age := a.cfg.now().Sub(a.acceptedAt)
+	return access == a.rec.Token.Access && !a.acceptedAt.IsZero() && age >= 0 && age < lately
 }
 
 // refuse notes that the upstream refuses the token access, which a sign-in has brought.
@@ -221,7 +239,7 @@ func (a *accountRecord) lock(ctx context.Context) (rec record, unlock func(), er
 // refused.
 func (a *accountRecord) ended() error {
 	rec, _ := a.current()
-	if rec.Ended == "" || rec.Token.Access != "" {
+	if rec.Ended == "" || rec.Token.Refresh != "" {
 		return nil
 	}
 	return errors.New(rec.Ended)
@@ -230,9 +248,6 @@ func (a *accountRecord) ended() error {
 // save writes rec to the disk. The caller holds the lock of the store.
 func (a *accountRecord) save(rec record) {
 	rec.Saved = a.cfg.now()
-	if rec.Token.Access != "" || rec.Token.Refresh != "" {
-		rec.Ended = ""
-	}
 	b, err := json.Marshal(rec)
 	if err == nil {
 		err = a.cfg.Store.Save(a.key, b)
@@ -313,7 +328,7 @@ func (a *accountRecord) reloadLocked() {
 		return // an unreadable store is no sign-out: what is in memory still holds
 	}
 	if b == nil && a.rec.Upstream != "" {
-		a.rec, a.standing = record{}, fromStore // another process signed out
+		a.rec, a.standing, a.acceptedAt = record{}, fromStore, time.Time{} // another process signed out
 	}
 	var rec record
 	if b == nil || json.Unmarshal(b, &rec) != nil || rec.Upstream != a.cfg.Upstream.String() || !a.cfg.takes(rec.Server) {
@@ -324,7 +339,7 @@ func (a *accountRecord) reloadLocked() {
 		rec.Token, rec.Asked = asclient.Token{}, nil
 	}
 	if rec.Token.Access != a.rec.Token.Access {
-		a.standing = fromStore
+		a.standing, a.acceptedAt = fromStore, time.Time{}
 	}
 	a.rec = rec
 }
@@ -359,28 +374,4 @@ func (a *accountRecord) persistError() error {
 		return nil
 	}
 	return a.cfg.Store.Unsaved(a.key)
-}
-
-// saveNote stores v beside the record, under the record's key and name. An error is logged only.
-func (a *accountRecord) saveNote(name string, v any) {
-	b, err := json.Marshal(v)
-	if err == nil {
-		err = a.cfg.Store.Save(a.key+name, b)
-	}
-	if err != nil {
-		a.cfg.Log.Warn("state of the sign-in could not be stored", "err", err)
-	}
-}
-
-// loadNote reads into v what saveNote stored, and reports whether it did. v stays as it is if there
-// is nothing to read.
-func (a *accountRecord) loadNote(name string, v any) bool {
-	b, err := a.cfg.Store.Load(a.key + name)
-	if err == nil && b != nil {
-		err = json.Unmarshal(b, v)
-	}
-	if err != nil {
-		a.cfg.Log.Debug("state of the sign-in is not used", "err", err)
-	}
-	return err == nil && b != nil
 }

@@ -49,7 +49,7 @@ func (t *Transport) getToken(ctx context.Context, f *flight) error {
 	if done || err != nil {
 		return err
 	}
-	if f.need.background {
+	if f.need.background || f.need.noLogin {
 		return errNeedsPerson
 	}
 	if !f.need.asked && (f.need.byPerson || f.need.challenge == (asclient.Challenge{})) {
@@ -97,6 +97,11 @@ func (r *renewal) refresh(ctx context.Context) (done bool, err error) {
 	defer unlock()
 	n := r.flight.need
 	done = r.account.satisfies(n)
+	if !done && rec.Ended != "" && !n.ahead && !n.background && !n.noLogin && rec.Token.Access == n.instead {
+		rec.Token = asclient.Token{} // its refresh token was refused before it turned out to be dead
+		r.account.save(rec)
+		r.account.set(rec, fromStore)
+	}
 	if done || n.noRefresh || !rec.refreshable(r.cfg.now()) {
 		return done, nil
 	}
@@ -115,7 +120,7 @@ func (r *renewal) refresh(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	r.account.doubts.refreshed(rec.Token.Access, k.Access)
-	rec.Token, rec.RefusedEarly, rec.Undecided = k, false, 0
+	rec.Token, rec.RefusedEarly, rec.Undecided, rec.Ended = k, false, 0, ""
 	r.account.save(rec) // before the token is used: the server may have replaced the refresh token
 	r.account.set(rec, fromRefresh)
 	r.cfg.Log.Info("token refreshed", "host", rec.Server.Host())
@@ -191,11 +196,12 @@ func (r *renewal) keepOrDrop(rec record, err error) error {
 	}
 	r.cfg.Log.Warn("refresh token is not accepted any more, a new sign-in is needed", "err", err)
 	rec.Token.Refresh, rec.RefusedEarly, rec.Undecided, rec.Ended = "", false, 0, err.Error()
-	if rec.Token.Access == n.instead && !n.ahead {
-		rec.Token = asclient.Token{}
+	_, standing := r.account.current()
+	if rec.Token.Access == n.instead && !n.ahead && !n.noLogin {
+		rec.Token, standing = asclient.Token{}, fromStore
 	}
 	r.account.save(rec)
-	r.account.set(rec, fromStore)
+	r.account.set(rec, standing)
 	return nil
 }
 
@@ -275,7 +281,7 @@ func (r *renewal) useGiven(ctx context.Context) (done bool, refusal, err error) 
 		return false, nil, err
 	}
 	return true, nil, r.account.update(ctx, f, fromSignIn, func(rec *record) {
-		rec.Token, rec.Asked = k, strings.Fields(r.cfg.Scope)
+		rec.Token, rec.Asked, rec.Ended = k, strings.Fields(r.cfg.Scope), ""
 	})
 }
 

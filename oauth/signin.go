@@ -3,16 +3,18 @@ package oauth
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/url"
+	"strings"
 
 	"sallyport/oauth/asclient"
 )
 
 // SignIn signs in now, unless a valid token is there, and waits until ctx ends. A token that the
 // upstream has refused since the sign-in is not valid. An upstream that asks for no token and has
-// no resource metadata needs none; SignIn then returns nil, unless the Config names a grant. No
-// error of an old refresh token ends it: a login follows. Its errors are those of the package
-// comment.
+// no resource metadata, or answers even the call of a tool, needs none; SignIn then returns nil,
+// unless the Config names a grant. No error of an old refresh token ends it: a login follows. Its
+// errors are those of the package comment.
 func (t *Transport) SignIn(ctx context.Context) error {
 	if t.cfg.Grant == GrantNone {
 		return nil
@@ -37,7 +39,7 @@ func (t *Transport) askUpstream(ctx context.Context, n *need) (wanted bool, err 
 	}
 	if ch == nil {
 		if t.cfg.Grant == GrantAuto && !t.cfg.Endpoints.NoDiscovery {
-			if f, err := t.as.FindResource(ctx, ""); err != nil || f.Resource.ID == "" {
+			if f, err := t.as.FindResource(ctx, ""); err != nil || f.Resource.ID == "" || t.servesAnybody(ctx) {
 				return false, err
 			}
 		}
@@ -45,6 +47,24 @@ func (t *Transport) askUpstream(ctx context.Context, n *need) (wanted bool, err 
 	}
 	n.challenge, n.asked = *ch, true
 	return true, nil
+}
+
+// servesAnybody reports whether the upstream answers a call of a tool without a token as a server
+// of MCP does. No server has that tool. Some ask for a token only at a call.
+func (t *Transport) servesAnybody(ctx context.Context) bool {
+	const call = `{"jsonrpc":"2.0","id":"sallyport-probe","method":"tools/call","params":{"name":"sallyport-probe","arguments":{}}}`
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.cfg.Upstream.String(), strings.NewReader(call))
+	if err != nil {
+		return false
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json, text/event-stream")
+	resp, err := t.cfg.Base.RoundTrip(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return complaintOf(resp, asclient.ReadChallenge(resp.Header), false) == complaintNone && isMessage(resp)
 }
 
 // SignOut revokes the tokens (RFC 7009) if the server can do that, and forgets the tokens and the

@@ -49,6 +49,8 @@ type Transport struct {
 	provider *provider
 	// oauthKnown remembers whether the upstream has resource metadata.
 	oauthKnown metadataMemory
+	// questions asks the upstream about tokens.
+	questions *questions
 	// callback is the callback server of the last login. It is nil before the first login, and if
 	// the last login has no callback. Deliver learns the outcome from it even after the login.
 	callback atomic.Pointer[callbackServer]
@@ -61,7 +63,7 @@ func New(cfg Config) (*Transport, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	t := &Transport{cfg: cfg, life: newLifespan()}
+	t := &Transport{cfg: cfg, life: newLifespan(), questions: newQuestions()}
 	t.status = newStatus(&t.cfg, t.life)
 	t.flights = &flights{life: t.life, status: t.status}
 	var err error
@@ -77,7 +79,7 @@ func New(cfg Config) (*Transport, error) {
 // openAccount makes the parts that belong to the account of t.cfg.
 func (t *Transport) openAccount() (err error) {
 	t.as = t.cfg.requests()
-	t.account = &accountRecord{cfg: &t.cfg, key: t.cfg.Key()}
+	t.account = &accountRecord{cfg: &t.cfg, key: t.cfg.Key(), notes: notes{&t.cfg, t.cfg.Key()}}
 	t.peers = &peers{cfg: &t.cfg, account: t.account, status: t.status}
 	if t.clients, err = newClients(&t.cfg); err != nil {
 		return err
@@ -104,10 +106,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func (t *Transport) Background() http.RoundTripper { return callerTripper{t, inBackground} }
 
 // InSession returns a RoundTripper for requests within a session that the upstream may have lost.
-// It works as t, with one difference: where a request had a token, is refused, and only a login
-// could help, its caller gets the 401 or 403. Some upstreams answer so for a session that they do
-// not know. The caller starts a new session by t, which judges the token. It may be called
-// concurrently and ends with t.
+// It works as t, with one difference: where a request had a token, is answered 401, and only a
+// login could help, its caller gets the 401 unless the upstream refuses the token outside the
+// session, too. Some upstreams answer 401 for a session that they do not know. The caller starts a
+// new session by t, which judges the token. It may be called concurrently and ends with t.
 func (t *Transport) InSession() http.RoundTripper { return callerTripper{t, inSession} }
 
 // callerTripper is a Transport for requests of one kind.

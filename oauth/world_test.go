@@ -158,6 +158,7 @@ func (w *world) transport(change func(*Config)) *Transport {
 		w.t.Fatal(err)
 	}
 	tr.cfg.now, tr.cfg.pageInterval, tr.cfg.freshPauses = w.clock, 0, []time.Duration{time.Millisecond}
+	tr.cfg.questionPauses = []time.Duration{0}
 	w.t.Cleanup(func() { tr.Close() })
 	return tr
 }

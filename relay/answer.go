@@ -200,7 +200,7 @@ func peek(resp *http.Response, limit int64) []byte {
 // statusFault puts a refusal of the upstream into words.
 func statusFault(resp *http.Response, body string) *fault {
 	f := newFault(codeStatus, "status", "upstream answered with "+statusText(resp.StatusCode))
-	f.status, f.body, f.cause = resp.StatusCode, body, newStatusError(resp)
+	f.status, f.body, f.cause = resp.StatusCode, body, NewStatusError(resp)
 	after, given := retryAfter(resp.Header)
 	f.after = min(after, maxAfter)
 	f.passes = slices.Contains([]int{http.StatusTooEarly, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable,
@@ -242,7 +242,8 @@ type StatusError struct {
 	RetryAfter time.Duration
 }
 
-func newStatusError(resp *http.Response) *StatusError {
+// NewStatusError returns the error of an answer.
+func NewStatusError(resp *http.Response) *StatusError {
 	e := &StatusError{Status: resp.StatusCode, Challenge: resp.Header.Get("WWW-Authenticate"),
 		Page: mediaType(resp.Header) == "text/html"}
 	e.RetryAfter, _ = retryAfter(resp.Header)

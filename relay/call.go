@@ -157,7 +157,7 @@ func (s *session) finish(c *call, err error) {
 	holding := cancellation != nil && s.calls.hold(c)
 	_, byHost := errors.AsType[*cancelled](err)
 	if !byHost && (f != nil || !c.isInit()) { // the opening has told its result
-		f = s.tell(f)
+		f = s.tellOfCall(f)
 	}
 	if f != nil {
 		s.answer(c, f.line(c.ID, s.cfg.Mask))
@@ -173,25 +173,6 @@ func (s *session) finish(c *call, err error) {
 	s.calls.release(c)
 	c.cancel(nil)
 	s.carried(len(c.Raw))
-}
-
-// tell puts f into words and tells Config.Answered. A nil f stands for an answer of the upstream.
-// The fault of a status gets the words of Config.Explain. A fault that says nothing about the
-// upstream is not told. Several calls may share f, so f itself stays as it is.
-func (s *session) tell(f *fault) *fault {
-	if f == nil {
-		s.cfg.Answered(nil)
-		return nil
-	}
-	if status, ok := errors.AsType[*StatusError](f.cause); ok {
-		worded := *f
-		worded.text, worded.kind, worded.hints = f.textOf(s.cfg.Explain(status))
-		f = &worded
-	}
-	if f.kind != kindClosed && f.url == "" { // what a person has to open is an obstacle, which the caller knows
-		s.cfg.Answered(&Explanation{Kind: f.kind, Text: clean(f.text, s.cfg.Mask, maxText), Hints: f.hints, Final: f.final, NotRun: f.notRun})
-	}
-	return f
 }
 
 // outcome says what remains to be done for c: the fault to answer it with, and the cancellation

@@ -43,10 +43,10 @@ type Config struct {
 	// as soon as a byte of the request's body was read, the request may have run.
 	Send http.RoundTripper
 	// InSession carries the requests that have an Mcp-Session-Id, and server/discover. It does what
-	// Send does, with one difference: where a request has had a token, is refused all the same, and
-	// only a sign-in could help, it returns the refusal. The relay then finds out by Send whether
-	// the token or the session is at fault. It has to call the same hooks as Send. The default is
-	// Send.
+	// Send does, with one difference: where a request has had a token, is answered 401 all the
+	// same, and the token need not be at fault, it returns the 401. The relay then finds out by
+	// Send whether the token or the session is at fault. It has to call the same hooks as Send. The
+	// default is Send.
 	InSession http.RoundTripper
 	// Background carries requests that nobody waits for: the GET stream, the new session when that
 	// stream shows the loss of the old one, pings, the subscription of the bridge, the DELETE, and
@@ -92,8 +92,9 @@ type Config struct {
 	// are those of the error.
 	Explain func(error) Explanation
 	// Answered is called before the host gets an answer: with what went wrong, or with nil if the
-	// answer is the upstream's own. It is also called after each attempt to open a session. The
-	// default does nothing.
+	// answer is the upstream's own. It is also called after each attempt to open a session. What
+	// one call alone has met is told to the host alone: a status or a silence of the upstream, as
+	// long as not three calls in a row fail so. The default does nothing.
 	Answered func(*Explanation)
 	// SignIn asks the person for a sign-in, if one is wanted, and returns when that has ended. It
 	// is called when the host calls the sign-in tool. A request that goes by Send may start a

@@ -323,12 +323,16 @@
 // requests of the server. These are sent at once: in the new session, if the server has answered
 // initialize already, and otherwise in the old one.
 //
-// Requests with an Mcp-Session-Id go by Config.InSession, which returns a refusal instead of asking
-// a person. The initialize of a renewal, and the request that is sent again, go by Config.Send,
-// which judges the token. So a server that answers 401 for a session that it has forgotten costs no
-// sign-in. A 403 with a Bearer challenge is about the token only: the request is sent again by
-// Config.Send in the same session, once. If Config.Send is refused as well, its refusal is the
-// answer to the call, and our session with the host goes on.
+// Requests with an Mcp-Session-Id go by Config.InSession, which returns a 401 that need not be
+// about the token. The initialize of a renewal, and the request that is sent again, go by
+// Config.Send, which judges the token. So a server that answers 401 for a session that it has
+// forgotten costs no sign-in. If Config.Send is refused as well, its refusal is the answer to the
+// call, and our session with the host goes on. A server may answer 401 to one kind of request in
+// every session. So when a new session has not helped, the next 401 to a request of that kind leads
+// to a ping in the session. If the server takes the ping, the session is there, and the 401 is the
+// answer. A bare 403 is treated in the same way if the request had another token than the session
+// was opened with. A 403 with a Bearer challenge is about the token only, and is the answer. If the
+// server refuses the initialized of a renewal, the new session is used all the same.
 //
 // A renewal may take renewTimeout, which starts anew as long as there is an obstacle, such as a
 // sign-in. If the GET stream shows the loss, the renewal goes by Config.Background.
@@ -510,7 +514,9 @@
 // hides secrets in the message and in body.
 //
 // Config.Answered is told what went wrong before the host is, and of each answer of the upstream.
-// Config.Explain gets the status of a response as a [*StatusError].
+// It is not told what one call alone has met: a status of the upstream, or its silence, in a
+// session that works. The third such call in a row is told. Config.Explain gets the status of a
+// response as a [*StatusError].
 //
 // # What is tolerated
 //

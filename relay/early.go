@@ -223,7 +223,7 @@ func (e *early) initAnswered(a *call, line []byte) {
 		h.refusal = sessionRefused(line)
 		return
 	}
-	s.cfg.Answered(nil)
+	s.tell(nil)
 	close(h.reached)
 	if !s.answer(h.call, line) {
 		promisedVersion := rawjson.MemberText(promised, "protocolVersion")

@@ -46,8 +46,9 @@ type fault struct {
 	status int
 	// body is the upstream's. It is cut and masked on its way to the host.
 	body string
-	// refusal is what a refusal by the upstream shows of the session.
-	refusal refusal
+	// sessionLost says that the upstream has refused the request because it does not know the
+	// session.
+	sessionLost bool
 	// notRun says that the upstream has refused the request.
 	notRun bool
 	// passes says that the upstream was not reached, or was overloaded, so that another attempt may

@@ -40,6 +40,8 @@ type upstreamSession struct {
 	number int
 	// push is the stream of an HTTP+SSE session. It is nil for Streamable HTTP.
 	push *pushStream
+	// opener tells the credentials that the session was opened with from others.
+	opener credentials
 	// bySend says that a request goes by Config.Send, because one in a session was refused already.
 	bySend bool
 }
@@ -74,33 +76,26 @@ func (l *legacy) call(c *call) error {
 		})
 	}
 	defer l.activity.callBegins()()
-	judged, renewed := false, false
-	for {
+	for renewed := false; ; renewed = true {
 		sess, err := l.ready(c.ctx)
 		if err != nil {
 			return err
 		}
-		sess.bySend = judged || renewed
-		r, err := l.attempt(c, sess, renewed)
-		switch r {
-		case noRefusal:
+		sess.bySend = renewed
+		lost, err := l.attempt(c, sess, renewed)
+		if !lost {
 			return err
-		case sessionLost:
-			renewed = true
-			c.phase.Store(unsent)
-			if err := l.renew(c.ctx, sess); err != nil {
-				return err
-			}
-		case tokenRefused:
-			judged = true
-			c.phase.Store(unsent)
+		}
+		c.phase.Store(unsent)
+		if err := l.renew(c.ctx, sess); err != nil {
+			return err
 		}
 	}
 }
 
-// attempt carries c in sess. It returns what a refusal shows of the session. In the last attempt
-// the loss of the session is no reason to send c again: that refusal becomes its answer.
-func (l *legacy) attempt(c *call, sess upstreamSession, last bool) (r refusal, err error) {
+// attempt carries c in sess. It reports whether c was refused because the session is lost. In the
+// last attempt that is no reason to send c again: the refusal becomes its answer.
+func (l *legacy) attempt(c *call, sess upstreamSession, last bool) (lost bool, err error) {
 	ctx, stop := sess.push.bind(c.ctx)
 	defer stop()
 	ctx, leave := context.WithCancel(ctx)
@@ -108,33 +103,36 @@ func (l *legacy) attempt(c *call, sess upstreamSession, last bool) (r refusal, e
 	resp, err := l.post(ctx, &c.phase, sess, c.Raw)
 	switch {
 	case err == errPushEnded && c.phase.Load() == unsent && !last:
-		return sessionLost, nil
+		return true, nil
 	case err == errPushEnded:
-		return noRefusal, l.pushEnded()
+		return false, l.pushEnded()
 	case err != nil:
-		return noRefusal, err
+		return false, err
 	}
-	if r := l.refusal(sess, resp); r != noRefusal && !(last && r == sessionLost) {
+	switch {
+	case last:
+		l.noteOutcome(sess, c.Message, resp)
+	case l.endsSession(ctx, sess, c.Message, resp):
 		discard(resp)
-		return r, nil
+		return true, nil
 	}
 	if sess.push == nil || resp.StatusCode/100 != 2 {
 		err = l.receive(ctx, sess, resp, func(m rawjson.Message) bool {
 			if !last && resp.StatusCode/100 == 2 && l.deniesSession(sess, c, m) {
-				r = sessionLost
+				lost = true
 				leave() // nobody waits for the rest of the response
 				return true
 			}
 			return l.take(c, m)
 		})
-		return r, err
+		return lost, err
 	}
 	discard(resp)
 	select {
 	case <-c.ctx.Done(): // also by the answer
-		return noRefusal, context.Cause(c.ctx)
+		return false, context.Cause(c.ctx)
 	case <-sess.push.ctx.Done():
-		return noRefusal, l.pushEnded()
+		return false, l.pushEnded()
 	}
 }
 
@@ -209,14 +207,11 @@ func (l *legacy) postUnanswered(m rawjson.Message) error {
 		return err
 	}
 	err = l.postIn(l.ctx, sess, m)
-	f, ok := errors.AsType[*fault](err)
-	switch {
-	case !ok || f.refusal == noRefusal:
+	if f, ok := errors.AsType[*fault](err); !ok || !f.sessionLost {
 		return err
-	case f.refusal == sessionLost:
-		if err := l.renew(l.ctx, sess); err != nil || m.Method == methodInitialized {
-			return err // the new session has had its own initialized
-		}
+	}
+	if err := l.renew(l.ctx, sess); err != nil || m.Method == methodInitialized {
+		return err // the new session has had its own initialized
 	}
 	if sess, err = l.ready(l.ctx); err != nil {
 		return err
@@ -234,7 +229,11 @@ func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m rawjson.Mes
 	case err != nil:
 	case resp.StatusCode/100 != 2:
 		f := statusFault(resp, "")
-		f.refusal = l.refusal(sess, resp)
+		if sess.bySend {
+			l.noteOutcome(sess, m, resp)
+		} else {
+			f.sessionLost = l.endsSession(ctx, sess, m, resp)
+		}
 		discard(resp)
 		err = f
 	case isStream(resp):
@@ -275,6 +274,8 @@ type legacyHTTP struct {
 	proven atomic.Int64
 	// activity tells how long the session has been idle.
 	activity activity
+	// unhelped are the requests that a new session has not helped.
+	unhelped kindSet
 }
 
 // roundTrip makes a GET or a DELETE in sess. lastEventID asks for the rest of a stream; "" asks for

@@ -1,34 +1,98 @@
 package relay
 
 import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
 	"net/http"
 	"strings"
+	"sync"
 
 	"sallyport/relay/rawjson"
 )
 
-// refusal is what a refused request shows of its session. The request has not run.
-type refusal int
+// credentials tell one Authorization header from another. They are zero if there was none.
+type credentials [sha256.Size]byte
 
-const (
-	// noRefusal means that the request was not refused, or that sending it again does not help.
-	noRefusal refusal = iota
-	// sessionLost means that the server does not know the session. The request may be sent again in
-	// another one.
-	sessionLost
-	// tokenRefused means that the token is at fault. The request may be sent again by Config.Send.
-	tokenRefused
-)
-
-// refusal tells what the refusal resp of a request in sess shows. The body can still be read.
-func (h *legacyHTTP) refusal(sess upstreamSession, resp *http.Response) refusal {
-	switch {
-	case h.lost(sess, resp):
-		return sessionLost
-	case h.cfg.InSession != nil && sess.id != "" && !sess.bySend && resp.StatusCode == http.StatusForbidden && hasBearerChallenge(resp):
-		return tokenRefused
+// credentialsOf returns those of the request that resp answers, as it was sent.
+func credentialsOf(resp *http.Response) (c credentials) {
+	if resp.Request != nil && resp.Request.Header.Get("Authorization") != "" {
+		c = sha256.Sum256([]byte(resp.Request.Header.Get("Authorization")))
 	}
-	return noRefusal
+	return c
+}
+
+// kindSet is a set of kinds of requests, as kindOf names them. It holds maxKinds at most. Its
+// methods may be called concurrently.
+type kindSet struct {
+	mu    sync.Mutex
+	kinds map[string]bool
+}
+
+const maxKinds = 64
+
+// has reports whether the kind of a request is in the set.
+func (s *kindSet) has(m rawjson.Message) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.kinds) > 0 && s.kinds[kindOf(m.Raw)]
+}
+
+// set puts the kind of a request into the set, or takes it out.
+func (s *kindSet) set(m rawjson.Message, in bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !in && len(s.kinds) == 0:
+	case !in:
+		delete(s.kinds, kindOf(m.Raw))
+	case len(s.kinds) < maxKinds:
+		if s.kinds == nil {
+			s.kinds = make(map[string]bool)
+		}
+		s.kinds[kindOf(m.Raw)] = true
+	}
+}
+
+// endsSession reports whether resp, which answers m, says that the server does not know sess any
+// more. A 401 or 403 need not say so: a server may answer it to requests of this kind in any
+// session. If a new session has not helped before, or if only the token is another one than at
+// initialize, a ping in sess shows whether the session is there. The body can still be read.
+func (h *legacyHTTP) endsSession(ctx context.Context, sess upstreamSession, m rawjson.Message, resp *http.Response) bool {
+	otherToken := resp.StatusCode == http.StatusForbidden && sess.id != "" && !hasBearerChallenge(resp) &&
+		sess.opener != (credentials{}) && credentialsOf(resp) != sess.opener
+	if resp.StatusCode/100 == 2 {
+		h.unhelped.set(m, false)
+	}
+	switch lost := h.lost(sess, resp); {
+	case lost && (resp.StatusCode != http.StatusUnauthorized || !h.unhelped.has(m)):
+		return true
+	case lost || otherToken:
+		return !h.answersPing(ctx, sess)
+	}
+	return false
+}
+
+// noteOutcome notes whether m, which resp answers, was helped by the new session sess.
+func (h *legacyHTTP) noteOutcome(sess upstreamSession, m rawjson.Message, resp *http.Response) {
+	switch {
+	case resp.StatusCode/100 == 2:
+		h.unhelped.set(m, false)
+	case resp.StatusCode == http.StatusUnauthorized && sess.id != "":
+		h.unhelped.set(m, true)
+	}
+}
+
+// answersPing reports whether the server takes a ping in sess.
+func (h *legacyHTTP) answersPing(ctx context.Context, sess upstreamSession) bool {
+	ctx, cancel := context.WithTimeout(ctx, pingWait)
+	defer cancel()
+	resp, err := h.post(ctx, new(phase), sess, requestLine(rawjson.Quote("sallyport-"+rand.Text()), "ping", nil))
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode/100 == 2
 }
 
 // lost reports whether resp says that the server does not know sess any more. A server should say

@@ -48,8 +48,8 @@ func byRoundTripper(t *testing.T, cfg Config, script ...Exchange) *host {
 	return h
 }
 
-// Some refusals of a request in a session lead to a new session, and some to another attempt in the
-// same session. Each happens once for a call, and a second refusal is the answer.
+// Some refusals of a request in a session lead to a new session, once for a call. A second refusal
+// is the answer.
 func TestRefusedInASession(t *testing.T) {
 	const (
 		tsMissing  = `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"},"id":null}`
@@ -61,10 +61,11 @@ func TestRefusedInASession(t *testing.T) {
 		appResult  = `{"jsonrpc":"2.0","id":7,"result":{"isError":true,"content":[{"type":"text","text":"Session not found"}]}}`
 	)
 	bearer := map[string]string{"WWW-Authenticate": `Negotiate, Bearer error="insufficient_scope", scope="a"`}
+	const noRefusal, sessionLost = false, true
 	for _, tt := range []struct {
 		name    string
 		refusal Exchange
-		want    refusal
+		lost    bool
 	}{
 		{"404", Exchange{Status: 404}, sessionLost},
 		{"410", Exchange{Status: 410}, sessionLost},
@@ -82,7 +83,7 @@ func TestRefusedInASession(t *testing.T) {
 		{"200 with the error and no id", Exchange{Reply: tsUnknown}, sessionLost},
 		{"stream with the error", Exchange{Handle: Stream("data: " + ownID)}, sessionLost},
 		{"404 with the error", Exchange{Status: 404, Reply: invalidReq}, sessionLost},
-		{"403 with a challenge", Exchange{Status: 403, Set: bearer}, tokenRefused},
+		{"403 with a challenge", Exchange{Status: 403, Set: bearer}, noRefusal},
 		{"403", Exchange{Status: 403}, noRefusal},
 		{"500", Exchange{Status: 500, Type: "text/plain", Reply: "the session crashed"}, noRefusal},
 		{"429 that speaks of the session", Exchange{Status: 403, Type: "text/plain", Reply: "too many requests in this session, none left"}, noRefusal},
@@ -94,10 +95,7 @@ func TestRefusedInASession(t *testing.T) {
 				tt.refusal.Call = "tools/call"
 				script := []Exchange{by("in session", "s1", tt.refusal)}
 				session := "s1"
-				switch tt.want {
-				case tokenRefused:
-					script = append(script, by("send", "s1", tt.refusal))
-				case sessionLost:
+				if tt.lost {
 					session = "s2"
 					script = append(append(script, secondSession("send")...), by("send", "s2", tt.refusal))
 				}
@@ -239,5 +237,83 @@ func TestSaysUnknownSession(t *testing.T) {
 		if got := saysNotInitialized(words); got != want {
 			t.Errorf("%q: got %v, want %v", words, got, want)
 		}
+	}
+}
+
+// A server may answer 401 to one kind of request whatever the session. One new session shows that,
+// and later requests of that kind cost a ping. When the session is really lost, a new one is made.
+func TestRefusedKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad := Exchange{Call: "tools/call", Status: 401}
+		ping := Exchange{Call: "ping", Reply: pingAnswer}
+		script := append([]Exchange{by("in session", "s1", bad)}, secondSession("send")...)
+		script = append(script, by("send", "s2", bad), // one new session has not helped
+			by("in session", "s2", bad), by("in session", "s2", ping),
+			by("in session", "s2", bad), by("in session", "s2", Exchange{Call: "ping", Status: 401}))
+		third := secondSession("send")
+		third[0].Set = map[string]string{"Mcp-Session-Id": "s3"}
+		for i := range third[1:] {
+			third[i+1].Header["Mcp-Session-Id"] = "s3"
+		}
+		script = append(append(script, third...), by("send", "s3", Exchange{Call: "tools/call", Reply: callAnswer}),
+			by("background", "s3", Exchange{Method: "DELETE"}))
+		h := byRoundTripper(t, Config{}, script...)
+		for range 2 {
+			h.send(callLine)
+			if a := decode(t, h.recv()); a.Error.Data.Status != 401 {
+				t.Errorf("got %+v", a)
+			}
+		}
+		h.send(callLine)
+		h.want(callAnswer)
+		h.close()
+	})
+}
+
+// A session may be bound to the token that it was opened with. A bare 403 for another token leads
+// to a new session, unless the server takes a ping in the old one.
+func TestForbiddenWithAnotherToken(t *testing.T) {
+	for name, bound := range map[string]bool{"the session is bound": true, "the call is forbidden": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				forbidden := Exchange{Call: "tools/call", Status: 403}
+				script := []Exchange{by("in session", "s1", forbidden), by("in session", "s1", forbidden)}
+				session := "s1"
+				if ping := by("in session", "s1", Exchange{Call: "ping", Reply: pingAnswer}); bound {
+					ping.Status, ping.Reply, session = 403, "", "s2"
+					script = append(append(append(script, ping), secondSession("send")...), by("send", "s2", Exchange{Call: "tools/call", Reply: callAnswer}))
+				} else {
+					script = append(script, ping)
+				}
+				token := "old"
+				next := New(t, append(append(Opening(version), script...), by("background", session, Exchange{Method: "DELETE"}))...).Transport()
+				with := func(by string) http.RoundTripper {
+					return roundTrip(func(r *http.Request) (*http.Response, error) {
+						r = r.Clone(r.Context())
+						r.Header.Set("Authorization", token)
+						resp, err := markedBy(by, next).RoundTrip(r)
+						if err == nil {
+							resp.Request = r
+						}
+						return resp, err
+					})
+				}
+				h := start(t, Config{Send: with("send"), InSession: with("in session"), Background: with("background")})
+				h.open()
+				synctest.Wait()
+				h.send(callLine)
+				if a := decode(t, h.recv()); a.Error.Data.Status != 403 {
+					t.Errorf("the token of the session: got %+v", a)
+				}
+				token = "new"
+				h.send(callLine)
+				if bound {
+					h.want(callAnswer)
+				} else if a := decode(t, h.recv()); a.Error.Data.Status != 403 {
+					t.Errorf("another token: got %+v", a)
+				}
+				h.close()
+			})
+		})
 	}
 }

@@ -54,7 +54,7 @@ func (l *legacy) open(ctx context.Context, p *phase, init rawjson.Message, take 
 		// The server does not speak HTTP+SSE either, so its refusal is what counts.
 		l.logFailure("no HTTP+SSE", err)
 	}
-	sess := upstreamSession{id: resp.Header.Get("Mcp-Session-Id")}
+	sess := upstreamSession{id: resp.Header.Get("Mcp-Session-Id"), opener: credentialsOf(resp)}
 	return l.receive(ctx, sess, resp, func(m rawjson.Message) bool { return take(sess, m) })
 }
 
@@ -177,6 +177,10 @@ func (l *legacy) handshake(ctx context.Context) error {
 	sess.bySend = true
 	if err == nil {
 		err = l.postIn(ctx, sess, ownNotification(methodInitialized, nil))
+		if f, ok := errors.AsType[*fault](err); ok && f.kind == "status" {
+			l.logFailure(methodInitialized, err) // the session is open, and some servers refuse it
+			err = nil
+		}
 	}
 	if err == nil {
 		l.openServerStream(sess)

@@ -135,7 +135,7 @@ func (p *pauses) whenLocked() string {
 func (p *pauses) wait(ctx context.Context, r httpRequest, ends time.Time) (scout int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.refusal != nil && p.kinds[kindOf(r)] {
+	for p.refusal != nil && p.kinds[kindOf(r.body)] {
 		left := time.Until(p.until)
 		switch {
 		case p.until.After(ends):
@@ -210,7 +210,7 @@ func (cl *client) sendPatiently(ctx context.Context, r httpRequest, send func() 
 		}
 		f := statusFault(resp, string(peek(resp, maxShown)))
 		discard(resp)
-		d := p.begin(kindOf(r), scout, f, asked, left)
+		d := p.begin(kindOf(r.body), scout, f, asked, left)
 		cl.cfg.Log.Info("the upstream asks to wait", "status", resp.StatusCode, "wait", d)
 	}
 }
@@ -228,9 +228,10 @@ func (cl *client) pausesEnd(p *phase, fixed time.Time) time.Time {
 	return end
 }
 
-// kindOf is the kind of a request: its method, and the name of the tool or prompt.
-func kindOf(r httpRequest) string {
-	return rawjson.MemberText(r.body, "method") + " " + rawjson.MemberText(r.body, "params", "name")
+// kindOf is the kind of a request with the given body: its method, and the name of the tool or
+// prompt.
+func kindOf(body []byte) string {
+	return rawjson.MemberText(body, "method") + " " + rawjson.MemberText(body, "params", "name")
 }
 
 // isBusy reports whether resp refuses a request for now: because of a limit (429), because the

@@ -75,6 +75,8 @@ type session struct {
 	watcher *watcher
 	// early answers in the server's place before that is reached.
 	early *early
+	// outcomes decides what of a call is told to more than the host.
+	outcomes outcomes
 	// memory is what one session learns for the next.
 	memory *sessionMemory
 	// upstream carries messages to the server.

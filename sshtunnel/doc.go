@@ -28,7 +28,8 @@
 //
 // [Tunnel.State] returns the state, and a channel that is closed at the next change.
 //
-//   - idle: nobody has needed the tunnel yet. The first call starts an attempt.
+//   - idle: nobody needs the tunnel. Nobody has yet, or a link was lost that nothing used. The next
+//     call starts an attempt.
 //   - dialing: an attempt is under way. State.Hop is the hop that is being dialed. If the last
 //     call that waits gives up, and there is no other reason to dial, the attempt ends and the
 //     state is what it was before.
@@ -44,11 +45,11 @@
 //     Calls fail at once with that error, because another attempt could lock an account. Only
 //     Connect makes another attempt.
 //
-// In the state down, there are more attempts as long as a call waits, a Listener is open, or
-// there has been a link before. After the first failure the pause is 0.5 s. It doubles with each
-// failure, up to 30 s. A random part of up to half of it is left out, but never below 0.5 s. A
-// new call shortens the pause to 0.5 s. The pauses begin anew when a link has lasted 10 s, when
-// the machine wakes from sleep, and when it gets a new address.
+// In the state down, there are more attempts as long as a call waits, a Listener is open, or a
+// connection or command was open when the link was lost. After the first failure the pause is
+// 0.5 s. It doubles with each failure, up to 30 s. A random part of up to half of it is left out,
+// but never below 0.5 s. A new call shortens the pause to 0.5 s. The pauses begin anew when a link
+// has lasted 10 s, when the machine wakes from sleep, and when it gets a new address.
 //
 // # How a hop is dialed
 //
@@ -58,6 +59,13 @@
 //
 // If the name of the first hop has several addresses, they are raced: a new address is tried
 // every 250 ms, or when one has failed, and the two address families alternate (RFC 8305).
+//
+// A ProxyCommand runs in a session of its own, so it has no terminal: the terminal may belong to
+// another program. Only with Config.Terminal it shares the terminal, as it does with ssh. If it
+// ends before the server has answered, or ends a link with a status other than 0, the error is a
+// [ProxyCommandError] with its status and the end of its stderr. The tunnel ends it with all that
+// it has started. With Config.Terminal and outside Linux, its own children only notice the end of
+// their input. With ProxyUseFdpass, the command hands over a connected socket and may end.
 //
 // known_hosts is read and the agent is connected to in parallel, for all hops, when an attempt
 // begins. The hops themselves are dialed one after the other, because a later hop can only be
@@ -73,10 +81,13 @@
 //   - After the login, package hostkeys does UpdateHostKeys.
 //
 // ConnectTimeout bounds all of this for one hop, except the last step. The time that a person
-// takes for an answer to Config.Ask does not count. Questions go to Config.Ask and never to the
-// terminal, because another program may be using the terminal: often the one that has started
-// this process. A passphrase is asked for again in each attempt, unless AddKeysToAgent has given
-// the key to the agent.
+// takes for an answer to Config.Ask does not count. If the user sets no ConnectTimeout, a
+// ProxyCommand that has the terminal or writes to stderr has up to 2 minutes until the server's
+// first byte, because it may be asking the person something.
+//
+// Questions go to Config.Ask and never to the terminal, because another program may be using the
+// terminal: often the one that has started this process. A passphrase is asked for again in each
+// attempt, unless AddKeysToAgent has given the key to the agent.
 //
 // The error of an attempt is a [HopError] around these, and says at which hop and at which step
 // it failed.
@@ -85,7 +96,10 @@
 //
 //   - A hop has sent nothing for ServerAliveInterval times ServerAliveCountMax. A silent hop is
 //     asked for an answer after each interval. If the user sets nothing, only the last hop is
-//     asked, every 15 s, and given up after 45 s. An interval of 0 turns this off for a hop.
+//     asked, every 15 s, and given up after 45 s. An interval of 0 turns this off for a hop. If
+//     the user sets nothing, a server that has never answered a request is not given up: it may be
+//     one that answers none, and ssh can use those. The hop before is asked in its place, and on
+//     Linux TCP must confirm what the first hop is sent.
 //   - The machine has slept: the wall clock has run at least 5 s ahead of the monotonic clock.
 //     Or the local address of the first hop's TCP connection is gone. The last hop must then
 //     answer within 5 s. Both are looked at every 2 s.

@@ -63,14 +63,25 @@ type TimeoutError struct {
 	After string
 	// Person says that the login waited for a person.
 	Person bool
+	// Program is the ProxyCommand that was waited for. It is empty if there is none.
+	Program string
+	// Said is the end of what the ProxyCommand wrote to stderr, cut to a limit.
+	Said string
 }
 
-// Error names the time and, for ConnectTimeout, the keyword.
+// Error names the time and what the person can change.
 func (e *TimeoutError) Error() string {
+	s := "no answer within " + e.After + " (ConnectTimeout)"
 	if e.Person {
-		return "the login was not completed within " + e.After
+		s = "the login was not completed within " + e.After
 	}
-	return "no answer within " + e.After + " (ConnectTimeout)"
+	if e.Program != "" {
+		s += " by ProxyCommand " + e.Program
+	}
+	if e.Said != "" {
+		s += fmt.Sprintf(", which said %q", e.Said)
+	}
+	return s
 }
 
 // Timeout returns true.
@@ -78,6 +89,21 @@ func (e *TimeoutError) Timeout() bool { return true }
 
 // Temporary is a part of net.Error. It returns true.
 func (e *TimeoutError) Temporary() bool { return true }
+
+// SilentError says that a hop was given up because nothing came from it.
+type SilentError struct {
+	// After is how long it was silent.
+	After time.Duration
+	// Why says what made us ask for a sign of life. It is empty if only the silence did.
+	Why string
+}
+
+func (e *SilentError) Error() string {
+	if e.Why != "" {
+		return fmt.Sprintf("no sign of life within %v %s", e.After, e.Why)
+	}
+	return fmt.Sprintf("no sign of life for %v", e.After)
+}
 
 // AuthError says that a server did not let us in.
 type AuthError struct {

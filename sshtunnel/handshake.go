@@ -45,6 +45,8 @@ type dialer struct {
 	patience *patience
 	// stage is one of the Stage constants.
 	stage atomic.Value
+	// proxy is the ProxyCommand. It is nil if there is none.
+	proxy *proxyCommand
 	// conn is nil until StageHandshake.
 	conn *countedConn
 	// witness has the proof of the session for the agent.
@@ -61,7 +63,9 @@ type dialer struct {
 // failure everything is closed, and the error is a *HopError or the cause of ctx.
 func (d *dialer) dial(ctx context.Context) (hop, error) {
 	d.where = place{alias: d.host.Alias}
-	if d.host.ProxyCommand == "" || d.via != nil {
+	if d.host.ProxyCommand != "" && d.via == nil {
+		d.proxy = d.newProxyCommand()
+	} else {
 		d.where.addr = net.JoinHostPort(d.host.HostName, strconv.Itoa(d.host.Port))
 	}
 	try, err := d.agree(ctx)
@@ -73,7 +77,7 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	d.patience = newPatience(d, try, cancel)
-	d.patience.clock = newClock(timeout, func() { cancel(&TimeoutError{After: timeout.String()}) })
+	d.patience.clock = newClock(timeout, func() { cancel(d.timeoutError(timeout)) })
 	defer d.patience.end()
 
 	d.stage.Store(StageConnect)
@@ -91,7 +95,19 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 	if limited.Err() != nil {
 		err = context.Cause(limited) // our own timeout
 	}
+	if d.proxy != nil && !d.proxy.heardServer() {
+		d.stage.Store(StageConnect)
+	}
 	return nil, d.where.error(d.stage.Load().(string), err)
+}
+
+// timeoutError is the cause of an end by ConnectTimeout.
+func (d *dialer) timeoutError(limit time.Duration) error {
+	err := &TimeoutError{After: limit.String()}
+	if d.proxy != nil {
+		err.Program, err.Said = d.proxy.program, d.proxy.said()
+	}
+	return err
 }
 
 // connectTimeout returns how long a login at h may take as long as no person is at work on it.
@@ -107,13 +123,13 @@ func connectTimeout(h *sshconfig.Host) time.Duration {
 
 // login connects, and does key exchange and authentication.
 func (d *dialer) login(ctx context.Context) (*sshHop, error) {
-	raw, err := dialTransport(ctx, d.cfg, d.host, d.via)
+	raw, err := d.dialTransport(ctx)
 	if err != nil {
 		return nil, err
 	}
 	d.cfg.Trace.connected(d.connected(raw))
-	d.witness = &kexWitness{Conn: raw}
-	d.conn = &countedConn{Conn: &readAheadConn{Conn: d.witness}}
+	d.witness = &kexWitness{Conn: &greetingConn{Conn: raw}}
+	d.conn = &countedConn{Conn: &readAheadConn{Conn: d.witness}, raw: raw}
 	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
 	defer stop()
 	d.stage.Store(StageHandshake)
@@ -285,6 +301,10 @@ func (d *dialer) explain(ctx context.Context, err error) error {
 		return d.keyErr
 	case mismatch(err) != nil:
 		return mismatch(err)
+	case d.witness.unreadable() != nil:
+		return &hostkeys.Error{
+			Hop: d.where.alias, Host: d.where.addr, Type: keyType(d.witness.reply.HostKey), Unknown: true, Err: d.witness.unreadable(),
+		}
 	case errors.Is(err, errCut):
 		err = errCut
 	case ctx.Err() == nil && d.stage.Load() == StageAuth:

@@ -29,12 +29,21 @@ type heartbeat struct {
 	// request asks the server for an answer. It returns when the answer has come, or an error when
 	// the connection has ended.
 	request func() error
+	// nudge sends the server something that wants no answer. It may be nil.
+	nudge func() error
 	// answered is told how long an answer took. It may be nil.
 	answered func(time.Duration)
+
+	// heard is set when the server has answered a request.
+	heard atomic.Bool
+	// mute is set when the server is taken for one that answers no requests.
+	mute atomic.Bool
 
 	mu sync.Mutex
 	// pending is closed when the latest request is answered. It is nil before the first one.
 	pending chan struct{}
+	// nudging is closed when the latest nudge is sent. It is nil before the first one.
+	nudging chan struct{}
 }
 
 // ping requests an answer, unless an earlier request is not answered yet: requests to a dead server
@@ -49,12 +58,33 @@ func (b *heartbeat) ping(tasks *sync.WaitGroup) <-chan struct{} {
 		tasks.Go(func() { // ends with the answer, or with the connection
 			defer close(done)
 			sent := time.Now()
-			if err := b.request(); err == nil && b.answered != nil {
+			if err := b.request(); err != nil {
+				return
+			}
+			b.heard.Store(true)
+			b.mute.Store(false)
+			if b.answered != nil {
 				b.answered(time.Since(sent))
 			}
 		})
 	}
 	return b.pending
+}
+
+// push sends a nudge, unless an earlier one is not sent yet. It may start a goroutine in tasks,
+// which ends when the nudge is sent or the connection has ended.
+func (b *heartbeat) push(tasks *sync.WaitGroup) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.nudge == nil || b.nudging != nil && !isDone(b.nudging) {
+		return
+	}
+	done := make(chan struct{})
+	b.nudging = done
+	tasks.Go(func() { // ends when the nudge is sent, or with the connection
+		defer close(done)
+		b.nudge()
+	})
 }
 
 // localIP returns the address that the connection leaves the machine by. It is nil if the
@@ -73,6 +103,8 @@ func (b *heartbeat) localIP() net.IP {
 type alive struct {
 	interval time.Duration
 	count    int
+	// ours says that the user has set nothing.
+	ours bool
 }
 
 // aliveOf returns how each hop of a chain is watched. A request to an inner hop passes all hops
@@ -83,24 +115,30 @@ func aliveOf(chain []*sshconfig.Host, unset time.Duration) []alive {
 	for i := len(chain) - 1; i >= 0; i-- {
 		switch h := chain[i]; {
 		case h.ServerAliveSet && h.ServerAliveInterval > 0:
-			all[i] = alive{h.ServerAliveInterval, max(1, h.ServerAliveCountMax)}
+			all[i] = alive{h.ServerAliveInterval, max(1, h.ServerAliveCountMax), false}
 		case !h.ServerAliveSet && !watched:
-			all[i] = alive{unset, defaultAliveCount}
+			all[i] = alive{unset, defaultAliveCount, true}
 		}
 		watched = watched || all[i].interval > 0
 	}
 	return all
 }
 
-// keepalive ends the link when nothing has arrived from a hop for interval x count. It returns when
+// keepalive ends the link when nothing has arrived from hop i for interval x count. It returns when
 // the link ends.
-func (l *link) keepalive(where place, b *heartbeat, a alive) {
+//
+// Some servers answer no global request, against RFC 4254 section 4. ssh can use them, because its
+// keepalive is off unless the user sets it. So if the user has set nothing, a server that has never
+// answered is not given up, as long as TCP confirms what we send. See muteServer.
+func (l *link) keepalive(i int, a alive) {
+	b := l.hops[i].heartbeat()
 	limit, interval := a.interval*time.Duration(a.count), a.interval
 	if a.count == 1 {
 		interval /= 2 // ask once before giving up
 	}
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
+	unconfirmed := 0 // looks in a row at which TCP had not confirmed what a mute server was sent
 	for received, since := b.conn.received.Load(), time.Now(); ; {
 		select {
 		case <-timer.C:
@@ -111,8 +149,14 @@ func (l *link) keepalive(where place, b *heartbeat, a alive) {
 			received, since = now, b.conn.last()
 		}
 		silent := time.Since(since)
-		if silent >= limit {
-			l.fail(where.error(StageLink, fmt.Errorf("no sign of life for %v", silent.Round(time.Millisecond))))
+		switch {
+		case silent < limit:
+		case a.ours && !b.heard.Load() && l.muteServer(i, a):
+			unconfirmed = 0
+		case b.mute.Load() && unconfirmed+1 < a.count:
+			unconfirmed++
+		default:
+			l.fail(l.hops[i].place().error(StageLink, &SilentError{After: silent.Round(time.Millisecond)}))
 			return
 		}
 		timer.Reset(interval - silent%interval) // look again when one more interval of silence is over
@@ -120,6 +164,23 @@ func (l *link) keepalive(where place, b *heartbeat, a alive) {
 			b.ping(&l.tasks)
 		}
 	}
+}
+
+// muteServer reports whether hop i, which has never answered a request, may live all the same. The
+// first time it says so, the hop before is asked for signs of life in its place. The nudge of each
+// call gives TCP something to confirm until the next call.
+func (l *link) muteServer(i int, a alive) bool {
+	b := l.hops[i].heartbeat()
+	if !b.conn.confirmed() {
+		return false
+	}
+	if !b.mute.Swap(true) && i > 0 {
+		if before := l.hops[i-1].heartbeat(); before != nil {
+			l.tasks.Go(func() { l.keepalive(i-1, a) }) // ends with the link
+		}
+	}
+	b.push(&l.tasks)
+	return true
 }
 
 // watch probes the link at once when the machine has slept, or has lost the address that the
@@ -155,8 +216,8 @@ func (l *link) probe(why string) {
 	select {
 	case <-b.ping(&l.tasks):
 	case <-timer.C:
-		if b.conn.received.Load() == received {
-			l.fail(l.last().place().error(StageLink, fmt.Errorf("no sign of life within %v %s", probeLimit, why)))
+		if b.conn.received.Load() == received && !b.mute.Load() {
+			l.fail(l.last().place().error(StageLink, &SilentError{After: probeLimit, Why: why}))
 		}
 	case <-l.life.Done():
 	}
@@ -165,6 +226,8 @@ func (l *link) probe(why string) {
 // countedConn counts what arrives, because any byte is a sign of life.
 type countedConn struct {
 	net.Conn
+	// raw is what lies below Conn.
+	raw net.Conn
 	// received counts bytes.
 	received atomic.Int64
 	// at is when the last bytes came, in nanoseconds since start.
@@ -178,6 +241,13 @@ var start = time.Now()
 
 // last returns when bytes last arrived.
 func (c *countedConn) last() time.Time { return start.Add(time.Duration(c.at.Load())) }
+
+// confirmed reports whether TCP has confirmed all that was sent. It reports true if the system does
+// not tell, or if the connection is not TCP.
+func (c *countedConn) confirmed() bool {
+	tcp, ok := c.raw.(*net.TCPConn)
+	return !ok || unacknowledged(tcp) == 0
+}
 
 func (c *countedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)

@@ -21,18 +21,18 @@ func TestWhichHopsAreAsked(t *testing.T) {
 	set := func(interval time.Duration, count int) *sshconfig.Host {
 		return &sshconfig.Host{ServerAliveSet: true, ServerAliveInterval: interval, ServerAliveCountMax: count}
 	}
-	unset, ours := &sshconfig.Host{ServerAliveCountMax: 3}, alive{15 * time.Second, 3}
+	unset, ours := &sshconfig.Host{ServerAliveCountMax: 3}, alive{15 * time.Second, 3, true}
 	for _, tt := range []struct {
 		name  string
 		chain []*sshconfig.Host
 		want  []alive
 	}{
 		{"nothing set", []*sshconfig.Host{unset, unset}, []alive{{}, ours}},
-		{"an outer hop of its own", []*sshconfig.Host{set(5*time.Second, 2), unset}, []alive{{5 * time.Second, 2}, ours}},
-		{"both", []*sshconfig.Host{set(5*time.Second, 2), set(time.Minute, 1)}, []alive{{5 * time.Second, 2}, {time.Minute, 1}}},
+		{"an outer hop of its own", []*sshconfig.Host{set(5*time.Second, 2), unset}, []alive{{5 * time.Second, 2, false}, ours}},
+		{"both", []*sshconfig.Host{set(5*time.Second, 2), set(time.Minute, 1)}, []alive{{5 * time.Second, 2, false}, {time.Minute, 1, false}}},
 		{"switched off inside: the hop before is asked", []*sshconfig.Host{unset, unset, set(0, 3)}, []alive{{}, ours, {}}},
 		{"switched off", []*sshconfig.Host{set(0, 3)}, []alive{{}}},
-		{"count 0", []*sshconfig.Host{set(time.Second, 0)}, []alive{{time.Second, 1}}},
+		{"count 0", []*sshconfig.Host{set(time.Second, 0)}, []alive{{time.Second, 1, false}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := aliveOf(tt.chain, defaultAliveInterval); !slices.Equal(got, tt.want) {
@@ -110,14 +110,14 @@ func TestKeepaliveFindsADeadPeer(t *testing.T) {
 		name  string
 		alive alive
 	}{
-		{"ours", alive{defaultAliveInterval, defaultAliveCount}},
-		{"one probe", alive{10 * time.Second, 1}},
-		{"many", alive{time.Second, 30}},
+		{"ours", alive{defaultAliveInterval, defaultAliveCount, true}},
+		{"one probe", alive{10 * time.Second, 1, false}},
+		{"many", alive{time.Second, 30, false}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l, p := quietLink("bastion")
-				l.tasks.Go(func() { l.keepalive(l.last().place(), l.last().heartbeat(), tt.alive) })
+				l.tasks.Go(func() { l.keepalive(0, tt.alive) })
 				time.Sleep(10 * time.Minute)
 				if l.life.Err() != nil || p.pings.Load() == 0 {
 					t.Fatalf("a peer that answers: err %v after %d pings", context.Cause(l.life), p.pings.Load())
@@ -143,7 +143,7 @@ func TestKeepaliveCountsAnyByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, p := quietLink("")
 		p.dead.Store(true)
-		l.tasks.Go(func() { l.keepalive(l.last().place(), l.last().heartbeat(), alive{15 * time.Second, 3}) })
+		l.tasks.Go(func() { l.keepalive(0, alive{15 * time.Second, 3, false}) })
 		for range 100 {
 			time.Sleep(10 * time.Second)
 			p.send()

@@ -3,11 +3,14 @@ package sshtunnel
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/display"
 	"sallyport/sshtunnel/userkeys"
 )
 
@@ -120,4 +123,29 @@ func (w *kexWitness) binding(session []byte) (b userkeys.Binding, ok bool) {
 		return b, false
 	}
 	return userkeys.Binding{HostKey: w.reply.HostKey, Session: session, Signature: w.reply.Signature}, true
+}
+
+// unreadable returns why the server's key cannot be used, if it is of a type that is not known, or
+// a certificate of an authority with such a key. It returns nil for any other key.
+func (w *kexWitness) unreadable() error {
+	if w.reply == nil {
+		return nil
+	}
+	_, err := ssh.ParsePublicKey(w.reply.HostKey)
+	if err == nil || keyType(w.reply.HostKey) == "" {
+		return nil
+	}
+	return fmt.Errorf("%s; HostKeyAlgorithms -*cert* asks the server for its plain key", display.Cut(strings.TrimPrefix(err.Error(), "ssh: ")))
+}
+
+// keyType returns the type that a key in wire format begins with.
+func keyType(blob []byte) string {
+	var head struct {
+		Type string
+		Rest []byte `ssh:"rest"`
+	}
+	if ssh.Unmarshal(blob, &head) != nil {
+		return ""
+	}
+	return display.Cut(display.Printable(head.Type))
 }

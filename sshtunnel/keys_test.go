@@ -21,6 +21,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
+	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest"
 	"sallyport/sshtunnel/sshtest/openssh"
@@ -154,8 +155,54 @@ func TestServerWithoutSHA2(t *testing.T) {
 	}
 }
 
-// As many keys are offered as the server allows (x/crypto's allows 128), and the last one may be the
-// right one, also after one that does not sign.
+// strangeSigner shows a certificate whose authority has a key of a type that we do not know.
+type strangeSigner struct {
+	ssh.Signer
+	blob []byte
+}
+
+type strangeCert struct {
+	ssh.PublicKey
+	blob []byte
+}
+
+func (s strangeSigner) PublicKey() ssh.PublicKey { return strangeCert{s.Signer.PublicKey(), s.blob} }
+func (k strangeCert) Type() string               { return ssh.CertAlgoED25519v01 }
+func (k strangeCert) Marshal() []byte            { return k.blob }
+
+// A host certificate of a composite ML-DSA authority is named, with the way past it, and is no
+// fault of the network.
+func TestHostCertificateOfUnknownAuthority(t *testing.T) {
+	t.Parallel()
+	key := sshtest.NewKey()
+	cert := &ssh.Certificate{Key: key.PublicKey(), CertType: ssh.HostCert, ValidPrincipals: []string{"x"}, ValidBefore: ssh.CertTimeInfinity}
+	if err := cert.SignCert(rand.Reader, sshtest.NewKey()); err != nil {
+		t.Fatal(err)
+	}
+	ca := string(cert.SignatureKey.Marshal())
+	strange := string(ssh.Marshal(struct{ Type, Key string }{"ssh-mldsa44-ed25519", "x"}))
+	length := func(s string) string { return string(ssh.Marshal(struct{ S string }{s})) }
+	blob := strings.Replace(string(cert.Marshal()), length(ca), length(strange), 1)
+	s := startFake(t, sshtest.Config{HostKeys: []ssh.Signer{strangeSigner{key, []byte(blob)}, key}})
+	h := openssh.NewHost(t, "bastion", s.Addr())
+	h.StrictHostKeyChecking = "accept-new"
+	tun := newTunnel(t, nil, h)
+	err := tun.Connect(t.Context())
+	wrong, ok := errors.AsType[*hostkeys.Error](err)
+	if !ok || !wrong.Unknown || !strings.Contains(err.Error(), "ssh-mldsa44-ed25519") || !strings.Contains(err.Error(), "HostKeyAlgorithms -*cert*") {
+		t.Fatalf("got %v", err)
+	}
+	if st, _ := tun.State(); st.Phase != Refused {
+		t.Errorf("phase %s", st.Phase)
+	}
+	h.HostKeyAlgorithms = []string{ssh.KeyAlgoED25519}
+	if err := newTunnel(t, nil, h).Connect(t.Context()); err != nil {
+		t.Errorf("the plain key: %v", err)
+	}
+}
+
+// As many keys are offered as the server allows (x/crypto's allows 128), and the last one may be
+// the right one, also after one that does not sign.
 func TestManyKeys(t *testing.T) {
 	t.Parallel()
 	keyring := agent.NewKeyring()

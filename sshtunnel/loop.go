@@ -35,9 +35,9 @@ type loop struct {
 
 	// link is up, or has ended and is not cleaned up yet. It is nil if there is none.
 	link *link
-	// wasUp is set when a link has been lost. The tunnel is then dialed again although nobody
-	// waits.
-	wasUp bool
+	// lostInUse is set when a link has been lost that was used. The tunnel is then dialed again
+	// although nobody waits: whoever used the link will.
+	lostInUse bool
 }
 
 // call is one call that waits for a link.
@@ -155,7 +155,7 @@ func (l *loop) decide(c *call) (callAnswer, bool) {
 }
 
 // wanted reports whether the tunnel is to be dialed, if it is not up.
-func (l *loop) wanted() bool { return len(l.calls) > 0 || len(l.listeners) > 0 || l.wasUp }
+func (l *loop) wanted() bool { return len(l.calls) > 0 || len(l.listeners) > 0 || l.lostInUse }
 
 // untilAttempt returns the time until the next attempt; false if none will come without an event.
 func (l *loop) untilAttempt() (time.Duration, bool) {
@@ -231,7 +231,8 @@ func (l *loop) attemptEnded(r callAnswer) {
 func (l *loop) linkLost() {
 	cause := context.Cause(l.link.life)
 	l.t.cfg.Log.Info("link lost", "err", cause) // whoever looks at State tells the person
-	l.link, l.wasUp = nil, true
+	l.lostInUse = l.link.last().used()
+	l.link = nil
 	if time.Since(l.lastEnd) >= stableAfter {
 		l.failures = 0
 	}
@@ -240,6 +241,10 @@ func (l *loop) linkLost() {
 		l.pause = backoff(l.failures - 1)
 	}
 	l.lastEnd = time.Now()
+	if l.failures == 0 && !l.wanted() {
+		l.setState(State{Phase: Idle}) // nothing is in anybody's way
+		return
+	}
 	l.setState(State{Phase: Down, Hop: hopOf(cause), Err: cause})
 }
 

@@ -77,7 +77,8 @@ func findMaster(ctx context.Context, chain []*sshconfig.Host, log *slog.Logger, 
 }
 
 func (m *masterHop) place() place           { return m.where }
-func (m *masterHop) heartbeat() *heartbeat  { return nil } // the master has a keepalive of its own
+func (m *masterHop) heartbeat() *heartbeat  { return nil }  // the master has a keepalive of its own
+func (m *masterHop) used() bool             { return true } // its end is noticed when it is used
 func (m *masterHop) ended() context.Context { return m.life }
 
 // command returns an ssh command that asks the master for something. It never connects by itself.
@@ -144,7 +145,7 @@ func (c *masterConn) Close() error {
 }
 
 func (m *masterHop) start(cmd *exec.Cmd, stderr io.Writer, raddr net.Addr) (*masterConn, error) {
-	conn, err := subprocess.Start(cmd, stderr, nil)
+	conn, err := subprocess.Start(cmd, stderr)
 	if err != nil {
 		return nil, fmt.Errorf("ControlMaster: %w", err)
 	}

@@ -44,7 +44,7 @@ func (h *sshHop) exec(ctx context.Context, command string) (io.ReadWriteCloser, 
 	p := &process{}
 	at := addr{"ssh", h.where.alias}
 	serve := func(reqs <-chan *ssh.Request) {
-		defer h.streams.Add(-1)
+		defer h.released()
 		p.watch(ch, reqs)
 	}
 	// A command may run on after its stdin has ended. Servers that pass signals on end it.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -30,6 +31,8 @@ type sshHop struct {
 
 	// streams counts the open channels.
 	streams atomic.Int32
+	// idleSince is when the last channel ended, in nanoseconds since start. It is 0 before.
+	idleSince atomic.Int64
 	// unanswered counts the requests to open a channel whose caller has left before the answer.
 	unanswered atomic.Int32
 }
@@ -41,6 +44,9 @@ func newSSHHop(where place, conn *countedConn, client *ssh.Client, link *link) *
 	h.life, h.end = context.WithCancelCause(context.Background())
 	h.beat = &heartbeat{conn: conn, request: func() error {
 		_, _, err := client.SendRequest("keepalive@openssh.com", true, nil)
+		return err
+	}, nudge: func() error {
+		_, _, err := client.SendRequest("keepalive@openssh.com", false, nil)
 		return err
 	}}
 	link.tasks.Go(func() { // ends when the connection does, at the latest by close
@@ -57,6 +63,21 @@ func newSSHHop(where place, conn *countedConn, client *ssh.Client, link *link) *
 func (h *sshHop) place() place           { return h.where }
 func (h *sshHop) heartbeat() *heartbeat  { return h.beat }
 func (h *sshHop) ended() context.Context { return h.life }
+
+// usedGrace is how long a hop counts as used after its last channel. When a connection is lost, its
+// channels end just before the hop does.
+const usedGrace = time.Second
+
+func (h *sshHop) used() bool {
+	since := h.idleSince.Load()
+	return h.streams.Load() > 0 || since > 0 && time.Since(start)-time.Duration(since) < usedGrace
+}
+
+// released notes that a channel of openChannel has ended.
+func (h *sshHop) released() {
+	h.idleSince.Store(int64(time.Since(start)))
+	h.streams.Add(-1)
+}
 
 // close closes the connection below. An orderly goodbye could wait for ever for a peer that is
 // gone.
@@ -122,7 +143,7 @@ func splitHostPort(address string) (host string, port uint32, err error) {
 // discard refuses all requests of a channel until the channel ends. It is for channels of
 // openChannel, which counts them.
 func (h *sshHop) discard(reqs <-chan *ssh.Request) {
-	defer h.streams.Add(-1)
+	defer h.released()
 	ssh.DiscardRequests(reqs)
 }
 
@@ -149,7 +170,7 @@ func (r channelRequest) refused(where place, reason ssh.RejectionReason, msg str
 //
 // If ctx ends first, a goroutine goes on waiting and closes the channel that it may get. It ends
 // with the connection at the latest. Whoever gets a channel must pass its requests to discard, or
-// must count streams down when they end.
+// must call released when they end.
 func (h *sshHop) openChannel(ctx context.Context, req channelRequest) (ssh.Channel, <-chan *ssh.Request, error) {
 	if err := h.checkOpen(ctx, req); err != nil {
 		return nil, nil, err

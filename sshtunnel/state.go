@@ -11,7 +11,8 @@ import (
 
 // The phases of a Tunnel.
 const (
-	// Idle means that nobody has wanted the tunnel yet.
+	// Idle means that nobody wants the tunnel: nobody has yet, or a link was lost that was not
+	// used.
 	Idle = "idle"
 	// Dialing means that State.Hop is being dialed.
 	Dialing = "dialing"
@@ -89,7 +90,13 @@ func phaseOf(err error) string {
 	if _, ok := errors.AsType[*sshconfig.Error](err); ok {
 		return Refused
 	}
+	if proxy, ok := errors.AsType[*ProxyCommandError](err); ok && proxy.NotFound() {
+		return NeedsPerson // somebody has to install the program
+	}
 	if _, ok := errors.AsType[*AlgorithmError](err); ok {
+		return Refused
+	}
+	if peer, ok := errors.AsType[*IdentificationError](err); ok && peer.Version != "" {
 		return Refused
 	}
 	return Down

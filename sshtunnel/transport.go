@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"sallyport/sshtunnel/sshconfig"
-	"sallyport/sshtunnel/subprocess"
 )
 
 const (
@@ -20,13 +19,14 @@ const (
 	addressDelay = 250 * time.Millisecond
 )
 
-// dialTransport opens what the SSH protocol of h runs over. via is the hop before, or nil.
-func dialTransport(ctx context.Context, cfg *Config, h *sshconfig.Host, via hop) (net.Conn, error) {
+// dialTransport opens what the SSH protocol of the host runs over.
+func (d *dialer) dialTransport(ctx context.Context) (net.Conn, error) {
+	h := d.host
 	switch {
-	case via != nil:
-		return via.open(ctx, "tcp", net.JoinHostPort(h.HostName, strconv.Itoa(h.Port)))
-	case h.ProxyCommand != "":
-		return runProxyCommand(cfg, h)
+	case d.via != nil:
+		return d.via.open(ctx, "tcp", net.JoinHostPort(h.HostName, strconv.Itoa(h.Port)))
+	case d.proxy != nil:
+		return d.startProxyCommand(ctx)
 	}
 	for attempt := 1; ; attempt++ {
 		conn, err := dialTCP(ctx, h)
@@ -41,22 +41,6 @@ func dialTransport(ctx context.Context, cfg *Config, h *sshconfig.Host, via hop)
 			return nil, err
 		}
 	}
-}
-
-// runProxyCommand runs the command by the user's shell (ssh_config(5), ProxyCommand). Its stderr
-// goes to the log, where ssh shows it to the person.
-func runProxyCommand(cfg *Config, h *sshconfig.Host) (net.Conn, error) {
-	log := cfg.Log.With("hop", h.Alias)
-	stderr := &subprocess.LineWriter{Line: func(line string) { log.Warn("ProxyCommand says", "text", line) }}
-	conn, err := subprocess.Start(subprocess.Shell(cfg.Getenv("SHELL"), h.ProxyCommand), stderr, func(err error) {
-		if err != nil {
-			log.Info("ProxyCommand ended", "err", err)
-		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("ProxyCommand: %w", err)
-	}
-	return conn, nil
 }
 
 // dialTCP connects to the first address of h that answers. net.Dialer races the two address
@@ -220,4 +204,47 @@ func (j *joined) Error() string {
 		texts[i] = err.Error()
 	}
 	return strings.Join(texts, "; ")
+}
+
+const (
+	// chunkSize is the largest packet that x/crypto takes or gives at once, in bytes.
+	chunkSize = 32 << 10
+	// readAheadMin is the size of a Read from which on more is expected, in bytes. It is the size
+	// of x/crypto's buffer.
+	readAheadMin = 4 << 10
+	// readAheadMax is the most that is read at once, in bytes: a few of the largest packets.
+	readAheadMax = 4 * chunkSize
+)
+
+// readAheadConn reads several packets at once while there is much to read. x/crypto alone needs two
+// reads for each packet. Read must not be called concurrently.
+type readAheadConn struct {
+	net.Conn
+	// buf is nil while little comes.
+	buf []byte
+	// ahead is the part of buf that Read has not returned yet.
+	ahead []byte
+}
+
+func (c *readAheadConn) Read(p []byte) (int, error) {
+	if len(c.ahead) == 0 {
+		if c.buf == nil {
+			n, err := c.Conn.Read(p)
+			if n >= readAheadMin && n == len(p) {
+				c.buf = make([]byte, readAheadMax)
+			}
+			return n, err
+		}
+		n, err := c.Conn.Read(c.buf)
+		if c.ahead = c.buf[:n]; n < readAheadMin {
+			c.buf = nil // an idle connection needs none
+		}
+		if n == 0 {
+			return 0, err
+		}
+		// An error that came with data comes again at the next Read.
+	}
+	n := copy(p, c.ahead)
+	c.ahead = c.ahead[n:]
+	return n, nil
 }

@@ -179,7 +179,7 @@ func TestConnectionAttempts(t *testing.T) {
 			defer cancel()
 			began := time.Now()
 			// A socket in the bubble, but one that waits for nothing: the kernel refuses at once.
-			_, err := dialTransport(ctx, &Config{}, &sshconfig.Host{HostName: "127.0.0.1", Port: 1, ConnectionAttempts: tt.attempts}, nil)
+			_, err := (&dialer{host: &sshconfig.Host{HostName: "127.0.0.1", Port: 1, ConnectionAttempts: tt.attempts}}).dialTransport(ctx)
 			if took := time.Since(began); err == nil || took != tt.want {
 				t.Errorf("%d attempts within %v: %v after %v, want %v", tt.attempts, tt.limit, err, took, tt.want)
 			}

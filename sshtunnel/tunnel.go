@@ -42,6 +42,9 @@ type Config struct {
 	Getenv func(string) string
 	// Home is the local user's home directory.
 	Home string
+	// Terminal says that a person waits at the terminal of this process, and that a ProxyCommand
+	// may ask there, as it may with ssh. If it is false, a ProxyCommand has no terminal.
+	Terminal bool
 	// Log gets warnings and news. If it is nil, they are dropped.
 	Log *slog.Logger
 	// Notice is told what a server, an agent or a ProxyCommand says to the person while a hop is

@@ -19,7 +19,7 @@ import (
 // Every package may import the standard library.
 var allowedImports = map[string][]string{
 	"sshtunnel": {
-		"golang.org/x/crypto/ssh",
+		"golang.org/x/crypto/ssh", "golang.org/x/sys",
 		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/refusals", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
 	},
 	"sshtunnel/display":    {},
@@ -43,21 +43,23 @@ var allowedImports = map[string][]string{
 
 	// From the bottom to the top.
 	"cmd/sallyport/internal/environment": {},
-	"cmd/sallyport/internal/control":     {},
+	"cmd/sallyport/internal/control":     {"golang.org/x/sys"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
 	"cmd/sallyport/internal/cli":         {"github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/person": {
-		"github.com/anmitsu/go-shlex", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
+		"github.com/anmitsu/go-shlex", "golang.org/x/net/idna", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
 		"cmd/sallyport/internal/environment",
 	},
 	"cmd/sallyport/internal/session": {
-		"code.dny.dev/ssrf", "golang.org/x/net/http", "sshtunnel", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
+		"code.dny.dev/ssrf", "golang.org/x/net/http", "golang.org/x/net/idna",
+		"sshtunnel", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
 		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment",
 	},
 	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
 	"cmd/sallyport/internal/explain": {
 		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys", "oauth", "oauth/asclient", "relay",
-		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
+		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control",
+		"cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
 	},
 	"cmd/sallyport/internal/obstacle": {
 		"sshtunnel", "oauth", "relay", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/person",
@@ -77,6 +79,7 @@ var allowedImports = map[string][]string{
 	// For tests.
 	"sshtunnel/sshtest":         {"golang.org/x/crypto/ssh", "golang.org/x/sys"},
 	"sshtunnel/sshtest/openssh": {"golang.org/x/crypto/ssh", "sshtunnel/sshconfig"},
+	"sshtunnel/sshtest/servers": {"github.com/gliderlabs/ssh", "golang.org/x/crypto/ssh", "sshtunnel/sshtest", "sshtunnel/sshtest/openssh"},
 	"oauth/oauthtest":           {"github.com/go-jose/go-jose/v4"},
 	"relay/relaytest":           {},
 	"cmd/sallyport/internal/machines": {
@@ -87,7 +90,7 @@ var allowedImports = map[string][]string{
 
 // testPackages may be imported by tests, by each other and by cmd/demo.
 var testPackages = []string{
-	"sshtunnel/sshtest", "sshtunnel/sshtest/openssh", "oauth/oauthtest", "relay/relaytest", "cmd/sallyport/internal/machines",
+	"sshtunnel/sshtest", "sshtunnel/sshtest/openssh", "sshtunnel/sshtest/servers", "oauth/oauthtest", "relay/relaytest", "cmd/sallyport/internal/machines",
 }
 
 const module = "sallyport/"

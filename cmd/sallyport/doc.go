@@ -116,37 +116,80 @@
 //	6    unreachable; the proxy does not end with it
 //	130  interrupted
 //
-// # What is defended against whom
+// # Threat model
 //
-// A network between this machine and a hop, or between the last hop and the upstream, learns
-// nothing and changes nothing: host keys and certificates are verified, and no flag turns that off.
-// Cleartext http to a host that is not loopback needs --allow-insecure-http.
+// Worth having are the tokens and the client's secret or key, the person's SSH keys and passwords,
+// what travels in the MCP session, and the reach of the person's machine and of the last hop into
+// their networks. Each paragraph names somebody who could want these, what stops them, with the
+// package or the test that shows it, and what does not.
 //
-// An upstream gets its own token only. The token carries the upstream's resource (RFC 8707), and is
-// sent to its origin alone. Metadata of a public upstream cannot make sallyport send requests to
-// loopback, link-local or private addresses. The settings may name such endpoints.
+// The network reads and changes nothing. Host keys and certificates are verified, and no flag turns
+// that off (sshtunnel/hostkeys; stories/faults). Cleartext http to a host that is not loopback
+// needs --allow-insecure-http. Not stopped: whoever watches sees which hosts are talked to, when,
+// and how much. With that flag, they see everything.
 //
-// A client certificate tells who we are and holds no secret. The upstream and its authorization
-// server get it if they ask for one. No other origin gets it, even if metadata or a redirect leads
-// there. Cookies of the upstream go to its origin alone, and are left out of requests to an
-// authorization server there.
+// A hostile upstream wants a token that is good elsewhere, or to have requests sent for it. Its
+// token carries its resource (RFC 8707) and goes to its origin alone
+// (leaks.TestTokenStaysAtTheOrigin), as do its cookies and the client certificate
+// (session.TestCookies, session.TestCertificateIsPresentedToOurServersOnly). What its metadata
+// names is dialed on the side that it is on itself: loopback, link-local and private addresses only
+// where it is in the same network, never on this machine from behind a tunnel (session.Side,
+// routes.TestSides). It cannot take memory or time beyond what it sends (stories/hostile), nor
+// offer a tool with a name of ours (hostile.TestNameOfOurs). Secrets in use are replaced in what it
+// is quoted with (leaks.TestNoSecretLeaks). Not stopped: it may lie to the model, misuse the scopes
+// that the person grants it, and it learns the public address. Behind a tunnel, an upstream that is
+// not known to be public may name hosts of the network there, and the last hop itself. A name that
+// only the last hop resolves is not checked; TLS stands against it.
 //
-// A link of a login server is opened only if it is http or https. The command of --browser may pass
-// its arguments to a shell, so all characters that mean something to a shell are percent-encoded.
+// A hostile login server wants codes and secrets of another. Its metadata must be of the issuer
+// that led to it (oauth.TestHostileIssuer). A configured secret is bound to one issuer
+// (oauth.TestConfiguredSecretsAreBound). Where iss proves nothing, each issuer has a callback path
+// of its own (oauth.TestCallbackPathPerIssuer), and PKCE is required. The tokens that it issues are
+// its own to misuse.
 //
-// Another user of this machine sees neither tokens nor the login's state: files have mode 0600, the
-// control socket is in a directory of mode 0700, secrets are taken out of the environment of child
-// processes, and a browser's arguments hold a link that works once. A secret in the arguments of
-// sallyport itself is warned about.
+// An identity provider that is configured may sign the person in as anybody. Others get nothing:
+// its secret and ID token go to its own endpoints and to the login server of the upstream
+// (oauth.TestProviderStateAndSecrets).
 //
-// Another user of the machine where the proxy runs could listen on the callback's port first. So
-// `sallyport callback` carries only GET requests with a loopback Host header, and only to a socket
-// that belongs to the same user, which it checks before and after it connects.
+// A bastion, or another hop, sees no content of https, because TLS ends at the upstream. It gets no
+// key: signatures are bound to the hop (session-bind@openssh.com), the agent is never forwarded,
+// and a hop's own host key is verified through the hops before it. It cannot exhaust memory
+// (hostile.TestBastion). Not stopped: it can cut the tunnel, see names and amounts, read and change
+// an upstream of http, ask for a password that the person then types, and answer for the last hop's
+// loopback and names.
 //
-// A peer's text reaches people with its control characters removed, and cut. The MCP host gets the
-// beginning of an error's body, with every secret in use replaced.
+// Another user of this machine sees neither tokens nor the state of a login. Files of the store
+// have mode 0600 and are not read if they are open to others or not ours (oauth/tokenstore). A
+// directory of sockets must be ours, and both ends of a socket look at the other's user first
+// (control.TestDirectoriesThatAreNotUsed, processes.TestSharedDirectory). Secrets are taken out of
+// the environment of child processes, a browser's arguments hold a link that works once
+// (person.TestOurPageWorksOnce), and a secret in our own arguments is warned about. `sallyport
+// callback` carries GET requests alone, and only to a socket of the same user (stories/callback).
+// Not stopped: another user sees that sallyport runs, and for which upstream, and can take the
+// callback's port, so that a login fails. On systems that cannot tell the user at the other end of
+// a socket (Windows, some BSD), the directory alone protects.
 //
-// Whoever can read the memory or the files of the person's account can use the person's tokens.
+// Another process of the same user is not stopped from anything. It can read our memory and files,
+// use the agent, and replace this program.
+//
+// A web page in the person's browser can send requests to the callback's port. It lacks the state,
+// the Host header must be ours (DNS rebinding), idle connections keep nobody out
+// (oauth.TestStrayRequestsAreIgnored, oauth.TestIdleConnectionsKeepNobodyOut), and our pages run no
+// script. A link is opened only if it is http or https and at no address that the server has no
+// reason to name, and no shell can make a command of it (person.TestLinksInTheHandsOfAShell). Not
+// stopped: a login page may be imitated. The person must look at its address.
+//
+// The MCP host and its model see the session, and the links of logins without their state. They get
+// no token. What they tell the upstream to do is done: --ignore-tool hides and refuses tools.
+//
+// Whoever writes text that a person reads may want it to look like something else, or to steer the
+// terminal. All such text passes through person.Printable, and at last through person.Gate
+// (stories/words). The payload of the MCP session is passed on byte for byte, so the host must
+// treat it as foreign.
+//
+// A stolen disk holds the store, encrypted. If the key is in the system's keyring, it is as safe as
+// that. Otherwise it is in a file of the configuration directory on the same disk, and protects
+// only a copy of the state directory alone. The log has no secret at any level, but names of hosts.
 //
 // # Glossary
 //

@@ -31,10 +31,10 @@ type Authorization struct {
 // AuthorizeURL returns the URL that the person opens. The authorization endpoint must be https, or
 // on loopback; its own query stays (RFC 6749 section 3.1).
 func (c *Client) AuthorizeURL(s Server, who Credentials, a Authorization) (string, error) {
-	u, ok := requester{c}.forBrowser(s, s.AuthorizationEndpoint)
-	if !ok {
+	u, problem := requester{c}.forBrowser(s, s.AuthorizationEndpoint)
+	if problem != "" {
 		return "", &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true, Cleartext: isCleartext(s.AuthorizationEndpoint),
-			Description: "the authorization endpoint is no https URL"}
+			Description: "the authorization endpoint " + problem}
 	}
 	q := u.Query()
 	q.Set("response_type", "code")

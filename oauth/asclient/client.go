@@ -40,6 +40,9 @@ type Client struct {
 	// ResourceGiven says that the person named the resource, or wants none named. Then resource
 	// metadata of another resource is used for all but its name.
 	ResourceGiven bool
+	// MayOpen reports whether the person's browser may be sent to u, a URL that the server at by
+	// names. Nil allows what the rules of this package allow.
+	MayOpen func(by, u *url.URL) bool
 	// Certificate says that Base and Other present a TLS client certificate (RFC 8705). Then the
 	// endpoints for such clients are used where the metadata has any.
 	Certificate bool
@@ -229,7 +232,7 @@ func (w requester) sendOnce(ctx context.Context, q call) (a answer, u *url.URL, 
 		return a, nil, err
 	}
 	h.Set("Content-Type", "application/x-www-form-urlencoded")
-	a, err = w.post(ctx, q.endpoint, h, form.Encode())
+	a, err = w.post(ctx, q.server, q.endpoint, h, form.Encode())
 	if a.secrets = secretsOf(q.who, form); err != nil {
 		err = maskError(err, a.secrets)
 	}

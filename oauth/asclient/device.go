@@ -61,13 +61,13 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 		return Device{}, q.refusal(a)
 	}
 	doc.logOdd(c.log(), "the device authorization")
-	u, ok := requester{c}.forBrowser(s, link)
-	if !ok {
+	u, problem := requester{c}.forBrowser(s, link)
+	if problem != "" {
 		return Device{}, &SignInError{Stage: StageAuthorize, Server: s.Name(), Code: CodeInsecureURL, Refused: true, Cleartext: isCleartext(link),
-			Description: "the verification URI is no https URL"}
+			Description: "the verification URI " + problem}
 	}
 	d.URI, d.CompleteURI = u.String(), u.String() // in a form that cannot harm a terminal
-	if u, ok = (requester{c}).forBrowser(s, complete); ok {
+	if u, problem = (requester{c}).forBrowser(s, complete); problem == "" {
 		d.CompleteURI = u.String()
 	}
 	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }

@@ -21,8 +21,11 @@
 //   - It is at the origin of the upstream or of [Client.Issuer].
 //   - It is on loopback, and so is the upstream.
 //
+// [NamedBy] tells the RoundTrippers who named the URL of a request. They know where each server
+// is, and refuse addresses that this server has no reason to name.
+//
 // A URL with a user in it is never requested. A URL that the person's browser is to open is under
-// the same rules, except a configured authorization endpoint on loopback.
+// the same rules and that of [Client.MayOpen], except a configured authorization endpoint.
 //
 // Metadata requests follow up to five redirects, each under the same rule. A request to an endpoint
 // may hold a secret. It follows at most two redirects, and only those that keep the method (307,

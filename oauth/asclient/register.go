@@ -89,10 +89,10 @@ func (c *Client) Register(ctx context.Context, f Finding, name string, redirects
 // another path of the same origin if the endpoint has moved there. A registration holds no secret,
 // so it follows all redirects that a browser would follow with the same method, or did once. If
 // the endpoint was not found there, the answer is the redirect.
-func (w requester) postRegistration(ctx context.Context, endpoint string, q registration, waited *pauses) (a answer, err error) {
+func (w requester) postRegistration(ctx context.Context, s Server, q registration, waited *pauses) (a answer, err error) {
 	var redirect answer
-	for moves := 0; ; {
-		a, err = w.post(ctx, endpoint, http.Header{"Content-Type": {"application/json"}}, q.body())
+	for endpoint, moves := s.RegistrationEndpoint, 0; ; {
+		a, err = w.post(ctx, s, endpoint, http.Header{"Content-Type": {"application/json"}}, q.body())
 		if err != nil {
 			return a, err
 		}
@@ -125,7 +125,7 @@ func (a answer) isElsewhere() bool {
 
 // register sends one registration and reads the answer.
 func (c *Client) register(ctx context.Context, s Server, q registration, waited *pauses) (Registration, *SignInError) {
-	a, err := requester{c}.postRegistration(ctx, s.RegistrationEndpoint, q, waited)
+	a, err := requester{c}.postRegistration(ctx, s, q, waited)
 	if err != nil {
 		return Registration{}, &SignInError{Stage: StageRegister, Server: s.Name(), Err: err}
 	}

@@ -24,6 +24,9 @@ func (w requester) RoundTrip(req *http.Request) (*http.Response, error) {
 	if rt == nil {
 		rt = http.DefaultTransport
 	}
+	if _, marked := req.Context().Value(destinationKey{}).(destination); !marked {
+		req = req.WithContext(context.WithValue(req.Context(), destinationKey{}, destination{namedBy: w.c.Upstream}))
+	}
 	return rt.RoundTrip(req)
 }
 
@@ -54,16 +57,25 @@ func (w requester) isVouched(u *url.URL) bool {
 	return err == nil && w.c.Issuer != "" && SameOrigin(u, issuer) && Secure(issuer, w.c.AllowHTTP)
 }
 
-// forBrowser returns a URL that s names for the person's browser, and whether the browser may open
-// it. A service of this machine is not to be asked on behalf of an upstream elsewhere, by a browser
-// as little as by ourselves.
-func (w requester) forBrowser(s Server, rawURL string) (*url.URL, bool) {
+// forBrowser returns a URL that s names for the person's browser, or what is wrong with it. A
+// service of this machine is not to be asked on behalf of an upstream elsewhere, by a browser as
+// little as by ourselves.
+func (w requester) forBrowser(s Server, rawURL string) (u *url.URL, problem string) {
+	const noHTTPS = "is no https URL"
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" || !Secure(u, w.c.AllowHTTP) {
-		return nil, false
+		return nil, noHTTPS
 	}
-	free := s.Source == FromConfig || w.c.Upstream == nil
-	return u, free || w.allow(u) == nil
+	if s.Source == FromConfig || w.c.Upstream == nil {
+		return u, ""
+	}
+	if w.allow(u) != nil {
+		return nil, noHTTPS
+	}
+	if by := w.namerOf(s, rawURL); by != nil && w.c.MayOpen != nil && !w.c.MayOpen(by, u) {
+		return nil, "is at " + cut(u.Host) + ", and " + cut(by.Host) + " is not known to be in the same network"
+	}
+	return u, ""
 }
 
 // allowText is allow for an endpoint that metadata names.
@@ -173,13 +185,13 @@ func errMalformed(endpoint string) error {
 	return fmt.Errorf("malformed endpoint URL %s", Quote(endpoint))
 }
 
-// post sends a body and returns the answer. It follows no redirect.
-func (w requester) post(ctx context.Context, rawURL string, h http.Header, body string) (a answer, err error) {
+// post sends a body to an endpoint of s and returns the answer. It follows no redirect.
+func (w requester) post(ctx context.Context, s Server, rawURL string, h http.Header, body string) (a answer, err error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" {
 		return a, errMalformed(rawURL)
 	}
-	ctx, cancel := context.WithTimeout(toServer(ctx, u), replyTimeout)
+	ctx, cancel := context.WithTimeout(toServer(ctx, u, w.namerOf(s, rawURL)), replyTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(body))
 	if err != nil {

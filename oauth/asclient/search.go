@@ -102,7 +102,11 @@ func (d *search) findIssuer(ctx context.Context, issuer string, by voucher) (Ser
 		return Server{}, &SignInError{Stage: StageDiscovery, Server: cut(issuer), Code: CodeInsecureURL, Refused: true,
 			Cleartext: isCleartext(issuer), Err: err}
 	}
-	ctx = toServer(ctx, u)
+	namer := d.c.Upstream
+	if by == byPerson {
+		namer = nil
+	}
+	ctx = toServer(ctx, u, namer)
 	var other, partial Server // the first with another issuer, and the first without a token endpoint
 	places := serverMetadataURLs(u)
 	for r := range d.ask(ctx, StepServer, places) {

@@ -69,7 +69,7 @@ func (d *decision) acceptUnknown(key ssh.PublicKey, names []string) error {
 func (d *decision) nameComposite() {
 	files := slices.Concat(d.host.UserKnownHostsFiles, d.host.GlobalKnownHostsFiles)
 	if at := compositeLine(files, d.name()); at != "" {
-		d.fail.Err = errors.New(at + " holds a composite ML-DSA key of the host, a type that sallyport does not support")
+		d.fail.Err = errors.New(at + " holds a composite ML-DSA key of the host, a type that is not supported here")
 	}
 }
 

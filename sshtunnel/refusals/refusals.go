@@ -1,9 +1,8 @@
 // Package refusals lets all processes of one user agree on logins at SSH servers, so that a login
 // that a server refuses fails once and not once a process.
 //
-// Servers lock accounts and addresses after a few failures (PerSourcePenalties and MaxAuthTries in
-// sshd_config(5), fail2ban). One MCP host may start thirty proxies at once, and start each anew when
-// it ends.
+// Servers lock accounts and addresses after a few failures (PerSourcePenalties in sshd_config(5),
+// fail2ban). One MCP host may start thirty proxies at once, and start each anew when it ends.
 //
 // # How processes agree
 //

@@ -3,6 +3,9 @@ package sshconfig
 import (
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -218,5 +221,41 @@ func TestConnectTimeoutOfNone(t *testing.T) {
 		if err != nil || h.ConnectTimeoutSet != want {
 			t.Errorf("%q: set = %v, %v, want %v", config, h.ConnectTimeoutSet, err, want)
 		}
+	}
+}
+
+// A file that is included for another host cannot refuse this one, unless it includes itself.
+func TestIncludeForAnotherHost(t *testing.T) {
+	for _, tt := range []struct {
+		name, text string
+		mode       os.FileMode
+		refused    bool
+	}{
+		{"a file that others may write", "User x\n", 0o622, false},
+		{"a criterion that nobody knows", "Match weather rain\n User x\n", 0o600, false},
+		{"an open quote", "Match host \"x\n", 0o600, false},
+		{"a bad value", "Port x\n", 0o600, false},
+		{"itself, twice", "Include INNER\nInclude INNER\n", 0o600, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if runtime.GOOS == "windows" && tt.mode != 0o600 {
+				return // there is no such mode
+			}
+			inner := filepath.Join(t.TempDir(), "inner")
+			if err := os.WriteFile(inner, []byte(strings.ReplaceAll(tt.text, "INNER", inner)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(inner, tt.mode); err != nil {
+				t.Fatal(err)
+			}
+			r := configResolver(t, "Host old\n Include "+inner+"\nHost *\n User alice\n")
+			h, err := r.Resolve(t.Context(), "web")
+			if (err != nil) != tt.refused || err == nil && h.User != "alice" {
+				t.Errorf("Resolve = %+v, %v, want a refusal: %v", h, err, tt.refused)
+			}
+			if _, err := r.Resolve(t.Context(), "old"); err == nil {
+				t.Error("the host that it is for is not refused")
+			}
+		})
 	}
 }

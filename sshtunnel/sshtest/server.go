@@ -41,6 +41,9 @@ const (
 	StallAuth
 	// StallOpen never answers a request for a channel.
 	StallOpen
+	// StallRequest never answers a global request that the server does not know, against RFC 4254
+	// section 4. Keepalives are among them.
+	StallRequest
 )
 
 // Challenge is one round of keyboard-interactive (RFC 4256).

@@ -58,10 +58,11 @@ type (
 // failure, which is also a right answer to a keepalive (RFC 4254 section 4).
 func (c *session) requests(reqs <-chan *ssh.Request) {
 	for r := range reqs {
-		ok, reply := false, []byte(nil)
+		ok, reply, known := false, []byte(nil), true
 		switch r.Type {
 		case "keepalive@openssh.com":
 			c.s.keepalives.Add(1)
+			known = false
 		case "tcpip-forward":
 			var m forwardRequest
 			if ssh.Unmarshal(r.Payload, &m) == nil {
@@ -86,8 +87,10 @@ func (c *session) requests(reqs <-chan *ssh.Request) {
 			if ssh.Unmarshal(r.Payload, &m) == nil {
 				ok = c.unlisten(m.Path)
 			}
+		default:
+			known = false
 		}
-		if r.WantReply {
+		if r.WantReply && (known || c.s.cfg.Stall != StallRequest) {
 			r.Reply(ok, reply)
 		}
 	}

@@ -1,8 +1,11 @@
-// Package subprocess runs commands whose stdin and stdout are a connection: a ProxyCommand, or an
-// ssh that goes through a ControlMaster.
+// Package subprocess runs commands that are a connection: a ProxyCommand, or an ssh that goes
+// through a ControlMaster. The connection is the command's stdin and stdout, or a socket that the
+// command hands over.
 //
-// A command leads a process group of its own, so that it can be ended with its children and no
-// signal of a terminal reaches it. On Linux it ends when this process is killed.
+// A command of [Command] leads a session of its own. So it has no terminal to ask on, no signal of
+// a terminal reaches it, and it can be ended with its children. A command of [Interactive] shares
+// the terminal and the process group of this process, as the commands of ssh do. On Linux both end
+// when this process is killed.
 package subprocess
 
 import (
@@ -21,17 +24,14 @@ import (
 // Conn is the stdin and stdout of a command that runs. Its methods may be called concurrently. The
 // caller must Close it.
 type Conn struct {
-	cmd *exec.Cmd
+	*process
 	// in and out are the command's stdin and stdout.
 	in, out *os.File
-	// ended is closed when the command has ended.
-	ended chan struct{}
-	once  sync.Once
 }
 
-// Start starts a command of Command or Shell. Each piece of its stderr is written to stderr. When
-// the command has ended, ended is called with how it ended, as exec.Cmd.Wait says; it may be nil.
-func Start(cmd *exec.Cmd, stderr io.Writer, ended func(error)) (*Conn, error) {
+// Start starts a command of Command, Interactive or Shell. Each piece of its stderr is written to
+// stderr.
+func Start(cmd *exec.Cmd, stderr io.Writer) (*Conn, error) {
 	outR, outW, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -43,24 +43,7 @@ func Start(cmd *exec.Cmd, stderr io.Writer, ended func(error)) (*Conn, error) {
 		return nil, err
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, outW, stderr
-	cmd.WaitDelay = time.Second // a grandchild may hold stderr open
-	c := &Conn{cmd: cmd, in: inW, out: outR, ended: make(chan struct{})}
-	started := make(chan error)
-	go func() { // ends with the command, which Close kills
-		defer close(c.ended)
-		// dieWithUs binds the command to the thread that starts it, so the thread must not end
-		// before the command. Wait would occupy a thread anyway.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			if err := cmd.Wait(); ended != nil {
-				ended(err)
-			}
-		}
-	}()
-	err = <-started
+	p, err := startProcess(cmd)
 	inR.Close()
 	outW.Close()
 	if err != nil {
@@ -68,21 +51,48 @@ func Start(cmd *exec.Cmd, stderr io.Writer, ended func(error)) (*Conn, error) {
 		inW.Close()
 		return nil, err
 	}
-	return c, nil
+	return &Conn{process: p, in: inW, out: outR}, nil
 }
 
-// Command returns a command for Start.
-func Command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...)
-	ownGroup(cmd)
-	return cmd
+// process is a command that runs.
+type process struct {
+	cmd *exec.Cmd
+	// done is closed when the command has ended.
+	done chan struct{}
+	once sync.Once
 }
 
-// Ended returns a channel that is closed when the command has ended.
-func (c *Conn) Ended() <-chan struct{} { return c.ended }
+// startProcess starts a command. The caller must call end.
+func startProcess(cmd *exec.Cmd) (*process, error) {
+	cmd.WaitDelay = time.Second // a grandchild may hold stderr open
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	started := make(chan error)
+	go func() { // ends with the command, which end kills
+		defer close(p.done)
+		// dieWithUs binds the command to the thread that starts it, so the thread must not end
+		// before the command. Wait would occupy a thread anyway.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			cmd.Wait() // ProcessState has what it says
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Ended returns a channel that is closed when the command has ended and its stderr has been read.
+func (p *process) Ended() <-chan struct{} { return p.done }
 
 // ExitCode returns the status of a command that has ended, or -1 if a signal ended it.
-func (c *Conn) ExitCode() int { return c.cmd.ProcessState.ExitCode() }
+func (p *process) ExitCode() int { return p.cmd.ProcessState.ExitCode() }
+
+// end hangs up on the command and its children, and waits for the command. The first call counts.
+func (p *process) end() { p.once.Do(func() { kill(p.cmd, p.done) }) }
 
 // Read reads the command's stdout.
 func (c *Conn) Read(p []byte) (int, error) { return c.out.Read(p) }
@@ -93,11 +103,9 @@ func (c *Conn) Write(p []byte) (int, error) { return c.in.Write(p) }
 // Close hangs up on the command and its children, kills those that do not go, and waits for the
 // command. That takes half a second at most. Further calls do nothing.
 func (c *Conn) Close() error {
-	c.once.Do(func() {
-		c.in.Close()
-		c.out.Close()
-		kill(c.cmd.Process, c.ended)
-	})
+	c.in.Close()
+	c.out.Close()
+	c.end()
 	return nil
 }
 
@@ -138,4 +146,12 @@ func (w *LineWriter) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
+}
+
+// Flush calls Line with what has come since the last newline, if anything has. It must not be
+// called before the command has ended.
+func (w *LineWriter) Flush() {
+	if len(w.buf) > 0 {
+		w.Write([]byte{'\n'})
+	}
 }

@@ -14,7 +14,7 @@ import (
 
 func start(t *testing.T, cmd *exec.Cmd, stderr io.Writer) *Conn {
 	t.Helper()
-	c, err := Start(cmd, stderr, nil)
+	c, err := Start(cmd, stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func start(t *testing.T, cmd *exec.Cmd, stderr io.Writer) *Conn {
 func TestCommandIsAConnection(t *testing.T) {
 	t.Parallel()
 	var lines []string
-	c := start(t, Shell("", "sh -c 'cat; echo oops >&2; exit 3'"), &LineWriter{Line: func(s string) { lines = append(lines, s) }})
+	c := start(t, Shell(Command, "", "sh -c 'cat; echo oops >&2; exit 3'"), &LineWriter{Line: func(s string) { lines = append(lines, s) }})
 	io.WriteString(c, "in")
 	c.CloseWrite()
 	if out, err := io.ReadAll(c); string(out) != "in" || err != nil {
@@ -40,7 +40,7 @@ func TestCommandIsAConnection(t *testing.T) {
 // Close ends a command that ignores the hangup, and its children.
 func TestCloseEndsTheProcessGroup(t *testing.T) {
 	t.Parallel()
-	c := start(t, Shell("", "sh -c 'trap \"\" HUP; sleep 1000 & echo $!; wait'"), io.Discard)
+	c := start(t, Shell(Command, "", "sh -c 'trap \"\" HUP; sleep 1000 & echo $!; wait'"), io.Discard)
 	pid := make([]byte, 20)
 	if _, err := c.Read(pid); err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func TestCloseEndsTheProcessGroup(t *testing.T) {
 
 func TestStartWithoutAProgram(t *testing.T) {
 	t.Parallel()
-	if c, err := Start(Command("/no/such/program"), io.Discard, nil); err == nil {
+	if c, err := Start(Command("/no/such/program"), io.Discard); err == nil {
 		c.Close()
 		t.Error("started")
 	}

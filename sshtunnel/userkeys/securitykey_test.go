@@ -173,6 +173,9 @@ func TestSecurityKeyFile(t *testing.T) {
 			c.Getenv = func(name string) string { return map[string]string{"SSH_SK_HELPER": self}[name] }
 			waits, over := 0, 0
 			c.Wait = func(w Wait) func() {
+				if w.Text == "" {
+					t.Error("there is no agent to wait for")
+				}
 				if waits++; !w.Certain || !strings.HasPrefix(w.Text, "Confirm user presence for key ED25519-SK SHA256:") {
 					t.Errorf("told %+v", w)
 				}

@@ -63,7 +63,7 @@ func (k Key) Open() (opened Key, ok bool) {
 
 // Wait says what a person has to do, outside of us, before there is a signature.
 type Wait struct {
-	// Text tells the person what to do. It is one line.
+	// Text tells the person what to do. It is one line, and "" if the agent lists its keys.
 	Text string
 	// Certain says that the person has to act. If not, the agent signs, which may need nobody.
 	Certain bool

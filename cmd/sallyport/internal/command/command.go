@@ -29,8 +29,11 @@ type Environment = environment.Environment
 
 // app is what every command is given.
 type app struct {
-	// std holds the streams that Run got.
+	// std holds the streams that Run got, with a gate in front of stdout and stderr that only
+	// printable text passes.
 	std Stdio
+	// toHost is the stdout that Run got, for the proxy alone.
+	toHost io.Writer
 	// env is the environment that Run got.
 	env Environment
 	// log writes to stderr, and to the log file if one is named. It discards until openLog.
@@ -48,7 +51,9 @@ type app struct {
 // test may call it several times in one process.
 func Run(ctx context.Context, args []string, std Stdio, env Environment) (status int) {
 	discard := slog.New(slog.DiscardHandler)
-	a := &app{std: std, env: env, log: discard, fileLog: discard, messages: person.NewMessages(std.Err, discard)}
+	toHost := std.Out // the proxy's, byte for byte
+	std.Out, std.Err = person.Gate(std.Out), person.Gate(std.Err)
+	a := &app{std: std, toHost: toHost, env: env, log: discard, fileLog: discard, messages: person.NewMessages(std.Err, discard)}
 	inv, err := cli.Parse(args, env, std.Out, std.Err)
 	if errors.Is(err, cli.ErrHelp) {
 		return explain.StatusDone

@@ -41,7 +41,7 @@ func (a *app) serveControl(s *session.Session, watcher *obstacle.Watcher, c *cli
 	go func() { // ends when the socket is there or has failed; the buffer of served takes the result
 		server, err := control.Serve(a.controlDirs(c.Store), status)
 		if err != nil {
-			a.log.Info("no control socket, sallyport status will not show this proxy", "err", err)
+			a.log.Warn("no control socket, sallyport status will not show this proxy", "err", err)
 		}
 		served <- server
 	}()

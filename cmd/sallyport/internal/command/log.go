@@ -60,7 +60,7 @@ func (a *app) openLog(settings cli.Common) (closeLog func(), err error) {
 		return nil, &cli.UsageError{Text: "log file: " + err.Error()}
 	}
 	file := &lumberjack.Logger{Filename: settings.LogFile, MaxSize: logFileMegabytes, MaxBackups: logFileBackups}
-	fileHandler := slog.NewTextHandler(file, options)
+	fileHandler := slog.NewTextHandler(person.Gate(file), options)
 	a.log, a.fileLog = slog.New(slog.NewMultiHandler(stderr, fileHandler)), slog.New(fileHandler)
 	// Many MCP hosts show nobody the stderr of a server, so the file gets the messages too.
 	a.messages = person.NewMessages(a.std.Err, a.fileLog)

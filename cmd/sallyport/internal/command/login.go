@@ -5,10 +5,12 @@ import (
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/relay"
 )
 
 // login signs in, in the terminal, and leaves the tokens in the store. It succeeds only if the
-// upstream accepts the token and the token is stored.
+// upstream answers as an MCP server does, accepts the token, and the token is stored. An upstream
+// that asks for no token needs none.
 func (a *app) login(ctx context.Context, settings cli.Remote) error {
 	s, err := a.openSession(ctx, settings, true)
 	if err != nil {
@@ -23,13 +25,26 @@ func (a *app) login(ctx context.Context, settings cli.Remote) error {
 		return err
 	}
 	// SignIn does nothing if the stored token has not expired. It may be revoked all the same.
-	if err := s.CheckToken(ctx); err != nil {
+	answer, err := s.CheckToken(ctx)
+	if err != nil {
 		return err
 	}
 	// A token that ends with this process is of no use to the proxy that starts next.
 	if err := s.CheckStored(); err != nil {
 		return err
 	}
-	a.messages.Say("signed in to %s", session.PlainURL(s.Upstream))
+	upstream := session.PlainURL(s.Upstream)
+	had := relay.NewStatusError(answer.Response)
+	switch {
+	case !answer.IsMCP && had.HadToken:
+		a.messages.Say("the token for %s is stored, but no MCP server answers there", upstream)
+		return had
+	case !answer.IsMCP:
+		return had
+	case !had.HadToken:
+		a.messages.Say("%s takes requests without a token: no sign-in is needed", upstream)
+	default:
+		a.messages.Say("signed in to %s", upstream)
+	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/hostio"
 	"sallyport/cmd/sallyport/internal/obstacle"
+	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/relay"
 )
 
@@ -49,7 +50,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	})
 
 	err = relay.Run(ctx, relay.Config{
-		In: a.std.In, Out: a.std.Out,
+		In: a.std.In, Out: a.toHost,
 		URL: s.Upstream, Header: s.Header,
 		Send: s.SignIn, InSession: s.SignIn.InSession(), Background: s.SignIn.Background(),
 		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
@@ -61,7 +62,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		Answered: watcher.Answered,
 		SignIn:   s.SignIn.SignIn,
 		Load:     s.Load, Save: s.Save,
-		Mask:    s.Mask,
+		Mask:    func(text string) string { return person.Lines(s.Mask(text)) },
 		Version: a.env.Version,
 		Log:     a.log,
 	})

@@ -17,8 +17,9 @@ import (
 func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal bool) (*session.Session, error) {
 	return session.Open(ctx, session.Config{
 		Settings: settings, Env: a.env, AtTerminal: atTerminal, Log: a.log,
-		Ask:    person.NewAsker(a.env, atTerminal).Ask,
-		Notice: a.noticeOf(atTerminal),
+		Ask:       person.NewAsker(a.env, atTerminal).Ask,
+		Notice:    a.noticeOf(atTerminal),
+		Printable: person.Lines,
 		// The URL of the upstream is known only after session.Open has checked it.
 		Offer: func(upstream *url.URL) func(context.Context, oauth.Prompt) {
 			login := person.Login{

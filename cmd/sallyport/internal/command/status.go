@@ -3,13 +3,14 @@ package command
 import (
 	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"os"
 	"slices"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/control"
+	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
 )
@@ -24,22 +25,26 @@ func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error
 		return err
 	}
 	report.Accounts = append(report.Accounts, accounts...)
-	for _, path := range control.Sockets(a.controlDirs(settings)) {
-		s, err := control.Ask(ctx, path)
-		if err != nil {
-			a.log.Debug("a control socket does not answer", "err", err)
-			continue
+	sockets, refused := control.Sockets(a.controlDirs(settings))
+	for _, err := range refused {
+		e := a.words.Error(err)
+		a.messages.Report(e.Text, e.Hints)
+	}
+	for _, answer := range control.AskAll(ctx, sockets) {
+		if _, foreign := errors.AsType[*control.PeerError](answer.Err); foreign {
+			a.log.Warn("a control socket is not used", "path", answer.Path, "err", answer.Err)
+		} else if answer.Err != nil {
+			a.log.Debug("a control socket does not answer", "path", answer.Path, "err", answer.Err)
+		} else {
+			report.Proxies = append(report.Proxies, answer.Status)
 		}
-		report.Proxies = append(report.Proxies, s)
 	}
 	slices.SortFunc(report.Accounts, func(a, b storedAccount) int {
 		return cmp.Or(cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Profile+a.Route, b.Profile+b.Route))
 	})
 	slices.SortFunc(report.Proxies, func(a, b control.Status) int { return a.Started.Compare(b.Started) })
 	if asJSON {
-		encoder := json.NewEncoder(a.std.Out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(report)
+		return person.WriteJSON(a.std.Out, report)
 	}
 	return report.write(a.std.Out, time.Now())
 }

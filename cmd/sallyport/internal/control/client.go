@@ -13,10 +13,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 )
 
-const maxStatus = 64 << 10 // bytes of a status that are read
+const (
+	maxStatus = 64 << 10 // bytes of a status that are read
+	maxHeader = 8 << 10  // bytes of the header in front of it
+)
 
 // ErrBusy says that the proxy serves as many streams as it can.
 var ErrBusy = errors.New("control: too many streams")
@@ -53,18 +57,45 @@ func Dirs(runtimeDir, stateDir string) []string {
 	return dirs
 }
 
-// Sockets returns the paths of the control sockets in dirs. A proxy may have left one behind.
-func Sockets(dirs []string) []string {
-	var paths []string
-	for _, dir := range dirs {
-		sockets, _ := filepath.Glob(filepath.Join(dir, "*.sock"))
-		paths = append(paths, sockets...)
+// Answer is what one socket said.
+type Answer struct {
+	// Path is the socket.
+	Path string
+	// Status is that of the proxy, if Err is nil.
+	Status Status
+	// Err is that of Ask.
+	Err error
+}
+
+// maxAsked is how many proxies are asked at the same time.
+const maxAsked = 64
+
+// AskAll asks the proxies on all sockets at the same time, and returns their answers in the order
+// of the paths. All together have as long as one has in Ask.
+func AskAll(ctx context.Context, paths []string) []Answer {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	answers := make([]Answer, len(paths))
+	places := make(chan struct{}, maxAsked)
+	var asking sync.WaitGroup
+	for i, path := range paths {
+		asking.Go(func() { // ends with ctx
+			answers[i].Path, answers[i].Err = path, context.DeadlineExceeded
+			select {
+			case places <- struct{}{}:
+				answers[i].Status, answers[i].Err = Ask(ctx, path)
+				<-places
+			case <-ctx.Done():
+			}
+		})
 	}
-	return paths
+	asking.Wait()
+	return answers
 }
 
 // Ask returns the status of the proxy that listens on the socket path. It removes the socket if
-// nothing listens there. The error is a *VersionError if the proxy does not speak this version.
+// nothing listens there. The error is a *VersionError if the proxy does not speak this version, and
+// a *PeerError if it is another user's.
 func Ask(ctx context.Context, path string) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -112,11 +143,23 @@ func Watch(ctx context.Context, path string) iter.Seq2[Status, error] {
 	}
 }
 
+// dial connects to a proxy of this user.
+func dial(ctx context.Context, path string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPeer(conn); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
 // get sends one request and returns the body of a successful answer, which the caller closes.
 func get(ctx context.Context, path string, version int, request string) (io.ReadCloser, error) {
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
-	}}
+	transport := &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, path) }}
 	url := fmt.Sprintf("http://control/v%d/%s", version, request)
 	if version == unversioned {
 		url = "http://control/" + request

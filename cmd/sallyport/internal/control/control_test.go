@@ -52,7 +52,7 @@ func serve(t *testing.T) (*proxy, *Server, string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
-	sockets := Sockets([]string{dir})
+	sockets, _ := Sockets([]string{dir})
 	if len(sockets) != 1 {
 		t.Fatalf("sockets %q, want one", sockets)
 	}

@@ -8,6 +8,10 @@
 // process ID is for people only, because several containers may share the directory. Whoever finds
 // that nothing listens on a socket removes its file.
 //
+// A directory with another owner, or one that is open to others, is not used. Both ends look at the
+// user of the other end before they send or read a byte. If it is not their own, they close the
+// connection. On Windows and on the BSD systems that cannot tell, the directory alone protects.
+//
 // # Wire format, version 1
 //
 // The socket speaks HTTP/1.1. The first element of a request's path names the version of this

@@ -38,7 +38,7 @@ type Server struct {
 
 // Serve answers requests on a new socket in the first directory of dirs that can have one, until
 // the caller calls Close. The directory is made if it is missing. The error is that of the last
-// directory.
+// directory, a *DirError if it is somebody else's.
 func Serve(dirs []string, status StatusFunc) (*Server, error) {
 	listener, err := listen(dirs)
 	if err != nil {
@@ -50,7 +50,7 @@ func Serve(dirs []string, status StatusFunc) (*Server, error) {
 		Handler: s.handler(), ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
 		ErrorLog: log.New(io.Discard, "", 0), ConnState: s.countConn,
 	}
-	s.serving.Go(func() { s.http.Serve(listener) }) // ends with Close
+	s.serving.Go(func() { s.http.Serve(ownListener{listener}) }) // ends with Close
 	return s, nil
 }
 
@@ -79,6 +79,9 @@ func listen(dirs []string) (net.Listener, error) {
 	err := errors.New("no directory for it")
 	for _, dir := range dirs {
 		if err = os.MkdirAll(dir, 0o700); err != nil {
+			continue
+		}
+		if err = checkDir(dir); err != nil {
 			continue
 		}
 		path := filepath.Join(dir, fmt.Sprintf("%d-%s.sock", os.Getpid(), rand.Text()[:6]))

@@ -117,13 +117,13 @@ func (e Environment) ConfigDir() string {
 }
 
 // SessionBus returns the address of the D-Bus session bus. It is empty if no bus runs: sallyport
-// starts none.
+// starts none. A socket in XDG_RUNTIME_DIR must be ours, because the bus would get our secrets.
 func (e Environment) SessionBus() string {
 	if addr := e.Getenv("DBUS_SESSION_BUS_ADDRESS"); addr != "" {
 		return addr
 	}
 	socket := Under(e.Getenv("XDG_RUNTIME_DIR"), "bus")
-	if fi, err := os.Stat(socket); err != nil || fi.Mode().Type() != fs.ModeSocket {
+	if fi, err := os.Stat(socket); err != nil || fi.Mode().Type() != fs.ModeSocket || !isOurs(fi) {
 		return ""
 	}
 	return "unix:path=" + socket

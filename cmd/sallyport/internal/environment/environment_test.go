@@ -2,6 +2,7 @@ package environment
 
 import (
 	"net"
+	"os"
 	"os/user"
 	"path/filepath"
 	"testing"
@@ -39,6 +40,14 @@ func TestSessionBus(t *testing.T) {
 	env := Fixed(variables, t.TempDir())
 	if got, want := env.SessionBus(), "unix:path="+filepath.Join(dir, "bus"); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	if os.Geteuid() == 0 { // only root can give a file away
+		if err := os.Lchown(filepath.Join(dir, "bus"), 60_125, 60_125); err != nil {
+			t.Fatal(err)
+		}
+		if got := env.SessionBus(); got != "" {
+			t.Errorf("got %q, the bus of another user", got)
+		}
 	}
 	variables["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/elsewhere"
 	if got := env.SessionBus(); got != "unix:path=/elsewhere" {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"sallyport/cmd/sallyport/internal/callback"
+	"sallyport/cmd/sallyport/internal/control"
 	"sallyport/cmd/sallyport/internal/session"
 )
 
@@ -21,6 +22,13 @@ var commandRows = []row{
 		return Explanation{Kind: KindOther, Text: e.Error(), Status: StatusFailed, Hints: []string{
 			"make room there, or name another place: --state-dir DIR; a running proxy does not see this sign-in",
 		}}
+	}),
+	on(func(e *control.DirError) Explanation {
+		if e.Owner < 0 {
+			return Explanation{Kind: KindOther, Status: StatusFailed, Hints: []string{"chmod 700 " + e.Dir}}
+		}
+		return Explanation{Kind: KindOther, Status: StatusFailed, Hints: []string{
+			"XDG_RUNTIME_DIR, or --state-dir, must name a directory of your own; or have its owner remove " + e.Dir}}
 	}),
 	on(func(e *callback.OwnerError) Explanation {
 		return Explanation{Kind: KindOwner, Hints: ownerHints(e), Status: StatusFailed}

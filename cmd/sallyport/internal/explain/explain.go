@@ -88,6 +88,10 @@ func (x Explainer) Error(err error) Explanation {
 		e.Text = err.Error()
 	}
 	e.Text = person.OneLine(e.Text)
+	e.Hints = slices.Clone(e.Hints)
+	for i, hint := range e.Hints {
+		e.Hints[i] = person.Printable(hint)
+	}
 	// A wrong setting and a host key that is not trusted stay so until a person acts.
 	if e.Status == StatusUsage || e.Status == StatusHostKey {
 		e.Final = err

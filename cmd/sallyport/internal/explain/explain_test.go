@@ -171,6 +171,8 @@ func TestError(t *testing.T) {
 		{"link broke", hop(sshtunnel.StageLink, io.EOF), KindUnreachable, StatusUnreachable, "connects again", false},
 		{"callback port of a login", signIn(&oauth.PortBusyError{Addr: "127.0.0.1:53682"}), KindPort, StatusFailed, "holds port 53682", false},
 		{"login forbidden", &oauth.LoginRequiredError{Upstream: "https://mcp.example"}, KindSignIn, StatusSignIn, "OAUTH2_INTERACTIVE=true", false},
+		{"secret in the other place", &asclient.SignInError{Code: "invalid_client", OtherMethod: asclient.AuthPost}, KindSignIn, StatusSignIn, "--auth-style body", false},
+		{"secret in the header", &asclient.SignInError{Code: "invalid_client", OtherMethod: asclient.AuthBasic}, KindSignIn, StatusSignIn, "--auth-style header", false},
 		{"token refused", &oauth.TokenRefusedError{Upstream: "https://mcp.example"}, KindRefused, StatusSignIn, "--scope", false},
 		{"private address", signIn(&session.PrivateAddressError{Addr: "as.example:443", Resolved: "10.0.0.1:443"}), KindMetadata, StatusSignIn, "if as.example:443 is", false},
 		{"no metadata", &asclient.DiscoveryError{What: "metadata"}, KindMetadata, StatusSignIn, "OAUTH2_TOKEN_URL", false},

@@ -31,6 +31,9 @@ func signInHints(g given, e *asclient.SignInError) []string {
 	if list := entraHints(g, e); list != nil {
 		return list
 	}
+	if style := styleOf(e.OtherMethod); style != "" {
+		return []string{"the server takes the client's secret in another place, and the code is used up: --auth-style " + style + "; then " + tryAgain}
+	}
 	if e.Stage == asclient.StageRegister && e.Code != asclient.CodeNoClient && e.Code != asclient.CodeInsecureURL {
 		return registerHints(g, e)
 	}
@@ -59,6 +62,18 @@ func signInHints(g given, e *asclient.SignInError) []string {
 		return []string{"the login server is out of order or busy; " + tryAgain}
 	}
 	return []string{"the login server refuses for a reason of its own: ask its operator, with the line above"}
+}
+
+// styleOf returns the value of --auth-style for a method of client authentication. It is empty for
+// any other method.
+func styleOf(method string) string {
+	switch method {
+	case asclient.AuthBasic:
+		return oauth.AuthStyleHeader
+	case asclient.AuthPost:
+		return oauth.AuthStyleBody
+	}
+	return ""
 }
 
 // waitHints says when another attempt may help.

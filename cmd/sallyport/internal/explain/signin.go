@@ -11,6 +11,7 @@ import (
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
 	"sallyport/oauth/asclient"
+	"sallyport/sshtunnel"
 )
 
 // signInRows explain the errors of oauth. The errors of a step that could not reach its server are
@@ -28,10 +29,7 @@ var signInRows = []row{
 		return Explanation{Kind: KindRefused, Status: StatusSignIn, Hints: tokenRefusedHints(g)}
 	}),
 	onGiven(func(g given, e *session.PrivateAddressError) Explanation {
-		return Explanation{Kind: KindMetadata, Status: StatusSignIn, Hints: hints(
-			unless(g.Issuer != "", fmt.Sprintf("if %s is a login server that you trust, name it: --issuer URL", e.Addr)),
-			fmt.Sprintf("if %s is only an endpoint of one: OAUTH2_AUTHORIZATION_URL, OAUTH2_TOKEN_URL and --client-id", e.Addr),
-		)}
+		return Explanation{Kind: KindMetadata, Status: StatusSignIn, Hints: privateAddressHints(g, e)}
 	}),
 	unlessNetwork(onGiven(explainProvider)),
 	unlessNetwork(onGiven(func(g given, _ *asclient.DiscoveryError) Explanation {
@@ -44,6 +42,27 @@ var signInRows = []row{
 		}
 		return out
 	})),
+}
+
+// privateAddressHints says how a person vouches for an address that metadata may not name.
+func privateAddressHints(g given, e *session.PrivateAddressError) []string {
+	return hints(
+		unless(g.Issuer != "", fmt.Sprintf("if %s is a login server that you trust, name it: --issuer URL", e.Addr)),
+		fmt.Sprintf("if %s is only an endpoint of one: OAUTH2_AUTHORIZATION_URL, OAUTH2_TOKEN_URL and --client-id", e.Addr),
+		unless(g.Via == "" || g.OAuthRoute != "direct", "behind a bastion it is reached by --oauth-route auto"),
+	)
+}
+
+// explainBothSides explains a server that the tunnel does not reach, and that must not be dialed
+// from this machine. It explains an error of the tunnel itself as any other.
+func explainBothSides(g given, err error) (Explanation, bool) {
+	private, ok1 := errors.AsType[*session.PrivateAddressError](err)
+	open, ok2 := errors.AsType[*sshtunnel.OpenError](err)
+	if !ok1 || !ok2 {
+		return Explanation{}, false
+	}
+	return Explanation{Kind: KindUnreachable, Status: StatusUnreachable, Text: open.Error() + "; from this machine, " + private.Error(),
+		Hints: privateAddressHints(g, private)}, true
 }
 
 // unlessNetwork leaves to later rows a sign-in that failed because a server could not be reached:

@@ -17,6 +17,7 @@ import (
 // sshRows explain the errors of sshtunnel. The row of HopError comes last, because a HopError may
 // wrap one of the others.
 var sshRows = []row{
+	explainBothSides,
 	on(func(e *sshconfig.Error) Explanation {
 		hint := "ssh -G HOST reads the same files and shows how ssh understands them"
 		// Without a file, the value came from a flag.
@@ -47,6 +48,9 @@ var sshRows = []row{
 			fmt.Sprintf("free the port on %s, or name others with --callback-port N[,N]; its sshd must permit remote forwards (AllowTcpForwarding)", e.Hop),
 		}}
 	}),
+	on(func(e *sshtunnel.ProxyCommandError) Explanation {
+		return Explanation{Kind: KindUnreachable, Status: StatusUnreachable, Hints: proxyCommandHints(e)}
+	}),
 	on(func(e *sshtunnel.HopError) Explanation {
 		return Explanation{Kind: KindUnreachable, Status: StatusUnreachable, Text: e.Error(), Hints: hopHints(e)}
 	}),
@@ -72,6 +76,8 @@ func hostKeyHints(e *hostkeys.Error) []string {
 	switch {
 	case e.Short:
 		return []string{"the host needs a longer RSA key, or one of another type; RequiredRSASize in ssh_config sets the least length"}
+	case e.Unknown && e.Type != "" && e.Fingerprint == "": // it could not be read
+		return []string{"ask for the plain key of " + e.Hop + ": -o 'HostKeyAlgorithms=-*cert*', or the same in ssh_config under its Host block"}
 	case e.Revoked:
 		return []string{"do not connect; ask the administrator of " + e.Hop}
 	case e.Changed:
@@ -111,7 +117,7 @@ func authHints(e *sshtunnel.AuthError) []string {
 	case e.TooMany:
 		return []string{fmt.Sprintf("in ssh_config, under Host %s: IdentityFile with the right key, and IdentitiesOnly yes", e.Hop)}
 	case e.Agent != nil:
-		return agentHints(e.Hop, e.Agent)
+		return append(agentHints(e.Hop, e.Agent), "where a person has to answer: sallyport login --via HOST URL in a terminal")
 	case e.NeedsPerson:
 		return []string{
 			"load the key into the agent: ssh-add",
@@ -119,6 +125,15 @@ func authHints(e *sshtunnel.AuthError) []string {
 		}
 	}
 	return []string{fmt.Sprintf("ssh -v %s shows the same exchange; check User and IdentityFile, and ~/.ssh/authorized_keys there", e.Hop)}
+}
+
+// proxyCommandHints say how to find out what is wrong with a ProxyCommand. The PATH of an MCP host
+// that was started from a desktop often lacks what a shell's has.
+func proxyCommandHints(e *sshtunnel.ProxyCommandError) []string {
+	if e.NotFound() {
+		return []string{fmt.Sprintf("install %s, or write its full path in ProxyCommand of ssh_config: the MCP host's PATH may differ from your shell's", e.Program)}
+	}
+	return []string{"ssh runs the same command; sallyport ssh-config HOST shows it. One that asks for a password needs a terminal: sallyport login --via HOST URL"}
 }
 
 // agentHints says how to get an agent that helps.

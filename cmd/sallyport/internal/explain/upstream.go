@@ -13,7 +13,12 @@ import (
 // upstreamRows explain the HTTP statuses of the upstream.
 var upstreamRows = []row{
 	onGiven(func(g given, e *relay.StatusError) Explanation {
-		return Explanation{Kind: KindStatus, Text: e.Error() + saidBy(e), Status: StatusFailed, Hints: statusHints(g, e)}
+		status := StatusFailed
+		switch e.Status {
+		case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			status = StatusUnreachable
+		}
+		return Explanation{Kind: KindStatus, Text: e.Error() + saidBy(e), Status: status, Hints: statusHints(g, e)}
 	}),
 }
 
@@ -41,12 +46,13 @@ func statusHints(g given, e *relay.StatusError) []string {
 	switch e.Status {
 	case http.StatusUnauthorized:
 		if e.HadToken && !g.authorization() {
-			return []string{"the upstream does not accept the token at present: the next call tries again; sallyport login URL, in a terminal, signs in anew"}
+			return []string{"the upstream takes the sign-in for other requests, and refuses this one: signing in again does not help; " +
+				"ask the operator of the upstream, or of the service behind this tool"}
 		}
 		return unauthorizedHints(g, "sallyport login URL, in a terminal, signs in")
 	case http.StatusForbidden:
 		return forbiddenHints(g, e)
-	case http.StatusNotFound, http.StatusMethodNotAllowed:
+	case http.StatusOK, http.StatusNotFound, http.StatusMethodNotAllowed:
 		return []string{"check the URL: it has to be the MCP endpoint itself, with its path"}
 	case http.StatusBadRequest, http.StatusUnprocessableEntity:
 		return []string{"the upstream does not understand the request: the beginning of its answer is in the data of this error"}

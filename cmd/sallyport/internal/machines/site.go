@@ -40,12 +40,13 @@ type Site struct {
 }
 
 // NewSite starts a site behind that many hops. upstream starts its MCP server: StartMCP,
-// StartEverything.
+// StartEverything. Its authorization server is reached at the same address from both sides.
 func NewSite(t testing.TB, hops int, upstream func(testing.TB, *Namespace) string) *Site {
 	t.Helper()
 	ns := NewNamespace(t)
 	s := &Site{CA: NewAuthority(t)}
 	s.OIDC = StartOIDC(t, OIDCOptions{TLS: s.CA})
+	ns.Borrow(t, s.OIDC.Addr())
 	s.Gate = StartGate(t, GateOptions{NS: ns, CA: s.CA, OIDC: s.OIDC, Upstream: upstream(t, ns)})
 	for i := range hops {
 		o := SSHDOptions{}

@@ -54,6 +54,20 @@ func Current(s States, words explain.Explainer) *relay.Obstacle {
 	return nil
 }
 
+// printable returns o with only those characters that a person may be shown.
+func printable(o *relay.Obstacle) *relay.Obstacle {
+	if o == nil {
+		return nil
+	}
+	shown := *o
+	shown.Text, shown.URL, shown.Code = person.Lines(o.Text), person.Printable(o.URL), person.Printable(o.Code)
+	shown.Hints = slices.Clone(o.Hints)
+	for i, hint := range shown.Hints {
+		shown.Hints[i] = person.Printable(hint)
+	}
+	return &shown
+}
+
 // hopWaits is the obstacle of an SSH server that said something before it let us in. It may wait
 // for the person, who has to open a link or to confirm a push.
 func hopWaits(n sshtunnel.Notice) *relay.Obstacle {
@@ -84,7 +98,7 @@ func loginWaits(p oauth.Prompt) *relay.Obstacle {
 // pageHeldBack is the obstacle of a login that may not show its page before s.NextPage. It names
 // the failure before it, because that is what a person can do something about.
 func pageHeldBack(s oauth.State, words explain.Explainer) *relay.Obstacle {
-	why := "several login pages were opened within a short time"
+	why := "a sign-in is wanted, and another login page was opened shortly before"
 	o := &relay.Obstacle{Kind: explain.KindSignIn}
 	if s.LastFailure != nil {
 		e := words.Error(s.LastFailure)

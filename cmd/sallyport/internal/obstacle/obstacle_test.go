@@ -59,7 +59,7 @@ func TestCurrent(t *testing.T) {
 		{name: "nobody completed the login", states: States{SignIn: oauth.State{Err: slow}}},
 		{name: "a login was interrupted", states: States{SignIn: oauth.State{Err: context.Canceled}}},
 		{name: "the next page is held back", states: States{SignIn: oauth.State{NextPage: nextPage}},
-			kind: explain.KindSignIn, text: "several login pages were opened within a short time; the next login page opens at 03:04:05", hint: "wait for the link"},
+			kind: explain.KindSignIn, text: "a sign-in is wanted, and another login page was opened shortly before; the next login page opens at 03:04:05", hint: "wait for the link"},
 		{name: "the next page is held back after a failure", states: States{SignIn: oauth.State{NextPage: nextPage, LastFailure: denied}},
 			kind: explain.KindSignIn, text: "access_denied", hint: "refused by you or by the server"},
 	} {

@@ -106,7 +106,7 @@ func (w *Watcher) Run(ctx context.Context) {
 		s.Tunnel, tunnel = tunnelState(w.cfg.Tunnel)
 		s.Callback, callback = tunnelState(w.cfg.Callback)
 		s.SignIn, signIn = w.cfg.SignIn.State()
-		o := Current(s, w.cfg.Words)
+		o := printable(Current(s, w.cfg.Words))
 		w.set(o)
 		w.report(o)
 		switch {

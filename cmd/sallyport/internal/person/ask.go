@@ -68,7 +68,7 @@ const maxAnswer = 4096 // bytes of a passphrase or password
 // runAskpass starts the program of SSH_ASKPASS with the question as its argument, and reads one
 // line.
 func (a *Asker) runAskpass(ctx context.Context, q sshtunnel.Question) (string, error) {
-	cmd := exec.CommandContext(ctx, a.env.Getenv("SSH_ASKPASS"), q.Prompt)
+	cmd := exec.CommandContext(ctx, a.env.Getenv("SSH_ASKPASS"), Lines(q.Prompt))
 	// A child of the program may keep its stdout open. Output must not wait for that.
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
@@ -106,7 +106,7 @@ func askTerminal(ctx context.Context, q sshtunnel.Question) (string, error) {
 		err  error
 	}
 	done := make(chan answer, 1)
-	fmt.Fprint(tty, q.Prompt)
+	fmt.Fprint(tty, Lines(q.Prompt))
 	// A read of a terminal cannot be interrupted, so a cancellation leaves this goroutine behind.
 	go func() { // ends with a line, or with the process
 		defer tty.Close()

@@ -10,8 +10,8 @@ import (
 // because an authorization server may be reachable from one side only. It then uses the tunnel for
 // every later request to that origin. It never sends a request twice. It may be used concurrently.
 type autoRoute struct {
-	// direct dials from this machine, and via through the tunnel.
-	direct, via http.RoundTripper
+	// via dials through the tunnel. It is nil without one.
+	via http.RoundTripper
 
 	// mu guards viaOnly.
 	mu sync.Mutex
@@ -19,14 +19,14 @@ type autoRoute struct {
 	viaOnly map[string]bool
 }
 
-// newAutoRoute returns a route that tries direct first for every origin. The errors of direct must
-// be a *DialError where the dial failed.
-func newAutoRoute(direct, via http.RoundTripper) *autoRoute {
-	return &autoRoute{direct: direct, via: via, viaOnly: map[string]bool{}}
+// newAutoRoute returns a route whose other side is via.
+func newAutoRoute(via http.RoundTripper) *autoRoute {
+	return &autoRoute{via: via, viaOnly: map[string]bool{}}
 }
 
-// RoundTrip implements http.RoundTripper.
-func (a *autoRoute) RoundTrip(req *http.Request) (*http.Response, error) {
+// send sends a request by direct first. The function unsent reports whether an error of direct
+// proves that nothing was sent, and permits the tunnel.
+func (a *autoRoute) send(req *http.Request, direct http.RoundTripper, unsent func(error) bool) (*http.Response, error) {
 	origin := origin(req.URL)
 	if a.usesVia(origin) {
 		return a.via.RoundTrip(req)
@@ -36,7 +36,7 @@ func (a *autoRoute) RoundTrip(req *http.Request) (*http.Response, error) {
 	second := req
 	if req.Body != nil && req.Body != http.NoBody {
 		if req.GetBody == nil {
-			return a.direct.RoundTrip(req)
+			return direct.RoundTrip(req)
 		}
 		body, err := req.GetBody() // RoundTrip closes the first body, whether it was sent or not
 		if err != nil {
@@ -45,10 +45,10 @@ func (a *autoRoute) RoundTrip(req *http.Request) (*http.Response, error) {
 		second = req.Clone(req.Context())
 		second.Body = body
 	}
-	resp, err := a.direct.RoundTrip(req)
+	resp, err := direct.RoundTrip(req)
 	// Only a dial error proves that nothing was sent. After any other error the server may have
 	// seen the request, and a token request must not run twice.
-	if err == nil || !isDialError(err) || req.Context().Err() != nil {
+	if err == nil || !unsent(err) || req.Context().Err() != nil {
 		if second != req {
 			second.Body.Close()
 		}

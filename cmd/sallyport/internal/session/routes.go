@@ -18,6 +18,8 @@ type routes struct {
 	upstream http.RoundTripper
 	// signIn sends requests to every other origin.
 	signIn http.RoundTripper
+	// mayOpen reports whether the browser may be sent to u, which the server at by names.
+	mayOpen func(by, u *url.URL) bool
 	// realm names the profile and the route, for the key in the token store.
 	realm Realm
 }
@@ -52,7 +54,7 @@ func (s *Session) openTransports(ctx context.Context, cfg Config, tls *tls.Confi
 	settings := cfg.Settings
 	direct := directTransport(cfg.Env, tls)
 	s.closeIdleLater(direct)
-	r := routes{upstream: direct, signIn: direct, realm: Realm{Profile: settings.Profile}}
+	r := routes{upstream: direct, realm: Realm{Profile: settings.Profile}}
 	if settings.Via == "" {
 		if settings.OAuthRoute == "via" {
 			return r, &cli.UsageError{
@@ -60,11 +62,7 @@ func (s *Session) openTransports(ctx context.Context, cfg Config, tls *tls.Confi
 				Hints: []string{"name the SSH host with --via, or leave --oauth-route out"},
 			}
 		}
-		// The metadata of a public upstream must not lead to private addresses. With --via there is
-		// no guard: such an upstream is private itself, and so may be its authorization server.
-		guard := newSSRFGuard(direct, s.Upstream, configuredOrigins(settings.OAuth))
-		s.closeIdleLater(guard.public)
-		r.signIn = guard
+		s.nameRoute(&r, cfg, direct, nil)
 		return r, nil
 	}
 	tunnel, hosts, err := cfg.ssh().Tunnel(ctx, settings.Via)
@@ -80,15 +78,20 @@ func (s *Session) openTransports(ctx context.Context, cfg Config, tls *tls.Confi
 	via := newTransport(tunnel.DialContext, nil, tls)
 	s.closeIdleLater(via)
 	r.upstream = via
-	// An authorization server is often public although the upstream is not, so direct comes first.
-	switch settings.OAuthRoute {
-	// The route direct needs no case, because signIn is direct already.
-	case "via":
-		r.signIn = via
-	case "auto":
-		r.signIn = newAutoRoute(direct, via)
-	}
+	s.nameRoute(&r, cfg, direct, via)
 	return r, nil
+}
+
+// nameRoute sets what carries the requests to the URLs that metadata and settings name. An
+// authorization server is often public although the upstream is not, so by default direct comes
+// first.
+func (s *Session) nameRoute(r *routes, cfg Config, direct *http.Transport, via http.RoundTripper) {
+	p := policy{via: via != nil, route: cfg.Settings.OAuthRoute}
+	named := newNamedRoute(p, s.Upstream, configuredOrigins(cfg.Settings.OAuth), direct, via)
+	for _, t := range named.limited {
+		s.closeIdleLater(t)
+	}
+	r.signIn, r.mayOpen = named, named.mayOpen
 }
 
 // closeIdleLater makes Close end the connections of t that no request uses.
@@ -97,7 +100,7 @@ func (s *Session) closeIdleLater(t *http.Transport) {
 }
 
 // configuredOrigins returns the origins of the endpoints that the settings give. The person has
-// chosen them, so the guard lets requests to them pass.
+// chosen them, so metadata may lead there, too.
 func configuredOrigins(settings cli.OAuth) []string {
 	var origins []string
 	for _, text := range []string{
@@ -109,6 +112,3 @@ func configuredOrigins(settings cli.OAuth) []string {
 	}
 	return origins
 }
-
-// origin returns the scheme and the host of u, with the port if u names one.
-func origin(u *url.URL) string { return u.Scheme + "://" + u.Host }

@@ -47,14 +47,14 @@ func TestRouteAuto(t *testing.T) {
 		}
 		return nil, &DialError{errors.New("no route")}
 	}
-	route := newAutoRoute(newTransport(failing, nil, nil), newTransport(dialTo(via), nil, nil))
+	direct, route := newTransport(failing, nil, nil), newAutoRoute(newTransport(dialTo(via), nil, nil))
 
 	post := func(host string) (*http.Response, error) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+host+"/token", strings.NewReader("code=1"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return route.RoundTrip(req)
+		return route.send(req, direct, isDialError)
 	}
 	for range 2 {
 		resp, err := post("as.example")

@@ -32,6 +32,8 @@ type Config struct {
 	Notice func(sshtunnel.Notice)
 	// Offer returns the function that shows a login of the upstream to the person.
 	Offer func(upstream *url.URL) func(context.Context, oauth.Prompt)
+	// Printable returns text as a page in the browser may show it.
+	Printable func(text string) string
 	// AtTerminal says that a person typed the command and waits for it.
 	AtTerminal bool
 	// Log must not be nil.
@@ -103,6 +105,7 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
+	config.MayOpen = routes.mayOpen
 	// The errors of New are contradictions between settings.
 	if s.SignIn, err = oauth.New(config); err != nil {
 		return &cli.UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists the sign-in flags"}}

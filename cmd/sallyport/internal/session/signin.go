@@ -1,6 +1,7 @@
 package session
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -64,16 +65,39 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 			AuthorizationCode: oauth.Secret(settings.AuthorizationCode), CodeVerifier: oauth.Secret(settings.CodeVerifier),
 			RefreshToken: oauth.Secret(settings.RefreshToken),
 		},
+		Kind:        kindOf,
 		Assertion:   assertion(settings.OAuth),
 		RefreshSkew: refreshSkew(settings.RefreshSkew), NonInteractive: !settings.Interactive,
 		Callback: oauth.CallbackConfig{
 			RedirectURI: settings.RedirectURI, Addrs: settings.CallbackPort.Addrs(settings.CallbackHost),
-			Timeout: time.Duration(settings.CallbackTimeout), Retry: retryText,
+			Timeout: time.Duration(settings.CallbackTimeout), Retry: retryText, Printable: cfg.Printable,
 		},
 		AllowInsecureHTTP: settings.AllowInsecureHTTP,
 		AtTerminal:        cfg.AtTerminal, Offer: cfg.Offer(upstream),
 		Store: store, Log: cfg.Log,
 	}, nil
+}
+
+// kindOf names the kind of a request of MCP: its method, and the tool or prompt that it is for.
+func kindOf(req *http.Request) string {
+	if req.GetBody == nil {
+		return ""
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return ""
+	}
+	defer body.Close()
+	var message struct {
+		Method string `json:"method"`
+		Params struct {
+			Name string `json:"name"`
+		} `json:"params"`
+	}
+	if json.NewDecoder(body).Decode(&message) != nil {
+		return ""
+	}
+	return message.Method + " " + message.Params.Name
 }
 
 // refreshSkew returns the duration as oauth takes it. There a negative one means none, and 0 the

@@ -27,7 +27,8 @@ type SSH struct {
 	// StateDir is the directory in whose "logins" all processes agree on logins. If it is empty,
 	// this process agrees with none.
 	StateDir string
-	// AtTerminal says that a person typed the command. A login that was refused is tried again.
+	// AtTerminal says that a person typed the command. A login that was refused is tried
+	// again, and a ProxyCommand may use the terminal.
 	AtTerminal bool
 	// Log must not be nil.
 	Log *slog.Logger
@@ -80,6 +81,7 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 		Insist:        s.AtTerminal,
 		Getenv:        s.Env.Getenv,
 		Home:          s.Env.AccountHome,
+		Terminal:      s.AtTerminal,
 		Log:           s.Log,
 		ControlMaster: s.Settings.ControlMaster,
 	})

@@ -1,6 +1,6 @@
-// An SSH server of npm's ssh2 on loopback, for the tests of sshtunnel: first a key, then a code.
-// Arguments: private host key, authorized public key, the code, and "keep" to refuse to take remote
-// forwards back. It prints its port, and ends with its stdin.
+// An SSH server of npm's ssh2 on loopback, for the tests of sshtunnel: first a key, then a code if
+// there is one. Arguments: private host key, authorized public key, the code or "", and "keep" to refuse to
+// take remote forwards back. It prints its port, and ends with its stdin.
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import ssh2 from 'ssh2';
@@ -13,6 +13,7 @@ function authenticate(ctx, keyShown) {
     const known = ctx.key.data.equals(authorized.getPublicSSH());
     const signed = known && ctx.signature && authorized.verify(ctx.blob, ctx.signature, ctx.hashAlgo) === true;
     if (known && !ctx.signature) return ctx.accept(); // only asked whether the key would do
+    if (signed && !code) return ctx.accept();
     if (signed) keyShown();
     return ctx.reject(['keyboard-interactive'], Boolean(signed));
   }

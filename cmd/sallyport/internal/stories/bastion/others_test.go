@@ -72,6 +72,46 @@ func TestProxyCommandIsSSH(t *testing.T) {
 	host.Close(t)
 }
 
+// A ProxyCommand may ask at the terminal of a command that a person has typed, and nowhere else.
+func TestProxyCommandAndTheTerminal(t *testing.T) {
+	t.Parallel()
+	machines.NeedProgram(t, "ssh", "openssh-client")
+	s := machines.NewPlainSite(t)
+	t.Run("ssh -W asks for a password", func(t *testing.T) {
+		t.Parallel()
+		jump, password := machines.StartPasswordSSHD(t, "PasswordAuthentication yes")
+		known := machines.WriteKnownHosts(t, jump.KnownHosts)
+		term := machines.StartInTerminal(t, s.Command(t, "login", "-o", "ProxyCommand=ssh -F none -o PubkeyAuthentication=no "+
+			"-o UserKnownHostsFile="+known+" -p "+jump.Port+" "+jump.User+"@127.0.0.1 -W %h:%p"))
+		term.Type(t, jump.User+`@\S+'s password: $`, "not it\n")
+		term.Type(t, `(?s)password: .*password: `, password+"\n")
+		if status := term.Wait(t); status != machines.StatusDone {
+			t.Errorf("status %d", status)
+		}
+	})
+	t.Run("interrupted", func(t *testing.T) {
+		t.Parallel()
+		term := machines.StartInTerminal(t, s.Command(t, "login", "-o", "ProxyCommand=sh -c 'trap \"\" INT; echo one is $$. >&2; "+
+			"read answer </dev/tty'"))
+		pid, err := strconv.Atoi(term.Await(t, `one is (\d+)\.`)[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		child := machines.Watch(t, pid)
+		term.Type(t, "one is", machines.CtrlC)
+		if status := term.Wait(t); status != machines.StatusInterrupted {
+			t.Errorf("status %d", status)
+		}
+		child.CheckEnds(t)
+	})
+	t.Run("the proxy in a terminal", func(t *testing.T) {
+		t.Parallel()
+		term := machines.StartInTerminal(t, s.Command(t, "-o", "ProxyCommand=sh -c 'read answer </dev/tty; echo got $answer. >&2'"))
+		term.Type(t, "", `{"jsonrpc":"2.0","id":1,"method":"ping"}`+"\n")
+		term.Await(t, `ProxyCommand says.*/dev/tty: No such device or address`)
+	})
+}
+
 // twoFactors is a bastion that wants a key and a password, and a person who has both.
 type twoFactors struct {
 	machines.PlainSite

@@ -159,7 +159,7 @@ var renewalWays = []way{
 	}, cause: `access_denied`, hint: `refused by you or by the server`, kind: "sign_in_refused", login: 5},
 	{name: "refresh out of order", before: signInAndExpire, server: func(w *world) { w.Set(func(k *oauthtest.Knobs) { k.TokenStatus = 503 }) },
 		cause: `refresh.*503`, hint: `out of order`, kind: "sign_in", login: 5, loginCause: `token.*503`},
-	{name: "more scope not granted", before: signIn, server: func(w *world) {
+	{name: "more scope not granted", oneCall: true, before: signIn, server: func(w *world) {
 		w.Set(func(k *oauthtest.Knobs) { k.Deny = "access_denied" })
 		w.on("tools/call", func(rw http.ResponseWriter, _ *http.Request) {
 			rw.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="admin"`)
@@ -180,16 +180,22 @@ var renewalWays = []way{
 
 // upstreamWays are answers of the upstream to a call.
 var upstreamWays = []way{
-	{name: "403 with a token", server: func(w *world) { w.failCall(403, mediaJSON, `{"detail":"no"}`) },
+	{name: "403 with a token", oneCall: true, server: func(w *world) { w.failCall(403, mediaJSON, `{"detail":"no"}`) },
 		cause: `status 403`, hint: `account that is signed in may not`, kind: "status", login: noLogin},
-	{name: "403 of a firewall", server: func(w *world) { w.failCall(403, mediaHTML, htmlPage) },
+	{name: "401 for one tool", oneCall: true, server: func(w *world) { w.failCall(401, mediaJSON, `{"error":"no such account"}`) },
+		cause: `status 401`, hint: `takes the sign-in for other requests`, never: `sallyport login`, kind: "status", login: machines.StatusDone},
+	{name: "401 for one tool, no refresh token", oneCall: true, server: func(w *world) {
+		w.Set(func(k *oauthtest.Knobs) { k.NoRefresh = true })
+		w.failCall(401, mediaJSON, `{"error":"no such account"}`)
+	}, cause: `status 401`, hint: `takes the sign-in for other requests`, never: `sallyport login`, kind: "status", login: noLogin},
+	{name: "403 of a firewall", oneCall: true, server: func(w *world) { w.failCall(403, mediaHTML, htmlPage) },
 		cause: `status 403`, hint: `gateway or firewall`, never: `account`, login: noLogin},
 	{name: "403 without a token", args: []string{"--grant", "none"}, server: func(w *world) { w.answer("/mcp", 403, mediaJSON, `{"detail":"no"}`) },
-		cause: `status 403`, hint: `had no token, because of --grant none`, never: `account|configure`, login: noLogin},
+		cause: `status 403`, hint: `had no token, because of --grant none`, never: `account|configure`, login: 1},
 	{name: "403 without OAuth", server: func(w *world) {
 		w.Set(func(k *oauthtest.Knobs) { k.NoMetadata, k.NoResourceMetadata = true, true })
 		w.answer("/mcp", 403, mediaHTML, htmlPage)
-	}, cause: `status 403`, hint: `had no token`, never: `account that is signed in|configure`, login: noLogin},
+	}, cause: `status 403`, hint: `had no token`, never: `account that is signed in|configure`, login: 1},
 	{name: "403 with a header of the person's", args: []string{"--header", "Authorization: Bearer mine"},
 		server: func(w *world) { w.answer("/mcp", 403, mediaJSON, `{}`) },
 		cause:  `status 403`, hint: `--header Authorization may not`, login: noLogin},
@@ -200,12 +206,12 @@ var upstreamWays = []way{
 		server: func(w *world) { w.answer("/mcp", 401, mediaJSON, `{}`) },
 		cause:  `status 401`, hint: `leave out --grant none`, login: 5},
 	{name: "404", args: []string{"--grant", "none"}, server: func(w *world) { w.answer("/mcp", 404, mediaHTML, htmlPage) },
-		cause: `status 404`, hint: `MCP endpoint itself`, login: noLogin},
-	{name: "500 at a call", server: func(w *world) { w.failCall(500, mediaHTML, htmlPage) },
+		cause: `status 404`, hint: `MCP endpoint itself`, login: 1},
+	{name: "500 at a call", oneCall: true, server: func(w *world) { w.failCall(500, mediaHTML, htmlPage) },
 		cause: `status 500`, hint: `tell its operator`, kind: "status", login: noLogin},
-	{name: "502 page at a call", server: func(w *world) { w.failCall(502, mediaHTML, htmlPage) },
+	{name: "502 page at a call", oneCall: true, server: func(w *world) { w.failCall(502, mediaHTML, htmlPage) },
 		cause: `status 502`, hint: `gateway does not reach the upstream`, login: noLogin},
-	{name: "busy for long", server: func(w *world) {
+	{name: "busy for long", oneCall: true, server: func(w *world) {
 		w.on("tools/call", func(rw http.ResponseWriter, _ *http.Request) {
 			rw.Header().Set("Retry-After", "3600")
 			rw.WriteHeader(http.StatusTooManyRequests)
@@ -213,7 +219,7 @@ var upstreamWays = []way{
 	}, cause: `status 429`, hint: `ask again in 3600 s`, kind: "status", login: noLogin},
 	{name: "closed connection at a call", server: func(w *world) { w.on("tools/call", hangUp) },
 		cause: `connection closed by the other side`, hint: `may have run`, kind: "unreachable", login: noLogin},
-	{name: "an answer that is a page", server: func(w *world) { w.failCall(200, mediaHTML, htmlPage) },
+	{name: "an answer that is a page", oneCall: true, server: func(w *world) { w.failCall(200, mediaHTML, htmlPage) },
 		cause: `the answer \("text/html"\)`, hint: `may have run`, kind: "bad_answer", login: noLogin},
 }
 

@@ -48,7 +48,8 @@ func TestDestinations(t *testing.T) {
 }
 
 // The authorization server can be reached from one side alone: --oauth-route says from which, and
-// auto finds out.
+// auto finds out. Its address is one of loopback, so the person must name it to have it dialed from
+// this side.
 func TestAuthorizationServerOnOneSide(t *testing.T) {
 	t.Parallel()
 	for _, side := range []struct {
@@ -72,7 +73,7 @@ func TestAuthorizationServerOnOneSide(t *testing.T) {
 			bastion := machines.Hop{Alias: "bastion", SSHD: machines.StartSSHD(t, machines.SSHDOptions{NS: ns})}
 			s := &machines.Site{CA: ca, Gate: gate, Hops: []machines.Hop{bastion}, Config: machines.WriteSSHConfig(t, bastion)}
 			for route, works := range side.works {
-				cmd := s.ThroughChain(t, t.TempDir(), "login", "--oauth-route", route, "--grant", "client_credentials",
+				cmd := s.ThroughChain(t, t.TempDir(), "login", "--oauth-route", route, "--issuer", oidc.Issuer, "--grant", "client_credentials",
 					"--client-id", machines.MachineID)
 				cmd.Env = append(cmd.Env, "OAUTH2_CLIENT_SECRET="+machines.MachineSecret)
 				want := map[bool]int{true: machines.StatusDone, false: machines.StatusUnreachable}[works]

@@ -1,18 +1,16 @@
-package oauth
+package procnet
 
 import (
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"sallyport/oauth/procnet"
 )
 
-// portHolder finds the process that listens on a TCP port of this machine. It looks up the inode of
+// Holder finds the process that listens on a TCP port of this machine. It looks up the inode of
 // the listening socket, then the process that has that inode open (proc_pid_fd(5)). The result is 0
 // if nobody listens, or if the process belongs to another user and /proc does not show its files.
-func portHolder(port string) (pid int, command string) {
+func Holder(port string) (pid int, command string) {
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return 0, ""
@@ -23,7 +21,7 @@ func portHolder(port string) (pid int, command string) {
 		if err != nil {
 			continue
 		}
-		for _, s := range procnet.Listening(string(table), int(n)) {
+		for _, s := range Listening(string(table), int(n)) {
 			links["socket:["+s.Inode+"]"] = true
 		}
 	}

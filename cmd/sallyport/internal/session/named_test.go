@@ -5,31 +5,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"testing"
 
 	"sallyport/cmd/sallyport/internal/environment"
 )
 
-func TestIsPublic(t *testing.T) {
-	for text, want := range map[string]bool{
-		"1.1.1.1": true, "2606:4700::1111": true, "64:ff9b::101:101": true,
-		"127.0.0.1": false, "::1": false, "::ffff:127.0.0.1": false, "0.0.0.0": false, "::": false, "0.1.2.3": false,
-		"10.1.2.3": false, "172.16.0.1": false, "192.168.1.1": false, "::ffff:10.1.2.3": false, "fd00::1": false, "100.64.0.1": false,
-		"169.254.169.254": false, "fe80::1%eth0": false, "224.0.0.1": false, "ff02::1": false, "255.255.255.255": false,
-		"192.0.2.1": false, "198.18.0.1": false, "2001:db8::1": false, "2001::1": false, "64:ff9b:1::1": false,
-		"64:ff9b::7f00:1": false, "64:ff9b::a9fe:a9fe": false, "2002:7f00:1::": false,
-	} {
-		if got := isPublic(netip.MustParseAddr(text)); got != want {
-			t.Errorf("%s: got %t, want %t", text, got, want)
-		}
-	}
-}
-
-// TestSSRFGuard asks for a server on loopback in the name of upstreams that are elsewhere, and of
+// TestNamedRoute asks for a server on loopback in the name of upstreams that are elsewhere, and of
 // some that are not. localhost stands for a name that somebody has turned to 127.0.0.1.
-func TestSSRFGuard(t *testing.T) {
+func TestNamedRoute(t *testing.T) {
 	asked := 0
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
 	defer server.Close()
@@ -69,17 +53,16 @@ func TestSSRFGuard(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			guard := newSSRFGuard(direct, upstream, test.trusted)
-			defer guard.public.CloseIdleConnections()
+			route := newNamedRoute(policy{}, upstream, test.trusted, direct, nil)
 			for _, addr := range test.reached {
-				guard.reached(addr)
+				route.note(dialAddr(upstream), addr)
 			}
 			asked = 0
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, test.target, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			resp, err := guard.RoundTrip(req)
+			resp, err := route.RoundTrip(req)
 			if test.want == 0 {
 				_, ok := errors.AsType[*PrivateAddressError](err)
 				if !ok || asked != 0 {
@@ -98,8 +81,8 @@ func TestSSRFGuard(t *testing.T) {
 	}
 }
 
-// TestSSRFGuardLearnsWhereTheUpstreamIs from the connections that the upstream's own requests make.
-func TestSSRFGuardLearnsWhereTheUpstreamIs(t *testing.T) {
+// TestNamedRouteLearnsWhereTheUpstreamIs from the connections of the upstream's own requests.
+func TestNamedRouteLearnsWhereTheUpstreamIs(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
 	upstream, err := url.Parse(server.URL)
@@ -108,7 +91,7 @@ func TestSSRFGuardLearnsWhereTheUpstreamIs(t *testing.T) {
 	}
 	direct := directTransport(environment.Fixed(nil, ""), nil)
 	defer direct.CloseIdleConnections()
-	guard := newSSRFGuard(direct, upstream, nil)
+	route := newNamedRoute(policy{}, upstream, nil, direct, nil)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +101,7 @@ func TestSSRFGuardLearnsWhereTheUpstreamIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if !guard.reachedPrivate.Load() || guard.reachedPublic.Load() {
-		t.Errorf("private %t, public %t; want the upstream known to be here", guard.reachedPrivate.Load(), guard.reachedPublic.Load())
+	if got, want := route.standingOf(t.Context(), upstream), (standing{Here, loopback}); got != want {
+		t.Errorf("got %v, want %v: the upstream is known to be here", got, want)
 	}
 }
