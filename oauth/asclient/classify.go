@@ -54,9 +54,13 @@ func (e *SignInError) Undecided() bool {
 
 // Nowhere reports whether an answer is a 404 without an OAuth error. The gateways before a server
 // send it while the server is being replaced, and servers do for a path that they do not have.
+// Words about a token or a client, which name no path, are an OAuth error in words of its own.
 func (e *SignInError) Nowhere() bool {
-	oauthError := e.standard && isCode(e.Code) && e.Code != CodeBadReply || names(e.words(), "refresh token") || names(e.words(), "refresh_token")
-	return e.Status == http.StatusNotFound && !oauthError
+	words := e.words()
+	mentioned := func(word string) bool { return names(words, word) }
+	about := slices.ContainsFunc([]string{"token", "refresh_token", "client", "client_id", "grant"}, mentioned) && !strings.Contains(words, "/")
+	oauthError := e.standard && isCode(e.Code) && e.Code != CodeBadReply
+	return e.Status == http.StatusNotFound && !oauthError && !about
 }
 
 // ObjectsTo reports whether a refusal may be about one parameter of the request, so that the same

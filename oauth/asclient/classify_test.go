@@ -128,9 +128,13 @@ func TestAnswersThatEndARefreshToken(t *testing.T) {
 		{404, `{"error":"invalid_grant"}`, true},
 		{404, `{"error":"not_found","error_description":"no such token"}`, true},
 		{404, `{"message":"Refresh token not found"}`, true},
+		{404, `{"message":"token not found"}`, true},
+		{404, `{"detail":"Client not found"}`, true},
 
 		{404, ``, false},
 		{404, `404 page not found`, false},
+		{404, `{"status":"error","code":404,"message":"Application not found"}`, false},
+		{404, `{"status":404,"error":"Not Found","message":"No static resource oauth/token."}`, false},
 		{404, `{"message":"no Route matched with those values"}`, false},
 		{404, `{"timestamp":"2026-11-29","status":404,"error":"Not Found","path":"/token"}`, false},
 		{404, `{"statusCode":404,"message":"Cannot POST /token","error":"Not Found"}`, false},

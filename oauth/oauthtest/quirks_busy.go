@@ -65,6 +65,10 @@ var busyQuirks = []Quirk{
 	{Name: "404 text during a deployment", Seen: "Traefik, Go", Rules: []Rule{{At: Refresh, Status: 404, Body: "404 page not found", Type: "text/plain", Times: 1}}, Want: once},
 	{Name: "404 without a body during a deployment", Seen: "Envoy", Rules: []Rule{{At: Refresh, Status: 404, Times: 1}}, Want: once},
 	{Name: "404 in JSON during a deployment", Seen: "Kong", Rules: saysOnce(Refresh, 404, `{"message":"no Route matched with those values"}`), Want: once},
+	{Name: "token endpoint moved to another path", Seen: "new version of the API", Rules: []Rule{{At: ServerMetadata, Skip: 1, Set: map[string]string{"token_endpoint": `"$issuer/token?v=2"`}},
+		{At: Refresh, When: []string{"!v"}, Status: 404, Body: "<h1>Not Found</h1>"}}},
+	{Name: "token endpoint moved to another origin", Seen: "new host name", Rules: []Rule{{At: ServerMetadata, Skip: 1, Set: map[string]string{"token_endpoint": `"https://tokens.test/token"`}},
+		{At: Refresh, When: []string{"host=as.test"}, Status: 404, Body: "<h1>Not Found</h1>"}}, Want: Want{Pages: 2, Failures: 2}},
 	{Name: "404 page for good", Seen: "endpoint that moved", Rules: says(Refresh, 404, "<h1>Not Found</h1>"), Want: pageLater},
 	{Name: "404 with an error of OAuth", Seen: "hand-made server", Rules: says(Refresh, 404, `{"error":"invalid_grant"}`), Want: pageEachTime},
 
