@@ -123,5 +123,5 @@ func TestForgetfulServerIsNoLoop(t *testing.T) {
 	if e, ok := errors.AsType[*asclient.SignInError](err); !ok || e.Code != "invalid_client" || !e.Refused {
 		t.Errorf("got %v", err)
 	}
-	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1})
+	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 3}) // not all replicas may know a new client
 }
