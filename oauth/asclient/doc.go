@@ -30,7 +30,7 @@
 // Metadata requests follow up to five redirects, each under the same rule. A request to an endpoint
 // may hold a secret. It follows at most two redirects, and only those that keep the method (307,
 // 308) and the origin. A registration holds no secret, and follows 301 and 302 as well. An answer
-// may have 1 MiB, and may take 30 seconds. For metadata these are 5 seconds if the origin was silent
+// may have 1 MiB, and may take 30 seconds. Metadata may take 5 seconds if its origin was silent
 // before, and 10 if there is another server to ask.
 //
 // # Discovery
@@ -122,17 +122,18 @@
 //
 // # Busy servers
 //
-// A server may answer with 425, 429, 500, 502, 503 or 504, or with an error code such as slow_down,
-// and say when to come back: by Retry-After in seconds or as a date, by the same in milliseconds, by
-// the member retry_after, and with 429 by the fields of rate limiters such as RateLimit-Reset. Then
-// the same request is sent again after that time, at most five times, and each time a second, two,
-// four and so on later at least. All pauses of one request, or of one discovery, take 45 seconds at
-// most. A time that is longer, or ends after the deadline of the context, is not waited for. It is
-// told as [SignInError.RetryAfter]. The poll of the device grant has its own pace.
+// A server may answer with 425, 429 or any status of the 5xx class, with 403 and Retry-After, or
+// with an error code or words such as slow_down, and say when to come back. It does so by
+// Retry-After in seconds or as a date, by the same in milliseconds, by the member retry_after, or
+// with 429 by the fields of rate limiters such as RateLimit-Reset. Then the same request is sent
+// again after that time, at most five times. The pauses are at least 1, 2, 4, 8 and 16 seconds. All
+// pauses of one request, or of one discovery, take 45 seconds at most. A time that is longer, or
+// ends after the deadline of the context, is not waited for. It is told as
+// [SignInError.RetryAfter]. The poll of the device grant has its own pace.
 //
-// A code without a token costs the person a login page. So a code is sent once more, after a second,
-// if the answer does not refuse it, or if the connection is lost. If the code turns out to be spent,
-// the first answer is returned.
+// A code without a token costs the person a login page. So a code is sent once more after a second
+// if the answer does not refuse it, or if the connection is lost. If the code is spent by then, the
+// first answer is returned.
 //
 // # What never is
 //
@@ -202,8 +203,10 @@
 // Refused if its status is of the 4xx class, or if it has a status of success and holds an error.
 // It is not Refused in these cases:
 //
-//   - The code means "later": temporarily_unavailable, server_error, slow_down and the like.
-//   - The status is 408, 425, 429, or 500 and above.
+//   - The code or the words mean "later": temporarily_unavailable, server_error, too many requests
+//     and the like.
+//   - The status is 408, 425, 429, or 500 and above. For a refresh it may also be 404 without an
+//     OAuth error: then the endpoint is looked up again.
 //   - The body is an HTML page, which a firewall sends.
 //
 // An answer without an error code has CodeBadReply. A [*DiscoveryError] names what is missing and

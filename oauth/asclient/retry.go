@@ -49,13 +49,11 @@ func (p *pauses) wait(ctx context.Context, asked time.Duration) (again bool, err
 // asksToWait returns how long a server that is busy asks us to wait. It reports false if the answer
 // says nothing of that kind.
 func (a answer) asksToWait(now time.Time) (time.Duration, bool) {
-	switch a.status {
-	case 0:
-		return 0, false
-	case http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
-		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	switch {
+	case a.status == http.StatusTooEarly, a.status == http.StatusTooManyRequests, a.status >= http.StatusInternalServerError:
+	case a.status == http.StatusForbidden && a.header.Get("Retry-After") != "": // as of GitHub
 	default:
-		if code := a.fault().code; !rateLimited(code) && !unavailable(code) {
+		if f := a.fault(); !rateLimited(f.code) && !unavailable(f.code) && !saysTooOften(f.words) {
 			return 0, false
 		}
 	}
