@@ -151,6 +151,9 @@ func (r *renewal) spendRefreshToken(ctx context.Context, rec *record) (asclient.
 		resource = ""
 	}
 	k, err := r.as.Refresh(ctx, rec.Server, who, rec.Token, resource)
+	if r.findMovedEndpoint(ctx, rec, err) {
+		k, err = r.as.Refresh(ctx, rec.Server, who, rec.Token, resource)
+	}
 	if err == nil || resource == "" || !mayObjectToResource(err) {
 		return k, err
 	}
@@ -158,6 +161,24 @@ func (r *renewal) spendRefreshToken(ctx context.Context, rec *record) (asclient.
 	k, err = r.as.Refresh(ctx, rec.Server, who, rec.Token, "")
 	rec.RefreshesWithoutResource = err == nil
 	return k, err
+}
+
+// findMovedEndpoint looks for the token endpoint of rec's server again, if err says that there is
+// none at the old place, and puts it into rec. It reports whether the same server names another
+// one at the same origin.
+func (r *renewal) findMovedEndpoint(ctx context.Context, rec *record, err error) bool {
+	e, ok := errors.AsType[*asclient.SignInError](err)
+	s := rec.Server
+	if !ok || !e.Nowhere() || s.Source != asclient.FromMetadata || r.cfg.Endpoints.NoDiscovery || r.cfg.Endpoints.TokenURL != "" {
+		return false
+	}
+	f, err := r.as.FindServer(ctx, asclient.Finding{Resource: asclient.Resource{Servers: []string{cmp.Or(s.FoundAt, s.Issuer)}}})
+	if err != nil || !f.Server.SameAs(s) || f.Server.TokenEndpoint == s.TokenEndpoint {
+		return false
+	}
+	r.cfg.Log.Info("the token endpoint has moved", "host", f.Server.Host())
+	rec.Server = f.Server
+	return true
 }
 
 // keepOrDrop decides what becomes of the refresh token of rec after the error err. It returns nil

@@ -11,7 +11,7 @@ import (
 // work again. Every answer of the 4xx class says so, whatever its words are, but for these:
 //
 //   - 407, which is a proxy's, and 408, 425 and 429;
-//   - words that ask us to slow down, or to come back later: see Undecided;
+//   - words or fields that ask us to slow down, or to come back later: see Undecided;
 //   - 404 without an OAuth error, which is a gateway's that has no server behind it at the moment;
 //   - an HTML page, which a firewall sends (but not with 400, 401 or 410, with which a login server
 //     or its framework sends pages, too).
@@ -25,7 +25,7 @@ func (e *SignInError) EndsRefreshToken() bool {
 	switch {
 	case e.Status/100 == 2:
 		return e.Refused && e.Err == nil
-	case e.Status/100 != 4, rateLimited(e.Code), unavailable(e.Code), e.Nowhere():
+	case e.Status/100 != 4, e.askedTooOften(), unavailable(e.Code), e.Nowhere():
 		return false
 	}
 	switch e.Status {
@@ -46,7 +46,7 @@ func (e *SignInError) Undecided() bool {
 	if e.Stage == StageRefresh && e.Err == nil && e.Nowhere() {
 		return true
 	}
-	if e.Stage != StageRefresh || e.Err != nil || e.Page || e.EndsRefreshToken() || rateLimited(e.Code) {
+	if e.Stage != StageRefresh || e.Err != nil || e.Page || e.EndsRefreshToken() || e.askedTooOften() {
 		return false
 	}
 	return e.Status/100 == 2 || e.Status/100 == 3 || e.Status/100 == 4 && unavailable(e.Code)
@@ -54,9 +54,13 @@ func (e *SignInError) Undecided() bool {
 
 // Nowhere reports whether an answer is a 404 without an OAuth error. The gateways before a server
 // send it while the server is being replaced, and servers do for a path that they do not have.
+// Words about a token or a client, which name no path, are an OAuth error in words of its own.
 func (e *SignInError) Nowhere() bool {
-	oauthError := e.standard && isCode(e.Code) && e.Code != CodeBadReply || names(e.words(), "refresh token") || names(e.words(), "refresh_token")
-	return e.Status == http.StatusNotFound && !oauthError
+	words := e.words()
+	mentioned := func(word string) bool { return names(words, word) }
+	about := slices.ContainsFunc([]string{"token", "refresh_token", "client", "client_id", "grant"}, mentioned) && !strings.Contains(words, "/")
+	oauthError := e.standard && isCode(e.Code) && e.Code != CodeBadReply
+	return e.Status == http.StatusNotFound && !oauthError && !about
 }
 
 // ObjectsTo reports whether a refusal may be about one parameter of the request, so that the same
@@ -247,9 +251,28 @@ func unavailable(code string) bool {
 
 // rateLimited reports whether an error code says that we ask too often.
 func rateLimited(code string) bool {
-	switch strings.ToLower(code) {
-	case "slow_down", "ratelimited", "rate_limited", "rate_limit", "rate_limit_exceeded", "too_many_requests", "throttled":
+	plain := strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(code))
+	plain = strings.TrimSuffix(strings.TrimSuffix(plain, "exception"), "error")
+	switch plain {
+	case "slowdown", "ratelimited", "ratelimit", "ratelimiting", "ratelimitexceeded", "userratelimitexceeded", "overrequestratelimit",
+		"toomanyrequests", "throttled", "throttling", "requestthrottled", "limitexceeded", "requestlimitexceeded", "overloaded":
 		return true
 	}
 	return false
+}
+
+// saysTooOften reports whether the words of a refusal say that we ask too often. Some servers say
+// so beside a code that says "no", such as access_denied.
+func saysTooOften(words string) bool {
+	words = strings.ToLower(words)
+	return slices.ContainsFunc(limitWords, func(phrase string) bool { return strings.Contains(words, phrase) })
+}
+
+// limitWords are how servers say that we ask too often. The last two are numbers of Entra ID.
+var limitWords = []string{"too many requests", "rate limit", "ratelimit", "rate exceeded", "request limit", "throttled", "throttling",
+	"aadsts50196", "aadsts90055"}
+
+// askedTooOften reports whether the server says that we ask too often, or asks us to wait.
+func (e *SignInError) askedTooOften() bool {
+	return rateLimited(e.Code) || e.RetryAfter > 0 || saysTooOften(e.words())
 }

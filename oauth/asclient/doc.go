@@ -29,8 +29,9 @@
 //
 // Metadata requests follow up to five redirects, each under the same rule. A request to an endpoint
 // may hold a secret. It follows at most two redirects, and only those that keep the method (307,
-// 308) and the origin. An answer may have 1 MiB, and may take 30 seconds: 5 seconds for metadata of
-// an origin that was silent before.
+// 308) and the origin. A registration holds no secret, and follows 301 and 302 as well. An answer
+// may have 1 MiB, and may take 30 seconds. Metadata may take 5 seconds if its origin was silent
+// before, and 10 if there is another server to ask.
 //
 // # Discovery
 //
@@ -43,17 +44,25 @@
 //
 // Its resource must cover the upstream: it has the same origin, and the same path or a parent of
 // it. The authorization servers that it names are looked up in their order, at most four of them,
-// each at these places (the last three only for an issuer with a path):
+// each at these places (the last five only for an issuer with a path, and two of these only for one
+// with a slash at its end):
 //
 //	https://as/.well-known/oauth-authorization-server/PATH
 //	https://as/.well-known/openid-configuration/PATH
 //	https://as/PATH/.well-known/openid-configuration
 //	https://as/PATH/.well-known/oauth-authorization-server
+//	https://as/.well-known/oauth-authorization-server/PATH/
+//	https://as/.well-known/openid-configuration/PATH/
 //	https://as/.well-known/oauth-authorization-server
 //
-// The specifications do not have the last two. Gateways that forward nothing but a path have the
-// metadata below that path, and some servers with a path have it at the root. At the root, metadata
-// of another issuer is passed over.
+// The specifications do not have the last four. Gateways that forward nothing but a path have the
+// metadata below that path, some frameworks keep the slash, and some servers with a path have the
+// metadata at the root. At the root, metadata of another issuer is passed over.
+//
+// If a place takes longer than three seconds, the next one is asked beside it, and the first good
+// answer counts. A registration endpoint, and the methods of PKCE, may be missing from the first
+// document and stand in the OpenID document of the same issuer. They are taken from there if that
+// document has the same token endpoint, and the registration endpoint is at the server's origin.
 //
 // The metadata's issuer must be the one that it was looked up by. The first server that has such
 // metadata, with a token endpoint, is used. Two kinds of upstreams are looked up otherwise:
@@ -93,18 +102,38 @@
 //   - An endpoint in the metadata may be cleartext or no URL, as long as it is not needed. A
 //     relative one is taken as one of the issuer.
 //   - The authorization servers in resource metadata may be one string, objects, names without a
-//     scheme, or the URLs of their metadata.
+//     scheme, or the URLs of their metadata. Those that cannot be requested are passed over.
 //   - An issuer in metadata may have a slash more or less at its end. So may the iss of a redirect.
 //     If the metadata promises an iss (RFC 9207), it must be one of the two forms that were read.
 //   - A redirect to an http URL of the same host is taken for https.
 //   - A registration that is refused, or that makes the server crash, is tried again without what
 //     the server objects to, and then with as little as possible: three times in all.
-//   - A client that is refused is shown to the server in other ways ("Who we are").
+//   - A client that is refused is shown to the server in other ways ("Who we are"). One that was
+//     registered within 30 seconds is shown again after a moment: replicas may not know it yet.
+//   - A request that is refused because of its resource parameter is sent again without it, unless
+//     the person named the resource, and later requests to that server leave it out. Package oauth
+//     does the same for refreshes.
+//   - A server that is busy, and says until when, is waited for ("Busy servers").
 //   - An access token may have the word Bearer before it. A token_type may be absent or odd, such
 //     as "BearerToken" or "jwt". An expires_in that is no positive number counts as absent.
 //   - An error is read from an object of any shape, an array, a form or text, also if the status is
 //     that of success. [SignInError.EndsRefreshToken], [SignInError.ObjectsTo] and
 //     [SignInError.TooEarly] judge it.
+//
+// # Busy servers
+//
+// A server may answer with 425, 429 or any status of the 5xx class, with 403 and Retry-After, or
+// with an error code or words such as slow_down, and say when to come back. It does so by
+// Retry-After in seconds or as a date, by the same in milliseconds, by the member retry_after, or
+// with 429 by the fields of rate limiters such as RateLimit-Reset. Then the same request is sent
+// again after that time, at most five times. The pauses are at least 1, 2, 4, 8 and 16 seconds. All
+// pauses of one request, or of one discovery, take 45 seconds at most. A time that is longer, or
+// ends after the deadline of the context, is not waited for. It is told as
+// [SignInError.RetryAfter]. The poll of the device grant has its own pace.
+//
+// A code without a token costs the person a login page. So a code is sent once more after a second
+// if the answer does not refuse it, or if the connection is lost. If the code is spent by then, the
+// first answer is returned.
 //
 // # What never is
 //
@@ -174,8 +203,10 @@
 // Refused if its status is of the 4xx class, or if it has a status of success and holds an error.
 // It is not Refused in these cases:
 //
-//   - The code means "later": temporarily_unavailable, server_error, slow_down and the like.
-//   - The status is 408, 425, 429, or 500 and above.
+//   - The code or the words mean "later": temporarily_unavailable, server_error, too many requests
+//     and the like.
+//   - The status is 408, 425, 429, or 500 and above. For a refresh it may also be 404 without an
+//     OAuth error: then the endpoint is looked up again.
 //   - The body is an HTML page, which a firewall sends.
 //
 // An answer without an error code has CodeBadReply. A [*DiscoveryError] names what is missing and

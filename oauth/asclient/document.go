@@ -190,8 +190,17 @@ func (d document) servers(name, base string) []string {
 	if one := d.member(name); len(one) > 0 && one[0] == '{' {
 		all = []json.RawMessage{one}
 	}
-	list := d.list(name)
+	var list []string
+	if all == nil {
+		list = d.list(name)
+	}
 	for _, one := range all {
+		if s, ok := textOf(one); ok {
+			if found := words(s); len(found) == 1 || strings.Count(s, "://") == len(found) {
+				list = append(list, found...) // other words are prose
+			}
+			continue
+		}
 		inner, _ := readDocument(one)
 		link := cmp.Or(inner.link("issuer"), inner.link("url"), inner.link("uri"), inner.link("authorization_server"))
 		list = append(list, link)
@@ -201,7 +210,7 @@ func (d document) servers(name, base string) []string {
 		switch {
 		case strings.HasPrefix(link, "/"):
 			link = absolute(link, base)
-		case err == nil && u.Scheme == "" && link != "":
+		case err == nil && u.Scheme == "" && strings.ContainsAny(link, ".:"):
 			link = "https://" + link
 		}
 		list[i] = issuerAt(link)

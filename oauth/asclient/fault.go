@@ -204,7 +204,7 @@ func refusal(stage, endpoint string, a answer) *SignInError {
 	e.allWords = e.allWords[:min(len(e.allWords), maxFaultWords)]
 	proxys := a.status == http.StatusProxyAuthRequired // a proxy's answer, and not the server's
 	later := proxys || a.status == http.StatusRequestTimeout || a.status == http.StatusTooEarly || a.status == http.StatusTooManyRequests ||
-		momentary(f.code)
+		momentary(f.code) || a.busy || saysTooOften(f.words)
 	e.Refused = !e.Page && !later && (a.status/100 == 4 || (f.code != "" || f.standard) && a.status < 500)
 	if f.code == "" {
 		e.Code = CodeBadReply

@@ -135,10 +135,11 @@ func TestServersInAnyShape(t *testing.T) {
 		`["https://a.example/.well-known/oauth-authorization-server/t"]`:       "https://a.example/t",
 		`["https://a.example/t/.well-known/openid-configuration"]`:             "https://a.example/t",
 		`["https://a.example/.well-known/openid-configurationx"]`:              "https://a.example/.well-known/openid-configurationx",
-		`["a.example/t"]`:        "https://a.example/t",
+		`["a.example/t"]`: "https://a.example/t",
+		`["not a url","https://a.example https://b.example","none"]`: "https://a.example https://b.example none",
 		`["/auth"]`:              "https://h/auth",
 		`["//evil.example"]`:     "",
-		`[null,"",7,true,[],{}]`: "https://7", // which answers nothing
+		`[null,"",7,true,[],{}]`: "7", // which is no URL
 		`{}`:                     "",
 		`null`:                   "",
 	} {

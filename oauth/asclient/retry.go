@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	maxPause     = 45 * time.Second // all pauses of one request together
-	maxPauses    = 5                // of one request
-	shortPause   = time.Second      // the least one
-	freshFor     = 30 * time.Second // how long a server may need to tell its replicas of a new client
-	maxRefusals  = 2                // of such a client
-	maxBadCodes  = 1                // codes that are sent again, although the server did not ask for that
-	rateLimitKey = "retry_after"    // the member of an error document that stands for Retry-After
+	maxPause   = 45 * time.Second // all pauses of one request together
+	maxPauses  = 5                // of one request
+	shortPause = time.Second      // the least one
+
+	freshFor    = 30 * time.Second // how long a server may need to tell its replicas of a new client
+	maxUnknown  = 2                // tries after a refusal of such a client
+	maxLostCode = 1                // tries after an answer that may have lost a code
 )
 
 // pauses bounds the time that one request waits for a server that is busy.
@@ -49,13 +49,11 @@ func (p *pauses) wait(ctx context.Context, asked time.Duration) (again bool, err
 // asksToWait returns how long a server that is busy asks us to wait. It reports false if the answer
 // says nothing of that kind.
 func (a answer) asksToWait(now time.Time) (time.Duration, bool) {
-	switch a.status {
-	case 0:
-		return 0, false
-	case http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
-		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	switch {
+	case a.status == http.StatusTooEarly, a.status == http.StatusTooManyRequests, a.status >= http.StatusInternalServerError:
+	case a.status == http.StatusForbidden && a.header.Get("Retry-After") != "": // as of GitHub
 	default:
-		if code := a.fault().code; !rateLimited(code) && !unavailable(code) {
+		if f := a.fault(); !rateLimited(f.code) && !unavailable(f.code) && !saysTooOften(f.words) {
 			return 0, false
 		}
 	}
@@ -63,7 +61,7 @@ func (a answer) asksToWait(now time.Time) (time.Duration, bool) {
 		return d, true
 	}
 	if d, ok := readDocument(a.body); ok { // as of Discord
-		if wait, ok := seconds(d.text(rateLimitKey)); ok {
+		if wait, ok := seconds(d.text("retry_after")); ok {
 			return wait, true
 		}
 	}
@@ -127,8 +125,8 @@ func seconds(text string) (time.Duration, bool) {
 
 // retries are the further tries of one request, beyond what a server asks for by Retry-After.
 type retries struct {
-	// refused counts the tries after an answer that does not know a new client.
-	refused int
+	// unknown counts the tries after an answer that does not know a new client.
+	unknown int
 	// lost counts the tries after an answer that may have lost a code.
 	lost int
 }
@@ -145,21 +143,21 @@ func (r *retries) next(c *Client, q call, a answer, err error) (again call, paus
 	isCode := q.form.Get("grant_type") == grantTypeCode
 	if err != nil {
 		r.lost++
-		return q, shortPause, isCode && r.lost <= maxBadCodes && !isTimeout(err)
+		return q, shortPause, isCode && r.lost <= maxLostCode && !isTimeout(err)
 	}
 	if a.status/100 == 2 && !a.fault().standard || a.other != "" {
 		return q, 0, false
 	}
 	switch e := q.refusal(a); {
 	case e.UnknownClient() && c.memory.isFresh(q.who.ID, c.now()):
-		r.refused++
-		return q, shortPause, r.refused <= maxRefusals
+		r.unknown++
+		return q, shortPause, r.unknown <= maxUnknown
 	case q.mayLackResource(c, e, isCode):
 		q.form = without(q.form, "resource")
 		return q, 0, true
 	case isCode && !e.Refused && a.status/100 != 3:
 		r.lost++
-		return q, shortPause, r.lost <= maxBadCodes
+		return q, shortPause, r.lost <= maxLostCode
 	}
 	return q, 0, false
 }

@@ -53,7 +53,9 @@ func TestBusyServerIsWaitedFor(t *testing.T) {
 		{"NaN", "Retry-After", "NaN", 429, 1, 0, 1},
 		{"nothing", "X-Other", "", 429, 1, 0, 1},
 		{"reset of another status", "Ratelimit-Reset", "5", 503, 1, 0, 1},
-		{"a refusal", "Retry-After", "5", 403, 1, 0, 1},
+		{"a refusal", "Retry-After", "5", 401, 1, 0, 1},
+		{"firewall", "Retry-After", "5", 403, 1, 5 * time.Second, 2},
+		{"overloaded", "Retry-After", "5", 529, 1, 5 * time.Second, 2},
 		{"for ever", "Retry-After", "1", 429, 99, 31 * time.Second, 6},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
