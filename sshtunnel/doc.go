@@ -44,8 +44,8 @@
 //     Calls fail at once with that error. A call that comes 30 s after the last attempt, or
 //     later, makes one more attempt. So does Connect at any time.
 //   - refused: a server refused its login, a host key was refused, ssh_config has an error, or
-//     there is no algorithm in common ([AlgorithmError]). Calls fail at once with that error, because another attempt could lock an account. Only
-//     Connect makes another attempt.
+//     there is no algorithm in common ([AlgorithmError]). Calls fail at once with that error,
+//     because another attempt could lock an account. Only Connect makes another attempt.
 //
 // In the state down, there are more attempts as long as a call waits, a Listener is open, or a
 // connection or command was open when the link was lost. After the first failure the pause is
