@@ -30,9 +30,11 @@
 //
 //   - idle: nobody needs the tunnel. Nobody has yet, or a link was lost that nothing used. The next
 //     call starts an attempt.
-//   - dialing: an attempt is under way. State.Hop is the hop that is being dialed. If the last
-//     call that waits gives up, and there is no other reason to dial, the attempt ends and the
-//     state is what it was before.
+//   - dialing: an attempt is under way. State.Hop is the hop that is being dialed, and
+//     State.Notice is what the person should read meanwhile. If the last call that waits gives
+//     up, and there is no other reason to dial, the attempt ends and the state is what it was
+//     before. An attempt that a person may be at work on goes on, because another one would ask
+//     the person again.
 //   - up: there is a link. It stays up until it is lost or the tunnel is closed. An idle link is
 //     not closed.
 //   - down: a link was lost, or an attempt failed for a reason that may pass, such as the
@@ -41,9 +43,9 @@
 //   - needs_person: an attempt failed because a person or the agent was needed and did not help.
 //     Calls fail at once with that error. A call that comes 30 s after the last attempt, or
 //     later, makes one more attempt. So does Connect at any time.
-//   - refused: a server refused its login, a host key was refused, or ssh_config has an error.
-//     Calls fail at once with that error, because another attempt could lock an account. Only
-//     Connect makes another attempt.
+//   - refused: a server refused its login, a host key was refused, ssh_config has an error, or
+//     there is no algorithm in common ([AlgorithmError]). Calls fail at once with that error,
+//     because another attempt could lock an account. Only Connect makes another attempt.
 //
 // In the state down, there are more attempts as long as a call waits, a Listener is open, or a
 // connection or command was open when the link was lost. After the first failure the pause is
@@ -81,14 +83,23 @@
 //     [AuthError].
 //   - After the login, package hostkeys does UpdateHostKeys.
 //
-// ConnectTimeout bounds all of this for one hop, except the last step. The time that a person
-// takes for an answer to Config.Ask does not count. If the user sets no ConnectTimeout, a
+// ConnectTimeout bounds all of this for one hop, except the last step. 0 and none set no limit.
+// The clock stands still while Config.Ask asks a person, and for the rest of the login as soon as
+// a person may be at work elsewhere: when the server has sent a banner or an instruction, which
+// may hold a link to open; when keyboard-interactive has begun or a password was sent, because
+// PAM may wait for a push; and when a key signs, because the agent or a security key may wait for
+// a touch. The login then ends after 10 minutes at the latest. [Notice] is what is said
+// meanwhile. If the user sets no ConnectTimeout, a
 // ProxyCommand that has the terminal or writes to stderr has up to 2 minutes until the server's
 // first byte, because it may be asking the person something.
 //
 // Questions go to Config.Ask and never to the terminal, because another program may be using the
 // terminal: often the one that has started this process. A passphrase is asked for again in each
 // attempt, unless AddKeysToAgent has given the key to the agent.
+//
+// With Config.Refusals, processes agree on logins (package refusals): while one tries a login that
+// nobody has made within the last minute, the others wait for its outcome, and show what the
+// server says there. If the server refuses, they return the same [AuthError] without dialing.
 //
 // The error of an attempt is a [HopError] around these, and says at which hop and at which step
 // it failed.
