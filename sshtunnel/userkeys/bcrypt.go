@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 
+	//lint:ignore SA1019 bcrypt_pbkdf of OpenSSH is made of it.
 	"golang.org/x/crypto/blowfish"
 )
 

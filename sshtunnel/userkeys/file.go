@@ -131,6 +131,7 @@ func publicFault(text []byte, err error) error {
 	switch {
 	case hostkeys.Composite(word):
 		return errComposite
+	//lint:ignore SA1019 such a key is named, and not used.
 	case word == ssh.InsecureKeyAlgoDSA:
 		return errDSA
 	}

@@ -12,7 +12,8 @@ import (
 	"fmt"
 
 	"golang.org/x/crypto/chacha20"
-	"golang.org/x/crypto/poly1305" //nolint:staticcheck // the cipher of OpenSSH is not the AEAD of RFC 8439
+	//lint:ignore SA1019 the cipher of OpenSSH is not the AEAD of RFC 8439.
+	"golang.org/x/crypto/poly1305"
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/sshtunnel/display"
@@ -56,6 +57,7 @@ func parseOpenSSH(block []byte) (*privateFile, error) {
 	switch {
 	case hostkeys.Composite(typ):
 		return nil, errComposite
+	//lint:ignore SA1019 such a key is named, and not used.
 	case typ == ssh.InsecureKeyAlgoDSA:
 		return nil, errDSA
 	case err != nil:

@@ -98,6 +98,7 @@ func parseEncryptedPEM(block *pem.Block) *privateFile {
 			"it is encrypted with %q, which is not known; openssl pkcs8 -topk8 -v2 aes-256-cbc -in FILE -out NEW encrypts it anew", display.Cut(name))}
 	}
 	return &privateFile{unseal: func(passphrase []byte) (*privateFile, error) {
+		//lint:ignore SA1019 old keys are encrypted so, and ssh reads them.
 		der, err := x509.DecryptPEMBlock(block, passphrase)
 		if err != nil {
 			return nil, errWrongPassphrase
