@@ -138,6 +138,9 @@ func CheckStore(t testing.TB, home string) {
 		if d.IsDir() {
 			return nil
 		}
+		if filepath.Base(filepath.Dir(path)) == "logins" {
+			return nil // what processes agree on; it has no secret
+		}
 		files++
 		text, err := os.ReadFile(path)
 		if strings.Contains(string(text), "mcp.internal") || json.Valid(text) {

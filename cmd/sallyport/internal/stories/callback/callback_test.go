@@ -66,7 +66,7 @@ func TestWorkstationGoneAfterTheLogin(t *testing.T) {
 	machines.Person{NS: workstation, TrustsAll: true}.LogsIn(t, host.Stderr.Await(t, machines.Offered)[1])
 	host.Session(t)
 	desk.Stop()
-	host.Stderr.Await(t, `msg="dial failed"`)
+	host.Stderr.Await(t, `msg="link lost"`)
 	host.Echo(t)
 	host.Close(t)
 	if text := host.Stderr.String(); strings.Contains(text, "hint: nothing listens") {
