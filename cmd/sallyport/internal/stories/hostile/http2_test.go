@@ -45,13 +45,17 @@ func (f *frames) answer(stream uint32, status, body string) {
 	f.WriteData(stream, true, []byte(body))
 }
 
-// serve answers requests until the connection ends. tool answers calls, with the number of their
-// stream.
-func (f *frames) serve(tool func(f *frames, stream uint32)) {
-	defer f.Close()
-	io.ReadFull(f, make([]byte, len(http2.ClientPreface)))
-	f.WriteSettings()
-	bodies := map[uint32]string{}
+// received is a frame that is to be answered.
+type received struct {
+	settings, data, ended bool
+	stream                uint32
+	body                  string
+}
+
+// read passes on what is to be answered, until the connection ends. The rest, such as
+// acknowledgements, is read and dropped.
+func (f *frames) read(to chan<- received) {
+	defer close(to)
 	for {
 		frame, err := f.ReadFrame()
 		if err != nil {
@@ -60,16 +64,41 @@ func (f *frames) serve(tool func(f *frames, stream uint32)) {
 		switch frame := frame.(type) {
 		case *http2.SettingsFrame:
 			if !frame.IsAck() {
-				f.WriteSettingsAck()
+				to <- received{settings: true}
 			}
 		case *http2.HeadersFrame:
-			if frame.StreamEnded() { // a GET or a DELETE
-				f.answer(frame.StreamID, "405", "")
-			}
+			to <- received{stream: frame.StreamID, ended: frame.StreamEnded()}
 		case *http2.DataFrame:
-			id := frame.StreamID
-			bodies[id] += string(frame.Data())
-			if !frame.StreamEnded() {
+			to <- received{data: true, stream: frame.StreamID, ended: frame.StreamEnded(), body: string(frame.Data())}
+		}
+	}
+}
+
+// serve answers requests until the connection ends. tool answers calls, with the number of their
+// stream.
+func (f *frames) serve(tool func(f *frames, stream uint32)) {
+	arrived := make(chan received, 1000) // more than one case sends while tool writes
+	defer func() {
+		f.Close()
+		for range arrived { // lets read end
+		}
+	}()
+	io.ReadFull(f, make([]byte, len(http2.ClientPreface)))
+	go f.read(arrived) // ends with the connection
+	f.WriteSettings()
+	bodies := map[uint32]string{}
+	for frame := range arrived {
+		id := frame.stream
+		switch {
+		case frame.settings:
+			f.WriteSettingsAck()
+		case !frame.data:
+			if frame.ended { // a GET or a DELETE
+				f.answer(id, "405", "")
+			}
+		default:
+			bodies[id] += frame.body
+			if !frame.ended {
 				continue
 			}
 			switch body := bodies[id]; {
@@ -82,7 +111,7 @@ func (f *frames) serve(tool func(f *frames, stream uint32)) {
 			case !strings.Contains(body, `"id"`):
 				f.answer(id, "202", "")
 			default:
-				go tool(f, id) // ends with the connection; meanwhile its acknowledgements are read
+				tool(f, id)
 			}
 			delete(bodies, id)
 		}

@@ -105,7 +105,8 @@ func TestLoginServer(t *testing.T) {
 			t.Run(place.grant+place.path+"/"+answer.name, func(t *testing.T) {
 				t.Parallel()
 				s := &loginServer{path: place.path, write: answer.write}
-				s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
+				s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+				s.Start()
 				t.Cleanup(s.Close)
 				t.Cleanup(s.CloseClientConnections)
 				args := []string{"login", "--no-browser", "--token-store", "file", "--grant", place.grant, "--callback-port", "0", "--callback-timeout", "3", s.URL + "/mcp"}

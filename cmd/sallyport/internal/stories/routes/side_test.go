@@ -111,6 +111,9 @@ func TestSides(t *testing.T) {
 			}
 			answer(w, map[string]any{"resource": "http://" + r.Host + "/mcp", "authorization_servers": []string{issuer}})
 		case r.URL.Path == "/mcp" && r.Header.Get("Authorization") != "":
+			var request struct{ ID json.RawMessage }
+			json.NewDecoder(r.Body).Decode(&request)
+			answer(w, map[string]any{"jsonrpc": "2.0", "id": request.ID, "result": map[string]any{}})
 		default:
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			w.WriteHeader(http.StatusUnauthorized)

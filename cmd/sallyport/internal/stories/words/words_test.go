@@ -97,7 +97,12 @@ type site struct {
 
 func startSite(t *testing.T, change map[string]any) *site {
 	s := &site{}
-	s.Server = httptest.NewServer(s)
+	ready := make(chan struct{})
+	defer close(ready)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-ready
+		s.ServeHTTP(w, r)
+	}))
 	t.Cleanup(s.Close)
 	s.answers = map[string]any{
 		"/mcp": func(w http.ResponseWriter, r *http.Request) {
