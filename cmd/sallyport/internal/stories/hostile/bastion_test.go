@@ -73,7 +73,7 @@ func bastion(t *testing.T, sent *atomic.Int64, serve func(conn net.Conn, config 
 	if err := os.WriteFile(known, []byte(line), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return []string{"--grant", "none", "-F", "none", "-o", "UserKnownHostsFile=" + known, "--via", "u@" + ln.Addr().String()}
+	return []string{"--timeout", "8s", "--grant", "none", "-F", "none", "-o", "UserKnownHostsFile=" + known, "--via", "u@" + ln.Addr().String()}
 }
 
 // before sends bytes before there is a key.
@@ -222,7 +222,7 @@ func TestProxyCommand(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			h := start(t, false, "--grant", "none", "-F", "none", "-o", "ProxyCommand=sh -c \""+row.command+"\"", "--via", "h.invalid", "http://127.0.0.1:1/mcp")
+			h := start(t, false, "--timeout", "8s", "--grant", "none", "-F", "none", "-o", "ProxyCommand=sh -c \""+row.command+"\"", "--via", "h.invalid", "http://127.0.0.1:1/mcp")
 			h.send(machines.InitializeLine)
 			h.send(request(3, "tools/call"))
 			l := h.answer("3")
@@ -277,10 +277,14 @@ func TestFiles(t *testing.T) {
 				b := bastion(t, &sent, after(func(*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request) {}))
 				args = append(args, "--grant", "none", b[len(b)-2], b[len(b)-1])
 			}
-			h := start(t, false, append(args, u.URL+"/mcp")...)
-			h.send(machines.InitializeLine)
-			h.send(request(3, "tools/call"))
-			l := h.answer("3")
+			var h *host
+			var l line
+			for try := 0; try < 10 && (h == nil || h.look() == 0); try++ { // it may end before anybody looks
+				h = start(t, false, append(args, u.URL+"/mcp")...)
+				h.send(machines.InitializeLine)
+				h.send(request(3, "tools/call"))
+				l = h.answer("3")
+			}
 			h.check(0, letIn[row.name], fmt.Sprintf("%s; %.150q", told(l), h.err()))
 		})
 	}

@@ -147,7 +147,7 @@ func TestFrames(t *testing.T) {
 		}},
 		{"empty CONTINUATION", 0, func(f *frames, id uint32) {
 			f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: f.headers(":status", "200")})
-			for range 2000000 {
+			for range 400000 {
 				if f.WriteContinuation(id, false, nil) != nil {
 					return
 				}
@@ -159,12 +159,12 @@ func TestFrames(t *testing.T) {
 			f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: block[:min(len(block), 16000)]})
 			f.WriteData(id, true, []byte(`{"jsonrpc":"2.0","id":2,"result":{}}`))
 		}},
-		{"PING", 0, many(1000000, func(f *frames, id uint32) error { return f.WritePing(false, [8]byte{1}) })},
-		{"SETTINGS", 0, many(1000000, func(f *frames, id uint32) error { return f.WriteSettings() })},
-		{"WINDOW_UPDATE", 0, many(1000000, func(f *frames, id uint32) error { return f.WriteWindowUpdate(0, 1) })},
+		{"PING", 0, many(200000, func(f *frames, id uint32) error { return f.WritePing(false, [8]byte{1}) })},
+		{"SETTINGS", 0, many(200000, func(f *frames, id uint32) error { return f.WriteSettings() })},
+		{"WINDOW_UPDATE", 0, many(200000, func(f *frames, id uint32) error { return f.WriteWindowUpdate(0, 1) })},
 		{"empty DATA", 0, func(f *frames, id uint32) {
 			f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: f.headers(":status", "200")})
-			for range 2000000 {
+			for range 400000 {
 				if f.WriteData(id, false, nil) != nil {
 					return
 				}
@@ -180,12 +180,12 @@ func TestFrames(t *testing.T) {
 			}
 			f.WriteData(id, true, []byte(`{"jsonrpc":"2.0","id":2,"result":{}}`))
 		}},
-		{"interim responses", 0, many(1000000, func(f *frames, id uint32) error {
+		{"interim responses", 0, many(200000, func(f *frames, id uint32) error {
 			return f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: f.headers(":status", "103")})
 		})},
 		{"unknown frames", 0, many(100000, func(f *frames, id uint32) error { return f.WriteRawFrame(0xbe, 0, id, make([]byte, 1000)) })},
-		{"PRIORITY", 0, many(1000000, func(f *frames, id uint32) error { return f.WritePriority(id, http2.PriorityParam{Weight: 1}) })},
-		{"RST_STREAM", 0, many(1000000, func(f *frames, id uint32) error { return f.WriteRSTStream(1, http2.ErrCodeCancel) })},
+		{"PRIORITY", 0, many(200000, func(f *frames, id uint32) error { return f.WritePriority(id, http2.PriorityParam{Weight: 1}) })},
+		{"RST_STREAM", 0, many(200000, func(f *frames, id uint32) error { return f.WriteRSTStream(1, http2.ErrCodeCancel) })},
 		{"PUSH_PROMISE", 0, many(10000, func(f *frames, id uint32) error {
 			return f.WritePushPromise(http2.PushPromiseParam{StreamID: id, PromiseID: 2, EndHeaders: true, BlockFragment: f.headers(":method", "GET")})
 		})},

@@ -78,14 +78,14 @@ func TestHost(t *testing.T) {
 		letIn int64
 		write func(w io.Writer)
 	}{
-		{"line of 512 MiB", maxMessage, func(w io.Writer) { repeat(w, endless, "", "x", "", "\n") }},
-		{"line of 512 MiB with an id", maxMessage, func(w io.Writer) { repeat(w, endless, `{"id":1,"method":"a","params":"`, "x", "", "\"}\n") }},
-		{"id of 60 MiB", int64(full), func(w io.Writer) { repeat(w, full, `{"method":"a","id":"`, "x", "", "\"}\n") }},
+		{"endless line", maxMessage, func(w io.Writer) { repeat(w, endless, "", "x", "", "\n") }},
+		{"endless line with an id", maxMessage, func(w io.Writer) { repeat(w, endless, `{"id":1,"method":"a","params":"`, "x", "", "\"}\n") }},
+		{"long id", int64(full), func(w io.Writer) { repeat(w, full, `{"method":"a","id":"`, "x", "", "\"}\n") }},
 		{"batch of numbers", int64(full), func(w io.Writer) { repeat(w, full, `[`, "0", ",", "]\n") }},
 		{"batch of requests", int64(full), func(w io.Writer) { repeat(w, full, `[`, `{"jsonrpc":"2.0","id":1,"method":"ping"}`, ",", "]\n") }},
-		{"batches", mib, func(w io.Writer) { repeat(w, full, "", "["+strings.Repeat("0,", 1000)+"0]\n", "", "") }},
+		{"batches", mib, func(w io.Writer) { repeat(w, 2*mib, "", "["+strings.Repeat("0,", 1000)+"0]\n", "", "") }},
 		{"empty lines", 0, func(w io.Writer) { repeat(w, full, "", "\n", "", "") }},
-		{"no JSON", 0, func(w io.Writer) { repeat(w, 4*mib, "", "x\n", "", "") }},
+		{"no JSON", 0, func(w io.Writer) { repeat(w, mib, "", "x\n", "", "") }},
 		{"pings", 4 * mib, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","id":1,"method":"ping"}`+"\n", "", "") }},
 		{"notifications", 4 * mib, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","method":"notifications/x"}`+"\n", "", "") }},
 		{"answers", 4 * mib, func(w io.Writer) { repeat(w, 4*mib, "", `{"jsonrpc":"2.0","id":1,"result":{}}`+"\n", "", "") }},

@@ -186,7 +186,7 @@ type place struct {
 
 // full is the size of a large message. It is large enough for the promise to be broken by whatever
 // takes ten times its bytes. SALLYPORT_HOSTILE_MIB, at most 60, makes it larger.
-var full = 16 * mib
+var full = 8 * mib
 
 var places = []place{
 	{"body", func(u *upstream, s shape, n int) {
