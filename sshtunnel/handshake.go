@@ -224,7 +224,7 @@ func (d *dialer) ask(ctx context.Context, q Question) (string, error) {
 	if d.cfg.Ask == nil || d.host.BatchMode {
 		return "", ErrNoPerson
 	}
-	defer d.patience.clock.pause()()
+	defer d.patience.ask(q.Prompt)()
 	return d.cfg.Ask(ctx, q)
 }
 

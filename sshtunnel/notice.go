@@ -30,6 +30,9 @@ const (
 	// maxPatience is how long a login may wait for a person, who has to open a link, confirm a
 	// push or touch a key. sshd gives up after LoginGraceTime, which is 2 min by default.
 	maxPatience = 10 * time.Minute
+	// askedSilently is how long a question may be open before the state shows it. Nobody is there
+	// for most, and they are answered at once.
+	askedSilently = time.Second
 )
 
 // link finds links. It leaves out the punctuation behind one.
@@ -63,9 +66,11 @@ type patience struct {
 	// limit is maxPatience but for tests, and expire is called when it has run out.
 	limit  time.Duration
 	expire func()
-	// report is told of each change. show gets each new Notice. Neither is nil.
+	// report is told of each change. show gets each new Notice, and say tells other processes of
+	// it. None is nil.
 	report func(progress)
 	show   func(Notice)
+	say    func(text string)
 
 	mu  sync.Mutex // guards what follows
 	now progress
@@ -94,6 +99,7 @@ func (p *patience) tell(text string) {
 	}
 	p.now.notice = all
 	p.mu.Unlock()
+	p.say(all.Text)
 	p.show(n)
 	p.waitForPerson()
 }
@@ -105,9 +111,7 @@ func (p *patience) waitForPerson() {
 		p.clock.pause() // it stands still until the login has ended
 		p.timer = time.AfterFunc(p.limit, p.expire)
 	}
-	if !p.now.patient {
-		p.now.patient, p.since = true, time.Now()
-	}
+	p.beginPatienceLocked()
 	now := p.now
 	p.mu.Unlock()
 	p.report(now)
@@ -126,13 +130,45 @@ func (p *patience) hold() (resume func()) {
 	goOn := p.clock.pause()
 	timer := time.AfterFunc(p.limit, p.expire)
 	p.mu.Lock()
-	p.now.patient = true
+	p.beginPatienceLocked()
 	now := p.now
 	p.mu.Unlock()
 	p.report(now)
 	return func() {
 		timer.Stop()
 		goOn()
+	}
+}
+
+// ask stops the clock of ConnectTimeout until over is called, while a question is put to the
+// person. If the answer does not come soon, the state shows the question: the one that waits may
+// not see where it was asked.
+func (p *patience) ask(question string) (over func()) {
+	goOn := p.clock.pause()
+	timer := time.AfterFunc(askedSilently, func() {
+		p.mu.Lock()
+		p.beginPatienceLocked()
+		shown := p.now
+		shown.notice = newNotice(p.now.hop, p.now.notice.Text+"\n"+question)
+		p.mu.Unlock()
+		p.say(shown.notice.Text)
+		p.report(shown)
+	})
+	return func() {
+		if !timer.Stop() {
+			p.mu.Lock()
+			now := p.now
+			p.mu.Unlock()
+			p.report(now)
+		}
+		goOn()
+	}
+}
+
+// beginPatienceLocked notes that a person is waited for.
+func (p *patience) beginPatienceLocked() {
+	if !p.now.patient {
+		p.now.patient, p.since = true, time.Now()
 	}
 }
 
@@ -161,10 +197,8 @@ func newPatience(d *dialer, try *refusals.Try, cancel context.CancelCauseFunc) *
 		limit:  d.cfg.patience,
 		expire: func() { cancel(&TimeoutError{After: d.cfg.patience.String(), Person: true}) },
 		report: d.report,
-		show: func(n Notice) {
-			try.Say(n.Text)
-			d.cfg.Notice(n)
-		},
-		now: progress{hop: d.host.Alias},
+		show:   d.cfg.Notice,
+		say:    try.Say,
+		now:    progress{hop: d.host.Alias},
 	}
 }

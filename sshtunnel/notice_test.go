@@ -210,7 +210,7 @@ func TestClockStandsStillWhileAKeySigns(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		var expired atomic.Bool
-		p := &patience{limit: time.Hour, expire: func() { expired.Store(true) }, report: func(progress) {}, show: func(Notice) {}}
+		p := &patience{limit: time.Hour, expire: func() { expired.Store(true) }, report: func(progress) {}, show: func(Notice) {}, say: func(string) {}}
 		p.clock = newClock(30*time.Second, p.expire)
 		a := &authenticator{patience: p}
 		a.patiently(signer{key, 33 * time.Second}).(ssh.AlgorithmSigner).SignWithAlgorithm(nil, nil, ssh.KeyAlgoED25519)
@@ -227,7 +227,7 @@ func TestClockStandsStillWhileAKeySigns(t *testing.T) {
 // A server that never stops talking is not kept, and its words are bounded.
 func TestWordsAreBounded(t *testing.T) {
 	n := 0
-	p := &patience{limit: time.Hour, report: func(progress) {}, show: func(Notice) { n++ }}
+	p := &patience{limit: time.Hour, report: func(progress) {}, show: func(Notice) { n++ }, say: func(string) {}}
 	p.clock = newClock(time.Hour, func() {})
 	defer p.clock.stop()
 	defer p.end()
@@ -237,4 +237,29 @@ func TestWordsAreBounded(t *testing.T) {
 	if n > maxSaid/1000+1 || len(p.text()) > maxNotice {
 		t.Errorf("%d notices, %d bytes", n, len(p.text()))
 	}
+}
+
+// A question that is open for a while is shown to whoever waits, and no longer when it is answered.
+func TestOpenQuestionIsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var shown []string
+		p := &patience{limit: time.Hour, show: func(Notice) {}, say: func(string) {}, report: func(now progress) {
+			mu.Lock()
+			defer mu.Unlock()
+			shown = append(shown, now.notice.Text)
+		}}
+		p.clock = newClock(30*time.Second, func() { t.Error("the clock ran while a question was open") })
+		defer p.end()
+		p.ask("Code: ")() // nobody is there
+		over := p.ask("Code: ")
+		time.Sleep(time.Minute)
+		over()
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if len(shown) != 2 || shown[0] != "Code:" || shown[1] != "" {
+			t.Errorf("shown %q", shown)
+		}
+	})
 }

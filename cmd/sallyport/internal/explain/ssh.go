@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
@@ -123,6 +124,9 @@ func authHints(e *sshtunnel.AuthError) []string {
 			"load the key into the agent: ssh-add",
 			"or type the answer in a terminal: sallyport login --via HOST URL; for graphical questions set SSH_ASKPASS",
 		}
+	}
+	if n := len(e.Tried); n > 0 && !strings.HasPrefix(e.Tried[n-1], "publickey ") {
+		return []string{"the answer or the confirmation was refused; to answer again: sallyport login --via HOST URL in a terminal"}
 	}
 	return []string{fmt.Sprintf("ssh -v %s shows the same exchange; check User and IdentityFile, and ~/.ssh/authorized_keys there", e.Hop)}
 }
