@@ -40,8 +40,6 @@ type Config struct {
 	// Getenv looks up SSH_AUTH_SOCK, SHELL and the names in KnownHostsCommand. If it is nil, none
 	// of them is set.
 	Getenv func(string) string
-	// Home is the local user's home directory.
-	Home string
 	// Terminal says that a person waits at the terminal of this process, and that a ProxyCommand
 	// may ask there, as it may with ssh. If it is false, a ProxyCommand has no terminal.
 	Terminal bool
