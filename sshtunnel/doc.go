@@ -169,7 +169,7 @@
 //   - for each hop, one that waits for the end of the hop's connection;
 //   - for each hop, one that handles the hop's requests, which package hostkeys needs;
 //   - for each hop that is asked for signs of life, one that does so;
-//   - one that looks at the clocks and the local address;
+//   - one that looks at the clocks and the local address (package netwatch);
 //   - two that accept connections for Listeners, from the first Listen on.
 //
 // A connection has three goroutines: one reads from its channel, one writes to it, and one

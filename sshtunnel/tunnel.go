@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sallyport/sshtunnel/netwatch"
 	"sallyport/sshtunnel/refusals"
 	"sallyport/sshtunnel/sshconfig"
 )
@@ -62,7 +63,7 @@ type Config struct {
 	ControlMaster bool
 
 	// machine, aliveInterval and patience are set by New. Tests put their own in.
-	machine       machine
+	machine       netwatch.Machine
 	aliveInterval time.Duration
 	patience      time.Duration
 }
@@ -96,8 +97,8 @@ func New(cfg Config) (*Tunnel, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.machine.wall == nil {
-		cfg.machine = thisMachine
+	if cfg.machine.Wall == nil {
+		cfg.machine = netwatch.This()
 	}
 	if cfg.Notice == nil {
 		cfg.Notice = func(Notice) {}
@@ -107,7 +108,7 @@ func New(cfg Config) (*Tunnel, error) {
 	t := &Tunnel{cfg: cfg, events: make(chan func(*loop)), stopped: make(chan struct{})}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.current.Store(&published{State{Phase: Idle}, make(chan struct{})})
-	l := &loop{t: t, lookout: cfg.machine.lookout(), calls: map[*call]struct{}{}, listeners: map[*listener]struct{}{}}
+	l := &loop{t: t, lookout: cfg.machine.Lookout(), calls: map[*call]struct{}{}, listeners: map[*listener]struct{}{}}
 	go l.run() // ends at Close, which waits for it
 	return t, nil
 }
