@@ -76,7 +76,7 @@
 // The steps at each hop are these. [Trace] reports them to the caller.
 //
 //   - The connection is opened, and keys are exchanged. Text before the server's version is left
-//     out. If nothing else comes, it is the cause: an [IdentificationError].
+//     out. If nothing else comes, it is the cause: a *cleartext.IdentificationError.
 //   - Package hostkeys verifies the server's key. A key that is refused is a *hostkeys.Error.
 //   - The server is offered the user's keys, which package userkeys finds, and then
 //     keyboard-interactive and password. If the server accepts none of them, the error is an
@@ -163,6 +163,9 @@
 // In the code, hop is an interface with two implementations: an SSH connection of our own, and
 // the user's ControlMaster. A link is a list of hops. Outside the two implementations, nothing
 // asks which kind a hop is.
+//
+// The first bytes of a server pass through package cleartext, which leaves out the text before its
+// version and keeps the proof of the session for the agent.
 //
 // A link has these goroutines, besides those of x/crypto/ssh:
 //
