@@ -275,6 +275,9 @@ func (d *dialer) chooseMethod(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) 
 	if d.conn.failed.Load() {
 		return nil, errCut
 	}
+	if err := d.cfg.host.admit(); err != nil {
+		return nil, err
+	}
 	d.beginAuth(c.Metadata)
 	return d.auth.choose(c)
 }
