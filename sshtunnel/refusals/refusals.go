@@ -19,6 +19,9 @@
 // 30 min. Where a person could have helped, it counts for 30 s. It counts no more when something is
 // offered that has another key, when a login succeeds, and for a command that a person typed.
 //
+// A login that cannot go on without a person says so at once, and the next one is told. It can then
+// look for another way before it connects.
+//
 // The files hold words of the server and names of keys, and no secret. Where the directory cannot
 // be used, each process tries by itself.
 package refusals
