@@ -3,6 +3,7 @@ package sshtunnel
 import (
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/cleartext"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/mux"
 	"sallyport/sshtunnel/sshconfig"
@@ -51,7 +52,7 @@ var wireErrors = &mux.Codec{
 		mux.TypeOf("listen", func(e *ListenError) mux.Parts { return mux.Parts{Fields: e, Hop: &e.Hop} }),
 		mux.TypeOf("exit", func(e *ExitError) mux.Parts { return mux.Parts{Fields: e} }),
 		mux.TypeOf("algorithm", func(e *AlgorithmError) mux.Parts { return mux.Parts{Fields: e} }),
-		mux.TypeOf("identification", func(e *IdentificationError) mux.Parts { return mux.Parts{Fields: e} }),
+		mux.TypeOf("identification", func(e *cleartext.IdentificationError) mux.Parts { return mux.Parts{Fields: e} }),
 		mux.TypeOf("proxy_command", func(e *ProxyCommandError) mux.Parts {
 			return mux.Parts{Fields: e, Causes: []*error{&e.Err}}
 		}),

@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/cleartext"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/mux"
 	"sallyport/sshtunnel/sshconfig"
@@ -32,7 +33,7 @@ import (
 func ownErrors() []error {
 	return []error{
 		&HopError{}, &TimeoutError{}, &SilentError{}, &AuthError{}, &OpenError{}, &ListenError{}, &ExitError{},
-		&AlgorithmError{}, &IdentificationError{}, &ProxyCommandError{},
+		&AlgorithmError{}, &cleartext.IdentificationError{}, &ProxyCommandError{},
 		&userkeys.AgentError{}, &hostkeys.Error{}, &sshconfig.Error{},
 	}
 }
