@@ -66,6 +66,12 @@ func (d *dialer) agree(ctx context.Context) (*refusals.Try, error) {
 	return try, err
 }
 
+// needsPerson reports whether a login has failed for want of a person.
+func needsPerson(err error) bool {
+	auth, ok := errors.AsType[*AuthError](err)
+	return ok && auth.NeedsPerson
+}
+
 // metBefore makes an AuthError of the refusal that another process, or this one, has met.
 func metBefore(h *sshconfig.Host, met *refusals.Refusal) *AuthError {
 	e := &AuthError{}
@@ -80,6 +86,9 @@ func (d *dialer) record(ctx context.Context, try *refusals.Try, err error) {
 	if err == nil {
 		try.Accepted()
 		return
+	}
+	if d.prepared.standIn.taken() != nil {
+		return // the server has refused nothing that the person was asked for
 	}
 	timeout, late := errors.AsType[*TimeoutError](context.Cause(ctx))
 	auth, refused := errors.AsType[*AuthError](err)
@@ -112,7 +121,7 @@ func (d *dialer) loginKey(snapshot string) string {
 		via, h.HostName, h.Port, h.User, h.HostKeyAlias, h.ProxyCommand, h.BindAddress,
 		h.IdentityFiles, h.CertificateFiles, h.IdentitiesOnly, h.IdentityAgent, h.PubkeyAcceptedAlgorithms, h.RequiredRSASize,
 		h.PreferredAuthentications, h.PubkeyAuthentication, h.PasswordAuthentication, h.KbdInteractiveAuthentication,
-		h.NumberOfPasswordPrompts, h.BatchMode, d.cfg.Ask == nil, snapshot,
+		h.NumberOfPasswordPrompts, h.BatchMode, !d.cfg.asks(), snapshot,
 		// Whether a person can be asked makes another login of it.
 		env("SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "DISPLAY", "WAYLAND_DISPLAY"),
 	}))
