@@ -66,6 +66,12 @@ func (d *dialer) agree(ctx context.Context) (*refusals.Try, error) {
 	return try, err
 }
 
+// needsPerson reports whether a login has failed for want of a person.
+func needsPerson(err error) bool {
+	auth, ok := errors.AsType[*AuthError](err)
+	return ok && auth.NeedsPerson
+}
+
 // metBefore makes an AuthError of the refusal that another process, or this one, has met.
 func metBefore(h *sshconfig.Host, met *refusals.Refusal) *AuthError {
 	e := &AuthError{}
@@ -80,6 +86,9 @@ func (d *dialer) record(ctx context.Context, try *refusals.Try, err error) {
 	if err == nil {
 		try.Accepted()
 		return
+	}
+	if d.prepared.standIn.taken() != nil {
+		return // the server has refused nothing that the person was asked for
 	}
 	timeout, late := errors.AsType[*TimeoutError](context.Cause(ctx))
 	auth, refused := errors.AsType[*AuthError](err)

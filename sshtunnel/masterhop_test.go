@@ -46,7 +46,7 @@ func startMaster(t *testing.T, options ...string) (*sshconfig.Host, *exec.Cmd) {
 func masterTunnel(t *testing.T, chain ...*sshconfig.Host) *Tunnel {
 	t.Helper()
 	return tunnelOf(t, Config{
-		ControlMaster: true,
+		ControlMaster: MasterAlways,
 		Chain:         func(context.Context) ([]*sshconfig.Host, error) { return chain, nil },
 	})
 }
