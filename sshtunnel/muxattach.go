@@ -226,7 +226,7 @@ func (p *people) ask(ctx context.Context, q mux.Question) (mux.Answer, error) {
 
 // ask is Config.Ask of the server's tunnel.
 func (s *Server) ask(ctx context.Context, q Question) (string, error) {
-	answer, err := s.people.ask(ctx, mux.Question{Hop: s.index(q.Hop), Kind: q.Kind, Prompt: q.Prompt, Echo: q.Echo})
+	answer, err := s.people.ask(ctx, mux.Question{Hop: s.hops.index(q.Hop), Kind: q.Kind, Prompt: q.Prompt, Echo: q.Echo})
 	if err != nil {
 		return "", err
 	}
@@ -234,21 +234,25 @@ func (s *Server) ask(ctx context.Context, q Question) (string, error) {
 }
 
 // notice is Config.Notice of the server's tunnel.
-func (s *Server) notice(n Notice) { s.people.tell(*s.wireNotice(n)) }
+func (s *Server) notice(n Notice) { s.people.tell(*s.hops.notice(n)) }
+
+// aliases are the hops of a Server, by which messages name them.
+type aliases []string
 
 // index returns the index of a hop; nil for none.
-func (s *Server) index(alias string) *int {
-	if i := slices.Index(s.hops, alias); i >= 0 {
+func (a aliases) index(alias string) *int {
+	if i := slices.Index(a, alias); i >= 0 {
 		return &i
 	}
 	return nil
 }
 
-func (s *Server) wireNotice(n Notice) *mux.Notice {
+// notice returns a Notice as it travels; nil for none.
+func (a aliases) notice(n Notice) *mux.Notice {
 	if n == (Notice{}) {
 		return nil
 	}
-	return &mux.Notice{Hop: s.index(n.Hop), Text: n.Text, URL: n.URL}
+	return &mux.Notice{Hop: a.index(n.Hop), Text: n.Text, URL: n.URL}
 }
 
 // attach serves OpAttach.
@@ -321,7 +325,7 @@ func (s *Server) tellStates(ctx context.Context, a *attachment, missed []mux.Not
 			return
 		}
 		a.send(mux.Reply{State: &mux.State{
-			Phase: now.Phase, Hop: s.index(now.Hop), Notice: s.wireNotice(now.Notice), Patient: now.patient,
+			Phase: now.Phase, Hop: s.hops.index(now.Hop), Notice: s.hops.notice(now.Notice), Patient: now.patient,
 			Error: EncodeError(now.Err, s.hops),
 		}})
 		if first && now.Phase == Dialing {
