@@ -15,6 +15,8 @@ import (
 const (
 	// lineLimit is how long an attached client may take for a line when its buffer is full.
 	lineLimit = 5 * time.Second
+	// leaveLimit is how long a server that drains waits for its clients to leave.
+	leaveLimit = 2 * time.Second
 	// maxNotices bounds how many notices are repeated to a client that comes later.
 	maxNotices = 32
 )
@@ -95,6 +97,8 @@ func (a *attachment) put(ctx context.Context, q mux.Question) (mux.Answer, error
 type people struct {
 	// turn is held while a question is open. It has room for one.
 	turn chan struct{}
+	// left gets a value when a client leaves. It has room for one.
+	left chan struct{}
 
 	mu sync.Mutex
 	// list is in the order in which they came.
@@ -105,7 +109,23 @@ type people struct {
 	questions int
 }
 
-func (p *people) init() { p.turn = make(chan struct{}, 1) }
+func (p *people) init() { p.turn, p.left = make(chan struct{}, 1), make(chan struct{}, 1) }
+
+// await returns when all clients have left, because they know that the server drains, or at stop.
+// It does not wait long.
+func (p *people) await(stop <-chan struct{}) {
+	timer := time.NewTimer(leaveLimit)
+	defer timer.Stop()
+	for p.attached() {
+		select {
+		case <-p.left:
+		case <-timer.C:
+			return
+		case <-stop:
+			return
+		}
+	}
+}
 
 // enter attaches a client. It returns the notices that the client has missed.
 func (p *people) enter(c *mux.Conn, who mux.Attach) (*attachment, []mux.Notice) {
@@ -124,6 +144,10 @@ func (p *people) leave(a *attachment) {
 	defer p.mu.Unlock()
 	if i := slices.Index(p.list, a); i >= 0 {
 		p.list = slices.Delete(p.list, i, i+1)
+	}
+	select {
+	case p.left <- struct{}{}:
+	default:
 	}
 }
 

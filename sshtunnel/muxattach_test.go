@@ -262,6 +262,9 @@ func TestSharedEnds(t *testing.T) {
 				conn.Close()
 			}
 			<-sh.done
+			if st, _ := tun.State(); st.Err != nil && tt.logins > 0 {
+				t.Errorf("state %+v", st)
+			}
 			cancel()
 			if retired != 1 || s.Logins() > tt.logins {
 				t.Errorf("retired %d times, %d logins", retired, s.Logins())

@@ -230,6 +230,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 	ln.Close()
 	s.streams.await(s.stopped)
+	s.people.await(s.stopped)
 	s.Stop()
 	s.tasks.Wait()
 	return err
