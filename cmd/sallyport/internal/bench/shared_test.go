@@ -148,8 +148,8 @@ func warmStarts(g *grounds) (rows []sharedRow) {
 
 // throughRows are those of the work of a connection that stands, beside `ssh -L`.
 func throughRows(g *grounds, bytes int64) []sharedRow {
-	near := g.calls(0, work{Calls: 1500, Many: 6000})
-	office := g.calls(10*time.Millisecond, work{Calls: 100})
+	near := g.calls(0, work{Calls: 500, Many: 3000})
+	office := g.calls(10*time.Millisecond, work{Calls: 60})
 	bulk := g.bulk(bytes)
 	call := func(rounds []reached) float64 {
 		var all []figures
