@@ -181,13 +181,35 @@ func (g *grounds) bulk(bytes int64) *trial {
 	rate := func(took time.Duration) float64 { return float64(bytes) / (1 << 20) / took.Seconds() }
 	return &trial{run: func(t testing.TB) map[side]reached {
 		s := g.at(0)
-		sshDown, aloneDown := s.both(t, load{Op: opSource, Count: bytes})
-		sshUp, aloneUp := s.both(t, load{Op: opSink, Count: bytes})
-		return map[side]reached{
-			realSSH: {Down: rate(sshDown), Up: rate(sshUp)},
-			alone:   {Down: rate(aloneDown), Up: rate(aloneUp)},
+		defer endShares(t)
+		down, up := load{Op: opSource, Count: bytes}, load{Op: opSink, Count: bytes}
+		if slices.Contains(ours(t), shared) {
+			down.Socket = s.share(t)
+			up.Socket = down.Socket
 		}
+		downs, ups := s.allWays(t, down), s.allWays(t, up)
+		all := map[side]reached{}
+		for i := range downs {
+			all[sides[i]] = reached{Down: rate(downs[i]), Up: rate(ups[i])}
+		}
+		return all
 	}}
+}
+
+// share has a proxy start a shared connection through the first hop, and returns its socket.
+func (s *sharedSite) share(t testing.TB) string {
+	t.Helper()
+	first := s.via(t, shared)
+	drive(t, s.near, work{Calls: 1}, first)
+	for _, entry := range first.Env {
+		if dir, ok := strings.CutPrefix(entry, "XDG_RUNTIME_DIR="); ok {
+			if sockets, _ := filepath.Glob(dir + "/sallyport/shared/*.sock"); len(sockets) == 1 {
+				return sockets[0]
+			}
+		}
+	}
+	t.Fatal("there is not one shared connection")
+	return ""
 }
 
 // flags are those of sallyport for a side. A build that knows nothing of sharing gets none.
