@@ -210,27 +210,34 @@ func (r sharedRow) String() string {
 	return b.String()
 }
 
+// of is the value of a side; 0 if there is none. Nothing that is measured can be 0 itself.
+func (r sharedRow) of(s side) float64 {
+	if len(r.taken[s]) == 0 {
+		return 0
+	}
+	return r.value(r.taken[s])
+}
+
 // cell is the value of a side with its unit, or "-" if there is none.
 func (r sharedRow) cell(s side) string {
-	if len(r.taken[s]) == 0 {
+	value := r.of(s)
+	if value == 0 {
 		return "-"
 	}
-	return strings.TrimSpace(fmt.Sprintf("%.4g %s", r.value(r.taken[s]), r.unit))
+	return strings.TrimSpace(fmt.Sprintf("%.4g %s", value, r.unit))
 }
 
 // figure is what is held against the limit, if the sides that it takes are there.
 func (r sharedRow) figure() (value float64, ok bool) {
-	if len(r.taken[shared]) == 0 {
-		return 0, false
+	value = r.of(shared)
+	if r.against != "" {
+		base := r.of(r.against)
+		if base == 0 {
+			return 0, false
+		}
+		value /= base
 	}
-	value = r.value(r.taken[shared])
-	if r.against == "" {
-		return value, true
-	}
-	if len(r.taken[r.against]) == 0 {
-		return 0, false
-	}
-	return value / r.value(r.taken[r.against]), true
+	return value, value > 0
 }
 
 // reachedMedian returns a figure that is the median over rounds.
