@@ -65,9 +65,10 @@ type sharedRow struct {
 // upstream speaks TLS. A process of the fleets has tokens from an earlier start, as after a restart
 // of the host.
 //
-// SALLYPORT_BENCH_ROUNDS is the number of rounds (3), SALLYPORT_BENCH_BYTES what bulk moves (1 GiB).
-// SALLYPORT_BENCH_ONLY takes the rows that have this text in their name: "30 at once", "two-factor",
-// "warm start", "one call", "calls/s", "bulk", "memory". It needs root, for network namespaces.
+// SALLYPORT_BENCH_ROUNDS is the number of rounds (3), SALLYPORT_BENCH_BYTES is what bulk moves
+// (1 GiB). SALLYPORT_BENCH_ONLY takes the rows that have this text in their name: "30 at once",
+// "two-factor", "warm start", "one call", "calls/s", "bulk", "memory". It needs root, for network
+// namespaces.
 func BenchmarkShared(b *testing.B) {
 	machines.NeedProgram(b, "ssh", "openssh-client")
 	count := rounds(b, 3)
