@@ -59,6 +59,8 @@ const (
 	ByProxyCommand = "proxycommand"
 	// ByControlMaster means the user's ControlMaster, which is logged in already.
 	ByControlMaster = "controlmaster"
+	// ByShared means the connection that a process shares (Config.Shared). It stands for all hops.
+	ByShared = "shared"
 )
 
 // ConnectedInfo says how a hop was reached.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sallyport/sshtunnel/mux"
 	"sallyport/sshtunnel/refusals"
 	"sallyport/sshtunnel/sshconfig"
 )
@@ -62,6 +63,14 @@ type Config struct {
 	// ControlMaster lets the tunnel use the user's live ControlMaster. It then takes the place of
 	// the last host whose ControlPath answers, and of all hosts before it. It needs ssh(1).
 	ControlMaster bool
+
+	// Shared leads to the process that shares connections through a chain. It is called for each
+	// attempt, and for a new stream if it was not called for some seconds. It must be quick. If it
+	// is nil, or the way says that there is nothing to share, the chain is dialed in this process.
+	Shared func(ctx context.Context, chain []*sshconfig.Host) (mux.Way, error)
+	// Purpose is what the tunnel is for, such as the URL of an upstream. The status of a shared
+	// connection shows it.
+	Purpose string
 
 	// machine, aliveInterval and patience are set by New. Tests put their own in.
 	machine       machine

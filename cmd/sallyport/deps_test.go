@@ -20,9 +20,11 @@ import (
 var allowedImports = map[string][]string{
 	"sshtunnel": {
 		"golang.org/x/crypto/ssh", "golang.org/x/sys",
-		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/refusals", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
+		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/mux", "sshtunnel/refusals", "sshtunnel/sshconfig", "sshtunnel/subprocess",
+		"sshtunnel/userkeys",
 	},
 	"sshtunnel/display":    {},
+	"sshtunnel/mux":        {"golang.org/x/sys"},
 	"sshtunnel/refusals":   {"github.com/gofrs/flock"},
 	"sshtunnel/subprocess": {"sshtunnel/display"},
 	"sshtunnel/sshconfig":  {"github.com/kevinburke/ssh_config", "sshtunnel/display"},
