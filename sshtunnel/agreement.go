@@ -145,7 +145,7 @@ func (d *dialer) loginKey(snapshot string) string {
 		via, h.HostName, h.Port, h.User, h.HostKeyAlias, h.ProxyCommand, h.BindAddress,
 		h.IdentityFiles, h.CertificateFiles, h.IdentitiesOnly, h.IdentityAgent, h.PubkeyAcceptedAlgorithms, h.RequiredRSASize,
 		h.PreferredAuthentications, h.PubkeyAuthentication, h.PasswordAuthentication, h.KbdInteractiveAuthentication,
-		h.NumberOfPasswordPrompts, h.BatchMode, d.cfg.Ask == nil, snapshot,
+		h.NumberOfPasswordPrompts, h.BatchMode, !d.cfg.asks(), snapshot,
 		// Whether a person can be asked makes another login of it.
 		env("SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "DISPLAY", "WAYLAND_DISPLAY"),
 	}))

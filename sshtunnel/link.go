@@ -40,6 +40,11 @@ func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, report 
 	if len(chain) == 0 {
 		return nil, errors.New("no host to dial")
 	}
+	if cfg.Shared != nil {
+		if l, err := dialShared(ctx, cfg, chain, report); l != nil || err != nil {
+			return l, err
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	prepared := make([]*preparation, len(chain))
@@ -71,12 +76,17 @@ func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, report 
 		}
 		l.hops = append(l.hops, hp)
 	}
-	l.attend(cfg, chain[len(chain)-len(l.hops):])
+	l.begin(cfg, chain[len(chain)-len(l.hops):])
+	return l, nil
+}
+
+// begin makes the link clean up when it ends, and starts to watch its hops.
+func (l *link) begin(cfg *Config, hosts []*sshconfig.Host) {
+	l.attend(cfg, hosts)
 	context.AfterFunc(l.life, func() {
 		l.close(nil)
 		close(l.closed)
 	})
-	return l, nil
 }
 
 // attend makes the link end when one of its hops does, and starts to watch the hops. The hosts are
@@ -125,8 +135,9 @@ func (l *link) localIP() net.IP {
 
 // A hop is one server on the way to which we are logged in.
 //
-// There are two kinds. An sshHop is an SSH connection of our own. A masterHop is the user's
-// ControlMaster. Only their own files know which kind a hop is. All methods may be called
+// There are three kinds. An sshHop is an SSH connection of our own. A masterHop is the user's
+// ControlMaster. A muxHop is a connection that another process shares, and stands for all hops.
+// Only their own files know which kind a hop is. All methods may be called
 // concurrently.
 type hop interface {
 	// place says which server this is.
