@@ -54,27 +54,34 @@ func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, report 
 	}
 	l := newLink()
 	reached := 0 // hosts
-	if cfg.ControlMaster {
+	if cfg.ControlMaster == MasterAlways {
 		if i, m := findMaster(ctx, chain, cfg.Log, &l.tasks); m != nil {
-			report(progress{hop: chain[i].Alias})
-			cfg.Trace.connected(ConnectedInfo{chain[i].Alias, ByControlMaster, chain[i].ControlPath})
-			l.hops = append(l.hops, m)
+			l.ride(m, cfg, report)
 			reached = i + 1
 		}
 	}
-	for i, h := range chain[reached:] {
+	for reached < len(chain) {
+		h := chain[reached]
 		report(progress{hop: h.Alias})
-		d := &dialer{cfg: cfg, host: h, prepared: prepared[reached+i], link: l, report: report}
+		d := &dialer{cfg: cfg, host: h, prepared: prepared[reached], link: l, report: report}
+		d.prepared.standIn = newStandIn(cfg, chain[reached:], l)
 		if len(l.hops) > 0 {
 			d.via = l.last()
 		}
 		hp, err := d.dial(ctx)
-		if err != nil {
+		master, found := errors.AsType[*masterFound](err)
+		switch {
+		case found:
+			l.ride(master.hop, cfg, report)
+			reached += master.ahead
+		case err != nil:
 			cancel() // frees preparations that hang
 			l.close(err)
 			return nil, err
+		default:
+			l.hops = append(l.hops, hp)
 		}
-		l.hops = append(l.hops, hp)
+		reached++
 	}
 	l.begin(cfg, chain[len(chain)-len(l.hops):])
 	return l, nil
@@ -87,6 +94,17 @@ func (l *link) begin(cfg *Config, hosts []*sshconfig.Host) {
 		l.close(nil)
 		close(l.closed)
 	})
+}
+
+// ride puts the user's ControlMaster in the place of the hops that are there, which end. It is for a
+// link that is being dialed.
+func (l *link) ride(m *masterHop, cfg *Config, report func(progress)) {
+	report(progress{hop: m.where.alias})
+	cfg.Trace.connected(ConnectedInfo{m.where.alias, ByControlMaster, m.socket})
+	if len(l.hops) > 0 {
+		l.hops[0].close(errors.New("a ControlMaster takes the place of this hop"))
+	}
+	l.hops = []hop{m}
 }
 
 // attend makes the link end when one of its hops does, and starts to watch the hops. The hosts are
@@ -206,6 +224,9 @@ type preparation struct {
 
 	// snapshot delivers what userkeys.Snapshot returns. It is nil without Config.Refusals.
 	snapshot chan string
+
+	// standIn is set when the hop is dialed. It is nil without MasterAuto.
+	standIn *standIn
 
 	keys *hostkeys.Verifier
 	// keysErr is the error of KnownHostsCommand.

@@ -59,9 +59,10 @@ type Config struct {
 	// Trace is told the steps of each attempt. It may be nil.
 	Trace *Trace
 
-	// ControlMaster lets the tunnel use the user's live ControlMaster. It then takes the place of
-	// the last host whose ControlPath answers, and of all hosts before it. It needs ssh(1).
-	ControlMaster bool
+	// ControlMaster says when the tunnel goes through the user's live ControlMaster. It then takes
+	// the place of the last host whose ControlPath answers, and of all hosts before it. It needs
+	// ssh(1). The zero value is MasterNever.
+	ControlMaster MasterUse
 
 	// Shared leads to the process that shares connections through a chain. It is called for each
 	// attempt, and for a new stream if it was not called for some seconds. It must be quick. If it
