@@ -11,8 +11,8 @@ import (
 const agentVariable = "SSH_AUTH_SOCK"
 
 // kept are the variables that a share has in any case: what it needs to find its way about the
-// machine. None of them decides how a host is reached or trusted, so none is in the key. A name that
-// ends in * stands for all that begin so.
+// machine. None of them decides how a host is reached or trusted, so none is in the key. A name
+// that ends in * stands for all that begin so.
 var kept = []string{
 	"HOME", "USER", "LOGNAME", "PATH", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "XDG_*",
 	"SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS",

@@ -59,8 +59,8 @@ func isNewer(ours, theirs string) bool {
 	return semver.IsValid(ours) && semver.IsValid(theirs) && semver.Compare(ours, theirs) > 0
 }
 
-// greet returns the greeting of the share at a path. If nobody listens there, it removes the socket:
-// no name is used twice. A share that is silent is not touched.
+// greet returns the greeting of the share at a path. If nobody listens there, it removes the
+// socket: no name is used twice. A share that is silent is not touched.
 func greet(ctx context.Context, path string) (greeting mux.Greeting, err error) {
 	ctx, cancel := awhile(ctx, greetingPatience)
 	defer cancel()

@@ -57,7 +57,8 @@ func (s *stopwatch) restart() { s.resets <- struct{}{} }
 // stop ends it.
 func (s *stopwatch) stop() { close(s.done) }
 
-// awhile returns a context that ends after a time of running, with the cause context.DeadlineExceeded.
+// awhile returns a context that ends after a time of running. The cause is then
+// context.DeadlineExceeded.
 func awhile(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	watch := newStopwatch(limit)
