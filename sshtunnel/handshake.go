@@ -225,9 +225,6 @@ func (d *dialer) banner(text string) error {
 // called from any goroutine.
 func (d *dialer) tell(text string) { d.patience.tell(text) }
 
-// hold stops the clock of ConnectTimeout until resume is called.
-func (d *dialer) hold() (resume func()) { return d.patience.hold() }
-
 // spare is called when the login cannot go on without a person. If it returns an error, the user's
 // ControlMaster takes the place of this login, which has to end. Whether the next login will need a
 // person too is noted for it.
@@ -259,7 +256,7 @@ func (d *dialer) wait(w userkeys.Wait) (over func()) {
 	if w.Certain {
 		d.tell(w.Text)
 	}
-	return d.hold()
+	return d.patience.hold()
 }
 
 // hostKeyQuestion is a question of package hostkeys.

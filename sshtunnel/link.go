@@ -96,8 +96,8 @@ func (l *link) begin(cfg *Config, hosts []*sshconfig.Host) {
 	})
 }
 
-// ride puts the user's ControlMaster in the place of the hops that are there, which end. It is for a
-// link that is being dialed.
+// ride puts the user's ControlMaster in the place of the hops that are there, which end. It is for
+// a link that is being dialed.
 func (l *link) ride(m *masterHop, cfg *Config, report func(progress)) {
 	report(progress{hop: m.where.alias})
 	cfg.Trace.connected(ConnectedInfo{m.where.alias, ByControlMaster, m.socket})

@@ -399,7 +399,7 @@ func (s *Server) pick() *Tunnel { return s.tunnel }
 // opened is the far end of a stream.
 type opened struct {
 	stream mux.Stream
-	ended  <-chan struct{}
+	ended  func() <-chan struct{}
 }
 
 // directOpener is a hop that can open a stream without the deadlines of a net.Conn, which cost two
@@ -416,7 +416,7 @@ func (s *Server) dial(c *mux.Conn, req mux.Request) {
 	far, err := withLink(ctx, s.pick(), func(l *link) (opened, error) {
 		if direct, ok := l.last().(directOpener); ok {
 			stream, ended, err := direct.openDirect(ctx, req.Network, req.Address)
-			return opened{stream, ended}, err
+			return opened{stream, func() <-chan struct{} { return ended }}, err
 		}
 		conn, err := l.last().open(ctx, req.Network, req.Address)
 		if err != nil {
@@ -434,11 +434,15 @@ func (s *Server) dial(c *mux.Conn, req mux.Request) {
 
 // openedConn makes the far end of a connection that a hop has opened or accepted.
 func openedConn(conn io.ReadWriteCloser) opened {
-	far := conn.(interface {
+	type farStream interface {
 		mux.Stream
 		Ended() <-chan struct{}
-	})
-	return opened{far, far.Ended()}
+	}
+	far, ok := conn.(farStream)
+	if plain, isConn := conn.(net.Conn); isConn && !ok {
+		far = mux.NewConn(plain) // the ControlMaster's ssh has connected to a socket of ours
+	}
+	return opened{far, far.Ended}
 }
 
 // errClientGone is why a request was taken back.

@@ -40,7 +40,8 @@ func startMasterOf(t *testing.T, s *openssh.Server, h *sshconfig.Host) *exec.Cmd
 	return cmd
 }
 
-// bastionOf returns the configuration of a server of startPAM, with a ControlPath where no master is.
+// bastionOf returns the configuration of a server of startPAM, with a ControlPath where no master
+// is.
 func bastionOf(t *testing.T, s *openssh.Server, alias, key string) *sshconfig.Host {
 	t.Helper()
 	h := s.Host(t, alias, key)
@@ -221,8 +222,8 @@ func TestMasterSparesATouch(t *testing.T) {
 	}
 }
 
-// The master of a later hop stands for all hops before it, and is worth more than that of an earlier
-// one.
+// The master of a later hop stands for all hops before it, and is worth more than that of an
+// earlier one.
 func TestMasterOfOneHopOfTwo(t *testing.T) {
 	t.Parallel()
 	key := filepath.Join(t.TempDir(), "id")
@@ -269,8 +270,8 @@ func TestMasterOfOneHopOfTwo(t *testing.T) {
 	}
 }
 
-// Ten processes start behind a bastion with two factors. One of them finds out that a person would be
-// needed, and no login has failed for any. When the master is killed, the person is asked again.
+// Ten processes start behind a bastion with two factors. One of them finds out that a person would
+// be needed, and no login has failed for any. When the master is killed, the person is asked again.
 func TestMasterStandsInForAll(t *testing.T) {
 	t.Parallel()
 	key := filepath.Join(t.TempDir(), "id")

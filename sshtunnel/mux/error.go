@@ -19,9 +19,10 @@ const (
 //	hop             hop addr stage [cause]. stage is connect, handshake, auth or link
 //	timeout         after person queued program said
 //	silent          after (nanoseconds) why
-//	auth            hop user tried methods notes agent needs_person too_many met_at not_before said [cause, cause of agent]
-//	agent           path from_environment fault signing [cause]. fault is 1 gone, 2 unreachable, 3 silent,
-//	                4 ended, 5 garbled, 6 refused. The field agent of auth is the same object
+//	auth            hop user tried methods notes agent needs_person too_many met_at not_before
+//	                said [cause, cause of agent]
+//	agent           path from_environment fault signing [cause]. fault is 1 gone, 2 unreachable,
+//	                3 silent, 4 ended, 5 garbled, 6 refused. auth's agent is the same object
 //	host_key        hop host type fingerprint changed revoked unknown short cert_err needs_person
 //	                known (a list of file line type fingerprint) [cause]
 //	open            hop network addr reason (RFC 4254 section 5.1) msg
@@ -55,8 +56,8 @@ type Error struct {
 	Type string `json:"type,omitempty"`
 	// Text is the whole error in words, those of its causes included.
 	Text string `json:"text,omitempty"`
-	// Hop is the index in the greeting's hops of the hop that the error is about. The client has its
-	// own alias for that hop. It is nil for an error that is about no hop.
+	// Hop is the index in the greeting's hops of the hop that the error is about. The client has
+	// its own alias for that hop. It is nil for an error that is about no hop.
 	Hop *int `json:"hop,omitempty"`
 	// Fields is an object with what else the error knows. Each Type has its own.
 	Fields json.RawMessage `json:"fields,omitempty"`

@@ -175,7 +175,7 @@ func TestAliasesOfTheClient(t *testing.T) {
 func TestBoundsOfErrors(t *testing.T) {
 	c := hopCodec()
 	deep := error(io.EOF)
-	for range 1000 {
+	for range 200 {
 		deep = &hopError{Hop: "a", Err: fmt.Errorf("b: %w", deep)}
 	}
 	var wide []error

@@ -36,8 +36,8 @@ func (p Ports) Addrs(host string) []string {
 	return addrs
 }
 
-// ControlMaster says when the user's live ControlMaster is used. Its flag may stand without a value,
-// as it did when it was a switch.
+// ControlMaster says when the user's live ControlMaster is used. Its flag may stand without a
+// value, as it did when it was a switch.
 type ControlMaster string
 
 // The values of ControlMaster.
@@ -50,8 +50,8 @@ const (
 // IsBool tells kong that the flag needs no value.
 func (*ControlMaster) IsBool() bool { return true }
 
-// Decode implements kong.MapperValue. It reads "auto", a word for true or false, or nothing. A value
-// of the flag is bound to it by an equals sign, so the word after it is the next argument.
+// Decode implements kong.MapperValue. It reads "auto", a word for true or false, or nothing. A
+// value of the flag is bound to it by an equals sign, so the word after it is the next argument.
 func (c *ControlMaster) Decode(ctx *kong.DecodeContext) error {
 	if ctx.Scan.Peek().Type != kong.FlagValueToken {
 		*c = ControlMasterOn
