@@ -272,7 +272,8 @@ func (x *exchange) judgeToken(ch asclient.Challenge, status int, access string) 
 		return renew
 	case standing == fromStore || standing == accepted:
 		return x.judgeKnown(renew)
-	case x.by != foreground:
+	// The relay takes a 403 in a session for the answer to one call, so it must be no passing one.
+	case x.by != foreground && (x.by != inSession || status != http.StatusForbidden || x.pauses == len(x.cfg.freshPauses)):
 		return verdict{} // such a request does not judge a fresh token
 	case standing == refused:
 		return verdict{err: x.tokenRefused(ch, status)}

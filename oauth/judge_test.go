@@ -410,3 +410,33 @@ func TestDeadTokenThatSeemsAlive(t *testing.T) {
 		})
 	}
 }
+
+// A call of a session waits for a fresh token, too, if the upstream answers 403 to it: the relay
+// would give that to the host. Where the upstream goes on so, the relay gets the 403.
+func TestFreshTokenGetsTimeInSession(t *testing.T) {
+	t.Parallel()
+	for refusals, want := range map[int]int{4: http.StatusOK, 5: http.StatusForbidden} {
+		w := newWorld(t)
+		tr := w.transport(nil)
+		tr.cfg.freshPauses = []time.Duration{1, 2, 3, 4}
+		w.mustPost(tr)
+		w.advance(2 * time.Hour) // the next token is fresh
+		left := refusals
+		upstreamAnswers(tr, func(r *http.Request, access string) *http.Response {
+			if access == "" || r.URL.Path != "/mcp" || left == 0 {
+				return nil
+			}
+			left--
+			return answerOf(r, http.StatusForbidden, http.Header{"Www-Authenticate": {`Bearer error="invalid_token"`}}, "")
+		})
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, w.upstream.String(), strings.NewReader("x"))
+		resp, err := tr.InSession().RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%d refusals: status %d, want %d", refusals, resp.StatusCode, want)
+		}
+	}
+}

@@ -76,7 +76,7 @@
 // The steps at each hop are these. [Trace] reports them to the caller.
 //
 //   - The connection is opened, and keys are exchanged. Text before the server's version is left
-//     out. If nothing else comes, it is the cause: an [IdentificationError].
+//     out. If nothing else comes, it is the cause: a *cleartext.IdentificationError.
 //   - Package hostkeys verifies the server's key. A key that is refused is a *hostkeys.Error.
 //   - The server is offered the user's keys, which package userkeys finds, and then
 //     keyboard-interactive and password. If the server accepts none of them, the error is an
@@ -127,12 +127,20 @@
 //
 // # ControlMaster
 //
-// With Config.ControlMaster, each attempt asks the ControlPath of each host for a live
-// ControlMaster, from the last host to the first. The first that answers takes the place of its
-// host and of all hosts before it. Later hops are dialed through it as usual. All work is done
-// by the ssh program: ssh -W opens connections, ssh runs commands, and ssh -O forward listens.
-// It runs in batch mode and asks nothing. If the master ends, the next call notices, and the
-// link is lost.
+// With [MasterAlways], each attempt asks the ControlPath of each host for a live ControlMaster,
+// from the last host to the first. The first that answers takes the place of its host and of all
+// hosts before it. Later hops are dialed through it as usual. All work is done by the ssh
+// program: ssh -W opens connections, ssh runs commands, and ssh -O forward listens. It runs in
+// batch mode and asks nothing. If the master ends, the next call notices, and the link is lost.
+//
+// With [MasterAuto], the hosts are dialed, and the masters are asked only when a login cannot go on
+// without a person: before a question, before a security key has to be touched, before
+// keyboard-interactive begins, because a push may be behind it, and when the server has refused
+// and a person could have helped. The masters are those of the host that is logged in to, and of
+// the hosts behind it. If one answers, the login is given up, which counts as no refusal. Sockets
+// of other users are left alone. With Config.Refusals, the next login of any process asks the
+// masters before it connects, until a login has needed nobody. A login looks for masters once: what
+// was asked is answered by the person.
 //
 // # Where this differs from OpenSSH
 //
@@ -164,12 +172,15 @@
 // the user's ControlMaster. A link is a list of hops. Outside the two implementations, nothing
 // asks which kind a hop is.
 //
+// The first bytes of a server pass through package cleartext, which leaves out the text before its
+// version and keeps the proof of the session for the agent.
+//
 // A link has these goroutines, besides those of x/crypto/ssh:
 //
 //   - for each hop, one that waits for the end of the hop's connection;
 //   - for each hop, one that handles the hop's requests, which package hostkeys needs;
 //   - for each hop that is asked for signs of life, one that does so;
-//   - one that looks at the clocks and the local address;
+//   - one that looks at the clocks and the local address (package netwatch);
 //   - two that accept connections for Listeners, from the first Listen on.
 //
 // A connection has three goroutines: one reads from its channel, one writes to it, and one

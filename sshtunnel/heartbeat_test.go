@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sallyport/sshtunnel/netwatch"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -185,7 +186,7 @@ func TestBackoffEndsWithNews(t *testing.T) {
 				m := &testMachine{}
 				m.off.Store(true)
 				attempts := make(chan time.Time)
-				tun, err := New(Config{machine: m.machine(), Chain: func(context.Context) ([]*sshconfig.Host, error) {
+				tun, err := New(Config{settings: settings{machine: m.machine()}, Chain: func(context.Context) ([]*sshconfig.Host, error) {
 					attempts <- time.Now()
 					return nil, &HopError{Stage: StageConnect, Err: errors.New("no route to host")}
 				}})
@@ -216,10 +217,10 @@ type testMachine struct {
 	off   atomic.Bool
 }
 
-func (m *testMachine) machine() machine {
-	return machine{
-		wall: func() time.Time { return time.Now().Round(0).Add(time.Duration(m.slept.Load())) },
-		addrs: func() ([]net.Addr, error) {
+func (m *testMachine) machine() netwatch.Machine {
+	return netwatch.Machine{
+		Wall: func() time.Time { return time.Now().Round(0).Add(time.Duration(m.slept.Load())) },
+		Addrs: func() ([]net.Addr, error) {
 			if m.off.Load() {
 				return nil, nil
 			}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"sallyport/sshtunnel/cleartext"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
 )
@@ -48,6 +49,10 @@ type State struct {
 // published is a State as everybody sees it.
 type published struct {
 	State
+	// patient says that a person may be at work on the login.
+	patient bool
+	// since is when the phase began.
+	since time.Time
 	// changed is closed when another State takes this one's place.
 	changed chan struct{}
 }
@@ -96,7 +101,7 @@ func phaseOf(err error) string {
 	if _, ok := errors.AsType[*AlgorithmError](err); ok {
 		return Refused
 	}
-	if peer, ok := errors.AsType[*IdentificationError](err); ok && peer.Version != "" {
+	if peer, ok := errors.AsType[*cleartext.IdentificationError](err); ok && peer.Version != "" {
 		return Refused
 	}
 	return Down

@@ -80,15 +80,21 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 		Refusals:      s.refusals(),
 		Insist:        s.AtTerminal,
 		Getenv:        s.Env.Getenv,
-		Home:          s.Env.AccountHome,
 		Terminal:      s.AtTerminal,
 		Log:           s.Log,
-		ControlMaster: s.Settings.ControlMaster,
+		ControlMaster: masterUses[s.Settings.ControlMaster],
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	return tunnel, hosts, nil
+}
+
+// masterUses translates the setting.
+var masterUses = map[cli.ControlMaster]sshtunnel.MasterUse{
+	cli.ControlMasterOff:  sshtunnel.MasterNever,
+	cli.ControlMasterAuto: sshtunnel.MasterAuto,
+	cli.ControlMasterOn:   sshtunnel.MasterAlways,
 }
 
 // refusals returns what all processes of this user agree on logins by, or nil if there is no place
