@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"net/http"
@@ -290,7 +291,7 @@ func TestAskAllAsksAtTheSameTime(t *testing.T) {
 	all.Add(count)
 	var paths []string
 	for i := range count {
-		path := filepath.Join(dir, string(rune('A'+i))+".sock")
+		path := filepath.Join(dir, fmt.Sprintf("%d.sock", i))
 		l, err := localsock.Listen(path)
 		if err != nil {
 			t.Fatal(err)
