@@ -76,7 +76,7 @@
 // The steps at each hop are these. [Trace] reports them to the caller.
 //
 //   - The connection is opened, and keys are exchanged. Text before the server's version is left
-//     out. If nothing else comes, it is the cause: an [IdentificationError].
+//     out. If nothing else comes, it is the cause: a *cleartext.IdentificationError.
 //   - Package hostkeys verifies the server's key. A key that is refused is a *hostkeys.Error.
 //   - The server is offered the user's keys, which package userkeys finds, and then
 //     keyboard-interactive and password. If the server accepts none of them, the error is an
@@ -164,12 +164,15 @@
 // the user's ControlMaster. A link is a list of hops. Outside the two implementations, nothing
 // asks which kind a hop is.
 //
+// The first bytes of a server pass through package cleartext, which leaves out the text before its
+// version and keeps the proof of the session for the agent.
+//
 // A link has these goroutines, besides those of x/crypto/ssh:
 //
 //   - for each hop, one that waits for the end of the hop's connection;
 //   - for each hop, one that handles the hop's requests, which package hostkeys needs;
 //   - for each hop that is asked for signs of life, one that does so;
-//   - one that looks at the clocks and the local address;
+//   - one that looks at the clocks and the local address (package netwatch);
 //   - two that accept connections for Listeners, from the first Listen on.
 //
 // A connection has three goroutines: one reads from its channel, one writes to it, and one

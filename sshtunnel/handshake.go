@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/cleartext"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/userkeys"
@@ -50,7 +51,7 @@ type dialer struct {
 	// conn is nil until StageHandshake.
 	conn *countedConn
 	// witness has the proof of the session for the agent.
-	witness *kexWitness
+	witness *cleartext.Witness
 	auth    *authenticator
 	// keyErr is why the host key was refused.
 	keyErr error
@@ -128,7 +129,7 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 		return nil, err
 	}
 	d.cfg.Trace.connected(d.connected(raw))
-	d.witness = &kexWitness{Conn: &greetingConn{Conn: raw}}
+	d.witness = cleartext.NewWitness(raw)
 	d.conn = &countedConn{Conn: &readAheadConn{Conn: d.witness}, raw: raw}
 	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
 	defer stop()
@@ -286,7 +287,7 @@ func (d *dialer) beginAuth(server ssh.ConnMetadata) {
 		return
 	}
 	d.auth.source.ServerVersion = string(server.ServerVersion())
-	if b, ok := d.witness.binding(server.SessionID()); ok {
+	if b, ok := d.witness.Binding(server.SessionID()); ok {
 		d.prepared.agent.Bind(b)
 	}
 }
@@ -301,10 +302,8 @@ func (d *dialer) explain(ctx context.Context, err error) error {
 		return d.keyErr
 	case mismatch(err) != nil:
 		return mismatch(err)
-	case d.witness.unreadable() != nil:
-		return &hostkeys.Error{
-			Hop: d.where.alias, Host: d.where.addr, Type: keyType(d.witness.reply.HostKey), Unknown: true, Err: d.witness.unreadable(),
-		}
+	case d.unreadableKey() != nil:
+		return d.unreadableKey()
 	case errors.Is(err, errCut):
 		err = errCut
 	case ctx.Err() == nil && d.stage.Load() == StageAuth:
@@ -316,6 +315,15 @@ func (d *dialer) explain(ctx context.Context, err error) error {
 	err = trimHandshake(err)
 	d.auth.conclude(AuthFailed, cmp.Or(context.Cause(ctx), err))
 	return err
+}
+
+// unreadableKey returns an error if the server's key is of a type that is not known.
+func (d *dialer) unreadableKey() error {
+	keyType, err := d.witness.UnreadableKey()
+	if err == nil {
+		return nil
+	}
+	return &hostkeys.Error{Hop: d.where.alias, Host: d.where.addr, Type: keyType, Unknown: true, Err: err}
 }
 
 // trimHandshake cuts x/crypto's "ssh: handshake failed: " and names a bare end of the stream.

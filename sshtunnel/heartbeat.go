@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sallyport/sshtunnel/netwatch"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -185,23 +186,23 @@ func (l *link) muteServer(i int, a alive) bool {
 
 // watch probes the link at once when the machine has slept, or has lost the address that the
 // outermost connection leaves by. It returns when the link ends.
-func (l *link) watch(m machine) {
+func (l *link) watch(m netwatch.Machine) {
 	local := l.localIP()
-	if local != nil && !m.has(local) {
+	if local != nil && !m.Has(local) {
 		local = nil // the system does not list it, so its absence means nothing
 	}
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	for clocks := m.clocks(); ; {
+	for clocks := m.Clocks(); ; {
 		select {
 		case <-ticker.C:
 		case <-l.life.Done():
 			return
 		}
-		switch slept := clocks.slept(); {
-		case slept >= sleepJump:
+		switch slept := clocks.Slept(); {
+		case slept > 0:
 			l.probe(fmt.Sprintf("after a sleep of %v", slept.Round(time.Second)))
-		case local != nil && !m.has(local):
+		case local != nil && !m.Has(local):
 			l.probe(fmt.Sprintf("after the local address %v was lost", local))
 		}
 	}
@@ -246,7 +247,7 @@ func (c *countedConn) last() time.Time { return start.Add(time.Duration(c.at.Loa
 // not tell, or if the connection is not TCP.
 func (c *countedConn) confirmed() bool {
 	tcp, ok := c.raw.(*net.TCPConn)
-	return !ok || unacknowledged(tcp) == 0
+	return !ok || netwatch.Unacknowledged(tcp) == 0
 }
 
 func (c *countedConn) Read(p []byte) (int, error) {

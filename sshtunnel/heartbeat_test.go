@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sallyport/sshtunnel/netwatch"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -216,10 +217,10 @@ type testMachine struct {
 	off   atomic.Bool
 }
 
-func (m *testMachine) machine() machine {
-	return machine{
-		wall: func() time.Time { return time.Now().Round(0).Add(time.Duration(m.slept.Load())) },
-		addrs: func() ([]net.Addr, error) {
+func (m *testMachine) machine() netwatch.Machine {
+	return netwatch.Machine{
+		Wall: func() time.Time { return time.Now().Round(0).Add(time.Duration(m.slept.Load())) },
+		Addrs: func() ([]net.Addr, error) {
 			if m.off.Load() {
 				return nil, nil
 			}

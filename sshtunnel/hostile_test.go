@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/cleartext"
 	"sallyport/sshtunnel/sshtest"
 	"sallyport/sshtunnel/sshtest/openssh"
 )
@@ -109,16 +110,16 @@ func TestPeersThatAreNoSSHServer(t *testing.T) {
 	}{
 		{"silence", hold(""), is[*TimeoutError], Down},
 		{"nothing", say(""), any, Down},
-		{"one endless line", forever("", strings.Repeat("x", 1000)), is[*IdentificationError], Down},
-		{"endless lines", forever("", "hello\r\n"), is[*IdentificationError], Down},
-		{"endless zeros", forever("", "\x00\x00\x00\x00"), is[*IdentificationError], Down},
-		{"why not", say("Not allowed at this time\r\n"), is[*IdentificationError], Down},
-		{"a web server", say("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nbad"), is[*IdentificationError], Down},
+		{"one endless line", forever("", strings.Repeat("x", 1000)), is[*cleartext.IdentificationError], Down},
+		{"endless lines", forever("", "hello\r\n"), is[*cleartext.IdentificationError], Down},
+		{"endless zeros", forever("", "\x00\x00\x00\x00"), is[*cleartext.IdentificationError], Down},
+		{"why not", say("Not allowed at this time\r\n"), is[*cleartext.IdentificationError], Down},
+		{"a web server", say("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nbad"), is[*cleartext.IdentificationError], Down},
 		{"half a version", say("SSH-2.0-"), any, Down},
-		{"version 1", hold("SSH-1.5-old\r\n"), is[*IdentificationError], Refused},
-		{"version 3", hold("SSH-3.0-new\r\n"), is[*IdentificationError], Refused},
+		{"version 1", hold("SSH-1.5-old\r\n"), is[*cleartext.IdentificationError], Refused},
+		{"version 3", hold("SSH-3.0-new\r\n"), is[*cleartext.IdentificationError], Refused},
 		{"a long version", hold("SSH-2.0-" + strings.Repeat("x", 5000) + "\r\n"), any, Down},
-		{"version 1.99", say("SSH-1.99-both\r\n"), func(err error) bool { return !is[*IdentificationError](err) }, Down},
+		{"version 1.99", say("SSH-1.99-both\r\n"), func(err error) bool { return !is[*cleartext.IdentificationError](err) }, Down},
 		{"a version and silence", hold(version), is[*TimeoutError], Down},
 		{"a version and the end", say(version), any, Down},
 		{"a packet of 4 GiB", hold(version + "\xff\xff\xff\xff\x04" + strings.Repeat("x", 100)), any, Down},
@@ -218,33 +219,5 @@ func TestEndlessBanners(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		tun.Close()
-	})
-}
-
-// FuzzGreeting feeds what a server may send first to our reader. It ends, keeps little, and hands
-// on exactly what begins with the version.
-func FuzzGreeting(f *testing.F) {
-	for _, text := range []string{"SSH-2.0-x\r\nabc", "hi\nSSH-1.99-y\nz", "SSH-1.5-x\n", "\n\n", "no end", strings.Repeat("x\n", 2000)} {
-		f.Add([]byte(text))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		near, far := net.Pipe()
-		go func() { // ends with the pipe
-			far.Write(text)
-			far.Close()
-		}()
-		defer near.Close()
-		c := &greetingConn{Conn: near}
-		got, err := io.ReadAll(c)
-		at := -1
-		if c.greeted {
-			at = len(text) - len(got)
-		}
-		if at >= 0 && (!strings.HasPrefix(string(got), "SSH-2.") && !strings.HasPrefix(string(got), "SSH-1.99-") || at > 0 && text[at-1] != '\n') {
-			t.Errorf("handed on %q of %q", got, text)
-		}
-		if at < 0 && len(got) > 0 || len(c.said) > keptGreeting {
-			t.Errorf("got %q, kept %d, %v", got, len(c.said), err)
-		}
 	})
 }

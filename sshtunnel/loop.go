@@ -5,13 +5,15 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"sallyport/sshtunnel/netwatch"
 )
 
 // loop is the state of a Tunnel. One goroutine, run, owns it from New to Close. Other goroutines
 // send functions, which run calls one at a time (Tunnel.send). No function may block.
 type loop struct {
 	t       *Tunnel
-	lookout *lookout
+	lookout *netwatch.Lookout
 	// tasks counts the attempt that is under way and the requests of listeners.
 	tasks sync.WaitGroup
 
@@ -123,7 +125,7 @@ func (l *loop) step() (time.Duration, bool) {
 		return 0, false
 	}
 	wait, ok := l.untilAttempt()
-	if ok && wait > 0 && l.lookout.news() {
+	if ok && wait > 0 && l.lookout.News() {
 		l.failures, l.pause, wait = 0, 0, 0
 	}
 	if ok && wait <= 0 {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"sallyport/sshtunnel/cleartext"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/sshconfig"
 )
@@ -96,7 +97,7 @@ func phaseOf(err error) string {
 	if _, ok := errors.AsType[*AlgorithmError](err); ok {
 		return Refused
 	}
-	if peer, ok := errors.AsType[*IdentificationError](err); ok && peer.Version != "" {
+	if peer, ok := errors.AsType[*cleartext.IdentificationError](err); ok && peer.Version != "" {
 		return Refused
 	}
 	return Down

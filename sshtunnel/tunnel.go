@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sallyport/sshtunnel/netwatch"
 	"sallyport/sshtunnel/refusals"
 	"sallyport/sshtunnel/sshconfig"
 )
@@ -40,8 +41,6 @@ type Config struct {
 	// Getenv looks up SSH_AUTH_SOCK, SHELL and the names in KnownHostsCommand. If it is nil, none
 	// of them is set.
 	Getenv func(string) string
-	// Home is the local user's home directory.
-	Home string
 	// Terminal says that a person waits at the terminal of this process, and that a ProxyCommand
 	// may ask there, as it may with ssh. If it is false, a ProxyCommand has no terminal.
 	Terminal bool
@@ -64,7 +63,7 @@ type Config struct {
 	ControlMaster bool
 
 	// machine, aliveInterval and patience are set by New. Tests put their own in.
-	machine       machine
+	machine       netwatch.Machine
 	aliveInterval time.Duration
 	patience      time.Duration
 }
@@ -98,8 +97,8 @@ func New(cfg Config) (*Tunnel, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.machine.wall == nil {
-		cfg.machine = thisMachine
+	if cfg.machine.Wall == nil {
+		cfg.machine = netwatch.This()
 	}
 	if cfg.Notice == nil {
 		cfg.Notice = func(Notice) {}
@@ -109,7 +108,7 @@ func New(cfg Config) (*Tunnel, error) {
 	t := &Tunnel{cfg: cfg, events: make(chan func(*loop)), stopped: make(chan struct{})}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.current.Store(&published{State{Phase: Idle}, make(chan struct{})})
-	l := &loop{t: t, lookout: cfg.machine.lookout(), calls: map[*call]struct{}{}, listeners: map[*listener]struct{}{}}
+	l := &loop{t: t, lookout: cfg.machine.Lookout(), calls: map[*call]struct{}{}, listeners: map[*listener]struct{}{}}
 	go l.run() // ends at Close, which waits for it
 	return t, nil
 }

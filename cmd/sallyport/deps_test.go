@@ -20,9 +20,12 @@ import (
 var allowedImports = map[string][]string{
 	"sshtunnel": {
 		"golang.org/x/crypto/ssh", "golang.org/x/sys",
-		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/refusals", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
+		"sshtunnel/cleartext", "sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/netwatch", "sshtunnel/refusals",
+		"sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
 	},
+	"sshtunnel/cleartext":  {"golang.org/x/crypto/ssh", "sshtunnel/display", "sshtunnel/userkeys"},
 	"sshtunnel/display":    {},
+	"sshtunnel/netwatch":   {"golang.org/x/sys"},
 	"sshtunnel/refusals":   {"github.com/gofrs/flock"},
 	"sshtunnel/subprocess": {"sshtunnel/display"},
 	"sshtunnel/sshconfig":  {"github.com/kevinburke/ssh_config", "sshtunnel/display"},

@@ -1,4 +1,4 @@
-package sshtunnel
+package netwatch
 
 import (
 	"net"
@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unacknowledged returns how many segments the peer's TCP has not confirmed yet (TCP_INFO of
+// Unacknowledged returns how many segments the peer's TCP has not confirmed yet (TCP_INFO of
 // tcp(7)). It is 0 if the system does not tell.
-func unacknowledged(conn *net.TCPConn) (segments uint32) {
+func Unacknowledged(conn *net.TCPConn) (segments uint32) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return 0

@@ -1,4 +1,6 @@
-package sshtunnel
+// Package cleartext reads what an SSH server says before the connection is encrypted: text before
+// its version, the version, and the messages of the first key exchange.
+package cleartext
 
 import (
 	"bytes"
@@ -18,9 +20,9 @@ import (
 // x/crypto accepts is one packet of 256 KiB.
 const maxKexBytes = 1 << 20
 
-// kexWitness reads along with the first key exchange, which is not encrypted, and keeps the
+// Witness is a connection to a server that reads along with the first key exchange and keeps the
 // server's signature. An agent wants it as the proof of a session, and x/crypto does not tell it.
-type kexWitness struct {
+type Witness struct {
 	net.Conn
 	// over is set when nothing more is of interest. The fields below belong to Read until then.
 	over atomic.Bool
@@ -39,8 +41,12 @@ type kexReply struct {
 	HostKey, Public, Signature []byte
 }
 
-// Read implements net.Conn.
-func (w *kexWitness) Read(p []byte) (int, error) {
+// NewWitness returns conn without the text that a server may send before its version. Read fails
+// with an [IdentificationError] if no version comes, or another than 2.
+func NewWitness(conn net.Conn) *Witness { return &Witness{Conn: &greetingConn{Conn: conn}} }
+
+// Read implements net.Conn. It must not be called concurrently.
+func (w *Witness) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 	if n > 0 && !w.over.Load() {
 		w.text = append(w.text, p[:n]...)
@@ -56,7 +62,7 @@ func (w *kexWitness) Read(p []byte) (int, error) {
 }
 
 // look takes whole lines and packets off the text.
-func (w *kexWitness) look() {
+func (w *Witness) look() {
 	for !w.greeted {
 		// Lines may come before the identification (RFC 4253 section 4.2).
 		line, rest, ok := bytes.Cut(w.text, []byte("\n"))
@@ -99,7 +105,7 @@ const (
 )
 
 // message looks at one message of the server.
-func (w *kexWitness) message(number byte, body []byte) {
+func (w *Witness) message(number byte, body []byte) {
 	switch number {
 	case msgKexReply, msgGexReply:
 		var r kexReply
@@ -111,9 +117,9 @@ func (w *kexWitness) message(number byte, body []byte) {
 	}
 }
 
-// binding returns what proves the session to an agent. ok is false if the witness has not seen a
+// Binding returns what proves the session to an agent. ok is false if the witness has not seen a
 // reply whose signature fits.
-func (w *kexWitness) binding(session []byte) (b userkeys.Binding, ok bool) {
+func (w *Witness) Binding(session []byte) (b userkeys.Binding, ok bool) {
 	if !w.over.Load() || w.reply == nil {
 		return b, false
 	}
@@ -125,21 +131,22 @@ func (w *kexWitness) binding(session []byte) (b userkeys.Binding, ok bool) {
 	return userkeys.Binding{HostKey: w.reply.HostKey, Session: session, Signature: w.reply.Signature}, true
 }
 
-// unreadable returns why the server's key cannot be used, if it is of a type that is not known, or
-// a certificate of an authority with such a key. It returns nil for any other key.
-func (w *kexWitness) unreadable() error {
+// UnreadableKey returns the type of the server's key and why the key cannot be used, if the type is
+// not known, or if the key is a certificate of an authority with such a key. The error is nil for
+// any other key.
+func (w *Witness) UnreadableKey() (keyType string, err error) {
 	if w.reply == nil {
-		return nil
+		return "", nil
 	}
-	_, err := ssh.ParsePublicKey(w.reply.HostKey)
-	if err == nil || keyType(w.reply.HostKey) == "" {
-		return nil
+	_, err = ssh.ParsePublicKey(w.reply.HostKey)
+	if keyType = keyTypeOf(w.reply.HostKey); err == nil || keyType == "" {
+		return "", nil
 	}
-	return fmt.Errorf("%s; HostKeyAlgorithms -*cert* asks the server for its plain key", display.Cut(strings.TrimPrefix(err.Error(), "ssh: ")))
+	return keyType, fmt.Errorf("%s; HostKeyAlgorithms -*cert* asks the server for its plain key", display.Cut(strings.TrimPrefix(err.Error(), "ssh: ")))
 }
 
-// keyType returns the type that a key in wire format begins with.
-func keyType(blob []byte) string {
+// keyTypeOf returns the type that a key in wire format begins with.
+func keyTypeOf(blob []byte) string {
 	var head struct {
 		Type string
 		Rest []byte `ssh:"rest"`

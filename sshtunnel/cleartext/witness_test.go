@@ -1,4 +1,4 @@
-package sshtunnel
+package cleartext
 
 import (
 	"crypto/rand"
@@ -79,7 +79,7 @@ func witnessKex(t *testing.T, kex string, key ssh.Signer, slow bool) {
 	if slow {
 		raw = slowConn{raw, iotest.OneByteReader(raw)}
 	}
-	w := &kexWitness{Conn: raw}
+	w := &Witness{Conn: raw}
 	conn, _, _, err := ssh.NewClientConn(w, "", &ssh.ClientConfig{
 		Config:          ssh.Config{KeyExchanges: []string{kex}},
 		HostKeyCallback: ssh.InsecureIgnoreHostKey(),
@@ -87,11 +87,11 @@ func witnessKex(t *testing.T, kex string, key ssh.Signer, slow bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, ok := w.binding(conn.SessionID())
+	b, ok := w.Binding(conn.SessionID())
 	if !ok || string(b.HostKey) != string(key.PublicKey().Marshal()) || w.text != nil {
 		t.Errorf("binding: %v, %+v", ok, b)
 	}
-	if _, ok := w.binding(make([]byte, 32)); ok {
+	if _, ok := w.Binding(make([]byte, 32)); ok {
 		t.Error("a binding to another session")
 	}
 }
@@ -108,12 +108,12 @@ func FuzzWitness(f *testing.F) {
 			far.Write(b)
 			far.Close()
 		}()
-		w := &kexWitness{Conn: near}
+		w := &Witness{Conn: near}
 		got, err := io.ReadAll(w)
 		if err != nil || string(got) != string(b) {
 			t.Fatalf("read %q, %v", got, err)
 		}
-		if _, ok := w.binding([]byte("session")); ok {
+		if _, ok := w.Binding([]byte("session")); ok {
 			t.Error("a binding from nothing")
 		}
 		if len(w.text) > maxKexBytes {
