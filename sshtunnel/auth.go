@@ -313,6 +313,7 @@ func (a *authenticator) interactive(method string) ssh.AuthMethod {
 		return a.password(at)
 	}
 	a.rounds = 0
+	a.patience.tookPart()
 	a.patience.waitForPerson() // PAM may send a push before its first question, or without one
 	return ssh.KeyboardInteractive(func(name, instruction string, prompts []string, echos []bool) ([]string, error) {
 		return a.round(at, strings.TrimSpace(name+"\n"+instruction), prompts, echos)
@@ -393,12 +394,14 @@ func (a *authenticator) patiently(s ssh.Signer) ssh.Signer {
 // Sign implements ssh.Signer.
 func (s patientSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
 	s.waitForPerson()
+	defer s.signing()()
 	return s.MultiAlgorithmSigner.Sign(rand, data)
 }
 
 // SignWithAlgorithm implements ssh.AlgorithmSigner.
 func (s patientSigner) SignWithAlgorithm(rand io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
 	s.waitForPerson()
+	defer s.signing()()
 	return s.MultiAlgorithmSigner.SignWithAlgorithm(rand, data, algorithm)
 }
 
