@@ -183,6 +183,9 @@
 //   - one that looks at the clocks and the local address (package netwatch);
 //   - two that accept connections for Listeners, from the first Listen on.
 //
+// A pool spreads the streams of one chain over several connections. It dials another one when one
+// has 200 streams, or when bulk makes small calls wait. It never does if a person may be needed.
+//
 // A connection has three goroutines: one reads from its channel, one writes to it, and one
 // handles its requests. They exist because the channels of x/crypto/ssh have no deadlines.
 //

@@ -324,7 +324,7 @@ func (l *link) knock(address string) bool {
 	return err == nil || errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// countedConn counts what arrives, because any byte is a sign of life.
+// countedConn counts what arrives, because any byte is a sign of life, and how much moves.
 type countedConn struct {
 	net.Conn
 	// raw is what lies below Conn.
@@ -335,6 +335,8 @@ type countedConn struct {
 	at atomic.Int64
 	// failed is set when a Read or Write has failed.
 	failed atomic.Bool
+	// flow counts the bytes of both directions.
+	flow flow
 }
 
 // start is the base of monotonic times.
@@ -354,6 +356,7 @@ func (c *countedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.at.Store(int64(time.Since(start)))
 	c.received.Add(int64(n))
+	c.flow.add(n)
 	if err != nil {
 		c.failed.Store(true)
 	}
@@ -362,8 +365,47 @@ func (c *countedConn) Read(p []byte) (int, error) {
 
 func (c *countedConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
+	c.flow.add(n)
 	if err != nil {
 		c.failed.Store(true)
 	}
 	return n, err
+}
+
+// flow tells how many bytes have moved lately.
+type flow struct {
+	mu sync.Mutex
+	// second counts the seconds since start. now is how many bytes have moved in this one, and
+	// before how many had in the one before.
+	second      int64
+	now, before int64
+}
+
+func (f *flow) add(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.advance()
+	f.now += int64(n)
+}
+
+// recent returns how many bytes have moved within the last one or two seconds.
+func (f *flow) recent() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.advance()
+	return f.now + f.before
+}
+
+// advance begins a new second when it is time. The caller holds mu.
+func (f *flow) advance() {
+	second := int64(time.Since(start) / time.Second)
+	switch second - f.second {
+	case 0:
+		return
+	case 1:
+		f.before = f.now
+	default:
+		f.before = 0
+	}
+	f.second, f.now = second, 0
 }

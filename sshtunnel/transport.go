@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/sshtunnel/netwatch"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -20,6 +21,11 @@ const (
 	// repeatDelay is the time between the starts of two dials of repeat, and maxRepeats is how many
 	// of them may be under way.
 	repeatDelay, maxRepeats = 1500 * time.Millisecond, 20
+	// maxUnsent is how much the kernel may hold of what is not sent yet, in bytes. Without a limit,
+	// a small packet waits behind megabytes of an upload: 430 ms instead of 180 at 20 Mbit/s and a
+	// round trip of 50 ms. This much is sent in 26 ms there, and keeps a connection of 1 Gbit/s
+	// busy for 0.5 ms.
+	maxUnsent = 64 << 10
 )
 
 // dialTransport opens what the SSH protocol of the host runs over.
@@ -33,6 +39,9 @@ func (d *dialer) dialTransport(ctx context.Context) (net.Conn, error) {
 	}
 	for attempt := 1; ; attempt++ {
 		conn, err := repeat(ctx, func(ctx context.Context) (net.Conn, error) { return dialTCP(ctx, h) })
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			netwatch.LimitUnsent(tcp, maxUnsent)
+		}
 		if err == nil || attempt >= h.ConnectionAttempts {
 			return conn, err
 		}
