@@ -11,40 +11,14 @@ import (
 
 	"sallyport/sshtunnel/refusals"
 	"sallyport/sshtunnel/sshconfig"
-	"sallyport/sshtunnel/userkeys"
 )
 
-// refusal is an AuthError as other processes read it (refusals.Refusal.Cause).
-type refusal struct {
-	User        string   `json:"user"`
-	Tried       []string `json:"tried,omitempty"`
-	Methods     []string `json:"methods,omitempty"`
-	Notes       []string `json:"notes,omitempty"`
-	NeedsPerson bool     `json:"needs_person,omitempty"`
-	TooMany     bool     `json:"too_many,omitempty"`
-	Said        string   `json:"said,omitempty"`
-	// Agent is nil if nothing was wrong with the agent.
-	Agent *agentFault `json:"agent,omitempty"`
-}
-
-// agentFault is an AgentError as other processes read it.
-type agentFault struct {
-	Path            string              `json:"path"`
-	FromEnvironment bool                `json:"from_environment,omitempty"`
-	Fault           userkeys.AgentFault `json:"fault"`
-	Signing         bool                `json:"signing,omitempty"`
-}
-
-// newRefusal makes what other processes read of e.
-func newRefusal(e *AuthError) refusal {
-	r := refusal{
-		User: e.User, Tried: e.Tried, Methods: e.Methods, Notes: e.Notes,
-		NeedsPerson: e.NeedsPerson, TooMany: e.TooMany, Said: e.Said,
-	}
-	if a := e.Agent; a != nil {
-		r.Agent = &agentFault{a.Path, a.FromEnvironment, a.Fault, a.Signing}
-	}
-	return r
+// newRefusal returns what other processes read of e (refusals.Refusal.Cause). The alias is left
+// out: they may have another one.
+func newRefusal(e *AuthError) *AuthError {
+	r := *e
+	r.Hop = ""
+	return &r
 }
 
 // agree waits for other processes of this user that try the same login. The error is the AuthError
@@ -92,18 +66,17 @@ func (d *dialer) agree(ctx context.Context) (*refusals.Try, error) {
 	return try, err
 }
 
+// needsPerson reports whether a login has failed for want of a person.
+func needsPerson(err error) bool {
+	auth, ok := errors.AsType[*AuthError](err)
+	return ok && auth.NeedsPerson
+}
+
 // metBefore makes an AuthError of the refusal that another process, or this one, has met.
 func metBefore(h *sshconfig.Host, met *refusals.Refusal) *AuthError {
-	var r refusal
-	json.Unmarshal(met.Cause, &r) // without a cause, the time says enough
-	e := &AuthError{
-		Hop: h.Alias, User: h.User, Tried: r.Tried, Methods: r.Methods, Notes: r.Notes,
-		NeedsPerson: r.NeedsPerson, TooMany: r.TooMany, Said: r.Said,
-		MetAt: met.At, NotBefore: met.Until,
-	}
-	if a := r.Agent; a != nil {
-		e.Agent = &userkeys.AgentError{Path: a.Path, FromEnvironment: a.FromEnvironment, Fault: a.Fault, Signing: a.Signing}
-	}
+	e := &AuthError{}
+	json.Unmarshal(met.Cause, e) // without a cause, the time says enough
+	e.Hop, e.User, e.MetAt, e.NotBefore = h.Alias, h.User, met.At, met.Until
 	return e
 }
 
@@ -113,6 +86,9 @@ func (d *dialer) record(ctx context.Context, try *refusals.Try, err error) {
 	if err == nil {
 		try.Accepted()
 		return
+	}
+	if d.prepared.standIn.taken() != nil {
+		return // the server has refused nothing that the person was asked for
 	}
 	timeout, late := errors.AsType[*TimeoutError](context.Cause(ctx))
 	auth, refused := errors.AsType[*AuthError](err)
@@ -145,7 +121,7 @@ func (d *dialer) loginKey(snapshot string) string {
 		via, h.HostName, h.Port, h.User, h.HostKeyAlias, h.ProxyCommand, h.BindAddress,
 		h.IdentityFiles, h.CertificateFiles, h.IdentitiesOnly, h.IdentityAgent, h.PubkeyAcceptedAlgorithms, h.RequiredRSASize,
 		h.PreferredAuthentications, h.PubkeyAuthentication, h.PasswordAuthentication, h.KbdInteractiveAuthentication,
-		h.NumberOfPasswordPrompts, h.BatchMode, d.cfg.Ask == nil, snapshot,
+		h.NumberOfPasswordPrompts, h.BatchMode, !d.cfg.asks(), snapshot,
 		// Whether a person can be asked makes another login of it.
 		env("SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "DISPLAY", "WAYLAND_DISPLAY"),
 	}))

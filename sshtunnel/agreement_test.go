@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -176,5 +177,25 @@ func TestRefusalOfTheAgentIsShared(t *testing.T) {
 	got := metBefore(&sshconfig.Host{Alias: "bastion"}, &refusals.Refusal{Cause: text}).Agent
 	if got == nil || *got != *gone {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// A refusal that an older version has stored is still read.
+func TestRefusalOfAnOlderVersion(t *testing.T) {
+	t.Parallel()
+	stored := `{"user":"me","tried":["password"],"methods":["publickey"],"notes":["a note"],"needs_person":true,` +
+		`"too_many":true,"said":"go away","agent":{"path":"/a","from_environment":true,"fault":1,"signing":true}}`
+	at := time.Unix(1000, 0)
+	got := metBefore(&sshconfig.Host{Alias: "bastion", User: "me"}, &refusals.Refusal{At: at, Until: at.Add(time.Minute), Cause: []byte(stored)})
+	want := &AuthError{
+		Hop: "bastion", User: "me", Tried: []string{"password"}, Methods: []string{"publickey"}, Notes: []string{"a note"},
+		NeedsPerson: true, TooMany: true, Said: "go away", MetAt: at, NotBefore: at.Add(time.Minute),
+		Agent: &userkeys.AgentError{Path: "/a", FromEnvironment: true, Fault: userkeys.AgentGone, Signing: true},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if text, err := json.Marshal(newRefusal(&AuthError{Hop: "bastion", User: "me"})); err != nil || string(text) != `{"user":"me"}` {
+		t.Errorf("stored %s, %v", text, err)
 	}
 }

@@ -73,16 +73,16 @@ func implemented(list []string, have ...[]string) []string {
 // section 7.1).
 type AlgorithmError struct {
 	// Keyword is that of ssh_config which lists the algorithms in question, such as KexAlgorithms.
-	Keyword string
+	Keyword string `json:"keyword"`
 	// Ours are those that ssh_config allows, as far as they are implemented here. If none is, all
 	// of them are named.
-	Ours []string
+	Ours []string `json:"ours,omitempty"`
 	// Theirs are what the server offers, as it names them. They are empty if the server was not
 	// asked, because nothing that ssh_config allows is implemented here.
-	Theirs []string
+	Theirs []string `json:"theirs,omitempty"`
 	// Possible are those of Theirs that are implemented here, and that ssh_config does not allow.
 	// OpenSSH calls most of them weak.
-	Possible []string
+	Possible []string `json:"possible,omitempty"`
 }
 
 // Error names what the server offers. The names are printable and cut to a limit.

@@ -2,10 +2,10 @@ package sshtunnel
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 	"strings"
 
@@ -36,8 +36,10 @@ type authenticator struct {
 	ask func(Question) (string, error)
 	// patience shows the person what the server says, and lets the login take its time.
 	patience *patience
-	log      *slog.Logger
-	trace    *Trace
+	// spare returns an error if a ControlMaster takes the place of this login, which would need a
+	// person from here on. Nothing is to be tried then.
+	spare func() error
+	trace *Trace
 	// source is where the keys come from. keyConfig completes it.
 	source userkeys.Config
 
@@ -64,15 +66,15 @@ type authenticator struct {
 	result AuthError
 }
 
-// newAuthenticator makes one for the login of d. ask puts a question to the person.
-func newAuthenticator(d *dialer, ask func(Question) (string, error)) *authenticator {
+// newAuthenticator makes one for the login of d, which ctx bounds.
+func newAuthenticator(ctx context.Context, d *dialer) *authenticator {
 	a := &authenticator{
 		host:     d.host,
-		ask:      ask,
+		ask:      func(q Question) (string, error) { return d.ask(ctx, q) },
 		patience: d.patience,
-		log:      d.cfg.Log,
+		spare:    func() error { return d.spare(ctx, true) },
 		trace:    d.cfg.Trace,
-		source:   userkeys.Config{Host: d.host, Agent: d.prepared.agent, Getenv: d.cfg.Getenv, Log: d.cfg.Log, Wait: d.wait},
+		source:   userkeys.Config{Context: ctx, Host: d.host, Agent: d.prepared.agent, Getenv: d.cfg.Getenv, Log: d.cfg.Log, Wait: d.wait},
 		attempts: map[string]int{},
 		over:     map[string]bool{},
 		result:   AuthError{Hop: d.host.Alias, User: d.host.User},
@@ -295,6 +297,9 @@ func (a *authenticator) tried(s string) { a.result.Tried = append(a.result.Tried
 
 // interactive returns a method that asks the person, or nil if no try is left or none may be made.
 func (a *authenticator) interactive(method string) ssh.AuthMethod {
+	if a.attempts[method] < a.host.NumberOfPasswordPrompts && a.spare() != nil {
+		return nil
+	}
 	if a.host.BatchMode {
 		a.over[method] = true
 		a.note("BatchMode forbids asking for a password")
@@ -380,28 +385,45 @@ func (a *authenticator) said(text string) {
 // key, and the rest of its rules may need a person, too (PAM's account management).
 type patientSigner struct {
 	ssh.MultiAlgorithmSigner
-	*patience
+	a *authenticator
 }
 
 // patiently makes a patientSigner of s.
 func (a *authenticator) patiently(s ssh.Signer) ssh.Signer {
 	if m, ok := s.(ssh.MultiAlgorithmSigner); ok {
-		return patientSigner{m, a.patience}
+		return patientSigner{m, a}
 	}
 	return s
 }
 
+// begin is called before a signature. A security key waits for a touch, which the user's
+// ControlMaster may spare.
+func (s patientSigner) begin() error {
+	if strings.HasPrefix(hostkeys.PlainKey(s.PublicKey()).Type(), "sk-") {
+		if err := s.a.spare(); err != nil {
+			s.a.tryErr = err
+			return err
+		}
+	}
+	s.a.patience.waitForPerson()
+	return nil
+}
+
 // Sign implements ssh.Signer.
 func (s patientSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
-	s.waitForPerson()
-	defer s.signing()()
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
+	defer s.a.patience.signing()()
 	return s.MultiAlgorithmSigner.Sign(rand, data)
 }
 
 // SignWithAlgorithm implements ssh.AlgorithmSigner.
 func (s patientSigner) SignWithAlgorithm(rand io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
-	s.waitForPerson()
-	defer s.signing()()
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
+	defer s.a.patience.signing()()
 	return s.MultiAlgorithmSigner.SignWithAlgorithm(rand, data, algorithm)
 }
 

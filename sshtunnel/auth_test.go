@@ -315,7 +315,7 @@ func TestTimeoutWaitsForThePerson(t *testing.T) {
 				config.AddHostKey(signer)
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				cfg := &Config{Log: testLog(t), Notice: func(Notice) {}, patience: time.Minute, Ask: func(ctx context.Context, q Question) (string, error) {
+				cfg := &Config{Log: testLog(t), Notice: func(Notice) {}, settings: settings{patience: time.Minute}, Ask: func(ctx context.Context, q Question) (string, error) {
 					time.Sleep(tt.asked)
 					return "password", context.Cause(ctx)
 				}}

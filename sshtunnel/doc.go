@@ -135,12 +135,20 @@
 //
 // # ControlMaster
 //
-// With Config.ControlMaster, each attempt asks the ControlPath of each host for a live
-// ControlMaster, from the last host to the first. The first that answers takes the place of its
-// host and of all hosts before it. Later hops are dialed through it as usual. All work is done
-// by the ssh program: ssh -W opens connections, ssh runs commands, and ssh -O forward listens.
-// It runs in batch mode and asks nothing. If the master ends, the next call notices, and the
-// link is lost.
+// With [MasterAlways], each attempt asks the ControlPath of each host for a live ControlMaster,
+// from the last host to the first. The first that answers takes the place of its host and of all
+// hosts before it. Later hops are dialed through it as usual. All work is done by the ssh
+// program: ssh -W opens connections, ssh runs commands, and ssh -O forward listens. It runs in
+// batch mode and asks nothing. If the master ends, the next call notices, and the link is lost.
+//
+// With [MasterAuto], the hosts are dialed, and the masters are asked only when a login cannot go on
+// without a person: before a question, before a security key has to be touched, before
+// keyboard-interactive begins, because a push may be behind it, and when the server has refused
+// and a person could have helped. The masters are those of the host that is logged in to, and of
+// the hosts behind it. If one answers, the login is given up, which counts as no refusal. Sockets
+// of other users are left alone. With Config.Refusals, the next login of any process asks the
+// masters before it connects, until a login has needed nobody. A login looks for masters once: what
+// was asked is answered by the person.
 //
 // # Where this differs from OpenSSH
 //

@@ -12,6 +12,9 @@ import (
 	"sallyport/sshtunnel/userkeys"
 )
 
+// The tags below name the fields as other processes of this user read them: in a ledger of refusals
+// (package refusals), and from the shared connection (package mux).
+
 var (
 	// ErrNoPerson is what Config.Ask returns if nobody can be asked.
 	ErrNoPerson = hostkeys.ErrNoPerson
@@ -36,13 +39,13 @@ const (
 // HopError says which hop failed, and at which stage.
 type HopError struct {
 	// Hop is the alias.
-	Hop string
+	Hop string `json:"hop"`
 	// Addr is the host:port that was dialed. It is empty if a ProxyCommand leads to the hop.
-	Addr string
+	Addr string `json:"addr,omitempty"`
 	// Stage is one of the Stage constants.
-	Stage string
+	Stage string `json:"stage"`
 	// Err is the cause.
-	Err error
+	Err error `json:"-"`
 }
 
 // Error names hop, address, stage and cause.
@@ -60,16 +63,16 @@ func (e *HopError) Unwrap() error { return e.Err }
 // net.Error whose Timeout is true.
 type TimeoutError struct {
 	// After is the timeout, such as 30s.
-	After string
+	After string `json:"after,omitempty"`
 	// Person says that the login waited for a person.
-	Person bool
+	Person bool `json:"person,omitempty"`
 	// Queued says that another process of this user was trying the same login all that time, so
 	// that this one did not connect.
-	Queued bool
+	Queued bool `json:"queued,omitempty"`
 	// Program is the ProxyCommand that was waited for. It is empty if there is none.
-	Program string
+	Program string `json:"program,omitempty"`
 	// Said is the end of what the ProxyCommand wrote to stderr, cut to a limit.
-	Said string
+	Said string `json:"said,omitempty"`
 }
 
 // Error names the time and what the person can change.
@@ -99,9 +102,9 @@ func (e *TimeoutError) Temporary() bool { return true }
 // SilentError says that a hop was given up because nothing came from it.
 type SilentError struct {
 	// After is how long it was silent.
-	After time.Duration
+	After time.Duration `json:"after,omitempty"`
 	// Why says what made us ask for a sign of life. It is empty if only the silence did.
-	Why string
+	Why string `json:"why,omitempty"`
 }
 
 func (e *SilentError) Error() string {
@@ -113,31 +116,34 @@ func (e *SilentError) Error() string {
 
 // AuthError says that a server did not let us in.
 type AuthError struct {
-	// Hop is the alias, and User the name at the server.
-	Hop, User string
+	// Hop is the alias.
+	Hop string `json:"hop,omitempty"`
+	// User is the name at the server.
+	User string `json:"user"`
 	// Tried is what was offered, in order, such as "publickey SHA256:... (file)" or "password".
-	Tried []string
+	Tried []string `json:"tried,omitempty"`
 	// Methods are those that the server would still accept.
-	Methods []string
+	Methods []string `json:"methods,omitempty"`
 	// Notes say what could not be offered, and why.
-	Notes []string
+	Notes []string `json:"notes,omitempty"`
 	// Agent says why the agent was of no use. It is nil if nothing was wrong with it.
-	Agent *userkeys.AgentError
+	Agent *userkeys.AgentError `json:"agent,omitempty"`
 	// NeedsPerson says that a person or the agent could have helped. If it is false, the server has
 	// refused everything that we have.
-	NeedsPerson bool
+	NeedsPerson bool `json:"needs_person,omitempty"`
 	// TooMany says that the server's MaxAuthTries was reached. Fewer keys may help, and so may
 	// IdentitiesOnly.
-	TooMany bool
+	TooMany bool `json:"too_many,omitempty"`
 	// MetAt is when another process of this user met this refusal, or this process did before. This
-	// attempt then asked nothing of the server. NotBefore is when the next one will. Both are zero
-	// if the server has refused this attempt.
-	MetAt, NotBefore time.Time
+	// attempt then asked nothing of the server. It is zero if the server has refused this attempt.
+	MetAt time.Time `json:"met_at,omitzero"`
+	// NotBefore is when the next attempt will ask the server. It is zero if MetAt is.
+	NotBefore time.Time `json:"not_before,omitzero"`
 	// Said is the last that the server said before it refused, in printable words. It is empty if
 	// the server said nothing.
-	Said string
+	Said string `json:"said,omitempty"`
 	// Err is a cause besides. It may be nil.
-	Err error
+	Err error `json:"-"`
 }
 
 // Error says what was tried, what the server would accept, and what could not be offered.
@@ -184,15 +190,15 @@ func firstOf(list []string, separator string) string {
 // OpenError says that a hop refused to open a channel (RFC 4254 section 5.1).
 type OpenError struct {
 	// Hop is the alias of the hop that refused.
-	Hop string
+	Hop string `json:"hop,omitempty"`
 	// Network is tcp or unix. It is session for a command.
-	Network string
+	Network string `json:"network,omitempty"`
 	// Addr is where the channel was to lead. It is empty for a command.
-	Addr string
+	Addr string `json:"addr,omitempty"`
 	// Reason is the server's.
-	Reason ssh.RejectionReason
+	Reason ssh.RejectionReason `json:"reason,omitempty"`
 	// Msg is what the server said, cut to a limit.
-	Msg string
+	Msg string `json:"msg,omitempty"`
 }
 
 // Prohibited reports whether the hop's own rules refused. If not, the address could not be reached.
@@ -234,11 +240,11 @@ func (e *OpenError) Error() string {
 // has no reasons for that: the port may be in use, or a rule may forbid it.
 type ListenError struct {
 	// Hop is the alias.
-	Hop string
+	Hop string `json:"hop,omitempty"`
 	// Network is tcp or unix.
-	Network string
+	Network string `json:"network,omitempty"`
 	// Addr is where the hop was to listen.
-	Addr string
+	Addr string `json:"addr,omitempty"`
 }
 
 // Error names the rules of sshd that may be the reason.
@@ -250,11 +256,11 @@ func (e *ListenError) Error() string {
 // ExitError says that a command of Exec did not end with status 0.
 type ExitError struct {
 	// Status is that of the command. It is 0 if Signal is set, and -1 if the server did not tell.
-	Status int
+	Status int `json:"status,omitempty"`
 	// Signal ended the command. It has no SIG in front. It is empty if the command ended by itself.
-	Signal string
+	Signal string `json:"signal,omitempty"`
 	// Stderr is the beginning of what the command wrote there.
-	Stderr string
+	Stderr string `json:"stderr,omitempty"`
 }
 
 // Error says how the command ended, and quotes the beginning of its stderr.

@@ -70,10 +70,14 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 		d.where.addr = net.JoinHostPort(d.host.HostName, strconv.Itoa(d.host.Port))
 	}
 	try, err := d.agree(ctx)
+	defer try.Abandon()
+	if needsPerson(err) || try.PersonExpected() {
+		// The server is not disturbed by one more login that would not be completed.
+		err = cmp.Or(d.prepared.standIn.look(ctx), err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer try.Abandon()
 	timeout := connectTimeout(d.host)
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -83,6 +87,9 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 
 	d.stage.Store(StageConnect)
 	h, err := d.login(limited)
+	if needsPerson(err) {
+		err = cmp.Or(d.spare(limited, true), err)
+	}
 	d.record(limited, try, err)
 	if err == nil {
 		return h, nil
@@ -92,6 +99,9 @@ func (d *dialer) dial(ctx context.Context) (hop, error) {
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	}
+	if found := d.prepared.standIn.taken(); found != nil {
+		return nil, found
 	}
 	if limited.Err() != nil {
 		err = context.Cause(limited) // our own timeout
@@ -191,9 +201,7 @@ func (d *dialer) traceKeyExchange(a ssh.NegotiatedAlgorithms) {
 
 // clientConfig says how x/crypto is to do the handshake.
 func (d *dialer) clientConfig(ctx context.Context) (*ssh.ClientConfig, error) {
-	ask := func(q Question) (string, error) { return d.ask(ctx, q) }
-	d.auth = newAuthenticator(d, ask)
-	d.auth.source.Context = ctx
+	d.auth = newAuthenticator(ctx, d)
 	config := &ssh.ClientConfig{
 		User:              d.host.User,
 		ClientVersion:     clientVersion,
@@ -217,11 +225,24 @@ func (d *dialer) banner(text string) error {
 // called from any goroutine.
 func (d *dialer) tell(text string) { d.patience.tell(text) }
 
-// hold stops the clock of ConnectTimeout until resume is called.
-func (d *dialer) hold() (resume func()) { return d.patience.hold() }
+// spare is called when the login cannot go on without a person. If it returns an error, the user's
+// ControlMaster takes the place of this login, which has to end. Whether the next login will need a
+// person too is noted for it.
+func (d *dialer) spare(ctx context.Context, nextToo bool) error {
+	if nextToo {
+		d.patience.needed()
+	}
+	defer d.patience.clock.pause()()
+	return d.prepared.standIn.look(ctx)
+}
 
 // ask puts a question to the person. The clock of ConnectTimeout stands still meanwhile.
 func (d *dialer) ask(ctx context.Context, q Question) (string, error) {
+	if q.Kind != "add-key" { // the login has got on without the answer
+		if err := d.spare(ctx, q.Kind != "host-key"); err != nil {
+			return "", err
+		}
+	}
 	if d.cfg.Ask == nil || d.host.BatchMode {
 		return "", ErrNoPerson
 	}
@@ -240,7 +261,7 @@ func (d *dialer) wait(w userkeys.Wait) (over func()) {
 		d.patience.tookPart()
 		d.tell(w.Text)
 	}
-	return d.hold()
+	return d.patience.hold()
 }
 
 // hostKeyQuestion is a question of package hostkeys.
@@ -280,8 +301,12 @@ func (d *dialer) chooseMethod(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) 
 	if d.conn.failed.Load() {
 		return nil, errCut
 	}
+	if err := d.cfg.host.admit(); err != nil {
+		return nil, err
+	}
 	d.beginAuth(c.Metadata)
-	return d.auth.choose(c)
+	method, err := d.auth.choose(c)
+	return method, cmp.Or(d.prepared.standIn.taken(), err)
 }
 
 // beginAuth tells, the first time, who the server is: to the agent for what session this connection
@@ -302,7 +327,10 @@ var errCut = errors.New("the connection ended during the login")
 
 // explain returns why a handshake has failed.
 func (d *dialer) explain(ctx context.Context, err error) error {
-	switch {
+	switch found := d.prepared.standIn.taken(); {
+	case found != nil:
+		d.auth.conclude(AuthFailed, found)
+		return found
 	case d.keyErr != nil:
 		return d.keyErr
 	case mismatch(err) != nil:

@@ -186,7 +186,7 @@ func TestBackoffEndsWithNews(t *testing.T) {
 				m := &testMachine{}
 				m.off.Store(true)
 				attempts := make(chan time.Time)
-				tun, err := New(Config{machine: m.machine(), Chain: func(context.Context) ([]*sshconfig.Host, error) {
+				tun, err := New(Config{settings: settings{machine: m.machine()}, Chain: func(context.Context) ([]*sshconfig.Host, error) {
 					attempts <- time.Now()
 					return nil, &HopError{Stage: StageConnect, Err: errors.New("no route to host")}
 				}})

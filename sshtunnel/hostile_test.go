@@ -214,7 +214,7 @@ func TestEndlessBanners(t *testing.T) {
 	h.HostKeyAlias = "bastion"
 	writeFile(t, h.UserKnownHostsFiles[0], "bastion "+openssh.KeyLine(key.PublicKey()))
 	noLeak(t, func() {
-		tun := tunnelOf(t, Config{Chain: chainOf(h), patience: time.Second})
+		tun := tunnelOf(t, Config{Chain: chainOf(h), settings: settings{patience: time.Second}})
 		if err := tun.Connect(t.Context()); !is[*TimeoutError](err) {
 			t.Errorf("got %v", err)
 		}

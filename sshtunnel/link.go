@@ -43,6 +43,11 @@ func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, report 
 	if len(chain) == 0 {
 		return nil, errors.New("no host to dial")
 	}
+	if cfg.Shared != nil {
+		if l, err := dialShared(ctx, cfg, chain, report); l != nil || err != nil {
+			return l, err
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	prepared := make([]*preparation, len(chain))
@@ -52,35 +57,58 @@ func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, report 
 	}
 	l := newLink()
 	reached := 0 // hosts
-	if cfg.ControlMaster {
+	if cfg.ControlMaster == MasterAlways {
 		if i, m := findMaster(ctx, chain, cfg.Log, &l.tasks); m != nil {
-			report(progress{hop: chain[i].Alias})
-			cfg.Trace.connected(ConnectedInfo{chain[i].Alias, ByControlMaster, chain[i].ControlPath})
-			l.hops = append(l.hops, m)
+			l.ride(m, cfg, report)
 			reached = i + 1
 		}
 	}
-	for i, h := range chain[reached:] {
+	for reached < len(chain) {
+		h := chain[reached]
 		report(progress{hop: h.Alias})
-		d := &dialer{cfg: cfg, host: h, prepared: prepared[reached+i], link: l, report: report}
+		d := &dialer{cfg: cfg, host: h, prepared: prepared[reached], link: l, report: report}
+		d.prepared.standIn = newStandIn(cfg, chain[reached:], l)
 		if len(l.hops) > 0 {
 			d.via = l.last()
 		}
 		hp, err := d.dial(ctx)
-		if err != nil {
+		master, found := errors.AsType[*masterFound](err)
+		switch {
+		case found:
+			l.ride(master.hop, cfg, report)
+			reached += master.ahead
+		case err != nil:
 			cancel() // frees preparations that hang
 			l.close(err)
 			return nil, err
+		default:
+			l.hops = append(l.hops, hp)
+			l.attended = l.attended || d.patience.attended()
 		}
-		l.hops = append(l.hops, hp)
-		l.attended = l.attended || d.patience.attended()
+		reached++
 	}
-	l.attend(cfg, chain[len(chain)-len(l.hops):])
+	l.begin(cfg, chain[len(chain)-len(l.hops):])
+	return l, nil
+}
+
+// begin makes the link clean up when it ends, and starts to watch its hops.
+func (l *link) begin(cfg *Config, hosts []*sshconfig.Host) {
+	l.attend(cfg, hosts)
 	context.AfterFunc(l.life, func() {
 		l.close(nil)
 		close(l.closed)
 	})
-	return l, nil
+}
+
+// ride puts the user's ControlMaster in the place of the hops that are there, which end. It is for
+// a link that is being dialed.
+func (l *link) ride(m *masterHop, cfg *Config, report func(progress)) {
+	report(progress{hop: m.where.alias})
+	cfg.Trace.connected(ConnectedInfo{m.where.alias, ByControlMaster, m.socket})
+	if len(l.hops) > 0 {
+		l.hops[0].close(errors.New("a ControlMaster takes the place of this hop"))
+	}
+	l.hops = []hop{m}
 }
 
 // attend makes the link end when one of its hops does, and starts to watch the hops. The hosts are
@@ -129,8 +157,9 @@ func (l *link) localIP() net.IP {
 
 // A hop is one server on the way to which we are logged in.
 //
-// There are two kinds. An sshHop is an SSH connection of our own. A masterHop is the user's
-// ControlMaster. Only their own files know which kind a hop is. All methods may be called
+// There are three kinds. An sshHop is an SSH connection of our own. A masterHop is the user's
+// ControlMaster. A muxHop is a connection that another process shares, and stands for all hops.
+// Only their own files know which kind a hop is. All methods may be called
 // concurrently.
 type hop interface {
 	// place says which server this is.
@@ -199,6 +228,9 @@ type preparation struct {
 
 	// snapshot delivers what userkeys.Snapshot returns. It is nil without Config.Refusals.
 	snapshot chan string
+
+	// standIn is set when the hop is dialed. It is nil without MasterAuto.
+	standIn *standIn
 
 	keys *hostkeys.Verifier
 	// keysErr is the error of KnownHostsCommand.

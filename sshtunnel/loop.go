@@ -51,6 +51,14 @@ type call struct {
 	seen int
 	// asked is set when the call has shortened a pause. Each call does so once.
 	asked bool
+	// insist makes the attempt that the call starts try a login also if it was refused shortly
+	// before.
+	insist bool
+	// joined is the attempt that was under way when the call came. It is nil if none was.
+	joined *attempt
+	// again reports whether the call should have another attempt when the one that it has joined has
+	// failed. It is called once, by the loop, and may be nil.
+	again func(err error) bool
 	// answer gets one value. It has room for it.
 	answer chan callAnswer
 }
@@ -67,6 +75,8 @@ type attempt struct {
 	cancel context.CancelCauseFunc
 	// patient says that a person may be at work on the login.
 	patient bool
+	// insist says that a login is tried also if it was refused shortly before.
+	insist bool
 	// before is the state that stands again if the attempt is abandoned.
 	before State
 	// clocks tell whether the machine has slept since.
@@ -177,7 +187,7 @@ func (l *loop) untilAttempt() (time.Duration, bool) {
 	case Refused, NeedsPerson:
 		return 0, l.retryNow // decide has looked at the pause
 	case Idle:
-		return 0, l.wanted()
+		return max(0, l.pause-time.Since(l.lastEnd)), l.wanted()
 	}
 	since := time.Since(l.lastEnd)
 	wait := l.pause - since
@@ -188,12 +198,15 @@ func (l *loop) untilAttempt() (time.Duration, bool) {
 }
 
 func (l *loop) startAttempt() {
-	a := &attempt{before: l.state(), clocks: l.t.cfg.machine.Clocks(), result: make(chan callAnswer, 1)}
+	a := &attempt{before: l.state(), clocks: l.t.cfg.machine.Clocks(), result: make(chan callAnswer, 1), insist: l.t.cfg.Insist}
+	for c := range l.calls {
+		a.insist = a.insist || c.insist
+	}
 	a.ctx, a.cancel = context.WithCancelCause(l.t.ctx)
 	l.attempt, l.retryNow = a, false
 	l.setState(State{Phase: Dialing, Err: a.before.Err})
 	l.tasks.Go(func() { // ends with the attempt, at the latest when a.ctx does
-		link, err := l.t.dial(a.ctx, func(p progress) {
+		link, err := l.t.dial(a.ctx, a.insist, func(p progress) {
 			l.t.send(func(l *loop) { l.attemptAdvanced(a, p) })
 		})
 		a.result <- callAnswer{link, err}
@@ -206,8 +219,9 @@ func (l *loop) attemptAdvanced(a *attempt, p progress) {
 		return
 	}
 	a.patient = a.patient || p.patient
-	if st := (State{Phase: Dialing, Hop: p.hop, Notice: p.notice, Err: a.before.Err}); st != l.state() {
-		l.setState(st)
+	st := published{State: State{Phase: Dialing, Hop: p.hop, Notice: p.notice, Err: a.before.Err}, patient: a.patient}
+	if now := l.t.current.Load(); st.State != now.State || st.patient != now.patient {
+		l.publish(st)
 	}
 }
 
@@ -226,6 +240,11 @@ func (l *loop) attemptEnded(r callAnswer) {
 	if r.err != nil {
 		l.pause = backoff(l.failures)
 		l.failures++
+		for c := range l.calls {
+			if c.joined == a && c.again != nil && c.again(r.err) {
+				c.seen, c.asked, c.again = l.attempts, false, nil
+			}
+		}
 		st := State{Phase: phaseOf(r.err), Hop: hopOf(r.err), Err: r.err}
 		l.setState(st)
 		l.t.cfg.Log.Info("dial failed", "hop", st.Hop, "status", st.Phase, "err", st.Err)
@@ -241,8 +260,12 @@ func (l *loop) attemptEnded(r callAnswer) {
 // linkLost notes that the link has ended and nothing of it is left.
 func (l *loop) linkLost() {
 	cause := context.Cause(l.link.life)
+	if drained := context.Cause(l.link.last().ended()); errors.Is(drained, errDraining) {
+		l.linkDrained(drained)
+		return
+	}
 	l.t.cfg.Log.Info("link lost", "err", cause) // whoever looks at State tells the person
-	l.lostInUse = l.link.last().used()
+	l.lostInUse = l.link.last().used() && l.t.cfg.host == nil
 	l.link = nil
 	if time.Since(l.lastEnd) >= stableAfter {
 		l.failures = 0
@@ -259,6 +282,19 @@ func (l *loop) linkLost() {
 	l.setState(State{Phase: Down, Hop: hopOf(cause), Err: cause})
 }
 
+// linkDrained notes that a shared connection takes no new stream. That is no failure: the next call
+// looks for another one.
+func (l *loop) linkDrained(why error) {
+	l.t.cfg.Log.Debug("link given up", "err", why)
+	l.link, l.lostInUse = nil, false
+	l.failures, l.pause = 0, 0
+	if time.Since(l.lastEnd) < minBackoff {
+		l.pause = minBackoff // one that drains at once must not make us busy
+	}
+	l.lastEnd = time.Now()
+	l.setState(State{Phase: Idle})
+}
+
 // shutDown ends everything and waits for it.
 func (l *loop) shutDown() {
 	if l.attempt != nil {
@@ -268,6 +304,7 @@ func (l *loop) shutDown() {
 		l.link.close(ErrClosed)
 		l.link = nil
 	}
+	l.t.cfg.streams.close()
 	for ln := range l.listeners {
 		ln.arrivals.close()
 	}
@@ -280,7 +317,14 @@ func (l *loop) shutDown() {
 func (l *loop) state() State { return l.t.current.Load().State }
 
 // setState publishes a new State. Only run calls it.
-func (l *loop) setState(s State) {
-	before := l.t.current.Swap(&published{s, make(chan struct{})})
+func (l *loop) setState(s State) { l.publish(published{State: s}) }
+
+func (l *loop) publish(p published) {
+	p.changed, p.since = make(chan struct{}), time.Now()
+	before := l.t.current.Load() // nobody else stores one
+	if before.Phase == p.Phase {
+		p.since = before.since
+	}
+	l.t.current.Store(&p)
 	close(before.changed)
 }

@@ -23,6 +23,19 @@ import (
 	"sallyport/sshtunnel/subprocess"
 )
 
+// MasterUse says when a tunnel goes through the user's live ControlMaster.
+type MasterUse int
+
+const (
+	// MasterNever dials every host.
+	MasterNever MasterUse = iota
+	// MasterAuto goes through a master only where that spares the person something: a passphrase, a
+	// password, a code, a push, a touch, or the question whether a host key is known.
+	MasterAuto
+	// MasterAlways goes through a master that answers, and dials nothing that it stands for.
+	MasterAlways
+)
+
 // masterHop is a hop by the user's ControlMaster (ssh_config(5), ControlPath). A bastion that wants
 // two factors asks nothing then, because it has let the user in already.
 //
@@ -75,6 +88,84 @@ func findMaster(ctx context.Context, chain []*sshconfig.Host, log *slog.Logger, 
 		log.Warn("no ControlMaster answers; connecting without", "hop", chain[i].Alias, "path", chain[i].ControlPath)
 	}
 	return -1, nil
+}
+
+// standIn finds the ControlMaster that takes the place of one login, where that login would need a
+// person. It looks once: a person who has been asked is not disturbed any more.
+type standIn struct {
+	// hosts are the host of the login and those behind it, whose master would do as well.
+	hosts []*sshconfig.Host
+	// link is what the hop will be a part of.
+	link *link
+	log  *slog.Logger
+
+	mu     sync.Mutex // guards what follows
+	looked bool
+	// found is nil if there is no master.
+	found *masterFound
+}
+
+// newStandIn returns that of a login at the first of hosts. It is nil if no master is wanted.
+func newStandIn(cfg *Config, hosts []*sshconfig.Host, l *link) *standIn {
+	if cfg.ControlMaster != MasterAuto {
+		return nil
+	}
+	return &standIn{hosts: hosts, link: l, log: cfg.Log}
+}
+
+// masterFound ends a login whose place a ControlMaster takes.
+type masterFound struct {
+	hop *masterHop
+	// ahead is how many hosts lie between the host of the login and that of the master.
+	ahead int
+}
+
+// Error says what takes the place of the login.
+func (f *masterFound) Error() string {
+	return "the ControlMaster at " + f.hop.socket + " takes the place of this login"
+}
+
+// look returns a *masterFound if a master answers, else nil. Only sockets of this user count: who
+// may put one at the path could else take over what was not meant to go there. A process is started
+// only where there is such a socket.
+func (s *standIn) look(ctx context.Context) error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.hosts) - 1; i >= 0 && !s.looked; i-- {
+		h := s.hosts[i]
+		if h.ControlPath == "" || !subprocess.OwnSocket(h.ControlPath) {
+			continue
+		}
+		m := newMasterHop(h, s.log, &s.link.tasks)
+		if m.answers(ctx) {
+			s.log.Info("riding the ControlMaster, which spares a question", "hop", h.Alias, "path", h.ControlPath)
+			s.found = &masterFound{m, i}
+			break
+		}
+		s.log.Debug("the ControlMaster does not answer", "hop", h.Alias, "path", h.ControlPath)
+	}
+	s.looked = true
+	return s.errLocked()
+}
+
+// taken returns the *masterFound of an earlier look, or nil.
+func (s *standIn) taken() error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.errLocked()
+}
+
+func (s *standIn) errLocked() error {
+	if s.found == nil {
+		return nil // not a nil *masterFound
+	}
+	return s.found
 }
 
 func (m *masterHop) place() place           { return m.where }

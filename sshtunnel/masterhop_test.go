@@ -45,7 +45,7 @@ func startMaster(t *testing.T, options ...string) (*sshconfig.Host, *exec.Cmd) {
 func masterTunnel(t *testing.T, chain ...*sshconfig.Host) *Tunnel {
 	t.Helper()
 	tun := newTunnel(t, nil, chain...)
-	tun.cfg.ControlMaster = true
+	tun.cfg.ControlMaster = MasterAlways
 	return tun
 }
 

@@ -93,7 +93,7 @@ func TestMuteServerAndTCP(t *testing.T) {
 	h := fakeHost(t, "bastion", s)
 	h.ServerAliveSet = false
 	noLeak(t, func() {
-		tun := tunnelOf(t, Config{Chain: chainOf(h), aliveInterval: 200 * time.Millisecond})
+		tun := tunnelOf(t, Config{Chain: chainOf(h), settings: settings{aliveInterval: 200 * time.Millisecond}})
 		if err := tun.Connect(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -27,9 +27,9 @@ const (
 	// busyBytes is from how many bytes of the last second or two on a connection is measured. Bulk
 	// is what fills the network, so the rate of bulk is unknown.
 	busyBytes = 64 << 10
-	// measurePause is the time between two measurements, and measureLimit is how long one takes at
-	// most.
-	measurePause, measureLimit = 500 * time.Millisecond, 2 * time.Second
+	// measurePause is the time between two measurements, and answerPatience is how long one takes
+	// at most.
+	measurePause, answerPatience = 500 * time.Millisecond, 2 * time.Second
 	// slowAnswers is after how many slow answers in a row a connection counts as slow.
 	slowAnswers = 2
 	// slowBy is by how much an answer must come later than the fastest one to be slow, and it must
@@ -270,8 +270,9 @@ func (p *pool) uses(ln *lane, l *link) {
 		return
 	}
 	ln.link, ln.full, ln.slow = l, false, false
-	unseen := slices.ContainsFunc(l.hops, func(h hop) bool { return h.heartbeat() == nil })
-	p.alone = p.alone || l.attended || unseen // to go without another program's login may need a person
+	// A login without the program that has made this one may need a person.
+	byOthers := slices.ContainsFunc(l.hops, func(h hop) bool { return h.heartbeat() == nil })
+	p.alone = p.alone || l.attended || byOthers
 	p.pingLocked(l)
 }
 
@@ -331,10 +332,10 @@ func (p *pool) measure(l *link, report func(slow bool)) {
 	}
 }
 
-// answerTime returns how long an answer takes, and measureLimit if it takes longer.
+// answerTime returns how long an answer takes, and answerPatience if it takes longer.
 func (p *pool) answerTime(l *link, b *heartbeat) time.Duration {
 	began := time.Now()
-	timer := time.NewTimer(measureLimit)
+	timer := time.NewTimer(answerPatience)
 	defer timer.Stop()
 	select {
 	case <-b.ping(&p.tasks):
@@ -374,8 +375,11 @@ func (p *pool) widenLocked(limit int) {
 func (p *pool) dialQuietly(ctx context.Context) (*link, error) {
 	cfg := p.first.cfg
 	cfg.Ask, cfg.Notice, cfg.Terminal = nil, func(Notice) {}, false
-	cfg.ControlMaster = false
+	cfg.ControlMaster = MasterNever
 	cfg.Refusals = nil // the first Tunnel must not be refused for what was tried here
+	if err := cfg.host.admit(); err != nil {
+		return nil, err
+	}
 	hosts, err := cfg.Chain(ctx)
 	if err != nil {
 		return nil, err

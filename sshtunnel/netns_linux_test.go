@@ -213,7 +213,7 @@ func testNetworkFaults(t *testing.T, far string) {
 		}
 		noLeak(t, func() {
 			chain := func(context.Context) ([]*sshconfig.Host, error) { return []*sshconfig.Host{h}, nil }
-			tun := tunnelOf(t, Config{Chain: chain, aliveInterval: interval})
+			tun := tunnelOf(t, Config{Chain: chain, settings: settings{aliveInterval: interval}})
 			conn := greet(t, tun)
 			began, hole := time.Now(), time.After(4*interval)
 			ip("-n", far, "route", "add", "blackhole", nearIP2+"/32") // ours since the address changed

@@ -74,6 +74,8 @@ type patience struct {
 	report func(progress)
 	show   func(Notice)
 	say    func(text string)
+	// needed notes that the login cannot go on without a person.
+	needed func()
 
 	mu  sync.Mutex // guards what follows
 	now progress
@@ -230,6 +232,7 @@ func newPatience(d *dialer, try *refusals.Try, cancel context.CancelCauseFunc) *
 		report: d.report,
 		show:   d.cfg.Notice,
 		say:    try.Say,
+		needed: try.NeedsPerson,
 		now:    progress{hop: d.host.Alias},
 	}
 }

@@ -33,15 +33,15 @@ const (
 // ProxyCommandError says that the ProxyCommand of a hop has ended, and how.
 type ProxyCommandError struct {
 	// Program is the name of the program. Its arguments are left out, as they may hold a secret.
-	Program string
+	Program string `json:"program"`
 	// Status is the exit status. It is -1 if a signal ended the command or Err is set.
-	Status int
+	Status int `json:"status,omitempty"`
 	// Signal is the name of the signal that ended the command. It is empty if none did.
-	Signal string
+	Signal string `json:"signal,omitempty"`
 	// Stderr is the last lines that the command wrote there, cut to a limit.
-	Stderr string
+	Stderr string `json:"stderr,omitempty"`
 	// Err is why the command could not be started, or what it did wrong. It may be nil.
-	Err error
+	Err error `json:"-"`
 }
 
 // NotFound reports whether the shell did not find the program, or could not run it. By POSIX its

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/sshtunnel/display"
+	"sallyport/sshtunnel/mux"
 )
 
 // sshHop is a hop by an SSH connection of our own.
@@ -102,19 +103,9 @@ type openUnixRequest struct {
 }
 
 func (h *sshHop) open(ctx context.Context, network, address string) (net.Conn, error) {
-	req := channelRequest{network: network, address: address}
-	switch network {
-	case "tcp", "tcp4", "tcp6":
-		host, port, err := splitHostPort(address)
-		if err != nil {
-			return nil, err
-		}
-		req.network, req.kind = "tcp", "direct-tcpip"
-		req.payload = ssh.Marshal(openRequest{Host: host, Port: port, OriginHost: "127.0.0.1"})
-	case "unix":
-		req.kind, req.payload = "direct-streamlocal@openssh.com", ssh.Marshal(openUnixRequest{Path: address})
-	default:
-		return nil, net.UnknownNetworkError(network)
+	req, err := connectRequest(network, address)
+	if err != nil {
+		return nil, err
 	}
 	ch, reqs, err := h.openChannel(ctx, req)
 	if err != nil {
@@ -128,6 +119,44 @@ func (h *sshHop) open(ctx context.Context, network, address string) (net.Conn, e
 		laddr: addr{req.network, h.where.alias},
 		raddr: farAddr(req.network, address),
 	}), nil
+}
+
+// openDirect does what open does, for a caller that needs no net.Conn. The returned Go channel is
+// closed when the SSH channel has ended on both sides.
+func (h *sshHop) openDirect(ctx context.Context, network, address string) (mux.Stream, <-chan struct{}, error) {
+	req, err := connectRequest(network, address)
+	if err != nil {
+		return nil, nil, err
+	}
+	ch, reqs, err := h.openChannel(ctx, req)
+	if err != nil {
+		return nil, nil, err
+	}
+	ended := make(chan struct{})
+	go func() { // ends with the channel
+		defer close(ended)
+		h.discard(reqs)
+	}()
+	return ch, ended, nil
+}
+
+// connectRequest asks for a channel to an address.
+func connectRequest(network, address string) (channelRequest, error) {
+	req := channelRequest{network: network, address: address}
+	switch network {
+	case "tcp", "tcp4", "tcp6":
+		host, port, err := splitHostPort(address)
+		if err != nil {
+			return req, err
+		}
+		req.network, req.kind = "tcp", "direct-tcpip"
+		req.payload = ssh.Marshal(openRequest{Host: host, Port: port, OriginHost: "127.0.0.1"})
+	case "unix":
+		req.kind, req.payload = "direct-streamlocal@openssh.com", ssh.Marshal(openUnixRequest{Path: address})
+	default:
+		return req, net.UnknownNetworkError(network)
+	}
+	return req, nil
 }
 
 // splitHostPort takes host:port apart. A port may have a name, such as "https".

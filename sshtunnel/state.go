@@ -49,6 +49,10 @@ type State struct {
 // published is a State as everybody sees it.
 type published struct {
 	State
+	// patient says that a person may be at work on the login.
+	patient bool
+	// since is when the phase began.
+	since time.Time
 	// changed is closed when another State takes this one's place.
 	changed chan struct{}
 }

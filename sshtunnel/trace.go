@@ -16,7 +16,9 @@ import (
 // For one attempt the hooks come in this order: Resolved for all hops; then for each hop Connected,
 // HostKeyAccepted, KeyExchanged and AuthTried for each try; at last Up. An attempt that fails stops
 // somewhere in between, and State has its error. A hop that the user's ControlMaster stands for has
-// only Resolved and Connected.
+// only Resolved and Connected. With MasterAuto this Connected may come in the middle of a login,
+// which is then given up. With a shared connection there are Resolved for all hops, Connected for
+// the last one, and Up.
 //
 // The hooks run in the goroutine that dials, except RoundTrip, which may be called at any time
 // while the tunnel is up. A hook must return soon, and must call no method of the Tunnel but State.
@@ -59,6 +61,8 @@ const (
 	ByProxyCommand = "proxycommand"
 	// ByControlMaster means the user's ControlMaster, which is logged in already.
 	ByControlMaster = "controlmaster"
+	// ByShared means the connection that a process shares (Config.Shared). It stands for all hops.
+	ByShared = "shared"
 )
 
 // ConnectedInfo says how a hop was reached.

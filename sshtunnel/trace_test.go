@@ -276,7 +276,7 @@ func TestTraceEndsWithAnUnknownHostKey(t *testing.T) {
 func TestTraceOfAControlMaster(t *testing.T) {
 	t.Parallel()
 	h, _ := startMaster(t)
-	r, err := connectTraced(t, Config{ControlMaster: true}, h)
+	r, err := connectTraced(t, Config{ControlMaster: MasterAlways}, h)
 	if err != nil {
 		t.Fatal(err)
 	}

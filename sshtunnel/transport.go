@@ -19,7 +19,7 @@ const (
 	// addressDelay is the time between the starts of two addresses of a name (RFC 8305 section 5).
 	addressDelay = 250 * time.Millisecond
 	// repeatDelay is the time between the starts of two dials of repeat, and maxRepeats is how many
-	// of them may be under way.
+	// of them may be under way. That is 30 s, within which a resolver has asked its next server.
 	repeatDelay, maxRepeats = 1500 * time.Millisecond, 20
 	// maxUnsent is how much the kernel may hold of what is not sent yet, in bytes. Without a limit,
 	// a small packet waits behind megabytes of an upload: 430 ms instead of 180 at 20 Mbit/s and a
@@ -159,16 +159,19 @@ func repeat(ctx context.Context, dial func(context.Context) (net.Conn, error)) (
 	results := make(chan dialResult)
 	timer := time.NewTimer(0) // the first one starts at once
 	defer timer.Stop()
+	var started []context.CancelFunc // the latest dials, of which some may have ended
 	for running := 0; ; {
 		select {
 		case <-timer.C:
 			timer.Reset(repeatDelay)
-			if running == maxRepeats {
-				continue
+			one, end := context.WithCancel(ctx)
+			if started = append(started, end); len(started) > maxRepeats {
+				started[0]()
+				started = started[1:]
 			}
 			running++
 			go func() { // ends with the dial, which ctx bounds; repeat waits for the result
-				conn, err := dial(ctx)
+				conn, err := dial(one)
 				results <- dialResult{conn, err}
 			}()
 		case r := <-results:

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sallyport/sshtunnel/mux"
 	"sallyport/sshtunnel/netwatch"
 	"sallyport/sshtunnel/refusals"
 	"sallyport/sshtunnel/sshconfig"
@@ -58,14 +59,32 @@ type Config struct {
 	// Trace is told the steps of each attempt. It may be nil.
 	Trace *Trace
 
-	// ControlMaster lets the tunnel use the user's live ControlMaster. It then takes the place of
-	// the last host whose ControlPath answers, and of all hosts before it. It needs ssh(1).
-	ControlMaster bool
+	// ControlMaster says when the tunnel goes through the user's live ControlMaster. It then takes
+	// the place of the last host whose ControlPath answers, and of all hosts before it. It needs
+	// ssh(1). The zero value is MasterNever.
+	ControlMaster MasterUse
 
-	// machine, aliveInterval and patience are set by New. Tests put their own in.
+	// Shared leads to the process that shares connections through a chain. It is called for each
+	// attempt, and for a new stream if it was not called for some seconds. It must be quick. If it
+	// is nil, or the way says that there is nothing to share, the chain is dialed in this process.
+	Shared func(ctx context.Context, chain []*sshconfig.Host) (mux.Way, error)
+	// Purpose is what the tunnel is for, such as the URL of an upstream. The status of a shared
+	// connection shows it.
+	Purpose string
+
+	settings
+}
+
+// settings are set by New and by a Server. Tests put their own in.
+type settings struct {
 	machine       netwatch.Machine
 	aliveInterval time.Duration
 	patience      time.Duration
+
+	// streams are those of shared connections, of any link of the tunnel.
+	streams *muxStreams
+	// host is the Server that the tunnel belongs to. It is nil for all other tunnels.
+	host *muxHost
 }
 
 // Tunnel is a chain of SSH connections that is dialed on demand, kept alive, and dialed again when
@@ -105,9 +124,10 @@ func New(cfg Config) (*Tunnel, error) {
 	}
 	cfg.aliveInterval = cmp.Or(cfg.aliveInterval, defaultAliveInterval)
 	cfg.patience = cmp.Or(cfg.patience, maxPatience)
+	cfg.streams = &muxStreams{open: map[*muxConn]struct{}{}}
 	t := &Tunnel{cfg: cfg, events: make(chan func(*loop)), stopped: make(chan struct{})}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	t.current.Store(&published{State{Phase: Idle}, make(chan struct{})})
+	t.current.Store(&published{State: State{Phase: Idle}, since: time.Now(), changed: make(chan struct{})})
 	l := &loop{t: t, lookout: cfg.machine.Lookout(), calls: map[*call]struct{}{}, listeners: map[*listener]struct{}{}}
 	go l.run() // ends at Close, which waits for it
 	return t, nil
@@ -189,15 +209,23 @@ func (t *Tunnel) send(f func(*loop)) bool {
 }
 
 // dial dials the chain as the configuration has it now.
-func (t *Tunnel) dial(ctx context.Context, report func(progress)) (*link, error) {
-	chain, err := t.cfg.Chain(ctx)
+func (t *Tunnel) dial(ctx context.Context, insist bool, report func(progress)) (*link, error) {
+	cfg := t.cfg
+	cfg.Insist = insist
+	if err := cfg.host.admit(); err != nil {
+		return nil, err
+	}
+	if cfg.host != nil {
+		cfg.host.begin()
+	}
+	chain, err := cfg.Chain(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t.cfg.Trace.resolved(chain)
-	l, err := dialLink(ctx, &t.cfg, chain, report)
+	cfg.Trace.resolved(chain)
+	l, err := dialLink(ctx, &cfg, chain, report)
 	if err == nil {
-		t.cfg.Trace.up()
+		cfg.Trace.up()
 	}
 	return l, err
 }
@@ -205,15 +233,20 @@ func (t *Tunnel) dial(ctx context.Context, report func(progress)) (*link, error)
 // acquire returns a link that is up. While the tunnel is down for a reason that may pass, it waits
 // within ctx. For the meaning of once see call.
 func (t *Tunnel) acquire(ctx context.Context, once bool) (*link, error) {
+	return t.await(ctx, &call{once: once})
+}
+
+// await makes a call, and returns the link that it gets.
+func (t *Tunnel) await(ctx context.Context, c *call) (*link, error) {
 	if t.ctx.Err() != nil {
 		return nil, ErrClosed
 	}
 	if ctx.Err() != nil {
 		return nil, t.waitError(ctx)
 	}
-	c := &call{once: once, answer: make(chan callAnswer, 1)}
+	c.answer = make(chan callAnswer, 1)
 	t.send(func(l *loop) {
-		c.seen = l.attempts
+		c.seen, c.joined = l.attempts, l.attempt
 		l.calls[c] = struct{}{}
 	})
 	select {

@@ -45,7 +45,7 @@ func (w wakeTest) run(t *testing.T, meanwhile func(), check func(tun *Tunnel, co
 	var n napper
 	chain := func(context.Context) ([]*sshconfig.Host, error) { return []*sshconfig.Host{w.host}, nil }
 	noLeak(t, func() {
-		tun := tunnelOf(t, Config{Chain: chain, machine: n.machine()})
+		tun := tunnelOf(t, Config{Chain: chain, settings: settings{machine: n.machine()}})
 		conn := mustDial(t, tun, "127.0.0.1:22")
 		before := linkOf(tun)
 		openssh.Run(t, "ip", strings.Fields(w.cut)...)
@@ -114,7 +114,7 @@ func TestAttemptAfterSleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n napper
 		began := make(chan time.Time, 10)
-		tun, err := New(Config{machine: n.machine(), Chain: func(ctx context.Context) ([]*sshconfig.Host, error) {
+		tun, err := New(Config{settings: settings{machine: n.machine()}, Chain: func(ctx context.Context) ([]*sshconfig.Host, error) {
 			began <- time.Now()
 			<-ctx.Done()
 			return nil, context.Cause(ctx)
@@ -144,7 +144,7 @@ func TestAttemptAfterSleep(t *testing.T) {
 // A dial that was sent without a network waits for ever. The next one connects.
 func TestRepeat(t *testing.T) {
 	t.Parallel()
-	for _, back := range []time.Duration{0, 10 * time.Second, 29 * time.Second} {
+	for _, back := range []time.Duration{0, 10 * time.Second, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			near, far := net.Pipe()
@@ -175,13 +175,16 @@ func TestRepeat(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		calls = 0
+		var running atomic.Int32
 		if _, err := repeat(ctx, func(ctx context.Context) (net.Conn, error) {
-			calls++
+			if n := running.Add(1); n > maxRepeats+1 { // one that was told to end may not have noticed
+				t.Errorf("%d at once", n)
+			}
+			defer running.Add(-1)
 			<-ctx.Done()
 			return nil, context.Cause(ctx)
-		}); err != context.DeadlineExceeded || calls != maxRepeats {
-			t.Errorf("%v after %d calls", err, calls)
+		}); err != context.DeadlineExceeded {
+			t.Error(err)
 		}
 	})
 }

@@ -20,11 +20,12 @@ import (
 var allowedImports = map[string][]string{
 	"sshtunnel": {
 		"golang.org/x/crypto/ssh", "golang.org/x/sys",
-		"sshtunnel/cleartext", "sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/netwatch", "sshtunnel/refusals",
-		"sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
+		"sshtunnel/cleartext", "sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/mux", "sshtunnel/netwatch",
+		"sshtunnel/refusals", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
 	},
 	"sshtunnel/cleartext":  {"golang.org/x/crypto/ssh", "sshtunnel/display", "sshtunnel/userkeys"},
 	"sshtunnel/display":    {},
+	"sshtunnel/mux":        {"golang.org/x/sys"},
 	"sshtunnel/netwatch":   {"golang.org/x/sys"},
 	"sshtunnel/refusals":   {"github.com/gofrs/flock"},
 	"sshtunnel/subprocess": {"sshtunnel/display"},
@@ -46,7 +47,8 @@ var allowedImports = map[string][]string{
 
 	// From the bottom to the top.
 	"cmd/sallyport/internal/environment": {},
-	"cmd/sallyport/internal/control":     {"golang.org/x/sys"},
+	"cmd/sallyport/internal/localsock":   {"golang.org/x/sys", "github.com/Microsoft/go-winio"},
+	"cmd/sallyport/internal/control":     {"cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
 	"cmd/sallyport/internal/cli":         {"github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/person": {
@@ -61,7 +63,7 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
 	"cmd/sallyport/internal/explain": {
 		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys", "oauth", "oauth/asclient", "relay",
-		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control",
+		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/localsock",
 		"cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
 	},
 	"cmd/sallyport/internal/obstacle": {
@@ -71,7 +73,7 @@ var allowedImports = map[string][]string{
 		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "oauth", "oauth/tokenstore", "relay",
 		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control",
 		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/hostio",
-		"cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
+		"cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
 	},
 	"cmd/sallyport": {"cmd/sallyport/internal/command", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/hostio"},
 

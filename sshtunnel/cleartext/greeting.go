@@ -25,13 +25,13 @@ const (
 type IdentificationError struct {
 	// Version is the line that begins with SSH-, printable and cut to a limit. It is empty if none
 	// came.
-	Version string
+	Version string `json:"version,omitempty"`
 	// Said is the text that came in its place, printable and cut to a limit. sshd says there why it
 	// lets nobody in, as when MaxStartups is reached.
-	Said string
+	Said string `json:"said,omitempty"`
 	// Ended says that the peer closed the connection. If it is false, it sent too much text, or
 	// another version.
-	Ended bool
+	Ended bool `json:"ended,omitempty"`
 }
 
 // Error quotes what came.

@@ -15,13 +15,13 @@ var ErrNoPerson = errors.New("nobody is there to answer")
 type KnownKey struct {
 	// File is the file, or for a line that KnownHostsCommand printed, KnownHostsCommand-HOSTNAME or
 	// KnownHostsCommand-ADDRESS.
-	File string
+	File string `json:"file"`
 	// Line counts from 1; it is 0 for a key revocation list, which has no lines.
-	Line int
+	Line int `json:"line,omitempty"`
 	// Type is the type of the key, such as ssh-ed25519.
-	Type string
+	Type string `json:"type,omitempty"`
 	// Fingerprint is SHA256:... of the key.
-	Fingerprint string
+	Fingerprint string `json:"fingerprint,omitempty"`
 }
 
 // String returns FILE:LINE, or FILE if there is no line.
@@ -36,35 +36,35 @@ func (k KnownKey) String() string {
 // Revoked, Unknown and Short is set.
 type Error struct {
 	// Hop is the alias of the host.
-	Hop string
+	Hop string `json:"hop,omitempty"`
 	// Host is the name that was looked up: host, [host]:port, or the HostKeyAlias.
-	Host string
+	Host string `json:"host"`
 
 	// Type is the type of the key that the server showed, and Fingerprint its SHA256:...
 	// fingerprint. For a certificate the fingerprint is that of the key in it.
-	Type        string
-	Fingerprint string
+	Type        string `json:"type,omitempty"`
+	Fingerprint string `json:"fingerprint,omitempty"`
 
 	// Changed means that other keys are known for the host.
-	Changed bool
+	Changed bool `json:"changed,omitempty"`
 	// Revoked means that the key, or the authority that signed it, is revoked. It is also set where
 	// that cannot be checked; Err then says why.
-	Revoked bool
+	Revoked bool `json:"revoked,omitempty"`
 	// Unknown means that nothing is known about the key.
-	Unknown bool
+	Unknown bool `json:"unknown,omitempty"`
 	// Short means that RequiredRSASize wants a longer RSA key. Err says how long it is.
-	Short bool
+	Short bool `json:"short,omitempty"`
 	// Known holds the keys that are known, if Changed, and the line that revokes, if Revoked.
-	Known []KnownKey
+	Known []KnownKey `json:"known,omitempty"`
 
 	// CertErr says why a certificate was not accepted, before its plain key was looked up; "" is no
 	// reason.
-	CertErr string
+	CertErr string `json:"cert_err,omitempty"`
 	// NeedsPerson is true for an unknown key about which a person would have been asked, had one
 	// been there.
-	NeedsPerson bool
+	NeedsPerson bool `json:"needs_person,omitempty"`
 	// Err is a further cause, such as a list of revoked keys that cannot be read. It may be nil.
-	Err error
+	Err error `json:"-"`
 }
 
 // Error tells all that the fields know, in one line.

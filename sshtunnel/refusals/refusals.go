@@ -19,6 +19,9 @@
 // 30 min. Where a person could have helped, it counts for 30 s. It counts no more when something is
 // offered that has another key, when a login succeeds, and for a command that a person typed.
 //
+// A login that cannot go on without a person says so at once, and the next one is told. It can then
+// look for another way before it connects.
+//
 // The files hold words of the server and names of keys, and no secret. Where the directory cannot
 // be used, each process tries by itself.
 package refusals
@@ -114,6 +117,8 @@ type record struct {
 	Cause json.RawMessage `json:"cause,omitempty"`
 	// Notice is what the server says to the person for whom the process with the lock waits.
 	Notice string `json:"notice,omitempty"`
+	// Person says that the latest try could not go on without a person.
+	Person bool `json:"person,omitempty"`
 }
 
 // Try is a login that may be tried. The caller ends it with one of Accepted, Refused and Abandon,
@@ -122,7 +127,12 @@ type Try struct {
 	ledger *Ledger
 	key    string
 
-	mu sync.Mutex // guards lock, and the record while Try has the lock
+	// expected says that the try before this one needed a person.
+	expected bool
+
+	mu sync.Mutex // guards what follows, and the record while Try has the lock
+	// person says that this try has needed a person.
+	person bool
 	// lock is nil if others have logged in just now, and after the end.
 	lock *flock.Flock
 }
@@ -149,6 +159,7 @@ func (l *Ledger) Begin(ctx context.Context, w Wanted) (*Try, *Refusal, error) {
 	told, notice := false, ""
 	for {
 		if r := l.read(w.Key); recent(r.Accepted) {
+			t.expected = r.Person
 			return t, nil, nil
 		}
 		locked, err := lock.TryLock()
@@ -156,6 +167,7 @@ func (l *Ledger) Begin(ctx context.Context, w Wanted) (*Try, *Refusal, error) {
 			return nil, nil, nil // a file system without locks, or a full disk
 		}
 		r := l.read(w.Key) // after the lock, or it may be older than the outcome of another
+		t.expected = r.Person
 		switch {
 		case locked && recent(r.Accepted):
 			lock.Unlock()
@@ -206,6 +218,27 @@ func (t *Try) Say(notice string) {
 	t.ledger.write(t.key, r)
 }
 
+// NeedsPerson notes that the login cannot go on without a person, so that the next try is told
+// before it disturbs the server.
+func (t *Try) NeedsPerson() {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.person = true
+	if t.lock == nil { // the record is somebody else's
+		return
+	}
+	if r := t.ledger.read(t.key); !r.Person {
+		r.Person = true
+		t.ledger.write(t.key, r)
+	}
+}
+
+// PersonExpected reports whether the try before this one needed a person.
+func (t *Try) PersonExpected() bool { return t != nil && t.expected }
+
 // Accepted notes that the server let us in.
 func (t *Try) Accepted() {
 	if t == nil {
@@ -213,7 +246,7 @@ func (t *Try) Accepted() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.ledger.write(t.key, record{Accepted: time.Now()})
+	t.ledger.write(t.key, record{Accepted: time.Now(), Person: t.person})
 	t.unlock()
 }
 
@@ -236,7 +269,7 @@ func (t *Try) Refused(needsPerson bool, cause any) {
 	if needsPerson {
 		pause, r.Count = personPause, 0
 	}
-	t.ledger.write(t.key, record{Refused: now, Until: now.Add(pause), Count: r.Count, Cause: text})
+	t.ledger.write(t.key, record{Refused: now, Until: now.Add(pause), Count: r.Count, Cause: text, Person: t.person || needsPerson})
 	t.unlock()
 }
 

@@ -67,6 +67,36 @@ func TestOneTries(t *testing.T) {
 	}
 }
 
+// The next try is told that a person was needed, until a try has needed nobody.
+func TestPersonExpected(t *testing.T) {
+	l := open(t, t.TempDir())
+	for i, tt := range []struct {
+		end      func(*Try)
+		expected bool // of the next try
+	}{
+		{(*Try).Abandon, false},
+		{func(try *Try) { try.NeedsPerson(); try.Abandon() }, true},
+		{(*Try).Abandon, true},
+		{func(try *Try) { try.Refused(false, "no") }, false},
+		{func(try *Try) { try.Refused(true, "nobody there") }, true},
+		{func(try *Try) { try.NeedsPerson(); try.Accepted() }, true},
+		{(*Try).Accepted, false},
+		{func(try *Try) { try.NeedsPerson() }, false}, // others have logged in just now, and have the record
+	} {
+		try, _ := begin(t, l, Wanted{Key: "k", Insist: true})
+		tt.end(try)
+		if next, _ := begin(t, l, Wanted{Key: "k", Insist: true}); next.PersonExpected() != tt.expected {
+			t.Errorf("after step %d: %v, want %v", i, next.PersonExpected(), tt.expected)
+		} else {
+			next.Abandon()
+		}
+	}
+	var none *Try
+	if none.NeedsPerson(); none.PersonExpected() {
+		t.Error("no ledger expects anything")
+	}
+}
+
 func TestWhenARefusalCounts(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -70,11 +70,11 @@ type system struct {
 // Error says that the configuration, not the network, is at fault.
 type Error struct {
 	// File is "" where the command line is at fault.
-	File string
+	File string `json:"file,omitempty"`
 	// Line counts from 1; 0 is no particular line.
-	Line int
+	Line int `json:"line,omitempty"`
 	// Msg says what is wrong, in one line.
-	Msg string
+	Msg string `json:"msg"`
 	// everywhere says that the fault counts also in lines that do not apply.
 	everywhere bool
 }

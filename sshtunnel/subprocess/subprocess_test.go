@@ -4,7 +4,10 @@ package subprocess
 
 import (
 	"io"
+	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -66,6 +69,36 @@ func TestStartWithoutAProgram(t *testing.T) {
 	if c, err := Start(Command("/no/such/program"), io.Discard); err == nil {
 		c.Close()
 		t.Error("started")
+	}
+}
+
+func TestOwnSocket(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"socket", "foreign"} {
+		ln, err := net.Listen("unix", path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+	}
+	if err := os.WriteFile(path("file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("socket", path("link")); err != nil {
+		t.Fatal(err)
+	}
+	foreign := os.Geteuid() != 0 // only root can give it away
+	if !foreign {
+		if err := os.Lchown(path("foreign"), 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]bool{"socket": true, "foreign": foreign, "file": false, "link": false, "absent": false} {
+		if got := OwnSocket(path(name)); got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// AgentFault says what is wrong with an agent.
+// AgentFault says what is wrong with an agent. Other processes read the numbers, so they stay.
 type AgentFault int
 
 const (
@@ -30,15 +30,15 @@ const (
 // AgentError says that the agent could not be used.
 type AgentError struct {
 	// Path is that of the agent's socket.
-	Path string
+	Path string `json:"path"`
 	// FromEnvironment says that SSH_AUTH_SOCK named the socket, and not IdentityAgent.
-	FromEnvironment bool
+	FromEnvironment bool `json:"from_environment,omitempty"`
 	// Fault is what is wrong.
-	Fault AgentFault
+	Fault AgentFault `json:"fault"`
 	// Signing says that a signature was asked for, and not the list of keys.
-	Signing bool
+	Signing bool `json:"signing,omitempty"`
 	// Err is the cause. It may be nil.
-	Err error
+	Err error `json:"-"`
 }
 
 // Error says what is wrong, and where the name of the socket comes from.

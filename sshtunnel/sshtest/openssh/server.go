@@ -34,7 +34,9 @@ type Server struct {
 	mu    sync.Mutex
 	conns []net.Conn
 	pids  map[int]bool
-	wg    sync.WaitGroup
+	// accepted counts the connections so far.
+	accepted int
+	wg       sync.WaitGroup
 }
 
 // Start starts a server that lets authorized in. options are further lines of sshd_config; a
@@ -121,6 +123,7 @@ func (s *Server) serve(argv []string, conn net.Conn) {
 		return
 	}
 	s.mu.Lock()
+	s.accepted++
 	s.conns = append(s.conns, conn) // left open: Drop shuts it down
 	if s.pids == nil {
 		s.pids = map[int]bool{}
@@ -134,6 +137,20 @@ func (s *Server) serve(argv []string, conn net.Conn) {
 	s.mu.Unlock()
 	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what is left of the group
 	conn.Close()
+}
+
+// Accepted returns how many connections have come so far.
+func (s *Server) Accepted() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.accepted
+}
+
+// Open returns how many connections are served now.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pids)
 }
 
 // Kill kills all processes that serve connections.

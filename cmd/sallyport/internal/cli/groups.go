@@ -24,10 +24,10 @@ type Remote struct {
 
 // SSH says how ssh_config is read.
 type SSH struct {
-	Jump          string   `short:"J" placeholder:"HOSTS" help:"Jump hosts, as ssh -J." field:"ssh.jump"`
-	SSHConfig     string   `name:"ssh-config" short:"F" placeholder:"FILE" help:"File to read in place of your ssh_config files, as ssh -F; none reads no file." field:"ssh.config"`
-	SSHOption     []string `name:"ssh-option" short:"o" sep:"none" placeholder:"KEY=VALUE" help:"Option of ssh_config, as ssh -o; may be repeated." field:"ssh.options"`
-	ControlMaster bool     `help:"Use your running ControlMaster if a host's ControlPath answers (ssh -S ... -W)." field:"ssh.controlMaster"`
+	Jump          string        `short:"J" placeholder:"HOSTS" help:"Jump hosts, as ssh -J." field:"ssh.jump"`
+	SSHConfig     string        `name:"ssh-config" short:"F" placeholder:"FILE" help:"File to read in place of your ssh_config files, as ssh -F; none reads no file." field:"ssh.config"`
+	SSHOption     []string      `name:"ssh-option" short:"o" sep:"none" placeholder:"KEY=VALUE" help:"Option of ssh_config, as ssh -o; may be repeated." field:"ssh.options"`
+	ControlMaster ControlMaster `default:"auto" placeholder:"=WHEN" help:"Use your running ControlMaster if a host's ControlPath answers (ssh -S ... -W): =on always, as without a value; =auto where that spares you a question, a push or a touch; =off never." field:"ssh.controlMaster"`
 }
 
 // Route says how requests leave this machine.

@@ -151,8 +151,11 @@ func writeManualFlag(w io.Writer, f *manualFlag) {
 		names = "-" + string(f.Short) + ", " + names
 	}
 	fmt.Fprintf(w, ".TP\n.B %s", roff(names))
-	if !f.IsBool() {
+	switch {
+	case !f.IsBool():
 		fmt.Fprintf(w, " %s", roff(f.FormatPlaceHolder()))
+	case f.PlaceHolder != "": // a value that may be left out
+		fmt.Fprintf(w, "[%s]", roff(f.PlaceHolder))
 	}
 	fmt.Fprint(w, "\n")
 	if f.commands != nil {

@@ -164,6 +164,60 @@ func TestNewSettings(t *testing.T) {
 	}
 }
 
+// TestControlMaster reads the setting as the switch that it was, and with its three values.
+func TestControlMaster(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "settings.json")
+	const url = "https://u.example/mcp"
+	for _, test := range []struct {
+		args     []string
+		variable string
+		field    string        // JSON
+		want     ControlMaster // "" is an error
+	}{
+		{want: ControlMasterAuto},
+		{args: []string{"--control-master"}, want: ControlMasterOn},
+		{args: []string{"--control-master=on"}, want: ControlMasterOn},
+		{args: []string{"--control-master=true"}, want: ControlMasterOn},
+		{args: []string{"--control-master=Auto"}, want: ControlMasterAuto},
+		{args: []string{"--control-master=off"}, want: ControlMasterOff},
+		{args: []string{"--control-master=false"}, want: ControlMasterOff},
+		{args: []string{"--control-master=off", "--control-master"}, want: ControlMasterOn},
+		{args: []string{"--control-master=sometimes"}},
+		{args: []string{"--control-master="}},
+		{variable: "true", want: ControlMasterOn},
+		{variable: "1", want: ControlMasterOn},
+		{variable: "auto", want: ControlMasterAuto},
+		{variable: "0", want: ControlMasterOff},
+		{variable: "never"},
+		{field: "true", want: ControlMasterOn},
+		{field: "false", want: ControlMasterOff},
+		{field: `"auto"`, want: ControlMasterAuto},
+		{field: `"off"`, want: ControlMasterOff},
+		{field: "null", want: ControlMasterAuto},
+		{field: "2"},
+		{args: []string{"--control-master=auto"}, variable: "on", field: "false", want: ControlMasterAuto},
+		{variable: "on", field: "false", want: ControlMasterOn},
+	} {
+		variables := map[string]string{"SALLYPORT_CONTROL_MASTER": test.variable}
+		if test.field != "" {
+			if err := os.WriteFile(path, []byte(`{"ssh":{"controlMaster":`+test.field+`}}`), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			variables["MCP_PROXY_CONFIG"] = path
+		}
+		got, _, err := parseProxy(t, variables, append(test.args, url)...)
+		if test.want == "" {
+			if _, ok := errors.AsType[*UsageError](err); !ok || !strings.Contains(err.Error(), "control-master") || !strings.Contains(err.Error(), "on, auto or off") {
+				t.Errorf("%+v: error %v", test, err)
+			}
+			continue
+		}
+		if err != nil || got.ControlMaster != test.want || got.URL != url {
+			t.Errorf("%+v: got %+v, %v", test, got, err)
+		}
+	}
+}
+
 func TestAuthorizeParams(t *testing.T) {
 	for _, test := range []struct {
 		given []string

@@ -143,12 +143,9 @@ func named(source string, err error) error {
 // flagValue turns the text of a variable or field into what kong parses.
 func flagValue(flag *kong.Flag, text string) (any, error) {
 	switch {
-	case flag.IsBool():
-		switch strings.ToLower(strings.TrimSpace(text)) {
-		case "1", "true", "yes", "on":
-			return true, nil
-		case "0", "false", "no", "off":
-			return false, nil
+	case flag.Target.Kind() == reflect.Bool:
+		if value, ok := truth(text); ok {
+			return value, nil
 		}
 		return nil, fmt.Errorf("want true or false, got %q", text)
 	case isList(flag):
@@ -161,6 +158,17 @@ func flagValue(flag *kong.Flag, text string) (any, error) {
 		return list, nil
 	}
 	return text, nil
+}
+
+// truth reads one of the words that stand for true and false. ok is false for any other.
+func truth(text string) (value, ok bool) {
+	switch strings.ToLower(strings.TrimSpace(text)) {
+	case "1", "true", "yes", "on":
+		return true, true
+	case "0", "false", "no", "off":
+		return false, true
+	}
+	return false, false
 }
 
 // lookUp finds "oauth2.clientId" in the file; null counts as unset. It returns false if there is no

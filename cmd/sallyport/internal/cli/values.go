@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/alecthomas/kong"
 )
 
 // Ports is one or more TCP ports, to be tried in order. Port 0 stands for any free port.
@@ -32,6 +34,41 @@ func (p Ports) Addrs(host string) []string {
 		addrs[i] = net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
 	}
 	return addrs
+}
+
+// ControlMaster says when the user's live ControlMaster is used. Its flag may stand without a
+// value, as it did when it was a switch.
+type ControlMaster string
+
+// The values of ControlMaster.
+const (
+	ControlMasterOff  ControlMaster = "off"
+	ControlMasterAuto ControlMaster = "auto"
+	ControlMasterOn   ControlMaster = "on"
+)
+
+// IsBool tells kong that the flag needs no value.
+func (*ControlMaster) IsBool() bool { return true }
+
+// Decode implements kong.MapperValue. It reads "auto", a word for true or false, or nothing. A
+// value of the flag is bound to it by an equals sign, so the word after it is the next argument.
+func (c *ControlMaster) Decode(ctx *kong.DecodeContext) error {
+	if ctx.Scan.Peek().Type != kong.FlagValueToken {
+		*c = ControlMasterOn
+		return nil
+	}
+	word := strings.ToLower(strings.TrimSpace(ctx.Scan.Pop().String()))
+	switch on, ok := truth(word); {
+	case on:
+		*c = ControlMasterOn
+	case ok:
+		*c = ControlMasterOff
+	case word == string(ControlMasterAuto):
+		*c = ControlMasterAuto
+	default:
+		return fmt.Errorf("want on, auto or off, got %q", word)
+	}
+	return nil
 }
 
 // Seconds is a duration. A number without a unit is in seconds.

@@ -10,6 +10,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/control"
+	"sallyport/cmd/sallyport/internal/localsock"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
@@ -31,7 +32,7 @@ func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error
 		a.messages.Report(e.Text, e.Hints)
 	}
 	for _, answer := range control.AskAll(ctx, sockets) {
-		if _, foreign := errors.AsType[*control.PeerError](answer.Err); foreign {
+		if _, foreign := errors.AsType[*localsock.PeerError](answer.Err); foreign {
 			a.log.Warn("a control socket is not used", "path", answer.Path, "err", answer.Err)
 		} else if answer.Err != nil {
 			a.log.Debug("a control socket does not answer", "path", answer.Path, "err", answer.Err)

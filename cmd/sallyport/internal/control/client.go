@@ -14,7 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
+
+	"sallyport/cmd/sallyport/internal/localsock"
 )
 
 const (
@@ -55,6 +56,19 @@ func Dirs(runtimeDir, stateDir string) []string {
 		dirs = append(dirs, filepath.Join(stateDir, "run"))
 	}
 	return dirs
+}
+
+// Sockets returns the paths of the control sockets of this user in dirs. A proxy may have left one
+// behind. Directories that are not ours are left out, and each is a *localsock.DirError in refused.
+func Sockets(dirs []string) (paths []string, refused []error) {
+	for _, dir := range dirs {
+		found, err := localsock.List(dir)
+		if err != nil {
+			refused = append(refused, err)
+		}
+		paths = append(paths, found...)
+	}
+	return paths, refused
 }
 
 // Answer is what one socket said.
@@ -143,23 +157,10 @@ func Watch(ctx context.Context, path string) iter.Seq2[Status, error] {
 	}
 }
 
-// dial connects to a proxy of this user.
-func dial(ctx context.Context, path string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkPeer(conn); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return conn, nil
-}
-
 // get sends one request and returns the body of a successful answer, which the caller closes.
 func get(ctx context.Context, path string, version int, request string) (io.ReadCloser, error) {
 	transport := &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, path) }}
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return localsock.Dial(ctx, path) }}
 	url := fmt.Sprintf("http://control/v%d/%s", version, request)
 	if version == unversioned {
 		url = "http://control/" + request
@@ -170,7 +171,7 @@ func get(ctx context.Context, path string, version int, request string) (io.Read
 	}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		if errors.Is(err, syscall.ECONNREFUSED) {
+		if localsock.Gone(err) {
 			os.Remove(path) // its proxy is gone
 		}
 		return nil, err

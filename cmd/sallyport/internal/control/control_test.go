@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"sallyport/cmd/sallyport/internal/localsock"
 )
 
 // proxy is a proxy as far as its control socket goes.
@@ -250,5 +252,56 @@ func TestDirs(t *testing.T) {
 	}
 	if dirs := Dirs("relative", ""); slices.Contains(dirs, "relative/sallyport") {
 		t.Errorf("a relative directory is used: %q", dirs)
+	}
+}
+
+// A proxy takes the next directory, and says why it has none.
+func TestServeInTheNextDirectory(t *testing.T) {
+	open, own := filepath.Join(t.TempDir(), "sallyport"), filepath.Join(t.TempDir(), "run")
+	os.Mkdir(open, 0o700)
+	os.Chmod(open, 0o777)
+	server, err := Serve([]string{open, own}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	paths, refused := Sockets([]string{open, own})
+	if len(paths) != 1 || filepath.Dir(paths[0]) != own || len(refused) != 1 {
+		t.Errorf("sockets %q, refused %v, want one in %s", paths, refused, own)
+	}
+	_, err = Serve([]string{open}, nil)
+	for _, err := range append(refused, err) {
+		if e, ok := errors.AsType[*localsock.DirError](err); !ok || e.Dir != open {
+			t.Errorf("got %v, want a *DirError of %s", err, open)
+		}
+	}
+}
+
+// Sockets that answer only when all are asked show that none waits for another.
+func TestAskAllAsksAtTheSameTime(t *testing.T) {
+	const count = 40
+	dir := t.TempDir()
+	var all sync.WaitGroup
+	all.Add(count)
+	var paths []string
+	for i := range count {
+		path := filepath.Join(dir, string(rune('A'+i))+".sock")
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			all.Done()
+			all.Wait()
+			w.Write([]byte(`{"pid":7}`))
+		})}
+		go server.Serve(l) // ends with Close
+		defer server.Close()
+		paths = append(paths, path)
+	}
+	for i, a := range AskAll(t.Context(), paths) {
+		if a.Err != nil || a.Status.PID != 7 || a.Path != paths[i] {
+			t.Errorf("%s: %+v, %v", a.Path, a.Status, a.Err)
+		}
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"sallyport/cmd/sallyport/internal/localsock"
 )
 
 const (
@@ -38,7 +40,7 @@ type Server struct {
 
 // Serve answers requests on a new socket in the first directory of dirs that can have one, until
 // the caller calls Close. The directory is made if it is missing. The error is that of the last
-// directory, a *DirError if it is somebody else's.
+// directory, a *localsock.DirError if it is somebody else's.
 func Serve(dirs []string, status StatusFunc) (*Server, error) {
 	listener, err := listen(dirs)
 	if err != nil {
@@ -50,7 +52,7 @@ func Serve(dirs []string, status StatusFunc) (*Server, error) {
 		Handler: s.handler(), ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
 		ErrorLog: log.New(io.Discard, "", 0), ConnState: s.countConn,
 	}
-	s.serving.Go(func() { s.http.Serve(ownListener{listener}) }) // ends with Close
+	s.serving.Go(func() { s.http.Serve(listener) }) // ends with Close
 	return s, nil
 }
 
@@ -74,26 +76,15 @@ func (s *Server) countConn(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// listen makes the socket.
-func listen(dirs []string) (net.Listener, error) {
+// listen makes the socket. The path of one holds about 100 bytes: Listen fails if it is longer.
+func listen(dirs []string) (*localsock.Listener, error) {
 	err := errors.New("no directory for it")
 	for _, dir := range dirs {
-		if err = os.MkdirAll(dir, 0o700); err != nil {
-			continue
-		}
-		if err = checkDir(dir); err != nil {
-			continue
-		}
-		path := filepath.Join(dir, fmt.Sprintf("%d-%s.sock", os.Getpid(), rand.Text()[:6]))
-		var listener net.Listener
-		// The path of a socket holds about 100 bytes: a longer one fails here.
-		if listener, err = net.Listen("unix", path); err != nil {
-			continue
-		}
-		if err = os.Chmod(path, 0o600); err == nil {
+		var listener *localsock.Listener
+		listener, err = localsock.Listen(filepath.Join(dir, fmt.Sprintf("%d-%s.sock", os.Getpid(), rand.Text()[:6])))
+		if err == nil {
 			return listener, nil
 		}
-		listener.Close()
 	}
 	return nil, err
 }

@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"sallyport/cmd/sallyport/internal/callback"
-	"sallyport/cmd/sallyport/internal/control"
+	"sallyport/cmd/sallyport/internal/localsock"
 	"sallyport/cmd/sallyport/internal/session"
 )
 
@@ -23,7 +23,7 @@ var commandRows = []row{
 			"make room there, or name another place: --state-dir DIR; a running proxy does not see this sign-in",
 		}}
 	}),
-	on(func(e *control.DirError) Explanation {
+	on(func(e *localsock.DirError) Explanation {
 		if e.Owner < 0 {
 			return Explanation{Kind: KindOther, Status: StatusFailed, Hints: []string{"chmod 700 " + e.Dir}}
 		}

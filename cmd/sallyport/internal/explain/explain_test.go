@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -12,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,6 +26,7 @@ import (
 	"sallyport/oauth/asclient"
 	"sallyport/sshtunnel"
 	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/mux"
 	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/userkeys"
 
@@ -95,7 +98,6 @@ func TestSignInHints(t *testing.T) {
 	}
 }
 
-// TestError shows one error of each row of the table, wrapped as it arrives from the libraries.
 // Each of our own codes has hints of its own, because the general hints for an unknown code do not
 // help.
 func TestEveryCodeIsExplained(t *testing.T) {
@@ -129,7 +131,18 @@ func TestEveryCodeIsExplained(t *testing.T) {
 	}
 }
 
-func TestError(t *testing.T) {
+// errorCase is an error and what becomes of it.
+type errorCase struct {
+	name   string
+	err    error
+	kind   string
+	status int
+	hint   string // part of the hints
+	final  bool
+}
+
+// errorCases holds one error of each row of the table.
+func errorCases() []errorCase {
 	hop := func(stage string, err error) error {
 		return &sshtunnel.HopError{Hop: "bastion", Stage: stage, Err: err}
 	}
@@ -140,14 +153,7 @@ func TestError(t *testing.T) {
 	agentFault := func(e userkeys.AgentError) error {
 		return hop(sshtunnel.StageAuth, &sshtunnel.AuthError{Hop: "bastion", NeedsPerson: true, Agent: &e})
 	}
-	for _, tt := range []struct {
-		name   string
-		err    error
-		kind   string
-		status int
-		hint   string // part of the hints
-		final  bool
-	}{
+	return []errorCase{
 		{"usage", &cli.UsageError{Text: "no upstream URL", Hints: []string{"type one"}}, KindConfig, StatusUsage, "type one", true},
 		{"ssh_config", &sshconfig.Error{File: "config", Line: 2, Msg: "bad port"}, KindConfig, StatusUsage, "ssh -G", true},
 		{"ssh_config by flags", &sshconfig.Error{Msg: "bad port"}, KindConfig, StatusUsage, "check --via, -J and -o", true},
@@ -199,7 +205,12 @@ func TestError(t *testing.T) {
 		{"network is down", dial(syscall.ENETDOWN), KindUnreachable, StatusUnreachable, "check the network", false},
 		{"interrupted", context.Canceled, KindOther, StatusInterrupted, "", false},
 		{"anything else", errors.New("disk\nfull"), KindOther, StatusFailed, "", false},
-	} {
+	}
+}
+
+// TestError shows one error of each row of the table, wrapped as it arrives from the libraries.
+func TestError(t *testing.T) {
+	for _, tt := range errorCases() {
 		t.Run(tt.name, func(t *testing.T) {
 			err := fmt.Errorf("while doing something: %w", tt.err)
 			e := Error(err)
@@ -214,6 +225,39 @@ func TestError(t *testing.T) {
 				t.Errorf("obstacle %+v of %+v", o, e)
 			}
 		})
+	}
+}
+
+// An error of the shared connection is explained as if this process had dialed.
+func TestErrorOfSharedConnection(t *testing.T) {
+	explained := 0
+	for _, tt := range errorCases() {
+		wire := sshtunnel.EncodeError(tt.err, nil)
+		if wire.Type == "" {
+			continue // an error of another library, which never travels
+		}
+		explained++
+		for _, err := range []error{tt.err, fmt.Errorf("while doing something: %w", tt.err)} {
+			line, jsonErr := json.Marshal(sshtunnel.EncodeError(err, []string{"bastion"}))
+			if jsonErr != nil {
+				t.Fatal(jsonErr)
+			}
+			var wire mux.Error
+			if err := json.Unmarshal(line, &wire); err != nil {
+				t.Fatal(err)
+			}
+			want, got := Error(err), Error(sshtunnel.DecodeError(&wire, []string{"bastion"}))
+			if (want.Final == nil) != (got.Final == nil) {
+				t.Errorf("%s: final %v, want %v", tt.name, got.Final, want.Final)
+			}
+			want.Final, got.Final = nil, nil
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: through %s\ngot  %+v\nwant %+v", tt.name, line, got, want)
+			}
+		}
+	}
+	if explained < 20 {
+		t.Errorf("only %d errors of the tunnel", explained)
 	}
 }
 

@@ -82,12 +82,19 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 		Getenv:        s.Env.Getenv,
 		Terminal:      s.AtTerminal,
 		Log:           s.Log,
-		ControlMaster: s.Settings.ControlMaster,
+		ControlMaster: masterUses[s.Settings.ControlMaster],
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	return tunnel, hosts, nil
+}
+
+// masterUses translates the setting.
+var masterUses = map[cli.ControlMaster]sshtunnel.MasterUse{
+	cli.ControlMasterOff:  sshtunnel.MasterNever,
+	cli.ControlMasterAuto: sshtunnel.MasterAuto,
+	cli.ControlMasterOn:   sshtunnel.MasterAlways,
 }
 
 // refusals returns what all processes of this user agree on logins by, or nil if there is no place

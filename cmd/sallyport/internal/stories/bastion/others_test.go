@@ -157,14 +157,16 @@ func TestControlMasterOfABastionWithTwoFactors(t *testing.T) {
 	socket := []string{"-o", "ControlPath=" + b.socket}
 	rides := append([]string{"--control-master"}, socket...)
 
-	// Without a master, and without --control-master, the person is asked.
+	// Without a master, and with --control-master=off, the person is asked.
 	if screen := b.login(t, true, rides...); !strings.Contains(screen, "no ControlMaster answers") {
 		t.Errorf("no master: the screen shows %s", screen)
 	}
 	master := b.ssh(t)
-	b.login(t, true, socket...)
-	if screen := b.login(t, false, rides...); strings.Contains(screen, "assword") {
-		t.Errorf("with --control-master: a question: %s", screen)
+	b.login(t, true, append([]string{"--control-master=off"}, socket...)...)
+	for _, args := range [][]string{rides, socket} {
+		if screen := b.login(t, false, args...); strings.Contains(screen, "assword") {
+			t.Errorf("sallyport login %q: a question: %s", args, screen)
+		}
 	}
 	host := machines.StartHost(t, b.Command(t, rides...), nil)
 	host.Echo(t)

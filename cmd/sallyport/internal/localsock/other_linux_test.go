@@ -1,13 +1,12 @@
-package control
+package localsock
 
 import (
 	"errors"
+	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -86,41 +85,23 @@ func TestDirectoriesThatAreNotUsed(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			paths, refused := Sockets([]string{dir})
-			if len(paths) > 0 || len(refused) != 1 {
-				t.Fatalf("sockets %q, refused %v", paths, refused)
+			paths, err := List(dir)
+			if e, ok := errors.AsType[*DirError](err); len(paths) > 0 || !ok || *e != test.want {
+				t.Errorf("List: got %q, %v, want %v", paths, err, &test.want)
 			}
-			if e, ok := errors.AsType[*DirError](refused[0]); !ok || *e != test.want {
-				t.Errorf("got %v, want %v", refused[0], &test.want)
-			}
-			server, err := Serve([]string{dir}, nil)
+			own, err := Listen(filepath.Join(dir, "2-X.sock"))
 			if e, ok := errors.AsType[*DirError](err); !ok || *e != test.want {
-				t.Errorf("a proxy: got %v, want %v", err, &test.want)
+				t.Errorf("Listen: got %v, want %v", err, &test.want)
 			}
-			if server != nil {
-				server.Close()
+			if own != nil {
+				own.Close()
 			}
 		})
 	}
 }
 
-// A proxy takes the next directory.
-func TestServeInTheNextDirectory(t *testing.T) {
-	foreign, own := filepath.Join(t.TempDir(), "sallyport"), filepath.Join(t.TempDir(), "run")
-	os.Mkdir(foreign, 0o700)
-	give(t, foreign)
-	server, err := Serve([]string{foreign, own}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	if paths, _ := Sockets([]string{foreign, own}); len(paths) != 1 || filepath.Dir(paths[0]) != own {
-		t.Errorf("sockets %q, want one in %s", paths, own)
-	}
-}
-
-// Files that are no sockets of ours are not asked.
-func TestSocketsOfOthersAreLeftOut(t *testing.T) {
+// Files that are no sockets of ours are not listed.
+func TestListLeavesOthersOut(t *testing.T) {
 	dir := t.TempDir()
 	os.Chmod(dir, 0o700)
 	elsewhere := filepath.Join(t.TempDir(), "X.sock")
@@ -134,14 +115,14 @@ func TestSocketsOfOthersAreLeftOut(t *testing.T) {
 	give(t, filepath.Join(dir, "theirs.sock"))
 	os.Symlink(elsewhere, filepath.Join(dir, "link.sock"))
 	os.WriteFile(filepath.Join(dir, "file.sock"), nil, 0o600)
-	paths, refused := Sockets([]string{dir})
-	if len(paths) != 1 || filepath.Base(paths[0]) != "ours.sock" || len(refused) > 0 {
-		t.Errorf("sockets %q, refused %v", paths, refused)
+	paths, err := List(dir)
+	if len(paths) != 1 || filepath.Base(paths[0]) != "ours.sock" || err != nil {
+		t.Errorf("sockets %q, %v", paths, err)
 	}
 }
 
-// A socket of ours on which another user's process listens gets no request.
-func TestAskSendsNothingToAnotherUser(t *testing.T) {
+// A process of another user that listens on a socket of ours gets nothing.
+func TestDialSendsNothingToAnotherUser(t *testing.T) {
 	dir := t.TempDir()
 	os.Chmod(dir, 0o777)
 	os.Chmod(filepath.Dir(dir), 0o777)
@@ -156,6 +137,7 @@ func TestAskSendsNothingToAnotherUser(t *testing.T) {
 	if l == nil {
 		t.FailNow()
 	}
+	defer l.Close()
 	got := make(chan int, 1)
 	go func() { // ends with the connection
 		conn, err := l.Accept()
@@ -166,23 +148,35 @@ func TestAskSendsNothingToAnotherUser(t *testing.T) {
 		conn.Close()
 		got <- n
 	}()
-	_, err := Ask(t.Context(), path)
-	if e, ok := errors.AsType[*PeerError](err); !ok || e.UID != other {
+	conn, err := Dial(t.Context(), path)
+	if e, ok := errors.AsType[*PeerError](err); !ok || *e != (PeerError{UID: other}) || conn != nil || Gone(err) {
 		t.Errorf("got %v, want a *PeerError of user %d", err, other)
 	}
 	if n := <-got; n > 0 {
 		t.Errorf("the other user got %d bytes", n)
 	}
-	l.Close()
 }
 
-// A proxy neither reads nor answers what another user sends, even if its directory is open.
-func TestServeIgnoresAnotherUser(t *testing.T) {
-	_, _, path := serve(t)
+// Another user gets no answer, even if the directory is open. What another user sends is not read.
+func TestAcceptIgnoresAnotherUser(t *testing.T) {
+	l, path := listenHere(t)
 	for dir := filepath.Dir(path); len(dir) > len(os.TempDir()); dir = filepath.Dir(dir) {
 		os.Chmod(dir, 0o777)
 	}
 	os.Chmod(path, 0o666)
+	accepted := make(chan string, 1)
+	go func() { // ends with the listener
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b, _ := io.ReadAll(conn)
+			conn.Write(b)
+			conn.Close()
+			accepted <- string(b)
+		}
+	}()
 	asOther(t, func() {
 		conn, err := net.Dial("unix", path)
 		if err != nil {
@@ -190,41 +184,16 @@ func TestServeIgnoresAnotherUser(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		conn.Write([]byte("GET /v1/status HTTP/1.1\r\nHost: control\r\n\r\n"))
+		conn.Write([]byte("theirs"))
+		conn.(*net.UnixConn).CloseWrite()
 		if n, _ := conn.Read(make([]byte, 100)); n > 0 {
 			t.Errorf("another user got %d bytes", n)
 		}
 	})
-	if _, err := Ask(t.Context(), path); err != nil {
-		t.Errorf("we ourselves: %v", err)
+	if got, err := exchange(t, path, "ours"); got != "ours" || err != nil {
+		t.Errorf("we ourselves: %q, %v", got, err)
 	}
-}
-
-// Sockets that answer only when all are asked show that none waits for another.
-func TestAskAllAsksAtTheSameTime(t *testing.T) {
-	const count = 40
-	dir := t.TempDir()
-	var all sync.WaitGroup
-	all.Add(count)
-	var paths []string
-	for i := range count {
-		path := filepath.Join(dir, string(rune('A'+i))+".sock")
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			all.Done()
-			all.Wait()
-			w.Write([]byte(`{"pid":7}`))
-		})}
-		go server.Serve(l) // ends with Close
-		defer server.Close()
-		paths = append(paths, path)
-	}
-	for i, a := range AskAll(t.Context(), paths) {
-		if a.Err != nil || a.Status.PID != 7 || a.Path != paths[i] {
-			t.Errorf("%s: %+v, %v", a.Path, a.Status, a.Err)
-		}
+	if got := <-accepted; got != "ours" {
+		t.Errorf("accepted %q, want ours alone", got)
 	}
 }

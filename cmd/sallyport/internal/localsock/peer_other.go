@@ -1,6 +1,6 @@
-//go:build !linux && !darwin && !freebsd && !dragonfly
+//go:build unix && !linux && !darwin && !freebsd && !dragonfly
 
-package control
+package localsock
 
 // peerOf knows nothing on this system. The owner and the mode of the directory are all that is
 // checked.

@@ -1,4 +1,4 @@
-package control
+package localsock
 
 import "io/fs"
 
@@ -8,3 +8,7 @@ func owner(fs.FileInfo) (uid int, known bool) { return 0, false }
 
 // isOpen finds no fault, because modes say nothing on Windows.
 func isOpen(fs.FileMode) bool { return false }
+
+// isSocket reports whether a file may be one that Listen has made. A regular file stands for the
+// pipe.
+func isSocket(fi fs.FileInfo) bool { return fi.Mode().IsRegular() }

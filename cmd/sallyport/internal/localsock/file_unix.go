@@ -1,6 +1,6 @@
 //go:build unix
 
-package control
+package localsock
 
 import (
 	"io/fs"
@@ -18,3 +18,6 @@ func owner(fi fs.FileInfo) (uid int, known bool) {
 
 // isOpen reports whether a directory gives others any right.
 func isOpen(mode fs.FileMode) bool { return mode.Perm()&0o077 != 0 }
+
+// isSocket reports whether a file may be one that Listen has made.
+func isSocket(fi fs.FileInfo) bool { return fi.Mode().Type() == fs.ModeSocket }

@@ -1,0 +1,727 @@
+package sshtunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sallyport/sshtunnel/mux"
+	"sallyport/sshtunnel/sshconfig"
+)
+
+const (
+	// greetingLimit is how long a shared connection may take to greet.
+	greetingLimit = 3 * time.Second
+	// pingInterval is the time between two pings, and pongLimit how long an answer may take. Both
+	// ends are on this machine.
+	pingInterval = 2 * time.Second
+	pongLimit    = 2500 * time.Millisecond
+	// maxAttaches is how many servers are tried before the chain is dialed in this process.
+	maxAttaches = 3
+	// resolveInterval is the least time between two looks at whether ssh_config has changed.
+	resolveInterval = 5 * time.Second
+)
+
+var (
+	// errDraining ends a muxHop whose server takes no new stream. It is no failure.
+	errDraining = errors.New("the shared connection takes no new stream")
+
+	// errNotAttached is why an attach has no outcome: the server is gone, silent or draining.
+	errNotAttached = errors.New("the shared connection could not be used")
+)
+
+// muxHop is a connection through the whole chain that another process shares (package mux).
+type muxHop struct {
+	cfg   *Config
+	where place
+	// hops are our aliases of the chain.
+	hops []string
+	// key is that of the mux.Way.
+	key  string
+	dial mux.Dialer
+	// link is what the hop is a part of.
+	link *link
+
+	// life ends with the hop.
+	life context.Context
+	end  context.CancelCauseFunc
+	// finished is set when the server has ended the hop in order, so that streams end by themselves.
+	finished atomic.Bool
+
+	// presence is our attach.
+	presence *presence
+
+	// streams counts the open streams.
+	streams atomic.Int32
+	// idleSince is when the last stream ended, in nanoseconds since start. It is 0 before.
+	idleSince atomic.Int64
+	// resolved is when ssh_config was last looked at, in nanoseconds since start.
+	resolved atomic.Int64
+}
+
+// dialShared returns a link through the process that shares the chain. It returns nil and no error
+// if the chain is to be dialed in this process.
+func dialShared(ctx context.Context, cfg *Config, chain []*sshconfig.Host, report func(progress)) (*link, error) {
+	way, err := cfg.Shared(ctx, chain)
+	for n := 0; err == nil; n++ {
+		var dial mux.Dialer
+		if dial, err = way.Find(ctx); err != nil {
+			break
+		}
+		l, h := newLink(), newMuxHop(cfg, chain, way.Key, dial)
+		h.link = l
+		l.hops = []hop{h}
+		if err = h.attach(ctx, report); err == nil {
+			cfg.Trace.connected(ConnectedInfo{h.where.alias, ByShared, way.Key})
+			l.begin(cfg, chain[len(chain)-1:])
+			return l, nil
+		}
+		l.close(err)
+		switch {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case errors.Is(err, mux.ErrUnavailable):
+		case !errors.Is(err, errNotAttached) && !errors.Is(err, errDraining):
+			return nil, err
+		case n+1 < maxAttaches:
+			cfg.Log.Debug("looking for another shared connection", "err", err)
+			err = nil
+		default:
+			err = fmt.Errorf("%w: %w", mux.ErrUnavailable, err)
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if !errors.Is(err, mux.ErrUnavailable) {
+		return nil, err
+	}
+	cfg.streams.warn.Do(func() { cfg.Log.Warn("connecting without a shared connection", "err", err) })
+	return nil, nil
+}
+
+func newMuxHop(cfg *Config, chain []*sshconfig.Host, key string, dial mux.Dialer) *muxHop {
+	h := &muxHop{cfg: cfg, key: key, dial: dial, where: place{alias: chain[len(chain)-1].Alias}}
+	for _, host := range chain {
+		h.hops = append(h.hops, host.Alias)
+	}
+	h.resolved.Store(int64(time.Since(start)))
+	h.life, h.end = context.WithCancelCause(context.Background())
+	return h
+}
+
+func (h *muxHop) place() place           { return h.where }
+func (h *muxHop) heartbeat() *heartbeat  { return nil } // the server watches the hops, and pings watch the server
+func (h *muxHop) ended() context.Context { return h.life }
+
+func (h *muxHop) used() bool {
+	since := h.idleSince.Load()
+	return h.streams.Load() > 0 || since > 0 && time.Since(start)-time.Duration(since) < usedGrace
+}
+
+// close ends the hop. Streams of a server that only takes no new ones live on.
+func (h *muxHop) close(cause error) {
+	h.end(cause)
+	if h.presence != nil {
+		h.presence.conn.Close()
+	}
+	if !h.finished.Load() {
+		h.cfg.streams.cut(h)
+	}
+}
+
+// drained ends the hop because its server takes no new stream.
+func (h *muxHop) drained(why string) {
+	h.finished.Store(true)
+	h.end(fmt.Errorf("%w: %s", errDraining, why))
+}
+
+// attach makes us known to the server, and waits until all hops are there.
+func (h *muxHop) attach(ctx context.Context, report func(progress)) error {
+	report(progress{hop: h.hops[0]})
+	limited, cancel := runningTimeout(ctx, greetingLimit)
+	defer cancel()
+	conn, err := h.dial(limited)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotAttached, err)
+	}
+	c, greeting, err := mux.Open(limited, conn, mux.Request{Op: mux.OpAttach, Attach: &mux.Attach{
+		PID: os.Getpid(), Purpose: h.cfg.Purpose, Terminal: h.cfg.Terminal, Ask: h.cfg.Ask != nil, Insist: h.cfg.Insist,
+	}})
+	switch _, other := errors.AsType[*mux.VersionError](err); {
+	case other:
+		return fmt.Errorf("%w: %w", mux.ErrUnavailable, err)
+	case err != nil:
+		return fmt.Errorf("%w: %w", errNotAttached, err)
+	case greeting.Draining:
+		c.Close()
+		return errDraining
+	}
+	h.presence = newPresence(h, c, report)
+	h.link.tasks.Go(h.presence.read)  // ends with the connection, which close closes
+	h.link.tasks.Go(h.presence.watch) // ends with the hop
+	select {
+	case <-h.presence.up:
+		return nil
+	case <-h.life.Done():
+		return context.Cause(h.life)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// runningTick is the least time that a process must have run for a runningTimeout to count it.
+const runningTick = 250 * time.Millisecond
+
+// runningTimeout returns a context that ends when this process has run for d. Time in which the
+// machine or the process stood still hardly counts: the other side may have stood still as well.
+func runningTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() { // ends with ctx
+		ticker := time.NewTicker(runningTick)
+		defer ticker.Stop()
+		for range int(d / runningTick) {
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+		cancel(context.DeadlineExceeded)
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// presence is an attach: it tells the server that we are there, and hears how the chain is.
+type presence struct {
+	hop    *muxHop
+	conn   *mux.Conn
+	report func(progress)
+	// up is closed when all hops are there.
+	up chan struct{}
+	// pong is the number of the latest pong, and ponged is told of each.
+	pong   atomic.Int64
+	ponged chan struct{}
+
+	mu sync.Mutex
+	// questions has what takes a question back, by its id.
+	questions map[string]context.CancelFunc
+}
+
+func newPresence(h *muxHop, c *mux.Conn, report func(progress)) *presence {
+	return &presence{
+		hop:       h,
+		conn:      c,
+		report:    report,
+		up:        make(chan struct{}),
+		ponged:    make(chan struct{}, 1),
+		questions: map[string]context.CancelFunc{},
+	}
+}
+
+// read takes the server's lines until the hop ends.
+func (p *presence) read() {
+	h := p.hop
+	for {
+		var r mux.Reply
+		if err := p.conn.ReadLine(&r); err != nil {
+			p.failed(fmt.Errorf("the shared connection has ended: %w", err))
+			return
+		}
+		switch {
+		case r.State != nil:
+			p.state(r.State)
+		case r.Notice != nil:
+			h.cfg.Notice(h.notice(r.Notice))
+		case r.Question != nil:
+			p.ask(*r.Question)
+		case r.Withdrawn != nil:
+			p.mu.Lock()
+			if cancel := p.questions[r.Withdrawn.ID]; cancel != nil {
+				cancel()
+			}
+			p.mu.Unlock()
+		case r.Pong != 0:
+			p.pong.Store(int64(r.Pong))
+			select {
+			case p.ponged <- struct{}{}:
+			default:
+			}
+		case r.Up != nil && !isDone(p.up):
+			close(p.up)
+		case r.Draining != nil:
+			h.drained(r.Draining.Why)
+			return
+		case r.Lost != nil:
+			h.finished.Store(true)
+			h.end(h.decode(r.Lost.Error))
+			return
+		case r.Error != nil:
+			h.end(h.decode(r.Error))
+			return
+		}
+	}
+}
+
+// failed ends the hop because the server does not answer as it should.
+func (p *presence) failed(err error) {
+	if !isDone(p.up) {
+		err = fmt.Errorf("%w: %w", errNotAttached, err)
+	}
+	p.hop.end(p.hop.where.error(StageLink, err))
+}
+
+// watch pings the server until the hop ends. It counts ticks, because a process that was stopped
+// must not take the server for dead when it goes on.
+func (p *presence) watch() {
+	timer := time.NewTimer(pingInterval)
+	defer timer.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-timer.C:
+		case <-p.hop.life.Done():
+			return
+		}
+		p.conn.SetWriteDeadline(time.Now().Add(pongLimit))
+		if p.conn.WriteLine(mux.Line{Ping: n}) != nil {
+			return // read meets the same
+		}
+		for ticks := 0; p.pong.Load() < int64(n); {
+			timer.Reset(runningTick)
+			select {
+			case <-p.ponged:
+			case <-timer.C:
+				ticks++
+			case <-p.hop.life.Done():
+				return
+			}
+			if ticks >= int(pongLimit/runningTick) {
+				p.failed(&SilentError{After: pongLimit, Why: "from the shared connection"})
+				return
+			}
+		}
+		timer.Reset(pingInterval)
+	}
+}
+
+// state passes on how far the chain is dialed.
+func (p *presence) state(s *mux.State) {
+	if isDone(p.up) || s.Phase != Dialing {
+		return
+	}
+	now := progress{hop: p.hop.alias(s.Hop), patient: s.Patient}
+	if s.Notice != nil {
+		now.notice = p.hop.notice(s.Notice)
+	}
+	p.report(now)
+}
+
+// ask puts a question of the server to the person.
+func (p *presence) ask(q mux.Question) {
+	ctx, cancel := context.WithCancel(p.hop.life)
+	p.mu.Lock()
+	p.questions[q.ID] = cancel
+	p.mu.Unlock()
+	p.hop.link.tasks.Go(func() { // ends with the answer, or when the question is taken back
+		defer cancel()
+		answer := &mux.Answer{ID: q.ID}
+		text, err := "", ErrNoPerson
+		if p.hop.cfg.Ask != nil {
+			text, err = p.hop.cfg.Ask(ctx, Question{Hop: p.hop.alias(q.Hop), Kind: q.Kind, Prompt: q.Prompt, Echo: q.Echo})
+		}
+		p.mu.Lock()
+		delete(p.questions, q.ID)
+		p.mu.Unlock()
+		if ctx.Err() != nil {
+			return
+		}
+		if answer.Text = text; err != nil {
+			answer.Text, answer.Error = "", EncodeError(err, p.hop.hops)
+		}
+		p.conn.WriteLine(mux.Line{Answer: answer})
+	})
+}
+
+// alias returns our name of the hop with an index; "" for none.
+func (h *muxHop) alias(i *int) string {
+	if i == nil || *i < 0 || *i >= len(h.hops) {
+		return ""
+	}
+	return h.hops[*i]
+}
+
+func (h *muxHop) notice(n *mux.Notice) Notice { return Notice{h.alias(n.Hop), n.Text, n.URL} }
+
+// decode makes an error of what the server says. The protocol's own errors are about the server.
+func (h *muxHop) decode(e *mux.Error) error {
+	if e != nil {
+		switch e.Type {
+		case mux.TypeUnknownOp, mux.TypeUnknownVersion, mux.TypeBadRequest:
+			return fmt.Errorf("%w: %w", mux.ErrUnavailable, e)
+		case mux.TypeDraining:
+			return errDraining
+		case mux.TypeNotAttached:
+			return fmt.Errorf("%w: %w", errLost, e)
+		}
+	}
+	if err := DecodeError(e, h.hops); err != nil {
+		return err
+	}
+	return h.where.error(StageLink, errors.New("the shared connection has ended"))
+}
+
+// within returns a context that ends with ctx, or for an errLost with the hop.
+func (h *muxHop) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	lost := func() { cancel(fmt.Errorf("%w: %w", errLost, context.Cause(h.life))) }
+	if h.life.Err() != nil {
+		lost()
+	}
+	stop := context.AfterFunc(h.life, lost)
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// request asks the server for a stream. ctx bounds the call. The error wraps errLost if the hop has
+// ended.
+func (h *muxHop) request(ctx context.Context, req mux.Request) (*mux.Conn, *mux.OK, error) {
+	ctx, cancel := h.within(ctx)
+	defer cancel()
+	lost := func(err error) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("%w: %w", errLost, err)
+	}
+	conn, err := h.dial(ctx)
+	if err != nil {
+		return nil, nil, lost(err)
+	}
+	c, _, err := mux.Open(ctx, conn, req)
+	if err != nil {
+		return nil, nil, lost(err)
+	}
+	r, err := c.Receive(ctx)
+	switch {
+	case err != nil:
+		err = lost(err)
+	case r.Error != nil && r.Error.Type == mux.TypeDraining:
+		h.drained(r.Error.Text)
+		err = lost(errDraining)
+	case r.Error != nil:
+		err = h.decode(r.Error)
+	case r.OK == nil:
+		err = lost(errors.New("an answer without a meaning"))
+	}
+	if err != nil {
+		c.Close()
+		return nil, nil, err
+	}
+	return c, r.OK, nil
+}
+
+// checkConfig ends the hop as if its server took no new stream, if ssh_config now leads to another
+// server. It looks at most every few seconds. An ssh_config that cannot be read changes nothing.
+func (h *muxHop) checkConfig(ctx context.Context) error {
+	before, now := h.resolved.Load(), int64(time.Since(start))
+	if time.Duration(now-before) < resolveInterval || !h.resolved.CompareAndSwap(before, now) {
+		return nil
+	}
+	chain, err := h.cfg.Chain(ctx)
+	if err != nil {
+		return nil
+	}
+	way, err := h.cfg.Shared(ctx, chain)
+	if err != nil || way.Key == h.key {
+		return nil
+	}
+	h.drained("ssh_config has changed")
+	return fmt.Errorf("%w: ssh_config has changed", errLost)
+}
+
+func (h *muxHop) open(ctx context.Context, network, address string) (net.Conn, error) {
+	if err := h.checkConfig(ctx); err != nil {
+		return nil, err
+	}
+	switch network {
+	case "tcp", "tcp4", "tcp6":
+		network = "tcp"
+		host, port, err := splitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		address = net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10)) // the port may have had a name
+	case "unix":
+	default:
+		return nil, net.UnknownNetworkError(network)
+	}
+	c, _, err := h.request(ctx, mux.Request{Op: mux.OpDial, Network: network, Address: address})
+	if err != nil {
+		return nil, err
+	}
+	return h.stream(&muxConn{Conn: c, laddr: addr{network, h.where.alias}, raddr: farAddr(network, address)})
+}
+
+func (h *muxHop) exec(ctx context.Context, command string) (io.ReadWriteCloser, error) {
+	if err := h.checkConfig(ctx); err != nil {
+		return nil, err
+	}
+	c, ok, err := h.request(ctx, mux.Request{Op: mux.OpExec, Command: command})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := h.within(ctx)
+	defer cancel()
+	conn, err := h.dial(ctx)
+	var wait *mux.Conn
+	if err == nil {
+		wait, _, err = mux.Open(ctx, conn, mux.Request{Op: mux.OpWait, ID: ok.ID})
+	}
+	if err != nil {
+		c.Close()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("%w: %w", errLost, err)
+	}
+	p := &muxProcess{gone: make(chan struct{})}
+	p.muxConn = &muxConn{Conn: c, wait: wait, laddr: addr{"ssh", h.where.alias}, raddr: addr{"ssh", h.where.alias}}
+	go p.await() // ends with the command, with the server or by Close
+	if _, err := h.stream(p.muxConn); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// listen asks the server to have the last hop listen.
+func (h *muxHop) listen(ctx context.Context, at listenAddress, arrivals *backlog) (*grant, error) {
+	c, ok, err := h.request(ctx, mux.Request{Op: mux.OpListen, Network: at.network, Address: at.String()})
+	if err != nil {
+		return nil, err
+	}
+	if at.network == "tcp" && ok.Port != 0 {
+		at.port = ok.Port
+	}
+	done := make(chan struct{})
+	h.link.tasks.Go(func() { // ends when the server ends the forward, or with the hop
+		defer close(done)
+		defer c.Close()
+		defer context.AfterFunc(h.life, func() { c.Close() })()
+		for {
+			var r mux.Reply
+			if c.ReadLine(&r) != nil {
+				return
+			}
+			if r.Arrival != nil {
+				h.link.tasks.Go(func() { h.fetch(*r.Arrival, at, arrivals) }) // ends with the answer, or with the hop
+			}
+		}
+	})
+	return &grant{port: at.port, cancel: func() error {
+		c.CloseWrite()
+		timer := time.NewTimer(goodbyeLimit)
+		defer timer.Stop()
+		select {
+		case <-done:
+			return nil
+		case <-timer.C:
+			c.Close()
+			return context.DeadlineExceeded
+		}
+	}}, nil
+}
+
+// fetch takes over a connection that has arrived.
+func (h *muxHop) fetch(a mux.Arrival, at listenAddress, arrivals *backlog) {
+	c, _, err := h.request(h.life, mux.Request{Op: mux.OpAccept, ID: a.ID})
+	if err != nil {
+		h.cfg.Log.Debug("arrival not taken over", "addr", at.String(), "err", err)
+		return
+	}
+	remote := a.Remote
+	if at.network == "unix" {
+		remote = "@"
+	}
+	conn, err := h.stream(&muxConn{Conn: c, laddr: at.netAddr(), raddr: farAddr(at.network, remote)})
+	if err == nil {
+		arrivals.add(conn)
+	}
+}
+
+// stream enters a stream of the hop.
+func (h *muxHop) stream(c *muxConn) (net.Conn, error) {
+	c.hop, c.closed = h, make(chan struct{})
+	h.streams.Add(1)
+	if !h.cfg.streams.add(c) {
+		c.Close()
+		return nil, fmt.Errorf("%w: %w", errLost, ErrClosed)
+	}
+	if h.life.Err() != nil && !h.finished.Load() {
+		c.cut() // the hop may have cut its streams before this one came
+	}
+	return c, nil
+}
+
+// muxStreams are the streams of all muxHops of a Tunnel. Those of a hop that drains outlive its
+// link.
+type muxStreams struct {
+	// warn tells once that the chain is dialed in this process.
+	warn sync.Once
+
+	mu   sync.Mutex
+	open map[*muxConn]struct{}
+	// closed is set by close.
+	closed bool
+}
+
+// add reports false if the Tunnel is closed.
+func (s *muxStreams) add(c *muxConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.open[c] = struct{}{}
+	}
+	return !s.closed
+}
+
+func (s *muxStreams) remove(c *muxConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
+}
+
+// cut ends the streams of a hop, or all if h is nil. What has come can still be read.
+func (s *muxStreams) cut(h *muxHop) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		if h == nil || c.hop == h {
+			c.cut()
+		}
+	}
+}
+
+// close ends all streams, and those that come later.
+func (s *muxStreams) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cut(nil)
+}
+
+// muxConn is a stream through a shared connection. Deadlines, the end of one direction and the
+// waiting for a slow reader are what the system makes of the local connection.
+type muxConn struct {
+	*mux.Conn
+	hop *muxHop
+	// wait is for the end of a command. It is nil for other streams.
+	wait         *mux.Conn
+	laddr, raddr net.Addr
+
+	once sync.Once
+	// closed is closed by Close.
+	closed chan struct{}
+	// watched and over are for Ended.
+	watched sync.Once
+	over    chan struct{}
+}
+
+// Close frees whoever waits in Read or Write. What was written is still sent. A second call returns
+// net.ErrClosed.
+func (c *muxConn) Close() error {
+	err := net.ErrClosed
+	c.once.Do(func() {
+		close(c.closed)
+		c.hop.cfg.streams.remove(c)
+		c.hop.idleSince.Store(int64(time.Since(start)))
+		c.hop.streams.Add(-1)
+		if c.wait != nil {
+			c.wait.Close()
+		}
+		err = c.Conn.Close()
+	})
+	return err
+}
+
+// cut ends the stream because its server is gone.
+func (c *muxConn) cut() {
+	c.Shutdown()
+	if c.wait != nil {
+		c.wait.Close()
+	}
+}
+
+// Ended returns a channel that is closed when nothing can be sent any more, nor come. It must be
+// called when reading has ended.
+func (c *muxConn) Ended() <-chan struct{} {
+	c.watched.Do(func() {
+		c.over = make(chan struct{})
+		go func() { // ends with the stream
+			defer close(c.over)
+			if !errors.Is(c.AwaitHangup(), os.ErrInvalid) {
+				return
+			}
+			select { // the system does not tell
+			case <-c.closed:
+			case <-c.hop.life.Done():
+			}
+		}()
+	})
+	return c.over
+}
+
+func (c *muxConn) LocalAddr() net.Addr  { return c.laddr }
+func (c *muxConn) RemoteAddr() net.Addr { return c.raddr }
+
+// muxProcess is a command on the last hop of a shared connection.
+type muxProcess struct {
+	*muxConn
+	// status says how the command ended. It is nil for status 0, and valid once gone is closed.
+	status *ExitError
+	gone   chan struct{}
+}
+
+// await takes the command's exit status.
+func (p *muxProcess) await() {
+	defer close(p.gone)
+	defer p.wait.Close()
+	var r mux.Reply
+	if err := p.wait.ReadLine(&r); err != nil || r.Exit == nil {
+		p.status = &ExitError{Status: -1}
+	} else if r.Exit.Status != 0 || r.Exit.Signal != "" {
+		p.status = &ExitError{Status: r.Exit.Status, Signal: r.Exit.Signal, Stderr: r.Exit.Stderr}
+	}
+}
+
+// Read reads stdout. At the end of stdout it waits for the exit status and returns io.EOF for
+// status 0, else an *ExitError.
+func (p *muxProcess) Read(b []byte) (int, error) {
+	n, err := p.muxConn.Read(b)
+	if !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	select {
+	case <-p.gone:
+	case <-p.closed:
+		return n, err
+	}
+	if p.status != nil {
+		return n, p.status
+	}
+	return n, io.EOF
+}
+
+// Close ends the command. It does not say how the command ended.
+func (p *muxProcess) Close() error {
+	p.muxConn.Close()
+	return nil
+}
