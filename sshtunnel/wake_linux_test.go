@@ -54,6 +54,7 @@ func (w wakeTest) run(t *testing.T, meanwhile func(), check func(tun *Tunnel, co
 		<-time.After(4 * time.Second) // longer than a link may take to answer on a network
 		openssh.Run(t, "ip", strings.Fields(w.mend)...)
 		check(tun, conn, before)
+		conn.Close() // what was not read would keep it
 		tun.Close()
 	})
 }
