@@ -54,8 +54,10 @@ type ServerConfig struct {
 // Server shares one connection through a chain of hops with other processes of the user (package
 // mux). Its methods may be called concurrently.
 type Server struct {
-	cfg     ServerConfig
-	tunnel  *Tunnel
+	cfg    ServerConfig
+	tunnel *Tunnel
+	// pool spreads the streams over the tunnel and further connections.
+	pool    *pool
 	hops    aliases
 	started time.Time
 
@@ -174,6 +176,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	t.Trace = s.trace(t.Trace)
 	t.host = &muxHost{begin: s.people.begin, admitted: s.admitted, asks: s.people.canAsk}
 	s.tunnel, err = New(t)
+	s.pool = newPool(s.tunnel)
 	return s, err
 }
 
@@ -254,6 +257,7 @@ func (s *Server) Stop() {
 		s.left.close()
 	})
 	s.tunnel.Close()
+	s.pool.close()
 }
 
 // supervise returns when the server is to take no more streams.
@@ -393,9 +397,6 @@ func (s *Server) refuseFor(c *mux.Conn, err error) {
 	refuse(c, EncodeError(err, s.hops))
 }
 
-// pick returns the tunnel that a new stream goes through.
-func (s *Server) pick() *Tunnel { return s.tunnel }
-
 // opened is the far end of a stream.
 type opened struct {
 	stream mux.Stream
@@ -413,7 +414,7 @@ func (s *Server) dial(c *mux.Conn, req mux.Request) {
 	ctx, cancel, done := s.opening(context.Background())
 	defer done()
 	k := mux.NewCarrier(c, &s.streams.bytes, func() { cancel(errClientGone) })
-	far, err := withLink(ctx, s.pick(), func(l *link) (opened, error) {
+	far, release, err := carry(ctx, s.pool, func(l *link) (opened, error) {
 		if direct, ok := l.last().(directOpener); ok {
 			stream, ended, err := direct.openDirect(ctx, req.Network, req.Address)
 			return opened{stream, func() <-chan struct{} { return ended }}, err
@@ -429,6 +430,7 @@ func (s *Server) dial(c *mux.Conn, req mux.Request) {
 		k.Abort()
 		return
 	}
+	defer release()
 	s.streams.carry(c, k, mux.OK{}, far)
 }
 
@@ -530,12 +532,13 @@ func (s *Server) exec(c *mux.Conn, req mux.Request) {
 	ctx, cancel, done := s.opening(context.Background())
 	defer done()
 	k := mux.NewCarrier(c, &s.streams.bytes, func() { cancel(errClientGone) })
-	p, err := withLink(ctx, s.pick(), func(l *link) (io.ReadWriteCloser, error) { return l.last().exec(ctx, req.Command) })
+	p, release, err := carry(ctx, s.pool, func(l *link) (io.ReadWriteCloser, error) { return l.last().exec(ctx, req.Command) })
 	if err != nil {
 		s.refuseFor(c, err)
 		k.Abort()
 		return
 	}
+	defer release()
 	far := openedConn(p)
 	id, e := s.left.started()
 	far.stream = &execStream{far.stream, e}
@@ -593,9 +596,7 @@ func (s *Server) status() *mux.Status {
 		Users: s.people.users(), EndsAt: s.endsAt(), Draining: isDone(s.drained),
 	}
 	out.Traffic, out.IdleSince = s.streams.traffic()
-	if st.Phase == Up {
-		out.Connections = 1
-	}
+	out.Connections = s.pool.connections()
 	return out
 }
 
