@@ -268,7 +268,7 @@ func (l *loop) linkLost() {
 	l.lostInUse = l.link.last().used() && l.t.cfg.host == nil
 	l.link = nil
 	// A server may log us in and end the connection at once, again and again, and each login may
-	// cost the person a push. So a short link counts as a failure, but the first one costs no pause.
+	// cost the person a push. So a short link counts as a failure, but the first costs no pause.
 	if l.failures++; time.Since(l.lastEnd) >= stableAfter {
 		l.failures = 0
 	}
