@@ -56,7 +56,7 @@ type call struct {
 	insist bool
 	// joined is the attempt that was under way when the call came. It is nil if none was.
 	joined *attempt
-	// again reports whether the call should have another attempt when the one that it has joined has
+	// again reports whether the call should have another attempt because the one that it has joined
 	// failed. It is called once, by the loop, and may be nil.
 	again func(err error) bool
 	// answer gets one value. It has room for it.
