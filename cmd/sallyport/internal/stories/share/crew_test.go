@@ -92,7 +92,7 @@ func runtimeDir(t testing.TB) string {
 func (c *crew) showShares() {
 	text, _ := os.ReadFile(filepath.Join(c.home, "log"))
 	for line := range strings.Lines(string(text)) {
-		if strings.Contains(line, " share=") {
+		if strings.Contains(line, " share=") || !strings.HasPrefix(line, "time=") {
 			c.t.Logf("%.400s", strings.TrimSuffix(line, "\n"))
 		}
 	}

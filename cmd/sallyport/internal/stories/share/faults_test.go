@@ -67,7 +67,8 @@ var faults = []fault{
 	{name: "packets dropped for 30 s", strike: func(c *crew) { c.cut() }, logins: 1, slow: true,
 		lasts: 30 * time.Second, mend: func(c *crew) { c.uncut() }},
 	{name: "memory limit", strike: func(c *crew) { c.limitMemory(); c.press() }, logins: 1},
-	{name: "address space limit", strike: func(c *crew) { c.limit(unix.RLIMIT_AS, c.sizeOf("VmSize")); c.press() }, logins: 1},
+	{name: "address space limit", strike: func(c *crew) { c.limit(unix.RLIMIT_AS, c.sizeOf("VmSize")); c.press() }, logins: 1,
+		slow: true}, // the process lives for some seconds
 	{name: "descriptor limit", strike: func(c *crew) { c.limit(unix.RLIMIT_NOFILE, c.openFiles()); c.press() }, logins: 1, survives: true},
 	{name: "disk full, then killed", strike: func(c *crew) { c.fillDisk(); c.signalShares(syscall.SIGKILL) }, logins: 1},
 	{name: "directory removed", strike: func(c *crew) { c.remove("sallyport/shared") }, logins: 1, survives: true},
