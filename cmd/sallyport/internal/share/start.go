@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/environment"
@@ -49,6 +51,8 @@ type Client struct {
 	cfg Config
 	// dir is the working directory, and place where this process runs.
 	dir, place string
+	// silent has the paths of shares that did not answer.
+	silent sync.Map
 }
 
 // NewClient returns a client. It touches nothing yet.
@@ -71,13 +75,19 @@ func (c *Client) Shared(_ context.Context, chain []*sshconfig.Host) (mux.Way, er
 		return mux.Way{}, unavailable(errors.New("the ProxyCommand may depend on the working directory"))
 	}
 	w := c.way(chain)
-	return mux.Way{Key: w.key(), Find: func(ctx context.Context) (mux.Dialer, error) {
-		path, err := c.obtain(ctx, w)
-		if err != nil {
-			return nil, err
-		}
-		return dialer(path), nil
-	}}, nil
+	var found atomic.Value // the path of the latest share
+	return mux.Way{
+		Key: w.key(),
+		Find: func(ctx context.Context) (mux.Dialer, error) {
+			path, err := c.obtain(ctx, w)
+			if err != nil {
+				return nil, err
+			}
+			found.Store(path)
+			return dialer(path), nil
+		},
+		Silent: func() { c.silent.Store(found.Load(), nil) },
+	}, nil
 }
 
 // way returns the way through a chain.
@@ -106,7 +116,7 @@ func (c *Client) obtain(ctx context.Context, w way) (string, error) {
 	if err != nil {
 		return "", unavailable(err)
 	}
-	f := finder{dir: dir, key: key, version: versionOf(c.cfg.Env.Version), log: c.cfg.Log}
+	f := finder{dir: dir, key: key, version: versionOf(c.cfg.Env.Version), silent: &c.silent, log: c.cfg.Log}
 	// A share that is started may have a newer one beside it by then, or be stopped or killed. Then
 	// the next round finds another one, or starts it.
 	var last error
@@ -185,7 +195,7 @@ var errNoShare = errors.New("the process that was started does not answer")
 
 // await waits for the greeting of a share that was just started.
 func (c *Client) await(ctx context.Context, path string) error {
-	_, err := greet(ctx, path)
+	_, err := greet(ctx, path, greetingPatience)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
