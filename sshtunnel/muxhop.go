@@ -461,9 +461,11 @@ func (h *muxHop) within(ctx context.Context) (context.Context, context.CancelFun
 // still serves the streams that it has. So if it answers a ping, the hop ends as if the server
 // drained.
 func (h *muxHop) doubt(ctx context.Context, why error) error {
-	select {
-	case h.presence.doubts <- why:
-	default:
+	if ctx.Err() == nil {
+		select {
+		case h.presence.doubts <- why:
+		default:
+		}
 	}
 	<-ctx.Done() // it is one of within
 	return context.Cause(ctx)
