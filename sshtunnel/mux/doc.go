@@ -144,8 +144,8 @@
 // # status, drain and stop
 //
 // status is answered by {"status":{...}} (Status). drain makes the server take no new stream, and
-// end when the open ones have ended, which takes some ten minutes at most. Its member why is for people. stop makes it end now. Both are
-// answered by {"ok":{}}.
+// end when the open ones have ended, which takes some ten minutes at most. Its member why is for
+// people. stop makes it end now. Both are answered by {"ok":{}}.
 //
 // # Errors
 //
