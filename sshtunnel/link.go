@@ -16,6 +16,8 @@ import (
 // whole.
 type link struct {
 	hops []hop
+	// sharedBy is the process that shares the connection. It is 0 for one of this process.
+	sharedBy int
 
 	// life ends with the link. Its cause says why.
 	life context.Context
