@@ -11,6 +11,7 @@ import (
 	"sallyport/cmd/sallyport/internal/control"
 	"sallyport/cmd/sallyport/internal/explain"
 	"sallyport/cmd/sallyport/internal/localsock"
+	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/cmd/sallyport/internal/share"
 	"sallyport/sshtunnel"
 	"sallyport/sshtunnel/mux"
@@ -129,7 +130,7 @@ func newSharedConnection(words explain.Explainer, shown share.Shown) sharedConne
 		c.Hops = append(c.Hops, hop)
 	}
 	for _, u := range s.Users {
-		c.Users = append(c.Users, sharedUser{PID: u.PID, Purpose: u.Purpose, Aliases: u.Hops, Since: u.Since, Waiting: u.Waiting})
+		c.Users = append(c.Users, sharedUser{PID: u.PID, Purpose: session.BeforeQuery(u.Purpose), Aliases: u.Hops, Since: u.Since, Waiting: u.Waiting})
 	}
 	if s.State == nil {
 		return c
