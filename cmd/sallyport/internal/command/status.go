@@ -17,8 +17,8 @@ import (
 	"sallyport/oauth"
 )
 
-// status prints what is stored, which proxies run here and which connections are shared. A socket that nobody answers on may be
-// left over from a process that was killed, so it is only logged.
+// status prints what is stored, which proxies run here and which connections are shared. A socket
+// that nobody answers on may be left over from a process that was killed, so it is only logged.
 func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error {
 	// Empty slices become [] in JSON. Nil ones would become null.
 	report := statusReport{Accounts: []storedAccount{}, Proxies: []control.Status{}, Shared: []sharedConnection{}}

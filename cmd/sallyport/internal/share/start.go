@@ -210,11 +210,29 @@ var errNoShare = errors.New("the process that was started does not answer")
 
 // await waits for the greeting of a share that was just started.
 func (c *Client) await(ctx context.Context, path string) error {
-	_, err := greet(ctx, path)
+	err := awaitFile(ctx, path)
+	if err == nil {
+		_, err = greet(ctx, path)
+	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errNoShare, err)
+}
+
+// awaitFile waits for the file of a socket that the share makes itself. Where it was handed over,
+// the file is there.
+func awaitFile(ctx context.Context, path string) error {
+	ctx, cancel := awhile(ctx, launchPatience)
+	defer cancel()
+	for !handsOver && isGone(path, nil) {
+		select {
+		case <-time.After(lockPoll):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 // drain asks a share to take no new stream.
