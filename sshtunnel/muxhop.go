@@ -103,7 +103,9 @@ func dialShared(ctx context.Context, cfg *Config, chain []*sshconfig.Host, repor
 	if !errors.Is(err, mux.ErrUnavailable) {
 		return nil, err
 	}
-	cfg.streams.warn.Do(func() { cfg.Log.Warn("connecting without a shared connection", "err", err) })
+	if !errors.Is(err, mux.ErrAlone) {
+		cfg.streams.warn.Do(func() { cfg.Log.Warn("connecting without a shared connection", "err", err) })
+	}
 	return nil, nil
 }
 
