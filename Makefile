@@ -56,7 +56,8 @@ fuzz:
 		done; done
 
 # Packages one after the other, not to disturb each other. cmd/sallyport/internal/bench prints the
-# table against the real ssh and those against mcp-oauth2-proxy and mcp-remote. To make it quick:
+# table against the real ssh, that of the shared connection, and those against mcp-oauth2-proxy and
+# mcp-remote. To make it quick:
 # SALLYPORT_BENCH_BYTES=67108864 SALLYPORT_BENCH_ROUNDS=1, or a part alone: SALLYPORT_BENCH_ONLY="via, 50 ms".
 bench: parts
 	$(GO) test -p 1 -timeout 60m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

@@ -50,8 +50,9 @@
 // In the state down, there are more attempts as long as a call waits, a Listener is open, or a
 // connection or command was open when the link was lost. After the first failure the pause is
 // 0.5 s. It doubles with each failure, up to 30 s. A random part of up to half of it is left out,
-// but never below 0.5 s. A new call shortens the pause to 0.5 s. The pauses begin anew when a link
-// has lasted 10 s, when the machine wakes from sleep, and when it gets a new address.
+// but never below 0.5 s. A new call shortens the pause to 0.5 s. A link that has lasted less than
+// 10 s counts as a failure, but the first such link costs no pause. The pauses begin anew when a
+// link has lasted 10 s, when the machine wakes from sleep, and when it gets a new address.
 //
 // # How a hop is dialed
 //

@@ -42,8 +42,17 @@ func startFaulty(t *testing.T, options ...string) *faulty {
 	return f
 }
 
-// linkOf returns the tunnel's link; nil if it has none.
-func linkOf(tun *Tunnel) *link { return ask(tun, func(l *loop) *link { return l.link }) }
+// linkOf returns the tunnel's link; nil if it has none. Over a shared connection, it is that of the
+// server.
+func linkOf(tun *Tunnel) *link {
+	if sh, ok := shares.Load(tun); ok {
+		tun = sh.(*share).tunnel
+	}
+	return ownLink(tun)
+}
+
+// ownLink returns the link that the tunnel itself has.
+func ownLink(tun *Tunnel) *link { return ask(tun, func(l *loop) *link { return l.link }) }
 
 // ask reads something that the loop of a tunnel owns.
 func ask[T any](tun *Tunnel, f func(*loop) T) T {

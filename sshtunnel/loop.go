@@ -267,15 +267,17 @@ func (l *loop) linkLost() {
 	l.t.cfg.Log.Info("link lost", "err", cause) // whoever looks at State tells the person
 	l.lostInUse = l.link.last().used() && l.t.cfg.host == nil
 	l.link = nil
-	if time.Since(l.lastEnd) >= stableAfter {
+	// A server may log us in and end the connection at once, again and again, and each login may
+	// cost the person a push. So a short link counts as a failure, but the first one costs no pause.
+	if l.failures++; time.Since(l.lastEnd) >= stableAfter {
 		l.failures = 0
 	}
 	l.pause = 0
-	if l.failures > 0 {
-		l.pause = backoff(l.failures - 1)
+	if l.failures > 1 {
+		l.pause = backoff(l.failures - 2)
 	}
 	l.lastEnd = time.Now()
-	if l.failures == 0 && !l.wanted() {
+	if l.failures <= 1 && !l.wanted() {
 		l.setState(State{Phase: Idle}) // nothing is in anybody's way
 		return
 	}

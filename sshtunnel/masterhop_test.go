@@ -3,6 +3,7 @@
 package sshtunnel
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -44,9 +45,10 @@ func startMaster(t *testing.T, options ...string) (*sshconfig.Host, *exec.Cmd) {
 
 func masterTunnel(t *testing.T, chain ...*sshconfig.Host) *Tunnel {
 	t.Helper()
-	tun := newTunnel(t, nil, chain...)
-	tun.cfg.ControlMaster = MasterAlways
-	return tun
+	return tunnelOf(t, Config{
+		ControlMaster: MasterAlways,
+		Chain:         func(context.Context) ([]*sshconfig.Host, error) { return chain, nil },
+	})
 }
 
 func TestControlMaster(t *testing.T) {

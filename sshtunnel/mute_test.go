@@ -123,6 +123,9 @@ func TestUnusedLinkIsNotDialedAgain(t *testing.T) {
 			hp := linkOf(tun).last().(*sshHop)
 			openssh.Eventually(t, "the end of the channel", func() bool { return hp.streams.Load() == 0 })
 			hp.idleSince.Store(0) // as if it were long ago
+			if mine, ok := ownLink(tun).last().(*muxHop); ok {
+				mine.idleSince.Store(0)
+			}
 		}, Idle},
 		{"a connection is open", func(t *testing.T, tun *Tunnel) { mustDial(t, tun, target) }, Up},
 		{"a listener is open", func(t *testing.T, tun *Tunnel) {
@@ -148,5 +151,32 @@ func TestUnusedLinkIsNotDialedAgain(t *testing.T) {
 				t.Errorf("%d logins, want 2", got)
 			}
 		})
+	}
+}
+
+// A server that ends each connection right after the login must not be logged in to without a
+// pause, because each login may ask a person.
+func TestServerThatDropsEachLogin(t *testing.T) {
+	t.Parallel()
+	s := startFake(t, sshtest.Config{Listen: net.Listen})
+	tun := newTunnel(t, nil, fakeHost(t, "bastion", s))
+	if _, err := tun.Listen(t.Context(), "tcp", "127.0.0.1:0"); err != nil { // so that the tunnel is wanted
+		t.Fatal(err)
+	}
+	var lost []time.Time
+	for range 4 {
+		waitPhase(t, tun, Up)
+		before := linkOf(tun)
+		s.Drop()
+		<-before.closed
+		lost = append(lost, time.Now())
+		openssh.Eventually(t, "another link", func() bool {
+			st, _ := tun.State()
+			return st.Phase == Up && linkOf(tun) != before
+		})
+	}
+	// The pauses are none, 0.5 s, 0.5 to 1 s and 1 to 2 s.
+	if took := lost[3].Sub(lost[0]); took < time.Second {
+		t.Errorf("four logins within %v, want pauses", took)
 	}
 }

@@ -400,7 +400,7 @@ func (s *Server) refuseFor(c *mux.Conn, err error) {
 // opened is the far end of a stream.
 type opened struct {
 	stream mux.Stream
-	ended  <-chan struct{}
+	ended  func() <-chan struct{}
 }
 
 // directOpener is a hop that can open a stream without the deadlines of a net.Conn, which cost two
@@ -417,7 +417,7 @@ func (s *Server) dial(c *mux.Conn, req mux.Request) {
 	far, release, err := carry(ctx, s.pool, func(l *link) (opened, error) {
 		if direct, ok := l.last().(directOpener); ok {
 			stream, ended, err := direct.openDirect(ctx, req.Network, req.Address)
-			return opened{stream, ended}, err
+			return opened{stream, func() <-chan struct{} { return ended }}, err
 		}
 		conn, err := l.last().open(ctx, req.Network, req.Address)
 		if err != nil {
@@ -436,11 +436,15 @@ func (s *Server) dial(c *mux.Conn, req mux.Request) {
 
 // openedConn makes the far end of a connection that a hop has opened or accepted.
 func openedConn(conn io.ReadWriteCloser) opened {
-	far := conn.(interface {
+	type farStream interface {
 		mux.Stream
 		Ended() <-chan struct{}
-	})
-	return opened{far, far.Ended()}
+	}
+	far, ok := conn.(farStream)
+	if plain, isConn := conn.(net.Conn); isConn && !ok {
+		far = mux.NewConn(plain) // the ControlMaster's ssh has connected to a socket of ours
+	}
+	return opened{far, far.Ended}
 }
 
 // errClientGone is why a request was taken back.

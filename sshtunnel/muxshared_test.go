@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"sallyport/sshtunnel/mux"
@@ -80,6 +81,9 @@ func wayTo(key string, now func() *share) func(context.Context, []*sshconfig.Hos
 	}
 }
 
+// shares has the server of each sharedTunnel.
+var shares sync.Map
+
 // sharedTunnel makes the tunnel of cfg that goes through a server of its own.
 func sharedTunnel(t *testing.T, cfg Config) *Tunnel {
 	t.Helper()
@@ -92,6 +96,7 @@ func sharedTunnel(t *testing.T, cfg Config) *Tunnel {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shares.Store(tun, sh)
 	context.AfterFunc(tun.ctx, sh.Stop)
 	t.Cleanup(func() { tun.Close() })
 	return tun

@@ -59,6 +59,9 @@ func newTunnel(t *testing.T, ask func(context.Context, Question) (string, error)
 func tunnelOf(t *testing.T, cfg Config) *Tunnel {
 	t.Helper()
 	cfg.Log = testLog(t)
+	if overShared {
+		return sharedTunnel(t, cfg)
+	}
 	tun, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

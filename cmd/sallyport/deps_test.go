@@ -55,10 +55,15 @@ var allowedImports = map[string][]string{
 		"github.com/anmitsu/go-shlex", "golang.org/x/net/idna", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
 		"cmd/sallyport/internal/environment",
 	},
+	"cmd/sallyport/internal/share": {
+		"github.com/gofrs/flock", "golang.org/x/mod/semver",
+		"sshtunnel", "sshtunnel/mux", "sshtunnel/refusals", "sshtunnel/sshconfig",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/localsock",
+	},
 	"cmd/sallyport/internal/session": {
 		"code.dny.dev/ssrf", "golang.org/x/net/http", "golang.org/x/net/idna",
-		"sshtunnel", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
-		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment",
+		"sshtunnel", "sshtunnel/mux", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
+		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
 	"cmd/sallyport/internal/explain": {
@@ -70,10 +75,11 @@ var allowedImports = map[string][]string{
 		"sshtunnel", "oauth", "relay", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/person",
 	},
 	"cmd/sallyport/internal/command": {
-		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "oauth", "oauth/tokenstore", "relay",
+		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore", "relay",
 		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control",
 		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/hostio",
 		"cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
+		"cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport": {"cmd/sallyport/internal/command", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/hostio"},
 

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"sallyport/cmd/sallyport/internal/share"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -54,7 +57,12 @@ func setUpScript(env *testscript.Env) error {
 		env.Setenv(name, value)
 	}
 	world := &scriptWorld{dir: env.WorkDir}
-	env.Defer(world.close)
+	env.Defer(func() {
+		world.close()
+		// A shared connection would go on for ten minutes.
+		sockets, _ := share.Sockets(share.Dirs([]string{filepath.Join(runtimeDir, "sallyport")}))
+		share.Stop(context.Background(), sockets)
+	})
 	env.Values[worldKey{}] = world
 	return os.Mkdir(runtimeDir, 0o700)
 }

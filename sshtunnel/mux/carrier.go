@@ -66,13 +66,14 @@ func (k *Carrier) Abort() {
 	<-k.sent
 }
 
-// Join carries bytes until both directions have ended, and closes both sides. ended is closed when
-// nothing can be sent to the Stream any more, nor come from it.
-func (k *Carrier) Join(far Stream, ended <-chan struct{}) {
+// Join carries bytes until both directions have ended, and closes both sides. Ended is called when
+// nothing more comes from the Stream. It returns a channel that is closed when nothing can be sent
+// there any more, either.
+func (k *Carrier) Join(far Stream, ended func() <-chan struct{}) {
 	k.far = far
 	close(k.opened)
 	k.receive()
-	<-ended
+	<-ended()
 	k.client.Close()
 	far.Close()
 	<-k.sent

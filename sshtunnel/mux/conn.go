@@ -268,6 +268,16 @@ func (c *Conn) AwaitHangup() error {
 	return raw.Read(func(fd uintptr) bool { return hungUp(fd) })
 }
 
+// Ended returns a channel that is closed when AwaitHangup returns.
+func (c *Conn) Ended() <-chan struct{} {
+	over := make(chan struct{})
+	go func() { // ends with the connection
+		defer close(over)
+		c.AwaitHangup()
+	}()
+	return over
+}
+
 // raw returns the connection of the system, if it can tell a hang-up.
 func (c *Conn) raw() (syscall.RawConn, bool) {
 	unix, ok := c.Conn.(*net.UnixConn)

@@ -139,10 +139,13 @@ func (c *pipeCaller) close() {
 	c.cmd.Wait()
 }
 
-// answer reads a line and reports an error answer. It does not parse, and it does not look at the
-// end of a large answer.
+// answer reads a line that is no notification, and reports an error answer. It does not parse, and
+// it does not look at the end of a large answer.
 func (c *pipeCaller) answer() error {
 	head, err := c.out.ReadSlice('\n')
+	for err == nil && bytes.Contains(head[:min(len(head), 200)], []byte(`"method"`)) {
+		head, err = c.out.ReadSlice('\n')
+	}
 	if bytes.Contains(head[:min(len(head), 200)], []byte(`"error"`)) {
 		return fmt.Errorf("answer %.300s", head)
 	}
@@ -189,10 +192,13 @@ func (c *pipeCaller) processorTime() time.Duration {
 	return time.Duration(now.Nano())
 }
 
-// proportional is the proportional set size of the process in MiB (proc_pid_smaps(5)): its own
-// pages, and its part of those that it shares with others.
-func (c *pipeCaller) proportional() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", c.cmd.Process.Pid))
+// proportional is the proportional set size of the process in MiB.
+func (c *pipeCaller) proportional() (float64, error) { return proportional(c.cmd.Process.Pid) }
+
+// proportional is the proportional set size of a process in MiB (proc_pid_smaps(5)): its own pages,
+// and its part of those that it shares with others.
+func proportional(pid int) (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"testing"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/machines"
@@ -42,6 +43,9 @@ type figures struct {
 	// Start is the time from the start of the process to the answer to initialize; of a fleet, to
 	// the last of the answers.
 	Start time.Duration
+	// Served is the time from the start of a fleet until each process has answered a first call,
+	// which the server alone can answer.
+	Served time.Duration
 	// Calls are the times of the calls one at a time.
 	Calls []time.Duration
 	// Processor is the processor time of the process for one of these calls; of a fleet, that of
@@ -53,36 +57,53 @@ type figures struct {
 	Larges []time.Duration
 	// Idle and After are the memory before and after the work, in MiB, of a fleet the sum.
 	Idle, After float64
+	// Share is the memory in MiB, before the work, of the shared connections of a fleet.
+	Share float64
 }
 
-// task is the configuration of the role "drive".
+// task is the configuration of the role "drive". Several contenders take turns, call by call: what
+// takes the processors is too unsteady to be compared one after the other.
 type task struct {
-	Contender contender
-	Work      work
+	Contenders []contender
+	Work       work
 }
 
 func init() { machines.Role("drive", playDrive) }
 
-// playDrive drives one contender through a round and prints its figures.
+// drive has contenders driven through a round, from ns, and returns the figures of each.
+func drive(t testing.TB, ns *machines.Namespace, w work, contenders ...contender) (all []figures) {
+	t.Helper()
+	role, line := machines.StartRole(t, ns, "drive", task{contenders, w})
+	defer role.Stop()
+	if err := json.Unmarshal([]byte(line), &all); err != nil {
+		t.Fatalf("%s: %v: %s", contenders[0].Name, err, line)
+	}
+	return all
+}
+
+// playDrive drives contenders through a round and prints their figures.
 func playDrive(text []byte) error {
 	var t task
 	if err := json.Unmarshal(text, &t); err != nil {
 		return err
 	}
-	var f figures
+	all := make([]figures, len(t.Contenders))
+	f, c := &all[0], t.Contenders[0]
 	var err error
 	switch {
+	case len(all) > 1:
+		err = byTurns(all, t.Contenders, t.Work)
 	case t.Work.Fleet > 0:
-		err = f.fleet(t.Contender, t.Work)
-	case t.Contender.URL != "":
-		err = f.floor(t.Contender, t.Work)
+		err = f.fleet(c, t.Work)
+	case c.URL != "":
+		err = f.floor(c, t.Work)
 	default:
-		err = f.process(t.Contender, t.Work)
+		err = f.process(c, t.Work)
 	}
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(f)
+	return json.NewEncoder(os.Stdout).Encode(all)
 }
 
 // floor takes the figures of calls without a process between.
@@ -173,13 +194,26 @@ func (f *figures) fleet(c contender, w work) error {
 		defer p.close()
 		processes[i] = p
 	}
-	if err := each(processes, (*pipeCaller).open); err != nil {
+	opened := make(chan time.Duration, w.Fleet)
+	err := each(processes, func(p *pipeCaller) error {
+		if err := p.open(); err != nil {
+			return err
+		}
+		opened <- time.Since(begin)
+		return p.call(callLine("echo", 2))
+	})
+	if err != nil {
 		return err
 	}
-	f.Start = time.Since(begin)
+	f.Served = time.Since(begin)
+	for range processes {
+		f.Start = max(f.Start, <-opened)
+	}
 	time.Sleep(calm)
-	var err error
 	if f.Idle, err = sum(processes); err != nil {
+		return err
+	}
+	if f.Share, err = shareMemory(c.Command[0]); err != nil {
 		return err
 	}
 	begin = time.Now()
@@ -201,6 +235,48 @@ func (f *figures) fleet(c contender, w work) error {
 	time.Sleep(calm)
 	f.After, err = sum(processes)
 	return err
+}
+
+// byTurns takes the figures of calls of several processes, one call of each after the other.
+func byTurns(all []figures, contenders []contender, w work) error {
+	const turns = 10
+	processes := make([]*pipeCaller, len(contenders))
+	for i, c := range contenders {
+		p, err := startPipe(c)
+		if err != nil {
+			return err
+		}
+		defer p.close()
+		if err := p.open(); err != nil {
+			return err
+		}
+		processes[i] = p
+	}
+	for id := range w.Calls + w.Calls/5 {
+		for i, p := range processes {
+			begin := time.Now()
+			if err := p.call(callLine("echo", 100+id)); err != nil {
+				return err
+			}
+			if id >= w.Calls/5 { // the first ones warm up
+				all[i].Calls = append(all[i].Calls, time.Since(begin))
+			}
+		}
+	}
+	rates := make([][]float64, len(processes))
+	for turn := range turns {
+		for i, p := range processes {
+			begin, first := time.Now(), 1e6*(turn+1)
+			if err := p.many(w.Many/turns, inFlight, func(id int) string { return callLine("echo", first+id) }); err != nil {
+				return err
+			}
+			rates[i] = append(rates[i], float64(w.Many/turns)/time.Since(begin).Seconds())
+		}
+	}
+	for i := range all {
+		all[i].Rate = median(rates[i])
+	}
+	return nil
 }
 
 // each calls f for all processes at once.

@@ -25,7 +25,8 @@ const (
 	opSource = 'd'
 )
 
-// load is what a client does over one connection or more. If both ways are given, they take turns.
+// load is what a client does over one connection or more. If several ways are given, they take
+// turns.
 type load struct {
 	Op byte
 	// Count is the number of bytes over all streams, or of echoes.
@@ -38,6 +39,8 @@ type load struct {
 	Target string
 	// Config is an ssh_config and Alias a host in it; empty means not to use a tunnel of ours.
 	Config, Alias string
+	// Socket is that of a process with a shared connection, for one more tunnel; empty means none.
+	Socket string
 }
 
 // loadChunk is what io.Copy moves at once, in bytes.
@@ -106,10 +109,17 @@ func (s *site) throughTunnel(t testing.TB, l load) time.Duration {
 // compared one after the other on a machine that does other work.
 func (s *site) both(t testing.TB, l load) (theirs, ours time.Duration) {
 	t.Helper()
+	got := s.allWays(t, l)
+	return got[0], got[1]
+}
+
+// allWays is both, and the load's Socket if there is one: the time of ssh -L, that of a tunnel, and
+// that of a tunnel through a shared connection.
+func (s *site) allWays(t testing.TB, l load) []time.Duration {
+	t.Helper()
 	defer s.startForward(t, s.loads).Stop()
 	l.Forward, l.Target, l.Config, l.Alias = forwardAddr, s.loads, s.config, s.hops[0]
-	got := s.carry(t, l)
-	return got[0], got[1]
+	return s.carry(t, l)
 }
 
 func (s *site) carry(t testing.TB, l load) []time.Duration {

@@ -72,7 +72,7 @@ func startRows(place string, s *site, targets ...string) []row {
 		rows = append(rows, row{
 			what: fmt.Sprintf("process start to first upstream byte, hops: %d, %s", hops, place), against: against, target: target,
 			theirs: func(t testing.TB) time.Duration { return s.startSSH(t, hops) },
-			ours:   func(t testing.TB) time.Duration { return s.startSallyport(t, hops) },
+			ours:   func(t testing.TB) time.Duration { return s.startSallyport(t, hops, alone) },
 		})
 	}
 	return rows

@@ -3,11 +3,11 @@
 package bench_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,13 +90,7 @@ func (p place) measure(t testing.TB, rounds int) string {
 	all := make([][]figures, len(list))
 	for range rounds {
 		for i, c := range list {
-			role, line := machines.StartRole(t, near, "drive", task{c, p.work})
-			var f figures
-			if err := json.Unmarshal([]byte(line), &f); err != nil {
-				t.Fatalf("%s: %v: %s", c.Name, err, line)
-			}
-			role.Stop()
-			all[i] = append(all[i], f)
+			all[i] = append(all[i], drive(t, near, p.work, c)[0])
 		}
 	}
 	return peerTable(p, list, all)
@@ -107,20 +101,10 @@ func (p place) measure(t testing.TB, rounds int) string {
 func contenders(t testing.TB, upstream, seen string, ca *machines.Authority, via []string) []contender {
 	t.Helper()
 	url := "https://" + seen + "/mcp"
-	env := func(addr string) []string {
-		home := t.TempDir()
-		return []string{
-			"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_CONFIG_HOME=" + home, "MCP_REMOTE_CONFIG_DIR=" + home,
-			"SALLYPORT_CA_FILE=" + ca.File, "SSL_CERT_FILE=" + ca.File, "NODE_EXTRA_CA_CERTS=" + ca.File,
-			"OAUTH2_GRANT=client_credentials", "OAUTH2_CLIENT_ID=bench", "OAUTH2_CLIENT_SECRET=bench-secret",
-			"OAUTH2_TOKEN_URL=https://" + addr + "/token", "DISCOVERY_ENABLED=false", "LOG_LEVEL=error",
-		}
-	}
-	ours := append(append([]string{machines.Sallyport(t)}, via...), "https://"+upstream+"/mcp")
 	list := []contender{
 		{Name: "floor", URL: url, CAFile: ca.File},
-		{Name: "sallyport", Command: ours, Env: env(upstream)},
-		{Name: "naive", Command: []string{buildNaive(t), url}, Env: env(seen)},
+		sallyport(t, upstream, ca, append(alone.flags(t), via...)...),
+		{Name: "naive", Command: []string{buildNaive(t), url}, Env: environment(t, seen, ca)},
 	}
 	if os.Getenv("SALLYPORT_BENCH_PEERS") == "0" {
 		return list
@@ -129,9 +113,29 @@ func contenders(t testing.TB, upstream, seen string, ca *machines.Authority, via
 	return append(list,
 		contender{
 			Name:    "mcp-oauth2-proxy",
-			Command: []string{node, machines.PeerFile(t, "mcp-oauth2-proxy/dist/index.js")}, Env: append(env(seen), "UPSTREAM_URL="+url),
+			Command: []string{node, machines.PeerFile(t, "mcp-oauth2-proxy/dist/index.js")}, Env: append(environment(t, seen, ca), "UPSTREAM_URL="+url),
 		},
-		contender{Name: "mcp-remote", Command: []string{node, machines.PeerFile(t, "mcp-remote/dist/proxy.js"), url}, Env: env(seen)})
+		contender{Name: "mcp-remote", Command: []string{node, machines.PeerFile(t, "mcp-remote/dist/proxy.js"), url}, Env: environment(t, seen, ca)})
+}
+
+// sallyport is ours, with flags, in a home of its own. upstream is the server's address as it is to
+// be dialed.
+func sallyport(t testing.TB, upstream string, ca *machines.Authority, flags ...string) contender {
+	t.Helper()
+	command := slices.Concat([]string{machines.Sallyport(t)}, flags, []string{"https://" + upstream + "/mcp"})
+	return contender{Name: "sallyport", Command: command, Env: environment(t, upstream, ca)}
+}
+
+// environment is that of a contender: a home, and a client of the token endpoint at an address.
+func environment(t testing.TB, addr string, ca *machines.Authority) []string {
+	t.Helper()
+	home := t.TempDir()
+	return []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_CONFIG_HOME=" + home, "XDG_RUNTIME_DIR=" + home, "MCP_REMOTE_CONFIG_DIR=" + home,
+		"SALLYPORT_CA_FILE=" + ca.File, "SSL_CERT_FILE=" + ca.File, "NODE_EXTRA_CA_CERTS=" + ca.File,
+		"OAUTH2_GRANT=client_credentials", "OAUTH2_CLIENT_ID=bench", "OAUTH2_CLIENT_SECRET=bench-secret",
+		"OAUTH2_TOKEN_URL=https://" + addr + "/token", "DISCOVERY_ENABLED=false", "LOG_LEVEL=error",
+	}
 }
 
 // buildNaive builds the pass-through without a proxy's duties.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,33 +22,34 @@ type site struct {
 	near *machines.Namespace
 	// config is an ssh_config that leads from each hop to the next.
 	config string
-	// hops are the aliases in it.
-	hops []string
+	// hops are the aliases in it, servers what they lead to.
+	hops    []string
+	servers []*machines.SSHD
 	// loads is the address, as the hops see it, of a service that gives each load what it asks for.
 	loads string
 	// silent is the address, likewise, of a service that never answers and reports on first when a
 	// connection brought its first byte.
 	silent string
 	first  chan time.Time
-	// home is the home directory of the programs that are measured.
+	// home is the home directory of the programs that are measured, and where their sockets lie.
 	home string
 }
 
 // newSite starts the SSH servers and the services behind them. ip is the address of far that near
-// can reach. All of it ends with the benchmark.
-func newSite(t testing.TB, near, far *machines.Namespace, ip string) *site {
+// can reach, config holds lines of sshd_config(5). All of it ends with the benchmark.
+func newSite(t testing.TB, near, far *machines.Namespace, ip string, config ...string) *site {
 	t.Helper()
-	s := &site{near: near, home: filepath.Join(t.TempDir(), "home"), first: make(chan time.Time, 100)}
+	s := &site{near: near, home: t.TempDir(), first: make(chan time.Time, 100)}
 	var hops []machines.Hop
 	for i := range 3 {
 		alias := fmt.Sprintf("hop%d", i+1)
 		server := machines.StartSSHD(t, machines.SSHDOptions{
-			NS: far, Listen: net.JoinHostPort(ip, "0"), Nagle: true, Config: []string{"LogLevel ERROR"},
+			NS: far, Listen: net.JoinHostPort(ip, "0"), Nagle: true, Config: append(slices.Clip(config), "LogLevel ERROR"),
 		})
 		hops = append(hops, machines.Hop{
 			Alias: alias, SSHD: server, Config: []string{"Ciphers aes128-gcm@openssh.com", "IdentityAgent none"},
 		})
-		s.hops = append(s.hops, alias)
+		s.hops, s.servers = append(s.hops, alias), append(s.servers, server)
 	}
 	s.config = machines.WriteSSHConfig(t, hops...)
 
@@ -102,16 +104,16 @@ func (s *site) startSSH(t testing.TB, hops int) time.Duration {
 	return s.timeStart(t, cmd, "x")
 }
 
-// startSallyport is the same of sallyport, whose first byte is that of a host's first request.
-func (s *site) startSallyport(t testing.TB, hops int) time.Duration {
-	cmd := exec.Command(machines.Sallyport(t), "-F", s.config, "--via", s.hops[hops-1],
-		"--header", "Authorization: Bearer none", "http://"+s.silent+"/mcp")
+// startSallyport is the same of sallyport, which has a host's first request to carry.
+func (s *site) startSallyport(t testing.TB, hops int, sharing side) time.Duration {
+	cmd := exec.Command(machines.Sallyport(t), append(sharing.flags(t), "-F", s.config, "--via", s.hops[hops-1], "https://"+s.silent+"/mcp")...)
 	return s.timeStart(t, cmd, initializeLine)
 }
 
 func (s *site) timeStart(t testing.TB, cmd *exec.Cmd, input string) time.Duration {
 	t.Helper()
-	cmd.Env = append(os.Environ(), "HOME="+s.home, "XDG_CONFIG_HOME="+s.home, "XDG_STATE_HOME="+s.home)
+	cmd.Env = append(os.Environ(), "HOME="+s.home, "XDG_CONFIG_HOME="+s.home, "XDG_STATE_HOME="+s.home, "XDG_RUNTIME_DIR="+s.home,
+		"SALLYPORT_HEADER=Authorization: Bearer none")
 	stdin, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -123,10 +125,7 @@ func (s *site) timeStart(t testing.TB, cmd *exec.Cmd, input string) time.Duratio
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	var p *machines.Process
-	if err := s.near.Enter(func() error { p = machines.StartProcess(t, cmd); return nil }); err != nil {
-		t.Fatal(err)
-	}
+	p := s.startIn(t, cmd)
 	stdin.Close()
 	defer p.Stop()
 	select {
@@ -140,15 +139,40 @@ func (s *site) timeStart(t testing.TB, cmd *exec.Cmd, input string) time.Duratio
 	return 0
 }
 
+// startMaster starts the ControlMaster of a user, who has logged in to the last of so many hops. It
+// returns the path of its socket, and what ends it.
+func (s *site) startMaster(t testing.TB, hops int) (socket string, stop func()) {
+	t.Helper()
+	socket = filepath.Join(machines.OpenDir(t), "master")
+	cmd := exec.Command("ssh", "-F", s.config, "-M", "-N", "-S", socket, s.hops[hops-1])
+	p := s.startIn(t, cmd)
+	machines.Poll(t, func() bool {
+		return exec.Command("ssh", "-F", s.config, "-S", socket, "-O", "check", s.hops[hops-1]).Run() == nil
+	}, "the ControlMaster to answer")
+	return socket, p.Stop
+}
+
+// startRiding is startSSH of an ssh that takes the connection of a ControlMaster.
+func (s *site) startRiding(t testing.TB, hops int, socket string) time.Duration {
+	cmd := exec.Command("ssh", "-F", s.config, "-S", socket, "-W", s.silent, s.hops[hops-1])
+	return s.timeStart(t, cmd, "x")
+}
+
+// startIn starts a program where the clients are.
+func (s *site) startIn(t testing.TB, cmd *exec.Cmd) (p *machines.Process) {
+	t.Helper()
+	if err := s.near.Enter(func() error { p = machines.StartProcess(t, cmd); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // startForward starts `ssh -L` that listens on forwardAddr and leads to target, an address as the
 // first hop sees it. It waits until ssh listens.
 func (s *site) startForward(t testing.TB, target string) *machines.Process {
 	t.Helper()
 	cmd := exec.Command("ssh", "-F", s.config, "-N", "-L", forwardAddr+":"+target, s.hops[0])
-	var p *machines.Process
-	if err := s.near.Enter(func() error { p = machines.StartProcess(t, cmd); return nil }); err != nil {
-		t.Fatal(err)
-	}
+	p := s.startIn(t, cmd)
 	deadline := time.Now().Add(machines.Patience)
 	for !s.near.Listens(t, forwardPort) {
 		if time.Now().After(deadline) {

@@ -13,8 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/cmd/sallyport/internal/localsock"
 	"sallyport/cmd/sallyport/internal/machines"
 	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/mux"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -49,8 +51,15 @@ func (l load) run() ([]time.Duration, error) {
 		defer conn.Close()
 		conns = append(conns, conn)
 	}
+	var sockets []string
 	if l.Config != "" {
-		tunnel, err := newTunnel(l.Config, l.Alias)
+		sockets = append(sockets, "")
+	}
+	if l.Socket != "" {
+		sockets = append(sockets, l.Socket)
+	}
+	for _, socket := range sockets {
+		tunnel, err := newTunnel(l.Config, l.Alias, socket)
 		if err != nil {
 			return nil, err
 		}
@@ -70,13 +79,20 @@ func (l load) run() ([]time.Duration, error) {
 	return l.atOnce(conns)
 }
 
-// newTunnel makes a tunnel as the command makes it.
-func newTunnel(config, alias string) (*sshtunnel.Tunnel, error) {
+// newTunnel makes a tunnel as the command makes it. With a socket it goes through the shared
+// connection of the process that listens there, and never alone.
+func newTunnel(config, alias, socket string) (*sshtunnel.Tunnel, error) {
 	resolver := &sshconfig.Resolver{UserFile: config, UserFileRequired: true, Getenv: os.Getenv}
-	return sshtunnel.New(sshtunnel.Config{
+	c := sshtunnel.Config{
 		Chain:  func(ctx context.Context) ([]*sshconfig.Host, error) { return resolver.Chain(ctx, alias) },
 		Getenv: os.Getenv,
-	})
+	}
+	if socket != "" {
+		dial := func(ctx context.Context) (net.Conn, error) { return localsock.Dial(ctx, socket) }
+		way := mux.Way{Key: socket, Find: func(context.Context) (mux.Dialer, error) { return dial, nil }}
+		c.Shared = func(context.Context, []*sshconfig.Host) (mux.Way, error) { return way, nil }
+	}
+	return sshtunnel.New(c)
 }
 
 // atOnce carries the load over all connections at the same time.
@@ -137,7 +153,7 @@ func playIdle(text []byte) error {
 		if i == 1 {
 			before, goroutines = memoryInUse(), runtime.NumGoroutine()
 		}
-		tunnel, err := newTunnel(l.Config, l.Alias)
+		tunnel, err := newTunnel(l.Config, l.Alias, "")
 		if err != nil {
 			return err
 		}

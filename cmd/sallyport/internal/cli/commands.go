@@ -16,6 +16,7 @@ type grammar struct {
 	Status    StatusCommand    `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, and their tunnels."`
 	Callback  CallbackCommand  `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
 	SSHConfig SSHConfigCommand `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
+	Share     ShareCommand     `cmd:"" name:"share" hidden:"" help:"Show or end the shared connections to bastions."`
 	Version   VersionCommand   `cmd:"" name:"version" help:"Print the version."`
 }
 
@@ -68,6 +69,15 @@ type SSHConfigCommand struct {
 	SSH `group:"ssh"`
 	Common
 	Host string `arg:"" help:"An alias of ssh_config, [user@]host[:port] or ssh://."`
+}
+
+// ShareCommand is `sallyport share`.
+type ShareCommand struct {
+	Stop  bool `help:"End the shared connections to HOST, or all of yours on this machine." from:"-"`
+	SSH   `group:"ssh"`
+	Store `group:"files"`
+	Common
+	Host string `arg:"" optional:"" help:"An alias of ssh_config, [user@]host[:port] or ssh://; without it, all."`
 }
 
 // VersionCommand is `sallyport version`.

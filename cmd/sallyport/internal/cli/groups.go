@@ -28,6 +28,15 @@ type SSH struct {
 	SSHConfig     string        `name:"ssh-config" short:"F" placeholder:"FILE" help:"File to read in place of your ssh_config files, as ssh -F; none reads no file." field:"ssh.config"`
 	SSHOption     []string      `name:"ssh-option" short:"o" sep:"none" placeholder:"KEY=VALUE" help:"Option of ssh_config, as ssh -o; may be repeated." field:"ssh.options"`
 	ControlMaster ControlMaster `default:"auto" placeholder:"=WHEN" help:"Use your running ControlMaster if a host's ControlPath answers (ssh -S ... -W): =on always, as without a value; =auto where that spares you a question, a push or a touch; =off never." field:"ssh.controlMaster"`
+	Sharing
+}
+
+// Sharing says how long one SSH connection serves all processes of this user.
+type Sharing struct {
+	// Share is auto or off. The zero value is off: only a command line shares.
+	Share     string  `enum:"auto,off" default:"auto" placeholder:"HOW" help:"auto: all sallyports of yours on this machine use one SSH connection to a bastion; off: each dials its own." field:"ssh.share"`
+	ShareIdle Seconds `default:"10m" placeholder:"DUR" help:"How long that connection stays up unused; 0 keeps it; a number without a unit is seconds." field:"ssh.shareIdle"`
+	ShareMax  Seconds `default:"8h" placeholder:"DUR" help:"How old that connection grows before a new login; 0 sets no limit; a number without a unit is seconds." field:"ssh.shareMax"`
 }
 
 // Route says how requests leave this machine.

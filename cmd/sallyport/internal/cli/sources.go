@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/alecthomas/kong"
 )
@@ -26,6 +27,36 @@ func variables(flag *kong.Flag) []string {
 	default:
 		return []string{"SALLYPORT_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))}
 	}
+}
+
+// ownVariables are the variables of all flags that have others than SALLYPORT_ in front, but for
+// BROWSER, which belongs to the system.
+var ownVariables = sync.OnceValue(func() map[string]bool {
+	names := map[string]bool{}
+	addVariables(reflect.TypeFor[grammar](), names)
+	delete(names, "BROWSER")
+	return names
+})
+
+// addVariables adds the variables that the tags of a struct name, and those of the structs in it.
+func addVariables(t reflect.Type, names map[string]bool) {
+	for field := range t.Fields() {
+		if from := field.Tag.Get("from"); from != "" && from != "-" {
+			for name := range strings.SplitSeq(from, ",") {
+				names[name] = true
+			}
+		}
+		if field.Type.Kind() == reflect.Struct {
+			addVariables(field.Type, names)
+		}
+	}
+}
+
+// IsOwnVariable reports whether a variable is a setting of this program. The argument may be
+// followed by = and its value.
+func IsOwnVariable(variable string) bool {
+	name, _, _ := strings.Cut(variable, "=")
+	return strings.HasPrefix(name, "SALLYPORT_") || ownVariables()[name]
 }
 
 // maxSettings is how long the settings file may be, in bytes.

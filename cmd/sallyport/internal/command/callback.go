@@ -26,6 +26,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	ssh := session.SSH{
 		Settings: c.SSH, Env: a.env, Ask: person.NewAsker(a.env, true).Ask, Notice: a.noticeOf(true),
 		StateDir: a.env.StateDir(), AtTerminal: true, Log: a.log,
+		Purpose: "sallyport callback", SocketDirs: a.controlDirs(cli.Store{}), LogFile: a.logSettings.LogFile, LogLevel: a.logSettings.LogLevel,
 	}
 	carrier := &callback.Carrier{Explain: a.explain, Log: a.log}
 	defer carrier.Close()

@@ -40,6 +40,8 @@ type app struct {
 	log *slog.Logger
 	// fileLog writes to the log file alone. It discards if none is named.
 	fileLog *slog.Logger
+	// logSettings are those of the log.
+	logSettings cli.Common
 	// words explains errors to a person with the settings of the command.
 	words explain.Explainer
 	// messages tells the person something on stderr.
@@ -116,6 +118,8 @@ func (a *app) run(ctx context.Context, command any) error {
 		return a.callback(ctx, c)
 	case *cli.SSHConfigCommand:
 		return a.sshConfig(ctx, c.SSH, c.Host)
+	case *cli.ShareCommand:
+		return a.share(ctx, c)
 	default:
 		return a.version()
 	}

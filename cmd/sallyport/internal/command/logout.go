@@ -39,7 +39,8 @@ func (a *app) logout(ctx context.Context, settings cli.Remote) error {
 
 // logoutAll forgets the tokens and registrations of all upstreams. It asks no server to revoke
 // them: the route to each server is in settings that it does not have. The sign-ins at identity
-// providers are revoked where that takes no setting, because each opens many upstreams.
+// providers are revoked where that takes no setting, because each opens many upstreams. Shared
+// connections to bastions end, too.
 func (a *app) logoutAll(ctx context.Context, settings cli.Store) error {
 	store, err := session.OpenStore(settings, a.env, a.log)
 	if err != nil {
@@ -57,5 +58,9 @@ func (a *app) logoutAll(ctx context.Context, settings cli.Store) error {
 		return err
 	}
 	a.messages.Say("all tokens and registrations are forgotten")
+	// Whoever leaves this machine leaves no way into another one open.
+	if sockets := a.sharedSockets(settings); len(sockets) > 0 {
+		return a.stopShares(ctx, sockets)
+	}
 	return nil
 }

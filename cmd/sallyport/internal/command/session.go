@@ -20,6 +20,8 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 		Ask:       person.NewAsker(a.env, atTerminal).Ask,
 		Notice:    a.noticeOf(atTerminal),
 		Printable: person.Lines,
+		// A shared connection logs where the process does that has started it.
+		SocketDirs: a.controlDirs(settings.Store), LogFile: a.logSettings.LogFile, LogLevel: a.logSettings.LogLevel,
 		// The URL of the upstream is known only after session.Open has checked it.
 		Offer: func(upstream *url.URL) func(context.Context, oauth.Prompt) {
 			login := person.Login{

@@ -30,6 +30,10 @@ type Environment struct {
 	User string
 	// Hostname is the name of this machine.
 	Hostname string
+	// Environ lists what the programs that this process starts inherit, as os.Environ does.
+	Environ func() []string
+	// Executable is the file of this program. It is empty if the program must not start itself.
+	Executable string
 }
 
 // OfProcess returns the environment of this process, with its secret variables hidden.
@@ -51,6 +55,8 @@ func OfProcess() Environment {
 	}
 	env.AccountHome = cmp.Or(env.AccountHome, env.Home)
 	env.Hostname, _ = os.Hostname()
+	env.Environ = os.Environ
+	env.Executable, _ = os.Executable()
 	return env
 }
 
@@ -58,10 +64,19 @@ func OfProcess() Environment {
 // it.
 func Fixed(variables map[string]string, home string) Environment {
 	return Environment{
-		Getenv: func(name string) string { return variables[name] },
-		Hide:   func(string) {},
-		Home:   home, User: "person", Hostname: "workbench",
+		Getenv:  func(name string) string { return variables[name] },
+		Hide:    func(string) {},
+		Environ: func() (list []string) { return appendVariables(list, variables) },
+		Home:    home, User: "person", Hostname: "workbench",
 	}
+}
+
+// appendVariables appends variables as os.Environ lists them.
+func appendVariables(list []string, variables map[string]string) []string {
+	for name, value := range variables {
+		list = append(list, name+"="+value)
+	}
+	return list
 }
 
 // secretVariables never reach a child process, such as the browser, SSH_ASKPASS, a ProxyCommand or

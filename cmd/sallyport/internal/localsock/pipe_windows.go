@@ -41,14 +41,19 @@ func listen(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The owner is named, because what an administrator makes belongs to all administrators otherwise.
-	pipe, err := winio.ListenPipe(pipeName(path, user), &winio.PipeConfig{
+	if _, err := os.Lstat(path); err == nil { // the pipe's own error would be that access is denied
+		return nil, &fs.PathError{Op: "listen", Path: path, Err: fs.ErrExist}
+	}
+	name := pipeName(path, user)
+	// The owner is named, because what an administrator makes belongs to all of them otherwise.
+	pipe, err := winio.ListenPipe(name, &winio.PipeConfig{
 		SecurityDescriptor: fmt.Sprintf("O:%[1]sD:P(A;;GA;;;%[1]s)", user),
 		MessageMode:        true, InputBufferSize: bufferSize, OutputBufferSize: bufferSize,
 	})
 	if err != nil {
 		return nil, err
 	}
+	takeFirstInstance(name)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		pipe.Close()
@@ -56,6 +61,20 @@ func listen(path string) (net.Listener, error) {
 	}
 	f.Close()
 	return pipe, nil
+}
+
+// takeFirstInstance connects to the instance of a pipe that only keeps its name and accepts nothing.
+// On Windows nobody can connect to that one. Wine lets the first client do it, which would then wait
+// for ever (seen with Wine 10.0).
+func takeFirstInstance(name string) {
+	name16, err := windows.UTF16PtrFromString(name)
+	if err != nil {
+		return
+	}
+	const readWrite = windows.GENERIC_READ | windows.GENERIC_WRITE
+	if pipe, err := windows.CreateFile(name16, readWrite, 0, nil, windows.OPEN_EXISTING, 0, 0); err == nil {
+		windows.CloseHandle(pipe)
+	}
 }
 
 // dial connects to a pipe. The server learns nothing of us but our name: it cannot act as us.

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,10 +43,11 @@ func PlainSallyport(t testing.TB) string {
 }
 
 // Command is the real command with a home directory of its own. It inherits nothing from this
-// process's environment but PATH.
+// process's environment but PATH. A shared connection that it starts ends with the test.
 func Command(t testing.TB, home string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(Sallyport(t), args...)
+	EndShares(t, home)
 	cmd.Dir = home
 	cmd.Env = append(Environment(), "HOME="+home)
 	return cmd
@@ -76,7 +78,33 @@ func buildOnce(race bool) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "sallyport")
+	AfterAll(func() { killShares(func(proc string) bool { return isProgram(proc, path) }) })
 	return path, build(root, path, race)
+}
+
+// EndShares ends the shared connections of a home directory when the test ends. They would go on
+// for ten minutes.
+func EndShares(t testing.TB, home string) {
+	t.Cleanup(func() {
+		killShares(func(proc string) bool {
+			environ, err := os.ReadFile(filepath.Join(proc, "environ"))
+			return err == nil && slices.Contains(strings.Split(string(environ), "\x00"), "HOME="+home)
+		})
+	})
+}
+
+// killShares ends the processes of shared connections whose directories below /proc are meant.
+func killShares(meant func(proc string) bool) {
+	killWhere(func(proc string) bool {
+		line, err := os.ReadFile(filepath.Join(proc, "cmdline"))
+		return err == nil && string(line) == "sallyport\x00share\x00" && meant(proc)
+	})
+}
+
+// isProgram reports whether a process runs the file at path, which may be gone by now.
+func isProgram(proc, path string) bool {
+	running, err := os.Readlink(filepath.Join(proc, "exe"))
+	return err == nil && strings.TrimSuffix(running, " (deleted)") == path
 }
 
 // showSources looks at all source files of the command and its libraries. The go tool repeats the

@@ -37,6 +37,7 @@ func NewFakeSite(t testing.TB) *FakeSite {
 	t.Helper()
 	NeedProgram(t, "curl", "curl")
 	s := &FakeSite{Home: t.TempDir(), Secrets: NewSecrets(), sallyport: Sallyport(t)}
+	EndShares(t, s.Home)
 	login := Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.Secrets.Add("a state", r.FormValue("state"))
 		s.AS.ServeHTTP(w, r)

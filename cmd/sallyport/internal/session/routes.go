@@ -65,7 +65,9 @@ func (s *Session) openTransports(ctx context.Context, cfg Config, tls *tls.Confi
 		s.nameRoute(&r, cfg, direct, nil)
 		return r, nil
 	}
-	tunnel, hosts, err := cfg.ssh().Tunnel(ctx, settings.Via)
+	ssh := cfg.ssh()
+	ssh.Purpose = PlainURL(s.Upstream)
+	tunnel, hosts, err := ssh.Tunnel(ctx, settings.Via)
 	if err != nil {
 		return r, err
 	}

@@ -36,6 +36,10 @@ type Config struct {
 	Printable func(text string) string
 	// AtTerminal says that a person typed the command and waits for it.
 	AtTerminal bool
+	// SocketDirs are the directories of control sockets. Those of shared connections lie in them.
+	SocketDirs []string
+	// LogFile and LogLevel are the log of a shared connection that is started.
+	LogFile, LogLevel string
 	// Log must not be nil.
 	Log *slog.Logger
 }
@@ -121,6 +125,7 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (func(context.Co
 	listen := (&net.ListenConfig{}).Listen
 	if host := cfg.Settings.CallbackVia; host != "" {
 		ssh := cfg.ssh()
+		ssh.Purpose = "the callback of " + PlainURL(s.Upstream)
 		if s.Via != "" { // then -J and -o are those of --via
 			ssh.Settings.Jump, ssh.Settings.SSHOption = "", nil
 		}

@@ -5,10 +5,13 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/cmd/sallyport/internal/share"
 	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/mux"
 	"sallyport/sshtunnel/refusals"
 	"sallyport/sshtunnel/sshconfig"
 )
@@ -30,6 +33,12 @@ type SSH struct {
 	// AtTerminal says that a person typed the command. A login that was refused is tried
 	// again, and a ProxyCommand may use the terminal.
 	AtTerminal bool
+	// Purpose is what the tunnels are for. The status of a shared connection shows it.
+	Purpose string
+	// SocketDirs are the directories of control sockets. Those of shared connections lie in them.
+	SocketDirs []string
+	// LogFile and LogLevel are the log of a shared connection that is started.
+	LogFile, LogLevel string
 	// Log must not be nil.
 	Log *slog.Logger
 }
@@ -39,6 +48,7 @@ func (c *Config) ssh() SSH {
 	return SSH{
 		Settings: c.Settings.SSH, Env: c.Env, Ask: c.Ask, Notice: c.Notice,
 		StateDir: StateDir(c.Settings.Store, c.Env), AtTerminal: c.AtTerminal, Log: c.Log,
+		SocketDirs: c.SocketDirs, LogFile: c.LogFile, LogLevel: c.LogLevel,
 	}
 }
 
@@ -83,6 +93,8 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 		Terminal:      s.AtTerminal,
 		Log:           s.Log,
 		ControlMaster: masterUses[s.Settings.ControlMaster],
+		Shared:        s.shared(),
+		Purpose:       s.Purpose,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -95,6 +107,27 @@ var masterUses = map[cli.ControlMaster]sshtunnel.MasterUse{
 	cli.ControlMasterOff:  sshtunnel.MasterNever,
 	cli.ControlMasterAuto: sshtunnel.MasterAuto,
 	cli.ControlMasterOn:   sshtunnel.MasterAlways,
+}
+
+// shared returns what finds the connection that all processes of this user share. It is nil if the
+// settings say that this process dials its own.
+func (s SSH) shared() func(context.Context, []*sshconfig.Host) (mux.Way, error) {
+	if s.Settings.Share != "auto" {
+		return nil
+	}
+	return s.Shares().Shared
+}
+
+// Shares returns what finds shared connections, whatever the settings say.
+func (s SSH) Shares() *share.Client {
+	return share.NewClient(share.Config{
+		Dirs: share.Dirs(s.SocketDirs), Env: s.Env, IsOwn: cli.IsOwnVariable, Log: s.Log,
+		Settings: share.Settings{
+			ControlMaster: masterUses[s.Settings.ControlMaster], StateDir: s.StateDir,
+			Idle: time.Duration(s.Settings.ShareIdle), Max: time.Duration(s.Settings.ShareMax),
+			LogFile: s.LogFile, LogLevel: s.LogLevel,
+		},
+	})
 }
 
 // refusals returns what all processes of this user agree on logins by, or nil if there is no place

@@ -1,0 +1,193 @@
+package share
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"slices"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/localsock"
+	"sallyport/sshtunnel/sshconfig"
+)
+
+// Stage is the variable that makes `sallyport share` a part of a start.
+const Stage = "SALLYPORT_SHARE_STAGE"
+
+// The values of Stage. The first process starts the second and ends, so that the second is nobody's
+// child: an MCP host that ends its servers with all their children does not find it.
+const (
+	stageDetach = "detach"
+	stageRun    = "run"
+)
+
+// socketFD is the descriptor of the socket in both processes: the first of exec.Cmd's ExtraFiles.
+const socketFD = 3
+
+// launchPatience is how long the first process may take, while this one runs.
+const launchPatience = 3 * time.Second
+
+// orderVersion is the version of the form of an order. The file of the program may have been
+// replaced by another version since this process was started.
+const orderVersion = 1
+
+// order is what a share reads from its stdin.
+type order struct {
+	// Version is orderVersion.
+	Version int
+	// Socket is the path of its socket.
+	Socket string
+	// Chain has all hops, with absolute paths.
+	Chain []*sshconfig.Host
+	// Settings are those of its starter.
+	Settings Settings
+}
+
+// launch is the start of one share.
+type launch struct {
+	// program is the file to run.
+	program string
+	// environ is the environment of the share, without Stage.
+	environ []string
+	// order is what the share is told.
+	order order
+}
+
+// program returns the file of this program. If it was replaced or removed since this process was
+// started, Linux still has the old one.
+func (c *Client) program() (string, error) {
+	path := c.cfg.Env.Executable
+	if path == "" {
+		return "", errors.New("the file of this program is not known")
+	}
+	const running = "/proc/self/exe"
+	if own, err := os.Stat(running); runtime.GOOS == "linux" && err == nil {
+		if named, err := os.Stat(path); err != nil || !os.SameFile(own, named) {
+			return running, nil
+		}
+	}
+	return path, nil
+}
+
+// start makes the socket and starts the process. The process has the socket when start returns. The
+// error is fs.ErrExist if the path is taken.
+func (l launch) start(ctx context.Context) error {
+	text, err := l.order.encode()
+	if err != nil {
+		return err
+	}
+	listener, err := localsock.Listen(l.order.Socket)
+	if err != nil {
+		return err
+	}
+	atStep("listening")
+	file, err := listener.File()
+	if errors.Is(err, errors.ErrUnsupported) { // the share makes it anew
+		file, err = nil, listener.Close()
+	}
+	if err == nil {
+		err = l.run(ctx, text, file)
+	}
+	if file != nil {
+		file.Close()
+	}
+	if err != nil {
+		listener.Close()
+		return err
+	}
+	listener.Leave()
+	return nil
+}
+
+// run starts the process with the socket, and writes the order to it.
+func (l launch) run(ctx context.Context, text []byte, socket *os.File) error {
+	stdin, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer write.Close()
+	cmd := exec.Command(l.program, "share")
+	cmd.Args[0] = "sallyport"
+	cmd.Dir, cmd.Stdin = rootOf(l.program), stdin
+	stage := stageDetach
+	if socket == nil { // on Windows no process is found by its parent
+		stage = stageRun
+	} else {
+		cmd.ExtraFiles = []*os.File{socket}
+	}
+	cmd.Env = append(slices.Clone(l.environ), Stage+"="+stage)
+	err = localsock.StartDetached(cmd)
+	stdin.Close()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := awhile(ctx, launchPatience)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { write.Close() })()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }() // ends with the first process
+	if _, err := write.Write(text); err != nil {
+		return fmt.Errorf("%w: %w", errNoShare, err)
+	}
+	if stage == stageRun {
+		return nil
+	}
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		cmd.Process.Kill()
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNoShare, err)
+	}
+	return nil
+}
+
+// rootOf returns a directory that nobody needs to unmount.
+func rootOf(program string) string { return filepath.VolumeName(program) + string(filepath.Separator) }
+
+// encode returns the JSON form of an order. JSON cannot hold every file name, and one that is
+// changed on the way would be another way.
+func (o order) encode() ([]byte, error) {
+	text, err := json.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	read, err := readOrder(bytes.NewReader(text))
+	if err == nil && !reflect.DeepEqual(read, &o) {
+		err = errors.New("the SSH configuration is not UTF-8")
+	}
+	return text, err
+}
+
+// readOrder reads what encode has written.
+func readOrder(in io.Reader) (*order, error) {
+	o := &order{}
+	if err := json.NewDecoder(in).Decode(o); err != nil {
+		return nil, err
+	}
+	if o.Version != orderVersion {
+		return nil, fmt.Errorf("the order has version %d, not %d: the program was replaced", o.Version, orderVersion)
+	}
+	return o, nil
+}
+
+// detach starts the second process with the streams and the socket of this one.
+func detach(program string, environ []string, stdin *os.File) error {
+	atStep("detaching")
+	cmd := exec.Command(program, "share")
+	cmd.Args[0] = "sallyport"
+	cmd.Env = append(environ, Stage+"="+stageRun)
+	cmd.Dir, cmd.Stdin = rootOf(program), stdin
+	cmd.ExtraFiles = []*os.File{os.NewFile(socketFD, "socket")}
+	return localsock.StartDetached(cmd)
+}
