@@ -134,6 +134,25 @@
 // had chosen it. [Tunnel.Close] ends all of these. Calls then return [ErrClosed], and Accept
 // returns net.ErrClosed.
 //
+// # Shared connections
+//
+// With Config.Shared, the chain is not dialed here if another process shares a connection through
+// it, or can be started to do so. That process is a [Server]. One local connection to it is one
+// stream (package mux has the protocol). Errors, notices, questions and states are those of the
+// server's tunnel, and name the hops as the caller's ssh_config does. So the states above mean the
+// same, and nearly all that is said here holds for both. The differences are these.
+//
+//   - All tunnels that use the server have one login. Its questions go to one of them at a time:
+//     first to those with Config.Terminal, and then in the order in which they came. Trace has no
+//     hooks between Resolved and Connected.
+//   - The server must answer a ping within 2.5 s. If it does not, or if it ends, the link is lost.
+//     The next attempt looks for another server.
+//   - A server that is unused or too old takes no new stream. Its tunnels then become idle without
+//     an error, and the next call looks for another server. Connections that are open live on.
+//   - An edit of ssh_config counts for new connections after 5 s, because another server may be
+//     meant. Those that are open live on.
+//   - If no server can be used, the chain is dialed in this process after all.
+//
 // # ControlMaster
 //
 // With [MasterAlways], each attempt asks the ControlPath of each host for a live ControlMaster,
@@ -177,9 +196,10 @@
 // listeners, and the time of the next attempt. It runs from New to Close and never blocks. The
 // methods of Tunnel and the attempt send it events. The attempt runs in a goroutine of its own.
 //
-// In the code, hop is an interface with two implementations: an SSH connection of our own, and
-// the user's ControlMaster. A link is a list of hops. Outside the two implementations, nothing
-// asks which kind a hop is.
+// In the code, hop is an interface with three implementations: an SSH connection of our own, the
+// user's ControlMaster, and a shared connection, which stands for the whole chain. A link is a list
+// of hops. Outside the implementations, nothing asks which kind a hop is, except that a Server asks
+// for a channel without the pipes of a net.Conn.
 //
 // The first bytes of a server pass through package cleartext, which leaves out the text before its
 // version and keeps the proof of the session for the agent.

@@ -56,7 +56,7 @@ type call struct {
 	insist bool
 	// joined is the attempt that was under way when the call came. It is nil if none was.
 	joined *attempt
-	// again reports whether the call should have another attempt when the one that it has joined has
+	// again reports whether the call should have another attempt because the one that it has joined
 	// failed. It is called once, by the loop, and may be nil.
 	again func(err error) bool
 	// answer gets one value. It has room for it.
@@ -268,7 +268,7 @@ func (l *loop) linkLost() {
 	l.lostInUse = l.link.last().used() && l.t.cfg.host == nil
 	l.link = nil
 	// A server may log us in and end the connection at once, again and again, and each login may
-	// cost the person a push. So a short link counts as a failure, but the first one costs no pause.
+	// cost the person a push. So a short link counts as a failure, but the first costs no pause.
 	if l.failures++; time.Since(l.lastEnd) >= stableAfter {
 		l.failures = 0
 	}

@@ -58,7 +58,7 @@ type Server struct {
 	cfg    ServerConfig
 	tunnel *Tunnel
 	serverReach
-	hops    []string
+	hops    aliases
 	started time.Time
 
 	people  people
@@ -72,9 +72,41 @@ type Server struct {
 
 	serverEnd
 
-	mu sync.Mutex
-	// conns are the clients' connections.
+	clients clients
+}
+
+// clients are the connections of clients. Its methods may be called concurrently.
+type clients struct {
+	mu    sync.Mutex
 	conns map[*mux.Conn]struct{}
+	// closed is set by close.
+	closed bool
+}
+
+// enter notes a connection. It reports false after close.
+func (l *clients) enter(c *mux.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[c] = struct{}{}
+	return !l.closed
+}
+
+// leave closes a connection.
+func (l *clients) leave(c *mux.Conn) {
+	c.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
+}
+
+// close closes all connections.
+func (l *clients) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for c := range l.conns {
+		c.Close()
+	}
 }
 
 // serverReach opens what the clients of a Server ask for.
@@ -127,7 +159,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	s := &Server{
 		cfg:     cfg,
 		started: time.Now(),
-		conns:   map[*mux.Conn]struct{}{},
+		clients: clients{conns: map[*mux.Conn]struct{}{}},
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.drained, s.stopped = s.draining.Done(), make(chan struct{})
@@ -191,9 +223,9 @@ func (s *Server) admitted() error {
 
 // opening returns the context of a request that is not granted yet. It ends with the client that
 // made the request, by cancel, and when the server drains.
-func (s *Server) opening(parent context.Context) (ctx context.Context, cancel context.CancelCauseFunc, done func()) {
+func (e *serverEnd) opening(parent context.Context) (ctx context.Context, cancel context.CancelCauseFunc, done func()) {
 	ctx, cancel = context.WithCancelCause(parent)
-	stop := context.AfterFunc(s.draining, func() { cancel(errDraining) })
+	stop := context.AfterFunc(e.draining, func() { cancel(errDraining) })
 	return ctx, cancel, func() {
 		stop()
 		cancel(nil)
@@ -211,7 +243,8 @@ func (s *Server) Serve(ln net.Listener) error {
 		s.cfg.Retire()
 	}
 	ln.Close()
-	s.awaitStreams()
+	s.streams.await(s.stopped)
+	s.people.await(s.stopped)
 	s.Stop()
 	s.tasks.Wait()
 	s.spares.Wait()
@@ -232,11 +265,7 @@ func (s *Server) Stop() {
 	s.Drain("stopped")
 	s.stopOnce.Do(func() {
 		close(s.stopped)
-		s.mu.Lock()
-		for c := range s.conns {
-			c.Close()
-		}
-		s.mu.Unlock()
+		s.clients.close()
 		s.left.close()
 	})
 	s.tunnel.Close()
@@ -278,21 +307,6 @@ func (s *Server) endsAt() time.Time {
 	return s.started.Round(0).Add(s.cfg.Max)
 }
 
-// awaitStreams returns when no stream is open any more, or at Stop.
-func (s *Server) awaitStreams() {
-	ticker := time.NewTicker(supervision)
-	defer ticker.Stop()
-	for s.streams.count() > 0 {
-		select {
-		case <-s.streams.none:
-		case <-ticker.C:
-			s.streams.closeLost()
-		case <-s.stopped:
-			return
-		}
-	}
-}
-
 // accept takes clients until the listener is closed.
 func (s *Server) accept(ln net.Listener) error {
 	for n := 0; ; {
@@ -317,25 +331,10 @@ func (s *Server) accept(ln net.Listener) error {
 	}
 }
 
-// enter notes a client's connection. It reports false after Stop.
-func (s *Server) enter(c *mux.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conns[c] = struct{}{}
-	return !isDone(s.stopped)
-}
-
-func (s *Server) leave(c *mux.Conn) {
-	c.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-}
-
 // handle serves one connection to its end.
 func (s *Server) handle(c *mux.Conn) {
-	defer s.leave(c)
-	if !s.enter(c) {
+	defer s.clients.leave(c)
+	if !s.clients.enter(c) {
 		return
 	}
 	c.SetDeadline(time.Now().Add(requestLimit))
@@ -347,7 +346,7 @@ func (s *Server) handle(c *mux.Conn) {
 	}
 	var req mux.Request
 	if err := c.ReadLine(&req); err != nil {
-		s.refuse(c, &mux.Error{Type: mux.TypeBadRequest, Text: "the request is malformed"})
+		refuse(c, &mux.Error{Type: mux.TypeBadRequest, Text: "the request is malformed"})
 		return
 	}
 	c.SetDeadline(time.Time{})
@@ -369,7 +368,7 @@ func (s *Server) handle(c *mux.Conn) {
 func (s *Server) serve(c *mux.Conn, req mux.Request) {
 	switch {
 	case req.Mux != mux.Version:
-		s.refuse(c, &mux.Error{Type: mux.TypeUnknownVersion, Text: "another version of the protocol", Versions: []int{mux.Version}})
+		refuse(c, &mux.Error{Type: mux.TypeUnknownVersion, Text: "another version of the protocol", Versions: []int{mux.Version}})
 		return
 	case req.Op == mux.OpAttach && req.Attach != nil:
 		s.attach(c, *req.Attach)
@@ -384,18 +383,19 @@ func (s *Server) serve(c *mux.Conn, req mux.Request) {
 	serve := map[string]func(*mux.Conn, mux.Request){mux.OpDial: s.dial, mux.OpListen: s.listen, mux.OpExec: s.exec}[req.Op]
 	switch {
 	case serve == nil:
-		s.refuse(c, &mux.Error{Type: mux.TypeUnknownOp, Text: "an unknown operation"})
+		refuse(c, &mux.Error{Type: mux.TypeUnknownOp, Text: "an unknown operation"})
 	case isDone(s.drained):
-		s.refuse(c, &mux.Error{Type: mux.TypeDraining, Text: s.why})
+		refuse(c, &mux.Error{Type: mux.TypeDraining, Text: s.why})
 	case !s.people.attached():
-		s.refuse(c, &mux.Error{Type: mux.TypeNotAttached, Text: "no client is attached"})
+		refuse(c, &mux.Error{Type: mux.TypeNotAttached, Text: "no client is attached"})
 	default:
 		defer s.streams.begin()()
 		serve(c, req)
 	}
 }
 
-func (s *Server) refuse(c *mux.Conn, e *mux.Error) {
+// refuse answers a request that is not granted.
+func refuse(c *mux.Conn, e *mux.Error) {
 	c.SetWriteDeadline(time.Now().Add(requestLimit))
 	c.WriteLine(mux.Reply{Error: e})
 }
@@ -403,10 +403,10 @@ func (s *Server) refuse(c *mux.Conn, e *mux.Error) {
 // refuseFor answers a request that could not be granted.
 func (s *Server) refuseFor(c *mux.Conn, err error) {
 	if isDone(s.drained) && (errors.Is(err, errDraining) || errors.Is(err, errSuperseded) || errors.Is(err, ErrClosed)) {
-		s.refuse(c, &mux.Error{Type: mux.TypeDraining, Text: s.why})
+		refuse(c, &mux.Error{Type: mux.TypeDraining, Text: s.why})
 		return
 	}
-	s.refuse(c, EncodeError(err, s.hops))
+	refuse(c, EncodeError(err, s.hops))
 }
 
 // opened is the far end of a stream.
@@ -435,7 +435,7 @@ func (s *Server) dial(c *mux.Conn, req mux.Request) {
 		return
 	}
 	defer release()
-	s.carry(c, k, mux.OK{}, far)
+	s.streams.carry(c, k, mux.OK{}, far)
 }
 
 // reach returns a connection to an address: a spare one, or one that it opens. A Unix socket has no
@@ -493,8 +493,8 @@ func openedConn(conn io.ReadWriteCloser) opened {
 var errClientGone = errors.New("the client has gone")
 
 // carry says that a stream is open, and carries it to its end.
-func (s *Server) carry(c *mux.Conn, k *mux.Carrier, ok mux.OK, far opened) {
-	defer s.streams.watch(k)()
+func (s *streams) carry(c *mux.Conn, k *mux.Carrier, ok mux.OK, far opened) {
+	defer s.watch(k)()
 	c.WriteLine(mux.Reply{OK: &ok}) // if it fails, so does what follows
 	k.Join(far.stream, far.ended)
 }
@@ -562,11 +562,11 @@ func (s *Server) handOver(c *mux.Conn, id string) {
 	defer s.streams.begin()()
 	conn := s.left.take(id)
 	if conn == nil {
-		s.refuse(c, &mux.Error{Text: "no such arrival waits"})
+		refuse(c, &mux.Error{Text: "no such arrival waits"})
 		return
 	}
 	k := mux.NewCarrier(c, &s.streams.bytes, func() {})
-	s.carry(c, k, mux.OK{}, openedConn(conn))
+	s.streams.carry(c, k, mux.OK{}, openedConn(conn))
 }
 
 // exec serves OpExec.
@@ -585,7 +585,7 @@ func (s *Server) exec(c *mux.Conn, req mux.Request) {
 	id, e := s.left.started()
 	far.stream = &execStream{far.stream, e}
 	defer s.left.ended(id, e, mux.Exit{Status: -1}) // unless it has ended by itself
-	s.carry(c, k, mux.OK{ID: id}, far)
+	s.streams.carry(c, k, mux.OK{ID: id}, far)
 }
 
 // execStream notes how a command ends.
@@ -614,7 +614,7 @@ func (e *execStream) Read(b []byte) (int, error) {
 func (s *Server) wait(c *mux.Conn, id string) {
 	e := s.left.exitOf(id)
 	if e == nil {
-		s.refuse(c, &mux.Error{Text: "no such command"})
+		refuse(c, &mux.Error{Text: "no such command"})
 		return
 	}
 	ctx, cancel := s.awaitClient(c)
@@ -700,6 +700,21 @@ func (s *streams) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.open
+}
+
+// await returns when no stream is open any more, or at stop.
+func (s *streams) await(stop <-chan struct{}) {
+	ticker := time.NewTicker(supervision)
+	defer ticker.Stop()
+	for s.count() > 0 {
+		select {
+		case <-s.none:
+		case <-ticker.C:
+			s.closeLost()
+		case <-stop:
+			return
+		}
+	}
 }
 
 // touch begins the time without a stream anew.
