@@ -86,7 +86,8 @@
 //	{"mux":1,"op":"dial","network":"tcp","address":"upstream:443"}
 //	{"mux":1,"op":"dial","network":"unix","address":"/run/service.sock"}
 //
-// The last hop resolves names. The answer is {"ok":{}} or {"error":{...}}. If the chain is lost
+// The last hop resolves names. The answer is {"ok":{}} or {"error":{...}}. ok may come at once,
+// because the server keeps a spare connection to a TCP address that is in use. If the chain is lost
 // just then, the answer comes when it is up again. Behind the line of ok, the connection carries
 // the stream's bytes in both directions. A side that has no more to send shuts down this direction
 // (shutdown(2), SHUT_WR; in Windows, an empty message). A client that closes the connection before
