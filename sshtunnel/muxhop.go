@@ -155,7 +155,7 @@ func (h *muxHop) attach(ctx context.Context, report func(progress)) error {
 		return fmt.Errorf("%w: %w", errNotAttached, err)
 	}
 	c, greeting, err := mux.Open(limited, conn, mux.Request{Op: mux.OpAttach, Attach: &mux.Attach{
-		PID: os.Getpid(), Purpose: h.cfg.Purpose, Terminal: h.cfg.Terminal, Ask: h.cfg.Ask != nil, Insist: h.cfg.Insist,
+		PID: os.Getpid(), Purpose: h.cfg.Purpose, Hops: h.hops, Terminal: h.cfg.Terminal, Ask: h.cfg.Ask != nil, Insist: h.cfg.Insist,
 	}})
 	switch _, other := errors.AsType[*mux.VersionError](err); {
 	case other:
@@ -166,6 +166,7 @@ func (h *muxHop) attach(ctx context.Context, report func(progress)) error {
 		c.Close()
 		return errDraining
 	}
+	h.link.sharedBy = greeting.PID
 	h.presence = newPresence(h, c, report)
 	h.link.tasks.Go(h.presence.read)  // ends with the connection, which close closes
 	h.link.tasks.Go(h.presence.watch) // ends with the hop
