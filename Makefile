@@ -5,6 +5,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
+# What a tunnel promises, tested over a shared connection as well.
+SHARED := ^Test(Abandoned|Bulk|Cancel|Close|Control|Cut|Dead|Dial|Exec|Fault|Forward|Half|HTTP|Join|Keyboard|Listen|Max|Needs|OneLogin|Open|Password|Push|Reconnect|Refus|Remote|Restarted|Reset|Silent|Timeout|TraceOf|Two|Unanswered|Unknown|Unused|When|Window)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 .PHONY: build test demo conformance matrix lint fuzz bench cover parts clean
@@ -16,6 +18,7 @@ build:
 # test that would be skipped fails instead.
 test: parts
 	$(GO) test -race -timeout 30m ./...
+	SALLYPORT_TEST_SHARED=1 $(GO) test -race -timeout 10m -run '$(SHARED)' ./sshtunnel
 
 # The main job, shown: two bastions, an authorization server and an MCP server, all in one process,
 # and the real proxy between them and an MCP host.

@@ -15,6 +15,8 @@ import (
 const (
 	// lineLimit is how long an attached client may take for a line when its buffer is full.
 	lineLimit = 5 * time.Second
+	// leaveLimit is how long a server that drains waits for its clients to leave.
+	leaveLimit = 2 * time.Second
 	// maxNotices bounds how many notices are repeated to a client that comes later.
 	maxNotices = 32
 )
@@ -95,6 +97,8 @@ func (a *attachment) put(ctx context.Context, q mux.Question) (mux.Answer, error
 type people struct {
 	// turn is held while a question is open. It has room for one.
 	turn chan struct{}
+	// left gets a value when a client leaves. It has room for one.
+	left chan struct{}
 
 	mu sync.Mutex
 	// list is in the order in which they came.
@@ -105,7 +109,23 @@ type people struct {
 	questions int
 }
 
-func (p *people) init() { p.turn = make(chan struct{}, 1) }
+func (p *people) init() { p.turn, p.left = make(chan struct{}, 1), make(chan struct{}, 1) }
+
+// await returns when all clients have left, because they know that the server drains, or at stop.
+// It does not wait long.
+func (p *people) await(stop <-chan struct{}) {
+	timer := time.NewTimer(leaveLimit)
+	defer timer.Stop()
+	for p.attached() {
+		select {
+		case <-p.left:
+		case <-timer.C:
+			return
+		case <-stop:
+			return
+		}
+	}
+}
 
 // enter attaches a client. It returns the notices that the client has missed.
 func (p *people) enter(c *mux.Conn, who mux.Attach) (*attachment, []mux.Notice) {
@@ -124,6 +144,10 @@ func (p *people) leave(a *attachment) {
 	defer p.mu.Unlock()
 	if i := slices.Index(p.list, a); i >= 0 {
 		p.list = slices.Delete(p.list, i, i+1)
+	}
+	select {
+	case p.left <- struct{}{}:
+	default:
 	}
 }
 
@@ -226,7 +250,7 @@ func (p *people) ask(ctx context.Context, q mux.Question) (mux.Answer, error) {
 
 // ask is Config.Ask of the server's tunnel.
 func (s *Server) ask(ctx context.Context, q Question) (string, error) {
-	answer, err := s.people.ask(ctx, mux.Question{Hop: s.index(q.Hop), Kind: q.Kind, Prompt: q.Prompt, Echo: q.Echo})
+	answer, err := s.people.ask(ctx, mux.Question{Hop: s.hops.index(q.Hop), Kind: q.Kind, Prompt: q.Prompt, Echo: q.Echo})
 	if err != nil {
 		return "", err
 	}
@@ -234,21 +258,25 @@ func (s *Server) ask(ctx context.Context, q Question) (string, error) {
 }
 
 // notice is Config.Notice of the server's tunnel.
-func (s *Server) notice(n Notice) { s.people.tell(*s.wireNotice(n)) }
+func (s *Server) notice(n Notice) { s.people.tell(*s.hops.notice(n)) }
+
+// aliases are the hops of a Server, by which messages name them.
+type aliases []string
 
 // index returns the index of a hop; nil for none.
-func (s *Server) index(alias string) *int {
-	if i := slices.Index(s.hops, alias); i >= 0 {
+func (a aliases) index(alias string) *int {
+	if i := slices.Index(a, alias); i >= 0 {
 		return &i
 	}
 	return nil
 }
 
-func (s *Server) wireNotice(n Notice) *mux.Notice {
+// notice returns a Notice as it travels; nil for none.
+func (a aliases) notice(n Notice) *mux.Notice {
 	if n == (Notice{}) {
 		return nil
 	}
-	return &mux.Notice{Hop: s.index(n.Hop), Text: n.Text, URL: n.URL}
+	return &mux.Notice{Hop: a.index(n.Hop), Text: n.Text, URL: n.URL}
 }
 
 // attach serves OpAttach.
@@ -321,7 +349,7 @@ func (s *Server) tellStates(ctx context.Context, a *attachment, missed []mux.Not
 			return
 		}
 		a.send(mux.Reply{State: &mux.State{
-			Phase: now.Phase, Hop: s.index(now.Hop), Notice: s.wireNotice(now.Notice), Patient: now.patient,
+			Phase: now.Phase, Hop: s.hops.index(now.Hop), Notice: s.hops.notice(now.Notice), Patient: now.patient,
 			Error: EncodeError(now.Err, s.hops),
 		}})
 		if first && now.Phase == Dialing {

@@ -52,7 +52,7 @@ type muxHop struct {
 	// life ends with the hop.
 	life context.Context
 	end  context.CancelCauseFunc
-	// finished is set when the server has ended the hop in order, so that streams end by themselves.
+	// finished is set when the server has ended the hop in order: its streams end by themselves.
 	finished atomic.Bool
 
 	// presence is our attach.

@@ -54,9 +54,11 @@ type ServerConfig struct {
 // Server shares one connection through a chain of hops with other processes of the user (package
 // mux). Its methods may be called concurrently.
 type Server struct {
-	cfg     ServerConfig
-	tunnel  *Tunnel
-	hops    []string
+	cfg    ServerConfig
+	tunnel *Tunnel
+	// pool spreads the streams over the tunnel and further connections.
+	pool    *pool
+	hops    aliases
 	started time.Time
 
 	people  people
@@ -70,9 +72,41 @@ type Server struct {
 
 	serverEnd
 
-	mu sync.Mutex
-	// conns are the clients' connections.
+	clients clients
+}
+
+// clients are the connections of clients. Its methods may be called concurrently.
+type clients struct {
+	mu    sync.Mutex
 	conns map[*mux.Conn]struct{}
+	// closed is set by close.
+	closed bool
+}
+
+// enter notes a connection. It reports false after close.
+func (l *clients) enter(c *mux.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[c] = struct{}{}
+	return !l.closed
+}
+
+// leave closes a connection.
+func (l *clients) leave(c *mux.Conn) {
+	c.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
+}
+
+// close closes all connections.
+func (l *clients) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for c := range l.conns {
+		c.Close()
+	}
 }
 
 // serverEnd is the end of a Server.
@@ -117,7 +151,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	s := &Server{
 		cfg:     cfg,
 		started: time.Now(),
-		conns:   map[*mux.Conn]struct{}{},
+		clients: clients{conns: map[*mux.Conn]struct{}{}},
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.drained, s.stopped = s.draining.Done(), make(chan struct{})
@@ -142,6 +176,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	t.Trace = s.trace(t.Trace)
 	t.host = &muxHost{begin: s.people.begin, admitted: s.admitted, asks: s.people.canAsk}
 	s.tunnel, err = New(t)
+	s.pool = newPool(s.tunnel)
 	return s, err
 }
 
@@ -177,9 +212,9 @@ func (s *Server) admitted() error {
 
 // opening returns the context of a request that is not granted yet. It ends with the client that
 // made the request, by cancel, and when the server drains.
-func (s *Server) opening(parent context.Context) (ctx context.Context, cancel context.CancelCauseFunc, done func()) {
+func (e *serverEnd) opening(parent context.Context) (ctx context.Context, cancel context.CancelCauseFunc, done func()) {
 	ctx, cancel = context.WithCancelCause(parent)
-	stop := context.AfterFunc(s.draining, func() { cancel(errDraining) })
+	stop := context.AfterFunc(e.draining, func() { cancel(errDraining) })
 	return ctx, cancel, func() {
 		stop()
 		cancel(nil)
@@ -197,7 +232,8 @@ func (s *Server) Serve(ln net.Listener) error {
 		s.cfg.Retire()
 	}
 	ln.Close()
-	s.awaitStreams()
+	s.streams.await(s.stopped)
+	s.people.await(s.stopped)
 	s.Stop()
 	s.tasks.Wait()
 	return err
@@ -217,14 +253,11 @@ func (s *Server) Stop() {
 	s.Drain("stopped")
 	s.stopOnce.Do(func() {
 		close(s.stopped)
-		s.mu.Lock()
-		for c := range s.conns {
-			c.Close()
-		}
-		s.mu.Unlock()
+		s.clients.close()
 		s.left.close()
 	})
 	s.tunnel.Close()
+	s.pool.close()
 }
 
 // supervise returns when the server is to take no more streams.
@@ -262,21 +295,6 @@ func (s *Server) endsAt() time.Time {
 	return s.started.Round(0).Add(s.cfg.Max)
 }
 
-// awaitStreams returns when no stream is open any more, or at Stop.
-func (s *Server) awaitStreams() {
-	ticker := time.NewTicker(supervision)
-	defer ticker.Stop()
-	for s.streams.count() > 0 {
-		select {
-		case <-s.streams.none:
-		case <-ticker.C:
-			s.streams.closeLost()
-		case <-s.stopped:
-			return
-		}
-	}
-}
-
 // accept takes clients until the listener is closed.
 func (s *Server) accept(ln net.Listener) error {
 	for n := 0; ; {
@@ -301,25 +319,10 @@ func (s *Server) accept(ln net.Listener) error {
 	}
 }
 
-// enter notes a client's connection. It reports false after Stop.
-func (s *Server) enter(c *mux.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conns[c] = struct{}{}
-	return !isDone(s.stopped)
-}
-
-func (s *Server) leave(c *mux.Conn) {
-	c.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-}
-
 // handle serves one connection to its end.
 func (s *Server) handle(c *mux.Conn) {
-	defer s.leave(c)
-	if !s.enter(c) {
+	defer s.clients.leave(c)
+	if !s.clients.enter(c) {
 		return
 	}
 	c.SetDeadline(time.Now().Add(requestLimit))
@@ -331,7 +334,7 @@ func (s *Server) handle(c *mux.Conn) {
 	}
 	var req mux.Request
 	if err := c.ReadLine(&req); err != nil {
-		s.refuse(c, &mux.Error{Type: mux.TypeBadRequest, Text: "the request is malformed"})
+		refuse(c, &mux.Error{Type: mux.TypeBadRequest, Text: "the request is malformed"})
 		return
 	}
 	c.SetDeadline(time.Time{})
@@ -353,7 +356,7 @@ func (s *Server) handle(c *mux.Conn) {
 func (s *Server) serve(c *mux.Conn, req mux.Request) {
 	switch {
 	case req.Mux != mux.Version:
-		s.refuse(c, &mux.Error{Type: mux.TypeUnknownVersion, Text: "another version of the protocol", Versions: []int{mux.Version}})
+		refuse(c, &mux.Error{Type: mux.TypeUnknownVersion, Text: "another version of the protocol", Versions: []int{mux.Version}})
 		return
 	case req.Op == mux.OpAttach && req.Attach != nil:
 		s.attach(c, *req.Attach)
@@ -368,18 +371,19 @@ func (s *Server) serve(c *mux.Conn, req mux.Request) {
 	serve := map[string]func(*mux.Conn, mux.Request){mux.OpDial: s.dial, mux.OpListen: s.listen, mux.OpExec: s.exec}[req.Op]
 	switch {
 	case serve == nil:
-		s.refuse(c, &mux.Error{Type: mux.TypeUnknownOp, Text: "an unknown operation"})
+		refuse(c, &mux.Error{Type: mux.TypeUnknownOp, Text: "an unknown operation"})
 	case isDone(s.drained):
-		s.refuse(c, &mux.Error{Type: mux.TypeDraining, Text: s.why})
+		refuse(c, &mux.Error{Type: mux.TypeDraining, Text: s.why})
 	case !s.people.attached():
-		s.refuse(c, &mux.Error{Type: mux.TypeNotAttached, Text: "no client is attached"})
+		refuse(c, &mux.Error{Type: mux.TypeNotAttached, Text: "no client is attached"})
 	default:
 		defer s.streams.begin()()
 		serve(c, req)
 	}
 }
 
-func (s *Server) refuse(c *mux.Conn, e *mux.Error) {
+// refuse answers a request that is not granted.
+func refuse(c *mux.Conn, e *mux.Error) {
 	c.SetWriteDeadline(time.Now().Add(requestLimit))
 	c.WriteLine(mux.Reply{Error: e})
 }
@@ -387,14 +391,11 @@ func (s *Server) refuse(c *mux.Conn, e *mux.Error) {
 // refuseFor answers a request that could not be granted.
 func (s *Server) refuseFor(c *mux.Conn, err error) {
 	if isDone(s.drained) && (errors.Is(err, errDraining) || errors.Is(err, errSuperseded) || errors.Is(err, ErrClosed)) {
-		s.refuse(c, &mux.Error{Type: mux.TypeDraining, Text: s.why})
+		refuse(c, &mux.Error{Type: mux.TypeDraining, Text: s.why})
 		return
 	}
-	s.refuse(c, EncodeError(err, s.hops))
+	refuse(c, EncodeError(err, s.hops))
 }
-
-// pick returns the tunnel that a new stream goes through.
-func (s *Server) pick() *Tunnel { return s.tunnel }
 
 // opened is the far end of a stream.
 type opened struct {
@@ -413,7 +414,7 @@ func (s *Server) dial(c *mux.Conn, req mux.Request) {
 	ctx, cancel, done := s.opening(context.Background())
 	defer done()
 	k := mux.NewCarrier(c, &s.streams.bytes, func() { cancel(errClientGone) })
-	far, err := withLink(ctx, s.pick(), func(l *link) (opened, error) {
+	far, release, err := carry(ctx, s.pool, func(l *link) (opened, error) {
 		if direct, ok := l.last().(directOpener); ok {
 			stream, ended, err := direct.openDirect(ctx, req.Network, req.Address)
 			return opened{stream, func() <-chan struct{} { return ended }}, err
@@ -429,7 +430,8 @@ func (s *Server) dial(c *mux.Conn, req mux.Request) {
 		k.Abort()
 		return
 	}
-	s.carry(c, k, mux.OK{}, far)
+	defer release()
+	s.streams.carry(c, k, mux.OK{}, far)
 }
 
 // openedConn makes the far end of a connection that a hop has opened or accepted.
@@ -449,8 +451,8 @@ func openedConn(conn io.ReadWriteCloser) opened {
 var errClientGone = errors.New("the client has gone")
 
 // carry says that a stream is open, and carries it to its end.
-func (s *Server) carry(c *mux.Conn, k *mux.Carrier, ok mux.OK, far opened) {
-	defer s.streams.watch(k)()
+func (s *streams) carry(c *mux.Conn, k *mux.Carrier, ok mux.OK, far opened) {
+	defer s.watch(k)()
 	c.WriteLine(mux.Reply{OK: &ok}) // if it fails, so does what follows
 	k.Join(far.stream, far.ended)
 }
@@ -518,11 +520,11 @@ func (s *Server) handOver(c *mux.Conn, id string) {
 	defer s.streams.begin()()
 	conn := s.left.take(id)
 	if conn == nil {
-		s.refuse(c, &mux.Error{Text: "no such arrival waits"})
+		refuse(c, &mux.Error{Text: "no such arrival waits"})
 		return
 	}
 	k := mux.NewCarrier(c, &s.streams.bytes, func() {})
-	s.carry(c, k, mux.OK{}, openedConn(conn))
+	s.streams.carry(c, k, mux.OK{}, openedConn(conn))
 }
 
 // exec serves OpExec.
@@ -530,17 +532,18 @@ func (s *Server) exec(c *mux.Conn, req mux.Request) {
 	ctx, cancel, done := s.opening(context.Background())
 	defer done()
 	k := mux.NewCarrier(c, &s.streams.bytes, func() { cancel(errClientGone) })
-	p, err := withLink(ctx, s.pick(), func(l *link) (io.ReadWriteCloser, error) { return l.last().exec(ctx, req.Command) })
+	p, release, err := carry(ctx, s.pool, func(l *link) (io.ReadWriteCloser, error) { return l.last().exec(ctx, req.Command) })
 	if err != nil {
 		s.refuseFor(c, err)
 		k.Abort()
 		return
 	}
+	defer release()
 	far := openedConn(p)
 	id, e := s.left.started()
 	far.stream = &execStream{far.stream, e}
 	defer s.left.ended(id, e, mux.Exit{Status: -1}) // unless it has ended by itself
-	s.carry(c, k, mux.OK{ID: id}, far)
+	s.streams.carry(c, k, mux.OK{ID: id}, far)
 }
 
 // execStream notes how a command ends.
@@ -569,7 +572,7 @@ func (e *execStream) Read(b []byte) (int, error) {
 func (s *Server) wait(c *mux.Conn, id string) {
 	e := s.left.exitOf(id)
 	if e == nil {
-		s.refuse(c, &mux.Error{Text: "no such command"})
+		refuse(c, &mux.Error{Text: "no such command"})
 		return
 	}
 	ctx, cancel := s.awaitClient(c)
@@ -593,9 +596,7 @@ func (s *Server) status() *mux.Status {
 		Users: s.people.users(), EndsAt: s.endsAt(), Draining: isDone(s.drained),
 	}
 	out.Traffic, out.IdleSince = s.streams.traffic()
-	if st.Phase == Up {
-		out.Connections = 1
-	}
+	out.Connections = s.pool.connections()
 	return out
 }
 
@@ -657,6 +658,21 @@ func (s *streams) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.open
+}
+
+// await returns when no stream is open any more, or at stop.
+func (s *streams) await(stop <-chan struct{}) {
+	ticker := time.NewTicker(supervision)
+	defer ticker.Stop()
+	for s.count() > 0 {
+		select {
+		case <-s.none:
+		case <-ticker.C:
+			s.closeLost()
+		case <-stop:
+			return
+		}
+	}
 }
 
 // touch begins the time without a stream anew.

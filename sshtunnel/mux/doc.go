@@ -19,12 +19,12 @@
 //
 // The server speaks first. Its first line is its greeting (Greeting):
 //
-//	{"mux":1,"version":"v0.4.0","pid":4711,"started":"2025-06-01T09:00:00Z","hops":["bastion","inner"]}
+//	{"mux":1,"version":"v0.4.0","pid":47,"started":"2025-06-01T09:00:00Z","hops":["bastion"]}
 //
 // mux is the version of the protocol, here 1. hops are the aliases that the server knows the hops
 // by. A client may know them by other names. So every message names a hop by its index in this
-// list: 0 is the first. Where hop is missing, no hop is meant. If draining is true, the server takes
-// no new stream, and the client looks for another server.
+// list: 0 is the first. Where hop is missing, no hop is meant. If draining is true, the server
+// takes no new stream, and the client looks for another server.
 //
 // The client answers with one line, its request (Request), within 10 s:
 //

@@ -150,7 +150,7 @@ type OK struct {
 type State struct {
 	// Phase is idle, dialing, up, down, needs_person or refused.
 	Phase string `json:"phase"`
-	// Hop is the index of the hop that is being dialed or has failed. It is nil if it is about none.
+	// Hop is the index of the hop that is being dialed or has failed. It is nil for none.
 	Hop *int `json:"hop,omitempty"`
 	// Notice is all that was said at this hop. It is nil if nothing was.
 	Notice *Notice `json:"notice,omitempty"`
@@ -241,7 +241,7 @@ type Status struct {
 	Since time.Time `json:"since,omitzero"`
 	// Traffic is what goes through the hops.
 	Traffic
-	// RoundTrip is how long the last hop took to answer, in nanoseconds. It is 0 if it is not known.
+	// RoundTrip is how long the last hop took to answer, in nanoseconds. It is 0 if nobody knows.
 	RoundTrip time.Duration `json:"rtt,omitempty"`
 	// Users are the clients that are attached, in the order of their coming.
 	Users []User `json:"users,omitempty"`

@@ -18,6 +18,8 @@ type statusReport struct {
 	Accounts []storedAccount `json:"accounts"`
 	// Proxies are those that run here as this user, the oldest first. It is never nil either.
 	Proxies []control.Status `json:"proxies"`
+	// Shared are the shared connections of this user, the newest first. It is never nil either.
+	Shared []sharedConnection `json:"shared"`
 }
 
 // storedAccount is an oauth.Account whose realm is split into its parts.
@@ -76,6 +78,9 @@ func (r statusReport) write(out io.Writer, now time.Time) error {
 				writeRow(&b, "hint", hint)
 			}
 		}
+	}
+	for _, c := range r.Shared {
+		c.write(&b, now)
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

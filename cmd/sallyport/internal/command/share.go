@@ -50,7 +50,7 @@ func (a *app) share(ctx context.Context, c *cli.ShareCommand) error {
 		b.WriteString("there is no shared connection\n")
 	}
 	for _, shown := range chosen {
-		writeShared(&b, shown, time.Now())
+		newSharedConnection(shown).write(&b, time.Now())
 	}
 	_, err := io.WriteString(a.std.Out, b.String())
 	return err
@@ -144,40 +144,62 @@ func crashTo(path string) error {
 	return debug.SetCrashOutput(file, debug.CrashOptions{})
 }
 
-// writeShared prints one shared connection.
-func writeShared(b *strings.Builder, shown share.Shown, now time.Time) {
-	s := shown.Status
+// sharedConnection is a shared connection as `sallyport status --json` prints it.
+type sharedConnection struct {
+	mux.Status
+	// Socket is the path of its socket.
+	Socket string `json:"socket"`
+	// Problem is why the process does not say how it is. All but Socket is empty then.
+	Problem string `json:"problem,omitempty"`
+}
+
+func newSharedConnection(shown share.Shown) sharedConnection {
+	c := sharedConnection{Status: shown.Status, Socket: shown.Path}
 	if shown.Err != nil {
-		fmt.Fprintf(b, "shared connection at %s\n", person.OneLine(shown.Path))
-		writeRow(b, "problem", "it does not answer: "+shown.Err.Error())
+		c.Problem = "it does not answer: " + shown.Err.Error()
+	}
+	for i := range c.Users {
+		c.Users[i].Purpose = session.BeforeQuery(c.Users[i].Purpose)
+	}
+	return c
+}
+
+// write prints the connection for people. The time now tells how long it goes on.
+func (c sharedConnection) write(b *strings.Builder, now time.Time) {
+	if c.Problem != "" {
+		fmt.Fprintf(b, "shared connection at %s\n", person.OneLine(c.Socket))
+		writeRow(b, "problem", c.Problem)
 		return
 	}
 	fmt.Fprintf(b, "shared connection %d through %s, since %s\n",
-		s.PID, person.OneLine(strings.Join(s.Hops, ", ")), s.Started.Local().Format(time.DateTime))
-	state := s.Phase
-	if s.Connections > 1 {
-		state += fmt.Sprintf(", %d connections", s.Connections)
+		c.PID, person.OneLine(strings.Join(c.Hops, ", ")), c.Started.Local().Format(time.DateTime))
+	state := c.Phase
+	if c.Connections > 1 {
+		state += fmt.Sprintf(", %d connections", c.Connections)
 	}
-	if s.RoundTrip > 0 {
-		state += fmt.Sprintf(", round trip %s", s.RoundTrip.Round(time.Millisecond/10))
+	if c.RoundTrip > 0 {
+		state += fmt.Sprintf(", round trip %s", c.RoundTrip.Round(time.Millisecond/10))
 	}
 	writeRow(b, "state", state)
-	writeRow(b, "streams", fmt.Sprintf("%d open, %d in all, %s in, %s out", s.Streams, s.Opened, byteCount(s.BytesIn), byteCount(s.BytesOut)))
-	for _, user := range s.Users {
+	writeRow(b, "streams", fmt.Sprintf("%d open, %d in all, %s in, %s out", c.Streams, c.Opened, byteCount(c.BytesIn), byteCount(c.BytesOut)))
+	for _, user := range c.Users {
 		writeRow(b, "used by", fmt.Sprintf("%d %s", user.PID, user.Purpose))
 	}
-	writeRow(b, "ends", endOf(s, now))
+	if !c.IdleSince.IsZero() {
+		writeRow(b, "unused", "since "+c.IdleSince.Local().Format(time.DateTime))
+	}
+	writeRow(b, "ends", c.end(now))
 }
 
-// endOf says when a shared connection ends.
-func endOf(s mux.Status, now time.Time) string {
+// end says when the connection ends.
+func (c sharedConnection) end(now time.Time) string {
 	switch {
-	case s.Draining:
+	case c.Draining:
 		return "with its last stream; it takes no new one"
-	case s.EndsAt.IsZero():
+	case c.EndsAt.IsZero():
 		return ""
 	}
-	return fmt.Sprintf("%s (in %s)", s.EndsAt.Local().Format(time.DateTime), max(0, s.EndsAt.Sub(now)).Round(time.Second))
+	return fmt.Sprintf("%s (in %s)", c.EndsAt.Local().Format(time.DateTime), max(0, c.EndsAt.Sub(now)).Round(time.Second))
 }
 
 // byteCount words a number of bytes.

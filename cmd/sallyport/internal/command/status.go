@@ -13,14 +13,15 @@ import (
 	"sallyport/cmd/sallyport/internal/localsock"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/cmd/sallyport/internal/share"
 	"sallyport/oauth"
 )
 
-// status prints what is stored and which proxies run here. A socket that nobody answers on may be
+// status prints what is stored, which proxies run here and which connections are shared. A socket that nobody answers on may be
 // left over from a process that was killed, so it is only logged.
 func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error {
 	// Empty slices become [] in JSON. Nil ones would become null.
-	report := statusReport{Accounts: []storedAccount{}, Proxies: []control.Status{}}
+	report := statusReport{Accounts: []storedAccount{}, Proxies: []control.Status{}, Shared: []sharedConnection{}}
 	accounts, err := a.storedAccounts(settings)
 	if err != nil {
 		return err
@@ -39,6 +40,9 @@ func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error
 		} else {
 			report.Proxies = append(report.Proxies, answer.Status)
 		}
+	}
+	for _, shown := range share.AskAll(ctx, a.sharedSockets(settings)) {
+		report.Shared = append(report.Shared, newSharedConnection(shown))
 	}
 	slices.SortFunc(report.Accounts, func(a, b storedAccount) int {
 		return cmp.Or(cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Profile+a.Route, b.Profile+b.Route))

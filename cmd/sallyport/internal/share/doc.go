@@ -12,8 +12,9 @@
 // # The directory
 //
 // The directory "shared" lies beside the control sockets: below "sallyport" in XDG_RUNTIME_DIR or,
-// without one, below "run" in the state directory. It has mode 0700, and one that may be somebody
-// else's is not used.
+// without one, below "run" in the state directory. Where neither can be made, or the path is too
+// long for a socket, it lies below "sallyport-UID" in the directory of temporary files. It has mode
+// 0700, and one that may be somebody else's is not used.
 //
 //	KEY.lock         is locked (flock) by the process that starts a share; it holds the last number
 //	KEY-NUMBER.sock  is the socket of a share, mode 0600
