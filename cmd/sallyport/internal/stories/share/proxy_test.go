@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -257,4 +258,18 @@ func (s *stderr) lostAfter(moment time.Time) time.Time {
 		}
 	}
 	return time.Time{}
+}
+
+// toldPerson returns what the person was told.
+func (s *stderr) toldPerson() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.told)
+}
+
+// forget forgets what the person was told.
+func (s *stderr) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = nil
 }
