@@ -99,7 +99,8 @@
 //	{"mux":1,"op":"dial","network":"unix","address":"/run/service.sock"}
 //
 // The address of tcp is host:port, with an IPv6 address in brackets. The last hop resolves names.
-// The answer is {"ok":{}} or {"error":{...}}. If the chain is lost just then, the answer comes when
+// The answer is {"ok":{}} or {"error":{...}}. ok may come at once, because the server keeps a spare
+// connection to a TCP address that is in use. If the chain is lost just then, the answer comes when
 // it is up again. The client sends nothing of the stream before it has the answer. Behind the line
 // of ok, the connection carries the stream's bytes in both directions. A side that has no more to
 // send shuts down this direction (shutdown(2), SHUT_WR; in Windows, an empty message). A client

@@ -300,6 +300,9 @@ type Traffic struct {
 	BytesOut int64 `json:"bytes_out"`
 	// Connections are the SSH connections through the chain that are up.
 	Connections int `json:"connections"`
+	// Spares are the connections to addresses that are open before a client asks for them. They are
+	// no streams.
+	Spares int `json:"spares,omitempty"`
 }
 
 // User is a client that is attached.

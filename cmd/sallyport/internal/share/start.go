@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/environment"
@@ -53,6 +55,8 @@ type Client struct {
 	cfg Config
 	// dir is the working directory, and place where this process runs.
 	dir, place string
+	// silent has the paths of shares that did not answer.
+	silent sync.Map
 }
 
 // NewClient returns a client. It touches nothing yet.
@@ -75,17 +79,23 @@ func (c *Client) Shared(_ context.Context, chain []*sshconfig.Host) (mux.Way, er
 		return mux.Way{}, fmt.Errorf("%w: the ProxyCommand may depend on the working directory", mux.ErrAlone)
 	}
 	w := c.way(chain)
-	return mux.Way{Key: w.key(), Find: func(ctx context.Context) (mux.Dialer, error) {
-		obtain := c.obtain
-		if c.cfg.AtTerminal && hasProxyCommand(w.chain) {
-			obtain = c.obtainUp
-		}
-		path, err := obtain(ctx, w)
-		if err != nil {
-			return nil, err
-		}
-		return dialer(path), nil
-	}}, nil
+	var found atomic.Value // the path of the latest share
+	return mux.Way{
+		Key: w.key(),
+		Find: func(ctx context.Context) (mux.Dialer, error) {
+			obtain := c.obtain
+			if c.cfg.AtTerminal && hasProxyCommand(w.chain) {
+				obtain = c.obtainUp
+			}
+			path, err := obtain(ctx, w)
+			if err != nil {
+				return nil, err
+			}
+			found.Store(path)
+			return dialer(path), nil
+		},
+		Silent: func() { c.silent.Store(found.Load(), nil) },
+	}, nil
 }
 
 // hasProxyCommand reports whether a hop is reached by a command.
@@ -131,7 +141,7 @@ func (c *Client) obtain(ctx context.Context, w way) (string, error) {
 	if err != nil {
 		return "", unavailable(err)
 	}
-	f := finder{dir: dir, key: key, version: versionOf(c.cfg.Env.Version), log: c.cfg.Log}
+	f := finder{dir: dir, key: key, version: versionOf(c.cfg.Env.Version), silent: &c.silent, log: c.cfg.Log}
 	// A share that is started may have a newer one beside it by then, or be stopped or killed. Then
 	// the next round finds another one, or starts it.
 	var last error
@@ -182,14 +192,15 @@ func (c *Client) start(ctx context.Context, w way, f finder) (string, error) {
 	atStep("numbered")
 	path = socketPath(f.dir, f.key, number)
 	launch := launch{program: program, environ: w.environ, order: order{Version: orderVersion, Socket: path, Chain: w.chain, Settings: c.cfg.Settings}}
-	if err := launch.start(ctx); err != nil {
+	ended, err := launch.start(ctx)
+	if err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			err = errTaken // by one that came to the same number
 		}
 		return "", err
 	}
 	atStep("launched")
-	err = c.await(ctx, path)
+	err = c.await(ctx, path, ended)
 	if newest(f.dir, f.key) > number {
 		return "", errTaken // while this process was stopped
 	}
@@ -208,31 +219,27 @@ func (c *Client) start(ctx context.Context, w way, f finder) (string, error) {
 // stopped.
 var errNoShare = errors.New("the process that was started does not answer")
 
-// await waits for the greeting of a share that was just started.
-func (c *Client) await(ctx context.Context, path string) error {
-	err := awaitFile(ctx, path)
-	if err == nil {
-		_, err = greet(ctx, path)
-	}
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	return fmt.Errorf("%w: %w", errNoShare, err)
-}
-
-// awaitFile waits for the file of a socket that the share makes itself. Where it was handed over,
-// the file is there.
-func awaitFile(ctx context.Context, path string) error {
-	ctx, cancel := awhile(ctx, launchPatience)
+// await waits for the greeting of a share that was just started. A share that makes its own socket
+// is waited for until it has one, or until ended tells of its end.
+func (c *Client) await(ctx context.Context, path string, ended <-chan error) error {
+	limited, cancel := awhile(ctx, startPatience)
 	defer cancel()
-	for !handsOver && isGone(path, nil) {
+	for {
+		_, err := hello(limited, path, greetingPatience)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case handsOver || !localsock.Gone(err):
+			return fmt.Errorf("%w: %w", errNoShare, err)
+		}
 		select {
+		case end := <-ended:
+			return fmt.Errorf("%w: it has ended (%v)", errNoShare, end)
+		case <-limited.Done():
+			return fmt.Errorf("%w: %w", errNoShare, err)
 		case <-time.After(lockPoll):
-		case <-ctx.Done():
-			return context.Cause(ctx)
 		}
 	}
-	return nil
 }
 
 // drain asks a share to take no new stream.
