@@ -11,8 +11,8 @@ const (
 	// runs. A virus scanner may look at the program first.
 	startPatience = 10 * time.Second
 	// lockPatience is how long the lock of another process is waited for. Windows does not let it
-	// be taken away, and no process is stopped there in passing. So whoever has waited in vain dials
-	// by itself.
+	// be taken away, and no process is stopped there in passing. So whoever has waited in vain
+	// dials by itself.
 	lockPatience = 20 * time.Second
 )
 
