@@ -60,6 +60,8 @@ type Server struct {
 	serverReach
 	hops    aliases
 	started time.Time
+	// addresses are those of the hops, for people.
+	addresses []string
 
 	people  people
 	streams streams
@@ -179,6 +181,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	}
 	for _, h := range chain {
 		s.hops = append(s.hops, h.Alias)
+		s.addresses = append(s.addresses, h.User+"@"+net.JoinHostPort(h.HostName, strconv.Itoa(h.Port)))
 	}
 	t.Ask, t.Notice, t.Insist, t.Terminal, t.Shared = s.ask, s.notice, false, false, nil
 	t.Trace = s.trace(t.Trace)
@@ -633,12 +636,20 @@ func (s *Server) status() *mux.Status {
 		s.measure(measureLimit)
 	}
 	out := &mux.Status{
-		PID: os.Getpid(), Version: s.cfg.Version, Started: s.started, Hops: s.hops,
+		PID: os.Getpid(), Version: s.cfg.Version, Started: s.started, Hops: s.hops, Addresses: s.addresses,
 		Phase: st.Phase, Since: st.since, RoundTrip: time.Duration(s.roundTrip.Load()),
-		Users: s.people.users(), EndsAt: s.endsAt(), Draining: isDone(s.drained),
+		Users: s.people.users(), Term: mux.Term{EndsAt: s.endsAt(), Draining: isDone(s.drained)},
 	}
+	out.Attached = len(out.Users)
 	out.Traffic, out.IdleSince = s.streams.traffic()
 	out.Connections, out.Spares = s.pool.connections(), s.spares.Count()
+	if s.cfg.Idle > 0 && out.Streams == 0 && !s.people.waiting() {
+		out.IdleEndsAt = out.IdleSince.Add(s.cfg.Idle)
+	}
+	if st.Phase != Up && (st.Hop != "" || st.Err != nil) {
+		out.State = s.hops.state(st)
+	}
+	out.Fit()
 	return out
 }
 

@@ -59,16 +59,25 @@ func isNewer(ours, theirs string) bool {
 	return semver.IsValid(ours) && semver.IsValid(theirs) && semver.Compare(ours, theirs) > 0
 }
 
-// greet returns the greeting of the share at a path. If nobody listens there, it removes the
-// socket: no name is used twice. A share that is silent is not touched.
+// greet returns the greeting of the share at a path, which was listed. If nobody listens there, it
+// removes the socket: no name is used twice. A share that is silent is not touched.
 func greet(ctx context.Context, path string) (greeting mux.Greeting, err error) {
+	greeting, err = hello(ctx, path)
+	if localsock.Gone(err) && (tellsFullQueue || stillGone(ctx, path)) {
+		os.Remove(path)
+	}
+	return greeting, err
+}
+
+// tellsFullQueue says that a queue that is full does not look as if nobody listened.
+const tellsFullQueue = runtime.GOOS == "linux" || runtime.GOOS == "windows"
+
+// hello returns the greeting of the share at a path, and touches nothing.
+func hello(ctx context.Context, path string) (greeting mux.Greeting, err error) {
 	ctx, cancel := awhile(ctx, greetingPatience)
 	defer cancel()
 	conn, err := localsock.Dial(ctx, path)
 	if err != nil {
-		if localsock.Gone(err) && (runtime.GOOS == "linux" || stillGone(ctx, path)) {
-			os.Remove(path)
-		}
 		return greeting, err
 	}
 	defer conn.Close()
@@ -77,8 +86,8 @@ func greet(ctx context.Context, path string) (greeting mux.Greeting, err error) 
 	return greeting, err
 }
 
-// stillGone looks a second time whether nobody listens. Outside Linux, a queue that is full looks
-// the same.
+// stillGone looks a second time whether nobody listens. On macOS and the BSD systems, a queue that
+// is full looks the same.
 func stillGone(ctx context.Context, path string) bool {
 	select {
 	case <-time.After(tick):
