@@ -361,7 +361,7 @@ func TestSpareOfDoubtfulConnectionIsNotTaken(t *testing.T) {
 	}
 }
 
-// One session of MCP over HTTP/1.1, which holds a stream of events open beside its calls, shows that
+// One session of MCP over HTTP/1.1 has a stream of events open beside its calls, and so shows that
 // the server serves two connections at once.
 func TestSessionBringsASpare(t *testing.T) {
 	t.Parallel()
