@@ -376,7 +376,6 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // Requests for a channel that a server does not answer are bounded. Beyond the bound, a link
 // without connections is given up, and a link with connections refuses more.
 func TestUnansweredOpensAreBounded(t *testing.T) {
-	notShared(t, "there it goes on with another connection")
 	t.Parallel()
 	s := startFake(t, sshtest.Config{Stall: sshtest.StallOpen})
 	noLeak(t, func() {

@@ -77,7 +77,7 @@ func shortDir(t testing.TB) string {
 func runtimeDir(t testing.TB) string {
 	t.Helper()
 	disk := shortDir(t)
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "mode=0700,size=256k"); err != nil {
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "mode=0700,size=256k,nr_inodes=200"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(disk, unix.MNT_DETACH) })
@@ -141,7 +141,7 @@ func (c *crew) start(n int) {
 		p.initialize(c.t)
 	}
 	for i, p := range c.proxies {
-		p.echo(c.t, fmt.Sprintf("start %d", i))
+		p.echo(c.t, fmt.Sprintf("start %d of %d", i, len(c.proxies)))
 	}
 }
 
@@ -216,9 +216,11 @@ func (c *crew) end() {
 // server is an MCP server of the Go SDK in this process. It counts how often each call has run.
 type server struct {
 	url string
+	web *http.Server
 
-	held, open atomic.Int64  // calls that are held, and calls that run
-	release    chan struct{} // closed to answer the held ones
+	held    atomic.Int64  // counts calls that are or were held
+	release chan struct{} // closed to answer the held ones
+	brief   atomic.Bool   // no stream outlives its request
 
 	mu   sync.Mutex
 	runs map[string]int // by message
@@ -248,11 +250,23 @@ func startServer(t testing.TB, ns *machines.Namespace) *server {
 	})
 	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return sdk }, nil)
 	listener := ns.Listen(t, "127.0.0.1:80")
-	web := &http.Server{Handler: handler}
-	go web.Serve(listener) // ends with the test
-	t.Cleanup(func() { web.Close() })
+	s.web = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.brief.Load() && r.Method == http.MethodGet {
+			http.Error(w, "", http.StatusMethodNotAllowed)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})}
+	go s.web.Serve(listener) // ends with the test
+	t.Cleanup(func() { s.web.Close() })
 	s.url = "http://127.0.0.1/mcp"
 	return s
+}
+
+// beBrief ends each connection with its request.
+func (s *server) beBrief() {
+	s.brief.Store(true)
+	s.web.SetKeepAlivesEnabled(false)
 }
 
 func text(text string) *mcp.CallToolResult {

@@ -81,6 +81,7 @@ var faults = []fault{
 		lasts: 3 * time.Second, mend: func(c *crew) { c.uncut() }},
 	{name: "alone: packets dropped for 30 s", strike: func(c *crew) { c.cut() }, alone: true, slow: true,
 		lasts: 30 * time.Second, mend: func(c *crew) { c.uncut() }},
+	{name: "logout --all", strike: func(c *crew) { c.run("logout", "--all") }, logins: 1},
 	{name: "share --stop", strike: func(c *crew) { c.run("share", "--stop") }, logins: 1},
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -201,9 +202,6 @@ func (p *proxy) end(t testing.TB) {
 	}
 }
 
-// signal sends a signal to the process alone.
-func (p *proxy) signal(s syscall.Signal) { p.cmd.Process.Signal(s) }
-
 // stderr keeps what a proxy wrote, and when it wrote that it has lost its connection.
 type stderr struct {
 	mu   sync.Mutex
@@ -257,4 +255,18 @@ func (s *stderr) lostAfter(moment time.Time) time.Time {
 		}
 	}
 	return time.Time{}
+}
+
+// toldPerson returns what the person was told.
+func (s *stderr) toldPerson() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.told)
+}
+
+// forget forgets what the person was told.
+func (s *stderr) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = nil
 }
