@@ -59,25 +59,19 @@ func isNewer(ours, theirs string) bool {
 	return semver.IsValid(ours) && semver.IsValid(theirs) && semver.Compare(ours, theirs) > 0
 }
 
-// greet returns the greeting of the share at a path, which was listed. If nobody listens there, it
-// removes the socket: no name is used twice. A share that is silent is not touched.
-func greet(ctx context.Context, path string) (greeting mux.Greeting, err error) {
-	greeting, err = hello(ctx, path)
-	if localsock.Gone(err) && (tellsFullQueue || stillGone(ctx, path)) {
-		os.Remove(path)
-	}
-	return greeting, err
-}
-
 // tellsFullQueue says that a queue that is full does not look as if nobody listened.
 const tellsFullQueue = runtime.GOOS == "linux" || runtime.GOOS == "windows"
 
-// hello returns the greeting of the share at a path, and touches nothing.
-func hello(ctx context.Context, path string) (greeting mux.Greeting, err error) {
+// greet returns the greeting of the share at a path, which was there. If nobody listens there, it
+// removes the socket: no name is used twice. A share that is silent is not touched.
+func greet(ctx context.Context, path string) (greeting mux.Greeting, err error) {
 	ctx, cancel := awhile(ctx, greetingPatience)
 	defer cancel()
 	conn, err := localsock.Dial(ctx, path)
 	if err != nil {
+		if localsock.Gone(err) && (tellsFullQueue || stillGone(ctx, path)) {
+			os.Remove(path)
+		}
 		return greeting, err
 	}
 	defer conn.Close()
