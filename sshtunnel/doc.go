@@ -144,13 +144,22 @@
 //
 //   - All tunnels that use the server have one login. Its questions go to one of them at a time:
 //     first to those with Config.Terminal, and then in the order in which they came. Trace has no
-//     hooks between Resolved and Connected.
+//     hooks between Resolved and Connected. State.SharedBy is the server's process.
+//   - The login is that of the server's process: its environment and agent count, its Refusals and
+//     its ControlMaster, and the files that it can read. A ProxyCommand runs there and has no
+//     terminal. What it says is the notice, and its questions must come by SSH_ASKPASS.
+//     Whoever makes the key of a mux.Way sees to it that these are the caller's own, too.
 //   - The server must answer a ping within 2.5 s. If it does not, or if it ends, the link is lost.
 //     The next attempt looks for another server.
 //   - A server that is unused or too old takes no new stream. Its tunnels then become idle without
 //     an error, and the next call looks for another server. Connections that are open live on.
 //   - An edit of ssh_config counts for new connections after 5 s, because another server may be
 //     meant. Those that are open live on.
+//   - Streams of all tunnels share the windows and the order of one SSH connection. The server
+//     spreads them over up to four, where a further login needs nobody. Remote forwards stay on the
+//     first one.
+//   - The name of a port, such as https, is looked up by the caller. All other names are resolved
+//     by the last hop, as always.
 //   - If no server can be used, the chain is dialed in this process after all.
 //
 // # ControlMaster

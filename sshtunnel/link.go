@@ -16,6 +16,8 @@ import (
 // whole.
 type link struct {
 	hops []hop
+	// sharedBy is the process that shares the connection. It is 0 for one of this process.
+	sharedBy int
 	// attended says that a person had a hand in the login, so that another login would bother the
 	// person again. It may also say so of a login that only took as long.
 	attended bool

@@ -251,7 +251,7 @@ func (l *loop) attemptEnded(r callAnswer) {
 		return
 	}
 	l.link = r.link
-	l.setState(State{Phase: Up})
+	l.setState(State{Phase: Up, SharedBy: r.link.sharedBy})
 	for ln := range l.listeners {
 		l.tasks.Go(func() { ln.renew(l.t.ctx, r.link) }) // ends with the grant, the link or the listener
 	}

@@ -3,12 +3,14 @@ package sshtunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/spare"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -36,6 +38,12 @@ const (
 	// take twice as long. Bulk makes answers come 200 ms later at 20 Mbit/s, 50 ms at 100 Mbit/s,
 	// and 15 ms at 1 Gbit/s, where a second connection is no faster.
 	slowBy = 40 * time.Millisecond
+
+	// spareTrust is how long a connection may have been silent for a spare channel of it to be
+	// taken. What is sent into a dead connection is lost, and nobody knows whether the request ran.
+	// A channel that is opened on need shows that the connection lives. One that lives is heard
+	// every 15 s, unless ssh_config says otherwise.
+	spareTrust = defaultAliveInterval + 2*time.Second
 )
 
 // pool spreads the streams of one chain over several connections. The first one is a Tunnel. It
@@ -186,11 +194,7 @@ func (p *pool) choose() *lane {
 	case 2:
 		p.widenLocked(maxLanes)
 	}
-	best.streams++
-	if best.idle != nil {
-		best.idle.Stop()
-		best.idle = nil
-	}
+	p.takeLocked(best)
 	return best
 }
 
@@ -228,6 +232,81 @@ func (p *pool) dropLocked(ln *lane) {
 	p.lanes = slices.DeleteFunc(p.lanes, func(other *lane) bool { return other == ln })
 	if ln.idle != nil {
 		ln.idle.Stop()
+	}
+}
+
+// openSpare opens a connection that is no stream yet. It never makes the first Tunnel dial.
+func (p *pool) openSpare(ctx context.Context, address string) (*spare.Conn, error) {
+	ln, l := p.spareLane()
+	if l == nil {
+		return nil, spare.ErrNotNow
+	}
+	opener, ok := l.last().(spareOpener)
+	if !ok {
+		return nil, fmt.Errorf("%w: the connection belongs to another program", spare.ErrNotNow)
+	}
+	ch, err := opener.openSpare(ctx, "tcp", address)
+	if errors.Is(err, errLost) {
+		return nil, fmt.Errorf("%w: %w", spare.ErrNotNow, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &spare.Conn{
+		Stream: ch, Ended: ch.ended, Link: l,
+		Claim: func() bool {
+			if !p.join(ln, l) {
+				return false
+			}
+			if !ch.claim() {
+				p.release(ln)
+				return false
+			}
+			return true
+		},
+		Release: sync.OnceFunc(func() { p.release(ln) }),
+	}, nil
+}
+
+// spareLane returns a lane that is good for a new stream, and its link. The link is nil if there is
+// none.
+func (p *pool) spareLane() (*lane, *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ln := range p.lanes {
+		if ln.rank() == 0 && ln.link != nil && ln.link.life.Err() == nil {
+			return ln, ln.link
+		}
+	}
+	return nil, nil
+}
+
+// join counts a stream on a link of a lane. It returns false if the lane is not good for a new
+// stream, or has another link now.
+func (p *pool) join(ln *lane, l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := l.last().heartbeat()
+	if ln.link != l || l.life.Err() != nil || b == nil || !slices.Contains(p.lanes, ln) {
+		return false
+	}
+	if time.Since(b.conn.last()) > spareTrust {
+		return false
+	}
+	p.watchLocked(ln)
+	if ln.rank() != 0 {
+		return false
+	}
+	p.takeLocked(ln)
+	return true
+}
+
+// takeLocked counts a stream.
+func (p *pool) takeLocked(ln *lane) {
+	ln.streams++
+	if ln.idle != nil {
+		ln.idle.Stop()
+		ln.idle = nil
 	}
 }
 

@@ -21,9 +21,9 @@ const (
 	numberLength = 9
 )
 
-// Dirs returns the directories of shares, the best one first. They lie in the directories of control
-// sockets. The paths of these may be too long, as that of a home directory on macOS, so the last one
-// is in the directory of temporary files.
+// Dirs returns the directories of shares, the best one first. They lie in the directories of
+// control sockets. The paths of these may be too long, as that of a home directory on macOS, so the
+// last one is in the directory of temporary files.
 func Dirs(control []string) []string {
 	var dirs []string
 	for _, dir := range control {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/environment"
@@ -25,6 +26,9 @@ type Config struct {
 	Env environment.Environment
 	// IsOwn reports whether a variable is a setting of this program, which a share does not get.
 	IsOwn func(variable string) bool
+	// AtTerminal says that a person typed the command, and that a ProxyCommand may ask at the
+	// terminal. A share has none, so it is then used only if it is up.
+	AtTerminal bool
 	// Settings are those of a share that is started.
 	Settings Settings
 	// Log must not be nil.
@@ -72,12 +76,33 @@ func (c *Client) Shared(_ context.Context, chain []*sshconfig.Host) (mux.Way, er
 	}
 	w := c.way(chain)
 	return mux.Way{Key: w.key(), Find: func(ctx context.Context) (mux.Dialer, error) {
-		path, err := c.obtain(ctx, w)
+		obtain := c.obtain
+		if c.cfg.AtTerminal && hasProxyCommand(w.chain) {
+			obtain = c.obtainUp
+		}
+		path, err := obtain(ctx, w)
 		if err != nil {
 			return nil, err
 		}
 		return dialer(path), nil
 	}}, nil
+}
+
+// hasProxyCommand reports whether a hop is reached by a command.
+func hasProxyCommand(chain []*sshconfig.Host) bool {
+	return slices.ContainsFunc(chain, func(h *sshconfig.Host) bool { return h.ProxyCommand != "" })
+}
+
+// obtainUp returns the path of a share's socket, if that is up. The error is mux.ErrAlone if there
+// is none.
+func (c *Client) obtainUp(ctx context.Context, w way) (string, error) {
+	paths, _ := sockets(c.cfg.Dirs, w.key())
+	for _, shown := range AskAll(ctx, paths) {
+		if s := shown.Status; shown.Err == nil && s.Phase == sshtunnel.Up && !s.Draining {
+			return shown.Path, nil
+		}
+	}
+	return "", mux.ErrAlone
 }
 
 // way returns the way through a chain.
