@@ -43,8 +43,8 @@ type muxHop struct {
 	where place
 	// hops are our aliases of the chain.
 	hops []string
-	// key is that of the mux.Way.
-	key  string
+	// way led to the server, and dial leads to that one.
+	way  mux.Way
 	dial mux.Dialer
 	// link is what the hop is a part of.
 	link *link
@@ -75,7 +75,7 @@ func dialShared(ctx context.Context, cfg *Config, chain []*sshconfig.Host, repor
 		if dial, err = way.Find(ctx); err != nil {
 			break
 		}
-		l, h := newLink(), newMuxHop(cfg, chain, way.Key, dial)
+		l, h := newLink(), newMuxHop(cfg, chain, way, dial)
 		h.link = l
 		l.hops = []hop{h}
 		if err = h.attach(ctx, report); err == nil {
@@ -109,8 +109,8 @@ func dialShared(ctx context.Context, cfg *Config, chain []*sshconfig.Host, repor
 	return nil, nil
 }
 
-func newMuxHop(cfg *Config, chain []*sshconfig.Host, key string, dial mux.Dialer) *muxHop {
-	h := &muxHop{cfg: cfg, key: key, dial: dial, where: place{alias: chain[len(chain)-1].Alias}}
+func newMuxHop(cfg *Config, chain []*sshconfig.Host, way mux.Way, dial mux.Dialer) *muxHop {
+	h := &muxHop{cfg: cfg, way: way, dial: dial, where: place{alias: chain[len(chain)-1].Alias}}
 	for _, host := range chain {
 		h.hops = append(h.hops, host.Alias)
 	}
@@ -306,6 +306,9 @@ func (p *presence) watch() {
 				return
 			}
 			if ticks >= int(pongLimit/runningTick) {
+				if silent := p.hop.way.Silent; silent != nil {
+					silent()
+				}
 				p.failed(&SilentError{After: pongLimit, Why: "from the shared connection"})
 				return
 			}
@@ -396,6 +399,10 @@ func (h *muxHop) within(ctx context.Context) (context.Context, context.CancelFun
 
 // request asks the server for a stream. ctx bounds the call. The error wraps errLost if the hop has
 // ended.
+//
+// A server whose socket was removed, or that is short of descriptors, takes no new connection and
+// still serves the streams that it has. So the hop then ends as if the server drained: what is the
+// matter with the streams shows by themselves.
 func (h *muxHop) request(ctx context.Context, req mux.Request) (*mux.Conn, *mux.OK, error) {
 	ctx, cancel := h.within(ctx)
 	defer cancel()
@@ -403,6 +410,7 @@ func (h *muxHop) request(ctx context.Context, req mux.Request) (*mux.Conn, *mux.
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		h.drained(err.Error())
 		return fmt.Errorf("%w: %w", errLost, err)
 	}
 	conn, err := h.dial(ctx)
@@ -444,7 +452,7 @@ func (h *muxHop) checkConfig(ctx context.Context) error {
 		return nil
 	}
 	way, err := h.cfg.Shared(ctx, chain)
-	if err != nil || way.Key == h.key {
+	if err != nil || way.Key == h.way.Key {
 		return nil
 	}
 	h.drained("ssh_config has changed")

@@ -41,6 +41,9 @@ type Way struct {
 	// Find finds the server, or starts it. The Dialer leads to that one process as long as it
 	// lives. The error wraps ErrUnavailable if the chain is to be dialed in this process instead.
 	Find func(ctx context.Context) (Dialer, error)
+	// Silent tells that the server which Find has returned last does not answer. The next Find
+	// does not wait for it long. It may be nil.
+	Silent func()
 }
 
 // VersionError says that a server speaks another version of the protocol.

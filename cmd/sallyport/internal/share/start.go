@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/environment"
@@ -53,6 +55,8 @@ type Client struct {
 	cfg Config
 	// dir is the working directory, and place where this process runs.
 	dir, place string
+	// silent has the paths of shares that did not answer.
+	silent sync.Map
 }
 
 // NewClient returns a client. It touches nothing yet.
@@ -75,17 +79,23 @@ func (c *Client) Shared(_ context.Context, chain []*sshconfig.Host) (mux.Way, er
 		return mux.Way{}, unavailable(errors.New("the ProxyCommand may depend on the working directory"))
 	}
 	w := c.way(chain)
-	return mux.Way{Key: w.key(), Find: func(ctx context.Context) (mux.Dialer, error) {
-		obtain := c.obtain
-		if c.cfg.AtTerminal && hasProxyCommand(w.chain) {
-			obtain = c.obtainUp
-		}
-		path, err := obtain(ctx, w)
-		if err != nil {
-			return nil, err
-		}
-		return dialer(path), nil
-	}}, nil
+	var found atomic.Value // the path of the latest share
+	return mux.Way{
+		Key: w.key(),
+		Find: func(ctx context.Context) (mux.Dialer, error) {
+			obtain := c.obtain
+			if c.cfg.AtTerminal && hasProxyCommand(w.chain) {
+				obtain = c.obtainUp
+			}
+			path, err := obtain(ctx, w)
+			if err != nil {
+				return nil, err
+			}
+			found.Store(path)
+			return dialer(path), nil
+		},
+		Silent: func() { c.silent.Store(found.Load(), nil) },
+	}, nil
 }
 
 // hasProxyCommand reports whether a hop is reached by a command.
@@ -131,7 +141,7 @@ func (c *Client) obtain(ctx context.Context, w way) (string, error) {
 	if err != nil {
 		return "", unavailable(err)
 	}
-	f := finder{dir: dir, key: key, version: versionOf(c.cfg.Env.Version), log: c.cfg.Log}
+	f := finder{dir: dir, key: key, version: versionOf(c.cfg.Env.Version), silent: &c.silent, log: c.cfg.Log}
 	// A share that is started may have a newer one beside it by then, or be stopped or killed. Then
 	// the next round finds another one, or starts it.
 	var last error
@@ -210,7 +220,7 @@ var errNoShare = errors.New("the process that was started does not answer")
 
 // await waits for the greeting of a share that was just started.
 func (c *Client) await(ctx context.Context, path string) error {
-	_, err := greet(ctx, path)
+	_, err := hello(ctx, path, greetingPatience)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
