@@ -246,7 +246,7 @@ func (s *site) checkLogins(t *testing.T, want int) {
 func (s *site) sharePIDs(t *testing.T) (pids []string) {
 	t.Helper()
 	out := s.run(t, append([]string{"share"}, s.store...)...)
-	for _, match := range regexp.MustCompile(`(?m)^shared connection (\d+) through bastion`).FindAllStringSubmatch(out, -1) {
+	for _, match := range regexp.MustCompile(`(?m)^shared connection (\d+) through `).FindAllStringSubmatch(out, -1) {
 		pids = append(pids, match[1])
 	}
 	t.Logf("sallyport share says:\n%s", out)
