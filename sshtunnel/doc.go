@@ -61,7 +61,10 @@
 // is meant for a later one.
 //
 // If the name of the first hop has several addresses, they are raced: a new address is tried
-// every 250 ms, or when one has failed, and the two address families alternate (RFC 8305).
+// every 250 ms, or when one has failed, and the two address families alternate (RFC 8305). As long
+// as nothing answers, all of this begins again every 1.5 s beside what is under way: a network that
+// comes back is found sooner than by the repetitions of TCP and of resolvers. An attempt during
+// which the machine has slept begins anew, unless a person may be at work on it.
 //
 // A ProxyCommand runs in a session of its own, so it has no terminal: the terminal may belong to
 // another program. Only with Config.Terminal it shares the terminal, as it does with ssh. If it
@@ -114,8 +117,13 @@
 //     one that answers none, and ssh can use those. The hop before is asked in its place, and on
 //     Linux TCP must confirm what the first hop is sent.
 //   - The machine has slept: the wall clock has run at least 5 s ahead of the monotonic clock.
-//     Or the local address of the first hop's TCP connection is gone. The last hop must then
-//     answer within 5 s. Both are looked at every 2 s.
+//     Or the local address of the first hop's TCP connection is gone. Both are looked at every
+//     second. The first server is then knocked at each second, by a TCP connection that is closed
+//     at once: a machine that has just woken may have no network for a while, and that does not end
+//     a link. When the server is reached, or the address has been gone for 5 s, the last hop is
+//     asked. It must answer within 1.5 s or four round trips, and within 5 s if the login has
+//     needed a person. If the first hop is not reached by TCP, nothing is knocked at, and the limit
+//     is 3 s. So the first answer comes within 5 s of the network unless a person is needed.
 //   - 64 callers have given up waiting for the last hop to open a connection. If no connection
 //     is open, the link is given up. Otherwise further requests fail with an [OpenError].
 //   - A connection below has ended.
@@ -136,13 +144,22 @@
 //
 //   - All tunnels that use the server have one login. Its questions go to one of them at a time:
 //     first to those with Config.Terminal, and then in the order in which they came. Trace has no
-//     hooks between Resolved and Connected.
+//     hooks between Resolved and Connected. State.SharedBy is the server's process.
+//   - The login is that of the server's process: its environment and agent count, its Refusals and
+//     its ControlMaster, and the files that it can read. A ProxyCommand runs there and has no
+//     terminal. What it says is the notice, and its questions must come by SSH_ASKPASS.
+//     Whoever makes the key of a mux.Way sees to it that these are the caller's own, too.
 //   - The server must answer a ping within 2.5 s. If it does not, or if it ends, the link is lost.
 //     The next attempt looks for another server.
 //   - A server that is unused or too old takes no new stream. Its tunnels then become idle without
 //     an error, and the next call looks for another server. Connections that are open live on.
 //   - An edit of ssh_config counts for new connections after 5 s, because another server may be
 //     meant. Those that are open live on.
+//   - Streams of all tunnels share the windows and the order of one SSH connection. The server
+//     spreads them over up to four, where a further login needs nobody. Remote forwards stay on the
+//     first one.
+//   - The name of a port, such as https, is looked up by the caller. All other names are resolved
+//     by the last hop, as always.
 //   - If no server can be used, the chain is dialed in this process after all.
 //
 // # ControlMaster
@@ -203,6 +220,9 @@
 //   - for each hop that is asked for signs of life, one that does so;
 //   - one that looks at the clocks and the local address (package netwatch);
 //   - two that accept connections for Listeners, from the first Listen on.
+//
+// A pool spreads the streams of one chain over several connections. It dials another one when one
+// has 200 streams, or when bulk makes small calls wait. It never does if a person may be needed.
 //
 // A connection has three goroutines: one reads from its channel, one writes to it, and one
 // handles its requests. They exist because the channels of x/crypto/ssh have no deadlines.

@@ -79,6 +79,8 @@ type attempt struct {
 	insist bool
 	// before is the state that stands again if the attempt is abandoned.
 	before State
+	// clocks tell whether the machine has slept since.
+	clocks netwatch.Clocks
 	// result gets one value. It has room for it.
 	result chan callAnswer
 }
@@ -129,10 +131,17 @@ func (l *loop) step() (time.Duration, bool) {
 		}
 	}
 	if l.attempt != nil {
-		if !l.wanted() && !l.attempt.patient {
+		if l.attempt.patient {
+			return 0, false
+		}
+		switch {
+		case !l.wanted():
+			l.attempt.cancel(errAbandoned)
+		case l.attempt.clocks.Slept() > 0: // its connection may be dead, and another one comes at once
+			l.failures, l.pause, l.retryNow = 0, 0, true
 			l.attempt.cancel(errAbandoned)
 		}
-		return 0, false
+		return watchInterval, true
 	}
 	wait, ok := l.untilAttempt()
 	if ok && wait > 0 && l.lookout.News() {
@@ -140,7 +149,7 @@ func (l *loop) step() (time.Duration, bool) {
 	}
 	if ok && wait <= 0 {
 		l.startAttempt()
-		return 0, false
+		return watchInterval, true
 	}
 	return min(wait, watchInterval), ok
 }
@@ -189,7 +198,7 @@ func (l *loop) untilAttempt() (time.Duration, bool) {
 }
 
 func (l *loop) startAttempt() {
-	a := &attempt{before: l.state(), result: make(chan callAnswer, 1), insist: l.t.cfg.Insist}
+	a := &attempt{before: l.state(), clocks: l.t.cfg.machine.Clocks(), result: make(chan callAnswer, 1), insist: l.t.cfg.Insist}
 	for c := range l.calls {
 		a.insist = a.insist || c.insist
 	}
@@ -242,7 +251,7 @@ func (l *loop) attemptEnded(r callAnswer) {
 		return
 	}
 	l.link = r.link
-	l.setState(State{Phase: Up})
+	l.setState(State{Phase: Up, SharedBy: r.link.sharedBy})
 	for ln := range l.listeners {
 		l.tasks.Go(func() { ln.renew(l.t.ctx, r.link) }) // ends with the grant, the link or the listener
 	}
@@ -259,7 +268,7 @@ func (l *loop) linkLost() {
 	l.lostInUse = l.link.last().used() && l.t.cfg.host == nil
 	l.link = nil
 	// A server may log us in and end the connection at once, again and again, and each login may
-	// cost the person a push. So a short link counts as a failure, but the first one costs no pause.
+	// cost the person a push. So a short link counts as a failure, but the first costs no pause.
 	if l.failures++; time.Since(l.lastEnd) >= stableAfter {
 		l.failures = 0
 	}

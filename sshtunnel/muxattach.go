@@ -179,7 +179,7 @@ func (p *people) canAsk() bool {
 // users describes the clients.
 func (p *people) users() (users []mux.User) {
 	for _, a := range p.some(func(*attachment) bool { return true }) {
-		users = append(users, mux.User{PID: a.PID, Purpose: a.Purpose, Since: a.since, Waiting: a.waits.Load()})
+		users = append(users, mux.User{PID: a.PID, Purpose: a.Purpose, Hops: a.Hops, Since: a.since, Waiting: a.waits.Load()})
 	}
 	return users
 }
@@ -341,6 +341,13 @@ func (s *Server) join(a *attachment, missed []mux.Notice) (*link, error) {
 	}})
 }
 
+// state returns a state as it travels.
+func (a aliases) state(p *published) *mux.State {
+	return &mux.State{
+		Phase: p.Phase, Hop: a.index(p.Hop), Notice: a.notice(p.Notice), Patient: p.patient, Error: EncodeError(p.Err, a),
+	}
+}
+
 // tellStates sends each state until ctx ends.
 func (s *Server) tellStates(ctx context.Context, a *attachment, missed []mux.Notice) {
 	for first := true; ; first = false {
@@ -348,10 +355,7 @@ func (s *Server) tellStates(ctx context.Context, a *attachment, missed []mux.Not
 		if ctx.Err() != nil || now.Phase == Up {
 			return
 		}
-		a.send(mux.Reply{State: &mux.State{
-			Phase: now.Phase, Hop: s.hops.index(now.Hop), Notice: s.hops.notice(now.Notice), Patient: now.patient,
-			Error: EncodeError(now.Err, s.hops),
-		}})
+		a.send(mux.Reply{State: s.hops.state(now)})
 		if first && now.Phase == Dialing {
 			for _, n := range missed {
 				a.send(mux.Reply{Notice: &n})

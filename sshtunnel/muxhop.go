@@ -103,7 +103,9 @@ func dialShared(ctx context.Context, cfg *Config, chain []*sshconfig.Host, repor
 	if !errors.Is(err, mux.ErrUnavailable) {
 		return nil, err
 	}
-	cfg.streams.warn.Do(func() { cfg.Log.Warn("connecting without a shared connection", "err", err) })
+	if !errors.Is(err, mux.ErrAlone) {
+		cfg.streams.warn.Do(func() { cfg.Log.Warn("connecting without a shared connection", "err", err) })
+	}
 	return nil, nil
 }
 
@@ -153,7 +155,7 @@ func (h *muxHop) attach(ctx context.Context, report func(progress)) error {
 		return fmt.Errorf("%w: %w", errNotAttached, err)
 	}
 	c, greeting, err := mux.Open(limited, conn, mux.Request{Op: mux.OpAttach, Attach: &mux.Attach{
-		PID: os.Getpid(), Purpose: h.cfg.Purpose, Terminal: h.cfg.Terminal, Ask: h.cfg.Ask != nil, Insist: h.cfg.Insist,
+		PID: os.Getpid(), Purpose: h.cfg.Purpose, Hops: h.hops, Terminal: h.cfg.Terminal, Ask: h.cfg.Ask != nil, Insist: h.cfg.Insist,
 	}})
 	switch _, other := errors.AsType[*mux.VersionError](err); {
 	case other:
@@ -164,6 +166,7 @@ func (h *muxHop) attach(ctx context.Context, report func(progress)) error {
 		c.Close()
 		return errDraining
 	}
+	h.link.sharedBy = greeting.PID
 	h.presence = newPresence(h, c, report)
 	h.link.tasks.Go(h.presence.read)  // ends with the connection, which close closes
 	h.link.tasks.Go(h.presence.watch) // ends with the hop

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sallyport/sshtunnel/mux"
+	"sallyport/sshtunnel/spare"
 )
 
 const (
@@ -54,10 +55,13 @@ type ServerConfig struct {
 // Server shares one connection through a chain of hops with other processes of the user (package
 // mux). Its methods may be called concurrently.
 type Server struct {
-	cfg     ServerConfig
-	tunnel  *Tunnel
+	cfg    ServerConfig
+	tunnel *Tunnel
+	serverReach
 	hops    aliases
 	started time.Time
+	// addresses are those of the hops, for people.
+	addresses []string
 
 	people  people
 	streams streams
@@ -105,6 +109,14 @@ func (l *clients) close() {
 	for c := range l.conns {
 		c.Close()
 	}
+}
+
+// serverReach opens what the clients of a Server ask for.
+type serverReach struct {
+	// pool spreads the streams over the tunnel and further connections.
+	pool *pool
+	// spares are connections that are open before a client asks for them.
+	spares *spare.Keeper
 }
 
 // serverEnd is the end of a Server.
@@ -169,12 +181,17 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	}
 	for _, h := range chain {
 		s.hops = append(s.hops, h.Alias)
+		s.addresses = append(s.addresses, h.User+"@"+net.JoinHostPort(h.HostName, strconv.Itoa(h.Port)))
 	}
 	t.Ask, t.Notice, t.Insist, t.Terminal, t.Shared = s.ask, s.notice, false, false, nil
 	t.Trace = s.trace(t.Trace)
 	t.host = &muxHost{begin: s.people.begin, admitted: s.admitted, asks: s.people.canAsk}
-	s.tunnel, err = New(t)
-	return s, err
+	if s.tunnel, err = New(t); err != nil {
+		return nil, err
+	}
+	s.pool = newPool(s.tunnel)
+	s.spares = spare.New(s.draining, s.pool.openSpare)
+	return s, nil
 }
 
 // trace adds to a Trace what the server wants to know.
@@ -233,6 +250,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	s.people.await(s.stopped)
 	s.Stop()
 	s.tasks.Wait()
+	s.spares.Wait()
 	return err
 }
 
@@ -254,6 +272,7 @@ func (s *Server) Stop() {
 		s.left.close()
 	})
 	s.tunnel.Close()
+	s.pool.close()
 }
 
 // supervise returns when the server is to take no more streams.
@@ -393,13 +412,12 @@ func (s *Server) refuseFor(c *mux.Conn, err error) {
 	refuse(c, EncodeError(err, s.hops))
 }
 
-// pick returns the tunnel that a new stream goes through.
-func (s *Server) pick() *Tunnel { return s.tunnel }
-
 // opened is the far end of a stream.
 type opened struct {
 	stream mux.Stream
 	ended  func() <-chan struct{}
+	// link carries it. It is nil for one that somebody else has opened.
+	link *link
 }
 
 // directOpener is a hop that can open a stream without the deadlines of a net.Conn, which cost two
@@ -413,23 +431,52 @@ func (s *Server) dial(c *mux.Conn, req mux.Request) {
 	ctx, cancel, done := s.opening(context.Background())
 	defer done()
 	k := mux.NewCarrier(c, &s.streams.bytes, func() { cancel(errClientGone) })
-	far, err := withLink(ctx, s.pick(), func(l *link) (opened, error) {
-		if direct, ok := l.last().(directOpener); ok {
-			stream, ended, err := direct.openDirect(ctx, req.Network, req.Address)
-			return opened{stream, func() <-chan struct{} { return ended }}, err
-		}
-		conn, err := l.last().open(ctx, req.Network, req.Address)
-		if err != nil {
-			return opened{}, err
-		}
-		return openedConn(conn), nil
-	})
+	far, release, err := s.reach(ctx, req)
 	if err != nil {
 		s.refuseFor(c, err)
 		k.Abort()
 		return
 	}
+	defer release()
 	s.streams.carry(c, k, mux.OK{}, far)
+}
+
+// reach returns a connection to an address: a spare one, or one that it opens. A Unix socket has no
+// spare, because what listens there may do something when it is connected to. The caller must call
+// release when the connection has ended.
+func (r *serverReach) reach(ctx context.Context, req mux.Request) (far opened, release func(), err error) {
+	if req.Network == "unix" {
+		return r.open(ctx, req)
+	}
+	if c := r.spares.Take(ctx, req.Address); c != nil {
+		return opened{stream: c.Stream, ended: func() <-chan struct{} { return c.Ended }}, c.Release, nil
+	}
+	far, release, err = r.open(ctx, req)
+	if err != nil {
+		if _, refused := errors.AsType[*OpenError](err); refused {
+			r.spares.Failed(req.Address)
+		}
+		return far, nil, err
+	}
+	far.stream = r.spares.Dialed(req.Address, far.stream, far.link)
+	return far, release, nil
+}
+
+// open opens a connection to an address.
+func (r *serverReach) open(ctx context.Context, req mux.Request) (far opened, release func(), err error) {
+	return carry(ctx, r.pool, func(l *link) (opened, error) {
+		if direct, ok := l.last().(directOpener); ok {
+			stream, ended, err := direct.openDirect(ctx, req.Network, req.Address)
+			return opened{stream, func() <-chan struct{} { return ended }, l}, err
+		}
+		conn, err := l.last().open(ctx, req.Network, req.Address)
+		if err != nil {
+			return opened{}, err
+		}
+		far := openedConn(conn)
+		far.link = l
+		return far, nil
+	})
 }
 
 // openedConn makes the far end of a connection that a hop has opened or accepted.
@@ -442,7 +489,7 @@ func openedConn(conn io.ReadWriteCloser) opened {
 	if plain, isConn := conn.(net.Conn); isConn && !ok {
 		far = mux.NewConn(plain) // the ControlMaster's ssh has connected to a socket of ours
 	}
-	return opened{far, far.Ended}
+	return opened{stream: far, ended: far.Ended}
 }
 
 // errClientGone is why a request was taken back.
@@ -530,12 +577,13 @@ func (s *Server) exec(c *mux.Conn, req mux.Request) {
 	ctx, cancel, done := s.opening(context.Background())
 	defer done()
 	k := mux.NewCarrier(c, &s.streams.bytes, func() { cancel(errClientGone) })
-	p, err := withLink(ctx, s.pick(), func(l *link) (io.ReadWriteCloser, error) { return l.last().exec(ctx, req.Command) })
+	p, release, err := carry(ctx, s.pool, func(l *link) (io.ReadWriteCloser, error) { return l.last().exec(ctx, req.Command) })
 	if err != nil {
 		s.refuseFor(c, err)
 		k.Abort()
 		return
 	}
+	defer release()
 	far := openedConn(p)
 	id, e := s.left.started()
 	far.stream = &execStream{far.stream, e}
@@ -588,14 +636,20 @@ func (s *Server) status() *mux.Status {
 		s.measure(measureLimit)
 	}
 	out := &mux.Status{
-		PID: os.Getpid(), Version: s.cfg.Version, Started: s.started, Hops: s.hops,
+		PID: os.Getpid(), Version: s.cfg.Version, Started: s.started, Hops: s.hops, Addresses: s.addresses,
 		Phase: st.Phase, Since: st.since, RoundTrip: time.Duration(s.roundTrip.Load()),
-		Users: s.people.users(), EndsAt: s.endsAt(), Draining: isDone(s.drained),
+		Users: s.people.users(), Term: mux.Term{EndsAt: s.endsAt(), Draining: isDone(s.drained)},
 	}
+	out.Attached = len(out.Users)
 	out.Traffic, out.IdleSince = s.streams.traffic()
-	if st.Phase == Up {
-		out.Connections = 1
+	out.Connections, out.Spares = s.pool.connections(), s.spares.Count()
+	if s.cfg.Idle > 0 && out.Streams == 0 && !s.people.waiting() {
+		out.IdleEndsAt = out.IdleSince.Add(s.cfg.Idle)
 	}
+	if st.Phase != Up && (st.Hop != "" || st.Err != nil) {
+		out.State = s.hops.state(st)
+	}
+	out.Fit()
 	return out
 }
 

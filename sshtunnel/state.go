@@ -44,6 +44,9 @@ type State struct {
 	// Err is why the tunnel is down, refused or needs a person. While it is dialed again, Err is
 	// still the error of the attempt before.
 	Err error
+	// SharedBy is the process that shares the connection with this one (Config.Shared). It is 0
+	// unless the phase is Up, and for a connection of this process alone.
+	SharedBy int
 }
 
 // published is a State as everybody sees it.

@@ -22,6 +22,9 @@ var (
 	// chain is then dialed in this process.
 	ErrUnavailable = errors.New("no shared connection")
 
+	// ErrAlone is the ErrUnavailable of a process that does better by itself. Nobody is warned.
+	ErrAlone = fmt.Errorf("%w: this process connects by itself", ErrUnavailable)
+
 	// ErrLineTooLong is the error of a line that has more than MaxLine bytes.
 	ErrLineTooLong = errors.New("line too long")
 )

@@ -11,11 +11,14 @@
 // stream: a connection to an address that the last hop reaches, a command, and so on. So deadlines,
 // the end of one direction and the waiting for a slow reader are what the system makes of them. A
 // client opens as many connections as it needs. The server and the client each check that the other
-// one is a process of the same user before they send anything.
+// one is a process of the same user before they send anything (SO_PEERCRED on Linux). Where the
+// socket is, how a server is started, and which server fits a chain, is no part of this protocol:
+// package share of cmd/sallyport says it for sallyport's own.
 //
 // A connection begins with lines. A line is one JSON object, in UTF-8, and ends with \n. It has at
 // most 65536 bytes with its end. Who gets a longer line closes the connection. Names that a side
-// does not know are ignored. A field that is false, 0 or empty may be missing, except hop.
+// does not know are ignored. A field that is false, 0 or empty may be missing, except hop. Times
+// are in the form of RFC 3339.
 //
 // The server speaks first. Its first line is its greeting (Greeting):
 //
@@ -41,10 +44,13 @@
 // A client keeps one attach open as long as it uses the server. Streams are refused while no
 // client is attached (type not_attached).
 //
-//	{"mux":1,"op":"attach","attach":{"pid":815,"purpose":"https://mcp.example","ask":true}}
+//	{"mux":1,"op":"attach","attach":{"pid":815,"purpose":"https://mcp.example",
+//	    "hops":["jump","inner"],"terminal":false,"ask":true,"insist":false}}
 //
+// (This is one line.) purpose and hops, the client's own names of the hops, are for status alone.
 // terminal says that a person waits at the client's terminal, ask that the client takes questions,
-// and insist that a login is to be tried also if it was refused shortly before.
+// and insist that a login is to be tried also if it was refused shortly before. The client leaves
+// by closing the connection, or by ending its direction.
 //
 // If the chain is not up, the server dials it now, or lets the client wait for the attempt that is
 // under way. Meanwhile it sends, in any order and number:
@@ -54,9 +60,14 @@
 //	{"question":{"id":"3","hop":0,"kind":"password","prompt":"alice@bastion's password: "}}
 //	{"withdrawn":{"id":"3"}}
 //
-// A state comes at each change. A notice comes once for each text that the person should read; what
-// was said in this attempt before the client came is repeated. state.notice is all that was said at
-// this hop. A question comes only if the request had ask. The client answers by one of
+// A state comes at each change. Its phase is idle, dialing, up, down, needs_person or refused, as
+// in package sshtunnel. If patient is true, a person may be at work on the login, so it may take
+// minutes. A notice comes once for each text that the person should read; what was said in this
+// attempt before the client came is repeated. state.notice is all that was said at this hop. A
+// question comes only if the request had ask. Its kind is passphrase, password,
+// keyboard-interactive, host-key or add-key, and echo says that the answer may be shown while it is
+// typed. The prompt names the answers that are possible, such as yes and no. The client answers by
+// one of
 //
 //	{"answer":{"id":"3","text":"secret"}}
 //	{"answer":{"id":"3","error":{"type":"no_person"}}}
@@ -66,7 +77,8 @@
 // the answer. Each question is put to one client at a time: those with a terminal first, and then
 // in the order in which they came. A question that is withdrawn wants no answer any more.
 //
-// In the end there is {"up":{"since":"..."}}, or {"error":{...}} and the end of the connection.
+// In the end there is {"up":{"since":"..."}}, or {"error":{...}} and the end of the connection. The
+// client may then ask for streams, each on a connection of its own.
 //
 // At any time, the client may send {"ping":7}. The server answers {"pong":7} at once. A client that
 // gets no pong for 2.5 s takes the server for dead.
@@ -86,15 +98,20 @@
 //	{"mux":1,"op":"dial","network":"tcp","address":"upstream:443"}
 //	{"mux":1,"op":"dial","network":"unix","address":"/run/service.sock"}
 //
-// The last hop resolves names. The answer is {"ok":{}} or {"error":{...}}. If the chain is lost
-// just then, the answer comes when it is up again. Behind the line of ok, the connection carries
-// the stream's bytes in both directions. A side that has no more to send shuts down this direction
-// (shutdown(2), SHUT_WR; in Windows, an empty message). A client that closes the connection before
-// the answer takes its request back.
+// The address of tcp is host:port, with an IPv6 address in brackets. The last hop resolves names.
+// The answer is {"ok":{}} or {"error":{...}}. ok may come at once, because the server keeps a spare
+// connection to a TCP address that is in use. If the chain is lost just then, the answer comes when
+// it is up again. The client sends nothing of the stream before it has the answer. Behind the line
+// of ok, the connection carries the stream's bytes in both directions. A side that has no more to
+// send shuts down this direction (shutdown(2), SHUT_WR; in Windows, an empty message). A client
+// that closes the connection before the answer takes its request back.
 //
 // # listen and accept
 //
 //	{"mux":1,"op":"listen","network":"tcp","address":"127.0.0.1:0"}
+//
+// The host is resolved by the hop: an empty one stands for all its addresses. With port 0 the hop
+// chooses one. A Unix socket has the network unix and its path, as for dial.
 //
 // The answer is {"ok":{"port":40001}}, with the port that the hop listens on, which is 0 for a Unix
 // socket. The hop listens until the client ends its direction or closes the connection, or the
@@ -127,7 +144,26 @@
 //
 // # status, drain and stop
 //
-// status is answered by {"status":{...}} (Status). drain makes the server take no new stream, and
+//	{"mux":1,"op":"status"}
+//	{"mux":1,"op":"drain","why":"a newer version"}
+//	{"mux":1,"op":"stop"}
+//
+// status is answered by {"status":{...}}, with these members (Status):
+//
+//	pid version started hops   as in the greeting
+//	addresses                  user@host:port of each hop
+//	phase since                the phase of attach's states, and when it began
+//	state                      more of such a state, where there is more to say
+//	connections                SSH connections that are up through the hops
+//	streams opened             open now, and all that there were
+//	bytes_in bytes_out         from the hops and to them, of all streams
+//	rtt                        nanoseconds that the last hop took to answer
+//	users attached             who is attached: a list of pid, purpose, hops, since, waiting; and how
+//	                           many are, because the list is cut where the line would be too long
+//	ends_at idle_ends_at       when the server drains at the latest, and when if nothing is opened
+//	idle_since draining        when the last stream ended; whether no new one is taken
+//
+// drain makes the server take no new stream, and
 // end when the open ones have ended. Its member why is for people. stop makes it end now. Both are
 // answered by {"ok":{}}.
 //
@@ -135,6 +171,11 @@
 //
 // An error (Error) says what the program would have met if it had dialed by itself: its type, its
 // words, the index of the hop, further members of the type in fields, and the causes, each of which
-// is an error again. text alone is enough to show it to a person. The types that this package names
-// are those of the protocol. The others are listed in muxerror.go of package sshtunnel.
+// is an error again:
+//
+//	{"error":{"type":"open","text":"hop bastion could not connect to ...","hop":0,"fields":{...}}}
+//
+// text alone is enough to show it to a person. The types of the protocol are bad_request,
+// unknown_op, unknown_version, not_attached (attach first) and draining (look for another server).
+// The comment of Error lists all others.
 package mux

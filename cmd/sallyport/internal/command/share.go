@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -13,10 +12,8 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
-	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/cmd/sallyport/internal/share"
-	"sallyport/sshtunnel/mux"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -27,30 +24,23 @@ func (a *app) share(ctx context.Context, c *cli.ShareCommand) error {
 		return a.shareProcess(ctx)
 	}
 	sockets := a.sharedSockets(c.Store)
-	var chosen []share.Shown
 	if c.Host != "" {
 		var err error
-		if chosen, err = a.sharedWith(ctx, c, sockets); err != nil {
+		if sockets, err = a.socketsTo(ctx, c, sockets); err != nil {
 			return err
-		}
-		sockets = nil
-		for _, shown := range chosen {
-			sockets = append(sockets, shown.Path)
 		}
 	}
 	if c.Stop {
 		return a.stopShares(ctx, sockets)
 	}
-	if c.Host == "" {
-		chosen = share.AskAll(ctx, sockets)
-	}
 	var b strings.Builder
 	b.WriteString("Sallyports of one user share an SSH connection to a bastion. The first one starts it, and it ends by itself.\n")
-	if len(chosen) == 0 {
+	list := a.sharedConnections(ctx, sockets)
+	if len(list) == 0 {
 		b.WriteString("there is no shared connection\n")
 	}
-	for _, shown := range chosen {
-		newSharedConnection(shown).write(&b, time.Now())
+	for _, shared := range list {
+		shared.write(&b, time.Now())
 	}
 	_, err := io.WriteString(a.std.Out, b.String())
 	return err
@@ -60,17 +50,14 @@ func (a *app) share(ctx context.Context, c *cli.ShareCommand) error {
 // ours.
 func (a *app) sharedSockets(settings cli.Store) []string {
 	sockets, refused := share.Sockets(share.Dirs(a.controlDirs(settings)))
-	for _, err := range refused {
-		e := a.words.Error(err)
-		a.messages.Report(e.Text, e.Hints)
-	}
+	reportEach(a, refused)
 	return sockets
 }
 
-// sharedWith returns the shared connections to the host of c: that of the same key, and those that
-// pass hosts of the same names. The keys of these differ, because they were started with another
-// environment or before an edit of ssh_config.
-func (a *app) sharedWith(ctx context.Context, c *cli.ShareCommand, sockets []string) ([]share.Shown, error) {
+// socketsTo returns the sockets of the shared connections to the host of c: that of the same key,
+// and those that pass hosts of the same names. The keys of these differ, because they were started
+// with another environment or before an edit of ssh_config.
+func (a *app) socketsTo(ctx context.Context, c *cli.ShareCommand, sockets []string) ([]string, error) {
 	ssh := session.SSH{
 		Settings: c.SSH, Env: a.env, StateDir: session.StateDir(c.Store, a.env), SocketDirs: a.controlDirs(c.Store), Log: a.log,
 	}
@@ -79,9 +66,13 @@ func (a *app) sharedWith(ctx context.Context, c *cli.ShareCommand, sockets []str
 		return nil, err
 	}
 	own := ssh.Shares().SocketsOf(chain)
-	return slices.DeleteFunc(share.AskAll(ctx, sockets), func(shown share.Shown) bool {
-		return !slices.Contains(own, shown.Path) && !slices.Equal(shown.Status.Hops, aliases(chain))
-	}), nil
+	var chosen []string
+	for _, shown := range share.AskAll(ctx, sockets) {
+		if slices.Contains(own, shown.Path) || slices.Equal(shown.Status.Hops, aliases(chain)) {
+			chosen = append(chosen, shown.Path)
+		}
+	}
+	return chosen, nil
 }
 
 // aliases returns the names of the hops.
@@ -100,7 +91,7 @@ func (a *app) stopShares(ctx context.Context, sockets []string) error {
 	var errs []error
 	for _, shown := range share.Stop(ctx, sockets) {
 		if shown.Err != nil {
-			errs = append(errs, fmt.Errorf("the shared connection at %s does not answer: %w", shown.Path, shown.Err))
+			errs = append(errs, shown.Err)
 		} else {
 			ended++
 		}
@@ -142,75 +133,4 @@ func crashTo(path string) error {
 	}
 	defer file.Close() // the runtime keeps a copy
 	return debug.SetCrashOutput(file, debug.CrashOptions{})
-}
-
-// sharedConnection is a shared connection as `sallyport status --json` prints it.
-type sharedConnection struct {
-	mux.Status
-	// Socket is the path of its socket.
-	Socket string `json:"socket"`
-	// Problem is why the process does not say how it is. All but Socket is empty then.
-	Problem string `json:"problem,omitempty"`
-}
-
-func newSharedConnection(shown share.Shown) sharedConnection {
-	c := sharedConnection{Status: shown.Status, Socket: shown.Path}
-	if shown.Err != nil {
-		c.Problem = "it does not answer: " + shown.Err.Error()
-	}
-	for i := range c.Users {
-		c.Users[i].Purpose = session.BeforeQuery(c.Users[i].Purpose)
-	}
-	return c
-}
-
-// write prints the connection for people. The time now tells how long it goes on.
-func (c sharedConnection) write(b *strings.Builder, now time.Time) {
-	if c.Problem != "" {
-		fmt.Fprintf(b, "shared connection at %s\n", person.OneLine(c.Socket))
-		writeRow(b, "problem", c.Problem)
-		return
-	}
-	fmt.Fprintf(b, "shared connection %d through %s, since %s\n",
-		c.PID, person.OneLine(strings.Join(c.Hops, ", ")), c.Started.Local().Format(time.DateTime))
-	state := c.Phase
-	if c.Connections > 1 {
-		state += fmt.Sprintf(", %d connections", c.Connections)
-	}
-	if c.RoundTrip > 0 {
-		state += fmt.Sprintf(", round trip %s", c.RoundTrip.Round(time.Millisecond/10))
-	}
-	writeRow(b, "state", state)
-	writeRow(b, "streams", fmt.Sprintf("%d open, %d in all, %s in, %s out", c.Streams, c.Opened, byteCount(c.BytesIn), byteCount(c.BytesOut)))
-	for _, user := range c.Users {
-		writeRow(b, "used by", fmt.Sprintf("%d %s", user.PID, user.Purpose))
-	}
-	if !c.IdleSince.IsZero() {
-		writeRow(b, "unused", "since "+c.IdleSince.Local().Format(time.DateTime))
-	}
-	writeRow(b, "ends", c.end(now))
-}
-
-// end says when the connection ends.
-func (c sharedConnection) end(now time.Time) string {
-	switch {
-	case c.Draining:
-		return "with its last stream; it takes no new one"
-	case c.EndsAt.IsZero():
-		return ""
-	}
-	return fmt.Sprintf("%s (in %s)", c.EndsAt.Local().Format(time.DateTime), max(0, c.EndsAt.Sub(now)).Round(time.Second))
-}
-
-// byteCount words a number of bytes.
-func byteCount(n int64) string {
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	case n >= 1<<10:
-		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
-	}
-	return fmt.Sprintf("%d B", n)
 }

@@ -63,9 +63,9 @@ func listen(path string) (net.Listener, error) {
 	return pipe, nil
 }
 
-// takeFirstInstance connects to the instance of a pipe that only keeps its name and accepts nothing.
-// On Windows nobody can connect to that one. Wine lets the first client do it, which would then wait
-// for ever (seen with Wine 10.0).
+// takeFirstInstance connects to the instance of a pipe that only keeps its name and accepts
+// nothing. On Windows nobody can connect to that one. Wine lets the first client do it, which would
+// then wait for ever (seen with Wine 10.0).
 func takeFirstInstance(name string) {
 	name16, err := windows.UTF16PtrFromString(name)
 	if err != nil {

@@ -19,13 +19,11 @@ const (
 	extension = ".sock"
 	// numberLength is that of a number in a name: milliseconds, in base 36, until the year 5188.
 	numberLength = 9
-	// maxPath is how long the path of a socket may be in bytes, on the strictest system (macOS).
-	maxPath = 103
 )
 
-// Dirs returns the directories of shares, the best one first. They lie in the directories of control
-// sockets. The paths of these may be too long, as that of a home directory on macOS, so the last one
-// is in the directory of temporary files.
+// Dirs returns the directories of shares, the best one first. They lie in the directories of
+// control sockets. The paths of these may be too long, as that of a home directory on macOS, so the
+// last one is in the directory of temporary files.
 func Dirs(control []string) []string {
 	var dirs []string
 	for _, dir := range control {

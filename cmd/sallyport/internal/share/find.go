@@ -66,32 +66,35 @@ func isNewer(ours, theirs string) bool {
 	return semver.IsValid(ours) && semver.IsValid(theirs) && semver.Compare(ours, theirs) > 0
 }
 
-// greet is greet with less patience for a share that has been silent before.
-func (f finder) greet(ctx context.Context, path string) (mux.Greeting, error) {
+// greet returns the greeting of the share at a path, which was listed. If nobody listens there, it
+// removes the socket: no name is used twice. A share that is silent is not touched, and the next
+// time it is waited for with less patience.
+func (f finder) greet(ctx context.Context, path string) (greeting mux.Greeting, err error) {
 	patience := greetingPatience
 	if _, silent := f.silent.Load(path); silent {
 		patience = secondPatience
 	}
-	greeting, err := greet(ctx, path, patience)
+	greeting, err = hello(ctx, path, patience)
 	switch {
 	case err == nil:
 		f.silent.Delete(path)
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 		f.silent.Store(path, nil)
+	case localsock.Gone(err) && (tellsFullQueue || stillGone(ctx, path)):
+		os.Remove(path)
 	}
 	return greeting, err
 }
 
-// greet returns the greeting of the share at a path. If nobody listens there, it removes the
-// socket: no name is used twice. A share that is silent is not touched.
-func greet(ctx context.Context, path string, patience time.Duration) (greeting mux.Greeting, err error) {
+// tellsFullQueue says that a queue that is full does not look as if nobody listened.
+const tellsFullQueue = runtime.GOOS == "linux" || runtime.GOOS == "windows"
+
+// hello returns the greeting of the share at a path, and touches nothing.
+func hello(ctx context.Context, path string, patience time.Duration) (greeting mux.Greeting, err error) {
 	ctx, cancel := awhile(ctx, patience)
 	defer cancel()
 	conn, err := localsock.Dial(ctx, path)
 	if err != nil {
-		if localsock.Gone(err) && (runtime.GOOS == "linux" || stillGone(ctx, path)) {
-			os.Remove(path)
-		}
 		return greeting, err
 	}
 	defer conn.Close()
@@ -100,8 +103,8 @@ func greet(ctx context.Context, path string, patience time.Duration) (greeting m
 	return greeting, err
 }
 
-// stillGone looks a second time whether nobody listens. Outside Linux, a queue that is full looks
-// the same.
+// stillGone looks a second time whether nobody listens. On macOS and the BSD systems, a queue that
+// is full looks the same.
 func stillGone(ctx context.Context, path string) bool {
 	select {
 	case <-time.After(tick):

@@ -79,24 +79,30 @@ func (c *Client) program() (string, error) {
 
 // start makes the socket and starts the process. The process has the socket when start returns. The
 // error is fs.ErrExist if the path is taken.
-func (l launch) start(ctx context.Context) error {
+//
+// Where sockets cannot be handed over, the process makes its own, some time after start has
+// returned. The channel ended then tells how the process has ended. Elsewhere it is nil.
+func (l launch) start(ctx context.Context) (ended <-chan error, err error) {
 	text, err := l.order.encode()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	if !handsOver {
+		return l.run(ctx, text, nil)
+	}
+	return nil, l.startListening(ctx, text)
+}
+
+// startListening is start with a socket that is handed over.
+func (l launch) startListening(ctx context.Context, text []byte) error {
 	listener, err := localsock.Listen(l.order.Socket)
 	if err != nil {
 		return err
 	}
 	atStep("listening")
 	file, err := listener.File()
-	if errors.Is(err, errors.ErrUnsupported) { // the share makes it anew
-		file, err = nil, listener.Close()
-	}
 	if err == nil {
-		err = l.run(ctx, text, file)
-	}
-	if file != nil {
+		_, err = l.run(ctx, text, file)
 		file.Close()
 	}
 	if err != nil {
@@ -107,11 +113,12 @@ func (l launch) start(ctx context.Context) error {
 	return nil
 }
 
-// run starts the process with the socket, and writes the order to it.
-func (l launch) run(ctx context.Context, text []byte, socket *os.File) error {
+// run starts the process with the socket, and writes the order to it. Without a socket it does not
+// wait for the first process, which is the share itself, and returns how that will have ended.
+func (l launch) run(ctx context.Context, text []byte, socket *os.File) (<-chan error, error) {
 	stdin, write, err := os.Pipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer write.Close()
 	cmd := exec.Command(l.program, "share")
@@ -127,7 +134,7 @@ func (l launch) run(ctx context.Context, text []byte, socket *os.File) error {
 	err = localsock.StartDetached(cmd)
 	stdin.Close()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := awhile(ctx, launchPatience)
 	defer cancel()
@@ -135,10 +142,10 @@ func (l launch) run(ctx context.Context, text []byte, socket *os.File) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }() // ends with the first process
 	if _, err := write.Write(text); err != nil {
-		return fmt.Errorf("%w: %w", errNoShare, err)
+		return nil, fmt.Errorf("%w: %w", errNoShare, err)
 	}
 	if stage == stageRun {
-		return nil
+		return ended, nil
 	}
 	select {
 	case err = <-ended:
@@ -147,9 +154,9 @@ func (l launch) run(ctx context.Context, text []byte, socket *os.File) error {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", errNoShare, err)
+		return nil, fmt.Errorf("%w: %w", errNoShare, err)
 	}
-	return nil
+	return nil, nil
 }
 
 // rootOf returns a directory that nobody needs to unmount.

@@ -6,6 +6,19 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
+)
+
+// maxPath is how long the path of a socket may be in bytes, on the strictest system (macOS).
+const maxPath = 103
+
+const (
+	// startPatience is how long a share that was started may take to greet, while this process runs.
+	// Its socket listens already.
+	startPatience = greetingPatience
+	// lockPatience is how long the lock of another process is waited for. A start takes a tenth of
+	// a second, and some seconds if fifty processes start at once.
+	lockPatience = 5 * time.Second
 )
 
 // handsOver says that a socket can be handed to a child process.

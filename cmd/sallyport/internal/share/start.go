@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,9 @@ type Config struct {
 	Env environment.Environment
 	// IsOwn reports whether a variable is a setting of this program, which a share does not get.
 	IsOwn func(variable string) bool
+	// AtTerminal says that a person typed the command, and that a ProxyCommand may ask at the
+	// terminal. A share has none, so it is then used only if it is up.
+	AtTerminal bool
 	// Settings are those of a share that is started.
 	Settings Settings
 	// Log must not be nil.
@@ -79,7 +83,11 @@ func (c *Client) Shared(_ context.Context, chain []*sshconfig.Host) (mux.Way, er
 	return mux.Way{
 		Key: w.key(),
 		Find: func(ctx context.Context) (mux.Dialer, error) {
-			path, err := c.obtain(ctx, w)
+			obtain := c.obtain
+			if c.cfg.AtTerminal && hasProxyCommand(w.chain) {
+				obtain = c.obtainUp
+			}
+			path, err := obtain(ctx, w)
 			if err != nil {
 				return nil, err
 			}
@@ -88,6 +96,23 @@ func (c *Client) Shared(_ context.Context, chain []*sshconfig.Host) (mux.Way, er
 		},
 		Silent: func() { c.silent.Store(found.Load(), nil) },
 	}, nil
+}
+
+// hasProxyCommand reports whether a hop is reached by a command.
+func hasProxyCommand(chain []*sshconfig.Host) bool {
+	return slices.ContainsFunc(chain, func(h *sshconfig.Host) bool { return h.ProxyCommand != "" })
+}
+
+// obtainUp returns the path of a share's socket, if that is up. The error is mux.ErrAlone if there
+// is none.
+func (c *Client) obtainUp(ctx context.Context, w way) (string, error) {
+	paths, _ := sockets(c.cfg.Dirs, w.key())
+	for _, shown := range AskAll(ctx, paths) {
+		if s := shown.Status; shown.Err == nil && s.Phase == sshtunnel.Up && !s.Draining {
+			return shown.Path, nil
+		}
+	}
+	return "", mux.ErrAlone
 }
 
 // way returns the way through a chain.
@@ -167,14 +192,15 @@ func (c *Client) start(ctx context.Context, w way, f finder) (string, error) {
 	atStep("numbered")
 	path = socketPath(f.dir, f.key, number)
 	launch := launch{program: program, environ: w.environ, order: order{Version: orderVersion, Socket: path, Chain: w.chain, Settings: c.cfg.Settings}}
-	if err := launch.start(ctx); err != nil {
+	ended, err := launch.start(ctx)
+	if err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			err = errTaken // by one that came to the same number
 		}
 		return "", err
 	}
 	atStep("launched")
-	err = c.await(ctx, path)
+	err = c.await(ctx, path, ended)
 	if newest(f.dir, f.key) > number {
 		return "", errTaken // while this process was stopped
 	}
@@ -193,13 +219,27 @@ func (c *Client) start(ctx context.Context, w way, f finder) (string, error) {
 // stopped.
 var errNoShare = errors.New("the process that was started does not answer")
 
-// await waits for the greeting of a share that was just started.
-func (c *Client) await(ctx context.Context, path string) error {
-	_, err := greet(ctx, path, greetingPatience)
-	if err == nil || ctx.Err() != nil {
-		return err
+// await waits for the greeting of a share that was just started. A share that makes its own socket
+// is waited for until it has one, or until ended tells of its end.
+func (c *Client) await(ctx context.Context, path string, ended <-chan error) error {
+	limited, cancel := awhile(ctx, startPatience)
+	defer cancel()
+	for {
+		_, err := hello(limited, path, greetingPatience)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case handsOver || !localsock.Gone(err):
+			return fmt.Errorf("%w: %w", errNoShare, err)
+		}
+		select {
+		case end := <-ended:
+			return fmt.Errorf("%w: it has ended (%v)", errNoShare, end)
+		case <-limited.Done():
+			return fmt.Errorf("%w: %w", errNoShare, err)
+		case <-time.After(lockPoll):
+		}
 	}
-	return fmt.Errorf("%w: %w", errNoShare, err)
 }
 
 // drain asks a share to take no new stream.
