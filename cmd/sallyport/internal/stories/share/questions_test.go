@@ -199,36 +199,65 @@ func TestTerminalComesSecond(t *testing.T) {
 	c.end()
 }
 
-// The bastion's second factor is a push to a phone. The person approves one, and all are served.
-func TestOnePush(t *testing.T) {
+// pushBastion is a crew whose bastion sends a push to a phone for each login. It waits until the
+// file "confirmed" in dir is there, and notes each push in the file "pushes". The lines are added
+// to those of PAM. The test must not be parallel to others with PAM.
+func pushBastion(t *testing.T, lines string) (c *crew, dir string) {
+	t.Helper()
 	machines.NeedPAM(t)
-	dir := machines.OpenDir(t)
+	dir = machines.OpenDir(t)
 	push := machines.WriteFile(t, dir, "push", fmt.Sprintf("#!/bin/sh\necho pushed >>%[1]s/pushes; echo Pushed a login request to your phone\n"+
 		"until [ -e %[1]s/confirmed ]; do sleep 0.1; done\n", dir), 0o755)
-	before := machines.ReadFile(t, "/etc/pam.d/sshd") // of the machine of the tests
-	os.WriteFile("/etc/pam.d/sshd", []byte("auth required pam_exec.so stdout "+push+"\nauth required pam_permit.so\naccount required pam_permit.so\nsession required pam_permit.so\n"), 0o644)
-	defer os.WriteFile("/etc/pam.d/sshd", []byte(before), 0o644)
-	c := newCrew(t, machines.SSHDOptions{User: machines.NewAccount(t), Config: []string{"UsePAM yes", "KbdInteractiveAuthentication yes",
-		"AuthenticationMethods publickey,keyboard-interactive"}})
+	const file = "/etc/pam.d/sshd" // of the machine of the tests
+	before := machines.ReadFile(t, file)
+	t.Cleanup(func() { os.WriteFile(file, []byte(before), 0o644) })
+	text := "auth required pam_exec.so stdout " + push + "\n" + lines + "account required pam_permit.so\nsession required pam_permit.so\n"
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return newCrew(t, machines.SSHDOptions{User: machines.NewAccount(t), Config: []string{"UsePAM yes", "KbdInteractiveAuthentication yes",
+		"AuthenticationMethods publickey,keyboard-interactive", "Banner " + machines.WriteFile(t, dir, "banner", "Look at your phone.\n", 0o644)}}), dir
+}
+
+// The bastion's second factor is a push to a phone. The person approves one, and all are served.
+func TestOnePush(t *testing.T) {
+	c, dir := pushBastion(t, "auth required pam_permit.so\n")
 	for _, p := range c.launch(askers) {
 		p.write(`"first"`, strings.TrimSuffix(machines.InitializeLine, "\n"))
 	}
-	machines.Poll(t, func() bool { _, err := os.Stat(filepath.Join(dir, "pushes")); return err == nil }, "the push")
-	calls := []*call{}
+	for _, p := range c.proxies {
+		machines.Poll(t, func() bool { return strings.Contains(strings.Join(p.stderr.toldPerson(), "\n"), "Look at your phone.") }, "a proxy to tell what is in the way")
+	}
+	var calls []*call
 	for i, p := range c.proxies {
 		calls = append(calls, p.send("echo", fmt.Sprint("pushed ", i)))
 	}
-
 	machines.WriteFile(t, dir, "confirmed", "", 0o644)
 	for i, p := range c.proxies {
 		if call := p.await(t, calls[i]); call.fault != "" {
 			t.Errorf("proxy %d: %s", i, call.fault)
 		}
-		t.Logf("proxy %d told %q", i, p.stderr.toldPerson())
 	}
 	c.checkLogins(1)
 	if text := machines.ReadFile(t, filepath.Join(dir, "pushes")); text != "pushed\n" {
 		t.Errorf("the person got %q", text)
 	}
 	c.end()
+}
+
+// The bastion accepts each login and then fails to open a session. The person does not get a push
+// each half a second, however many proxies want the connection.
+func TestLoginsInVain(t *testing.T) {
+	c, dir := pushBastion(t, "") // pam_setcred has no module to agree
+	machines.WriteFile(t, dir, "confirmed", "", 0o644)
+	for i, p := range c.launch(askers) {
+		p.write(`"first"`, strings.TrimSuffix(machines.InitializeLine, "\n"))
+		p.send("echo", fmt.Sprint("in vain ", i))
+	}
+	const span = 20 * time.Second
+	<-time.After(span)
+	t.Logf("%d logins in %v", c.logins(), span)
+	if got := c.logins(); got > 8 { // pauses of 0, 0.5, 1, 2, 4, 8 s
+		t.Errorf("%d logins in %v", got, span)
+	}
 }
