@@ -329,7 +329,7 @@ func (s *Server) join(a *attachment, missed []mux.Notice) (*link, error) {
 	told, stop := context.WithCancel(ctx)
 	defer stop()
 	states.Go(func() { s.tellStates(told, a, missed) }) // ends with told
-	return s.tunnel.await(ctx, &call{once: true, insist: a.Insist, again: func(err error) bool {
+	return s.tunnel.await(ctx, &call{once: true, waits: a.Wait, insist: a.Insist, again: func(err error) bool {
 		auth, refused := errors.AsType[*AuthError](err)
 		switch {
 		case a.Insist && refused && !auth.MetAt.IsZero():

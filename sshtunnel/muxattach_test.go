@@ -355,3 +355,82 @@ func TestSharedThousandConnects(t *testing.T) {
 		return len(sh.clients.conns) == 0
 	})
 }
+
+// While a share cannot reach its hops, calls wait in it, and all clients show what is in the way.
+// Connect fails at once. The clients have no pauses of their own: one attempt serves all.
+func TestSharedWaits(t *testing.T) {
+	t.Parallel()
+	target := echo(t)
+	s := startFake(t, sshtest.Config{})
+	c := startCable(t, "127.0.0.1:1") // leads nowhere
+	sh := startShare(t, ServerConfig{Tunnel: Config{Chain: chainOf(c.host(t, fakeHost(t, "bastion", s)))}})
+	now := func() *share { return sh }
+	waiting := make(chan net.Conn, 3)
+	var tuns []*Tunnel
+	for range 3 {
+		tun := clientOf(t, Config{}, now)
+		tuns = append(tuns, tun)
+		go func() { // ends with the call
+			conn, err := tun.DialContext(t.Context(), "tcp", target)
+			if err != nil {
+				t.Error(err)
+			}
+			waiting <- conn
+		}()
+	}
+	for _, tun := range tuns {
+		st := waitPhase(t, tun, Down)
+		if hop, ok := errors.AsType[*HopError](st.Err); !ok || hop.Hop != "mine" || st.Hop != "mine" {
+			t.Errorf("state %+v", st)
+		}
+	}
+	attached(t, sh, 3)
+	before := statusOf(t, sh).Users
+	openssh.Eventually(t, "some attempts", func() bool { return c.count() > 4 })
+	if after := statusOf(t, sh).Users; len(after) != 3 || fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("clients have come and gone: %v, then %v", before, after)
+	}
+	if pause := ask(sh.tunnel, func(l *loop) time.Duration { return l.pause }); pause > sharedPause {
+		t.Errorf("the pause is %v", pause)
+	}
+	for _, tun := range []*Tunnel{tuns[0], clientOf(t, Config{}, now)} {
+		err := tun.Connect(t.Context())
+		if hop, ok := errors.AsType[*HopError](err); !ok || hop.Hop != "mine" {
+			t.Errorf("Connect: %v", err)
+		}
+		if st, _ := tun.State(); st.Err == nil {
+			t.Errorf("state %+v", st)
+		}
+	}
+	c.lead(s.Addr())
+	for range tuns {
+		if conn := <-waiting; conn != nil {
+			checkEcho(t, conn)
+		}
+	}
+	if s.Logins() != 1 {
+		t.Errorf("%d logins", s.Logins())
+	}
+}
+
+// A new call makes a share that rests between two attempts dial at once.
+func TestSharedCallEndsPause(t *testing.T) {
+	t.Parallel()
+	target := echo(t)
+	s := startFake(t, sshtest.Config{})
+	c := startCable(t, "127.0.0.1:1")
+	sh := startShare(t, ServerConfig{Tunnel: Config{Chain: chainOf(c.host(t, fakeHost(t, "bastion", s)))}})
+	tun := clientOf(t, Config{}, func() *share { return sh })
+	go tun.DialContext(t.Context(), "tcp", target) // ends with the test
+	waitPhase(t, tun, Down)
+	openssh.Eventually(t, "a long pause", func() bool {
+		return ask(sh.tunnel, func(l *loop) bool {
+			if l.attempt == nil {
+				l.pause = time.Hour
+			}
+			return l.attempt == nil
+		})
+	})
+	c.lead(s.Addr())
+	checkEcho(t, mustDial(t, tun, target))
+}

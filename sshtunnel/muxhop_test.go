@@ -348,13 +348,7 @@ func TestSharedSilence(t *testing.T) {
 			if finds++; finds > 1 {
 				return second.dialer(), nil
 			}
-			return func(ctx context.Context) (net.Conn, error) {
-				conn, err := first.dialer()(ctx)
-				if err != nil {
-					return nil, err
-				}
-				return &gate{UnixConn: conn.(*net.UnixConn), shut: &shut, over: make(chan struct{})}, nil
-			}, nil
+			return silentDialer(first, &shut), nil
 		}}, nil
 	}}, nil)
 	conn := mustDial(t, tun, target)
@@ -435,5 +429,116 @@ func TestSharedErrors(t *testing.T) {
 	}
 	if st, _ := tun.State(); st.Phase != NeedsPerson || st.Hop != "mine" {
 		t.Errorf("state %+v", st)
+	}
+}
+
+// When nobody can reach the socket of a share any more, the streams live on, no error is shown, and
+// new streams go to another share.
+func TestSharedSocketRemoved(t *testing.T) {
+	t.Parallel()
+	target := echo(t)
+	s := startFake(t, sshtest.Config{})
+	var current atomic.Pointer[share]
+	current.Store(shareOf(t, s))
+	tun := clientOf(t, Config{}, current.Load)
+	conn := mustDial(t, tun, target)
+	old := current.Swap(shareOf(t, s))
+	if err := os.Remove(old.path); err != nil {
+		t.Fatal(err)
+	}
+	checkEcho(t, mustDial(t, tun, target))
+	checkEcho(t, conn)
+	if st, _ := tun.State(); st.Err != nil || len(statusOf(t, current.Load()).Users) != 1 {
+		t.Errorf("state %+v", st)
+	}
+	conn.Close()
+	openssh.Eventually(t, "the client leaves", func() bool { return !old.people.attached() })
+}
+
+// silentDialer leads to a share that answers nothing any more once shut is set.
+func silentDialer(sh *share, shut *atomic.Bool) mux.Dialer {
+	return func(ctx context.Context) (net.Conn, error) {
+		conn, err := sh.dialer()(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &gate{UnixConn: conn.(*net.UnixConn), shut: shut, over: make(chan struct{})}, nil
+	}
+}
+
+// A client stays attached to a share that drains as long as it has a stream there. The stream ends
+// if the share does not answer.
+func TestSharedSilenceWhileDraining(t *testing.T) {
+	t.Parallel()
+	var shut atomic.Bool
+	s := startFake(t, sshtest.Config{})
+	sh := shareOf(t, s)
+	tun := clientOf(t, Config{Shared: func(context.Context, []*sshconfig.Host) (mux.Way, error) {
+		return mux.Way{Key: "one", Find: func(context.Context) (mux.Dialer, error) { return silentDialer(sh, &shut), nil }}, nil
+	}}, nil)
+	conn := mustDial(t, tun, echo(t))
+	before := ownLink(tun)
+	sh.Drain("a test")
+	<-before.closed
+	checkEcho(t, conn)
+	if !sh.people.attached() {
+		t.Error("the client has left")
+	}
+	shut.Store(true)
+	if _, err := conn.(*muxConn).Conn.Conn.(*gate).UnixConn.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("read: %v", err)
+	}
+	conn.Close()
+}
+
+// A stream of a share that drains ends when it is quiet, unless an answer is due, and in the end it
+// does anyhow. Nothing is written to it then.
+func TestSharedDrainedStreamsEnd(t *testing.T) {
+	t.Parallel()
+	target := echo(t)
+	for _, tt := range []struct {
+		name           string
+		asks, command  bool
+		quiet, drained time.Duration
+		ends           bool
+	}{
+		{"just used", false, false, 0, time.Minute, false},
+		{"quiet", false, false, quietLimit, 0, true},
+		{"quiet for less", false, false, quietLimit * 3 / 4, 0, false},
+		{"quiet for less, but for longer than it may later", false, false, quietLimit * 3 / 4, drainLimit / 2, true},
+		{"an answer is due", true, false, drainLimit, drainLimit - 1, false},
+		{"an answer is due for too long", true, false, drainLimit, drainLimit, true},
+		{"a command", false, true, drainLimit, drainLimit - 1, false},
+		{"used all the time", false, false, 0, drainLimit, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tun, _, _ := sharedClient(t, Config{})
+			c := mustDial(t, tun, target).(*muxConn)
+			if c.Write([]byte("x")); !c.asks {
+				t.Error("no answer is due after a write")
+			}
+			if c.Read(make([]byte, 1)); c.asks {
+				t.Error("an answer is due after a read")
+			}
+			c.mu.Lock()
+			c.moved -= tt.quiet
+			c.asks = tt.asks
+			c.mu.Unlock()
+			if tt.command {
+				c.wait = mux.NewConn(c.Conn)
+			}
+			tun.cfg.streams.retire(c.hop, tt.drained)
+			if !tt.ends {
+				checkEcho(t, c)
+				return
+			}
+			if n, err := c.Write([]byte("x")); n != 0 || err == nil {
+				t.Errorf("wrote %d bytes, %v", n, err)
+			}
+			if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("read: %v", err)
+			}
+		})
 	}
 }

@@ -320,7 +320,8 @@ func (p *pool) elsewhere(ctx context.Context, ln *lane, err error) bool {
 		ln.own.fail(ln.own.last().place().error(StageLink, err))
 		return true
 	}
-	if refused, ok := errors.AsType[*OpenError](err); !ok || refused.Reason != ssh.ResourceShortage {
+	refused, ok := errors.AsType[*OpenError](err)
+	if !ok || refused.Reason != ssh.ResourceShortage || refused.unasked { // another connection would not be answered either
 		return false
 	}
 	p.mu.Lock()

@@ -27,6 +27,9 @@ const (
 	exitKept = time.Minute
 	// measureLimit is how long a status waits for the round-trip time.
 	measureLimit = 500 * time.Millisecond
+	// drainGrace is by how much longer than drainLimit the streams of a server that drains may go
+	// on. Clients end theirs before.
+	drainGrace = 30 * time.Second
 )
 
 // errSuperseded ends the attempt of a server whose place another one has taken.
@@ -246,7 +249,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		s.cfg.Retire()
 	}
 	ln.Close()
-	s.streams.await(s.stopped)
+	s.streams.await(s.stopped, drainLimit+drainGrace)
 	s.people.await(s.stopped)
 	s.Stop()
 	s.tasks.Wait()
@@ -254,7 +257,8 @@ func (s *Server) Serve(ln net.Listener) error {
 	return err
 }
 
-// Drain makes the server take no new stream, and end when its streams have ended.
+// Drain makes the server take no new stream, and end when its streams have ended. That takes some
+// ten minutes at most.
 func (s *Server) Drain(why string) {
 	s.drainOnce.Do(func() {
 		s.cfg.Log.Info("the shared connection takes no new stream", "why", why)
@@ -713,8 +717,10 @@ func (s *streams) count() int {
 	return s.open
 }
 
-// await returns when no stream is open any more, or at stop.
-func (s *streams) await(stop <-chan struct{}) {
+// await returns when no stream is open any more, at stop, or after a time.
+func (s *streams) await(stop <-chan struct{}, limit time.Duration) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	ticker := time.NewTicker(supervision)
 	defer ticker.Stop()
 	for s.count() > 0 {
@@ -722,6 +728,8 @@ func (s *streams) await(stop <-chan struct{}) {
 		case <-s.none:
 		case <-ticker.C:
 			s.closeLost()
+		case <-timer.C:
+			return
 		case <-stop:
 			return
 		}

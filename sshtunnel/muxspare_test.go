@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +29,8 @@ type counter struct {
 	mu       sync.Mutex
 	accepted int
 	open     map[net.Conn]struct{}
+	// ended is set by end.
+	ended bool
 }
 
 // startCounter starts one. If it is single, it serves one connection after the other.
@@ -65,6 +69,9 @@ func (c *counter) enter(conn net.Conn) int {
 	defer c.mu.Unlock()
 	c.accepted++
 	c.open[conn] = struct{}{}
+	if c.ended {
+		conn.Close()
+	}
 	return c.accepted
 }
 
@@ -100,6 +107,9 @@ func (c *counter) hangUp() {
 // end ends the server.
 func (c *counter) end() {
 	c.ln.Close()
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
 	c.hangUp()
 }
 
@@ -226,11 +236,14 @@ func TestSpareOfServerThatRestarts(t *testing.T) {
 	}
 	conn.Close()
 	up.end()
-	openssh.Eventually(t, "no spare", func() bool { return s.share.spares.Count() == 0 })
-	_, err := s.tun.DialContext(t.Context(), "tcp", up.String())
-	if refused, ok := errors.AsType[*OpenError](err); !ok {
-		t.Errorf("%v, %v", refused, err)
-	}
+	openssh.Eventually(t, "the refusal", func() bool { // a spare may just have been opened
+		conn, err := s.tun.DialContext(t.Context(), "tcp", up.String())
+		if err == nil {
+			conn.Close()
+		}
+		_, refused := errors.AsType[*OpenError](err)
+		return refused
+	})
 	if n := s.share.spares.Count(); n != 0 {
 		t.Errorf("%d spares", n)
 	}
@@ -346,6 +359,40 @@ func TestSpareOfDoubtfulConnectionIsNotTaken(t *testing.T) {
 			conn.Close()
 		})
 	}
+}
+
+// One session of MCP over HTTP/1.1 has a stream of events open beside its calls, and so shows that
+// the server serves two connections at once.
+func TestSessionBringsASpare(t *testing.T) {
+	t.Parallel()
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}
+	}))
+	t.Cleanup(up.Close)
+	s := startSparing(t, ServerConfig{})
+	transport := &http.Transport{DialContext: s.tun.DialContext}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	call := func(method string) *http.Response {
+		req, err := http.NewRequestWithContext(t.Context(), method, up.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp
+	}
+	call(http.MethodPost).Body.Close() // initialize
+	defer call(http.MethodGet).Body.Close()
+	openssh.Eventually(t, "a spare", func() bool {
+		call(http.MethodPost).Body.Close()
+		return s.share.spares.Count() == 1
+	})
 }
 
 // A Unix socket has no spare.

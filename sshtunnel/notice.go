@@ -59,6 +59,9 @@ type progress struct {
 	// patient says that a person may be at work on this login. The attempt then goes on even if
 	// nobody waits for the tunnel any more: to dial anew would ask the person again.
 	patient bool
+	// failed is why the process that shares the connection could not dial. It will dial again while
+	// we wait. It is nil if that dials now, or if we dial by ourselves.
+	failed error
 }
 
 // patience stops the clock of ConnectTimeout for one login, because a person may be at work on it,

@@ -284,7 +284,9 @@ func (h *sshHop) checkOpen(ctx context.Context, req channelRequest) error {
 	case h.streams.Load() == 0: // nobody loses anything by a new connection
 		return fmt.Errorf("%w: the server has not answered %d requests", errLost, n)
 	}
-	return req.refused(h.where, ssh.ResourceShortage, fmt.Sprintf("%d earlier requests are not answered yet", n))
+	e := req.refused(h.where, ssh.ResourceShortage, fmt.Sprintf("%d earlier requests are not answered yet", n))
+	e.unasked = true
+	return e
 }
 
 // channelAnswer is the server's answer to a channelRequest.

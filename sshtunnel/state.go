@@ -68,6 +68,9 @@ const (
 	stableAfter = 10 * time.Second
 	// personPause lies between two attempts that need a person or an agent.
 	personPause = 30 * time.Second
+	// sharedPause bounds the pauses of a shared connection whose hops are not reached, for
+	// sharedHurry.
+	sharedPause, sharedHurry = time.Second, 30 * time.Second
 )
 
 // backoff returns the pause after n+1 failed attempts in a row. It is 0.5 s, doubled n times, at

@@ -93,6 +93,9 @@ type Attach struct {
 	Ask bool `json:"ask,omitempty"`
 	// Insist tries a login also if it was refused shortly before.
 	Insist bool `json:"insist,omitempty"`
+	// Wait makes the client wait while the hops cannot be reached for a reason that may pass, such
+	// as a network that is away. If it is false, the first attempt that fails is the answer.
+	Wait bool `json:"wait,omitempty"`
 }
 
 // Line is a line of the client after OpAttach. One of its fields is set.

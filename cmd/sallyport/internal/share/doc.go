@@ -10,8 +10,10 @@
 // whatever the hosts are called there. After an edit of ssh_config the key is another one: new
 // streams go through another share, and the old one ends when its streams have ended.
 //
-// Not shared is a chain with a ProxyCommand that may depend on the working directory. Such a chain,
-// and any for which no share can be had, is dialed in the process itself (mux.ErrUnavailable).
+// Not shared is a chain with a ProxyCommand that may depend on the working directory. A command at
+// a terminal runs a ProxyCommand itself, which may ask there, unless a share is up already. These
+// chains are dialed in the process itself, and nobody is warned (mux.ErrAlone). So is any chain for
+// which no share can be had, with a warning (mux.ErrUnavailable).
 //
 // # The directory
 //

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -285,7 +286,7 @@ func TestStaleAndSilent(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	f := finder{dir: dir, key: key, version: "devel", log: slog.New(slog.DiscardHandler)}
+	f := finder{dir: dir, key: key, version: "devel", silent: &sync.Map{}, log: slog.New(slog.DiscardHandler)}
 	path, outdated, err := f.look(t.Context())
 	if path != socketPath(dir, key, "000000001") || outdated != nil || err != nil {
 		t.Errorf("found %q, %v, %v", path, outdated, err)

@@ -76,7 +76,7 @@ var atStep = func(step string) {}
 // mux.ErrUnavailable if the chain is to be dialed in this process.
 func (c *Client) Shared(_ context.Context, chain []*sshconfig.Host) (mux.Way, error) {
 	if needsDir(chain) {
-		return mux.Way{}, unavailable(errors.New("the ProxyCommand may depend on the working directory"))
+		return mux.Way{}, fmt.Errorf("%w: the ProxyCommand may depend on the working directory", mux.ErrAlone)
 	}
 	w := c.way(chain)
 	var found atomic.Value // the path of the latest share

@@ -202,9 +202,6 @@ func (p *proxy) end(t testing.TB) {
 	}
 }
 
-// signal sends a signal to the process alone.
-func (p *proxy) signal(s syscall.Signal) { p.cmd.Process.Signal(s) }
-
 // stderr keeps what a proxy wrote, and when it wrote that it has lost its connection.
 type stderr struct {
 	mu   sync.Mutex
