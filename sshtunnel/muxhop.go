@@ -464,9 +464,12 @@ func (h *muxHop) within(ctx context.Context) (context.Context, context.CancelFun
 // still serves the streams that it has. So if it answers a ping, the hop ends as if the server
 // drained.
 func (h *muxHop) doubt(ctx context.Context, why error) error {
-	select {
-	case h.presence.doubts <- why:
-	default:
+	until, limited := ctx.Deadline()
+	if ctx.Err() == nil && (!limited || time.Now().Before(until)) { // the call was not given up
+		select {
+		case h.presence.doubts <- why:
+		default:
+		}
 	}
 	<-ctx.Done() // it is one of within
 	return context.Cause(ctx)

@@ -542,3 +542,23 @@ func TestSharedDrainedStreamsEnd(t *testing.T) {
 		})
 	}
 }
+
+// A call that is given up says nothing about the share.
+func TestSharedCallGivenUp(t *testing.T) {
+	t.Parallel()
+	target := echo(t)
+	tun, _, s := sharedClient(t, Config{})
+	mustDial(t, tun, target)
+	before := ownLink(tun)
+	for range 100 {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Microsecond)
+		if conn, err := tun.DialContext(ctx, "tcp", target); err == nil {
+			conn.Close()
+		}
+		cancel()
+	}
+	checkEcho(t, mustDial(t, tun, target))
+	if ownLink(tun) != before || s.Logins() != 1 {
+		t.Error("another link")
+	}
+}

@@ -45,12 +45,15 @@
 // client is attached (type not_attached).
 //
 //	{"mux":1,"op":"attach","attach":{"pid":815,"purpose":"https://mcp.example",
-//	    "hops":["jump","inner"],"terminal":false,"ask":true,"insist":false}}
+//	    "hops":["jump","inner"],"terminal":false,"ask":true,"insist":false,"wait":true}}
 //
 // (This is one line.) purpose and hops, the client's own names of the hops, are for status alone.
 // terminal says that a person waits at the client's terminal, ask that the client takes questions,
-// and insist that a login is to be tried also if it was refused shortly before. The client leaves
-// by closing the connection, or by ending its direction.
+// and insist that a login is to be tried also if it was refused shortly before. wait says that the
+// client waits while the hops are not reached for a reason that may pass. The server then dials
+// them again and again, and sends each failure as a state with the phase down and the error. Without
+// wait the first failure is the answer. The client leaves by closing the connection, or by ending
+// its direction.
 //
 // If the chain is not up, the server dials it now, or lets the client wait for the attempt that is
 // under way. Meanwhile it sends, in any order and number:
@@ -89,9 +92,22 @@
 //	{"draining":{"why":"idle"}}
 //
 // After lost the server closes the connection. All streams end at about the same time, when what
-// has come is read. The client attaches anew if it wants the chain again. After draining the
-// streams live on until they end by themselves, but no new one is opened, so the client looks for
-// another server. It closes attach then. draining may also come before up.
+// has come is read. The client attaches anew if it wants the chain again. draining may also come
+// before up.
+//
+// # draining
+//
+// After draining the streams live on, but no new one is opened, so the client looks for another
+// server. It keeps attach open, and pings, as long as it has a stream here, and closes it then. If
+// there is no pong, its streams here have ended. The same holds if a client opens no new stream for
+// a reason of its own, such as a chain that has changed, or a server that takes no new connection.
+//
+// A stream that never ended would keep the server alive, and logged in. So the client ends a stream
+// that has carried no byte in either direction for a time. That time is 60 s at first, and is
+// shorter the longer the server drains, down to 0 after 10 minutes. If the last bytes have gone to
+// the server, an answer may be due: such a stream ends after 10 minutes, and so does a command. The
+// client ends streams because it alone knows that it is not just sending. The server ends those that
+// are left 30 s later.
 //
 // # dial
 //
@@ -163,9 +179,9 @@
 //	ends_at idle_ends_at       when the server drains at the latest, and when if nothing is opened
 //	idle_since draining        when the last stream ended; whether no new one is taken
 //
-// drain makes the server take no new stream, and
-// end when the open ones have ended. Its member why is for people. stop makes it end now. Both are
-// answered by {"ok":{}}.
+// drain makes the server take no new stream, and end when the open ones have ended, which takes
+// some ten minutes at most. Its member why is for people. stop makes it end now. Both are answered
+// by {"ok":{}}.
 //
 // # Errors
 //
