@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/hostio"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/cmd/sallyport/internal/share"
@@ -131,6 +132,7 @@ func (a *app) shareProcess(ctx context.Context) error {
 		}
 		return log, closeLog
 	}}
+	hostio.CollectLess()
 	return process.Run(ctx)
 }
 
