@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/hostio"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/cmd/sallyport/internal/share"
 	"sallyport/sshtunnel/sshconfig"
@@ -126,6 +127,7 @@ func (a *app) shareProcess(ctx context.Context) error {
 		}
 		return log, closeLog
 	}}
+	hostio.CollectLess()
 	return process.Run(ctx)
 }
 
