@@ -9,7 +9,7 @@ BENCHTIME ?= 1s
 SHARED := ^Test(Abandoned|Bulk|Cancel|Close|Control|Cut|Dead|Dial|Exec|Fault|Forward|Half|HTTP|Join|Keyboard|Listen|Max|Needs|OneLogin|Open|Password|Push|Reconnect|Refus|Remote|Restarted|Reset|Silent|Timeout|TraceOf|Two|Unanswered|Unknown|Unused|When|Window)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: build test demo conformance matrix lint fuzz bench cover parts clean
+.PHONY: build test demo conformance matrix wine lint fuzz bench cover parts clean
 
 build:
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sallyport ./cmd/sallyport
@@ -40,6 +40,12 @@ parts:
 # directories with other versions of OpenSSH (sbin/sshd, bin/ssh), separated by colons.
 matrix: parts
 	@set -o pipefail; $(GO) test -count 1 -timeout 30m -v -run TestMatrix ./sshtunnel | { grep -vE "^ *(=== |--- PASS|time=)" || true; }
+
+# The program for Windows, whose processes share one connection, under Wine 9 or later, against this
+# machine's sshd: make wine WINE=wine. What WINE must be, cmd/sallyport/internal/stories/wine says.
+wine:
+	@test -n "$(WINE)" || { echo "make wine: WINE must name a command that runs Wine 9 or later, as in make wine WINE=wine"; exit 2; }
+	WINE="$(WINE)" $(GO) test -count 1 -timeout 15m -v ./cmd/sallyport/internal/stories/wine
 
 # govulncheck needs its database, which is not reachable everywhere.
 lint:

@@ -278,6 +278,9 @@ func (l *loop) attemptEnded(r callAnswer) {
 		st := State{Phase: phaseOf(r.err), Hop: hopOf(r.err), Err: r.err}
 		l.setState(st)
 		l.t.cfg.Log.Info("dial failed", "hop", st.Hop, "status", st.Phase, "err", st.Err)
+		if l.t.cfg.Shared != nil && (st.Phase == NeedsPerson || st.Phase == Refused) {
+			l.awaitShared()
+		}
 		return
 	}
 	l.link, l.troubled = r.link, time.Time{}
@@ -285,6 +288,34 @@ func (l *loop) attemptEnded(r callAnswer) {
 	for ln := range l.listeners {
 		l.tasks.Go(func() { ln.renew(l.t.ctx, r.link) }) // ends with the grant, the link or the listener
 	}
+}
+
+// awaitShared ends the state in which a person is needed when somebody else has brought the shared
+// connection up, as by a login at a terminal. It asks the process that shares it.
+func (l *loop) awaitShared() {
+	t, now := l.t, l.t.current.Load()
+	l.tasks.Go(func() { // ends with the state, or with the tunnel
+		ticker := time.NewTicker(watchInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+			case <-now.changed:
+				return
+			case <-t.ctx.Done():
+				return
+			}
+			if t.cfg.streams.isUp(t.ctx) {
+				t.send(func(l *loop) {
+					if l.attempt == nil && l.t.current.Load() == now {
+						l.failures, l.pause = 0, 0
+						l.setState(State{Phase: Idle})
+					}
+				})
+				return
+			}
+		}
+	})
 }
 
 // pauseAfter returns the pause after an attempt that has failed. At first, a connection that is

@@ -107,9 +107,13 @@ type people struct {
 	notices []mux.Notice
 	// questions counts them, for their ids.
 	questions int
+	// atTerminal is closed and replaced when a client with a terminal comes.
+	atTerminal chan struct{}
 }
 
-func (p *people) init() { p.turn, p.left = make(chan struct{}, 1), make(chan struct{}, 1) }
+func (p *people) init() {
+	p.turn, p.left, p.atTerminal = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
+}
 
 // await returns when all clients have left, because they know that the server drains, or at stop.
 // It does not wait long.
@@ -135,6 +139,10 @@ func (p *people) enter(c *mux.Conn, who mux.Attach) (*attachment, []mux.Notice) 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.list = append(p.list, a)
+	if who.Terminal && who.Ask {
+		close(p.atTerminal)
+		p.atTerminal = make(chan struct{})
+	}
 	return a, slices.Clone(p.notices)
 }
 
@@ -219,6 +227,17 @@ func (p *people) tell(n mux.Notice) {
 	}
 }
 
+// errAtTerminal is why a question is taken back from a client that has no terminal: a person sits
+// at that of another one, and may not see a window of the first.
+var errAtTerminal = errors.New("a person at a terminal is asked instead")
+
+// awaitTerminal returns a channel that is closed when a client with a terminal comes.
+func (p *people) awaitTerminal() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.atTerminal
+}
+
 // ask puts a question to one client at a time until one answers. The error is ErrNoPerson if none
 // can.
 func (p *people) ask(ctx context.Context, q mux.Question) (mux.Answer, error) {
@@ -229,6 +248,7 @@ func (p *people) ask(ctx context.Context, q mux.Question) (mux.Answer, error) {
 		return mux.Answer{}, context.Cause(ctx)
 	}
 	for tried := map[*attachment]bool{}; ; {
+		better := p.awaitTerminal()
 		a := p.next(tried)
 		if a == nil {
 			return mux.Answer{}, ErrNoPerson
@@ -238,9 +258,23 @@ func (p *people) ask(ctx context.Context, q mux.Question) (mux.Answer, error) {
 		p.questions++
 		q.ID = strconv.Itoa(p.questions)
 		p.mu.Unlock()
-		answer, err := a.put(ctx, q)
+		asking, done := context.WithCancelCause(ctx)
+		if !a.Terminal {
+			go func() { // ends with the question
+				select {
+				case <-better:
+					done(errAtTerminal)
+				case <-asking.Done():
+				}
+			}()
+		}
+		answer, err := a.put(asking, q)
+		done(nil)
 		if ctx.Err() != nil {
 			return mux.Answer{}, context.Cause(ctx)
+		}
+		if errors.Is(err, errAtTerminal) {
+			delete(tried, a) // it may be asked again
 		}
 		if err == nil && !errors.Is(DecodeError(answer.Error, nil), ErrNoPerson) {
 			return answer, nil

@@ -82,6 +82,7 @@ func dialShared(ctx context.Context, cfg *Config, chain []*sshconfig.Host, repor
 		if dial, err = way.Find(ctx); err != nil {
 			break
 		}
+		cfg.streams.found(dial)
 		l, h := newLink(), newMuxHop(cfg, chain, way, dial)
 		h.link = l
 		l.hops = []hop{h}
@@ -656,6 +657,33 @@ type muxStreams struct {
 	open map[*muxConn]struct{}
 	// closed is set by close.
 	closed bool
+	// server leads to the server that was found last. It is nil before.
+	server mux.Dialer
+}
+
+// found notes the server that was found last.
+func (s *muxStreams) found(dial mux.Dialer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.server = dial
+}
+
+// isUp asks that server whether the chain is up.
+func (s *muxStreams) isUp(ctx context.Context) bool {
+	s.mu.Lock()
+	dial := s.server
+	s.mu.Unlock()
+	if dial == nil {
+		return false
+	}
+	ctx, cancel := runningTimeout(ctx, greetingLimit)
+	defer cancel()
+	conn, err := dial(ctx)
+	if err != nil {
+		return false
+	}
+	status, err := mux.AskStatus(ctx, conn)
+	return err == nil && status.Phase == Up && !status.Draining
 }
 
 // add reports false if the Tunnel is closed.

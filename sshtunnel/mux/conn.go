@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -69,6 +70,8 @@ type Conn struct {
 
 	// writing is held while a line is written.
 	writing sync.Mutex
+	// shut says that Shutdown has closed the connection, which has no other end.
+	shut atomic.Bool
 }
 
 // NewConn makes a Conn of a new connection.
@@ -106,7 +109,7 @@ func (c *Conn) readLine() ([]byte, error) {
 		case err == io.EOF && len(line) > 0:
 			return nil, io.ErrUnexpectedEOF
 		case err != bufio.ErrBufferFull:
-			return nil, ended(err)
+			return nil, c.ended(err)
 		}
 	}
 }
@@ -141,12 +144,13 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := c.Conn.Read(p)
-	return n, ended(err)
+	return n, c.ended(err)
 }
 
-// ended replaces the error of a connection whose other side has ended without reading all.
-func ended(err error) error {
-	if errors.Is(err, syscall.ECONNRESET) {
+// ended replaces the error of a connection whose other side has ended without reading all, or that
+// Shutdown has closed.
+func (c *Conn) ended(err error) error {
+	if errors.Is(err, syscall.ECONNRESET) || c.shut.Load() && errors.Is(err, net.ErrClosed) {
 		return io.EOF
 	}
 	return err
@@ -160,14 +164,15 @@ func (c *Conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// Shutdown ends both directions at once. What has come can still be read. The connection must
-// still be closed.
+// Shutdown ends both directions at once. What has come can still be read, but not on Windows. The
+// connection must still be closed.
 func (c *Conn) Shutdown() {
 	if half, ok := c.Conn.(interface{ CloseRead() error }); ok {
 		c.CloseWrite()
 		half.CloseRead()
 		return
 	}
+	c.shut.Store(true)
 	c.Conn.Close()
 }
 

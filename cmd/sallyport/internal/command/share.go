@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/hostio"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/cmd/sallyport/internal/share"
 	"sallyport/sshtunnel/sshconfig"
@@ -111,7 +112,11 @@ func (a *app) shareProcess(ctx context.Context) error {
 	if !ok {
 		return errors.New("share: stdin is no file")
 	}
-	process := share.Process{Env: a.env, Stdin: stdin, OpenLog: func(settings share.Settings) (*slog.Logger, func()) {
+	stdout, ok := a.toHost.(*os.File)
+	if !ok {
+		return errors.New("share: stdout is no file")
+	}
+	process := share.Process{Env: a.env, Stdin: stdin, Stdout: stdout, OpenLog: func(settings share.Settings) (*slog.Logger, func()) {
 		closeLog, err := a.openLog(cli.Common{LogFile: settings.LogFile, LogLevel: settings.LogLevel})
 		if err != nil || settings.LogFile == "" { // nobody sees stderr
 			return slog.New(slog.DiscardHandler), func() {}
@@ -122,6 +127,7 @@ func (a *app) shareProcess(ctx context.Context) error {
 		}
 		return log, closeLog
 	}}
+	hostio.CollectLess()
 	return process.Run(ctx)
 }
 

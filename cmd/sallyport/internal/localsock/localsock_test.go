@@ -203,9 +203,12 @@ func TestCloseEndsARead(t *testing.T) {
 			conn, theirs := connect(t)
 			var reading sync.WaitGroup
 			reading.Go(func() {
-				n, err := conn.Read(make([]byte, 1))
-				if n != 0 || err == nil {
-					t.Errorf("%d bytes, %v", n, err)
+				want := io.EOF
+				if closeOurs {
+					want = net.ErrClosed
+				}
+				if n, err := conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, want) {
+					t.Errorf("%d bytes, %v, want %v", n, err, want)
 				}
 			})
 			if closeOurs {

@@ -60,7 +60,47 @@ func listen(path string) (net.Listener, error) {
 		return nil, err
 	}
 	f.Close()
-	return pipe, nil
+	return pipeListener{pipe}, nil
+}
+
+// pipeListener accepts connections as dial makes them.
+type pipeListener struct{ net.Listener }
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return pipeConn{conn}, nil
+}
+
+// pipeConn is a pipe that tells of its end as a socket does: with net.ErrClosed.
+type pipeConn struct{ net.Conn }
+
+func (c pipeConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	return n, asSocket(err)
+}
+
+func (c pipeConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	return n, asSocket(err)
+}
+
+// CloseWrite sends the empty message. It waits until the other end has read everything before it.
+func (c pipeConn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return asSocket(half.CloseWrite())
+}
+
+func asSocket(err error) error {
+	if errors.Is(err, os.ErrClosed) {
+		return net.ErrClosed
+	}
+	return err
 }
 
 // takeFirstInstance connects to the instance of a pipe that only keeps its name and accepts
@@ -83,7 +123,11 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return winio.DialPipeContext(ctx, pipeName(path, user))
+	conn, err := winio.DialPipeContext(ctx, pipeName(path, user))
+	if err != nil {
+		return nil, err
+	}
+	return pipeConn{conn}, nil
 }
 
 // Gone reports whether an error of Dial says that no process listens on the socket.
@@ -91,7 +135,8 @@ func Gone(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // CheckPeer returns a *PeerError if a pipe is another user's.
 func CheckPeer(conn net.Conn) error {
-	pipe, ok := conn.(interface{ Fd() uintptr })
+	ours, _ := conn.(pipeConn)
+	pipe, ok := ours.Conn.(interface{ Fd() uintptr })
 	if !ok {
 		return errors.New("local socket: no named pipe")
 	}

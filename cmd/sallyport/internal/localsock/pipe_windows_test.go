@@ -42,7 +42,7 @@ func user(t *testing.T) *windows.SID {
 // The access list names this user and nobody else.
 func TestAccessList(t *testing.T) {
 	conn, _ := connect(t)
-	handle := windows.Handle(conn.(interface{ Fd() uintptr }).Fd())
+	handle := windows.Handle(conn.(pipeConn).Conn.(interface{ Fd() uintptr }).Fd())
 	got, err := windows.GetSecurityInfo(handle, windows.SE_KERNEL_OBJECT,
 		windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
 	if err != nil {

@@ -46,7 +46,8 @@
 //
 //   - A lock dies with its process. One whose process is stopped is taken away after 5 s, by
 //     putting another file in its place. The process that comes back has a smaller number than
-//     whoever took the lock away.
+//     whoever took the lock away. Windows lets nobody take it away: whoever has waited for 20 s
+//     there dials by itself.
 //   - A share dials only while a client waits for it, and asks before each attempt whether a newer
 //     socket is there. If so, it dials no more: it serves its streams until they have ended.
 //
@@ -60,8 +61,8 @@
 // session of its own and no terminal, and outlives its starter. It gets its socket as descriptor 3
 // and everything else as JSON on stdin (see order): its command line holds one word. Its working
 // directory is the root. Its environment is what SSH may need of its starter's. If the chain runs
-// commands, it is all of that but for the settings of this program. On Windows there is one
-// process, which makes its socket itself.
+// commands, it is all of that but for the settings of this program. On Windows a
+// socket cannot be handed over: the share makes it, and says so on stdout to the starter.
 //
 // # The end
 //

@@ -95,6 +95,9 @@ func hello(ctx context.Context, path string, patience time.Duration) (greeting m
 	defer cancel()
 	conn, err := localsock.Dial(ctx, path)
 	if err != nil {
+		if localsock.Gone(err) && (tellsFullQueue || stillGone(ctx, path)) {
+			os.Remove(path)
+		}
 		return greeting, err
 	}
 	defer conn.Close()

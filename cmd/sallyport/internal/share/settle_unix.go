@@ -13,9 +13,8 @@ import (
 const maxPath = 103
 
 const (
-	// startPatience is how long a share that was started may take to greet, while this process
-	// runs. Its socket listens already.
-	startPatience = greetingPatience
+	// launchPatience is how long the first process may take, while this one runs.
+	launchPatience = 3 * time.Second
 	// lockPatience is how long the lock of another process is waited for. A start takes a tenth of
 	// a second, and some seconds if fifty processes start at once.
 	lockPatience = 5 * time.Second

@@ -7,9 +7,9 @@ import "time"
 const maxPath = 32_000
 
 const (
-	// startPatience is how long a share that was started may take to greet, while this process
+	// launchPatience is how long the processes may take until the share listens, while this one
 	// runs. A virus scanner may look at the program first.
-	startPatience = 10 * time.Second
+	launchPatience = 10 * time.Second
 	// lockPatience is how long the lock of another process is waited for. Windows does not let it
 	// be taken away, and no process is stopped there in passing. So whoever has waited in vain
 	// dials by itself.

@@ -192,15 +192,14 @@ func (c *Client) start(ctx context.Context, w way, f finder) (string, error) {
 	atStep("numbered")
 	path = socketPath(f.dir, f.key, number)
 	launch := launch{program: program, environ: w.environ, order: order{Version: orderVersion, Socket: path, Chain: w.chain, Settings: c.cfg.Settings}}
-	ended, err := launch.start(ctx)
-	if err != nil {
+	if err := launch.start(ctx); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			err = errTaken // by one that came to the same number
 		}
 		return "", err
 	}
 	atStep("launched")
-	err = c.await(ctx, path, ended)
+	err = c.await(ctx, path)
 	if newest(f.dir, f.key) > number {
 		return "", errTaken // while this process was stopped
 	}
@@ -219,27 +218,13 @@ func (c *Client) start(ctx context.Context, w way, f finder) (string, error) {
 // stopped.
 var errNoShare = errors.New("the process that was started does not answer")
 
-// await waits for the greeting of a share that was just started. A share that makes its own socket
-// is waited for until it has one, or until ended tells of its end.
-func (c *Client) await(ctx context.Context, path string, ended <-chan error) error {
-	limited, cancel := awhile(ctx, startPatience)
-	defer cancel()
-	for {
-		_, err := hello(limited, path, greetingPatience)
-		switch {
-		case err == nil || ctx.Err() != nil:
-			return err
-		case handsOver || !localsock.Gone(err):
-			return fmt.Errorf("%w: %w", errNoShare, err)
-		}
-		select {
-		case end := <-ended:
-			return fmt.Errorf("%w: it has ended (%v)", errNoShare, end)
-		case <-limited.Done():
-			return fmt.Errorf("%w: %w", errNoShare, err)
-		case <-time.After(lockPoll):
-		}
+// await waits for the greeting of a share that was just started.
+func (c *Client) await(ctx context.Context, path string) error {
+	_, err := hello(ctx, path, greetingPatience)
+	if err == nil || ctx.Err() != nil {
+		return err
 	}
+	return fmt.Errorf("%w: %w", errNoShare, err)
 }
 
 // drain asks a share to take no new stream.

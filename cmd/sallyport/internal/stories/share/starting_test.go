@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,6 +49,38 @@ func TestTooOld(t *testing.T) {
 		t.Errorf("%d logins, want 2 to %d", got, most)
 	}
 	t.Logf("%d logins, %d processes of shared connections after the calls", c.logins(), len(c.shares()))
+	c.end()
+}
+
+// A connection that takes no new streams is stopped, with calls in flight. They are answered, and
+// do not wait for it.
+func TestDrainsAndIsStopped(t *testing.T) {
+	t.Parallel()
+	c := newCrew(t, machines.SSHDOptions{})
+	c.start(crewSize)
+	var held []*call
+	for i, p := range c.proxies {
+		held = append(held, p.send("hold", fmt.Sprintf("held %d", i)))
+	}
+	machines.Poll(t, func() bool { return c.up.held.Load() == crewSize }, "all calls to be held")
+	old := c.share()
+	c.remove("sallyport/shared/*.sock")
+	machines.Poll(t, func() bool { return strings.Contains(c.log(), "takes no new stream") }, "the connection to drain")
+	for i, p := range c.proxies {
+		p.echo(t, fmt.Sprintf("new %d", i))
+	}
+	c.checkLogins(2)
+	stopped := time.Now()
+	syscall.Kill(old, syscall.SIGSTOP)
+	var took []time.Duration
+	for i, p := range c.proxies {
+		p.await(t, held[i])
+		took = append(took, held[i].answered.Sub(stopped))
+	}
+	t.Logf("calls in flight are answered after %v, with %q", spanOf(took), held[0].fault)
+	close(c.up.release)
+	syscall.Kill(old, syscall.SIGCONT)
+	c.checkLogins(2)
 	c.end()
 }
 
