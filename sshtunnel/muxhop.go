@@ -59,7 +59,7 @@ type muxHop struct {
 	end  context.CancelCauseFunc
 	// finished is set when the server has ended the hop in order: its streams end by themselves.
 	finished atomic.Bool
-	// drainedAt is when the hop took its last new stream, in nanoseconds since start. It is 0 before.
+	// drainedAt is when the server drained, in nanoseconds since start. It is 0 before.
 	drainedAt atomic.Int64
 
 	// presence is our attach. It outlives the hop as long as a stream does.
@@ -636,7 +636,7 @@ func (h *muxHop) fetch(a mux.Arrival, at listenAddress, arrivals *backlog) {
 // stream enters a stream of the hop.
 func (h *muxHop) stream(c *muxConn) (net.Conn, error) {
 	c.hop, c.closed = h, make(chan struct{})
-	c.moved = time.Since(start)
+	c.note(true) // it was opened in order to ask for something
 	h.streams.Add(1)
 	if !h.cfg.streams.add(c) || isDone(h.presence.gone) { // the others may have been cut already
 		c.Close()
@@ -718,9 +718,9 @@ func (s *muxStreams) cut(h *muxHop) {
 // keeps for later. A server that drains would live on for their sake, logged in, for days.
 //
 // So a stream ends when it carries nothing for quietLimit, and for less the longer the hop has
-// drained: down to nothing at drainLimit. But if it has carried bytes last from us to the server,
-// an answer may be due, and it has all of drainLimit. So has a command. Nothing that is written
-// just then is lost: Write has either passed the bytes on, or fails without one.
+// drained: down to nothing at drainLimit. But if its last bytes went to the server, or if it has
+// carried none, an answer may be due, and it has all of drainLimit. So has a command. Nothing that
+// is written just then is lost: Write has either passed the bytes on, or fails without one.
 func (s *muxStreams) retire(h *muxHop, drained time.Duration) {
 	left := max(0, drainLimit-drained)
 	quiet := time.Duration(float64(quietLimit) * float64(left) / float64(drainLimit))
@@ -765,7 +765,7 @@ type muxConn struct {
 	mu sync.Mutex
 	// moved is when bytes have moved last, since start.
 	moved time.Duration
-	// asks is set when the last bytes went to the server.
+	// asks is set when the last bytes went to the server, and before there are any.
 	asks bool
 	// retired is set when nothing may be written any more.
 	retired bool

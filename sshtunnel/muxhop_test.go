@@ -565,7 +565,9 @@ func TestSharedCallGivenUp(t *testing.T) {
 	}
 }
 
-// An HTTP client loses no request when its connections are ended because their share drains.
+// A request runs once, or not at all, when its connections are ended because their share drains. An
+// HTTP client asks for it again on another connection. Only if it just begins when it hears of the
+// end, net/http takes its POST for one that may have run, as with any server that ends a connection.
 func TestSharedDrainCostsNoRequest(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -594,11 +596,20 @@ func TestSharedDrainCostsNoRequest(t *testing.T) {
 		}
 	}()
 	const requests = 200
+	failed := 0
 	for i := range requests {
 		name := fmt.Sprint("request ", i)
 		resp, err := client.Post(upstream.URL, "text/plain", strings.NewReader(name))
 		if err != nil {
-			t.Fatal(err)
+			t.Log(err)
+			failed++
+			mu.Lock()
+			ran := runs[name]
+			mu.Unlock()
+			if ran > 0 {
+				t.Fatal("it has run")
+			}
+			continue
 		}
 		got, err := io.ReadAll(resp.Body)
 		if resp.Body.Close(); err != nil || string(got) != name {
@@ -615,9 +626,7 @@ func TestSharedDrainCostsNoRequest(t *testing.T) {
 			t.Errorf("%s has run %d times", name, n)
 		}
 	}
-	if opened := statusOf(t, sh).Opened; len(runs) != requests || opened < 3 {
-		t.Errorf("%d requests over %d connections", len(runs), opened)
-	} else {
-		t.Logf("%d connections", opened)
+	if opened := statusOf(t, sh).Opened; len(runs)+failed != requests || failed > requests/20 || opened < 3 {
+		t.Errorf("%d requests over %d connections, %d failed", len(runs), opened, failed)
 	}
 }
