@@ -567,7 +567,7 @@ func TestSharedCallGivenUp(t *testing.T) {
 
 // A request runs once, or not at all, when its connections are ended because their share drains. An
 // HTTP client asks for it again on another connection. Only if it just begins when it hears of the
-// end, net/http takes its POST for one that may have run, as with any server that ends a connection.
+// end, net/http takes its POST for one that may have run, as it does whenever a connection ends.
 func TestSharedDrainCostsNoRequest(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
