@@ -59,7 +59,8 @@ type muxHop struct {
 	end  context.CancelCauseFunc
 	// finished is set when the server has ended the hop in order: its streams end by themselves.
 	finished atomic.Bool
-	// drainedAt is when the hop took its last new stream, in nanoseconds since start. It is 0 before.
+	// drainedAt is when the hop took its last new stream, in nanoseconds since start. It is 0
+	// before.
 	drainedAt atomic.Int64
 
 	// presence is our attach. It outlives the hop as long as a stream does.

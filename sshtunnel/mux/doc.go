@@ -51,9 +51,9 @@
 // terminal says that a person waits at the client's terminal, ask that the client takes questions,
 // and insist that a login is to be tried also if it was refused shortly before. wait says that the
 // client waits while the hops are not reached for a reason that may pass. The server then dials
-// them again and again, and sends each failure as a state with the phase down and the error. Without
-// wait the first failure is the answer. The client leaves by closing the connection, or by ending
-// its direction.
+// them again and again, and sends each failure as a state with the phase down and the error.
+// Without wait the first failure is the answer. The client leaves by closing the connection, or by
+// ending its direction.
 //
 // If the chain is not up, the server dials it now, or lets the client wait for the attempt that is
 // under way. Meanwhile it sends, in any order and number:
@@ -106,8 +106,8 @@
 // that has carried no byte in either direction for a time. That time is 60 s at first, and is
 // shorter the longer the server drains, down to 0 after 10 minutes. If the last bytes have gone to
 // the server, an answer may be due: such a stream ends after 10 minutes, and so does a command. The
-// client ends streams because it alone knows that it is not just sending. The server ends those that
-// are left 30 s later.
+// client ends streams because it alone knows that it is not just sending. The server ends those
+// that are left 30 s later.
 //
 // # dial
 //
