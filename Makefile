@@ -5,9 +5,11 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
+# What a tunnel promises, tested over a shared connection as well.
+SHARED := ^Test(Abandoned|Bulk|Cancel|Close|Control|Cut|Dead|Dial|Exec|Fault|Forward|Half|HTTP|Join|Keyboard|Listen|Max|Needs|OneLogin|Open|Password|Push|Reconnect|Refus|Remote|Restarted|Reset|Silent|Timeout|TraceOf|Two|Unanswered|Unknown|Unused|When|Window)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: build test demo conformance matrix lint fuzz bench cover parts clean
+.PHONY: build test demo conformance matrix wine lint fuzz bench cover parts clean
 
 build:
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sallyport ./cmd/sallyport
@@ -16,6 +18,7 @@ build:
 # test that would be skipped fails instead.
 test: parts
 	$(GO) test -race -timeout 30m ./...
+	SALLYPORT_TEST_SHARED=1 $(GO) test -race -timeout 10m -run '$(SHARED)' ./sshtunnel
 
 # The main job, shown: two bastions, an authorization server and an MCP server, all in one process,
 # and the real proxy between them and an MCP host.
@@ -37,6 +40,12 @@ parts:
 # directories with other versions of OpenSSH (sbin/sshd, bin/ssh), separated by colons.
 matrix: parts
 	@set -o pipefail; $(GO) test -count 1 -timeout 30m -v -run TestMatrix ./sshtunnel | { grep -vE "^ *(=== |--- PASS|time=)" || true; }
+
+# The program for Windows, whose processes share one connection, under Wine 9 or later, against this
+# machine's sshd: make wine WINE=wine. What WINE must be, cmd/sallyport/internal/stories/wine says.
+wine:
+	@test -n "$(WINE)" || { echo "make wine: WINE must name a command that runs Wine 9 or later, as in make wine WINE=wine"; exit 2; }
+	WINE="$(WINE)" $(GO) test -count 1 -timeout 15m -v ./cmd/sallyport/internal/stories/wine
 
 # govulncheck needs its database, which is not reachable everywhere.
 lint:

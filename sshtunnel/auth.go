@@ -318,6 +318,7 @@ func (a *authenticator) interactive(method string) ssh.AuthMethod {
 		return a.password(at)
 	}
 	a.rounds = 0
+	a.patience.tookPart()
 	a.patience.waitForPerson() // PAM may send a push before its first question, or without one
 	return ssh.KeyboardInteractive(func(name, instruction string, prompts []string, echos []bool) ([]string, error) {
 		return a.round(at, strings.TrimSpace(name+"\n"+instruction), prompts, echos)
@@ -413,6 +414,7 @@ func (s patientSigner) Sign(rand io.Reader, data []byte) (*ssh.Signature, error)
 	if err := s.begin(); err != nil {
 		return nil, err
 	}
+	defer s.a.patience.signing()()
 	return s.MultiAlgorithmSigner.Sign(rand, data)
 }
 
@@ -421,6 +423,7 @@ func (s patientSigner) SignWithAlgorithm(rand io.Reader, data []byte, algorithm 
 	if err := s.begin(); err != nil {
 		return nil, err
 	}
+	defer s.a.patience.signing()()
 	return s.MultiAlgorithmSigner.SignWithAlgorithm(rand, data, algorithm)
 }
 

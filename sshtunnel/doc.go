@@ -61,7 +61,10 @@
 // is meant for a later one.
 //
 // If the name of the first hop has several addresses, they are raced: a new address is tried
-// every 250 ms, or when one has failed, and the two address families alternate (RFC 8305).
+// every 250 ms, or when one has failed, and the two address families alternate (RFC 8305). As long
+// as nothing answers, all of this begins again every 1.5 s beside what is under way: a network that
+// comes back is found sooner than by the repetitions of TCP and of resolvers. An attempt during
+// which the machine has slept begins anew, unless a person may be at work on it.
 //
 // A ProxyCommand runs in a session of its own, so it has no terminal: the terminal may belong to
 // another program. Only with Config.Terminal it shares the terminal, as it does with ssh. If it
@@ -114,8 +117,13 @@
 //     one that answers none, and ssh can use those. The hop before is asked in its place, and on
 //     Linux TCP must confirm what the first hop is sent.
 //   - The machine has slept: the wall clock has run at least 5 s ahead of the monotonic clock.
-//     Or the local address of the first hop's TCP connection is gone. The last hop must then
-//     answer within 5 s. Both are looked at every 2 s.
+//     Or the local address of the first hop's TCP connection is gone. Both are looked at every
+//     second. The first server is then knocked at each second, by a TCP connection that is closed
+//     at once: a machine that has just woken may have no network for a while, and that does not end
+//     a link. When the server is reached, or the address has been gone for 5 s, the last hop is
+//     asked. It must answer within 1.5 s or four round trips, and within 5 s if the login has
+//     needed a person. If the first hop is not reached by TCP, nothing is knocked at, and the limit
+//     is 3 s. So the first answer comes within 5 s of the network unless a person is needed.
 //   - 64 callers have given up waiting for the last hop to open a connection. If no connection
 //     is open, the link is given up. Otherwise further requests fail with an [OpenError].
 //   - A connection below has ended.
@@ -125,6 +133,34 @@
 // -1. Listeners stay open: the next link is asked to listen on the same port, also if the server
 // had chosen it. [Tunnel.Close] ends all of these. Calls then return [ErrClosed], and Accept
 // returns net.ErrClosed.
+//
+// # Shared connections
+//
+// With Config.Shared, the chain is not dialed here if another process shares a connection through
+// it, or can be started to do so. That process is a [Server]. One local connection to it is one
+// stream (package mux has the protocol). Errors, notices, questions and states are those of the
+// server's tunnel, and name the hops as the caller's ssh_config does. So the states above mean the
+// same, and nearly all that is said here holds for both. The differences are these.
+//
+//   - All tunnels that use the server have one login. Its questions go to one of them at a time:
+//     first to those with Config.Terminal, and then in the order in which they came. Trace has no
+//     hooks between Resolved and Connected. State.SharedBy is the server's process.
+//   - The login is that of the server's process: its environment and agent count, its Refusals and
+//     its ControlMaster, and the files that it can read. A ProxyCommand runs there and has no
+//     terminal. What it says is the notice, and its questions must come by SSH_ASKPASS.
+//     Whoever makes the key of a mux.Way sees to it that these are the caller's own, too.
+//   - The server must answer a ping within 2.5 s. If it does not, or if it ends, the link is lost.
+//     The next attempt looks for another server.
+//   - A server that is unused or too old takes no new stream. Its tunnels then become idle without
+//     an error, and the next call looks for another server. Connections that are open live on.
+//   - An edit of ssh_config counts for new connections after 5 s, because another server may be
+//     meant. Those that are open live on.
+//   - Streams of all tunnels share the windows and the order of one SSH connection. The server
+//     spreads them over up to four, where a further login needs nobody. Remote forwards stay on the
+//     first one.
+//   - The name of a port, such as https, is looked up by the caller. All other names are resolved
+//     by the last hop, as always.
+//   - If no server can be used, the chain is dialed in this process after all.
 //
 // # ControlMaster
 //
@@ -169,9 +205,10 @@
 // listeners, and the time of the next attempt. It runs from New to Close and never blocks. The
 // methods of Tunnel and the attempt send it events. The attempt runs in a goroutine of its own.
 //
-// In the code, hop is an interface with two implementations: an SSH connection of our own, and
-// the user's ControlMaster. A link is a list of hops. Outside the two implementations, nothing
-// asks which kind a hop is.
+// In the code, hop is an interface with three implementations: an SSH connection of our own, the
+// user's ControlMaster, and a shared connection, which stands for the whole chain. A link is a list
+// of hops. Outside the implementations, nothing asks which kind a hop is, except that a Server asks
+// for a channel without the pipes of a net.Conn.
 //
 // The first bytes of a server pass through package cleartext, which leaves out the text before its
 // version and keeps the proof of the session for the agent.
@@ -183,6 +220,9 @@
 //   - for each hop that is asked for signs of life, one that does so;
 //   - one that looks at the clocks and the local address (package netwatch);
 //   - two that accept connections for Listeners, from the first Listen on.
+//
+// A pool spreads the streams of one chain over several connections. It dials another one when one
+// has 200 streams, or when bulk makes small calls wait. It never does if a person may be needed.
 //
 // A connection has three goroutines: one reads from its channel, one writes to it, and one
 // handles its requests. They exist because the channels of x/crypto/ssh have no deadlines.

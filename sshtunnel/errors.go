@@ -199,6 +199,9 @@ type OpenError struct {
 	Reason ssh.RejectionReason `json:"reason,omitempty"`
 	// Msg is what the server said, cut to a limit.
 	Msg string `json:"msg,omitempty"`
+
+	// unasked says that the server was not asked, because it does not answer.
+	unasked bool
 }
 
 // Prohibited reports whether the hop's own rules refused. If not, the address could not be reached.

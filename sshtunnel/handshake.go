@@ -247,13 +247,18 @@ func (d *dialer) ask(ctx context.Context, q Question) (string, error) {
 		return "", ErrNoPerson
 	}
 	defer d.patience.ask(q.Prompt)()
-	return d.cfg.Ask(ctx, q)
+	answer, err := d.cfg.Ask(ctx, q)
+	if err == nil {
+		d.patience.tookPart()
+	}
+	return answer, err
 }
 
 // wait is told that a signature may wait for the person. The clock of ConnectTimeout stands still
 // meanwhile.
 func (d *dialer) wait(w userkeys.Wait) (over func()) {
 	if w.Certain {
+		d.patience.tookPart()
 		d.tell(w.Text)
 	}
 	return d.patience.hold()

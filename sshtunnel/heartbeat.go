@@ -1,10 +1,13 @@
 package sshtunnel
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"sallyport/sshtunnel/netwatch"
@@ -18,9 +21,20 @@ const (
 	defaultAliveCount    = 3
 
 	// watchInterval is the time between two looks at the clocks and the local address.
-	watchInterval = 2 * time.Second
-	// probeLimit is how long a link may take to answer when there is reason to doubt it.
-	probeLimit = 5 * time.Second
+	watchInterval = time.Second
+	// knockInterval is the time between two knocks.
+	knockInterval = time.Second
+	// answerLimit is how long a link that is doubted may take to answer once the network is there.
+	// It leaves time for two repetitions of a lost packet, and for a new login, so that the first
+	// answer comes within 5 s of the network.
+	answerLimit = 1500 * time.Millisecond
+	// blindLimit is that of a link that cannot tell a dead peer from a missing network.
+	blindLimit = 3 * time.Second
+	// attendedLimit is that of a link whose login has needed a person. To give it up by mistake
+	// costs the person more than it does to wait.
+	attendedLimit = 5 * time.Second
+	// strandedLimit is how long a link without its local address waits for a network.
+	strandedLimit = 5 * time.Second
 )
 
 // heartbeat asks the server of one hop for signs of life. Any byte that arrives is a sign of life.
@@ -37,6 +51,9 @@ type heartbeat struct {
 
 	// heard is set when the server has answered a request.
 	heard atomic.Bool
+	// took is how long the latest answer took, and best how long the fastest one did, in
+	// nanoseconds. They are 0 before the first answer.
+	took, best atomic.Int64
 	// mute is set when the server is taken for one that answers no requests.
 	mute atomic.Bool
 
@@ -64,8 +81,13 @@ func (b *heartbeat) ping(tasks *sync.WaitGroup) <-chan struct{} {
 			}
 			b.heard.Store(true)
 			b.mute.Store(false)
+			took := time.Since(sent)
+			b.took.Store(int64(took))
+			if best := b.best.Load(); best == 0 || int64(took) < best {
+				b.best.Store(int64(took)) // there is one request at a time
+			}
 			if b.answered != nil {
-				b.answered(time.Since(sent))
+				b.answered(took)
 			}
 		})
 	}
@@ -191,6 +213,7 @@ func (l *link) watch(m netwatch.Machine) {
 	if local != nil && !m.Has(local) {
 		local = nil // the system does not list it, so its absence means nothing
 	}
+	stranded := func() bool { return local != nil && !m.Has(local) }
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	for clocks := m.Clocks(); ; {
@@ -201,30 +224,107 @@ func (l *link) watch(m netwatch.Machine) {
 		}
 		switch slept := clocks.Slept(); {
 		case slept > 0:
-			l.probe(fmt.Sprintf("after a sleep of %v", slept.Round(time.Second)))
-		case local != nil && !m.Has(local):
-			l.probe(fmt.Sprintf("after the local address %v was lost", local))
+			l.probe(fmt.Sprintf("after a sleep of %v", slept.Round(time.Second)), stranded)
+		case stranded():
+			l.probe(fmt.Sprintf("after the local address %v was lost", local), stranded)
 		}
 	}
 }
 
-// probe ends the link unless something arrives from its last hop within probeLimit.
-func (l *link) probe(why string) {
+// probe ends the link unless something arrives from its last hop soon after the network is there.
+//
+// A machine that wakes may be without a network for a while, and the link may live all the same. So
+// probe first knocks at the first server, and asks the link itself only when that is reached. A
+// question that was sent before would be lost, and TCP would repeat it after ever longer pauses.
+// Nothing of this dials anew, because a login beside a link that lives could ask a person.
+func (l *link) probe(why string, stranded func() bool) {
 	b := l.last().heartbeat()
 	received := b.conn.received.Load()
-	timer := time.NewTimer(probeLimit)
+	silent := func() bool { return b.conn.received.Load() == received }
+	if !l.awaitNetwork(silent, stranded) {
+		return
+	}
+	limit := l.answerLimit()
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case <-b.ping(&l.tasks):
 	case <-timer.C:
-		if b.conn.received.Load() == received && !b.mute.Load() {
-			l.fail(l.last().place().error(StageLink, &SilentError{After: probeLimit, Why: why}))
+		if silent() && !b.mute.Load() {
+			l.fail(l.last().place().error(StageLink, &SilentError{After: limit, Why: why}))
 		}
 	case <-l.life.Done():
 	}
 }
 
-// countedConn counts what arrives, because any byte is a sign of life.
+// answerLimit returns how long the link may take to answer.
+func (l *link) answerLimit() time.Duration {
+	limit := answerLimit
+	switch {
+	case l.attended:
+		limit = attendedLimit
+	case l.doorstep() == "":
+		limit = blindLimit
+	}
+	return max(limit, 4*time.Duration(l.last().heartbeat().best.Load()))
+}
+
+// doorstep returns the address that the first hop was reached at. It is empty if the link does not
+// begin with a TCP connection of ours.
+func (l *link) doorstep() string {
+	first := l.hops[0]
+	if first.heartbeat() == nil || first.place().addr == "" {
+		return ""
+	}
+	if tcp, ok := first.heartbeat().conn.raw.(*net.TCPConn); ok {
+		return tcp.RemoteAddr().String()
+	}
+	return ""
+}
+
+// awaitNetwork returns when the server of the first hop is reached by a new TCP connection, or when
+// the link has been stranded for strandedLimit. It returns false if there is nothing to wait for
+// any more: the link was heard or has ended. Without a doorstep it returns at once.
+func (l *link) awaitNetwork(silent, stranded func() bool) bool {
+	address := l.doorstep()
+	if address == "" {
+		return true
+	}
+	since := time.Now() // of being stranded
+	for {
+		next := time.NewTimer(knockInterval)
+		reached := l.knock(address)
+		if !stranded() {
+			since = time.Now()
+		}
+		switch {
+		case l.life.Err() != nil || !silent():
+			next.Stop()
+			return false
+		case reached || time.Since(since) >= strandedLimit:
+			next.Stop()
+			return true
+		}
+		select {
+		case <-next.C:
+		case <-l.life.Done():
+			next.Stop()
+		}
+	}
+}
+
+// knock reports whether the host of an address answers. A refusal is an answer.
+func (l *link) knock(address string) bool {
+	ctx, cancel := context.WithTimeout(l.life, max(knockInterval, 2*time.Duration(l.last().heartbeat().best.Load())))
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// countedConn counts what arrives, because any byte is a sign of life, and how much moves.
 type countedConn struct {
 	net.Conn
 	// raw is what lies below Conn.
@@ -235,6 +335,8 @@ type countedConn struct {
 	at atomic.Int64
 	// failed is set when a Read or Write has failed.
 	failed atomic.Bool
+	// flow counts the bytes of both directions.
+	flow flow
 }
 
 // start is the base of monotonic times.
@@ -254,6 +356,7 @@ func (c *countedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.at.Store(int64(time.Since(start)))
 	c.received.Add(int64(n))
+	c.flow.add(n)
 	if err != nil {
 		c.failed.Store(true)
 	}
@@ -262,8 +365,47 @@ func (c *countedConn) Read(p []byte) (int, error) {
 
 func (c *countedConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
+	c.flow.add(n)
 	if err != nil {
 		c.failed.Store(true)
 	}
 	return n, err
+}
+
+// flow tells how many bytes have moved lately.
+type flow struct {
+	mu sync.Mutex
+	// second counts the seconds since start. now is how many bytes have moved in this one, and
+	// before how many had in the one before.
+	second      int64
+	now, before int64
+}
+
+func (f *flow) add(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.advance()
+	f.now += int64(n)
+}
+
+// recent returns how many bytes have moved within the last one or two seconds.
+func (f *flow) recent() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.advance()
+	return f.now + f.before
+}
+
+// advance begins a new second when it is time. The caller holds mu.
+func (f *flow) advance() {
+	second := int64(time.Since(start) / time.Second)
+	switch second - f.second {
+	case 0:
+		return
+	case 1:
+		f.before = f.now
+	default:
+		f.before = 0
+	}
+	f.second, f.now = second, 0
 }

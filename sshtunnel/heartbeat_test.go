@@ -265,7 +265,7 @@ func TestProbeAfterSleepOrLostAddress(t *testing.T) {
 					t.Fatalf("given up: %v", context.Cause(l.life))
 				}
 				tt.do(m)
-				if took := endsAfter(t, l); took > watchInterval+probeLimit {
+				if took := endsAfter(t, l); took > watchInterval+blindLimit {
 					t.Errorf("found after %v", took)
 				}
 				if !strings.Contains(context.Cause(l.life).Error(), tt.want) {

@@ -16,6 +16,11 @@ import (
 // whole.
 type link struct {
 	hops []hop
+	// sharedBy is the process that shares the connection. It is 0 for one of this process.
+	sharedBy int
+	// attended says that a person had a hand in the login, so that another login would bother the
+	// person again. It may also say so of a login that only took as long.
+	attended bool
 
 	// life ends with the link. Its cause says why.
 	life context.Context
@@ -80,6 +85,7 @@ func dialLink(ctx context.Context, cfg *Config, chain []*sshconfig.Host, report 
 			return nil, err
 		default:
 			l.hops = append(l.hops, hp)
+			l.attended = l.attended || d.patience.attended()
 		}
 		reached++
 	}

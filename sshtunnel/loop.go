@@ -30,6 +30,8 @@ type loop struct {
 	lastEnd time.Time
 	// failures counts the attempts that have failed in a row.
 	failures int
+	// troubled is when the first attempt failed after the last link. It is zero if none has.
+	troubled time.Time
 	// pause is the time between lastEnd and the next attempt.
 	pause time.Duration
 	// retryNow shortens the pause, because a call has come since the last attempt began.
@@ -47,6 +49,9 @@ type call struct {
 	// once makes the call return the error of the first attempt that fails, and try even after a
 	// refusal.
 	once bool
+	// waits makes a call with once wait all the same while the tunnel is down for a reason that may
+	// pass.
+	waits bool
 	// seen is loop.attempts when the call came. Attempts that had ended by then do not concern it.
 	seen int
 	// asked is set when the call has shortened a pause. Each call does so once.
@@ -56,7 +61,7 @@ type call struct {
 	insist bool
 	// joined is the attempt that was under way when the call came. It is nil if none was.
 	joined *attempt
-	// again reports whether the call should have another attempt when the one that it has joined has
+	// again reports whether the call should have another attempt because the one that it has joined
 	// failed. It is called once, by the loop, and may be nil.
 	again func(err error) bool
 	// answer gets one value. It has room for it.
@@ -77,8 +82,13 @@ type attempt struct {
 	patient bool
 	// insist says that a login is tried also if it was refused shortly before.
 	insist bool
+	// waits says that the attempt goes on when a shared connection could not dial for a reason that
+	// may pass. It rests then until that dials again.
+	waits, rests bool
 	// before is the state that stands again if the attempt is abandoned.
 	before State
+	// clocks tell whether the machine has slept since.
+	clocks netwatch.Clocks
 	// result gets one value. It has room for it.
 	result chan callAnswer
 }
@@ -129,10 +139,19 @@ func (l *loop) step() (time.Duration, bool) {
 		}
 	}
 	if l.attempt != nil {
-		if !l.wanted() && !l.attempt.patient {
+		if l.attempt.patient {
+			return 0, false
+		}
+		switch {
+		case !l.wanted():
+			l.attempt.cancel(errAbandoned)
+		case l.attempt.rests && l.retryNow: // a call has come, and another attempt tells that
+			l.attempt.cancel(errAbandoned)
+		case l.attempt.clocks.Slept() > 0: // its connection may be dead, and another one comes at once
+			l.failures, l.pause, l.retryNow = 0, 0, true
 			l.attempt.cancel(errAbandoned)
 		}
-		return 0, false
+		return watchInterval, true
 	}
 	wait, ok := l.untilAttempt()
 	if ok && wait > 0 && l.lookout.News() {
@@ -140,7 +159,7 @@ func (l *loop) step() (time.Duration, bool) {
 	}
 	if ok && wait <= 0 {
 		l.startAttempt()
-		return 0, false
+		return watchInterval, true
 	}
 	return min(wait, watchInterval), ok
 }
@@ -154,7 +173,7 @@ func (l *loop) decide(c *call) (callAnswer, bool) {
 		// A link that has ended is about to be cleaned up.
 		return callAnswer{link: l.link}, l.link.life.Err() == nil
 	case st.Phase == Dialing:
-	case c.once && failed:
+	case c.once && failed && !(c.waits && st.Phase == Down):
 		return callAnswer{err: st.Err}, true
 	case st.Phase == Refused && (!c.once || failed):
 		return callAnswer{err: st.Err}, true
@@ -189,15 +208,16 @@ func (l *loop) untilAttempt() (time.Duration, bool) {
 }
 
 func (l *loop) startAttempt() {
-	a := &attempt{before: l.state(), result: make(chan callAnswer, 1), insist: l.t.cfg.Insist}
+	a := &attempt{before: l.state(), clocks: l.t.cfg.machine.Clocks(), result: make(chan callAnswer, 1), insist: l.t.cfg.Insist, waits: true}
 	for c := range l.calls {
 		a.insist = a.insist || c.insist
+		a.waits = a.waits && !c.once
 	}
 	a.ctx, a.cancel = context.WithCancelCause(l.t.ctx)
 	l.attempt, l.retryNow = a, false
 	l.setState(State{Phase: Dialing, Err: a.before.Err})
 	l.tasks.Go(func() { // ends with the attempt, at the latest when a.ctx does
-		link, err := l.t.dial(a.ctx, a.insist, func(p progress) {
+		link, err := l.t.dial(a, func(p progress) {
 			l.t.send(func(l *loop) { l.attemptAdvanced(a, p) })
 		})
 		a.result <- callAnswer{link, err}
@@ -209,11 +229,30 @@ func (l *loop) attemptAdvanced(a *attempt, p progress) {
 	if l.attempt != a {
 		return
 	}
+	if a.rests = p.failed != nil; a.rests {
+		l.attemptRests(p.failed)
+		return
+	}
 	a.patient = a.patient || p.patient
 	st := published{State: State{Phase: Dialing, Hop: p.hop, Notice: p.notice, Err: a.before.Err}, patient: a.patient}
 	if now := l.t.current.Load(); st.State != now.State || st.patient != now.patient {
 		l.publish(st)
 	}
+}
+
+// attemptRests notes that the process that shares the connection could not dial. It will dial again
+// while we wait, and its pauses are the only ones.
+func (l *loop) attemptRests(err error) {
+	a := l.attempt
+	a.patient = false
+	a.before = State{Phase: Down, Hop: hopOf(err), Err: err}
+	l.attempts++
+	l.lastEnd, l.pause = time.Now(), minBackoff
+	for c := range l.calls {
+		c.asked = true // the attempt has asked for all that were there
+	}
+	l.setState(a.before)
+	l.t.cfg.Log.Info("dial failed", "hop", a.before.Hop, "status", Down, "err", err)
 }
 
 // attemptEnded takes the result of the attempt that was under way.
@@ -229,7 +268,7 @@ func (l *loop) attemptEnded(r callAnswer) {
 	l.attempts++
 	l.lastEnd = time.Now()
 	if r.err != nil {
-		l.pause = backoff(l.failures)
+		l.pause = l.pauseAfter(a, r.err)
 		l.failures++
 		for c := range l.calls {
 			if c.joined == a && c.again != nil && c.again(r.err) {
@@ -239,13 +278,60 @@ func (l *loop) attemptEnded(r callAnswer) {
 		st := State{Phase: phaseOf(r.err), Hop: hopOf(r.err), Err: r.err}
 		l.setState(st)
 		l.t.cfg.Log.Info("dial failed", "hop", st.Hop, "status", st.Phase, "err", st.Err)
+		if l.t.cfg.Shared != nil && (st.Phase == NeedsPerson || st.Phase == Refused) {
+			l.awaitShared()
+		}
 		return
 	}
-	l.link = r.link
-	l.setState(State{Phase: Up})
+	l.link, l.troubled = r.link, time.Time{}
+	l.setState(State{Phase: Up, SharedBy: r.link.sharedBy})
 	for ln := range l.listeners {
 		l.tasks.Go(func() { ln.renew(l.t.ctx, r.link) }) // ends with the grant, the link or the listener
 	}
+}
+
+// awaitShared ends the state in which a person is needed when somebody else has brought the shared
+// connection up, as by a login at a terminal. It asks the process that shares it.
+func (l *loop) awaitShared() {
+	t, now := l.t, l.t.current.Load()
+	l.tasks.Go(func() { // ends with the state, or with the tunnel
+		ticker := time.NewTicker(watchInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+			case <-now.changed:
+				return
+			case <-t.ctx.Done():
+				return
+			}
+			if t.cfg.streams.isUp(t.ctx) {
+				t.send(func(l *loop) {
+					if l.attempt == nil && l.t.current.Load() == now {
+						l.failures, l.pause = 0, 0
+						l.setState(State{Phase: Idle})
+					}
+				})
+				return
+			}
+		}
+	})
+}
+
+// pauseAfter returns the pause after an attempt that has failed. At first, a connection that is
+// shared is dialed more often if no server could be asked for a login: it is dialed once for all
+// who wait, and each of them may wait for the worst of its pauses only.
+func (l *loop) pauseAfter(a *attempt, err error) time.Duration {
+	now, pause := time.Now(), backoff(l.failures)
+	if l.troubled.IsZero() {
+		l.troubled = now
+	}
+	hop, ok := errors.AsType[*HopError](err)
+	early := ok && (hop.Stage == StageConnect || hop.Stage == StageHandshake) && phaseOf(err) == Down && !a.patient
+	if early && l.t.cfg.host != nil && now.Sub(l.troubled) < sharedHurry {
+		pause = min(pause, sharedPause)
+	}
+	return pause
 }
 
 // linkLost notes that the link has ended and nothing of it is left.
@@ -259,7 +345,7 @@ func (l *loop) linkLost() {
 	l.lostInUse = l.link.last().used() && l.t.cfg.host == nil
 	l.link = nil
 	// A server may log us in and end the connection at once, again and again, and each login may
-	// cost the person a push. So a short link counts as a failure, but the first one costs no pause.
+	// cost the person a push. So a short link counts as a failure, but the first costs no pause.
 	if l.failures++; time.Since(l.lastEnd) >= stableAfter {
 		l.failures = 0
 	}

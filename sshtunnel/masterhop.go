@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -200,9 +201,12 @@ func (m *masterHop) ask(ctx context.Context, args ...string) (string, error) {
 	}
 }
 
+// masterLimit is how long a master may take to say that it is there.
+const masterLimit = 5 * time.Second
+
 // answers reports whether the master is there.
 func (m *masterHop) answers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	ctx, cancel := context.WithTimeout(ctx, masterLimit)
 	defer cancel()
 	_, err := m.ask(ctx, "-O", "check")
 	return err == nil

@@ -44,7 +44,7 @@ func TestServerThatAnswersNoRequest(t *testing.T) {
 					return
 				}
 				time.Sleep(time.Hour)
-				l.tasks.Go(func() { l.probe("after a sleep of 1h") })
+				l.tasks.Go(func() { l.probe("after a sleep of 1h", func() bool { return false }) })
 				time.Sleep(time.Hour)
 				if l.life.Err() != nil {
 					t.Errorf("given up: %v", context.Cause(l.life))

@@ -15,6 +15,8 @@ import (
 const (
 	// lineLimit is how long an attached client may take for a line when its buffer is full.
 	lineLimit = 5 * time.Second
+	// leaveLimit is how long a server that drains waits for its clients to leave.
+	leaveLimit = 2 * time.Second
 	// maxNotices bounds how many notices are repeated to a client that comes later.
 	maxNotices = 32
 )
@@ -95,6 +97,8 @@ func (a *attachment) put(ctx context.Context, q mux.Question) (mux.Answer, error
 type people struct {
 	// turn is held while a question is open. It has room for one.
 	turn chan struct{}
+	// left gets a value when a client leaves. It has room for one.
+	left chan struct{}
 
 	mu sync.Mutex
 	// list is in the order in which they came.
@@ -103,9 +107,29 @@ type people struct {
 	notices []mux.Notice
 	// questions counts them, for their ids.
 	questions int
+	// atTerminal is closed and replaced when a client with a terminal comes.
+	atTerminal chan struct{}
 }
 
-func (p *people) init() { p.turn = make(chan struct{}, 1) }
+func (p *people) init() {
+	p.turn, p.left, p.atTerminal = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
+}
+
+// await returns when all clients have left, because they know that the server drains, or at stop.
+// It does not wait long.
+func (p *people) await(stop <-chan struct{}) {
+	timer := time.NewTimer(leaveLimit)
+	defer timer.Stop()
+	for p.attached() {
+		select {
+		case <-p.left:
+		case <-timer.C:
+			return
+		case <-stop:
+			return
+		}
+	}
+}
 
 // enter attaches a client. It returns the notices that the client has missed.
 func (p *people) enter(c *mux.Conn, who mux.Attach) (*attachment, []mux.Notice) {
@@ -115,6 +139,10 @@ func (p *people) enter(c *mux.Conn, who mux.Attach) (*attachment, []mux.Notice) 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.list = append(p.list, a)
+	if who.Terminal && who.Ask {
+		close(p.atTerminal)
+		p.atTerminal = make(chan struct{})
+	}
 	return a, slices.Clone(p.notices)
 }
 
@@ -124,6 +152,10 @@ func (p *people) leave(a *attachment) {
 	defer p.mu.Unlock()
 	if i := slices.Index(p.list, a); i >= 0 {
 		p.list = slices.Delete(p.list, i, i+1)
+	}
+	select {
+	case p.left <- struct{}{}:
+	default:
 	}
 }
 
@@ -155,7 +187,7 @@ func (p *people) canAsk() bool {
 // users describes the clients.
 func (p *people) users() (users []mux.User) {
 	for _, a := range p.some(func(*attachment) bool { return true }) {
-		users = append(users, mux.User{PID: a.PID, Purpose: a.Purpose, Since: a.since, Waiting: a.waits.Load()})
+		users = append(users, mux.User{PID: a.PID, Purpose: a.Purpose, Hops: a.Hops, Since: a.since, Waiting: a.waits.Load()})
 	}
 	return users
 }
@@ -195,6 +227,17 @@ func (p *people) tell(n mux.Notice) {
 	}
 }
 
+// errAtTerminal is why a question is taken back from a client that has no terminal: a person sits
+// at that of another one, and may not see a window of the first.
+var errAtTerminal = errors.New("a person at a terminal is asked instead")
+
+// awaitTerminal returns a channel that is closed when a client with a terminal comes.
+func (p *people) awaitTerminal() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.atTerminal
+}
+
 // ask puts a question to one client at a time until one answers. The error is ErrNoPerson if none
 // can.
 func (p *people) ask(ctx context.Context, q mux.Question) (mux.Answer, error) {
@@ -205,6 +248,7 @@ func (p *people) ask(ctx context.Context, q mux.Question) (mux.Answer, error) {
 		return mux.Answer{}, context.Cause(ctx)
 	}
 	for tried := map[*attachment]bool{}; ; {
+		better := p.awaitTerminal()
 		a := p.next(tried)
 		if a == nil {
 			return mux.Answer{}, ErrNoPerson
@@ -214,9 +258,23 @@ func (p *people) ask(ctx context.Context, q mux.Question) (mux.Answer, error) {
 		p.questions++
 		q.ID = strconv.Itoa(p.questions)
 		p.mu.Unlock()
-		answer, err := a.put(ctx, q)
+		asking, done := context.WithCancelCause(ctx)
+		if !a.Terminal {
+			go func() { // ends with the question
+				select {
+				case <-better:
+					done(errAtTerminal)
+				case <-asking.Done():
+				}
+			}()
+		}
+		answer, err := a.put(asking, q)
+		done(nil)
 		if ctx.Err() != nil {
 			return mux.Answer{}, context.Cause(ctx)
+		}
+		if errors.Is(err, errAtTerminal) {
+			delete(tried, a) // it may be asked again
 		}
 		if err == nil && !errors.Is(DecodeError(answer.Error, nil), ErrNoPerson) {
 			return answer, nil
@@ -226,7 +284,7 @@ func (p *people) ask(ctx context.Context, q mux.Question) (mux.Answer, error) {
 
 // ask is Config.Ask of the server's tunnel.
 func (s *Server) ask(ctx context.Context, q Question) (string, error) {
-	answer, err := s.people.ask(ctx, mux.Question{Hop: s.index(q.Hop), Kind: q.Kind, Prompt: q.Prompt, Echo: q.Echo})
+	answer, err := s.people.ask(ctx, mux.Question{Hop: s.hops.index(q.Hop), Kind: q.Kind, Prompt: q.Prompt, Echo: q.Echo})
 	if err != nil {
 		return "", err
 	}
@@ -234,21 +292,25 @@ func (s *Server) ask(ctx context.Context, q Question) (string, error) {
 }
 
 // notice is Config.Notice of the server's tunnel.
-func (s *Server) notice(n Notice) { s.people.tell(*s.wireNotice(n)) }
+func (s *Server) notice(n Notice) { s.people.tell(*s.hops.notice(n)) }
+
+// aliases are the hops of a Server, by which messages name them.
+type aliases []string
 
 // index returns the index of a hop; nil for none.
-func (s *Server) index(alias string) *int {
-	if i := slices.Index(s.hops, alias); i >= 0 {
+func (a aliases) index(alias string) *int {
+	if i := slices.Index(a, alias); i >= 0 {
 		return &i
 	}
 	return nil
 }
 
-func (s *Server) wireNotice(n Notice) *mux.Notice {
+// notice returns a Notice as it travels; nil for none.
+func (a aliases) notice(n Notice) *mux.Notice {
 	if n == (Notice{}) {
 		return nil
 	}
-	return &mux.Notice{Hop: s.index(n.Hop), Text: n.Text, URL: n.URL}
+	return &mux.Notice{Hop: a.index(n.Hop), Text: n.Text, URL: n.URL}
 }
 
 // attach serves OpAttach.
@@ -301,7 +363,7 @@ func (s *Server) join(a *attachment, missed []mux.Notice) (*link, error) {
 	told, stop := context.WithCancel(ctx)
 	defer stop()
 	states.Go(func() { s.tellStates(told, a, missed) }) // ends with told
-	return s.tunnel.await(ctx, &call{once: true, insist: a.Insist, again: func(err error) bool {
+	return s.tunnel.await(ctx, &call{once: true, waits: a.Wait, insist: a.Insist, again: func(err error) bool {
 		auth, refused := errors.AsType[*AuthError](err)
 		switch {
 		case a.Insist && refused && !auth.MetAt.IsZero():
@@ -313,6 +375,13 @@ func (s *Server) join(a *attachment, missed []mux.Notice) (*link, error) {
 	}})
 }
 
+// state returns a state as it travels.
+func (a aliases) state(p *published) *mux.State {
+	return &mux.State{
+		Phase: p.Phase, Hop: a.index(p.Hop), Notice: a.notice(p.Notice), Patient: p.patient, Error: EncodeError(p.Err, a),
+	}
+}
+
 // tellStates sends each state until ctx ends.
 func (s *Server) tellStates(ctx context.Context, a *attachment, missed []mux.Notice) {
 	for first := true; ; first = false {
@@ -320,10 +389,7 @@ func (s *Server) tellStates(ctx context.Context, a *attachment, missed []mux.Not
 		if ctx.Err() != nil || now.Phase == Up {
 			return
 		}
-		a.send(mux.Reply{State: &mux.State{
-			Phase: now.Phase, Hop: s.index(now.Hop), Notice: s.wireNotice(now.Notice), Patient: now.patient,
-			Error: EncodeError(now.Err, s.hops),
-		}})
+		a.send(mux.Reply{State: s.hops.state(now)})
 		if first && now.Phase == Dialing {
 			for _, n := range missed {
 				a.send(mux.Reply{Notice: &n})

@@ -27,6 +27,11 @@ const (
 	maxAttaches = 3
 	// resolveInterval is the least time between two looks at whether ssh_config has changed.
 	resolveInterval = 5 * time.Second
+
+	// drainLimit is how long a stream of a server that takes no new one may go on, and quietLimit
+	// how long it may carry nothing at first. See muxStreams.retire.
+	drainLimit = 10 * time.Minute
+	quietLimit = time.Minute
 )
 
 var (
@@ -43,8 +48,8 @@ type muxHop struct {
 	where place
 	// hops are our aliases of the chain.
 	hops []string
-	// key is that of the mux.Way.
-	key  string
+	// way led to the server, and dial leads to that one.
+	way  mux.Way
 	dial mux.Dialer
 	// link is what the hop is a part of.
 	link *link
@@ -52,10 +57,12 @@ type muxHop struct {
 	// life ends with the hop.
 	life context.Context
 	end  context.CancelCauseFunc
-	// finished is set when the server has ended the hop in order, so that streams end by themselves.
+	// finished is set when the server has ended the hop in order: its streams end by themselves.
 	finished atomic.Bool
+	// drainedAt is when the hop took its last new stream, in nanoseconds since start. It is 0 before.
+	drainedAt atomic.Int64
 
-	// presence is our attach.
+	// presence is our attach. It outlives the hop as long as a stream does.
 	presence *presence
 
 	// streams counts the open streams.
@@ -75,7 +82,8 @@ func dialShared(ctx context.Context, cfg *Config, chain []*sshconfig.Host, repor
 		if dial, err = way.Find(ctx); err != nil {
 			break
 		}
-		l, h := newLink(), newMuxHop(cfg, chain, way.Key, dial)
+		cfg.streams.found(dial)
+		l, h := newLink(), newMuxHop(cfg, chain, way, dial)
 		h.link = l
 		l.hops = []hop{h}
 		if err = h.attach(ctx, report); err == nil {
@@ -103,12 +111,14 @@ func dialShared(ctx context.Context, cfg *Config, chain []*sshconfig.Host, repor
 	if !errors.Is(err, mux.ErrUnavailable) {
 		return nil, err
 	}
-	cfg.streams.warn.Do(func() { cfg.Log.Warn("connecting without a shared connection", "err", err) })
+	if !errors.Is(err, mux.ErrAlone) {
+		cfg.streams.warn.Do(func() { cfg.Log.Warn("connecting without a shared connection", "err", err) })
+	}
 	return nil, nil
 }
 
-func newMuxHop(cfg *Config, chain []*sshconfig.Host, key string, dial mux.Dialer) *muxHop {
-	h := &muxHop{cfg: cfg, key: key, dial: dial, where: place{alias: chain[len(chain)-1].Alias}}
+func newMuxHop(cfg *Config, chain []*sshconfig.Host, way mux.Way, dial mux.Dialer) *muxHop {
+	h := &muxHop{cfg: cfg, way: way, dial: dial, where: place{alias: chain[len(chain)-1].Alias}}
 	for _, host := range chain {
 		h.hops = append(h.hops, host.Alias)
 	}
@@ -129,16 +139,26 @@ func (h *muxHop) used() bool {
 // close ends the hop. Streams of a server that only takes no new ones live on.
 func (h *muxHop) close(cause error) {
 	h.end(cause)
+	if h.finished.Load() {
+		h.leave()
+		return
+	}
 	if h.presence != nil {
 		h.presence.conn.Close()
 	}
-	if !h.finished.Load() {
-		h.cfg.streams.cut(h)
+	h.cfg.streams.cut(h)
+}
+
+// leave ends our presence at a server if the hop has ended and no stream needs it any more.
+func (h *muxHop) leave() {
+	if h.presence != nil && h.life.Err() != nil && h.streams.Load() == 0 {
+		h.presence.conn.Close()
 	}
 }
 
 // drained ends the hop because its server takes no new stream.
 func (h *muxHop) drained(why string) {
+	h.drainedAt.CompareAndSwap(0, int64(time.Since(start)))
 	h.finished.Store(true)
 	h.end(fmt.Errorf("%w: %s", errDraining, why))
 }
@@ -153,7 +173,8 @@ func (h *muxHop) attach(ctx context.Context, report func(progress)) error {
 		return fmt.Errorf("%w: %w", errNotAttached, err)
 	}
 	c, greeting, err := mux.Open(limited, conn, mux.Request{Op: mux.OpAttach, Attach: &mux.Attach{
-		PID: os.Getpid(), Purpose: h.cfg.Purpose, Terminal: h.cfg.Terminal, Ask: h.cfg.Ask != nil, Insist: h.cfg.Insist,
+		PID: os.Getpid(), Purpose: h.cfg.Purpose, Hops: h.hops, Terminal: h.cfg.Terminal, Ask: h.cfg.Ask != nil, Insist: h.cfg.Insist,
+		Wait: h.cfg.waits,
 	}})
 	switch _, other := errors.AsType[*mux.VersionError](err); {
 	case other:
@@ -164,9 +185,10 @@ func (h *muxHop) attach(ctx context.Context, report func(progress)) error {
 		c.Close()
 		return errDraining
 	}
+	h.link.sharedBy = greeting.PID
 	h.presence = newPresence(h, c, report)
-	h.link.tasks.Go(h.presence.read)  // ends with the connection, which close closes
-	h.link.tasks.Go(h.presence.watch) // ends with the hop
+	h.cfg.streams.tasks.Go(h.presence.read)  // ends with the connection, which watch closes
+	h.cfg.streams.tasks.Go(h.presence.watch) // ends with the hop and its streams
 	select {
 	case <-h.presence.up:
 		return nil
@@ -199,7 +221,9 @@ func runningTimeout(ctx context.Context, d time.Duration) (context.Context, cont
 	return ctx, func() { cancel(nil) }
 }
 
-// presence is an attach: it tells the server that we are there, and hears how the chain is.
+// presence is an attach: it tells the server that we are there, and hears how the chain is. It
+// lasts as long as the hop, and as the streams of a hop that drains: somebody must notice when
+// their server dies.
 type presence struct {
 	hop    *muxHop
 	conn   *mux.Conn
@@ -209,6 +233,10 @@ type presence struct {
 	// pong is the number of the latest pong, and ponged is told of each.
 	pong   atomic.Int64
 	ponged chan struct{}
+	// doubts get why the server may be gone. It has room for one. Each has a ping.
+	doubts chan error
+	// gone is closed when nothing comes from the server any more.
+	gone chan struct{}
 
 	mu sync.Mutex
 	// questions has what takes a question back, by its id.
@@ -222,18 +250,29 @@ func newPresence(h *muxHop, c *mux.Conn, report func(progress)) *presence {
 		report:    report,
 		up:        make(chan struct{}),
 		ponged:    make(chan struct{}, 1),
+		doubts:    make(chan error, 1),
+		gone:      make(chan struct{}),
 		questions: map[string]context.CancelFunc{},
 	}
 }
 
-// read takes the server's lines until the hop ends.
+// read takes the server's lines until it or the hop ends.
 func (p *presence) read() {
+	err := p.lines()
+	close(p.gone) // before the streams are cut, so that none is missed
+	if err != nil {
+		p.failed(fmt.Errorf("the shared connection has ended: %w", err))
+		p.hop.cfg.streams.cut(p.hop)
+	}
+}
+
+// lines takes the server's lines. It returns nil if the server has ended the hop in order.
+func (p *presence) lines() error {
 	h := p.hop
 	for {
 		var r mux.Reply
 		if err := p.conn.ReadLine(&r); err != nil {
-			p.failed(fmt.Errorf("the shared connection has ended: %w", err))
-			return
+			return err
 		}
 		switch {
 		case r.State != nil:
@@ -258,14 +297,13 @@ func (p *presence) read() {
 			close(p.up)
 		case r.Draining != nil:
 			h.drained(r.Draining.Why)
-			return
 		case r.Lost != nil:
 			h.finished.Store(true)
 			h.end(h.decode(r.Lost.Error))
-			return
+			return nil
 		case r.Error != nil:
 			h.end(h.decode(r.Error))
-			return
+			return nil
 		}
 	}
 }
@@ -278,42 +316,71 @@ func (p *presence) failed(err error) {
 	p.hop.end(p.hop.where.error(StageLink, err))
 }
 
-// watch pings the server until the hop ends. It counts ticks, because a process that was stopped
-// must not take the server for dead when it goes on.
+// watch pings the server until it or the hop ends, and ends the streams of a hop that drains when
+// it is time.
 func (p *presence) watch() {
+	defer p.conn.Close()
+	h := p.hop
 	timer := time.NewTimer(pingInterval)
 	defer timer.Stop()
 	for n := 1; ; n++ {
+		var doubt error
 		select {
 		case <-timer.C:
-		case <-p.hop.life.Done():
+		case doubt = <-p.doubts:
+		case <-p.gone:
 			return
 		}
-		p.conn.SetWriteDeadline(time.Now().Add(pongLimit))
-		if p.conn.WriteLine(mux.Line{Ping: n}) != nil {
-			return // read meets the same
+		if !p.ping(n, timer) {
+			return
 		}
-		for ticks := 0; p.pong.Load() < int64(n); {
-			timer.Reset(runningTick)
-			select {
-			case <-p.ponged:
-			case <-timer.C:
-				ticks++
-			case <-p.hop.life.Done():
-				return
-			}
-			if ticks >= int(pongLimit/runningTick) {
-				p.failed(&SilentError{After: pongLimit, Why: "from the shared connection"})
-				return
-			}
+		if doubt != nil {
+			h.drained("it takes no connection: " + doubt.Error())
+		}
+		if at := time.Duration(h.drainedAt.Load()); at > 0 {
+			h.cfg.streams.retire(h, time.Since(start)-at)
 		}
 		timer.Reset(pingInterval)
 	}
 }
 
+// ping asks the server for an answer, and reports whether it came. It counts ticks, because a
+// process that was stopped must not take the server for dead when it goes on.
+func (p *presence) ping(n int, timer *time.Timer) bool {
+	p.conn.SetWriteDeadline(time.Now().Add(pongLimit))
+	if p.conn.WriteLine(mux.Line{Ping: n}) != nil {
+		return false // read meets the same
+	}
+	for ticks := 0; p.pong.Load() < int64(n); {
+		timer.Reset(runningTick)
+		select {
+		case <-p.ponged:
+		case <-timer.C:
+			ticks++
+		case <-p.gone:
+			return false
+		}
+		if ticks < int(pongLimit/runningTick) {
+			continue
+		}
+		if silent := p.hop.way.Silent; silent != nil {
+			silent()
+		}
+		p.failed(&SilentError{After: pongLimit, Why: "from the shared connection"})
+		return false
+	}
+	return true
+}
+
 // state passes on how far the chain is dialed.
 func (p *presence) state(s *mux.State) {
-	if isDone(p.up) || s.Phase != Dialing {
+	switch {
+	case isDone(p.up):
+		return
+	case s.Phase == Down && s.Error != nil && p.hop.cfg.waits:
+		p.report(progress{failed: DecodeError(s.Error, p.hop.hops)})
+		return
+	case s.Phase != Dialing:
 		return
 	}
 	now := progress{hop: p.hop.alias(s.Hop), patient: s.Patient}
@@ -329,7 +396,7 @@ func (p *presence) ask(q mux.Question) {
 	p.mu.Lock()
 	p.questions[q.ID] = cancel
 	p.mu.Unlock()
-	p.hop.link.tasks.Go(func() { // ends with the answer, or when the question is taken back
+	p.hop.cfg.streams.tasks.Go(func() { // ends with the answer, or when the question is taken back
 		defer cancel()
 		answer := &mux.Answer{ID: q.ID}
 		text, err := "", ErrNoPerson
@@ -391,36 +458,48 @@ func (h *muxHop) within(ctx context.Context) (context.Context, context.CancelFun
 	}
 }
 
+// doubt waits until it is clear what it means that the server could not be asked, and returns an
+// errLost, or the cause of ctx.
+//
+// A server whose socket was removed, or that is short of descriptors, takes no new connection and
+// still serves the streams that it has. So if it answers a ping, the hop ends as if the server
+// drained.
+func (h *muxHop) doubt(ctx context.Context, why error) error {
+	until, limited := ctx.Deadline()
+	if ctx.Err() == nil && (!limited || time.Now().Before(until)) { // the call was not given up
+		select {
+		case h.presence.doubts <- why:
+		default:
+		}
+	}
+	<-ctx.Done() // it is one of within
+	return context.Cause(ctx)
+}
+
 // request asks the server for a stream. ctx bounds the call. The error wraps errLost if the hop has
 // ended.
 func (h *muxHop) request(ctx context.Context, req mux.Request) (*mux.Conn, *mux.OK, error) {
 	ctx, cancel := h.within(ctx)
 	defer cancel()
-	lost := func(err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		return fmt.Errorf("%w: %w", errLost, err)
-	}
 	conn, err := h.dial(ctx)
 	if err != nil {
-		return nil, nil, lost(err)
+		return nil, nil, h.doubt(ctx, err)
 	}
 	c, _, err := mux.Open(ctx, conn, req)
 	if err != nil {
-		return nil, nil, lost(err)
+		return nil, nil, h.doubt(ctx, err)
 	}
 	r, err := c.Receive(ctx)
 	switch {
 	case err != nil:
-		err = lost(err)
+		err = h.doubt(ctx, err)
 	case r.Error != nil && r.Error.Type == mux.TypeDraining:
 		h.drained(r.Error.Text)
-		err = lost(errDraining)
+		err = fmt.Errorf("%w: %w", errLost, errDraining)
 	case r.Error != nil:
 		err = h.decode(r.Error)
 	case r.OK == nil:
-		err = lost(errors.New("an answer without a meaning"))
+		err = h.doubt(ctx, errors.New("an answer without a meaning"))
 	}
 	if err != nil {
 		c.Close()
@@ -441,7 +520,7 @@ func (h *muxHop) checkConfig(ctx context.Context) error {
 		return nil
 	}
 	way, err := h.cfg.Shared(ctx, chain)
-	if err != nil || way.Key == h.key {
+	if err != nil || way.Key == h.way.Key {
 		return nil
 	}
 	h.drained("ssh_config has changed")
@@ -488,10 +567,7 @@ func (h *muxHop) exec(ctx context.Context, command string) (io.ReadWriteCloser, 
 	}
 	if err != nil {
 		c.Close()
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		return nil, fmt.Errorf("%w: %w", errLost, err)
+		return nil, h.doubt(ctx, err)
 	}
 	p := &muxProcess{gone: make(chan struct{})}
 	p.muxConn = &muxConn{Conn: c, wait: wait, laddr: addr{"ssh", h.where.alias}, raddr: addr{"ssh", h.where.alias}}
@@ -560,13 +636,11 @@ func (h *muxHop) fetch(a mux.Arrival, at listenAddress, arrivals *backlog) {
 // stream enters a stream of the hop.
 func (h *muxHop) stream(c *muxConn) (net.Conn, error) {
 	c.hop, c.closed = h, make(chan struct{})
+	c.moved = time.Since(start)
 	h.streams.Add(1)
-	if !h.cfg.streams.add(c) {
+	if !h.cfg.streams.add(c) || isDone(h.presence.gone) { // the others may have been cut already
 		c.Close()
-		return nil, fmt.Errorf("%w: %w", errLost, ErrClosed)
-	}
-	if h.life.Err() != nil && !h.finished.Load() {
-		c.cut() // the hop may have cut its streams before this one came
+		return nil, errLost
 	}
 	return c, nil
 }
@@ -576,11 +650,40 @@ func (h *muxHop) stream(c *muxConn) (net.Conn, error) {
 type muxStreams struct {
 	// warn tells once that the chain is dialed in this process.
 	warn sync.Once
+	// tasks counts the goroutines of presences.
+	tasks sync.WaitGroup
 
 	mu   sync.Mutex
 	open map[*muxConn]struct{}
 	// closed is set by close.
 	closed bool
+	// server leads to the server that was found last. It is nil before.
+	server mux.Dialer
+}
+
+// found notes the server that was found last.
+func (s *muxStreams) found(dial mux.Dialer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.server = dial
+}
+
+// isUp asks that server whether the chain is up.
+func (s *muxStreams) isUp(ctx context.Context) bool {
+	s.mu.Lock()
+	dial := s.server
+	s.mu.Unlock()
+	if dial == nil {
+		return false
+	}
+	ctx, cancel := runningTimeout(ctx, greetingLimit)
+	defer cancel()
+	conn, err := dial(ctx)
+	if err != nil {
+		return false
+	}
+	status, err := mux.AskStatus(ctx, conn)
+	return err == nil && status.Phase == Up && !status.Draining
 }
 
 // add reports false if the Tunnel is closed.
@@ -599,23 +702,48 @@ func (s *muxStreams) remove(c *muxConn) {
 	delete(s.open, c)
 }
 
-// cut ends the streams of a hop, or all if h is nil. What has come can still be read.
+// cut ends the streams of a hop. What has come can still be read.
 func (s *muxStreams) cut(h *muxHop) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {
-		if h == nil || c.hop == h {
+		if c.hop == h {
 			c.cut()
 		}
 	}
 }
 
-// close ends all streams, and those that come later.
+// retire ends streams of a hop that has taken no new one for a time. Some would last as long as the
+// program: the stream by which an MCP server sends notices, and connections that an HTTP client
+// keeps for later. A server that drains would live on for their sake, logged in, for days.
+//
+// So a stream ends when it carries nothing for quietLimit, and for less the longer the hop has
+// drained: down to nothing at drainLimit. But if it has carried bytes last from us to the server,
+// an answer may be due, and it has all of drainLimit. So has a command. Nothing that is written
+// just then is lost: Write has either passed the bytes on, or fails without one.
+func (s *muxStreams) retire(h *muxHop, drained time.Duration) {
+	left := max(0, drainLimit-drained)
+	quiet := time.Duration(float64(quietLimit) * float64(left) / float64(drainLimit))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		if c.hop == h && c.retire(quiet, left == 0) {
+			h.cfg.Log.Debug("a stream of a shared connection that drains is ended", "addr", c.raddr.String())
+			c.cut()
+		}
+	}
+}
+
+// close ends all streams, and those that come later. It waits for presences.
 func (s *muxStreams) close() {
 	s.mu.Lock()
 	s.closed = true
+	for c := range s.open {
+		c.cut()
+		c.hop.presence.conn.Close()
+	}
 	s.mu.Unlock()
-	s.cut(nil)
+	s.tasks.Wait()
 }
 
 // muxConn is a stream through a shared connection. Deadlines, the end of one direction and the
@@ -633,6 +761,53 @@ type muxConn struct {
 	// watched and over are for Ended.
 	watched sync.Once
 	over    chan struct{}
+
+	mu sync.Mutex
+	// moved is when bytes have moved last, since start.
+	moved time.Duration
+	// asks is set when the last bytes went to the server.
+	asks bool
+	// retired is set when nothing may be written any more.
+	retired bool
+}
+
+// note notes that bytes move. It reports false if none may.
+func (c *muxConn) note(asks bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.retired {
+		c.moved, c.asks = time.Since(start), asks
+	}
+	return !c.retired
+}
+
+// retire reports whether the stream is to end, if it may be quiet for so long, or at any rate.
+func (c *muxConn) retire(quiet time.Duration, anyhow bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	waits := c.asks || c.wait != nil
+	if c.retired || !anyhow && (waits || time.Since(start)-c.moved < quiet) {
+		return false
+	}
+	c.retired = true
+	return true
+}
+
+// Read reads what comes from the far side.
+func (c *muxConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.note(false)
+	}
+	return n, err
+}
+
+// Write writes to the far side.
+func (c *muxConn) Write(p []byte) (int, error) {
+	if !c.note(true) {
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Write(p)
 }
 
 // Close frees whoever waits in Read or Write. What was written is still sent. A second call returns
@@ -644,6 +819,7 @@ func (c *muxConn) Close() error {
 		c.hop.cfg.streams.remove(c)
 		c.hop.idleSince.Store(int64(time.Since(start)))
 		c.hop.streams.Add(-1)
+		c.hop.leave()
 		if c.wait != nil {
 			c.wait.Close()
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sallyport/sshtunnel/mux"
+	"sallyport/sshtunnel/spare"
 )
 
 const (
@@ -26,6 +27,9 @@ const (
 	exitKept = time.Minute
 	// measureLimit is how long a status waits for the round-trip time.
 	measureLimit = 500 * time.Millisecond
+	// drainGrace is by how much longer than drainLimit the streams of a server that drains may go
+	// on. Clients end theirs before.
+	drainGrace = 30 * time.Second
 )
 
 // errSuperseded ends the attempt of a server whose place another one has taken.
@@ -54,10 +58,13 @@ type ServerConfig struct {
 // Server shares one connection through a chain of hops with other processes of the user (package
 // mux). Its methods may be called concurrently.
 type Server struct {
-	cfg     ServerConfig
-	tunnel  *Tunnel
-	hops    []string
+	cfg    ServerConfig
+	tunnel *Tunnel
+	serverReach
+	hops    aliases
 	started time.Time
+	// addresses are those of the hops, for people.
+	addresses []string
 
 	people  people
 	streams streams
@@ -70,9 +77,49 @@ type Server struct {
 
 	serverEnd
 
-	mu sync.Mutex
-	// conns are the clients' connections.
+	clients clients
+}
+
+// clients are the connections of clients. Its methods may be called concurrently.
+type clients struct {
+	mu    sync.Mutex
 	conns map[*mux.Conn]struct{}
+	// closed is set by close.
+	closed bool
+}
+
+// enter notes a connection. It reports false after close.
+func (l *clients) enter(c *mux.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[c] = struct{}{}
+	return !l.closed
+}
+
+// leave closes a connection.
+func (l *clients) leave(c *mux.Conn) {
+	c.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
+}
+
+// close closes all connections.
+func (l *clients) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for c := range l.conns {
+		c.Close()
+	}
+}
+
+// serverReach opens what the clients of a Server ask for.
+type serverReach struct {
+	// pool spreads the streams over the tunnel and further connections.
+	pool *pool
+	// spares are connections that are open before a client asks for them.
+	spares *spare.Keeper
 }
 
 // serverEnd is the end of a Server.
@@ -117,7 +164,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	s := &Server{
 		cfg:     cfg,
 		started: time.Now(),
-		conns:   map[*mux.Conn]struct{}{},
+		clients: clients{conns: map[*mux.Conn]struct{}{}},
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.drained, s.stopped = s.draining.Done(), make(chan struct{})
@@ -137,12 +184,17 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	}
 	for _, h := range chain {
 		s.hops = append(s.hops, h.Alias)
+		s.addresses = append(s.addresses, h.User+"@"+net.JoinHostPort(h.HostName, strconv.Itoa(h.Port)))
 	}
 	t.Ask, t.Notice, t.Insist, t.Terminal, t.Shared = s.ask, s.notice, false, false, nil
 	t.Trace = s.trace(t.Trace)
 	t.host = &muxHost{begin: s.people.begin, admitted: s.admitted, asks: s.people.canAsk}
-	s.tunnel, err = New(t)
-	return s, err
+	if s.tunnel, err = New(t); err != nil {
+		return nil, err
+	}
+	s.pool = newPool(s.tunnel)
+	s.spares = spare.New(s.draining, s.pool.openSpare)
+	return s, nil
 }
 
 // trace adds to a Trace what the server wants to know.
@@ -177,9 +229,9 @@ func (s *Server) admitted() error {
 
 // opening returns the context of a request that is not granted yet. It ends with the client that
 // made the request, by cancel, and when the server drains.
-func (s *Server) opening(parent context.Context) (ctx context.Context, cancel context.CancelCauseFunc, done func()) {
+func (e *serverEnd) opening(parent context.Context) (ctx context.Context, cancel context.CancelCauseFunc, done func()) {
 	ctx, cancel = context.WithCancelCause(parent)
-	stop := context.AfterFunc(s.draining, func() { cancel(errDraining) })
+	stop := context.AfterFunc(e.draining, func() { cancel(errDraining) })
 	return ctx, cancel, func() {
 		stop()
 		cancel(nil)
@@ -197,13 +249,16 @@ func (s *Server) Serve(ln net.Listener) error {
 		s.cfg.Retire()
 	}
 	ln.Close()
-	s.awaitStreams()
+	s.streams.await(s.stopped, drainLimit+drainGrace)
+	s.people.await(s.stopped)
 	s.Stop()
 	s.tasks.Wait()
+	s.spares.Wait()
 	return err
 }
 
-// Drain makes the server take no new stream, and end when its streams have ended.
+// Drain makes the server take no new stream, and end when its streams have ended. That takes some
+// ten minutes at most.
 func (s *Server) Drain(why string) {
 	s.drainOnce.Do(func() {
 		s.cfg.Log.Info("the shared connection takes no new stream", "why", why)
@@ -217,14 +272,11 @@ func (s *Server) Stop() {
 	s.Drain("stopped")
 	s.stopOnce.Do(func() {
 		close(s.stopped)
-		s.mu.Lock()
-		for c := range s.conns {
-			c.Close()
-		}
-		s.mu.Unlock()
+		s.clients.close()
 		s.left.close()
 	})
 	s.tunnel.Close()
+	s.pool.close()
 }
 
 // supervise returns when the server is to take no more streams.
@@ -262,21 +314,6 @@ func (s *Server) endsAt() time.Time {
 	return s.started.Round(0).Add(s.cfg.Max)
 }
 
-// awaitStreams returns when no stream is open any more, or at Stop.
-func (s *Server) awaitStreams() {
-	ticker := time.NewTicker(supervision)
-	defer ticker.Stop()
-	for s.streams.count() > 0 {
-		select {
-		case <-s.streams.none:
-		case <-ticker.C:
-			s.streams.closeLost()
-		case <-s.stopped:
-			return
-		}
-	}
-}
-
 // accept takes clients until the listener is closed.
 func (s *Server) accept(ln net.Listener) error {
 	for n := 0; ; {
@@ -301,25 +338,10 @@ func (s *Server) accept(ln net.Listener) error {
 	}
 }
 
-// enter notes a client's connection. It reports false after Stop.
-func (s *Server) enter(c *mux.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conns[c] = struct{}{}
-	return !isDone(s.stopped)
-}
-
-func (s *Server) leave(c *mux.Conn) {
-	c.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-}
-
 // handle serves one connection to its end.
 func (s *Server) handle(c *mux.Conn) {
-	defer s.leave(c)
-	if !s.enter(c) {
+	defer s.clients.leave(c)
+	if !s.clients.enter(c) {
 		return
 	}
 	c.SetDeadline(time.Now().Add(requestLimit))
@@ -331,7 +353,7 @@ func (s *Server) handle(c *mux.Conn) {
 	}
 	var req mux.Request
 	if err := c.ReadLine(&req); err != nil {
-		s.refuse(c, &mux.Error{Type: mux.TypeBadRequest, Text: "the request is malformed"})
+		refuse(c, &mux.Error{Type: mux.TypeBadRequest, Text: "the request is malformed"})
 		return
 	}
 	c.SetDeadline(time.Time{})
@@ -353,7 +375,7 @@ func (s *Server) handle(c *mux.Conn) {
 func (s *Server) serve(c *mux.Conn, req mux.Request) {
 	switch {
 	case req.Mux != mux.Version:
-		s.refuse(c, &mux.Error{Type: mux.TypeUnknownVersion, Text: "another version of the protocol", Versions: []int{mux.Version}})
+		refuse(c, &mux.Error{Type: mux.TypeUnknownVersion, Text: "another version of the protocol", Versions: []int{mux.Version}})
 		return
 	case req.Op == mux.OpAttach && req.Attach != nil:
 		s.attach(c, *req.Attach)
@@ -368,18 +390,19 @@ func (s *Server) serve(c *mux.Conn, req mux.Request) {
 	serve := map[string]func(*mux.Conn, mux.Request){mux.OpDial: s.dial, mux.OpListen: s.listen, mux.OpExec: s.exec}[req.Op]
 	switch {
 	case serve == nil:
-		s.refuse(c, &mux.Error{Type: mux.TypeUnknownOp, Text: "an unknown operation"})
+		refuse(c, &mux.Error{Type: mux.TypeUnknownOp, Text: "an unknown operation"})
 	case isDone(s.drained):
-		s.refuse(c, &mux.Error{Type: mux.TypeDraining, Text: s.why})
+		refuse(c, &mux.Error{Type: mux.TypeDraining, Text: s.why})
 	case !s.people.attached():
-		s.refuse(c, &mux.Error{Type: mux.TypeNotAttached, Text: "no client is attached"})
+		refuse(c, &mux.Error{Type: mux.TypeNotAttached, Text: "no client is attached"})
 	default:
 		defer s.streams.begin()()
 		serve(c, req)
 	}
 }
 
-func (s *Server) refuse(c *mux.Conn, e *mux.Error) {
+// refuse answers a request that is not granted.
+func refuse(c *mux.Conn, e *mux.Error) {
 	c.SetWriteDeadline(time.Now().Add(requestLimit))
 	c.WriteLine(mux.Reply{Error: e})
 }
@@ -387,19 +410,18 @@ func (s *Server) refuse(c *mux.Conn, e *mux.Error) {
 // refuseFor answers a request that could not be granted.
 func (s *Server) refuseFor(c *mux.Conn, err error) {
 	if isDone(s.drained) && (errors.Is(err, errDraining) || errors.Is(err, errSuperseded) || errors.Is(err, ErrClosed)) {
-		s.refuse(c, &mux.Error{Type: mux.TypeDraining, Text: s.why})
+		refuse(c, &mux.Error{Type: mux.TypeDraining, Text: s.why})
 		return
 	}
-	s.refuse(c, EncodeError(err, s.hops))
+	refuse(c, EncodeError(err, s.hops))
 }
-
-// pick returns the tunnel that a new stream goes through.
-func (s *Server) pick() *Tunnel { return s.tunnel }
 
 // opened is the far end of a stream.
 type opened struct {
 	stream mux.Stream
 	ended  func() <-chan struct{}
+	// link carries it. It is nil for one that somebody else has opened.
+	link *link
 }
 
 // directOpener is a hop that can open a stream without the deadlines of a net.Conn, which cost two
@@ -413,23 +435,52 @@ func (s *Server) dial(c *mux.Conn, req mux.Request) {
 	ctx, cancel, done := s.opening(context.Background())
 	defer done()
 	k := mux.NewCarrier(c, &s.streams.bytes, func() { cancel(errClientGone) })
-	far, err := withLink(ctx, s.pick(), func(l *link) (opened, error) {
-		if direct, ok := l.last().(directOpener); ok {
-			stream, ended, err := direct.openDirect(ctx, req.Network, req.Address)
-			return opened{stream, func() <-chan struct{} { return ended }}, err
-		}
-		conn, err := l.last().open(ctx, req.Network, req.Address)
-		if err != nil {
-			return opened{}, err
-		}
-		return openedConn(conn), nil
-	})
+	far, release, err := s.reach(ctx, req)
 	if err != nil {
 		s.refuseFor(c, err)
 		k.Abort()
 		return
 	}
-	s.carry(c, k, mux.OK{}, far)
+	defer release()
+	s.streams.carry(c, k, mux.OK{}, far)
+}
+
+// reach returns a connection to an address: a spare one, or one that it opens. A Unix socket has no
+// spare, because what listens there may do something when it is connected to. The caller must call
+// release when the connection has ended.
+func (r *serverReach) reach(ctx context.Context, req mux.Request) (far opened, release func(), err error) {
+	if req.Network == "unix" {
+		return r.open(ctx, req)
+	}
+	if c := r.spares.Take(ctx, req.Address); c != nil {
+		return opened{stream: c.Stream, ended: func() <-chan struct{} { return c.Ended }}, c.Release, nil
+	}
+	far, release, err = r.open(ctx, req)
+	if err != nil {
+		if _, refused := errors.AsType[*OpenError](err); refused {
+			r.spares.Failed(req.Address)
+		}
+		return far, nil, err
+	}
+	far.stream = r.spares.Dialed(req.Address, far.stream, far.link)
+	return far, release, nil
+}
+
+// open opens a connection to an address.
+func (r *serverReach) open(ctx context.Context, req mux.Request) (far opened, release func(), err error) {
+	return carry(ctx, r.pool, func(l *link) (opened, error) {
+		if direct, ok := l.last().(directOpener); ok {
+			stream, ended, err := direct.openDirect(ctx, req.Network, req.Address)
+			return opened{stream, func() <-chan struct{} { return ended }, l}, err
+		}
+		conn, err := l.last().open(ctx, req.Network, req.Address)
+		if err != nil {
+			return opened{}, err
+		}
+		far := openedConn(conn)
+		far.link = l
+		return far, nil
+	})
 }
 
 // openedConn makes the far end of a connection that a hop has opened or accepted.
@@ -442,15 +493,15 @@ func openedConn(conn io.ReadWriteCloser) opened {
 	if plain, isConn := conn.(net.Conn); isConn && !ok {
 		far = mux.NewConn(plain) // the ControlMaster's ssh has connected to a socket of ours
 	}
-	return opened{far, far.Ended}
+	return opened{stream: far, ended: far.Ended}
 }
 
 // errClientGone is why a request was taken back.
 var errClientGone = errors.New("the client has gone")
 
 // carry says that a stream is open, and carries it to its end.
-func (s *Server) carry(c *mux.Conn, k *mux.Carrier, ok mux.OK, far opened) {
-	defer s.streams.watch(k)()
+func (s *streams) carry(c *mux.Conn, k *mux.Carrier, ok mux.OK, far opened) {
+	defer s.watch(k)()
 	c.WriteLine(mux.Reply{OK: &ok}) // if it fails, so does what follows
 	k.Join(far.stream, far.ended)
 }
@@ -518,11 +569,11 @@ func (s *Server) handOver(c *mux.Conn, id string) {
 	defer s.streams.begin()()
 	conn := s.left.take(id)
 	if conn == nil {
-		s.refuse(c, &mux.Error{Text: "no such arrival waits"})
+		refuse(c, &mux.Error{Text: "no such arrival waits"})
 		return
 	}
 	k := mux.NewCarrier(c, &s.streams.bytes, func() {})
-	s.carry(c, k, mux.OK{}, openedConn(conn))
+	s.streams.carry(c, k, mux.OK{}, openedConn(conn))
 }
 
 // exec serves OpExec.
@@ -530,17 +581,18 @@ func (s *Server) exec(c *mux.Conn, req mux.Request) {
 	ctx, cancel, done := s.opening(context.Background())
 	defer done()
 	k := mux.NewCarrier(c, &s.streams.bytes, func() { cancel(errClientGone) })
-	p, err := withLink(ctx, s.pick(), func(l *link) (io.ReadWriteCloser, error) { return l.last().exec(ctx, req.Command) })
+	p, release, err := carry(ctx, s.pool, func(l *link) (io.ReadWriteCloser, error) { return l.last().exec(ctx, req.Command) })
 	if err != nil {
 		s.refuseFor(c, err)
 		k.Abort()
 		return
 	}
+	defer release()
 	far := openedConn(p)
 	id, e := s.left.started()
 	far.stream = &execStream{far.stream, e}
 	defer s.left.ended(id, e, mux.Exit{Status: -1}) // unless it has ended by itself
-	s.carry(c, k, mux.OK{ID: id}, far)
+	s.streams.carry(c, k, mux.OK{ID: id}, far)
 }
 
 // execStream notes how a command ends.
@@ -569,7 +621,7 @@ func (e *execStream) Read(b []byte) (int, error) {
 func (s *Server) wait(c *mux.Conn, id string) {
 	e := s.left.exitOf(id)
 	if e == nil {
-		s.refuse(c, &mux.Error{Text: "no such command"})
+		refuse(c, &mux.Error{Text: "no such command"})
 		return
 	}
 	ctx, cancel := s.awaitClient(c)
@@ -588,14 +640,20 @@ func (s *Server) status() *mux.Status {
 		s.measure(measureLimit)
 	}
 	out := &mux.Status{
-		PID: os.Getpid(), Version: s.cfg.Version, Started: s.started, Hops: s.hops,
+		PID: os.Getpid(), Version: s.cfg.Version, Started: s.started, Hops: s.hops, Addresses: s.addresses,
 		Phase: st.Phase, Since: st.since, RoundTrip: time.Duration(s.roundTrip.Load()),
-		Users: s.people.users(), EndsAt: s.endsAt(), Draining: isDone(s.drained),
+		Users: s.people.users(), Term: mux.Term{EndsAt: s.endsAt(), Draining: isDone(s.drained)},
 	}
+	out.Attached = len(out.Users)
 	out.Traffic, out.IdleSince = s.streams.traffic()
-	if st.Phase == Up {
-		out.Connections = 1
+	out.Connections, out.Spares = s.pool.connections(), s.spares.Count()
+	if s.cfg.Idle > 0 && out.Streams == 0 && !s.people.waiting() {
+		out.IdleEndsAt = out.IdleSince.Add(s.cfg.Idle)
 	}
+	if st.Phase != Up && (st.Hop != "" || st.Err != nil) {
+		out.State = s.hops.state(st)
+	}
+	out.Fit()
 	return out
 }
 
@@ -657,6 +715,25 @@ func (s *streams) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.open
+}
+
+// await returns when no stream is open any more, at stop, or after a time.
+func (s *streams) await(stop <-chan struct{}, limit time.Duration) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	ticker := time.NewTicker(supervision)
+	defer ticker.Stop()
+	for s.count() > 0 {
+		select {
+		case <-s.none:
+		case <-ticker.C:
+			s.closeLost()
+		case <-timer.C:
+			return
+		case <-stop:
+			return
+		}
+	}
 }
 
 // touch begins the time without a stream anew.

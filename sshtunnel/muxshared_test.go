@@ -18,14 +18,6 @@ import (
 // hold for both. `make test` runs them both ways.
 var overShared = os.Getenv("SALLYPORT_TEST_SHARED") == "1"
 
-// notShared skips a test over a shared connection.
-func notShared(t *testing.T, why string) {
-	t.Helper()
-	if overShared {
-		t.Skip("not over a shared connection: " + why)
-	}
-}
-
 // share is a server in this process.
 type share struct {
 	*Server

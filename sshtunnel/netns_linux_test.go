@@ -240,6 +240,13 @@ func testNetworkFaults(t *testing.T, far string) {
 		})
 	})
 
+	t.Run("wake", func(t *testing.T) {
+		h := newHost(t)
+		h.ServerAliveSet = false
+		hole := "-n " + far + " route %s blackhole " + nearIP2 + "/32"
+		testWake(t, wakeTest{fmt.Sprintf(hole, "add"), fmt.Sprintf(hole, "del"), far, sshd.Process.Pid, h})
+	})
+
 	// A name of three addresses, of which two swallow packets.
 	t.Run("addresses that swallow packets", func(t *testing.T) {
 		ip("route", "replace", swallowed4+"/32", "via", farIP)

@@ -33,6 +33,9 @@ const (
 	// askedSilently is how long a question may be open before the state shows it. Nobody is there
 	// for most, and they are answered at once.
 	askedSilently = time.Second
+	// signingAlone and loginAlone are how long a signature and a login may take, from its first
+	// signature on, if no person has a hand in it. An agent does not tell whether it asks.
+	signingAlone, loginAlone = 500 * time.Millisecond, 3 * time.Second
 )
 
 // link finds links. It leaves out the punctuation behind one.
@@ -56,6 +59,9 @@ type progress struct {
 	// patient says that a person may be at work on this login. The attempt then goes on even if
 	// nobody waits for the tunnel any more: to dial anew would ask the person again.
 	patient bool
+	// failed is why the process that shares the connection could not dial. It will dial again while
+	// we wait. It is nil if that dials now, or if we dial by ourselves.
+	failed error
 }
 
 // patience stops the clock of ConnectTimeout for one login, because a person may be at work on it,
@@ -80,6 +86,8 @@ type patience struct {
 	since time.Time
 	// said counts the bytes that were kept.
 	said int
+	// person is set when a person had a hand in the login, or seems to have had.
+	person bool
 	// timer ends the login. It is nil until waitForPerson.
 	timer   *time.Timer
 	stopped bool
@@ -172,6 +180,32 @@ func (p *patience) beginPatienceLocked() {
 	if !p.now.patient {
 		p.now.patient, p.since = true, time.Now()
 	}
+}
+
+// tookPart notes that a person has a hand in the login.
+func (p *patience) tookPart() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.person = true
+}
+
+// signing is called before a signature and returns what is to be called after it. A signature that
+// takes long may be one that the person confirms.
+func (p *patience) signing() (over func()) {
+	began := time.Now()
+	return func() {
+		if time.Since(began) > signingAlone {
+			p.tookPart()
+		}
+	}
+}
+
+// attended reports whether a person has had a hand in the login that has just ended, or it took as
+// long as if one had.
+func (p *patience) attended() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.person || p.now.patient && time.Since(p.since) > loginAlone
 }
 
 // text returns all that was said.

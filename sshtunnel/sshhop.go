@@ -140,6 +140,53 @@ func (h *sshHop) openDirect(ctx context.Context, network, address string) (mux.S
 	return ch, ended, nil
 }
 
+// spareOpener is a hop that can open a channel which nobody uses yet.
+type spareOpener interface {
+	openSpare(ctx context.Context, network, address string) (*spareChannel, error)
+}
+
+// spareChannel is a channel of a hop. It does not count as used until claim is called.
+type spareChannel struct {
+	ssh.Channel
+	hop *sshHop
+	// ended is closed when the channel has ended on both sides.
+	ended chan struct{}
+	// settled is set by claim, and by the end of the channel. What comes second has no effect.
+	settled atomic.Bool
+}
+
+// openSpare does what openDirect does, for a channel that nobody uses yet.
+func (h *sshHop) openSpare(ctx context.Context, network, address string) (*spareChannel, error) {
+	req, err := connectRequest(network, address)
+	if err != nil {
+		return nil, err
+	}
+	ch, reqs, err := h.openChannel(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	h.streams.Add(-1) // claim counts it
+	c := &spareChannel{Channel: ch, hop: h, ended: make(chan struct{})}
+	go func() { // ends with the channel
+		defer close(c.ended)
+		ssh.DiscardRequests(reqs)
+		if !c.settled.CompareAndSwap(false, true) {
+			h.released()
+		}
+	}()
+	return c, nil
+}
+
+// claim makes the channel count. It returns false if the channel has ended.
+func (c *spareChannel) claim() bool {
+	c.hop.streams.Add(1)
+	if c.settled.CompareAndSwap(false, true) {
+		return true
+	}
+	c.hop.streams.Add(-1)
+	return false
+}
+
 // connectRequest asks for a channel to an address.
 func connectRequest(network, address string) (channelRequest, error) {
 	req := channelRequest{network: network, address: address}
@@ -237,7 +284,9 @@ func (h *sshHop) checkOpen(ctx context.Context, req channelRequest) error {
 	case h.streams.Load() == 0: // nobody loses anything by a new connection
 		return fmt.Errorf("%w: the server has not answered %d requests", errLost, n)
 	}
-	return req.refused(h.where, ssh.ResourceShortage, fmt.Sprintf("%d earlier requests are not answered yet", n))
+	e := req.refused(h.where, ssh.ResourceShortage, fmt.Sprintf("%d earlier requests are not answered yet", n))
+	e.unasked = true
+	return e
 }
 
 // channelAnswer is the server's answer to a channelRequest.

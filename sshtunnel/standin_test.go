@@ -188,8 +188,7 @@ func TestMasterSparesAPush(t *testing.T) {
 	s := startPAMOf(t, key, auth, bothFactors)
 	h := bastionOf(t, s, "bastion", key)
 	startMasterOf(t, s, h)
-	tun := newTunnel(t, nil, h)
-	tun.cfg.ControlMaster = MasterAuto
+	tun := tunnelOf(t, Config{ControlMaster: MasterAuto, Chain: chainOf(h)})
 	checkEcho(t, mustDial(t, tun, echo(t)))
 	if got, err := os.ReadFile(filepath.Join(dir, "pushes")); string(got) != "pushed\n" || err != nil {
 		t.Errorf("the person got %q, %v; want the one of the master", got, err)

@@ -44,6 +44,9 @@ type State struct {
 	// Err is why the tunnel is down, refused or needs a person. While it is dialed again, Err is
 	// still the error of the attempt before.
 	Err error
+	// SharedBy is the process that shares the connection with this one (Config.Shared). It is 0
+	// unless the phase is Up, and for a connection of this process alone.
+	SharedBy int
 }
 
 // published is a State as everybody sees it.
@@ -65,6 +68,9 @@ const (
 	stableAfter = 10 * time.Second
 	// personPause lies between two attempts that need a person or an agent.
 	personPause = 30 * time.Second
+	// sharedPause bounds the pauses of a shared connection whose hops are not reached, for
+	// sharedHurry.
+	sharedPause, sharedHurry = time.Second, 30 * time.Second
 )
 
 // backoff returns the pause after n+1 failed attempts in a row. It is 0.5 s, doubled n times, at

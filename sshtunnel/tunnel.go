@@ -80,6 +80,9 @@ type settings struct {
 	machine       netwatch.Machine
 	aliveInterval time.Duration
 	patience      time.Duration
+	// waits says that an attempt through a shared connection goes on when that could not dial for a
+	// reason that may pass. It is set for each attempt.
+	waits bool
 
 	// streams are those of shared connections, of any link of the tunnel.
 	streams *muxStreams
@@ -209,9 +212,9 @@ func (t *Tunnel) send(f func(*loop)) bool {
 }
 
 // dial dials the chain as the configuration has it now.
-func (t *Tunnel) dial(ctx context.Context, insist bool, report func(progress)) (*link, error) {
-	cfg := t.cfg
-	cfg.Insist = insist
+func (t *Tunnel) dial(a *attempt, report func(progress)) (*link, error) {
+	ctx, cfg := a.ctx, t.cfg
+	cfg.Insist, cfg.waits = a.insist, a.waits
 	if err := cfg.host.admit(); err != nil {
 		return nil, err
 	}

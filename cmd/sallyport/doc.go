@@ -4,9 +4,10 @@
 //	sallyport [flags] [URL]                the proxy, the default command
 //	sallyport login [flags] [URL]          sign in now, in the terminal
 //	sallyport logout [flags] [URL]         revoke and forget; --all forgets every upstream
-//	sallyport status [--json]              what is stored, which proxies run here, their tunnels
+//	sallyport status [--json]              what is stored, which proxies run here, what they share
 //	sallyport callback [flags] HOST...     lend this machine's browser to proxies on HOST
 //	sallyport ssh-config [flags] HOST      the configuration resolved for HOST, as ssh -G prints it
+//	sallyport share [--stop] [HOST]        show or end shared connections; started by itself
 //	sallyport version
 //
 // # The route to the upstream
@@ -17,12 +18,29 @@
 // With --via HOST, requests go through SSH. Sallyport looks HOST up in ~/.ssh/config and
 // /etc/ssh/ssh_config as ssh does, and gives each hop of a ProxyJump chain its own block. The flags
 // -F, -J and -o mean what they mean to ssh. If both --via and --callback-via are given, -J and -o
-// belong to --via. The connection to the upstream is a channel of the last hop, inside this
-// process. No local port is bound. The URL, the Host header, the TLS name and the OAuth resource
-// stay the real ones, and the last hop resolves the upstream's name.
+// belong to --via. The connection to the upstream is a channel of the last hop. No local port is
+// bound. The URL, the Host header, the TLS name and the OAuth resource stay the real ones, and the
+// last hop resolves the upstream's name.
 //
 // The flag --oauth-route says how requests to authorization servers of another origin leave: via,
 // direct, or auto. The route auto is direct, and through SSH only if the direct dial itself fails.
+//
+// # Shared connections
+//
+// The first process that needs a chain of hops starts `sallyport share`, which dials the chain. All
+// processes of the user on this machine that need the same chain go through it: one login, one
+// second factor. It is nobody's child and outlives them. It ends when it is unused for
+// --share-idle. After --share-max it takes no new stream, lets the open ones end, and the next need
+// starts another one. `sallyport share --stop` and `sallyport logout --all` end it at once, and
+// `sallyport status` shows it. Nothing else tells of it.
+//
+// Two processes share only if everything is the same that decides how each hop is reached, trusted
+// and signed in at: the resolved configuration, and the environment that counts for it. So an edit
+// of ssh_config leads to another connection. Where none can be shared, and with --share off, the
+// process dials by itself. TLS and tokens stay in each process in either case.
+//
+// Questions of the login go to a terminal where `sallyport login` waits, else to the process that
+// came first, which may have SSH_ASKPASS. The others wait for the answer.
 //
 // # Host keys and SSH authentication
 //
@@ -169,8 +187,24 @@
 // callback's port, so that a login fails. On systems that cannot tell the user at the other end of
 // a socket (Windows, some BSD), the directory alone protects.
 //
+// The process of a shared connection holds a way behind the bastion open, so others may want its
+// socket. It lies in a directory of mode 0700 that must be ours, as must the one above it. Both
+// ends look at the other's user before the first byte, as above
+// (localsock.TestDialSendsNothingToAnotherUser, localsock.TestAcceptIgnoresAnotherUser,
+// processes.TestStatusOfAnotherUsersShares). Two configurations that would trust or sign in
+// differently never meet (share.TestEveryFieldIsInTheKey). What comes over the socket has limits: a
+// line has 64 KiB, and streams wait for their reader (sshtunnel/mux). It knows no token and no
+// password: answers to questions go through it to the hop once, and passphrases are not kept. The
+// agent is not forwarded, and a hop that refuses a forward refuses it here. Not stopped: the way
+// stays open after `sallyport logout URL`, until --share-idle, for whoever is at the keyboard.
+// `logout --all` and `share --stop` close it. A connection that drains lives as long as its last
+// stream.
+//
 // Another process of the same user is not stopped from anything. It can read our memory and files,
-// use the agent, and replace this program.
+// use the agent, and replace this program. Through a shared connection it reaches what the last hop
+// reaches, runs commands there as the user, listens there, and is asked the questions of a login
+// that it waits for, all without a login of its own: a second factor protects the way to the
+// bastion once for all processes, as with ControlMaster. --share off undoes that.
 //
 // A web page in the person's browser can send requests to the callback's port. It lacks the state,
 // the Host header must be ours (DNS rebinding), idle connections keep nobody out
@@ -202,6 +236,12 @@
 //   - tunnel: the chain of hops, which is dialed on demand and dialed again when it is lost. link:
 //     one established set of connections through all hops of a tunnel. It ends as a whole. In
 //     messages to people a link is a URL to open.
+//   - way: all that decides how a chain of hops is reached, trusted and signed in at. Its key is a
+//     hash. Processes with the same key share. shared connection: the link that a share holds for
+//     them. share: the process that does so, and only ever that.
+//   - to attach: to tell a share that a process is there, which may be asked, and waits or uses it.
+//     stream: one connection, listener or command through a share. to drain: to take no new stream
+//     and to end with the last one. silent: of a share, that it does not answer; it may be stopped.
 //   - session: the MCP session that relay carries. call: one request of the host that is in flight.
 //   - wire: the form of MCP that is spoken with the upstream: legacy, modern, or bridge.
 //   - obstacle: what is in the way of the upstream at present. explanation: one error in words for
@@ -223,7 +263,8 @@
 // Package main is a page. The rest is in internal: cli (grammar and sources of the settings),
 // session (from settings to tunnels, routes, sign-in and store), explain (words for errors),
 // obstacle (what is in the way), person (messages, questions, browser), control (the local
-// interface of a running proxy), callback (carrying the callback), hostio (stdin, parent, memory),
-// environment, and command, which is the whole program. Package machines and the folders stories
-// and bench are tests.
+// interface of a running proxy), share (finding, starting and running shared connections),
+// localsock (sockets of one user), callback (carrying the callback), hostio (stdin, parent,
+// memory), environment, and command, which is the whole program. Package machines and the folders
+// stories and bench are tests.
 package main

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -21,6 +22,9 @@ var (
 	// ErrUnavailable is wrapped by the error of Way.Find if no connection can be shared here. The
 	// chain is then dialed in this process.
 	ErrUnavailable = errors.New("no shared connection")
+
+	// ErrAlone is the ErrUnavailable of a process that does better by itself. Nobody is warned.
+	ErrAlone = fmt.Errorf("%w: this process connects by itself", ErrUnavailable)
 
 	// ErrLineTooLong is the error of a line that has more than MaxLine bytes.
 	ErrLineTooLong = errors.New("line too long")
@@ -37,6 +41,9 @@ type Way struct {
 	// Find finds the server, or starts it. The Dialer leads to that one process as long as it
 	// lives. The error wraps ErrUnavailable if the chain is to be dialed in this process instead.
 	Find func(ctx context.Context) (Dialer, error)
+	// Silent tells that the server which Find has returned last does not answer. The next Find
+	// does not wait for it long. It may be nil.
+	Silent func()
 }
 
 // VersionError says that a server speaks another version of the protocol.
@@ -63,6 +70,8 @@ type Conn struct {
 
 	// writing is held while a line is written.
 	writing sync.Mutex
+	// shut says that Shutdown has closed the connection, which has no other end.
+	shut atomic.Bool
 }
 
 // NewConn makes a Conn of a new connection.
@@ -100,7 +109,7 @@ func (c *Conn) readLine() ([]byte, error) {
 		case err == io.EOF && len(line) > 0:
 			return nil, io.ErrUnexpectedEOF
 		case err != bufio.ErrBufferFull:
-			return nil, ended(err)
+			return nil, c.ended(err)
 		}
 	}
 }
@@ -135,12 +144,13 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := c.Conn.Read(p)
-	return n, ended(err)
+	return n, c.ended(err)
 }
 
-// ended replaces the error of a connection whose other side has ended without reading all.
-func ended(err error) error {
-	if errors.Is(err, syscall.ECONNRESET) {
+// ended replaces the error of a connection whose other side has ended without reading all, or that
+// Shutdown has closed.
+func (c *Conn) ended(err error) error {
+	if errors.Is(err, syscall.ECONNRESET) || c.shut.Load() && errors.Is(err, net.ErrClosed) {
 		return io.EOF
 	}
 	return err
@@ -154,14 +164,15 @@ func (c *Conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// Shutdown ends both directions at once. What has come can still be read. The connection must
-// still be closed.
+// Shutdown ends both directions at once. What has come can still be read, but not on Windows. The
+// connection must still be closed.
 func (c *Conn) Shutdown() {
 	if half, ok := c.Conn.(interface{ CloseRead() error }); ok {
 		c.CloseWrite()
 		half.CloseRead()
 		return
 	}
+	c.shut.Store(true)
 	c.Conn.Close()
 }
 

@@ -47,8 +47,9 @@ type Type struct {
 	of reflect.Type
 	// take returns the parts of an error of this type; false if it cannot be rebuilt.
 	take func(err error) (Parts, bool)
-	// make returns an error from its fields, and its parts that are still to be set.
-	make func(fields json.RawMessage) (error, Parts, bool)
+	// make returns an error from its fields, with its parts that are still to be set. The error is
+	// nil if the fields are no error's.
+	make func(fields json.RawMessage) (Parts, error)
 }
 
 // Parts are what an error is made of.
@@ -74,12 +75,12 @@ func TypeOf[T any, E interface {
 		name: name,
 		of:   reflect.TypeFor[E](),
 		take: func(err error) (Parts, bool) { return parts(err.(E)), true },
-		make: func(fields json.RawMessage) (error, Parts, bool) {
+		make: func(fields json.RawMessage) (Parts, error) {
 			e := E(new(T))
 			if len(fields) > 0 && json.Unmarshal(fields, parts(e).Fields) != nil {
-				return nil, Parts{}, false
+				return Parts{}, nil
 			}
-			return e, parts(e), true
+			return parts(e), e
 		},
 	}
 }
@@ -215,7 +216,7 @@ func (d *decoder) decode(e *Error, depth int) error {
 		causes[i] = d.decode(cause, depth+1)
 	}
 	if t, ok := d.codec.typeOf(func(t Type) bool { return t.name == e.Type }); ok && e.Type != "" {
-		if err, p, ok := t.make(e.Fields); ok && p.set(e, causes, d.hops) {
+		if p, err := t.make(e.Fields); err != nil && p.set(e, causes, d.hops) {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -42,15 +43,19 @@ func TestStandardErrorsTravel(t *testing.T) {
 	tcp := net.TCPAddrFromAddrPort(netip.MustParseAddrPort("[fe80::1%eth0]:22"))
 	udp := net.UDPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:53"))
 	unix := &net.UnixAddr{Net: "unix", Name: "/run/a"}
+	refused, denied := syscall.ECONNREFUSED, syscall.EACCES
+	if runtime.GOOS == "windows" { // where package syscall makes these up, and the system says
+		refused, denied = 10061, 5
+	}
 	errs := []error{
 		&net.DNSError{UnwrapErr: context.Canceled, Err: "a", Name: "b", Server: "c", IsTimeout: true, IsTemporary: true, IsNotFound: true},
-		&net.OpError{Op: "dial", Net: "tcp", Source: tcp, Addr: tcp, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)},
+		&net.OpError{Op: "dial", Net: "tcp", Source: tcp, Addr: tcp, Err: os.NewSyscallError("connect", refused)},
 		&net.OpError{Op: "read", Net: "udp", Source: udp, Addr: udp, Err: io.EOF},
 		&net.OpError{Op: "dial", Net: "unix", Addr: unix, Err: &fs.PathError{Op: "stat", Path: "/run/a", Err: syscall.ENOENT}},
 		&net.AddrError{Err: "missing port", Addr: "a"},
 		&net.ParseError{Type: "IP address", Text: "a"},
 		&fs.PathError{Op: "open", Path: "/a", Err: fs.ErrPermission},
-		&os.LinkError{Op: "rename", Old: "/a", New: "/b", Err: syscall.EACCES},
+		&os.LinkError{Op: "rename", Old: "/a", New: "/b", Err: denied},
 		&exec.Error{Name: "a", Err: exec.ErrNotFound},
 	}
 	for _, s := range standardSentinels {

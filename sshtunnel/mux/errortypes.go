@@ -113,13 +113,15 @@ var errnoType = Type{
 		name := errnoName(err.(syscall.Errno))
 		return Parts{Fields: errnoFields{name}}, name != ""
 	},
-	make: func(fields json.RawMessage) (error, Parts, bool) {
+	make: func(fields json.RawMessage) (Parts, error) {
 		var f errnoFields
 		if json.Unmarshal(fields, &f) != nil {
-			return nil, Parts{}, false
+			return Parts{}, nil
 		}
-		number, ok := errnoOf(f.Name)
-		return number, Parts{}, ok
+		if number, ok := errnoOf(f.Name); ok {
+			return Parts{}, number
+		}
+		return Parts{}, nil
 	},
 }
 

@@ -1,6 +1,9 @@
 package mux
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Version is the version of the protocol that this package speaks.
 const Version = 1
@@ -82,12 +85,17 @@ type Attach struct {
 	// Purpose is what the client uses the connection for, such as the URL of its upstream. Status
 	// shows it.
 	Purpose string `json:"purpose,omitempty"`
+	// Hops are the aliases that the client knows the hops by. Status shows them.
+	Hops []string `json:"hops,omitempty"`
 	// Terminal says that a person waits at the client's terminal.
 	Terminal bool `json:"terminal,omitempty"`
 	// Ask says that the client takes questions.
 	Ask bool `json:"ask,omitempty"`
 	// Insist tries a login also if it was refused shortly before.
 	Insist bool `json:"insist,omitempty"`
+	// Wait makes the client wait while the hops cannot be reached for a reason that may pass, such
+	// as a network that is away. If it is false, the first attempt that fails is the answer.
+	Wait bool `json:"wait,omitempty"`
 }
 
 // Line is a line of the client after OpAttach. One of its fields is set.
@@ -150,7 +158,7 @@ type OK struct {
 type State struct {
 	// Phase is idle, dialing, up, down, needs_person or refused.
 	Phase string `json:"phase"`
-	// Hop is the index of the hop that is being dialed or has failed. It is nil if it is about none.
+	// Hop is the index of the hop that is being dialed or has failed. It is nil for none.
 	Hop *int `json:"hop,omitempty"`
 	// Notice is all that was said at this hop. It is nil if nothing was.
 	Notice *Notice `json:"notice,omitempty"`
@@ -234,23 +242,55 @@ type Status struct {
 	Version string `json:"version,omitempty"`
 	// Started is when the server began.
 	Started time.Time `json:"started"`
-	// Hops are the aliases of the chain.
-	Hops []string `json:"hops"`
+	// Hops are the aliases of the chain, as the server has them, and Addresses are where they lead:
+	// user@host:port.
+	Hops      []string `json:"hops"`
+	Addresses []string `json:"addresses,omitempty"`
 	// Phase is that of State, and Since is when the phase began.
 	Phase string    `json:"phase"`
 	Since time.Time `json:"since,omitzero"`
+	// State says more about a phase that is not up. It is nil if there is nothing more to say.
+	State *State `json:"state,omitempty"`
 	// Traffic is what goes through the hops.
 	Traffic
-	// RoundTrip is how long the last hop took to answer, in nanoseconds. It is 0 if it is not known.
+	// RoundTrip is how long the last hop took to answer, in nanoseconds. It is 0 if nobody knows.
 	RoundTrip time.Duration `json:"rtt,omitempty"`
-	// Users are the clients that are attached, in the order of their coming.
-	Users []User `json:"users,omitempty"`
+	// Users are the clients that are attached, in the order of their coming. The last ones are left
+	// out if the line would be too long. Attached counts all.
+	Users    []User `json:"users,omitempty"`
+	Attached int    `json:"attached"`
+	// Term says when the server ends.
+	Term
+}
+
+// Term says when a server ends.
+type Term struct {
 	// EndsAt is when the server drains at the latest. It is zero if it has no such time.
 	EndsAt time.Time `json:"ends_at,omitzero"`
 	// IdleSince is when the last stream ended. It is zero while one is open.
 	IdleSince time.Time `json:"idle_since,omitzero"`
+	// IdleEndsAt is when the server drains if no stream is opened. It is zero while one is open,
+	// and if the server goes on without any.
+	IdleEndsAt time.Time `json:"idle_ends_at,omitzero"`
 	// Draining says that the server takes no new stream.
 	Draining bool `json:"draining,omitempty"`
+}
+
+// Fit leaves out users, and then the state, until the status fits into a line.
+func (s *Status) Fit() {
+	for {
+		line, err := json.Marshal(Reply{Status: s})
+		switch {
+		case err != nil || len(line) < MaxLine:
+			return
+		case len(s.Users) > 0:
+			s.Users = s.Users[:len(s.Users)/2]
+		case s.State != nil:
+			s.State = nil
+		default:
+			return
+		}
+	}
 }
 
 // Traffic counts what goes through the hops.
@@ -263,6 +303,9 @@ type Traffic struct {
 	BytesOut int64 `json:"bytes_out"`
 	// Connections are the SSH connections through the chain that are up.
 	Connections int `json:"connections"`
+	// Spares are the connections to addresses that are open before a client asks for them. They are
+	// no streams.
+	Spares int `json:"spares,omitempty"`
 }
 
 // User is a client that is attached.
@@ -271,6 +314,8 @@ type User struct {
 	PID int `json:"pid"`
 	// Purpose is what it uses the connection for.
 	Purpose string `json:"purpose,omitempty"`
+	// Hops are the aliases that it knows the hops by.
+	Hops []string `json:"hops,omitempty"`
 	// Since is when it came.
 	Since time.Time `json:"since"`
 	// Waiting says that the client waits for the hops.

@@ -1,5 +1,5 @@
 // Package netwatch notices what the machine does to connections: it sleeps, it changes its network,
-// or its TCP has sent what the peer does not confirm.
+// or its TCP has sent what the peer does not confirm. It also bounds what TCP keeps back.
 package netwatch
 
 import (

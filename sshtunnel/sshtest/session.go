@@ -22,10 +22,12 @@ type session struct {
 	// wg counts the goroutines of the connection, which handle waits for.
 	wg sync.WaitGroup
 
-	// mu guards forwards.
+	// mu guards what follows.
 	mu sync.Mutex
 	// forwards holds the remote forwards by host:port or path, as the client names them.
 	forwards map[string]net.Listener
+	// over is set by closeForwards.
+	over bool
 }
 
 // The payloads of RFC 4254 section 7 and of OpenSSH's PROTOCOL, 2.4.
@@ -113,6 +115,9 @@ func (c *session) listen(network, addr string, asked forwardRequest) (int, bool)
 	}
 	c.mu.Lock()
 	c.forwards[addr] = ln
+	if c.over {
+		ln.Close() // the request was read before the connection ended
+	}
 	c.mu.Unlock()
 	c.wg.Go(func() { // ends when the forward is taken back, or with the connection
 		for {
@@ -157,6 +162,7 @@ func (c *session) unlisten(addr string) bool {
 func (c *session) closeForwards() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.over = true
 	for _, ln := range c.forwards {
 		ln.Close()
 	}

@@ -13,7 +13,7 @@ type grammar struct {
 	defaultCommand
 	Login     LoginCommand     `cmd:"" name:"login" help:"Sign in now, in the terminal, and store the tokens."`
 	Logout    LogoutCommand    `cmd:"" name:"logout" help:"Revoke the tokens if the server can do that, and forget them and the client registration."`
-	Status    StatusCommand    `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, and their tunnels."`
+	Status    StatusCommand    `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, their tunnels, and the shared connections."`
 	Callback  CallbackCommand  `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
 	SSHConfig SSHConfigCommand `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
 	Share     ShareCommand     `cmd:"" name:"share" hidden:"" help:"Show or end the shared connections to bastions."`

@@ -75,7 +75,7 @@ func tunnelStatus(t *sshtunnel.Tunnel) *control.Tunnel {
 		return nil
 	}
 	state, _ := t.State()
-	out := &control.Tunnel{Phase: state.Phase, Hop: state.Hop}
+	out := &control.Tunnel{Phase: state.Phase, Hop: state.Hop, SharedBy: state.SharedBy}
 	if state.Err != nil {
 		out.Error = person.OneLine(state.Err.Error())
 	}

@@ -18,6 +18,8 @@ type statusReport struct {
 	Accounts []storedAccount `json:"accounts"`
 	// Proxies are those that run here as this user, the oldest first. It is never nil either.
 	Proxies []control.Status `json:"proxies"`
+	// Shared are the shared connections of this user, the oldest first. It is never nil either.
+	Shared []sharedConnection `json:"shared"`
 }
 
 // storedAccount is an oauth.Account whose realm is split into its parts.
@@ -70,12 +72,10 @@ func (r statusReport) write(out io.Writer, now time.Time) error {
 		if p.Problem == nil || p.Problem.Text != p.SignIn {
 			writeRow(&b, "sign-in", p.SignIn)
 		}
-		if p.Problem != nil {
-			writeRow(&b, "problem", p.Problem.Text)
-			for _, hint := range p.Problem.Hints {
-				writeRow(&b, "hint", hint)
-			}
-		}
+		writeProblem(&b, p.Problem)
+	}
+	for _, s := range r.Shared {
+		s.write(&b, now)
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
@@ -100,6 +100,20 @@ func (s storedAccount) write(b *strings.Builder, now time.Time) {
 	if s.Problem != "" {
 		writeRow(b, "problem", s.Problem)
 		writeRow(b, "hint", "sallyport login URL, in a terminal, signs in again; a proxy does so at its next call")
+	}
+}
+
+// writeTitle prints the first line of a section.
+func writeTitle(b *strings.Builder, text string) { fmt.Fprintln(b, person.OneLine(text)) }
+
+// writeProblem prints what is wrong and what to do, if anything is.
+func writeProblem(b *strings.Builder, p *control.Problem) {
+	if p == nil {
+		return
+	}
+	writeRow(b, "problem", p.Text)
+	for _, hint := range p.Hints {
+		writeRow(b, "hint", hint)
 	}
 }
 

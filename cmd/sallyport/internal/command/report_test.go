@@ -1,12 +1,18 @@
 package command
 
 import (
+	"context"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/control"
+	"sallyport/cmd/sallyport/internal/explain"
+	"sallyport/cmd/sallyport/internal/share"
 	"sallyport/oauth"
+	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/mux"
 )
 
 func TestReport(t *testing.T) {
@@ -54,6 +60,37 @@ func TestReport(t *testing.T) {
 			"proxy 7 to https://mcp.example/mcp, profile work, since 2026-01-02 03:04:05",
 			"  tunnel   via bastion: down: no route", "  callback idle", "  sign-in  pending",
 		}},
+		{"a proxy that shares", statusReport{Proxies: []control.Status{{PID: 7, Started: now, Via: "bastion", Tunnel: &control.Tunnel{Phase: "up", SharedBy: 4711}}}},
+			[]string{"  tunnel   via bastion: up, through the shared connection 4711"}},
+		{"a shared connection", statusReport{Shared: []sharedConnection{newSharedConnection(explain.Explainer{}, share.Shown{Status: mux.Status{
+			PID: 4711, Version: "v1.0.0", Started: now, Hops: []string{"bastion", "inner"}, Addresses: []string{"ada@192.0.2.1:22", "ada@inner:2222"},
+			Phase: "up", Since: now.Add(-90 * time.Second), RoundTrip: 10250 * time.Microsecond, Attached: 3,
+			Traffic: mux.Traffic{Streams: 2, Opened: 17, BytesIn: 3 << 30, BytesOut: 1500, Connections: 2},
+			Users: []mux.User{
+				{PID: 7, Purpose: "https://mcp.example/mcp\x1b[2J", Hops: []string{"bastion", "inner"}, Since: now},
+				{PID: 8, Purpose: "sallyport callback", Waiting: true},
+			},
+			Term: mux.Term{EndsAt: now.Add(8 * time.Hour), IdleEndsAt: now.Add(10 * time.Minute)},
+		}})}}, []string{
+			"shared connection 4711 through ada@192.0.2.1:22, ada@inner:2222, since 2026-01-02 03:04:05",
+			"  state    up for 1m30s, 2 connections, round trip 10.2 ms", "  streams  2 open, 17 in all, 3.0 GiB in, 1.5 KiB out",
+			"  used by  7 via bastion, inner: https://mcp.example/mcp [2J", "  used by  8: sallyport callback (waits)", "  used by  1 more",
+			"  ends     in 8h0m0s, unused in 10m0s",
+		}},
+		{"a shared connection that is in trouble", statusReport{Shared: []sharedConnection{newSharedConnection(explain.Explainer{}, share.Shown{Status: mux.Status{
+			PID: 4711, Hops: []string{"bastion"}, Addresses: []string{"ada@192.0.2.1:22"}, Phase: "dialing", State: &mux.State{
+				Hop: new(int), Notice: &mux.Notice{Text: "Confirm the push.\nhttps://push.example"},
+				Error: sshtunnel.EncodeError(&sshtunnel.HopError{Hop: "bastion", Stage: sshtunnel.StageConnect, Err: syscall.ECONNREFUSED}, []string{"bastion"}),
+			}, Term: mux.Term{Draining: true},
+		}})}}, []string{
+			"  state    dialing bastion", "  says     Confirm the push.; https://push.example",
+			"  problem  hop bastion: connect: connection refused", "  hint     nothing listens there; check HostName and Port: sallyport ssh-config bastion",
+			"  ends     with its last stream; it takes no new one",
+		}},
+		{"a silent shared connection", statusReport{Shared: []sharedConnection{newSharedConnection(explain.Explainer{}, share.Shown{
+			Path: "/run/x.sock", Err: &share.SilentError{Path: "/run/x.sock", Err: context.DeadlineExceeded},
+		})}}, []string{"shared connection at /run/x.sock", "  problem  the shared connection at /run/x.sock is silent",
+			"  hint     nobody waits for it: the next need of a connection starts another one"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder

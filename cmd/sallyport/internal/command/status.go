@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
@@ -13,24 +14,27 @@ import (
 	"sallyport/cmd/sallyport/internal/localsock"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/cmd/sallyport/internal/share"
 	"sallyport/oauth"
 )
 
-// status prints what is stored and which proxies run here. A socket that nobody answers on may be
-// left over from a process that was killed, so it is only logged.
+// status prints what is stored, which proxies run here, and what they share. A socket that nobody
+// answers on may be left over from a process that was killed, so it is only logged. A shared
+// connection that does not answer is named: it may be stopped, and it holds a login.
 func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error {
 	// Empty slices become [] in JSON. Nil ones would become null.
-	report := statusReport{Accounts: []storedAccount{}, Proxies: []control.Status{}}
+	report := statusReport{Accounts: []storedAccount{}, Proxies: []control.Status{}, Shared: []sharedConnection{}}
 	accounts, err := a.storedAccounts(settings)
 	if err != nil {
 		return err
 	}
 	report.Accounts = append(report.Accounts, accounts...)
-	sockets, refused := control.Sockets(a.controlDirs(settings))
-	for _, err := range refused {
-		e := a.words.Error(err)
-		a.messages.Report(e.Text, e.Hints)
-	}
+	dirs := a.controlDirs(settings)
+	sockets, refused := control.Sockets(dirs)
+	shares, refusedShares := share.Sockets(share.Dirs(dirs))
+	reportEach(a, append(refused, refusedShares...))
+	var asking sync.WaitGroup
+	asking.Go(func() { report.Shared = a.sharedConnections(ctx, shares) }) // ends within sharedTimeout
 	for _, answer := range control.AskAll(ctx, sockets) {
 		if _, foreign := errors.AsType[*localsock.PeerError](answer.Err); foreign {
 			a.log.Warn("a control socket is not used", "path", answer.Path, "err", answer.Err)
@@ -40,6 +44,7 @@ func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error
 			report.Proxies = append(report.Proxies, answer.Status)
 		}
 	}
+	asking.Wait()
 	slices.SortFunc(report.Accounts, func(a, b storedAccount) int {
 		return cmp.Or(cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Profile+a.Route, b.Profile+b.Route))
 	})
@@ -48,6 +53,17 @@ func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error
 		return person.WriteJSON(a.std.Out, report)
 	}
 	return report.write(a.std.Out, time.Now())
+}
+
+// reportEach reports errors on stderr. Those that say the same are reported once.
+func reportEach(a *app, errs []error) {
+	told := map[string]bool{}
+	for _, err := range errs {
+		if e := a.words.Error(err); !told[e.Text] {
+			told[e.Text] = true
+			a.messages.Report(e.Text, e.Hints)
+		}
+	}
 }
 
 // storedAccounts lists the accounts in the store. It looks for the directory first, because

@@ -4,13 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -68,7 +69,7 @@ func TestAskReturnsTheStatus(t *testing.T) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 	for name, want := range map[string]os.FileMode{path: 0o600, filepath.Dir(path): 0o700} {
-		if fi, err := os.Stat(name); err != nil || fi.Mode().Perm() != want {
+		if fi, err := os.Stat(name); err != nil || fi.Mode().Perm() != want && runtime.GOOS != "windows" {
 			t.Errorf("%s: %v, %v, want mode %o", name, fi.Mode(), err, want)
 		}
 	}
@@ -167,8 +168,8 @@ func TestUnknownVersionAndRequest(t *testing.T) {
 // program. They know GET /status only.
 func TestProxiesFromBeforeVersions(t *testing.T) {
 	want := Status{PID: 8, Upstream: "https://mcp.example/mcp", Profile: "default", Tunnel: &Tunnel{Phase: "up"}}
-	path := filepath.Join(t.TempDir(), "1-OLD.sock")
-	l, err := net.Listen("unix", path)
+	path := filepath.Join(t.TempDir(), "run", "1-OLD.sock")
+	l, err := localsock.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,8 +197,8 @@ func TestProxiesFromBeforeVersions(t *testing.T) {
 
 // Another program answers 404 in net/http's words.
 func TestProxyOfUnknownVersions(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "1-OTHER.sock")
-	l, err := net.Listen("unix", path)
+	path := filepath.Join(t.TempDir(), "run", "1-OTHER.sock")
+	l, err := localsock.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,13 +212,12 @@ func TestProxyOfUnknownVersions(t *testing.T) {
 }
 
 func TestSocketOfADeadProxyIsRemoved(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "1-DEAD.sock")
-	l, err := net.Listen("unix", path)
+	path := filepath.Join(t.TempDir(), "run", "1-DEAD.sock")
+	l, err := localsock.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	l.Close()
+	l.Leave()
 	if _, err := Ask(t.Context(), path); err == nil {
 		t.Error("a dead proxy answers")
 	}
@@ -246,6 +246,9 @@ func TestWireFormat(t *testing.T) {
 }
 
 func TestDirs(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the paths are those of Unix")
+	}
 	dirs := Dirs("/run/here", "/state")
 	if want := []string{"/run/here/sallyport", "/state/run"}; !slices.Equal(dirs, want) {
 		t.Errorf("got %q, want %q", dirs, want)
@@ -257,6 +260,9 @@ func TestDirs(t *testing.T) {
 
 // A proxy takes the next directory, and says why it has none.
 func TestServeInTheNextDirectory(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("modes say nothing on Windows")
+	}
 	open, own := filepath.Join(t.TempDir(), "sallyport"), filepath.Join(t.TempDir(), "run")
 	os.Mkdir(open, 0o700)
 	os.Chmod(open, 0o777)
@@ -280,13 +286,13 @@ func TestServeInTheNextDirectory(t *testing.T) {
 // Sockets that answer only when all are asked show that none waits for another.
 func TestAskAllAsksAtTheSameTime(t *testing.T) {
 	const count = 40
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "run")
 	var all sync.WaitGroup
 	all.Add(count)
 	var paths []string
 	for i := range count {
-		path := filepath.Join(dir, string(rune('A'+i))+".sock")
-		l, err := net.Listen("unix", path)
+		path := filepath.Join(dir, fmt.Sprintf("%d.sock", i))
+		l, err := localsock.Listen(path)
 		if err != nil {
 			t.Fatal(err)
 		}

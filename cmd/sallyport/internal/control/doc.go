@@ -3,9 +3,9 @@
 //
 // # Finding a proxy
 //
-// Each proxy listens on a socket of package localsock named PID-RANDOM.sock: a Unix stream socket, or
-// a named pipe on Windows. It lies in a directory of mode 0700: "sallyport" in XDG_RUNTIME_DIR or,
-// without one, "run" in the state directory. The process ID is for people only, because several
+// Each proxy listens on a socket of package localsock named PID-RANDOM.sock: a Unix stream socket,
+// or a named pipe on Windows. It lies in a directory of mode 0700: "sallyport" in XDG_RUNTIME_DIR
+// or, without one, "run" in the state directory. The process ID is for people only, because several
 // containers may share the directory. Whoever finds that nothing listens on a socket removes its
 // file.
 //

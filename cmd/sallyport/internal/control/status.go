@@ -1,6 +1,9 @@
 package control
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Version is the version of the interface that this package speaks.
 const Version = 1
@@ -52,10 +55,16 @@ type Tunnel struct {
 	Hop string `json:"hop,omitempty"`
 	// Error says why the tunnel is down. It is empty if the tunnel is not down.
 	Error string `json:"error,omitempty"`
+	// SharedBy is the process of the shared connection that the tunnel goes through. It is 0 if the
+	// tunnel is not up, and for a connection of the proxy's own.
+	SharedBy int `json:"shared_by,omitempty"`
 }
 
-// String returns the phase and, if there is one, the error.
+// String returns the phase and, if there are any, the error and the shared connection.
 func (t *Tunnel) String() string {
+	if t.SharedBy != 0 {
+		return fmt.Sprintf("%s, through the shared connection %d", t.Phase, t.SharedBy)
+	}
 	if t.Error != "" {
 		return t.Phase + ": " + t.Error
 	}

@@ -6,6 +6,7 @@ import (
 	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/localsock"
 	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/cmd/sallyport/internal/share"
 )
 
 // commandRows explain the errors of the commands themselves. A row without a Text prints the
@@ -29,6 +30,12 @@ var commandRows = []row{
 		}
 		return Explanation{Kind: KindOther, Status: StatusFailed, Hints: []string{
 			"XDG_RUNTIME_DIR, or --state-dir, must name a directory of your own; or have its owner remove " + e.Dir}}
+	}),
+	on(func(e *share.SilentError) Explanation {
+		return Explanation{Kind: KindOther, Status: StatusFailed, Hints: []string{
+			"nobody waits for it: the next need of a connection starts another one",
+			"its process is stopped or stuck: fuser " + e.Path + " names it; kill -CONT wakes it, kill -KILL ends it",
+		}}
 	}),
 	on(func(e *callback.OwnerError) Explanation {
 		return Explanation{Kind: KindOwner, Hints: ownerHints(e), Status: StatusFailed}

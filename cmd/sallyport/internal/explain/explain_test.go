@@ -21,7 +21,9 @@ import (
 
 	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/localsock"
 	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/cmd/sallyport/internal/share"
 	"sallyport/oauth"
 	"sallyport/oauth/asclient"
 	"sallyport/sshtunnel"
@@ -190,6 +192,10 @@ func errorCases() []errorCase {
 		{"callback port of the command", &callback.PortError{Addr: "127.0.0.1:1", Err: syscall.EADDRINUSE}, KindPort, StatusFailed, "holds port 1,", false},
 		{"credentials refused", &session.UnauthorizedError{Upstream: "https://mcp.example"}, KindRefused, StatusSignIn, "sallyport logout URL", false},
 		{"tokens not stored", &session.NotStoredError{Err: syscall.ENOSPC}, KindOther, StatusFailed, "--state-dir DIR", false},
+		{"another user's directory", &localsock.DirError{Dir: "/run/x", Owner: 5}, KindOther, StatusFailed, "XDG_RUNTIME_DIR", false},
+		{"an open directory", &localsock.DirError{Dir: "/run/x", Owner: -1, Mode: 0o777}, KindOther, StatusFailed, "chmod 700 /run/x", false},
+		{"a shared connection is silent", &share.SilentError{Path: "/run/x.sock", Err: context.DeadlineExceeded}, KindOther, StatusFailed, "fuser /run/x.sock", false},
+		{"a shared connection does not answer", &share.SilentError{Path: "/run/x.sock", Err: syscall.ECONNRESET}, KindOther, StatusFailed, "starts another", false},
 		{"no shell on the host", &callback.OwnerError{Host: "desk", Err: io.EOF}, KindOwner, StatusFailed, "needs a shell on desk", false},
 		{"nobody listens on the host", &callback.OwnerError{Host: "desk", Port: 1}, KindOwner, StatusFailed, "start the login on desk", false},
 		{"another user listens", &callback.OwnerError{Host: "desk", Port: 1, Owners: []string{"1001"}}, KindOwner, StatusFailed, "another user", false},

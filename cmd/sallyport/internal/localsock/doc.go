@@ -14,12 +14,12 @@
 //
 // # Windows
 //
-// A socket is a named pipe, \\.\pipe\sallyport-USER-NAME. USER is a hash of the user's SID, and NAME
-// is the last element of the socket's path without ".sock". The access list of the pipe admits that
-// SID alone, and the pipe refuses connections from other machines. The client looks at the owner of
-// the pipe before it sends or reads a byte: a process of another user could have taken the name
-// first, but only an administrator can make a pipe that somebody else owns. The server's end needs
-// no such look, because the access list has kept all others out.
+// A socket is a named pipe, \\.\pipe\sallyport-USER-NAME. USER is a hash of the user's SID, and
+// NAME is the last element of the socket's path without ".sock". The access list of the pipe admits
+// that SID alone, and the pipe refuses connections from other machines. The client looks at the
+// owner of the pipe before it sends or reads a byte: a process of another user could have taken the
+// name first, but only an administrator can make a pipe that somebody else owns. The server's end
+// needs no such look, because the access list has kept all others out.
 //
 // At the path itself lies an empty file. It makes the sockets of a directory listed and removed
 // alike on all systems. It appears only when the pipe already listens.

@@ -73,9 +73,10 @@ func (l *Listener) Leave() error {
 }
 
 // Dial connects to the socket at a path, and makes sure that the process at the other end is this
-// user's. It sends and reads nothing. A queue that is full is waited for until ctx ends. The error
-// is a *PeerError if the process is another user's, and Gone tells one of nobody. The connection has
-// a method CloseWrite, and the caller must close it.
+// user's. It sends and reads nothing. A queue that is full is waited for until ctx ends; on Windows
+// there is no queue, so Dial waits for Accept. The error is a *PeerError if the process is another
+// user's, and Gone tells one of nobody. The connection has a method CloseWrite, and the caller must
+// close it.
 func Dial(ctx context.Context, path string) (net.Conn, error) {
 	conn, err := dial(ctx, path)
 	if err != nil {

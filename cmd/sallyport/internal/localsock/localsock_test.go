@@ -93,7 +93,7 @@ func startServing(t *testing.T, path string, inherited *os.File) *bufio.Scanner 
 // listenHere makes a socket in a directory of its own.
 func listenHere(t *testing.T) (*Listener, string) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "made", fmt.Sprintf("%d-%s.sock", os.Getpid(), strings.ToLower(t.Name()[4:])))
+	path := filepath.Join(t.TempDir(), "made", fmt.Sprintf("%d-%s.sock", os.Getpid(), strings.ToLower(filepath.Base(t.Name()))))
 	l, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
@@ -159,18 +159,29 @@ func TestFiftyAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-func TestDeadlines(t *testing.T) {
+// connect returns both ends of a connection.
+func connect(t *testing.T) (client, server net.Conn) {
+	t.Helper()
 	l, path := listenHere(t)
-	conn, err := Dial(t.Context(), path)
+	accepted := make(chan net.Conn)
+	go func() { // ends with the listener
+		conn, _ := l.Accept()
+		accepted <- conn
+	}()
+	client, err := Dial(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	theirs, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { client.Close() })
+	if server = <-accepted; server == nil {
+		t.Fatal("nothing accepted")
 	}
-	defer theirs.Close()
+	t.Cleanup(func() { server.Close() })
+	return client, server
+}
+
+func TestDeadlines(t *testing.T) {
+	conn, theirs := connect(t)
 	for _, c := range []net.Conn{conn, theirs} {
 		c.SetReadDeadline(time.Now().Add(-time.Second))
 		var timeout net.Error
@@ -187,31 +198,26 @@ func TestDeadlines(t *testing.T) {
 
 // A read ends when the connection is closed at either end.
 func TestCloseEndsARead(t *testing.T) {
-	l, path := listenHere(t)
 	for _, closeOurs := range []bool{true, false} {
-		conn, err := Dial(t.Context(), path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		theirs, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var reading sync.WaitGroup
-		reading.Go(func() {
-			n, err := conn.Read(make([]byte, 1))
-			if n != 0 || err == nil {
-				t.Errorf("%d bytes, %v", n, err)
+		t.Run(fmt.Sprint(closeOurs), func(t *testing.T) {
+			conn, theirs := connect(t)
+			var reading sync.WaitGroup
+			reading.Go(func() {
+				want := io.EOF
+				if closeOurs {
+					want = net.ErrClosed
+				}
+				if n, err := conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, want) {
+					t.Errorf("%d bytes, %v, want %v", n, err, want)
+				}
+			})
+			if closeOurs {
+				conn.Close()
+			} else {
+				theirs.Close()
 			}
+			reading.Wait()
 		})
-		if closeOurs {
-			conn.Close()
-		} else {
-			theirs.Close()
-		}
-		reading.Wait()
-		conn.Close()
-		theirs.Close()
 	}
 }
 
@@ -308,6 +314,7 @@ func TestANameAppearsWhenItListens(t *testing.T) {
 			break
 		}
 		all = append(all, l)
+		go echo(l) // ends with the listener
 	}
 	cancel()
 	if len(all) == count {

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"unsafe"
 
@@ -16,7 +18,7 @@ import (
 // detached is what howDetached says of a process that StartDetached has started.
 const detached = "has a console of its own"
 
-// howDetached counts the processes of the console, and our windows.
+// howDetached counts the processes that share our console.
 func howDetached() string {
 	kernel := windows.NewLazySystemDLL("kernel32.dll")
 	var processes [10]uint32
@@ -39,13 +41,8 @@ func user(t *testing.T) *windows.SID {
 
 // The access list names this user and nobody else.
 func TestAccessList(t *testing.T) {
-	l, path := listenHere(t)
-	conn, err := Dial(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	handle := windows.Handle(conn.(interface{ Fd() uintptr }).Fd())
+	conn, _ := connect(t)
+	handle := windows.Handle(conn.(pipeConn).Conn.(interface{ Fd() uintptr }).Fd())
 	got, err := windows.GetSecurityInfo(handle, windows.SE_KERNEL_OBJECT,
 		windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
 	if err != nil {
@@ -57,14 +54,15 @@ func TestAccessList(t *testing.T) {
 	if s := got.String(); s != want[0] && s != want[1] {
 		t.Errorf("got %s, want %s", s, want[0])
 	}
-	t.Logf("%s: %s", l.Addr(), got)
+	t.Log(got)
 }
 
 // A pipe that somebody else has made under our name is not used, and gets nothing.
 func TestDialSendsNothingToAnotherUser(t *testing.T) {
 	path := filepath.Join(t.TempDir(), fmt.Sprintf("%d-theirs.sock", os.Getpid()))
 	const administrators = "S-1-5-32-544" // an administrator may make what belongs to all of them
-	l, err := winio.ListenPipe(pipeName(path, user(t)), &winio.PipeConfig{
+	name := pipeName(path, user(t))
+	l, err := winio.ListenPipe(name, &winio.PipeConfig{
 		SecurityDescriptor: "O:" + administrators + "D:(A;;GA;;;WD)", MessageMode: true,
 	})
 	if errors.Is(err, windows.ERROR_INVALID_OWNER) {
@@ -73,6 +71,7 @@ func TestDialSendsNothingToAnotherUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	takeFirstInstance(name)
 	read := make(chan int, 1)
 	go func() { // ends with the connection
 		conn, err := l.Accept()
@@ -133,4 +132,11 @@ func assign(t *testing.T, flags uint32) {
 func TestDetachedFromAJob(t *testing.T) {
 	assign(t, 0)
 	TestDetachedListens(t)
+	child := exec.Command(os.Args[0], "-test.run=^$")
+	child.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_BREAKAWAY_FROM_JOB}
+	err := child.Run()
+	t.Log("a child that asks to leave the job: ", err)
+	if err != nil && !errors.Is(err, windows.ERROR_ACCESS_DENIED) {
+		t.Error(err)
+	}
 }

@@ -53,11 +53,27 @@ func Command(t testing.TB, home string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Environment is what every process of the real command gets: the PATH, and for a build with the
-// race detector the order to wait for late races for 50 ms instead of a whole second when it exits.
+// Environment is what every process of the real command gets: the PATH, a directory of temporary
+// files, and for a build with the race detector the order to wait for late races for 50 ms instead
+// of a whole second when it exits.
 func Environment() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=50"}
+	env := []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=50"}
+	if dir, err := temporary(); err == nil {
+		env = append(env, "TMPDIR="+dir)
+	}
+	return env
 }
+
+// temporary is a directory for all accounts, as /tmp is. Its path is short: the homes of tests are
+// often too long for the sockets of shared connections, which lie here then.
+var temporary = sync.OnceValues(func() (string, error) {
+	dir, err := newOpenDir()
+	if err != nil {
+		return "", err
+	}
+	AfterAll(func() { os.RemoveAll(dir) })
+	return dir, os.Chmod(dir, 0o777|fs.ModeSticky)
+})
 
 var (
 	binary      = sync.OnceValues(func() (string, error) { return buildOnce(raceDetector()) })

@@ -110,7 +110,7 @@ func StartSSHD(t testing.TB, o SSHDOptions) *SSHD {
 	}
 	s.config = WriteFile(t, dir, "sshd_config", strings.Join(config, "\n")+"\n", 0o600)
 
-	s.wg.Go(s.serve)
+	s.listen(s.listener)
 	t.Cleanup(s.Stop)
 	return s
 }
@@ -143,12 +143,17 @@ func NeedPAM(t testing.TB) {
 	Need(t, err == nil, "/etc/pam.d/sshd", "apt-get install openssh-server, or .ci/install-parts")
 }
 
-// serve accepts connections until Stop.
-func (s *SSHD) serve() {
+func (s *SSHD) listen(listener net.Listener) {
+	s.listener = listener
+	s.wg.Go(func() { s.serve(listener) })
+}
+
+// serve accepts connections until Stop or Close.
+func (s *SSHD) serve(listener net.Listener) {
 	for {
-		conn, err := s.listener.Accept()
+		conn, err := listener.Accept()
 		if err != nil {
-			return // closed by Stop
+			return // closed
 		}
 		s.wg.Go(func() {
 			if err := s.session(conn.(*net.TCPConn)); err != nil {
@@ -214,6 +219,18 @@ func (s *SSHD) Drop() {
 	for cmd := range s.sessions.running {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
+}
+
+// Close cuts every connection and refuses new ones, until Reopen: the server's machine starts anew.
+func (s *SSHD) Close() {
+	s.listener.Close()
+	s.Drop()
+}
+
+// Reopen listens again after Close, at the same address.
+func (s *SSHD) Reopen(t testing.TB) {
+	t.Helper()
+	s.listen(s.options.NS.Listen(t, s.Addr))
 }
 
 // Stop cuts every connection, ends the commands of its sessions and refuses new connections. It may

@@ -121,7 +121,7 @@ func (s SSH) shared() func(context.Context, []*sshconfig.Host) (mux.Way, error) 
 // Shares returns what finds shared connections, whatever the settings say.
 func (s SSH) Shares() *share.Client {
 	return share.NewClient(share.Config{
-		Dirs: share.Dirs(s.SocketDirs), Env: s.Env, IsOwn: cli.IsOwnVariable, Log: s.Log,
+		Dirs: share.Dirs(s.SocketDirs), Env: s.Env, IsOwn: cli.IsOwnVariable, AtTerminal: s.AtTerminal, Log: s.Log,
 		Settings: share.Settings{
 			ControlMaster: masterUses[s.Settings.ControlMaster], StateDir: s.StateDir,
 			Idle: time.Duration(s.Settings.ShareIdle), Max: time.Duration(s.Settings.ShareMax),

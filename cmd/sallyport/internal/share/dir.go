@@ -19,15 +19,18 @@ const (
 	extension = ".sock"
 	// numberLength is that of a number in a name: milliseconds, in base 36, until the year 5188.
 	numberLength = 9
-	// maxPath is how long the path of a socket may be in bytes, on the strictest system (macOS).
-	maxPath = 103
 )
 
-// Dirs returns the directories of shares that lie in the directories of control sockets.
+// Dirs returns the directories of shares, the best one first. They lie in the directories of
+// control sockets. The paths of these may be too long, as that of a home directory on macOS, so the
+// last one is in the directory of temporary files.
 func Dirs(control []string) []string {
 	var dirs []string
 	for _, dir := range control {
 		dirs = append(dirs, filepath.Join(dir, folder))
+	}
+	if uid := os.Getuid(); uid >= 0 { // not on Windows, where no path is too long
+		dirs = append(dirs, filepath.Join(os.TempDir(), fmt.Sprintf("sallyport-%d", uid), folder))
 	}
 	return dirs
 }

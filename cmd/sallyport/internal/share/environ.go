@@ -1,6 +1,8 @@
 package share
 
 import (
+	"cmp"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -32,6 +34,7 @@ var noise = []string{
 	"ORIGINAL_XDG_*", "BAMF_*", "INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "MEMORY_PRESSURE_*", "MANAGERPID*",
 	"NOTIFY_SOCKET", "LISTEN_*", "WATCHDOG_*", "__CF_*", "XPC_*", "COMMAND_MODE", "NPM_*", "NODE_CHANNEL_*", "INIT_CWD", "VSCODE_*",
 	"ELECTRON_*", "CLAUDE*", "CURSOR_*", "MCP_*", "GOMEMLIMIT", "GOGC", "GOMAXPROCS", "GODEBUG", "GOTRACEBACK",
+	"PROMPT", "SESSIONNAME", "CLIENTNAME",
 }
 
 // environOf returns the part of an environment that a share of the chain gets, sorted, and which of
@@ -48,11 +51,12 @@ func environOf(chain []*sshconfig.Host, environ []string) (out []string, counts 
 	for _, variable := range environ {
 		name, _, _ := strings.Cut(variable, "=")
 		switch {
+		case name == "": // on Windows, the working directory on some drive
 		case slices.Contains(named, name), !runsCommands && matches(kept, name), runsCommands && !matches(noise, name):
 			out = append(out, variable)
 		}
 	}
-	slices.Sort(out)
+	slices.SortFunc(out, func(a, b string) int { return cmp.Or(cmp.Compare(foldName(a), foldName(b)), cmp.Compare(a, b)) })
 	return out, func(name string) bool {
 		return slices.Contains(named, name) || runsCommands && name != "GORACE"
 	}
@@ -73,6 +77,14 @@ func namedVariables(chain []*sshconfig.Host) []string {
 		}
 	}
 	return names
+}
+
+// foldName returns a name as the key has it: on Windows, Path and PATH are one variable.
+func foldName(name string) string {
+	if runtime.GOOS == "windows" {
+		return strings.ToUpper(name)
+	}
+	return name
 }
 
 // matches reports whether a list has the name of a variable, in whatever case.

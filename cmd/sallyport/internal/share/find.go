@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/localsock"
@@ -16,15 +17,21 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// greetingPatience is how long a share may take to greet, while this process runs.
-const greetingPatience = 3 * time.Second
+const (
+	// greetingPatience is how long a share may take to greet, while this process runs.
+	greetingPatience = 3 * time.Second
+	// secondPatience is how long one may that has been silent for this process before.
+	secondPatience = tick
+)
 
 // finder looks for the shares of one key in one directory.
 type finder struct {
 	dir, key string
 	// version is that of this program.
 	version string
-	log     *slog.Logger
+	// silent has the paths of shares that did not answer.
+	silent *sync.Map
+	log    *slog.Logger
 }
 
 // look returns the path of the newest share that takes new streams, or "". In outdated are those of
@@ -35,7 +42,7 @@ func (f finder) look(ctx context.Context) (path string, outdated []string, err e
 		return "", nil, err
 	}
 	for _, path := range paths {
-		greeting, err := greet(ctx, path)
+		greeting, err := f.greet(ctx, path)
 		_, foreign := errors.AsType[*localsock.PeerError](err)
 		switch {
 		case ctx.Err() != nil:
@@ -59,14 +66,36 @@ func isNewer(ours, theirs string) bool {
 	return semver.IsValid(ours) && semver.IsValid(theirs) && semver.Compare(ours, theirs) > 0
 }
 
-// greet returns the greeting of the share at a path. If nobody listens there, it removes the
-// socket: no name is used twice. A share that is silent is not touched.
-func greet(ctx context.Context, path string) (greeting mux.Greeting, err error) {
-	ctx, cancel := awhile(ctx, greetingPatience)
+// greet returns the greeting of the share at a path, which was listed. If nobody listens there, it
+// removes the socket: no name is used twice. A share that is silent is not touched, and the next
+// time it is waited for with less patience.
+func (f finder) greet(ctx context.Context, path string) (greeting mux.Greeting, err error) {
+	patience := greetingPatience
+	if _, silent := f.silent.Load(path); silent {
+		patience = secondPatience
+	}
+	greeting, err = hello(ctx, path, patience)
+	switch {
+	case err == nil:
+		f.silent.Delete(path)
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		f.silent.Store(path, nil)
+	case localsock.Gone(err) && (tellsFullQueue || stillGone(ctx, path)):
+		os.Remove(path)
+	}
+	return greeting, err
+}
+
+// tellsFullQueue says that a queue that is full does not look as if nobody listened.
+const tellsFullQueue = runtime.GOOS == "linux" || runtime.GOOS == "windows"
+
+// hello returns the greeting of the share at a path, and touches nothing.
+func hello(ctx context.Context, path string, patience time.Duration) (greeting mux.Greeting, err error) {
+	ctx, cancel := awhile(ctx, patience)
 	defer cancel()
 	conn, err := localsock.Dial(ctx, path)
 	if err != nil {
-		if localsock.Gone(err) && (runtime.GOOS == "linux" || stillGone(ctx, path)) {
+		if localsock.Gone(err) && (tellsFullQueue || stillGone(ctx, path)) {
 			os.Remove(path)
 		}
 		return greeting, err
@@ -77,8 +106,8 @@ func greet(ctx context.Context, path string) (greeting mux.Greeting, err error) 
 	return greeting, err
 }
 
-// stillGone looks a second time whether nobody listens. Outside Linux, a queue that is full looks
-// the same.
+// stillGone looks a second time whether nobody listens. On macOS and the BSD systems, a queue that
+// is full looks the same.
 func stillGone(ctx context.Context, path string) bool {
 	select {
 	case <-time.After(tick):

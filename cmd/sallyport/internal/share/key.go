@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -53,7 +55,7 @@ func (w way) key() string {
 	}
 	for _, variable := range w.environ { // sorted
 		if name, _, _ := strings.Cut(variable, "="); w.counts(name) {
-			fmt.Fprintf(sum, "variable %q\n", variable)
+			fmt.Fprintf(sum, "variable %q\n", foldName(name)+strings.TrimPrefix(variable, name))
 		}
 	}
 	return hex.EncodeToString(sum.Sum(nil))[:keyLength]
@@ -92,7 +94,13 @@ func absolute(h *sshconfig.Host, dir string) *sshconfig.Host {
 
 // under returns a path as an absolute one. An empty path stays empty.
 func under(dir, path string) string {
-	if path == "" || dir == "" || filepath.IsAbs(path) {
+	switch {
+	case path == "" || dir == "" || filepath.IsAbs(path):
+		return path
+	case os.IsPathSeparator(path[0]) || filepath.VolumeName(path) != "": // on Windows, \x or C:x
+		if whole, err := filepath.Abs(path); err == nil {
+			return whole
+		}
 		return path
 	}
 	return filepath.Join(dir, path)
@@ -111,6 +119,7 @@ func allUnder(dir string, paths []string) []string {
 // that of the process that asks for the connection.
 func needsDir(chain []*sshconfig.Host) bool {
 	return slices.ContainsFunc(chain, func(h *sshconfig.Host) bool {
-		return strings.Contains(h.ProxyCommand, "./") || strings.Contains(h.ProxyCommand, "PWD")
+		return strings.Contains(h.ProxyCommand, "./") || strings.Contains(h.ProxyCommand, "PWD") ||
+			runtime.GOOS == "windows" && (strings.Contains(h.ProxyCommand, `.\`) || strings.Contains(strings.ToUpper(h.ProxyCommand), "%CD%"))
 	})
 }

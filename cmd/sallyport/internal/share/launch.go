@@ -13,7 +13,6 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
-	"time"
 
 	"sallyport/cmd/sallyport/internal/localsock"
 	"sallyport/sshtunnel/sshconfig"
@@ -23,7 +22,8 @@ import (
 const Stage = "SALLYPORT_SHARE_STAGE"
 
 // The values of Stage. The first process starts the second and ends, so that the second is nobody's
-// child: an MCP host that ends its servers with all their children does not find it.
+// child: an MCP host that ends its servers with all their children does not find it. On Windows,
+// `taskkill /t` looks for children by the number of their parent, which is gone by then.
 const (
 	stageDetach = "detach"
 	stageRun    = "run"
@@ -31,9 +31,6 @@ const (
 
 // socketFD is the descriptor of the socket in both processes: the first of exec.Cmd's ExtraFiles.
 const socketFD = 3
-
-// launchPatience is how long the first process may take, while this one runs.
-const launchPatience = 3 * time.Second
 
 // orderVersion is the version of the form of an order. The file of the program may have been
 // replaced by another version since this process was started.
@@ -78,11 +75,15 @@ func (c *Client) program() (string, error) {
 }
 
 // start makes the socket and starts the process. The process has the socket when start returns. The
-// error is fs.ErrExist if the path is taken.
+// error is fs.ErrExist if the path is taken. Where sockets cannot be handed over, the process makes
+// its own.
 func (l launch) start(ctx context.Context) error {
 	text, err := l.order.encode()
 	if err != nil {
 		return err
+	}
+	if !handsOver {
+		return l.run(ctx, text, nil)
 	}
 	listener, err := localsock.Listen(l.order.Socket)
 	if err != nil {
@@ -90,13 +91,8 @@ func (l launch) start(ctx context.Context) error {
 	}
 	atStep("listening")
 	file, err := listener.File()
-	if errors.Is(err, errors.ErrUnsupported) { // the share makes it anew
-		file, err = nil, listener.Close()
-	}
 	if err == nil {
 		err = l.run(ctx, text, file)
-	}
-	if file != nil {
 		file.Close()
 	}
 	if err != nil {
@@ -107,7 +103,8 @@ func (l launch) start(ctx context.Context) error {
 	return nil
 }
 
-// run starts the process with the socket, and writes the order to it.
+// run starts the process with the socket, and writes the order to it. Without a socket it waits
+// until the process has made one.
 func (l launch) run(ctx context.Context, text []byte, socket *os.File) error {
 	stdin, write, err := os.Pipe()
 	if err != nil {
@@ -117,14 +114,14 @@ func (l launch) run(ctx context.Context, text []byte, socket *os.File) error {
 	cmd := exec.Command(l.program, "share")
 	cmd.Args[0] = "sallyport"
 	cmd.Dir, cmd.Stdin = rootOf(l.program), stdin
-	stage := stageDetach
-	if socket == nil { // on Windows no process is found by its parent
-		stage = stageRun
-	} else {
+	cmd.Env = append(slices.Clone(l.environ), Stage+"="+stageDetach)
+	var listens <-chan error
+	if socket != nil {
 		cmd.ExtraFiles = []*os.File{socket}
+		err = localsock.StartDetached(cmd)
+	} else {
+		listens, err = startHeard(cmd)
 	}
-	cmd.Env = append(slices.Clone(l.environ), Stage+"="+stage)
-	err = localsock.StartDetached(cmd)
 	stdin.Close()
 	if err != nil {
 		return err
@@ -137,20 +134,50 @@ func (l launch) run(ctx context.Context, text []byte, socket *os.File) error {
 	if _, err := write.Write(text); err != nil {
 		return fmt.Errorf("%w: %w", errNoShare, err)
 	}
-	if stage == stageRun {
-		return nil
-	}
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
 		cmd.Process.Kill()
 		err = context.Cause(ctx)
 	}
+	if err == nil && listens != nil {
+		select {
+		case err = <-listens:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNoShare, err)
 	}
 	return nil
 }
+
+// startHeard starts a command as localsock.StartDetached does. The channel gets nil when the share
+// says that it listens, and an error if it ends before.
+func startHeard(cmd *exec.Cmd) (listens <-chan error, err error) {
+	read, stdout, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout = stdout
+	err = localsock.StartDetached(cmd)
+	stdout.Close()
+	if err != nil {
+		read.Close()
+		return nil, err
+	}
+	said := make(chan error, 1)
+	go func() { // ends when the share listens, and with it
+		defer read.Close()
+		_, err := read.Read(make([]byte, len(listening)))
+		said <- err
+	}()
+	return said, nil
+}
+
+// listening is what a share says on stdout when it has made its socket.
+const listening = "listening\n"
 
 // rootOf returns a directory that nobody needs to unmount.
 func rootOf(program string) string { return filepath.VolumeName(program) + string(filepath.Separator) }
@@ -181,13 +208,18 @@ func readOrder(in io.Reader) (*order, error) {
 	return o, nil
 }
 
-// detach starts the second process with the streams and the socket of this one.
-func detach(program string, environ []string, stdin *os.File) error {
+// detach starts the second process with the streams and the socket of this one. A stdout is given
+// where the share has to say that it listens.
+func detach(program string, environ []string, stdin, stdout *os.File) error {
 	atStep("detaching")
 	cmd := exec.Command(program, "share")
 	cmd.Args[0] = "sallyport"
 	cmd.Env = append(environ, Stage+"="+stageRun)
 	cmd.Dir, cmd.Stdin = rootOf(program), stdin
-	cmd.ExtraFiles = []*os.File{os.NewFile(socketFD, "socket")}
+	if handsOver {
+		cmd.ExtraFiles = []*os.File{os.NewFile(socketFD, "socket")}
+	} else {
+		cmd.Stdout = stdout
+	}
 	return localsock.StartDetached(cmd)
 }

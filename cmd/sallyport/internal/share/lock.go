@@ -12,9 +12,6 @@ import (
 )
 
 const (
-	// lockPatience is how long the lock of another process is waited for. A start takes a tenth of
-	// a second, and some seconds if fifty processes start at once.
-	lockPatience = 5 * time.Second
 	// lockPoll is the time between two looks at the lock.
 	lockPoll = 20 * time.Millisecond
 	// numberAt is where the number stands in the file. Windows lets nobody read the locked byte,

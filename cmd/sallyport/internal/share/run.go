@@ -2,6 +2,7 @@ package share
 
 import (
 	"context"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -26,6 +27,8 @@ type Process struct {
 	Env environment.Environment
 	// Stdin has the order.
 	Stdin *os.File
+	// Stdout gets a line when the share listens, if it makes its socket itself.
+	Stdout *os.File
 	// OpenLog returns the log that the starter's settings ask for. It is called once.
 	OpenLog func(Settings) (log *slog.Logger, closeLog func())
 }
@@ -39,7 +42,7 @@ func (p Process) Run(ctx context.Context) error {
 	p.Env.Hide(Stage)
 	if stage == stageDetach {
 		environ := slices.DeleteFunc(p.Env.Environ(), func(variable string) bool { return strings.HasPrefix(variable, Stage+"=") })
-		return detach(p.Env.Executable, environ, p.Stdin)
+		return detach(p.Env.Executable, environ, p.Stdin, p.Stdout)
 	}
 	settleDown()
 	o, err := readOrder(p.Stdin)
@@ -49,7 +52,7 @@ func (p Process) Run(ctx context.Context) error {
 	p.Stdin.Close()
 	log, closeLog := p.OpenLog(o.Settings)
 	defer closeLog()
-	if err := o.serve(ctx, p.Env, log); err != nil {
+	if err := p.serve(ctx, o, log); err != nil {
 		log.Error("the shared connection has failed", "err", err)
 		return err
 	}
@@ -57,8 +60,8 @@ func (p Process) Run(ctx context.Context) error {
 }
 
 // serve is the share until its end.
-func (o *order) serve(ctx context.Context, env environment.Environment, log *slog.Logger) error {
-	listener, err := listen(o.Socket)
+func (p Process) serve(ctx context.Context, o *order, log *slog.Logger) error {
+	listener, err := p.listen(o.Socket)
 	if err != nil {
 		return err
 	}
@@ -67,7 +70,7 @@ func (o *order) serve(ctx context.Context, env environment.Environment, log *slo
 	if err != nil {
 		return err
 	}
-	server, err := sshtunnel.NewServer(o.config(env, log, func() { listener.Close() }))
+	server, err := sshtunnel.NewServer(o.config(p.Env, log, func() { listener.Close() }))
 	if err != nil {
 		return err
 	}
@@ -86,12 +89,18 @@ func (o *order) serve(ctx context.Context, env environment.Environment, log *slo
 	return err
 }
 
-// listen returns the listener that the starter has handed over, or makes it.
-func listen(path string) (*localsock.Listener, error) {
+// listen returns the listener that the starter has handed over. Or it makes the listener, and tells
+// the starter.
+func (p Process) listen(path string) (*localsock.Listener, error) {
 	if handsOver {
 		return localsock.FromFile(os.NewFile(socketFD, "socket"), path)
 	}
-	return localsock.Listen(path)
+	listener, err := localsock.Listen(path)
+	if err == nil {
+		io.WriteString(p.Stdout, listening) // a starter that is gone needs no words
+	}
+	p.Stdout.Close()
+	return listener, err
 }
 
 // config describes the server. It calls retire when it takes no more streams.

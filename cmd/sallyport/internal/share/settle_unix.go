@@ -6,6 +6,18 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
+)
+
+// maxPath is how long the path of a socket may be in bytes, on the strictest system (macOS).
+const maxPath = 103
+
+const (
+	// launchPatience is how long the first process may take, while this one runs.
+	launchPatience = 3 * time.Second
+	// lockPatience is how long the lock of another process is waited for. A start takes a tenth of
+	// a second, and some seconds if fifty processes start at once.
+	lockPatience = 5 * time.Second
 )
 
 // handsOver says that a socket can be handed to a child process.

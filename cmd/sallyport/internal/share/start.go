@@ -8,6 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/environment"
@@ -25,6 +28,9 @@ type Config struct {
 	Env environment.Environment
 	// IsOwn reports whether a variable is a setting of this program, which a share does not get.
 	IsOwn func(variable string) bool
+	// AtTerminal says that a person typed the command, and that a ProxyCommand may ask at the
+	// terminal. A share has none, so it is then used only if it is up.
+	AtTerminal bool
 	// Settings are those of a share that is started.
 	Settings Settings
 	// Log must not be nil.
@@ -49,6 +55,8 @@ type Client struct {
 	cfg Config
 	// dir is the working directory, and place where this process runs.
 	dir, place string
+	// silent has the paths of shares that did not answer.
+	silent sync.Map
 }
 
 // NewClient returns a client. It touches nothing yet.
@@ -68,16 +76,43 @@ var atStep = func(step string) {}
 // mux.ErrUnavailable if the chain is to be dialed in this process.
 func (c *Client) Shared(_ context.Context, chain []*sshconfig.Host) (mux.Way, error) {
 	if needsDir(chain) {
-		return mux.Way{}, unavailable(errors.New("the ProxyCommand may depend on the working directory"))
+		return mux.Way{}, fmt.Errorf("%w: the ProxyCommand may depend on the working directory", mux.ErrAlone)
 	}
 	w := c.way(chain)
-	return mux.Way{Key: w.key(), Find: func(ctx context.Context) (mux.Dialer, error) {
-		path, err := c.obtain(ctx, w)
-		if err != nil {
-			return nil, err
+	var found atomic.Value // the path of the latest share
+	return mux.Way{
+		Key: w.key(),
+		Find: func(ctx context.Context) (mux.Dialer, error) {
+			obtain := c.obtain
+			if c.cfg.AtTerminal && hasProxyCommand(w.chain) {
+				obtain = c.obtainUp
+			}
+			path, err := obtain(ctx, w)
+			if err != nil {
+				return nil, err
+			}
+			found.Store(path)
+			return dialer(path), nil
+		},
+		Silent: func() { c.silent.Store(found.Load(), nil) },
+	}, nil
+}
+
+// hasProxyCommand reports whether a hop is reached by a command.
+func hasProxyCommand(chain []*sshconfig.Host) bool {
+	return slices.ContainsFunc(chain, func(h *sshconfig.Host) bool { return h.ProxyCommand != "" })
+}
+
+// obtainUp returns the path of a share's socket, if that is up. The error is mux.ErrAlone if there
+// is none.
+func (c *Client) obtainUp(ctx context.Context, w way) (string, error) {
+	paths, _ := sockets(c.cfg.Dirs, w.key())
+	for _, shown := range AskAll(ctx, paths) {
+		if s := shown.Status; shown.Err == nil && s.Phase == sshtunnel.Up && !s.Draining {
+			return shown.Path, nil
 		}
-		return dialer(path), nil
-	}}, nil
+	}
+	return "", mux.ErrAlone
 }
 
 // way returns the way through a chain.
@@ -106,7 +141,7 @@ func (c *Client) obtain(ctx context.Context, w way) (string, error) {
 	if err != nil {
 		return "", unavailable(err)
 	}
-	f := finder{dir: dir, key: key, version: versionOf(c.cfg.Env.Version), log: c.cfg.Log}
+	f := finder{dir: dir, key: key, version: versionOf(c.cfg.Env.Version), silent: &c.silent, log: c.cfg.Log}
 	// A share that is started may have a newer one beside it by then, or be stopped or killed. Then
 	// the next round finds another one, or starts it.
 	var last error
@@ -185,7 +220,7 @@ var errNoShare = errors.New("the process that was started does not answer")
 
 // await waits for the greeting of a share that was just started.
 func (c *Client) await(ctx context.Context, path string) error {
-	_, err := greet(ctx, path)
+	_, err := hello(ctx, path, greetingPatience)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func TestProxyCommandEndsWithTheProxy(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			p := machines.StartStdio(t, machines.Command(t, t.TempDir(), "-F", "none", "--grant", "none", "--via", "bastion",
+			p := machines.StartStdio(t, machines.Command(t, t.TempDir(), "--share", "off", "-F", "none", "--grant", "none", "--via", "bastion",
 				"-o", "ProxyCommand=sh -c '"+test.command+"'", "https://mcp.internal/mcp"))
 			p.Initialize(t)
 			var running []*machines.Watched
@@ -62,7 +62,7 @@ func TestProxyCommandIsSSH(t *testing.T) {
 	s, jump := machines.NewPlainSite(t), machines.StartSSHD(t, machines.SSHDOptions{})
 	known := machines.WriteKnownHosts(t, jump.KnownHosts)
 	machines.NeedProgram(t, "ssh", "openssh-client")
-	host := machines.StartHost(t, s.Command(t, "-o", "ProxyCommand=sh -c 'echo knocking at %h >&2; exec ssh -F none -o UserKnownHostsFile="+known+
+	host := machines.StartHost(t, s.Command(t, "--share", "off", "-o", "ProxyCommand=sh -c 'echo knocking at %h >&2; exec ssh -F none -o UserKnownHostsFile="+known+
 		" -i "+jump.IdentityFile+" -p "+jump.Port+" "+jump.User+"@127.0.0.1 -W %h:%p'"), nil)
 	host.Echo(t)
 	host.Stderr.Await(t, "knocking at 127.0.0.1")
@@ -106,7 +106,7 @@ func TestProxyCommandAndTheTerminal(t *testing.T) {
 	})
 	t.Run("the proxy in a terminal", func(t *testing.T) {
 		t.Parallel()
-		term := machines.StartInTerminal(t, s.Command(t, "-o", "ProxyCommand=sh -c 'read answer </dev/tty; echo got $answer. >&2'"))
+		term := machines.StartInTerminal(t, s.Command(t, "--share", "off", "-o", "ProxyCommand=sh -c 'read answer </dev/tty; echo got $answer. >&2'"))
 		term.Type(t, "", `{"jsonrpc":"2.0","id":1,"method":"ping"}`+"\n")
 		term.Await(t, `ProxyCommand says.*/dev/tty: No such device or address`)
 	})
@@ -155,6 +155,7 @@ func TestControlMasterOfABastionWithTwoFactors(t *testing.T) {
 		password, machines.WriteKnownHosts(t, server.KnownHosts), filepath.Join(machines.OpenDir(t), "%C"),
 	}
 	socket := []string{"-o", "ControlPath=" + b.socket}
+	socket = append(socket, "--share", "off") // each of the logins is to be one
 	rides := append([]string{"--control-master"}, socket...)
 
 	// Without a master, and with --control-master=off, the person is asked.

@@ -71,7 +71,7 @@ func TestStatus(t *testing.T) {
 		`(?m)^https://mcp\.internal/mcp$`, `(?m)^  issuer   ` + regexp.QuoteMeta(s.OIDC.Issuer) +
 			`$`, `(?m)^  token    until .* renewed by itself$`,
 		fmt.Sprintf(`(?m)^proxy %d to https://mcp\.internal/mcp, profile default, since `, hosts[0].PID()),
-		`(?m)^  tunnel   via hop1: up$`,
+		`(?m)^  tunnel   via hop1: up, through the shared connection \d+$`,
 	} {
 		if !regexp.MustCompile(want).MatchString(people) {
 			t.Errorf("no %q in:\n%s", want, people)

@@ -1,0 +1,506 @@
+package sshtunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/spare"
+	"sallyport/sshtunnel/sshconfig"
+)
+
+const (
+	// maxLanes is how many connections a pool may have, and maxBulkLanes is how many it may have
+	// because of bulk. More than two do not help against bulk: they share the network.
+	maxLanes, maxBulkLanes = 4, 2
+	// laneStreams is from how many streams on a connection is full.
+	laneStreams = 200
+	// laneIdle is how long a further connection stays without a stream.
+	laneIdle = time.Minute
+	// laneDialLimit bounds the dial of a further connection, and laneDialPause is the time to the
+	// next one after one that has failed for a reason that may pass.
+	laneDialLimit, laneDialPause = time.Minute, time.Minute
+
+	// busyBytes is from how many bytes of the last second or two on a connection is measured. Bulk
+	// is what fills the network, so the rate of bulk is unknown.
+	busyBytes = 64 << 10
+	// measurePause is the time between two measurements, and answerPatience is how long one takes
+	// at most.
+	measurePause, answerPatience = 500 * time.Millisecond, 2 * time.Second
+	// slowAnswers is after how many slow answers in a row a connection counts as slow.
+	slowAnswers = 2
+	// slowBy is by how much an answer must come later than the fastest one to be slow, and it must
+	// take twice as long. Bulk makes answers come 200 ms later at 20 Mbit/s, 50 ms at 100 Mbit/s,
+	// and 15 ms at 1 Gbit/s, where a second connection is no faster.
+	slowBy = 40 * time.Millisecond
+
+	// spareTrust is how long a connection may have been silent for a spare channel of it to be
+	// taken. What is sent into a dead connection is lost, and nobody knows whether the request ran.
+	// A channel that is opened on need shows that the connection lives. One that lives is heard
+	// every 15 s, unless ssh_config says otherwise.
+	spareTrust = defaultAliveInterval + 2*time.Second
+)
+
+// pool spreads the streams of one chain over several connections. The first one is a Tunnel. It
+// asks people, and remote forwards stay there. The further ones are links that the pool dials in
+// the background when the first is full, or when bulk on it makes small calls wait. They never ask,
+// and if a person may be needed for a login, there are none.
+//
+// A stream stays where it was opened. So only new streams go around bulk, and bulk itself does not
+// move.
+type pool struct {
+	first *Tunnel
+	// ctx ends at close.
+	ctx    context.Context
+	cancel context.CancelFunc
+	// idleAfter is laneIdle but for tests.
+	idleAfter time.Duration
+	// tasks counts the goroutines of the pool.
+	tasks sync.WaitGroup
+
+	mu sync.Mutex // guards what follows, and the fields of lanes
+	// lanes are the connections. That of the first Tunnel is always there, as lanes[0].
+	lanes  []*lane
+	closed bool
+	// dialing is closed when the dial that is under way has ended. It is nil if none is.
+	dialing chan struct{}
+	// alone is set when a further login would need a person, or was refused.
+	alone bool
+	// notBefore is when the next dial may begin.
+	notBefore time.Time
+}
+
+// lane is one connection of a pool.
+type lane struct {
+	// own is the link of a further connection. It is nil if the lane is that of the first Tunnel.
+	own *link
+	// link is own, or the link of the first Tunnel that was used last. It is nil before.
+	link *link
+	// streams counts the streams that are open or being opened.
+	streams int
+	// full is set when the server has refused a stream because it has too many. It is over when a
+	// stream ends.
+	full bool
+	// slow is set while bulk makes answers come late.
+	slow bool
+	// measuring is set while a goroutine does so.
+	measuring bool
+	// idle closes a further connection. It is nil while there is a stream.
+	idle *time.Timer
+}
+
+// rank is lower for a lane that is better for a new stream.
+func (ln *lane) rank() int {
+	switch {
+	case ln.full || ln.streams >= laneStreams:
+		return 2
+	case ln.slow:
+		return 1
+	}
+	return 0
+}
+
+// before reports whether ln is better for a new stream than another lane that was opened earlier.
+func (ln *lane) before(other *lane) bool {
+	if r := other.rank(); r != ln.rank() {
+		return ln.rank() < r
+	} else if r == 0 {
+		return false // so that a further connection that is not needed becomes idle
+	}
+	return ln.streams < other.streams
+}
+
+// newPool makes a pool of a Tunnel, which stays the caller's. The caller must close first, and then
+// the pool.
+func newPool(first *Tunnel) *pool {
+	p := &pool{first: first, idleAfter: laneIdle, lanes: []*lane{{}}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+// close ends the further connections and waits for everything that the pool has started.
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	further := slices.Clone(p.lanes[1:])
+	p.mu.Unlock()
+	p.cancel()
+	for _, ln := range further {
+		ln.own.close(ErrClosed)
+		<-ln.own.closed
+	}
+	p.tasks.Wait()
+}
+
+// connections returns how many connections there are.
+func (p *pool) connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.lanes) - 1
+	if p.first.current.Load().Phase == Up {
+		n++
+	}
+	return n
+}
+
+// carry opens a stream: it runs f on a link of the pool, and again on another one if that has ended
+// or has no room. If there is no error, the caller must call release when the stream has ended.
+func carry[T any](ctx context.Context, p *pool, f func(*link) (T, error)) (v T, release func(), err error) {
+	for range maxLanes + 1 {
+		ln := p.choose()
+		if ln.own != nil {
+			v, err = f(ln.own)
+		} else {
+			v, err = withLink(ctx, p.first, func(l *link) (T, error) {
+				p.uses(ln, l)
+				return f(l)
+			})
+		}
+		if err == nil {
+			return v, sync.OnceFunc(func() { p.release(ln) }), nil
+		}
+		p.release(ln)
+		if ctx.Err() != nil || !p.elsewhere(ctx, ln, err) {
+			break
+		}
+	}
+	return v, nil, err
+}
+
+// choose returns the lane for a new stream, and counts the stream. It asks for one more connection
+// if no lane is good.
+func (p *pool) choose() *lane {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	lanes := p.lanes
+	if len(lanes) > 1 && p.first.current.Load().Phase != Up {
+		lanes = lanes[1:] // a stream need not wait
+	}
+	best := lanes[0]
+	for _, ln := range lanes {
+		p.watchLocked(ln)
+		if ln.before(best) {
+			best = ln
+		}
+	}
+	switch best.rank() {
+	case 1:
+		p.widenLocked(maxBulkLanes)
+	case 2:
+		p.widenLocked(maxLanes)
+	}
+	p.takeLocked(best)
+	return best
+}
+
+// release notes that a stream has ended.
+func (p *pool) release(ln *lane) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ln.streams--
+	ln.full = false
+	if ln.own != nil && ln.streams == 0 {
+		p.idleLocked(ln)
+	}
+}
+
+// idleLocked closes a further connection in a while, unless a stream comes.
+func (p *pool) idleLocked(ln *lane) {
+	ln.idle = time.AfterFunc(p.idleAfter, func() {
+		p.mu.Lock()
+		unused := ln.streams == 0
+		if unused {
+			p.dropLocked(ln)
+		}
+		p.mu.Unlock()
+		if unused {
+			ln.own.fail(errLaneIdle)
+		}
+	})
+}
+
+// errLaneIdle ends a further connection.
+var errLaneIdle = errors.New("the connection was not needed any more")
+
+// dropLocked takes a lane out of the pool.
+func (p *pool) dropLocked(ln *lane) {
+	p.lanes = slices.DeleteFunc(p.lanes, func(other *lane) bool { return other == ln })
+	if ln.idle != nil {
+		ln.idle.Stop()
+	}
+}
+
+// openSpare opens a connection that is no stream yet. It never makes the first Tunnel dial.
+func (p *pool) openSpare(ctx context.Context, address string) (*spare.Conn, error) {
+	ln, l := p.spareLane()
+	if l == nil {
+		return nil, spare.ErrNotNow
+	}
+	opener, ok := l.last().(spareOpener)
+	if !ok {
+		return nil, fmt.Errorf("%w: the connection belongs to another program", spare.ErrNotNow)
+	}
+	ch, err := opener.openSpare(ctx, "tcp", address)
+	if errors.Is(err, errLost) {
+		return nil, fmt.Errorf("%w: %w", spare.ErrNotNow, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &spare.Conn{
+		Stream: ch, Ended: ch.ended, Link: l,
+		Claim: func() bool {
+			if !p.join(ln, l) {
+				return false
+			}
+			if !ch.claim() {
+				p.release(ln)
+				return false
+			}
+			return true
+		},
+		Release: sync.OnceFunc(func() { p.release(ln) }),
+	}, nil
+}
+
+// spareLane returns a lane that is good for a new stream, and its link. The link is nil if there is
+// none.
+func (p *pool) spareLane() (*lane, *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ln := range p.lanes {
+		if ln.rank() == 0 && ln.link != nil && ln.link.life.Err() == nil {
+			return ln, ln.link
+		}
+	}
+	return nil, nil
+}
+
+// join counts a stream on a link of a lane. It returns false if the lane is not good for a new
+// stream, or has another link now.
+func (p *pool) join(ln *lane, l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := l.last().heartbeat()
+	if ln.link != l || l.life.Err() != nil || b == nil || !slices.Contains(p.lanes, ln) {
+		return false
+	}
+	if time.Since(b.conn.last()) > spareTrust {
+		return false
+	}
+	p.watchLocked(ln)
+	if ln.rank() != 0 {
+		return false
+	}
+	p.takeLocked(ln)
+	return true
+}
+
+// takeLocked counts a stream.
+func (p *pool) takeLocked(ln *lane) {
+	ln.streams++
+	if ln.idle != nil {
+		ln.idle.Stop()
+		ln.idle = nil
+	}
+}
+
+// elsewhere reports whether a stream that a lane could not open may be opened on another one. It
+// waits for a further connection only if the server has no room: without one the stream would fail.
+func (p *pool) elsewhere(ctx context.Context, ln *lane, err error) bool {
+	if ln.own != nil && errors.Is(err, errLost) {
+		p.mu.Lock()
+		p.dropLocked(ln)
+		p.mu.Unlock()
+		ln.own.fail(ln.own.last().place().error(StageLink, err))
+		return true
+	}
+	refused, ok := errors.AsType[*OpenError](err)
+	if !ok || refused.Reason != ssh.ResourceShortage || refused.unasked { // another connection would not be answered either
+		return false
+	}
+	p.mu.Lock()
+	ln.full = true
+	p.widenLocked(maxLanes)
+	dialing := p.dialing
+	p.mu.Unlock()
+	if dialing != nil {
+		select {
+		case <-dialing:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.lanes, func(other *lane) bool { return other.rank() < 2 })
+}
+
+// uses notes which link of the first Tunnel is used. The answer of a link that nothing has used yet
+// tells how fast it is.
+func (p *pool) uses(ln *lane, l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ln.link == l {
+		return
+	}
+	ln.link, ln.full, ln.slow = l, false, false
+	// A login without the program that has made this one may need a person.
+	byOthers := slices.ContainsFunc(l.hops, func(h hop) bool { return h.heartbeat() == nil })
+	p.alone = p.alone || l.attended || byOthers
+	p.pingLocked(l)
+}
+
+func (p *pool) pingLocked(l *link) {
+	if b := l.last().heartbeat(); b != nil && !p.closed {
+		p.tasks.Go(func() { b.ping(&p.tasks) }) // the answer comes at the latest when the link ends
+	}
+}
+
+// watchLocked begins to measure a lane that much moves on.
+func (p *pool) watchLocked(ln *lane) {
+	l := ln.link
+	if l == nil || ln.measuring || p.closed || l.last().heartbeat() == nil || !busy(l) {
+		return
+	}
+	ln.measuring = true
+	p.tasks.Go(func() { // ends when little moves, with the link, or with the pool
+		p.measure(l, func(slow bool) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if ln.slow = slow && ln.link == l; ln.slow {
+				p.widenLocked(maxBulkLanes) // only a stream that has come since makes us measure
+			}
+		})
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		ln.measuring, ln.slow = false, false
+	})
+}
+
+func busy(l *link) bool { return l.last().heartbeat().conn.flow.recent() >= busyBytes }
+
+// measure asks a link for answers as long as much moves on it, and reports whether they come late.
+func (p *pool) measure(l *link, report func(slow bool)) {
+	b := l.last().heartbeat()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for late := 0; busy(l); {
+		select {
+		case <-pause.C:
+			pause.Reset(measurePause)
+		case <-l.life.Done():
+			return
+		case <-p.ctx.Done():
+			return
+		}
+		best := time.Duration(b.best.Load())
+		if best == 0 {
+			continue // it has never answered
+		}
+		if p.answerTime(l, b) > max(2*best, best+slowBy) {
+			late++
+		} else {
+			late = 0
+		}
+		report(late >= slowAnswers)
+	}
+}
+
+// answerTime returns how long an answer takes, and answerPatience if it takes longer.
+func (p *pool) answerTime(l *link, b *heartbeat) time.Duration {
+	began := time.Now()
+	timer := time.NewTimer(answerPatience)
+	defer timer.Stop()
+	select {
+	case <-b.ping(&p.tasks):
+	case <-timer.C:
+	case <-l.life.Done():
+	case <-p.ctx.Done():
+	}
+	return time.Since(began)
+}
+
+// widenLocked begins to dial one more connection unless there are as many as limit, or a person may
+// be needed. One is dialed at a time, because sshd refuses some if many log in at once
+// (sshd_config(5), MaxStartups).
+func (p *pool) widenLocked(limit int) {
+	first := p.lanes[0].link
+	switch {
+	case p.closed || p.alone || p.dialing != nil || len(p.lanes) >= limit || time.Now().Before(p.notBefore):
+		return
+	case first == nil || first.life.Err() != nil:
+		return // it is not known yet whether its login needs a person
+	}
+	dialing := make(chan struct{})
+	p.dialing = dialing
+	p.tasks.Go(func() { // ends with the dial
+		defer close(dialing)
+		ctx, cancel := context.WithTimeout(p.ctx, laneDialLimit)
+		defer cancel()
+		l, err := p.dialQuietly(ctx)
+		if !p.dialed(l, err) && l != nil {
+			l.close(ErrClosed)
+		}
+	})
+}
+
+// dialQuietly dials a link that bothers nobody: no question is asked, and no method is tried by
+// which a server could.
+func (p *pool) dialQuietly(ctx context.Context) (*link, error) {
+	cfg := p.first.cfg
+	cfg.Ask, cfg.Notice, cfg.Terminal = nil, func(Notice) {}, false
+	cfg.ControlMaster = MasterNever
+	cfg.Refusals = nil // the first Tunnel must not be refused for what was tried here
+	if err := cfg.host.admit(); err != nil {
+		return nil, err
+	}
+	hosts, err := cfg.Chain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	quiet := make([]*sshconfig.Host, len(hosts))
+	for i, h := range hosts {
+		c := *h
+		c.BatchMode = true
+		quiet[i] = &c
+	}
+	return dialLink(ctx, &cfg, quiet, func(progress) {})
+}
+
+// dialed takes the result of a dial. It returns false if the link is not wanted.
+func (p *pool) dialed(l *link, err error) bool {
+	log := p.first.cfg.Log
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dialing = nil
+	switch {
+	case err != nil && phaseOf(err) == Down:
+		p.notBefore = time.Now().Add(laneDialPause)
+		log.Info("another connection failed", "err", err)
+		return false
+	case err != nil:
+		p.alone = true
+		log.Info("one connection must do, because another one would need a person", "err", err)
+		return false
+	case p.closed:
+		return false
+	}
+	p.alone = p.alone || l.attended
+	ln := &lane{own: l, link: l}
+	p.lanes = append(p.lanes, ln)
+	p.idleLocked(ln)
+	p.pingLocked(l)
+	context.AfterFunc(l.life, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.dropLocked(ln)
+	})
+	log.Info("another connection is up", "connections", len(p.lanes))
+	return true
+}
