@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -560,5 +562,62 @@ func TestSharedCallGivenUp(t *testing.T) {
 	checkEcho(t, mustDial(t, tun, target))
 	if ownLink(tun) != before || s.Logins() != 1 {
 		t.Error("another link")
+	}
+}
+
+// An HTTP client loses no request when its connections are ended because their share drains.
+func TestSharedDrainCostsNoRequest(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	runs := map[string]int{}
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		runs[string(body)]++
+		mu.Unlock()
+		w.Write(body)
+	}))
+	defer upstream.Close()
+	tun, sh, _ := sharedClient(t, Config{})
+	client := &http.Client{Transport: &http.Transport{DialContext: tun.DialContext}}
+	defer client.CloseIdleConnections()
+	if err := tun.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	hop := ownLink(tun).last().(*muxHop)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // ends by stop
+		defer close(stopped)
+		for !isDone(stop) {
+			tun.cfg.streams.retire(hop, drainLimit-drainLimit/6000) // 10 ms of quiet are too long
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	const requests = 200
+	for i := range requests {
+		name := fmt.Sprint("request ", i)
+		resp, err := client.Post(upstream.URL, "text/plain", strings.NewReader(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		if resp.Body.Close(); err != nil || string(got) != name {
+			t.Fatalf("got %q, %v", got, err)
+		}
+		time.Sleep(time.Duration(i%20) * time.Millisecond) // as long as a connection may be quiet, about
+	}
+	close(stop)
+	<-stopped
+	mu.Lock()
+	defer mu.Unlock()
+	for name, n := range runs {
+		if n != 1 {
+			t.Errorf("%s has run %d times", name, n)
+		}
+	}
+	if opened := statusOf(t, sh).Opened; len(runs) != requests || opened < 3 {
+		t.Errorf("%d requests over %d connections", len(runs), opened)
+	} else {
+		t.Logf("%d connections", opened)
 	}
 }

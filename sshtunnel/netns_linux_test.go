@@ -129,7 +129,8 @@ func testNetworkFaults(t *testing.T, far string) {
 		h.User, h.IdentityFiles, h.IdentityFilesSet = "root", []string{key}, true
 		h.HostKeyAlias = "bastion"
 		writeFile(t, h.UserKnownHostsFiles[0], "bastion "+string(ssh.MarshalAuthorizedKey(hostKey)))
-		h.ServerAliveSet, h.ServerAliveInterval, h.ServerAliveCountMax = true, 200*time.Millisecond, 3
+		// A busy machine may take a second for an answer, and the link must not be lost by that.
+		h.ServerAliveSet, h.ServerAliveInterval, h.ServerAliveCountMax = true, 500*time.Millisecond, 3
 		h.ConnectTimeout = 3 * time.Second
 		return h
 	}
