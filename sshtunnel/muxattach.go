@@ -313,6 +313,13 @@ func (a aliases) notice(n Notice) *mux.Notice {
 	return &mux.Notice{Hop: a.index(n.Hop), Text: n.Text, URL: n.URL}
 }
 
+// dismiss tells all clients that have the hops that the server drains.
+func (p *people) dismiss(why string) {
+	for _, a := range p.some(func(a *attachment) bool { return !a.waits.Load() }) {
+		a.send(mux.Reply{Draining: &mux.Draining{Why: why}})
+	}
+}
+
 // attach serves OpAttach.
 func (s *Server) attach(c *mux.Conn, who mux.Attach) {
 	a, missed := s.people.enter(c, who)

@@ -245,11 +245,12 @@ func (s *Server) Serve(ln net.Listener) error {
 	failed := make(chan error, 1)
 	s.tasks.Go(func() { failed <- s.accept(ln) }) // ends when ln is closed
 	err := s.supervise(failed)
+	// A server that drains can still be asked how it is, and be told to stop.
+	s.streams.await(s.stopped, drainLimit+drainGrace)
 	if s.cfg.Retire != nil {
 		s.cfg.Retire()
 	}
 	ln.Close()
-	s.streams.await(s.stopped, drainLimit+drainGrace)
 	s.people.await(s.stopped)
 	s.Stop()
 	s.tasks.Wait()
@@ -271,6 +272,8 @@ func (s *Server) Drain(why string) {
 func (s *Server) Stop() {
 	s.Drain("stopped")
 	s.stopOnce.Do(func() {
+		// A client that knows dials the next connection when it needs one, and not at once.
+		s.people.dismiss(s.why)
 		close(s.stopped)
 		s.clients.close()
 		s.left.close()

@@ -68,9 +68,11 @@ type sharedRow struct {
 // SALLYPORT_BENCH_ROUNDS is the number of rounds (3), SALLYPORT_BENCH_BYTES is what bulk moves
 // (1 GiB). SALLYPORT_BENCH_ONLY takes the rows that have this text in their name: "30 at once",
 // "two-factor", "warm start", "one call", "calls/s", "bulk", "memory". It needs root, for network
-// namespaces. If the machine does other work, start it by nice(1), and not by chrt(1): with slices of
-// 100 ms the processes of a fleet take three times the processor time, because a thread of Go's
-// runtime waits in a loop for one that does not run.
+// namespaces.
+//
+// If the machine does other work, start it by nice(1), and not by chrt(1). With slices of 100 ms
+// the processes of a fleet take three times the processor time, because a thread of Go's runtime
+// waits in a loop for one that does not run.
 func BenchmarkShared(b *testing.B) {
 	machines.NeedProgram(b, "ssh", "openssh-client")
 	count := rounds(b, 3)

@@ -70,6 +70,6 @@
 // attached; when it is as old as --share-max; when somebody types `sallyport share --stop` or
 // `sallyport logout --all`; when a newer version asks it to drain; when a newer share has its
 // place; when its socket is gone; and by a signal. By stop and by a signal it ends at once.
-// Otherwise it first gives up its name and takes no new stream, and ends with the last stream that
-// it has. `sallyport status` shows which shares there are ([AskAll]).
+// Otherwise it takes no new stream, which its greeting tells, and ends with the last stream that it
+// has. `sallyport status` shows which shares there are ([AskAll]), those that drain included.
 package share
