@@ -36,6 +36,9 @@ type loop struct {
 	pause time.Duration
 	// retryNow shortens the pause, because a call has come since the last attempt began.
 	retryNow bool
+	// inVain says that one login after the other was followed by the end of the link at once. No call
+	// shortens the pause then, because each login may cost the person a push.
+	inVain bool
 
 	// link is up, or has ended and is not cleaned up yet. It is nil if there is none.
 	link *link
@@ -201,7 +204,7 @@ func (l *loop) untilAttempt() (time.Duration, bool) {
 	}
 	since := time.Since(l.lastEnd)
 	wait := l.pause - since
-	if l.retryNow {
+	if l.retryNow && !l.inVain {
 		wait = min(wait, minBackoff-since)
 	}
 	return wait, l.wanted()
@@ -268,6 +271,7 @@ func (l *loop) attemptEnded(r callAnswer) {
 	l.attempts++
 	l.lastEnd = time.Now()
 	if r.err != nil {
+		l.inVain = false
 		l.pause = l.pauseAfter(a, r.err)
 		l.failures++
 		for c := range l.calls {
@@ -346,9 +350,11 @@ func (l *loop) linkLost() {
 	l.link = nil
 	// A server may log us in and end the connection at once, again and again, and each login may
 	// cost the person a push. So a short link counts as a failure, but the first costs no pause.
-	if l.failures++; time.Since(l.lastEnd) >= stableAfter {
+	lasted := time.Since(l.lastEnd)
+	if l.failures++; lasted >= stableAfter {
 		l.failures = 0
 	}
+	l.inVain = lasted < vainAfter && l.failures > 1
 	l.pause = 0
 	if l.failures > 1 {
 		l.pause = backoff(l.failures - 2)

@@ -244,13 +244,19 @@ func (e *serverEnd) opening(parent context.Context) (ctx context.Context, cancel
 func (s *Server) Serve(ln net.Listener) error {
 	failed := make(chan error, 1)
 	s.tasks.Go(func() { failed <- s.accept(ln) }) // ends when ln is closed
+	retire := sync.OnceFunc(func() {
+		if s.cfg.Retire != nil {
+			s.cfg.Retire()
+		}
+		ln.Close()
+	})
 	err := s.supervise(failed)
+	if err != nil {
+		retire() // clients would wait for a greeting
+	}
 	// A server that drains can still be asked how it is, and be told to stop.
 	s.streams.await(s.stopped, drainLimit+drainGrace)
-	if s.cfg.Retire != nil {
-		s.cfg.Retire()
-	}
-	ln.Close()
+	retire()
 	s.people.await(s.stopped)
 	s.Stop()
 	s.tasks.Wait()

@@ -66,6 +66,8 @@ const (
 	// stableAfter is how long a link must have been up for its loss to start a new series of
 	// attempts.
 	stableAfter = 10 * time.Second
+	// vainAfter is how short a link is whose login was in vain.
+	vainAfter = 2 * time.Second
 	// personPause lies between two attempts that need a person or an agent.
 	personPause = 30 * time.Second
 	// sharedPause bounds the pauses of a shared connection whose hops are not reached, for

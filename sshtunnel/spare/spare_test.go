@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,7 +39,7 @@ type pipe struct {
 	ended chan struct{}
 	once  sync.Once
 	// claimed and released count the calls.
-	claimed, released int
+	claimed, released atomic.Int32
 	// sent is what came to the server.
 	sent chan []byte
 }
@@ -52,27 +53,45 @@ func (s *server) connect() *pipe {
 	return p
 }
 
+// set changes the server.
+func (s *server) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
 func (s *server) open(ctx context.Context, address string) (*Conn, error) {
+	s.mu.Lock()
+	delay := s.delay
+	s.mu.Unlock()
 	select {
-	case <-time.After(s.delay):
+	case <-time.After(delay):
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if s.err != nil {
-		return nil, s.err
+	s.mu.Lock()
+	err, lives, link := s.err, s.lives, s.link
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
 	}
 	p := s.connect()
-	if s.lives > 0 {
-		time.AfterFunc(s.lives, func() {
-			if p.claimed == 0 {
+	if lives > 0 {
+		time.AfterFunc(lives, func() {
+			if p.claimed.Load() == 0 {
 				p.Close()
 			}
 		})
 	}
 	return &Conn{
-		Stream: p, Ended: p.ended, Link: s.link,
-		Claim:   func() bool { p.claimed++; return !s.useless },
-		Release: func() { p.released++ },
+		Stream: p, Ended: p.ended, Link: link,
+		Claim: func() bool {
+			p.claimed.Add(1)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return !s.useless
+		},
+		Release: func() { p.released.Add(1) },
 	}, nil
 }
 
@@ -182,8 +201,8 @@ func TestSpareIsTaken(t *testing.T) {
 		spare.in <- []byte("welcome")
 		synctest.Wait()
 		c := k.Take(t.Context(), "a:1")
-		if c == nil || spare.claimed != 1 || k.Count() != 0 {
-			t.Fatalf("%v, claimed %d", c, spare.claimed)
+		if c == nil || spare.claimed.Load() != 1 || k.Count() != 0 {
+			t.Fatalf("%v, claimed %d", c, spare.claimed.Load())
 		}
 		s.check(4, 2)
 		if k.Count() != 1 {
@@ -207,8 +226,8 @@ func TestSpareIsTaken(t *testing.T) {
 		if string(got)+string(rest) != "welcome and an answer" || err != nil || string(<-spare.sent) != "request" {
 			t.Errorf("%q%q, %v", got, rest, err)
 		}
-		if c.Release(); spare.released != 1 {
-			t.Errorf("released %d times", spare.released)
+		if c.Release(); spare.released.Load() != 1 {
+			t.Errorf("released %d times", spare.released.Load())
 		}
 	})
 }
@@ -238,7 +257,7 @@ func TestEndedSpareIsNotTaken(t *testing.T) {
 	run(t, func(t *testing.T, k *Keeper, s *server) {
 		serveTwo(k, s, "a:1")
 		time.Sleep(10 * time.Second)
-		s.err = ErrNotNow
+		s.set(func() { s.err = ErrNotNow })
 		s.opened[2].Close()
 		if c := k.Take(t.Context(), "a:1"); c != nil {
 			t.Error("taken")
@@ -253,7 +272,7 @@ func TestEndedSpareIsNotTaken(t *testing.T) {
 // A Keeper that takes part in the opening of a spare gets it, and the next one is opened behind it.
 func TestSpareIsAwaited(t *testing.T) {
 	run(t, func(t *testing.T, k *Keeper, s *server) {
-		s.delay = time.Second
+		s.set(func() { s.delay = time.Second })
 		serveTwo(k, s, "a:1")
 		began := time.Now()
 		got := make(chan *Conn, 1)
@@ -278,7 +297,7 @@ func TestSpareIsAwaited(t *testing.T) {
 		time.Sleep(time.Second)
 		s.check(4, 1)
 		// One that fails is not waited for any longer.
-		s.err = errors.New("refused")
+		s.set(func() { s.err = errors.New("refused") })
 		k.Take(t.Context(), "a:1").Close()
 		synctest.Wait()
 		if c := k.Take(t.Context(), "a:1"); c != nil {
@@ -315,7 +334,7 @@ func TestSpareIsRenewedWhileHot(t *testing.T) {
 // A server that closes silent connections after 10 s is left before that.
 func TestAgeIsLearned(t *testing.T) {
 	run(t, func(t *testing.T, k *Keeper, s *server) {
-		s.lives = 10 * time.Second
+		s.set(func() { s.lives = 10 * time.Second })
 		serveTwo(k, s, "a:1")
 		time.Sleep(10 * time.Second)
 		s.check(4, 1)
@@ -324,7 +343,7 @@ func TestAgeIsLearned(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		s.check(5, 1)
 		time.Sleep(time.Hour)
-		s.lives = 0
+		s.set(func() { s.lives = 0 })
 		dial(k, s, "a:1").Close()
 		synctest.Wait()
 		opened, _ := s.counts()
@@ -335,7 +354,7 @@ func TestAgeIsLearned(t *testing.T) {
 
 func TestServerThatClosesAtOnceGetsNoSpare(t *testing.T) {
 	run(t, func(t *testing.T, k *Keeper, s *server) {
-		s.lives = time.Second
+		s.set(func() { s.lives = time.Second })
 		serveTwo(k, s, "a:1")
 		time.Sleep(time.Second)
 		s.check(4, 0) // the second one shows that it was not the link
@@ -350,15 +369,15 @@ func TestLostLinkTeachesNothing(t *testing.T) {
 	run(t, func(t *testing.T, k *Keeper, s *server) {
 		serveTwo(k, s, "a:1")
 		time.Sleep(5 * time.Second)
-		s.link = "second"
+		s.set(func() { s.link = "second" })
 		s.opened[2].Close()
 		s.check(4, 1)
 		time.Sleep(MaxAge - time.Millisecond)
 		s.check(4, 1)
-		s.err = fmt.Errorf("%w: lost", ErrNotNow)
+		s.set(func() { s.err = fmt.Errorf("%w: lost", ErrNotNow) })
 		s.opened[3].Close()
 		s.check(4, 0)
-		s.err = nil
+		s.set(func() { s.err = nil })
 		dial(k, s, "a:1").Close()
 		s.check(6, 1)
 	})
@@ -366,9 +385,9 @@ func TestLostLinkTeachesNothing(t *testing.T) {
 
 func TestRefusedAddressHasNoSpare(t *testing.T) {
 	run(t, func(t *testing.T, k *Keeper, s *server) {
-		s.err = errors.New("refused")
+		s.set(func() { s.err = errors.New("refused") })
 		serveTwo(k, s, "a:1")
-		s.err = nil
+		s.set(func() { s.err = nil })
 		dial(k, s, "a:1").Close()
 		s.check(3, 0)
 		// A dial that was refused ends a spare, and the next one that succeeds brings it back.
@@ -386,7 +405,7 @@ func TestRefusedAddressHasNoSpare(t *testing.T) {
 func TestUselessSpare(t *testing.T) {
 	run(t, func(t *testing.T, k *Keeper, s *server) {
 		serveTwo(k, s, "a:1")
-		s.useless = true
+		s.set(func() { s.useless = true })
 		if c := k.Take(t.Context(), "a:1"); c != nil {
 			t.Error("taken")
 		}
@@ -497,7 +516,7 @@ func TestOneAfterTheOther(t *testing.T) {
 		},
 		"two links": func(k *Keeper, s *server) {
 			a := dial(k, s, "a:1")
-			s.link = "second"
+			s.set(func() { s.link = "second" })
 			b := dial(k, s, "a:1")
 			a.ask()
 			b.ask()

@@ -41,6 +41,9 @@ type fault struct {
 	// slow tells that only silence gives the fault away: a connection that nobody cuts has the time
 	// that it has without sharing.
 	slow bool
+	// pressed tells that megabytes are on their way meanwhile. How soon a call is answered then says
+	// little about the connection.
+	pressed bool
 	// unnoticed tells that nothing is lost.
 	unnoticed bool
 	// survives tells that the calls in flight go on.
@@ -66,10 +69,11 @@ var faults = []fault{
 		lasts: 3 * time.Second, mend: func(c *crew) { c.uncut() }},
 	{name: "packets dropped for 30 s", strike: func(c *crew) { c.cut() }, logins: 1, slow: true,
 		lasts: 30 * time.Second, mend: func(c *crew) { c.uncut() }},
-	{name: "memory limit", strike: func(c *crew) { c.limitMemory(); c.press() }, logins: 1},
+	{name: "memory limit", strike: func(c *crew) { c.limitMemory(); c.press() }, logins: 1, pressed: true},
 	{name: "address space limit", strike: func(c *crew) { c.limit(unix.RLIMIT_AS, c.sizeOf("VmSize")); c.press() }, logins: 1,
-		slow: true}, // the process lives for some seconds
-	{name: "descriptor limit", strike: func(c *crew) { c.limit(unix.RLIMIT_NOFILE, c.openFiles()); c.press() }, logins: 1, survives: true},
+		slow: true, pressed: true}, // the process lives for some seconds
+	{name: "descriptor limit", strike: func(c *crew) { c.limit(unix.RLIMIT_NOFILE, c.openFiles()); c.press() }, logins: 1,
+		survives: true, pressed: true},
 	{name: "disk full, then killed", strike: func(c *crew) { c.fillDisk(); c.signalShares(syscall.SIGKILL) }, logins: 1},
 	{name: "directory removed", strike: func(c *crew) { c.remove("sallyport/shared") }, logins: 1, survives: true},
 	{name: "socket removed", strike: func(c *crew) { c.remove("sallyport/shared/*.sock") }, logins: 1, survives: true},
@@ -79,8 +83,6 @@ var faults = []fault{
 		lasts: 3 * time.Second, mend: func(c *crew) { c.hop.Reopen(c.t) }},
 	{name: "alone: packets dropped for 3 s", strike: func(c *crew) { c.cut() }, alone: true, unnoticed: true, survives: true,
 		lasts: 3 * time.Second, mend: func(c *crew) { c.uncut() }},
-	{name: "alone: packets dropped for 30 s", strike: func(c *crew) { c.cut() }, alone: true, slow: true,
-		lasts: 30 * time.Second, mend: func(c *crew) { c.uncut() }},
 	{name: "logout --all", strike: func(c *crew) { c.run("logout", "--all") }, logins: 1},
 	{name: "share --stop", strike: func(c *crew) { c.run("share", "--stop") }, logins: 1},
 }
@@ -146,10 +148,10 @@ func (f fault) run(t *testing.T) {
 	if (f.survives && failed > 0) || (!f.survives && answered > 0) {
 		t.Errorf("of the calls in flight, %d were answered and %d failed: %s", answered, failed, held[0].fault)
 	}
-	if noticed.max > leeway*noticeLimit && !f.slow {
+	if noticed.max > leeway*noticeLimit && !f.slow && !f.pressed {
 		t.Errorf("noticed after %v", noticed)
 	}
-	if healed.max > leeway*healLimit {
+	if healed.max > leeway*healLimit && !f.pressed {
 		t.Errorf("healed after %v", healed)
 	}
 	if !f.alone && !f.survives {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
@@ -180,9 +181,21 @@ func (p *proxy) echo(t testing.TB, message string) {
 	}
 }
 
+// awaitAll waits for the answers of all requests.
+func (p *proxy) awaitAll(t testing.TB) {
+	t.Helper()
+	p.mu.Lock()
+	calls := slices.Collect(maps.Values(p.calls))
+	p.mu.Unlock()
+	for _, c := range calls {
+		p.await(t, c)
+	}
+}
+
 // end ends the session and looks at what the proxy leaves.
 func (p *proxy) end(t testing.TB) {
 	t.Helper()
+	p.awaitAll(t) // a proxy whose stdin has ended gives up what takes long
 	p.in.Close()
 	select {
 	case <-p.exited:
