@@ -199,6 +199,9 @@ func (c *crew) signalShares(s syscall.Signal) {
 func (c *crew) end() {
 	c.t.Helper()
 	for _, p := range c.proxies {
+		p.awaitAll(c.t) // a proxy whose stdin has ended gives up what takes long
+	}
+	for _, p := range c.proxies {
 		p.in.Close() // all at once
 	}
 	for _, p := range c.proxies {
