@@ -119,16 +119,15 @@ func (f fault) run(t *testing.T) {
 
 	struck := time.Now()
 	f.strike(c)
-	able := struck
+	able, from := struck, struck
 	if f.mend != nil {
 		<-time.After(f.lasts)
+		if f.asleep { // nobody can notice before, and all may at once
+			from = time.Now()
+		}
 		if f.mend(c); !f.beside {
 			able = time.Now()
 		}
-	}
-	from := struck
-	if f.asleep {
-		from = able
 	}
 	noticed := f.awaitNotice(c, from)
 	healed := work.awaitHealed(t, c, able, from, f.unnoticed)
