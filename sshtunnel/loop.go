@@ -36,8 +36,8 @@ type loop struct {
 	pause time.Duration
 	// retryNow shortens the pause, because a call has come since the last attempt began.
 	retryNow bool
-	// inVain says that one login after the other was followed by the end of the link at once. No call
-	// shortens the pause then, because each login may cost the person a push.
+	// inVain says that one login after the other was followed by the end of the link at once. No
+	// call shortens the pause then, because each login may cost the person a push.
 	inVain bool
 
 	// link is up, or has ended and is not cleaned up yet. It is nil if there is none.
