@@ -41,8 +41,8 @@ type fault struct {
 	// slow tells that only silence gives the fault away: a connection that nobody cuts has the time
 	// that it has without sharing.
 	slow bool
-	// pressed tells that megabytes are on their way meanwhile. How soon a call is answered then says
-	// little about the connection.
+	// pressed tells that megabytes are on their way meanwhile. How soon a call is answered then
+	// says little about the connection.
 	pressed bool
 	// unnoticed tells that nothing is lost.
 	unnoticed bool
