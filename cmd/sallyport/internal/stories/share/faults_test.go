@@ -366,8 +366,7 @@ func (c *crew) remove(pattern string) {
 		c.t.Fatalf("nothing is called %s", pattern)
 	}
 	for _, path := range paths {
-		if err := os.RemoveAll(path); err != nil {
-			c.t.Fatal(err)
-		}
+		// The proxies are quick to put a new socket there.
+		machines.Poll(c.t, func() bool { return os.RemoveAll(path) == nil }, "the end of "+path)
 	}
 }
