@@ -147,10 +147,10 @@ func (f fault) run(t *testing.T) {
 	if (f.survives && failed > 0) || (!f.survives && answered > 0) {
 		t.Errorf("of the calls in flight, %d were answered and %d failed: %s", answered, failed, held[0].fault)
 	}
-	if noticed.max > leeway*noticeLimit && !f.slow && !f.pressed {
+	if noticed.max > leeway*noticeLimit && !f.slow && !f.pressed && !f.alone {
 		t.Errorf("noticed after %v", noticed)
 	}
-	if healed.max > leeway*healLimit && !f.pressed {
+	if healed.max > leeway*healLimit && !f.pressed && !f.alone { // the rows alone are there to compare with
 		t.Errorf("healed after %v", healed)
 	}
 	if !f.alone && !f.survives {
