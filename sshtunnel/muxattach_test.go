@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -243,8 +244,8 @@ func TestSharedEnds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s, retired := startFake(t, sshtest.Config{}), 0
-			cfg := ServerConfig{Tunnel: Config{Chain: chainOf(fakeHost(t, "bastion", s))}, Retire: func() { retired++ }}
+			s := startFake(t, sshtest.Config{})
+			cfg := ServerConfig{Tunnel: Config{Chain: chainOf(fakeHost(t, "bastion", s))}}
 			tt.change(&cfg)
 			sh := startShare(t, cfg)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -259,6 +260,13 @@ func TestSharedEnds(t *testing.T) {
 			if conn != nil {
 				<-sh.drained
 				checkEcho(t, conn) // calls in flight are let finish
+				asked, err := net.Dial("unix", sh.path)
+				if err != nil {
+					t.Fatal("a server that drains cannot be asked:", err)
+				}
+				if status, err := mux.AskStatus(t.Context(), asked); err != nil || !status.Draining || status.Streams != 1 {
+					t.Errorf("status %+v, %v", status, err)
+				}
 				conn.Close()
 			}
 			<-sh.done
@@ -266,8 +274,8 @@ func TestSharedEnds(t *testing.T) {
 				t.Errorf("state %+v", st)
 			}
 			cancel()
-			if retired != 1 || s.Logins() > tt.logins {
-				t.Errorf("retired %d times, %d logins", retired, s.Logins())
+			if _, err := os.Lstat(sh.path); err == nil || s.Logins() > tt.logins {
+				t.Errorf("the socket: %v; %d logins", err, s.Logins())
 			}
 		})
 	}

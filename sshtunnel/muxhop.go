@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sallyport/sshtunnel/mux"
+	"sallyport/sshtunnel/netwatch"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -166,7 +167,7 @@ func (h *muxHop) drained(why string) {
 // attach makes us known to the server, and waits until all hops are there.
 func (h *muxHop) attach(ctx context.Context, report func(progress)) error {
 	report(progress{hop: h.hops[0]})
-	limited, cancel := runningTimeout(ctx, greetingLimit)
+	limited, cancel := netwatch.WithRunningTimeout(ctx, greetingLimit)
 	defer cancel()
 	conn, err := h.dial(limited)
 	if err != nil {
@@ -197,28 +198,6 @@ func (h *muxHop) attach(ctx context.Context, report func(progress)) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// runningTick is the least time that a process must have run for a runningTimeout to count it.
-const runningTick = 250 * time.Millisecond
-
-// runningTimeout returns a context that ends when this process has run for d. Time in which the
-// machine or the process stood still hardly counts: the other side may have stood still as well.
-func runningTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() { // ends with ctx
-		ticker := time.NewTicker(runningTick)
-		defer ticker.Stop()
-		for range int(d / runningTick) {
-			select {
-			case <-ticker.C:
-			case <-ctx.Done():
-				return
-			}
-		}
-		cancel(context.DeadlineExceeded)
-	}()
-	return ctx, func() { cancel(nil) }
 }
 
 // presence is an attach: it tells the server that we are there, and hears how the chain is. It
@@ -352,7 +331,7 @@ func (p *presence) ping(n int, timer *time.Timer) bool {
 		return false // read meets the same
 	}
 	for ticks := 0; p.pong.Load() < int64(n); {
-		timer.Reset(runningTick)
+		timer.Reset(netwatch.RunningTick)
 		select {
 		case <-p.ponged:
 		case <-timer.C:
@@ -360,7 +339,7 @@ func (p *presence) ping(n int, timer *time.Timer) bool {
 		case <-p.gone:
 			return false
 		}
-		if ticks < int(pongLimit/runningTick) {
+		if ticks < int(pongLimit/netwatch.RunningTick) {
 			continue
 		}
 		if silent := p.hop.way.Silent; silent != nil {
@@ -676,7 +655,7 @@ func (s *muxStreams) isUp(ctx context.Context) bool {
 	if dial == nil {
 		return false
 	}
-	ctx, cancel := runningTimeout(ctx, greetingLimit)
+	ctx, cancel := netwatch.WithRunningTimeout(ctx, greetingLimit)
 	defer cancel()
 	conn, err := dial(ctx)
 	if err != nil {

@@ -49,8 +49,6 @@ type ServerConfig struct {
 	// Superseded reports whether another server has taken this one's place. It is asked before each
 	// attempt to dial, and again before each step of a login. It may be nil.
 	Superseded func() bool
-	// Retire is called once, before the server stops to listen. It may be nil.
-	Retire func()
 	// Log gets warnings and news. If it is nil, they are dropped.
 	Log *slog.Logger
 }
@@ -244,19 +242,13 @@ func (e *serverEnd) opening(parent context.Context) (ctx context.Context, cancel
 func (s *Server) Serve(ln net.Listener) error {
 	failed := make(chan error, 1)
 	s.tasks.Go(func() { failed <- s.accept(ln) }) // ends when ln is closed
-	retire := sync.OnceFunc(func() {
-		if s.cfg.Retire != nil {
-			s.cfg.Retire()
-		}
-		ln.Close()
-	})
 	err := s.supervise(failed)
 	if err != nil {
-		retire() // clients would wait for a greeting
+		ln.Close() // clients would wait for a greeting
 	}
 	// A server that drains can still be asked how it is, and be told to stop.
 	s.streams.await(s.stopped, drainLimit+drainGrace)
-	retire()
+	ln.Close()
 	s.people.await(s.stopped)
 	s.Stop()
 	s.tasks.Wait()

@@ -58,7 +58,7 @@ var allowedImports = map[string][]string{
 	},
 	"cmd/sallyport/internal/share": {
 		"github.com/gofrs/flock", "golang.org/x/mod/semver",
-		"sshtunnel", "sshtunnel/mux", "sshtunnel/refusals", "sshtunnel/sshconfig",
+		"sshtunnel", "sshtunnel/mux", "sshtunnel/netwatch", "sshtunnel/refusals", "sshtunnel/sshconfig",
 		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/localsock",
 	},
 	"cmd/sallyport/internal/session": {

@@ -1,5 +1,6 @@
 // Package netwatch notices what the machine does to connections: it sleeps, it changes its network,
-// or its TCP has sent what the peer does not confirm. It also bounds what TCP keeps back.
+// or its TCP has sent what the peer does not confirm. It also bounds what TCP keeps back, and waits
+// without counting the time in which the machine stood still.
 package netwatch
 
 import (

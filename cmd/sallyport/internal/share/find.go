@@ -13,6 +13,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/localsock"
 	"sallyport/sshtunnel/mux"
+	"sallyport/sshtunnel/netwatch"
 
 	"golang.org/x/mod/semver"
 )
@@ -21,7 +22,7 @@ const (
 	// greetingPatience is how long a share may take to greet, while this process runs.
 	greetingPatience = 3 * time.Second
 	// secondPatience is how long one may that has been silent for this process before.
-	secondPatience = tick
+	secondPatience = netwatch.RunningTick
 )
 
 // finder looks for the shares of one key in one directory.
@@ -91,7 +92,7 @@ const tellsFullQueue = runtime.GOOS == "linux" || runtime.GOOS == "windows"
 
 // hello returns the greeting of the share at a path, and touches nothing.
 func hello(ctx context.Context, path string, patience time.Duration) (greeting mux.Greeting, err error) {
-	ctx, cancel := awhile(ctx, patience)
+	ctx, cancel := netwatch.WithRunningTimeout(ctx, patience)
 	defer cancel()
 	conn, err := localsock.Dial(ctx, path)
 	if err != nil {
@@ -110,7 +111,7 @@ func hello(ctx context.Context, path string, patience time.Duration) (greeting m
 // is full looks the same.
 func stillGone(ctx context.Context, path string) bool {
 	select {
-	case <-time.After(tick):
+	case <-time.After(netwatch.RunningTick):
 	case <-ctx.Done():
 		return false
 	}
@@ -129,7 +130,7 @@ func dialer(path string) mux.Dialer {
 // ask calls f with a connection to the share at a path. A share that does not answer is given up
 // after a time.
 func ask(ctx context.Context, path string, f func(context.Context, net.Conn) error) error {
-	ctx, cancel := awhile(ctx, greetingPatience)
+	ctx, cancel := netwatch.WithRunningTimeout(ctx, greetingPatience)
 	defer cancel()
 	conn, err := localsock.Dial(ctx, path)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"slices"
 
 	"sallyport/cmd/sallyport/internal/localsock"
+	"sallyport/sshtunnel/netwatch"
 	"sallyport/sshtunnel/sshconfig"
 )
 
@@ -126,7 +127,7 @@ func (l launch) run(ctx context.Context, text []byte, socket *os.File) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := awhile(ctx, launchPatience)
+	ctx, cancel := netwatch.WithRunningTimeout(ctx, launchPatience)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { write.Close() })()
 	ended := make(chan error, 1)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"sallyport/sshtunnel/netwatch"
 )
 
 const (
@@ -37,20 +39,25 @@ type startLock struct {
 func takeLock(ctx context.Context, dir, key string) (*startLock, error) {
 	l := &startLock{path: filepath.Join(dir, key+".lock")}
 	var holder os.FileInfo // the file that is waited for
-	waited := newStopwatch(lockPatience)
-	defer waited.stop()
+	waited, stop := netwatch.WithRunningTimeout(ctx, lockPatience)
+	defer func() { stop() }()
+	restart := func() {
+		stop()
+		waited, stop = netwatch.WithRunningTimeout(ctx, lockPatience)
+	}
 	for busy := 0; ; {
 		if ok, err := l.try(); ok || err != nil {
 			return l, err
 		}
 		if now, err := os.Stat(l.path); err == nil && (holder == nil || !os.SameFile(now, holder)) {
 			holder = now
-			waited.restart()
+			restart()
 		}
 		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-waited.expired():
+		case <-waited.Done():
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
 			err := takeAway(l.path, holder)
 			if errors.Is(err, errGuarded) {
 				busy++ // another one takes it away at this moment, or was stopped when it did
@@ -58,7 +65,7 @@ func takeLock(ctx context.Context, dir, key string) (*startLock, error) {
 			if err != nil && (!errors.Is(err, errGuarded) || busy > 1) {
 				return nil, err
 			}
-			waited.restart()
+			restart()
 		case <-time.After(lockPoll):
 		}
 	}

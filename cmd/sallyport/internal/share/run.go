@@ -70,7 +70,7 @@ func (p Process) serve(ctx context.Context, o *order, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	server, err := sshtunnel.NewServer(o.config(p.Env, log, func() { listener.Close() }))
+	server, err := sshtunnel.NewServer(o.config(p.Env, log))
 	if err != nil {
 		return err
 	}
@@ -103,8 +103,8 @@ func (p Process) listen(path string) (*localsock.Listener, error) {
 	return listener, err
 }
 
-// config describes the server. It calls retire when it takes no more streams.
-func (o *order) config(env environment.Environment, log *slog.Logger, retire func()) sshtunnel.ServerConfig {
+// config describes the server.
+func (o *order) config(env environment.Environment, log *slog.Logger) sshtunnel.ServerConfig {
 	var ledger *refusals.Ledger
 	if o.Settings.StateDir != "" {
 		var err error
@@ -121,7 +121,7 @@ func (o *order) config(env environment.Environment, log *slog.Logger, retire fun
 			Log:           log,
 		},
 		Version: versionOf(env.Version), Idle: o.Settings.Idle, Max: o.Settings.Max,
-		Superseded: o.superseded, Retire: retire, Log: log,
+		Superseded: o.superseded, Log: log,
 	}
 }
 
