@@ -1,0 +1,73 @@
+// Package helper brings a login to the browser of another machine, and the callback back.
+//
+// Two machines take part. HOST is where a proxy or `sallyport login` wants to sign in. The
+// workstation is where the person's browser is. A sallyport on the workstation is the helper: it
+// holds the port of the redirect URI, opens the login page, and gives the callback's query back to
+// the login whose state it has. This package is the protocol between the two, and the side of HOST.
+// Package callback is the side of the workstation.
+//
+// # The way between the two
+//
+// A login on HOST connects to a Unix socket there (package localsock). Behind the socket is the
+// helper: see Carry. One connection carries one login. Whoever accepts a connection knows over
+// which HOST it came, so no message says that, with the exception of "from" below.
+//
+// # The protocol, version 1
+//
+// Each message is a JSON object on a line of its own, of at most 64 KiB. A reader ignores members
+// and types that it does not know. The first line of each side is a hello; a side that does not
+// speak the version of the other closes the connection.
+//
+//	L  {"type":"hello","version":1}
+//	H  {"type":"hello","version":1}
+//
+// L is the login, and H is the helper. The login then asks for a port:
+//
+//	L  {"type":"hold","login":ID,"upstream":URL,"redirect_uri":URI,"fixed":BOOL,"from":HOST}
+//	H  {"type":"held","redirect_uri":URI,"host":HOST}
+//
+// ID is a random name of the login, which nobody else knows. The redirect URI is the one that the
+// login would like. If fixed is false, the helper may answer with another port, because the wanted
+// one is taken. The helper holds the port on 127.0.0.1 and [::1] until the login ends. The host of
+// its answer is HOST as the person typed it on the workstation. The member from is for a helper
+// that hands a login on to another helper of the same workstation: it names the HOST from which the
+// login came, and counts only if the connection is one within the workstation. If the port cannot
+// be held:
+//
+//	H  {"type":"error","kind":"port_busy","text":TEXT}
+//
+// Next comes the login page:
+//
+//	L  {"type":"login","authorize_url":URL,"redirect_uri":URI,"issuer":URL,"expires":TIME}
+//	H  {"type":"shown","how":"confirm"}
+//
+// The issuer is empty if the login server was configured by its endpoints. How says what the person
+// sees: "confirm" is our page that asks whether to go on, "opened" is the login page, "waiting" says
+// that the page of another login is open first, and "nowhere" says that no browser could be
+// started. The helper says it again when it changes. It refuses a login with an error, whose kind is
+// "refused" (the person said no), "too_many" (the brake on pages holds) or "invalid" (the link is
+// none that may be opened; the text says why). After "refused" and "invalid" the login does not ask
+// this helper again.
+//
+// The link of a pushed authorization request (RFC 9126) lasts a minute or so. The helper asks for a
+// new one when the person is ready, and gets it in a message like the first:
+//
+//	H  {"type":"relink"}
+//	L  {"type":"login", ...}
+//
+// At last the browser comes back:
+//
+//	H  {"type":"callback","query":QUERY}
+//	L  {"type":"outcome","ok":BOOL,"text":TEXT}
+//	L  {"type":"end"}
+//
+// The query is that of the callback, as the browser sent it. The outcome is that of the code
+// exchange; its text, for people, says why it failed. The login sends end when it needs the helper
+// no more, for any reason. If "ok" and "text" are missing in what was sent before, nothing came of
+// the login.
+//
+// A connection that breaks without an end loses nothing. The helper keeps the port, the page and
+// the query until the login expires. The login connects anew and says hold and login again, with the
+// same ID. The helper goes on where it was, and sends a query again that has had no outcome. The
+// login takes a repeated query for the same one, because the state is the same.
+package helper
