@@ -16,6 +16,8 @@ const unversioned = 0
 type Status struct {
 	// PID is the proxy's process ID.
 	PID int `json:"pid"`
+	// Command is "login" for a `sallyport login` that waits in a terminal. It is empty for a proxy.
+	Command string `json:"command,omitempty"`
 	// Started is when the proxy started.
 	Started time.Time `json:"started"`
 	// Upstream is the URL of the upstream without its query.
@@ -82,4 +84,5 @@ const (
 	codeUnknownVersion = "unknown_version"
 	codeUnknownRequest = "unknown_request"
 	codeBusy           = "busy"
+	codeBadRequest     = "bad_request"
 )
