@@ -253,6 +253,12 @@ func TestDeliver(t *testing.T) {
 	if err := tr.Deliver(t.Context(), back); err != nil {
 		t.Errorf("the same callback again: %v, want the same outcome", err)
 	}
+	if err := tr.Deliver(t.Context(), &url.URL{RawQuery: back.RawQuery}); err != nil {
+		t.Errorf("its query alone: %v, want the same outcome", err)
+	}
+	if err := tr.Deliver(t.Context(), &url.URL{RawQuery: "code=x&state=y"}); !errors.Is(err, ErrNoSignIn) {
+		t.Errorf("the query of another login: %v, want %v", err, ErrNoSignIn)
+	}
 	if got := w.as.Stats().Codes; got != 1 {
 		t.Errorf("code spent %d times", got)
 	}
