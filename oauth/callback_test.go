@@ -244,6 +244,11 @@ func TestDeliver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cut := back.Query()
+	cut.Del("iss")
+	if err := tr.Deliver(t.Context(), &url.URL{RawQuery: cut.Encode()}); !errors.Is(err, ErrIncomplete) {
+		t.Errorf("its query without iss: %v, want %v", err, ErrIncomplete)
+	}
 	if err := tr.Deliver(t.Context(), back); err != nil {
 		t.Error(err)
 	}

@@ -132,16 +132,21 @@ func (t *Transport) revokeOutdated(ctx context.Context) error {
 // It returns ErrNoSignIn if the URL does not belong to the last login.
 //
 // A URL of nothing but a query ("?code=...&state=...") is judged by its state. The path tells apart
-// servers that do not send iss (RFC 9207), so a caller hands it in if it knows it.
+// servers that do not send iss (RFC 9207), so a caller hands it in if it knows it. If a server does
+// send iss, a query without it is refused with ErrIncomplete, and the login goes on.
 func (t *Transport) Deliver(ctx context.Context, callback *url.URL) error {
 	cb := t.callback.Load()
 	if t.provider != nil { // then no other login needs a callback
 		cb = t.provider.callback.Load()
 	}
-	queryOnly := callback.Host == "" && callback.Path == ""
-	if cb == nil || !queryOnly && pathOf(callback) != pathOf(cb.redirect) || !cb.deliver(callback.Query()) {
+	q, queryOnly := callback.Query(), callback.Host == "" && callback.Path == ""
+	switch {
+	case cb == nil || !queryOnly && pathOf(callback) != pathOf(cb.redirect) || !cb.hasState(q):
 		return ErrNoSignIn
+	case queryOnly && cb.sendsIss && !q.Has("iss"):
+		return ErrIncomplete
 	}
+	cb.deliver(q)
 	select {
 	case <-cb.finished:
 		return cb.err

@@ -70,7 +70,7 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
 	"cmd/sallyport/internal/explain": {
 		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys", "oauth", "oauth/asclient", "relay",
-		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/localsock",
+		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/localsock",
 		"cmd/sallyport/internal/person", "cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport/internal/obstacle": {

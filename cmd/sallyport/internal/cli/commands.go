@@ -35,6 +35,8 @@ type ProxyCommand struct {
 // LoginCommand is `sallyport login`. It accepts the flags of the relay and ignores them, so that
 // the proxy's command line serves it unchanged.
 type LoginCommand struct {
+	// Paste says that URL is not the upstream's: it is the callback, or empty.
+	Paste bool `help:"Finish a login whose browser could not come back: give the address that it shows, by the prompt (or stdin), to the sallyport that waits." from:"-"`
 	Remote
 	Relay `group:"upstream"`
 	Common

@@ -112,6 +112,9 @@ func (p parser) parse(grammar any, options ...kong.Option) (inv *Invocation, err
 		inv.Common = c.common()
 	}
 	inv.Warnings = append(sources.unknownFields(k.Model), exposedSecrets(kctx)...)
+	if c, ok := inv.Command.(*LoginCommand); ok && c.Paste && c.URL != "" {
+		inv.Warnings = append(inv.Warnings, pasteWarning)
+	}
 	return inv, nil
 }
 

@@ -106,6 +106,9 @@ func (a *app) run(ctx context.Context, command any) error {
 	case *cli.ProxyCommand:
 		return a.proxy(ctx, c)
 	case *cli.LoginCommand:
+		if c.Paste {
+			return a.paste(ctx, c)
+		}
 		return a.login(ctx, c.Remote)
 	case *cli.LogoutCommand:
 		if c.All {

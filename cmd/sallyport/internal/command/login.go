@@ -17,6 +17,10 @@ func (a *app) login(ctx context.Context, settings cli.Remote) error {
 		return err
 	}
 	defer s.Close()
+	// The browser may be on another machine. Then the person pastes the callback into this
+	// terminal, or gives it to `sallyport login --paste` in another one.
+	defer a.serveControl(s, settings.Store, a.loginStatus(s, settings))()
+	defer a.takeTyped(ctx, s, settings.Store)()
 	// A person waits, so a tunnel that cannot be dialed fails now, and in the words of SSH.
 	if err := s.Connect(ctx); err != nil {
 		return err

@@ -35,7 +35,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn,
 		Words: a.words, Report: a.messages.Report,
 	})
-	stopControl := a.serveControl(s, watcher, c)
+	stopControl := a.serveControl(s, c.Store, a.proxyStatus(s, watcher, c))
 	// The watcher ends before the session is closed. Otherwise it would report the end of the
 	// tunnels to the person.
 	watching, stop := context.WithCancel(ctx)
@@ -61,7 +61,10 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		Explain:  watcher.Explain,
 		Answered: watcher.Answered,
 		SignIn:   s.SignIn.SignIn,
-		Load:     s.Load, Save: s.Save,
+		Deliver: func(ctx context.Context, callback string) error {
+			return a.deliverText(ctx, s, c.Store, callback)
+		},
+		Load: s.Load, Save: s.Save,
 		Mask:    func(text string) string { return person.Lines(s.Mask(text)) },
 		Version: a.env.Version,
 		Log:     a.log,

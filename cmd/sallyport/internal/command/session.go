@@ -27,6 +27,7 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 			login := person.Login{
 				Messages: a.messages, Env: a.env, Upstream: session.PlainURL(upstream),
 				CallbackVia: settings.CallbackVia, Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
+				TakesPaste: atTerminal && person.CanPaste(a.std.In),
 			}
 			return func(ctx context.Context, p oauth.Prompt) {
 				// Stderr shows the link. The log must not have it, because it holds the login's

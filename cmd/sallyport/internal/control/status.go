@@ -31,13 +31,16 @@ type Status struct {
 	Tunnel *Tunnel `json:"tunnel,omitempty"`
 	// Callback is the tunnel to the workstation of --callback-via. It is nil without one.
 	Callback *Tunnel `json:"callback,omitempty"`
-	// SignIn is "pending" during a login, or says why the last sign-in failed. It is empty
+	// SignIn is SignInPending during a login, or says why the last sign-in failed. It is empty
 	// otherwise.
 	SignIn string `json:"sign_in,omitempty"`
 	// Problem is what is wrong at present, in the words that the MCP host got. It is nil if nothing
 	// is.
 	Problem *Problem `json:"problem,omitempty"`
 }
+
+// SignInPending is Status.SignIn during a login.
+const SignInPending = "pending"
 
 // Problem is one error in words for people.
 type Problem struct {

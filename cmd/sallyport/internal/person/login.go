@@ -26,6 +26,8 @@ type Login struct {
 	Browser string
 	// NoBrowser says that no browser is to be started.
 	NoBrowser bool
+	// TakesPaste says that the person may paste the callback into this terminal.
+	TakesPaste bool
 }
 
 // Offer prints the link on stderr and starts the browser, if there is one on this machine. It
@@ -52,6 +54,7 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 		l.Messages.hint("that link is good until %s, and once; after that open %s", p.LinkExpires.Local().Format(time.TimeOnly), p.StartURL)
 	}
 	if l.NoBrowser || remote || l.CallbackVia != "" {
+		l.hintPaste(p)
 		return
 	}
 	// Every user of this machine can read the arguments of a program, so the browser gets the page
@@ -61,6 +64,18 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 		l.Messages.hint("no browser was started: %v", err)
 	} else if err != nil && p.UserCode == "" {
 		l.Messages.hint("no browser could be started here (%v); open the link yourself, or run on the machine that has one: %s", err, l.callbackCommand(p))
+		l.hintPaste(p)
+	}
+}
+
+// hintPaste says beforehand what to do about a browser that does not find the way back.
+func (l Login) hintPaste(p oauth.Prompt) {
+	switch {
+	case p.RedirectURI == "": // the device grant has no way back
+	case l.TakesPaste:
+		l.Messages.hint("does the browser end at a page that it cannot open? copy the address of that page, paste it here, and press Enter")
+	default:
+		l.Messages.hint("does the browser end at a page that it cannot open? copy the address of that page, and on this machine type: sallyport login --paste")
 	}
 }
 
