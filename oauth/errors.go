@@ -37,8 +37,8 @@ func (e *HeldBackError) Is(target error) bool { return target == ErrHeldBack }
 // ErrNoSignIn is returned by [Transport.Deliver] if the callback does not belong to the last login.
 var ErrNoSignIn = errors.New("no sign-in waits for this callback")
 
-// ErrIncomplete is returned by [Transport.Deliver] if the parameters of a callback lack the iss that
-// its server sends.
+// ErrIncomplete is returned by [Transport.Deliver] if the parameters of a callback lack the iss
+// that its server sends.
 var ErrIncomplete = errors.New("the callback is not whole: this login server sends iss with it")
 
 // ErrClosed is returned once the Transport is closed.

@@ -2,11 +2,9 @@ package relay
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/rand"
 	"fmt"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,27 +27,9 @@ var signInToolEntry = encode(map[string]any{
 	}},
 })
 
-// callbackArgument is the argument of the sign-in tool that holds a callback.
-const callbackArgument = "callback_url"
-
-// callbackDescription says what callbackArgument is for.
-const callbackDescription = "Leave it out at first. If the person's browser is on another machine, it ends the sign-in at a page " +
-	"that cannot be opened (connection refused). The address of that page, as the person copied it, finishes the sign-in here."
-
-// callbackOf returns the callback in the arguments of a call of the sign-in tool. It is "" if there
-// is none.
-func callbackOf(c *call) string {
-	return strings.TrimSpace(rawjson.MemberText(c.Params, "arguments", callbackArgument))
-}
-
 // toolText is the result of a tool that says text.
 func toolText(text string) []byte {
 	return encode(map[string]any{"content": []map[string]string{{"type": "text", "text": text}}})
-}
-
-// toolFailure is the result of a tool that has failed for the reason in the text.
-func toolFailure(text string) []byte {
-	return encode(map[string]any{"content": []map[string]string{{"type": "text", "text": text}}, "isError": true})
 }
 
 // signInPending is what the sign-in tool says when nobody has signed in yet.
@@ -57,16 +37,6 @@ func signInPending(upstream *url.URL, o *Obstacle) []byte {
 	return toolText(fmt.Sprintf("To sign in to %s%s, the person has to open this link in a browser:\n\n%s\n\n"+
 		"Show it to the person. After the sign-in, go on with the server's tools, or call %s again to wait.%s",
 		where(upstream), o.withCode(), o.URL, signInTool, o.callbackHint()))
-}
-
-// callbackHint says beforehand what to do if the browser does not find the way back. A login with a
-// code has no way back.
-func (o *Obstacle) callbackHint() string {
-	if o.URL == "" || o.Code != "" {
-		return ""
-	}
-	return " If the browser ends at a page that cannot be opened (connection refused), ask the person to copy the address of " +
-		"that page, and call " + signInTool + " with it as " + callbackArgument + "; or the person types sallyport login --paste in a terminal."
 }
 
 // withCode puts the code that the person needs into words. It is "" if there is none.
@@ -126,11 +96,8 @@ func (i *signIn) hostReady() {
 // call waits for too long, the watcher answers it. h is nil if the host has not sent initialize.
 func (i *signIn) call(c *call, h *opening) error {
 	s := i.session
-	if callback := callbackOf(c); callback != "" {
-		if err := s.cfg.Deliver(c.ctx, callback); err != nil {
-			s.answer(c, resultLine(c.ID, i.notDelivered(err)))
-			return nil
-		}
+	if !i.deliver(c) {
+		return nil
 	}
 	if err := s.obstacles.waitWhile(c.ctx, func(o *Obstacle) bool { return o.Kind != KindSignIn }); err != nil {
 		return err
@@ -150,21 +117,6 @@ func (i *signIn) call(c *call, h *opening) error {
 	text := where(s.cfg.URL) + " is connected. If its tools are not shown, list them again."
 	s.answer(c, resultLine(c.ID, toolText(text)))
 	return nil
-}
-
-// notDelivered is what the sign-in tool says when a callback has not led to a sign-in. The words are
-// those of Config.Explain, and the link is that of the login that waits now.
-func (i *signIn) notDelivered(err error) []byte {
-	s := i.session
-	e := s.cfg.Explain(err)
-	text := "The callback has not led to a sign-in: " + s.cfg.Mask(cmp.Or(e.Text, err.Error()))
-	for _, hint := range e.Hints {
-		text += "\n" + hint
-	}
-	if o, _ := s.cfg.Obstacle(); o != nil && o.Kind == KindSignIn && o.URL != "" {
-		text += "\n\nThe link to sign in is now" + o.withCode() + ":\n\n" + o.URL
-	}
-	return toolFailure(text)
 }
 
 // show asks the host to show the URL of o to the person, once for each URL, if the host can do that

@@ -107,7 +107,7 @@ func (a *app) run(ctx context.Context, command any) error {
 		return a.proxy(ctx, c)
 	case *cli.LoginCommand:
 		if c.Paste {
-			return a.paste(ctx, c)
+			return paste(ctx, a, c)
 		}
 		return a.login(ctx, c.Remote)
 	case *cli.LogoutCommand:

@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"errors"
-	"net/url"
 	"os"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"sallyport/cmd/sallyport/internal/obstacle"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
-	"sallyport/oauth"
 	"sallyport/sshtunnel"
 )
 
@@ -23,8 +21,7 @@ func (a *app) controlDirs(settings cli.Store) []string {
 
 // serveControl answers other sallyport processes until stop is called. The session does not wait
 // for the socket, and works without if there can be none.
-func (a *app) serveControl(s *session.Session, settings cli.Store, status control.StatusFunc) (stop func()) {
-	handlers := control.Handlers{Status: status, Deliver: a.takeCallback(s)}
+func (a *app) serveControl(settings cli.Store, handlers control.Handlers) (stop func()) {
 	served := make(chan *control.Server, 1)
 	go func() { // ends when the socket is there or has failed; the buffer of served takes the result
 		server, err := control.Serve(a.controlDirs(settings), handlers)
@@ -41,25 +38,8 @@ func (a *app) serveControl(s *session.Session, settings cli.Store, status contro
 	}
 }
 
-// takeCallback hands the callbacks that other processes bring to the login of the session.
-func (a *app) takeCallback(s *session.Session) control.DeliverFunc {
-	return func(ctx context.Context, callback *url.URL) control.Outcome {
-		err := s.SignIn.Deliver(ctx, callback)
-		switch {
-		case err == nil:
-			return control.Outcome{Outcome: control.SignedIn}
-		case errors.Is(err, oauth.ErrNoSignIn):
-			return control.Outcome{Outcome: control.NotMine}
-		case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
-			return control.Outcome{Outcome: control.Pending}
-		}
-		e := a.words.Error(err)
-		return control.Outcome{Outcome: control.Failed, Problem: &control.Problem{Kind: e.Kind, Text: e.Text, Hints: e.Hints}}
-	}
-}
-
 // proxyStatus returns the function that tells the status of a proxy.
-func (a *app) proxyStatus(s *session.Session, watcher *obstacle.Watcher, c *cli.ProxyCommand) control.StatusFunc {
+func proxyStatus(a *app, s *session.Session, watcher *obstacle.Watcher, c *cli.ProxyCommand) control.StatusFunc {
 	started := time.Now()
 	// The watcher looks at the tunnels and the sign-in, so its channel closes when the status may
 	// have changed.
@@ -78,7 +58,7 @@ func (a *app) proxyStatus(s *session.Session, watcher *obstacle.Watcher, c *cli.
 }
 
 // loginStatus returns the function that tells the status of `sallyport login`.
-func (a *app) loginStatus(s *session.Session, settings cli.Remote) control.StatusFunc {
+func loginStatus(a *app, s *session.Session, settings cli.Remote) control.StatusFunc {
 	started := time.Now()
 	return func() (control.Status, <-chan struct{}) {
 		_, changed := s.SignIn.State()

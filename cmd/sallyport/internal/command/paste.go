@@ -23,15 +23,15 @@ const maxPasted = 64 << 10
 
 // paste is `sallyport login --paste`: it hands a callback that the person has copied to the process
 // that waits for it. The person is asked for it only if a login waits.
-func (a *app) paste(ctx context.Context, c *cli.LoginCommand) error {
-	logins := a.waitingLogins(ctx, c.Store)
+func paste(ctx context.Context, a *app, c *cli.LoginCommand) error {
+	logins := findWaitingLogins(ctx, a, c.Store)
 	if len(logins.waiting) == 0 {
 		return logins.notTaken()
 	}
 	text := c.URL
 	if text == "" {
 		var err error
-		if text, err = a.askCallback(ctx, logins); err != nil {
+		if text, err = askCallback(ctx, a, logins); err != nil {
 			return err
 		}
 	}
@@ -48,7 +48,7 @@ func (a *app) paste(ctx context.Context, c *cli.LoginCommand) error {
 }
 
 // askCallback asks for the callback on the terminal. If stdin is something else, the text is there.
-func (a *app) askCallback(ctx context.Context, logins *waitingLogins) (string, error) {
+func askCallback(ctx context.Context, a *app, logins *waitingLogins) (string, error) {
 	if !person.IsTerminal(a.std.In) {
 		text, err := io.ReadAll(io.LimitReader(a.std.In, maxPasted))
 		return string(text), err
@@ -74,8 +74,8 @@ type waitingLogins struct {
 	waiting, idle []control.Answer
 }
 
-// waitingLogins asks the processes of this user.
-func (a *app) waitingLogins(ctx context.Context, settings cli.Store) *waitingLogins {
+// findWaitingLogins asks the processes of this user.
+func findWaitingLogins(ctx context.Context, a *app, settings cli.Store) *waitingLogins {
 	l := new(waitingLogins)
 	sockets, refused := control.Sockets(a.controlDirs(settings))
 	reportEach(a, refused)
@@ -130,44 +130,66 @@ func (l *waitingLogins) notTaken() *control.NotTakenError {
 	return e
 }
 
-// deliverText hands a pasted callback to the login of s or, if another process leads that, to the
-// process that waits for it. It returns when that login has ended.
-func (a *app) deliverText(ctx context.Context, s *session.Session, settings cli.Store, text string) error {
+// delivery hands pasted callbacks to the login of a session.
+type delivery struct {
+	app      *app
+	session  *session.Session
+	settings cli.Store
+}
+
+// text hands a pasted callback to the login of the session or, if another process leads that, to
+// the process that waits for it. It returns when that login has ended.
+func (d delivery) text(ctx context.Context, text string) error {
 	callback, err := control.ParseCallback(text)
 	if err != nil {
 		return err
 	}
-	err = s.SignIn.Deliver(ctx, callback)
+	err = d.session.SignIn.Deliver(ctx, callback)
 	if !errors.Is(err, oauth.ErrNoSignIn) {
 		return err
 	}
-	_, err = a.waitingLogins(ctx, settings).deliver(ctx, callback)
+	_, err = findWaitingLogins(ctx, d.app, d.settings).deliver(ctx, callback)
 	return err
 }
 
-// takeTyped takes a callback that the person pastes into the terminal while the login of s waits
-// for the browser, until stop is called.
-func (a *app) takeTyped(ctx context.Context, s *session.Session, settings cli.Store) (stop func()) {
-	if !person.CanPaste(a.std.In) {
+// takeTyped takes a callback that the person pastes into the terminal while the login of the
+// session waits for the browser, until stop is called.
+func (d delivery) takeTyped(ctx context.Context) (stop func()) {
+	if !person.CanPaste(d.app.std.In) {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	waits := func() bool {
-		state, _ := s.SignIn.State()
+		state, _ := d.session.SignIn.State()
 		return state.Prompt.RedirectURI != ""
 	}
 	go person.TypedLines(ctx, waits, func(line string) { // ends with ctx
 		if strings.TrimSpace(line) == "" {
 			return
 		}
-		err := a.deliverText(ctx, s, settings, line)
+		err := d.text(ctx, line)
 		// The login itself reports how it ended.
 		_, unreadable := errors.AsType[*control.NoCallbackError](err)
 		_, notTaken := errors.AsType[*control.NotTakenError](err)
-		if unreadable || notTaken {
-			e := a.words.Error(err)
-			a.messages.Report(e.Text, e.Hints)
+		if unreadable || notTaken || errors.Is(err, oauth.ErrIncomplete) {
+			e := d.app.words.Error(err)
+			d.app.messages.Report(e.Text, e.Hints)
 		}
 	})
 	return cancel
+}
+
+// fromProcess hands a callback that another process brings to the login of the session.
+func (d delivery) fromProcess(ctx context.Context, callback *url.URL) control.Outcome {
+	err := d.session.SignIn.Deliver(ctx, callback)
+	switch {
+	case err == nil:
+		return control.Outcome{Outcome: control.SignedIn}
+	case errors.Is(err, oauth.ErrNoSignIn):
+		return control.Outcome{Outcome: control.NotMine}
+	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		return control.Outcome{Outcome: control.Pending}
+	}
+	e := d.app.words.Error(err)
+	return control.Outcome{Outcome: control.Failed, Problem: &control.Problem{Kind: e.Kind, Text: e.Text, Hints: e.Hints}}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/control"
 	"sallyport/cmd/sallyport/internal/hostio"
 	"sallyport/cmd/sallyport/internal/obstacle"
 	"sallyport/cmd/sallyport/internal/person"
@@ -35,7 +36,8 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn,
 		Words: a.words, Report: a.messages.Report,
 	})
-	stopControl := a.serveControl(s, c.Store, a.proxyStatus(s, watcher, c))
+	pasted := delivery{a, s, c.Store}
+	stopControl := a.serveControl(c.Store, control.Handlers{Status: proxyStatus(a, s, watcher, c), Deliver: pasted.fromProcess})
 	// The watcher ends before the session is closed. Otherwise it would report the end of the
 	// tunnels to the person.
 	watching, stop := context.WithCancel(ctx)
@@ -61,10 +63,8 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		Explain:  watcher.Explain,
 		Answered: watcher.Answered,
 		SignIn:   s.SignIn.SignIn,
-		Deliver: func(ctx context.Context, callback string) error {
-			return a.deliverText(ctx, s, c.Store, callback)
-		},
-		Load: s.Load, Save: s.Save,
+		Deliver:  pasted.text,
+		Load:     s.Load, Save: s.Save,
 		Mask:    func(text string) string { return person.Lines(s.Mask(text)) },
 		Version: a.env.Version,
 		Log:     a.log,

@@ -4,11 +4,11 @@
 //
 // # Finding a proxy
 //
-// Each proxy, and each login in a terminal, listens on a socket of package localsock named PID-RANDOM.sock: a Unix stream socket,
-// or a named pipe on Windows. It lies in a directory of mode 0700: "sallyport" in XDG_RUNTIME_DIR
-// or, without one, "run" in the state directory. The process ID is for people only, because several
-// containers may share the directory. Whoever finds that nothing listens on a socket removes its
-// file.
+// Each proxy, and each login in a terminal, listens on a socket of package localsock named
+// PID-RANDOM.sock: a Unix stream socket, or a named pipe on Windows. It lies in a directory of mode
+// 0700: "sallyport" in XDG_RUNTIME_DIR or, without one, "run" in the state directory. The process
+// ID is for people only, because several containers may share the directory. Whoever finds that
+// nothing listens on a socket removes its file.
 //
 // A directory with another owner, or one that is open to others, is not used. Both ends look at the
 // user of the other end before they send or read a byte. If it is not their own, they close the

@@ -63,7 +63,8 @@ func TestPasteTakesNothingFromOthers(t *testing.T) {
 	s := machines.NewFakeSite(t)
 	login := s.Command([]string{"SSH_CONNECTION=1", "XDG_RUNTIME_DIR=" + t.TempDir()}, "login", "--callback-port", "0")
 	// A shell runs the login in the background, where it must not read: the system would stop it.
-	script := strings.Join(quoted(login.Args), " ") + " & read line; echo the shell has $line.; wait $!; echo status $?."
+	// The shell takes its time, so that the login sees that a line is there.
+	script := strings.Join(quoted(login.Args), " ") + " & sleep 1; read line; echo the shell has $line.; wait $!; echo status $?."
 	shell := exec.Command("bash", "-c", "set -m; "+script)
 	shell.Env = login.Env
 	term := machines.StartInTerminal(t, shell)
