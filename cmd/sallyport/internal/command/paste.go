@@ -49,7 +49,7 @@ func paste(ctx context.Context, a *app, c *cli.LoginCommand) error {
 
 // askCallback asks for the callback on the terminal. If stdin is something else, the text is there.
 func askCallback(ctx context.Context, a *app, logins *waitingLogins) (string, error) {
-	if !person.IsTerminal(a.std.In) {
+	if !person.ReadsTerminal(a.std.In) {
 		text, err := io.ReadAll(io.LimitReader(a.std.In, maxPasted))
 		return string(text), err
 	}

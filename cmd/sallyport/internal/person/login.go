@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/environment"
@@ -65,7 +66,16 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 	} else if err != nil && p.UserCode == "" {
 		l.Messages.hint("no browser could be started here (%v); open the link yourself, or run on the machine that has one: %s", err, l.callbackCommand(p))
 		l.hintPaste(p)
+	} else if err == nil && l.byEditor() && p.RedirectURI != "" {
+		l.Messages.hint("your editor opens the link where you sit, and forwards port %s of this machine to it", callbackPort(p))
+		l.hintPaste(p)
 	}
+}
+
+// byEditor reports whether the browser is the helper of an editor (VS Code, Codespaces, Cursor and
+// others), which opens the link on the machine where its window is.
+func (l Login) byEditor() bool {
+	return l.Browser != "" && (strings.Contains(l.Browser, "/helpers/browser") || l.Env.Getenv("CODESPACES") == "true")
 }
 
 // hintPaste says beforehand what to do about a browser that does not find the way back.
@@ -103,9 +113,13 @@ const defaultCallbackPort = "53682"
 // callbackCommand returns what the person types on the workstation. It names the port of the
 // login's redirect URI, because the browser goes to that port.
 func (l Login) callbackCommand(p oauth.Prompt) string {
-	port := defaultCallbackPort
+	return fmt.Sprintf("sallyport callback --port %s %s@%s", callbackPort(p), l.Env.User, l.Env.Hostname)
+}
+
+// callbackPort returns the port of the login's redirect URI.
+func callbackPort(p oauth.Prompt) string {
 	if u, err := url.Parse(p.RedirectURI); err == nil && u.Port() != "" {
-		port = u.Port()
+		return u.Port()
 	}
-	return fmt.Sprintf("sallyport callback --port %s %s@%s", port, l.Env.User, l.Env.Hostname)
+	return defaultCallbackPort
 }

@@ -13,14 +13,14 @@ import (
 	"golang.org/x/term"
 )
 
-// IsTerminal reports whether in is a terminal.
-func IsTerminal(in io.Reader) bool {
+// ReadsTerminal reports whether in, the stdin of a command, is a terminal.
+func ReadsTerminal(in io.Reader) bool {
 	f, ok := in.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // CanPaste reports whether TypedLines works for a command whose stdin is in.
-func CanPaste(in io.Reader) bool { return canLook && IsTerminal(in) }
+func CanPaste(in io.Reader) bool { return canLook && ReadsTerminal(in) }
 
 // AskLine asks for one line on the terminal, which shows what is typed. It returns at the end of
 // ctx, or with sshtunnel.ErrNoPerson if there is no terminal.
