@@ -50,7 +50,7 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/environment": {},
 	"cmd/sallyport/internal/localsock":   {"golang.org/x/sys", "github.com/Microsoft/go-winio"},
 	"cmd/sallyport/internal/control":     {"cmd/sallyport/internal/localsock"},
-	"cmd/sallyport/internal/helper":      {"cmd/sallyport/internal/localsock"},
+	"cmd/sallyport/internal/helper":      {"github.com/hashicorp/yamux", "sshtunnel", "sshtunnel/netwatch", "cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
 	"cmd/sallyport/internal/cli":         {"github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/person": {

@@ -63,10 +63,16 @@ type Message struct {
 	Fixed bool `json:"fixed,omitempty"`
 	// From is the HOST of a login that one helper hands on to another.
 	From string `json:"from,omitempty"`
+	// Trusted says that the other helper knows the login to be trusted.
+	Trusted bool `json:"trusted,omitempty"`
 	// Host is HOST as the person typed it.
 	Host string `json:"host,omitempty"`
 	// AuthorizeURL is the link to the login page.
 	AuthorizeURL string `json:"authorize_url,omitempty"`
+	// LinkExpires is when the link ends, if it ends before the login. It is zero otherwise.
+	LinkExpires time.Time `json:"link_expires,omitzero"`
+	// State is the state parameter that the callback will have.
+	State string `json:"state,omitempty"`
 	// Issuer is the authorization server. It may be empty.
 	Issuer string `json:"issuer,omitempty"`
 	// Expires is when the login ends without an answer.
