@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	// MaxConns is how many connections a Listener keeps at once. Everybody on the
-	// machine can open some.
+	// MaxConns is how many connections a Listener keeps at once. Everybody on the machine can open
+	// some.
 	MaxConns = 64
 	// minAcceptPause and maxAcceptPause are the limits of the pause after a failed accept.
 	minAcceptPause, maxAcceptPause = 5 * time.Millisecond, time.Second
 )
 
-// Listener is the listener of a server for the person's browser. It bounds the connections: for one too
-// many, it closes the oldest one that sends no request. If accepting fails, it closes all
+// Listener is the listener of a server for the person's browser. It bounds the connections: for one
+// too many, it closes the oldest one that sends no request. If accepting fails, it closes all
 // connections that send no request and goes on, because the person's callback needs their
 // descriptors.
 type Listener struct {
