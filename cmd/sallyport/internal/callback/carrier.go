@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -24,12 +26,21 @@ const (
 
 // Carrier carries the callbacks of tools that know nothing of helpers to their hosts.
 type Carrier struct {
-	// Hosts are asked in turn. The first one on which this user listens gets the callback.
-	Hosts []*Host
 	// Explain words an error for people, and reports it to the person.
 	Explain func(error) (text string, hints []string)
 	// Log must not be nil.
 	Log *slog.Logger
+
+	mu sync.Mutex
+	// hosts are asked in turn. The first one on which this user listens gets the callback.
+	hosts []*Host
+}
+
+// Add adds a host, which is asked after those before it.
+func (c *Carrier) Add(h *Host) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hosts = append(c.hosts, h)
 }
 
 // Carry holds ports for the callbacks of other tools, from now until the desk is closed. Logins of
@@ -84,8 +95,11 @@ func (c *Carrier) handler(port int) http.Handler {
 }
 
 func (c *Carrier) dial(ctx context.Context, port int) (net.Conn, error) {
+	c.mu.Lock()
+	hosts := slices.Clone(c.hosts)
+	c.mu.Unlock()
 	var errs []error
-	for _, host := range c.Hosts {
+	for _, host := range hosts {
 		conn, err := host.dialOwned(ctx, port)
 		if err == nil {
 			c.Log.Info("callback carried", "host", host.Name)
