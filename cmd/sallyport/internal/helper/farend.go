@@ -53,7 +53,7 @@ func (f FarEnd) Run(ctx context.Context) error {
 		return errors.Join(err, g.write(f.Out))
 	}
 	defer l.Close()
-	g.Socket = l.Addr().String()
+	g.Socket = l.Path()
 	if err := g.write(f.Out); err != nil {
 		return err
 	}
