@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sallyport/oauth/asclient"
+	"sallyport/oauth/loopback"
 	"sallyport/oauth/procnet"
 )
 
@@ -88,7 +89,7 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path st
 	}
 	at := &callbackPort{cfg: cfg, addr: addr, port: port, startPath: startPath + rand.Text()}
 	serve := func(w http.ResponseWriter, r *http.Request) { at.current.Load().ServeHTTP(w, r) }
-	at.server = &http.Server{Handler: http.HandlerFunc(serve), ErrorLog: discardLog, ConnContext: withConn,
+	at.server = &http.Server{Handler: http.HandlerFunc(serve), ErrorLog: discardLog, ConnContext: loopback.WithConn,
 		ReadHeaderTimeout: callbackHeaderTime, IdleTimeout: callbackHeaderTime, MaxHeaderBytes: callbackHeaderBytes}
 	at.server.SetKeepAlivesEnabled(false) // a browser comes once or twice
 	cb, err := at.expect(path)
@@ -96,7 +97,7 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path st
 		ln.Close()
 		return nil, err
 	}
-	at.listener = newBrowserListener(ln)
+	at.listener = loopback.NewListener(ln)
 	life.startWithin(func() { at.server.Serve(at.listener) }) // ends with free
 	return cb, nil
 }
@@ -184,7 +185,7 @@ func (cb *callbackServer) visitURL() string { return loopbackURL(cb.at.addr, cb.
 // ServeHTTP answers the browser. The answer to the callback waits for the outcome of the login, so
 // that our page tells the truth.
 func (cb *callbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer serving(r.Context())()
+	defer loopback.Serving(r.Context())()
 	path := pathOf(cb.redirect)
 	switch {
 	case !cb.isOurHost(r.Host):

@@ -37,8 +37,9 @@ var allowedImports = map[string][]string{
 		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/sshconfig",
 	},
 
-	"oauth":            {"golang.org/x/oauth2", "oauth/asclient", "oauth/procnet", "oauth/tokenstore"},
+	"oauth":            {"golang.org/x/oauth2", "oauth/asclient", "oauth/loopback", "oauth/procnet", "oauth/tokenstore"},
 	"oauth/asclient":   {"github.com/go-jose/go-jose/v4"},
+	"oauth/loopback":   {},
 	"oauth/procnet":    {},
 	"oauth/tokenstore": {"github.com/gofrs/flock", "github.com/godbus/dbus/v5", "github.com/zalando/go-keyring"},
 
@@ -67,7 +68,11 @@ var allowedImports = map[string][]string{
 		"sshtunnel", "sshtunnel/mux", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
 		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/share",
 	},
-	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
+	"cmd/sallyport/internal/callback": {
+		"golang.org/x/net/idna", "sshtunnel", "oauth/loopback", "oauth/procnet",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/localsock",
+		"cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
+	},
 	"cmd/sallyport/internal/explain": {
 		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys", "oauth", "oauth/asclient", "relay",
 		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/localsock",

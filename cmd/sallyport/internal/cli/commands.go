@@ -58,10 +58,13 @@ type StatusCommand struct {
 
 // CallbackCommand is `sallyport callback`.
 type CallbackCommand struct {
-	Port Ports `help:"Port of the callback, here and on HOST; several are separated by commas." default:"53682" from:"OAUTH2_CALLBACK_PORT" field:"oauth2.callbackPort" placeholder:"N[,N]"`
-	SSH  `group:"ssh"`
+	Port    Ports    `help:"Port to carry to the same port of HOST, for tools that know nothing of sallyport (mcp-remote, claude, codex, gcloud); several are separated by commas." field:"callback.port" placeholder:"N[,N]"`
+	Trust   []string `sep:"none" placeholder:"HOST" help:"Open the login pages of HOST without asking first; may be repeated." field:"callback.trust"`
+	Browser `group:"callback"`
+	SSH     `group:"ssh"`
+	Store   `group:"files"`
 	Common
-	Host []string `arg:"" help:"Machine of the proxy: an alias of ssh_config, [user@]host[:port] or ssh://."`
+	Host []string `arg:"" help:"Machine where you sign in: an alias of ssh_config, [user@]host[:port] or ssh://."`
 }
 
 // SSHConfigCommand is `sallyport ssh-config`.

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 
+	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
@@ -21,10 +22,13 @@ func (a *app) logout(ctx context.Context, settings cli.Remote) error {
 	if err != nil {
 		return err
 	}
+	upstream := session.PlainURL(s.Upstream)
+	if err := forgetTrust(a, settings.Store, func(t callback.Trusted) bool { return t.Upstream == upstream }); err != nil {
+		return err
+	}
 	if err := s.SignIn.SignOut(ctx); err != nil {
 		return err
 	}
-	upstream := session.PlainURL(s.Upstream)
 	a.messages.Say("signed out of %s", upstream)
 	if signedIn {
 		a.messages.Say("signed out of the identity provider %s", provider.Upstream)
@@ -58,9 +62,22 @@ func (a *app) logoutAll(ctx context.Context, settings cli.Store) error {
 		return err
 	}
 	a.messages.Say("all tokens and registrations are forgotten")
+	if err := forgetTrust(a, settings, nil); err != nil {
+		return err
+	}
 	// Whoever leaves this machine leaves no way into another one open.
 	if sockets := a.sharedSockets(settings); len(sockets) > 0 {
 		return a.stopShares(ctx, sockets)
 	}
 	return nil
+}
+
+// forgetTrust forgets which hosts may open a login page here without asking: those for which which
+// returns true, or all of them.
+func forgetTrust(a *app, settings cli.Store, which func(callback.Trusted) bool) error {
+	removed, err := callback.NewTrust(session.StateDir(settings, a.env)).Forget(which)
+	if removed > 0 {
+		a.messages.Say("logins elsewhere ask again before they open this browser (%d forgotten)", removed)
+	}
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/control"
 	"sallyport/cmd/sallyport/internal/localsock"
@@ -23,7 +24,8 @@ import (
 // connection that does not answer is named: it may be stopped, and it holds a login.
 func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error {
 	// Empty slices become [] in JSON. Nil ones would become null.
-	report := statusReport{Accounts: []storedAccount{}, Proxies: []control.Status{}, Shared: []sharedConnection{}}
+	report := statusReport{Accounts: []storedAccount{}, Proxies: []control.Status{}, Shared: []sharedConnection{}, Trusted: []callback.Trusted{}}
+	report.Trusted = append(report.Trusted, callback.NewTrust(session.StateDir(settings, a.env)).List()...)
 	accounts, err := a.storedAccounts(settings)
 	if err != nil {
 		return err

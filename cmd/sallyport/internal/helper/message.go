@@ -69,6 +69,8 @@ type Message struct {
 	Host string `json:"host,omitempty"`
 	// AuthorizeURL is the link to the login page.
 	AuthorizeURL string `json:"authorize_url,omitempty"`
+	// Now is what the clock of the sender shows. The clock of the workstation may show another time.
+	Now time.Time `json:"now,omitzero"`
 	// LinkExpires is when the link ends, if it ends before the login. It is zero otherwise.
 	LinkExpires time.Time `json:"link_expires,omitzero"`
 	// State is the state parameter that the callback will have.
