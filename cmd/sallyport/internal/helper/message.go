@@ -79,9 +79,6 @@ type Message struct {
 	Issuer string `json:"issuer,omitempty"`
 	// Expires is when the login ends without an answer.
 	Expires time.Time `json:"expires,omitzero"`
-	// Now is what the sender's clock says, so that the times beside it can be understood where
-	// another clock goes wrong.
-	Now time.Time `json:"now,omitzero"`
 	// How is one of the How constants.
 	How string `json:"how,omitempty"`
 	// Query is the query of the callback, without the question mark.
