@@ -114,10 +114,11 @@ func (l *Logins) Listen(ctx context.Context, w Want) (net.Listener, error) {
 // Prompt is what a helper shows.
 type Prompt struct {
 	// AuthorizeURL is the link to the login page. LinkExpires is when it ends, if it ends before the
-	// login. StartURL then leads to a new one, within this process.
+	// login.
 	AuthorizeURL string
 	LinkExpires  time.Time
-	StartURL     string
+	// StartURL is our own page that leads to the login page, or to a new one. It may be empty.
+	StartURL string
 	// State is the state parameter of the callback.
 	State string
 	// RedirectURI is where the browser comes back to.

@@ -221,7 +221,7 @@ func (x *exchange) show(p *Prompt) error {
 func (p *Prompt) message(link string, expires time.Time) Message {
 	return Message{
 		Type: TypeLogin, AuthorizeURL: link, LinkExpires: expires, State: p.State,
-		RedirectURI: p.RedirectURI, Issuer: p.Issuer, Expires: p.Expires, Now: time.Now(),
+		RedirectURI: p.RedirectURI, StartURL: p.StartURL, Issuer: p.Issuer, Expires: p.Expires, Now: time.Now(),
 	}
 }
 
