@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -330,16 +330,24 @@ func (g *login) refuse(prompt *Prompt, by *talk) {
 	g.deliver(prompt, q.Encode())
 }
 
-// portless returns the redirect URI for a hold: the login's path is not known yet.
-func portless(addr string) string { return (&url.URL{Scheme: "http", Host: addr, Path: "/"}).String() }
+// holdURI returns the redirect URI for a hold. The login's path is not known yet. All addresses of a
+// container stand for its loopback, as in the redirect URI of the login.
+func holdURI(addr string) string {
+	host, port, _ := net.SplitHostPort(addr)
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return (&url.URL{Scheme: "http", Host: net.JoinHostPort(host, port), Path: "/"}).String()
+}
 
-// addrOf returns host:port of a redirect URI that a helper holds.
-func addrOf(uri string) (string, error) {
+// heldAddr returns addr with the port of the redirect URI that a helper holds.
+func heldAddr(addr, uri string) (string, error) {
+	host, _, _ := net.SplitHostPort(addr)
 	u, err := url.Parse(uri)
-	if err != nil || u.Port() == "" || u.Port() == "0" || strings.Contains(u.Host, "@") {
+	if err != nil || u.Port() == "" || u.Port() == "0" {
 		return "", errors.New("the helper holds no port")
 	}
-	return net.JoinHostPort(u.Hostname(), u.Port()), nil
+	return net.JoinHostPort(host, u.Port()), nil
 }
 
 // describe words what a helper could not do. The text is the peer's.

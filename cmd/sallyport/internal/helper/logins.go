@@ -136,6 +136,7 @@ func (l *Logins) Offer(ctx context.Context, p Prompt, report func(Shown)) {
 	g := l.current
 	l.mu.Unlock()
 	if g == nil {
+		report(Shown{})
 		return
 	}
 	g.offer(&p)
@@ -153,6 +154,19 @@ func (l *Logins) Offer(ctx context.Context, p Prompt, report func(Shown)) {
 			return
 		}
 	}
+}
+
+// Feed adds the connections of another listener to the login under way, which closes it. It closes
+// the listener at once if there is none.
+func (l *Logins) Feed(from net.Listener) {
+	l.mu.Lock()
+	g := l.current
+	l.mu.Unlock()
+	if g == nil {
+		from.Close()
+		return
+	}
+	g.listener.feed(from)
 }
 
 // Held reports whether a helper holds the port of the login under way, and how it named this machine.

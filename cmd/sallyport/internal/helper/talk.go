@@ -109,7 +109,7 @@ func (t *talk) hold(ctx context.Context, conn *Conn) error {
 		addr, fixed = g.want.Addr, g.want.Fixed
 	}
 	g.mu.Unlock()
-	m := Message{Type: TypeHold, Login: g.id, Upstream: g.logins.cfg.Upstream, RedirectURI: portless(addr), Fixed: fixed}
+	m := Message{Type: TypeHold, Login: g.id, Upstream: g.logins.cfg.Upstream, RedirectURI: holdURI(addr), Fixed: fixed}
 	if err := conn.Send(m); err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (t *talk) hold(ctx context.Context, conn *Conn) error {
 		}
 		return errRefused
 	}
-	held, err := addrOf(answer.RedirectURI)
+	held, err := heldAddr(addr, answer.RedirectURI)
 	if err != nil {
 		return err
 	}
