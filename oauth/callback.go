@@ -83,7 +83,8 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path st
 		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil && port == "0" {
+	// The listener may have another port than we asked for: see CallbackConfig.Listen.
+	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil {
 		port = bound
 	}
 	at := &callbackPort{cfg: cfg, addr: addr, port: port, startPath: startPath + rand.Text()}

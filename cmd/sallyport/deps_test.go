@@ -56,7 +56,7 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/cli":         {"github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/person": {
 		"github.com/anmitsu/go-shlex", "golang.org/x/net/idna", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
-		"cmd/sallyport/internal/environment",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/helper",
 	},
 	"cmd/sallyport/internal/share": {
 		"github.com/gofrs/flock", "golang.org/x/mod/semver",
@@ -65,8 +65,8 @@ var allowedImports = map[string][]string{
 	},
 	"cmd/sallyport/internal/session": {
 		"code.dny.dev/ssrf", "golang.org/x/net/http", "golang.org/x/net/idna",
-		"sshtunnel", "sshtunnel/mux", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
-		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/share",
+		"sshtunnel", "sshtunnel/mux", "sshtunnel/netwatch", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/procnet", "oauth/tokenstore",
+		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport/internal/callback": {
 		"golang.org/x/net/idna", "sshtunnel", "oauth/loopback", "oauth/procnet",

@@ -17,6 +17,7 @@ type grammar struct {
 	Callback  CallbackCommand  `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
 	SSHConfig SSHConfigCommand `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
 	Share     ShareCommand     `cmd:"" name:"share" hidden:"" help:"Show or end the shared connections to bastions."`
+	FarEnd    FarEndCommand    `cmd:"" name:"far-end" hidden:"" help:"Started by itself over SSH: brings the logins of one machine to the browser of another."`
 	Version   VersionCommand   `cmd:"" name:"version" help:"Print the version."`
 }
 
@@ -81,6 +82,14 @@ type ShareCommand struct {
 	Store `group:"files"`
 	Common
 	Host string `arg:"" optional:"" help:"An alias of ssh_config, [user@]host[:port] or ssh://; without it, all."`
+}
+
+// FarEndCommand is `sallyport far-end`, which a sallyport on another machine starts over SSH. Nobody
+// types it.
+type FarEndCommand struct {
+	Join  bool `hidden:"" help:"Bring one login, from stdin, to the browser of this machine." from:"-"`
+	Store `group:"files"`
+	Common
 }
 
 // VersionCommand is `sallyport version`.

@@ -118,6 +118,8 @@ func (a *app) run(ctx context.Context, command any) error {
 		return a.callback(ctx, c)
 	case *cli.SSHConfigCommand:
 		return a.sshConfig(ctx, c.SSH, c.Host)
+	case *cli.FarEndCommand:
+		return farEnd(ctx, a, c)
 	case *cli.ShareCommand:
 		return a.share(ctx, c)
 	default:

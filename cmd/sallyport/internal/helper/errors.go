@@ -62,7 +62,9 @@ type FarEndError struct {
 }
 
 // Error quotes the peer.
-func (e *FarEndError) Error() string { return fmt.Sprintf("the sallyport on %s says: %.200q", e.Host, e.Text) }
+func (e *FarEndError) Error() string {
+	return fmt.Sprintf("the sallyport on %s says: %.200q", e.Host, e.Text)
+}
 
 // ProofError says that a way to HOST was granted, and that nothing came through it.
 type ProofError struct {

@@ -1,7 +1,9 @@
 package helper
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -53,7 +55,7 @@ func (f FarEnd) Run(ctx context.Context) error {
 		return errors.Join(err, g.write(f.Out))
 	}
 	defer l.Close()
-	g.Socket = l.Addr().String()
+	g.Socket = l.Path()
 	if err := g.write(f.Out); err != nil {
 		return err
 	}
@@ -142,4 +144,86 @@ func splice(a, b net.Conn) {
 	a.SetDeadline(late)
 	b.SetDeadline(late)
 	<-ended
+}
+
+// Join connects In and Out to a helper of this machine, and serves until either ends. The helper is
+// told that the login is that of the machine from. The greeting is written only if there is a helper.
+// The error is ErrNoHelper if there is none.
+func (f FarEnd) Join(ctx context.Context, from string) error {
+	for _, path := range Sockets(f.Dirs) {
+		dialing, cancel := context.WithTimeout(ctx, hereTimeout)
+		conn, err := Dial(dialing, path)
+		cancel()
+		if err != nil {
+			continue
+		}
+		ours, err := f.Greet()
+		if err != nil {
+			conn.Close()
+			return err
+		}
+		defer context.AfterFunc(ctx, func() { conn.Close() })()
+		return joinConns(conn, ours, from)
+	}
+	return ErrNoHelper
+}
+
+// joinConns connects a login to a helper. It adds to the hold where the login comes from.
+func joinConns(helper, login net.Conn, from string) error {
+	defer helper.Close()
+	defer login.Close()
+	r := bufio.NewReaderSize(login, maxLine)
+	for {
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		var m map[string]any
+		if err := json.Unmarshal(line, &m); err != nil {
+			return errors.New("the other side does not speak the protocol of helpers")
+		}
+		isHold := m["type"] == TypeHold
+		if isHold {
+			m["from"] = from
+			text, err := json.Marshal(m)
+			if err != nil {
+				return err
+			}
+			line = append(text, '\n')
+		}
+		if _, err := helper.Write(line); err != nil {
+			return err
+		}
+		if isHold {
+			break
+		}
+		if err := passHello(login, helper); err != nil {
+			return err
+		}
+	}
+	rest, err := r.Peek(r.Buffered())
+	if err != nil {
+		return err
+	}
+	splice(helper, &openedConn{Conn: login, rest: rest})
+	return nil
+}
+
+// passHello carries the helper's hello, which a login awaits before it says hold.
+func passHello(login, helper net.Conn) error {
+	opened := &openedConn{Conn: helper}
+	if err := opened.readFirstLine(); err != nil {
+		return err
+	}
+	_, err := login.Write(opened.rest)
+	return err
+}
+
+// Greet writes the greeting, and returns In and Out as a connection of one login.
+func (f FarEnd) Greet() (net.Conn, error) {
+	g := greeting{Protocol: Version, Version: f.Version, Program: f.Program}
+	if err := g.write(f.Out); err != nil {
+		return nil, err
+	}
+	return newStdioConn(f.In, f.Out), nil
 }

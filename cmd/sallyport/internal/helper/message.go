@@ -69,6 +69,9 @@ type Message struct {
 	Host string `json:"host,omitempty"`
 	// AuthorizeURL is the link to the login page.
 	AuthorizeURL string `json:"authorize_url,omitempty"`
+	// StartURL is a page of the login that leads to the login page and holds no secret. MCP hosts
+	// show it. The helper answers for it at the port that it holds. It may be empty.
+	StartURL string `json:"start_url,omitempty"`
 	// Now is what the clock of the sender shows. The clock of the workstation may show another time.
 	Now time.Time `json:"now,omitzero"`
 	// LinkExpires is when the link ends, if it ends before the login. It is zero otherwise.

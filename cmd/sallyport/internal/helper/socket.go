@@ -33,7 +33,7 @@ func Dirs(control []string) []string {
 		if fi, err := os.Stat(usual); err == nil && fi.IsDir() {
 			all = append(all, filepath.Join(usual, "sallyport"))
 		}
-		all = append(all, filepath.Join(forwardedDir, fmt.Sprintf("sallyport-%d", uid)))
+		all = append(all, filepath.Join(os.TempDir(), fmt.Sprintf("sallyport-%d", uid)))
 	}
 	var dirs []string
 	for _, dir := range all {

@@ -71,7 +71,7 @@ func greetingOf(ctx context.Context, host string, r *bufio.Reader, process io.Cl
 	case exited && exit.Status == usageStatus:
 		return g, &OldError{Host: host}
 	case exited && exit.Status < 0:
-		return g, net.ErrClosed // the link was lost
+		return g, fmt.Errorf("the connection to %s was lost: %w", host, net.ErrClosed)
 	case err != nil:
 		return g, fmt.Errorf("%w: %w", errNoGreeting, err)
 	case g.Protocol == 0:
