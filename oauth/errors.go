@@ -34,6 +34,17 @@ func (e *HeldBackError) Error() string {
 // Is reports whether target is ErrHeldBack.
 func (e *HeldBackError) Is(target error) bool { return target == ErrHeldBack }
 
+// RevocationError reports that a server did not revoke the tokens of a sign-out.
+type RevocationError struct {
+	// Kept says that the tokens are kept, so that the sign-out can be tried again.
+	Kept bool
+	// Err is why they were not revoked.
+	Err error
+}
+
+func (e *RevocationError) Error() string { return "the tokens were not revoked: " + e.Err.Error() }
+func (e *RevocationError) Unwrap() error { return e.Err }
+
 // ErrNoSignIn is returned by [Transport.Deliver] if the callback does not belong to the last login.
 var ErrNoSignIn = errors.New("no sign-in waits for this callback")
 

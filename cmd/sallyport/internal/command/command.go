@@ -108,10 +108,10 @@ func (a *app) run(ctx context.Context, command any) error {
 	case *cli.LoginCommand:
 		return a.login(ctx, c.Remote)
 	case *cli.LogoutCommand:
-		if c.All {
+		if c.All && c.URL == "" {
 			return a.logoutAll(ctx, c.Store)
 		}
-		return a.logout(ctx, c.Remote)
+		return a.logout(ctx, c)
 	case *cli.StatusCommand:
 		return a.status(ctx, c.Store, c.JSON)
 	case *cli.CallbackCommand:

@@ -84,5 +84,6 @@ func (a *app) storedAccounts(settings cli.Store) ([]storedAccount, error) {
 	for _, account := range list {
 		accounts = append(accounts, newStoredAccount(account))
 	}
+	nameSignOuts(accounts)
 	return accounts, nil
 }
