@@ -109,14 +109,27 @@ type PortBusyError struct {
 	// system does not tell.
 	PID     int
 	Command string
+	// User is who the port belongs to, if that is another user. It is empty if the system does not
+	// tell.
+	User string
+	// Outgoing says that nobody listens there: the port is this side of an outgoing connection.
+	Outgoing bool
 	// Err is the system's error.
 	Err error
 }
 
 func (e *PortBusyError) Error() string {
 	s := "callback address " + e.Addr + " is in use"
-	if e.PID != 0 {
+	switch {
+	case e.PID != 0:
 		s += fmt.Sprintf(" by process %d %s", e.PID, asclient.Quote(e.Command))
+	case e.Outgoing:
+		s += " by an outgoing connection"
+	case e.User != "":
+		s += " by a process"
+	}
+	if e.User != "" {
+		s += " of the user " + asclient.Quote(e.User)
 	}
 	return s
 }

@@ -56,6 +56,7 @@ type LogoutCommand struct {
 // StatusCommand is `sallyport status`.
 type StatusCommand struct {
 	JSON  bool `name:"json" help:"Print JSON." from:"-"`
+	Watch bool `help:"Show it again whenever it changes, until Ctrl-C." from:"-"`
 	Store `group:"files"`
 	Common
 }

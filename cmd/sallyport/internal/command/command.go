@@ -113,6 +113,9 @@ func (a *app) run(ctx context.Context, command any) error {
 		}
 		return a.logout(ctx, c)
 	case *cli.StatusCommand:
+		if c.Watch {
+			return watchStatus(ctx, a, c)
+		}
 		return a.status(ctx, c.Store, c.JSON)
 	case *cli.CallbackCommand:
 		return a.callback(ctx, c)

@@ -12,8 +12,13 @@ import (
 	"sallyport/oauth"
 )
 
+// statusVersion is the version of the JSON of status. Members may be added within a version.
+const statusVersion = 1
+
 // statusReport is what `sallyport status --json` prints.
 type statusReport struct {
+	// Version is statusVersion.
+	Version int `json:"version"`
 	// Accounts are those of the store, sorted by upstream. The list may be empty, but not nil.
 	Accounts []storedAccount `json:"accounts"`
 	// Proxies are those that run here as this user, the oldest first. It is never nil either.
