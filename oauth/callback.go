@@ -11,10 +11,13 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os/user"
+	"runtime"
 	"sync/atomic"
 	"time"
 
 	"sallyport/oauth/asclient"
+	"sallyport/oauth/loopback"
 	"sallyport/oauth/procnet"
 )
 
@@ -85,12 +88,13 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path st
 		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil && port == "0" {
+	// The listener may have another port than we asked for: see CallbackConfig.Listen.
+	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil {
 		port = bound
 	}
 	at := &callbackPort{cfg: cfg, addr: addr, port: port, startPath: startPath + rand.Text()}
 	serve := func(w http.ResponseWriter, r *http.Request) { at.current.Load().ServeHTTP(w, r) }
-	at.server = &http.Server{Handler: http.HandlerFunc(serve), ErrorLog: discardLog, ConnContext: withConn,
+	at.server = &http.Server{Handler: http.HandlerFunc(serve), ErrorLog: discardLog, ConnContext: loopback.WithConn,
 		ReadHeaderTimeout: callbackHeaderTime, IdleTimeout: callbackHeaderTime, MaxHeaderBytes: callbackHeaderBytes}
 	at.server.SetKeepAlivesEnabled(false) // a browser comes once or twice
 	cb, err := at.expect(path)
@@ -98,7 +102,7 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path st
 		ln.Close()
 		return nil, err
 	}
-	at.listener = newBrowserListener(ln)
+	at.listener = loopback.NewListener(ln)
 	life.startWithin(func() { at.server.Serve(at.listener) }) // ends with free
 	return cb, nil
 }
@@ -140,7 +144,7 @@ func bindCallback(ctx context.Context, cfg *Config) (net.Listener, string, error
 		err = listenError(addr, err)
 		first = cmp.Or(first, err)
 		if i+1 < len(addrs) {
-			cfg.Log.Warn("the next callback address is tried", "err", err)
+			cfg.Log.Info("the next callback address is tried", "err", err)
 		}
 	}
 	return nil, "", first
@@ -151,8 +155,18 @@ func listenError(addr string, err error) error {
 		return fmt.Errorf("listen for the callback on %s: %w", addr, err)
 	}
 	e := &PortBusyError{Addr: addr, Err: err}
-	if _, port, serr := net.SplitHostPort(addr); serr == nil {
-		e.PID, e.Command = procnet.Holder(port)
+	_, port, splitErr := net.SplitHostPort(addr)
+	if splitErr != nil {
+		return e
+	}
+	e.PID, e.Command = procnet.Holder(port)
+	if e.PID != 0 {
+		return e
+	}
+	uid := procnet.HolderUser(port)
+	e.Outgoing = uid == "" && runtime.GOOS == "linux"
+	if u, err := user.LookupId(uid); err == nil {
+		e.User = u.Username
 	}
 	return e
 }
@@ -186,7 +200,7 @@ func (cb *callbackServer) visitURL() string { return loopbackURL(cb.at.addr, cb.
 // ServeHTTP answers the browser. The answer to the callback waits for the outcome of the login, so
 // that our page tells the truth.
 func (cb *callbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer serving(r.Context())()
+	defer loopback.Serving(r.Context())()
 	path := pathOf(cb.redirect)
 	switch {
 	case !cb.isOurHost(r.Host):

@@ -37,8 +37,9 @@ var allowedImports = map[string][]string{
 		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/sshconfig",
 	},
 
-	"oauth":            {"golang.org/x/oauth2", "oauth/asclient", "oauth/procnet", "oauth/tokenstore"},
+	"oauth":            {"golang.org/x/oauth2", "oauth/asclient", "oauth/loopback", "oauth/procnet", "oauth/tokenstore"},
 	"oauth/asclient":   {"github.com/go-jose/go-jose/v4"},
+	"oauth/loopback":   {},
 	"oauth/procnet":    {},
 	"oauth/tokenstore": {"github.com/gofrs/flock", "github.com/godbus/dbus/v5", "github.com/zalando/go-keyring"},
 
@@ -50,12 +51,12 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/environment": {},
 	"cmd/sallyport/internal/localsock":   {"golang.org/x/sys", "github.com/Microsoft/go-winio"},
 	"cmd/sallyport/internal/control":     {"cmd/sallyport/internal/localsock"},
-	"cmd/sallyport/internal/helper":      {"cmd/sallyport/internal/localsock"},
+	"cmd/sallyport/internal/helper":      {"github.com/hashicorp/yamux", "sshtunnel", "sshtunnel/netwatch", "cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
-	"cmd/sallyport/internal/cli":         {"github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
+	"cmd/sallyport/internal/cli":         {"github.com/agnivade/levenshtein", "github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/person": {
 		"github.com/anmitsu/go-shlex", "golang.org/x/net/idna", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
-		"cmd/sallyport/internal/environment",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/helper",
 	},
 	"cmd/sallyport/internal/share": {
 		"github.com/gofrs/flock", "golang.org/x/mod/semver",
@@ -64,10 +65,14 @@ var allowedImports = map[string][]string{
 	},
 	"cmd/sallyport/internal/session": {
 		"code.dny.dev/ssrf", "golang.org/x/net/http", "golang.org/x/net/idna",
-		"sshtunnel", "sshtunnel/mux", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
-		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/share",
+		"sshtunnel", "sshtunnel/mux", "sshtunnel/netwatch", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/procnet", "oauth/tokenstore",
+		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/share",
 	},
-	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
+	"cmd/sallyport/internal/callback": {
+		"golang.org/x/net/idna", "sshtunnel", "oauth/loopback", "oauth/procnet",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/localsock",
+		"cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
+	},
 	"cmd/sallyport/internal/explain": {
 		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys", "oauth", "oauth/asclient", "relay",
 		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/localsock",

@@ -1,6 +1,7 @@
 // Package procnet reads Linux's table of TCP sockets, the text of /proc/net/tcp and
 // /proc/net/tcp6 (proc_pid_net(5)). [Listening] and [Accepting] work on text, so that the table of
-// another machine can be read as well. Only [Holder] opens files, and it does so only on Linux.
+// another machine can be read as well. Only [Holder] and [HolderUser] open
+// files, and they do so only on Linux.
 package procnet
 
 import (
@@ -27,6 +28,15 @@ var (
 	wildcard  = []string{"00000000", "0000000000000000FFFF000000000000", "00000000000000000000FFFF00000000",
 		"00000000000000000000000000000000"}
 )
+
+// loopback6 is ::1, on a little-endian and on a big-endian machine.
+var loopback6 = []string{"00000000000000000000000001000000", "00000000000000000000000000000001"}
+
+// IsLoopback reports whether only processes of the machine itself reach the socket: its address is
+// 127.0.0.1 or ::1.
+func (s Socket) IsLoopback() bool {
+	return slices.Contains(loopback4, s.Address) || slices.Contains(loopback6, s.Address)
+}
 
 // Listening returns the sockets in table that listen on port, whatever their address. Lines that
 // are no rows of the table are ignored.

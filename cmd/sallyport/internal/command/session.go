@@ -2,10 +2,10 @@ package command
 
 import (
 	"context"
-	"net/url"
 	"strings"
 
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
@@ -20,20 +20,22 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 		Ask:       person.NewAsker(a.env, atTerminal).Ask,
 		Notice:    a.noticeOf(atTerminal),
 		Printable: person.Lines,
+		Explain:   func(err error) string { return a.words.Error(err).Text },
+		Report:    func(err error) { a.explain(err) },
 		// A shared connection logs where the process does that has started it.
 		SocketDirs: a.controlDirs(settings.Store), LogFile: a.logSettings.LogFile, LogLevel: a.logSettings.LogLevel,
-		// The URL of the upstream is known only after session.Open has checked it.
-		Offer: func(upstream *url.URL) func(context.Context, oauth.Prompt) {
+		Offer: func(s *session.Session) session.Offer {
 			login := person.Login{
-				Messages: a.messages, Env: a.env, Upstream: session.PlainURL(upstream),
-				CallbackVia: settings.CallbackVia, Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
+				Messages: a.messages, Env: a.env, Upstream: session.PlainURL(s.Upstream),
+				CallbackVia: settings.CallbackVia, Forwarded: s.Forwarded,
+				Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
 				TakesPaste: atTerminal && person.CanPaste(a.std.In),
 			}
-			return func(ctx context.Context, p oauth.Prompt) {
+			return func(ctx context.Context, p oauth.Prompt, lend func(func(helper.Shown))) {
 				// Stderr shows the link. The log must not have it, because it holds the login's
 				// state.
-				a.fileLog.Info("sign-in offered", "host", upstream.Host)
-				login.Offer(ctx, p)
+				a.fileLog.Info("sign-in offered", "host", s.Upstream.Host)
+				login.Offer(ctx, p, lend)
 			}
 		},
 	})

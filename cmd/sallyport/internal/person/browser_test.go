@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/oauth"
 )
 
@@ -101,15 +102,15 @@ func TestBrowserOfAnEditor(t *testing.T) {
 	if err := os.Mkdir(helpers, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	helper := filepath.Join(helpers, "browser.sh")
-	if err := os.Rename(filepath.Join(filepath.Dir(record), "browser.sh"), helper); err != nil {
+	program := filepath.Join(helpers, "browser.sh")
+	if err := os.Rename(filepath.Join(filepath.Dir(record), "browser.sh"), program); err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	login := Login{Messages: NewMessages(&out, slog.New(slog.DiscardHandler)), Upstream: "https://mcp.example/mcp", Browser: helper,
+	login := Login{Messages: NewMessages(&out, slog.New(slog.DiscardHandler)), Upstream: "https://mcp.example/mcp", Browser: program,
 		Env: environment.Fixed(map[string]string{"SSH_CONNECTION": "1 2 3 4"}, "/home/me")}
 	login.Offer(context.Background(), oauth.Prompt{AuthorizeURL: "https://as.example/authorize?state=s", RedirectURI: "http://127.0.0.1:53682/callback",
-		BrowserURL: "http://127.0.0.1:53682/start/A"})
+		BrowserURL: "http://127.0.0.1:53682/start/A"}, func(report func(helper.Shown)) { report(helper.Shown{}) })
 	if got, want := lines(t, record), []string{"browser.sh <http://127.0.0.1:53682/start/A>  "}; !slices.Equal(got, want) {
 		t.Errorf("started %q, want %q", got, want)
 	}

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"strings"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/environment"
@@ -23,6 +21,8 @@ type Login struct {
 	Upstream string
 	// CallbackVia is the workstation of --callback-via. It is empty without one.
 	CallbackVia string
+	// Forwarded reports whether that workstation listens for the callback. It may be nil without one.
+	Forwarded func() bool
 	// Browser is the command of --browser. If it is empty, the system's browser is used.
 	Browser string
 	// NoBrowser says that no browser is to be started.
@@ -31,9 +31,10 @@ type Login struct {
 	TakesPaste bool
 }
 
-// Offer prints the link on stderr and starts the browser, if there is one on this machine. It
-// returns after the browser was started.
-func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
+// offer prints the link on stderr and starts the browser, if there is one on this machine. It
+// returns after the browser was started. The argument isLent says that a helper holds the port of
+// the redirect URI, so no browser of this machine can bring the callback.
+func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 	if p.Elsewhere {
 		l.offerElsewhere(p)
 		return
@@ -45,17 +46,20 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 	switch {
 	case p.UserCode != "":
 		l.Messages.hint("%s", CodeHint(p))
-	case l.CallbackVia != "":
+	case isLent: // what the helper shows is said when it has said so
+	case l.CallbackVia != "" && l.Forwarded():
 		l.Messages.hint("open it on %s, which brings the answer back", l.CallbackVia)
-	case remote:
-		l.Messages.hint("is your browser on another machine? there, run: %s", l.callbackCommand(p))
+	case remote || l.CallbackVia != "":
+		l.Messages.hint("%s", CallbackHint(l.Env))
 	}
 	// After a pushed authorization request (RFC 9126) the link works once and for a short time.
 	if !p.LinkExpires.IsZero() && p.StartURL != "" {
 		l.Messages.hint("that link is good until %s, and once; after that open %s", p.LinkExpires.Local().Format(time.TimeOnly), p.StartURL)
 	}
-	if l.NoBrowser || remote || l.CallbackVia != "" {
-		l.hintPaste(p)
+	if l.NoBrowser || remote || isLent || l.CallbackVia != "" {
+		if !isLent {
+			l.hintPaste(p)
+		}
 		return
 	}
 	// Every user of this machine can read the arguments of a program, so the browser gets the page
@@ -64,28 +68,10 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 	if refused := errors.Is(err, errNotHTTP) || errors.Is(err, errWithUser); refused {
 		l.Messages.hint("no browser was started: %v", err)
 	} else if err != nil && p.UserCode == "" {
-		l.Messages.hint("no browser could be started here (%v); open the link yourself, or run on the machine that has one: %s", err, l.callbackCommand(p))
+		l.Messages.hint("no browser could be started here (%v); open the link yourself; %s", err, CallbackHint(l.Env))
 		l.hintPaste(p)
-	} else if err == nil && l.byEditor() && p.RedirectURI != "" {
-		l.Messages.hint("your editor opens the link where you sit, and forwards port %s of this machine to it", callbackPort(p))
-		l.hintPaste(p)
-	}
-}
-
-// byEditor reports whether the browser is the helper of an editor (VS Code, Codespaces, Cursor and
-// others), which opens the link on the machine where its window is.
-func (l Login) byEditor() bool {
-	return l.Browser != "" && (strings.Contains(l.Browser, "/helpers/browser") || l.Env.Getenv("CODESPACES") == "true")
-}
-
-// hintPaste says beforehand what to do about a browser that does not find the way back.
-func (l Login) hintPaste(p oauth.Prompt) {
-	switch {
-	case p.RedirectURI == "": // the device grant has no way back
-	case l.TakesPaste:
-		l.Messages.hint("does the browser end at a page that it cannot open? copy the address of that page, paste it here, and press Enter")
-	default:
-		l.Messages.hint("does the browser end at a page that it cannot open? copy the address of that page, and on this machine type: sallyport login --paste")
+	} else if err == nil {
+		l.hintEditor(p)
 	}
 }
 
@@ -105,21 +91,4 @@ func (l Login) offerElsewhere(p oauth.Prompt) {
 // CodeHint says what the person does with the code of a device grant (RFC 8628).
 func CodeHint(p oauth.Prompt) string {
 	return fmt.Sprintf("any browser on any machine will do: open %s and enter the code %s", p.VerificationURI, p.UserCode)
-}
-
-// defaultCallbackPort is the default of --callback-port.
-const defaultCallbackPort = "53682"
-
-// callbackCommand returns what the person types on the workstation. It names the port of the
-// login's redirect URI, because the browser goes to that port.
-func (l Login) callbackCommand(p oauth.Prompt) string {
-	return fmt.Sprintf("sallyport callback --port %s %s@%s", callbackPort(p), l.Env.User, l.Env.Hostname)
-}
-
-// callbackPort returns the port of the login's redirect URI.
-func callbackPort(p oauth.Prompt) string {
-	if u, err := url.Parse(p.RedirectURI); err == nil && u.Port() != "" {
-		return u.Port()
-	}
-	return defaultCallbackPort
 }

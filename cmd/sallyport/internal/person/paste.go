@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 	"time"
 
+	"sallyport/oauth"
 	"sallyport/sshtunnel"
 
 	"golang.org/x/term"
@@ -74,4 +76,27 @@ func readLine(tty *os.File) (line string, ok bool, err error) {
 	}
 	line, err = bufio.NewReader(io.LimitReader(tty, maxAnswer)).ReadString('\n')
 	return strings.TrimSpace(line), true, err
+}
+
+// hintPaste says beforehand what to do about a browser that does not find the way back.
+func (l Login) hintPaste(p oauth.Prompt) {
+	switch {
+	case p.RedirectURI == "": // the device grant has no way back
+	case l.TakesPaste:
+		l.Messages.hint("does the browser end at a page that it cannot open? copy the address of that page, paste it here, and press Enter")
+	default:
+		l.Messages.hint("does the browser end at a page that it cannot open? copy the address of that page, and on this machine type: sallyport login --paste")
+	}
+}
+
+// hintEditor says what the helper of an editor does (VS Code, Codespaces, Cursor and others), if the
+// browser is one: it opens the link on the machine where the editor's window is.
+func (l Login) hintEditor(p oauth.Prompt) {
+	helper := strings.Contains(l.Browser, "/helpers/browser") || l.Browser != "" && l.Env.Getenv("CODESPACES") == "true"
+	u, err := url.Parse(p.RedirectURI)
+	if !helper || err != nil || u.Port() == "" {
+		return
+	}
+	l.Messages.hint("your editor opens the link where you sit, and forwards port %s of this machine to it", u.Port())
+	l.hintPaste(p)
 }
