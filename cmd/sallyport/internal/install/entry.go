@@ -10,6 +10,8 @@ type Entry struct {
 	Command string
 	// Args are its arguments.
 	Args []string
+	// Env are variables that the host sets for it, with their values.
+	Env object
 	// Pass names variables of the host's own environment that the program needs. A form writes
 	// them only if its host would keep them back.
 	Pass []string
