@@ -23,7 +23,7 @@ var geminiHosts = []Host{{
 	check: func(string) []string { return []string{"mcp", "list"} },
 }, {
 	Name: "qwen", Aliases: []string{"qwen-code"}, Title: "Qwen Code", Programs: []string{"qwen"},
-	Scopes: []Scope{User, Project},
+	Scopes:    []Scope{User, Project},
 	file:      userOrProject(func(p Place) string { return p.home(".qwen", "settings.json") }, ".qwen", "settings.json"),
 	container: fixed("mcpServers"), format: jsonFormat{}, form: commandAndArgs,
 	next:  lines("start qwen again"),

@@ -172,15 +172,15 @@ func (h *Host) Check(p Place, name string) []string {
 // Program returns the path of the host's program. It is empty if PATH has none.
 func (h *Host) Program(p Place) string {
 	for _, name := range h.Programs {
-		if path := lookPath(p, name); path != "" {
+		if path := p.LookPath(name); path != "" {
 			return path
 		}
 	}
 	return ""
 }
 
-// lookPath looks a program up in the PATH of the environment.
-func lookPath(p Place, name string) string {
+// LookPath looks a program up in the PATH of the environment. It returns "" if it is not there.
+func (p Place) LookPath(name string) string {
 	suffixes := []string{""}
 	if p.GOOS == "windows" {
 		suffixes = strings.Split(cmp.Or(p.Env.Getenv("PATHEXT"), ".COM;.EXE;.BAT;.CMD"), ";")

@@ -17,7 +17,7 @@ func Self(p Place) (path, warning string) {
 		return "", ""
 	}
 	path = running
-	if named := lookPath(p, "sallyport"); named != "" {
+	if named := p.LookPath("sallyport"); named != "" {
 		a, errA := os.Stat(named)
 		b, errB := os.Stat(running)
 		if errA == nil && errB == nil && os.SameFile(a, b) {
