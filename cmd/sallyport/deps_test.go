@@ -52,7 +52,7 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/control":     {"cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/helper":      {"cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
-	"cmd/sallyport/internal/cli":         {"github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
+	"cmd/sallyport/internal/cli":         {"github.com/agnivade/levenshtein", "github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/install": {
 		"github.com/pelletier/go-toml/v2", "github.com/rogpeppe/go-internal/diff", "github.com/tailscale/hujson", "go.yaml.in/yaml/v4",
 		"cmd/sallyport/internal/environment",

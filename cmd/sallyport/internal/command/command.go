@@ -126,6 +126,10 @@ func (a *app) run(ctx context.Context, command any) error {
 		return a.sshConfig(ctx, c.SSH, c.Host)
 	case *cli.ShareCommand:
 		return a.share(ctx, c)
+	case *cli.HelpCommand:
+		return help(a, c.Topic)
+	case *cli.CompletionCommand:
+		return completion(ctx, a, c)
 	default:
 		return a.version()
 	}
