@@ -42,12 +42,12 @@ func installEntry(ctx context.Context, a *app, c *cli.InstallCommand) error {
 	}
 	result, err := install.Install(ctx, install.Request{
 		Host: host, Place: place, Scope: scope, Entry: entry, Upstream: upstream.String(),
-		Named: c.Name != "", Replace: c.Replace, DryRun: c.DryRun, Records: a.records(c.Store),
+		Named: c.Name != "", Replace: c.Replace, DryRun: c.DryRun, Records: installRecords(a, c.Store),
 	})
 	if err != nil {
 		return err
 	}
-	a.tellInstalled(host, result, c.DryRun)
+	tellInstalled(a, host, result, c.DryRun)
 	if c.DryRun {
 		return nil
 	}
@@ -59,8 +59,8 @@ func installEntry(ctx context.Context, a *app, c *cli.InstallCommand) error {
 	return checkHost(ctx, a, place, host, result.Name)
 }
 
-// records is where install remembers what it has made.
-func (a *app) records(settings cli.Store) install.Records {
+// installRecords is where install remembers what it has made.
+func installRecords(a *app, settings cli.Store) install.Records {
 	dir := session.StateDir(settings, a.env)
 	if dir == "" {
 		return ""
@@ -168,8 +168,8 @@ func showEntry(a *app, place install.Place, host *install.Host, entry install.En
 }
 
 // tellInstalled shows the change, and says what the host still wants.
-func (a *app) tellInstalled(host *install.Host, result install.Result, dryRun bool) {
-	a.showChange(result)
+func tellInstalled(a *app, host *install.Host, result install.Result, dryRun bool) {
+	showChange(a, result)
 	next := host.Next(result.Scope, result.Name)
 	would := ""
 	if dryRun {
@@ -188,18 +188,18 @@ func (a *app) tellInstalled(host *install.Host, result install.Result, dryRun bo
 	default:
 		a.messages.Report(fmt.Sprintf("%q %s%s: %s", result.Name, would, result.Outcome, where), next)
 	}
-	a.tellBackup(result)
+	tellBackup(a, result)
 }
 
 // showChange prints the difference.
-func (a *app) showChange(result install.Result) {
+func showChange(a *app, result install.Result) {
 	if text := install.Diff(result.Path, result.Old, result.New); text != "" {
 		fmt.Fprintln(a.std.Out, text)
 	}
 }
 
 // tellBackup names the copy of the file, and the file itself if the path is a link.
-func (a *app) tellBackup(result install.Result) {
+func tellBackup(a *app, result install.Result) {
 	if result.Target != result.Path {
 		a.messages.Say("that is a link, which stays one, to %s", result.Target)
 	}

@@ -72,22 +72,22 @@ func (k keptSettings) hide(s cli.Setting, fileFlag string) (string, error) {
 			Hints: []string{"put it into the file of --" + fileFlag},
 		}
 	}
-	dir := k.app.secretDir()
+	dir := secretDir(k.app.env)
 	if dir == "" {
 		return "", &cli.UsageError{Text: "no home directory to keep the secret in", Hints: []string{"set HOME"}}
 	}
 	account := sha256.Sum256([]byte(k.upstream.String() + "\n" + k.command.Profile))
 	path := filepath.Join(dir, fmt.Sprintf("%s-%s-%s", k.name, hex.EncodeToString(account[:4]), s.Flag))
+	k.app.messages.Say("the secret of --%s goes into a file that only you can read, not into the entry: %s", s.Flag, path)
 	if k.command.DryRun {
 		return path, nil
 	}
-	k.app.messages.Report(fmt.Sprintf("the secret of --%s is not in the entry, but in %s, for you alone", s.Flag, path), nil)
 	return path, install.WriteSecret(path, strings.Join(s.Values, "\n")+"\n")
 }
 
 // secretDir is where hide writes. It is empty if there is no home directory.
-func (a *app) secretDir() string {
-	if dir := a.env.ConfigDir(); dir != "" {
+func secretDir(env Environment) string {
+	if dir := env.ConfigDir(); dir != "" {
 		return filepath.Join(dir, "secrets")
 	}
 	return ""

@@ -36,7 +36,7 @@ func uninstallEntry(ctx context.Context, a *app, c *cli.UninstallCommand) error 
 	}
 	self, _ := install.Self(place)
 	result, err := install.Uninstall(ctx, install.Removal{
-		Host: host, Place: place, Scope: scope, Name: c.Name, Upstream: c.URL, Self: self, DryRun: c.DryRun, Records: a.records(c.Store),
+		Host: host, Place: place, Scope: scope, Name: c.Name, Upstream: c.URL, Self: self, DryRun: c.DryRun, Records: installRecords(a, c.Store),
 	})
 	if err != nil {
 		return err
@@ -45,7 +45,7 @@ func uninstallEntry(ctx context.Context, a *app, c *cli.UninstallCommand) error 
 		a.messages.Say("nothing to take out: no such entry of sallyport is in the configuration of %s", host.Title)
 		return nil
 	}
-	a.showChange(result)
+	showChange(a, result)
 	if c.DryRun {
 		a.messages.Report(fmt.Sprintf("%q would be removed: %s", result.Name, result.Path), []string{"this was --dry-run: nothing is written"})
 		return nil
@@ -56,7 +56,7 @@ func uninstallEntry(ctx context.Context, a *app, c *cli.UninstallCommand) error 
 		hints = append(hints, "the sign-in stays; to end it, too: sallyport logout "+upstream)
 	}
 	a.messages.Report(fmt.Sprintf("%q is removed: %s (%s), %s", result.Name, host.Title, result.Scope, result.Path), hints)
-	a.tellBackup(result)
+	tellBackup(a, result)
 	return nil
 }
 
@@ -71,7 +71,7 @@ func removeSecrets(a *app, place install.Place, removed install.Server) {
 		}
 	}
 	for _, word := range removed.Command {
-		if dir := a.secretDir(); dir != "" && filepath.Dir(word) == dir && !slices.Contains(others, word) {
+		if dir := secretDir(a.env); dir != "" && filepath.Dir(word) == dir && !slices.Contains(others, word) {
 			if err := os.Remove(word); err != nil {
 				a.log.Warn("a file with a secret is left", "err", err)
 			}

@@ -3,6 +3,7 @@ package install
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -15,13 +16,15 @@ func Diff(path string, old, new []byte) string {
 	_, text, _ = strings.Cut(text, "\n") // "diff PATH PATH" says nothing
 	var b strings.Builder
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	// That a file has no line break at its end is not worth a line: it stays so.
+	lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, `\ `) })
 	for i, line := range lines {
 		if i < 2 && text != "" || line == "" {
 			b.WriteString(line + "\n") // the names of the file
 			continue
 		}
-		if len(line) > maxDiffLine {
-			line = cutLine(line, counterpart(lines, i))
+		if other := counterpart(lines, i); len(line) > maxNewLine || len(line) > maxDiffLine && (other != "" || line[0] == ' ') {
+			line = cutLine(line, other)
 		}
 		b.WriteString(mask(line) + "\n")
 	}
@@ -34,9 +37,11 @@ func printed(text []byte) []byte {
 }
 
 const (
-	// maxDiffLine is the longest line, in bytes, that is shown as a whole. A minified file is one
-	// line.
+	// maxDiffLine is the longest line, in bytes, that is shown as a whole if there is something to
+	// compare it with, or if it has not changed. A minified file is one line.
 	maxDiffLine = 200
+	// maxNewLine is the same for a line that is new, or gone.
+	maxNewLine = 2000
 	// aroundDiff is how much is shown of a longer line before and behind what differs.
 	aroundDiff = 60
 )

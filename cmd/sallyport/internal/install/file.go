@@ -88,8 +88,9 @@ type Edited struct {
 	Backup string
 }
 
-// edit replaces the text by what the function makes of it, unless that is the same. If somebody else
-// changes the file meanwhile, it begins again with the new text. With dryRun, nothing is written.
+// edit replaces the text by what the function makes of it, unless that is the same. If somebody
+// else changes the file meanwhile, it begins again with the new text. With dryRun, nothing is
+// written.
 func (f configFile) edit(ctx context.Context, dryRun bool, change func(old []byte) ([]byte, error)) (Edited, error) {
 	if !dryRun {
 		if err := os.MkdirAll(filepath.Dir(f.target), f.dirMode); err != nil {

@@ -374,12 +374,16 @@ type File struct {
 	Err error
 }
 
-// List reads the files of a host. Those whose path is not known are left out.
+// List reads the files of a host. Those whose path is not known are left out, and so is that of a
+// folder which is the user's own at the same time: the home directory.
 func List(h *Host, p Place) []File {
 	var files []File
 	for _, scope := range h.Scopes {
 		path := h.File(p, scope)
-		if path == "" {
+		isSame := func(f File) bool {
+			return f.Path == path && slices.Equal(h.container(p, f.Scope), h.container(p, scope))
+		}
+		if path == "" || slices.ContainsFunc(files, isSame) {
 			continue
 		}
 		file := File{Scope: scope, Path: path}

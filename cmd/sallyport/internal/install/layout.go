@@ -41,11 +41,9 @@ func layoutOf(text []byte, at *hujson.Value) layout {
 		}
 	case len(obj.Members) > 0, !bytes.Contains(body, []byte("\n")) && len(body) > len("{}"):
 		l.newline, l.unit = "", ""
+		l.comma = ", "
 		if !bytes.Contains(text, []byte(`": `)) {
-			l.colon = ":"
-		}
-		if bytes.Contains(text, []byte(`, `)) {
-			l.comma = ", "
+			l.comma, l.colon = ",", ":"
 		}
 		return l
 	}
@@ -92,7 +90,10 @@ func (l layout) lead(space string) string {
 	return l.newline + l.indent
 }
 
-// render writes a value. Objects take a line for each member, lists stand on one line.
+// maxList is how long a list on one line may be, in bytes.
+const maxList = 80
+
+// render writes a value. An object takes a line for each member, and so does a long list.
 func (l layout) render(value any, indent string) string {
 	switch value := value.(type) {
 	case []string:
@@ -104,7 +105,11 @@ func (l layout) render(value any, indent string) string {
 		if l.newline != "" {
 			comma = ", "
 		}
-		return "[" + strings.Join(texts, comma) + "]"
+		line := "[" + strings.Join(texts, comma) + "]"
+		if inner := indent + l.unit; l.unit != "" && l.newline != "" && len(line) > maxList {
+			return "[" + l.newline + inner + strings.Join(texts, ","+l.newline+inner) + l.newline + indent + "]"
+		}
+		return line
 	case object:
 		if len(value) == 0 {
 			return "{}"
