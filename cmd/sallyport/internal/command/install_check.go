@@ -20,7 +20,7 @@ var (
 	// badHealth matches the words with which hosts say that a server does not work.
 	badHealth = regexp.MustCompile(`(?i)fail|error|✗|✘|not connected|disconnected|disabled|pending|not found`)
 	// statusLine matches a line that tells the state of the server named above it.
-	statusLine = regexp.MustCompile(`(?i)^\W*(status|enabled)\s*:`)
+	statusLine = regexp.MustCompile(`(?i)^\W*((status|enabled)\s*:|\d+ tools?\b)`)
 )
 
 // checkHost asks the host's own health check, if it has one and is here, and tells what it says. It
@@ -52,6 +52,8 @@ func checkHost(ctx context.Context, a *app, place install.Place, host *install.H
 		a.messages.Report(fmt.Sprintf("%s says nothing of %q", shown, name), host.Next(host.Scopes[0], name))
 	case badHealth.MatchString(said):
 		a.messages.Report(fmt.Sprintf("%s says: %s", shown, said), []string{"sallyport doctor --client " + host.Name + " URL looks for the cause"})
+	case host.OnlyReads:
+		a.messages.Say("%s says: %s (it has read the entry; only a session starts the server)", shown, said)
 	default:
 		a.messages.Say("%s says: %s", shown, said)
 	}

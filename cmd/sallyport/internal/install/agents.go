@@ -18,7 +18,8 @@ var agentHosts = []Host{{
 		}
 		return next
 	},
-	check: func(name string) []string { return []string{"mcp", "get", name} },
+	OnlyReads: true,
+	check:     func(name string) []string { return []string{"mcp", "get", name} },
 }, {
 	Name: "cline", Aliases: []string{"cline-cli"}, Title: "Cline CLI", Programs: []string{"cline"},
 	Scopes: []Scope{User},

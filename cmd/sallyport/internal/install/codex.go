@@ -26,7 +26,8 @@ var codexHosts = []Host{{
 		}
 		return next
 	},
-	check: func(name string) []string { return []string{"mcp", "get", name} },
+	OnlyReads: true,
+	check:     func(name string) []string { return []string{"mcp", "get", name} },
 }}
 
 // codexPasses are the variables that Codex passes on to its servers by itself.

@@ -86,8 +86,11 @@ var (
 	// secretValue matches a key or variable whose name is that of a secret, and its value. The
 	// value is no reference to a variable.
 	secretValue = regexp.MustCompile(`(?i)([\w.-]*(?:auth|cookie|token|secret|password|passwd|apikey|api[_-]key|credential|bearer)[\w.-]*["']?\s*[:=]\s*)("[^"$][^"]*"|'[^'$][^']*'|[^\s"'$\[{,}]+)`)
-	// secretWord matches a secret that stands by itself: that of a header, and in a URL.
-	secretWord = regexp.MustCompile(`(?i)((?:bearer|basic)\s+|://[^/\s:@"]*:|[?&][\w.-]+=)[^\s"'@&$]+`)
+	// secretWord matches a secret that stands by itself: that of a header, and in the
+	// query of a URL.
+	secretWord = regexp.MustCompile(`(?i)((?:bearer|basic)\s+|[?&][\w.-]+=)[^\s"'&$]+`)
+	// urlPassword matches the password in a URL.
+	urlPassword = regexp.MustCompile(`(://[^/\s:@"']*:)[^/\s@"']+@`)
 	// secretFlag matches a flag whose value is a secret, and the value in the next text of a list.
 	secretFlag = regexp.MustCompile(`(?i)("--[\w-]*(?:secret|token|password|header)",\s*")[^"]*`)
 )
@@ -95,6 +98,7 @@ var (
 // mask replaces secrets by stars.
 func mask(line string) string {
 	line = secretFlag.ReplaceAllString(line, "${1}***")
+	line = urlPassword.ReplaceAllString(line, "${1}***@")
 	line = secretWord.ReplaceAllString(line, "${1}***")
 	return secretValue.ReplaceAllStringFunc(line, func(found string) string {
 		parts := secretValue.FindStringSubmatch(found)

@@ -224,11 +224,12 @@ func TestDiff(t *testing.T) {
 		`"Authorization": "Bearer abc"`:                    `"Authorization": "***"`,
 		`["-y", "x", "Authorization: Bearer abc"]`:         `["-y", "x", "Authorization: "***" ***"]`,
 		`"https://user:abc@h/"`:                            `"https://user:***@h/"`,
+		`"https://h:8443/mcp", "a@b"`:                      `"https://h:8443/mcp", "a@b"`,
 		`"SSH_AUTH_SOCK": "$SSH_AUTH_SOCK"`:                `"SSH_AUTH_SOCK": "$SSH_AUTH_SOCK"`,
 		`env_vars = ["SSH_AUTH_SOCK", "XAUTHORITY"]`:       `env_vars = ["SSH_AUTH_SOCK", "XAUTHORITY"]`,
 		`"--client-secret-file", "/home/ada/secret"`:       `"--client-secret-file", "/home/ada/secret"`,
-		`"oauth": {`:                                       `"oauth": {`,
-		`"hasToken": true,`:                                `"hasToken": true,`,
+		`"oauth": {`:        `"oauth": {`,
+		`"hasToken": true,`: `"hasToken": true,`,
 	} {
 		if got := mask(line); got != want {
 			t.Errorf("%s is shown as %s, want %s", line, got, want)

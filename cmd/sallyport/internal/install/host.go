@@ -95,6 +95,8 @@ type Host struct {
 	// Paste says where its window takes an entry that is pasted. The file of such a host is not
 	// meant to be edited, and is not.
 	Paste string
+	// OnlyReads says that the health check reads the entry and starts no server.
+	OnlyReads bool
 
 	file      func(p Place, scope Scope) string
 	container func(p Place, scope Scope) []string

@@ -182,7 +182,7 @@ func TestKind(t *testing.T) {
 func TestNameOf(t *testing.T) {
 	for text, want := range map[string]string{
 		"https://mcp.linear.app/mcp": "linear", "https://mcp.internal/mcp": "internal", "https://api.githubcopilot.com/mcp/": "githubcopilot",
-		"https://Tools.Example.ORG/x": "tools-example", "http://localhost:8080/mcp": "localhost-8080", "http://127.0.0.1:8080/mcp": "127-0-0-1",
+		"https://Tools.Example.ORG/x": "tools-example", "http://localhost:8080/mcp": "localhost-8080", "http://127.0.0.1:8080/mcp": "127-0-0-1-8080",
 		"https://[2001:db8::1]/mcp": "2001-db8--1", "https://mcp/x": "mcp", "https://münchen.de/": "m-nchen",
 	} {
 		u, err := url.Parse(text)
@@ -284,16 +284,16 @@ func TestInstall(t *testing.T) {
 func TestInstallSyntax(t *testing.T) {
 	for host, rows := range map[string]map[string]string{
 		"claude-code": {
-			"{\n  \"a\": 1\n  \"b\": 2\n}":                         "line 3, column 3",
-			"[]":                                                   "no JSON object",
-			"{\"mcpServers\": []}":                                 "line 1: \"mcpServers\" should be an object",
-			"{\"mcpServers\": {},\n\"mcpServers\": {}}":            "is there twice, in line 1 and in line 2",
-			"\xff\xfe{\x00}\x00":                                   "UTF-16",
+			"{\n  \"a\": 1\n  \"b\": 2\n}": "line 3, column 3",
+			"[]":                           "no JSON object",
+			"{\"mcpServers\": []}":         "line 1: \"mcpServers\" should be an object",
+			"{\"mcpServers\": {},\n\"mcpServers\": {}}":             "is there twice, in line 1 and in line 2",
+			"\xff\xfe{\x00}\x00":                                    "UTF-16",
 			"{\"mcpServers\": {\"internal\": {}, \"internal\": 1}}": "",
 		},
 		"codex": {
-			"a = \n":                         "line 1",
-			"mcp_servers = 3\n":              "should be a table",
+			"a = \n":                          "line 1",
+			"mcp_servers = 3\n":               "should be a table",
 			"mcp_servers = { x = { a = 1 } }": "not written as a table of its own",
 		},
 		"continue": {

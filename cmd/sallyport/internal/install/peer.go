@@ -110,7 +110,7 @@ func NameOf(upstream *url.URL, profile string) string {
 			labels = labels[:len(labels)-1]
 		}
 	}
-	if port := upstream.Port(); port != "" && len(labels) == 1 {
+	if port := upstream.Port(); port != "" && (!isName || len(labels) == 1) {
 		labels = append(labels, port)
 	}
 	if profile != "" && profile != "default" {
