@@ -6,6 +6,8 @@
 package clients_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -190,26 +192,43 @@ func TestInstall(t *testing.T) {
 	}
 }
 
-// sessions are hosts that start their servers only in a session. The model's address leads nowhere,
-// so each session ends with an error, after it has started its servers.
-var sessions = []struct {
+// session is a host that starts its servers only in a session.
+type session struct {
 	name, program string
 	args, env     []string
-}{
-	{"codex", "codex", []string{
-		"-c", `model_provider="none"`, "-c", `model_providers.none={name="none",base_url="http://127.0.0.1:9/v1",request_max_retries=0,stream_max_retries=0}`,
-		"exec", "--skip-git-repo-check", "hello",
-	}, nil},
-	{"copilot", "copilot", []string{"-p", "hello", "--allow-all-tools", "--no-auto-update"}, []string{
-		"COPILOT_PROVIDER_BASE_URL=http://127.0.0.1:9/v1", "COPILOT_PROVIDER_API_KEY=x", "COPILOT_MODEL=none",
-	}},
 }
 
-// TestSession lets hosts start sallyport in a session, with the entry that install has written.
+// sessions are such hosts. Their model refuses each request, so the session ends after it has
+// started its servers.
+func sessions(modelURL string) []session {
+	return []session{
+		{"codex", "codex", []string{
+			"-c", `model_provider="none"`, "-c", `model_providers.none={name="none",base_url="` + modelURL + `",request_max_retries=0,stream_max_retries=0}`,
+			"exec", "--skip-git-repo-check", "hello",
+		}, nil},
+		{"copilot", "copilot", []string{"-p", "hello", "--allow-all-tools", "--no-auto-update"}, []string{
+			"COPILOT_PROVIDER_BASE_URL=" + modelURL, "COPILOT_PROVIDER_API_KEY=x", "COPILOT_MODEL=none",
+		}},
+	}
+}
+
+// TestSession lets hosts start sallyport in a session, with the entry that install has written. The
+// variable of the sockets' directory reaches it: a proxy that does not get it makes its socket
+// elsewhere, and finds neither the keyring nor the shared connection.
 func TestSession(t *testing.T) {
-	for _, s := range sessions {
+	for i, s := range sessions("") {
 		t.Run(s.name, func(t *testing.T) {
 			d := newDesk(t, hostProgram(t, s.program))
+			model := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				http.Error(w, `{"error":{"message":"no model here","type":"invalid_request_error"}}`, http.StatusBadRequest)
+			}))
+			defer model.Close()
+			s := sessions(model.URL)[i]
+			runtimeDir := t.TempDir()
+			if err := os.Chmod(runtimeDir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			d.env = append(d.env, "XDG_RUNTIME_DIR="+runtimeDir)
 			url := machines.StartMCP(t, nil)
 			log := filepath.Join(d.home, "proxy.log")
 			d.run(t, machines.Sallyport(t), "install", "--client", s.name, "--no-login", "--log-level", "debug", "--log-file", log, url)
@@ -228,6 +247,9 @@ func TestSession(t *testing.T) {
 			p.Wait(t) // whatever it says of its model
 			if got := machines.ReadFile(t, log); !strings.Contains(got, "method=initialize") {
 				t.Errorf("sallyport was not started, or not used:\n%s\n%s\n%s", got, p.Out, p.Err)
+			}
+			if _, err := os.Stat(filepath.Join(runtimeDir, "sallyport")); err != nil {
+				t.Errorf("XDG_RUNTIME_DIR has not reached sallyport: %v", err)
 			}
 		})
 	}
