@@ -48,7 +48,8 @@ type LoginCommand struct {
 // LogoutCommand is `sallyport logout`. It accepts the flags of the relay and ignores them, as login
 // does.
 type LogoutCommand struct {
-	All bool `help:"Forget every upstream's tokens and registrations, without asking the servers to revoke them." from:"-"`
+	All   bool `help:"With URL, sign out of all accounts there. Without, forget every upstream's tokens and registrations, without asking the servers to revoke them." from:"-"`
+	Force bool `help:"Forget the tokens even if the server does not revoke them." from:"-"`
 	Remote
 	Relay `group:"upstream"`
 	Common
@@ -57,6 +58,7 @@ type LogoutCommand struct {
 // StatusCommand is `sallyport status`.
 type StatusCommand struct {
 	JSON  bool `name:"json" help:"Print JSON." from:"-"`
+	Watch bool `help:"Show it again whenever it changes, until Ctrl-C." from:"-"`
 	Store `group:"files"`
 	Common
 }

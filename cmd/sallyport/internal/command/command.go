@@ -110,11 +110,14 @@ func (a *app) run(ctx context.Context, command any) error {
 	case *cli.LoginCommand:
 		return a.login(ctx, c.Remote)
 	case *cli.LogoutCommand:
-		if c.All {
+		if c.All && c.URL == "" {
 			return a.logoutAll(ctx, c.Store)
 		}
-		return a.logout(ctx, c.Remote)
+		return a.logout(ctx, c)
 	case *cli.StatusCommand:
+		if c.Watch {
+			return watchStatus(ctx, a, c)
+		}
 		return a.status(ctx, c.Store, c.JSON)
 	case *cli.CallbackCommand:
 		return a.callback(ctx, c)
