@@ -335,3 +335,25 @@ func TestRefuse(t *testing.T) {
 		t.Error("a refusal is remembered as trust")
 	}
 }
+
+// The link that an MCP host shows leads to our page, also while the page of another login is open.
+func TestOwnLinkOfALogin(t *testing.T) {
+	w := newWorld(t, nil)
+	w.hold("devbox").show()
+	w.visit()
+	r := w.hold("devbox")
+	m := r.message()
+	m.StartURL = r.held.RedirectURI + "start/" + newName()
+	r.send(m)
+	if how := r.receive(helper.TypeShown).How; how != helper.HowWaiting {
+		t.Errorf("the person sees %q", how)
+	}
+	w.checkText(w.get(r.held.RedirectURI+"start/"+newName()), 400, "out of date")
+	page := w.page(m.StartURL)
+	w.checkText(w.get(page), 200, "devbox wants to sign in")
+	w.choose(page, "continue", "")
+	r.receive(helper.TypeShown)
+	if a := w.get(m.StartURL); !strings.HasPrefix(a.Header.Get("Refresh"), "0; url=https://login.example/") {
+		t.Errorf("the link that is opened again leads to %d %v", a.StatusCode, a.Header)
+	}
+}

@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"crypto/subtle"
 	"net"
 	"net/http"
 	"strconv"
@@ -30,7 +31,11 @@ func (d *Desk) callbackHandler(number int) http.Handler {
 		case len(r.URL.RawQuery) > maxQuery:
 			pageTooLong.send(w, http.StatusRequestURITooLong)
 		default:
-			if page := d.comeBack(number, r); page != "" {
+			page := d.comeBack(number, r)
+			if page == "" {
+				page = d.begin(number, r.URL.Path)
+			}
+			if page != "" {
 				// The code stays in no address bar.
 				w.Header().Set("Cache-Control", "no-store")
 				w.Header().Set("Referrer-Policy", "no-referrer")
@@ -63,11 +68,39 @@ func (d *Desk) comeBack(number int, r *http.Request) string {
 		l.postLocked(helper.Message{Type: helper.TypeCallback, Query: l.query})
 		l.wakeLocked()
 	}
-	if l.page.name == "" { // the person opened the link by hand, and another page of HOST is open
+	return d.pageLocked(l)
+}
+
+// pageLocked returns the URL of our page about a login. The page has not opened if that of another
+// login is open first, and the person came by hand.
+func (d *Desk) pageLocked(l *login) string {
+	if l.page.name == "" {
 		l.page.name, l.page.token = newName(), newName()
 		d.shown[l.page.name] = l
 	}
 	return d.pages.url(loginPath, l.page.name)
+}
+
+// begin returns the URL of our page about the login whose own link has a path, for a person who
+// opened that link by hand: an MCP host shows it. It is empty if there is no such login.
+func (d *Desk) begin(number int, path string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, l := range d.logins {
+		same := subtle.ConstantTimeCompare([]byte(l.startPath), []byte(path)) == 1
+		if !same || l.port.number != number {
+			continue
+		}
+		if l.phase == waiting { // it has its turn now, because the person wants it
+			d.brakeLocked(l.from.host).forget(l)
+			l.phase = asking
+		}
+		if l.phase == opened || l.phase == asking && l.mayOpenLocked() {
+			l.phase, l.page.going = opened, true
+		}
+		return d.pageLocked(l)
+	}
+	return ""
 }
 
 // onlyLocked returns the login that waits for a callback at a port and a path, if there is only
