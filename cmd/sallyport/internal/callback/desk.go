@@ -33,6 +33,9 @@ const (
 type Config struct {
 	// Open starts the person's browser at a link of ours. The context is that of the desk.
 	Open func(ctx context.Context, link string) error
+	// Far opens a login page in a window of ours if only HOST reaches it. It returns when the window
+	// is up, which lasts until ctx ends. If it is nil, every login page is opened as any other.
+	Far func(ctx context.Context, p FarPage) FarResult
 	// Notify tells the person that a page of HOST has opened, besides the page. If it is nil, only
 	// the page does.
 	Notify func(host string)

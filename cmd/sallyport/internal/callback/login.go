@@ -79,6 +79,8 @@ type pageState struct {
 	agreed string
 	// restarts counts the login pages after the first.
 	restarts int
+	// far is what is known of a login page that perhaps only HOST reaches.
+	far farState
 }
 
 // hostPort returns host and port as a URL has them.
@@ -144,6 +146,7 @@ func (l *login) expireAtLocked(at time.Time) {
 // stopLocked frees what the login holds.
 func (l *login) stopLocked() {
 	l.timer.Stop()
+	l.page.far.stop()
 	if l.port != nil {
 		l.desk.ports.release(l.port)
 		l.port = nil
@@ -306,7 +309,10 @@ func (d *Desk) launch(l *login) {
 	visit, page, going := d.pages.url(visitPath, l.page.visitName), d.pages.url(loginPath, l.page.name), l.page.going
 	host, upstream, origin := l.from.name(), l.upstream, l.origin
 	d.mu.Unlock()
-	err := d.cfg.Open(d.ctx, visit)
+	var err error
+	if !going || !d.openFar(l) {
+		err = d.cfg.Open(d.ctx, visit)
+	}
 	d.mu.Lock()
 	how := helper.HowConfirm
 	switch {
