@@ -70,7 +70,7 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 		},
 		AllowInsecureHTTP: settings.AllowInsecureHTTP,
 		AtTerminal:        cfg.AtTerminal,
-		Store: store, Log: cfg.Log,
+		Store:             store, Log: cfg.Log,
 	}, nil
 }
 
