@@ -31,6 +31,9 @@ type Carrier struct {
 	// Log must not be nil.
 	Log *slog.Logger
 
+	// dialHost replaces the dialing of hosts in tests.
+	dialHost func(ctx context.Context, port int) (net.Conn, error)
+
 	mu sync.Mutex
 	// hosts are asked in turn. The first one on which this user listens gets the callback.
 	hosts []*Host
@@ -95,6 +98,9 @@ func (c *Carrier) handler(port int) http.Handler {
 }
 
 func (c *Carrier) dial(ctx context.Context, port int) (net.Conn, error) {
+	if c.dialHost != nil {
+		return c.dialHost(ctx, port)
+	}
 	c.mu.Lock()
 	hosts := slices.Clone(c.hosts)
 	c.mu.Unlock()

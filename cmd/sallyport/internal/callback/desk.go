@@ -328,7 +328,7 @@ func (d *Desk) take(l *login, c *conversation, m helper.Message) {
 	c.proven = true
 	first, again := l.phase == held, l.state != "" && l.state != r.state
 	l.page.visited = l.page.visited && l.link == r.link
-	l.request, l.redirect.Path, l.page.relinked = r, r.path, false
+	l.request, l.page.relinked = r, false
 	l.expireAtLocked(r.expires)
 	l.wakeLocked()
 	switch {

@@ -76,7 +76,7 @@ func (d *Desk) comeBack(number int, r *http.Request) string {
 func (d *Desk) onlyLocked(number int, path string) *login {
 	var only *login
 	for _, l := range d.logins {
-		if l.state == "" || l.port.number != number || l.redirect.Path != path {
+		if l.state == "" || l.port.number != number || l.path != path {
 			continue
 		}
 		if only != nil {

@@ -40,7 +40,7 @@ type login struct {
 	// from is where it comes from, and upstream what it signs in to, by HOST's words.
 	from     source
 	upstream string
-	// redirect is the redirect URI that is held, whose path HOST names later, and port its port.
+	// redirect is the redirect URI that is held, without its path, and port its port.
 	redirect *url.URL
 	port     *port
 	// request is the login page.
@@ -178,7 +178,7 @@ func (d *Desk) findLocked(number int, path, state string) *login {
 	var found *login
 	for _, l := range d.logins { // all of them, so that the time says nothing
 		same := subtle.ConstantTimeCompare([]byte(l.state), []byte(state)) == 1
-		if same && l.state != "" && l.port.number == number && l.redirect.Path == path {
+		if same && l.state != "" && l.port.number == number && l.path == path {
 			found = l
 		}
 	}

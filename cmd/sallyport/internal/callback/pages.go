@@ -62,7 +62,7 @@ var (
 
 // pageOfLocked returns the page of a login as it is now. The name is that by which the browser asks.
 func (l *login) pageOfLocked(name string, now time.Time) page {
-	facts := []fact{{"for", l.from.name()}, {"to", l.upstream}}
+	facts := []fact{{"to", l.upstream}}
 	switch host := l.from.name(); {
 	case name != l.page.name:
 		return pageAgain
@@ -110,7 +110,7 @@ func (l *login) askPage(facts []fact) page {
 		return p
 	}
 	p.Title = host + " wants to sign in"
-	p.Text = "A program on " + host + " asks you to sign in. It can then act there in your name."
+	p.Text = "A program on " + host + " asks you to sign in. It can then act in your name at the address below."
 	p.Next = "Continue only if you, or a program of yours, started this. The login page opens in this tab."
 	p.Form.Continue, p.Form.Refuse = "Continue", "Refuse"
 	p.Form.Remember = fmt.Sprintf("Do not ask again for %s and %s", host, l.origin)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"os/user"
 	"strconv"
 	"strings"
@@ -204,19 +205,21 @@ func systemError(err error) error {
 	return err
 }
 
-// holderOf says who holds a port of this machine, or nothing if the system does not tell.
+// holderOf says who holds a port of this machine, or nothing if the system does not tell. It is
+// called when we do not hold it.
 func holderOf(number int) string {
 	text := strconv.Itoa(number)
+	var parts []string
 	if pid, command := procnet.Holder(text); pid != 0 {
-		return fmt.Sprintf("process %d (%s)", pid, shown(command))
+		parts = append(parts, fmt.Sprintf("process %d (%s)", pid, shown(command)))
 	}
-	if uid := procnet.HolderUser(text); uid != "" {
-		return userName(uid)
+	if uid := procnet.HolderUser(text); uid != "" && uid != strconv.Itoa(os.Getuid()) {
+		parts = append(parts, userName(uid))
 	}
-	return ""
+	return strings.Join(parts, " of ")
 }
 
-// userName returns the name of a user by number, or the number.
+// userName returns the number of a user, and the name if the system knows it.
 func userName(uid string) string {
 	if u, err := user.LookupId(uid); err == nil {
 		return fmt.Sprintf("user %s (%s)", uid, shown(u.Username))
