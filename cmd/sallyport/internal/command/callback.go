@@ -70,9 +70,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	if err := l.start(ctx); err != nil {
 		return err
 	}
-	if len(c.Port) > 0 {
-		a.messages.Say("port %s here is carried to %s; Ctrl-C ends it", joinPorts(c.Port), strings.Join(c.Host, ", "))
-	}
+	a.messages.Say("this lasts until Ctrl-C")
 	<-ctx.Done()
 	return context.Cause(ctx)
 }
@@ -130,15 +128,8 @@ func (l *lending) connect(ctx context.Context, host *callback.Host) error {
 	if err == nil {
 		err = l.serve(ctx, host)
 	}
-	if away := isAway(err); err != nil && !away && len(l.settings.Port) > 0 {
-		// Logins of sallyport do not come from there. Other tools may, which takes a shell alone.
-		if carryErr := host.Connect(ctx); carryErr == nil {
-			l.explain(err)
-			err = nil
-		}
-	} else if away && len(l.settings.Host) > 1 {
+	if isAway(err) && len(l.settings.Host) > 1 {
 		l.running.Go(func() { l.keepTrying(ctx, host, err) }) // ends with ctx, or when it serves
-		return err
 	}
 	if err == nil {
 		l.running.Go(func() { l.followTunnel(ctx, host) }) // ends with ctx
@@ -181,9 +172,25 @@ func (l *lending) keepTrying(ctx context.Context, host *callback.Host, err error
 	}
 }
 
-// serve lets the logins on a host reach the desk, and says how. The error says why they do not.
+// serve lets the logins on a host reach the desk, and says how. With --port it also makes sure that
+// the callbacks of other tools can be carried, which takes a shell there. The error says why neither
+// works. If one of the two does, the person is told about the other.
 func (l *lending) serve(ctx context.Context, host *callback.Host) error {
 	carried, err := helper.Carry(ctx, helper.CarryConfig{Host: host.Name, User: l.env.User, Tunnel: host.Tunnel, Log: l.log})
+	if len(l.settings.Port) > 0 && !isAway(err) {
+		switch portErr := host.Connect(ctx); {
+		case portErr != nil && err != nil:
+			return portErr
+		case portErr != nil:
+			l.explain(portErr)
+		default:
+			l.messages.Say("%s: port %s here is carried there", host.Name, joinPorts(l.settings.Port))
+			if err != nil {
+				l.explain(err)
+				return nil
+			}
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -203,6 +210,8 @@ func readyWords(host string, state helper.CarryState) string {
 	switch {
 	case state.Way == helper.ByExec:
 		return host + ": ready, logins there open your browser here (sallyport " + cmp.Or(state.Version, "of an unknown version") + " there)"
+	case state.Missing != nil:
+		return host + ": ready, as soon as there is a sallyport (" + string(state.Way) + ")"
 	case state.Proven:
 		return host + ": ready, logins there open your browser here (" + string(state.Way) + ")"
 	}
