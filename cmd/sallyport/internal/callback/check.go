@@ -33,8 +33,8 @@ const (
 type request struct {
 	// link is the URL of the login page, in ASCII.
 	link string
-	// path is that of the redirect URI. startPath is that of HOST's own link to the login, which our
-	// page answers. It may be empty.
+	// path is that of the redirect URI. startPath is that of HOST's own link to the login, which
+	// our page answers. It may be empty.
 	path, startPath string
 	// origin is where the link leads, as https://login.example.
 	origin string

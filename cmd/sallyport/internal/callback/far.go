@@ -53,7 +53,7 @@ func (l *login) searchLocked() bool {
 		l.page.far.stop()
 		l.page.far = farState{side: searching, origin: l.origin, name: newName()}
 		d.shown[l.page.far.name] = l
-		d.running.Go(func() { d.search(l) }) // ends with the login
+		d.running.Go(func() { l.search() }) // ends with the login
 	}
 	return l.page.far.side != searching
 }
@@ -79,7 +79,8 @@ func (f farState) stop() {
 }
 
 // search asks Config.Far.
-func (d *Desk) search(l *login) {
+func (l *login) search() {
+	d := l.desk
 	d.mu.Lock()
 	if l.phase.over() {
 		d.mu.Unlock()
@@ -104,7 +105,8 @@ func (d *Desk) search(l *login) {
 
 // openFar finds out where a login page is reached that needs no question. It reports whether the
 // page is open already, in a window of ours.
-func (d *Desk) openFar(l *login) bool {
+func (l *login) openFar() bool {
+	d := l.desk
 	for {
 		d.mu.Lock()
 		known, changed, opened := l.searchLocked() || l.phase.over(), l.changed, l.page.far.result.Opened

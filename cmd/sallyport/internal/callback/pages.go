@@ -60,7 +60,8 @@ var (
 	pageAgain = page{Title: "One more login page", Text: "The sign-in goes on in the tab that opens now.", Next: "You can close this tab."}
 )
 
-// pageOfLocked returns the page of a login as it is now. The name is that by which the browser asks.
+// pageOfLocked returns the page of a login as it is now. The name is that by which the browser
+// asks.
 func (l *login) pageOfLocked(name string, now time.Time) page {
 	facts := []fact{{"to", l.upstream}}
 	switch host := l.from.name(); {
@@ -193,8 +194,8 @@ func (p page) send(w http.ResponseWriter, status int) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	switch {
 	case p.Target != "":
-		// Not a redirect: the answer to a form may lead only where form-action allows, and the login
-		// server may lead anywhere.
+		// Not a redirect: the answer to a form may lead only where form-action allows, and the
+		// login server may lead anywhere.
 		h.Set("Refresh", "0; url="+p.Target)
 	case p.Refresh > 0:
 		h.Set("Refresh", fmt.Sprint(p.Refresh))

@@ -214,7 +214,7 @@ func (s *pageServer) choose(l *login, r *http.Request) bool {
 		l.showLocked(helper.HowOpened)
 	case choice == "refuse" && l.phase == asking:
 		l.postLocked(helper.Message{Type: helper.TypeError, Kind: helper.KindRefused, Text: "the person refused the sign-in on the workstation"})
-		d.overLocked(l, refused)
+		l.overLocked(refused)
 	}
 	d.mu.Unlock()
 	if remember != nil {

@@ -45,7 +45,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	desk, err := callback.New(a.deskConfig(c))
+	desk, err := callback.New(deskConfig(a, c))
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 }
 
 // deskConfig returns the configuration of the desk.
-func (a *app) deskConfig(c *cli.CallbackCommand) callback.Config {
+func deskConfig(a *app, c *cli.CallbackCommand) callback.Config {
 	return callback.Config{
 		Open: func(ctx context.Context, link string) error {
 			if c.NoBrowser {
@@ -173,8 +173,8 @@ func (l *lending) keepTrying(ctx context.Context, host *callback.Host, err error
 }
 
 // serve lets the logins on a host reach the desk, and says how. With --port it also makes sure that
-// the callbacks of other tools can be carried, which takes a shell there. The error says why neither
-// works. If one of the two does, the person is told about the other.
+// the callbacks of other tools can be carried, which takes a shell there. The error says why
+// neither works. If one of the two does, the person is told about the other.
 func (l *lending) serve(ctx context.Context, host *callback.Host) error {
 	carried, err := helper.Carry(ctx, helper.CarryConfig{Host: host.Name, User: l.env.User, Tunnel: host.Tunnel, Log: l.log})
 	if len(l.settings.Port) > 0 && !isAway(err) {
@@ -261,7 +261,7 @@ func (a *app) explain(err error) (text string, hints []string) {
 
 // followTunnel tells the person when the tunnel to host breaks and when it is up again. It ends
 // with ctx.
-func (a *app) followTunnel(ctx context.Context, host *callback.Host) {
+func (l *lending) followTunnel(ctx context.Context, host *callback.Host) {
 	// reported is the text of the error that the person knows already. A tunnel tries again and
 	// again, and the same error must not fill the terminal.
 	reported := ""
@@ -270,10 +270,10 @@ func (a *app) followTunnel(ctx context.Context, host *callback.Host) {
 		switch {
 		case state.Err != nil && state.Err.Error() != reported:
 			reported = state.Err.Error()
-			a.explain(state.Err)
+			l.explain(state.Err)
 		case state.Phase == sshtunnel.Up && reported != "":
 			reported = ""
-			a.messages.Say("%s is reachable again", host.Name)
+			l.messages.Say("%s is reachable again", host.Name)
 		}
 		select {
 		case <-changed:
