@@ -54,6 +54,8 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/helper":      {"github.com/hashicorp/yamux", "sshtunnel", "sshtunnel/netwatch", "cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
 	"cmd/sallyport/internal/cli":         {"github.com/agnivade/levenshtein", "github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
+	"cmd/sallyport/internal/deploy":      {"golang.org/x/mod/semver"},
+	"cmd/sallyport/internal/service":     {"cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/install": {
 		"github.com/pelletier/go-toml/v2", "github.com/rogpeppe/go-internal/diff", "github.com/tailscale/hujson", "go.yaml.in/yaml/v4",
 		"cmd/sallyport/internal/environment",
@@ -80,18 +82,18 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/explain": {
 		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys", "oauth", "oauth/asclient", "relay",
 		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/deploy",
-		"cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock",
+		"cmd/sallyport/internal/helper", "cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock", "cmd/sallyport/internal/service",
 		"cmd/sallyport/internal/person", "cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport/internal/obstacle": {
-		"sshtunnel", "oauth", "relay", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/person",
+		"sshtunnel", "oauth", "relay", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/person",
 	},
 	"cmd/sallyport/internal/command": {
 		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore", "relay",
-		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control",
+		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/deploy",
 		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/hostio",
 		"cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
-		"cmd/sallyport/internal/share",
+		"cmd/sallyport/internal/service", "cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport": {"cmd/sallyport/internal/command", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/hostio"},
 

@@ -22,7 +22,7 @@ func (d *Desk) ServeLocal(ctx context.Context, ready func()) error {
 		return err
 	}
 	d.mu.Lock()
-	d.socket = l.Addr().String()
+	d.socket = l.Path()
 	d.mu.Unlock()
 	ready()
 	d.ServeAll(ctx, l, Origin{Local: true})

@@ -170,7 +170,8 @@ func TestBrakeOfATrustedHost(t *testing.T) {
 	}
 }
 
-// The next login has its turn when the page before it is done, or when there is a silence, hears so.
+// The next login has its turn when the page before it is done, or when there is a silence, hears
+// so.
 func TestTurns(t *testing.T) {
 	w := newWorld(t, nil)
 	first, second := w.hold("devbox"), w.hold("devbox")

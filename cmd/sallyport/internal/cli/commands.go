@@ -68,13 +68,21 @@ type StatusCommand struct {
 
 // CallbackCommand is `sallyport callback`.
 type CallbackCommand struct {
-	Port    Ports    `help:"Port to carry to the same port of HOST, for tools that know nothing of sallyport (mcp-remote, claude, codex, gcloud); several are separated by commas." field:"callback.port" placeholder:"N[,N]"`
-	Trust   []string `sep:"none" placeholder:"HOST" help:"Open the login pages of HOST without asking first; may be repeated." field:"callback.trust"`
-	Browser `group:"callback"`
-	SSH     `group:"ssh"`
-	Store   `group:"files"`
+	Install bool `help:"First put this sallyport on HOST, in ~/.local/bin, unless an equal or newer one is there." from:"-"`
+	Service bool `help:"Do this whenever you are logged on, by a service of yours (systemd, launchd, Windows), with the same flags." from:"-"`
+	Remove  bool `help:"With --service: take the service away." from:"-"`
+	// Unattended says that nobody is there to be asked, and that no HOST ends the command. The
+	// service has it.
+	Unattended bool     `hidden:"" from:"-"`
+	Port       Ports    `help:"Port to carry to the same port of HOST, for tools that know nothing of sallyport (mcp-remote, claude, codex, gcloud); several are separated by commas." field:"callback.port" placeholder:"N[,N]"`
+	Trust      []string `sep:"none" placeholder:"HOST" help:"Open the login pages of HOST without asking first; may be repeated." field:"callback.trust"`
+	Browser    `group:"callback"`
+	SSH        `group:"ssh"`
+	Store      `group:"files"`
 	Common
-	Host []string `arg:"" help:"Machine where you sign in: an alias of ssh_config, [user@]host[:port] or ssh://."`
+	// Given are the settings that the person has made.
+	Given []Setting `kong:"-"`
+	Host  []string  `arg:"" optional:"" help:"Machine where you sign in: an alias of ssh_config, [user@]host[:port] or ssh://."`
 }
 
 // SSHConfigCommand is `sallyport ssh-config`.

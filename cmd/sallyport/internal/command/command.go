@@ -123,7 +123,7 @@ func (a *app) run(ctx context.Context, command any) error {
 		}
 		return a.status(ctx, c.Store, c.JSON)
 	case *cli.CallbackCommand:
-		return a.callback(ctx, c)
+		return callbackCommand(ctx, a, c)
 	case *cli.InstallCommand:
 		return installEntry(ctx, a, c)
 	case *cli.UninstallCommand:

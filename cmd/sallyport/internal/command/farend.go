@@ -20,12 +20,12 @@ func farEnd(ctx context.Context, a *app, c *cli.FarEndCommand) error {
 	if !c.Join {
 		return end.Run(ctx)
 	}
-	err := end.Join(ctx, a.comesFrom())
+	err := end.Join(ctx, comesFrom(a))
 	if !errors.Is(err, helper.ErrNoHelper) {
 		return err
 	}
 	// Nobody lends the browser of this machine yet, so this process does, for the one login.
-	desk, err := callback.New(a.deskConfig(&cli.CallbackCommand{Store: c.Store}))
+	desk, err := callback.New(deskConfig(a, &cli.CallbackCommand{Store: c.Store}))
 	if err != nil {
 		return err
 	}
@@ -34,12 +34,12 @@ func farEnd(ctx context.Context, a *app, c *cli.FarEndCommand) error {
 	if err != nil {
 		return err
 	}
-	return desk.Serve(ctx, conn, callback.Origin{Host: a.comesFrom()})
+	return desk.Serve(ctx, conn, callback.Origin{Host: comesFrom(a)})
 }
 
 // comesFrom returns how the machine that has connected to this one by SSH is called here: by its
 // address, because SSH tells no name.
-func (a *app) comesFrom() string {
+func comesFrom(a *app) string {
 	address, _, _ := strings.Cut(a.env.Getenv("SSH_CONNECTION"), " ")
 	return address
 }

@@ -32,10 +32,14 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	if err != nil {
 		return err
 	}
-	watcher := obstacle.NewWatcher(obstacle.Config{
+	watched := obstacle.Config{
 		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn,
-		Words: a.words, Report: a.messages.Report,
-	})
+		Words: a.words, Report: a.messages.Report, Lent: s.Logins.Shown,
+	}
+	if person.IsRemote(a.env, c.Browser.Browser) || c.CallbackVia != "" {
+		watched.Elsewhere = person.CallbackHint(a.env)
+	}
+	watcher := obstacle.NewWatcher(watched)
 	pasted := delivery{a, s, c.Store}
 	stopControl := a.serveControl(c.Store, control.Handlers{Status: proxyStatus(a, s, watcher, c), Deliver: pasted.fromProcess})
 	// The watcher ends before the session is closed. Otherwise it would report the end of the

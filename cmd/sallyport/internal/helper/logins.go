@@ -169,16 +169,19 @@ func (l *Logins) Feed(from net.Listener) {
 	g.listener.feed(from)
 }
 
-// Held reports whether a helper holds the port of the login under way, and how it named this machine.
-func (l *Logins) Held() (hosts []string, held bool) {
+// Shown returns what the helpers show of the login under way, and a channel that is closed at the
+// next change. The channel never delivers if there is no login. A nil Logins shows nothing.
+func (l *Logins) Shown() (Shown, <-chan struct{}) {
+	if l == nil {
+		return Shown{}, nil
+	}
 	l.mu.Lock()
 	g := l.current
 	l.mu.Unlock()
 	if g == nil {
-		return nil, false
+		return Shown{}, nil
 	}
-	shown, _ := g.shown()
-	return shown.Hosts, shown.Holding > 0
+	return g.shown()
 }
 
 // Close ends the login under way, tells the helpers, and waits until nothing runs any more.
