@@ -91,8 +91,8 @@ func TestInstallOverALinkThatBreaks(t *testing.T) {
 	p.Err.Await(t, `desk: ready`)
 }
 
-// bootScript makes a machine with systemd of a user, and runs its arguments there. SESSION is a name
-// that no other machine has.
+// bootScript makes a machine with systemd of a user, and runs its arguments there. SESSION is a
+// name that no other machine has.
 const bootScript = `
 set -e
 mount -t tmpfs tmpfs /sys/fs/cgroup
