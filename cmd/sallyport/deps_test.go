@@ -77,7 +77,7 @@ var allowedImports = map[string][]string{
 		"sshtunnel", "oauth", "relay", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/person",
 	},
 	"cmd/sallyport/internal/command": {
-		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore", "relay",
+		"cmd/internal/world", "gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore", "relay",
 		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control",
 		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/hostio",
 		"cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
@@ -85,9 +85,9 @@ var allowedImports = map[string][]string{
 	},
 	"cmd/sallyport": {"cmd/sallyport/internal/command", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/hostio"},
 
-	"cmd/demo": {
-		"golang.org/x/crypto/ssh", "github.com/modelcontextprotocol/go-sdk", "sshtunnel/sshtest", "oauth/oauthtest",
-	},
+	// What the demo and `sallyport try` show.
+	"cmd/internal/world": {"golang.org/x/crypto/ssh", "sshtunnel/sshtest", "oauth/oauthtest"},
+	"cmd/demo":           {"github.com/modelcontextprotocol/go-sdk", "cmd/internal/world", "oauth/oauthtest"},
 
 	// For tests.
 	"sshtunnel/sshtest":         {"golang.org/x/crypto/ssh", "golang.org/x/sys"},

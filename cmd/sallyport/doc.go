@@ -8,6 +8,9 @@
 //	sallyport callback [flags] HOST...     lend this machine's browser to proxies on HOST
 //	sallyport ssh-config [flags] HOST      the configuration resolved for HOST, as ssh -G prints it
 //	sallyport share [--stop] [HOST]        show or end shared connections; started by itself
+//	sallyport try                          servers to practise on
+//	sallyport help [TOPIC]                 cause and fix of each kind of error, the chapters below
+//	sallyport completion SHELL             the script that completes command lines
 //	sallyport version
 //
 // # The route to the upstream
