@@ -62,10 +62,12 @@ var allowedImports = map[string][]string{
 		"sshtunnel", "sshtunnel/mux", "sshtunnel/netwatch", "sshtunnel/refusals", "sshtunnel/sshconfig",
 		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/localsock",
 	},
+	"cmd/sallyport/internal/roots": {"golang.org/x/crypto/cryptobyte"},
 	"cmd/sallyport/internal/session": {
 		"code.dny.dev/ssrf", "golang.org/x/net/http", "golang.org/x/net/idna",
 		"sshtunnel", "sshtunnel/mux", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
-		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/share",
+		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/roots",
+		"cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
 	"cmd/sallyport/internal/explain": {
