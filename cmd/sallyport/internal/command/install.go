@@ -40,6 +40,9 @@ func installEntry(ctx context.Context, a *app, c *cli.InstallCommand) error {
 	if host.Paste != "" {
 		return showEntry(a, place, host, entry)
 	}
+	if !isHere(host, place) {
+		a.messages.Say("%s was not found on this machine; its file gets the entry all the same", host.Title)
+	}
 	result, err := install.Install(ctx, install.Request{
 		Host: host, Place: place, Scope: scope, Entry: entry, Upstream: upstream.String(),
 		Named: c.Name != "", Replace: c.Replace, DryRun: c.DryRun, Records: installRecords(a, c.Store),
@@ -56,7 +59,7 @@ func installEntry(ctx context.Context, a *app, c *cli.InstallCommand) error {
 			return err
 		}
 	}
-	return checkHost(ctx, a, place, host, result.Name)
+	return checkHost(ctx, a, place, host, result)
 }
 
 // installRecords is where install remembers what it has made.
