@@ -203,6 +203,7 @@ func errorCases() []errorCase {
 		{"uninstall of another's entry", &install.TakenError{Name: "x", Path: "/f", Kind: install.Foreign}, KindConfig, StatusUsage, "is left alone", true},
 		{"several entries", &install.SeveralError{}, KindConfig, StatusUsage, "--client-scope", true},
 		{"a file that does not parse", &install.SyntaxError{Path: "/f", Text: "line 1"}, KindConfig, StatusUsage, "the file is unchanged", true},
+		{"a read-only file", &install.ReadOnlyError{Path: "/f", Target: "/store/f"}, KindConfig, StatusUsage, "--dry-run", true},
 		{"a file that changes all the time", &install.BusyError{Path: "/f"}, KindOther, StatusFailed, "end the host", false},
 		{"no shell on the host", &callback.OwnerError{Host: "desk", Err: io.EOF}, KindOwner, StatusFailed, "needs a shell on desk", false},
 		{"nobody listens on the host", &callback.OwnerError{Host: "desk", Port: 1}, KindOwner, StatusFailed, "start the login on desk", false},
