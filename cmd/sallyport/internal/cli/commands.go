@@ -15,6 +15,8 @@ type grammar struct {
 	Logout     LogoutCommand     `cmd:"" name:"logout" help:"Revoke the tokens if the server can do that, and forget them and the client registration."`
 	Status     StatusCommand     `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, their tunnels, and the shared connections."`
 	Callback   CallbackCommand   `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
+	Install    InstallCommand    `cmd:"" name:"install" help:"Write the entry for URL into the configuration of an MCP host, and sign in."`
+	Uninstall  UninstallCommand  `cmd:"" name:"uninstall" help:"Take the entry out of the configuration of an MCP host."`
 	SSHConfig  SSHConfigCommand  `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
 	Share      ShareCommand      `cmd:"" name:"share" hidden:"" help:"Show or end the shared connections to bastions."`
 	Try        TryCommand        `cmd:"" name:"try" help:"Start a bastion, a login server and an MCP server on this machine to practise on, until Ctrl-C."`
