@@ -44,7 +44,11 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 	if err != nil {
 		return oauth.Config{}, err
 	}
-	store, err := OpenStore(settings.Store, cfg.Env, cfg.Log)
+	open := OpenStore
+	if cfg.OnlyLooks {
+		open = readableStore
+	}
+	store, err := open(settings.Store, cfg.Env, cfg.Log)
 	if err != nil {
 		return oauth.Config{}, err
 	}

@@ -1,0 +1,121 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"sallyport/cmd/sallyport/internal/control"
+	"sallyport/cmd/sallyport/internal/localsock"
+	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/cmd/sallyport/internal/share"
+)
+
+// local looks at what else of sallyport is on this machine.
+func (w *walk) local(ctx context.Context) {
+	w.begin(idShared)
+	w.tellShared(ctx)
+	w.begin(idProxies)
+	w.tellProxies(ctx)
+	w.begin(idEntries)
+	w.tellEntries()
+}
+
+// tellShared makes the row of the shared connections. One that does not answer is a warning.
+func (w *walk) tellShared(ctx context.Context) {
+	sockets, refused := share.Sockets(share.Dirs(w.SocketDirs))
+	if w.warnRefused(idShared, refused) {
+		return
+	}
+	var lines []string
+	silent := error(nil)
+	for _, shown := range share.AskAll(ctx, sockets) {
+		if shown.Err != nil {
+			silent = shown.Err
+			lines = append(lines, shown.Err.Error())
+			continue
+		}
+		s := shown.Status
+		lines = append(lines, fmt.Sprintf("process %d: %s is %s, round trip %v, %s", s.PID, strings.Join(s.Hops, " > "), s.Phase, s.RoundTrip, count(s.Attached, "process")+" attached"))
+	}
+	switch {
+	case silent != nil:
+		e := w.Words.Error(silent)
+		w.add(Check{ID: idShared, Result: Warn, Summary: e.Text, Evidence: lines, Next: e.Hints})
+	case len(lines) == 0:
+		w.skip(idShared, "there is none")
+	default:
+		w.ok(idShared, count(len(lines), "shared connection"), lines...)
+	}
+}
+
+// warnRefused makes the row of directories that are not used.
+func (w *walk) warnRefused(id string, refused []error) bool {
+	if len(refused) == 0 {
+		return false
+	}
+	e := w.Words.Error(refused[0])
+	w.add(Check{ID: id, Result: Warn, Summary: e.Text, Next: e.Hints})
+	return true
+}
+
+// tellProxies makes the row of the proxies that run here, with what is in their way.
+func (w *walk) tellProxies(ctx context.Context) {
+	sockets, refused := control.Sockets(w.SocketDirs)
+	if w.warnRefused(idProxies, refused) {
+		return
+	}
+	var lines, troubled []string
+	for _, a := range control.AskAll(ctx, sockets) {
+		if _, foreign := errors.AsType[*localsock.PeerError](a.Err); foreign || a.Err != nil {
+			continue // a socket that a killed proxy has left
+		}
+		line := fmt.Sprintf("process %d to %s", a.Status.PID, a.Status.Upstream)
+		if p := a.Status.Problem; p != nil {
+			line += ": " + p.Text
+			if w.s != nil && a.Status.Upstream == session.PlainURL(w.s.Upstream) {
+				troubled = append(troubled, line)
+			}
+		}
+		lines = append(lines, line)
+	}
+	switch {
+	case len(troubled) > 0:
+		w.add(Check{ID: idProxies, Result: Warn, Summary: troubled[0], Evidence: lines})
+	case len(lines) == 0:
+		w.skip(idProxies, "none runs here")
+	default:
+		w.ok(idProxies, count(len(lines), "proxy")+" here", lines...)
+	}
+}
+
+// tellEntries makes the row of the entries in the files of MCP hosts.
+func (w *walk) tellEntries() {
+	if w.Entries == nil {
+		w.skip(idEntries, "the files of MCP hosts are not looked at by this version")
+		return
+	}
+	entries, err := w.Entries()
+	var lines []string
+	var wrong []Entry
+	for _, e := range entries {
+		line := fmt.Sprintf("%s (%s): %s starts %s", e.Host, e.File, e.Name, e.Command)
+		if e.Err != nil {
+			line += ": " + e.Err.Error()
+			wrong = append(wrong, e)
+		}
+		lines = append(lines, line)
+	}
+	switch {
+	case err != nil:
+		w.add(Check{ID: idEntries, Result: Warn, Summary: err.Error(), Evidence: lines})
+	case len(wrong) > 0:
+		w.add(Check{ID: idEntries, Result: Warn, Summary: fmt.Sprintf("%s (%s): %v", wrong[0].Host, wrong[0].File, wrong[0].Err), Evidence: lines,
+			Next: []string{"sallyport install --client " + wrong[0].Host + " writes the entry anew"}})
+	case len(lines) == 0:
+		w.skip(idEntries, "no MCP host here has an entry of sallyport", "sallyport install --list shows the MCP hosts of this machine")
+	default:
+		w.ok(idEntries, count(len(lines), "entry"), lines...)
+	}
+}
