@@ -125,7 +125,12 @@ var files = []string{"json", "conf", "config", "pub", "pem", "key", "sock", "txt
 func (n *Names) Mask(text string) string {
 	text = query.ReplaceAllString(text, "?(query)")
 	for _, m := range mail.FindAllString(text, -1) {
-		n.add(kindName, m)
+		user, host, _ := strings.Cut(m, "@")
+		if n.known[host] != "" { // as ssh writes it
+			n.add(kindUser, user)
+		} else {
+			n.add(kindName, m)
+		}
 	}
 	for _, m := range homes.FindAllStringSubmatch(text, -1) {
 		n.add(kindUser, m[2])

@@ -207,13 +207,17 @@ func (w *walk) tellTLS() {
 	}
 }
 
+// longestLife is the longest lifetime of a certificate that somebody means to renew.
+const longestLife = 20 * 365 * 24 * time.Hour
+
 // tellCertificate makes the row of a certificate that is good.
 func (w *walk) tellCertificate(state *tls.ConnectionState) {
 	leaf := state.PeerCertificates[0]
 	left, life := time.Until(leaf.NotAfter), leaf.NotAfter.Sub(leaf.NotBefore)
 	c := Check{ID: idTLS, Result: OK, Evidence: certificateLines(state.PeerCertificates),
 		Summary: fmt.Sprintf("%s, certificate of %s, good for %s more", tls.VersionName(state.Version), person.OneLine(leaf.Issuer.String()), days(left))}
-	if left < 7*24*time.Hour && left < life/10 {
+	// Who renews certificates by themselves does so earlier.
+	if left < 7*24*time.Hour && left < life/10 && life < longestLife {
 		c.Result, c.Next = Warn, []string{"the owner of the server must renew its certificate"}
 	}
 	w.add(c)
