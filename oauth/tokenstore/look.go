@@ -19,7 +19,10 @@ import (
 // must be used and cannot. Otherwise it says why a directory or the key's file is not used.
 func Look(dir, keyDir string, ring Keyring, log *slog.Logger) (*Store, error) {
 	s := Memory(log)
-	s.onlyReads = true
+	s.onlyReads, s.keys.file = true, filepath.Join(keyDir, keyName)
+	if err := s.keys.look(ring); err != nil {
+		return nil, err
+	}
 	for _, path := range []string{dir, keyDir} {
 		fi, err := os.Stat(path)
 		if err == nil && !fi.IsDir() {
@@ -32,8 +35,8 @@ func Look(dir, keyDir string, ring Keyring, log *slog.Logger) (*Store, error) {
 			return nil, err
 		}
 	}
-	s.dir, s.keys.file = dir, filepath.Join(keyDir, keyName)
-	return s, s.keys.look(ring)
+	s.dir = dir
+	return s, nil
 }
 
 // look finds the keys as search does, and changes nothing.

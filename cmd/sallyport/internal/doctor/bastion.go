@@ -87,7 +87,7 @@ func (w *walk) tellOpen(ctx context.Context, c *chain) {
 		w.fail(idName, err)
 		w.skip(idTCP, last+" cannot resolve the name")
 		return
-	case err != nil:
+	case err != nil && !refused:
 		w.skip(idName, "nobody told whether "+last+" resolves "+u.Hostname())
 	default:
 		w.ok(idName, last+" resolves "+u.Hostname())

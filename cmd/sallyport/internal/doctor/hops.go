@@ -120,9 +120,20 @@ func (r *hopRows) step() {
 // upTo skips the rows of the hop before a row, for a reason.
 func (r *hopRows) upTo(row, because string) {
 	for r.next < slices.Index(dialRows, row) {
-		r.skip(r.id(), because)
+		if !r.tellProxyCommand() {
+			r.skip(r.id(), because)
+		}
 		r.step()
 	}
+}
+
+// tellProxyCommand makes the row of a connection by a ProxyCommand that the server has answered on.
+func (r *hopRows) tellProxyCommand() bool {
+	if dialRows[r.next] != rowTCP || r.by != sshtunnel.ByProxyCommand {
+		return false
+	}
+	r.ok(r.id(), "by ProxyCommand "+r.host().ProxyCommand)
+	return true
 }
 
 // finishHop skips what was not told of the hops before an index.
@@ -168,8 +179,8 @@ func (r *hopRows) connected(i sshtunnel.ConnectedInfo) {
 	}
 	r.step()
 	switch i.By {
-	case sshtunnel.ByProxyCommand:
-		r.ok(r.id(), "ProxyCommand "+h.ProxyCommand+" has started")
+	case sshtunnel.ByProxyCommand: // it has started, and whether it connects is not known yet
+		return
 	case sshtunnel.ByControlMaster:
 		r.ok(r.id(), "by your ControlMaster, "+i.Addr)
 	case sshtunnel.ByHop:
@@ -314,7 +325,9 @@ func (r *hopRows) passTo(row string) {
 		case rowKey:
 			r.skip(r.id(), "the server showed no key that could be judged")
 		default:
-			r.skip(r.id(), "the dial did not come to it")
+			if !r.tellProxyCommand() {
+				r.skip(r.id(), "the dial did not come to it")
+			}
 		}
 		r.step()
 	}
@@ -333,7 +346,10 @@ func (r *hopRows) rowOf(err error) (row string, index int) {
 	open, refused := errors.AsType[*sshtunnel.OpenError](err)
 	_, key := errors.AsType[*hostkeys.Error](err)
 	_, auth := errors.AsType[*sshtunnel.AuthError](err)
+	_, program := errors.AsType[*sshtunnel.ProxyCommandError](err)
 	switch {
+	case program:
+		return rowTCP, index
 	case dns, refused && isNameRefusal(open):
 		return rowName, index
 	case key:
