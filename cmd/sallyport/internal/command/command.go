@@ -65,7 +65,7 @@ func Run(ctx context.Context, args []string, std Stdio, env Environment) (status
 		return explain.StatusDone
 	}
 	if err != nil && len(args) > 0 && args[0] == "doctor" {
-		return a.doctorUnread(ctx, args, err)
+		return doctorUnread(ctx, a, args, err)
 	}
 	if err != nil {
 		return a.report(err)
@@ -127,7 +127,7 @@ func (a *app) run(ctx context.Context, command any) error {
 	case *cli.StatusCommand:
 		return a.status(ctx, c.Store, c.JSON)
 	case *cli.DoctorCommand:
-		return a.doctor(ctx, c)
+		return runDoctor(ctx, a, c)
 	case *cli.CallbackCommand:
 		return a.callback(ctx, c)
 	case *cli.SSHConfigCommand:

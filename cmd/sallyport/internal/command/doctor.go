@@ -20,12 +20,12 @@ type statusError struct{ status int }
 
 func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
 
-// doctor walks the way to the upstream and prints what it finds. The first failure is told on
+// runDoctor walks the way to the upstream and prints what it finds. The first failure is told on
 // stderr as that of any other command.
-func (a *app) doctor(ctx context.Context, c *cli.DoctorCommand) error {
+func runDoctor(ctx context.Context, a *app, c *cli.DoctorCommand) error {
 	client := doctor.ClientOf(a.env)
 	if c.Client != "" && client == nil {
-		return a.doctorAs(ctx, c.Client)
+		return doctorAs(ctx, a, c.Client)
 	}
 	cfg := doctor.Config{
 		Command: c, Env: a.env, Words: a.words, Client: client, SocketDirs: a.controlDirs(c.Store), Log: a.log,
@@ -39,11 +39,11 @@ func (a *app) doctor(ctx context.Context, c *cli.DoctorCommand) error {
 			cfg.Ask = person.NewAsker(a.env, true).Ask
 		}
 	}
-	return a.tellDoctor(ctx, cfg, c.JSON, func(cfg doctor.Config) *doctor.Report { return doctor.Run(ctx, cfg) })
+	return tellDoctor(ctx, a, cfg, func(cfg doctor.Config) *doctor.Report { return doctor.Run(ctx, cfg) }, c.JSON)
 }
 
 // tellDoctor prints the rows of a run as they come, or its report as JSON.
-func (a *app) tellDoctor(ctx context.Context, cfg doctor.Config, asJSON bool, run func(doctor.Config) *doctor.Report) error {
+func tellDoctor(ctx context.Context, a *app, cfg doctor.Config, run func(doctor.Config) *doctor.Report, asJSON bool) error {
 	live := person.IsTerminal(a.toHost) && a.env.Getenv("TERM") != "dumb"
 	out := io.Writer(a.std.Out)
 	if live {
@@ -66,7 +66,7 @@ func (a *app) tellDoctor(ctx context.Context, cfg doctor.Config, asJSON bool, ru
 		}
 	}
 	if cfg.Command != nil && cfg.Command.Report != "" {
-		if err := a.writeStrangers(cfg, report); err != nil {
+		if err := writeStrangers(a, cfg, report); err != nil {
 			return err
 		}
 	}
@@ -78,7 +78,7 @@ func (a *app) tellDoctor(ctx context.Context, cfg doctor.Config, asJSON bool, ru
 }
 
 // writeStrangers writes the report that is fit for strangers.
-func (a *app) writeStrangers(cfg doctor.Config, report *doctor.Report) error {
+func writeStrangers(a *app, cfg doctor.Config, report *doctor.Report) error {
 	text := report.Strangers(doctor.NamesOf(cfg.Command, a.env))
 	if err := os.WriteFile(cfg.Command.Report, []byte(person.Lines(text)), 0o600); err != nil {
 		return &cli.UsageError{Text: "report: " + err.Error(), Hints: []string{"--report names a file that can be written"}}
@@ -89,7 +89,7 @@ func (a *app) writeStrangers(cfg doctor.Config, report *doctor.Report) error {
 
 // doctorAs runs the same command with the environment and in the folder that an MCP host gives its
 // servers.
-func (a *app) doctorAs(ctx context.Context, client string) error {
+func doctorAs(ctx context.Context, a *app, client string) error {
 	environ, folder, ok := doctor.Environ(a.env, client, cli.IsOwnVariable)
 	if !ok {
 		return &cli.UsageError{Text: fmt.Sprintf("--client %q is not known", client),
@@ -110,9 +110,9 @@ func (a *app) doctorAs(ctx context.Context, client string) error {
 }
 
 // doctorUnread is the doctor of settings that cannot be read.
-func (a *app) doctorUnread(ctx context.Context, args []string, err error) int {
-	ended := a.tellDoctor(ctx, doctor.Config{Env: a.env, Words: a.words, Log: a.log}, slices.Contains(args, "--json"),
-		func(cfg doctor.Config) *doctor.Report { return doctor.Failed(cfg, err) })
+func doctorUnread(ctx context.Context, a *app, args []string, err error) int {
+	ended := tellDoctor(ctx, a, doctor.Config{Env: a.env, Words: a.words, Log: a.log},
+		func(cfg doctor.Config) *doctor.Report { return doctor.Failed(cfg, err) }, slices.Contains(args, "--json"))
 	if e, ok := errors.AsType[*statusError](ended); ok {
 		return e.status
 	}

@@ -16,11 +16,14 @@ import (
 	"sallyport/relay"
 )
 
+// accountRows makes the rows of the store, the token and the revision of MCP.
+type accountRows struct{ *walk }
+
 // probeLimit bounds the question which revision of MCP the upstream speaks.
 const probeLimit = 30 * time.Second
 
-// account looks at the store and the token, and asks the upstream for its revision of MCP.
-func (w *walk) account(ctx context.Context) {
+// tell looks at the store and the token, and asks the upstream for its revision of MCP.
+func (w accountRows) tell(ctx context.Context) {
 	w.begin(idStore)
 	w.tellStore()
 	if w.s == nil {
@@ -47,7 +50,7 @@ func (w *walk) account(ctx context.Context) {
 }
 
 // tellStore makes the rows of the directory and the key.
-func (w *walk) tellStore() {
+func (w accountRows) tellStore() {
 	settings := w.Command.Store
 	if settings.TokenStore == "memory" {
 		w.skipAll("--token-store memory keeps nothing", idStore, idKey)
@@ -103,13 +106,13 @@ func err0(err error) error {
 }
 
 // failStore makes the row of a store that is not used.
-func (w *walk) failStore(err error) {
+func (w accountRows) failStore(err error) {
 	w.failWith(idStore, explain.Explanation{Kind: explain.KindOther, Status: explain.StatusFailed, Text: err.Error() + ": tokens would end with each process",
 		Hints: []string{"chmod and chown the directory so that it is yours alone, or name another place: --state-dir DIR"}})
 }
 
 // tellMissing makes the rows of a store that the first sign-in makes.
-func (w *walk) tellMissing(dir string) {
+func (w accountRows) tellMissing(dir string) {
 	for _, path := range []string{dir, w.Env.ConfigDir()} {
 		parent := path
 		for {
@@ -130,7 +133,7 @@ func (w *walk) tellMissing(dir string) {
 
 // tellToken makes the row of the stored token. It returns what shows the token to the upstream, or
 // nil if there is none that is good by the clock.
-func (w *walk) tellToken() http.RoundTripper {
+func (w accountRows) tellToken() http.RoundTripper {
 	if w.found.open {
 		w.skip(idToken, "no token is needed")
 		return nil
@@ -178,7 +181,7 @@ type probed struct {
 }
 
 // probe asks the upstream which revision of MCP it speaks.
-func (w *walk) probe(ctx context.Context, send http.RoundTripper) probed {
+func (w accountRows) probe(ctx context.Context, send http.RoundTripper) probed {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 	var p probed
@@ -202,7 +205,7 @@ func (w *walk) probe(ctx context.Context, send http.RoundTripper) probed {
 }
 
 // tellMCP makes the row of an upstream that has been asked for its revision.
-func (w *walk) tellMCP(p probed) {
+func (w accountRows) tellMCP(p probed) {
 	if p.err != nil {
 		w.failWith(idMCP, w.probeWords(p.err), p.steps...)
 		return
@@ -221,7 +224,7 @@ func (w *walk) tellMCP(p probed) {
 var transportWords = map[string]string{relay.TransportHTTP: "Streamable HTTP", relay.TransportSSE: "HTTP+SSE (2024-11-05)"}
 
 // probeWords explains the error of a probe, with the exit status that its kind has.
-func (w *walk) probeWords(e *relay.ProbeError) explain.Explanation {
+func (w accountRows) probeWords(e *relay.ProbeError) explain.Explanation {
 	words := explain.Explanation{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Status: explain.StatusFailed}
 	if e.Err != nil {
 		words = w.Words.Error(e.Err)
@@ -233,7 +236,7 @@ func (w *walk) probeWords(e *relay.ProbeError) explain.Explanation {
 }
 
 // tellUnsigned makes the row of an upstream that was asked without a token.
-func (w *walk) tellUnsigned(p probed) {
+func (w accountRows) tellUnsigned(p probed) {
 	asks := p.err != nil && slices.Contains([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusBadRequest}, p.err.Status)
 	if asks {
 		w.skip(idMCP, "the upstream answers only after a sign-in", "sallyport doctor --login signs in and looks again")
@@ -243,7 +246,7 @@ func (w *walk) tellUnsigned(p probed) {
 }
 
 // tellSigned makes the rows of an upstream that was shown the stored token.
-func (w *walk) tellSigned(p probed) {
+func (w accountRows) tellSigned(p probed) {
 	if p.err == nil || p.err.Status != http.StatusUnauthorized {
 		if p.err == nil || p.err.Status != 0 {
 			w.ok(idAccepted, "the upstream accepts the stored token")

@@ -13,16 +13,22 @@ import (
 	"sallyport/sshtunnel"
 )
 
+// lastHopRows makes the rows of what the last hop permits, and of the round-trip times.
+type lastHopRows struct {
+	*walk
+	c *chain
+}
+
 // askLimit bounds one request to the last hop.
 const askLimit = 10 * time.Second
 
 // takeShared goes through the shared connection of a chain, if there is one and the login of our
 // own would need a person.
-func (w *walk) takeShared(ctx context.Context, c *chain) {
-	if !c.needsPerson {
+func (w lastHopRows) takeShared(ctx context.Context) {
+	if !w.c.needsPerson {
 		return
 	}
-	for _, shown := range share.AskAll(ctx, w.s.SharedSockets(c.hosts)) {
+	for _, shown := range share.AskAll(ctx, w.s.SharedSockets(w.c.hosts)) {
 		if shown.Err != nil || shown.Status.Phase != sshtunnel.Up {
 			continue
 		}
@@ -33,37 +39,37 @@ func (w *walk) takeShared(ctx context.Context, c *chain) {
 		}
 		w.s.Close()
 		w.s = s
-		c.tunnel = s.Tunnel
+		w.c.tunnel = s.Tunnel
 		ctx, cancel := context.WithTimeout(ctx, askLimit)
 		defer cancel()
-		c.up = c.tunnel.Connect(ctx) == nil
+		w.c.up = w.c.tunnel.Connect(ctx) == nil
 		return
 	}
 }
 
-// tellLastHop makes the rows of what the last hop permits, and of the upstream as it is seen from
+// tell makes the rows of what the last hop permits, and of the upstream as it is seen from
 // there.
-func (w *walk) tellLastHop(ctx context.Context, c *chain) {
-	if !c.up {
+func (w lastHopRows) tell(ctx context.Context) {
+	if !w.c.up {
 		w.skipAll("the last hop is not reached", idOpen, idListen, idExec, idName, idTCP)
 		return
 	}
 	w.begin(idOpen)
-	w.tellOpen(ctx, c)
+	w.tellOpen(ctx)
 	w.begin(idListen)
-	w.tellListen(ctx, c)
+	w.tellListen(ctx)
 	w.begin(idExec)
-	w.tellExec(ctx, c)
+	w.tellExec(ctx)
 }
 
 // tellOpen opens a forward to the upstream.
-func (w *walk) tellOpen(ctx context.Context, c *chain) {
+func (w lastHopRows) tellOpen(ctx context.Context) {
 	u := w.s.Upstream
 	addr := net.JoinHostPort(u.Hostname(), asclient.Port(u))
-	last := c.hosts[len(c.hosts)-1].Alias
+	last := w.c.hosts[len(w.c.hosts)-1].Alias
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	conn, err := c.tunnel.DialContext(ctx, "tcp", addr)
+	conn, err := w.c.tunnel.DialContext(ctx, "tcp", addr)
 	open, refused := errors.AsType[*sshtunnel.OpenError](err)
 	if refused && open.Prohibited() {
 		w.fail(idOpen, err)
@@ -105,10 +111,10 @@ func (w *walk) tellOpen(ctx context.Context, c *chain) {
 
 // tellListen asks for a remote forward and gives it back. Nothing needs it on the way to the
 // upstream.
-func (w *walk) tellListen(ctx context.Context, c *chain) {
+func (w lastHopRows) tellListen(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	ln, err := c.tunnel.Listen(ctx, "tcp", "127.0.0.1:0")
+	ln, err := w.c.tunnel.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		w.skip(idListen, fmt.Sprintf("forbidden or not known, and not needed here: %v", err))
 		return
@@ -118,10 +124,10 @@ func (w *walk) tellListen(ctx context.Context, c *chain) {
 }
 
 // tellExec runs the command true on the last hop. Nothing needs it on the way to the upstream.
-func (w *walk) tellExec(ctx context.Context, c *chain) {
+func (w lastHopRows) tellExec(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	command, err := c.tunnel.Exec(ctx, "true")
+	command, err := w.c.tunnel.Exec(ctx, "true")
 	if err == nil {
 		stop := context.AfterFunc(ctx, func() { command.Close() })
 		_, err = io.Copy(io.Discard, io.LimitReader(command, 64<<10))
@@ -136,21 +142,21 @@ func (w *walk) tellExec(ctx context.Context, c *chain) {
 }
 
 // tellTrips makes the rows of the round-trip times.
-func (w *walk) tellTrips(ctx context.Context, c *chain) {
-	w.begin(c.id(0, rowTrip))
-	trips := c.awaitTrips(ctx)
+func (w lastHopRows) tellTrips(ctx context.Context) {
+	w.begin(w.c.id(0, rowTrip))
+	trips := w.c.awaitTrips(ctx)
 	before := time.Duration(0)
-	for i, h := range c.hosts {
+	for i, h := range w.c.hosts {
 		took, ok := trips[h.Alias]
 		if !ok {
-			w.skip(c.id(i, rowTrip), h.Alias+" answers no request for a sign of life, or stands behind another connection")
+			w.skip(w.c.id(i, rowTrip), h.Alias+" answers no request for a sign of life, or stands behind another connection")
 			continue
 		}
 		summary := fmt.Sprintf("%v to %s and back", took.Round(100*time.Microsecond), h.Alias)
 		if i > 0 && took > before {
-			summary += fmt.Sprintf(", of which %v behind %s", (took - before).Round(100*time.Microsecond), c.hosts[i-1].Alias)
+			summary += fmt.Sprintf(", of which %v behind %s", (took - before).Round(100*time.Microsecond), w.c.hosts[i-1].Alias)
 		}
 		before = took
-		w.ok(c.id(i, rowTrip), summary)
+		w.ok(w.c.id(i, rowTrip), summary)
 	}
 }

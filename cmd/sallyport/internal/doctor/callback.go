@@ -16,8 +16,11 @@ import (
 	"sallyport/oauth/procnet"
 )
 
-// callback looks at what a login needs on this machine.
-func (w *walk) callback(ctx context.Context) {
+// callbackRows makes the rows of what a login needs on this machine.
+type callbackRows struct{ *walk }
+
+// tell looks at what a login needs on this machine.
+func (w callbackRows) tell(ctx context.Context) {
 	if because := w.needlessCallback(); because != "" {
 		w.skipAll(because, idPort, idTrip, idBrowser)
 		return
@@ -33,7 +36,7 @@ func (w *walk) callback(ctx context.Context) {
 }
 
 // needlessCallback says why no login comes back to this machine, or "".
-func (w *walk) needlessCallback() string {
+func (w callbackRows) needlessCallback() string {
 	switch {
 	case w.s == nil:
 		return w.why
@@ -48,7 +51,7 @@ func (w *walk) needlessCallback() string {
 }
 
 // tellPort binds the first callback port that is free, and sends a request to it.
-func (w *walk) tellPort(ctx context.Context) {
+func (w callbackRows) tellPort(ctx context.Context) {
 	var busy []string
 	var first error
 	for _, addr := range w.s.CallbackAddrs() {
@@ -75,12 +78,12 @@ func (w *walk) tellPort(ctx context.Context) {
 }
 
 // skipLater notes a row that is skipped after the next one.
-func (w *walk) skipLater(id, because string) {
+func (w callbackRows) skipLater(id, because string) {
 	w.later = append(w.later, Check{ID: id, Result: Skipped, Summary: because})
 }
 
 // flushLater adds the rows of skipLater.
-func (w *walk) flushLater() {
+func (w callbackRows) flushLater() {
 	for _, c := range w.later {
 		w.add(c)
 	}
@@ -99,7 +102,7 @@ func portError(addr string, err error) error {
 }
 
 // tellTrip sends a request through a listener, as a browser of this machine would, and closes it.
-func (w *walk) tellTrip(ctx context.Context, ln net.Listener) {
+func (w callbackRows) tellTrip(ctx context.Context, ln net.Listener) {
 	const word = "sallyport doctor was here"
 	server := &http.Server{ReadHeaderTimeout: askLimit, Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		io.WriteString(rw, word)
@@ -144,7 +147,7 @@ func fetch(ctx context.Context, link string) (string, error) {
 }
 
 // tellRemotePort asks the workstation of --callback-via for the forward of the callback.
-func (w *walk) tellRemotePort(ctx context.Context) {
+func (w callbackRows) tellRemotePort(ctx context.Context) {
 	host := w.Command.CallbackVia
 	c := w.chains[len(w.chains)-1]
 	if !c.up {
@@ -173,7 +176,7 @@ func listenThere(ctx context.Context, c *chain, addr string) (net.Listener, erro
 }
 
 // tellBrowser says which program would open the login page.
-func (w *walk) tellBrowser() {
+func (w callbackRows) tellBrowser() {
 	if w.Command.NoBrowser {
 		w.skip(idBrowser, "--no-browser: the link is printed")
 		return

@@ -68,8 +68,8 @@
 //
 // `sallyport doctor --json` prints one [Report]. Within a version, fields and rows may be added; a
 // reader ignores what it does not know. What changes or removes one raises the version. No field
-// holds a secret, but names of hosts and people are in clear. [Report.Strangers] is the form without
-// them.
+// holds a secret, but names of hosts and people are in clear. [Report.Strangers] is the form
+// without them.
 //
 // The exit status is that of the first failure: 1 failed, 2 configuration, 3 host key, 4 SSH
 // authentication, 5 sign-in, 6 unreachable. It is 0 if there are only warnings.

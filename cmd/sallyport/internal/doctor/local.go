@@ -12,8 +12,11 @@ import (
 	"sallyport/cmd/sallyport/internal/share"
 )
 
-// local looks at what else of sallyport is on this machine.
-func (w *walk) local(ctx context.Context) {
+// localRows makes the rows of what else of sallyport is on this machine.
+type localRows struct{ *walk }
+
+// tell looks at what else of sallyport is on this machine.
+func (w localRows) tell(ctx context.Context) {
 	w.begin(idShared)
 	w.tellShared(ctx)
 	w.begin(idProxies)
@@ -23,7 +26,7 @@ func (w *walk) local(ctx context.Context) {
 }
 
 // tellShared makes the row of the shared connections. One that does not answer is a warning.
-func (w *walk) tellShared(ctx context.Context) {
+func (w localRows) tellShared(ctx context.Context) {
 	sockets, refused := share.Sockets(share.Dirs(w.SocketDirs))
 	if w.warnRefused(idShared, refused) {
 		return
@@ -51,7 +54,7 @@ func (w *walk) tellShared(ctx context.Context) {
 }
 
 // warnRefused makes the row of directories that are not used.
-func (w *walk) warnRefused(id string, refused []error) bool {
+func (w localRows) warnRefused(id string, refused []error) bool {
 	if len(refused) == 0 {
 		return false
 	}
@@ -61,7 +64,7 @@ func (w *walk) warnRefused(id string, refused []error) bool {
 }
 
 // tellProxies makes the row of the proxies that run here, with what is in their way.
-func (w *walk) tellProxies(ctx context.Context) {
+func (w localRows) tellProxies(ctx context.Context) {
 	sockets, refused := control.Sockets(w.SocketDirs)
 	if w.warnRefused(idProxies, refused) {
 		return
@@ -91,7 +94,7 @@ func (w *walk) tellProxies(ctx context.Context) {
 }
 
 // tellEntries makes the row of the entries in the files of MCP hosts.
-func (w *walk) tellEntries() {
+func (w localRows) tellEntries() {
 	if w.Entries == nil {
 		w.skip(idEntries, "the files of MCP hosts are not looked at by this version")
 		return
@@ -116,6 +119,6 @@ func (w *walk) tellEntries() {
 	case len(lines) == 0:
 		w.skip(idEntries, "no MCP host here has an entry of sallyport", "sallyport install --list shows the MCP hosts of this machine")
 	default:
-		w.ok(idEntries, count(len(lines), "entry"), lines...)
+		w.ok(idEntries, "entries: "+fmt.Sprint(len(lines)), lines...)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"sallyport/sshtunnel/userkeys"
 )
 
-// tellKeys lists the keys that a hop would be offered, in their order. An agent that does not answer
-// is a failure if there is no other key.
+// tellKeys lists the keys that a hop would be offered, in their order. An agent that does not
+// answer is a failure if there is no other key.
 func (w *walk) tellKeys(ctx context.Context, c *chain, index int) {
 	id, h := c.id(index, rowKeys), c.hosts[index]
 	if !h.PubkeyAuthentication {
@@ -22,7 +22,9 @@ func (w *walk) tellKeys(ctx context.Context, c *chain, index int) {
 		return
 	}
 	agent, agentErr := userkeys.OpenAgent(ctx, h, w.Env.Getenv)
-	defer agent.Close()
+	if agentErr == nil {
+		defer agent.Close()
+	}
 	var notes []string
 	keys := userkeys.Collect(userkeys.Config{
 		Host: h, Agent: agent, Getenv: w.Env.Getenv, Context: ctx, Log: w.Log,
@@ -71,7 +73,13 @@ func agentWords(agent *userkeys.Agent, setting string) string {
 
 // count words a number of things.
 func count(n int, what string) string {
-	if n != 1 {
+	switch stem, y := strings.CutSuffix(what, "xy"); {
+	case n == 1:
+	case y:
+		what = stem + "xies"
+	case strings.HasSuffix(what, "s"):
+		what += "es"
+	default:
 		what += "s"
 	}
 	return fmt.Sprintf("%d %s", n, what)

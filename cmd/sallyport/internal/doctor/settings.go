@@ -5,18 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"strings"
 
 	"sallyport/cmd/sallyport/internal/session"
-	"sallyport/oauth"
 	"sallyport/sshtunnel"
 	"sallyport/sshtunnel/sshconfig"
 )
 
+// settingRows makes the rows of the settings, and opens the session.
+type settingRows struct{ *walk }
+
 // open builds the session, which reads the settings and ssh_config and touches no network. It makes
 // the rows of both.
-func (w *walk) open(ctx context.Context) {
+func (w settingRows) open(ctx context.Context) {
 	w.begin(idSettings)
 	s, err := w.openSession(ctx)
 	_, isConfig := errors.AsType[*sshconfig.Error](err)
@@ -38,7 +39,7 @@ func (w *walk) open(ctx context.Context) {
 }
 
 // given words the settings that the person has made, and where.
-func (w *walk) given() []string {
+func (w settingRows) given() []string {
 	var lines []string
 	for _, g := range w.Command.Given {
 		lines = append(lines, fmt.Sprintf("%s %s (%s)", g.Name, g.Value, g.From))
@@ -47,7 +48,7 @@ func (w *walk) given() []string {
 }
 
 // tellSettings makes the row of settings that can be used.
-func (w *walk) tellSettings() {
+func (w settingRows) tellSettings() {
 	given := len(w.Command.Given)
 	summary := fmt.Sprintf("%s made, the others are defaults", count(given, "setting"))
 	if len(w.Command.Warnings) > 0 {
@@ -57,20 +58,8 @@ func (w *walk) tellSettings() {
 	w.ok(idSettings, summary, w.given()...)
 }
 
-// openSession opens a session that only looks.
-func (w *walk) openSession(ctx context.Context) (*session.Session, error) {
-	if !w.viaShared {
-		w.chains = nil
-	}
-	return session.Open(ctx, session.Config{
-		Settings: w.Command.Remote, Env: w.Env, Log: w.Log, SocketDirs: w.SocketDirs, OnlyLooks: true, Ask: w.Ask,
-		Adjust: w.adjust,
-		Offer:  func(*url.URL) func(context.Context, oauth.Prompt) { return func(context.Context, oauth.Prompt) {} },
-	})
-}
-
 // tellChains reads the hosts of each tunnel, and makes the row of ssh_config.
-func (w *walk) tellChains(ctx context.Context) {
+func (w settingRows) tellChains(ctx context.Context) {
 	w.begin(idConfig)
 	tunnels := []*sshtunnel.Tunnel{w.s.Tunnel, w.s.CallbackTunnel}
 	if w.s.Tunnel == nil {
@@ -98,22 +87,4 @@ func (w *walk) tellChains(ctx context.Context) {
 		ways = append(ways, way)
 	}
 	w.ok(idConfig, strings.Join(ways, "; "))
-}
-
-// hops dials the tunnels and makes the rows of their hops.
-func (w *walk) hops(ctx context.Context) {
-	for _, c := range w.chains {
-		if c.hosts == nil {
-			return
-		}
-		if c.up = w.tellHops(ctx, c); !c.up && c.prefix == viaPrefix {
-			w.takeShared(ctx, c)
-		}
-		if c.prefix == viaPrefix {
-			w.tellLastHop(ctx, c)
-		}
-		if c.up && c.dialed {
-			w.tellTrips(ctx, c)
-		}
-	}
 }

@@ -12,11 +12,14 @@ import (
 	"sallyport/oauth/asclient"
 )
 
+// signInRows makes the rows of the metadata.
+type signInRows struct{ *walk }
+
 // discoverLimit bounds the search for metadata, which asks at several places.
 const discoverLimit = 30 * time.Second
 
-// signInRows are the rows of the metadata, in their order.
-var signInRows = []string{idChallenge, idResource, idServer, idIssuer, idPKCE, idWays}
+// metadataRows are the rows of the metadata, in their order.
+var metadataRows = []string{idChallenge, idResource, idServer, idIssuer, idPKCE, idWays}
 
 // signInFacts is what the other rows need to know of the sign-in.
 type signInFacts struct {
@@ -26,14 +29,14 @@ type signInFacts struct {
 	byBrowser bool
 }
 
-// signIn looks at the challenge and the metadata, and begins no sign-in.
-func (w *walk) signIn(ctx context.Context) {
+// tell looks at the challenge and the metadata, and begins no sign-in.
+func (w signInRows) tell(ctx context.Context) {
 	switch {
 	case w.s == nil:
-		w.skipAll(w.why, signInRows...)
+		w.skipAll(w.why, metadataRows...)
 	case w.s.Grant() == oauth.GrantNone:
 		w.found.open = true
-		w.skipAll("the settings forbid a sign-in, or hold credentials of their own", signInRows...)
+		w.skipAll("the settings forbid a sign-in, or hold credentials of their own", metadataRows...)
 	case w.met == nil || w.met.status == 0:
 		w.signInUnreached(ctx)
 	default:
@@ -46,7 +49,7 @@ func (w *walk) signIn(ctx context.Context) {
 }
 
 // signInUnreached looks at the login server although the upstream is not reached, if it is known.
-func (w *walk) signInUnreached(ctx context.Context) {
+func (w signInRows) signInUnreached(ctx context.Context) {
 	const because = "the upstream is not reached"
 	account, _ := w.s.SignIn.Stored()
 	issuer := w.Command.Issuer
@@ -54,7 +57,7 @@ func (w *walk) signInUnreached(ctx context.Context) {
 		issuer = account.Issuer
 	}
 	if issuer == "" {
-		w.skipAll(because+", which names the login server", signInRows...)
+		w.skipAll(because+", which names the login server", metadataRows...)
 		return
 	}
 	w.skipAll(because, idChallenge, idResource)
@@ -66,17 +69,17 @@ func (w *walk) signInUnreached(ctx context.Context) {
 }
 
 // tellSignIn makes the rows of the metadata.
-func (w *walk) tellSignIn(d oauth.Discovery, err error) {
+func (w signInRows) tellSignIn(d oauth.Discovery, err error) {
 	asked := attempts(d.Tried, asclient.StepChallenge)
 	switch {
 	case d.Challenge == nil && !slices.ContainsFunc(d.Tried, isAnswer):
 		w.fail(idChallenge, err, asked...)
-		w.skipAll("the upstream has not answered", signInRows[1:]...)
+		w.skipAll("the upstream has not answered", metadataRows[1:]...)
 		return
 	case d.Challenge == nil && w.s.SignIn != nil && !w.wantsToken(d):
 		w.found.open = true
 		w.ok(idChallenge, "the upstream takes requests without a token: no sign-in is needed", asked...)
-		w.skipAll("no sign-in is needed", signInRows[1:]...)
+		w.skipAll("no sign-in is needed", metadataRows[1:]...)
 		return
 	case d.Challenge == nil:
 		w.ok(idChallenge, "the upstream asks for no token by itself; the settings say how to get one", asked...)
@@ -89,7 +92,7 @@ func (w *walk) tellSignIn(d oauth.Discovery, err error) {
 }
 
 // wantsToken reports whether a token is fetched although the upstream asks for none.
-func (w *walk) wantsToken(d oauth.Discovery) bool {
+func (w signInRows) wantsToken(d oauth.Discovery) bool {
 	return w.s.Grant() != oauth.GrantAuto && d.Resource.ID != ""
 }
 
@@ -131,14 +134,14 @@ func attempts(tried []asclient.Attempt, step string) []string {
 
 // tellResource makes the row of the protected resource's metadata. It reports whether the next
 // rows can be looked at.
-func (w *walk) tellResource(d oauth.Discovery, err error) bool {
+func (w signInRows) tellResource(d oauth.Discovery, err error) bool {
 	lines := attempts(d.Tried, asclient.StepResource)
 	refused, _ := errors.AsType[*asclient.SignInError](err)
 	noServerAsked := len(attempts(d.Tried, asclient.StepServer)) == 0
 	switch {
 	case refused != nil && refused.Code == asclient.CodeResourceMismatch, err != nil && noServerAsked && d.Resource.ID == "":
 		w.fail(idResource, err, lines...)
-		w.skipAll("nothing names the login server", signInRows[2:]...)
+		w.skipAll("nothing names the login server", metadataRows[2:]...)
 		return false
 	case d.Resource.ID == "" && w.Command.Issuer != "":
 		w.skip(idResource, "the upstream has none; --issuer names the login server")
@@ -165,7 +168,7 @@ func join(list []string, separator string) string {
 }
 
 // tellServer makes the rows of the login server.
-func (w *walk) tellServer(d oauth.Discovery, err error) {
+func (w signInRows) tellServer(d oauth.Discovery, err error) {
 	lines := attempts(d.Tried, asclient.StepServer)
 	refused, _ := errors.AsType[*asclient.SignInError](err)
 	switch {
@@ -205,7 +208,7 @@ func serverLines(s asclient.Server) []string {
 }
 
 // tellIssuer makes the row of the issuer.
-func (w *walk) tellIssuer(s asclient.Server) {
+func (w signInRows) tellIssuer(s asclient.Server) {
 	switch {
 	case s.Source != asclient.FromMetadata:
 		w.skip(idIssuer, "there is no metadata to name one")
@@ -216,18 +219,13 @@ func (w *walk) tellIssuer(s asclient.Server) {
 	}
 }
 
-// attended reports whether a person takes part in the grant of the settings.
-func (w *walk) attended() bool {
-	return slices.Contains([]string{"", oauth.GrantAuto, oauth.GrantAuthorizationCode, oauth.GrantDeviceCode}, w.s.Grant())
-}
-
 // byDevice reports whether a login would use the device grant.
-func (w *walk) byDevice(s asclient.Server) bool {
+func (w signInRows) byDevice(s asclient.Server) bool {
 	return w.s.Grant() == oauth.GrantDeviceCode || w.s.Grant() == oauth.GrantAuto && s.AuthorizationEndpoint == "" && s.DeviceEndpoint != ""
 }
 
 // tellPKCE makes the row of PKCE, which the authorization code grant needs.
-func (w *walk) tellPKCE(s asclient.Server) {
+func (w signInRows) tellPKCE(s asclient.Server) {
 	if !w.attended() || w.byDevice(s) {
 		w.skip(idPKCE, "this grant uses no authorization code")
 		return
@@ -249,7 +247,7 @@ func (w *walk) tellPKCE(s asclient.Server) {
 }
 
 // tellWays makes the row of how the login server knows a client.
-func (w *walk) tellWays(s asclient.Server) {
+func (w signInRows) tellWays(s asclient.Server) {
 	account, _ := w.s.SignIn.Stored()
 	var ways []string
 	if w.Command.ClientID != "" {

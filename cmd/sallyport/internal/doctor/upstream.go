@@ -19,6 +19,9 @@ import (
 	"sallyport/cmd/sallyport/internal/session"
 )
 
+// upstreamRows makes the rows of the way to the upstream.
+type upstreamRows struct{ *walk }
+
 // meetLimit bounds the first request to the upstream.
 const meetLimit = 20 * time.Second
 
@@ -42,8 +45,8 @@ type meeting struct {
 	err error
 }
 
-// upstream sends one request without a token, and makes the rows of the way to the upstream.
-func (w *walk) upstream(ctx context.Context) {
+// tell sends one request without a token, and makes the rows of the way to the upstream.
+func (w upstreamRows) tell(ctx context.Context) {
 	direct := []string{idProxy, idName, idTCP}
 	if w.s == nil {
 		w.skipAll(w.why, append(direct, idTLS, idHTTP, idClock)...)
@@ -67,21 +70,8 @@ func (w *walk) upstream(ctx context.Context) {
 	w.tellClock()
 }
 
-// reached reports whether the row of the connection to the upstream is good.
-func (w *walk) reached() bool { return w.resultOf(idTCP) == OK }
-
-// resultOf returns the result of a row, or "".
-func (w *walk) resultOf(id string) Result {
-	for _, c := range w.report.Checks {
-		if c.ID == id {
-			return c.Result
-		}
-	}
-	return ""
-}
-
 // meet sends one GET to the upstream.
-func (w *walk) meet(ctx context.Context) *meeting {
+func (w upstreamRows) meet(ctx context.Context) *meeting {
 	m := &meeting{asked: time.Now()}
 	ctx, cancel := context.WithTimeout(ctx, meetLimit)
 	defer cancel()
@@ -142,7 +132,7 @@ func (m *meeting) trace() *httptrace.ClientTrace {
 }
 
 // tellDirect makes the rows of a connection that this machine opens.
-func (w *walk) tellDirect() {
+func (w upstreamRows) tellDirect() {
 	m, host := w.met, w.s.Upstream.Hostname()
 	proxy := w.proxy()
 	refused, isProxyError := errors.AsType[*session.ProxyError](m.err)
@@ -183,7 +173,7 @@ func (w *walk) tellDirect() {
 }
 
 // proxy returns the HTTP proxy of direct requests to the upstream, or nil.
-func (w *walk) proxy() *url.URL {
+func (w upstreamRows) proxy() *url.URL {
 	req := &http.Request{URL: w.s.Upstream}
 	proxy, err := session.DirectTransport(w.Env).Proxy(req)
 	if err != nil {
@@ -193,7 +183,7 @@ func (w *walk) proxy() *url.URL {
 }
 
 // tellTLS makes the row of the certificate.
-func (w *walk) tellTLS() {
+func (w upstreamRows) tellTLS() {
 	m := w.met
 	switch {
 	case w.resultOf(idTCP) != OK:
@@ -211,7 +201,7 @@ func (w *walk) tellTLS() {
 const longestLife = 20 * 365 * 24 * time.Hour
 
 // tellCertificate makes the row of a certificate that is good.
-func (w *walk) tellCertificate(state *tls.ConnectionState) {
+func (w upstreamRows) tellCertificate(state *tls.ConnectionState) {
 	leaf := state.PeerCertificates[0]
 	left, life := time.Until(leaf.NotAfter), leaf.NotAfter.Sub(leaf.NotBefore)
 	c := Check{ID: idTLS, Result: OK, Evidence: certificateLines(state.PeerCertificates),
@@ -260,7 +250,7 @@ func certificateLines(chain []*x509.Certificate) []string {
 }
 
 // tellHTTP makes the row of the first answer.
-func (w *walk) tellHTTP() {
+func (w upstreamRows) tellHTTP() {
 	m := w.met
 	switch {
 	case w.resultOf(idTCP) != OK:
@@ -285,7 +275,7 @@ const (
 )
 
 // tellClock compares the clock of this machine with the Date of the upstream's answer.
-func (w *walk) tellClock() {
+func (w upstreamRows) tellClock() {
 	m := w.met
 	if m.status == 0 || m.date.IsZero() {
 		w.skip(idClock, "no answer has told the time")

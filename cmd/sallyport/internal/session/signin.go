@@ -44,11 +44,7 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 	if err != nil {
 		return oauth.Config{}, err
 	}
-	open := OpenStore
-	if cfg.OnlyLooks {
-		open = readableStore
-	}
-	store, err := open(settings.Store, cfg.Env, cfg.Log)
+	store, err := cfg.openStore()
 	if err != nil {
 		return oauth.Config{}, err
 	}

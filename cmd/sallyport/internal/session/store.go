@@ -32,11 +32,15 @@ func LookAtStore(settings cli.Store, env environment.Environment, log *slog.Logg
 	return openStore(tokenstore.Look, settings, env, log)
 }
 
-// readableStore is LookAtStore, and an empty store where there is none that can be read.
-func readableStore(settings cli.Store, env environment.Environment, log *slog.Logger) (*tokenstore.Store, error) {
-	store, err := LookAtStore(settings, env, log)
+// openStore opens the store of a session. One that only looks has an empty store where there is
+// none that can be read.
+func (c *Config) openStore() (*tokenstore.Store, error) {
+	if !c.OnlyLooks {
+		return OpenStore(c.Settings.Store, c.Env, c.Log)
+	}
+	store, err := LookAtStore(c.Settings.Store, c.Env, c.Log)
 	if err != nil {
-		return tokenstore.Memory(log), nil
+		return tokenstore.Memory(c.Log), nil
 	}
 	return store, nil
 }

@@ -1,8 +1,8 @@
 //go:build linux
 
-// The stories of `sallyport doctor`: no row fails where everything works, on every kind of site that
-// the test library has, and where one thing is broken, the first row that fails names it. Real: the
-// command, sshd, oidc-provider, TLS.
+// The stories of `sallyport doctor`: no row fails where everything works, on every kind of site
+// that the test library has, and where one thing is broken, the first row that fails names it.
+// Real: the command, sshd, oidc-provider, TLS.
 package doctor_test
 
 import (

@@ -171,7 +171,9 @@ func TestTheFirstFailureNamesTheFaultOfTheStore(t *testing.T) {
 		{fault{name: "directory open to others", first: "store.directory", status: machines.StatusFailed}, nil,
 			func(t *testing.T, _ *site, home string) { chmod(t, stateDir(home), 0o777) }},
 		{fault{name: "key open to others", first: "store.directory", status: machines.StatusFailed}, nil,
-			func(t *testing.T, _ *site, home string) { chmod(t, filepath.Join(home, ".config", "sallyport", "store.key"), 0o644) }},
+			func(t *testing.T, _ *site, home string) {
+				chmod(t, filepath.Join(home, ".config", "sallyport", "store.key"), 0o644)
+			}},
 		{fault{name: "a file in place of the directory", first: "store.directory", status: machines.StatusFailed}, nil, func(t *testing.T, _ *site, home string) {
 			if err := os.RemoveAll(stateDir(home)); err != nil {
 				t.Fatal(err)
