@@ -78,7 +78,7 @@ var allowedImports = map[string][]string{
 	},
 	"cmd/sallyport/internal/doctor": {
 		"golang.org/x/crypto/ssh", "golang.org/x/sys", "sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys",
-		"oauth", "oauth/asclient", "oauth/procnet", "relay",
+		"oauth", "oauth/asclient", "relay",
 		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain",
 		"cmd/sallyport/internal/localsock", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
 	},

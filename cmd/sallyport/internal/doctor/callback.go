@@ -1,8 +1,8 @@
 package doctor
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,7 +13,6 @@ import (
 	"sallyport/cmd/sallyport/internal/explain"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/oauth"
-	"sallyport/oauth/procnet"
 )
 
 // callbackRows makes the rows of what a login needs on this machine.
@@ -22,7 +21,7 @@ type callbackRows struct{ *walk }
 // tell looks at what a login needs on this machine.
 func (w callbackRows) tell(ctx context.Context) {
 	if because := w.needlessCallback(); because != "" {
-		w.skipAll(because, idPort, idTrip, idBrowser)
+		w.skipAll(because, idPort, idTrip, idBrowser, idHelper)
 		return
 	}
 	w.begin(idPort)
@@ -33,6 +32,27 @@ func (w callbackRows) tell(ctx context.Context) {
 	}
 	w.begin(idBrowser)
 	w.tellBrowser()
+	w.begin(idHelper)
+	w.tellHelper(ctx)
+}
+
+// tellHelper says which other machines lend a browser.
+func (w callbackRows) tellHelper(ctx context.Context) {
+	if w.Helpers == nil {
+		w.skip(idHelper, "helpers are not looked for by this version")
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	switch helpers, err := w.Helpers(ctx); {
+	case err != nil:
+		e := w.Words.Error(err)
+		w.add(Check{ID: idHelper, Result: Warn, Summary: e.Text, Next: e.Hints})
+	case len(helpers) == 0:
+		w.skip(idHelper, "no other machine lends its browser to this one")
+	default:
+		w.ok(idHelper, "lent by "+join(helpers, ", "))
+	}
 }
 
 // needlessCallback says why no login comes back to this machine, or "".
@@ -50,55 +70,25 @@ func (w callbackRows) needlessCallback() string {
 	return ""
 }
 
-// tellPort binds the first callback port that is free, and sends a request to it.
+// tellPort binds the callback's port as a login would, and sends a request to it.
 func (w callbackRows) tellPort(ctx context.Context) {
-	var busy []string
-	var first error
-	for _, addr := range w.s.CallbackAddrs() {
-		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-		if err == nil {
-			w.ok(idPort, ln.Addr().String()+" is free", busy...)
-			w.begin(idTrip)
-			w.tellTrip(ctx, ln)
-			return
-		}
-		busy = append(busy, err.Error())
-		first = cmp.Or(first, portError(addr, err))
+	ln, addr, err := w.s.ListenForCallback(ctx)
+	if err == nil {
+		w.ok(idPort, ln.Addr().String()+" is free", "configured as "+addr)
+		w.begin(idTrip)
+		w.tellTrip(ctx, ln)
+		return
 	}
-	w.skipLater(idTrip, "no port could be bound")
-	if held, ok := first.(*oauth.PortBusyError); ok && strings.HasPrefix(held.Command, "sallyport") {
-		w.ok(idPort, fmt.Sprintf("process %d of sallyport holds the port: a sign-in waits there, or sallyport callback lends it", held.PID), busy...)
-	} else if w.signedIn {
-		e := w.Words.Error(first)
-		w.add(Check{ID: idPort, Result: Warn, Summary: e.Text + " (the stored sign-in needs no port until it ends)", Evidence: busy, Next: e.Hints})
-	} else {
-		w.fail(idPort, first, busy...)
+	held, _ := errors.AsType[*oauth.PortBusyError](err)
+	switch e := w.Words.Error(err); {
+	case held != nil && strings.HasPrefix(held.Command, "sallyport"):
+		w.ok(idPort, fmt.Sprintf("process %d of sallyport holds the port: a sign-in waits there, or sallyport callback lends it", held.PID))
+	case w.signedIn:
+		w.add(Check{ID: idPort, Result: Warn, Summary: e.Text + " (the stored sign-in needs no port until it ends)", Next: e.Hints})
+	default:
+		w.failWith(idPort, e)
 	}
-	w.flushLater()
-}
-
-// skipLater notes a row that is skipped after the next one.
-func (w callbackRows) skipLater(id, because string) {
-	w.later = append(w.later, Check{ID: id, Result: Skipped, Summary: because})
-}
-
-// flushLater adds the rows of skipLater.
-func (w callbackRows) flushLater() {
-	for _, c := range w.later {
-		w.add(c)
-	}
-	w.later = nil
-}
-
-// portError returns why a callback address could not be bound, as a login would tell it.
-func portError(addr string, err error) error {
-	if !isInUse(err) {
-		return fmt.Errorf("listen for the callback on %s: %w", addr, err)
-	}
-	_, port, _ := net.SplitHostPort(addr)
-	e := &oauth.PortBusyError{Addr: addr, Err: err}
-	e.PID, e.Command = procnet.Holder(port)
-	return e
+	w.skip(idTrip, "no port could be bound")
 }
 
 // tellTrip sends a request through a listener, as a browser of this machine would, and closes it.
@@ -154,25 +144,17 @@ func (w callbackRows) tellRemotePort(ctx context.Context) {
 		w.skipAll(host+" is not reached", idPort, idTrip)
 		return
 	}
-	var first error
-	for _, addr := range w.s.CallbackAddrs() {
-		ln, err := listenThere(ctx, c, addr)
-		if err == nil {
-			ln.Close()
-			w.ok(idPort, fmt.Sprintf("%s on %s can be had", addr, host))
-			w.skip(idTrip, "the browser is on "+host)
-			return
-		}
-		first = cmp.Or(first, err)
-	}
-	w.fail(idPort, first)
-	w.skip(idTrip, "no port could be bound")
-}
-
-func listenThere(ctx context.Context, c *chain, addr string) (net.Listener, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	return c.tunnel.Listen(ctx, "tcp", addr)
+	ln, addr, err := w.s.ListenForCallback(ctx)
+	if err != nil {
+		w.fail(idPort, err)
+		w.skip(idTrip, "no port could be bound")
+		return
+	}
+	ln.Close()
+	w.ok(idPort, fmt.Sprintf("%s on %s can be had", addr, host))
+	w.skip(idTrip, "the browser is on "+host)
 }
 
 // tellBrowser says which program would open the login page.

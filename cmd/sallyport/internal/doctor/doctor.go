@@ -97,6 +97,9 @@ type Config struct {
 	// Entries returns the entries of sallyport in the files of MCP hosts. If it is nil, they are
 	// not looked for.
 	Entries func() ([]Entry, error)
+	// Helpers returns the machines that lend a browser to logins on this one, as they are called.
+	// If it is nil, they are not looked for.
+	Helpers func(context.Context) ([]string, error)
 	// Ask puts a question of SSH to the person. If it is nil, nobody is asked, and no key is used
 	// that needs a touch.
 	Ask func(context.Context, sshtunnel.Question) (string, error)

@@ -126,9 +126,10 @@ func (n *Names) Mask(text string) string {
 	text = query.ReplaceAllString(text, "?(query)")
 	for _, m := range mail.FindAllString(text, -1) {
 		user, host, _ := strings.Cut(m, "@")
-		if n.known[host] != "" { // as ssh writes it
+		switch {
+		case n.known[host] != "": // as ssh writes it
 			n.add(kindUser, user)
-		} else {
+		case looksLikeHost(host): // and no extension of SSH's protocol
 			n.add(kindName, m)
 		}
 	}

@@ -38,8 +38,6 @@ type walk struct {
 	signedIn bool
 	// viaShared says that tunnels may go through a shared connection that is up.
 	viaShared bool
-	// later are rows that follow the next one.
-	later []Check
 	// closers end what was opened.
 	closers []func()
 }

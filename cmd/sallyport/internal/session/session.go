@@ -164,8 +164,10 @@ func (s *Session) DiscoverServer(ctx context.Context, issuer string) (oauth.Disc
 // Bare sends requests to the upstream without a token, and as they come.
 func (s *Session) Bare() http.RoundTripper { return s.signIn.Base }
 
-// CallbackAddrs are the addresses at which a login would accept its callback, in order.
-func (s *Session) CallbackAddrs() []string { return s.signIn.Callback.Addrs }
+// ListenForCallback binds the callback's port as a login would (oauth.ListenForCallback).
+func (s *Session) ListenForCallback(ctx context.Context) (net.Listener, string, error) {
+	return oauth.ListenForCallback(ctx, s.signIn)
+}
 
 // Grant is the grant of the settings. It is oauth.GrantNone also if the settings hold the person's
 // own credentials.

@@ -8,6 +8,7 @@ package doctor_test
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -216,4 +217,88 @@ func TestPasswordIsNotAskedFor(t *testing.T) {
 		t.Fatalf("login ended with status %d", status)
 	}
 	checkGood(t, machines.Command(t, home, args...), slices.Concat(behind, []string{"upstream.http", "upstream.mcp", "shared"})...)
+}
+
+// The other wires, and other ways to be let in.
+func TestNoFalseAlarmElsewhere(t *testing.T) {
+	t.Parallel()
+	good := func(name string, cmd *exec.Cmd, ok ...string) {
+		t.Run(name, func(t *testing.T) { checkGood(t, cmd, ok...) })
+	}
+	sse := machines.StartEverythingSSE(t, nil)
+	good("HTTP+SSE", machines.Command(t, t.TempDir(), "--grant", "none", sse), "upstream.mcp")
+	good("modern", machines.Command(t, t.TempDir(), "--grant", "none", machines.StartModern(t)), "upstream.mcp")
+	s := machines.NewDirectSite(t, machines.OIDCOptions{DPoPNonces: true})
+	good("DPoP", s.Command(t, t.TempDir(), "--callback-port", "0", s.Gate.URL), oauth...)
+	plain := machines.NewPlainSite(t)
+	good("strict", plain.Command(t, "-o", "StrictHostKeyChecking=yes"), hop1...)
+	good("agent", agentCommand(t, plain), "hop.1.keys", "hop.1.login")
+	good("ProxyCommand", plain.Command(t, "-o", "ProxyCommand=nc %h %p"), "hop.1.tcp", "hop.1.login")
+	good("callback on a workstation", machines.Command(t, t.TempDir(), "-F", machines.WriteSSHConfig(t, machines.Hop{Alias: "desk", SSHD: plain.SSHD}),
+		"--callback-via", "desk", "--callback-port", "0", newSite(t).upstream), "callback.hop.1.login", "callback.hop.1.roundtrip", "callback.port")
+}
+
+// agentCommand goes through the bastion of a site with a key that only the agent has.
+func agentCommand(t *testing.T, s *machines.PlainSite) *exec.Cmd {
+	cmd := s.Command(t, "-o", "IdentityFile=none")
+	cmd.Env = append(cmd.Env, "SSH_AUTH_SOCK="+machines.StartAgent(t, s.SSHD.IdentityFile))
+	return cmd
+}
+
+// A key that StrictHostKeyChecking takes is told, and not written down.
+func TestUnknownKeysAreNotNoted(t *testing.T) {
+	t.Parallel()
+	s := machines.NewPlainSite(t)
+	known := machines.WriteKnownHosts(t, "")
+	r, _ := run(t, command(s.Command(t, "-o", "StrictHostKeyChecking=accept-new", "-o", "UserKnownHostsFile="+known)))
+	if c := r.row("hop.1.hostkey"); r.Status != 0 || c.Result != "warn" || r.row("upstream.mcp").Result != "ok" {
+		t.Errorf("%d, %+v", r.Status, c)
+	}
+	if text := machines.ReadFile(t, known); text != "" {
+		t.Errorf("known_hosts has %q", text)
+	}
+}
+
+// On a terminal the rows have colours, unless NO_COLOR is set, and the row that takes long is shown
+// until it is known.
+func TestOnATerminal(t *testing.T) {
+	t.Parallel()
+	s := machines.NewPlainSite(t)
+	show := func(env ...string) string {
+		cmd := s.Command(t)
+		cmd.Args = slices.Concat(cmd.Args[:1], []string{"doctor"}, cmd.Args[1:])
+		cmd.Env = append(append(cmd.Env, "TERM=xterm"), env...)
+		terminal := machines.StartInTerminal(t, cmd)
+		if status := terminal.Wait(t); status != machines.StatusDone {
+			t.Errorf("status %d", status)
+		}
+		return terminal.String()
+	}
+	colored := show()
+	for _, want := range []string{"\x1b[32mok ", "\x1b[2m...", "hop.1.roundtrip", "\r\x1b[K", "0 failed"} {
+		if !strings.Contains(colored, want) {
+			t.Errorf("no %q in %q", want, colored)
+		}
+	}
+	if plain := show("NO_COLOR=1"); strings.Contains(plain, "\x1b[3") || !strings.Contains(plain, "ok      hop.1.login") {
+		t.Errorf("with NO_COLOR: %q", plain)
+	}
+	if dumb := show("TERM=dumb"); strings.Contains(dumb, "\x1b") {
+		t.Errorf("on a dumb terminal: %q", dumb)
+	}
+}
+
+// A doctor that is interrupted ends at once, and says so by its status.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	hole := startHole(t)
+	cmd := machines.Command(t, t.TempDir(), "doctor", "http://"+hole+"/mcp")
+	p := machines.StartProcess(t, cmd)
+	p.Out.Await(t, "settings")
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if status := p.Wait(t); status != machines.StatusInterrupted {
+		t.Errorf("status %d", status)
+	}
 }

@@ -96,6 +96,26 @@ func TestTheFirstFailureNamesTheFaultOfTheTunnel(t *testing.T) {
 	}
 }
 
+// Where a server would also take a password, a key that the person has named for it is a fault all
+// the same if it does not let us in.
+func TestAServerThatTakesPasswordsToo(t *testing.T) {
+	t.Parallel()
+	server, _ := machines.StartPasswordSSHD(t, "PasswordAuthentication yes")
+	upstream := machines.StartMCP(t, nil)
+	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "both", SSHD: server})
+	_, otherKey := machines.NewKey(t, machines.OpenDir(t), "other")
+	for _, f := range []fault{
+		{name: "wrong key", args: []string{"-F", machines.WithIdentity(t, config, server, otherKey)}},
+		{name: "encrypted key", args: []string{"-F", machines.WithIdentity(t, config, server, machines.EncryptKey(t, server.IdentityFile, "a passphrase"))}},
+		{name: "wrong user", args: []string{"-F", config, "-o", "User=nobody-here"}},
+	} {
+		f.first, f.status = "hop.1.login", machines.StatusSSHAuth
+		t.Run(f.name, func(t *testing.T) {
+			f.check(t, machines.Command(t, t.TempDir(), append(f.args, "--grant", "none", "--via", "both", upstream)...))
+		})
+	}
+}
+
 // A network that drops packets ends the row after its time.
 func TestABlackHoleEnds(t *testing.T) {
 	t.Parallel()
