@@ -7,6 +7,9 @@
 //	sallyport status [--json]              what is stored, which proxies run here, what they share
 //	sallyport doctor [flags] [URL]         walk the whole way and say what fails first
 //	sallyport callback [flags] HOST...     lend this machine's browser to proxies on HOST
+//	sallyport install --client HOST [URL]  write the entry into an MCP host's configuration
+//	sallyport install --list               which MCP hosts are here, and where the entry is
+//	sallyport uninstall --client HOST      take the entry out again
 //	sallyport ssh-config [flags] HOST      the configuration resolved for HOST, as ssh -G prints it
 //	sallyport share [--stop] [HOST]        show or end shared connections; started by itself
 //	sallyport version
@@ -73,6 +76,26 @@
 // SALLYPORT_ and the flag's name in capitals, unless --help names another. A flag counts more than
 // a variable, and a variable more than the file. An empty variable counts as unset. Lists in
 // variables are separated by newlines. All settings of mcp-oauth2-proxy are understood.
+//
+// # MCP hosts
+//
+// The command `sallyport install --client HOST [flags] URL` writes an entry that starts sallyport
+// with these flags into the configuration of an MCP host, shows the change, signs in, and asks the
+// host's own health check if it has one. `--list` shows which hosts are here and what is in their
+// files, and `--dry-run` shows the change alone. The name of the entry is made of the URL's host, or
+// is that of --name. A host that knows scopes takes --client-scope: user (the default of all), local
+// or project. `sallyport uninstall --client HOST` takes the entry out and leaves the rest as it was.
+//
+// The entry holds what the person has typed and what SALLYPORT_ variables and their kin said, with
+// full paths of files and of the program, and in hosts that keep variables of their environment
+// back, those that sallyport needs: SSH_AUTH_SOCK, and on Linux those of the keyring, the sockets
+// and the display. No secret is in it: that of --client-secret, and headers, go into files of mode
+// 0600 below the configuration directory.
+//
+// Comments and the form of the file stay. A copy of the old file lies beside it, FILE.sallyport-TIME.bak,
+// and the last three are kept. Another program's entry is left alone. If it is that of mcp-remote, of
+// mcp-oauth2-proxy or of the host itself for the same URL, --replace puts sallyport in its place and
+// keeps its env block.
 //
 // # Login servers that need a setting
 //
@@ -277,7 +300,8 @@
 // session (from settings to tunnels, routes, sign-in and store), explain (words for errors),
 // obstacle (what is in the way), person (messages, questions, browser), control (the local
 // interface of a running proxy), share (finding, starting and running shared connections),
-// localsock (sockets of one user), callback (carrying the callback), hostio (stdin, parent,
+// localsock (sockets of one user), callback (carrying the callback), install (configurations of MCP
+// hosts), hostio (stdin, parent,
 // memory), environment, and command, which is the whole program. Package machines and the folders
 // stories and bench are tests.
 package main

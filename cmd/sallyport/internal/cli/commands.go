@@ -16,6 +16,8 @@ type grammar struct {
 	Status     StatusCommand     `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, their tunnels, and the shared connections."`
 	Doctor     DoctorCommand     `cmd:"" name:"doctor" help:"Walk the whole way to the upstream step by step, and say what to do about the first thing that fails."`
 	Callback   CallbackCommand   `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
+	Install    InstallCommand    `cmd:"" name:"install" help:"Write the entry for URL into the configuration of an MCP host, and sign in."`
+	Uninstall  UninstallCommand  `cmd:"" name:"uninstall" help:"Take the entry out of the configuration of an MCP host."`
 	SSHConfig  SSHConfigCommand  `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
 	Share      ShareCommand      `cmd:"" name:"share" hidden:"" help:"Show or end the shared connections to bastions."`
 	Help       HelpCommand       `cmd:"" name:"help" help:"Explain a kind of error (the word of its last hint), or a chapter of the manual; without TOPIC, list them."`

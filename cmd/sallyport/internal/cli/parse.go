@@ -123,6 +123,9 @@ func (p parser) parse(grammar any, options ...kong.Option) (inv *Invocation, err
 	if c, ok := inv.Command.(interface{ common() Common }); ok {
 		inv.Common = c.common()
 	}
+	if install, ok := inv.Command.(*InstallCommand); ok {
+		install.Given = p.given(kctx)
+	}
 	inv.Warnings = append(sources.unknownFields(k.Model), exposedSecrets(kctx)...)
 	if c, ok := inv.Command.(*DoctorCommand); ok {
 		c.Given, c.Warnings = sources.given(kctx), inv.Warnings

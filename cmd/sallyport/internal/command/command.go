@@ -108,6 +108,8 @@ func remoteOf(command any) cli.Remote {
 		return c.Remote
 	case *cli.DoctorCommand:
 		return c.Remote
+	case *cli.InstallCommand:
+		return c.Remote
 	}
 	return cli.Remote{}
 }
@@ -133,6 +135,10 @@ func (a *app) run(ctx context.Context, command any) error {
 		return runDoctor(ctx, a, c)
 	case *cli.CallbackCommand:
 		return a.callback(ctx, c)
+	case *cli.InstallCommand:
+		return installEntry(ctx, a, c)
+	case *cli.UninstallCommand:
+		return uninstallEntry(ctx, a, c)
 	case *cli.SSHConfigCommand:
 		return a.sshConfig(ctx, c.SSH, c.Host)
 	case *cli.ShareCommand:
