@@ -84,7 +84,8 @@ var allowedImports = map[string][]string{
 		"golang.org/x/crypto/ssh", "golang.org/x/sys", "sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys",
 		"oauth", "oauth/asclient", "relay",
 		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain",
-		"cmd/sallyport/internal/localsock", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
+		"cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
+		"cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport/internal/command": {
 		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore", "relay",

@@ -7,12 +7,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/doctor"
 	"sallyport/cmd/sallyport/internal/person"
+	"sallyport/cmd/sallyport/internal/session"
 )
 
 // statusError ends a command that has reported everything itself.
@@ -25,7 +27,7 @@ func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.st
 func runDoctor(ctx context.Context, a *app, c *cli.DoctorCommand) error {
 	client := doctor.ClientOf(a.env)
 	if c.Client != "" && client == nil {
-		return doctorAs(ctx, a, c.Client)
+		return doctorAs(ctx, a, c)
 	}
 	cfg := doctor.Config{
 		Command: c, Env: a.env, Words: a.words, Client: client, SocketDirs: a.controlDirs(c.Store), Log: a.log,
@@ -87,26 +89,77 @@ func writeStrangers(a *app, cfg doctor.Config, report *doctor.Report) error {
 	return nil
 }
 
-// doctorAs runs the same command with the environment and in the folder that an MCP host gives its
-// servers.
-func doctorAs(ctx context.Context, a *app, client string) error {
-	environ, folder, ok := doctor.Environ(a.env, client, cli.IsOwnVariable)
+// doctorAs runs a doctor with the environment and in the folder that an MCP host gives its servers.
+// The settings are those of the command line or, if that names nothing but a URL, or not even that,
+// those of the host's entry.
+func doctorAs(ctx context.Context, a *app, c *cli.DoctorCommand) error {
+	entry, err := entryOf(a, c)
+	if err != nil {
+		return err
+	}
+	environ, folder, ok := doctor.Environ(a.env, c.Client, entry, cli.IsOwnVariable)
 	if !ok {
-		return &cli.UsageError{Text: fmt.Sprintf("--client %q is not known", client),
-			Hints: []string{"known are " + strings.Join(doctor.Clients(), ", ")}}
+		e := &cli.UsageError{Text: fmt.Sprintf("--client %q is not known", c.Client)}
+		if near := cli.Nearest(c.Client, doctor.Clients()); near != "" {
+			e.Hints = append(e.Hints, "did you mean --client "+near+"?")
+		}
+		e.Hints = append(e.Hints, "known are "+strings.Join(doctor.Clients(), ", "))
+		return e
 	}
 	if a.env.Executable == "" {
 		return errors.New("this program's file is not known, so it cannot be started again")
 	}
-	cmd := exec.CommandContext(ctx, a.env.Executable, a.args...)
+	cmd := exec.CommandContext(ctx, a.env.Executable, doctorArgs(a, c, entry)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.Env, cmd.Dir = environ, folder
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.std.In, a.toHost, a.rawErr
-	err := cmd.Run()
+	err = cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return &statusError{exit.ExitCode()}
 	}
 	return err
+}
+
+// entryOf returns the entry whose settings count, or nil if those of the command line do.
+func entryOf(a *app, c *cli.DoctorCommand) (*doctor.Entry, error) {
+	isOther := func(g cli.Given) bool { return g.From == "command line" && g.Name != "URL" }
+	if slices.ContainsFunc(c.Given, isOther) {
+		return nil, nil
+	}
+	entries := doctor.EntriesOf(a.env, c.Client)
+	if c.URL != "" {
+		entries = slices.DeleteFunc(entries, func(e doctor.Entry) bool { return e.Upstream() != c.URL })
+	}
+	switch {
+	case len(entries) == 0:
+		return nil, nil
+	case len(entries) == 1:
+		return &entries[0], nil
+	}
+	e := &cli.UsageError{Text: fmt.Sprintf("%s has several entries of sallyport", entries[0].Host.Title)}
+	for _, entry := range entries {
+		e.Hints = append(e.Hints, fmt.Sprintf("%s in %s: sallyport doctor --client %s %s", entry.Name, entry.File, c.Client, session.BeforeQuery(entry.Upstream())))
+	}
+	return nil, e
+}
+
+// doctorArgs are the arguments of the doctor that doctorAs starts.
+func doctorArgs(a *app, c *cli.DoctorCommand, entry *doctor.Entry) []string {
+	args := a.args
+	if entry != nil {
+		args = []string{"doctor", "--client", c.Client}
+		if c.JSON {
+			args = append(args, "--json")
+		}
+		if c.Login {
+			args = append(args, "--login")
+		}
+		args = append(args, entry.Args()...)
+	}
+	if path, err := filepath.Abs(c.Report); err == nil && c.Report != "" { // the folder may be another one
+		args = append(slices.Clip(args), "--report", path)
+	}
+	return args
 }
 
 // doctorUnread is the doctor of settings that cannot be read.

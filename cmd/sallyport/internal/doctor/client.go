@@ -1,15 +1,19 @@
 package doctor
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 
 	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/cmd/sallyport/internal/install"
 )
 
 // Stage is the variable that tells a doctor, which another one has started with the environment of
@@ -31,20 +35,21 @@ type Client struct {
 	Restore string `json:"restore,omitempty"`
 	// Folder is the folder of the process.
 	Folder string `json:"folder"`
+	// Entry is the entry in the host's file that the settings are those of. It is empty if they are
+	// those of the command line.
+	Entry string `json:"entry,omitempty"`
 }
 
-// habit is what an MCP host does with the environment of its servers.
+// habit is what an MCP host does with the environment of its servers, beside what package install
+// knows of it.
 type habit struct {
-	// keeps lists the variables that are passed on. Nil means all.
+	// keeps lists the variables that are passed on. Nil means all that the host does not drop.
 	keeps []string
-	// drops lists variables that are not passed on, beside those that keeps leaves out.
-	drops []string
-	// shortPath says that the host is a desktop program, whose PATH is that of the session and not
-	// of a shell.
-	shortPath bool
+	// desktop says that the host is a program of the desktop, whose PATH is not that of a shell.
+	desktop bool
 	// home says that servers start in the home directory, and not in the project.
 	home bool
-	// restore says how a variable is passed on.
+	// restore says how a variable is passed on. Empty is the member env of the entry.
 	restore string
 }
 
@@ -54,37 +59,39 @@ var sdkKeeps = []string{"HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER"}
 // envMember is how most hosts are given a variable.
 const envMember = `in the host's entry: "env": {"%s": "VALUE"}`
 
-// habits are those of the hosts that were tried on 2026-11-28. For the desktop programs they are
-// what their documentation says.
+// habits are those of the hosts that were tried on 2026-11-28. For the programs of the desktop they
+// are what their documentation says. A host that is not here passes on everything.
 var habits = map[string]habit{
-	"claude-code":    {restore: envMember},
+	"codex":          {restore: `in the host's entry: env_vars = ["%s"]`},
+	"gemini":         {restore: `in the host's entry: "env": {"%[1]s": "$%[1]s"}`},
 	"opencode":       {restore: `in the host's entry: "environment": {"%s": "VALUE"}`},
-	"droid":          {restore: envMember},
-	"qwen":           {restore: envMember},
-	"mcporter":       {restore: envMember},
-	"inspector":      {restore: "mcp-inspector -e %s=VALUE"},
-	"copilot":        {restore: envMember},
 	"continue":       {restore: "in the host's entry, below env: %s: VALUE"},
-	"gemini":         {drops: []string{"SSH_AUTH_SOCK"}, restore: `in the host's entry: "env": {"%[1]s": "$%[1]s"}`},
-	"codex":          {keeps: []string{"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "USER"}, restore: `in the host's entry: env_vars = ["%s"]`},
-	"mcp-cli":        {keeps: sdkKeeps, restore: envMember},
-	"claude-desktop": {keeps: sdkKeeps, shortPath: true, home: true, restore: envMember},
-	"vscode":         {shortPath: true, restore: envMember},
-	"cursor":         {shortPath: true, restore: envMember},
-	"windsurf":       {keeps: sdkKeeps, shortPath: true, home: true, restore: envMember},
-	"cline":          {keeps: sdkKeeps, shortPath: true, restore: envMember},
-	"zed":            {shortPath: true, restore: `in the host's entry: "env": {"%s": "VALUE"}`},
-	"jetbrains":      {shortPath: true, home: true, restore: envMember},
+	"inspector":      {restore: "mcp-inspector -e %s=VALUE"},
+	"mcp-cli":        {keeps: sdkKeeps},
+	"claude-desktop": {keeps: sdkKeeps, desktop: true, home: true},
+	"windsurf":       {keeps: sdkKeeps, desktop: true, home: true},
+	"cline-vscode":   {keeps: sdkKeeps, desktop: true},
+	"vscode":         {desktop: true},
+	"cursor":         {desktop: true},
+	"zed":            {desktop: true},
+	"jetbrains":      {desktop: true, home: true},
 }
 
 // Clients are the names of the hosts that are known.
 func Clients() []string {
-	var names []string
-	for name := range habits {
-		names = append(names, name)
-	}
+	names := append(install.Names(), slices.Collect(maps.Keys(habits))...)
 	slices.Sort(names)
-	return names
+	return slices.Compact(names)
+}
+
+// clientOf finds a host by its name or one of its other names. The host is nil for one that package
+// install does not know.
+func clientOf(name string) (canonical string, host *install.Host, ok bool) {
+	if host, ok := install.Find(name); ok {
+		return host.Name, host, true
+	}
+	_, ok = habits[strings.ToLower(name)]
+	return strings.ToLower(name), nil, ok
 }
 
 // counts reports whether it matters to sallyport that a variable is there.
@@ -96,55 +103,94 @@ func counts(name string, isOwn func(string) bool) bool {
 }
 
 // Environ returns the environment and the folder of a server that the host named name starts, for a
-// doctor that is run with them. The function isOwn reports which variables are settings of this
-// program. ok is false for a host that is not known.
-func Environ(env environment.Environment, name string, isOwn func(string) bool) (environ []string, folder string, ok bool) {
-	h, ok := habits[name]
+// doctor that is run with them. The entry is that of the host's file, or nil. The function isOwn
+// reports which variables are settings of this program. ok is false for a host that is not known.
+func Environ(env environment.Environment, name string, entry *Entry, isOwn func(string) bool) (environ []string, folder string, ok bool) {
+	name, host, ok := clientOf(name)
 	if !ok {
 		return nil, "", false
 	}
+	h := habits[name]
 	folder, _ = os.Getwd()
 	if h.home && env.Home != "" {
 		folder = env.Home
 	}
-	c := Client{Name: name, Folder: folder, Restore: h.restore, Words: "as this host was seen to do it on 2026-11-28"}
-	if h.shortPath {
-		c.Words = "as a desktop program that a shell has not started does it"
+	c := Client{Name: name, Folder: folder, Restore: cmp.Or(h.restore, envMember), Words: "as this host was seen to do it on 2026-11-28"}
+	if h.desktop {
+		c.Words = "as a program of the desktop does it that no shell has started"
 	}
-	inherited := slices.Clone(env.Environ())
-	for _, secret := range environment.SecretVariables() { // which the doctor, as the proxy, may have
-		if value := env.Getenv(secret); value != "" {
-			inherited = append(inherited, secret+"="+value)
+	passes := func(variable string) bool {
+		switch {
+		case entry != nil && slices.Contains(entry.Pass, variable):
+			return true
+		case h.keeps != nil:
+			return slices.Contains(h.keeps, variable)
 		}
+		return host == nil || !host.Drops(variable)
 	}
-	for _, entry := range inherited {
-		variable, value, _ := strings.Cut(entry, "=")
-		if h.keeps != nil && !slices.Contains(h.keeps, variable) || slices.Contains(h.drops, variable) {
+	var set map[string]string
+	if entry != nil {
+		c.Entry, set = entry.Name+" in "+entry.File, entry.Env
+	}
+	for variable, value := range inherited(env) {
+		_, replaced := set[variable]
+		switch {
+		case replaced:
+		case !passes(variable):
 			if value != "" && counts(variable, isOwn) {
 				c.Dropped = append(c.Dropped, variable)
 			}
-			continue
+		case variable == "PATH" && h.desktop:
+			c.PathChanged = value != shortPath(value)
+			environ = append(environ, "PATH="+shortPath(value))
+		default:
+			environ = append(environ, variable+"="+value)
 		}
-		if variable == "PATH" && h.shortPath {
-			c.PathChanged = value != shortPath()
-			entry = "PATH=" + shortPath()
-		}
-		environ = append(environ, entry)
 	}
+	for variable, value := range set {
+		environ = append(environ, variable+"="+expand(value, env.Getenv))
+	}
+	slices.Sort(c.Dropped)
+	slices.Sort(environ)
 	text, err := json.Marshal(c)
-	if err != nil {
-		return nil, "", false
-	}
-	return append(environ, Stage+"="+string(text)), folder, true
+	return append(environ, Stage+"="+string(text)), folder, err == nil
 }
 
-// shortPath is the PATH of a program that the desktop has started.
-func shortPath() string {
+// inherited returns the variables of this process, those included that it keeps from the programs
+// that it starts.
+func inherited(env environment.Environment) map[string]string {
+	variables := map[string]string{}
+	for _, entry := range env.Environ() {
+		variable, value, _ := strings.Cut(entry, "=")
+		variables[variable] = value
+	}
+	for _, secret := range environment.SecretVariables() {
+		if value := env.Getenv(secret); value != "" {
+			variables[secret] = value
+		}
+	}
+	return variables
+}
+
+// reference matches a variable in the value of an entry, in the forms of all hosts: $NAME, ${NAME},
+// ${env:NAME}, ${NAME:-DEFAULT}.
+var reference = regexp.MustCompile(`\$(?:\{(?:env:)?(\w+)(?::-([^}]*))?\}|(\w+))`)
+
+// expand replaces references to variables.
+func expand(value string, getenv func(string) string) string {
+	return reference.ReplaceAllStringFunc(value, func(text string) string {
+		m := reference.FindStringSubmatch(text)
+		return cmp.Or(getenv(cmp.Or(m[1], m[3])), m[2])
+	})
+}
+
+// shortPath is the PATH of a program that the desktop has started, in place of that of a shell.
+func shortPath(path string) string {
 	switch runtime.GOOS {
 	case "darwin":
 		return "/usr/bin:/bin:/usr/sbin:/sbin"
 	case "windows":
-		return os.Getenv("PATH")
+		return path
 	}
 	return "/usr/local/bin:/usr/bin:/bin"
 }
@@ -165,9 +211,12 @@ func (w *walk) client() {
 		return
 	}
 	w.begin(idClient)
+	row := Check{ID: idClient, Result: OK}
 	evidence := []string{"folder " + c.Folder, "PATH " + w.Env.Getenv("PATH"), c.Words}
+	if c.Entry != "" {
+		evidence = append(evidence, "the settings are those of its entry "+c.Entry)
+	}
 	summary := c.Name + " passes on every variable that counts here"
-	row := Check{ID: idClient, Result: OK, Evidence: evidence}
 	if len(c.Dropped) > 0 {
 		row.Result = Warn
 		summary = fmt.Sprintf("%s does not pass on %s", c.Name, strings.Join(c.Dropped, ", "))
@@ -181,7 +230,7 @@ func (w *walk) client() {
 	if program := filepath.Base(w.Env.Executable); !inPath(w.Env.Getenv("PATH"), program) {
 		row.Evidence = append(row.Evidence, "its PATH has no "+program+": the entry has to name the full path, "+w.Env.Executable)
 	}
-	row.Summary = summary
+	row.Summary, row.Evidence = summary, append(evidence, row.Evidence...)
 	w.add(row)
 }
 

@@ -94,9 +94,6 @@ type Config struct {
 	Words explain.Explainer
 	// Client is the MCP host whose environment the process has. It is nil for that of the terminal.
 	Client *Client
-	// Entries returns the entries of sallyport in the files of MCP hosts. If it is nil, they are
-	// not looked for.
-	Entries func() ([]Entry, error)
 	// Helpers returns the machines that lend a browser to logins on this one, as they are called.
 	// If it is nil, they are not looked for.
 	Helpers func(context.Context) ([]string, error)
@@ -112,19 +109,6 @@ type Config struct {
 	Done func(Check)
 	// Log must not be nil.
 	Log *slog.Logger
-}
-
-// Entry is an entry of sallyport in the file of an MCP host.
-type Entry struct {
-	// Host is the MCP host's name, and File its file.
-	Host, File string
-	// Name is what the host calls the server.
-	Name string
-	// Command is the program, and Args its arguments.
-	Command string
-	Args    []string
-	// Err is what is wrong with the file or the entry. It is nil if nothing is.
-	Err error
 }
 
 // wholeRun bounds a run. Each row has a bound of its own.

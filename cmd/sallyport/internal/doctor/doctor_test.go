@@ -148,11 +148,12 @@ func TestEnviron(t *testing.T) {
 		home             bool
 	}{
 		{"claude-code", nil, true, true, false, false},
-		{"gemini", []string{"SSH_AUTH_SOCK"}, false, true, false, false},
+		{"gemini", []string{"OAUTH2_CLIENT_SECRET", "SSH_AUTH_SOCK"}, false, false, false, false},
+		{"gemini-cli", []string{"OAUTH2_CLIENT_SECRET", "SSH_AUTH_SOCK"}, false, false, false, false},
 		{"codex", []string{"OAUTH2_CLIENT_SECRET", "SSH_AUTH_SOCK", "UPSTREAM_URL"}, false, false, false, false},
 		{"claude-desktop", []string{"OAUTH2_CLIENT_SECRET", "SSH_AUTH_SOCK", "UPSTREAM_URL"}, false, false, true, true},
 	} {
-		environ, folder, ok := Environ(env, test.host, cli.IsOwnVariable)
+		environ, folder, ok := Environ(env, test.host, nil, cli.IsOwnVariable)
 		if !ok {
 			t.Fatalf("%s is not known", test.host)
 		}
@@ -174,7 +175,7 @@ func TestEnviron(t *testing.T) {
 			t.Errorf("%s: %+v, folder %s, PATH %s", test.host, c, folder, variables["PATH"])
 		}
 	}
-	if _, _, ok := Environ(env, "nobody", cli.IsOwnVariable); ok {
+	if _, _, ok := Environ(env, "nobody", nil, cli.IsOwnVariable); ok {
 		t.Error("an unknown host has an environment")
 	}
 }

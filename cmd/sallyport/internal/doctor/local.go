@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,29 +94,29 @@ func (w localRows) tellProxies(ctx context.Context) {
 	}
 }
 
-// tellEntries makes the row of the entries in the files of MCP hosts.
+// tellEntries makes the row of the entries of sallyport in the files of MCP hosts.
 func (w localRows) tellEntries() {
-	if w.Entries == nil {
-		w.skip(idEntries, "the files of MCP hosts are not looked at by this version")
-		return
-	}
-	entries, err := w.Entries()
+	entries, unread := Entries(w.Env)
 	var lines []string
-	var wrong []Entry
+	var wrong []string
+	for _, err := range unread {
+		wrong = append(wrong, err.Error())
+	}
 	for _, e := range entries {
-		line := fmt.Sprintf("%s (%s): %s starts %s", e.Host, e.File, e.Name, e.Command)
-		if e.Err != nil {
-			line += ": " + e.Err.Error()
-			wrong = append(wrong, e)
+		line := fmt.Sprintf("%s: %s in %s leads to %s", e.Host.Title, e.Name, e.File, cmp.Or(session.BeforeQuery(e.Upstream()), "an upstream that the entry does not name"))
+		if e.Disabled {
+			line += ", and is disabled"
+		}
+		if fault := e.fault(); fault != "" {
+			line += ": " + fault
+			wrong = append(wrong, line)
 		}
 		lines = append(lines, line)
 	}
 	switch {
-	case err != nil:
-		w.add(Check{ID: idEntries, Result: Warn, Summary: err.Error(), Evidence: lines})
 	case len(wrong) > 0:
-		w.add(Check{ID: idEntries, Result: Warn, Summary: fmt.Sprintf("%s (%s): %v", wrong[0].Host, wrong[0].File, wrong[0].Err), Evidence: lines,
-			Next: []string{"sallyport install --client " + wrong[0].Host + " writes the entry anew"}})
+		w.add(Check{ID: idEntries, Result: Warn, Summary: wrong[0], Evidence: append(lines, wrong[1:]...),
+			Next: []string{"sallyport install --client NAME, with the same settings, writes the entry anew"}})
 	case len(lines) == 0:
 		w.skip(idEntries, "no MCP host here has an entry of sallyport", "sallyport install --list shows the MCP hosts of this machine")
 	default:
