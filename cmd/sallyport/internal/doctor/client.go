@@ -97,7 +97,7 @@ func clientOf(name string) (canonical string, host *install.Host, ok bool) {
 // counts reports whether it matters to sallyport that a variable is there.
 func counts(name string, isOwn func(string) bool) bool {
 	return isOwn(name) || slices.Contains([]string{
-		"SSH_AUTH_SOCK", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy", "XDG_RUNTIME_DIR",
+		agentVariable, "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy", "XDG_RUNTIME_DIR",
 		"XDG_CONFIG_HOME", "XDG_STATE_HOME", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY", "SSH_ASKPASS", "BROWSER", "SSL_CERT_FILE", "SSL_CERT_DIR",
 	}, name)
 }
@@ -204,6 +204,18 @@ func ClientOf(env environment.Environment) *Client {
 	return &c
 }
 
+// agentVariable names the agent's socket.
+const agentVariable = "SSH_AUTH_SOCK"
+
+// restores says how the host is made to pass on a variable that it drops. It is empty if the host
+// passes it on, or if there is no host.
+func (c *Client) restores(variable string) string {
+	if c == nil || !slices.Contains(c.Dropped, variable) {
+		return ""
+	}
+	return fmt.Sprintf("%s does not pass on %s; to pass it on, ", c.Name, variable) + fmt.Sprintf(c.Restore, variable)
+}
+
 // client makes the row of the MCP host whose environment the process has.
 func (w *walk) client() {
 	c := w.Client
@@ -221,7 +233,7 @@ func (w *walk) client() {
 		row.Result = Warn
 		summary = fmt.Sprintf("%s does not pass on %s", c.Name, strings.Join(c.Dropped, ", "))
 		for _, name := range c.Dropped {
-			row.Next = append(row.Next, "to pass it on, "+fmt.Sprintf(c.Restore, name))
+			row.Next = append(row.Next, c.restores(name))
 		}
 	}
 	if c.PathChanged {

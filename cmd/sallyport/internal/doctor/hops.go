@@ -293,6 +293,10 @@ func (r *hopRows) failed(err error) {
 // words explains the error of a dial. A time that the whole dial has taken is nobody's word.
 func (r *hopRows) words(err error) explain.Explanation {
 	e := r.Words.Error(err)
+	_, auth := errors.AsType[*sshtunnel.AuthError](err)
+	if hint := r.Client.restores(agentVariable); auth && hint != "" {
+		e.Hints = append([]string{hint}, e.Hints...)
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		e.Text = fmt.Sprintf("hop %s: no answer in time", r.host().Alias)
 	}

@@ -232,17 +232,20 @@ func TestNoFalseAlarmElsewhere(t *testing.T) {
 	good("DPoP", s.Command(t, t.TempDir(), "--callback-port", "0", s.Gate.URL), oauth...)
 	plain := machines.NewPlainSite(t)
 	good("strict", plain.Command(t, "-o", "StrictHostKeyChecking=yes"), hop1...)
-	good("agent", agentCommand(t, plain), "hop.1.keys", "hop.1.login")
+	agent := machines.Command(t, t.TempDir(), agentOnly(t, plain)...)
+	agent.Env = append(agent.Env, "SSH_AUTH_SOCK="+machines.StartAgent(t, plain.SSHD.IdentityFile))
+	good("agent", agent, "hop.1.keys", "hop.1.login")
 	good("ProxyCommand", plain.Command(t, "-o", "ProxyCommand=nc %h %p"), "hop.1.tcp", "hop.1.login")
 	good("callback on a workstation", machines.Command(t, t.TempDir(), "-F", machines.WriteSSHConfig(t, machines.Hop{Alias: "desk", SSHD: plain.SSHD}),
 		"--callback-via", "desk", "--callback-port", "0", newSite(t).upstream), "callback.hop.1.login", "callback.hop.1.roundtrip", "callback.port")
 }
 
-// agentCommand goes through the bastion of a site with a key that only the agent has.
-func agentCommand(t *testing.T, s *machines.PlainSite) *exec.Cmd {
-	cmd := s.Command(t, "-o", "IdentityFile=none")
-	cmd.Env = append(cmd.Env, "SSH_AUTH_SOCK="+machines.StartAgent(t, s.SSHD.IdentityFile))
-	return cmd
+// agentOnly are the arguments of a command through the bastion of a site, for which only the agent
+// has a key.
+func agentOnly(t *testing.T, s *machines.PlainSite) []string {
+	t.Helper()
+	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "bastion", SSHD: s.SSHD, Config: []string{"IdentitiesOnly no"}})
+	return []string{"-F", machines.WithIdentity(t, config, s.SSHD, "/nosuch/key"), "--grant", "none", "--via", "bastion", s.Upstream}
 }
 
 // A key that StrictHostKeyChecking takes is told, and not written down.
