@@ -82,10 +82,17 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/obstacle": {
 		"sshtunnel", "oauth", "relay", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/person",
 	},
+	"cmd/sallyport/internal/doctor": {
+		"golang.org/x/crypto/ssh", "golang.org/x/sys", "sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys",
+		"oauth", "oauth/asclient", "relay",
+		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain",
+		"cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
+		"cmd/sallyport/internal/share",
+	},
 	"cmd/sallyport/internal/command": {
 		"cmd/internal/world", "gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore", "relay",
 		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control",
-		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/hostio",
+		"cmd/sallyport/internal/doctor", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/hostio",
 		"cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
 		"cmd/sallyport/internal/share",
 	},

@@ -14,6 +14,7 @@ type grammar struct {
 	Login      LoginCommand      `cmd:"" name:"login" help:"Sign in now, in the terminal, and store the tokens."`
 	Logout     LogoutCommand     `cmd:"" name:"logout" help:"Revoke the tokens if the server can do that, and forget them and the client registration."`
 	Status     StatusCommand     `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, their tunnels, and the shared connections."`
+	Doctor     DoctorCommand     `cmd:"" name:"doctor" help:"Walk the whole way to the upstream step by step, and say what to do about the first thing that fails."`
 	Callback   CallbackCommand   `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
 	Install    InstallCommand    `cmd:"" name:"install" help:"Write the entry for URL into the configuration of an MCP host, and sign in."`
 	Uninstall  UninstallCommand  `cmd:"" name:"uninstall" help:"Take the entry out of the configuration of an MCP host."`
@@ -62,6 +63,23 @@ type StatusCommand struct {
 	Watch bool `help:"Show it again whenever it changes, until Ctrl-C." from:"-"`
 	Store `group:"files"`
 	Common
+}
+
+// DoctorCommand is `sallyport doctor`. It accepts the flags of the relay, so that the proxy's
+// command line serves it unchanged.
+type DoctorCommand struct {
+	JSON   bool   `name:"json" help:"Print JSON." from:"-"`
+	Report string `name:"report" placeholder:"FILE" help:"Write a report that is fit to be sent to strangers: names of hosts and people are replaced." from:"-"`
+	Client string `name:"client" placeholder:"NAME" help:"Run with the environment, PATH and entry that this MCP host gives its servers: claude-code, codex, gemini, ..." from:"-"`
+	Login  bool   `name:"login" help:"Sign in first, as sallyport login does; otherwise nobody is asked anything." from:"-"`
+	Remote
+	Relay `group:"upstream"`
+	Common
+
+	// Given are the settings that are not defaults.
+	Given []Given `kong:"-"`
+	// Warnings are those of the invocation.
+	Warnings []string `kong:"-"`
 }
 
 // CallbackCommand is `sallyport callback`.
