@@ -38,6 +38,9 @@ type call struct {
 	opens *opening
 	// signIn says that the call is of the sign-in tool.
 	signIn bool
+	// own takes the line that answers a request of our own, which is valid until own returns. It is
+	// nil for a call of the host.
+	own func(line []byte)
 
 	state callState
 }

@@ -97,6 +97,13 @@ func (r *reader) dispatch(m rawjson.Message, b *batchAnswers) {
 // request begins a call, or answers the request here.
 func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 	s := r.session
+	if callsNamed(m, callTool) && !s.hidden.hides(callTool) {
+		var f *fault
+		if m, f = s.early.renamed(m); f != nil {
+			s.refuse(m.ID, f, b)
+			return
+		}
+	}
 	c := &call{Message: m, key: rawjson.IDKey(m.ID), progress: progressKey(m.Params, "_meta"),
 		arrived: time.Now(), after: r.ready, batch: b}
 	if c.isInit() {
@@ -115,6 +122,9 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 		if s.early.answerInPlace(pending, m, b) {
 			return
 		}
+	}
+	if m.Method == "tools/list" {
+		s.early.listBegins()
 	}
 	c.signIn = callsSignIn(m)
 	if f := s.calls.enter(c); f != nil {

@@ -156,11 +156,18 @@ func (s *session) answer(c *call, line []byte) bool {
 	if c.Method == "tools/list" {
 		line = s.hidden.list(line)
 	}
-	s.reply(line, c.batch)
+	if c.own != nil {
+		c.own(line)
+	} else {
+		s.reply(line, c.batch)
+	}
 	s.calls.release(c)
 	s.checkFinal()
 	switch c.Method {
 	case "tools/list":
+		if c.own == nil {
+			s.early.listed(line)
+		}
 		s.memory.rememberTools(c, line)
 	case "server/discover":
 		s.memory.remember(memoryDiscover, rawjson.Member(line, "result"))
