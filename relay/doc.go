@@ -467,8 +467,8 @@
 //	sallyport_call_tool
 //	all else                    It waits for the gates, and makes the next attempt begin at once.
 //
-// A host that has declared elicitation in URL mode is also asked to show each URL, once, after
-// Config.InitPatience.
+// A host that has declared elicitation in URL mode is also asked to show each URL, once: after
+// Config.InitPatience, or as soon as sallyport_sign_in is called.
 //
 // When an attempt fails, all calls that arrived before it began get its error, even if their
 // Config.Patience is not over. The exception is a call of sallyport_sign_in, if the attempt failed
@@ -490,7 +490,8 @@
 //
 // The result of sallyport_sign_in is one text for a model and its person. The first call that meets
 // a link is answered at once, with the link in the first line: many hosts show a person nothing
-// before a tool has answered. The link counts as shown, too, if the host has accepted to show it.
+// before a tool has answered. A host that can show the link itself is asked to do so first. If it
+// accepts, the link counts as shown.
 // The next call waits. After Config.Patience it has the link again. If there is no link then, or the
 // sign-in or an attempt fails, the call gets an error. A call of this name is ours at any time
 // ("Hostile peers").

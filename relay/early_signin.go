@@ -113,11 +113,13 @@ func (i *signIn) hostInitialized() bool {
 }
 
 // isNews reports whether the person has not been shown the link of o, and notes that this happens
-// now. A link that is news is the answer to a call of the sign-in tool, at once.
+// now. A link that is news is the answer to a call of the sign-in tool, at once. A host that shows
+// links itself is asked first.
 func (i *signIn) isNews(o *Obstacle) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	news := o.URL != "" && i.shown != o.URL
+	asking := i.hostShowsURLs && i.initialized && (i.asked.url != o.URL || i.asked.id == "" || i.asked.open)
+	news := o.URL != "" && i.shown != o.URL && !asking
 	if news {
 		i.shown = o.URL
 	}
@@ -159,6 +161,7 @@ func (i *signIn) call(c *call, h *opening) error {
 // the next change.
 func (i *signIn) show(o *Obstacle) time.Duration {
 	s := i.session
+	wanted := len(s.calls.selected(func(c *call) bool { return c.signIn })) > 0
 	url := ""
 	if o != nil {
 		url = o.URL
@@ -169,6 +172,9 @@ func (i *signIn) show(o *Obstacle) time.Duration {
 		i.asked = elicitation{url: url, since: time.Now()}
 	}
 	left := time.Until(i.asked.since.Add(s.cfg.InitPatience))
+	if wanted {
+		left = 0
+	}
 	able := url != "" && i.hostShowsURLs && i.initialized && i.asked.id == ""
 	if able && left <= 0 {
 		i.asked.id, i.asked.open = i.idPrefix+rand.Text(), true
@@ -213,6 +219,7 @@ func (i *signIn) hostAnswered(m rawjson.Message) bool {
 		}
 	}
 	i.mu.Unlock()
+	i.session.watcher.lookAgain() // a call of the sign-in tool may have waited for this
 	i.session.cfg.Log.Debug("sign-in link shown by the host", "action", action)
 	return true
 }

@@ -141,6 +141,37 @@ func TestSignInTool(t *testing.T) {
 	})
 }
 
+// A host that shows links itself is asked at once when the tool is called. The call has the link only
+// if the host does not show it.
+func TestSignInToolOfAHostThatShowsLinks(t *testing.T) {
+	const call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
+	for _, tt := range []struct {
+		action string
+		after  time.Duration
+	}{{"accept", 25 * time.Second}, {"decline", time.Second}, {"cancel", time.Second}, {"", 25 * time.Second}} {
+		t.Run(tt.action, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newObstacle(signInNeeded)
+				h := start(t, Config{Send: gated{b: b}, Obstacle: b.get})
+				h.send(strings.Replace(initLine, `"capabilities":{}`, `"capabilities":{"elicitation":{"url":{}}}`, 1))
+				h.recv()
+				h.send(initializedLine)
+				begin := time.Now()
+				h.send(call)
+				id := string(decode(t, h.after(begin, 0)).ID)
+				time.Sleep(time.Second)
+				if tt.action != "" {
+					h.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"action":%q}}`, id, tt.action))
+				}
+				if line := h.after(begin, tt.after); !strings.HasPrefix(line, `{"jsonrpc":"2.0","id":7,"result":{"content":[{"text":"`+signInURL+`\n`) {
+					t.Errorf("got %s", line)
+				}
+				h.close()
+			})
+		})
+	}
+}
+
 // What requests ask the person for may be held back; the tool's call is the person's own wish.
 func TestSignInToolAsks(t *testing.T) {
 	const call = `{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
