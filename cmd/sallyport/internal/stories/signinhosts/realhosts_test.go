@@ -100,14 +100,10 @@ func TestRealHosts(t *testing.T) {
 // TestInspector lets the command line of MCP Inspector, which has no model, show the tools and the
 // link.
 func TestInspector(t *testing.T) {
-	file := filepath.Join(os.Getenv("SALLYPORT_TEST_HOSTS"), "node_modules", ".bin", "mcp-inspector-cli")
+	file := filepath.Join(os.Getenv("SALLYPORT_TEST_HOSTS"), "node_modules", ".bin", "mcp-inspector")
 	if _, err := os.Stat(file); err != nil {
 		t.Skip("SALLYPORT_TEST_HOSTS does not name a folder with MCP Inspector (see `make hosts`)")
 	}
-	site := machines.NewFakeSite(t)
-	cmd := site.Command(nil, "--no-browser", "--callback-port", "0")
-	config := machines.WriteFile(t, t.TempDir(), "mcp.json", fmt.Sprintf(`{"mcpServers":{"site":{"command":%q,"args":["%s"]}}}`,
-		cmd.Path, strings.Join(cmd.Args[1:], `","`)), 0o600)
 	for _, tt := range []struct {
 		args []string
 		want string
@@ -115,7 +111,11 @@ func TestInspector(t *testing.T) {
 		{[]string{"--method", "tools/list"}, `"name": "sallyport_call_tool"`},
 		{[]string{"--method", "tools/call", "--tool-name", "sallyport_sign_in"}, `"text": "http://127\.0\.0\.1:\d+/start/\w+\\n`},
 	} {
-		inspector := exec.Command(file, append([]string{"--config", config, "--server", "site"}, tt.args...)...)
+		site := machines.NewFakeSite(t)
+		cmd := site.Command(nil, "--no-browser", "--callback-port", "0")
+		config := machines.WriteFile(t, t.TempDir(), "mcp.json", fmt.Sprintf(`{"mcpServers":{"site":{"command":%q,"args":["%s"]}}}`,
+			cmd.Path, strings.Join(cmd.Args[1:], `","`)), 0o600)
+		inspector := exec.Command(file, append([]string{"--cli", "--config", config, "--server", "site"}, tt.args...)...)
 		inspector.Env = cmd.Env
 		p := machines.StartProcess(t, inspector)
 		p.Out.Await(t, tt.want)
