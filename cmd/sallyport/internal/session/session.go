@@ -61,6 +61,8 @@ type Session struct {
 	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
 
+	// agentMissing is that of SSH. It is nil without a tunnel.
+	agentMissing func() bool
 	// store keeps values for the next session. Nil keeps nothing.
 	store *tokenstore.Store
 	// key names this upstream and account in the store.
@@ -153,6 +155,10 @@ func (s *Session) Connect(ctx context.Context) error {
 	}
 	return nil
 }
+
+// AgentMissing reports whether SSH_AUTH_SOCK is not set, a hop to Via would ask the agent, and none
+// was found in the last attempt to dial.
+func (s *Session) AgentMissing() bool { return s.agentMissing != nil && s.agentMissing() }
 
 // Load returns what Save stored under name for this upstream. It returns nil if nothing was stored,
 // as with --token-store memory.
