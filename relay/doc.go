@@ -433,9 +433,9 @@
 // # Before the server is reached
 //
 // The code is in early*.go. A host gives up on us if initialize is not answered within 30 or 60
-// seconds, and a person needs longer than that to sign in. So we answer it in the server's place: as
-// soon as a person is needed, or a sign-in has failed, and in any case after Config.InitPatience.
-// From then until the server answers, the session is pending.
+// seconds, and a person needs longer than that to sign in. So we answer it in the server's place:
+// as soon as a person is needed, or a sign-in has failed, and in any case after
+// Config.InitPatience. From then until the server answers, the session is pending.
 //
 //	             +--> attempts, one after the other ----------------> the server answers
 //	             |                                                      |
@@ -448,8 +448,8 @@
 // (listChanged). If there was no last session, our answer says that the server has tools, prompts
 // and resources, and that all of them may change.
 //
-// A modern host sends server/discover first. We answer that, too, at the same time and from the last
-// session. If there was none, we answer with an error that makes a host of both eras send
+// A modern host sends server/discover first. We answer that, too, at the same time and from the
+// last session. If there was none, we answer with an error that makes a host of both eras send
 // initialize. We answer that initialize at once, because the host has waited already.
 //
 // While the session is pending:
@@ -491,10 +491,9 @@
 // The result of sallyport_sign_in is one text for a model and its person. The first call that meets
 // a link is answered at once, with the link in the first line: many hosts show a person nothing
 // before a tool has answered. A host that can show the link itself is asked to do so first. If it
-// accepts, the link counts as shown.
-// The next call waits. After Config.Patience it has the link again. If there is no link then, or the
-// sign-in or an attempt fails, the call gets an error. A call of this name is ours at any time
-// ("Hostile peers").
+// accepts, the link counts as shown. The next call waits. After Config.Patience it has the link
+// again. If there is no link then, or the sign-in or an attempt fails, the call gets an error. A
+// call of this name is ours at any time ("Hostile peers").
 //
 // When the server is reached, the order is this:
 //
@@ -509,16 +508,17 @@
 // the old tools once more, and a model without tools ends its turn.
 //
 // Some hosts never list again. When the time is over, we read the tools ourselves, and the result
-// has them: name, description and schema, as far as they fit into maxToolsText. Otherwise it has the
-// names and the beginnings of the descriptions, and says so; the argument "tool" then asks for one
-// tool as a whole. The time is counted from tools/list_changed, so no later call waits again.
+// has them: name, description and schema, as far as they fit into maxToolsText. Otherwise it has
+// the names and the beginnings of the descriptions, and says so; the argument "tool" then asks for
+// one tool as a whole. The time is counted from tools/list_changed, so no later call waits again.
 //
 // The model calls these tools by sallyport_call_tool, whose arguments are name and arguments. We
-// turn that into the call that it stands for: name and arguments are replaced in the params, and the
-// message is written anew with its id, its method and these params. From there on it is a call like
-// any other: filters see the real name, and progress, a cancellation and the result need no rule of
-// their own. As soon as the host has read the server's list to its end, this tool is gone. Otherwise
-// a person who allows one tool in a host would have allowed all. Config.IgnoreTools may hide it.
+// turn that into the call that it stands for: name and arguments are replaced in the params, and
+// the message is written anew with its id, its method and these params. From there on it is a call
+// like any other: filters see the real name, and progress, a cancellation and the result need no
+// rule of their own. As soon as the host has read the server's list to its end, this tool is gone.
+// Otherwise a person who allows one tool in a host would have allowed all. Config.IgnoreTools may
+// hide it.
 //
 // # What is remembered
 //

@@ -176,7 +176,8 @@ func (e *early) try(h *opening, background bool) *fault {
 // attempt makes the call of one attempt. No person is asked to sign in for one in the background.
 func (e *early) attempt(h *opening, background bool) *call {
 	s := e.session
-	a := &call{Message: h.call.Message, key: h.call.key, arrived: time.Now(), opens: h}
+	a := &call{Message: h.call.Message, key: h.call.key, arrived: time.Now()}
+	a.own = func(line []byte) { e.initAnswered(h, a, line) }
 	ctx := h.call.ctx
 	if background {
 		ctx = withoutPerson(ctx)
@@ -209,10 +210,10 @@ func (e *early) lastFailure() *fault {
 	return nil
 }
 
-// initAnswered takes the server's answer to the attempt a. An error in it goes to the host. After
-// an early answer it goes to those who wait, and is left in opening.refusal.
-func (e *early) initAnswered(a *call, line []byte) {
-	s, h := e.session, a.opens
+// initAnswered takes the server's answer to the attempt a at h. An error in it goes to the host.
+// After an early answer it goes to those who wait, and is left in opening.refusal.
+func (e *early) initAnswered(h *opening, a *call, line []byte) {
+	s := e.session
 	result := bytes.Clone(rawjson.Member(line, "result"))
 	e.mu.Lock()
 	a.claim()

@@ -43,10 +43,11 @@ const (
 	// the next request to their model a moment later.
 	relistSettle = 200 * time.Millisecond
 
-	// maxToolsText is how many bytes the tools may take in the answer of the sign-in tool. Hosts cut
-	// longer results, some at 10,000 tokens.
+	// maxToolsText is how many bytes the tools may take in the answer of the sign-in tool. Hosts
+	// cut longer results, some at 10,000 tokens.
 	maxToolsText = 24 << 10
-	// maxToolBrief is how many characters of a tool's description are shown where its schema is not.
+	// maxToolBrief is how many characters of a tool's description are shown where its schema is
+	// not.
 	maxToolBrief = 200
 )
 
@@ -63,9 +64,13 @@ func newRelisting() relisting {
 	return relisting{announced: newLatch(), begun: newLatch(), done: newLatch()}
 }
 
-// renamed returns the call that m, a call of callTool, stands for: the same call with the name and
-// the arguments of the server's tool. Everything else in it stays, such as the id and _meta.
+// renamed returns m or, if that is a call of callTool, the call that it stands for: the same with
+// the name and the arguments of the server's tool. Everything else in it stays, such as the id and
+// _meta.
 func (e *early) renamed(m rawjson.Message) (rawjson.Message, *fault) {
+	if !callsNamed(m, callTool) || e.session.hidden.hides(callTool) {
+		return m, nil
+	}
 	h := e.answered.Load()
 	if h == nil || h.relisting.done.isClosed() {
 		return m, newFault(codeParams, "reserved_tool", callTool+" is not needed: the server's own tools are in the list of tools",
@@ -128,9 +133,9 @@ func (e *early) listed(line []byte) {
 	}
 }
 
-// awaitRelisted gives the host time to read the server's own tools after their change was announced.
-// It reports whether the host has done so. The time is counted from the announcement, so that a
-// host that never asks is waited for once.
+// awaitRelisted gives the host time to read the server's own tools after their change was
+// announced. It reports whether the host has done so. The time is counted from the announcement, so
+// that a host that never asks is waited for once.
 func (e *early) awaitRelisted(ctx context.Context, h *opening) bool {
 	r := &h.relisting
 	if !e.signIn.hostInitialized() { // such a host is told of no change
@@ -146,8 +151,8 @@ func (e *early) awaitRelisted(ctx context.Context, h *opening) bool {
 	return r.done.isClosed()
 }
 
-// connected is the answer of the sign-in tool to c when the server is reached. It holds the tools if
-// the host has not read them. h is nil if the host has not sent initialize.
+// connected is the answer of the sign-in tool to c when the server is reached. It holds the tools
+// if the host has not read them. h is nil if the host has not sent initialize.
 func (i *signIn) connected(c *call, h *opening) []byte {
 	e, upstream := i.session.early, where(i.session.cfg.URL)
 	if h == nil || e.answered.Load() != h || e.awaitRelisted(c.ctx, h) {
@@ -169,7 +174,7 @@ func (i *signIn) connected(c *call, h *opening) []byte {
 func (e *early) readTools(ctx context.Context) ([]byte, error) {
 	list, params := []byte("[]"), []byte("{}")
 	for range maxPages {
-		line, err := e.ask(ctx, "tools/list", params)
+		line, err := e.askTools(ctx, params)
 		if err != nil {
 			return nil, err
 		}
@@ -187,14 +192,21 @@ func (e *early) readTools(ctx context.Context) ([]byte, error) {
 // errUnwanted ends a request of our own that nobody waits for any more.
 var errUnwanted = errors.New("nobody waits for it any more")
 
-// ask makes a request of our own in the host's session. It returns the line that answers it.
-func (e *early) ask(ctx context.Context, method string, params []byte) ([]byte, error) {
+// askTools asks the server for a page of its tools, in the host's session. It returns the line that
+// answers, without hidden tools.
+func (e *early) askTools(ctx context.Context, params []byte) ([]byte, error) {
 	s := e.session
 	c := &call{arrived: time.Now()}
-	c.ID, c.Method, c.Kind, c.Params = rawjson.Quote("sallyport-"+rand.Text()), method, rawjson.Request, params
-	c.Raw, c.key = requestLine(c.ID, method, params), rawjson.IDKey(c.ID)
+	c.ID, c.Method, c.Kind, c.Params = rawjson.Quote("sallyport-"+rand.Text()), "tools/list", rawjson.Request, params
+	c.Raw, c.key = requestLine(c.ID, c.Method, params), rawjson.IDKey(c.ID)
 	var answer []byte
-	c.own = func(line []byte) { answer = bytes.Clone(line) }
+	c.own = func(line []byte) {
+		if c.claim() {
+			s.calls.remove(c)
+			answer = bytes.Clone(s.hidden.list(line))
+			s.calls.release(c)
+		}
+	}
 	if f := s.calls.enter(c); f != nil {
 		return nil, f
 	}
@@ -206,6 +218,7 @@ func (e *early) ask(ctx context.Context, method string, params []byte) ([]byte, 
 	case rawjson.Member(answer, "result") == nil:
 		return nil, errors.New(shortText(rawjson.Member(answer, "error", "message")))
 	}
+	s.memory.rememberTools(c, answer) // the next session with this host shows them at once
 	return answer, nil
 }
 

@@ -34,8 +34,8 @@ func withTools() []Exchange {
 	return script
 }
 
-// signedIn runs f with a host whose call of the sign-in tool waits, with the id 8, for a sign-in that
-// has come just now. The host was told that the tools have changed.
+// signedIn runs f with a host whose call of the sign-in tool waits, with the id 8, for a sign-in
+// that has come just now. The host was told that the tools have changed.
 func signedIn(t *testing.T, cfg Config, script []Exchange, f func(h *host, begin time.Time)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -238,7 +238,8 @@ func TestObjectIn(t *testing.T) {
 	}
 }
 
-// Tools are shown whole while all of them fit. Otherwise their names are, and one can be seen whole.
+// Tools are shown whole while all of them fit. Otherwise their names are, and one can be seen
+// whole.
 func TestToolsText(t *testing.T) {
 	many := func(n, size int) []byte {
 		list := []byte("[7,{}")

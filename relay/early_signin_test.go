@@ -141,8 +141,8 @@ func TestSignInTool(t *testing.T) {
 	})
 }
 
-// A host that shows links itself is asked at once when the tool is called. The call has the link only
-// if the host does not show it.
+// A host that shows links itself is asked at once when the tool is called. The call has the link
+// only if the host does not show it.
 func TestSignInToolOfAHostThatShowsLinks(t *testing.T) {
 	const call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
 	for _, tt := range []struct {

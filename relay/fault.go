@@ -146,8 +146,8 @@ func excerpt(s string, n int) string {
 // logID returns the raw id of a request for the log.
 func logID(raw []byte) string { return excerpt(string(raw[:min(len(raw), 4*64)]), 64) }
 
-// fault is the answer to a request that o has kept from the upstream. If there is something to open,
-// the hints say so: hosts show them, and not the URL in data.
+// fault is the answer to a request that o has kept from the upstream. If there is something to
+// open, the hints say so: hosts show them, and not the URL in data.
 func (o *Obstacle) fault() *fault {
 	f := &fault{code: codeTransport, kind: o.Kind, text: o.Text, url: o.URL, hints: o.Hints, passes: true, final: o.Final}
 	if o.URL == "" {

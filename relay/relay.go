@@ -145,8 +145,8 @@ func (s *session) refuse(id []byte, f *fault, b *batchAnswers) {
 
 // answer implements hostSide.
 func (s *session) answer(c *call, line []byte) bool {
-	if c.opens != nil {
-		s.early.initAnswered(c, line)
+	if c.own != nil {
+		c.own(line)
 		return true
 	}
 	if !c.claim() {
@@ -156,18 +156,12 @@ func (s *session) answer(c *call, line []byte) bool {
 	if c.Method == "tools/list" {
 		line = s.hidden.list(line)
 	}
-	if c.own != nil {
-		c.own(line)
-	} else {
-		s.reply(line, c.batch)
-	}
+	s.reply(line, c.batch)
 	s.calls.release(c)
 	s.checkFinal()
 	switch c.Method {
 	case "tools/list":
-		if c.own == nil {
-			s.early.listed(line)
-		}
+		s.early.listed(line)
 		s.memory.rememberTools(c, line)
 	case "server/discover":
 		s.memory.remember(memoryDiscover, rawjson.Member(line, "result"))

@@ -116,8 +116,8 @@ func (f *toolFilter) list(answer []byte) []byte {
 	return edited(answer, f.shown)
 }
 
-// ownList is list for an answer of ours, in which our tools may be. A person who hides the tool that
-// calls others has no use for it.
+// ownList is list for an answer of ours, in which our tools may be. A person who hides the tool
+// that calls others has no use for it.
 func (f *toolFilter) ownList(answer []byte) []byte {
 	return edited(answer, func(tool []byte) bool {
 		switch {

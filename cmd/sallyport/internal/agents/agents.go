@@ -47,8 +47,8 @@ const (
 	maxInDir = 8
 )
 
-// IsSet reports whether the environment has Variable. An empty value is one, too: it says that there
-// is to be no agent.
+// IsSet reports whether the environment has Variable. An empty value is one, too: it says that
+// there is to be no agent.
 func IsSet(env environment.Environment) bool {
 	return slices.ContainsFunc(env.Environ(), func(variable string) bool { return strings.HasPrefix(variable, Variable+"=") })
 }
@@ -123,8 +123,8 @@ func newestIn(dir string) []string {
 	return paths[:min(len(paths), maxInDir)]
 }
 
-// sessionVariable returns the value that Variable has in the person's session. It is empty if it has
-// none, or if nobody tells within the time of ctx.
+// sessionVariable returns the value that Variable has in the person's session. It is empty if it
+// has none, or if nobody tells within the time of ctx.
 func sessionVariable(ctx context.Context, env environment.Environment) string {
 	var args []string
 	switch run := env.RuntimeDir(); {
@@ -161,8 +161,8 @@ func sessionVariable(ctx context.Context, env environment.Environment) string {
 var errNotAgent = errors.New("it does not answer as an agent does")
 
 // Keys returns how many keys the agent at a path holds. The error says why it cannot be used: the
-// socket or the process behind it is not this user's, nobody listens there, or it does not answer as
-// an agent does within answerPatience.
+// socket or the process behind it is not this user's, nobody listens there, or it does not answer
+// as an agent does within answerPatience.
 func Keys(ctx context.Context, path string) (int, error) {
 	if err := localsock.CheckSocket(path); err != nil {
 		return 0, err

@@ -58,8 +58,8 @@ func wayOf(line []string) string {
 	return ""
 }
 
-// process returns the command line of a process and the number of its parent. They are empty if they
-// are not known.
+// process returns the command line of a process and the number of its parent. They are empty if
+// they are not known.
 func process(ctx context.Context, pid int) (line []string, parent int) {
 	switch runtime.GOOS {
 	case "windows":

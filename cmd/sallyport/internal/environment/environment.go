@@ -31,8 +31,8 @@ type Environment struct {
 	User string
 	// Hostname is the name of this machine.
 	Hostname string
-	// UserRuntimeDir stands in for an XDG_RUNTIME_DIR that is not set, because many MCP hosts do not
-	// pass that on. It is empty if the system has no such directory for this user.
+	// UserRuntimeDir stands in for an XDG_RUNTIME_DIR that is not set, because many MCP hosts do
+	// not pass that on. It is empty if the system has no such directory for this user.
 	UserRuntimeDir string
 	// Environ lists what the programs that this process starts inherit, as os.Environ does.
 	Environ func() []string

@@ -67,8 +67,8 @@ func (f *forgottenAgent) elsewhere(ctx context.Context) bool {
 	return up && path != before
 }
 
-// search returns the first agent of: the one whose connection is up, that of other processes that go
-// the same way, the one that was found before, the session's.
+// search returns the first agent of: the one whose connection is up, that of other processes that
+// go the same way, the one that was found before, the session's.
 func (f *forgottenAgent) search(ctx context.Context, chain []*sshconfig.Host) string {
 	before := f.current()
 	if f.shares != nil {

@@ -77,8 +77,8 @@ func (c *Client) noteAgent(dir string, w way) {
 	}
 }
 
-// agent returns the agent that SSH_AUTH_SOCK leads to. It is empty if there is none, or if it has no
-// part in the way.
+// agent returns the agent that SSH_AUTH_SOCK leads to. It is empty if there is none, or if it has
+// no part in the way.
 func (w way) agent() string {
 	for _, variable := range w.environ {
 		if path, ok := strings.CutPrefix(variable, agentVariable+"="); ok && UsesAgent(w.chain) {

@@ -21,10 +21,10 @@
 // hosts do not pass that variable on to their servers, and a person at a terminal has it. A process
 // without the variable has not chosen an agent. It takes the one by which another process of this
 // user went the same way last ([Client.Agent]), as long as a connection by that is up, or the agent
-// answers. So its key is the same, and it meets the connection that `sallyport login` has opened: also
-// one that needed a passphrase, which no agent has. Without such a process it looks for the session's
-// agent (package agents). A variable that is set but empty says that there is to be no agent. That
-// is a choice, and the way is that of a process that has found none.
+// answers. So its key is the same, and it meets the connection that `sallyport login` has opened:
+// also one that needed a passphrase, which no agent has. Without such a process it looks for the
+// session's agent (package agents). A variable that is set but empty says that there is to be no
+// agent. That is a choice, and the way is that of a process that has found none.
 //
 // # The directory
 //

@@ -77,8 +77,8 @@ args = %s
 func quote(text string) string { return fmt.Sprintf("%q", text) }
 
 // TestRealHosts starts hosts that people use, without a network but for a stand-in for their model.
-// The person signs in SIGN_IN_AFTER seconds after the link is there. The log has a table of what the
-// model had at each of its turns.
+// The person signs in SIGN_IN_AFTER seconds after the link is there. The log has a table of what
+// the model had at each of its turns.
 func TestRealHosts(t *testing.T) {
 	dir := os.Getenv("SALLYPORT_TEST_HOSTS")
 	if dir == "" {

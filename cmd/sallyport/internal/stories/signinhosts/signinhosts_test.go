@@ -108,8 +108,8 @@ func TestScriptedHosts(t *testing.T) {
 	}
 }
 
-// The host of the Go SDK lists when it is told of the change, and has the tools when the sign-in tool
-// is answered.
+// The host of the Go SDK lists when it is told of the change, and has the tools when the sign-in
+// tool is answered.
 func TestGoHost(t *testing.T) {
 	t.Parallel()
 	site := machines.NewFakeSite(t)
