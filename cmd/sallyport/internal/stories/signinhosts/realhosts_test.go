@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -125,41 +126,78 @@ func TestInspector(t *testing.T) {
 	}
 }
 
-// runRealHost lets one host do its task.
+// runRealHost lets one host do its task, with a sign-in.
 func runRealHost(t *testing.T, name, file string, wait int64) {
 	t.Helper()
 	site, brain := machines.NewFakeSite(t), startModel(t)
 	browser := site.Child(t, "slowbrowser", fmt.Sprintf(`sleep %d; exec curl -s -L --noproxy '*' -o /dev/null "$1"`, wait))
 	cmd := site.Command(nil, "--browser", browser, "--callback-port", "0", "--state-dir", filepath.Join(site.Home, "state"),
 		"--log-level", "debug", "--log-file", filepath.Join(site.Home, "proxy.log"))
-	home := t.TempDir()
-	for _, h := range realHosts(brain.url, append([]string{cmd.Path}, cmd.Args[1:]...)) {
-		if h.name != name {
-			continue
-		}
-		for path, text := range h.files {
-			path = filepath.Join(home, path)
-			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		host := exec.Command(file, h.args...)
-		host.Dir = home
-		host.Env = append([]string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "USER=root", "LOGNAME=root", "SHELL=/bin/sh", "LANG=C.UTF-8", "TERM=dumb", "CI=1"}, h.env...)
-		null, err := os.Open(os.DevNull)
-		if err != nil {
+	brain.work(t, name, file, t.TempDir(), cmd.Args)
+}
+
+// work starts a host with the home directory, and checks that it has done its task. The command is
+// that of the proxy, and env are further variables of the host.
+func (m *model) work(t *testing.T, name, file, home string, command []string, env ...string) {
+	t.Helper()
+	all := realHosts(m.url, command)
+	h := all[slices.IndexFunc(all, func(h realHost) bool { return h.name == name })]
+	for path, text := range h.files {
+		path = filepath.Join(home, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		host.Stdin = null // some hosts read a pipe to its end first
-		p := machines.StartProcess(t, host)
-		null.Close()
-		status := p.Wait(t)
-		t.Logf("%s ended with status %d; its model:\n%s", name, status, brain.said())
-		if !strings.Contains(brain.said(), `calls ""`) || !strings.Contains(brain.said(), `echo"`) && !strings.Contains(brain.said(), `call_tool"`) {
-			t.Errorf("the tool was not called:\n%s\n%s", p.Out, p.Err)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
 		}
+	}
+	host := exec.Command(file, h.args...)
+	host.Dir = home
+	host.Env = append([]string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "USER=root", "LOGNAME=root", "SHELL=/bin/sh", "LANG=C.UTF-8", "TERM=dumb", "CI=1"}, h.env...)
+	host.Env = append(host.Env, env...)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host.Stdin = null // some hosts read a pipe to its end first
+	p := machines.StartProcess(t, host)
+	null.Close()
+	status := p.Wait(t)
+	said := m.said()
+	t.Logf("%s ended with status %d; its model:\n%s", name, status, said)
+	if !strings.Contains(said, `calls ""`) || !strings.Contains(said, `echo"`) && !strings.Contains(said, `call_tool"`) {
+		t.Errorf("the tool was not called:\n%s\n%s", p.Out, p.Err)
+	}
+}
+
+// TestRealHostsDropTheAgent starts the hosts that do not pass SSH_AUTH_SOCK on. The key of the
+// bastion is in that agent alone. The person has typed `sallyport login` in a terminal, and the
+// proxies of the hosts use the connection of that login.
+func TestRealHostsDropTheAgent(t *testing.T) {
+	dir := os.Getenv("SALLYPORT_TEST_HOSTS")
+	if dir == "" {
+		t.Skip("SALLYPORT_TEST_HOSTS does not name a folder with hosts (see `make hosts`)")
+	}
+	site, home := machines.NewPlainSite(t), machines.OpenDir(t)
+	machines.EndShares(t, home)
+	command := []string{machines.Sallyport(t), "-F", "none", "--grant", "none", "--token-store", "memory", "--via", "127.0.0.1", "-o", "Port=" + site.SSHD.Port,
+		"-o", "User=" + site.SSHD.User, "-o", "UserKnownHostsFile=" + machines.WriteKnownHosts(t, site.SSHD.KnownHosts), "-o", "GlobalKnownHostsFile=none", site.Upstream}
+	agent := machines.StartAgent(t, site.SSHD.IdentityFile)
+	login := exec.Command(command[0], append([]string{"login"}, command[1:]...)...)
+	login.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "SSH_AUTH_SOCK=" + agent}
+	if status := machines.StartInTerminal(t, login).Wait(t); status != 0 {
+		t.Fatalf("login: status %d", status)
+	}
+	for name, program := range map[string]string{"Codex": "codex", "Gemini CLI": "gemini"} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(dir, "node_modules", ".bin", program)
+			if _, err := os.Stat(file); err != nil {
+				t.Skipf("%s is not there", program)
+			}
+			startModel(t).work(t, name, file, home, command, "SSH_AUTH_SOCK="+agent)
+		})
+	}
+	if n := strings.Count(site.SSHD.Log.String(), "Accepted publickey for"); n != 1 {
+		t.Errorf("%d logins, want 1", n)
 	}
 }
