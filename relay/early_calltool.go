@@ -151,18 +151,21 @@ func (e *early) awaitRelisted(ctx context.Context, h *opening) bool {
 	return r.done.isClosed()
 }
 
+// toolsAreListed is what the sign-in tool says of a server whose tools the host has.
+const toolsAreListed = " is connected. Its tools are in your list of tools: call them by their own names."
+
 // connected is the answer of the sign-in tool to c when the server is reached. It holds the tools
 // if the host has not read them. h is nil if the host has not sent initialize.
 func (i *signIn) connected(c *call, h *opening) []byte {
 	e, upstream := i.session.early, where(i.session.cfg.URL)
 	if h == nil || e.answered.Load() != h || e.awaitRelisted(c.ctx, h) {
-		return toolText(upstream + " is connected. Its tools are in your list of tools: call them by their own names.")
+		return toolText(upstream + toolsAreListed)
 	}
 	head := upstream + " is connected, but its tools may not be in your list of tools."
 	tools, err := e.readTools(c.ctx)
 	switch {
-	case h.relisting.done.isClosed():
-		return toolText(upstream + " is connected. Its tools are in your list of tools: call them by their own names.")
+	case h.relisting.done.isClosed(): // meanwhile
+		return toolText(upstream + toolsAreListed)
 	case err != nil:
 		return toolText(fmt.Sprintf("%s The list of its tools could not be read: %s. Call %s again to read it.",
 			head, clean(err.Error(), i.session.cfg.Mask, maxText), signInTool))
@@ -200,12 +203,16 @@ func (e *early) askTools(ctx context.Context, params []byte) ([]byte, error) {
 	c.ID, c.Method, c.Kind, c.Params = rawjson.Quote("sallyport-"+rand.Text()), "tools/list", rawjson.Request, params
 	c.Raw, c.key = requestLine(c.ID, c.Method, params), rawjson.IDKey(c.ID)
 	var answer []byte
+	tooLong := false
 	c.own = func(line []byte) {
-		if c.claim() {
-			s.calls.remove(c)
-			answer = bytes.Clone(s.hidden.list(line))
-			s.calls.release(c)
+		if !c.claim() {
+			return
 		}
+		s.calls.remove(c)
+		if tooLong = len(line) > maxMemory; !tooLong {
+			answer = bytes.Clone(s.hidden.list(line))
+		}
+		s.calls.release(c)
 	}
 	if f := s.calls.enter(c); f != nil {
 		return nil, f
@@ -215,6 +222,8 @@ func (e *early) askTools(ctx context.Context, params []byte) ([]byte, error) {
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
+	case tooLong:
+		return nil, errors.New("it is too long")
 	case rawjson.Member(answer, "result") == nil:
 		return nil, errors.New(shortText(rawjson.Member(answer, "error", "message")))
 	}
@@ -271,4 +280,4 @@ func toolsText(head string, tools []byte, wanted string) string {
 }
 
 // howToCall says how a model calls a tool that its host has not listed.
-const howToCall = "Call those that are not by " + callTool + `, with {"name":"NAME","arguments":{}}.`
+const howToCall = "Call a tool that is not by " + callTool + `, with {"name":"NAME","arguments":{}}.`

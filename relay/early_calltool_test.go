@@ -165,6 +165,16 @@ func TestToolsThatCannotBeRead(t *testing.T) {
 	})
 }
 
+// A list that nobody could keep is not kept.
+func TestToolsThatAreTooLong(t *testing.T) {
+	huge := `[{"name":"a","description":"` + strings.Repeat("x", maxMemory) + `"}]`
+	signedIn(t, Config{}, []Exchange{toolsExchange(huge)}, func(h *host, begin time.Time) {
+		if line := h.recv(); !strings.Contains(line, "could not be read: it is too long.") || len(line) > 1000 {
+			h.t.Errorf("got %.1000s", line)
+		}
+	})
+}
+
 // The host may do without the sign-in tool's answer while its tools are read.
 func TestSignInToolCancelledWhileListing(t *testing.T) {
 	hang := Exchange{Call: "tools/list", Handle: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }}

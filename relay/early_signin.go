@@ -71,8 +71,9 @@ type signIn struct {
 	// initialized says that the host has sent notifications/initialized.
 	initialized bool
 	asked       elicitation
-	// shown is the last link that the person was shown: in an answer of the sign-in tool, or by an
-	// elicitation that the host has accepted. "" means that there was none.
+	// shown is the last link, or the last words of an obstacle without one, that the person was
+	// shown: in an answer of the sign-in tool, or by an elicitation that the host has accepted. ""
+	// means that there was none.
 	shown string
 }
 
@@ -95,7 +96,7 @@ func newSignIn(s *session) *signIn {
 func (i *signIn) begin(hostShowsURLs bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.hostShowsURLs, i.initialized = hostShowsURLs, false
+	i.hostShowsURLs, i.initialized, i.shown = hostShowsURLs, false, ""
 }
 
 // hostReady notes that the host takes requests.
@@ -112,16 +113,21 @@ func (i *signIn) hostInitialized() bool {
 	return i.initialized
 }
 
-// isNews reports whether the person has not been shown the link of o, and notes that this happens
-// now. A link that is news is the answer to a call of the sign-in tool, at once. A host that shows
-// links itself is asked first.
+// isNews reports whether the person has not been shown yet what is to be done about o, and notes
+// that this happens now. Then it is the answer to a call of the sign-in tool, at once: the link, or
+// the words of an obstacle that stays until the person has acted. A host that shows links itself is
+// asked first.
 func (i *signIn) isNews(o *Obstacle) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	asking := i.hostShowsURLs && i.initialized && (i.asked.url != o.URL || i.asked.id == "" || i.asked.open)
-	news := o.URL != "" && i.shown != o.URL && !asking
+	task := o.URL
+	if task == "" && o.Person {
+		task = o.Text
+	}
+	asking := o.URL != "" && i.hostShowsURLs && i.initialized && (i.asked.url != o.URL || i.asked.id == "" || i.asked.open)
+	news := task != "" && i.shown != task && !asking
 	if news {
-		i.shown = o.URL
+		i.shown = task
 	}
 	return news
 }

@@ -141,6 +141,25 @@ func TestSignInTool(t *testing.T) {
 	})
 }
 
+// What has no link and stays until a person has acted is told at once, and waited for from then on.
+func TestSignInToolOfALockedKey(t *testing.T) {
+	const call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
+	synctest.Test(t, func(t *testing.T) {
+		locked := &Obstacle{Kind: "ssh_needs_person", Text: "the key is locked", Person: true, Hints: []string{"ssh-add"}}
+		b := newObstacle(locked)
+		h := start(t, Config{Send: gated{b: b}, Obstacle: b.get})
+		h.open()
+		for _, after := range []time.Duration{0, 25 * time.Second} {
+			begin := time.Now()
+			h.send(call)
+			if a := decode(t, h.after(begin, after)); a.Error.Message != locked.Text || a.Error.Data.Hint != "ssh-add" {
+				t.Errorf("got %+v", a)
+			}
+		}
+		h.close()
+	})
+}
+
 // A host that shows links itself is asked at once when the tool is called. The call has the link
 // only if the host does not show it.
 func TestSignInToolOfAHostThatShowsLinks(t *testing.T) {
