@@ -66,5 +66,5 @@ func stopPractice(ctx context.Context, a *app, sshConfig string) {
 	if err != nil {
 		return // its file is gone already
 	}
-	share.Stop(ctx, ssh.Shares().SocketsOf(chain))
+	share.Stop(ctx, ssh.Shares(ctx, chain).SocketsOf(chain))
 }
