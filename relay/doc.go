@@ -462,11 +462,15 @@
 //	a call of sallyport_sign_in We call Config.SignIn, and answer when the server is reached.
 //	all else                    It waits for the gates, and makes the next attempt begin at once.
 //
-// sallyport_sign_in takes no arguments. Its result is one text: that the server is connected, or
-// after Config.Patience the URL and the code for the person. If there is no URL then, or the
-// sign-in or an attempt fails, the call gets an error. A call of this name is ours at any time
-// ("Hostile peers"). A host that has declared elicitation in URL mode is also asked to show each
-// URL, once.
+// sallyport_sign_in takes one argument, callback_url, which may be missing: the callback of a login
+// that the person has copied, because the browser is on another machine. Config.Deliver gets it
+// first. If that fails, the result says why, with isError, and with the URL that is wanted now. The
+// argument is a secret: it goes nowhere else, and into no log.
+//
+// The result is one text: that the server is connected, or after Config.Patience the URL and the
+// code for the person. If there is no URL then, or the sign-in or an attempt fails, the call gets
+// an error. A call of this name is ours at any time ("Hostile peers"). A host that has declared
+// elicitation in URL mode is also asked to show each URL, once.
 //
 // When an attempt fails, all calls that arrived before it began get its error, even if their
 // Config.Patience is not over. The exception is a call of sallyport_sign_in, if the attempt failed

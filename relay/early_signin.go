@@ -22,7 +22,9 @@ var signInToolEntry = encode(map[string]any{
 	"description": "Connects to the server behind this proxy. " +
 		"Shows the link by which the person signs in, and waits a while for that. " +
 		"The server's own tools follow when the person has signed in. Call it again to go on waiting.",
-	"inputSchema": map[string]any{"type": "object", "properties": struct{}{}},
+	"inputSchema": map[string]any{"type": "object", "properties": map[string]any{
+		callbackArgument: map[string]string{"type": "string", "description": callbackDescription},
+	}},
 })
 
 // toolText is the result of a tool that says text.
@@ -33,8 +35,8 @@ func toolText(text string) []byte {
 // signInPending is what the sign-in tool says when nobody has signed in yet.
 func signInPending(upstream *url.URL, o *Obstacle) []byte {
 	return toolText(fmt.Sprintf("To sign in to %s%s, the person has to open this link in a browser:\n\n%s\n\n"+
-		"Show it to the person. After the sign-in, go on with the server's tools, or call %s again to wait.",
-		where(upstream), o.withCode(), o.URL, signInTool))
+		"Show it to the person. After the sign-in, go on with the server's tools, or call %s again to wait.%s",
+		where(upstream), o.withCode(), o.URL, signInTool, o.callbackHint()))
 }
 
 // withCode puts the code that the person needs into words. It is "" if there is none.
@@ -94,6 +96,9 @@ func (i *signIn) hostReady() {
 // call waits for too long, the watcher answers it. h is nil if the host has not sent initialize.
 func (i *signIn) call(c *call, h *opening) error {
 	s := i.session
+	if !i.deliver(c) {
+		return nil
+	}
 	if err := s.obstacles.waitWhile(c.ctx, func(o *Obstacle) bool { return o.Kind != KindSignIn }); err != nil {
 		return err
 	}

@@ -54,6 +54,12 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/helper":      {"github.com/hashicorp/yamux", "sshtunnel", "sshtunnel/netwatch", "cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
 	"cmd/sallyport/internal/cli":         {"github.com/agnivade/levenshtein", "github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
+	"cmd/sallyport/internal/deploy":      {"golang.org/x/mod/semver"},
+	"cmd/sallyport/internal/service":     {"cmd/sallyport/internal/environment"},
+	"cmd/sallyport/internal/install": {
+		"github.com/pelletier/go-toml/v2", "github.com/rogpeppe/go-internal/diff", "github.com/tailscale/hujson", "go.yaml.in/yaml/v4",
+		"cmd/sallyport/internal/environment",
+	},
 	"cmd/sallyport/internal/person": {
 		"github.com/anmitsu/go-shlex", "golang.org/x/net/idna", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
 		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/helper",
@@ -75,7 +81,8 @@ var allowedImports = map[string][]string{
 	},
 	"cmd/sallyport/internal/explain": {
 		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys", "oauth", "oauth/asclient", "relay",
-		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/localsock",
+		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/deploy",
+		"cmd/sallyport/internal/helper", "cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock", "cmd/sallyport/internal/service",
 		"cmd/sallyport/internal/person", "cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport/internal/obstacle": {
@@ -83,10 +90,10 @@ var allowedImports = map[string][]string{
 	},
 	"cmd/sallyport/internal/command": {
 		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore", "relay",
-		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control",
+		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/deploy",
 		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/hostio",
-		"cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
-		"cmd/sallyport/internal/share",
+		"cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
+		"cmd/sallyport/internal/service", "cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport": {"cmd/sallyport/internal/command", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/hostio"},
 

@@ -19,8 +19,12 @@ import (
 	"sallyport/sshtunnel"
 )
 
-// retryHost is how long a HOST that could not be reached is left alone.
-const retryHost = 30 * time.Second
+// retryHost is how long a HOST that could not be reached is left alone. One that refuses a service
+// is left alone for longer: it may count failed logins, and an SSH agent may get its keys later.
+const (
+	retryHost    = 30 * time.Second
+	retryRefused = 5 * time.Minute
+)
 
 // lending is the browser of this machine while it is lent.
 type lending struct {
@@ -51,11 +55,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	}
 	defer desk.Close()
 	l := &lending{app: a, settings: c, desk: desk, carrier: &callback.Carrier{Explain: a.explain, Log: a.log}}
-	l.ssh = session.SSH{
-		Settings: c.SSH, Env: a.env, Ask: person.NewAsker(a.env, true).Ask, Notice: a.noticeOf(true),
-		StateDir: session.StateDir(c.Store, a.env), AtTerminal: true, Log: a.log,
-		Purpose: "sallyport callback", SocketDirs: a.controlDirs(c.Store), LogFile: a.logSettings.LogFile, LogLevel: a.logSettings.LogLevel,
-	}
+	l.ssh = callbackSSH(a, c, !c.Unattended)
 	defer l.running.Wait()
 	defer cancel(nil)
 	// The ports are bound before the person is asked for anything.
@@ -110,25 +110,30 @@ func (l *lending) start(ctx context.Context) error {
 			return context.Cause(ctx)
 		case err == nil:
 			serving++
-		case len(l.settings.Host) > 1:
+		case len(l.settings.Host) > 1 || l.settings.Unattended:
 			l.explain(err)
 		}
 		first = cmp.Or(first, err)
 	}
-	if serving == 0 {
+	if serving == 0 && !l.settings.Unattended {
 		return first
 	}
 	return nil
 }
 
+// isTriedAgain reports whether a host is tried again after an error.
+func (l *lending) isTriedAgain(err error) bool {
+	return isAway(err) && len(l.settings.Host) > 1 || err != nil && l.settings.Unattended
+}
+
 // connect brings a host's tunnel up, and serves what HOST lets through. The error says why nothing
-// comes from there; if the host could not be reached, it is tried again as long as ctx lasts.
+// comes from there. If isTriedAgain says so, the host is tried again as long as ctx lasts.
 func (l *lending) connect(ctx context.Context, host *callback.Host) error {
 	err := host.Tunnel.Connect(ctx)
 	if err == nil {
 		err = l.serve(ctx, host)
 	}
-	if isAway(err) && len(l.settings.Host) > 1 {
+	if l.isTriedAgain(err) {
 		l.running.Go(func() { l.keepTrying(ctx, host, err) }) // ends with ctx, or when it serves
 	}
 	if err == nil {
@@ -148,8 +153,12 @@ func isAway(err error) bool {
 func (l *lending) keepTrying(ctx context.Context, host *callback.Host, err error) {
 	told := err.Error()
 	for {
+		pause := retryHost
+		if !isAway(err) {
+			pause = retryRefused
+		}
 		select {
-		case <-time.After(retryHost):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		}
@@ -166,7 +175,7 @@ func (l *lending) keepTrying(ctx context.Context, host *callback.Host, err error
 			told = err.Error()
 			l.explain(err)
 		}
-		if !isAway(err) {
+		if !l.isTriedAgain(err) {
 			return
 		}
 	}

@@ -96,6 +96,8 @@ func remoteOf(command any) cli.Remote {
 		return c.Remote
 	case *cli.LogoutCommand:
 		return c.Remote
+	case *cli.InstallCommand:
+		return c.Remote
 	}
 	return cli.Remote{}
 }
@@ -106,6 +108,9 @@ func (a *app) run(ctx context.Context, command any) error {
 	case *cli.ProxyCommand:
 		return a.proxy(ctx, c)
 	case *cli.LoginCommand:
+		if c.Paste {
+			return paste(ctx, a, c)
+		}
 		return a.login(ctx, c.Remote)
 	case *cli.LogoutCommand:
 		if c.All && c.URL == "" {
@@ -118,7 +123,11 @@ func (a *app) run(ctx context.Context, command any) error {
 		}
 		return a.status(ctx, c.Store, c.JSON)
 	case *cli.CallbackCommand:
-		return a.callback(ctx, c)
+		return callbackCommand(ctx, a, c)
+	case *cli.InstallCommand:
+		return installEntry(ctx, a, c)
+	case *cli.UninstallCommand:
+		return uninstallEntry(ctx, a, c)
 	case *cli.SSHConfigCommand:
 		return a.sshConfig(ctx, c.SSH, c.Host)
 	case *cli.FarEndCommand:

@@ -29,6 +29,7 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 				Messages: a.messages, Env: a.env, Upstream: session.PlainURL(s.Upstream),
 				CallbackVia: settings.CallbackVia, Forwarded: s.Forwarded,
 				Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
+				TakesPaste: atTerminal && person.CanPaste(a.std.In),
 			}
 			return func(ctx context.Context, p oauth.Prompt, lend func(func(helper.Shown))) {
 				// Stderr shows the link. The log must not have it, because it holds the login's

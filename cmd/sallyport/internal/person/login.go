@@ -27,6 +27,8 @@ type Login struct {
 	Browser string
 	// NoBrowser says that no browser is to be started.
 	NoBrowser bool
+	// TakesPaste says that the person may paste the callback into this terminal.
+	TakesPaste bool
 }
 
 // offer prints the link on stderr and starts the browser, if there is one on this machine. It
@@ -55,6 +57,9 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 		l.Messages.hint("that link is good until %s, and once; after that open %s", p.LinkExpires.Local().Format(time.TimeOnly), p.StartURL)
 	}
 	if l.NoBrowser || remote || isLent || l.CallbackVia != "" {
+		if !isLent {
+			l.hintPaste(p)
+		}
 		return
 	}
 	// Every user of this machine can read the arguments of a program, so the browser gets the page
@@ -64,6 +69,9 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 		l.Messages.hint("no browser was started: %v", err)
 	} else if err != nil && p.UserCode == "" {
 		l.Messages.hint("no browser could be started here (%v); open the link yourself; %s", err, CallbackHint(l.Env))
+		l.hintPaste(p)
+	} else if err == nil {
+		l.hintEditor(p)
 	}
 }
 

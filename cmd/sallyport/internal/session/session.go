@@ -101,7 +101,7 @@ func Open(ctx context.Context, cfg Config) (*Session, error) {
 
 // open fills s. Close ends what it built before an error.
 func (s *Session) open(ctx context.Context, cfg Config) (err error) {
-	if s.Upstream, err = endpoint(cfg.Settings.Upstream); err != nil {
+	if s.Upstream, err = Endpoint(cfg.Settings.Upstream); err != nil {
 		return err
 	}
 	if s.Header, s.secrets, err = headers(cfg.Settings.Upstream, cfg.Env); err != nil {
