@@ -53,9 +53,13 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/helper":      {"cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
 	"cmd/sallyport/internal/cli":         {"github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
+	"cmd/sallyport/internal/farbrowser": {
+		"github.com/gofrs/flock", "golang.org/x/net/idna", "golang.org/x/sys", "oauth/procnet",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/localsock",
+	},
 	"cmd/sallyport/internal/person": {
 		"github.com/anmitsu/go-shlex", "golang.org/x/net/idna", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
-		"cmd/sallyport/internal/environment",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/farbrowser",
 	},
 	"cmd/sallyport/internal/share": {
 		"github.com/gofrs/flock", "golang.org/x/mod/semver",

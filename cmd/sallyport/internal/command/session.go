@@ -15,7 +15,8 @@ import (
 // openSession builds a session. The argument atTerminal says that a person typed the command. The
 // caller closes the session.
 func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal bool) (*session.Session, error) {
-	return session.Open(ctx, session.Config{
+	var opened *session.Session // nothing is offered before it is set
+	opened, err := session.Open(ctx, session.Config{
 		Settings: settings, Env: a.env, AtTerminal: atTerminal, Log: a.log,
 		Ask:       person.NewAsker(a.env, atTerminal).Ask,
 		Notice:    a.noticeOf(atTerminal),
@@ -32,10 +33,25 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 				// Stderr shows the link. The log must not have it, because it holds the login's
 				// state.
 				a.fileLog.Info("sign-in offered", "host", upstream.Host)
-				login.Offer(ctx, p)
+				shown := login // two prompts may be shown at once
+				shown.Far = a.farSide(opened, settings)
+				shown.Offer(ctx, p)
 			}
 		},
 	})
+	return opened, err
+}
+
+// farSide returns the way through --via to a login server that this machine does not reach. It is
+// nil if there is none, or if the settings keep the sign-in out of it.
+func (a *app) farSide(s *session.Session, settings cli.Remote) *person.FarSide {
+	if s.Tunnel == nil || settings.OAuthRoute == "direct" {
+		return nil
+	}
+	return &person.FarSide{
+		Name: s.Via, Key: s.Realm.String(), Dial: s.Tunnel.DialContext,
+		StateDir: session.StateDir(settings.Store, a.env), Log: a.log,
+	}
 }
 
 // noticeOf returns what shows a person at the terminal what an SSH server says. A proxy shows it as

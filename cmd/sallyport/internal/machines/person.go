@@ -5,6 +5,7 @@ package machines
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -66,6 +67,28 @@ func (p Person) BrowserScript(t testing.TB) string {
 	}
 	b.WriteString(` "$@" >&2` + "\n")
 	return WriteFile(t, OpenDir(t), "browser", b.String(), 0o755)
+}
+
+// Installed writes a program with the name of an installed browser that is this person: called with
+// Chromium's flags and an authorization URL it signs in. It returns the directory of the program,
+// for PATH, and a function that waits for the last page.
+func (p Person) Installed(t testing.TB, name string) (dir string, last func(testing.TB) Page) {
+	t.Helper()
+	dir = OpenDir(t)
+	file := filepath.Join(dir, "page")
+	script := p.BrowserScript(t)
+	WriteFile(t, dir, name, "#!/bin/sh\n"+script+` "$@" 2>`+file+".part\nmv "+file+".part "+file+"\n", 0o755)
+	return dir, func(t testing.TB) Page {
+		t.Helper()
+		Poll(t, func() bool { _, err := os.Stat(file); return err == nil }, "the end of the browser "+name)
+		text := ReadFile(t, file)
+		var page Page
+		if err := json.Unmarshal([]byte(text), &page); err != nil {
+			t.Fatalf("the browser %s printed %q: %v", name, text, err)
+		}
+		os.Remove(file)
+		return page
+	}
 }
 
 func (p Person) command(t testing.TB, args ...string) *exec.Cmd {

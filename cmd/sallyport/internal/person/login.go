@@ -26,6 +26,9 @@ type Login struct {
 	Browser string
 	// NoBrowser says that no browser is to be started.
 	NoBrowser bool
+	// Far leads to login servers that this machine does not reach. Nil means that there is no other
+	// way to them.
+	Far *FarSide
 }
 
 // Offer prints the link on stderr and starts the browser, if there is one on this machine. It
@@ -51,7 +54,7 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 	if !p.LinkExpires.IsZero() && p.StartURL != "" {
 		l.Messages.hint("that link is good until %s, and once; after that open %s", p.LinkExpires.Local().Format(time.TimeOnly), p.StartURL)
 	}
-	if l.NoBrowser || remote || l.CallbackVia != "" {
+	if remote || l.CallbackVia != "" || l.openFar(ctx, p) || l.NoBrowser {
 		return
 	}
 	// Every user of this machine can read the arguments of a program, so the browser gets the page

@@ -56,6 +56,8 @@ type Session struct {
 	Via string
 	// Tunnel leads to Via. It is nil without one.
 	Tunnel *sshtunnel.Tunnel
+	// Realm names the profile and the route, for what is kept for each.
+	Realm Realm
 	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
 	CallbackTunnel *sshtunnel.Tunnel
 	// SignIn sends requests, and signs in if the upstream asks for that.
@@ -108,6 +110,7 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	if config.IDP, err = identityProvider(cfg.Settings.OAuth); err != nil {
 		return err
 	}
+	s.Realm = routes.realm
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
 	config.MayOpen = routes.mayOpen
 	// The errors of New are contradictions between settings.
