@@ -20,8 +20,8 @@ type ownListener struct {
 	// closed is closed by Close.
 	closed chan struct{}
 	once   sync.Once
-	// warn logs the first connection of another user. There may be thousands.
-	warn sync.Once
+	// told logs the first connection that is sent away. There may be thousands.
+	told sync.Once
 	log  *slog.Logger
 }
 
@@ -70,8 +70,8 @@ func (l *ownListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if !l.unchecked && !isSameUser(conn) {
-			l.warn.Do(func() {
-				l.log.Warn("a process that is not this user's tried to use the local proxy of a login", "from", conn.RemoteAddr().String())
+			l.told.Do(func() {
+				l.log.Debug("the local proxy sends away what is not this user's or gone already", "from", conn.RemoteAddr().String())
 			})
 			conn.Close()
 			continue
