@@ -65,15 +65,29 @@ func (f *farNet) wasAsked() []string {
 
 func testLog(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
 
-// startTest starts a proxy for a login at host, and a client that uses it.
-func startTest(t *testing.T, f *farNet, host string) (*proxy, *http.Client) {
+// served is a proxy and where it listens.
+type served struct {
+	*proxy
+	addr string
+}
+
+// serve starts a proxy for a login at host, which ends with ctx.
+func serve(t *testing.T, ctx context.Context, f *farNet, host string) *served {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(ctx)
 	t.Cleanup(cancel)
-	p, err := startProxy(ctx, newSides(f.dial, host, testLog(t)), time.Now().Add(time.Hour), testLog(t))
+	p := newProxy(ctx, newSides(f.dial, host, testLog(t)), time.Now().Add(time.Hour), testLog(t))
+	addr, _, err := p.serve(0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return &served{p, addr}
+}
+
+// startTest starts a proxy for a login at host, and a client that uses it.
+func startTest(t *testing.T, f *farNet, host string) (*served, *http.Client) {
+	t.Helper()
+	p := serve(t, t.Context(), f, host)
 	transport := &http.Transport{
 		Proxy:           http.ProxyURL(&url.URL{Scheme: "http", Host: p.addr}),
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the certificates of httptest
@@ -305,10 +319,7 @@ func TestEnds(t *testing.T) {
 	f := &farNet{addrs: map[string]string{"login.test.invalid:443": server.Listener.Addr().String()}}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	p, err := startProxy(ctx, newSides(f.dial, "login.test.invalid", testLog(t)), time.Now().Add(time.Hour), testLog(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := serve(t, ctx, f, "login.test.invalid")
 	open := func() net.Conn {
 		conn, err := net.Dial("tcp", p.addr)
 		if err != nil {
@@ -359,9 +370,8 @@ func TestPACFiles(t *testing.T) {
 		name, path, host string
 		want             int
 	}{
-		{"of the profile", p.profilePath, p.addr, 200},
-		{"of the person", p.personPath, p.addr, 200},
-		{"under another name", p.personPath, "evil.example", 404},
+		{"of the person", p.pacPath, p.addr, 200},
+		{"under another name", p.pacPath, "evil.example", 404},
 		{"another path", "/proxy.pac", p.addr, 404},
 		{"no path", "/", p.addr, 404},
 	} {

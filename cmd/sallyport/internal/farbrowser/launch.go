@@ -5,27 +5,101 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/localsock"
 )
 
-// startWait bounds how long a browser takes to read its PAC file. A cold start of a snap takes the
-// longest.
-const startWait = 45 * time.Second
+const (
+	// startWait bounds how long a browser takes until it asks for the login page. A cold start of a
+	// snap takes the longest.
+	startWait = 45 * time.Second
+	// joinWait is the same for a browser that runs already.
+	joinWait = 10 * time.Second
+)
 
-// errHandedOver says that a browser ended before it read its PAC file: it could not start, or
-// another one took the link.
-var errHandedOver = errors.New("it ended before it read its PAC file")
+var (
+	// errEnded says that a browser ended before it asked for the login page: it could not start.
+	errEnded = errors.New("it ended before it asked for the login page")
+	// errSilent says that a browser was started, or got the link, and did not ask for the page.
+	errSilent = errors.New("it was started and has not asked for the login page")
+)
 
-// launch starts a browser with a profile at link, and returns when it has read its PAC file. The
-// browser outlives ctx.
-func launch(ctx context.Context, b browser, dir, link string, p *proxy) error {
-	args, err := arrange(b, dir, link, p.profilePAC())
+// launcher opens a browser at a link whose connections go to a proxy.
+type launcher struct {
+	browser browser
+	profile *profile
+	// link is what the browser opens.
+	link string
+	// hosts are those that the PAC file sends to the proxy whatever their scheme.
+	hosts []string
+	proxy *proxy
+}
+
+// open opens a new tab in the browser that has the profile open, or else starts one. It returns
+// when the browser has asked for the login page. The browser outlives ctx.
+func (l *launcher) open(ctx context.Context) error {
+	dir, firefox := l.profile.dir, l.browser.firefox
+	if isOpen(dir, firefox) {
+		err := l.join(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		l.proxy.log.Debug("the open browser does not take the link", "browser", l.browser.name, "err", err)
+		if !closeLeftover(ctx, dir, firefox) {
+			return errNoProfile
+		}
+	}
+	file, port, err := reserve()
+	if err != nil {
+		return err
+	}
+	if file != nil {
+		defer file.Close()
+	}
+	return l.serveAnd(port, func(addr string) error {
+		if _, port, err := net.SplitHostPort(addr); err == nil {
+			if n, err := strconv.Atoi(port); err == nil {
+				l.profile.savePort(n) // without it, the next login starts the browser again
+			}
+		}
+		return l.start(ctx, addr, file, startWait)
+	})
+}
+
+// join gives the link to the browser that has the profile open. Its PAC file names the port of the
+// login that started it, so the proxy has to be there.
+func (l *launcher) join(ctx context.Context) error {
+	port := l.profile.loadPort()
+	if port == 0 {
+		return errors.New("its port is not known")
+	}
+	return l.serveAnd(port, func(addr string) error { return l.start(ctx, addr, nil, joinWait) })
+}
+
+// serveAnd has the proxy serve at a port while do runs, and afterwards if that succeeds.
+func (l *launcher) serveAnd(port int, do func(addr string) error) error {
+	addr, stop, err := l.proxy.serve(port)
+	if err != nil {
+		return err
+	}
+	if err := do(addr); err != nil {
+		stop()
+		return err
+	}
+	return nil
+}
+
+// start runs the browser's program, which inherits file, and waits.
+func (l *launcher) start(ctx context.Context, addr string, file *os.File, wait time.Duration) error {
+	args, err := l.arrange(pacForProfile(addr, l.hosts))
 	if err != nil {
 		return err
 	}
@@ -34,41 +108,49 @@ func launch(ctx context.Context, b browser, dir, link string, p *proxy) error {
 	}
 	// Not CommandContext: the last page tells how the login ended.
 	cmd := exec.Command(args[0], args[1:]...)
+	if file != nil {
+		cmd.ExtraFiles = []*os.File{file}
+	}
 	if err := localsock.StartDetached(cmd); err != nil {
 		return err
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }() // ends with the browser, and reaps it
-	select {
-	case <-p.fetched:
-		return nil
-	case err := <-ended:
-		return errors.Join(errHandedOver, err)
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(startWait):
-		return fmt.Errorf("it did not read its PAC file within %v", startWait)
+	go func() { ended <- cmd.Wait() }() // ends with the program, and reaps it
+	timeout := time.After(wait)
+	for {
+		select {
+		case <-l.proxy.asked:
+			return nil
+		case err := <-ended:
+			if err != nil {
+				return errors.Join(errEnded, err)
+			}
+			ended = nil // it gave the link to the one that runs
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timeout:
+			return errSilent
+		}
 	}
 }
 
-// arrange prepares a profile and returns the command that opens link with it.
-func arrange(b browser, dir, link, pac string) ([]string, error) {
-	if b.firefox {
-		return append(b.command[:len(b.command):len(b.command)], "--new-instance", "--profile", dir, link), writeUserJS(dir, pac)
+// arrange prepares the profile and returns the command.
+func (l *launcher) arrange(pac string) ([]string, error) {
+	args := slices.Clone(l.browser.command)
+	if l.browser.firefox {
+		return append(args, "--new-instance", "--profile", l.profile.dir, l.link), writeUserJS(l.profile.dir, pac)
 	}
-	if err := writePreferences(dir); err != nil {
+	if err := writePreferences(l.profile.dir); err != nil {
 		return nil, err
 	}
-	args := append(b.command[:len(b.command):len(b.command)], "--user-data-dir="+dir, "--proxy-pac-url="+pac)
-	args = append(args, chromiumFlags...)
-	return append(args, link), nil
+	args = append(args, "--user-data-dir="+l.profile.dir, "--proxy-pac-url="+pac)
+	return append(append(args, chromiumFlags...), l.link), nil
 }
 
 // chromiumFlags turn off what a window for one login has no use for: questions of a first start,
 // and what a browser asks its maker by itself. The far side would learn of that wherever this
 // machine does not reach the maker. The lists of Safe Browsing are not updated either.
 var chromiumFlags = []string{
-	"--new-window",
 	"--no-first-run",
 	"--no-default-browser-check",
 	"--no-pings",

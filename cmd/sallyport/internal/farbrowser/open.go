@@ -1,11 +1,13 @@
 package farbrowser
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -62,7 +64,7 @@ type Result struct {
 	// Browser is the name of the browser. It is empty unless Way is Opened.
 	Browser string
 	// PAC is the URL of a PAC file for a browser of the person's choice. It serves until the
-	// context ends. It is set if Way is Opened or ByPAC.
+	// context ends. It is empty unless Way is ByPAC.
 	PAC string
 	// Why says why no browser was opened, or why the page is reached nowhere. It is nil if Way is
 	// Direct or Opened.
@@ -112,49 +114,64 @@ func Open(ctx context.Context, cfg Config) (Result, error) {
 	if cfg.Until.IsZero() {
 		cfg.Until = time.Now().Add(defaultUntil)
 	}
-	p, err := startProxy(ctx, sides, cfg.Until, cfg.Log)
+	p := newProxy(ctx, sides, cfg.Until, cfg.Log)
+	if result.Browser, result.Why = cfg.openBrowser(ctx, p, link); result.Why == nil {
+		result.Way = Opened
+		return result, nil
+	}
+	if ctx.Err() != nil {
+		return result, context.Cause(ctx)
+	}
+	addr, _, err := p.serve(0)
 	if err != nil {
 		return result, fmt.Errorf("local proxy: %w", err)
 	}
-	result.Way, result.PAC = ByPAC, p.personPAC()
-	if result.Browser, result.Why = cfg.openBrowser(ctx, p); result.Why == nil {
-		result.Way = Opened
-	}
+	result.Way, result.PAC = ByPAC, "http://"+addr+p.pacPath
 	return result, nil
 }
 
 // openBrowser opens the first browser that starts, and returns its name.
-func (cfg *Config) openBrowser(ctx context.Context, p *proxy) (name string, err error) {
+func (cfg *Config) openBrowser(ctx context.Context, p *proxy, link *url.URL) (name string, err error) {
 	switch {
 	case cfg.NoBrowser:
 		return "", ErrNotAsked
 	case cfg.StateDir == "":
 		return "", ErrNoState
 	}
-	start := cfg.Start
-	if start == "" {
-		start = cfg.Link
+	l := launcher{link: cmp.Or(cfg.Start, cfg.Link), proxy: p}
+	// The program's arguments hold the PAC file, and everybody on the machine can read them.
+	_, addressErr := netip.ParseAddr(p.sides.login)
+	if link.Scheme == "http" || addressErr == nil {
+		l.hosts = []string{p.sides.login}
 	}
 	err = ErrNoBrowser
-	for _, b := range installed(cfg.Env) {
-		profile, profileErr := takeProfile(ctx, cfg.StateDir, b, cfg.Key)
-		if profileErr != nil {
-			err = fmt.Errorf("%s: %w", b.name, profileErr)
-			continue
+	for _, l.browser = range installed(cfg.Env) {
+		openErr := l.take(ctx, cfg)
+		if openErr == nil {
+			return l.browser.name, nil
 		}
-		if launchErr := launch(ctx, b, profile.dir, start, p); launchErr != nil {
-			profile.Close()
-			err = fmt.Errorf("%s: %w", b.name, launchErr)
-			cfg.Log.Debug("a browser could not be opened", "browser", b.name, "err", launchErr)
-			if ctx.Err() != nil {
-				return "", context.Cause(ctx)
-			}
-			continue
+		cfg.Log.Debug("a browser could not be opened", "browser", l.browser.name, "err", openErr)
+		err = fmt.Errorf("%s: %w", l.browser.name, openErr)
+		// One that is up and waits for something must not be followed by another window.
+		if ctx.Err() != nil || errors.Is(openErr, errSilent) {
+			return "", err
 		}
-		context.AfterFunc(ctx, func() { profile.Close() })
-		return b.name, nil
 	}
 	return "", err
+}
+
+// take takes a profile and opens the browser with it. The profile is held until ctx ends.
+func (l *launcher) take(ctx context.Context, cfg *Config) (err error) {
+	if l.profile, err = takeProfile(ctx, cfg.StateDir, l.browser, cfg.Key); err != nil {
+		return err
+	}
+	held := l.profile
+	if err := l.open(ctx); err != nil {
+		held.Close()
+		return err
+	}
+	context.AfterFunc(ctx, func() { held.Close() })
+	return nil
 }
 
 // find makes a first connection to addr, and returns the side.

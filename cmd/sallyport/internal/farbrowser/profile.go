@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -38,9 +40,8 @@ func profileName(key string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// takeProfile returns a profile that no other login uses and that no browser has open. A browser
-// that is left over from an earlier login is closed: it would take the link and go on with the PAC
-// file of that login. The caller must close the profile.
+// takeProfile returns a profile that no other login uses. A browser that is left over from an
+// earlier login may have it open. The caller must close the profile.
 func takeProfile(ctx context.Context, base string, b browser, key string) (*profile, error) {
 	if b.confined != "" {
 		base = filepath.Join(b.confined, "sallyport")
@@ -59,7 +60,7 @@ func takeProfile(ctx context.Context, base string, b browser, key string) (*prof
 		wait, cancel := context.WithTimeout(ctx, lockWait)
 		ok, err := p.lock.TryLockContext(wait, 20*time.Millisecond)
 		cancel()
-		if ok && closeLeftover(ctx, dir, b.firefox) {
+		if ok && (!isOpen(dir, b.firefox) || mayJoin(b) || closeLeftover(ctx, dir, b.firefox)) {
 			return p, nil
 		}
 		p.Close()
@@ -75,6 +76,28 @@ func takeProfile(ctx context.Context, base string, b browser, key string) (*prof
 
 // Close lets go of the profile. Its files stay.
 func (p *profile) Close() error { return p.lock.Close() }
+
+// mayJoin reports whether an open browser takes a link for the same profile. Firefox may not: it
+// finds the open one by D-Bus or the display alone, and asks the person if it does not.
+func mayJoin(b browser) bool { return !b.firefox }
+
+// savePort notes the port that the browser of this profile has its proxy at.
+func (p *profile) savePort(port int) error {
+	return os.WriteFile(p.dir+".port", []byte(strconv.Itoa(port)), 0o600)
+}
+
+// loadPort returns the port of savePort. It is 0 if there is none.
+func (p *profile) loadPort() int {
+	text, err := os.ReadFile(p.dir + ".port")
+	if err != nil {
+		return 0
+	}
+	port, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 16)
+	if err != nil {
+		return 0
+	}
+	return int(port)
+}
 
 // closeLeftover closes the browser that has a profile open, and reports whether none has.
 func closeLeftover(ctx context.Context, dir string, firefox bool) bool {

@@ -24,19 +24,17 @@ const (
 	maxHeader = 64 << 10
 )
 
-// proxy is an HTTP proxy on loopback for one login. It serves its PAC files, too. It ends with the
-// context that it was started with.
+// proxy is an HTTP proxy for one login. It serves the person's PAC file, too. It ends with the
+// context that it was made with.
 type proxy struct {
 	sides *sides
-	// until is when the PAC files stop to name this proxy.
+	// until is when the person's PAC file stops to name this proxy.
 	until time.Time
-	// addr is host:port of the proxy.
-	addr string
-	// profilePath and personPath are the paths of pacForProfile and pacForPerson.
-	profilePath, personPath string
-	// fetched is closed when a browser with our profile has read its PAC file.
-	fetched chan struct{}
-	once    sync.Once
+	// pacPath is the path of the person's PAC file.
+	pacPath string
+	// asked is closed when a browser has asked for the host of the login page.
+	asked chan struct{}
+	once  sync.Once
 	// plain forwards requests that are not encrypted.
 	plain *httputil.ReverseProxy
 	log   *slog.Logger
@@ -44,43 +42,14 @@ type proxy struct {
 	ctx context.Context
 }
 
-// startProxy starts a proxy that connects by sides. It returns an error if it cannot listen, or if
-// it cannot tell who connects on a system where it should.
-func startProxy(ctx context.Context, s *sides, until time.Time, log *slog.Logger) (*proxy, error) {
-	p, listener, err := newProxy(ctx, s, until, log)
-	if err != nil {
-		return nil, err
-	}
-	server := &http.Server{
-		Handler: p, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, IdleTimeout: time.Minute,
-		ErrorLog: discardLog(),
-	}
-	go server.Serve(listener) // ends with ctx, below
-	context.AfterFunc(ctx, func() { server.Close() })
-	return p, nil
-}
-
-// newProxy is startProxy without the server.
-func newProxy(ctx context.Context, s *sides, until time.Time, log *slog.Logger) (*proxy, net.Listener, error) {
-	tcp, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		return nil, nil, err
-	}
-	listener, err := newOwnListener(tcp, log)
-	if err != nil {
-		tcp.Close()
-		return nil, nil, err
-	}
+// newProxy returns a proxy that connects by sides. It listens nowhere yet.
+func newProxy(ctx context.Context, s *sides, until time.Time, log *slog.Logger) *proxy {
 	transport := &http.Transport{
 		DialContext: s.dial, DisableCompression: true, MaxResponseHeaderBytes: maxHeader, IdleConnTimeout: time.Minute,
-		// The far side's connections must not outlive the login.
 		MaxIdleConns: 32,
 	}
 	context.AfterFunc(ctx, transport.CloseIdleConnections)
-	p := &proxy{
-		sides: s, until: until, addr: tcp.Addr().String(), profilePath: "/" + rand.Text() + "/proxy.pac",
-		personPath: "/" + rand.Text() + "/proxy.pac", fetched: make(chan struct{}), log: log, ctx: ctx,
-	}
+	p := &proxy{sides: s, until: until, pacPath: "/" + rand.Text() + "/proxy.pac", asked: make(chan struct{}), log: log, ctx: ctx}
 	p.plain = &httputil.ReverseProxy{
 		// A proxy forwards the query as it is. ReverseProxy drops parts that it cannot parse.
 		Rewrite:       func(r *httputil.ProxyRequest) { r.Out.Host, r.Out.URL.RawQuery = r.In.URL.Host, r.In.URL.RawQuery },
@@ -89,15 +58,33 @@ func newProxy(ctx context.Context, s *sides, until time.Time, log *slog.Logger) 
 		ErrorLog:      discardLog(),
 		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, err error) { p.refuse(w, err) },
 	}
-	return p, listener, nil
+	return p
+}
+
+// serve listens on a port of 127.0.0.1, where 0 is any, and returns host:port and what ends it. The
+// context of the proxy ends it, too. The error says that the port is taken, or that this system
+// does not tell who connects although it should.
+func (p *proxy) serve(port int) (addr string, stop func(), err error) {
+	tcp, err := listenPort(p.ctx, port)
+	if err != nil {
+		return "", nil, err
+	}
+	listener, err := newOwnListener(tcp, p.log)
+	if err != nil {
+		tcp.Close()
+		return "", nil, err
+	}
+	server := &http.Server{
+		Handler: p, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, IdleTimeout: time.Minute,
+		ErrorLog: discardLog(),
+	}
+	go server.Serve(listener) // ends with stop
+	stopWaiting := context.AfterFunc(p.ctx, func() { server.Close() })
+	return tcp.Addr().String(), func() { stopWaiting(); server.Close() }, nil
 }
 
 // discardLog is for parts of net/http that would write to stderr.
 func discardLog() *log.Logger { return log.New(io.Discard, "", 0) }
-
-// profilePAC and personPAC are the URLs of the two PAC files.
-func (p *proxy) profilePAC() string { return "http://" + p.addr + p.profilePath }
-func (p *proxy) personPAC() string  { return "http://" + p.addr + p.personPath }
 
 // ServeHTTP implements http.Handler.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -117,16 +104,18 @@ func (p *proxy) servePAC(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	// A page of another site must not read the file under a name of its own (DNS rebinding).
-	switch {
-	case r.Host != p.addr:
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if local == nil || r.Host != local.String() || r.URL.Path != p.pacPath {
 		http.Error(w, "not here", http.StatusNotFound)
-	case r.URL.Path == p.profilePath:
-		p.once.Do(func() { close(p.fetched) })
-		io.WriteString(w, pacText(pacForProfile, p.addr, []string{p.sides.login}, p.until))
-	case r.URL.Path == p.personPath:
-		io.WriteString(w, pacText(pacForPerson, p.addr, append(p.sides.learned(), p.sides.login), p.until))
-	default:
-		http.Error(w, "not here", http.StatusNotFound)
+		return
+	}
+	io.WriteString(w, pacForPerson(r.Host, append(p.sides.learned(), p.sides.login), p.until))
+}
+
+// note notes that a browser asks for a host.
+func (p *proxy) note(host string) {
+	if canonical(host) == p.sides.login {
+		p.once.Do(func() { close(p.asked) })
 	}
 }
 
@@ -141,6 +130,7 @@ func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
 		p.refuse(w, errPlain)
 		return
 	}
+	p.note(p.sides.login)
 	p.plain.ServeHTTP(w, r)
 }
 
@@ -161,6 +151,7 @@ func (p *proxy) connect(w http.ResponseWriter, r *http.Request) {
 		p.refuse(w, err)
 		return
 	}
+	p.note(host)
 	there, err := p.sides.dial(r.Context(), "tcp", r.RequestURI)
 	if err != nil {
 		p.refuse(w, err)
