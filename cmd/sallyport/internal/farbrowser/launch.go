@@ -123,7 +123,7 @@ func (l *launcher) start(ctx context.Context, addr string, file *os.File, wait t
 			return nil
 		case err := <-ended:
 			if err != nil {
-				return errors.Join(errEnded, err)
+				return fmt.Errorf("%w (%w)", errEnded, err)
 			}
 			ended = nil // it gave the link to the one that runs
 		case <-ctx.Done():

@@ -22,6 +22,8 @@ type Person struct {
 	Denies bool
 	// TrustsAll has the browser take any TLS certificate.
 	TrustsAll bool
+	// Flags are more flags for Chromium.
+	Flags []string
 	// Screenshot names a PNG file for the last page; empty means none.
 	Screenshot string
 }
@@ -94,7 +96,7 @@ func (p Person) Installed(t testing.TB, name string) (dir string, last func(test
 func (p Person) command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	NeedProgram(t, "chromium", "chromium")
-	cmd := p.As.Command(Node(t), append([]string{Peer(t, "browser.mjs")}, args...)...)
+	cmd := p.As.Command(Node(t), append([]string{Peer(t, "browser.mjs")}, append(p.Flags[:len(p.Flags):len(p.Flags)], args...)...)...)
 	if p.As == nil {
 		p.NS.Move(t, cmd)
 	}
