@@ -34,7 +34,7 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 				// state.
 				a.fileLog.Info("sign-in offered", "host", upstream.Host)
 				shown := login // two prompts may be shown at once
-				shown.Far = a.farSide(opened, settings)
+				shown.Far = farSide(a, opened, settings)
 				shown.Offer(ctx, p)
 			}
 		},
@@ -44,7 +44,7 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 
 // farSide returns the way through --via to a login server that this machine does not reach. It is
 // nil if there is none, or if the settings keep the sign-in out of it.
-func (a *app) farSide(s *session.Session, settings cli.Remote) *person.FarSide {
+func farSide(a *app, s *session.Session, settings cli.Remote) *person.FarSide {
 	if s.Tunnel == nil || settings.OAuthRoute == "direct" {
 		return nil
 	}

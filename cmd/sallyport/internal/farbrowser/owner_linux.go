@@ -54,7 +54,8 @@ func askKernel(client, server netip.AddrPort) (uid uint32, ok bool, err error) {
 // sockDiagByFamily is the type of the request and of its answer (linux/sock_diag.h).
 const sockDiagByFamily = 20
 
-// diagRequest is a struct nlmsghdr and a struct inet_diag_req_v2 (linux/inet_diag.h) for one socket.
+// diagRequest asks for one socket: a struct nlmsghdr and a struct inet_diag_req_v2
+// (linux/inet_diag.h).
 func diagRequest(client, server netip.AddrPort) []byte {
 	const size = 16 + 56
 	b := make([]byte, 0, size)

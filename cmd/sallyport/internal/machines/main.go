@@ -82,8 +82,8 @@ func StartRole(t testing.TB, ns *Namespace, role string, config any) (p *Process
 // test binary, so a copy is started.
 func StartRoleAs(t testing.TB, as *Account, role string, config any) (p *Process, first string) {
 	t.Helper()
-	// Not by a file of ours: a program that another test starts at this moment would inherit it, and
-	// nobody can execute a file that is open for writing.
+	// We must not write the copy: a program that another test starts at this moment would inherit
+	// the open file, and nobody can execute a file that is open for writing.
 	path := filepath.Join(OpenDir(t), "role")
 	if out, err := exec.Command("cp", testBinary(t), path).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v: %s", err, out)

@@ -1,8 +1,8 @@
 //go:build linux
 
-// The stories of a login server that only the far side of the SSH connection reaches: its page opens
-// in a browser of the person's whose connections go there. Real: sshd, oidc-provider, Chromium,
-// Firefox.
+// The stories of a login server that only the far side of the SSH connection reaches: its page
+// opens in a browser of the person's whose connections go there. Real: sshd, oidc-provider,
+// Chromium, Firefox.
 package farside_test
 
 import (
