@@ -13,11 +13,16 @@
 // still signed in at the login server the next time. Each key has a profile of its own, because the
 // same host name may be another server in another network.
 //
-// A browser reads the address of its PAC file at its start, and an open one takes links for later
-// starts. So a window that is left over from an earlier login is asked to close before the next
-// login, and a login that is under way keeps its profile locked: a second one at the same time gets
-// a second profile. Windows has no way to ask; there the next login gets another profile as long as
-// the old window is open. A browser counts as opened only when it has read its PAC file.
+// A browser reads its PAC file at its start, and an open one takes links for later starts. So the
+// port of the proxy stays the same as long as a window of ours is open: the next login listens
+// there and opens a new tab. The browser inherits a socket that is bound to that port, so that no
+// other user of this machine can listen there between two logins. (Windows has no such thing: there
+// the port is free.) Two logins at once share the port, and each carries connections of both. A
+// window that takes no link is asked to close, unless another login uses it: then the login gets a
+// second profile. That is so with Firefox.
+//
+// A browser counts as opened only when it has asked the proxy for the host of the login page, or
+// has given the link to a window that did so before.
 //
 // Where no browser can be started, or the person has named another one, the result holds the
 // address of a PAC file for a browser of theirs. That file sends the proxy nothing but the hosts
@@ -33,8 +38,9 @@
 // far network.
 //
 // A callback on loopback stays there: browsers use no proxy for loopback, and the PAC file says
-// DIRECT. After the login the proxy is gone. The PAC file turns to DIRECT at the time when the
-// login would have ended without an answer.
+// DIRECT. It also says so for what a browser asks its maker by itself, and for everything that is
+// not encrypted and not at the login server. After the login the proxy is gone, and the window
+// reaches nothing but that.
 //
 // # What the proxy refuses
 //

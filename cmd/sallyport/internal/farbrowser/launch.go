@@ -52,9 +52,9 @@ func (l *launcher) open(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		l.proxy.log.Debug("the open browser does not take the link", "browser", l.browser.name, "err", err)
-		if !closeLeftover(ctx, dir, firefox) {
-			return errNoProfile
+		l.proxy.log.Debug("the open browser did not take the link", "browser", l.browser.name, "err", err)
+		if !l.profile.isIdle(ctx) || !closeLeftover(ctx, dir, firefox) {
+			return errInUse
 		}
 	}
 	file, port, err := reserve()
@@ -76,7 +76,14 @@ func (l *launcher) open(ctx context.Context) error {
 
 // join gives the link to the browser that has the profile open. Its PAC file names the port of the
 // login that started it, so the proxy has to be there.
+//
+// That login may be under way still. Then both proxies listen at the port, and the kernel gives
+// each connection to one of them: both lead to the same far side. (Windows lets one listen.)
 func (l *launcher) join(ctx context.Context) error {
+	if l.browser.firefox {
+		// It finds the open one by D-Bus or the display alone, and else asks the person.
+		return errors.New("Firefox is not joined")
+	}
 	port := l.profile.loadPort()
 	if port == 0 {
 		return errors.New("its port is not known")
@@ -125,7 +132,12 @@ func (l *launcher) start(ctx context.Context, addr string, file *os.File, wait t
 			if err != nil {
 				return fmt.Errorf("%w (%w)", errEnded, err)
 			}
-			ended = nil // it gave the link to the one that runs
+			// It gave the link to the one that runs. That one may ask the proxy of another login,
+			// so there is nothing to wait for, unless its PAC file may lack a host of ours.
+			if file == nil && len(l.hosts) == 0 {
+				return nil
+			}
+			ended = nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-timeout:

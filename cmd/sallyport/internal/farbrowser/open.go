@@ -81,6 +81,9 @@ var (
 	ErrNoState = errors.New("no state directory for a browser profile")
 )
 
+// ErrLink says that the link is no http or https URL, or has a user name in front of its host.
+var ErrLink = errors.New("no link for a browser")
+
 // defaultUntil is how long a PAC file names its proxy if nobody knows when the login ends.
 const defaultUntil = 15 * time.Minute
 
@@ -94,13 +97,16 @@ func Open(ctx context.Context, cfg Config) (Result, error) {
 	if err != nil {
 		return Result{}, errors.Unwrap(err) // the error of Parse holds the link, and that the state
 	}
+	if link.Scheme != "http" && link.Scheme != "https" || link.Host == "" || link.User != nil {
+		return Result{}, ErrLink
+	}
 	host := canonical(link.Hostname())
 	result := Result{Host: host}
 	if cfg.Far == nil || isOurs(host) {
 		return result, nil
 	}
 	sides := newSides(cfg.Far, host, cfg.Log)
-	at, err := sides.find(ctx, net.JoinHostPort(host, portOf(link)))
+	at, err := find(ctx, sides, net.JoinHostPort(host, portOf(link)))
 	if _, ok := errors.AsType[*AddressError](err); ok {
 		return result, nil // not for the proxy; the person's own browser may still know a way
 	}
@@ -160,22 +166,37 @@ func (cfg *Config) openBrowser(ctx context.Context, p *proxy, link *url.URL) (na
 	return "", err
 }
 
-// take takes a profile and opens the browser with it. The profile is held until ctx ends.
-func (l *launcher) take(ctx context.Context, cfg *Config) (err error) {
-	if l.profile, err = takeProfile(ctx, cfg.StateDir, l.browser, cfg.Key); err != nil {
-		return err
-	}
-	held := l.profile
-	if err := l.open(ctx); err != nil {
+// take opens the browser with the first profile that can be had. The profile is held until ctx
+// ends.
+func (l *launcher) take(ctx context.Context, cfg *Config) error {
+	for number := 1; ; number++ {
+		var err error
+		if l.profile, err = takeProfile(ctx, cfg.StateDir, l.browser, cfg.Key, number); err != nil {
+			return err
+		}
+		held := l.profile
+		if err = l.open(ctx); err == nil {
+			err = held.hold()
+		}
+		if err == nil {
+			context.AfterFunc(ctx, func() { held.Close() })
+			return held.unlock()
+		}
 		held.Close()
-		return err
+		if !errors.Is(err, errInUse) || number == maxProfiles {
+			return err
+		}
 	}
-	context.AfterFunc(ctx, func() { held.Close() })
-	return nil
 }
 
-// find makes a first connection to addr, and returns the side.
-func (s *sides) find(ctx context.Context, addr string) (side, error) {
+// findTimeout bounds the first connection. Only after it is a page opened in the usual way.
+const findTimeout = 15 * time.Second
+
+// find makes a first connection to addr, which is at the host of the login page, and returns the
+// side.
+func find(ctx context.Context, s *sides, addr string) (side, error) {
+	ctx, cancel := context.WithTimeout(ctx, findTimeout)
+	defer cancel()
 	conn, err := s.dial(ctx, "tcp", addr)
 	if err != nil {
 		return unknown, err

@@ -28,37 +28,50 @@ type ownListener struct {
 // errOwnerUnknown says that the system's table of sockets cannot be read.
 var errOwnerUnknown = errors.New("this system does not tell which user connects to the local proxy")
 
-// newOwnListener finds out, by a connection to itself, whether the system tells who connects. Linux
-// does, so there it is an error if not. On other systems every local user is served then, and the
-// log says so.
+// newOwnListener finds out whether the system tells who connects. Linux does, so there it is an
+// error if not. On other systems every local user is served then, and the log says so.
 func newOwnListener(tcp *net.TCPListener, log *slog.Logger) (*ownListener, error) {
 	l := &ownListener{TCPListener: tcp, slots: make(chan struct{}, maxConns), closed: make(chan struct{}), log: log}
-	conn, err := net.Dial("tcp", tcp.Addr().String())
+	known, err := systemTellsOwners()
 	if err != nil {
 		return nil, err
 	}
+	if !known {
+		if runtime.GOOS == "linux" {
+			return nil, errOwnerUnknown
+		}
+		l.unchecked = true
+		log.Warn("the local proxy for a login serves every user of this machine", "err", errOwnerUnknown)
+	}
+	return l, nil
+}
+
+// systemTellsOwners asks for the owner of a connection of ours.
+func systemTellsOwners() (bool, error) {
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return false, err
+	}
+	defer l.Close()
+	conn, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		return false, err
+	}
 	defer conn.Close()
-	tcp.SetDeadline(time.Now().Add(headerTimeout))
-	defer tcp.SetDeadline(time.Time{})
+	if err := l.SetDeadline(time.Now().Add(headerTimeout)); err != nil {
+		return false, err
+	}
 	for {
-		accepted, err := tcp.Accept()
+		accepted, err := l.Accept()
 		if err != nil {
-			return nil, err
+			return false, err
 		}
-		ours := accepted.RemoteAddr().String() == conn.LocalAddr().String()
 		known := isSameUser(accepted)
+		ours := accepted.RemoteAddr().String() == conn.LocalAddr().String()
 		accepted.Close()
-		if !ours {
-			continue // somebody was faster, and is sent away
+		if ours { // else somebody was faster
+			return known, nil
 		}
-		if !known {
-			if runtime.GOOS == "linux" {
-				return nil, errOwnerUnknown
-			}
-			l.unchecked = true
-			log.Warn("the local proxy for a login serves every user of this machine", "err", errOwnerUnknown)
-		}
-		return l, nil
 	}
 }
 

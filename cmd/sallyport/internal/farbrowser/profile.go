@@ -16,22 +16,27 @@ import (
 )
 
 const (
-	// maxProfiles is how many logins of one account may be under way at once.
+	// maxProfiles is how many browsers one account may have open, of which each is in use by a login
+	// and takes no other one.
 	maxProfiles = 8
-	// lockWait is how long the first profile is waited for: a login that was just withdrawn lets go
-	// of it.
-	lockWait = 500 * time.Millisecond
 	// endWait bounds how long a browser takes to close.
 	endWait = 10 * time.Second
+	// idleWait bounds the wait for the end of the login that uses a browser.
+	idleWait = 500 * time.Millisecond
+	// lockPoll is the time between two looks at a lock.
+	lockPoll = 50 * time.Millisecond
 )
 
-// errNoProfile says that no profile can be used.
-var errNoProfile = errors.New("no browser profile is free")
+// errInUse says that a browser has the profile open, takes no link, and may not be closed.
+var errInUse = errors.New("another login uses its profile")
 
-// profile is a directory for one browser. It is held until Close.
+// profile is a directory for one browser. Beside it lie DIR.port, the number of the port in the PAC
+// file of the browser that has it open, and two files that are locked: DIR.lock by the process that
+// opens a page, and DIR.use, shared, by each login that is under way.
 type profile struct {
 	dir  string
 	lock *flock.Flock
+	use  *flock.Flock
 }
 
 // profileName is the name of the directory for a key, which may hold any character.
@@ -40,46 +45,55 @@ func profileName(key string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// takeProfile returns a profile that no other login uses. A browser that is left over from an
-// earlier login may have it open. The caller must close the profile.
-func takeProfile(ctx context.Context, base string, b browser, key string) (*profile, error) {
+// takeProfile returns the profile of that number, locked: no other process opens a page with it.
+// The caller must call unlock, and close it at the end of the login.
+func takeProfile(ctx context.Context, base string, b browser, key string, number int) (*profile, error) {
 	if b.confined != "" {
 		base = filepath.Join(b.confined, "sallyport")
 	}
-	base = filepath.Join(base, "browser", profileName(key))
-	for i := range maxProfiles {
-		dir := filepath.Join(base, b.id)
-		if i > 0 {
-			dir += fmt.Sprintf("-%d", i+1)
-		}
-		// MkdirAll leaves the mode of a directory that exists.
-		if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700)); err != nil {
-			return nil, err
-		}
-		p := &profile{dir: dir, lock: flock.New(dir+".lock", flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))}
-		wait, cancel := context.WithTimeout(ctx, lockWait)
-		ok, err := p.lock.TryLockContext(wait, 20*time.Millisecond)
-		cancel()
-		if ok && (!isOpen(dir, b.firefox) || mayJoin(b) || closeLeftover(ctx, dir, b.firefox)) {
-			return p, nil
-		}
-		p.Close()
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			return nil, err
-		}
+	dir := filepath.Join(base, "browser", profileName(key), b.id)
+	if number > 1 {
+		dir += fmt.Sprintf("-%d", number)
 	}
-	return nil, errNoProfile
+	// MkdirAll leaves the mode of a directory that exists.
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700)); err != nil {
+		return nil, err
+	}
+	open := func(name string) *flock.Flock {
+		return flock.New(name, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
+	}
+	p := &profile{dir: dir, lock: open(dir + ".lock"), use: open(dir + ".use")}
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	if _, err := p.lock.TryLockContext(ctx, lockPoll); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// unlock lets the next process open a page with the profile.
+func (p *profile) unlock() error { return p.lock.Unlock() }
+
+// hold keeps the browser from being closed until Close. The profile is locked.
+func (p *profile) hold() error {
+	_, err := p.use.TryRLock()
+	return err
+}
+
+// isIdle reports whether no login uses the browser. The profile is locked, so none begins. A login
+// that was withdrawn at this moment gets some time to let go.
+func (p *profile) isIdle(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, idleWait)
+	defer cancel()
+	if ok, err := p.use.TryLockContext(ctx, lockPoll); !ok || err != nil {
+		return false
+	}
+	return p.use.Unlock() == nil
 }
 
 // Close lets go of the profile. Its files stay.
-func (p *profile) Close() error { return p.lock.Close() }
-
-// mayJoin reports whether an open browser takes a link for the same profile. Firefox may not: it
-// finds the open one by D-Bus or the display alone, and asks the person if it does not.
-func mayJoin(b browser) bool { return !b.firefox }
+func (p *profile) Close() error { return errors.Join(p.lock.Close(), p.use.Close()) }
 
 // savePort notes the port that the browser of this profile has its proxy at.
 func (p *profile) savePort(port int) error {

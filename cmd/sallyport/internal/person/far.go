@@ -48,7 +48,8 @@ func (l Login) openFar(ctx context.Context, p oauth.Prompt) bool {
 		return true
 	case result.Way == farbrowser.ByPAC:
 		l.sayPAC(p, result)
-		return true
+		// The browser that the person has named may run on a machine that reaches the server.
+		return l.Browser == ""
 	}
 	return false
 }
