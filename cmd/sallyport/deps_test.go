@@ -47,7 +47,7 @@ var allowedImports = map[string][]string{
 	"relay/sse":     {},
 
 	// From the bottom to the top.
-	"cmd/sallyport/internal/environment": {},
+	"cmd/sallyport/internal/environment": {"golang.org/x/net/http/httpproxy"},
 	"cmd/sallyport/internal/localsock":   {"golang.org/x/sys", "github.com/Microsoft/go-winio"},
 	"cmd/sallyport/internal/control":     {"cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/helper":      {"cmd/sallyport/internal/localsock"},

@@ -33,7 +33,8 @@
 // The PAC file of our profile sends every https URL with a host name to the proxy, because a
 // browser reads the file once, before anybody knows where the login leads. The proxy decides for
 // each host, when the browser first connects to it: it dials from this machine, and through the far
-// side where that fails. It remembers the side until the login ends. So the far side learns of no
+// side where that fails. From this machine it uses the HTTP proxy that HTTPS_PROXY names, if there
+// is one. It remembers the side until the login ends. So the far side learns of no
 // host that is reached without it, and a host that was reached from here is never looked for in the
 // far network.
 //

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"sallyport/cmd/sallyport/internal/environment"
 )
 
 // farNet is a far side: names that only it resolves, and what was asked of it.
@@ -249,6 +251,28 @@ func TestSideIsKept(t *testing.T) {
 	}
 	if _, err := s.dial(t.Context(), "tcp", "onemore.test.invalid:443"); !errors.Is(err, errManyHosts) {
 		t.Errorf("got %v, want %v", err, errManyHosts)
+	}
+}
+
+// TestOrganizationProxy has a proxy in the environment that alone reaches a host, and another one
+// that it refuses.
+func TestOrganizationProxy(t *testing.T) {
+	server := httptest.NewTLSServer(hello)
+	defer server.Close()
+	addr := server.Listener.Addr().String()
+	organization := &farNet{addrs: map[string]string{"cdn.test.invalid:443": addr}}
+	through := serve(t, t.Context(), organization, "cdn.test.invalid")
+	f := &farNet{addrs: map[string]string{"login.test.invalid:443": addr, "cdn.test.invalid:443": addr}}
+	p, client := startTest(t, f, "login.test.invalid")
+	env := environment.Fixed(map[string]string{"https_proxy": "http://ada:secret@" + through.addr}, "")
+	p.sides.proxies = env.Proxies()
+	for _, host := range []string{"cdn.test.invalid", "login.test.invalid"} {
+		if status, body := fetch(t, client, "https://"+host+"/"); status != 200 {
+			t.Errorf("%s: %d %s", host, status, body)
+		}
+	}
+	if got := f.wasAsked(); len(got) != 1 || got[0] != "login.test.invalid:443" {
+		t.Errorf("the far side was asked for %q", got)
 	}
 }
 

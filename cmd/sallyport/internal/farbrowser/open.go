@@ -106,6 +106,7 @@ func Open(ctx context.Context, cfg Config) (Result, error) {
 		return result, nil
 	}
 	sides := newSides(cfg.Far, host, cfg.Log)
+	sides.proxies = cfg.Env.Proxies()
 	at, err := find(ctx, sides, net.JoinHostPort(host, portOf(link)))
 	if _, ok := errors.AsType[*AddressError](err); ok {
 		return result, nil // not for the proxy; the person's own browser may still know a way

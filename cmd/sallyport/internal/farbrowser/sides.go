@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"sync"
 	"syscall"
 	"time"
@@ -44,6 +45,8 @@ const (
 type sides struct {
 	// through dials through the far side.
 	through dialFunc
+	// proxies chooses this machine's HTTP proxy for a URL. If it is nil, there is none.
+	proxies func(*url.URL) (*url.URL, error)
 	// login is the canonical host of the login page.
 	login string
 	// log gets a line for each host.
@@ -160,7 +163,14 @@ func (s *sides) dialFar(ctx context.Context, addr string) (net.Conn, error) {
 // second time.
 func (s *sides) dialNear(ctx context.Context, p *place, addr string) (net.Conn, error) {
 	_, wasPublic := p.where()
-	host, _, _ := net.SplitHostPort(addr)
+	host, port, _ := net.SplitHostPort(addr)
+	if proxy := s.proxyFor(addr, port); proxy != nil {
+		conn, err := dialByProxy(ctx, proxy, addr)
+		if err == nil {
+			p.set(near, false)
+		}
+		return conn, err
+	}
 	var mu sync.Mutex // both families may be dialed at once
 	var refusal *AddressError
 	dialer := net.Dialer{Timeout: nearTimeout, Control: func(_, resolved string, _ syscall.RawConn) error {
@@ -198,6 +208,22 @@ func (s *sides) dialNear(ctx context.Context, p *place, addr string) (net.Conn, 
 	ip, err := netip.ParseAddrPort(conn.RemoteAddr().String())
 	p.set(near, err == nil && !isPrivate(ip.Addr()))
 	return conn, nil
+}
+
+// proxyFor returns this machine's HTTP proxy for addr, or nil.
+func (s *sides) proxyFor(addr, port string) *url.URL {
+	if s.proxies == nil {
+		return nil
+	}
+	scheme := "https"
+	if port == "80" {
+		scheme = "http"
+	}
+	proxy, err := s.proxies(&url.URL{Scheme: scheme, Host: addr})
+	if err != nil || proxy == nil || proxy.Scheme != "http" && proxy.Scheme != "https" {
+		return nil
+	}
+	return proxy
 }
 
 // learned lists the hosts that are reached through the far side alone.
