@@ -33,6 +33,8 @@ type Account struct {
 	// SignedIn says that there is an access token, and Refreshable that there is a refresh token.
 	SignedIn    bool `json:"signed_in"`
 	Refreshable bool `json:"refreshable"`
+	// Refreshed is when a refresh last brought a token. It is zero if none has since the sign-in.
+	Refreshed time.Time `json:"refreshed,omitzero"`
 	// Registered says that a client was registered for this account (RFC 7591).
 	Registered bool `json:"registered"`
 	// Problem says how the server refused the last refresh token, in words for people. It is empty
@@ -40,6 +42,8 @@ type Account struct {
 	Problem string `json:"problem,omitempty"`
 	// Saved is when the record was last written.
 	Saved time.Time `json:"saved,omitzero"`
+	// Remark is that of the Config that signed in. It is nil if there was none.
+	Remark json.RawMessage `json:"-"`
 }
 
 // Accounts lists the accounts that store keeps on the disk. A record that cannot be read is left
@@ -73,5 +77,6 @@ func (r record) account() Account {
 		Upstream: r.Upstream, IdentityProvider: r.Provider != nil, UsedBy: r.Provider.upstreams(), Realm: r.Realm,
 		Issuer: r.Server.Issuer, Name: r.Token.Account, Scopes: scopes, Expiry: r.Token.Expiry, Saved: r.Saved, Problem: problem,
 		SignedIn: r.Token.Access != "", Refreshable: r.Token.Refresh != "", Registered: r.Client.Registered,
+		Refreshed: r.RefreshedAt, Remark: r.Remark,
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os/user"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -137,7 +139,7 @@ func bindCallback(ctx context.Context, cfg *Config) (net.Listener, string, error
 		err = listenError(addr, err)
 		first = cmp.Or(first, err)
 		if i+1 < len(addrs) {
-			cfg.Log.Warn("the next callback address is tried", "err", err)
+			cfg.Log.Info("the next callback address is tried", "err", err)
 		}
 	}
 	return nil, "", first
@@ -148,8 +150,18 @@ func listenError(addr string, err error) error {
 		return fmt.Errorf("listen for the callback on %s: %w", addr, err)
 	}
 	e := &PortBusyError{Addr: addr, Err: err}
-	if _, port, serr := net.SplitHostPort(addr); serr == nil {
-		e.PID, e.Command = procnet.Holder(port)
+	_, port, splitErr := net.SplitHostPort(addr)
+	if splitErr != nil {
+		return e
+	}
+	e.PID, e.Command = procnet.Holder(port)
+	if e.PID != 0 {
+		return e
+	}
+	uid := procnet.HolderUser(port)
+	e.Outgoing = uid == "" && runtime.GOOS == "linux"
+	if u, err := user.LookupId(uid); err == nil {
+		e.User = u.Username
 	}
 	return e
 }

@@ -1,6 +1,7 @@
 // Package procnet reads Linux's table of TCP sockets, the text of /proc/net/tcp and
 // /proc/net/tcp6 (proc_pid_net(5)). [Listening] and [Accepting] work on text, so that the table of
-// another machine can be read as well. Only [Holder] opens files, and it does so only on Linux.
+// another machine can be read as well. Only [Holder] and [HolderUser] open
+// files, and they do so only on Linux.
 package procnet
 
 import (

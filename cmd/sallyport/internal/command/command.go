@@ -108,11 +108,14 @@ func (a *app) run(ctx context.Context, command any) error {
 	case *cli.LoginCommand:
 		return a.login(ctx, c.Remote)
 	case *cli.LogoutCommand:
-		if c.All {
+		if c.All && c.URL == "" {
 			return a.logoutAll(ctx, c.Store)
 		}
-		return a.logout(ctx, c.Remote)
+		return a.logout(ctx, c)
 	case *cli.StatusCommand:
+		if c.Watch {
+			return watchStatus(ctx, a, c)
+		}
 		return a.status(ctx, c.Store, c.JSON)
 	case *cli.CallbackCommand:
 		return a.callback(ctx, c)
@@ -120,6 +123,10 @@ func (a *app) run(ctx context.Context, command any) error {
 		return a.sshConfig(ctx, c.SSH, c.Host)
 	case *cli.ShareCommand:
 		return a.share(ctx, c)
+	case *cli.HelpCommand:
+		return help(a, c.Topic)
+	case *cli.CompletionCommand:
+		return completion(ctx, a, c)
 	default:
 		return a.version()
 	}

@@ -17,6 +17,8 @@ import (
 type Environment struct {
 	// Version is the version of this build. An empty one is printed as "devel".
 	Version string
+	// Manual is the Go source whose package comment is the manual. It may be empty.
+	Manual string
 	// Getenv returns the value of a variable. It is empty if the variable is not set.
 	Getenv func(name string) string
 	// Hide keeps a variable from the programs that this process starts. Getenv still returns it.

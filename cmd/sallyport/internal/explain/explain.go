@@ -92,6 +92,9 @@ func (x Explainer) Error(err error) Explanation {
 	for i, hint := range e.Hints {
 		e.Hints[i] = person.Printable(hint)
 	}
+	if e.Kind != KindOther && len(e.Hints) > 0 {
+		e.Hints = append(e.Hints, "sallyport help "+e.Kind)
+	}
 	// A wrong setting and a host key that is not trusted stay so until a person acts.
 	if e.Status == StatusUsage || e.Status == StatusHostKey {
 		e.Final = err

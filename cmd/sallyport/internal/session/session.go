@@ -112,7 +112,7 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	}
 	s.Realm = routes.realm
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
-	config.MayOpen = routes.mayOpen
+	config.MayOpen, config.Remark = routes.mayOpen, newRemark(cfg.Settings)
 	// The errors of New are contradictions between settings.
 	if s.SignIn, err = oauth.New(config); err != nil {
 		return &cli.UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists the sign-in flags"}}
@@ -172,6 +172,15 @@ func (s *Session) Save(name string, b []byte) error {
 		return nil
 	}
 	return s.store.Save(s.key+"/"+name, b)
+}
+
+// IsStored reports whether the store has an account with these settings.
+func (s *Session) IsStored() (bool, error) {
+	if s.store == nil {
+		return false, nil
+	}
+	value, err := s.store.Load(s.key)
+	return value != nil, err
 }
 
 // Mask replaces every secret in use in text, also where it is encoded: those of the settings, the
