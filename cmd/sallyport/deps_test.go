@@ -48,12 +48,16 @@ var allowedImports = map[string][]string{
 	"relay/sse":     {},
 
 	// From the bottom to the top.
-	"cmd/sallyport/internal/environment": {},
+	"cmd/sallyport/internal/environment": {"golang.org/x/net/http/httpproxy"},
 	"cmd/sallyport/internal/localsock":   {"golang.org/x/sys", "github.com/Microsoft/go-winio"},
 	"cmd/sallyport/internal/control":     {"cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/helper":      {"github.com/hashicorp/yamux", "sshtunnel", "sshtunnel/netwatch", "cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
 	"cmd/sallyport/internal/cli":         {"github.com/agnivade/levenshtein", "github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
+	"cmd/sallyport/internal/farbrowser": {
+		"github.com/gofrs/flock", "golang.org/x/net/idna", "golang.org/x/sys", "oauth/procnet",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/localsock",
+	},
 	"cmd/sallyport/internal/deploy":      {"golang.org/x/mod/semver"},
 	"cmd/sallyport/internal/service":     {"cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/install": {
@@ -62,7 +66,7 @@ var allowedImports = map[string][]string{
 	},
 	"cmd/sallyport/internal/person": {
 		"github.com/anmitsu/go-shlex", "golang.org/x/net/idna", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
-		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/helper",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/farbrowser", "cmd/sallyport/internal/helper",
 	},
 	"cmd/sallyport/internal/share": {
 		"github.com/gofrs/flock", "golang.org/x/mod/semver",

@@ -35,10 +35,24 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 				// Stderr shows the link. The log must not have it, because it holds the login's
 				// state.
 				a.fileLog.Info("sign-in offered", "host", s.Upstream.Host)
-				login.Offer(ctx, p, lend)
+				shown := login // two prompts may be shown at once
+				shown.Far = farSide(a, s, settings)
+				shown.Offer(ctx, p, lend)
 			}
 		},
 	})
+}
+
+// farSide returns the way through --via to a login server that this machine does not reach. It is
+// nil if there is none, or if the settings keep the sign-in out of it.
+func farSide(a *app, s *session.Session, settings cli.Remote) *person.FarSide {
+	if s.Tunnel == nil || settings.OAuthRoute == "direct" {
+		return nil
+	}
+	return &person.FarSide{
+		Name: s.Via, Key: s.Realm.String(), Dial: s.Tunnel.DialContext,
+		StateDir: session.StateDir(settings.Store, a.env), Log: a.log,
+	}
 }
 
 // noticeOf returns what shows a person at the terminal what an SSH server says. A proxy shows it as

@@ -65,6 +65,8 @@ type Session struct {
 	Via string
 	// Tunnel leads to Via. It is nil without one.
 	Tunnel *sshtunnel.Tunnel
+	// Realm names the profile and the route, for what is kept for each.
+	Realm Realm
 	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
 	CallbackTunnel *sshtunnel.Tunnel
 	// Logins shows the logins of SignIn to helpers. It is nil if the callback comes to a redirect URI
@@ -123,6 +125,7 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	config.Offer = s.offerBy(cfg.Offer(s))
+	s.Realm = routes.realm
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
 	config.MayOpen, config.Remark = routes.mayOpen, newRemark(cfg.Settings)
 	// The errors of New are contradictions between settings.

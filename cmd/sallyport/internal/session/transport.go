@@ -14,8 +14,6 @@ import (
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
-
-	"golang.org/x/net/http/httpproxy"
 )
 
 const (
@@ -95,19 +93,7 @@ func DirectTransport(env environment.Environment) *http.Transport { return direc
 // directTransport carries requests from this machine, through the proxy of HTTPS_PROXY or
 // HTTP_PROXY unless NO_PROXY excepts the host.
 func directTransport(env environment.Environment, config *tls.Config) *http.Transport {
-	// This is httpproxy.FromEnvironment, which would read the variables of the process instead of
-	// those in env.
-	either := func(name, lower string) string {
-		if value := env.Getenv(name); value != "" {
-			return value
-		}
-		return env.Getenv(lower)
-	}
-	choose := (&httpproxy.Config{
-		HTTPProxy:  either("HTTP_PROXY", "http_proxy"),
-		HTTPSProxy: either("HTTPS_PROXY", "https_proxy"),
-		NoProxy:    either("NO_PROXY", "no_proxy"),
-	}).ProxyFunc()
+	choose := env.Proxies()
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := directDialer().DialContext(ctx, network, addr)
 		if err != nil {
