@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/farbrowser"
 	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
@@ -88,7 +90,30 @@ func deskConfig(a *app, c *cli.CallbackCommand) callback.Config {
 		Say:    a.messages.Say, Log: a.log, TrustHosts: c.Trust,
 		Trust:      callback.NewTrust(session.StateDir(c.Store, a.env)),
 		SocketDirs: helper.Dirs(a.controlDirs(c.Store)),
+		Far:        func(ctx context.Context, p callback.FarPage) callback.FarResult { return openFar(ctx, a, c, p) },
 	}
+}
+
+// openFar opens a login page in a window of ours if only HOST reaches it, and says so on our page.
+func openFar(ctx context.Context, a *app, c *cli.CallbackCommand, p callback.FarPage) callback.FarResult {
+	result, err := farbrowser.Open(ctx, farbrowser.Config{
+		Link: p.Link, Start: p.Start, Far: p.Dial, Key: "desk " + p.Host, Until: p.Until,
+		NoBrowser: c.NoBrowser || c.Browser.Browser != "", Env: a.env, StateDir: session.StateDir(c.Store, a.env), Log: a.log,
+	})
+	switch {
+	case err != nil:
+		a.log.Debug("the login page is opened as any other", "err", err)
+	case result.Way == farbrowser.Nowhere:
+		a.messages.Say("%s is reached neither from this machine nor through %s: the page may not open (%v)", result.Host, p.Host, result.Why)
+	case result.Way == farbrowser.Opened:
+		return callback.FarResult{Opened: true, Words: fmt.Sprintf(
+			"%s is reached only through %s, so its page is open in %s, in a window of sallyport's own that goes there.", result.Host, p.Host, result.Browser)}
+	case result.Way == farbrowser.ByPAC:
+		return callback.FarResult{Words: fmt.Sprintf(
+			"%s is reached only through %s, not from this machine. In a browser here, set the automatic proxy configuration (PAC) to %s until you have signed in, and open the page below.",
+			result.Host, p.Host, result.PAC)}
+	}
+	return callback.FarResult{}
 }
 
 // start connects to the hosts one after the other, so that the person answers the questions of SSH
@@ -97,12 +122,13 @@ func (l *lending) start(ctx context.Context) error {
 	var first error
 	serving := 0
 	for _, name := range l.settings.Host {
-		tunnel, _, err := l.ssh.Tunnel(ctx, name)
+		tunnel, hops, err := l.ssh.Tunnel(ctx, name)
 		if err != nil {
 			return err
 		}
 		context.AfterFunc(ctx, func() { tunnel.Close() })
 		host := callback.NewHost(name, tunnel)
+		host.User = hops[len(hops)-1].User
 		l.carrier.Add(host)
 		err = l.connect(ctx, host)
 		switch {
@@ -185,7 +211,7 @@ func (l *lending) keepTrying(ctx context.Context, host *callback.Host, err error
 // the callbacks of other tools can be carried, which takes a shell there. The error says why
 // neither works. If one of the two does, the person is told about the other.
 func (l *lending) serve(ctx context.Context, host *callback.Host) error {
-	carried, err := helper.Carry(ctx, helper.CarryConfig{Host: host.Name, User: l.env.User, Tunnel: host.Tunnel, Log: l.log})
+	carried, err := helper.Carry(ctx, helper.CarryConfig{Host: host.Name, User: host.User, Tunnel: host.Tunnel, Log: l.log})
 	if len(l.settings.Port) > 0 && !isAway(err) {
 		switch portErr := host.Connect(ctx); {
 		case portErr != nil && err != nil:

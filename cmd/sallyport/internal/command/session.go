@@ -3,7 +3,9 @@ package command
 import (
 	"context"
 	"strings"
+	"sync"
 
+	"sallyport/cmd/sallyport/internal/agents"
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/cmd/sallyport/internal/person"
@@ -15,7 +17,7 @@ import (
 // openSession builds a session. The argument atTerminal says that a person typed the command. The
 // caller closes the session.
 func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal bool) (*session.Session, error) {
-	return session.Open(ctx, session.Config{
+	s, err := session.Open(ctx, session.Config{
 		Settings: settings, Env: a.env, AtTerminal: atTerminal, Log: a.log,
 		Ask:       person.NewAsker(a.env, atTerminal).Ask,
 		Notice:    a.noticeOf(atTerminal),
@@ -35,10 +37,44 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 				// Stderr shows the link. The log must not have it, because it holds the login's
 				// state.
 				a.fileLog.Info("sign-in offered", "host", s.Upstream.Host)
-				login.Offer(ctx, p, lend)
+				shown := login // two prompts may be shown at once
+				shown.Far = farSide(a, s, settings)
+				shown.Offer(ctx, p, lend)
 			}
 		},
 	})
+	if err == nil {
+		a.words.AgentWay = agentWay(ctx, s, atTerminal)
+	}
+	return s, err
+}
+
+// agentWay returns what says how the agent gets into this process, if it is missing in s.
+func agentWay(ctx context.Context, s *session.Session, atTerminal bool) func() string {
+	way := sync.OnceValue(func() string {
+		if atTerminal {
+			return `start one and load the key: eval "$(ssh-agent)" && ssh-add`
+		}
+		return agents.Way(ctx)
+	})
+	return func() string {
+		if !s.AgentMissing() {
+			return ""
+		}
+		return way()
+	}
+}
+
+// farSide returns the way through --via to a login server that this machine does not reach. It is
+// nil if there is none, or if the settings keep the sign-in out of it.
+func farSide(a *app, s *session.Session, settings cli.Remote) *person.FarSide {
+	if s.Tunnel == nil || settings.OAuthRoute == "direct" {
+		return nil
+	}
+	return &person.FarSide{
+		Name: s.Via, Key: s.Realm.String(), Dial: s.Tunnel.DialContext,
+		StateDir: session.StateDir(settings.Store, a.env), Log: a.log,
+	}
 }
 
 // noticeOf returns what shows a person at the terminal what an SSH server says. A proxy shows it as

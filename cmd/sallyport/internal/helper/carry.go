@@ -256,7 +256,7 @@ func (c *Carrier) prove(ctx context.Context, w *way) error {
 	probe, proven := c.expectProbe()
 	defer c.forgetProbe()
 	conn, err := w.dial(ctx)
-	if refused, ok := errors.AsType[*sshtunnel.OpenError](err); ok && w.state.Way == ByForward && refused.Prohibited() {
+	if _, refused := errors.AsType[*sshtunnel.OpenError](err); refused && w.state.Way == ByForward {
 		return nil
 	}
 	if err == nil {

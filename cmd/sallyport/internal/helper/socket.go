@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 
 	"sallyport/cmd/sallyport/internal/localsock"
 )
@@ -88,6 +89,35 @@ func Dial(ctx context.Context, path string) (net.Conn, error) {
 		os.Remove(path)
 	}
 	return conn, err
+}
+
+// Answering returns those of the sockets of Sockets behind which a helper answers. None is asked for
+// anything.
+func Answering(ctx context.Context, dirs []string) []string {
+	paths := Sockets(dirs)
+	answers := make([]bool, len(paths))
+	var asking sync.WaitGroup
+	for i, path := range paths {
+		asking.Go(func() { // ends with the timeout
+			ctx, cancel := runningTimeout(ctx, hereTimeout)
+			defer cancel()
+			conn, err := Dial(ctx, path)
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			defer context.AfterFunc(ctx, func() { conn.Close() })()
+			answers[i] = NewConn(conn).Greet() == nil
+		})
+	}
+	asking.Wait()
+	var answering []string
+	for i, path := range paths {
+		if answers[i] {
+			answering = append(answering, path)
+		}
+	}
+	return answering
 }
 
 // forwardedPath returns a new name for a socket that sshd makes. The user is that of HOST, and is

@@ -5,6 +5,7 @@ package machines
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,8 @@ type Person struct {
 	Denies bool
 	// TrustsAll has the browser take any TLS certificate.
 	TrustsAll bool
+	// Flags are more flags for Chromium.
+	Flags []string
 	// Screenshot names a PNG file for the last page; empty means none.
 	Screenshot string
 }
@@ -68,10 +71,40 @@ func (p Person) BrowserScript(t testing.TB) string {
 	return WriteFile(t, OpenDir(t), "browser", b.String(), 0o755)
 }
 
+// Installed writes a program with the name of an installed browser that is this person: called with
+// Chromium's flags and an authorization URL it signs in. It returns the directory of the program,
+// for PATH, and a function that waits for the last page.
+func (p Person) Installed(t testing.TB, name string) (dir string, last func(testing.TB) Page) {
+	t.Helper()
+	dir = OpenDir(t)
+	file := filepath.Join(dir, "page")
+	script := p.BrowserScript(t)
+	WriteFile(t, dir, name, "#!/bin/sh\n"+script+` "$@" 2>`+file+".part\nmv "+file+".part "+file+"\n", 0o755)
+	return dir, func(t testing.TB) Page {
+		t.Helper()
+		Poll(t, func() bool { _, err := os.Stat(file); return err == nil }, "the end of the browser "+name)
+		text := ReadFile(t, file)
+		var page Page
+		if err := json.Unmarshal([]byte(text), &page); err != nil {
+			t.Fatalf("the browser %s printed %q: %v", name, text, err)
+		}
+		os.Remove(file)
+		return page
+	}
+}
+
+// StartDisplay starts an X server without a screen, for browsers with real windows. It returns the
+// value of DISPLAY. It ends with the test.
+func StartDisplay(t testing.TB) string {
+	t.Helper()
+	path := NeedProgram(t, "Xvfb", "xvfb")
+	return ":" + StartProcess(t, exec.Command(path, "-displayfd", "1", "-screen", "0", "1200x900x24", "-nolisten", "tcp")).Out.FirstLine(t)
+}
+
 func (p Person) command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	NeedProgram(t, "chromium", "chromium")
-	cmd := p.As.Command(Node(t), append([]string{Peer(t, "browser.mjs")}, args...)...)
+	cmd := p.As.Command(Node(t), append([]string{Peer(t, "browser.mjs")}, append(p.Flags[:len(p.Flags):len(p.Flags)], args...)...)...)
 	if p.As == nil {
 		p.NS.Move(t, cmd)
 	}

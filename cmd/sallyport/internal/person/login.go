@@ -29,6 +29,9 @@ type Login struct {
 	NoBrowser bool
 	// TakesPaste says that the person may paste the callback into this terminal.
 	TakesPaste bool
+	// Far leads to login servers that this machine does not reach. Nil means that there is no other
+	// way to them.
+	Far *FarSide
 }
 
 // offer prints the link on stderr and starts the browser, if there is one on this machine. It
@@ -56,10 +59,16 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 	if !p.LinkExpires.IsZero() && p.StartURL != "" {
 		l.Messages.hint("that link is good until %s, and once; after that open %s", p.LinkExpires.Local().Format(time.TimeOnly), p.StartURL)
 	}
-	if l.NoBrowser || remote || isLent || l.CallbackVia != "" {
-		if !isLent {
-			l.hintPaste(p)
-		}
+	switch {
+	case isLent:
+		return
+	case remote || l.CallbackVia != "":
+		l.hintPaste(p)
+		return
+	case l.openFar(ctx, p):
+		return
+	case l.NoBrowser:
+		l.hintPaste(p)
 		return
 	}
 	// Every user of this machine can read the arguments of a program, so the browser gets the page
