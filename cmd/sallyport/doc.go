@@ -80,6 +80,22 @@
 // there, which is gone after the login. Or the workstation reaches the proxy's machine: the person
 // types `sallyport callback HOST` on the workstation.
 //
+// With --install, callback first copies this program to HOST, as ~/.local/bin/sallyport, if HOST
+// has the same platform and no equal or newer one. The copy gets its name only when it is whole and
+// has run there once. With --service, callback runs whenever the person is logged on: by a unit of
+// systemd, an agent of launchd, or a Run key of Windows, which has the same flags and holds no
+// secret. Nobody can answer a question then, so a host that asks one is told when the service is
+// installed, and is tried again and again. --service --remove takes it away.
+//
+// Without any of these, the browser ends at a page that it cannot open. The person copies the
+// address of that page. A login in a terminal takes it there, `sallyport login --paste` hands it
+// to whichever process of this user waits for it on this machine, and the tool sallyport_sign_in
+// takes it as callback_url. Its code is a secret: the prompt and stdin show it to nobody, and the
+// command line does, so that is warned about.
+//
+// An editor's helper in BROWSER (VS Code, Codespaces) opens the link where its window is, and
+// forwards the port. Under WSL the browser is that of Windows.
+//
 // # Settings
 //
 // Each flag has an environment variable, and a field in the JSON file of --config. The variable is
@@ -321,7 +337,7 @@
 // obstacle (what is in the way), person (messages, questions, browser), control (the local
 // interface of a running proxy), share (finding, starting and running shared connections),
 // localsock (sockets of one user), callback (carrying the callback), install (configurations of MCP
-// hosts), hostio (stdin, parent,
-// memory), environment, and command, which is the whole program. Package machines and the folders
-// stories and bench are tests.
+// hosts), deploy (this program on another machine), service (this program at log-on), hostio
+// (stdin, parent, memory), environment, and command, which is the whole program. Package machines
+// and the folders stories and bench are tests.
 package main
