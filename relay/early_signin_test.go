@@ -268,3 +268,37 @@ func TestARefusedSignInIsTheCauseOfEachCall(t *testing.T) {
 		h.close()
 	})
 }
+
+// A sign-in that has failed is the outcome of the request that has waited for it, although its
+// obstacle still stands for a moment. Sending the request again would begin another sign-in.
+func TestAFailedSignInIsNotBegunAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacle(nil)
+		srv := New(t, append(Opening(version), Goodbye())...)
+		next := srv.Transport()
+		var begun atomic.Int32
+		send := roundTrip(func(r *http.Request) (*http.Response, error) {
+			if o, _ := b.get(); o == nil {
+				return next.RoundTrip(r)
+			}
+			begun.Add(1)
+			return nil, errors.New("access_denied")
+		})
+		h := start(t, Config{Send: send, Obstacle: b.get, Explain: func(err error) Explanation { return Explanation{Kind: KindRefused, Text: err.Error()} }})
+		h.open()
+		synctest.Wait()
+		b.set(signInNeeded)
+		begin := time.Now()
+		h.send(callLine)
+		if a := decode(t, h.after(begin, 0)); a.Error.Data.Kind != KindRefused || a.Error.Message != "access_denied" {
+			t.Errorf("got %+v", a)
+		}
+		b.set(&Obstacle{Kind: KindSignIn, Text: "later"})
+		synctest.Wait()
+		if n := begun.Load(); n != 1 {
+			t.Errorf("%d sign-ins were begun, want 1", n)
+		}
+		b.set(nil)
+		h.close()
+	})
+}
