@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -94,6 +95,9 @@ var secretVariables = []string{
 	"OAUTH2_CLIENT_SECRET", "SALLYPORT_IDP_CLIENT_SECRET", "OAUTH2_REFRESH_TOKEN", "OAUTH2_AUTHORIZATION_CODE", "OAUTH2_CODE_VERIFIER",
 	"OAUTH2_EXTRA_PARAMS", "SALLYPORT_HEADER",
 }
+
+// SecretVariables lists the variables that programs started by this process never inherit.
+func SecretVariables() []string { return slices.Clone(secretVariables) }
 
 // hiddenVariables takes the secret variables out of what child processes inherit. The function get
 // looks up any variable, hidden or not. The function hide hides one more. It must be called before

@@ -42,16 +42,22 @@ type SSH struct {
 	SocketDirs []string
 	// LogFile and LogLevel are the log of a shared connection that is started.
 	LogFile, LogLevel string
+	// Adjust changes the settings of a tunnel before it is made. It may be nil.
+	Adjust func(*sshtunnel.Config)
 	// Log must not be nil.
 	Log *slog.Logger
 }
 
 // ssh returns what makes the tunnels of this session.
 func (c *Config) ssh() SSH {
+	stateDir := StateDir(c.Settings.Store, c.Env)
+	if c.OnlyLooks { // the ledger of refused logins would make the directory
+		stateDir = ""
+	}
 	return SSH{
 		Settings: c.Settings.SSH, Env: c.Env, Ask: c.Ask, Notice: c.Notice,
-		StateDir: StateDir(c.Settings.Store, c.Env), AtTerminal: c.AtTerminal, Log: c.Log,
-		SocketDirs: c.SocketDirs, LogFile: c.LogFile, LogLevel: c.LogLevel,
+		StateDir: stateDir, AtTerminal: c.AtTerminal, Log: c.Log,
+		SocketDirs: c.SocketDirs, LogFile: c.LogFile, LogLevel: c.LogLevel, Adjust: c.Adjust,
 	}
 }
 
@@ -91,7 +97,7 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 		*s.AgentMissing = agent.isMissing
 	}
 	// The tunnel resolves the chain again before each dial, so that it follows edits of the files.
-	tunnel, err := sshtunnel.New(sshtunnel.Config{
+	config := sshtunnel.Config{
 		Chain: func(ctx context.Context) ([]*sshconfig.Host, error) {
 			chain, err := resolver.Chain(ctx, destination)
 			if err == nil {
@@ -111,7 +117,11 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 		Purpose:       s.Purpose,
 
 		SharedElsewhere: agent.elsewhere,
-	})
+	}
+	if s.Adjust != nil {
+		s.Adjust(&config)
+	}
+	tunnel, err := sshtunnel.New(config)
 	if err != nil {
 		return nil, nil, err
 	}
