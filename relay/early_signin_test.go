@@ -216,6 +216,27 @@ func TestSignInToolTakesACallback(t *testing.T) {
 	})
 }
 
+// A callback takes a while to lead to a sign-in. Meanwhile its call is not answered by the link,
+// which the person has opened.
+func TestSignInToolWaitsForItsCallback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacle(signInNeeded)
+		srv := New(t, append(Opening(version), toolsExchange(`[]`), Goodbye())...)
+		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get, Deliver: func(context.Context, string) error {
+			time.Sleep(4 * time.Second)
+			b.set(nil)
+			return nil
+		}})
+		h.open()
+		h.send(`{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":"sallyport_sign_in","arguments":{"callback_url":"http://127.0.0.1/callback?code=1&state=2"}}}`)
+		h.want(toolsChanged)
+		if line := h.recv(); !strings.Contains(line, "is connected") {
+			t.Errorf("got %s", line)
+		}
+		h.close()
+	})
+}
+
 // A proxy that takes no callbacks says so.
 func TestSignInToolWithoutDelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
