@@ -57,6 +57,10 @@
 // opens a terminal, because it may be the MCP host's own. It starts the program of SSH_ASKPASS by
 // the rules of ssh(1), or says which command to type.
 //
+// Many MCP hosts do not pass SSH_AUTH_SOCK on. Where it is not set, the agent of the shared
+// connection or of the session stands in (packages share and agents). A variable that is set but
+// empty, and IdentityAgent, are choices, and are respected.
+//
 // # Sign-in
 //
 // The upstream answers a request with 401. Its metadata (RFC 9728) names the authorization server,
@@ -240,7 +244,9 @@
 // loopback and names.
 //
 // Another user of this machine sees neither tokens nor the state of a login. Files of the store
-// have mode 0600 and are not read if they are open to others or not ours (oauth/tokenstore). A
+// have mode 0600 and are not read if they are open to others or not ours (oauth/tokenstore). An
+// agent that we look for ourselves counts only if its socket and its process are this user's
+// (agents.TestAnotherUsersSocket). A
 // directory of sockets must be ours, and both ends of a socket look at the other's user first
 // (control.TestDirectoriesThatAreNotUsed, processes.TestSharedDirectory). Secrets are taken out of
 // the environment of child processes, a browser's arguments hold a link that works once
