@@ -32,6 +32,15 @@ var (
 		"00000000000000000000000000000000"}
 )
 
+// loopback6 is ::1, on a little-endian and on a big-endian machine.
+var loopback6 = []string{"00000000000000000000000001000000", "00000000000000000000000000000001"}
+
+// IsLoopback reports whether only processes of the machine itself reach the socket: its address is
+// 127.0.0.1 or ::1.
+func (s Socket) IsLoopback() bool {
+	return slices.Contains(loopback4, s.Address) || slices.Contains(loopback6, s.Address)
+}
+
 // Listening returns the sockets in table that listen on port, whatever their address. Lines that
 // are no rows of the table are ignored.
 func Listening(table string, port int) []Socket {

@@ -93,6 +93,26 @@ func (a *Account) SetPassword(t testing.TB, password string) {
 	}
 }
 
+// SetShell gives the account another login shell.
+func (a *Account) SetShell(t testing.TB, shell string) {
+	t.Helper()
+	const file = "/etc/passwd"
+	accounts.Lock()
+	defer accounts.Unlock()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := fmt.Sprintf("%s:x:%d:%d::%s:", a.Name, a.UID, a.UID, a.Home)
+	before, after, found := strings.Cut(string(text), line+"/bin/sh\n")
+	if !found {
+		t.Fatalf("%s is not in %s", a.Name, file)
+	}
+	if err := os.WriteFile(file, []byte(before+line+shell+"\n"+after), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Command returns a command that runs under the account, in its home, with an environment of its
 // own. The current user's environment is kept.
 func (a *Account) Command(name string, args ...string) *exec.Cmd {

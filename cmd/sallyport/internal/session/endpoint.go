@@ -10,10 +10,10 @@ import (
 	"sallyport/cmd/sallyport/internal/cli"
 )
 
-// endpoint returns the upstream's URL, checked. The argument counts more than the variable and the
+// Endpoint returns the upstream's URL, checked. The argument counts more than the variable and the
 // file. The error is a *cli.UsageError. It quotes no query, because some servers take a secret
 // there.
-func endpoint(settings cli.Upstream) (*url.URL, error) {
+func Endpoint(settings cli.Upstream) (*url.URL, error) {
 	text := cmp.Or(settings.URL, settings.UpstreamURL)
 	hint := "sallyport [flags] https://HOST/PATH"
 	if text == "" {
