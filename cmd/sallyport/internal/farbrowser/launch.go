@@ -82,7 +82,7 @@ func (l *launcher) open(ctx context.Context) error {
 func (l *launcher) join(ctx context.Context) error {
 	if l.browser.firefox {
 		// It finds the open one by D-Bus or the display alone, and else asks the person.
-		return errors.New("Firefox is not joined")
+		return errors.New("a window of Firefox is not joined")
 	}
 	port := l.profile.loadPort()
 	if port == 0 {
