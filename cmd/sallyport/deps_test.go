@@ -106,7 +106,7 @@ var allowedImports = map[string][]string{
 		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
 		"relay", "cmd/internal/world", "cmd/sallyport/internal/agents", "cmd/sallyport/internal/callback",
 		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/deploy",
-		"cmd/sallyport/internal/doctor", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain",
+		"cmd/sallyport/internal/doctor", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/farbrowser",
 		"cmd/sallyport/internal/helper", "cmd/sallyport/internal/hostio", "cmd/sallyport/internal/install",
 		"cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person",
 		"cmd/sallyport/internal/service", "cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
