@@ -9,6 +9,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/install"
+	"sallyport/cmd/sallyport/internal/session"
 )
 
 // uninstallEntry takes the entry out of the configuration of an MCP host. Files with secrets that
@@ -52,8 +53,12 @@ func uninstallEntry(ctx context.Context, a *app, c *cli.UninstallCommand) error 
 	}
 	removeSecrets(a, place, result.Server)
 	hints := []string{"a session of " + host.Title + " that runs already still has it"}
-	if upstream := result.Server.Upstream(); upstream != "" {
-		hints = append(hints, "the sign-in stays; to end it, too: sallyport logout "+upstream)
+	if upstream := session.BeforeQuery(result.Server.Upstream()); upstream != "" {
+		profile := ""
+		if name := result.Server.Profile(); name != "default" {
+			profile = "--profile " + name + " "
+		}
+		hints = append(hints, "the sign-in stays; to end it, too: sallyport logout "+profile+upstream)
 	}
 	a.messages.Report(fmt.Sprintf("%q is removed: %s (%s), %s", result.Name, host.Title, result.Scope, result.Path), hints)
 	tellBackup(a, result)

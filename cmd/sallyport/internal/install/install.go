@@ -196,7 +196,10 @@ func (r Request) plan(servers []Server, path string) (plan, error) {
 }
 
 // sameProfile reports whether two entries are for the same account.
-func sameProfile(s Server, e Entry) bool { return profileOf(s.Command) == profileOf(e.Args) }
+func sameProfile(s Server, e Entry) bool { return s.Profile() == profileOf(e.Args) }
+
+// Profile returns the name of the account that the server uses.
+func (s Server) Profile() string { return profileOf(s.Command) }
 
 // profileOf returns the value of --profile.
 func profileOf(args []string) string {
