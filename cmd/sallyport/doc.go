@@ -5,12 +5,16 @@
 //	sallyport login [flags] [URL]          sign in now, in the terminal
 //	sallyport logout [flags] [URL]         revoke and forget; --all forgets every upstream
 //	sallyport status [--json]              what is stored, which proxies run here, what they share
+//	sallyport doctor [flags] [URL]         walk the whole way and say what fails first
 //	sallyport callback [flags] HOST...     lend this machine's browser to proxies on HOST
 //	sallyport install --client HOST [URL]  write the entry into an MCP host's configuration
 //	sallyport install --list               which MCP hosts are here, and where the entry is
 //	sallyport uninstall --client HOST      take the entry out again
 //	sallyport ssh-config [flags] HOST      the configuration resolved for HOST, as ssh -G prints it
 //	sallyport share [--stop] [HOST]        show or end shared connections; started by itself
+//	sallyport try                          servers to practise on
+//	sallyport help [TOPIC]                 cause and fix of each kind of error, the chapters below
+//	sallyport completion SHELL             the script that completes command lines
 //	sallyport version
 //
 // # The route to the upstream
@@ -157,6 +161,18 @@
 //	5    sign-in needed or refused; the proxy does not end with it
 //	6    unreachable; the proxy does not end with it
 //	130  interrupted
+//
+// # Finding the cause
+//
+// `sallyport doctor`, with the flags and the URL of the proxy, walks the whole way step by step:
+// settings, ssh_config, each hop, the upstream, its certificate, the metadata of the sign-in, the
+// store, the callback's port. It prints a row for each step, and ends with the first failure and
+// what to do about it. What does not depend on that is looked at all the same. Nobody is asked for
+// anything, no sign-in is begun, and nothing is changed, unless --login asks for a sign-in first.
+// The flag --client NAME runs it with the environment, the PATH and the folder that an MCP host
+// gives its servers. The flag --report FILE writes a report without names of hosts and people, and
+// --json prints what `go doc ./cmd/sallyport/internal/doctor` describes. The exit status is that of
+// the first failure, and 0 if there are only warnings.
 //
 // # Threat model
 //

@@ -127,6 +127,9 @@ func (p parser) parse(grammar any, options ...kong.Option) (inv *Invocation, err
 		install.Given = p.given(kctx)
 	}
 	inv.Warnings = append(sources.unknownFields(k.Model), exposedSecrets(kctx)...)
+	if c, ok := inv.Command.(*DoctorCommand); ok {
+		c.Given, c.Warnings = sources.given(kctx), inv.Warnings
+	}
 	return inv, nil
 }
 

@@ -89,7 +89,7 @@ func TestSignInHints(t *testing.T) {
 	} {
 		err := &asclient.SignInError{Stage: tt.stage, Code: tt.code, Description: tt.text, Refused: true,
 			Cleartext: strings.HasPrefix(tt.name, "cleartext")}
-		e := Explainer{tt.given}.Error(err)
+		e := Explainer{Settings: tt.given}.Error(err)
 		got := strings.Join(e.Hints, "\n")
 		if e.Status != StatusSignIn || e.Final != nil || !strings.Contains(got, tt.want) || tt.wantNot != "" && strings.Contains(got, tt.wantNot) {
 			t.Errorf("%s: status %d, final %v, hints %q, want one with %s and none with %q", tt.name, e.Status, e.Final, e.Hints, tt.want, tt.wantNot)
