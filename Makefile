@@ -47,11 +47,13 @@ wine:
 	@test -n "$(WINE)" || { echo "make wine: WINE must name a command that runs Wine 9 or later, as in make wine WINE=wine"; exit 2; }
 	WINE="$(WINE)" $(GO) test -count 1 -timeout 15m -v ./cmd/sallyport/internal/stories/wine
 
-# Hosts that people use, started for real, with a stand-in for their model and no network: make hosts
+# Hosts that people use, started for real, with a stand-in for their model and no network: a sign-in in
+# each, and the entry that install writes for each, which they read and start: make hosts
 # HOSTS=DIR, where DIR/node_modules/.bin has their programs (npm install --prefix DIR @openai/codex ...).
 hosts:
 	@test -d "$(HOSTS)/node_modules" || { echo "make hosts: HOSTS must name a folder into which npm has installed hosts"; exit 2; }
 	SALLYPORT_TEST_HOSTS="$(HOSTS)" $(GO) test -count 1 -timeout 15m -v -run 'TestRealHosts|TestInspector' ./cmd/sallyport/internal/stories/signinhosts
+	SALLYPORT_TEST_HOSTS="$(HOSTS)" $(GO) test -count 1 -timeout 15m -v ./cmd/sallyport/internal/stories/clients
 
 # govulncheck needs its database, which is not reachable everywhere.
 lint:
