@@ -116,6 +116,7 @@ var allowedImports = map[string][]string{
 
 	// What the demo and `sallyport try` show.
 	"cmd/internal/world": {"golang.org/x/crypto/ssh", "sshtunnel/sshtest", "oauth/oauthtest"},
+	"cmd/dist":           {"github.com/CycloneDX/cyclonedx-go"},
 	"cmd/demo":           {"github.com/modelcontextprotocol/go-sdk", "cmd/internal/world", "oauth/oauthtest"},
 
 	// For tests.
