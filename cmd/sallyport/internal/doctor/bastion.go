@@ -40,6 +40,9 @@ func (w lastHopRows) takeShared(ctx context.Context) {
 		w.s.Close()
 		w.s = s
 		w.c.tunnel = s.Tunnel
+		if last := w.chains[len(w.chains)-1]; last != w.c {
+			last.tunnel = s.CallbackTunnel
+		}
 		ctx, cancel := context.WithTimeout(ctx, askLimit)
 		defer cancel()
 		w.c.up = w.c.tunnel.Connect(ctx) == nil

@@ -151,7 +151,7 @@ func (r *hopRows) finishHop(until int) {
 // stoodIn says why a hop has no rows of its own.
 func (r *hopRows) stoodIn() string {
 	if r.by == sshtunnel.ByControlMaster || r.by == "" {
-		return "your ControlMaster stands for this hop: it is logged in already"
+		return "a connection that is logged in already stands for this hop"
 	}
 	return "the dial did not tell"
 }

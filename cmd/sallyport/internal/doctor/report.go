@@ -55,6 +55,7 @@ const (
 	kindUser   = "user"
 	kindFolder = "folder"
 	kindName   = "name"
+	kindKey    = "key"
 )
 
 // NamesOf returns the names in the settings and the environment.
@@ -115,6 +116,9 @@ var (
 	address6 = regexp.MustCompile(`(?i)\b[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:%\w+)?`)
 	dotted   = regexp.MustCompile(`(?i)\b(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}\b`)
 	query    = regexp.MustCompile(`\?[^\s"')]+`)
+	key      = regexp.MustCompile(`SHA256:[A-Za-z0-9+/]{20,}`)
+	subject  = regexp.MustCompile(`\b(?:CN|O|OU|L|ST|STREET|SERIALNUMBER)=([^,+"]+)`)
+	segment  = regexp.MustCompile(`(://[^\s"']*?/)([A-Za-z0-9_~-]*[0-9][A-Za-z0-9_~-]*)`)
 	homes    = regexp.MustCompile(`(/home/|/Users/|\\Users\\)([^/\\\s:"')]+)`)
 )
 
@@ -127,7 +131,7 @@ func (n *Names) Mask(text string) string {
 	for _, m := range mail.FindAllString(text, -1) {
 		user, host, _ := strings.Cut(m, "@")
 		switch {
-		case n.known[host] != "": // as ssh writes it
+		case n.known[host] != "", isAddress(host): // as ssh writes it
 			n.add(kindUser, user)
 		case looksLikeHost(host): // and no extension of SSH's protocol
 			n.add(kindName, m)
@@ -136,6 +140,13 @@ func (n *Names) Mask(text string) string {
 	for _, m := range homes.FindAllStringSubmatch(text, -1) {
 		n.add(kindUser, m[2])
 	}
+	for _, m := range key.FindAllString(text, -1) { // the public half of a key tells whose it is
+		n.add(kindKey, m)
+	}
+	for _, m := range subject.FindAllStringSubmatch(text, -1) {
+		n.add(kindName, m[1])
+	}
+	text = n.maskSegments(text)
 	for _, m := range urlHost.FindAllStringSubmatch(text, -1) {
 		n.add(kindHost, m[1])
 	}
@@ -160,6 +171,27 @@ func (n *Names) Mask(text string) string {
 		text = n.replace(text, name)
 	}
 	return text
+}
+
+// longSegment is how long a part of a URL's path may be before it may be a secret.
+const longSegment = 16
+
+// maskSegments replaces the parts of URLs' paths that may be secrets or names of customers: those
+// that are long and have digits.
+func (n *Names) maskSegments(text string) string {
+	for {
+		replaced := segment.ReplaceAllStringFunc(text, func(found string) string {
+			m := segment.FindStringSubmatch(found)
+			if len(m[2]) < longSegment {
+				return found
+			}
+			return m[1] + "(segment)"
+		})
+		if replaced == text {
+			return text
+		}
+		text = replaced
+	}
 }
 
 // addAddress notes an IP address.
