@@ -12,6 +12,9 @@
 //	sallyport uninstall --client HOST      take the entry out again
 //	sallyport ssh-config [flags] HOST      the configuration resolved for HOST, as ssh -G prints it
 //	sallyport share [--stop] [HOST]        show or end shared connections; started by itself
+//	sallyport try                          servers to practise on
+//	sallyport help [TOPIC]                 cause and fix of each kind of error, the chapters below
+//	sallyport completion SHELL             the script that completes command lines
 //	sallyport version
 //
 // # The route to the upstream
@@ -82,9 +85,10 @@
 // The command `sallyport install --client HOST [flags] URL` writes an entry that starts sallyport
 // with these flags into the configuration of an MCP host, shows the change, signs in, and asks the
 // host's own health check if it has one. `--list` shows which hosts are here and what is in their
-// files, and `--dry-run` shows the change alone. The name of the entry is made of the URL's host, or
-// is that of --name. A host that knows scopes takes --client-scope: user (the default of all), local
-// or project. `sallyport uninstall --client HOST` takes the entry out and leaves the rest as it was.
+// files, and `--dry-run` shows the change alone. The name of the entry is made of the URL's host,
+// or is that of --name. A host that knows scopes takes --client-scope: user (the default of all),
+// local or project. `sallyport uninstall --client HOST` takes the entry out and leaves the rest as
+// it was.
 //
 // The entry holds what the person has typed and what SALLYPORT_ variables and their kin said, with
 // full paths of files and of the program, and in hosts that keep variables of their environment
@@ -92,10 +96,10 @@
 // and the display. No secret is in it: that of --client-secret, and headers, go into files of mode
 // 0600 below the configuration directory.
 //
-// Comments and the form of the file stay. A copy of the old file lies beside it, FILE.sallyport-TIME.bak,
-// and the last three are kept. Another program's entry is left alone. If it is that of mcp-remote, of
-// mcp-oauth2-proxy or of the host itself for the same URL, --replace puts sallyport in its place and
-// keeps its env block.
+// Comments and the form of the file stay. A copy of the old file lies beside it,
+// FILE.sallyport-TIME.bak, and the last three are kept. Another program's entry is left alone. If
+// it is that of mcp-remote, of mcp-oauth2-proxy or of the host itself for the same URL, --replace
+// puts sallyport in its place and keeps its env block.
 //
 // # Login servers that need a setting
 //

@@ -20,6 +20,7 @@ type grammar struct {
 	Uninstall  UninstallCommand  `cmd:"" name:"uninstall" help:"Take the entry out of the configuration of an MCP host."`
 	SSHConfig  SSHConfigCommand  `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
 	Share      ShareCommand      `cmd:"" name:"share" hidden:"" help:"Show or end the shared connections to bastions."`
+	Try        TryCommand        `cmd:"" name:"try" help:"Start a bastion, a login server and an MCP server on this machine to practise on, until Ctrl-C."`
 	Help       HelpCommand       `cmd:"" name:"help" help:"Explain a kind of error (the word of its last hint), or a chapter of the manual; without TOPIC, list them."`
 	Completion CompletionCommand `cmd:"" name:"completion" help:"Print the script that completes command lines in a shell."`
 	Version    VersionCommand    `cmd:"" name:"version" help:"Print the version."`
@@ -105,6 +106,9 @@ type ShareCommand struct {
 	Common
 	Host string `arg:"" optional:"" help:"An alias of ssh_config, [user@]host[:port] or ssh://; without it, all."`
 }
+
+// TryCommand is `sallyport try`.
+type TryCommand struct{}
 
 // HelpCommand is `sallyport help`.
 type HelpCommand struct {

@@ -143,6 +143,8 @@ func (a *app) run(ctx context.Context, command any) error {
 		return a.sshConfig(ctx, c.SSH, c.Host)
 	case *cli.ShareCommand:
 		return a.share(ctx, c)
+	case *cli.TryCommand:
+		return try(ctx, a)
 	case *cli.HelpCommand:
 		return help(a, c.Topic)
 	case *cli.CompletionCommand:

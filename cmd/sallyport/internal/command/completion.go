@@ -59,8 +59,8 @@ func completion(ctx context.Context, a *app, c *cli.CompletionCommand) error {
 	return nil
 }
 
-// completedNames lists the hosts of ssh_config, the topics of help, or the MCP hosts, if those fit. The words may
-// name another file by -F.
+// completedNames lists the hosts of ssh_config, the topics of help, or the MCP hosts, if those fit.
+// The words may name another file by -F.
 func completedNames(ctx context.Context, a *app, found cli.Completion, words []string) []string {
 	var names []string
 	if found.Hosts {

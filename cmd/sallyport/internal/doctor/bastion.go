@@ -28,7 +28,7 @@ func (w lastHopRows) takeShared(ctx context.Context) {
 	if !w.c.needsPerson {
 		return
 	}
-	for _, shown := range share.AskAll(ctx, w.s.SharedSockets(w.c.hosts)) {
+	for _, shown := range share.AskAll(ctx, w.s.SharedSockets(ctx, w.c.hosts)) {
 		if shown.Err != nil || shown.Status.Phase != sshtunnel.Up {
 			continue
 		}

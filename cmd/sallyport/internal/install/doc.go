@@ -5,8 +5,8 @@
 //
 // A [Host] is a row of a table: where its file is on each system, how its entry looks, which
 // variables it keeps back, and what it still wants from the person. The table has one file a family
-// of hosts. A row says nothing about syntax: there is a format for each of the three, which gets the
-// old bytes of a file and returns the new ones.
+// of hosts. A row says nothing about syntax: there is a format for each of the three, which gets
+// the old bytes of a file and returns the new ones.
 //
 // [Install] reads the servers that a file has, decides what to do (plan), lets the format edit the
 // bytes, and replaces the file. [Uninstall] does the reverse. [List] only reads.
@@ -17,18 +17,18 @@
 // byte order mark, trailing commas. So an edit never writes a document anew from its decoded form.
 // The parser only tells where a value begins and ends, and the entry goes between. What is added
 // looks like what is there: the same indentation, and on one line in a file of one line. Uninstall
-// after install gives the old bytes back. To do so it has to know whether a container was missing or
-// empty, which [Records] remembers.
+// after install gives the old bytes back. To do so it has to know whether a container was missing
+// or empty, which [Records] remembers.
 //
-// A file that does not parse, or has a key twice on the way to the entry, is left alone: whatever we
-// add, its host may read something else.
+// A file that does not parse, or has a key twice on the way to the entry, is left alone: whatever
+// we add, its host may read something else.
 //
 // # Which entry is whose
 //
 // An entry is ours if it starts this program, by whatever path. One that leads to the same upstream
 // with the same profile is updated, under the name that it has. Members that the host or the person
-// has added stay. Another program's entry is never changed unasked. [Request.Replace] permits it for
-// mcp-remote, mcp-oauth2-proxy, and the host's own connection to the same upstream.
+// has added stay. Another program's entry is never changed unasked. [Request.Replace] permits it
+// for mcp-remote, mcp-oauth2-proxy, and the host's own connection to the same upstream.
 //
 // # Replacing the file
 //
@@ -44,7 +44,7 @@
 //
 // # Secrets
 //
-// No secret is in an [Entry]: hosts keep these files readable for everybody, show them, or sync them
-// to other machines. The command puts secrets into files of the user's own ([WriteSecret]) and names
-// those. [Diff] masks what looks like a secret in the lines around the change.
+// No secret is in an [Entry]: hosts keep these files readable for everybody, show them, or sync
+// them to other machines. The command puts secrets into files of the user's own ([WriteSecret]) and
+// names those. [Diff] masks what looks like a secret in the lines around the change.
 package install

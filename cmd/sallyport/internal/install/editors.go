@@ -61,8 +61,8 @@ var editorHosts = []Host{
 	},
 }
 
-// code is a host of the family of VS Code. Its settings are in folder, and those of its server, on a
-// machine that it works on by SSH, in the directory server of the home directory. Its program and
+// code is a host of the family of VS Code. Its settings are in folder, and those of its server, on
+// a machine that it works on by SSH, in the directory server of the home directory. Its program and
 // further names come last.
 func code(name, title, folder, server string, names ...string) Host {
 	return Host{

@@ -129,6 +129,14 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// The man page lists all hosts.
+func TestManualListsHosts(t *testing.T) {
+	page := strings.ReplaceAll(read(t, "../../sallyport.1"), `\-`, "-")
+	if want := strings.Join(Names(), ", "); !strings.Contains(strings.ReplaceAll(page, "\n", " "), want) {
+		t.Errorf("the man page does not list: %s", want)
+	}
+}
+
 // Names and aliases of hosts are unique.
 func TestNamesAreUnique(t *testing.T) {
 	seen := map[string]string{}

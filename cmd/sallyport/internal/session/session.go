@@ -71,6 +71,9 @@ type Session struct {
 	ssh SSH
 	// signIn is what SignIn was made from.
 	signIn oauth.Config
+	// agentMissing is that of SSH. It is nil without a tunnel.
+	agentMissing func() bool
+
 	// store keeps values for the next session. Nil keeps nothing.
 	store *tokenstore.Store
 	// key names this upstream and account in the store.
@@ -174,8 +177,8 @@ func (s *Session) ListenForCallback(ctx context.Context) (net.Listener, string, 
 func (s *Session) Grant() string { return s.signIn.Grant }
 
 // SharedSockets returns the sockets of the shared connections of a chain.
-func (s *Session) SharedSockets(chain []*sshconfig.Host) []string {
-	return s.ssh.Shares().SocketsOf(chain)
+func (s *Session) SharedSockets(ctx context.Context, chain []*sshconfig.Host) []string {
+	return s.ssh.Shares(ctx, chain).SocketsOf(chain)
 }
 
 // Connect brings the tunnels up and returns the first failure. Commands that a person waits for
@@ -191,6 +194,10 @@ func (s *Session) Connect(ctx context.Context) error {
 	}
 	return nil
 }
+
+// AgentMissing reports whether SSH_AUTH_SOCK is not set, a hop to Via would ask the agent, and none
+// was found in the last attempt to dial.
+func (s *Session) AgentMissing() bool { return s.agentMissing != nil && s.agentMissing() }
 
 // Load returns what Save stored under name for this upstream. It returns nil if nothing was stored,
 // as with --token-store memory.
