@@ -37,6 +37,8 @@ var dialRows = []string{rowName, rowTCP, rowKey, rowKex, rowLogin}
 // tellHops makes the rows of a chain, from its configuration to the login. It reports whether the
 // tunnel is up.
 func (w *walk) tellHops(ctx context.Context, c *chain) bool {
+	w.begin(c.id(0, rowConfig))
+	c.sharedBy = w.sharedBy(ctx, c)
 	for i, h := range c.hosts {
 		w.begin(c.id(i, rowConfig))
 		w.tellConfig(c.id(i, rowConfig), h)
@@ -277,9 +279,15 @@ func (r *hopRows) failed(err error) {
 		if r.next < slices.Index(dialRows, row) {
 			r.passTo(row)
 		}
-		if auth, ok := errors.AsType[*sshtunnel.AuthError](err); ok && r.wantsPerson(auth) {
+		auth, _ := errors.AsType[*sshtunnel.AuthError](err)
+		switch {
+		case auth != nil && r.c.sharedBy != 0:
+			r.c.needsPerson = true
+			r.add(Check{ID: r.id(), Result: Skipped, Evidence: append(tryLines(r.tries), err.Error()),
+				Summary: fmt.Sprintf("the shared connection of process %d is logged in, and proxies use it; without it: %s", r.c.sharedBy, r.words(err).Text)})
+		case auth != nil && r.wantsPerson(auth):
 			r.skipLogin(auth)
-		} else {
+		default:
 			r.failWith(r.id(), r.words(err), tryLines(r.tries)...)
 		}
 		r.step()
