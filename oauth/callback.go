@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"sallyport/oauth/asclient"
+	"sallyport/oauth/loopback"
 	"sallyport/oauth/procnet"
 )
 
@@ -45,6 +46,9 @@ type callbackServer struct {
 	redirect *url.URL
 	// state is the state parameter of the login.
 	state string
+	// sendsIss says that each callback of the server has an iss (RFC 9207). It is set before the
+	// login is shown.
+	sendsIss bool
 
 	// visitPath leads to the login page once.
 	visitPath string
@@ -84,12 +88,13 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path st
 		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil && port == "0" {
+	// The listener may have another port than we asked for: see CallbackConfig.Listen.
+	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil {
 		port = bound
 	}
 	at := &callbackPort{cfg: cfg, addr: addr, port: port, startPath: startPath + rand.Text()}
 	serve := func(w http.ResponseWriter, r *http.Request) { at.current.Load().ServeHTTP(w, r) }
-	at.server = &http.Server{Handler: http.HandlerFunc(serve), ErrorLog: discardLog, ConnContext: withConn,
+	at.server = &http.Server{Handler: http.HandlerFunc(serve), ErrorLog: discardLog, ConnContext: loopback.WithConn,
 		ReadHeaderTimeout: callbackHeaderTime, IdleTimeout: callbackHeaderTime, MaxHeaderBytes: callbackHeaderBytes}
 	at.server.SetKeepAlivesEnabled(false) // a browser comes once or twice
 	cb, err := at.expect(path)
@@ -97,7 +102,7 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path st
 		ln.Close()
 		return nil, err
 	}
-	at.listener = newBrowserListener(ln)
+	at.listener = loopback.NewListener(ln)
 	life.startWithin(func() { at.server.Serve(at.listener) }) // ends with free
 	return cb, nil
 }
@@ -206,7 +211,7 @@ func (cb *callbackServer) visitURL() string { return loopbackURL(cb.at.addr, cb.
 // ServeHTTP answers the browser. The answer to the callback waits for the outcome of the login, so
 // that our page tells the truth.
 func (cb *callbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer serving(r.Context())()
+	defer loopback.Serving(r.Context())()
 	path := pathOf(cb.redirect)
 	switch {
 	case !cb.isOurHost(r.Host):
@@ -293,7 +298,7 @@ func pathOf(u *url.URL) string { return cmp.Or(u.Path, "/") }
 // deliver takes the parameters of a callback and reports whether they belong to this login. The
 // first that do are acted on. Repetitions wait for the same outcome.
 func (cb *callbackServer) deliver(q url.Values) bool {
-	if subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(cb.state)) != 1 {
+	if !cb.hasState(q) {
 		return false
 	}
 	select {
@@ -301,6 +306,11 @@ func (cb *callbackServer) deliver(q url.Values) bool {
 	default: // one waits there already
 	}
 	return true
+}
+
+// hasState reports whether the parameters of a callback have the state of this login.
+func (cb *callbackServer) hasState(q url.Values) bool {
+	return subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(cb.state)) == 1
 }
 
 // strayError takes an error without a state, which broken authorization servers send although RFC

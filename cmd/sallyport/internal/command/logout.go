@@ -1,12 +1,14 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
+	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
@@ -14,7 +16,8 @@ import (
 	"sallyport/sshtunnel"
 )
 
-// logout signs out of one account, or with --all of all accounts at the URL.
+// logout signs out of one account, or with --all of all accounts at the URL. Logins elsewhere to
+// that URL ask again before they open this machine's browser.
 func (a *app) logout(ctx context.Context, c *cli.LogoutCommand) error {
 	accounts, err := accountsToSignOut(ctx, a, c)
 	if err != nil {
@@ -24,6 +27,8 @@ func (a *app) logout(ctx context.Context, c *cli.LogoutCommand) error {
 	for _, settings := range accounts {
 		errs = append(errs, signOut(ctx, a, settings, c.Force))
 	}
+	upstream := session.BeforeQuery(cmp.Or(c.URL, c.UpstreamURL))
+	errs = append(errs, forgetTrust(a, c.Store, func(t callback.Trusted) bool { return t.Upstream == upstream }))
 	return errors.Join(errs...)
 }
 
@@ -150,9 +155,22 @@ func (a *app) logoutAll(ctx context.Context, settings cli.Store) error {
 		return err
 	}
 	a.messages.Say("all tokens and registrations are forgotten")
+	if err := forgetTrust(a, settings, nil); err != nil {
+		return err
+	}
 	// Whoever leaves this machine leaves no way into another one open.
 	if sockets := a.sharedSockets(settings); len(sockets) > 0 {
 		return a.stopShares(ctx, sockets)
 	}
 	return nil
+}
+
+// forgetTrust forgets which hosts may open a login page here without asking: those for which which
+// returns true, or all of them.
+func forgetTrust(a *app, settings cli.Store, which func(callback.Trusted) bool) error {
+	removed, err := callback.NewTrust(session.StateDir(settings, a.env)).Forget(which)
+	if removed > 0 {
+		a.messages.Say("logins elsewhere ask again before they open this browser (%d forgotten)", removed)
+	}
+	return err
 }

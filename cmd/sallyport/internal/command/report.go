@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/control"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
@@ -25,6 +26,8 @@ type statusReport struct {
 	Proxies []control.Status `json:"proxies"`
 	// Shared are the shared connections of this user, the oldest first. It is never nil either.
 	Shared []sharedConnection `json:"shared"`
+	// Trusted are the hosts that may open a login page here without asking. It is never nil either.
+	Trusted []callback.Trusted `json:"trusted"`
 }
 
 // storedAccount is an oauth.Account whose realm is split into its parts.
@@ -99,7 +102,7 @@ func (r statusReport) write(out io.Writer, now time.Time) error {
 		b.WriteString("no proxy runs here\n")
 	}
 	for _, p := range r.Proxies {
-		fmt.Fprintf(&b, "proxy %d to %s, profile %s, since %s\n", p.PID, p.Upstream, p.Profile, p.Started.Local().Format(time.DateTime))
+		fmt.Fprintf(&b, "%s to %s, profile %s, since %s\n", processOf(p), p.Upstream, p.Profile, p.Started.Local().Format(time.DateTime))
 		if p.Tunnel != nil {
 			writeRow(&b, "tunnel", fmt.Sprintf("via %s: %s", p.Via, p.Tunnel))
 		}
@@ -114,6 +117,13 @@ func (r statusReport) write(out io.Writer, now time.Time) error {
 	}
 	for _, s := range r.Shared {
 		s.write(&b, now)
+	}
+	for _, t := range r.Trusted {
+		writeTitle(&b, "logins on "+t.Host+" open this browser without asking")
+		writeRow(&b, "page", t.Origin)
+		writeRow(&b, "issuer", t.Issuer)
+		writeRow(&b, "upstream", t.Upstream)
+		writeRow(&b, "since", t.Since.Local().Format(time.DateTime))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

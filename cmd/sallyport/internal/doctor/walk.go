@@ -2,13 +2,13 @@ package doctor
 
 import (
 	"context"
-	"net/url"
 	"runtime"
 	"slices"
 	"sync"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/explain"
+	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
@@ -148,7 +148,9 @@ func (w *walk) openSession(ctx context.Context) (*session.Session, error) {
 	return session.Open(ctx, session.Config{
 		Settings: w.Command.Remote, Env: w.Env, Log: w.Log, SocketDirs: w.SocketDirs, OnlyLooks: true, Ask: w.Ask,
 		Adjust: w.adjust,
-		Offer:  func(*url.URL) func(context.Context, oauth.Prompt) { return func(context.Context, oauth.Prompt) {} },
+		Offer: func(*session.Session) session.Offer {
+			return func(context.Context, oauth.Prompt, func(func(helper.Shown))) {}
+		},
 	})
 }
 

@@ -120,3 +120,21 @@ func List(dir string) ([]string, error) {
 	}
 	return paths, err
 }
+
+// ListAmongOthers returns the paths of this user's sockets in a directory that others may write to,
+// such as /tmp. Their names begin with prefix, and nobody else may connect to them. Whoever dials
+// one must still look at the user of the process behind it, as Dial does.
+func ListAmongOthers(dir, prefix string) []string {
+	matches, _ := filepath.Glob(filepath.Join(dir, prefix+"*"+extension)) // no error but that of the pattern
+	var paths []string
+	for _, path := range matches {
+		fi, err := os.Lstat(path)
+		if err != nil || !isSocket(fi) || isOpen(fi.Mode()) {
+			continue
+		}
+		if uid, known := owner(fi); known && uid == os.Geteuid() {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}

@@ -14,6 +14,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/oauth"
 	"sallyport/oauth/tokenstore"
 	"sallyport/sshtunnel"
@@ -31,8 +32,13 @@ type Config struct {
 	// Notice shows the person what an SSH server says before it lets us in. If it is nil, only the
 	// state of the tunnel has it.
 	Notice func(sshtunnel.Notice)
-	// Offer returns the function that shows a login of the upstream to the person.
-	Offer func(upstream *url.URL) func(context.Context, oauth.Prompt)
+	// Offer returns what shows the logins of a session to the person. The Upstream of the session is
+	// known when it is called.
+	Offer func(*Session) Offer
+	// Explain words an error in one line, for the page on another machine.
+	Explain func(error) string
+	// Report tells the person of an error that ends nothing.
+	Report func(error)
 	// Printable returns text as a page in the browser may show it.
 	Printable func(text string) string
 	// AtTerminal says that a person typed the command and waits for it.
@@ -50,6 +56,10 @@ type Config struct {
 	Log *slog.Logger
 }
 
+// Offer shows a login to the person until the context ends. The function lend shows the login to the
+// helpers until then, and tells what they show: once at the beginning, and after each change.
+type Offer func(ctx context.Context, p oauth.Prompt, lend func(report func(helper.Shown)))
+
 // Session is all that lies between the MCP host and one upstream. Its methods may be called
 // concurrently, except for Close. The caller must Close it.
 type Session struct {
@@ -62,8 +72,13 @@ type Session struct {
 	Via string
 	// Tunnel leads to Via. It is nil without one.
 	Tunnel *sshtunnel.Tunnel
+	// Realm names the profile and the route, for what is kept for each.
+	Realm Realm
 	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
 	CallbackTunnel *sshtunnel.Tunnel
+	// Logins shows the logins of SignIn to helpers. It is nil if the callback comes to a redirect URI
+	// that is not on loopback.
+	Logins *helper.Logins
 	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
 
@@ -74,6 +89,8 @@ type Session struct {
 	// agentMissing is that of SSH. It is nil without a tunnel.
 	agentMissing func() bool
 
+	// workstation is that of --callback-via. It is nil without one.
+	workstation *workstation
 	// store keeps values for the next session. Nil keeps nothing.
 	store *tokenstore.Store
 	// key names this upstream and account in the store.
@@ -121,6 +138,8 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	if config.IDP, err = identityProvider(cfg.Settings.OAuth); err != nil {
 		return err
 	}
+	config.Offer = s.offerBy(cfg.Offer(s))
+	s.Realm = routes.realm
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
 	config.MayOpen, config.Remark = routes.mayOpen, newRemark(cfg.Settings)
 	// The errors of New are contradictions between settings.
@@ -130,27 +149,6 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	s.closers = append(s.closers, s.SignIn.Close)
 	s.signIn, s.store, s.key = config, config.Store, config.Key()
 	return nil
-}
-
-// openCallback returns the function that opens the listener for the callback: on this machine, or
-// on the workstation of --callback-via.
-func (s *Session) openCallback(ctx context.Context, cfg Config) (func(context.Context, string) (net.Listener, error), error) {
-	listen := (&net.ListenConfig{}).Listen
-	if host := cfg.Settings.CallbackVia; host != "" {
-		ssh := cfg.ssh()
-		ssh.Purpose = "the callback of " + PlainURL(s.Upstream)
-		if s.Via != "" { // then -J and -o are those of --via
-			ssh.Settings.Jump, ssh.Settings.SSHOption = "", nil
-		}
-		tunnel, _, err := ssh.Tunnel(ctx, host)
-		if err != nil {
-			return nil, err
-		}
-		s.CallbackTunnel = tunnel
-		s.closers = append(s.closers, tunnel.Close)
-		listen = tunnel.Listen
-	}
-	return func(ctx context.Context, addr string) (net.Listener, error) { return listen(ctx, "tcp", addr) }, nil
 }
 
 // Discover asks for everything that a sign-in would ask for before it registers a client, and

@@ -2,7 +2,6 @@ package session
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -30,11 +29,8 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 	}
 	// The callback carries a code in cleartext http, so it must not leave the machine (RFC 8252
 	// section 8.3).
-	if !IsLoopback(strings.Trim(settings.CallbackHost, "[]")) {
-		return oauth.Config{}, &cli.UsageError{
-			Text:  fmt.Sprintf("callback host %q is not loopback", settings.CallbackHost),
-			Hints: []string{"use 127.0.0.1, [::1] or localhost; for a browser on another machine see --callback-via and sallyport callback"},
-		}
+	if err := checkCallbackHost(settings.CallbackHost, cfg.Env); err != nil {
+		return oauth.Config{}, err
 	}
 	grant := settings.Grant
 	// The header is the person's own credential. A token would replace it.
@@ -74,8 +70,8 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 			Timeout: time.Duration(settings.CallbackTimeout), Retry: retryText, Printable: cfg.Printable,
 		},
 		AllowInsecureHTTP: settings.AllowInsecureHTTP,
-		AtTerminal:        cfg.AtTerminal, Offer: cfg.Offer(upstream),
-		Store: store, Log: cfg.Log,
+		AtTerminal:        cfg.AtTerminal,
+		Store:             store, Log: cfg.Log,
 	}, nil
 }
 

@@ -1,4 +1,5 @@
-package oauth
+// Package loopback has the listener of a server that a browser visits on this machine.
+package loopback
 
 import (
 	"context"
@@ -10,18 +11,18 @@ import (
 )
 
 const (
-	// maxBrowserConns is how many connections the callback server keeps at once. Everybody on the
-	// machine can open some.
-	maxBrowserConns = 64
+	// MaxConns is how many connections a Listener keeps at once. Everybody on the machine can open
+	// some.
+	MaxConns = 64
 	// minAcceptPause and maxAcceptPause are the limits of the pause after a failed accept.
 	minAcceptPause, maxAcceptPause = 5 * time.Millisecond, time.Second
 )
 
-// browserListener is the listener of a callback server. It bounds the connections: for one too
-// many, it closes the oldest one that sends no request. If accepting fails, it closes all
+// Listener is the listener of a server for the person's browser. It bounds the connections: for one
+// too many, it closes the oldest one that sends no request. If accepting fails, it closes all
 // connections that send no request and goes on, because the person's callback needs their
 // descriptors.
-type browserListener struct {
+type Listener struct {
 	net.Listener
 	// closed is closed with the listener.
 	closed    chan struct{}
@@ -29,23 +30,24 @@ type browserListener struct {
 
 	mu sync.Mutex
 	// conns are the open connections, the oldest first.
-	conns []*browserConn
+	conns []*boundedConn
 }
 
-// browserConn is a connection of a browserListener.
-type browserConn struct {
+// boundedConn is a connection of a Listener.
+type boundedConn struct {
 	net.Conn
-	from *browserListener
+	from *Listener
 	// served says that a request is being answered. It is guarded by from.mu.
 	served bool
 }
 
-func newBrowserListener(ln net.Listener) *browserListener {
-	return &browserListener{Listener: ln, closed: make(chan struct{})}
+// NewListener bounds the connections that ln accepts. The caller closes the Listener, and so ln.
+func NewListener(ln net.Listener) *Listener {
+	return &Listener{Listener: ln, closed: make(chan struct{})}
 }
 
 // Accept returns the next connection. It fails only once the listener is closed.
-func (l *browserListener) Accept() (net.Conn, error) {
+func (l *Listener) Accept() (net.Conn, error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for pause := minAcceptPause; ; pause = min(2*pause, maxAcceptPause) {
@@ -67,15 +69,15 @@ func (l *browserListener) Accept() (net.Conn, error) {
 }
 
 // Close closes the listener and no connection.
-func (l *browserListener) Close() error {
+func (l *Listener) Close() error {
 	l.closeOnce.Do(func() { close(l.closed) })
 	return l.Listener.Close()
 }
 
 // add notes a new connection, and makes room for it.
-func (l *browserListener) add(conn net.Conn) *browserConn {
-	l.closeUnserved(maxBrowserConns - 1)
-	c := &browserConn{Conn: conn, from: l}
+func (l *Listener) add(conn net.Conn) *boundedConn {
+	l.closeUnserved(MaxConns - 1)
+	c := &boundedConn{Conn: conn, from: l}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns = append(l.conns, c)
@@ -83,9 +85,9 @@ func (l *browserListener) add(conn net.Conn) *browserConn {
 }
 
 // closeUnserved closes the oldest connections without a request until no more than keep are open.
-func (l *browserListener) closeUnserved(keep int) {
+func (l *Listener) closeUnserved(keep int) {
 	l.mu.Lock()
-	var surplus []*browserConn
+	var surplus []*boundedConn
 	for _, c := range l.conns {
 		if !c.served && len(surplus) < len(l.conns)-keep {
 			surplus = append(surplus, c)
@@ -98,26 +100,26 @@ func (l *browserListener) closeUnserved(keep int) {
 }
 
 // Close closes the connection.
-func (c *browserConn) Close() error {
+func (c *boundedConn) Close() error {
 	l := c.from
 	l.mu.Lock()
-	l.conns = slices.DeleteFunc(l.conns, func(other *browserConn) bool { return other == c })
+	l.conns = slices.DeleteFunc(l.conns, func(other *boundedConn) bool { return other == c })
 	l.mu.Unlock()
 	return c.Conn.Close()
 }
 
-// connKey is the key of the browserConn in a request's context.
+// connKey is the key of the boundedConn in a request's context.
 type connKey struct{}
 
-// withConn is the http.Server.ConnContext of a callback server.
-func withConn(ctx context.Context, conn net.Conn) context.Context {
+// WithConn is the http.Server.ConnContext of a server on a Listener.
+func WithConn(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, conn)
 }
 
-// serving notes that the request with the context ctx is being answered, until done is called.
+// Serving notes that the request with the context ctx is being answered, until done is called.
 // Meanwhile its connection is not closed to make room for another.
-func serving(ctx context.Context) (done func()) {
-	c, ok := ctx.Value(connKey{}).(*browserConn)
+func Serving(ctx context.Context) (done func()) {
+	c, ok := ctx.Value(connKey{}).(*boundedConn)
 	if !ok {
 		return func() {}
 	}
