@@ -38,11 +38,11 @@ func (w accountRows) tell(ctx context.Context) {
 	case w.found.open:
 		w.skip(idAccepted, "no token is needed")
 		w.begin(idMCP)
-		w.tellMCP(w.probe(ctx, w.s.Bare()))
+		w.tellMCP(w.probe(ctx, w.s.Parts.Bare()))
 	case token == nil:
 		w.skip(idAccepted, "there is no token to show")
 		w.begin(idMCP)
-		w.tellUnsigned(w.probe(ctx, w.s.Bare()))
+		w.tellUnsigned(w.probe(ctx, w.s.Parts.Bare()))
 	default:
 		w.begin(idAccepted)
 		w.tellSigned(w.probe(ctx, token))

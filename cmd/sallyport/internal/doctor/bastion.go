@@ -27,7 +27,7 @@ func (w *walk) sharedBy(ctx context.Context, c *chain) int {
 	if w.Command.Share != "auto" {
 		return 0
 	}
-	for _, shown := range share.AskAll(ctx, w.s.SharedSockets(ctx, c.hosts)) {
+	for _, shown := range share.AskAll(ctx, w.s.Parts.SharedSockets(ctx, c.hosts)) {
 		if shown.Err == nil && shown.Status.Phase == sshtunnel.Up && !shown.Status.Draining {
 			return shown.Status.PID
 		}
