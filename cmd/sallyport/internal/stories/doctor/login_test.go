@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 	"unicode"
@@ -306,4 +307,23 @@ func TestHostileWordsOnATerminal(t *testing.T) {
 	if !strings.Contains(shown, "words") {
 		t.Errorf("the words are not shown:\n%s", shown)
 	}
+}
+
+// While `sallyport callback` lends this machine's browser, logins go by it, and the port that it
+// holds is no fault.
+func TestWhileALendingRuns(t *testing.T) {
+	t.Parallel()
+	s, site, home := machines.NewPlainSite(t), newSite(t), t.TempDir()
+	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "far", SSHD: s.SSHD})
+	lending := machines.StartProcess(t, machines.Command(t, home, "callback", "-F", config, "far"))
+	lending.Err.Await(t, "Ctrl-C")
+	machines.Poll(t, func() bool {
+		r, _ := run(t, command(machines.Command(t, home, site.upstream)))
+		return r.Status == 0 && r.row("callback.helper").Result == "ok"
+	}, "the doctor to see the helper")
+	lending.Signal(t, syscall.SIGINT)
+	if status := lending.Wait(t); status != machines.StatusInterrupted {
+		t.Errorf("callback ended with status %d", status)
+	}
+	checkGood(t, machines.Command(t, home, site.upstream), "callback.port", "callback.loopback")
 }
