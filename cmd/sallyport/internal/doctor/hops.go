@@ -274,7 +274,10 @@ func tryLines(tries []sshtunnel.AuthInfo) []string {
 // failed makes the row that the error of the dial belongs to, and skips the others.
 func (r *hopRows) failed(err error) {
 	row, index := r.rowOf(err)
-	r.finishHopBefore(index)
+	if index < r.at { // a hop was lost after its last row
+		row, index = dialRows[r.next], r.at
+	}
+	r.finishHop(index)
 	if r.at < len(r.c.hosts) {
 		if r.next < slices.Index(dialRows, row) {
 			r.passTo(row)
@@ -309,13 +312,6 @@ func (r *hopRows) words(err error) explain.Explanation {
 		e.Text = fmt.Sprintf("hop %s: no answer in time", r.host().Alias)
 	}
 	return e
-}
-
-// finishHopBefore passes the hops that are behind us.
-func (r *hopRows) finishHopBefore(index int) {
-	if index > r.at {
-		r.finishHop(index)
-	}
 }
 
 // passTo makes the rows of the hop that must have been good for the error of a later one.
@@ -380,13 +376,13 @@ func (r *hopRows) rowOf(err error) (row string, index int) {
 	return rowTCP, index
 }
 
-// nameRefusals are beginnings of what servers say of a name that they cannot resolve, as glibc,
-// musl, the BSD systems, macOS and Windows word it. The protocol has no code for it (RFC 4254
-// section 5.1), so these words are all there is.
+// nameRefusals begin what servers say of a name that they cannot resolve, as glibc, musl, the BSD
+// systems, macOS, Windows and Go word it. The protocol has no code for it (RFC 4254 section 5.1),
+// so these words are all there is.
 var nameRefusals = []string{
 	"name or service not known", "temporary failure in name resolution", "no address associated with", "name does not resolve",
 	"nodename nor servname", "no such host", "unknown host", "non-recoverable failure in name resolution", "try again",
-	"name has no usable address", "lookup ", "dial tcp: lookup ",
+	"name has no usable address", "lookup ",
 }
 
 // isNameRefusal reports whether a hop could not connect because it cannot resolve the name.

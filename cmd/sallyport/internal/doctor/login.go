@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/crypto/ssh"
-
 	"sallyport/sshtunnel"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/userkeys"
@@ -105,11 +103,8 @@ func keyLine(k userkeys.Key) string {
 	if k.InAgent {
 		where = "the agent signs"
 	}
-	return fmt.Sprintf("%s %s, %s (%s)", keyType(k.Signer.PublicKey()), hostkeys.Fingerprint(k.Signer.PublicKey()), k.Label, where)
+	return fmt.Sprintf("%s %s, %s (%s)", k.Signer.PublicKey().Type(), hostkeys.Fingerprint(k.Signer.PublicKey()), k.Label, where)
 }
-
-// keyType is the type of a key.
-func keyType(key ssh.PublicKey) string { return key.Type() }
 
 // noteTouched notes that a hop has a key that wants a touch.
 func (c *chain) noteTouched(hop string) {

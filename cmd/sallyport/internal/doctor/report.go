@@ -119,11 +119,12 @@ var (
 	key      = regexp.MustCompile(`SHA256:[A-Za-z0-9+/]{20,}`)
 	subject  = regexp.MustCompile(`\b(?:CN|O|OU|L|ST|STREET|SERIALNUMBER)=([^,+"]+)`)
 	segment  = regexp.MustCompile(`(://[^\s"']*?/)([A-Za-z0-9_~-]*[0-9][A-Za-z0-9_~-]*)`)
+	letter   = regexp.MustCompile(`[\pL\pN_-]`)
 	homes    = regexp.MustCompile(`(/home/|/Users/|\\Users\\)([^/\\\s:"')]+)`)
 )
 
-// files are the endings of what looks like a host's name and is a file, a library or a program.
-var files = []string{"json", "conf", "config", "pub", "pem", "key", "sock", "txt", "log", "com", "net", "org"}
+// files are the endings of what looks like a host's name and is a file.
+var files = []string{"json", "jsonc", "toml", "yaml", "conf", "config", "pub", "pem", "key", "sock", "txt", "log", "hop"}
 
 // Mask replaces the names in a text.
 func (n *Names) Mask(text string) string {
@@ -206,7 +207,7 @@ func (n *Names) addAddress(text string) {
 // an extension of SSH's protocol.
 func looksLikeHost(word string) bool {
 	last := strings.ToLower(word[strings.LastIndexByte(word, '.')+1:])
-	return !slices.Contains(files[:len(files)-3], last) && !strings.HasSuffix(word, "openssh.com") && !strings.HasSuffix(word, "libssh.org")
+	return !slices.Contains(files, last) && !strings.HasSuffix(word, "openssh.com") && !strings.HasSuffix(word, "libssh.org")
 }
 
 // replace replaces one name where it is a word of its own.
@@ -234,7 +235,6 @@ func partOfWord(before, after, kind string) bool {
 	if kind == kindFolder {
 		return false
 	}
-	letter := regexp.MustCompile(`[\pL\pN_-]`)
 	return before != "" && letter.MatchString(before[len(before)-1:]) || after != "" && letter.MatchString(after[:1])
 }
 
