@@ -58,8 +58,8 @@ var allowedImports = map[string][]string{
 		"github.com/gofrs/flock", "golang.org/x/net/idna", "golang.org/x/sys", "oauth/procnet",
 		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/localsock",
 	},
-	"cmd/sallyport/internal/deploy":      {"golang.org/x/mod/semver"},
-	"cmd/sallyport/internal/service":     {"cmd/sallyport/internal/environment"},
+	"cmd/sallyport/internal/deploy":  {"golang.org/x/mod/semver"},
+	"cmd/sallyport/internal/service": {"cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/install": {
 		"github.com/pelletier/go-toml/v2", "github.com/rogpeppe/go-internal/diff", "github.com/tailscale/hujson", "go.yaml.in/yaml/v4",
 		"cmd/sallyport/internal/environment",
@@ -95,7 +95,8 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/command": {
 		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore", "relay",
 		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/deploy",
-		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/hostio",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/farbrowser", "cmd/sallyport/internal/helper",
+		"cmd/sallyport/internal/hostio",
 		"cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
 		"cmd/sallyport/internal/service", "cmd/sallyport/internal/share",
 	},
