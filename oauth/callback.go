@@ -124,6 +124,17 @@ func (at *callbackPort) expect(path string) (*callbackServer, error) {
 	return cb, nil
 }
 
+// ListenForCallback binds the callback address that a login with cfg would have, and returns which
+// one of the configured it is. The error is that of a login: a *PortBusyError if another process
+// has the port. The caller must close the listener.
+func ListenForCallback(ctx context.Context, cfg Config) (net.Listener, string, error) {
+	cfg.setDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, "", err
+	}
+	return bindCallback(ctx, &cfg)
+}
+
 // bindCallback listens on the first of the configured addresses that is free, and returns which one
 // it is. If none is free, the error is that of the first address.
 func bindCallback(ctx context.Context, cfg *Config) (net.Listener, string, error) {

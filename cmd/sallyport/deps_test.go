@@ -50,6 +50,7 @@ var allowedImports = map[string][]string{
 	// From the bottom to the top.
 	"cmd/sallyport/internal/environment": {"golang.org/x/net/http/httpproxy"},
 	"cmd/sallyport/internal/localsock":   {"golang.org/x/sys", "github.com/Microsoft/go-winio"},
+	"cmd/sallyport/internal/agents":      {"cmd/sallyport/internal/environment", "cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/control":     {"cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/helper":      {"github.com/hashicorp/yamux", "sshtunnel", "sshtunnel/netwatch", "cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
@@ -73,10 +74,12 @@ var allowedImports = map[string][]string{
 		"sshtunnel", "sshtunnel/mux", "sshtunnel/netwatch", "sshtunnel/refusals", "sshtunnel/sshconfig",
 		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/localsock",
 	},
+	"cmd/sallyport/internal/roots": {"golang.org/x/crypto/cryptobyte"},
 	"cmd/sallyport/internal/session": {
 		"code.dny.dev/ssrf", "golang.org/x/net/http", "golang.org/x/net/idna",
 		"sshtunnel", "sshtunnel/mux", "sshtunnel/netwatch", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/procnet", "oauth/tokenstore",
-		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/share",
+		"cmd/sallyport/internal/agents", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment",
+		"cmd/sallyport/internal/helper", "cmd/sallyport/internal/roots", "cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport/internal/callback": {
 		"golang.org/x/net/idna", "sshtunnel", "oauth/loopback", "oauth/procnet",
@@ -92,19 +95,27 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/obstacle": {
 		"sshtunnel", "oauth", "relay", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/person",
 	},
+	"cmd/sallyport/internal/doctor": {
+		"golang.org/x/crypto/ssh", "golang.org/x/sys", "sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys",
+		"oauth", "oauth/asclient", "relay",
+		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain",
+		"cmd/sallyport/internal/helper", "cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock", "cmd/sallyport/internal/person",
+		"cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
+	},
 	"cmd/sallyport/internal/command": {
-		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore", "relay",
-		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/deploy",
-		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/farbrowser", "cmd/sallyport/internal/helper",
-		"cmd/sallyport/internal/hostio",
-		"cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
-		"cmd/sallyport/internal/service", "cmd/sallyport/internal/share",
+		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
+		"relay", "cmd/internal/world", "cmd/sallyport/internal/agents", "cmd/sallyport/internal/callback",
+		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/deploy",
+		"cmd/sallyport/internal/doctor", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain",
+		"cmd/sallyport/internal/farbrowser", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/hostio", "cmd/sallyport/internal/install",
+		"cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person",
+		"cmd/sallyport/internal/service", "cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport": {"cmd/sallyport/internal/command", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/hostio"},
 
-	"cmd/demo": {
-		"golang.org/x/crypto/ssh", "github.com/modelcontextprotocol/go-sdk", "sshtunnel/sshtest", "oauth/oauthtest",
-	},
+	// What the demo and `sallyport try` show.
+	"cmd/internal/world": {"golang.org/x/crypto/ssh", "sshtunnel/sshtest", "oauth/oauthtest"},
+	"cmd/demo":           {"github.com/modelcontextprotocol/go-sdk", "cmd/internal/world", "oauth/oauthtest"},
 
 	// For tests.
 	"sshtunnel/sshtest":         {"golang.org/x/crypto/ssh", "golang.org/x/sys"},

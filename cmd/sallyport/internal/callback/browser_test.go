@@ -112,7 +112,7 @@ func TestPagesOfFailuresInABrowser(t *testing.T) {
 	tab.Keep(t, "failure")
 	r.send(helper.Message{Type: helper.TypeEnd})
 
-	r = begin("refusedbox")
+	begin("refusedbox")
 	tab.Keep(t, "confirm-other-issuer")
 	tab.Click(t, "Refuse")
 	tab.Await(t, "Refused")

@@ -14,11 +14,13 @@ type grammar struct {
 	Login      LoginCommand      `cmd:"" name:"login" help:"Sign in now, in the terminal, and store the tokens."`
 	Logout     LogoutCommand     `cmd:"" name:"logout" help:"Revoke the tokens if the server can do that, and forget them and the client registration."`
 	Status     StatusCommand     `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, their tunnels, and the shared connections."`
+	Doctor     DoctorCommand     `cmd:"" name:"doctor" help:"Walk the whole way to the upstream step by step, and say what to do about the first thing that fails."`
 	Callback   CallbackCommand   `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
 	Install    InstallCommand    `cmd:"" name:"install" help:"Write the entry for URL into the configuration of an MCP host, and sign in."`
 	Uninstall  UninstallCommand  `cmd:"" name:"uninstall" help:"Take the entry out of the configuration of an MCP host."`
 	SSHConfig  SSHConfigCommand  `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
 	Share      ShareCommand      `cmd:"" name:"share" hidden:"" help:"Show or end the shared connections to bastions."`
+	Try        TryCommand        `cmd:"" name:"try" help:"Start a bastion, a login server and an MCP server on this machine to practise on, until Ctrl-C."`
 	FarEnd     FarEndCommand     `cmd:"" name:"far-end" hidden:"" help:"Started by itself over SSH: brings the logins of one machine to the browser of another."`
 	Help       HelpCommand       `cmd:"" name:"help" help:"Explain a kind of error (the word of its last hint), or a chapter of the manual; without TOPIC, list them."`
 	Completion CompletionCommand `cmd:"" name:"completion" help:"Print the script that completes command lines in a shell."`
@@ -66,6 +68,23 @@ type StatusCommand struct {
 	Common
 }
 
+// DoctorCommand is `sallyport doctor`. It accepts the flags of the relay, so that the proxy's
+// command line serves it unchanged.
+type DoctorCommand struct {
+	JSON   bool   `name:"json" help:"Print JSON." from:"-"`
+	Report string `name:"report" placeholder:"FILE" help:"Write a report that is fit to be sent to strangers: names of hosts and people are replaced." from:"-"`
+	Client string `name:"client" placeholder:"NAME" help:"Run with the environment, PATH and entry that this MCP host gives its servers: claude-code, codex, gemini, ..." from:"-"`
+	Login  bool   `name:"login" help:"Sign in first, as sallyport login does; otherwise nobody is asked anything." from:"-"`
+	Remote
+	Relay `group:"upstream"`
+	Common
+
+	// Given are the settings that are not defaults.
+	Given []Given `kong:"-"`
+	// Warnings are those of the invocation.
+	Warnings []string `kong:"-"`
+}
+
 // CallbackCommand is `sallyport callback`.
 type CallbackCommand struct {
 	Install bool `help:"First put this sallyport on HOST, in ~/.local/bin, unless an equal or newer one is there." from:"-"`
@@ -100,6 +119,9 @@ type ShareCommand struct {
 	Common
 	Host string `arg:"" optional:"" help:"An alias of ssh_config, [user@]host[:port] or ssh://; without it, all."`
 }
+
+// TryCommand is `sallyport try`.
+type TryCommand struct{}
 
 // FarEndCommand is `sallyport far-end`, which a sallyport on another machine starts over SSH. Nobody
 // types it.

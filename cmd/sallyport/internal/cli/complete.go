@@ -16,8 +16,8 @@ type Completion struct {
 	// Candidates are the words that fit, each with what it means. They are nil if none is known.
 	Candidates []Candidate
 	// Files says that names of files fit, Hosts that those of hosts do, and Topics that those of
-	// `sallyport help` do.
-	Files, Hosts, Topics bool
+	// `sallyport help` do. Clients says that those of MCP hosts do.
+	Files, Hosts, Topics, Clients bool
 }
 
 // Candidate is one word that fits.
@@ -152,6 +152,10 @@ func valuesOf(v *kong.Value) Completion {
 	c.Files = kind == "FILE" || kind == "DIR"
 	c.Hosts = kind == "HOST" || kind == "HOSTS" || v.Name == "host"
 	c.Topics = v.Name == "topic"
+	c.Clients = kind == "CLIENT"
+	if v.Name == "client-scope" {
+		c.Candidates = []Candidate{{Word: "user"}, {Word: "local"}, {Word: "project"}}
+	}
 	return c
 }
 

@@ -17,7 +17,7 @@ import (
 // InstallCommand is `sallyport install`. It accepts the flags of the proxy, which become the
 // arguments of the entry.
 type InstallCommand struct {
-	Client      string `placeholder:"HOST" help:"MCP host whose configuration gets the entry; --list names those that are here." from:"-"`
+	Client      string `placeholder:"CLIENT" help:"MCP host whose configuration gets the entry; --list names those that are here." from:"-"`
 	List        bool   `help:"Show which MCP hosts are here, and where sallyport is in their configuration." from:"-"`
 	JSON        bool   `name:"json" help:"Print JSON, with --list." from:"-"`
 	Name        string `placeholder:"NAME" help:"Name of the server in the host; made of the URL's host if left out." from:"-"`
@@ -34,7 +34,7 @@ type InstallCommand struct {
 
 // UninstallCommand is `sallyport uninstall`.
 type UninstallCommand struct {
-	Client      string `placeholder:"HOST" help:"MCP host whose configuration loses the entry." from:"-"`
+	Client      string `placeholder:"CLIENT" help:"MCP host whose configuration loses the entry." from:"-"`
 	Name        string `placeholder:"NAME" help:"Name of the server in the host, if it has several." from:"-"`
 	ClientScope string `placeholder:"SCOPE" help:"Look only at the entries of this scope: user, local or project." from:"-"`
 	DryRun      bool   `help:"Show the change and write nothing." from:"-"`

@@ -130,6 +130,9 @@ func (p parser) parse(grammar any, options ...kong.Option) (inv *Invocation, err
 		c.Given = p.given(kctx)
 	}
 	inv.Warnings = append(sources.unknownFields(k.Model), exposedSecrets(kctx)...)
+	if c, ok := inv.Command.(*DoctorCommand); ok {
+		c.Given, c.Warnings = sources.given(kctx), inv.Warnings
+	}
 	if c, ok := inv.Command.(*LoginCommand); ok && c.Paste && c.URL != "" {
 		inv.Warnings = append(inv.Warnings, pasteWarning)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/explain"
+	"sallyport/cmd/sallyport/internal/install"
 	"sallyport/cmd/sallyport/internal/session"
 )
 
@@ -58,8 +59,8 @@ func completion(ctx context.Context, a *app, c *cli.CompletionCommand) error {
 	return nil
 }
 
-// completedNames lists the hosts of ssh_config, or the topics of help, if those fit. The words may
-// name another file by -F.
+// completedNames lists the hosts of ssh_config, the topics of help, or the MCP hosts, if those fit.
+// The words may name another file by -F.
 func completedNames(ctx context.Context, a *app, found cli.Completion, words []string) []string {
 	var names []string
 	if found.Hosts {
@@ -74,6 +75,9 @@ func completedNames(ctx context.Context, a *app, found cli.Completion, words []s
 		for _, chapter := range readManual(a.env.Manual) {
 			names = append(names, chapter.name)
 		}
+	}
+	if found.Clients {
+		names = append(names, install.Names()...)
 	}
 	return names
 }

@@ -40,6 +40,9 @@ func installEntry(ctx context.Context, a *app, c *cli.InstallCommand) error {
 	if host.Paste != "" {
 		return showEntry(a, place, host, entry)
 	}
+	if !isHere(host, place) {
+		a.messages.Say("%s was not found on this machine; its file gets the entry all the same", host.Title)
+	}
 	result, err := install.Install(ctx, install.Request{
 		Host: host, Place: place, Scope: scope, Entry: entry, Upstream: upstream.String(),
 		Named: c.Name != "", Replace: c.Replace, DryRun: c.DryRun, Records: installRecords(a, c.Store),
@@ -56,7 +59,7 @@ func installEntry(ctx context.Context, a *app, c *cli.InstallCommand) error {
 			return err
 		}
 	}
-	return checkHost(ctx, a, place, host, result.Name)
+	return checkHost(ctx, a, place, host, result)
 }
 
 // installRecords is where install remembers what it has made.
@@ -74,8 +77,8 @@ func findHost(name, scope string) (*install.Host, install.Scope, error) {
 	host, ok := install.Find(name)
 	if !ok {
 		e := &cli.UsageError{Text: fmt.Sprintf("--client %q is no MCP host that is known here", name)}
-		if near := cli.Nearest(name, install.Names()); near != "" {
-			e.Hints = append(e.Hints, "did you mean --client "+near+"?")
+		if near, ok := install.Nearest(name, cli.Nearest); ok {
+			e.Hints = append(e.Hints, "did you mean --client "+near.Name+"?")
 		}
 		e.Hints = append(e.Hints, "known are: "+strings.Join(install.Names(), ", "))
 		return nil, "", e
@@ -174,6 +177,9 @@ func tellInstalled(a *app, host *install.Host, result install.Result, dryRun boo
 	would := ""
 	if dryRun {
 		would, next = "would be ", []string{"this was --dry-run: nothing is written"}
+	}
+	if result.Scope == install.Project && !dryRun {
+		next = append(next, "everybody who works in this folder gets the entry: they need sallyport at the same path")
 	}
 	where := fmt.Sprintf("%s (%s), %s", host.Title, result.Scope, result.Path)
 	switch result.Outcome {

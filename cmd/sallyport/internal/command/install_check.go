@@ -25,7 +25,8 @@ var (
 
 // checkHost asks the host's own health check, if it has one and is here, and tells what it says. It
 // is no error if the host is not content: the entry is there.
-func checkHost(ctx context.Context, a *app, place install.Place, host *install.Host, name string) error {
+func checkHost(ctx context.Context, a *app, place install.Place, host *install.Host, result install.Result) error {
+	name, scope := result.Name, result.Scope
 	command := host.Check(place, name)
 	if command == nil {
 		return nil
@@ -49,9 +50,9 @@ func checkHost(ctx context.Context, a *app, place install.Place, host *install.H
 	case said == "" && err != nil:
 		a.messages.Report(fmt.Sprintf("%s failed: %v", shown, err), []string{"type it yourself to see why"})
 	case said == "":
-		a.messages.Report(fmt.Sprintf("%s says nothing of %q", shown, name), host.Next(host.Scopes[0], name))
+		a.messages.Report(fmt.Sprintf("%s says nothing of %q", shown, name), host.Next(scope, name))
 	case badHealth.MatchString(said):
-		a.messages.Report(fmt.Sprintf("%s says: %s", shown, said), []string{"sallyport doctor --client " + host.Name + " URL looks for the cause"})
+		a.messages.Report(fmt.Sprintf("%s says: %s", shown, said), append(host.Next(scope, name), "sallyport doctor --client "+host.Name+" URL looks for the cause"))
 	case host.OnlyReads:
 		a.messages.Say("%s says: %s (it has read the entry; only a session starts the server)", shown, said)
 	default:

@@ -31,6 +31,13 @@ var installRows = []row{
 			"the file is unchanged: mend that place in an editor, then type this again",
 		}}
 	}),
+	on(func(e *install.ReadOnlyError) Explanation {
+		list := hints("chmod u+w " + e.Target + ", if it is meant to be changed")
+		if e.Path != e.Target {
+			list = append(list, "a dotfile manager made that link: --dry-run shows what to put into its source")
+		}
+		return Explanation{Kind: KindConfig, Text: e.Error(), Status: StatusUsage, Hints: list}
+	}),
 	on(func(e *install.BusyError) Explanation {
 		return Explanation{Kind: KindOther, Text: e.Error(), Status: StatusFailed, Hints: []string{
 			"the file is unchanged: end the host, then type this again",

@@ -124,3 +124,47 @@ func checkHolds(t *testing.T, f format, text []byte, container []string) {
 		t.Errorf("the entry is there %d times:\n%s", n, text)
 	}
 }
+
+// TestUpdate shows what another put makes of an entry that is there: what it does not set stays, with
+// the comments.
+func TestUpdate(t *testing.T) {
+	for name, row := range map[string]struct{ old, want string }{
+		"json": {
+			"{\n  \"mcpServers\": {\n    \"internal\": {\n      // mine\n      \"command\": \"/old/sallyport\", // here\n      \"args\": [\n        \"x\"\n      ],\n      \"timeout\": 9\n    }, \"z\": {}\n  }\n}\n",
+			"{\n  \"mcpServers\": {\n    \"internal\": {\n      // mine\n      \"command\": \"/opt/sallyport\", // here\n      \"args\": [\"--via\", \"bastion\", \"https://mcp.internal/mcp\"],\n      \"timeout\": 9\n    }, \"z\": {}\n  }\n}\n",
+		},
+		"toml": {
+			"[mcp_servers.internal] # ours\nargs = [ # list\n  \"x#\", # y\n]\n# of the timeout\ntimeout = 9 # s\n\n[mcp_servers.internal.env]\ncommand = \"A\"\n[z]\n",
+			"[mcp_servers.internal] # ours\nargs = [\"--via\", \"bastion\", \"https://mcp.internal/mcp\"]\n# of the timeout\ntimeout = 9 # s\ncommand = \"/opt/sallyport\"\n\n[mcp_servers.internal.env]\ncommand = \"A\"\n[z]\n",
+		},
+		"yaml": {
+			"mcpServers:\n- command: /old/sallyport # here\n  # of the name\n  name: internal\n  timeout: 9\n  args: [x]\n# of z\n- name: z\nmodels: []\n",
+			"mcpServers:\n- command: \"/opt/sallyport\" # here\n  # of the name\n  name: internal\n  timeout: 9\n  args:\n    - \"--via\"\n    - \"bastion\"\n    - \"https://mcp.internal/mcp\"\n# of z\n- name: z\nmodels: []\n",
+		},
+	} {
+		d := documents[name]
+		change, err := d.format.put([]byte(row.old), d.container, "internal", sample)
+		if err != nil || string(change.New) != row.want {
+			t.Errorf("%s:\n%s\nwant\n%s\n%v", name, change.New, row.want, err)
+		}
+	}
+}
+
+// TestRemoveAmongOthers shows that the entries and comments around stay.
+func TestRemoveAmongOthers(t *testing.T) {
+	for name, row := range map[string]struct{ syntax, old, want string }{
+		"first":     {"json", `{"mcpServers": {"internal": {}, "z": {}}}`, `{"mcpServers": { "z": {}}}`},
+		"middle":    {"json", "{\"mcpServers\": {\n  // a\n  \"a\": {}, // behind a\n  // ours\n  \"internal\": {}, // behind ours\n  \"z\": {}\n}}", "{\"mcpServers\": {\n  // a\n  \"a\": {}, // behind a\n  // ours\n // behind ours\n  \"z\": {}\n}}"},
+		"one line":  {"json", "{\"mcpServers\": {\"a\": {}, // behind a\n\"internal\": {}, \"z\": {}}}", "{\"mcpServers\": {\"a\": {}, // behind a\n \"z\": {}}}"},
+		"tables":    {"toml", "[mcp_servers.internal]\na = 1\n# in it\n\n[mcp_servers.internal.env]\nb = 2\n\n# of z\n[z]\n[mcp_servers.internal.tools.x]\nc = 3\n", "# in it\n\n# of z\n[z]\n"},
+		"inline":    {"toml", "[mcp_servers]\na = { b = 1 }\ninternal = { c = 1 }\n", "[mcp_servers]\na = { b = 1 }\n"},
+		"yaml item": {"yaml", "mcpServers:\n  - name: internal\n    a: |\n      b\n\n  # of z\n  - name: z\n", "mcpServers:\n\n  # of z\n  - name: z\n"},
+		"yaml only": {"yaml", "a: b\nmcpServers:\n  - name: internal\n# end\n", "a: b\nmcpServers: []\n# end\n"},
+	} {
+		d := documents[row.syntax]
+		got, err := d.format.remove([]byte(row.old), d.container, "internal", nil)
+		if err != nil || string(got) != row.want {
+			t.Errorf("%s:\n%q, want\n%q\n%v", name, got, row.want, err)
+		}
+	}
+}

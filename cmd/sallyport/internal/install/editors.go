@@ -1,10 +1,21 @@
 package install
 
+import (
+	"os"
+	"path/filepath"
+)
+
+// isDir reports whether a directory is there.
+func isDir(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.IsDir()
+}
+
 // editorHosts are those with a window.
 var editorHosts = []Host{
-	code("vscode", "VS Code", "Code", "code", "vs-code", "visual-studio-code"),
-	code("vscode-insiders", "VS Code Insiders", "Code - Insiders", "code-insiders"),
-	code("vscodium", "VSCodium", "VSCodium", "codium", "codium"),
+	code("vscode", "VS Code", "Code", ".vscode-server", "code", "vs-code"),
+	code("vscode-insiders", "VS Code Insiders", "Code - Insiders", ".vscode-server-insiders", "code-insiders"),
+	code("vscodium", "VSCodium", "VSCodium", ".vscodium-server", "codium"),
 	{
 		Name: "cursor", Title: "Cursor", Programs: []string{"cursor", "cursor-agent"},
 		Scopes: []Scope{User, Project},
@@ -50,13 +61,19 @@ var editorHosts = []Host{
 	},
 }
 
-// code is a host of the family of VS Code.
-func code(name, title, folder, program string, aliases ...string) Host {
+// code is a host of the family of VS Code. Its settings are in folder, and those of its server, on
+// a machine that it works on by SSH, in the directory server of the home directory. Its program and
+// further names come last.
+func code(name, title, folder, server string, names ...string) Host {
 	return Host{
-		Name: name, Aliases: aliases, Title: title, Programs: []string{program},
+		Name: name, Aliases: names, Title: title, Programs: names[:1],
 		Scopes: []Scope{User, Project},
-		file: userOrProject(func(p Place) string { return p.application(folder, "User", "mcp.json") },
-			".vscode", "mcp.json"),
+		file: userOrProject(func(p Place) string {
+			if dir := p.home(server, "data"); isDir(dir) && !isDir(p.application(folder)) {
+				return filepath.Join(dir, "User", "mcp.json")
+			}
+			return p.application(folder, "User", "mcp.json")
+		}, ".vscode", "mcp.json"),
 		container: fixed("servers"), format: jsonFormat{}, form: typed("stdio"),
 		next: lines("press Start above the entry, or type \"MCP: List Servers\" in the Command Palette; " + title + " asks whether you trust it"),
 	}

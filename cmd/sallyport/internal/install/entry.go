@@ -55,6 +55,8 @@ type Server struct {
 	Command []string
 	// Env are the variables that the host sets for it.
 	Env map[string]string
+	// Pass names variables of the host's own environment that it is told to pass on.
+	Pass []string
 	// URL is that of a server that the host reaches itself.
 	URL string
 	// Disabled says that the host does not start it.
@@ -76,6 +78,7 @@ func newServer(name string, value map[string]any) Server {
 	case []any: // opencode's
 		s.Command = textList(command)
 	}
+	s.Pass = textList(value["env_vars"]) // Codex's
 	for _, key := range []string{"env", "environment"} {
 		variables, _ := value[key].(map[string]any)
 		for variable, text := range variables {

@@ -36,6 +36,29 @@ type BusyError struct {
 // Error returns the file and the text.
 func (e *BusyError) Error() string { return e.Path + ": " + e.Text }
 
+// ReadOnlyError says that a file, or its folder, is not meant to be written.
+type ReadOnlyError struct {
+	// Path is where the host looks, and Target the file that it leads to.
+	Path, Target string
+	// Err is what the system says. It is nil if the mode of the file says it.
+	Err error
+}
+
+// Error returns the file, and what the system says.
+func (e *ReadOnlyError) Error() string {
+	text := e.Target + " is read-only"
+	if e.Path != e.Target {
+		text += ", to which " + e.Path + " is a link"
+	}
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap returns what the system says.
+func (e *ReadOnlyError) Unwrap() error { return e.Err }
+
 // configFile is a host's file.
 type configFile struct {
 	// path is where the host looks for it, and target is what that leads to through links.
@@ -93,7 +116,7 @@ type Edited struct {
 // written.
 func (f configFile) edit(ctx context.Context, dryRun bool, change func(old []byte) ([]byte, error)) (Edited, error) {
 	if !dryRun {
-		if err := os.MkdirAll(filepath.Dir(f.target), f.dirMode); err != nil {
+		if err := f.prepare(); err != nil {
 			return Edited{}, err
 		}
 		unlock, err := f.takeLock(ctx)
@@ -120,6 +143,26 @@ func (f configFile) edit(ctx context.Context, dryRun bool, change func(old []byt
 		}
 	}
 	return Edited{}, &BusyError{Path: f.path, Text: "another program changes it all the time"}
+}
+
+// prepare makes the directory, and returns a *ReadOnlyError if the file must not be replaced. A
+// rename would not ask: only the directory needs to be writable.
+func (f configFile) prepare() error {
+	if fi, err := os.Stat(f.target); err == nil && fi.Mode().Perm()&0o200 == 0 {
+		return &ReadOnlyError{Path: f.path, Target: f.target}
+	}
+	err := os.MkdirAll(filepath.Dir(f.target), f.dirMode)
+	var probe *os.File
+	if err == nil {
+		probe, err = os.CreateTemp(filepath.Dir(f.target), "."+filepath.Base(f.target)+".sallyport-*")
+	}
+	if err == nil {
+		return errors.Join(probe.Close(), os.Remove(probe.Name()))
+	}
+	if errors.Is(err, fs.ErrPermission) || isReadOnly(err) {
+		return &ReadOnlyError{Path: f.path, Target: f.target, Err: err}
+	}
+	return err
 }
 
 // replace writes the new text in place of the old one. It returns false if the file has changed

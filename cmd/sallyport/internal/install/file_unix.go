@@ -3,11 +3,15 @@
 package install
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"syscall"
 )
+
+// isReadOnly reports whether an error is that of a file system that cannot be written.
+func isReadOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
 
 // keepOwner gives a file the owner and the group of another one.
 func keepOwner(file *os.File, like fs.FileInfo) error {

@@ -138,8 +138,21 @@ func Names() []string {
 	return names
 }
 
+// Nearest returns the host whose name, or alias, the function picks for a word. The function gets
+// all of them.
+func Nearest(word string, pick func(word string, names []string) string) (*Host, bool) {
+	var names []string
+	for i := range Hosts {
+		names = append(append(names, Hosts[i].Name), Hosts[i].Aliases...)
+	}
+	return Find(pick(strings.ToLower(word), names))
+}
+
 // File returns the path of the host's file for a scope. It is empty if there is no home directory.
 func (h *Host) File(p Place, scope Scope) string { return h.file(p, scope) }
+
+// Drops reports whether the host keeps a variable of its own environment from its servers.
+func (h *Host) Drops(variable string) bool { return h.drops != nil && h.drops(variable) }
 
 // Passes lists which of the wanted variables the host must be told to pass on.
 func (h *Host) passes(wanted []string) []string {

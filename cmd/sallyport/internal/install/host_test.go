@@ -78,6 +78,18 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// On a machine that VS Code works on by SSH, the file is that of its server.
+func TestFileOfVSCodeServer(t *testing.T) {
+	home := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(home, ".vscode-server", "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	host, _ := Find("vscode")
+	if got, want := host.File(placeOf("linux", home, nil), User), filepath.Join(home, ".vscode-server", "data", "User", "mcp.json"); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // TestForms shows what comes into a file that is not there yet, for each host.
 func TestForms(t *testing.T) {
 	const wide = `"command": "/opt/sallyport",` + "\n      " + `"args": ["--via", "bastion", "https://mcp.internal/mcp"]`
@@ -114,6 +126,14 @@ func TestForms(t *testing.T) {
 	}
 	if len(want) != len(Hosts) {
 		t.Errorf("%d forms for %d hosts", len(want), len(Hosts))
+	}
+}
+
+// The man page lists all hosts.
+func TestManualListsHosts(t *testing.T) {
+	page := strings.ReplaceAll(read(t, "../../sallyport.1"), `\-`, "-")
+	if want := strings.Join(Names(), ", "); !strings.Contains(strings.ReplaceAll(page, "\n", " "), want) {
+		t.Errorf("the man page does not list: %s", want)
 	}
 }
 

@@ -240,10 +240,16 @@ func (f jsonFormat) remove(old []byte, container []string, name string, made []M
 			return nil, err
 		}
 		obj := at.Value.(*hujson.Object)
-		if len(obj.Members) > 0 || len(bytes.TrimSpace(obj.AfterExtra)) > 0 {
+		if len(obj.Members) > 0 {
 			break
 		}
 		was, ok := lookUpMade(made, container[:depth])
+		if now := text[at.StartOffset:at.EndOffset]; len(bytes.TrimSpace(obj.AfterExtra)) > 0 { // a comment
+			if ok && withoutSpace(was.Was) == withoutSpace(string(now)) {
+				text = splice(text, at.StartOffset, at.EndOffset, was.Was)
+			}
+			break
+		}
 		switch {
 		case !ok:
 			return append([]byte(mark), splice(text, at.StartOffset, at.EndOffset, "{}")...), nil
@@ -260,6 +266,9 @@ func (f jsonFormat) remove(old []byte, container []string, name string, made []M
 	}
 	return append([]byte(mark), text...), nil
 }
+
+// withoutSpace takes white space out of a text.
+func withoutSpace(text string) string { return strings.Join(strings.Fields(text), "") }
 
 // cut takes a member out of the object at path. Comments stay.
 func (f jsonFormat) cut(text []byte, path []string, key string) ([]byte, error) {

@@ -238,6 +238,9 @@ func (f yamlFormat) merge(old []byte, list yamlList, name string, value object) 
 		start := yamlLine(text, from) + item.Content[i].Column - 1
 		stop := f.end(text, from, following)
 		by := strings.TrimPrefix(yamlMembers(object{value[at]}, indent, newline), indent)
+		if comment := item.Content[i+1].LineComment; comment != "" && strings.Count(by, newline) == 1 {
+			by = strings.TrimSuffix(by, newline) + " " + comment + newline
+		}
 		text, end = splice(text, start, stop, by), end+len(by)-(stop-start)
 	}
 	for _, m := range value {

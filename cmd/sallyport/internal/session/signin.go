@@ -41,7 +41,7 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 	if err != nil {
 		return oauth.Config{}, err
 	}
-	store, err := OpenStore(settings.Store, cfg.Env, cfg.Log)
+	store, err := cfg.openStore()
 	if err != nil {
 		return oauth.Config{}, err
 	}

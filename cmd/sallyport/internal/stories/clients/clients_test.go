@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package clients_test installs sallyport into MCP hosts that people use, and lets these hosts start
-// it. They are started for real, on a machine without a network, from the folder that
+// Package clients_test installs sallyport into MCP hosts that people use, and lets these hosts
+// start it. They are started for real, on a machine without a network, from the folder that
 // SALLYPORT_TEST_HOSTS names (see `make hosts`).
 package clients_test
 
