@@ -274,7 +274,8 @@
 //
 // Another user of the workstation may listen on one of its loopback addresses first. A login whose
 // redirect URI a browser could take there gets another port, or is told
-// (callback.TestAnotherUserHoldsALoopback). The link that starts the browser works once.
+// (callback.TestAnotherUserHoldsALoopback). Our pages answer the processes of their own user alone,
+// where the system tells (callback.TestAnotherUserOpensOurLink).
 //
 // A web page in the person's browser can send requests to the callback's port. It lacks the state,
 // the Host header must be ours (DNS rebinding), idle connections keep nobody out
