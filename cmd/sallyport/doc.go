@@ -82,7 +82,13 @@
 // If the browser is on another machine than the proxy, there are two ways. The proxy reaches the
 // workstation by SSH: with --callback-via WORKSTATION the callback's port is a remote forward
 // there, which is gone after the login. Or the workstation reaches the proxy's machine: the person
-// types `sallyport callback HOST` on the workstation.
+// types `sallyport callback HOST` on the workstation, once for all logins on HOST. A login there
+// opens this page on the workstation: HOST wants to sign in to the upstream, at the login server.
+// Continue leads to the login page, and the answer goes back to HOST, which binds no port. The page
+// is not shown again for the same HOST and login server, and never for the HOST of --trust.
+// `sallyport status` lists what may be opened without asking, and `sallyport logout` forgets it. A
+// tool that knows nothing of this needs a port of its own: --port N carries port N of the
+// workstation to the same port of HOST.
 //
 // With --install, callback first copies this program to HOST, as ~/.local/bin/sallyport, if HOST
 // has the same platform and no equal or newer one. The copy gets its name only when it is whole and
@@ -275,6 +281,24 @@
 // that it waits for, all without a login of its own: a second factor protects the way to the
 // bastion once for all processes, as with ControlMaster. --share off undoes that.
 //
+// A machine that is HOST of `sallyport callback` can ask the workstation to open pages, and no more.
+// A link is opened only if it is an authorization request with PKCE whose answer comes back to the
+// port that is held for it (callback.TestCheckLogin, callback.TestRogueLinks), and only after
+// Continue on our own page, whose form no other page can send (callback.TestForms,
+// callback.TestEvilPageInABrowser). It gets the callbacks of its own logins alone
+// (callback.TestRoutingByState). It cannot open pages in a loop: one at a time, none for an hour
+// after three that were refused or left alone, and twenty in ten minutes (callback.TestBrake,
+// callback.TestBrakeOfATrustedHost). Its words are short plain text on our pages
+// (callback.TestRogueTexts). What --port carries is its own page, in a sandbox: without origin,
+// script, cookies and service worker (callback.TestCarriedPageInABrowser). Not stopped: a HOST that
+// the person said Continue to may open pages of that login server, and asks there for what it
+// wants. It learns which loopback ports of the workstation are in use.
+//
+// Another user of the workstation may listen on one of its loopback addresses first. A login whose
+// redirect URI a browser could take there gets another port, or is told
+// (callback.TestAnotherUserHoldsALoopback). Our pages answer the processes of their own user alone,
+// where the system tells (callback.TestAnotherUserOpensOurLink).
+//
 // A web page in the person's browser can send requests to the callback's port. It lacks the state,
 // the Host header must be ours (DNS rebinding), idle connections keep nobody out
 // (oauth.TestStrayRequestsAreIgnored, oauth.TestIdleConnectionsKeepNobodyOut), and our pages run no
@@ -334,7 +358,9 @@
 //     The other processes of the account follow it.
 //   - route: how a request leaves: direct or via. background request: one that nobody waits for. It
 //     never starts a login.
-//   - person: the human. workstation: the machine with the person's browser.
+//   - person: the human. workstation: the machine with the person's browser. HOST: the machine
+//     where a login is wanted, as the person typed it on the workstation. helper: the sallyport on
+//     the workstation. desk: what in it holds the ports and shows the pages.
 //
 // # Packages
 //
