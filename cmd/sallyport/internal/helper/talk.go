@@ -134,7 +134,12 @@ func (t *talk) hold(ctx context.Context, conn *Conn) error {
 	if !g.agree(held) {
 		return errPortBusy
 	}
-	g.change(func() { t.held, t.host, g.trouble = true, answer.Host, "" })
+	g.change(func() {
+		t.held, g.trouble = true, ""
+		if g.logins.cfg.Others[t.name] == nil { // nobody has typed how that one calls us
+			t.host = answer.Host
+		}
+	})
 	return nil
 }
 

@@ -113,10 +113,13 @@ func checkCallbackHost(host string, env environment.Environment) error {
 	}
 }
 
+// containerFiles are there in containers of Docker and of Podman.
+var containerFiles = []string{"/.dockerenv", "/run/.containerenv"}
+
 // isContainer reports whether this process runs in a container, as far as that can be told: Docker
 // and Podman leave a file, systemd and Podman set a variable, and Kubernetes sets another one.
 func isContainer(env environment.Environment) bool {
-	for _, file := range []string{"/.dockerenv", "/run/.containerenv"} {
+	for _, file := range containerFiles {
 		if _, err := os.Stat(file); err == nil {
 			return true
 		}
