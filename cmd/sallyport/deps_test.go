@@ -84,7 +84,7 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/command": {
 		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore", "relay",
 		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control",
-		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/hostio",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/hostio",
 		"cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
 		"cmd/sallyport/internal/share",
 	},

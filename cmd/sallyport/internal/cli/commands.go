@@ -84,8 +84,8 @@ type ShareCommand struct {
 	Host string `arg:"" optional:"" help:"An alias of ssh_config, [user@]host[:port] or ssh://; without it, all."`
 }
 
-// FarEndCommand is `sallyport far-end`, which a sallyport on another machine starts over SSH. Nobody
-// types it.
+// FarEndCommand is `sallyport far-end`, which a sallyport on another machine starts over SSH.
+// Nobody types it.
 type FarEndCommand struct {
 	Join  bool `hidden:"" help:"Bring one login, from stdin, to the browser of this machine." from:"-"`
 	Store `group:"files"`

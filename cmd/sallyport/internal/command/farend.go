@@ -20,7 +20,7 @@ func farEnd(ctx context.Context, a *app, c *cli.FarEndCommand) error {
 	if !c.Join {
 		return end.Run(ctx)
 	}
-	err := end.Join(ctx, a.comesFrom())
+	err := end.Join(ctx, comesFrom(a.env))
 	if !errors.Is(err, helper.ErrNoHelper) {
 		return err
 	}
@@ -34,12 +34,12 @@ func farEnd(ctx context.Context, a *app, c *cli.FarEndCommand) error {
 	if err != nil {
 		return err
 	}
-	return desk.Serve(ctx, conn, callback.Origin{Host: a.comesFrom()})
+	return desk.Serve(ctx, conn, callback.Origin{Host: comesFrom(a.env)})
 }
 
 // comesFrom returns how the machine that has connected to this one by SSH is called here: by its
 // address, because SSH tells no name.
-func (a *app) comesFrom() string {
-	address, _, _ := strings.Cut(a.env.Getenv("SSH_CONNECTION"), " ")
+func comesFrom(env Environment) string {
+	address, _, _ := strings.Cut(env.Getenv("SSH_CONNECTION"), " ")
 	return address
 }

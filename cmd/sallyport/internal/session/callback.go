@@ -24,8 +24,8 @@ func listenHere(ctx context.Context, addr string) (net.Listener, error) {
 	return new(net.ListenConfig).Listen(ctx, "tcp", addr)
 }
 
-// openCallback returns the function that begins a login: helpers hold its port, or the workstation of
-// --callback-via does, or this machine.
+// openCallback returns the function that begins a login: helpers hold its port, or the workstation
+// of --callback-via does, or this machine.
 func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, error) {
 	listen := listenHere
 	var others map[string]func(context.Context) (net.Conn, error)
@@ -64,8 +64,8 @@ func (s *Session) Forwarded() bool {
 	return s.workstation.forwarded
 }
 
-// isPortFixed reports whether the person has chosen the port, or has a client that may be registered
-// for it.
+// isPortFixed reports whether the person has chosen the port, or has a client that may be
+// registered for it.
 func isPortFixed(settings cli.Remote) bool {
 	ports := settings.CallbackPort
 	chosen := len(ports) > 1 || len(ports) == 1 && ports[0] != 0 && ports[0] != cli.DefaultCallbackPort
@@ -89,8 +89,8 @@ func (s *Session) offerBy(show Offer) func(context.Context, oauth.Prompt) {
 	}
 }
 
-// checkCallbackHost refuses a callback host that others than this machine may reach. A container has
-// a network of its own, where all addresses are those that somebody has published on purpose.
+// checkCallbackHost refuses a callback host that others than this machine may reach. A container
+// has a network of its own, where all addresses are those that somebody has published on purpose.
 func checkCallbackHost(host string, env environment.Environment) error {
 	bare := strings.Trim(host, "[]")
 	ip, err := netip.ParseAddr(bare)

@@ -30,8 +30,8 @@ type Config struct {
 	// Notice shows the person what an SSH server says before it lets us in. If it is nil, only the
 	// state of the tunnel has it.
 	Notice func(sshtunnel.Notice)
-	// Offer returns what shows the logins of a session to the person. The Upstream of the session is
-	// known when it is called.
+	// Offer returns what shows the logins of a session to the person. The Upstream of the session
+	// is known when it is called.
 	Offer func(*Session) Offer
 	// Explain words an error in one line, for the page on another machine.
 	Explain func(error) string
@@ -49,8 +49,8 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Offer shows a login to the person until the context ends. The function lend shows the login to the
-// helpers until then, and tells what they show: once at the beginning, and after each change.
+// Offer shows a login to the person until the context ends. The function lend shows the login to
+// the helpers until then, and tells what they show: once at the beginning, and after each change.
 type Offer func(ctx context.Context, p oauth.Prompt, lend func(report func(helper.Shown)))
 
 // Session is all that lies between the MCP host and one upstream. Its methods may be called
@@ -67,8 +67,8 @@ type Session struct {
 	Tunnel *sshtunnel.Tunnel
 	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
 	CallbackTunnel *sshtunnel.Tunnel
-	// Logins shows the logins of SignIn to helpers. It is nil if the callback comes to a redirect URI
-	// that is not on loopback.
+	// Logins shows the logins of SignIn to helpers. It is nil if the callback comes to a redirect
+	// URI that is not on loopback.
 	Logins *helper.Logins
 	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
