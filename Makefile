@@ -9,7 +9,7 @@ BENCHTIME ?= 1s
 SHARED := ^Test(Abandoned|Bulk|Cancel|Close|Control|Cut|Dead|Dial|Exec|Fault|Forward|Half|HTTP|Join|Keyboard|Listen|Max|Needs|OneLogin|Open|Password|Push|Reconnect|Refus|Remote|Restarted|Reset|Silent|Timeout|TraceOf|Two|Unanswered|Unknown|Unused|When|Window)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: build test demo conformance matrix wine lint fuzz bench cover parts clean
+.PHONY: build test demo conformance matrix wine hosts lint fuzz bench cover parts clean
 
 build:
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sallyport ./cmd/sallyport
@@ -46,6 +46,12 @@ matrix: parts
 wine:
 	@test -n "$(WINE)" || { echo "make wine: WINE must name a command that runs Wine 9 or later, as in make wine WINE=wine"; exit 2; }
 	WINE="$(WINE)" $(GO) test -count 1 -timeout 15m -v ./cmd/sallyport/internal/stories/wine
+
+# Hosts that people use, started for real, with a stand-in for their model and no network: make hosts
+# HOSTS=DIR, where DIR/node_modules/.bin has their programs (npm install --prefix DIR @openai/codex ...).
+hosts:
+	@test -d "$(HOSTS)/node_modules" || { echo "make hosts: HOSTS must name a folder into which npm has installed hosts"; exit 2; }
+	SALLYPORT_TEST_HOSTS="$(HOSTS)" $(GO) test -count 1 -timeout 15m -v -run 'TestRealHosts|TestInspector' ./cmd/sallyport/internal/stories/signinhosts
 
 # govulncheck needs its database, which is not reachable everywhere.
 lint:

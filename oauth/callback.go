@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os/user"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -119,6 +121,17 @@ func (at *callbackPort) expect(path string) (*callbackServer, error) {
 	return cb, nil
 }
 
+// ListenForCallback binds the callback address that a login with cfg would have, and returns which
+// one of the configured it is. The error is that of a login: a *PortBusyError if another process
+// has the port. The caller must close the listener.
+func ListenForCallback(ctx context.Context, cfg Config) (net.Listener, string, error) {
+	cfg.setDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, "", err
+	}
+	return bindCallback(ctx, &cfg)
+}
+
 // bindCallback listens on the first of the configured addresses that is free, and returns which one
 // it is. If none is free, the error is that of the first address.
 func bindCallback(ctx context.Context, cfg *Config) (net.Listener, string, error) {
@@ -139,7 +152,7 @@ func bindCallback(ctx context.Context, cfg *Config) (net.Listener, string, error
 		err = listenError(addr, err)
 		first = cmp.Or(first, err)
 		if i+1 < len(addrs) {
-			cfg.Log.Warn("the next callback address is tried", "err", err)
+			cfg.Log.Info("the next callback address is tried", "err", err)
 		}
 	}
 	return nil, "", first
@@ -150,8 +163,18 @@ func listenError(addr string, err error) error {
 		return fmt.Errorf("listen for the callback on %s: %w", addr, err)
 	}
 	e := &PortBusyError{Addr: addr, Err: err}
-	if _, port, serr := net.SplitHostPort(addr); serr == nil {
-		e.PID, e.Command = procnet.Holder(port)
+	_, port, splitErr := net.SplitHostPort(addr)
+	if splitErr != nil {
+		return e
+	}
+	e.PID, e.Command = procnet.Holder(port)
+	if e.PID != 0 {
+		return e
+	}
+	uid := procnet.HolderUser(port)
+	e.Outgoing = uid == "" && runtime.GOOS == "linux"
+	if u, err := user.LookupId(uid); err == nil {
+		e.User = u.Username
 	}
 	return e
 }

@@ -433,3 +433,33 @@ func TestPortIsFreeAfterALogin(t *testing.T) {
 		t.Errorf("%d logins, want 2", got)
 	}
 }
+
+// A port that nobody listens on may still be taken, by an outgoing connection from it.
+func TestPortOfAnOutgoingConnection(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells who holds a port")
+	}
+	far, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	conn, err := net.Dial("tcp", far.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = net.Listen("tcp", conn.LocalAddr().String())
+	if err == nil {
+		t.Fatal("the port is free")
+	}
+	e, ok := errors.AsType[*PortBusyError](listenError(conn.LocalAddr().String(), err))
+	if !ok || !e.Outgoing || !strings.Contains(e.Error(), "is in use by an outgoing connection") {
+		t.Errorf("got %v", e)
+	}
+	_, err = net.Listen("tcp", far.Addr().String())
+	e, ok = errors.AsType[*PortBusyError](listenError(far.Addr().String(), err))
+	if !ok || e.PID != os.Getpid() || e.Outgoing {
+		t.Errorf("got %v, want this process", e)
+	}
+}

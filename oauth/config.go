@@ -68,6 +68,9 @@ type Config struct {
 	// Realm is a part of the store's key that the caller chooses, to keep accounts at the same
 	// upstream apart. It may be empty.
 	Realm string
+	// Remark is JSON that is kept with the record of the account from each sign-in on, for a caller
+	// that meets the account without its Config. It must hold no secret. Nil keeps none.
+	Remark json.RawMessage
 
 	// Base sends requests to the upstream's origin. AuthBase sends requests to every other origin.
 	// A nil RoundTripper is http.DefaultTransport.

@@ -309,7 +309,8 @@ func (l *login) keep(ctx context.Context, k asclient.Token, a asclient.Authoriza
 	l.cfg.Log.Info("signed in", "host", l.server.Host())
 	return l.account.update(ctx, l.found, fromSignIn, func(r *record) {
 		r.Token, r.Asked, r.Client, r.ProofKey = k, a.Scopes, client{}, l.client.ProofKey
-		r.RefusedEarly, r.Undecided, r.Ended = false, 0, ""
+		r.RefusedEarly, r.Undecided, r.Ended, r.RefreshedAt = false, 0, "", time.Time{}
+		r.Remark = l.cfg.Remark
 		if l.client.Registered {
 			r.Client = l.client
 		}

@@ -68,13 +68,17 @@ func (t *Transport) servesAnybody(ctx context.Context) bool {
 }
 
 // SignOut revokes the tokens (RFC 7009) if the server can do that, and forgets the tokens and the
-// registration. It forgets them even if the revocation fails; the error then says why it failed.
+// registration. If the revocation fails, they are kept, so that it can be tried again, and the
+// error is a [RevocationError]. With force they are forgotten all the same.
+//
 // With GrantEnterpriseManaged it does so for the sign-in at the identity provider as well, although
 // other upstreams may use it too: see [Transport.ProviderAccount].
-func (t *Transport) SignOut(ctx context.Context) error {
+func (t *Transport) SignOut(ctx context.Context, force bool) error {
 	for {
 		// The outcome of another flight is not ours, and nothing satisfies a sign-out beforehand.
-		final, err := t.flights.join(ctx, need{signOut: true}, func() bool { return false }, t.signOut)
+		final, err := t.flights.join(ctx, need{signOut: true}, func() bool { return false }, func(ctx context.Context, f *flight) error {
+			return t.signOut(ctx, f, force)
+		})
 		if final {
 			return err
 		}
@@ -82,7 +86,7 @@ func (t *Transport) SignOut(ctx context.Context) error {
 }
 
 // signOut is the flight of SignOut.
-func (t *Transport) signOut(ctx context.Context, f *flight) error {
+func (t *Transport) signOut(ctx context.Context, f *flight, force bool) error {
 	rec, unlock, err := t.account.lock(ctx)
 	if err != nil {
 		return err
@@ -98,10 +102,15 @@ func (t *Transport) signOut(ctx context.Context, f *flight) error {
 		}
 	}
 	err = errors.Join(err, t.revokeOutdated(ctx))
-	t.account.set(record{}, fromStore)
-	err = errors.Join(err, t.cfg.Store.Forget(t.account.key))
-	if t.provider != nil && t.cfg.Assertion == nil {
-		err = errors.Join(err, t.provider.signOut(ctx, f))
+	if err != nil {
+		err = &RevocationError{Kept: !force, Err: err}
+	}
+	if err == nil || force {
+		t.account.set(record{}, fromStore)
+		err = errors.Join(err, t.cfg.Store.Forget(t.account.key))
+	}
+	if t.provider != nil && t.cfg.Assertion == nil && (err == nil || force) {
+		err = errors.Join(err, t.provider.signOut(ctx, f, force))
 	}
 	return err
 }

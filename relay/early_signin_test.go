@@ -24,8 +24,13 @@ func TestSignInWithACode(t *testing.T) {
 		t.Errorf("without a code: %s", text)
 	}
 	o.Code = "WDJB-MJHT"
-	if text := string(signInPending(upstream, &o)); !strings.Contains(text, "http://mcp.test/mcp with the code WDJB-MJHT,") || !strings.Contains(text, o.URL) {
+	text := string(signInPending(upstream, &o))
+	if !strings.HasPrefix(text, `{"content":[{"text":"`+o.URL+`\n`) || !strings.Contains(text, "and enter the code WDJB-MJHT, to sign in to http://mcp.test/mcp.") {
 		t.Errorf("with a code: %s", text)
+	}
+	o.Kind, o.Text = "ssh_needs_person", "logging in to bastion, which says: check in"
+	if text := string(signInPending(upstream, &o)); !strings.Contains(text, "because logging in to bastion, which says: check in.") {
+		t.Errorf("of a bastion: %s", text)
 	}
 }
 
@@ -108,7 +113,7 @@ func TestSignInTool(t *testing.T) {
 	const call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
 	synctest.Test(t, func(t *testing.T) {
 		b := newObstacle(down)
-		srv := New(t, append(Opening(version), Goodbye())...)
+		srv := New(t, append(Opening(version), toolsExchange(`[]`), Goodbye())...)
 		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
 		h.open()
 		h.send(call)
@@ -121,14 +126,69 @@ func TestSignInTool(t *testing.T) {
 		b.set(nil)
 		h.want(toolsChanged)
 		b.set(signInNeeded) // again, in mid-session
+		begin = time.Now()
 		h.send(call)
+		if line := h.after(begin, 0); !strings.Contains(line, signInURL) {
+			t.Errorf("got %s", line)
+		}
+		h.send(call) // the link is known, so this one waits
 		time.Sleep(time.Second)
 		b.set(nil)
-		if line := h.recv(); !strings.Contains(line, "is connected") {
+		if line := h.after(begin, relistBegin); !strings.Contains(line, "is connected") {
 			t.Errorf("got %s", line)
 		}
 		h.close()
 	})
+}
+
+// What has no link and stays until a person has acted is told at once, and waited for from then on.
+func TestSignInToolOfALockedKey(t *testing.T) {
+	const call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
+	synctest.Test(t, func(t *testing.T) {
+		locked := &Obstacle{Kind: "ssh_needs_person", Text: "the key is locked", Person: true, Hints: []string{"ssh-add"}}
+		b := newObstacle(locked)
+		h := start(t, Config{Send: gated{b: b}, Obstacle: b.get})
+		h.open()
+		for _, after := range []time.Duration{0, 25 * time.Second} {
+			begin := time.Now()
+			h.send(call)
+			if a := decode(t, h.after(begin, after)); a.Error.Message != locked.Text || a.Error.Data.Hint != "ssh-add" {
+				t.Errorf("got %+v", a)
+			}
+		}
+		h.close()
+	})
+}
+
+// A host that shows links itself is asked at once when the tool is called. The call has the link
+// only if the host does not show it.
+func TestSignInToolOfAHostThatShowsLinks(t *testing.T) {
+	const call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
+	for _, tt := range []struct {
+		action string
+		after  time.Duration
+	}{{"accept", 25 * time.Second}, {"decline", time.Second}, {"cancel", time.Second}, {"", 25 * time.Second}} {
+		t.Run(tt.action, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newObstacle(signInNeeded)
+				h := start(t, Config{Send: gated{b: b}, Obstacle: b.get})
+				h.send(strings.Replace(initLine, `"capabilities":{}`, `"capabilities":{"elicitation":{"url":{}}}`, 1))
+				h.recv()
+				h.send(initializedLine)
+				begin := time.Now()
+				h.send(call)
+				id := string(decode(t, h.after(begin, 0)).ID)
+				time.Sleep(time.Second)
+				if tt.action != "" {
+					h.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"action":%q}}`, id, tt.action))
+				}
+				if line := h.after(begin, tt.after); !strings.HasPrefix(line, `{"jsonrpc":"2.0","id":7,"result":{"content":[{"text":"`+signInURL+`\n`) {
+					t.Errorf("got %s", line)
+				}
+				h.close()
+			})
+		})
+	}
 }
 
 // What requests ask the person for may be held back; the tool's call is the person's own wish.
@@ -137,7 +197,7 @@ func TestSignInToolAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		held := &Obstacle{Kind: KindSignIn, Text: "held back"}
 		b := newObstacle(held)
-		srv := New(t, append(Opening(version), Goodbye())...)
+		srv := New(t, append(Opening(version), toolsExchange(`[]`), Goodbye())...)
 		wishes := make(chan error)
 		h := start(t, Config{Send: gated{b, srv.Transport(), true}, SignIn: func(context.Context) error { return <-wishes },
 			Explain: func(err error) Explanation { return Explanation{Kind: KindSignIn, Text: err.Error()} }})
@@ -154,7 +214,10 @@ func TestSignInToolAsks(t *testing.T) {
 		h.send(call)
 		b.set(nil)
 		wishes <- nil
-		h.wantAll(toolsChanged, `{"jsonrpc":"2.0","id":8,"result":{"content":[{"text":"http://mcp.test/mcp is connected. If its tools are not shown, list them again.","type":"text"}]}}`)
+		h.want(toolsChanged)
+		if line := h.recv(); !strings.Contains(line, "is connected, but its tools may not be in your list of tools. The server has no tools.") {
+			t.Errorf("got %s", line)
+		}
 		h.close()
 	})
 }
@@ -184,15 +247,16 @@ func TestARefusedSignInIsTheCauseOfEachCall(t *testing.T) {
 		begin := time.Now()
 		h.send(initLine)
 		h.send(callLine)
-		if a := decode(t, h.after(begin, 100*time.Millisecond)); a.Error.Data.Kind != KindRefused || string(a.ID) != "7" {
-			t.Errorf("got %+v", a)
+		lines := []string{h.after(begin, 100*time.Millisecond), h.after(begin, 100*time.Millisecond)}
+		slices.Sort(lines)
+		if a := decode(t, lines[1]); a.Error.Data.Kind != KindRefused || string(a.ID) != "7" || !strings.HasPrefix(lines[0], minimalHead) {
+			t.Errorf("got %q", lines)
 		}
 		if n := asked.Load(); n != 1 {
 			t.Errorf("asked %d times, want once", n)
 		}
 		h.send(strings.Replace(callLine, `"id":7`, `"id":8`, 1))
-		h.after(begin, 3*time.Second) // initialize
-		if a := decode(t, h.after(begin, 3100*time.Millisecond)); a.Error.Data.Kind != KindRefused || string(a.ID) != "8" {
+		if a := decode(t, h.after(begin, 200*time.Millisecond)); a.Error.Data.Kind != KindRefused || string(a.ID) != "8" {
 			t.Errorf("got %+v", a)
 		}
 		if n := asked.Load(); n != 2 {

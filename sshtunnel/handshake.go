@@ -16,6 +16,7 @@ import (
 
 	"sallyport/sshtunnel/cleartext"
 	"sallyport/sshtunnel/hostkeys"
+	"sallyport/sshtunnel/netwatch"
 	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/userkeys"
 )
@@ -49,7 +50,7 @@ type dialer struct {
 	// proxy is the ProxyCommand. It is nil if there is none.
 	proxy *proxyCommand
 	// conn is nil until StageHandshake.
-	conn *countedConn
+	conn *netwatch.Conn
 	// witness has the proof of the session for the agent.
 	witness *cleartext.Witness
 	auth    *authenticator
@@ -140,7 +141,7 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 	}
 	d.cfg.Trace.connected(d.connected(raw))
 	d.witness = cleartext.NewWitness(raw)
-	d.conn = &countedConn{Conn: &readAheadConn{Conn: d.witness}, raw: raw}
+	d.conn = &netwatch.Conn{Conn: &readAheadConn{Conn: d.witness}, Raw: raw}
 	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
 	defer stop()
 	d.stage.Store(StageHandshake)
@@ -298,7 +299,7 @@ func (d *dialer) askAboutUpdates() hostkeys.Asker {
 // which x/crypto does not ask. An end without either may pass, so it must not count as a refusal.
 func (d *dialer) chooseMethod(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	d.traceKeyExchange(c.Algorithms)
-	if d.conn.failed.Load() {
+	if d.conn.Failed.Load() {
 		return nil, errCut
 	}
 	if err := d.cfg.host.admit(); err != nil {

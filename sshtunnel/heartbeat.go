@@ -35,12 +35,24 @@ const (
 	attendedLimit = 5 * time.Second
 	// strandedLimit is how long a link without its local address waits for a network.
 	strandedLimit = 5 * time.Second
+
+	// doubtAfter is how long nothing may come, although something was sent, before the server is
+	// asked whether it lives. doubtInterval is the time between two looks from then on.
+	doubtAfter, doubtInterval = time.Second, 250 * time.Millisecond
+	// silenceLimit is how long nothing may come from when something was sent. echoLimit is how long
+	// the answer to a question may take that has arrived at the server. Together with the interval
+	// of watch they make up less than 5 s.
+	silenceLimit, echoLimit = 4 * time.Second, 2500 * time.Millisecond
+	// maxDoubt is how long a link is looked at so often. Then only keepalive is left.
+	maxDoubt = 15 * time.Second
+	// busyFlow is how many bytes within a second or two may keep an answer waiting.
+	busyFlow = 64 << 10
 )
 
 // heartbeat asks the server of one hop for signs of life. Any byte that arrives is a sign of life.
 type heartbeat struct {
 	// conn counts the bytes that arrive.
-	conn *countedConn
+	conn *netwatch.Conn
 	// request asks the server for an answer. It returns when the answer has come, or an error when
 	// the connection has ended.
 	request func() error
@@ -48,6 +60,11 @@ type heartbeat struct {
 	nudge func() error
 	// answered is told how long an answer took. It may be nil.
 	answered func(time.Duration)
+	// held reports whether the server may owe an answer since then because it does something else
+	// first. It may be nil.
+	held func(since time.Time) bool
+	// answers says that the server is known to answer requests before it has done so.
+	answers bool
 
 	// heard is set when the server has answered a request.
 	heard atomic.Bool
@@ -76,6 +93,7 @@ func (b *heartbeat) ping(tasks *sync.WaitGroup) <-chan struct{} {
 		tasks.Go(func() { // ends with the answer, or with the connection
 			defer close(done)
 			sent := time.Now()
+			b.conn.Question()
 			if err := b.request(); err != nil {
 				return
 			}
@@ -106,6 +124,7 @@ func (b *heartbeat) push(tasks *sync.WaitGroup) {
 	b.nudging = done
 	tasks.Go(func() { // ends when the nudge is sent, or with the connection
 		defer close(done)
+		b.conn.Question()
 		b.nudge()
 	})
 }
@@ -162,14 +181,14 @@ func (l *link) keepalive(i int, a alive) {
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
 	unconfirmed := 0 // looks in a row at which TCP had not confirmed what a mute server was sent
-	for received, since := b.conn.received.Load(), time.Now(); ; {
+	for received, since := b.conn.Received.Load(), time.Now(); ; {
 		select {
 		case <-timer.C:
 		case <-l.life.Done():
 			return
 		}
-		if now := b.conn.received.Load(); now != received {
-			received, since = now, b.conn.last()
+		if now := b.conn.Received.Load(); now != received {
+			received, since = now, b.conn.Last()
 		}
 		silent := time.Since(since)
 		switch {
@@ -194,7 +213,7 @@ func (l *link) keepalive(i int, a alive) {
 // call gives TCP something to confirm until the next call.
 func (l *link) muteServer(i int, a alive) bool {
 	b := l.hops[i].heartbeat()
-	if !b.conn.confirmed() {
+	if b.conn.Delivered().Unconfirmed > 0 {
 		return false
 	}
 	if !b.mute.Swap(true) && i > 0 {
@@ -207,8 +226,9 @@ func (l *link) muteServer(i int, a alive) bool {
 }
 
 // watch probes the link at once when the machine has slept, or has lost the address that the
-// outermost connection leaves by. It returns when the link ends.
-func (l *link) watch(m netwatch.Machine) {
+// outermost connection leaves by. If doubts is set, it also asks a server that owes an answer. It
+// returns when the link ends.
+func (l *link) watch(m netwatch.Machine, doubts bool) {
 	local := l.localIP()
 	if local != nil && !m.Has(local) {
 		local = nil // the system does not list it, so its absence means nothing
@@ -216,6 +236,7 @@ func (l *link) watch(m netwatch.Machine) {
 	stranded := func() bool { return local != nil && !m.Has(local) }
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
+	b, doubted := l.last().heartbeat(), int64(-1) // what had been received when the link was doubted
 	for clocks := m.Clocks(); ; {
 		select {
 		case <-ticker.C:
@@ -227,8 +248,74 @@ func (l *link) watch(m netwatch.Machine) {
 			l.probe(fmt.Sprintf("after a sleep of %v", slept.Round(time.Second)), stranded)
 		case stranded():
 			l.probe(fmt.Sprintf("after the local address %v was lost", local), stranded)
+		case doubts && b.owes() >= doubtAfter && b.conn.Received.Load() != doubted:
+			doubted = b.conn.Received.Load()
+			l.doubt(stranded)
 		}
 	}
+}
+
+// owes returns for how long the server has owed a sign of life.
+func (b *heartbeat) owes() time.Duration {
+	if since := b.conn.Asked(); !since.IsZero() {
+		return time.Since(since)
+	}
+	return 0
+}
+
+// doubt asks the last hop whether it lives, because something was sent and nothing came. It ends
+// the link unless something arrives soon. To be silent is not enough for that: a slow network still
+// confirms to TCP what arrives, bit by bit, and the answer comes behind all that is on its way.
+//
+// If the login has needed a person, the link is not ended while the network is away: a new login
+// would ask the person again.
+func (l *link) doubt(stranded func() bool) {
+	b := l.last().heartbeat()
+	outer := b.conn
+	if first := l.hops[0].heartbeat(); first != nil {
+		outer = first.conn
+	}
+	received := b.conn.Received.Load()
+	limit := max(silenceLimit, 4*time.Duration(b.best.Load()))
+	b.ping(&l.tasks)
+	ticker := time.NewTicker(doubtInterval)
+	defer ticker.Stop()
+	question, arrived := int64(0), time.Duration(0)
+	// The time is counted in looks, too: after a pause of this process there is first much to read.
+	for looked := time.Duration(0); looked < maxDoubt; looked += doubtInterval {
+		select {
+		case <-ticker.C:
+		case <-l.life.Done():
+			return
+		}
+		if b.conn.Received.Load() != received || stranded() {
+			return
+		}
+		if looked == 0 {
+			question = outer.Written.Load() // it is sent by now, or waits behind a full buffer
+			continue
+		}
+		sent := outer.Delivered()
+		if !sent.Known || sent.Bytes >= question {
+			arrived += doubtInterval
+		}
+		lost := sent.Unconfirmed > 0 && sent.Since >= limit-doubtInterval
+		mute := arrived >= max(echoLimit, 2*time.Duration(b.best.Load())) && b.mustAnswer() && outer.Flow.Recent() < busyFlow
+		switch silence := b.owes(); {
+		case silence < limit || !lost && !mute:
+		case l.attended:
+			l.probe(fmt.Sprintf("after a silence of %v", silence.Round(time.Second)), stranded)
+			return
+		default:
+			l.fail(l.last().place().error(StageLink, &SilentError{After: silence.Round(time.Millisecond)}))
+			return
+		}
+	}
+}
+
+// mustAnswer reports whether the server would answer a question now if it could.
+func (b *heartbeat) mustAnswer() bool {
+	return (b.heard.Load() || b.answers) && !b.mute.Load() && (b.held == nil || !b.held(b.conn.Asked()))
 }
 
 // probe ends the link unless something arrives from its last hop soon after the network is there.
@@ -239,8 +326,8 @@ func (l *link) watch(m netwatch.Machine) {
 // Nothing of this dials anew, because a login beside a link that lives could ask a person.
 func (l *link) probe(why string, stranded func() bool) {
 	b := l.last().heartbeat()
-	received := b.conn.received.Load()
-	silent := func() bool { return b.conn.received.Load() == received }
+	received := b.conn.Received.Load()
+	silent := func() bool { return b.conn.Received.Load() == received }
 	if !l.awaitNetwork(silent, stranded) {
 		return
 	}
@@ -276,7 +363,7 @@ func (l *link) doorstep() string {
 	if first.heartbeat() == nil || first.place().addr == "" {
 		return ""
 	}
-	if tcp, ok := first.heartbeat().conn.raw.(*net.TCPConn); ok {
+	if tcp, ok := first.heartbeat().conn.Raw.(*net.TCPConn); ok {
 		return tcp.RemoteAddr().String()
 	}
 	return ""
@@ -324,88 +411,5 @@ func (l *link) knock(address string) bool {
 	return err == nil || errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// countedConn counts what arrives, because any byte is a sign of life, and how much moves.
-type countedConn struct {
-	net.Conn
-	// raw is what lies below Conn.
-	raw net.Conn
-	// received counts bytes.
-	received atomic.Int64
-	// at is when the last bytes came, in nanoseconds since start.
-	at atomic.Int64
-	// failed is set when a Read or Write has failed.
-	failed atomic.Bool
-	// flow counts the bytes of both directions.
-	flow flow
-}
-
 // start is the base of monotonic times.
 var start = time.Now()
-
-// last returns when bytes last arrived.
-func (c *countedConn) last() time.Time { return start.Add(time.Duration(c.at.Load())) }
-
-// confirmed reports whether TCP has confirmed all that was sent. It reports true if the system does
-// not tell, or if the connection is not TCP.
-func (c *countedConn) confirmed() bool {
-	tcp, ok := c.raw.(*net.TCPConn)
-	return !ok || netwatch.Unacknowledged(tcp) == 0
-}
-
-func (c *countedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.at.Store(int64(time.Since(start)))
-	c.received.Add(int64(n))
-	c.flow.add(n)
-	if err != nil {
-		c.failed.Store(true)
-	}
-	return n, err
-}
-
-func (c *countedConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.flow.add(n)
-	if err != nil {
-		c.failed.Store(true)
-	}
-	return n, err
-}
-
-// flow tells how many bytes have moved lately.
-type flow struct {
-	mu sync.Mutex
-	// second counts the seconds since start. now is how many bytes have moved in this one, and
-	// before how many had in the one before.
-	second      int64
-	now, before int64
-}
-
-func (f *flow) add(n int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.advance()
-	f.now += int64(n)
-}
-
-// recent returns how many bytes have moved within the last one or two seconds.
-func (f *flow) recent() int64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.advance()
-	return f.now + f.before
-}
-
-// advance begins a new second when it is time. The caller holds mu.
-func (f *flow) advance() {
-	second := int64(time.Since(start) / time.Second)
-	switch second - f.second {
-	case 0:
-		return
-	case 1:
-		f.before = f.now
-	default:
-		f.before = 0
-	}
-	f.second, f.now = second, 0
-}

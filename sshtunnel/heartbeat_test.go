@@ -45,7 +45,7 @@ func TestWhichHopsAreAsked(t *testing.T) {
 
 // quietPeer is the far end of a hop in memory. It answers keepalives unless it is dead.
 type quietPeer struct {
-	conn   *countedConn
+	conn   *netwatch.Conn
 	local  net.Addr
 	dead   atomic.Bool
 	pings  atomic.Int32
@@ -73,8 +73,9 @@ type peerConn struct {
 	p *quietPeer
 }
 
-func (c peerConn) Read(b []byte) (int, error) { return len(b), nil }
-func (c peerConn) LocalAddr() net.Addr        { return c.p.local }
+func (c peerConn) Read(b []byte) (int, error)  { return len(b), nil }
+func (c peerConn) Write(b []byte) (int, error) { return len(b), nil }
+func (c peerConn) LocalAddr() net.Addr         { return c.p.local }
 func (c peerConn) Close() error {
 	c.p.once.Do(func() { close(c.p.closed) })
 	return nil
@@ -83,7 +84,7 @@ func (c peerConn) Close() error {
 // quietLink is a link of one hop in memory, with neither keepalive nor watch.
 func quietLink(alias string) (*link, *quietPeer) {
 	p := &quietPeer{closed: make(chan struct{}), local: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}}
-	p.conn = &countedConn{Conn: peerConn{p: p}}
+	p.conn = &netwatch.Conn{Conn: peerConn{p: p}}
 	h := &sshHop{where: place{alias: alias}, conn: p.conn, beat: &heartbeat{conn: p.conn, request: p.answer}}
 	h.life, h.end = context.WithCancelCause(context.Background())
 	l := newLink()
@@ -243,7 +244,7 @@ func TestProbeAfterSleepOrLostAddress(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l, p := quietLink("bastion")
 				m := &testMachine{}
-				l.tasks.Go(func() { l.watch(m.machine()) })
+				l.tasks.Go(func() { l.watch(m.machine(), true) })
 				time.Sleep(time.Hour)
 				if n := p.pings.Load(); n != 0 {
 					t.Errorf("%d pings for no reason", n)
@@ -284,10 +285,115 @@ func TestNoProbeForAnUnlistedAddress(t *testing.T) {
 		l, p := quietLink("")
 		m := &testMachine{}
 		m.off.Store(true)
-		l.tasks.Go(func() { l.watch(m.machine()) })
+		l.tasks.Go(func() { l.watch(m.machine(), true) })
 		time.Sleep(time.Hour)
 		if n := p.pings.Load(); n != 0 {
 			t.Errorf("%d pings", n)
+		}
+		l.close(ErrClosed)
+	})
+}
+
+// A server that owes an answer and is silent is found within 5 s. One that owes none, one that may
+// be busy, and one that has never answered, are left to keepalive.
+func TestDoubt(t *testing.T) {
+	t.Parallel()
+	use := func(p *quietPeer) { p.conn.Write(make([]byte, 200)) }
+	for _, tt := range []struct {
+		name string
+		// before is done while the peer lives, after once it is dead.
+		before, after func(*link, *quietPeer)
+		// want is how long the link lives at least and at most.
+		atLeast, atMost time.Duration
+	}{
+		{"used", nil, func(_ *link, p *quietPeer) { use(p) }, 3 * time.Second, 5 * time.Second},
+		{"used again and again", nil, func(l *link, p *quietPeer) {
+			l.tasks.Go(func() {
+				for l.life.Err() == nil {
+					use(p)
+					time.Sleep(50 * time.Millisecond)
+				}
+			})
+		}, 3 * time.Second, 5 * time.Second},
+		{"not used", nil, nil, 30 * time.Second, 46 * time.Second},
+		{"asked by keepalive only", nil, func(l *link, p *quietPeer) { l.last().heartbeat().ping(&l.tasks) }, 30 * time.Second, 46 * time.Second},
+		{"used before, and answered", func(_ *link, p *quietPeer) { use(p); p.send() }, nil, 30 * time.Second, 46 * time.Second},
+		{"it opens a channel first", func(l *link, _ *quietPeer) {
+			h := l.last().(*sshHop)
+			h.beat.held = h.opensSince
+			h.opening.Add(1)
+			h.openingSince.Store(int64(time.Since(start)))
+		}, func(_ *link, p *quietPeer) { use(p) }, 30 * time.Second, 46 * time.Second},
+		{"a channel is wanted later", func(l *link, _ *quietPeer) { h := l.last().(*sshHop); h.beat.held = h.opensSince }, func(l *link, p *quietPeer) {
+			use(p)
+			time.Sleep(200 * time.Millisecond)
+			h := l.last().(*sshHop)
+			h.opening.Add(1)
+			h.openingSince.Store(int64(time.Since(start)))
+		}, 3 * time.Second, 5 * time.Second},
+		{"much moves", nil, func(l *link, p *quietPeer) {
+			l.tasks.Go(func() {
+				for range 60 {
+					p.conn.Write(make([]byte, busyFlow))
+					time.Sleep(500 * time.Millisecond)
+				}
+			})
+		}, 30 * time.Second, 46 * time.Second},
+		{"a distant server", func(l *link, _ *quietPeer) { l.last().heartbeat().best.Store(int64(3 * time.Second)) },
+			func(_ *link, p *quietPeer) { use(p) }, 12 * time.Second, 14 * time.Second},
+		{"a login with a person, whom a knock would spare", func(l *link, _ *quietPeer) { l.attended = true },
+			func(_ *link, p *quietPeer) { use(p) }, 8 * time.Second, 11 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, p := quietLink("bastion")
+				l.tasks.Go(func() { l.watch((&testMachine{}).machine(), true) })
+				l.tasks.Go(func() { l.keepalive(0, alive{defaultAliveInterval, defaultAliveCount, true}) })
+				for range 60 { // to use it is no reason
+					use(p)
+					p.send()
+					time.Sleep(time.Second + time.Millisecond)
+				}
+				time.Sleep(time.Minute) // it has answered now
+				if l.life.Err() != nil || !l.last().heartbeat().heard.Load() {
+					t.Fatalf("a server that answers is given up: %v", context.Cause(l.life))
+				}
+				if tt.before != nil {
+					tt.before(l, p)
+				}
+				p.dead.Store(true)
+				if tt.after != nil {
+					tt.after(l, p)
+				}
+				if took := endsAfter(t, l); took < tt.atLeast || took > tt.atMost {
+					t.Errorf("found after %v, want %v to %v", took, tt.atLeast, tt.atMost)
+				}
+			})
+		})
+	}
+}
+
+// A server that has never answered a request is not given up because it is silent, and an answer
+// that comes late, but comes, ends the doubt.
+func TestDoubtIsNoProof(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l, p := quietLink("")
+		l.tasks.Go(func() { l.watch((&testMachine{}).machine(), true) })
+		p.dead.Store(true)
+		p.conn.Write(make([]byte, 200))
+		time.Sleep(time.Hour)
+		if l.life.Err() != nil {
+			t.Fatalf("a server that answers no request is given up: %v", context.Cause(l.life))
+		}
+		l.last().heartbeat().heard.Store(true)
+		for range 100 {
+			p.conn.Write(make([]byte, 200))
+			time.Sleep(3 * time.Second)
+			p.send()
+		}
+		if l.life.Err() != nil {
+			t.Errorf("a slow server is given up: %v", context.Cause(l.life))
 		}
 		l.close(ErrClosed)
 	})

@@ -119,13 +119,15 @@ func (l *link) attend(cfg *Config, hosts []*sshconfig.Host) {
 	for _, hp := range l.hops {
 		context.AfterFunc(hp.ended(), func() { l.fail(context.Cause(hp.ended())) })
 	}
-	for i, a := range aliveOf(hosts, cfg.aliveInterval) {
+	all := aliveOf(hosts, cfg.aliveInterval)
+	for i, a := range all {
 		if b := l.hops[i].heartbeat(); b != nil && a.interval > 0 {
 			l.tasks.Go(func() { l.keepalive(i, a) }) // ends with the link
 		}
 	}
 	if l.last().heartbeat() != nil {
-		l.tasks.Go(func() { l.watch(cfg.machine) }) // ends with the link
+		doubts := all[len(l.hops)-1].ours && cfg.aliveInterval > 0
+		l.tasks.Go(func() { l.watch(cfg.machine, doubts) }) // ends with the link
 	}
 }
 

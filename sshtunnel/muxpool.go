@@ -290,7 +290,7 @@ func (p *pool) join(ln *lane, l *link) bool {
 	if ln.link != l || l.life.Err() != nil || b == nil || !slices.Contains(p.lanes, ln) {
 		return false
 	}
-	if time.Since(b.conn.last()) > spareTrust {
+	if time.Since(b.conn.Last()) > spareTrust {
 		return false
 	}
 	p.watchLocked(ln)
@@ -383,7 +383,7 @@ func (p *pool) watchLocked(ln *lane) {
 	})
 }
 
-func busy(l *link) bool { return l.last().heartbeat().conn.flow.recent() >= busyBytes }
+func busy(l *link) bool { return l.last().heartbeat().conn.Flow.Recent() >= busyBytes }
 
 // measure asks a link for answers as long as much moves on it, and reports whether they come late.
 func (p *pool) measure(l *link, report func(slow bool)) {

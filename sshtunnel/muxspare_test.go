@@ -341,7 +341,7 @@ func TestSpareOfDoubtfulConnectionIsNotTaken(t *testing.T) {
 	t.Parallel()
 	for name, doubt := range map[string]func(ln *lane){
 		"bulk":   func(ln *lane) { ln.slow = true },
-		"silent": func(ln *lane) { ln.link.last().heartbeat().conn.at.Add(-int64(spareTrust)) },
+		"silent": func(ln *lane) { ln.link.last().heartbeat().conn.At.Add(-int64(spareTrust)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,6 +1,7 @@
 package sshtunnel
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,12 +14,13 @@ import (
 
 	"sallyport/sshtunnel/display"
 	"sallyport/sshtunnel/mux"
+	"sallyport/sshtunnel/netwatch"
 )
 
 // sshHop is a hop by an SSH connection of our own.
 type sshHop struct {
 	where  place
-	conn   *countedConn
+	conn   *netwatch.Conn
 	client *ssh.Client
 	beat   *heartbeat
 	// link is what the hop is a part of.
@@ -34,13 +36,17 @@ type sshHop struct {
 	streams atomic.Int32
 	// idleSince is when the last channel ended, in nanoseconds since start. It is 0 before.
 	idleSince atomic.Int64
+	// opening counts the requests to open a channel that wait for an answer, and openingSince is
+	// since when there are any, in nanoseconds since start.
+	opening      atomic.Int32
+	openingSince atomic.Int64
 	// unanswered counts the requests to open a channel whose caller has left before the answer.
 	unanswered atomic.Int32
 }
 
 // newSSHHop makes a hop of a connection that is logged in. It starts a goroutine of the link, which
 // ends when the connection does.
-func newSSHHop(where place, conn *countedConn, client *ssh.Client, link *link) *sshHop {
+func newSSHHop(where place, conn *netwatch.Conn, client *ssh.Client, link *link) *sshHop {
 	h := &sshHop{where: where, conn: conn, client: client, link: link, forwards: forwardTable{link: link}}
 	h.life, h.end = context.WithCancelCause(context.Background())
 	h.beat = &heartbeat{conn: conn, request: func() error {
@@ -49,7 +55,7 @@ func newSSHHop(where place, conn *countedConn, client *ssh.Client, link *link) *
 	}, nudge: func() error {
 		_, _, err := client.SendRequest("keepalive@openssh.com", false, nil)
 		return err
-	}}
+	}, held: h.opensSince, answers: bytes.Contains(client.ServerVersion(), []byte("OpenSSH"))}
 	link.tasks.Go(func() { // ends when the connection does, at the latest by close
 		err := client.Wait()
 		if err == io.EOF {
@@ -72,6 +78,13 @@ const usedGrace = time.Second
 func (h *sshHop) used() bool {
 	since := h.idleSince.Load()
 	return h.streams.Load() > 0 || since > 0 && time.Since(start)-time.Duration(since) < usedGrace
+}
+
+// opensSince reports whether a channel that was requested by then is not open yet. sshd looks up
+// the name of the target before it does anything else, which takes long if name servers are silent.
+func (h *sshHop) opensSince(at time.Time) bool {
+	const near = 100 * time.Millisecond
+	return h.opening.Load() > 0 && start.Add(time.Duration(h.openingSince.Load())).Before(at.Add(near))
 }
 
 // released notes that a channel of openChannel has ended.
@@ -274,7 +287,7 @@ func (h *sshHop) checkOpen(ctx context.Context, req channelRequest) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if h.conn.failed.Load() { // x/crypto never answers a request that comes after the end of the connection
+	if h.conn.Failed.Load() { // x/crypto never answers a request that comes after the end of the connection
 		return fmt.Errorf("%w: it had ended before a channel could be opened", errLost)
 	}
 	n := h.unanswered.Load()
@@ -300,7 +313,11 @@ type channelAnswer struct {
 // closes the channel.
 func (h *sshHop) requestChannel(ctx context.Context, req channelRequest, answers chan<- channelAnswer) {
 	left := context.AfterFunc(ctx, func() { h.unanswered.Add(1) })
+	if h.opening.Add(1) == 1 {
+		h.openingSince.Store(int64(time.Since(start)))
+	}
 	ch, reqs, err := h.client.OpenChannel(req.kind, req.payload)
+	h.opening.Add(-1)
 	if !left() { // the caller has
 		h.unanswered.Add(-1)
 	}

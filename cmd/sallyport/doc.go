@@ -5,9 +5,16 @@
 //	sallyport login [flags] [URL]          sign in now, in the terminal
 //	sallyport logout [flags] [URL]         revoke and forget; --all forgets every upstream
 //	sallyport status [--json]              what is stored, which proxies run here, what they share
+//	sallyport doctor [flags] [URL]         walk the whole way and say what fails first
 //	sallyport callback [flags] HOST...     lend this machine's browser to proxies on HOST
+//	sallyport install --client HOST [URL]  write the entry into an MCP host's configuration
+//	sallyport install --list               which MCP hosts are here, and where the entry is
+//	sallyport uninstall --client HOST      take the entry out again
 //	sallyport ssh-config [flags] HOST      the configuration resolved for HOST, as ssh -G prints it
 //	sallyport share [--stop] [HOST]        show or end shared connections; started by itself
+//	sallyport try                          servers to practise on
+//	sallyport help [TOPIC]                 cause and fix of each kind of error, the chapters below
+//	sallyport completion SHELL             the script that completes command lines
 //	sallyport version
 //
 // # The route to the upstream
@@ -73,6 +80,27 @@
 // a variable, and a variable more than the file. An empty variable counts as unset. Lists in
 // variables are separated by newlines. All settings of mcp-oauth2-proxy are understood.
 //
+// # MCP hosts
+//
+// The command `sallyport install --client HOST [flags] URL` writes an entry that starts sallyport
+// with these flags into the configuration of an MCP host, shows the change, signs in, and asks the
+// host's own health check if it has one. `--list` shows which hosts are here and what is in their
+// files, and `--dry-run` shows the change alone. The name of the entry is made of the URL's host,
+// or is that of --name. A host that knows scopes takes --client-scope: user (the default of all),
+// local or project. `sallyport uninstall --client HOST` takes the entry out and leaves the rest as
+// it was.
+//
+// The entry holds what the person has typed and what SALLYPORT_ variables and their kin said, with
+// full paths of files and of the program, and in hosts that keep variables of their environment
+// back, those that sallyport needs: SSH_AUTH_SOCK, and on Linux those of the keyring, the sockets
+// and the display. No secret is in it: that of --client-secret, and headers, go into files of mode
+// 0600 below the configuration directory.
+//
+// Comments and the form of the file stay. A copy of the old file lies beside it,
+// FILE.sallyport-TIME.bak, and the last three are kept. Another program's entry is left alone. If
+// it is that of mcp-remote, of mcp-oauth2-proxy or of the host itself for the same URL, --replace
+// puts sallyport in its place and keeps its env block.
+//
 // # Login servers that need a setting
 //
 // Most of what servers do otherwise than the specifications say needs no setting. The comments of
@@ -133,6 +161,18 @@
 //	5    sign-in needed or refused; the proxy does not end with it
 //	6    unreachable; the proxy does not end with it
 //	130  interrupted
+//
+// # Finding the cause
+//
+// `sallyport doctor`, with the flags and the URL of the proxy, walks the whole way step by step:
+// settings, ssh_config, each hop, the upstream, its certificate, the metadata of the sign-in, the
+// store, the callback's port. It prints a row for each step, and ends with the first failure and
+// what to do about it. What does not depend on that is looked at all the same. Nobody is asked for
+// anything, no sign-in is begun, and nothing is changed, unless --login asks for a sign-in first.
+// The flag --client NAME runs it with the environment, the PATH and the folder that an MCP host
+// gives its servers. The flag --report FILE writes a report without names of hosts and people, and
+// --json prints what `go doc ./cmd/sallyport/internal/doctor` describes. The exit status is that of
+// the first failure, and 0 if there are only warnings.
 //
 // # Threat model
 //
@@ -264,7 +304,8 @@
 // session (from settings to tunnels, routes, sign-in and store), explain (words for errors),
 // obstacle (what is in the way), person (messages, questions, browser), control (the local
 // interface of a running proxy), share (finding, starting and running shared connections),
-// localsock (sockets of one user), callback (carrying the callback), hostio (stdin, parent,
+// localsock (sockets of one user), callback (carrying the callback), install (configurations of MCP
+// hosts), hostio (stdin, parent,
 // memory), environment, and command, which is the whole program. Package machines and the folders
 // stories and bench are tests.
 package main

@@ -11,19 +11,26 @@ package cli
 // variable in sallyport's manual.
 type grammar struct {
 	defaultCommand
-	Login     LoginCommand     `cmd:"" name:"login" help:"Sign in now, in the terminal, and store the tokens."`
-	Logout    LogoutCommand    `cmd:"" name:"logout" help:"Revoke the tokens if the server can do that, and forget them and the client registration."`
-	Status    StatusCommand    `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, their tunnels, and the shared connections."`
-	Callback  CallbackCommand  `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
-	SSHConfig SSHConfigCommand `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
-	Share     ShareCommand     `cmd:"" name:"share" hidden:"" help:"Show or end the shared connections to bastions."`
-	FarEnd    FarEndCommand    `cmd:"" name:"far-end" hidden:"" help:"Started by itself over SSH: brings the logins of one machine to the browser of another."`
-	Version   VersionCommand   `cmd:"" name:"version" help:"Print the version."`
+	Login      LoginCommand      `cmd:"" name:"login" help:"Sign in now, in the terminal, and store the tokens."`
+	Logout     LogoutCommand     `cmd:"" name:"logout" help:"Revoke the tokens if the server can do that, and forget them and the client registration."`
+	Status     StatusCommand     `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, their tunnels, and the shared connections."`
+	Doctor     DoctorCommand     `cmd:"" name:"doctor" help:"Walk the whole way to the upstream step by step, and say what to do about the first thing that fails."`
+	Callback   CallbackCommand   `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
+	Install    InstallCommand    `cmd:"" name:"install" help:"Write the entry for URL into the configuration of an MCP host, and sign in."`
+	Uninstall  UninstallCommand  `cmd:"" name:"uninstall" help:"Take the entry out of the configuration of an MCP host."`
+	SSHConfig  SSHConfigCommand  `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
+	Share      ShareCommand      `cmd:"" name:"share" hidden:"" help:"Show or end the shared connections to bastions."`
+	FarEnd     FarEndCommand     `cmd:"" name:"far-end" hidden:"" help:"Started by itself over SSH: brings the logins of one machine to the browser of another."`
+	Try        TryCommand        `cmd:"" name:"try" help:"Start a bastion, a login server and an MCP server on this machine to practise on, until Ctrl-C."`
+	Help       HelpCommand       `cmd:"" name:"help" help:"Explain a kind of error (the word of its last hint), or a chapter of the manual; without TOPIC, list them."`
+	Completion CompletionCommand `cmd:"" name:"completion" help:"Print the script that completes command lines in a shell."`
+	Version    VersionCommand    `cmd:"" name:"version" help:"Print the version."`
 }
 
 // defaultCommand is the part of the grammar that a proxy needs.
 type defaultCommand struct {
-	Proxy ProxyCommand `cmd:"" name:"proxy" default:"withargs" help:"Carry an MCP session between stdio and URL (the default command)."`
+	ShowVersion bool         `name:"version" help:"Print the version." from:"-"`
+	Proxy       ProxyCommand `cmd:"" name:"proxy" default:"withargs" help:"Carry an MCP session between stdio and URL (the default command)."`
 }
 
 // ProxyCommand is `sallyport [flags] [URL]`, the default command.
@@ -44,7 +51,8 @@ type LoginCommand struct {
 // LogoutCommand is `sallyport logout`. It accepts the flags of the relay and ignores them, as login
 // does.
 type LogoutCommand struct {
-	All bool `help:"Forget every upstream's tokens and registrations, without asking the servers to revoke them." from:"-"`
+	All   bool `help:"With URL, sign out of all accounts there. Without, forget every upstream's tokens and registrations, without asking the servers to revoke them." from:"-"`
+	Force bool `help:"Forget the tokens even if the server does not revoke them." from:"-"`
 	Remote
 	Relay `group:"upstream"`
 	Common
@@ -53,8 +61,26 @@ type LogoutCommand struct {
 // StatusCommand is `sallyport status`.
 type StatusCommand struct {
 	JSON  bool `name:"json" help:"Print JSON." from:"-"`
+	Watch bool `help:"Show it again whenever it changes, until Ctrl-C." from:"-"`
 	Store `group:"files"`
 	Common
+}
+
+// DoctorCommand is `sallyport doctor`. It accepts the flags of the relay, so that the proxy's
+// command line serves it unchanged.
+type DoctorCommand struct {
+	JSON   bool   `name:"json" help:"Print JSON." from:"-"`
+	Report string `name:"report" placeholder:"FILE" help:"Write a report that is fit to be sent to strangers: names of hosts and people are replaced." from:"-"`
+	Client string `name:"client" placeholder:"NAME" help:"Run with the environment, PATH and entry that this MCP host gives its servers: claude-code, codex, gemini, ..." from:"-"`
+	Login  bool   `name:"login" help:"Sign in first, as sallyport login does; otherwise nobody is asked anything." from:"-"`
+	Remote
+	Relay `group:"upstream"`
+	Common
+
+	// Given are the settings that are not defaults.
+	Given []Given `kong:"-"`
+	// Warnings are those of the invocation.
+	Warnings []string `kong:"-"`
 }
 
 // CallbackCommand is `sallyport callback`.
@@ -90,6 +116,22 @@ type FarEndCommand struct {
 	Join  bool `hidden:"" help:"Bring one login, from stdin, to the browser of this machine." from:"-"`
 	Store `group:"files"`
 	Common
+}
+
+// TryCommand is `sallyport try`.
+type TryCommand struct{}
+
+// HelpCommand is `sallyport help`.
+type HelpCommand struct {
+	Topic string `arg:"" optional:"" help:"A kind of error, such as host_key, or a chapter, such as sign-in."`
+}
+
+// CompletionCommand is `sallyport completion`.
+type CompletionCommand struct {
+	Shell string `arg:"" enum:"bash,zsh,fish,powershell" help:"bash, zsh, fish or powershell."`
+	// Words are the words of a command line, the last of which is to be completed. The script of
+	// the shell gives them.
+	Words []string `arg:"" optional:"" passthrough:"" hidden:"" help:"Words of the command line to complete."`
 }
 
 // VersionCommand is `sallyport version`.

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"sallyport/cmd/sallyport/internal/obstacle"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/oauth"
 	"sallyport/sshtunnel"
 )
 
@@ -62,6 +64,9 @@ func (a *app) statusOf(s *session.Session) control.Status {
 	// A sign-in is cancelled only when this process ends, so that is no failure to show.
 	if state, _ := s.SignIn.State(); state.Busy {
 		out.SignIn = "pending"
+		if p := state.Prompt; p != (oauth.Prompt{}) {
+			out.Link, out.UserCode, out.LinkExpires = cmp.Or(p.StartURL, p.VerificationURI), p.UserCode, p.Expires
+		}
 	} else if state.Err != nil && !errors.Is(state.Err, context.Canceled) {
 		out.SignIn = a.words.Error(state.Err).Text
 	}

@@ -143,3 +143,9 @@ func openTerminal() (*os.File, error) {
 	}
 	return tty, nil
 }
+
+// IsTerminal reports whether a writer is a terminal.
+func IsTerminal(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}

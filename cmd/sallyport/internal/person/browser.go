@@ -103,3 +103,25 @@ func startBrowser(ctx context.Context, words []string) error {
 	go cmd.Wait() // ends with the browser, and reaps it
 	return nil
 }
+
+// FindBrowser returns the program that would open a link: that of command, or the system's if it is
+// empty. The error says why none would.
+func FindBrowser(env environment.Environment, command string) (string, error) {
+	candidates := systemBrowsers(env)
+	if command != "" {
+		candidates = nil
+		for _, one := range splitBrowsers(command) {
+			if words, err := shlex.Split(one, true); err == nil && len(words) > 0 {
+				candidates = append(candidates, words)
+			}
+		}
+	}
+	err := errNoDisplay
+	for _, words := range candidates {
+		var path string
+		if path, err = exec.LookPath(words[0]); err == nil {
+			return path, nil
+		}
+	}
+	return "", err
+}

@@ -35,11 +35,12 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, err
 			return nil, err
 		}
 		s.workstation = w
-		listen, others = w.listen, map[string]func(context.Context) (net.Conn, error){"--callback-via " + host: w.join}
+		listen, others = w.listenOrHere(cfg.OnlyLooks), map[string]func(context.Context) (net.Conn, error){"--callback-via " + host: w.join}
 	}
 	redirect, err := url.Parse(cfg.Settings.RedirectURI)
-	if err == nil && cfg.Settings.RedirectURI != "" && !IsLoopback(redirect.Hostname()) {
-		return listen, nil // somebody brings the callback to this machine
+	elsewhere := err == nil && cfg.Settings.RedirectURI != "" && !IsLoopback(redirect.Hostname())
+	if elsewhere || cfg.OnlyLooks { // somebody brings the callback to this machine, or nobody signs in
+		return listen, nil
 	}
 	s.Logins = helper.NewLogins(helper.LoginsConfig{
 		Dirs: helper.Dirs(cfg.SocketDirs), Upstream: PlainURL(s.Upstream), Others: others, Log: cfg.Log,

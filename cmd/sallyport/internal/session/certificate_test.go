@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/roots"
 	"sallyport/oauth/oauthtest"
 )
 
@@ -194,6 +195,16 @@ func whoAsks(t *testing.T, via *sender, url string) string {
 	return string(body)
 }
 
+// rootsOf adds an authority to the roots of this machine.
+func rootsOf(t *testing.T, authority *oauthtest.Authority) *roots.Roots {
+	t.Helper()
+	all, err := roots.New(os.Getenv, authority.PEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 // TestCertificateIsPresentedToOurServersOnly asks servers that only wish for a certificate.
 func TestCertificateIsPresentedToOurServersOnly(t *testing.T) {
 	p := newCertificateParts(t)
@@ -202,7 +213,7 @@ func TestCertificateIsPresentedToOurServersOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := newTransport(directDialer().DialContext, nil, tlsConfig(p.authority.Pool, c))
+	transport := newTransport(directDialer().DialContext, nil, secure(rootsOf(t, p.authority), c))
 	defer transport.CloseIdleConnections()
 	upstream, other := nameServer(t, p.authority, tls.RequestClientCert), nameServer(t, p.authority, tls.RequestClientCert)
 	toUpstream := &sender{next: transport, userAgent: "x", certificate: c, toUpstream: true}
@@ -236,7 +247,7 @@ func TestCertificateRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		transport := newTransport(directDialer().DialContext, nil, tlsConfig(p.authority.Pool, c))
+		transport := newTransport(directDialer().DialContext, nil, secure(rootsOf(t, p.authority), c))
 		defer transport.CloseIdleConnections()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
 		if err != nil {
@@ -265,7 +276,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := nameServer(t, p.authority, tls.RequireAndVerifyClientCert)
-	transport := newTransport(directDialer().DialContext, nil, tlsConfig(p.authority.Pool, c))
+	transport := newTransport(directDialer().DialContext, nil, secure(rootsOf(t, p.authority), c))
 	via := &sender{next: transport, userAgent: "x", certificate: c, toUpstream: true}
 	ask := func(want string) {
 		t.Helper()

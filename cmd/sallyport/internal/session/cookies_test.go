@@ -61,7 +61,7 @@ func newUpstreamSender(t *testing.T, rawURL string) *sender {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := newTransport(directDialer().DialContext, nil, nil)
+	transport := newTransport(directDialer().DialContext, nil, secure(systemRoots(t), nil))
 	t.Cleanup(transport.CloseIdleConnections)
 	certificate, err := openCertificate(cli.Upstream{}, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -34,10 +34,10 @@ type namedRoute struct {
 	// trusted holds the origins that the settings name.
 	trusted []string
 	// direct dials from this machine without a check. It honours HTTP proxies.
-	direct *http.Transport
+	direct *transport
 	// limited dials, for each scope of a server, only what such a server may name. They use no HTTP
 	// proxy.
-	limited map[scope]*http.Transport
+	limited map[scope]*transport
 	// either dials from this machine or by the tunnel.
 	either *autoRoute
 
@@ -49,26 +49,23 @@ type namedRoute struct {
 
 // newNamedRoute returns a route in front of direct and through. From now on direct reports where it
 // reaches servers.
-func newNamedRoute(p policy, upstream *url.URL, trusted []string, direct *http.Transport, through http.RoundTripper) *namedRoute {
+func newNamedRoute(p policy, upstream *url.URL, trusted []string, direct *transport, through http.RoundTripper) *namedRoute {
 	m := &namedRoute{policy: p, upstream: upstream, trusted: trusted, direct: direct, either: newAutoRoute(through),
-		limited: map[scope]*http.Transport{}, reached: map[string]scope{}}
+		limited: map[scope]*transport{}, reached: map[string]scope{}}
 	dial := direct.DialContext
 	for _, s := range []scope{public, private, linkLocal, loopback} {
-		t := direct.Clone()
 		// With a proxy, the address that is dialed and checked would be the proxy's.
-		t.Proxy = nil
-		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		m.limited[s] = newTransport(func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return m.dial(ctx, network, addr, s)
-		}
-		m.limited[s] = t
+		}, nil, direct.security)
 	}
-	direct.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	direct.dialBy(func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		if err == nil {
 			m.note(addr, conn.RemoteAddr())
 		}
 		return conn, err
-	}
+	})
 	return m
 }
 

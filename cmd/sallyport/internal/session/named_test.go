@@ -47,7 +47,7 @@ func TestNamedRoute(t *testing.T) {
 			if test.proxied {
 				variables["HTTP_PROXY"] = proxy.URL
 			}
-			direct := directTransport(environment.Fixed(variables, ""), nil)
+			direct := directTransport(environment.Fixed(variables, ""), secure(systemRoots(t), nil))
 			defer direct.CloseIdleConnections()
 			upstream, err := url.Parse(test.upstream)
 			if err != nil {
@@ -89,7 +89,7 @@ func TestNamedRouteLearnsWhereTheUpstreamIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	direct := directTransport(environment.Fixed(nil, ""), nil)
+	direct := directTransport(environment.Fixed(nil, ""), secure(systemRoots(t), nil))
 	defer direct.CloseIdleConnections()
 	route := newNamedRoute(policy{}, upstream, nil, direct, nil)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)

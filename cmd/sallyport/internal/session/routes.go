@@ -3,7 +3,6 @@ package session
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/url"
@@ -27,7 +26,7 @@ type routes struct {
 // openRoutes builds the tunnel of --via, if there is one, and what sends requests. Session.Close
 // ends them.
 func (s *Session) openRoutes(ctx context.Context, cfg Config) (routes, error) {
-	roots, err := rootCAs(cfg.Settings.CAFile)
+	all, err := openRoots(cfg.Env, cfg.Settings.CAFile)
 	if err != nil {
 		return routes{}, err
 	}
@@ -35,7 +34,7 @@ func (s *Session) openRoutes(ctx context.Context, cfg Config) (routes, error) {
 	if err != nil {
 		return routes{}, err
 	}
-	r, err := s.openTransports(ctx, cfg, tlsConfig(roots, certificate))
+	r, err := s.openTransports(ctx, cfg, secure(all, certificate))
 	if err != nil {
 		return routes{}, err
 	}
@@ -50,7 +49,7 @@ func (s *Session) openRoutes(ctx context.Context, cfg Config) (routes, error) {
 }
 
 // openTransports is openRoutes without what the sender adds.
-func (s *Session) openTransports(ctx context.Context, cfg Config, tls *tls.Config) (routes, error) {
+func (s *Session) openTransports(ctx context.Context, cfg Config, tls security) (routes, error) {
 	settings := cfg.Settings
 	direct := directTransport(cfg.Env, tls)
 	s.closeIdleLater(direct)
@@ -66,7 +65,7 @@ func (s *Session) openTransports(ctx context.Context, cfg Config, tls *tls.Confi
 		return r, nil
 	}
 	ssh := cfg.ssh()
-	ssh.Purpose = PlainURL(s.Upstream)
+	ssh.Purpose, ssh.AgentMissing = PlainURL(s.Upstream), &s.agentMissing
 	tunnel, hosts, err := ssh.Tunnel(ctx, settings.Via)
 	if err != nil {
 		return r, err
@@ -87,7 +86,7 @@ func (s *Session) openTransports(ctx context.Context, cfg Config, tls *tls.Confi
 // nameRoute sets what carries the requests to the URLs that metadata and settings name. An
 // authorization server is often public although the upstream is not, so by default direct comes
 // first.
-func (s *Session) nameRoute(r *routes, cfg Config, direct *http.Transport, via http.RoundTripper) {
+func (s *Session) nameRoute(r *routes, cfg Config, direct *transport, via http.RoundTripper) {
 	p := policy{via: via != nil, route: cfg.Settings.OAuthRoute}
 	named := newNamedRoute(p, s.Upstream, configuredOrigins(cfg.Settings.OAuth), direct, via)
 	for _, t := range named.limited {
@@ -97,7 +96,7 @@ func (s *Session) nameRoute(r *routes, cfg Config, direct *http.Transport, via h
 }
 
 // closeIdleLater makes Close end the connections of t that no request uses.
-func (s *Session) closeIdleLater(t *http.Transport) {
+func (s *Session) closeIdleLater(t *transport) {
 	s.closers = append(s.closers, func() error { t.CloseIdleConnections(); return nil })
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"sallyport/oauth"
 	"sallyport/oauth/tokenstore"
 	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // Config describes a session.
@@ -45,6 +47,11 @@ type Config struct {
 	SocketDirs []string
 	// LogFile and LogLevel are the log of a shared connection that is started.
 	LogFile, LogLevel string
+	// Adjust changes the settings of each tunnel before it is made. It may be nil.
+	Adjust func(*sshtunnel.Config)
+	// OnlyLooks opens the token store for reading alone. A store that cannot be read then counts as
+	// empty; LookAtStore says why.
+	OnlyLooks bool
 	// Log must not be nil.
 	Log *slog.Logger
 }
@@ -75,6 +82,13 @@ type Session struct {
 
 	// workstation is that of --callback-via. It is nil without one.
 	workstation *workstation
+	// ssh is what made the tunnels.
+	ssh SSH
+	// signIn is what SignIn was made from.
+	signIn oauth.Config
+	// agentMissing is that of SSH. It is nil without a tunnel.
+	agentMissing func() bool
+
 	// store keeps values for the next session. Nil keeps nothing.
 	store *tokenstore.Store
 	// key names this upstream and account in the store.
@@ -91,7 +105,7 @@ type Session struct {
 // the commands of Match exec in ssh_config, and nothing later. The error is a *cli.UsageError or an
 // *sshconfig.Error, or it comes from the token store's files.
 func Open(ctx context.Context, cfg Config) (*Session, error) {
-	s := &Session{Via: cfg.Settings.Via}
+	s := &Session{Via: cfg.Settings.Via, ssh: cfg.ssh()}
 	if err := s.open(ctx, cfg); err != nil {
 		s.Close()
 		return nil, err
@@ -101,7 +115,7 @@ func Open(ctx context.Context, cfg Config) (*Session, error) {
 
 // open fills s. Close ends what it built before an error.
 func (s *Session) open(ctx context.Context, cfg Config) (err error) {
-	if s.Upstream, err = endpoint(cfg.Settings.Upstream); err != nil {
+	if s.Upstream, err = Endpoint(cfg.Settings.Upstream); err != nil {
 		return err
 	}
 	if s.Header, s.secrets, err = headers(cfg.Settings.Upstream, cfg.Env); err != nil {
@@ -124,14 +138,42 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	}
 	config.Offer = s.offerBy(cfg.Offer(s))
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
-	config.MayOpen = routes.mayOpen
+	config.MayOpen, config.Remark = routes.mayOpen, newRemark(cfg.Settings)
 	// The errors of New are contradictions between settings.
 	if s.SignIn, err = oauth.New(config); err != nil {
 		return &cli.UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists the sign-in flags"}}
 	}
 	s.closers = append(s.closers, s.SignIn.Close)
-	s.store, s.key = config.Store, config.Key()
+	s.signIn, s.store, s.key = config, config.Store, config.Key()
 	return nil
+}
+
+// Discover asks for everything that a sign-in would ask for before it registers a client, and
+// signs nobody in (oauth.Discover).
+func (s *Session) Discover(ctx context.Context) (oauth.Discovery, error) {
+	return oauth.Discover(ctx, s.signIn)
+}
+
+// DiscoverServer asks for the metadata of a login server alone (oauth.DiscoverServer).
+func (s *Session) DiscoverServer(ctx context.Context, issuer string) (oauth.Discovery, error) {
+	return oauth.DiscoverServer(ctx, s.signIn, issuer)
+}
+
+// Bare sends requests to the upstream without a token, and as they come.
+func (s *Session) Bare() http.RoundTripper { return s.signIn.Base }
+
+// ListenForCallback binds the callback's port as a login would (oauth.ListenForCallback).
+func (s *Session) ListenForCallback(ctx context.Context) (net.Listener, string, error) {
+	return oauth.ListenForCallback(ctx, s.signIn)
+}
+
+// Grant is the grant of the settings. It is oauth.GrantNone also if the settings hold the person's
+// own credentials.
+func (s *Session) Grant() string { return s.signIn.Grant }
+
+// SharedSockets returns the sockets of the shared connections of a chain.
+func (s *Session) SharedSockets(ctx context.Context, chain []*sshconfig.Host) []string {
+	return s.ssh.Shares(ctx, chain).SocketsOf(chain)
 }
 
 // Connect brings the tunnels up and returns the first failure. Commands that a person waits for
@@ -148,6 +190,10 @@ func (s *Session) Connect(ctx context.Context) error {
 	return nil
 }
 
+// AgentMissing reports whether SSH_AUTH_SOCK is not set, a hop to Via would ask the agent, and none
+// was found in the last attempt to dial.
+func (s *Session) AgentMissing() bool { return s.agentMissing != nil && s.agentMissing() }
+
 // Load returns what Save stored under name for this upstream. It returns nil if nothing was stored,
 // as with --token-store memory.
 func (s *Session) Load(name string) ([]byte, error) {
@@ -163,6 +209,15 @@ func (s *Session) Save(name string, b []byte) error {
 		return nil
 	}
 	return s.store.Save(s.key+"/"+name, b)
+}
+
+// IsStored reports whether the store has an account with these settings.
+func (s *Session) IsStored() (bool, error) {
+	if s.store == nil {
+		return false, nil
+	}
+	value, err := s.store.Load(s.key)
+	return value != nil, err
 }
 
 // Mask replaces every secret in use in text, also where it is encoded: those of the settings, the

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,7 +41,7 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 	if err != nil {
 		return oauth.Config{}, err
 	}
-	store, err := OpenStore(settings.Store, cfg.Env, cfg.Log)
+	store, err := cfg.openStore()
 	if err != nil {
 		return oauth.Config{}, err
 	}
@@ -65,13 +66,30 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 		Assertion:   assertion(settings.OAuth),
 		RefreshSkew: refreshSkew(settings.RefreshSkew), NonInteractive: !settings.Interactive,
 		Callback: oauth.CallbackConfig{
-			RedirectURI: settings.RedirectURI, Addrs: settings.CallbackPort.Addrs(settings.CallbackHost),
+			RedirectURI: settings.RedirectURI, Addrs: callbackPorts(settings).Addrs(settings.CallbackHost),
 			Timeout: time.Duration(settings.CallbackTimeout), Retry: retryText, Printable: cfg.Printable,
 		},
 		AllowInsecureHTTP: settings.AllowInsecureHTTP,
 		AtTerminal:        cfg.AtTerminal,
 		Store:             store, Log: cfg.Log,
 	}, nil
+}
+
+// morePorts is how many ports after the default one are tried.
+const morePorts = 4
+
+// callbackPorts returns the ports to try. A client that is registered for each login may use any
+// port (RFC 8252 section 7.3), so the default port is followed by more. Ports that the person has
+// chosen, and those of a client with fixed redirect URIs, stay as they are.
+func callbackPorts(settings cli.Remote) cli.Ports {
+	ports := settings.CallbackPort
+	if !slices.Equal(ports, cli.Ports{cli.DefaultCallbackPort}) || settings.ClientID != "" || settings.ClientMetadataURL != "" {
+		return ports
+	}
+	for i := range morePorts {
+		ports = append(slices.Clone(ports), cli.DefaultCallbackPort+i+1)
+	}
+	return ports
 }
 
 // kindOf names the kind of a request of MCP: its method, and the tool or prompt that it is for.

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +13,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/cmd/sallyport/internal/roots"
 
 	"golang.org/x/net/http/httpproxy"
 )
@@ -37,11 +37,11 @@ const (
 // dialFunc opens a connection as net.Dialer.DialContext does.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// rootCAs returns the system's roots and those of caFile. It returns nil, which stands for the
-// system's roots alone, if caFile is empty. The error is a *cli.UsageError.
-func rootCAs(caFile string) (*x509.CertPool, error) {
+// openRoots returns the system's roots and those of caFile, which may be empty. The error is a
+// *cli.UsageError.
+func openRoots(env environment.Environment, caFile string) (*roots.Roots, error) {
 	if caFile == "" {
-		return nil, nil
+		return roots.New(env.Getenv, nil)
 	}
 	pem, err := cli.ReadFile(caFile, maxRoots)
 	if err != nil {
@@ -50,32 +50,78 @@ func rootCAs(caFile string) (*x509.CertPool, error) {
 			Hints: []string{"--ca-file (SALLYPORT_CA_FILE) names a file of PEM certificates"},
 		}
 	}
-	pool, err := x509.SystemCertPool()
+	all, err := roots.New(env.Getenv, pem)
 	if err != nil {
-		// A bare container has no roots. The file alone may do.
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(pem) {
 		return nil, &cli.UsageError{
-			Text:  fmt.Sprintf("CA file %s holds no PEM certificate", caFile),
+			Text:  fmt.Sprintf("CA file %s holds %v", caFile, err),
 			Hints: []string{"a DER file is converted by: openssl x509 -inform der -in FILE -out FILE.pem"},
 		}
 	}
-	return pool, nil
+	return all, nil
 }
 
-// tlsConfig returns what the TLS connections of a session have in common.
-func tlsConfig(roots *x509.CertPool, certificate *clientCertificate) *tls.Config {
-	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, GetClientCertificate: certificate.present}
+// security is what the TLS connections of a session have in common.
+type security struct {
+	roots *roots.Roots
+	// config says nothing of roots. net/http adds the protocols.
+	config *tls.Config
+}
+
+// secure returns the security of a session. The certificate may be nil.
+func secure(all *roots.Roots, certificate *clientCertificate) security {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	if certificate != nil {
+		config.GetClientCertificate = certificate.present
+	}
+	return security{all, config}
+}
+
+// handshake makes a TLS connection with addr, which conn leads to. It closes conn if it fails. ctx
+// bounds the call alone.
+func (s security) handshake(ctx context.Context, conn net.Conn, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, tlsTimeout, errHandshakeTimeout)
+	defer cancel()
+	host := addr[:max(0, strings.LastIndexByte(addr, ':'))] // as net/http does; an IPv6 address keeps its brackets
+	secured := s.roots.Client(conn, host, s.config)
+	err := secured.HandshakeContext(ctx)
+	if err == nil {
+		return secured, nil
+	}
+	conn.Close()
+	if errors.Is(err, context.DeadlineExceeded) && context.Cause(ctx) == errHandshakeTimeout {
+		return nil, errHandshakeTimeout
+	}
+	return nil, err
+}
+
+// errHandshakeTimeout ends a TLS handshake that takes longer than tlsTimeout.
+var errHandshakeTimeout error = handshakeTimeout{}
+
+// handshakeTimeout words what net/http says of such a handshake, and in the same way.
+type handshakeTimeout struct{}
+
+// Error implements error.
+func (handshakeTimeout) Error() string { return "net/http: TLS handshake timeout" }
+
+// Timeout implements net.Error.
+func (handshakeTimeout) Timeout() bool { return true }
+
+// Temporary implements net.Error.
+func (handshakeTimeout) Temporary() bool { return true }
+
+// transport is an http.Transport that verifies TLS servers by package roots. Behind an HTTP proxy
+// net/http makes the connection with the upstream, and crypto/tls verifies it.
+type transport struct {
+	*http.Transport
+	security
 }
 
 // newTransport carries requests over connections of dial. If proxy is nil, it uses no HTTP proxy.
 // It sets no limit on a response, which may be a stream that lasts for days.
-func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), config *tls.Config) *http.Transport {
-	return &http.Transport{
-		DialContext:         dial,
+func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), s security) *transport {
+	t := &transport{&http.Transport{
 		Proxy:               proxy,
-		TLSClientConfig:     config.Clone(), // net/http writes to it
+		TLSClientConfig:     s.config.Clone(), // net/http writes to it
 		TLSHandshakeTimeout: tlsTimeout,
 		ForceAttemptHTTP2:   true, // net/http leaves HTTP/2 out if DialContext is set
 		MaxIdleConns:        maxIdleConns,
@@ -86,15 +132,32 @@ func newTransport(dial dialFunc, proxy func(*http.Request) (*url.URL, error), co
 		// A connection may die in silence, as during a laptop's sleep. A ping finds that out.
 		// Without it every later request would use the dead connection.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+	}, s}
+	t.dialBy(dial)
+	return t
+}
+
+// dialBy makes t open its connections by dial, also those of TLS.
+func (t *transport) dialBy(dial dialFunc) {
+	t.DialContext = dial
+	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return t.handshake(ctx, conn, addr)
 	}
 }
 
 // DirectTransport carries requests of a command that has no session. It trusts the system's roots.
-func DirectTransport(env environment.Environment) *http.Transport { return directTransport(env, nil) }
+func DirectTransport(env environment.Environment) *http.Transport {
+	all, _ := openRoots(env, "") // a file alone can be wrong
+	return directTransport(env, secure(all, nil)).Transport
+}
 
 // directTransport carries requests from this machine, through the proxy of HTTPS_PROXY or
 // HTTP_PROXY unless NO_PROXY excepts the host.
-func directTransport(env environment.Environment, config *tls.Config) *http.Transport {
+func directTransport(env environment.Environment, s security) *transport {
 	// This is httpproxy.FromEnvironment, which would read the variables of the process instead of
 	// those in env.
 	either := func(name, lower string) string {
@@ -103,11 +166,12 @@ func directTransport(env environment.Environment, config *tls.Config) *http.Tran
 		}
 		return env.Getenv(lower)
 	}
-	choose := (&httpproxy.Config{
+	proxies := httpproxy.Config{
 		HTTPProxy:  either("HTTP_PROXY", "http_proxy"),
 		HTTPSProxy: either("HTTPS_PROXY", "https_proxy"),
 		NoProxy:    either("NO_PROXY", "no_proxy"),
-	}).ProxyFunc()
+	}
+	choose := proxies.ProxyFunc()
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := directDialer().DialContext(ctx, network, addr)
 		if err != nil {
@@ -116,7 +180,10 @@ func directTransport(env environment.Environment, config *tls.Config) *http.Tran
 		}
 		return conn, nil
 	}
-	t := newTransport(dial, func(req *http.Request) (*url.URL, error) { return choose(req.URL) }, config)
+	t := newTransport(dial, func(req *http.Request) (*url.URL, error) { return choose(req.URL) }, s)
+	if proxies.HTTPSProxy != "" {
+		t.TLSClientConfig.RootCAs = s.roots.Pool()
+	}
 	t.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, connect *http.Request, resp *http.Response) error {
 		if resp.StatusCode == http.StatusOK {
 			return nil

@@ -93,6 +93,14 @@ func (w *workstation) join(ctx context.Context) (net.Conn, error) {
 	return nil, err
 }
 
+// listenOrHere returns listen. A session that only looks wants the workstation's answer itself.
+func (w *workstation) listenOrHere(onlyLooks bool) listenFunc {
+	if !onlyLooks {
+		return w.listen
+	}
+	return func(ctx context.Context, addr string) (net.Listener, error) { return w.tunnel.Listen(ctx, "tcp", addr) }
+}
+
 // listen has the workstation's sshd listen for the callback. If the workstation cannot be reached,
 // or does not do that in a safe way, the person is told, and this machine listens: there are other
 // ways to bring a callback here.

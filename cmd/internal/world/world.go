@@ -1,4 +1,7 @@
-package main
+// Package world is everything around a sallyport that somebody looks at: two bastions, a login
+// server, and an MCP server that only the second bastion can reach, all in this process and on
+// loopback. `make demo` shows it, and `sallyport try` offers it to practise on.
+package world
 
 import (
 	"context"
@@ -23,30 +26,44 @@ import (
 	"sallyport/oauth/oauthtest"
 	"sallyport/sshtunnel/sshtest"
 
-	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"golang.org/x/crypto/ssh"
 )
 
-// world is everything around the proxy: two bastions, a login server on the open network, and an
-// MCP server in a network of its own.
-type world struct {
-	// upstream is the URL of the MCP server.
-	upstream string
-	// sshConfig and caFile are the files that the proxy is to use.
-	sshConfig, caFile string
-	// login is the login server.
-	login *oauthtest.Server
+// Config describes a world.
+type Config struct {
+	// Dir is the directory for the files that a person would have in ~/.ssh, and for the
+	// certificate of the authority to trust.
+	Dir string
+	// MCP is the MCP server.
+	MCP http.Handler
+	// HasPages says that the login server speaks http, so that a browser shows its pages without a
+	// warning, and has a page with a button. Without it, it speaks https and agrees to everything.
+	HasPages bool
+	// Say is told what happens: where, and what.
+	Say func(where, format string, args ...any)
+}
 
-	// transcript gets what reaches the servers.
-	transcript *transcript
+// World is two bastions, a login server on the open network, and an MCP server in a network of its
+// own. The caller must Close it.
+type World struct {
+	// Upstream is the URL of the MCP server.
+	Upstream string
+	// SSHConfig and CAFile are the files that the proxy is to use.
+	SSHConfig, CAFile string
+	// Login is the login server.
+	Login *oauthtest.Server
+
+	// cfg is what New was given.
+	cfg Config
 	// closers end the servers.
 	closers []func()
 }
 
-// newWorld starts the world, and writes the files that a person would have in ~/.ssh into dir. The
-// caller must close the world.
-func newWorld(dir string, transcript *transcript) (_ *world, err error) {
-	w := &world{upstream: "https://mcp.internal/mcp", sshConfig: filepath.Join(dir, "ssh_config"), caFile: filepath.Join(dir, "ca.pem"), transcript: transcript}
+// New starts a world, and writes its files.
+func New(cfg Config) (_ *World, err error) {
+	w := &World{
+		Upstream: "https://mcp.internal/mcp", SSHConfig: filepath.Join(cfg.Dir, "ssh_config"), CAFile: filepath.Join(cfg.Dir, "ca.pem"), cfg: cfg,
+	}
 	defer func() {
 		if err != nil {
 			w.Close()
@@ -60,19 +77,29 @@ func newWorld(dir string, transcript *transcript) (_ *world, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w.login = oauthtest.New("https://"+front.Addr().String(), w.upstream)
-	w.serve(front, certificate, w.announced("login", w.login))
-	transcript.say("login", "%s: OAuth 2.1 with PKCE, dynamic registration", w.login.Issuer)
+	if cfg.HasPages {
+		w.Login = oauthtest.New("http://"+front.Addr().String(), w.Upstream)
+		w.serve(front, w.announced("login", withPages(w.Login)))
+	} else {
+		w.Login = oauthtest.New("https://"+front.Addr().String(), w.Upstream)
+		w.serve(tls.NewListener(front, tlsConfig(certificate)), w.announced("login", w.Login))
+	}
+	cfg.Say("login", "%s: OAuth 2.1 with PKCE, dynamic registration", w.Login.Issuer)
 
 	private := newInnerNetwork()
-	w.serve(private, certificate, w.announced("mcp", w.login.Guard(mcpHandler())))
-	transcript.say("mcp", "%s: takes only this login server's tokens; no address of this machine leads to it", w.upstream)
-	return w, w.startBastions(dir, private)
+	w.serve(tls.NewListener(private, tlsConfig(certificate)), w.announced("mcp", w.Login.Guard(cfg.MCP)))
+	cfg.Say("mcp", "%s: takes only this login server's tokens; no address of this machine leads to it", w.Upstream)
+	return w, w.startBastions(cfg.Dir, private)
+}
+
+// tlsConfig is that of a server with a certificate.
+func tlsConfig(certificate tls.Certificate) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{certificate}}
 }
 
 // startBastions starts the chain laptop, outer, inner. It writes ssh_config, known_hosts and a
 // key.
-func (w *world) startBastions(dir string, private *innerNetwork) error {
+func (w *World) startBastions(dir string, private *innerNetwork) error {
 	// The key is in a file, as a person's is.
 	key, err := writeKey(filepath.Join(dir, "id_ed25519"))
 	if err != nil {
@@ -85,7 +112,7 @@ func (w *world) startBastions(dir string, private *innerNetwork) error {
 			if addr != "mcp.internal:443" {
 				return nil, fmt.Errorf("no route to %s", addr)
 			}
-			w.transcript.say("inner", "logged in; opens a channel to %s, a name that only this side knows", addr)
+			w.cfg.Say("inner", "logged in; opens a channel to %s, a name that only this side knows", addr)
 			return private.dial(ctx)
 		},
 	})
@@ -100,7 +127,7 @@ func (w *world) startBastions(dir string, private *innerNetwork) error {
 			if addr != "inner.internal:22" {
 				return nil, fmt.Errorf("no route to %s", addr)
 			}
-			w.transcript.say("outer", "logged in; opens a channel to %s", addr)
+			w.cfg.Say("outer", "logged in; opens a channel to %s", addr)
 			return (&net.Dialer{}).DialContext(ctx, network, inner.Addr())
 		},
 	})
@@ -120,33 +147,33 @@ func (w *world) startBastions(dir string, private *innerNetwork) error {
 	if err := os.WriteFile(known, []byte(outer.KnownHosts("")+inner.KnownHosts("inner.internal")), 0o600); err != nil {
 		return err
 	}
-	if err := os.WriteFile(w.sshConfig, []byte(config), 0o600); err != nil {
+	if err := os.WriteFile(w.SSHConfig, []byte(config), 0o600); err != nil {
 		return err
 	}
-	w.transcript.say("bastions", "outer at %s; inner.internal behind it, which outer alone resolves", outer.Addr())
-	w.transcript.say("files", "a throw-away ssh_config, known_hosts and key:")
+	w.cfg.Say("bastions", "outer at %s; inner.internal behind it, which outer alone resolves", outer.Addr())
+	w.cfg.Say("files", "a throw-away ssh_config, known_hosts and key:")
 	for line := range strings.Lines(config) {
-		w.transcript.say("", "    %s", strings.ReplaceAll(strings.TrimRight(line, "\n"), dir+"/", "~/.ssh/"))
+		w.cfg.Say("", "    %s", strings.ReplaceAll(strings.TrimRight(line, "\n"), dir+"/", "~/.ssh/"))
 	}
 	return nil
 }
 
 // Close ends all servers of the world.
-func (w *world) Close() {
+func (w *World) Close() {
 	for _, c := range w.closers {
 		c()
 	}
 }
 
-// serve starts an HTTPS server, which ends with Close.
-func (w *world) serve(l net.Listener, certificate tls.Certificate, handler http.Handler) {
-	server := &http.Server{Handler: handler, TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}, ErrorLog: log.New(io.Discard, "", 0)}
-	go server.ServeTLS(l, "", "") // ends with Close
+// serve starts an HTTP server, which ends with Close.
+func (w *World) serve(l net.Listener, handler http.Handler) {
+	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
+	go server.Serve(l) // ends with Close
 	w.closers = append(w.closers, func() { server.Close() })
 }
 
 // announced says what reaches the server next, and passes it on.
-func (w *world) announced(who string, next http.Handler) http.Handler {
+func (w *World) announced(who string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		// The line is printed before the server answers. A request without a token always gets a
 		// 401.
@@ -154,24 +181,9 @@ func (w *world) announced(who string, next http.Handler) http.Handler {
 		if r.URL.Path == "/mcp" && r.Header.Get("Authorization") == "" {
 			note = ", without a token: 401"
 		}
-		w.transcript.say(who, "%s %s%s", r.Method, r.URL.Path, note)
+		w.cfg.Say(who, "%s %s%s", r.Method, r.URL.Path, note)
 		next.ServeHTTP(rw, r)
 	})
-}
-
-// greeting is the answer of the tool greet.
-func greeting(name string) string { return "Hello " + name + ", from behind two bastions" }
-
-// mcpHandler is an MCP server of the Go SDK with one tool.
-func mcpHandler() http.Handler {
-	server := mcp.NewServer(&mcp.Implementation{Name: "internal-tools", Version: "1.0.0"}, nil)
-	type person struct {
-		Name string `json:"name"`
-	}
-	mcp.AddTool(server, &mcp.Tool{Name: "greet", Description: "Greets somebody"}, func(_ context.Context, _ *mcp.CallToolRequest, in person) (*mcp.CallToolResult, any, error) {
-		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: greeting(in.Name)}}}, nil, nil
-	})
-	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)
 }
 
 // innerNetwork is a listener without an address. Only its dial method can connect.
@@ -237,8 +249,8 @@ func writeKey(path string) (ssh.PublicKey, error) {
 	return ssh.NewPublicKey(private.Public())
 }
 
-// certificate makes a self-signed certificate, and writes it to caFile as the authority to trust.
-func (w *world) certificate(names ...string) (tls.Certificate, error) {
+// certificate makes a self-signed certificate, and writes it to CAFile as the authority to trust.
+func (w *World) certificate(names ...string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
@@ -259,5 +271,5 @@ func (w *world) certificate(names ...string) (tls.Certificate, error) {
 		return tls.Certificate{}, err
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, os.WriteFile(w.caFile, text, 0o600)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, os.WriteFile(w.CAFile, text, 0o600)
 }
