@@ -20,7 +20,7 @@ func farEnd(ctx context.Context, a *app, c *cli.FarEndCommand) error {
 	if !c.Join {
 		return end.Run(ctx)
 	}
-	err := end.Join(ctx, comesFrom(a.env))
+	err := end.Join(ctx, comesFrom(a))
 	if !errors.Is(err, helper.ErrNoHelper) {
 		return err
 	}
@@ -34,12 +34,12 @@ func farEnd(ctx context.Context, a *app, c *cli.FarEndCommand) error {
 	if err != nil {
 		return err
 	}
-	return desk.Serve(ctx, conn, callback.Origin{Host: comesFrom(a.env)})
+	return desk.Serve(ctx, conn, callback.Origin{Host: comesFrom(a)})
 }
 
 // comesFrom returns how the machine that has connected to this one by SSH is called here: by its
 // address, because SSH tells no name.
-func comesFrom(env Environment) string {
-	address, _, _ := strings.Cut(env.Getenv("SSH_CONNECTION"), " ")
+func comesFrom(a *app) string {
+	address, _, _ := strings.Cut(a.env.Getenv("SSH_CONNECTION"), " ")
 	return address
 }
