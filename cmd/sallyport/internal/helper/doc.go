@@ -17,15 +17,15 @@
 // Carry tries two ways, and says nothing until one is proven: a connection from the workstation to
 // the socket on HOST must come back.
 //
-//   - By exec. A fixed command looks for a sallyport on HOST, in PATH and where people put one, and
-//     runs `sallyport far-end`. That process owns the socket, and carries its connections over stdin
-//     and stdout (yamux). Its first line says what it is; what a login shell prints before that is
-//     skipped. It ends with its stdin, or when the workstation answers no ping, and its socket with
-//     it.
-//   - By a forwarded socket, where HOST runs another command in place of ours, or none. The sshd of
-//     HOST makes a socket in /tmp, with a name that nobody can guess and of mode 0600. It leaves the
-//     file behind when the connection ends, so each link asks for another name, and a login removes
-//     what refuses its connection.
+//   - By exec. A fixed command looks for a sallyport on HOST, in PATH and where people put one,
+//     and runs `sallyport far-end`. That process owns the socket, and carries its connections over
+//     stdin and stdout (yamux). Its first line says what it is; what a login shell prints before
+//     that is skipped. It ends with its stdin, or when the workstation answers no ping, and its
+//     socket with it.
+//   - By a forwarded socket, where HOST runs another command in place of ours, or none. The sshd
+//     of HOST makes a socket in /tmp, with a name that nobody can guess and of mode 0600. It
+//     leaves the file behind when the connection ends, so each link asks for another name, and a
+//     login removes what refuses its connection.
 //
 // What HOST refuses is an error with a type, at once. What is lost is looked for again: a Carrier
 // outlives links, far ends and a sleep of the workstation.

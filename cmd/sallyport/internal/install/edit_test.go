@@ -125,8 +125,8 @@ func checkHolds(t *testing.T, f format, text []byte, container []string) {
 	}
 }
 
-// TestUpdate shows what another put makes of an entry that is there: what it does not set stays,
-// with the comments.
+// TestUpdate shows what another put makes of an entry that is there: what it does not set stays, with
+// the comments.
 func TestUpdate(t *testing.T) {
 	for name, row := range map[string]struct{ old, want string }{
 		"json": {

@@ -30,7 +30,7 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, err
 	listen := listenHere
 	var others map[string]func(context.Context) (net.Conn, error)
 	if host := cfg.Settings.CallbackVia; host != "" {
-		w, err := s.openWorkstation(ctx, cfg, host)
+		w, err := openWorkstation(ctx, s, cfg, host)
 		if err != nil {
 			return nil, err
 		}
@@ -74,7 +74,7 @@ func isPortFixed(settings cli.Remote) bool {
 }
 
 // offerBy returns what shows a prompt to the person and to the helpers.
-func (s *Session) offerBy(show Offer) func(context.Context, oauth.Prompt) {
+func offerBy(s *Session, show Offer) func(context.Context, oauth.Prompt) {
 	return func(ctx context.Context, p oauth.Prompt) {
 		show(ctx, p, func(report func(helper.Shown)) {
 			// A login with a code needs no port, and that of another process is offered there.

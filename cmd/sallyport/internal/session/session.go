@@ -89,16 +89,21 @@ type Session struct {
 	// agentMissing is that of SSH. It is nil without a tunnel.
 	agentMissing func() bool
 
-	// store keeps values for the next session. Nil keeps nothing.
-	store *tokenstore.Store
-	// key names this upstream and account in the store.
-	key string
+	kept
 	// cookies are those of the upstream.
 	cookies *cookieJar
 	// secrets are those of the settings, for Mask.
 	secrets []string
 	// closers end the parts, in the order in which the parts were built.
 	closers []func() error
+}
+
+// kept is where a session keeps values for the next one.
+type kept struct {
+	// store keeps them. Nil keeps nothing.
+	store *tokenstore.Store
+	// key names this upstream and account in the store.
+	key string
 }
 
 // Open checks the settings and builds the parts, without touching the network. The context bounds
@@ -136,7 +141,7 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	if config.IDP, err = identityProvider(cfg.Settings.OAuth); err != nil {
 		return err
 	}
-	config.Offer = s.offerBy(cfg.Offer(s))
+	config.Offer = offerBy(s, cfg.Offer(s))
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
 	config.MayOpen, config.Remark = routes.mayOpen, newRemark(cfg.Settings)
 	// The errors of New are contradictions between settings.

@@ -46,7 +46,7 @@ type workstation struct {
 }
 
 // openWorkstation returns the workstation, which was not dialed yet.
-func (s *Session) openWorkstation(ctx context.Context, cfg Config, host string) (*workstation, error) {
+func openWorkstation(ctx context.Context, s *Session, cfg Config, host string) (*workstation, error) {
 	ssh := cfg.ssh()
 	ssh.Purpose = "the callback of " + PlainURL(s.Upstream)
 	if s.Via != "" { // then -J and -o are those of --via
