@@ -46,6 +46,9 @@ type callbackServer struct {
 	redirect *url.URL
 	// state is the state parameter of the login.
 	state string
+	// sendsIss says that each callback of the server has an iss (RFC 9207). It is set before the
+	// login is shown.
+	sendsIss bool
 
 	// visitPath leads to the login page once.
 	visitPath string
@@ -295,7 +298,7 @@ func pathOf(u *url.URL) string { return cmp.Or(u.Path, "/") }
 // deliver takes the parameters of a callback and reports whether they belong to this login. The
 // first that do are acted on. Repetitions wait for the same outcome.
 func (cb *callbackServer) deliver(q url.Values) bool {
-	if subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(cb.state)) != 1 {
+	if !cb.hasState(q) {
 		return false
 	}
 	select {
@@ -303,6 +306,11 @@ func (cb *callbackServer) deliver(q url.Values) bool {
 	default: // one waits there already
 	}
 	return true
+}
+
+// hasState reports whether the parameters of a callback have the state of this login.
+func (cb *callbackServer) hasState(q url.Values) bool {
+	return subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(cb.state)) == 1
 }
 
 // strayError takes an error without a state, which broken authorization servers send although RFC

@@ -244,6 +244,11 @@ func TestDeliver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cut := back.Query()
+	cut.Del("iss")
+	if err := tr.Deliver(t.Context(), &url.URL{RawQuery: cut.Encode()}); !errors.Is(err, ErrIncomplete) {
+		t.Errorf("its query without iss: %v, want %v", err, ErrIncomplete)
+	}
 	if err := tr.Deliver(t.Context(), back); err != nil {
 		t.Error(err)
 	}
@@ -252,6 +257,12 @@ func TestDeliver(t *testing.T) {
 	}
 	if err := tr.Deliver(t.Context(), back); err != nil {
 		t.Errorf("the same callback again: %v, want the same outcome", err)
+	}
+	if err := tr.Deliver(t.Context(), &url.URL{RawQuery: back.RawQuery}); err != nil {
+		t.Errorf("its query alone: %v, want the same outcome", err)
+	}
+	if err := tr.Deliver(t.Context(), &url.URL{RawQuery: "code=x&state=y"}); !errors.Is(err, ErrNoSignIn) {
+		t.Errorf("the query of another login: %v, want %v", err, ErrNoSignIn)
 	}
 	if got := w.as.Stats().Codes; got != 1 {
 		t.Errorf("code spent %d times", got)

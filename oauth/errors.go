@@ -48,6 +48,10 @@ func (e *RevocationError) Unwrap() error { return e.Err }
 // ErrNoSignIn is returned by [Transport.Deliver] if the callback does not belong to the last login.
 var ErrNoSignIn = errors.New("no sign-in waits for this callback")
 
+// ErrIncomplete is returned by [Transport.Deliver] if the parameters of a callback lack the iss
+// that its server sends.
+var ErrIncomplete = errors.New("the callback is not whole: this login server sends iss with it")
+
 // ErrClosed is returned once the Transport is closed.
 var ErrClosed = errors.New("sign-in is closed")
 

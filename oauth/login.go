@@ -88,6 +88,7 @@ func (l *login) runAuthorization(ctx context.Context, cb *callbackServer) error 
 		return err
 	}
 	cb.target.Store(target)
+	cb.sendsIss = l.server.SendsIss
 	p := Prompt{AuthorizeURL: target.first, LinkExpires: target.expires,
 		StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri, State: cb.state,
 		Issuer: l.server.Issuer, Expires: l.cfg.now().Add(l.cfg.Callback.Timeout)}

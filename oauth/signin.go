@@ -139,18 +139,32 @@ func (t *Transport) revokeOutdated(ctx context.Context) error {
 // Deliver hands in a callback URL that did not arrive at the listener, for example one that a
 // person pasted. It waits for the outcome of the login, until ctx ends, and returns that outcome.
 // It returns ErrNoSignIn if the URL does not belong to the last login.
+//
+// A URL of nothing but a query ("?code=...&state=...") is judged by its state. The path tells apart
+// servers that do not send iss (RFC 9207), so a caller hands it in if it knows it. If a server does
+// send iss, a query without it is refused with ErrIncomplete, and the login goes on.
 func (t *Transport) Deliver(ctx context.Context, callback *url.URL) error {
 	cb := t.callback.Load()
 	if t.provider != nil { // then no other login needs a callback
 		cb = t.provider.callback.Load()
 	}
-	if cb == nil || pathOf(callback) != pathOf(cb.redirect) || !cb.deliver(callback.Query()) {
+	q, queryOnly := callback.Query(), callback.Host == "" && callback.Path == ""
+	switch {
+	case cb == nil || !queryOnly && pathOf(callback) != pathOf(cb.redirect) || !cb.hasState(q):
 		return ErrNoSignIn
+	case queryOnly && cb.sendsIss && !q.Has("iss"):
+		return ErrIncomplete
 	}
+	cb.deliver(q)
 	select {
 	case <-cb.finished:
 		return cb.err
 	case <-ctx.Done():
+	}
+	select {
+	case <-cb.finished: // at the same time
+		return cb.err
+	default:
 		return context.Cause(ctx)
 	}
 }

@@ -470,6 +470,11 @@
 // A host that has declared elicitation in URL mode is also asked to show each URL, once: after
 // Config.InitPatience, or as soon as sallyport_sign_in is called.
 //
+// sallyport_sign_in takes one argument, callback_url, which may be missing: the callback of a login
+// that the person has copied, because the browser is on another machine. Config.Deliver gets it
+// first. If that fails, the result says why, with isError, and with the URL that is wanted now. The
+// argument is a secret: it goes nowhere else, and into no log.
+//
 // When an attempt fails, all calls that arrived before it began get its error, even if their
 // Config.Patience is not over. The exception is a call of sallyport_sign_in, if the attempt failed
 // because a sign-in is needed. If nobody has completed a sign-in, the further attempts use

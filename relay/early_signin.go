@@ -26,6 +26,7 @@ var signInToolEntry = encode(map[string]any{
 	"inputSchema": map[string]any{
 		"type": "object",
 		"properties": map[string]any{
+			callbackArgument: map[string]string{"type": "string", "description": callbackDescription},
 			"tool": map[string]string{"type": "string",
 				"description": "Leave this out, unless an answer has listed the server's tools without their parameters: the name of a tool to see those of."},
 		},
@@ -46,8 +47,8 @@ func signInPending(upstream *url.URL, o *Obstacle) []byte {
 	}
 	return toolText(fmt.Sprintf("%s\n\nThe person has to open this link in a browser%s, %s.\n"+
 		"Show the link to the person now, exactly as it is. Then call %s again, without waiting for an answer of the person: "+
-		"that call waits until the person has signed in.",
-		o.URL, o.withCode(), what, signInTool))
+		"that call waits until the person has signed in.%s",
+		o.URL, o.withCode(), what, signInTool, o.callbackHint()))
 }
 
 // withCode puts the code that the person needs into words. It is "" if there is none.
@@ -137,6 +138,9 @@ func (i *signIn) isNews(o *Obstacle) bool {
 // call waits for too long, the watcher answers it. h is nil if the host has not sent initialize.
 func (i *signIn) call(c *call, h *opening) error {
 	s := i.session
+	if !i.deliver(c) {
+		return nil
+	}
 	s.watcher.lookAgain() // the link that stands now is the answer
 	if err := s.obstacles.waitWhile(c.ctx, func(o *Obstacle) bool { return o.Kind != KindSignIn }); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -155,6 +156,76 @@ func TestSignInToolOfALockedKey(t *testing.T) {
 			if a := decode(t, h.after(begin, after)); a.Error.Message != locked.Text || a.Error.Data.Hint != "ssh-add" {
 				t.Errorf("got %+v", a)
 			}
+		}
+		h.close()
+	})
+}
+
+// A person whose browser is on another machine copies the callback, and the host hands it in. A
+// wrong one is answered with the reason and the link, and the sign-in goes on.
+func TestSignInToolTakesACallback(t *testing.T) {
+	call := func(id int, arguments string) string {
+		return fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"sallyport_sign_in","arguments":%s}}`, id, arguments)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		b := newObstacle(signInNeeded)
+		var delivered []string
+		list := toolsExchange(`[]`)
+		srv := New(t, append(Opening(version), list, list, list, list, Goodbye())...)
+		h := start(t, Config{
+			Send: gated{b, srv.Transport(), false}, Obstacle: b.get,
+			Deliver: func(_ context.Context, callback string) error {
+				delivered = append(delivered, callback)
+				if strings.Contains(callback, "old") {
+					return errors.New("it is of an older login")
+				}
+				b.set(nil)
+				return nil
+			},
+			Explain: func(err error) Explanation { return Explanation{Text: err.Error(), Hints: []string{"copy it anew"}} },
+			Log:     slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug - 10})),
+		})
+		h.open()
+		h.send(call(8, `{"callback_url":" http://127.0.0.1/callback?code=hush&state=old\n"}`))
+		line := h.recv()
+		for _, want := range []string{`"isError":true`, "it is of an older login", "copy it anew", signInNeeded.URL} {
+			if !strings.Contains(line, want) {
+				t.Errorf("got %s, want %s in it", line, want)
+			}
+		}
+		h.send(call(9, `{"callback_url":"http://127.0.0.1/callback?code=hush&state=now"}`))
+		h.want(toolsChanged)
+		if line := h.recv(); !strings.Contains(line, `"id":9,"result"`) || !strings.Contains(line, "is connected") {
+			t.Errorf("got %s", line)
+		}
+		for _, other := range []string{`{}`, `{"callback_url":""}`, `{"callback_url":7}`} {
+			h.send(call(10, other))
+			if line := h.recv(); !strings.Contains(line, "is connected") {
+				t.Errorf("arguments %s: %s", other, line)
+			}
+		}
+		want := []string{"http://127.0.0.1/callback?code=hush&state=old", "http://127.0.0.1/callback?code=hush&state=now"}
+		if !slices.Equal(delivered, want) {
+			t.Errorf("delivered %q, want %q", delivered, want)
+		}
+		h.close()
+		if strings.Contains(log.String(), "hush") {
+			t.Errorf("the log holds the code: %s", &log)
+		}
+	})
+}
+
+// A proxy that takes no callbacks says so.
+func TestSignInToolWithoutDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacle(nil)
+		srv := New(t, append(Opening(version), Goodbye())...)
+		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
+		h.open()
+		h.send(`{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":"sallyport_sign_in","arguments":{"callback_url":"?code=1&state=2"}}}`)
+		if line := h.recv(); !strings.Contains(line, errNoDelivery.Error()) || !strings.Contains(line, `"isError":true`) {
+			t.Errorf("got %s", line)
 		}
 		h.close()
 	})

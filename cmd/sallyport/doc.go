@@ -68,6 +68,13 @@
 // Their key is in the system's keyring, or else in the configuration directory. The next start asks
 // nothing.
 //
+// A login server may be reached from the far side of --via alone. Then its page opens in a window
+// of sallyport's own: an installed Chromium, Chrome, Brave, Edge, Vivaldi or Firefox, with a
+// profile that is kept in the directory browser of the state directory. Hosts that this machine
+// does not reach are reached through the bastion there, as long as the login lasts. With --browser
+// or --no-browser, and where none of these starts, stderr has the address of a proxy configuration
+// (PAC) for a browser of yours.
+//
 // If the browser is on another machine than the proxy, there are two ways. The proxy reaches the
 // workstation by SSH: with --callback-via WORKSTATION the callback's port is a remote forward
 // there, which is gone after the login. Or the workstation reaches the proxy's machine: the person
@@ -274,6 +281,15 @@
 // script. A link is opened only if it is http or https and at no address that the server has no
 // reason to name, and no shell can make a command of it (person.TestLinksInTheHandsOfAShell). Not
 // stopped: a login page may be imitated. The person must look at its address.
+//
+// A login page that only the far side of --via reaches is opened through a proxy on loopback. It
+// serves no other user of this machine (farside.TestPAC), connects to nothing on this machine and
+// to no address in place of a name (farbrowser.TestThisMachine), and never looks for a host in the
+// far network that it reached without it (farbrowser.TestSideIsKept). Without TLS it reaches the
+// login server alone (farbrowser.TestHosts, farbrowser.TestNotEncrypted), so that a page gets
+// nothing from a service whose certificate is not for the name that the page uses. Not stopped: a
+// page can find out which https servers the last hop reaches, as from a browser there. The cookies
+// of the login server stay in the profile, as in any browser's.
 //
 // The MCP host and its model see the session, and the links of logins without their state. They get
 // no token. What they tell the upstream to do is done: --ignore-tool hides and refuses tools.

@@ -5,6 +5,9 @@
 package procnet
 
 import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,4 +77,30 @@ func Accepting(table string, port int) []Socket {
 		return exact
 	}
 	return all
+}
+
+// Connected returns the user who owns the socket that is connected from one IPv4 address to
+// another. It returns false if there is none. A connection that its owner has closed is none: the
+// table says of a rest of it that it belongs to user 0. The table must be that of this machine.
+func Connected(table string, from, to netip.AddrPort) (uid string, ok bool) {
+	const local, remote, state, owner = 1, 2, 3, 7
+	const established = "01" // TCP_ESTABLISHED
+	wantLocal, wantRemote := hexAddrPort(from), hexAddrPort(to)
+	for line := range strings.Lines(table) {
+		// Most lines are of other connections, and the table may have thousands.
+		if !strings.Contains(line, wantLocal) {
+			continue
+		}
+		f := strings.Fields(line)
+		if len(f) > owner && f[local] == wantLocal && f[remote] == wantRemote && f[state] == established {
+			return f[owner], true
+		}
+	}
+	return "", false
+}
+
+// hexAddrPort writes an IPv4 address and port as the table of this machine does.
+func hexAddrPort(a netip.AddrPort) string {
+	b := a.Addr().Unmap().As4()
+	return fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(b[:]), a.Port())
 }

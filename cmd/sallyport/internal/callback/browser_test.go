@@ -167,3 +167,89 @@ func TestPushedLinkInABrowser(t *testing.T) {
 		t.Errorf("the browser is at %s", page.URL)
 	}
 }
+
+// A tool of a rogue HOST, whose page --port carries, runs no script, leaves no cookie, no storage and
+// no service worker behind, and cannot lead the browser elsewhere by a page.
+func TestCarriedPageInABrowser(t *testing.T) {
+	w := newWorld(t, nil)
+	evil := make(chan string, 100)
+	elsewhere := machines.Serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { evil <- r.URL.Path }))
+	port := freePort(t)
+	if err := w.Carry(t.Context(), carryFrom(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Set-Cookie", "left=behind")
+		w.Header().Set("Service-Worker-Allowed", "/")
+		if r.URL.Path == "/worker.js" {
+			w.Header().Set("Content-Type", "text/javascript")
+			fmt.Fprint(w, "self.addEventListener('fetch', e => e.respondWith(new Response('owned')))")
+			return
+		}
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, `<!doctype html><title>Tool</title><meta http-equiv="refresh" content="0;url=%[1]s/refresh">
+			<script>document.title = 'owned'; navigator.serviceWorker.register('/worker.js'); document.cookie = 'a=b'; localStorage.x = 1</script>
+			<img src="%[1]s/img"><iframe src="%[1]s/frame"></iframe><form action="%[1]s/form"><button>Send</button></form>
+			<body onload="location='%[1]s/onload'">The tool says: signed in</body>`, elsewhere)
+	}), []int{port}); err != nil {
+		t.Fatal(err)
+	}
+	origin := fmt.Sprintf("http://127.0.0.1:%d", port)
+	tab := machines.StartTab(t, nil)
+	page := tab.Goto(t, origin+"/callback?code=x")
+	if page.Title != "Tool" || !strings.Contains(page.Text, "The tool says: signed in") {
+		t.Errorf("the person sees %+v", page)
+	}
+	tab.Try(t, map[string]any{"do": "click", "name": "Send"})
+	// A page of ours has the origin of the port, and would find what was left there.
+	w.mu.Lock()
+	w.carried[port] = nil
+	w.mu.Unlock()
+	if page = tab.Goto(t, origin+"/nothing"); !strings.Contains(page.Text, "out of date") {
+		t.Errorf("the person sees %+v", page)
+	}
+	left := tab.Eval(t, `(async () => [document.cookie, Object.keys(localStorage).length, (await navigator.serviceWorker.getRegistrations()).length])()`)
+	if left.Value != `["",0,0]` {
+		t.Errorf("cookies, storage and service workers that were left: %s %s", left.Value, left.Error)
+	}
+	if len(evil) > 0 {
+		t.Errorf("the browser was led to %s", <-evil)
+	}
+}
+
+// A web page that knows the address of our page cannot answer for the person, nor show our page in a
+// frame, nor bring a callback unseen.
+func TestEvilPageInABrowser(t *testing.T) {
+	w := newWorld(t, nil)
+	r := w.hold("devbox")
+	r.show()
+	page := w.page(w.visit())
+	token := tokenField.FindStringSubmatch(w.get(page).text)[1]
+	evil := machines.Serve(t, http.HandlerFunc(func(out http.ResponseWriter, req *http.Request) {
+		out.Header().Set("Content-Type", "text/html")
+		switch req.URL.Path {
+		case "/post":
+			fmt.Fprintf(out, `<form method=post action=%q><input name=token value=%q><input name=choice value=continue><button>Win</button></form>`, page, token)
+		case "/frame":
+			fmt.Fprintf(out, `<p>Framed</p><iframe name=f src=%q></iframe><iframe src=%q></iframe>`, page, r.callback("code=evil"))
+		case "/fetch":
+			fmt.Fprint(out, `<p>Fetching</p>`)
+		}
+	}))
+	tab := machines.StartTab(t, nil)
+	tab.Goto(t, evil+"/post")
+	if seen := tab.Click(t, "Win"); !strings.Contains(seen.Text, "does not come from the page that asked") {
+		t.Errorf("the form of another site was answered by %q", seen.Text)
+	}
+	tab.Goto(t, evil+"/frame")
+	if seen := tab.Eval(t, `frames.f.document ? "readable" : "none"`); seen.Value == `"readable"` {
+		t.Error("our page is in a frame")
+	}
+	tab.Goto(t, evil+"/fetch")
+	for _, link := range []string{page, r.callback("code=evil")} {
+		tab.Eval(t, fmt.Sprintf(`fetch(%q, {mode: 'no-cors'}).then(() => 1, () => 0)`, link))
+		tab.Eval(t, fmt.Sprintf(`new Promise(done => { const i = new Image(); i.onload = i.onerror = done; i.src = %q })`, link))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l := w.logins[r.id]; l == nil || l.phase != asking || l.query != "" {
+		t.Errorf("the login is %+v", l)
+	}
+}

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// callbackTimeout bounds one carried callback. Its answer may take as long as a token exchange on
-	// HOST.
+	// callbackTimeout bounds one carried callback. Its answer may take as long as a token exchange
+	// on HOST.
 	callbackTimeout = 2 * time.Minute
 	// maxCarriedPage is the most bytes of an answer that are carried.
 	maxCarriedPage = 1 << 20
@@ -62,14 +62,6 @@ func (d *Desk) Carry(ctx context.Context, c *Carrier, ports []int) error {
 		d.mu.Unlock()
 	}
 	return nil
-}
-
-// carriedAt returns what answers the requests at a port that belong to no login. It is nil if
-// nothing does.
-func (d *Desk) carriedAt(number int) http.Handler {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.carried[number]
 }
 
 // handler carries requests to the same port of the first host on which this user listens. The

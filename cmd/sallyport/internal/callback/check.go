@@ -33,8 +33,9 @@ const (
 type request struct {
 	// link is the URL of the login page, in ASCII.
 	link string
-	// path is that of the redirect URI.
-	path string
+	// path is that of the redirect URI. startPath is that of HOST's own link to the login, which
+	// our page answers. It may be empty.
+	path, startPath string
 	// origin is where the link leads, as https://login.example.
 	origin string
 	// issuer is what HOST calls the login server. It is empty if HOST does not say.
@@ -91,7 +92,7 @@ func checkLogin(m helper.Message, held *url.URL, now time.Time) (request, error)
 	if !strings.EqualFold(redirect.Host, held.Host) {
 		return request{}, errors.New("the redirect URI is not the one that is held for this login")
 	}
-	r.path = redirect.Path
+	r.path, r.startPath = redirect.Path, startPathOf(m.StartURL, redirect)
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
 		return request{}, errors.New("the link has a query that cannot be parsed")
@@ -112,6 +113,18 @@ func checkLogin(m helper.Message, held *url.URL, now time.Time) (request, error)
 		return request{}, errors.New("the login has expired")
 	}
 	return r, nil
+}
+
+// minStart is the fewest characters of the path of a login's own link.
+const minStart = 20
+
+// startPathOf returns the path of a login's own link, if it leads to the port that is held.
+func startPathOf(link string, redirect *url.URL) string {
+	u, err := url.Parse(link)
+	if err != nil || u.Scheme != "http" || !session.IsLoopback(u.Hostname()) || u.Port() != redirect.Port() || len(u.Path) < minStart || u.Path == redirect.Path {
+		return ""
+	}
+	return u.Path
 }
 
 // setTimes takes the times of a message, in the time of our own clock.

@@ -33,6 +33,10 @@ const (
 type Config struct {
 	// Open starts the person's browser at a link of ours. The context is that of the desk.
 	Open func(ctx context.Context, link string) error
+	// Far opens a login page in a window of ours if only HOST reaches it. It returns when the
+	// window is up, which lasts until ctx ends. If it is nil, every login page is opened as any
+	// other.
+	Far func(ctx context.Context, p FarPage) FarResult
 	// Notify tells the person that a page of HOST has opened, besides the page. If it is nil, only
 	// the page does.
 	Notify func(host string)
@@ -42,8 +46,8 @@ type Config struct {
 	Trust Trust
 	// TrustHosts are the HOSTs, as the person typed them, that are not asked for.
 	TrustHosts []string
-	// SocketDirs are the directories of helper sockets, where the desk makes its own and finds those
-	// of other helpers of this machine. If there are none, it does neither.
+	// SocketDirs are the directories of helper sockets, where the desk makes its own and finds
+	// those of other helpers of this machine. If there are none, it does neither.
 	SocketDirs []string
 	// Log must not be nil.
 	Log *slog.Logger
@@ -95,7 +99,7 @@ func New(cfg Config) (*Desk, error) {
 		brakes: map[string]*brake{}, joining: map[string]bool{},
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
-	d.ports = portTable{handler: d.callbackHandler, ports: map[int]*port{}}
+	d.ports = portTable{handler: func(number int) http.Handler { return front{d, number} }, ports: map[int]*port{}}
 	var err error
 	if d.pages, err = servePages(d); err != nil {
 		d.cancel()
@@ -122,9 +126,9 @@ func (d *Desk) Close() error {
 	return nil
 }
 
-// Serve serves one connection of the protocol of package helper, until it ends, ctx ends or the desk
-// is closed. It closes the connection. The error says why the login came to nothing here, and is
-// nil if the connection just ended.
+// Serve serves one connection of the protocol of package helper, until it ends, ctx ends or the
+// desk is closed. It closes the connection. The error says why the login came to nothing here, and
+// is nil if the connection just ended.
 func (d *Desk) Serve(ctx context.Context, conn net.Conn, from Origin) error {
 	if !d.enter() {
 		conn.Close()
@@ -321,7 +325,7 @@ func (d *Desk) take(l *login, c *conversation, m helper.Message) {
 		c.refuse(helper.KindInvalid, err)
 		if c.proven {
 			d.running.Go(func() { d.tell(l.from.host, "a login of %s is not shown: %v", l.from.name(), err) }) // ends with the line
-			d.overLocked(l, refused)
+			l.overLocked(refused)
 		}
 		return
 	}
@@ -333,9 +337,9 @@ func (d *Desk) take(l *login, c *conversation, m helper.Message) {
 	l.wakeLocked()
 	switch {
 	case first:
-		d.admitLocked(l)
+		l.admitLocked()
 	case again:
-		d.againLocked(l)
+		l.againLocked()
 	default: // a connection that was lost is back, or a link that has expired is replaced
 		c.post(helper.Message{Type: helper.TypeShown, How: l.how})
 		if l.query != "" && l.phase == returned {
@@ -367,7 +371,7 @@ func (d *Desk) finish(l *login, c *conversation) {
 	if l.phase == finished {
 		end = concluded
 	}
-	d.overLocked(l, end)
+	l.overLocked(end)
 }
 
 // detach takes a connection that has ended off its login, which goes on.
@@ -376,7 +380,7 @@ func (d *Desk) detach(l *login, c *conversation) {
 	defer d.mu.Unlock()
 	delete(l.conversations, c)
 	if l.phase == finished && l.awayLocked() {
-		d.overLocked(l, concluded)
+		l.overLocked(concluded)
 	}
 	l.wakeLocked()
 }

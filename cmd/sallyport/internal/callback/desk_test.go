@@ -335,3 +335,70 @@ func TestRefuse(t *testing.T) {
 		t.Error("a refusal is remembered as trust")
 	}
 }
+
+// The link that an MCP host shows leads to our page, also while the page of another login is open.
+func TestOwnLinkOfALogin(t *testing.T) {
+	w := newWorld(t, nil)
+	w.hold("devbox").show()
+	w.visit()
+	r := w.hold("devbox")
+	m := r.message()
+	m.StartURL = r.held.RedirectURI + "start/" + newName()
+	r.send(m)
+	if how := r.receive(helper.TypeShown).How; how != helper.HowWaiting {
+		t.Errorf("the person sees %q", how)
+	}
+	w.checkText(w.get(r.held.RedirectURI+"start/"+newName()), 400, "out of date")
+	page := w.page(m.StartURL)
+	w.checkText(w.get(page), 200, "devbox wants to sign in")
+	w.choose(page, "continue", "")
+	r.receive(helper.TypeShown)
+	if a := w.get(m.StartURL); !strings.HasPrefix(a.Header.Get("Refresh"), "0; url=https://login.example/") {
+		t.Errorf("the link that is opened again leads to %d %v", a.StatusCode, a.Header)
+	}
+}
+
+// A login page that only HOST reaches is opened in a window of ours, after the question.
+func TestFarLoginPage(t *testing.T) {
+	pages := make(chan FarPage, 1)
+	ended := make(chan bool, 2)
+	answers := make(chan FarResult)
+	w := newWorld(t, func(c *Config) {
+		c.Far = func(ctx context.Context, p FarPage) FarResult {
+			pages <- p
+			context.AfterFunc(ctx, func() { ended <- true })
+			return <-answers
+		}
+	})
+	begin := func() *remote {
+		r := w.connect(Origin{Host: "devbox", Dial: new(net.Dialer).DialContext}, helper.Message{Login: newName(), RedirectURI: "http://127.0.0.1:0/"})
+		r.held, r.state = r.receive(helper.TypeHeld), newName()
+		return r
+	}
+	r := begin()
+	r.show()
+	page := w.page(w.visit())
+	go func() { answers <- FarResult{Words: "a window of ours is open", Opened: true} }()
+	w.checkText(w.choose(page, "continue", "&remember=yes"), 200, "a window of ours is open", "The login page is open")
+	r.receive(helper.TypeShown)
+	p := <-pages
+	to, err := w.browse(http.MethodGet, p.Start, "").Location()
+	if err != nil || to.String() != r.message().AuthorizeURL || p.Link != to.String() || p.Host != "devbox" || p.Dial == nil {
+		t.Errorf("%+v leads to %v, %v", p, to, err)
+	}
+	w.browse(http.MethodGet, r.callback("code=x"), "")
+	r.receive(helper.TypeCallback)
+	r.send(helper.Message{Type: helper.TypeOutcome, OK: true})
+	r.send(helper.Message{Type: helper.TypeEnd})
+	<-ended // the way through HOST, with the login
+
+	r = begin() // it is trusted now
+	r.send(r.message())
+	<-pages
+	w.checkNoVisit("before it is known where the page is reached")
+	answers <- FarResult{Words: "use the PAC file http://127.0.0.1:1/pac"}
+	if how := r.receive(helper.TypeShown).How; how != helper.HowOpened {
+		t.Errorf("the person sees %q", how)
+	}
+	w.checkText(w.get(w.visit()), 200, "Only devbox reaches the login server", "http://127.0.0.1:1/pac", w.pages.addr+farPath)
+}

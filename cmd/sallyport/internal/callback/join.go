@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/helper"
+	"sallyport/cmd/sallyport/internal/localsock"
 )
 
 const (
@@ -22,7 +23,7 @@ func (d *Desk) ServeLocal(ctx context.Context, ready func()) error {
 		return err
 	}
 	d.mu.Lock()
-	d.socket = l.Addr().String()
+	d.socket = l.Path()
 	d.mu.Unlock()
 	ready()
 	d.ServeAll(ctx, l, Origin{Local: true})
@@ -101,14 +102,15 @@ func (d *Desk) startJoining(id string) bool {
 	return true
 }
 
-// findHelper returns a connection to another helper that holds the port of a login, and its answer.
-// It returns nil if there is none.
+// findHelper returns a connection to another helper of this machine that holds the port of a login,
+// and its answer. It returns nil if there is none. In the same directories lie sockets that lead to
+// another machine. A helper there calls the login by another HOST, because it does not believe ours.
 func (d *Desk) findHelper(ctx context.Context, m helper.Message, from source) (*helper.Conn, helper.Message) {
 	d.mu.Lock()
 	own := d.socket
 	d.mu.Unlock()
 	m.From, m.Trusted = from.host, from.trusted
-	for _, path := range helper.Sockets(d.cfg.SocketDirs) {
+	for _, path := range d.localSockets() {
 		if path == own {
 			continue
 		}
@@ -119,13 +121,23 @@ func (d *Desk) findHelper(ctx context.Context, m helper.Message, from source) (*
 			continue
 		}
 		other := helper.NewConn(conn)
-		if held, err := ask(other, m); err == nil && held.Type == helper.TypeHeld {
-			held.Host = from.host
+		held, err := ask(other, m)
+		if err == nil && held.Type == helper.TypeHeld && held.Host == from.host {
 			return other, held
 		}
+		other.Send(helper.Message{Type: helper.TypeEnd})
 		other.Close()
 	}
 	return nil, helper.Message{}
+}
+
+// localSockets returns the paths of the helper sockets in our directories.
+func (d *Desk) localSockets() (paths []string) {
+	for _, dir := range d.cfg.SocketDirs {
+		found, _ := localsock.List(dir) // a directory that is somebody else's has none of ours
+		paths = append(paths, found...)
+	}
+	return paths
 }
 
 // ask says hold to another helper.

@@ -1,7 +1,6 @@
 package callback
 
 import (
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net"
@@ -79,6 +78,8 @@ type pageState struct {
 	agreed string
 	// restarts counts the login pages after the first.
 	restarts int
+	// far is what is known of a login page that perhaps only HOST reaches.
+	far farState
 }
 
 // hostPort returns host and port as a URL has them.
@@ -138,12 +139,13 @@ func (l *login) expireAtLocked(at time.Time) {
 	if l.timer != nil {
 		l.timer.Stop()
 	}
-	l.timer = time.AfterFunc(time.Until(at), func() { l.desk.expire(l) })
+	l.timer = time.AfterFunc(time.Until(at), func() { l.expire() })
 }
 
 // stopLocked frees what the login holds.
 func (l *login) stopLocked() {
 	l.timer.Stop()
+	l.page.far.stop()
 	if l.port != nil {
 		l.desk.ports.release(l.port)
 		l.port = nil
@@ -151,15 +153,16 @@ func (l *login) stopLocked() {
 }
 
 // expire ends a login whose time is over.
-func (d *Desk) expire(l *login) {
+func (l *login) expire() {
+	d := l.desk
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
 	case l.phase.over() || time.Now().Before(l.expires):
 	case l.phase == finished:
-		d.overLocked(l, concluded)
+		l.overLocked(concluded)
 	default:
-		d.overLocked(l, expired)
+		l.overLocked(expired)
 	}
 }
 
@@ -173,17 +176,19 @@ func (d *Desk) stateTakenLocked(l *login, state string) bool {
 	return false
 }
 
-// findLocked returns the login at a port whose state and path a callback has.
-func (d *Desk) findLocked(number int, path, state string) *login {
-	var found *login
-	for _, l := range d.logins { // all of them, so that the time says nothing
-		same := subtle.ConstantTimeCompare([]byte(l.state), []byte(state)) == 1
-		if same && l.state != "" && l.port.number == number && l.path == path {
-			found = l
-		}
+// comeBackLocked takes the query of the callback. If it comes again, the first one counts.
+func (l *login) comeBackLocked(query string) {
+	if l.query != "" {
+		return
 	}
-	return found
+	l.brakeLocked().forget(l)
+	l.query, l.phase, l.page.going = query, returned, false
+	l.postLocked(helper.Message{Type: helper.TypeCallback, Query: query})
+	l.wakeLocked()
 }
+
+// brakeLocked returns the brake of the login's HOST.
+func (l *login) brakeLocked() *brake { return l.desk.brakeLocked(l.from.host) }
 
 // brakeLocked returns the brake of a HOST.
 func (d *Desk) brakeLocked(host string) *brake {
@@ -196,10 +201,10 @@ func (d *Desk) brakeLocked(host string) *brake {
 }
 
 // admitLocked opens the page of a login, or lets it wait for its turn.
-func (d *Desk) admitLocked(l *login) {
-	b := d.brakeLocked(l.from.host)
+func (l *login) admitLocked() {
+	b := l.brakeLocked()
 	if b.open == nil || l.from.local {
-		d.openLocked(l)
+		l.openLocked()
 		return
 	}
 	b.waiting = append(b.waiting, l)
@@ -208,8 +213,9 @@ func (d *Desk) admitLocked(l *login) {
 }
 
 // openLocked opens the page of a login, if the brake lets it.
-func (d *Desk) openLocked(l *login) {
-	b, now := d.brakeLocked(l.from.host), time.Now()
+func (l *login) openLocked() {
+	d := l.desk
+	b, now := l.brakeLocked(), time.Now()
 	var err error
 	switch {
 	case b.quiet(now) && !l.from.local:
@@ -220,7 +226,7 @@ func (d *Desk) openLocked(l *login) {
 	}
 	if err != nil {
 		l.postLocked(helper.Message{Type: helper.TypeError, Kind: helper.KindTooMany, Text: err.Error()})
-		d.overLocked(l, refused)
+		l.overLocked(refused)
 		return
 	}
 	b.open, b.pages, d.opened = l, append(b.pages, now), append(d.opened, now)
@@ -230,7 +236,7 @@ func (d *Desk) openLocked(l *login) {
 	if l.mayOpenLocked() {
 		l.phase, l.page.going = opened, true
 	}
-	d.running.Go(func() { d.launch(l) }) // ends when the browser was started
+	d.running.Go(func() { l.launch() }) // ends when the browser was started
 }
 
 // mayOpenLocked reports whether the login page may be opened without a question.
@@ -240,25 +246,26 @@ func (l *login) mayOpenLocked() bool {
 }
 
 // againLocked takes a login that began again with another login page.
-func (d *Desk) againLocked(l *login) {
-	b := d.brakeLocked(l.from.host)
+func (l *login) againLocked() {
+	b := l.brakeLocked()
 	if l.phase == waiting {
 		return
 	}
 	if l.page.restarts++; l.page.restarts > maxRestarts {
 		l.postLocked(helper.Message{Type: helper.TypeError, Kind: helper.KindTooMany, Text: "the login began again too often"})
-		d.overLocked(l, refused)
+		l.overLocked(refused)
 		return
 	}
 	l.query, l.outcome = "", nil
 	if b.open == l {
 		b.open = nil
 	}
-	d.admitLocked(l)
+	l.admitLocked()
 }
 
 // overLocked ends a login, and opens the page of the next.
-func (d *Desk) overLocked(l *login, end phase) {
+func (l *login) overLocked(end phase) {
+	d := l.desk
 	if l.phase.over() {
 		return
 	}
@@ -267,9 +274,9 @@ func (d *Desk) overLocked(l *login, end phase) {
 	delete(d.logins, l.id)
 	l.wakeLocked()
 	if l.page.name != "" {
-		d.running.Go(func() { d.forgetPage(l) }) // ends after keepPage
+		d.running.Go(func() { l.forgetPage() }) // ends after keepPage
 	}
-	b, now := d.brakeLocked(l.from.host), time.Now()
+	b, now := l.brakeLocked(), time.Now()
 	b.forget(l)
 	if b.open != l {
 		return
@@ -281,12 +288,13 @@ func (d *Desk) overLocked(l *login, end phase) {
 		b.missed(now)
 	}
 	for b.open == nil && len(b.waiting) > 0 && d.ctx.Err() == nil {
-		d.openLocked(b.next())
+		b.next().openLocked()
 	}
 }
 
 // forgetPage forgets the page of a login that is over, after a while.
-func (d *Desk) forgetPage(l *login) {
+func (l *login) forgetPage() {
+	d := l.desk
 	select {
 	case <-time.After(keepPage):
 	case <-d.ctx.Done():
@@ -301,12 +309,16 @@ func (d *Desk) forgetPage(l *login) {
 }
 
 // launch starts the browser, and tells HOST and the person what happened.
-func (d *Desk) launch(l *login) {
+func (l *login) launch() {
+	d := l.desk
 	d.mu.Lock()
 	visit, page, going := d.pages.url(visitPath, l.page.visitName), d.pages.url(loginPath, l.page.name), l.page.going
 	host, upstream, origin := l.from.name(), l.upstream, l.origin
 	d.mu.Unlock()
-	err := d.cfg.Open(d.ctx, visit)
+	var err error
+	if !going || !l.openFar() {
+		err = d.cfg.Open(d.ctx, visit)
+	}
 	d.mu.Lock()
 	how := helper.HowConfirm
 	switch {

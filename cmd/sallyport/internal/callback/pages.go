@@ -60,7 +60,8 @@ var (
 	pageAgain = page{Title: "One more login page", Text: "The sign-in goes on in the tab that opens now.", Next: "You can close this tab."}
 )
 
-// pageOfLocked returns the page of a login as it is now. The name is that by which the browser asks.
+// pageOfLocked returns the page of a login as it is now. The name is that by which the browser
+// asks.
 func (l *login) pageOfLocked(name string, now time.Time) page {
 	facts := []fact{{"to", l.upstream}}
 	switch host := l.from.name(); {
@@ -82,6 +83,12 @@ func (l *login) pageOfLocked(name string, now time.Time) page {
 			"This goes on by itself as soon as " + host + " is back.", Facts: append(facts, l.kept()), Refresh: 2}
 	case l.phase == returned:
 		return page{Kind: "wait", Title: "Almost done", Text: host + " fetches the token. This page goes on by itself.", Facts: facts, Refresh: 1}
+	case l.page.going && l.freshLocked(now) && !l.searchLocked():
+		return page{Kind: "wait", Title: "One moment", Text: "The login server " + l.origin + " is looked for. This page goes on by itself.", Refresh: 1}
+	case l.page.going && l.freshLocked(now) && l.page.far.side == farSide:
+		return page{Kind: "ask", Title: "Only " + host + " reaches the login server", Text: l.page.far.result.Words,
+			Facts: []fact{{"the page", l.desk.pages.url(farPath, l.page.far.name)}},
+			Form:  &form{Action: loginPath + l.page.name, Token: l.page.token, Continue: "Try again"}, Refresh: 5}
 	case l.page.going && l.freshLocked(now):
 		return page{Kind: "wait", Title: "To the login page", Text: "The login page opens at " + l.origin + ".", Target: l.link}
 	case l.page.going && l.awayLocked():
@@ -105,8 +112,11 @@ func (l *login) askPage(facts []fact) page {
 	}
 	p := page{Kind: "ask", Facts: facts, Form: &form{Action: loginPath + l.page.name, Token: l.page.token}}
 	if l.phase == opened {
-		p.Title, p.Text = "The login page is open", "Finish the sign-in there."
+		p.Title, p.Text = "The login page is open", "Finish the sign-in there. "+l.page.far.result.Words
 		p.Form.Continue = "Open it again"
+		if l.page.far.result.Opened { // the person may look at this page meanwhile
+			p.Refresh = 3
+		}
 		return p
 	}
 	p.Title = host + " wants to sign in"
@@ -184,8 +194,8 @@ func (p page) send(w http.ResponseWriter, status int) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	switch {
 	case p.Target != "":
-		// Not a redirect: the answer to a form may lead only where form-action allows, and the login
-		// server may lead anywhere.
+		// Not a redirect: the answer to a form may lead only where form-action allows, and the
+		// login server may lead anywhere.
 		h.Set("Refresh", "0; url="+p.Target)
 	case p.Refresh > 0:
 		h.Set("Refresh", fmt.Sprint(p.Refresh))

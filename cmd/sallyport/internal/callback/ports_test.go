@@ -161,7 +161,7 @@ func TestLoginOfThisMachine(t *testing.T) {
 	dirs := []string{filepath.Join(privateDir(t), "browser")}
 	w := newWorld(t, func(c *Config) { c.SocketDirs = dirs })
 	w.startLocal()
-	sockets := helper.Sockets(dirs)
+	sockets := w.localSockets()
 	if len(sockets) == 0 {
 		t.Fatal("no socket")
 	}

@@ -91,12 +91,10 @@ func TestRoutingByState(t *testing.T) {
 	w.checkText(w.browse(http.MethodGet, first.held.RedirectURI+"callback?code=x&state="+newName(), ""), 400, "out of date")
 	w.checkText(w.browse(http.MethodGet, strings.Replace(first.callback("code=x"), "/callback", "/other", 1), ""), 400, "out of date")
 
-	rogue := w.hold("rogue")
-	rogue.send(func() helper.Message {
-		rogue.held, rogue.state = first.held, first.state
-		return rogue.message()
-	}())
-	if e := rogue.receive(helper.TypeError); e.Kind != helper.KindInvalid {
+	rogue := w.connect(Origin{Host: "rogue"}, helper.Message{Login: newName(), RedirectURI: u.String(), Fixed: true})
+	rogue.held, rogue.state = rogue.receive(helper.TypeHeld), first.state
+	rogue.send(rogue.message())
+	if e := rogue.receive(helper.TypeError); e.Kind != helper.KindInvalid || !strings.Contains(e.Text, "same state") {
 		t.Errorf("the state of another host was taken: %+v", e)
 	}
 	byName := w.connect(Origin{Host: "rogue"}, helper.Message{Login: first.id, RedirectURI: u.String()})
@@ -108,8 +106,8 @@ func TestRoutingByState(t *testing.T) {
 	byName.send(helper.Message{Type: helper.TypeOutcome, OK: true})
 	byName.send(helper.Message{Type: helper.TypeEnd})
 	<-byName.ended
-	if w.logins[first.id] == nil {
-		t.Error("a rogue host has ended a login of another")
+	if l := w.logins[first.id]; l == nil || l.outcome != nil {
+		t.Errorf("a rogue host has ended a login of another: %+v", l)
 	}
 }
 
@@ -170,7 +168,8 @@ func TestBrakeOfATrustedHost(t *testing.T) {
 	}
 }
 
-// The next login has its turn when the page before it is done, or when there is a silence, hears so.
+// The next login has its turn when the page before it is done, or when there is a silence, hears
+// so.
 func TestTurns(t *testing.T) {
 	w := newWorld(t, nil)
 	first, second := w.hold("devbox"), w.hold("devbox")

@@ -42,6 +42,7 @@ func servePages(d *Desk) (*pageServer, error) {
 	s := &pageServer{desk: d, listener: l, addr: l.Addr().String()}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+visitPath+"{name}", s.visit)
+	mux.HandleFunc("GET "+farPath+"{name}", s.lead)
 	mux.HandleFunc("GET "+loginPath+"{name}", s.show)
 	mux.HandleFunc("POST "+loginPath+"{name}", s.answer)
 	s.server = &http.Server{
@@ -112,7 +113,7 @@ func (s *pageServer) find(r *http.Request) *login {
 	s.desk.mu.Lock()
 	defer s.desk.mu.Unlock()
 	name := r.PathValue("name")
-	if l := s.desk.shown[name]; l != nil && name != l.page.visitName {
+	if l := s.desk.shown[name]; l != nil && name != l.page.visitName && name != l.page.far.name {
 		return l
 	}
 	return nil
@@ -149,11 +150,12 @@ func (s *pageServer) show(w http.ResponseWriter, r *http.Request) {
 func (s *pageServer) look(l *login, name string) (page, <-chan struct{}) {
 	s.desk.mu.Lock()
 	defer s.desk.mu.Unlock()
-	p := l.pageOfLocked(name, time.Now())
+	now := time.Now()
+	p := l.pageOfLocked(name, now)
 	switch {
 	case p.Target != "":
 		l.page.going, l.page.visited, l.page.relinked = false, true, false
-	case l.page.going && name == l.page.name && !l.phase.over() && !l.page.relinked && !l.awayLocked():
+	case l.page.going && !l.freshLocked(now) && name == l.page.name && !l.phase.over() && !l.page.relinked && !l.awayLocked():
 		l.page.relinked = true
 		l.postLocked(helper.Message{Type: helper.TypeRelink})
 	}
@@ -204,11 +206,15 @@ func (s *pageServer) choose(l *login, r *http.Request) bool {
 		if l.phase == asking && r.PostFormValue("remember") != "" {
 			remember = &Trusted{Host: l.from.host, Origin: l.origin, Issuer: l.issuer, Upstream: l.upstream, Since: time.Now()}
 		}
+		if l.page.far.side == farSide { // once more
+			l.page.far.stop()
+			l.page.far = farState{}
+		}
 		l.page.agreed, l.page.going, l.phase = l.origin, true, opened
 		l.showLocked(helper.HowOpened)
 	case choice == "refuse" && l.phase == asking:
 		l.postLocked(helper.Message{Type: helper.TypeError, Kind: helper.KindRefused, Text: "the person refused the sign-in on the workstation"})
-		d.overLocked(l, refused)
+		l.overLocked(refused)
 	}
 	d.mu.Unlock()
 	if remember != nil {

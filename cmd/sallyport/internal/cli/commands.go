@@ -20,8 +20,8 @@ type grammar struct {
 	Uninstall  UninstallCommand  `cmd:"" name:"uninstall" help:"Take the entry out of the configuration of an MCP host."`
 	SSHConfig  SSHConfigCommand  `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
 	Share      ShareCommand      `cmd:"" name:"share" hidden:"" help:"Show or end the shared connections to bastions."`
-	FarEnd     FarEndCommand     `cmd:"" name:"far-end" hidden:"" help:"Started by itself over SSH: brings the logins of one machine to the browser of another."`
 	Try        TryCommand        `cmd:"" name:"try" help:"Start a bastion, a login server and an MCP server on this machine to practise on, until Ctrl-C."`
+	FarEnd     FarEndCommand     `cmd:"" name:"far-end" hidden:"" help:"Started by itself over SSH: brings the logins of one machine to the browser of another."`
 	Help       HelpCommand       `cmd:"" name:"help" help:"Explain a kind of error (the word of its last hint), or a chapter of the manual; without TOPIC, list them."`
 	Completion CompletionCommand `cmd:"" name:"completion" help:"Print the script that completes command lines in a shell."`
 	Version    VersionCommand    `cmd:"" name:"version" help:"Print the version."`
@@ -43,6 +43,8 @@ type ProxyCommand struct {
 // LoginCommand is `sallyport login`. It accepts the flags of the relay and ignores them, so that
 // the proxy's command line serves it unchanged.
 type LoginCommand struct {
+	// Paste says that URL is not the upstream's: it is the callback, or empty.
+	Paste bool `help:"Finish a login whose browser could not come back: give the address that it shows, by the prompt (or stdin), to the sallyport that waits." from:"-"`
 	Remote
 	Relay `group:"upstream"`
 	Common
@@ -85,13 +87,21 @@ type DoctorCommand struct {
 
 // CallbackCommand is `sallyport callback`.
 type CallbackCommand struct {
-	Port    Ports    `help:"Port to carry to the same port of HOST, for tools that know nothing of sallyport (mcp-remote, claude, codex, gcloud); several are separated by commas." field:"callback.port" placeholder:"N[,N]"`
-	Trust   []string `sep:"none" placeholder:"HOST" help:"Open the login pages of HOST without asking first; may be repeated." field:"callback.trust"`
-	Browser `group:"callback"`
-	SSH     `group:"ssh"`
-	Store   `group:"files"`
+	Install bool `help:"First put this sallyport on HOST, in ~/.local/bin, unless an equal or newer one is there." from:"-"`
+	Service bool `help:"Do this whenever you are logged on, by a service of yours (systemd, launchd, Windows), with the same flags." from:"-"`
+	Remove  bool `help:"With --service: take the service away." from:"-"`
+	// Unattended says that nobody is there to be asked, and that no HOST ends the command. The
+	// service has it.
+	Unattended bool     `hidden:"" from:"-"`
+	Port       Ports    `help:"Port to carry to the same port of HOST, for tools that know nothing of sallyport (mcp-remote, claude, codex, gcloud); several are separated by commas." field:"callback.port" placeholder:"N[,N]"`
+	Trust      []string `sep:"none" placeholder:"HOST" help:"Open the login pages of HOST without asking first; may be repeated." field:"callback.trust"`
+	Browser    `group:"callback"`
+	SSH        `group:"ssh"`
+	Store      `group:"files"`
 	Common
-	Host []string `arg:"" help:"Machine where you sign in: an alias of ssh_config, [user@]host[:port] or ssh://."`
+	// Given are the settings that the person has made.
+	Given []Setting `kong:"-"`
+	Host  []string  `arg:"" optional:"" help:"Machine where you sign in: an alias of ssh_config, [user@]host[:port] or ssh://."`
 }
 
 // SSHConfigCommand is `sallyport ssh-config`.
@@ -110,6 +120,9 @@ type ShareCommand struct {
 	Host string `arg:"" optional:"" help:"An alias of ssh_config, [user@]host[:port] or ssh://; without it, all."`
 }
 
+// TryCommand is `sallyport try`.
+type TryCommand struct{}
+
 // FarEndCommand is `sallyport far-end`, which a sallyport on another machine starts over SSH.
 // Nobody types it.
 type FarEndCommand struct {
@@ -117,9 +130,6 @@ type FarEndCommand struct {
 	Store `group:"files"`
 	Common
 }
-
-// TryCommand is `sallyport try`.
-type TryCommand struct{}
 
 // HelpCommand is `sallyport help`.
 type HelpCommand struct {

@@ -15,8 +15,16 @@ var bareWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
 // checkCommand returns an error if the upstream's URL on the command line is a single word: the
 // person meant a command that does not exist.
 func checkCommand(command any) error {
-	if proxy, ok := command.(*ProxyCommand); ok {
-		return checkWord(proxy.URL)
+	switch c := command.(type) {
+	case *ProxyCommand:
+		return checkWord(c.URL)
+	case *CallbackCommand:
+		switch {
+		case c.Remove && !c.Service:
+			return &UsageError{Text: "--remove belongs to --service", Hints: []string{"to take the service away: sallyport callback --service --remove"}}
+		case len(c.Host) == 0 && !c.Remove:
+			return &UsageError{Text: "callback needs HOST, the machine where you sign in", Hints: []string{"sallyport callback [flags] HOST..."}}
+		}
 	}
 	return nil
 }

@@ -123,12 +123,18 @@ func (p parser) parse(grammar any, options ...kong.Option) (inv *Invocation, err
 	if c, ok := inv.Command.(interface{ common() Common }); ok {
 		inv.Common = c.common()
 	}
-	if install, ok := inv.Command.(*InstallCommand); ok {
-		install.Given = p.given(kctx)
+	switch c := inv.Command.(type) {
+	case *InstallCommand:
+		c.Given = p.given(kctx)
+	case *CallbackCommand:
+		c.Given = p.given(kctx)
 	}
 	inv.Warnings = append(sources.unknownFields(k.Model), exposedSecrets(kctx)...)
 	if c, ok := inv.Command.(*DoctorCommand); ok {
 		c.Given, c.Warnings = sources.given(kctx), inv.Warnings
+	}
+	if c, ok := inv.Command.(*LoginCommand); ok && c.Paste && c.URL != "" {
+		inv.Warnings = append(inv.Warnings, pasteWarning)
 	}
 	return inv, nil
 }

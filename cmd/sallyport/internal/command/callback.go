@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -13,14 +14,19 @@ import (
 
 	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/farbrowser"
 	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/sshtunnel"
 )
 
-// retryHost is how long a HOST that could not be reached is left alone.
-const retryHost = 30 * time.Second
+// retryHost is how long a HOST that could not be reached is left alone. One that refuses a service
+// is left alone for longer: it may count failed logins, and an SSH agent may get its keys later.
+const (
+	retryHost    = 30 * time.Second
+	retryRefused = 5 * time.Minute
+)
 
 // lending is the browser of this machine while it is lent.
 type lending struct {
@@ -45,17 +51,13 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	desk, err := callback.New(a.deskConfig(c))
+	desk, err := callback.New(deskConfig(a, c))
 	if err != nil {
 		return err
 	}
 	defer desk.Close()
 	l := &lending{app: a, settings: c, desk: desk, carrier: &callback.Carrier{Explain: a.explain, Log: a.log}}
-	l.ssh = session.SSH{
-		Settings: c.SSH, Env: a.env, Ask: person.NewAsker(a.env, true).Ask, Notice: a.noticeOf(true),
-		StateDir: session.StateDir(c.Store, a.env), AtTerminal: true, Log: a.log,
-		Purpose: "sallyport callback", SocketDirs: a.controlDirs(c.Store), LogFile: a.logSettings.LogFile, LogLevel: a.logSettings.LogLevel,
-	}
+	l.ssh = callbackSSH(a, c, !c.Unattended)
 	defer l.running.Wait()
 	defer cancel(nil)
 	// The ports are bound before the person is asked for anything.
@@ -70,15 +72,13 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	if err := l.start(ctx); err != nil {
 		return err
 	}
-	if len(c.Port) > 0 {
-		a.messages.Say("port %s here is carried to %s; Ctrl-C ends it", joinPorts(c.Port), strings.Join(c.Host, ", "))
-	}
+	a.messages.Say("this lasts until Ctrl-C")
 	<-ctx.Done()
 	return context.Cause(ctx)
 }
 
 // deskConfig returns the configuration of the desk.
-func (a *app) deskConfig(c *cli.CallbackCommand) callback.Config {
+func deskConfig(a *app, c *cli.CallbackCommand) callback.Config {
 	return callback.Config{
 		Open: func(ctx context.Context, link string) error {
 			if c.NoBrowser {
@@ -90,7 +90,30 @@ func (a *app) deskConfig(c *cli.CallbackCommand) callback.Config {
 		Say:    a.messages.Say, Log: a.log, TrustHosts: c.Trust,
 		Trust:      callback.NewTrust(session.StateDir(c.Store, a.env)),
 		SocketDirs: helper.Dirs(a.controlDirs(c.Store)),
+		Far:        func(ctx context.Context, p callback.FarPage) callback.FarResult { return openFar(ctx, a, c, p) },
 	}
+}
+
+// openFar opens a login page in a window of ours if only HOST reaches it, and says so on our page.
+func openFar(ctx context.Context, a *app, c *cli.CallbackCommand, p callback.FarPage) callback.FarResult {
+	result, err := farbrowser.Open(ctx, farbrowser.Config{
+		Link: p.Link, Start: p.Start, Far: p.Dial, Key: "desk " + p.Host, Until: p.Until,
+		NoBrowser: c.NoBrowser || c.Browser.Browser != "", Env: a.env, StateDir: session.StateDir(c.Store, a.env), Log: a.log,
+	})
+	switch {
+	case err != nil:
+		a.log.Debug("the login page is opened as any other", "err", err)
+	case result.Way == farbrowser.Nowhere:
+		a.messages.Say("%s is reached neither from this machine nor through %s: the page may not open (%v)", result.Host, p.Host, result.Why)
+	case result.Way == farbrowser.Opened:
+		return callback.FarResult{Opened: true, Words: fmt.Sprintf(
+			"%s is reached only through %s, so its page is open in %s, in a window of sallyport's own that goes there.", result.Host, p.Host, result.Browser)}
+	case result.Way == farbrowser.ByPAC:
+		return callback.FarResult{Words: fmt.Sprintf(
+			"%s is reached only through %s, not from this machine. In a browser here, set the automatic proxy configuration (PAC) to %s until you have signed in, and open the page below.",
+			result.Host, p.Host, result.PAC)}
+	}
+	return callback.FarResult{}
 }
 
 // start connects to the hosts one after the other, so that the person answers the questions of SSH
@@ -99,12 +122,13 @@ func (l *lending) start(ctx context.Context) error {
 	var first error
 	serving := 0
 	for _, name := range l.settings.Host {
-		tunnel, _, err := l.ssh.Tunnel(ctx, name)
+		tunnel, hops, err := l.ssh.Tunnel(ctx, name)
 		if err != nil {
 			return err
 		}
 		context.AfterFunc(ctx, func() { tunnel.Close() })
 		host := callback.NewHost(name, tunnel)
+		host.User = hops[len(hops)-1].User
 		l.carrier.Add(host)
 		err = l.connect(ctx, host)
 		switch {
@@ -112,33 +136,31 @@ func (l *lending) start(ctx context.Context) error {
 			return context.Cause(ctx)
 		case err == nil:
 			serving++
-		case len(l.settings.Host) > 1:
+		case len(l.settings.Host) > 1 || l.settings.Unattended:
 			l.explain(err)
 		}
 		first = cmp.Or(first, err)
 	}
-	if serving == 0 {
+	if serving == 0 && !l.settings.Unattended {
 		return first
 	}
 	return nil
 }
 
+// isTriedAgain reports whether a host is tried again after an error.
+func (l *lending) isTriedAgain(err error) bool {
+	return isAway(err) && len(l.settings.Host) > 1 || err != nil && l.settings.Unattended
+}
+
 // connect brings a host's tunnel up, and serves what HOST lets through. The error says why nothing
-// comes from there; if the host could not be reached, it is tried again as long as ctx lasts.
+// comes from there. If isTriedAgain says so, the host is tried again as long as ctx lasts.
 func (l *lending) connect(ctx context.Context, host *callback.Host) error {
 	err := host.Tunnel.Connect(ctx)
 	if err == nil {
 		err = l.serve(ctx, host)
 	}
-	if away := isAway(err); err != nil && !away && len(l.settings.Port) > 0 {
-		// Logins of sallyport do not come from there. Other tools may, which takes a shell alone.
-		if carryErr := host.Connect(ctx); carryErr == nil {
-			l.explain(err)
-			err = nil
-		}
-	} else if away && len(l.settings.Host) > 1 {
+	if l.isTriedAgain(err) {
 		l.running.Go(func() { l.keepTrying(ctx, host, err) }) // ends with ctx, or when it serves
-		return err
 	}
 	if err == nil {
 		l.running.Go(func() { l.followTunnel(ctx, host) }) // ends with ctx
@@ -157,8 +179,12 @@ func isAway(err error) bool {
 func (l *lending) keepTrying(ctx context.Context, host *callback.Host, err error) {
 	told := err.Error()
 	for {
+		pause := retryHost
+		if !isAway(err) {
+			pause = retryRefused
+		}
 		select {
-		case <-time.After(retryHost):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		}
@@ -175,15 +201,31 @@ func (l *lending) keepTrying(ctx context.Context, host *callback.Host, err error
 			told = err.Error()
 			l.explain(err)
 		}
-		if !isAway(err) {
+		if !l.isTriedAgain(err) {
 			return
 		}
 	}
 }
 
-// serve lets the logins on a host reach the desk, and says how. The error says why they do not.
+// serve lets the logins on a host reach the desk, and says how. With --port it also makes sure that
+// the callbacks of other tools can be carried, which takes a shell there. The error says why
+// neither works. If one of the two does, the person is told about the other.
 func (l *lending) serve(ctx context.Context, host *callback.Host) error {
-	carried, err := helper.Carry(ctx, helper.CarryConfig{Host: host.Name, User: l.env.User, Tunnel: host.Tunnel, Log: l.log})
+	carried, err := helper.Carry(ctx, helper.CarryConfig{Host: host.Name, User: host.User, Tunnel: host.Tunnel, Log: l.log})
+	if len(l.settings.Port) > 0 && !isAway(err) {
+		switch portErr := host.Connect(ctx); {
+		case portErr != nil && err != nil:
+			return portErr
+		case portErr != nil:
+			l.explain(portErr)
+		default:
+			l.messages.Say("%s: port %s here is carried there", host.Name, joinPorts(l.settings.Port))
+			if err != nil {
+				l.explain(err)
+				return nil
+			}
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -203,6 +245,8 @@ func readyWords(host string, state helper.CarryState) string {
 	switch {
 	case state.Way == helper.ByExec:
 		return host + ": ready, logins there open your browser here (sallyport " + cmp.Or(state.Version, "of an unknown version") + " there)"
+	case state.Missing != nil:
+		return host + ": ready, as soon as there is a sallyport (" + string(state.Way) + ")"
 	case state.Proven:
 		return host + ": ready, logins there open your browser here (" + string(state.Way) + ")"
 	}
@@ -252,7 +296,7 @@ func (a *app) explain(err error) (text string, hints []string) {
 
 // followTunnel tells the person when the tunnel to host breaks and when it is up again. It ends
 // with ctx.
-func (a *app) followTunnel(ctx context.Context, host *callback.Host) {
+func (l *lending) followTunnel(ctx context.Context, host *callback.Host) {
 	// reported is the text of the error that the person knows already. A tunnel tries again and
 	// again, and the same error must not fill the terminal.
 	reported := ""
@@ -261,10 +305,10 @@ func (a *app) followTunnel(ctx context.Context, host *callback.Host) {
 		switch {
 		case state.Err != nil && state.Err.Error() != reported:
 			reported = state.Err.Error()
-			a.explain(state.Err)
+			l.explain(state.Err)
 		case state.Phase == sshtunnel.Up && reported != "":
 			reported = ""
-			a.messages.Say("%s is reachable again", host.Name)
+			l.messages.Say("%s is reachable again", host.Name)
 		}
 		select {
 		case <-changed:

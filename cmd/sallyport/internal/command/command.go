@@ -120,6 +120,9 @@ func (a *app) run(ctx context.Context, command any) error {
 	case *cli.ProxyCommand:
 		return a.proxy(ctx, c)
 	case *cli.LoginCommand:
+		if c.Paste {
+			return paste(ctx, a, c)
+		}
 		return a.login(ctx, c.Remote)
 	case *cli.LogoutCommand:
 		if c.All && c.URL == "" {
@@ -134,7 +137,7 @@ func (a *app) run(ctx context.Context, command any) error {
 	case *cli.DoctorCommand:
 		return runDoctor(ctx, a, c)
 	case *cli.CallbackCommand:
-		return a.callback(ctx, c)
+		return callbackCommand(ctx, a, c)
 	case *cli.InstallCommand:
 		return installEntry(ctx, a, c)
 	case *cli.UninstallCommand:

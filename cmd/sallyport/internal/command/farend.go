@@ -25,7 +25,7 @@ func farEnd(ctx context.Context, a *app, c *cli.FarEndCommand) error {
 		return err
 	}
 	// Nobody lends the browser of this machine yet, so this process does, for the one login.
-	desk, err := callback.New(a.deskConfig(&cli.CallbackCommand{Store: c.Store}))
+	desk, err := callback.New(deskConfig(a, &cli.CallbackCommand{Store: c.Store}))
 	if err != nil {
 		return err
 	}

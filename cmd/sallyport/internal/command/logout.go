@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,8 @@ import (
 	"sallyport/sshtunnel"
 )
 
-// logout signs out of one account, or with --all of all accounts at the URL.
+// logout signs out of one account, or with --all of all accounts at the URL. Logins elsewhere to
+// that URL ask again before they open this machine's browser.
 func (a *app) logout(ctx context.Context, c *cli.LogoutCommand) error {
 	accounts, err := accountsToSignOut(ctx, a, c)
 	if err != nil {
@@ -25,6 +27,8 @@ func (a *app) logout(ctx context.Context, c *cli.LogoutCommand) error {
 	for _, settings := range accounts {
 		errs = append(errs, signOut(ctx, a, settings, c.Force))
 	}
+	upstream := session.BeforeQuery(cmp.Or(c.URL, c.UpstreamURL))
+	errs = append(errs, forgetTrust(a, c.Store, func(t callback.Trusted) bool { return t.Upstream == upstream }))
 	return errors.Join(errs...)
 }
 
@@ -114,13 +118,10 @@ func signOut(ctx context.Context, a *app, settings cli.Remote, force bool) error
 	if err != nil {
 		return err
 	}
-	upstream := session.PlainURL(s.Upstream)
-	if err := forgetTrust(a, settings.Store, func(t callback.Trusted) bool { return t.Upstream == upstream }); err != nil {
-		return err
-	}
 	if err := s.SignIn.SignOut(ctx, force); err != nil {
 		return err
 	}
+	upstream := session.PlainURL(s.Upstream)
 	a.messages.Say("signed out of %s", upstream)
 	if signedIn {
 		a.messages.Say("signed out of the identity provider %s", provider.Upstream)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/control"
 	"sallyport/cmd/sallyport/internal/hostio"
 	"sallyport/cmd/sallyport/internal/obstacle"
 	"sallyport/cmd/sallyport/internal/person"
@@ -39,7 +40,8 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		watched.Elsewhere = person.CallbackHint(a.env)
 	}
 	watcher := obstacle.NewWatcher(watched)
-	stopControl := a.serveControl(s, watcher, c)
+	pasted := delivery{a, s, c.Store}
+	stopControl := a.serveControl(c.Store, control.Handlers{Status: proxyStatus(a, s, watcher, c), Deliver: pasted.fromProcess})
 	// The watcher ends before the session is closed. Otherwise it would report the end of the
 	// tunnels to the person.
 	watching, stop := context.WithCancel(ctx)
@@ -65,6 +67,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		Explain:  watcher.Explain,
 		Answered: watcher.Answered,
 		SignIn:   s.SignIn.SignIn,
+		Deliver:  pasted.text,
 		Load:     s.Load, Save: s.Save,
 		Mask:    func(text string) string { return person.Lines(s.Mask(text)) },
 		Version: a.env.Version,

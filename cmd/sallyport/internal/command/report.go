@@ -102,7 +102,7 @@ func (r statusReport) write(out io.Writer, now time.Time) error {
 		b.WriteString("no proxy runs here\n")
 	}
 	for _, p := range r.Proxies {
-		fmt.Fprintf(&b, "proxy %d to %s, profile %s, since %s\n", p.PID, p.Upstream, p.Profile, p.Started.Local().Format(time.DateTime))
+		fmt.Fprintf(&b, "%s to %s, profile %s, since %s\n", processOf(p), p.Upstream, p.Profile, p.Started.Local().Format(time.DateTime))
 		if p.Tunnel != nil {
 			writeRow(&b, "tunnel", fmt.Sprintf("via %s: %s", p.Via, p.Tunnel))
 		}

@@ -31,12 +31,15 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 				Messages: a.messages, Env: a.env, Upstream: session.PlainURL(s.Upstream),
 				CallbackVia: settings.CallbackVia, Forwarded: s.Forwarded,
 				Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
+				TakesPaste: atTerminal && person.CanPaste(a.std.In),
 			}
 			return func(ctx context.Context, p oauth.Prompt, lend func(func(helper.Shown))) {
 				// Stderr shows the link. The log must not have it, because it holds the login's
 				// state.
 				a.fileLog.Info("sign-in offered", "host", s.Upstream.Host)
-				login.Offer(ctx, p, lend)
+				shown := login // two prompts may be shown at once
+				shown.Far = farSide(a, s, settings)
+				shown.Offer(ctx, p, lend)
 			}
 		},
 	})
@@ -59,6 +62,18 @@ func agentWay(ctx context.Context, s *session.Session, atTerminal bool) func() s
 			return ""
 		}
 		return way()
+	}
+}
+
+// farSide returns the way through --via to a login server that this machine does not reach. It is
+// nil if there is none, or if the settings keep the sign-in out of it.
+func farSide(a *app, s *session.Session, settings cli.Remote) *person.FarSide {
+	if s.Tunnel == nil || settings.OAuthRoute == "direct" {
+		return nil
+	}
+	return &person.FarSide{
+		Name: s.Via, Key: s.Realm.String(), Dial: s.Tunnel.DialContext,
+		StateDir: session.StateDir(settings.Store, a.env), Log: a.log,
 	}
 }
 

@@ -16,6 +16,8 @@ const unversioned = 0
 type Status struct {
 	// PID is the proxy's process ID.
 	PID int `json:"pid"`
+	// Command is "login" for a `sallyport login` that waits in a terminal. It is empty for a proxy.
+	Command string `json:"command,omitempty"`
 	// Started is when the proxy started.
 	Started time.Time `json:"started"`
 	// Upstream is the URL of the upstream without its query.
@@ -29,7 +31,7 @@ type Status struct {
 	Tunnel *Tunnel `json:"tunnel,omitempty"`
 	// Callback is the tunnel to the workstation of --callback-via. It is nil without one.
 	Callback *Tunnel `json:"callback,omitempty"`
-	// SignIn is "pending" during a login, or says why the last sign-in failed. It is empty
+	// SignIn is SignInPending during a login, or says why the last sign-in failed. It is empty
 	// otherwise.
 	SignIn string `json:"sign_in,omitempty"`
 	// Link leads to the login page of a login that waits, and UserCode is the code to enter there
@@ -43,6 +45,9 @@ type Status struct {
 	// is.
 	Problem *Problem `json:"problem,omitempty"`
 }
+
+// SignInPending is Status.SignIn during a login.
+const SignInPending = "pending"
 
 // Problem is one error in words for people.
 type Problem struct {
@@ -89,4 +94,5 @@ const (
 	codeUnknownVersion = "unknown_version"
 	codeUnknownRequest = "unknown_request"
 	codeBusy           = "busy"
+	codeBadRequest     = "bad_request"
 )

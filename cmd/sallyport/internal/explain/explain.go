@@ -110,7 +110,7 @@ type row func(g given, err error) (Explanation, bool)
 
 // table holds the rows in the order in which they are tried. The network's come last, because the
 // other errors wrap them.
-var table = slices.Concat(helperRows, settingsRows, sshRows, signInRows, commandRows, installRows, upstreamRows, networkRows)
+var table = slices.Concat(helperRows, settingsRows, sshRows, signInRows, pasteRows, commandRows, machineRows, installRows, upstreamRows, networkRows)
 
 // lookUp returns what the first row says that knows err. An error that no row knows explains
 // itself.

@@ -165,6 +165,16 @@ func killWhere(meant func(dir string) bool) {
 	}
 }
 
+// EndWhere ends the processes whose arguments are meant, and waits for their end. It is for
+// programs that left the process group of whoever started them, as a browser does. What is meant
+// must be the test's own only, such as a directory of it.
+func EndWhere(meant func(arguments string) bool) {
+	killWhere(func(dir string) bool {
+		text, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+		return err == nil && filepath.Base(dir) != strconv.Itoa(os.Getpid()) && meant(string(text))
+	})
+}
+
 // awaitEnd waits until the process of a pidfd has ended, for no longer than Patience, and tells
 // whether it has.
 func awaitEnd(pidfd int) bool {

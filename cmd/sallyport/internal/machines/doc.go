@@ -38,7 +38,8 @@
 //
 // To be somewhere, or somebody else: NewNamespace is another machine's network, Namespace.Borrow
 // shows an address of ours in it, FarApart makes two with a round trip between them. NewAccount is
-// another account. Person is somebody at Chromium.
+// another account. Person is somebody at Chromium, and StartTab is Chromium step by step.
+// StartDisplay is a display for real windows.
 //
 // To look for what must not be there: Secrets searches texts and files for every secret that the
 // test knows. Watch sees to it that a process ends.

@@ -28,6 +28,11 @@ type Login struct {
 	Browser string
 	// NoBrowser says that no browser is to be started.
 	NoBrowser bool
+	// TakesPaste says that the person may paste the callback into this terminal.
+	TakesPaste bool
+	// Far leads to login servers that this machine does not reach. Nil means that there is no other
+	// way to them.
+	Far *FarSide
 }
 
 // offer prints the link on stderr and starts the browser, if there is one on this machine. It
@@ -55,7 +60,16 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 	if !p.LinkExpires.IsZero() && p.StartURL != "" {
 		l.Messages.hint("that link is good until %s, and once; after that open %s", p.LinkExpires.Local().Format(time.TimeOnly), p.StartURL)
 	}
-	if l.NoBrowser || remote || isLent || l.CallbackVia != "" {
+	switch {
+	case isLent:
+		return
+	case remote || l.CallbackVia != "":
+		l.hintPaste(p)
+		return
+	case l.openFar(ctx, p):
+		return
+	case l.NoBrowser:
+		l.hintPaste(p)
 		return
 	}
 	// Every user of this machine can read the arguments of a program, so the browser gets the page
@@ -65,6 +79,9 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 		l.Messages.hint("no browser was started: %v", err)
 	} else if err != nil && p.UserCode == "" {
 		l.Messages.hint("no browser could be started here (%v); open the link yourself; %s", err, CallbackHint(l.Env))
+		l.hintPaste(p)
+	} else if err == nil {
+		l.hintEditor(p)
 	}
 }
 

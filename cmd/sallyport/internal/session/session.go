@@ -72,6 +72,8 @@ type Session struct {
 	Via string
 	// Tunnel leads to Via. It is nil without one.
 	Tunnel *sshtunnel.Tunnel
+	// Realm names the profile and the route, for what is kept for each.
+	Realm Realm
 	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
 	CallbackTunnel *sshtunnel.Tunnel
 	// Logins shows the logins of SignIn to helpers. It is nil if the callback comes to a redirect
@@ -80,8 +82,6 @@ type Session struct {
 	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
 
-	// workstation is that of --callback-via. It is nil without one.
-	workstation *workstation
 	// ssh is what made the tunnels.
 	ssh SSH
 	// signIn is what SignIn was made from.
@@ -89,6 +89,8 @@ type Session struct {
 	// agentMissing is that of SSH. It is nil without a tunnel.
 	agentMissing func() bool
 
+	// workstation is that of --callback-via. It is nil without one.
+	workstation *workstation
 	kept
 	// cookies are those of the upstream.
 	cookies *cookieJar
@@ -142,6 +144,7 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	config.Offer = offerBy(s, cfg.Offer(s))
+	s.Realm = routes.realm
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
 	config.MayOpen, config.Remark = routes.mayOpen, newRemark(cfg.Settings)
 	// The errors of New are contradictions between settings.
