@@ -24,8 +24,8 @@ func carrierOn(t *testing.T, f *farEnd) *Carrier {
 	return c
 }
 
-// Other processes of the same user may connect to the socket on HOST, and do what they like. A login
-// gets through beside them.
+// Other processes of the same user may connect to the socket on HOST, and do what they like. A
+// login gets through beside them.
 func TestALoginBesideProcessesThatMisbehave(t *testing.T) {
 	for name, misbehave := range map[string]func(net.Conn){
 		"they say nothing": func(c net.Conn) { io.Copy(io.Discard, c) },

@@ -92,12 +92,17 @@ type Session struct {
 	// workstation is that of --callback-via. It is nil without one.
 	workstation *workstation
 	kept
-	// cookies are those of the upstream.
-	cookies *cookieJar
-	// secrets are those of the settings, for Mask.
-	secrets []string
+	masked
 	// closers end the parts, in the order in which the parts were built.
 	closers []func() error
+}
+
+// masked is what Mask takes secrets from, besides the sign-in.
+type masked struct {
+	// cookies are those of the upstream.
+	cookies *cookieJar
+	// secrets are those of the settings.
+	secrets []string
 }
 
 // kept is where a session keeps values for the next one.
