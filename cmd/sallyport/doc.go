@@ -106,6 +106,23 @@
 // An editor's helper in BROWSER (VS Code, Codespaces) opens the link where its window is, and
 // forwards the port. Under WSL the browser is that of Windows.
 //
+// # The far end
+//
+// Two sallyports on two machines work together in a login: the one that wants it, and the one at
+// the browser. The one that dials starts the other by SSH, as `sallyport far-end`, which nobody
+// types. It is looked for in PATH and in the usual directories, such as ~/.local/bin. `sallyport
+// callback` starts it on HOST, where it owns the socket that logins find, and ends with the
+// connection. Where HOST runs no command, its sshd forwards a socket in /tmp instead.
+// --callback-via starts it on the workstation, with --join: it hands the login to `sallyport
+// callback` there, or opens the browser itself, and holds the callback's port. Without a sallyport
+// on the workstation, the port is a remote forward there, which is refused if GatewayPorts would
+// open it to other machines.
+//
+// All ways are open at once: helpers, --callback-via, the browser here, the link on stderr and in
+// the MCP host. The first answer counts. A container needs the directory of helper sockets alone
+// (browser in XDG_RUNTIME_DIR/sallyport, mounted at browser in the run of its state directory), or
+// --callback-host 0.0.0.0 with the port published on 127.0.0.1 of its host.
+//
 // # Settings
 //
 // Each flag has an environment variable, and a field in the JSON file of --config. The variable is
@@ -261,6 +278,11 @@
 // Not stopped: another user sees that sallyport runs, and for which upstream, and can take the
 // callback's port, so that a login fails. On systems that cannot tell the user at the other end of
 // a socket (Windows, some BSD), the directory alone protects.
+//
+// A login is shown to helpers on sockets that are ours, with a process of ours behind each, and to
+// nobody else (helper.TestSocketsOfOthersAreLeftAlone). The helper can finish the login, and cannot
+// use it: the code alone is worth nothing without the verifier, which stays here. A port that a
+// workstation's sshd would open to others is not used (callback.TestGatewayPortsAreRefused).
 //
 // The process of a shared connection holds a way behind the bastion open, so others may want its
 // socket. It lies in a directory of mode 0700 that must be ours, as must the one above it. Both

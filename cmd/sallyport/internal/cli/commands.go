@@ -124,8 +124,8 @@ type ShareCommand struct {
 // TryCommand is `sallyport try`.
 type TryCommand struct{}
 
-// FarEndCommand is `sallyport far-end`, which a sallyport on another machine starts over SSH. Nobody
-// types it.
+// FarEndCommand is `sallyport far-end`, which a sallyport on another machine starts over SSH.
+// Nobody types it.
 type FarEndCommand struct {
 	Join  bool `hidden:"" help:"Bring one login, from stdin, to the browser of this machine." from:"-"`
 	Store `group:"files"`
