@@ -71,10 +71,11 @@ type StatusCommand struct {
 // DoctorCommand is `sallyport doctor`. It accepts the flags of the relay, so that the proxy's
 // command line serves it unchanged.
 type DoctorCommand struct {
-	JSON   bool   `name:"json" help:"Print JSON." from:"-"`
-	Report string `name:"report" placeholder:"FILE" help:"Write a report that is fit to be sent to strangers: names of hosts and people are replaced." from:"-"`
-	Client string `name:"client" placeholder:"NAME" help:"Run with the environment, PATH and entry that this MCP host gives its servers: claude-code, codex, gemini, ..." from:"-"`
-	Login  bool   `name:"login" help:"Sign in first, as sallyport login does; otherwise nobody is asked anything." from:"-"`
+	JSON    bool   `name:"json" help:"Print JSON." from:"-"`
+	Report  string `name:"report" placeholder:"FILE" help:"Write a report that is fit to be sent to strangers: names of hosts and people are replaced." from:"-"`
+	Client  string `name:"client" placeholder:"NAME" help:"Run with the environment, PATH and entry that this MCP host gives its servers: claude-code, codex, gemini, ..." from:"-"`
+	Verbose bool   `name:"verbose" short:"v" help:"Show also of good rows what they were concluded from." from:"-"`
+	Login   bool   `name:"login" help:"Sign in first, as sallyport login does; otherwise nobody is asked anything." from:"-"`
 	Remote
 	Relay `group:"upstream"`
 	Common
