@@ -57,6 +57,10 @@
 // opens a terminal, because it may be the MCP host's own. It starts the program of SSH_ASKPASS by
 // the rules of ssh(1), or says which command to type.
 //
+// Many MCP hosts do not pass SSH_AUTH_SOCK on. Where it is not set, the agent of the shared
+// connection or of the session stands in (packages share and agents). A variable that is set but
+// empty, and IdentityAgent, are choices, and are respected.
+//
 // # Sign-in
 //
 // The upstream answers a request with 401. Its metadata (RFC 9728) names the authorization server,
@@ -79,6 +83,22 @@
 // workstation by SSH: with --callback-via WORKSTATION the callback's port is a remote forward
 // there, which is gone after the login. Or the workstation reaches the proxy's machine: the person
 // types `sallyport callback HOST` on the workstation.
+//
+// With --install, callback first copies this program to HOST, as ~/.local/bin/sallyport, if HOST
+// has the same platform and no equal or newer one. The copy gets its name only when it is whole and
+// has run there once. With --service, callback runs whenever the person is logged on: by a unit of
+// systemd, an agent of launchd, or a Run key of Windows, which has the same flags and holds no
+// secret. Nobody can answer a question then, so a host that asks one is told when the service is
+// installed, and is tried again and again. --service --remove takes it away.
+//
+// Without any of these, the browser ends at a page that it cannot open. The person copies the
+// address of that page. A login in a terminal takes it there, `sallyport login --paste` hands it
+// to whichever process of this user waits for it on this machine, and the tool sallyport_sign_in
+// takes it as callback_url. Its code is a secret: the prompt and stdin show it to nobody, and the
+// command line does, so that is warned about.
+//
+// An editor's helper in BROWSER (VS Code, Codespaces) opens the link where its window is, and
+// forwards the port. Under WSL the browser is that of Windows.
 //
 // # Settings
 //
@@ -224,7 +244,9 @@
 // loopback and names.
 //
 // Another user of this machine sees neither tokens nor the state of a login. Files of the store
-// have mode 0600 and are not read if they are open to others or not ours (oauth/tokenstore). A
+// have mode 0600 and are not read if they are open to others or not ours (oauth/tokenstore). An
+// agent that we look for ourselves counts only if its socket and its process are this user's
+// (agents.TestAnotherUsersSocket). A
 // directory of sockets must be ours, and both ends of a socket look at the other's user first
 // (control.TestDirectoriesThatAreNotUsed, processes.TestSharedDirectory). Secrets are taken out of
 // the environment of child processes, a browser's arguments hold a link that works once
@@ -321,7 +343,7 @@
 // obstacle (what is in the way), person (messages, questions, browser), control (the local
 // interface of a running proxy), share (finding, starting and running shared connections),
 // localsock (sockets of one user), callback (carrying the callback), install (configurations of MCP
-// hosts), hostio (stdin, parent,
-// memory), environment, and command, which is the whole program. Package machines and the folders
-// stories and bench are tests.
+// hosts), deploy (this program on another machine), service (this program at log-on), hostio
+// (stdin, parent, memory), environment, and command, which is the whole program. Package machines
+// and the folders stories and bench are tests.
 package main

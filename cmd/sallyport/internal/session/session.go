@@ -76,14 +76,14 @@ type Session struct {
 	// Logins shows the logins of SignIn to helpers. It is nil if the callback comes to a redirect URI
 	// that is not on loopback.
 	Logins *helper.Logins
+	// AgentMissing reports whether SSH_AUTH_SOCK is not set, a hop to Via would ask the agent, and
+	// none was found in the last attempt to dial. It is nil without a tunnel.
+	AgentMissing func() bool
 	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
 
 	// Parts is what the session was made from, for a look at single steps.
 	Parts Parts
-
-	// agentMissing is that of SSH. It is nil without a tunnel.
-	agentMissing func() bool
 
 	// workstation is that of --callback-via. It is nil without one.
 	workstation *workstation
@@ -158,10 +158,6 @@ func (s *Session) Connect(ctx context.Context) error {
 	}
 	return nil
 }
-
-// AgentMissing reports whether SSH_AUTH_SOCK is not set, a hop to Via would ask the agent, and none
-// was found in the last attempt to dial.
-func (s *Session) AgentMissing() bool { return s.agentMissing != nil && s.agentMissing() }
 
 // Load returns what Save stored under name for this upstream. It returns nil if nothing was stored,
 // as with --token-store memory.
