@@ -94,8 +94,8 @@ type CallbackCommand struct {
 	// Unattended says that nobody is there to be asked, and that no HOST ends the command. The
 	// service has it.
 	Unattended bool     `hidden:"" from:"-"`
-	Port       Ports    `help:"Port to carry to the same port of HOST, for tools that know nothing of sallyport (mcp-remote, claude, codex, gcloud); several are separated by commas." field:"callback.port" placeholder:"N[,N]"`
-	Trust      []string `sep:"none" placeholder:"HOST" help:"Open the login pages of HOST without asking first; may be repeated." field:"callback.trust"`
+	Port       Ports    `help:"Port to carry to the same port of HOST, for tools that know nothing of sallyport (mcp-remote, claude, codex, gcloud); several are separated by commas." placeholder:"N[,N]"`
+	Trust      []string `sep:"none" placeholder:"HOST" help:"Open the login pages of HOST without asking first; may be repeated."`
 	Browser    `group:"callback"`
 	SSH        `group:"ssh"`
 	Store      `group:"files"`
@@ -124,8 +124,8 @@ type ShareCommand struct {
 // TryCommand is `sallyport try`.
 type TryCommand struct{}
 
-// FarEndCommand is `sallyport far-end`, which a sallyport on another machine starts over SSH. Nobody
-// types it.
+// FarEndCommand is `sallyport far-end`, which a sallyport on another machine starts over SSH.
+// Nobody types it.
 type FarEndCommand struct {
 	Join  bool `hidden:"" help:"Bring one login, from stdin, to the browser of this machine." from:"-"`
 	Store `group:"files"`

@@ -29,8 +29,8 @@ type Config struct {
 	// Notice shows the person what an SSH server says before it lets us in. If it is nil, only the
 	// state of the tunnel has it.
 	Notice func(sshtunnel.Notice)
-	// Offer returns what shows the logins of a session to the person. The Upstream of the session is
-	// known when it is called.
+	// Offer returns what shows the logins of a session to the person. The Upstream of the session
+	// is known when it is called.
 	Offer func(*Session) Offer
 	// Explain words an error in one line, for the page on another machine.
 	Explain func(error) string
@@ -53,8 +53,8 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Offer shows a login to the person until the context ends. The function lend shows the login to the
-// helpers until then, and tells what they show: once at the beginning, and after each change.
+// Offer shows a login to the person until the context ends. The function lend shows the login to
+// the helpers until then, and tells what they show: once at the beginning, and after each change.
 type Offer func(ctx context.Context, p oauth.Prompt, lend func(report func(helper.Shown)))
 
 // Session is all that lies between the MCP host and one upstream. Its methods may be called
@@ -73,8 +73,8 @@ type Session struct {
 	Realm Realm
 	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
 	CallbackTunnel *sshtunnel.Tunnel
-	// Logins shows the logins of SignIn to helpers. It is nil if the callback comes to a redirect URI
-	// that is not on loopback.
+	// Logins shows the logins of SignIn to helpers. It is nil if the callback comes to a redirect
+	// URI that is not on loopback.
 	Logins *helper.Logins
 	// AgentMissing reports whether SSH_AUTH_SOCK is not set, a hop to Via would ask the agent, and
 	// none was found in the last attempt to dial. It is nil without a tunnel.
@@ -89,12 +89,17 @@ type Session struct {
 	workstation *workstation
 	// key names this upstream and account in the store.
 	key string
-	// cookies are those of the upstream.
-	cookies *cookieJar
-	// secrets are those of the settings, for Mask.
-	secrets []string
+	masked
 	// closers end the parts, in the order in which the parts were built.
 	closers []func() error
+}
+
+// masked is what Mask takes secrets from, besides the sign-in.
+type masked struct {
+	// cookies are those of the upstream.
+	cookies *cookieJar
+	// secrets are those of the settings.
+	secrets []string
 }
 
 // Open checks the settings and builds the parts, without touching the network. The context bounds
@@ -132,7 +137,7 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	if config.IDP, err = identityProvider(cfg.Settings.OAuth); err != nil {
 		return err
 	}
-	config.Offer = s.offerBy(cfg.Offer(s))
+	config.Offer = offerBy(s, cfg.Offer(s))
 	s.Realm = routes.realm
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
 	config.MayOpen, config.Remark = routes.mayOpen, newRemark(cfg.Settings)
