@@ -57,6 +57,10 @@
 // opens a terminal, because it may be the MCP host's own. It starts the program of SSH_ASKPASS by
 // the rules of ssh(1), or says which command to type.
 //
+// Many MCP hosts do not pass SSH_AUTH_SOCK on. Where it is not set, the agent of the shared
+// connection or of the session stands in (packages share and agents). A variable that is set but
+// empty, and IdentityAgent, are choices, and are respected.
+//
 // # Sign-in
 //
 // The upstream answers a request with 401. Its metadata (RFC 9728) names the authorization server,
@@ -78,7 +82,29 @@
 // If the browser is on another machine than the proxy, there are two ways. The proxy reaches the
 // workstation by SSH: with --callback-via WORKSTATION the callback's port is a remote forward
 // there, which is gone after the login. Or the workstation reaches the proxy's machine: the person
-// types `sallyport callback HOST` on the workstation.
+// types `sallyport callback HOST` on the workstation, once for all logins on HOST. A login there
+// opens this page on the workstation: HOST wants to sign in to the upstream, at the login server.
+// Continue leads to the login page, and the answer goes back to HOST, which binds no port. The page
+// is not shown again for the same HOST and login server, and never for the HOST of --trust.
+// `sallyport status` lists what may be opened without asking, and `sallyport logout` forgets it. A
+// tool that knows nothing of this needs a port of its own: --port N carries port N of the
+// workstation to the same port of HOST.
+//
+// With --install, callback first copies this program to HOST, as ~/.local/bin/sallyport, if HOST
+// has the same platform and no equal or newer one. The copy gets its name only when it is whole and
+// has run there once. With --service, callback runs whenever the person is logged on: by a unit of
+// systemd, an agent of launchd, or a Run key of Windows, which has the same flags and holds no
+// secret. Nobody can answer a question then, so a host that asks one is told when the service is
+// installed, and is tried again and again. --service --remove takes it away.
+//
+// Without any of these, the browser ends at a page that it cannot open. The person copies the
+// address of that page. A login in a terminal takes it there, `sallyport login --paste` hands it
+// to whichever process of this user waits for it on this machine, and the tool sallyport_sign_in
+// takes it as callback_url. Its code is a secret: the prompt and stdin show it to nobody, and the
+// command line does, so that is warned about.
+//
+// An editor's helper in BROWSER (VS Code, Codespaces) opens the link where its window is, and
+// forwards the port. Under WSL the browser is that of Windows.
 //
 // # The far end
 //
@@ -241,7 +267,9 @@
 // loopback and names.
 //
 // Another user of this machine sees neither tokens nor the state of a login. Files of the store
-// have mode 0600 and are not read if they are open to others or not ours (oauth/tokenstore). A
+// have mode 0600 and are not read if they are open to others or not ours (oauth/tokenstore). An
+// agent that we look for ourselves counts only if its socket and its process are this user's
+// (agents.TestAnotherUsersSocket). A
 // directory of sockets must be ours, and both ends of a socket look at the other's user first
 // (control.TestDirectoriesThatAreNotUsed, processes.TestSharedDirectory). Secrets are taken out of
 // the environment of child processes, a browser's arguments hold a link that works once
@@ -274,6 +302,24 @@
 // reaches, runs commands there as the user, listens there, and is asked the questions of a login
 // that it waits for, all without a login of its own: a second factor protects the way to the
 // bastion once for all processes, as with ControlMaster. --share off undoes that.
+//
+// A machine that is HOST of `sallyport callback` can ask the workstation to open pages, and no more.
+// A link is opened only if it is an authorization request with PKCE whose answer comes back to the
+// port that is held for it (callback.TestCheckLogin, callback.TestRogueLinks), and only after
+// Continue on our own page, whose form no other page can send (callback.TestForms,
+// callback.TestEvilPageInABrowser). It gets the callbacks of its own logins alone
+// (callback.TestRoutingByState). It cannot open pages in a loop: one at a time, none for an hour
+// after three that were refused or left alone, and twenty in ten minutes (callback.TestBrake,
+// callback.TestBrakeOfATrustedHost). Its words are short plain text on our pages
+// (callback.TestRogueTexts). What --port carries is its own page, in a sandbox: without origin,
+// script, cookies and service worker (callback.TestCarriedPageInABrowser). Not stopped: a HOST that
+// the person said Continue to may open pages of that login server, and asks there for what it
+// wants. It learns which loopback ports of the workstation are in use.
+//
+// Another user of the workstation may listen on one of its loopback addresses first. A login whose
+// redirect URI a browser could take there gets another port, or is told
+// (callback.TestAnotherUserHoldsALoopback). Our pages answer the processes of their own user alone,
+// where the system tells (callback.TestAnotherUserOpensOurLink).
 //
 // A web page in the person's browser can send requests to the callback's port. It lacks the state,
 // the Host header must be ours (DNS rebinding), idle connections keep nobody out
@@ -334,7 +380,9 @@
 //     The other processes of the account follow it.
 //   - route: how a request leaves: direct or via. background request: one that nobody waits for. It
 //     never starts a login.
-//   - person: the human. workstation: the machine with the person's browser.
+//   - person: the human. workstation: the machine with the person's browser. HOST: the machine
+//     where a login is wanted, as the person typed it on the workstation. helper: the sallyport on
+//     the workstation. desk: what in it holds the ports and shows the pages.
 //
 // # Packages
 //
@@ -343,7 +391,7 @@
 // obstacle (what is in the way), person (messages, questions, browser), control (the local
 // interface of a running proxy), share (finding, starting and running shared connections),
 // localsock (sockets of one user), callback (carrying the callback), install (configurations of MCP
-// hosts), hostio (stdin, parent,
-// memory), environment, and command, which is the whole program. Package machines and the folders
-// stories and bench are tests.
+// hosts), deploy (this program on another machine), service (this program at log-on), hostio
+// (stdin, parent, memory), environment, and command, which is the whole program. Package machines
+// and the folders stories and bench are tests.
 package main

@@ -69,8 +69,8 @@ func systemBrowsers(env environment.Environment) [][]string {
 		return [][]string{{"rundll32", "url.dll,FileProtocolHandler"}}
 	}
 	if isWSL(env) {
-		// The browser is that of Windows. The program of wslu comes first, because a person who has
-		// installed it may have set it up.
+		// The browser is that of Windows. The program of wslu comes first, because a person who
+		// has installed it may have set it up.
 		start := []string{"-NoProfile", "-NonInteractive", "-Command", "Start-Process $env:" + linkVariable}
 		return [][]string{{"wslview"}, append([]string{"powershell.exe"}, start...),
 			append([]string{"/mnt/c/Windows/System32/WindowsPowerShell/v1.0/powershell.exe"}, start...), {"xdg-open"}}
@@ -81,8 +81,8 @@ func systemBrowsers(env environment.Environment) [][]string {
 	return [][]string{{"xdg-open"}, {"x-www-browser"}}
 }
 
-// linkVariable is the variable that brings the link to PowerShell, which would take a part of it for
-// commands if it stood among the arguments.
+// linkVariable is the variable that brings the link to PowerShell, which would take a part of it
+// for commands if it stood among the arguments.
 const linkVariable = "SALLYPORT_LINK"
 
 // isWSL reports whether this is the Windows Subsystem for Linux. An MCP host may have dropped its

@@ -89,8 +89,8 @@ func (l Login) hintPaste(p oauth.Prompt) {
 	}
 }
 
-// hintEditor says what the helper of an editor does (VS Code, Codespaces, Cursor and others), if the
-// browser is one: it opens the link on the machine where the editor's window is.
+// hintEditor says what the helper of an editor does (VS Code, Codespaces, Cursor and others), if
+// the browser is one: it opens the link on the machine where the editor's window is.
 func (l Login) hintEditor(p oauth.Prompt) {
 	helper := strings.Contains(l.Browser, "/helpers/browser") || l.Browser != "" && l.Env.Getenv("CODESPACES") == "true"
 	u, err := url.Parse(p.RedirectURI)

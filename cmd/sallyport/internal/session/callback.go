@@ -37,6 +37,14 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, err
 		s.workstation = w
 		listen, others = w.listenOrHere(cfg.OnlyLooks), map[string]func(context.Context) (net.Conn, error){"--callback-via " + host: w.join}
 	}
+	if cfg.OnlyLooks { // no helper is told of a login
+		if s.CallbackTunnel != nil {
+			listen = func(ctx context.Context, addr string) (net.Listener, error) {
+				return s.CallbackTunnel.Listen(ctx, "tcp", addr)
+			}
+		}
+		return listen, nil
+	}
 	redirect, err := url.Parse(cfg.Settings.RedirectURI)
 	elsewhere := err == nil && cfg.Settings.RedirectURI != "" && !IsLoopback(redirect.Hostname())
 	if elsewhere || cfg.OnlyLooks { // somebody brings the callback to this machine, or nobody signs in

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,9 +15,7 @@ import (
 	"sallyport/cmd/sallyport/internal/environment"
 	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/oauth"
-	"sallyport/oauth/tokenstore"
 	"sallyport/sshtunnel"
-	"sallyport/sshtunnel/sshconfig"
 )
 
 // Config describes a session.
@@ -79,19 +76,19 @@ type Session struct {
 	// Logins shows the logins of SignIn to helpers. It is nil if the callback comes to a redirect
 	// URI that is not on loopback.
 	Logins *helper.Logins
+	// AgentMissing reports whether SSH_AUTH_SOCK is not set, a hop to Via would ask the agent, and
+	// none was found in the last attempt to dial. It is nil without a tunnel.
+	AgentMissing func() bool
 	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
 
-	// ssh is what made the tunnels.
-	ssh SSH
-	// signIn is what SignIn was made from.
-	signIn oauth.Config
-	// agentMissing is that of SSH. It is nil without a tunnel.
-	agentMissing func() bool
+	// Parts is what the session was made from, for a look at single steps.
+	Parts Parts
 
 	// workstation is that of --callback-via. It is nil without one.
 	workstation *workstation
-	kept
+	// key names this upstream and account in the store.
+	key string
 	masked
 	// closers end the parts, in the order in which the parts were built.
 	closers []func() error
@@ -105,19 +102,11 @@ type masked struct {
 	secrets []string
 }
 
-// kept is where a session keeps values for the next one.
-type kept struct {
-	// store keeps them. Nil keeps nothing.
-	store *tokenstore.Store
-	// key names this upstream and account in the store.
-	key string
-}
-
 // Open checks the settings and builds the parts, without touching the network. The context bounds
 // the commands of Match exec in ssh_config, and nothing later. The error is a *cli.UsageError or an
 // *sshconfig.Error, or it comes from the token store's files.
 func Open(ctx context.Context, cfg Config) (*Session, error) {
-	s := &Session{Via: cfg.Settings.Via, ssh: cfg.ssh()}
+	s := &Session{Via: cfg.Settings.Via, Parts: Parts{ssh: cfg.ssh()}}
 	if err := s.open(ctx, cfg); err != nil {
 		s.Close()
 		return nil, err
@@ -157,36 +146,8 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 		return &cli.UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists the sign-in flags"}}
 	}
 	s.closers = append(s.closers, s.SignIn.Close)
-	s.signIn, s.store, s.key = config, config.Store, config.Key()
+	s.Parts.signIn, s.key = config, config.Key()
 	return nil
-}
-
-// Discover asks for everything that a sign-in would ask for before it registers a client, and
-// signs nobody in (oauth.Discover).
-func (s *Session) Discover(ctx context.Context) (oauth.Discovery, error) {
-	return oauth.Discover(ctx, s.signIn)
-}
-
-// DiscoverServer asks for the metadata of a login server alone (oauth.DiscoverServer).
-func (s *Session) DiscoverServer(ctx context.Context, issuer string) (oauth.Discovery, error) {
-	return oauth.DiscoverServer(ctx, s.signIn, issuer)
-}
-
-// Bare sends requests to the upstream without a token, and as they come.
-func (s *Session) Bare() http.RoundTripper { return s.signIn.Base }
-
-// ListenForCallback binds the callback's port as a login would (oauth.ListenForCallback).
-func (s *Session) ListenForCallback(ctx context.Context) (net.Listener, string, error) {
-	return oauth.ListenForCallback(ctx, s.signIn)
-}
-
-// Grant is the grant of the settings. It is oauth.GrantNone also if the settings hold the person's
-// own credentials.
-func (s *Session) Grant() string { return s.signIn.Grant }
-
-// SharedSockets returns the sockets of the shared connections of a chain.
-func (s *Session) SharedSockets(ctx context.Context, chain []*sshconfig.Host) []string {
-	return s.ssh.Shares(ctx, chain).SocketsOf(chain)
 }
 
 // Connect brings the tunnels up and returns the first failure. Commands that a person waits for
@@ -203,33 +164,29 @@ func (s *Session) Connect(ctx context.Context) error {
 	return nil
 }
 
-// AgentMissing reports whether SSH_AUTH_SOCK is not set, a hop to Via would ask the agent, and none
-// was found in the last attempt to dial.
-func (s *Session) AgentMissing() bool { return s.agentMissing != nil && s.agentMissing() }
-
 // Load returns what Save stored under name for this upstream. It returns nil if nothing was stored,
 // as with --token-store memory.
 func (s *Session) Load(name string) ([]byte, error) {
-	if s.store == nil {
+	if s.Parts.signIn.Store == nil {
 		return nil, nil
 	}
-	return s.store.Load(s.key + "/" + name)
+	return s.Parts.signIn.Store.Load(s.key + "/" + name)
 }
 
 // Save stores b under name for the next session with this upstream, until a logout.
 func (s *Session) Save(name string, b []byte) error {
-	if s.store == nil {
+	if s.Parts.signIn.Store == nil {
 		return nil
 	}
-	return s.store.Save(s.key+"/"+name, b)
+	return s.Parts.signIn.Store.Save(s.key+"/"+name, b)
 }
 
 // IsStored reports whether the store has an account with these settings.
 func (s *Session) IsStored() (bool, error) {
-	if s.store == nil {
+	if s.Parts.signIn.Store == nil {
 		return false, nil
 	}
-	value, err := s.store.Load(s.key)
+	value, err := s.Parts.signIn.Store.Load(s.key)
 	return value != nil, err
 }
 
