@@ -3,6 +3,7 @@ package oauth
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 	"time"
 
@@ -33,6 +34,8 @@ type Account struct {
 	// SignedIn says that there is an access token, and Refreshable that there is a refresh token.
 	SignedIn    bool `json:"signed_in"`
 	Refreshable bool `json:"refreshable"`
+	// Refreshed is when a refresh last brought a token. It is zero if none has since the sign-in.
+	Refreshed time.Time `json:"refreshed,omitzero"`
 	// Registered says that a client was registered for this account (RFC 7591).
 	Registered bool `json:"registered"`
 	// Problem says how the server refused the last refresh token, in words for people. It is empty
@@ -40,6 +43,8 @@ type Account struct {
 	Problem string `json:"problem,omitempty"`
 	// Saved is when the record was last written.
 	Saved time.Time `json:"saved,omitzero"`
+	// Remark is that of the Config that signed in. It is nil if there was none.
+	Remark json.RawMessage `json:"-"`
 }
 
 // Accounts lists the accounts that store keeps on the disk. A record that cannot be read is left
@@ -73,5 +78,30 @@ func (r record) account() Account {
 		Upstream: r.Upstream, IdentityProvider: r.Provider != nil, UsedBy: r.Provider.upstreams(), Realm: r.Realm,
 		Issuer: r.Server.Issuer, Name: r.Token.Account, Scopes: scopes, Expiry: r.Token.Expiry, Saved: r.Saved, Problem: problem,
 		SignedIn: r.Token.Access != "", Refreshable: r.Token.Refresh != "", Registered: r.Client.Registered,
+		Refreshed: r.RefreshedAt, Remark: r.Remark,
 	}
 }
+
+// Stored returns what the store keeps about the account of t, and a RoundTripper that sends
+// requests to the upstream with the stored access token, if there is one, and does nothing else: it
+// refreshes nothing and signs nobody in. The caller gets every answer of the upstream. The zero
+// Account means that nothing is stored. It is for a look at the account from outside, with a store
+// of tokenstore.Look.
+func (t *Transport) Stored() (Account, http.RoundTripper) {
+	rec, _ := t.account.current()
+	return rec.account(), storedTripper{t, rec.Token.Access}
+}
+
+// storedTripper is the RoundTripper of Stored.
+type storedTripper struct {
+	t      *Transport
+	access string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s storedTripper) RoundTrip(req *http.Request) (*http.Response, error) {
+	return s.t.send(req, req.Body, s.access)
+}
+
+// Expired reports whether the access token has expired by the wall clock.
+func (a Account) Expired(now time.Time) bool { return !a.Expiry.IsZero() && !now.Before(a.Expiry) }

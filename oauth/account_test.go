@@ -90,3 +90,40 @@ func TestAccounts(t *testing.T) {
 	b, _ := json.Marshal(list)
 	w.noSecrets(string(b))
 }
+
+// Stored shows the stored token and does nothing else, whatever the upstream answers.
+func TestStored(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.mustPost(w.transport(nil))
+	before := w.as.Stats()
+	tr := w.transport(nil)
+	account, send := tr.Stored()
+	if !account.SignedIn || !account.Refreshable || account.Upstream != w.upstream.String() || account.Expired(account.Saved) {
+		t.Errorf("%+v", account)
+	}
+	post := func(want int) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.upstream.String(), strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := send.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("status %d, want %d", resp.StatusCode, want)
+		}
+	}
+	post(http.StatusOK)
+	w.as.RevokeAccess()
+	post(http.StatusUnauthorized)
+	if got := w.as.Stats(); got.Refreshes != before.Refreshes || got.Authorizations != before.Authorizations {
+		t.Errorf("before %+v, after %+v", before, got)
+	}
+	if !account.Expired(account.Expiry) || (Account{}).Expired(time.Now()) {
+		t.Error("Expired is wrong")
+	}
+}

@@ -11,10 +11,13 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os/user"
+	"runtime"
 	"sync/atomic"
 	"time"
 
 	"sallyport/oauth/asclient"
+	"sallyport/oauth/loopback"
 	"sallyport/oauth/procnet"
 )
 
@@ -43,6 +46,9 @@ type callbackServer struct {
 	redirect *url.URL
 	// state is the state parameter of the login.
 	state string
+	// sendsIss says that each callback of the server has an iss (RFC 9207). It is set before the
+	// login is shown.
+	sendsIss bool
 
 	// visitPath leads to the login page once.
 	visitPath string
@@ -82,12 +88,13 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path st
 		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil && port == "0" {
+	// The listener may have another port than we asked for: see CallbackConfig.Listen.
+	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil {
 		port = bound
 	}
 	at := &callbackPort{cfg: cfg, addr: addr, port: port, startPath: startPath + rand.Text()}
 	serve := func(w http.ResponseWriter, r *http.Request) { at.current.Load().ServeHTTP(w, r) }
-	at.server = &http.Server{Handler: http.HandlerFunc(serve), ErrorLog: discardLog, ConnContext: withConn,
+	at.server = &http.Server{Handler: http.HandlerFunc(serve), ErrorLog: discardLog, ConnContext: loopback.WithConn,
 		ReadHeaderTimeout: callbackHeaderTime, IdleTimeout: callbackHeaderTime, MaxHeaderBytes: callbackHeaderBytes}
 	at.server.SetKeepAlivesEnabled(false) // a browser comes once or twice
 	cb, err := at.expect(path)
@@ -95,7 +102,7 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path st
 		ln.Close()
 		return nil, err
 	}
-	at.listener = newBrowserListener(ln)
+	at.listener = loopback.NewListener(ln)
 	life.startWithin(func() { at.server.Serve(at.listener) }) // ends with free
 	return cb, nil
 }
@@ -115,6 +122,17 @@ func (at *callbackPort) expect(path string) (*callbackServer, error) {
 		got: make(chan url.Values, 1), strayErrors: make(chan url.Values, 1), finished: make(chan struct{})}
 	at.current.Store(cb)
 	return cb, nil
+}
+
+// ListenForCallback binds the callback address that a login with cfg would have, and returns which
+// one of the configured it is. The error is that of a login: a *PortBusyError if another process
+// has the port. The caller must close the listener.
+func ListenForCallback(ctx context.Context, cfg Config) (net.Listener, string, error) {
+	cfg.setDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, "", err
+	}
+	return bindCallback(ctx, &cfg)
 }
 
 // bindCallback listens on the first of the configured addresses that is free, and returns which one
@@ -137,7 +155,7 @@ func bindCallback(ctx context.Context, cfg *Config) (net.Listener, string, error
 		err = listenError(addr, err)
 		first = cmp.Or(first, err)
 		if i+1 < len(addrs) {
-			cfg.Log.Warn("the next callback address is tried", "err", err)
+			cfg.Log.Info("the next callback address is tried", "err", err)
 		}
 	}
 	return nil, "", first
@@ -148,8 +166,18 @@ func listenError(addr string, err error) error {
 		return fmt.Errorf("listen for the callback on %s: %w", addr, err)
 	}
 	e := &PortBusyError{Addr: addr, Err: err}
-	if _, port, serr := net.SplitHostPort(addr); serr == nil {
-		e.PID, e.Command = procnet.Holder(port)
+	_, port, splitErr := net.SplitHostPort(addr)
+	if splitErr != nil {
+		return e
+	}
+	e.PID, e.Command = procnet.Holder(port)
+	if e.PID != 0 {
+		return e
+	}
+	uid := procnet.HolderUser(port)
+	e.Outgoing = uid == "" && runtime.GOOS == "linux"
+	if u, err := user.LookupId(uid); err == nil {
+		e.User = u.Username
 	}
 	return e
 }
@@ -183,7 +211,7 @@ func (cb *callbackServer) visitURL() string { return loopbackURL(cb.at.addr, cb.
 // ServeHTTP answers the browser. The answer to the callback waits for the outcome of the login, so
 // that our page tells the truth.
 func (cb *callbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer serving(r.Context())()
+	defer loopback.Serving(r.Context())()
 	path := pathOf(cb.redirect)
 	switch {
 	case !cb.isOurHost(r.Host):
@@ -270,7 +298,7 @@ func pathOf(u *url.URL) string { return cmp.Or(u.Path, "/") }
 // deliver takes the parameters of a callback and reports whether they belong to this login. The
 // first that do are acted on. Repetitions wait for the same outcome.
 func (cb *callbackServer) deliver(q url.Values) bool {
-	if subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(cb.state)) != 1 {
+	if !cb.hasState(q) {
 		return false
 	}
 	select {
@@ -278,6 +306,11 @@ func (cb *callbackServer) deliver(q url.Values) bool {
 	default: // one waits there already
 	}
 	return true
+}
+
+// hasState reports whether the parameters of a callback have the state of this login.
+func (cb *callbackServer) hasState(q url.Values) bool {
+	return subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(cb.state)) == 1
 }
 
 // strayError takes an error without a state, which broken authorization servers send although RFC

@@ -15,11 +15,11 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/oauth2"
 
 	"sallyport/oauth/asclient"
+	"sallyport/oauth/loopback"
 	"sallyport/oauth/oauthtest"
 )
 
@@ -244,6 +244,11 @@ func TestDeliver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cut := back.Query()
+	cut.Del("iss")
+	if err := tr.Deliver(t.Context(), &url.URL{RawQuery: cut.Encode()}); !errors.Is(err, ErrIncomplete) {
+		t.Errorf("its query without iss: %v, want %v", err, ErrIncomplete)
+	}
 	if err := tr.Deliver(t.Context(), back); err != nil {
 		t.Error(err)
 	}
@@ -252,6 +257,12 @@ func TestDeliver(t *testing.T) {
 	}
 	if err := tr.Deliver(t.Context(), back); err != nil {
 		t.Errorf("the same callback again: %v, want the same outcome", err)
+	}
+	if err := tr.Deliver(t.Context(), &url.URL{RawQuery: back.RawQuery}); err != nil {
+		t.Errorf("its query alone: %v, want the same outcome", err)
+	}
+	if err := tr.Deliver(t.Context(), &url.URL{RawQuery: "code=x&state=y"}); !errors.Is(err, ErrNoSignIn) {
+		t.Errorf("the query of another login: %v, want %v", err, ErrNoSignIn)
 	}
 	if got := w.as.Stats().Codes; got != 1 {
 		t.Errorf("code spent %d times", got)
@@ -361,7 +372,7 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	w := newWorld(t)
 	_, p, done := w.beginSignIn(nil)
 	back, _ := url.Parse(p.RedirectURI)
-	for range 4 * maxBrowserConns {
+	for range 4 * loopback.MaxConns {
 		c, err := net.Dial("tcp", back.Host)
 		if err != nil {
 			t.Fatal(err)
@@ -371,44 +382,6 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	w.open(t.Context(), p)
 	if err := await(t, done); err != nil {
 		t.Error(err)
-	}
-}
-
-// The oldest connections are closed that send no request, and no others.
-func TestBrowserConnectionsAreBounded(t *testing.T) {
-	t.Parallel()
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln := newBrowserListener(inner)
-	defer ln.Close()
-	const surplus = 5
-	var conns []*browserConn
-	for i := range maxBrowserConns + surplus {
-		client, err := net.Dial("tcp", inner.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
-		conn, err := ln.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		conns = append(conns, conn.(*browserConn))
-		if i == 0 {
-			defer serving(withConn(t.Context(), conn))()
-		}
-	}
-	for i, conn := range conns {
-		open := conn.SetDeadline(time.Time{}) == nil
-		if want := i == 0 || i > surplus; open != want {
-			t.Errorf("connection %d is open: %t, want %t", i, open, want)
-		}
-	}
-	conns[0].Close()
-	if got := len(ln.conns); got != maxBrowserConns-1 {
-		t.Errorf("%d connections are noted, want %d", got, maxBrowserConns-1)
 	}
 }
 
@@ -469,5 +442,35 @@ func TestPortIsFreeAfterALogin(t *testing.T) {
 	w.mustPost(tr)
 	if got := w.as.Stats().Authorizations; got != 2 {
 		t.Errorf("%d logins, want 2", got)
+	}
+}
+
+// A port that nobody listens on may still be taken, by an outgoing connection from it.
+func TestPortOfAnOutgoingConnection(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells who holds a port")
+	}
+	far, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	conn, err := net.Dial("tcp", far.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = net.Listen("tcp", conn.LocalAddr().String())
+	if err == nil {
+		t.Fatal("the port is free")
+	}
+	e, ok := errors.AsType[*PortBusyError](listenError(conn.LocalAddr().String(), err))
+	if !ok || !e.Outgoing || !strings.Contains(e.Error(), "is in use by an outgoing connection") {
+		t.Errorf("got %v", e)
+	}
+	_, err = net.Listen("tcp", far.Addr().String())
+	e, ok = errors.AsType[*PortBusyError](listenError(far.Addr().String(), err))
+	if !ok || e.PID != os.Getpid() || e.Outgoing {
+		t.Errorf("got %v, want this process", e)
 	}
 }

@@ -68,6 +68,9 @@ type Config struct {
 	// Realm is a part of the store's key that the caller chooses, to keep accounts at the same
 	// upstream apart. It may be empty.
 	Realm string
+	// Remark is JSON that is kept with the record of the account from each sign-in on, for a caller
+	// that meets the account without its Config. It must hold no secret. Nil keeps none.
+	Remark json.RawMessage
 
 	// Base sends requests to the upstream's origin. AuthBase sends requests to every other origin.
 	// A nil RoundTripper is http.DefaultTransport.
@@ -236,7 +239,9 @@ type CallbackConfig struct {
 	// Printable returns text as our pages may show it. Nil changes nothing: the pages escape what
 	// means something in HTML, and show the rest as it came.
 	Printable func(text string) string
-	// Listen opens the listener. It may be that of a tunnel. Nil is net.Listen's.
+	// Listen opens the listener. It may be that of a tunnel, or one whose port another machine
+	// holds; callbacks that arrive there come by Transport.Deliver. The redirect URI has the port of
+	// its Addr. Nil is net.Listen's.
 	Listen func(ctx context.Context, addr string) (net.Listener, error)
 }
 

@@ -42,6 +42,18 @@ func Discover(ctx context.Context, cfg Config) (Discovery, error) {
 	return d, err
 }
 
+// DiscoverServer asks for the metadata of the authorization server issuer, as Discover does, and
+// asks nothing of the upstream, which may be out of reach. The errors are those of Discover.
+func DiscoverServer(ctx context.Context, cfg Config, issuer string) (Discovery, error) {
+	cfg.Endpoints.Issuer = issuer
+	cfg.setDefaults()
+	if err := cfg.check(); err != nil {
+		return Discovery{}, err
+	}
+	f, err := cfg.requests().FindServer(ctx, asclient.Finding{})
+	return Discovery{Finding: f}, err
+}
+
 // discover finds the upstream's resource and its authorization server. hint is the URL of the
 // resource metadata that a challenge named; it may be empty. authorize says that the authorization
 // endpoint is needed as well. Endpoints that the Config gives replace discovered ones.

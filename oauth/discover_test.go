@@ -115,3 +115,19 @@ func TestDiscoverTakesWhatIsGiven(t *testing.T) {
 		t.Errorf("nothing to go by: %v", err)
 	}
 }
+
+// DiscoverServer asks nothing of the upstream.
+func TestDiscoverServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	unreached, _ := url.Parse("http://127.0.0.1:1/mcp")
+	d, err := DiscoverServer(t.Context(), Config{Upstream: unreached, Log: w.logger()}, w.as.Issuer)
+	if err != nil || d.Server.Issuer != w.as.Issuer {
+		t.Errorf("%+v, %v", d, err)
+	}
+	for _, a := range d.Tried {
+		if a.Step != asclient.StepServer {
+			t.Errorf("asked %s", a)
+		}
+	}
+}

@@ -431,7 +431,9 @@
 // does nothing if there is a valid token, or if the upstream wants none: it asks for no token, and
 // has no resource metadata or answers even the call of a tool. [Transport.SignOut]
 // revokes the tokens (RFC 7009) if the server can do that, and deletes them and the registration.
-// [Transport.Deliver] takes the URL of a callback that did not reach the listener.
+// Tokens that the server failed to revoke are kept, unless the caller insists.
+// [Transport.Deliver] takes the URL of a callback that did not reach the listener, or its query
+// alone.
 // [Transport.State] says where the sign-in stands and when that changes.
 //
 // # Errors

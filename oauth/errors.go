@@ -34,8 +34,23 @@ func (e *HeldBackError) Error() string {
 // Is reports whether target is ErrHeldBack.
 func (e *HeldBackError) Is(target error) bool { return target == ErrHeldBack }
 
+// RevocationError reports that a server did not revoke the tokens of a sign-out.
+type RevocationError struct {
+	// Kept says that the tokens are kept, so that the sign-out can be tried again.
+	Kept bool
+	// Err is why they were not revoked.
+	Err error
+}
+
+func (e *RevocationError) Error() string { return "the tokens were not revoked: " + e.Err.Error() }
+func (e *RevocationError) Unwrap() error { return e.Err }
+
 // ErrNoSignIn is returned by [Transport.Deliver] if the callback does not belong to the last login.
 var ErrNoSignIn = errors.New("no sign-in waits for this callback")
+
+// ErrIncomplete is returned by [Transport.Deliver] if the parameters of a callback lack the iss
+// that its server sends.
+var ErrIncomplete = errors.New("the callback is not whole: this login server sends iss with it")
 
 // ErrClosed is returned once the Transport is closed.
 var ErrClosed = errors.New("sign-in is closed")
@@ -98,14 +113,27 @@ type PortBusyError struct {
 	// system does not tell.
 	PID     int
 	Command string
+	// User is who the port belongs to, if that is another user. It is empty if the system does not
+	// tell.
+	User string
+	// Outgoing says that nobody listens there: the port is this side of an outgoing connection.
+	Outgoing bool
 	// Err is the system's error.
 	Err error
 }
 
 func (e *PortBusyError) Error() string {
 	s := "callback address " + e.Addr + " is in use"
-	if e.PID != 0 {
+	switch {
+	case e.PID != 0:
 		s += fmt.Sprintf(" by process %d %s", e.PID, asclient.Quote(e.Command))
+	case e.Outgoing:
+		s += " by an outgoing connection"
+	case e.User != "":
+		s += " by a process"
+	}
+	if e.User != "" {
+		s += " of the user " + asclient.Quote(e.User)
 	}
 	return s
 }

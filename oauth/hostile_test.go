@@ -164,7 +164,7 @@ func TestHostileRevocation(t *testing.T) {
 		h.server["revocation_endpoint"] = h.origin + "/revoke"
 		tr := h.transport(nil)
 		h.mustPost(tr)
-		if err := tr.SignOut(t.Context()); err != nil {
+		if err := tr.SignOut(t.Context(), false); err != nil {
 			t.Error(err)
 		}
 		h.wantNothing(h.as.Secrets()...)
@@ -230,7 +230,7 @@ func TestHostileEndpointForAConfiguredSecret(t *testing.T) {
 			if _, err := h.post(tr, "x"); codeOf(err) != tt.want {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
-			if err := tr.SignOut(t.Context()); err != nil {
+			if err := tr.SignOut(t.Context(), false); err != nil {
 				t.Error(err)
 			}
 			h.wantNothing("configured-secret")
@@ -273,7 +273,7 @@ func TestHostileRecordOfAProcessWithoutTheSecret(t *testing.T) {
 	if _, err := w.post(tr, "x"); codeOf(err) == "" {
 		t.Error("the record of the other server is used")
 	}
-	wantIssuerChanged(t, tr.SignOut(t.Context()), w.as.Issuer, other.Issuer)
+	wantIssuerChanged(t, tr.SignOut(t.Context(), false), w.as.Issuer, other.Issuer)
 }
 
 // An upstream that claims a server of others gets no token that is for another resource of that

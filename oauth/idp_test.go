@@ -172,7 +172,7 @@ func TestIDTokenIsRefreshed(t *testing.T) {
 			c.upstreams[0].advance(2 * time.Hour)
 		}, oauthtest.Stats{Authorizations: 2, Codes: 2, Refreshes: 1, Exchanges: 2}},
 		{"another process signed out", func(c *company) {
-			if err := c.transport(0, nil).SignOut(t.Context()); err != nil {
+			if err := c.transport(0, nil).SignOut(t.Context(), false); err != nil {
 				t.Error(err)
 			}
 		}, oauthtest.Stats{Authorizations: 2, Codes: 2, Exchanges: 2, Revocations: 1}},
@@ -326,7 +326,7 @@ func TestSignOutAtTheProvider(t *testing.T) {
 	c.mustPost(one, 0)
 	c.mustPost(two, 1)
 	rec, _ := one.provider.account.current()
-	if err := one.SignOut(t.Context()); err != nil {
+	if err := one.SignOut(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	if c.idp.Refreshable(rec.Token.Refresh) {

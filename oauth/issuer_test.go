@@ -154,7 +154,7 @@ func TestConfiguredSecretsAreBound(t *testing.T) {
 			wantIssuerChanged(t, err, other.Issuer, w.as.Issuer)
 			// A sign-out forgets what the client is for.
 			out := w.transport(client)
-			if err := out.SignOut(t.Context()); err != nil {
+			if err := out.SignOut(t.Context(), false); err != nil {
 				t.Error(err)
 			}
 			w.mustPost(w.transport(client))
@@ -350,7 +350,7 @@ func TestSignOutOfAnotherServer(t *testing.T) {
 			}
 			w.mustPost(w.transport(change))
 			out := w.transport(func(c *Config) { change(c); c.Endpoints.Issuer = other.Issuer })
-			if err := out.SignOut(t.Context()); err != nil {
+			if err := out.SignOut(t.Context(), false); err != nil {
 				t.Error(err)
 			}
 			if got := w.as.Stats().Revocations; got != tt.revocations {
@@ -418,7 +418,7 @@ func TestGivenEndpointIsDiscoveredLater(t *testing.T) {
 			if _, err := h.post(tr, "x"); !slices.Contains(tt.want, codeOf(err)) {
 				t.Errorf("%s: got %v, want one of %q", tt.elsewhere, err, tt.want)
 			}
-			tr.SignOut(t.Context())
+			tr.SignOut(t.Context(), false)
 			h.wantNothing("configured-secret")
 		})
 	}

@@ -88,8 +88,9 @@ func (l *login) runAuthorization(ctx context.Context, cb *callbackServer) error 
 		return err
 	}
 	cb.target.Store(target)
+	cb.sendsIss = l.server.SendsIss
 	p := Prompt{AuthorizeURL: target.first, LinkExpires: target.expires,
-		StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri,
+		StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri, State: cb.state,
 		Issuer: l.server.Issuer, Expires: l.cfg.now().Add(l.cfg.Callback.Timeout)}
 	q, err := l.awaitCallback(ctx, p, cb)
 	if errors.Is(err, ErrNotCompleted) && l.client.Registered && l.client.ID == known {
@@ -309,7 +310,8 @@ func (l *login) keep(ctx context.Context, k asclient.Token, a asclient.Authoriza
 	l.cfg.Log.Info("signed in", "host", l.server.Host())
 	return l.account.update(ctx, l.found, fromSignIn, func(r *record) {
 		r.Token, r.Asked, r.Client, r.ProofKey = k, a.Scopes, client{}, l.client.ProofKey
-		r.RefusedEarly, r.Undecided, r.Ended = false, 0, ""
+		r.RefusedEarly, r.Undecided, r.Ended, r.RefreshedAt = false, 0, "", time.Time{}
+		r.Remark = l.cfg.Remark
 		if l.client.Registered {
 			r.Client = l.client
 		}

@@ -146,7 +146,7 @@ func (s *story) served(setting string) {
 	if got < 1 || got > want {
 		s.t.Errorf("%d login pages, want 1 to %d", got, want)
 	}
-	if err := second.SignOut(s.t.Context()); err != nil {
+	if err := second.SignOut(s.t.Context(), true); err != nil {
 		s.Write([]byte("sign-out: " + err.Error() + "\n"))
 	}
 	time.Sleep(time.Hour)

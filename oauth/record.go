@@ -19,6 +19,8 @@ type record struct {
 	// Provider marks the account at an identity provider, whose URL is Upstream and whose token is
 	// an ID token. It is nil for every other account. It is never changed, only replaced.
 	Provider *providerUse `json:"identity_provider,omitempty"`
+	// Remark is that of the Config that signed in.
+	Remark json.RawMessage `json:"remark,omitempty"`
 	// Server issued everything below.
 	Server asclient.Server `json:"server,omitzero"`
 	// Resource is the resource parameter (RFC 8707) as it was sent. It is empty if none was.
@@ -61,6 +63,8 @@ type refreshing struct {
 	// UndecidedSince.
 	Undecided      int       `json:"undecided,omitempty"`
 	UndecidedSince time.Time `json:"undecided_since,omitzero"`
+	// RefreshedAt is when a refresh last brought a token. It is zero if none has since the sign-in.
+	RefreshedAt time.Time `json:"refreshed_at,omitzero"`
 	// Ended says how the server refused the last refresh token, in words for people. It is empty as
 	// soon as there is a token again.
 	Ended string `json:"ended,omitempty"`

@@ -24,7 +24,7 @@ func TestLogoutElsewhereIsNotUndone(t *testing.T) {
 	w.as.Set(func(k *oauthtest.Knobs) { k.NoRevocation = true }) // the server would still refresh
 	running := w.transport(nil)
 	w.mustPost(running)
-	if err := w.transport(nil).SignOut(t.Context()); err != nil {
+	if err := w.transport(nil).SignOut(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	w.advance(2 * time.Hour)
@@ -53,6 +53,27 @@ func TestDamagedStoreIsNotALogout(t *testing.T) {
 	w.wantStats(oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Refreshes: 1})
 }
 
+// Tokens that were not revoked are kept, so that the sign-out can be tried again, unless the person
+// insists.
+func TestFailedRevocationKeepsTheTokens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	tr := w.transport(nil)
+	w.mustPost(tr)
+	tunnel := errors.New("hop bastion is down")
+	tr.as.Other = roundTripper(func(*http.Request) (*http.Response, error) { return nil, tunnel })
+	for _, force := range []bool{false, true} {
+		err := tr.SignOut(t.Context(), force)
+		if e, ok := errors.AsType[*RevocationError](err); !ok || e.Kept == force || !errors.Is(err, tunnel) {
+			t.Errorf("force %t: got %v", force, err)
+		}
+		list, err := Accounts(w.store)
+		if got := len(list) == 1 && list[0].Refreshable; got == force || err != nil {
+			t.Errorf("force %t: the store holds %+v, %v", force, list, err)
+		}
+	}
+}
+
 func TestFailedRevocationIsTheCallersAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -60,7 +81,7 @@ func TestFailedRevocationIsTheCallersAlone(t *testing.T) {
 	w.mustPost(tr)
 	tunnel := errors.New("hop bastion is down")
 	tr.as.Other = roundTripper(func(*http.Request) (*http.Response, error) { return nil, tunnel })
-	if err := tr.SignOut(t.Context()); !errors.Is(err, tunnel) {
+	if err := tr.SignOut(t.Context(), false); !errors.Is(err, tunnel) {
 		t.Errorf("got %v", err)
 	}
 	if s, _ := tr.State(); s.Err != nil {

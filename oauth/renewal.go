@@ -120,7 +120,7 @@ func (r *renewal) refresh(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	r.account.doubts.refreshed(rec.Token.Access, k.Access)
-	rec.Token, rec.RefusedEarly, rec.Undecided, rec.Ended = k, false, 0, ""
+	rec.Token, rec.RefusedEarly, rec.Undecided, rec.Ended, rec.RefreshedAt = k, false, 0, "", r.cfg.now()
 	r.account.save(rec) // before the token is used: the server may have replaced the refresh token
 	r.account.set(rec, fromRefresh)
 	r.cfg.Log.Info("token refreshed", "host", rec.Server.Host())

@@ -68,13 +68,17 @@ func (t *Transport) servesAnybody(ctx context.Context) bool {
 }
 
 // SignOut revokes the tokens (RFC 7009) if the server can do that, and forgets the tokens and the
-// registration. It forgets them even if the revocation fails; the error then says why it failed.
+// registration. If the revocation fails, they are kept, so that it can be tried again, and the
+// error is a [RevocationError]. With force they are forgotten all the same.
+//
 // With GrantEnterpriseManaged it does so for the sign-in at the identity provider as well, although
 // other upstreams may use it too: see [Transport.ProviderAccount].
-func (t *Transport) SignOut(ctx context.Context) error {
+func (t *Transport) SignOut(ctx context.Context, force bool) error {
 	for {
 		// The outcome of another flight is not ours, and nothing satisfies a sign-out beforehand.
-		final, err := t.flights.join(ctx, need{signOut: true}, func() bool { return false }, t.signOut)
+		final, err := t.flights.join(ctx, need{signOut: true}, func() bool { return false }, func(ctx context.Context, f *flight) error {
+			return t.signOut(ctx, f, force)
+		})
 		if final {
 			return err
 		}
@@ -82,7 +86,7 @@ func (t *Transport) SignOut(ctx context.Context) error {
 }
 
 // signOut is the flight of SignOut.
-func (t *Transport) signOut(ctx context.Context, f *flight) error {
+func (t *Transport) signOut(ctx context.Context, f *flight, force bool) error {
 	rec, unlock, err := t.account.lock(ctx)
 	if err != nil {
 		return err
@@ -98,10 +102,15 @@ func (t *Transport) signOut(ctx context.Context, f *flight) error {
 		}
 	}
 	err = errors.Join(err, t.revokeOutdated(ctx))
-	t.account.set(record{}, fromStore)
-	err = errors.Join(err, t.cfg.Store.Forget(t.account.key))
-	if t.provider != nil && t.cfg.Assertion == nil {
-		err = errors.Join(err, t.provider.signOut(ctx, f))
+	if err != nil {
+		err = &RevocationError{Kept: !force, Err: err}
+	}
+	if err == nil || force {
+		t.account.set(record{}, fromStore)
+		err = errors.Join(err, t.cfg.Store.Forget(t.account.key))
+	}
+	if t.provider != nil && t.cfg.Assertion == nil && (err == nil || force) {
+		err = errors.Join(err, t.provider.signOut(ctx, f, force))
 	}
 	return err
 }
@@ -130,18 +139,32 @@ func (t *Transport) revokeOutdated(ctx context.Context) error {
 // Deliver hands in a callback URL that did not arrive at the listener, for example one that a
 // person pasted. It waits for the outcome of the login, until ctx ends, and returns that outcome.
 // It returns ErrNoSignIn if the URL does not belong to the last login.
+//
+// A URL of nothing but a query ("?code=...&state=...") is judged by its state. The path tells apart
+// servers that do not send iss (RFC 9207), so a caller hands it in if it knows it. If a server does
+// send iss, a query without it is refused with ErrIncomplete, and the login goes on.
 func (t *Transport) Deliver(ctx context.Context, callback *url.URL) error {
 	cb := t.callback.Load()
 	if t.provider != nil { // then no other login needs a callback
 		cb = t.provider.callback.Load()
 	}
-	if cb == nil || pathOf(callback) != pathOf(cb.redirect) || !cb.deliver(callback.Query()) {
+	q, queryOnly := callback.Query(), callback.Host == "" && callback.Path == ""
+	switch {
+	case cb == nil || !queryOnly && pathOf(callback) != pathOf(cb.redirect) || !cb.hasState(q):
 		return ErrNoSignIn
+	case queryOnly && cb.sendsIss && !q.Has("iss"):
+		return ErrIncomplete
 	}
+	cb.deliver(q)
 	select {
 	case <-cb.finished:
 		return cb.err
 	case <-ctx.Done():
+	}
+	select {
+	case <-cb.finished: // at the same time
+		return cb.err
+	default:
 		return context.Cause(ctx)
 	}
 }

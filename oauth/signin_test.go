@@ -207,7 +207,7 @@ func TestSignInAndOut(t *testing.T) {
 	if err := w.store.Save(tr.account.key+"/session", []byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	if err := tr.SignOut(t.Context()); err != nil {
+	if err := tr.SignOut(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	if w.as.Refreshable(rt) {

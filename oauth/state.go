@@ -21,6 +21,9 @@ type Prompt struct {
 	BrowserURL string
 	// RedirectURI is where the browser comes back to. It is empty in the device grant.
 	RedirectURI string
+	// State is the state parameter of the callback (RFC 6749 section 4.1.1). It is a secret of the
+	// login, and AuthorizeURL usually holds it as well. It is empty in the device grant.
+	State string
 	// Issuer is the authorization server. It is empty for endpoints that the Config gives.
 	Issuer string
 	// UserCode is what the person types in at VerificationURI. Both belong to the device grant and

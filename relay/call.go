@@ -33,11 +33,11 @@ type call struct {
 	batch *batchAnswers
 	// gate is closed when the call is released. It is nil for all but initialize.
 	gate chan struct{}
-	// opens is the opening that this call is one attempt at. Such a call is ours, and not in the
-	// table. It is nil for a call of the host.
-	opens *opening
 	// signIn says that the call is of the sign-in tool.
 	signIn bool
+	// own takes the line that answers a request of our own. The line is valid until own returns. It
+	// is nil for a call of the host.
+	own func(line []byte)
 
 	state callState
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -101,6 +102,10 @@ type Config struct {
 	// sign-in as well, but Send may hold that back after sign-ins that nobody completed; SignIn has
 	// to start one in any case. A nil func means that Send is enough.
 	SignIn func(ctx context.Context) error
+	// Deliver finishes a sign-in by a callback that the person has copied from the browser, and
+	// returns when the sign-in has ended. It is called when the host gives the sign-in tool such a
+	// text, which may be anything and is a secret. A nil func refuses every one.
+	Deliver func(ctx context.Context, callback string) error
 
 	// Load and Save keep what one session with this upstream learns for the next one. Each thing
 	// has a name of its own, and one that was never saved loads as nil. Nil funcs mean that nothing
@@ -121,6 +126,9 @@ type Config struct {
 	// maxMessage and maxCalls are the limits of these names. Tests make them smaller.
 	maxMessage, maxCalls int
 }
+
+// errNoDelivery is the error of the default of Config.Deliver.
+var errNoDelivery = errors.New("this proxy takes no callback")
 
 // setDefaults replaces zero values by the defaults.
 func (c *Config) setDefaults() {
@@ -149,6 +157,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.SignIn == nil {
 		c.SignIn = func(context.Context) error { return nil }
+	}
+	if c.Deliver == nil {
+		c.Deliver = func(context.Context, string) error { return errNoDelivery }
 	}
 	if c.Explain == nil {
 		c.Explain = func(error) Explanation { return Explanation{} }

@@ -26,7 +26,8 @@
 //     edits. Of every message: a byte order mark, white space around it, and line breaks between
 //     its tokens are dropped. Of an answer: hidden and invalid tools are cut out of lists, the
 //     host's id replaces one of ours or a missing one, and the answers to a batch are joined. Of a
-//     request under the bridge: _meta is set, and a later round has its own id and params.
+//     request under the bridge: _meta is set, and a later round has its own id and params. A call
+//     of sallyport_call_tool is written anew ("The sign-in tool").
 //   - The host gets nothing but JSON-RPC messages, each on one line.
 //   - A request that may have run on the server is not sent a second time. The exceptions do no
 //     harm: initialize, subscriptions/listen, and after a bare 503 requests that only read ("A busy
@@ -236,7 +237,8 @@
 //
 // A refusal that stays is a status 4xx other than 401, 408 and 429, or a redirect that we do not
 // follow. One repetition is not in the table: if Send returns an error in the state unsent while
-// there is an obstacle, the request is sent again whenever that changes, without a back-off.
+// there is an obstacle, the request is sent again whenever that changes, without a back-off. The
+// error of a sign-in is an exception, because the request would begin another one.
 //
 // # What the server speaks
 //
@@ -432,41 +434,47 @@
 // # Before the server is reached
 //
 // The code is in early*.go. A host gives up on us if initialize is not answered within 30 or 60
-// seconds, and a person needs longer than that to sign in. So if the server has not answered
-// initialize within Config.InitPatience, we answer it. From then until the server answers, the
-// session is pending.
+// seconds, and a person needs longer than that to sign in. So we answer it in the server's place:
+// as soon as a person is needed, or a sign-in has failed, and in any case after
+// Config.InitPatience. From then until the server answers, the session is pending.
 //
 //	             +--> attempts, one after the other ----------------> the server answers
 //	             |                                                      |
 //	initialize --+                                                      |
 //	             |                                                      v
-//	             +--> InitPatience ends: our answer --> pending --> open, lists have changed
+//	             +--> a person is needed: our answer --> pending ------> open, lists have changed
 //
 // Our answer is the server's answer of the last session, if there was one. In it we replace a
 // version that is newer than the one that the host asks for, and say that tools may change
 // (listChanged). If there was no last session, our answer says that the server has tools, prompts
 // and resources, and that all of them may change.
 //
-// A modern host sends server/discover first. We answer that, too, from the last session. If there
-// was none, we answer with an error that makes a host of both eras send initialize. We answer that
-// initialize at once, because the host has waited already.
+// A modern host sends server/discover first. We answer that, too, at the same time and from the
+// last session. If there was none, we answer with an error that makes a host of both eras send
+// initialize. We answer that initialize at once, because the host has waited already.
 //
 // While the session is pending:
 //
 //	request                     what we do
 //	ping                        We answer it.
 //	tools/list                  We answer with the tools of the last session. If there are none, or
-//	                            a sign-in was wanted, our tool sallyport_sign_in is in the list.
+//	                            a sign-in was wanted, our tools sallyport_sign_in and
+//	                            sallyport_call_tool are in the list.
 //	prompts/list, resources/list, resources/templates/list
 //	                            We answer with an empty list.
-//	a call of sallyport_sign_in We call Config.SignIn, and answer when the server is reached.
+//	a call of sallyport_sign_in We answer with the link, or call Config.SignIn and answer when the
+//	                            server is reached ("The sign-in tool").
+//	a call of                   It becomes the call that it stands for, and waits like all else.
+//	sallyport_call_tool
 //	all else                    It waits for the gates, and makes the next attempt begin at once.
 //
-// sallyport_sign_in takes no arguments. Its result is one text: that the server is connected, or
-// after Config.Patience the URL and the code for the person. If there is no URL then, or the
-// sign-in or an attempt fails, the call gets an error. A call of this name is ours at any time
-// ("Hostile peers"). A host that has declared elicitation in URL mode is also asked to show each
-// URL, once.
+// A host that has declared elicitation in URL mode is also asked to show each URL, once: after
+// Config.InitPatience, or as soon as sallyport_sign_in is called.
+//
+// sallyport_sign_in takes one argument, callback_url, which may be missing: the callback of a login
+// that the person has copied, because the browser is on another machine. Config.Deliver gets it
+// first. If that fails, the result says why, with isError, and with the URL that is wanted now. The
+// argument is a secret: it goes nowhere else, and into no log.
 //
 // When an attempt fails, all calls that arrived before it began get its error, even if their
 // Config.Patience is not over. The exception is a call of sallyport_sign_in, if the attempt failed
@@ -483,6 +491,41 @@
 // If the server refuses initialize, with an error or with a status that another attempt would not
 // change, the host gets the refusal as the answer to initialize. If we have answered that already,
 // the calls that wait get the refusal as their error, and the attempts go on.
+//
+// # The sign-in tool
+//
+// The result of sallyport_sign_in is one text for a model and its person. The first call that meets
+// a link is answered at once, with the link in the first line: many hosts show a person nothing
+// before a tool has answered. A host that can show the link itself is asked to do so first. If it
+// accepts, the link counts as shown. An obstacle without a link that stays until a person has acted
+// (Obstacle.Person) is told at once, too, as an error. The next call waits. After Config.Patience
+// it has the link again. If there is no link then, or the sign-in or an attempt fails, the call
+// gets an error. A call of this name is ours at any time ("Hostile peers").
+//
+// When the server is reached, the order is this:
+//
+//	host                                us
+//	 | -- tools/call sallyport_sign_in -> |    the person signs in
+//	 | <---- tools/list_changed --------- |
+//	 | -- tools/list -------------------> |    relistBegin, and relistEnd for all pages
+//	 | <---- the server's tools --------- |
+//	 | <---- result: connected ---------- |    after relistSettle
+//
+// So a host has the server's tools when its model goes on. Before, all hosts asked their model with
+// the old tools once more, and a model without tools ends its turn.
+//
+// Some hosts never list again. When the time is over, we read the tools ourselves, and the result
+// has them: name, description and schema, as far as they fit into maxToolsText. Otherwise it has
+// the names and the beginnings of the descriptions, and says so; the argument "tool" then asks for
+// one tool as a whole. The time is counted from tools/list_changed, so no later call waits again.
+//
+// The model calls these tools by sallyport_call_tool, whose arguments are name and arguments. We
+// turn that into the call that it stands for: name and arguments are replaced in the params, and
+// the message is written anew with its id, its method and these params. From there on it is a call
+// like any other: filters see the real name, and progress, a cancellation and the result need no
+// rule of their own. As soon as the host has read the server's list to its end, this tool is gone.
+// Otherwise a person who allows one tool in a host would have allowed all. Config.IgnoreTools may
+// hide it.
 //
 // # What is remembered
 //
@@ -582,6 +625,8 @@
 //	leastRetry 0.5 s      maxLeastRetry 8 s      dropsEvery 10 s        maxHeld 256 MiB
 //	renewTimeout 30 s     maxBusy 4              maxAfter 600 s         scoutTime 2 s
 //	spreadEach 20 ms      maxSpread 2 s          pingWait 30 s          unheardWait 45 s
+//	relistBegin 2 s       relistEnd 10 s         relistSettle 0.2 s     maxToolsText 24 KiB
+//	maxToolBrief 200
 //
 // The defaults of the three durations in Config are 300 s (Timeout), 25 s (Patience) and 3 s
 // (InitPatience).
@@ -630,5 +675,5 @@
 // The names of our own tools begin with "sallyport_". A tool of the server with such a name, or
 // with one that looks so (tools_ours.go), could pass for a part of the proxy. So it is cut out of
 // all lists, which the log tells once, and a call of such a name is an error. A call of
-// sallyport_sign_in is always ours.
+// sallyport_sign_in or sallyport_call_tool is always ours.
 package relay

@@ -40,6 +40,11 @@ type opening struct {
 	// reached is closed when result is set.
 	reached chan struct{}
 
+	// inVain is closed when a sign-in has failed, so that the server is not reached by itself.
+	inVain *latch
+	// relisting is how far the host is in reading the server's own tools.
+	relisting relisting
+
 	// lists is held while a list of ours is written, so that the notification of its change cannot
 	// overtake it.
 	lists sync.Mutex
@@ -92,7 +97,7 @@ func (e *early) opening() *opening {
 // it starts ends with c.ctx. The caller holds a count of the session's work.
 func (e *early) begin(c *call) {
 	c.timer.Stop() // each attempt has a time of its own
-	h := &opening{call: c, retry: make(chan struct{}, 1), reached: make(chan struct{})}
+	h := &opening{call: c, retry: make(chan struct{}, 1), reached: make(chan struct{}), inVain: newLatch(), relisting: newRelisting()}
 	e.mu.Lock()
 	if e.current != nil {
 		e.current.call.cancel(errAnew)
@@ -171,7 +176,8 @@ func (e *early) try(h *opening, background bool) *fault {
 // attempt makes the call of one attempt. No person is asked to sign in for one in the background.
 func (e *early) attempt(h *opening, background bool) *call {
 	s := e.session
-	a := &call{Message: h.call.Message, key: h.call.key, arrived: time.Now(), opens: h}
+	a := &call{Message: h.call.Message, key: h.call.key, arrived: time.Now()}
+	a.own = func(line []byte) { e.initAnswered(h, a, line) }
 	ctx := h.call.ctx
 	if background {
 		ctx = withoutPerson(ctx)
@@ -204,10 +210,10 @@ func (e *early) lastFailure() *fault {
 	return nil
 }
 
-// initAnswered takes the server's answer to the attempt a. An error in it goes to the host. After
-// an early answer it goes to those who wait, and is left in opening.refusal.
-func (e *early) initAnswered(a *call, line []byte) {
-	s, h := e.session, a.opens
+// initAnswered takes the server's answer to the attempt a at h. An error in it goes to the host.
+// After an early answer it goes to those who wait, and is left in opening.refusal.
+func (e *early) initAnswered(h *opening, a *call, line []byte) {
+	s := e.session
 	result := bytes.Clone(rawjson.Member(line, "result"))
 	e.mu.Lock()
 	a.claim()
@@ -260,6 +266,9 @@ func (e *early) attemptFailed(h *opening, f *fault, begun time.Time) {
 			c.cancel(f)
 		}
 	}
+	if signIn {
+		h.inVain.close()
+	}
 	e.session.watcher.lookAgain()
 }
 
@@ -273,7 +282,7 @@ func (e *early) answerInit(h *opening) {
 		since = asked // the host has waited since then
 	}
 	e.mu.Unlock()
-	if _, err := pause(h.call.ctx, time.Until(since.Add(s.cfg.InitPatience)), h.reached); err != nil {
+	if e.holdOut(h.call.ctx, since, h) != nil {
 		return
 	}
 	remembered := s.memory.recall(memoryInitialize)
@@ -291,13 +300,42 @@ func (e *early) answerInit(h *opening) {
 	e.answered.Store(h)
 	failed := h.failed != nil
 	e.mu.Unlock()
-	if failed && len(s.calls.selected(func(c *call) bool { return !c.isInit() })) > 0 {
+	if failed && len(s.calls.selected(func(c *call) bool { return !c.isInit() && c.ctx.Err() == nil })) > 0 {
 		h.retryNow() // for calls that came after the failure
 	}
 	s.calls.remove(h.call)
 	s.cfg.Log.Info("initialize is answered before the upstream", "remembered", remembered != nil)
 	s.write(resultLine(h.call.ID, result))
 	s.watcher.lookAgain()
+}
+
+// holdOut waits while the server may still be reached without a person, but not longer than
+// Config.InitPatience after the given time. It ends at once when a person is needed, and when the
+// opening h is decided. A nil h is none. The error is the cause of ctx.
+func (e *early) holdOut(ctx context.Context, since time.Time, h *opening) error {
+	s := e.session
+	var reached, inVain <-chan struct{}
+	if h != nil {
+		reached, inVain = h.reached, h.inVain.c
+	}
+	late := time.NewTimer(time.Until(since.Add(s.cfg.InitPatience)))
+	defer late.Stop()
+	for {
+		o, changed := s.cfg.Obstacle()
+		if o.needsPerson() {
+			return nil
+		}
+		select {
+		case <-changed:
+			continue
+		case <-late.C:
+		case <-reached:
+		case <-inVain:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		return nil
+	}
 }
 
 // discoverAsked notes the server/discover c of a host that has not sent initialize, and answers it
@@ -317,7 +355,7 @@ func (e *early) discoverAsked(c *call) {
 // it a sign-in.
 func (e *early) answerDiscover(c *call) {
 	s := e.session
-	if _, err := pause(c.ctx, s.cfg.InitPatience, nil); err != nil {
+	if e.holdOut(c.ctx, c.arrived, nil) != nil {
 		return
 	}
 	if result := s.memory.recall(memoryDiscover); result != nil {
@@ -347,8 +385,8 @@ func minimalResult(params []byte, version string) []byte {
 		"capabilities":    map[string]changes{"tools": yes, "prompts": yes, "resources": yes},
 		"serverInfo":      map[string]string{"name": "sallyport", "version": version},
 		"instructions": "The server is not connected yet. If " + signInTool + " is among the tools, " +
-			"call it and show the person what it says. " +
-			"The server's own tools, prompts and resources follow when it is connected.",
+			"call it before anything else, and show the person the link that it returns. " +
+			"Its last answer says how to call the server's own tools. If these are not in your list of tools then, call them by " + callTool + ".",
 	})
 }
 

@@ -32,7 +32,12 @@ func (e *early) answerInPlace(h *opening, m rawjson.Message, b *batchAnswers) bo
 	if result == nil {
 		return false
 	}
-	s.reply(s.hidden.ownList(resultLine(m.ID, result)), b)
+	line := s.hidden.ownList(resultLine(m.ID, result))
+	s.reply(line, b)
+	if m.Method == "tools/list" && isClosed(h.reached) { // the server has no tools
+		e.listBegins()
+		e.listed(line)
+	}
 	return true
 }
 
@@ -51,11 +56,11 @@ func (h *opening) resultInPlaceLocked(method string) []byte {
 			return rawjson.ObjectOf(l.member, rawjson.ArrayOf(nil))
 		default:
 			// If no sign-in is known to be in the way of a server whose tools we know, nobody has
-			// to sign in.
+			// to sign in, and the host has the tools.
 			list := h.tools
 			h.toolNotListed = !h.person && longerThan(list, 0)
 			if !h.toolNotListed {
-				list = rawjson.Append(list, signInToolEntry)
+				list = rawjson.Append(rawjson.Append(list, signInToolEntry), callToolEntry)
 			}
 			return rawjson.ObjectOf("tools", list)
 		}
@@ -93,6 +98,7 @@ func (e *early) announce(h *opening, ready <-chan struct{}) {
 			s.write(listChanged(l.capability))
 		}
 	}
+	h.relisting.announced.close()
 }
 
 // notePending reports whether the host was answered early, and the server is not yet reached. If so

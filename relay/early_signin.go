@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"fmt"
 	"net/url"
@@ -19,10 +20,17 @@ const signInTool = "sallyport_sign_in"
 var signInToolEntry = encode(map[string]any{
 	"name":  signInTool,
 	"title": "Sign in",
-	"description": "Connects to the server behind this proxy. " +
-		"Shows the link by which the person signs in, and waits a while for that. " +
-		"The server's own tools follow when the person has signed in. Call it again to go on waiting.",
-	"inputSchema": map[string]any{"type": "object", "properties": struct{}{}},
+	"description": "Connects to the server behind this proxy, for which a person has to sign in. " +
+		"The first call returns the link that the person has to open. The next call waits until the person has signed in. " +
+		"The last answer says how to call the server's own tools.",
+	"inputSchema": map[string]any{
+		"type": "object",
+		"properties": map[string]any{
+			callbackArgument: map[string]string{"type": "string", "description": callbackDescription},
+			"tool": map[string]string{"type": "string",
+				"description": "Leave this out, unless an answer has listed the server's tools without their parameters: the name of a tool to see those of."},
+		},
+	},
 })
 
 // toolText is the result of a tool that says text.
@@ -30,11 +38,17 @@ func toolText(text string) []byte {
 	return encode(map[string]any{"content": []map[string]string{{"type": "text", "text": text}}})
 }
 
-// signInPending is what the sign-in tool says when nobody has signed in yet.
+// signInPending is what the sign-in tool says when the person has to open the link of o. The link
+// stands first and alone in its line, because some hosts show the first lines only.
 func signInPending(upstream *url.URL, o *Obstacle) []byte {
-	return toolText(fmt.Sprintf("To sign in to %s%s, the person has to open this link in a browser:\n\n%s\n\n"+
-		"Show it to the person. After the sign-in, go on with the server's tools, or call %s again to wait.",
-		where(upstream), o.withCode(), o.URL, signInTool))
+	what := "to sign in to " + where(upstream)
+	if o.Kind != KindSignIn {
+		what = "because " + o.Text
+	}
+	return toolText(fmt.Sprintf("%s\n\nThe person has to open this link in a browser%s, %s.\n"+
+		"Show the link to the person now, exactly as it is. Then call %s again, without waiting for an answer of the person: "+
+		"that call waits until the person has signed in.%s",
+		o.URL, o.withCode(), what, signInTool, o.callbackHint()))
 }
 
 // withCode puts the code that the person needs into words. It is "" if there is none.
@@ -42,7 +56,7 @@ func (o *Obstacle) withCode() string {
 	if o.Code == "" {
 		return ""
 	}
-	return " with the code " + oneLine(o.Code)
+	return " and enter the code " + oneLine(o.Code)
 }
 
 // signIn brings the URL of a sign-in to the person through the host: by the sign-in tool, and by
@@ -58,6 +72,10 @@ type signIn struct {
 	// initialized says that the host has sent notifications/initialized.
 	initialized bool
 	asked       elicitation
+	// shown is the last link, or the last words of an obstacle without one, that the person was
+	// shown: in an answer of the sign-in tool, or by an elicitation that the host has accepted. ""
+	// means that there was none.
+	shown string
 }
 
 // elicitation is a URL that the person has to open, and the request to the host to show it.
@@ -79,7 +97,7 @@ func newSignIn(s *session) *signIn {
 func (i *signIn) begin(hostShowsURLs bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.hostShowsURLs, i.initialized = hostShowsURLs, false
+	i.hostShowsURLs, i.initialized, i.shown = hostShowsURLs, false, ""
 }
 
 // hostReady notes that the host takes requests.
@@ -89,11 +107,41 @@ func (i *signIn) hostReady() {
 	i.initialized = true
 }
 
+// hostInitialized reports whether the host takes requests.
+func (i *signIn) hostInitialized() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.initialized
+}
+
+// isNews reports whether the person has not been shown yet what is to be done about o, and notes
+// that this happens now. Then it is the answer to a call of the sign-in tool, at once: the link, or
+// the words of an obstacle that stays until the person has acted. A host that shows links itself is
+// asked first.
+func (i *signIn) isNews(o *Obstacle) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	task := o.URL
+	if task == "" && o.Person {
+		task = o.Text
+	}
+	asking := o.URL != "" && i.hostShowsURLs && i.initialized && (i.asked.url != o.URL || i.asked.id == "" || i.asked.open)
+	news := task != "" && i.shown != task && !asking
+	if news {
+		i.shown = task
+	}
+	return news
+}
+
 // call carries a call of the sign-in tool, also if the host was never offered that: the upstream
 // gets no call of this name. It answers when the server is reached and no sign-in is wanted. If the
 // call waits for too long, the watcher answers it. h is nil if the host has not sent initialize.
 func (i *signIn) call(c *call, h *opening) error {
 	s := i.session
+	if !i.deliver(c) {
+		return nil
+	}
+	s.watcher.lookAgain() // the link that stands now is the answer
 	if err := s.obstacles.waitWhile(c.ctx, func(o *Obstacle) bool { return o.Kind != KindSignIn }); err != nil {
 		return err
 	}
@@ -109,8 +157,11 @@ func (i *signIn) call(c *call, h *opening) error {
 	if err := s.obstacles.waitWhile(c.ctx, func(o *Obstacle) bool { return o.Kind == KindSignIn }); err != nil {
 		return err
 	}
-	text := where(s.cfg.URL) + " is connected. If its tools are not shown, list them again."
-	s.answer(c, resultLine(c.ID, toolText(text)))
+	result := i.connected(c, h)
+	if c.ctx.Err() != nil {
+		return context.Cause(c.ctx)
+	}
+	s.answer(c, resultLine(c.ID, result))
 	return nil
 }
 
@@ -120,6 +171,7 @@ func (i *signIn) call(c *call, h *opening) error {
 // the next change.
 func (i *signIn) show(o *Obstacle) time.Duration {
 	s := i.session
+	wanted := len(s.calls.selected(func(c *call) bool { return c.signIn })) > 0
 	url := ""
 	if o != nil {
 		url = o.URL
@@ -130,6 +182,9 @@ func (i *signIn) show(o *Obstacle) time.Duration {
 		i.asked = elicitation{url: url, since: time.Now()}
 	}
 	left := time.Until(i.asked.since.Add(s.cfg.InitPatience))
+	if wanted {
+		left = 0
+	}
 	able := url != "" && i.hostShowsURLs && i.initialized && i.asked.id == ""
 	if able && left <= 0 {
 		i.asked.id, i.asked.open = i.idPrefix+rand.Text(), true
@@ -165,12 +220,16 @@ func (i *signIn) hostAnswered(m rawjson.Message) bool {
 	if !bytes.HasPrefix(m.ID, []byte(`"`+i.idPrefix)) {
 		return false
 	}
+	action := excerpt(rawjson.MemberText(m.Result, "action"), 64)
 	i.mu.Lock()
 	if rawjson.IDKey(m.ID) == `"`+i.asked.id {
 		i.asked.open = false
+		if action == "accept" {
+			i.shown = i.asked.url
+		}
 	}
 	i.mu.Unlock()
-	action := excerpt(rawjson.MemberText(m.Result, "action"), 64)
+	i.session.watcher.lookAgain() // a call of the sign-in tool may have waited for this
 	i.session.cfg.Log.Debug("sign-in link shown by the host", "action", action)
 	return true
 }

@@ -23,7 +23,7 @@ const (
 	minimalTail = `","protocolVersion":"2025-11-25","serverInfo":{"name":"sallyport","version":"devel"}}}`
 )
 
-var signInNeeded = &Obstacle{Kind: KindSignIn, Text: "a sign-in waits for the person", URL: signInURL, Hints: []string{"open it"}}
+var signInNeeded = &Obstacle{Kind: KindSignIn, Text: "a sign-in waits for the person", URL: signInURL, Hints: []string{"open " + signInURL}}
 
 // after receives a line and wants it so long after begin.
 func (h *host) after(begin time.Time, want time.Duration) string {
@@ -33,6 +33,12 @@ func (h *host) after(begin time.Time, want time.Duration) string {
 		h.t.Errorf("after %v, want %v: %s", got, want, line)
 	}
 	return line
+}
+
+// connectedAnswer is the answer of the sign-in tool to a host that has the server's tools.
+func connectedAnswer(id string) string {
+	return `{"jsonrpc":"2.0","id":` + id + `,"result":{"content":[{"text":"http://mcp.test/mcp is connected. ` +
+		`Its tools are in your list of tools: call them by their own names.","type":"text"}]}}`
 }
 
 func request7(method string) string {
@@ -53,7 +59,7 @@ func TestSignInDoesNotHoldUpInitialize(t *testing.T) {
 		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
 		begin := time.Now()
 		h.send(initWithURL)
-		if line := h.after(begin, 3*time.Second); !strings.HasPrefix(line, minimalHead) || !strings.HasSuffix(line, minimalTail) {
+		if line := h.after(begin, 0); !strings.HasPrefix(line, minimalHead) || !strings.HasSuffix(line, minimalTail) {
 			t.Errorf("initialize: %s", line)
 		}
 		h.send(initializedLine)
@@ -67,14 +73,14 @@ func TestSignInDoesNotHoldUpInitialize(t *testing.T) {
 		h.send(request7("ping"))
 		h.want(`{"jsonrpc":"2.0","id":7,"result":{}}`)
 		h.send(request7("tools/list"))
-		h.want(`{"jsonrpc":"2.0","id":7,"result":{"tools":[` + string(signInToolEntry) + `]}}`)
+		h.want(`{"jsonrpc":"2.0","id":7,"result":{"tools":[` + string(signInToolEntry) + `,` + string(callToolEntry) + `]}}`)
 		for method, list := range map[string]string{"prompts/list": "prompts", "resources/list": "resources", "resources/templates/list": "resourceTemplates"} {
 			h.send(request7(method))
 			h.want(`{"jsonrpc":"2.0","id":7,"result":{"` + list + `":[]}}`)
 		}
 		begin = time.Now()
 		h.send(signInCall)
-		for _, at := range []int{3, 8, 13, 18, 23} {
+		for _, at := range []int{0, 5, 10, 15, 20} {
 			want := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"message":"a sign-in waits for the person: %s","progress":%v,"progressToken":5}}`, signInURL, float64(at)/1000)
 			if line := h.after(begin, time.Duration(at)*time.Second); line != want {
 				t.Errorf("progress\n got %s\nwant %s", line, want)
@@ -85,19 +91,20 @@ func TestSignInDoesNotHoldUpInitialize(t *testing.T) {
 		}
 		begin = time.Now()
 		h.send(callLine)
-		if a := decode(t, h.after(begin, 25*time.Second)); a.Error.Data.Kind != KindSignIn || a.Error.Data.URL != signInURL || a.Error.Data.Hint != "open it" {
+		if a := decode(t, h.after(begin, 25*time.Second)); a.Error.Data.Kind != KindSignIn || a.Error.Data.URL != signInURL || a.Error.Data.Hint != "open "+signInURL+"\nwhen that is done, repeat the request" {
 			t.Errorf("another call: %+v", a)
 		}
 
 		time.Sleep(2 * time.Minute)
 		h.send(signInCall)
+		h.recv() // progress
 		h.send(callLine)
 		synctest.Wait()
 		b.set(nil)
-		h.wantAll(`{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":`+id+`}}`, toolsChanged, callAnswer,
-			`{"jsonrpc":"2.0","id":"t","result":{"content":[{"text":"http://mcp.test/mcp is connected. If its tools are not shown, list them again.","type":"text"}]}}`)
+		h.wantAll(`{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":`+id+`}}`, toolsChanged, callAnswer)
 		h.send(request7("tools/list"))
 		h.want(`{"jsonrpc":"2.0","id":7,"result":{"tools":[]}}`)
+		h.want(connectedAnswer(`"t"`))
 		h.send(request7("prompts/list")) // which the server does not have
 		h.want(`{"jsonrpc":"2.0","id":7,"result":{"prompts":[]}}`)
 		h.close()
@@ -133,7 +140,7 @@ func TestNothingIsLostBeforeTheServerIsReached(t *testing.T) {
 
 func TestPendingForAMomentShowsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newObstacle(signInNeeded)
+		b := newObstacle(down)
 		script := Opening(version)
 		srv := New(t, append(script, Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())...)
 		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
@@ -296,7 +303,7 @@ func TestDiscoverBeforeTheServerIsReached(t *testing.T) {
 				h := start(t, Config{Send: gated{b: b}, Obstacle: b.get, Load: m.load})
 				begin := time.Now()
 				h.send(discover)
-				line := h.after(begin, 3*time.Second)
+				line := h.after(begin, 0) // a person is needed, which takes longer than any host waits
 				if result != "" {
 					if want := `{"jsonrpc":"2.0","id":1,"result":` + result + `}`; line != want {
 						t.Errorf("got %s, want %s", line, want)
@@ -308,9 +315,42 @@ func TestDiscoverBeforeTheServerIsReached(t *testing.T) {
 					t.Errorf("got %s", line)
 				}
 				h.send(initLine)
-				if line := h.after(begin, 3*time.Second); !strings.HasPrefix(line, minimalHead) {
+				if line := h.after(begin, 0); !strings.HasPrefix(line, minimalHead) {
 					t.Errorf("got %s", line)
 				}
+				h.close()
+			})
+		})
+	}
+}
+
+// What may still pass is waited for. As soon as a person is needed, the host has its answer.
+func TestInitializeIsAnsweredWhenAPersonIsNeeded(t *testing.T) {
+	locked := &Obstacle{Kind: "ssh_needs_person", Text: "hop bastion: the key is locked", Person: true}
+	for _, tt := range []struct {
+		name         string
+		first, later *Obstacle
+		after, want  time.Duration
+	}{
+		{"nothing but time", down, down, time.Second, 3 * time.Second},
+		{"a sign-in after a while", down, signInNeeded, 400 * time.Millisecond, 400 * time.Millisecond},
+		{"a page that is held back", nil, &Obstacle{Kind: KindSignIn, Text: "later"}, 300 * time.Millisecond, 300 * time.Millisecond},
+		{"a locked key", down, locked, 200 * time.Millisecond, 200 * time.Millisecond},
+		{"something else that may pass", nil, down, time.Second, 3 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newObstacle(tt.first)
+				hang := roundTrip(func(r *http.Request) (*http.Response, error) {
+					<-r.Context().Done()
+					return nil, r.Context().Err()
+				})
+				h := start(t, Config{Send: hang, Obstacle: b.get})
+				begin := time.Now()
+				h.send(initLine)
+				time.Sleep(tt.after)
+				b.set(tt.later)
+				h.after(begin, tt.want)
 				h.close()
 			})
 		})

@@ -146,9 +146,18 @@ func excerpt(s string, n int) string {
 // logID returns the raw id of a request for the log.
 func logID(raw []byte) string { return excerpt(string(raw[:min(len(raw), 4*64)]), 64) }
 
-// fault is the answer to a request that o has kept from the upstream.
+// fault is the answer to a request that o has kept from the upstream. If there is something to
+// open, the hints say so: hosts show them, and not the URL in data.
 func (o *Obstacle) fault() *fault {
-	return &fault{code: codeTransport, kind: o.Kind, text: o.Text, url: o.URL, hints: o.Hints, passes: true, final: o.Final}
+	f := &fault{code: codeTransport, kind: o.Kind, text: o.Text, url: o.URL, hints: o.Hints, passes: true, final: o.Final}
+	if o.URL == "" {
+		return f
+	}
+	if !slices.ContainsFunc(o.Hints, func(hint string) bool { return strings.Contains(hint, o.URL) }) {
+		f.hints = slices.Concat([]string{"open " + o.URL + " in a browser"}, f.hints)
+	}
+	f.hints = append(slices.Clip(f.hints), "when that is done, repeat the request")
+	return f
 }
 
 func timeoutFault(limit time.Duration) *fault {

@@ -85,7 +85,7 @@ func TestHintsAreNotMasked(t *testing.T) {
 	f := o.fault()
 	f.body = "s3cret"
 	a := decode(t, string(f.line([]byte("1"), func(s string) string { return strings.ReplaceAll(s, "s3cret", "***") })))
-	if d := a.Error.Data; d.URL != link || d.Hint != "open this link: "+link || len(d.Hints) != 1 || d.Hints[0] != d.Hint {
+	if d := a.Error.Data; d.URL != link || len(d.Hints) != 2 || d.Hints[0] != "open this link: "+link || d.Hint != strings.Join(d.Hints, "\n") {
 		t.Errorf("hint %q, hints %q, url %q", d.Hint, d.Hints, d.URL)
 	}
 	if d := a.Error.Data; a.Error.Message != "a person is to sign in (***)" || d.Body != "***" {

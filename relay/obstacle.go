@@ -25,6 +25,9 @@ type Obstacle struct {
 	Code string
 	// Hints say what to do next, one line each.
 	Hints []string
+	// Person says that the obstacle stays until a person has done something. An obstacle of
+	// KindSignIn always does.
+	Person bool
 	// Final is not nil if waiting does not help. Every request is then answered with the
 	// obstacle, and Run returns Final.
 	Final error
@@ -45,6 +48,9 @@ type Explanation struct {
 	// NotRun says that the upstream has refused the request, so that it may be sent again.
 	NotRun bool
 }
+
+// needsPerson reports whether o stays until a person has done something. A nil o is no obstacle.
+func (o *Obstacle) needsPerson() bool { return o != nil && (o.Person || o.Kind == KindSignIn) }
 
 // Kinds of a sign-in.
 const (
@@ -236,6 +242,10 @@ func (w *watcher) expire(o *Obstacle, expires bool) time.Duration {
 	next := min(s.cfg.Patience, s.cfg.InitPatience)
 	var late, toTell []*call
 	for _, c := range s.calls.selected(waitsForObstacle) {
+		if c.signIn && callbackOf(c) == "" && s.early.signIn.isNews(o) {
+			late = append(late, c)
+			continue
+		}
 		if expires && c.phase.Load() != held {
 			left := c.patience().Add(s.cfg.Patience).Sub(now)
 			if left <= 0 {
@@ -247,7 +257,10 @@ func (w *watcher) expire(o *Obstacle, expires bool) time.Duration {
 		if c.progress == "" {
 			continue
 		}
-		due := c.arrived.Add(s.cfg.InitPatience)
+		due := c.arrived
+		if !c.signIn { // such a call is about the obstacle itself
+			due = due.Add(s.cfg.InitPatience)
+		}
 		if sent := c.state.progressSent; !sent.IsZero() {
 			due = sent.Add(progressEvery)
 		}

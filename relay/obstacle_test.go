@@ -172,11 +172,11 @@ func TestFinalObstacle(t *testing.T) {
 // A request that waits for a person until its timeout tells the link again, not to allow more time;
 // upstream nobody is told of its end, for it did not run.
 func TestTimeoutWhileASignInWaits(t *testing.T) {
-	signIn := &Obstacle{Kind: KindSignIn, Text: "a person is to sign in", URL: "https://as.test/", Hints: []string{"open it"}}
+	signIn := &Obstacle{Kind: KindSignIn, Text: "a person is to sign in", URL: "https://as.test/", Hints: []string{"open https://as.test/"}}
 	const cancel = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}`
 	wantLink := func(t *testing.T, h *host) {
 		a := decode(t, h.recv())
-		if d := a.Error.Data; a.Error.Message != signIn.Text || d.Kind != KindSignIn || d.URL != signIn.URL || d.Hint != "open it" {
+		if d := a.Error.Data; a.Error.Message != signIn.Text || d.Kind != KindSignIn || d.URL != signIn.URL || d.Hint != "open https://as.test/\nwhen that is done, repeat the request" {
 			t.Errorf("got %+v", a)
 		}
 	}

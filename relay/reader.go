@@ -97,6 +97,7 @@ func (r *reader) dispatch(m rawjson.Message, b *batchAnswers) {
 // request begins a call, or answers the request here.
 func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 	s := r.session
+	m, f := s.early.renamed(m)
 	c := &call{Message: m, key: rawjson.IDKey(m.ID), progress: progressKey(m.Params, "_meta"),
 		arrived: time.Now(), after: r.ready, batch: b}
 	if c.isInit() {
@@ -106,7 +107,10 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 		}
 		c.after, c.gate = nil, make(chan struct{})
 	}
-	if f := s.hidden.refuse(m); f != nil {
+	if f == nil {
+		f = s.hidden.refuse(m)
+	}
+	if f != nil {
 		s.refuse(m.ID, f, b)
 		return
 	}
@@ -115,6 +119,9 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 		if s.early.answerInPlace(pending, m, b) {
 			return
 		}
+	}
+	if m.Method == "tools/list" {
+		s.early.listBegins()
 	}
 	c.signIn = callsSignIn(m)
 	if f := s.calls.enter(c); f != nil {

@@ -145,8 +145,8 @@ func (s *session) refuse(id []byte, f *fault, b *batchAnswers) {
 
 // answer implements hostSide.
 func (s *session) answer(c *call, line []byte) bool {
-	if c.opens != nil {
-		s.early.initAnswered(c, line)
+	if c.own != nil {
+		c.own(line)
 		return true
 	}
 	if !c.claim() {
@@ -161,6 +161,7 @@ func (s *session) answer(c *call, line []byte) bool {
 	s.checkFinal()
 	switch c.Method {
 	case "tools/list":
+		s.early.listed(line)
 		s.memory.rememberTools(c, line)
 	case "server/discover":
 		s.memory.remember(memoryDiscover, rawjson.Member(line, "result"))

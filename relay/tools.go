@@ -62,8 +62,7 @@ func (f *toolFilter) refuse(m rawjson.Message) *fault {
 	}
 	switch hidden, ours := f.hidesNamed(m.Params); {
 	case ours != "":
-		return newFault(codeParams, "reserved_tool", fmt.Sprintf("this proxy has no tool %q", excerpt(ours, 64)),
-			"names of tools that begin with "+ourPrefix+" are those of the proxy itself, and are never sent to a server")
+		return f.refuseName(ours)
 	case hidden:
 		name := excerpt(rawjson.MemberText(m.Params, "name"), 64)
 		return newFault(codeParams, "ignored_tool", fmt.Sprintf("tool %q is hidden here", name),
@@ -72,13 +71,22 @@ func (f *toolFilter) refuse(m rawjson.Message) *fault {
 	return nil
 }
 
-// callsSignIn reports whether m calls our tool. If the key name repeats, all its values have to
-// name that.
-func callsSignIn(m rawjson.Message) bool {
+// refuseName returns the answer to a call of a name that looks like one of ours.
+func (f *toolFilter) refuseName(name string) *fault {
+	return newFault(codeParams, "reserved_tool", fmt.Sprintf("this proxy has no tool %q", excerpt(name, 64)),
+		"names of tools that begin with "+ourPrefix+" are those of the proxy itself, and are never sent to a server")
+}
+
+// callsSignIn reports whether m calls the sign-in tool.
+func callsSignIn(m rawjson.Message) bool { return callsNamed(m, signInTool) }
+
+// callsNamed reports whether m calls our tool of the given name. If the key name repeats, all its
+// values have to name that.
+func callsNamed(m rawjson.Message, tool string) bool {
 	is := false
 	if m.Method == "tools/call" {
 		for val := range rawjson.Values(m.Params, "name") {
-			if is = shortText(val) == signInTool; !is {
+			if is = shortText(val) == tool; !is {
 				break
 			}
 		}
@@ -108,10 +116,17 @@ func (f *toolFilter) list(answer []byte) []byte {
 	return edited(answer, f.shown)
 }
 
-// ownList is list for an answer of ours, in which the sign-in tool may be.
+// ownList is list for an answer of ours, in which our tools may be. A person who hides the tool
+// that calls others has no use for it.
 func (f *toolFilter) ownList(answer []byte) []byte {
 	return edited(answer, func(tool []byte) bool {
-		return bytes.Equal(tool, signInToolEntry) || f.shown(tool)
+		switch {
+		case bytes.Equal(tool, signInToolEntry):
+			return true
+		case bytes.Equal(tool, callToolEntry):
+			return !f.hides(callTool)
+		}
+		return f.shown(tool)
 	})
 }
 

@@ -309,7 +309,7 @@ func (l *loop) awaitShared() {
 			case <-t.ctx.Done():
 				return
 			}
-			if t.cfg.streams.isUp(t.ctx) {
+			if t.cfg.streams.isUp(t.ctx) || t.cfg.SharedElsewhere != nil && t.cfg.SharedElsewhere(t.ctx) {
 				t.send(func(l *loop) {
 					if l.attempt == nil && l.t.current.Load() == now {
 						l.failures, l.pause = 0, 0

@@ -68,6 +68,10 @@ type Config struct {
 	// attempt, and for a new stream if it was not called for some seconds. It must be quick. If it
 	// is nil, or the way says that there is nothing to share, the chain is dialed in this process.
 	Shared func(ctx context.Context, chain []*sshconfig.Host) (mux.Way, error)
+	// SharedElsewhere reports whether a connection has come up that Shared would lead to now, and
+	// did not lead to in the last attempt. It is asked every few seconds while a person is needed.
+	// If it is nil, there is none.
+	SharedElsewhere func(ctx context.Context) bool
 	// Purpose is what the tunnel is for, such as the URL of an upstream. The status of a shared
 	// connection shows it.
 	Purpose string

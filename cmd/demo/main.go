@@ -8,12 +8,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"sallyport/cmd/internal/world"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -46,20 +49,20 @@ func demo(ctx context.Context) error {
 	}
 	defer os.RemoveAll(dir)
 
-	transcript := newTranscript(os.Stdout)
-	transcript.heading("A laptop, two bastions, and an MCP server that only the second one can reach")
-	transcript.say("build", "the real proxy: go build ./cmd/sallyport")
+	transcript := world.NewTranscript(os.Stdout)
+	transcript.Heading("A laptop, two bastions, and an MCP server that only the second one can reach")
+	transcript.Say("build", "the real proxy: go build ./cmd/sallyport (the first time this compiles all packages, for half a minute or more)")
 	proxy := filepath.Join(dir, "sallyport")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", proxy, "sallyport/cmd/sallyport").CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w: %s", err, out)
 	}
 	ctx, cancel := context.WithTimeout(ctx, runTimeout)
 	defer cancel()
-	world, err := newWorld(dir, transcript)
+	w, err := world.New(world.Config{Dir: dir, MCP: mcpHandler(), Say: transcript.Say})
 	if err != nil {
 		return err
 	}
-	defer world.Close()
+	defer w.Close()
 
 	self, err := os.Executable()
 	if err != nil {
@@ -68,24 +71,25 @@ func demo(ctx context.Context) error {
 	// Port 0 lets several demos run at once. The quotes keep a path with blanks in one word of the
 	// browser's command.
 	args := []string{
-		"-F", world.sshConfig, "--via", "inner", "--ca-file", world.caFile, "--callback-port", "0",
-		"--browser", fmt.Sprintf("'%s' browse '%s'", self, world.caFile), world.upstream,
+		"-F", w.SSHConfig, "--via", "inner", "--ca-file", w.CAFile, "--callback-port", "0",
+		"--issuer", w.Login.Issuer, // the login server's address is loopback, which behind a bastion would be the bastion's
+		"--browser", fmt.Sprintf("'%s' browse '%s'", self, w.CAFile), w.Upstream,
 	}
 	h := host{proxy: proxy, args: args, home: dir, transcript: transcript}
 
-	transcript.heading("First start: nobody has signed in yet")
+	transcript.Heading("First start: nobody has signed in yet")
 	if err := h.session(ctx); err != nil {
 		return err
 	}
-	transcript.heading("Second start: the tokens are in the store")
-	before := world.login.Stats()
+	transcript.Heading("Second start: the tokens are in the store")
+	before := w.Login.Stats()
 	if err := h.session(ctx); err != nil {
 		return err
 	}
-	if after := world.login.Stats(); after != before {
+	if after := w.Login.Stats(); after != before {
 		return fmt.Errorf("the second start bothered the login server: %+v, before %+v", after, before)
 	}
-	transcript.say("silent", "no browser, no registration, no code: the login server was not even asked")
+	transcript.Say("silent", "no browser, no registration, no code: the login server was not even asked")
 	return nil
 }
 
@@ -98,12 +102,12 @@ type host struct {
 	// home is its HOME, where it stores the tokens.
 	home string
 	// transcript gets each step.
-	transcript *transcript
+	transcript *world.Transcript
 }
 
 // session starts the proxy, lists the tools, calls one, and ends the session.
 func (h host) session(ctx context.Context) error {
-	h.transcript.say("host", "starts: sallyport --via inner --browser ... %s", h.args[len(h.args)-1])
+	h.transcript.Say("host", "starts: sallyport --via inner --browser ... %s", h.args[len(h.args)-1])
 	cmd := exec.CommandContext(ctx, h.proxy, h.args...)
 	// The variables and the ssh-agent of the person must not change what the demo shows.
 	cmd.Env = []string{"HOME=" + h.home, "PATH=" + os.Getenv("PATH")}
@@ -117,14 +121,14 @@ func (h host) session(ctx context.Context) error {
 	}
 	defer session.Close()
 	server := session.InitializeResult().ServerInfo
-	h.transcript.say("session", "initialize answered by %s %s", server.Name, server.Version)
+	h.transcript.Say("session", "initialize answered by %s %s", server.Name, server.Version)
 
 	list, err := session.ListTools(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("tools/list: %w\n%s", err, stderr)
 	}
 	for _, tool := range list.Tools {
-		h.transcript.say("tools", "%s: %s", tool.Name, tool.Description)
+		h.transcript.Say("tools", "%s: %s", tool.Name, tool.Description)
 	}
 	arguments := map[string]any{"name": "Ada"}
 	result, err := session.CallTool(ctx, &mcp.CallToolParams{Name: "greet", Arguments: arguments})
@@ -135,10 +139,25 @@ func (h host) session(ctx context.Context) error {
 	if !ok || text.Text != greeting("Ada") {
 		return fmt.Errorf("tools/call: unexpected result %v", result.Content)
 	}
-	h.transcript.say("call", "greet(Ada) = %q", text.Text)
+	h.transcript.Say("call", "greet(Ada) = %q", text.Text)
 	if err := session.Close(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("end of the proxy: %w\n%s", err, stderr)
 	}
-	h.transcript.say("host", "ends the session; the proxy exits with status %d", cmd.ProcessState.ExitCode())
+	h.transcript.Say("host", "ends the session; the proxy exits with status %d", cmd.ProcessState.ExitCode())
 	return nil
+}
+
+// greeting is the answer of the tool greet.
+func greeting(name string) string { return "Hello " + name + ", from behind two bastions" }
+
+// mcpHandler is an MCP server of the Go SDK with one tool.
+func mcpHandler() http.Handler {
+	server := mcp.NewServer(&mcp.Implementation{Name: "internal-tools", Version: "1.0.0"}, nil)
+	type person struct {
+		Name string `json:"name"`
+	}
+	mcp.AddTool(server, &mcp.Tool{Name: "greet", Description: "Greets somebody"}, func(_ context.Context, _ *mcp.CallToolRequest, in person) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: greeting(in.Name)}}}, nil, nil
+	})
+	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)
 }

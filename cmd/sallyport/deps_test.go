@@ -38,8 +38,9 @@ var allowedImports = map[string][]string{
 		"sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/sshconfig",
 	},
 
-	"oauth":            {"golang.org/x/oauth2", "oauth/asclient", "oauth/procnet", "oauth/tokenstore"},
+	"oauth":            {"golang.org/x/oauth2", "oauth/asclient", "oauth/loopback", "oauth/procnet", "oauth/tokenstore"},
 	"oauth/asclient":   {"github.com/go-jose/go-jose/v4"},
+	"oauth/loopback":   {},
 	"oauth/procnet":    {},
 	"oauth/tokenstore": {"github.com/gofrs/flock", "github.com/godbus/dbus/v5", "github.com/zalando/go-keyring"},
 
@@ -48,15 +49,26 @@ var allowedImports = map[string][]string{
 	"relay/sse":     {},
 
 	// From the bottom to the top.
-	"cmd/sallyport/internal/environment": {},
+	"cmd/sallyport/internal/environment": {"golang.org/x/net/http/httpproxy"},
 	"cmd/sallyport/internal/localsock":   {"golang.org/x/sys", "github.com/Microsoft/go-winio"},
+	"cmd/sallyport/internal/agents":      {"cmd/sallyport/internal/environment", "cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/control":     {"cmd/sallyport/internal/localsock"},
-	"cmd/sallyport/internal/helper":      {"cmd/sallyport/internal/localsock"},
+	"cmd/sallyport/internal/helper":      {"github.com/hashicorp/yamux", "sshtunnel", "sshtunnel/netwatch", "cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
-	"cmd/sallyport/internal/cli":         {"github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
+	"cmd/sallyport/internal/cli":         {"github.com/agnivade/levenshtein", "github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
+	"cmd/sallyport/internal/farbrowser": {
+		"github.com/gofrs/flock", "golang.org/x/net/idna", "golang.org/x/sys", "oauth/procnet",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/localsock",
+	},
+	"cmd/sallyport/internal/deploy":  {"golang.org/x/mod/semver"},
+	"cmd/sallyport/internal/service": {"cmd/sallyport/internal/environment"},
+	"cmd/sallyport/internal/install": {
+		"github.com/pelletier/go-toml/v2", "github.com/rogpeppe/go-internal/diff", "github.com/tailscale/hujson", "go.yaml.in/yaml/v4",
+		"cmd/sallyport/internal/environment",
+	},
 	"cmd/sallyport/internal/person": {
 		"github.com/anmitsu/go-shlex", "golang.org/x/net/idna", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
-		"cmd/sallyport/internal/environment",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/farbrowser", "cmd/sallyport/internal/helper",
 	},
 	"cmd/sallyport/internal/share": {
 		"github.com/gofrs/flock", "golang.org/x/mod/semver",
@@ -66,31 +78,46 @@ var allowedImports = map[string][]string{
 	"cmd/sallyport/internal/roots": {"golang.org/x/crypto/cryptobyte"},
 	"cmd/sallyport/internal/session": {
 		"code.dny.dev/ssrf", "golang.org/x/net/http", "golang.org/x/net/idna",
-		"sshtunnel", "sshtunnel/mux", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
-		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/roots",
-		"cmd/sallyport/internal/share",
+		"sshtunnel", "sshtunnel/mux", "sshtunnel/netwatch", "sshtunnel/refusals", "sshtunnel/sshconfig", "oauth", "oauth/procnet", "oauth/tokenstore",
+		"cmd/sallyport/internal/agents", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/environment",
+		"cmd/sallyport/internal/helper", "cmd/sallyport/internal/roots", "cmd/sallyport/internal/share",
 	},
-	"cmd/sallyport/internal/callback": {"sshtunnel", "oauth/procnet", "cmd/sallyport/internal/session"},
+	"cmd/sallyport/internal/callback": {
+		"golang.org/x/net/idna", "sshtunnel", "oauth/loopback", "oauth/procnet",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/localsock",
+		"cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
+	},
 	"cmd/sallyport/internal/explain": {
 		"sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys", "oauth", "oauth/asclient", "relay",
-		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/localsock",
+		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/deploy",
+		"cmd/sallyport/internal/helper", "cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock", "cmd/sallyport/internal/service",
 		"cmd/sallyport/internal/person", "cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport/internal/obstacle": {
-		"sshtunnel", "oauth", "relay", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/person",
+		"sshtunnel", "oauth", "relay", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/person",
+	},
+	"cmd/sallyport/internal/doctor": {
+		"golang.org/x/crypto/ssh", "golang.org/x/sys", "sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys",
+		"oauth", "oauth/asclient", "relay",
+		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain",
+		"cmd/sallyport/internal/helper", "cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock", "cmd/sallyport/internal/person",
+		"cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport/internal/command": {
-		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore", "relay",
-		"cmd/sallyport/internal/callback", "cmd/sallyport/internal/cli", "cmd/sallyport/internal/control",
-		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/hostio",
-		"cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person", "cmd/sallyport/internal/session",
-		"cmd/sallyport/internal/share",
+		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
+		"relay", "cmd/internal/world", "cmd/sallyport/internal/agents", "cmd/sallyport/internal/callback",
+		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/deploy",
+		"cmd/sallyport/internal/doctor", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/farbrowser",
+		"cmd/sallyport/internal/helper", "cmd/sallyport/internal/hostio", "cmd/sallyport/internal/install",
+		"cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person",
+		"cmd/sallyport/internal/service", "cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport": {"cmd/sallyport/internal/command", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/hostio"},
 
-	"cmd/demo": {
-		"golang.org/x/crypto/ssh", "github.com/modelcontextprotocol/go-sdk", "sshtunnel/sshtest", "oauth/oauthtest",
-	},
+	// What the demo and `sallyport try` show.
+	"cmd/internal/world": {"golang.org/x/crypto/ssh", "sshtunnel/sshtest", "oauth/oauthtest"},
+	"cmd/dist":           {"github.com/CycloneDX/cyclonedx-go"},
+	"cmd/demo":           {"github.com/modelcontextprotocol/go-sdk", "cmd/internal/world", "oauth/oauthtest"},
 
 	// For tests.
 	"sshtunnel/sshtest":         {"golang.org/x/crypto/ssh", "golang.org/x/sys"},

@@ -5,9 +5,16 @@
 //	sallyport login [flags] [URL]          sign in now, in the terminal
 //	sallyport logout [flags] [URL]         revoke and forget; --all forgets every upstream
 //	sallyport status [--json]              what is stored, which proxies run here, what they share
+//	sallyport doctor [flags] [URL]         walk the whole way and say what fails first
 //	sallyport callback [flags] HOST...     lend this machine's browser to proxies on HOST
+//	sallyport install --client HOST [URL]  write the entry into an MCP host's configuration
+//	sallyport install --list               which MCP hosts are here, and where the entry is
+//	sallyport uninstall --client HOST      take the entry out again
 //	sallyport ssh-config [flags] HOST      the configuration resolved for HOST, as ssh -G prints it
 //	sallyport share [--stop] [HOST]        show or end shared connections; started by itself
+//	sallyport try                          servers to practise on
+//	sallyport help [TOPIC]                 cause and fix of each kind of error, the chapters below
+//	sallyport completion SHELL             the script that completes command lines
 //	sallyport version
 //
 // # The route to the upstream
@@ -50,6 +57,10 @@
 // opens a terminal, because it may be the MCP host's own. It starts the program of SSH_ASKPASS by
 // the rules of ssh(1), or says which command to type.
 //
+// Many MCP hosts do not pass SSH_AUTH_SOCK on. Where it is not set, the agent of the shared
+// connection or of the session stands in (packages share and agents). A variable that is set but
+// empty, and IdentityAgent, are choices, and are respected.
+//
 // # Sign-in
 //
 // The upstream answers a request with 401. Its metadata (RFC 9728) names the authorization server,
@@ -61,10 +72,33 @@
 // Their key is in the system's keyring, or else in the configuration directory. The next start asks
 // nothing.
 //
+// A login server may be reached from the far side of --via alone. Then its page opens in a window
+// of sallyport's own: an installed Chromium, Chrome, Brave, Edge, Vivaldi or Firefox, with a
+// profile that is kept in the directory browser of the state directory. Hosts that this machine
+// does not reach are reached through the bastion there, as long as the login lasts. With --browser
+// or --no-browser, and where none of these starts, stderr has the address of a proxy configuration
+// (PAC) for a browser of yours.
+//
 // If the browser is on another machine than the proxy, there are two ways. The proxy reaches the
 // workstation by SSH: with --callback-via WORKSTATION the callback's port is a remote forward
 // there, which is gone after the login. Or the workstation reaches the proxy's machine: the person
 // types `sallyport callback HOST` on the workstation.
+//
+// With --install, callback first copies this program to HOST, as ~/.local/bin/sallyport, if HOST
+// has the same platform and no equal or newer one. The copy gets its name only when it is whole and
+// has run there once. With --service, callback runs whenever the person is logged on: by a unit of
+// systemd, an agent of launchd, or a Run key of Windows, which has the same flags and holds no
+// secret. Nobody can answer a question then, so a host that asks one is told when the service is
+// installed, and is tried again and again. --service --remove takes it away.
+//
+// Without any of these, the browser ends at a page that it cannot open. The person copies the
+// address of that page. A login in a terminal takes it there, `sallyport login --paste` hands it
+// to whichever process of this user waits for it on this machine, and the tool sallyport_sign_in
+// takes it as callback_url. Its code is a secret: the prompt and stdin show it to nobody, and the
+// command line does, so that is warned about.
+//
+// An editor's helper in BROWSER (VS Code, Codespaces) opens the link where its window is, and
+// forwards the port. Under WSL the browser is that of Windows.
 //
 // # Settings
 //
@@ -72,6 +106,27 @@
 // SALLYPORT_ and the flag's name in capitals, unless --help names another. A flag counts more than
 // a variable, and a variable more than the file. An empty variable counts as unset. Lists in
 // variables are separated by newlines. All settings of mcp-oauth2-proxy are understood.
+//
+// # MCP hosts
+//
+// The command `sallyport install --client HOST [flags] URL` writes an entry that starts sallyport
+// with these flags into the configuration of an MCP host, shows the change, signs in, and asks the
+// host's own health check if it has one. `--list` shows which hosts are here and what is in their
+// files, and `--dry-run` shows the change alone. The name of the entry is made of the URL's host,
+// or is that of --name. A host that knows scopes takes --client-scope: user (the default of all),
+// local or project. `sallyport uninstall --client HOST` takes the entry out and leaves the rest as
+// it was.
+//
+// The entry holds what the person has typed and what SALLYPORT_ variables and their kin said, with
+// full paths of files and of the program, and in hosts that keep variables of their environment
+// back, those that sallyport needs: SSH_AUTH_SOCK, and on Linux those of the keyring, the sockets
+// and the display. No secret is in it: that of --client-secret, and headers, go into files of mode
+// 0600 below the configuration directory.
+//
+// Comments and the form of the file stay. A copy of the old file lies beside it,
+// FILE.sallyport-TIME.bak, and the last three are kept. Another program's entry is left alone. If
+// it is that of mcp-remote, of mcp-oauth2-proxy or of the host itself for the same URL, --replace
+// puts sallyport in its place and keeps its env block.
 //
 // # Login servers that need a setting
 //
@@ -134,6 +189,18 @@
 //	6    unreachable; the proxy does not end with it
 //	130  interrupted
 //
+// # Finding the cause
+//
+// `sallyport doctor`, with the flags and the URL of the proxy, walks the whole way step by step:
+// settings, ssh_config, each hop, the upstream, its certificate, the metadata of the sign-in, the
+// store, the callback's port. It prints a row for each step, and ends with the first failure and
+// what to do about it. What does not depend on that is looked at all the same. Nobody is asked for
+// anything, no sign-in is begun, and nothing is changed, unless --login asks for a sign-in first.
+// The flag --client NAME runs it with the environment, the PATH and the folder that an MCP host
+// gives its servers. The flag --report FILE writes a report without names of hosts and people, and
+// --json prints what `go doc ./cmd/sallyport/internal/doctor` describes. The exit status is that of
+// the first failure, and 0 if there are only warnings.
+//
 // # Threat model
 //
 // Worth having are the tokens and the client's secret or key, the person's SSH keys and passwords,
@@ -177,7 +244,9 @@
 // loopback and names.
 //
 // Another user of this machine sees neither tokens nor the state of a login. Files of the store
-// have mode 0600 and are not read if they are open to others or not ours (oauth/tokenstore). A
+// have mode 0600 and are not read if they are open to others or not ours (oauth/tokenstore). An
+// agent that we look for ourselves counts only if its socket and its process are this user's
+// (agents.TestAnotherUsersSocket). A
 // directory of sockets must be ours, and both ends of a socket look at the other's user first
 // (control.TestDirectoriesThatAreNotUsed, processes.TestSharedDirectory). Secrets are taken out of
 // the environment of child processes, a browser's arguments hold a link that works once
@@ -212,6 +281,15 @@
 // script. A link is opened only if it is http or https and at no address that the server has no
 // reason to name, and no shell can make a command of it (person.TestLinksInTheHandsOfAShell). Not
 // stopped: a login page may be imitated. The person must look at its address.
+//
+// A login page that only the far side of --via reaches is opened through a proxy on loopback. It
+// serves no other user of this machine (farside.TestPAC), connects to nothing on this machine and
+// to no address in place of a name (farbrowser.TestThisMachine), and never looks for a host in the
+// far network that it reached without it (farbrowser.TestSideIsKept). Without TLS it reaches the
+// login server alone (farbrowser.TestHosts, farbrowser.TestNotEncrypted), so that a page gets
+// nothing from a service whose certificate is not for the name that the page uses. Not stopped: a
+// page can find out which https servers the last hop reaches, as from a browser there. The cookies
+// of the login server stay in the profile, as in any browser's.
 //
 // The MCP host and its model see the session, and the links of logins without their state. They get
 // no token. What they tell the upstream to do is done: --ignore-tool hides and refuses tools.
@@ -264,7 +342,8 @@
 // session (from settings to tunnels, routes, sign-in and store), explain (words for errors),
 // obstacle (what is in the way), person (messages, questions, browser), control (the local
 // interface of a running proxy), share (finding, starting and running shared connections),
-// localsock (sockets of one user), callback (carrying the callback), hostio (stdin, parent,
-// memory), environment, and command, which is the whole program. Package machines and the folders
-// stories and bench are tests.
+// localsock (sockets of one user), callback (carrying the callback), install (configurations of MCP
+// hosts), deploy (this program on another machine), service (this program at log-on), hostio
+// (stdin, parent, memory), environment, and command, which is the whole program. Package machines
+// and the folders stories and bench are tests.
 package main

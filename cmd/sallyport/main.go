@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,6 +15,11 @@ import (
 // version is set by the linker. A plain go build leaves it as it is.
 var version = "devel"
 
+// manual is the source of this package's comment, whose chapters `sallyport help` prints.
+//
+//go:embed doc.go
+var manual string
+
 func main() {
 	hostio.LimitMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -23,7 +29,7 @@ func main() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	env := environment.OfProcess()
-	env.Version = version
+	env.Version, env.Manual = version, manual
 	in, restore := hostio.OpenStdin()
 	status := command.Run(ctx, os.Args[1:], command.Stdio{In: in, Out: os.Stdout, Err: os.Stderr}, env)
 	restore()

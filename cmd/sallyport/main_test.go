@@ -7,5 +7,5 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"sallyport": main, "visit": visitLink})
+	testscript.Main(m, map[string]func(){"sallyport": main, "visit": visitLink, "copycallback": copyCallback})
 }

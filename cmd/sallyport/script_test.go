@@ -38,6 +38,7 @@ func TestScript(t *testing.T) {
 					"bastion":  scriptBastion,
 					"host":     scriptHost,
 					"hold":     scriptHold,
+					"copied":   scriptCopied,
 				},
 				RequireExplicitExec: true,
 			})

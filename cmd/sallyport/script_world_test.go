@@ -256,13 +256,14 @@ const hostOpening = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"pr
 `
 
 // scriptHost is `host FLAGS...`: an MCP host starts the proxy with these flags and opens a session.
-// `host call TOOL TEXT` calls a tool, whose answer must contain the text. `host end N` closes
-// stdin; the proxy then ends with status N.
+// `host call TOOL TEXT [ARGUMENTS]` calls a tool, whose answer must contain the text. `host end N`
+// closes stdin; the proxy then ends with status N.
 func scriptHost(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	switch {
-	case len(args) == 3 && args[0] == "call":
-		line := fmt.Sprintf(`{"jsonrpc":"2.0","id":"call","method":"tools/call","params":{"name":%q,"arguments":{}}}`, args[1])
+	case len(args) >= 3 && len(args) <= 4 && args[0] == "call":
+		arguments := strings.Join(append(args[3:], "{}")[:1], "")
+		line := fmt.Sprintf(`{"jsonrpc":"2.0","id":"call","method":"tools/call","params":{"name":%q,"arguments":%s}}`, args[1], arguments)
 		if answer := w.host.ask(ts, line, `"call"`); !strings.Contains(answer, args[2]) {
 			ts.Fatalf("the answer is %s, want %s in it", answer, args[2])
 		}

@@ -11,19 +11,9 @@ import (
 // the listening socket, then the process that has that inode open (proc_pid_fd(5)). The result is 0
 // if nobody listens, or if the process belongs to another user and /proc does not show its files.
 func Holder(port string) (pid int, command string) {
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return 0, ""
-	}
 	links := make(map[string]bool)
-	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		table, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
-		for _, s := range Listening(string(table), int(n)) {
-			links["socket:["+s.Inode+"]"] = true
-		}
+	for _, s := range listeners(port) {
+		links["socket:["+s.Inode+"]"] = true
 	}
 	if len(links) == 0 {
 		return 0, ""
@@ -40,4 +30,27 @@ func Holder(port string) (pid int, command string) {
 		return pid, strings.TrimSpace(string(comm))
 	}
 	return 0, ""
+}
+
+// HolderUser returns the decimal number of the user who listens on a TCP port of this machine. It
+// is empty if nobody listens. Unlike the process, /proc shows the user to everybody.
+func HolderUser(port string) (uid string) {
+	for _, s := range listeners(port) {
+		return s.UID
+	}
+	return ""
+}
+
+// listeners returns the sockets of this machine that listen on a TCP port.
+func listeners(port string) (all []Socket) {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil
+	}
+	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		if table, err := os.ReadFile(file); err == nil {
+			all = append(all, Listening(string(table), int(n))...)
+		}
+	}
+	return all
 }

@@ -1,6 +1,7 @@
 package procnet
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 )
@@ -38,5 +39,30 @@ garbage
 	}
 	if got := Listening(table, 53682); len(got) != 3 {
 		t.Errorf("Listening found %v, want the three sockets on the port", got)
+	}
+}
+
+func TestConnected(t *testing.T) {
+	from, to := netip.MustParseAddrPort("127.0.0.1:39321"), netip.MustParseAddrPort("127.0.0.1:53682")
+	local, remote := hexAddrPort(from), hexAddrPort(to)
+	row := func(local, remote, state, uid string) string {
+		return "   2: " + local + " " + remote + " " + state + " 00000000:00000000 00:00000000 00000000  " + uid + "        0 333 1 0000000000000000 100 0 0 10 0\n"
+	}
+	for _, test := range []struct {
+		name, table, uid string
+		ok               bool
+	}{
+		{"both ends", row(remote, local, "01", "1002") + row(local, remote, "01", "1001"), "1001", true},
+		{"the other end alone", row(remote, local, "01", "1002"), "", false},
+		{"another connection from that port", row(local, "0100007F:0050", "01", "1002"), "", false},
+		{"closed by its owner", row(local, remote, "05", "0"), "", false},
+		{"a rest", row(local, remote, "06", "0"), "", false},
+		{"nothing", "garbage\n", "", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if uid, ok := Connected(test.table, from, to); uid != test.uid || ok != test.ok {
+				t.Errorf("got %q, %t; want %q, %t", uid, ok, test.uid, test.ok)
+			}
+		})
 	}
 }

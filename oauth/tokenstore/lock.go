@@ -31,7 +31,7 @@ type Lock struct {
 
 // Lock returns the lock of name. It is not taken yet.
 func (s *Store) Lock(name string) *Lock {
-	if s.dir == "" {
+	if s.dir == "" || s.onlyReads {
 		return &Lock{store: s}
 	}
 	return &Lock{store: s, file: openLock(filepath.Join(s.dir, fileName(name)+lockSuffix))}

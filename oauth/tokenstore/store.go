@@ -41,6 +41,8 @@ type Store struct {
 	dir  string
 	keys *keys
 	log  *slog.Logger
+	// onlyReads says that nothing on the disk is changed. Look sets it.
+	onlyReads bool
 	// broken says why a directory that was given is not used. It is nil if there is no such reason.
 	broken atomic.Pointer[error]
 	// warned has the texts of trouble that was logged and still lasts.
@@ -223,6 +225,8 @@ func (s *Store) Load(name string) ([]byte, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, errOtherKey) && s.keys.sealing() == nil:
 		return nil, nil
+	case errors.Is(err, errDamaged) && s.onlyReads:
+		return nil, fmt.Errorf("%s: %w", filepath.Join(s.dir, file), err)
 	case errors.Is(err, errDamaged):
 		return nil, setAside(filepath.Join(s.dir, file), err)
 	}
@@ -281,7 +285,7 @@ func (s *Store) Save(name string, b []byte) error {
 	file := fileName(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k := s.keys.sealing(); k != nil {
+	if k := s.keys.sealing(); k != nil && !s.onlyReads {
 		err := s.write(k, file, b)
 		if err == nil {
 			delete(s.mem, file)
@@ -334,7 +338,7 @@ func (s *Store) remove(prefix string) error {
 			delete(s.unsaved, file)
 		}
 	}
-	if s.dir == "" {
+	if s.dir == "" || s.onlyReads {
 		return nil
 	}
 	entries, err := os.ReadDir(s.dir)

@@ -59,7 +59,7 @@ func complete(e *evaluation) (*Host, error) {
 	h.IdentityFilesSet, h.ServerAliveSet, h.HostKeyAlgorithmsRelative = identitiesSet, aliveSet, relative
 	h.ConnectTimeoutSet = timeoutSet
 	h.IdentityAgent = c.agent()
-	h.settings, h.tokens = e.settings(), c.tokens
+	h.settings, h.tokens, h.named = e.settings(), c.tokens, e.blocks.named
 	if err := c.expandFields(h); err != nil {
 		return nil, err
 	}

@@ -43,6 +43,9 @@ type evaluation struct {
 	// wantFinalPass is true once a Match line has asked for the second pass.
 	wantFinalPass bool
 
+	// blocks is what the Host and Match lines have shown so far.
+	blocks blocks
+
 	// active is true where the current line counts, because the Host or Match block around it
 	// applies.
 	active bool
@@ -51,6 +54,14 @@ type evaluation struct {
 	inUserFile bool
 	// origin is the place of the current line.
 	origin Origin
+}
+
+// blocks is what Host and Match lines show, whatever stands below them.
+type blocks struct {
+	// patterns are those of all Host lines, in their order.
+	patterns []string
+	// named is true once a line has matched that does not match every name.
+	named bool
 }
 
 // set gives a keyword its values, if the line counts and the keyword has none yet: the first ones
@@ -328,6 +339,8 @@ func (r *Resolver) skipped(origin Origin, keyword string, reason error) {
 // patterns, but to none that match a pattern behind a '!'.
 func (e *evaluation) hostBlock(d *directive, how reading) error {
 	e.active = false
+	e.blocks.patterns = append(e.blocks.patterns, d.args...)
+	named := false // by a pattern that does not match every name
 	for len(d.args) > 0 {
 		pattern, ok := d.next()
 		if !ok {
@@ -344,7 +357,9 @@ func (e *evaluation) hostBlock(d *directive, how reading) error {
 		if e.active = !negated; negated {
 			break
 		}
+		named = named || pattern != "*"
 	}
+	e.blocks.named = e.blocks.named || e.active && named
 	d.args = nil
 	return nil
 }

@@ -127,6 +127,8 @@ type Host struct {
 
 	// settings holds all lines that `ssh -G` prints.
 	settings []Setting
+	// named is what Named returns.
+	named bool
 	// tokens holds the tokens of ssh_config(5) by their letter, for ExpandTokens. It is nil in a
 	// Host that no Resolver made.
 	tokens map[byte]string

@@ -13,14 +13,15 @@ type hostFields Host
 // all that this one has resolved.
 type hostJSON struct {
 	*hostFields
-	// Settings and Tokens are the fields that are not exported.
+	// Settings, Tokens and Named are the fields that are not exported.
 	Settings []Setting
 	Tokens   map[byte]string
+	Named    bool
 }
 
 // MarshalJSON writes the whole Host. A Host that UnmarshalJSON makes of it is equal to h.
 func (h *Host) MarshalJSON() ([]byte, error) {
-	return json.Marshal(hostJSON{hostFields: (*hostFields)(h), Settings: h.settings, Tokens: h.tokens})
+	return json.Marshal(hostJSON{hostFields: (*hostFields)(h), Settings: h.settings, Tokens: h.tokens, Named: h.named})
 }
 
 // UnmarshalJSON reads what MarshalJSON has written.
@@ -30,7 +31,7 @@ func (h *Host) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &in); err != nil {
 		return err
 	}
-	read.settings, read.tokens = in.Settings, in.Tokens
+	read.settings, read.tokens, read.named = in.Settings, in.Tokens, in.Named
 	*h = read
 	return nil
 }

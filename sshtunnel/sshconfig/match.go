@@ -58,7 +58,7 @@ func (e *evaluation) matchBlock(ctx context.Context, d *directive, how reading) 
 	if err != nil {
 		return d.errorf("%v", err)
 	}
-	matched := !how.parseOnly
+	matched, named := !how.parseOnly, false
 	for n := 0; ; n++ {
 		if len(d.args) == 0 || strings.HasPrefix(d.args[0], "#") {
 			if n == 0 {
@@ -88,9 +88,10 @@ func (e *evaluation) matchBlock(ctx context.Context, d *directive, how reading) 
 		if holds == c.negated {
 			matched = false
 		}
+		named = named || !c.negated && (c.name == "host" || c.name == "originalhost")
 	}
 	d.args = nil
-	e.active = matched
+	e.active, e.blocks.named = matched, e.blocks.named || matched && named
 	return nil
 }
 

@@ -160,10 +160,7 @@ func (r *Resolver) destination(s string) (target, error) {
 
 // resolve does for one target what ssh does before it connects.
 func (r *Resolver) resolve(ctx context.Context, t target) (*Host, error) {
-	e := &evaluation{
-		resolver: r, release: cmp.Or(r.system.release, &openSSH10), local: r.local(), target: t,
-		values: make(values), identities: make(map[string]bool),
-	}
+	e := r.evaluation(t)
 	if err := e.commandLine(ctx); err != nil {
 		return nil, err
 	}
@@ -182,6 +179,14 @@ func (r *Resolver) resolve(ctx context.Context, t target) (*Host, error) {
 		}
 	}
 	return complete(e)
+}
+
+// evaluation returns the evaluation of a target before its first line.
+func (r *Resolver) evaluation(t target) *evaluation {
+	return &evaluation{
+		resolver: r, release: cmp.Or(r.system.release, &openSSH10), local: r.local(), target: t,
+		values: make(values), identities: make(map[string]bool),
+	}
 }
 
 // local is what the files may ask about this side.

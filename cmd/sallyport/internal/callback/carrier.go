@@ -3,7 +3,6 @@ package callback
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -11,110 +10,94 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"strconv"
+	"slices"
+	"strings"
 	"sync"
 	"time"
-
-	"sallyport/cmd/sallyport/internal/session"
 )
 
-// Limits of one carried callback. Its answer may take as long as a token exchange on the host.
 const (
-	headerTimeout   = 10 * time.Second
-	maxHeaderBytes  = 64 << 10
+	// callbackTimeout bounds one carried callback. Its answer may take as long as a token exchange
+	// on HOST.
 	callbackTimeout = 2 * time.Minute
+	// maxCarriedPage is the most bytes of an answer that are carried.
+	maxCarriedPage = 1 << 20
 )
 
-// Carrier carries callbacks from loopback ports of this machine to its hosts. Its methods are
-// called one after the other: Listen, Serve, Close.
+// Carrier carries the callbacks of tools that know nothing of helpers to their hosts.
 type Carrier struct {
-	// Hosts are asked in turn. The first one on which this user listens gets the callback.
-	Hosts []*Host
 	// Explain words an error for people, and reports it to the person.
 	Explain func(error) (text string, hints []string)
 	// Log must not be nil.
 	Log *slog.Logger
 
-	listeners []net.Listener
+	// dialHost replaces the dialing of hosts in tests.
+	dialHost func(ctx context.Context, port int) (net.Conn, error)
+
+	mu sync.Mutex
+	// hosts are asked in turn. The first one on which this user listens gets the callback.
+	hosts []*Host
 }
 
-// Listen binds the ports on 127.0.0.1. The error is a *PortError. The caller must call Close.
-func (c *Carrier) Listen(ctx context.Context, ports []int) error {
-	for _, port := range ports {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+// Add adds a host, which is asked after those before it.
+func (c *Carrier) Add(h *Host) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hosts = append(c.hosts, h)
+}
+
+// Carry holds ports for the callbacks of other tools, from now until the desk is closed. Logins of
+// our own share the ports. It must be called before Close. The error is a *PortError.
+func (d *Desk) Carry(ctx context.Context, c *Carrier, ports []int) error {
+	for _, number := range ports {
+		d.mu.Lock()
+		d.carried[number] = c.handler(number)
+		d.mu.Unlock()
+		p, err := d.ports.hold(ctx, wanted{number: number, host: "localhost", fixed: true})
 		if err != nil {
-			return &PortError{Addr: addr, Err: err}
+			return err
 		}
-		c.listeners = append(c.listeners, l)
+		d.mu.Lock()
+		d.carrying = append(d.carrying, p)
+		d.mu.Unlock()
 	}
 	return nil
 }
 
-// Serve carries callbacks until ctx ends. It calls ready for each port.
-func (c *Carrier) Serve(ctx context.Context, ready func(port int)) {
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	for _, l := range c.listeners {
-		port := l.Addr().(*net.TCPAddr).Port
-		server := &http.Server{
-			Handler:           c.handler(port),
-			ReadHeaderTimeout: headerTimeout,
-			MaxHeaderBytes:    maxHeaderBytes,
-			ErrorLog:          log.New(io.Discard, "", 0),
-		}
-		serving.Go(func() { server.Serve(l) }) // ends with server.Close
-		defer server.Close()
-		ready(port)
-	}
-	<-ctx.Done()
-}
-
-// Close frees the ports.
-func (c *Carrier) Close() error {
-	var errs []error
-	for _, l := range c.listeners {
-		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// handler carries GET requests with a loopback Host to the same port of the first host on which
-// this user listens. It refuses everything else.
+// handler carries requests to the same port of the first host on which this user listens. The
+// desk's own handler has checked that the request is a GET for a page.
 func (c *Carrier) handler(port int) http.Handler {
 	proxy := &httputil.ReverseProxy{
 		Transport: &http.Transport{
 			// Each request gets a connection of its own, and so a check of its own.
-			DisableKeepAlives:     true,
-			DisableCompression:    true,
-			ResponseHeaderTimeout: callbackTimeout,
-			DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx, port) },
+			DisableKeepAlives:      true,
+			DisableCompression:     true,
+			ResponseHeaderTimeout:  callbackTimeout,
+			MaxResponseHeaderBytes: maxHeaderBytes,
+			DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx, port) },
 		},
-		FlushInterval: -1, // the page of a login grows while the token is fetched
-		ErrorLog:      log.New(io.Discard, "", 0),
-		Rewrite:       rewrite,
-		ErrorHandler:  c.refuse,
+		FlushInterval:  -1, // the page of a login grows while the token is fetched
+		ErrorLog:       log.New(io.Discard, "", 0),
+		Rewrite:        rewrite,
+		ModifyResponse: sandbox,
+		ErrorHandler:   c.refuse,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.Method != http.MethodGet:
-			w.Header().Set("Allow", http.MethodGet)
-			http.Error(w, "only GET is carried", http.StatusMethodNotAllowed)
-		case !isOwnHost(r.Host, port):
-			http.Error(w, "the Host header is not this loopback port", http.StatusForbidden)
-		default:
-			ctx, cancel := context.WithTimeout(r.Context(), callbackTimeout)
-			defer cancel()
-			proxy.ServeHTTP(w, r.WithContext(ctx))
-		}
+		ctx, cancel := context.WithTimeout(r.Context(), callbackTimeout)
+		defer cancel()
+		proxy.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
 func (c *Carrier) dial(ctx context.Context, port int) (net.Conn, error) {
+	if c.dialHost != nil {
+		return c.dialHost(ctx, port)
+	}
+	c.mu.Lock()
+	hosts := slices.Clone(c.hosts)
+	c.mu.Unlock()
 	var errs []error
-	for _, host := range c.Hosts {
+	for _, host := range hosts {
 		conn, err := host.dialOwned(ctx, port)
 		if err == nil {
 			c.Log.Info("callback carried", "host", host.Name)
@@ -125,39 +108,86 @@ func (c *Carrier) dial(ctx context.Context, port int) (net.Conn, error) {
 	return nil, errors.Join(errs...)
 }
 
+// carriedRequestHeaders are the headers of a browser that a tool may want. All others stay here: a
+// browser sends what it keeps for 127.0.0.1, such as cookies, to every port of it.
+var carriedRequestHeaders = []string{"Accept", "Accept-Language", "User-Agent"}
+
+// rewrite makes the request that HOST gets.
 func rewrite(r *httputil.ProxyRequest) {
 	r.SetURL(&url.URL{Scheme: "http", Host: r.In.Host})
 	r.Out.Host = r.In.Host // the listener on the host checks it, as the handler here does
-	// A browser sends what it keeps for 127.0.0.1 to every port of it.
-	r.Out.Header.Del("Cookie")
-	r.Out.Header.Del("Authorization")
-	r.Out.Header.Del("Upgrade")
+	r.Out.Header = pick(r.In.Header, carriedRequestHeaders)
+	r.Out.Body, r.Out.ContentLength = http.NoBody, 0
+	if _, ok := r.Out.Header["User-Agent"]; !ok {
+		r.Out.Header["User-Agent"] = nil // else the transport adds its own
+	}
+}
+
+// pick returns the headers that have a name of the list.
+func pick(from http.Header, names []string) http.Header {
+	to := http.Header{}
+	for _, name := range names {
+		if values, ok := from[name]; ok {
+			to[name] = values[:1]
+		}
+	}
+	return to
+}
+
+// carriedCSP puts a page of HOST into a sandbox. Its origin is none, so it shares nothing with
+// 127.0.0.1 and can leave nothing behind. It runs no script and loads nothing but what is in it.
+const carriedCSP = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// sandbox makes an answer of HOST harmless. Headers are left out that set cookies, ask for a
+// password, or make the browser remember something of this address.
+func sandbox(r *http.Response) error {
+	if r.StatusCode < 200 || r.StatusCode > 599 {
+		return errors.New("the tool on the host gave no answer of HTTP")
+	}
+	h := pick(r.Header, []string{"Content-Type", "Content-Language"})
+	if kind, _, _ := strings.Cut(h.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), "text/html") {
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+	}
+	if to := r.Header.Get("Location"); to != "" {
+		u, err := carriedTarget(r.Request.URL, to)
+		if err != nil {
+			return err
+		}
+		h.Set("Location", u.String())
+	}
+	h.Set("Content-Security-Policy", carriedCSP)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	r.Header, r.Trailer = h, nil
+	r.Body = bounded{io.LimitReader(r.Body, maxCarriedPage), r.Body}
+	r.ContentLength = -1
+	return nil
+}
+
+// carriedTarget returns where a redirect of HOST leads, if a browser may be led there.
+func carriedTarget(from *url.URL, to string) (*url.URL, error) {
+	u, err := from.Parse(to)
+	if err == nil {
+		u, err = checkLink(u.String())
+	}
+	if err != nil {
+		return nil, errors.New("the tool on the host redirects the browser to a place that it is not led to: " + err.Error())
+	}
+	return u, nil
+}
+
+// bounded is the body of an answer, cut to a limit.
+type bounded struct {
+	io.Reader
+	io.Closer
 }
 
 func (c *Carrier) refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	text, hints := c.Explain(err)
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(http.StatusBadGateway)
-	fmt.Fprintf(w, "sallyport callback: %s\n", text)
-	for _, hint := range hints {
-		fmt.Fprintf(w, "hint: %s\n", hint)
-	}
+	page{Title: "Not carried", Text: "The sign-in of a tool on another machine could not be finished.",
+		Detail: strings.Join(append([]string{text}, hints...), "\n")}.send(w, http.StatusBadGateway)
 }
-
-// isOwnHost reports whether a Host header is that of a browser that really meant this port. A name
-// that a web site pointed at 127.0.0.1 (DNS rebinding) is not.
-func isOwnHost(hostport string, port int) bool {
-	host, p, err := net.SplitHostPort(hostport)
-	return err == nil && p == strconv.Itoa(port) && session.IsLoopback(host)
-}
-
-// PortError says that a port of this machine could not be bound.
-type PortError struct {
-	// Addr is the address, as 127.0.0.1:53682.
-	Addr string
-	// Err is the system's error.
-	Err error
-}
-
-func (e *PortError) Error() string { return fmt.Sprintf("callback port %s: %v", e.Addr, e.Err) }
-func (e *PortError) Unwrap() error { return e.Err }

@@ -1,8 +1,40 @@
-// Package callback carries the browser's answer from a loopback port of this machine, the
-// workstation, to the same port of the hosts where proxies run. It is what `sallyport callback`
-// does.
+// Package callback is the workstation's side of a login whose browser is on another machine than
+// the login. It is what `sallyport callback` does. Package helper is the other side, and the
+// protocol between the two.
 //
-// On a shared host somebody else could listen on the port first and be handed an authorization
-// code. So a request is carried only to a socket that belongs to the same user, and the owner is
-// checked before and after the connection is made.
+// # The desk
+//
+// A [Desk] serves connections of the protocol of package helper, each of which is one login. For as
+// long as the login lasts, it holds the port of the redirect URI on 127.0.0.1 and on [::1]. Several
+// logins share a port: a callback belongs to the login whose state it has, and reaches no other. A
+// second helper of this machine, which finds the port taken, joins the first through the socket
+// that each desk listens on.
+//
+// # What a HOST can do
+//
+// HOST may be hostile. All it can do is ask. Its link is opened only if it is an authorization
+// request with PKCE whose answer comes back to the port that is held here (see checkLogin), and
+// only after the person has said Continue on a page of ours, or did so earlier for the same HOST
+// and login server. No byte of HOST becomes a page: we show our own, and its words are plain text
+// there, without controls, and short. A brake bounds how many pages a HOST can open: one at a time,
+// none for an hour after three that the person refused or left alone, and a total.
+//
+// # Our pages
+//
+// Our pages have an origin of their own, a random port of 127.0.0.1. The link that starts the
+// browser is in the arguments of a program, which other users can read, so it works once and leads
+// to a page with another name, which is in no argument. A page has no script and loads nothing, and
+// its form has a token. The callback is answered by a redirect to such a page, so that the code
+// does not stay in the address bar. The page waits for the outcome of HOST's code exchange. A
+// connection to HOST that breaks in between loses nothing: the query is kept until the login
+// expires.
+//
+// # Other tools
+//
+// A tool that knows nothing of helpers listens on a port of HOST. [Carrier] carries a callback to
+// the same port there, if the person asked for it with --port. On a shared host somebody else could
+// listen on the port first and be handed an authorization code. So a request is carried only to a
+// socket that belongs to the same user, and the owner is checked before and after the connection is
+// made. The answer is HOST's own page, so it is put into a sandbox: it has no origin, no script and
+// no cookies, and cannot leave a service worker behind.
 package callback

@@ -25,6 +25,8 @@ const (
 type Host struct {
 	// Name is the host as the person named it.
 	Name string
+	// User is the person's name there. It may be empty.
+	User string
 	// Tunnel leads there. The caller of NewHost closes it.
 	Tunnel *sshtunnel.Tunnel
 

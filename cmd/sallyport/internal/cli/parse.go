@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"slices"
 
 	"sallyport/cmd/sallyport/internal/environment"
 
@@ -31,6 +32,11 @@ type Invocation struct {
 // commands by name only. If args choose one of them, or ask for help, the whole grammar is laid
 // out.
 func Parse(args []string, env environment.Environment, stdout, stderr io.Writer) (*Invocation, error) {
+	if len(args) > 0 && !slices.Contains(commandNames(), args[0]) {
+		if err := checkWord(args[0]); err != nil {
+			return nil, err
+		}
+	}
 	p := parser{args: args, env: env, stdout: stdout, stderr: stderr}
 	noHelp := kong.Help(func(kong.HelpOptions, *kong.Context) error { return errNotProxy })
 	inv, err := p.parse(new(defaultCommand), append(otherCommands(), noHelp)...)
@@ -108,10 +114,28 @@ func (p parser) parse(grammar any, options ...kong.Option) (inv *Invocation, err
 		return nil, err
 	}
 	inv = &Invocation{Command: kctx.Selected().Target.Addr().Interface()}
+	if wantsVersion(grammar) {
+		return &Invocation{Command: new(VersionCommand)}, nil
+	}
+	if err := checkCommand(inv.Command); err != nil {
+		return nil, err
+	}
 	if c, ok := inv.Command.(interface{ common() Common }); ok {
 		inv.Common = c.common()
 	}
+	switch c := inv.Command.(type) {
+	case *InstallCommand:
+		c.Given = p.given(kctx)
+	case *CallbackCommand:
+		c.Given = p.given(kctx)
+	}
 	inv.Warnings = append(sources.unknownFields(k.Model), exposedSecrets(kctx)...)
+	if c, ok := inv.Command.(*DoctorCommand); ok {
+		c.Given, c.Warnings = sources.given(kctx), inv.Warnings
+	}
+	if c, ok := inv.Command.(*LoginCommand); ok && c.Paste && c.URL != "" {
+		inv.Warnings = append(inv.Warnings, pasteWarning)
+	}
 	return inv, nil
 }
 

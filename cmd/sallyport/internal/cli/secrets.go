@@ -18,6 +18,10 @@ var secretName = regexp.MustCompile(`(?i)auth|cookie|token|key|secret|password`)
 // IsSecretName reports whether a header or variable of this name commonly holds a secret.
 func IsSecretName(name string) bool { return secretName.MatchString(name) }
 
+// pasteWarning warns of a callback that stands on the command line.
+const pasteWarning = "the secret of --paste on the command line is visible to everybody on this machine, " +
+	"and a shell cuts it at an & without quotes; type --paste alone, and give it to the prompt"
+
 // exposedSecrets warns of each secret that stands on the command line, where every user of this
 // machine can read it.
 func exposedSecrets(kctx *kong.Context) []string {

@@ -72,6 +72,8 @@ type sources struct {
 	path string
 	// file holds the nested objects of the file, by the names of their fields.
 	file map[string]any
+	// found says of each flag that was looked up and found where its value comes from.
+	found map[string]string
 }
 
 // load reads the file that --config or MCP_PROXY_CONFIG names, once. The error is a *UsageError.
@@ -126,6 +128,7 @@ func (s *sources) Resolve(kctx *kong.Context, _ *kong.Path, flag *kong.Flag) (an
 	}
 	for _, name := range variables(flag) {
 		if value := s.getenv(name); value != "" {
+			s.note(flag, name)
 			got, err := flagValue(flag, value)
 			return got, named(name, err)
 		}
@@ -135,6 +138,7 @@ func (s *sources) Resolve(kctx *kong.Context, _ *kong.Path, flag *kong.Flag) (an
 	if !ok {
 		return nil, nil
 	}
+	s.note(flag, s.path+": "+field)
 	switch value := value.(type) {
 	case string:
 		got, err := flagValue(flag, value)

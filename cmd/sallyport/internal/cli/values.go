@@ -14,6 +14,9 @@ import (
 // Ports is one or more TCP ports, to be tried in order. Port 0 stands for any free port.
 type Ports []int
 
+// DefaultCallbackPort is the default of --callback-port.
+const DefaultCallbackPort = 53682
+
 // UnmarshalText reads "53682" or "53682,53683".
 func (p *Ports) UnmarshalText(text []byte) error {
 	*p = nil

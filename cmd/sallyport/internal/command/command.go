@@ -32,6 +32,10 @@ type app struct {
 	// std holds the streams that Run got, with a gate in front of stdout and stderr that only
 	// printable text passes.
 	std Stdio
+	// args are the arguments that Run got.
+	args []string
+	// rawErr is the stderr that Run got.
+	rawErr io.Writer
 	// toHost is the stdout that Run got, for the proxy alone.
 	toHost io.Writer
 	// env is the environment that Run got.
@@ -53,12 +57,15 @@ type app struct {
 // test may call it several times in one process.
 func Run(ctx context.Context, args []string, std Stdio, env Environment) (status int) {
 	discard := slog.New(slog.DiscardHandler)
-	toHost := std.Out // the proxy's, byte for byte
+	toHost, rawErr := std.Out, std.Err // the proxy's, byte for byte
 	std.Out, std.Err = person.Gate(std.Out), person.Gate(std.Err)
-	a := &app{std: std, toHost: toHost, env: env, log: discard, fileLog: discard, messages: person.NewMessages(std.Err, discard)}
+	a := &app{std: std, toHost: toHost, args: args, rawErr: rawErr, env: env, log: discard, fileLog: discard, messages: person.NewMessages(std.Err, discard)}
 	inv, err := cli.Parse(args, env, std.Out, std.Err)
 	if errors.Is(err, cli.ErrHelp) {
 		return explain.StatusDone
+	}
+	if err != nil && len(args) > 0 && args[0] == "doctor" {
+		return doctorUnread(ctx, a, args, err)
 	}
 	if err != nil {
 		return a.report(err)
@@ -74,6 +81,9 @@ func Run(ctx context.Context, args []string, std Stdio, env Environment) (status
 		a.log.Warn(warning)
 	}
 	err = a.run(ctx, inv.Command)
+	if e, ok := errors.AsType[*statusError](err); ok && ctx.Err() == nil {
+		return e.status
+	}
 	_, isProxy := inv.Command.(*cli.ProxyCommand)
 	// An ended ctx means a signal. It counts more than the error, which is only its consequence.
 	switch {
@@ -96,6 +106,10 @@ func remoteOf(command any) cli.Remote {
 		return c.Remote
 	case *cli.LogoutCommand:
 		return c.Remote
+	case *cli.DoctorCommand:
+		return c.Remote
+	case *cli.InstallCommand:
+		return c.Remote
 	}
 	return cli.Remote{}
 }
@@ -106,20 +120,40 @@ func (a *app) run(ctx context.Context, command any) error {
 	case *cli.ProxyCommand:
 		return a.proxy(ctx, c)
 	case *cli.LoginCommand:
+		if c.Paste {
+			return paste(ctx, a, c)
+		}
 		return a.login(ctx, c.Remote)
 	case *cli.LogoutCommand:
-		if c.All {
+		if c.All && c.URL == "" {
 			return a.logoutAll(ctx, c.Store)
 		}
-		return a.logout(ctx, c.Remote)
+		return a.logout(ctx, c)
 	case *cli.StatusCommand:
+		if c.Watch {
+			return watchStatus(ctx, a, c)
+		}
 		return a.status(ctx, c.Store, c.JSON)
+	case *cli.DoctorCommand:
+		return runDoctor(ctx, a, c)
 	case *cli.CallbackCommand:
-		return a.callback(ctx, c)
+		return callbackCommand(ctx, a, c)
+	case *cli.InstallCommand:
+		return installEntry(ctx, a, c)
+	case *cli.UninstallCommand:
+		return uninstallEntry(ctx, a, c)
 	case *cli.SSHConfigCommand:
 		return a.sshConfig(ctx, c.SSH, c.Host)
+	case *cli.FarEndCommand:
+		return farEnd(ctx, a, c)
 	case *cli.ShareCommand:
 		return a.share(ctx, c)
+	case *cli.TryCommand:
+		return try(ctx, a)
+	case *cli.HelpCommand:
+		return help(a, c.Topic)
+	case *cli.CompletionCommand:
+		return completion(ctx, a, c)
 	default:
 		return a.version()
 	}

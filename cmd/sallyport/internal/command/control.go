@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"sallyport/cmd/sallyport/internal/obstacle"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/oauth"
 	"sallyport/sshtunnel"
 )
 
@@ -20,28 +22,13 @@ func (a *app) controlDirs(settings cli.Store) []string {
 }
 
 // serveControl answers other sallyport processes until stop is called. The session does not wait
-// for the socket, and a proxy that cannot have one works without.
-func (a *app) serveControl(s *session.Session, watcher *obstacle.Watcher, c *cli.ProxyCommand) (stop func()) {
-	started := time.Now()
-	// The watcher looks at the tunnels and the sign-in, so its channel closes when the status may
-	// have changed.
-	status := func() (control.Status, <-chan struct{}) {
-		_, changed := watcher.Obstacle()
-		out := a.statusOf(s)
-		if p := watcher.Problem(); p != nil {
-			out.Problem = &control.Problem{Kind: p.Kind, Text: p.Text, Hints: p.Hints}
-		} else if err := s.CheckStored(); err != nil {
-			e := a.words.Error(err)
-			out.Problem = &control.Problem{Kind: e.Kind, Text: e.Text, Hints: e.Hints}
-		}
-		out.Started, out.Profile = started, c.Profile
-		return out, changed
-	}
+// for the socket, and works without if there can be none.
+func (a *app) serveControl(settings cli.Store, handlers control.Handlers) (stop func()) {
 	served := make(chan *control.Server, 1)
 	go func() { // ends when the socket is there or has failed; the buffer of served takes the result
-		server, err := control.Serve(a.controlDirs(c.Store), status)
+		server, err := control.Serve(a.controlDirs(settings), handlers)
 		if err != nil {
-			a.log.Warn("no control socket, sallyport status will not show this proxy", "err", err)
+			a.log.Warn("no control socket, sallyport status will not show this process", "err", err)
 		}
 		served <- server
 	}()
@@ -53,6 +40,36 @@ func (a *app) serveControl(s *session.Session, watcher *obstacle.Watcher, c *cli
 	}
 }
 
+// proxyStatus returns the function that tells the status of a proxy.
+func proxyStatus(a *app, s *session.Session, watcher *obstacle.Watcher, c *cli.ProxyCommand) control.StatusFunc {
+	started := time.Now()
+	// The watcher looks at the tunnels and the sign-in, so its channel closes when the status may
+	// have changed.
+	return func() (control.Status, <-chan struct{}) {
+		_, changed := watcher.Obstacle()
+		out := a.statusOf(s)
+		if p := watcher.Problem(); p != nil {
+			out.Problem = &control.Problem{Kind: p.Kind, Text: p.Text, Hints: p.Hints}
+		} else if err := s.CheckStored(); err != nil {
+			e := a.words.Error(err)
+			out.Problem = &control.Problem{Kind: e.Kind, Text: e.Text, Hints: e.Hints}
+		}
+		out.Started, out.Profile = started, c.Profile
+		return out, changed
+	}
+}
+
+// loginStatus returns the function that tells the status of `sallyport login`.
+func loginStatus(a *app, s *session.Session, settings cli.Remote) control.StatusFunc {
+	started := time.Now()
+	return func() (control.Status, <-chan struct{}) {
+		_, changed := s.SignIn.State()
+		out := a.statusOf(s)
+		out.Command, out.Started, out.Profile = "login", started, settings.Profile
+		return out, changed
+	}
+}
+
 // statusOf returns what is known of the session.
 func (a *app) statusOf(s *session.Session) control.Status {
 	out := control.Status{
@@ -61,7 +78,10 @@ func (a *app) statusOf(s *session.Session) control.Status {
 	}
 	// A sign-in is cancelled only when this process ends, so that is no failure to show.
 	if state, _ := s.SignIn.State(); state.Busy {
-		out.SignIn = "pending"
+		out.SignIn = control.SignInPending
+		if p := state.Prompt; p != (oauth.Prompt{}) {
+			out.Link, out.UserCode, out.LinkExpires = cmp.Or(p.StartURL, p.VerificationURI), p.UserCode, p.Expires
+		}
 	} else if state.Err != nil && !errors.Is(state.Err, context.Canceled) {
 		out.SignIn = a.words.Error(state.Err).Text
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/control"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/relay"
 )
@@ -17,6 +18,11 @@ func (a *app) login(ctx context.Context, settings cli.Remote) error {
 		return err
 	}
 	defer s.Close()
+	// The browser may be on another machine. Then the person pastes the callback into this
+	// terminal, or gives it to `sallyport login --paste` in another one.
+	pasted := delivery{a, s, settings.Store}
+	defer a.serveControl(settings.Store, control.Handlers{Status: loginStatus(a, s, settings), Deliver: pasted.fromProcess})()
+	defer pasted.takeTyped(ctx)()
 	// A person waits, so a tunnel that cannot be dialed fails now, and in the words of SSH.
 	if err := s.Connect(ctx); err != nil {
 		return err

@@ -1,17 +1,114 @@
 package command
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 
+	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
+	"sallyport/sshtunnel"
 )
 
-// logout revokes the tokens of one upstream if its server can do that, and forgets them. With
+// logout signs out of one account, or with --all of all accounts at the URL. Logins elsewhere to
+// that URL ask again before they open this machine's browser.
+func (a *app) logout(ctx context.Context, c *cli.LogoutCommand) error {
+	accounts, err := accountsToSignOut(ctx, a, c)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, settings := range accounts {
+		errs = append(errs, signOut(ctx, a, settings, c.Force))
+	}
+	upstream := session.BeforeQuery(cmp.Or(c.URL, c.UpstreamURL))
+	errs = append(errs, forgetTrust(a, c.Store, func(t callback.Trusted) bool { return t.Upstream == upstream }))
+	return errors.Join(errs...)
+}
+
+// accountsToSignOut returns the settings of each account that a logout is for. The account of
+// exactly these settings comes first. If it is not stored, another one of the same URL and profile
+// is meant, which was signed in with another --via or the like. If there are several, the person
+// has to say which.
+func accountsToSignOut(ctx context.Context, a *app, c *cli.LogoutCommand) ([]cli.Remote, error) {
+	s, err := a.openSession(ctx, c.Remote, true)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := s.IsStored()
+	s.Close()
+	if err != nil || stored && !c.All {
+		return []cli.Remote{c.Remote}, err
+	}
+	list, err := a.storedAccounts(c.Store)
+	if err != nil {
+		return nil, err
+	}
+	var found []cli.Remote
+	var commands, others []string
+	for _, account := range list {
+		if account.IdentityProvider || account.Upstream != session.BeforeQuery(s.Upstream.String()) {
+			continue
+		}
+		remark := session.RemarkOf(account.Account)
+		command := signOutCommand(account.Upstream, remark.Flags())
+		if !c.All && remark.Profile != c.Profile {
+			others = append(others, account.SignOut)
+			continue
+		}
+		found = append(found, remark.Settings(c.Remote, s.Upstream.String()))
+		commands = append(commands, command)
+	}
+	if len(found) == 0 {
+		a.messages.Say("nothing is stored for %s, profile %s", session.PlainURL(s.Upstream), c.Profile)
+		for _, command := range others {
+			a.messages.Say("there is another profile: %s", command)
+		}
+	}
+	if len(found) < 2 || c.All {
+		return found, nil
+	}
+	return chooseAccount(ctx, a, found, commands)
+}
+
+// signOutCommand returns the command that signs out of the account at upstream that flags name.
+func signOutCommand(upstream, flags string) string {
+	return strings.Join(strings.Fields("sallyport logout "+flags+" "+session.ShellWord(upstream)), " ")
+}
+
+// chooseAccount asks the person which of several accounts is meant. The commands name them.
+func chooseAccount(ctx context.Context, a *app, found []cli.Remote, commands []string) ([]cli.Remote, error) {
+	upstream := session.BeforeQuery(found[0].URL)
+	a.messages.Say("several accounts are stored for %s:", upstream)
+	for i, command := range commands {
+		a.messages.Say("  %d  %s", i+1, command)
+	}
+	answer, err := person.NewAsker(a.env, true).Ask(ctx, sshtunnel.Question{
+		Prompt: fmt.Sprintf("Sign out of which? A number from 1 to %d, or all: ", len(found)), Echo: true,
+	})
+	number, _ := strconv.Atoi(strings.TrimSpace(answer))
+	switch {
+	case err == nil && strings.TrimSpace(answer) == "all":
+		return found, nil
+	case err == nil && 0 < number && number <= len(found):
+		return found[number-1 : number], nil
+	case err != nil && !errors.Is(err, sshtunnel.ErrNoPerson):
+		return nil, err
+	}
+	return nil, &cli.UsageError{Text: "several accounts are stored for " + upstream + ": say which",
+		Hints: append(commands, "sallyport logout --all "+session.ShellWord(upstream)+" signs out of all of them")}
+}
+
+// signOut revokes the tokens of one account if its server can do that, and forgets them. With
 // enterprise_managed it also ends the sign-in at the identity provider: after a logout nobody gets
 // at the upstream from here without a person. It names the other upstreams that share the sign-in.
-func (a *app) logout(ctx context.Context, settings cli.Remote) error {
+func signOut(ctx context.Context, a *app, settings cli.Remote, force bool) error {
 	s, err := a.openSession(ctx, settings, true)
 	if err != nil {
 		return err
@@ -21,7 +118,7 @@ func (a *app) logout(ctx context.Context, settings cli.Remote) error {
 	if err != nil {
 		return err
 	}
-	if err := s.SignIn.SignOut(ctx); err != nil {
+	if err := s.SignIn.SignOut(ctx, force); err != nil {
 		return err
 	}
 	upstream := session.PlainURL(s.Upstream)
@@ -58,9 +155,22 @@ func (a *app) logoutAll(ctx context.Context, settings cli.Store) error {
 		return err
 	}
 	a.messages.Say("all tokens and registrations are forgotten")
+	if err := forgetTrust(a, settings, nil); err != nil {
+		return err
+	}
 	// Whoever leaves this machine leaves no way into another one open.
 	if sockets := a.sharedSockets(settings); len(sockets) > 0 {
 		return a.stopShares(ctx, sockets)
 	}
 	return nil
+}
+
+// forgetTrust forgets which hosts may open a login page here without asking: those for which which
+// returns true, or all of them.
+func forgetTrust(a *app, settings cli.Store, which func(callback.Trusted) bool) error {
+	removed, err := callback.NewTrust(session.StateDir(settings, a.env)).Forget(which)
+	if removed > 0 {
+		a.messages.Say("logins elsewhere ask again before they open this browser (%d forgotten)", removed)
+	}
+	return err
 }

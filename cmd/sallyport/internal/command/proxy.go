@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/control"
 	"sallyport/cmd/sallyport/internal/hostio"
 	"sallyport/cmd/sallyport/internal/obstacle"
 	"sallyport/cmd/sallyport/internal/person"
@@ -31,11 +32,16 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	if err != nil {
 		return err
 	}
-	watcher := obstacle.NewWatcher(obstacle.Config{
+	watched := obstacle.Config{
 		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn,
-		Words: a.words, Report: a.messages.Report,
-	})
-	stopControl := a.serveControl(s, watcher, c)
+		Words: a.words, Report: a.messages.Report, Lent: s.Logins.Shown,
+	}
+	if person.IsRemote(a.env, c.Browser.Browser) || c.CallbackVia != "" {
+		watched.Elsewhere = person.CallbackHint(a.env)
+	}
+	watcher := obstacle.NewWatcher(watched)
+	pasted := delivery{a, s, c.Store}
+	stopControl := a.serveControl(c.Store, control.Handlers{Status: proxyStatus(a, s, watcher, c), Deliver: pasted.fromProcess})
 	// The watcher ends before the session is closed. Otherwise it would report the end of the
 	// tunnels to the person.
 	watching, stop := context.WithCancel(ctx)
@@ -61,6 +67,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		Explain:  watcher.Explain,
 		Answered: watcher.Answered,
 		SignIn:   s.SignIn.SignIn,
+		Deliver:  pasted.text,
 		Load:     s.Load, Save: s.Save,
 		Mask:    func(text string) string { return person.Lines(s.Mask(text)) },
 		Version: a.env.Version,

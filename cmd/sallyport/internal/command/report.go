@@ -6,20 +6,28 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/control"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
 )
 
+// statusVersion is the version of the JSON of status. Members may be added within a version.
+const statusVersion = 1
+
 // statusReport is what `sallyport status --json` prints.
 type statusReport struct {
+	// Version is statusVersion.
+	Version int `json:"version"`
 	// Accounts are those of the store, sorted by upstream. The list may be empty, but not nil.
 	Accounts []storedAccount `json:"accounts"`
 	// Proxies are those that run here as this user, the oldest first. It is never nil either.
 	Proxies []control.Status `json:"proxies"`
 	// Shared are the shared connections of this user, the oldest first. It is never nil either.
 	Shared []sharedConnection `json:"shared"`
+	// Trusted are the hosts that may open a login page here without asking. It is never nil either.
+	Trusted []callback.Trusted `json:"trusted"`
 }
 
 // storedAccount is an oauth.Account whose realm is split into its parts.
@@ -32,6 +40,13 @@ type storedAccount struct {
 	Profile string `json:"profile,omitempty"`
 	// Route is "direct" or "via HOST:PORT".
 	Route string `json:"route,omitempty"`
+	// Via is the value of --via as it was typed. It is empty if requests leave directly.
+	Via string `json:"via,omitempty"`
+	// SignOut is the command that signs out of this account. It is empty for one at an identity
+	// provider, which ends with the upstreams that use it.
+	SignOut string `json:"sign_out,omitempty"`
+	// flags name the account beside its URL.
+	flags string
 }
 
 // newStoredAccount makes the entry of one account. It cuts the query of the upstream's URL, which
@@ -46,7 +61,32 @@ func newStoredAccount(account oauth.Account) storedAccount {
 	if realm, ok := session.ParseRealm(account.Realm); ok {
 		s.Profile, s.Route = realm.Profile, realm.Route()
 	}
+	remark := session.RemarkOf(account)
+	s.Via, s.flags = remark.Via, remark.Flags()
+	s.SignOut = signOutCommand(s.Upstream, session.Remark{Profile: s.Profile}.Flags())
 	return s
+}
+
+// nameSignOuts adds to the commands what tells accounts of one upstream and profile apart.
+func nameSignOuts(accounts []storedAccount) {
+	count := map[string]int{}
+	for _, s := range accounts {
+		count[s.SignOut]++
+	}
+	for i, s := range accounts {
+		if count[s.SignOut] > 1 && s.SignOut != "" {
+			accounts[i].SignOut = signOutCommand(s.Upstream, s.flags)
+		}
+	}
+}
+
+// route says how requests leave, with the name of the bastion that the person knows.
+func (s storedAccount) route() string {
+	address, isVia := strings.CutPrefix(s.Route, "via ")
+	if !isVia || s.Via == "" || s.Via == address {
+		return s.Route
+	}
+	return fmt.Sprintf("via %s (%s)", s.Via, address)
 }
 
 // write prints the report for people. The time now tells which tokens have expired.
@@ -62,7 +102,7 @@ func (r statusReport) write(out io.Writer, now time.Time) error {
 		b.WriteString("no proxy runs here\n")
 	}
 	for _, p := range r.Proxies {
-		fmt.Fprintf(&b, "proxy %d to %s, profile %s, since %s\n", p.PID, p.Upstream, p.Profile, p.Started.Local().Format(time.DateTime))
+		fmt.Fprintf(&b, "%s to %s, profile %s, since %s\n", processOf(p), p.Upstream, p.Profile, p.Started.Local().Format(time.DateTime))
 		if p.Tunnel != nil {
 			writeRow(&b, "tunnel", fmt.Sprintf("via %s: %s", p.Via, p.Tunnel))
 		}
@@ -72,13 +112,33 @@ func (r statusReport) write(out io.Writer, now time.Time) error {
 		if p.Problem == nil || p.Problem.Text != p.SignIn {
 			writeRow(&b, "sign-in", p.SignIn)
 		}
+		writeRow(&b, "link", linkText(p, now))
 		writeProblem(&b, p.Problem)
 	}
 	for _, s := range r.Shared {
 		s.write(&b, now)
 	}
+	for _, t := range r.Trusted {
+		writeTitle(&b, "logins on "+t.Host+" open this browser without asking")
+		writeRow(&b, "page", t.Origin)
+		writeRow(&b, "issuer", t.Issuer)
+		writeRow(&b, "upstream", t.Upstream)
+		writeRow(&b, "since", t.Since.Local().Format(time.DateTime))
+	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// linkText returns the link to a login that waits, and how long it does.
+func linkText(p control.Status, now time.Time) string {
+	if p.Link == "" {
+		return ""
+	}
+	text := p.Link
+	if p.UserCode != "" {
+		text += ", with the code " + p.UserCode
+	}
+	return fmt.Sprintf("%s (%s left)", text, lasting(p.LinkExpires.Sub(now)))
 }
 
 // write prints one account. That of an identity provider names the upstreams that use it.
@@ -91,12 +151,16 @@ func (s storedAccount) write(b *strings.Builder, now time.Time) {
 	}
 	fmt.Fprintln(b)
 	writeRow(b, "profile", s.Profile)
-	writeRow(b, "route", s.Route)
+	writeRow(b, "route", s.route())
 	writeRow(b, "issuer", issuer)
 	writeRow(b, "account", s.Name)
 	writeRow(b, "scopes", strings.Join(s.Scopes, " "))
 	writeRow(b, "used by", strings.Join(s.UsedBy, " "))
 	writeRow(b, token, s.token(now))
+	if !s.Refreshed.IsZero() {
+		writeRow(b, "renewed", fmt.Sprintf("%s (%s ago)", s.Refreshed.Local().Format(time.DateTime), lasting(now.Sub(s.Refreshed))))
+	}
+	writeRow(b, "sign out", s.SignOut)
 	if s.Problem != "" {
 		writeRow(b, "problem", s.Problem)
 		writeRow(b, "hint", "sallyport login URL, in a terminal, signs in again; a proxy does so at its next call")

@@ -2,10 +2,12 @@ package command
 
 import (
 	"context"
-	"net/url"
 	"strings"
+	"sync"
 
+	"sallyport/cmd/sallyport/internal/agents"
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
@@ -15,27 +17,64 @@ import (
 // openSession builds a session. The argument atTerminal says that a person typed the command. The
 // caller closes the session.
 func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal bool) (*session.Session, error) {
-	return session.Open(ctx, session.Config{
+	s, err := session.Open(ctx, session.Config{
 		Settings: settings, Env: a.env, AtTerminal: atTerminal, Log: a.log,
 		Ask:       person.NewAsker(a.env, atTerminal).Ask,
 		Notice:    a.noticeOf(atTerminal),
 		Printable: person.Lines,
+		Explain:   func(err error) string { return a.words.Error(err).Text },
+		Report:    func(err error) { a.explain(err) },
 		// A shared connection logs where the process does that has started it.
 		SocketDirs: a.controlDirs(settings.Store), LogFile: a.logSettings.LogFile, LogLevel: a.logSettings.LogLevel,
-		// The URL of the upstream is known only after session.Open has checked it.
-		Offer: func(upstream *url.URL) func(context.Context, oauth.Prompt) {
+		Offer: func(s *session.Session) session.Offer {
 			login := person.Login{
-				Messages: a.messages, Env: a.env, Upstream: session.PlainURL(upstream),
-				CallbackVia: settings.CallbackVia, Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
+				Messages: a.messages, Env: a.env, Upstream: session.PlainURL(s.Upstream),
+				CallbackVia: settings.CallbackVia, Forwarded: s.Forwarded,
+				Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
+				TakesPaste: atTerminal && person.CanPaste(a.std.In),
 			}
-			return func(ctx context.Context, p oauth.Prompt) {
+			return func(ctx context.Context, p oauth.Prompt, lend func(func(helper.Shown))) {
 				// Stderr shows the link. The log must not have it, because it holds the login's
 				// state.
-				a.fileLog.Info("sign-in offered", "host", upstream.Host)
-				login.Offer(ctx, p)
+				a.fileLog.Info("sign-in offered", "host", s.Upstream.Host)
+				shown := login // two prompts may be shown at once
+				shown.Far = farSide(a, s, settings)
+				shown.Offer(ctx, p, lend)
 			}
 		},
 	})
+	if err == nil {
+		a.words.AgentWay = agentWay(ctx, s, atTerminal)
+	}
+	return s, err
+}
+
+// agentWay returns what says how the agent gets into this process, if it is missing in s.
+func agentWay(ctx context.Context, s *session.Session, atTerminal bool) func() string {
+	way := sync.OnceValue(func() string {
+		if atTerminal {
+			return `start one and load the key: eval "$(ssh-agent)" && ssh-add`
+		}
+		return agents.Way(ctx)
+	})
+	return func() string {
+		if s.AgentMissing == nil || !s.AgentMissing() {
+			return ""
+		}
+		return way()
+	}
+}
+
+// farSide returns the way through --via to a login server that this machine does not reach. It is
+// nil if there is none, or if the settings keep the sign-in out of it.
+func farSide(a *app, s *session.Session, settings cli.Remote) *person.FarSide {
+	if s.Tunnel == nil || settings.OAuthRoute == "direct" {
+		return nil
+	}
+	return &person.FarSide{
+		Name: s.Via, Key: s.Realm.String(), Dial: s.Tunnel.DialContext,
+		StateDir: session.StateDir(settings.Store, a.env), Log: a.log,
+	}
 }
 
 // noticeOf returns what shows a person at the terminal what an SSH server says. A proxy shows it as

@@ -66,7 +66,7 @@ func (a *app) socketsTo(ctx context.Context, c *cli.ShareCommand, sockets []stri
 	if err != nil {
 		return nil, err
 	}
-	own := ssh.Shares().SocketsOf(chain)
+	own := ssh.Shares(ctx, chain).SocketsOf(chain)
 	var chosen []string
 	for _, shown := range share.AskAll(ctx, sockets) {
 		if slices.Contains(own, shown.Path) || slices.Equal(shown.Status.Hops, aliases(chain)) {

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -169,6 +170,7 @@ func (s *sharedAnswer) write(b *strings.Builder, now time.Time) {
 		hops = append(hops, hop.Address)
 	}
 	writeTitle(b, fmt.Sprintf("shared connection %d through %s, since %s", s.PID, strings.Join(hops, ", "), s.Started.Local().Format(time.DateTime)))
+	writeRow(b, "way", s.way())
 	writeRow(b, "state", s.state(now))
 	writeRow(b, "says", s.Notice)
 	writeRow(b, "streams", fmt.Sprintf("%d open, %d in all, %s in, %s out", s.Streams, s.Opened, byteCount(s.BytesIn), byteCount(s.BytesOut)))
@@ -179,6 +181,19 @@ func (s *sharedAnswer) write(b *strings.Builder, now time.Time) {
 		writeRow(b, "used by", fmt.Sprintf("%d more", more))
 	}
 	writeRow(b, "ends", s.end(now))
+}
+
+// way draws the hops in one line, from this machine to the last one, by the names that the person
+// knows them by.
+func (s *sharedAnswer) way() string {
+	text := "here"
+	for _, hop := range s.Hops {
+		text += " -- " + cmp.Or(hop.Alias, hop.Address)
+	}
+	if s.RoundTrip > 0 {
+		text += fmt.Sprintf(", %.1f ms there and back", s.RoundTrip)
+	}
+	return text
 }
 
 // state says how the hops are.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/control"
 	"sallyport/cmd/sallyport/internal/localsock"
@@ -22,11 +23,24 @@ import (
 // answers on may be left over from a process that was killed, so it is only logged. A shared
 // connection that does not answer is named: it may be stopped, and it holds a login.
 func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error {
-	// Empty slices become [] in JSON. Nil ones would become null.
-	report := statusReport{Accounts: []storedAccount{}, Proxies: []control.Status{}, Shared: []sharedConnection{}}
-	accounts, err := a.storedAccounts(settings)
+	report, err := newStatusReport(ctx, a, settings)
 	if err != nil {
 		return err
+	}
+	if asJSON {
+		return person.WriteJSON(a.std.Out, report)
+	}
+	return report.write(a.std.Out, time.Now())
+}
+
+// newStatusReport collects what status shows. A socket of somebody else is reported on stderr.
+func newStatusReport(ctx context.Context, a *app, settings cli.Store) (statusReport, error) {
+	// Empty slices become [] in JSON. Nil ones would become null.
+	report := statusReport{Version: statusVersion, Accounts: []storedAccount{}, Proxies: []control.Status{}, Shared: []sharedConnection{}, Trusted: []callback.Trusted{}}
+	report.Trusted = append(report.Trusted, callback.NewTrust(session.StateDir(settings, a.env)).List()...)
+	accounts, err := a.storedAccounts(settings)
+	if err != nil {
+		return report, err
 	}
 	report.Accounts = append(report.Accounts, accounts...)
 	dirs := a.controlDirs(settings)
@@ -49,10 +63,7 @@ func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error
 		return cmp.Or(cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Profile+a.Route, b.Profile+b.Route))
 	})
 	slices.SortFunc(report.Proxies, func(a, b control.Status) int { return a.Started.Compare(b.Started) })
-	if asJSON {
-		return person.WriteJSON(a.std.Out, report)
-	}
-	return report.write(a.std.Out, time.Now())
+	return report, nil
 }
 
 // reportEach reports errors on stderr. Those that say the same are reported once.
@@ -84,5 +95,6 @@ func (a *app) storedAccounts(settings cli.Store) ([]storedAccount, error) {
 	for _, account := range list {
 		accounts = append(accounts, newStoredAccount(account))
 	}
+	nameSignOuts(accounts)
 	return accounts, nil
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,8 +24,11 @@ const (
 	maxHeader = 8 << 10  // bytes of the header in front of it
 )
 
-// ErrBusy says that the proxy serves as many streams as it can.
-var ErrBusy = errors.New("control: too many streams")
+// ErrBusy says that the proxy serves as many requests of this kind as it can.
+var ErrBusy = errors.New("control: too many requests")
+
+// ErrUnknownRequest says that the proxy does not know the request: it is of an older version.
+var ErrUnknownRequest = errors.New("control: the request is unknown to the proxy")
 
 // VersionError says that a proxy does not speak the version that was asked for.
 type VersionError struct {
@@ -114,9 +118,9 @@ func Ask(ctx context.Context, path string) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	var status Status
-	body, err := get(ctx, path, Version, "status")
+	body, err := ask(ctx, path, Version, "status", nil)
 	if e, ok := errors.AsType[*VersionError](err); ok && len(e.Versions) == 0 {
-		if old, oldErr := get(ctx, path, unversioned, "status"); oldErr == nil {
+		if old, oldErr := ask(ctx, path, unversioned, "status", nil); oldErr == nil {
 			body, err = old, nil
 		}
 	}
@@ -133,7 +137,7 @@ func Ask(ctx context.Context, path string) (Status, error) {
 // connection.
 func Watch(ctx context.Context, path string) iter.Seq2[Status, error] {
 	return func(yield func(Status, error) bool) {
-		body, err := get(ctx, path, Version, "watch")
+		body, err := ask(ctx, path, Version, "watch", nil)
 		if err != nil {
 			yield(Status{}, err)
 			return
@@ -157,15 +161,20 @@ func Watch(ctx context.Context, path string) iter.Seq2[Status, error] {
 	}
 }
 
-// get sends one request and returns the body of a successful answer, which the caller closes.
-func get(ctx context.Context, path string, version int, request string) (io.ReadCloser, error) {
+// ask sends one request and returns the body of a successful answer, which the caller closes. A
+// request without a body is a GET, and one with a body a POST.
+func ask(ctx context.Context, path string, version int, request string, body []byte) (io.ReadCloser, error) {
 	transport := &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return localsock.Dial(ctx, path) }}
 	url := fmt.Sprintf("http://control/v%d/%s", version, request)
 	if version == unversioned {
 		url = "http://control/" + request
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	method := http.MethodGet
+	if body != nil {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -180,14 +189,16 @@ func get(ctx context.Context, path string, version int, request string) (io.Read
 		return resp.Body, nil
 	}
 	defer resp.Body.Close()
-	var body errorBody
-	json.NewDecoder(io.LimitReader(resp.Body, maxStatus)).Decode(&body)
+	var refusal errorBody
+	json.NewDecoder(io.LimitReader(resp.Body, maxStatus)).Decode(&refusal)
 	switch {
 	// A proxy from before versions answers 404 without a word.
-	case resp.StatusCode == http.StatusNotFound && body.Error != codeUnknownRequest:
-		return nil, &VersionError{Asked: version, Versions: slices.Clone(body.Versions)}
-	case body.Error == codeBusy:
+	case resp.StatusCode == http.StatusNotFound && refusal.Error != codeUnknownRequest:
+		return nil, &VersionError{Asked: version, Versions: slices.Clone(refusal.Versions)}
+	case refusal.Error == codeUnknownRequest:
+		return nil, ErrUnknownRequest
+	case refusal.Error == codeBusy:
 		return nil, ErrBusy
 	}
-	return nil, fmt.Errorf("control: status %d %s", resp.StatusCode, body.Error)
+	return nil, fmt.Errorf("control: status %d %s", resp.StatusCode, refusal.Error)
 }

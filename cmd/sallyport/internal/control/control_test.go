@@ -13,7 +13,6 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -50,7 +49,7 @@ func serve(t *testing.T) (*proxy, *Server, string) {
 		Tunnel: &Tunnel{Phase: "down", Hop: "bastion", Error: "no route"},
 	}}
 	dir := filepath.Join(t.TempDir(), "made by the server")
-	server, err := Serve([]string{dir}, p.current)
+	server, err := Serve([]string{dir}, Handlers{Status: p.current})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,13 +153,13 @@ func TestTooManyWatchers(t *testing.T) {
 
 func TestUnknownVersionAndRequest(t *testing.T) {
 	_, _, path := serve(t)
-	_, err := get(t.Context(), path, 2, "status")
+	_, err := ask(t.Context(), path, 2, "status", nil)
 	if e, ok := errors.AsType[*VersionError](err); !ok || e.Asked != 2 || !slices.Equal(e.Versions, []int{Version}) {
 		t.Errorf("version 2: %v, want a *VersionError", err)
 	}
-	_, err = get(t.Context(), path, Version, "paste")
-	if _, ok := errors.AsType[*VersionError](err); ok || err == nil || !strings.Contains(err.Error(), codeUnknownRequest) {
-		t.Errorf("an unknown request: %v", err)
+	_, err = ask(t.Context(), path, Version, "paste", nil)
+	if !errors.Is(err, ErrUnknownRequest) {
+		t.Errorf("an unknown request: %v, want %v", err, ErrUnknownRequest)
 	}
 }
 
@@ -184,7 +183,7 @@ func TestProxiesFromBeforeVersions(t *testing.T) {
 
 	p, _, path := serve(t)
 	want, _ = p.current()
-	body, err := get(t.Context(), path, 0, "status")
+	body, err := ask(t.Context(), path, 0, "status", nil)
 	if err != nil {
 		t.Fatal("an old program asks:", err)
 	}
@@ -229,7 +228,7 @@ func TestSocketOfADeadProxyIsRemoved(t *testing.T) {
 // TestWireFormat shows what doc.go promises to readers that are not this package.
 func TestWireFormat(t *testing.T) {
 	_, _, path := serve(t)
-	body, err := get(t.Context(), path, Version, "status")
+	body, err := ask(t.Context(), path, Version, "status", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +265,7 @@ func TestServeInTheNextDirectory(t *testing.T) {
 	open, own := filepath.Join(t.TempDir(), "sallyport"), filepath.Join(t.TempDir(), "run")
 	os.Mkdir(open, 0o700)
 	os.Chmod(open, 0o777)
-	server, err := Serve([]string{open, own}, nil)
+	server, err := Serve([]string{open, own}, Handlers{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +274,7 @@ func TestServeInTheNextDirectory(t *testing.T) {
 	if len(paths) != 1 || filepath.Dir(paths[0]) != own || len(refused) != 1 {
 		t.Errorf("sockets %q, refused %v, want one in %s", paths, refused, own)
 	}
-	_, err = Serve([]string{open}, nil)
+	_, err = Serve([]string{open}, Handlers{})
 	for _, err := range append(refused, err) {
 		if e, ok := errors.AsType[*localsock.DirError](err); !ok || e.Dir != open {
 			t.Errorf("got %v, want a *DirError of %s", err, open)

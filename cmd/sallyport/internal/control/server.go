@@ -11,6 +11,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -28,25 +29,38 @@ const (
 // called from several goroutines.
 type StatusFunc func() (Status, <-chan struct{})
 
+// DeliverFunc hands a callback URL to the login that waits for it, and returns what became of it.
+// It ends with ctx. The callback is a secret. It is called from several goroutines.
+type DeliverFunc func(ctx context.Context, callback *url.URL) Outcome
+
+// Handlers answer the requests.
+type Handlers struct {
+	// Status must not be nil.
+	Status StatusFunc
+	// Deliver takes callbacks. Nil takes none.
+	Deliver DeliverFunc
+}
+
 // Server answers on the control socket of one proxy.
 type Server struct {
-	http    *http.Server
-	status  StatusFunc
-	streams chan struct{} // holds a token for each open stream
-	ctx     context.Context
-	cancel  context.CancelFunc
-	serving sync.WaitGroup // http.Server.Serve, and the connections
+	http       *http.Server
+	handlers   Handlers
+	streams    chan struct{} // holds a token for each open stream
+	deliveries chan struct{} // holds a token for each callback that waits for its outcome
+	ctx        context.Context
+	cancel     context.CancelFunc
+	serving    sync.WaitGroup // http.Server.Serve, and the connections
 }
 
 // Serve answers requests on a new socket in the first directory of dirs that can have one, until
 // the caller calls Close. The directory is made if it is missing. The error is that of the last
 // directory, a *localsock.DirError if it is somebody else's.
-func Serve(dirs []string, status StatusFunc) (*Server, error) {
+func Serve(dirs []string, handlers Handlers) (*Server, error) {
 	listener, err := listen(dirs)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{status: status, streams: make(chan struct{}, maxStreams)}
+	s := &Server{handlers: handlers, streams: make(chan struct{}, maxStreams), deliveries: make(chan struct{}, maxDeliveries)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler: s.handler(), ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
@@ -56,10 +70,16 @@ func Serve(dirs []string, status StatusFunc) (*Server, error) {
 	return s, nil
 }
 
+// closeTimeout bounds how long Close lets the answers finish that are being written.
+const closeTimeout = 500 * time.Millisecond
+
 // Close ends all requests and streams, and removes the socket. It waits until nothing runs any
-// more.
+// more. A callback whose login has just ended is still answered.
 func (s *Server) Close() error {
 	s.cancel()
+	bounded, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	s.http.Shutdown(bounded)
 	err := s.http.Close()
 	s.serving.Wait()
 	return err
@@ -94,6 +114,9 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /v1/status", s.answerStatus)
 	mux.HandleFunc("GET /v1/watch", s.answerWatch)
 	mux.HandleFunc("GET /status", s.answerStatus) // unversioned
+	if s.handlers.Deliver != nil {
+		mux.HandleFunc("POST /v1/callback", s.takeCallback)
+	}
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusNotFound, errorBody{Error: codeUnknownRequest})
 	})
@@ -104,7 +127,7 @@ func (s *Server) handler() http.Handler {
 }
 
 func (s *Server) answerStatus(w http.ResponseWriter, _ *http.Request) {
-	status, _ := s.status()
+	status, _ := s.handlers.Status()
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(status)
 }
@@ -122,7 +145,7 @@ func (s *Server) answerWatch(w http.ResponseWriter, r *http.Request) {
 	conn := http.NewResponseController(w)
 	var last []byte
 	for {
-		status, changed := s.status()
+		status, changed := s.handlers.Status()
 		line, err := json.Marshal(status)
 		if err != nil {
 			return

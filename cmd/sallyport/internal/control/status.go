@@ -16,6 +16,8 @@ const unversioned = 0
 type Status struct {
 	// PID is the proxy's process ID.
 	PID int `json:"pid"`
+	// Command is "login" for a `sallyport login` that waits in a terminal. It is empty for a proxy.
+	Command string `json:"command,omitempty"`
 	// Started is when the proxy started.
 	Started time.Time `json:"started"`
 	// Upstream is the URL of the upstream without its query.
@@ -29,13 +31,23 @@ type Status struct {
 	Tunnel *Tunnel `json:"tunnel,omitempty"`
 	// Callback is the tunnel to the workstation of --callback-via. It is nil without one.
 	Callback *Tunnel `json:"callback,omitempty"`
-	// SignIn is "pending" during a login, or says why the last sign-in failed. It is empty
+	// SignIn is SignInPending during a login, or says why the last sign-in failed. It is empty
 	// otherwise.
 	SignIn string `json:"sign_in,omitempty"`
+	// Link leads to the login page of a login that waits, and UserCode is the code to enter there
+	// in the device grant. Neither holds a secret. They are empty if no login waits, or if the
+	// link would hold one.
+	Link     string `json:"link,omitempty"`
+	UserCode string `json:"user_code,omitempty"`
+	// LinkExpires is when the login ends without an answer. It is zero without a link.
+	LinkExpires time.Time `json:"link_expires,omitzero"`
 	// Problem is what is wrong at present, in the words that the MCP host got. It is nil if nothing
 	// is.
 	Problem *Problem `json:"problem,omitempty"`
 }
+
+// SignInPending is Status.SignIn during a login.
+const SignInPending = "pending"
 
 // Problem is one error in words for people.
 type Problem struct {
@@ -82,4 +94,5 @@ const (
 	codeUnknownVersion = "unknown_version"
 	codeUnknownRequest = "unknown_request"
 	codeBusy           = "busy"
+	codeBadRequest     = "bad_request"
 )

@@ -4,11 +4,13 @@ package environment
 
 import (
 	"cmp"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -17,6 +19,8 @@ import (
 type Environment struct {
 	// Version is the version of this build. An empty one is printed as "devel".
 	Version string
+	// Manual is the Go source whose package comment is the manual. It may be empty.
+	Manual string
 	// Getenv returns the value of a variable. It is empty if the variable is not set.
 	Getenv func(name string) string
 	// Hide keeps a variable from the programs that this process starts. Getenv still returns it.
@@ -30,6 +34,9 @@ type Environment struct {
 	User string
 	// Hostname is the name of this machine.
 	Hostname string
+	// UserRuntimeDir stands in for an XDG_RUNTIME_DIR that is not set, because many MCP hosts do
+	// not pass that on. It is empty if the system has no such directory for this user.
+	UserRuntimeDir string
 	// Environ lists what the programs that this process starts inherit, as os.Environ does.
 	Environ func() []string
 	// Executable is the file of this program. It is empty if the program must not start itself.
@@ -55,6 +62,9 @@ func OfProcess() Environment {
 	}
 	env.AccountHome = cmp.Or(env.AccountHome, env.Home)
 	env.Hostname, _ = os.Hostname()
+	if _, set := os.LookupEnv("XDG_RUNTIME_DIR"); !set {
+		env.UserRuntimeDir = userRuntimeDir()
+	}
 	env.Environ = os.Environ
 	env.Executable, _ = os.Executable()
 	return env
@@ -85,6 +95,9 @@ var secretVariables = []string{
 	"OAUTH2_CLIENT_SECRET", "SALLYPORT_IDP_CLIENT_SECRET", "OAUTH2_REFRESH_TOKEN", "OAUTH2_AUTHORIZATION_CODE", "OAUTH2_CODE_VERIFIER",
 	"OAUTH2_EXTRA_PARAMS", "SALLYPORT_HEADER",
 }
+
+// SecretVariables lists the variables that programs started by this process never inherit.
+func SecretVariables() []string { return slices.Clone(secretVariables) }
 
 // hiddenVariables takes the secret variables out of what child processes inherit. The function get
 // looks up any variable, hidden or not. The function hide hides one more. It must be called before
@@ -131,13 +144,32 @@ func (e Environment) ConfigDir() string {
 	return Under(e.Home, ".config", "sallyport")
 }
 
+// userRuntimeDir returns the directory that systemd makes for this user. It is empty if there is
+// none.
+func userRuntimeDir() string {
+	dir := fmt.Sprintf("/run/user/%d", os.Getuid())
+	if fi, err := os.Stat(dir); runtime.GOOS != "linux" || err != nil || !fi.IsDir() || !isOurs(fi) {
+		return ""
+	}
+	return dir
+}
+
+// RuntimeDir returns the directory for sockets of the person's session: XDG_RUNTIME_DIR or
+// UserRuntimeDir. It is empty if there is none.
+func (e Environment) RuntimeDir() string {
+	if dir := e.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+		return dir
+	}
+	return e.UserRuntimeDir
+}
+
 // SessionBus returns the address of the D-Bus session bus. It is empty if no bus runs: sallyport
-// starts none. A socket in XDG_RUNTIME_DIR must be ours, because the bus would get our secrets.
+// starts none. A socket in RuntimeDir must be ours, because the bus would get our secrets.
 func (e Environment) SessionBus() string {
 	if addr := e.Getenv("DBUS_SESSION_BUS_ADDRESS"); addr != "" {
 		return addr
 	}
-	socket := Under(e.Getenv("XDG_RUNTIME_DIR"), "bus")
+	socket := Under(e.RuntimeDir(), "bus")
 	if fi, err := os.Stat(socket); err != nil || fi.Mode().Type() != fs.ModeSocket || !isOurs(fi) {
 		return ""
 	}

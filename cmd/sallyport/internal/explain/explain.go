@@ -65,7 +65,7 @@ type Explanation struct {
 
 // Obstacle returns the explanation as the relay gives it to the MCP host.
 func (e Explanation) Obstacle() *relay.Obstacle {
-	return &relay.Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: e.Final}
+	return &relay.Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Person: e.Kind == KindSSHPerson, Final: e.Final}
 }
 
 // Explainer explains errors to a person who has made these settings. The zero value knows of none.
@@ -73,6 +73,9 @@ type Explainer struct {
 	// Settings decide which hints help: none names a setting that is made already, unless that
 	// setting is what is wrong.
 	Settings cli.Remote
+	// AgentWay is how SSH_AUTH_SOCK gets into this process, if it is not set, an SSH server would
+	// need the agent, and none was found. Otherwise it returns "". A nil func does so always.
+	AgentWay func() string
 }
 
 // Error explains err to a person whose settings are not known.
@@ -80,7 +83,7 @@ func Error(err error) Explanation { return Explainer{}.Error(err) }
 
 // Error explains err, which must not be nil. It may be called concurrently.
 func (x Explainer) Error(err error) Explanation {
-	e := lookUp(given{x.Settings}, err)
+	e := lookUp(given{x.Settings, x.AgentWay}, err)
 	// A sign-in starts when the upstream refuses a request. So that request has not run, whatever
 	// ended the sign-in.
 	e.NotRun = isSignInError(err)
@@ -91,6 +94,9 @@ func (x Explainer) Error(err error) Explanation {
 	e.Hints = slices.Clone(e.Hints)
 	for i, hint := range e.Hints {
 		e.Hints[i] = person.Printable(hint)
+	}
+	if e.Kind != KindOther && len(e.Hints) > 0 {
+		e.Hints = append(e.Hints, "sallyport help "+e.Kind)
 	}
 	// A wrong setting and a host key that is not trusted stay so until a person acts.
 	if e.Status == StatusUsage || e.Status == StatusHostKey {
@@ -104,7 +110,7 @@ type row func(g given, err error) (Explanation, bool)
 
 // table holds the rows in the order in which they are tried. The network's come last, because the
 // other errors wrap them.
-var table = slices.Concat(settingsRows, sshRows, signInRows, commandRows, upstreamRows, networkRows)
+var table = slices.Concat(helperRows, settingsRows, sshRows, signInRows, pasteRows, commandRows, machineRows, installRows, upstreamRows, networkRows)
 
 // lookUp returns what the first row says that knows err. An error that no row knows explains
 // itself.

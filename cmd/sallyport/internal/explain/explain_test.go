@@ -21,6 +21,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/install"
 	"sallyport/cmd/sallyport/internal/localsock"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/cmd/sallyport/internal/share"
@@ -88,7 +89,7 @@ func TestSignInHints(t *testing.T) {
 	} {
 		err := &asclient.SignInError{Stage: tt.stage, Code: tt.code, Description: tt.text, Refused: true,
 			Cleartext: strings.HasPrefix(tt.name, "cleartext")}
-		e := Explainer{tt.given}.Error(err)
+		e := Explainer{Settings: tt.given}.Error(err)
 		got := strings.Join(e.Hints, "\n")
 		if e.Status != StatusSignIn || e.Final != nil || !strings.Contains(got, tt.want) || tt.wantNot != "" && strings.Contains(got, tt.wantNot) {
 			t.Errorf("%s: status %d, final %v, hints %q, want one with %s and none with %q", tt.name, e.Status, e.Final, e.Hints, tt.want, tt.wantNot)
@@ -196,6 +197,14 @@ func errorCases() []errorCase {
 		{"an open directory", &localsock.DirError{Dir: "/run/x", Owner: -1, Mode: 0o777}, KindOther, StatusFailed, "chmod 700 /run/x", false},
 		{"a shared connection is silent", &share.SilentError{Path: "/run/x.sock", Err: context.DeadlineExceeded}, KindOther, StatusFailed, "fuser /run/x.sock", false},
 		{"a shared connection does not answer", &share.SilentError{Path: "/run/x.sock", Err: syscall.ECONNRESET}, KindOther, StatusFailed, "starts another", false},
+		{"a name that is taken", &install.TakenError{Name: "x", Path: "/f", Kind: install.Foreign, Free: "x-2"}, KindConfig, StatusUsage, "--name x-2", true},
+		{"the same URL by mcp-remote", &install.TakenError{Name: "x", Path: "/f", Kind: install.MCPRemote, SameUpstream: true, Free: "y-2"}, KindConfig, StatusUsage, "--replace", true},
+		{"ours, to another URL", &install.TakenError{Name: "x", Path: "/f", Kind: install.Ours, Free: "x-2"}, KindConfig, StatusUsage, "--name x replaces it", true},
+		{"uninstall of another's entry", &install.TakenError{Name: "x", Path: "/f", Kind: install.Foreign}, KindConfig, StatusUsage, "is left alone", true},
+		{"several entries", &install.SeveralError{}, KindConfig, StatusUsage, "--client-scope", true},
+		{"a file that does not parse", &install.SyntaxError{Path: "/f", Text: "line 1"}, KindConfig, StatusUsage, "the file is unchanged", true},
+		{"a read-only file", &install.ReadOnlyError{Path: "/f", Target: "/store/f"}, KindConfig, StatusUsage, "--dry-run", true},
+		{"a file that changes all the time", &install.BusyError{Path: "/f"}, KindOther, StatusFailed, "end the host", false},
 		{"no shell on the host", &callback.OwnerError{Host: "desk", Err: io.EOF}, KindOwner, StatusFailed, "needs a shell on desk", false},
 		{"nobody listens on the host", &callback.OwnerError{Host: "desk", Port: 1}, KindOwner, StatusFailed, "start the login on desk", false},
 		{"another user listens", &callback.OwnerError{Host: "desk", Port: 1, Owners: []string{"1001"}}, KindOwner, StatusFailed, "another user", false},

@@ -14,7 +14,24 @@ import (
 
 // given holds the settings that the person has made. Hints ask it, because it does not help to name
 // a setting that is made already.
-type given struct{ cli.Remote }
+type given struct {
+	cli.Remote
+	// agentWay is Explainer.AgentWay.
+	agentWay func() string
+}
+
+// forgottenAgent says how the agent gets into this process, as a hint. It is empty if that is not
+// what is missing.
+func (g given) forgottenAgent() string {
+	if g.agentWay == nil {
+		return ""
+	}
+	way := g.agentWay()
+	if way == "" {
+		return ""
+	}
+	return "SSH_AUTH_SOCK is not set in this process, and no agent of yours was found; " + way
+}
 
 // about words an error of a connection, and names the upstream if the error names no server.
 func (g given) about(err error) string {

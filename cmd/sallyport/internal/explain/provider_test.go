@@ -36,7 +36,7 @@ func TestProviderHints(t *testing.T) {
 		{"ID token of a file", refusal(asclient.StageExchange, "invalid_grant"), file, KindRefused, "--id-token-file"},
 		{"ID token of a sign-in", refusal(asclient.StageExchange, "invalid_grant"), none, KindRefused, "sallyport login URL"},
 	} {
-		e := Explainer{tt.given}.Error(&oauth.ProviderError{Err: tt.err})
+		e := Explainer{Settings: tt.given}.Error(&oauth.ProviderError{Err: tt.err})
 		hints := strings.Join(e.Hints, "\n")
 		if e.Kind != tt.kind || e.Status != StatusSignIn || !e.NotRun || !strings.Contains(hints, tt.want) ||
 			!strings.HasPrefix(e.Text, "identity provider: ") {

@@ -93,6 +93,10 @@ func explainRevocation(_ given, err error) (Explanation, bool) {
 		Text: "the tokens are forgotten here, but the login server did not revoke them: " + withoutQuery(err),
 		Hints: []string{"nothing remains to be done on this machine; to end the access at once, " +
 			"end the session on the login server's own page"}}
+	if r, ok := errors.AsType[*oauth.RevocationError](err); ok && r.Kept {
+		e.Text = "not signed out: the login server did not revoke the tokens, so they are kept: " + withoutQuery(r.Err)
+		e.Hints = []string{"try again when the server can be reached", "sallyport logout --force URL forgets them here all the same"}
+	}
 	if isUnreachable(err) {
 		e.Kind, e.Status = KindUnreachable, StatusUnreachable
 	}

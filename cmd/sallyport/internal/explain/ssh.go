@@ -59,16 +59,27 @@ var sshRows = []row{
 
 // explainAuth explains a hop that did not let us in. That is final, except where a person could
 // help: the person may load the key into the agent while the proxy waits.
-func explainAuth(_ given, err error) (Explanation, bool) {
+func explainAuth(g given, err error) (Explanation, bool) {
 	e, ok := errors.AsType[*sshtunnel.AuthError](err)
 	if !ok {
 		return Explanation{}, false
 	}
-	out := Explanation{Kind: KindSSHAuth, Status: StatusSSHAuth, Final: err, Hints: authHints(e)}
-	if e.NeedsPerson {
+	out := Explanation{Kind: KindSSHAuth, Status: StatusSSHAuth, Final: err, Hints: g.authHints(e)}
+	// Without the agent nothing is known of its keys. A login elsewhere may bring the shared
+	// connection up.
+	if e.NeedsPerson || g.forgottenAgent() != "" {
 		out.Kind, out.Final = KindSSHPerson, nil
 	}
 	return out, true
+}
+
+// loginServesAll says what a login at a terminal does for the proxies, as the end of a hint. It is
+// empty if they do not share its connection.
+func (g given) loginServesAll() string {
+	if g.Share != "auto" {
+		return ""
+	}
+	return " (its shared connection then serves the proxies, too)"
 }
 
 // hostKeyHints says what to do about a key that is revoked, changed or unknown. No hint leaves out
@@ -108,11 +119,11 @@ func algorithmHints(e *sshtunnel.AlgorithmError) []string {
 
 // authHints says how to get in. Servers count each key that is offered as a try (MaxAuthTries in
 // sshd_config(5)), so an agent with many keys needs IdentitiesOnly.
-func authHints(e *sshtunnel.AuthError) []string {
+func (g given) authHints(e *sshtunnel.AuthError) []string {
 	if !e.MetAt.IsZero() {
 		refused := *e
 		refused.MetAt = time.Time{}
-		return append(authHints(&refused), "sallyport login --via HOST URL, in a terminal, tries at once")
+		return append(g.authHints(&refused), "sallyport login --via HOST URL, in a terminal, tries at once")
 	}
 	switch {
 	case e.TooMany:
@@ -121,12 +132,15 @@ func authHints(e *sshtunnel.AuthError) []string {
 		return append(agentHints(e.Hop, e.Agent), "where a person has to answer: sallyport login --via HOST URL in a terminal")
 	case e.NeedsPerson:
 		return []string{
-			"load the key into the agent: ssh-add",
-			"or type the answer in a terminal: sallyport login --via HOST URL; for graphical questions set SSH_ASKPASS",
+			cmp.Or(g.forgottenAgent(), "load the key into the agent: ssh-add"),
+			"or type the answer in a terminal: sallyport login --via HOST URL" + g.loginServesAll() + "; for graphical questions set SSH_ASKPASS",
 		}
 	}
 	if n := len(e.Tried); n > 0 && !strings.HasPrefix(e.Tried[n-1], "publickey ") {
 		return []string{"the answer or the confirmation was refused; to answer again: sallyport login --via HOST URL in a terminal"}
+	}
+	if forgotten := g.forgottenAgent(); forgotten != "" {
+		return []string{forgotten, "or set IdentityFile in ssh_config, under Host " + e.Hop + ", to a key without a passphrase"}
 	}
 	return []string{fmt.Sprintf("ssh -v %s shows the same exchange; check User and IdentityFile, and ~/.ssh/authorized_keys there", e.Hop)}
 }

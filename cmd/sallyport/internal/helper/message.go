@@ -63,10 +63,21 @@ type Message struct {
 	Fixed bool `json:"fixed,omitempty"`
 	// From is the HOST of a login that one helper hands on to another.
 	From string `json:"from,omitempty"`
+	// Trusted says that the other helper knows the login to be trusted.
+	Trusted bool `json:"trusted,omitempty"`
 	// Host is HOST as the person typed it.
 	Host string `json:"host,omitempty"`
 	// AuthorizeURL is the link to the login page.
 	AuthorizeURL string `json:"authorize_url,omitempty"`
+	// StartURL is a page of the login that leads to the login page and holds no secret. MCP hosts
+	// show it. The helper answers for it at the port that it holds. It may be empty.
+	StartURL string `json:"start_url,omitempty"`
+	// Now is what the clock of the sender shows. The clock of the workstation may show another time.
+	Now time.Time `json:"now,omitzero"`
+	// LinkExpires is when the link ends, if it ends before the login. It is zero otherwise.
+	LinkExpires time.Time `json:"link_expires,omitzero"`
+	// State is the state parameter that the callback will have.
+	State string `json:"state,omitempty"`
 	// Issuer is the authorization server. It may be empty.
 	Issuer string `json:"issuer,omitempty"`
 	// Expires is when the login ends without an answer.

@@ -61,6 +61,41 @@ func CheckDir(dir string) error {
 	return nil
 }
 
+// CheckSocket returns an error if the file at a path is no socket, or not this user's: a
+// *SocketOwnerError. A symbolic link must be ours, too. It does not connect.
+func CheckSocket(path string) error {
+	link, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	for _, fi := range []fs.FileInfo{link, fi} {
+		if uid, known := owner(fi); known && uid != os.Geteuid() {
+			return &SocketOwnerError{Path: path, Owner: uid}
+		}
+	}
+	if !isSocket(fi) {
+		return &fs.PathError{Op: "check", Path: path, Err: errors.New("it is no socket")}
+	}
+	return nil
+}
+
+// SocketOwnerError says that a socket, or the link to it, is another user's.
+type SocketOwnerError struct {
+	// Path is the socket.
+	Path string
+	// Owner is the number of that user.
+	Owner int
+}
+
+// Error names the user.
+func (e *SocketOwnerError) Error() string {
+	return fmt.Sprintf("%s belongs to user %d", e.Path, e.Owner)
+}
+
 // List returns the paths of this user's sockets in a directory, sorted by name. A process that was
 // killed leaves its socket behind. A directory that is missing has none. The error is a *DirError
 // if the directory is not used.
@@ -84,4 +119,22 @@ func List(dir string) ([]string, error) {
 		}
 	}
 	return paths, err
+}
+
+// ListAmongOthers returns the paths of this user's sockets in a directory that others may write to,
+// such as /tmp. Their names begin with prefix, and nobody else may connect to them. Whoever dials
+// one must still look at the user of the process behind it, as Dial does.
+func ListAmongOthers(dir, prefix string) []string {
+	matches, _ := filepath.Glob(filepath.Join(dir, prefix+"*"+extension)) // no error but that of the pattern
+	var paths []string
+	for _, path := range matches {
+		fi, err := os.Lstat(path)
+		if err != nil || !isSocket(fi) || isOpen(fi.Mode()) {
+			continue
+		}
+		if uid, known := owner(fi); known && uid == os.Geteuid() {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }

@@ -55,6 +55,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 // Addr returns the address of the socket, which may be another name of it than its path.
 func (l *Listener) Addr() net.Addr { return l.socket.Addr() }
 
+// Path returns the path that Listen was given.
+func (l *Listener) Path() string { return l.path }
+
 // Close ends Accept and removes the name. Connections go on.
 func (l *Listener) Close() error {
 	var err error

@@ -93,6 +93,26 @@ func (a *Account) SetPassword(t testing.TB, password string) {
 	}
 }
 
+// SetShell gives the account another login shell.
+func (a *Account) SetShell(t testing.TB, shell string) {
+	t.Helper()
+	const file = "/etc/passwd"
+	accounts.Lock()
+	defer accounts.Unlock()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := fmt.Sprintf("%s:x:%d:%d::%s:", a.Name, a.UID, a.UID, a.Home)
+	before, after, found := strings.Cut(string(text), line+"/bin/sh\n")
+	if !found {
+		t.Fatalf("%s is not in %s", a.Name, file)
+	}
+	if err := os.WriteFile(file, []byte(before+line+shell+"\n"+after), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Command returns a command that runs under the account, in its home, with an environment of its
 // own. The current user's environment is kept.
 func (a *Account) Command(name string, args ...string) *exec.Cmd {
@@ -143,6 +163,16 @@ func killWhere(meant func(dir string) bool) {
 			unix.Close(fd)
 		}
 	}
+}
+
+// EndWhere ends the processes whose arguments are meant, and waits for their end. It is for
+// programs that left the process group of whoever started them, as a browser does. What is meant
+// must be the test's own only, such as a directory of it.
+func EndWhere(meant func(arguments string) bool) {
+	killWhere(func(dir string) bool {
+		text, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+		return err == nil && filepath.Base(dir) != strconv.Itoa(os.Getpid()) && meant(string(text))
+	})
 }
 
 // awaitEnd waits until the process of a pidfd has ended, for no longer than Patience, and tells

@@ -55,9 +55,10 @@ func Command(t testing.TB, home string, args ...string) *exec.Cmd {
 
 // Environment is what every process of the real command gets: the PATH, a directory of temporary
 // files, and for a build with the race detector the order to wait for late races for 50 ms instead
-// of a whole second when it exits.
+// of a whole second when it exits. The empty variables keep it from the agent and the keyring of
+// whoever runs the tests.
 func Environment() []string {
-	env := []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=50"}
+	env := []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=50", "SSH_AUTH_SOCK=", "XDG_RUNTIME_DIR="}
 	if dir, err := temporary(); err == nil {
 		env = append(env, "TMPDIR="+dir)
 	}

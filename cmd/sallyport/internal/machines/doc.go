@@ -23,6 +23,8 @@
 //   - StartHost runs it under a real MCP host, the Go SDK's; RunTypeScriptHost under the TypeScript
 //     SDK's.
 //   - StartStdio is a host's end of the pipes by hand: send a line, wait for the answer to an id.
+//   - A host that people use needs a model. stories/signinhosts has a stand-in, which speaks the
+//     forms of four services (model_test.go), and how five hosts are told of it (make hosts).
 //   - StartInTerminal is a person at a terminal who reads and types.
 //   - StartProcess is any program. Process.Wait gives the exit status, Process.Err.Await waits for
 //     words.
@@ -38,7 +40,8 @@
 //
 // To be somewhere, or somebody else: NewNamespace is another machine's network, Namespace.Borrow
 // shows an address of ours in it, FarApart makes two with a round trip between them. NewAccount is
-// another account. Person is somebody at Chromium.
+// another account. Person is somebody at Chromium, and StartTab is Chromium step by step.
+// StartDisplay is a display for real windows.
 //
 // To look for what must not be there: Secrets searches texts and files for every secret that the
 // test knows. Watch sees to it that a process ends.

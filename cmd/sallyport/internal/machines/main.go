@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -81,11 +82,16 @@ func StartRole(t testing.TB, ns *Namespace, role string, config any) (p *Process
 // test binary, so a copy is started.
 func StartRoleAs(t testing.TB, as *Account, role string, config any) (p *Process, first string) {
 	t.Helper()
-	image, err := os.ReadFile(testBinary(t))
-	if err != nil {
+	// We must not write the copy: a program that another test starts at this moment would inherit
+	// the open file, and nobody can execute a file that is open for writing.
+	path := filepath.Join(OpenDir(t), "role")
+	if out, err := exec.Command("cp", testBinary(t), path).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v: %s", err, out)
+	}
+	if err := os.Chmod(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return startRole(t, as.Command(WriteFile(t, OpenDir(t), "role", string(image), 0o755)), role, config)
+	return startRole(t, as.Command(path), role, config)
 }
 
 func startRole(t testing.TB, cmd *exec.Cmd, role string, config any) (p *Process, first string) {

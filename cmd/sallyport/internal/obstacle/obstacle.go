@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/explain"
+	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/oauth"
 	"sallyport/relay"
@@ -26,6 +27,11 @@ type States struct {
 	Callback sshtunnel.State
 	// SignIn is the sign-in.
 	SignIn oauth.State
+	// Lent is what helpers show of the login under way.
+	Lent helper.Shown
+	// Elsewhere says what the person does if the browser is on another machine. It is empty if the
+	// browser of this machine serves.
+	Elsewhere string
 }
 
 // Current returns the first obstacle, the nearest to the MCP host first. It returns nil if nothing
@@ -39,10 +45,10 @@ func Current(s States, words explain.Explainer) *relay.Obstacle {
 		return words.Error(s.Tunnel.Err).Obstacle()
 	case s.Callback.Notice.Text != "" && s.SignIn.Busy:
 		return hopWaits(s.Callback.Notice)
+	case s.SignIn.Prompt.AuthorizeURL != "":
+		return loginWaits(s, words)
 	case s.Callback.Err != nil && s.SignIn.Busy: // without a login nobody needs the workstation
 		return words.Error(s.Callback.Err).Obstacle()
-	case s.SignIn.Prompt.AuthorizeURL != "":
-		return loginWaits(s.SignIn.Prompt)
 	case s.SignIn.Err != nil && !errors.Is(s.SignIn.Err, context.Canceled):
 		if o := words.Error(s.SignIn.Err).Obstacle(); o.Final != nil {
 			return o
@@ -82,15 +88,27 @@ func hopWaits(n sshtunnel.Notice) *relay.Obstacle {
 }
 
 // loginWaits is the obstacle of a login that waits for the person. MCP hosts log what they are
-// sent, so they get the link without the login's state if there is one.
-func loginWaits(p oauth.Prompt) *relay.Obstacle {
+// sent, so they get the link without the login's state if there is one. A helper answers for that
+// link on its machine.
+func loginWaits(s States, words explain.Explainer) *relay.Obstacle {
+	p := s.SignIn.Prompt
 	link := cmp.Or(p.StartURL, p.AuthorizeURL)
-	o := &relay.Obstacle{
-		Kind: explain.KindSignIn, Text: "a sign-in waits for the person", URL: link, Code: p.UserCode,
-		Hints: []string{"open this link in your browser: " + link},
+	o := &relay.Obstacle{Kind: explain.KindSignIn, Text: "a sign-in waits for the person", URL: link, Code: p.UserCode}
+	open := "open this link in your browser: " + link
+	lent := person.LentTo(s.Lent)
+	switch {
+	case p.UserCode != "":
+		o.Hints = []string{open, person.CodeHint(p)}
+	case lent != "":
+		o.Hints = []string{lent, "or open this link there: " + link}
+	default:
+		o.Hints = []string{open}
+		if s.Elsewhere != "" && !p.Elsewhere {
+			o.Hints = append(o.Hints, s.Elsewhere)
+		}
 	}
-	if p.UserCode != "" {
-		o.Hints = append(o.Hints, person.CodeHint(p))
+	if s.Callback.Err != nil && lent == "" {
+		o.Hints = append(o.Hints, "the workstation of --callback-via is not reached: "+words.Error(s.Callback.Err).Text)
 	}
 	return o
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"sallyport/cmd/sallyport/internal/explain"
+	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/oauth"
 	"sallyport/relay"
 	"sallyport/sshtunnel"
@@ -33,6 +34,12 @@ type Config struct {
 	Callback *sshtunnel.Tunnel
 	// SignIn is the sign-in.
 	SignIn *oauth.Transport
+	// Lent returns what helpers show of the login under way, and a channel that is closed at the next
+	// change.
+	Lent func() (helper.Shown, <-chan struct{})
+	// Elsewhere says what the person does if the browser is on another machine. It is empty if the
+	// browser of this machine serves.
+	Elsewhere string
 	// Words explains errors.
 	Words explain.Explainer
 	// Report shows a line and hints to the person.
@@ -101,11 +108,12 @@ func (w *Watcher) Problem() *relay.Explanation {
 func (w *Watcher) Run(ctx context.Context) {
 	wasDown := false
 	for {
-		var s States
-		var tunnel, callback, signIn <-chan struct{}
+		s := States{Elsewhere: w.cfg.Elsewhere}
+		var tunnel, callback, signIn, lent <-chan struct{}
 		s.Tunnel, tunnel = tunnelState(w.cfg.Tunnel)
 		s.Callback, callback = tunnelState(w.cfg.Callback)
 		s.SignIn, signIn = w.cfg.SignIn.State()
+		s.Lent, lent = w.cfg.Lent()
 		o := printable(Current(s, w.cfg.Words))
 		w.set(o)
 		w.report(o)
@@ -120,6 +128,7 @@ func (w *Watcher) Run(ctx context.Context) {
 		case <-tunnel:
 		case <-callback:
 		case <-signIn:
+		case <-lent:
 		case <-ctx.Done():
 			return
 		}

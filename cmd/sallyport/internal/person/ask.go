@@ -18,15 +18,17 @@ import (
 	"golang.org/x/term"
 )
 
-// Asker puts the questions of tunnels to the person, one at a time.
+// Asker puts the questions of tunnels to the person.
 type Asker struct {
 	// env gives the variables of SSH_ASKPASS.
 	env environment.Environment
 	// atTerminal says that the terminal may be opened.
 	atTerminal bool
-	// asking is locked while a question waits for its answer.
-	asking sync.Mutex
 }
+
+// terminal is locked while a question waits for its answer, or a line is read. A process has one
+// person and one terminal.
+var terminal sync.Mutex
 
 // NewAsker returns an asker. The argument atTerminal says that the person typed the command. The
 // proxy must not open the terminal, which may be its MCP host's own.
@@ -37,8 +39,8 @@ func NewAsker(env environment.Environment, atTerminal bool) *Asker {
 // Ask returns the person's answer. It returns sshtunnel.ErrNoPerson if nobody can be asked. It may
 // be called concurrently: two hops or two tunnels never ask at the same time.
 func (a *Asker) Ask(ctx context.Context, q sshtunnel.Question) (string, error) {
-	a.asking.Lock()
-	defer a.asking.Unlock()
+	terminal.Lock()
+	defer terminal.Unlock()
 	require := a.env.Getenv("SSH_ASKPASS_REQUIRE")
 	// By ssh(1), force and prefer put the program of SSH_ASKPASS before the terminal.
 	if a.atTerminal && require != "force" && (require != "prefer" || !a.hasAskpass()) {
@@ -142,4 +144,10 @@ func openTerminal() (*os.File, error) {
 		return nil, errors.New("not a terminal")
 	}
 	return tty, nil
+}
+
+// IsTerminal reports whether a writer is a terminal.
+func IsTerminal(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }

@@ -1,13 +1,16 @@
 package person
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/environment"
 
@@ -19,7 +22,8 @@ var errNoDisplay = errors.New("no display here")
 
 // openBrowser starts a browser at link, without a shell. command is the browser, with %s in place
 // of the link, which otherwise comes last. If it is empty, the system's browser is used.
-// openBrowser returns as soon as the browser was started, and the browser outlives ctx.
+// Of several commands, one that fails is followed by the next. openBrowser returns as soon as the
+// browser was started, and the browser outlives ctx.
 func openBrowser(ctx context.Context, env environment.Environment, command, link string) error {
 	link, err := linkForBrowser(ctx, link)
 	if err != nil {
@@ -38,7 +42,7 @@ func openBrowser(ctx context.Context, env environment.Environment, command, link
 	}
 	err = errNoDisplay
 	for _, words := range candidates {
-		if err = startBrowser(ctx, withLink(words, link)); err == nil {
+		if err = startBrowser(ctx, env, words, link); err == nil {
 			return nil
 		}
 	}
@@ -64,14 +68,31 @@ func systemBrowsers(env environment.Environment) [][]string {
 		// The command start needs cmd.exe, which gives a meaning to the & in a URL.
 		return [][]string{{"rundll32", "url.dll,FileProtocolHandler"}}
 	}
-	if env.Getenv("WSL_DISTRO_NAME") != "" {
-		// Inside WSL, wslview opens the browser of Windows.
-		return [][]string{{"wslview"}, {"xdg-open"}}
+	if isWSL(env) {
+		// The browser is that of Windows. The program of wslu comes first, because a person who
+		// has installed it may have set it up.
+		start := []string{"-NoProfile", "-NonInteractive", "-Command", "Start-Process $env:" + linkVariable}
+		return [][]string{{"wslview"}, append([]string{"powershell.exe"}, start...),
+			append([]string{"/mnt/c/Windows/System32/WindowsPowerShell/v1.0/powershell.exe"}, start...), {"xdg-open"}}
 	}
 	if env.Getenv("DISPLAY") == "" && env.Getenv("WAYLAND_DISPLAY") == "" {
 		return nil
 	}
 	return [][]string{{"xdg-open"}, {"x-www-browser"}}
+}
+
+// linkVariable is the variable that brings the link to PowerShell, which would take a part of it
+// for commands if it stood among the arguments.
+const linkVariable = "SALLYPORT_LINK"
+
+// isWSL reports whether this is the Windows Subsystem for Linux. An MCP host may have dropped its
+// variables.
+func isWSL(env environment.Environment) bool {
+	if env.Getenv("WSL_DISTRO_NAME") != "" || env.Getenv("WSL_INTEROP") != "" {
+		return true
+	}
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	return err == nil && bytes.Contains(bytes.ToLower(release), []byte("microsoft"))
 }
 
 // withLink returns the words of a command with the link in place of each %s, or else at the end.
@@ -89,17 +110,59 @@ func withLink(words []string, link string) []string {
 	return words
 }
 
-// startBrowser starts one command. It does not wait for the browser.
-func startBrowser(ctx context.Context, words []string) error {
+// browserFails is how soon a command ends that opens no browser. One that runs on is a browser.
+const browserFails = 2 * time.Second
+
+// startBrowser starts one command. The error says that it could not be started, or that it failed
+// at once, as the helper of an editor does whose window is closed.
+func startBrowser(ctx context.Context, env environment.Environment, words []string, link string) error {
 	// A login that was withdrawn in the meantime opens no page.
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// Not CommandContext: the browser outlives the login that it was started for.
-	cmd := exec.Command(words[0], words[1:]...)
+	var cmd *exec.Cmd // not of CommandContext: the browser outlives the login that it was started for
+	if strings.HasSuffix(words[len(words)-1], "$env:"+linkVariable) {
+		cmd = exec.Command(words[0], words[1:]...)
+		// A program of Windows gets the variables that WSLENV names.
+		cmd.Env = append(cmd.Environ(), linkVariable+"="+link, "WSLENV="+linkVariable+"/w:"+env.Getenv("WSLENV"))
+	} else {
+		words = withLink(words, link)
+		cmd = exec.Command(words[0], words[1:]...)
+	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	go cmd.Wait() // ends with the browser, and reaps it
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }() // ends with the browser, and reaps it
+	select {
+	case err := <-ended:
+		if err != nil {
+			return fmt.Errorf("%s: %w", words[0], err)
+		}
+	case <-time.After(browserFails):
+	case <-ctx.Done():
+	}
 	return nil
+}
+
+// FindBrowser returns the program that would open a link: that of command, or the system's if it is
+// empty. The error says why none would.
+func FindBrowser(env environment.Environment, command string) (string, error) {
+	candidates := systemBrowsers(env)
+	if command != "" {
+		candidates = nil
+		for _, one := range splitBrowsers(command) {
+			if words, err := shlex.Split(one, true); err == nil && len(words) > 0 {
+				candidates = append(candidates, words)
+			}
+		}
+	}
+	err := errNoDisplay
+	for _, words := range candidates {
+		var path string
+		if path, err = exec.LookPath(words[0]); err == nil {
+			return path, nil
+		}
+	}
+	return "", err
 }

@@ -32,6 +32,20 @@ func WriteJSON(out io.Writer, value any) error {
 	if err != nil {
 		return err
 	}
+	return writeEscaped(out, text)
+}
+
+// WriteJSONLine is WriteJSON on one line.
+func WriteJSONLine(out io.Writer, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return writeEscaped(out, text)
+}
+
+// writeEscaped writes JSON and a newline, with the characters escaped that are not printable.
+func writeEscaped(out io.Writer, text []byte) error {
 	var b strings.Builder
 	for _, r := range string(text) {
 		if r == '\n' || Printable(string(r)) == string(r) {
@@ -43,6 +57,6 @@ func WriteJSON(out io.Writer, value any) error {
 		}
 	}
 	b.WriteByte('\n')
-	_, err = io.WriteString(out, b.String())
+	_, err := io.WriteString(out, b.String())
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/environment"
@@ -22,15 +21,23 @@ type Login struct {
 	Upstream string
 	// CallbackVia is the workstation of --callback-via. It is empty without one.
 	CallbackVia string
+	// Forwarded reports whether that workstation listens for the callback. It may be nil without one.
+	Forwarded func() bool
 	// Browser is the command of --browser. If it is empty, the system's browser is used.
 	Browser string
 	// NoBrowser says that no browser is to be started.
 	NoBrowser bool
+	// TakesPaste says that the person may paste the callback into this terminal.
+	TakesPaste bool
+	// Far leads to login servers that this machine does not reach. Nil means that there is no other
+	// way to them.
+	Far *FarSide
 }
 
-// Offer prints the link on stderr and starts the browser, if there is one on this machine. It
-// returns after the browser was started.
-func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
+// offer prints the link on stderr and starts the browser, if there is one on this machine. It
+// returns after the browser was started. The argument isLent says that a helper holds the port of
+// the redirect URI, so no browser of this machine can bring the callback.
+func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 	if p.Elsewhere {
 		l.offerElsewhere(p)
 		return
@@ -42,16 +49,26 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 	switch {
 	case p.UserCode != "":
 		l.Messages.hint("%s", CodeHint(p))
-	case l.CallbackVia != "":
+	case isLent: // what the helper shows is said when it has said so
+	case l.CallbackVia != "" && l.Forwarded():
 		l.Messages.hint("open it on %s, which brings the answer back", l.CallbackVia)
-	case remote:
-		l.Messages.hint("is your browser on another machine? there, run: %s", l.callbackCommand(p))
+	case remote || l.CallbackVia != "":
+		l.Messages.hint("%s", CallbackHint(l.Env))
 	}
 	// After a pushed authorization request (RFC 9126) the link works once and for a short time.
 	if !p.LinkExpires.IsZero() && p.StartURL != "" {
 		l.Messages.hint("that link is good until %s, and once; after that open %s", p.LinkExpires.Local().Format(time.TimeOnly), p.StartURL)
 	}
-	if l.NoBrowser || remote || l.CallbackVia != "" {
+	switch {
+	case isLent:
+		return
+	case remote || l.CallbackVia != "":
+		l.hintPaste(p)
+		return
+	case l.openFar(ctx, p):
+		return
+	case l.NoBrowser:
+		l.hintPaste(p)
 		return
 	}
 	// Every user of this machine can read the arguments of a program, so the browser gets the page
@@ -60,7 +77,10 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt) {
 	if refused := errors.Is(err, errNotHTTP) || errors.Is(err, errWithUser); refused {
 		l.Messages.hint("no browser was started: %v", err)
 	} else if err != nil && p.UserCode == "" {
-		l.Messages.hint("no browser could be started here (%v); open the link yourself, or run on the machine that has one: %s", err, l.callbackCommand(p))
+		l.Messages.hint("no browser could be started here (%v); open the link yourself; %s", err, CallbackHint(l.Env))
+		l.hintPaste(p)
+	} else if err == nil {
+		l.hintEditor(p)
 	}
 }
 
@@ -80,17 +100,4 @@ func (l Login) offerElsewhere(p oauth.Prompt) {
 // CodeHint says what the person does with the code of a device grant (RFC 8628).
 func CodeHint(p oauth.Prompt) string {
 	return fmt.Sprintf("any browser on any machine will do: open %s and enter the code %s", p.VerificationURI, p.UserCode)
-}
-
-// defaultCallbackPort is the default of --callback-port.
-const defaultCallbackPort = "53682"
-
-// callbackCommand returns what the person types on the workstation. It names the port of the
-// login's redirect URI, because the browser goes to that port.
-func (l Login) callbackCommand(p oauth.Prompt) string {
-	port := defaultCallbackPort
-	if u, err := url.Parse(p.RedirectURI); err == nil && u.Port() != "" {
-		port = u.Port()
-	}
-	return fmt.Sprintf("sallyport callback --port %s %s@%s", port, l.Env.User, l.Env.Hostname)
 }

@@ -21,3 +21,26 @@ func echoOff(fd int) (restore func(), err error) {
 	}
 	return func() { unix.IoctlSetTermios(fd, setTermios, before) }, nil
 }
+
+// canLook says that hasLine works.
+const canLook = true
+
+// hasLine reports whether a line waits on the terminal fd, and this process may read it. The system
+// stops a process in the background that reads.
+func hasLine(fd int) (bool, error) {
+	if fd >= unix.FD_SETSIZE {
+		return false, unix.EBADF
+	}
+	var set unix.FdSet
+	set.Set(fd)
+	// Not poll(2), which does not work on a terminal of macOS.
+	n, err := unix.Select(fd+1, &set, nil, nil, new(unix.Timeval))
+	if err == unix.EINTR || err == nil && n == 0 {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp(), err
+}

@@ -1,6 +1,10 @@
 package person
 
-import "golang.org/x/sys/windows"
+import (
+	"errors"
+
+	"golang.org/x/sys/windows"
+)
 
 // terminalPath names the console's input.
 const terminalPath = "CONIN$"
@@ -17,3 +21,10 @@ func echoOff(fd int) (restore func(), err error) {
 	}
 	return func() { windows.SetConsoleMode(windows.Handle(fd), mode) }, nil
 }
+
+// canLook says that hasLine works.
+const canLook = false
+
+// hasLine fails: a console tells of each key and each movement of the mouse, and not whether a line
+// is there.
+func hasLine(int) (bool, error) { return false, errors.ErrUnsupported }

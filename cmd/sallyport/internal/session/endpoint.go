@@ -10,10 +10,10 @@ import (
 	"sallyport/cmd/sallyport/internal/cli"
 )
 
-// endpoint returns the upstream's URL, checked. The argument counts more than the variable and the
+// Endpoint returns the upstream's URL, checked. The argument counts more than the variable and the
 // file. The error is a *cli.UsageError. It quotes no query, because some servers take a secret
 // there.
-func endpoint(settings cli.Upstream) (*url.URL, error) {
+func Endpoint(settings cli.Upstream) (*url.URL, error) {
 	text := cmp.Or(settings.URL, settings.UpstreamURL)
 	hint := "sallyport [flags] https://HOST/PATH"
 	if text == "" {
@@ -26,7 +26,7 @@ func endpoint(settings cli.Upstream) (*url.URL, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, &cli.UsageError{
 			Text:  fmt.Sprintf("upstream %q is not an http or https URL", BeforeQuery(text)),
-			Hints: []string{hint},
+			Hints: append(withScheme(text), hint),
 		}
 	}
 	// A resource indicator has no fragment (RFC 8707 section 2), and a password in the URL would
@@ -45,6 +45,15 @@ func endpoint(settings cli.Upstream) (*url.URL, error) {
 		}
 	}
 	return u, nil
+}
+
+// withScheme returns a hint if text would be a URL with https:// in front of it.
+func withScheme(text string) []string {
+	u, err := url.Parse("https://" + text)
+	if err != nil || strings.Contains(text, "://") || !strings.ContainsAny(u.Host, ".:") {
+		return nil
+	}
+	return []string{"did you mean https://" + BeforeQuery(text)}
 }
 
 // IsLoopback reports whether host names the machine itself: this one or, behind a tunnel, the last

@@ -14,9 +14,11 @@ import (
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/oauth"
 	"sallyport/oauth/tokenstore"
 	"sallyport/sshtunnel"
+	"sallyport/sshtunnel/sshconfig"
 )
 
 // Config describes a session.
@@ -30,8 +32,13 @@ type Config struct {
 	// Notice shows the person what an SSH server says before it lets us in. If it is nil, only the
 	// state of the tunnel has it.
 	Notice func(sshtunnel.Notice)
-	// Offer returns the function that shows a login of the upstream to the person.
-	Offer func(upstream *url.URL) func(context.Context, oauth.Prompt)
+	// Offer returns what shows the logins of a session to the person. The Upstream of the session is
+	// known when it is called.
+	Offer func(*Session) Offer
+	// Explain words an error in one line, for the page on another machine.
+	Explain func(error) string
+	// Report tells the person of an error that ends nothing.
+	Report func(error)
 	// Printable returns text as a page in the browser may show it.
 	Printable func(text string) string
 	// AtTerminal says that a person typed the command and waits for it.
@@ -40,9 +47,18 @@ type Config struct {
 	SocketDirs []string
 	// LogFile and LogLevel are the log of a shared connection that is started.
 	LogFile, LogLevel string
+	// Adjust changes the settings of each tunnel before it is made. It may be nil.
+	Adjust func(*sshtunnel.Config)
+	// OnlyLooks opens the token store for reading alone. A store that cannot be read then counts as
+	// empty; LookAtStore says why.
+	OnlyLooks bool
 	// Log must not be nil.
 	Log *slog.Logger
 }
+
+// Offer shows a login to the person until the context ends. The function lend shows the login to the
+// helpers until then, and tells what they show: once at the beginning, and after each change.
+type Offer func(ctx context.Context, p oauth.Prompt, lend func(report func(helper.Shown)))
 
 // Session is all that lies between the MCP host and one upstream. Its methods may be called
 // concurrently, except for Close. The caller must Close it.
@@ -56,11 +72,26 @@ type Session struct {
 	Via string
 	// Tunnel leads to Via. It is nil without one.
 	Tunnel *sshtunnel.Tunnel
+	// Realm names the profile and the route, for what is kept for each.
+	Realm Realm
 	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
 	CallbackTunnel *sshtunnel.Tunnel
+	// Logins shows the logins of SignIn to helpers. It is nil if the callback comes to a redirect URI
+	// that is not on loopback.
+	Logins *helper.Logins
+	// AgentMissing reports whether SSH_AUTH_SOCK is not set, a hop to Via would ask the agent, and
+	// none was found in the last attempt to dial. It is nil without a tunnel.
+	AgentMissing func() bool
 	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
 
+	// ssh is what made the tunnels.
+	ssh SSH
+	// signIn is what SignIn was made from.
+	signIn oauth.Config
+
+	// workstation is that of --callback-via. It is nil without one.
+	workstation *workstation
 	// store keeps values for the next session. Nil keeps nothing.
 	store *tokenstore.Store
 	// key names this upstream and account in the store.
@@ -77,7 +108,7 @@ type Session struct {
 // the commands of Match exec in ssh_config, and nothing later. The error is a *cli.UsageError or an
 // *sshconfig.Error, or it comes from the token store's files.
 func Open(ctx context.Context, cfg Config) (*Session, error) {
-	s := &Session{Via: cfg.Settings.Via}
+	s := &Session{Via: cfg.Settings.Via, ssh: cfg.ssh()}
 	if err := s.open(ctx, cfg); err != nil {
 		s.Close()
 		return nil, err
@@ -87,7 +118,7 @@ func Open(ctx context.Context, cfg Config) (*Session, error) {
 
 // open fills s. Close ends what it built before an error.
 func (s *Session) open(ctx context.Context, cfg Config) (err error) {
-	if s.Upstream, err = endpoint(cfg.Settings.Upstream); err != nil {
+	if s.Upstream, err = Endpoint(cfg.Settings.Upstream); err != nil {
 		return err
 	}
 	if s.Header, s.secrets, err = headers(cfg.Settings.Upstream, cfg.Env); err != nil {
@@ -108,36 +139,45 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	if config.IDP, err = identityProvider(cfg.Settings.OAuth); err != nil {
 		return err
 	}
+	config.Offer = s.offerBy(cfg.Offer(s))
+	s.Realm = routes.realm
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
-	config.MayOpen = routes.mayOpen
+	config.MayOpen, config.Remark = routes.mayOpen, newRemark(cfg.Settings)
 	// The errors of New are contradictions between settings.
 	if s.SignIn, err = oauth.New(config); err != nil {
 		return &cli.UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists the sign-in flags"}}
 	}
 	s.closers = append(s.closers, s.SignIn.Close)
-	s.store, s.key = config.Store, config.Key()
+	s.signIn, s.store, s.key = config, config.Store, config.Key()
 	return nil
 }
 
-// openCallback returns the function that opens the listener for the callback: on this machine, or
-// on the workstation of --callback-via.
-func (s *Session) openCallback(ctx context.Context, cfg Config) (func(context.Context, string) (net.Listener, error), error) {
-	listen := (&net.ListenConfig{}).Listen
-	if host := cfg.Settings.CallbackVia; host != "" {
-		ssh := cfg.ssh()
-		ssh.Purpose = "the callback of " + PlainURL(s.Upstream)
-		if s.Via != "" { // then -J and -o are those of --via
-			ssh.Settings.Jump, ssh.Settings.SSHOption = "", nil
-		}
-		tunnel, _, err := ssh.Tunnel(ctx, host)
-		if err != nil {
-			return nil, err
-		}
-		s.CallbackTunnel = tunnel
-		s.closers = append(s.closers, tunnel.Close)
-		listen = tunnel.Listen
-	}
-	return func(ctx context.Context, addr string) (net.Listener, error) { return listen(ctx, "tcp", addr) }, nil
+// Discover asks for everything that a sign-in would ask for before it registers a client, and
+// signs nobody in (oauth.Discover).
+func (s *Session) Discover(ctx context.Context) (oauth.Discovery, error) {
+	return oauth.Discover(ctx, s.signIn)
+}
+
+// DiscoverServer asks for the metadata of a login server alone (oauth.DiscoverServer).
+func (s *Session) DiscoverServer(ctx context.Context, issuer string) (oauth.Discovery, error) {
+	return oauth.DiscoverServer(ctx, s.signIn, issuer)
+}
+
+// Bare sends requests to the upstream without a token, and as they come.
+func (s *Session) Bare() http.RoundTripper { return s.signIn.Base }
+
+// ListenForCallback binds the callback's port as a login would (oauth.ListenForCallback).
+func (s *Session) ListenForCallback(ctx context.Context) (net.Listener, string, error) {
+	return oauth.ListenForCallback(ctx, s.signIn)
+}
+
+// Grant is the grant of the settings. It is oauth.GrantNone also if the settings hold the person's
+// own credentials.
+func (s *Session) Grant() string { return s.signIn.Grant }
+
+// SharedSockets returns the sockets of the shared connections of a chain.
+func (s *Session) SharedSockets(ctx context.Context, chain []*sshconfig.Host) []string {
+	return s.ssh.Shares(ctx, chain).SocketsOf(chain)
 }
 
 // Connect brings the tunnels up and returns the first failure. Commands that a person waits for
@@ -169,6 +209,15 @@ func (s *Session) Save(name string, b []byte) error {
 		return nil
 	}
 	return s.store.Save(s.key+"/"+name, b)
+}
+
+// IsStored reports whether the store has an account with these settings.
+func (s *Session) IsStored() (bool, error) {
+	if s.store == nil {
+		return false, nil
+	}
+	value, err := s.store.Load(s.key)
+	return value != nil, err
 }
 
 // Mask replaces every secret in use in text, also where it is encoded: those of the settings, the

@@ -2,9 +2,9 @@ package session
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,11 +29,8 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 	}
 	// The callback carries a code in cleartext http, so it must not leave the machine (RFC 8252
 	// section 8.3).
-	if !IsLoopback(strings.Trim(settings.CallbackHost, "[]")) {
-		return oauth.Config{}, &cli.UsageError{
-			Text:  fmt.Sprintf("callback host %q is not loopback", settings.CallbackHost),
-			Hints: []string{"use 127.0.0.1, [::1] or localhost; for a browser on another machine see --callback-via and sallyport callback"},
-		}
+	if err := checkCallbackHost(settings.CallbackHost, cfg.Env); err != nil {
+		return oauth.Config{}, err
 	}
 	grant := settings.Grant
 	// The header is the person's own credential. A token would replace it.
@@ -44,7 +41,7 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 	if err != nil {
 		return oauth.Config{}, err
 	}
-	store, err := OpenStore(settings.Store, cfg.Env, cfg.Log)
+	store, err := cfg.openStore()
 	if err != nil {
 		return oauth.Config{}, err
 	}
@@ -69,13 +66,34 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 		Assertion:   assertion(settings.OAuth),
 		RefreshSkew: refreshSkew(settings.RefreshSkew), NonInteractive: !settings.Interactive,
 		Callback: oauth.CallbackConfig{
-			RedirectURI: settings.RedirectURI, Addrs: settings.CallbackPort.Addrs(settings.CallbackHost),
+			RedirectURI: settings.RedirectURI, Addrs: callbackPorts(settings).Addrs(settings.CallbackHost),
 			Timeout: time.Duration(settings.CallbackTimeout), Retry: retryText, Printable: cfg.Printable,
 		},
 		AllowInsecureHTTP: settings.AllowInsecureHTTP,
-		AtTerminal:        cfg.AtTerminal, Offer: cfg.Offer(upstream),
-		Store: store, Log: cfg.Log,
+		AtTerminal:        cfg.AtTerminal,
+		Store:             store, Log: cfg.Log,
 	}, nil
+}
+
+// defaultPort is the default of --callback-port. It lies among the ports that Linux gives to
+// outgoing connections, so it may be taken for a while by anything.
+const defaultPort = 53682
+
+// morePorts is how many ports after defaultPort are tried.
+const morePorts = 4
+
+// callbackPorts returns the ports to try. A client that is registered for each login may use any
+// port (RFC 8252 section 7.3), so the default port is followed by more. Ports that the person has
+// chosen, and those of a client with fixed redirect URIs, stay as they are.
+func callbackPorts(settings cli.Remote) cli.Ports {
+	ports := settings.CallbackPort
+	if !slices.Equal(ports, cli.Ports{defaultPort}) || settings.ClientID != "" || settings.ClientMetadataURL != "" {
+		return ports
+	}
+	for i := range morePorts {
+		ports = append(slices.Clone(ports), defaultPort+i+1)
+	}
+	return ports
 }
 
 // kindOf names the kind of a request of MCP: its method, and the tool or prompt that it is for.

@@ -33,22 +33,31 @@ type SSH struct {
 	// AtTerminal says that a person typed the command. A login that was refused is tried
 	// again, and a ProxyCommand may use the terminal.
 	AtTerminal bool
+	// AgentMissing is set by Tunnel, if it is not nil. It then reports whether SSH_AUTH_SOCK is not
+	// set, a hop would ask the agent, and none was found.
+	AgentMissing *func() bool
 	// Purpose is what the tunnels are for. The status of a shared connection shows it.
 	Purpose string
 	// SocketDirs are the directories of control sockets. Those of shared connections lie in them.
 	SocketDirs []string
 	// LogFile and LogLevel are the log of a shared connection that is started.
 	LogFile, LogLevel string
+	// Adjust changes the settings of a tunnel before it is made. It may be nil.
+	Adjust func(*sshtunnel.Config)
 	// Log must not be nil.
 	Log *slog.Logger
 }
 
 // ssh returns what makes the tunnels of this session.
 func (c *Config) ssh() SSH {
+	stateDir := StateDir(c.Settings.Store, c.Env)
+	if c.OnlyLooks { // the ledger of refused logins would make the directory
+		stateDir = ""
+	}
 	return SSH{
 		Settings: c.Settings.SSH, Env: c.Env, Ask: c.Ask, Notice: c.Notice,
-		StateDir: StateDir(c.Settings.Store, c.Env), AtTerminal: c.AtTerminal, Log: c.Log,
-		SocketDirs: c.SocketDirs, LogFile: c.LogFile, LogLevel: c.LogLevel,
+		StateDir: stateDir, AtTerminal: c.AtTerminal, Log: c.Log,
+		SocketDirs: c.SocketDirs, LogFile: c.LogFile, LogLevel: c.LogLevel, Adjust: c.Adjust,
 	}
 }
 
@@ -82,20 +91,37 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 	if err != nil {
 		return nil, nil, err
 	}
+	agent := s.forgottenAgent()
+	env := agent.environment()
+	if s.AgentMissing != nil {
+		*s.AgentMissing = agent.isMissing
+	}
 	// The tunnel resolves the chain again before each dial, so that it follows edits of the files.
-	tunnel, err := sshtunnel.New(sshtunnel.Config{
-		Chain:         func(ctx context.Context) ([]*sshconfig.Host, error) { return resolver.Chain(ctx, destination) },
+	config := sshtunnel.Config{
+		Chain: func(ctx context.Context) ([]*sshconfig.Host, error) {
+			chain, err := resolver.Chain(ctx, destination)
+			if err == nil {
+				agent.look(ctx, chain)
+			}
+			return chain, err
+		},
 		Ask:           s.Ask,
 		Notice:        s.Notice,
 		Refusals:      s.refusals(),
 		Insist:        s.AtTerminal,
-		Getenv:        s.Env.Getenv,
+		Getenv:        env.Getenv,
 		Terminal:      s.AtTerminal,
 		Log:           s.Log,
 		ControlMaster: masterUses[s.Settings.ControlMaster],
-		Shared:        s.shared(),
+		Shared:        s.shared(env),
 		Purpose:       s.Purpose,
-	})
+
+		SharedElsewhere: agent.elsewhere,
+	}
+	if s.Adjust != nil {
+		s.Adjust(&config)
+	}
+	tunnel, err := sshtunnel.New(config)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -109,19 +135,35 @@ var masterUses = map[cli.ControlMaster]sshtunnel.MasterUse{
 	cli.ControlMasterOn:   sshtunnel.MasterAlways,
 }
 
+// forgottenAgent returns what finds the agent if SSH_AUTH_SOCK is not set.
+func (s SSH) forgottenAgent() *forgottenAgent {
+	f := &forgottenAgent{env: s.Env, log: s.Log}
+	if s.Settings.Share == "auto" {
+		f.shares = s.sharesIn(s.Env)
+	}
+	return f
+}
+
 // shared returns what finds the connection that all processes of this user share. It is nil if the
 // settings say that this process dials its own.
-func (s SSH) shared() func(context.Context, []*sshconfig.Host) (mux.Way, error) {
+func (s SSH) shared(env environment.Environment) func(context.Context, []*sshconfig.Host) (mux.Way, error) {
 	if s.Settings.Share != "auto" {
 		return nil
 	}
-	return s.Shares().Shared
+	return s.sharesIn(env).Shared
 }
 
-// Shares returns what finds shared connections, whatever the settings say.
-func (s SSH) Shares() *share.Client {
+// Shares returns what finds the shared connections through a chain, whatever the settings say.
+func (s SSH) Shares(ctx context.Context, chain []*sshconfig.Host) *share.Client {
+	f := &forgottenAgent{env: s.Env, log: s.Log, shares: s.sharesIn(s.Env)}
+	f.look(ctx, chain)
+	return s.sharesIn(f.environment())
+}
+
+// sharesIn returns what finds shared connections in an environment.
+func (s SSH) sharesIn(env environment.Environment) *share.Client {
 	return share.NewClient(share.Config{
-		Dirs: share.Dirs(s.SocketDirs), Env: s.Env, IsOwn: cli.IsOwnVariable, AtTerminal: s.AtTerminal, Log: s.Log,
+		Dirs: share.Dirs(s.SocketDirs), Env: env, IsOwn: cli.IsOwnVariable, AtTerminal: s.AtTerminal, Log: s.Log,
 		Settings: share.Settings{
 			ControlMaster: masterUses[s.Settings.ControlMaster], StateDir: s.StateDir,
 			Idle: time.Duration(s.Settings.ShareIdle), Max: time.Duration(s.Settings.ShareMax),

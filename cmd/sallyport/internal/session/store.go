@@ -23,6 +23,33 @@ func StateDir(settings cli.Store, env environment.Environment) string {
 // if --token-store keyring finds no keyring. A key that is not in a keyring lies in the directory
 // of the configuration, so that a copy of the state directory alone cannot be decrypted.
 func OpenStore(settings cli.Store, env environment.Environment, log *slog.Logger) (*tokenstore.Store, error) {
+	return openStore(tokenstore.Open, settings, env, log)
+}
+
+// LookAtStore opens the token store for reading alone (tokenstore.Look). The errors are those of
+// OpenStore and of Look.
+func LookAtStore(settings cli.Store, env environment.Environment, log *slog.Logger) (*tokenstore.Store, error) {
+	return openStore(tokenstore.Look, settings, env, log)
+}
+
+// openStore opens the store of a session. One that only looks has an empty store where there is
+// none that can be read.
+func (c *Config) openStore() (*tokenstore.Store, error) {
+	if !c.OnlyLooks {
+		return OpenStore(c.Settings.Store, c.Env, c.Log)
+	}
+	store, err := LookAtStore(c.Settings.Store, c.Env, c.Log)
+	if err != nil {
+		return tokenstore.Memory(c.Log), nil
+	}
+	return store, nil
+}
+
+// opener is tokenstore.Open or tokenstore.Look.
+type opener func(dir, keyDir string, ring tokenstore.Keyring, log *slog.Logger) (*tokenstore.Store, error)
+
+// openStore opens the store at the place that the settings name.
+func openStore(open opener, settings cli.Store, env environment.Environment, log *slog.Logger) (*tokenstore.Store, error) {
 	if settings.TokenStore == memoryStore {
 		return nil, nil
 	}
@@ -33,7 +60,7 @@ func OpenStore(settings cli.Store, env environment.Environment, log *slog.Logger
 			Hints: []string{"set HOME, or use --token-store memory"},
 		}
 	}
-	store, err := tokenstore.Open(dir, keyDir, tokenstore.Keyring{Use: settings.TokenStore, Bus: env.SessionBus()}, log)
+	store, err := open(dir, keyDir, tokenstore.Keyring{Use: settings.TokenStore, Bus: env.SessionBus()}, log)
 	if _, ok := errors.AsType[*tokenstore.KeyringError](err); ok {
 		return nil, &cli.UsageError{Text: "--token-store keyring: " + err.Error(), Hints: []string{
 			"unlock it by logging in to the desktop, or start its service (gnome-keyring, KWallet, KeePassXC)",

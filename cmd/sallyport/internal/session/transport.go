@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -14,8 +15,6 @@ import (
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
 	"sallyport/cmd/sallyport/internal/roots"
-
-	"golang.org/x/net/http/httpproxy"
 )
 
 const (
@@ -158,20 +157,7 @@ func DirectTransport(env environment.Environment) *http.Transport {
 // directTransport carries requests from this machine, through the proxy of HTTPS_PROXY or
 // HTTP_PROXY unless NO_PROXY excepts the host.
 func directTransport(env environment.Environment, s security) *transport {
-	// This is httpproxy.FromEnvironment, which would read the variables of the process instead of
-	// those in env.
-	either := func(name, lower string) string {
-		if value := env.Getenv(name); value != "" {
-			return value
-		}
-		return env.Getenv(lower)
-	}
-	proxies := httpproxy.Config{
-		HTTPProxy:  either("HTTP_PROXY", "http_proxy"),
-		HTTPSProxy: either("HTTPS_PROXY", "https_proxy"),
-		NoProxy:    either("NO_PROXY", "no_proxy"),
-	}
-	choose := proxies.ProxyFunc()
+	choose := env.Proxies()
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := directDialer().DialContext(ctx, network, addr)
 		if err != nil {
@@ -181,7 +167,7 @@ func directTransport(env environment.Environment, s security) *transport {
 		return conn, nil
 	}
 	t := newTransport(dial, func(req *http.Request) (*url.URL, error) { return choose(req.URL) }, s)
-	if proxies.HTTPSProxy != "" {
+	if cmp.Or(env.Getenv("HTTPS_PROXY"), env.Getenv("https_proxy")) != "" {
 		t.TLSClientConfig.RootCAs = s.roots.Pool()
 	}
 	t.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, connect *http.Request, resp *http.Response) error {

@@ -39,7 +39,7 @@ func TestEndpoint(t *testing.T) {
 	}
 	for _, test := range tests {
 		f := cli.Upstream{URL: test.url, AllowInsecureHTTP: test.insecure}
-		u, err := endpoint(f)
+		u, err := Endpoint(f)
 		switch {
 		case test.want == "" && (err != nil || u.String() != test.url):
 			t.Errorf("%q: got %v, %v", test.url, u, err)

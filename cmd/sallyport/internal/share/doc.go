@@ -15,6 +15,17 @@
 // chains are dialed in the process itself, and nobody is warned (mux.ErrAlone). So is any chain for
 // which no share can be had, with a warning (mux.ErrUnavailable).
 //
+// # The agent
+//
+// The agent of SSH_AUTH_SOCK decides by which keys we sign in, so it is part of the way. Many MCP
+// hosts do not pass that variable on to their servers, and a person at a terminal has it. A process
+// without the variable has not chosen an agent. It takes the one by which another process of this
+// user went the same way last ([Client.Agent]), as long as a connection by that is up, or the agent
+// answers. So its key is the same, and it meets the connection that `sallyport login` has opened:
+// also one that needed a passphrase, which no agent has. Without such a process it looks for the
+// session's agent (package agents). A variable that is set but empty says that there is to be no
+// agent. That is a choice, and the way is that of a process that has found none.
+//
 // # The directory
 //
 // The directory "shared" lies beside the control sockets: below "sallyport" in XDG_RUNTIME_DIR or,
@@ -25,6 +36,7 @@
 //	KEY.lock         is locked (flock) by the process that starts a share; it holds the last number
 //	KEY.lock-        is locked by a process that takes that lock away from another one
 //	KEY-NUMBER.sock  is the socket of a share, mode 0600
+//	KEY.agent        names the agent by which the last process went that way; KEY is without it
 //
 // KEY has 16 hexadecimal digits. NUMBER is the time of the start in milliseconds, with nine digits
 // to the base of 36, and larger than every number before. So the newest socket of a key is the last

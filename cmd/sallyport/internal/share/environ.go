@@ -52,14 +52,20 @@ func environOf(chain []*sshconfig.Host, environ []string) (out []string, counts 
 		name, _, _ := strings.Cut(variable, "=")
 		switch {
 		case name == "": // on Windows, the working directory on some drive
+		case variable == agentVariable+"=": // there is no agent, as without the variable
 		case slices.Contains(named, name), !runsCommands && matches(kept, name), runsCommands && !matches(noise, name):
 			out = append(out, variable)
 		}
 	}
-	slices.SortFunc(out, func(a, b string) int { return cmp.Or(cmp.Compare(foldName(a), foldName(b)), cmp.Compare(a, b)) })
+	slices.SortFunc(out, compareVariables)
 	return out, func(name string) bool {
 		return slices.Contains(named, name) || runsCommands && name != "GORACE"
 	}
+}
+
+// compareVariables is the order of the variables in the key.
+func compareVariables(a, b string) int {
+	return cmp.Or(cmp.Compare(foldName(a), foldName(b)), cmp.Compare(a, b))
 }
 
 // namedVariables are those that keywords of the chain name, or that stand for a keyword that is not

@@ -26,6 +26,7 @@ var notInKey = map[string]string{
 	"ProxyJump":         "the hops are in the chain, each with its own fields",
 	"KnownHostsCommand": "it counts with its tokens expanded",
 	"settings":          "the fields are made of them",
+	"named":             "it says which lines matched, and not what they set",
 	"tokens":            "KnownHostsCommand alone expands any later, and counts with them expanded",
 }
 

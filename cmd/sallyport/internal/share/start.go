@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -91,6 +92,7 @@ func (c *Client) Shared(_ context.Context, chain []*sshconfig.Host) (mux.Way, er
 			if err != nil {
 				return nil, err
 			}
+			c.noteAgent(filepath.Dir(path), w)
 			found.Store(path)
 			return dialer(path), nil
 		},

@@ -1,8 +1,9 @@
 // A person at a browser: headless Chromium opens an authorize URL, or a page that leads there, signs in on the
 // page of oidc-provider or of zitadel's example, agrees, and lands wherever the server sends it.
 //
-//   node browser.mjs URL
+//   node browser.mjs [FLAG...] URL
 //
+// Each FLAG is one of Chromium's. That of --user-data-dir=DIR keeps its profile, which is otherwise a new one.
 // Environment: PERSON_DENIES=1 presses Cancel instead; PERSON_SCREENSHOT names a PNG file for the
 // last page; PERSON_TRUSTS_ALL=1 takes any TLS certificate; CHROMIUM names the browser,
 // default /usr/bin/chromium.
@@ -12,8 +13,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
-const [url] = process.argv.slice(2);
-const profile = mkdtempSync(join(tmpdir(), 'person-'));
+const url = process.argv.at(-1);
+const flags = process.argv.slice(2, -1);
+const kept = flags.find(flag => flag.startsWith('--user-data-dir='))?.slice('--user-data-dir='.length);
+const profile = kept ?? mkdtempSync(join(tmpdir(), 'person-'));
 const context = await chromium.launchPersistentContext(profile, {
   executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
   headless: true,
@@ -21,6 +24,7 @@ const context = await chromium.launchPersistentContext(profile, {
   args: [
     '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
     '--disable-background-networking', '--disable-component-update', '--disable-sync',
+    ...flags.filter(flag => !flag.startsWith('--user-data-dir=')),
   ],
 });
 try {
@@ -61,7 +65,7 @@ try {
   }) + '\n');
 } finally {
   await context.close();
-  rmSync(profile, { recursive: true, force: true });
+  if (!kept) rmSync(profile, { recursive: true, force: true });
 }
 
 function isLoopback(name) {

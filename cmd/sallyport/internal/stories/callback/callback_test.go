@@ -100,7 +100,7 @@ func lend(t *testing.T) *lent {
 	cmd := machines.Command(t, t.TempDir(), "callback", "-F", config, "--port", "53682", "shared")
 	cmd.Env = append(cmd.Env, "LOG_LEVEL=info")
 	l.callback = machines.StartProcess(t, l.workstation.Move(t, cmd))
-	l.callback.Err.Await(t, `http://127.0.0.1:53682 here now answers for shared`)
+	l.callback.Err.Await(t, `shared: port 53682 here is carried there`)
 	return l
 }
 
@@ -144,8 +144,11 @@ func (l *lent) ours(t *testing.T) {
 	proxy.Env = append(proxy.Env, "SALLYPORT_CA_FILE="+l.CA.File, "SSH_CONNECTION=192.0.2.1 1 192.0.2.2 22")
 	host := machines.StartHost(t, proxy, nil)
 	link := host.Stderr.Await(t, machines.Offered)[1]
-	host.Stderr.Await(t, `sallyport callback --port 53682 `+l.ada.Name+`@`)
-	machines.CheckSuccessPage(t, l.chromium.LogsIn(t, link), machines.DefaultCallback, l.Gate.URL)
+	// No browser starts on the workstation, which has no display, so the person opens the link.
+	l.callback.Err.Await(t, `shared wants to sign in to `+regexp.QuoteMeta(l.Gate.URL)+` at `)
+	if page := l.chromium.LogsIn(t, link); !strings.Contains(page.URL, "/login/") || !strings.Contains(page.Text, "shared is signed in") {
+		t.Errorf("the last page is %+v", page)
+	}
 	host.Echo(t)
 	host.Close(t)
 }
@@ -196,7 +199,7 @@ func (l *lent) noCallback(t *testing.T) {
 // `sallyport callback` that cannot work says why, and what to do.
 func TestCallbackCommandFails(t *testing.T) {
 	server := machines.StartSSHD(t, machines.SSHDOptions{})
-	noShell := machines.StartSSHD(t, machines.SSHDOptions{Config: []string{"ForceCommand /bin/false"}})
+	noShell := machines.StartSSHD(t, machines.SSHDOptions{Config: []string{"ForceCommand /bin/false", "AllowStreamLocalForwarding no"}})
 	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "remote", SSHD: server})
 	noShellConfig := machines.WriteSSHConfig(t, machines.Hop{Alias: "noshell", SSHD: noShell})
 	otherSigner, otherKey := machines.NewKey(t, machines.OpenDir(t), "other")
@@ -216,11 +219,13 @@ func TestCallbackCommandFails(t *testing.T) {
 			machines.StatusHostKey, `has changed`, `ssh-keygen`},
 		{"no usable key", []string{"-F", machines.WithIdentity(t, config, server, otherKey), "remote"},
 			machines.StatusSSHAuth, `permission denied`, `ssh -v remote`},
-		{"no shell", []string{"-F", noShellConfig, "noshell"}, machines.StatusFailed, `cannot tell who listens`,
+		{"no way at all", []string{"-F", noShellConfig, "noshell"}, machines.StatusUnreachable,
+			`lets no login there reach this machine`, `one of the two is enough`},
+		{"no shell for --port", []string{"-F", noShellConfig, "--port", "53682", "noshell"}, machines.StatusFailed, `cannot tell who listens`,
 			`needs a shell on noshell`},
 		{"port busy", []string{"-F", config, "--port", busyPort, "remote"}, machines.StatusFailed,
-			`callback port 127.0.0.1:` + busyPort + `.*in use`, `--port`},
-		{"no host", []string{"-F", config}, machines.StatusUsage, `<host>`, `--help`},
+			`callback port 127.0.0.1:` + busyPort + `.*in use, held by process `, `--port`},
+		{"no host", []string{"-F", config}, machines.StatusUsage, `callback needs HOST`, `sallyport callback`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			p := machines.StartProcess(t, machines.Command(t, t.TempDir(), append([]string{"callback"}, row.args...)...))

@@ -28,7 +28,7 @@ func TestHostSurvivesALongLogin(t *testing.T) {
 	host := machines.StartElicitingHost(t, s.ThroughChain(t, home, "--no-browser", "--callback-port", "0"))
 	host.Session(t)
 	t.Logf("initialize was answered after %v", time.Since(begun))
-	if got := host.Tools(t); got != "sallyport_sign_in" {
+	if got := host.Tools(t); got != "sallyport_sign_in sallyport_call_tool" {
 		t.Errorf("tools before the sign-in: %s", got)
 	}
 	link := machines.Receive(t, host.URLs, "elicitation")

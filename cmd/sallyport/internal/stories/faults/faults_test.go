@@ -105,7 +105,7 @@ func (tb *table) atTheEnd(t *testing.T) []fault {
 	strict := machines.StartGate(t, machines.GateOptions{CA: tb.CA, OIDC: tb.OIDC, Upstream: upstream,
 		Audience: "https://elsewhere.example/"})
 	bare, bareCA := startBare(t)
-	machines.Here.Listen(t, "127.0.0.1:53682") // the default port of the callback, which one row takes
+	machines.Here.Listen(t, "127.0.0.1:53690") // the port of the callback of one row
 	chromium := machines.Person{TrustsAll: true}.BrowserScript(t)
 	denies := machines.Person{TrustsAll: true, Denies: true}.BrowserScript(t)
 	return []fault{
@@ -117,8 +117,8 @@ func (tb *table) atTheEnd(t *testing.T) []fault {
 		{name: "login denied", args: []string{"--callback-port", "0", "--browser", denies, direct.URL},
 			status: machines.StatusSignIn, text: `access_denied`, hint: `sallyport login URL tries again`,
 			kind: "sign_in_refused"},
-		{name: "callback port busy", args: []string{"--no-browser", direct.URL},
-			status: machines.StatusFailed, text: fmt.Sprintf(`callback address 127.0.0.1:53682 is in use by process %d`,
+		{name: "callback port busy", args: []string{"--no-browser", "--callback-port", "53690", direct.URL},
+			status: machines.StatusFailed, text: fmt.Sprintf(`callback address 127.0.0.1:53690 is in use by process %d`,
 				os.Getpid()), hint: `--callback-port`, kind: "callback_port"},
 		{name: "token refused", args: []string{"--callback-port", "0", "--browser", chromium, strict.URL},
 			status: machines.StatusSignIn, text: `token is refused by https://127.0.0.1`,

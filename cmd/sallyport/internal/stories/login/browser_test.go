@@ -20,11 +20,11 @@ func TestBrowserIsStartedWhereAWindowCanAppear(t *testing.T) {
 		opened bool
 		hint   string // on stderr
 	}{
-		{"no display", nil, false, `no browser could be started here \(no display here\).*sallyport callback --port \d+ \S+@`},
+		{"no display", nil, false, `no browser could be started here \(no display here\).*sallyport callback \S+@`},
 		{"X", []string{"DISPLAY=:9"}, true, ""},
 		{"Wayland", []string{"WAYLAND_DISPLAY=wayland-9"}, true, ""},
 		{"in an SSH session", []string{"DISPLAY=:9", "SSH_CONNECTION=192.0.2.1 1 192.0.2.2 22"}, false,
-			`is your browser on another machine\? there, run: sallyport callback --port \d+ \S+@`},
+			`is your browser on another machine\? there, run: sallyport callback \S+@`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := machines.NewFakeSite(t)
@@ -36,6 +36,7 @@ func TestBrowserIsStartedWhereAWindowCanAppear(t *testing.T) {
 			link := p.Err.Await(t, machines.Offered)[1]
 			if !test.opened {
 				p.Err.Await(t, "hint: "+test.hint)
+				p.Err.Await(t, "hint: does the browser end at a page that it cannot open\\? .* type: sallyport login --paste")
 				machines.Curl(t, nil, "-L", link)
 			}
 			if status := p.Wait(t); status != machines.StatusDone {

@@ -1,0 +1,65 @@
+package callback
+
+import (
+	"slices"
+	"time"
+)
+
+// Limits of the pages that are opened.
+const (
+	// maxMisses pages of one HOST that the person refused, or left alone, silence it for quietTime.
+	maxMisses = 3
+	quietTime = time.Hour
+	// maxPages is how many pages of one HOST may open within pagesTime, and maxAllPages is that of
+	// all together.
+	maxPages, maxAllPages = 20, 40
+	pagesTime             = 10 * time.Minute
+	// maxTold is how many lines about one HOST the person gets within pagesTime.
+	maxTold = 20
+)
+
+// times are moments of the recent past.
+type times []time.Time
+
+// within forgets the moments that are longer ago than d, and counts the others.
+func (t *times) within(d time.Duration, now time.Time) int {
+	*t = slices.DeleteFunc(*t, func(at time.Time) bool { return now.Sub(at) >= d })
+	return len(*t)
+}
+
+// brake bounds the pages of one HOST. The desk's lock guards it.
+type brake struct {
+	// open is the login whose page is open. It is nil if none is.
+	open *login
+	// waiting are the logins whose page opens after that, the oldest first.
+	waiting []*login
+	// misses are when the person refused a page or left one alone since the last callback.
+	misses times
+	// pages are when pages opened, and told when the person got a line.
+	pages, told times
+	// quietUntil is when pages may open again after too many misses.
+	quietUntil time.Time
+}
+
+// missed notes a page that the person refused or left alone.
+func (b *brake) missed(now time.Time) {
+	b.misses = append(b.misses, now)
+	if b.misses.within(quietTime, now) >= maxMisses {
+		b.quietUntil, b.misses = now.Add(quietTime), nil
+	}
+}
+
+// quiet reports whether no page may open.
+func (b *brake) quiet(now time.Time) bool { return now.Before(b.quietUntil) }
+
+// next takes the login whose page opens next out of those that wait, of which there must be one.
+func (b *brake) next() *login {
+	l := b.waiting[0]
+	b.waiting = b.waiting[1:]
+	return l
+}
+
+// forget takes a login out of those that wait.
+func (b *brake) forget(l *login) {
+	b.waiting = slices.DeleteFunc(b.waiting, func(other *login) bool { return other == l })
+}

@@ -1,0 +1,141 @@
+package callback
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+)
+
+// farPath begins the path by which a browser of ours gets to a login page that only HOST reaches. A
+// name follows.
+const farPath = "/far/"
+
+// FarPage is a login page that may be out of reach of this machine.
+type FarPage struct {
+	// Host is HOST as the person typed it.
+	Host string
+	// Link is the login page, and Start a page of ours that leads there.
+	Link, Start string
+	// Until is when the login ends without an answer.
+	Until time.Time
+	// Dial makes a connection through HOST.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// FarResult is what became of a FarPage.
+type FarResult struct {
+	// Words are for the person, on our page: how the login page is reached. They are empty if any
+	// browser here reaches it.
+	Words string
+	// Opened says that the login page is open in another window.
+	Opened bool
+}
+
+// side is where the server of a login page is reached.
+type side int
+
+const (
+	unknownSide side = iota
+	searching        // it is being found out, or a window opens
+	nearSide         // from this machine, or it does not matter
+	farSide          // through HOST, as the words say
+)
+
+// searchLocked finds out where the server of the login page is reached, once, and opens a window of
+// ours if only HOST reaches it. It reports whether that is known already.
+func (l *login) searchLocked() bool {
+	d := l.desk
+	switch {
+	case d.cfg.Far == nil || l.from.dial == nil:
+		l.page.far.side = nearSide
+	case l.page.far.side == unknownSide || l.page.far.origin != l.origin:
+		l.page.far.stop()
+		l.page.far = farState{side: searching, origin: l.origin, name: newName()}
+		d.shown[l.page.far.name] = l
+		d.running.Go(func() { l.search() }) // ends with the login
+	}
+	return l.page.far.side != searching
+}
+
+// farState is what is known of the side of a login page.
+type farState struct {
+	side
+	// origin is that of the login page.
+	origin string
+	// name is that of our page that leads to the login page.
+	name string
+	// result is what Config.Far said.
+	result FarResult
+	// cancel ends the way through HOST. It is nil before there is one.
+	cancel context.CancelFunc
+}
+
+// stop ends the way through HOST.
+func (f farState) stop() {
+	if f.cancel != nil {
+		f.cancel()
+	}
+}
+
+// search asks Config.Far.
+func (l *login) search() {
+	d := l.desk
+	d.mu.Lock()
+	if l.phase.over() {
+		d.mu.Unlock()
+		return
+	}
+	ctx, cancel := context.WithCancel(d.ctx)
+	l.page.far.cancel = cancel // when the login is over
+	p := FarPage{Host: l.from.host, Link: l.link, Start: d.pages.url(farPath, l.page.far.name), Until: l.expires, Dial: l.from.dial}
+	d.mu.Unlock()
+	result := d.cfg.Far(ctx, p)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.page.far.side, l.page.far.result = nearSide, result
+	if result.Words != "" {
+		l.page.far.side = farSide
+	}
+	if result.Opened {
+		l.page.going, l.page.visited = false, true
+	}
+	l.wakeLocked()
+}
+
+// openFar finds out where a login page is reached that needs no question. It reports whether the
+// page is open already, in a window of ours.
+func (l *login) openFar() bool {
+	d := l.desk
+	for {
+		d.mu.Lock()
+		known, changed, opened := l.searchLocked() || l.phase.over(), l.changed, l.page.far.result.Opened
+		d.mu.Unlock()
+		if known {
+			return opened
+		}
+		select {
+		case <-changed:
+		case <-d.ctx.Done():
+			return false
+		}
+	}
+}
+
+// lead leads a browser of ours to the login page.
+func (s *pageServer) lead(w http.ResponseWriter, r *http.Request) {
+	d, name := s.desk, r.PathValue("name")
+	d.mu.Lock()
+	l, link := d.shown[name], ""
+	if l != nil && l.page.far.name == name && !l.phase.over() && l.freshLocked(time.Now()) {
+		link, l.page.visited = l.link, true
+	}
+	d.mu.Unlock()
+	if link == "" {
+		pageUsed.send(w, http.StatusGone)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	http.Redirect(w, r, link, http.StatusSeeOther)
+}

@@ -1,0 +1,342 @@
+package callback
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"time"
+
+	"sallyport/cmd/sallyport/internal/helper"
+)
+
+// phase is how far a login has come.
+type phase int
+
+// The phases. A login is over from concluded on.
+const (
+	held      phase = iota // its login page is not known yet
+	waiting                // the page of another login of the same HOST is open first
+	asking                 // our page asks whether to go on
+	opened                 // the person has said so, or had said so before
+	returned               // the browser has come back, and HOST exchanges the code
+	finished               // HOST has told the outcome
+	concluded              // the same, and HOST needs us no more
+	refused                // the person said no, or the login page is none that may be opened
+	expired                // nobody came back in time
+	ended                  // HOST needs us no more, and has told no outcome
+)
+
+// over reports whether nothing more comes of the login.
+func (p phase) over() bool { return p >= concluded }
+
+// login is one login. The desk's lock guards it.
+type login struct {
+	desk *Desk
+	// id is the name that HOST has given it.
+	id string
+	// from is where it comes from, and upstream what it signs in to, by HOST's words.
+	from     source
+	upstream string
+	// redirect is the redirect URI that is held, without its path, and port its port.
+	redirect *url.URL
+	port     *port
+	// request is the login page.
+	request
+	// page is our page about the login.
+	page pageState
+
+	phase phase
+	// how is what HOST was told last that the person sees.
+	how string
+	// query is the query of the callback. It is empty before that.
+	query string
+	// outcome is HOST's message about the code exchange. It is nil before that.
+	outcome *helper.Message
+	// conversations are the connections. There is none while HOST is away.
+	conversations map[*conversation]bool
+	// changed is closed when something of the login changes.
+	changed chan struct{}
+	// timer ends the login when it expires.
+	timer *time.Timer
+}
+
+// pageState is what our page about a login knows.
+type pageState struct {
+	// visitName is the name in the link that starts the browser, which works once. name is the name
+	// of the page. Both are empty before the page opens.
+	visitName, name string
+	// token is what a form of the page must send.
+	token string
+	// going says that the person wants to see the login page, and visited that the browser was led
+	// to the present link.
+	going, visited bool
+	// relinked says that HOST was asked for a new link, which has not come.
+	relinked bool
+	// agreed is the origin that the person agreed to.
+	agreed string
+	// restarts counts the login pages after the first.
+	restarts int
+	// far is what is known of a login page that perhaps only HOST reaches.
+	far farState
+}
+
+// hostPort returns host and port as a URL has them.
+func hostPort(host string, number int) string { return net.JoinHostPort(host, strconv.Itoa(number)) }
+
+// heldLocked returns the message that the port is held.
+func (l *login) heldLocked() helper.Message {
+	return helper.Message{Type: helper.TypeHeld, RedirectURI: l.redirect.String(), Host: l.from.host}
+}
+
+// postLocked sends a message to all connections of the login.
+func (l *login) postLocked(m helper.Message) {
+	for c := range l.conversations {
+		if c.proven {
+			c.post(m)
+		}
+	}
+}
+
+// showLocked tells HOST what the person sees.
+func (l *login) showLocked(how string) {
+	if l.how = how; !l.phase.over() {
+		l.postLocked(helper.Message{Type: helper.TypeShown, How: how})
+	}
+}
+
+// awayLocked reports whether HOST is not connected.
+func (l *login) awayLocked() bool {
+	for c := range l.conversations {
+		if c.proven {
+			return false
+		}
+	}
+	return true
+}
+
+// wakeLocked tells whoever waits for a change of the login.
+func (l *login) wakeLocked() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// freshLocked reports whether the browser may be led to the link. That of a pushed request works
+// once.
+func (l *login) freshLocked(now time.Time) bool {
+	used := l.once && l.page.visited
+	late := !l.linkExpires.IsZero() && !now.Before(l.linkExpires.Add(-linkMargin))
+	return !used && !late
+}
+
+// linkMargin is how long before its end a link is not used any more.
+const linkMargin = 3 * time.Second
+
+// expireAtLocked sets when the login ends if nothing else ends it.
+func (l *login) expireAtLocked(at time.Time) {
+	l.expires = at
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.timer = time.AfterFunc(time.Until(at), func() { l.expire() })
+}
+
+// stopLocked frees what the login holds.
+func (l *login) stopLocked() {
+	l.timer.Stop()
+	l.page.far.stop()
+	if l.port != nil {
+		l.desk.ports.release(l.port)
+		l.port = nil
+	}
+}
+
+// expire ends a login whose time is over.
+func (l *login) expire() {
+	d := l.desk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case l.phase.over() || time.Now().Before(l.expires):
+	case l.phase == finished:
+		l.overLocked(concluded)
+	default:
+		l.overLocked(expired)
+	}
+}
+
+// stateTakenLocked reports whether another login at the same port has a state.
+func (d *Desk) stateTakenLocked(l *login, state string) bool {
+	for _, other := range d.logins {
+		if other != l && other.port.number == l.port.number && other.state == state {
+			return true
+		}
+	}
+	return false
+}
+
+// comeBackLocked takes the query of the callback. If it comes again, the first one counts.
+func (l *login) comeBackLocked(query string) {
+	if l.query != "" {
+		return
+	}
+	l.brakeLocked().forget(l)
+	l.query, l.phase, l.page.going = query, returned, false
+	l.postLocked(helper.Message{Type: helper.TypeCallback, Query: query})
+	l.wakeLocked()
+}
+
+// brakeLocked returns the brake of the login's HOST.
+func (l *login) brakeLocked() *brake { return l.desk.brakeLocked(l.from.host) }
+
+// brakeLocked returns the brake of a HOST.
+func (d *Desk) brakeLocked(host string) *brake {
+	b := d.brakes[host]
+	if b == nil {
+		b = new(brake)
+		d.brakes[host] = b
+	}
+	return b
+}
+
+// admitLocked opens the page of a login, or lets it wait for its turn.
+func (l *login) admitLocked() {
+	b := l.brakeLocked()
+	if b.open == nil || l.from.local {
+		l.openLocked()
+		return
+	}
+	b.waiting = append(b.waiting, l)
+	l.phase = waiting
+	l.showLocked(helper.HowWaiting)
+}
+
+// openLocked opens the page of a login, if the brake lets it.
+func (l *login) openLocked() {
+	d := l.desk
+	b, now := l.brakeLocked(), time.Now()
+	var err error
+	switch {
+	case b.quiet(now) && !l.from.local:
+		err = fmt.Errorf("the workstation shows no page of this host until %s, because the person refused or ignored %d of them",
+			b.quietUntil.Format(time.TimeOnly), maxMisses)
+	case b.pages.within(pagesTime, now) >= maxPages || d.opened.within(pagesTime, now) >= maxAllPages:
+		err = errors.New("the workstation has shown too many login pages in the last minutes")
+	}
+	if err != nil {
+		l.postLocked(helper.Message{Type: helper.TypeError, Kind: helper.KindTooMany, Text: err.Error()})
+		l.overLocked(refused)
+		return
+	}
+	b.open, b.pages, d.opened = l, append(b.pages, now), append(d.opened, now)
+	l.page.visitName, l.page.name, l.page.token = newName(), newName(), newName()
+	d.shown[l.page.name], d.shown[l.page.visitName] = l, l
+	l.phase = asking
+	if l.mayOpenLocked() {
+		l.phase, l.page.going = opened, true
+	}
+	d.running.Go(func() { l.launch() }) // ends when the browser was started
+}
+
+// mayOpenLocked reports whether the login page may be opened without a question.
+func (l *login) mayOpenLocked() bool {
+	return l.from.local || l.from.trusted || l.page.agreed == l.origin ||
+		l.desk.cfg.Trust.Has(l.from.host, l.origin, l.issuer)
+}
+
+// againLocked takes a login that began again with another login page.
+func (l *login) againLocked() {
+	b := l.brakeLocked()
+	if l.phase == waiting {
+		return
+	}
+	if l.page.restarts++; l.page.restarts > maxRestarts {
+		l.postLocked(helper.Message{Type: helper.TypeError, Kind: helper.KindTooMany, Text: "the login began again too often"})
+		l.overLocked(refused)
+		return
+	}
+	l.query, l.outcome = "", nil
+	if b.open == l {
+		b.open = nil
+	}
+	l.admitLocked()
+}
+
+// overLocked ends a login, and opens the page of the next.
+func (l *login) overLocked(end phase) {
+	d := l.desk
+	if l.phase.over() {
+		return
+	}
+	l.phase = end
+	l.stopLocked()
+	delete(d.logins, l.id)
+	l.wakeLocked()
+	if l.page.name != "" {
+		d.running.Go(func() { l.forgetPage() }) // ends after keepPage
+	}
+	b, now := l.brakeLocked(), time.Now()
+	b.forget(l)
+	if b.open != l {
+		return
+	}
+	b.open = nil
+	if l.query != "" {
+		b.misses = nil
+	} else if !l.from.local {
+		b.missed(now)
+	}
+	for b.open == nil && len(b.waiting) > 0 && d.ctx.Err() == nil {
+		b.next().openLocked()
+	}
+}
+
+// forgetPage forgets the page of a login that is over, after a while.
+func (l *login) forgetPage() {
+	d := l.desk
+	select {
+	case <-time.After(keepPage):
+	case <-d.ctx.Done():
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, other := range d.shown {
+		if other == l {
+			delete(d.shown, name)
+		}
+	}
+}
+
+// launch starts the browser, and tells HOST and the person what happened.
+func (l *login) launch() {
+	d := l.desk
+	d.mu.Lock()
+	visit, page, going := d.pages.url(visitPath, l.page.visitName), d.pages.url(loginPath, l.page.name), l.page.going
+	host, upstream, origin := l.from.name(), l.upstream, l.origin
+	d.mu.Unlock()
+	var err error
+	if !going || !l.openFar() {
+		err = d.cfg.Open(d.ctx, visit)
+	}
+	d.mu.Lock()
+	how := helper.HowConfirm
+	switch {
+	case err != nil:
+		how = helper.HowNowhere
+	case going:
+		how = helper.HowOpened
+	}
+	if l.phase == asking || l.phase == opened {
+		l.showLocked(how)
+	}
+	d.mu.Unlock()
+	if err != nil {
+		d.tell(l.from.host, "%s wants to sign in to %s at %s; no browser could be started here (%v), open: %s", host, upstream, origin, err, page)
+		return
+	}
+	d.tell(l.from.host, "%s wants to sign in to %s at %s: look at your browser", host, upstream, origin)
+	if d.cfg.Notify != nil {
+		d.cfg.Notify(host)
+	}
+}

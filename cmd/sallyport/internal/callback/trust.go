@@ -1,0 +1,149 @@
+package callback
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Trusted is a HOST that may open the login page of one login server without asking, because the
+// person said Continue there.
+type Trusted struct {
+	// Host is the HOST as the person typed it.
+	Host string `json:"host"`
+	// Origin is where the login page is, as https://login.example.
+	Origin string `json:"origin"`
+	// Issuer is what HOST called the login server. It is empty if HOST did not say.
+	Issuer string `json:"issuer,omitempty"`
+	// Upstream is the upstream of the first login, by HOST's own words.
+	Upstream string `json:"upstream,omitempty"`
+	// Since is when the person said so.
+	Since time.Time `json:"since"`
+}
+
+// Trust remembers, in a directory, what may be opened without asking. Each entry is a file, so
+// several processes can use the directory at once. The zero value remembers nothing.
+type Trust struct {
+	// Dir is the directory. It is made when the first entry is. If it is empty, nothing is
+	// remembered.
+	Dir string
+}
+
+// NewTrust returns what is remembered in a state directory. If that is empty, nothing is.
+func NewTrust(stateDir string) Trust {
+	if stateDir == "" {
+		return Trust{}
+	}
+	return Trust{Dir: filepath.Join(stateDir, "trusted")}
+}
+
+// maxTrustFile is the most bytes of one entry.
+const maxTrustFile = 16 << 10
+
+// file returns the path of an entry.
+func (t Trust) file(host, origin, issuer string) string {
+	key, _ := json.Marshal([]string{host, origin, issuer}) // strings always have a form in JSON
+	sum := sha256.Sum256(key)
+	return filepath.Join(t.Dir, hex.EncodeToString(sum[:16])+".json")
+}
+
+// Has reports whether HOST may open that login page. An entry that cannot be read counts as none.
+func (t Trust) Has(host, origin, issuer string) bool {
+	if t.Dir == "" {
+		return false
+	}
+	e, err := readTrusted(t.file(host, origin, issuer))
+	return err == nil && e.Host == host && e.Origin == origin && e.Issuer == issuer
+}
+
+// Add remembers an entry.
+func (t Trust) Add(e Trusted) error {
+	if t.Dir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(t.Dir, 0o700); err != nil {
+		return err
+	}
+	text, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(t.Dir, ".new-*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), t.file(e.Host, e.Origin, e.Issuer))
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}
+
+// List returns the entries, sorted by HOST. Entries that cannot be read are left out.
+func (t Trust) List() []Trusted {
+	var all []Trusted
+	for _, file := range t.files() {
+		if e, err := readTrusted(file); err == nil {
+			all = append(all, e)
+		}
+	}
+	slices.SortFunc(all, func(a, b Trusted) int {
+		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.Issuer, b.Issuer))
+	})
+	return all
+}
+
+// Forget removes the entries for which which returns true, and returns how many it removed. A nil
+// which removes all of them, those that cannot be read too.
+func (t Trust) Forget(which func(Trusted) bool) (removed int, err error) {
+	var errs []error
+	for _, file := range t.files() {
+		if e, err := readTrusted(file); which != nil && (err != nil || !which(e)) {
+			continue
+		}
+		if err := os.Remove(file); err == nil {
+			removed++
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return removed, errors.Join(errs...)
+}
+
+// files lists the files of all entries.
+func (t Trust) files() (files []string) {
+	entries, _ := os.ReadDir(t.Dir) // without the directory, nothing is remembered
+	for _, entry := range entries {
+		if t.Dir != "" && filepath.Ext(entry.Name()) == ".json" {
+			files = append(files, filepath.Join(t.Dir, entry.Name()))
+		}
+	}
+	return files
+}
+
+// readTrusted reads one entry.
+func readTrusted(file string) (e Trusted, err error) {
+	fi, err := os.Stat(file)
+	if err != nil {
+		return e, err
+	}
+	if !fi.Mode().IsRegular() || fi.Size() > maxTrustFile {
+		return e, errors.New("no entry")
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return e, err
+	}
+	return e, json.Unmarshal(text, &e)
+}

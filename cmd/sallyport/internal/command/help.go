@@ -1,0 +1,118 @@
+package command
+
+import (
+	"cmp"
+	"fmt"
+	"go/doc/comment"
+	"io"
+	"slices"
+	"strings"
+
+	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/explain"
+)
+
+// helpWidth is how wide a line of the manual is printed, in columns.
+const helpWidth = 80
+
+// help prints what there is to say of a topic: a kind of error, or a chapter of the manual. Without
+// a topic it lists them.
+func help(a *app, topic string) error {
+	chapters := readManual(a.env.Manual)
+	if topic == "" {
+		return listTopics(a, chapters)
+	}
+	word := strings.ToLower(topic)
+	text, names := explain.Topic(word), explain.Topics()
+	for _, c := range chapters {
+		names = append(names, c.name)
+		if text == "" && c.name == strings.ReplaceAll(word, " ", "-") {
+			text = c.text
+		}
+	}
+	if text = cmp.Or(text, explain.Topic(strings.ReplaceAll(word, "-", "_"))); text != "" {
+		_, err := io.WriteString(a.std.Out, text)
+		return err
+	}
+	e := &cli.UsageError{Text: fmt.Sprintf("no help topic %q", topic), Hints: []string{"sallyport help lists the topics"}}
+	if near := cli.Nearest(word, names); near != "" {
+		e.Hints = slices.Insert(e.Hints, 0, "did you mean: sallyport help "+near)
+	}
+	return e
+}
+
+// listTopics prints the names of all topics, each with its first line.
+func listTopics(a *app, chapters []chapter) error {
+	var b strings.Builder
+	b.WriteString("sallyport --help lists commands and flags.\n\nKinds of errors: sallyport help KIND\n")
+	for _, kind := range explain.Topics() {
+		text, _, _ := strings.Cut(explain.Topic(kind), "\n\n")
+		fmt.Fprintf(&b, "  %-17s %s\n", kind, shortened(text))
+	}
+	b.WriteString("\nChapters of the manual: sallyport help CHAPTER\n")
+	for _, c := range chapters {
+		fmt.Fprintf(&b, "  %s\n", c.name)
+	}
+	_, err := io.WriteString(a.std.Out, b.String())
+	return err
+}
+
+// shortened returns the first sentence of text in one line, or as much of it as fits.
+func shortened(text string) string {
+	const room = helpWidth - 20
+	sentence, _, _ := strings.Cut(strings.Join(strings.Fields(text), " "), ". ")
+	sentence, _, _ = strings.Cut(sentence, ": ")
+	sentence = strings.TrimSuffix(sentence, ".")
+	if len(sentence) > room {
+		sentence = sentence[:strings.LastIndex(sentence[:room-4], " ")] + " ..."
+	}
+	return sentence
+}
+
+// chapter is one section of the manual.
+type chapter struct {
+	// name is its heading in lower case, with hyphens between the words.
+	name string
+	// text is what it says, its heading included.
+	text string
+}
+
+// readManual cuts the package comment of a Go source into its chapters. What stands before the
+// first heading is the chapter "overview".
+func readManual(source string) []chapter {
+	var lines []string
+	for line := range strings.Lines(source) {
+		text, ok := strings.CutPrefix(line, "//")
+		if !ok {
+			break
+		}
+		lines = append(lines, strings.TrimPrefix(text, " "))
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	var chapters []chapter
+	var heading string
+	var section comment.Doc
+	printer := &comment.Printer{TextWidth: helpWidth}
+	end := func() {
+		text := string(printer.Text(&section))
+		if heading != "" {
+			text = heading + "\n\n" + text
+		}
+		name := strings.ReplaceAll(strings.ToLower(strings.ReplaceAll(heading, ",", "")), " ", "-")
+		chapters = append(chapters, chapter{name: cmp.Or(name, "overview"), text: text})
+		section = comment.Doc{}
+	}
+	for _, block := range new(comment.Parser).Parse(strings.Join(lines, "")).Content {
+		if h, ok := block.(*comment.Heading); ok {
+			end()
+			heading = string(printer.Text(&comment.Doc{Content: []comment.Block{&comment.Paragraph{Text: h.Text}}}))
+			heading = strings.TrimSpace(heading)
+			continue
+		}
+		section.Content = append(section.Content, block)
+	}
+	end()
+	return chapters
+}

@@ -1,0 +1,133 @@
+package helper
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+
+	"sallyport/cmd/sallyport/internal/localsock"
+)
+
+const (
+	// folder is the directory of helper sockets within one of control sockets. It has nothing else
+	// in it, so it can be mounted into a container.
+	folder = "browser"
+	// forwardedDir is where sshd makes forwarded sockets, and forwardedPrefix begins their names.
+	forwardedDir, forwardedPrefix = "/tmp", "sallyport-"
+)
+
+// Dirs returns the directories of helper sockets, the best one first. They lie in those of control
+// sockets. An MCP host and an SSH session may see different variables, so the usual place of
+// XDG_RUNTIME_DIR is among them in any case. The paths of all these may be too long for a socket, so
+// the last one lies in the directory of temporary files.
+func Dirs(control []string) []string {
+	all := slices.Clone(control)
+	if uid := os.Getuid(); uid >= 0 { // there are numbers, so this is not Windows
+		usual := fmt.Sprintf("/run/user/%d", uid)
+		if fi, err := os.Stat(usual); err == nil && fi.IsDir() {
+			all = append(all, filepath.Join(usual, "sallyport"))
+		}
+		all = append(all, filepath.Join(os.TempDir(), fmt.Sprintf("sallyport-%d", uid)))
+	}
+	var dirs []string
+	for _, dir := range all {
+		if dir = filepath.Join(dir, folder); !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+// Listen makes a helper socket in the first directory that can have one. The error is that of the
+// last directory, a *localsock.DirError if it is somebody else's. The caller must close the listener.
+func Listen(dirs []string) (*localsock.Listener, error) {
+	err := errors.New("no directory for it")
+	for _, dir := range dirs {
+		// Whoever owns the directory above could put another one in the place of ours.
+		above := filepath.Dir(dir)
+		if err = os.MkdirAll(above, 0o700); err != nil {
+			continue
+		}
+		if err = localsock.CheckDir(above); err != nil {
+			continue
+		}
+		var l *localsock.Listener
+		l, err = localsock.Listen(filepath.Join(dir, fmt.Sprintf("%d-%s.sock", os.Getpid(), rand.Text()[:6])))
+		if err == nil {
+			return l, nil
+		}
+	}
+	return nil, fmt.Errorf("no socket for the logins of this machine: %w", err)
+}
+
+// Sockets returns the paths of the helper sockets of this user: those in dirs, and those that an
+// sshd has made for a helper elsewhere. A process that was killed leaves its socket behind.
+func Sockets(dirs []string) []string {
+	var paths []string
+	for _, dir := range dirs {
+		found, _ := localsock.List(dir) // a directory that is somebody else's has none of ours
+		paths = append(paths, found...)
+	}
+	if runtime.GOOS != "windows" {
+		paths = append(paths, localsock.ListAmongOthers(forwardedDir, forwardedPrefix)...)
+	}
+	return paths
+}
+
+// Dial connects to a helper socket. If nobody listens there, it removes the socket. The error is
+// that of localsock.Dial. The caller must close the connection.
+func Dial(ctx context.Context, path string) (net.Conn, error) {
+	conn, err := localsock.Dial(ctx, path)
+	if err != nil && localsock.Gone(err) {
+		os.Remove(path)
+	}
+	return conn, err
+}
+
+// Answering returns those of the sockets of Sockets behind which a helper answers. None is asked for
+// anything.
+func Answering(ctx context.Context, dirs []string) []string {
+	paths := Sockets(dirs)
+	answers := make([]bool, len(paths))
+	var asking sync.WaitGroup
+	for i, path := range paths {
+		asking.Go(func() { // ends with the timeout
+			ctx, cancel := runningTimeout(ctx, hereTimeout)
+			defer cancel()
+			conn, err := Dial(ctx, path)
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			defer context.AfterFunc(ctx, func() { conn.Close() })()
+			answers[i] = NewConn(conn).Greet() == nil
+		})
+	}
+	asking.Wait()
+	var answering []string
+	for i, path := range paths {
+		if answers[i] {
+			answering = append(answering, path)
+		}
+	}
+	return answering
+}
+
+// forwardedPath returns a new name for a socket that sshd makes. The user is that of HOST, and is
+// there for people. It may be empty.
+func forwardedPath(user string) string {
+	name := forwardedPrefix
+	for _, c := range []byte(user) {
+		if c == '-' || c == '_' || '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' {
+			name += string(c)
+		}
+	}
+	return forwardedDir + "/" + name[:min(len(name), 40)] + "-" + rand.Text()[:12] + ".sock"
+}

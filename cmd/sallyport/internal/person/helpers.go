@@ -1,0 +1,88 @@
+package person
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/cmd/sallyport/internal/helper"
+	"sallyport/oauth"
+)
+
+// CallbackCommand returns what the person types on the machine of the browser, so that logins here
+// open there. This machine cannot know what that machine calls it, so the words say what to put in.
+func CallbackCommand(env environment.Environment) string {
+	return fmt.Sprintf("sallyport callback %s@%s", env.User, env.Hostname)
+}
+
+// assumedHost says what CallbackCommand assumes.
+func assumedHost(env environment.Environment) string {
+	return fmt.Sprintf("%s@%s stands for what you type after ssh to come here", env.User, env.Hostname)
+}
+
+// CallbackHint says what to do if the browser is on another machine.
+func CallbackHint(env environment.Environment) string {
+	return fmt.Sprintf("is your browser on another machine? there, run: %s (%s)", CallbackCommand(env), assumedHost(env))
+}
+
+// IsRemote reports whether the person's browser is on another machine, as far as that can be told.
+// The argument browser is the command of --browser: a person who names one has thought of that.
+func IsRemote(env environment.Environment, browser string) bool {
+	return browser == "" && (env.Getenv("SSH_CONNECTION") != "" || len(systemBrowsers(env)) == 0)
+}
+
+// lent tells the person what the helpers show of one login, each thing once.
+type lent struct {
+	login Login
+	last  helper.Shown
+}
+
+// LentTo says where the person goes on when a helper shows the login. It is empty if none does. The
+// hosts are the helpers' words.
+func LentTo(s helper.Shown) string {
+	if s.Holding == 0 {
+		return ""
+	}
+	where := "the browser of your workstation"
+	if len(s.Hosts) > 0 {
+		where += fmt.Sprintf(" (where you typed sallyport callback %s)", OneLine(strings.Join(s.Hosts, ", ")))
+	}
+	switch s.How {
+	case helper.HowNowhere:
+		return "no browser could be started on your workstation; open the link there yourself"
+	case helper.HowOpened:
+		return "the login page is open in " + where
+	case helper.HowWaiting:
+		return "go on in " + where + ", where the page of another login is open first"
+	}
+	return "go on in " + where + ", which asks before it opens the login page"
+}
+
+// report tells the person what has changed.
+func (l *lent) report(s helper.Shown) {
+	if words := LentTo(s); words != "" && s.How != "" && words != LentTo(l.last) {
+		l.login.Messages.hint("%s", words)
+	}
+	if s.Trouble != "" && s.Trouble != l.last.Trouble {
+		l.login.Messages.hint("your workstation says: %s", OneLine(s.Trouble))
+	}
+	if s.Refused && !l.last.Refused {
+		l.login.Messages.hint("the login was refused on your workstation")
+	}
+	l.last = s
+}
+
+// Offer shows a login until ctx ends. The function lend shows it to the helpers until then, and
+// tells what they show: first what is known before the login page, and then each change.
+func (l Login) Offer(ctx context.Context, p oauth.Prompt, lend func(report func(helper.Shown))) {
+	told := lent{login: l}
+	first := true
+	lend(func(s helper.Shown) {
+		if first {
+			first = false
+			l.offer(ctx, p, s.Holding > 0)
+		}
+		told.report(s)
+	})
+}

@@ -1,0 +1,125 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+
+	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/cmd/sallyport/internal/helper"
+	"sallyport/oauth"
+)
+
+// listenFunc opens the listener for the callback of a login.
+type listenFunc func(ctx context.Context, addr string) (net.Listener, error)
+
+// listenHere listens on this machine.
+func listenHere(ctx context.Context, addr string) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(ctx, "tcp", addr)
+}
+
+// openCallback returns the function that begins a login: helpers hold its port, or the workstation of
+// --callback-via does, or this machine.
+func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, error) {
+	listen := listenHere
+	var others map[string]func(context.Context) (net.Conn, error)
+	if host := cfg.Settings.CallbackVia; host != "" {
+		w, err := s.openWorkstation(ctx, cfg, host)
+		if err != nil {
+			return nil, err
+		}
+		s.workstation = w
+		listen, others = w.listen, map[string]func(context.Context) (net.Conn, error){"--callback-via " + host: w.join}
+	}
+	redirect, err := url.Parse(cfg.Settings.RedirectURI)
+	if err == nil && cfg.Settings.RedirectURI != "" && !IsLoopback(redirect.Hostname()) {
+		return listen, nil // somebody brings the callback to this machine
+	}
+	s.Logins = helper.NewLogins(helper.LoginsConfig{
+		Dirs: helper.Dirs(cfg.SocketDirs), Upstream: PlainURL(s.Upstream), Others: others, Log: cfg.Log,
+		Deliver: func(ctx context.Context, u *url.URL) error { return s.SignIn.Deliver(ctx, u) },
+		Belongs: func(err error) bool { return !errors.Is(err, oauth.ErrNoSignIn) },
+		Explain: cfg.Explain,
+	})
+	s.closers = append(s.closers, s.Logins.Close)
+	fixed := isPortFixed(cfg.Settings)
+	return func(ctx context.Context, addr string) (net.Listener, error) {
+		return s.Logins.Listen(ctx, helper.Want{Addr: addr, Fixed: fixed, Listen: listen})
+	}, nil
+}
+
+// Forwarded reports whether the workstation of --callback-via listens for the login under way.
+func (s *Session) Forwarded() bool {
+	if s.workstation == nil {
+		return false
+	}
+	s.workstation.mu.Lock()
+	defer s.workstation.mu.Unlock()
+	return s.workstation.forwarded
+}
+
+// isPortFixed reports whether the person has chosen the port, or has a client that may be registered
+// for it.
+func isPortFixed(settings cli.Remote) bool {
+	ports := settings.CallbackPort
+	chosen := len(ports) > 1 || len(ports) == 1 && ports[0] != 0 && ports[0] != cli.DefaultCallbackPort
+	return chosen || settings.RedirectURI != "" || settings.ClientID != "" || settings.ClientMetadataURL != ""
+}
+
+// offerBy returns what shows a prompt to the person and to the helpers.
+func (s *Session) offerBy(show Offer) func(context.Context, oauth.Prompt) {
+	return func(ctx context.Context, p oauth.Prompt) {
+		show(ctx, p, func(report func(helper.Shown)) {
+			// A login with a code needs no port, and that of another process is offered there.
+			if s.Logins == nil || p.RedirectURI == "" || p.Elsewhere {
+				report(helper.Shown{})
+				return
+			}
+			s.Logins.Offer(ctx, helper.Prompt{
+				AuthorizeURL: p.AuthorizeURL, LinkExpires: p.LinkExpires, StartURL: p.StartURL, State: p.State,
+				RedirectURI: p.RedirectURI, Issuer: p.Issuer, Expires: p.Expires,
+			}, report)
+		})
+	}
+}
+
+// checkCallbackHost refuses a callback host that others than this machine may reach. A container has
+// a network of its own, where all addresses are those that somebody has published on purpose.
+func checkCallbackHost(host string, env environment.Environment) error {
+	bare := strings.Trim(host, "[]")
+	ip, err := netip.ParseAddr(bare)
+	everywhere := err == nil && ip.IsUnspecified()
+	switch {
+	case IsLoopback(bare), everywhere && isContainer(env):
+		return nil
+	case everywhere:
+		return &cli.UsageError{
+			Text:  fmt.Sprintf("callback host %q is not loopback, and this is no container", host),
+			Hints: []string{"use 127.0.0.1, [::1] or localhost; for a browser on another machine see --callback-via and sallyport callback"},
+		}
+	}
+	return &cli.UsageError{
+		Text: fmt.Sprintf("callback host %q is not loopback", host),
+		Hints: []string{
+			"use 127.0.0.1, [::1] or localhost; for a browser on another machine see --callback-via and sallyport callback",
+			"in a container whose port is published on 127.0.0.1 of its host: --callback-host 0.0.0.0",
+		},
+	}
+}
+
+// isContainer reports whether this process runs in a container, as far as that can be told: Docker
+// and Podman leave a file, systemd and Podman set a variable, and Kubernetes sets another one.
+func isContainer(env environment.Environment) bool {
+	for _, file := range []string{"/.dockerenv", "/run/.containerenv"} {
+		if _, err := os.Stat(file); err == nil {
+			return true
+		}
+	}
+	return env.Getenv("container") != "" || env.Getenv("KUBERNETES_SERVICE_HOST") != ""
+}
