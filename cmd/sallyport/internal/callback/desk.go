@@ -391,8 +391,12 @@ func (d *Desk) detach(l *login, c *conversation) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(l.conversations, c)
-	if l.phase == finished && l.awayLocked() {
+	switch {
+	case !l.awayLocked():
+	case l.phase == finished:
 		l.overLocked(concluded)
+	default:
+		d.leaveLocked(l)
 	}
 	l.wakeLocked()
 }
