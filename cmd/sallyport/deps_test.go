@@ -43,7 +43,8 @@ var allowedImports = map[string][]string{
 	"oauth/procnet":    {},
 	"oauth/tokenstore": {"github.com/gofrs/flock", "github.com/godbus/dbus/v5", "github.com/zalando/go-keyring"},
 
-	"relay":         {"relay/rawjson", "relay/sse"},
+	"relay":         {"relay/pins", "relay/rawjson", "relay/sse"},
+	"relay/pins":    {"relay/rawjson"},
 	"relay/rawjson": {},
 	"relay/sse":     {},
 

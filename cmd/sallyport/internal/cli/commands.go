@@ -18,6 +18,7 @@ type grammar struct {
 	Callback   CallbackCommand   `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
 	Install    InstallCommand    `cmd:"" name:"install" help:"Write the entry for URL into the configuration of an MCP host, and sign in."`
 	Uninstall  UninstallCommand  `cmd:"" name:"uninstall" help:"Take the entry out of the configuration of an MCP host."`
+	Tools      ToolsCommand      `cmd:"" name:"tools" help:"Show the tools that --pin-tools remembers, and what the upstream has changed since."`
 	SSHConfig  SSHConfigCommand  `cmd:"" name:"ssh-config" help:"Print the configuration resolved for HOST, as ssh -G does."`
 	Share      ShareCommand      `cmd:"" name:"share" hidden:"" help:"Show or end the shared connections to bastions."`
 	Try        TryCommand        `cmd:"" name:"try" help:"Start a bastion, a login server and an MCP server on this machine to practise on, until Ctrl-C."`
@@ -83,6 +84,16 @@ type DoctorCommand struct {
 	Given []Given `kong:"-"`
 	// Warnings are those of the invocation.
 	Warnings []string `kong:"-"`
+}
+
+// ToolsCommand is `sallyport tools`. It accepts the flags of the relay, so that the proxy's command
+// line serves it unchanged.
+type ToolsCommand struct {
+	Accept bool `help:"Accept the upstream's tools as they are now." from:"-"`
+	JSON   bool `name:"json" help:"Print JSON." from:"-"`
+	Remote
+	Relay `group:"upstream"`
+	Common
 }
 
 // CallbackCommand is `sallyport callback`.

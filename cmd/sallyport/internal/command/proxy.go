@@ -28,6 +28,9 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	// Another process may hold the MCP host's end of stdin. Then stdin stays open after the host
 	// has ended, so the parent is watched as well. The deferred call ends the watching.
 	defer hostio.OnParentExit(cancel)()
+	if c.PinTools && c.TokenStore == "memory" {
+		return errPinsNeedStore
+	}
 	s, err := a.openSession(ctx, c.Remote, false)
 	if err != nil {
 		return err
@@ -60,6 +63,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		URL: s.Upstream, Header: s.Header,
 		Send: s.SignIn, InSession: s.SignIn.InSession(), Background: s.SignIn.Background(),
 		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
+		PinTools: c.PinTools, PinHints: toolsHints(s, c.Remote, c.Common),
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout: time.Duration(c.Timeout), KeepAlive: time.Duration(c.KeepAlive),
 		Obstacle: watcher.Obstacle,
@@ -68,7 +72,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		Answered: watcher.Answered,
 		SignIn:   s.SignIn.SignIn,
 		Deliver:  pasted.text,
-		Load:     s.Load, Save: s.Save,
+		Load:     s.Load, Save: s.Save, Update: s.Update,
 		Mask:    func(text string) string { return person.Lines(s.Mask(text)) },
 		Version: a.env.Version,
 		Log:     a.log,
