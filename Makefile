@@ -9,7 +9,7 @@ BENCHTIME ?= 1s
 SHARED := ^Test(Abandoned|Bulk|Cancel|Close|Control|Cut|Dead|Dial|Exec|Fault|Forward|Half|HTTP|Join|Keyboard|Listen|Max|Needs|OneLogin|Open|Password|Push|Reconnect|Refus|Remote|Restarted|Reset|Silent|Timeout|TraceOf|Two|Unanswered|Unknown|Unused|When|Window)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-.PHONY: build test demo conformance matrix wine hosts lint fuzz bench cover parts clean
+.PHONY: build test demo conformance matrix wine dist dist-check hosts lint fuzz bench cover parts clean
 
 build:
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sallyport ./cmd/sallyport
@@ -47,11 +47,21 @@ wine:
 	@test -n "$(WINE)" || { echo "make wine: WINE must name a command that runs Wine 9 or later, as in make wine WINE=wine"; exit 2; }
 	WINE="$(WINE)" $(GO) test -count 1 -timeout 15m -v ./cmd/sallyport/internal/stories/wine
 
-# Hosts that people use, started for real, with a stand-in for their model and no network: make hosts
+# Hosts that people use, started for real, with a stand-in for their model and no network: a sign-in in
+# each, and the entry that install writes for each, which they read and start: make hosts
 # HOSTS=DIR, where DIR/node_modules/.bin has their programs (npm install --prefix DIR @openai/codex ...).
 hosts:
 	@test -d "$(HOSTS)/node_modules" || { echo "make hosts: HOSTS must name a folder into which npm has installed hosts"; exit 2; }
 	SALLYPORT_TEST_HOSTS="$(HOSTS)" $(GO) test -count 1 -timeout 15m -v -run 'TestRealHosts|TestInspector' ./cmd/sallyport/internal/stories/signinhosts
+	SALLYPORT_TEST_HOSTS="$(HOSTS)" $(GO) test -count 1 -timeout 15m -v ./cmd/sallyport/internal/stories/clients
+
+# What people install, in the folder dist: see cmd/dist. URL is where it will be downloaded from.
+dist:
+	$(GO) run ./cmd/dist $(if $(URL),-url $(URL))
+
+# Makes a release for this machine twice, compares both, and installs the packages. Needs root and npm.
+dist-check:
+	SALLYPORT_TEST_DIST=1 $(GO) test -count 1 -timeout 20m -v -run TestRelease ./cmd/dist
 
 # govulncheck needs its database, which is not reachable everywhere.
 lint:
@@ -81,4 +91,4 @@ cover: parts
 	$(GO) test -coverprofile coverage.out ./... && $(GO) tool cover -func coverage.out | tail -1
 
 clean:
-	rm -rf bin coverage.out
+	rm -rf bin dist coverage.out

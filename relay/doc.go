@@ -237,7 +237,8 @@
 //
 // A refusal that stays is a status 4xx other than 401, 408 and 429, or a redirect that we do not
 // follow. One repetition is not in the table: if Send returns an error in the state unsent while
-// there is an obstacle, the request is sent again whenever that changes, without a back-off.
+// there is an obstacle, the request is sent again whenever that changes, without a back-off. The
+// error of a sign-in is an exception, because the request would begin another one.
 //
 // # What the server speaks
 //

@@ -216,6 +216,27 @@ func TestSignInToolTakesACallback(t *testing.T) {
 	})
 }
 
+// A callback takes a while to lead to a sign-in. Meanwhile its call is not answered by the link,
+// which the person has opened.
+func TestSignInToolWaitsForItsCallback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacle(signInNeeded)
+		srv := New(t, append(Opening(version), toolsExchange(`[]`), Goodbye())...)
+		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get, Deliver: func(context.Context, string) error {
+			time.Sleep(4 * time.Second)
+			b.set(nil)
+			return nil
+		}})
+		h.open()
+		h.send(`{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":"sallyport_sign_in","arguments":{"callback_url":"http://127.0.0.1/callback?code=1&state=2"}}}`)
+		h.want(toolsChanged)
+		if line := h.recv(); !strings.Contains(line, "is connected") {
+			t.Errorf("got %s", line)
+		}
+		h.close()
+	})
+}
+
 // A proxy that takes no callbacks says so.
 func TestSignInToolWithoutDelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -336,6 +357,40 @@ func TestARefusedSignInIsTheCauseOfEachCall(t *testing.T) {
 		if slices.ContainsFunc(told, func(s string) bool { return s != "access_denied" }) {
 			t.Errorf("told %q", told)
 		}
+		h.close()
+	})
+}
+
+// A sign-in that has failed is the outcome of the request that has waited for it, although its
+// obstacle still stands for a moment. Sending the request again would begin another sign-in.
+func TestAFailedSignInIsNotBegunAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacle(nil)
+		srv := New(t, append(Opening(version), Goodbye())...)
+		next := srv.Transport()
+		var begun atomic.Int32
+		send := roundTrip(func(r *http.Request) (*http.Response, error) {
+			if o, _ := b.get(); o == nil {
+				return next.RoundTrip(r)
+			}
+			begun.Add(1)
+			return nil, errors.New("access_denied")
+		})
+		h := start(t, Config{Send: send, Obstacle: b.get, Explain: func(err error) Explanation { return Explanation{Kind: KindRefused, Text: err.Error()} }})
+		h.open()
+		synctest.Wait()
+		b.set(signInNeeded)
+		begin := time.Now()
+		h.send(callLine)
+		if a := decode(t, h.after(begin, 0)); a.Error.Data.Kind != KindRefused || a.Error.Message != "access_denied" {
+			t.Errorf("got %+v", a)
+		}
+		b.set(&Obstacle{Kind: KindSignIn, Text: "later"})
+		synctest.Wait()
+		if n := begun.Load(); n != 1 {
+			t.Errorf("%d sign-ins were begun, want 1", n)
+		}
+		b.set(nil)
 		h.close()
 	})
 }

@@ -242,7 +242,7 @@ func (w *watcher) expire(o *Obstacle, expires bool) time.Duration {
 	next := min(s.cfg.Patience, s.cfg.InitPatience)
 	var late, toTell []*call
 	for _, c := range s.calls.selected(waitsForObstacle) {
-		if c.signIn && s.early.signIn.isNews(o) {
+		if c.signIn && callbackOf(c) == "" && s.early.signIn.isNews(o) {
 			late = append(late, c)
 			continue
 		}

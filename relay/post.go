@@ -246,6 +246,11 @@ func (cl *client) deliverOnce(ctx context.Context, r httpRequest) (resp *http.Re
 			return stop
 		case ctx.Err() != nil || r.phase.Load() != unsent:
 			return stop
+		case aboutSignIn(cl.cfg.Explain(err).Kind):
+			// The request was waiting for a sign-in, and this is what came of it. The obstacle of
+			// that sign-in may stand for another moment. To send the request again would begin
+			// another one.
+			return stop
 		}
 		return obstructed
 	})

@@ -38,11 +38,11 @@ const (
 
 	// doubtAfter is how long nothing may come, although something was sent, before the server is
 	// asked whether it lives. doubtInterval is the time between two looks from then on.
-	doubtAfter, doubtInterval = time.Second, 250 * time.Millisecond
+	doubtAfter, doubtInterval = 700 * time.Millisecond, 250 * time.Millisecond
 	// silenceLimit is how long nothing may come from when something was sent. echoLimit is how long
 	// the answer to a question may take that has arrived at the server. Together with the interval
 	// of watch they make up less than 5 s.
-	silenceLimit, echoLimit = 4 * time.Second, 2500 * time.Millisecond
+	silenceLimit, echoLimit = 4 * time.Second, 2250 * time.Millisecond
 	// maxDoubt is how long a link is looked at so often. Then only keepalive is left.
 	maxDoubt = 15 * time.Second
 	// busyFlow is how many bytes within a second or two may keep an answer waiting.
@@ -296,10 +296,11 @@ func (l *link) doubt(stranded func() bool) {
 			continue
 		}
 		sent := outer.Delivered()
-		if !sent.Known || sent.Bytes >= question {
+		delivered := !sent.Known || sent.Bytes >= question
+		if delivered {
 			arrived += doubtInterval
 		}
-		lost := sent.Unconfirmed > 0 && sent.Since >= limit-doubtInterval
+		lost := !delivered && sent.Since >= limit-2*doubtInterval
 		mute := arrived >= max(echoLimit, 2*time.Duration(b.best.Load())) && b.mustAnswer() && outer.Flow.Recent() < busyFlow
 		switch silence := b.owes(); {
 		case silence < limit || !lost && !mute:

@@ -327,7 +327,7 @@ func (s *Server) attach(c *mux.Conn, who mux.Attach) {
 	s.tasks.Go(a.read) // ends with the connection
 	l, err := s.join(a, missed)
 	a.waits.Store(false)
-	s.streams.touch()
+	s.streams.Touch()
 	switch {
 	case a.gone.Err() != nil:
 		return

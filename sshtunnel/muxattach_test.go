@@ -358,9 +358,7 @@ func TestSharedThousandConnects(t *testing.T) {
 	}
 	wg.Wait()
 	openssh.Eventually(t, "all are forgotten", func() bool {
-		sh.clients.mu.Lock()
-		defer sh.clients.mu.Unlock()
-		return len(sh.clients.conns) == 0
+		return sh.clients.Count() == 0
 	})
 }
 

@@ -170,7 +170,7 @@ func (s *sparing) warm(t *testing.T, up *counter) {
 	b.Close()
 	openssh.Eventually(t, "nothing but the spare", func() bool {
 		_, open := up.counts()
-		return open == 1 && s.share.streams.count() == 0
+		return open == 1 && s.share.streams.Count() == 0
 	})
 }
 

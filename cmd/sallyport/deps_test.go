@@ -21,13 +21,14 @@ var allowedImports = map[string][]string{
 	"sshtunnel": {
 		"golang.org/x/crypto/ssh", "golang.org/x/sys",
 		"sshtunnel/cleartext", "sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/mux", "sshtunnel/netwatch",
-		"sshtunnel/refusals", "sshtunnel/spare", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
+		"sshtunnel/refusals", "sshtunnel/served", "sshtunnel/spare", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
 	},
 	"sshtunnel/cleartext":  {"golang.org/x/crypto/ssh", "sshtunnel/display", "sshtunnel/userkeys"},
 	"sshtunnel/display":    {},
 	"sshtunnel/mux":        {"golang.org/x/sys"},
 	"sshtunnel/netwatch":   {"golang.org/x/sys"},
 	"sshtunnel/refusals":   {"github.com/gofrs/flock"},
+	"sshtunnel/served":     {"sshtunnel/mux"},
 	"sshtunnel/spare":      {"sshtunnel/mux"},
 	"sshtunnel/subprocess": {"sshtunnel/display"},
 	"sshtunnel/sshconfig":  {"github.com/kevinburke/ssh_config", "sshtunnel/display"},
@@ -107,8 +108,9 @@ var allowedImports = map[string][]string{
 		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
 		"relay", "cmd/internal/world", "cmd/sallyport/internal/agents", "cmd/sallyport/internal/callback",
 		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/deploy",
-		"cmd/sallyport/internal/doctor", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain", "cmd/sallyport/internal/farbrowser",
-		"cmd/sallyport/internal/helper", "cmd/sallyport/internal/hostio", "cmd/sallyport/internal/install",
+		"cmd/sallyport/internal/doctor", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain",
+		"cmd/sallyport/internal/farbrowser", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/hostio",
+		"cmd/sallyport/internal/install",
 		"cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person",
 		"cmd/sallyport/internal/service", "cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
 	},
@@ -116,6 +118,7 @@ var allowedImports = map[string][]string{
 
 	// What the demo and `sallyport try` show.
 	"cmd/internal/world": {"golang.org/x/crypto/ssh", "sshtunnel/sshtest", "oauth/oauthtest"},
+	"cmd/dist":           {"github.com/CycloneDX/cyclonedx-go"},
 	"cmd/demo":           {"github.com/modelcontextprotocol/go-sdk", "cmd/internal/world", "oauth/oauthtest"},
 
 	// For tests.

@@ -3,6 +3,7 @@
 package bench_test
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -28,7 +29,7 @@ type site struct {
 	// loads is the address, as the hops see it, of a service that gives each load what it asks for.
 	loads string
 	// silent is the address, likewise, of a service that never answers and reports on first when a
-	// connection brought its first byte.
+	// connection brought its first byte. Only connections of warmUp get an answer: an echo.
 	silent string
 	first  chan time.Time
 	// home is the home directory of the programs that are measured, and where their sockets lie.
@@ -90,7 +91,13 @@ func (s *site) serveSilent(listener net.Listener) {
 		go func() { // ends with the client
 			defer conn.Close()
 			var b [1]byte
-			if _, err := io.ReadFull(conn, b[:]); err == nil {
+			_, err := io.ReadFull(conn, b[:])
+			switch {
+			case err == nil && b[0] == warmByte:
+				conn.Write(b[:])
+				io.Copy(conn, conn)
+				return
+			case err == nil:
 				s.first <- time.Now()
 			}
 			io.Copy(io.Discard, conn)
@@ -156,6 +163,33 @@ func (s *site) startMaster(t testing.TB, hops int) (socket string, stop func()) 
 func (s *site) startRiding(t testing.TB, hops int, socket string) time.Duration {
 	cmd := exec.Command("ssh", "-F", s.config, "-S", socket, "-W", s.silent, s.hops[hops-1])
 	return s.timeStart(t, cmd, "x")
+}
+
+// warmByte is what warmUp sends. No greeting of TLS begins with it.
+const warmByte = 'w'
+
+// warmUp uses the service silent through the shared connection as other processes of the person
+// would: by two streams at once. From then on the shared connection has a spare channel for the
+// next one.
+func (s *site) warmUp(t testing.TB, hops int) {
+	t.Helper()
+	sockets, _ := filepath.Glob(s.home + "/sallyport/shared/*.sock")
+	if len(sockets) == 0 {
+		t.Fatal("there is no shared connection")
+	}
+	newest := slices.MaxFunc(sockets, func(a, b string) int { return cmp.Compare(modified(t, a), modified(t, b)) })
+	p, _ := machines.StartRole(t, s.near, "warm", load{Target: s.silent, Config: s.config, Alias: s.hops[hops-1], Socket: newest})
+	p.Stop()
+}
+
+// modified is when a file was modified.
+func modified(t testing.TB, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.ModTime().UnixNano()
 }
 
 // startIn starts a program where the clients are.

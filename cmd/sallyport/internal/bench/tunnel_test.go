@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -26,6 +27,7 @@ const idleTunnels = 20
 func init() {
 	machines.Role("load", playLoad)
 	machines.Role("idle", playIdle)
+	machines.Role("warm", playWarm)
 }
 
 // playLoad carries a load and prints how long it took, without the dialing: one time for each way.
@@ -77,6 +79,46 @@ func (l load) run() ([]time.Duration, error) {
 		return l.byTurns(conns)
 	}
 	return l.atOnce(conns)
+}
+
+// playWarm makes two connections by one tunnel, has an echo of each in turn, and prints a line when
+// the process that shares the connection has had time to make use of that.
+func playWarm(text []byte) error {
+	var l load
+	if err := json.Unmarshal(text, &l); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), machines.Patience)
+	defer cancel()
+	tunnel, err := newTunnel(l.Config, l.Alias, l.Socket)
+	if err != nil {
+		return err
+	}
+	defer tunnel.Close()
+	var conns []net.Conn
+	for range 2 {
+		conn, err := tunnel.DialContext(ctx, "tcp", l.Target)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		conns = append(conns, conn)
+	}
+	const exchanges = 4
+	for range exchanges {
+		for _, conn := range conns {
+			b := []byte{warmByte}
+			if _, err := conn.Write(b); err != nil {
+				return err
+			}
+			if _, err := io.ReadFull(conn, b); err != nil {
+				return err
+			}
+		}
+	}
+	time.Sleep(time.Second) // nothing tells when the spare channel is there
+	fmt.Println("warm")
+	return nil
 }
 
 // newTunnel makes a tunnel as the command makes it. With a socket it goes through the shared

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/install"
@@ -40,7 +41,7 @@ func installEntry(ctx context.Context, a *app, c *cli.InstallCommand) error {
 	if host.Paste != "" {
 		return showEntry(a, place, host, entry)
 	}
-	if !isHere(host, place) {
+	if !host.IsHere(place) {
 		a.messages.Say("%s was not found on this machine; its file gets the entry all the same", host.Title)
 	}
 	result, err := install.Install(ctx, install.Request{
@@ -108,7 +109,7 @@ func chooseHost(a *app, place install.Place, upstream *url.URL) error {
 	}
 	e := &cli.UsageError{Text: "which MCP host? --client names it"}
 	for i := range install.Hosts {
-		if host := &install.Hosts[i]; isHere(host, place) {
+		if host := &install.Hosts[i]; host.IsHere(place) {
 			e.Hints = append(e.Hints, fmt.Sprintf("%s: sallyport install --client %s %s", host.Title, host.Name, target))
 		}
 	}
@@ -212,4 +213,39 @@ func tellBackup(a *app, result install.Result) {
 	if result.Backup != "" {
 		a.messages.Say("the file as it was: %s", result.Backup)
 	}
+}
+
+// checkTimeout is how long a host's health check may take. Hosts start all their servers for it.
+const checkTimeout = 30 * time.Second
+
+// checkHost asks the host's own health check, if it has one and is here, and tells what it says. It
+// is no error if the host is not content: the entry is there.
+func checkHost(ctx context.Context, a *app, place install.Place, host *install.Host, result install.Result) error {
+	command := host.Check(place, result.Name)
+	if command == nil {
+		return nil
+	}
+	shown := strings.Join(append([]string{host.Programs[0]}, command[1:]...), " ")
+	a.messages.Say("asking %s (at most %s)", shown, checkTimeout)
+	limited, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	health := install.Ask(limited, place, command, result.Name)
+	next := host.Next(result.Scope, result.Name)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case limited.Err() != nil:
+		a.messages.Report(fmt.Sprintf("%s gave no answer in %s", shown, checkTimeout), []string{"type it yourself"})
+	case health.Said == "" && health.Err != nil:
+		a.messages.Report(fmt.Sprintf("%s failed: %v", shown, health.Err), []string{"type it yourself to see why"})
+	case health.Said == "":
+		a.messages.Report(fmt.Sprintf("%s says nothing of %q", shown, result.Name), next)
+	case health.Bad:
+		a.messages.Report(fmt.Sprintf("%s says: %s", shown, health.Said), append(next, "sallyport doctor --client "+host.Name+" URL looks for the cause"))
+	case host.OnlyReads:
+		a.messages.Say("%s says: %s (it has read the entry; only a session starts the server)", shown, health.Said)
+	default:
+		a.messages.Say("%s says: %s", shown, health.Said)
+	}
+	return nil
 }

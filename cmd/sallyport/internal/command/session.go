@@ -58,7 +58,7 @@ func agentWay(ctx context.Context, s *session.Session, atTerminal bool) func() s
 		return agents.Way(ctx)
 	})
 	return func() string {
-		if !s.AgentMissing() {
+		if s.AgentMissing == nil || !s.AgentMissing() {
 			return ""
 		}
 		return way()

@@ -246,6 +246,25 @@ func TestSideIsKept(t *testing.T) {
 	if asked := f.wasAsked(); len(asked) > 0 {
 		t.Errorf("the far side was asked for %q", asked)
 	}
+	// A name server that says first a public address and then a private one is not followed.
+	_, err = s.dialSide(t.Context(), p, "10.255.255.1:9")
+	if e, ok := errors.AsType[*AddressError](err); !ok || e.Reason != turnedPrivate {
+		t.Errorf("got %v, want an AddressError", err)
+	}
+	server := httptest.NewServer(hello)
+	defer server.Close()
+	f.addrs = map[string]string{"inner.test.invalid:443": server.Listener.Addr().String()}
+	conn, err := s.dial(t.Context(), "tcp", "inner.test.invalid:443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if inner, err := s.place("inner.test.invalid"); err != nil || inner.side != far {
+		t.Errorf("a host of the far side is not remembered: %v, %v", inner, err)
+	}
+	if got := s.learned(); len(got) != 1 || got[0] != "inner.test.invalid" {
+		t.Errorf("learned %q", got)
+	}
 	for i := range maxHosts {
 		s.place(fmt.Sprintf("host%d.test.invalid", i))
 	}
@@ -273,6 +292,21 @@ func TestOrganizationProxy(t *testing.T) {
 	}
 	if got := f.wasAsked(); len(got) != 1 || got[0] != "login.test.invalid:443" {
 		t.Errorf("the far side was asked for %q", got)
+	}
+}
+
+// TestLinks opens links that are nothing for this package, or for no browser. Neither is the far
+// side asked.
+func TestLinks(t *testing.T) {
+	for link, want := range map[string]error{
+		"https://127.0.0.1/": nil, "http://localhost:1/": nil, "https://[::1]/": nil, "https://a_b..c/": nil, "https://127.1/": nil,
+		"javascript:alert(1)": ErrLink, "file:///etc/passwd": ErrLink, "--flag": ErrLink, "https:///x": ErrLink, "https://bank@evil.test/": ErrLink,
+	} {
+		f := &farNet{}
+		result, err := Open(t.Context(), Config{Link: link, Far: f.dial, Env: environment.Fixed(nil, ""), Log: testLog(t)})
+		if !errors.Is(err, want) || result.Way != Direct || len(f.wasAsked()) > 0 {
+			t.Errorf("%q: got %+v, %v; want %v; the far side was asked for %q", link, result, err, want, f.wasAsked())
+		}
 	}
 }
 

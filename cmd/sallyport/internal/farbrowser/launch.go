@@ -41,6 +41,8 @@ type launcher struct {
 	// hosts are those that the PAC file sends to the proxy whatever their scheme.
 	hosts []string
 	proxy *proxy
+	// joining says that a browser has the profile open and gets the link.
+	joining bool
 }
 
 // open opens a new tab in the browser that has the profile open, or else starts one. It returns
@@ -70,7 +72,7 @@ func (l *launcher) open(ctx context.Context) error {
 				l.profile.savePort(n) // without it, the next login starts the browser again
 			}
 		}
-		return l.start(ctx, addr, file, startWait)
+		return l.start(ctx, addr, file)
 	})
 }
 
@@ -82,13 +84,15 @@ func (l *launcher) open(ctx context.Context) error {
 func (l *launcher) join(ctx context.Context) error {
 	if l.browser.firefox {
 		// It finds the open one by D-Bus or the display alone, and else asks the person.
-		return errors.New("Firefox is not joined")
+		return errors.New("a window of Firefox is not joined")
 	}
 	port := l.profile.loadPort()
 	if port == 0 {
 		return errors.New("its port is not known")
 	}
-	return l.serveAnd(port, func(addr string) error { return l.start(ctx, addr, nil, joinWait) })
+	l.joining = true
+	defer func() { l.joining = false }()
+	return l.serveAnd(port, func(addr string) error { return l.start(ctx, addr, nil) })
 }
 
 // serveAnd has the proxy serve at a port while do runs, and afterwards if that succeeds.
@@ -105,7 +109,7 @@ func (l *launcher) serveAnd(port int, do func(addr string) error) error {
 }
 
 // start runs the browser's program, which inherits file, and waits.
-func (l *launcher) start(ctx context.Context, addr string, file *os.File, wait time.Duration) error {
+func (l *launcher) start(ctx context.Context, addr string, file *os.File) error {
 	args, err := l.arrange(pacForProfile(addr, l.hosts))
 	if err != nil {
 		return err
@@ -123,6 +127,10 @@ func (l *launcher) start(ctx context.Context, addr string, file *os.File, wait t
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }() // ends with the program, and reaps it
+	wait := startWait
+	if l.joining {
+		wait = joinWait
+	}
 	timeout := time.After(wait)
 	for {
 		select {
@@ -134,7 +142,7 @@ func (l *launcher) start(ctx context.Context, addr string, file *os.File, wait t
 			}
 			// It gave the link to the one that runs. That one may ask the proxy of another login,
 			// so there is nothing to wait for, unless its PAC file may lack a host of ours.
-			if file == nil && len(l.hosts) == 0 {
+			if l.joining && len(l.hosts) == 0 {
 				return nil
 			}
 			ended = nil

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// maxProfiles is how many browsers one account may have open, of which each is in use by a login
-	// and takes no other one.
+	// maxProfiles is how many browsers one account may have open of which each is in use by a login
+	// and takes no other.
 	maxProfiles = 8
 	// endWait bounds how long a browser takes to close.
 	endWait = 10 * time.Second

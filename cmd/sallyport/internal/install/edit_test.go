@@ -66,6 +66,7 @@ var documents = map[string]struct {
 		"nothing":         "mcpServers:\nname: a\n",
 		"another":         "name: a\nmcpServers:\n  # of x\n  - name: x\n    command: y\n    args:\n      - b # c\n\n# of models\nmodels: []\n",
 		"no indent":       "mcpServers:\n- name: x\n  command: y\n",
+		"wide dash":       "mcpServers:\n   -   name: x\n       command: y\n",
 		"last, no end":    "mcpServers:\n  - name: x\n    command: y",
 		"deep indent":     "mcpServers:\n      - name: x\n        env:\n          A: |\n            b\n\n            c\n",
 		"crlf":            "name: a\r\nmcpServers:\r\n  - name: x\r\n    command: y\r\n",
@@ -125,8 +126,8 @@ func checkHolds(t *testing.T, f format, text []byte, container []string) {
 	}
 }
 
-// TestUpdate shows what another put makes of an entry that is there: what it does not set stays, with
-// the comments.
+// TestUpdate shows what another put makes of an entry that is there: what it does not set stays,
+// with the comments.
 func TestUpdate(t *testing.T) {
 	for name, row := range map[string]struct{ old, want string }{
 		"json": {

@@ -50,7 +50,7 @@ var editorHosts = []Host{
 		},
 	},
 	{
-		Name: "jetbrains", Aliases: []string{"intellij", "idea", "pycharm", "webstorm", "goland", "junie"}, Title: "JetBrains AI Assistant",
+		Name: "jetbrains", Aliases: []string{"intellij", "idea", "pycharm", "webstorm", "goland"}, Title: "JetBrains AI Assistant",
 		Programs: []string{"idea", "pycharm", "webstorm", "goland", "phpstorm", "clion", "rubymine", "rider"},
 		Scopes:   []Scope{User},
 		Paste:    "Settings, Tools, AI Assistant, Model Context Protocol (MCP), Add, As JSON",

@@ -154,7 +154,7 @@ func (h *Host) File(p Place, scope Scope) string { return h.file(p, scope) }
 // Drops reports whether the host keeps a variable of its own environment from its servers.
 func (h *Host) Drops(variable string) bool { return h.drops != nil && h.drops(variable) }
 
-// Passes lists which of the wanted variables the host must be told to pass on.
+// passes lists which of the wanted variables the host must be told to pass on.
 func (h *Host) passes(wanted []string) []string {
 	if h.drops == nil {
 		return nil

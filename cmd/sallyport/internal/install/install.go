@@ -121,13 +121,34 @@ func Install(ctx context.Context, r Request) (Result, error) {
 			}
 		}
 		change, err := r.Host.format.put(text, container, plan.entry.Name, r.Host.value(plan.entry))
+		if err != nil {
+			return nil, inFile(f.path, err)
+		}
 		made = change.Made
-		return change.New, inFile(f.path, err)
+		after, err := r.Host.format.servers(change.New, container)
+		if err != nil || !onlyDiffer(servers, after, plan.entry.Name, plan.was.Name) {
+			return nil, errEdit(f.path)
+		}
+		return change.New, nil
 	})
 	if err == nil && !r.DryRun && len(made) > 0 {
 		err = r.Records.add(f.path, container, made)
 	}
 	return result, err
+}
+
+// onlyDiffer reports whether two lists of servers are the same, apart from those with the names. It
+// is the last look at an edit before the file is replaced.
+func onlyDiffer(before, after []Server, names ...string) bool {
+	others := func(servers []Server) []Server {
+		return slices.DeleteFunc(slices.Clone(servers), func(s Server) bool { return slices.Contains(names, s.Name) })
+	}
+	return slices.EqualFunc(others(before), others(after), func(a, b Server) bool { return a.Name == b.Name && equal(a.value, b.value) })
+}
+
+// errEdit says that an edit would have changed something else, too.
+func errEdit(path string) error {
+	return &SyntaxError{Path: path, Text: "it is written in a way that is not edited here"}
 }
 
 // inFile adds the path to a syntax error.
@@ -196,7 +217,10 @@ func (r Request) plan(servers []Server, path string) (plan, error) {
 }
 
 // sameProfile reports whether two entries are for the same account.
-func sameProfile(s Server, e Entry) bool { return profileOf(s.Command) == profileOf(e.Args) }
+func sameProfile(s Server, e Entry) bool { return s.Profile() == profileOf(e.Args) }
+
+// Profile returns the name of the account that the server uses.
+func (s Server) Profile() string { return profileOf(s.Command) }
 
 // profileOf returns the value of --profile.
 func profileOf(args []string) string {
@@ -328,9 +352,17 @@ func Uninstall(ctx context.Context, r Removal) (Result, error) {
 		if err != nil {
 			return nil, inFile(f.path, err)
 		}
+		before, err := r.Host.format.servers(old, container)
+		if err != nil {
+			return nil, inFile(f.path, err)
+		}
 		left, err := r.Host.format.servers(text, container)
+		isGone := !slices.ContainsFunc(left, func(s Server) bool { return s.Name == at.Server.Name })
+		if err != nil || !isGone || !onlyDiffer(before, left, at.Server.Name) {
+			return nil, errEdit(f.path)
+		}
 		isLast = !slices.ContainsFunc(left, func(s Server) bool { return s.Kind(r.Self) == Ours })
-		return text, inFile(f.path, err)
+		return text, nil
 	})
 	if err == nil && isLast && !r.DryRun {
 		err = r.Records.forget(f.path, container)

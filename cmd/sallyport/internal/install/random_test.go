@@ -97,3 +97,57 @@ func TestRandomJSON(t *testing.T) {
 		}
 	}
 }
+
+// pieces are parts of documents that stand one below the other in any order.
+var pieces = map[string]struct{ head, parts []string }{
+	"toml": {
+		head: []string{"", "a = 1\n", "# c\n", "\n\n", "a = \"\"\"\n[mcp_servers.internal]\n\"\"\" # c\n"},
+		parts: []string{
+			"[t]\n", "\n[u] # c\nx = [\n  1, # c\n  2\n]\n", "[mcp_servers.a]\ncommand = \"x\" # c\n", "# c\n\n[mcp_servers.\"b.c\"]\nargs = ['#']\n[mcp_servers.\"b.c\".env]\nK = \"v\"\n",
+			"[[w]]\n", "\n\n", "[ mcp_servers . d ]\n\tcommand = \"y\"\n", "[x.y]\nd = 1979-05-27T07:32:00Z\n\n# c\n", "[mcp_servers_x]\ninternal = {}\n",
+		},
+	},
+	"yaml": {
+		head: []string{"", "# c\n", "---\n", "name: n # c\n"},
+		parts: []string{
+			"a: b\n", "models:\n  - name: x # c\n", "\n# c\n", "t: |\n  mcpServers:\n  - x\n\n", "mcpServers:\n  - name: a # c\n    args: [\"#\"]\n  # c\n  - {name: b}\n",
+			"l:\n- 1\n-\n  - 2\n", "\n", "q: \"a\n\n  b\" # c\n",
+		},
+	},
+}
+
+// TestRandomText shows for many documents of the other two formats what TestRandomJSON shows.
+func TestRandomText(t *testing.T) {
+	for syntax, p := range pieces {
+		d := documents[syntax]
+		for seed := range uint64(3000) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			old := p.head[r.IntN(len(p.head))]
+			for _, i := range r.Perm(len(p.parts))[:r.IntN(len(p.parts)+1)] {
+				old += p.parts[i]
+			}
+			if r.IntN(3) == 0 {
+				old = strings.ReplaceAll(old, "\n", "\r\n")
+			}
+			if r.IntN(3) == 0 {
+				old = strings.TrimRight(old, "\r\n")
+			}
+			change, err := d.format.put([]byte(old), d.container, "internal", sample)
+			if err != nil {
+				t.Fatalf("%s, seed %d: %v in\n%s", syntax, seed, err, old)
+			}
+			before, err := d.format.servers([]byte(old), d.container)
+			after, err2 := d.format.servers(change.New, d.container)
+			if err != nil || err2 != nil || !onlyDiffer(before, after, "internal") || len(after) != len(before)+1 {
+				t.Fatalf("%s, seed %d: %v, %v\n%s\nbecomes\n%s", syntax, seed, err, err2, old, change.New)
+			}
+			if got, want := bytes.Count(change.New, []byte("# c")), strings.Count(old, "# c"); got != want {
+				t.Fatalf("%s, seed %d: %d comments, want %d:\n%s\nbecomes\n%s", syntax, seed, got, want, old, change.New)
+			}
+			back, err := d.format.remove(change.New, d.container, "internal", change.Made)
+			if err != nil || string(back) != old {
+				t.Fatalf("%s, seed %d: %v\n%q\nbecomes\n%q\nand then\n%q", syntax, seed, err, old, change.New, back)
+			}
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package install
 
 import (
-	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,7 +50,7 @@ func Wanted(p Place, usesSSH bool, referenced []string) []string {
 		"XAUTHORITY", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "BROWSER", "SSH_ASKPASS", "SSH_ASKPASS_REQUIRE",
 		"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy",
 	} {
-		if cmp.Or(p.Env.Getenv(name)) != "" {
+		if p.Env.Getenv(name) != "" {
 			wanted = append(wanted, name)
 		}
 	}

@@ -195,6 +195,25 @@ func tomlValue(value any) string {
 	return "{ " + strings.Join(members, ", ") + " }"
 }
 
+// tomlPlace finds a key in the table at path. If the table has no such key, both offsets are that
+// behind the table's last line. They are -1 if there is no such table.
+func tomlPlace(text []byte, path []string, key string) (from, to int, found bool) {
+	end, inside := -1, false
+	for _, part := range tomlParts(text) {
+		switch {
+		case part.isHeader:
+			if inside = slices.Equal(part.path, path); inside {
+				end = part.to
+			}
+		case inside && slices.Equal(part.path, append(path[:len(path):len(path)], key)):
+			return part.from, part.to, true
+		case inside:
+			end = lineEnd(text, part.to)
+		}
+	}
+	return end, end, false
+}
+
 // update sets the members of value in the table at path. Its other lines and comments stay.
 func (tomlFormat) update(text []byte, path []string, was map[string]any, value object) ([]byte, error) {
 	newline := newlineOf(text)
@@ -202,61 +221,44 @@ func (tomlFormat) update(text []byte, path []string, was map[string]any, value o
 		if equal(was[m.key], plain(m.value)) {
 			continue
 		}
-		line := tomlLines(object{m}, newline)
-		line = strings.TrimSuffix(line, newline)
-		end := -1
-		parts := tomlParts(text)
-		for i, part := range parts {
-			isHeader := part.isHeader && slices.Equal(part.path, path)
-			if isHeader {
-				end = part.to
-			}
-			if end < 0 || len(part.path) != len(path)+1 || !slices.Equal(part.path[:len(path)], path) || part.isHeader {
-				if end >= 0 && !isHeader && part.isHeader {
-					break
-				}
-				continue
-			}
-			if parts[i].path[len(path)] == m.key {
-				text, end = splice(text, part.from, part.to, line), -2
-				break
-			}
-			end = lineEnd(text, part.to)
-		}
+		line := strings.TrimSuffix(tomlLines(object{m}, newline), newline)
+		from, to, found := tomlPlace(text, path, m.key)
 		switch {
-		case end == -1:
+		case from < 0:
 			return nil, errOtherForm(path)
-		case end >= 0 && end == len(text) && !bytes.HasSuffix(text, []byte("\n")):
-			text = splice(text, end, end, newline+line)
-		case end >= 0:
-			text = splice(text, end, end, line+newline)
+		case !found && from == len(text) && !bytes.HasSuffix(text, []byte("\n")):
+			line = newline + line
+		case !found:
+			line += newline
 		}
+		text = splice(text, from, to, line)
 	}
 	return text, nil
+}
+
+// tomlRange finds the lines of the first table at path or below it, or of the key at path. The
+// offsets are -1 if there is none.
+func tomlRange(text []byte, path []string) (from, to int) {
+	from, to = -1, -1
+	for _, part := range tomlParts(text) {
+		isOurs := len(part.path) >= len(path) && slices.Equal(part.path[:len(path)], path)
+		switch {
+		case from >= 0 && (!isOurs || part.isHeader):
+			return from, to
+		case !isOurs, from < 0 && !part.isHeader && len(part.path) > len(path): // a dotted key
+			continue
+		case from < 0:
+			from = bytes.LastIndexByte(text[:part.from], '\n') + 1
+		}
+		to = lineEnd(text, max(part.to-1, part.from))
+	}
+	return from, to
 }
 
 // remove implements format.
 func (f tomlFormat) remove(old []byte, container []string, name string, made []Made) ([]byte, error) {
 	text, path := slices.Clone(old), append(container[:len(container):len(container)], name)
-	for {
-		from, to := -1, -1
-		for _, part := range tomlParts(text) {
-			isOurs := len(part.path) >= len(path) && slices.Equal(part.path[:len(path)], path)
-			switch {
-			case from < 0 && isOurs && (part.isHeader || len(part.path) == len(path)):
-				from, to = bytes.LastIndexByte(text[:part.from], '\n')+1, lineEnd(text, max(part.to-1, part.from))
-				continue
-			case from >= 0 && isOurs && !part.isHeader:
-				to = lineEnd(text, part.to)
-				continue
-			case from < 0:
-				continue
-			}
-			break
-		}
-		if from < 0 {
-			break
-		}
+	for from, to := tomlRange(text, path); from >= 0; from, to = tomlRange(text, path) {
 		text = cutBlock(text, from, to)
 	}
 	left, err := f.servers(text, container)

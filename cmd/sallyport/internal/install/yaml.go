@@ -209,7 +209,8 @@ func (f yamlFormat) merge(old []byte, list yamlList, name string, value object) 
 	if item == nil {
 		last := list.items.Content[len(list.items.Content)-1]
 		end := f.end(old, last.Line, list.after())
-		added := yamlItem(value, strings.Repeat(" ", max(0, last.Column-3)), newline)
+		line := old[yamlLine(old, last.Line):]
+		added := yamlItem(value, string(line[:len(line)-len(bytes.TrimLeft(line, " "))]), newline)
 		if end == len(old) && !bytes.HasSuffix(old, []byte("\n")) {
 			added = newline + strings.TrimSuffix(added, newline)
 		}

@@ -23,6 +23,8 @@
 //   - StartHost runs it under a real MCP host, the Go SDK's; RunTypeScriptHost under the TypeScript
 //     SDK's.
 //   - StartStdio is a host's end of the pipes by hand: send a line, wait for the answer to an id.
+//   - A host that people use needs a model. stories/signinhosts has a stand-in, which speaks the
+//     forms of four services (model_test.go), and how five hosts are told of it (make hosts).
 //   - StartInTerminal is a person at a terminal who reads and types.
 //   - StartProcess is any program. Process.Wait gives the exit status, Process.Err.Await waits for
 //     words.

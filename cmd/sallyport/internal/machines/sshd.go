@@ -213,11 +213,21 @@ func (s *SSHD) session(conn *net.TCPConn) error {
 
 // Drop cuts every connection that stands. New ones are welcome. Commands of the sessions run on, as
 // they do when a network fails.
-func (s *SSHD) Drop() {
+func (s *SSHD) Drop() { s.signal(syscall.SIGKILL) }
+
+// Pause stops the processes of every connection that stands. Their connections stay, and TCP goes
+// on. New ones are welcome.
+func (s *SSHD) Pause() { s.signal(syscall.SIGSTOP) }
+
+// Continue is the end of Pause.
+func (s *SSHD) Continue() { s.signal(syscall.SIGCONT) }
+
+// signal sends a signal to the processes of every connection.
+func (s *SSHD) signal(sig syscall.Signal) {
 	s.sessions.Lock()
 	defer s.sessions.Unlock()
 	for cmd := range s.sessions.running {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		syscall.Kill(-cmd.Process.Pid, sig)
 	}
 }
 

@@ -6,6 +6,7 @@
 package clients_test
 
 import (
+	"cmp"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -77,6 +78,9 @@ var clients = []client{
 		list: []string{"list", "--json"}, listed: `"echo"`, config: ".mcporter/mcporter.json",
 	},
 	{
+		name: "droid", program: "droid", says: `droid mcp list says: .*127-0-0-1.*`, config: ".factory/mcp.json",
+	},
+	{
 		name: "auggie", program: "auggie", list: []string{"mcp", "list"}, listed: `127-0-0-1`, config: ".augment/settings.json",
 	},
 }
@@ -100,13 +104,20 @@ func hostProgram(t *testing.T, name string) string {
 		t.Skipf("%s is not there", name)
 	}
 	machines.NeedMachine(t) // it has no network
+	cmd := exec.Command(path, "--version")
+	cmd.Env = append(machines.Environment(), "HOME="+t.TempDir())
+	if out, err := cmd.CombinedOutput(); err != nil && name != "mcp-inspector" {
+		t.Skipf("%s does not run here: %v\n%s", name, err, out) // npm has not found its binary
+	}
 	return path
 }
 
 // desk is a person's account with one host.
 type desk struct {
 	home, program string
-	env           []string
+	// dir is the working directory. An empty one is home.
+	dir string
+	env []string
 }
 
 // newDesk makes the account. The host is in its PATH.
@@ -124,7 +135,7 @@ func newDesk(t *testing.T, program string) *desk {
 func (d *desk) run(t *testing.T, program string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(program, args...)
-	cmd.Dir, cmd.Env = d.home, d.env
+	cmd.Dir, cmd.Env = cmp.Or(d.dir, d.home), d.env
 	p := machines.StartProcess(t, cmd)
 	status := p.Wait(t)
 	out := p.Out.String() + p.Err.String()
@@ -192,6 +203,39 @@ func TestInstall(t *testing.T) {
 	}
 }
 
+// TestScopes shows that Claude Code finds the entry under the scope that it was installed for, from
+// below the root of a repository, and that install says what a project's entry still waits for.
+func TestScopes(t *testing.T) {
+	for scope, want := range map[string]string{
+		"user": `Scope: User config`, "local": `Scope: Local config`, "project": `Scope: Project config`,
+	} {
+		t.Run(scope, func(t *testing.T) {
+			d := newDesk(t, hostProgram(t, "claude"))
+			url := machines.StartMCP(t, nil)
+			repository := filepath.Join(d.home, "repository")
+			if err := os.MkdirAll(filepath.Join(repository, "deep"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			d.dir = repository
+			d.run(t, machines.NeedProgram(t, "git", "git"), "init", "-q")
+			d.dir = filepath.Join(repository, "deep")
+			out := d.run(t, machines.Sallyport(t), "install", "--client", "claude-code", "--client-scope", scope, "--name", "site", url)
+			if scope == "project" {
+				match(t, out, `(?s)claude mcp get site says: .*Pending approval.*hint: start claude in this folder and approve`)
+			} else {
+				match(t, out, `claude mcp get site says: .*Connected`)
+			}
+			match(t, d.run(t, d.program, "mcp", "get", "site"), want)
+			d.run(t, machines.Sallyport(t), "uninstall", "--client", "claude-code")
+			cmd := exec.Command(d.program, "mcp", "get", "site")
+			cmd.Dir, cmd.Env = d.dir, d.env
+			if out, err := cmd.CombinedOutput(); err == nil {
+				t.Errorf("it is still there: %s", out)
+			}
+		})
+	}
+}
+
 // session is a host that starts its servers only in a session.
 type session struct {
 	name, program string
@@ -202,6 +246,7 @@ type session struct {
 // started its servers.
 func sessions(modelURL string) []session {
 	return []session{
+		{"continue", "cn", []string{"-p", "hello", "--config", ".continue/config.yaml"}, nil},
 		{"codex", "codex", []string{
 			"-c", `model_provider="none"`, "-c", `model_providers.none={name="none",base_url="` + modelURL + `",request_max_retries=0,stream_max_retries=0}`,
 			"exec", "--skip-git-repo-check", "hello",
@@ -229,6 +274,12 @@ func TestSession(t *testing.T) {
 				t.Fatal(err)
 			}
 			d.env = append(d.env, "XDG_RUNTIME_DIR="+runtimeDir)
+			if s.name == "continue" { // it has no flag for the model
+				if err := os.Mkdir(filepath.Join(d.home, ".continue"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				machines.WriteFile(t, d.home, ".continue/config.yaml", "name: Mine\nversion: 1.0.0\nschema: v1\nmodels:\n  # none\n  - name: none\n    provider: openai\n    model: none\n    apiKey: x\n    apiBase: "+model.URL+"\n    roles: [chat]\n", 0o600)
+			}
 			url := machines.StartMCP(t, nil)
 			log := filepath.Join(d.home, "proxy.log")
 			d.run(t, machines.Sallyport(t), "install", "--client", s.name, "--no-login", "--log-level", "debug", "--log-file", log, url)

@@ -4,6 +4,7 @@ package farside_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/environment"
 	"sallyport/cmd/sallyport/internal/farbrowser"
@@ -52,6 +54,8 @@ type farLogin struct {
 	addr string
 	// callback is the URL on loopback.
 	callback string
+	// attacks are URLs that the page has the browser open before it leads on.
+	attacks []string
 	// came gets the cookie that the browser showed, at each callback.
 	came chan string
 
@@ -100,7 +104,17 @@ func startFarLogin(t *testing.T, scheme string) *farLogin {
 			}
 			http.SetCookie(w, &http.Cookie{Name: "signed-in", Value: "ada", MaxAge: 3600, Path: "/"})
 			// A page that leads on by itself, as after a click.
-			fmt.Fprintf(w, "<script>location = %q</script>", f.callback+"?cookie="+shown)
+			attacks, _ := json.Marshal(f.attacks)
+			fmt.Fprintf(w, `<script>
+const one = url => new Promise(done => {
+  if (url.startsWith("ws")) {
+    const socket = new WebSocket(url);
+    socket.onopen = socket.onerror = done;
+  } else fetch(url, {mode: "no-cors"}).then(done, done);
+});
+const attacks = Promise.allSettled((%s ?? []).map(one)), enough = new Promise(done => setTimeout(done, 5000));
+Promise.race([attacks, enough]).then(() => location = %q);
+</script>`, attacks, f.callback+"?cookie="+shown)
 		}
 	})
 	server := httptest.NewUnstartedServer(handler)
@@ -175,6 +189,68 @@ func TestInstalledBrowsers(t *testing.T) {
 			}
 			checkProfiles(t, home, b.profiles)
 		})
+	}
+}
+
+// TestHostilePage opens a login page whose script has the browser connect to names and addresses of
+// this machine. The proxy connects to none, and the far side is not asked for them.
+func TestHostilePage(t *testing.T) {
+	display := machines.StartDisplay(t)
+	visited := make(chan string, 100)
+	listener := machines.Here.Listen(t, "127.0.0.1:0")
+	go func() { // ends with the listener
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			first := make([]byte, 1)
+			conn.SetReadDeadline(time.Now().Add(machines.Patience))
+			n, _ := conn.Read(first)
+			conn.Close()
+			visited <- fmt.Sprintf("%s %x", conn.RemoteAddr(), first[:n])
+		}
+	}()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	hosts, err := os.OpenFile("/etc/hosts", os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(hosts, "127.0.0.1 rebound.internal workstation.example")
+	hosts.Close()
+	machines.Poll(t, func() bool {
+		_, err := net.LookupHost("workstation.example")
+		return err == nil // package net reads the file every five seconds
+	}, "a name of this machine")
+	f := startFarLogin(t, "https")
+	for _, host := range []string{"rebound.internal", "workstation.example"} {
+		f.attacks = append(f.attacks, "https://"+host+":"+port+"/", "wss://"+host+":"+port+"/", "https://"+host+"/")
+	}
+	f.attacks = append(f.attacks, "https://192.0.2.9/")
+	program := machines.NeedProgram(t, "chromium", "chromium")
+	home, bin := t.TempDir(), machines.OpenDir(t)
+	machines.WriteFile(t, bin, "chromium", fmt.Sprintf("#!/bin/sh\nPATH=/usr/bin:/bin exec %s %s \"$@\"\n", program, windows[0].flags), 0o755)
+	t.Setenv("PATH", bin)
+	t.Setenv("HOME", home)
+	t.Setenv("DISPLAY", display)
+	t.Cleanup(func() {
+		machines.EndWhere(func(arguments string) bool { return strings.Contains(arguments, home) })
+	})
+	result, err := farbrowser.Open(t.Context(), farbrowser.Config{
+		Link: "https://" + inner + "/authorize", Far: f.dial, Key: "hostile", StateDir: home,
+		Env: environment.Fixed(map[string]string{"DISPLAY": display}, home),
+		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if err != nil || result.Way != farbrowser.Opened {
+		t.Fatalf("got %+v, %v", result, err)
+	}
+	machines.Receive(t, f.came, "the callback after the attacks")
+	if got := f.hosts(); !slices.Equal(got, windows[0].hosts) {
+		t.Errorf("the far side was asked for %q, want %q", got, windows[0].hosts)
+	}
+	listener.Close()
+	for len(visited) > 0 {
+		t.Errorf("this machine was visited: %s", <-visited)
 	}
 }
 

@@ -3,12 +3,16 @@ package command
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/install"
+	"sallyport/cmd/sallyport/internal/person"
+	"sallyport/cmd/sallyport/internal/session"
 )
 
 // uninstallEntry takes the entry out of the configuration of an MCP host. Files with secrets that
@@ -52,8 +56,12 @@ func uninstallEntry(ctx context.Context, a *app, c *cli.UninstallCommand) error 
 	}
 	removeSecrets(a, place, result.Server)
 	hints := []string{"a session of " + host.Title + " that runs already still has it"}
-	if upstream := result.Server.Upstream(); upstream != "" {
-		hints = append(hints, "the sign-in stays; to end it, too: sallyport logout "+upstream)
+	if upstream := session.BeforeQuery(result.Server.Upstream()); upstream != "" {
+		profile := ""
+		if name := result.Server.Profile(); name != "default" {
+			profile = "--profile " + name + " "
+		}
+		hints = append(hints, "the sign-in stays; to end it, too: sallyport logout "+profile+upstream)
 	}
 	a.messages.Report(fmt.Sprintf("%q is removed: %s (%s), %s", result.Name, host.Title, result.Scope, result.Path), hints)
 	tellBackup(a, result)
@@ -77,4 +85,80 @@ func removeSecrets(a *app, place install.Place, removed install.Server) {
 			}
 		}
 	}
+}
+
+// listHosts prints which hosts are here, and where sallyport is in their configuration.
+func listHosts(a *app, place install.Place, asJSON bool) error {
+	self, _ := install.Self(place)
+	report := install.NewReport(place, self)
+	if asJSON {
+		return person.WriteJSON(a.std.Out, report)
+	}
+	return writeHosts(a.std.Out, report)
+}
+
+// writeHosts prints the report for people: the hosts that are here, and those with an entry.
+func writeHosts(out io.Writer, r install.Report) error {
+	var b strings.Builder
+	for _, host := range r.Hosts {
+		if !host.Here && !hasEntry(host) {
+			continue
+		}
+		writeTitle(&b, fmt.Sprintf("%s (--client %s)", host.Title, host.Client))
+		writeRow(&b, "program", host.Program)
+		for _, file := range host.Files {
+			writeFile(&b, file)
+		}
+	}
+	if b.Len() == 0 {
+		b.WriteString("no MCP host that is known was found here\n")
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// hasEntry reports whether one of the host's files has an entry of ours.
+func hasEntry(h install.HostReport) bool {
+	for _, file := range h.Files {
+		if len(file.Entries) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// writeFile prints one file. One of a project that is not there is left out.
+func writeFile(b *strings.Builder, f install.FileReport) {
+	if !f.Exists && f.Scope != install.User {
+		return
+	}
+	path := f.Path
+	if !f.Exists {
+		path += " (not there yet)"
+	}
+	writeRow(b, string(f.Scope), path)
+	if f.Problem != "" {
+		writeRow(b, "problem", f.Problem)
+	}
+	for _, e := range f.Entries {
+		writeEntry(b, "entry", e)
+	}
+	for _, e := range f.Candidates {
+		writeEntry(b, string(e.Kind), e)
+	}
+}
+
+// writeEntry prints one entry.
+func writeEntry(b *strings.Builder, word string, e install.EntryReport) {
+	text := fmt.Sprintf("%s -> %s", e.Name, e.Upstream)
+	if word == "entry" {
+		text += ", by " + e.Program
+		if !e.Found {
+			text += ", which is not there"
+		}
+	}
+	if e.Disabled {
+		text += " (disabled)"
+	}
+	writeRow(b, word, text)
 }
