@@ -122,6 +122,10 @@ type Config struct {
 	// loads and saves.
 	Update func(name string, change func(old []byte) []byte) error
 
+	// Audit is called when a request for something that acts or brings content has ended. It must
+	// not block. A nil func means that nobody wants to know.
+	Audit func(AuditEntry)
+
 	// Idle is called when it is a good time to give memory back: some time after the beginning, and
 	// some time after a large message or many small ones. The default does nothing.
 	Idle func()

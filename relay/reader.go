@@ -111,6 +111,7 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 		f = s.hidden.refuse(m)
 	}
 	if f != nil {
+		s.audit(c, nil, f, true)
 		s.refuse(m.ID, f, b)
 		return
 	}
@@ -125,6 +126,7 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 	}
 	c.signIn = callsSignIn(m)
 	if f := s.calls.enter(c); f != nil {
+		s.audit(c, nil, f, true)
 		s.refuse(m.ID, f, b)
 		return
 	}
@@ -224,6 +226,7 @@ func (r *reader) cancelCall(m rawjson.Message) {
 		return
 	}
 	s.calls.remove(c)
+	s.audit(c, nil, nil, false)
 	c.cancel(&cancelled{m})
 	if c.batch != nil {
 		s.reply(nil, c.batch)

@@ -150,7 +150,10 @@ func (s *session) refuse(id []byte, f *fault, b *batchAnswers) {
 }
 
 // answer implements hostSide.
-func (s *session) answer(c *call, line []byte) bool {
+func (s *session) answer(c *call, line []byte) bool { return s.answerOf(c, line, nil) }
+
+// answerOf is answer for a line that is that of the fault f, or the server's own if f is nil.
+func (s *session) answerOf(c *call, line []byte, f *fault) bool {
 	if c.own != nil {
 		c.own(line)
 		return true
@@ -159,6 +162,7 @@ func (s *session) answer(c *call, line []byte) bool {
 		return false
 	}
 	s.calls.remove(c)
+	s.audit(c, line, f, false)
 	if c.Method == "tools/list" {
 		line = s.hidden.list(line)
 	}

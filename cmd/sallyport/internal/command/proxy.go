@@ -31,6 +31,10 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	if c.PinTools && c.TokenStore == "memory" {
 		return errPinsNeedStore
 	}
+	calls, err := openAudit(a, c.AuditLog)
+	if err != nil {
+		return err
+	}
 	s, err := a.openSession(ctx, c.Remote, false)
 	if err != nil {
 		return err
@@ -56,6 +60,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		stop()
 		done.Wait()
 		s.Close()
+		calls.Close()
 	})
 
 	err = relay.Run(ctx, relay.Config{
@@ -72,7 +77,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		Answered: watcher.Answered,
 		SignIn:   s.SignIn.SignIn,
 		Deliver:  pasted.text,
-		Load:     s.Load, Save: s.Save, Update: s.Update,
+		Load:     s.Load, Save: s.Save, Update: s.Update, Audit: auditTo(calls, s),
 		Mask:    func(text string) string { return person.Lines(s.Mask(text)) },
 		Version: a.env.Version,
 		Log:     a.log,

@@ -2,6 +2,8 @@ package command
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"strings"
 	"time"
 
@@ -83,6 +85,9 @@ func presentTools(ctx context.Context, a *app, s *session.Session, c *cli.ToolsC
 		},
 		Mask: func(text string) string { return person.Lines(s.Mask(text)) }, Version: a.env.Version, Log: a.log,
 	})
+	if status, ok := errors.AsType[*relay.StatusError](err); ok && status.Status == http.StatusUnauthorized {
+		return nil, &session.SignInWantedError{Upstream: session.PlainURL(s.Upstream)}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -186,23 +186,24 @@ func (s *Session) Save(name string, b []byte) error {
 // Update replaces what is stored under name by what change returns of it, while no other process
 // does so. The error says why the new value is in memory only. Without a store nothing is kept.
 func (s *Session) Update(name string, change func(old []byte) []byte) error {
-	if s.store == nil {
+	store := s.Parts.signIn.Store
+	if store == nil {
 		change(nil)
 		return errNoStore
 	}
 	name = s.key + "/" + name
 	ctx, cancel := context.WithTimeout(context.Background(), updateWait)
 	defer cancel()
-	lock := s.store.Lock(name)
+	lock := store.Lock(name)
 	if lock.Wait(ctx) == nil { // a process that hangs keeps nobody from working
 		defer lock.Unlock()
 	}
-	old, err := s.store.Load(name)
+	old, err := store.Load(name)
 	if err != nil {
 		return err
 	}
 	if b := change(old); !bytes.Equal(b, old) {
-		return errors.Join(s.store.Save(name, b), s.store.Unsaved(name))
+		return errors.Join(store.Save(name, b), store.Unsaved(name))
 	}
 	return nil
 }
