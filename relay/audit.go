@@ -2,7 +2,6 @@ package relay
 
 import (
 	"cmp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -90,19 +89,13 @@ func outcomeOf(line []byte) (outcome string, code int) {
 	result := rawjson.Member(line, "result")
 	switch {
 	case result == nil:
-		return OutcomeError, errorCode(line)
+		return OutcomeError, errorCode(rawjson.Message{Raw: line})
 	case string(rawjson.Member(result, "isError")) == "true":
 		return OutcomeToolError, 0
 	case rawjson.MemberText(result, "resultType") == "input_required":
 		return OutcomeInputRequired, 0
 	}
 	return OutcomeOK, 0
-}
-
-// errorCode returns the code of the error in line, or 0.
-func errorCode(line []byte) int {
-	code, _ := strconv.Atoi(string(rawjson.Member(line, "error", "code")))
-	return code
 }
 
 // hostInfo returns the raw clientInfo of the host's initialize, or nil.

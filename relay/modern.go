@@ -103,7 +103,7 @@ func errorCode(m rawjson.Message) int {
 	if m.Result != nil {
 		return 0
 	}
-	code := errorCode(bytes.Trim(m.Raw, " \t"))
+	code, _ := strconv.Atoi(string(rawjson.Member(bytes.Trim(m.Raw, " \t"), "error", "code")))
 	return code
 }
 

@@ -37,6 +37,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	}
 	s, err := a.openSession(ctx, c.Remote, false)
 	if err != nil {
+		calls.Close()
 		return err
 	}
 	watched := obstacle.Config{
