@@ -1,10 +1,12 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
@@ -75,23 +77,28 @@ func presentTools(ctx context.Context, a *app, s *session.Session, c *cli.ToolsC
 	if err := s.Connect(ctx); err != nil {
 		return nil, err
 	}
+	var mu sync.Mutex
+	var cause error // the last error of a request, which says more than its words
 	list, err := relay.ListTools(ctx, relay.Config{
 		URL: s.Upstream, Header: s.Header, Send: s.SignIn.Background(),
 		Transport: c.Transport, IgnoreTools: c.IgnoreTool, ProtocolVersion: c.ProtocolVersion, NoServerStream: true,
 		Timeout: min(time.Duration(c.Timeout), listTimeout),
 		Explain: func(err error) relay.Explanation {
+			mu.Lock()
+			defer mu.Unlock()
+			cause = err
 			e := a.words.Error(err)
-			return relay.Explanation{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Final: err, NotRun: e.NotRun}
+			return relay.Explanation{Kind: e.Kind, Text: e.Text, Hints: e.Hints, NotRun: e.NotRun}
 		},
 		Mask: func(text string) string { return person.Lines(s.Mask(text)) }, Version: a.env.Version, Log: a.log,
 	})
-	if status, ok := errors.AsType[*relay.StatusError](err); ok && status.Status == http.StatusUnauthorized {
+	if err == nil {
+		return pins.List(list), nil
+	}
+	if status, ok := errors.AsType[*relay.StatusError](cause); ok && status.Status == http.StatusUnauthorized {
 		return nil, &session.SignInWantedError{Upstream: session.PlainURL(s.Upstream)}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return pins.List(list), nil
+	return nil, cmp.Or(cause, err)
 }
 
 // listTimeout is how long each request of tools may take.
