@@ -186,6 +186,14 @@ func (c *Config) setDefaults() {
 	if c.Mask == nil {
 		c.Mask = func(s string) string { return s }
 	}
+	c.setMemoryDefaults()
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// setMemoryDefaults replaces the nil funcs of what is remembered.
+func (c *Config) setMemoryDefaults() {
 	if c.Load == nil {
 		c.Load = func(string) ([]byte, error) { return nil, nil }
 	}
@@ -200,8 +208,5 @@ func (c *Config) setDefaults() {
 			}
 			return c.Save(name, change(old))
 		}
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
 	}
 }

@@ -111,8 +111,7 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 		f = s.hidden.refuse(m)
 	}
 	if f != nil {
-		s.audit(c, nil, f, true)
-		s.refuse(m.ID, f, b)
+		r.refuse(c, f)
 		return
 	}
 	pending := s.early.answered.Load()
@@ -126,8 +125,7 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 	}
 	c.signIn = callsSignIn(m)
 	if f := s.calls.enter(c); f != nil {
-		s.audit(c, nil, f, true)
-		s.refuse(m.ID, f, b)
+		r.refuse(c, f)
 		return
 	}
 	// enter has counted one goroutine in s.work. All that are begun here end with the call's
@@ -155,6 +153,12 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 	if pending != nil && !c.isInit() && !c.signIn {
 		pending.retryNow()
 	}
+}
+
+// refuse answers a call that does not begin.
+func (r *reader) refuse(c *call, f *fault) {
+	r.session.audit(c, nil, f, true)
+	r.session.refuse(c.ID, f, c.batch)
 }
 
 // notification queues a notification, or ends the call that it cancels.

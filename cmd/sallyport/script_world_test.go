@@ -284,8 +284,8 @@ const hostOpening = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"pr
 
 // scriptHost is `host FLAGS...`: an MCP host starts the proxy with these flags and opens a session.
 // `host call TOOL TEXT [ARGUMENTS]` calls a tool, whose answer must contain the text. `host end N`
-// closes stdin; the proxy then ends with status N. `host list TEXT` lists the tools, whose list must
-// contain the text, or with ! must not.
+// closes stdin; the proxy then ends with status N. `host list TEXT` asks for the tools, whose list
+// must contain the text, or with ! must not.
 func scriptHost(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	switch {

@@ -24,7 +24,7 @@ var upstreamRows = []row{
 	probeRow,
 }
 
-// probeRow explains what was asked of the upstream in vain. If there is an error below, that counts.
+// probeRow explains what was asked of the upstream in vain. An error below it counts more.
 func probeRow(_ given, err error) (Explanation, bool) {
 	e, ok := errors.AsType[*relay.ProbeError](err)
 	if !ok || e.Err != nil {
