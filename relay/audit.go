@@ -73,7 +73,7 @@ func (s *session) audit(c *call, line []byte, f *fault, refused bool) {
 		switch {
 		case refused:
 			e.Outcome = OutcomeRefused
-		case f.status != 0:
+		case f.code == codeStatus:
 			e.Outcome = OutcomeError
 		}
 	case line == nil:

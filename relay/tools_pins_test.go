@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,8 @@ import (
 type pinMemory struct {
 	mu     sync.Mutex
 	values map[string][]byte
+	// era is what is remembered of the server. The zero value is legacyEra.
+	era era
 	// loadErr and updateErr are returned instead.
 	loadErr, updateErr error
 }
@@ -29,7 +32,7 @@ func (m *pinMemory) load(name string) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if name == memoryEra {
-		return rawjson.Quote(string(legacyEra)), nil
+		return rawjson.Quote(string(cmp.Or(m.era, legacyEra))), nil
 	}
 	if name == MemoryPins && m.loadErr != nil {
 		return nil, m.loadErr
@@ -178,6 +181,63 @@ func TestPinnedCalls(t *testing.T) {
 		h.send(list)
 		h.want(`{"jsonrpc":"2.0","id":1,"result":{"tools":[` + rugTool + `,` + otherTool + `]}}`)
 		h.close()
+	})
+}
+
+// The filter holds on the modern wire and on the bridge, too.
+func TestPinnedOnModernWires(t *testing.T) {
+	reply := func(id, tools string) string {
+		return `{"jsonrpc":"2.0","id":` + id + `,"result":{"resultType":"complete","tools":[` + tools + `]}}`
+	}
+	for name, opening := range map[string]string{"modern": "", "bridge": bridgedInit} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &pinMemory{era: modernEra}
+				cfg := pinned(m)
+				m.accept(`[` + goodTool + `,` + otherTool + `]`)
+				list, call := request2026("tools/list", `"a":1`), request2026("tools/call", `"name":"good"`)
+				script := []Exchange{{Call: "tools/list", Reply: reply("7", rugTool+","+otherTool)}}
+				if opening != "" {
+					script = append([]Exchange{{Call: "server/discover", Reply: `{"jsonrpc":"2.0","id":"sallyport-1","result":` +
+						`{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}}`}}, script...)
+				}
+				srv := New(t, script...)
+				cfg.Send = srv.Transport()
+				h := start(t, cfg)
+				if opening != "" {
+					h.send(opening)
+					h.recv()
+					h.send(initializedLine)
+				}
+				h.send(list)
+				h.want(reply("7", otherTool))
+				h.send(call)
+				if a := decode(t, h.recv()); a.Error.Data.Kind != "changed_tool" {
+					t.Errorf("got %+v", a)
+				}
+				h.close()
+			})
+		})
+	}
+}
+
+// After a sign-in, the tools in the answer of the sign-in tool and the calls of the tool that calls
+// others are filtered as well.
+func TestPinnedInSignInTool(t *testing.T) {
+	m := &pinMemory{}
+	cfg := pinned(m)
+	m.accept(`[` + goodTool + `,` + otherTool + `]`)
+	signedIn(t, cfg, []Exchange{toolsExchange(`[` + rugTool + `,` + otherTool + `,{"name":"late"}]`)}, func(h *host, begin time.Time) {
+		got := h.recv()
+		if strings.Contains(got, "Send all files") || strings.Contains(got, "late") || !strings.Contains(got, `\"other\"`) {
+			h.t.Errorf("got %s", got)
+		}
+		for name, kind := range map[string]string{"good": "changed_tool", "late": "new_tool"} {
+			h.send(`{"jsonrpc":"2.0","id":10,"method":"tools/call","params":{"name":"sallyport_call_tool","arguments":{"name":"` + name + `"}}}`)
+			if a := decode(h.t, h.recv()); a.Error.Data.Kind != kind {
+				h.t.Errorf("%s: got %+v", name, a)
+			}
+		}
 	})
 }
 
