@@ -131,7 +131,7 @@ func (c Change) write(b *strings.Builder) {
 		fmt.Fprintf(b, "removed  %s\n", visible(c.Name))
 		return
 	case pins.Refused:
-		fmt.Fprintf(b, "unfit    %s: it has no single name, or is too large, so it stays hidden\n", visible(c.Name))
+		b.WriteString("unfit    (no name): it has no single name, or is too large, so it stays hidden\n")
 		return
 	}
 	fmt.Fprintf(b, "%-8s %s\n", c.Kind, visible(c.Name))
@@ -170,8 +170,7 @@ func shown(forms []json.RawMessage) []byte {
 
 // write writes a text of several lines behind a head. Long lines are broken.
 func write(b *bytes.Buffer, head, text string) {
-	b.WriteString(visible(head))
-	indent := ""
+	indent := visible(head)
 	for line := range strings.Lines(text + "\n") {
 		runes := []rune(indent + visible(strings.TrimSuffix(line, "\n")))
 		for len(runes) > maxColumns {
