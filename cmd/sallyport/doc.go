@@ -346,10 +346,10 @@
 // that it waits for, all without a login of its own: a second factor protects the way to the
 // bastion once for all processes, as with ControlMaster. --share off undoes that.
 //
-// A machine that is HOST of `sallyport callback` can ask the workstation to open pages, and no more.
-// A link is opened only if it is an authorization request with PKCE whose answer comes back to the
-// port that is held for it (callback.TestCheckLogin, callback.TestRogueLinks), and only after
-// Continue on our own page, whose form no other page can send (callback.TestForms,
+// A machine that is HOST of `sallyport callback` can ask the workstation to open pages, and no
+// more. A link is opened only if it is an authorization request with PKCE whose answer comes back
+// to the port that is held for it (callback.TestCheckLogin, callback.TestRogueLinks), and only
+// after Continue on our own page, whose form no other page can send (callback.TestForms,
 // callback.TestEvilPageInABrowser). It gets the callbacks of its own logins alone
 // (callback.TestRoutingByState). It cannot open pages in a loop: one at a time, none for an hour
 // after three that were refused or left alone, and twenty in ten minutes (callback.TestBrake,
