@@ -34,6 +34,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	}
 	watched := obstacle.Config{
 		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn,
+		Hops: s.Hops, CallbackHops: s.CallbackHops,
 		Words: a.words, Report: a.messages.Report, Lent: s.Logins.Shown,
 	}
 	if person.IsRemote(a.env, c.Browser.Browser) || c.CallbackVia != "" {
@@ -62,7 +63,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout: time.Duration(c.Timeout), KeepAlive: time.Duration(c.KeepAlive),
-		Obstacle: watcher.Obstacle,
+		Obstacle: watcher.Obstacle, Stage: func() string { return person.Printable(watcher.Stage()) },
 		Idle:     hostio.TrimMemory(a.std.In),
 		Explain:  watcher.Explain,
 		Answered: watcher.Answered,
