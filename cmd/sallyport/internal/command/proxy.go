@@ -34,7 +34,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	}
 	watched := obstacle.Config{
 		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn,
-		Hops: s.Hops, CallbackHops: s.CallbackHops,
+		Hops: s.Hops.Via, CallbackHops: s.Hops.Callback,
 		Words: a.words, Report: a.messages.Report, Lent: s.Logins.Shown,
 	}
 	if person.IsRemote(a.env, c.Browser.Browser) || c.CallbackVia != "" {

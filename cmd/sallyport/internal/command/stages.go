@@ -12,8 +12,8 @@ import (
 	"sallyport/oauth"
 )
 
-// slowStage is how long a stage of a login lasts before it is told in a line of its own, where lines
-// cannot be drawn again.
+// slowStage is how long a stage of a login lasts before it is told in a line of its own, where
+// lines cannot be drawn again.
 const slowStage = 2 * time.Second
 
 // loginLine shows at which stage a login is: as the live line of the terminal, or elsewhere in one
@@ -33,7 +33,7 @@ type loginLine struct {
 // showStages shows the stages of a login until stop is called. The function between sets what is
 // done while neither a tunnel is dialed nor a login is under way.
 func (a *app) showStages(ctx context.Context, s *session.Session) (between func(string), stop func()) {
-	l := &loginLine{app: a, session: s, stages: obstacle.Stages{Hops: s.Hops, CallbackHops: s.CallbackHops}}
+	l := &loginLine{app: a, session: s, stages: obstacle.Stages{Hops: s.Hops.Via, CallbackHops: s.Hops.Callback}}
 	l.between.Store("")
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
@@ -66,7 +66,7 @@ func (l *loginLine) run(ctx context.Context) {
 // show shows the stage of the states.
 func (l *loginLine) show(s obstacle.States, now time.Time) {
 	text := cmp.Or(l.stages.Now(s, now), l.between.Load().(string))
-	if l.session.RunsProgram(s.Tunnel.Hop) || l.session.RunsProgram(s.Callback.Hop) {
+	if l.session.Hops.RunsProgram(s.Tunnel.Hop) || l.session.Hops.RunsProgram(s.Callback.Hop) {
 		text = "" // its ProxyCommand may ask the person on the terminal
 	}
 	if l.app.screen.Show(text) {

@@ -55,7 +55,8 @@ func NewWatcher(cfg Config) *Watcher {
 	return &Watcher{cfg: cfg, changed: make(chan struct{}), stages: Stages{Hops: cfg.Hops, CallbackHops: cfg.CallbackHops}}
 }
 
-// Stage says what the way to the upstream, or the sign-in, is at. It is empty if nothing is under way.
+// Stage says what the way to the upstream, or the sign-in, is at. It is empty if nothing is under
+// way.
 func (w *Watcher) Stage() string {
 	s, _ := Look(w.cfg.Tunnel, w.cfg.Callback, w.cfg.SignIn)
 	return w.stage(s)

@@ -27,7 +27,7 @@ type Login struct {
 	Browser string
 	// NoBrowser says that no browser is to be started.
 	NoBrowser bool
-	// Screen is where the messages are shown. On a terminal a long link wraps over several lines.
+	// Screen is where the messages are shown. A terminal wraps a long link over several lines.
 	Screen *Screen
 	// TakesPaste says that the person may paste the callback into this terminal.
 	TakesPaste bool

@@ -117,8 +117,8 @@ func (s *Screen) hideTyping() {
 	}
 }
 
-// showTyping undoes hideTyping. A process in the background must leave the terminal alone: the shell
-// has set it for itself. The caller holds mu.
+// showTyping undoes hideTyping. A process in the background must leave the terminal alone: the
+// shell has set it for itself. The caller holds mu.
 func (s *Screen) showTyping() {
 	if s.restore != nil && s.inForeground() {
 		s.restore()

@@ -72,8 +72,8 @@ type Session struct {
 	Via string
 	// Tunnel leads to Via. It is nil without one.
 	Tunnel *sshtunnel.Tunnel
-	// Hops and CallbackHops are the aliases of the hosts that Tunnel and CallbackTunnel pass, in order.
-	Hops, CallbackHops []string
+	// Hops are the hosts that the tunnels pass.
+	Hops Hops
 	// Realm names the profile and the route, for what is kept for each.
 	Realm Realm
 	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
@@ -87,8 +87,6 @@ type Session struct {
 	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
 
-	// programs are the aliases of the hops that are reached by a ProxyCommand.
-	programs []string
 	// ssh is what made the tunnels.
 	ssh SSH
 	// signIn is what SignIn was made from.
@@ -178,20 +176,6 @@ func (s *Session) ListenForCallback(ctx context.Context) (net.Listener, string, 
 // Grant is the grant of the settings. It is oauth.GrantNone also if the settings hold the person's
 // own credentials.
 func (s *Session) Grant() string { return s.signIn.Grant }
-
-// RunsProgram reports whether a hop is reached by a ProxyCommand, which may ask the person itself.
-func (s *Session) RunsProgram(hop string) bool { return slices.Contains(s.programs, hop) }
-
-// namesOf returns the aliases of a chain, and keeps what RunsProgram tells of it.
-func (s *Session) namesOf(chain []*sshconfig.Host) (names []string) {
-	for _, h := range chain {
-		names = append(names, h.Alias)
-		if h.ProxyCommand != "" {
-			s.programs = append(s.programs, h.Alias)
-		}
-	}
-	return names
-}
 
 // SharedSockets returns the sockets of the shared connections of a chain.
 func (s *Session) SharedSockets(ctx context.Context, chain []*sshconfig.Host) []string {
