@@ -46,6 +46,7 @@ func (a *app) login(ctx context.Context, settings cli.Remote) error {
 	if err := s.CheckStored(); err != nil {
 		return err
 	}
+	stop()
 	had := relay.NewStatusError(answer.Response)
 	switch {
 	case !answer.IsMCP && had.HadToken:
