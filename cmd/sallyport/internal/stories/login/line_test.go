@@ -68,6 +68,45 @@ func TestNoLiveLine(t *testing.T) {
 	checkLines(t, term.String())
 }
 
+// A login by a code shows the code, and for how long it is good.
+func TestLiveLineOfADevice(t *testing.T) {
+	t.Parallel()
+	s := machines.NewDirectSite(t, machines.OIDCOptions{})
+	cmd := s.Command(t, t.TempDir(), "login", "--grant", "device_code", "--no-browser", s.Gate.URL)
+	cmd.Env = append(cmd.Env, "DISPLAY=:0", "LOG_LEVEL=warn")
+	term := machines.StartInTerminal(t, cmd)
+	shown := term.Await(t, `open this link:\r\n  (\S+)\r\n(?s:.*)enter the code (\S+)\r\n`)
+	term.Await(t, again+`\x1b\[2menter the code `+shown[2]+` at \S+/device, waiting 0:0[1-9] of \d+:\d\d\x1b`)
+	machines.Person{TrustsAll: true}.LogsIn(t, shown[1])
+	term.Await(t, `exchanging the code for a token(?s:.*)`+again+`sallyport: signed in to `+s.Gate.URL+`\r\n  token until`)
+	if got := term.Wait(t); got != machines.StatusDone {
+		t.Errorf("status %d, want %d", got, machines.StatusDone)
+	}
+	checkLines(t, term.String())
+}
+
+// What is wrong on the way to a login page is told in the form of all other messages: here, that a
+// refresh token has ended.
+func TestRemarksOfALogin(t *testing.T) {
+	t.Parallel()
+	s := machines.NewFakeSite(t)
+	env := []string{"DISPLAY=:0", "LOG_LEVEL=warn"}
+	login := func(browser string) *machines.Terminal {
+		return machines.StartInTerminal(t, s.Command(env, "login", "--callback-port", "0", "--browser", browser))
+	}
+	if got := login(s.Browser).Wait(t); got != machines.StatusDone {
+		t.Fatalf("status %d", got)
+	}
+	machines.OpenRecord(t, s.Home, s.Upstream, "default direct").Expire(t)
+	s.AS.RevokeAll()
+	term := login(s.Browser)
+	term.Await(t, again+`sallyport: note: refresh token is not accepted any more, a new sign-in is needed: [^\r\n]+\r\n(?s:.*)signed in to `)
+	if got := term.Wait(t); got != machines.StatusDone {
+		t.Errorf("status %d, want %d", got, machines.StatusDone)
+	}
+	checkLines(t, term.String())
+}
+
 // checkLines checks that every line on the screen is whole, and none is that of a log.
 func checkLines(t *testing.T, screen string) {
 	t.Helper()
