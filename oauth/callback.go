@@ -88,8 +88,7 @@ func listenForCallback(ctx context.Context, cfg *Config, life *lifespan, path st
 		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	// The listener may have another port than we asked for: see CallbackConfig.Listen.
-	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil {
+	if _, bound, err := net.SplitHostPort(ln.Addr().String()); err == nil && (port == "0" || holdsElsewhere(ln)) {
 		port = bound
 	}
 	at := &callbackPort{cfg: cfg, addr: addr, port: port, startPath: startPath + rand.Text()}
@@ -133,6 +132,13 @@ func ListenForCallback(ctx context.Context, cfg Config) (net.Listener, string, e
 		return nil, "", err
 	}
 	return bindCallback(ctx, &cfg)
+}
+
+// holdsElsewhere reports whether the port of a listener is held by another machine, which may have
+// chosen another one than we asked for.
+func holdsElsewhere(ln net.Listener) bool {
+	l, ok := ln.(interface{ HoldsElsewhere() bool })
+	return ok && l.HoldsElsewhere()
 }
 
 // bindCallback listens on the first of the configured addresses that is free, and returns which one

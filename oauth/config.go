@@ -240,8 +240,8 @@ type CallbackConfig struct {
 	// means something in HTML, and show the rest as it came.
 	Printable func(text string) string
 	// Listen opens the listener. It may be that of a tunnel, or one whose port another machine
-	// holds; callbacks that arrive there come by Transport.Deliver. The redirect URI has the port of
-	// its Addr. Nil is net.Listen's.
+	// holds. The latter has a method HoldsElsewhere() bool that returns true; the redirect URI then
+	// has the port of its Addr, and callbacks come by Transport.Deliver. Nil is net.Listen's.
 	Listen func(ctx context.Context, addr string) (net.Listener, error)
 }
 

@@ -86,7 +86,8 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// The npm package hands on arguments, streams and the exit status, and says which package it misses.
+// The npm package hands on arguments, streams and the exit status, and says which package it
+// misses.
 func TestWrapper(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {

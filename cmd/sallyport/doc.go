@@ -82,7 +82,13 @@
 // If the browser is on another machine than the proxy, there are two ways. The proxy reaches the
 // workstation by SSH: with --callback-via WORKSTATION the callback's port is a remote forward
 // there, which is gone after the login. Or the workstation reaches the proxy's machine: the person
-// types `sallyport callback HOST` on the workstation.
+// types `sallyport callback HOST` on the workstation, once for all logins on HOST. A login there
+// opens this page on the workstation: HOST wants to sign in to the upstream, at the login server.
+// Continue leads to the login page, and the answer goes back to HOST, which binds no port. The page
+// is not shown again for the same HOST and login server, and never for the HOST of --trust.
+// `sallyport status` lists what may be opened without asking, and `sallyport logout` forgets it. A
+// tool that knows nothing of this needs a port of its own: --port N carries port N of the
+// workstation to the same port of HOST.
 //
 // With --install, callback first copies this program to HOST, as ~/.local/bin/sallyport, if HOST
 // has the same platform and no equal or newer one. The copy gets its name only when it is whole and
@@ -99,6 +105,23 @@
 //
 // An editor's helper in BROWSER (VS Code, Codespaces) opens the link where its window is, and
 // forwards the port. Under WSL the browser is that of Windows.
+//
+// # The far end
+//
+// Two sallyports on two machines work together in a login: the one that wants it, and the one at
+// the browser. The one that dials starts the other by SSH, as `sallyport far-end`, which nobody
+// types. It is looked for in PATH and in the usual directories, such as ~/.local/bin. `sallyport
+// callback` starts it on HOST, where it owns the socket that logins find, and ends with the
+// connection. Where HOST runs no command, its sshd forwards a socket in /tmp instead.
+// --callback-via starts it on the workstation, with --join: it hands the login to `sallyport
+// callback` there, or opens the browser itself, and holds the callback's port. Without a sallyport
+// on the workstation, the port is a remote forward there, which is refused if GatewayPorts would
+// open it to other machines.
+//
+// All ways are open at once: helpers, --callback-via, the browser here, the link on stderr and in
+// the MCP host. The first answer counts. A container needs the directory of helper sockets alone
+// (browser in XDG_RUNTIME_DIR/sallyport, mounted at browser in the run of its state directory), or
+// --callback-host 0.0.0.0 with the port published on 127.0.0.1 of its host.
 //
 // # Settings
 //
@@ -256,6 +279,11 @@
 // callback's port, so that a login fails. On systems that cannot tell the user at the other end of
 // a socket (Windows, some BSD), the directory alone protects.
 //
+// A login is shown to helpers on sockets that are ours, with a process of ours behind each, and to
+// nobody else (helper.TestSocketsOfOthersAreLeftAlone). The helper can finish the login, and cannot
+// use it: the code alone is worth nothing without the verifier, which stays here. A port that a
+// workstation's sshd would open to others is not used (callback.TestGatewayPortsAreRefused).
+//
 // The process of a shared connection holds a way behind the bastion open, so others may want its
 // socket. It lies in a directory of mode 0700 that must be ours, as must the one above it. Both
 // ends look at the other's user before the first byte, as above
@@ -274,6 +302,24 @@
 // reaches, runs commands there as the user, listens there, and is asked the questions of a login
 // that it waits for, all without a login of its own: a second factor protects the way to the
 // bastion once for all processes, as with ControlMaster. --share off undoes that.
+//
+// A machine that is HOST of `sallyport callback` can ask the workstation to open pages, and no
+// more. A link is opened only if it is an authorization request with PKCE whose answer comes back
+// to the port that is held for it (callback.TestCheckLogin, callback.TestRogueLinks), and only
+// after Continue on our own page, whose form no other page can send (callback.TestForms,
+// callback.TestEvilPageInABrowser). It gets the callbacks of its own logins alone
+// (callback.TestRoutingByState). It cannot open pages in a loop: one at a time, none for an hour
+// after three that were refused or left alone, and twenty in ten minutes (callback.TestBrake,
+// callback.TestBrakeOfATrustedHost). Its words are short plain text on our pages
+// (callback.TestRogueTexts). What --port carries is its own page, in a sandbox: without origin,
+// script, cookies and service worker (callback.TestCarriedPageInABrowser). Not stopped: a HOST that
+// the person said Continue to may open pages of that login server, and asks there for what it
+// wants. It learns which loopback ports of the workstation are in use.
+//
+// Another user of the workstation may listen on one of its loopback addresses first. A login whose
+// redirect URI a browser could take there gets another port, or is told
+// (callback.TestAnotherUserHoldsALoopback). Our pages answer the processes of their own user alone,
+// where the system tells (callback.TestAnotherUserOpensOurLink).
 //
 // A web page in the person's browser can send requests to the callback's port. It lacks the state,
 // the Host header must be ours (DNS rebinding), idle connections keep nobody out
@@ -334,7 +380,9 @@
 //     The other processes of the account follow it.
 //   - route: how a request leaves: direct or via. background request: one that nobody waits for. It
 //     never starts a login.
-//   - person: the human. workstation: the machine with the person's browser.
+//   - person: the human. workstation: the machine with the person's browser. HOST: the machine
+//     where a login is wanted, as the person typed it on the workstation. helper: the sallyport on
+//     the workstation. desk: what in it holds the ports and shows the pages.
 //
 // # Packages
 //

@@ -1,6 +1,7 @@
 package procnet
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -53,4 +54,16 @@ func listeners(port string) (all []Socket) {
 		}
 	}
 	return all
+}
+
+// ConnectedUser returns the decimal number of the user whose socket on this machine is connected
+// from one address of IPv4 to another. It is empty if there is no such socket any more. The result
+// known is false if the system does not tell.
+func ConnectedUser(from, to netip.AddrPort) (uid string, known bool) {
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return "", false
+	}
+	uid, _ = Connected(string(table), from, to)
+	return uid, true
 }

@@ -128,7 +128,8 @@ func (g *grounds) twoFactors(count int, f factor) *trial {
 }
 
 // warmStart starts single processes while a connection stands, that of a ControlMaster or a shared
-// one through which others use the same server. Those of alone find none, and show what such a connection spares.
+// one through which others use the same server. Those of alone find none, and show what such a
+// connection spares.
 func (g *grounds) warmStart(hops int, roundTrip time.Duration) *trial {
 	const starts = 5
 	return &trial{run: func(t testing.TB) map[side]reached {

@@ -112,7 +112,7 @@ func TestPagesOfFailuresInABrowser(t *testing.T) {
 	tab.Keep(t, "failure")
 	r.send(helper.Message{Type: helper.TypeEnd})
 
-	r = begin("refusedbox")
+	begin("refusedbox")
 	tab.Keep(t, "confirm-other-issuer")
 	tab.Click(t, "Refuse")
 	tab.Await(t, "Refused")
@@ -168,8 +168,8 @@ func TestPushedLinkInABrowser(t *testing.T) {
 	}
 }
 
-// A tool of a rogue HOST, whose page --port carries, runs no script, leaves no cookie, no storage and
-// no service worker behind, and cannot lead the browser elsewhere by a page.
+// A tool of a rogue HOST, whose page --port carries, runs no script, leaves no cookie, no storage
+// and no service worker behind, and cannot lead the browser elsewhere by a page.
 func TestCarriedPageInABrowser(t *testing.T) {
 	w := newWorld(t, nil)
 	evil := make(chan string, 100)
@@ -214,8 +214,8 @@ func TestCarriedPageInABrowser(t *testing.T) {
 	}
 }
 
-// A web page that knows the address of our page cannot answer for the person, nor show our page in a
-// frame, nor bring a callback unseen.
+// A web page that knows the address of our page cannot answer for the person, nor show our page in
+// a frame, nor bring a callback unseen.
 func TestEvilPageInABrowser(t *testing.T) {
 	w := newWorld(t, nil)
 	r := w.hold("devbox")

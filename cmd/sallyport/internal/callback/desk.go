@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -214,7 +215,7 @@ func (s source) name() string {
 	if s.local {
 		return "this machine"
 	}
-	return s.host
+	return cmp.Or(s.host, "another machine")
 }
 
 // sourceOf returns where a login comes from. Only a process of this machine is believed if it says
@@ -224,9 +225,9 @@ func (d *Desk) sourceOf(m helper.Message, from Origin) source {
 	if from.Local {
 		s.host, s.trusted = shown(m.From), m.Trusted && m.From != ""
 	}
-	s.local = s.host == ""
+	s.local = from.Local && s.host == ""
 	for _, host := range d.cfg.TrustHosts {
-		s.trusted = s.trusted || host == s.host && !s.local
+		s.trusted = s.trusted || host == s.host && host != ""
 	}
 	return s
 }
@@ -248,9 +249,14 @@ func (d *Desk) hold(ctx context.Context, c *conversation, m helper.Message, from
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ctx.Err() != nil || d.logins[m.Login] != nil { // closed, or held by another connection meanwhile
+	if d.ctx.Err() != nil {
 		d.ports.release(p)
-		return nil, c.refuse(helper.KindTooMany, errors.New("the login came twice at once"))
+		return nil, net.ErrClosed
+	}
+	if l := d.logins[m.Login]; l != nil { // it came over another connection at the same time
+		d.ports.release(p)
+		l.joinLocked(c, from)
+		return l, nil
 	}
 	c.proven, redirect.Host = true, hostPort(redirect.Hostname(), p.number)
 	l := &login{desk: d, id: m.Login, from: from, upstream: shown(m.Upstream), redirect: redirect, port: p,
@@ -288,11 +294,7 @@ func (d *Desk) resume(c *conversation, m helper.Message, from source) (*login, e
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if l := d.logins[m.Login]; l != nil {
-		// The name is a secret. Yet another HOST must know the state, too.
-		c.proven = l.from.host == from.host
-		l.conversations[c] = true
-		c.post(l.heldLocked())
-		l.wakeLocked()
+		l.joinLocked(c, from)
 		return l, nil
 	}
 	ofHost := 0
@@ -305,6 +307,15 @@ func (d *Desk) resume(c *conversation, m helper.Message, from source) (*login, e
 		return nil, c.refuse(helper.KindTooMany, errors.New("too many logins wait on the workstation"))
 	}
 	return nil, nil
+}
+
+// joinLocked adds a connection to a login, and answers with "held". The name of the login is a
+// secret. Yet another HOST must know the state, too.
+func (l *login) joinLocked(c *conversation, from source) {
+	c.proven = l.from.host == from.host
+	l.conversations[c] = true
+	c.post(l.heldLocked())
+	l.wakeLocked()
 }
 
 // take takes a login page, the first one of a login or another.

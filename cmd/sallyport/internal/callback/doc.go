@@ -23,11 +23,11 @@
 //
 // Our pages have an origin of their own, a random port of 127.0.0.1. The link that starts the
 // browser is in the arguments of a program, which other users can read, so it works once and leads
-// to a page with another name, which is in no argument. A page has no script and loads nothing, and
-// its form has a token. The callback is answered by a redirect to such a page, so that the code
-// does not stay in the address bar. The page waits for the outcome of HOST's code exchange. A
-// connection to HOST that breaks in between loses nothing: the query is kept until the login
-// expires.
+// to a page with another name, which is in no argument. Where the system tells (Linux), no other
+// user gets any page. A page has no script and loads nothing, and its form has a token. The
+// callback is answered by a redirect to such a page, so that the code does not stay in the address
+// bar. The page waits for the outcome of HOST's code exchange. A connection to HOST that breaks in
+// between loses nothing: the query is kept until the login expires.
 //
 // # Other tools
 //

@@ -104,7 +104,8 @@ func (d *Desk) startJoining(id string) bool {
 
 // findHelper returns a connection to another helper of this machine that holds the port of a login,
 // and its answer. It returns nil if there is none. In the same directories lie sockets that lead to
-// another machine. A helper there calls the login by another HOST, because it does not believe ours.
+// another machine. A helper there calls the login by another HOST, because it does not believe
+// ours.
 func (d *Desk) findHelper(ctx context.Context, m helper.Message, from source) (*helper.Conn, helper.Message) {
 	d.mu.Lock()
 	own := d.socket

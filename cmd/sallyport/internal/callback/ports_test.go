@@ -202,3 +202,24 @@ func TestFromOfAHostCountsForNothing(t *testing.T) {
 		t.Errorf("the person sees %q of %q", how, r.held.Host)
 	}
 }
+
+// Another user of this machine sees the arguments of the browser's program, and gets no page by it,
+// nor uses the link up.
+func TestAnotherUserOpensOurLink(t *testing.T) {
+	machines.NeedMachine(t)
+	stranger := machines.NewAccount(t)
+	w := newWorld(t, nil)
+	w.hold("devbox").show()
+	visit := w.visit()
+	curl := machines.NeedProgram(t, "curl", "curl")
+	for _, link := range []string{visit, w.pages.url(loginPath, "x")} {
+		out, err := stranger.Command(curl, "-s", "-L", "--noproxy", "*", "--max-time", "20", link).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "only the user whose sign-in this is") {
+			t.Errorf("the stranger got %q, %v", out, err)
+		}
+	}
+	if a := w.browse(http.MethodHead, visit, ""); a.StatusCode != http.StatusForbidden {
+		t.Errorf("HEAD is answered by %d", a.StatusCode)
+	}
+	w.checkText(w.get(w.page(visit)), 200, "devbox wants to sign in")
+}

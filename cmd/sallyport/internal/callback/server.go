@@ -7,11 +7,15 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/oauth/loopback"
+	"sallyport/oauth/procnet"
 )
 
 const (
@@ -80,12 +84,33 @@ func (s *pageServer) guard(next http.Handler) http.Handler {
 			pageWrongHost.send(w, http.StatusMisdirectedRequest)
 			return
 		}
-		if !isNavigation(r.Header) {
+		if !isNavigation(r.Header) || r.Method == http.MethodHead {
 			http.Error(w, "only a page that a person sees", http.StatusForbidden)
+			return
+		}
+		if !isOwnBrowser(r) { // whoever sees the arguments of the browser's program knows the link
+			http.Error(w, "only the user whose sign-in this is", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// isOwnBrowser reports whether the other end of a connection is a process of this user, as far as
+// the system tells. One of the system itself may be in between, as where Windows's browser comes to
+// a port of WSL.
+func isOwnBrowser(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return true
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	to, toErr := netip.ParseAddrPort(local.String())
+	if err != nil || toErr != nil {
+		return true
+	}
+	uid, known := procnet.ConnectedUser(from, to)
+	return !known || uid == strconv.Itoa(os.Getuid()) || uid == "0"
 }
 
 // visit leads a browser that was just started to the page of its login, once.

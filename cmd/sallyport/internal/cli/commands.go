@@ -71,10 +71,11 @@ type StatusCommand struct {
 // DoctorCommand is `sallyport doctor`. It accepts the flags of the relay, so that the proxy's
 // command line serves it unchanged.
 type DoctorCommand struct {
-	JSON   bool   `name:"json" help:"Print JSON." from:"-"`
-	Report string `name:"report" placeholder:"FILE" help:"Write a report that is fit to be sent to strangers: names of hosts and people are replaced." from:"-"`
-	Client string `name:"client" placeholder:"NAME" help:"Run with the environment, PATH and entry that this MCP host gives its servers: claude-code, codex, gemini, ..." from:"-"`
-	Login  bool   `name:"login" help:"Sign in first, as sallyport login does; otherwise nobody is asked anything." from:"-"`
+	JSON    bool   `name:"json" help:"Print JSON." from:"-"`
+	Report  string `name:"report" placeholder:"FILE" help:"Write a report that is fit to be sent to strangers: names of hosts and people are replaced." from:"-"`
+	Client  string `name:"client" placeholder:"NAME" help:"Run with the environment, PATH and entry that this MCP host gives its servers: claude-code, codex, gemini, ..." from:"-"`
+	Verbose bool   `name:"verbose" short:"v" help:"Show also of good rows what they were concluded from." from:"-"`
+	Login   bool   `name:"login" help:"Sign in first, as sallyport login does; otherwise nobody is asked anything." from:"-"`
 	Remote
 	Relay `group:"upstream"`
 	Common
@@ -93,8 +94,8 @@ type CallbackCommand struct {
 	// Unattended says that nobody is there to be asked, and that no HOST ends the command. The
 	// service has it.
 	Unattended bool     `hidden:"" from:"-"`
-	Port       Ports    `help:"Port to carry to the same port of HOST, for tools that know nothing of sallyport (mcp-remote, claude, codex, gcloud); several are separated by commas." field:"callback.port" placeholder:"N[,N]"`
-	Trust      []string `sep:"none" placeholder:"HOST" help:"Open the login pages of HOST without asking first; may be repeated." field:"callback.trust"`
+	Port       Ports    `help:"Port to carry to the same port of HOST, for tools that know nothing of sallyport (mcp-remote, claude, codex, gcloud); several are separated by commas." placeholder:"N[,N]"`
+	Trust      []string `sep:"none" placeholder:"HOST" help:"Open the login pages of HOST without asking first; may be repeated."`
 	Browser    `group:"callback"`
 	SSH        `group:"ssh"`
 	Store      `group:"files"`
@@ -123,8 +124,8 @@ type ShareCommand struct {
 // TryCommand is `sallyport try`.
 type TryCommand struct{}
 
-// FarEndCommand is `sallyport far-end`, which a sallyport on another machine starts over SSH. Nobody
-// types it.
+// FarEndCommand is `sallyport far-end`, which a sallyport on another machine starts over SSH.
+// Nobody types it.
 type FarEndCommand struct {
 	Join  bool `hidden:"" help:"Bring one login, from stdin, to the browser of this machine." from:"-"`
 	Store `group:"files"`

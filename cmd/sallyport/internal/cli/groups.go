@@ -56,9 +56,9 @@ type Store struct {
 
 // Callback says where the callback of a login is accepted, and for how long.
 type Callback struct {
-	CallbackVia     string  `placeholder:"HOST" help:"Listen for the callback on HOST, your workstation, by a remote forward." field:"ssh.callbackVia"`
+	CallbackVia     string  `placeholder:"HOST" help:"Bring the login to the browser of HOST, your workstation: by a sallyport there, or else by a remote forward." field:"ssh.callbackVia"`
 	CallbackPort    Ports   `default:"53682" placeholder:"N[,N]" help:"Port of the callback; 0 takes any free one; a list is tried in order." from:"OAUTH2_CALLBACK_PORT" field:"oauth2.callbackPort"`
-	CallbackHost    string  `default:"127.0.0.1" placeholder:"ADDR" help:"Loopback address of the callback, or localhost." from:"OAUTH2_CALLBACK_HOST" field:"oauth2.callbackHost"`
+	CallbackHost    string  `default:"127.0.0.1" placeholder:"ADDR" help:"Loopback address of the callback, or localhost; in a container also 0.0.0.0, for a published port." from:"OAUTH2_CALLBACK_HOST" field:"oauth2.callbackHost"`
 	CallbackTimeout Seconds `default:"300s" placeholder:"DUR" help:"How long a login may take; a number without a unit is seconds." from:"OAUTH2_CALLBACK_TIMEOUT_SECONDS" field:"oauth2.callbackTimeoutSeconds"`
 }
 

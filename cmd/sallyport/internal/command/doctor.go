@@ -54,7 +54,9 @@ func tellDoctor(ctx context.Context, a *app, cfg doctor.Config, run func(doctor.
 	if asJSON {
 		out = io.Discard
 	}
-	printer := doctor.NewPrinter(out, live && !asJSON, live && a.env.Getenv("NO_COLOR") == "")
+	printer := doctor.NewPrinter(out, doctor.Look{
+		Live: live && !asJSON, Color: live && a.env.Getenv("NO_COLOR") == "", Verbose: cfg.Command != nil && cfg.Command.Verbose,
+	})
 	cfg.Begin, cfg.Done = printer.Begin, printer.Done
 	report := run(cfg)
 	printer.Summary(report)
@@ -153,6 +155,9 @@ func doctorArgs(a *app, c *cli.DoctorCommand, entry *doctor.Entry) []string {
 		}
 		if c.Login {
 			args = append(args, "--login")
+		}
+		if c.Verbose {
+			args = append(args, "--verbose")
 		}
 		args = append(args, entry.Args()...)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/explain"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/relay"
@@ -38,11 +39,11 @@ func (w accountRows) tell(ctx context.Context) {
 	case w.found.open:
 		w.skip(idAccepted, "no token is needed")
 		w.begin(idMCP)
-		w.tellMCP(w.probe(ctx, w.s.Bare()))
+		w.tellMCP(w.probe(ctx, w.s.Parts.Bare()))
 	case token == nil:
 		w.skip(idAccepted, "there is no token to show")
 		w.begin(idMCP)
-		w.tellUnsigned(w.probe(ctx, w.s.Bare()))
+		w.tellUnsigned(w.probe(ctx, w.s.Parts.Bare()))
 	default:
 		w.begin(idAccepted)
 		w.tellSigned(w.probe(ctx, token))
@@ -62,9 +63,9 @@ func (w accountRows) tellStore() {
 		w.tellMissing(dir)
 		return
 	}
-	if keyring := w.Words.Error(err0(err)); err != nil && keyring.Status == explain.StatusUsage {
+	if _, usage := errors.AsType[*cli.UsageError](err); usage { // of --token-store keyring
 		w.skip(idStore, "the keyring comes first")
-		w.failWith(idKey, keyring)
+		w.fail(idKey, err)
 		return
 	}
 	if err != nil {
@@ -95,14 +96,6 @@ func (w accountRows) tellStore() {
 	default:
 		w.skip(idKey, "it is not found")
 	}
-}
-
-// err0 keeps a nil error from the table of words, which takes none.
-func err0(err error) error {
-	if err == nil {
-		return errors.New("")
-	}
-	return err
 }
 
 // failStore makes the row of a store that is not used.

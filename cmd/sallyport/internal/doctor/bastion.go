@@ -22,29 +22,39 @@ type lastHopRows struct {
 // askLimit bounds one request to the last hop.
 const askLimit = 10 * time.Second
 
-// takeShared goes through the shared connection of a chain, if there is one and the login of our
-// own would need a person.
+// sharedBy returns the process of the shared connection that is up through the hosts of a chain.
+func (w *walk) sharedBy(ctx context.Context, c *chain) int {
+	if w.Command.Share != "auto" {
+		return 0
+	}
+	for _, shown := range share.AskAll(ctx, w.s.Parts.SharedSockets(ctx, c.hosts)) {
+		if shown.Err == nil && shown.Status.Phase == sshtunnel.Up && !shown.Status.Draining {
+			return shown.Status.PID
+		}
+	}
+	return 0
+}
+
+// takeShared goes through the shared connection of the chain, if that is up and a login of our own
+// is not possible.
 func (w lastHopRows) takeShared(ctx context.Context) {
-	if !w.c.needsPerson {
+	if w.c.sharedBy == 0 || !w.c.needsPerson {
 		return
 	}
-	for _, shown := range share.AskAll(ctx, w.s.SharedSockets(ctx, w.c.hosts)) {
-		if shown.Err != nil || shown.Status.Phase != sshtunnel.Up {
-			continue
-		}
-		w.viaShared = true
-		s, err := w.openSession(ctx)
-		if err != nil {
-			return
-		}
-		w.s.Close()
-		w.s = s
-		w.c.tunnel = s.Tunnel
-		ctx, cancel := context.WithTimeout(ctx, askLimit)
-		defer cancel()
-		w.c.up = w.c.tunnel.Connect(ctx) == nil
+	w.viaShared = true
+	s, err := w.openSession(ctx)
+	if err != nil {
 		return
 	}
+	w.s.Close()
+	w.s = s
+	w.c.tunnel = s.Tunnel
+	if last := w.chains[len(w.chains)-1]; last != w.c {
+		last.tunnel = s.CallbackTunnel
+	}
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	w.c.up = w.c.tunnel.Connect(ctx) == nil
 }
 
 // tell makes the rows of what the last hop permits, and of the upstream as it is seen from

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/explain"
+	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/oauth"
 )
@@ -21,9 +22,19 @@ type callbackRows struct{ *walk }
 // tell looks at what a login needs on this machine.
 func (w callbackRows) tell(ctx context.Context) {
 	if because := w.needlessCallback(); because != "" {
-		w.skipAll(because, idPort, idTrip, idBrowser, idHelper)
+		w.skipAll(because, idHelper, idPort, idTrip, idBrowser)
 		return
 	}
+	w.begin(idHelper)
+	asked, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	helpers := len(helper.Answering(asked, helper.Dirs(w.SocketDirs)))
+	if helpers > 0 {
+		w.ok(idHelper, count(helpers, "helper")+" of another machine, or of this one, takes logins")
+		w.skipAll("the callback comes by the helper", idPort, idTrip, idBrowser)
+		return
+	}
+	w.skip(idHelper, "no other machine lends its browser to this one")
 	w.begin(idPort)
 	if w.s.CallbackTunnel != nil {
 		w.tellRemotePort(ctx)
@@ -32,27 +43,6 @@ func (w callbackRows) tell(ctx context.Context) {
 	}
 	w.begin(idBrowser)
 	w.tellBrowser()
-	w.begin(idHelper)
-	w.tellHelper(ctx)
-}
-
-// tellHelper says which other machines lend a browser.
-func (w callbackRows) tellHelper(ctx context.Context) {
-	if w.Helpers == nil {
-		w.skip(idHelper, "helpers are not looked for by this version")
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
-	defer cancel()
-	switch helpers, err := w.Helpers(ctx); {
-	case err != nil:
-		e := w.Words.Error(err)
-		w.add(Check{ID: idHelper, Result: Warn, Summary: e.Text, Next: e.Hints})
-	case len(helpers) == 0:
-		w.skip(idHelper, "no other machine lends its browser to this one")
-	default:
-		w.ok(idHelper, "lent by "+join(helpers, ", "))
-	}
 }
 
 // needlessCallback says why no login comes back to this machine, or "".
@@ -64,7 +54,7 @@ func (w callbackRows) needlessCallback() string {
 		return "no sign-in is needed"
 	case !w.attended():
 		return "nobody has to sign in with this grant"
-	case w.s.Grant() == oauth.GrantDeviceCode:
+	case w.s.Parts.Grant() == oauth.GrantDeviceCode:
 		return "a login by a device code comes back to no port"
 	}
 	return ""
@@ -72,7 +62,7 @@ func (w callbackRows) needlessCallback() string {
 
 // tellPort binds the callback's port as a login would, and sends a request to it.
 func (w callbackRows) tellPort(ctx context.Context) {
-	ln, addr, err := w.s.ListenForCallback(ctx)
+	ln, addr, err := w.s.Parts.ListenForCallback(ctx)
 	if err == nil {
 		w.ok(idPort, ln.Addr().String()+" is free", "configured as "+addr)
 		w.begin(idTrip)
@@ -146,7 +136,7 @@ func (w callbackRows) tellRemotePort(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	ln, addr, err := w.s.ListenForCallback(ctx)
+	ln, addr, err := w.s.Parts.ListenForCallback(ctx)
 	if err != nil {
 		w.fail(idPort, err)
 		w.skip(idTrip, "no port could be bound")

@@ -29,6 +29,12 @@ type chain struct {
 	tunnel *sshtunnel.Tunnel
 	// read evaluates ssh_config.
 	read func(context.Context) ([]*sshconfig.Host, error)
+	// getenv is that of the tunnel. It knows the agent that was found in place of one that the
+	// environment does not name.
+	getenv func(string) string
+	// sharedBy is the process of the shared connection that is up through the hosts. It is 0 if
+	// there is none, or if the settings share nothing.
+	sharedBy int
 	// up says that the tunnel is up, and dialed that we have dialed it ourselves.
 	up, dialed bool
 	// needsPerson says that a login wants an answer of a person.
@@ -67,7 +73,7 @@ func (w *walk) adjust(cfg *sshtunnel.Config) {
 	}
 	w.chains = append(w.chains, c)
 	read := cfg.Chain
-	c.read = read
+	c.read, c.getenv = read, cfg.Getenv
 	cfg.Chain = func(ctx context.Context) ([]*sshconfig.Host, error) {
 		hosts, err := read(ctx)
 		if err != nil {
@@ -82,7 +88,7 @@ func (w *walk) adjust(cfg *sshtunnel.Config) {
 	if cfg.Ask = w.Ask; w.Ask == nil {
 		cfg.Terminal = false
 	}
-	cfg.Shared = nil
+	cfg.Shared, cfg.SharedElsewhere = nil, nil
 }
 
 // quietHosts returns the hosts with what the dial of a doctor has otherwise.

@@ -57,10 +57,10 @@
 //	token.stored        the stored sign-in, until when it is good, and what renews it
 //	token.accepted      the upstream accepts the token
 //	upstream.mcp        revision and transport of MCP
+//	callback.helper     a browser that another machine lends
 //	callback.port       a port for the callback can be had
 //	callback.loopback   a request of this machine arrives there
 //	callback.browser    the program that opens the login page
-//	callback.helper     a browser that another machine lends
 //	shared              the shared connections
 //	proxies             the proxies that run here, and what is in their way
 //	hosts               the entries in the files of MCP hosts

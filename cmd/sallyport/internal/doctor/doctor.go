@@ -94,9 +94,6 @@ type Config struct {
 	Words explain.Explainer
 	// Client is the MCP host whose environment the process has. It is nil for that of the terminal.
 	Client *Client
-	// Helpers returns the machines that lend a browser to logins on this one, as they are called.
-	// If it is nil, they are not looked for.
-	Helpers func(context.Context) ([]string, error)
 	// Ask puts a question of SSH to the person. If it is nil, nobody is asked, and no key is used
 	// that needs a touch.
 	Ask func(context.Context, sshtunnel.Question) (string, error)

@@ -98,7 +98,11 @@ func TestNames(t *testing.T) {
 		{"127.0.0.1:53682 and localhost and ::1", "127.0.0.1:53682 and localhost and ::1"},
 		{"curve25519-sha256@libssh.org, chacha20-poly1305@openssh.com", "curve25519-sha256@libssh.org, chacha20-poly1305@openssh.com"},
 		{"ssh-ed25519 SHA256:abc/adad+x, adalovely, settings.json: line 3", "ssh-ed25519 SHA256:abc/adad+x, adalovely, settings.json: line 3"},
-		{"client-77 on ada-laptop", "name-2 on host-7"},
+		{"root@127.0.0.1 port 22", "root@127.0.0.1 port 22"},
+		{"key SHA256:lEY3HlLmdSoA6XaondmV+iUWVcy80OQwNgO76vgLak8 (file)", "key key-1 (file)"},
+		{`certificate of "CN=x.corp.example,O=Big Corp" by "CN=Root,O=Big Corp"`, `certificate of "CN=name-2,O=name-3" by "CN=name-4,O=name-3"`},
+		{"https://mcp.corp.example/tenant/0123456789abcdef0123/mcp", "https://host-3/tenant/(segment)/mcp"},
+		{"client-77 on ada-laptop", "name-5 on host-7"},
 	} {
 		if got := n.Mask(test.text); got != test.want {
 			t.Errorf("%q became %q, want %q", test.text, got, test.want)
@@ -110,7 +114,7 @@ func TestNames(t *testing.T) {
 func TestPrinter(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	p := NewPrinter(&out, false, false)
+	p := NewPrinter(&out, Look{})
 	r := &Report{Checks: []Check{
 		{ID: "a", Result: OK, Summary: "good"},
 		{ID: "b", Result: Skipped, Summary: "why"}, {ID: "c", Result: Skipped, Summary: "why"},
@@ -125,7 +129,9 @@ func TestPrinter(t *testing.T) {
 	p.Summary(r)
 	p.Close()
 	const want = `ok      a                    good
-skipped b, c, d              why
+skipped b, c                 why
+skipped d                    why
+        next     do
 fail    e                    bad  [31m
         why      reason
         seen     seen it

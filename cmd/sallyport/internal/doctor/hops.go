@@ -37,6 +37,8 @@ var dialRows = []string{rowName, rowTCP, rowKey, rowKex, rowLogin}
 // tellHops makes the rows of a chain, from its configuration to the login. It reports whether the
 // tunnel is up.
 func (w *walk) tellHops(ctx context.Context, c *chain) bool {
+	w.begin(c.id(0, rowConfig))
+	c.sharedBy = w.sharedBy(ctx, c)
 	for i, h := range c.hosts {
 		w.begin(c.id(i, rowConfig))
 		w.tellConfig(c.id(i, rowConfig), h)
@@ -151,7 +153,7 @@ func (r *hopRows) finishHop(until int) {
 // stoodIn says why a hop has no rows of its own.
 func (r *hopRows) stoodIn() string {
 	if r.by == sshtunnel.ByControlMaster || r.by == "" {
-		return "your ControlMaster stands for this hop: it is logged in already"
+		return "a connection that is logged in already stands for this hop"
 	}
 	return "the dial did not tell"
 }
@@ -272,14 +274,23 @@ func tryLines(tries []sshtunnel.AuthInfo) []string {
 // failed makes the row that the error of the dial belongs to, and skips the others.
 func (r *hopRows) failed(err error) {
 	row, index := r.rowOf(err)
-	r.finishHopBefore(index)
+	if index < r.at { // a hop was lost after its last row
+		row, index = dialRows[r.next], r.at
+	}
+	r.finishHop(index)
 	if r.at < len(r.c.hosts) {
 		if r.next < slices.Index(dialRows, row) {
 			r.passTo(row)
 		}
-		if auth, ok := errors.AsType[*sshtunnel.AuthError](err); ok && r.wantsPerson(auth) {
+		auth, _ := errors.AsType[*sshtunnel.AuthError](err)
+		switch {
+		case auth != nil && r.c.sharedBy != 0:
+			r.c.needsPerson = true
+			r.add(Check{ID: r.id(), Result: Skipped, Evidence: append(tryLines(r.tries), err.Error()),
+				Summary: fmt.Sprintf("the shared connection of process %d is logged in, and proxies use it; without it: %s", r.c.sharedBy, r.words(err).Text)})
+		case auth != nil && r.wantsPerson(auth):
 			r.skipLogin(auth)
-		} else {
+		default:
 			r.failWith(r.id(), r.words(err), tryLines(r.tries)...)
 		}
 		r.step()
@@ -301,13 +312,6 @@ func (r *hopRows) words(err error) explain.Explanation {
 		e.Text = fmt.Sprintf("hop %s: no answer in time", r.host().Alias)
 	}
 	return e
-}
-
-// finishHopBefore passes the hops that are behind us.
-func (r *hopRows) finishHopBefore(index int) {
-	if index > r.at {
-		r.finishHop(index)
-	}
 }
 
 // passTo makes the rows of the hop that must have been good for the error of a later one.
@@ -372,13 +376,13 @@ func (r *hopRows) rowOf(err error) (row string, index int) {
 	return rowTCP, index
 }
 
-// nameRefusals are beginnings of what servers say of a name that they cannot resolve, as glibc,
-// musl, the BSD systems, macOS and Windows word it. The protocol has no code for it (RFC 4254
-// section 5.1), so these words are all there is.
+// nameRefusals begin what servers say of a name that they cannot resolve, as glibc, musl, the BSD
+// systems, macOS, Windows and Go word it. The protocol has no code for it (RFC 4254 section 5.1),
+// so these words are all there is.
 var nameRefusals = []string{
 	"name or service not known", "temporary failure in name resolution", "no address associated with", "name does not resolve",
 	"nodename nor servname", "no such host", "unknown host", "non-recoverable failure in name resolution", "try again",
-	"name has no usable address", "lookup ", "dial tcp: lookup ",
+	"name has no usable address", "lookup ",
 }
 
 // isNameRefusal reports whether a hop could not connect because it cannot resolve the name.

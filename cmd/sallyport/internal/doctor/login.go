@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/crypto/ssh"
-
 	"sallyport/sshtunnel"
 	"sallyport/sshtunnel/hostkeys"
 	"sallyport/sshtunnel/userkeys"
@@ -21,13 +19,13 @@ func (w *walk) tellKeys(ctx context.Context, c *chain, index int) {
 		w.skip(id, "PubkeyAuthentication is off")
 		return
 	}
-	agent, agentErr := userkeys.OpenAgent(ctx, h, w.Env.Getenv)
+	agent, agentErr := userkeys.OpenAgent(ctx, h, c.getenv)
 	if agentErr == nil {
 		defer agent.Close()
 	}
 	var notes []string
 	keys := userkeys.Collect(userkeys.Config{
-		Host: h, Agent: agent, Getenv: w.Env.Getenv, Context: ctx, Log: w.Log,
+		Host: h, Agent: agent, Getenv: c.getenv, Context: ctx, Log: w.Log,
 		Note:        func(text string) { notes = append(notes, text) },
 		AgentFailed: func(err error) { agentErr = err },
 	})
@@ -44,7 +42,7 @@ func (w *walk) tellKeys(ctx context.Context, c *chain, index int) {
 	}
 	lines = append(lines, notes...)
 	switch {
-	case agentErr != nil && files == 0:
+	case agentErr != nil && files == 0 && c.sharedBy == 0:
 		e := w.Words.Error(&sshtunnel.AuthError{Hop: h.Alias, User: h.User, NeedsPerson: true, Agent: agentFault(agentErr), Err: agentErr})
 		e.Text = agentErr.Error()
 		w.failWith(id, e, lines...)
@@ -52,15 +50,18 @@ func (w *walk) tellKeys(ctx context.Context, c *chain, index int) {
 		w.add(Check{ID: id, Result: Warn, Summary: fmt.Sprintf("%s; %s without it", agentErr, count(files, "key")), Evidence: lines,
 			Next: w.Words.Error(&sshtunnel.AuthError{Hop: h.Alias, User: h.User, NeedsPerson: true, Agent: agentFault(agentErr), Err: agentErr}).Hints})
 	case len(keys) == 0:
-		w.skip(id, "there is no key to offer; "+agentWords(agent, h.IdentityAgent))
+		w.skip(id, "there is no key to offer; "+w.agentWords(agent, c, h.IdentityAgent))
 	default:
-		w.ok(id, fmt.Sprintf("%s to offer; %s", count(len(keys), "key"), agentWords(agent, h.IdentityAgent)), lines...)
+		w.ok(id, fmt.Sprintf("%s to offer; %s", count(len(keys), "key"), w.agentWords(agent, c, h.IdentityAgent)), lines...)
 	}
 }
 
 // agentWords says which agent is asked.
-func agentWords(agent *userkeys.Agent, setting string) string {
+func (w *walk) agentWords(agent *userkeys.Agent, c *chain, setting string) string {
+	found := c.getenv(agentVariable)
 	switch {
+	case agent != nil && setting == "" && w.Env.Getenv(agentVariable) == "":
+		return "SSH_AUTH_SOCK is not set in this process, and the agent at " + found + " was found"
 	case agent != nil:
 		return "the agent answers"
 	case setting == "none":
@@ -102,11 +103,8 @@ func keyLine(k userkeys.Key) string {
 	if k.InAgent {
 		where = "the agent signs"
 	}
-	return fmt.Sprintf("%s %s, %s (%s)", keyType(k.Signer.PublicKey()), hostkeys.Fingerprint(k.Signer.PublicKey()), k.Label, where)
+	return fmt.Sprintf("%s %s, %s (%s)", k.Signer.PublicKey().Type(), hostkeys.Fingerprint(k.Signer.PublicKey()), k.Label, where)
 }
-
-// keyType is the type of a key.
-func keyType(key ssh.PublicKey) string { return key.Type() }
 
 // noteTouched notes that a hop has a key that wants a touch.
 func (c *chain) noteTouched(hop string) {

@@ -15,8 +15,7 @@ import (
 type Printer struct {
 	// out gets text that is printable already, and our own escape sequences.
 	out io.Writer
-	// live says that out is a terminal, and color that it may have colours.
-	live, color bool
+	Look
 
 	// mu guards what follows, and out.
 	mu sync.Mutex
@@ -32,10 +31,17 @@ type Printer struct {
 	stop, stopped chan struct{}
 }
 
+// Look says how rows are shown.
+type Look struct {
+	// Live says that the output is a terminal, Color that it may have colours, and Verbose that
+	// good rows show what they were concluded from, too.
+	Live, Color, Verbose bool
+}
+
 // NewPrinter returns a printer to out. The caller must Close it.
-func NewPrinter(out io.Writer, live, color bool) *Printer {
-	p := &Printer{out: out, live: live, color: color, stop: make(chan struct{}), stopped: make(chan struct{})}
-	if !live {
+func NewPrinter(out io.Writer, look Look) *Printer {
+	p := &Printer{out: out, Look: look, stop: make(chan struct{}), stopped: make(chan struct{})}
+	if !look.Live {
 		close(p.stopped)
 		return p
 	}
@@ -91,7 +97,7 @@ func (p *Printer) Done(c Check) {
 	defer p.mu.Unlock()
 	p.clear()
 	p.began = time.Now()
-	if c.Result == Skipped && len(p.waiting) > 0 && c.Summary == p.because {
+	if c.Result == Skipped && len(p.waiting) > 0 && c.Summary == p.because && len(c.Next) == 0 {
 		p.waiting = append(p.waiting, c.ID)
 		return
 	}
@@ -101,11 +107,23 @@ func (p *Printer) Done(c Check) {
 		return
 	}
 	p.row(c.Result, c.ID, c.Summary)
-	var b strings.Builder
-	if c.Result == Fail || c.Result == Warn {
-		writeMore(&b, c)
+	bad := c.Result == Fail || c.Result == Warn
+	if bad {
+		p.more("why", c.Why)
 	}
-	io.WriteString(p.out, b.String())
+	for _, text := range c.Evidence {
+		if bad || p.Verbose {
+			p.more("seen", text)
+		}
+	}
+	for _, text := range c.Next {
+		p.more("next", text)
+	}
+}
+
+// more prints a line below a row.
+func (p *Printer) more(name, text string) {
+	fmt.Fprintf(p.out, "        %-8s %s\n", name, person.OneLine(text))
 }
 
 // row prints the line of one row, or of several that were skipped.
@@ -118,18 +136,6 @@ func (p *Printer) flush() {
 	if len(p.waiting) > 0 {
 		p.row(Skipped, strings.Join(p.waiting, ", "), p.because)
 		p.waiting = nil
-	}
-}
-
-// writeMore writes what stands below a row that is not good.
-func writeMore(b *strings.Builder, c Check) {
-	line := func(name, text string) { fmt.Fprintf(b, "        %-8s %s\n", name, person.OneLine(text)) }
-	line("why", c.Why)
-	for _, text := range c.Evidence {
-		line("seen", text)
-	}
-	for _, text := range c.Next {
-		line("next", text)
 	}
 }
 
@@ -162,7 +168,7 @@ var colors = map[Result]string{OK: green, Warn: yellow, Fail: red, Skipped: dim}
 
 // paint colours text, if the output may have colours.
 func (p *Printer) paint(color, text string) string {
-	if !p.color {
+	if !p.Color {
 		return text
 	}
 	return "\x1b[" + color + "m" + text + "\x1b[0m"

@@ -55,6 +55,7 @@ const (
 	kindUser   = "user"
 	kindFolder = "folder"
 	kindName   = "name"
+	kindKey    = "key"
 )
 
 // NamesOf returns the names in the settings and the environment.
@@ -115,11 +116,15 @@ var (
 	address6 = regexp.MustCompile(`(?i)\b[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:%\w+)?`)
 	dotted   = regexp.MustCompile(`(?i)\b(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}\b`)
 	query    = regexp.MustCompile(`\?[^\s"')]+`)
+	key      = regexp.MustCompile(`SHA256:[A-Za-z0-9+/]{20,}`)
+	subject  = regexp.MustCompile(`\b(?:CN|O|OU|L|ST|STREET|SERIALNUMBER)=([^,+"]+)`)
+	segment  = regexp.MustCompile(`(://[^\s"']*?/)([A-Za-z0-9_~-]*[0-9][A-Za-z0-9_~-]*)`)
+	letter   = regexp.MustCompile(`[\pL\pN_-]`)
 	homes    = regexp.MustCompile(`(/home/|/Users/|\\Users\\)([^/\\\s:"')]+)`)
 )
 
-// files are the endings of what looks like a host's name and is a file, a library or a program.
-var files = []string{"json", "conf", "config", "pub", "pem", "key", "sock", "txt", "log", "com", "net", "org"}
+// files are the endings of what looks like a host's name and is a file.
+var files = []string{"json", "jsonc", "toml", "yaml", "conf", "config", "pub", "pem", "key", "sock", "txt", "log", "hop"}
 
 // Mask replaces the names in a text.
 func (n *Names) Mask(text string) string {
@@ -127,7 +132,7 @@ func (n *Names) Mask(text string) string {
 	for _, m := range mail.FindAllString(text, -1) {
 		user, host, _ := strings.Cut(m, "@")
 		switch {
-		case n.known[host] != "": // as ssh writes it
+		case n.known[host] != "", isAddress(host): // as ssh writes it
 			n.add(kindUser, user)
 		case looksLikeHost(host): // and no extension of SSH's protocol
 			n.add(kindName, m)
@@ -136,6 +141,13 @@ func (n *Names) Mask(text string) string {
 	for _, m := range homes.FindAllStringSubmatch(text, -1) {
 		n.add(kindUser, m[2])
 	}
+	for _, m := range key.FindAllString(text, -1) { // the public half of a key tells whose it is
+		n.add(kindKey, m)
+	}
+	for _, m := range subject.FindAllStringSubmatch(text, -1) {
+		n.add(kindName, m[1])
+	}
+	text = n.maskSegments(text)
 	for _, m := range urlHost.FindAllStringSubmatch(text, -1) {
 		n.add(kindHost, m[1])
 	}
@@ -162,6 +174,27 @@ func (n *Names) Mask(text string) string {
 	return text
 }
 
+// longSegment is how long a part of a URL's path may be before it may be a secret.
+const longSegment = 16
+
+// maskSegments replaces the parts of URLs' paths that may be secrets or names of customers: those
+// that are long and have digits.
+func (n *Names) maskSegments(text string) string {
+	for {
+		replaced := segment.ReplaceAllStringFunc(text, func(found string) string {
+			m := segment.FindStringSubmatch(found)
+			if len(m[2]) < longSegment {
+				return found
+			}
+			return m[1] + "(segment)"
+		})
+		if replaced == text {
+			return text
+		}
+		text = replaced
+	}
+}
+
 // addAddress notes an IP address.
 func (n *Names) addAddress(text string) {
 	bare, _, _ := strings.Cut(text, "%")
@@ -174,7 +207,7 @@ func (n *Names) addAddress(text string) {
 // an extension of SSH's protocol.
 func looksLikeHost(word string) bool {
 	last := strings.ToLower(word[strings.LastIndexByte(word, '.')+1:])
-	return !slices.Contains(files[:len(files)-3], last) && !strings.HasSuffix(word, "openssh.com") && !strings.HasSuffix(word, "libssh.org")
+	return !slices.Contains(files, last) && !strings.HasSuffix(word, "openssh.com") && !strings.HasSuffix(word, "libssh.org")
 }
 
 // replace replaces one name where it is a word of its own.
@@ -202,7 +235,6 @@ func partOfWord(before, after, kind string) bool {
 	if kind == kindFolder {
 		return false
 	}
-	letter := regexp.MustCompile(`[\pL\pN_-]`)
 	return before != "" && letter.MatchString(before[len(before)-1:]) || after != "" && letter.MatchString(after[:1])
 }
 

@@ -51,6 +51,9 @@ func (w settingRows) given() []string {
 func (w settingRows) tellSettings() {
 	given := len(w.Command.Given)
 	summary := fmt.Sprintf("%s made, the others are defaults", count(given, "setting"))
+	if given > 0 {
+		summary += ": " + strings.Join(w.given()[:given], ", ")
+	}
 	if len(w.Command.Warnings) > 0 {
 		w.add(Check{ID: idSettings, Result: Warn, Summary: summary + "; " + w.Command.Warnings[0], Evidence: w.given()})
 		return

@@ -34,7 +34,7 @@ func (w signInRows) tell(ctx context.Context) {
 	switch {
 	case w.s == nil:
 		w.skipAll(w.why, metadataRows...)
-	case w.s.Grant() == oauth.GrantNone:
+	case w.s.Parts.Grant() == oauth.GrantNone:
 		w.found.open = true
 		w.skipAll("the settings forbid a sign-in, or hold credentials of their own", metadataRows...)
 	case w.met == nil || w.met.status == 0:
@@ -43,7 +43,7 @@ func (w signInRows) tell(ctx context.Context) {
 		w.begin(idChallenge)
 		ctx, cancel := context.WithTimeout(ctx, discoverLimit)
 		defer cancel()
-		d, err := w.s.Discover(ctx)
+		d, err := w.s.Parts.Discover(ctx)
 		w.tellSignIn(d, err)
 	}
 }
@@ -64,7 +64,7 @@ func (w signInRows) signInUnreached(ctx context.Context) {
 	w.begin(idServer)
 	ctx, cancel := context.WithTimeout(ctx, discoverLimit)
 	defer cancel()
-	d, err := w.s.DiscoverServer(ctx, issuer)
+	d, err := w.s.Parts.DiscoverServer(ctx, issuer)
 	w.tellServer(d, err)
 }
 
@@ -93,7 +93,7 @@ func (w signInRows) tellSignIn(d oauth.Discovery, err error) {
 
 // wantsToken reports whether a token is fetched although the upstream asks for none.
 func (w signInRows) wantsToken(d oauth.Discovery) bool {
-	return w.s.Grant() != oauth.GrantAuto && d.Resource.ID != ""
+	return w.s.Parts.Grant() != oauth.GrantAuto && d.Resource.ID != ""
 }
 
 func isAnswer(a asclient.Attempt) bool { return a.Step == asclient.StepChallenge && a.Status != 0 }
@@ -221,7 +221,7 @@ func (w signInRows) tellIssuer(s asclient.Server) {
 
 // byDevice reports whether a login would use the device grant.
 func (w signInRows) byDevice(s asclient.Server) bool {
-	return w.s.Grant() == oauth.GrantDeviceCode || w.s.Grant() == oauth.GrantAuto && s.AuthorizationEndpoint == "" && s.DeviceEndpoint != ""
+	return w.s.Parts.Grant() == oauth.GrantDeviceCode || w.s.Parts.Grant() == oauth.GrantAuto && s.AuthorizationEndpoint == "" && s.DeviceEndpoint != ""
 }
 
 // tellPKCE makes the row of PKCE, which the authorization code grant needs.
@@ -265,7 +265,7 @@ func (w signInRows) tellWays(s asclient.Server) {
 	switch {
 	case len(ways) > 0:
 		w.ok(idWays, join(ways, "; "))
-	case w.s.Grant() == oauth.GrantJWTBearer:
+	case w.s.Parts.Grant() == oauth.GrantJWTBearer:
 		w.skip(idWays, "the assertion says who we are")
 	default:
 		w.fail(idWays, &asclient.SignInError{Stage: asclient.StageRegister, Server: s.Name(), Code: asclient.CodeNoClient, Refused: true,

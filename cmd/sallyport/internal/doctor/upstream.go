@@ -82,7 +82,7 @@ func (w upstreamRows) meet(ctx context.Context) *meeting {
 	}
 	req.Header = w.s.Header.Clone()
 	req.Header.Set("Accept", "application/json, text/event-stream")
-	resp, err := w.s.Bare().RoundTrip(req)
+	resp, err := w.s.Parts.Bare().RoundTrip(req)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.answered = time.Now()

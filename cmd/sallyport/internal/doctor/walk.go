@@ -187,5 +187,5 @@ func (w *walk) resultOf(id string) Result {
 
 // attended reports whether a person takes part in the grant of the settings.
 func (w *walk) attended() bool {
-	return slices.Contains([]string{"", oauth.GrantAuto, oauth.GrantAuthorizationCode, oauth.GrantDeviceCode}, w.s.Grant())
+	return slices.Contains([]string{"", oauth.GrantAuto, oauth.GrantAuthorizationCode, oauth.GrantDeviceCode}, w.s.Parts.Grant())
 }

@@ -21,6 +21,7 @@ import (
 
 	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/cmd/sallyport/internal/install"
 	"sallyport/cmd/sallyport/internal/localsock"
 	"sallyport/cmd/sallyport/internal/session"
@@ -206,6 +207,13 @@ func errorCases() []errorCase {
 		{"a read-only file", &install.ReadOnlyError{Path: "/f", Target: "/store/f"}, KindConfig, StatusUsage, "--dry-run", true},
 		{"a file that changes all the time", &install.BusyError{Path: "/f"}, KindOther, StatusFailed, "end the host", false},
 		{"no shell on the host", &callback.OwnerError{Host: "desk", Err: io.EOF}, KindOwner, StatusFailed, "needs a shell on desk", false},
+		{"neither way from the host", &helper.CarryError{Host: "desk", Exec: &sshtunnel.OpenError{Hop: "desk", Network: "session"}, Forward: &sshtunnel.ListenError{Hop: "desk"}},
+			KindForwarding, StatusUnreachable, "AllowStreamLocalForwarding", false},
+		{"no sallyport on the host", &helper.MissingError{Host: "desk"}, KindOther, StatusFailed, "sallyport callback --install desk", false},
+		{"an old sallyport on the host", &helper.OldError{Host: "desk"}, KindOther, StatusFailed, "sallyport callback --install desk", false},
+		{"no socket on the host", &helper.FarEndError{Host: "desk", Text: "no room"}, KindOther, StatusFailed, "XDG_RUNTIME_DIR", false},
+		{"nothing comes from the host", &helper.ProofError{Host: "desk", Way: helper.ByForward, Err: io.EOF}, KindForwarding, StatusUnreachable, "login --paste", false},
+		{"a port that others reach", &session.GatewayError{Host: "desk", Addr: "1"}, KindForwarding, StatusFailed, "GatewayPorts no", false},
 		{"nobody listens on the host", &callback.OwnerError{Host: "desk", Port: 1}, KindOwner, StatusFailed, "start the login on desk", false},
 		{"another user listens", &callback.OwnerError{Host: "desk", Port: 1, Owners: []string{"1001"}}, KindOwner, StatusFailed, "another user", false},
 		{"certificate of another host", dial(x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"other"}}}), KindTLS, StatusUnreachable, "for other", false},

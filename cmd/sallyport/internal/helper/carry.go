@@ -52,7 +52,8 @@ type Carrier struct {
 	mu      sync.Mutex
 	state   CarryState
 	changed chan struct{}
-	// probe is what a connection says first that only proves the way. It is empty if none is awaited.
+	// probe is what a connection says first that only proves the way. It is empty if none is
+	// awaited.
 	probe string
 	// proven is closed when a connection has said so.
 	proven chan struct{}
@@ -69,8 +70,8 @@ type CarryState struct {
 	// Proven says that a connection through the socket was tried. It is false if HOST forwards the
 	// socket but lets nobody connect to it from here.
 	Proven bool
-	// Missing says that HOST runs commands and has no sallyport. It is nil otherwise. A login on HOST
-	// takes a sallyport, so the person should be told.
+	// Missing says that HOST runs commands and has no sallyport. It is nil otherwise. A login on
+	// HOST takes a sallyport, so the person should be told.
 	Missing *MissingError
 	// Err says why no login comes at present. It is nil if logins come.
 	Err error

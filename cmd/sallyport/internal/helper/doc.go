@@ -12,6 +12,44 @@
 // helper: see Carry. One connection carries one login. Whoever accepts a connection knows over
 // which HOST it came, so no message says that, with the exception of "from" below.
 //
+// # How connections come from HOST
+//
+// Carry tries two ways, and says nothing until one is proven: a connection from the workstation to
+// the socket on HOST must come back.
+//
+//   - By exec. A fixed command looks for a sallyport on HOST, in PATH and where people put one,
+//     and runs `sallyport far-end`. That process owns the socket, and carries its connections over
+//     stdin and stdout (yamux). Its first line says what it is; what a login shell prints before
+//     that is skipped. It ends with its stdin, or when the workstation answers no ping, and its
+//     socket with it.
+//   - By a forwarded socket, where HOST runs another command in place of ours, or none. The sshd
+//     of HOST makes a socket in /tmp, with a name that nobody can guess and of mode 0600. It
+//     leaves the file behind when the connection ends, so each link asks for another name, and a
+//     login removes what refuses its connection.
+//
+// What HOST refuses is an error with a type, at once. What is lost is looked for again: a Carrier
+// outlives links, far ends and a sleep of the workstation.
+//
+// # The side of HOST
+//
+// A login (Logins) asks all helpers that are there to hold its port, before it begins. If one does,
+// HOST binds no port, and the callback comes by Deliver. If none does within some seconds, the port
+// is bound on HOST, and helpers that come later are shown the login as well. The first may choose
+// the port, all others get the one that is agreed on. If the last helper is gone for some seconds,
+// HOST binds the port after all. The first callback with the right state counts; the other helpers
+// are told the outcome.
+//
+// A socket is used only if its file is this user's, nobody else may write to it, and the process
+// behind it is this user's too (package localsock). Other processes of the same user are not kept
+// out: they could read the tokens as well.
+//
+// # The workstation dialed from HOST
+//
+// With --callback-via, HOST dials the workstation, and runs `sallyport far-end --join` there. Its
+// stdin and stdout are one connection of the protocol. It joins the helper that runs on the
+// workstation, or is one itself as long as the login lasts. The login travels in messages only:
+// nothing of it stands in the command.
+//
 // # The protocol, version 1
 //
 // Each message is a JSON object on a line of its own, of at most 64 KiB. A reader ignores members
@@ -42,12 +80,12 @@
 //	H  {"type":"shown","how":"confirm"}
 //
 // The issuer is empty if the login server was configured by its endpoints. How says what the person
-// sees: "confirm" is our page that asks whether to go on, "opened" is the login page, "waiting" says
-// that the page of another login is open first, and "nowhere" says that no browser could be
-// started. The helper says it again when it changes. It refuses a login with an error, whose kind is
-// "refused" (the person said no), "too_many" (the brake on pages holds) or "invalid" (the link is
-// none that may be opened; the text says why). After "refused" and "invalid" the login does not ask
-// this helper again.
+// sees: "confirm" is our page that asks whether to go on, "opened" is the login page, "waiting"
+// says that the page of another login is open first, and "nowhere" says that no browser could be
+// started. The helper says it again when it changes. It refuses a login with an error, whose kind
+// is "refused" (the person said no), "too_many" (the brake on pages holds) or "invalid" (the link
+// is none that may be opened; the text says why). After "refused" and "invalid" the login does not
+// ask this helper again.
 //
 // The link of a pushed authorization request (RFC 9126) lasts a minute or so. The helper asks for a
 // new one when the person is ready, and gets it in a message like the first:
@@ -67,7 +105,7 @@
 // the login.
 //
 // A connection that breaks without an end loses nothing. The helper keeps the port, the page and
-// the query until the login expires. The login connects anew and says hold and login again, with the
-// same ID. The helper goes on where it was, and sends a query again that has had no outcome. The
-// login takes a repeated query for the same one, because the state is the same.
+// the query until the login expires. The login connects anew and says hold and login again, with
+// the same ID. The helper goes on where it was, and sends a query again that has had no outcome.
+// The login takes a repeated query for the same one, because the state is the same.
 package helper

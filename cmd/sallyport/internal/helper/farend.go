@@ -33,8 +33,8 @@ const (
 	closing = 10 * time.Second
 )
 
-// FarEnd owns a helper socket on HOST. It carries each connection to the workstation, over the stdin
-// and stdout that its session channel of SSH gives it.
+// FarEnd owns a helper socket on HOST. It carries each connection to the workstation, over the
+// stdin and stdout that its session channel of SSH gives it.
 type FarEnd struct {
 	// Dirs are those of helper sockets.
 	Dirs []string
@@ -147,8 +147,8 @@ func splice(a, b net.Conn) {
 }
 
 // Join connects In and Out to a helper of this machine, and serves until either ends. The helper is
-// told that the login is that of the machine from. The greeting is written only if there is a helper.
-// The error is ErrNoHelper if there is none.
+// told that the login is that of the machine from. The greeting is written only if there is a
+// helper. The error is ErrNoHelper if there is none.
 func (f FarEnd) Join(ctx context.Context, from string) error {
 	for _, path := range Sockets(f.Dirs) {
 		dialing, cancel := context.WithTimeout(ctx, hereTimeout)

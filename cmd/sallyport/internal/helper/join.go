@@ -10,10 +10,10 @@ import (
 	"sallyport/sshtunnel"
 )
 
-// Join connects a login of this machine to the browser of the workstation that a tunnel leads to. It
-// starts a sallyport there by a fixed command: the login itself travels over its stdin and stdout.
-// The errors are those of the tunnel, a *MissingError, an *OldError, a *FarEndError, or say that no
-// command of ours runs there. The caller must close the connection.
+// Join connects a login of this machine to the browser of the workstation that a tunnel leads to.
+// It starts a sallyport there by a fixed command: the login itself travels over its stdin and
+// stdout. The errors are those of the tunnel, a *MissingError, an *OldError, a *FarEndError, or say
+// that no command of ours runs there. The caller must close the connection.
 func Join(ctx context.Context, tunnel *sshtunnel.Tunnel, host string) (net.Conn, error) {
 	if err := tunnel.Connect(ctx); err != nil {
 		return nil, err

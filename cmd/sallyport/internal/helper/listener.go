@@ -66,6 +66,9 @@ func (l *listener) Addr() net.Addr {
 	return textAddr(l.addr)
 }
 
+// HoldsElsewhere reports whether Addr may have another port than the login has asked for.
+func (l *listener) HoldsElsewhere() bool { return true }
+
 func (l *listener) setAddr(addr string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -33,6 +33,16 @@ type login struct {
 	addr string
 	// prompt is nil while nothing waits for the person.
 	prompt *Prompt
+	helpers
+	outcomes
+	// over says that the listener is closed.
+	over bool
+	// changed is closed and replaced at each change.
+	changed chan struct{}
+}
+
+// helpers is what a login knows of the helpers.
+type helpers struct {
 	// talks are those under way, by the name of the helper.
 	talks map[string]*talk
 	// retry is when a helper may be asked again, by its name.
@@ -41,16 +51,16 @@ type login struct {
 	trouble string
 	// refused says that the person refused the login at a helper.
 	refused bool
+}
+
+// outcomes is what a login knows of the callbacks that came from helpers.
+type outcomes struct {
 	// delivering counts the callbacks whose outcome is awaited.
 	delivering int
 	// outcome is that of the login. It is nil until it is known.
 	outcome *Message
 	// owed says that a callback came from a helper that was not told the outcome yet.
 	owed bool
-	// over says that the listener is closed.
-	over bool
-	// changed is closed and replaced at each change.
-	changed chan struct{}
 }
 
 // newLogin returns a login that has no helper yet.
@@ -61,7 +71,7 @@ func newLogin(l *Logins, w Want) (*login, error) {
 	}
 	g := &login{
 		logins: l, want: w, id: rand.Text(), agreeing: make(chan struct{}, 1),
-		talks: map[string]*talk{}, retry: map[string]time.Time{}, changed: make(chan struct{}),
+		helpers: helpers{talks: map[string]*talk{}, retry: map[string]time.Time{}}, changed: make(chan struct{}),
 	}
 	g.ctx, g.cancel = context.WithCancel(l.ctx)
 	g.listener = newListener(net.JoinHostPort(host, port), g.end)
@@ -215,8 +225,8 @@ func (g *login) bind(ctx context.Context) error {
 	return nil
 }
 
-// bindLate binds the port here, because the last helper has gone. A port that is taken is no matter:
-// the helper may come back.
+// bindLate binds the port here, because the last helper has gone. A port that is taken is no
+// matter: the helper may come back.
 func (g *login) bindLate() {
 	if err := g.bind(g.ctx); err != nil {
 		g.logins.cfg.Log.Debug("no port for a login without a helper", "err", err)
@@ -330,8 +340,8 @@ func (g *login) refuse(prompt *Prompt, by *talk) {
 	g.deliver(prompt, q.Encode())
 }
 
-// holdURI returns the redirect URI for a hold. The login's path is not known yet. All addresses of a
-// container stand for its loopback, as in the redirect URI of the login.
+// holdURI returns the redirect URI for a hold. The login's path is not known yet. All addresses of
+// a container stand for its loopback, as in the redirect URI of the login.
 func holdURI(addr string) string {
 	host, port, _ := net.SplitHostPort(addr)
 	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {

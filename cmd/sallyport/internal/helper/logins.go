@@ -80,10 +80,10 @@ type Want struct {
 	Listen func(ctx context.Context, addr string) (net.Listener, error)
 }
 
-// Listen begins a login. If helpers are there, they hold the port, and the listener binds none here:
-// its Accept returns connections that this process makes to itself. Otherwise the listener is that
-// of Want.Listen. In both cases the login ends when the listener is closed, and helpers that come
-// later are shown it. The error is that of Want.Listen.
+// Listen begins a login. If helpers are there, they hold the port, and the listener binds none
+// here: its Accept returns connections that this process makes to itself. Otherwise the listener is
+// that of Want.Listen. In both cases the login ends when the listener is closed, and helpers that
+// come later are shown it. The error is that of Want.Listen.
 func (l *Logins) Listen(ctx context.Context, w Want) (net.Listener, error) {
 	g, err := newLogin(l, w)
 	if err != nil {
@@ -113,8 +113,8 @@ func (l *Logins) Listen(ctx context.Context, w Want) (net.Listener, error) {
 
 // Prompt is what a helper shows.
 type Prompt struct {
-	// AuthorizeURL is the link to the login page. LinkExpires is when it ends, if it ends before the
-	// login.
+	// AuthorizeURL is the link to the login page. LinkExpires is when it ends, if it ends before
+	// the login.
 	AuthorizeURL string
 	LinkExpires  time.Time
 	// StartURL is our own page that leads to the login page, or to a new one. It may be empty.

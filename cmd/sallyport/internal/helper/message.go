@@ -72,7 +72,8 @@ type Message struct {
 	// StartURL is a page of the login that leads to the login page and holds no secret. MCP hosts
 	// show it. The helper answers for it at the port that it holds. It may be empty.
 	StartURL string `json:"start_url,omitempty"`
-	// Now is what the clock of the sender shows. The clock of the workstation may show another time.
+	// Now is what the clock of the sender shows. The clock of the workstation may show another
+	// time.
 	Now time.Time `json:"now,omitzero"`
 	// LinkExpires is when the link ends, if it ends before the login. It is zero otherwise.
 	LinkExpires time.Time `json:"link_expires,omitzero"`

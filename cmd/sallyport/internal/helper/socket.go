@@ -25,8 +25,8 @@ const (
 
 // Dirs returns the directories of helper sockets, the best one first. They lie in those of control
 // sockets. An MCP host and an SSH session may see different variables, so the usual place of
-// XDG_RUNTIME_DIR is among them in any case. The paths of all these may be too long for a socket, so
-// the last one lies in the directory of temporary files.
+// XDG_RUNTIME_DIR is among them in any case. The paths of all these may be too long for a socket,
+// so the last one lies in the directory of temporary files.
 func Dirs(control []string) []string {
 	all := slices.Clone(control)
 	if uid := os.Getuid(); uid >= 0 { // there are numbers, so this is not Windows
@@ -46,7 +46,8 @@ func Dirs(control []string) []string {
 }
 
 // Listen makes a helper socket in the first directory that can have one. The error is that of the
-// last directory, a *localsock.DirError if it is somebody else's. The caller must close the listener.
+// last directory, a *localsock.DirError if it is somebody else's. The caller must close the
+// listener.
 func Listen(dirs []string) (*localsock.Listener, error) {
 	err := errors.New("no directory for it")
 	for _, dir := range dirs {
@@ -91,8 +92,8 @@ func Dial(ctx context.Context, path string) (net.Conn, error) {
 	return conn, err
 }
 
-// Answering returns those of the sockets of Sockets behind which a helper answers. None is asked for
-// anything.
+// Answering returns those of the sockets of Sockets behind which a helper answers. None is asked
+// for anything.
 func Answering(ctx context.Context, dirs []string) []string {
 	paths := Sockets(dirs)
 	answers := make([]bool, len(paths))

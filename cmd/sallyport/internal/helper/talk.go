@@ -30,8 +30,8 @@ type talk struct {
 // SSH.
 const hereTimeout, elsewhereTimeout = 2500 * time.Millisecond, time.Minute
 
-// run talks until the login is over or the connection has ended. Then the login looks for the helper
-// again.
+// run talks until the login is over or the connection has ended. Then the login looks for the
+// helper again.
 func (t *talk) run() {
 	g := t.login
 	pause := retryInterval
@@ -94,7 +94,8 @@ func (t *talk) converse() error {
 	return (&exchange{talk: t, conn: conn, told: make(chan *Message, 1)}).run(received)
 }
 
-// hold has the helper hold the port. The first helper may choose another one if the login allows it.
+// hold has the helper hold the port. The first helper may choose another one if the login allows
+// it.
 func (t *talk) hold(ctx context.Context, conn *Conn) error {
 	g := t.login
 	select { // while one helper chooses, the others wait
@@ -134,7 +135,12 @@ func (t *talk) hold(ctx context.Context, conn *Conn) error {
 	if !g.agree(held) {
 		return errPortBusy
 	}
-	g.change(func() { t.held, t.host, g.trouble = true, answer.Host, "" })
+	g.change(func() {
+		t.held, g.trouble = true, ""
+		if g.logins.cfg.Others[t.name] == nil { // nobody has typed how that one calls us
+			t.host = answer.Host
+		}
+	})
 	return nil
 }
 

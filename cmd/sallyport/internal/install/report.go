@@ -54,8 +54,8 @@ type Report struct {
 	Hosts   []HostReport `json:"hosts"`
 }
 
-// IsHere reports whether the host is on this machine: its program is in PATH, or it has a file of the
-// user's.
+// IsHere reports whether the host is on this machine: its program is in PATH, or it has a file of
+// the user's.
 func (h *Host) IsHere(p Place) bool {
 	if h.Program(p) != "" {
 		return true

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -164,7 +165,7 @@ type TabPage struct {
 func StartTab(t testing.TB, ns *Namespace) *Tab {
 	t.Helper()
 	cmd := Person{NS: ns}.command(t)
-	cmd.Args[1] = Peer(t, "tab.mjs")
+	cmd.Args[slices.Index(cmd.Args, Peer(t, "browser.mjs"))] = Peer(t, "tab.mjs")
 	return &Tab{stdio: StartStdio(t, cmd)}
 }
 
@@ -205,6 +206,16 @@ func (tab *Tab) Goto(t testing.TB, url string) TabPage {
 func (tab *Tab) Click(t testing.TB, name string) TabPage {
 	t.Helper()
 	return tab.Do(t, map[string]any{"do": "click", "name": name})
+}
+
+// SignIn signs in and agrees on the pages of oidc-provider.
+func (tab *Tab) SignIn(t testing.TB) {
+	t.Helper()
+	tab.Await(t, "Sign-in")
+	tab.Do(t, map[string]any{"do": "fill", "placeholder": "Enter any login", "text": "ada"})
+	tab.Do(t, map[string]any{"do": "fill", "placeholder": "and password", "text": "any"})
+	tab.Click(t, "Sign-in")
+	tab.Click(t, "Continue")
 }
 
 // Await waits until the page has a text.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/explain"
+	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/oauth"
 	"sallyport/oauth/asclient"
 	"sallyport/sshtunnel"
@@ -51,6 +52,15 @@ func TestCurrent(t *testing.T) {
 		{name: "the workstation sleeps during a login", states: States{Tunnel: up, Callback: locked, SignIn: oauth.State{Busy: true}},
 			kind: explain.KindSSHPerson, hint: "ssh-add"},
 		{name: "a login waits", states: States{SignIn: busyLogin}, kind: explain.KindSignIn, url: waiting.StartURL, hint: waiting.StartURL},
+		{name: "a login goes on in the browser of another machine", states: States{SignIn: busyLogin, Elsewhere: "type it there", Callback: lost,
+			Lent: helper.Shown{Holding: 1, Hosts: []string{"devbox"}, How: helper.HowConfirm}},
+			kind: explain.KindSignIn, url: waiting.StartURL, hint: "go on in the browser of your workstation (where you typed sallyport callback devbox)"},
+		{name: "no browser on the other machine", states: States{SignIn: busyLogin, Lent: helper.Shown{Holding: 1, How: helper.HowNowhere}},
+			kind: explain.KindSignIn, url: waiting.StartURL, hint: "no browser could be started on your workstation"},
+		{name: "the browser is elsewhere, and not lent", states: States{SignIn: busyLogin, Elsewhere: "type it there"},
+			kind: explain.KindSignIn, url: waiting.StartURL, hint: "type it there"},
+		{name: "the workstation is away during a login", states: States{Tunnel: up, Callback: lost, SignIn: busyLogin},
+			kind: explain.KindSignIn, url: waiting.StartURL, hint: "the workstation of --callback-via is not reached: hop bastion"},
 		{name: "a login with a device waits", states: States{SignIn: oauth.State{Prompt: device, Busy: true}},
 			kind: explain.KindSignIn, url: device.AuthorizeURL, hint: "enter the code ABCD"},
 		{name: "a login waits after one was denied", states: States{SignIn: oauth.State{Prompt: waiting, Busy: true, Err: denied}},

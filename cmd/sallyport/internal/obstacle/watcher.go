@@ -38,8 +38,8 @@ type Config struct {
 	Hops, CallbackHops []string
 	// SignIn is the sign-in.
 	SignIn *oauth.Transport
-	// Lent returns what helpers show of the login under way, and a channel that is closed at the next
-	// change.
+	// Lent returns what helpers show of the login under way, and a channel that is closed at the
+	// next change.
 	Lent func() (helper.Shown, <-chan struct{})
 	// Elsewhere says what the person does if the browser is on another machine. It is empty if the
 	// browser of this machine serves.

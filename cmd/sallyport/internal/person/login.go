@@ -21,7 +21,8 @@ type Login struct {
 	Upstream string
 	// CallbackVia is the workstation of --callback-via. It is empty without one.
 	CallbackVia string
-	// Forwarded reports whether that workstation listens for the callback. It may be nil without one.
+	// Forwarded reports whether that workstation listens for the callback. It may be nil without
+	// one.
 	Forwarded func() bool
 	// Browser is the command of --browser. If it is empty, the system's browser is used.
 	Browser string

@@ -24,22 +24,31 @@ func listenHere(ctx context.Context, addr string) (net.Listener, error) {
 	return new(net.ListenConfig).Listen(ctx, "tcp", addr)
 }
 
-// openCallback returns the function that begins a login: helpers hold its port, or the workstation of
-// --callback-via does, or this machine.
+// openCallback returns the function that begins a login: helpers hold its port, or the workstation
+// of --callback-via does, or this machine.
 func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, error) {
 	listen := listenHere
 	var others map[string]func(context.Context) (net.Conn, error)
 	if host := cfg.Settings.CallbackVia; host != "" {
-		w, err := s.openWorkstation(ctx, cfg, host)
+		w, err := openWorkstation(ctx, s, cfg, host)
 		if err != nil {
 			return nil, err
 		}
 		s.workstation = w
-		listen, others = w.listen, map[string]func(context.Context) (net.Conn, error){"--callback-via " + host: w.join}
+		listen, others = w.listenOrHere(cfg.OnlyLooks), map[string]func(context.Context) (net.Conn, error){"--callback-via " + host: w.join}
+	}
+	if cfg.OnlyLooks { // no helper is told of a login
+		if s.CallbackTunnel != nil {
+			listen = func(ctx context.Context, addr string) (net.Listener, error) {
+				return s.CallbackTunnel.Listen(ctx, "tcp", addr)
+			}
+		}
+		return listen, nil
 	}
 	redirect, err := url.Parse(cfg.Settings.RedirectURI)
-	if err == nil && cfg.Settings.RedirectURI != "" && !IsLoopback(redirect.Hostname()) {
-		return listen, nil // somebody brings the callback to this machine
+	elsewhere := err == nil && cfg.Settings.RedirectURI != "" && !IsLoopback(redirect.Hostname())
+	if elsewhere || cfg.OnlyLooks { // somebody brings the callback to this machine, or nobody signs in
+		return listen, nil
 	}
 	s.Logins = helper.NewLogins(helper.LoginsConfig{
 		Dirs: helper.Dirs(cfg.SocketDirs), Upstream: PlainURL(s.Upstream), Others: others, Log: cfg.Log,
@@ -64,8 +73,8 @@ func (s *Session) Forwarded() bool {
 	return s.workstation.forwarded
 }
 
-// isPortFixed reports whether the person has chosen the port, or has a client that may be registered
-// for it.
+// isPortFixed reports whether the person has chosen the port, or has a client that may be
+// registered for it.
 func isPortFixed(settings cli.Remote) bool {
 	ports := settings.CallbackPort
 	chosen := len(ports) > 1 || len(ports) == 1 && ports[0] != 0 && ports[0] != cli.DefaultCallbackPort
@@ -73,7 +82,7 @@ func isPortFixed(settings cli.Remote) bool {
 }
 
 // offerBy returns what shows a prompt to the person and to the helpers.
-func (s *Session) offerBy(show Offer) func(context.Context, oauth.Prompt) {
+func offerBy(s *Session, show Offer) func(context.Context, oauth.Prompt) {
 	return func(ctx context.Context, p oauth.Prompt) {
 		show(ctx, p, func(report func(helper.Shown)) {
 			// A login with a code needs no port, and that of another process is offered there.
@@ -89,8 +98,8 @@ func (s *Session) offerBy(show Offer) func(context.Context, oauth.Prompt) {
 	}
 }
 
-// checkCallbackHost refuses a callback host that others than this machine may reach. A container has
-// a network of its own, where all addresses are those that somebody has published on purpose.
+// checkCallbackHost refuses a callback host that others than this machine may reach. A container
+// has a network of its own, where all addresses are those that somebody has published on purpose.
 func checkCallbackHost(host string, env environment.Environment) error {
 	bare := strings.Trim(host, "[]")
 	ip, err := netip.ParseAddr(bare)
@@ -113,10 +122,13 @@ func checkCallbackHost(host string, env environment.Environment) error {
 	}
 }
 
+// containerFiles are there in containers of Docker and of Podman.
+var containerFiles = []string{"/.dockerenv", "/run/.containerenv"}
+
 // isContainer reports whether this process runs in a container, as far as that can be told: Docker
 // and Podman leave a file, systemd and Podman set a variable, and Kubernetes sets another one.
 func isContainer(env environment.Environment) bool {
-	for _, file := range []string{"/.dockerenv", "/run/.containerenv"} {
+	for _, file := range containerFiles {
 		if _, err := os.Stat(file); err == nil {
 			return true
 		}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,9 +15,7 @@ import (
 	"sallyport/cmd/sallyport/internal/environment"
 	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/oauth"
-	"sallyport/oauth/tokenstore"
 	"sallyport/sshtunnel"
-	"sallyport/sshtunnel/sshconfig"
 )
 
 // Config describes a session.
@@ -32,8 +29,8 @@ type Config struct {
 	// Notice shows the person what an SSH server says before it lets us in. If it is nil, only the
 	// state of the tunnel has it.
 	Notice func(sshtunnel.Notice)
-	// Offer returns what shows the logins of a session to the person. The Upstream of the session is
-	// known when it is called.
+	// Offer returns what shows the logins of a session to the person. The Upstream of the session
+	// is known when it is called.
 	Offer func(*Session) Offer
 	// Explain words an error in one line, for the page on another machine.
 	Explain func(error) string
@@ -56,8 +53,8 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Offer shows a login to the person until the context ends. The function lend shows the login to the
-// helpers until then, and tells what they show: once at the beginning, and after each change.
+// Offer shows a login to the person until the context ends. The function lend shows the login to
+// the helpers until then, and tells what they show: once at the beginning, and after each change.
 type Offer func(ctx context.Context, p oauth.Prompt, lend func(report func(helper.Shown)))
 
 // Session is all that lies between the MCP host and one upstream. Its methods may be called
@@ -78,8 +75,8 @@ type Session struct {
 	Realm Realm
 	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
 	CallbackTunnel *sshtunnel.Tunnel
-	// Logins shows the logins of SignIn to helpers. It is nil if the callback comes to a redirect URI
-	// that is not on loopback.
+	// Logins shows the logins of SignIn to helpers. It is nil if the callback comes to a redirect
+	// URI that is not on loopback.
 	Logins *helper.Logins
 	// AgentMissing reports whether SSH_AUTH_SOCK is not set, a hop to Via would ask the agent, and
 	// none was found in the last attempt to dial. It is nil without a tunnel.
@@ -87,30 +84,31 @@ type Session struct {
 	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
 
-	// ssh is what made the tunnels.
-	ssh SSH
-	// signIn is what SignIn was made from.
-	signIn oauth.Config
+	// Parts is what the session was made from, for a look at single steps.
+	Parts Parts
 
 	// workstation is that of --callback-via. It is nil without one.
 	workstation *workstation
-	// store keeps values for the next session. Nil keeps nothing.
-	store *tokenstore.Store
 	// key names this upstream and account in the store.
 	key string
-	// cookies are those of the upstream.
-	cookies *cookieJar
-	// secrets are those of the settings, for Mask.
-	secrets []string
+	masked
 	// closers end the parts, in the order in which the parts were built.
 	closers []func() error
+}
+
+// masked is what Mask takes secrets from, besides the sign-in.
+type masked struct {
+	// cookies are those of the upstream.
+	cookies *cookieJar
+	// secrets are those of the settings.
+	secrets []string
 }
 
 // Open checks the settings and builds the parts, without touching the network. The context bounds
 // the commands of Match exec in ssh_config, and nothing later. The error is a *cli.UsageError or an
 // *sshconfig.Error, or it comes from the token store's files.
 func Open(ctx context.Context, cfg Config) (*Session, error) {
-	s := &Session{Via: cfg.Settings.Via, ssh: cfg.ssh()}
+	s := &Session{Via: cfg.Settings.Via, Parts: Parts{ssh: cfg.ssh()}}
 	if err := s.open(ctx, cfg); err != nil {
 		s.Close()
 		return nil, err
@@ -141,7 +139,7 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	if config.IDP, err = identityProvider(cfg.Settings.OAuth); err != nil {
 		return err
 	}
-	config.Offer = s.offerBy(cfg.Offer(s))
+	config.Offer = offerBy(s, cfg.Offer(s))
 	s.Realm = routes.realm
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
 	config.MayOpen, config.Remark = routes.mayOpen, newRemark(cfg.Settings)
@@ -150,36 +148,8 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 		return &cli.UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists the sign-in flags"}}
 	}
 	s.closers = append(s.closers, s.SignIn.Close)
-	s.signIn, s.store, s.key = config, config.Store, config.Key()
+	s.Parts.signIn, s.key = config, config.Key()
 	return nil
-}
-
-// Discover asks for everything that a sign-in would ask for before it registers a client, and
-// signs nobody in (oauth.Discover).
-func (s *Session) Discover(ctx context.Context) (oauth.Discovery, error) {
-	return oauth.Discover(ctx, s.signIn)
-}
-
-// DiscoverServer asks for the metadata of a login server alone (oauth.DiscoverServer).
-func (s *Session) DiscoverServer(ctx context.Context, issuer string) (oauth.Discovery, error) {
-	return oauth.DiscoverServer(ctx, s.signIn, issuer)
-}
-
-// Bare sends requests to the upstream without a token, and as they come.
-func (s *Session) Bare() http.RoundTripper { return s.signIn.Base }
-
-// ListenForCallback binds the callback's port as a login would (oauth.ListenForCallback).
-func (s *Session) ListenForCallback(ctx context.Context) (net.Listener, string, error) {
-	return oauth.ListenForCallback(ctx, s.signIn)
-}
-
-// Grant is the grant of the settings. It is oauth.GrantNone also if the settings hold the person's
-// own credentials.
-func (s *Session) Grant() string { return s.signIn.Grant }
-
-// SharedSockets returns the sockets of the shared connections of a chain.
-func (s *Session) SharedSockets(ctx context.Context, chain []*sshconfig.Host) []string {
-	return s.ssh.Shares(ctx, chain).SocketsOf(chain)
 }
 
 // Connect brings the tunnels up and returns the first failure. Commands that a person waits for
@@ -199,26 +169,26 @@ func (s *Session) Connect(ctx context.Context) error {
 // Load returns what Save stored under name for this upstream. It returns nil if nothing was stored,
 // as with --token-store memory.
 func (s *Session) Load(name string) ([]byte, error) {
-	if s.store == nil {
+	if s.Parts.signIn.Store == nil {
 		return nil, nil
 	}
-	return s.store.Load(s.key + "/" + name)
+	return s.Parts.signIn.Store.Load(s.key + "/" + name)
 }
 
 // Save stores b under name for the next session with this upstream, until a logout.
 func (s *Session) Save(name string, b []byte) error {
-	if s.store == nil {
+	if s.Parts.signIn.Store == nil {
 		return nil
 	}
-	return s.store.Save(s.key+"/"+name, b)
+	return s.Parts.signIn.Store.Save(s.key+"/"+name, b)
 }
 
 // IsStored reports whether the store has an account with these settings.
 func (s *Session) IsStored() (bool, error) {
-	if s.store == nil {
+	if s.Parts.signIn.Store == nil {
 		return false, nil
 	}
-	value, err := s.store.Load(s.key)
+	value, err := s.Parts.signIn.Store.Load(s.key)
 	return value != nil, err
 }
 

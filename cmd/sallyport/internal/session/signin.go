@@ -75,11 +75,7 @@ func signInConfig(cfg Config, upstream *url.URL, header http.Header) (oauth.Conf
 	}, nil
 }
 
-// defaultPort is the default of --callback-port. It lies among the ports that Linux gives to
-// outgoing connections, so it may be taken for a while by anything.
-const defaultPort = 53682
-
-// morePorts is how many ports after defaultPort are tried.
+// morePorts is how many ports after the default one are tried.
 const morePorts = 4
 
 // callbackPorts returns the ports to try. A client that is registered for each login may use any
@@ -87,11 +83,11 @@ const morePorts = 4
 // chosen, and those of a client with fixed redirect URIs, stay as they are.
 func callbackPorts(settings cli.Remote) cli.Ports {
 	ports := settings.CallbackPort
-	if !slices.Equal(ports, cli.Ports{defaultPort}) || settings.ClientID != "" || settings.ClientMetadataURL != "" {
+	if !slices.Equal(ports, cli.Ports{cli.DefaultCallbackPort}) || settings.ClientID != "" || settings.ClientMetadataURL != "" {
 		return ports
 	}
 	for i := range morePorts {
-		ports = append(slices.Clone(ports), defaultPort+i+1)
+		ports = append(slices.Clone(ports), cli.DefaultCallbackPort+i+1)
 	}
 	return ports
 }

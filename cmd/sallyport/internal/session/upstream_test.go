@@ -102,7 +102,7 @@ func TestMask(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer signIn.Close()
-	s := &Session{SignIn: signIn, secrets: []string{"header+s3cret/"}, cookies: newCookieJar(upstream)}
+	s := &Session{SignIn: signIn, masked: masked{secrets: []string{"header+s3cret/"}, cookies: newCookieJar(upstream)}}
 	for _, secret := range []string{"client+s3cret/", "header+s3cret/"} {
 		for _, echo := range []string{
 			secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret)), hex.EncodeToString([]byte(secret)),

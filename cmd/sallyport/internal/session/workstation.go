@@ -46,7 +46,7 @@ type workstation struct {
 }
 
 // openWorkstation returns the workstation, which was not dialed yet.
-func (s *Session) openWorkstation(ctx context.Context, cfg Config, host string) (*workstation, error) {
+func openWorkstation(ctx context.Context, s *Session, cfg Config, host string) (*workstation, error) {
 	ssh := cfg.ssh()
 	ssh.Purpose = "the callback of " + PlainURL(s.Upstream)
 	if s.Via != "" { // then -J and -o are those of --via
@@ -93,9 +93,17 @@ func (w *workstation) join(ctx context.Context) (net.Conn, error) {
 	return nil, err
 }
 
-// listen has the workstation's sshd listen for the callback. If the workstation cannot be reached, or
-// does not do that in a safe way, the person is told, and this machine listens: there are other ways
-// to bring a callback here.
+// listenOrHere returns listen. A session that only looks wants the workstation's answer itself.
+func (w *workstation) listenOrHere(onlyLooks bool) listenFunc {
+	if !onlyLooks {
+		return w.listen
+	}
+	return func(ctx context.Context, addr string) (net.Listener, error) { return w.tunnel.Listen(ctx, "tcp", addr) }
+}
+
+// listen has the workstation's sshd listen for the callback. If the workstation cannot be reached,
+// or does not do that in a safe way, the person is told, and this machine listens: there are other
+// ways to bring a callback here.
 func (w *workstation) listen(ctx context.Context, addr string) (net.Listener, error) {
 	w.setForwarded(false)
 	state, _ := w.tunnel.State()
@@ -150,7 +158,8 @@ func (w *workstation) tell(err error) {
 	}
 }
 
-// GatewayError says that the sshd of the workstation opens the port of a callback to other machines.
+// GatewayError says that the sshd of the workstation opens the port of a callback to other
+// machines.
 type GatewayError struct {
 	// Host is the workstation as the person named it.
 	Host string
@@ -163,9 +172,9 @@ func (e *GatewayError) Error() string {
 	return fmt.Sprintf("%s opens port %s of the callback to other machines (GatewayPorts), so it is not used", e.Host, e.Addr)
 }
 
-// checkOpen returns a *GatewayError if machines other than the workstation reach the port of l there.
-// The table of sockets tells. Where it cannot be read, the address by which we reach the workstation
-// is tried, from the workstation itself.
+// checkOpen returns a *GatewayError if machines other than the workstation reach the port of l
+// there. The table of sockets tells. Where it cannot be read, the address by which we reach the
+// workstation is tried, from the workstation itself.
 func (w *workstation) checkOpen(ctx context.Context, l net.Listener) error {
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {

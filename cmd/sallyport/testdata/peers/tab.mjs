@@ -3,6 +3,7 @@
 //
 //   goto url      opens an address, as if the person typed it or another program opened it
 //   click name    presses the button or link of that name
+//   fill placeholder text   types text into the field with that placeholder
 //   await text    waits until the page has the text
 //   shot path     writes a PNG file
 //   dark on       has the system ask for dark pages, or for light ones
@@ -32,6 +33,7 @@ const page = context.pages()[0] ?? await context.newPage();
 const steps = {
   goto: s => page.goto(s.url),
   click: s => page.getByRole('button', { name: s.name, exact: true }).or(page.getByRole('link', { name: s.name, exact: true })).click(),
+  fill: s => page.getByPlaceholder(s.placeholder).fill(s.text),
   await: s => page.getByText(s.text).first().waitFor(),
   shot: s => page.screenshot({ path: s.path }),
   dark: s => page.emulateMedia({ colorScheme: s.on ? 'dark' : 'light' }),

@@ -15,16 +15,16 @@ import (
 	"sallyport/cmd/sallyport/internal/machines"
 )
 
-// lending is a HOST, the machine of the tests, whose logins open in the browser of a workstation that
-// runs `sallyport callback`.
+// lending is a HOST, the machine of the tests, whose logins open in the browser of a workstation
+// that runs `sallyport callback`.
 type lending struct {
 	*machines.Site
 	ada         *machines.Account
 	workstation *machines.Namespace
 	sshd        *machines.SSHD
 	config      string
-	// home is the person's on the workstation, and pages the file with a line for each page that was
-	// opened there.
+	// home is the person's on the workstation, and pages the file with a line for each page that
+	// was opened there.
 	home, pages string
 	helper      *machines.Process
 }
@@ -86,8 +86,8 @@ func (l *lending) inSession(args ...string) func(*testing.T) *exec.Cmd {
 	}
 }
 
-// A person types one command on the workstation. Every login on HOST then opens there by itself: of a
-// proxy, and of `sallyport login`. Nothing is copied, and HOST binds no port.
+// A person types one command on the workstation. Every login on HOST then opens there by itself: of
+// a proxy, and of `sallyport login`. Nothing is copied, and HOST binds no port.
 func TestLoginsOfHostOpenOnTheWorkstation(t *testing.T) {
 	l := lendBrowser(t)
 	l.lend(t, "--trust", "devbox")
@@ -131,8 +131,8 @@ func checkNoSecrets(t *testing.T, l *lending, stderr string) {
 	}
 }
 
-// The first login is there before the helper: it names the one command to type, and goes on by itself
-// when that was typed.
+// The first login is there before the helper: it names the one command to type, and goes on by
+// itself when that was typed.
 func TestTheHelperComesLater(t *testing.T) {
 	l := lendBrowser(t)
 	host := machines.StartHost(t, l.proxy(t), nil)

@@ -4,6 +4,7 @@ package doctor_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -50,4 +51,44 @@ func TestWhatHostsKeepBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// After a login in a terminal the shared connection serves the proxies of a host that drops the
+// agent, so that the doctor with its environment raises no alarm. The same holds for an encrypted
+// key that no agent has.
+func TestASharedConnectionServesHosts(t *testing.T) {
+	t.Parallel()
+	s := machines.NewPlainSite(t)
+	run := func(name string, env, args []string, typed string) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			home := t.TempDir()
+			login := machines.Command(t, home, append([]string{"login"}, args...)...)
+			login.Env = append(login.Env, env...)
+			terminal := machines.StartInTerminal(t, login)
+			if typed != "" {
+				terminal.Type(t, "passphrase", typed)
+			}
+			if status := terminal.Wait(t); status != machines.StatusDone {
+				t.Fatalf("login ended with status %d:\n%s", status, terminal)
+			}
+			doctor := machines.Command(t, home, append([]string{"--client", "codex"}, args...)...)
+			r, stderr := runClient(t, doctor, env)
+			if r.Status != 0 || r.row("via.open").Result != "ok" || r.row("upstream.mcp").Result != "ok" {
+				t.Errorf("status %d, %+v\n%s", r.Status, r.row("hop.1.login"), stderr)
+			}
+		})
+	}
+	run("agent", []string{"SSH_AUTH_SOCK=" + machines.StartAgent(t, s.SSHD.IdentityFile)}, agentOnly(t, s), "")
+	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "bastion", SSHD: s.SSHD})
+	encrypted := machines.WithIdentity(t, config, s.SSHD, machines.EncryptKey(t, s.SSHD.IdentityFile, "a passphrase"))
+	run("encrypted key", nil, []string{"-F", encrypted, "--grant", "none", "--via", "bastion", s.Upstream}, "a passphrase\r")
+}
+
+// runClient runs a doctor with more variables.
+func runClient(t *testing.T, cmd *exec.Cmd, env []string) (report, string) {
+	t.Helper()
+	cmd = command(cmd)
+	cmd.Env = append(cmd.Env, env...)
+	return run(t, cmd)
 }

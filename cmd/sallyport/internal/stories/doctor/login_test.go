@@ -3,6 +3,12 @@
 package doctor_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,8 +17,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+	"unicode"
 
 	"sallyport/cmd/sallyport/internal/machines"
 	"sallyport/oauth/oauthtest"
@@ -205,4 +213,117 @@ func chmod(t *testing.T, path string, mode os.FileMode) {
 	if err := os.Chmod(path, mode); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What is wrong with a certificate is named by its row, with the chain.
+func TestTheFirstFailureNamesTheFaultOfTLS(t *testing.T) {
+	t.Parallel()
+	ca := machines.NewAuthority(t)
+	good, key := ca.Issue(t, "127.0.0.1")
+	misnamed, misnamedKey := ca.Issue(t, "other.internal")
+	expired, expiredKey := expiredCertificate(t)
+	for _, test := range []struct {
+		fault
+		cert, key string
+		clientCAs bool
+	}{
+		{fault{name: "good", still: []string{"upstream.tls", "upstream.mcp"}, args: []string{"--ca-file", ca.File}}, good, key, false},
+		{fault{name: "unknown authority", first: "upstream.tls", status: machines.StatusUnreachable, still: []string{"upstream.tcp"}}, good, key, false},
+		{fault{name: "another name", first: "upstream.tls", status: machines.StatusUnreachable, args: []string{"--ca-file", ca.File}}, misnamed, misnamedKey, false},
+		{fault{name: "expired", first: "upstream.tls", status: machines.StatusUnreachable, args: []string{"--ca-file", expired}}, expired, expiredKey, false},
+		{fault{name: "a client certificate is wanted", first: "upstream.tls", status: machines.StatusUnreachable, args: []string{"--ca-file", ca.File}}, good, key, true},
+		{fault{name: "no TLS", first: "upstream.tls", status: machines.StatusUnreachable}, "", "", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewUnstartedServer(machines.TinyMCP{})
+			if test.cert == "" {
+				server.Start()
+			} else {
+				pair, err := tls.LoadX509KeyPair(test.cert, test.key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+				if test.clientCAs {
+					server.TLS.ClientAuth = tls.RequireAndVerifyClientCert
+				}
+				server.StartTLS()
+			}
+			t.Cleanup(server.Close)
+			test.check(t, machines.Command(t, t.TempDir(), append(test.args, "https://"+server.Listener.Addr().String()+"/mcp")...))
+		})
+	}
+}
+
+// expiredCertificate writes a certificate that has expired, which vouches for itself, and its key.
+func expiredCertificate(t *testing.T) (certFile, keyFile string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	return machines.WriteFile(t, dir, "cert.pem", machines.PEM("CERTIFICATE", der), 0o644), machines.WriteFile(t, dir, "key.pem", machines.PEM("PRIVATE KEY", keyDER), 0o600)
+}
+
+// With --login the doctor signs in first, and then looks at what that has left.
+func TestLoginFirst(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	cmd := machines.Command(t, t.TempDir(), "--login", "--callback-port", "0", "--token-store", "file", "--browser", "curl -sL -o /dev/null %s", s.upstream)
+	checkGood(t, cmd, "token.stored", "token.accepted", "upstream.mcp")
+}
+
+// What a peer writes to harm reaches no terminal.
+func TestHostileWordsOnATerminal(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	const evil = `\u001b]0;title\u0007\u001b[2J\u009b31m\u202e`
+	s.on("/.well-known/oauth-protected-resource/mcp", page(200, `{"resource":"`+s.upstream+`","authorization_servers":["https://evil`+evil+`.example"]}`))
+	s.on("/mcp", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Server", "evil\u009b31m\u202ewords")
+		w.Header().Set("WWW-Authenticate", "Bearer scope=\"evil\u009b31m\u202ewords\"")
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	cmd := machines.Command(t, t.TempDir(), "doctor", "--verbose", "--callback-port", "0", s.upstream)
+	cmd.Env = append(cmd.Env, "TERM=xterm", "NO_COLOR=1")
+	terminal := machines.StartInTerminal(t, cmd)
+	terminal.Wait(t)
+	shown := strings.ReplaceAll(terminal.String(), "\r\x1b[K", "")
+	if i := strings.IndexFunc(shown, func(r rune) bool { return r != '\r' && r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+		t.Errorf("%+q", shown[max(0, i-80):min(len(shown), i+20)])
+	}
+	if !strings.Contains(shown, "words") {
+		t.Errorf("the words are not shown:\n%s", shown)
+	}
+}
+
+// While `sallyport callback` lends this machine's browser, logins go by it, and the port that it
+// holds is no fault.
+func TestWhileALendingRuns(t *testing.T) {
+	t.Parallel()
+	s, site, home := machines.NewPlainSite(t), newSite(t), t.TempDir()
+	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "far", SSHD: s.SSHD})
+	lending := machines.StartProcess(t, machines.Command(t, home, "callback", "-F", config, "far"))
+	lending.Err.Await(t, "Ctrl-C")
+	machines.Poll(t, func() bool {
+		r, _ := run(t, command(machines.Command(t, home, site.upstream)))
+		return r.Status == 0 && r.row("callback.helper").Result == "ok"
+	}, "the doctor to see the helper")
+	lending.Signal(t, syscall.SIGINT)
+	if status := lending.Wait(t); status != machines.StatusInterrupted {
+		t.Errorf("callback ended with status %d", status)
+	}
+	checkGood(t, machines.Command(t, home, site.upstream), "callback.port", "callback.loopback")
 }
