@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -56,4 +57,24 @@ func TestALoginBehindTheBrakeIsOpenedByHand(t *testing.T) {
 	if got := r.receive(helper.TypeCallback).Query; !strings.Contains(got, "code=x") {
 		t.Errorf("HOST got %q", got)
 	}
+}
+
+// A rogue HOST cannot find out which ports of the workstation are taken.
+func TestRogueTriesOutPorts(t *testing.T) {
+	w := newWorld(t, nil)
+	answers := map[string]int{}
+	for range maxBusy + 4 {
+		taken, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer taken.Close()
+		r := w.connect(Origin{Host: "rogue"}, helper.Message{Login: newName(), RedirectURI: "http://" + taken.Addr().String() + "/", Fixed: true})
+		answers[r.receive(helper.TypeError).Kind]++
+	}
+	if answers[helper.KindPortBusy] != maxBusy || answers[helper.KindTooMany] != 4 {
+		t.Errorf("the answers are %v", answers)
+	}
+	w.hold("rogue") // any port that is free
+	w.hold("devbox")
 }

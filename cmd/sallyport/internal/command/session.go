@@ -37,6 +37,9 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 				// Stderr shows the link. The log must not have it, because it holds the login's
 				// state.
 				a.fileLog.Info("sign-in offered", "host", s.Upstream.Host)
+				if s.Logins != nil && p.RedirectURI != "" && !p.Elsewhere && isAtBrowser(a, settings) {
+					s.Logins.ListenHere(ctx)
+				}
 				shown := login // two prompts may be shown at once
 				shown.Far = farSide(a, s, settings)
 				shown.Offer(ctx, p, lend)
@@ -47,6 +50,11 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 		a.words.AgentWay = agentWay(ctx, s, atTerminal)
 	}
 	return s, err
+}
+
+// isAtBrowser reports whether the browser of this machine is to open, whoever lends another.
+func isAtBrowser(a *app, settings cli.Remote) bool {
+	return !settings.NoBrowser && settings.CallbackVia == "" && person.IsHere(a.env, settings.Browser.Browser)
 }
 
 // agentWay returns what says how the agent gets into this process, if it is missing in s.
