@@ -170,7 +170,7 @@
 // The first use ends with the last page of the first list that is not empty, and after ten minutes
 // at the latest. What is remembered lies in the token store, for each profile and route apart, and
 // a logout forgets it: the next use is a first one. If it cannot be read, all tools are hidden.
-// A tool of more than 1 MiB, or deeper than 256 values, is always hidden. Tools of --ignore-tool
+// A tool of more than 1 MiB, or deeper than 64 values, is always hidden. Tools of --ignore-tool
 // are not remembered. Prompts, resources and the server's instructions are not looked at.
 //
 // # Audit log
@@ -285,10 +285,10 @@
 // where it is in the same network, never on this machine from behind a tunnel (session.Side,
 // routes.TestSides). It cannot take memory or time beyond what it sends (stories/hostile), nor
 // offer a tool with a name of ours (hostile.TestNameOfOurs). Secrets in use are replaced in what it
-// is quoted with (leaks.TestNoSecretLeaks). With --pin-tools it cannot change the words of its tools
-// unseen (relay.TestPinnedTools, stories/pins). Not stopped: it may lie to the model, in results
-// and in the words of the first use, misuse the scopes that the person grants it, and it learns the
-// public address. Behind a tunnel, an upstream that is
+// is quoted with (leaks.TestNoSecretLeaks). With --pin-tools it cannot change the words of its
+// tools unseen (relay.TestPinnedTools, stories/pins). Not stopped: it may lie to the model, in
+// results and in the words of the first use, misuse the scopes that the person grants it, and it
+// learns the public address. Behind a tunnel, an upstream that is
 // not known to be public may name hosts of the network there, and the last hop itself. A name that
 // only the last hop resolves is not checked; TLS stands against it.
 //
