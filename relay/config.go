@@ -94,6 +94,9 @@ type Config struct {
 	// Obstacle returns what is in the way of the upstream now, or nil, and a channel that is closed
 	// when that changes. A nil func means that nothing ever is in the way.
 	Obstacle func() (o *Obstacle, changed <-chan struct{})
+	// Stage says in a few words what the way to the upstream, or the sign-in, is at. Progress
+	// notifications hold it. The default returns "", which means that nothing is under way.
+	Stage func() string
 	// Explain puts an error of Send, or a *StatusError, into words. A nil func means that the words
 	// are those of the error.
 	Explain func(error) Explanation
@@ -167,6 +170,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Obstacle == nil {
 		c.Obstacle = func() (*Obstacle, <-chan struct{}) { return nil, nil }
+	}
+	if c.Stage == nil {
+		c.Stage = func() string { return "" }
 	}
 	if c.SignIn == nil {
 		c.SignIn = func(context.Context) error { return nil }

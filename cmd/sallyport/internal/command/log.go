@@ -45,11 +45,17 @@ func omitNil(_ []string, a slog.Attr) slog.Attr {
 
 // openLog replaces the loggers of a by those that the settings ask for. The caller calls closeLog
 // when nothing logs any more. The error is a *cli.UsageError if the log file cannot be written.
-func (a *app) openLog(settings cli.Common) (closeLog func(), err error) {
+//
+// The argument forPerson says that a person has typed the command and reads stderr. At the default
+// level a record is then a remark among the messages; other levels show records as they are.
+func (a *app) openLog(settings cli.Common, forPerson bool) (closeLog func(), err error) {
 	a.logSettings = settings
 	// A command without settings has no level, so the default of --log-level stands here again.
 	options := &slog.HandlerOptions{Level: logLevels[cmp.Or(settings.LogLevel, "warn")], ReplaceAttr: omitNil}
-	stderr := slog.NewTextHandler(a.std.Err, options)
+	stderr := slog.Handler(slog.NewTextHandler(a.std.Err, options))
+	if options.Level == slog.LevelWarn && forPerson {
+		stderr = remarks{messages: a.messages}
+	}
 	if settings.LogFile == "" {
 		a.log = slog.New(stderr)
 		return func() {}, nil

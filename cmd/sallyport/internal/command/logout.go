@@ -92,7 +92,7 @@ func chooseAccount(ctx context.Context, a *app, found []cli.Remote, commands []s
 	for i, command := range commands {
 		a.messages.Say("  %d  %s", i+1, command)
 	}
-	answer, err := person.NewAsker(a.env, true).Ask(ctx, sshtunnel.Question{
+	answer, err := person.NewAsker(a.env, a.screen, true).Ask(ctx, sshtunnel.Question{
 		Prompt: fmt.Sprintf("Sign out of which? A number from 1 to %d, or all: ", len(found)), Echo: true,
 	})
 	number, _ := strconv.Atoi(strings.TrimSpace(answer))

@@ -43,6 +43,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	}
 	watched := obstacle.Config{
 		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn,
+		Hops: s.Hops.Via, CallbackHops: s.Hops.Callback,
 		Words: a.words, Report: a.messages.Report, Lent: s.Logins.Shown,
 	}
 	if person.IsRemote(a.env, c.Browser.Browser) || c.CallbackVia != "" {
@@ -85,7 +86,7 @@ func relayConfig(a *app, s *session.Session, watcher *obstacle.Watcher, c *cli.P
 		PinTools: c.PinTools, PinHints: toolsHints(s, c.Remote, c.Common),
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout: time.Duration(c.Timeout), KeepAlive: time.Duration(c.KeepAlive),
-		Obstacle: watcher.Obstacle,
+		Obstacle: watcher.Obstacle, Stage: func() string { return person.Printable(watcher.Stage()) },
 		Idle:     hostio.TrimMemory(a.std.In),
 		Explain:  watcher.Explain,
 		Answered: watcher.Answered,

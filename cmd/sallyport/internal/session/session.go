@@ -71,6 +71,8 @@ type Session struct {
 	Via string
 	// Tunnel leads to Via. It is nil without one.
 	Tunnel *sshtunnel.Tunnel
+	// Hops are the hosts that the tunnels pass.
+	Hops Hops
 	// Realm names the profile and the route, for what is kept for each.
 	Realm Realm
 	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
