@@ -619,7 +619,7 @@
 //
 //	no record --a list that is not empty--> open --its last page, or firstUse--> closed
 //	                                          |                                   |
-//	                                          +-- tools of new names are added    +-- nothing is added
+//	                                          +-- tools of new names are added    +-- none is added
 //
 // Each list of the upstream passes the filter on its way to the host, on all wires, and so do the
 // list that we read for the sign-in tool, and the list of the last session. That one teaches
@@ -687,7 +687,7 @@
 //	marks of all tools              maxToolMemory      these arguments are not repeated in headers
 //	marks of one tool               maxMarks           the tool is invalid
 //	depth of a schema               maxSchemaDepth     no marks are seen there
-//	a tool with Config.PinTools     1 MiB, 256 deep    it is hidden
+//	a tool with Config.PinTools     1 MiB, 64 deep     it is hidden
 //	accepted tools                  2 MiB of names     the tools beyond are hidden
 //	their words                     4 MiB, 256 KiB     only a hash is kept, so the person sees only
 //	                                each               what the tool is now

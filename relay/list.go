@@ -14,8 +14,8 @@ import (
 // maxListed is how many bytes the tools may have that ListTools returns.
 const maxListed = 64 << 20
 
-// ListTools asks the upstream for its tools in a session of its own, as a host without capabilities
-// would. It returns them as a raw array, without those that a host does not see: those of
+// ListTools asks the upstream for its tools in a session of its own. It says that it has the
+// capabilities of all hosts, because some servers hide tools from a host that lacks one. It returns them as a raw array, without those that a host does not see: those of
 // cfg.IgnoreTools, those with a name of ours and those with an invalid mark.
 //
 // Of cfg it uses what Run uses, except In, Out, Obstacle, Load, Save and PinTools: it waits for
@@ -64,7 +64,8 @@ type lister struct {
 
 // list opens the session and reads all pages of the list.
 func (l *lister) list() ([]byte, error) {
-	_, err := l.ask("initialize", []byte(`{"protocolVersion":"`+legacyVersion+`","capabilities":{},"clientInfo":{"name":"sallyport","version":"0"}}`))
+	_, err := l.ask("initialize", []byte(`{"protocolVersion":"`+legacyVersion+`","capabilities":`+
+		`{"roots":{"listChanged":true},"sampling":{},"elicitation":{"form":{},"url":{}}},"clientInfo":{"name":"sallyport","version":"0"}}`))
 	if err != nil {
 		return nil, err
 	}

@@ -87,10 +87,11 @@ func (p *toolPins) takeLocked(b []byte, err error) {
 // remembers those of the first use.
 func (p *toolPins) list(answer []byte) []byte {
 	result := rawjson.Member(answer, "result")
-	if rawjson.Member(result, "tools") == nil {
+	listed := rawjson.Member(result, "tools")
+	if listed == nil {
 		return edited(answer, func([]byte) bool { return false })
 	}
-	page := pins.List(rawjson.Member(result, "tools"))
+	page := pins.List(listed)
 	more := rawjson.MemberText(result, "nextCursor") != ""
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +100,18 @@ func (p *toolPins) list(answer []byte) []byte {
 		p.learnLocked(page, more)
 	}
 	p.noteLocked(page)
-	return edited(answer, p.acceptedLocked)
+	// Each tool is compared once. One that is not in page is in a key tools that repeats.
+	accepted, i := map[*byte]bool{}, 0
+	for raw := range rawjson.Elements(listed) {
+		accepted[&raw[0]] = p.record != nil && p.record.Standing(page[i]) == pins.Accepted
+		i++
+	}
+	return edited(answer, func(tool []byte) bool {
+		if is, known := accepted[&tool[0]]; known {
+			return is
+		}
+		return p.acceptedLocked(tool)
+	})
 }
 
 // learnLocked accepts the page as one of the first use. Two proxies may do so at the same time.

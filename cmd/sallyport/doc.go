@@ -162,15 +162,16 @@
 // is refused with words that say so. A tool that is gone is no matter.
 //
 // `sallyport tools URL`, with the flags of the proxy, shows the difference. It asks the upstream,
-// and signs nobody in for that. `sallyport tools --accept URL` accepts the tools as they are now.
-// Proxies that run notice that within five seconds, tell their hosts that the list has changed, and
+// and signs nobody in for that. `sallyport tools --accept URL` accepts the tools as they are now,
+// and shows what it has accepted. It asks as a host with all capabilities does. A tool that a server
+// shows to certain hosts only may be missing there, and is hidden after --accept. Proxies that run notice that within five seconds, tell their hosts that the list has changed, and
 // permit the calls at once. --json prints the same for programs. The exit status is 0 also if
 // something differs.
 //
 // The first use ends with the last page of the first list that is not empty, and after ten minutes
 // at the latest. What is remembered lies in the token store, for each profile and route apart, and
 // a logout forgets it: the next use is a first one. If it cannot be read, all tools are hidden.
-// A tool of more than 1 MiB, or deeper than 256 values, is always hidden. Tools of --ignore-tool
+// A tool of more than 1 MiB, or deeper than 64 values, is always hidden. Tools of --ignore-tool
 // are not remembered. Prompts, resources and the server's instructions are not looked at.
 //
 // # Audit log
@@ -285,10 +286,10 @@
 // where it is in the same network, never on this machine from behind a tunnel (session.Side,
 // routes.TestSides). It cannot take memory or time beyond what it sends (stories/hostile), nor
 // offer a tool with a name of ours (hostile.TestNameOfOurs). Secrets in use are replaced in what it
-// is quoted with (leaks.TestNoSecretLeaks). With --pin-tools it cannot change the words of its tools
-// unseen (relay.TestPinnedTools, stories/pins). Not stopped: it may lie to the model, in results
-// and in the words of the first use, misuse the scopes that the person grants it, and it learns the
-// public address. Behind a tunnel, an upstream that is
+// is quoted with (leaks.TestNoSecretLeaks). With --pin-tools it cannot change the words of its
+// tools unseen (relay.TestPinnedTools, stories/pins). Not stopped: it may lie to the model, in
+// results and in the words of the first use, misuse the scopes that the person grants it, and it
+// learns the public address. Behind a tunnel, an upstream that is
 // not known to be public may name hosts of the network there, and the last hop itself. A name that
 // only the last hop resolves is not checked; TLS stands against it.
 //

@@ -27,7 +27,7 @@ import (
 const (
 	maxTool  = 1 << 20   // bytes of a tool
 	maxName  = 1 << 10   // bytes of its name
-	maxDepth = 256       // depth of the values in it
+	maxDepth = 64        // depth of the values in it
 	maxForm  = 256 << 10 // bytes of a form that is kept besides its hash
 	maxForms = 4 << 20   // bytes of all forms that are kept
 	maxNames = 2 << 20   // bytes of all that is kept besides forms, roughly
