@@ -30,8 +30,8 @@ type loginLine struct {
 	isTold bool
 }
 
-// showStages shows the stages of a login until stop is called, which may be called again. The function between sets what is
-// done while neither a tunnel is dialed nor a login is under way.
+// showStages shows the stages of a login until stop is called, which may be called again. The
+// function between sets what is done while neither a tunnel is dialed nor a login is under way.
 func (a *app) showStages(ctx context.Context, s *session.Session) (between func(string), stop func()) {
 	l := &loginLine{app: a, session: s, stages: obstacle.Stages{Hops: s.Hops.Via, CallbackHops: s.Hops.Callback}}
 	l.between.Store("")
