@@ -25,7 +25,7 @@ func (a *app) login(ctx context.Context, settings cli.Remote) error {
 	pasted := delivery{a, s, settings.Store}
 	defer a.serveControl(settings.Store, control.Handlers{Status: loginStatus(a, s, settings), Deliver: pasted.fromProcess})()
 	defer pasted.takeTyped(ctx)()
-	between, stop := a.showStages(ctx, s)
+	between, stop := showStages(ctx, a, s)
 	defer stop()
 	// A person waits, so a tunnel that cannot be dialed fails now, and in the words of SSH.
 	if err := s.Connect(ctx); err != nil {
@@ -57,14 +57,14 @@ func (a *app) login(ctx context.Context, settings cli.Remote) error {
 	case !had.HadToken:
 		a.messages.Say("%s takes requests without a token: no sign-in is needed", upstream)
 	default:
-		a.tellSignedIn(s, settings)
+		tellSignedIn(a, s, settings)
 	}
 	return nil
 }
 
 // tellSignedIn says where the person is signed in now, as whom, for how long, and where that is
 // kept.
-func (a *app) tellSignedIn(s *session.Session, settings cli.Remote) {
+func tellSignedIn(a *app, s *session.Session, settings cli.Remote) {
 	account, _ := s.SignIn.Stored()
 	line := "signed in to " + session.PlainURL(s.Upstream)
 	if account.Name != "" {

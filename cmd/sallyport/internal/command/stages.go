@@ -32,7 +32,7 @@ type loginLine struct {
 
 // showStages shows the stages of a login until stop is called, which may be called again. The
 // function between sets what is done while neither a tunnel is dialed nor a login is under way.
-func (a *app) showStages(ctx context.Context, s *session.Session) (between func(string), stop func()) {
+func showStages(ctx context.Context, a *app, s *session.Session) (between func(string), stop func()) {
 	l := &loginLine{app: a, session: s, stages: obstacle.Stages{Hops: s.Hops.Via, CallbackHops: s.Hops.Callback}}
 	l.between.Store("")
 	ctx, cancel := context.WithCancel(ctx)
