@@ -357,3 +357,22 @@ func TestInitializeIsAnsweredWhenAPersonIsNeeded(t *testing.T) {
 		})
 	}
 }
+
+// A host that asks for its lists before it has the answer to initialize gets them with it.
+func TestListsAskedBeforeTheEarlyAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacle(down)
+		h := start(t, Config{Send: gated{b: b}, Obstacle: b.get})
+		begin := time.Now()
+		h.send(initLine)
+		h.send(initializedLine)
+		h.send(request7("tools/list"))
+		if line := h.after(begin, 3*time.Second); !strings.HasPrefix(line, minimalHead) {
+			t.Errorf("got %s", line)
+		}
+		if line := h.after(begin, 3*time.Second); !strings.Contains(line, `"id":7,"result"`) || !strings.Contains(line, signInTool) {
+			t.Errorf("got %s", line)
+		}
+		h.close()
+	})
+}

@@ -121,6 +121,8 @@ func remoteOf(command any) cli.Remote {
 		return c.Remote
 	case *cli.InstallCommand:
 		return c.Remote
+	case *cli.ToolsCommand:
+		return c.Remote
 	}
 	return cli.Remote{}
 }
@@ -147,6 +149,8 @@ func (a *app) run(ctx context.Context, command any) error {
 		return a.status(ctx, c.Store, c.JSON)
 	case *cli.DoctorCommand:
 		return runDoctor(ctx, a, c)
+	case *cli.ToolsCommand:
+		return tools(ctx, a, c)
 	case *cli.CallbackCommand:
 		return callbackCommand(ctx, a, c)
 	case *cli.InstallCommand:

@@ -42,6 +42,9 @@ func accountsToSignOut(ctx context.Context, a *app, c *cli.LogoutCommand) ([]cli
 		return nil, err
 	}
 	stored, err := s.IsStored()
+	if err == nil && !stored {
+		_, stored, err = s.SignIn.ProviderAccount(ctx) // an upstream whose own tokens are not stored
+	}
 	s.Close()
 	if err != nil || stored && !c.All {
 		return []cli.Remote{c.Remote}, err
