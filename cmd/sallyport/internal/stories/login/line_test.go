@@ -10,7 +10,8 @@ import (
 	"sallyport/cmd/sallyport/internal/machines"
 )
 
-// again is what draws the live line again: it begins on the left, and nothing is left of the old one.
+// again is what draws the live line again: it begins on the left, and nothing is left of the old
+// one.
 const again = `\r\x1b\[K`
 
 // A person signs in through two hops at a terminal. The live line tells each stage, is taken away
