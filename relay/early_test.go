@@ -74,7 +74,7 @@ func TestSignInDoesNotHoldUpInitialize(t *testing.T) {
 		h.send(request7("ping"))
 		h.want(`{"jsonrpc":"2.0","id":7,"result":{}}`)
 		h.send(request7("tools/list"))
-		h.want(`{"jsonrpc":"2.0","id":7,"result":{"tools":[` + string(signInToolEntry) + `,` + string(callToolEntry) + `]}}`)
+		h.want(`{"jsonrpc":"2.0","id":7,"result":{"tools":[` + string(signInToolEntry()) + `,` + string(callToolEntry()) + `]}}`)
 		for method, list := range map[string]string{"prompts/list": "prompts", "resources/list": "resources", "resources/templates/list": "resourceTemplates"} {
 			h.send(request7(method))
 			h.want(`{"jsonrpc":"2.0","id":7,"result":{"` + list + `":[]}}`)

@@ -131,9 +131,9 @@ func (f *toolFilter) list(answer []byte) []byte {
 func (f *toolFilter) ownList(answer []byte) []byte {
 	return edited(answer, func(tool []byte) bool {
 		switch {
-		case bytes.Equal(tool, signInToolEntry):
+		case bytes.Equal(tool, signInToolEntry()):
 			return true
-		case bytes.Equal(tool, callToolEntry):
+		case bytes.Equal(tool, callToolEntry()):
 			return !f.hides(callTool)
 		}
 		return f.shown(tool) && (f.pins == nil || f.pins.shown(tool))

@@ -51,21 +51,25 @@ var allowedImports = map[string][]string{
 
 	// From the bottom to the top.
 	"cmd/sallyport/internal/environment": {"golang.org/x/net/http/httpproxy"},
+	"cmd/sallyport/internal/lazyregexp":  {},
 	"cmd/sallyport/internal/localsock":   {"golang.org/x/sys", "github.com/Microsoft/go-winio"},
 	"cmd/sallyport/internal/agents":      {"cmd/sallyport/internal/environment", "cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/control":     {"cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/helper":      {"github.com/hashicorp/yamux", "sshtunnel", "sshtunnel/netwatch", "cmd/sallyport/internal/localsock"},
 	"cmd/sallyport/internal/hostio":      {"golang.org/x/sys"},
-	"cmd/sallyport/internal/cli":         {"github.com/agnivade/levenshtein", "github.com/alecthomas/kong", "cmd/sallyport/internal/environment"},
+	"cmd/sallyport/internal/cli": {
+		"github.com/agnivade/levenshtein", "github.com/alecthomas/kong",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/lazyregexp",
+	},
 	"cmd/sallyport/internal/farbrowser": {
 		"github.com/gofrs/flock", "golang.org/x/net/idna", "golang.org/x/sys", "oauth/procnet",
-		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/localsock",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/lazyregexp", "cmd/sallyport/internal/localsock",
 	},
 	"cmd/sallyport/internal/deploy":  {"golang.org/x/mod/semver"},
 	"cmd/sallyport/internal/service": {"cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/install": {
 		"github.com/pelletier/go-toml/v2", "github.com/rogpeppe/go-internal/diff", "github.com/tailscale/hujson", "go.yaml.in/yaml/v4",
-		"cmd/sallyport/internal/environment",
+		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/lazyregexp",
 	},
 	"cmd/sallyport/internal/person": {
 		"github.com/anmitsu/go-shlex", "golang.org/x/net/idna", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
@@ -103,8 +107,8 @@ var allowedImports = map[string][]string{
 		"golang.org/x/crypto/ssh", "golang.org/x/sys", "sshtunnel", "sshtunnel/hostkeys", "sshtunnel/sshconfig", "sshtunnel/userkeys",
 		"oauth", "oauth/asclient", "relay",
 		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain",
-		"cmd/sallyport/internal/helper", "cmd/sallyport/internal/install", "cmd/sallyport/internal/localsock", "cmd/sallyport/internal/person",
-		"cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
+		"cmd/sallyport/internal/helper", "cmd/sallyport/internal/install", "cmd/sallyport/internal/lazyregexp", "cmd/sallyport/internal/localsock",
+		"cmd/sallyport/internal/person", "cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
 	},
 	"cmd/sallyport/internal/command": {
 		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -139,9 +140,10 @@ func (l *login) outcomePage(facts []fact) page {
 //go:embed page.css
 var pageCSS string
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"css": func() template.CSS { return template.CSS(pageCSS) },
-}).Parse(`<!doctype html>
+var pageTemplate = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("page").Funcs(template.FuncMap{
+		"css": func() template.CSS { return template.CSS(pageCSS) },
+	}).Parse(`<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -171,20 +173,21 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 </body>
 </html>
 `))
+})
 
 // pageCSP allows our own style sheet, by its hash, and nothing else. The forms go to our own
 // origin.
-var pageCSP = func() string {
+var pageCSP = sync.OnceValue(func() string {
 	sum := sha256.Sum256([]byte(pageCSS))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
 		"'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-}()
+})
 
 // send writes the page as the whole answer.
 func (p page) send(w http.ResponseWriter, status int) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", pageCSP)
+	h.Set("Content-Security-Policy", pageCSP())
 	h.Set("Cache-Control", "no-store")
 	// The address is a secret. Within our origin it is sent, so that a form has an Origin header.
 	h.Set("Referrer-Policy", "same-origin")
@@ -201,5 +204,5 @@ func (p page) send(w http.ResponseWriter, status int) {
 		h.Set("Refresh", fmt.Sprint(p.Refresh))
 	}
 	w.WriteHeader(status)
-	pageTemplate.Execute(w, p)
+	pageTemplate().Execute(w, p)
 }

@@ -302,7 +302,7 @@ func TestForms(t *testing.T) {
 	a := w.get(page)
 	w.checkText(a, 200, "Refuse") // nothing of this was an answer
 	for name, want := range map[string]string{"X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
-		"Content-Security-Policy": pageCSP, "Cross-Origin-Opener-Policy": "same-origin", "Set-Cookie": ""} {
+		"Content-Security-Policy": pageCSP(), "Cross-Origin-Opener-Policy": "same-origin", "Set-Cookie": ""} {
 		if got := a.Header.Get(name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}

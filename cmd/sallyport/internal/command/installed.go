@@ -71,8 +71,8 @@ func uninstallEntry(ctx context.Context, a *app, c *cli.UninstallCommand) error 
 // removeSecrets removes the files with secrets that only this entry has named.
 func removeSecrets(a *app, place install.Place, removed install.Server) {
 	var others []string
-	for i := range install.Hosts {
-		for _, file := range install.List(&install.Hosts[i], place) {
+	for _, host := range install.Hosts() {
+		for _, file := range install.List(host, place) {
 			for _, s := range file.Servers {
 				others = append(others, s.Command...)
 			}
