@@ -28,6 +28,8 @@ type statusReport struct {
 	Shared []sharedConnection `json:"shared"`
 	// Trusted are the hosts that may open a login page here without asking. It is never nil either.
 	Trusted []callback.Trusted `json:"trusted"`
+	// dir is the state directory that was looked at.
+	dir string
 }
 
 // storedAccount is an oauth.Account whose realm is split into its parts.
@@ -93,7 +95,7 @@ func (s storedAccount) route() string {
 func (r statusReport) write(out io.Writer, now time.Time) error {
 	var b strings.Builder
 	if len(r.Accounts) == 0 {
-		b.WriteString("nothing is stored\n")
+		fmt.Fprintf(&b, "nothing is stored in %s\n", r.dir)
 	}
 	for _, s := range r.Accounts {
 		s.write(&b, now)
