@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"sallyport/cmd/sallyport/internal/cli"
@@ -51,7 +53,7 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, err
 		return listen, nil
 	}
 	s.Logins = helper.NewLogins(helper.LoginsConfig{
-		Dirs: helper.Dirs(cfg.SocketDirs), Upstream: PlainURL(s.Upstream), Others: others, Log: cfg.Log,
+		Dirs: HelperDirs(cfg.SocketDirs, cfg.Env), Upstream: PlainURL(s.Upstream), Others: others, Log: cfg.Log,
 		Deliver: func(ctx context.Context, u *url.URL) error { return s.SignIn.Deliver(ctx, u) },
 		Belongs: func(err error) bool { return !errors.Is(err, oauth.ErrNoSignIn) },
 		Explain: cfg.Explain,
@@ -96,6 +98,16 @@ func offerBy(s *Session, show Offer) func(context.Context, oauth.Prompt) {
 			}, report)
 		})
 	}
+}
+
+// HelperDirs returns the directories of helper sockets, the best one first, from those of control
+// sockets. The two ends of such a socket are started by different programs, and only one of them may
+// have --state-dir. So the directory without that flag is always among them.
+func HelperDirs(control []string, env environment.Environment) []string {
+	if dir := env.StateDir(); dir != "" {
+		control = append(slices.Clone(control), filepath.Join(dir, "run"))
+	}
+	return helper.Dirs(control)
 }
 
 // checkCallbackHost refuses a callback host that others than this machine may reach. A container
