@@ -13,6 +13,7 @@ import (
 	"sallyport/cmd/sallyport/internal/explain"
 	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/cmd/sallyport/internal/person"
+	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
 )
 
