@@ -8,6 +8,7 @@ import (
 	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/helper"
+	"sallyport/cmd/sallyport/internal/session"
 )
 
 // farEnd is the end of a way between two sallyports that one of them has started on the other's
