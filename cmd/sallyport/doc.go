@@ -68,10 +68,10 @@
 // there if the settings name none (RFC 7591). The person logs in with a browser, and the callback
 // goes to http://127.0.0.1:53682/callback, or to a path below that if the login server does not say
 // in the callback who it is. If the port is taken, one of the next four is used, unless the client
-// is registered with fixed ports. A link to the login page is always printed on stderr. The browser is
-// started with another link, which works once. Tokens are stored encrypted in the state directory.
-// Their key is in the system's keyring, or else in the configuration directory. The next start asks
-// nothing.
+// is registered with fixed ports. A link to the login page is always printed on stderr. The
+// browser is started with another link, which works once. Tokens are stored encrypted in the state
+// directory. Their key is in the system's keyring, or else in the configuration directory. The
+// next start asks nothing.
 //
 // A login server may be reached from the far side of --via alone. Then its page opens in a window
 // of sallyport's own: an installed Chromium, Chrome, Brave, Edge, Vivaldi or Firefox, with a
@@ -397,8 +397,8 @@
 //     nothing of helpers. to deliver: to hand a callback to the login that has its state.
 //   - to trust: to open the login pages of a HOST without asking first. to vouch: to name a login
 //     server by --issuer; a known_hosts line vouches for a host key.
-//   - far side: the network that the last hop is in. PAC: a file that tells a browser which hosts it
-//     reaches through which proxy.
+//   - far side: the network that the last hop is in. PAC: a file that tells a browser which hosts
+//     it reaches through which proxy.
 //   - entry: what an MCP host's configuration says about one server. client: in the flag --client,
 //     an MCP host that install knows; in OAuth, what a login server registers.
 //   - row: a step of doctor, with its result. topic: what `sallyport help` explains.

@@ -101,8 +101,8 @@ func offerBy(s *Session, show Offer) func(context.Context, oauth.Prompt) {
 }
 
 // HelperDirs returns the directories of helper sockets, the best one first, from those of control
-// sockets. The two ends of such a socket are started by different programs, and only one of them may
-// have --state-dir. So the directory without that flag is always among them.
+// sockets. The two ends of such a socket are started by different programs, and perhaps only one of
+// them has --state-dir. So the directory without that flag is always among them.
 func HelperDirs(control []string, env environment.Environment) []string {
 	if dir := env.StateDir(); dir != "" {
 		control = append(slices.Clone(control), filepath.Join(dir, "run"))
