@@ -46,9 +46,9 @@ func TestManual(t *testing.T) {
 	}
 }
 
-// TestCommandsInManuals keeps the synopses complete: each command of the grammar is in the man page,
-// with a paragraph of its own, and in the package comment that `sallyport help` prints. Those that
-// nobody types may be missing there.
+// TestCommandsInManuals keeps the synopses complete: each command of the grammar is in the man
+// page, with a paragraph of its own, and in the package comment that `sallyport help` prints. Those
+// that nobody types may be missing.
 func TestCommandsInManuals(t *testing.T) {
 	page, err := os.ReadFile(manualFile)
 	if err != nil {
