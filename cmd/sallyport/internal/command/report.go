@@ -69,8 +69,9 @@ func newStoredAccount(account oauth.Account) storedAccount {
 	return s
 }
 
-// nameSignOuts adds to the commands what tells accounts of one upstream and profile apart.
-func nameSignOuts(accounts []storedAccount) {
+// nameSignOuts adds to the commands what tells accounts of one upstream and profile apart, and the
+// state directory if the settings name one.
+func nameSignOuts(accounts []storedAccount, stateDir string) {
 	count := map[string]int{}
 	for _, s := range accounts {
 		count[s.SignOut]++
@@ -78,6 +79,9 @@ func nameSignOuts(accounts []storedAccount) {
 	for i, s := range accounts {
 		if count[s.SignOut] > 1 && s.SignOut != "" {
 			accounts[i].SignOut = signOutCommand(s.Upstream, s.flags)
+		}
+		if stateDir != "" {
+			accounts[i].SignOut = strings.Replace(accounts[i].SignOut, " logout ", " logout --state-dir "+session.ShellWord(stateDir)+" ", 1)
 		}
 	}
 }

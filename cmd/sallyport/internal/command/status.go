@@ -95,6 +95,6 @@ func (a *app) storedAccounts(settings cli.Store) ([]storedAccount, error) {
 	for _, account := range list {
 		accounts = append(accounts, newStoredAccount(account))
 	}
-	nameSignOuts(accounts)
+	nameSignOuts(accounts, settings.StateDir)
 	return accounts, nil
 }
