@@ -341,7 +341,8 @@ func (d *Desk) take(l *login, c *conversation, m helper.Message) {
 		return
 	}
 	c.proven = true
-	first, again := l.phase == held, l.state != "" && l.state != r.state
+	// A page elsewhere is not the one that the person reads about, or has agreed to.
+	first, again := l.phase == held, l.state != "" && (l.state != r.state || l.origin != r.origin || l.issuer != r.issuer)
 	l.page.visited = l.page.visited && l.link == r.link
 	l.request, l.page.relinked = r, false
 	l.expireAtLocked(r.expires)
@@ -390,8 +391,12 @@ func (d *Desk) detach(l *login, c *conversation) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(l.conversations, c)
-	if l.phase == finished && l.awayLocked() {
+	switch {
+	case !l.awayLocked():
+	case l.phase == finished:
 		l.overLocked(concluded)
+	default:
+		d.leaveLocked(l)
 	}
 	l.wakeLocked()
 }

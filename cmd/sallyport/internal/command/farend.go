@@ -8,14 +8,13 @@ import (
 	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/helper"
-	"sallyport/cmd/sallyport/internal/session"
 )
 
 // farEnd is the end of a way between two sallyports that one of them has started on the other's
 // machine, over a session channel of SSH. Its stdin and stdout lead to the one that started it.
 func farEnd(ctx context.Context, a *app, c *cli.FarEndCommand) error {
 	end := helper.FarEnd{
-		Dirs: session.HelperDirs(a.controlDirs(c.Store), a.env), Version: a.env.Version, Program: a.env.Executable,
+		Dirs: helper.Dirs(a.controlDirs(c.Store), a.env.UsualStateDir()), Version: a.env.Version, Program: a.env.Executable,
 		In: a.std.In, Out: a.toHost,
 	}
 	if !c.Join {

@@ -2,10 +2,12 @@ package command
 
 import (
 	"context"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/control"
 	"sallyport/cmd/sallyport/internal/session"
+	"sallyport/oauth"
 	"sallyport/relay"
 )
 
@@ -23,13 +25,18 @@ func (a *app) login(ctx context.Context, settings cli.Remote) error {
 	pasted := delivery{a, s, settings.Store}
 	defer a.serveControl(settings.Store, control.Handlers{Status: loginStatus(a, s, settings), Deliver: pasted.fromProcess})()
 	defer pasted.takeTyped(ctx)()
+	between, stop := a.showStages(ctx, s)
+	defer stop()
 	// A person waits, so a tunnel that cannot be dialed fails now, and in the words of SSH.
 	if err := s.Connect(ctx); err != nil {
 		return err
 	}
+	upstream := session.PlainURL(s.Upstream)
+	between("asking " + upstream)
 	if err := s.SignIn.SignIn(ctx); err != nil {
 		return err
 	}
+	between("showing the token to " + upstream)
 	// SignIn does nothing if the stored token has not expired. It may be revoked all the same.
 	answer, err := s.CheckToken(ctx)
 	if err != nil {
@@ -39,7 +46,7 @@ func (a *app) login(ctx context.Context, settings cli.Remote) error {
 	if err := s.CheckStored(); err != nil {
 		return err
 	}
-	upstream := session.PlainURL(s.Upstream)
+	stop()
 	had := relay.NewStatusError(answer.Response)
 	switch {
 	case !answer.IsMCP && had.HadToken:
@@ -50,7 +57,40 @@ func (a *app) login(ctx context.Context, settings cli.Remote) error {
 	case !had.HadToken:
 		a.messages.Say("%s takes requests without a token: no sign-in is needed", upstream)
 	default:
-		a.messages.Say("signed in to %s", upstream)
+		a.tellSignedIn(s, settings)
 	}
 	return nil
+}
+
+// tellSignedIn says where the person is signed in now, as whom, for how long, and where that is
+// kept.
+func (a *app) tellSignedIn(s *session.Session, settings cli.Remote) {
+	account, _ := s.SignIn.Stored()
+	line := "signed in to " + session.PlainURL(s.Upstream)
+	if account.Name != "" {
+		line += " as " + account.Name
+	}
+	if s.Via != "" {
+		line += " through " + s.Via
+	}
+	a.messages.Say("%s", line)
+	if account.Saved.IsZero() {
+		return
+	}
+	a.messages.More("%s; stored in %s", tokenLasts(account, time.Now()), session.StateDir(settings.Store, a.env))
+}
+
+// tokenLasts says how long a token is good.
+func tokenLasts(account oauth.Account, now time.Time) string {
+	until := account.Expiry.Local().Format("15:04")
+	if account.Expiry.Sub(now) > 12*time.Hour {
+		until = account.Expiry.Local().Format("2006-01-02 15:04")
+	}
+	switch {
+	case account.Expiry.IsZero():
+		return "the server does not say how long the token is good"
+	case account.Refreshable:
+		return "token until " + until + ", then renewed without you"
+	}
+	return "token until " + until + ", then you sign in again"
 }

@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 
 	"sallyport/cmd/sallyport/internal/cli"
@@ -53,7 +51,7 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, err
 		return listen, nil
 	}
 	s.Logins = helper.NewLogins(helper.LoginsConfig{
-		Dirs: HelperDirs(cfg.SocketDirs, cfg.Env), Upstream: PlainURL(s.Upstream), Others: others, Log: cfg.Log,
+		Dirs: helper.Dirs(cfg.SocketDirs, cfg.Env.UsualStateDir()), Upstream: PlainURL(s.Upstream), Others: others, Log: cfg.Log,
 		Deliver: func(ctx context.Context, u *url.URL) error { return s.SignIn.Deliver(ctx, u) },
 		Belongs: func(err error) bool { return !errors.Is(err, oauth.ErrNoSignIn) },
 		Explain: cfg.Explain,
@@ -98,16 +96,6 @@ func offerBy(s *Session, show Offer) func(context.Context, oauth.Prompt) {
 			}, report)
 		})
 	}
-}
-
-// HelperDirs returns the directories of helper sockets, the best one first, from those of control
-// sockets. The two ends of such a socket are started by different programs, and perhaps only one of
-// them has --state-dir. So the directory without that flag is always among them.
-func HelperDirs(control []string, env environment.Environment) []string {
-	if dir := env.StateDir(); dir != "" {
-		control = append(slices.Clone(control), filepath.Join(dir, "run"))
-	}
-	return helper.Dirs(control)
 }
 
 // checkCallbackHost refuses a callback host that others than this machine may reach. A container

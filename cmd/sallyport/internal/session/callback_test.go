@@ -2,7 +2,6 @@ package session
 
 import (
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"sallyport/cmd/sallyport/internal/cli"
@@ -60,16 +59,5 @@ func TestPortFixed(t *testing.T) {
 		if got := isPortFixed(tt.settings); got != tt.want {
 			t.Errorf("%s: got %t, want %t", name, got, tt.want)
 		}
-	}
-}
-
-// A login with --state-dir finds the helper of a far end that was started without it.
-func TestHelperDirs(t *testing.T) {
-	home := t.TempDir()
-	env := environment.Fixed(nil, home)
-	login := HelperDirs([]string{filepath.Join(t.TempDir(), "run")}, env)
-	farEnd := HelperDirs([]string{filepath.Join(env.StateDir(), "run")}, env)
-	if !slices.Contains(login, farEnd[0]) {
-		t.Errorf("the login looks in %q, the far end listens in %q", login, farEnd[0])
 	}
 }
