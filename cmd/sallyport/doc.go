@@ -2,21 +2,21 @@
 // Streamable HTTP MCP server, and manages its own SSH tunnels.
 //
 //	sallyport [flags] [URL]                the proxy, the default command
-//	sallyport login [flags] [URL]          sign in now, in the terminal
+//	sallyport login [flags] [URL]          sign in now, in the terminal; --paste finishes a login
 //	sallyport logout [flags] [URL]         revoke and forget; --all forgets every upstream
-//	sallyport status [--json]              what is stored, which proxies run here, what they share
+//	sallyport status [--watch] [--json]    what is stored, which proxies run here, what they share
 //	sallyport doctor [flags] [URL]         walk the whole way and say what fails first
 //	sallyport tools [--accept] [URL]       what --pin-tools remembers, and what has changed
-//	sallyport callback [flags] HOST...     lend this machine's browser to proxies on HOST
-//	sallyport install --client HOST [URL]  write the entry into an MCP host's configuration
+//	sallyport callback [flags] HOST...     on the workstation: lend its browser to logins on HOST
+//	sallyport install --client NAME [URL]  write the entry into an MCP host's configuration
 //	sallyport install --list               which MCP hosts are here, and where the entry is
-//	sallyport uninstall --client HOST      take the entry out again
+//	sallyport uninstall --client NAME      take the entry out again
 //	sallyport ssh-config [flags] HOST      the configuration resolved for HOST, as ssh -G prints it
 //	sallyport share [--stop] [HOST]        show or end shared connections; started by itself
 //	sallyport try                          servers to practise on
 //	sallyport help [TOPIC]                 cause and fix of each kind of error, the chapters below
 //	sallyport completion SHELL             the script that completes command lines
-//	sallyport version
+//	sallyport version                      as --version
 //
 // # The route to the upstream
 //
@@ -68,10 +68,11 @@
 // whose own metadata comes next (RFC 8414, OpenID Connect Discovery). Sallyport registers a client
 // there if the settings name none (RFC 7591). The person logs in with a browser, and the callback
 // goes to http://127.0.0.1:53682/callback, or to a path below that if the login server does not say
-// in the callback who it is. A link to the login page is always printed on stderr. The browser is
-// started with another link, which works once. Tokens are stored encrypted in the state directory.
-// Their key is in the system's keyring, or else in the configuration directory. The next start asks
-// nothing.
+// in the callback who it is. If the port is taken, one of the next four is used, unless the client
+// is registered with fixed ports. A link to the login page is always printed on stderr. The
+// browser is started with another link, which works once. Tokens are stored encrypted in the state
+// directory. Their key is in the system's keyring, or else in the configuration directory. The
+// next start asks nothing.
 //
 // A login server may be reached from the far side of --via alone. Then its page opens in a window
 // of sallyport's own: an installed Chromium, Chrome, Brave, Edge, Vivaldi or Firefox, with a
@@ -133,13 +134,18 @@
 //
 // # MCP hosts
 //
-// The command `sallyport install --client HOST [flags] URL` writes an entry that starts sallyport
+// The command `sallyport install --client NAME [flags] URL` writes an entry that starts sallyport
 // with these flags into the configuration of an MCP host, shows the change, signs in, and asks the
 // host's own health check if it has one. `--list` shows which hosts are here and what is in their
 // files, and `--dry-run` shows the change alone. The name of the entry is made of the URL's host,
 // or is that of --name. A host that knows scopes takes --client-scope: user (the default of all),
-// local or project. `sallyport uninstall --client HOST` takes the entry out and leaves the rest as
+// local or project. `sallyport uninstall --client NAME` takes the entry out and leaves the rest as
 // it was.
+//
+// While a sign-in is wanted, the host has the tools of the last session and two of sallyport's own.
+// The first answer of sallyport_sign_in is the link, and later ones wait for the person. After the
+// sign-in the host is told to list its tools anew. For a host that does not, the answer of
+// sallyport_sign_in has the tools, and sallyport_call_tool calls them until the host lists anew.
 //
 // The entry holds what the person has typed and what SALLYPORT_ variables and their kin said, with
 // full paths of files and of the program, and in hosts that keep variables of their environment
@@ -425,17 +431,38 @@
 //   - route: how a request leaves: direct or via. background request: one that nobody waits for. It
 //     never starts a login.
 //   - person: the human. workstation: the machine with the person's browser. HOST: the machine
-//     where a login is wanted, as the person typed it on the workstation. helper: the sallyport on
-//     the workstation. desk: what in it holds the ports and shows the pages.
+//     where a login is wanted, as the person typed it on the workstation. With --callback-via, HOST
+//     is the workstation, as seen from the login.
+//   - to lend a browser: to open the login pages of another machine here, and give back what the
+//     browser brings. helper: a sallyport that does so, on the workstation. desk: the part of it
+//     that holds the ports and shows the pages. far end: the sallyport at the other end of an SSH
+//     connection, which was started through it.
+//   - to carry: to pass the requests of a port on to the same port of HOST, for tools that know
+//     nothing of helpers. to deliver: to hand a callback to the login that has its state.
+//   - to trust: to open the login pages of a HOST without asking first. to vouch: to name a login
+//     server by --issuer; a known_hosts line vouches for a host key.
+//   - far side: the network that the last hop is in. PAC: a file that tells a browser which hosts
+//     it reaches through which proxy.
+//   - entry: what an MCP host's configuration says about one server. client: in the flag --client,
+//     an MCP host that install knows; in OAuth, what a login server registers.
+//   - row: a step of doctor, with its result. topic: what `sallyport help` explains.
 //
 // # Packages
 //
-// Package main is a page. The rest is in internal: cli (grammar and sources of the settings),
-// session (from settings to tunnels, routes, sign-in and store), explain (words for errors),
-// obstacle (what is in the way), person (messages, questions, browser), control (the local
-// interface of a running proxy), share (finding, starting and running shared connections),
-// localsock (sockets of one user), callback (carrying the callback), install (configurations of MCP
-// hosts), deploy (this program on another machine), service (this program at log-on), hostio
-// (stdin, parent, memory), environment, and command, which is the whole program. Package machines
-// and the folders stories and bench are tests.
+// Package main is a page. The rest is in internal:
+//
+//   - command is the whole program, and cli is the grammar and the sources of the settings.
+//   - session leads from the settings to tunnels, routes, sign-in and store. roots are the system's
+//     certificates, environment is what the process was given, and hostio is stdin, the parent and
+//     memory.
+//   - explain has the words for errors, obstacle is what is in the way, and person has messages,
+//     questions and the browser.
+//   - control is the local interface of a running process, localsock are sockets of one user, share
+//     finds, starts and runs shared connections, and agents finds the SSH agent.
+//   - helper and callback are the two sides of a login whose browser is on another machine.
+//     farbrowser opens a login page that only the far side reaches. deploy puts this program on
+//     another machine, and service runs it at log-on.
+//   - install edits the configurations of MCP hosts, and doctor looks for what fails.
+//
+// Package machines and the folders stories and bench are tests.
 package main
