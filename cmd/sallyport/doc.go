@@ -6,6 +6,7 @@
 //	sallyport logout [flags] [URL]         revoke and forget; --all forgets every upstream
 //	sallyport status [--json]              what is stored, which proxies run here, what they share
 //	sallyport doctor [flags] [URL]         walk the whole way and say what fails first
+//	sallyport tools [--accept] [URL]       what --pin-tools remembers, and what has changed
 //	sallyport callback [flags] HOST...     lend this machine's browser to proxies on HOST
 //	sallyport install --client HOST [URL]  write the entry into an MCP host's configuration
 //	sallyport install --list               which MCP hosts are here, and where the entry is
@@ -151,6 +152,47 @@
 // it is that of mcp-remote, of mcp-oauth2-proxy or of the host itself for the same URL, --replace
 // puts sallyport in its place and keeps its env block.
 //
+// # Tools that change
+//
+// A server can change the description of a tool after the person has looked at it, and a model does
+// what a description says. With --pin-tools, the proxy remembers the tools of an account as they
+// are at the first use: names, descriptions, schemas, annotations, and whatever else a model may
+// read. The form of the JSON does not count, nor do _meta, icons and execution. From then on, a
+// tool that has changed is hidden, and so is one that was not there at the first use. A call of it
+// is refused with words that say so. A tool that is gone is no matter.
+//
+// `sallyport tools URL`, with the flags of the proxy, shows the difference. It asks the upstream,
+// and signs nobody in for that. `sallyport tools --accept URL` accepts the tools as they are now,
+// and shows what it has accepted. It asks as a host with all capabilities does. A tool that a server
+// shows to certain hosts only may be missing there, and is hidden after --accept. Proxies that run notice that within five seconds, tell their hosts that the list has changed, and
+// permit the calls at once. --json prints the same for programs. The exit status is 0 also if
+// something differs.
+//
+// The first use ends with the last page of the first list that is not empty, and after ten minutes
+// at the latest. What is remembered lies in the token store, for each profile and route apart, and
+// a logout forgets it: the next use is a first one. If it cannot be read, all tools are hidden.
+// A tool of more than 1 MiB, or deeper than 64 values, is always hidden. Tools of --ignore-tool
+// are not remembered. Prompts, resources and the server's instructions are not looked at.
+//
+// # Audit log
+//
+// With --audit-log FILE, each tools/call, resources/read and prompts/get of the MCP host becomes a
+// line of JSON in FILE when it has ended:
+//
+//	{"time":"2026-07-28T12:00:00.000Z","upstream":"https://mcp.example/mcp","profile":"default",
+//	"method":"tools/call","tool":"add","outcome":"ok","duration_ms":12.3,"client":"claude-code",
+//	"pid":4711,"trace_id":"0af7651916cd43dd8448eb211c80319c"}
+//
+// A prompt has name and a resource has uri, without its query, in place of tool. The outcome is ok,
+// tool_error, error, input_required, cancelled, refused (by sallyport) or no_answer. With an error,
+// code is that of JSON-RPC, and kind the word of an error of sallyport's own. There are no
+// arguments, no results and no secrets. The time is that of the beginning.
+//
+// Several proxies may write to one FILE. Its mode is 0600. Above 5 MiB it becomes FILE.1, and three
+// old files are kept. A FILE that cannot be written ends the start. If the disk is full later, that
+// is warned about once, and calls go on. The trace context of a host (traceparent, tracestate and
+// baggage in _meta) passes to the upstream unchanged.
+//
 // # Login servers that need a setting
 //
 // Most of what servers do otherwise than the specifications say needs no setting. The comments of
@@ -244,8 +286,10 @@
 // where it is in the same network, never on this machine from behind a tunnel (session.Side,
 // routes.TestSides). It cannot take memory or time beyond what it sends (stories/hostile), nor
 // offer a tool with a name of ours (hostile.TestNameOfOurs). Secrets in use are replaced in what it
-// is quoted with (leaks.TestNoSecretLeaks). Not stopped: it may lie to the model, misuse the scopes
-// that the person grants it, and it learns the public address. Behind a tunnel, an upstream that is
+// is quoted with (leaks.TestNoSecretLeaks). With --pin-tools it cannot change the words of its
+// tools unseen (relay.TestPinnedTools, stories/pins). Not stopped: it may lie to the model, in
+// results and in the words of the first use, misuse the scopes that the person grants it, and it
+// learns the public address. Behind a tunnel, an upstream that is
 // not known to be public may name hosts of the network there, and the last hop itself. A name that
 // only the last hop resolves is not checked; TLS stands against it.
 //

@@ -19,7 +19,7 @@ import (
 func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal bool) (*session.Session, error) {
 	s, err := session.Open(ctx, session.Config{
 		Settings: settings, Env: a.env, AtTerminal: atTerminal, Log: a.log,
-		Ask:       person.NewAsker(a.env, atTerminal).Ask,
+		Ask:       person.NewAsker(a.env, a.screen, atTerminal).Ask,
 		Notice:    a.noticeOf(atTerminal),
 		Printable: person.Lines,
 		Explain:   func(err error) string { return a.words.Error(err).Text },
@@ -31,7 +31,7 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 				Messages: a.messages, Env: a.env, Upstream: session.PlainURL(s.Upstream),
 				CallbackVia: settings.CallbackVia, Forwarded: s.Forwarded,
 				Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
-				TakesPaste: atTerminal && person.CanPaste(a.std.In),
+				Screen: a.screen, TakesPaste: atTerminal && person.CanPaste(a.std.In),
 			}
 			return func(ctx context.Context, p oauth.Prompt, lend func(func(helper.Shown))) {
 				// Stderr shows the link. The log must not have it, because it holds the login's

@@ -50,6 +50,7 @@ type Environment struct {
 // in the database, HOME is the account's home, too. A missing home directory is no error here. The
 // settings that need one report it.
 func OfProcess() Environment {
+	dropUnexpanded()
 	env := Environment{User: os.Getenv("USER")}
 	env.Getenv, env.Hide = hiddenVariables()
 	env.Home, _ = os.UserHomeDir()
@@ -68,6 +69,20 @@ func OfProcess() Environment {
 	env.Environ = os.Environ
 	env.Executable, _ = os.Executable()
 	return env
+}
+
+// dropUnexpanded takes the variables away that an MCP host meant to pass on and has not: their value
+// is still the reference to the variable, as "$SSH_AUTH_SOCK" is where the host has no such
+// variable itself. An agent's socket is an absolute path, so no value of SSH_AUTH_SOCK begins with
+// a dollar sign.
+func dropUnexpanded() {
+	for _, variable := range os.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		references := []string{"$" + name, "${" + name + "}", "${env:" + name + "}", "%" + name + "%"}
+		if name != "" && (slices.Contains(references, value) || name == "SSH_AUTH_SOCK" && strings.HasPrefix(value, "$")) {
+			os.Unsetenv(name)
+		}
+	}
 }
 
 // Fixed returns an environment that consists of the given variables and home directory. Tests use

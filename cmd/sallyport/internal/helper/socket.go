@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 
 	"sallyport/cmd/sallyport/internal/localsock"
@@ -91,14 +92,29 @@ func Sockets(dirs []string) []string {
 	return paths
 }
 
+// errOtherNetwork says that a socket belongs to another machine that shares the directory.
+var errOtherNetwork = errors.New("it is served in another network namespace")
+
 // Dial connects to a helper socket. If nobody listens there, it removes the socket. The error is
-// that of localsock.Dial. The caller must close the connection.
+// that of localsock.Dial, or says that the socket lies in a directory of temporary files and is
+// served in another network namespace: containers may share such a directory, and mean nothing by
+// it. The caller must close the connection.
 func Dial(ctx context.Context, path string) (net.Conn, error) {
 	conn, err := localsock.Dial(ctx, path)
 	if err != nil && localsock.Gone(err) {
 		os.Remove(path)
 	}
+	if err == nil && isTemporary(path) && !localsock.SameNetwork(conn) {
+		conn.Close()
+		return nil, errOtherNetwork
+	}
 	return conn, err
+}
+
+// isTemporary reports whether a socket lies in a directory of temporary files.
+func isTemporary(path string) bool {
+	dir := filepath.Dir(path)
+	return dir == forwardedDir || strings.HasPrefix(dir, filepath.Join(os.TempDir(), forwardedPrefix))
 }
 
 // Answering returns those of the sockets of Sockets behind which a helper answers. None is asked

@@ -370,9 +370,11 @@ func Uninstall(ctx context.Context, r Removal) (Result, error) {
 	return result, err
 }
 
-// find lists the entries that match.
+// find lists the entries that match. The error of a name that another program has counts only where
+// no entry of ours has it, in whatever scope.
 func (r Removal) find() ([]Found, error) {
 	var found []Found
+	var taken error
 	for _, file := range List(r.Host, r.Place) {
 		if r.Scope != "" && file.Scope != r.Scope {
 			continue
@@ -385,12 +387,15 @@ func (r Removal) find() ([]Found, error) {
 			case r.Name != "" && s.Name != r.Name, r.Upstream != "" && !sameURL(s.Upstream(), r.Upstream):
 			case isOurs:
 				found = append(found, Found{Scope: file.Scope, Path: file.Path, Server: s})
-			case r.Name != "":
-				return nil, &TakenError{Name: s.Name, Path: file.Path, Kind: s.Kind(r.Self), Upstream: s.Upstream()}
+			case r.Name != "" && taken == nil:
+				taken = &TakenError{Name: s.Name, Path: file.Path, Kind: s.Kind(r.Self), Upstream: s.Upstream()}
 			}
 		}
 	}
-	return found, nil
+	if len(found) > 0 {
+		taken = nil
+	}
+	return found, taken
 }
 
 // File is a configuration file of a host, as it was found.

@@ -83,6 +83,8 @@ func readLine(tty *os.File) (line string, ok bool, err error) {
 func (l Login) hintPaste(p oauth.Prompt) {
 	switch {
 	case p.RedirectURI == "": // the device grant has no way back
+	case l.TakesPaste && l.Screen.live:
+		l.Messages.hint("does the browser end at a page that it cannot open? copy the address of that page, paste it here (the terminal does not show it), and press Enter")
 	case l.TakesPaste:
 		l.Messages.hint("does the browser end at a page that it cannot open? copy the address of that page, paste it here, and press Enter")
 	default:
