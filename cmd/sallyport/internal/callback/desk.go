@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -244,7 +245,7 @@ func (d *Desk) hold(ctx context.Context, c *conversation, m helper.Message, from
 		return l, err
 	}
 	w := wantedBy(redirect, m.Fixed)
-	if d.probes(from, w.number) {
+	if probes(d, from, w.number) {
 		return nil, c.refuse(helper.KindTooMany, errors.New("this host has asked for too many ports that are taken on the workstation"))
 	}
 	p, err := d.ports.hold(ctx, w)
@@ -272,39 +273,39 @@ func (d *Desk) hold(ctx context.Context, c *conversation, m helper.Message, from
 }
 
 // probes reports whether a HOST tries out which ports of this machine are taken.
-func (d *Desk) probes(from source, number int) bool {
+func probes(d *Desk, from source, number int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return !from.local && number != 0 && d.brakeLocked(from.host).probes(number, time.Now())
 }
 
-// noteBusy notes that a HOST has found a port taken.
-func (d *Desk) noteBusy(from source, redirect string) {
-	u, err := checkRedirect(redirect)
-	if err != nil {
-		return
-	}
+// noteBusy notes that a HOST has found a port taken, and reports whether that is new.
+func (d *Desk) noteBusy(from source, redirect *url.URL) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	b := d.brakeLocked(from.host)
 	if b.busy == nil {
 		b.busy = map[int]time.Time{}
 	}
-	b.busy[wantedBy(u, true).number] = time.Now()
+	number := wantedBy(redirect, true).number
+	before := b.busy[number]
+	b.busy[number] = time.Now()
+	return before.IsZero()
 }
 
 // holdAnother holds another port than the one that is busy, if the login allows that.
 func (d *Desk) holdAnother(ctx context.Context, c *conversation, m helper.Message, from source, busy *PortError) (*login, error) {
-	d.noteBusy(from, m.RedirectURI)
-	d.tell(from.host, "%s: %v", from.name(), busy)
+	u, err := checkRedirect(m.RedirectURI)
+	if err != nil {
+		return nil, c.refuse(helper.KindInvalid, err)
+	}
+	if d.noteBusy(from, u) { // a login asks again and again
+		d.tell(from.host, "%s: %v", from.name(), busy)
+	}
 	if m.Fixed {
 		// HOST learns nothing of what runs here.
 		c.refuse(helper.KindPortBusy, fmt.Errorf("another program of the workstation holds %s", busy.Addr))
 		return nil, busy
-	}
-	u, err := checkRedirect(m.RedirectURI)
-	if err != nil {
-		return nil, c.refuse(helper.KindInvalid, err)
 	}
 	u.Host = hostPort(u.Hostname(), 0)
 	m.RedirectURI = u.String()

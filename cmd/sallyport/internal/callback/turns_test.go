@@ -78,3 +78,22 @@ func TestRogueTriesOutPorts(t *testing.T) {
 	w.hold("rogue") // any port that is free
 	w.hold("devbox")
 }
+
+// A login that asks for a taken port again and again is told of once.
+func TestATakenPortIsToldOnce(t *testing.T) {
+	w := newWorld(t, nil)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	id := newName()
+	for range 3 {
+		r := w.connect(Origin{Host: "devbox"}, helper.Message{Login: id, RedirectURI: "http://" + taken.Addr().String() + "/", Fixed: true})
+		r.receive(helper.TypeError)
+		<-r.ended
+	}
+	if n := strings.Count(w.said.String(), taken.Addr().String()); n != 1 {
+		t.Errorf("the person got %d lines: %s", n, w.said)
+	}
+}
