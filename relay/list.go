@@ -15,8 +15,9 @@ import (
 const maxListed = 64 << 20
 
 // ListTools asks the upstream for its tools in a session of its own. It says that it has the
-// capabilities of all hosts, because some servers hide tools from a host that lacks one. It returns them as a raw array, without those that a host does not see: those of
-// cfg.IgnoreTools, those with a name of ours and those with an invalid mark.
+// capabilities of all hosts, because some servers hide tools from a host that lacks one. It returns
+// them as a raw array, without those that a host does not see: those of cfg.IgnoreTools, those with
+// a name of ours and those with an invalid mark.
 //
 // Of cfg it uses what Run uses, except In, Out, Obstacle, Load, Save and PinTools: it waits for
 // nobody, and remembers nothing. It signs somebody in only if cfg.Send does. The error is a
