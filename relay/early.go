@@ -306,6 +306,7 @@ func (e *early) answerInit(h *opening) {
 	s.calls.remove(h.call)
 	s.cfg.Log.Info("initialize is answered before the upstream", "remembered", remembered != nil)
 	s.write(resultLine(h.call.ID, result))
+	e.answerWaiting(h)
 	s.watcher.lookAgain()
 }
 

@@ -165,6 +165,9 @@ func (i *signIn) connected(c *call, h *opening) []byte {
 		return toolText(upstream + toolsAreListed)
 	}
 	head := upstream + " is connected, but its tools may not be in your list of tools."
+	if i.session.hidden.hides(callTool) {
+		return toolText(head + " If they are not, tell the person that a new session of this program has them.")
+	}
 	tools, err := e.readTools(c.ctx)
 	switch {
 	case h.relisting.done.isClosed(): // meanwhile

@@ -289,3 +289,13 @@ func TestToolsText(t *testing.T) {
 		}
 	}
 }
+
+// Where the tool that calls others is hidden, no words send a model to it.
+func TestHiddenCallToolIsNotNamed(t *testing.T) {
+	signedIn(t, Config{IgnoreTools: []string{"sallyport_*"}}, nil, func(h *host, _ time.Time) {
+		line := h.recv()
+		if strings.Contains(line, callTool) || !strings.Contains(line, "new session") {
+			h.t.Errorf("got %s", line)
+		}
+	})
+}

@@ -1,15 +1,21 @@
 package relay
 
-import "sallyport/relay/rawjson"
+import (
+	"slices"
 
-// listings are the methods that list what an early answer promises, in the order in which their
-// changes are announced.
-var listings = []struct {
+	"sallyport/relay/rawjson"
+)
+
+// listing is a method that lists what an early answer promises.
+type listing struct {
 	// method asks for the list, which is the given member of the result.
 	method, member string
 	// capability is what the list belongs to.
 	capability string
-}{
+}
+
+// listings are in the order in which their changes are announced.
+var listings = []listing{
 	{"tools/list", "tools", "tools"},
 	{"prompts/list", "prompts", "prompts"},
 	{"resources/list", "resources", "resources"},
@@ -39,6 +45,27 @@ func (e *early) answerInPlace(h *opening, m rawjson.Message, b *batchAnswers) bo
 		e.listed(line)
 	}
 	return true
+}
+
+// answerWaiting answers the lists that the host asked for before it had the answer to initialize.
+func (e *early) answerWaiting(h *opening) {
+	s := e.session
+	waiting := s.calls.selected(func(c *call) bool {
+		return c.own == nil && slices.ContainsFunc(listings, func(l listing) bool { return l.method == c.Method })
+	})
+	for _, c := range waiting {
+		h.lists.Lock()
+		e.mu.Lock()
+		result := h.resultInPlaceLocked(c.Method)
+		e.mu.Unlock()
+		if result != nil && c.claim() {
+			s.calls.remove(c)
+			s.reply(s.hidden.ownList(resultLine(c.ID, result)), c.batch)
+			s.calls.release(c)
+			c.cancel(errUnwanted)
+		}
+		h.lists.Unlock()
+	}
 }
 
 // resultInPlaceLocked returns the result of a request with the given method. It is nil if the

@@ -56,7 +56,8 @@ func TestSignInDoesNotHoldUpInitialize(t *testing.T) {
 		script[0].Reply = strings.Replace(script[0].Reply, `"capabilities":{}`, `"capabilities":{"tools":{}}`, 1)
 		srv := New(t, append(script, Exchange{Call: "tools/list", Reply: `{"jsonrpc":"2.0","id":7,"result":{"tools":[]}}`},
 			Exchange{Call: "tools/call", Body: callLine, Reply: callAnswer}, Goodbye())...)
-		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
+		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get,
+			Stage: func() string { return "waiting for the browser" }})
 		begin := time.Now()
 		h.send(initWithURL)
 		if line := h.after(begin, 0); !strings.HasPrefix(line, minimalHead) || !strings.HasSuffix(line, minimalTail) {
@@ -81,7 +82,7 @@ func TestSignInDoesNotHoldUpInitialize(t *testing.T) {
 		begin = time.Now()
 		h.send(signInCall)
 		for _, at := range []int{0, 5, 10, 15, 20} {
-			want := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"message":"a sign-in waits for the person: %s","progress":%v,"progressToken":5}}`, signInURL, float64(at)/1000)
+			want := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"message":"a sign-in waits for the person (waiting for the browser): %s","progress":%v,"progressToken":5}}`, signInURL, float64(at)/1000)
 			if line := h.after(begin, time.Duration(at)*time.Second); line != want {
 				t.Errorf("progress\n got %s\nwant %s", line, want)
 			}
@@ -355,4 +356,23 @@ func TestInitializeIsAnsweredWhenAPersonIsNeeded(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A host that asks for its lists before it has the answer to initialize gets them with it.
+func TestListsAskedBeforeTheEarlyAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacle(down)
+		h := start(t, Config{Send: gated{b: b}, Obstacle: b.get})
+		begin := time.Now()
+		h.send(initLine)
+		h.send(initializedLine)
+		h.send(request7("tools/list"))
+		if line := h.after(begin, 3*time.Second); !strings.HasPrefix(line, minimalHead) {
+			t.Errorf("got %s", line)
+		}
+		if line := h.after(begin, 3*time.Second); !strings.Contains(line, `"id":7,"result"`) || !strings.Contains(line, signInTool) {
+			t.Errorf("got %s", line)
+		}
+		h.close()
+	})
 }

@@ -44,7 +44,8 @@ var allowedImports = map[string][]string{
 	"oauth/procnet":    {},
 	"oauth/tokenstore": {"github.com/gofrs/flock", "github.com/godbus/dbus/v5", "github.com/zalando/go-keyring"},
 
-	"relay":         {"relay/rawjson", "relay/sse"},
+	"relay":         {"relay/pins", "relay/rawjson", "relay/sse"},
+	"relay/pins":    {"relay/rawjson"},
 	"relay/rawjson": {},
 	"relay/sse":     {},
 
@@ -74,6 +75,8 @@ var allowedImports = map[string][]string{
 		"github.com/anmitsu/go-shlex", "golang.org/x/net/idna", "golang.org/x/sys", "golang.org/x/term", "sshtunnel", "oauth",
 		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/farbrowser", "cmd/sallyport/internal/helper",
 	},
+	"cmd/sallyport/internal/toolreport": {"github.com/rogpeppe/go-internal/diff", "relay/pins", "relay/rawjson", "cmd/sallyport/internal/person"},
+	"cmd/sallyport/internal/audit":      {"github.com/gofrs/flock", "cmd/sallyport/internal/person"},
 	"cmd/sallyport/internal/share": {
 		"github.com/gofrs/flock", "golang.org/x/mod/semver",
 		"sshtunnel", "sshtunnel/mux", "sshtunnel/netwatch", "sshtunnel/refusals", "sshtunnel/sshconfig",
@@ -109,13 +112,14 @@ var allowedImports = map[string][]string{
 	},
 	"cmd/sallyport/internal/command": {
 		"gopkg.in/natefinch/lumberjack.v2", "sshtunnel", "sshtunnel/mux", "sshtunnel/sshconfig", "oauth", "oauth/tokenstore",
-		"relay", "cmd/internal/world", "cmd/sallyport/internal/agents", "cmd/sallyport/internal/callback",
+		"relay", "relay/pins", "cmd/internal/world", "cmd/sallyport/internal/agents", "cmd/sallyport/internal/audit", "cmd/sallyport/internal/callback",
 		"cmd/sallyport/internal/cli", "cmd/sallyport/internal/control", "cmd/sallyport/internal/deploy",
 		"cmd/sallyport/internal/doctor", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/explain",
 		"cmd/sallyport/internal/farbrowser", "cmd/sallyport/internal/helper", "cmd/sallyport/internal/hostio",
 		"cmd/sallyport/internal/install",
 		"cmd/sallyport/internal/localsock", "cmd/sallyport/internal/obstacle", "cmd/sallyport/internal/person",
 		"cmd/sallyport/internal/service", "cmd/sallyport/internal/session", "cmd/sallyport/internal/share",
+		"cmd/sallyport/internal/toolreport",
 	},
 	"cmd/sallyport": {"cmd/sallyport/internal/command", "cmd/sallyport/internal/environment", "cmd/sallyport/internal/hostio"},
 

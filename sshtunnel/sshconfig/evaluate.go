@@ -312,12 +312,13 @@ func (e *evaluation) unknown(d *directive) error {
 	if d.origin.Kind != FromFile {
 		return d.errorf("unknown keyword %q", display.Cut(d.keyword))
 	}
-	e.resolver.skipped(d.origin, d.keyword, errUnknownKeyword)
+	e.resolver.skipped(d.origin, d.keyword, ErrUnknownKeyword)
 	return nil
 }
 
-// errUnknownKeyword is why a line is skipped that OpenSSH does not know either.
-var errUnknownKeyword = errors.New("unknown keyword")
+// ErrUnknownKeyword is why a line is skipped that OpenSSH does not know either: the attribute err of
+// what [Resolver.Log] receives.
+var ErrUnknownKeyword = errors.New("unknown keyword")
 
 // skipped warns, once, about something in a line that is left out.
 func (r *Resolver) skipped(origin Origin, keyword string, reason error) {

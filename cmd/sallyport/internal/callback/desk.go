@@ -243,7 +243,11 @@ func (d *Desk) hold(ctx context.Context, c *conversation, m helper.Message, from
 	if l, err := d.resume(c, m, from); l != nil || err != nil {
 		return l, err
 	}
-	p, err := d.ports.hold(ctx, wantedBy(redirect, m.Fixed))
+	w := wantedBy(redirect, m.Fixed)
+	if d.probes(from, w.number) {
+		return nil, c.refuse(helper.KindTooMany, errors.New("this host has asked for too many ports that are taken on the workstation"))
+	}
+	p, err := d.ports.hold(ctx, w)
 	if err != nil {
 		return nil, err
 	}
@@ -267,8 +271,31 @@ func (d *Desk) hold(ctx context.Context, c *conversation, m helper.Message, from
 	return l, nil
 }
 
+// probes reports whether a HOST tries out which ports of this machine are taken.
+func (d *Desk) probes(from source, number int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !from.local && number != 0 && d.brakeLocked(from.host).probes(number, time.Now())
+}
+
+// noteBusy notes that a HOST has found a port taken.
+func (d *Desk) noteBusy(from source, redirect string) {
+	u, err := checkRedirect(redirect)
+	if err != nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b := d.brakeLocked(from.host)
+	if b.busy == nil {
+		b.busy = map[int]time.Time{}
+	}
+	b.busy[wantedBy(u, true).number] = time.Now()
+}
+
 // holdAnother holds another port than the one that is busy, if the login allows that.
 func (d *Desk) holdAnother(ctx context.Context, c *conversation, m helper.Message, from source, busy *PortError) (*login, error) {
+	d.noteBusy(from, m.RedirectURI)
 	d.tell(from.host, "%s: %v", from.name(), busy)
 	if m.Fixed {
 		// HOST learns nothing of what runs here.
@@ -341,7 +368,8 @@ func (d *Desk) take(l *login, c *conversation, m helper.Message) {
 		return
 	}
 	c.proven = true
-	first, again := l.phase == held, l.state != "" && l.state != r.state
+	// A page elsewhere is not the one that the person reads about, or has agreed to.
+	first, again := l.phase == held, l.state != "" && (l.state != r.state || l.origin != r.origin || l.issuer != r.issuer)
 	l.page.visited = l.page.visited && l.link == r.link
 	l.request, l.page.relinked = r, false
 	l.expireAtLocked(r.expires)
@@ -390,8 +418,12 @@ func (d *Desk) detach(l *login, c *conversation) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(l.conversations, c)
-	if l.phase == finished && l.awayLocked() {
+	switch {
+	case !l.awayLocked():
+	case l.phase == finished:
 		l.overLocked(concluded)
+	default:
+		d.leaveLocked(l)
 	}
 	l.wakeLocked()
 }

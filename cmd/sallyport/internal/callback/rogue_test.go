@@ -136,7 +136,6 @@ func TestBrake(t *testing.T) {
 		t.Errorf("after %d pages in vain, got %+v", maxMisses, e)
 	}
 	w.checkNoVisit("a silent host")
-	w.checkFree(r)
 	other := w.hold("devbox")
 	if how := other.show(); how != helper.HowConfirm {
 		t.Errorf("another host suffers: %q", how)

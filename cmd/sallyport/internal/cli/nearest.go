@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 
 	"sallyport/cmd/sallyport/internal/lazyregexp"
@@ -46,10 +45,8 @@ func checkWord(word string) error {
 // commandNames lists the names of all commands.
 func commandNames() []string {
 	var names []string
-	for field := range reflect.TypeFor[grammar]().Fields() {
-		if name := field.Tag.Get("name"); name != "" {
-			names = append(names, name)
-		}
+	for _, field := range commandFields() {
+		names = append(names, field.Tag.Get("name"))
 	}
 	return append(names, "proxy")
 }

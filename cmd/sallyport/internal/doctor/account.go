@@ -224,6 +224,12 @@ func (w accountRows) probeWords(e *relay.ProbeError) explain.Explanation {
 	} else if e.Status != 0 {
 		words = w.Words.Error(&relay.StatusError{Status: e.Status})
 		words.Text = e.Text
+		if len(e.Hints) > 0 { // the relay has seen the whole answer
+			words.Hints = e.Hints
+		}
+		if topic := "sallyport help " + words.Kind; !slices.Contains(words.Hints, topic) {
+			words.Hints = append(slices.Clone(words.Hints), topic)
+		}
 	}
 	return words
 }

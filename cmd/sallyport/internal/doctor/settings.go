@@ -89,5 +89,17 @@ func (w settingRows) tellChains(ctx context.Context) {
 		}
 		ways = append(ways, way)
 	}
-	w.ok(idConfig, strings.Join(ways, "; "))
+	w.tellConfig(strings.Join(ways, "; "))
+}
+
+// tellConfig makes the row of an ssh_config that can be used.
+func (w settingRows) tellConfig(ways string) {
+	lines, unknown := w.skipped.told()
+	if unknown == "" {
+		w.ok(idConfig, ways, lines...)
+		return
+	}
+	w.add(Check{ID: idConfig, Result: Warn, Summary: ways + "; " + unknown, Evidence: lines, Next: []string{
+		"correct the keyword; ssh refuses such a file, unless IgnoreUnknown names the keyword",
+	}})
 }

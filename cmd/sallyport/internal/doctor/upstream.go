@@ -258,7 +258,11 @@ func (w upstreamRows) tellHTTP() {
 	case w.resultOf(idTLS) == Fail:
 		w.skip(idHTTP, "the certificate is not trusted")
 	case m.err != nil:
-		w.fail(idHTTP, m.err)
+		e := w.Words.Error(m.err)
+		if len(e.Hints) == 0 {
+			e.Hints = []string{"check host and port of the URL: what listens there does not speak HTTP"}
+		}
+		w.failWith(idHTTP, e)
 	default:
 		server := ""
 		if m.server != "" {

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"log/slog"
 	"runtime"
 	"slices"
 	"sync"
@@ -38,6 +39,8 @@ type walk struct {
 	signedIn bool
 	// viaShared says that tunnels may go through a shared connection that is up.
 	viaShared bool
+	// skipped is what the log says of the parts of ssh_config that are skipped.
+	skipped skippedConfig
 	// closers end what was opened.
 	closers []func()
 }
@@ -146,7 +149,8 @@ func (w *walk) openSession(ctx context.Context) (*session.Session, error) {
 		w.chains = nil
 	}
 	return session.Open(ctx, session.Config{
-		Settings: w.Command.Remote, Env: w.Env, Log: w.Log, SocketDirs: w.SocketDirs, OnlyLooks: true, Ask: w.Ask,
+		Settings: w.Command.Remote, Env: w.Env, SocketDirs: w.SocketDirs, OnlyLooks: true, Ask: w.Ask,
+		Log:    slog.New(configLog{Handler: w.Log.Handler(), skipped: &w.skipped}),
 		Adjust: w.adjust,
 		Offer: func(*session.Session) session.Offer {
 			return func(context.Context, oauth.Prompt, func(func(helper.Shown))) {}

@@ -50,6 +50,7 @@ type Environment struct {
 // in the database, HOME is the account's home, too. A missing home directory is no error here. The
 // settings that need one report it.
 func OfProcess() Environment {
+	dropUnexpanded()
 	env := Environment{User: os.Getenv("USER")}
 	env.Getenv, env.Hide = hiddenVariables()
 	env.Home, _ = os.UserHomeDir()
@@ -68,6 +69,20 @@ func OfProcess() Environment {
 	env.Environ = os.Environ
 	env.Executable, _ = os.Executable()
 	return env
+}
+
+// dropUnexpanded takes the variables away that an MCP host meant to pass on and has not: their value
+// is still the reference to the variable, as "$SSH_AUTH_SOCK" is where the host has no such
+// variable itself. An agent's socket is an absolute path, so no value of SSH_AUTH_SOCK begins with
+// a dollar sign.
+func dropUnexpanded() {
+	for _, variable := range os.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		references := []string{"$" + name, "${" + name + "}", "${env:" + name + "}", "%" + name + "%"}
+		if name != "" && (slices.Contains(references, value) || name == "SSH_AUTH_SOCK" && strings.HasPrefix(value, "$")) {
+			os.Unsetenv(name)
+		}
+	}
 }
 
 // Fixed returns an environment that consists of the given variables and home directory. Tests use
@@ -119,13 +134,20 @@ func hiddenVariables() (get func(string) string, hide func(string)) {
 // StateDir returns sallyport's directory in the system's place for state. It is empty if there is
 // no home directory.
 func (e Environment) StateDir() string {
-	switch {
-	case runtime.GOOS == "windows":
+	if dir := e.Getenv("XDG_STATE_HOME"); runtime.GOOS != "windows" && runtime.GOOS != "darwin" && filepath.IsAbs(dir) {
+		return filepath.Join(dir, "sallyport")
+	}
+	return e.UsualStateDir()
+}
+
+// UsualStateDir returns StateDir of a session in which no variable moves it. It is empty if there
+// is no home directory.
+func (e Environment) UsualStateDir() string {
+	switch runtime.GOOS {
+	case "windows":
 		return Under(e.Getenv("LocalAppData"), "sallyport")
-	case runtime.GOOS == "darwin":
+	case "darwin":
 		return Under(e.Home, "Library", "Application Support", "sallyport")
-	case filepath.IsAbs(e.Getenv("XDG_STATE_HOME")):
-		return filepath.Join(e.Getenv("XDG_STATE_HOME"), "sallyport")
 	}
 	return Under(e.Home, ".local", "state", "sallyport")
 }

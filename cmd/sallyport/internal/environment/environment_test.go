@@ -54,3 +54,29 @@ func TestSessionBus(t *testing.T) {
 		t.Errorf("got %q, want what the variable names", got)
 	}
 }
+
+// Some MCP hosts hand on a reference to a variable that they cannot expand.
+func TestVariablesLeftUnexpanded(t *testing.T) {
+	for _, test := range []struct {
+		name, value string
+		want        bool
+	}{
+		{"SSH_AUTH_SOCK", "$SSH_AUTH_SOCK", false},
+		{"SSH_AUTH_SOCK", "${XDG_RUNTIME_DIR}/agent", false},
+		{"SSH_AUTH_SOCK", "/run/user/1000/agent", true},
+		{"SSH_AUTH_SOCK", "", true},
+		{"UPSTREAM_URL", "${UPSTREAM_URL}", false},
+		{"UPSTREAM_URL", "${env:UPSTREAM_URL}", false},
+		{"UPSTREAM_URL", "%UPSTREAM_URL%", false},
+		{"UPSTREAM_URL", "${OTHER}", true},
+		{"SALLYPORT_HEADER", "Authorization: ${TOKEN}", true},
+	} {
+		t.Setenv(test.name, test.value)
+		env := OfProcess()
+		_, got := os.LookupEnv(test.name)
+		if got = got || env.Getenv(test.name) != ""; got != test.want {
+			t.Errorf("%s=%s: set is %t, want %t", test.name, test.value, got, test.want)
+		}
+		os.Unsetenv(test.name) // t.Setenv restores what was there before
+	}
+}

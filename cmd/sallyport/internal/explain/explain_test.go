@@ -219,6 +219,8 @@ func errorCases() []errorCase {
 		{"certificate of another host", dial(x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"other"}}}), KindTLS, StatusUnreachable, "for other", false},
 		{"unknown authority", dial(x509.UnknownAuthorityError{}), KindTLS, StatusUnreachable, "--ca-file", false},
 		{"certificate not valid", dial(&tls.CertificateVerificationError{Err: io.EOF}), KindTLS, StatusUnreachable, "clock", false},
+		{"old TLS", dial(&net.OpError{Op: "remote error", Err: errors.New("tls: protocol version not supported")}), KindTLS, StatusUnreachable, "TLS of 1.2 or later", false},
+		{"another alert", dial(&net.OpError{Op: "remote error", Err: errors.New("tls: access denied")}), KindTLS, StatusUnreachable, "ask its operator what it wants", false},
 		{"no TLS", dial(tls.RecordHeaderError{}), KindTLS, StatusUnreachable, "does not speak TLS", false},
 		{"unknown name", dial(&net.DNSError{Name: "mcp.exmaple"}), KindUnreachable, StatusUnreachable, `spelling of "mcp.exmaple"`, false},
 		{"HTTP proxy refuses", dial(&session.ProxyError{Status: 403}), KindUnreachable, StatusUnreachable, "NO_PROXY", false},

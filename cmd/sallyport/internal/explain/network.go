@@ -100,13 +100,19 @@ func explainCertificate(_ given, err error) (Explanation, bool) {
 	return Explanation{Kind: KindTLS, Text: plain.Error(), Hints: []string{hint}, Status: StatusUnreachable}, true
 }
 
+// alertProtocolVersion is the alert of a server that speaks none of our TLS versions (RFC 8446
+// section 6.2).
+const alertProtocolVersion tls.AlertError = 70
+
 // explainAlert explains a server that ended the TLS handshake, for another reason than a client
 // certificate. Op is what crypto/tls calls an alert of the other side.
 func explainAlert(g given, err error) (Explanation, bool) {
 	op, ok := errors.AsType[*net.OpError](err)
-	return Explanation{Kind: KindTLS, Text: g.about(err), Status: StatusUnreachable, Hints: []string{
-		"the other side ends the TLS handshake: ask its operator what it wants",
-	}}, ok && op.Op == "remote error"
+	hint := "the other side ends the TLS handshake: ask its operator what it wants"
+	if ok && op.Err != nil && op.Err.Error() == alertProtocolVersion.Error() { // the type of op.Err is not exported
+		hint = "the server takes no TLS of 1.2 or later: its operator has to switch one of these on"
+	}
+	return Explanation{Kind: KindTLS, Text: g.about(err), Status: StatusUnreachable, Hints: []string{hint}}, ok && op.Op == "remote error"
 }
 
 // explainInvalid explains a certificate that is of a known authority and not valid. The text of the

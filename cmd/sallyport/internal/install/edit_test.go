@@ -38,6 +38,7 @@ var documents = map[string]struct {
 		"trailing commas":     "{\n  \"mcpServers\": {\n    \"x\": {}, // behind\n  },\n}\n",
 		"trailing, one line":  `{"mcpServers": {"x": {},},}`,
 		"braces in strings":   "{\n  \"mcpServers\": {\n    \"}\": {\"command\": \"}//{\"}\n  },\n  \"a\\\"b\": \"/*\"\n}\n",
+		"comment, no newline": "{ // head\n  \"a\": 1\n}\n// bottom",
 		"duplicates besides":  "{\"a\": 1, \"a\": 2}\n",
 	}},
 	"deep json": {jsonFormat{}, []string{"projects", "/home/ada/p.q", "mcpServers"}, map[string]string{

@@ -2,6 +2,7 @@ package install
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -390,5 +391,29 @@ func TestUninstallForeign(t *testing.T) {
 	}
 	if got := read(t, path); !strings.Contains(got, `"x"`) {
 		t.Errorf("the file is now %s", got)
+	}
+}
+
+// An entry of another program in another scope does not keep ours from being taken out.
+func TestUninstallBesideForeign(t *testing.T) {
+	host, _ := Find("claude-code")
+	home := t.TempDir()
+	place := placeOf("linux", home, nil)
+	place.Dir = filepath.Join(home, "project")
+	path := host.File(place, User)
+	old := fmt.Sprintf(`{"projects":{%q:{"mcpServers":{"x":{"command":"y"}}}},"mcpServers":{}}`, place.Dir)
+	write(t, path, old, 0o600)
+	records := Records(filepath.Join(home, "records.json"))
+	request := Request{Host: host, Place: place, Scope: User, Named: true, Upstream: "https://a/mcp",
+		Entry: Entry{Name: "x", Command: "/opt/sallyport", Args: []string{"https://a/mcp"}}, Records: records}
+	if _, err := Install(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Uninstall(t.Context(), Removal{Host: host, Place: place, Name: "x", Self: "/opt/sallyport", Records: records})
+	if err != nil || got.Outcome != Removed || got.Scope != User {
+		t.Errorf("%s in %s, %v", got.Outcome, got.Scope, err)
+	}
+	if text := read(t, path); text != old {
+		t.Errorf("the file is now %s", text)
 	}
 }

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -222,17 +223,23 @@ func sameProfile(s Server, e Entry) bool { return s.Profile() == profileOf(e.Arg
 // Profile returns the name of the account that the server uses.
 func (s Server) Profile() string { return profileOf(s.Command) }
 
-// profileOf returns the value of --profile.
-func profileOf(args []string) string {
-	for i, arg := range args {
-		if value, ok := strings.CutPrefix(arg, "--profile="); ok {
+// Flag returns the value that the server's command line has for a flag of sallyport, such as
+// "--state-dir". It is empty if the flag is not there.
+func (s Server) Flag(name string) string {
+	for i, arg := range s.Command {
+		if value, ok := strings.CutPrefix(arg, name+"="); ok {
 			return value
 		}
-		if arg == "--profile" && i+1 < len(args) {
-			return args[i+1]
+		if arg == name && i+1 < len(s.Command) {
+			return s.Command[i+1]
 		}
 	}
-	return "default"
+	return ""
+}
+
+// profileOf returns the value of --profile in a command line.
+func profileOf(args []string) string {
+	return cmp.Or(Server{Command: args}.Flag("--profile"), "default")
 }
 
 // freeName finds a name that no server has.
@@ -370,9 +377,11 @@ func Uninstall(ctx context.Context, r Removal) (Result, error) {
 	return result, err
 }
 
-// find lists the entries that match.
+// find lists the entries that match. The error of a name that another program has counts only where
+// no entry of ours has it, in whatever scope.
 func (r Removal) find() ([]Found, error) {
 	var found []Found
+	var taken error
 	for _, file := range List(r.Host, r.Place) {
 		if r.Scope != "" && file.Scope != r.Scope {
 			continue
@@ -385,12 +394,15 @@ func (r Removal) find() ([]Found, error) {
 			case r.Name != "" && s.Name != r.Name, r.Upstream != "" && !sameURL(s.Upstream(), r.Upstream):
 			case isOurs:
 				found = append(found, Found{Scope: file.Scope, Path: file.Path, Server: s})
-			case r.Name != "":
-				return nil, &TakenError{Name: s.Name, Path: file.Path, Kind: s.Kind(r.Self), Upstream: s.Upstream()}
+			case r.Name != "" && taken == nil:
+				taken = &TakenError{Name: s.Name, Path: file.Path, Kind: s.Kind(r.Self), Upstream: s.Upstream()}
 			}
 		}
 	}
-	return found, nil
+	if len(found) > 0 {
+		taken = nil
+	}
+	return found, taken
 }
 
 // File is a configuration file of a host, as it was found.

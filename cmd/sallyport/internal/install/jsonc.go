@@ -24,7 +24,7 @@ func (jsonFormat) parse(text []byte) (hujson.Value, error) {
 	if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) {
 		return hujson.Value{}, &SyntaxError{Text: "the file is UTF-16, and should be UTF-8"}
 	}
-	value, err := hujson.Parse(text)
+	value, err := parseHuJSON(text)
 	if err != nil {
 		return value, &SyntaxError{Text: strings.TrimPrefix(err.Error(), "hujson: ")}
 	}
@@ -32,6 +32,22 @@ func (jsonFormat) parse(text []byte) (hujson.Value, error) {
 		return value, &SyntaxError{Text: "the file holds no JSON object"}
 	}
 	return value, nil
+}
+
+// parseHuJSON parses a text whose last line may be a comment without a newline, which hujson takes
+// for a comment that is cut off.
+func parseHuJSON(text []byte) (hujson.Value, error) {
+	value, err := hujson.Parse(text)
+	if err == nil {
+		return value, nil
+	}
+	ended, endedErr := hujson.Parse(append(bytes.Clone(text), '\n'))
+	if endedErr != nil {
+		return value, err
+	}
+	ended.AfterExtra = bytes.TrimSuffix(ended.AfterExtra, []byte("\n"))
+	ended.UpdateOffsets()
+	return ended, nil
 }
 
 // decode returns the value of a node as encoding/json does.
