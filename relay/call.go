@@ -160,7 +160,7 @@ func (s *session) finish(c *call, err error) {
 		f = s.tellOfCall(f)
 	}
 	if f != nil {
-		s.answer(c, f.line(c.ID, s.cfg.Mask))
+		s.answerOf(c, f.line(c.ID, s.cfg.Mask), f)
 	}
 	if holding {
 		s.upstream.giveUp(*cancellation)

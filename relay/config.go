@@ -68,6 +68,11 @@ type Config struct {
 	// IgnoreTools are patterns of the tools that are hidden from the host and refused to it. In a
 	// pattern * stands for any characters. Upper and lower case are the same.
 	IgnoreTools []string
+	// PinTools hides the tools whose names, descriptions, schemas or other words are not those of
+	// the first use, until a person accepts them, and refuses their calls. PinHints say how a
+	// person sees the difference and accepts it.
+	PinTools bool
+	PinHints []string
 	// Version is our own version, which an early answer names in serverInfo. The default is
 	// "devel".
 	Version string
@@ -89,6 +94,9 @@ type Config struct {
 	// Obstacle returns what is in the way of the upstream now, or nil, and a channel that is closed
 	// when that changes. A nil func means that nothing ever is in the way.
 	Obstacle func() (o *Obstacle, changed <-chan struct{})
+	// Stage says in a few words what the way to the upstream, or the sign-in, is at. Progress
+	// notifications hold it. The default returns "", which means that nothing is under way.
+	Stage func() string
 	// Explain puts an error of Send, or a *StatusError, into words. A nil func means that the words
 	// are those of the error.
 	Explain func(error) Explanation
@@ -112,6 +120,14 @@ type Config struct {
 	// is remembered.
 	Load func(name string) ([]byte, error)
 	Save func(name string, b []byte) error
+	// Update replaces what is kept under name by what change returns of it, while no other process
+	// does so. The error says why the new value will be forgotten with this process. The default
+	// loads and saves.
+	Update func(name string, change func(old []byte) []byte) error
+
+	// Audit is called when a request for something that acts or brings content has ended. It must
+	// not block. A nil func means that nobody wants to know.
+	Audit func(AuditEntry)
 
 	// Idle is called when it is a good time to give memory back: some time after the beginning, and
 	// some time after a large message or many small ones. The default does nothing.
@@ -155,6 +171,9 @@ func (c *Config) setDefaults() {
 	if c.Obstacle == nil {
 		c.Obstacle = func() (*Obstacle, <-chan struct{}) { return nil, nil }
 	}
+	if c.Stage == nil {
+		c.Stage = func() string { return "" }
+	}
 	if c.SignIn == nil {
 		c.SignIn = func(context.Context) error { return nil }
 	}
@@ -173,13 +192,27 @@ func (c *Config) setDefaults() {
 	if c.Mask == nil {
 		c.Mask = func(s string) string { return s }
 	}
+	c.setMemoryDefaults()
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// setMemoryDefaults replaces the nil funcs of what is remembered.
+func (c *Config) setMemoryDefaults() {
 	if c.Load == nil {
 		c.Load = func(string) ([]byte, error) { return nil, nil }
 	}
 	if c.Save == nil {
 		c.Save = func(string, []byte) error { return nil }
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+	if c.Update == nil {
+		c.Update = func(name string, change func([]byte) []byte) error {
+			old, err := c.Load(name)
+			if err != nil {
+				return err
+			}
+			return c.Save(name, change(old))
+		}
 	}
 }

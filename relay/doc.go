@@ -536,6 +536,7 @@
 //	initialize   the result of initialize
 //	tools        an array of all tools, when the host has read all pages of tools/list
 //	discover     the result of server/discover, as a modern host got it
+//	pins         the accepted tools, by Config.Update and without maxMemory ("Accepted tools")
 //
 // Config.Load reads era once, before the first initialize or modern request. It reads the others
 // when we answer in the server's place, and before a Save. These names are the only keys. So the
@@ -605,6 +606,33 @@
 // Config.IgnoreTools hides tools (tools.go). They are cut out of the answers to tools/list, and
 // calls of them are refused.
 //
+// Config.Audit is called once for each tools/call, resources/read and prompts/get of the host, when
+// that is answered, refused or cancelled (audit.go). The trace context of W3C in _meta passes as
+// every other member does. No revision of the protocol repeats it in a header.
+//
+// # Accepted tools
+//
+// With Config.PinTools, a tool is shown and called only if it is one of those that a person has
+// accepted (tools_pins.go). Package pins says how tools are compared. The record of accepted tools
+// is what Config.Update keeps under MemoryPins. Another process may replace it at any time, so it
+// is read again for each tools/list, and before a call is refused.
+//
+//	no record --a list that is not empty--> open --its last page, or firstUse--> closed
+//	                                          |                                   |
+//	                                          +-- tools of new names are added    +-- none is added
+//
+// Each list of the upstream passes the filter on its way to the host, on all wires, and so do the
+// list that we read for the sign-in tool, and the list of the last session. That one teaches
+// nothing: without a record it is shown as it is. A call is refused if the record does not have its
+// name, or if the last list had another form of it. A call before any list is judged by its name
+// alone, because the model can only know the accepted words.
+//
+// While something is hidden, we look at the record every acceptEvery. If it has changed, a host
+// with a session is told that the list of tools has changed. A modern host has no session, and
+// finds out with its next list.
+//
+// A record that cannot be read hides everything. One that cannot be written holds for the session.
+//
 // # The end
 //
 // When the host's input ends, we take nothing more. Calls in flight may finish within exitGrace.
@@ -626,7 +654,7 @@
 //	renewTimeout 30 s     maxBusy 4              maxAfter 600 s         scoutTime 2 s
 //	spreadEach 20 ms      maxSpread 2 s          pingWait 30 s          unheardWait 45 s
 //	relistBegin 2 s       relistEnd 10 s         relistSettle 0.2 s     maxToolsText 24 KiB
-//	maxToolBrief 200
+//	maxToolBrief 200      firstUse 10 min        acceptEvery 5 s       maxAudited 256
 //
 // The defaults of the three durations in Config are 300 s (Timeout), 25 s (Patience) and 3 s
 // (InitPatience).
@@ -659,6 +687,10 @@
 //	marks of all tools              maxToolMemory      these arguments are not repeated in headers
 //	marks of one tool               maxMarks           the tool is invalid
 //	depth of a schema               maxSchemaDepth     no marks are seen there
+//	a tool with Config.PinTools     1 MiB, 64 deep     it is hidden
+//	accepted tools                  2 MiB of names     the tools beyond are hidden
+//	their words                     4 MiB, 256 KiB     only a hash is kept, so the person sees only
+//	                                each               what the tool is now
 //	messages to know in a replay    maxReplay          the oldest is forgotten
 //	an event id                     sse.MaxID          it does not count
 //	body of a refusal               maxErrorBody       the rest is not read

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"sallyport/relay/rawjson"
@@ -17,20 +18,22 @@ import (
 const callTool = "sallyport_call_tool"
 
 // callToolEntry is the tool in a list of tools.
-var callToolEntry = encode(map[string]any{
-	"name":  callTool,
-	"title": "Call a tool of the server",
-	"description": "Calls a tool of the server behind this proxy that is not in your own list of tools. " +
-		"Call " + signInTool + " first: when the person has signed in, its answer names the tools and their parameters. " +
-		"A tool that is in your own list is called by its own name instead.",
-	"inputSchema": map[string]any{
-		"type": "object",
-		"properties": map[string]any{
-			"name":      map[string]string{"type": "string", "description": "The name of the server's tool."},
-			"arguments": map[string]string{"type": "object", "description": "The arguments of that tool, as its own schema describes them."},
+var callToolEntry = sync.OnceValue(func() []byte {
+	return encode(map[string]any{
+		"name":  callTool,
+		"title": "Call a tool of the server",
+		"description": "Calls a tool of the server behind this proxy that is not in your own list of tools. " +
+			"Call " + signInTool + " first: when the person has signed in, its answer names the tools and their parameters. " +
+			"A tool that is in your own list is called by its own name instead.",
+		"inputSchema": map[string]any{
+			"type": "object",
+			"properties": map[string]any{
+				"name":      map[string]string{"type": "string", "description": "The name of the server's tool."},
+				"arguments": map[string]string{"type": "object", "description": "The arguments of that tool, as its own schema describes them."},
+			},
+			"required": []string{"name"},
 		},
-		"required": []string{"name"},
-	},
+	})
 })
 
 const (

@@ -87,7 +87,7 @@ func (h *opening) resultInPlaceLocked(method string) []byte {
 			list := h.tools
 			h.toolNotListed = !h.person && longerThan(list, 0)
 			if !h.toolNotListed {
-				list = rawjson.Append(rawjson.Append(list, signInToolEntry), callToolEntry)
+				list = rawjson.Append(rawjson.Append(list, signInToolEntry()), callToolEntry())
 			}
 			return rawjson.ObjectOf("tools", list)
 		}

@@ -58,7 +58,7 @@ func TestRememberedSession(t *testing.T) {
 		b.set(signInNeeded) // the link is up, the token is not good any more
 		h.want(toolsChanged)
 		h.send(request7("tools/list"))
-		h.want(tools + `,` + string(signInToolEntry) + `,` + string(callToolEntry) + `]}}`)
+		h.want(tools + `,` + string(signInToolEntry()) + `,` + string(callToolEntry()) + `]}}`)
 		b.set(nil)
 		h.want(toolsChanged)
 		// The server speaks an older version today: the headers say so, as the script wants.

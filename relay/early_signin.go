@@ -17,20 +17,22 @@ import (
 const signInTool = "sallyport_sign_in"
 
 // signInToolEntry is the tool in a list of tools.
-var signInToolEntry = encode(map[string]any{
-	"name":  signInTool,
-	"title": "Sign in",
-	"description": "Connects to the server behind this proxy, for which a person has to sign in. " +
-		"The first call returns the link that the person has to open. The next call waits until the person has signed in. " +
-		"The last answer says how to call the server's own tools.",
-	"inputSchema": map[string]any{
-		"type": "object",
-		"properties": map[string]any{
-			callbackArgument: map[string]string{"type": "string", "description": callbackDescription},
-			"tool": map[string]string{"type": "string",
-				"description": "Leave this out, unless an answer has listed the server's tools without their parameters: the name of a tool to see those of."},
+var signInToolEntry = sync.OnceValue(func() []byte {
+	return encode(map[string]any{
+		"name":  signInTool,
+		"title": "Sign in",
+		"description": "Connects to the server behind this proxy, for which a person has to sign in. " +
+			"The first call returns the link that the person has to open. The next call waits until the person has signed in. " +
+			"The last answer says how to call the server's own tools.",
+		"inputSchema": map[string]any{
+			"type": "object",
+			"properties": map[string]any{
+				callbackArgument: map[string]string{"type": "string", "description": callbackDescription},
+				"tool": map[string]string{"type": "string",
+					"description": "Leave this out, unless an answer has listed the server's tools without their parameters: the name of a tool to see those of."},
+			},
 		},
-	},
+	})
 })
 
 // toolText is the result of a tool that says text.

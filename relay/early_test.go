@@ -56,7 +56,8 @@ func TestSignInDoesNotHoldUpInitialize(t *testing.T) {
 		script[0].Reply = strings.Replace(script[0].Reply, `"capabilities":{}`, `"capabilities":{"tools":{}}`, 1)
 		srv := New(t, append(script, Exchange{Call: "tools/list", Reply: `{"jsonrpc":"2.0","id":7,"result":{"tools":[]}}`},
 			Exchange{Call: "tools/call", Body: callLine, Reply: callAnswer}, Goodbye())...)
-		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
+		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get,
+			Stage: func() string { return "waiting for the browser" }})
 		begin := time.Now()
 		h.send(initWithURL)
 		if line := h.after(begin, 0); !strings.HasPrefix(line, minimalHead) || !strings.HasSuffix(line, minimalTail) {
@@ -73,7 +74,7 @@ func TestSignInDoesNotHoldUpInitialize(t *testing.T) {
 		h.send(request7("ping"))
 		h.want(`{"jsonrpc":"2.0","id":7,"result":{}}`)
 		h.send(request7("tools/list"))
-		h.want(`{"jsonrpc":"2.0","id":7,"result":{"tools":[` + string(signInToolEntry) + `,` + string(callToolEntry) + `]}}`)
+		h.want(`{"jsonrpc":"2.0","id":7,"result":{"tools":[` + string(signInToolEntry()) + `,` + string(callToolEntry()) + `]}}`)
 		for method, list := range map[string]string{"prompts/list": "prompts", "resources/list": "resources", "resources/templates/list": "resourceTemplates"} {
 			h.send(request7(method))
 			h.want(`{"jsonrpc":"2.0","id":7,"result":{"` + list + `":[]}}`)
@@ -81,7 +82,7 @@ func TestSignInDoesNotHoldUpInitialize(t *testing.T) {
 		begin = time.Now()
 		h.send(signInCall)
 		for _, at := range []int{0, 5, 10, 15, 20} {
-			want := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"message":"a sign-in waits for the person: %s","progress":%v,"progressToken":5}}`, signInURL, float64(at)/1000)
+			want := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"message":"a sign-in waits for the person (waiting for the browser): %s","progress":%v,"progressToken":5}}`, signInURL, float64(at)/1000)
 			if line := h.after(begin, time.Duration(at)*time.Second); line != want {
 				t.Errorf("progress\n got %s\nwant %s", line, want)
 			}

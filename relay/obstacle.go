@@ -293,6 +293,9 @@ func waitsForObstacle(c *call) bool {
 // 1 later.
 func (w *watcher) waitingNotification(c *call, now time.Time, o *Obstacle) []byte {
 	text := clean(o.Text, w.session.cfg.Mask, maxText)
+	if stage := w.session.cfg.Stage(); stage != "" {
+		text += " (" + clean(stage, w.session.cfg.Mask, maxText) + ")"
+	}
 	if o.URL != "" {
 		text += ": " + o.URL
 	}

@@ -111,7 +111,7 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 		f = s.hidden.refuse(m)
 	}
 	if f != nil {
-		s.refuse(m.ID, f, b)
+		r.refuse(c, f)
 		return
 	}
 	pending := s.early.answered.Load()
@@ -125,7 +125,7 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 	}
 	c.signIn = callsSignIn(m)
 	if f := s.calls.enter(c); f != nil {
-		s.refuse(m.ID, f, b)
+		r.refuse(c, f)
 		return
 	}
 	// enter has counted one goroutine in s.work. All that are begun here end with the call's
@@ -153,6 +153,12 @@ func (r *reader) request(m rawjson.Message, b *batchAnswers) {
 	if pending != nil && !c.isInit() && !c.signIn {
 		pending.retryNow()
 	}
+}
+
+// refuse answers a call that does not begin.
+func (r *reader) refuse(c *call, f *fault) {
+	r.session.audit(c, nil, f, true)
+	r.session.refuse(c.ID, f, c.batch)
 }
 
 // notification queues a notification, or ends the call that it cancels.
@@ -224,6 +230,7 @@ func (r *reader) cancelCall(m rawjson.Message) {
 		return
 	}
 	s.calls.remove(c)
+	s.audit(c, nil, nil, false)
 	c.cancel(&cancelled{m})
 	if c.batch != nil {
 		s.reply(nil, c.batch)

@@ -32,6 +32,9 @@ func Run(ctx context.Context, cfg Config) error {
 	defer s.idle.timer.Stop()
 	s.work.Go(s.watcher.watch)            // ends with s.ctx
 	s.work.Go(s.reader.sendNotifications) // ends with s.ctx
+	if s.hidden.pins != nil {
+		s.work.Go(s.hidden.pins.watch) // ends with s.ctx
+	}
 
 	ended := make(chan error, 1)
 	// Ends with In. It is not counted in s.work, because a Read of the real stdin cannot be
@@ -91,6 +94,9 @@ func newSession(ctx context.Context, cfg Config) *session {
 		s.cfg.Log.Warn("a tool of the server is cut out of its list, because its name is one of the proxy's own",
 			"tool", clean(name, s.cfg.Mask, 64))
 	})
+	if s.cfg.PinTools {
+		s.hidden.pins = newToolPins(s.run, func() bool { return s.early.signIn.hostInitialized() }, s.write)
+	}
 	s.calls = newCallTable(s.run)
 	s.watcher = &watcher{session: s, wake: make(chan struct{}, 1)}
 	s.early = newEarly(s)
@@ -144,7 +150,10 @@ func (s *session) refuse(id []byte, f *fault, b *batchAnswers) {
 }
 
 // answer implements hostSide.
-func (s *session) answer(c *call, line []byte) bool {
+func (s *session) answer(c *call, line []byte) bool { return s.answerOf(c, line, nil) }
+
+// answerOf is answer for a line that is that of the fault f, or the server's own if f is nil.
+func (s *session) answerOf(c *call, line []byte, f *fault) bool {
 	if c.own != nil {
 		c.own(line)
 		return true
@@ -153,6 +162,7 @@ func (s *session) answer(c *call, line []byte) bool {
 		return false
 	}
 	s.calls.remove(c)
+	s.audit(c, line, f, false)
 	if c.Method == "tools/list" {
 		line = s.hidden.list(line)
 	}

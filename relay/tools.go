@@ -10,8 +10,11 @@ import (
 	"sallyport/relay/rawjson"
 )
 
-// toolFilter hides tools: those of Config.IgnoreTools, and those that have a name of ours.
+// toolFilter hides tools: those of Config.IgnoreTools, those that have a name of ours, and with
+// Config.PinTools those that nobody has accepted.
 type toolFilter struct {
+	// pins knows what was accepted. It is nil without Config.PinTools.
+	pins *toolPins
 	// patterns are those of Config.IgnoreTools in lower case.
 	patterns []string
 	// foreign is called with the name of a tool of the upstream that looks like one of ours. It is
@@ -68,7 +71,10 @@ func (f *toolFilter) refuse(m rawjson.Message) *fault {
 		return newFault(codeParams, "ignored_tool", fmt.Sprintf("tool %q is hidden here", name),
 			"--ignore-tool in the settings of this proxy hides it")
 	}
-	return nil
+	if f.pins == nil {
+		return nil
+	}
+	return f.pins.refusesNamed(m.Params)
 }
 
 // refuseName returns the answer to a call of a name that looks like one of ours.
@@ -113,7 +119,11 @@ func (f *toolFilter) hidesNamed(object []byte) (hidden bool, ours string) {
 // list returns the upstream's answer to a tools/list without the hidden tools. All other bytes stay
 // as they are.
 func (f *toolFilter) list(answer []byte) []byte {
-	return edited(answer, f.shown)
+	answer = edited(answer, f.shown)
+	if f.pins != nil {
+		answer = f.pins.list(answer)
+	}
+	return answer
 }
 
 // ownList is list for an answer of ours, in which our tools may be. A person who hides the tool
@@ -121,12 +131,12 @@ func (f *toolFilter) list(answer []byte) []byte {
 func (f *toolFilter) ownList(answer []byte) []byte {
 	return edited(answer, func(tool []byte) bool {
 		switch {
-		case bytes.Equal(tool, signInToolEntry):
+		case bytes.Equal(tool, signInToolEntry()):
 			return true
-		case bytes.Equal(tool, callToolEntry):
+		case bytes.Equal(tool, callToolEntry()):
 			return !f.hides(callTool)
 		}
-		return f.shown(tool)
+		return f.shown(tool) && (f.pins == nil || f.pins.shown(tool))
 	})
 }
 

@@ -349,9 +349,6 @@ func (a *authenticator) round(at, introduction string, prompts []string, echos [
 		a.tryErr = fmt.Errorf("keyboard-interactive: more than %d rounds", maxKbdRounds)
 		return nil, a.tryErr
 	}
-	if a.rounds == 1 {
-		a.tried(methodKbdInt)
-	}
 	if introduction != "" {
 		a.said(introduction)
 	}
@@ -368,6 +365,9 @@ func (a *authenticator) round(at, introduction string, prompts []string, echos [
 		if answers[i], err = a.question(methodKbdInt, text, echos[i]); err != nil {
 			return nil, err
 		}
+	}
+	if a.rounds == 1 { // without an answer nothing was tried
+		a.tried(methodKbdInt)
 	}
 	return answers, nil
 }

@@ -116,6 +116,15 @@
 //     the user sets nothing, a server that has never answered a request is not given up: it may be
 //     one that answers none, and ssh can use those. The hop before is asked in its place, and on
 //     Linux TCP must confirm what the first hop is sent.
+//   - Something was sent, and nothing at all has come for a second: the last hop is asked at once.
+//     The link is given up when the silence has lasted for 4 s, or four round trips, and either TCP
+//     has confirmed nothing for as long, or the question has been with the server for 2.25 s. So
+//     the loss is noticed within 5 s. A slow network looks otherwise: TCP goes on to confirm.
+//     Only Linux tells. On other systems, and through a ProxyCommand, the server's silence decides
+//     alone. The server is left to the rule above if it may be at work (it opens a channel, and so
+//     may look up a name), if much is on its way, if it has never answered, or if the user has set
+//     ServerAliveInterval, whose limits then hold. If the login has needed a person, the link is
+//     given up only when the first server can be reached by TCP, as after a sleep.
 //   - The machine has slept: the wall clock has run at least 5 s ahead of the monotonic clock.
 //     Or the local address of the first hop's TCP connection is gone. Both are looked at every
 //     second. The first server is then knocked at each second, by a TCP connection that is closed

@@ -326,7 +326,7 @@ func TestDoubt(t *testing.T) {
 		}, func(_ *link, p *quietPeer) { use(p) }, 30 * time.Second, 46 * time.Second},
 		{"a channel is wanted later", func(l *link, _ *quietPeer) { h := l.last().(*sshHop); h.beat.held = h.opensSince }, func(l *link, p *quietPeer) {
 			use(p)
-			time.Sleep(time.Millisecond)
+			time.Sleep(10 * time.Millisecond)
 			h := l.last().(*sshHop)
 			h.opening.Add(1)
 			h.openingSince.Store(int64(time.Since(start)))

@@ -241,6 +241,42 @@ func testNetworkFaults(t *testing.T, far string) {
 		})
 	})
 
+	// A slow cable whose queue holds seconds of an upload or a download. An answer waits that long.
+	t.Run("slow and full", func(t *testing.T) {
+		h := newHost(t)
+		h.ServerAliveSet, h.ConnectTimeout = false, 0
+		for _, direction := range []struct{ ns, command string }{{"", "cat >/dev/null"}, {far, "head -c 400000 /dev/zero"}} {
+			noLeak(t, func() {
+				tun := newTunnel(t, nil, h)
+				if err := tun.Connect(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				shape := func(args string) {
+					words := append([]string{"tc", "qdisc"}, strings.Fields(args)...)
+					if direction.ns != "" {
+						words = append([]string{"ip", "netns", "exec", direction.ns}, words...)
+					}
+					openssh.Run(t, words[0], words[1:]...)
+				}
+				shape("add dev cable root tbf rate 400kbit burst 3000 limit 150000") // which is 3 s
+				defer shape("del dev cable root")
+				lost := linkOf(tun)
+				bulk, err := tun.Exec(t.Context(), direction.command)
+				if err != nil {
+					t.Fatal(err)
+				}
+				bulk.Write(make([]byte, 400_000))
+				bulk.(interface{ CloseWrite() error }).CloseWrite()
+				began := time.Now()
+				if _, err := io.Copy(io.Discard, bulk); err != nil || lost.life.Err() != nil {
+					t.Errorf("after %v: %v, link %v", time.Since(began), err, context.Cause(lost.life))
+				}
+				t.Logf("%q ended after %v", direction.command, time.Since(began))
+				tun.Close()
+			})
+		}
+	})
+
 	t.Run("wake", func(t *testing.T) {
 		h := newHost(t)
 		h.ServerAliveSet = false

@@ -39,7 +39,9 @@ const (
 )
 
 // link finds links. It leaves out the punctuation behind one.
-var linkPattern = regexp.MustCompile(`https?://[^\s<>"'` + "`" + `]*[^\s<>"'` + "`" + `.,;:!?)\]}]`)
+var linkPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`https?://[^\s<>"'` + "`" + `]*[^\s<>"'` + "`" + `.,;:!?)\]}]`)
+})
 
 // newNotice makes a Notice of a peer's text.
 func newNotice(hop, text string) Notice {
@@ -47,7 +49,7 @@ func newNotice(hop, text string) Notice {
 	if len(text) > maxNotice {
 		text = strings.ToValidUTF8(text[:maxNotice-3], "") + "..."
 	}
-	return Notice{Hop: hop, Text: text, URL: linkPattern.FindString(text)}
+	return Notice{Hop: hop, Text: text, URL: linkPattern().FindString(text)}
 }
 
 // progress is how far an attempt has come.

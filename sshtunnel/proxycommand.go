@@ -155,20 +155,20 @@ func programOf(line string) string {
 // say takes a line of stderr. Who says something may be asking the person something: to open a
 // link, to touch a key. A link is shown as those of a server are.
 func (p *proxyCommand) say(line string) {
-	line = withoutUserinfo.ReplaceAllString(line, "//")
+	line = withoutUserinfo().ReplaceAllString(line, "//")
 	p.mu.Lock()
 	p.lines = append(p.lines, line)
 	p.lines = p.lines[max(0, len(p.lines)-proxyLines):]
 	p.mu.Unlock()
 	p.log(line)
-	if linkPattern.MatchString(line) {
+	if linkPattern().MatchString(line) {
 		p.tell(line)
 	}
 	p.wait()
 }
 
 // withoutUserinfo matches the user and the password of a URL.
-var withoutUserinfo = regexp.MustCompile(`//[^/@\s]*@`)
+var withoutUserinfo = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`//[^/@\s]*@`) })
 
 // wait stops the clock of ConnectTimeout until the server has sent something.
 func (p *proxyCommand) wait() {

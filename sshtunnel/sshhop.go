@@ -84,7 +84,8 @@ func (h *sshHop) used() bool {
 // opensSince reports whether a channel that was requested by then is not open yet. sshd looks up
 // the name of the target before it does anything else, which takes long if name servers are silent.
 func (h *sshHop) opensSince(at time.Time) bool {
-	return h.opening.Load() > 0 && !start.Add(time.Duration(h.openingSince.Load())).After(at)
+	const near = time.Millisecond
+	return h.opening.Load() > 0 && start.Add(time.Duration(h.openingSince.Load())).Before(at.Add(near))
 }
 
 // released notes that a channel of openChannel has ended.

@@ -2,20 +2,21 @@
 // Streamable HTTP MCP server, and manages its own SSH tunnels.
 //
 //	sallyport [flags] [URL]                the proxy, the default command
-//	sallyport login [flags] [URL]          sign in now, in the terminal
+//	sallyport login [flags] [URL]          sign in now, in the terminal; --paste finishes a login
 //	sallyport logout [flags] [URL]         revoke and forget; --all forgets every upstream
-//	sallyport status [--json]              what is stored, which proxies run here, what they share
+//	sallyport status [--watch] [--json]    what is stored, which proxies run here, what they share
 //	sallyport doctor [flags] [URL]         walk the whole way and say what fails first
-//	sallyport callback [flags] HOST...     lend this machine's browser to proxies on HOST
-//	sallyport install --client HOST [URL]  write the entry into an MCP host's configuration
+//	sallyport tools [--accept] [URL]       what --pin-tools remembers, and what has changed
+//	sallyport callback [flags] HOST...     on the workstation: lend its browser to logins on HOST
+//	sallyport install --client NAME [URL]  write the entry into an MCP host's configuration
 //	sallyport install --list               which MCP hosts are here, and where the entry is
-//	sallyport uninstall --client HOST      take the entry out again
+//	sallyport uninstall --client NAME      take the entry out again
 //	sallyport ssh-config [flags] HOST      the configuration resolved for HOST, as ssh -G prints it
 //	sallyport share [--stop] [HOST]        show or end shared connections; started by itself
 //	sallyport try                          servers to practise on
 //	sallyport help [TOPIC]                 cause and fix of each kind of error, the chapters below
 //	sallyport completion SHELL             the script that completes command lines
-//	sallyport version
+//	sallyport version                      as --version
 //
 // # The route to the upstream
 //
@@ -67,10 +68,11 @@
 // whose own metadata comes next (RFC 8414, OpenID Connect Discovery). Sallyport registers a client
 // there if the settings name none (RFC 7591). The person logs in with a browser, and the callback
 // goes to http://127.0.0.1:53682/callback, or to a path below that if the login server does not say
-// in the callback who it is. A link to the login page is always printed on stderr. The browser is
-// started with another link, which works once. Tokens are stored encrypted in the state directory.
-// Their key is in the system's keyring, or else in the configuration directory. The next start asks
-// nothing.
+// in the callback who it is. If the port is taken, one of the next four is used, unless the client
+// is registered with fixed ports. A link to the login page is always printed on stderr. The
+// browser is started with another link, which works once. Tokens are stored encrypted in the state
+// directory. Their key is in the system's keyring, or else in the configuration directory. The
+// next start asks nothing.
 //
 // A login server may be reached from the far side of --via alone. Then its page opens in a window
 // of sallyport's own: an installed Chromium, Chrome, Brave, Edge, Vivaldi or Firefox, with a
@@ -132,13 +134,18 @@
 //
 // # MCP hosts
 //
-// The command `sallyport install --client HOST [flags] URL` writes an entry that starts sallyport
+// The command `sallyport install --client NAME [flags] URL` writes an entry that starts sallyport
 // with these flags into the configuration of an MCP host, shows the change, signs in, and asks the
 // host's own health check if it has one. `--list` shows which hosts are here and what is in their
 // files, and `--dry-run` shows the change alone. The name of the entry is made of the URL's host,
 // or is that of --name. A host that knows scopes takes --client-scope: user (the default of all),
-// local or project. `sallyport uninstall --client HOST` takes the entry out and leaves the rest as
+// local or project. `sallyport uninstall --client NAME` takes the entry out and leaves the rest as
 // it was.
+//
+// While a sign-in is wanted, the host has the tools of the last session and two of sallyport's own.
+// The first answer of sallyport_sign_in is the link, and later ones wait for the person. After the
+// sign-in the host is told to list its tools anew. For a host that does not, the answer of
+// sallyport_sign_in has the tools, and sallyport_call_tool calls them until the host lists anew.
 //
 // The entry holds what the person has typed and what SALLYPORT_ variables and their kin said, with
 // full paths of files and of the program, and in hosts that keep variables of their environment
@@ -150,6 +157,48 @@
 // FILE.sallyport-TIME.bak, and the last three are kept. Another program's entry is left alone. If
 // it is that of mcp-remote, of mcp-oauth2-proxy or of the host itself for the same URL, --replace
 // puts sallyport in its place and keeps its env block.
+//
+// # Tools that change
+//
+// A server can change the description of a tool after the person has looked at it, and a model does
+// what a description says. With --pin-tools, the proxy remembers the tools of an account as they
+// are at the first use: names, descriptions, schemas, annotations, and whatever else a model may
+// read. The form of the JSON does not count, nor do _meta, icons and execution. From then on, a
+// tool that has changed is hidden, and so is one that was not there at the first use. A call of it
+// is refused with words that say so. A tool that is gone is no matter.
+//
+// `sallyport tools URL`, with the flags of the proxy, shows the difference. It asks the upstream,
+// and signs nobody in for that. `sallyport tools --accept URL` accepts the tools as they are now,
+// and shows what it has accepted. It asks as a host with all capabilities does. A tool that a
+// server shows to certain hosts only may be missing there, and is hidden after --accept. Proxies
+// that run notice that within five seconds, tell their hosts that the list has changed, and permit
+// the calls at once. --json prints the same for programs. The exit status is 0 also if something
+// differs.
+//
+// The first use ends with the last page of the first list that is not empty, and after ten minutes
+// at the latest. What is remembered lies in the token store, for each profile and route apart, and
+// a logout forgets it: the next use is a first one. If it cannot be read, all tools are hidden.
+// A tool of more than 1 MiB, or deeper than 64 values, is always hidden. Tools of --ignore-tool
+// are not remembered. Prompts, resources and the server's instructions are not looked at.
+//
+// # Audit log
+//
+// With --audit-log FILE, each tools/call, resources/read and prompts/get of the MCP host becomes a
+// line of JSON in FILE when it has ended:
+//
+//	{"time":"2026-07-28T12:00:00.000Z","upstream":"https://mcp.example/mcp","profile":"default",
+//	"method":"tools/call","tool":"add","outcome":"ok","duration_ms":12.3,"client":"claude-code",
+//	"pid":4711,"trace_id":"0af7651916cd43dd8448eb211c80319c"}
+//
+// A prompt has name and a resource has uri, without its query, in place of tool. The outcome is ok,
+// tool_error, error, input_required, cancelled, refused (by sallyport) or no_answer. With an error,
+// code is that of JSON-RPC, and kind the word of an error of sallyport's own. There are no
+// arguments, no results and no secrets. The time is that of the beginning.
+//
+// Several proxies may write to one FILE. Its mode is 0600. Above 5 MiB it becomes FILE.1, and three
+// old files are kept. A FILE that cannot be written ends the start. If the disk is full later, that
+// is warned about once, and calls go on. The trace context of a host (traceparent, tracestate and
+// baggage in _meta) passes to the upstream unchanged.
 //
 // # Login servers that need a setting
 //
@@ -244,8 +293,10 @@
 // where it is in the same network, never on this machine from behind a tunnel (session.Side,
 // routes.TestSides). It cannot take memory or time beyond what it sends (stories/hostile), nor
 // offer a tool with a name of ours (hostile.TestNameOfOurs). Secrets in use are replaced in what it
-// is quoted with (leaks.TestNoSecretLeaks). Not stopped: it may lie to the model, misuse the scopes
-// that the person grants it, and it learns the public address. Behind a tunnel, an upstream that is
+// is quoted with (leaks.TestNoSecretLeaks). With --pin-tools it cannot change the words of its
+// tools unseen (relay.TestPinnedTools, stories/pins). Not stopped: it may lie to the model, in
+// results and in the words of the first use, misuse the scopes that the person grants it, and it
+// learns the public address. Behind a tunnel, an upstream that is
 // not known to be public may name hosts of the network there, and the last hop itself. A name that
 // only the last hop resolves is not checked; TLS stands against it.
 //
@@ -381,17 +432,38 @@
 //   - route: how a request leaves: direct or via. background request: one that nobody waits for. It
 //     never starts a login.
 //   - person: the human. workstation: the machine with the person's browser. HOST: the machine
-//     where a login is wanted, as the person typed it on the workstation. helper: the sallyport on
-//     the workstation. desk: what in it holds the ports and shows the pages.
+//     where a login is wanted, as the person typed it on the workstation. With --callback-via, HOST
+//     is the workstation, as seen from the login.
+//   - to lend a browser: to open the login pages of another machine here, and give back what the
+//     browser brings. helper: a sallyport that does so, on the workstation. desk: the part of it
+//     that holds the ports and shows the pages. far end: the sallyport at the other end of an SSH
+//     connection, which was started through it.
+//   - to carry: to pass the requests of a port on to the same port of HOST, for tools that know
+//     nothing of helpers. to deliver: to hand a callback to the login that has its state.
+//   - to trust: to open the login pages of a HOST without asking first. to vouch: to name a login
+//     server by --issuer; a known_hosts line vouches for a host key.
+//   - far side: the network that the last hop is in. PAC: a file that tells a browser which hosts
+//     it reaches through which proxy.
+//   - entry: what an MCP host's configuration says about one server. client: in the flag --client,
+//     an MCP host that install knows; in OAuth, what a login server registers.
+//   - row: a step of doctor, with its result. topic: what `sallyport help` explains.
 //
 // # Packages
 //
-// Package main is a page. The rest is in internal: cli (grammar and sources of the settings),
-// session (from settings to tunnels, routes, sign-in and store), explain (words for errors),
-// obstacle (what is in the way), person (messages, questions, browser), control (the local
-// interface of a running proxy), share (finding, starting and running shared connections),
-// localsock (sockets of one user), callback (carrying the callback), install (configurations of MCP
-// hosts), deploy (this program on another machine), service (this program at log-on), hostio
-// (stdin, parent, memory), environment, and command, which is the whole program. Package machines
-// and the folders stories and bench are tests.
+// Package main is a page. The rest is in internal:
+//
+//   - command is the whole program, and cli is the grammar and the sources of the settings.
+//   - session leads from the settings to tunnels, routes, sign-in and store. roots are the system's
+//     certificates, environment is what the process was given, and hostio is stdin, the parent and
+//     memory.
+//   - explain has the words for errors, obstacle is what is in the way, and person has messages,
+//     questions and the browser.
+//   - control is the local interface of a running process, localsock are sockets of one user, share
+//     finds, starts and runs shared connections, and agents finds the SSH agent.
+//   - helper and callback are the two sides of a login whose browser is on another machine.
+//     farbrowser opens a login page that only the far side reaches. deploy puts this program on
+//     another machine, and service runs it at log-on.
+//   - install edits the configurations of MCP hosts, and doctor looks for what fails.
+//
+// Package machines and the folders stories and bench are tests.
 package main

@@ -37,6 +37,7 @@ func TestScript(t *testing.T) {
 					"count":    scriptCount,
 					"bastion":  scriptBastion,
 					"host":     scriptHost,
+					"tool":     scriptTool,
 					"hold":     scriptHold,
 					"copied":   scriptCopied,
 				},

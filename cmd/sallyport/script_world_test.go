@@ -35,6 +35,7 @@ import (
 type scriptWorld struct {
 	dir   string
 	login *oauthtest.Server
+	mcp   *mcp.Server
 	host  *hostProcess
 	// balancer is that of the script, if it has one.
 	balancer *balancer
@@ -79,7 +80,8 @@ func scriptUpstream(ts *testscript.TestScript, neg bool, args []string) {
 	issuer := scheme + "://" + server.Listener.Addr().String()
 	upstream := issuer + "/mcp"
 	w.login = oauthtest.New(issuer, upstream)
-	guard := w.login.Guard(mcpServer())
+	w.mcp = newMCPServer()
+	guard := w.login.Guard(handlerOf(w.mcp))
 	endpoint := guard
 	if len(args) == 1 && args[0] == "id" {
 		endpoint = takesIDTokens(w.login, guard)
@@ -115,12 +117,37 @@ func takesIDTokens(login *oauthtest.Server, guard http.Handler) http.Handler {
 }
 
 // mcpServer is a small MCP server with one tool.
-func mcpServer() http.Handler {
+func mcpServer() http.Handler { return handlerOf(newMCPServer()) }
+
+func newMCPServer() *mcp.Server {
 	server := mcp.NewServer(&mcp.Implementation{Name: "script", Version: "1"}, nil)
-	mcp.AddTool(server, &mcp.Tool{Name: "greet"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+	addGreeting(server, &mcp.Tool{Name: "greet"})
+	return server
+}
+
+func handlerOf(server *mcp.Server) http.Handler {
+	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)
+}
+
+// addGreeting gives server a tool that says hello.
+func addGreeting(server *mcp.Server, tool *mcp.Tool) {
+	mcp.AddTool(server, tool, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
 		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "hello"}}}, nil, nil
 	})
-	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)
+}
+
+// scriptTool is `tool NAME DESCRIPTION`: the upstream has a tool of that name, which says hello. It
+// replaces one that was there. `! tool NAME` takes it away.
+func scriptTool(ts *testscript.TestScript, neg bool, args []string) {
+	server := worldOf(ts).mcp
+	switch {
+	case neg && len(args) == 1:
+		server.RemoveTools(args[0])
+	case !neg && len(args) == 2:
+		addGreeting(server, &mcp.Tool{Name: args[0], Description: args[1]})
+	default:
+		ts.Fatalf("usage: tool NAME DESCRIPTION, or ! tool NAME")
+	}
 }
 
 // scriptKnob is `knob NAME VALUE`: it sets a field of oauthtest.Knobs.
@@ -257,7 +284,8 @@ const hostOpening = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"pr
 
 // scriptHost is `host FLAGS...`: an MCP host starts the proxy with these flags and opens a session.
 // `host call TOOL TEXT [ARGUMENTS]` calls a tool, whose answer must contain the text. `host end N`
-// closes stdin; the proxy then ends with status N.
+// closes stdin; the proxy then ends with status N. `host list TEXT` asks for the tools, whose list
+// must contain the text, or with ! must not.
 func scriptHost(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	switch {
@@ -266,6 +294,11 @@ func scriptHost(ts *testscript.TestScript, neg bool, args []string) {
 		line := fmt.Sprintf(`{"jsonrpc":"2.0","id":"call","method":"tools/call","params":{"name":%q,"arguments":%s}}`, args[1], arguments)
 		if answer := w.host.ask(ts, line, `"call"`); !strings.Contains(answer, args[2]) {
 			ts.Fatalf("the answer is %s, want %s in it", answer, args[2])
+		}
+	case len(args) == 2 && args[0] == "list":
+		answer := w.host.ask(ts, `{"jsonrpc":"2.0","id":"list","method":"tools/list"}`, `"list"`)
+		if strings.Contains(answer, args[1]) == neg {
+			ts.Fatalf("the list is %s", answer)
 		}
 	case len(args) == 2 && args[0] == "end":
 		ts.Check(w.host.stdin.Close())

@@ -112,10 +112,13 @@ func readForm(body []byte) (document, bool) {
 // access_token. A member that is null is absent.
 func (d document) member(name string) json.RawMessage {
 	value, ok := d.members[name]
-	for _, other := range slices.Sorted(maps.Keys(d.members)) {
-		if !ok && strings.EqualFold(plainName.Replace(other), plainName.Replace(name)) {
-			value = d.members[other]
-			break
+	if !ok {
+		name = plainName.Replace(name)
+		for _, other := range slices.Sorted(maps.Keys(d.members)) {
+			if strings.EqualFold(plainName.Replace(other), name) {
+				value = d.members[other]
+				break
+			}
 		}
 	}
 	if string(value) == "null" {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 const (
@@ -159,13 +160,19 @@ func isCode(s string) bool {
 // case and in what separates its words: "InvalidClient" is invalid_client.
 func canonical(code string) string {
 	plain := func(s string) string {
-		return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(s))
+		return strings.Map(func(r rune) rune {
+			if strings.ContainsRune("_- ", r) {
+				return -1
+			}
+			return unicode.ToLower(r)
+		}, s)
 	}
+	words := plain(code)
 	for _, known := range []string{"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
 		"invalid_scope", "access_denied", "server_error", "temporarily_unavailable", "authorization_pending", "slow_down",
 		"expired_token", "invalid_target", "invalid_token", CodeRedirectURI, "invalid_client_metadata", "insufficient_scope",
 		"login_required", "consent_required", "interaction_required"} {
-		if plain(code) == plain(known) {
+		if words == plain(known) {
 			return known
 		}
 	}

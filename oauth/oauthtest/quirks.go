@@ -3,10 +3,11 @@ package oauthtest
 import "slices"
 
 // Quirks returns the table of quirks. Each row is a kind of server that people have met. The rows
-// stand in the files quirks_*.go, by the place where the server is odd.
+// stand in the files quirks_*.go, by the place where the server is odd. They are functions, so that
+// the linker leaves them out of the command, which has this package for `sallyport try`.
 func Quirks() []Quirk {
-	return slices.Concat(resourceQuirks, serverQuirks, registerQuirks, authorizeQuirks, tokenQuirks,
-		refreshQuirks, busyQuirks, endpointQuirks, upstreamQuirks, gatewayQuirks, productQuirks)
+	return slices.Concat(resourceQuirks(), serverQuirks(), registerQuirks(), authorizeQuirks(), tokenQuirks(),
+		refreshQuirks(), busyQuirks(), endpointQuirks(), upstreamQuirks(), gatewayQuirks(), productQuirks())
 }
 
 // Short forms for the rows.

@@ -32,7 +32,9 @@ const (
 )
 
 // ownFile matches the names of our files with values. The directory may hold files of others.
-var ownFile = regexp.MustCompile(`^[0-9a-f]{24}-[0-9a-f]{24}\.sealed(\.bad|\.tmp-[0-9]+)?$`)
+var ownFile = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[0-9a-f]{24}-[0-9a-f]{24}\.sealed(\.bad|\.tmp-[0-9]+)?$`)
+})
 
 // Store keeps values under names. Its methods may be called concurrently, and by several processes.
 // It needs no Close. See the package comment for what becomes of trouble with the disk.
@@ -154,7 +156,7 @@ func (s *Store) sweep(lost bool) {
 	for _, e := range entries {
 		path := filepath.Join(s.dir, e.Name())
 		switch {
-		case !ownFile.MatchString(e.Name()):
+		case !ownFile().MatchString(e.Name()):
 		case strings.Contains(e.Name(), tempInfix):
 			temps = append(temps, path)
 		case lost && strings.HasSuffix(e.Name(), sealedSuffix) && !s.sealedByRing(path):
@@ -246,7 +248,7 @@ func (s *Store) Values() ([][]byte, error) {
 	var values [][]byte
 	var errs []error
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), "-"+shortHash("")+sealedSuffix) || !ownFile.MatchString(e.Name()) {
+		if !strings.HasSuffix(e.Name(), "-"+shortHash("")+sealedSuffix) || !ownFile().MatchString(e.Name()) {
 			continue
 		}
 		b, err := s.read(e.Name())
@@ -348,7 +350,7 @@ func (s *Store) remove(prefix string) error {
 	var errs []error
 	for _, e := range entries {
 		n := e.Name()
-		if strings.HasPrefix(n, prefix) && ownFile.MatchString(n) {
+		if strings.HasPrefix(n, prefix) && ownFile().MatchString(n) {
 			if err := os.Remove(filepath.Join(s.dir, n)); !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}

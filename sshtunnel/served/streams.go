@@ -26,8 +26,8 @@ type Streams struct {
 	carriers map[*mux.Carrier]struct{}
 }
 
-// NewStreams returns a Streams without a stream. patience is how long CloseLost leaves a stream
-// alone that takes no bytes.
+// NewStreams returns a Streams without a stream. patience is how long CloseLost leaves one alone
+// that takes no bytes.
 func NewStreams(patience time.Duration) *Streams {
 	return &Streams{none: make(chan struct{}, 1), patience: patience, idle: time.Now(), carriers: map[*mux.Carrier]struct{}{}}
 }

@@ -49,24 +49,20 @@ func anything(_ *evaluation, d *directive) error {
 // choice makes the setter of an enumeration. Its values are separated by '|'. Other spellings of a
 // value follow the one that is printed.
 func choice(values string) setter {
-	printed := make(map[string]string)
-	for value := range strings.SplitSeq(values, "|") {
-		spellings := strings.Fields(value)
-		for _, s := range spellings {
-			printed[strings.ToLower(s)] = spellings[0]
-		}
-	}
 	return func(e *evaluation, d *directive) error {
 		arg, err := argument(d)
 		if err != nil {
 			return err
 		}
-		value, ok := printed[strings.ToLower(arg)]
-		if !ok {
-			return d.errorf("%s does not take %q", d.keyword, display.Cut(arg))
+		for value := range strings.SplitSeq(values, "|") {
+			for spelling := range strings.FieldsSeq(value) {
+				if strings.ToLower(spelling) == strings.ToLower(arg) {
+					e.set(d.keyword, strings.Fields(value)[0])
+					return nil
+				}
+			}
 		}
-		e.set(d.keyword, value)
-		return nil
+		return d.errorf("%s does not take %q", d.keyword, display.Cut(arg))
 	}
 }
 

@@ -4,10 +4,12 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"sync"
 )
 
 // loginPage is the login page of a login server with pages.
-var loginPage = template.Must(template.New("login").Parse(`<!doctype html>
+var loginPage = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("login").Parse(`<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="color-scheme" content="light dark">
@@ -22,6 +24,7 @@ var loginPage = template.Must(template.New("login").Parse(`<!doctype html>
 </form>
 </html>
 `))
+})
 
 // withPages puts a login page in front of a login server that would agree at once.
 func withPages(next http.Handler) http.Handler {
@@ -41,7 +44,7 @@ func withPages(next http.Handler) http.Handler {
 			http.Redirect(w, r, back.String(), http.StatusFound)
 		default:
 			w.Header().Set("Content-Type", "text/html; charset=utf-8")
-			loginPage.Execute(w, map[string]any{"Resource": q.Get("resource"), "Query": q})
+			loginPage().Execute(w, map[string]any{"Resource": q.Get("resource"), "Query": q})
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -14,6 +15,9 @@ const (
 	// all together.
 	maxPages, maxAllPages = 20, 40
 	pagesTime             = 10 * time.Minute
+	// maxBusy is how many different ports of this machine HOST may find taken within pagesTime. It
+	// must not learn what runs here.
+	maxBusy = 16
 	// maxTold is how many lines about one HOST the person gets within pagesTime.
 	maxTold = 20
 )
@@ -37,6 +41,8 @@ type brake struct {
 	misses times
 	// pages are when pages opened, and told when the person got a line.
 	pages, told times
+	// busy are the ports that HOST has found taken, and when.
+	busy map[int]time.Time
 	// quietUntil is when pages may open again after too many misses.
 	quietUntil time.Time
 }
@@ -47,6 +53,12 @@ func (b *brake) missed(now time.Time) {
 	if b.misses.within(quietTime, now) >= maxMisses {
 		b.quietUntil, b.misses = now.Add(quietTime), nil
 	}
+}
+
+// probes reports whether HOST has found too many ports taken to ask for another one.
+func (b *brake) probes(number int, now time.Time) bool {
+	maps.DeleteFunc(b.busy, func(_ int, at time.Time) bool { return now.Sub(at) >= pagesTime })
+	return len(b.busy) >= maxBusy && b.busy[number].IsZero()
 }
 
 // quiet reports whether no page may open.

@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -214,7 +216,7 @@ func (s source) name() string {
 	if s.local {
 		return "this machine"
 	}
-	return s.host
+	return cmp.Or(s.host, "another machine")
 }
 
 // sourceOf returns where a login comes from. Only a process of this machine is believed if it says
@@ -224,9 +226,9 @@ func (d *Desk) sourceOf(m helper.Message, from Origin) source {
 	if from.Local {
 		s.host, s.trusted = shown(m.From), m.Trusted && m.From != ""
 	}
-	s.local = s.host == ""
+	s.local = from.Local && s.host == ""
 	for _, host := range d.cfg.TrustHosts {
-		s.trusted = s.trusted || host == s.host && !s.local
+		s.trusted = s.trusted || host == s.host && host != ""
 	}
 	return s
 }
@@ -242,15 +244,24 @@ func (d *Desk) hold(ctx context.Context, c *conversation, m helper.Message, from
 	if l, err := d.resume(c, m, from); l != nil || err != nil {
 		return l, err
 	}
-	p, err := d.ports.hold(ctx, wantedBy(redirect, m.Fixed))
+	w := wantedBy(redirect, m.Fixed)
+	if probes(d, from, w.number) {
+		return nil, c.refuse(helper.KindTooMany, errors.New("this host has asked for too many ports that are taken on the workstation"))
+	}
+	p, err := d.ports.hold(ctx, w)
 	if err != nil {
 		return nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ctx.Err() != nil || d.logins[m.Login] != nil { // closed, or held by another connection meanwhile
+	if d.ctx.Err() != nil {
 		d.ports.release(p)
-		return nil, c.refuse(helper.KindTooMany, errors.New("the login came twice at once"))
+		return nil, net.ErrClosed
+	}
+	if l := d.logins[m.Login]; l != nil { // it came over another connection at the same time
+		d.ports.release(p)
+		l.joinLocked(c, from)
+		return l, nil
 	}
 	c.proven, redirect.Host = true, hostPort(redirect.Hostname(), p.number)
 	l := &login{desk: d, id: m.Login, from: from, upstream: shown(m.Upstream), redirect: redirect, port: p,
@@ -261,17 +272,40 @@ func (d *Desk) hold(ctx context.Context, c *conversation, m helper.Message, from
 	return l, nil
 }
 
+// probes reports whether a HOST tries out which ports of this machine are taken.
+func probes(d *Desk, from source, number int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !from.local && number != 0 && d.brakeLocked(from.host).probes(number, time.Now())
+}
+
+// noteBusy notes that a HOST has found a port taken, and reports whether that is new.
+func (d *Desk) noteBusy(from source, redirect *url.URL) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b := d.brakeLocked(from.host)
+	if b.busy == nil {
+		b.busy = map[int]time.Time{}
+	}
+	number := wantedBy(redirect, true).number
+	before := b.busy[number]
+	b.busy[number] = time.Now()
+	return before.IsZero()
+}
+
 // holdAnother holds another port than the one that is busy, if the login allows that.
 func (d *Desk) holdAnother(ctx context.Context, c *conversation, m helper.Message, from source, busy *PortError) (*login, error) {
-	d.tell(from.host, "%s: %v", from.name(), busy)
+	u, err := checkRedirect(m.RedirectURI)
+	if err != nil {
+		return nil, c.refuse(helper.KindInvalid, err)
+	}
+	if d.noteBusy(from, u) { // a login asks again and again
+		d.tell(from.host, "%s: %v", from.name(), busy)
+	}
 	if m.Fixed {
 		// HOST learns nothing of what runs here.
 		c.refuse(helper.KindPortBusy, fmt.Errorf("another program of the workstation holds %s", busy.Addr))
 		return nil, busy
-	}
-	u, err := checkRedirect(m.RedirectURI)
-	if err != nil {
-		return nil, c.refuse(helper.KindInvalid, err)
 	}
 	u.Host = hostPort(u.Hostname(), 0)
 	m.RedirectURI = u.String()
@@ -288,11 +322,7 @@ func (d *Desk) resume(c *conversation, m helper.Message, from source) (*login, e
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if l := d.logins[m.Login]; l != nil {
-		// The name is a secret. Yet another HOST must know the state, too.
-		c.proven = l.from.host == from.host
-		l.conversations[c] = true
-		c.post(l.heldLocked())
-		l.wakeLocked()
+		l.joinLocked(c, from)
 		return l, nil
 	}
 	ofHost := 0
@@ -305,6 +335,15 @@ func (d *Desk) resume(c *conversation, m helper.Message, from source) (*login, e
 		return nil, c.refuse(helper.KindTooMany, errors.New("too many logins wait on the workstation"))
 	}
 	return nil, nil
+}
+
+// joinLocked adds a connection to a login, and answers with "held". The name of the login is a
+// secret. Yet another HOST must know the state, too.
+func (l *login) joinLocked(c *conversation, from source) {
+	c.proven = l.from.host == from.host
+	l.conversations[c] = true
+	c.post(l.heldLocked())
+	l.wakeLocked()
 }
 
 // take takes a login page, the first one of a login or another.
@@ -330,7 +369,8 @@ func (d *Desk) take(l *login, c *conversation, m helper.Message) {
 		return
 	}
 	c.proven = true
-	first, again := l.phase == held, l.state != "" && l.state != r.state
+	// A page elsewhere is not the one that the person reads about, or has agreed to.
+	first, again := l.phase == held, l.state != "" && (l.state != r.state || l.origin != r.origin || l.issuer != r.issuer)
 	l.page.visited = l.page.visited && l.link == r.link
 	l.request, l.page.relinked = r, false
 	l.expireAtLocked(r.expires)
@@ -379,8 +419,12 @@ func (d *Desk) detach(l *login, c *conversation) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(l.conversations, c)
-	if l.phase == finished && l.awayLocked() {
+	switch {
+	case !l.awayLocked():
+	case l.phase == finished:
 		l.overLocked(concluded)
+	default:
+		d.leaveLocked(l)
 	}
 	l.wakeLocked()
 }

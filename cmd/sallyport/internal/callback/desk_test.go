@@ -402,3 +402,32 @@ func TestFarLoginPage(t *testing.T) {
 	}
 	w.checkText(w.get(w.visit()), 200, "Only devbox reaches the login server", "http://127.0.0.1:1/pac", w.pages.addr+farPath)
 }
+
+// A HOST without a name is no login of this machine: the person is asked.
+func TestHostWithoutAName(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.TrustHosts = []string{""} })
+	if how := w.hold("").show(); how != helper.HowConfirm {
+		t.Errorf("the person sees %q", how)
+	}
+	w.checkText(w.get(w.visit()), 200, "another machine wants to sign in")
+}
+
+// One login may come over several connections at once. There is one page, and all get the callback.
+func TestOneLoginOverTwoConnections(t *testing.T) {
+	w := newWorld(t, nil)
+	first := w.hold("devbox")
+	first.show()
+	w.visit()
+	second := w.connect(Origin{Host: "alias"}, helper.Message{Login: first.id, RedirectURI: "http://127.0.0.1:0/"})
+	second.held, second.state = second.receive(helper.TypeHeld), first.state
+	if how := second.show(); how != helper.HowConfirm {
+		t.Errorf("the second connection hears %q", how)
+	}
+	w.checkNoVisit("a second page for one login")
+	w.browse(http.MethodGet, first.callback("code=x"), "")
+	for _, r := range []*remote{first, second} {
+		if got := r.receive(helper.TypeCallback).Query; !strings.Contains(got, "code=x") {
+			t.Errorf("got %q", got)
+		}
+	}
+}

@@ -78,6 +78,8 @@ type pageState struct {
 	agreed string
 	// restarts counts the login pages after the first.
 	restarts int
+	// awaySince is when the last connection to HOST ended.
+	awaySince time.Time
 	// far is what is known of a login page that perhaps only HOST reaches.
 	far farState
 }
@@ -203,6 +205,9 @@ func (d *Desk) brakeLocked(host string) *brake {
 // admitLocked opens the page of a login, or lets it wait for its turn.
 func (l *login) admitLocked() {
 	b := l.brakeLocked()
+	if b.open != nil && goneLocked(b.open) {
+		l.desk.yieldLocked(b.open)
+	}
 	if b.open == nil || l.from.local {
 		l.openLocked()
 		return
@@ -212,7 +217,7 @@ func (l *login) admitLocked() {
 	l.showLocked(helper.HowWaiting)
 }
 
-// openLocked opens the page of a login, if the brake lets it.
+// openLocked opens the page of a login. If the brake holds, the page opens by hand only.
 func (l *login) openLocked() {
 	d := l.desk
 	b, now := l.brakeLocked(), time.Now()
@@ -224,18 +229,19 @@ func (l *login) openLocked() {
 	case b.pages.within(pagesTime, now) >= maxPages || d.opened.within(pagesTime, now) >= maxAllPages:
 		err = errors.New("the workstation has shown too many login pages in the last minutes")
 	}
-	if err != nil {
-		l.postLocked(helper.Message{Type: helper.TypeError, Kind: helper.KindTooMany, Text: err.Error()})
-		l.overLocked(refused)
-		return
-	}
-	b.open, b.pages, d.opened = l, append(b.pages, now), append(d.opened, now)
 	l.page.visitName, l.page.name, l.page.token = newName(), newName(), newName()
 	d.shown[l.page.name], d.shown[l.page.visitName] = l, l
 	l.phase = asking
 	if l.mayOpenLocked() {
 		l.phase, l.page.going = opened, true
 	}
+	if err != nil { // the person may still open the page by hand
+		l.postLocked(helper.Message{Type: helper.TypeError, Kind: helper.KindTooMany, Text: err.Error()})
+		text := fmt.Sprintf("%s wants to sign in to %s at %s; %v. If you want it, open: %s", l.from.name(), l.upstream, l.origin, err, d.pages.url(loginPath, l.page.name))
+		d.running.Go(func() { d.tell(l.from.host, "%s", text) }) // ends with the line
+		return
+	}
+	b.open, b.pages, d.opened = l, append(b.pages, now), append(d.opened, now)
 	d.running.Go(func() { l.launch() }) // ends when the browser was started
 }
 
@@ -276,20 +282,44 @@ func (l *login) overLocked(end phase) {
 	if l.page.name != "" {
 		d.running.Go(func() { l.forgetPage() }) // ends after keepPage
 	}
-	b, now := l.brakeLocked(), time.Now()
+	b := l.brakeLocked()
 	b.forget(l)
-	if b.open != l {
-		return
+	if b.open == l {
+		d.yieldLocked(l)
 	}
+}
+
+// yieldLocked gives the turn of a login, whose page is open, to the next.
+func (d *Desk) yieldLocked(l *login) {
+	b := l.brakeLocked()
 	b.open = nil
 	if l.query != "" {
 		b.misses = nil
 	} else if !l.from.local {
-		b.missed(now)
+		b.missed(time.Now())
 	}
 	for b.open == nil && len(b.waiting) > 0 && d.ctx.Err() == nil {
 		b.next().openLocked()
 	}
+}
+
+// comebackTime is how long the page of a login whose connection broke keeps others waiting. A proxy
+// that was killed does not come back.
+const comebackTime = 2 * time.Second
+
+// goneLocked reports whether HOST is away for so long that the login's page keeps nobody waiting.
+func goneLocked(l *login) bool { return l.awayLocked() && time.Since(l.page.awaySince) >= comebackTime }
+
+// leaveLocked notes that the last connection of a login has ended.
+func (d *Desk) leaveLocked(l *login) {
+	l.page.awaySince = time.Now()
+	time.AfterFunc(comebackTime, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if b := l.brakeLocked(); b.open == l && goneLocked(l) && len(b.waiting) > 0 {
+			d.yieldLocked(l)
+		}
+	})
 }
 
 // forgetPage forgets the page of a login that is over, after a while.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -80,7 +81,7 @@ func (l *login) pageOfLocked(name string, now time.Time) page {
 			Facts: facts, Next: "You can close this tab."}
 	case l.phase == returned && l.awayLocked():
 		return page{Kind: "wait", Title: host + " is away", Text: "You have signed in, and the answer is kept here. " +
-			"This goes on by itself as soon as " + host + " is back.", Facts: append(facts, l.kept()), Refresh: 2}
+			"This goes on by itself as soon as " + host + " is back.", Facts: append(facts, kept(l)), Refresh: 2}
 	case l.phase == returned:
 		return page{Kind: "wait", Title: "Almost done", Text: host + " fetches the token. This page goes on by itself.", Facts: facts, Refresh: 1}
 	case l.page.going && l.freshLocked(now) && !l.searchLocked():
@@ -93,7 +94,7 @@ func (l *login) pageOfLocked(name string, now time.Time) page {
 		return page{Kind: "wait", Title: "To the login page", Text: "The login page opens at " + l.origin + ".", Target: l.link}
 	case l.page.going && l.awayLocked():
 		return page{Kind: "wait", Title: host + " is away", Text: "The link to the login page has expired, and only " + host + " can make a new one. " +
-			"This goes on by itself as soon as " + host + " is back.", Facts: append(facts, l.kept()), Refresh: 2}
+			"This goes on by itself as soon as " + host + " is back.", Facts: append(facts, kept(l)), Refresh: 2}
 	case l.page.going:
 		return page{Kind: "wait", Title: "One moment", Text: host + " makes a new link to the login page. This page goes on by itself.", Refresh: 1}
 	}
@@ -101,7 +102,7 @@ func (l *login) pageOfLocked(name string, now time.Time) page {
 }
 
 // kept says how long the login is waited for.
-func (l *login) kept() fact { return fact{"until", l.expires.Local().Format(time.TimeOnly)} }
+func kept(l *login) fact { return fact{"until", l.expires.Local().Format(time.TimeOnly)} }
 
 // askPage asks whether to open the login page, or says that it is open.
 func (l *login) askPage(facts []fact) page {
@@ -139,9 +140,10 @@ func (l *login) outcomePage(facts []fact) page {
 //go:embed page.css
 var pageCSS string
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"css": func() template.CSS { return template.CSS(pageCSS) },
-}).Parse(`<!doctype html>
+var pageTemplate = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("page").Funcs(template.FuncMap{
+		"css": func() template.CSS { return template.CSS(pageCSS) },
+	}).Parse(`<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -171,20 +173,21 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 </body>
 </html>
 `))
+})
 
 // pageCSP allows our own style sheet, by its hash, and nothing else. The forms go to our own
 // origin.
-var pageCSP = func() string {
+var pageCSP = sync.OnceValue(func() string {
 	sum := sha256.Sum256([]byte(pageCSS))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
 		"'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-}()
+})
 
 // send writes the page as the whole answer.
 func (p page) send(w http.ResponseWriter, status int) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", pageCSP)
+	h.Set("Content-Security-Policy", pageCSP())
 	h.Set("Cache-Control", "no-store")
 	// The address is a secret. Within our origin it is sent, so that a form has an Origin header.
 	h.Set("Referrer-Policy", "same-origin")
@@ -201,5 +204,5 @@ func (p page) send(w http.ResponseWriter, status int) {
 		h.Set("Refresh", fmt.Sprint(p.Refresh))
 	}
 	w.WriteHeader(status)
-	pageTemplate.Execute(w, p)
+	pageTemplate().Execute(w, p)
 }

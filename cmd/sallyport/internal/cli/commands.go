@@ -11,10 +11,9 @@ package cli
 // variable in sallyport's manual.
 type grammar struct {
 	defaultCommand
-	Login      LoginCommand      `cmd:"" name:"login" help:"Sign in now, in the terminal, and store the tokens."`
-	Logout     LogoutCommand     `cmd:"" name:"logout" help:"Revoke the tokens if the server can do that, and forget them and the client registration."`
-	Status     StatusCommand     `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, their tunnels, and the shared connections."`
-	Doctor     DoctorCommand     `cmd:"" name:"doctor" help:"Walk the whole way to the upstream step by step, and say what to do about the first thing that fails."`
+	Login  LoginCommand  `cmd:"" name:"login" help:"Sign in now, in the terminal, and store the tokens."`
+	Logout LogoutCommand `cmd:"" name:"logout" help:"Revoke the tokens if the server can do that, and forget them and the client registration."`
+	lookCommands
 	Callback   CallbackCommand   `cmd:"" name:"callback" help:"On the workstation: lend this machine's browser and loopback port to proxies on HOST."`
 	Install    InstallCommand    `cmd:"" name:"install" help:"Write the entry for URL into the configuration of an MCP host, and sign in."`
 	Uninstall  UninstallCommand  `cmd:"" name:"uninstall" help:"Take the entry out of the configuration of an MCP host."`
@@ -25,6 +24,13 @@ type grammar struct {
 	Help       HelpCommand       `cmd:"" name:"help" help:"Explain a kind of error (the word of its last hint), or a chapter of the manual; without TOPIC, list them."`
 	Completion CompletionCommand `cmd:"" name:"completion" help:"Print the script that completes command lines in a shell."`
 	Version    VersionCommand    `cmd:"" name:"version" help:"Print the version."`
+}
+
+// lookCommands are those that show how things are.
+type lookCommands struct {
+	Status StatusCommand `cmd:"" name:"status" help:"Show what is stored (never a secret), which proxies run here, their tunnels, and the shared connections."`
+	Doctor DoctorCommand `cmd:"" name:"doctor" help:"Walk the whole way to the upstream step by step, and say what to do about the first thing that fails."`
+	Tools  ToolsCommand  `cmd:"" name:"tools" help:"Show the tools that --pin-tools remembers, and what the upstream has changed since."`
 }
 
 // defaultCommand is the part of the grammar that a proxy needs.
@@ -84,6 +90,16 @@ type DoctorCommand struct {
 	Given []Given `kong:"-"`
 	// Warnings are those of the invocation.
 	Warnings []string `kong:"-"`
+}
+
+// ToolsCommand is `sallyport tools`. It accepts the flags of the relay, so that the proxy's command
+// line serves it unchanged.
+type ToolsCommand struct {
+	Accept bool `help:"Accept the upstream's tools as they are now." from:"-"`
+	JSON   bool `name:"json" help:"Print JSON." from:"-"`
+	Remote
+	Relay `group:"upstream"`
+	Common
 }
 
 // CallbackCommand is `sallyport callback`.

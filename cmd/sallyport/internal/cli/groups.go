@@ -156,6 +156,8 @@ type Upstream struct {
 type Relay struct {
 	Transport  string       `enum:"auto,http,sse" default:"auto" placeholder:"KIND" help:"Transport of the upstream: auto, http (Streamable HTTP) or sse (HTTP+SSE of 2024-11-05)." field:"upstream.transport"`
 	IgnoreTool []string     `sep:"none" placeholder:"PATTERN" help:"Tools to hide and to refuse; * stands for any characters; may be repeated." field:"upstream.ignoreTools"`
+	PinTools   bool         `help:"Remember the tools as they are at the first use, and hide what is changed or new until sallyport tools --accept." field:"upstream.pinTools"`
+	AuditLog   string       `group:"log" placeholder:"FILE" help:"File that gets a JSON line for each call: time, tool, outcome, duration; no arguments." field:"log.audit"`
 	Timeout    Milliseconds `default:"300s" placeholder:"DUR" help:"How long a call may take without progress; a number without a unit is milliseconds." from:"UPSTREAM_TIMEOUT_MS" field:"upstream.timeoutMs"`
 	KeepAlive  Interval     `default:"0s" placeholder:"DUR" help:"Send an MCP ping after this time without a message, 1s or more, if the upstream's revision has pings; 0 sends none; a number without a unit is seconds." field:"upstream.keepAlive"`
 	// ServerStream permits the GET stream, on which a server sends without being asked.

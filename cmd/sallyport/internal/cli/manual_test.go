@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 )
@@ -18,6 +19,8 @@ var update = flag.Bool("update", false, "write the flags into the man page")
 const (
 	manualFile = "../../sallyport.1"
 	readmeFile = "../../../../README.md"
+	// synopsisFile has the package comment that is the manual.
+	synopsisFile = "../../doc.go"
 )
 
 // TestManual keeps the man page equal to the grammar: the flags between its two marks are those of
@@ -40,6 +43,59 @@ func TestManual(t *testing.T) {
 		}
 	} else if !bytes.Equal(page, want) {
 		t.Error("the man page is not that of the grammar; run this test with -update")
+	}
+}
+
+// TestCommandsInManuals keeps the synopses complete: each command of the grammar is in the man
+// page, with a paragraph of its own, and in the package comment that `sallyport help` prints. Those
+// that nobody types may be missing.
+func TestCommandsInManuals(t *testing.T) {
+	page, err := os.ReadFile(manualFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(synopsisFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, synopsis, _ := strings.Cut(string(page), ".SH SYNOPSIS\n")
+	synopsis, commands, _ := strings.Cut(synopsis, ".SH COMMANDS\n")
+	commands, _, _ = strings.Cut(commands, "\n.SH ")
+	parser, err := newKong(new(grammar), &sources{getenv: func(string) string { return "" }}, kong.Writers(io.Discard, io.Discard))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaves := parser.Model.Leaves(true)
+	if len(leaves) < 12 {
+		t.Errorf("the grammar has %d commands", len(leaves))
+	}
+	for _, command := range leaves {
+		if command.Name == "proxy" { // the default: its synopsis has no name
+			continue
+		}
+		if name := strings.ReplaceAll(command.Name, "-", `\-`); !strings.Contains(synopsis, ".B sallyport "+name) || !strings.Contains(commands, ".TP\n.B "+name+"\n") {
+			t.Errorf("the man page does not explain %s", command.Name)
+		}
+		if !strings.Contains(string(source), "//\tsallyport "+command.Name) {
+			t.Errorf("the package comment does not have %s", command.Name)
+		}
+	}
+}
+
+// TestREADMESize keeps the README short enough to read.
+func TestREADMESize(t *testing.T) {
+	text, err := os.ReadFile(readmeFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	if len(lines) > 200 {
+		t.Errorf("the README has %d lines, more than 200", len(lines))
+	}
+	for i, line := range lines {
+		if utf8.RuneCountInString(line) > 140 {
+			t.Errorf("line %d of the README has more than 140 columns: %s", i+1, line)
+		}
 	}
 }
 

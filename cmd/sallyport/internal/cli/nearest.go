@@ -2,15 +2,15 @@ package cli
 
 import (
 	"fmt"
-	"reflect"
-	"regexp"
 	"slices"
+
+	"sallyport/cmd/sallyport/internal/lazyregexp"
 
 	"github.com/agnivade/levenshtein"
 )
 
 // bareWord is what a command's name looks like, and no URL.
-var bareWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
+var bareWord = lazyregexp.New(`^[A-Za-z][A-Za-z0-9_-]*$`)
 
 // checkCommand returns an error if the upstream's URL on the command line is a single word: the
 // person meant a command that does not exist.
@@ -31,7 +31,7 @@ func checkCommand(command any) error {
 
 // checkWord returns an error if word is no URL, but looks like the name of a command.
 func checkWord(word string) error {
-	if !bareWord.MatchString(word) || word == "localhost" {
+	if !bareWord().MatchString(word) || word == "localhost" {
 		return nil
 	}
 	e := &UsageError{Text: fmt.Sprintf("unknown command %q", word)}
@@ -45,10 +45,8 @@ func checkWord(word string) error {
 // commandNames lists the names of all commands.
 func commandNames() []string {
 	var names []string
-	for field := range reflect.TypeFor[grammar]().Fields() {
-		if name := field.Tag.Get("name"); name != "" {
-			names = append(names, name)
-		}
+	for _, field := range commandFields() {
+		names = append(names, field.Tag.Get("name"))
 	}
 	return append(names, "proxy")
 }

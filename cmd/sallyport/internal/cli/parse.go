@@ -58,12 +58,18 @@ var errNotProxy = errors.New("not the proxy")
 // otherCommands names all commands but the default one, without their flags.
 func otherCommands() []kong.Option {
 	var commands []kong.Option
-	for field := range reflect.TypeFor[grammar]().Fields() {
-		if name := field.Tag.Get("name"); name != "" {
-			commands = append(commands, kong.DynamicCommand(name, field.Tag.Get("help"), "", new(onlyNamed)))
-		}
+	for _, field := range commandFields() {
+		commands = append(commands, kong.DynamicCommand(field.Tag.Get("name"), field.Tag.Get("help"), "", new(onlyNamed)))
 	}
 	return commands
+}
+
+// commandFields are the fields of the grammar that are commands, but for the default one.
+func commandFields() []reflect.StructField {
+	return slices.DeleteFunc(reflect.VisibleFields(reflect.TypeFor[grammar]()), func(field reflect.StructField) bool {
+		_, isDefault := reflect.TypeFor[defaultCommand]().FieldByName(field.Name)
+		return isDefault || field.Tag.Get("name") == ""
+	})
 }
 
 // onlyNamed is a command whose flags are not laid out.

@@ -2,21 +2,22 @@ package cli
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
+
+	"sallyport/cmd/sallyport/internal/lazyregexp"
 
 	"github.com/alecthomas/kong"
 )
 
 // VariableReference matches ${VARIABLE} in the value of a header. Its first group is the name.
-var VariableReference = regexp.MustCompile(`\$\{(\w+)\}`)
+var VariableReference = lazyregexp.New(`\$\{(\w+)\}`)
 
 // secretName matches names of headers and variables whose values commonly are secrets.
-var secretName = regexp.MustCompile(`(?i)auth|cookie|token|key|secret|password`)
+var secretName = lazyregexp.New(`(?i)auth|cookie|token|key|secret|password`)
 
 // IsSecretName reports whether a header or variable of this name commonly holds a secret.
-func IsSecretName(name string) bool { return secretName.MatchString(name) }
+func IsSecretName(name string) bool { return secretName().MatchString(name) }
 
 // pasteWarning warns of a callback that stands on the command line.
 const pasteWarning = "the secret of --paste on the command line is visible to everybody on this machine, " +
@@ -52,7 +53,7 @@ func secretRemedy(flag *kong.Flag) string {
 	case "header":
 		holdsSecret := func(header string) bool {
 			name, value, _ := strings.Cut(header, ":")
-			return IsSecretName(name) && !VariableReference.MatchString(value)
+			return IsSecretName(name) && !VariableReference().MatchString(value)
 		}
 		if headers, _ := flag.Target.Interface().([]string); slices.ContainsFunc(headers, holdsSecret) {
 			return "write ${VARIABLE} in it, or use SALLYPORT_HEADER"

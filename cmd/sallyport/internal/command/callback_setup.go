@@ -39,7 +39,7 @@ func callbackCommand(ctx context.Context, a *app, c *cli.CallbackCommand) error 
 // question.
 func callbackSSH(a *app, c *cli.CallbackCommand, atTerminal bool) session.SSH {
 	return session.SSH{
-		Settings: c.SSH, Env: a.env, Ask: person.NewAsker(a.env, atTerminal).Ask, Notice: a.noticeOf(atTerminal),
+		Settings: c.SSH, Env: a.env, Ask: person.NewAsker(a.env, a.screen, atTerminal).Ask, Notice: a.noticeOf(atTerminal),
 		StateDir: session.StateDir(c.Store, a.env), AtTerminal: atTerminal, Log: a.log,
 		Purpose: "sallyport callback", SocketDirs: a.controlDirs(c.Store), LogFile: a.logSettings.LogFile, LogLevel: a.logSettings.LogLevel,
 	}

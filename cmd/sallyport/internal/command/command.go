@@ -34,8 +34,9 @@ type app struct {
 	std Stdio
 	// args are the arguments that Run got.
 	args []string
-	// rawErr is the stderr that Run got.
+	// rawErr is the stderr that Run got. screen is std.Err.
 	rawErr io.Writer
+	screen *person.Screen
 	// toHost is the stdout that Run got, for the proxy alone.
 	toHost io.Writer
 	// env is the environment that Run got.
@@ -58,8 +59,9 @@ type app struct {
 func Run(ctx context.Context, args []string, std Stdio, env Environment) (status int) {
 	discard := slog.New(slog.DiscardHandler)
 	toHost, rawErr := std.Out, std.Err // the proxy's, byte for byte
-	std.Out, std.Err = person.Gate(std.Out), person.Gate(std.Err)
-	a := &app{std: std, toHost: toHost, args: args, rawErr: rawErr, env: env, log: discard, fileLog: discard, messages: person.NewMessages(std.Err, discard)}
+	screen := person.NewScreen(std.Err, env)
+	std.Out, std.Err = person.Gate(std.Out), screen
+	a := &app{std: std, toHost: toHost, args: args, rawErr: rawErr, screen: screen, env: env, log: discard, fileLog: discard, messages: person.NewMessages(std.Err, discard)}
 	inv, err := cli.Parse(args, env, std.Out, std.Err)
 	if errors.Is(err, cli.ErrHelp) {
 		return explain.StatusDone
@@ -71,7 +73,7 @@ func Run(ctx context.Context, args []string, std Stdio, env Environment) (status
 		return a.report(err)
 	}
 	a.words.Settings = remoteOf(inv.Command)
-	closeLog, err := a.openLog(inv.Common)
+	closeLog, err := a.openLog(inv.Common, isLogin(inv.Command))
 	if err != nil {
 		return a.report(err)
 	}
@@ -97,6 +99,15 @@ func Run(ctx context.Context, args []string, std Stdio, env Environment) (status
 	return explain.StatusInterrupted // the signal ended the command, whatever error that led to
 }
 
+// isLogin reports whether a command may sign in a person who waits for it.
+func isLogin(command any) bool {
+	switch command.(type) {
+	case *cli.LoginCommand, *cli.DoctorCommand, *cli.InstallCommand:
+		return true
+	}
+	return false
+}
+
 // remoteOf returns the settings of a command that has an upstream. For others they are empty.
 func remoteOf(command any) cli.Remote {
 	switch c := command.(type) {
@@ -109,6 +120,8 @@ func remoteOf(command any) cli.Remote {
 	case *cli.DoctorCommand:
 		return c.Remote
 	case *cli.InstallCommand:
+		return c.Remote
+	case *cli.ToolsCommand:
 		return c.Remote
 	}
 	return cli.Remote{}
@@ -136,6 +149,8 @@ func (a *app) run(ctx context.Context, command any) error {
 		return a.status(ctx, c.Store, c.JSON)
 	case *cli.DoctorCommand:
 		return runDoctor(ctx, a, c)
+	case *cli.ToolsCommand:
+		return tools(ctx, a, c)
 	case *cli.CallbackCommand:
 		return callbackCommand(ctx, a, c)
 	case *cli.InstallCommand:

@@ -38,7 +38,7 @@ func runDoctor(ctx context.Context, a *app, c *cli.DoctorCommand) error {
 			a.report(err)
 		}
 		if c.Share != "auto" {
-			cfg.Ask = person.NewAsker(a.env, true).Ask
+			cfg.Ask = person.NewAsker(a.env, a.screen, true).Ask
 		}
 	}
 	return tellDoctor(ctx, a, cfg, func(cfg doctor.Config) *doctor.Report { return doctor.Run(ctx, cfg) }, c.JSON)

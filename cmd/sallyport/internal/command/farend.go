@@ -14,7 +14,7 @@ import (
 // machine, over a session channel of SSH. Its stdin and stdout lead to the one that started it.
 func farEnd(ctx context.Context, a *app, c *cli.FarEndCommand) error {
 	end := helper.FarEnd{
-		Dirs: helper.Dirs(a.controlDirs(c.Store)), Version: a.env.Version, Program: a.env.Executable,
+		Dirs: helper.Dirs(a.controlDirs(c.Store), a.env.UsualStateDir()), Version: a.env.Version, Program: a.env.Executable,
 		In: a.std.In, Out: a.toHost,
 	}
 	if !c.Join {

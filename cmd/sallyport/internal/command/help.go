@@ -41,13 +41,13 @@ func help(a *app, topic string) error {
 	return e
 }
 
-// listTopics prints the names of all topics, each with its first line.
+// listTopics prints the names of all topics, and what each kind of error is.
 func listTopics(a *app, chapters []chapter) error {
 	var b strings.Builder
 	b.WriteString("sallyport --help lists commands and flags.\n\nKinds of errors: sallyport help KIND\n")
 	for _, kind := range explain.Topics() {
 		text, _, _ := strings.Cut(explain.Topic(kind), "\n\n")
-		fmt.Fprintf(&b, "  %-17s %s\n", kind, shortened(text))
+		writeTopic(&b, kind, firstSentence(text))
 	}
 	b.WriteString("\nChapters of the manual: sallyport help CHAPTER\n")
 	for _, c := range chapters {
@@ -57,16 +57,26 @@ func listTopics(a *app, chapters []chapter) error {
 	return err
 }
 
-// shortened returns the first sentence of text in one line, or as much of it as fits.
-func shortened(text string) string {
-	const room = helpWidth - 20
+// firstSentence returns the first sentence of text, or what it says before a colon. It is in one
+// line, and has no full stop.
+func firstSentence(text string) string {
 	sentence, _, _ := strings.Cut(strings.Join(strings.Fields(text), " "), ". ")
 	sentence, _, _ = strings.Cut(sentence, ": ")
-	sentence = strings.TrimSuffix(sentence, ".")
-	if len(sentence) > room {
-		sentence = sentence[:strings.LastIndex(sentence[:room-4], " ")] + " ..."
+	return strings.TrimSuffix(sentence, ".")
+}
+
+// writeTopic writes a name and what it is about, beside each other in lines of helpWidth.
+func writeTopic(b *strings.Builder, name, text string) {
+	const indent = 20
+	line := fmt.Sprintf("  %-*s", indent-3, name)
+	for word := range strings.FieldsSeq(text) {
+		if len(line)+1+len(word) > helpWidth {
+			fmt.Fprintln(b, line)
+			line = strings.Repeat(" ", indent-1)
+		}
+		line += " " + word
 	}
-	return sentence
+	fmt.Fprintln(b, line)
 }
 
 // chapter is one section of the manual.

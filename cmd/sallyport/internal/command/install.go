@@ -108,8 +108,8 @@ func chooseHost(a *app, place install.Place, upstream *url.URL) error {
 		target = session.PlainURL(upstream)
 	}
 	e := &cli.UsageError{Text: "which MCP host? --client names it"}
-	for i := range install.Hosts {
-		if host := &install.Hosts[i]; host.IsHere(place) {
+	for _, host := range install.Hosts() {
+		if host.IsHere(place) {
 			e.Hints = append(e.Hints, fmt.Sprintf("%s: sallyport install --client %s %s", host.Title, host.Name, target))
 		}
 	}
@@ -152,7 +152,7 @@ func newEntry(a *app, c *cli.InstallCommand, place install.Place, upstream *url.
 func references(headers []string) []string {
 	var names []string
 	for _, header := range headers {
-		for _, match := range cli.VariableReference.FindAllStringSubmatch(header, -1) {
+		for _, match := range cli.VariableReference().FindAllStringSubmatch(header, -1) {
 			names = append(names, match[1])
 		}
 	}

@@ -61,7 +61,7 @@ func (k keptSettings) arguments() ([]string, error) {
 // variable should not either: some hosts put the value there before they start the program.
 func isSecretHeader(header string) bool {
 	name, _, _ := strings.Cut(header, ":")
-	return cli.IsSecretName(name) || cli.VariableReference.MatchString(header)
+	return cli.IsSecretName(name) || cli.VariableReference().MatchString(header)
 }
 
 // hide writes the values of a setting into a file, one a line, and returns its path.

@@ -57,22 +57,30 @@ func uninstallEntry(ctx context.Context, a *app, c *cli.UninstallCommand) error 
 	removeSecrets(a, place, result.Server)
 	hints := []string{"a session of " + host.Title + " that runs already still has it"}
 	if upstream := session.BeforeQuery(result.Server.Upstream()); upstream != "" {
-		profile := ""
-		if name := result.Server.Profile(); name != "default" {
-			profile = "--profile " + name + " "
-		}
-		hints = append(hints, "the sign-in stays; to end it, too: sallyport logout "+profile+upstream)
+		hints = append(hints, "the sign-in stays; to end it, too: "+signOutCommand(upstream, accountFlags(result.Server)))
 	}
 	a.messages.Report(fmt.Sprintf("%q is removed: %s (%s), %s", result.Name, host.Title, result.Scope, result.Path), hints)
 	tellBackup(a, result)
 	return nil
 }
 
+// accountFlags returns the flags of an entry that say where its account is stored.
+func accountFlags(s install.Server) string {
+	var flags []string
+	if name := s.Profile(); name != "default" {
+		flags = append(flags, "--profile", session.ShellWord(name))
+	}
+	if dir := s.Flag("--state-dir"); dir != "" {
+		flags = append(flags, "--state-dir", session.ShellWord(dir))
+	}
+	return strings.Join(flags, " ")
+}
+
 // removeSecrets removes the files with secrets that only this entry has named.
 func removeSecrets(a *app, place install.Place, removed install.Server) {
 	var others []string
-	for i := range install.Hosts {
-		for _, file := range install.List(&install.Hosts[i], place) {
+	for _, host := range install.Hosts() {
+		for _, file := range install.List(host, place) {
 			for _, s := range file.Servers {
 				others = append(others, s.Command...)
 			}

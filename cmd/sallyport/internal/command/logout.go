@@ -44,6 +44,9 @@ func accountsToSignOut(ctx context.Context, a *app, c *cli.LogoutCommand) ([]cli
 		return nil, err
 	}
 	stored, err := s.IsStored()
+	if err == nil && !stored {
+		_, stored, err = s.SignIn.ProviderAccount(ctx) // an upstream whose own tokens are not stored
+	}
 	s.Close()
 	if err != nil || stored && !c.All {
 		return []cli.Remote{c.Remote}, err
@@ -104,7 +107,7 @@ func chooseAccount(ctx context.Context, a *app, found []cli.Remote, commands []s
 	for i, command := range commands {
 		a.messages.Say("  %d  %s", i+1, command)
 	}
-	answer, err := person.NewAsker(a.env, true).Ask(ctx, sshtunnel.Question{
+	answer, err := person.NewAsker(a.env, a.screen, true).Ask(ctx, sshtunnel.Question{
 		Prompt: fmt.Sprintf("Sign out of which? A number from 1 to %d, or all: ", len(found)), Echo: true,
 	})
 	number, _ := strconv.Atoi(strings.TrimSpace(answer))

@@ -13,6 +13,7 @@ import (
 	"sallyport/cmd/sallyport/internal/hostio"
 	"sallyport/cmd/sallyport/internal/obstacle"
 	"sallyport/cmd/sallyport/internal/person"
+	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/relay"
 )
 
@@ -28,12 +29,21 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	// Another process may hold the MCP host's end of stdin. Then stdin stays open after the host
 	// has ended, so the parent is watched as well. The deferred call ends the watching.
 	defer hostio.OnParentExit(cancel)()
+	if c.PinTools && c.TokenStore == "memory" {
+		return errPinsNeedStore
+	}
+	calls, err := openAudit(a, c.AuditLog)
+	if err != nil {
+		return err
+	}
 	s, err := a.openSession(ctx, c.Remote, false)
 	if err != nil {
+		calls.Close()
 		return err
 	}
 	watched := obstacle.Config{
 		Tunnel: s.Tunnel, Via: s.Via, Callback: s.CallbackTunnel, SignIn: s.SignIn,
+		Hops: s.Hops.Via, CallbackHops: s.Hops.Callback,
 		Words: a.words, Report: a.messages.Report, Lent: s.Logins.Shown,
 	}
 	if person.IsRemote(a.env, c.Browser.Browser) || c.CallbackVia != "" {
@@ -53,31 +63,39 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		stop()
 		done.Wait()
 		s.Close()
+		calls.Close()
 	})
 
-	err = relay.Run(ctx, relay.Config{
-		In: a.std.In, Out: a.toHost,
-		URL: s.Upstream, Header: s.Header,
-		Send: s.SignIn, InSession: s.SignIn.InSession(), Background: s.SignIn.Background(),
-		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
-		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
-		Timeout: time.Duration(c.Timeout), KeepAlive: time.Duration(c.KeepAlive),
-		Obstacle: watcher.Obstacle,
-		Idle:     hostio.TrimMemory(a.std.In),
-		Explain:  watcher.Explain,
-		Answered: watcher.Answered,
-		SignIn:   s.SignIn.SignIn,
-		Deliver:  pasted.text,
-		Load:     s.Load, Save: s.Save,
-		Mask:    func(text string) string { return person.Lines(s.Mask(text)) },
-		Version: a.env.Version,
-		Log:     a.log,
-	})
+	cfg := relayConfig(a, s, watcher, c)
+	cfg.Deliver, cfg.Audit = pasted.text, auditTo(calls, s)
+	err = relay.Run(ctx, cfg)
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
 		a.log.Info("the MCP host stopped reading", "err", err)
 		return nil // some MCP hosts end a server this way
 	}
 	return err
+}
+
+// relayConfig returns the settings of the MCP session.
+func relayConfig(a *app, s *session.Session, watcher *obstacle.Watcher, c *cli.ProxyCommand) relay.Config {
+	return relay.Config{
+		In: a.std.In, Out: a.toHost,
+		URL: s.Upstream, Header: s.Header,
+		Send: s.SignIn, InSession: s.SignIn.InSession(), Background: s.SignIn.Background(),
+		Transport: c.Transport, IgnoreTools: c.IgnoreTool,
+		PinTools: c.PinTools, PinHints: toolsHints(s, c.Remote, c.Common),
+		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
+		Timeout: time.Duration(c.Timeout), KeepAlive: time.Duration(c.KeepAlive),
+		Obstacle: watcher.Obstacle, Stage: func() string { return person.Printable(watcher.Stage()) },
+		Idle:     hostio.TrimMemory(a.std.In),
+		Explain:  watcher.Explain,
+		Answered: watcher.Answered,
+		SignIn:   s.SignIn.SignIn,
+		Load:     s.Load, Save: s.Save, Update: s.Update,
+		Mask:    func(text string) string { return person.Lines(s.Mask(text)) },
+		Version: a.env.Version,
+		Log:     a.log,
+	}
 }
 
 // within runs f and returns when it has ended, or after the time. If f takes longer, it runs on

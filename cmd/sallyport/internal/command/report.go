@@ -28,6 +28,8 @@ type statusReport struct {
 	Shared []sharedConnection `json:"shared"`
 	// Trusted are the hosts that may open a login page here without asking. It is never nil either.
 	Trusted []callback.Trusted `json:"trusted"`
+	// dir is the state directory that was looked at.
+	dir string
 }
 
 // storedAccount is an oauth.Account whose realm is split into its parts.
@@ -67,8 +69,9 @@ func newStoredAccount(account oauth.Account) storedAccount {
 	return s
 }
 
-// nameSignOuts adds to the commands what tells accounts of one upstream and profile apart.
-func nameSignOuts(accounts []storedAccount) {
+// nameSignOuts adds to the commands what tells accounts of one upstream and profile apart, and the
+// state directory if the settings name one.
+func nameSignOuts(accounts []storedAccount, stateDir string) {
 	count := map[string]int{}
 	for _, s := range accounts {
 		count[s.SignOut]++
@@ -76,6 +79,9 @@ func nameSignOuts(accounts []storedAccount) {
 	for i, s := range accounts {
 		if count[s.SignOut] > 1 && s.SignOut != "" {
 			accounts[i].SignOut = signOutCommand(s.Upstream, s.flags)
+		}
+		if stateDir != "" {
+			accounts[i].SignOut = strings.Replace(accounts[i].SignOut, " logout ", " logout --state-dir "+session.ShellWord(stateDir)+" ", 1)
 		}
 	}
 }
@@ -93,7 +99,7 @@ func (s storedAccount) route() string {
 func (r statusReport) write(out io.Writer, now time.Time) error {
 	var b strings.Builder
 	if len(r.Accounts) == 0 {
-		b.WriteString("nothing is stored\n")
+		fmt.Fprintf(&b, "nothing is stored in %s\n", r.dir)
 	}
 	for _, s := range r.Accounts {
 		s.write(&b, now)

@@ -27,7 +27,7 @@ func TestReport(t *testing.T) {
 		report statusReport
 		want   []string // lines
 	}{
-		{"nothing", statusReport{}, []string{"nothing is stored", "no proxy runs here"}},
+		{"nothing", statusReport{dir: "/var/ada"}, []string{"nothing is stored in /var/ada", "no proxy runs here"}},
 		{"an account", statusReport{Accounts: []storedAccount{stored(func(a *oauth.Account) {
 			a.Issuer, a.Name, a.Scopes, a.Expiry = "https://as.example", "ada\x1b[2J", []string{"a", "b"}, now.Add(90*time.Second)
 		})}}, []string{

@@ -19,7 +19,7 @@ import (
 func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal bool) (*session.Session, error) {
 	s, err := session.Open(ctx, session.Config{
 		Settings: settings, Env: a.env, AtTerminal: atTerminal, Log: a.log,
-		Ask:       person.NewAsker(a.env, atTerminal).Ask,
+		Ask:       person.NewAsker(a.env, a.screen, atTerminal).Ask,
 		Notice:    a.noticeOf(atTerminal),
 		Printable: person.Lines,
 		Explain:   func(err error) string { return a.words.Error(err).Text },
@@ -31,12 +31,15 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 				Messages: a.messages, Env: a.env, Upstream: session.PlainURL(s.Upstream),
 				CallbackVia: settings.CallbackVia, Forwarded: s.Forwarded,
 				Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
-				TakesPaste: atTerminal && person.CanPaste(a.std.In),
+				Screen: a.screen, TakesPaste: atTerminal && person.CanPaste(a.std.In),
 			}
 			return func(ctx context.Context, p oauth.Prompt, lend func(func(helper.Shown))) {
 				// Stderr shows the link. The log must not have it, because it holds the login's
 				// state.
 				a.fileLog.Info("sign-in offered", "host", s.Upstream.Host)
+				if s.Logins != nil && p.RedirectURI != "" && !p.Elsewhere && isAtBrowser(a, settings) {
+					s.Logins.ListenHere(ctx)
+				}
 				shown := login // two prompts may be shown at once
 				shown.Far = farSide(a, s, settings)
 				shown.Offer(ctx, p, lend)
@@ -47,6 +50,11 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 		a.words.AgentWay = agentWay(ctx, s, atTerminal)
 	}
 	return s, err
+}
+
+// isAtBrowser reports whether the browser of this machine is to open, whoever lends another.
+func isAtBrowser(a *app, settings cli.Remote) bool {
+	return !settings.NoBrowser && settings.CallbackVia == "" && person.IsHere(a.env, settings.Browser.Browser)
 }
 
 // agentWay returns what says how the agent gets into this process, if it is missing in s.

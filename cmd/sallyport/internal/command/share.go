@@ -117,7 +117,7 @@ func (a *app) shareProcess(ctx context.Context) error {
 		return errors.New("share: stdout is no file")
 	}
 	process := share.Process{Env: a.env, Stdin: stdin, Stdout: stdout, OpenLog: func(settings share.Settings) (*slog.Logger, func()) {
-		closeLog, err := a.openLog(cli.Common{LogFile: settings.LogFile, LogLevel: settings.LogLevel})
+		closeLog, err := a.openLog(cli.Common{LogFile: settings.LogFile, LogLevel: settings.LogLevel}, false)
 		if err != nil || settings.LogFile == "" { // nobody sees stderr
 			return slog.New(slog.DiscardHandler), func() {}
 		}

@@ -36,7 +36,7 @@ func (a *app) status(ctx context.Context, settings cli.Store, asJSON bool) error
 // newStatusReport collects what status shows. A socket of somebody else is reported on stderr.
 func newStatusReport(ctx context.Context, a *app, settings cli.Store) (statusReport, error) {
 	// Empty slices become [] in JSON. Nil ones would become null.
-	report := statusReport{Version: statusVersion, Accounts: []storedAccount{}, Proxies: []control.Status{}, Shared: []sharedConnection{}, Trusted: []callback.Trusted{}}
+	report := statusReport{dir: session.StateDir(settings, a.env), Version: statusVersion, Accounts: []storedAccount{}, Proxies: []control.Status{}, Shared: []sharedConnection{}, Trusted: []callback.Trusted{}}
 	report.Trusted = append(report.Trusted, callback.NewTrust(session.StateDir(settings, a.env)).List()...)
 	accounts, err := a.storedAccounts(settings)
 	if err != nil {
@@ -95,6 +95,6 @@ func (a *app) storedAccounts(settings cli.Store) ([]storedAccount, error) {
 	for _, account := range list {
 		accounts = append(accounts, newStoredAccount(account))
 	}
-	nameSignOuts(accounts)
+	nameSignOuts(accounts, settings.StateDir)
 	return accounts, nil
 }

@@ -37,15 +37,18 @@ func try(ctx context.Context, a *app) error {
 		"--via", practiceHost, "-F", w.SSHConfig, "--ca-file", w.CAFile, "--issuer", w.Login.Issuer,
 		"--state-dir", filepath.Join(dir, "state"), w.Upstream,
 	}
-	words := []string{"sallyport", "login"}
+	var words []string
 	for _, arg := range args {
 		words = append(words, session.ShellWord(arg))
 	}
+	typed := strings.Join(words, " ")
 	entry := map[string]any{"mcpServers": map[string]any{"practice": map[string]any{
 		"command": cmp.Or(a.env.Executable, "sallyport"), "args": args,
 	}}}
 	transcript.Heading("Sign in: type this in another terminal, and press the button on the page that opens")
-	fmt.Fprintln(a.std.Out, "  "+strings.Join(words, " "))
+	fmt.Fprintln(a.std.Out, "  sallyport login "+typed)
+	transcript.Heading("Or write it into an MCP host as well: sallyport install --list shows which CLIENT is here")
+	fmt.Fprintln(a.std.Out, "  sallyport install --client CLIENT --name practice "+typed)
 	transcript.Heading("Or put this into your MCP host, and let it call the tool greet")
 	if err := person.WriteJSON(a.std.Out, entry); err != nil {
 		return err

@@ -7,7 +7,8 @@
 //   - write reads as many bytes from stdin as it was told, compares their number and hash, runs the
 //     new file once, and only then gives it its name. Whatever breaks in between, what was there
 //     stays, and the unfinished file is removed.
-//   - paths asks the login shell where it finds sallyport. Its answer is only for words.
+//   - paths asks the login shell where it finds sallyport. The answer is only used to tell the
+//     person that the shell finds another one, or none.
 //
 // A command prints its results on lines that begin with a mark, because a login shell may print
 // other things.

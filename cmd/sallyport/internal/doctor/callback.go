@@ -28,7 +28,7 @@ func (w callbackRows) tell(ctx context.Context) {
 	w.begin(idHelper)
 	asked, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	helpers := len(helper.Answering(asked, helper.Dirs(w.SocketDirs)))
+	helpers := len(helper.Answering(asked, helper.Dirs(w.SocketDirs, w.Env.UsualStateDir())))
 	if helpers > 0 {
 		w.ok(idHelper, count(helpers, "helper")+" of another machine, or of this one, takes logins")
 		w.skipAll("the callback comes by the helper", idPort, idTrip, idBrowser)

@@ -7,13 +7,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 
 	"sallyport/cmd/sallyport/internal/environment"
 	"sallyport/cmd/sallyport/internal/install"
+	"sallyport/cmd/sallyport/internal/lazyregexp"
 )
 
 // Stage is the variable that tells a doctor, which another one has started with the environment of
@@ -174,12 +174,12 @@ func inherited(env environment.Environment) map[string]string {
 
 // reference matches a variable in the value of an entry, in the forms of all hosts: $NAME, ${NAME},
 // ${env:NAME}, ${NAME:-DEFAULT}.
-var reference = regexp.MustCompile(`\$(?:\{(?:env:)?(\w+)(?::-([^}]*))?\}|(\w+))`)
+var reference = lazyregexp.New(`\$(?:\{(?:env:)?(\w+)(?::-([^}]*))?\}|(\w+))`)
 
 // expand replaces references to variables.
 func expand(value string, getenv func(string) string) string {
-	return reference.ReplaceAllStringFunc(value, func(text string) string {
-		m := reference.FindStringSubmatch(text)
+	return reference().ReplaceAllStringFunc(value, func(text string) string {
+		m := reference().FindStringSubmatch(text)
 		return cmp.Or(getenv(cmp.Or(m[1], m[3])), m[2])
 	})
 }

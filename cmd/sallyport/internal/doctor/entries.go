@@ -30,8 +30,7 @@ func Entries(env environment.Environment) (entries []Entry, unread []error) {
 		return nil, []error{err}
 	}
 	self, _ := install.Self(place)
-	for i := range install.Hosts {
-		host := &install.Hosts[i]
+	for _, host := range install.Hosts() {
 		for _, file := range install.List(host, place) {
 			if file.Err != nil {
 				unread = append(unread, file.Err)

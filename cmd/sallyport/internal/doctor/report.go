@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/cmd/sallyport/internal/lazyregexp"
 )
 
 // Strangers returns the report as text that is fit to be sent to strangers. Names of hosts, people
@@ -110,17 +110,17 @@ func isLoopback(name string) bool {
 
 // Forms of names that nobody has told us.
 var (
-	mail     = regexp.MustCompile(`[\w.+-]+@[\w-]+(?:\.[\w-]+)+`)
-	urlHost  = regexp.MustCompile(`://([^\s/"'<>:\[\]]+)`)
-	address4 = regexp.MustCompile(`\b\d{1,3}(?:\.\d{1,3}){3}\b`)
-	address6 = regexp.MustCompile(`(?i)\b[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:%\w+)?`)
-	dotted   = regexp.MustCompile(`(?i)\b(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}\b`)
-	query    = regexp.MustCompile(`\?[^\s"')]+`)
-	key      = regexp.MustCompile(`SHA256:[A-Za-z0-9+/]{20,}`)
-	subject  = regexp.MustCompile(`\b(?:CN|O|OU|L|ST|STREET|SERIALNUMBER)=([^,+"]+)`)
-	segment  = regexp.MustCompile(`(://[^\s"']*?/)([A-Za-z0-9_~-]*[0-9][A-Za-z0-9_~-]*)`)
-	letter   = regexp.MustCompile(`[\pL\pN_-]`)
-	homes    = regexp.MustCompile(`(/home/|/Users/|\\Users\\)([^/\\\s:"')]+)`)
+	mail     = lazyregexp.New(`[\w.+-]+@[\w-]+(?:\.[\w-]+)+`)
+	urlHost  = lazyregexp.New(`://([^\s/"'<>:\[\]]+)`)
+	address4 = lazyregexp.New(`\b\d{1,3}(?:\.\d{1,3}){3}\b`)
+	address6 = lazyregexp.New(`(?i)\b[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:%\w+)?`)
+	dotted   = lazyregexp.New(`(?i)\b(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}\b`)
+	query    = lazyregexp.New(`\?[^\s"')]+`)
+	key      = lazyregexp.New(`SHA256:[A-Za-z0-9+/]{20,}`)
+	subject  = lazyregexp.New(`\b(?:CN|O|OU|L|ST|STREET|SERIALNUMBER)=([^,+"]+)`)
+	segment  = lazyregexp.New(`(://[^\s"']*?/)([A-Za-z0-9_~-]*[0-9][A-Za-z0-9_~-]*)`)
+	letter   = lazyregexp.New(`[\pL\pN_-]`)
+	homes    = lazyregexp.New(`(/home/|/Users/|\\Users\\)([^/\\\s:"')]+)`)
 )
 
 // files are the endings of what looks like a host's name and is a file.
@@ -128,8 +128,8 @@ var files = []string{"json", "jsonc", "toml", "yaml", "conf", "config", "pub", "
 
 // Mask replaces the names in a text.
 func (n *Names) Mask(text string) string {
-	text = query.ReplaceAllString(text, "?(query)")
-	for _, m := range mail.FindAllString(text, -1) {
+	text = query().ReplaceAllString(text, "?(query)")
+	for _, m := range mail().FindAllString(text, -1) {
 		user, host, _ := strings.Cut(m, "@")
 		switch {
 		case n.known[host] != "", isAddress(host): // as ssh writes it
@@ -138,26 +138,26 @@ func (n *Names) Mask(text string) string {
 			n.add(kindName, m)
 		}
 	}
-	for _, m := range homes.FindAllStringSubmatch(text, -1) {
+	for _, m := range homes().FindAllStringSubmatch(text, -1) {
 		n.add(kindUser, m[2])
 	}
-	for _, m := range key.FindAllString(text, -1) { // the public half of a key tells whose it is
+	for _, m := range key().FindAllString(text, -1) { // the public half of a key tells whose it is
 		n.add(kindKey, m)
 	}
-	for _, m := range subject.FindAllStringSubmatch(text, -1) {
+	for _, m := range subject().FindAllStringSubmatch(text, -1) {
 		n.add(kindName, m[1])
 	}
 	text = n.maskSegments(text)
-	for _, m := range urlHost.FindAllStringSubmatch(text, -1) {
+	for _, m := range urlHost().FindAllStringSubmatch(text, -1) {
 		n.add(kindHost, m[1])
 	}
-	for _, m := range address4.FindAllString(text, -1) {
+	for _, m := range address4().FindAllString(text, -1) {
 		n.addAddress(m)
 	}
-	for _, m := range address6.FindAllString(text, -1) {
+	for _, m := range address6().FindAllString(text, -1) {
 		n.addAddress(m)
 	}
-	for _, m := range dotted.FindAllString(text, -1) {
+	for _, m := range dotted().FindAllString(text, -1) {
 		if looksLikeHost(m) {
 			n.add(kindHost, m)
 		}
@@ -181,8 +181,8 @@ const longSegment = 16
 // that are long and have digits.
 func (n *Names) maskSegments(text string) string {
 	for {
-		replaced := segment.ReplaceAllStringFunc(text, func(found string) string {
-			m := segment.FindStringSubmatch(found)
+		replaced := segment().ReplaceAllStringFunc(text, func(found string) string {
+			m := segment().FindStringSubmatch(found)
 			if len(m[2]) < longSegment {
 				return found
 			}
@@ -235,7 +235,7 @@ func partOfWord(before, after, kind string) bool {
 	if kind == kindFolder {
 		return false
 	}
-	return before != "" && letter.MatchString(before[len(before)-1:]) || after != "" && letter.MatchString(after[:1])
+	return before != "" && letter().MatchString(before[len(before)-1:]) || after != "" && letter().MatchString(after[:1])
 }
 
 // word returns what a name is replaced by.

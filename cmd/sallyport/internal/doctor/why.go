@@ -1,6 +1,6 @@
 package doctor
 
-import "regexp"
+import "sallyport/cmd/sallyport/internal/lazyregexp"
 
 // The IDs of the rows. Those of a hop are made by chain.id.
 const (
@@ -91,7 +91,7 @@ var reasons = map[string]string{
 }
 
 // hopNumber is the part of an ID that counts hops.
-var hopNumber = regexp.MustCompile(`^(?:callback\.)?hop\.[0-9]+\.`)
+var hopNumber = lazyregexp.New(`^(?:callback\.)?hop\.[0-9]+\.`)
 
 // whyOf returns the reason of a row.
-func whyOf(id string) string { return reasons[hopNumber.ReplaceAllString(id, "hop.")] }
+func whyOf(id string) string { return reasons[hopNumber().ReplaceAllString(id, "hop.")] }

@@ -134,13 +134,20 @@ func hiddenVariables() (get func(string) string, hide func(string)) {
 // StateDir returns sallyport's directory in the system's place for state. It is empty if there is
 // no home directory.
 func (e Environment) StateDir() string {
-	switch {
-	case runtime.GOOS == "windows":
+	if dir := e.Getenv("XDG_STATE_HOME"); runtime.GOOS != "windows" && runtime.GOOS != "darwin" && filepath.IsAbs(dir) {
+		return filepath.Join(dir, "sallyport")
+	}
+	return e.UsualStateDir()
+}
+
+// UsualStateDir returns StateDir of a session in which no variable moves it. It is empty if there
+// is no home directory.
+func (e Environment) UsualStateDir() string {
+	switch runtime.GOOS {
+	case "windows":
 		return Under(e.Getenv("LocalAppData"), "sallyport")
-	case runtime.GOOS == "darwin":
+	case "darwin":
 		return Under(e.Home, "Library", "Application Support", "sallyport")
-	case filepath.IsAbs(e.Getenv("XDG_STATE_HOME")):
-		return filepath.Join(e.Getenv("XDG_STATE_HOME"), "sallyport")
 	}
 	return Under(e.Home, ".local", "state", "sallyport")
 }

@@ -19,6 +19,9 @@ var commandRows = []row{
 		return Explanation{Kind: KindRefused, Status: StatusSignIn, Text: e.Error(), Hints: unauthorizedHints(g,
 			"sallyport logout URL forgets the token; then sign in again, with another account if you have one")}
 	}),
+	onGiven(func(g given, e *session.SignInWantedError) Explanation {
+		return Explanation{Kind: KindSignIn, Status: StatusSignIn, Text: e.Error(), Hints: unauthorizedHints(g, "sallyport login URL, in a terminal, signs in")}
+	}),
 	on(func(e *session.NotStoredError) Explanation {
 		return Explanation{Kind: KindOther, Text: e.Error(), Status: StatusFailed, Hints: []string{
 			"make room there, or name another place: --state-dir DIR; a running proxy does not see this sign-in",

@@ -65,7 +65,7 @@ type Explanation struct {
 
 // Obstacle returns the explanation as the relay gives it to the MCP host.
 func (e Explanation) Obstacle() *relay.Obstacle {
-	return &relay.Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Person: e.Kind == KindSSHPerson, Final: e.Final}
+	return &relay.Obstacle{Kind: e.Kind, Text: e.Text, Hints: e.Hints, Person: e.Kind == KindSSHPerson || e.Kind == KindSSHAuth, Final: e.Final}
 }
 
 // Explainer explains errors to a person who has made these settings. The zero value knows of none.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -68,9 +69,18 @@ func explainAuth(g given, err error) (Explanation, bool) {
 	// Without the agent nothing is known of its keys. A login elsewhere may bring the shared
 	// connection up.
 	if e.NeedsPerson || g.forgottenAgent() != "" {
-		out.Kind, out.Final = KindSSHPerson, nil
+		out.Final = nil
+	}
+	if out.Final == nil && (e.NeedsPerson || !refusedKey(e)) {
+		out.Kind = KindSSHPerson
 	}
 	return out, true
+}
+
+// refusedKey reports whether the server has refused a key. The key may be the wrong one, and so may
+// the user's name.
+func refusedKey(e *sshtunnel.AuthError) bool {
+	return slices.ContainsFunc(e.Tried, func(tried string) bool { return strings.HasPrefix(tried, "publickey ") })
 }
 
 // loginServesAll says what a login at a terminal does for the proxies, as the end of a hint. It is
@@ -139,10 +149,15 @@ func (g given) authHints(e *sshtunnel.AuthError) []string {
 	if n := len(e.Tried); n > 0 && !strings.HasPrefix(e.Tried[n-1], "publickey ") {
 		return []string{"the answer or the confirmation was refused; to answer again: sallyport login --via HOST URL in a terminal"}
 	}
-	if forgotten := g.forgottenAgent(); forgotten != "" {
+	check := fmt.Sprintf("ssh -v %s shows the same exchange; check User and IdentityFile, and ~/.ssh/authorized_keys there", e.Hop)
+	forgotten := g.forgottenAgent()
+	if forgotten != "" && !refusedKey(e) {
 		return []string{forgotten, "or set IdentityFile in ssh_config, under Host " + e.Hop + ", to a key without a passphrase"}
 	}
-	return []string{fmt.Sprintf("ssh -v %s shows the same exchange; check User and IdentityFile, and ~/.ssh/authorized_keys there", e.Hop)}
+	if forgotten != "" {
+		return []string{check, "or an agent has the right key: " + forgotten}
+	}
+	return []string{check}
 }
 
 // proxyCommandHints say how to find out what is wrong with a ProxyCommand. The PATH of an MCP host

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -20,6 +21,16 @@ var upstreamRows = []row{
 		}
 		return Explanation{Kind: KindStatus, Text: e.Error() + saidBy(e), Status: status, Hints: statusHints(g, e)}
 	}),
+	probeRow,
+}
+
+// probeRow explains what was asked of the upstream in vain. An error below it counts more.
+func probeRow(_ given, err error) (Explanation, bool) {
+	e, ok := errors.AsType[*relay.ProbeError](err)
+	if !ok || e.Err != nil {
+		return Explanation{}, false
+	}
+	return Explanation{Kind: KindOther, Text: e.Text, Hints: e.Hints, Status: StatusFailed}, true
 }
 
 // saidBy returns what the challenge of the answer says, as the end of a line.

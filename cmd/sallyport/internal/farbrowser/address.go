@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"regexp"
 	"strings"
+
+	"sallyport/cmd/sallyport/internal/lazyregexp"
 
 	"golang.org/x/net/idna"
 )
@@ -32,11 +33,11 @@ const (
 
 // hostName matches the names that DNS and /etc/hosts have: letters, digits, hyphens and underscores
 // in labels of at most 63. Names of other alphabets reach a proxy in ASCII (RFC 3492).
-var hostName = regexp.MustCompile(`^[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*$`)
+var hostName = lazyregexp.New(`^[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*$`)
 
 // numeric matches a last label that makes a host an IPv4 address, in whichever of inet_aton(3)'s
 // forms: 127.1, 0x7f000001, 2130706433 (WHATWG URL, section 3.5, "ends in a number").
-var numeric = regexp.MustCompile(`^([0-9]+|0x[0-9a-f]*)$`)
+var numeric = lazyregexp.New(`^([0-9]+|0x[0-9a-f]*)$`)
 
 // canonical returns a host in the form in which hosts are compared: in ASCII (RFC 3492) and lower
 // case, without the dot of the root.
@@ -61,9 +62,9 @@ func checkHost(host, login string) error {
 	}
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	switch {
-	case len(host) > 253 || !hostName.MatchString(host):
+	case len(host) > 253 || !hostName().MatchString(host):
 		return &AddressError{host, noName}
-	case numeric.MatchString(last):
+	case numeric().MatchString(last):
 		return &AddressError{host, anAddress}
 	}
 	switch last {

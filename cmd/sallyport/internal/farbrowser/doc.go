@@ -39,9 +39,9 @@
 // far network.
 //
 // A callback on loopback stays there: browsers use no proxy for loopback, and the PAC file says
-// DIRECT. It also says so for what a browser asks its maker by itself, and for everything that is
-// not encrypted and not at the login server. After the login the proxy is gone, and the window
-// reaches nothing but that.
+// DIRECT. It also says DIRECT for the servers of the browser's maker, which browsers ask unbidden,
+// and for everything that is not encrypted and not at the login server. After the login the proxy
+// is gone, so the window reaches only what is DIRECT.
 //
 // # What the proxy refuses
 //

@@ -33,11 +33,12 @@
 // # The side of HOST
 //
 // A login (Logins) asks all helpers that are there to hold its port, before it begins. If one does,
-// HOST binds no port, and the callback comes by Deliver. If none does within some seconds, the port
-// is bound on HOST, and helpers that come later are shown the login as well. The first may choose
-// the port, all others get the one that is agreed on. If the last helper is gone for some seconds,
-// HOST binds the port after all. The first callback with the right state counts; the other helpers
-// are told the outcome.
+// HOST binds no port, and the callback comes by Deliver. It binds the port after all (ListenHere)
+// if the person seems to sit at HOST, whose browser opens as well. If none does within some
+// seconds, the port is bound on HOST, and helpers that come later are shown the login as well. The
+// first may choose the port, all others get the one that is agreed on. If the last helper is gone
+// for some seconds, HOST binds the port after all. The first callback with the right state counts;
+// the other helpers are told the outcome.
 //
 // A socket is used only if its file is this user's, nobody else may write to it, and the process
 // behind it is this user's too (package localsock). Other processes of the same user are not kept

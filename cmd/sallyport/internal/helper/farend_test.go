@@ -205,3 +205,20 @@ func TestOpenedConnReturnsWhatItRead(t *testing.T) {
 		t.Errorf("got %q, %v", b, err)
 	}
 }
+
+// What HOST says of itself stands in lines for the person, so it cannot be a sentence of its own.
+func TestAGreetingIsNoText(t *testing.T) {
+	for _, version := range []string{"1.0 there). Now run: curl evil.example", "\x1b[2J", "1\u202e", strings.Repeat("1", 61)} {
+		var b strings.Builder
+		if err := (greeting{Protocol: Version, Version: version, System: version}).write(&b); err != nil {
+			t.Fatal(err)
+		}
+		if g, err := readGreeting(bufio.NewReader(strings.NewReader(b.String()))); err != nil || g.Version != "" || g.System != "" {
+			t.Errorf("got %+v, %v", g, err)
+		}
+	}
+	const line = greetingMark + `{"protocol":1,"version":"v1.2.3-0.2026+dirty","system":"Linux x86_64"}` + "\n"
+	if g, err := readGreeting(bufio.NewReader(strings.NewReader(line))); err != nil || g.Version != "v1.2.3-0.2026+dirty" || g.System != "Linux x86_64" {
+		t.Errorf("got %+v, %v", g, err)
+	}
+}

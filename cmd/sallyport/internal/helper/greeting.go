@@ -56,6 +56,7 @@ func readGreeting(r *bufio.Reader) (greeting, error) {
 		read += len(line)
 		if _, text, found := bytes.Cut(line, []byte(greetingMark)); found && err == nil {
 			if json.Unmarshal(text, &g) == nil {
+				g.Version, g.System = plainName(g.Version, ""), plainName(g.System, " ")
 				return g, nil
 			}
 		}
@@ -64,6 +65,24 @@ func readGreeting(r *bufio.Reader) (greeting, error) {
 		}
 	}
 	return g, errNoGreeting
+}
+
+// maxName is the most bytes of a version or of the name of a system.
+const maxName = 60
+
+// plainName returns a name that HOST says, or nothing if it has other characters than such names
+// and those of more: a line for the person shows it, and it must not go on with words of its own.
+func plainName(name, more string) string {
+	for _, c := range []byte(name) {
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9'
+		if !letter && !strings.Contains("._+-"+more, string(rune(c))) {
+			return ""
+		}
+	}
+	if len(name) > maxName {
+		return ""
+	}
+	return name
 }
 
 // places are where a sallyport may lie on HOST. The first one is looked up in PATH, which is short

@@ -270,7 +270,7 @@ func (g *login) hurry() {
 func (g *login) shown() (Shown, <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s := Shown{Trouble: g.trouble, Refused: g.refused}
+	s := Shown{Here: g.listener.isBound(), Trouble: g.trouble, Refused: g.refused}
 	for _, t := range g.talks {
 		if !t.held {
 			continue

@@ -156,6 +156,20 @@ func (l *Logins) Offer(ctx context.Context, p Prompt, report func(Shown)) {
 	}
 }
 
+// ListenHere binds the port of the login under way on this machine, too, for a person whose browser
+// is here. A port that somebody else has, as a helper of this machine, is left to that one.
+func (l *Logins) ListenHere(ctx context.Context) {
+	l.mu.Lock()
+	g := l.current
+	l.mu.Unlock()
+	if g == nil || g.listener.isBound() {
+		return
+	}
+	if err := g.bind(ctx); err != nil {
+		l.cfg.Log.Debug("the browser of this machine cannot bring the callback", "err", err)
+	}
+}
+
 // Feed adds the connections of another listener to the login under way, which closes it. It closes
 // the listener at once if there is none.
 func (l *Logins) Feed(from net.Listener) {
@@ -207,6 +221,8 @@ func (l *Logins) Close() error {
 type Shown struct {
 	// Holding is how many helpers hold the port.
 	Holding int
+	// Here says that the port is bound on this machine, too.
+	Here bool
 	// Hosts are the names of this machine that the persons at the helpers typed. They may be a
 	// peer's words.
 	Hosts []string
@@ -221,7 +237,7 @@ type Shown struct {
 
 // equal reports whether both say the same.
 func (s Shown) equal(o Shown) bool {
-	return s.Holding == o.Holding && slices.Equal(s.Hosts, o.Hosts) && s.How == o.How && s.Trouble == o.Trouble && s.Refused == o.Refused
+	return s.Holding == o.Holding && s.Here == o.Here && slices.Equal(s.Hosts, o.Hosts) && s.How == o.How && s.Trouble == o.Trouble && s.Refused == o.Refused
 }
 
 // errPortBusy says that no helper can hold the port.

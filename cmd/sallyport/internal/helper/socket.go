@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 
 	"sallyport/cmd/sallyport/internal/localsock"
@@ -24,15 +25,16 @@ const (
 )
 
 // Dirs returns the directories of helper sockets, the best one first. They lie in those of control
-// sockets. An MCP host and an SSH session may see different variables, so the usual place of
-// XDG_RUNTIME_DIR is among them in any case. The paths of all these may be too long for a socket,
-// so the last one lies in the directory of temporary files.
-func Dirs(control []string) []string {
+// sockets. An MCP host and an SSH session may see different variables, so the usual places of
+// XDG_RUNTIME_DIR and of the state are among them in any case. The former may be there only later,
+// when somebody logs in. The paths of all these may be too long for a socket, so the last one lies
+// in the directory of temporary files.
+func Dirs(control []string, usualStateDir string) []string {
 	all := slices.Clone(control)
 	if uid := os.Getuid(); uid >= 0 { // there are numbers, so this is not Windows
-		usual := fmt.Sprintf("/run/user/%d", uid)
-		if fi, err := os.Stat(usual); err == nil && fi.IsDir() {
-			all = append(all, filepath.Join(usual, "sallyport"))
+		all = append(all, filepath.Join(usualRuntimeDir(uid), "sallyport"))
+		if usualStateDir != "" {
+			all = append(all, filepath.Join(usualStateDir, "run"))
 		}
 		all = append(all, filepath.Join(os.TempDir(), fmt.Sprintf("sallyport-%d", uid)))
 	}
@@ -45,6 +47,9 @@ func Dirs(control []string) []string {
 	return dirs
 }
 
+// usualRuntimeDir is where a system with systemd has the directory of a user's session.
+func usualRuntimeDir(uid int) string { return fmt.Sprintf("/run/user/%d", uid) }
+
 // Listen makes a helper socket in the first directory that can have one. The error is that of the
 // last directory, a *localsock.DirError if it is somebody else's. The caller must close the
 // listener.
@@ -53,6 +58,11 @@ func Listen(dirs []string) (*localsock.Listener, error) {
 	for _, dir := range dirs {
 		// Whoever owns the directory above could put another one in the place of ours.
 		above := filepath.Dir(dir)
+		if run := usualRuntimeDir(os.Getuid()); filepath.Dir(above) == run {
+			if _, err = os.Stat(run); err != nil { // it is the system's to make
+				continue
+			}
+		}
 		if err = os.MkdirAll(above, 0o700); err != nil {
 			continue
 		}
@@ -82,14 +92,29 @@ func Sockets(dirs []string) []string {
 	return paths
 }
 
+// errOtherNetwork says that a socket belongs to another machine that shares the directory.
+var errOtherNetwork = errors.New("it is served in another network namespace")
+
 // Dial connects to a helper socket. If nobody listens there, it removes the socket. The error is
-// that of localsock.Dial. The caller must close the connection.
+// that of localsock.Dial, or says that the socket lies in a directory of temporary files and is
+// served in another network namespace: containers may share such a directory, and mean nothing by
+// it. The caller must close the connection.
 func Dial(ctx context.Context, path string) (net.Conn, error) {
 	conn, err := localsock.Dial(ctx, path)
 	if err != nil && localsock.Gone(err) {
 		os.Remove(path)
 	}
+	if err == nil && isTemporary(path) && !localsock.SameNetwork(conn) {
+		conn.Close()
+		return nil, errOtherNetwork
+	}
 	return conn, err
+}
+
+// isTemporary reports whether a socket lies in a directory of temporary files.
+func isTemporary(path string) bool {
+	dir := filepath.Dir(path)
+	return dir == forwardedDir || strings.HasPrefix(dir, filepath.Join(os.TempDir(), forwardedPrefix))
 }
 
 // Answering returns those of the sockets of Sockets behind which a helper answers. None is asked

@@ -46,7 +46,7 @@ func (c *Carrier) byExec(ctx context.Context) (*way, error) {
 		process.Close()
 		return nil, err
 	}
-	session, err := yamux.Server(&pipes{r, process}, sessionConfig())
+	session, err := yamux.Server(&pipes{&frames{Reader: r}, process}, sessionConfig())
 	if err != nil {
 		process.Close()
 		return nil, err

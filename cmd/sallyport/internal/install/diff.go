@@ -2,9 +2,10 @@ package install
 
 import (
 	"bytes"
-	"regexp"
 	"slices"
 	"strings"
+
+	"sallyport/cmd/sallyport/internal/lazyregexp"
 
 	"github.com/rogpeppe/go-internal/diff"
 )
@@ -85,23 +86,23 @@ func cutLine(line, other string) string {
 var (
 	// secretValue matches a key or variable whose name is that of a secret, and its value. The
 	// value is no reference to a variable.
-	secretValue = regexp.MustCompile(`(?i)([\w.-]*(?:auth|cookie|token|secret|password|passwd|apikey|api[_-]key|credential|bearer)[\w.-]*["']?\s*[:=]\s*)("[^"$][^"]*"|'[^'$][^']*'|[^\s"'$\[{,}]+)`)
+	secretValue = lazyregexp.New(`(?i)([\w.-]*(?:auth|cookie|token|secret|password|passwd|apikey|api[_-]key|credential|bearer)[\w.-]*["']?\s*[:=]\s*)("[^"$][^"]*"|'[^'$][^']*'|[^\s"'$\[{,}]+)`)
 	// secretWord matches a secret that stands by itself: that of a header, and in the
 	// query of a URL.
-	secretWord = regexp.MustCompile(`(?i)((?:bearer|basic)\s+|[?&][\w.-]+=)[^\s"'&$]+`)
+	secretWord = lazyregexp.New(`(?i)((?:bearer|basic)\s+|[?&][\w.-]+=)[^\s"'&$]+`)
 	// urlPassword matches the password in a URL.
-	urlPassword = regexp.MustCompile(`(://[^/\s:@"']*:)[^/\s@"']+@`)
+	urlPassword = lazyregexp.New(`(://[^/\s:@"']*:)[^/\s@"']+@`)
 	// secretFlag matches a flag whose value is a secret, and the value in the next text of a list.
-	secretFlag = regexp.MustCompile(`(?i)("--[\w-]*(?:secret|token|password|header)",\s*")[^"]*`)
+	secretFlag = lazyregexp.New(`(?i)("--[\w-]*(?:secret|token|password|header)",\s*")[^"]*`)
 )
 
 // mask replaces secrets by stars.
 func mask(line string) string {
-	line = secretFlag.ReplaceAllString(line, "${1}***")
-	line = urlPassword.ReplaceAllString(line, "${1}***@")
-	line = secretWord.ReplaceAllString(line, "${1}***")
-	return secretValue.ReplaceAllStringFunc(line, func(found string) string {
-		parts := secretValue.FindStringSubmatch(found)
+	line = secretFlag().ReplaceAllString(line, "${1}***")
+	line = urlPassword().ReplaceAllString(line, "${1}***@")
+	line = secretWord().ReplaceAllString(line, "${1}***")
+	return secretValue().ReplaceAllStringFunc(line, func(found string) string {
+		parts := secretValue().FindStringSubmatch(found)
 		if value := strings.Trim(parts[2], `"'`); value == "true" || value == "false" || value == "null" || value == "***" {
 			return found
 		}

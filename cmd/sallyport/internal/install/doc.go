@@ -5,8 +5,8 @@
 //
 // A [Host] is a row of a table: where its file is on each system, how its entry looks, which
 // variables it keeps back, and what it still wants from the person. The table has one file a family
-// of hosts. A row says nothing about syntax: there is a format for each of the three, which gets
-// the old bytes of a file and returns the new ones.
+// of hosts. A row says nothing about syntax, but names one of three formats: JSON with comments,
+// TOML, YAML. A format gets the old bytes of a file and returns the new ones.
 //
 // [Install] reads the servers that a file has, decides what to do (plan), lets the format edit the
 // bytes, and replaces the file. [Uninstall] does the reverse. [List] only reads.
@@ -16,9 +16,9 @@
 // Every byte stays that does not belong to the entry: comments, order, indentation, line breaks, a
 // byte order mark, trailing commas. So an edit never writes a document anew from its decoded form.
 // The parser only tells where a value begins and ends, and the entry goes between. What is added
-// looks like what is there: the same indentation, and on one line in a file of one line. Uninstall
-// after install gives the old bytes back. To do so it has to know whether a container was missing
-// or empty, which [Records] remembers.
+// looks like what is there: it has the same indentation, and one line in a file of one line. Uninstall
+// after install gives the old bytes back. To do so it has to know whether the object that holds the
+// servers was missing before, or empty. [Records] remembers that.
 //
 // A file that does not parse, or has a key twice on the way to the entry, is left alone: whatever
 // we add, its host may read something else.

@@ -6,15 +6,17 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"sallyport/cmd/sallyport/internal/lazyregexp"
 )
 
 var (
 	// escapeSequence matches what colours a terminal.
-	escapeSequence = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
+	escapeSequence = lazyregexp.New("\x1b\\[[0-9;?]*[A-Za-z]")
 	// badHealth matches the words with which hosts say that a server does not work.
-	badHealth = regexp.MustCompile(`(?i)fail|error|✗|✘|not connected|disconnected|disabled|pending|not found`)
+	badHealth = lazyregexp.New(`(?i)fail|error|✗|✘|not connected|disconnected|disabled|pending|not found`)
 	// statusLine matches a line that tells the state of the server named above it.
-	statusLine = regexp.MustCompile(`(?i)^\W*((status|enabled)\s*:|\d+ tools?\b)`)
+	statusLine = lazyregexp.New(`(?i)^\W*((status|enabled)\s*:|\d+ tools?\b)`)
 )
 
 // Health is what a host's own health check says about a server.
@@ -34,7 +36,7 @@ func Ask(ctx context.Context, p Place, command []string, name string) Health {
 	cmd.Dir, cmd.Env, cmd.WaitDelay = p.Dir, p.Env.Environ(), time.Second
 	out, err := cmd.CombinedOutput()
 	said := healthOf(string(out), name)
-	return Health{Said: said, Bad: badHealth.MatchString(said), Err: err}
+	return Health{Said: said, Bad: badHealth().MatchString(said), Err: err}
 }
 
 // healthOf finds what the output of a health check says about a server: the line with its name, and
@@ -42,9 +44,9 @@ func Ask(ctx context.Context, p Place, command []string, name string) Health {
 func healthOf(output, name string) string {
 	word := regexp.MustCompile(`(?:^|[^\w-])` + regexp.QuoteMeta(name) + `(?:[^\w-]|$)`)
 	var said []string
-	for line := range strings.Lines(escapeSequence.ReplaceAllString(output, "")) {
+	for line := range strings.Lines(escapeSequence().ReplaceAllString(output, "")) {
 		line = strings.TrimSpace(line)
-		if len(said) == 0 && word.MatchString(line) || len(said) == 1 && statusLine.MatchString(line) {
+		if len(said) == 0 && word.MatchString(line) || len(said) == 1 && statusLine().MatchString(line) {
 			said = append(said, line)
 		}
 	}

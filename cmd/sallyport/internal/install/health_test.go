@@ -19,7 +19,7 @@ func TestHealthOf(t *testing.T) {
 	for said, want := range map[string]bool{
 		"✔ Connected": false, "enabled: true": false, "✗ site: x - Disconnected": true, "Status: ⏸ Pending approval": true, "site failed": true, "site disabled": true,
 	} {
-		if got := badHealth.MatchString(said); got != want {
+		if got := badHealth().MatchString(said); got != want {
 			t.Errorf("%q is bad: %v, want %v", said, got, want)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"sallyport/cmd/sallyport/internal/environment"
 )
@@ -115,15 +116,24 @@ type Host struct {
 	lock string
 }
 
-// Hosts are all hosts that are known, in the order of their names.
-var Hosts = slices.Concat(claudeHosts, codexHosts, geminiHosts, openHosts, editorHosts, agentHosts)
+// Hosts returns all hosts that are known, in the order of their names. The slice is shared. It is
+// made when it is first needed, because most processes are proxies and need none of them.
+var Hosts = sync.OnceValue(func() []*Host {
+	var hosts []*Host
+	for _, group := range [][]Host{claudeHosts(), codexHosts(), geminiHosts(), openHosts(), editorHosts(), agentHosts(), moreAgentHosts()} {
+		for i := range group {
+			hosts = append(hosts, &group[i])
+		}
+	}
+	return hosts
+})
 
 // Find returns the host that is called by name, which may be one of its aliases.
 func Find(name string) (*Host, bool) {
 	name = strings.ToLower(name)
-	for i := range Hosts {
-		if Hosts[i].Name == name || slices.Contains(Hosts[i].Aliases, name) {
-			return &Hosts[i], true
+	for _, host := range Hosts() {
+		if host.Name == name || slices.Contains(host.Aliases, name) {
+			return host, true
 		}
 	}
 	return nil, false
@@ -131,9 +141,9 @@ func Find(name string) (*Host, bool) {
 
 // Names lists the names of all hosts.
 func Names() []string {
-	names := make([]string, len(Hosts))
-	for i := range Hosts {
-		names[i] = Hosts[i].Name
+	var names []string
+	for _, host := range Hosts() {
+		names = append(names, host.Name)
 	}
 	return names
 }
@@ -142,8 +152,8 @@ func Names() []string {
 // all of them.
 func Nearest(word string, pick func(word string, names []string) string) (*Host, bool) {
 	var names []string
-	for i := range Hosts {
-		names = append(append(names, Hosts[i].Name), Hosts[i].Aliases...)
+	for _, host := range Hosts() {
+		names = append(append(names, host.Name), host.Aliases...)
 	}
 	return Find(pick(strings.ToLower(word), names))
 }

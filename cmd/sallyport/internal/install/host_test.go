@@ -115,8 +115,7 @@ func TestForms(t *testing.T) {
 	for _, name := range []string{"vscode", "vscode-insiders", "vscodium"} {
 		want[name] = jsonOf("servers", `"type": "stdio",`+"\n      "+wide)
 	}
-	for i := range Hosts {
-		host := &Hosts[i]
+	for _, host := range Hosts() {
 		got, err := host.Shown(placeOf("linux", "/home/ada", nil), entry)
 		if err != nil || got != want[host.Name] {
 			t.Errorf("%s:\n%s\nwant\n%s\n%v", host.Name, got, want[host.Name], err)
@@ -125,8 +124,8 @@ func TestForms(t *testing.T) {
 			t.Errorf("%s wants nothing of the person", host.Name)
 		}
 	}
-	if len(want) != len(Hosts) {
-		t.Errorf("%d forms for %d hosts", len(want), len(Hosts))
+	if len(want) != len(Hosts()) {
+		t.Errorf("%d forms for %d hosts", len(want), len(Hosts()))
 	}
 }
 
@@ -141,7 +140,7 @@ func TestManualListsHosts(t *testing.T) {
 // Names and aliases of hosts are unique.
 func TestNamesAreUnique(t *testing.T) {
 	seen := map[string]string{}
-	for _, host := range Hosts {
+	for _, host := range Hosts() {
 		for _, name := range append([]string{host.Name}, host.Aliases...) {
 			if seen[name] != "" && seen[name] != host.Name {
 				t.Errorf("%s is %s and %s", name, seen[name], host.Name)
@@ -338,8 +337,7 @@ func TestInstallSyntax(t *testing.T) {
 // TestUninstall shows for each host and scope that two installs and two uninstalls leave what was
 // there: no file.
 func TestUninstall(t *testing.T) {
-	for i := range Hosts {
-		host := &Hosts[i]
+	for _, host := range Hosts() {
 		if host.Paste != "" {
 			continue
 		}

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -222,17 +223,23 @@ func sameProfile(s Server, e Entry) bool { return s.Profile() == profileOf(e.Arg
 // Profile returns the name of the account that the server uses.
 func (s Server) Profile() string { return profileOf(s.Command) }
 
-// profileOf returns the value of --profile.
-func profileOf(args []string) string {
-	for i, arg := range args {
-		if value, ok := strings.CutPrefix(arg, "--profile="); ok {
+// Flag returns the value that the server's command line has for a flag of sallyport, such as
+// "--state-dir". It is empty if the flag is not there.
+func (s Server) Flag(name string) string {
+	for i, arg := range s.Command {
+		if value, ok := strings.CutPrefix(arg, name+"="); ok {
 			return value
 		}
-		if arg == "--profile" && i+1 < len(args) {
-			return args[i+1]
+		if arg == name && i+1 < len(s.Command) {
+			return s.Command[i+1]
 		}
 	}
-	return "default"
+	return ""
+}
+
+// profileOf returns the value of --profile in a command line.
+func profileOf(args []string) string {
+	return cmp.Or(Server{Command: args}.Flag("--profile"), "default")
 }
 
 // freeName finds a name that no server has.

@@ -3,8 +3,9 @@ package install
 import (
 	"bytes"
 	"encoding/json"
-	"regexp"
 	"strings"
+
+	"sallyport/cmd/sallyport/internal/lazyregexp"
 
 	"github.com/tailscale/hujson"
 )
@@ -20,7 +21,7 @@ type layout struct {
 }
 
 // firstIndent finds the indentation of the first line that has some.
-var firstIndent = regexp.MustCompile(`(?m)^([ \t]+)["}\]]`)
+var firstIndent = lazyregexp.New(`(?m)^([ \t]+)["}\]]`)
 
 // layoutOf looks at the object at and at the document around it.
 func layoutOf(text []byte, at *hujson.Value) layout {
@@ -28,7 +29,7 @@ func layoutOf(text []byte, at *hujson.Value) layout {
 	if bytes.Contains(text, []byte("\r\n")) {
 		l.newline = "\r\n"
 	}
-	if match := firstIndent.FindSubmatch(text); match != nil {
+	if match := firstIndent().FindSubmatch(text); match != nil {
 		l.unit = string(match[1])
 	}
 	obj := at.Value.(*hujson.Object)

@@ -3,9 +3,10 @@ package install
 import (
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
+
+	"sallyport/cmd/sallyport/internal/lazyregexp"
 )
 
 // Kind says what a server of a host's configuration is to us.
@@ -27,7 +28,7 @@ const (
 
 // packageName matches the name of one of the programs above, as a path, as a package of npm, and
 // with a version.
-var packageName = regexp.MustCompile(`^(?:.*[/\\])?(sallyport|mcp-oauth2-proxy|mcp-remote)(?:\.exe|\.cmd|\.js)?(?:@[\w.^~-]+)?$`)
+var packageName = lazyregexp.New(`^(?:.*[/\\])?(sallyport|mcp-oauth2-proxy|mcp-remote)(?:\.exe|\.cmd|\.js)?(?:@[\w.^~-]+)?$`)
 
 // runners start a package: npx mcp-remote, cmd /c npx mcp-remote, node .../mcp-remote/....
 var runners = []string{"npx", "bunx", "pnpx", "pnpm", "yarn", "node", "bun", "deno", "cmd", "env"}
@@ -50,7 +51,7 @@ func (s Server) Kind(self string) Kind {
 		words = s.Command
 	}
 	for _, word := range words {
-		if match := packageName.FindStringSubmatch(word); match != nil {
+		if match := packageName().FindStringSubmatch(word); match != nil {
 			return Kind(match[1])
 		}
 	}
@@ -129,7 +130,7 @@ func NameOf(upstream *url.URL, profile string) string {
 }
 
 // namePattern is what all hosts take as a name.
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+var namePattern = lazyregexp.New(`^[A-Za-z0-9_-]{1,64}$`)
 
 // IsName reports whether all hosts take a name.
-func IsName(name string) bool { return namePattern.MatchString(name) }
+func IsName(name string) bool { return namePattern().MatchString(name) }

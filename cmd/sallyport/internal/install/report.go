@@ -71,8 +71,8 @@ func (h *Host) IsHere(p Place) bool {
 // NewReport looks at all hosts. The argument self is the path of this program.
 func NewReport(p Place, self string) Report {
 	report := Report{Version: 1, Hosts: []HostReport{}}
-	for i := range Hosts {
-		report.Hosts = append(report.Hosts, newHostReport(p, &Hosts[i], self))
+	for _, host := range Hosts() {
+		report.Hosts = append(report.Hosts, newHostReport(p, host, self))
 	}
 	return report
 }

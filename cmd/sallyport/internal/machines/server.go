@@ -63,7 +63,21 @@ func StartMCP(t testing.TB, ns *Namespace) string {
 // there.
 func StartMCPAt(t testing.TB, ns *Namespace, addr string) (p *Process, url string) {
 	t.Helper()
-	return StartRole(t, ns, "mcp", addr)
+	return StartRole(t, ns, "mcp", mcpRole{Addr: addr})
+}
+
+// StartMCPThatSays is StartMCPAt for a server that describes its tool `echo` in these words.
+func StartMCPThatSays(t testing.TB, addr, words string) (p *Process, url string) {
+	t.Helper()
+	return StartRole(t, nil, "mcp", mcpRole{Addr: addr, Words: words})
+}
+
+// mcpRole is the configuration of playMCP.
+type mcpRole struct {
+	// Addr is where the server listens.
+	Addr string
+	// Words describe the tool echo.
+	Words string
 }
 
 // EchoArguments are those of the tool `echo`, which all MCP servers of the tests have.
@@ -75,15 +89,15 @@ type EchoArguments struct {
 // first URL. Its tools: `echo` gives the message back, after a progress notification if one is
 // wanted; `grow` adds a tool, and the server notifies of that; `wait` answers when it is cancelled.
 func playMCP(text []byte) error {
-	var addr string
-	if err := json.Unmarshal(text, &addr); err != nil {
+	var role mcpRole
+	if err := json.Unmarshal(text, &role); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", addr)
+	listener, err := net.Listen("tcp", role.Addr)
 	if err != nil {
 		return err
 	}
-	server := newMCPServer()
+	server := newMCPServer(role.Words)
 	fmt.Printf("http://%s/mcp\n", listener.Addr())
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
@@ -91,7 +105,8 @@ func playMCP(text []byte) error {
 	return http.Serve(listener, mux)
 }
 
-func newMCPServer() *mcp.Server {
+// newMCPServer returns the server of playMCP, whose tool echo has this description.
+func newMCPServer(words string) *mcp.Server {
 	server := mcp.NewServer(&mcp.Implementation{Name: "go-sdk", Version: "1.0.0"}, nil)
 	echo := func(ctx context.Context, req *mcp.CallToolRequest, in EchoArguments) (*mcp.CallToolResult, any, error) {
 		if token := req.Params.GetProgressToken(); token != nil {
@@ -101,7 +116,7 @@ func newMCPServer() *mcp.Server {
 		}
 		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "Echo: " + in.Message}}}, nil, nil
 	}
-	mcp.AddTool(server, &mcp.Tool{Name: "echo"}, echo)
+	mcp.AddTool(server, &mcp.Tool{Name: "echo", Description: words}, echo)
 	mcp.AddTool(server, &mcp.Tool{Name: "grow"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
 		mcp.AddTool(server, &mcp.Tool{Name: "echo-" + rand.Text()}, echo)
 		return &mcp.CallToolResult{}, nil, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/explain"
 	"sallyport/cmd/sallyport/internal/helper"
@@ -23,6 +24,7 @@ type Watcher struct {
 	problem  *relay.Explanation
 	changed  chan struct{} // closed and replaced after each change of a state
 	reported string        // the last text on stderr; "" if the next one is news in any case
+	stages   Stages
 }
 
 // Config says what a Watcher follows.
@@ -32,6 +34,8 @@ type Config struct {
 	Via    string
 	// Callback is the tunnel to the workstation. It is nil if the callback is accepted here.
 	Callback *sshtunnel.Tunnel
+	// Hops and CallbackHops are the aliases of the hosts that the tunnels pass, in order.
+	Hops, CallbackHops []string
 	// SignIn is the sign-in.
 	SignIn *oauth.Transport
 	// Lent returns what helpers show of the login under way, and a channel that is closed at the
@@ -48,7 +52,21 @@ type Config struct {
 
 // NewWatcher returns a watcher. It follows the states while the caller runs Run.
 func NewWatcher(cfg Config) *Watcher {
-	return &Watcher{cfg: cfg, changed: make(chan struct{})}
+	return &Watcher{cfg: cfg, changed: make(chan struct{}), stages: Stages{Hops: cfg.Hops, CallbackHops: cfg.CallbackHops}}
+}
+
+// Stage says what the way to the upstream, or the sign-in, is at. It is empty if nothing is under
+// way.
+func (w *Watcher) Stage() string {
+	s, _ := Look(w.cfg.Tunnel, w.cfg.Callback, w.cfg.SignIn)
+	return w.stage(s)
+}
+
+// stage is Stage with the states. It notes what they show of the sign-in.
+func (w *Watcher) stage(s States) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stages.Now(s, time.Now())
 }
 
 // Obstacle returns what is in the way, and a channel that is closed after the next change of a
@@ -108,12 +126,11 @@ func (w *Watcher) Problem() *relay.Explanation {
 func (w *Watcher) Run(ctx context.Context) {
 	wasDown := false
 	for {
-		s := States{Elsewhere: w.cfg.Elsewhere}
-		var tunnel, callback, signIn, lent <-chan struct{}
-		s.Tunnel, tunnel = tunnelState(w.cfg.Tunnel)
-		s.Callback, callback = tunnelState(w.cfg.Callback)
-		s.SignIn, signIn = w.cfg.SignIn.State()
+		s, changes := Look(w.cfg.Tunnel, w.cfg.Callback, w.cfg.SignIn)
+		s.Elsewhere = w.cfg.Elsewhere
+		var lent <-chan struct{}
 		s.Lent, lent = w.cfg.Lent()
+		w.stage(s)
 		o := printable(Current(s, w.cfg.Words))
 		w.set(o)
 		w.report(o)
@@ -125,9 +142,9 @@ func (w *Watcher) Run(ctx context.Context) {
 			w.cfg.Report("the tunnel via "+w.cfg.Via+" is up", nil)
 		}
 		select {
-		case <-tunnel:
-		case <-callback:
-		case <-signIn:
+		case <-changes.Tunnel:
+		case <-changes.Callback:
+		case <-changes.SignIn:
 		case <-lent:
 		case <-ctx.Done():
 			return
@@ -158,6 +175,20 @@ func (w *Watcher) set(o *relay.Obstacle) {
 		w.reported = "" // it is over, so it is reported again the next time
 	}
 	w.current, w.changed = o, make(chan struct{})
+}
+
+// Changes are closed when what they are named after has changed.
+type Changes struct {
+	// Tunnel and Callback are nil, which never delivers, if there is no such tunnel.
+	Tunnel, Callback, SignIn <-chan struct{}
+}
+
+// Look returns the states of the tunnels, which may be nil, and of the sign-in.
+func Look(tunnel, callback *sshtunnel.Tunnel, signIn *oauth.Transport) (s States, c Changes) {
+	s.Tunnel, c.Tunnel = tunnelState(tunnel)
+	s.Callback, c.Callback = tunnelState(callback)
+	s.SignIn, c.SignIn = signIn.State()
+	return s, c
 }
 
 // tunnelState returns the state of a tunnel that may not exist. A nil channel never delivers.

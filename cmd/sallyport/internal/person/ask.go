@@ -22,6 +22,8 @@ import (
 type Asker struct {
 	// env gives the variables of SSH_ASKPASS.
 	env environment.Environment
+	// screen is what may show a live line on the terminal.
+	screen *Screen
 	// atTerminal says that the terminal may be opened.
 	atTerminal bool
 }
@@ -32,8 +34,8 @@ var terminal sync.Mutex
 
 // NewAsker returns an asker. The argument atTerminal says that the person typed the command. The
 // proxy must not open the terminal, which may be its MCP host's own.
-func NewAsker(env environment.Environment, atTerminal bool) *Asker {
-	return &Asker{env: env, atTerminal: atTerminal}
+func NewAsker(env environment.Environment, screen *Screen, atTerminal bool) *Asker {
+	return &Asker{env: env, screen: screen, atTerminal: atTerminal}
 }
 
 // Ask returns the person's answer. It returns sshtunnel.ErrNoPerson if nobody can be asked. It may
@@ -44,7 +46,10 @@ func (a *Asker) Ask(ctx context.Context, q sshtunnel.Question) (string, error) {
 	require := a.env.Getenv("SSH_ASKPASS_REQUIRE")
 	// By ssh(1), force and prefer put the program of SSH_ASKPASS before the terminal.
 	if a.atTerminal && require != "force" && (require != "prefer" || !a.hasAskpass()) {
-		if answer, err := askTerminal(ctx, q); !errors.Is(err, sshtunnel.ErrNoPerson) {
+		done := a.screen.ask()
+		answer, err := askTerminal(ctx, q)
+		done()
+		if !errors.Is(err, sshtunnel.ErrNoPerson) {
 			return answer, err
 		}
 	}

@@ -107,8 +107,9 @@ func TestBrowserOfAnEditor(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	login := Login{Messages: NewMessages(&out, slog.New(slog.DiscardHandler)), Upstream: "https://mcp.example/mcp", Browser: program,
-		Env: environment.Fixed(map[string]string{"SSH_CONNECTION": "1 2 3 4"}, "/home/me")}
+	env := environment.Fixed(map[string]string{"SSH_CONNECTION": "1 2 3 4"}, "/home/me")
+	login := Login{Screen: NewScreen(&out, env), Messages: NewMessages(&out, slog.New(slog.DiscardHandler)), Upstream: "https://mcp.example/mcp",
+		Browser: program, Env: env}
 	login.Offer(context.Background(), oauth.Prompt{AuthorizeURL: "https://as.example/authorize?state=s", RedirectURI: "http://127.0.0.1:53682/callback",
 		BrowserURL: "http://127.0.0.1:53682/start/A"}, func(report func(helper.Shown)) { report(helper.Shown{}) })
 	if got, want := lines(t, record), []string{"browser.sh <http://127.0.0.1:53682/start/A>  "}; !slices.Equal(got, want) {

@@ -32,6 +32,12 @@ func IsRemote(env environment.Environment, browser string) bool {
 	return browser == "" && (env.Getenv("SSH_CONNECTION") != "" || len(systemBrowsers(env)) == 0)
 }
 
+// IsHere reports whether the person seems to sit at this machine, at the system's browser or one of
+// BROWSER. The helper of an editor opens the browser of another machine.
+func IsHere(env environment.Environment, browser string) bool {
+	return env.Getenv("SSH_CONNECTION") == "" && len(systemBrowsers(env)) > 0 && !isEditors(env, browser)
+}
+
 // lent tells the person what the helpers show of one login, each thing once.
 type lent struct {
 	login Login
@@ -81,7 +87,7 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt, lend func(report func(
 	lend(func(s helper.Shown) {
 		if first {
 			first = false
-			l.offer(ctx, p, s.Holding > 0)
+			l.offer(ctx, p, s.Holding > 0 && !s.Here)
 		}
 		told.report(s)
 	})

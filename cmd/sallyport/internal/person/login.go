@@ -28,6 +28,8 @@ type Login struct {
 	Browser string
 	// NoBrowser says that no browser is to be started.
 	NoBrowser bool
+	// Screen is where the messages are shown. A terminal wraps a long link over several lines.
+	Screen *Screen
 	// TakesPaste says that the person may paste the callback into this terminal.
 	TakesPaste bool
 	// Far leads to login servers that this machine does not reach. Nil means that there is no other
@@ -43,7 +45,7 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 		l.offerElsewhere(p)
 		return
 	}
-	l.Messages.sayLink(p.AuthorizeURL, "to sign in to %s, open this link:", l.Upstream)
+	short := l.sayLink(p, isLent)
 	// In an SSH session the person is elsewhere, and a browser would open on the wrong machine. A
 	// person who names a --browser has thought of that.
 	remote := l.Env.Getenv("SSH_CONNECTION") != "" && l.Browser == ""
@@ -57,7 +59,7 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 		l.Messages.hint("%s", CallbackHint(l.Env))
 	}
 	// After a pushed authorization request (RFC 9126) the link works once and for a short time.
-	if !p.LinkExpires.IsZero() && p.StartURL != "" {
+	if !p.LinkExpires.IsZero() && p.StartURL != "" && !short {
 		l.Messages.hint("that link is good until %s, and once; after that open %s", p.LinkExpires.Local().Format(time.TimeOnly), p.StartURL)
 	}
 	switch {
@@ -83,6 +85,18 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 	} else if err == nil {
 		l.hintEditor(p)
 	}
+}
+
+// sayLink shows the link. On a terminal of the machine where the browser is, that is the short one,
+// which leads to the other, and sayLink reports true.
+func (l Login) sayLink(p oauth.Prompt, isLent bool) (short bool) {
+	elsewhere := isLent || l.CallbackVia != "" || IsRemote(l.Env, l.Browser)
+	if short = l.Screen.IsTerminal && !elsewhere && p.StartURL != ""; short {
+		l.Messages.sayLink(p.StartURL, "to sign in to %s within %s minutes, open this link:", l.Upstream, Clock(time.Until(p.Expires)))
+		return true
+	}
+	l.Messages.sayLink(p.AuthorizeURL, "to sign in to %s, open this link:", l.Upstream)
+	return false
 }
 
 // offerElsewhere shows a login that another process offers. It starts no browser, because the other

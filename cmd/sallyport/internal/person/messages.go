@@ -26,6 +26,11 @@ func (m *Messages) Say(format string, args ...any) {
 	m.write("sallyport: " + Printable(fmt.Sprintf(format, args...)) + "\n")
 }
 
+// More writes a line that belongs to the one before.
+func (m *Messages) More(format string, args ...any) {
+	m.write("  " + Printable(fmt.Sprintf(format, args...)) + "\n")
+}
+
 // Report writes an error or an obstacle in words: one line, and the hints below it.
 func (m *Messages) Report(text string, hints []string) {
 	m.log.Warn(text, "hint", strings.Join(hints, "; "))

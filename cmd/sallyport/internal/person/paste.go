@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/cmd/sallyport/internal/environment"
 	"sallyport/oauth"
 	"sallyport/sshtunnel"
 
@@ -82,6 +83,8 @@ func readLine(tty *os.File) (line string, ok bool, err error) {
 func (l Login) hintPaste(p oauth.Prompt) {
 	switch {
 	case p.RedirectURI == "": // the device grant has no way back
+	case l.TakesPaste && l.Screen.live:
+		l.Messages.hint("does the browser end at a page that it cannot open? copy the address of that page, paste it here (the terminal does not show it), and press Enter")
 	case l.TakesPaste:
 		l.Messages.hint("does the browser end at a page that it cannot open? copy the address of that page, paste it here, and press Enter")
 	default:
@@ -89,12 +92,16 @@ func (l Login) hintPaste(p oauth.Prompt) {
 	}
 }
 
+// isEditors reports whether a browser is the helper of an editor.
+func isEditors(env environment.Environment, browser string) bool {
+	return strings.Contains(browser, "/helpers/browser") || browser != "" && env.Getenv("CODESPACES") == "true"
+}
+
 // hintEditor says what the helper of an editor does (VS Code, Codespaces, Cursor and others), if
 // the browser is one: it opens the link on the machine where the editor's window is.
 func (l Login) hintEditor(p oauth.Prompt) {
-	helper := strings.Contains(l.Browser, "/helpers/browser") || l.Browser != "" && l.Env.Getenv("CODESPACES") == "true"
 	u, err := url.Parse(p.RedirectURI)
-	if !helper || err != nil || u.Port() == "" {
+	if !isEditors(l.Env, l.Browser) || err != nil || u.Port() == "" {
 		return
 	}
 	l.Messages.hint("your editor opens the link where you sit, and forwards port %s of this machine to it", u.Port())

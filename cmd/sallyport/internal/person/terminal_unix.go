@@ -2,21 +2,31 @@
 
 package person
 
-import "golang.org/x/sys/unix"
+import (
+	"io"
+
+	"golang.org/x/sys/unix"
+)
 
 // terminalPath names the controlling terminal of the process.
 const terminalPath = "/dev/tty"
 
 // echoOff discards what was typed ahead, as readpassphrase(3) does, and stops the terminal from
 // showing what is typed. The caller must call restore.
-func echoOff(fd int) (restore func(), err error) {
+func echoOff(fd int) (restore func(), err error) { return setSilent(fd, setTermiosFlush) }
+
+// hideTyping is echoOff for a time in which nothing is asked. It discards nothing.
+func hideTyping(fd int) (restore func(), err error) { return setSilent(fd, setTermios) }
+
+// setSilent stops the terminal from showing what is typed, by one of the two requests.
+func setSilent(fd int, request uint) (restore func(), err error) {
 	before, err := unix.IoctlGetTermios(fd, getTermios)
 	if err != nil {
 		return nil, err
 	}
 	silent := *before
 	silent.Lflag &^= unix.ECHO
-	if err := unix.IoctlSetTermios(fd, setTermiosFlush, &silent); err != nil {
+	if err := unix.IoctlSetTermios(fd, request, &silent); err != nil {
 		return nil, err
 	}
 	return func() { unix.IoctlSetTermios(fd, setTermios, before) }, nil
@@ -41,6 +51,14 @@ func hasLine(fd int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
-	return err == nil && group == unix.Getpgrp(), err
+	return ownsTerminal(fd), nil
 }
+
+// ownsTerminal reports whether this process is in the foreground of the terminal fd.
+func ownsTerminal(fd int) bool {
+	group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
+}
+
+// enableEscapes reports whether the terminal takes escape sequences.
+func enableEscapes(io.Writer) bool { return true }

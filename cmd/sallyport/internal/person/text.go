@@ -1,7 +1,9 @@
 package person
 
 import (
+	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -115,4 +117,10 @@ func asciiHosts(text string) string {
 		b.WriteString(host)
 		text = after[end:]
 	}
+}
+
+// Clock writes how long something lasts, in minutes and seconds: 4:59.
+func Clock(d time.Duration) string {
+	s := max(0, int(d.Round(time.Second)/time.Second))
+	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }

@@ -5,7 +5,8 @@
 // commands take it over. The texts are the same on every system, so the tests compare them with
 // those in testdata wherever they run.
 //
-// A service has nobody who answers questions, no terminal, and an environment of its own: nothing
-// of the terminal is in it but what the text names. It may be asked for nothing secret, and its
-// text holds no secret.
+// A service has no terminal, and nobody who answers questions. So the command that it runs must not
+// need a password or a passphrase from a person. Its environment is not that of the terminal in
+// which the person has installed it: it has only the variables that the text names. The text holds
+// no secret.
 package service

@@ -51,7 +51,7 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, err
 		return listen, nil
 	}
 	s.Logins = helper.NewLogins(helper.LoginsConfig{
-		Dirs: helper.Dirs(cfg.SocketDirs), Upstream: PlainURL(s.Upstream), Others: others, Log: cfg.Log,
+		Dirs: helper.Dirs(cfg.SocketDirs, cfg.Env.UsualStateDir()), Upstream: PlainURL(s.Upstream), Others: others, Log: cfg.Log,
 		Deliver: func(ctx context.Context, u *url.URL) error { return s.SignIn.Deliver(ctx, u) },
 		Belongs: func(err error) bool { return !errors.Is(err, oauth.ErrNoSignIn) },
 		Explain: cfg.Explain,

@@ -144,6 +144,17 @@ func (e *UnauthorizedError) Error() string {
 	return fmt.Sprintf("%s: status 401: it does not accept the request's credentials", e.Upstream)
 }
 
+// SignInWantedError says that the upstream answers only after a sign-in, and that none was begun.
+type SignInWantedError struct {
+	// Upstream is the URL without its query.
+	Upstream string
+}
+
+// Error names the upstream.
+func (e *SignInWantedError) Error() string {
+	return e.Upstream + ": status 401: it answers only after a sign-in"
+}
+
 // NotStoredError says that a login brought tokens that end with this process.
 type NotStoredError struct {
 	// Upstream is the URL without its query.

@@ -93,8 +93,8 @@ func (h *headerList) add(place, text string) error {
 // expand replaces each ${VARIABLE} in the value of the header name. It returns the name of the
 // first variable that is not set, or "".
 func (h *headerList) expand(name, value string) (expanded, missing string) {
-	expanded = cli.VariableReference.ReplaceAllStringFunc(value, func(reference string) string {
-		variable := cli.VariableReference.FindStringSubmatch(reference)[1]
+	expanded = cli.VariableReference().ReplaceAllStringFunc(value, func(reference string) string {
+		variable := cli.VariableReference().FindStringSubmatch(reference)[1]
 		// Child processes need HOME and its like, so only what looks like a secret is hidden from
 		// them.
 		if cli.IsSecretName(name) || cli.IsSecretName(variable) {

@@ -70,7 +70,7 @@ func (s *Session) openTransports(ctx context.Context, cfg Config, tls security) 
 	if err != nil {
 		return r, err
 	}
-	s.Tunnel = tunnel
+	s.Tunnel, s.Hops.Via = tunnel, s.Hops.namesOf(hosts)
 	s.closers = append(s.closers, tunnel.Close)
 	// The realm names the address and not the alias: the same alias may come to mean another
 	// network.

@@ -4,12 +4,14 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
@@ -69,6 +71,8 @@ type Session struct {
 	Via string
 	// Tunnel leads to Via. It is nil without one.
 	Tunnel *sshtunnel.Tunnel
+	// Hops are the hosts that the tunnels pass.
+	Hops Hops
 	// Realm names the profile and the route, for what is kept for each.
 	Realm Realm
 	// CallbackTunnel leads to the workstation of --callback-via. It is nil without one.
@@ -180,6 +184,37 @@ func (s *Session) Save(name string, b []byte) error {
 	}
 	return s.Parts.signIn.Store.Save(s.key+"/"+name, b)
 }
+
+// Update replaces what is stored under name by what change returns of it, while no other process
+// does so. The error says why the new value is in memory only. Without a store nothing is kept.
+func (s *Session) Update(name string, change func(old []byte) []byte) error {
+	store := s.Parts.signIn.Store
+	if store == nil {
+		change(nil)
+		return errNoStore
+	}
+	name = s.key + "/" + name
+	ctx, cancel := context.WithTimeout(context.Background(), updateWait)
+	defer cancel()
+	lock := store.Lock(name)
+	if lock.Wait(ctx) == nil { // a process that hangs keeps nobody from working
+		defer lock.Unlock()
+	}
+	old, err := store.Load(name)
+	if err != nil {
+		return err
+	}
+	if b := change(old); !bytes.Equal(b, old) {
+		return errors.Join(store.Save(name, b), store.Unsaved(name))
+	}
+	return nil
+}
+
+// updateWait is how long Update waits for another process.
+const updateWait = 2 * time.Second
+
+// errNoStore says why nothing is kept.
+var errNoStore = errors.New("--token-store memory keeps nothing")
 
 // IsStored reports whether the store has an account with these settings.
 func (s *Session) IsStored() (bool, error) {

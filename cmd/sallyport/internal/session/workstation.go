@@ -56,7 +56,7 @@ func openWorkstation(ctx context.Context, s *Session, cfg Config, host string) (
 	if err != nil {
 		return nil, err
 	}
-	s.CallbackTunnel = tunnel
+	s.CallbackTunnel, s.Hops.Callback = tunnel, s.Hops.namesOf(hops)
 	s.closers = append(s.closers, tunnel.Close)
 	return &workstation{
 		host: host, address: hops[len(hops)-1].HostName, tunnel: tunnel, session: s, report: cfg.Report, log: cfg.Log,

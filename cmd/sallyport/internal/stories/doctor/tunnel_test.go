@@ -86,6 +86,10 @@ func TestTheFirstFailureNamesTheFaultOfTheTunnel(t *testing.T) {
 		{name: "upstream unknown on the far side", args: []string{"-F", s.Config, "--via", "hop1", "https://nowhere.invalid/mcp"}, first: "upstream.name", status: machines.StatusUnreachable, still: []string{"via.open"}},
 		{name: "upstream's port closed on the far side", args: []string{"-F", s.Config, "--via", "hop1", "https://mcp.internal:1/mcp"}, first: "upstream.tcp", status: machines.StatusUnreachable, still: []string{"via.open", "upstream.name"}},
 		{name: "certificate of another name", args: []string{"-F", s.Config, "--via", "hop1", "https://localhost/mcp"}, first: "upstream.tls", status: machines.StatusUnreachable},
+		{name: "workstation does not resolve", args: via("--callback-via", "nowhere.invalid"), first: "callback.hop.1.name", status: machines.StatusUnreachable,
+			still: []string{"upstream.tls", "signin.client"}},
+		{name: "workstation forbids forwards", args: []string{"-F", closed, "--grant", "auto", "--callback-via", "closed", newSite(t).upstream}, first: "callback.port", status: machines.StatusFailed,
+			still: []string{"callback.hop.1.login", "signin.client"}},
 		{name: "bastion down, login server public", args: via("-o", "Port="+machines.ClosedPort(t), "--issuer", s.OIDC.Issuer), first: "hop.1.tcp", status: machines.StatusUnreachable,
 			still: []string{"signin.server", "signin.issuer", "signin.pkce", "signin.client"}},
 	} {

@@ -182,11 +182,13 @@ func (v *vault) callbackCommand(t *testing.T) {
 	workstation.Borrow(t, server.Addr)
 	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "remote", SSHD: server})
 	callback := machines.StartProcess(t, v.Prepare(workstation.Command(t, machines.Sallyport(t), "callback", "-F", config,
-		"remote"), nil))
-	callback.Err.Await(t, "here now answers for remote")
+		"--trust", "remote", "--no-browser", "remote"), []string{"HOME=" + t.TempDir()}))
+	callback.Err.Await(t, "remote: ready")
 	login := machines.StartProcess(t, v.Prepare(remote.Command(t, machines.Sallyport(t), "login", "--no-browser",
 		"--token-store", "memory", v.Upstream), nil))
-	machines.Curl(t, workstation, "-L", login.Err.Await(t, machines.Offered)[1])
+	link := login.Err.Await(t, machines.Offered)[1]
+	callback.Err.Await(t, "remote wants to sign in")
+	machines.Curl(t, workstation, "-L", link)
 	if status := login.Wait(t); status != machines.StatusDone {
 		t.Errorf("login: status %d", status)
 	}
