@@ -316,8 +316,8 @@ func (e *evaluation) unknown(d *directive) error {
 	return nil
 }
 
-// ErrUnknownKeyword is why a line is skipped that OpenSSH does not know either: the attribute err of
-// what [Resolver.Log] receives.
+// ErrUnknownKeyword is why a line is skipped that OpenSSH does not know either: the attribute err
+// of what [Resolver.Log] receives.
 var ErrUnknownKeyword = errors.New("unknown keyword")
 
 // skipped warns, once, about something in a line that is left out.

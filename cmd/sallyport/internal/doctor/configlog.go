@@ -11,8 +11,8 @@ import (
 	"sallyport/sshtunnel/sshconfig"
 )
 
-// skippedConfig is what sshconfig has said of the parts of ssh_config that it skips. Its methods may
-// be called concurrently.
+// skippedConfig is what sshconfig has said of the parts of ssh_config that it skips. Its methods
+// may be called concurrently.
 type skippedConfig struct {
 	mu sync.Mutex // guards what follows
 	// lines has one line for each part.

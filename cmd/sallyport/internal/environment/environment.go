@@ -71,8 +71,8 @@ func OfProcess() Environment {
 	return env
 }
 
-// dropUnexpanded takes the variables away that an MCP host meant to pass on and has not: their value
-// is still the reference to the variable, as "$SSH_AUTH_SOCK" is where the host has no such
+// dropUnexpanded takes the variables away that an MCP host meant to pass on and has not: their
+// value is still the reference to the variable, as "$SSH_AUTH_SOCK" is where the host has no such
 // variable itself. An agent's socket is an absolute path, so no value of SSH_AUTH_SOCK begins with
 // a dollar sign.
 func dropUnexpanded() {
