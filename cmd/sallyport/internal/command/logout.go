@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -69,6 +71,9 @@ func accountsToSignOut(ctx context.Context, a *app, c *cli.LogoutCommand) ([]cli
 		commands = append(commands, command)
 	}
 	if len(found) == 0 {
+		if err := storeFault(a, c.Store); err != nil {
+			return nil, err
+		}
 		a.messages.Say("nothing is stored for %s, profile %s", session.PlainURL(s.Upstream), c.Profile)
 		for _, command := range others {
 			a.messages.Say("there is another profile: %s", command)
@@ -78,6 +83,16 @@ func accountsToSignOut(ctx context.Context, a *app, c *cli.LogoutCommand) ([]cli
 		return found, nil
 	}
 	return chooseAccount(ctx, a, found, commands)
+}
+
+// storeFault says why the token store is there and cannot be used. It returns nil if there is none.
+func storeFault(a *app, settings cli.Store) error {
+	_, err := session.LookAtStore(settings, a.env, slog.New(slog.DiscardHandler))
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return &cli.UsageError{Text: "the token store cannot be used: " + err.Error(),
+		Hints: []string{"chmod and chown the directory so that it is yours alone, or name the right one: --state-dir DIR"}}
 }
 
 // signOutCommand returns the command that signs out of the account at upstream that flags name.
