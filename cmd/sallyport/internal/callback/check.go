@@ -44,6 +44,9 @@ type request struct {
 	state string
 	// expires is when the login ends.
 	expires time.Time
+	// unseen says that the login server is asked to show the person nothing (prompt=none of OpenID
+	// Connect Core, section 3.1.2.1).
+	unseen bool
 	// once says that the link works once, and until linkExpires.
 	once        bool
 	linkExpires time.Time
@@ -101,6 +104,7 @@ func checkLogin(m helper.Message, held *url.URL, now time.Time) (request, error)
 		return request{}, err
 	}
 	r.once = q.Has("request_uri")
+	r.unseen = slices.Contains(strings.Fields(q.Get("prompt")), "none")
 	r.state = m.State
 	if r.state == "" {
 		r.state = q.Get("state")

@@ -246,9 +246,12 @@ func (l *login) openLocked() {
 }
 
 // mayOpenLocked reports whether the login page may be opened without a question.
+//
+// A trusted HOST may ask for a login that is new to the person: of another program that the login
+// server knows, say. The login server's own page tells. Without that page, ours has to.
 func (l *login) mayOpenLocked() bool {
-	return l.from.local || l.from.trusted || l.page.agreed == l.origin ||
-		l.desk.cfg.Trust.Has(l.from.host, l.origin, l.issuer)
+	trusted := l.from.trusted || l.desk.cfg.Trust.Has(l.from.host, l.origin, l.issuer)
+	return l.from.local || l.page.agreed == l.origin || trusted && !l.unseen
 }
 
 // againLocked takes a login that began again with another login page.

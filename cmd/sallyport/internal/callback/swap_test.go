@@ -47,3 +47,24 @@ func TestRogueChangesTheLoginPage(t *testing.T) {
 		w.checkText(w.get(page), 200, "One more login page")
 	})
 }
+
+// A login that the login server is asked to finish without a page is asked about each time, also if
+// HOST is trusted.
+func TestUnseenLoginIsAskedAbout(t *testing.T) {
+	for _, tt := range []struct{ prompt, want string }{
+		{"", helper.HowOpened}, {"&prompt=login", helper.HowOpened},
+		{"&prompt=none", helper.HowConfirm}, {"&prompt=consent+none", helper.HowConfirm},
+	} {
+		w := newWorld(t, nil)
+		if err := w.cfg.Trust.Add(Trusted{Host: "rogue", Origin: "https://login.example", Issuer: "https://login.example"}); err != nil {
+			t.Fatal(err)
+		}
+		r := w.hold("rogue")
+		m := r.message()
+		m.AuthorizeURL += tt.prompt
+		r.send(m)
+		if got := r.receive(helper.TypeShown).How; got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.prompt, got, tt.want)
+		}
+	}
+}
