@@ -171,9 +171,9 @@
 // and signs nobody in for that. `sallyport tools --accept URL` accepts the tools as they are now,
 // and shows what it has accepted. It asks as a host with all capabilities does. A tool that a
 // server shows to certain hosts only may be missing there, and is hidden after --accept. Proxies
-// that run notice that within five seconds, tell their hosts that the list has changed, and permit
-// the calls at once. --json prints the same for programs. The exit status is 0 also if something
-// differs.
+// that run notice the acceptance within five seconds, tell their hosts that the list has changed,
+// and permit the calls at once. --json prints the same for programs. The exit status is 0 also if
+// something differs.
 //
 // The first use ends with the last page of the first list that is not empty, and after ten minutes
 // at the latest. What is remembered lies in the token store, for each profile and route apart, and

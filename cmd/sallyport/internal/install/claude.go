@@ -46,7 +46,8 @@ func claudeHosts() []Host {
 			if p.GOOS != "windows" {
 				return usual
 			}
-			// From the Microsoft Store, it has a directory of its own in place of APPDATA.
+			// From the Microsoft Store, it has a directory of its own for what it takes for
+			// APPDATA.
 			store := p.under("LOCALAPPDATA", p.home("AppData", "Local"), "Packages", "Claude_pzs8sxrjxfjjc", "LocalCache", "Roaming", "Claude")
 			if _, err := os.Stat(store); err == nil {
 				return filepath.Join(store, name)

@@ -17,8 +17,8 @@
 // byte order mark, trailing commas. So an edit never writes a document anew from its decoded form.
 // The parser only tells where a value begins and ends, and the entry goes between. What is added
 // looks like what is there: it has the same indentation, and one line in a file of one line.
-// Uninstall after install gives the old bytes back. To do so it has to know whether the object that
-// holds the servers was missing before, or empty. [Records] remembers that.
+// Uninstall after install gives the old bytes back. To do so it has to know whether the object
+// that holds the servers was missing before, or empty. [Records] remembers that.
 //
 // A file that does not parse, or has a key twice on the way to the entry, is left alone: whatever
 // we add, its host may read something else.
