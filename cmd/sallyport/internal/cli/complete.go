@@ -152,7 +152,7 @@ func valuesOf(v *kong.Value) Completion {
 	c.Files = kind == "FILE" || kind == "DIR"
 	c.Hosts = kind == "HOST" || kind == "HOSTS" || v.Name == "host"
 	c.Topics = v.Name == "topic"
-	c.Clients = kind == "CLIENT"
+	c.Clients = kind == "CLIENT" || v.Name == "client"
 	if v.Name == "client-scope" {
 		c.Candidates = []Candidate{{Word: "user"}, {Word: "local"}, {Word: "project"}}
 	}

@@ -45,9 +45,13 @@ func completion(ctx context.Context, a *app, c *cli.CompletionCommand) error {
 	if len(words) > 0 {
 		last = words[len(words)-1]
 	}
+	flag := "" // with its equals sign, where the value follows in the same word
+	if name, value, ok := strings.Cut(last, "="); ok && strings.HasPrefix(name, "--") {
+		flag, last = name+"=", value
+	}
 	for _, name := range completedNames(ctx, a, found, words) {
 		if strings.HasPrefix(name, last) {
-			found.Candidates = append(found.Candidates, cli.Candidate{Word: name})
+			found.Candidates = append(found.Candidates, cli.Candidate{Word: flag + name})
 		}
 	}
 	for _, candidate := range found.Candidates {
