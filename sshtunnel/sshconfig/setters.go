@@ -56,7 +56,7 @@ func choice(values string) setter {
 		}
 		for value := range strings.SplitSeq(values, "|") {
 			for spelling := range strings.FieldsSeq(value) {
-				if strings.ToLower(spelling) == strings.ToLower(arg) {
+				if lowerASCII(spelling) == lowerASCII(arg) { // as strcasecmp(3) does
 					e.set(d.keyword, strings.Fields(value)[0])
 					return nil
 				}
