@@ -15,7 +15,7 @@ import (
 
 // placeOf is a machine of a system with these variables.
 func placeOf(goos, home string, variables map[string]string) Place {
-	return Place{Env: environment.Fixed(variables, home), Dir: "/work", GOOS: goos}
+	return Place{Env: environment.Fixed(variables, home), Dir: "/src", GOOS: goos}
 }
 
 // TestFiles shows where the file of each host is.
@@ -31,31 +31,31 @@ func TestFiles(t *testing.T) {
 		{"claude-code", User, "linux", nil, "/home/ada/.claude.json"},
 		{"claude-code", Local, "windows", windows, "/home/ada/.claude.json"},
 		{"claude-code", User, "linux", map[string]string{"CLAUDE_CONFIG_DIR": "/c"}, "/c/.claude.json"},
-		{"claude-code", Project, "linux", nil, "/work/.mcp.json"},
+		{"claude-code", Project, "linux", nil, "/src/.mcp.json"},
 		{"claude-desktop", User, "linux", nil, "/home/ada/.config/Claude/claude_desktop_config.json"},
 		{"claude-desktop", User, "darwin", nil, "/home/ada/Library/Application Support/Claude/claude_desktop_config.json"},
 		{"claude-desktop", User, "windows", windows, "/home/ada/AppData/Roaming/Claude/claude_desktop_config.json"},
 		{"codex", User, "linux", nil, "/home/ada/.codex/config.toml"},
 		{"codex", User, "linux", map[string]string{"CODEX_HOME": "/c"}, "/c/config.toml"},
-		{"codex", Project, "linux", nil, "/work/.codex/config.toml"},
+		{"codex", Project, "linux", nil, "/src/.codex/config.toml"},
 		{"gemini", User, "linux", nil, "/home/ada/.gemini/settings.json"},
 		{"gemini", User, "linux", map[string]string{"GEMINI_CLI_HOME": "/g"}, "/g/.gemini/settings.json"},
-		{"gemini", Project, "linux", nil, "/work/.gemini/settings.json"},
+		{"gemini", Project, "linux", nil, "/src/.gemini/settings.json"},
 		{"qwen", User, "darwin", nil, "/home/ada/.qwen/settings.json"},
 		{"opencode", User, "linux", nil, "/home/ada/.config/opencode/opencode.jsonc"},
 		{"opencode", User, "darwin", map[string]string{"XDG_CONFIG_HOME": "/x"}, "/x/opencode/opencode.jsonc"},
 		{"opencode", User, "linux", map[string]string{"OPENCODE_CONFIG": "/o.json"}, "/o.json"},
-		{"opencode", Project, "linux", nil, "/work/opencode.jsonc"},
+		{"opencode", Project, "linux", nil, "/src/opencode.jsonc"},
 		{"copilot", User, "linux", nil, "/home/ada/.copilot/mcp-config.json"},
 		{"copilot", User, "linux", map[string]string{"COPILOT_HOME": "/c"}, "/c/mcp-config.json"},
-		{"copilot", Project, "linux", nil, "/work/.mcp.json"},
+		{"copilot", Project, "linux", nil, "/src/.mcp.json"},
 		{"vscode", User, "linux", nil, "/home/ada/.config/Code/User/mcp.json"},
 		{"vscode", User, "darwin", nil, "/home/ada/Library/Application Support/Code/User/mcp.json"},
 		{"vscode", User, "windows", windows, "/home/ada/AppData/Roaming/Code/User/mcp.json"},
-		{"vscode", Project, "windows", windows, "/work/.vscode/mcp.json"},
+		{"vscode", Project, "windows", windows, "/src/.vscode/mcp.json"},
 		{"vscode-insiders", User, "linux", nil, "/home/ada/.config/Code - Insiders/User/mcp.json"},
 		{"cursor", User, "linux", nil, "/home/ada/.cursor/mcp.json"},
-		{"cursor", Project, "linux", nil, "/work/.cursor/mcp.json"},
+		{"cursor", Project, "linux", nil, "/src/.cursor/mcp.json"},
 		{"zed", User, "darwin", nil, "/home/ada/.config/zed/settings.json"},
 		{"zed", User, "windows", windows, "/home/ada/AppData/Roaming/Zed/settings.json"},
 		{"windsurf", User, "linux", nil, "/home/ada/.codeium/windsurf/mcp_config.json"},
@@ -65,7 +65,7 @@ func TestFiles(t *testing.T) {
 		{"droid", User, "linux", nil, "/home/ada/.factory/mcp.json"},
 		{"auggie", User, "linux", nil, "/home/ada/.augment/settings.json"},
 		{"mcporter", User, "linux", nil, "/home/ada/.mcporter/mcporter.json"},
-		{"mcporter", Project, "linux", nil, "/work/config/mcporter.json"},
+		{"mcporter", Project, "linux", nil, "/src/config/mcporter.json"},
 		{"jetbrains", User, "linux", nil, ""},
 	} {
 		host, ok := Find(row.host)
