@@ -92,7 +92,7 @@ func TestLoginsOfHostOpenOnTheWorkstation(t *testing.T) {
 	l := lendBrowser(t)
 	l.lend(t, "--trust", "devbox")
 	host := machines.StartHost(t, l.proxy(t), nil)
-	host.Stderr.Await(t, `where you typed sallyport callback devbox`)
+	host.Stderr.Await(t, machines.Offered)
 	if machines.Here.Listens(t, 53682) {
 		t.Error("HOST has bound the port of the callback")
 	}

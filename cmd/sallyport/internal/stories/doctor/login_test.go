@@ -90,6 +90,13 @@ func (s *site) on(path string, handler http.HandlerFunc) {
 	s.instead[path] = handler
 }
 
+// setClock sets the clock of the server ahead.
+func (s *site) setClock(ahead time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ahead = ahead
+}
+
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	handler, ahead := s.instead[r.URL.Path], s.ahead
@@ -136,8 +143,8 @@ func TestTheFirstFailureNamesTheFaultOfTheLogin(t *testing.T) {
 		{fault{name: "no MCP endpoint", first: "upstream.mcp", status: machines.StatusFailed, still: []string{"upstream.http"}}, func(s *site) { s.on("/mcp", page(404, "nothing here")) }},
 		{fault{name: "a page in place of MCP", first: "upstream.mcp", status: machines.StatusFailed}, func(s *site) { s.on("/mcp", page(200, "<html>hello</html>")) }},
 		{fault{name: "gateway without a server", first: "upstream.mcp", status: machines.StatusUnreachable}, func(s *site) { s.on("/mcp", page(502, "bad gateway")) }},
-		{fault{name: "clock an hour behind", first: "clock", status: machines.StatusFailed, still: []string{"signin.challenge", "signin.pkce"}}, func(s *site) { s.ahead = time.Hour }},
-		{fault{name: "clock an hour ahead", first: "clock", status: machines.StatusFailed}, func(s *site) { s.ahead = -time.Hour }},
+		{fault{name: "clock an hour behind", first: "clock", status: machines.StatusFailed, still: []string{"signin.challenge", "signin.pkce"}}, func(s *site) { s.setClock(time.Hour) }},
+		{fault{name: "clock an hour ahead", first: "clock", status: machines.StatusFailed}, func(s *site) { s.setClock(-time.Hour) }},
 		{fault{name: "callback port taken", first: "callback.port", status: machines.StatusFailed, args: []string{"--callback-port", "PORT"}, still: []string{"signin.pkce"}}, nil},
 		{fault{name: "keyring absent", first: "store.key", status: machines.StatusUsage, args: []string{"--token-store", "keyring"}}, nil},
 		{fault{name: "settings file broken", first: "settings", status: machines.StatusUsage, args: []string{"--config", "FILE"}}, nil},
@@ -313,8 +320,10 @@ func TestHostileWordsOnATerminal(t *testing.T) {
 // holds is no fault.
 func TestWhileALendingRuns(t *testing.T) {
 	t.Parallel()
-	s, site, home := machines.NewPlainSite(t), newSite(t), t.TempDir()
-	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "far", SSHD: s.SSHD})
+	// HOST has a network of its own, so that no other test's login finds the socket that is lent.
+	far := machines.StartSSHD(t, machines.SSHDOptions{NS: machines.NewNamespace(t)})
+	site, home := newSite(t), t.TempDir()
+	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "far", SSHD: far})
 	lending := machines.StartProcess(t, machines.Command(t, home, "callback", "-F", config, "far"))
 	lending.Err.Await(t, "Ctrl-C")
 	machines.Poll(t, func() bool {
