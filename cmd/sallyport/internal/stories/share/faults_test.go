@@ -38,8 +38,8 @@ type fault struct {
 	asleep bool
 	// logins is how many more there are than before.
 	logins int
-	// slow tells that only silence gives the fault away: a connection that nobody cuts has the time
-	// that it has without sharing.
+	// slow tells that only silence gives the fault away: a connection that nobody cuts has the
+	// time that it has without sharing.
 	slow bool
 	// stays tells that the fault is mended only when it has been noticed.
 	stays bool
@@ -71,8 +71,8 @@ var faults = []fault{
 		lasts: 3 * time.Second, mend: func(c *crew) { c.uncut() }},
 	{name: "packets dropped for 30 s", strike: func(c *crew) { c.cut() }, logins: 1,
 		lasts: 30 * time.Second, mend: func(c *crew) { c.uncut() }},
-	// It is noticed after 4 s, but for a server that opens a channel meanwhile: it may be looking up
-	// a name, and has more time.
+	// It is noticed after 4 s, but for a server that opens a channel meanwhile: it may be looking
+	// up a name, and has more time.
 	{name: "sshd stopped", strike: func(c *crew) { c.hop.Pause() }, logins: 1, beside: true,
 		slow: true, stays: true, mend: func(c *crew) { c.hop.Continue() }},
 	{name: "sshd stopped for 2 s", strike: func(c *crew) { c.hop.Pause() }, unnoticed: true, survives: true,
