@@ -198,10 +198,13 @@ ManifestVersion: 1.6.0
 
 // manifestData is what the templates see.
 type manifestData struct {
+	// Version is that of the release, Summary what the program is, and URL where the files are.
 	Version, Summary, URL string
-	Systems, Processors   map[string]string
-	WindowsProcessors     map[string]string
-	built                 []binary
+	// Systems and Processors are Homebrew's words for those of Go, and WindowsProcessors winget's.
+	Systems, Processors map[string]string
+	WindowsProcessors   map[string]string
+	// built are the binaries, for Binary.
+	built []binary
 }
 
 // manifestBinary is one binary as the templates see it.

@@ -10,6 +10,7 @@ import (
 
 // Remark is what is kept beside the tokens of an account: the settings with which it was signed in,
 // as far as a sign-out or the person needs them again. It holds no secret, but names files that do.
+// Each field is the flag of its name, and empty if that was not given.
 type Remark struct {
 	Via               string   `json:"via,omitempty"`
 	Jump              string   `json:"jump,omitempty"`
@@ -27,7 +28,7 @@ type Remark struct {
 	Asked             asked    `json:"asked,omitzero"`
 }
 
-// network is what connections to the servers need.
+// network is what connections to the servers need, by the flags of these names.
 type network struct {
 	CAFile            string `json:"ca_file,omitempty"`
 	ClientCert        string `json:"client_cert,omitempty"`
@@ -35,7 +36,7 @@ type network struct {
 	AllowInsecureHTTP bool   `json:"allow_insecure_http,omitempty"`
 }
 
-// asked is what was asked of the authorization server.
+// asked is what was asked of the authorization server, by the flags of these names.
 type asked struct {
 	Grant       string `json:"grant,omitempty"`
 	Issuer      string `json:"issuer,omitempty"`
