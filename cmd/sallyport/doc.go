@@ -3,7 +3,7 @@
 //
 //	sallyport [flags] [URL]                the proxy, the default command
 //	sallyport login [flags] [URL]          sign in now, in the terminal; --paste finishes a login
-//	sallyport logout [flags] [URL]         revoke and forget; --all forgets every upstream
+//	sallyport logout [flags] [URL]         revoke and forget; --all does so everywhere
 //	sallyport status [--watch] [--json]    what is stored, which proxies run here, what they share
 //	sallyport doctor [flags] [URL]         walk the whole way and say what fails first
 //	sallyport tools [--accept] [URL]       what --pin-tools remembers, and what has changed

@@ -59,7 +59,7 @@ type LoginCommand struct {
 // LogoutCommand is `sallyport logout`. It accepts the flags of the relay and ignores them, as login
 // does.
 type LogoutCommand struct {
-	All   bool `help:"With URL, sign out of all accounts there. Without, forget every upstream's tokens and registrations, without asking the servers to revoke them." from:"-"`
+	All   bool `help:"With URL, sign out of all accounts there. Without, sign out of every account; what a server does not revoke is told, and forgotten all the same." from:"-"`
 	Force bool `help:"Forget the tokens even if the server does not revoke them." from:"-"`
 	Remote
 	Relay `group:"upstream"`

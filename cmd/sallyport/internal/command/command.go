@@ -139,7 +139,7 @@ func (a *app) run(ctx context.Context, command any) error {
 		return a.login(ctx, c.Remote)
 	case *cli.LogoutCommand:
 		if c.All && c.URL == "" {
-			return a.logoutAll(ctx, c.Store)
+			return a.logoutAll(ctx, c)
 		}
 		return a.logout(ctx, c)
 	case *cli.StatusCommand:

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
@@ -152,17 +155,22 @@ func signOut(ctx context.Context, a *app, settings cli.Remote, force bool) error
 	return nil
 }
 
-// logoutAll forgets the tokens and registrations of all upstreams. It asks no server to revoke
-// them: the route to each server is in settings that it does not have. The sign-ins at identity
-// providers are revoked where that takes no setting, because each opens many upstreams. Shared
-// connections to bastions end, too.
-func (a *app) logoutAll(ctx context.Context, settings cli.Store) error {
-	store, err := session.OpenStore(settings, a.env, a.log)
+// logoutAll signs out of all accounts. What a server did not revoke within revokeTimeout is told and
+// forgotten all the same. Shared connections to bastions end, too.
+func (a *app) logoutAll(ctx context.Context, c *cli.LogoutCommand) error {
+	store, err := session.OpenStore(c.Store, a.env, a.log)
 	if err != nil {
 		return err
 	}
 	if store == nil {
 		return &cli.UsageError{Text: "--all with --token-store memory: there is nothing to forget"}
+	}
+	unrevoked, err := revokeAll(ctx, a, c)
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // nothing is forgotten that could still be revoked
 	}
 	send := session.DirectTransport(a.env)
 	defer send.CloseIdleConnections()
@@ -173,14 +181,64 @@ func (a *app) logoutAll(ctx context.Context, settings cli.Store) error {
 		return err
 	}
 	a.messages.Say("all tokens and registrations are forgotten")
-	if err := forgetTrust(a, settings, nil); err != nil {
+	var status error
+	for _, u := range unrevoked {
+		e := a.words.Error(&oauth.RevocationError{Err: u.err})
+		a.messages.Report(u.upstream+": "+e.Text, e.Hints)
+		status = &statusError{e.Status}
+	}
+	if err := forgetTrust(a, c.Store, nil); err != nil {
 		return err
 	}
 	// Whoever leaves this machine leaves no way into another one open.
-	if sockets := a.sharedSockets(settings); len(sockets) > 0 {
-		return a.stopShares(ctx, sockets)
+	if sockets := a.sharedSockets(c.Store); len(sockets) > 0 {
+		err = a.stopShares(ctx, sockets)
 	}
-	return nil
+	return cmp.Or(err, status)
+}
+
+// revokeTimeout bounds how long logoutAll waits for the servers. The ways to them may begin with a
+// question to the person.
+const revokeTimeout = 30 * time.Second
+
+// unrevoked is an account whose server was not brought to revoke its tokens.
+type unrevoked struct {
+	upstream string
+	err      error
+}
+
+// revokeAll signs out of all accounts at once, each by the settings of its sign-in, and returns
+// those whose tokens were not revoked.
+func revokeAll(ctx context.Context, a *app, c *cli.LogoutCommand) ([]unrevoked, error) {
+	accounts, err := a.storedAccounts(c.Store)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	defer cancel()
+	all := make([]unrevoked, len(accounts))
+	var signingOut sync.WaitGroup
+	for i, account := range accounts {
+		all[i].upstream = account.Upstream
+		if account.IdentityProvider {
+			continue // by the accounts that use it, or by oauth.RevokeProviders
+		}
+		s, err := a.openSession(ctx, session.RemarkOf(account.Account).Settings(c.Remote, account.Upstream), true)
+		if err != nil {
+			all[i].err = err
+			continue
+		}
+		defer s.Close()
+		signingOut.Go(func() { // ends with ctx
+			err := s.SignIn.SignOut(ctx, false)
+			if r, ok := errors.AsType[*oauth.RevocationError](err); ok {
+				err = r.Err // without its word of what is kept
+			}
+			all[i].err = err
+		})
+	}
+	signingOut.Wait()
+	return slices.DeleteFunc(all, func(u unrevoked) bool { return u.err == nil }), nil
 }
 
 // forgetTrust forgets which hosts may open a login page here without asking: those for which which

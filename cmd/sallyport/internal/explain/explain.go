@@ -115,6 +115,9 @@ var table = slices.Concat(helperRows, settingsRows, sshRows, signInRows, pasteRo
 // lookUp returns what the first row says that knows err. An error that no row knows explains
 // itself.
 func lookUp(g given, err error) Explanation {
+	if r := revocation(err); r != nil {
+		return explainRevocation(g, r)
+	}
 	for _, explains := range table {
 		if e, ok := explains(g, err); ok {
 			return e

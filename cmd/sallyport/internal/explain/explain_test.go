@@ -154,6 +154,7 @@ func errorCases() []errorCase {
 		return &url.Error{Op: "Post", URL: "https://me:pw@mcp.example/mcp?key=s3cret", Err: &session.DialError{Err: err}}
 	}
 	signIn := func(err error) error { return &asclient.SignInError{Stage: asclient.StageToken, Err: err} }
+	unrevoked := func(err error) error { return &oauth.RevocationError{Err: err} }
 	agentFault := func(e userkeys.AgentError) error {
 		return hop(sshtunnel.StageAuth, &sshtunnel.AuthError{Hop: "bastion", NeedsPerson: true, Agent: &e})
 	}
@@ -187,9 +188,11 @@ func errorCases() []errorCase {
 		{"private address", signIn(&session.PrivateAddressError{Addr: "as.example:443", Resolved: "10.0.0.1:443"}), KindMetadata, StatusSignIn, "if as.example:443 is", false},
 		{"no metadata", &asclient.DiscoveryError{What: "metadata"}, KindMetadata, StatusSignIn, "OAUTH2_TOKEN_URL", false},
 		{"login server unreachable", &asclient.DiscoveryError{What: "metadata", Err: dial(syscall.ECONNREFUSED)}, KindUnreachable, StatusUnreachable, "nothing listens", false},
-		{"not revoked", errors.Join(&asclient.SignInError{Stage: asclient.StageRevoke, Status: 503}, nil), KindSignIn, StatusSignIn, "nothing remains to be done on this machine", false},
-		{"revocation unreachable", &asclient.SignInError{Stage: asclient.StageRevoke, Err: dial(syscall.ECONNREFUSED)}, KindUnreachable, StatusUnreachable, "own page", false},
-		{"not revoked and not forgotten", errors.Join(&asclient.SignInError{Stage: asclient.StageRevoke}, syscall.ENOSPC), KindSignIn, StatusSignIn, "tries again", false},
+		{"not revoked", errors.Join(unrevoked(&asclient.SignInError{Stage: asclient.StageRevoke, Status: 503}), nil), KindSignIn, StatusSignIn, "nothing remains to be done on this machine", false},
+		{"revocation unreachable", unrevoked(&asclient.SignInError{Stage: asclient.StageRevoke, Err: dial(syscall.ECONNREFUSED)}), KindUnreachable, StatusUnreachable, "own page", false},
+		{"way to the revocation is down", unrevoked(hop(sshtunnel.StageConnect, syscall.ECONNREFUSED)), KindUnreachable, StatusUnreachable, "HostName and Port", false},
+		{"not revoked and kept", &oauth.RevocationError{Kept: true, Err: syscall.ECONNREFUSED}, KindUnreachable, StatusUnreachable, "--force", false},
+		{"not revoked and not forgotten", errors.Join(unrevoked(&asclient.SignInError{Stage: asclient.StageRevoke}), syscall.ENOSPC), KindSignIn, StatusSignIn, "tries again", false},
 		{"sign-in failed", signIn(errors.New("server busy")), KindSignIn, StatusSignIn, "tries again", false},
 		{"callback port of the command", &callback.PortError{Addr: "127.0.0.1:1", Err: syscall.EADDRINUSE}, KindPort, StatusFailed, "holds port 1,", false},
 		{"credentials refused", &session.UnauthorizedError{Upstream: "https://mcp.example"}, KindRefused, StatusSignIn, "sallyport logout URL", false},

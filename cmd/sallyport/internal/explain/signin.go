@@ -1,11 +1,11 @@
 package explain
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 
 	"sallyport/cmd/sallyport/internal/session"
@@ -18,7 +18,6 @@ import (
 // left to networkRows. None of them is final: a login server may be healed, a person may change
 // their mind, and another process may sign in. A running proxy tells each call what is wrong.
 var signInRows = []row{
-	explainRevocation,
 	onGiven(func(g given, e *oauth.PortBusyError) Explanation {
 		return Explanation{Kind: KindPort, Text: e.Error(), Hints: portHints(g, e.Addr), Status: StatusFailed}
 	}),
@@ -83,37 +82,45 @@ func isUnreachable(err error) bool {
 	return dns || certificate || isNetworkError(err)
 }
 
-// explainRevocation explains a logout whose tokens the server has not revoked. Everything is
-// forgotten here then, so nothing has to be tried again.
-func explainRevocation(_ given, err error) (Explanation, bool) {
-	if !onlyRevocations(err) {
-		return Explanation{}, false
+// explainRevocation explains a sign-out whose tokens were not revoked. The kind and the status are
+// those of the cause.
+func explainRevocation(g given, r *oauth.RevocationError) Explanation {
+	cause := lookUp(g, r.Err)
+	e := Explanation{Kind: cause.Kind, Status: cause.Status}
+	if _, ok := errors.AsType[*sshtunnel.HopError](r.Err); ok {
+		e.Hints = cause.Hints // the way to the server can be mended, and the server cannot
 	}
-	e := Explanation{Kind: KindSignIn, Status: StatusSignIn,
-		Text: "the tokens are forgotten here, but the login server did not revoke them: " + withoutQuery(err),
-		Hints: []string{"nothing remains to be done on this machine; to end the access at once, " +
-			"end the session on the login server's own page"}}
-	if r, ok := errors.AsType[*oauth.RevocationError](err); ok && r.Kept {
-		e.Text = "not signed out: the login server did not revoke the tokens, so they are kept: " + withoutQuery(r.Err)
-		e.Hints = []string{"try again when the server can be reached", "sallyport logout --force URL forgets them here all the same"}
+	why := withoutQuery(r.Err)
+	if r.Kept {
+		e.Text = "not signed out: the login server did not revoke the tokens, so they are kept: " + why
+		e.Hints = append(e.Hints, "try again when the server can be reached", "sallyport logout --force URL forgets them here all the same")
+		return e
 	}
-	if isUnreachable(err) {
-		e.Kind, e.Status = KindUnreachable, StatusUnreachable
-	}
-	return e, true
+	e.Text = "the tokens are forgotten here, but the login server did not revoke them: " + why
+	e.Hints = append(e.Hints, "nothing remains to be done on this machine; to end the access at once, "+
+		"end the session on the login server's own page")
+	return e
 }
 
-// onlyRevocations reports whether err is a failed revocation, or joins nothing else.
-func onlyRevocations(err error) bool {
+// revocation returns the failed revocation that err is, if it joins nothing else.
+func revocation(err error) *oauth.RevocationError {
 	switch err := err.(type) {
-	case *asclient.SignInError:
-		return err.Stage == asclient.StageRevoke
+	case *oauth.RevocationError:
+		return err
 	case interface{ Unwrap() error }:
-		return onlyRevocations(err.Unwrap())
+		return revocation(err.Unwrap())
 	case interface{ Unwrap() []error }:
-		return !slices.ContainsFunc(err.Unwrap(), func(err error) bool { return !onlyRevocations(err) })
+		var first *oauth.RevocationError
+		for _, err := range err.Unwrap() {
+			r := revocation(err)
+			if r == nil {
+				return nil
+			}
+			first = cmp.Or(first, r)
+		}
+		return first
 	}
-	return false
+	return nil
 }
 
 // isSignInError reports whether a sign-in ended with err. The upstream has then answered 401 or 403

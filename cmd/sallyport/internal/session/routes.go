@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/sshtunnel"
 )
 
 // routes says how the requests of a session leave.
@@ -76,11 +77,26 @@ func (s *Session) openTransports(ctx context.Context, cfg Config, tls security) 
 	// network.
 	last := hosts[len(hosts)-1]
 	r.realm.Via = net.JoinHostPort(last.HostName, strconv.Itoa(last.Port))
-	via := newTransport(tunnel.DialContext, nil, tls)
+	dial := tunnel.DialContext
+	if cfg.AtTerminal {
+		dial = dialAtOnce(tunnel)
+	}
+	via := newTransport(dial, nil, tls)
 	s.closeIdleLater(via)
 	r.upstream = via
 	s.nameRoute(&r, cfg, direct, via)
 	return r, nil
+}
+
+// dialAtOnce is t.DialContext for a person who waits at a terminal: a tunnel that does not come up at
+// the first attempt is an error that says why, and not a wait for better times.
+func dialAtOnce(t *sshtunnel.Tunnel) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if err := t.Connect(ctx); err != nil {
+			return nil, err
+		}
+		return t.DialContext(ctx, network, addr)
+	}
 }
 
 // nameRoute sets what carries the requests to the URLs that metadata and settings name. An
