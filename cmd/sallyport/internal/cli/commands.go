@@ -21,7 +21,7 @@ type grammar struct {
 	Share      ShareCommand      `cmd:"" name:"share" hidden:"" help:"Show or end the shared connections to bastions."`
 	Try        TryCommand        `cmd:"" name:"try" help:"Start a bastion, a login server and an MCP server on this machine to practise on, until Ctrl-C."`
 	FarEnd     FarEndCommand     `cmd:"" name:"far-end" hidden:"" help:"Started by itself over SSH: brings the logins of one machine to the browser of another."`
-	Help       HelpCommand       `cmd:"" name:"help" help:"Explain a kind of error (the word of its last hint), or a chapter of the manual; without TOPIC, list them."`
+	Help       HelpCommand       `cmd:"" name:"help" help:"Explain a kind of error (the word of its last hint), a chapter of the manual, or a command; without TOPIC, list the first two."`
 	Completion CompletionCommand `cmd:"" name:"completion" help:"Print the script that completes command lines in a shell."`
 	Version    VersionCommand    `cmd:"" name:"version" help:"Print the version."`
 }

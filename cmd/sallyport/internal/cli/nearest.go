@@ -35,15 +35,15 @@ func checkWord(word string) error {
 		return nil
 	}
 	e := &UsageError{Text: fmt.Sprintf("unknown command %q", word)}
-	if name := Nearest(word, commandNames()); name != "" {
+	if name := Nearest(word, CommandNames()); name != "" {
 		e.Hints = append(e.Hints, "did you mean: sallyport "+name)
 	}
 	e.Hints = append(e.Hints, "sallyport --help lists commands and flags", "an upstream is named by its URL: sallyport [flags] https://HOST/PATH")
 	return e
 }
 
-// commandNames lists the names of all commands.
-func commandNames() []string {
+// CommandNames lists the names of all commands.
+func CommandNames() []string {
 	var names []string
 	for _, field := range commandFields() {
 		names = append(names, field.Tag.Get("name"))

@@ -32,7 +32,7 @@ type Invocation struct {
 // commands by name only. If args choose one of them, or ask for help, the whole grammar is laid
 // out.
 func Parse(args []string, env environment.Environment, stdout, stderr io.Writer) (*Invocation, error) {
-	if len(args) > 0 && !slices.Contains(commandNames(), args[0]) {
+	if len(args) > 0 && !slices.Contains(CommandNames(), args[0]) {
 		if err := checkWord(args[0]); err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package command
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"go/doc/comment"
 	"io"
@@ -15,8 +16,8 @@ import (
 // helpWidth is how wide a line of the manual is printed, in columns.
 const helpWidth = 80
 
-// help prints what there is to say of a topic: a kind of error, or a chapter of the manual. Without
-// a topic it lists them.
+// help prints what there is to say of a topic: a kind of error, a chapter of the manual, or a
+// command. Without a topic it lists the first two.
 func help(a *app, topic string) error {
 	chapters := readManual(a.env.Manual)
 	if topic == "" {
@@ -32,6 +33,13 @@ func help(a *app, topic string) error {
 	}
 	if text = cmp.Or(text, explain.Topic(strings.ReplaceAll(word, "-", "_"))); text != "" {
 		_, err := io.WriteString(a.std.Out, text)
+		return err
+	}
+	if slices.Contains(cli.CommandNames(), word) {
+		_, err := cli.Parse([]string{word, "--help"}, a.env, a.std.Out, a.std.Err)
+		if errors.Is(err, cli.ErrHelp) {
+			return nil
+		}
 		return err
 	}
 	e := &cli.UsageError{Text: fmt.Sprintf("no help topic %q", topic), Hints: []string{"sallyport help lists the topics"}}

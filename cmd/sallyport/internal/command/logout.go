@@ -155,8 +155,8 @@ func signOut(ctx context.Context, a *app, settings cli.Remote, force bool) error
 	return nil
 }
 
-// logoutAll signs out of all accounts. What a server did not revoke within revokeTimeout is told and
-// forgotten all the same. Shared connections to bastions end, too.
+// logoutAll signs out of all accounts. What a server did not revoke is told, and forgotten all the
+// same. Shared connections to bastions end, too.
 func (a *app) logoutAll(ctx context.Context, c *cli.LogoutCommand) error {
 	store, err := session.OpenStore(c.Store, a.env, a.log)
 	if err != nil {
@@ -207,8 +207,8 @@ type unrevoked struct {
 	err      error
 }
 
-// revokeAll signs out of all accounts at once, each by the settings of its sign-in, and returns
-// those whose tokens were not revoked.
+// revokeAll signs out of all accounts at once, each by the settings of its sign-in. It returns
+// those whose tokens were not revoked within revokeTimeout.
 func revokeAll(ctx context.Context, a *app, c *cli.LogoutCommand) ([]unrevoked, error) {
 	accounts, err := a.storedAccounts(c.Store)
 	if err != nil {

@@ -88,8 +88,8 @@ func (s *Session) openTransports(ctx context.Context, cfg Config, tls security) 
 	return r, nil
 }
 
-// dialAtOnce is t.DialContext for a person who waits at a terminal: a tunnel that does not come up at
-// the first attempt is an error that says why, and not a wait for better times.
+// dialAtOnce is t.DialContext for a person at a terminal: a tunnel that does not come up at the
+// first attempt is an error that says why, and not a wait for better times.
 func dialAtOnce(t *sshtunnel.Tunnel) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := t.Connect(ctx); err != nil {
