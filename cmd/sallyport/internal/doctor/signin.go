@@ -84,7 +84,7 @@ func (w signInRows) tellSignIn(d oauth.Discovery, err error) {
 	case d.Challenge == nil:
 		w.ok(idChallenge, "the upstream asks for no token by itself; the settings say how to get one", asked...)
 	default:
-		w.ok(idChallenge, "the upstream asks for a "+kindOf(d.Challenge)+" token", append(asked, challengeLines(d.Challenge)...)...)
+		w.ok(idChallenge, askedFor(d.Challenge), append(asked, challengeLines(d.Challenge)...)...)
 	}
 	if w.tellResource(d, err) {
 		w.tellServer(d, err)
@@ -98,12 +98,15 @@ func (w signInRows) wantsToken(d oauth.Discovery) bool {
 
 func isAnswer(a asclient.Attempt) bool { return a.Step == asclient.StepChallenge && a.Status != 0 }
 
-// kindOf names the kind of token that a challenge asks for.
-func kindOf(c *asclient.Challenge) string {
-	if c.DPoP && !c.Bearer {
-		return "DPoP"
+// askedFor says what a challenge asks for.
+func askedFor(c *asclient.Challenge) string {
+	switch {
+	case c.Bearer:
+		return "the upstream asks for a Bearer token"
+	case c.DPoP:
+		return "the upstream asks for a DPoP token"
 	}
-	return "Bearer"
+	return "the upstream refuses requests without a token, and does not say that it wants a Bearer token"
 }
 
 // challengeLines words what a challenge says.

@@ -316,6 +316,28 @@ func TestHostileWordsOnATerminal(t *testing.T) {
 	}
 }
 
+// What the upstream asks for is told as it says it.
+func TestKindOfToken(t *testing.T) {
+	t.Parallel()
+	for challenge, want := range map[string]string{
+		"":                     "does not say that it wants a Bearer token",
+		`Basic realm="x"`:      "does not say that it wants a Bearer token",
+		"Bearer":               "asks for a Bearer token",
+		`DPoP algs="ES256"`:    "asks for a DPoP token",
+		`DPoP, Bearer scope=x`: "asks for a Bearer token",
+	} {
+		s := newSite(t)
+		s.on("/mcp", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("WWW-Authenticate", challenge)
+			w.WriteHeader(http.StatusUnauthorized)
+		})
+		r, _ := run(t, command(machines.Command(t, t.TempDir(), "--callback-port", "0", s.upstream)))
+		if got := r.row("signin.challenge").Summary; !strings.Contains(got, want) {
+			t.Errorf("%q: %q, want %q", challenge, got, want)
+		}
+	}
+}
+
 // While `sallyport callback` lends this machine's browser, logins go by it, and the port that it
 // holds is no fault.
 func TestWhileALendingRuns(t *testing.T) {
