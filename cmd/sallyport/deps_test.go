@@ -50,7 +50,7 @@ var allowedImports = map[string][]string{
 	"relay/sse":     {},
 
 	// From the bottom to the top.
-	"cmd/sallyport/internal/environment": {"golang.org/x/net/http/httpproxy"},
+	"cmd/sallyport/internal/environment": {"golang.org/x/mod/semver", "golang.org/x/net/http/httpproxy"},
 	"cmd/sallyport/internal/lazyregexp":  {},
 	"cmd/sallyport/internal/localsock":   {"golang.org/x/sys", "github.com/Microsoft/go-winio"},
 	"cmd/sallyport/internal/agents":      {"cmd/sallyport/internal/environment", "cmd/sallyport/internal/localsock"},
@@ -65,7 +65,7 @@ var allowedImports = map[string][]string{
 		"github.com/gofrs/flock", "golang.org/x/net/idna", "golang.org/x/sys", "oauth/procnet",
 		"cmd/sallyport/internal/environment", "cmd/sallyport/internal/lazyregexp", "cmd/sallyport/internal/localsock",
 	},
-	"cmd/sallyport/internal/deploy":  {"golang.org/x/mod/semver"},
+	"cmd/sallyport/internal/deploy":  {"cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/service": {"cmd/sallyport/internal/environment"},
 	"cmd/sallyport/internal/install": {
 		"github.com/pelletier/go-toml/v2", "github.com/rogpeppe/go-internal/diff", "github.com/tailscale/hujson", "go.yaml.in/yaml/v4",

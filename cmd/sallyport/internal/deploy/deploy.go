@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/mod/semver"
+	"sallyport/cmd/sallyport/internal/environment"
 )
 
 const (
@@ -153,8 +153,8 @@ func (cfg Config) look(ctx context.Context, hash string) (Result, bool, error) {
 // isNewer reports whether the version there is as good as ours. It is not if either is no version,
 // as that of a developer's build.
 func isNewer(there, ours string) bool {
-	there, ours = "v"+there, "v"+ours
-	return semver.IsValid(there) && semver.IsValid(ours) && semver.Compare(there, ours) >= 0
+	order, ok := environment.CompareVersions(there, ours)
+	return ok && order >= 0
 }
 
 // checkPlatform compares what uname prints with the platform of the program.

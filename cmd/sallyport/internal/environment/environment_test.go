@@ -80,3 +80,20 @@ func TestVariablesLeftUnexpanded(t *testing.T) {
 		os.Unsetenv(test.name) // t.Setenv restores what was there before
 	}
 }
+
+func TestCompareVersions(t *testing.T) {
+	for _, tt := range []struct {
+		a, b  string
+		order int
+		ok    bool
+	}{
+		{"0.9.0", "0.10.0", -1, true}, {"v0.9.0", "0.9.0", 0, true}, {"1.0.0", "v0.9.9", 1, true},
+		{"1.0.0-rc.1", "1.0.0", -1, true}, {"1.0.0", "1.0.0+linux", 0, true},
+		{"1.0.0", "devel", 0, false}, {"7034632", "1.0.0", 0, false}, {"vv1.0.0", "1.0.0", 0, false}, {"", "", 0, false},
+	} {
+		order, ok := CompareVersions(tt.a, tt.b)
+		if ok != tt.ok || ok && order != tt.order {
+			t.Errorf("%q and %q: %d, %t; want %d, %t", tt.a, tt.b, order, ok, tt.order, tt.ok)
+		}
+	}
+}

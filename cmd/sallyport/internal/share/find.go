@@ -11,11 +11,10 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/cmd/sallyport/internal/environment"
 	"sallyport/cmd/sallyport/internal/localsock"
 	"sallyport/sshtunnel/mux"
 	"sallyport/sshtunnel/netwatch"
-
-	"golang.org/x/mod/semver"
 )
 
 const (
@@ -64,7 +63,8 @@ func (f finder) look(ctx context.Context) (path string, outdated []string, err e
 
 // isNewer reports whether ours is a later version than theirs. Builds without a version are not.
 func isNewer(ours, theirs string) bool {
-	return semver.IsValid(ours) && semver.IsValid(theirs) && semver.Compare(ours, theirs) > 0
+	order, ok := environment.CompareVersions(ours, theirs)
+	return ok && order > 0
 }
 
 // greet returns the greeting of the share at a path, which was listed. If nobody listens there, it

@@ -172,7 +172,7 @@ func TestUpgrade(t *testing.T) {
 	old := s.startUp(1)[0]
 	first := s.onlyShare()
 	fmt.Fprintln(old.stdin, "read line; echo $line") // a stream that is open meanwhile
-	s.role.Version = "v0.9.0"
+	s.role.Version = "0.9.0"
 	s.startUp(1)[0].echo(t)
 	s.checkLogins(1)
 	s.role.Version = "v1.1.0-rc.1"

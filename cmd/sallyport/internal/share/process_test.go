@@ -61,7 +61,7 @@ func newSite(t *testing.T) *site {
 	known := fmt.Sprintf("[127.0.0.1]:%d %s", s.server.Addr.Port, ssh.MarshalAuthorizedKey(s.server.HostKey))
 	os.WriteFile(filepath.Join(dir, "known_hosts"), []byte(known), 0o600)
 	s.role = clientRole{
-		Config: filepath.Join(dir, "config"), Dirs: Dirs([]string{filepath.Join(dir, "run")}), Version: "v1.0.0",
+		Config: filepath.Join(dir, "config"), Dirs: Dirs([]string{filepath.Join(dir, "run")}), Version: "1.0.0",
 		Settings: Settings{Idle: time.Minute, LogFile: s.shares},
 	}
 	s.configure("")

@@ -45,7 +45,7 @@ func TestPythonClient(t *testing.T) {
 
 	out, err := exec.CommandContext(t.Context(), python, filepath.Join("testdata", "client.py"), sockets[0], echo.Addr().String()).CombinedOutput()
 	const want = `before attach: not_attached
-greeting: v1.0.0 ['site']
+greeting: 1.0.0 ['site']
 pong: 7
 dial: echoed
 dial refused: open 0 True
