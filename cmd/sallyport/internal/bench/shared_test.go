@@ -29,8 +29,8 @@ var sides = []side{realSSH, alone, shared}
 // reached is what a side reached in one round.
 type reached struct {
 	figures
-	// Logins is the number of SSH logins at the bastion, Connections of connections that came there,
-	// Prompts of those questions that a person had to answer.
+	// Logins is the number of SSH logins at the bastion, Connections that of connections to it, and
+	// Prompts that of questions that a person had to answer.
 	Logins, Connections, Prompts int
 	// Restarted is Served of a second fleet, which starts when the first has ended.
 	Restarted time.Duration
@@ -65,9 +65,9 @@ type sharedRow struct {
 // BenchmarkShared prints one table: many processes that share a connection (--share auto), beside
 // those that each have their own (--share off), and beside the real ssh. sshd is real, and the
 // upstream speaks TLS. sshd is a daemon as it is installed: from ten connections on that are not
-// logged in, it drops some of those that come (sshd_config(5), MaxStartups). A process of the fleets
-// has tokens from an earlier start. Nobody has logged in at the bastion for a while, or there would
-// be a shared connection. "Restarted" means that all end, and start again at once.
+// logged in, it drops some of those that come (sshd_config(5), MaxStartups). A process of the
+// fleets has tokens from an earlier start. Nobody has logged in at the bastion for a while, or there
+// would be a shared connection. "Restarted" means that all end, and start again at once.
 //
 // SALLYPORT_BENCH_ROUNDS is the number of rounds (3), SALLYPORT_BENCH_BYTES is what bulk moves
 // (1 GiB). SALLYPORT_BENCH_ONLY takes the rows that have this text in their name: "30 at once",

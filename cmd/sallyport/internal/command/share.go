@@ -102,9 +102,9 @@ func (a *app) stopShares(ctx context.Context, sockets []string) error {
 	return errors.Join(errs...)
 }
 
-// isShareProcess reports whether this is the process of a shared connection, which another sallyport
-// has started, and no command that was typed. It has no flags. All who wait for the connection would
-// wait for the grammar, which takes twice as long as all else that the process does at its start.
+// isShareProcess reports whether this is the process of a shared connection, which another
+// sallyport has started, and no command that was typed. It has no flags, and all who wait for the
+// connection would wait for the grammar: it takes twice as long as the rest of the start.
 func isShareProcess(args []string, env Environment) bool {
 	return slices.Equal(args, []string{"share"}) && share.IsProcess(env)
 }
