@@ -140,7 +140,7 @@ func (d *dialer) login(ctx context.Context) (*sshHop, error) {
 		return nil, err
 	}
 	d.cfg.Trace.connected(d.connected(raw))
-	d.witness = cleartext.NewWitness(raw)
+	d.witness = cleartext.NewWitness(netwatch.AckAtOnce(raw))
 	d.conn = &netwatch.Conn{Conn: &readAheadConn{Conn: d.witness}, Raw: raw}
 	stop := context.AfterFunc(ctx, func() { d.conn.Close() })
 	defer stop()

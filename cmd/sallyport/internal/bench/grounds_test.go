@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +22,7 @@ import (
 // grounds are where the trials of the shared connection take place.
 type grounds struct {
 	t     *testing.B
-	sites map[time.Duration]*sharedSite // by round trip
+	sites map[string]*sharedSite // by round trip and sshd_config
 }
 
 // sharedSite is a site with an upstream behind the hops.
@@ -31,12 +32,14 @@ type sharedSite struct {
 	ca       *machines.Authority
 }
 
-// at returns the site with a round trip. It is made when the first trial wants it.
-func (g *grounds) at(roundTrip time.Duration) *sharedSite {
-	if g.sites[roundTrip] == nil {
-		g.sites[roundTrip] = newSharedSite(g.t, roundTrip, "LogLevel INFO")
+// at returns the site with a round trip. It is made when the first trial wants it. config holds
+// lines of sshd_config(5).
+func (g *grounds) at(roundTrip time.Duration, config ...string) *sharedSite {
+	key := fmt.Sprint(roundTrip, config)
+	if g.sites[key] == nil {
+		g.sites[key] = newSharedSite(g.t, roundTrip, append(slices.Clip(config), "LogLevel VERBOSE")...)
 	}
-	return g.sites[roundTrip]
+	return g.sites[key]
 }
 
 // newSharedSite makes a site. config holds lines of sshd_config(5).
@@ -54,39 +57,67 @@ func (s *sharedSite) via(t testing.TB, sharing side) contender {
 	return sallyport(t, s.upstream, s.ca, append(sharing.flags(t), "-F", s.config, "--via", s.hops[0])...)
 }
 
-// logins is how many logins the first hop has granted so far, by its log.
-func (s *sharedSite) logins() int { return strings.Count(s.servers[0].Log.String(), "Accepted ") }
+// accepted is the line of sshd's log for a login.
+var accepted = regexp.MustCompile(`(?m)^Accepted \S+ for `)
 
-// fleet starts so many processes at once, in homes that hold tokens and no shared connection.
-func (g *grounds) fleet(count int, roundTrip time.Duration) *trial {
+// arrivals are how many logins the first hop has granted so far, and how many connections have come
+// there, those included that it has dropped at once (MaxStartups). Its log tells.
+func (s *sharedSite) arrivals() (logins, connections int) {
+	log := s.servers[0].Log.String()
+	return len(accepted.FindAllString(log, -1)), strings.Count(log, "Connection from ") + strings.Count(log, "past MaxStartups")
+}
+
+// fleet starts so many processes at once, in homes that hold tokens and no shared connection, and
+// then as many again, as when the hosts are restarted. config holds lines of sshd_config(5).
+func (g *grounds) fleet(count int, roundTrip time.Duration, config ...string) *trial {
 	return &trial{run: func(t testing.TB) map[side]reached {
-		return g.at(roundTrip).fleets(t, count, nil)
+		s := g.at(roundTrip, config...)
+		all := map[side]reached{}
+		for _, sharing := range ours(t) {
+			fleet := s.crew(t, sharing)
+			r := s.coldFleet(t, count, fleet)
+			r.Restarted = drive(t, s.near, work{Calls: 1, Fleet: count}, fleet)[0].Served
+			all[sharing] = r
+			endShares(t)
+		}
+		return all
 	}}
 }
 
-// fleets runs a fleet of each side. prompts, if not nil, counts the questions so far.
-func (s *sharedSite) fleets(t testing.TB, count int, prompts func() int, env ...string) map[side]reached {
+// crew is via with a home that holds tokens and no shared connection.
+func (s *sharedSite) crew(t testing.TB, sharing side, env ...string) contender {
 	t.Helper()
-	all := map[side]reached{}
-	for _, sharing := range ours(t) {
-		first := s.via(t, alone) // whose home the fleet gets
-		first.Env = append(first.Env, env...)
-		drive(t, s.near, work{Calls: 1}, first)
-		fleet := s.via(t, sharing)
-		fleet.Env = first.Env
-		logins, asked := s.logins(), 0
-		if prompts != nil {
-			asked = prompts()
-		}
-		r := reached{figures: drive(t, s.near, work{Calls: 1, Fleet: count}, fleet)[0]}
-		r.Logins = s.logins() - logins
-		if prompts != nil {
-			r.Prompts = prompts() - asked
-		}
-		all[sharing] = r
-		endShares(t)
+	first := s.via(t, alone)
+	first.Env = append(first.Env, env...)
+	drive(t, s.near, work{Calls: 1}, first)
+	fleet := s.via(t, sharing)
+	fleet.Env = first.Env
+	return fleet
+}
+
+// coldFleet starts a fleet. The login of crew is forgotten: where there is no shared connection,
+// nobody has logged in within the last ten minutes (--share-idle).
+func (s *sharedSite) coldFleet(t testing.TB, count int, fleet contender) (r reached) {
+	t.Helper()
+	if err := os.RemoveAll(filepath.Join(fleet.home(), ".local/state/sallyport/logins")); err != nil {
+		t.Fatal(err)
 	}
-	return all
+	logins, connections := s.arrivals()
+	r.figures = drive(t, s.near, work{Calls: 1, Fleet: count}, fleet)[0]
+	r.Logins, r.Connections = s.arrivals()
+	r.Logins -= logins
+	r.Connections -= connections
+	return r
+}
+
+// home is the home directory of the process.
+func (c contender) home() string {
+	for _, variable := range c.Env {
+		if dir, ok := strings.CutPrefix(variable, "HOME="); ok {
+			return dir
+		}
+	}
+	return ""
 }
 
 // factor is a second factor.
@@ -123,7 +154,16 @@ func (g *grounds) twoFactors(count int, f factor) *trial {
 		machines.WriteFile(t, "/etc/pam.d", "sshd", fmt.Sprintf(f.pam, dir)+ // of the tests' own machine
 			"auth required pam_permit.so\naccount required pam_permit.so\nsession required pam_permit.so\n", 0o644)
 		prompts := func() int { return strings.Count(machines.ReadFile(t, filepath.Join(dir, "prompts")), "\n") }
-		return makeSite().fleets(t, count, prompts, "SSH_ASKPASS="+askpass, "SSH_ASKPASS_REQUIRE=force")
+		s, all := makeSite(), map[side]reached{}
+		for _, sharing := range ours(t) {
+			fleet := s.crew(t, sharing, "SSH_ASKPASS="+askpass, "SSH_ASKPASS_REQUIRE=force")
+			asked := prompts()
+			r := s.coldFleet(t, count, fleet)
+			r.Prompts = prompts() - asked
+			all[sharing] = r
+			endShares(t)
+		}
+		return all
 	}}
 }
 
@@ -205,12 +245,8 @@ func (s *sharedSite) share(t testing.TB) string {
 	t.Helper()
 	first := s.via(t, shared)
 	drive(t, s.near, work{Calls: 1}, first)
-	for _, entry := range first.Env {
-		if dir, ok := strings.CutPrefix(entry, "XDG_RUNTIME_DIR="); ok {
-			if sockets, _ := filepath.Glob(dir + "/sallyport/shared/*.sock"); len(sockets) == 1 {
-				return sockets[0]
-			}
-		}
+	if sockets, _ := filepath.Glob(first.home() + "/sallyport/shared/*.sock"); len(sockets) == 1 {
+		return sockets[0]
 	}
 	t.Fatal("there is not one shared connection")
 	return ""

@@ -37,7 +37,8 @@ type site struct {
 }
 
 // newSite starts the SSH servers and the services behind them. ip is the address of far that near
-// can reach, config holds lines of sshd_config(5). All of it ends with the benchmark.
+// can reach, config holds lines of sshd_config(5). The servers are daemons with the limits that
+// sshd has by itself. All of it ends with the benchmark.
 func newSite(t testing.TB, near, far *machines.Namespace, ip string, config ...string) *site {
 	t.Helper()
 	s := &site{near: near, home: t.TempDir(), first: make(chan time.Time, 100)}
@@ -45,7 +46,7 @@ func newSite(t testing.TB, near, far *machines.Namespace, ip string, config ...s
 	for i := range 3 {
 		alias := fmt.Sprintf("hop%d", i+1)
 		server := machines.StartSSHD(t, machines.SSHDOptions{
-			NS: far, Listen: net.JoinHostPort(ip, "0"), Nagle: true, Config: append(slices.Clip(config), "LogLevel ERROR"),
+			NS: far, Listen: net.JoinHostPort(ip, "0"), Daemon: true, Config: append(slices.Clip(config), "LogLevel ERROR"),
 		})
 		hops = append(hops, machines.Hop{
 			Alias: alias, SSHD: server, Config: []string{"Ciphers aes128-gcm@openssh.com", "IdentityAgent none"},

@@ -62,6 +62,9 @@ func Run(ctx context.Context, args []string, std Stdio, env Environment) (status
 	screen := person.NewScreen(std.Err, env)
 	std.Out, std.Err = person.Gate(std.Out), screen
 	a := &app{std: std, toHost: toHost, args: args, rawErr: rawErr, screen: screen, env: env, log: discard, fileLog: discard, messages: person.NewMessages(std.Err, discard)}
+	if isShareProcess(args, env) {
+		return a.ended(ctx, shareProcess(ctx, a), false)
+	}
 	inv, err := cli.Parse(args, env, std.Out, std.Err)
 	if errors.Is(err, cli.ErrHelp) {
 		return explain.StatusDone
@@ -87,6 +90,11 @@ func Run(ctx context.Context, args []string, std Stdio, env Environment) (status
 		return e.status
 	}
 	_, isProxy := inv.Command.(*cli.ProxyCommand)
+	return a.ended(ctx, err, isProxy)
+}
+
+// ended reports the error of a command that has ended, and returns the exit status.
+func (a *app) ended(ctx context.Context, err error, isProxy bool) int {
 	// An ended ctx means a signal. It counts more than the error, which is only its consequence.
 	switch {
 	case err == nil:

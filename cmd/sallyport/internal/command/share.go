@@ -18,12 +18,8 @@ import (
 	"sallyport/sshtunnel/sshconfig"
 )
 
-// share is the process of a shared connection, if another sallyport has started it. Typed by a
-// person, it shows the shared connections, or ends them.
+// share shows the shared connections, or ends them.
 func (a *app) share(ctx context.Context, c *cli.ShareCommand) error {
-	if share.IsProcess(a.env) {
-		return a.shareProcess(ctx)
-	}
 	sockets := a.sharedSockets(c.Store)
 	if c.Host != "" {
 		var err error
@@ -106,8 +102,15 @@ func (a *app) stopShares(ctx context.Context, sockets []string) error {
 	return errors.Join(errs...)
 }
 
-// shareProcess runs the process of a shared connection. It logs to the file of its starter alone.
-func (a *app) shareProcess(ctx context.Context) error {
+// isShareProcess reports whether this is the process of a shared connection, which another
+// sallyport has started, and no command that was typed. It has no flags, and all who wait for the
+// connection would wait for the grammar: it takes twice as long as the rest of the start.
+func isShareProcess(args []string, env Environment) bool {
+	return slices.Equal(args, []string{"share"}) && share.IsProcess(env)
+}
+
+// shareProcess runs that process. It logs to the file of its starter alone.
+func shareProcess(ctx context.Context, a *app) error {
 	stdin, ok := a.std.In.(*os.File)
 	if !ok {
 		return errors.New("share: stdin is no file")

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,19 +28,21 @@ type SSHDOptions struct {
 	NS *Namespace
 	// Listen is host:port inside NS to listen on instead.
 	Listen string
+	// Daemon makes it one sshd that listens itself, as a bastion has it: with MaxStartups and all
+	// else that sshd does about connections that are not logged in. It needs Listen, in a namespace
+	// of the test's own.
+	Daemon bool
 	// User is the account that may log in; nil is the current user.
 	User *Account
 	// HostCA gives the host a certificate; KnownHosts then names the authority. Nil means a plain
 	// key.
 	HostCA ssh.Signer
-	// Nagle leaves that algorithm on, as an sshd that listens itself does until a session begins.
-	// Package net turns it off.
-	Nagle bool
 	// Config holds lines of sshd_config(5), which win over ours.
 	Config []string
 }
 
-// SSHD is a real OpenSSH server: a listener of ours, and one `sshd -i` for each connection.
+// SSHD is a real OpenSSH server: a listener of ours, and one `sshd -i` for each connection. Or, as
+// a Daemon, it is one `sshd -D`.
 type SSHD struct {
 	// Addr is host:port; Host and Port are its parts.
 	Addr, Host, Port string
@@ -56,6 +59,7 @@ type SSHD struct {
 	config   string
 	mark     string // an environment entry by which the commands of its sessions are known
 	listener net.Listener
+	daemon   *exec.Cmd // nil unless options.Daemon
 	wg       sync.WaitGroup
 	sessions struct {
 		sync.Mutex
@@ -110,9 +114,28 @@ func StartSSHD(t testing.TB, o SSHDOptions) *SSHD {
 	}
 	s.config = WriteFile(t, dir, "sshd_config", strings.Join(config, "\n")+"\n", 0o600)
 
-	s.listen(s.listener)
+	if o.Daemon {
+		s.listener.Close() // nobody else takes the port: the namespace is the test's own
+		s.startDaemon(t)
+	} else {
+		s.listen(s.listener)
+	}
 	t.Cleanup(s.Stop)
 	return s
+}
+
+// startDaemon starts sshd at the address, and waits until it listens.
+func (s *SSHD) startDaemon(t testing.TB) {
+	t.Helper()
+	listens := len(s.Log.String())
+	s.daemon = exec.Command(sshdPath, "-D", "-e", "-f", s.config, "-o", "ListenAddress="+s.Addr)
+	s.daemon.Stderr, s.daemon.WaitDelay = s.Log, Patience
+	OwnGroup(s.daemon)
+	if err := s.options.NS.Enter(s.daemon.Start); err != nil {
+		t.Fatal(err)
+	}
+	s.wg.Go(func() { s.daemon.Wait() }) // ends with the daemon
+	Poll(t, func() bool { return strings.Contains(s.Log.String()[listens:], "Server listening on ") }, "sshd to listen")
 }
 
 // needSSHD ends the test, as Need does, if no sshd can run here.
@@ -165,9 +188,6 @@ func (s *SSHD) serve(listener net.Listener) {
 
 // session hands one connection to an sshd of its own and waits for that to end.
 func (s *SSHD) session(conn *net.TCPConn) error {
-	if s.options.Nagle {
-		conn.SetNoDelay(false)
-	}
 	socket, err := conn.File()
 	conn.Close()
 	if err != nil {
@@ -224,6 +244,12 @@ func (s *SSHD) Continue() { s.signal(syscall.SIGCONT) }
 
 // signal sends a signal to the processes of every connection.
 func (s *SSHD) signal(sig syscall.Signal) {
+	if s.daemon != nil {
+		for _, pid := range descendants(s.daemon.Process.Pid) {
+			syscall.Kill(pid, sig)
+		}
+		return
+	}
 	s.sessions.Lock()
 	defer s.sessions.Unlock()
 	for cmd := range s.sessions.running {
@@ -233,13 +259,40 @@ func (s *SSHD) signal(sig syscall.Signal) {
 
 // Close cuts every connection and refuses new ones, until Reopen: the server's machine starts anew.
 func (s *SSHD) Close() {
+	s.shut()
+}
+
+// shut ends the listening and every connection.
+func (s *SSHD) shut() {
 	s.listener.Close()
+	if s.daemon != nil {
+		s.daemon.Process.Signal(syscall.SIGSTOP) // nobody is the parent of its children later
+		defer s.daemon.Process.Kill()
+	}
 	s.Drop()
+}
+
+// descendants are the processes that a process has started, and those that they have.
+func descendants(pid int) (all []int) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+	if err != nil {
+		return nil // it is gone
+	}
+	for _, field := range strings.Fields(string(text)) {
+		if child, err := strconv.Atoi(field); err == nil {
+			all = append(append(all, child), descendants(child)...)
+		}
+	}
+	return all
 }
 
 // Reopen listens again after Close, at the same address.
 func (s *SSHD) Reopen(t testing.TB) {
 	t.Helper()
+	if s.options.Daemon {
+		s.startDaemon(t)
+		return
+	}
 	s.listen(s.options.NS.Listen(t, s.Addr))
 }
 
@@ -249,8 +302,7 @@ func (s *SSHD) Stop() {
 	s.sessions.Lock()
 	s.sessions.stopped = true
 	s.sessions.Unlock()
-	s.listener.Close()
-	s.Drop()
+	s.shut()
 	s.wg.Wait()
 	// The command of a session outlives an sshd that was killed.
 	killWhere(func(dir string) bool {
