@@ -157,7 +157,7 @@ func (f fault) run(t *testing.T) {
 	}
 	if f.mend != nil {
 		<-time.After(f.lasts)
-		if f.asleep || f.idle { // nobody can notice before, and all may at once
+		if f.asleep { // nobody can notice before, and all may at once
 			from = time.Now()
 		}
 		if f.mend(c); !f.beside {
