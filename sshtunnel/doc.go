@@ -166,7 +166,8 @@
 //   - The server must answer a ping within 2.5 s. If it does not, or if it ends, the link is lost.
 //     The next attempt looks for another server.
 //   - A server that is unused or too old takes no new stream. Its tunnels then become idle without
-//     an error, and the next call looks for another server. Connections that are open live on.
+//     an error, and the next call looks for another server. Connections that are open live on until
+//     they are quiet and Config.Busy says that no answer is due, for ten minutes at most.
 //   - An edit of ssh_config counts for new connections after 5 s, because another server may be
 //     meant. Those that are open live on.
 //   - Streams of all tunnels share the windows and the order of one SSH connection. The server
