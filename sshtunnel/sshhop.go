@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/channel"
 	"sallyport/sshtunnel/display"
 	"sallyport/sshtunnel/mux"
 	"sallyport/sshtunnel/netwatch"
@@ -176,14 +177,16 @@ func (h *sshHop) open(ctx context.Context, network, address string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	return newChannelConn(channelSetup{
-		link:  h.link.life,
-		ch:    ch,
-		reqs:  reqs,
-		serve: h.discard,
-		laddr: addr{req.network, h.where.alias},
-		raddr: farAddr(req.network, address),
+	return newChannelConn(h.link, channel.Setup{
+		Channel: ch, Requests: reqs, Serve: h.discard,
+		Local: addr{req.network, h.where.alias}, Remote: farAddr(req.network, address),
 	}), nil
+}
+
+// newChannelConn makes the net.Conn of a channel of a link.
+func newChannelConn(l *link, setup channel.Setup) *channel.Conn {
+	setup.Link, setup.Dropped, setup.GoodbyeLimit = l.life, ErrClosed, goodbyeLimit
+	return channel.New(setup)
 }
 
 // openDirect does what open does, for a caller that needs no net.Conn. The returned Go channel is
@@ -397,9 +400,9 @@ const maxStderr = 512
 
 // process is a command on the server of an sshHop.
 type process struct {
-	*channelConn
+	*channel.Conn
 
-	// status says how the command ended. It is nil for status 0, and valid once gone is closed.
+	// status says how the command ended. It is nil for status 0, and valid once Ended is.
 	status *ExitError
 }
 
@@ -429,14 +432,8 @@ func (h *sshHop) exec(ctx context.Context, command string) (io.ReadWriteCloser, 
 	}
 	// A command may run on after its stdin has ended. Servers that pass signals on end it.
 	hangUp := func() { ch.SendRequest("signal", false, ssh.Marshal(struct{ Signal string }{"TERM"})) }
-	p.channelConn = newChannelConn(channelSetup{
-		link:        h.link.life,
-		ch:          ch,
-		reqs:        reqs,
-		serve:       serve,
-		beforeClose: hangUp,
-		laddr:       at,
-		raddr:       at,
+	p.Conn = newChannelConn(h.link, channel.Setup{
+		Channel: ch, Requests: reqs, Serve: serve, BeforeClose: hangUp, Local: at, Remote: at,
 	})
 	select {
 	case err = <-started:
@@ -444,7 +441,7 @@ func (h *sshHop) exec(ctx context.Context, command string) (io.ReadWriteCloser, 
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		p.channelConn.Close()
+		p.Conn.Close()
 		return nil, err
 	}
 	return p, nil
@@ -498,14 +495,14 @@ func exitOf(r *ssh.Request) *ExitError {
 // Read reads stdout. At the end of stdout it waits for the exit status and returns io.EOF for
 // status 0, else an *ExitError.
 func (p *process) Read(b []byte) (int, error) {
-	n, err := p.channelConn.Read(b)
+	n, err := p.Conn.Read(b)
 	if !errors.Is(err, io.EOF) {
 		return n, err
 	}
 	select {
-	case <-p.gone:
-	case <-p.closed:
-		if !isDone(p.gone) {
+	case <-p.Ended():
+	case <-p.Closed():
+		if !isDone(p.Ended()) {
 			return n, err
 		}
 	}
@@ -518,6 +515,6 @@ func (p *process) Read(b []byte) (int, error) {
 // Close ends the command. It closes stdin and stdout, and asks the server for a TERM signal. It
 // does not say how the command ended.
 func (p *process) Close() error {
-	p.channelConn.Close()
+	p.Conn.Close()
 	return nil
 }
