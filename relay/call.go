@@ -270,6 +270,7 @@ func (t *callTable) enter(c *call) *fault {
 	c.phase.setEnd(time.Now().Add(t.run.cfg.Timeout))
 	c.phase.unheard = c.progress == "" && !c.isInit()
 	t.inFlight[c.key] = c
+	t.countLocked()
 	t.pending++
 	t.run.work.Add(1) // under the lock, so that the session cannot have stopped waiting
 	return nil
@@ -288,6 +289,14 @@ func (t *callTable) remove(c *call) {
 	defer t.mu.Unlock()
 	if t.inFlight[c.key] == c {
 		delete(t.inFlight, c.key)
+		t.countLocked()
+	}
+}
+
+// countLocked tells how many calls are in flight.
+func (t *callTable) countLocked() {
+	if n := t.run.cfg.InFlight; n != nil {
+		n.Store(int64(len(t.inFlight)))
 	}
 }
 

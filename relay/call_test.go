@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,6 +54,35 @@ func TestCancel(t *testing.T) {
 		synctest.Wait()
 		h.send(pingLine)
 		h.want(pingAnswer)
+		h.close()
+	})
+}
+
+// A request is in flight until it is answered or taken back, also while its answer has only begun.
+func TestInFlight(t *testing.T) {
+	const notice = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7,"reason":"é"}}`
+	synctest.Test(t, func(t *testing.T) {
+		var inFlight atomic.Int64
+		h, _ := open(t, Config{InFlight: &inFlight}, Exchange{Call: "tools/call", Handle: Stream()},
+			Exchange{Call: "notifications/cancelled", Body: notice}, Exchange{Call: "ping", Reply: pingAnswer}, Goodbye())
+		synctest.Wait()
+		is := func(when string, want int64) {
+			t.Helper()
+			if got := inFlight.Load(); got != want {
+				t.Errorf("%s: %d in flight, want %d", when, got, want)
+			}
+		}
+		is("after the opening", 0)
+		h.send(callLine)
+		time.Sleep(time.Minute)
+		is("a call", 1)
+		h.send(notice)
+		synctest.Wait()
+		is("taken back", 0)
+		h.send(pingLine)
+		h.want(pingAnswer)
+		synctest.Wait()
+		is("answered", 0)
 		h.close()
 	})
 }

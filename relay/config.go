@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 )
 
@@ -129,6 +130,9 @@ type Config struct {
 	// not block. A nil func means that nobody wants to know.
 	Audit func(AuditEntry)
 
+	// InFlight is kept at the number of the host's requests that are not answered yet. It may be
+	// nil.
+	InFlight *atomic.Int64
 	// Idle is called when it is a good time to give memory back: some time after the beginning, and
 	// some time after a large message or many small ones. The default does nothing.
 	Idle func()

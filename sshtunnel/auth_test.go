@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/channel"
 	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest"
 	"sallyport/sshtunnel/sshtest/openssh"
@@ -357,8 +358,8 @@ func (h memoryHop) open(ctx context.Context, _, _ string) (net.Conn, error) {
 		defer far.Close()
 		h.serve(far)
 	}()
-	// A channelConn has buffers, and x/crypto needs some: both ends write before they read.
-	return newChannelConn(channelSetup{link: ctx, ch: &memoryChannel{pipe: near, reqs: reqs}, reqs: reqs, serve: ssh.DiscardRequests}), nil
+	// A channel.Conn has buffers, and x/crypto needs some: both ends write before they read.
+	return channel.New(channel.Setup{Link: ctx, Channel: &memoryChannel{pipe: near, reqs: reqs}, Requests: reqs, Serve: ssh.DiscardRequests, GoodbyeLimit: goodbyeLimit}), nil
 }
 
 type memoryChannel struct {

@@ -121,10 +121,15 @@
 //     has confirmed nothing for as long, or the question has been with the server for 2.25 s. So
 //     the loss is noticed within 5 s. A slow network looks otherwise: TCP goes on to confirm.
 //     Only Linux tells. On other systems, and through a ProxyCommand, the server's silence decides
-//     alone. The server is left to the rule above if it may be at work (it opens a channel, and so
-//     may look up a name), if much is on its way, if it has never answered, or if the user has set
-//     ServerAliveInterval, whose limits then hold. If the login has needed a person, the link is
-//     given up only when the first server can be reached by TCP, as after a sleep.
+//     alone. The server is left to the rule above if it may be looking up a name, if much is on
+//     its way, if it has never answered, or if the user has set ServerAliveInterval, whose limits
+//     then hold. If the login has needed a person, the link is given up only when the first server
+//     can be reached by TCP, as after a sleep.
+//   - sshd and dropbear answer nothing while they look up the name of a connection that they are
+//     to open, and they do answer while they connect, and while they start a command. So only a
+//     connection to a name makes them wait for, and not one to an address. A server of an unknown
+//     make may be silent while it connects, too. A link that several processes share is not waited
+//     for alone: see Shared connections.
 //   - The machine has slept: the wall clock has run at least 5 s ahead of the monotonic clock.
 //     Or the local address of the first hop's TCP connection is gone. Both are looked at every
 //     second. The first server is then knocked at each second, by a TCP connection that is closed
@@ -161,12 +166,19 @@
 //   - The server must answer a ping within 2.5 s. If it does not, or if it ends, the link is lost.
 //     The next attempt looks for another server.
 //   - A server that is unused or too old takes no new stream. Its tunnels then become idle without
-//     an error, and the next call looks for another server. Connections that are open live on.
+//     an error, and the next call looks for another server. Connections that are open live on until
+//     they are quiet and Config.Busy says that no answer is due, for ten minutes at most.
 //   - An edit of ssh_config counts for new connections after 5 s, because another server may be
 //     meant. Those that are open live on.
 //   - Streams of all tunnels share the windows and the order of one SSH connection. The server
 //     spreads them over up to four, where a further login needs nobody. Remote forwards stay on the
 //     first one.
+//   - If a link is silent for 5 s and is not given up, because the last hop may be looking up a
+//     name, the server logs in once more beside it, where that needs nobody. New streams go there,
+//     and a stream that was being opened is opened there, too: what is open first counts. If the
+//     second link has an answer to the same name, the first is given up when it has been silent for
+//     11 s, which leaves a resolver time for two repetitions. So a new stream waits for some 6 s,
+//     and a link that only has a slow lookup in its way is never lost.
 //   - The name of a port, such as https, is looked up by the caller. All other names are resolved
 //     by the last hop, as always.
 //   - If no server can be used, the chain is dialed in this process after all.
@@ -231,7 +243,8 @@
 //   - two that accept connections for Listeners, from the first Listen on.
 //
 // A pool spreads the streams of one chain over several connections. It dials another one when one
-// has 200 streams, or when bulk makes small calls wait. It never does if a person may be needed.
+// has 200 streams, when bulk makes small calls wait, or when one is silent that may be looking up a
+// name. It never does if a person may be needed.
 //
 // A connection has three goroutines: one reads from its channel, one writes to it, and one
 // handles its requests. They exist because the channels of x/crypto/ssh have no deadlines.

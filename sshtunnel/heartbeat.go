@@ -60,9 +60,9 @@ type heartbeat struct {
 	nudge func() error
 	// answered is told how long an answer took. It may be nil.
 	answered func(time.Duration)
-	// held reports whether the server may owe an answer since then because it does something else
-	// first. It may be nil.
-	held func(since time.Time) bool
+	// heldBy returns the address of a connection that the server may be opening since then, before
+	// it does anything else; "" for none. It may be nil.
+	heldBy func(since time.Time) string
 	// answers says that the server is known to answer requests before it has done so.
 	answers bool
 
@@ -316,7 +316,16 @@ func (l *link) doubt(stranded func() bool) {
 
 // mustAnswer reports whether the server would answer a question now if it could.
 func (b *heartbeat) mustAnswer() bool {
-	return (b.heard.Load() || b.answers) && !b.mute.Load() && (b.held == nil || !b.held(b.conn.Asked()))
+	return (b.heard.Load() || b.answers) && !b.mute.Load() && b.held() == ""
+}
+
+// held returns the address of the connection that the server may owe an answer for the sake of; ""
+// for none.
+func (b *heartbeat) held() string {
+	if asked := b.conn.Asked(); b.heldBy != nil && !asked.IsZero() {
+		return b.heldBy(asked)
+	}
+	return ""
 }
 
 // probe ends the link unless something arrives from its last hop soon after the network is there.

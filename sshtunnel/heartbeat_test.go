@@ -318,18 +318,15 @@ func TestDoubt(t *testing.T) {
 		{"not used", nil, nil, 30 * time.Second, 46 * time.Second},
 		{"asked by keepalive only", nil, func(l *link, p *quietPeer) { l.last().heartbeat().ping(&l.tasks) }, 30 * time.Second, 46 * time.Second},
 		{"used before, and answered", func(_ *link, p *quietPeer) { use(p); p.send() }, nil, 30 * time.Second, 46 * time.Second},
-		{"it opens a channel first", func(l *link, _ *quietPeer) {
+		{"it looks up a name first", func(l *link, _ *quietPeer) {
 			h := l.last().(*sshHop)
-			h.beat.held = h.opensSince
-			h.opening.Add(1)
-			h.openingSince.Store(int64(time.Since(start)))
+			h.beat.heldBy = h.blocking.at
+			h.blocking.add("name:1")
 		}, func(_ *link, p *quietPeer) { use(p) }, 30 * time.Second, 46 * time.Second},
-		{"a channel is wanted later", func(l *link, _ *quietPeer) { h := l.last().(*sshHop); h.beat.held = h.opensSince }, func(l *link, p *quietPeer) {
+		{"a name is wanted later", func(l *link, _ *quietPeer) { h := l.last().(*sshHop); h.beat.heldBy = h.blocking.at }, func(l *link, p *quietPeer) {
 			use(p)
 			time.Sleep(10 * time.Millisecond)
-			h := l.last().(*sshHop)
-			h.opening.Add(1)
-			h.openingSince.Store(int64(time.Since(start)))
+			l.last().(*sshHop).blocking.add("name:1")
 		}, 3 * time.Second, 5 * time.Second},
 		{"much moves", nil, func(l *link, p *quietPeer) {
 			l.tasks.Go(func() {

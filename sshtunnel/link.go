@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 
 	"sallyport/sshtunnel/hostkeys"
@@ -265,4 +266,31 @@ func prepare(ctx context.Context, cfg *Config, h *sshconfig.Host) *preparation {
 func (p *preparation) end() {
 	<-p.ready
 	p.agent.Close()
+}
+
+func isDone(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+// addr is a far address that need not be an IP address.
+type addr struct{ network, name string }
+
+func (a addr) Network() string { return a.network }
+func (a addr) String() string  { return a.name }
+
+// farAddr returns a *net.TCPAddr or *net.UnixAddr if name allows, because some callers look at the
+// type.
+func farAddr(network, name string) net.Addr {
+	if network == "unix" {
+		return &net.UnixAddr{Net: "unix", Name: name}
+	}
+	if ap, err := netip.ParseAddrPort(name); err == nil {
+		return net.TCPAddrFromAddrPort(ap)
+	}
+	return addr{"tcp", name}
 }

@@ -698,11 +698,16 @@ func (s *muxStreams) cut(h *muxHop) {
 //
 // So a stream ends when it carries nothing for quietLimit, and for less the longer the hop has
 // drained: down to nothing at drainLimit. But if its last bytes went to the server, or if it has
-// carried none, an answer may be due, and it has all of drainLimit. So has a command. Nothing that
-// is written just then is lost: Write has either passed the bytes on, or fails without one.
+// carried none, an answer may be due, and it has all of drainLimit. So has a command, and so have
+// all streams while Config.Busy says that an answer is due: its headers may have come early, or it
+// comes on another stream than the question. Nothing that is written just then is lost: Write has
+// either passed the bytes on, or fails without one.
 func (s *muxStreams) retire(h *muxHop, drained time.Duration) {
 	left := max(0, drainLimit-drained)
 	quiet := time.Duration(float64(quietLimit) * float64(left) / float64(drainLimit))
+	if left > 0 && h.cfg.Busy != nil && h.cfg.Busy() {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {

@@ -503,19 +503,22 @@ func TestSharedDrainedStreamsEnd(t *testing.T) {
 		asks, command  bool
 		quiet, drained time.Duration
 		ends           bool
+		busy           bool // an answer is due somewhere
 	}{
-		{"just used", false, false, 0, time.Minute, false},
-		{"quiet", false, false, quietLimit, 0, true},
-		{"quiet for less", false, false, quietLimit * 3 / 4, 0, false},
-		{"quiet for less, but for longer than it may later", false, false, quietLimit * 3 / 4, drainLimit / 2, true},
-		{"an answer is due", true, false, drainLimit, drainLimit - 1, false},
-		{"an answer is due for too long", true, false, drainLimit, drainLimit, true},
-		{"a command", false, true, drainLimit, drainLimit - 1, false},
-		{"used all the time", false, false, 0, drainLimit, true},
+		{"just used", false, false, 0, time.Minute, false, false},
+		{"quiet", false, false, quietLimit, 0, true, false},
+		{"quiet, and an answer is due somewhere", false, false, drainLimit, drainLimit - 1, false, true},
+		{"an answer is due somewhere for too long", false, false, drainLimit, drainLimit, true, true},
+		{"quiet for less", false, false, quietLimit * 3 / 4, 0, false, false},
+		{"quiet for less, but for longer than it may later", false, false, quietLimit * 3 / 4, drainLimit / 2, true, false},
+		{"an answer is due", true, false, drainLimit, drainLimit - 1, false, false},
+		{"an answer is due for too long", true, false, drainLimit, drainLimit, true, false},
+		{"a command", false, true, drainLimit, drainLimit - 1, false, false},
+		{"used all the time", false, false, 0, drainLimit, true, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			tun, _, _ := sharedClient(t, Config{})
+			tun, _, _ := sharedClient(t, Config{Busy: func() bool { return tt.busy }})
 			c := mustDial(t, tun, target).(*muxConn)
 			if c.Write([]byte("x")); !c.asks {
 				t.Error("no answer is due after a write")

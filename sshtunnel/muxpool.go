@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -18,13 +19,17 @@ const (
 	// maxLanes is how many connections a pool may have, and maxBulkLanes is how many it may have
 	// because of bulk. More than two do not help against bulk: they share the network.
 	maxLanes, maxBulkLanes = 4, 2
+	// maxSilentLanes is how many it may have because of silence. A lookup of a name that makes one
+	// silent makes the next one silent, too.
+	maxSilentLanes = 2
 	// laneStreams is from how many streams on a connection is full.
 	laneStreams = 200
 	// laneIdle is how long a further connection stays without a stream.
 	laneIdle = time.Minute
 	// laneDialLimit bounds the dial of a further connection, and laneDialPause is the time to the
-	// next one after one that has failed for a reason that may pass.
-	laneDialLimit, laneDialPause = time.Minute, time.Minute
+	// next one after one that has failed for a reason that may pass. While the first connection is
+	// silent, that is silentDialPause.
+	laneDialLimit, laneDialPause, silentDialPause = time.Minute, time.Minute, 2 * time.Second
 
 	// busyBytes is from how many bytes of the last second or two on a connection is measured. Bulk
 	// is what fills the network, so the rate of bulk is unknown.
@@ -48,11 +53,12 @@ const (
 
 // pool spreads the streams of one chain over several connections. The first one is a Tunnel. It
 // asks people, and remote forwards stay there. The further ones are links that the pool dials in
-// the background when the first is full, or when bulk on it makes small calls wait. They never ask,
-// and if a person may be needed for a login, there are none.
+// the background when the first is full, when bulk on it makes small calls wait, or when it is
+// silent and yet not given up, because its server may be looking up a name. They never ask, and if
+// a person may be needed for a login, there are none.
 //
 // A stream stays where it was opened. So only new streams go around bulk, and bulk itself does not
-// move.
+// move. A stream that a silent server should open is opened on another connection as well.
 type pool struct {
 	first *Tunnel
 	// ctx ends at close.
@@ -94,22 +100,47 @@ type lane struct {
 	idle *time.Timer
 }
 
+// The ranks of lanes, the best first.
+const (
+	laneGood = iota
+	laneSlow
+	laneFull
+	laneSilent
+)
+
 // rank is lower for a lane that is better for a new stream.
 func (ln *lane) rank() int {
 	switch {
+	case ln.link != nil && isSilent(ln.link):
+		return laneSilent
 	case ln.full || ln.streams >= laneStreams:
-		return 2
+		return laneFull
 	case ln.slow:
-		return 1
+		return laneSlow
 	}
-	return 0
+	return laneGood
+}
+
+// silentAfter is for how long a server owes a sign of life until its connection is silent. A
+// connection that may not be silent for so long is given up before.
+const silentAfter = silenceLimit + watchInterval
+
+// lookupLimit is how long a lookup takes at most if the name server answers others at the same
+// time: resolvers repeat a question that was lost after 5 s (resolv.conf(5)), and another one may
+// be lost.
+const lookupLimit = 11 * time.Second
+
+// isSilent reports whether a link is left alone only because its server may be looking up a name.
+func isSilent(l *link) bool {
+	b := l.last().heartbeat()
+	return b != nil && b.owes() >= max(silentAfter, 4*time.Duration(b.best.Load())) && b.held() != ""
 }
 
 // before reports whether ln is better for a new stream than another lane that was opened earlier.
 func (ln *lane) before(other *lane) bool {
 	if r := other.rank(); r != ln.rank() {
 		return ln.rank() < r
-	} else if r == 0 {
+	} else if r == laneGood {
 		return false // so that a further connection that is not needed becomes idle
 	}
 	return ln.streams < other.streams
@@ -172,6 +203,122 @@ func carry[T any](ctx context.Context, p *pool, f func(*link) (T, error)) (v T, 
 	return v, nil, err
 }
 
+// openFunc opens a stream on a link. ctx bounds the call.
+type openFunc func(ctx context.Context, l *link) (opened, error)
+
+// opening is a stream that a pool has opened, or why it has not.
+type opening struct {
+	far     opened
+	release func()
+	err     error
+}
+
+// open opens a stream as carry does. If the connection that should carry it stays silent, the
+// stream is opened on another one as well, if there is one or can be without a person, and what is
+// opened first counts. So a stream need not wait for a server that is stopped, and one that looks
+// up a name loses nothing.
+func (p *pool) open(ctx context.Context, address string, f openFunc) (far opened, release func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	beside, leave := context.WithCancel(ctx)
+	var on atomic.Pointer[link] // which is asked
+	second := make(chan opening, 1)
+	timer := time.AfterFunc(doubtAfter, func() { // ends with beside
+		o := opening{err: errLost}
+		if p.awaitOther(beside, &on) {
+			o = p.tryOpen(beside, func(l *link) (opened, error) { return f(beside, l) })
+		}
+		refused, ok := errors.AsType[*OpenError](o.err)
+		if o.err == nil || ok && refused.Reason == ssh.ConnectionFailed {
+			p.outwait(on.Load(), address)
+		}
+		if o.err == nil {
+			cancel()
+		}
+		second <- o
+	})
+	first := p.tryOpen(ctx, func(l *link) (opened, error) {
+		on.Store(l)
+		return f(ctx, l)
+	})
+	leave()
+	if timer.Stop() {
+		return first.far, first.release, first.err
+	}
+	other := <-second
+	switch {
+	case first.err != nil && other.err == nil:
+		first = other
+	case other.err == nil:
+		other.far.stream.Close()
+		other.release()
+	}
+	return first.far, first.release, first.err
+}
+
+func (p *pool) tryOpen(ctx context.Context, f func(*link) (opened, error)) (o opening) {
+	o.far, o.release, o.err = carry(ctx, p, f)
+	return o
+}
+
+// awaitOther waits until a link that is asked for a stream is silent, and another connection is
+// there. It returns false if ctx ends before.
+func (p *pool) awaitOther(ctx context.Context, on *atomic.Pointer[link]) bool {
+	ticker := time.NewTicker(doubtInterval)
+	defer ticker.Stop()
+	for {
+		if l := on.Load(); l != nil && isSilent(l) && p.hasOther(l) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-ticker.C:
+		}
+	}
+}
+
+// hasOther reports whether there is another connection than l that is not silent. If there is none,
+// it begins to dial one.
+func (p *pool) hasOther(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ln := range p.lanes {
+		if ln.link != nil && ln.link != l && ln.link.life.Err() == nil && ln.rank() < laneFull {
+			return true
+		}
+	}
+	p.widenLocked(maxSilentLanes)
+	return false
+}
+
+// outwait gives up a link that stays silent for the sake of an address which another connection has
+// had an answer for.
+func (p *pool) outwait(l *link, address string) {
+	b := l.last().heartbeat()
+	received := b.conn.Received.Load()
+	if b.held() != address {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.tasks.Go(func() { // ends with the link, with the pool, or in a few seconds
+		timer := time.NewTimer(lookupLimit - b.owes())
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-l.life.Done():
+		case <-p.ctx.Done():
+		}
+		if silence := b.owes(); isSilent(l) && b.conn.Received.Load() == received && silence >= lookupLimit {
+			l.fail(l.last().place().error(StageLink, &SilentError{After: silence.Round(time.Millisecond)}))
+		}
+	})
+}
+
 // choose returns the lane for a new stream, and counts the stream. It asks for one more connection
 // if no lane is good.
 func (p *pool) choose() *lane {
@@ -189,10 +336,12 @@ func (p *pool) choose() *lane {
 		}
 	}
 	switch best.rank() {
-	case 1:
+	case laneSlow:
 		p.widenLocked(maxBulkLanes)
-	case 2:
+	case laneFull:
 		p.widenLocked(maxLanes)
+	case laneSilent:
+		p.widenLocked(maxSilentLanes)
 	}
 	p.takeLocked(best)
 	return best
@@ -274,7 +423,7 @@ func (p *pool) spareLane() (*lane, *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, ln := range p.lanes {
-		if ln.rank() == 0 && ln.link != nil && ln.link.life.Err() == nil {
+		if ln.rank() == laneGood && ln.link != nil && ln.link.life.Err() == nil {
 			return ln, ln.link
 		}
 	}
@@ -294,7 +443,7 @@ func (p *pool) join(ln *lane, l *link) bool {
 		return false
 	}
 	p.watchLocked(ln)
-	if ln.rank() != 0 {
+	if ln.rank() != laneGood {
 		return false
 	}
 	p.takeLocked(ln)
@@ -338,7 +487,7 @@ func (p *pool) elsewhere(ctx context.Context, ln *lane, err error) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.lanes, func(other *lane) bool { return other.rank() < 2 })
+	return slices.ContainsFunc(p.lanes, func(other *lane) bool { return other.rank() < laneFull })
 }
 
 // uses notes which link of the first Tunnel is used. The answer of a link that nothing has used yet
@@ -481,7 +630,11 @@ func (p *pool) dialed(l *link, err error) bool {
 	p.dialing = nil
 	switch {
 	case err != nil && phaseOf(err) == Down:
-		p.notBefore = time.Now().Add(laneDialPause)
+		pause := laneDialPause
+		if p.lanes[0].rank() == laneSilent {
+			pause = silentDialPause
+		}
+		p.notBefore = time.Now().Add(pause)
 		log.Info("another connection failed", "err", err)
 		return false
 	case err != nil:

@@ -64,7 +64,7 @@ func (r *serverReach) reach(ctx context.Context, req mux.Request) (far opened, r
 
 // open opens a connection to an address.
 func (r *serverReach) open(ctx context.Context, req mux.Request) (far opened, release func(), err error) {
-	return carry(ctx, r.pool, func(l *link) (opened, error) {
+	return r.pool.open(ctx, req.Address, func(ctx context.Context, l *link) (opened, error) {
 		if direct, ok := l.last().(directOpener); ok {
 			stream, ended, err := direct.openDirect(ctx, req.Network, req.Address)
 			return opened{stream, func() <-chan struct{} { return ended }, l}, err

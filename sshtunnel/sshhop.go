@@ -7,12 +7,16 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/channel"
 	"sallyport/sshtunnel/display"
 	"sallyport/sshtunnel/mux"
 	"sallyport/sshtunnel/netwatch"
@@ -37,10 +41,10 @@ type sshHop struct {
 	streams atomic.Int32
 	// idleSince is when the last channel ended, in nanoseconds since start. It is 0 before.
 	idleSince atomic.Int64
-	// opening counts the requests to open a channel that wait for an answer, and openingSince is
-	// since when there are any, in nanoseconds since start.
-	opening      atomic.Int32
-	openingSince atomic.Int64
+	// connectsAside says that the server is known to go on with everything while it connects.
+	connectsAside bool
+	// blocking are the requests to open a channel for whose sake the server may do nothing else.
+	blocking blockingOpens
 	// unanswered counts the requests to open a channel whose caller has left before the answer.
 	unanswered atomic.Int32
 }
@@ -50,13 +54,14 @@ type sshHop struct {
 func newSSHHop(where place, conn *netwatch.Conn, client *ssh.Client, link *link) *sshHop {
 	h := &sshHop{where: where, conn: conn, client: client, link: link, forwards: forwardTable{link: link}}
 	h.life, h.end = context.WithCancelCause(context.Background())
+	h.connectsAside = connectsAside(string(client.ServerVersion()))
 	h.beat = &heartbeat{conn: conn, request: func() error {
 		_, _, err := client.SendRequest("keepalive@openssh.com", true, nil)
 		return err
 	}, nudge: func() error {
 		_, _, err := client.SendRequest("keepalive@openssh.com", false, nil)
 		return err
-	}, held: h.opensSince, answers: bytes.Contains(client.ServerVersion(), []byte("OpenSSH"))}
+	}, heldBy: h.blocking.at, answers: bytes.Contains(client.ServerVersion(), []byte("OpenSSH"))}
 	link.tasks.Go(func() { // ends when the connection does, at the latest by close
 		err := client.Wait()
 		if err == io.EOF {
@@ -81,11 +86,58 @@ func (h *sshHop) used() bool {
 	return h.streams.Load() > 0 || since > 0 && time.Since(start)-time.Duration(since) < usedGrace
 }
 
-// opensSince reports whether a channel that was requested by then is not open yet. sshd looks up
-// the name of the target before it does anything else, which takes long if name servers are silent.
-func (h *sshHop) opensSince(at time.Time) bool {
+// asideServers are parts of the versions of servers that answer requests while they connect to an
+// address. They were tried: a libssh server that connects with connect(2) does not.
+var asideServers = []string{"OpenSSH", "dropbear", "AsyncSSH", "ssh2js", "-Go"}
+
+// connectsAside reports whether the server of a version goes on with everything while it connects
+// to an address.
+func connectsAside(version string) bool {
+	return slices.ContainsFunc(asideServers, func(part string) bool { return strings.Contains(version, part) })
+}
+
+// mayBlock reports whether a request may keep the server from everything else. sshd and dropbear do
+// nothing else while they look up a name, which takes long if name servers are silent: 10 s for
+// each by the defaults of resolv.conf(5). They go on while they connect, and while they start a
+// command.
+func (h *sshHop) mayBlock(req channelRequest) bool {
+	return req.network == "tcp" && (req.named || !h.connectsAside)
+}
+
+// blockingOpens are requests that wait for an answer, in the order in which they were made.
+type blockingOpens struct {
+	mu   sync.Mutex
+	list []*blockingOpen
+}
+
+type blockingOpen struct {
+	address string
+	since   time.Time
+}
+
+// add adds a request until done is called.
+func (b *blockingOpens) add(address string) (done func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := &blockingOpen{address, time.Now()}
+	b.list = append(b.list, o)
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.list = slices.DeleteFunc(b.list, func(other *blockingOpen) bool { return other == o })
+	}
+}
+
+// at returns the address for whose sake the server may do nothing else since then; "" for none. The
+// server has taken the requests in their order.
+func (b *blockingOpens) at(then time.Time) string {
 	const near = time.Millisecond
-	return h.opening.Load() > 0 && start.Add(time.Duration(h.openingSince.Load())).Before(at.Add(near))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.list) == 0 || !b.list[0].since.Before(then.Add(near)) {
+		return ""
+	}
+	return b.list[0].address
 }
 
 // released notes that a channel of openChannel has ended.
@@ -125,14 +177,16 @@ func (h *sshHop) open(ctx context.Context, network, address string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	return newChannelConn(channelSetup{
-		link:  h.link.life,
-		ch:    ch,
-		reqs:  reqs,
-		serve: h.discard,
-		laddr: addr{req.network, h.where.alias},
-		raddr: farAddr(req.network, address),
+	return newChannelConn(h.link, channel.Setup{
+		Channel: ch, Requests: reqs, Serve: h.discard,
+		Local: addr{req.network, h.where.alias}, Remote: farAddr(req.network, address),
 	}), nil
+}
+
+// newChannelConn makes the net.Conn of a channel of a link.
+func newChannelConn(l *link, setup channel.Setup) *channel.Conn {
+	setup.Link, setup.Dropped, setup.GoodbyeLimit = l.life, ErrClosed, goodbyeLimit
+	return channel.New(setup)
 }
 
 // openDirect does what open does, for a caller that needs no net.Conn. The returned Go channel is
@@ -211,6 +265,8 @@ func connectRequest(network, address string) (channelRequest, error) {
 			return req, err
 		}
 		req.network, req.kind = "tcp", "direct-tcpip"
+		_, notAddress := netip.ParseAddr(host)
+		req.named = notAddress != nil
 		req.payload = ssh.Marshal(openRequest{Host: host, Port: port, OriginHost: "127.0.0.1"})
 	case "unix":
 		req.kind, req.payload = "direct-streamlocal@openssh.com", ssh.Marshal(openUnixRequest{Path: address})
@@ -249,6 +305,8 @@ type channelRequest struct {
 	payload []byte
 	// network and address say where the channel leads, for errors.
 	network, address string
+	// named says that the server has to look up a name.
+	named bool
 }
 
 // refused returns the error of a hop that does not open the channel.
@@ -314,11 +372,12 @@ type channelAnswer struct {
 // closes the channel.
 func (h *sshHop) requestChannel(ctx context.Context, req channelRequest, answers chan<- channelAnswer) {
 	left := context.AfterFunc(ctx, func() { h.unanswered.Add(1) })
-	if h.opening.Add(1) == 1 {
-		h.openingSince.Store(int64(time.Since(start)))
+	answered := func() {}
+	if h.mayBlock(req) {
+		answered = h.blocking.add(req.address)
 	}
 	ch, reqs, err := h.client.OpenChannel(req.kind, req.payload)
-	h.opening.Add(-1)
+	answered()
 	if !left() { // the caller has
 		h.unanswered.Add(-1)
 	}
@@ -341,9 +400,9 @@ const maxStderr = 512
 
 // process is a command on the server of an sshHop.
 type process struct {
-	*channelConn
+	*channel.Conn
 
-	// status says how the command ended. It is nil for status 0, and valid once gone is closed.
+	// status says how the command ended. It is nil for status 0, and valid once Ended is.
 	status *ExitError
 }
 
@@ -373,14 +432,8 @@ func (h *sshHop) exec(ctx context.Context, command string) (io.ReadWriteCloser, 
 	}
 	// A command may run on after its stdin has ended. Servers that pass signals on end it.
 	hangUp := func() { ch.SendRequest("signal", false, ssh.Marshal(struct{ Signal string }{"TERM"})) }
-	p.channelConn = newChannelConn(channelSetup{
-		link:        h.link.life,
-		ch:          ch,
-		reqs:        reqs,
-		serve:       serve,
-		beforeClose: hangUp,
-		laddr:       at,
-		raddr:       at,
+	p.Conn = newChannelConn(h.link, channel.Setup{
+		Channel: ch, Requests: reqs, Serve: serve, BeforeClose: hangUp, Local: at, Remote: at,
 	})
 	select {
 	case err = <-started:
@@ -388,7 +441,7 @@ func (h *sshHop) exec(ctx context.Context, command string) (io.ReadWriteCloser, 
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		p.channelConn.Close()
+		p.Conn.Close()
 		return nil, err
 	}
 	return p, nil
@@ -442,14 +495,14 @@ func exitOf(r *ssh.Request) *ExitError {
 // Read reads stdout. At the end of stdout it waits for the exit status and returns io.EOF for
 // status 0, else an *ExitError.
 func (p *process) Read(b []byte) (int, error) {
-	n, err := p.channelConn.Read(b)
+	n, err := p.Conn.Read(b)
 	if !errors.Is(err, io.EOF) {
 		return n, err
 	}
 	select {
-	case <-p.gone:
-	case <-p.closed:
-		if !isDone(p.gone) {
+	case <-p.Ended():
+	case <-p.Closed():
+		if !isDone(p.Ended()) {
 			return n, err
 		}
 	}
@@ -462,6 +515,6 @@ func (p *process) Read(b []byte) (int, error) {
 // Close ends the command. It closes stdin and stdout, and asks the server for a TERM signal. It
 // does not say how the command ended.
 func (p *process) Close() error {
-	p.channelConn.Close()
+	p.Conn.Close()
 	return nil
 }

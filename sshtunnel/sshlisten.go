@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshtunnel/channel"
 )
 
 // goodbyeLimit bounds a request that only tidies up on the server.
@@ -127,13 +129,8 @@ func (f *forwardTable) open(nc ssh.NewChannel) {
 	f.mu.Lock()
 	laddr := fw.at.netAddr()
 	f.mu.Unlock()
-	fw.arrivals.add(newChannelConn(channelSetup{
-		link:  f.link.life,
-		ch:    ch,
-		reqs:  reqs,
-		serve: ssh.DiscardRequests,
-		laddr: laddr,
-		raddr: raddr,
+	fw.arrivals.add(newChannelConn(f.link, channel.Setup{
+		Channel: ch, Requests: reqs, Serve: ssh.DiscardRequests, Local: laddr, Remote: raddr,
 	}))
 }
 

@@ -75,6 +75,10 @@ type Config struct {
 	// Purpose is what the tunnel is for, such as the URL of an upstream. The status of a shared
 	// connection shows it.
 	Purpose string
+	// Busy reports whether an answer is due on a stream that is quiet. While it is, a shared
+	// connection that drains keeps its streams, for ten minutes at most. It must be quick, and may
+	// be nil.
+	Busy func() bool
 
 	settings
 }

@@ -20,9 +20,10 @@ import (
 var allowedImports = map[string][]string{
 	"sshtunnel": {
 		"golang.org/x/crypto/ssh", "golang.org/x/sys",
-		"sshtunnel/cleartext", "sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/mux", "sshtunnel/netwatch",
+		"sshtunnel/channel", "sshtunnel/cleartext", "sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/mux", "sshtunnel/netwatch",
 		"sshtunnel/refusals", "sshtunnel/served", "sshtunnel/spare", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
 	},
+	"sshtunnel/channel":    {"golang.org/x/crypto/ssh"},
 	"sshtunnel/cleartext":  {"golang.org/x/crypto/ssh", "sshtunnel/display", "sshtunnel/userkeys"},
 	"sshtunnel/display":    {},
 	"sshtunnel/mux":        {"golang.org/x/sys"},

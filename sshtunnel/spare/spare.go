@@ -39,6 +39,8 @@ const (
 	minMargin = 250 * time.Millisecond
 	// learnedFor is how long it is remembered that a server closes spares early, or refuses them.
 	learnedFor = 10 * time.Minute
+	// awaitLimit is how long somebody waits for a spare that is being opened.
+	awaitLimit = 4 * time.Second
 	// openLimit bounds the opening of a spare.
 	openLimit = 30 * time.Second
 )
@@ -156,11 +158,15 @@ func (k *Keeper) Take(ctx context.Context, name string) *Conn {
 	return w.take()
 }
 
-// await waits for the spare that is being opened.
+// await waits for the spare that is being opened. It does not wait for long: the connection that
+// opens it may be silent.
 func (k *Keeper) await(ctx context.Context, a *address, answer chan *waiting) *waiting {
+	timer := time.NewTimer(awaitLimit)
+	defer timer.Stop()
 	select {
 	case w := <-answer:
 		return w
+	case <-timer.C:
 	case <-ctx.Done():
 	}
 	k.mu.Lock()

@@ -154,11 +154,14 @@ func (s *Server) Open() int {
 }
 
 // Kill kills all processes that serve connections.
-func (s *Server) Kill() {
+func (s *Server) Kill() { s.Signal(syscall.SIGKILL) }
+
+// Signal sends a signal to all processes that serve connections.
+func (s *Server) Signal(signal syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for pid := range s.pids {
-		syscall.Kill(-pid, syscall.SIGKILL)
+		syscall.Kill(-pid, signal)
 	}
 }
 

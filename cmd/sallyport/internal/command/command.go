@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync/atomic"
 
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/environment"
@@ -51,6 +52,8 @@ type app struct {
 	words explain.Explainer
 	// messages tells the person something on stderr.
 	messages *person.Messages
+	// inFlight is how many requests of the MCP host are not answered yet.
+	inFlight atomic.Int64
 }
 
 // Run runs the command that args name until it is done or ctx ends, reports its error on std.Err,

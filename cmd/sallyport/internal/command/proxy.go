@@ -87,7 +87,7 @@ func relayConfig(a *app, s *session.Session, watcher *obstacle.Watcher, c *cli.P
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout: time.Duration(c.Timeout), KeepAlive: time.Duration(c.KeepAlive),
 		Obstacle: watcher.Obstacle, Stage: func() string { return person.Printable(watcher.Stage()) },
-		Idle:     hostio.TrimMemory(a.std.In),
+		Idle: hostio.TrimMemory(a.std.In), InFlight: &a.inFlight,
 		Explain:  watcher.Explain,
 		Answered: watcher.Answered,
 		SignIn:   s.SignIn.SignIn,

@@ -24,6 +24,7 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 		Printable: person.Lines,
 		Explain:   func(err error) string { return a.words.Error(err).Text },
 		Report:    func(err error) { a.explain(err) },
+		Adjust:    func(c *sshtunnel.Config) { c.Busy = func() bool { return a.inFlight.Load() > 0 } },
 		// A shared connection logs where the process does that has started it.
 		SocketDirs: a.controlDirs(settings.Store), LogFile: a.logSettings.LogFile, LogLevel: a.logSettings.LogLevel,
 		Offer: func(s *session.Session) session.Offer {

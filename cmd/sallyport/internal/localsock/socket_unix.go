@@ -21,7 +21,8 @@ func listen(path string) (net.Listener, error) {
 	if len(path) >= len(syscall.RawSockaddrUnix{}.Path) { // it ends with a zero byte
 		return nil, fmt.Errorf("local socket %s: %w", path, syscall.ENAMETOOLONG)
 	}
-	hidden := filepath.Join(filepath.Dir(path), "."+rand.Text()[:8])
+	sweep(filepath.Dir(path))
+	hidden := filepath.Join(filepath.Dir(path), "."+rand.Text()[:hiddenLength])
 	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: hidden, Net: "unix"})
 	if err != nil {
 		return nil, err
@@ -36,6 +37,29 @@ func listen(path string) (net.Listener, error) {
 		return nil, err
 	}
 	return socket, nil
+}
+
+const (
+	// hiddenLength is that of a hidden name, without its dot.
+	hiddenLength = 8
+	// hiddenFor is how long a hidden name stays at least. It is needed between two system calls.
+	hiddenFor = 24 * time.Hour
+)
+
+// sweep removes the hidden sockets of processes that were killed before they could.
+func sweep(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		if name := entry.Name(); len(name) != 1+hiddenLength || name[0] != '.' || entry.Type() != fs.ModeSocket {
+			continue
+		}
+		if fi, err := entry.Info(); err == nil && time.Since(fi.ModTime()) > hiddenFor {
+			os.Remove(filepath.Join(dir, entry.Name()))
+		}
+	}
 }
 
 // publish gives a file another name, unless that is taken.

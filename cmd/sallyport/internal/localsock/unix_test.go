@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,6 +46,50 @@ func TestAPathThatIsTooLong(t *testing.T) {
 	}
 	if names, _ := os.ReadDir(dir); len(names) > 0 {
 		t.Errorf("left behind: %v", names)
+	}
+}
+
+// A process that is killed while it makes a socket leaves a hidden one behind. It is removed when
+// it is a day old, and nothing else is.
+func TestHiddenSocketsAreRemoved(t *testing.T) {
+	dir, err := os.MkdirTemp("", "sock") // t.TempDir may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	old := time.Now().Add(-hiddenFor - time.Hour)
+	leave := func(name string, at time.Time) {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, name), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		l.Close()
+		if err := os.Chtimes(filepath.Join(dir, name), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave(".ABCDEFGH", old)
+	leave(".ABCDEFGI", time.Now())
+	leave("ABCDEFGHI", old)
+	if err := os.WriteFile(filepath.Join(dir, ".ABCDEFGJ"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(filepath.Join(dir, ".ABCDEFGJ"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Listen(filepath.Join(dir, "new.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	entries, _ := os.ReadDir(dir)
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	if want := []string{".ABCDEFGI", ".ABCDEFGJ", "ABCDEFGHI", "new.sock"}; !slices.Equal(names, want) {
+		t.Errorf("left are %q, want %q", names, want)
 	}
 }
 

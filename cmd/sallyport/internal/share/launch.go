@@ -59,10 +59,9 @@ type launch struct {
 	order order
 }
 
-// program returns the file of this program. If it was replaced or removed since this process was
-// started, Linux still has the old one.
-func (c *Client) program() (string, error) {
-	path := c.cfg.Env.Executable
+// programAt returns the file of this program, which was at path. If it was replaced or removed
+// since this process was started, Linux still has the old one.
+func programAt(path string) (string, error) {
 	if path == "" {
 		return "", errors.New("the file of this program is not known")
 	}
@@ -209,10 +208,14 @@ func readOrder(in io.Reader) (*order, error) {
 	return o, nil
 }
 
-// detach starts the second process with the streams and the socket of this one. A stdout is given
-// where the share has to say that it listens.
-func detach(program string, environ []string, stdin, stdout *os.File) error {
+// detach starts the second process by the program at path, with the streams and the socket of this
+// one. A stdout is given where the share has to say that it listens.
+func detach(path string, environ []string, stdin, stdout *os.File) error {
 	atStep("detaching")
+	program, err := programAt(path)
+	if err != nil {
+		return err
+	}
 	cmd := exec.Command(program, "share")
 	cmd.Args[0] = "sallyport"
 	cmd.Env = append(environ, Stage+"="+stageRun)

@@ -4,6 +4,7 @@ package share
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -36,6 +37,8 @@ type site struct {
 	log, shares string
 	// role is that of the clients.
 	role clientRole
+	// program is theirs. It is this one if it is empty.
+	program string
 	// mu guards clients.
 	mu sync.Mutex
 	// clients are those that were started.
@@ -137,7 +140,7 @@ func (s *site) start(variables ...string) *clientProcess {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	c := &clientProcess{cmd: exec.Command(self), lines: make(chan string, 100)}
+	c := &clientProcess{cmd: exec.Command(cmp.Or(s.program, self)), lines: make(chan string, 100)}
 	c.cmd.Env = append(os.Environ(), clientVariable+"="+string(role), dirVariable+"="+s.dir(), shareVersion+"="+s.role.Version)
 	c.cmd.Env = append(c.cmd.Env, variables...)
 	c.cmd.Stderr = s.t.Output()

@@ -70,6 +70,49 @@ func TestKilledAtEachStep(t *testing.T) {
 	}
 }
 
+// The file of the program is removed, or replaced by another one, while a process of it runs that
+// then starts a share, or while a share is being started.
+func TestProgramIsReplaced(t *testing.T) {
+	for _, step := range []string{"missing", "detaching"} {
+		for name, replace := range map[string]func(t *testing.T, path string){
+			"removed": func(*testing.T, string) {},
+			"replaced": func(t *testing.T, path string) {
+				if err := os.WriteFile(path, []byte("#!/bin/sh\nexit 1\n"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			},
+		} {
+			t.Run(step+" "+name, func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t)
+				s.program = filepath.Join(s.dir(), "program")
+				self, err := os.Executable()
+				if err == nil {
+					err = os.Link(self, s.program)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				client := s.start(stepVariable + "=" + step)
+				file := filepath.Join(s.dir(), "met")
+				openssh.Eventually(t, "the stop", func() bool { return isStopped(file) })
+				if err := os.Remove(s.program); err != nil {
+					t.Fatal(err)
+				}
+				replace(t, s.program)
+				pid, _ := strconv.Atoi(strings.TrimSpace(readText(file)))
+				syscall.Kill(pid, syscall.SIGCONT)
+				client.awaitUp(t)
+				client.echo(t)
+				if pids := s.sharePIDs(); len(pids) != 1 {
+					t.Errorf("%d shares", len(pids))
+				}
+				s.checkLogins(1)
+			})
+		}
+	}
+}
+
 // isStopped reports whether the process whose number a file holds is stopped.
 func isStopped(file string) bool {
 	pid, whole := strings.CutSuffix(readText(file), "\n")

@@ -173,7 +173,7 @@ func (c *Client) obtain(ctx context.Context, w way) (string, error) {
 // start starts a share under the lock, unless another process was quicker. It returns the path of
 // its socket. Shares of an older version are asked to drain.
 func (c *Client) start(ctx context.Context, w way, f finder) (string, error) {
-	program, err := c.program()
+	program, err := programAt(c.cfg.Env.Executable)
 	if err != nil {
 		return "", err
 	}

@@ -1,18 +1,18 @@
-package sshtunnel
+// Package channel makes a net.Conn of an SSH channel.
+package channel
 
 import (
 	"context"
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 )
 
-// channelConn makes a net.Conn of an SSH channel.
+// Conn is the net.Conn of an SSH channel.
 //
 // x/crypto's own conn refuses deadlines. Its Close frees a blocked Read or Write only when the peer
 // has answered. So a pipe stands between here for each direction, and a goroutine copies between
@@ -20,9 +20,9 @@ import (
 // are needed because net.Pipe cannot be closed in one direction.
 //
 // The goroutines end when the peer confirms the close, or with the link. If the link is lost, what
-// has come can still be read. Tunnel.Close drops it.
-type channelConn struct {
-	channelSetup
+// has come can still be read.
+type Conn struct {
+	setup Setup
 
 	// in and out are our ends of the pipes.
 	in, out net.Conn
@@ -35,49 +35,55 @@ type channelConn struct {
 	gone chan struct{}
 }
 
-// channelSetup is what a channelConn is made of.
-type channelSetup struct {
-	// link ends with the link, for the cause that the link has.
-	link context.Context
-	ch   ssh.Channel
-	// serve must take all of reqs, which end with the channel.
-	reqs  <-chan *ssh.Request
-	serve func(reqs <-chan *ssh.Request)
-	// beforeClose is called before the channel is closed. It may be nil.
-	beforeClose  func()
-	laddr, raddr net.Addr
+// Setup is what a Conn is made of.
+type Setup struct {
+	// Link ends with what carries the channel. If its cause is Dropped, the caller will not read
+	// what is left.
+	Link    context.Context
+	Dropped error
+	// Channel is the channel, and Requests are its requests, which end with it. Serve must take all
+	// of them.
+	Channel  ssh.Channel
+	Requests <-chan *ssh.Request
+	Serve    func(<-chan *ssh.Request)
+	// BeforeClose is called before the channel is closed. It may be nil.
+	BeforeClose func()
+	// Local and Remote are the addresses of the Conn.
+	Local, Remote net.Addr
+	// GoodbyeLimit is how long Close waits for what was written to be sent.
+	GoodbyeLimit time.Duration
 }
 
-// newChannelConn takes over a channel.
-func newChannelConn(setup channelSetup) *channelConn {
-	c := &channelConn{
-		channelSetup: setup,
-		written:      make(chan struct{}),
-		closed:       make(chan struct{}),
-		gone:         make(chan struct{}),
+// New takes over a channel.
+func New(setup Setup) *Conn {
+	c := &Conn{
+		setup:   setup,
+		written: make(chan struct{}),
+		closed:  make(chan struct{}),
+		gone:    make(chan struct{}),
 	}
 	var farIn, farOut net.Conn
 	c.in, farIn = net.Pipe()
 	c.out, farOut = net.Pipe()
 	go func() { // ends with the channel
-		c.serve(c.reqs)
+		c.setup.Serve(c.setup.Requests)
 		close(c.gone)
 		farOut.Close() // nothing can be sent any more
 	}()
-	go func() { // ends with the channel when all is read, after Close when the peer confirms, or at Tunnel.Close
-		defer context.AfterFunc(c.link, func() {
-			if context.Cause(c.link) == ErrClosed {
+	go func() { // ends with the channel when all is read, after Close when the peer confirms, or when it is dropped
+		defer context.AfterFunc(c.setup.Link, func() {
+			if context.Cause(c.setup.Link) == c.setup.Dropped {
 				farIn.Close() // the caller may never read what is left
 			}
 		})()
-		io.Copy(farIn, c.ch)
+		io.Copy(farIn, c.setup.Channel)
 		farIn.Close()
 		// Nobody reads any more. A full window would keep the peer from confirming the close.
-		io.Copy(io.Discard, c.ch)
+		io.Copy(io.Discard, c.setup.Channel)
 	}()
 	go func() { // ends with the channel, with CloseWrite or with Close
-		if _, err := io.Copy(c.ch, farOut); err == nil {
-			c.ch.CloseWrite()
+		if _, err := io.Copy(c.setup.Channel, farOut); err == nil {
+			c.setup.Channel.CloseWrite()
 		}
 		farOut.Close()
 		close(c.written)
@@ -87,21 +93,21 @@ func newChannelConn(setup channelSetup) *channelConn {
 
 // Read reads what the peer has sent. After Close it returns net.ErrClosed, and after a deadline
 // os.ErrDeadlineExceeded.
-func (c *channelConn) Read(p []byte) (int, error) {
+func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.in.Read(p)
 	return n, c.explain(err)
 }
 
 // Write hands p to the goroutine that sends. An error may come with a later call. After Close it is
 // net.ErrClosed, and after a deadline os.ErrDeadlineExceeded.
-func (c *channelConn) Write(p []byte) (int, error) {
+func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.out.Write(p)
 	return n, c.explain(err)
 }
 
 // explain replaces the error of a pipe that Close has closed. If the channel has ended by itself,
 // the error is still io.ErrClosedPipe.
-func (c *channelConn) explain(err error) error {
+func (c *Conn) explain(err error) error {
 	if errors.Is(err, io.ErrClosedPipe) && isDone(c.closed) {
 		return net.ErrClosed
 	}
@@ -109,7 +115,7 @@ func (c *channelConn) explain(err error) error {
 }
 
 // CloseWrite sends what has been written, and then EOF. Reading goes on.
-func (c *channelConn) CloseWrite() error {
+func (c *Conn) CloseWrite() error {
 	if isDone(c.closed) {
 		return net.ErrClosed
 	}
@@ -119,7 +125,7 @@ func (c *channelConn) CloseWrite() error {
 // Close frees whoever waits in Read or Write, and closes the channel when everything that was
 // written has been sent, or a few seconds later. It does not wait for that. A second call returns
 // net.ErrClosed.
-func (c *channelConn) Close() error {
+func (c *Conn) Close() error {
 	err := net.ErrClosed
 	c.once.Do(func() {
 		err = nil
@@ -131,30 +137,33 @@ func (c *channelConn) Close() error {
 	return err
 }
 
-func (c *channelConn) closeChannel() {
-	if c.beforeClose != nil {
-		c.beforeClose()
+func (c *Conn) closeChannel() {
+	if c.setup.BeforeClose != nil {
+		c.setup.BeforeClose()
 	}
-	timer := time.NewTimer(goodbyeLimit)
+	timer := time.NewTimer(c.setup.GoodbyeLimit)
 	defer timer.Stop()
 	select {
 	case <-c.written:
 	case <-timer.C: // the peer does not read
 	}
-	c.ch.Close()
+	c.setup.Channel.Close()
 }
 
+// Closed returns a channel that is closed by Close.
+func (c *Conn) Closed() <-chan struct{} { return c.closed }
+
 // Ended returns a channel that is closed when nothing can be sent any more, nor come.
-func (c *channelConn) Ended() <-chan struct{} { return c.gone }
+func (c *Conn) Ended() <-chan struct{} { return c.gone }
 
 // LocalAddr returns an address that names the hop.
-func (c *channelConn) LocalAddr() net.Addr { return c.laddr }
+func (c *Conn) LocalAddr() net.Addr { return c.setup.Local }
 
 // RemoteAddr returns the address that the channel leads to, or comes from.
-func (c *channelConn) RemoteAddr() net.Addr { return c.raddr }
+func (c *Conn) RemoteAddr() net.Addr { return c.setup.Remote }
 
 // SetDeadline sets both deadlines.
-func (c *channelConn) SetDeadline(t time.Time) error {
+func (c *Conn) SetDeadline(t time.Time) error {
 	if err := c.SetReadDeadline(t); err != nil {
 		return err
 	}
@@ -162,12 +171,12 @@ func (c *channelConn) SetDeadline(t time.Time) error {
 }
 
 // SetReadDeadline limits the present and all later calls of Read.
-func (c *channelConn) SetReadDeadline(t time.Time) error {
+func (c *Conn) SetReadDeadline(t time.Time) error {
 	return c.explain(c.in.SetReadDeadline(t))
 }
 
 // SetWriteDeadline limits the present and all later calls of Write.
-func (c *channelConn) SetWriteDeadline(t time.Time) error {
+func (c *Conn) SetWriteDeadline(t time.Time) error {
 	return c.explain(c.out.SetWriteDeadline(t))
 }
 
@@ -178,22 +187,4 @@ func isDone(ch <-chan struct{}) bool {
 	default:
 		return false
 	}
-}
-
-// addr is a far address that need not be an IP address.
-type addr struct{ network, name string }
-
-func (a addr) Network() string { return a.network }
-func (a addr) String() string  { return a.name }
-
-// farAddr returns a *net.TCPAddr or *net.UnixAddr if name allows, because some callers look at the
-// type.
-func farAddr(network, name string) net.Addr {
-	if network == "unix" {
-		return &net.UnixAddr{Net: "unix", Name: name}
-	}
-	if ap, err := netip.ParseAddrPort(name); err == nil {
-		return net.TCPAddrFromAddrPort(ap)
-	}
-	return addr{"tcp", name}
 }
