@@ -13,6 +13,7 @@ import (
 
 	"sallyport/oauth/asclient"
 	"sallyport/oauth/oauthtest"
+	"sallyport/oauth/tokenstore"
 )
 
 // codeWanted is the CodeBeside of a process on another machine than the person's browser.
@@ -588,7 +589,14 @@ func TestFollowersShowTheCode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newBesideWorld(t, oauthtest.Rule{At: oauthtest.Device, Delay: 2 * time.Second, Times: 1})
 		defer w.net.Close()
-		leader, follower := w.process(nil), w.process(nil)
+		dir := t.TempDir()
+		ownStore := func(c *Config) {
+			var err error
+			if c.Store, err = tokenstore.Open(dir+"/state", dir+"/config", tokenstore.Keyring{}, w.logger()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		leader, follower := w.process(ownStore), w.process(ownStore)
 		defer leader.Close()
 		defer follower.Close()
 		led := w.begin(leader)

@@ -23,6 +23,9 @@ type Obstacle struct {
 	URL string
 	// Code is what the page at URL asks for, or shows. "" means that there is no code.
 	Code string
+	// CodeURL is a page at which the person may enter Code in place of opening URL, which then asks
+	// for none. It is "" if Code belongs to URL.
+	CodeURL string
 	// Hints say what to do next, one line each.
 	Hints []string
 	// Person says that the obstacle stays until a person has done something. An obstacle of

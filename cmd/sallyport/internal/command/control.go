@@ -1,7 +1,6 @@
 package command
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -80,7 +79,12 @@ func (a *app) statusOf(s *session.Session) control.Status {
 	if state, _ := s.SignIn.State(); state.Busy {
 		out.SignIn = control.SignInPending
 		if p := state.Prompt; p != (oauth.Prompt{}) {
-			out.Link, out.UserCode, out.LinkExpires = cmp.Or(p.StartURL, p.VerificationURI), p.UserCode, p.Expires
+			out.Link, out.UserCode, out.LinkExpires = p.StartURL, p.UserCode, p.Expires
+			if p.IsDevice() {
+				out.Link = p.VerificationURI
+			} else {
+				out.CodeURL = p.VerificationURI
+			}
 		}
 	} else if state.Err != nil && !errors.Is(state.Err, context.Canceled) {
 		out.SignIn = a.words.Error(state.Err).Text

@@ -66,7 +66,8 @@ func printable(o *relay.Obstacle) *relay.Obstacle {
 		return nil
 	}
 	shown := *o
-	shown.Text, shown.URL, shown.Code = person.Lines(o.Text), person.Printable(o.URL), person.Printable(o.Code)
+	shown.Text, shown.URL = person.Lines(o.Text), person.Printable(o.URL)
+	shown.Code, shown.CodeURL = person.Printable(o.Code), person.Printable(o.CodeURL)
 	shown.Hints = slices.Clone(o.Hints)
 	for i, hint := range shown.Hints {
 		shown.Hints[i] = person.Printable(hint)
@@ -96,16 +97,18 @@ func loginWaits(s States, words explain.Explainer) *relay.Obstacle {
 	o := &relay.Obstacle{Kind: explain.KindSignIn, Text: "a sign-in waits for the person", URL: link, Code: p.UserCode}
 	open := "open this link in your browser: " + link
 	lent := person.LentTo(s.Lent)
-	switch {
-	case p.UserCode != "":
-		o.Hints = []string{open, person.CodeHint(p)}
-	case lent != "":
+	o.Hints = []string{open}
+	if lent != "" && !p.IsDevice() {
 		o.Hints = []string{lent, "or open this link there: " + link}
-	default:
-		o.Hints = []string{open}
-		if s.Elsewhere != "" && !p.Elsewhere {
-			o.Hints = append(o.Hints, s.Elsewhere)
-		}
+	}
+	if p.UserCode != "" {
+		o.Hints = append(o.Hints, person.CodeHint(p))
+	}
+	if p.HasOtherWay() {
+		o.CodeURL = p.VerificationURI
+	}
+	if s.Elsewhere != "" && !p.Elsewhere && !p.IsDevice() && lent == "" {
+		o.Hints = append(o.Hints, s.Elsewhere)
 	}
 	if s.Callback.Err != nil && lent == "" {
 		o.Hints = append(o.Hints, "the workstation of --callback-via is not reached: "+words.Error(s.Callback.Err).Text)
