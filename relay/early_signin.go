@@ -53,8 +53,8 @@ func signInPending(upstream *url.URL, o *Obstacle) []byte {
 	}
 	return toolText(fmt.Sprintf("%s\n\nThe person has to open this link in a browser%s, %s.\n"+
 		"Show the link%s to the person now, exactly as it is. Then call %s again, without waiting for an answer of the person: "+
-		"that call waits until the person has signed in.%s",
-		o.URL, o.withCode(), what, andCode, signInTool, o.callbackHint()))
+		"that call waits until the person has signed in.%s%s",
+		o.URL, o.withCode(), what, andCode, signInTool, o.elsewhere("\n"), o.callbackHint()))
 }
 
 // withCode puts the code that the person needs, or may use, into words. It is "" if there is none.
@@ -66,6 +66,15 @@ func (o *Obstacle) withCode() string {
 		return ", or enter the code " + oneLine(o.Code) + " at " + oneLine(o.CodeURL) + " on any device"
 	}
 	return " and enter the code " + oneLine(o.Code)
+}
+
+// elsewhere puts what concerns another machine into a line after the words before, if there is
+// anything.
+func (o *Obstacle) elsewhere(before string) string {
+	if o.Elsewhere == "" {
+		return ""
+	}
+	return before + oneLine(o.Elsewhere) + "."
 }
 
 // signIn brings the URL of a sign-in to the person through the host: by the sign-in tool, and by
@@ -209,7 +218,7 @@ func (i *signIn) show(o *Obstacle) time.Duration {
 		return left
 	case able:
 		s.write(requestLine(encode(id), "elicitation/create", encode(map[string]string{"mode": "url",
-			"elicitationId": id, "url": url, "message": "Sign in to " + where(s.cfg.URL) + o.withCode()})))
+			"elicitationId": id, "url": url, "message": "Sign in to " + where(s.cfg.URL) + o.withCode() + o.elsewhere(". ")})))
 	}
 	return 0
 }

@@ -12,6 +12,7 @@ import (
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
+	"sallyport/relay"
 	"sallyport/sshtunnel"
 )
 
@@ -45,8 +46,11 @@ func proxyStatus(a *app, s *session.Session, watcher *obstacle.Watcher, c *cli.P
 	// The watcher looks at the tunnels and the sign-in, so its channel closes when the status may
 	// have changed.
 	return func() (control.Status, <-chan struct{}) {
-		_, changed := watcher.Obstacle()
+		o, changed := watcher.Obstacle()
 		out := a.statusOf(s)
+		if o != nil && o.Kind == relay.KindSignIn && out.Link != "" {
+			out.Link = o.URL // the one that the person can open
+		}
 		if p := watcher.Problem(); p != nil {
 			out.Problem = &control.Problem{Kind: p.Kind, Text: p.Text, Hints: p.Hints}
 		} else if err := s.CheckStored(); err != nil {

@@ -36,8 +36,8 @@ type Status struct {
 	SignIn string `json:"sign_in,omitempty"`
 	// Link leads to the login page of a login that waits. UserCode is a code that the person enters
 	// there in the device grant, or at CodeURL in place of opening the link if that is not empty.
-	// None of them holds a secret. They are empty if no login waits, and the link if it would hold
-	// one.
+	// They are empty if no login waits. The link holds the login's state only where the person's
+	// browser is on another machine, which cannot open our own page.
 	Link     string `json:"link,omitempty"`
 	UserCode string `json:"user_code,omitempty"`
 	CodeURL  string `json:"code_url,omitempty"`
