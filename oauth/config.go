@@ -132,8 +132,14 @@ type Config struct {
 	// Callback says where the callback arrives.
 	Callback CallbackConfig
 	// Offer shows a prompt to the person. It runs in a goroutine of its own, and its context ends
-	// when the prompt is withdrawn. With a nil Offer, only State shows the prompt.
+	// when the prompt is withdrawn. With a nil Offer, only State shows the prompt. If a code beside
+	// the link comes later or ends, Offer is not called again: the State has it.
 	Offer func(ctx context.Context, p Prompt)
+	// CodeBeside reports whether a login of GrantAuto is to offer a device code (RFC 8628) beside
+	// its link, because the person may sit at a machine whose browser does not bring the callback
+	// here. It is called when there is a link to show, and while there is, each time the channel
+	// is closed until it reports true. A nil channel never changes. Nil offers no codes.
+	CodeBeside func() (wanted bool, changed <-chan struct{})
 
 	// Store keeps tokens between runs. Nil keeps them in memory.
 	Store *tokenstore.Store

@@ -59,5 +59,5 @@ func (l *login) runDevice(ctx context.Context) error {
 func (l *login) awaitApproval(ctx context.Context, d asclient.Device) (asclient.Token, error) {
 	defer l.show(ctx, Prompt{AuthorizeURL: d.CompleteURI, VerificationURI: d.URI, UserCode: d.UserCode,
 		Issuer: l.server.Issuer, Expires: d.Expires}, nil)()
-	return l.as.AwaitDevice(ctx, l.server, l.client.Credentials, d)
+	return l.as.AwaitDevice(ctx, l.server, l.client.Credentials, d, nil)
 }

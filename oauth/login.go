@@ -92,22 +92,26 @@ func (l *login) runAuthorization(ctx context.Context, cb *callbackServer) error 
 	p := Prompt{AuthorizeURL: target.first, LinkExpires: target.expires,
 		StartURL: cb.startURL(), BrowserURL: cb.visitURL(), RedirectURI: cb.uri, State: cb.state,
 		Issuer: l.server.Issuer, Expires: l.cfg.now().Add(l.cfg.Callback.Timeout)}
-	q, err := l.awaitCallback(ctx, p, cb)
+	b := l.startBeside(ctx, a.Wanted)
+	defer b.end()
+	q, k, err := l.awaitAnswer(ctx, b.addFirst(ctx, p), cb, b)
 	if errors.Is(err, ErrNotCompleted) && l.client.Registered && l.client.ID == known {
 		// A server that has forgotten a client shows an error in the browser and redirects nobody.
 		// We cannot tell that from a person who does nothing, so the next login registers again.
 		l.account.forgetClient(ctx, l.found, l.client)
 	}
-	if err == nil {
-		err = asclient.CheckRedirect(l.server, q)
+	byDevice := err == nil && q == nil
+	if err == nil && !byDevice {
+		if err = asclient.CheckRedirect(l.server, q); err == nil {
+			k, byDevice = b.settle(ctx)
+		}
 	}
-	if err != nil {
-		return err
+	if err == nil && !byDevice {
+		code := q.Get("code")
+		l.flight.addSecrets(code)
+		k, err = l.as.RedeemCode(ctx, l.server, l.client.Credentials,
+			asclient.Code{Code: code, RedirectURI: cb.uri, Verifier: a.Verifier, Resource: a.Resource})
 	}
-	code := q.Get("code")
-	l.flight.addSecrets(code)
-	k, err := l.as.RedeemCode(ctx, l.server, l.client.Credentials,
-		asclient.Code{Code: code, RedirectURI: cb.uri, Verifier: a.Verifier, Resource: a.Resource})
 	if err != nil {
 		return err
 	}
@@ -175,22 +179,29 @@ func (l *login) prepare(ctx context.Context, cb *callbackServer) (asclient.Autho
 	return a, target, err
 }
 
-// awaitCallback shows p until the callback arrives at cb, or until the timeout. It returns the
-// parameters of the callback.
-func (l *login) awaitCallback(ctx context.Context, p Prompt, cb *callbackServer) (url.Values, error) {
+// awaitAnswer shows p until the callback arrives at cb, b has a token, or the timeout. It returns
+// the parameters of the callback. They are nil if there is a token.
+func (l *login) awaitAnswer(ctx context.Context, p Prompt, cb *callbackServer, b *beside) (q url.Values, k asclient.Token, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, l.cfg.Callback.Timeout, ErrNotCompleted)
 	defer cancel()
 	defer l.show(ctx, p, cb)()
 	for {
 		select {
-		case q := <-cb.got:
-			return q, nil
+		case q = <-cb.got:
+			return q, k, nil
+		case k = <-b.token:
+			return nil, k, nil
+		case d := <-b.codes:
+			if p.withCode(d) != p {
+				p = p.withCode(d)
+				l.amend(p)
+			}
 		case q := <-cb.strayErrors:
 			if err := l.strayError(q); err != nil {
-				return nil, err
+				return nil, k, err
 			}
 		case <-ctx.Done():
-			return nil, &asclient.SignInError{Stage: asclient.StageAuthorize, Server: l.server.Name(), Err: context.Cause(ctx)}
+			return nil, k, &asclient.SignInError{Stage: asclient.StageAuthorize, Server: l.server.Name(), Err: context.Cause(ctx)}
 		}
 	}
 }
@@ -218,6 +229,12 @@ func (l *login) show(ctx context.Context, p Prompt, cb *callbackServer) (withdra
 	return func() { l.status.show(ctx, Prompt{}) }
 }
 
+// amend shows a p whose code is another one than before. It is the same login page.
+func (l *login) amend(p Prompt) {
+	l.lead.note(p)
+	l.status.amend(p)
+}
+
 // chooseClient sets l.client, and stores it if it is a new registration. redirect is the redirect
 // URI, empty for the device grant.
 func (l *login) chooseClient(ctx context.Context, redirect string) error {
@@ -230,7 +247,9 @@ func (l *login) chooseClient(ctx context.Context, redirect string) error {
 		(redirect == "" || !l.lead.distrustsClient()):
 		c = known
 	default:
-		r, err := l.as.Register(ctx, l.found, l.cfg.Client.Name, l.clients.redirectURIs(redirect), scopes...)
+		app := asclient.Application{Name: l.cfg.Client.Name, Redirects: l.clients.redirectURIs(redirect), Scopes: scopes}
+		app.Device = redirect != "" && l.takesCodeBeside() && !l.lead.distrustsDevice()
+		r, err := l.as.Register(ctx, l.found, app)
 		if err != nil {
 			return err
 		}

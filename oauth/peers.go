@@ -181,10 +181,15 @@ type follower struct {
 
 // show shows the leader's prompt as ours. A zero p withdraws it.
 func (fl *follower) show(ctx context.Context, p Prompt) {
-	if p.AuthorizeURL == fl.shown.AuthorizeURL && p.UserCode == fl.shown.UserCode {
+	samePage := p.AuthorizeURL == fl.shown.AuthorizeURL
+	if samePage && p.UserCode == fl.shown.UserCode {
 		return
 	}
 	fl.shown = p
+	if samePage && p.RedirectURI != "" {
+		fl.status.amend(p)
+		return
+	}
 	p.Elsewhere = p.AuthorizeURL != ""
 	fl.status.show(ctx, p)
 }
@@ -272,6 +277,14 @@ func (l *leadership) distrustsClient() bool {
 	return asked && !l.followed && l.lastPageUnused()
 }
 
+// distrustsDevice says that the last two login pages led to no token. A server that lets a client
+// for the device grant use no other grant would say so nowhere else.
+func (l *leadership) distrustsDevice() bool {
+	var c pageCount
+	l.peers.account.notes.load(pagesName, &c)
+	return c.InVain > 1 && l.lastPageUnused() && !l.takeover
+}
+
 // lastPageUnused reports whether the login page before led to no token, and nobody came back from
 // it with another answer than that the client is not known.
 func (l *leadership) lastPageUnused() bool {
@@ -291,6 +304,11 @@ func (l *leadership) announce(p Prompt) {
 		old := c.next(now, l.peers.cfg.pageInterval)
 		*c = pageCount{Count: old.Count + 1, InVain: old.InVain + 1, Last: now}
 	})
+	l.note(p)
+}
+
+// note tells the followers of p.
+func (l *leadership) note(p Prompt) {
 	l.notice.Prompt = p
 	l.peers.account.notes.save(noticeName, l.notice)
 }

@@ -34,15 +34,53 @@ func TestQuirks(t *testing.T) {
 				default:
 					served.Add(1)
 				}
-				synctest.Test(t, func(t *testing.T) { playQuirk(t, q) })
+				synctest.Test(t, func(t *testing.T) { playQuirk(t, q, false) })
 			})
 		}
 	})
 	t.Logf("%d rows: %d served, %d served with a setting, %d refused", len(oauthtest.Quirks()), served.Load(), withSetting.Load(), refused.Load())
 }
 
-// playQuirk plays one row and compares the outcome with the right one.
-func playQuirk(t *testing.T, q oauthtest.Quirk) {
+// TestQuirksWithACodeBesideTheLink plays each row as a person lives it whose browser is on another
+// machine. The link must lead where it leads without a code.
+func TestQuirksWithACodeBesideTheLink(t *testing.T) {
+	t.Parallel()
+	var offered atomic.Int32
+	t.Run("rows", func(t *testing.T) {
+		for _, q := range oauthtest.Quirks() {
+			t.Run(q.Name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					if playQuirk(t, q, true) {
+						offered.Add(1)
+					}
+				})
+			})
+		}
+	})
+	if rows := len(oauthtest.Quirks()); int(offered.Load()) < rows/2 {
+		t.Errorf("a code was asked for in %d of %d rows", offered.Load(), rows)
+	} else {
+		t.Logf("a code was asked for in %d of %d rows", offered.Load(), rows)
+	}
+}
+
+// playQuirk plays one row and compares the outcome with the right one. beside says that logins
+// offer a code beside the link, which nobody enters. It reports whether a code was asked for.
+func playQuirk(t *testing.T, q oauthtest.Quirk, beside bool) (asked bool) {
+	var stories []*story
+	newStory := func(t *testing.T, q oauthtest.Quirk) *story {
+		s := newStory(t, q)
+		s.beside = beside
+		s.deviceWaits()
+		stories = append(stories, s)
+		return s
+	}
+	defer func() {
+		for _, s := range stories {
+			asked = asked || s.as.Asked(oauthtest.Device) > 0
+		}
+	}()
 	if q.Want.Refused == "" {
 		newStory(t, q).served("")
 		t.Logf("served: %s (%s), pages %d", q.Name, q.Seen, max(q.Want.Pages, 1))
@@ -55,6 +93,7 @@ func playQuirk(t *testing.T, q oauthtest.Quirk) {
 	}
 	newStory(t, q).served(q.Want.With)
 	t.Logf("served with %s: %s (%s)", q.Want.With, q.Name, q.Seen)
+	return
 }
 
 // story is one row in its own world.
@@ -63,6 +102,13 @@ type story struct {
 	quirk oauthtest.Quirk
 	// failures are the calls that failed so far.
 	failures []error
+	// beside says that logins offer a code beside the link.
+	beside bool
+}
+
+// deviceWaits makes the server wait for a person who enters the code, if the login has a link.
+func (s *story) deviceWaits() {
+	s.as.Set(func(k *oauthtest.Knobs) { k.DeviceWaits = s.beside && !k.DeviceOnly })
 }
 
 func newStory(t *testing.T, q oauthtest.Quirk) *story {
@@ -92,6 +138,7 @@ func (s *story) end(transports ...*Transport) {
 		oauthtest.Token, oauthtest.Refresh, oauthtest.Device, oauthtest.Revoke} {
 		requests += s.as.Asked(at)
 	}
+	requests -= len(s.as.Polls()) // they come at the server's pace
 	if requests > maxRequests {
 		s.t.Errorf("the login server got %d requests", requests)
 	}
@@ -159,7 +206,7 @@ func (s *story) served(setting string) {
 // refused fails if the person gets in, if the reason is another, or if pages are opened in vain.
 // Once the server has healed, a new process of a person at a terminal gets in.
 func (s *story) refused() {
-	tr := s.transport(nil)
+	tr := s.transport(s.settings(""))
 	defer func() { s.end(tr) }()
 	start := time.Now()
 	err := tr.SignIn(s.t.Context())
@@ -187,7 +234,10 @@ func (s *story) refused() {
 		s.t.Errorf("%d login pages for two tries, want %d each", got, s.quirk.Want.Pages)
 	}
 	s.heal()
-	fresh := s.transport(func(c *Config) { c.AtTerminal = true })
+	fresh := s.transport(func(c *Config) {
+		s.settings("")(c)
+		c.AtTerminal = true
+	})
 	defer fresh.Close()
 	before := s.pages()
 	if err := fresh.SignIn(s.t.Context()); err != nil {
@@ -202,6 +252,7 @@ func (s *story) refused() {
 func (s *story) heal() {
 	s.as.Play()
 	s.as.Set(func(k *oauthtest.Knobs) { *k = oauthtest.Knobs{} })
+	s.deviceWaits()
 	time.Sleep(2 * time.Minute)
 }
 
@@ -209,6 +260,9 @@ func (s *story) heal() {
 func (s *story) settings(line string) func(*Config) {
 	words := strings.Fields(strings.NewReplacer("$issuer", s.as.Issuer, "$upstream", s.as.Resource).Replace(line))
 	return func(c *Config) {
+		if s.beside {
+			c.CodeBeside = codeWanted
+		}
 		for i := 0; i+1 < len(words); i += 2 {
 			s.setting(c, words[i], words[i+1])
 		}

@@ -26,15 +26,23 @@ type Prompt struct {
 	State string
 	// Issuer is the authorization server. It is empty for endpoints that the Config gives.
 	Issuer string
-	// UserCode is what the person types in at VerificationURI. Both belong to the device grant and
-	// are empty in others. AuthorizeURL then holds the code already, if the server offers such a
-	// URL.
+	// UserCode is what the person types in at VerificationURI, on any machine (RFC 8628). Both are
+	// empty if there is no such code. In the device grant AuthorizeURL holds the code already, if
+	// the server offers such a URL. In the authorization code grant the code is another way beside
+	// AuthorizeURL: see HasOtherWay.
 	UserCode, VerificationURI string
 	// Elsewhere says that another process of this user shows the prompt and has opened a browser.
 	Elsewhere bool
 	// Expires is when the login ends without an answer.
 	Expires time.Time
 }
+
+// IsDevice reports whether p is that of the device grant, so that the code is the only way.
+func (p Prompt) IsDevice() bool { return p.UserCode != "" && p.RedirectURI == "" }
+
+// HasOtherWay reports whether the person may use the code of p in place of AuthorizeURL. Such a
+// code may come, and go, while the prompt is shown: see Config.Offer.
+func (p Prompt) HasOtherWay() bool { return p.UserCode != "" && p.RedirectURI != "" }
 
 // State says where the sign-in of one upstream stands. It is a value: copies stay as they are.
 type State struct {
@@ -87,6 +95,14 @@ func (s *status) update(change func(*State)) {
 	change(&s.state)
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+// amend changes the prompt that is shown to p, which has another code and is otherwise the same.
+func (s *status) amend(p Prompt) {
+	s.update(func(st *State) {
+		p.Elsewhere = st.Prompt.Elsewhere
+		st.Prompt = p
+	})
 }
 
 // show replaces the prompt by p, which Config.Offer shows until the next call or the end of ctx. A

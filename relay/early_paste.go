@@ -44,15 +44,18 @@ func (i *signIn) notDelivered(err error) []byte {
 		text += "\n" + hint
 	}
 	if o, _ := s.cfg.Obstacle(); o != nil && o.Kind == KindSignIn && o.URL != "" {
-		text += "\n\nThe link to sign in is now" + o.withCode() + ":\n\n" + o.URL
+		text += "\n\nThe link to sign in is now:\n\n" + o.URL
+		if o.Code != "" {
+			text += "\n\nOpen it" + o.withCode() + "."
+		}
 	}
 	return toolFailure(text)
 }
 
-// callbackHint says beforehand what to do if the browser does not find the way back. A login with a
-// code has no way back.
+// callbackHint says beforehand what to do if the browser does not find the way back. A login by a
+// code alone has no way back.
 func (o *Obstacle) callbackHint() string {
-	if o.URL == "" || o.Code != "" {
+	if o.URL == "" || o.Code != "" && o.CodeURL == "" {
 		return ""
 	}
 	return " If the browser ends at a page that cannot be opened (connection refused), ask the person to copy the address of " +

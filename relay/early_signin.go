@@ -47,18 +47,34 @@ func signInPending(upstream *url.URL, o *Obstacle) []byte {
 	if o.Kind != KindSignIn {
 		what = "because " + o.Text
 	}
+	andCode := ""
+	if o.Code != "" {
+		andCode = " and the code"
+	}
 	return toolText(fmt.Sprintf("%s\n\nThe person has to open this link in a browser%s, %s.\n"+
-		"Show the link to the person now, exactly as it is. Then call %s again, without waiting for an answer of the person: "+
-		"that call waits until the person has signed in.%s",
-		o.URL, o.withCode(), what, signInTool, o.callbackHint()))
+		"Show the link%s to the person now, exactly as it is. Then call %s again, without waiting for an answer of the person: "+
+		"that call waits until the person has signed in.%s%s",
+		o.URL, o.withCode(), what, andCode, signInTool, o.elsewhere("\n"), o.callbackHint()))
 }
 
-// withCode puts the code that the person needs into words. It is "" if there is none.
+// withCode puts the code that the person needs, or may use, into words. It is "" if there is none.
 func (o *Obstacle) withCode() string {
-	if o.Code == "" {
+	switch {
+	case o.Code == "":
 		return ""
+	case o.CodeURL != "":
+		return ", or enter the code " + oneLine(o.Code) + " at " + oneLine(o.CodeURL) + " on any device"
 	}
 	return " and enter the code " + oneLine(o.Code)
+}
+
+// elsewhere puts what concerns another machine into a line after the words before, if there is
+// anything.
+func (o *Obstacle) elsewhere(before string) string {
+	if o.Elsewhere == "" {
+		return ""
+	}
+	return before + oneLine(o.Elsewhere) + "."
 }
 
 // signIn brings the URL of a sign-in to the person through the host: by the sign-in tool, and by
@@ -76,15 +92,15 @@ type signIn struct {
 	asked       elicitation
 	// shown is the last link, or the last words of an obstacle without one, that the person was
 	// shown: in an answer of the sign-in tool, or by an elicitation that the host has accepted. ""
-	// means that there was none.
-	shown string
+	// means that there was none. shownCode is the code with it.
+	shown, shownCode string
 }
 
 // elicitation is a URL that the person has to open, and the request to the host to show it.
 type elicitation struct {
-	// url is "" if there is nothing to open.
-	url   string
-	since time.Time
+	// url is "" if there is nothing to open. code is the code that the request has named with it.
+	url, code string
+	since     time.Time
 	// id is that of the request. It is "" if the host was not asked.
 	id string
 	// open says that the host has not answered the request yet.
@@ -99,7 +115,7 @@ func newSignIn(s *session) *signIn {
 func (i *signIn) begin(hostShowsURLs bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.hostShowsURLs, i.initialized, i.shown = hostShowsURLs, false, ""
+	i.hostShowsURLs, i.initialized, i.shown, i.shownCode = hostShowsURLs, false, "", ""
 }
 
 // hostReady notes that the host takes requests.
@@ -119,7 +135,7 @@ func (i *signIn) hostInitialized() bool {
 // isNews reports whether the person has not been shown yet what is to be done about o, and notes
 // that this happens now. Then it is the answer to a call of the sign-in tool, at once: the link, or
 // the words of an obstacle that stays until the person has acted. A host that shows links itself is
-// asked first.
+// asked first. A code that comes to a link later is news, too.
 func (i *signIn) isNews(o *Obstacle) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -128,9 +144,10 @@ func (i *signIn) isNews(o *Obstacle) bool {
 		task = o.Text
 	}
 	asking := o.URL != "" && i.hostShowsURLs && i.initialized && (i.asked.url != o.URL || i.asked.id == "" || i.asked.open)
-	news := task != "" && i.shown != task && !asking
+	known := i.shown == task && (o.CodeURL == "" || i.shownCode == o.Code)
+	news := task != "" && !known && !asking
 	if news {
-		i.shown = task
+		i.shown, i.shownCode = task, o.Code
 	}
 	return news
 }
@@ -189,7 +206,7 @@ func (i *signIn) show(o *Obstacle) time.Duration {
 	}
 	able := url != "" && i.hostShowsURLs && i.initialized && i.asked.id == ""
 	if able && left <= 0 {
-		i.asked.id, i.asked.open = i.idPrefix+rand.Text(), true
+		i.asked.id, i.asked.open, i.asked.code = i.idPrefix+rand.Text(), true, o.Code
 	}
 	id := i.asked.id
 	i.mu.Unlock()
@@ -201,7 +218,7 @@ func (i *signIn) show(o *Obstacle) time.Duration {
 		return left
 	case able:
 		s.write(requestLine(encode(id), "elicitation/create", encode(map[string]string{"mode": "url",
-			"elicitationId": id, "url": url, "message": "Sign in to " + where(s.cfg.URL) + o.withCode()})))
+			"elicitationId": id, "url": url, "message": "Sign in to " + where(s.cfg.URL) + o.withCode() + o.elsewhere(". ")})))
 	}
 	return 0
 }
@@ -227,7 +244,7 @@ func (i *signIn) hostAnswered(m rawjson.Message) bool {
 	if rawjson.IDKey(m.ID) == `"`+i.asked.id {
 		i.asked.open = false
 		if action == "accept" {
-			i.shown = i.asked.url
+			i.shown, i.shownCode = i.asked.url, i.asked.code
 		}
 	}
 	i.mu.Unlock()

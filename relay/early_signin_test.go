@@ -29,6 +29,10 @@ func TestSignInWithACode(t *testing.T) {
 	if !strings.HasPrefix(text, `{"content":[{"text":"`+o.URL+`\n`) || !strings.Contains(text, "and enter the code WDJB-MJHT, to sign in to http://mcp.test/mcp.") {
 		t.Errorf("with a code: %s", text)
 	}
+	o.Elsewhere = "run it there"
+	if text := string(signInPending(upstream, &o)); !strings.Contains(text, `until the person has signed in.\nrun it there.`) {
+		t.Errorf("with a browser elsewhere: %s", text)
+	}
 	o.Kind, o.Text = "ssh_needs_person", "logging in to bastion, which says: check in"
 	if text := string(signInPending(upstream, &o)); !strings.Contains(text, "because logging in to bastion, which says: check in.") {
 		t.Errorf("of a bastion: %s", text)

@@ -23,6 +23,12 @@ type Obstacle struct {
 	URL string
 	// Code is what the page at URL asks for, or shows. "" means that there is no code.
 	Code string
+	// CodeURL is a page at which the person may enter Code in place of opening URL, which then asks
+	// for none. It is "" if Code belongs to URL.
+	CodeURL string
+	// Elsewhere says what the person does, or sees, on another machine, if the browser is there. It
+	// is one of Hints, too. It is "" if there is nothing to say.
+	Elsewhere string
 	// Hints say what to do next, one line each.
 	Hints []string
 	// Person says that the obstacle stays until a person has done something. An obstacle of

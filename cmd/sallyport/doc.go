@@ -388,8 +388,9 @@
 // page can find out which https servers the last hop reaches, as from a browser there. The cookies
 // of the login server stay in the profile, as in any browser's.
 //
-// The MCP host and its model see the session, and the links of logins without their state. They get
-// no token. What they tell the upstream to do is done: --ignore-tool hides and refuses tools.
+// The MCP host and its model see the session, and the links of logins. Only where the browser is on
+// another machine, and nothing brings our own page there, does such a link hold the login's state.
+// They get no token. What they tell the upstream to do is done: --ignore-tool hides and refuses tools.
 //
 // Whoever writes text that a person reads may want it to look like something else, or to steer the
 // terminal. All such text passes through person.Printable, and at last through person.Gate

@@ -142,7 +142,7 @@ func TestErrorOfTheNetworkIsFoundBeneath(t *testing.T) {
 	c := testClient(t, func(*http.Request) (*http.Response, error) { return nil, down })
 	_, _, asked := c.AskUpstream(t.Context())
 	f, found := c.FindResource(t.Context(), "")
-	_, registered := c.Register(t.Context(), Finding{Server: Server{RegistrationEndpoint: "https://as.example/r"}}, "test", nil)
+	_, registered := c.Register(t.Context(), Finding{Server: Server{RegistrationEndpoint: "https://as.example/r"}}, Application{Name: "test"})
 	_, granted := c.ClientCredentials(t.Context(), Server{TokenEndpoint: "https://as.example/t?secret=0451"}, Credentials{}, Wanted{})
 	for name, err := range map[string]error{"challenge": asked, "metadata": found, "registration": registered, "token": granted} {
 		if !errors.Is(err, down) || strings.Contains(err.Error(), "0451") {

@@ -78,16 +78,24 @@ func (c *Client) StartDevice(ctx context.Context, s Server, who Credentials, wan
 	return d, nil
 }
 
+// ErrStopped is the error of Client.AwaitDevice after stop was closed.
+var ErrStopped = errors.New("the device code is not needed any more")
+
 // AwaitDevice asks for the token of d, at the server's pace, until the person has approved it, the
 // person or the server said no, or the code has expired. Then ErrCodeExpired is beneath the error.
 // A server or a network that fails for a while is asked again, more slowly.
-func (c *Client) AwaitDevice(ctx context.Context, s Server, who Credentials, d Device) (Token, error) {
+//
+// When stop is closed, no other request is made, but one that is under way goes on. Nil never stops
+// it.
+func (c *Client) AwaitDevice(ctx context.Context, s Server, who Credentials, d Device, stop <-chan struct{}) (Token, error) {
 	form := url.Values{"grant_type": {grantTypeDevice}, "device_code": {d.Code}}
 	expired := &SignInError{Stage: StageAuthorize, Server: s.Name(), Err: ErrCodeExpired}
 	for interval := d.Interval; ; {
 		interval = min(interval, maxPollInterval)
 		select {
 		case <-time.After(interval):
+		case <-stop:
+			return Token{}, ErrStopped
 		case <-ctx.Done():
 			return Token{}, context.Cause(ctx)
 		}

@@ -15,7 +15,7 @@ import (
 // startDevice asks for a device code of a newly registered client.
 func startDevice(t *testing.T, c *Client, f Finding) (Credentials, Device) {
 	t.Helper()
-	r, err := c.Register(t.Context(), f, "test", nil)
+	r, err := c.Register(t.Context(), f, Application{Name: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestDeviceTokenIsAskedForAtTheServersPace(t *testing.T) {
 			!strings.HasPrefix(d.CompleteURI, d.URI) {
 			t.Errorf("got %+v", d)
 		}
-		k, err := c.AwaitDevice(t.Context(), f.Server, who, d)
+		k, err := c.AwaitDevice(t.Context(), f.Server, who, d, nil)
 		if err != nil || k.Access == "" {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func TestDeviceCodeThatNobodyApproves(t *testing.T) {
 			c.Now, as.Now = time.Now, time.Now
 			f := find(t, c)
 			who, d := startDevice(t, c, f)
-			_, err := c.AwaitDevice(t.Context(), f.Server, who, d)
+			_, err := c.AwaitDevice(t.Context(), f.Server, who, d, nil)
 			if e, ok := errors.AsType[*SignInError](err); !ok || !errors.Is(err, ErrCodeExpired) || e.Refused || e.Stage != StageAuthorize {
 				t.Errorf("%s: got %v", name, err)
 			}
@@ -80,7 +80,7 @@ func TestDeviceGrantThatIsRefused(t *testing.T) {
 		c.Now, as.Now = time.Now, time.Now
 		f := find(t, c)
 		who, d := startDevice(t, c, f)
-		_, err := c.AwaitDevice(t.Context(), f.Server, who, d)
+		_, err := c.AwaitDevice(t.Context(), f.Server, who, d, nil)
 		if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != "access_denied" || !e.Refused {
 			t.Errorf("got %v", err)
 		}
@@ -101,13 +101,13 @@ func TestDeviceWaitOutlastsTheNetwork(t *testing.T) {
 			}
 			return web.RoundTrip(r)
 		})
-		if k, err := c.AwaitDevice(t.Context(), f.Server, who, d); err != nil || k.Access == "" {
+		if k, err := c.AwaitDevice(t.Context(), f.Server, who, d, nil); err != nil || k.Access == "" {
 			t.Errorf("got %v", err)
 		}
 		gone := errors.New("gone")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(gone)
-		if _, err := c.AwaitDevice(ctx, f.Server, who, d); !errors.Is(err, gone) {
+		if _, err := c.AwaitDevice(ctx, f.Server, who, d, nil); !errors.Is(err, gone) {
 			t.Errorf("got %v", err)
 		}
 	})

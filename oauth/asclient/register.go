@@ -38,20 +38,31 @@ func (r Registration) Covers(scopes []string) bool {
 	return r.Scopes == nil || !slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(r.Scopes, s) })
 }
 
-// Register registers a client at f's server (RFC 7591 section 3.1). name is shown to the person who
-// is asked for consent. redirects are all redirect URIs that the client may use, the first one
-// first. Without any, the client is for the device grant. scopes are all scopes that the client
-// will ask for.
+// Application is what is registered as a client.
+type Application struct {
+	// Name is shown to the person who is asked for consent.
+	Name string
+	// Redirects are all redirect URIs that the client may use, the first one first. Without any,
+	// the client is for the device grant alone.
+	Redirects []string
+	// Scopes are all scopes that the client will ask for. Nil names none.
+	Scopes []string
+	// Device says that the client is to use the device grant beside its redirect URIs.
+	Device bool
+}
+
+// Register registers a client at f's server (RFC 7591 section 3.1).
 //
 // Some servers refuse members that they do not like, or crash at them. Then the request is sent
 // once more without those that the server objects to, or with what a good registration needs if its
 // words name none. If that is refused as well, it is sent with still less: in the end, with the
-// name and the first redirect URI alone.
+// name and the first redirect URI alone. A server that may not like the device grant beside another
+// one first gets the same request without it.
 //
 // A server without a registration endpoint, and one that registers nobody without its operator, is
 // refused with CodeNoClient. One that does not take the redirect URI is refused with
 // CodeRedirectURI.
-func (c *Client) Register(ctx context.Context, f Finding, name string, redirects []string, scopes ...string) (Registration, error) {
+func (c *Client) Register(ctx context.Context, f Finding, app Application) (Registration, error) {
 	s := f.Server
 	if s.RegistrationEndpoint == "" {
 		return Registration{}, &SignInError{Stage: StageRegister, Server: s.Name(), Code: CodeNoClient, Refused: true,
@@ -60,13 +71,16 @@ func (c *Client) Register(ctx context.Context, f Finding, name string, redirects
 	if err := (requester{c}).usable(StageRegister, s, s.RegistrationEndpoint); err != nil {
 		return Registration{}, err
 	}
-	q := fullRegistration(c, s, name, redirects, scopes)
+	q := fullRegistration(c, s, app)
 	waited := new(pauses)
 	r, err := c.register(ctx, s, q, waited)
-	for try := 2; err != nil && try <= maxRegistrations; try++ {
+	for try := 2; err != nil && try <= maxRegistrations; {
 		leaner, ok := q.leanerAfter(err, try == maxRegistrations)
 		if !ok {
 			break
+		}
+		if leaner.beside == q.beside { // otherwise it is the first try of a request without that
+			try++
 		}
 		c.log().Info("registration is tried with less", "host", hostOf(s.RegistrationEndpoint), "err", err)
 		q = leaner

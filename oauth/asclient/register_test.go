@@ -14,7 +14,7 @@ import (
 func TestRegistrationIsThatOfANativeApplication(t *testing.T) {
 	as, c := newServer(t, func(*oauthtest.Knobs) {})
 	all := []string{testRedirect, "http://127.0.0.1:2/callback"}
-	r, err := c.Register(t.Context(), find(t, c), "sallyport", all)
+	r, err := c.Register(t.Context(), find(t, c), Application{Name: "sallyport", Redirects: all})
 	if err != nil || r.ID == "" || r.Secret != "" || r.Method != AuthNone || !slices.Equal(r.RedirectURIs, all) {
 		t.Fatalf("got %#v, %v", r, err)
 	}
@@ -28,7 +28,7 @@ func TestRegistrationIsThatOfANativeApplication(t *testing.T) {
 
 func TestRegistrationForTheDeviceGrantHasNoRedirect(t *testing.T) {
 	as, c := newServer(t, func(*oauthtest.Knobs) {})
-	if _, err := c.Register(t.Context(), find(t, c), "test", nil); err != nil {
+	if _, err := c.Register(t.Context(), find(t, c), Application{Name: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	got := as.Registered()
@@ -39,7 +39,7 @@ func TestRegistrationForTheDeviceGrantHasNoRedirect(t *testing.T) {
 
 func TestServerThatTakesOneRedirectIsGivenTheFirst(t *testing.T) {
 	as, c := newServer(t, func(k *oauthtest.Knobs) { k.OneRedirect = true })
-	r, err := c.Register(t.Context(), find(t, c), "test", []string{testRedirect, "http://127.0.0.1:2/callback"})
+	r, err := c.Register(t.Context(), find(t, c), Application{Name: "test", Redirects: []string{testRedirect, "http://127.0.0.1:2/callback"}})
 	if err != nil || !slices.Equal(r.RedirectURIs, []string{testRedirect}) || as.Stats().Registrations != 2 {
 		t.Errorf("got %q, %v after %d registrations", r.RedirectURIs, err, as.Stats().Registrations)
 	}
@@ -59,7 +59,7 @@ func TestServerThatKnowsNoPublicClientGivesASecret(t *testing.T) {
 
 func TestNoRegistrationEndpoint(t *testing.T) {
 	_, c := newServer(t, func(k *oauthtest.Knobs) { k.NoRegistration = true })
-	_, err := c.Register(t.Context(), find(t, c), "test", nil)
+	_, err := c.Register(t.Context(), find(t, c), Application{Name: "test"})
 	if e, ok := errors.AsType[*SignInError](err); !ok || e.Code != CodeNoClient || !e.Refused || e.Stage != StageRegister {
 		t.Errorf("got %v", err)
 	}
@@ -72,7 +72,7 @@ func TestDefaultEndpointThatDoesNotRegister(t *testing.T) {
 	if f.Server.Source != FromDefaults {
 		t.Fatalf("got %+v", f.Server)
 	}
-	_, err := c.Register(t.Context(), f, "test", []string{testRedirect})
+	_, err := c.Register(t.Context(), f, Application{Name: "test", Redirects: []string{testRedirect}})
 	e, ok := errors.AsType[*DiscoveryError](err)
 	if !ok || len(e.Tried) != len(f.Tried)+1 || e.Tried[len(f.Tried)].URL != "https://h/register" {
 		t.Errorf("got %v", err)

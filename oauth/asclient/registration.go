@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// maxRegistrations is how often a registration is tried, each time with less.
+// maxRegistrations is how often a registration is tried, each time with less. One with the device
+// grant beside another does not count.
 const maxRegistrations = 3
 
 // registration is what one registration request asks for (RFC 7591 section 2).
@@ -19,27 +20,32 @@ type registration struct {
 	others map[string]any
 	// device says that the client is for the device grant, which is not the default.
 	device bool
+	// beside says that it is for the device grant beside the default one.
+	beside bool
 }
 
 // fullRegistration asks for everything that makes a native application (RFC 8252).
-func fullRegistration(c *Client, s Server, name string, redirects, scopes []string) registration {
+func fullRegistration(c *Client, s Server, app Application) registration {
 	method := AuthNone // a native application keeps no secret from its user
 	if len(s.AuthMethods) > 0 && !slices.Contains(s.AuthMethods, AuthNone) {
 		method = Credentials{Secret: "one"}.method(s, c)
 	}
-	q := registration{redirects: redirects, device: len(redirects) == 0, others: map[string]any{
-		"client_name":                name,
+	q := registration{redirects: app.Redirects, device: len(app.Redirects) == 0, others: map[string]any{
+		"client_name":                app.Name,
 		"application_type":           "native",
-		"grant_types":                []string{"authorization_code", "refresh_token"},
+		"grant_types":                []string{grantTypeCode, grantTypeRefresh},
 		"response_types":             []string{"code"},
 		"token_endpoint_auth_method": method,
 	}}
-	if len(scopes) > 0 {
-		q.scopes = scopes
+	if len(app.Scopes) > 0 {
+		q.scopes = app.Scopes
 	}
-	if q.device {
+	switch {
+	case q.device:
 		q.redirects = []string{}
-		q.others["grant_types"], q.others["response_types"] = []string{grantTypeDevice, "refresh_token"}, []string{}
+		q.others["grant_types"], q.others["response_types"] = []string{grantTypeDevice, grantTypeRefresh}, []string{}
+	case app.Device:
+		q.beside, q.others["grant_types"] = true, []string{grantTypeCode, grantTypeRefresh, grantTypeDevice}
 	}
 	return q
 }
@@ -64,7 +70,7 @@ func (q registration) grants() []string {
 	if q.device {
 		return []string{grantTypeDevice}
 	}
-	return []string{"authorization_code"}
+	return []string{grantTypeCode}
 }
 
 // clone returns a copy that can be changed.
@@ -86,8 +92,8 @@ func (q registration) without(err *SignInError) (registration, bool) {
 	if mentions("application_type", "application type") {
 		delete(leaner.others, "application_type")
 	}
-	if mentions("refresh_token", "grant_types", "grant_type", "grant types", "grant type", "offline") {
-		leaner.others["grant_types"] = q.grants()
+	if mentions("refresh_token", "grant_types", "grant_type", "grant types", "grant type", "offline", "device_code", "device code") {
+		leaner.others["grant_types"], leaner.beside = q.grants(), false
 	}
 	if mentions("scope", "scopes", "clientscope", "clientscopes", "invalid_scope") {
 		leaner.scopes = nil
@@ -115,6 +121,7 @@ func (q registration) least() registration {
 	delete(leaner.others, "application_type")
 	delete(leaner.others, "response_types")
 	delete(leaner.others, "grant_types")
+	leaner.beside = false
 	if q.device {
 		leaner.others["grant_types"] = q.grants()
 	}
@@ -128,10 +135,36 @@ func (q registration) bare() registration {
 	return leaner
 }
 
+// withoutBeside returns q without the device grant beside the default one.
+func (q registration) withoutBeside() registration {
+	leaner := q.clone()
+	leaner.others["grant_types"], leaner.beside = []string{grantTypeCode, grantTypeRefresh}, false
+	return leaner
+}
+
+// besideMayBeWhy reports whether a registration may have failed because of the device grant beside
+// the default one: the answer names it, or names nothing and is none that means something else.
+func (q registration) besideMayBeWhy(err *SignInError) bool {
+	if !q.beside || err.Err != nil || err.RetryAfter > 0 {
+		return false
+	}
+	if leaner, named := q.without(err); named {
+		return !leaner.beside
+	}
+	switch err.Status {
+	case http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone, http.StatusTooManyRequests:
+		return false
+	}
+	return err.Status/100 != 3
+}
+
 // leanerAfter returns the registration to try after a refusal. last says that it is the last try.
 // It reports false if no other try may help, because the refusal is about us and not about what the
 // request holds, or is an error of the moment.
 func (q registration) leanerAfter(err *SignInError, last bool) (registration, bool) {
+	if q.besideMayBeWhy(err) {
+		return q.withoutBeside(), true
+	}
 	if !err.Refused && !crashed(err) || err.Err != nil {
 		return q, false
 	}

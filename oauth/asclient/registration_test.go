@@ -65,7 +65,7 @@ func TestRefusedRegistrationIsTriedWithLess(t *testing.T) {
 		{"one after the other", `{"error":"invalid_client_metadata","error_description":"scope, at first"}`, has("scope", "application_type"), 3, "client_name"},
 	} {
 		c, got := registry(t, tt.words, tt.refuses)
-		r, err := c.Register(t.Context(), Finding{Server: Server{RegistrationEndpoint: "https://as.example/r"}}, "test", all, "a", "b")
+		r, err := c.Register(t.Context(), Finding{Server: Server{RegistrationEndpoint: "https://as.example/r"}}, Application{Name: "test", Redirects: all, Scopes: []string{"a", "b"}})
 		if err != nil || r.ID != "4711" || r.Expires != 0 || len(*got) != tt.requests {
 			t.Errorf("%s: got %+v, %v after %d requests", tt.name, r, err, len(*got))
 			continue
@@ -113,7 +113,7 @@ func TestRegistrationThatIsRefusedForGood(t *testing.T) {
 			requests++
 			return &http.Response{StatusCode: tt.status, Header: make(http.Header), Body: io.NopCloser(strings.NewReader(tt.body))}, nil
 		})
-		_, err := c.Register(t.Context(), Finding{Server: Server{RegistrationEndpoint: "https://as.example/r"}}, "test", []string{testRedirect}, "a")
+		_, err := c.Register(t.Context(), Finding{Server: Server{RegistrationEndpoint: "https://as.example/r"}}, Application{Name: "test", Redirects: []string{testRedirect}, Scopes: []string{"a"}})
 		e, ok := errors.AsType[*SignInError](err)
 		if !ok || e.Code != tt.want || requests != tt.requests || e.Stage != StageRegister {
 			t.Errorf("%d %s: got %v after %d requests", tt.status, tt.body, err, requests)
@@ -149,7 +149,7 @@ func TestRegistrationIsRedirectedWithinTheOrigin(t *testing.T) {
 			}
 			return &http.Response{StatusCode: tt.status, Header: http.Header{"Location": {tt.to}}, Body: http.NoBody}, nil
 		})
-		r, err := c.Register(t.Context(), Finding{Server: Server{RegistrationEndpoint: "https://as.example/r"}}, "test", nil)
+		r, err := c.Register(t.Context(), Finding{Server: Server{RegistrationEndpoint: "https://as.example/r"}}, Application{Name: "test"})
 		if last != tt.want || (err == nil) != (r.ID == "me") || asked > (maxMoves+1)*maxRegistrations {
 			t.Errorf("%d to %q: ended at %s after %d requests, %v", tt.status, tt.to, last, asked, err)
 		}
@@ -169,7 +169,7 @@ func TestRegistrationForACertificate(t *testing.T) {
 		c, got := registry(t, "", func(map[string]any) bool { return false })
 		c.Certificate = true
 		s := Server{RegistrationEndpoint: "https://as.example/r", AuthMethods: strings.Fields(listed)}
-		r, err := c.Register(t.Context(), Finding{Server: s}, "test", []string{testRedirect})
+		r, err := c.Register(t.Context(), Finding{Server: s}, Application{Name: "test", Redirects: []string{testRedirect}})
 		if err != nil || (*got)[0]["token_endpoint_auth_method"] != want {
 			t.Errorf("%s: got %v, %v, want %s", listed, (*got)[0], err, want)
 		}

@@ -256,7 +256,7 @@ func TestRegistrationThatHasMoved(t *testing.T) {
 			}
 			return &http.Response{StatusCode: status, Header: http.Header{"Location": {"/login"}}, Body: http.NoBody}, nil
 		})
-		_, err := c.Register(t.Context(), Finding{Server: Server{RegistrationEndpoint: "https://as.example/r"}}, "test", nil)
+		_, err := c.Register(t.Context(), Finding{Server: Server{RegistrationEndpoint: "https://as.example/r"}}, Application{Name: "test"})
 		e, _ := errors.AsType[*SignInError](err)
 		if e == nil || e.Code != CodeNoClient || !e.Refused || !strings.Contains(e.Description, "redirects to /login") {
 			t.Errorf("%d: got %v", status, err)

@@ -102,7 +102,7 @@ func login(t *testing.T, c *Client, f Finding, who Credentials) Token {
 // register registers a client with the redirect URI of login.
 func register(t *testing.T, c *Client, f Finding) Credentials {
 	t.Helper()
-	r, err := c.Register(t.Context(), f, "test", []string{testRedirect})
+	r, err := c.Register(t.Context(), f, Application{Name: "test", Redirects: []string{testRedirect}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,8 +39,10 @@ func (c call) serve() {
 		c.authorize()
 	case endpoint == "/token" && post:
 		c.token()
-	case endpoint == "/device_authorization" && post:
+	case endpoint == "/device_authorization" && post && !k.NoDevice:
 		c.device()
+	case endpoint == "/device" && get && k.DeviceWaits:
+		c.approve()
 	case endpoint == "/par" && post && k.RequirePush:
 		c.push()
 	case endpoint == "/register" && post && !k.NoRegistration:
@@ -72,6 +74,9 @@ func (c call) metadata() map[string]any {
 	}
 	if k.DeviceOnly {
 		delete(m, "authorization_endpoint")
+	}
+	if k.NoDevice {
+		delete(m, "device_authorization_endpoint")
 	}
 	if k.RequirePush {
 		m["pushed_authorization_request_endpoint"], m["require_pushed_authorization_requests"] = c.at("/par"), true
@@ -262,13 +267,29 @@ func (c call) device() {
 		c.fail(http.StatusUnauthorized, "invalid_client", "")
 		return
 	}
-	code, uri := c.book.secret("device-"), c.Issuer+"/device"
-	c.book.codes[code] = &grant{client: client.ID, alive: new(true),
-		resource: c.r.PostFormValue("resource"), scope: c.r.PostFormValue("scope")}
+	code, userCode, uri := c.book.secret("device-"), "WDJB-MJHT", c.at("/device")
+	g := &grant{client: client.ID, alive: new(true), resource: c.r.PostFormValue("resource"), scope: c.r.PostFormValue("scope")}
+	if c.knobs.DeviceWaits {
+		userCode = "WDJB-" + rand.Text()[:4]
+		g.waits = userCode
+	}
+	c.book.codes[code] = g
 	reply(c.w, http.StatusOK, map[string]any{
-		"device_code": code, "user_code": "WDJB-MJHT", "verification_uri": uri,
-		"verification_uri_complete": uri + "?user_code=WDJB-MJHT", "expires_in": 600, "interval": 3,
+		"device_code": code, "user_code": userCode, "verification_uri": uri,
+		"verification_uri_complete": uri + "?user_code=" + userCode, "expires_in": 600, "interval": 3,
 	})
+}
+
+// approve is the page where the person enters a user code.
+func (c call) approve() {
+	for _, g := range c.book.codes {
+		if code := c.r.FormValue("user_code"); g.waits == code && code != "" {
+			g.waits = ""
+			fmt.Fprintln(c.w, "the device is signed in")
+			return
+		}
+	}
+	http.Error(c.w, "no such code", http.StatusNotFound)
 }
 
 // revoke is RFC 7009 section 2.

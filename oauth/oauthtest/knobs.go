@@ -71,6 +71,11 @@ type Knobs struct {
 
 	// DeviceOnly has no authorization endpoint.
 	DeviceOnly bool
+	// NoDevice has no device authorization endpoint.
+	NoDevice bool
+	// DeviceWaits grants the token of a device only after the person has opened the verification
+	// URI with the code, as verification_uri_complete has it. Each code is then another one.
+	DeviceWaits bool
 	// DeviceAnswers are the error codes that requests for a device's token get, one each, before
 	// the token is granted.
 	DeviceAnswers []string

@@ -83,6 +83,8 @@ type grant struct {
 	issued, expires time.Time
 	// spent says that a code or refresh token was used.
 	spent bool
+	// waits is the user code that the person has to enter first. It is empty if that was done.
+	waits string
 	// key is the thumbprint of the key that its tokens are bound to. It is empty for Bearer tokens.
 	key string
 	// alive is shared by all tokens of one login. It is false once a spent one came again, or one

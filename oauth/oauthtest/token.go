@@ -154,6 +154,10 @@ func (c call) deviceGrant(client *Client, f url.Values, key string) {
 		c.fail(http.StatusBadRequest, answers[0], "")
 		return
 	}
+	if g.waits != "" {
+		c.fail(http.StatusBadRequest, "authorization_pending", "")
+		return
+	}
 	g.spent, g.key = true, key
 	c.issue(*g, true)
 }

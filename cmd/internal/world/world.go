@@ -84,6 +84,8 @@ func New(cfg Config) (_ *World, err error) {
 		w.Login = oauthtest.New("https://"+front.Addr().String(), w.Upstream)
 		w.serve(tls.NewListener(front, tlsConfig(certificate)), w.announced("login", w.Login))
 	}
+	// Its pages are on loopback, so a code that is typed on another machine would lead nowhere.
+	w.Login.Set(func(k *oauthtest.Knobs) { k.NoDevice = true })
 	cfg.Say("login", "%s: OAuth 2.1 with PKCE, dynamic registration", w.Login.Issuer)
 
 	private := newInnerNetwork()

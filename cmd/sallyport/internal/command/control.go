@@ -1,7 +1,6 @@
 package command
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/oauth"
+	"sallyport/relay"
 	"sallyport/sshtunnel"
 )
 
@@ -46,8 +46,11 @@ func proxyStatus(a *app, s *session.Session, watcher *obstacle.Watcher, c *cli.P
 	// The watcher looks at the tunnels and the sign-in, so its channel closes when the status may
 	// have changed.
 	return func() (control.Status, <-chan struct{}) {
-		_, changed := watcher.Obstacle()
+		o, changed := watcher.Obstacle()
 		out := a.statusOf(s)
+		if o != nil && o.Kind == relay.KindSignIn && out.Link != "" {
+			out.Link = o.URL // the one that the person can open
+		}
 		if p := watcher.Problem(); p != nil {
 			out.Problem = &control.Problem{Kind: p.Kind, Text: p.Text, Hints: p.Hints}
 		} else if err := s.CheckStored(); err != nil {
@@ -80,7 +83,12 @@ func (a *app) statusOf(s *session.Session) control.Status {
 	if state, _ := s.SignIn.State(); state.Busy {
 		out.SignIn = control.SignInPending
 		if p := state.Prompt; p != (oauth.Prompt{}) {
-			out.Link, out.UserCode, out.LinkExpires = cmp.Or(p.StartURL, p.VerificationURI), p.UserCode, p.Expires
+			out.Link, out.UserCode, out.LinkExpires = p.StartURL, p.UserCode, p.Expires
+			if p.IsDevice() {
+				out.Link = p.VerificationURI
+			} else {
+				out.CodeURL = p.VerificationURI
+			}
 		}
 	} else if state.Err != nil && !errors.Is(state.Err, context.Canceled) {
 		out.SignIn = a.words.Error(state.Err).Text

@@ -135,14 +135,22 @@ func (r statusReport) write(out io.Writer, now time.Time) error {
 	return err
 }
 
-// linkText returns the link to a login that waits, and how long it does.
+// linkText returns the link to a login that waits, or the code for it, or both, and how long it
+// does.
 func linkText(p control.Status, now time.Time) string {
-	if p.Link == "" {
-		return ""
+	var ways []string
+	switch {
+	case p.UserCode != "" && p.CodeURL == "":
+		ways = []string{p.Link + ", with the code " + p.UserCode}
+	case p.Link != "":
+		ways = []string{p.Link}
 	}
-	text := p.Link
-	if p.UserCode != "" {
-		text += ", with the code " + p.UserCode
+	if p.CodeURL != "" {
+		ways = append(ways, fmt.Sprintf("the code %s at %s on any device", p.UserCode, p.CodeURL))
+	}
+	text := strings.Join(ways, ", or ")
+	if text == "" {
+		return ""
 	}
 	return fmt.Sprintf("%s (%s left)", text, lasting(p.LinkExpires.Sub(now)))
 }

@@ -19,12 +19,13 @@ import (
 func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal bool) (*session.Session, error) {
 	s, err := session.Open(ctx, session.Config{
 		Settings: settings, Env: a.env, AtTerminal: atTerminal, Log: a.log,
-		Ask:       person.NewAsker(a.env, a.screen, atTerminal).Ask,
-		Notice:    a.noticeOf(atTerminal),
-		Printable: person.Lines,
-		Explain:   func(err error) string { return a.words.Error(err).Text },
-		Report:    func(err error) { a.explain(err) },
-		Adjust:    func(c *sshtunnel.Config) { c.Busy = func() bool { return a.inFlight.Load() > 0 } },
+		Ask:              person.NewAsker(a.env, a.screen, atTerminal).Ask,
+		Notice:           a.noticeOf(atTerminal),
+		Printable:        person.Lines,
+		BrowserElsewhere: settings.NoBrowser || settings.CallbackVia != "" || person.IsRemote(a.env, settings.Browser.Browser),
+		Explain:          func(err error) string { return a.words.Error(err).Text },
+		Report:           func(err error) { a.explain(err) },
+		Adjust:           func(c *sshtunnel.Config) { c.Busy = func() bool { return a.inFlight.Load() > 0 } },
 		// A shared connection logs where the process does that has started it.
 		SocketDirs: a.controlDirs(settings.Store), LogFile: a.logSettings.LogFile, LogLevel: a.logSettings.LogLevel,
 		Offer: func(s *session.Session) session.Offer {
@@ -43,6 +44,7 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 				}
 				shown := login // two prompts may be shown at once
 				shown.Far = farSide(a, s, settings)
+				shown.State = s.SignIn.State
 				shown.Offer(ctx, p, lend)
 			}
 		},

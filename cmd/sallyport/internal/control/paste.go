@@ -39,7 +39,7 @@ func ParseCallback(text string) (*url.URL, error) {
 	var callback *url.URL
 	var err error
 	switch {
-	case len(words) == 0:
+	case len(words) == 0 || len(text) > maxCallback/2: // JSON may double it
 		return nil, &NoCallbackError{}
 	case strings.Contains(words[0], "?") || strings.Contains(words[0], "://"):
 		// A terminal or a mail may have wrapped the address.

@@ -31,14 +31,15 @@ func TestParseCallback(t *testing.T) {
 
 func TestParseCallbackRefuses(t *testing.T) {
 	for text, want := range map[string]NoCallbackError{
-		"":                                      {},
-		" \n":                                   {},
-		"''":                                    {},
-		"yes":                                   {},
-		"one two three":                         {},
-		"http://127.0.0.1:1/%zz?code=":          {},
-		"http://127.0.0.1:1/callback":           {Lacks: "code"},
-		"http://127.0.0.1:1/callback?code=hush": {Lacks: "state"},
+		"":              {},
+		" \n":           {},
+		"''":            {},
+		"yes":           {},
+		"one two three": {},
+		"?state=b&code=" + strings.Repeat("x", maxCallback):                   {},
+		"http://127.0.0.1:1/%zz?code=":                                        {},
+		"http://127.0.0.1:1/callback":                                         {Lacks: "code"},
+		"http://127.0.0.1:1/callback?code=hush":                               {Lacks: "state"},
 		"http://127.0.0.1:1/callback?code=&state=b":                           {Lacks: "code"},
 		"https://as.example/authorize?response_type=code&client_id=x&state=b": {IsLoginPage: true},
 		"https://as.example/authorize?request_uri=urn:x&client_id=x":          {IsLoginPage: true},

@@ -34,11 +34,13 @@ type Status struct {
 	// SignIn is SignInPending during a login, or says why the last sign-in failed. It is empty
 	// otherwise.
 	SignIn string `json:"sign_in,omitempty"`
-	// Link leads to the login page of a login that waits, and UserCode is the code to enter there
-	// in the device grant. Neither holds a secret. They are empty if no login waits, or if the
-	// link would hold one.
+	// Link leads to the login page of a login that waits. UserCode is a code that the person enters
+	// there in the device grant, or at CodeURL in place of opening the link if that is not empty.
+	// They are empty if no login waits. The link holds the login's state only where the person's
+	// browser is on another machine, which cannot open our own page.
 	Link     string `json:"link,omitempty"`
 	UserCode string `json:"user_code,omitempty"`
+	CodeURL  string `json:"code_url,omitempty"`
 	// LinkExpires is when the login ends without an answer. It is zero without a link.
 	LinkExpires time.Time `json:"link_expires,omitzero"`
 	// Problem is what is wrong at present, in the words that the MCP host got. It is nil if nothing

@@ -66,7 +66,8 @@ func printable(o *relay.Obstacle) *relay.Obstacle {
 		return nil
 	}
 	shown := *o
-	shown.Text, shown.URL, shown.Code = person.Lines(o.Text), person.Printable(o.URL), person.Printable(o.Code)
+	shown.Text, shown.URL = person.Lines(o.Text), person.Printable(o.URL)
+	shown.Code, shown.CodeURL, shown.Elsewhere = person.Printable(o.Code), person.Printable(o.CodeURL), person.Printable(o.Elsewhere)
 	shown.Hints = slices.Clone(o.Hints)
 	for i, hint := range shown.Hints {
 		shown.Hints[i] = person.Printable(hint)
@@ -88,24 +89,39 @@ func hopWaits(n sshtunnel.Notice) *relay.Obstacle {
 }
 
 // loginWaits is the obstacle of a login that waits for the person. MCP hosts log what they are
-// sent, so they get the link without the login's state if there is one. A helper answers for that
-// link on its machine.
+// sent, so they get the link without the login's state where the browser can open that: on this
+// machine, on that of --callback-via, and on that of a helper. Elsewhere only the login page itself
+// can be opened.
 func loginWaits(s States, words explain.Explainer) *relay.Obstacle {
 	p := s.SignIn.Prompt
 	link := cmp.Or(p.StartURL, p.AuthorizeURL)
-	o := &relay.Obstacle{Kind: explain.KindSignIn, Text: "a sign-in waits for the person", URL: link, Code: p.UserCode}
-	open := "open this link in your browser: " + link
+	o := &relay.Obstacle{Kind: explain.KindSignIn, Text: "a sign-in waits for the person", Code: p.UserCode}
 	lent := person.LentTo(s.Lent)
 	switch {
-	case p.UserCode != "":
-		o.Hints = []string{open, person.CodeHint(p)}
+	case p.IsDevice(): // any machine will do
 	case lent != "":
-		o.Hints = []string{lent, "or open this link there: " + link}
-	default:
-		o.Hints = []string{open}
-		if s.Elsewhere != "" && !p.Elsewhere {
-			o.Hints = append(o.Hints, s.Elsewhere)
+		o.Elsewhere = lent
+	case s.Elsewhere != "":
+		o.Elsewhere = s.Elsewhere
+		if s.Lent.Trouble != "" {
+			o.Elsewhere = "your workstation says: " + person.OneLine(s.Lent.Trouble)
 		}
+		if s.Callback.Phase != sshtunnel.Up {
+			link = p.AuthorizeURL
+		}
+	}
+	o.URL, o.Hints = link, []string{"open this link in your browser: " + link}
+	if lent != "" && !p.IsDevice() {
+		o.Hints = []string{lent, "or open this link there: " + link}
+	}
+	if p.UserCode != "" {
+		o.Hints = append(o.Hints, person.CodeHint(p))
+	}
+	if p.HasOtherWay() {
+		o.CodeURL = p.VerificationURI
+	}
+	if o.Elsewhere != "" && lent == "" && !p.Elsewhere {
+		o.Hints = append(o.Hints, o.Elsewhere)
 	}
 	if s.Callback.Err != nil && lent == "" {
 		o.Hints = append(o.Hints, "the workstation of --callback-via is not reached: "+words.Error(s.Callback.Err).Text)

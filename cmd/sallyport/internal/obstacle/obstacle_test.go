@@ -58,7 +58,11 @@ func TestCurrent(t *testing.T) {
 		{name: "no browser on the other machine", states: States{SignIn: busyLogin, Lent: helper.Shown{Holding: 1, How: helper.HowNowhere}},
 			kind: explain.KindSignIn, url: waiting.StartURL, hint: "no browser could be started on your workstation"},
 		{name: "the browser is elsewhere, and not lent", states: States{SignIn: busyLogin, Elsewhere: "type it there"},
+			kind: explain.KindSignIn, url: waiting.AuthorizeURL, hint: "type it there"},
+		{name: "the workstation brings the callback", states: States{SignIn: busyLogin, Elsewhere: "type it there", Callback: up},
 			kind: explain.KindSignIn, url: waiting.StartURL, hint: "type it there"},
+		{name: "the workstation cannot hold the port", states: States{SignIn: busyLogin, Elsewhere: "type it there", Lent: helper.Shown{Trouble: "port 7 is taken"}},
+			kind: explain.KindSignIn, url: waiting.AuthorizeURL, hint: "your workstation says: port 7 is taken"},
 		{name: "the workstation is away during a login", states: States{Tunnel: up, Callback: lost, SignIn: busyLogin},
 			kind: explain.KindSignIn, url: waiting.StartURL, hint: "the workstation of --callback-via is not reached: hop bastion"},
 		{name: "a login with a device waits", states: States{SignIn: oauth.State{Prompt: device, Busy: true}},
@@ -85,7 +89,7 @@ func TestCurrent(t *testing.T) {
 			if o.Kind != tt.kind || !strings.Contains(o.Text, tt.text) || o.URL != tt.url || !strings.Contains(hints, tt.hint) || (o.Final != nil) != tt.final {
 				t.Errorf("got  %+v\nwant %+v", o, tt)
 			}
-			if strings.Contains(o.URL+o.Text+hints, "s3cret") {
+			if tt.url != waiting.AuthorizeURL && strings.Contains(o.URL+o.Text+hints, "s3cret") {
 				t.Errorf("%+v shows the login's state", o)
 			}
 		})

@@ -73,7 +73,7 @@ func (g *Stages) signIn(s oauth.State, now time.Time) string {
 func (g *Stages) waiting(now time.Time) string {
 	what := "waiting for the browser"
 	switch p := g.prompt; {
-	case p.UserCode != "":
+	case p.IsDevice():
 		what = fmt.Sprintf("enter the code %s at %s, waiting", p.UserCode, p.VerificationURI)
 	case p.Elsewhere:
 		what = "waiting for the browser, at the page of another process,"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 
 	"sallyport/cmd/sallyport/internal/environment"
 	"sallyport/cmd/sallyport/internal/helper"
@@ -84,11 +85,16 @@ func (l *lent) report(s helper.Shown) {
 func (l Login) Offer(ctx context.Context, p oauth.Prompt, lend func(report func(helper.Shown))) {
 	told := lent{login: l}
 	first := true
+	var following sync.WaitGroup
 	lend(func(s helper.Shown) {
 		if first {
 			first = false
 			l.offer(ctx, p, s.Holding > 0 && !s.Here)
+			if l.State != nil && p.RedirectURI != "" {
+				following.Go(func() { l.followCode(ctx, p) }) // ends with ctx
+			}
 		}
 		told.report(s)
 	})
+	following.Wait()
 }

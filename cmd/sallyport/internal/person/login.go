@@ -32,6 +32,9 @@ type Login struct {
 	Screen *Screen
 	// TakesPaste says that the person may paste the callback into this terminal.
 	TakesPaste bool
+	// State returns the state of the sign-in, and a channel that is closed at its next change. If it
+	// is nil, a code that comes after the link is not shown.
+	State func() (oauth.State, <-chan struct{})
 	// Far leads to login servers that this machine does not reach. Nil means that there is no other
 	// way to them.
 	Far *FarSide
@@ -49,9 +52,11 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 	// In an SSH session the person is elsewhere, and a browser would open on the wrong machine. A
 	// person who names a --browser has thought of that.
 	remote := l.Env.Getenv("SSH_CONNECTION") != "" && l.Browser == ""
-	switch {
-	case p.UserCode != "":
+	if p.UserCode != "" {
 		l.Messages.hint("%s", CodeHint(p))
+	}
+	switch {
+	case p.IsDevice(): // no callback comes
 	case isLent: // what the helper shows is said when it has said so
 	case l.CallbackVia != "" && l.Forwarded():
 		l.Messages.hint("open it on %s, which brings the answer back", l.CallbackVia)
@@ -79,7 +84,7 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 	err := openBrowser(ctx, l.Env, l.Browser, cmp.Or(p.BrowserURL, p.AuthorizeURL))
 	if refused := errors.Is(err, errNotHTTP) || errors.Is(err, errWithUser); refused {
 		l.Messages.hint("no browser was started: %v", err)
-	} else if err != nil && p.UserCode == "" {
+	} else if err != nil && !p.IsDevice() {
 		l.Messages.hint("no browser could be started here (%v); open the link yourself; %s", err, CallbackHint(l.Env))
 		l.hintPaste(p)
 	} else if err == nil {
@@ -112,7 +117,31 @@ func (l Login) offerElsewhere(p oauth.Prompt) {
 	}
 }
 
+// followCode tells the person of a code that comes to the link of p, or goes, until ctx ends.
+func (l Login) followCode(ctx context.Context, p oauth.Prompt) {
+	for {
+		s, changed := l.State()
+		switch now := s.Prompt; {
+		case now.AuthorizeURL != p.AuthorizeURL || now.UserCode == p.UserCode:
+		case now.UserCode != "":
+			p = now
+			l.Messages.hint("%s", CodeHint(p))
+		default:
+			l.Messages.hint("the code %s is of no more use; the link is", p.UserCode)
+			p = now
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // CodeHint says what the person does with the code of a device grant (RFC 8628).
 func CodeHint(p oauth.Prompt) string {
+	if p.HasOtherWay() {
+		return fmt.Sprintf("or enter the code %s at %s on any device", p.UserCode, p.VerificationURI)
+	}
 	return fmt.Sprintf("any browser on any machine will do: open %s and enter the code %s", p.VerificationURI, p.UserCode)
 }

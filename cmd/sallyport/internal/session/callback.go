@@ -73,6 +73,18 @@ func (s *Session) Forwarded() bool {
 	return s.workstation.forwarded
 }
 
+// codeBeside reports whether the login under way is to offer a device code beside its link. Nobody
+// needs one while the callback finds its own way: a helper holds the port of the redirect URI, or
+// the workstation listens there, or the redirect URI is that of somebody who brings the callback to
+// this machine. The channel is closed when the answer may have changed.
+func (s *Session) codeBeside() (wanted bool, changed <-chan struct{}) {
+	if s.Logins == nil || s.Forwarded() {
+		return false, nil
+	}
+	shown, changed := s.Logins.Shown()
+	return shown.Holding == 0 && shown.Here, changed
+}
+
 // isPortFixed reports whether the person has chosen the port, or has a client that may be
 // registered for it.
 func isPortFixed(settings cli.Remote) bool {

@@ -34,6 +34,9 @@ type Config struct {
 	// Offer returns what shows the logins of a session to the person. The Upstream of the session
 	// is known when it is called.
 	Offer func(*Session) Offer
+	// BrowserElsewhere says that the person's browser may be on another machine. Then logins offer a
+	// device code beside their link, as long as no helper has them.
+	BrowserElsewhere bool
 	// Explain words an error in one line, for the page on another machine.
 	Explain func(error) string
 	// Report tells the person of an error that ends nothing.
@@ -142,6 +145,9 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	config.Offer = offerBy(s, cfg.Offer(s))
+	if cfg.BrowserElsewhere {
+		config.CodeBeside = s.codeBeside
+	}
 	s.Realm = routes.realm
 	config.Realm, config.Base, config.AuthBase, config.Callback.Listen = routes.realm.String(), routes.upstream, routes.signIn, listen
 	config.MayOpen, config.Remark = routes.mayOpen, newRemark(cfg.Settings)

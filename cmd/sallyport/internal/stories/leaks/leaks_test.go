@@ -178,7 +178,8 @@ func (v *vault) waits(t *testing.T) {
 // signInAtTheHost is a session whose host shows the URL, by the sign-in tool and by elicitation.
 func (v *vault) signInAtTheHost(t *testing.T) {
 	t.Helper()
-	host := machines.StartElicitingHost(t, v.Command(nil, append([]string{"--no-browser", "--token-store", "memory"},
+	// With a browser here, the host gets our own page as the link.
+	host := machines.StartElicitingHost(t, v.Command(nil, append([]string{"--browser", "true", "--token-store", "memory"},
 		anyPort...)...))
 	host.Session(t)
 	asked := make(chan string, 1)
