@@ -390,7 +390,8 @@
 //
 // The MCP host and its model see the session, and the links of logins. Only where the browser is on
 // another machine, and nothing brings our own page there, does such a link hold the login's state.
-// They get no token. What they tell the upstream to do is done: --ignore-tool hides and refuses tools.
+// They get no token. What they tell the upstream to do is done: --ignore-tool hides and refuses
+// tools.
 //
 // Whoever writes text that a person reads may want it to look like something else, or to steer the
 // terminal. All such text passes through person.Printable, and at last through person.Gate

@@ -119,8 +119,7 @@ func TestPagesOfFailuresInABrowser(t *testing.T) {
 	tab.Keep(t, "refused")
 
 	r = begin("endingbox")
-	r.send(helper.Message{Type: helper.TypeEnd})
-	<-r.ended
+	r.end()
 	tab.Click(t, "Continue")
 	tab.Await(t, "This sign-in is over")
 	tab.Keep(t, "over")

@@ -25,8 +25,9 @@ const (
 	maxLink, maxState = 16 << 10, 512
 	// maxShown is the most bytes of a name that our pages show.
 	maxShown = 200
-	// maxLife is how long a login may last, and defaultLife how long one lasts that does not say.
-	maxLife, defaultLife = time.Hour, 10 * time.Minute
+	// maxLife is how long a login may last, and defaultLife how long one lasts that does not say. A
+	// person may close the lid over night with a login open.
+	maxLife, defaultLife = 24 * time.Hour, 10 * time.Minute
 )
 
 // request is a login page that may be opened.

@@ -46,6 +46,8 @@ type Config struct {
 	Say func(format string, args ...any)
 	// Trust remembers what the person agreed to.
 	Trust Trust
+	// Kept keeps the callbacks that HOST may not have got.
+	Kept Kept
 	// TrustHosts are the HOSTs, as the person typed them, that are not asked for.
 	TrustHosts []string
 	// SocketDirs are the directories of helper sockets, where the desk makes its own and finds
@@ -376,6 +378,7 @@ func (d *Desk) take(l *login, c *conversation, m helper.Message) {
 	l.expireAtLocked(r.expires)
 	l.wakeLocked()
 	switch {
+	case first && restoreLocked(l):
 	case first:
 		l.admitLocked()
 	case again:
@@ -395,8 +398,12 @@ func (d *Desk) conclude(l *login, c *conversation, m helper.Message) {
 	if !c.proven || l.phase.over() {
 		return
 	}
+	if l.phase == held { // the callback came to a process before this one
+		adoptLocked(l)
+	}
 	l.outcome = &m
 	l.phase = finished
+	unkeepLocked(l)
 	l.wakeLocked()
 }
 
@@ -410,6 +417,7 @@ func (d *Desk) finish(l *login, c *conversation) {
 	end := ended
 	if l.phase == finished {
 		end = concluded
+		c.post(helper.Message{Type: helper.TypeEnd}) // the person is told
 	}
 	l.overLocked(end)
 }

@@ -149,6 +149,15 @@ func (r *remote) receive(kind string) helper.Message {
 	return m
 }
 
+// end says that the login needs the helper no more, and waits for its goodbye.
+func (r *remote) end() {
+	r.t.Helper()
+	r.send(helper.Message{Type: helper.TypeEnd})
+	for m, err := r.Receive(); err == nil && m.Type != helper.TypeEnd; m, err = r.Receive() {
+	}
+	<-r.ended
+}
+
 // message returns a login page that is as it should be.
 func (r *remote) message() helper.Message {
 	redirect := r.held.RedirectURI + "callback"
@@ -283,6 +292,7 @@ func TestLogin(t *testing.T) {
 	go func() {
 		r.send(helper.Message{Type: helper.TypeOutcome, OK: true})
 		r.send(helper.Message{Type: helper.TypeEnd})
+		r.Receive() // its goodbye
 	}()
 	w.checkText(w.get(page), 200, "Signed in", "devbox is signed in")
 	if err := <-r.ended; err != nil {
@@ -390,7 +400,8 @@ func TestFarLoginPage(t *testing.T) {
 	r.receive(helper.TypeCallback)
 	r.send(helper.Message{Type: helper.TypeOutcome, OK: true})
 	r.send(helper.Message{Type: helper.TypeEnd})
-	<-ended // the way through HOST, with the login
+	r.Receive() // its goodbye
+	<-ended     // the way through HOST, with the login
 
 	r = begin() // it is trusted now
 	r.send(r.message())

@@ -28,7 +28,11 @@
 // user gets any page. A page has no script and loads nothing, and its form has a token. The
 // callback is answered by a redirect to such a page, so that the code does not stay in the address
 // bar. The page waits for the outcome of HOST's code exchange. A connection to HOST that breaks in
-// between loses nothing: the query is kept until the login expires.
+// between loses nothing: the query is kept until the login expires. It lies in a file of mode 0600
+// as well ([Kept]), until HOST has told the outcome and for an hour at most. So the helper may be
+// killed: the next one hands the query over, at the same address of our pages if that is free,
+// where the browser waits. The file is no way in for others: a code is bound to the verifier that
+// HOST has.
 //
 // # Other tools
 //

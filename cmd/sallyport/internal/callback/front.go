@@ -63,15 +63,22 @@ func (f front) take(r *http.Request) (page string, carried http.Handler) {
 		l = f.onlyLocked(r.URL.Path)
 	}
 	if l != nil {
+		namePageLocked(l)
 		l.comeBackLocked(r.URL.RawQuery)
 	} else if l = f.beginLocked(r.URL.Path); l == nil {
 		return "", d.carried[f.number]
 	}
-	if l.page.name == "" { // it waited for its turn, and the person came by hand
-		l.page.name, l.page.token = newName(), newName()
-		d.shown[l.page.name] = l
-	}
+	namePageLocked(l)
 	return d.pages.url(loginPath, l.page.name), nil
+}
+
+// namePageLocked gives the page of a login its name, if it waited for its turn and the person came
+// by hand.
+func namePageLocked(l *login) {
+	if l.page.name == "" {
+		l.page.name, l.page.token = newName(), newName()
+		l.desk.shown[l.page.name] = l
+	}
 }
 
 // findLocked returns the login whose state and path a callback has.

@@ -185,6 +185,7 @@ func (l *login) comeBackLocked(query string) {
 	}
 	l.brakeLocked().forget(l)
 	l.query, l.phase, l.page.going = query, returned, false
+	keepLocked(l)
 	l.postLocked(helper.Message{Type: helper.TypeCallback, Query: query})
 	l.wakeLocked()
 }
@@ -265,6 +266,7 @@ func (l *login) againLocked() {
 		l.overLocked(refused)
 		return
 	}
+	unkeepLocked(l)
 	l.query, l.outcome = "", nil
 	if b.open == l {
 		b.open = nil
@@ -279,6 +281,7 @@ func (l *login) overLocked(end phase) {
 		return
 	}
 	l.phase = end
+	unkeepLocked(l)
 	l.stopLocked()
 	delete(d.logins, l.id)
 	l.wakeLocked()

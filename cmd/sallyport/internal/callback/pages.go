@@ -80,8 +80,7 @@ func (l *login) pageOfLocked(name string, now time.Time) page {
 		return page{Title: "This sign-in is over", Text: host + " does not wait for it any more: it was cancelled there, or finished in another way.",
 			Facts: facts, Next: "You can close this tab."}
 	case l.phase == returned && l.awayLocked():
-		return page{Kind: "wait", Title: host + " is away", Text: "You have signed in, and the answer is kept here. " +
-			"This goes on by itself as soon as " + host + " is back.", Facts: append(facts, kept(l)), Refresh: 2}
+		return pageAway(host, facts, l.expires)
 	case l.phase == returned:
 		return page{Kind: "wait", Title: "Almost done", Text: host + " fetches the token. This page goes on by itself.", Facts: facts, Refresh: 1}
 	case l.page.going && l.freshLocked(now) && !l.searchLocked():
@@ -94,15 +93,21 @@ func (l *login) pageOfLocked(name string, now time.Time) page {
 		return page{Kind: "wait", Title: "To the login page", Text: "The login page opens at " + l.origin + ".", Target: l.link}
 	case l.page.going && l.awayLocked():
 		return page{Kind: "wait", Title: host + " is away", Text: "The link to the login page has expired, and only " + host + " can make a new one. " +
-			"This goes on by itself as soon as " + host + " is back.", Facts: append(facts, kept(l)), Refresh: 2}
+			"This goes on by itself as soon as " + host + " is back.", Facts: append(facts, until(l.expires)), Refresh: 2}
 	case l.page.going:
 		return page{Kind: "wait", Title: "One moment", Text: host + " makes a new link to the login page. This page goes on by itself.", Refresh: 1}
 	}
 	return l.askPage(facts)
 }
 
-// kept says how long the login is waited for.
-func kept(l *login) fact { return fact{"until", l.expires.Local().Format(time.TimeOnly)} }
+// until says how long the login is waited for.
+func until(t time.Time) fact { return fact{"until", t.Local().Format(time.TimeOnly)} }
+
+// pageAway says that the callback is kept until HOST is back.
+func pageAway(host string, facts []fact, expires time.Time) page {
+	return page{Kind: "wait", Title: host + " is away", Text: "You have signed in, and the answer is kept here. " +
+		"This goes on by itself as soon as " + host + " is back.", Facts: append(facts, until(expires)), Refresh: 2}
+}
 
 // askPage asks whether to open the login page, or says that it is open.
 func (l *login) askPage(facts []fact) page {

@@ -69,8 +69,7 @@ func TestAnotherUserHoldsALoopback(t *testing.T) {
 				if got != row.want {
 					t.Errorf("%+v: got %s (%+v)", row, got, m)
 				}
-				r.send(helper.Message{Type: helper.TypeEnd})
-				<-r.ended
+				r.end()
 			}
 			if said := w.said.String(); !strings.Contains(said, fmt.Sprintf("user %d (%s)", stranger.UID, stranger.Name)) {
 				t.Errorf("the holder is not named:\n%s", said)

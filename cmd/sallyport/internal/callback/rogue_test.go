@@ -104,8 +104,7 @@ func TestRoutingByState(t *testing.T) {
 		t.Errorf("the name of a login of another host was taken: %+v", e)
 	}
 	byName.send(helper.Message{Type: helper.TypeOutcome, OK: true})
-	byName.send(helper.Message{Type: helper.TypeEnd})
-	<-byName.ended
+	byName.end()
 	if l := w.logins[first.id]; l == nil || l.outcome != nil {
 		t.Errorf("a rogue host has ended a login of another: %+v", l)
 	}
@@ -125,10 +124,8 @@ func TestBrake(t *testing.T) {
 			t.Errorf("beside page %d the person sees %q", i, how)
 		}
 		w.checkNoVisit("a second page at once")
-		other.send(helper.Message{Type: helper.TypeEnd})
-		<-other.ended
-		r.send(helper.Message{Type: helper.TypeEnd})
-		<-r.ended
+		other.end()
+		r.end()
 	}
 	r := w.hold("rogue")
 	r.send(r.message())
@@ -153,8 +150,7 @@ func TestBrakeOfATrustedHost(t *testing.T) {
 		w.browse(http.MethodGet, r.callback("code=x"), "")
 		r.receive(helper.TypeCallback)
 		r.send(helper.Message{Type: helper.TypeOutcome, OK: true})
-		r.send(helper.Message{Type: helper.TypeEnd})
-		<-r.ended
+		r.end()
 	}
 	r := w.hold("rogue")
 	r.send(r.message())

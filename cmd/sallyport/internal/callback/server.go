@@ -39,7 +39,7 @@ type pageServer struct {
 
 // servePages serves the pages of a desk until close.
 func servePages(d *Desk) (*pageServer, error) {
-	l, err := new(net.ListenConfig).Listen(d.ctx, "tcp", hostPort(loopback4, 0))
+	l, err := listenForPages(d)
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +56,19 @@ func servePages(d *Desk) (*pageServer, error) {
 	s.server.SetKeepAlivesEnabled(false)
 	d.running.Go(func() { s.server.Serve(limit(l)) }) // ends with close
 	return s, nil
+}
+
+// listenForPages binds a port. It is that of the process before this one if a browser may still
+// show a page of that one about a callback that is kept.
+func listenForPages(d *Desk) (net.Listener, error) {
+	for _, c := range d.cfg.Kept.all() {
+		if addr := c.addr(); addr != "" {
+			if l, err := new(net.ListenConfig).Listen(d.ctx, "tcp", addr); err == nil {
+				return l, nil
+			}
+		}
+	}
+	return new(net.ListenConfig).Listen(d.ctx, "tcp", hostPort(loopback4, 0))
 }
 
 // limit bounds the connections of a listener: everybody on this machine can open some.
@@ -148,6 +161,10 @@ func (s *pageServer) find(r *http.Request) *login {
 func (s *pageServer) show(w http.ResponseWriter, r *http.Request) {
 	l := s.find(r)
 	if l == nil {
+		if p, found := s.keptPage(r.PathValue("name")); found {
+			p.send(w, http.StatusOK)
+			return
+		}
 		pageOutOfDate.send(w, http.StatusNotFound)
 		return
 	}

@@ -44,8 +44,8 @@ func NewTrust(stateDir string) Trust {
 	return Trust{Dir: filepath.Join(stateDir, "trusted")}
 }
 
-// maxTrustFile is the most bytes of one entry.
-const maxTrustFile = 16 << 10
+// maxEntry is the most bytes of one entry.
+const maxEntry = 64 << 10
 
 // file returns the path of an entry.
 func (t Trust) file(host, origin, issuer string) string {
@@ -59,7 +59,8 @@ func (t Trust) Has(host, origin, issuer string) bool {
 	if t.Dir == "" {
 		return false
 	}
-	e, err := readTrusted(t.file(host, origin, issuer))
+	var e Trusted
+	err := readEntry(t.file(host, origin, issuer), &e)
 	return err == nil && e.Host == host && e.Origin == origin && e.Issuer == issuer
 }
 
@@ -68,21 +69,28 @@ func (t Trust) Add(e Trusted) error {
 	if t.Dir == "" {
 		return nil
 	}
-	if err := os.MkdirAll(t.Dir, 0o700); err != nil {
+	return writeEntry(t.file(e.Host, e.Origin, e.Issuer), e)
+}
+
+// writeEntry writes a value as JSON to a file of mode 0600, all of it or nothing. It makes the
+// directory if that is missing.
+func writeEntry(file string, value any) error {
+	dir := filepath.Dir(file)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	text, err := json.Marshal(e)
+	text, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(t.Dir, ".new-*") // of mode 0600
+	f, err := os.CreateTemp(dir, ".new-*") // of mode 0600
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(text)
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), t.file(e.Host, e.Origin, e.Issuer))
+		err = os.Rename(f.Name(), file)
 	}
 	if err != nil {
 		os.Remove(f.Name())
@@ -93,8 +101,9 @@ func (t Trust) Add(e Trusted) error {
 // List returns the entries, sorted by HOST. Entries that cannot be read are left out.
 func (t Trust) List() []Trusted {
 	var all []Trusted
-	for _, file := range t.files() {
-		if e, err := readTrusted(file); err == nil {
+	for _, file := range entries(t.Dir) {
+		var e Trusted
+		if readEntry(file, &e) == nil {
 			all = append(all, e)
 		}
 	}
@@ -108,8 +117,9 @@ func (t Trust) List() []Trusted {
 // which removes all of them, those that cannot be read too.
 func (t Trust) Forget(which func(Trusted) bool) (removed int, err error) {
 	var errs []error
-	for _, file := range t.files() {
-		if e, err := readTrusted(file); which != nil && (err != nil || !which(e)) {
+	for _, file := range entries(t.Dir) {
+		var e Trusted
+		if err := readEntry(file, &e); which != nil && (err != nil || !which(e)) {
 			continue
 		}
 		if err := os.Remove(file); err == nil {
@@ -121,29 +131,32 @@ func (t Trust) Forget(which func(Trusted) bool) (removed int, err error) {
 	return removed, errors.Join(errs...)
 }
 
-// files lists the files of all entries.
-func (t Trust) files() (files []string) {
-	entries, _ := os.ReadDir(t.Dir) // without the directory, nothing is remembered
-	for _, entry := range entries {
-		if t.Dir != "" && filepath.Ext(entry.Name()) == ".json" {
-			files = append(files, filepath.Join(t.Dir, entry.Name()))
+// entries lists the files of a directory that writeEntry has written.
+func entries(dir string) (files []string) {
+	if dir == "" {
+		return nil
+	}
+	all, _ := os.ReadDir(dir) // without the directory, there is none
+	for _, entry := range all {
+		if filepath.Ext(entry.Name()) == ".json" {
+			files = append(files, filepath.Join(dir, entry.Name()))
 		}
 	}
 	return files
 }
 
-// readTrusted reads one entry.
-func readTrusted(file string) (e Trusted, err error) {
+// readEntry reads a file of writeEntry.
+func readEntry(file string, value any) error {
 	fi, err := os.Stat(file)
 	if err != nil {
-		return e, err
+		return err
 	}
-	if !fi.Mode().IsRegular() || fi.Size() > maxTrustFile {
-		return e, errors.New("no entry")
+	if !fi.Mode().IsRegular() || fi.Size() > maxEntry {
+		return errors.New("no entry")
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return e, err
+		return err
 	}
-	return e, json.Unmarshal(text, &e)
+	return json.Unmarshal(text, value)
 }

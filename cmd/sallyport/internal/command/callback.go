@@ -89,6 +89,7 @@ func deskConfig(a *app, c *cli.CallbackCommand) callback.Config {
 		Notify: callback.Notification(a.env, exec.LookPath),
 		Say:    a.messages.Say, Log: a.log, TrustHosts: c.Trust,
 		Trust:      callback.NewTrust(session.StateDir(c.Store, a.env)),
+		Kept:       callback.NewKept(session.StateDir(c.Store, a.env)),
 		SocketDirs: helper.Dirs(a.controlDirs(c.Store), a.env.UsualStateDir()),
 		Far:        func(ctx context.Context, p callback.FarPage) callback.FarResult { return openFar(ctx, a, c, p) },
 	}

@@ -242,9 +242,13 @@ func revokeAll(ctx context.Context, a *app, c *cli.LogoutCommand) ([]unrevoked, 
 }
 
 // forgetTrust forgets which hosts may open a login page here without asking: those for which which
-// returns true, or all of them.
+// returns true, or all of them, and then the callbacks that are kept for hosts as well.
 func forgetTrust(a *app, settings cli.Store, which func(callback.Trusted) bool) error {
-	removed, err := callback.NewTrust(session.StateDir(settings, a.env)).Forget(which)
+	dir := session.StateDir(settings, a.env)
+	if which == nil {
+		callback.NewKept(dir).Forget()
+	}
+	removed, err := callback.NewTrust(dir).Forget(which)
 	if removed > 0 {
 		a.messages.Say("logins elsewhere ask again before they open this browser (%d forgotten)", removed)
 	}

@@ -99,14 +99,18 @@
 //	H  {"type":"callback","query":QUERY}
 //	L  {"type":"outcome","ok":BOOL,"text":TEXT}
 //	L  {"type":"end"}
+//	H  {"type":"end"}
 //
 // The query is that of the callback, as the browser sent it. The outcome is that of the code
 // exchange; its text, for people, says why it failed. The login sends end when it needs the helper
-// no more, for any reason. If "ok" and "text" are missing in what was sent before, nothing came of
-// the login.
+// no more, for any reason. The helper answers with end if it was told the outcome. An end without
+// an outcome before it means that nothing came of the login here.
 //
 // A connection that breaks without an end loses nothing. The helper keeps the port, the page and
-// the query until the login expires. The login connects anew and says hold and login again, with
-// the same ID. The helper goes on where it was, and sends a query again that has had no outcome.
-// The login takes a repeated query for the same one, because the state is the same.
+// the query until the login expires, and the query in a file, too. The login connects anew and says
+// hold and login again, with the same ID. The helper goes on where it was, and sends a query again
+// that has had no outcome. The login takes a repeated query for the same one, because the state is
+// the same. An outcome that had no answer is told again on the next connection, to whichever helper
+// that is: the helper may have been killed, and another process of the workstation has what it
+// kept.
 package helper

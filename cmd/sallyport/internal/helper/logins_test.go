@@ -309,7 +309,8 @@ func TestAHelperThatComesLater(t *testing.T) {
 	}
 }
 
-// A connection breaks before the callback, between callback and outcome, and after the login.
+// A connection breaks before the callback, between callback and outcome, and after the login:
+// before the outcome, and with the outcome in it.
 func TestALoginResumesAfterACut(t *testing.T) {
 	s := newSignIn(t, nil)
 	h := startScripted(t, s.dir)
@@ -338,12 +339,21 @@ func TestALoginResumesAfterACut(t *testing.T) {
 	l.Close()
 	close(s.finished)
 
-	conn = h.accept(t) // although the login is over
-	hold(t, conn, "")
-	if m := receive(t, conn, TypeOutcome); !m.OK {
-		t.Errorf("got %+v", m)
+	for range 2 {
+		conn = h.accept(t) // although the login is over
+		hold(t, conn, "")
+		if m := receive(t, conn, TypeOutcome); !m.OK {
+			t.Errorf("got %+v", m)
+		}
+		receive(t, conn, TypeEnd)
+		conn.Close()
 	}
+	conn = h.accept(t)
+	hold(t, conn, "")
+	receive(t, conn, TypeOutcome)
 	receive(t, conn, TypeEnd)
+	send(t, conn, Message{Type: TypeEnd})
+	s.Logins.running.Wait() // nobody is owed anything
 }
 
 func TestRefusedAtTheHelper(t *testing.T) {

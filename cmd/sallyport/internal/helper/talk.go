@@ -167,7 +167,7 @@ func (x *exchange) run(received <-chan Message) error {
 		owed, waits := g.owed, g.delivering > 0
 		g.mu.Unlock()
 		if over && outcome != nil && (x.sent != nil || owed) {
-			return x.finish(*outcome)
+			return x.finish(*outcome, received)
 		}
 		if over && !waits {
 			return x.conn.Send(Message{Type: TypeEnd})
@@ -198,17 +198,42 @@ func (x *exchange) run(received <-chan Message) error {
 	}
 }
 
-// finish tells the outcome and says goodbye.
-func (x *exchange) finish(outcome Message) error {
+// goodbyePatience bounds the wait for the goodbye of a helper that was told the outcome.
+const goodbyePatience = 10 * time.Second
+
+// finish tells the outcome and says goodbye. What was sent into a connection that is dead is owed
+// as before, and the helper is told when it comes again.
+func (x *exchange) finish(outcome Message, received <-chan Message) error {
 	err := x.conn.Send(outcome)
 	if err == nil {
 		err = x.conn.Send(Message{Type: TypeEnd})
 	}
-	if err == nil {
-		x.login.change(func() { x.login.owed = false })
+	if err != nil {
+		return err
 	}
-	return err
+	owes := x.asked || x.sent == nil // otherwise another helper has brought the callback
+	late := time.NewTimer(goodbyePatience)
+	defer late.Stop()
+	for {
+		select {
+		case m, ok := <-received:
+			if !ok {
+				return net.ErrClosed
+			}
+			if m.Type == TypeEnd {
+				x.login.change(func() { x.login.owed = x.login.owed && !owes })
+				return nil
+			}
+		case <-late.C:
+			return errNoGoodbye
+		case <-x.login.ctx.Done():
+			return context.Cause(x.login.ctx)
+		}
+	}
 }
+
+// errNoGoodbye says that a helper may not have heard the outcome.
+var errNoGoodbye = errors.New("the helper does not say goodbye")
 
 // show sends the prompt.
 func (x *exchange) show(p *Prompt) error {

@@ -43,6 +43,9 @@ type OIDCOptions struct {
 	TLS *Authority
 	// AccessTokenTTL is how long its access tokens are good, in whole seconds; 0 means ten minutes.
 	AccessTokenTTL time.Duration
+	// LoginTTL is how long its login pages and its codes are good, in whole seconds; 0 means
+	// oidc-provider's own times, an hour and a minute.
+	LoginTTL time.Duration
 	// Scopes are those that a resource knows; nil means mcp.
 	Scopes []string
 	// Clients are more clients that it knows from the start, with members as in RFC 7591.
@@ -108,6 +111,9 @@ func (o *OIDCOptions) script(t testing.TB, key jose.JSONWebKey) map[string]any {
 	}
 	if o.AccessTokenTTL != 0 {
 		options["accessTokenTTL"] = int(o.AccessTokenTTL.Seconds())
+	}
+	if o.LoginTTL != 0 {
+		options["loginTTL"] = int(o.LoginTTL.Seconds())
 	}
 	if o.Scopes != nil {
 		options["scopes"] = o.Scopes

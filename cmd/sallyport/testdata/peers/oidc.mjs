@@ -7,6 +7,7 @@
 //   port            default 0: the system's choice
 //   cert, key       PEM files: serve https with them
 //   accessTokenTTL  seconds, default 600
+//   loginTTL        seconds for which login pages and codes are good, default oidc-provider's own
 //   jwks            private keys (RFC 7517) to sign with, one of them RSA; default: well known ones
 //   clients         pre-registered clients, as oidc-provider takes them (RFC 7591 names)
 //   scopes          scopes that a resource knows, default ["mcp"]
@@ -23,7 +24,7 @@ import https from 'node:https';
 import { Provider } from 'oidc-provider';
 
 const options = JSON.parse(process.argv[2] ?? '{}');
-const { host = '127.0.0.1', port = 0, jwks, accessTokenTTL = 600, clients = [], scopes = ['mcp'] } = options;
+const { host = '127.0.0.1', port = 0, jwks, accessTokenTTL = 600, loginTTL, clients = [], scopes = ['mcp'] } = options;
 const tls = Boolean(options.cert);
 
 process.stdin.resume().on('end', () => process.exit(0));
@@ -44,7 +45,10 @@ server.listen(port, '127.0.0.1', async () => {
     issueRefreshToken: (_ctx, client) => client.grantTypeAllowed('refresh_token'),
     rotateRefreshToken: true,
     expiresWithSession: () => false,
-    ttl: { AccessToken: accessTokenTTL, ClientCredentials: accessTokenTTL, IdToken: options.extension?.idTokenTTL ?? 3600 },
+    ttl: {
+      AccessToken: accessTokenTTL, ClientCredentials: accessTokenTTL, IdToken: options.extension?.idTokenTTL ?? 3600,
+      ...(loginTTL && { AuthorizationCode: loginTTL, Interaction: loginTTL, Session: loginTTL, Grant: loginTTL }),
+    },
     cookies: { keys: ['only a test'] },
     features: {
       devInteractions: { enabled: true },
