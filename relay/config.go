@@ -56,6 +56,9 @@ type Config struct {
 	// It never starts a sign-in. Where the upstream wants one it returns the 401, and the relay
 	// asks again later. It has to call the same hooks as Send. The default is Send.
 	Background http.RoundTripper
+	// MayLeave reports at the end whether the DELETE may be sent. It is not worth a new connection
+	// that a person may be needed for. The default says yes.
+	MayLeave func() bool
 
 	// Transport says how the older revisions of the protocol travel: TransportAuto, TransportHTTP
 	// or TransportSSE. The default is TransportAuto.
@@ -171,6 +174,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Background == nil {
 		c.Background = c.Send
+	}
+	if c.MayLeave == nil {
+		c.MayLeave = func() bool { return true }
 	}
 	if c.Obstacle == nil {
 		c.Obstacle = func() (*Obstacle, <-chan struct{}) { return nil, nil }

@@ -255,7 +255,7 @@ func (l *legacy) postIn(ctx context.Context, sess upstreamSession, m rawjson.Mes
 // answer 405.
 func (l *legacy) goodbye(ctx context.Context) {
 	sess := l.session()
-	if o, _ := l.cfg.Obstacle(); sess.id == "" || o != nil {
+	if o, _ := l.cfg.Obstacle(); sess.id == "" || o != nil || !l.cfg.MayLeave() {
 		return
 	}
 	resp, err := l.roundTrip(ctx, l.cfg.Background, http.MethodDelete, sess, "")

@@ -35,6 +35,15 @@ func TestLeaving(t *testing.T) {
 			}
 		})
 	})
+	t.Run("no connection", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, _ := open(t, Config{MayLeave: func() bool { return false }}) // no DELETE is expected
+			h.in.Close()
+			if err := <-h.result; err != nil {
+				t.Error(err)
+			}
+		})
+	})
 	t.Run("host stopped reading", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h, _ := open(t, Config{}, Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())

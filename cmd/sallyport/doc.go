@@ -346,7 +346,8 @@
 // agent is not forwarded, and a hop that refuses a forward refuses it here. Not stopped: the way
 // stays open after `sallyport logout URL`, until --share-idle, for whoever is at the keyboard.
 // `logout --all` and `share --stop` close it. A connection that drains lives as long as its last
-// stream.
+// stream. Trust that is taken back meanwhile, by an edit of known_hosts or of a list of revoked
+// keys, counts from the next login on, as with a ControlMaster: `share --stop` brings that about.
 //
 // Another process of the same user is not stopped from anything. It can read our memory and files,
 // use the agent, and replace this program. Through a shared connection it reaches what the last hop

@@ -15,6 +15,7 @@ import (
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
 	"sallyport/relay"
+	"sallyport/sshtunnel"
 )
 
 // closeTimeout bounds how long a proxy that ends waits for its parts. MCP hosts kill a server that
@@ -86,6 +87,7 @@ func relayConfig(a *app, s *session.Session, watcher *obstacle.Watcher, c *cli.P
 		PinTools: c.PinTools, PinHints: toolsHints(s, c.Remote, c.Common),
 		ProtocolVersion: c.ProtocolVersion, NoServerStream: !c.ServerStream,
 		Timeout: time.Duration(c.Timeout), KeepAlive: time.Duration(c.KeepAlive),
+		MayLeave: func() bool { return isUp(s.Tunnel) },
 		Obstacle: watcher.Obstacle, Stage: func() string { return person.Printable(watcher.Stage()) },
 		Idle: hostio.TrimMemory(a.std.In), InFlight: &a.inFlight,
 		Explain:  watcher.Explain,
@@ -110,4 +112,13 @@ func within(d time.Duration, f func()) {
 	case <-done:
 	case <-time.After(d):
 	}
+}
+
+// isUp reports whether requests need no new connection to a bastion. A nil tunnel needs none.
+func isUp(t *sshtunnel.Tunnel) bool {
+	if t == nil {
+		return true
+	}
+	state, _ := t.State()
+	return state.Phase == sshtunnel.Up
 }

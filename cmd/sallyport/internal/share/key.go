@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"unicode"
 
 	"sallyport/sshtunnel/mux"
 	"sallyport/sshtunnel/sshconfig"
@@ -25,6 +26,7 @@ var notInKey = map[string]string{
 	"Alias":             "it is a name in messages; what its tokens became is in the other fields",
 	"ProxyJump":         "the hops are in the chain, each with its own fields",
 	"KnownHostsCommand": "it counts with its tokens expanded",
+	"HashKnownHosts":    "it says how a new line is written, and decides nothing",
 	"settings":          "the fields are made of them",
 	"named":             "it says which lines matched, and not what they set",
 	"tokens":            "KnownHostsCommand alone expands any later, and counts with them expanded",
@@ -117,10 +119,25 @@ func allUnder(dir string, paths []string) []string {
 }
 
 // needsDir reports whether a command of a hop may depend on the working directory, which is not
-// that of the process that asks for the connection.
+// that of the process that asks for the connection: it says so, or a word of it, but for the name
+// of the program, is a file there.
 func needsDir(chain []*sshconfig.Host) bool {
 	return slices.ContainsFunc(chain, func(h *sshconfig.Host) bool {
-		return strings.Contains(h.ProxyCommand, "./") || strings.Contains(h.ProxyCommand, "PWD") ||
-			runtime.GOOS == "windows" && (strings.Contains(h.ProxyCommand, `.\`) || strings.Contains(strings.ToUpper(h.ProxyCommand), "%CD%"))
+		command := h.ProxyCommand
+		if strings.Contains(command, "./") || strings.Contains(command, "PWD") ||
+			runtime.GOOS == "windows" && (strings.Contains(command, `.\`) || strings.Contains(strings.ToUpper(command), "%CD%")) {
+			return true
+		}
+		words := strings.FieldsFunc(command, func(c rune) bool { return unicode.IsSpace(c) || strings.ContainsRune("\"'=<>|;&()`", c) })
+		return slices.ContainsFunc(words[min(1, len(words)):], isRelativeFile)
 	})
+}
+
+// isRelativeFile reports whether a path is that of a file below the working directory.
+func isRelativeFile(path string) bool {
+	if filepath.IsAbs(path) || path == "" {
+		return false
+	}
+	_, err := os.Lstat(path)
+	return err == nil
 }

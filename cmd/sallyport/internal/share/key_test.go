@@ -184,7 +184,7 @@ var keywordRows = map[string]keywordRow{
 	"knownhostscommand":                {one: "/bin/a %H", other: "/bin/a %I"},
 	"hostkeyalias":                     {one: "a", other: "b"},
 	"stricthostkeychecking":            {one: "yes", other: "accept-new"},
-	"hashknownhosts":                   {one: "yes", other: "no"},
+	"hashknownhosts":                   {one: "yes", other: "no", same: notInKey["HashKnownHosts"]},
 	"updatehostkeys":                   {one: "yes", other: "no"},
 	"checkhostip":                      {one: "yes", other: "no"},
 	"nohostauthenticationforlocalhost": {one: "yes", other: "no"},
@@ -400,5 +400,34 @@ func TestEnvironmentOfAShare(t *testing.T) {
 	}
 	if out, _ = environOf([]*sshconfig.Host{{ProxyCommand: "x"}}, variables); len(out) != len(variables) {
 		t.Errorf("with a ProxyCommand: %s", out)
+	}
+}
+
+// A command that may depend on the working directory is not given to a process with another one.
+func TestNeedsDir(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, name := range []string{"nc.sh", "key", "nc"} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for command, want := range map[string]bool{
+		"sh nc.sh %h %p":                 true,
+		"./nc.sh %h %p":                  true,
+		"ssh -i key -W %h:%p other":      true,
+		"python3 'nc.sh' %h":             true,
+		"openssl s_client -CAfile=key":   true,
+		"sh -c \"exec nc.sh %h\"":        true,
+		"cat <key | nc %h %p":            true,
+		"nc %h %p":                       false, // the program's name is looked up in PATH
+		"sh " + dir + "/nc.sh %h %p":     false,
+		"ssh -W %h:%p other":             false,
+		"nc -X connect -x proxy:3128 %h": false,
+		"":                               false,
+	} {
+		if got := needsDir([]*sshconfig.Host{{}, {ProxyCommand: command}}); got != want {
+			t.Errorf("%q: %t, want %t", command, got, want)
+		}
 	}
 }

@@ -114,6 +114,20 @@ func TestUnused(t *testing.T) {
 	c.end()
 }
 
+// A host that ends is not worth a login: the upstream is told only over a connection that is there.
+func TestEndAfterStop(t *testing.T) {
+	t.Parallel()
+	c := newCrew(t, machines.SSHDOptions{})
+	c.start(2)
+	if out, status := c.run("share", "--stop"); status != machines.StatusDone {
+		t.Fatalf("share --stop: status %d: %s", status, out)
+	}
+	machines.Poll(t, func() bool { return len(c.shares()) == 0 }, "the end of the connection")
+	before := c.logins() // a GET stream may have come back meanwhile
+	c.end()
+	c.checkLogins(before)
+}
+
 // Where no socket can be made, each proxy dials alone. It says so once, at most.
 func TestNoSocket(t *testing.T) {
 	t.Parallel()
