@@ -12,7 +12,7 @@
 //   - A sign-in is everything from the upstream's challenge to a new token. A refresh is not one.
 //   - A login is the portion of a sign-in that needs a person, together with the discovery and the
 //     registration that prepare for it.
-//   - A prompt is what the person needs for a login: URLs, and in the device grant also a code.
+//   - A prompt is what the person needs for a login: URLs, and a code if there is one.
 //   - A login page is the authorization server's page that a prompt leads to. The pages of our own
 //     listener are always called our pages.
 //   - The callback is the request that the browser makes to the redirect URI.
@@ -236,6 +236,30 @@
 // who does nothing. So the registration is also forgotten after a login that timed out with a
 // registration of an earlier login, and the next login registers again. A person who starts a login
 // again, after a page that led to no token, gets a new registration as well.
+//
+// # A code beside the link
+//
+// If [Config.CodeBeside] reports true, the person's browser may be on a machine that does not
+// bring the callback here. A login of [GrantAuto] at a server with a device authorization endpoint
+// then runs the device grant (RFC 8628) beside the authorization request: the same client, scopes,
+// resource and DPoP key. The prompt has the code beside the link ([Prompt.HasOtherWay]). Nothing
+// of this is a reason for the login to fail, or to show its link later than half a second after it
+// was there. In detail:
+//
+//   - A client is registered for the device grant as well. If the server does not like that, it is
+//     registered as it always was. It is also after two login pages in a row that led to no token.
+//     A client of an earlier login, and a configured one, are tried as they are.
+//   - The link waits half a second for the code, so that most people see both at once. If the code
+//     comes later, it is added to the prompt in the State, for the followers too, and Offer is not
+//     called again. Whatever else the endpoint answers, there is no code, and the log says why.
+//   - A code that expires, and one that is refused where it is entered, is taken out of the
+//     prompt. Another one is not asked for: codes last longer than logins do.
+//   - What comes first counts. A callback ends the requests for the device's token. If one of them
+//     is under way, the callback waits up to two seconds for it before its code is spent. So the
+//     server gives one token, and none has to be revoked: some servers then revoke all that the
+//     person has granted us. A token that comes when the login has ended in another way is
+//     revoked.
+//   - A refusal at the link (access_denied) ends the login, whatever becomes of the code.
 //
 // # Callback paths
 //

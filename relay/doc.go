@@ -497,7 +497,8 @@
 // The result of sallyport_sign_in is one text for a model and its person. The first call that meets
 // a link is answered at once, with the link in the first line: many hosts show a person nothing
 // before a tool has answered. A host that can show the link itself is asked to do so first. If it
-// accepts, the link counts as shown. An obstacle without a link that stays until a person has acted
+// accepts, the link counts as shown. A code that comes to the link later (Obstacle.CodeURL) is told
+// in the same way. An obstacle without a link that stays until a person has acted
 // (Obstacle.Person) is told at once, too, as an error. The next call waits. After Config.Patience
 // it has the link again. If there is no link then, or the sign-in or an attempt fails, the call
 // gets an error. A call of this name is ours at any time ("Hostile peers").

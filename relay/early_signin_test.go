@@ -33,6 +33,14 @@ func TestSignInWithACode(t *testing.T) {
 	if text := string(signInPending(upstream, &o)); !strings.Contains(text, `until the person has signed in.\nrun it there.`) {
 		t.Errorf("with a browser elsewhere: %s", text)
 	}
+	o.CodeURL = "https://as.test/device"
+	text = string(signInPending(upstream, &o))
+	if !strings.HasPrefix(text, `{"content":[{"text":"`+o.URL+`\n`) ||
+		!strings.Contains(text, "open this link in a browser, or enter the code WDJB-MJHT at https://as.test/device on any device, to sign in to http://mcp.test/mcp.") ||
+		!strings.Contains(text, "Show the link and the code to the person now") || !strings.Contains(text, "callback_url") {
+		t.Errorf("with a code beside the link: %s", text)
+	}
+	o.CodeURL = ""
 	o.Kind, o.Text = "ssh_needs_person", "logging in to bastion, which says: check in"
 	if text := string(signInPending(upstream, &o)); !strings.Contains(text, "because logging in to bastion, which says: check in.") {
 		t.Errorf("of a bastion: %s", text)
@@ -142,6 +150,72 @@ func TestSignInTool(t *testing.T) {
 		if line := h.after(begin, relistBegin); !strings.Contains(line, "is connected") {
 			t.Errorf("got %s", line)
 		}
+		h.close()
+	})
+}
+
+// A code may come to a link that the person was shown already. The next call of the tool tells it,
+// once, and a code that goes is no news.
+func TestACodeThatComesToTheLinkLater(t *testing.T) {
+	const call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sallyport_sign_in"}}`
+	synctest.Test(t, func(t *testing.T) {
+		b := newObstacle(signInNeeded)
+		srv := New(t, append(Opening(version), toolsExchange(`[]`), Goodbye())...)
+		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
+		h.open()
+		begin := time.Now()
+		h.send(call)
+		if line := h.after(begin, 0); !strings.Contains(line, signInURL) || strings.Contains(line, "enter the code") {
+			t.Errorf("got %s", line)
+		}
+		h.send(call)
+		time.Sleep(time.Second)
+		with := *signInNeeded
+		with.Code, with.CodeURL = "WDJB-MJHT", "https://as.test/device"
+		b.set(&with)
+		if line := h.after(begin, time.Second); !strings.Contains(line, signInURL+`\n`) || !strings.Contains(line, ", or enter the code WDJB-MJHT at https://as.test/device on any device,") {
+			t.Errorf("got %s", line)
+		}
+		h.send(strings.Replace(call, `"sallyport_sign_in"`, `"sallyport_sign_in","_meta":{"progressToken":"p"}`, 1))
+		if line := h.after(begin, time.Second); !strings.Contains(line, "notifications/progress") || !strings.Contains(line, "enter the code WDJB-MJHT at https://as.test/device on any device") {
+			t.Errorf("got %s", line)
+		}
+		for _, o := range []*Obstacle{signInNeeded, &with} {
+			b.set(o)
+			time.Sleep(time.Second)
+		}
+		b.set(nil)
+		h.want(toolsChanged)
+		if line := h.recv(); !strings.Contains(line, "is connected") {
+			t.Errorf("got %s", line)
+		}
+		h.close()
+	})
+}
+
+// A host that shows links itself shows the code with it.
+func TestElicitationOfALinkWithACode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		with := *signInNeeded
+		with.Code, with.CodeURL = "WDJB-MJHT", "https://as.test/device"
+		b := newObstacle(nil)
+		srv := New(t, append(Opening(version), Goodbye())...)
+		h := start(t, Config{Send: gated{b, srv.Transport(), false}, Obstacle: b.get})
+		h.send(strings.Replace(initLine, `"capabilities":{}`, `"capabilities":{"elicitation":{"url":{}}}`, 1))
+		h.recv()
+		h.send(initializedLine)
+		synctest.Wait()
+		b.set(&with)
+		line := h.recv()
+		if !strings.Contains(line, `"elicitation/create"`) || !strings.Contains(line, ", or enter the code WDJB-MJHT at https://as.test/device on any device") {
+			t.Errorf("got %s", line)
+		}
+		b.set(signInNeeded) // the code has ended, and the link is the same
+		time.Sleep(time.Minute)
+		b.set(nil)
+		id := decode(t, line).ID
+		h.want(string(cancelNotification(id, "the sign-in is over").Raw))
+		h.want(`{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":` + string(id) + `}}`)
 		h.close()
 	})
 }

@@ -305,6 +305,9 @@ func (w *watcher) waitingNotification(c *call, now time.Time, o *Obstacle) []byt
 	if o.URL != "" {
 		text += ": " + o.URL
 	}
+	if o.CodeURL != "" {
+		text += o.withCode()
+	}
 	return ownNotification("notifications/progress", encode(map[string]any{
 		"progressToken": json.RawMessage(rawjson.Member(c.Params, "_meta", "progressToken")),
 		"progress":      now.Sub(c.arrived).Round(time.Millisecond).Seconds() / 1000, "message": text})).Raw

@@ -99,6 +99,12 @@
 // secret. Nobody can answer a question then, so a host that asks one is told when the service is
 // installed, and is tried again and again. --service --remove takes it away.
 //
+// Where nothing brings a callback by itself, the person may use a second device: in an SSH session,
+// without a desktop, with --no-browser or --callback-via, and as long as no helper has the login.
+// If the login server has the device grant (RFC 8628), a code and the address where it is entered
+// then stand beside the link, wherever that is shown. Both ways are open until one has led to a
+// token. --grant authorization_code shows no code, and --grant device_code shows no link.
+//
 // Without any of these, the browser ends at a page that it cannot open. The person copies the
 // address of that page. A login in a terminal takes it there, `sallyport login --paste` hands it
 // to whichever process of this user waits for it on this machine, and the tool sallyport_sign_in
@@ -121,7 +127,7 @@
 // open it to other machines.
 //
 // All ways are open at once: helpers, --callback-via, the browser here, the link on stderr and in
-// the MCP host. The first answer counts. A container needs the directory of helper sockets alone
+// the MCP host, a device code beside it. The first answer counts. A container needs the directory of helper sockets alone
 // (browser in XDG_RUNTIME_DIR/sallyport, mounted at browser in the run of its state directory), or
 // --callback-host 0.0.0.0 with the port published on 127.0.0.1 of its host.
 //
@@ -392,7 +398,9 @@
 // The MCP host and its model see the session, and the links of logins. Only where the browser is on
 // another machine, and nothing brings our own page there, does such a link hold the login's state.
 // They get no token. What they tell the upstream to do is done: --ignore-tool hides and refuses
-// tools.
+// tools. Not stopped: whoever reads the link with its state, or the code of a login, there may use
+// it before the person does, and sign in with an account of their own. `sallyport login` and
+// `sallyport status` name the account. No helper gets the code.
 //
 // Whoever writes text that a person reads may want it to look like something else, or to steer the
 // terminal. All such text passes through person.Printable, and at last through person.Gate
@@ -427,7 +435,7 @@
 //   - sign-in: everything from the upstream's challenge to a new token. A refresh is not one.
 //     login: the portion of a sign-in that needs a person, together with the discovery and the
 //     registration that prepare for it.
-//   - prompt: what a person needs for a login: URLs, and in the device grant also a code. login
+//   - prompt: what a person needs for a login: URLs, and a code if the login server has one. login
 //     page: the authorization server's page that a prompt leads to. callback: the request that the
 //     browser makes to the redirect URI.
 //   - record: what the token store keeps about one account. leader: the process that runs a login.

@@ -111,6 +111,7 @@ func startBalancer(ts *testscript.TestScript, w *scriptWorld) {
 		}
 	})
 	w.login = oauthtest.New(issuer.URL, upstream.URL+"/mcp")
+	w.login.Set(func(k *oauthtest.Knobs) { k.DeviceWaits = true })
 	for range 3 {
 		w.balancer.replicas = append(w.balancer.replicas, w.login.Guard(mcpServer()))
 	}

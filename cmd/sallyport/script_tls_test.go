@@ -80,6 +80,7 @@ func scriptMutual(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	issuer, upstream := start(login, auth), start(mcp, auth)
 	w.login = oauthtest.New(issuer, upstream+"/mcp")
+	w.login.Set(func(k *oauthtest.Knobs) { k.DeviceWaits = true })
 	login.Handle("/", w.login)
 	guard := w.login.Guard(mcpServer())
 	mcp.Handle("/mcp", guard)

@@ -80,6 +80,7 @@ func scriptUpstream(ts *testscript.TestScript, neg bool, args []string) {
 	issuer := scheme + "://" + server.Listener.Addr().String()
 	upstream := issuer + "/mcp"
 	w.login = oauthtest.New(issuer, upstream)
+	w.login.Set(func(k *oauthtest.Knobs) { k.DeviceWaits = true })
 	w.mcp = newMCPServer()
 	guard := w.login.Guard(handlerOf(w.mcp))
 	endpoint := guard

@@ -42,7 +42,7 @@ func (c call) serve() {
 	case endpoint == "/device_authorization" && post && !k.NoDevice:
 		c.device()
 	case endpoint == "/device" && get && k.DeviceWaits:
-		c.approve()
+		approve(c)
 	case endpoint == "/par" && post && k.RequirePush:
 		c.push()
 	case endpoint == "/register" && post && !k.NoRegistration:
@@ -281,7 +281,7 @@ func (c call) device() {
 }
 
 // approve is the page where the person enters a user code.
-func (c call) approve() {
+func approve(c call) {
 	for _, g := range c.book.codes {
 		if code := c.r.FormValue("user_code"); g.waits == code && code != "" {
 			g.waits = ""

@@ -53,6 +53,14 @@ func TestReport(t *testing.T) {
 			a.SignedIn, a.Refreshable, a.Problem = false, false, "sign-in at https://as.example/token: refresh: invalid_grant"
 		})}}, []string{"  token    none, not signed in", "  problem  sign-in at https://as.example/token: refresh: invalid_grant",
 			"  hint     sallyport login URL, in a terminal, signs in again; a proxy does so at its next call"}},
+		{"a login with a code", statusReport{Proxies: []control.Status{{Link: "https://as.example/device", UserCode: "ABCD", LinkExpires: now.Add(time.Minute)}}},
+			[]string{"  link     https://as.example/device, with the code ABCD (1m0s left)"}},
+		{"a login with a code beside its link", statusReport{Proxies: []control.Status{{Link: "http://127.0.0.1:1/start/A", UserCode: "ABCD",
+			CodeURL: "https://as.example/device", LinkExpires: now.Add(time.Minute)}}},
+			[]string{"  link     http://127.0.0.1:1/start/A, or the code ABCD at https://as.example/device on any device (1m0s left)"}},
+		{"a login whose link would hold a secret", statusReport{Proxies: []control.Status{{UserCode: "ABCD",
+			CodeURL: "https://as.example/device", LinkExpires: now.Add(time.Minute)}}},
+			[]string{"  link     the code ABCD at https://as.example/device on any device (1m0s left)"}},
 		{"a proxy", statusReport{Proxies: []control.Status{{
 			PID: 7, Started: now, Upstream: "https://mcp.example/mcp", Profile: "work", Via: "bastion", SignIn: "pending",
 			Tunnel: &control.Tunnel{Phase: "down", Error: "no route"}, Callback: &control.Tunnel{Phase: "idle"},

@@ -19,40 +19,43 @@ import (
 func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal bool) (*session.Session, error) {
 	s, err := session.Open(ctx, session.Config{
 		Settings: settings, Env: a.env, AtTerminal: atTerminal, Log: a.log,
-		Ask:              person.NewAsker(a.env, a.screen, atTerminal).Ask,
-		Notice:           a.noticeOf(atTerminal),
-		Printable:        person.Lines,
-		BrowserElsewhere: settings.NoBrowser || settings.CallbackVia != "" || person.IsRemote(a.env, settings.Browser.Browser),
-		Explain:          func(err error) string { return a.words.Error(err).Text },
-		Report:           func(err error) { a.explain(err) },
-		Adjust:           func(c *sshtunnel.Config) { c.Busy = func() bool { return a.inFlight.Load() > 0 } },
+		Ask:       person.NewAsker(a.env, a.screen, atTerminal).Ask,
+		Notice:    a.noticeOf(atTerminal),
+		Printable: person.Lines,
+		Explain:   func(err error) string { return a.words.Error(err).Text },
+		Report:    func(err error) { a.explain(err) },
+		Adjust:    func(c *sshtunnel.Config) { c.Busy = func() bool { return a.inFlight.Load() > 0 } },
 		// A shared connection logs where the process does that has started it.
 		SocketDirs: a.controlDirs(settings.Store), LogFile: a.logSettings.LogFile, LogLevel: a.logSettings.LogLevel,
-		Offer: func(s *session.Session) session.Offer {
-			login := person.Login{
-				Messages: a.messages, Env: a.env, Upstream: session.PlainURL(s.Upstream),
-				CallbackVia: settings.CallbackVia, Forwarded: s.Forwarded,
-				Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
-				Screen: a.screen, TakesPaste: atTerminal && person.CanPaste(a.std.In),
-			}
-			return func(ctx context.Context, p oauth.Prompt, lend func(func(helper.Shown))) {
-				// Stderr shows the link. The log must not have it, because it holds the login's
-				// state.
-				a.fileLog.Info("sign-in offered", "host", s.Upstream.Host)
-				if s.Logins != nil && p.RedirectURI != "" && !p.Elsewhere && isAtBrowser(a, settings) {
-					s.Logins.ListenHere(ctx)
-				}
-				shown := login // two prompts may be shown at once
-				shown.Far = farSide(a, s, settings)
-				shown.State = s.SignIn.State
-				shown.Offer(ctx, p, lend)
-			}
+		Logins: session.Logins{
+			Offer:            func(s *session.Session) session.Offer { return a.offer(s, settings, atTerminal) },
+			BrowserElsewhere: settings.NoBrowser || settings.CallbackVia != "" || person.IsRemote(a.env, settings.Browser.Browser),
 		},
 	})
 	if err == nil {
 		a.words.AgentWay = agentWay(ctx, s, atTerminal)
 	}
 	return s, err
+}
+
+// offer returns what shows the logins of s to the person.
+func (a *app) offer(s *session.Session, settings cli.Remote, atTerminal bool) session.Offer {
+	login := person.Login{
+		Messages: a.messages, Env: a.env, Upstream: session.PlainURL(s.Upstream),
+		CallbackVia: settings.CallbackVia, Forwarded: s.Forwarded,
+		Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
+		Screen: a.screen, TakesPaste: atTerminal && person.CanPaste(a.std.In),
+	}
+	return func(ctx context.Context, p oauth.Prompt, lend func(func(helper.Shown))) {
+		// Stderr shows the link. The log must not have it, because it holds the login's state.
+		a.fileLog.Info("sign-in offered", "host", s.Upstream.Host)
+		if s.Logins != nil && p.RedirectURI != "" && !p.Elsewhere && isAtBrowser(a, settings) {
+			s.Logins.ListenHere(ctx)
+		}
+		shown := login // two prompts may be shown at once
+		shown.Far, shown.State = farSide(a, s, settings), s.SignIn.State
+		shown.Offer(ctx, p, lend)
+	}
 }
 
 // isAtBrowser reports whether the browser of this machine is to open, whoever lends another.

@@ -152,9 +152,9 @@ func (w *walk) openSession(ctx context.Context) (*session.Session, error) {
 		Settings: w.Command.Remote, Env: w.Env, SocketDirs: w.SocketDirs, OnlyLooks: true, Ask: w.Ask,
 		Log:    slog.New(configLog{Handler: w.Log.Handler(), skipped: &w.skipped}),
 		Adjust: w.adjust,
-		Offer: func(*session.Session) session.Offer {
+		Logins: session.Logins{Offer: func(*session.Session) session.Offer {
 			return func(context.Context, oauth.Prompt, func(func(helper.Shown))) {}
-		},
+		}},
 	})
 }
 

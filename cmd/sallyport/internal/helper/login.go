@@ -222,6 +222,7 @@ func (g *login) bind(ctx context.Context) error {
 		return net.ErrClosed
 	}
 	g.agree(boundAddr(addr, l))
+	g.change(func() {}) // Shown.Here may be news
 	return nil
 }
 

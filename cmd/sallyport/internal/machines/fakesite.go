@@ -47,6 +47,7 @@ func NewFakeSite(t testing.TB) *FakeSite {
 	upstream := Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.AS.Guard(passOn).ServeHTTP(w, r) }))
 	s.Upstream = upstream + ParseURL(t, backend).Path
 	s.AS = oauthtest.New(login, s.Upstream)
+	s.AS.Set(func(k *oauthtest.Knobs) { k.DeviceWaits = true })
 	s.Children = filepath.Join(OpenDir(t), "children")
 	s.Browser = s.Child(t, "browser", `exec curl -s -L --noproxy '*' -o /dev/null "$1"`)
 	return s

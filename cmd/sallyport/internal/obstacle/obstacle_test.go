@@ -16,12 +16,14 @@ import (
 )
 
 var (
-	lost     = sshtunnel.State{Phase: sshtunnel.Down, Err: &sshtunnel.HopError{Hop: "bastion", Stage: sshtunnel.StageConnect, Err: errors.New("no route")}}
-	changed  = sshtunnel.State{Phase: sshtunnel.Refused, Err: &hostkeys.Error{Hop: "bastion", Host: "bastion", Changed: true}}
-	locked   = sshtunnel.State{Phase: sshtunnel.NeedsPerson, Err: &sshtunnel.AuthError{Hop: "desk", NeedsPerson: true}}
-	up       = sshtunnel.State{Phase: sshtunnel.Up}
-	waiting  = oauth.Prompt{AuthorizeURL: "https://as.example/authorize?state=s3cret", StartURL: "http://127.0.0.1:1/start"}
-	device   = oauth.Prompt{AuthorizeURL: "https://as.example/device", UserCode: "ABCD", VerificationURI: "https://as.example/device"}
+	lost    = sshtunnel.State{Phase: sshtunnel.Down, Err: &sshtunnel.HopError{Hop: "bastion", Stage: sshtunnel.StageConnect, Err: errors.New("no route")}}
+	changed = sshtunnel.State{Phase: sshtunnel.Refused, Err: &hostkeys.Error{Hop: "bastion", Host: "bastion", Changed: true}}
+	locked  = sshtunnel.State{Phase: sshtunnel.NeedsPerson, Err: &sshtunnel.AuthError{Hop: "desk", NeedsPerson: true}}
+	up      = sshtunnel.State{Phase: sshtunnel.Up}
+	waiting = oauth.Prompt{AuthorizeURL: "https://as.example/authorize?state=s3cret", StartURL: "http://127.0.0.1:1/start"}
+	device  = oauth.Prompt{AuthorizeURL: "https://as.example/device", UserCode: "ABCD", VerificationURI: "https://as.example/device"}
+	beside  = oauth.Prompt{AuthorizeURL: waiting.AuthorizeURL, StartURL: waiting.StartURL, RedirectURI: "http://127.0.0.1:1/callback",
+		UserCode: "ABCD-EFGH", VerificationURI: "https://as.example/device"}
 	checking = sshtunnel.State{Phase: sshtunnel.Dialing, Hop: "bastion", Err: lost.Err,
 		Notice: sshtunnel.Notice{Hop: "bastion", Text: "check in\nat https://login.example/a", URL: "https://login.example/a"}}
 	denied    = &asclient.SignInError{Stage: asclient.StageAuthorize, Code: "access_denied", Refused: true}
@@ -67,6 +69,12 @@ func TestCurrent(t *testing.T) {
 			kind: explain.KindSignIn, url: waiting.StartURL, hint: "the workstation of --callback-via is not reached: hop bastion"},
 		{name: "a login with a device waits", states: States{SignIn: oauth.State{Prompt: device, Busy: true}},
 			kind: explain.KindSignIn, url: device.AuthorizeURL, hint: "enter the code ABCD"},
+		{name: "a login waits with a code beside its link", states: States{SignIn: oauth.State{Prompt: beside, Busy: true}, Elsewhere: "type it there"},
+			kind: explain.KindSignIn, url: beside.StartURL, hint: "open this link in your browser: " + beside.StartURL +
+				"\nor enter the code ABCD-EFGH at https://as.example/device on any device\ntype it there"},
+		{name: "a browser was lent after the code was shown", states: States{SignIn: oauth.State{Prompt: beside, Busy: true}, Elsewhere: "type it there",
+			Lent: helper.Shown{Holding: 1, How: helper.HowOpened}},
+			kind: explain.KindSignIn, url: beside.StartURL, hint: "or open this link there: " + beside.StartURL + "\nor enter the code ABCD-EFGH"},
 		{name: "a login waits after one was denied", states: States{SignIn: oauth.State{Prompt: waiting, Busy: true, Err: denied}},
 			kind: explain.KindSignIn, url: waiting.StartURL},
 		{name: "a login was denied", states: States{SignIn: oauth.State{Err: denied}}},
@@ -84,6 +92,9 @@ func TestCurrent(t *testing.T) {
 			}
 			if o == nil {
 				return
+			}
+			if p := tt.states.SignIn.Prompt; o.Code != p.UserCode || p.HasOtherWay() && o.CodeURL != p.VerificationURI || p.IsDevice() && o.CodeURL != "" {
+				t.Errorf("the code is %q at %q", o.Code, o.CodeURL)
 			}
 			hints := strings.Join(o.Hints, "\n")
 			if o.Kind != tt.kind || !strings.Contains(o.Text, tt.text) || o.URL != tt.url || !strings.Contains(hints, tt.hint) || (o.Final != nil) != tt.final {

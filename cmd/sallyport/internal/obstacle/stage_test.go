@@ -34,6 +34,8 @@ func TestStages(t *testing.T) {
 		{states: States{Tunnel: up, SignIn: shown(waiting)}, after: 42 * time.Second, want: "waiting for the browser 0:42 of 5:00"},
 		// The tunnel is lost for a moment.
 		{states: States{Tunnel: dialing("inner"), SignIn: shown(waiting)}, after: 43 * time.Second, want: "hop 2 of 2: logging in to inner"},
+		// A code comes to the link.
+		{states: States{Tunnel: up, SignIn: shown(beside)}, after: 60 * time.Second, want: "waiting for the browser 1:00 of 5:00"},
 		{states: States{Tunnel: up, SignIn: shown(waiting)}, after: 61 * time.Second, want: "waiting for the browser 1:01 of 5:00"},
 		{states: States{Tunnel: up, SignIn: oauth.State{Busy: true}}, after: 62 * time.Second, want: "exchanging the code for a token"},
 		{states: States{Tunnel: up}, want: ""},

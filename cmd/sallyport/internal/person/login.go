@@ -32,8 +32,8 @@ type Login struct {
 	Screen *Screen
 	// TakesPaste says that the person may paste the callback into this terminal.
 	TakesPaste bool
-	// State returns the state of the sign-in, and a channel that is closed at its next change. If it
-	// is nil, a code that comes after the link is not shown.
+	// State returns the state of the sign-in, and a channel that is closed at its next change. If
+	// it is nil, a code that comes after the link is not shown.
 	State func() (oauth.State, <-chan struct{})
 	// Far leads to login servers that this machine does not reach. Nil means that there is no other
 	// way to them.

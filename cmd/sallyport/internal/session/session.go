@@ -31,12 +31,8 @@ type Config struct {
 	// Notice shows the person what an SSH server says before it lets us in. If it is nil, only the
 	// state of the tunnel has it.
 	Notice func(sshtunnel.Notice)
-	// Offer returns what shows the logins of a session to the person. The Upstream of the session
-	// is known when it is called.
-	Offer func(*Session) Offer
-	// BrowserElsewhere says that the person's browser may be on another machine. Then logins offer a
-	// device code beside their link, as long as no helper has them.
-	BrowserElsewhere bool
+	// Logins says how logins come to the person.
+	Logins Logins
 	// Explain words an error in one line, for the page on another machine.
 	Explain func(error) string
 	// Report tells the person of an error that ends nothing.
@@ -56,6 +52,16 @@ type Config struct {
 	OnlyLooks bool
 	// Log must not be nil.
 	Log *slog.Logger
+}
+
+// Logins says how logins come to the person.
+type Logins struct {
+	// Offer returns what shows the logins of a session to the person. The Upstream of the session
+	// is known when it is called.
+	Offer func(*Session) Offer
+	// BrowserElsewhere says that the person's browser may be on another machine. Then logins offer
+	// a device code beside their link, as long as no helper has them.
+	BrowserElsewhere bool
 }
 
 // Offer shows a login to the person until the context ends. The function lend shows the login to
@@ -144,8 +150,8 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 	if config.IDP, err = identityProvider(cfg.Settings.OAuth); err != nil {
 		return err
 	}
-	config.Offer = offerBy(s, cfg.Offer(s))
-	if cfg.BrowserElsewhere {
+	config.Offer = offerBy(s, cfg.Logins.Offer(s))
+	if cfg.Logins.BrowserElsewhere {
 		config.CodeBeside = s.codeBeside
 	}
 	s.Realm = routes.realm

@@ -47,6 +47,7 @@ func newWorld(t *testing.T) *world {
 	origin := "http://" + w.server.Listener.Addr().String()
 	w.upstream = origin + "/mcp"
 	w.Server = oauthtest.New(origin, w.upstream)
+	w.Server.Set(func(k *oauthtest.Knobs) { k.DeviceWaits = true })
 	w.server.Start()
 	t.Cleanup(w.server.Close)
 	return w

@@ -78,6 +78,7 @@ func newSite(t *testing.T) *site {
 	origin := "http://" + server.Listener.Addr().String()
 	s.upstream = origin + "/mcp"
 	s.login = oauthtest.New(origin, s.upstream)
+	s.login.Set(func(k *oauthtest.Knobs) { k.DeviceWaits = true })
 	server.Start()
 	t.Cleanup(server.Close)
 	return s

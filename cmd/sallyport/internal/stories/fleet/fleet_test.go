@@ -48,6 +48,7 @@ func newFleet(t *testing.T) *fleet {
 	server := httptest.NewUnstartedServer(f)
 	f.origin = "http://" + server.Listener.Addr().String()
 	f.Server = oauthtest.New(f.origin, f.origin+"/mcp")
+	f.Server.Set(func(k *oauthtest.Knobs) { k.DeviceWaits = true })
 	server.Start()
 	t.Cleanup(server.Close)
 	return f

@@ -65,6 +65,7 @@ func (u *redirecting) start(t *testing.T) string {
 		http.Redirect(w, r, to+r.URL.Path, http.StatusTemporaryRedirect)
 	}))
 	u.login = oauthtest.New(loginOrigin, origin+machines.ParseURL(t, backend).Path)
+	u.login.Set(func(k *oauthtest.Knobs) { k.DeviceWaits = true })
 	u.login.AddClient(oauthtest.Client{ID: "machine", Secret: "s3cret"})
 	return u.login.Resource
 }

@@ -98,6 +98,7 @@ func (st *stage) start(t *testing.T) *site {
 			}
 		})}) + path
 	s.as = oauthtest.New(login, s.upstream)
+	s.as.Set(func(k *oauthtest.Knobs) { k.DeviceWaits = true })
 	s.as.Set(func(k *oauthtest.Knobs) { k.RequirePush = true })
 	return s
 }
