@@ -24,6 +24,8 @@ type login struct {
 	// ctx ends when no helper is to be told anything any more.
 	ctx    context.Context
 	cancel context.CancelFunc
+	// before names the token that was stored when the login began.
+	before string
 	// agreeing is held while a helper is asked for a port that it may choose.
 	agreeing chan struct{}
 
@@ -256,9 +258,17 @@ func (g *login) withdraw(p *Prompt) {
 	})
 }
 
-// end marks the login as over. The talks say goodbye.
+// end marks the login as over. The talks say goodbye. Helpers that the person did not use are told
+// if the login was finished all the same: in the browser of this machine, with a code that was
+// typed or pasted, or by another process.
 func (g *login) end() {
-	g.change(func() { g.over = true })
+	token := g.logins.token()
+	g.change(func() {
+		if !g.over && g.outcome == nil && g.delivering == 0 && token != "" && token != g.before {
+			g.outcome = &Message{Type: TypeOutcome, OK: true}
+		}
+		g.over = true
+	})
 }
 
 // hurry ends what waits for a helper that is not there.
