@@ -53,6 +53,10 @@ type helpers struct {
 	trouble string
 	// refused says that the person refused the login at a helper.
 	refused bool
+	// open are the sockets that others may connect to, which are not used. Their helpers were told.
+	open []string
+	// openSocket is one of them behind which a helper is. It is empty if there is none.
+	openSocket string
 }
 
 // outcomes is what a login knows of the callbacks that came from helpers.
@@ -107,8 +111,22 @@ func (g *login) look() {
 	for name := range g.logins.cfg.Others {
 		names = append(names, name)
 	}
+	_, open := forwardedSockets()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for _, path := range open {
+		if slices.Contains(g.open, path) {
+			continue
+		}
+		g.open = append(g.open, path)
+		g.logins.running.Go(func() { // ends with the answer or a timeout
+			if err := complain(g.ctx, path); err != nil {
+				g.logins.cfg.Log.Debug("a socket that is open to others leads nowhere", "err", err)
+				return
+			}
+			g.change(func() { g.openSocket = path })
+		})
+	}
 	for _, name := range names {
 		if g.talks[name] != nil || time.Now().Before(g.retry[name]) {
 			continue
@@ -280,7 +298,7 @@ func (g *login) hurry() {
 func (g *login) shown() (Shown, <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s := Shown{Here: g.listener.isBound(), Trouble: g.trouble, Refused: g.refused}
+	s := Shown{Here: g.listener.isBound(), Trouble: g.trouble, Refused: g.refused, OpenSocket: g.openSocket}
 	for _, t := range g.talks {
 		if !t.held {
 			continue

@@ -246,11 +246,15 @@ type Shown struct {
 	Trouble string
 	// Refused says that the person refused the login at a helper.
 	Refused bool
+	// OpenSocket is a socket of a helper that is not used, because others may connect to it. It is
+	// empty if there is none.
+	OpenSocket string
 }
 
 // equal reports whether both say the same.
 func (s Shown) equal(o Shown) bool {
-	return s.Holding == o.Holding && s.Here == o.Here && slices.Equal(s.Hosts, o.Hosts) && s.How == o.How && s.Trouble == o.Trouble && s.Refused == o.Refused
+	return s.Holding == o.Holding && s.Here == o.Here && slices.Equal(s.Hosts, o.Hosts) && s.How == o.How && s.Trouble == o.Trouble && s.Refused == o.Refused &&
+		s.OpenSocket == o.OpenSocket
 }
 
 // errPortBusy says that no helper can hold the port.
