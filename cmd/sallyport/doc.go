@@ -87,10 +87,10 @@
 // types `sallyport callback HOST` on the workstation, once for all logins on HOST. A login there
 // opens this page on the workstation: HOST wants to sign in to the upstream, at the login server.
 // Continue leads to the login page, and the answer goes back to HOST, which binds no port. The page
-// is not shown again for the same HOST and login server, and never for the HOST of --trust.
-// `sallyport status` lists what may be opened without asking, and `sallyport logout` forgets it. A
-// tool that knows nothing of this needs a port of its own: --port N carries port N of the
-// workstation to the same port of HOST.
+// is not shown again for the same HOST, login server and client ID, and never for the HOST of
+// --trust. `sallyport status` lists what may be opened without asking, and `sallyport logout`
+// forgets it. A tool that knows nothing of this needs a port of its own: --port N carries port N of
+// the workstation to the same port of HOST.
 //
 // With --install, callback first copies this program to HOST, as ~/.local/bin/sallyport, if HOST
 // has the same platform and no equal or newer one. The copy gets its name only when it is whole and
@@ -370,9 +370,11 @@
 // after three that were refused or left alone, and twenty in ten minutes (callback.TestBrake,
 // callback.TestBrakeOfATrustedHost). Its words are short plain text on our pages
 // (callback.TestRogueTexts). What --port carries is its own page, in a sandbox: without origin,
-// script, cookies and service worker (callback.TestCarriedPageInABrowser). Not stopped: a HOST that
-// the person said Continue to may open pages of that login server, and asks there for what it
-// wants. It learns which loopback ports of the workstation are in use.
+// script, cookies and service worker (callback.TestCarriedPageInABrowser). A login server may know
+// clients of which it asks the person nothing. So Continue is for one client ID, and another one is
+// asked about, also in mid-login (callback.TestRogueChangesTheLoginPage). Not stopped: a HOST that
+// the person said Continue to may open pages of that client, and ask there for scopes. One of
+// --trust may do so for every client. It learns which loopback ports of the workstation are in use.
 //
 // Another user of the workstation may listen on one of its loopback addresses first. A login whose
 // redirect URI a browser could take there gets another port, or is told

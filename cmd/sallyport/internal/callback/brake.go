@@ -11,6 +11,9 @@ const (
 	// maxMisses pages of one HOST that the person refused, or left alone, silence it for quietTime.
 	maxMisses = 3
 	quietTime = time.Hour
+	// maxElsewhere pages within quietTime may end because somebody has signed in elsewhere, as HOST
+	// says. More than that are as those that were left alone, for HOST may lie.
+	maxElsewhere = 10
 	// maxPages is how many pages of one HOST may open within pagesTime, and maxAllPages is that of
 	// all together.
 	maxPages, maxAllPages = 20, 40
@@ -39,12 +42,24 @@ type brake struct {
 	waiting []*login
 	// misses are when the person refused a page or left one alone since the last callback.
 	misses times
+	// elsewhere are when a login of HOST was finished elsewhere while its page was open here.
+	elsewhere times
 	// pages are when pages opened, and told when the person got a line.
 	pages, told times
 	// busy are the ports that HOST has found taken, and when.
 	busy map[int]time.Time
 	// quietUntil is when pages may open again after too many misses.
 	quietUntil time.Time
+}
+
+// finishedElsewhere notes a page of a login that was finished elsewhere. It reports whether HOST is
+// believed.
+func (b *brake) finishedElsewhere(now time.Time) bool {
+	if b.elsewhere.within(quietTime, now) >= maxElsewhere {
+		return false
+	}
+	b.elsewhere = append(b.elsewhere, now)
+	return true
 }
 
 // missed notes a page that the person refused or left alone.

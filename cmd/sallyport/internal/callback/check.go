@@ -41,6 +41,8 @@ type request struct {
 	origin string
 	// issuer is what HOST calls the login server. It is empty if HOST does not say.
 	issuer string
+	// client is the client ID of the link.
+	client string
 	// state is the state of the authorization request.
 	state string
 	// expires is when the login ends.
@@ -51,6 +53,12 @@ type request struct {
 	// once says that the link works once, and until linkExpires.
 	once        bool
 	linkExpires time.Time
+}
+
+// asks reports whether two login pages ask the person for the same: the same client at the same
+// login server.
+func (r request) asks(other request) bool {
+	return r.origin == other.origin && r.issuer == other.issuer && r.client == other.client
 }
 
 // checkRedirect returns the redirect URI of a message, if it is one that a desk can hold: http to a
@@ -104,7 +112,7 @@ func checkLogin(m helper.Message, held *url.URL, now time.Time) (request, error)
 	if err := checkQuery(q, m.State, m.RedirectURI); err != nil {
 		return request{}, err
 	}
-	r.once = q.Has("request_uri")
+	r.once, r.client = q.Has("request_uri"), q.Get("client_id")
 	r.unseen = slices.Contains(strings.Fields(q.Get("prompt")), "none")
 	r.state = m.State
 	if r.state == "" {

@@ -372,7 +372,7 @@ func (d *Desk) take(l *login, c *conversation, m helper.Message) {
 	}
 	c.proven = true
 	// A page elsewhere is not the one that the person reads about, or has agreed to.
-	first, again := l.phase == held, l.state != "" && (l.state != r.state || l.origin != r.origin || l.issuer != r.issuer)
+	first, again := l.phase == held, l.state != "" && (l.state != r.state || !l.asks(r))
 	l.page.visited = l.page.visited && l.link == r.link
 	l.request, l.page.relinked = r, false
 	l.expireAtLocked(r.expires)

@@ -14,11 +14,12 @@
 //
 // HOST may be hostile. All it can do is ask. Its link is opened only if it is an authorization
 // request with PKCE whose answer comes back to the port that is held here (see checkLogin), and
-// only after the person has said Continue on a page of ours, or did so earlier for the same HOST
-// and login server. No byte of HOST becomes a page: we show our own, and its words are plain text
-// there, without controls, and short. A brake bounds how many pages a HOST can open: one at a time,
-// none for an hour after three that the person refused or left alone, and a total. A page that it
-// keeps shut opens by hand. Nor does HOST learn more than a few of the ports that are taken here.
+// only after the person has said Continue on a page of ours, or did so earlier for the same HOST,
+// login server and client. No byte of HOST becomes a page: we show our own, and its words are plain
+// text there, without controls, and short. A brake bounds how many pages a HOST can open: one at a
+// time, none for an hour after three that the person refused or left alone, and a total. A page
+// that it keeps shut opens by hand. Nor does HOST learn more than a few of the ports that are taken
+// here.
 //
 // # Our pages
 //

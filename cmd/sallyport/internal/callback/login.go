@@ -74,8 +74,8 @@ type pageState struct {
 	going, visited bool
 	// relinked says that HOST was asked for a new link, which has not come.
 	relinked bool
-	// agreed is the origin that the person agreed to.
-	agreed string
+	// agreed is the login page that the person agreed to. It is empty if the person did not.
+	agreed request
 	// restarts counts the login pages after the first.
 	restarts int
 	// awaySince is when the last connection to HOST ended.
@@ -248,11 +248,17 @@ func (l *login) openLocked() {
 
 // mayOpenLocked reports whether the login page may be opened without a question.
 //
-// A trusted HOST may ask for a login that is new to the person: of another program that the login
-// server knows, say. The login server's own page tells. Without that page, ours has to.
+// A HOST that was typed with --trust may ask for a login that is new to the person: of another
+// program that the login server knows, say. The login server's own page tells. Without that page,
+// ours has to.
 func (l *login) mayOpenLocked() bool {
-	trusted := l.from.trusted || l.desk.cfg.Trust.Has(l.from.host, l.origin, l.issuer)
-	return l.from.local || l.page.agreed == l.origin || trusted && !l.unseen
+	trusted := l.from.trusted || l.desk.cfg.Trust.Has(entryOf(l))
+	return l.from.local || l.page.agreed.asks(l.request) || trusted && !l.unseen
+}
+
+// entryOf returns what is remembered if the person says so.
+func entryOf(l *login) Trusted {
+	return Trusted{Host: l.from.host, Origin: l.origin, Issuer: l.issuer, Client: l.client, Upstream: l.upstream, Since: time.Now()}
 }
 
 // againLocked takes a login that began again with another login page.
@@ -297,12 +303,14 @@ func (l *login) overLocked(end phase) {
 
 // yieldLocked gives the turn of a login, whose page is open, to the next.
 func (d *Desk) yieldLocked(l *login) {
-	b := l.brakeLocked()
+	b, now := l.brakeLocked(), time.Now()
 	b.open = nil
-	if l.query != "" {
+	switch {
+	case l.query != "":
 		b.misses = nil
-	} else if !l.from.local {
-		b.missed(time.Now())
+	case l.from.local, l.outcome != nil && l.outcome.OK && b.finishedElsewhere(now):
+	default:
+		b.missed(now)
 	}
 	for b.open == nil && len(b.waiting) > 0 && d.ctx.Err() == nil {
 		b.next().openLocked()

@@ -127,9 +127,13 @@ func (l *login) askPage(facts []fact) page {
 	}
 	p.Title = host + " wants to sign in"
 	p.Text = "A program on " + host + " asks you to sign in. It can then act in your name at the address below."
+	if l.desk.cfg.Trust.HasOther(entryOf(l)) {
+		p.Text += " You are asked again because this is not the program (client ID) of before, and may be allowed more."
+		p.Facts = append(p.Facts, fact{"client ID", shown(l.client)})
+	}
 	p.Next = "Continue only if you, or a program of yours, started this. The login page opens in this tab."
 	p.Form.Continue, p.Form.Refuse = "Continue", "Refuse"
-	p.Form.Remember = fmt.Sprintf("Do not ask again for %s and %s", host, l.origin)
+	p.Form.Remember = fmt.Sprintf("Do not ask again for this program of %s at %s", host, l.origin)
 	return p
 }
 

@@ -139,6 +139,28 @@ func TestBrake(t *testing.T) {
 	}
 }
 
+// Logins of a HOST that somebody finishes elsewhere, on another workstation say, are no pages in
+// vain. A HOST that only says so is silent in the end.
+func TestLoginsFinishedElsewhere(t *testing.T) {
+	w := newWorld(t, nil)
+	for i := range maxElsewhere + maxMisses {
+		r := w.hold("devbox")
+		if how := r.show(); how != helper.HowConfirm {
+			t.Fatalf("page %d: the person sees %q", i, how)
+		}
+		page := w.page(w.visit())
+		r.send(helper.Message{Type: helper.TypeOutcome, OK: true})
+		r.end()
+		w.checkText(w.get(page), 200, "devbox is signed in")
+	}
+	r := w.hold("devbox")
+	r.send(r.message())
+	if e := r.receive(helper.TypeError); e.Kind != helper.KindTooMany {
+		t.Errorf("got %+v", e)
+	}
+	w.checkNoVisit("a silent host")
+}
+
 // A HOST that is trusted, and whose own login server sends the browser back at once, cannot open
 // pages without end.
 func TestBrakeOfATrustedHost(t *testing.T) {

@@ -246,13 +246,14 @@ func (s *pageServer) choose(l *login, r *http.Request) bool {
 	case l.phase != asking && l.phase != opened: // it has gone on meanwhile, and the page says so
 	case choice == "continue":
 		if l.phase == asking && r.PostFormValue("remember") != "" {
-			remember = &Trusted{Host: l.from.host, Origin: l.origin, Issuer: l.issuer, Upstream: l.upstream, Since: time.Now()}
+			e := entryOf(l)
+			remember = &e
 		}
 		if l.page.far.side == farSide { // once more
 			l.page.far.stop()
 			l.page.far = farState{}
 		}
-		l.page.agreed, l.page.going, l.phase = l.origin, true, opened
+		l.page.agreed, l.page.going, l.phase = l.request, true, opened
 		l.showLocked(helper.HowOpened)
 	case choice == "refuse" && l.phase == asking:
 		l.postLocked(helper.Message{Type: helper.TypeError, Kind: helper.KindRefused, Text: "the person refused the sign-in on the workstation"})

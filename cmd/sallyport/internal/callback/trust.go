@@ -1,7 +1,6 @@
 package callback
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -13,8 +12,9 @@ import (
 	"time"
 )
 
-// Trusted is a HOST that may open the login page of one login server without asking, because the
-// person said Continue there.
+// Trusted is a HOST that may open the login page of one client at one login server without asking,
+// because the person said Continue there. The client counts: a login server may know others, of
+// which it asks the person nothing, and which may do more.
 type Trusted struct {
 	// Host is the HOST as the person typed it.
 	Host string `json:"host"`
@@ -22,6 +22,9 @@ type Trusted struct {
 	Origin string `json:"origin"`
 	// Issuer is what HOST called the login server. It is empty if HOST did not say.
 	Issuer string `json:"issuer,omitempty"`
+	// Client is the client ID in the link. An entry that an older sallyport has written has none,
+	// and counts for nothing.
+	Client string `json:"client,omitempty"`
 	// Upstream is the upstream of the first login, by HOST's own words.
 	Upstream string `json:"upstream,omitempty"`
 	// Since is when the person said so.
@@ -47,21 +50,33 @@ func NewTrust(stateDir string) Trust {
 // maxEntry is the most bytes of one entry.
 const maxEntry = 64 << 10
 
-// file returns the path of an entry.
-func (t Trust) file(host, origin, issuer string) string {
-	key, _ := json.Marshal([]string{host, origin, issuer}) // strings always have a form in JSON
-	sum := sha256.Sum256(key)
+// key returns what makes an entry another one.
+func (e Trusted) key() []string { return []string{e.Host, e.Origin, e.Issuer, e.Client} }
+
+// file returns the path of the entry with a key.
+func (t Trust) file(key []string) string {
+	text, _ := json.Marshal(key) // strings always have a form in JSON
+	sum := sha256.Sum256(text)
 	return filepath.Join(t.Dir, hex.EncodeToString(sum[:16])+".json")
 }
 
-// Has reports whether HOST may open that login page. An entry that cannot be read counts as none.
-func (t Trust) Has(host, origin, issuer string) bool {
-	if t.Dir == "" {
+// Has reports whether the HOST of an entry may open its login page. An entry that cannot be read
+// counts as none.
+func (t Trust) Has(want Trusted) bool {
+	if t.Dir == "" || want.Client == "" {
 		return false
 	}
 	var e Trusted
-	err := readEntry(t.file(host, origin, issuer), &e)
-	return err == nil && e.Host == host && e.Origin == origin && e.Issuer == issuer
+	err := readEntry(t.file(want.key()), &e)
+	return err == nil && slices.Equal(e.key(), want.key())
+}
+
+// HasOther reports whether the HOST of an entry may open a login page of another client at the same
+// login server.
+func (t Trust) HasOther(want Trusted) bool {
+	return slices.ContainsFunc(t.List(), func(e Trusted) bool {
+		return e.Host == want.Host && e.Origin == want.Origin && e.Client != want.Client
+	})
 }
 
 // Add remembers an entry.
@@ -69,7 +84,8 @@ func (t Trust) Add(e Trusted) error {
 	if t.Dir == "" {
 		return nil
 	}
-	return writeEntry(t.file(e.Host, e.Origin, e.Issuer), e)
+	os.Remove(t.file(e.key()[:3])) // what an older sallyport has written, without the client
+	return writeEntry(t.file(e.key()), e)
 }
 
 // writeEntry writes a value as JSON to a file of mode 0600, all of it or nothing. It makes the
@@ -98,17 +114,18 @@ func writeEntry(file string, value any) error {
 	return err
 }
 
-// List returns the entries, sorted by HOST. Entries that cannot be read are left out.
+// List returns the entries, sorted by HOST. Entries that cannot be read, or count for nothing, are
+// left out.
 func (t Trust) List() []Trusted {
 	var all []Trusted
 	for _, file := range entries(t.Dir) {
 		var e Trusted
-		if readEntry(file, &e) == nil {
+		if readEntry(file, &e) == nil && e.Client != "" {
 			all = append(all, e)
 		}
 	}
 	slices.SortFunc(all, func(a, b Trusted) int {
-		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.Issuer, b.Issuer))
+		return slices.Compare(a.key(), b.key())
 	})
 	return all
 }

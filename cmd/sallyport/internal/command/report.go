@@ -128,6 +128,7 @@ func (r statusReport) write(out io.Writer, now time.Time) error {
 		writeTitle(&b, "logins on "+t.Host+" open this browser without asking")
 		writeRow(&b, "page", t.Origin)
 		writeRow(&b, "issuer", t.Issuer)
+		writeRow(&b, "client ID", t.Client)
 		writeRow(&b, "upstream", t.Upstream)
 		writeRow(&b, "since", t.Since.Local().Format(time.DateTime))
 	}

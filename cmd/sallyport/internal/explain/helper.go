@@ -11,8 +11,13 @@ import (
 // those of SSH, whose errors they wrap.
 var helperRows = []row{
 	on(func(e *helper.MissingError) Explanation {
+		put := "put it there: sallyport callback --install %s; or into a directory of PATH, ~/.local/bin or /usr/local/bin"
+		if e.Program != "" {
+			put = "put this one there in its place: sallyport callback --install %s; if that machine is of another kind" + kindOf(e.System) +
+				", put its own build into ~/.local/bin there; a file system that is mounted noexec runs neither"
+		}
 		return Explanation{Kind: KindOther, Status: StatusFailed, Text: e.Error(), Hints: []string{
-			fmt.Sprintf("put it there: sallyport callback --install %s; or into a directory of PATH, ~/.local/bin or /usr/local/bin", e.Host),
+			fmt.Sprintf(put, e.Host),
 			"logins of other tools there need no sallyport, but their port: --port N",
 		}}
 	}),
@@ -27,7 +32,12 @@ var helperRows = []row{
 		}}
 	}),
 	on(func(e *helper.ProofError) Explanation {
-		return Explanation{Kind: KindForwarding, Status: StatusUnreachable, Text: e.Error(), Hints: otherWays(e.Host)}
+		hints := otherWays(e.Host)
+		if e.Mask {
+			hints = append([]string{fmt.Sprintf("the sshd_config of %s needs StreamLocalBindMask 0177, its default; "+
+				"or, if commands run there, put sallyport there, which makes a socket of its own: sallyport callback --install %s", e.Host, e.Host)}, hints...)
+		}
+		return Explanation{Kind: KindForwarding, Status: StatusUnreachable, Text: e.Error(), Hints: hints}
 	}),
 	on(func(e *helper.CarryError) Explanation {
 		return Explanation{Kind: KindForwarding, Status: StatusUnreachable,
@@ -40,6 +50,14 @@ var helperRows = []row{
 			fmt.Sprintf("put sallyport on %s, which then needs no port that sshd opens; or set GatewayPorts no in its sshd_config", e.Host),
 		}}
 	}),
+}
+
+// kindOf puts what uname says of a machine into brackets.
+func kindOf(system string) string {
+	if system == "" {
+		return ""
+	}
+	return " (" + system + ")"
 }
 
 // otherWays says how a login on a host that lets nothing through is finished all the same.

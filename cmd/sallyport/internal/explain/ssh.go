@@ -36,6 +36,12 @@ var sshRows = []row{
 		return Explanation{Kind: KindConfig, Status: StatusUsage, Hints: algorithmHints(e)}
 	}),
 	on(func(e *sshtunnel.OpenError) Explanation {
+		if e.Network == "session" {
+			return Explanation{Kind: KindForwarding, Status: StatusUnreachable, Text: e.Error(), Hints: []string{
+				fmt.Sprintf("the sshd of %s runs no more commands on one connection: MaxSessions in its sshd_config must be higher, "+
+					"2 at least for sallyport callback --port; the default is 10", e.Hop),
+			}}
+		}
 		if e.Prohibited() {
 			return Explanation{Kind: KindForwarding, Status: StatusUnreachable, Text: e.Error(), Hints: []string{
 				fmt.Sprintf("ask the administrator of %s to permit forwarding to %s, or use another --via HOST", e.Hop, cmp.Or(e.Addr, "there")),

@@ -57,6 +57,10 @@ type Carrier struct {
 	probe string
 	// proven is closed when a connection has said so.
 	proven chan struct{}
+	// open says that others on HOST may connect to the socket that its sshd makes, and leave ends
+	// the present way if that is so.
+	open  bool
+	leave func()
 }
 
 // CarryState says how logins come from HOST.
@@ -101,7 +105,7 @@ func Carry(ctx context.Context, cfg CarryConfig) (*Carrier, error) {
 		c.running.Wait()
 		return nil, err
 	}
-	c.set(w.state)
+	c.take(w)
 	c.running.Go(func() { c.run(w) }) // ends with Close
 	return c, nil
 }
@@ -145,6 +149,14 @@ func (c *Carrier) set(s CarryState) {
 	c.changed = make(chan struct{})
 }
 
+// take publishes the state of a way that serves from now on.
+func (c *Carrier) take(w *way) {
+	c.mu.Lock()
+	c.leave = w.close
+	c.mu.Unlock()
+	c.set(w.state)
+}
+
 // run looks for a new way whenever one has ended, until Close.
 func (c *Carrier) run(w *way) {
 	for {
@@ -162,7 +174,7 @@ func (c *Carrier) run(w *way) {
 		if w = c.findAgain(state); w == nil {
 			return
 		}
-		c.set(w.state)
+		c.take(w)
 		c.cfg.Log.Info("logins come again", "host", c.cfg.Host, "way", string(w.state.Way))
 	}
 }
@@ -187,6 +199,9 @@ func (c *Carrier) findAgain(state CarryState) *way {
 		case <-timer.C:
 		case <-changed:
 			pause = minCarryPause
+			c.mu.Lock()
+			c.open = false // the sshd of the next link may have other settings
+			c.mu.Unlock()
 		case <-c.ctx.Done():
 			return nil
 		}
@@ -209,11 +224,16 @@ func (c *Carrier) find(ctx context.Context) (*way, error) {
 		return nil, execErr
 	}
 	c.cfg.Log.Info("no sallyport serves on the host", "host", c.cfg.Host, "err", execErr)
+	missing, _ := errors.AsType[*MissingError](execErr)
 	w, err := c.byForward(ctx)
 	if err == nil {
 		err = c.prove(ctx, w)
 	}
-	missing, _ := errors.AsType[*MissingError](execErr)
+	if err == nil && missing != nil { // commands run there
+		if err = c.checkMode(ctx, w.state.Socket); err != nil {
+			w.close()
+		}
+	}
 	if err == nil {
 		w.state.Missing = missing
 		return w, nil
@@ -292,6 +312,11 @@ func (c *Carrier) arrive(conn net.Conn) {
 		conn.Close()
 		return
 	}
+	if string(opened.first) == openSocketLine {
+		conn.Close()
+		c.leaveOpenSocket()
+		return
+	}
 	c.mu.Lock()
 	isProbe := c.probe != "" && string(opened.first) == c.probe
 	if isProbe {
@@ -307,6 +332,17 @@ func (c *Carrier) arrive(conn net.Conn) {
 	case c.arrivals <- opened:
 	case <-c.ctx.Done():
 		conn.Close()
+	}
+}
+
+// leaveOpenSocket ends the way by a forwarded socket that others on HOST may connect to.
+func (c *Carrier) leaveOpenSocket() {
+	c.mu.Lock()
+	leave := c.leave
+	c.open = c.open || c.state.Way == ByForward
+	c.mu.Unlock()
+	if leave != nil && c.hasOpenSocket() {
+		leave()
 	}
 }
 

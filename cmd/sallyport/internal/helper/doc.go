@@ -18,14 +18,19 @@
 // the socket on HOST must come back.
 //
 //   - By exec. A fixed command looks for a sallyport on HOST, in PATH and where people put one,
-//     and runs `sallyport far-end`. That process owns the socket, and carries its connections over
+//     passes over one that does not run there, and runs `sallyport far-end`. That process owns the
+// socket, and carries its connections over
 //     stdin and stdout (yamux). Its first line says what it is; what a login shell prints before
 //     that is skipped. It ends with its stdin, or when the workstation answers no ping, and its
 //     socket with it.
 //   - By a forwarded socket, where HOST runs another command in place of ours, or none. The sshd
 //     of HOST makes a socket in /tmp, with a name that nobody can guess and of mode 0600. It
 //     leaves the file behind when the connection ends, so each link asks for another name, and a
-//     login removes what refuses its connection.
+//     login removes what refuses its connection. StreamLocalBindMask of that sshd may give the
+//     socket another mode. A login makes one private that nobody may connect to. It does not use
+//     one that others may connect to, and says so: in a connection whose first line is
+//     "open-socket", because Carry cannot look at the mode where no command runs. Then Carry gives
+//     up that way until the next link.
 //
 // What HOST refuses is an error with a type, at once. What is lost is looked for again: a Carrier
 // outlives links, far ends and a sleep of the workstation.

@@ -26,16 +26,25 @@ func (e *CarryError) Error() string {
 // Unwrap returns the two reasons.
 func (e *CarryError) Unwrap() []error { return []error{e.Exec, e.Forward} }
 
-// MissingError says that commands run on HOST, and that no sallyport was found there.
+// MissingError says that commands run on HOST, and that no sallyport that runs was found there.
 type MissingError struct {
 	// Host is HOST as the person typed it.
 	Host string
+	// Program is the file of a sallyport that does not run there, and Status the exit status of the
+	// shell that tried. It is empty if there is no such file. It is the peer's.
+	Program string
+	Status  int
 	// System is what `uname -sm` prints there, such as "Linux x86_64". It may be empty.
 	System string
 }
 
-// Error names HOST.
-func (e *MissingError) Error() string { return fmt.Sprintf("no sallyport was found on %s", e.Host) }
+// Error names HOST, and the program that does not run.
+func (e *MissingError) Error() string {
+	if e.Program != "" {
+		return fmt.Sprintf("the sallyport on %s does not run there: %.200q, exit status %d", e.Host, e.Program, e.Status)
+	}
+	return fmt.Sprintf("no sallyport was found on %s", e.Host)
+}
 
 // OldError says that the sallyport on HOST knows nothing of helpers.
 type OldError struct {
@@ -72,12 +81,21 @@ type ProofError struct {
 	Host string
 	// Way is what was tried.
 	Way Way
+	// Mask says that the socket has rights that make it useless, which StreamLocalBindMask of the
+	// sshd on HOST sets.
+	Mask bool
 	// Err is what happened.
 	Err error
 }
 
+// errOpenSocket says that a socket on HOST is not for this user alone.
+var errOpenSocket = errors.New("other users there may connect to it, so no login uses it")
+
 // Error names the way.
 func (e *ProofError) Error() string {
+	if e.Mask {
+		return fmt.Sprintf("%s grants a socket (%s) that is of no use: %v", e.Host, e.Way, e.Err)
+	}
 	return fmt.Sprintf("%s grants a socket (%s), but nothing comes through it: %v", e.Host, e.Way, e.Err)
 }
 

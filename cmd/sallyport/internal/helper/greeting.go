@@ -29,8 +29,10 @@ type greeting struct {
 	Socket string `json:"socket,omitempty"`
 	// Error says why it has no socket.
 	Error string `json:"error,omitempty"`
-	// System is what uname -sm prints, if no sallyport was found.
+	// System is what uname -sm prints, if no sallyport that runs was found. Then Program is one
+	// that does not run, if there is one, and Status its exit status.
 	System string `json:"system,omitempty"`
+	Status int    `json:"status,omitempty"`
 }
 
 // errNoGreeting says that a command ran which is not ours: HOST forces another one, or its shell
@@ -93,13 +95,17 @@ var places = []string{
 }
 
 // farCommand returns the command that runs sallyport on HOST with the given words, wherever it lies
-// there. It prints a greeting if there is none. It names sh, because the login shell may be of
-// another kind, and has no character within its quotes that such a shell would read in its own way.
+// there. One that does not run is passed over: it may be built for another machine, or lie where
+// nothing may be executed. The command prints a greeting if there is none that runs. It names sh,
+// because the login shell may be of another kind, and has no character within its quotes that such
+// a shell would read in its own way.
 func farCommand(words string) string {
 	var list strings.Builder
 	for _, place := range places {
 		list.WriteString(` "` + place + `"`)
 	}
-	return `sh -c 'for p in` + list.String() + `; do command -v "$p" >/dev/null 2>&1 && exec "$p" ` + words + `; done; ` +
-		`printf "%s{\"protocol\":0,\"system\":\"%s\"}\n" "` + greetingMark + `" "$(uname -sm)"'`
+	return `sh -c 'b=; s=0; for p in` + list.String() + `; do ` +
+		`x=$(command -v "$p" 2>/dev/null) || case "$p" in /*) x=$p;; *) continue;; esac; [ -f "$x" ] || continue; ` +
+		`"$x" version </dev/null >/dev/null 2>&1 && exec "$x" ` + words + `; r=$?; [ -n "$b" ] || { b=$x; s=$r; }; done; ` +
+		`printf "%s{\"protocol\":0,\"program\":\"%s\",\"status\":%s,\"system\":\"%s\"}\n" "` + greetingMark + `" "$b" "$s" "$(uname -sm)"'`
 }

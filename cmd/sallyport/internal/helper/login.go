@@ -24,6 +24,8 @@ type login struct {
 	// ctx ends when no helper is to be told anything any more.
 	ctx    context.Context
 	cancel context.CancelFunc
+	// before names the token that was stored when the login began.
+	before string
 	// agreeing is held while a helper is asked for a port that it may choose.
 	agreeing chan struct{}
 
@@ -51,6 +53,10 @@ type helpers struct {
 	trouble string
 	// refused says that the person refused the login at a helper.
 	refused bool
+	// open are the sockets that others may connect to, which are not used. Their helpers were told.
+	open []string
+	// openSocket is one of them behind which a helper is. It is empty if there is none.
+	openSocket string
 }
 
 // outcomes is what a login knows of the callbacks that came from helpers.
@@ -105,8 +111,22 @@ func (g *login) look() {
 	for name := range g.logins.cfg.Others {
 		names = append(names, name)
 	}
+	_, open := forwardedSockets()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for _, path := range open {
+		if slices.Contains(g.open, path) {
+			continue
+		}
+		g.open = append(g.open, path)
+		g.logins.running.Go(func() { // ends with the answer or a timeout
+			if err := complain(g.ctx, path); err != nil {
+				g.logins.cfg.Log.Debug("a socket that is open to others leads nowhere", "err", err)
+				return
+			}
+			g.change(func() { g.openSocket = path })
+		})
+	}
 	for _, name := range names {
 		if g.talks[name] != nil || time.Now().Before(g.retry[name]) {
 			continue
@@ -257,9 +277,17 @@ func (g *login) withdraw(p *Prompt) {
 	})
 }
 
-// end marks the login as over. The talks say goodbye.
+// end marks the login as over. The talks say goodbye. Helpers that the person did not use are told
+// if the login was finished all the same: in the browser of this machine, with a code that was
+// typed or pasted, or by another process.
 func (g *login) end() {
-	g.change(func() { g.over = true })
+	token := g.logins.token()
+	g.change(func() {
+		if !g.over && g.outcome == nil && g.delivering == 0 && token != "" && token != g.before {
+			g.outcome = &Message{Type: TypeOutcome, OK: true}
+		}
+		g.over = true
+	})
 }
 
 // hurry ends what waits for a helper that is not there.
@@ -271,7 +299,7 @@ func (g *login) hurry() {
 func (g *login) shown() (Shown, <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s := Shown{Here: g.listener.isBound(), Trouble: g.trouble, Refused: g.refused}
+	s := Shown{Here: g.listener.isBound(), Trouble: g.trouble, Refused: g.refused, OpenSocket: g.openSocket}
 	for _, t := range g.talks {
 		if !t.held {
 			continue

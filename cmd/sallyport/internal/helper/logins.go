@@ -40,6 +40,10 @@ type LoginsConfig struct {
 	Belongs func(error) bool
 	// Explain words an outcome for people.
 	Explain func(error) string
+	// Token names the token that is stored, in any way that changes with a sign-in. It is empty
+	// without a token. If it is nil, a login that was finished without a helper looks like one that
+	// was given up.
+	Token func() string
 	// Others are helpers that have no socket on this machine. The map is by name.
 	Others map[string]func(context.Context) (net.Conn, error)
 	// Log must not be nil. It gets no secret.
@@ -69,6 +73,14 @@ func NewLogins(cfg LoginsConfig) *Logins {
 	return l
 }
 
+// token is Token of the configuration.
+func (l *Logins) token() string {
+	if l.cfg.Token == nil {
+		return ""
+	}
+	return l.cfg.Token()
+}
+
 // Want says which port a login would like.
 type Want struct {
 	// Addr is host:port of the redirect URI. Port 0 is any.
@@ -89,6 +101,7 @@ func (l *Logins) Listen(ctx context.Context, w Want) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.before = l.token()
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -233,11 +246,15 @@ type Shown struct {
 	Trouble string
 	// Refused says that the person refused the login at a helper.
 	Refused bool
+	// OpenSocket is a socket of a helper that is not used, because others may connect to it. It is
+	// empty if there is none.
+	OpenSocket string
 }
 
 // equal reports whether both say the same.
 func (s Shown) equal(o Shown) bool {
-	return s.Holding == o.Holding && s.Here == o.Here && slices.Equal(s.Hosts, o.Hosts) && s.How == o.How && s.Trouble == o.Trouble && s.Refused == o.Refused
+	return s.Holding == o.Holding && s.Here == o.Here && slices.Equal(s.Hosts, o.Hosts) && s.How == o.How && s.Trouble == o.Trouble && s.Refused == o.Refused &&
+		s.OpenSocket == o.OpenSocket
 }
 
 // errPortBusy says that no helper can hold the port.

@@ -86,10 +86,35 @@ func Sockets(dirs []string) []string {
 		found, _ := localsock.List(dir) // a directory that is somebody else's has none of ours
 		paths = append(paths, found...)
 	}
-	if runtime.GOOS != "windows" {
-		paths = append(paths, localsock.ListAmongOthers(forwardedDir, forwardedPrefix)...)
+	forwarded, _ := forwardedSockets()
+	return append(paths, forwarded...)
+}
+
+// forwardedSockets returns the paths of this user's sockets that an sshd has made for a helper
+// elsewhere, and of those to which others may connect. The latter are not used: the helper could
+// not tell another user's login from ours.
+func forwardedSockets() (private, open []string) {
+	if runtime.GOOS == "windows" {
+		return nil, nil
 	}
-	return paths
+	return localsock.ListAmongOthers(forwardedDir, forwardedPrefix)
+}
+
+// openSocketLine is the first line of a connection that tells a helper that others may connect to
+// its socket. Nothing follows.
+const openSocketLine = "open-socket\n"
+
+// complain tells the helper behind a socket that the socket is open to others.
+func complain(ctx context.Context, path string) error {
+	ctx, cancel := runningTimeout(ctx, hereTimeout)
+	defer cancel()
+	conn, err := Dial(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = conn.Write([]byte(openSocketLine))
+	return err
 }
 
 // errOtherNetwork says that a socket belongs to another machine that shares the directory.

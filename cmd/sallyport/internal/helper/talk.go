@@ -295,11 +295,11 @@ func (x *exchange) take(m Message) error {
 // relink sends a new link, if there is one. The first visit of our page may lead to the link that
 // the helper has already.
 func (x *exchange) relink(p *Prompt) {
-	defer x.relinking.Store(false)
 	link, err := x.login.listener.follow(x.login.ctx, p.StartURL)
 	if err == nil && link == p.AuthorizeURL {
 		link, err = x.login.listener.follow(x.login.ctx, p.StartURL)
 	}
+	x.relinking.Store(false) // before the answer, for the helper may ask again at once
 	if err != nil {
 		x.login.logins.cfg.Log.Warn("no new link for the helper", "helper", x.name, "err", err)
 		return

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -75,7 +76,7 @@ func greetingOf(ctx context.Context, host string, r *bufio.Reader, process io.Cl
 	case err != nil:
 		return g, fmt.Errorf("%w: %w", errNoGreeting, err)
 	case g.Protocol == 0:
-		return g, &MissingError{Host: host, System: g.System}
+		return g, &MissingError{Host: host, Program: g.Program, Status: g.Status, System: g.System}
 	case g.Protocol != Version:
 		return g, &OldError{Host: host, Version: g.Version}
 	case g.Error != "":
@@ -90,6 +91,9 @@ const usageStatus = 2
 // byForward asks the sshd of HOST for a Unix socket. The error is that of the tunnel, or a
 // *sshtunnel.ListenError.
 func (c *Carrier) byForward(ctx context.Context) (*way, error) {
+	if c.hasOpenSocket() {
+		return nil, &ProofError{Host: c.cfg.Host, Way: ByForward, Mask: true, Err: errOpenSocket}
+	}
 	path := forwardedPath(c.cfg.User)
 	// The state is that of the link on which sshd makes the socket: sshd leaves the file behind, so
 	// the next link must ask for another name.
@@ -123,6 +127,35 @@ func (c *Carrier) byForward(ctx context.Context) (*way, error) {
 			l.Close()
 		},
 	}, nil
+}
+
+// checkMode asks HOST whether others may connect to a forwarded socket, if commands run there. The
+// error is a *ProofError if they may.
+func (c *Carrier) checkMode(ctx context.Context, path string) error {
+	ctx, cancel := runningTimeout(ctx, greetingTimeout)
+	defer cancel()
+	process, err := c.cfg.Tunnel.Exec(ctx, "ls -ld "+path)
+	if err != nil {
+		return nil // the login there looks, too
+	}
+	defer process.Close()
+	defer context.AfterFunc(ctx, func() { process.Close() })()
+	text, _ := io.ReadAll(io.LimitReader(process, maxGreeting))
+	for line := range strings.Lines(string(text)) {
+		mode, rest, _ := strings.Cut(line, " ")
+		if strings.Contains(rest, path) && len(mode) >= len("srw-------") && mode[0] == 's' && mode[4:10] != "------" {
+			return &ProofError{Host: c.cfg.Host, Way: ByForward, Mask: true, Err: errOpenSocket}
+		}
+	}
+	return nil
+}
+
+// hasOpenSocket reports whether a login on HOST has said that others may connect to the socket that
+// its sshd makes.
+func (c *Carrier) hasOpenSocket() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open
 }
 
 // expectProbe returns the line that proves a way, and a channel that is closed when it arrives.

@@ -122,19 +122,27 @@ func List(dir string) ([]string, error) {
 }
 
 // ListAmongOthers returns the paths of this user's sockets in a directory that others may write to,
-// such as /tmp. Their names begin with prefix, and nobody else may connect to them. Whoever dials
-// one must still look at the user of the process behind it, as Dial does.
-func ListAmongOthers(dir, prefix string) []string {
+// such as /tmp. Their names begin with prefix. Nobody else may connect to the private ones. Whoever
+// dials one must still look at the user of the process behind it, as Dial does. To the open ones
+// others may connect as well. A socket to which nobody may connect is made private.
+func ListAmongOthers(dir, prefix string) (private, open []string) {
 	matches, _ := filepath.Glob(filepath.Join(dir, prefix+"*"+extension)) // no error but that of the pattern
-	var paths []string
 	for _, path := range matches {
 		fi, err := os.Lstat(path)
-		if err != nil || !isSocket(fi) || isOpen(fi.Mode()) {
+		if err != nil || !isSocket(fi) {
 			continue
 		}
-		if uid, known := owner(fi); known && uid == os.Geteuid() {
-			paths = append(paths, path)
+		if uid, known := owner(fi); !known || uid != os.Geteuid() {
+			continue
+		}
+		if fi.Mode().Perm()&0o677 == 0 && os.Chmod(path, 0o600) != nil {
+			continue
+		}
+		if isOpen(fi.Mode()) {
+			open = append(open, path)
+		} else {
+			private = append(private, path)
 		}
 	}
-	return paths
+	return private, open
 }

@@ -74,6 +74,10 @@ func (l *lent) report(s helper.Shown) {
 	if s.Trouble != "" && s.Trouble != l.last.Trouble {
 		l.login.Messages.hint("your workstation says: %s", OneLine(s.Trouble))
 	}
+	if s.OpenSocket != "" && s.OpenSocket != l.last.OpenSocket {
+		l.login.Messages.hint("%s leads to your workstation and is not used, because other users of this machine may connect to it: "+
+			"the sshd here needs StreamLocalBindMask 0177, its default", s.OpenSocket)
+	}
 	if s.Refused && !l.last.Refused {
 		l.login.Messages.hint("the login was refused on your workstation")
 	}

@@ -54,13 +54,21 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, err
 		Dirs: helper.Dirs(cfg.SocketDirs, cfg.Env.UsualStateDir()), Upstream: PlainURL(s.Upstream), Others: others, Log: cfg.Log,
 		Deliver: func(ctx context.Context, u *url.URL) error { return s.SignIn.Deliver(ctx, u) },
 		Belongs: func(err error) bool { return !errors.Is(err, oauth.ErrNoSignIn) },
-		Explain: cfg.Explain,
+		Explain: cfg.Explain, Token: func() string { return tokenName(s.SignIn) },
 	})
 	s.closers = append(s.closers, s.Logins.Close)
 	fixed := isPortFixed(cfg.Settings)
 	return func(ctx context.Context, addr string) (net.Listener, error) {
 		return s.Logins.Listen(ctx, helper.Want{Addr: addr, Fixed: fixed, Listen: listen})
 	}, nil
+}
+
+// tokenName names the token that is stored by when it expires. It is empty without a token.
+func tokenName(t *oauth.Transport) string {
+	if a, _ := t.Stored(); a.SignedIn {
+		return "until " + a.Expiry.UTC().String()
+	}
+	return ""
 }
 
 // Forwarded reports whether the workstation of --callback-via listens for the login under way.

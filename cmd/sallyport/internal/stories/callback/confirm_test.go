@@ -11,8 +11,8 @@ import (
 	"sallyport/cmd/sallyport/internal/machines"
 )
 
-// The first login of HOST takes one click on our page, the next one none, and after a logout the
-// person is asked again. All of it is seen in a real browser.
+// The first login of a client of HOST takes one click on our page, the next one none, and after a
+// logout the person is asked again. All of it is seen in a real browser.
 func TestOneClickTheFirstTime(t *testing.T) {
 	l := lendBrowser(t)
 	links := filepath.Join(machines.OpenDir(t), "links")
@@ -24,9 +24,9 @@ func TestOneClickTheFirstTime(t *testing.T) {
 
 	opened := 0
 	// begin starts a login on HOST, and shows in the browser what the workstation opens.
-	begin := func(profile string) (*machines.Process, machines.TabPage) {
+	begin := func(profile string, more ...string) (*machines.Process, machines.TabPage) {
 		t.Helper()
-		login := machines.StartProcess(t, l.inSession("login", "--profile", profile, l.Gate.URL)(t))
+		login := machines.StartProcess(t, l.inSession(append([]string{"login", "--profile", profile, l.Gate.URL}, more...)...)(t))
 		var lines []string
 		machines.Poll(t, func() bool {
 			text, _ := os.ReadFile(links)
@@ -38,7 +38,8 @@ func TestOneClickTheFirstTime(t *testing.T) {
 	}
 	isAsked := func(page machines.TabPage) bool { return strings.Contains(page.Text, "devbox wants to sign in") }
 
-	login, page := begin("one")
+	known := "--client-id=" + l.OIDC.RegisterNative(t, machines.DefaultCallback)
+	login, page := begin("one", known)
 	if !isAsked(page) || !strings.Contains(page.Text, l.Gate.URL) || !strings.Contains(page.Text, l.OIDC.Issuer) {
 		t.Errorf("the person is asked by %+v", page)
 	}
@@ -52,7 +53,7 @@ func TestOneClickTheFirstTime(t *testing.T) {
 		t.Errorf("login ended with status %d", status)
 	}
 
-	login, page = begin("two")
+	login, page = begin("two", known)
 	if isAsked(page) {
 		t.Errorf("the person is asked again by %+v", page)
 	}
@@ -63,6 +64,13 @@ func TestOneClickTheFirstTime(t *testing.T) {
 		t.Errorf("the second login ended with status %d", status)
 	}
 
+	// Another client, which the login server may let do other things, is another question.
+	if login, page = begin("three"); !isAsked(page) || !strings.Contains(page.Text, "not the program (client ID) of before") {
+		t.Errorf("another client is not asked about: %+v", page)
+	}
+	tab.Keep(t, "another-client")
+	login.Stop()
+
 	sallyport := func(args ...string) *machines.Process {
 		p := machines.StartProcess(t, machines.Command(t, l.home, args...))
 		if status := p.Wait(t); status != 0 {
@@ -72,7 +80,7 @@ func TestOneClickTheFirstTime(t *testing.T) {
 	}
 	sallyport("status").Out.Await(t, `logins on devbox open this browser without asking\n  page\s+`+l.OIDC.Issuer)
 	sallyport("logout", "--all").Err.Await(t, `logins elsewhere ask again`)
-	if _, page = begin("three"); !isAsked(page) {
+	if _, page = begin("four", known); !isAsked(page) {
 		t.Errorf("after logout --all the person is not asked: %+v", page)
 	}
 }

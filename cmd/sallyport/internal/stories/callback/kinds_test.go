@@ -54,6 +54,11 @@ var kinds = []kind{
 	{name: "ForceCommand, streams from HOST only", config: []string{"ForceCommand " + forced, "AllowStreamLocalForwarding remote"},
 		want: "a socket is forwarded, which could not be tried"},
 	{name: "no sallyport on HOST", bare: true, want: "a forwarded Unix socket"},
+	// The login there makes the socket its own.
+	{name: "StreamLocalBindMask 0777", config: []string{"ForceCommand " + forced, "StreamLocalBindMask 0777"}, want: "a socket is forwarded, which could not be tried"},
+	{name: "StreamLocalBindMask 0777, no sallyport", bare: true, config: []string{"StreamLocalBindMask 0777"}, want: "a forwarded Unix socket"},
+	{name: "StreamLocalBindMask 0111, no sallyport", bare: true, config: []string{"StreamLocalBindMask 0111"}, refused: "other users there may connect to it"},
+	{name: "StreamLocalBindMask 0111", config: []string{"StreamLocalBindMask 0111"}, want: "sallyport .* there"},
 	{name: "no sallyport, no forwarding", bare: true, config: []string{"DisableForwarding yes"}, refused: "no sallyport was found on devbox"},
 	{name: "ForceCommand, no forwarding", config: []string{"ForceCommand " + forced, "DisableForwarding yes"}, refused: "devbox lets no login there reach this machine"},
 	{name: "MaxSessions 0, no forwarding", config: []string{"MaxSessions 0", "AllowStreamLocalForwarding no"}, refused: "devbox lets no login there reach this machine"},
