@@ -82,6 +82,7 @@ type pageState struct {
 	awaySince time.Time
 	// far is what is known of a login page that perhaps only HOST reaches.
 	far farState
+	lineage
 }
 
 // hostPort returns host and port as a URL has them.
@@ -230,8 +231,12 @@ func (l *login) openLocked() {
 	case b.pages.within(pagesTime, now) >= maxPages || d.opened.within(pagesTime, now) >= maxAllPages:
 		err = errors.New("the workstation has shown too many login pages in the last minutes")
 	}
-	l.page.visitName, l.page.name, l.page.token = newName(), newName(), newName()
-	d.shown[l.page.name], d.shown[l.page.visitName] = l, l
+	if before := predecessorLocked(l); before != nil {
+		inheritLocked(l, before)
+	} else {
+		l.page.visitName, l.page.name, l.page.token = newName(), newName(), newName()
+		d.shown[l.page.name], d.shown[l.page.visitName] = l, l
+	}
 	l.phase = asking
 	if l.mayOpenLocked() {
 		l.phase, l.page.going = opened, true
@@ -243,7 +248,14 @@ func (l *login) openLocked() {
 		return
 	}
 	b.open, b.pages, d.opened = l, append(b.pages, now), append(d.opened, now)
-	d.running.Go(func() { l.launch() }) // ends when the browser was started
+	if now.Before(tabLastsLocked(l)) { // the tab of the login before it is there
+		l.showLocked(map[bool]string{false: helper.HowConfirm, true: helper.HowOpened}[l.page.going])
+		text := fmt.Sprintf("%s has begun the sign-in to %s anew: it goes on in the tab that is open in your browser", l.from.name(), l.upstream)
+		d.running.Go(func() { d.tell(l.from.host, "%s", text) }) // ends with the line
+		remindLocked(l)
+		return
+	}
+	launchLocked(l)
 }
 
 // mayOpenLocked reports whether the login page may be opened without a question.
@@ -286,7 +298,7 @@ func (l *login) overLocked(end phase) {
 	if l.phase.over() {
 		return
 	}
-	l.phase = end
+	l.phase, l.page.awaySince = end, time.Now()
 	unkeepLocked(l)
 	l.stopLocked()
 	delete(d.logins, l.id)

@@ -134,7 +134,7 @@ func (s *pageServer) visit(w http.ResponseWriter, r *http.Request) {
 	page := ""
 	if l != nil && l.page.visitName == name {
 		delete(d.shown, name)
-		l.page.visitName, page = "", l.page.name
+		l.page.visitName, l.page.seen, page = "", time.Now(), l.page.name
 	}
 	d.mu.Unlock()
 	if page == "" {
@@ -193,6 +193,14 @@ func (s *pageServer) look(l *login, name string) (page, <-chan struct{}) {
 	s.desk.mu.Lock()
 	defer s.desk.mu.Unlock()
 	now := time.Now()
+	if heir := heirOf(l); heir != l && name == l.page.name {
+		if l.query != "" {
+			goOnLocked(heir)
+		}
+		namePageLocked(heir)
+		return pageNext(l.from.name(), s.url(loginPath, heir.page.name)), l.changed
+	}
+	l.page.seen = now
 	p := l.pageOfLocked(name, now)
 	switch {
 	case p.Target != "":
