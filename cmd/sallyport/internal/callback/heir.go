@@ -2,7 +2,6 @@ package callback
 
 import (
 	"crypto/subtle"
-	"net/url"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/helper"
@@ -69,16 +68,7 @@ func endedLocked(l *login) bool {
 // wantsSame reports whether two logins want the same of the person.
 func wantsSame(a, b *login) bool {
 	return a.from.host == b.from.host && a.from.local == b.from.local && a.upstream == b.upstream &&
-		a.origin == b.origin && a.issuer == b.issuer && a.unseen == b.unseen && clientOf(a.link) == clientOf(b.link)
-}
-
-// clientOf returns the client ID of a link.
-func clientOf(link string) string {
-	u, err := url.Parse(link)
-	if err != nil {
-		return ""
-	}
-	return u.Query().Get("client_id")
+		a.asks(b.request) && a.unseen == b.unseen
 }
 
 // predecessorLocked returns the login whose page a new one takes over. It is nil if there is none.
@@ -181,7 +171,9 @@ func goOnLocked(l *login) {
 	}
 	if l.phase == opened || l.phase == asking && l.mayOpenLocked() {
 		l.phase, l.page.going = opened, true
-		l.showLocked(helper.HowOpened)
+		if l.how != helper.HowOpened {
+			l.showLocked(helper.HowOpened)
+		}
 	}
 }
 

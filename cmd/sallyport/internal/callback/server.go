@@ -261,6 +261,8 @@ func (s *pageServer) choose(l *login, r *http.Request) bool {
 			l.page.far.stop()
 			l.page.far = farState{}
 		}
+		b := l.brakeLocked()
+		b.misses, b.quietUntil = nil, time.Time{} // the person wants logins of this HOST
 		l.page.agreed, l.page.going, l.phase = l.request, true, opened
 		l.showLocked(helper.HowOpened)
 	case choice == "refuse" && l.phase == asking:
