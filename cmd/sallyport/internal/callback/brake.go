@@ -11,9 +11,10 @@ const (
 	// maxMisses pages of one HOST that the person refused, or left alone, silence it for quietTime.
 	maxMisses = 3
 	quietTime = time.Hour
-	// maxElsewhere pages within quietTime may end because somebody has signed in elsewhere, as HOST
-	// says. More than that are as those that were left alone, for HOST may lie.
-	maxElsewhere = 10
+	// maxByHost pages within quietTime may end because the login was cancelled on HOST, or finished
+	// in another way, or because its program was killed. More than that are as those that were left
+	// alone, for it is HOST who says so.
+	maxByHost = 10
 	// maxPages is how many pages of one HOST may open within pagesTime, and maxAllPages is that of
 	// all together.
 	maxPages, maxAllPages = 20, 40
@@ -42,8 +43,8 @@ type brake struct {
 	waiting []*login
 	// misses are when the person refused a page or left one alone since the last callback.
 	misses times
-	// elsewhere are when a login of HOST was finished elsewhere while its page was open here.
-	elsewhere times
+	// byHost are when HOST ended a login while its page was open here.
+	byHost times
 	// pages are when pages opened, and told when the person got a line.
 	pages, told times
 	// busy are the ports that HOST has found taken, and when.
@@ -52,13 +53,13 @@ type brake struct {
 	quietUntil time.Time
 }
 
-// finishedElsewhere notes a page of a login that was finished elsewhere. It reports whether HOST is
-// believed.
-func (b *brake) finishedElsewhere(now time.Time) bool {
-	if b.elsewhere.within(quietTime, now) >= maxElsewhere {
+// endedByHost notes a page whose login HOST has ended. It reports whether HOST is believed that the
+// person has left nothing alone.
+func (b *brake) endedByHost(now time.Time) bool {
+	if b.byHost.within(quietTime, now) >= maxByHost {
 		return false
 	}
-	b.elsewhere = append(b.elsewhere, now)
+	b.byHost = append(b.byHost, now)
 	return true
 }
 

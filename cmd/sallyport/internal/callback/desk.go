@@ -66,6 +66,9 @@ type Origin struct {
 	Local bool
 	// Dial makes a connection through HOST. It is nil if there is none.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Since says since when connections come from HOST. It is zero while HOST is away. It is nil if
+	// that is not known.
+	Since func() time.Time
 }
 
 // Desk lends this machine's browser and loopback ports to logins on other machines. Its methods may
@@ -211,6 +214,8 @@ type source struct {
 	trusted bool
 	// dial makes a connection through HOST. It may be nil.
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// since says since when HOST is there. It may be nil.
+	since func() time.Time
 }
 
 // name returns the name of HOST for people.
@@ -224,11 +229,13 @@ func (s source) name() string {
 // sourceOf returns where a login comes from. Only a process of this machine is believed if it says
 // that the login is another's.
 func (d *Desk) sourceOf(m helper.Message, from Origin) source {
-	s := source{host: from.Host, dial: from.Dial}
+	s := source{host: from.Host, dial: from.Dial, since: from.Since}
 	if from.Local {
 		s.host, s.trusted = shown(m.From), m.Trusted && m.From != ""
 	}
-	s.local = from.Local && s.host == ""
+	if s.local = from.Local && s.host == ""; s.local {
+		s.since = alwaysThere
+	}
 	for _, host := range d.cfg.TrustHosts {
 		s.trusted = s.trusted || host == s.host && host != ""
 	}
@@ -377,6 +384,12 @@ func (d *Desk) take(l *login, c *conversation, m helper.Message) {
 	l.request, l.page.relinked = r, false
 	l.expireAtLocked(r.expires)
 	l.wakeLocked()
+	if l.page.heir != nil { // it was taken for one that had ended
+		l.page.heir = nil
+		if l.phase == asking || l.phase == opened {
+			first = true
+		}
+	}
 	switch {
 	case first && restoreLocked(l):
 	case first:

@@ -130,7 +130,13 @@ func (w *world) connect(from Origin, hold helper.Message) *remote {
 // hold makes a connection from a HOST with a login of its own, on any port.
 func (w *world) hold(host string) *remote {
 	w.t.Helper()
-	r := w.connect(Origin{Host: host}, helper.Message{Login: newName(), Upstream: "https://mcp.example/mcp", RedirectURI: "http://127.0.0.1:0/"})
+	return w.holdFor(Origin{Host: host}, "https://mcp.example/mcp")
+}
+
+// holdFor is hold for a login to an upstream.
+func (w *world) holdFor(from Origin, upstream string) *remote {
+	w.t.Helper()
+	r := w.connect(from, helper.Message{Login: newName(), Upstream: upstream, RedirectURI: "http://127.0.0.1:0/"})
 	r.held = r.receive(helper.TypeHeld)
 	r.state = newName()
 	return r

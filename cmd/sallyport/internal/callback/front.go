@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/session"
 )
@@ -62,13 +63,24 @@ func (f front) take(r *http.Request) (page string, carried http.Handler) {
 	if l == nil && !query.Has("state") && query.Has("error") {
 		l = f.onlyLocked(r.URL.Path)
 	}
-	if l != nil {
-		namePageLocked(l)
+	switch {
+	case l != nil:
 		l.comeBackLocked(r.URL.RawQuery)
-	} else if l = f.beginLocked(r.URL.Path); l == nil {
-		return "", d.carried[f.number]
+		if heir := heirOf(l); heir != l {
+			goOnLocked(heir)
+			l = heir
+		}
+	default:
+		if l = f.heirLocked(r.URL.Path, query.Get("state")); l == nil {
+			l = f.beginLocked(r.URL.Path)
+		}
+		if l == nil {
+			return "", d.carried[f.number]
+		}
+		goOnLocked(l)
 	}
 	namePageLocked(l)
+	l.page.seen = time.Now()
 	return d.pages.url(loginPath, l.page.name), nil
 }
 
@@ -114,17 +126,9 @@ func (f front) onlyLocked(path string) *login {
 func (f front) beginLocked(path string) *login {
 	for _, l := range f.desk.logins {
 		same := subtle.ConstantTimeCompare([]byte(l.startPath), []byte(path)) == 1
-		if !same || l.port.number != f.number {
-			continue
+		if same && l.port.number == f.number {
+			return l
 		}
-		if l.phase == waiting { // it has its turn now, because the person wants it
-			l.brakeLocked().forget(l)
-			l.phase = asking
-		}
-		if l.phase == opened || l.phase == asking && l.mayOpenLocked() {
-			l.phase, l.page.going = opened, true
-		}
-		return l
 	}
 	return nil
 }

@@ -176,7 +176,7 @@ func (s *pageServer) keptPage(name string) (page, bool) {
 	for _, c := range s.desk.cfg.Kept.all() {
 		if c.Page == s.url(loginPath, name) {
 			p := pageAway(source{host: c.Host}.name(), nil, c.Expires)
-			p.Next = "You can close this tab, too: " + c.Host + " shows whether it is signed in."
+			p.Next = "You can close this tab, too: " + c.Host + " shows whether it is signed in. If the program there has ended, start it again."
 			return p, true
 		}
 	}

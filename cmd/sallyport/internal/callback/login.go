@@ -82,6 +82,7 @@ type pageState struct {
 	awaySince time.Time
 	// far is what is known of a login page that perhaps only HOST reaches.
 	far farState
+	lineage
 }
 
 // hostPort returns host and port as a URL has them.
@@ -218,32 +219,56 @@ func (l *login) admitLocked() {
 	l.showLocked(helper.HowWaiting)
 }
 
-// openLocked opens the page of a login. If the brake holds, the page opens by hand only.
-func (l *login) openLocked() {
-	d := l.desk
-	b, now := l.brakeLocked(), time.Now()
-	var err error
+// brakeErrorLocked says why no page may open by itself. It is nil if one may.
+func brakeErrorLocked(l *login, now time.Time) error {
+	b := l.brakeLocked()
 	switch {
 	case b.quiet(now) && !l.from.local:
-		err = fmt.Errorf("the workstation shows no page of this host until %s, because the person refused or ignored %d of them",
+		return fmt.Errorf("it opens no page of this host by itself until %s, because %d of them were refused or left alone",
 			b.quietUntil.Format(time.TimeOnly), maxMisses)
-	case b.pages.within(pagesTime, now) >= maxPages || d.opened.within(pagesTime, now) >= maxAllPages:
-		err = errors.New("the workstation has shown too many login pages in the last minutes")
+	case b.pages.within(pagesTime, now) >= maxPages || l.desk.opened.within(pagesTime, now) >= maxAllPages:
+		return errors.New("it has opened too many login pages in the last minutes")
 	}
-	l.page.visitName, l.page.name, l.page.token = newName(), newName(), newName()
-	d.shown[l.page.name], d.shown[l.page.visitName] = l, l
+	return nil
+}
+
+// openLocked opens the page of a login. If the brake holds, the page opens by hand only.
+func (l *login) openLocked() {
+	d, b, now := l.desk, l.brakeLocked(), time.Now()
+	err := brakeErrorLocked(l, now)
+	if before := predecessorLocked(l); before != nil {
+		inheritLocked(l, before)
+	} else {
+		l.page.visitName, l.page.name, l.page.token = newName(), newName(), newName()
+		d.shown[l.page.name], d.shown[l.page.visitName] = l, l
+	}
 	l.phase = asking
 	if l.mayOpenLocked() {
 		l.phase, l.page.going = opened, true
 	}
+	wants := fmt.Sprintf("%s wants to sign in to %s at %s", l.from.name(), l.upstream, l.origin)
+	say := func(format string, args ...any) {
+		d.running.Go(func() { d.tell(l.from.host, format, args...) }) // ends with the line
+	}
 	if err != nil { // the person may still open the page by hand
-		l.postLocked(helper.Message{Type: helper.TypeError, Kind: helper.KindTooMany, Text: err.Error()})
-		text := fmt.Sprintf("%s wants to sign in to %s at %s; %v. If you want it, open: %s", l.from.name(), l.upstream, l.origin, err, d.pages.url(loginPath, l.page.name))
-		d.running.Go(func() { d.tell(l.from.host, "%s", text) }) // ends with the line
+		l.postLocked(helper.Message{Type: helper.TypeError, Kind: helper.KindTooMany,
+			Text: err.Error() + "; if you want this login, open its link in the browser there yourself"})
+		say("%s. No page is opened for it: %v. If you want it, open: %s (once you have clicked on Continue, pages of %s open by themselves again)",
+			wants, err, d.pages.url(loginPath, l.page.name), l.from.name())
 		return
 	}
 	b.open, b.pages, d.opened = l, append(b.pages, now), append(d.opened, now)
-	d.running.Go(func() { l.launch() }) // ends when the browser was started
+	if now.After(tabLastsLocked(l)) {
+		launchLocked(l)
+		return
+	}
+	how := helper.HowConfirm // in the tab of the login before it
+	if l.page.going {
+		how = helper.HowOpened
+	}
+	l.showLocked(how)
+	say("%s anew: it goes on in the tab that is open in your browser", wants)
+	remindLocked(l)
 }
 
 // mayOpenLocked reports whether the login page may be opened without a question.
@@ -286,7 +311,7 @@ func (l *login) overLocked(end phase) {
 	if l.phase.over() {
 		return
 	}
-	l.phase = end
+	l.phase, l.page.awaySince = end, time.Now()
 	unkeepLocked(l)
 	l.stopLocked()
 	delete(d.logins, l.id)
@@ -301,6 +326,17 @@ func (l *login) overLocked(end phase) {
 	}
 }
 
+// byPersonLocked reports whether a page came to nothing because of the person here, who refused it
+// or let the time of the login pass. If it was not so, HOST ended the login: it was cancelled or
+// finished there, or the program was killed.
+func byPersonLocked(l *login, now time.Time) bool {
+	late := l.phase == expired && !l.awayLocked() || l.phase == ended && now.After(l.expires.Add(-latestEnd))
+	return !l.from.local && (l.phase == refused || late)
+}
+
+// latestEnd is how long before the end of a login HOST may say so itself.
+const latestEnd = 10 * time.Second
+
 // yieldLocked gives the turn of a login, whose page is open, to the next.
 func (d *Desk) yieldLocked(l *login) {
 	b, now := l.brakeLocked(), time.Now()
@@ -308,8 +344,7 @@ func (d *Desk) yieldLocked(l *login) {
 	switch {
 	case l.query != "":
 		b.misses = nil
-	case l.from.local, l.outcome != nil && l.outcome.OK && b.finishedElsewhere(now):
-	default:
+	case byPersonLocked(l, now), !l.from.local && l.page.launched && !b.endedByHost(now):
 		b.missed(now)
 	}
 	for b.open == nil && len(b.waiting) > 0 && d.ctx.Err() == nil {

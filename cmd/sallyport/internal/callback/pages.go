@@ -76,9 +76,8 @@ func (l *login) pageOfLocked(name string, now time.Time) page {
 	case l.phase == expired:
 		return page{Title: "Too late", Text: "Nobody finished this sign-in in time, or " + host + " did not come back in time.", Facts: facts,
 			Next: "Start it again on " + host + "."}
-	case l.phase == ended:
-		return page{Title: "This sign-in is over", Text: host + " does not wait for it any more: it was cancelled there, or finished in another way.",
-			Facts: facts, Next: "You can close this tab."}
+	case endedLocked(l):
+		return endedPage(l, facts, now)
 	case l.phase == returned && l.awayLocked():
 		return pageAway(host, facts, l.expires)
 	case l.phase == returned:
@@ -100,13 +99,40 @@ func (l *login) pageOfLocked(name string, now time.Time) page {
 	return l.askPage(facts)
 }
 
+// endedPage says that the program that wanted the login runs no more. It goes on to the next login
+// for as long as it is kept.
+func endedPage(l *login, facts []fact, now time.Time) page {
+	host := l.from.name()
+	if l.phase == ended {
+		p := page{Title: "This sign-in is over", Text: host + " does not wait for it any more: it was cancelled there, or finished in another way.",
+			Facts: facts, Next: "You can close this tab."}
+		if now.Sub(l.page.awaySince) < keepPage-tabTime {
+			p.Refresh = 2
+		}
+		return p
+	}
+	p := page{Kind: "wait", Title: "The program on " + host + " has ended", Text: "It wanted this sign-in, and does not run any more. ",
+		Facts: append(facts, until(l.expires)), Next: "If it does not start by itself, start it again on " + host + ".", Refresh: 2}
+	if l.query != "" {
+		p.Text = "You have signed in, but it is not there any more to fetch the token. "
+	}
+	p.Text += "When it asks again, this page goes on by itself."
+	return p
+}
+
+// pageNext leads to the page of the next login that wants the same.
+func pageNext(host, link string) page {
+	return page{Kind: "wait", Title: "One moment", Text: "The program on " + host + " has begun the sign-in anew. This page goes on by itself.", Target: link}
+}
+
 // until says how long the login is waited for.
 func until(t time.Time) fact { return fact{"until", t.Local().Format(time.TimeOnly)} }
 
 // pageAway says that the callback is kept until HOST is back.
 func pageAway(host string, facts []fact, expires time.Time) page {
 	return page{Kind: "wait", Title: host + " is away", Text: "You have signed in, and the answer is kept here. " +
-		"This goes on by itself as soon as " + host + " is back.", Facts: append(facts, until(expires)), Refresh: 2}
+		"This goes on by itself as soon as " + host + " is back.", Facts: append(facts, until(expires)), Refresh: 2,
+		Next: "Has the program there ended meanwhile? Start it again: this page goes on with its next sign-in."}
 }
 
 // askPage asks whether to open the login page, or says that it is open.

@@ -118,18 +118,19 @@ func TestBrake(t *testing.T) {
 		if how := r.show(); how != helper.HowConfirm {
 			t.Fatalf("page %d: the person sees %q", i, how)
 		}
-		w.visit()
+		page := w.page(w.visit())
 		other := w.hold("rogue")
 		if how := other.show(); how != helper.HowWaiting {
 			t.Errorf("beside page %d the person sees %q", i, how)
 		}
 		w.checkNoVisit("a second page at once")
 		other.end()
-		r.end()
+		w.choose(page, "refuse", "")
 	}
 	r := w.hold("rogue")
 	r.send(r.message())
-	if e := r.receive(helper.TypeError); e.Kind != helper.KindTooMany || !strings.Contains(e.Text, "shows no page of this host until") {
+	if e := r.receive(helper.TypeError); e.Kind != helper.KindTooMany || !strings.Contains(e.Text, "opens no page of this host by itself until") ||
+		!strings.Contains(e.Text, "open its link in the browser there yourself") {
 		t.Errorf("after %d pages in vain, got %+v", maxMisses, e)
 	}
 	w.checkNoVisit("a silent host")
@@ -139,26 +140,67 @@ func TestBrake(t *testing.T) {
 	}
 }
 
-// Logins of a HOST that somebody finishes elsewhere, on another workstation say, are no pages in
-// vain. A HOST that only says so is silent in the end.
-func TestLoginsFinishedElsewhere(t *testing.T) {
+// Logins that HOST ends are no pages that the person refused or left alone: somebody has finished
+// them elsewhere, on another workstation say, or cancelled them, or the program was killed. A HOST
+// that does so all the time is silent in the end.
+func TestLoginsThatHostEnds(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		end  func(*remote)
+		page string
+	}{
+		{"finished elsewhere", func(r *remote) { r.send(helper.Message{Type: helper.TypeOutcome, OK: true}); r.end() }, "devbox is signed in"},
+		{"cancelled", func(r *remote) { r.end() }, "This sign-in is over"},
+		{"killed", func(r *remote) {
+			r.Close()
+			<-r.ended
+		}, "The program on devbox has ended"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			for i := range maxByHost + maxMisses {
+				r := w.holdFor(Origin{Host: "devbox", Since: alwaysThere}, fmt.Sprintf("https://mcp.example/%d", i))
+				if how := r.show(); how != helper.HowConfirm {
+					t.Fatalf("page %d: the person sees %q", i, how)
+				}
+				page := w.page(w.visit())
+				row.end(r)
+				w.backdate(r)
+				w.checkText(w.get(page), 200, row.page)
+			}
+			r := w.hold("devbox")
+			r.send(r.message())
+			if e := r.receive(helper.TypeError); e.Kind != helper.KindTooMany {
+				t.Errorf("got %+v", e)
+			}
+			w.checkNoVisit("a silent host")
+		})
+	}
+}
+
+// A login whose time the person lets pass is a page in vain, whoever notes it first.
+func TestLoginsThatThePersonLetsPass(t *testing.T) {
 	w := newWorld(t, nil)
-	for i := range maxElsewhere + maxMisses {
-		r := w.hold("devbox")
-		if how := r.show(); how != helper.HowConfirm {
-			t.Fatalf("page %d: the person sees %q", i, how)
-		}
+	for i := range maxMisses {
+		r := w.holdFor(Origin{Host: "devbox"}, fmt.Sprintf("https://mcp.example/%d", i))
+		m := r.message()
+		m.Expires = time.Now().Add(2 * time.Second)
+		r.send(m)
+		r.receive(helper.TypeShown)
 		page := w.page(w.visit())
-		r.send(helper.Message{Type: helper.TypeOutcome, OK: true})
-		r.end()
-		w.checkText(w.get(page), 200, "devbox is signed in")
+		if i > 0 { // HOST says so first
+			r.end()
+			continue
+		}
+		<-time.After(time.Until(m.Expires))
+		for !strings.Contains(w.get(page).text, "Too late") {
+		}
 	}
 	r := w.hold("devbox")
 	r.send(r.message())
 	if e := r.receive(helper.TypeError); e.Kind != helper.KindTooMany {
 		t.Errorf("got %+v", e)
 	}
-	w.checkNoVisit("a silent host")
 }
 
 // A HOST that is trusted, and whose own login server sends the browser back at once, cannot open

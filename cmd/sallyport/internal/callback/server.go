@@ -134,7 +134,7 @@ func (s *pageServer) visit(w http.ResponseWriter, r *http.Request) {
 	page := ""
 	if l != nil && l.page.visitName == name {
 		delete(d.shown, name)
-		l.page.visitName, page = "", l.page.name
+		l.page.visitName, l.page.seen, page = "", time.Now(), l.page.name
 	}
 	d.mu.Unlock()
 	if page == "" {
@@ -193,6 +193,14 @@ func (s *pageServer) look(l *login, name string) (page, <-chan struct{}) {
 	s.desk.mu.Lock()
 	defer s.desk.mu.Unlock()
 	now := time.Now()
+	if heir := heirOf(l); heir != l && name == l.page.name {
+		if l.query != "" {
+			goOnLocked(heir)
+		}
+		namePageLocked(heir)
+		return pageNext(l.from.name(), s.url(loginPath, heir.page.name)), l.changed
+	}
+	l.page.seen = now
 	p := l.pageOfLocked(name, now)
 	switch {
 	case p.Target != "":
@@ -253,6 +261,8 @@ func (s *pageServer) choose(l *login, r *http.Request) bool {
 			l.page.far.stop()
 			l.page.far = farState{}
 		}
+		b := l.brakeLocked()
+		b.misses, b.quietUntil = nil, time.Time{} // the person wants logins of this HOST
 		l.page.agreed, l.page.going, l.phase = l.request, true, opened
 		l.showLocked(helper.HowOpened)
 	case choice == "refuse" && l.phase == asking:

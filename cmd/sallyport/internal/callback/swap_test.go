@@ -66,6 +66,9 @@ func (s swap) try(t *testing.T) {
 		r.show()
 		w.choose(w.page(w.visit()), "continue", "&remember=yes")
 		r.receive(helper.TypeShown)
+		w.browse(http.MethodGet, r.callback("code=x"), "")
+		r.receive(helper.TypeCallback)
+		r.send(helper.Message{Type: helper.TypeOutcome, OK: true})
 		r.end()
 		same := w.hold("rogue")
 		if how := same.show(); how != helper.HowOpened {

@@ -235,7 +235,7 @@ func (l *lending) serve(ctx context.Context, host *callback.Host) error {
 	if state.Missing != nil {
 		l.explain(state.Missing)
 	}
-	from := callback.Origin{Host: host.Name, Dial: host.Tunnel.DialContext}
+	from := callback.Origin{Host: host.Name, Dial: host.Tunnel.DialContext, Since: carried.Since}
 	l.running.Go(func() { l.desk.ServeAll(ctx, carried, from) }) // ends with ctx
 	l.running.Go(func() { l.followCarrier(ctx, host, carried) }) // ends with ctx
 	return nil

@@ -52,6 +52,8 @@ type Carrier struct {
 	mu      sync.Mutex
 	state   CarryState
 	changed chan struct{}
+	// since is when the way was found. It is zero without one.
+	since time.Time
 	// probe is what a connection says first that only proves the way. It is empty if none is
 	// awaited.
 	probe string
@@ -133,6 +135,13 @@ func (c *Carrier) State() (CarryState, <-chan struct{}) {
 	return c.state, c.changed
 }
 
+// Since returns since when logins come from HOST. It is zero while none does.
+func (c *Carrier) Since() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.since
+}
+
 // Close ends the way and Accept. Connections that were accepted over a session end with it.
 func (c *Carrier) Close() error {
 	c.cancel()
@@ -145,6 +154,11 @@ func (c *Carrier) set(s CarryState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.state = s
+	if s.Err != nil {
+		c.since = time.Time{}
+	} else {
+		c.since = time.Now()
+	}
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
