@@ -54,7 +54,7 @@ func pipeOf(stream mux.Stream) net.Conn {
 // The process of a connection is stopped while it should open a stream to a name. It may be looking
 // up the name, so it is not given up. But the stream, and those that come later, are opened on
 // another connection. When the process goes on, nothing was lost.
-func TestSilentConnectionIsPassedBy(t *testing.T) {
+func TestSecondConnectionBesideASilentOne(t *testing.T) {
 	t.Parallel()
 	_, port, _ := net.SplitHostPort(echo(t))
 	target := net.JoinHostPort("localhost", port)
@@ -96,7 +96,7 @@ func TestSilentConnectionIsPassedBy(t *testing.T) {
 
 // If the process stays as it is, its connection is given up after a while: the other one has opened
 // a stream to the same name.
-func TestSilentConnectionIsOutwaited(t *testing.T) {
+func TestSecondConnectionOutwaitsTheFirst(t *testing.T) {
 	t.Parallel()
 	_, port, _ := net.SplitHostPort(echo(t))
 	target := net.JoinHostPort("localhost", port)
@@ -128,7 +128,7 @@ func TestSilentConnectionIsOutwaited(t *testing.T) {
 // The process of a connection is stopped while it should open a stream to an address, or start a
 // command. It would do everything else meanwhile, so its connection is given up, and there is no
 // second one beside it.
-func TestSilentConnectionIsGivenUp(t *testing.T) {
+func TestNoExcuseForSilence(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
