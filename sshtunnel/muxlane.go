@@ -67,9 +67,19 @@ const silentAfter = silenceLimit + watchInterval
 const lookupLimit = 11 * time.Second
 
 // isSilent reports whether a link is left alone only because its server may be looking up a name.
+// The server must have been asked: see pool.askLocked.
 func isSilent(l *link) bool {
 	b := l.last().heartbeat()
-	return b != nil && b.owes() >= max(silentAfter, 4*time.Duration(b.best.Load())) && b.held() != ""
+	return b != nil && b.answersAtAll() && b.held() != "" && b.unanswered() >= echoLimit &&
+		b.owes() >= max(silentAfter, 4*time.Duration(b.best.Load()))
+}
+
+// askLocked asks the server of a link that owes an answer whether it lives. Where the user has set
+// ServerAliveInterval, nobody else does so.
+func (p *pool) askLocked(l *link) {
+	if b := l.last().heartbeat(); b != nil && b.owes() >= doubtAfter && b.unanswered() == 0 {
+		p.pingLocked(l)
+	}
 }
 
 // before reports whether ln is better for a new stream than another lane that was opened earlier.
@@ -82,9 +92,12 @@ func (ln *lane) before(other *lane) bool {
 	return ln.streams < other.streams
 }
 
-// watchLocked begins to measure a lane that much moves on.
+// watchLocked begins to measure a lane that much moves on, and asks one that owes an answer.
 func (p *pool) watchLocked(ln *lane) {
 	l := ln.link
+	if l != nil {
+		p.askLocked(l)
+	}
 	if l == nil || ln.measuring || p.closed || l.last().heartbeat() == nil || !busy(l) {
 		return
 	}

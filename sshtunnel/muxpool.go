@@ -189,7 +189,7 @@ func (p *pool) awaitOther(ctx context.Context, on *atomic.Pointer[link]) bool {
 	ticker := time.NewTicker(doubtInterval)
 	defer ticker.Stop()
 	for {
-		if l := on.Load(); l != nil && isSilent(l) && p.hasOther(l) {
+		if l := on.Load(); l != nil && p.isPassedBy(l) {
 			return true
 		}
 		select {
@@ -200,11 +200,14 @@ func (p *pool) awaitOther(ctx context.Context, on *atomic.Pointer[link]) bool {
 	}
 }
 
-// hasOther reports whether there is another connection than l that is not silent. If there is none,
-// it begins to dial one.
-func (p *pool) hasOther(l *link) bool {
+// isPassedBy reports whether a link is silent, and there is another connection that is not. If
+// there is none, it begins to dial one.
+func (p *pool) isPassedBy(l *link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.askLocked(l); !isSilent(l) {
+		return false
+	}
 	for _, ln := range p.lanes {
 		if ln.link != nil && ln.link != l && ln.link.life.Err() == nil && ln.rank() < laneFull {
 			return true
@@ -219,7 +222,7 @@ func (p *pool) hasOther(l *link) bool {
 func (p *pool) outwait(l *link, address string) {
 	b := l.last().heartbeat()
 	received := b.conn.Received.Load()
-	if b.held() != address {
+	if !l.doubted || b.held() != address {
 		return
 	}
 	p.mu.Lock()

@@ -191,15 +191,25 @@ func TestOnlyTheSameAddressIsAProof(t *testing.T) {
 		t.Run(address, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l, peer := quietLink("bastion")
+				l.doubted = true
 				h := l.last().(*sshHop)
 				h.beat.heldBy = h.blocking.at
 				p := newPool(nil)
 				h.blocking.add("slow:1")
 				h.blocking.add("other:1") // is behind
+				h.beat.heard.Store(true)
+				peer.dead.Store(true)
 				peer.conn.Write(make([]byte, 200))
 				time.Sleep(silentAfter)
+				if isSilent(l) {
+					t.Error("silent, and nobody has asked")
+				}
+				p.mu.Lock()
+				p.askLocked(l)
+				p.mu.Unlock()
+				time.Sleep(echoLimit)
 				if !isSilent(l) {
-					t.Fatal("not silent")
+					t.Error("not silent")
 				}
 				p.outwait(l, address)
 				time.Sleep(time.Minute)
@@ -207,8 +217,8 @@ func TestOnlyTheSameAddressIsAProof(t *testing.T) {
 					t.Errorf("the link: %v", context.Cause(l.life))
 				}
 				p.cancel()
-				p.tasks.Wait()
 				l.close(ErrClosed)
+				p.tasks.Wait()
 			})
 		})
 	}
