@@ -177,8 +177,9 @@
 //     name, the server logs in once more beside it, where that needs nobody. New streams go there,
 //     and a stream that was being opened is opened there, too: what is open first counts. If the
 //     second link has an answer to the same name, the first is given up when it has been silent for
-//     11 s, which leaves a resolver time for two repetitions. So a new stream waits for some 6 s,
-//     and a link that only has a slow lookup in its way is never lost.
+//     11 s, which leaves a resolver time for two repetitions, unless the user has set
+//     ServerAliveInterval. So a new stream waits for some 6 s, and a link that only has a slow
+//     lookup in its way is lost to keepalive at the earliest.
 //   - The name of a port, such as https, is looked up by the caller. All other names are resolved
 //     by the last hop, as always.
 //   - If no server can be used, the chain is dialed in this process after all.

@@ -77,6 +77,8 @@ type heartbeat struct {
 	mu sync.Mutex
 	// pending is closed when the latest request is answered. It is nil before the first one.
 	pending chan struct{}
+	// pendingSince is when that was made.
+	pendingSince time.Time
 	// nudging is closed when the latest nudge is sent. It is nil before the first one.
 	nudging chan struct{}
 }
@@ -89,7 +91,7 @@ func (b *heartbeat) ping(tasks *sync.WaitGroup) <-chan struct{} {
 	defer b.mu.Unlock()
 	if b.pending == nil || isDone(b.pending) {
 		done := make(chan struct{})
-		b.pending = done
+		b.pending, b.pendingSince = done, time.Now()
 		tasks.Go(func() { // ends with the answer, or with the connection
 			defer close(done)
 			sent := time.Now()
@@ -110,6 +112,16 @@ func (b *heartbeat) ping(tasks *sync.WaitGroup) <-chan struct{} {
 		})
 	}
 	return b.pending
+}
+
+// unanswered returns for how long the latest request has waited for its answer.
+func (b *heartbeat) unanswered() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pending == nil || isDone(b.pending) {
+		return 0
+	}
+	return time.Since(b.pendingSince)
 }
 
 // push sends a nudge, unless an earlier one is not sent yet. It may start a goroutine in tasks,
@@ -316,8 +328,11 @@ func (l *link) doubt(stranded func() bool) {
 
 // mustAnswer reports whether the server would answer a question now if it could.
 func (b *heartbeat) mustAnswer() bool {
-	return (b.heard.Load() || b.answers) && !b.mute.Load() && b.held() == ""
+	return b.answersAtAll() && b.held() == ""
 }
+
+// answersAtAll reports whether the server is known to answer requests.
+func (b *heartbeat) answersAtAll() bool { return (b.heard.Load() || b.answers) && !b.mute.Load() }
 
 // held returns the address of the connection that the server may owe an answer for the sake of; ""
 // for none.

@@ -22,6 +22,9 @@ type link struct {
 	// attended says that a person had a hand in the login, so that another login would bother the
 	// person again. It may also say so of a login that only took as long.
 	attended bool
+	// doubted says that a server which owes an answer is given up before keepalive would: the user
+	// has not set how long it may be silent.
+	doubted bool
 
 	// life ends with the link. Its cause says why.
 	life context.Context
@@ -127,8 +130,8 @@ func (l *link) attend(cfg *Config, hosts []*sshconfig.Host) {
 		}
 	}
 	if l.last().heartbeat() != nil {
-		doubts := all[len(l.hops)-1].ours && cfg.aliveInterval > 0
-		l.tasks.Go(func() { l.watch(cfg.machine, doubts) }) // ends with the link
+		l.doubted = all[len(l.hops)-1].ours && cfg.aliveInterval > 0
+		l.tasks.Go(func() { l.watch(cfg.machine, l.doubted) }) // ends with the link
 	}
 }
 

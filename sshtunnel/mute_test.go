@@ -124,7 +124,7 @@ func TestUnusedLinkIsNotDialedAgain(t *testing.T) {
 			openssh.Eventually(t, "the end of the channel", func() bool { return hp.streams.Load() == 0 })
 			hp.idleSince.Store(0) // as if it were long ago
 			if mine, ok := ownLink(tun).last().(*muxHop); ok {
-				mine.idleSince.Store(0)
+				mine.streams.IdleSince.Store(0)
 			}
 		}, Idle},
 		{"a connection is open", func(t *testing.T, tun *Tunnel) { mustDial(t, tun, target) }, Up},

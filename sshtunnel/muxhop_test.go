@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"sallyport/sshtunnel/mux"
+	"sallyport/sshtunnel/muxstream"
 	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest"
 	"sallyport/sshtunnel/sshtest/openssh"
@@ -487,65 +488,10 @@ func TestSharedSilenceWhileDraining(t *testing.T) {
 		t.Error("the client has left")
 	}
 	shut.Store(true)
-	if _, err := conn.(*muxConn).Conn.Conn.(*gate).UnixConn.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := conn.(*muxstream.Conn).Conn.Conn.(*gate).UnixConn.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("read: %v", err)
 	}
 	conn.Close()
-}
-
-// A stream of a share that drains ends when it is quiet, unless an answer is due, and in the end it
-// does anyhow. Nothing is written to it then.
-func TestSharedDrainedStreamsEnd(t *testing.T) {
-	t.Parallel()
-	target := echo(t)
-	for _, tt := range []struct {
-		name           string
-		asks, command  bool
-		quiet, drained time.Duration
-		ends           bool
-		busy           bool // an answer is due somewhere
-	}{
-		{"just used", false, false, 0, time.Minute, false, false},
-		{"quiet", false, false, quietLimit, 0, true, false},
-		{"quiet, and an answer is due somewhere", false, false, drainLimit, drainLimit - 1, false, true},
-		{"an answer is due somewhere for too long", false, false, drainLimit, drainLimit, true, true},
-		{"quiet for less", false, false, quietLimit * 3 / 4, 0, false, false},
-		{"quiet for less, but for longer than it may later", false, false, quietLimit * 3 / 4, drainLimit / 2, true, false},
-		{"an answer is due", true, false, drainLimit, drainLimit - 1, false, false},
-		{"an answer is due for too long", true, false, drainLimit, drainLimit, true, false},
-		{"a command", false, true, drainLimit, drainLimit - 1, false, false},
-		{"used all the time", false, false, 0, drainLimit, true, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			tun, _, _ := sharedClient(t, Config{Busy: func() bool { return tt.busy }})
-			c := mustDial(t, tun, target).(*muxConn)
-			if c.Write([]byte("x")); !c.asks {
-				t.Error("no answer is due after a write")
-			}
-			if c.Read(make([]byte, 1)); c.asks {
-				t.Error("an answer is due after a read")
-			}
-			c.mu.Lock()
-			c.moved -= tt.quiet
-			c.asks = tt.asks
-			c.mu.Unlock()
-			if tt.command {
-				c.wait = mux.NewConn(c.Conn)
-			}
-			tun.cfg.streams.retire(c.hop, tt.drained)
-			if !tt.ends {
-				checkEcho(t, c)
-				return
-			}
-			if n, err := c.Write([]byte("x")); n != 0 || err == nil {
-				t.Errorf("wrote %d bytes, %v", n, err)
-			}
-			if _, err := c.Read(make([]byte, 1)); err != io.EOF {
-				t.Errorf("read: %v", err)
-			}
-		})
-	}
 }
 
 // A call that is given up says nothing about the share.
@@ -594,7 +540,7 @@ func TestSharedDrainCostsNoRequest(t *testing.T) {
 	go func() { // ends by stop
 		defer close(stopped)
 		for !isDone(stop) {
-			tun.cfg.streams.retire(hop, drainLimit-drainLimit/6000) // 10 ms of quiet are too long
+			hop.streams.Retire(muxstream.DrainLimit-muxstream.DrainLimit/6000, false) // 10 ms of quiet are too long
 			time.Sleep(time.Millisecond)
 		}
 	}()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sallyport/sshtunnel/mux"
+	"sallyport/sshtunnel/muxstream"
 	"sallyport/sshtunnel/served"
 	"sallyport/sshtunnel/spare"
 )
@@ -23,8 +24,8 @@ const (
 	supervision = time.Second
 	// measureLimit is how long a status waits for the round-trip time.
 	measureLimit = 500 * time.Millisecond
-	// drainGrace is by how much longer than drainLimit the streams of a server that drains may go
-	// on. Clients end theirs before.
+	// drainGrace is by how much longer than muxstream.DrainLimit the streams of a server that
+	// drains may go on. Clients end theirs before.
 	drainGrace = 30 * time.Second
 )
 
@@ -209,7 +210,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		ln.Close() // clients would wait for a greeting
 	}
 	// A server that drains can still be asked how it is, and be told to stop.
-	s.streams.Await(s.stopped, drainLimit+drainGrace, supervision)
+	s.streams.Await(s.stopped, muxstream.DrainLimit+drainGrace, supervision)
 	ln.Close()
 	s.people.await(s.stopped)
 	s.Stop()

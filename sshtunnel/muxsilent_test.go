@@ -54,7 +54,7 @@ func pipeOf(stream mux.Stream) net.Conn {
 // The process of a connection is stopped while it should open a stream to a name. It may be looking
 // up the name, so it is not given up. But the stream, and those that come later, are opened on
 // another connection. When the process goes on, nothing was lost.
-func TestSilentConnectionIsPassedBy(t *testing.T) {
+func TestSecondConnectionBesideASilentOne(t *testing.T) {
 	t.Parallel()
 	_, port, _ := net.SplitHostPort(echo(t))
 	target := net.JoinHostPort("localhost", port)
@@ -96,7 +96,7 @@ func TestSilentConnectionIsPassedBy(t *testing.T) {
 
 // If the process stays as it is, its connection is given up after a while: the other one has opened
 // a stream to the same name.
-func TestSilentConnectionIsOutwaited(t *testing.T) {
+func TestSecondConnectionOutwaitsTheFirst(t *testing.T) {
 	t.Parallel()
 	_, port, _ := net.SplitHostPort(echo(t))
 	target := net.JoinHostPort("localhost", port)
@@ -128,7 +128,7 @@ func TestSilentConnectionIsOutwaited(t *testing.T) {
 // The process of a connection is stopped while it should open a stream to an address, or start a
 // command. It would do everything else meanwhile, so its connection is given up, and there is no
 // second one beside it.
-func TestSilentConnectionIsGivenUp(t *testing.T) {
+func TestNoExcuseForSilence(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
@@ -191,15 +191,25 @@ func TestOnlyTheSameAddressIsAProof(t *testing.T) {
 		t.Run(address, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l, peer := quietLink("bastion")
+				l.doubted = true
 				h := l.last().(*sshHop)
 				h.beat.heldBy = h.blocking.at
 				p := newPool(nil)
 				h.blocking.add("slow:1")
 				h.blocking.add("other:1") // is behind
+				h.beat.heard.Store(true)
+				peer.dead.Store(true)
 				peer.conn.Write(make([]byte, 200))
 				time.Sleep(silentAfter)
+				if isSilent(l) {
+					t.Error("silent, and nobody has asked")
+				}
+				p.mu.Lock()
+				p.askLocked(l)
+				p.mu.Unlock()
+				time.Sleep(echoLimit)
 				if !isSilent(l) {
-					t.Fatal("not silent")
+					t.Error("not silent")
 				}
 				p.outwait(l, address)
 				time.Sleep(time.Minute)
@@ -207,8 +217,8 @@ func TestOnlyTheSameAddressIsAProof(t *testing.T) {
 					t.Errorf("the link: %v", context.Cause(l.life))
 				}
 				p.cancel()
-				p.tasks.Wait()
 				l.close(ErrClosed)
+				p.tasks.Wait()
 			})
 		})
 	}

@@ -135,7 +135,7 @@ func New(cfg Config) (*Tunnel, error) {
 	}
 	cfg.aliveInterval = cmp.Or(cfg.aliveInterval, defaultAliveInterval)
 	cfg.patience = cmp.Or(cfg.patience, maxPatience)
-	cfg.streams = &muxStreams{open: map[*muxConn]struct{}{}}
+	cfg.streams = &muxStreams{}
 	t := &Tunnel{cfg: cfg, events: make(chan func(*loop)), stopped: make(chan struct{})}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.current.Store(&published{State: State{Phase: Idle}, since: time.Now(), changed: make(chan struct{})})

@@ -20,13 +20,14 @@ import (
 var allowedImports = map[string][]string{
 	"sshtunnel": {
 		"golang.org/x/crypto/ssh", "golang.org/x/sys",
-		"sshtunnel/channel", "sshtunnel/cleartext", "sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/mux", "sshtunnel/netwatch",
+		"sshtunnel/channel", "sshtunnel/cleartext", "sshtunnel/display", "sshtunnel/hostkeys", "sshtunnel/mux", "sshtunnel/muxstream", "sshtunnel/netwatch",
 		"sshtunnel/refusals", "sshtunnel/served", "sshtunnel/spare", "sshtunnel/sshconfig", "sshtunnel/subprocess", "sshtunnel/userkeys",
 	},
 	"sshtunnel/channel":    {"golang.org/x/crypto/ssh"},
 	"sshtunnel/cleartext":  {"golang.org/x/crypto/ssh", "sshtunnel/display", "sshtunnel/userkeys"},
 	"sshtunnel/display":    {},
 	"sshtunnel/mux":        {"golang.org/x/sys"},
+	"sshtunnel/muxstream":  {"sshtunnel/mux"},
 	"sshtunnel/netwatch":   {"golang.org/x/sys"},
 	"sshtunnel/refusals":   {"github.com/gofrs/flock"},
 	"sshtunnel/served":     {"sshtunnel/mux"},
