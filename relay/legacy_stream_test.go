@@ -291,6 +291,7 @@ func TestStreamRefusalIsRemembered(t *testing.T) {
 				if waited := time.Since(begin) >= streamOpenWait; waited != tt.waits {
 					t.Errorf("the call took %v", time.Since(begin))
 				}
+				synctest.Wait() // for the answer to the GET
 				h.close()
 				if got := m.m[memoryStream]; got != tt.remembered {
 					t.Errorf("remembered %q, want %q", got, tt.remembered)
