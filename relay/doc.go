@@ -102,7 +102,8 @@
 // On the legacy wire, gate 2 opens after two steps. First, the server has accepted or refused
 // notifications/initialized, or acceptWait has passed. Then the GET stream is open, is refused, or
 // has not opened within streamOpenWait. We wait for that stream because a server may send a
-// question on it before it answers the first call. The bridge has its own rule.
+// question on it before it answers the first call. Config.Save remembers a refusal by 405, and the
+// first session does not wait then. The bridge has its own rule.
 //
 // Notifications are sent one after the other. If the server has not accepted one within acceptWait,
 // the next one is sent anyway. While there is an obstacle, acceptWait does not run. Calls are

@@ -125,7 +125,7 @@ func TestSessionIsRemembered(t *testing.T) {
 		if m.m[memoryInitialize] != lastSession || m.m[memoryTools] != `[{"name":"add","n":1e400 ,"é":"\ud800"},{"name":"sub"}]` {
 			t.Errorf("remembered %q", m.m)
 		}
-		if want := []string{memoryInitialize, memoryTools}; !slices.Equal(m.saved, want) {
+		if want := []string{memoryInitialize, memoryStream, memoryTools}; !slices.Equal(m.saved, want) {
 			t.Errorf("saved %q, want %q", m.saved, want)
 		}
 	})

@@ -15,6 +15,8 @@ import (
 type legacy struct {
 	*legacyHTTP
 	streams *legacyStreams
+	// offered remembers whether the server offers the GET stream.
+	offered *streamMemory
 
 	mu sync.Mutex
 	// current is the session that messages go in.
@@ -56,7 +58,9 @@ func (h *legacyHTTP) sender(ctx context.Context, sess upstreamSession) http.Roun
 
 func newLegacy(cl *client) *legacy {
 	h := &legacyHTTP{client: cl}
-	return &legacy{legacyHTTP: h, streams: &legacyStreams{legacyHTTP: h, answered: make(chan struct{}, 1)}}
+	return &legacy{
+		legacyHTTP: h, streams: &legacyStreams{legacyHTTP: h, answered: make(chan struct{}, 1)}, offered: &streamMemory{run: h.run},
+	}
 }
 
 func (l *legacy) session() upstreamSession {

@@ -55,8 +55,59 @@ func (s *legacyStreams) forgetAnswer() {
 	}
 }
 
+// memoryStream is the name by which Config.Load and Save know whether the server offers the GET
+// stream, and streamRefused says that it does not.
+const (
+	memoryStream  = "stream"
+	streamRefused = `"refused"`
+	streamOffered = `"offered"`
+)
+
+// streamMemory remembers whether the server offers the GET stream, also for later sessions.
+type streamMemory struct {
+	*run
+
+	mu sync.Mutex
+	// refused is valid when loaded is set.
+	loaded, refused bool
+}
+
+// isRefused reports whether the server did not offer the stream when it was asked last.
+func (m *streamMemory) isRefused() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.loaded {
+		m.loaded = true
+		b, err := m.cfg.Load(memoryStream)
+		if err != nil {
+			m.cfg.Log.Debug("memory", "err", err)
+		}
+		m.refused = string(b) == streamRefused
+	}
+	return m.refused
+}
+
+// note keeps what the server has answered now. That it offers the stream needs no note, unless it
+// did not before.
+func (m *streamMemory) note(refused bool) {
+	if m.isRefused() == refused {
+		return
+	}
+	m.mu.Lock()
+	m.refused = refused
+	m.mu.Unlock()
+	value := streamOffered
+	if refused {
+		value = streamRefused
+	}
+	if err := m.cfg.Save(memoryStream, []byte(value)); err != nil {
+		m.cfg.Log.Debug("memory", "err", err)
+	}
+}
+
 // openServerStream starts the GET stream of sess in place of any other, and returns when it is
-// open, refused or late.
+// open, refused or late. The first session does not wait if the server refused the stream to the one
+// before.
 func (l *legacy) openServerStream(sess upstreamSession) {
 	ctx, cancel := context.WithCancel(l.ctx)
 	l.mu.Lock()
@@ -75,6 +126,9 @@ func (l *legacy) openServerStream(sess upstreamSession) {
 		defer cancel()
 		l.keepServerStream(ctx, sess, sync.OnceFunc(func() { close(opened) }))
 	})
+	if sess.number == 1 && l.offered.isRefused() {
+		return
+	}
 	late, stop := context.WithTimeout(ctx, streamOpenWait)
 	defer stop()
 	wait(late, opened)
@@ -109,6 +163,7 @@ func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, ope
 		}
 		if isStream(resp) {
 			everOpen = true
+			l.offered.note(false)
 			opened()
 			if l.streams.pass(ctx, resp, &cur) {
 				return progressed
@@ -134,7 +189,9 @@ func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, ope
 				pace.news = l.streams.answered
 			}
 		case resp.StatusCode/100 == 2 || isFinal(statusFault(resp, "")):
-			return stop // the server does not offer the stream
+			// The server does not offer the stream. Other refusals may be a gateway's.
+			l.offered.note(resp.StatusCode == http.StatusMethodNotAllowed)
+			return stop
 		default:
 			cur.after = statusFault(resp, "").after
 		}

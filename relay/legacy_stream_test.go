@@ -255,3 +255,48 @@ func TestDeliveredIsBounded(t *testing.T) {
 		t.Error("the last message is forgotten")
 	}
 }
+
+// A server that refused the GET stream to the last session gets calls at once. The stream is asked
+// for all the same, and a server that has begun to offer it is waited for the next time. A refusal
+// that may be a gateway's is not remembered.
+func TestStreamRefusalIsRemembered(t *testing.T) {
+	opened := Exchange{Method: "GET", Handle: Stream()}
+	for name, tt := range map[string]struct {
+		before     string
+		stream     Exchange
+		waits      bool
+		remembered string
+	}{
+		"first session, refused":  {"", Exchange{Method: "GET", Status: 405}, false, streamRefused},
+		"first session, offered":  {"", opened, false, ""},
+		"first session, silent":   {"", Exchange{Method: "GET", Handle: Hold}, true, ""},
+		"first session, gateway":  {"", Exchange{Method: "GET", Status: 403}, false, ""},
+		"refused before, silent":  {streamRefused, Exchange{Method: "GET", Handle: Hold}, false, streamRefused},
+		"refused before, offered": {streamRefused, opened, false, streamOffered},
+		"offered before, silent":  {streamOffered, Exchange{Method: "GET", Handle: Hold}, true, streamOffered},
+		"damaged memory, silent":  {`{"refused"`, Exchange{Method: "GET", Handle: Hold}, true, `{"refused"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &memory{m: map[string]string{}}
+				if tt.before != "" {
+					m.m[memoryStream] = tt.before
+				}
+				script := append(Opening(version)[:2], tt.stream, Exchange{Call: "tools/call", Reply: callAnswer}, Goodbye())
+				h := start(t, Config{Send: New(t, script...).Transport(), Load: m.load, Save: m.save})
+				h.open()
+				begin := time.Now()
+				h.send(callLine)
+				h.want(callAnswer)
+				if waited := time.Since(begin) >= streamOpenWait; waited != tt.waits {
+					t.Errorf("the call took %v", time.Since(begin))
+				}
+				synctest.Wait() // for the answer to the GET
+				h.close()
+				if got := m.m[memoryStream]; got != tt.remembered {
+					t.Errorf("remembered %q, want %q", got, tt.remembered)
+				}
+			})
+		})
+	}
+}

@@ -45,7 +45,7 @@ func (g *grounds) at(roundTrip time.Duration, config ...string) *sharedSite {
 // newSharedSite makes a site. config holds lines of sshd_config(5).
 func newSharedSite(t testing.TB, roundTrip time.Duration, config ...string) *sharedSite {
 	t.Helper()
-	near, far, ip := apart(t, roundTrip)
+	near, far, ip := apart(t, roundTrip, internetPackets)
 	s := &sharedSite{site: newSite(t, near, far, ip, config...)}
 	s.upstream, s.ca = startUpstream(t, far, "127.0.0.1") // the hops alone can reach it
 	return s

@@ -70,7 +70,7 @@ func BenchmarkAgainstPeers(b *testing.B) {
 // table.
 func (p place) measure(t testing.TB, rounds int) string {
 	t.Helper()
-	near, far, ip := apart(t, p.roundTrip)
+	near, far, ip := apart(t, p.roundTrip, largePackets)
 	var site *site
 	upstreamIP := ip
 	if p.via {

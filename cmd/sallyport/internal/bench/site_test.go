@@ -67,19 +67,26 @@ func newSite(t testing.TB, near, far *machines.Namespace, ip string, config ...s
 // newSiteAt is newSite with a round trip between the clients and the SSH servers; 0 means loopback.
 func newSiteAt(t testing.TB, roundTrip time.Duration) *site {
 	t.Helper()
-	near, far, ip := apart(t, roundTrip)
+	near, far, ip := apart(t, roundTrip, largePackets)
 	return newSite(t, near, far, ip)
 }
 
+// The sizes of packets, in bytes. On the internet a fleet's answers share packets of that size. Bulk
+// gets large ones, as machines.FarApart says.
+const (
+	internetPackets = 1500
+	largePackets    = 9000
+)
+
 // apart makes two networks with a round trip between them, or one for both if that is 0. ip is the
 // address of far that near can reach.
-func apart(t testing.TB, roundTrip time.Duration) (near, far *machines.Namespace, ip string) {
+func apart(t testing.TB, roundTrip time.Duration, mtu int) (near, far *machines.Namespace, ip string) {
 	t.Helper()
 	if roundTrip == 0 {
 		here := machines.NewNamespace(t)
 		return here, here, "127.0.0.1"
 	}
-	near, far = machines.FarApart(t, roundTrip)
+	near, far = machines.FarApart(t, roundTrip, mtu)
 	return near, far, machines.FarIP
 }
 

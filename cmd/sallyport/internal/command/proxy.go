@@ -58,6 +58,9 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 	watching, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	done.Go(func() { watcher.Run(watching) }) // ends with watching
+	if s.Early != nil {
+		done.Go(func() { s.Early(watching) }) // ends with the process that it waits for, or with watching
+	}
 	// The socket goes first: whoever asks for the status never meets a proxy that is half closed.
 	defer within(closeTimeout, func() {
 		stopControl()

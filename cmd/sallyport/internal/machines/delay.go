@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 	"unsafe"
@@ -18,9 +19,10 @@ import (
 const NearIP, FarIP = "10.77.0.1", "10.77.0.2"
 
 // FarApart makes two network namespaces, NearIP and FarIP, with real kernel TCP between them and a
-// fixed round trip. Not every kernel has netem, so a program joins a pair of TUN devices and holds
-// each packet back.
-func FarApart(t testing.TB, roundTrip time.Duration) (near, far *Namespace) {
+// fixed round trip. A packet has at most mtu bytes: 1500 on the internet, and 9000 for work with
+// much to move, where the program in between would be what is measured. Not every kernel has netem,
+// so that program joins a pair of TUN devices and holds each packet back.
+func FarApart(t testing.TB, roundTrip time.Duration, mtu int) (near, far *Namespace) {
 	t.Helper()
 	near, far = NewNamespace(t), NewNamespace(t)
 	StartRole(t, nil, "delay", delayConfig{A: near.Name, B: far.Name, OneWay: roundTrip / 2})
@@ -37,9 +39,8 @@ func FarApart(t testing.TB, roundTrip time.Duration) (near, far *Namespace) {
 		}
 		for _, args := range [][]string{
 			{"addr", "add", end.ip + "/30", "dev", delayDevice},
-			// A queue that holds a whole window, for the link is to be long, not lossy; and large
-			// packets, or the program in between would be what is measured.
-			{"link", "set", delayDevice, "up", "mtu", "9000", "txqueuelen", "20000"},
+			// A queue that holds a whole window, for the link is to be long, not lossy.
+			{"link", "set", delayDevice, "up", "mtu", strconv.Itoa(mtu), "txqueuelen", "20000"},
 		} {
 			if out, err := exec.Command("ip", append([]string{"-n", end.ns.Name}, args...)...).CombinedOutput(); err != nil {
 				t.Fatalf("ip %q: %v: %s", args, err, out)

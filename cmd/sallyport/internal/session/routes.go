@@ -66,7 +66,7 @@ func (s *Session) openTransports(ctx context.Context, cfg Config, tls security) 
 		return r, nil
 	}
 	ssh := cfg.ssh()
-	ssh.Purpose, ssh.AgentMissing = PlainURL(s.Upstream), &s.AgentMissing
+	ssh.Purpose, ssh.AgentMissing, ssh.Early = PlainURL(s.Upstream), &s.AgentMissing, &s.Early
 	tunnel, hosts, err := ssh.Tunnel(ctx, settings.Via)
 	if err != nil {
 		return r, err

@@ -92,6 +92,9 @@ type Session struct {
 	// AgentMissing reports whether SSH_AUTH_SOCK is not set, a hop to Via would ask the agent, and
 	// none was found in the last attempt to dial. It is nil without a tunnel.
 	AgentMissing func() bool
+	// Early finds the process of the shared connection to Via before it is wanted, or starts it, if
+	// there is one to use. It dials nothing. It is nil without a tunnel.
+	Early func(context.Context)
 	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
 

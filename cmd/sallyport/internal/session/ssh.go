@@ -36,6 +36,9 @@ type SSH struct {
 	// AgentMissing is set by Tunnel, if it is not nil. It then reports whether SSH_AUTH_SOCK is not
 	// set, a hop would ask the agent, and none was found.
 	AgentMissing *func() bool
+	// Early is set by Tunnel, if it is not nil. It finds the process of the shared connection before
+	// it is wanted, or starts it, if there is one to use. That process dials nothing yet.
+	Early *func(context.Context)
 	// Purpose is what the tunnels are for. The status of a shared connection shows it.
 	Purpose string
 	// SocketDirs are the directories of control sockets. Those of shared connections lie in them.
@@ -120,6 +123,17 @@ func (s SSH) Tunnel(ctx context.Context, destination string) (*sshtunnel.Tunnel,
 	}
 	if s.Adjust != nil {
 		s.Adjust(&config)
+	}
+	if s.Early != nil {
+		*s.Early = func(ctx context.Context) {
+			if config.Shared == nil {
+				return
+			}
+			agent.look(ctx, hosts)
+			if way, err := config.Shared(ctx, hosts); err == nil {
+				way.Find(ctx) // the first request meets the error, too
+			}
+		}
 	}
 	tunnel, err := sshtunnel.New(config)
 	if err != nil {
