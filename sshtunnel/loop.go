@@ -30,6 +30,9 @@ type loop struct {
 	lastEnd time.Time
 	// failures counts the attempts that have failed in a row.
 	failures int
+	// shortLinks counts the links that have ended soon, in a row. Attempts that fail between them
+	// change nothing.
+	shortLinks int
 	// troubled is when the first attempt failed after the last link. It is zero if none has.
 	troubled time.Time
 	// pause is the time between lastEnd and the next attempt.
@@ -287,7 +290,7 @@ func (l *loop) attemptEnded(r callAnswer) {
 		}
 		return
 	}
-	l.link, l.troubled = r.link, time.Time{}
+	l.link, l.troubled, l.failures = r.link, time.Time{}, 0
 	l.setState(State{Phase: Up, SharedBy: r.link.sharedBy})
 	for ln := range l.listeners {
 		l.tasks.Go(func() { ln.renew(l.t.ctx, r.link) }) // ends with the grant, the link or the listener
@@ -349,18 +352,18 @@ func (l *loop) linkLost() {
 	l.lostInUse = l.link.last().used() && l.t.cfg.host == nil
 	l.link = nil
 	// A server may log us in and end the connection at once, again and again, and each login may
-	// cost the person a push. So a short link counts as a failure, but the first costs no pause.
+	// cost the person a push. So short links cost a pause, but for the first.
 	lasted := time.Since(l.lastEnd)
-	if l.failures++; lasted >= stableAfter {
-		l.failures = 0
+	if l.shortLinks++; lasted >= stableAfter {
+		l.shortLinks = 0
 	}
-	l.inVain = lasted < vainAfter && l.failures > 1
+	l.inVain = lasted < vainAfter && l.shortLinks > 1
 	l.pause = 0
-	if l.failures > 1 {
-		l.pause = backoff(l.failures - 2)
+	if l.shortLinks > 1 {
+		l.pause = backoff(l.shortLinks - 2)
 	}
 	l.lastEnd = time.Now()
-	if l.failures <= 1 && !l.wanted() {
+	if l.shortLinks <= 1 && !l.wanted() {
 		l.setState(State{Phase: Idle}) // nothing is in anybody's way
 		return
 	}
@@ -372,7 +375,7 @@ func (l *loop) linkLost() {
 func (l *loop) linkDrained(why error) {
 	l.t.cfg.Log.Debug("link given up", "err", why)
 	l.link, l.lostInUse = nil, false
-	l.failures, l.pause = 0, 0
+	l.shortLinks, l.pause = 0, 0
 	if time.Since(l.lastEnd) < minBackoff {
 		l.pause = minBackoff // one that drains at once must not make us busy
 	}

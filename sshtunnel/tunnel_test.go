@@ -332,6 +332,25 @@ func TestReconnect(t *testing.T) {
 	openssh.Eventually(t, "a third login", func() bool { return s.Logins() == 3 }) // nobody waits: it was up before
 }
 
+// A server that was away for long and is there again may be restarted once more. The attempts that
+// reached nobody then make nobody wait.
+func TestShortLinkAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	s := startFake(t, sshtest.Config{})
+	tun := newTunnel(t, nil, fakeHost(t, "bastion", s))
+	ask(tun, func(l *loop) int { l.failures = 8; return 0 })
+	for i, most := range []time.Duration{0, backoff(0), backoff(1)} {
+		if err := tun.Connect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.Drop()
+		openssh.Eventually(t, "the end of the link", func() bool { return ask(tun, func(l *loop) bool { return l.shortLinks > i }) })
+		if pause := ask(tun, func(l *loop) time.Duration { return l.pause }); pause > 2*most {
+			t.Errorf("after %d short links the pause is %v", i+1, pause)
+		}
+	}
+}
+
 func TestDeadLinkIsFound(t *testing.T) {
 	t.Parallel()
 	target := echo(t)
