@@ -28,6 +28,17 @@ type loop struct {
 	attempts int
 	// lastEnd is when the last attempt ended or the last link was lost.
 	lastEnd time.Time
+	pacing
+
+	// link is up, or has ended and is not cleaned up yet. It is nil if there is none.
+	link *link
+	// lostInUse is set when a link has been lost that was used. The tunnel is then dialed again
+	// although nobody waits: whoever used the link will.
+	lostInUse bool
+}
+
+// pacing says how long the next attempt waits, and why.
+type pacing struct {
 	// failures counts the attempts that have failed in a row.
 	failures int
 	// shortLinks counts the links that have ended soon, in a row. Attempts that fail between them
@@ -42,12 +53,6 @@ type loop struct {
 	// inVain says that one login after the other was followed by the end of the link at once. No
 	// call shortens the pause then, because each login may cost the person a push.
 	inVain bool
-
-	// link is up, or has ended and is not cleaned up yet. It is nil if there is none.
-	link *link
-	// lostInUse is set when a link has been lost that was used. The tunnel is then dialed again
-	// although nobody waits: whoever used the link will.
-	lostInUse bool
 }
 
 // call is one call that waits for a link.
