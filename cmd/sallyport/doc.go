@@ -127,9 +127,10 @@
 // open it to other machines.
 //
 // All ways are open at once: helpers, --callback-via, the browser here, the link on stderr and in
-// the MCP host, a device code beside it. The first answer counts. A container needs the directory of helper sockets alone
-// (browser in XDG_RUNTIME_DIR/sallyport, mounted at browser in the run of its state directory), or
-// --callback-host 0.0.0.0 with the port published on 127.0.0.1 of its host.
+// the MCP host, a device code beside it. The first answer counts. A container needs the directory
+// of helper sockets alone (browser in XDG_RUNTIME_DIR/sallyport, mounted at browser in the run of
+// its state directory), or --callback-host 0.0.0.0 with the port published on 127.0.0.1 of its
+// host.
 //
 // # Settings
 //
@@ -394,11 +395,11 @@
 // page can find out which https servers the last hop reaches, as from a browser there. The cookies
 // of the login server stay in the profile, as in any browser's.
 //
-// The MCP host and its model see the session, and the links of logins without their state. They get
-// no token. What they tell the upstream to do is done: --ignore-tool hides and refuses tools. Not
-// stopped: whoever reads the code of a login there may enter it before the person does, and sign in
-// with an account of their own. `sallyport login` and `sallyport status` name the account. No helper
-// gets the code.
+// The MCP host and its model see the session, and the links of logins without their state. They
+// get no token. What they tell the upstream to do is done: --ignore-tool hides and refuses tools.
+// Not stopped: whoever reads the code of a login there may enter it before the person does, and
+// sign in with an account of their own. `sallyport login` and `sallyport status` name the account.
+// No helper gets the code.
 //
 // Whoever writes text that a person reads may want it to look like something else, or to steer the
 // terminal. All such text passes through person.Printable, and at last through person.Gate
