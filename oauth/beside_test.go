@@ -650,3 +650,22 @@ func TestClientForTheDeviceGrantThatMayDoNothingElse(t *testing.T) {
 		}
 	})
 }
+
+// A sign-in at the identity provider of a company has a code beside its link as well.
+func TestCodeBesideTheLinkOfAnIdentityProvider(t *testing.T) {
+	t.Parallel()
+	c := newCompany(t, 1)
+	c.idp.Set(func(k *oauthtest.Knobs) { k.DeviceWaits = true })
+	tr := c.transport(0, func(cfg *Config) {
+		cfg.CodeBeside = codeWanted
+		cfg.Offer = func(ctx context.Context, p Prompt) {
+			if page, err := (oauthtest.Browser{}).Open(ctx, p.VerificationURI+"?user_code="+p.UserCode); err != nil || page.Status != 200 {
+				t.Errorf("the code of %+v is not taken: %v %+v", p, err, page)
+			}
+		}
+	})
+	c.upstreams[0].mustPost(tr)
+	if got := c.idp.Stats(); got.Devices != 1 || got.Codes != 0 || got.Exchanges != 1 || got.Registrations != 0 {
+		t.Errorf("the identity provider was asked %+v", got)
+	}
+}

@@ -127,9 +127,10 @@
 // open it to other machines.
 //
 // All ways are open at once: helpers, --callback-via, the browser here, the link on stderr and in
-// the MCP host, a device code beside it. The first answer counts. A container needs the directory of helper sockets alone
-// (browser in XDG_RUNTIME_DIR/sallyport, mounted at browser in the run of its state directory), or
-// --callback-host 0.0.0.0 with the port published on 127.0.0.1 of its host.
+// the MCP host, a device code beside it. The first answer counts. A container needs the directory
+// of helper sockets alone (browser in XDG_RUNTIME_DIR/sallyport, mounted at browser in the run of
+// its state directory), or --callback-host 0.0.0.0 with the port published on 127.0.0.1 of its
+// host.
 //
 // # Settings
 //

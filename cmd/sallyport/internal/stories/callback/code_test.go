@@ -5,6 +5,7 @@ package callback_test
 import (
 	"encoding/json"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -47,7 +48,8 @@ const (
 // but a code, which is entered on another machine. All that shows the link shows the code as well.
 func TestACodeBesideTheLink(t *testing.T) {
 	l := lendBrowser(t)
-	host := machines.StartHost(t, l.proxy(t), nil)
+	log := filepath.Join(l.ada.Home, "log")
+	host := machines.StartHost(t, l.proxy(t, "--log-file", log, "--log-level", "trace"), nil)
 	link := host.Stderr.Await(t, machines.Offered)[1]
 	shown := host.Stderr.Await(t, besideLink)
 	code, url := shown[1], shown[2]
@@ -73,6 +75,9 @@ func TestACodeBesideTheLink(t *testing.T) {
 	l.checkAsked(t, map[string]int{codeAskedFor: 1, codeExchanged: 1, linkExchanged: 0, revoked: 0, `POST /reg 201 .*`: 1})
 	host.Close(t)
 	other.Close(t)
+	if text := machines.ReadFile(t, log); !strings.Contains(text, "sign-in offered") || strings.Contains(text, code) {
+		t.Errorf("the log has the code, or nothing of the login:\n%s", text)
+	}
 
 	// The second start asks nothing.
 	again := machines.EchoOnce(t, l.proxy(t))

@@ -65,6 +65,8 @@ func TestLeaderKilledAtEachStage(t *testing.T) {
 		{"register, done", "/register", true, false, oauthtest.Stats{Registrations: 2, Authorizations: 1, Codes: 1, Pushes: 1}},
 		{"pushed request, done", "/par", true, false, oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1,
 			Pushes: 2}},
+		{"device code, not yet done", devicePath, false, false, oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Pushes: 2, Devices: 1}},
+		{"device code, done", devicePath, true, false, oauthtest.Stats{Registrations: 1, Authorizations: 1, Codes: 1, Pushes: 2, Devices: 2}},
 		{"token, not yet done", "/token", false, true, oauthtest.Stats{Registrations: 1, Authorizations: 2, Codes: 1,
 			Pushes: 2}},
 		{"token, done", "/token", true, true, oauthtest.Stats{Registrations: 1, Authorizations: 2, Codes: 2, Pushes: 2}},
@@ -72,6 +74,9 @@ func TestLeaderKilledAtEachStage(t *testing.T) {
 		t.Run(stage.name, func(t *testing.T) { stage.run(t) })
 	}
 }
+
+// devicePath is where a code beside the link is asked for. The server has it at those stages only.
+const devicePath = "/device_authorization"
 
 // site is an upstream and an authorization server that hold the stage's request.
 type site struct {
@@ -98,8 +103,7 @@ func (st *stage) start(t *testing.T) *site {
 			}
 		})}) + path
 	s.as = oauthtest.New(login, s.upstream)
-	s.as.Set(func(k *oauthtest.Knobs) { k.DeviceWaits = true })
-	s.as.Set(func(k *oauthtest.Knobs) { k.RequirePush = true })
+	s.as.Set(func(k *oauthtest.Knobs) { k.RequirePush, k.DeviceWaits, k.NoDevice = true, true, st.path != devicePath })
 	return s
 }
 
