@@ -255,9 +255,11 @@ func readyWords(host string, state helper.CarryState) string {
 }
 
 // followCarrier tells the person when logins do not come from a host any more, although it is
-// reached, and when they come again. It ends with ctx.
+// reached, when they come again, and when they come in another way than the person knows. It ends
+// with ctx.
 func (l *lending) followCarrier(ctx context.Context, host *callback.Host, carried *helper.Carrier) {
-	reported := ""
+	state, _ := carried.State()
+	reported, known := "", readyWords(host.Name, state)
 	for {
 		state, changed := carried.State()
 		tunnel, tunnelChanged := host.Tunnel.State()
@@ -265,9 +267,9 @@ func (l *lending) followCarrier(ctx context.Context, host *callback.Host, carrie
 		case state.Err != nil && tunnel.Phase == sshtunnel.Up && !isAway(state.Err) && state.Err.Error() != reported:
 			reported = state.Err.Error()
 			l.explain(state.Err)
-		case state.Err == nil && reported != "":
-			reported = ""
-			l.messages.Say("%s", readyWords(host.Name, state))
+		case state.Err == nil && (reported != "" || known != readyWords(host.Name, state)):
+			reported, known = "", readyWords(host.Name, state)
+			l.messages.Say("%s", known)
 		}
 		select {
 		case <-changed:

@@ -19,10 +19,9 @@
 //
 //   - By exec. A fixed command looks for a sallyport on HOST, in PATH and where people put one,
 //     passes over one that does not run there, and runs `sallyport far-end`. That process owns the
-// socket, and carries its connections over
-//     stdin and stdout (yamux). Its first line says what it is; what a login shell prints before
-//     that is skipped. It ends with its stdin, or when the workstation answers no ping, and its
-//     socket with it.
+//     socket, and carries its connections over stdin and stdout (yamux). Its first line says what
+//     it is; what a login shell prints before that is skipped. It ends with its stdin, or when the
+//     workstation answers no ping, and its socket with it.
 //   - By a forwarded socket, where HOST runs another command in place of ours, or none. The sshd
 //     of HOST makes a socket in /tmp, with a name that nobody can guess and of mode 0600. It
 //     leaves the file behind when the connection ends, so each link asks for another name, and a

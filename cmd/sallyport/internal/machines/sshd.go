@@ -310,3 +310,50 @@ func (s *SSHD) Stop() {
 		return err == nil && slices.Contains(strings.Split(string(environ), "\x00"), s.mark)
 	})
 }
+
+// SSHDaemon is an SSH server that listens itself, as the service of a system does, and that can be
+// restarted with other settings.
+type SSHDaemon struct {
+	*SSHD
+	process *Process
+	// ours are the lines of sshd_config after those of Restart.
+	ours string
+}
+
+// StartSSHDaemon starts an SSH server on the loopback of the machine of the tests. It ends with the
+// test. Config of the options is what it starts with.
+func StartSSHDaemon(t testing.TB, o SSHDOptions) *SSHDaemon {
+	t.Helper()
+	config := o.Config
+	o.Config = nil
+	d := &SSHDaemon{SSHD: StartSSHD(t, o)}
+	d.SSHD.listener.Close() // the daemon takes its port
+	d.SSHD.wg.Wait()
+	d.ours = ReadFile(t, d.config)
+	t.Cleanup(d.Kill)
+	d.Start(t, config...)
+	return d
+}
+
+// Start starts the daemon, in a new process, with the given lines of sshd_config.
+func (d *SSHDaemon) Start(t testing.TB, config ...string) {
+	t.Helper()
+	text := strings.Join(append(config, "ListenAddress "+d.Addr, d.ours), "\n")
+	if err := os.WriteFile(d.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.process = StartProcess(t, exec.Command(sshdPath, "-D", "-e", "-f", d.config))
+	d.process.Err.Await(t, `Server listening on`)
+}
+
+// Kill ends the daemon alone, as the restart of the service does: the connections that stand go on.
+func (d *SSHDaemon) Kill() { d.process.Stop() }
+
+// KillAll ends the daemon and every connection, as the end of the machine does.
+func (d *SSHDaemon) KillAll() {
+	d.Kill()
+	name := "sshd: " + d.User
+	EndWhere(func(arguments string) bool {
+		return strings.HasPrefix(arguments, name+" ") || strings.HasPrefix(arguments, name+"@")
+	})
+}
