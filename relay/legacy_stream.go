@@ -87,10 +87,14 @@ func (m *streamMemory) isRefused() bool {
 	return m.refused
 }
 
-// note keeps what the server has answered now. That it offers the stream needs no note, unless it
-// did not before.
-func (m *streamMemory) note(refused bool) {
-	if m.isRefused() == refused {
+// see takes the outcome of a request for the stream. A refusal other than 405 may be a gateway's.
+// That the server offers the stream needs no note, unless it did not before.
+func (m *streamMemory) see(resp *http.Response, err error) {
+	if err != nil {
+		return
+	}
+	refused := resp.StatusCode == http.StatusMethodNotAllowed
+	if !refused && !isStream(resp) || refused == m.isRefused() {
 		return
 	}
 	m.mu.Lock()
@@ -106,8 +110,8 @@ func (m *streamMemory) note(refused bool) {
 }
 
 // openServerStream starts the GET stream of sess in place of any other, and returns when it is
-// open, refused or late. The first session does not wait if the server refused the stream to the one
-// before.
+// open, refused or late. The first session does not wait if the server refused the stream to the
+// one before.
 func (l *legacy) openServerStream(sess upstreamSession) {
 	ctx, cancel := context.WithCancel(l.ctx)
 	l.mu.Lock()
@@ -148,6 +152,7 @@ func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, ope
 		connection, cut := l.serverStreamConnection(ctx)
 		defer cut()
 		resp, err := l.roundTrip(connection, l.cfg.Background, http.MethodGet, sess, cur.id)
+		l.offered.see(resp, err)
 		if ctx.Err() != nil {
 			if err == nil {
 				resp.Body.Close()
@@ -163,7 +168,6 @@ func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, ope
 		}
 		if isStream(resp) {
 			everOpen = true
-			l.offered.note(false)
 			opened()
 			if l.streams.pass(ctx, resp, &cur) {
 				return progressed
@@ -189,9 +193,7 @@ func (l *legacy) keepServerStream(ctx context.Context, sess upstreamSession, ope
 				pace.news = l.streams.answered
 			}
 		case resp.StatusCode/100 == 2 || isFinal(statusFault(resp, "")):
-			// The server does not offer the stream. Other refusals may be a gateway's.
-			l.offered.note(resp.StatusCode == http.StatusMethodNotAllowed)
-			return stop
+			return stop // the server does not offer the stream
 		default:
 			cur.after = statusFault(resp, "").after
 		}

@@ -66,8 +66,8 @@ type sharedRow struct {
 // those that each have their own (--share off), and beside the real ssh. sshd is real, and the
 // upstream speaks TLS. sshd is a daemon as it is installed: from ten connections on that are not
 // logged in, it drops some of those that come (sshd_config(5), MaxStartups). A process of the
-// fleets has tokens from an earlier start. Nobody has logged in at the bastion for a while, or there
-// would be a shared connection. "Restarted" means that all end, and start again at once.
+// fleets has tokens from an earlier start. Nobody has logged in at the bastion for a while, or
+// there would be a shared connection. "Restarted" means that all end, and start again at once.
 //
 // SALLYPORT_BENCH_ROUNDS is the number of rounds (3), SALLYPORT_BENCH_BYTES is what bulk moves
 // (1 GiB). SALLYPORT_BENCH_ONLY takes the rows that have this text in their name: "30 at once",

@@ -71,8 +71,8 @@ func newSiteAt(t testing.TB, roundTrip time.Duration) *site {
 	return newSite(t, near, far, ip)
 }
 
-// The sizes of packets, in bytes. On the internet a fleet's answers share packets of that size. Bulk
-// gets large ones, as machines.FarApart says.
+// The sizes of packets, in bytes. On the internet a fleet's answers share packets of that size.
+// Bulk gets large ones, as machines.FarApart says.
 const (
 	internetPackets = 1500
 	largePackets    = 9000

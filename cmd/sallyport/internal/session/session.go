@@ -89,12 +89,7 @@ type Session struct {
 	// Logins shows the logins of SignIn to helpers. It is nil if the callback comes to a redirect
 	// URI that is not on loopback.
 	Logins *helper.Logins
-	// AgentMissing reports whether SSH_AUTH_SOCK is not set, a hop to Via would ask the agent, and
-	// none was found in the last attempt to dial. It is nil without a tunnel.
-	AgentMissing func() bool
-	// Early finds the process of the shared connection to Via before it is wanted, or starts it, if
-	// there is one to use. It dials nothing. It is nil without a tunnel.
-	Early func(context.Context)
+	tunnelUse
 	// SignIn sends requests, and signs in if the upstream asks for that.
 	SignIn *oauth.Transport
 
@@ -108,6 +103,16 @@ type Session struct {
 	masked
 	// closers end the parts, in the order in which the parts were built.
 	closers []func() error
+}
+
+// tunnelUse is what else there is to the tunnel of a session. Without a tunnel, it is empty.
+type tunnelUse struct {
+	// AgentMissing reports whether SSH_AUTH_SOCK is not set, a hop to Via would ask the agent, and
+	// none was found in the last attempt to dial.
+	AgentMissing func() bool
+	// Early finds the process of the shared connection to Via before it is wanted, or starts it, if
+	// there is one to use. It dials nothing.
+	Early func(context.Context)
 }
 
 // masked is what Mask takes secrets from, besides the sign-in.

@@ -36,8 +36,8 @@ type SSH struct {
 	// AgentMissing is set by Tunnel, if it is not nil. It then reports whether SSH_AUTH_SOCK is not
 	// set, a hop would ask the agent, and none was found.
 	AgentMissing *func() bool
-	// Early is set by Tunnel, if it is not nil. It finds the process of the shared connection before
-	// it is wanted, or starts it, if there is one to use. That process dials nothing yet.
+	// Early is set by Tunnel, if it is not nil. It finds the process of the shared connection
+	// before it is wanted, or starts it, if there is one to use. That process dials nothing yet.
 	Early *func(context.Context)
 	// Purpose is what the tunnels are for. The status of a shared connection shows it.
 	Purpose string

@@ -63,6 +63,9 @@
 //   - A share dials only while a client waits for it, and asks before each attempt whether a newer
 //     socket is there. If so, it dials no more: it serves its streams until they have ended.
 //
+// A proxy does all this before its host has written a line, and again when it dials. A host that
+// starts many servers at once may write to them when all have been started.
+//
 // The time of waiting is counted while this process runs, so that a machine that was asleep does
 // not take the others for silent.
 //
@@ -70,7 +73,8 @@
 //
 // A share is `sallyport share` with the variable SALLYPORT_SHARE_STAGE. The starter runs it twice:
 // the first process (detach) starts the second (run) and ends. So a share is nobody's child, has a
-// session of its own and no terminal, and outlives its starter. It gets its socket as descriptor 3
+// session of its own and no terminal, and outlives its starter. Whoever wants the connection waits
+// for both, so neither lays out the grammar of the command line. It gets its socket as descriptor 3
 // and everything else as JSON on stdin (see order): its command line holds one word. Its working
 // directory is the root. Its environment is what SSH may need of its starter's. If the chain runs
 // commands, it is all of that but for the settings of this program. On Windows a

@@ -24,6 +24,26 @@ func TestFiftyAtOnce(t *testing.T) {
 	c.end()
 }
 
+// Proxies to which the host has not written yet have started the process. It has not logged in, and
+// serves them when the host writes.
+func TestBeforeTheFirstLine(t *testing.T) {
+	t.Parallel()
+	c := newCrew(t, machines.SSHDOptions{})
+	started := c.launch(3)
+	machines.Poll(t, func() bool { return strings.Contains(c.log(), "shared connection started") }, "the process to be there")
+	before := c.share()
+	c.checkLogins(0)
+	for i, p := range started {
+		p.initialize(t)
+		p.echo(t, fmt.Sprintf("after the first line %d", i))
+	}
+	c.checkLogins(1)
+	if now := c.share(); now != before {
+		t.Errorf("process %d, and %d before the first line", now, before)
+	}
+	c.end()
+}
+
 // The connection grows too old while calls are in flight. They come to their end, and who needs a
 // connection later logs in anew, once.
 func TestTooOld(t *testing.T) {
