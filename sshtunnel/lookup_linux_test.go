@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/sshtunnel/sshconfig"
 	"sallyport/sshtunnel/sshtest/openssh"
 	"sallyport/sshtunnel/sshtest/servers"
 )
@@ -30,6 +31,10 @@ func TestSlowLookup(t *testing.T) {
 				testSlowLookup(t, name)
 			})
 		}
+		t.Run("libssh connects", func(t *testing.T) {
+			t.Parallel()
+			testSlowConnect(t)
+		})
 		return
 	}
 	if os.Geteuid() != 0 {
@@ -53,6 +58,7 @@ func TestSlowLookup(t *testing.T) {
 		ip link set far up
 		ip addr add 10.79.0.1/24 dev near
 		ip neigh add 10.79.0.2 lladdr 02:00:00:00:00:01 dev near
+		ip neigh add 10.79.0.3 lladdr 02:00:00:00:00:01 dev near
 		mount --bind "$1" /etc/resolv.conf
 		exec "$2" -test.v -test.run '^TestSlowLookup$'`, "sh", resolv, self)
 	cmd.Env = append(os.Environ(), lookupEnv+"=1")
@@ -62,7 +68,8 @@ func TestSlowLookup(t *testing.T) {
 	}
 }
 
-func testSlowLookup(t *testing.T, kind string) {
+// hostOf starts a server of a kind, and returns the configuration that reaches it.
+func hostOf(t *testing.T, kind string) *sshconfig.Host {
 	key := filepath.Join(t.TempDir(), "id")
 	pub := openssh.WriteKey(t, key, "").PublicKey()
 	var server servers.Server
@@ -74,7 +81,37 @@ func testSlowLookup(t *testing.T, kind string) {
 	h := openssh.NewHost(t, "bastion", server.Addr)
 	h.User, h.HostKeyAlias, h.IdentityFiles, h.IdentityFilesSet = server.User, "server", []string{key}, true
 	writeFile(t, h.UserKnownHostsFiles[0], "server "+string(ssh.MarshalAuthorizedKey(server.HostKey)))
-	target := echo(t)
+	return h
+}
+
+// A server of libssh may do nothing else while it connects to an address that swallows packets. It
+// is not given up for that.
+func testSlowConnect(t *testing.T) {
+	h := hostOf(t, "libssh")
+	tun := tunnelOf(t, Config{Chain: chainOf(h), settings: settings{aliveInterval: defaultAliveInterval}})
+	p, end := poolOf(tun)
+	defer end()
+	if err := tun.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l := linkOf(tun)
+	<-l.last().heartbeat().ping(&l.tasks)
+	ctx, cancel := context.WithCancel(t.Context())
+	opened := make(chan error, 1)
+	go func() { // ends by cancel
+		_, _, err := opensOver(ctx, p, "10.79.0.3:80")
+		opened <- err
+	}()
+	openssh.Eventually(t, "a server that is silent", func() bool { return isSilent(l) })
+	if l.life.Err() != nil || !l.last().heartbeat().heard.Load() {
+		t.Errorf("the connection was given up: %v", context.Cause(l.life))
+	}
+	cancel()
+	<-opened
+}
+
+func testSlowLookup(t *testing.T, kind string) {
+	h, target := hostOf(t, kind), echo(t)
 	noLeak(t, func() {
 		tun := tunnelOf(t, Config{Chain: chainOf(h), settings: settings{aliveInterval: defaultAliveInterval}})
 		p, end := poolOf(tun)
