@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"time"
 )
 
@@ -79,9 +80,15 @@ func TrimMemory() func() {
 	}
 }
 
-// held is how much of the heap has not been returned to the system, in bytes.
-func held() uint64 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapSys - m.HeapReleased
+// held is how much of the heap has not been returned to the system, in bytes. It does not ask
+// runtime.ReadMemStats, which makes books as a collection does.
+func held() (total uint64) {
+	samples := []metrics.Sample{
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+	}
+	metrics.Read(samples)
+	for _, s := range samples {
+		total += s.Value.Uint64()
+	}
+	return total
 }
