@@ -20,7 +20,7 @@ const maxNotifications = 1024
 type reader struct {
 	session *session
 	// queue has the notifications on their way.
-	queue chan notification
+	queue chan *notification
 
 	// What follows belongs to the goroutine that reads.
 
@@ -44,7 +44,7 @@ func isClosed(gate <-chan struct{}) bool {
 }
 
 func newReader(s *session) *reader {
-	return &reader{session: s, queue: make(chan notification, maxNotifications)}
+	return &reader{session: s, queue: make(chan *notification, maxNotifications)}
 }
 
 // read hands on the host's lines until In or the session has ended. It waits for nothing but In
@@ -169,7 +169,7 @@ func (r *reader) notification(m rawjson.Message) {
 		return
 	}
 	taken := s.calls.addPending(s.cfg.maxCalls + maxNotifications)
-	n := notification{Message: m, after: r.ready, opened: r.opened, done: s.calls.dealtWith}
+	n := &notification{Message: m, after: r.ready, opened: r.opened, done: s.calls.dealtWith}
 	if m.Method == methodInitialized {
 		n.gate = make(chan struct{})
 		r.ready = n.gate
@@ -202,7 +202,7 @@ func (r *reader) sendNotifications() {
 				after = n.opened
 			}
 			if wait(s.ctx, after) == nil {
-				s.upstream.notify(n)
+				s.upstream.notify(*n)
 				continue
 			}
 			if n.gate != nil {

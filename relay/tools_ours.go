@@ -2,6 +2,7 @@ package relay
 
 import (
 	"strings"
+	"sync"
 	"unicode"
 )
 
@@ -34,11 +35,11 @@ func looksLikeOurs(name string) bool {
 			separated = true
 		}
 	}
-	return strings.HasPrefix(seen.String(), ourPrefixSeen)
+	return strings.HasPrefix(seen.String(), ourPrefixSeen())
 }
 
 // ourPrefixSeen is ourPrefix as latin returns it.
-var ourPrefixSeen = strings.Map(latin, ourPrefix)
+var ourPrefixSeen = sync.OnceValue(func() string { return strings.Map(latin, ourPrefix) })
 
 // latin returns the small Latin letter that r looks like, or r itself. It returns 0 for what is not
 // seen. The capital I, the digit 1 and the letter l are one letter, as are 0 and o.
@@ -52,7 +53,7 @@ func latin(r rune) rune {
 			r += 'a' - 'Z' - 1
 		}
 	}
-	if like, ok := lookAlikes[r]; ok {
+	if like, ok := lookAlikes()[r]; ok {
 		return like
 	}
 	switch {
@@ -62,14 +63,14 @@ func latin(r rune) rune {
 		return 0
 	}
 	r = unicode.ToLower(r)
-	if like, ok := lookAlikes[r]; ok {
+	if like, ok := lookAlikes()[r]; ok {
 		return like
 	}
 	return r
 }
 
 // lookAlikes are characters that look like the letters of ourPrefix.
-var lookAlikes = func() map[rune]rune {
+var lookAlikes = sync.OnceValue(func() map[rune]rune {
 	table := map[rune]rune{}
 	for letter, others := range map[rune]string{
 		's': "ѕꜱʂ5$ſ", 'a': "аαɑạ@4ᴀ", 'l': "iI1|ӏӀІіιΙǀⅼⅠⅰ∣ℓɩ", 'y': "уγүʏỵуΥҮ", 'p': "рρϼᴘΡ",
@@ -80,4 +81,4 @@ var lookAlikes = func() map[rune]rune {
 		}
 	}
 	return table
-}()
+})

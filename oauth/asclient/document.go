@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"log/slog"
-	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -114,10 +113,10 @@ func (d document) member(name string) json.RawMessage {
 	value, ok := d.members[name]
 	if !ok {
 		name = plainName.Replace(name)
-		for _, other := range slices.Sorted(maps.Keys(d.members)) {
-			if strings.EqualFold(plainName.Replace(other), name) {
-				value = d.members[other]
-				break
+		found := ""
+		for other := range d.members {
+			if strings.EqualFold(plainName.Replace(other), name) && (found == "" || other < found) {
+				found, value = other, d.members[other]
 			}
 		}
 	}

@@ -204,11 +204,13 @@ func refusal(stage, endpoint string, a answer) *SignInError {
 	}
 	f := a.fault()
 	f.code = canonical(f.code)
-	m := newMask(a.secrets)
 	f.words = cmp.Or(f.words, a.redirect(endpoint))
-	e.Code, e.Description = cut(m.hide(f.code)), cut(m.hide(f.words))
-	e.allWords = m.hide(f.words)
-	e.allWords = e.allWords[:min(len(e.allWords), maxFaultWords)]
+	if f.code != "" || f.words != "" { // an answer that grants something has neither
+		m := newMask(a.secrets)
+		e.Code, e.Description = cut(m.hide(f.code)), cut(m.hide(f.words))
+		e.allWords = m.hide(f.words)
+		e.allWords = e.allWords[:min(len(e.allWords), maxFaultWords)]
+	}
 	proxys := a.status == http.StatusProxyAuthRequired // a proxy's answer, and not the server's
 	later := proxys || a.status == http.StatusRequestTimeout || a.status == http.StatusTooEarly || a.status == http.StatusTooManyRequests ||
 		momentary(f.code) || a.busy || saysTooOften(f.words)

@@ -53,7 +53,7 @@ func encodings(s string) []string {
 		base64.StdEncoding.EncodeToString(b), base64.RawStdEncoding.EncodeToString(b),
 		base64.URLEncoding.EncodeToString(b), base64.RawURLEncoding.EncodeToString(b),
 		hex.EncodeToString(b), strings.ToUpper(hex.EncodeToString(b)),
-		html.EscapeString(s), strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&#x27;").Replace(s),
+		html.EscapeString(s), namedEntities.Replace(s),
 		strings.Trim(strconv.Quote(s), `"`), strings.ReplaceAll(s, "/", `\/`),
 	}
 	if j, err := json.Marshal(s); err == nil {
@@ -61,6 +61,9 @@ func encodings(s string) []string {
 	}
 	return append(all, url.QueryEscape(all[5]), url.QueryEscape(query))
 }
+
+// namedEntities escapes for HTML as most template languages do, other than html.EscapeString.
+var namedEntities = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&#x27;")
 
 // lowerPercent writes percent-encodings with small letters, as in "%2b".
 func lowerPercent(s string) string {

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,10 +18,11 @@ import (
 )
 
 const (
-	sealedSuffix = ".sealed" // of a value
-	badSuffix    = ".bad"    // of a file that could not be read and is set aside
-	lockSuffix   = ".lock"   // of an empty file; only the kernel's lock on it counts
-	staleTemp    = time.Hour // age at which a temporary file is a crashed writer's
+	sealedSuffix   = ".sealed" // of a value
+	badSuffix      = ".bad"    // of a file that could not be read and is set aside
+	lockSuffix     = ".lock"   // of an empty file; only the kernel's lock on it counts
+	shortHashBytes = 12
+	staleTemp      = time.Hour // age at which a temporary file is a crashed writer's
 )
 
 // Warnings that would come again and again, and are logged once.
@@ -31,10 +31,23 @@ const (
 	notLocked = "token store cannot be locked"
 )
 
-// ownFile matches the names of our files with values. The directory may hold files of others.
-var ownFile = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[0-9a-f]{24}-[0-9a-f]{24}\.sealed(\.bad|\.tmp-[0-9]+)?$`)
-})
+// isOwnFile reports whether a name is that of one of our files with values, which is two short
+// hashes with a hyphen between them, sealedSuffix, and maybe badSuffix or tempInfix and a number.
+// The directory may hold files of others.
+func isOwnFile(name string) bool {
+	hashes, rest, ok := strings.Cut(name, sealedSuffix)
+	group, value, both := strings.Cut(hashes, "-")
+	if !ok || !both || !isShortHash(group) || !isShortHash(value) {
+		return false
+	}
+	number, isTemp := strings.CutPrefix(rest, tempInfix)
+	return rest == "" || rest == badSuffix || isTemp && number != "" && strings.Trim(number, "0123456789") == ""
+}
+
+// isShortHash reports whether text could have been returned by shortHash.
+func isShortHash(text string) bool {
+	return len(text) == hex.EncodedLen(shortHashBytes) && strings.Trim(text, "0123456789abcdef") == ""
+}
 
 // Store keeps values under names. Its methods may be called concurrently, and by several processes.
 // It needs no Close. See the package comment for what becomes of trouble with the disk.
@@ -156,7 +169,7 @@ func (s *Store) sweep(lost bool) {
 	for _, e := range entries {
 		path := filepath.Join(s.dir, e.Name())
 		switch {
-		case !ownFile().MatchString(e.Name()):
+		case !isOwnFile(e.Name()):
 		case strings.Contains(e.Name(), tempInfix):
 			temps = append(temps, path)
 		case lost && strings.HasSuffix(e.Name(), sealedSuffix) && !s.sealedByRing(path):
@@ -185,7 +198,7 @@ func fileName(name string) string {
 
 func shortHash(s string) string {
 	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:12])
+	return hex.EncodeToString(sum[:shortHashBytes])
 }
 
 // Pending reports whether the value of name cannot be read before the keyring answers. It does not
@@ -248,7 +261,7 @@ func (s *Store) Values() ([][]byte, error) {
 	var values [][]byte
 	var errs []error
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), "-"+shortHash("")+sealedSuffix) || !ownFile().MatchString(e.Name()) {
+		if !strings.HasSuffix(e.Name(), "-"+shortHash("")+sealedSuffix) || !isOwnFile(e.Name()) {
 			continue
 		}
 		b, err := s.read(e.Name())
@@ -350,7 +363,7 @@ func (s *Store) remove(prefix string) error {
 	var errs []error
 	for _, e := range entries {
 		n := e.Name()
-		if strings.HasPrefix(n, prefix) && ownFile().MatchString(n) {
+		if strings.HasPrefix(n, prefix) && isOwnFile(n) {
 			if err := os.Remove(filepath.Join(s.dir, n)); !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}

@@ -58,7 +58,11 @@ func TestAckAtOnce(t *testing.T) {
 		}
 		return late
 	}
-	waitShortly := func() { conn.SetReadDeadline(time.Unix(1, 0)); read(os.ErrDeadlineExceeded); conn.SetReadDeadline(time.Time{}) }
+	waitShortly := func() {
+		conn.SetReadDeadline(time.Unix(1, 0))
+		read(os.ErrDeadlineExceeded)
+		conn.SetReadDeadline(time.Time{})
+	}
 
 	confirmsLate(true)
 	if waitShortly(); !confirmsLate(false) {

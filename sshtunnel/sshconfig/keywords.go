@@ -175,10 +175,13 @@ var keywordAliases = map[string]string{
 // setters finds a keyword's setter by its name, and withoutEffect has the names of those whose
 // value changes nothing here.
 var setters, withoutEffect = func() (map[string]setter, map[string]bool) {
-	set, noEffect := make(map[string]setter), make(map[string]bool)
+	set, noEffect := make(map[string]setter, len(keywords)), make(map[string]bool)
 	for _, k := range keywords {
 		if k.set != nil {
-			set[k.name], noEffect[k.name] = k.set, k.noEffect
+			set[k.name] = k.set
+		}
+		if k.noEffect {
+			noEffect[k.name] = true
 		}
 	}
 	return set, noEffect

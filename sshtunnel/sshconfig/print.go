@@ -7,7 +7,7 @@ import (
 
 // settings lists the lines of `ssh -G`, in its order. It follows dump_client_config of OpenSSH.
 func (e *evaluation) settings() []Setting {
-	var out []Setting
+	out := make([]Setting, 0, len(keywords))
 	add := func(keyword, text string, origin Origin) {
 		out = append(out, Setting{keyword, text, origin})
 	}

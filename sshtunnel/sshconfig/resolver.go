@@ -185,7 +185,7 @@ func (r *Resolver) resolve(ctx context.Context, t target) (*Host, error) {
 func (r *Resolver) evaluation(t target) *evaluation {
 	return &evaluation{
 		resolver: r, release: cmp.Or(r.system.release, &openSSH10), local: r.local(), target: t,
-		values: make(values), identities: make(map[string]bool),
+		values: make(values, len(keywords)), identities: make(map[string]bool),
 	}
 }
 

@@ -24,11 +24,11 @@ type Given struct {
 const hidden = "(hidden)"
 
 // note remembers where the value of a flag was found.
-func (s *sources) note(flag *kong.Flag, from string) {
+func (s *sources) note(flag, from string) {
 	if s.found == nil {
 		s.found = map[string]string{}
 	}
-	s.found[flag.Name] = from
+	s.found[flag] = from
 }
 
 // given lists the settings that are not defaults, by their names.

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -85,7 +84,7 @@ func newSetting(flag *kong.Flag) (Setting, bool) {
 	isDefault := value.IsZero()
 	if flag.HasDefault {
 		fresh := reflect.New(value.Type()).Elem()
-		isDefault = decodeDefault(fresh, flag.Default) && reflect.DeepEqual(fresh.Interface(), value.Interface())
+		isDefault = set(fresh, flag.Default) && reflect.DeepEqual(fresh.Interface(), value.Interface())
 	}
 	if isDefault {
 		return s, false
@@ -113,25 +112,6 @@ func newSetting(flag *kong.Flag) (Setting, bool) {
 		}
 	}
 	return s, true
-}
-
-// decodeDefault sets value to a default of the grammar. It returns false for a type that it does
-// not know.
-func decodeDefault(value reflect.Value, text string) bool {
-	if u, ok := value.Addr().Interface().(encoding.TextUnmarshaler); ok {
-		return u.UnmarshalText([]byte(text)) == nil
-	}
-	switch value.Kind() {
-	case reflect.String:
-		value.SetString(text)
-	case reflect.Bool:
-		on, err := strconv.ParseBool(text)
-		value.SetBool(on)
-		return err == nil
-	default:
-		return false
-	}
-	return true
 }
 
 // settingTexts writes a value as a command line has it.

@@ -63,14 +63,3 @@ func Nearest(word string, names []string) string {
 	}
 	return best
 }
-
-// wantsVersion reports whether --version was given.
-func wantsVersion(g any) bool {
-	switch g := g.(type) {
-	case *defaultCommand:
-		return g.ShowVersion
-	case *grammar:
-		return g.ShowVersion
-	}
-	return false
-}

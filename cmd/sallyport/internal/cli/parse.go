@@ -27,22 +27,18 @@ type Invocation struct {
 // Parse reads args, the variables of env, the file of settings and the defaults, in this order of
 // precedence. Help goes to stdout. The error is ErrHelp or a *UsageError.
 //
-// An MCP host waits for the proxy's start, and kong takes three times as long to lay out the flags
-// of all commands as those of the proxy (BenchmarkParse). So the first attempt knows the other
-// commands by name only. If args choose one of them, or ask for help, the whole grammar is laid
-// out.
+// An MCP host waits for the proxy's start, so the usual command lines of a proxy are read without
+// kong (plainProxy).
 func Parse(args []string, env environment.Environment, stdout, stderr io.Writer) (*Invocation, error) {
+	if inv := plainProxy(args, env); inv != nil {
+		return inv, nil
+	}
 	if len(args) > 0 && !slices.Contains(CommandNames(), args[0]) {
 		if err := checkWord(args[0]); err != nil {
 			return nil, err
 		}
 	}
-	p := parser{args: args, env: env, stdout: stdout, stderr: stderr}
-	noHelp := kong.Help(func(kong.HelpOptions, *kong.Context) error { return errNotProxy })
-	inv, err := p.parse(new(defaultCommand), append(otherCommands(), noHelp)...)
-	if errors.Is(err, errNotProxy) {
-		inv, err = p.parse(new(grammar), kong.Help(printHelp))
-	}
+	inv, err := parser{args: args, env: env, stdout: stdout, stderr: stderr}.parse()
 	if err == nil || errors.Is(err, ErrHelp) {
 		return inv, err
 	}
@@ -52,33 +48,12 @@ func Parse(args []string, env environment.Environment, stdout, stderr io.Writer)
 	return nil, &UsageError{Text: err.Error(), Hints: []string{"sallyport --help lists commands and flags"}}
 }
 
-// errNotProxy says that args choose another command than the proxy, or ask for help.
-var errNotProxy = errors.New("not the proxy")
-
-// otherCommands names all commands but the default one, without their flags.
-func otherCommands() []kong.Option {
-	var commands []kong.Option
-	for _, field := range commandFields() {
-		commands = append(commands, kong.DynamicCommand(field.Tag.Get("name"), field.Tag.Get("help"), "", new(onlyNamed)))
-	}
-	return commands
-}
-
 // commandFields are the fields of the grammar that are commands, but for the default one.
 func commandFields() []reflect.StructField {
 	return slices.DeleteFunc(reflect.VisibleFields(reflect.TypeFor[grammar]()), func(field reflect.StructField) bool {
 		_, isDefault := reflect.TypeFor[defaultCommand]().FieldByName(field.Name)
 		return isDefault || field.Tag.Get("name") == ""
 	})
-}
-
-// onlyNamed is a command whose flags are not laid out.
-type onlyNamed struct{}
-
-// onlyNames reports whether a command was chosen whose flags are not laid out.
-func onlyNames(kctx *kong.Context) bool {
-	selected := kctx.Selected()
-	return selected != nil && selected.Target.Type() == reflect.TypeFor[onlyNamed]()
 }
 
 // parser parses one command line.
@@ -94,11 +69,10 @@ type parser struct {
 // helpShown is what kong's exit hook throws after --help, because kong itself would go on parsing.
 type helpShown struct{}
 
-// parse parses by a grammar, which it fills. It returns errNotProxy if args choose a command that
-// the grammar only names, and ErrHelp after it has printed help.
-func (p parser) parse(grammar any, options ...kong.Option) (inv *Invocation, err error) {
-	sources := &sources{getenv: p.env.Getenv}
-	k, err := newKong(grammar, sources, append(options, kong.Writers(p.stdout, p.stderr))...)
+// parse parses by the whole grammar. It returns ErrHelp after it has printed help.
+func (p parser) parse() (inv *Invocation, err error) {
+	sources, grammar := &sources{getenv: p.env.Getenv}, new(grammar)
+	k, err := newKong(grammar, sources, kong.Help(printHelp), kong.Writers(p.stdout, p.stderr))
 	if err != nil {
 		return nil, err // a fault in the grammar, which every test sees
 	}
@@ -112,15 +86,11 @@ func (p parser) parse(grammar any, options ...kong.Option) (inv *Invocation, err
 		}
 	}()
 	kctx, err := k.Parse(p.args)
-	// The flags of a command that is only named are unknown here, and so an error.
-	if e, ok := errors.AsType[*kong.ParseError](err); ok && onlyNames(e.Context) || err == nil && onlyNames(kctx) {
-		return nil, errNotProxy
-	}
 	if err != nil {
 		return nil, err
 	}
 	inv = &Invocation{Command: kctx.Selected().Target.Addr().Interface()}
-	if wantsVersion(grammar) {
+	if grammar.ShowVersion {
 		return &Invocation{Command: new(VersionCommand)}, nil
 	}
 	if err := checkCommand(inv.Command); err != nil {
@@ -135,7 +105,7 @@ func (p parser) parse(grammar any, options ...kong.Option) (inv *Invocation, err
 	case *CallbackCommand:
 		c.Given = p.given(kctx)
 	}
-	inv.Warnings = append(sources.unknownFields(k.Model), exposedSecrets(kctx)...)
+	inv.Warnings = append(sources.unknownFields(knownFields(k.Model)), exposedSecrets(kctx)...)
 	if c, ok := inv.Command.(*DoctorCommand); ok {
 		c.Given, c.Warnings = sources.given(kctx), inv.Warnings
 	}

@@ -32,7 +32,7 @@ func exposedSecrets(kctx *kong.Context) []string {
 		if path.Flag == nil || path.Resolved {
 			continue
 		}
-		if remedy := secretRemedy(path.Flag); remedy != "" {
+		if remedy := secretRemedy(settingOf(path.Flag), path.Flag.Target.Interface()); remedy != "" {
 			warnings = append(warnings, fmt.Sprintf(
 				"the secret of --%s on the command line is visible to everybody on this machine; %s", path.Flag.Name, remedy))
 		}
@@ -42,20 +42,20 @@ func exposedSecrets(kctx *kong.Context) []string {
 
 // secretRemedy says what to use in place of a flag whose value on the command line is a secret. It
 // returns "" if the value is none.
-func secretRemedy(flag *kong.Flag) string {
-	switch flag.Name {
+func secretRemedy(flag setting, value any) string {
+	switch flag.name {
 	case "client-secret":
 		return "use OAUTH2_CLIENT_SECRET or --client-secret-file"
 	case "idp-client-secret":
 		return "use SALLYPORT_IDP_CLIENT_SECRET or --idp-client-secret-file"
 	case "authorization-code", "code-verifier", "refresh-token":
-		return "use " + variables(flag)[0]
+		return "use " + flag.variables()[0]
 	case "header":
 		holdsSecret := func(header string) bool {
 			name, value, _ := strings.Cut(header, ":")
 			return IsSecretName(name) && !VariableReference().MatchString(value)
 		}
-		if headers, _ := flag.Target.Interface().([]string); slices.ContainsFunc(headers, holdsSecret) {
+		if headers, _ := value.([]string); slices.ContainsFunc(headers, holdsSecret) {
 			return "write ${VARIABLE} in it, or use SALLYPORT_HEADER"
 		}
 	}

@@ -14,20 +14,39 @@ import (
 	"github.com/alecthomas/kong"
 )
 
+// setting is what the sources know of a flag.
+type setting struct {
+	// name is the flag's, without hyphens in front.
+	name string
+	// from and field are the tags of these names, hidden tells whether there is that tag.
+	from, field string
+	hidden      bool
+	// kind is the type of the value.
+	kind reflect.Type
+}
+
+// settingOf returns what the sources know of a flag of kong's.
+func settingOf(flag *kong.Flag) setting {
+	return setting{flag.Name, flag.Tag.Get("from"), flag.Tag.Get("field"), flag.Hidden, flag.Target.Type()}
+}
+
 // variables names the environment variables of a flag, the strongest first. The tag "-" means that
 // the flag has none. A hidden flag has only the one of its tag.
-func variables(flag *kong.Flag) []string {
-	switch from := flag.Tag.Get("from"); {
-	case flag.Name == "help" || from == "-":
+func (s setting) variables() []string {
+	switch {
+	case s.name == "help" || s.from == "-":
 		return nil
-	case from != "":
-		return strings.Split(from, ",")
-	case flag.Hidden:
+	case s.from != "":
+		return strings.Split(s.from, ",")
+	case s.hidden:
 		return nil
 	default:
-		return []string{"SALLYPORT_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))}
+		return []string{"SALLYPORT_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))}
 	}
 }
+
+// variables names the environment variables of a flag of kong's, the strongest first.
+func variables(flag *kong.Flag) []string { return settingOf(flag).variables() }
 
 // ownVariables are the variables of all flags that have others than SALLYPORT_ in front, but for
 // BROWSER, which belongs to the system.
@@ -76,20 +95,13 @@ type sources struct {
 	found map[string]string
 }
 
-// load reads the file that --config or MCP_PROXY_CONFIG names, once. The error is a *UsageError.
-func (s *sources) load(kctx *kong.Context) error {
+// load reads the file that config or MCP_PROXY_CONFIG names, once. The error is a *UsageError.
+func (s *sources) load(config string) error {
 	if s.loaded {
 		return nil
 	}
 	s.loaded = true
-	// Kong may ask for another flag before it asks for this one, so its value is taken from the
-	// command line.
-	for _, flag := range kctx.Flags() {
-		if flag.Name == "config" {
-			s.path, _ = kctx.FlagValue(flag).(string)
-		}
-	}
-	if s.path = cmp.Or(s.path, s.getenv("MCP_PROXY_CONFIG")); s.path == "" {
+	if s.path = cmp.Or(config, s.getenv("MCP_PROXY_CONFIG")); s.path == "" {
 		return nil
 	}
 	text, err := ReadFile(s.path, maxSettings)
@@ -120,31 +132,43 @@ func withLine(text []byte, err error) error {
 // Validate implements kong.Resolver.
 func (s *sources) Validate(*kong.Application) error { return nil }
 
-// Resolve implements kong.Resolver. An empty variable counts as unset, because MCP hosts pass on
-// empty ones.
+// Resolve implements kong.Resolver.
 func (s *sources) Resolve(kctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	if err := s.load(kctx); err != nil {
+	config := ""
+	for _, flag := range kctx.Flags() {
+		// Kong may ask for another flag before it asks for this one, so its value is taken from the
+		// command line.
+		if flag.Name == "config" && !s.loaded {
+			config, _ = kctx.FlagValue(flag).(string)
+		}
+	}
+	if err := s.load(config); err != nil {
 		return nil, err
 	}
-	for _, name := range variables(flag) {
+	return s.find(settingOf(flag))
+}
+
+// find looks a flag up. The value is a string, a bool, or a []any for a list. It is nil if nothing
+// sets the flag. An empty variable counts as unset, because MCP hosts pass on empty ones.
+func (s *sources) find(flag setting) (any, error) {
+	for _, name := range flag.variables() {
 		if value := s.getenv(name); value != "" {
-			s.note(flag, name)
-			got, err := flagValue(flag, value)
+			s.note(flag.name, name)
+			got, err := flag.read(value)
 			return got, named(name, err)
 		}
 	}
-	field := flag.Tag.Get("field")
-	value, ok := s.lookUp(field)
+	value, ok := s.lookUp(flag.field)
 	if !ok {
 		return nil, nil
 	}
-	s.note(flag, s.path+": "+field)
+	s.note(flag.name, s.path+": "+flag.field)
 	switch value := value.(type) {
 	case string:
-		got, err := flagValue(flag, value)
-		return got, named(field, err)
+		got, err := flag.read(value)
+		return got, named(flag.field, err)
 	case []any:
-		if isList(flag) {
+		if flag.isList() {
 			return value, nil
 		}
 		// A flag such as the ports holds several values in one text, separated by commas.
@@ -155,17 +179,15 @@ func (s *sources) Resolve(kctx *kong.Context, _ *kong.Path, flag *kong.Flag) (an
 		return strings.Join(words, ","), nil
 	case map[string]any:
 		text, err := json.Marshal(value)
-		return string(text), named(field, err)
+		return string(text), named(flag.field, err)
 	default: // json.Number, bool
-		got, err := flagValue(flag, fmt.Sprint(value))
-		return got, named(field, err)
+		got, err := flag.read(fmt.Sprint(value))
+		return got, named(flag.field, err)
 	}
 }
 
 // isList reports whether a variable holds one value of the flag on each line.
-func isList(flag *kong.Flag) bool {
-	return flag.IsSlice() && flag.Target.Type() != reflect.TypeFor[Ports]()
-}
+func (s setting) isList() bool { return s.kind == reflect.TypeFor[[]string]() }
 
 // named adds the name of the variable or field to an error.
 func named(source string, err error) error {
@@ -175,15 +197,15 @@ func named(source string, err error) error {
 	return nil
 }
 
-// flagValue turns the text of a variable or field into what kong parses.
-func flagValue(flag *kong.Flag, text string) (any, error) {
+// read turns the text of a variable or field into what kong parses.
+func (s setting) read(text string) (any, error) {
 	switch {
-	case flag.Target.Kind() == reflect.Bool:
+	case s.kind.Kind() == reflect.Bool:
 		if value, ok := truth(text); ok {
 			return value, nil
 		}
 		return nil, fmt.Errorf("want true or false, got %q", text)
-	case isList(flag):
+	case s.isList():
 		var list []any
 		for line := range strings.Lines(text) {
 			if line = strings.TrimSpace(line); line != "" {
@@ -221,11 +243,8 @@ func (s *sources) lookUp(field string) (any, bool) {
 	return value, value != nil
 }
 
-// unknownFields warns of each field of the file that no flag of any command reads.
-func (s *sources) unknownFields(app *kong.Application) []string {
-	if s.file == nil {
-		return nil
-	}
+// knownFields are the fields of the file that the flags of a grammar read.
+func knownFields(app *kong.Application) []string {
 	var known []string
 	for _, command := range app.Leaves(false) {
 		for _, group := range command.AllFlags(false) {
@@ -233,6 +252,14 @@ func (s *sources) unknownFields(app *kong.Application) []string {
 				known = append(known, flag.Tag.Get("field"))
 			}
 		}
+	}
+	return known
+}
+
+// unknownFields warns of each field of the file that is not known.
+func (s *sources) unknownFields(known []string) []string {
+	if s.file == nil {
+		return nil
 	}
 	var warnings []string
 	for _, field := range fieldNames("", s.file) {

@@ -25,6 +25,7 @@ const closeTimeout = time.Second
 // proxy carries one MCP session. It ends with stdin, with ctx (a signal), with the parent process,
 // or with an obstacle that is final.
 func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
+	hostio.OneProcessor(a.std.In)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// Another process may hold the MCP host's end of stdin. Then stdin stays open after the host
@@ -92,7 +93,7 @@ func relayConfig(a *app, s *session.Session, watcher *obstacle.Watcher, c *cli.P
 		Timeout: time.Duration(c.Timeout), KeepAlive: time.Duration(c.KeepAlive),
 		MayLeave: func() bool { return isUp(s.Tunnel) },
 		Obstacle: watcher.Obstacle, Stage: func() string { return person.Printable(watcher.Stage()) },
-		Idle: hostio.TrimMemory(a.std.In), InFlight: &a.inFlight,
+		Idle: hostio.TrimMemory(), InFlight: &a.inFlight,
 		Explain:  watcher.Explain,
 		Answered: watcher.Answered,
 		SignIn:   s.SignIn.SignIn,

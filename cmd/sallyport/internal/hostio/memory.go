@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"time"
 )
 
@@ -35,33 +36,60 @@ func CollectLess() {
 	}
 }
 
-// TrimMemory returns a function that makes a proxy small after its start, or after it has carried
-// something large. The reader in is the proxy's stdin.
+// OneProcessor leaves one processor to the proxy, which waits more than it works. With several,
+// each switch between goroutines wakes a thread that mostly finds nothing to do: 30 proxies at
+// once, direct and at a round trip of 10 ms, do 12 % fewer calls a second and take 29 % more
+// processor time (BenchmarkAgainstPeers). It does so from the start on, which waits for servers: 30
+// proxies start as fast with one processor each, and a single one does, with SSH and TLS to set up.
 //
-// The function leaves one processor to the proxy, which waits more than it works. With several,
-// each switch between goroutines wakes a thread that mostly finds nothing to do. Without it 30
-// proxies at once, direct and at a round trip of 10 ms, do 12 % fewer calls a second and take 29 %
-// more processor time (BenchmarkAgainstPeers). The start keeps all processors for the key exchanges
-// of SSH and TLS. If stdin cannot be polled, its blocking read would occupy the only processor, so
-// the proxy then keeps all of them.
-func TrimMemory(in io.Reader) func() {
+// The reader in is the proxy's stdin. If it cannot be polled, its blocking read would occupy the
+// only processor, so the proxy then keeps all of them. The variable GOMAXPROCS counts more.
+func OneProcessor(in io.Reader) {
 	file, ok := in.(*os.File)
 	polled := ok && file.SetReadDeadline(time.Time{}) == nil
-	return func() {
-		if polled && os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) > 1 {
-			runtime.GOMAXPROCS(1)
-		}
-		freeMemory()
+	if polled && os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) > 1 {
+		runtime.GOMAXPROCS(1)
 	}
 }
 
-// freeMemory returns unused memory to the system. Without it the proportional set size of a proxy
-// is 18.9 MiB when idle, where it is 16.1 MiB with it, and 72 MiB after large answers, where it is
-// 19 MiB (BenchmarkAgainstPeers).
+const (
+	// heldLeast is how much of the heap the process may hold, garbage and all, before TrimMemory
+	// collects. In bytes.
+	heldLeast = 3 << 20
+	// heldMore is how much more it may hold than after the last time.
+	heldMore = 1 << 20
+)
+
+// TrimMemory returns a function that returns unused memory to the system, where that is worth it.
+// After large answers the proportional set size of a proxy is 72 MiB without it, and 19 MiB with it
+// (BenchmarkAgainstPeers). The function must not be called concurrently.
 //
-// The relay keeps the memory of large messages in a sync.Pool. The first collection moves the
-// pool's content to its victim cache, and the second one, in FreeOSMemory, frees it.
-func freeMemory() {
-	runtime.GC()
-	debug.FreeOSMemory()
+// A proxy that has done little is not collected: the runtime's books about what it has collected
+// are larger than the garbage. They take 13 KiB for each class of size in use, some 1 MiB in all.
+// And a process that has been collected once is woken every two minutes, to be collected again.
+func TrimMemory() func() {
+	var kept uint64
+	return func() {
+		if held() < max(heldLeast, kept+heldMore) {
+			return
+		}
+		// The relay keeps the memory of large messages in a sync.Pool. The first collection moves
+		// the pool's content to its victim cache, and the second one, in FreeOSMemory, frees it.
+		runtime.GC()
+		debug.FreeOSMemory()
+		kept = held()
+	}
+}
+
+// held is how much of the heap has not been returned to the system, in bytes. It does not ask
+// runtime.ReadMemStats, which makes books as a collection does.
+func held() (total uint64) {
+	samples := []metrics.Sample{
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+	}
+	metrics.Read(samples)
+	for _, s := range samples {
+		total += s.Value.Uint64()
+	}
+	return total
 }

@@ -8,7 +8,7 @@ import (
 
 // OpenStdin returns stdin in a form that the runtime's poller can watch, if it is a pipe or a
 // socket. A read then parks a goroutine, and occupies no thread in a system call, so that one
-// processor is enough (TrimMemory). With stdin left alone and as many processors as there are, a
+// processor is enough (OneProcessor). With stdin left alone and as many processors as there are, a
 // call takes 2.5 times the processor time (BenchmarkAgainstPeers, direct, 10 ms). The caller must
 // call restore at the end of the process.
 func OpenStdin() (in *os.File, restore func()) {

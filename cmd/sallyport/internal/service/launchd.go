@@ -2,7 +2,7 @@ package service
 
 import (
 	"context"
-	"encoding/xml"
+	"html"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,11 +16,7 @@ const agentLabel = "sallyport.callback"
 // agentText returns the property list of the launch agent: see launchd.plist(5).
 func agentText(p Program, logFile string) string {
 	var b strings.Builder
-	escape := func(text string) string {
-		var e strings.Builder
-		xml.EscapeText(&e, []byte(text)) // a strings.Builder cannot fail
-		return e.String()
-	}
+	escape := html.EscapeString // its entities are XML's
 	b.WriteString(`<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
 <!-- Written by "sallyport callback" with the flag service. With the flag remove besides, it goes. -->
