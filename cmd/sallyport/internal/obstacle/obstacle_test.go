@@ -70,7 +70,7 @@ func TestCurrent(t *testing.T) {
 		{name: "a login with a device waits", states: States{SignIn: oauth.State{Prompt: device, Busy: true}},
 			kind: explain.KindSignIn, url: device.AuthorizeURL, hint: "enter the code ABCD"},
 		{name: "a login waits with a code beside its link", states: States{SignIn: oauth.State{Prompt: beside, Busy: true}, Elsewhere: "type it there"},
-			kind: explain.KindSignIn, url: beside.StartURL, hint: "open this link in your browser: " + beside.StartURL +
+			kind: explain.KindSignIn, url: beside.AuthorizeURL, hint: "open this link in your browser: " + beside.AuthorizeURL +
 				"\nor enter the code ABCD-EFGH at https://as.example/device on any device\ntype it there"},
 		{name: "a browser was lent after the code was shown", states: States{SignIn: oauth.State{Prompt: beside, Busy: true}, Elsewhere: "type it there",
 			Lent: helper.Shown{Holding: 1, How: helper.HowOpened}},
