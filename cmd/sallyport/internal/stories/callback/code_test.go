@@ -60,14 +60,14 @@ func TestACodeBesideTheLink(t *testing.T) {
 	other.Stderr.Await(t, `another process of yours waits .*\n  \S+\nhint: or enter the code `+code+` at `+url+` on any device\n`)
 
 	first := host.Call(t, "sallyport_sign_in")
-	if line, rest, _ := strings.Cut(first, "\n"); !strings.HasPrefix(line, "http://127.0.0.1:53682/start/") ||
+	if line, rest, _ := strings.Cut(first, "\n"); line != link ||
 		!strings.Contains(rest, "The person has to open this link in a browser, or enter the code "+code+" at "+url+" on any device, to sign in to ") ||
 		!strings.Contains(rest, "Show the link and the code to the person now") {
 		t.Errorf("the sign-in tool says %q", first)
 	}
 	status := machines.StartProcess(t, l.inSession("status")(t))
-	status.Out.Await(t, `link +http://127\.0\.0\.1:53682/start/\S+, or the code `+code+` at `+url+` on any device \(\d\S* left\)`)
-	l.checkStatusJSON(t, code, url)
+	status.Out.Await(t, `link +`+regexp.QuoteMeta(link)+`, or the code `+code+` at `+url+` on any device \(\d\S* left\)`)
+	l.checkStatusJSON(t, link, code, url)
 
 	l.enters(t, code, url)
 	machines.EchoAll(t, host, other)
@@ -87,7 +87,7 @@ func TestACodeBesideTheLink(t *testing.T) {
 }
 
 // checkStatusJSON looks at what other programs read of a login that waits.
-func (l *lending) checkStatusJSON(t *testing.T, code, url string) {
+func (l *lending) checkStatusJSON(t *testing.T, link, code, url string) {
 	t.Helper()
 	out, err := l.inSession("status", "--json")(t).Output()
 	var report struct {
@@ -104,7 +104,7 @@ func (l *lending) checkStatusJSON(t *testing.T, code, url string) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for _, p := range report.Proxies {
-		if !strings.Contains(p.Link, "/start/") || p.UserCode != code || p.CodeURL != url {
+		if p.Link != link || p.UserCode != code || p.CodeURL != url {
 			t.Errorf("status says %+v", p)
 		}
 	}
