@@ -65,6 +65,8 @@ func (f front) take(r *http.Request) (page string, carried http.Handler) {
 	}
 	switch {
 	case l != nil:
+		l.expireLocked()
+		namePageLocked(l)
 		l.comeBackLocked(r.URL.RawQuery)
 		if heir := heirOf(l); heir != l {
 			goOnLocked(heir)

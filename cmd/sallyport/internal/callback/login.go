@@ -136,13 +136,21 @@ func (l *login) freshLocked(now time.Time) bool {
 // linkMargin is how long before its end a link is not used any more.
 const linkMargin = 3 * time.Second
 
-// expireAtLocked sets when the login ends if nothing else ends it.
+// expiryCheck is how often the wall clock is looked at. A timer stands still while this machine
+// sleeps, and the login on HOST does not.
+const expiryCheck = 20 * time.Second
+
+// expireAtLocked sets when the login ends, by the wall clock, if nothing else ends it.
 func (l *login) expireAtLocked(at time.Time) {
-	l.expires = at
+	l.expires = at.Round(0)
 	if l.timer != nil {
 		l.timer.Stop()
 	}
-	l.timer = time.AfterFunc(time.Until(at), func() { l.expire() })
+	l.timer = time.AfterFunc(min(time.Until(l.expires), expiryCheck), func() {
+		l.desk.mu.Lock()
+		defer l.desk.mu.Unlock()
+		l.expireLocked()
+	})
 }
 
 // stopLocked frees what the login holds.
@@ -155,13 +163,12 @@ func (l *login) stopLocked() {
 	}
 }
 
-// expire ends a login whose time is over.
-func (l *login) expire() {
-	d := l.desk
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// expireLocked ends a login whose time is over, and looks again later if it is not.
+func (l *login) expireLocked() {
 	switch {
-	case l.phase.over() || time.Now().Before(l.expires):
+	case l.phase.over() || l.desk.ctx.Err() != nil:
+	case time.Now().Before(l.expires):
+		l.expireAtLocked(l.expires)
 	case l.phase == finished:
 		l.overLocked(concluded)
 	default:
@@ -181,7 +188,7 @@ func (d *Desk) stateTakenLocked(l *login, state string) bool {
 
 // comeBackLocked takes the query of the callback. If it comes again, the first one counts.
 func (l *login) comeBackLocked(query string) {
-	if l.query != "" {
+	if l.query != "" || l.phase.over() {
 		return
 	}
 	l.brakeLocked().forget(l)

@@ -192,6 +192,7 @@ func (s *pageServer) show(w http.ResponseWriter, r *http.Request) {
 func (s *pageServer) look(l *login, name string) (page, <-chan struct{}) {
 	s.desk.mu.Lock()
 	defer s.desk.mu.Unlock()
+	l.expireLocked()
 	now := time.Now()
 	if heir := heirOf(l); heir != l && name == l.page.name {
 		if l.query != "" {

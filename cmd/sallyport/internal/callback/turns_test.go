@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/helper"
 )
@@ -90,5 +91,29 @@ func TestATakenPortIsToldOnce(t *testing.T) {
 	}
 	if n := strings.Count(w.said.String(), taken.Addr().String()); n != 1 {
 		t.Errorf("the person got %d lines: %s", n, w.said)
+	}
+}
+
+// This machine has slept, and so have its timers, while the login on HOST ended by the wall clock.
+// The page and the callback say so as soon as the person comes back.
+func TestALoginThatExpiredInOurSleep(t *testing.T) {
+	for _, back := range []string{"to the page", "from the login server"} {
+		w := newWorld(t, nil)
+		r := w.hold("devbox")
+		r.show()
+		page := w.page(w.visit())
+		w.mu.Lock()
+		l := w.logins[r.id]
+		if l.expires != l.expires.Round(0) {
+			t.Errorf("the end of the login %v is not one of the wall clock", l.expires)
+		}
+		l.expires = time.Now().Add(-time.Second).Round(0)
+		w.mu.Unlock()
+		if back == "to the page" {
+			w.checkText(w.get(page), 200, "Too late", "Start it again on devbox")
+		} else {
+			w.checkText(w.get(r.callback("code=x")), 200, "Too late")
+		}
+		w.checkFree(r)
 	}
 }

@@ -14,12 +14,21 @@ import (
 // CallbackCommand returns what the person types on the machine of the browser, so that logins here
 // open there. This machine cannot know what that machine calls it, so the words say what to put in.
 func CallbackCommand(env environment.Environment) string {
-	return fmt.Sprintf("sallyport callback %s@%s", env.User, env.Hostname)
+	return "sallyport callback " + loginName(env)
+}
+
+// loginName returns what leads to this machine by SSH, as far as this machine knows. A container
+// may have no name for its user.
+func loginName(env environment.Environment) string {
+	if env.User == "" {
+		return env.Hostname
+	}
+	return env.User + "@" + env.Hostname
 }
 
 // assumedHost says what CallbackCommand assumes.
 func assumedHost(env environment.Environment) string {
-	return fmt.Sprintf("%s@%s stands for what you type after ssh to come here", env.User, env.Hostname)
+	return loginName(env) + " stands for what you type after ssh to come here"
 }
 
 // CallbackHint says what to do if the browser is on another machine.
