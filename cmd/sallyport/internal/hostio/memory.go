@@ -40,7 +40,7 @@ func CollectLess() {
 // each switch between goroutines wakes a thread that mostly finds nothing to do: 30 proxies at
 // once, direct and at a round trip of 10 ms, do 12 % fewer calls a second and take 29 % more
 // processor time (BenchmarkAgainstPeers). It does so from the start on, which waits for servers: 30
-// proxies start as fast with one processor each, and a single one does, with SSH and TLS to set up.
+// proxies start as fast with one processor each, and so does one that sets up SSH and TLS itself.
 //
 // The reader in is the proxy's stdin. If it cannot be polled, its blocking read would occupy the
 // only processor, so the proxy then keeps all of them. The variable GOMAXPROCS counts more.
