@@ -17,6 +17,8 @@ const (
 // conversation is one connection of a login. It never makes its sender wait: HOST may read nothing.
 type conversation struct {
 	conn *helper.Conn
+	// dials makes connections from where the login is. It is nil if the login makes none.
+	dials *helper.Dialer
 	// proven says that the other end is the login whose name it said. The desk's lock guards it.
 	proven bool
 
@@ -42,6 +44,9 @@ func (c *conversation) end() {
 	<-c.written
 	c.stopAfter()
 	c.conn.Close()
+	if c.dials != nil {
+		c.dials.Close()
+	}
 }
 
 // write sends the messages until end.

@@ -160,6 +160,9 @@ func (d *Desk) Serve(ctx context.Context, conn net.Conn, from Origin) error {
 		return c.refuse(helper.KindInvalid, errors.New("a login begins with hold, and has a long name"))
 	}
 	src := d.sourceOf(m, from)
+	if m.Dials && !src.local { // one of this machine opens such pages itself
+		c.dials = helper.NewDialer(c.conn)
+	}
 	l, err := d.hold(ctx, c, m, src)
 	if busy, ok := errors.AsType[*PortError](err); ok {
 		if d.join(ctx, c, m, src) {
@@ -195,6 +198,10 @@ func (d *Desk) converse(l *login, c *conversation) error {
 		switch m.Type {
 		case helper.TypeLogin:
 			d.take(l, c, m)
+		case helper.TypeBytes:
+			if c.dials != nil {
+				c.dials.Take(m.Bytes)
+			}
 		case helper.TypeOutcome:
 			d.conclude(l, c, m)
 		case helper.TypeEnd:

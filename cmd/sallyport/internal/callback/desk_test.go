@@ -414,10 +414,30 @@ func TestFarLoginPage(t *testing.T) {
 	<-pages
 	w.checkNoVisit("before it is known where the page is reached")
 	answers <- FarResult{Words: "use the PAC file http://127.0.0.1:1/pac"}
+	if how := r.receive(helper.TypeShown).How; how != helper.HowByHand {
+		t.Errorf("the person sees %q", how)
+	}
+	page = w.page(w.visit())
+	w.checkText(w.get(page), 200, "Only devbox reaches the login server", "http://127.0.0.1:1/pac", w.pages.addr+farPath)
+
+	// Nothing is said to be open if no way is known, and the person may try again.
+	r.receive(helper.TypeShown) // again, when our page has opened
+	go func() {
+		<-pages
+		answers <- FarResult{Words: "it is not reached", Unreached: true, Why: "no such host"}
+	}()
+	w.checkText(w.choose(page, "continue", ""), 200, "The login server is not reached", "it is not reached", "no such host", w.pages.addr+farPath)
+	if how := r.receive(helper.TypeShown).How; how != helper.HowUnreached {
+		t.Errorf("the person sees %q", how)
+	}
+	go func() {
+		<-pages
+		answers <- FarResult{}
+	}()
+	w.choose(page, "continue", "")
 	if how := r.receive(helper.TypeShown).How; how != helper.HowOpened {
 		t.Errorf("the person sees %q", how)
 	}
-	w.checkText(w.get(w.visit()), 200, "Only devbox reaches the login server", "http://127.0.0.1:1/pac", w.pages.addr+farPath)
 }
 
 // A HOST without a name is no login of this machine: the person is asked.

@@ -2,9 +2,13 @@ package callback
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
+
+	"sallyport/cmd/sallyport/internal/helper"
 )
 
 // farPath begins the path by which a browser of ours gets to a login page that only HOST reaches. A
@@ -19,7 +23,7 @@ type FarPage struct {
 	Link, Start string
 	// Until is when the login ends without an answer.
 	Until time.Time
-	// Dial makes a connection through HOST.
+	// Dial makes a connection through HOST: by the login there, or by the sshd there.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
@@ -30,6 +34,10 @@ type FarResult struct {
 	Words string
 	// Opened says that the login page is open in another window.
 	Opened bool
+	// Unreached says that the page is reached in no way that is known, and Why says why. It may
+	// have words of HOST.
+	Unreached bool
+	Why       string
 }
 
 // side is where the server of a login page is reached.
@@ -39,7 +47,7 @@ const (
 	unknownSide side = iota
 	searching        // it is being found out, or a window opens
 	nearSide         // from this machine, or it does not matter
-	farSide          // through HOST, as the words say
+	farSide          // through HOST or not at all, as the words say
 )
 
 // searchLocked finds out where the server of the login page is reached, once, and opens a window of
@@ -47,7 +55,7 @@ const (
 func (l *login) searchLocked() bool {
 	d := l.desk
 	switch {
-	case d.cfg.Far == nil || l.from.dial == nil:
+	case d.cfg.Far == nil || l.from.dial == nil && l.dialerLocked() == nil:
 		l.page.far.side = nearSide
 	case l.page.far.side == unknownSide || l.page.far.origin != l.origin:
 		l.page.far.stop()
@@ -67,6 +75,8 @@ type farState struct {
 	name string
 	// result is what Config.Far said.
 	result FarResult
+	// tell says that HOST was not told yet what the person sees, because that is not known.
+	tell bool
 	// cancel ends the way through HOST. It is nil before there is one.
 	cancel context.CancelFunc
 }
@@ -88,7 +98,7 @@ func (l *login) search() {
 	}
 	ctx, cancel := context.WithCancel(d.ctx)
 	l.page.far.cancel = cancel // when the login is over
-	p := FarPage{Host: l.from.host, Link: l.link, Start: d.pages.url(farPath, l.page.far.name), Until: l.expires, Dial: l.from.dial}
+	p := FarPage{Host: l.from.host, Link: l.link, Start: d.pages.url(farPath, l.page.far.name), Until: l.expires, Dial: l.dialFar}
 	d.mu.Unlock()
 	result := d.cfg.Far(ctx, p)
 	d.mu.Lock()
@@ -100,7 +110,59 @@ func (l *login) search() {
 	if result.Opened {
 		l.page.going, l.page.visited = false, true
 	}
+	if l.phase == opened && (l.page.far.tell || result.Words != "" && !result.Opened) {
+		l.showLocked(l.farHowLocked())
+	}
+	l.page.far.tell = false
 	l.wakeLocked()
+}
+
+// farHowLocked returns what the person sees who wants to see the login page.
+func (l *login) farHowLocked() string {
+	switch far := l.page.far; {
+	case far.side != farSide || far.result.Opened:
+		return helper.HowOpened
+	case far.result.Unreached:
+		return helper.HowUnreached
+	}
+	return helper.HowByHand
+}
+
+// dialerLocked returns a dialer whose login makes connections. It is nil if there is none.
+func (l *login) dialerLocked() *helper.Dialer {
+	for c := range l.conversations {
+		if c.proven && c.dials != nil {
+			return c.dials
+		}
+	}
+	return nil
+}
+
+// errNoWay says that HOST is away, or offers no connections.
+var errNoWay = errors.New("HOST makes no connection")
+
+// dialFar makes a connection through HOST. The login there makes it in the way in which it reaches
+// the login server itself, which may be a tunnel of its own. An older sallyport does not, and then
+// the sshd there may.
+func (l *login) dialFar(ctx context.Context, network, addr string) (net.Conn, error) {
+	l.desk.mu.Lock()
+	there, sshd := l.dialerLocked(), l.from.dial
+	l.desk.mu.Unlock()
+	err := errNoWay
+	if there != nil {
+		var conn net.Conn
+		if conn, err = there.Dial(ctx, network, addr); err == nil || sshd == nil || ctx.Err() != nil {
+			return conn, err
+		}
+	}
+	if sshd == nil {
+		return nil, err
+	}
+	conn, sshdErr := sshd(ctx, network, addr)
+	if sshdErr != nil && there != nil {
+		return nil, fmt.Errorf("%w; its sshd: %w", err, sshdErr)
+	}
+	return conn, sshdErr
 }
 
 // openFar finds out where a login page is reached that needs no question. It reports whether the

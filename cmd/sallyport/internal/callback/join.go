@@ -80,7 +80,11 @@ func (d *Desk) join(ctx context.Context, c *conversation, m helper.Message, from
 			if err != nil {
 				return
 			}
-			c.post(m)
+			if m.Type != helper.TypeBytes {
+				c.post(m)
+			} else if c.conn.Send(m) != nil { // there may be many, and the login reads them
+				return
+			}
 		}
 	}()
 	for {

@@ -408,6 +408,8 @@ func (l *login) launch() {
 	d.mu.Lock()
 	how := helper.HowConfirm
 	switch {
+	case going && l.farHowLocked() != helper.HowOpened: // so its link is of no use
+		how = l.farHowLocked()
 	case err != nil:
 		how = helper.HowNowhere
 	case going:

@@ -85,9 +85,7 @@ func (l *login) pageOfLocked(name string, now time.Time) page {
 	case l.page.going && l.freshLocked(now) && !l.searchLocked():
 		return page{Kind: "wait", Title: "One moment", Text: "The login server " + l.origin + " is looked for. This page goes on by itself.", Refresh: 1}
 	case l.page.going && l.freshLocked(now) && l.page.far.side == farSide:
-		return page{Kind: "ask", Title: "Only " + host + " reaches the login server", Text: l.page.far.result.Words,
-			Facts: []fact{{"the page", l.desk.pages.url(farPath, l.page.far.name)}},
-			Form:  &form{Action: loginPath + l.page.name, Token: l.page.token, Continue: "Try again"}, Refresh: 5}
+		return l.farPage()
 	case l.page.going && l.freshLocked(now):
 		return page{Kind: "wait", Title: "To the login page", Text: "The login page opens at " + l.origin + ".", Target: l.link}
 	case l.page.going && l.awayLocked():
@@ -117,6 +115,18 @@ func endedPage(l *login, facts []fact, now time.Time) page {
 		p.Text = "You have signed in, but it is not there any more to fetch the token. "
 	}
 	p.Text += "When it asks again, this page goes on by itself."
+	return p
+}
+
+// farPage says how the login page is reached, or that it is not.
+func (l *login) farPage() page {
+	far := l.page.far
+	p := page{Kind: "ask", Title: "Only " + l.from.name() + " reaches the login server", Text: far.result.Words,
+		Facts: []fact{{"the page", l.desk.pages.url(farPath, far.name)}},
+		Form:  &form{Action: loginPath + l.page.name, Token: l.page.token, Continue: "Try again"}, Refresh: 5}
+	if far.result.Unreached {
+		p.Kind, p.Title, p.Detail = "", "The login server is not reached", shownLong(far.result.Why)
+	}
 	return p
 }
 

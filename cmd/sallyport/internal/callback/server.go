@@ -265,7 +265,11 @@ func (s *pageServer) choose(l *login, r *http.Request) bool {
 		b := l.brakeLocked()
 		b.misses, b.quietUntil = nil, time.Time{} // the person wants logins of this HOST
 		l.page.agreed, l.page.going, l.phase = l.request, true, opened
-		l.showLocked(helper.HowOpened)
+		if l.searchLocked() {
+			l.showLocked(l.farHowLocked())
+		} else {
+			l.page.far.tell = true
+		}
 	case choice == "refuse" && l.phase == asking:
 		l.postLocked(helper.Message{Type: helper.TypeError, Kind: helper.KindRefused, Text: "the person refused the sign-in on the workstation"})
 		l.overLocked(refused)

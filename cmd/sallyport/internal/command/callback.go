@@ -105,7 +105,10 @@ func openFar(ctx context.Context, a *app, c *cli.CallbackCommand, p callback.Far
 	case err != nil:
 		a.log.Debug("the login page is opened as any other", "err", err)
 	case result.Way == farbrowser.Nowhere:
-		a.messages.Say("%s is reached neither from this machine nor through %s: the page may not open (%v)", result.Host, p.Host, result.Why)
+		text := fmt.Sprintf("%s is reached neither from this machine nor through %s", result.Host, p.Host)
+		a.messages.Say("%s (%v)", text, result.Why)
+		return callback.FarResult{Unreached: true, Why: result.Why.Error(),
+			Words: text + ". If your browser has a way of its own, as through a proxy, open the page below."}
 	case result.Way == farbrowser.Opened:
 		return callback.FarResult{Opened: true, Words: fmt.Sprintf(
 			"%s is reached only through %s, so its page is open in %s, in a window of sallyport's own that goes there.", result.Host, p.Host, result.Browser)}

@@ -2,11 +2,13 @@ package command
 
 import (
 	"context"
+	"net"
 	"strings"
 	"sync"
 
 	"sallyport/cmd/sallyport/internal/agents"
 	"sallyport/cmd/sallyport/internal/cli"
+	"sallyport/cmd/sallyport/internal/farbrowser"
 	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/cmd/sallyport/internal/person"
 	"sallyport/cmd/sallyport/internal/session"
@@ -29,6 +31,7 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 		SocketDirs: a.controlDirs(settings.Store), LogFile: a.logSettings.LogFile, LogLevel: a.logSettings.LogLevel,
 		Logins: session.Logins{
 			Offer:            func(s *session.Session) session.Offer { return a.offer(s, settings, atTerminal) },
+			Exit:             func(s *session.Session) helper.DialFunc { return exitOf(a, s, settings) },
 			BrowserElsewhere: settings.NoBrowser || settings.CallbackVia != "" || person.IsRemote(a.env, settings.Browser.Browser),
 		},
 	})
@@ -89,6 +92,16 @@ func farSide(a *app, s *session.Session, settings cli.Remote) *person.FarSide {
 		Name: s.Via, Key: s.Realm.String(), Dial: s.Tunnel.DialContext,
 		StateDir: session.StateDir(settings.Store, a.env), Log: a.log,
 	}
+}
+
+// exitOf returns what makes connections for the browser of another machine, on the way on which the
+// login server is reached from here.
+func exitOf(a *app, s *session.Session, settings cli.Remote) helper.DialFunc {
+	var through func(ctx context.Context, network, addr string) (net.Conn, error)
+	if far := farSide(a, s, settings); far != nil {
+		through = far.Dial
+	}
+	return farbrowser.NewExit(through, a.env, a.log).Dial
 }
 
 // noticeOf returns what shows a person at the terminal what an SSH server says. A proxy shows it as

@@ -43,6 +43,12 @@
 // and for everything that is not encrypted and not at the login server. After the login the proxy
 // is gone, so the window reaches only what is DIRECT.
 //
+// # A login of another machine
+//
+// The far side may be a machine whose login is shown here (package callback). Its connections are
+// then made by the login itself, in an [Exit] there, which follows the same rules: it dials from
+// its machine, and through its own far side where that fails.
+//
 // # What the proxy refuses
 //
 //   - A connection of another user of this machine. Linux, macOS and Windows tell whose the other

@@ -49,6 +49,8 @@ type sides struct {
 	proxies func(*url.URL) (*url.URL, error)
 	// login is the canonical host of the login page.
 	login string
+	// ownLogin says that the login server may be this machine: the browser is on another one.
+	ownLogin bool
 	// log gets a line for each host.
 	log *slog.Logger
 
@@ -112,7 +114,7 @@ func (s *sides) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 		return nil, err
 	}
 	host = canonical(host)
-	if err := checkHost(host, s.login); err != nil {
+	if err := checkHost(host, s.login); err != nil && !s.isOwnLogin(host) {
 		return nil, err
 	}
 	p, err := s.place(host)
@@ -151,6 +153,9 @@ func (s *sides) dialSide(ctx context.Context, p *place, addr string) (net.Conn, 
 	return conn, nil
 }
 
+// isOwnLogin reports whether a host is the login server, and may be this machine.
+func (s *sides) isOwnLogin(host string) bool { return s.ownLogin && host == s.login }
+
 // dialFar connects through the far side.
 func (s *sides) dialFar(ctx context.Context, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, farTimeout)
@@ -180,7 +185,7 @@ func (s *sides) dialNear(ctx context.Context, p *place, addr string) (net.Conn, 
 		}
 		reason := ""
 		switch {
-		case isThisMachine(ip.Addr()):
+		case isThisMachine(ip.Addr()) && !s.isOwnLogin(canonical(host)):
 			reason = thisMachine
 		case wasPublic && isPrivate(ip.Addr()):
 			reason = turnedPrivate

@@ -66,7 +66,7 @@
 //
 // L is the login, and H is the helper. The login then asks for a port:
 //
-//	L  {"type":"hold","login":ID,"upstream":URL,"redirect_uri":URI,"fixed":BOOL,"from":HOST}
+//	L  {"type":"hold","login":ID,"upstream":URL,"redirect_uri":URI,"fixed":BOOL,"from":HOST,"dials":BOOL}
 //	H  {"type":"held","redirect_uri":URI,"host":HOST}
 //
 // ID is a random name of the login, which nobody else knows. The redirect URI is the one that the
@@ -87,7 +87,9 @@
 // The issuer is empty if the login server was configured by its endpoints. How says what the person
 // sees: "confirm" is our page that asks whether to go on, "opened" is the login page, "waiting"
 // says that the page of another login is open first, and "nowhere" says that no browser could be
-// started. The helper says it again when it changes. It refuses a login with an error, whose kind
+// started. If the helper finds that only the far side reaches the login server, and opens no browser
+// that goes there, it says "by_hand"; if it finds no way at all, "unreached". The helper says it
+// again when it changes. It refuses a login with an error, whose kind
 // is "refused" (the person said no), "too_many" (the brake on pages holds) or "invalid" (the link
 // is none that may be opened; the text says why). After "refused" and "invalid" the login does not
 // ask this helper again.
@@ -97,6 +99,20 @@
 //
 //	H  {"type":"relink"}
 //	L  {"type":"login", ...}
+//
+// A login whose hold says "dials" makes connections for the browser of the helper, because it may
+// reach the login server in a way that no other program of HOST has: through its own --via. It
+// connects only as long as its login page is shown, by the rules of package farbrowser. It offers a
+// way out and no more: the helper decides which hosts use it. The bytes of these connections are
+// those of a yamux session in which the helper opens the streams. They travel in messages of both
+// sides, in base64, so that they pass wherever the login does:
+//
+//	L, H  {"type":"bytes","bytes":BASE64}
+//
+// Each stream begins with a line of the helper, and one of the login:
+//
+//	H  {"addr":"HOST:PORT"}
+//	L  {"ok":BOOL,"text":TEXT}
 //
 // At last the browser comes back:
 //

@@ -317,7 +317,7 @@ func (g *login) shown() (Shown, <-chan struct{}) {
 }
 
 // furthest orders what a helper can show.
-var furthest = []string{"", HowNowhere, HowWaiting, HowConfirm, HowOpened}
+var furthest = []string{"", HowNowhere, HowUnreached, HowWaiting, HowConfirm, HowByHand, HowOpened}
 
 // deliver hands in the query of a callback that came from a helper, and notes the outcome for all
 // helpers. It returns what this one is told if the query was none of the login's.

@@ -44,6 +44,10 @@ type LoginsConfig struct {
 	// without a token. If it is nil, a login that was finished without a helper looks like one that
 	// was given up.
 	Token func() string
+	// Dial makes connections for the browser of a helper, to login servers that only this machine
+	// reaches, as long as the login page is shown. It decides which hosts it connects to. If it is
+	// nil, none is made.
+	Dial DialFunc
 	// Others are helpers that have no socket on this machine. The map is by name.
 	Others map[string]func(context.Context) (net.Conn, error)
 	// Log must not be nil. It gets no secret.

@@ -28,6 +28,7 @@ const (
 	TypeOutcome  = "outcome"
 	TypeEnd      = "end"
 	TypeError    = "error"
+	TypeBytes    = "bytes"
 )
 
 // Values of Message.How.
@@ -36,6 +37,9 @@ const (
 	HowOpened  = "opened"
 	HowWaiting = "waiting"
 	HowNowhere = "nowhere"
+	// HowByHand and HowUnreached are of helpers that look for the login server first.
+	HowByHand    = "by_hand"
+	HowUnreached = "unreached"
 )
 
 // Values of Message.Kind.
@@ -61,6 +65,10 @@ type Message struct {
 	RedirectURI string `json:"redirect_uri,omitempty"`
 	// Fixed says that the redirect URI cannot be another one.
 	Fixed bool `json:"fixed,omitempty"`
+	// Dials says that the login makes connections for the helper.
+	Dials bool `json:"dials,omitempty"`
+	// Bytes are those of these connections, as of yamux, in base64 (RFC 4648 section 4).
+	Bytes string `json:"bytes,omitempty"`
 	// From is the HOST of a login that one helper hands on to another.
 	From string `json:"from,omitempty"`
 	// Trusted says that the other helper knows the login to be trusted.

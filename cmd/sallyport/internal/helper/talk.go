@@ -76,19 +76,32 @@ func (t *talk) converse() error {
 	if !stop() {
 		return context.Cause(ctx)
 	}
-	received := make(chan Message)
+	received, left := make(chan Message), make(chan struct{})
 	go func() { // ends with the connection
 		defer close(received)
+		ways := newDialed(g, conn)
+		defer ways.close()
+		defer conn.Close()
 		for {
 			m, err := conn.Receive()
 			if err != nil {
 				return
 			}
+			if m.Type == TypeBytes {
+				ways.take(m.Bytes)
+				continue
+			}
 			select {
 			case received <- m:
-			case <-g.ctx.Done():
+			case <-left:
 				return
 			}
+		}
+	}()
+	defer func() {
+		close(left)
+		conn.Close()
+		for range received {
 		}
 	}()
 	return (&exchange{talk: t, conn: conn, told: make(chan *Message, 1)}).run(received)
@@ -110,7 +123,8 @@ func (t *talk) hold(ctx context.Context, conn *Conn) error {
 		addr, fixed = g.want.Addr, g.want.Fixed
 	}
 	g.mu.Unlock()
-	m := Message{Type: TypeHold, Login: g.id, Upstream: g.logins.cfg.Upstream, RedirectURI: holdURI(addr), Fixed: fixed}
+	m := Message{Type: TypeHold, Login: g.id, Upstream: g.logins.cfg.Upstream, RedirectURI: holdURI(addr), Fixed: fixed,
+		Dials: g.logins.cfg.Dial != nil}
 	if err := conn.Send(m); err != nil {
 		return err
 	}

@@ -69,6 +69,10 @@ func LentTo(s helper.Shown) string {
 		return "no browser could be started on your workstation; open the link there yourself"
 	case helper.HowOpened:
 		return "the login page is open in " + where
+	case helper.HowByHand:
+		return "only this machine reaches the login server: a page in " + where + " says how to go there"
+	case helper.HowUnreached:
+		return "the login page is not open: neither your workstation nor this machine on its behalf reaches the login server; a page in " + where + " says more"
 	case helper.HowWaiting:
 		return "go on in " + where + ", where the page of another login is open first"
 	}

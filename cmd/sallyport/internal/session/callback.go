@@ -50,8 +50,12 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, err
 	if elsewhere || cfg.OnlyLooks { // somebody brings the callback to this machine, or nobody signs in
 		return listen, nil
 	}
+	var dial helper.DialFunc
+	if cfg.Logins.Exit != nil {
+		dial = cfg.Logins.Exit(s)
+	}
 	s.Logins = helper.NewLogins(helper.LoginsConfig{
-		Dirs: helper.Dirs(cfg.SocketDirs, cfg.Env.UsualStateDir()), Upstream: PlainURL(s.Upstream), Others: others, Log: cfg.Log,
+		Dirs: helper.Dirs(cfg.SocketDirs, cfg.Env.UsualStateDir()), Upstream: PlainURL(s.Upstream), Others: others, Dial: dial, Log: cfg.Log,
 		Deliver: func(ctx context.Context, u *url.URL) error { return s.SignIn.Deliver(ctx, u) },
 		Belongs: func(err error) bool { return !errors.Is(err, oauth.ErrNoSignIn) },
 		Explain: cfg.Explain, Token: func() string { return tokenName(s.SignIn) },

@@ -59,6 +59,9 @@ type Logins struct {
 	// Offer returns what shows the logins of a session to the person. The Upstream of the session
 	// is known when it is called.
 	Offer func(*Session) Offer
+	// Exit returns what makes connections for the browser of a helper, to login servers that only
+	// this machine reaches. It may be nil.
+	Exit func(*Session) helper.DialFunc
 	// BrowserElsewhere says that the person's browser may be on another machine. Then logins offer
 	// a device code beside their link, as long as no helper has them.
 	BrowserElsewhere bool
