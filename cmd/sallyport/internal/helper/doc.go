@@ -19,9 +19,8 @@
 //
 //   - By exec. A fixed command looks for a sallyport on HOST, in PATH and where people put one,
 //     passes over one that does not run there, and runs `sallyport far-end`. That process owns the
-// socket, and carries its connections over
-//     stdin and stdout (yamux). Its first line says what it is; what a login shell prints before
-//     that is skipped. It ends with its stdin, or when the workstation answers no ping, and its
+//     socket, and carries its connections over stdin and stdout (yamux). Its first line says what
+//     it is; what a login shell prints before that is skipped. It ends with its stdin, or when the workstation answers no ping, and its
 //     socket with it.
 //   - By a forwarded socket, where HOST runs another command in place of ours, or none. The sshd
 //     of HOST makes a socket in /tmp, with a name that nobody can guess and of mode 0600. It
@@ -48,6 +47,12 @@
 // A socket is used only if its file is this user's, nobody else may write to it, and the process
 // behind it is this user's too (package localsock). Other processes of the same user are not kept
 // out: they could read the tokens as well.
+//
+// # A port of HOST
+//
+// Some sshds run commands and forward no TCP. There DialPort runs `sallyport far-end --dial=PORT`,
+// which connects its stdin and stdout to that port of 127.0.0.1. The callbacks of other tools need
+// that. Whose the port is, is up to the caller.
 //
 // # The workstation dialed from HOST
 //
