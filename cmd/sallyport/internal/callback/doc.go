@@ -41,6 +41,7 @@
 // the same port there, if the person asked for it with --port. On a shared host somebody else could
 // listen on the port first and be handed an authorization code. So a request is carried only to a
 // socket that belongs to the same user, and the owner is checked before and after the connection is
-// made. The answer is HOST's own page, so it is put into a sandbox: it has no origin, no script and
+// made. The sshd of HOST makes it, or a sallyport there where sshd forbids that: which of the two
+// serves is found out at the start (Host.Connect). The answer is HOST's own page, so it is put into a sandbox: it has no origin, no script and
 // no cookies, and cannot leave a service worker behind.
 package callback

@@ -37,16 +37,6 @@ type Host struct {
 // NewHost returns the host at the end of tunnel.
 func NewHost(name string, tunnel *sshtunnel.Tunnel) *Host { return &Host{Name: name, Tunnel: tunnel} }
 
-// Connect brings the tunnel up and asks for the user ID there. The person answers questions of SSH
-// now, and not when a callback arrives.
-func (h *Host) Connect(ctx context.Context) error {
-	if err := h.Tunnel.Connect(ctx); err != nil {
-		return err
-	}
-	_, err := h.userID(ctx)
-	return err
-}
-
 // dialOwned connects to port on the host. It returns the connection only if the socket that listens
 // there belongs to this user both before and after.
 func (h *Host) dialOwned(ctx context.Context, port int) (net.Conn, error) {
@@ -54,7 +44,7 @@ func (h *Host) dialOwned(ctx context.Context, port int) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := h.Tunnel.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	conn, err := h.dial(ctx, port)
 	if err != nil {
 		return nil, err
 	}

@@ -144,6 +144,7 @@ type TryCommand struct{}
 // Nobody types it.
 type FarEndCommand struct {
 	Join  bool `hidden:"" help:"Bring one login, from stdin, to the browser of this machine." from:"-"`
+	Dial  int  `hidden:"" help:"Connect stdin and stdout to this port of 127.0.0.1." from:"-"`
 	Store `group:"files"`
 	Common
 }

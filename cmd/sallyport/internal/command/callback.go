@@ -217,17 +217,12 @@ func (l *lending) keepTrying(ctx context.Context, host *callback.Host, err error
 func (l *lending) serve(ctx context.Context, host *callback.Host) error {
 	carried, err := helper.Carry(ctx, helper.CarryConfig{Host: host.Name, User: host.User, Tunnel: host.Tunnel, Log: l.log})
 	if len(l.settings.Port) > 0 && !isAway(err) {
-		switch portErr := host.Connect(ctx); {
+		switch portErr := l.carry(ctx, host, err == nil); {
 		case portErr != nil && err != nil:
 			return portErr
-		case portErr != nil:
-			l.explain(portErr)
-		default:
-			l.messages.Say("%s: port %s here is carried there", host.Name, joinPorts(l.settings.Port))
-			if err != nil {
-				l.explain(err)
-				return nil
-			}
+		case err != nil:
+			l.explain(err)
+			return nil
 		}
 	}
 	if err != nil {
@@ -241,6 +236,44 @@ func (l *lending) serve(ctx context.Context, host *callback.Host) error {
 	from := callback.Origin{Host: host.Name, Dial: host.Tunnel.DialContext, Since: carried.Since}
 	l.running.Go(func() { l.desk.ServeAll(ctx, carried, from) }) // ends with ctx
 	l.running.Go(func() { l.followCarrier(ctx, host, carried) }) // ends with ctx
+	return nil
+}
+
+// carry makes sure that the callbacks of other tools can be carried to a host, and says how. The
+// error is that of the first port if none can be; it is told if tell says so.
+func (l *lending) carry(ctx context.Context, host *callback.Host, tell bool) error {
+	var first error
+	var forwarded, byProgram, untried cli.Ports
+	for _, port := range l.settings.Port {
+		way, err := host.Connect(ctx, port)
+		switch {
+		case err != nil && (tell || first != nil) && ctx.Err() == nil:
+			l.explain(err)
+		case err == nil && way == helper.ByExec:
+			byProgram = append(byProgram, port)
+		case err == nil && way == "":
+			untried = append(untried, port)
+		case err == nil:
+			forwarded = append(forwarded, port)
+		}
+		first = cmp.Or(first, err)
+	}
+	if len(forwarded) > 0 {
+		l.messages.Say("%s: port %s here is carried there", host.Name, joinPorts(forwarded))
+	}
+	if len(byProgram) > 0 {
+		l.messages.Say("%s: port %s here is carried there (by the sallyport there, because its sshd forbids forwarding)", host.Name, joinPorts(byProgram))
+	}
+	if len(untried) > 0 {
+		l.messages.Say("%s: whether port %s here is carried there will show when a browser comes: the sshd there forbids some ports, "+
+			"and trying this one would disturb the tool that waits there", host.Name, joinPorts(untried))
+	}
+	if len(forwarded)+len(byProgram)+len(untried) == 0 {
+		return first
+	}
+	if first != nil && !tell {
+		l.explain(first)
+	}
 	return nil
 }
 

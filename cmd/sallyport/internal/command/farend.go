@@ -17,7 +17,10 @@ func farEnd(ctx context.Context, a *app, c *cli.FarEndCommand) error {
 		Dirs: helper.Dirs(a.controlDirs(c.Store), a.env.UsualStateDir()), Version: a.env.Version, Program: a.env.Executable,
 		In: a.std.In, Out: a.toHost,
 	}
-	if !c.Join {
+	switch {
+	case c.Dial != 0:
+		return end.DialHere(ctx, c.Dial)
+	case !c.Join:
 		return end.Run(ctx)
 	}
 	err := end.Join(ctx, comesFrom(a))

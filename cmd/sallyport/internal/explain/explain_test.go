@@ -221,6 +221,7 @@ func errorCases() []errorCase {
 		{"a port that others reach", &session.GatewayError{Host: "desk", Addr: "1"}, KindForwarding, StatusFailed, "GatewayPorts no", false},
 		{"nobody listens on the host", &callback.OwnerError{Host: "desk", Port: 1}, KindOwner, StatusFailed, "start the login on desk", false},
 		{"no second command on the host", &callback.OwnerError{Host: "desk", Err: &sshtunnel.OpenError{Hop: "desk", Network: "session"}}, KindForwarding, StatusUnreachable, "sshd of desk runs no more commands on one connection: MaxSessions", false},
+		{"nothing leads to the port", &callback.ForwardError{Host: "desk", Port: 1, Err: &helper.MissingError{Host: "desk"}}, KindForwarding, StatusUnreachable, "type on desk, between single quotes: curl", false},
 		{"another user listens", &callback.OwnerError{Host: "desk", Port: 1, Owners: []string{"1001"}}, KindOwner, StatusFailed, "another user", false},
 		{"certificate of another host", dial(x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"other"}}}), KindTLS, StatusUnreachable, "for other", false},
 		{"unknown authority", dial(x509.UnknownAuthorityError{}), KindTLS, StatusUnreachable, "--ca-file", false},

@@ -3,13 +3,21 @@ package explain
 import (
 	"fmt"
 
+	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/cmd/sallyport/internal/session"
 )
 
 // helperRows explain why a login does not reach the browser of another machine. They come before
-// those of SSH, whose errors they wrap.
+// those of SSH, whose errors they wrap, and the first wraps others of these.
 var helperRows = []row{
+	on(func(e *callback.ForwardError) Explanation {
+		return Explanation{Kind: KindForwarding, Status: StatusUnreachable, Text: e.Error(), Hints: []string{
+			fmt.Sprintf("put sallyport on %s, which makes the connection there: sallyport callback --install %s; "+
+				"or its sshd_config needs AllowTcpForwarding local, and PermitOpen 127.0.0.1:%d if it has PermitOpen", e.Host, e.Host, e.Port),
+			handOver(e.Host),
+		}}
+	}),
 	on(func(e *helper.MissingError) Explanation {
 		put := "put it there: sallyport callback --install %s; or into a directory of PATH, ~/.local/bin or /usr/local/bin"
 		if e.Program != "" {
@@ -58,6 +66,11 @@ func kindOf(system string) string {
 		return ""
 	}
 	return " (" + system + ")"
+}
+
+// handOver says how a callback gets to a tool on a host that nothing is carried to.
+func handOver(host string) string {
+	return fmt.Sprintf("by hand: copy the address at which your browser ends, and type on %s, between single quotes: curl 'ADDRESS'", host)
 }
 
 // otherWays says how a login on a host that lets nothing through is finished all the same.

@@ -48,6 +48,12 @@
 // behind it is this user's too (package localsock). Other processes of the same user are not kept
 // out: they could read the tokens as well.
 //
+// # A port of HOST
+//
+// Some sshds run commands and forward no TCP. There DialPort runs `sallyport far-end --dial=PORT`,
+// which connects its stdin and stdout to that port of 127.0.0.1. The callbacks of other tools need
+// that. Whose the port is, is up to the caller.
+//
 // # The workstation dialed from HOST
 //
 // With --callback-via, HOST dials the workstation, and runs `sallyport far-end --join` there. Its

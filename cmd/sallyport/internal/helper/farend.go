@@ -16,11 +16,12 @@ import (
 	"sallyport/cmd/sallyport/internal/localsock"
 )
 
-// FarCommand is the hidden command of a far end. Carry runs it on HOST, and --callback-via runs it
-// with JoinFlag on the workstation.
+// FarCommand is the hidden command of a far end. Carry runs it on HOST, --callback-via runs it with
+// JoinFlag on the workstation, and DialPort with DialFlag on HOST.
 const (
 	FarCommand = "far-end"
 	JoinFlag   = "--join"
+	DialFlag   = "--dial"
 )
 
 const (
