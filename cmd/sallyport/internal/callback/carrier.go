@@ -8,18 +8,21 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 )
 
 const (
-	// callbackTimeout bounds one carried callback. Its answer may take as long as a token exchange
-	// on HOST.
-	callbackTimeout = 2 * time.Minute
+	// callbackTimeout bounds one carried callback, and beginTimeout how long its answer may take to
+	// begin: as long as a token exchange on HOST. headersTimeout is how long the header of the
+	// answer may take from then on.
+	callbackTimeout, beginTimeout, headersTimeout = 2 * time.Minute, time.Minute, 10 * time.Second
 	// maxCarriedPage is the most bytes of an answer that are carried.
 	maxCarriedPage = 1 << 20
 )
@@ -37,6 +40,8 @@ type Carrier struct {
 	mu sync.Mutex
 	// hosts are asked in turn. The first one on which this user listens gets the callback.
 	hosts []*Host
+	// ports are those that are carried.
+	ports []int
 }
 
 // Add adds a host, which is asked after those before it.
@@ -60,6 +65,9 @@ func (d *Desk) Carry(ctx context.Context, c *Carrier, ports []int) error {
 		d.mu.Lock()
 		d.carrying = append(d.carrying, p)
 		d.mu.Unlock()
+		c.mu.Lock()
+		c.ports = append(c.ports, number)
+		c.mu.Unlock()
 	}
 	return nil
 }
@@ -72,22 +80,47 @@ func (c *Carrier) handler(port int) http.Handler {
 			// Each request gets a connection of its own, and so a check of its own.
 			DisableKeepAlives:      true,
 			DisableCompression:     true,
-			ResponseHeaderTimeout:  callbackTimeout,
 			MaxResponseHeaderBytes: maxHeaderBytes,
 			DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx, port) },
 		},
-		FlushInterval:  -1, // the page of a login grows while the token is fetched
-		ErrorLog:       log.New(io.Discard, "", 0),
-		Rewrite:        rewrite,
-		ModifyResponse: sandbox,
-		ErrorHandler:   c.refuse,
+		FlushInterval: -1, // the page of a login grows while the token is fetched
+		ErrorLog:      log.New(io.Discard, "", 0),
+		Rewrite:       rewrite,
+		ErrorHandler:  c.refuse,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), callbackTimeout)
 		defer cancel()
-		proxy.ServeHTTP(w, r.WithContext(ctx))
+		ctx, giveUp := context.WithCancelCause(ctx)
+		defer giveUp(nil)
+		slow := time.AfterFunc(beginTimeout, func() { giveUp(errSlow) })
+		defer slow.Stop()
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { slow.Reset(headersTimeout) }})
+		one := *proxy
+		one.ModifyResponse = func(resp *http.Response) error {
+			slow.Stop()
+			return c.sandbox(resp)
+		}
+		one.ServeHTTP(finalAnswer{w}, r.WithContext(ctx))
 	})
 }
+
+// errSlow says that a tool takes too long for its answer.
+var errSlow = errors.New("the tool on the host does not answer in time")
+
+// finalAnswer swallows the interim answers of a tool (RFC 9110 section 15.2). Their headers would
+// come to the browser as they are.
+type finalAnswer struct{ http.ResponseWriter }
+
+// WriteHeader sends the status of a final answer.
+func (w finalAnswer) WriteHeader(status int) {
+	if status >= 200 {
+		w.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (w finalAnswer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (c *Carrier) dial(ctx context.Context, port int) (net.Conn, error) {
 	if c.dialHost != nil {
@@ -141,7 +174,7 @@ const carriedCSP = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-
 
 // sandbox makes an answer of HOST harmless. Headers are left out that set cookies, ask for a
 // password, or make the browser remember something of this address.
-func sandbox(r *http.Response) error {
+func (c *Carrier) sandbox(r *http.Response) error {
 	if r.StatusCode < 200 || r.StatusCode > 599 {
 		return errors.New("the tool on the host gave no answer of HTTP")
 	}
@@ -150,7 +183,7 @@ func sandbox(r *http.Response) error {
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 	}
 	if to := r.Header.Get("Location"); to != "" {
-		u, err := carriedTarget(r.Request.URL, to)
+		u, err := c.target(r.Request.URL, to)
 		if err != nil {
 			return err
 		}
@@ -168,16 +201,43 @@ func sandbox(r *http.Response) error {
 	return nil
 }
 
-// carriedTarget returns where a redirect of HOST leads, if a browser may be led there.
-func carriedTarget(from *url.URL, to string) (*url.URL, error) {
+// target returns where a redirect of HOST leads, if a browser may be led there. On this machine,
+// that is a port that is carried: the tool means its own ports of HOST. Another port here is that of
+// a program which the tool cannot know. The browser would send it what it keeps for this machine,
+// for the site of a loopback address is the same with each port.
+func (c *Carrier) target(from *url.URL, to string) (*url.URL, error) {
 	u, err := from.Parse(to)
 	if err == nil {
 		u, err = checkLink(u.String())
+	}
+	if err == nil && isThisMachine(u.Hostname()) {
+		port, _ := strconv.Atoi(u.Port())
+		c.mu.Lock()
+		if !slices.Contains(c.ports, port) {
+			err = errors.New("a port of this machine that is not carried (--port)")
+		}
+		c.mu.Unlock()
 	}
 	if err != nil {
 		return nil, errors.New("the tool on the host redirects the browser to a place that it is not led to: " + err.Error())
 	}
 	return u, nil
+}
+
+// isThisMachine reports whether a browser takes the host of a URL for this machine. It reads more
+// than one form of an address, such as 127.1 and 0x7f000001 (URL Standard of WHATWG, section 3.5).
+func isThisMachine(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	if ip := net.ParseIP(host); ip != nil {
+		return ip.IsLoopback() || ip.IsUnspecified()
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	_, err := strconv.ParseUint(last, 0, 64)
+	_, octal := strconv.ParseUint(last, 10, 64)
+	return err == nil || octal == nil
 }
 
 // bounded is the body of an answer, cut to a limit.
@@ -186,7 +246,10 @@ type bounded struct {
 	io.Closer
 }
 
-func (c *Carrier) refuse(w http.ResponseWriter, _ *http.Request, err error) {
+func (c *Carrier) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(context.Cause(r.Context()), errSlow) {
+		err = errSlow
+	}
 	text, hints := c.Explain(err)
 	page{Title: "Not carried", Text: "The sign-in of a tool on another machine could not be finished.",
 		Detail: strings.Join(append([]string{text}, hints...), "\n")}.send(w, http.StatusBadGateway)

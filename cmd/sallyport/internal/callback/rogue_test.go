@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"strings"
 	"testing"
@@ -429,6 +431,19 @@ func rogueTool(w http.ResponseWriter, r *http.Request) {
 	case "/javascript":
 		h.Set("Location", "javascript:alert(1)")
 		w.WriteHeader(302)
+	case "/next":
+		h.Set("Location", "/after")
+		w.WriteHeader(302)
+	case "/to":
+		h.Set("Location", r.URL.Query().Get("to"))
+		w.WriteHeader(302)
+	case "/early":
+		for range 50 {
+			w.WriteHeader(100)
+		}
+		w.WriteHeader(http.StatusEarlyHints)
+		w.WriteHeader(http.StatusProcessing)
+		h.Set("Content-Type", "text/html")
 	case "/long":
 		io.WriteString(w, strings.Repeat("x", 2*maxCarriedPage))
 	default:
@@ -494,9 +509,18 @@ func TestCarriedPages(t *testing.T) {
 	if a := w.browse(http.MethodGet, origin+"/elsewhere", ""); a.Header.Get("Location") != "https://tool.example/done" {
 		t.Errorf("a redirect became %d %v", a.StatusCode, a.Header)
 	}
-	for _, path := range []string{"/file", "/javascript"} {
+	if a := w.browse(http.MethodGet, origin+"/next", ""); a.Header.Get("Location") != origin+"/after" {
+		t.Errorf("a redirect to a page of the tool's own became %d %v", a.StatusCode, a.Header)
+	}
+	elsewhere := []string{"/file", "/javascript"}
+	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "a.localhost", "127.9.9.9", "0.0.0.0", "127.1", "2130706433", "0x7f.1", "0177.0.0.1",
+		"localhost.", "[::ffff:127.0.0.1]", "[::]"} {
+		elsewhere = append(elsewhere, "/to?to="+url.QueryEscape("http://"+host+":8080/admin"), "/to?to="+url.QueryEscape("https://"+host+"/admin"))
+	}
+	for _, path := range elsewhere {
 		w.checkText(w.browse(http.MethodGet, origin+path, ""), 502, "not led to")
 	}
+	w.checkEarly(origin + "/early")
 	if a := w.browse(http.MethodGet, origin+"/long", ""); len(a.text) > maxCarriedPage {
 		t.Errorf("%d bytes are carried", len(a.text))
 	}
@@ -512,4 +536,58 @@ func TestCarriedPages(t *testing.T) {
 	if a := w.browse(http.MethodGet, r.callback("code=x"), ""); a.StatusCode != 303 {
 		t.Errorf("the callback of a login is answered by %d %s", a.StatusCode, a.text)
 	}
+}
+
+// checkEarly reports what a tool sends the browser before its answer.
+func (w *world) checkEarly(link string) {
+	w.t.Helper()
+	var early []string
+	ctx := httptrace.WithClientTrace(w.t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+		early = append(early, fmt.Sprint(code, h))
+		return nil
+	}})
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, link, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if len(early) > 0 || resp.StatusCode != 200 || resp.Header.Get("Set-Cookie") != "" || resp.Header.Get("Content-Security-Policy") != carriedCSP {
+		w.t.Errorf("early %v, then %d %v", early, resp.StatusCode, resp.Header)
+	}
+}
+
+// A tool that never finishes the header of its answer gets an error page in its place.
+func TestCarriedAnswerThatNeverEnds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	c := carryFrom(t, rogueTool)
+	c.dialHost = func(context.Context, int) (net.Conn, error) {
+		near, far := net.Pipe()
+		go io.Copy(io.Discard, far)
+		go func() { // ends with the connection
+			text := "HTTP/1.1 200 OK\r\n"
+			for {
+				if _, err := io.WriteString(far, text); err != nil {
+					return
+				}
+				<-time.After(time.Second)
+				text = "X-More: x\r\n"
+			}
+		}()
+		return near, nil
+	}
+	if err := w.Carry(t.Context(), c, []int{port}); err != nil {
+		t.Fatal(err)
+	}
+	w.checkText(w.browse(http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/callback?code=x", port), ""), 502, "Not carried", "does not answer in time")
 }

@@ -81,7 +81,7 @@ func LentTo(s helper.Shown) string {
 
 // report tells the person what has changed.
 func (l *lent) report(s helper.Shown) {
-	if words := LentTo(s); words != "" && s.How != "" && words != LentTo(l.last) {
+	if words := LentTo(s); words != "" && s.How != "" && (l.last.How == "" || words != LentTo(l.last)) {
 		l.login.Messages.hint("%s", words)
 	}
 	if s.Trouble != "" && s.Trouble != l.last.Trouble {

@@ -27,6 +27,8 @@ type sleeper struct {
 	links string
 	tab   *machines.Tab
 	host  *machines.Host
+	// args are those of the proxy.
+	args []string
 }
 
 var cables atomic.Int32
@@ -55,7 +57,8 @@ func newSleeper(t *testing.T, site *machines.Site, sshdConfig []string, args ...
 	machines.WriteFile(t, filepath.Dir(s.links), "browser", "#!/bin/sh\necho \"$1\" >> "+s.links+"\n", 0o755)
 	s.lendHere(t)
 	s.tab = machines.StartTab(t, s.workstation)
-	s.host = machines.StartHost(t, s.proxy(t, append(args, "--callback-port", strconv.Itoa(53690+int(number)))...), nil)
+	s.args = append(args, "--callback-port", strconv.Itoa(53690+int(number)))
+	s.host = machines.StartHost(t, s.proxy(t, s.args...), nil)
 	s.tab.Goto(t, s.awaitLink(t, 1))
 	s.tab.Await(t, "devbox wants to sign in")
 	return s
