@@ -316,7 +316,11 @@ func (d *Desk) holdAnother(ctx context.Context, c *conversation, m helper.Messag
 		return nil, c.refuse(helper.KindInvalid, err)
 	}
 	if d.noteBusy(from, u) { // a login asks again and again
-		d.tell(from.host, "%s: %v", from.name(), busy)
+		next := "end that program, and the login goes on by itself, or give it another port there (--callback-port)"
+		if m.More || !m.Fixed {
+			next = "another port is tried"
+		}
+		d.tell(from.host, "%s wants to sign in to %s: %v; %s", from.name(), shown(m.Upstream), busy, next)
 	}
 	if m.Fixed {
 		// HOST learns nothing of what runs here.

@@ -85,6 +85,9 @@
 //
 //	H  {"type":"error","kind":"port_busy","text":TEXT}
 //
+// The login then connects anew and asks for the next port of its list, if it has one. Its hold has
+// "more":true as long as another port follows, so that the helper can tell the person.
+//
 // Next comes the login page:
 //
 //	L  {"type":"login","authorize_url":URL,"redirect_uri":URI,"issuer":URL,"expires":TIME}

@@ -1,7 +1,6 @@
 package helper
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -232,9 +231,12 @@ func (g *login) bind(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	g.mu.Lock()
-	addr := cmp.Or(g.addr, g.want.Addr)
+	addr, more := g.addr, []string(nil)
+	if addr == "" {
+		addr, more = g.want.Addr, g.want.More
+	}
 	g.mu.Unlock()
-	l, err := g.want.Listen(ctx, addr)
+	l, err := g.want.Listen(ctx, addr, more)
 	if err != nil {
 		return err
 	}
@@ -254,10 +256,10 @@ func (g *login) bindLate() {
 	}
 }
 
-// boundAddr returns addr with the port that was bound, if addr leaves that open.
+// boundAddr returns addr with the port that was bound.
 func boundAddr(addr string, l net.Listener) string {
 	host, port, _ := net.SplitHostPort(addr)
-	if _, bound, err := net.SplitHostPort(l.Addr().String()); err == nil && port == "0" {
+	if _, bound, err := net.SplitHostPort(l.Addr().String()); err == nil {
 		port = bound
 	}
 	return net.JoinHostPort(host, port)
@@ -395,5 +397,9 @@ func describe(m Message) string {
 	if text == "" {
 		text = m.Kind
 	}
-	return fmt.Sprintf("%.200s", text)
+	text = fmt.Sprintf("%.200s", text)
+	if m.Kind == KindPortBusy {
+		text += "; end that program, and this goes on by itself, or use a port that is free there (--callback-port)"
+	}
+	return text
 }

@@ -89,11 +89,14 @@ func (l *Logins) token() string {
 type Want struct {
 	// Addr is host:port of the redirect URI. Port 0 is any.
 	Addr string
-	// Fixed says that it can be no other.
+	// Fixed says that it can be no other, but for those of More.
 	Fixed bool
-	// Listen listens on this machine. Listen of Logins calls it if no helper holds the port, and
-	// when the last one has gone.
-	Listen func(ctx context.Context, addr string) (net.Listener, error)
+	// More are the addresses that the login tries next, in order, if the port is taken.
+	More []string
+	// Listen listens on this machine, or on another one without a helper. Listen of Logins calls it
+	// if no helper holds the port, and when the last one has gone. It may listen on one of more
+	// instead.
+	Listen func(ctx context.Context, addr string, more []string) (net.Listener, error)
 }
 
 // Listen begins a login. If helpers are there, they hold the port, and the listener binds none

@@ -79,7 +79,7 @@ func newSignIn(t *testing.T, others map[string]func(context.Context) (net.Conn, 
 // begin begins a login, and returns its listener.
 func (s *signIn) begin(t *testing.T, w Want) net.Listener {
 	t.Helper()
-	w.Listen = func(ctx context.Context, addr string) (net.Listener, error) {
+	w.Listen = func(ctx context.Context, addr string, _ []string) (net.Listener, error) {
 		s.bound.Add(1)
 		return new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	}

@@ -69,6 +69,8 @@ type Message struct {
 	Dials bool `json:"dials,omitempty"`
 	// Bytes are those of these connections, as of yamux, in base64 (RFC 4648 section 4).
 	Bytes string `json:"bytes,omitempty"`
+	// More says that the login asks for another port if this one is taken.
+	More bool `json:"more,omitempty"`
 	// From is the HOST of a login that one helper hands on to another.
 	From string `json:"from,omitempty"`
 	// Trusted says that the other helper knows the login to be trusted.

@@ -18,6 +18,8 @@ type talk struct {
 	patience time.Duration
 
 	// The login's lock guards what follows.
+	// taken counts the ports that the login wants and that are taken there.
+	taken int
 	// held says that the helper holds the port.
 	held bool
 	// host is this machine as the person there typed it.
@@ -36,6 +38,9 @@ func (t *talk) run() {
 	g := t.login
 	pause := retryInterval
 	err := t.converse()
+	for errors.Is(err, errPortBusy) && t.another() {
+		err = t.converse()
+	}
 	switch {
 	case errors.Is(err, errRefused):
 		pause = 24 * time.Hour // longer than any login
@@ -49,6 +54,17 @@ func (t *talk) run() {
 		delete(g.talks, t.name)
 		g.retry[t.name] = time.Now().Add(pause)
 	})
+}
+
+// another reports whether the login may have another port than the one that is taken.
+func (t *talk) another() bool {
+	t.login.mu.Lock()
+	defer t.login.mu.Unlock()
+	if want := t.login.want; t.login.addr != "" || !want.Fixed || t.taken >= len(want.More) {
+		return false
+	}
+	t.taken++
+	return true
 }
 
 // errRefused says that this helper does not want the login.
@@ -118,13 +134,13 @@ func (t *talk) hold(ctx context.Context, conn *Conn) error {
 		return context.Cause(ctx)
 	}
 	g.mu.Lock()
-	addr, fixed := g.addr, true
+	addr, fixed, more := g.addr, true, false
 	if addr == "" {
-		addr, fixed = g.want.Addr, g.want.Fixed
+		addr, fixed, more = append([]string{g.want.Addr}, g.want.More...)[t.taken], g.want.Fixed, t.taken < len(g.want.More)
 	}
 	g.mu.Unlock()
 	m := Message{Type: TypeHold, Login: g.id, Upstream: g.logins.cfg.Upstream, RedirectURI: holdURI(addr), Fixed: fixed,
-		Dials: g.logins.cfg.Dial != nil}
+		More: fixed && more, Dials: g.logins.cfg.Dial != nil}
 	if err := conn.Send(m); err != nil {
 		return err
 	}

@@ -106,7 +106,7 @@ func (l Login) Offer(ctx context.Context, p oauth.Prompt, lend func(report func(
 	lend(func(s helper.Shown) {
 		if first {
 			first = false
-			l.offer(ctx, p, s.Holding > 0 && !s.Here)
+			l.offer(ctx, p, s)
 			if l.State != nil && p.RedirectURI != "" {
 				following.Go(func() { l.followCode(ctx, p) }) // ends with ctx
 			}

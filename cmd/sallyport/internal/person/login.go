@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/cmd/sallyport/internal/helper"
 	"sallyport/oauth"
 )
 
@@ -41,13 +42,15 @@ type Login struct {
 }
 
 // offer prints the link on stderr and starts the browser, if there is one on this machine. It
-// returns after the browser was started. The argument isLent says that a helper holds the port of
-// the redirect URI, so no browser of this machine can bring the callback.
-func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
+// returns after the browser was started. If a helper holds the port of the redirect URI, no browser
+// of this machine can bring the callback. If one is there and cannot hold it, no other is wanted,
+// and the workstation's browser would bring the callback to whoever has the port.
+func (l Login) offer(ctx context.Context, p oauth.Prompt, s helper.Shown) {
 	if p.Elsewhere {
 		l.offerElsewhere(p)
 		return
 	}
+	isLent, isHelped := s.Holding > 0 && !s.Here, s.Holding == 0 && s.Trouble != ""
 	short := l.sayLink(p, isLent)
 	// In an SSH session the person is elsewhere, and a browser would open on the wrong machine. A
 	// person who names a --browser has thought of that.
@@ -60,6 +63,7 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 	case isLent: // what the helper shows is said when it has said so
 	case l.CallbackVia != "" && l.Forwarded():
 		l.Messages.hint("open it on %s, which brings the answer back", l.CallbackVia)
+	case isHelped: // so is what it says
 	case remote || l.CallbackVia != "":
 		l.Messages.hint("%s", CallbackHint(l.Env))
 	}
@@ -68,7 +72,7 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 		l.Messages.hint("that link is good until %s, and once; after that open %s", p.LinkExpires.Local().Format(time.TimeOnly), p.StartURL)
 	}
 	switch {
-	case isLent:
+	case isLent, isHelped && (remote || !IsHere(l.Env, l.Browser)):
 		return
 	case remote || l.CallbackVia != "":
 		l.hintPaste(p)

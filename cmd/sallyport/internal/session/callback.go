@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"sallyport/cmd/sallyport/internal/cli"
@@ -27,7 +28,7 @@ func listenHere(ctx context.Context, addr string) (net.Listener, error) {
 // openCallback returns the function that begins a login: helpers hold its port, or the workstation
 // of --callback-via does, or this machine.
 func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, error) {
-	listen := listenHere
+	listen := func(ctx context.Context, addr string, _ []string) (net.Listener, error) { return listenHere(ctx, addr) }
 	var others map[string]func(context.Context) (net.Conn, error)
 	if host := cfg.Settings.CallbackVia; host != "" {
 		w, err := openWorkstation(ctx, s, cfg, host)
@@ -35,20 +36,20 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, err
 			return nil, err
 		}
 		s.workstation = w
-		listen, others = w.listenOrHere(cfg.OnlyLooks), map[string]func(context.Context) (net.Conn, error){"--callback-via " + host: w.join}
+		listen, others = w.listen, map[string]func(context.Context) (net.Conn, error){"--callback-via " + host: w.join}
 	}
 	if cfg.OnlyLooks { // no helper is told of a login
-		if s.CallbackTunnel != nil {
-			listen = func(ctx context.Context, addr string) (net.Listener, error) {
+		if s.CallbackTunnel != nil { // it wants the workstation's answer itself
+			return func(ctx context.Context, addr string) (net.Listener, error) {
 				return s.CallbackTunnel.Listen(ctx, "tcp", addr)
-			}
+			}, nil
 		}
-		return listen, nil
+		return listenHere, nil
 	}
 	redirect, err := url.Parse(cfg.Settings.RedirectURI)
 	elsewhere := err == nil && cfg.Settings.RedirectURI != "" && !IsLoopback(redirect.Hostname())
-	if elsewhere || cfg.OnlyLooks { // somebody brings the callback to this machine, or nobody signs in
-		return listen, nil
+	if elsewhere { // somebody brings the callback to this machine
+		return func(ctx context.Context, addr string) (net.Listener, error) { return listen(ctx, addr, nil) }, nil
 	}
 	var dial helper.DialFunc
 	if cfg.Logins.Exit != nil {
@@ -61,9 +62,13 @@ func (s *Session) openCallback(ctx context.Context, cfg Config) (listenFunc, err
 		Explain: cfg.Explain, Token: func() string { return tokenName(s.SignIn) },
 	})
 	s.closers = append(s.closers, s.Logins.Close)
-	fixed := isPortFixed(cfg.Settings)
+	fixed, addrs := isPortFixed(cfg.Settings), callbackPorts(cfg.Settings).Addrs(cfg.Settings.CallbackHost)
 	return func(ctx context.Context, addr string) (net.Listener, error) {
-		return s.Logins.Listen(ctx, helper.Want{Addr: addr, Fixed: fixed, Listen: listen})
+		w := helper.Want{Addr: addr, Fixed: fixed, Listen: listen}
+		if i := slices.Index(addrs, addr); i >= 0 && cfg.Settings.RedirectURI == "" {
+			w.More = addrs[i+1:]
+		}
+		return s.Logins.Listen(ctx, w)
 	}, nil
 }
 

@@ -1,7 +1,9 @@
 package session
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -93,18 +95,10 @@ func (w *workstation) join(ctx context.Context) (net.Conn, error) {
 	return nil, err
 }
 
-// listenOrHere returns listen. A session that only looks wants the workstation's answer itself.
-func (w *workstation) listenOrHere(onlyLooks bool) listenFunc {
-	if !onlyLooks {
-		return w.listen
-	}
-	return func(ctx context.Context, addr string) (net.Listener, error) { return w.tunnel.Listen(ctx, "tcp", addr) }
-}
-
-// listen has the workstation's sshd listen for the callback. If the workstation cannot be reached,
+// listen has the workstation's sshd listen for the callback, at the first address that is free. If the workstation cannot be reached,
 // or does not do that in a safe way, the person is told, and this machine listens: there are other
 // ways to bring a callback here.
-func (w *workstation) listen(ctx context.Context, addr string) (net.Listener, error) {
+func (w *workstation) listen(ctx context.Context, addr string, more []string) (net.Listener, error) {
 	w.setForwarded(false)
 	state, _ := w.tunnel.State()
 	if state.Phase != sshtunnel.Up {
@@ -116,14 +110,21 @@ func (w *workstation) listen(ctx context.Context, addr string) (net.Listener, er
 		}
 		return l, err
 	}
-	l, err := w.forward(ctx, addr)
-	if err == nil {
-		return l, nil
+	var first error
+	for _, one := range append([]string{addr}, more...) {
+		l, err := w.forward(ctx, one)
+		if err == nil {
+			return l, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		first = cmp.Or(first, err)
+		if _, refused := errors.AsType[*sshtunnel.ListenError](err); !refused {
+			break // another port would not be any better
+		}
 	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	w.tell(err)
+	w.tell(first)
 	return listenHere(ctx, addr)
 }
 
