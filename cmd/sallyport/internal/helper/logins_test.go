@@ -502,3 +502,53 @@ func TestStaleSocketsAreRemoved(t *testing.T) {
 		t.Errorf("%v is left", left)
 	}
 }
+
+// A login with a list of ports gets the first one that a helper can hold, and HOST binds none. If
+// none of them is free there, it binds the first one, and says why the helper shows nothing.
+func TestPortsOfAListAreTriedAtTheHelper(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		taken int
+		held  string
+	}{{"the second is free", 1, "127.0.0.1:7778"}, {"the last is free", 2, "127.0.0.1:7779"}, {"none is free", 3, ""}} {
+		t.Run(row.name, func(t *testing.T) {
+			s := newSignIn(t, nil)
+			h := startScripted(t, s.dir)
+			asked := make(chan Message, 100)
+			go func() { // ends with the listener
+				for raw, err := h.l.Accept(); err == nil; raw, err = h.l.Accept() {
+					go func() {
+						c := NewConn(raw)
+						defer c.Close()
+						c.Greet()
+						m, err := c.Receive()
+						if err != nil {
+							return
+						}
+						asked <- m
+						if port := m.RedirectURI[len("http://127.0.0.1:777"):][0]; int(port-'7') < row.taken {
+							c.Send(Message{Type: TypeError, Kind: KindPortBusy, Text: "nc holds it"})
+							return
+						}
+						c.Send(Message{Type: TypeHeld, RedirectURI: m.RedirectURI, Host: "devbox"})
+						c.Receive()
+					}()
+				}
+			}()
+			l := s.begin(t, Want{Addr: "127.0.0.1:7777", Fixed: true, More: []string{"127.0.0.1:7778", "127.0.0.1:7779"}})
+			if row.held == "" {
+				shown, _ := s.Logins.Shown()
+				if s.bound.Load() != 1 || !strings.Contains(shown.Trouble, "nc holds it; end that program") {
+					t.Errorf("bound %d times, and says %+v", s.bound.Load(), shown)
+				}
+			} else if got := l.Addr().String(); got != row.held || s.bound.Load() != 0 {
+				t.Errorf("the login is at %s, want %s; bound here %d times", got, row.held, s.bound.Load())
+			}
+			for i := range min(row.taken+1, 3) {
+				if m := <-asked; !m.Fixed || m.More != (i < 2) {
+					t.Errorf("hold %d is %+v", i, m)
+				}
+			}
+		})
+	}
+}
