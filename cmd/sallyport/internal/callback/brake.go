@@ -43,6 +43,8 @@ type brake struct {
 	waiting []*login
 	// misses are when the person refused a page or left one alone since the last callback.
 	misses times
+	// missedAt is when that was last.
+	missedAt time.Time
 	// byHost are when HOST ended a login while its page was open here.
 	byHost times
 	// pages are when pages opened, and told when the person got a line.
@@ -65,7 +67,7 @@ func (b *brake) endedByHost(now time.Time) bool {
 
 // missed notes a page that the person refused or left alone.
 func (b *brake) missed(now time.Time) {
-	b.misses = append(b.misses, now)
+	b.misses, b.missedAt = append(b.misses, now), now
 	if b.misses.within(quietTime, now) >= maxMisses {
 		b.quietUntil, b.misses = now.Add(quietTime), nil
 	}

@@ -31,8 +31,8 @@ const (
 type lineage struct {
 	// seen is when the browser was started for the page, or asked for it last.
 	seen time.Time
-	// launched says that the browser was started for this login.
-	launched bool
+	// began is when the login asked for its page, and launched when the browser was started for it.
+	began, launched time.Time
 	// heir is the login that has taken over the page. It is nil if none has.
 	heir *login
 	// before are the callbacks of the logins whose page this one has taken over.
@@ -98,9 +98,9 @@ func inheritLocked(l, before *login) {
 			d.shown[name] = l
 		}
 	}
-	own.seen, own.agreed, own.restarts = old.seen, old.agreed, old.restarts+1
+	own.seen, own.launched, own.agreed, own.restarts = old.seen, old.launched, old.agreed, old.restarts+1
 	own.before = append(old.before, oldCallback{before.state, before.path})
-	old.visitName, old.name, old.heir = "", "", l
+	old.visitName, old.name, old.heir, old.launched = "", "", l, time.Time{}
 	before.wakeLocked()
 	b := l.brakeLocked()
 	b.forget(before)
@@ -141,7 +141,8 @@ func launchLocked(l *login) {
 		l.page.visitName = newName()
 		d.shown[l.page.visitName] = l
 	}
-	l.page.launched, l.page.seen = true, time.Now()
+	l.page.launched = time.Now()
+	l.page.seen = l.page.launched
 	d.running.Go(func() { l.launch() }) // ends when the browser was started
 }
 

@@ -214,8 +214,9 @@ func (d *Desk) brakeLocked(host string) *brake {
 // admitLocked opens the page of a login, or lets it wait for its turn.
 func (l *login) admitLocked() {
 	b := l.brakeLocked()
-	if b.open != nil && goneLocked(b.open) {
-		l.desk.yieldLocked(b.open)
+	l.page.began = time.Now()
+	if o := b.open; o != nil && (goneLocked(o) || unansweredLocked(o)) {
+		l.desk.passTurnLocked(b)
 	}
 	if b.open == nil || l.from.local {
 		l.openLocked()
@@ -265,6 +266,7 @@ func (l *login) openLocked() {
 		return
 	}
 	b.open, b.pages, d.opened = l, append(b.pages, now), append(d.opened, now)
+	defer watchTurnLocked(l)
 	if now.After(tabLastsLocked(l)) {
 		launchLocked(l)
 		return
@@ -328,35 +330,86 @@ func (l *login) overLocked(end phase) {
 	}
 	b := l.brakeLocked()
 	b.forget(l)
+	judgeLocked(l)
 	if b.open == l {
-		d.yieldLocked(l)
+		d.passTurnLocked(b)
 	}
 }
 
 // byPersonLocked reports whether a page came to nothing because of the person here, who refused it
 // or let the time of the login pass. If it was not so, HOST ended the login: it was cancelled or
-// finished there, or the program was killed.
+// finished there, or the program was killed. Nor is it the person's if the page had no time: it was
+// opened late, or the login waited for its turn while the person let another page pass.
 func byPersonLocked(l *login, now time.Time) bool {
 	late := l.phase == expired && !l.awayLocked() || l.phase == ended && now.After(l.expires.Add(-latestEnd))
-	return !l.from.local && (l.phase == refused || late)
+	hadTime := now.Sub(l.page.launched) >= fairTime && l.page.began.After(l.brakeLocked().missedAt)
+	return l.phase == refused || late && hadTime
 }
 
-// latestEnd is how long before the end of a login HOST may say so itself.
-const latestEnd = 10 * time.Second
+const (
+	// latestEnd is how long before the end of a login HOST may say so itself.
+	latestEnd = 10 * time.Second
+	// fairTime is how long a page must be open before it counts that nobody has answered it.
+	fairTime = 30 * time.Second
+)
 
-// yieldLocked gives the turn of a login, whose page is open, to the next.
-func (d *Desk) yieldLocked(l *login) {
+// judgeLocked tells the brake what became of the page of a login that is over.
+func judgeLocked(l *login) {
 	b, now := l.brakeLocked(), time.Now()
-	b.open = nil
 	switch {
+	case l.from.local || l.page.launched.IsZero() && (l.phase != refused || l.page.name == ""):
 	case l.query != "":
 		b.misses = nil
-	case byPersonLocked(l, now), !l.from.local && l.page.launched && !b.endedByHost(now):
+	case byPersonLocked(l, now), !b.endedByHost(now):
 		b.missed(now)
 	}
+}
+
+// passTurnLocked opens the page of the next login that waits.
+func (d *Desk) passTurnLocked(b *brake) {
+	b.open = nil
 	for b.open == nil && len(b.waiting) > 0 && d.ctx.Err() == nil {
 		b.next().openLocked()
 	}
+}
+
+const (
+	// turnTime is for how long a page without a sign of life keeps others waiting. The person may be
+	// away, or has closed the tab, and each login has a time of its own.
+	turnTime = 90 * time.Second
+	// maxUnanswered is how many pages of one HOST may be open and unanswered.
+	maxUnanswered = 3
+)
+
+// unansweredLocked reports whether the page of a login is to keep nobody waiting any more, because
+// nobody seems to look at it.
+func unansweredLocked(l *login) bool {
+	if time.Since(l.page.seen) < turnTime {
+		return false
+	}
+	n := 0
+	for _, o := range l.desk.logins {
+		if o.from.host == l.from.host && !o.page.launched.IsZero() && (o.phase == asking || o.phase == opened) {
+			n++
+		}
+	}
+	return n < maxUnanswered
+}
+
+// watchTurnLocked passes the turn of a login on when others have waited for it in vain.
+func watchTurnLocked(l *login) {
+	d, b := l.desk, l.brakeLocked()
+	time.AfterFunc(max(time.Until(l.page.seen.Add(turnTime)), time.Second), func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		switch {
+		case b.open != l || d.ctx.Err() != nil:
+		case len(b.waiting) > 0 && unansweredLocked(l):
+			d.passTurnLocked(b)
+		default:
+			watchTurnLocked(l)
+		}
+	})
 }
 
 // comebackTime is how long the page of a login whose connection broke keeps others waiting. A proxy
@@ -373,7 +426,7 @@ func (d *Desk) leaveLocked(l *login) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if b := l.brakeLocked(); b.open == l && goneLocked(l) && len(b.waiting) > 0 {
-			d.yieldLocked(l)
+			d.passTurnLocked(b)
 		}
 	})
 }

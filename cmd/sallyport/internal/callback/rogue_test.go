@@ -190,6 +190,9 @@ func TestLoginsThatThePersonLetsPass(t *testing.T) {
 		r.send(m)
 		r.receive(helper.TypeShown)
 		page := w.page(w.visit())
+		w.mu.Lock()
+		w.logins[r.id].page.launched = time.Now().Add(-fairTime)
+		w.mu.Unlock()
 		if i > 0 { // HOST says so first
 			r.end()
 			continue

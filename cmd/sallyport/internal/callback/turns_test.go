@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -116,4 +117,67 @@ func TestALoginThatExpiredInOurSleep(t *testing.T) {
 		}
 		w.checkFree(r)
 	}
+}
+
+// Logins that wait while the person is away, and lets the first page pass, count once. The next
+// login has its page.
+func TestAnAbsenceCountsOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	var first *remote
+	for i := range maxMisses + 1 {
+		r := w.holdFor(Origin{Host: "devbox"}, fmt.Sprintf("https://mcp.example/%d", i))
+		m := r.message()
+		m.Expires = time.Now().Add(3 * time.Second)
+		r.send(m)
+		r.receive(helper.TypeShown)
+		if first == nil {
+			first = r
+		}
+	}
+	page := w.page(w.visit())
+	w.mu.Lock()
+	w.logins[first.id].page.launched = time.Now().Add(-fairTime)
+	w.mu.Unlock()
+	for over := false; !over; {
+		<-time.After(50 * time.Millisecond)
+		w.mu.Lock()
+		over = len(w.logins) == 0
+		w.mu.Unlock()
+	}
+	if strings.Contains(w.said.String(), "No page is opened for it") {
+		t.Errorf("the person was told: %s", w.said)
+	}
+	w.checkText(w.get(page), 200, "Too late")
+	if how := w.hold("devbox").show(); how != helper.HowConfirm {
+		t.Errorf("back again, the person sees %q", how)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.brakes["devbox"].misses); n != 1 {
+		t.Errorf("the brake counts %d pages in vain, want 1", n)
+	}
+}
+
+// A page that nobody looks at keeps others waiting for a while. No more than a few are open then.
+func TestAnUnansweredPageKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	var pages []string
+	for i := range maxUnanswered {
+		r := w.holdFor(Origin{Host: "devbox"}, fmt.Sprintf("https://mcp.example/%d", i))
+		if how := r.show(); how != helper.HowConfirm {
+			t.Fatalf("page %d: the person sees %q", i, how)
+		}
+		pages = append(pages, w.page(w.visit()))
+		w.silent(r, turnTime)
+	}
+	last := w.holdFor(Origin{Host: "devbox"}, "https://mcp.example/last")
+	if how := last.show(); how != helper.HowWaiting {
+		t.Errorf("beside %d pages the person sees %q", maxUnanswered, how)
+	}
+	for _, page := range pages { // the person is back
+		w.choose(page, "continue", "")
+	}
+	w.choose(pages[0], "continue", "")
 }
