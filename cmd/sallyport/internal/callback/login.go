@@ -217,6 +217,7 @@ func (l *login) admitLocked() {
 	l.page.began = time.Now()
 	if o := b.open; o != nil && (goneLocked(o) || unansweredLocked(o)) {
 		l.desk.passTurnLocked(b)
+		defer judgeGoneLocked(o)
 	}
 	if b.open == nil || l.from.local {
 		l.openLocked()
@@ -365,6 +366,18 @@ func judgeLocked(l *login) {
 	}
 }
 
+// judgeGoneLocked tells the brake of a login that has lost its turn because it is away, unless its
+// heir has the page. It is told once.
+func judgeGoneLocked(l *login) {
+	gone := goneLocked(l) && l.query == "" && l.page.heir == nil && !l.phase.over()
+	if b, now := l.brakeLocked(), time.Now(); gone && !l.from.local && !l.page.launched.IsZero() {
+		l.page.launched = time.Time{}
+		if !b.endedByHost(now) {
+			b.missed(now)
+		}
+	}
+}
+
 // passTurnLocked opens the page of the next login that waits.
 func (d *Desk) passTurnLocked(b *brake) {
 	b.open = nil
@@ -384,7 +397,7 @@ const (
 // unansweredLocked reports whether the page of a login is to keep nobody waiting any more, because
 // nobody seems to look at it.
 func unansweredLocked(l *login) bool {
-	if time.Since(l.page.seen) < turnTime {
+	if time.Since(l.page.seen) < turnTime || l.awayLocked() {
 		return false
 	}
 	n := 0
@@ -427,6 +440,7 @@ func (d *Desk) leaveLocked(l *login) {
 		defer d.mu.Unlock()
 		if b := l.brakeLocked(); b.open == l && goneLocked(l) && len(b.waiting) > 0 {
 			d.passTurnLocked(b)
+			judgeGoneLocked(l)
 		}
 	})
 }

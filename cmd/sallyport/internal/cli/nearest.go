@@ -22,8 +22,8 @@ func checkCommand(command any) error {
 		switch {
 		case c.Remove && !c.Service:
 			return &UsageError{Text: "--remove belongs to --service", Hints: []string{"to take the service away: sallyport callback --service --remove"}}
-		case len(c.Host) == 0 && !c.Remove:
-			return &UsageError{Text: "callback needs HOST, the machine where you sign in", Hints: []string{"sallyport callback [flags] HOST..."}}
+		case len(c.Host) == 0 && (c.Install || len(c.Port) > 0):
+			return &UsageError{Text: "callback needs HOST for --install and --port, the machine where you sign in", Hints: []string{"sallyport callback [flags] HOST..."}}
 		}
 	}
 	return nil

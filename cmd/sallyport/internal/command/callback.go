@@ -51,6 +51,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	person.JoinDesktop(ctx, a.env) // a service may have to do so again later
 	desk, err := callback.New(deskConfig(a, c))
 	if err != nil {
 		return err
@@ -60,6 +61,9 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	l.ssh = callbackSSH(a, c, !c.Unattended)
 	defer l.running.Wait()
 	defer cancel(nil)
+	if len(c.Host) == 0 {
+		return l.serveThisMachine(ctx)
+	}
 	// The ports are bound before the person is asked for anything.
 	if err := desk.Carry(ctx, l.carrier, c.Port); err != nil {
 		return err
@@ -77,6 +81,16 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	return context.Cause(ctx)
 }
 
+// serveThisMachine lends the browser to logins that come to this machine by themselves. The error is
+// the cause of ctx's end, or says why there is no socket for them.
+func (l *lending) serveThisMachine(ctx context.Context) error {
+	err := l.desk.ServeLocal(ctx, func() {
+		l.messages.Say("ready, logins that come here by --callback-via open your browser; to lend it to logins on a machine that you reach, name that: sallyport callback HOST")
+		l.messages.Say("this lasts until Ctrl-C")
+	})
+	return cmp.Or(err, context.Cause(ctx))
+}
+
 // deskConfig returns the configuration of the desk.
 func deskConfig(a *app, c *cli.CallbackCommand) callback.Config {
 	return callback.Config{
@@ -84,7 +98,7 @@ func deskConfig(a *app, c *cli.CallbackCommand) callback.Config {
 			if c.NoBrowser {
 				return errors.New("--no-browser")
 			}
-			return person.OpenBrowser(ctx, a.env, c.Browser.Browser, link)
+			return openHere(ctx, a, c, link)
 		},
 		Notify: callback.Notification(a.env, exec.LookPath),
 		Say:    a.messages.Say, Log: a.log, TrustHosts: c.Trust,
@@ -95,8 +109,16 @@ func deskConfig(a *app, c *cli.CallbackCommand) callback.Config {
 	}
 }
 
+// openHere starts the person's browser. In a session of SSH, and in a service, it is that of the
+// desktop at which the person sits.
+func openHere(ctx context.Context, a *app, c *cli.CallbackCommand, link string) error {
+	person.JoinDesktop(ctx, a.env)
+	return person.OpenBrowser(ctx, a.env, c.Browser.Browser, link)
+}
+
 // openFar opens a login page in a window of ours if only HOST reaches it, and says so on our page.
 func openFar(ctx context.Context, a *app, c *cli.CallbackCommand, p callback.FarPage) callback.FarResult {
+	person.JoinDesktop(ctx, a.env)
 	result, err := farbrowser.Open(ctx, farbrowser.Config{
 		Link: p.Link, Start: p.Start, Far: p.Dial, Key: "desk " + p.Host, Until: p.Until,
 		NoBrowser: c.NoBrowser || c.Browser.Browser != "", Env: a.env, StateDir: session.StateDir(c.Store, a.env), Log: a.log,

@@ -1,13 +1,20 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"net"
+	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
 	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/cli"
 	"sallyport/cmd/sallyport/internal/helper"
+	"sallyport/cmd/sallyport/internal/person"
+	"sallyport/cmd/sallyport/internal/session"
 )
 
 // farEnd is the end of a way between two sallyports that one of them has started on the other's
@@ -23,12 +30,18 @@ func farEnd(ctx context.Context, a *app, c *cli.FarEndCommand) error {
 	case !c.Join:
 		return end.Run(ctx)
 	}
-	err := end.Join(ctx, comesFrom(a))
+	from := comesFrom(ctx, a)
+	err := end.Join(ctx, from)
 	if !errors.Is(err, helper.ErrNoHelper) {
 		return err
 	}
 	// Nobody lends the browser of this machine yet, so this process does, for the one login.
-	desk, err := callback.New(deskConfig(a, &cli.CallbackCommand{Store: c.Store}))
+	// The session of SSH that it runs in has no display, so it looks for the person's desktop. The
+	// login environment may name a browser.
+	person.JoinDesktop(ctx, a.env)
+	settings := &cli.CallbackCommand{Store: c.Store}
+	settings.Browser.Browser = a.env.Getenv("BROWSER")
+	desk, err := callback.New(deskConfig(a, settings))
 	if err != nil {
 		return err
 	}
@@ -37,12 +50,40 @@ func farEnd(ctx context.Context, a *app, c *cli.FarEndCommand) error {
 	if err != nil {
 		return err
 	}
-	return desk.Serve(ctx, conn, callback.Origin{Host: comesFrom(a)})
+	return desk.Serve(ctx, conn, callback.Origin{Host: from})
 }
 
-// comesFrom returns how the machine that has connected to this one by SSH is called here: by its
-// address, because SSH tells no name.
-func comesFrom(a *app) string {
+// nameTimeout bounds the search for a name.
+const nameTimeout = time.Second
+
+// comesFrom returns how the machine that has connected to this one by SSH is called here. SSH tells
+// its address only. If that is the address of an alias in ssh_config, the person knows it by the
+// alias. What the other machine calls itself is not asked: it could say the name of another.
+func comesFrom(ctx context.Context, a *app) string {
 	address, _, _ := strings.Cut(a.env.Getenv("SSH_CONNECTION"), " ")
-	return address
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return address
+	}
+	ctx, cancel := context.WithTimeout(ctx, nameTimeout)
+	defer cancel()
+	resolver := session.SSH{Env: a.env, Log: a.log}.Resolver()
+	name, port := "", 0
+	for _, alias := range resolver.Aliases(ctx) {
+		host, err := resolver.Resolve(ctx, alias)
+		switch {
+		case err != nil || !isAt(ctx, host.HostName, ip):
+		case name == "":
+			name, port = alias, host.Port
+		case port != host.Port: // several machines share the address, as behind a router
+			return address
+		}
+	}
+	return cmp.Or(name, address)
+}
+
+// isAt reports whether a host has an address.
+func isAt(ctx context.Context, host string, ip netip.Addr) bool {
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host) // an address stands for itself
+	return err == nil && slices.ContainsFunc(addresses, func(one netip.Addr) bool { return one.Unmap() == ip.Unmap() })
 }

@@ -25,6 +25,8 @@ type Environment struct {
 	Getenv func(name string) string
 	// Hide keeps a variable from the programs that this process starts. Getenv still returns it.
 	Hide func(name string)
+	// Set gives this process, and the programs that it starts, a variable.
+	Set func(name, value string)
 	// Home is the person's home directory. It is empty if nothing names one.
 	Home string
 	// AccountHome is the home directory in the user database. It is the ~ of SSH, whatever HOME
@@ -53,6 +55,7 @@ func OfProcess() Environment {
 	dropUnexpanded()
 	env := Environment{User: os.Getenv("USER")}
 	env.Getenv, env.Hide = hiddenVariables()
+	env.Set = func(name, value string) { os.Setenv(name, value) }
 	env.Home, _ = os.UserHomeDir()
 	if u, err := user.Current(); err == nil {
 		_, name, domain := strings.Cut(u.Username, `\`) // Windows writes DOMAIN\name
@@ -91,6 +94,7 @@ func Fixed(variables map[string]string, home string) Environment {
 	return Environment{
 		Getenv:  func(name string) string { return variables[name] },
 		Hide:    func(string) {},
+		Set:     func(name, value string) { variables[name] = value },
 		Environ: func() (list []string) { return appendVariables(list, variables) },
 		Home:    home, User: "person", Hostname: "workbench",
 	}

@@ -66,7 +66,7 @@ func LentTo(s helper.Shown) string {
 	}
 	switch s.How {
 	case helper.HowNowhere:
-		return "no browser could be started on your workstation; open the link there yourself"
+		return "no browser could be started on your workstation; open the link there yourself, or type sallyport callback there, in a terminal of its desktop"
 	case helper.HowOpened:
 		return "the login page is open in " + where
 	case helper.HowByHand:
