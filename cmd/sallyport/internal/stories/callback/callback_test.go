@@ -225,7 +225,7 @@ func TestCallbackCommandFails(t *testing.T) {
 			`needs a shell on noshell`},
 		{"port busy", []string{"-F", config, "--port", busyPort, "remote"}, machines.StatusFailed,
 			`callback port 127.0.0.1:` + busyPort + `.*in use, held by process `, `--port`},
-		{"no host", []string{"-F", config}, machines.StatusUsage, `callback needs HOST`, `sallyport callback`},
+		{"no host", []string{"-F", config, "--port", busyPort}, machines.StatusUsage, `callback needs HOST`, `sallyport callback`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			p := machines.StartProcess(t, machines.Command(t, t.TempDir(), append([]string{"callback"}, row.args...)...))

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -211,4 +212,65 @@ func publish(t *testing.T, container *machines.Namespace) {
 			}()
 		}
 	}()
+}
+
+// The person sits at the desktop of the workstation, where no helper runs. The session of SSH has no
+// display, and yet the page opens there: its desktop is found, or BROWSER of the login environment.
+func TestViaADesktop(t *testing.T) {
+	for _, inEnvironment := range []bool{false, true} {
+		t.Run(fmt.Sprint(inEnvironment), func(t *testing.T) {
+			dir := machines.OpenDir(t)
+			links := machines.WriteFile(t, dir, "links", "", 0o666)
+			os.Chmod(links, 0o666)
+			browser := machines.WriteFile(t, dir, "browser", "#!/bin/sh\necho \"$1\" >> "+links+"\n", 0o755)
+			var config []string
+			if inEnvironment {
+				config = []string{"SetEnv BROWSER=" + browser}
+			}
+			d := newDesk(t, config...)
+			putSallyport(t, d.ben)
+			if !inEnvironment {
+				program := d.ben.Command("/bin/sleep", "1000") // a program of the desktop
+				program.Env = append(program.Env, "DISPLAY="+machines.StartDisplay(t), "BROWSER="+browser)
+				machines.StartProcess(t, within(t, d.workstation, d.ben, program))
+			}
+			login := d.login(t)
+			machines.Poll(t, func() bool { return machines.ReadFile(t, links) != "" }, "a page on the workstation")
+			tab := machines.StartTab(t, d.workstation)
+			tab.Goto(t, strings.TrimSpace(machines.ReadFile(t, links)))
+			tab.Await(t, "127.0.0.1 wants to sign in")
+			tab.Click(t, "Continue")
+			tab.Await(t, "Sign-in")
+			tab.SignIn(t)
+			d.finish(t, login, "")
+		})
+	}
+}
+
+// Nobody reaches another machine from here, and yet the browser is lent: to logins that come by
+// --callback-via. The page names the other machine as the person does.
+func TestCallbackWithoutHost(t *testing.T) {
+	d := newDesk(t)
+	putSallyport(t, d.ben)
+	ssh := filepath.Join(d.ben.Home, ".ssh")
+	if err := os.MkdirAll(ssh, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	config := machines.WriteFile(t, ssh, "config", "Host other\n  HostName 192.0.2.7\nHost devbox\n  HostName 127.0.0.1\nHost *\n  User ben\n", 0o600)
+	d.ben.Own(t, ssh, config)
+	browser, pages := machines.CountingBrowser(t, machines.Person{As: d.ben, TrustsAll: true}.BrowserScript(t))
+	if err := os.WriteFile(pages, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(pages, 0o666)
+	helper := machines.StartProcess(t, within(t, d.workstation, d.ben,
+		d.ben.Command(machines.Sallyport(t), "callback", "--browser", browser, "--trust", "devbox")))
+	helper.Err.Await(t, `ready, logins that come here by --callback-via open your browser`)
+	login := d.login(t)
+	d.finish(t, login, "")
+	helper.Err.Await(t, `devbox wants to sign in to `)
+	if text := machines.ReadFile(t, pages); text != "page\n" {
+		t.Errorf("opened %q, want one page", text)
+	}
+	helper.Signal(t, syscall.SIGINT)
 }
