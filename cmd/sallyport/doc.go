@@ -90,7 +90,14 @@
 // is not shown again for the same HOST, login server and client ID, and never for the HOST of
 // --trust. `sallyport status` lists what may be opened without asking, and `sallyport logout`
 // forgets it. A tool that knows nothing of this needs a port of its own: --port N carries port N of
-// the workstation to the same port of HOST.
+// the workstation to the same port of HOST. A redirect of that tool leads to a port of the
+// workstation only if --port names that as well. Without HOST, callback lends the browser to logins
+// that come by --callback-via alone.
+//
+// If a program on HOST ends in mid-login and asks again, the page that is open goes on with the new
+// login. After three pages that the person refused or let pass, no page of HOST opens for an hour,
+// but for one that is opened by hand: stderr of callback has its address, and after Continue there
+// the hour is over. A login that HOST ends does not count, up to ten in an hour.
 //
 // With --install, callback first copies this program to HOST, as ~/.local/bin/sallyport, if HOST
 // has the same platform and no equal or newer one. The copy gets its name only when it is whole and
@@ -122,9 +129,10 @@
 // callback` starts it on HOST, where it owns the socket that logins find, and ends with the
 // connection. Where HOST runs no command, its sshd forwards a socket in /tmp instead.
 // --callback-via starts it on the workstation, with --join: it hands the login to `sallyport
-// callback` there, or opens the browser itself, and holds the callback's port. Without a sallyport
-// on the workstation, the port is a remote forward there, which is refused if GatewayPorts would
-// open it to other machines.
+// callback` there, or opens the browser itself, and holds the callback's port. The browser is that
+// of BROWSER, or of the desktop at which the person sits, whose display is in the environment of
+// the user's systemd or of another program of the user. Without a sallyport on the workstation, the
+// port is a remote forward there, which is refused if GatewayPorts would open it to other machines.
 //
 // All ways are open at once: helpers, --callback-via, the browser here, the link on stderr and in
 // the MCP host, a device code beside it. The first answer counts. A container needs the directory

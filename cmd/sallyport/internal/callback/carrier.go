@@ -202,9 +202,9 @@ func (c *Carrier) sandbox(r *http.Response) error {
 }
 
 // target returns where a redirect of HOST leads, if a browser may be led there. On this machine,
-// that is a port that is carried: the tool means its own ports of HOST. Another port here is that of
-// a program which the tool cannot know. The browser would send it what it keeps for this machine,
-// for the site of a loopback address is the same with each port.
+// that is a port that is carried: the tool means its own ports of HOST. Another port here is that
+// of a program which the tool cannot know. The browser would send it what it keeps for this
+// machine, for the site of a loopback address is the same with each port.
 func (c *Carrier) target(from *url.URL, to string) (*url.URL, error) {
 	u, err := from.Parse(to)
 	if err == nil {

@@ -406,7 +406,7 @@ func (d *Desk) take(l *login, c *conversation, m helper.Message) {
 	case first:
 		l.admitLocked()
 	case again:
-		l.againLocked()
+		againLocked(l)
 	default: // a connection that was lost is back, or a link that has expired is replaced
 		c.post(helper.Message{Type: helper.TypeShown, How: l.how})
 		if l.query != "" && l.phase == returned {

@@ -17,9 +17,19 @@
 // only after the person has said Continue on a page of ours, or did so earlier for the same HOST,
 // login server and client. No byte of HOST becomes a page: we show our own, and its words are plain
 // text there, without controls, and short. A brake bounds how many pages a HOST can open: one at a
-// time, none for an hour after three that the person refused or left alone, and a total. A page
-// that it keeps shut opens by hand. Nor does HOST learn more than a few of the ports that are taken
-// here.
+// time, or three that nobody looks at, none for an hour after three that the person refused or left
+// alone, and a total. What HOST itself ends is no page left alone, ten times in an hour. A page
+// that the brake keeps shut opens by hand, and Continue there loosens it. Nor does HOST learn more
+// than a few of the ports that are taken here.
+//
+// # A login that ends, and begins anew
+//
+// A proxy on HOST may be killed in mid-login, or its MCP host starts it anew. A login of the same
+// HOST, upstream, login server and client takes over the page of one that is away while HOST is
+// there, or that was withdrawn (predecessorLocked): what the person reads or has agreed to is the
+// same. No browser is started as long as the tab may be there. A callback with the old state leads
+// the tab to the new login page. The code in it goes to no login but its own. One Continue is good
+// for a few such logins at most. If none comes, the page says that the program has ended.
 //
 // # Our pages
 //
@@ -42,6 +52,9 @@
 // listen on the port first and be handed an authorization code. So a request is carried only to a
 // socket that belongs to the same user, and the owner is checked before and after the connection is
 // made. The sshd of HOST makes it, or a sallyport there where sshd forbids that: which of the two
-// serves is found out at the start (Host.Connect). The answer is HOST's own page, so it is put into a sandbox: it has no origin, no script and
-// no cookies, and cannot leave a service worker behind.
+// serves is found out at the start (Host.Connect). The answer is HOST's own page, so it is put into
+// a sandbox: it has no origin, no script and no cookies, and cannot leave a service worker behind.
+// Interim answers (1xx) are swallowed. A redirect leads to a port of this machine only if that is
+// carried, too: the tool means its own ports of HOST, and a browser would send another program here
+// what it keeps for this machine.
 package callback

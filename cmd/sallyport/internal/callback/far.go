@@ -61,7 +61,7 @@ func (l *login) searchLocked() bool {
 		l.page.far.stop()
 		l.page.far = farState{side: searching, origin: l.origin, name: newName()}
 		d.shown[l.page.far.name] = l
-		d.running.Go(func() { l.search() }) // ends with the login
+		d.running.Go(func() { searchFar(l) }) // ends with the login
 	}
 	return l.page.far.side != searching
 }
@@ -88,8 +88,8 @@ func (f farState) stop() {
 	}
 }
 
-// search asks Config.Far.
-func (l *login) search() {
+// searchFar asks Config.Far.
+func searchFar(l *login) {
 	d := l.desk
 	d.mu.Lock()
 	if l.phase.over() {
@@ -165,9 +165,9 @@ func (l *login) dialFar(ctx context.Context, network, addr string) (net.Conn, er
 	return conn, sshdErr
 }
 
-// openFar finds out where a login page is reached that needs no question. It reports whether the
+// openFarLogin finds out where a login page is reached that needs no question. It reports whether the
 // page is open already, in a window of ours.
-func (l *login) openFar() bool {
+func openFarLogin(l *login) bool {
 	d := l.desk
 	for {
 		d.mu.Lock()

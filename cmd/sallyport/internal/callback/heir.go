@@ -143,7 +143,7 @@ func launchLocked(l *login) {
 	}
 	l.page.launched = time.Now()
 	l.page.seen = l.page.launched
-	d.running.Go(func() { l.launch() }) // ends when the browser was started
+	d.running.Go(func() { launch(l) }) // ends when the browser was started
 }
 
 // heirOf returns the login that has the page of a login now, or should have: of one that has ended,

@@ -297,7 +297,7 @@ func entryOf(l *login) Trusted {
 }
 
 // againLocked takes a login that began again with another login page.
-func (l *login) againLocked() {
+func againLocked(l *login) {
 	b := l.brakeLocked()
 	if l.phase == waiting {
 		return
@@ -327,7 +327,7 @@ func (l *login) overLocked(end phase) {
 	delete(d.logins, l.id)
 	l.wakeLocked()
 	if l.page.name != "" {
-		d.running.Go(func() { l.forgetPage() }) // ends after keepPage
+		d.running.Go(func() { forgetPageOf(l) }) // ends after keepPage
 	}
 	b := l.brakeLocked()
 	b.forget(l)
@@ -387,8 +387,8 @@ func (d *Desk) passTurnLocked(b *brake) {
 }
 
 const (
-	// turnTime is for how long a page without a sign of life keeps others waiting. The person may be
-	// away, or has closed the tab, and each login has a time of its own.
+	// turnTime is for how long a page without a sign of life keeps others waiting. The person may
+	// be away, or has closed the tab, and each login has a time of its own.
 	turnTime = 90 * time.Second
 	// maxUnanswered is how many pages of one HOST may be open and unanswered.
 	maxUnanswered = 3
@@ -445,8 +445,8 @@ func (d *Desk) leaveLocked(l *login) {
 	})
 }
 
-// forgetPage forgets the page of a login that is over, after a while.
-func (l *login) forgetPage() {
+// forgetPageOf forgets the page of a login that is over, after a while.
+func forgetPageOf(l *login) {
 	d := l.desk
 	select {
 	case <-time.After(keepPage):
@@ -462,14 +462,14 @@ func (l *login) forgetPage() {
 }
 
 // launch starts the browser, and tells HOST and the person what happened.
-func (l *login) launch() {
+func launch(l *login) {
 	d := l.desk
 	d.mu.Lock()
 	visit, page, going := d.pages.url(visitPath, l.page.visitName), d.pages.url(loginPath, l.page.name), l.page.going
 	host, upstream, origin := l.from.name(), l.upstream, l.origin
 	d.mu.Unlock()
 	var err error
-	if !going || !l.openFar() {
+	if !going || !openFarLogin(l) {
 		err = d.cfg.Open(d.ctx, visit)
 	}
 	d.mu.Lock()

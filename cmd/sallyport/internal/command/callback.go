@@ -81,8 +81,8 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	return context.Cause(ctx)
 }
 
-// serveThisMachine lends the browser to logins that come to this machine by themselves. The error is
-// the cause of ctx's end, or says why there is no socket for them.
+// serveThisMachine lends the browser to logins that come to this machine by themselves. The error
+// is the cause of ctx's end, or says why there is no socket for them.
 func (l *lending) serveThisMachine(ctx context.Context) error {
 	err := l.desk.ServeLocal(ctx, func() {
 		l.messages.Say("ready, logins that come here by --callback-via open your browser; to lend it to logins on a machine that you reach, name that: sallyport callback HOST")

@@ -79,9 +79,9 @@ func desktopOfSystemd(ctx context.Context, env environment.Environment) map[stri
 	return variables
 }
 
-// desktopOfProcesses returns the variables of a process of this user that has a desktop. That of the
-// oldest counts, which is nearest to the desktop itself. A process in a session of SSH may have the
-// display of another machine.
+// desktopOfProcesses returns the variables of a process of this user that has a desktop. That of
+// the oldest counts, which is nearest to the desktop itself. A process in a session of SSH may have
+// the display of another machine.
 func desktopOfProcesses(env environment.Environment, proc string) map[string]string {
 	dirs, _ := filepath.Glob(filepath.Join(proc, "[0-9]*"))
 	slices.SortFunc(dirs, func(a, b string) int { // by number
@@ -129,8 +129,8 @@ func environOf(file string) map[string]string {
 	return variables
 }
 
-// isDesktop reports whether variables lead to a display of this machine that is there. The socket of
-// Wayland is in the runtime directory.
+// isDesktop reports whether variables lead to a display of this machine that is there. The socket
+// of Wayland is in the runtime directory.
 func isDesktop(variables map[string]string, runtimeDir string) bool {
 	if name := variables["WAYLAND_DISPLAY"]; name != "" {
 		if dir := variables["XDG_RUNTIME_DIR"]; dir != "" {

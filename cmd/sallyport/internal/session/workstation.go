@@ -95,9 +95,9 @@ func (w *workstation) join(ctx context.Context) (net.Conn, error) {
 	return nil, err
 }
 
-// listen has the workstation's sshd listen for the callback, at the first address that is free. If the workstation cannot be reached,
-// or does not do that in a safe way, the person is told, and this machine listens: there are other
-// ways to bring a callback here.
+// listen has the workstation's sshd listen for the callback, at the first address that is free. If
+// the workstation cannot be reached, or does not do that in a safe way, the person is told, and
+// this machine listens: there are other ways to bring a callback here.
 func (w *workstation) listen(ctx context.Context, addr string, more []string) (net.Listener, error) {
 	w.setForwarded(false)
 	state, _ := w.tunnel.State()

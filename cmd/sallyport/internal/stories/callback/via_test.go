@@ -214,8 +214,9 @@ func publish(t *testing.T, container *machines.Namespace) {
 	}()
 }
 
-// The person sits at the desktop of the workstation, where no helper runs. The session of SSH has no
-// display, and yet the page opens there: its desktop is found, or BROWSER of the login environment.
+// The person sits at the desktop of the workstation, where no helper runs. The session of SSH has
+// no display, and yet the page opens there: its desktop is found, or BROWSER of the login
+// environment.
 func TestViaADesktop(t *testing.T) {
 	for _, inEnvironment := range []bool{false, true} {
 		t.Run(fmt.Sprint(inEnvironment), func(t *testing.T) {
