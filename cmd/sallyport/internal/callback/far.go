@@ -165,8 +165,8 @@ func (l *login) dialFar(ctx context.Context, network, addr string) (net.Conn, er
 	return conn, sshdErr
 }
 
-// openFarLogin finds out where a login page is reached that needs no question. It reports whether the
-// page is open already, in a window of ours.
+// openFarLogin finds out where a login page is reached that needs no question. It reports
+// whether the page is open already, in a window of ours.
 func openFarLogin(l *login) bool {
 	d := l.desk
 	for {
