@@ -17,8 +17,9 @@ const (
 	// tabTime is for how long after its last sign of life a tab is taken to be there. A person who
 	// types a password and a second factor is at the login server's page, and gives none.
 	tabTime = time.Minute
-	// askTime is that of a tab that shows our question.
-	askTime = 15 * time.Second
+	// askTime is that of a tab that shows our question. A proxy waits up to 30 s before it opens
+	// another login page.
+	askTime = 45 * time.Second
 	// endedTime is how long a login must be away, with HOST there, before our page says that the
 	// program has ended. A login that only lost its connection is back earlier. The page is loaded
 	// again and again, so it is right in the end.
