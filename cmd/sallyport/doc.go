@@ -404,7 +404,10 @@
 // login server alone (farbrowser.TestHosts, farbrowser.TestNotEncrypted), so that a page gets
 // nothing from a service whose certificate is not for the name that the page uses. Not stopped: a
 // page can find out which https servers the last hop reaches, as from a browser there. The cookies
-// of the login server stay in the profile, as in any browser's.
+// of the login server stay in the profile, as in any browser's. Where the far side is HOST, the
+// login there makes the connections, and by the same rules (helper.TestTheLoginDials). HOST only
+// offers a way: this machine decides what goes there, and what HOST sends unasked is dropped
+// (callback.TestRogueBytes).
 //
 // The MCP host and its model see the session, and the links of logins. Only where the browser is on
 // another machine, and nothing brings our own page there, does such a link hold the login's state.

@@ -55,7 +55,7 @@ const (
 func (l *login) searchLocked() bool {
 	d := l.desk
 	switch {
-	case d.cfg.Far == nil || l.from.dial == nil && l.dialerLocked() == nil:
+	case d.cfg.Far == nil || l.from.dial == nil && dialerLocked(l) == nil:
 		l.page.far.side = nearSide
 	case l.page.far.side == unknownSide || l.page.far.origin != l.origin:
 		l.page.far.stop()
@@ -98,7 +98,7 @@ func searchFar(l *login) {
 	}
 	ctx, cancel := context.WithCancel(d.ctx)
 	l.page.far.cancel = cancel // when the login is over
-	p := FarPage{Host: l.from.host, Link: l.link, Start: d.pages.url(farPath, l.page.far.name), Until: l.expires, Dial: l.dialFar}
+	p := FarPage{Host: l.from.host, Link: l.link, Start: d.pages.url(farPath, l.page.far.name), Until: l.expires, Dial: dialFar(l)}
 	d.mu.Unlock()
 	result := d.cfg.Far(ctx, p)
 	d.mu.Lock()
@@ -111,14 +111,14 @@ func searchFar(l *login) {
 		l.page.going, l.page.visited = false, true
 	}
 	if l.phase == opened && (l.page.far.tell || result.Words != "" && !result.Opened) {
-		l.showLocked(l.farHowLocked())
+		l.showLocked(farHowLocked(l))
 	}
 	l.page.far.tell = false
 	l.wakeLocked()
 }
 
 // farHowLocked returns what the person sees who wants to see the login page.
-func (l *login) farHowLocked() string {
+func farHowLocked(l *login) string {
 	switch far := l.page.far; {
 	case far.side != farSide || far.result.Opened:
 		return helper.HowOpened
@@ -129,7 +129,7 @@ func (l *login) farHowLocked() string {
 }
 
 // dialerLocked returns a dialer whose login makes connections. It is nil if there is none.
-func (l *login) dialerLocked() *helper.Dialer {
+func dialerLocked(l *login) *helper.Dialer {
 	for c := range l.conversations {
 		if c.proven && c.dials != nil {
 			return c.dials
@@ -141,28 +141,30 @@ func (l *login) dialerLocked() *helper.Dialer {
 // errNoWay says that HOST is away, or offers no connections.
 var errNoWay = errors.New("HOST makes no connection")
 
-// dialFar makes a connection through HOST. The login there makes it in the way in which it reaches
-// the login server itself, which may be a tunnel of its own. An older sallyport does not, and then
-// the sshd there may.
-func (l *login) dialFar(ctx context.Context, network, addr string) (net.Conn, error) {
-	l.desk.mu.Lock()
-	there, sshd := l.dialerLocked(), l.from.dial
-	l.desk.mu.Unlock()
-	err := errNoWay
-	if there != nil {
-		var conn net.Conn
-		if conn, err = there.Dial(ctx, network, addr); err == nil || sshd == nil || ctx.Err() != nil {
-			return conn, err
+// dialFar returns what makes connections through HOST. The login there makes them in the way in
+// which it reaches the login server itself, which may be a tunnel of its own. An older sallyport
+// does not, and then the sshd there may.
+func dialFar(l *login) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		l.desk.mu.Lock()
+		there, sshd := dialerLocked(l), l.from.dial
+		l.desk.mu.Unlock()
+		err := errNoWay
+		if there != nil {
+			var conn net.Conn
+			if conn, err = there.Dial(ctx, network, addr); err == nil || sshd == nil || ctx.Err() != nil {
+				return conn, err
+			}
 		}
+		if sshd == nil {
+			return nil, err
+		}
+		conn, sshdErr := sshd(ctx, network, addr)
+		if sshdErr != nil && there != nil {
+			return nil, fmt.Errorf("%w; its sshd: %w", err, sshdErr)
+		}
+		return conn, sshdErr
 	}
-	if sshd == nil {
-		return nil, err
-	}
-	conn, sshdErr := sshd(ctx, network, addr)
-	if sshdErr != nil && there != nil {
-		return nil, fmt.Errorf("%w; its sshd: %w", err, sshdErr)
-	}
-	return conn, sshdErr
 }
 
 // openFarLogin finds out where a login page is reached that needs no question. It reports

@@ -475,8 +475,8 @@ func launch(l *login) {
 	d.mu.Lock()
 	how := helper.HowConfirm
 	switch {
-	case going && l.farHowLocked() != helper.HowOpened: // so its link is of no use
-		how = l.farHowLocked()
+	case going && farHowLocked(l) != helper.HowOpened: // so its link is of no use
+		how = farHowLocked(l)
 	case err != nil:
 		how = helper.HowNowhere
 	case going:

@@ -85,7 +85,7 @@ func (l *login) pageOfLocked(name string, now time.Time) page {
 	case l.page.going && l.freshLocked(now) && !l.searchLocked():
 		return page{Kind: "wait", Title: "One moment", Text: "The login server " + l.origin + " is looked for. This page goes on by itself.", Refresh: 1}
 	case l.page.going && l.freshLocked(now) && l.page.far.side == farSide:
-		return l.farPage()
+		return farPage(l)
 	case l.page.going && l.freshLocked(now):
 		return page{Kind: "wait", Title: "To the login page", Text: "The login page opens at " + l.origin + ".", Target: l.link}
 	case l.page.going && l.awayLocked():
@@ -119,7 +119,7 @@ func endedPage(l *login, facts []fact, now time.Time) page {
 }
 
 // farPage says how the login page is reached, or that it is not.
-func (l *login) farPage() page {
+func farPage(l *login) page {
 	far := l.page.far
 	p := page{Kind: "ask", Title: "Only " + l.from.name() + " reaches the login server", Text: far.result.Words,
 		Facts: []fact{{"the page", l.desk.pages.url(farPath, far.name)}},

@@ -595,3 +595,54 @@ func TestCarriedAnswerThatNeverEnds(t *testing.T) {
 	}
 	w.checkText(w.browse(http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/callback?code=x", port), ""), 502, "Not carried", "does not answer in time")
 }
+
+// A rogue HOST that offers to make connections, and sends bytes of them that nobody has asked for,
+// or garbage once it was asked, opens nothing and ends nothing but these connections.
+func TestRogueBytes(t *testing.T) {
+	dialed := make(chan error, 1)
+	w := newWorld(t, func(c *Config) {
+		c.TrustHosts = []string{"rogue"}
+		c.Far = func(ctx context.Context, p FarPage) FarResult {
+			conn, err := p.Dial(ctx, "tcp", "login.example:443")
+			if err == nil {
+				conn.Close()
+			}
+			dialed <- err
+			return FarResult{Words: "it is not reached", Unreached: true, Why: err.Error()}
+		}
+	})
+	r := w.connect(Origin{Host: "rogue"}, helper.Message{Login: newName(), RedirectURI: "http://127.0.0.1:0/", Dials: true})
+	r.held, r.state = r.receive(helper.TypeHeld), newName()
+	garbage := helper.Message{Type: helper.TypeBytes, Bytes: "////////////////////////"}
+	for range 100 {
+		r.send(garbage)
+	}
+	r.send(r.message())
+	r.receive(helper.TypeBytes) // it is asked for a connection
+	r.send(helper.Message{Type: helper.TypeBytes, Bytes: "no base64"})
+	r.send(garbage)
+	if err := <-dialed; err == nil {
+		t.Error("garbage is a connection")
+	}
+	for m := r.receiveAny(); m.How != helper.HowUnreached; m = r.receiveAny() {
+		if m.Type != helper.TypeBytes && m.Type != helper.TypeShown {
+			t.Fatalf("got %+v", m)
+		}
+	}
+	w.checkText(w.get(w.visit()), 200, "The login server is not reached")
+	w.browse(http.MethodGet, r.callback("code=x"), "")
+	for m := r.receiveAny(); m.Type != helper.TypeCallback; m = r.receiveAny() {
+		if m.Type != helper.TypeBytes && m.Type != helper.TypeShown {
+			t.Fatalf("got %+v", m)
+		}
+	}
+}
+
+// receiveAny returns the next message.
+func (r *remote) receiveAny() helper.Message {
+	m, err := r.Receive()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return m
+}

@@ -266,7 +266,7 @@ func (s *pageServer) choose(l *login, r *http.Request) bool {
 		b.misses, b.quietUntil = nil, time.Time{} // the person wants logins of this HOST
 		l.page.agreed, l.page.going, l.phase = l.request, true, opened
 		if l.searchLocked() {
-			l.showLocked(l.farHowLocked())
+			l.showLocked(farHowLocked(l))
 		} else {
 			l.page.far.tell = true
 		}

@@ -121,7 +121,8 @@ func openFar(ctx context.Context, a *app, c *cli.CallbackCommand, p callback.Far
 	person.JoinDesktop(ctx, a.env)
 	result, err := farbrowser.Open(ctx, farbrowser.Config{
 		Link: p.Link, Start: p.Start, Far: p.Dial, Key: "desk " + p.Host, Until: p.Until,
-		NoBrowser: c.NoBrowser || c.Browser.Browser != "", Env: a.env, StateDir: session.StateDir(c.Store, a.env), Log: a.log,
+		NoBrowser: c.NoBrowser, Named: person.BrowserPrograms(c.Browser.Browser), NamedOnly: person.IsBrowserChosen(a.env, c.Browser.Browser),
+		Env: a.env, StateDir: session.StateDir(c.Store, a.env), Log: a.log,
 	})
 	switch {
 	case err != nil:

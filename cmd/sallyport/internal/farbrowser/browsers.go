@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 
 	"sallyport/cmd/sallyport/internal/environment"
 )
@@ -69,6 +71,55 @@ func installed(env environment.Environment) []browser {
 		}
 	}
 	return all
+}
+
+// preferred returns the browsers with those first that the person has named by their programs, or
+// those alone. A program that no kind has is passed over: it may be a script that opens a browser
+// of another machine, or with the person's own profile.
+func preferred(all []browser, programs []string, only bool) []browser {
+	var first []browser
+	for _, program := range programs {
+		i := slices.IndexFunc(all, func(b browser) bool { return kindOf(program) == b.name })
+		if i < 0 || slices.ContainsFunc(first, func(b browser) bool { return b.id == all[i].id }) {
+			continue
+		}
+		b := all[i]
+		if path, err := exec.LookPath(program); err == nil && b.confined == "" {
+			b.command = []string{path}
+		}
+		first = append(first, b)
+	}
+	if only && len(programs) > 0 {
+		return first
+	}
+	for _, b := range all {
+		if !slices.ContainsFunc(first, func(f browser) bool { return f.id == b.id }) {
+			first = append(first, b)
+		}
+	}
+	return first
+}
+
+// kindOf returns the name of the browser that a program is, by the name of its file, or of the file
+// that a link leads to (as /usr/bin/x-www-browser does). It is empty if the program is none of the
+// kinds.
+func kindOf(program string) string {
+	names := []string{program}
+	if path, err := exec.LookPath(program); err == nil {
+		if to, err := filepath.EvalSymlinks(path); err == nil {
+			names = append(names, to)
+		}
+	}
+	for _, name := range names {
+		name = strings.TrimSuffix(strings.ToLower(filepath.Base(name)), ".exe")
+		for _, k := range kinds {
+			exe := strings.ToLower(k.exe[strings.LastIndexByte(k.exe, '\\')+1:])
+			if slices.Contains(k.programs, name) || slices.Contains(k.snaps, name) || name == strings.ToLower(k.app) || name+".exe" == exe {
+				return k.name
+			}
+		}
+	}
+	return ""
 }
 
 // find looks for the browser where this system has it.

@@ -7,9 +7,10 @@
 //
 // # The browser
 //
-// It is a browser that the person has installed, with a profile of ours: the first one of
-// Chromium's family, else Firefox. The profile lies under the state directory (for snap and flatpak
-// below the only directory that they may write), has mode 0700 and is kept, so that the person is
+// It is a browser that the person has installed, with a profile of ours: the one that BROWSER
+// names, if it can do this, else the first one of Chromium's family, else Firefox. The profile lies
+// under the state directory (for snap and flatpak below the only directory that they may write),
+// has mode 0700 and is kept, so that the person is
 // still signed in at the login server the next time. Each key has a profile of its own, because the
 // same host name may be another server in another network.
 //

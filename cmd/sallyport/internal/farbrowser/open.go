@@ -32,6 +32,11 @@ type Config struct {
 	Until time.Time
 	// NoBrowser says that no browser is to be started. Then there is only the PAC file.
 	NoBrowser bool
+	// Named are the programs of browsers that the person has named. Those that take a PAC file come
+	// first.
+	Named []string
+	// NamedOnly says that the person wants no other browser, if one is named.
+	NamedOnly bool
 	// Env is the environment of the process.
 	Env environment.Environment
 	// StateDir is the directory below which the profiles are kept. If it is empty, no browser is
@@ -151,8 +156,11 @@ func (cfg *Config) openBrowser(ctx context.Context, p *proxy, link *url.URL) (na
 	if link.Scheme == "http" || addressErr == nil {
 		l.hosts = []string{p.sides.login}
 	}
-	err = ErrNoBrowser
-	for _, l.browser = range installed(cfg.Env) {
+	browsers := preferred(installed(cfg.Env), cfg.Named, cfg.NamedOnly)
+	if err = ErrNoBrowser; len(browsers) == 0 && cfg.NamedOnly && len(cfg.Named) > 0 {
+		err = ErrNotAsked
+	}
+	for _, l.browser = range browsers {
 		openErr := l.take(ctx, cfg)
 		if openErr == nil {
 			return l.browser.name, nil

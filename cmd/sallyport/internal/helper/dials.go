@@ -102,8 +102,8 @@ func (d *Dialer) Close() error {
 	return session.Close()
 }
 
-// open returns a new stream.
-func (d *Dialer) open() (net.Conn, error) {
+// begin returns the session, and begins one if there is none.
+func (d *Dialer) begin() (*yamux.Session, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -119,7 +119,7 @@ func (d *Dialer) open() (net.Conn, error) {
 		}
 		d.tube, d.session = t, session
 	}
-	return d.session.Open()
+	return d.session, nil
 }
 
 // dialRequest is the first line of a stream, and dialAnswer that of the answer.
@@ -136,7 +136,11 @@ type dialAnswer struct {
 
 // Dial has the login connect to addr, as net.Dialer.DialContext does. The network is TCP.
 func (d *Dialer) Dial(ctx context.Context, _, addr string) (net.Conn, error) {
-	stream, err := d.open()
+	session, err := d.begin()
+	if err != nil {
+		return nil, err
+	}
+	stream, err := session.Open() // may wait for Take, so not under the lock
 	if err != nil {
 		return nil, err
 	}

@@ -91,9 +91,9 @@ func TestTheLoginDials(t *testing.T) {
 	if _, ok := links.Load(p.AuthorizeURL); !ok {
 		t.Error("the login page was not named")
 	}
-	text := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	text := bytes.Repeat([]byte("0123456789abcdef"), 1<<14)
 	var all sync.WaitGroup
-	for range 8 {
+	for range 3 * dialedBacklog {
 		all.Go(func() {
 			conn, err := d.Dial(t.Context(), "tcp", "login.example:443")
 			if err != nil {

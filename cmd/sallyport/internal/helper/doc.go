@@ -94,15 +94,14 @@
 //	L  {"type":"login","authorize_url":URL,"redirect_uri":URI,"issuer":URL,"expires":TIME}
 //	H  {"type":"shown","how":"confirm"}
 //
-// The issuer is empty if the login server was configured by its endpoints. How says what the
-// person sees: "confirm" is our page that asks whether to go on, "opened" is the login page,
-// "waiting" says that the page of another login is open first, and "nowhere" says that no
-// browser could be started. If the helper finds that only the far side reaches the login
-// server, and opens no browser that goes there, it says "by_hand"; if it finds no way at all,
-// "unreached". The helper says it again when it changes. It refuses a login with an error,
-// whose kind is "refused" (the person said no), "too_many" (the brake on pages holds) or
-// "invalid" (the link is none that may be opened; the text says why). After "refused" and
-// "invalid" the login does not ask this helper again.
+// The issuer is empty if the login server was configured by its endpoints. How says what the person
+// sees: "confirm" is our page that asks whether to go on, "opened" is the login page, "waiting"
+// says that the page of another login is open first, and "nowhere" says that no browser could be
+// started. If only the far side reaches the login server, and no browser that goes there could be
+// opened, it is "by_hand"; if no way to it is known, "unreached". The helper says it again when it
+// changes. It refuses a login with an error, whose kind is "refused" (the person said no),
+// "too_many" (the brake on pages holds) or "invalid" (the link is none that may be opened; the text
+// says why). After "refused" and "invalid" the login does not ask this helper again.
 //
 // The link of a pushed authorization request (RFC 9126) lasts a minute or so. The helper asks for a
 // new one when the person is ready, and gets it in a message like the first:

@@ -49,6 +49,23 @@ func openBrowser(ctx context.Context, env environment.Environment, command, link
 	return err
 }
 
+// BrowserPrograms returns the programs of a value of --browser or BROWSER.
+func BrowserPrograms(command string) []string {
+	var programs []string
+	for _, one := range splitBrowsers(command) {
+		if words, err := shlex.Split(one, true); err == nil && len(words) > 0 {
+			programs = append(programs, words[0])
+		}
+	}
+	return programs
+}
+
+// IsBrowserChosen reports whether a value of --browser is the person's choice for sallyport. The
+// variable BROWSER, which many have set for all programs, is a preference.
+func IsBrowserChosen(env environment.Environment, command string) bool {
+	return command != "" && command != env.Getenv("BROWSER")
+}
+
 // splitBrowsers cuts the value of BROWSER into the commands to try in order. They are separated by
 // colons, as for xdg-open, but not within a URL scheme or after a Windows drive.
 func splitBrowsers(command string) []string {

@@ -34,7 +34,8 @@ func (l Login) openFar(ctx context.Context, p oauth.Prompt) bool {
 	}
 	result, err := farbrowser.Open(ctx, farbrowser.Config{
 		Link: p.AuthorizeURL, Start: p.BrowserURL, Far: l.Far.Dial, Key: l.Far.Key, Until: p.Expires,
-		NoBrowser: l.NoBrowser || l.Browser != "", Env: l.Env, StateDir: l.Far.StateDir, Log: l.Far.Log,
+		NoBrowser: l.NoBrowser, Named: BrowserPrograms(l.Browser), NamedOnly: IsBrowserChosen(l.Env, l.Browser),
+		Env: l.Env, StateDir: l.Far.StateDir, Log: l.Far.Log,
 	})
 	switch {
 	case ctx.Err() != nil:

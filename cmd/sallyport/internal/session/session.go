@@ -178,15 +178,17 @@ func (s *Session) open(ctx context.Context, cfg Config) (err error) {
 }
 
 // Connect brings the tunnels up and returns the first failure. Commands that a person waits for
-// call it, because they end with a failure. The proxy dials on demand, and tries again.
+// call it, because they end with a failure. The proxy dials on demand, and tries again. A
+// workstation of --callback-via that is away is no failure: the person is told, and there are other
+// ways to bring a callback here.
 func (s *Session) Connect(ctx context.Context) error {
-	for _, tunnel := range []*sshtunnel.Tunnel{s.Tunnel, s.CallbackTunnel} {
-		if tunnel == nil {
-			continue
-		}
-		if err := tunnel.Connect(ctx); err != nil {
+	if s.Tunnel != nil {
+		if err := s.Tunnel.Connect(ctx); err != nil {
 			return err
 		}
+	}
+	if s.workstation != nil {
+		return s.workstation.connect(ctx)
 	}
 	return nil
 }

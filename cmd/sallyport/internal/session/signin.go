@@ -80,7 +80,8 @@ const morePorts = 4
 
 // callbackPorts returns the ports to try. A client that is registered for each login may use any
 // port (RFC 8252 section 7.3), so the default port is followed by more. Ports that the person has
-// chosen, and those of a client with fixed redirect URIs, stay as they are.
+// chosen, and those of a client with fixed redirect URIs, stay as they are. On the workstation of
+// --callback-via any port is the last resort.
 func callbackPorts(settings cli.Remote) cli.Ports {
 	ports := settings.CallbackPort
 	if !slices.Equal(ports, cli.Ports{cli.DefaultCallbackPort}) || settings.ClientID != "" || settings.ClientMetadataURL != "" {
@@ -88,6 +89,9 @@ func callbackPorts(settings cli.Remote) cli.Ports {
 	}
 	for i := range morePorts {
 		ports = append(slices.Clone(ports), cli.DefaultCallbackPort+i+1)
+	}
+	if settings.CallbackVia != "" { // another user of the workstation may have taken all of them
+		ports = append(ports, 0)
 	}
 	return ports
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sallyport/cmd/sallyport/internal/helper"
@@ -34,6 +35,9 @@ type workstation struct {
 	report        func(error)
 	log           *slog.Logger
 
+	// asked says that a question of SSH was put to the person.
+	asked atomic.Bool
+
 	// mu guards what follows.
 	mu sync.Mutex
 	// refuses is why no sallyport there takes a login. It is nil as long as that is not known.
@@ -50,6 +54,13 @@ type workstation struct {
 // openWorkstation returns the workstation, which was not dialed yet.
 func openWorkstation(ctx context.Context, s *Session, cfg Config, host string) (*workstation, error) {
 	ssh := cfg.ssh()
+	w := &workstation{host: host, session: s, report: cfg.Report, log: cfg.Log}
+	if ask := ssh.Ask; ask != nil {
+		ssh.Ask = func(ctx context.Context, q sshtunnel.Question) (string, error) {
+			w.asked.Store(true)
+			return ask(ctx, q)
+		}
+	}
 	ssh.Purpose = "the callback of " + PlainURL(s.Upstream)
 	if s.Via != "" { // then -J and -o are those of --via
 		ssh.Settings.Jump, ssh.Settings.SSHOption = "", nil
@@ -60,9 +71,42 @@ func openWorkstation(ctx context.Context, s *Session, cfg Config, host string) (
 	}
 	s.CallbackTunnel, s.Hops.Callback = tunnel, s.Hops.namesOf(hops)
 	s.closers = append(s.closers, tunnel.Close)
-	return &workstation{
-		host: host, address: hops[len(hops)-1].HostName, tunnel: tunnel, session: s, report: cfg.Report, log: cfg.Log,
-	}, nil
+	w.tunnel, w.address = tunnel, hops[len(hops)-1].HostName
+	return w, nil
+}
+
+// silentTime is how long a login waits for a workstation that says nothing.
+const silentTime = 3 * time.Second
+
+// connect dials the workstation before a login, so that the person answers the questions of SSH
+// now. If it cannot be dialed, the person is told, and that is no error. One that says nothing is
+// dialed on, while the login goes on.
+func (w *workstation) connect(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- w.tunnel.Connect(ctx) }() // ends with ctx, or with the tunnel
+	silent := time.NewTimer(silentTime)
+	defer silent.Stop()
+	for {
+		select {
+		case err := <-done:
+			if ctx.Err() != nil || err == nil || isHostKey(err) {
+				return err
+			}
+			w.tell(err)
+			return nil
+		case <-silent.C:
+			if !w.asked.Load() {
+				return nil
+			}
+		}
+	}
+}
+
+// isHostKey reports whether an error may say that another machine answers in place of the host.
+func isHostKey(err error) bool {
+	hop, ok := errors.AsType[*sshtunnel.HopError](err)
+	_, late := errors.AsType[*sshtunnel.TimeoutError](err)
+	return ok && hop.Stage == sshtunnel.StageHandshake && !late
 }
 
 // join connects a login to a sallyport on the workstation.
@@ -90,6 +134,8 @@ func (w *workstation) join(ctx context.Context) (net.Conn, error) {
 	if late != "" { // its sshd listens as well, now that it is reached
 		if l, err := w.forward(ctx, late); err == nil {
 			w.session.Logins.Feed(l)
+		} else if ctx.Err() == nil {
+			w.tell(err)
 		}
 	}
 	return nil, err
@@ -97,7 +143,8 @@ func (w *workstation) join(ctx context.Context) (net.Conn, error) {
 
 // listen has the workstation's sshd listen for the callback, at the first address that is free. If
 // the workstation cannot be reached, or does not do that in a safe way, the person is told, and
-// this machine listens: there are other ways to bring a callback here.
+// this machine listens: there are other ways to bring a callback here. That other programs of the
+// workstation have all the ports is an error: a link with such a port would lead the code there.
 func (w *workstation) listen(ctx context.Context, addr string, more []string) (net.Listener, error) {
 	w.setForwarded(false)
 	state, _ := w.tunnel.State()
@@ -124,8 +171,37 @@ func (w *workstation) listen(ctx context.Context, addr string, more []string) (n
 			break // another port would not be any better
 		}
 	}
+	if refused, ok := errors.AsType[*sshtunnel.ListenError](first); ok && w.isTaken(ctx, addr) {
+		w.log.Info("a program of the workstation has the port", "host", w.host, "addr", addr)
+		return nil, refused
+	}
 	w.tell(first)
 	return listenHere(ctx, addr)
+}
+
+// isTaken reports whether a program of the workstation listens at the port of addr, as far as that
+// can be told: by its table of sockets, or else by a connection.
+func (w *workstation) isTaken(ctx context.Context, addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil || number == 0 {
+		return false
+	}
+	ctx, cancel := netwatch.WithRunningTimeout(ctx, workstationTimeout)
+	defer cancel()
+	if table, err := w.socketTable(ctx); err == nil && len(procnet.Listening(table, number)) > 0 {
+		return true
+	}
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		if conn, err := w.tunnel.DialContext(ctx, "tcp", net.JoinHostPort(host, port)); err == nil {
+			conn.Close()
+			return true
+		}
+	}
+	return false
 }
 
 // forward has the workstation's sshd listen, and makes sure that no other machine reaches the port.

@@ -65,24 +65,3 @@ func portOf(addr fmt.Stringer) string {
 	text := addr.String()
 	return text[strings.LastIndexByte(text, ':')+1:]
 }
-
-// Without a sallyport on the workstation of --callback-via, the next port is forwarded where the
-// first one is taken there.
-func TestTheNextPortIsForwarded(t *testing.T) {
-	for _, args := range [][]string{nil, {"--callback-port", "53682,53690"}} {
-		t.Run(fmt.Sprint(args), func(t *testing.T) {
-			d := newDesk(t)
-			d.workstation.Listen(t, "127.0.0.1:53682")
-			login := machines.StartProcess(t, d.Command(t, t.TempDir(), append([]string{"login", "-F", d.config, "--callback-via", "desk", d.Gate.URL}, args...)...))
-			link := login.Err.Await(t, machines.Offered)[1]
-			login.Err.Await(t, `open it on desk, which brings the answer back`)
-			if strings.Contains(link, "%3A53682%2F") {
-				t.Errorf("the link leads to the program that has the port: %s", link)
-			}
-			machines.Person{NS: d.workstation, TrustsAll: true}.LogsIn(t, link)
-			if status := login.Wait(t); status != 0 {
-				t.Errorf("login ended with status %d", status)
-			}
-		})
-	}
-}

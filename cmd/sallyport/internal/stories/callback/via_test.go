@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -132,6 +133,66 @@ func TestCallbackViaAWorkstationThatIsAway(t *testing.T) {
 	machines.Person{TrustsAll: true}.LogsIn(t, link)
 	host.Echo(t)
 	host.Close(t)
+
+	// So does a login in a terminal. The error comes first, and the login goes on.
+	login := machines.StartProcess(t, s.Command(t, t.TempDir(), "login", "-F", config, "--callback-via", "desk", s.Gate.URL))
+	login.Err.Await(t, `connection refused`)
+	link = login.Err.Await(t, machines.Offered)[1]
+	login.Err.Await(t, `is your browser on another machine\?`)
+	machines.Person{TrustsAll: true}.LogsIn(t, link)
+	if status := login.Wait(t); status != machines.StatusDone {
+		t.Errorf("login ended with status %d", status)
+	}
+}
+
+// Another program of the workstation, which has no sallyport, listens at the callback's port. The
+// next port is taken, and a link never leads the code into the port of that program. Of ports that
+// the person names, too, the next is tried, and without a free one there is no link.
+func TestTakenPortsWithoutASallyportThere(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		ports string
+		taken []string
+		want  string
+	}{
+		{"the next", "", []string{"53682"}, "53683"},
+		{"all of the next", "", []string{"53682", "53683", "53684", "53685", "53686"}, `\d+`},
+		{"the next that is named", "53682,53690", []string{"53682"}, "53690"},
+		{"none", "53682,53690", []string{"53682", "53690"}, ""},
+	} {
+		d := newDesk(t)
+		for _, port := range test.taken {
+			d.workstation.Listen(t, "127.0.0.1:"+port)
+		}
+		args := []string{"login", "-F", d.config, "--callback-via", "desk"}
+		if test.ports != "" {
+			args = append(args, "--callback-port", test.ports)
+		}
+		login := machines.StartProcess(t, d.Command(t, t.TempDir(), append(args, d.Gate.URL)...))
+		if test.want == "" {
+			if status := login.Wait(t); status != machines.StatusFailed {
+				t.Errorf("%s: status %d", test.name, status)
+			}
+			login.Err.Await(t, `hint: free the port on desk, or name others with --callback-port`)
+			if strings.Contains(login.Err.String(), "open this link") {
+				t.Errorf("%s: there is a link", test.name)
+			}
+			continue
+		}
+		link := login.Err.Await(t, machines.Offered)[1]
+		if !regexp.MustCompile(`redirect_uri=http%3A%2F%2F127.0.0.1%3A` + test.want + `%2F`).MatchString(link) {
+			t.Errorf("%s: the link is %s", test.name, link)
+		}
+		for _, port := range test.taken {
+			if strings.Contains(link, "%3A"+port+"%2F") {
+				t.Errorf("%s: the link leads to port %s, which another program has", test.name, port)
+			}
+		}
+		machines.Person{NS: d.workstation, TrustsAll: true}.LogsIn(t, link)
+		if status := login.Wait(t); status != machines.StatusDone {
+			t.Errorf("%s: status %d", test.name, status)
+		}
+	}
 }
 
 // A container has the directory of helper sockets of its host mounted. Its network is its own.

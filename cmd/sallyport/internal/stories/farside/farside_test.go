@@ -100,6 +100,24 @@ func TestHost(t *testing.T) {
 	}
 }
 
+// BROWSER, which many have set for all programs, is a preference: the page opens in the person's
+// Chromium all the same. A Chromium that --browser names is opened with a profile of ours.
+func TestBrowserVariable(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{nil, {"--browser", "chromium"}} {
+		s := newSite(t)
+		browsers, last := machines.Person{TrustsAll: true}.Installed(t, "chromium")
+		cmd := s.ThroughChain(t, t.TempDir(), append([]string{"login", "--callback-port", "0"}, args...)...)
+		cmd.Env = append(append(cmd.Env, desktop(browsers)...), "BROWSER=/bin/true")
+		p := machines.StartProcess(t, cmd)
+		if status := p.Wait(t); status != machines.StatusDone {
+			t.Fatalf("%q: status %d", args, status)
+		}
+		p.Err.Await(t, opened)
+		last(t)
+	}
+}
+
 // Where no browser of this machine may be opened, the person gets the address of a PAC file, and a
 // browser that uses it signs in.
 func TestPAC(t *testing.T) {
