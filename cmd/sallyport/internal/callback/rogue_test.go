@@ -447,8 +447,9 @@ func carryFrom(t *testing.T, tool http.HandlerFunc) *Carrier {
 	server := &http.Server{Handler: tool}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
-	c := &Carrier{Explain: func(err error) (string, []string) { return err.Error(), nil }, Log: slog.New(slog.DiscardHandler)}
-	c.dialHost = func(ctx context.Context, port int) (net.Conn, error) {
+	c := NewCarrier(func(err error) (string, []string) { return err.Error(), nil }, slog.New(slog.DiscardHandler))
+	c.Add(&Host{Name: "devbox"})
+	c.dialHost = func(ctx context.Context, _ *Host, _ int) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
 	}
 	return c

@@ -56,7 +56,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 		return err
 	}
 	defer desk.Close()
-	l := &lending{app: a, settings: c, desk: desk, carrier: &callback.Carrier{Explain: a.explain, Log: a.log}}
+	l := &lending{app: a, settings: c, desk: desk, carrier: callback.NewCarrier(a.explain, a.log)}
 	l.ssh = callbackSSH(a, c, !c.Unattended)
 	defer l.running.Wait()
 	defer cancel(nil)
