@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sallyport/cmd/sallyport/internal/environment"
+	"sallyport/cmd/sallyport/internal/helper"
 )
 
 // lookupTimeout bounds the lookup of this machine's own name, which is on the way to a hint.
@@ -22,10 +23,15 @@ func CallbackCommand(env environment.Environment) string {
 	return command
 }
 
-// CallbackHint says what to do if the browser is on another machine, and what is assumed.
+// CallbackHint says what to do if the browser is on another machine, and what is assumed. It begins
+// with the reason if the sockets of a lent browser are here and not used.
 func CallbackHint(env environment.Environment) string {
 	command, assumed := callbackCommand(env, net.DefaultResolver.LookupHost)
-	return fmt.Sprintf("is your browser on another machine? there, run: %s (%s)", command, assumed)
+	hint := fmt.Sprintf("is your browser on another machine? there, run: %s (%s)", command, assumed)
+	if foreign := helper.Foreign(helper.Dirs(nil, env.UsualStateDir())); foreign != "" {
+		hint = foreign + "; " + hint
+	}
+	return hint
 }
 
 // callbackCommand returns the command and what it assumes. In an SSH session (SSH_CONNECTION) that
