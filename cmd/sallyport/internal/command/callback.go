@@ -49,6 +49,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 			Hints: []string{"name the port of its redirect URI, as --port 53682"},
 		}
 	}
+	a.noteTrust(c)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	desk, err := callback.New(deskConfig(a, c))
@@ -75,6 +76,16 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 	a.messages.Say("this lasts until Ctrl-C")
 	<-ctx.Done()
 	return context.Cause(ctx)
+}
+
+// noteTrust tells the person of a name of --trust that is no HOST of the command.
+func (a *app) noteTrust(c *cli.CallbackCommand) {
+	for _, name := range c.Trust {
+		if !slices.Contains(c.Host, name) {
+			a.messages.Report(fmt.Sprintf("--trust %s names no HOST of this command (%s)", name, strings.Join(c.Host, ", ")),
+				[]string{"it counts only for logins of a machine that dials this one by --callback-via, if that is its address"})
+		}
+	}
 }
 
 // deskConfig returns the configuration of the desk.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -82,4 +83,14 @@ func leadsTo(name string, addr netip.Addr, lookup func(context.Context, string) 
 		one, err := netip.ParseAddr(text)
 		return err == nil && one.Unmap() == addr
 	})
+}
+
+// publishHint says what brings the browser beside a container to its callback.
+func publishHint(redirectURI string) string {
+	port := "53682"
+	if u, err := url.Parse(redirectURI); err == nil && u.Port() != "" {
+		port = u.Port()
+	}
+	return fmt.Sprintf("the callback comes to this container if its port is published on the loopback of the machine with the browser: "+
+		"docker run -p 127.0.0.1:%s:%s", port, port)
 }

@@ -45,3 +45,14 @@ func TestCallbackCommandOfTheSession(t *testing.T) {
 		})
 	}
 }
+
+// A callback of a container names the port that is to be published.
+func TestPublishHint(t *testing.T) {
+	for uri, want := range map[string]string{
+		"http://127.0.0.1:53690/callback": "-p 127.0.0.1:53690:53690", "http://localhost:1/": "-p 127.0.0.1:1:1", "": "-p 127.0.0.1:53682:53682",
+	} {
+		if got := publishHint(uri); !strings.HasSuffix(got, want) {
+			t.Errorf("%q: %q", uri, got)
+		}
+	}
+}

@@ -24,6 +24,8 @@ type Login struct {
 	// Forwarded reports whether that workstation listens for the callback. It may be nil without
 	// one.
 	Forwarded func() bool
+	// Published says that the callback is awaited on all addresses of a container.
+	Published bool
 	// Browser is the command of --browser. If it is empty, the system's browser is used.
 	Browser string
 	// NoBrowser says that no browser is to be started.
@@ -62,6 +64,9 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, isLent bool) {
 		l.Messages.hint("open it on %s, which brings the answer back", l.CallbackVia)
 	case remote || l.CallbackVia != "":
 		l.Messages.hint("%s", CallbackHint(l.Env))
+	}
+	if l.Published && !isLent && !p.IsDevice() {
+		l.Messages.hint("%s", publishHint(p.RedirectURI))
 	}
 	// After a pushed authorization request (RFC 9126) the link works once and for a short time.
 	if !p.LinkExpires.IsZero() && p.StartURL != "" && !short {
