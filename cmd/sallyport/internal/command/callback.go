@@ -49,7 +49,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 			Hints: []string{"name the port of its redirect URI, as --port 53682"},
 		}
 	}
-	a.noteTrust(c)
+	noteTrust(a, c)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	desk, err := callback.New(deskConfig(a, c))
@@ -79,7 +79,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 }
 
 // noteTrust tells the person of a name of --trust that is no HOST of the command.
-func (a *app) noteTrust(c *cli.CallbackCommand) {
+func noteTrust(a *app, c *cli.CallbackCommand) {
 	for _, name := range c.Trust {
 		if !slices.Contains(c.Host, name) {
 			a.messages.Report(fmt.Sprintf("--trust %s names no HOST of this command (%s)", name, strings.Join(c.Host, ", ")),
