@@ -35,16 +35,26 @@ type Carrier struct {
 	Log *slog.Logger
 
 	// dialHost replaces the dialing of hosts in tests.
-	dialHost func(ctx context.Context, port int) (net.Conn, error)
+	dialHost func(ctx context.Context, host *Host, port int) (net.Conn, error)
+	// ownedHost replaces the question whether this user listens on a port of a host, in tests.
+	ownedHost func(h *Host, port int) error
 
 	mu sync.Mutex
-	// hosts are asked in turn. The first one on which this user listens gets the callback.
+	// hosts are those where a tool may wait. The one on which this user listens gets the callback.
+	// If there may be more than one, the person chooses.
 	hosts []*Host
 	// ports are those that are carried.
 	ports []int
+	// choices are those that are open, by their path.
+	choices map[string]choice
 }
 
-// Add adds a host, which is asked after those before it.
+// NewCarrier returns a carrier without hosts. See the fields.
+func NewCarrier(explain func(error) (text string, hints []string), log *slog.Logger) *Carrier {
+	return &Carrier{Explain: explain, Log: log, choices: map[string]choice{}}
+}
+
+// Add adds a host.
 func (c *Carrier) Add(h *Host) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,16 +82,38 @@ func (d *Desk) Carry(ctx context.Context, c *Carrier, ports []int) error {
 	return nil
 }
 
-// handler carries requests to the same port of the first host on which this user listens. The
-// desk's own handler has checked that the request is a GET for a page.
+// handler carries requests to the same port of the host on which this user listens. The desk's own
+// handler has checked that the request is a GET for a page.
 func (c *Carrier) handler(port int) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), callbackTimeout)
+		defer cancel()
+		r, host, ok := c.chosen(r)
+		if !ok {
+			hosts, err := c.candidates(ctx, port)
+			switch {
+			case err != nil:
+				c.refuse(w, r, err)
+				return
+			case len(hosts) > 1:
+				c.choose(w, r, hosts)
+				return
+			}
+			host = hosts[0]
+		}
+		c.proxy(host, port).ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// proxy carries one request to a port of a host.
+func (c *Carrier) proxy(host *Host, port int) http.Handler {
 	proxy := &httputil.ReverseProxy{
 		Transport: &http.Transport{
 			// Each request gets a connection of its own, and so a check of its own.
 			DisableKeepAlives:      true,
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: maxHeaderBytes,
-			DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx, port) },
+			DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx, host, port) },
 		},
 		FlushInterval: -1, // the page of a login grows while the token is fetched
 		ErrorLog:      log.New(io.Discard, "", 0),
@@ -89,9 +121,7 @@ func (c *Carrier) handler(port int) http.Handler {
 		ErrorHandler:  c.refuse,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), callbackTimeout)
-		defer cancel()
-		ctx, giveUp := context.WithCancelCause(ctx)
+		ctx, giveUp := context.WithCancelCause(r.Context())
 		defer giveUp(nil)
 		slow := time.AfterFunc(beginTimeout, func() { giveUp(errSlow) })
 		defer slow.Stop()
@@ -122,23 +152,15 @@ func (w finalAnswer) WriteHeader(status int) {
 // Unwrap is for http.ResponseController.
 func (w finalAnswer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func (c *Carrier) dial(ctx context.Context, port int) (net.Conn, error) {
+func (c *Carrier) dial(ctx context.Context, host *Host, port int) (net.Conn, error) {
 	if c.dialHost != nil {
-		return c.dialHost(ctx, port)
+		return c.dialHost(ctx, host, port)
 	}
-	c.mu.Lock()
-	hosts := slices.Clone(c.hosts)
-	c.mu.Unlock()
-	var errs []error
-	for _, host := range hosts {
-		conn, err := host.dialOwned(ctx, port)
-		if err == nil {
-			c.Log.Info("callback carried", "host", host.Name)
-			return conn, nil
-		}
-		errs = append(errs, err)
+	conn, err := host.dialOwned(ctx, port)
+	if err == nil {
+		c.Log.Info("callback carried", "host", host.Name)
 	}
-	return nil, errors.Join(errs...)
+	return conn, err
 }
 
 // carriedRequestHeaders are the headers of a browser that a tool may want. All others stay here: a

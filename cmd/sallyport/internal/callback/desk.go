@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -309,6 +310,14 @@ func (d *Desk) noteBusy(from source, redirect *url.URL) bool {
 	return before.IsZero()
 }
 
+// busyWords tells HOST that a port cannot be had here.
+func busyWords(busy *PortError) error {
+	if errors.Is(busy, fs.ErrPermission) {
+		return fmt.Errorf("a helper may not listen on %s: a port below 1024 takes rights that it does not have", busy.Addr)
+	}
+	return fmt.Errorf("another program of the workstation holds %s", busy.Addr)
+}
+
 // holdAnother holds another port than the one that is busy, if the login allows that.
 func (d *Desk) holdAnother(ctx context.Context, c *conversation, m helper.Message, from source, busy *PortError) (*login, error) {
 	u, err := checkRedirect(m.RedirectURI)
@@ -324,7 +333,7 @@ func (d *Desk) holdAnother(ctx context.Context, c *conversation, m helper.Messag
 	}
 	if m.Fixed {
 		// HOST learns nothing of what runs here.
-		c.refuse(helper.KindPortBusy, fmt.Errorf("another program of the workstation holds %s", busy.Addr))
+		c.refuse(helper.KindPortBusy, busyWords(busy))
 		return nil, busy
 	}
 	u.Host = hostPort(u.Hostname(), 0)

@@ -52,8 +52,9 @@
 // listen on the port first and be handed an authorization code. So a request is carried only to a
 // socket that belongs to the same user, and the owner is checked before and after the connection is
 // made. The sshd of HOST makes it, or a sallyport there where sshd forbids that: which of the two
-// serves is found out at the start (Host.Connect). The answer is HOST's own page, so it is put into
-// a sandbox: it has no origin, no script and no cookies, and cannot leave a service worker behind.
+// serves is found out at the start (Host.Connect). If more than one HOST may wait, the person
+// chooses, and none gets the callback before. The answer is HOST's own page, so it is put into a
+// sandbox: it has no origin, no script and no cookies, and cannot leave a service worker behind.
 // Interim answers (1xx) are swallowed. A redirect leads to a port of this machine only if that is
 // carried, too: the tool means its own ports of HOST, and a browser would send another program here
 // what it keeps for this machine.

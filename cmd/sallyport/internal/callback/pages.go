@@ -25,6 +25,8 @@ type page struct {
 	Detail string
 	// Next says what the person can do now. It is empty if there is nothing to do.
 	Next string
+	// Links are what the person may choose from.
+	Links []choiceLink
 	// Form asks the person. It is nil if there is nothing to ask.
 	Form *form
 	// Refresh is after how many seconds the page loads itself again. Never if it is 0.
@@ -35,6 +37,9 @@ type page struct {
 
 // fact is one row of a page.
 type fact struct{ Name, Value string }
+
+// choiceLink is one thing to choose: its name, and the path that chooses it.
+type choiceLink struct{ Name, Path string }
 
 // form is what a page asks.
 type form struct {
@@ -206,6 +211,7 @@ var pageTemplate = sync.OnceValue(func() *template.Template {
 {{range .Facts}}{{if .Value}}<dt>{{.Name}}</dt><dd>{{.Value}}</dd>
 {{end}}{{end}}</dl>
 {{end}}{{if .Next}}<p>{{.Next}}</p>
+{{end}}{{range .Links}}<p><a href="{{.Path}}" rel="noreferrer">{{.Name}}</a></p>
 {{end}}{{if .Target}}<p><a href="{{.Target}}" rel="noreferrer">Go there now</a></p>
 {{end}}{{with .Form}}<form method="post" action="{{.Action}}">
 <input type="hidden" name="token" value="{{.Token}}">

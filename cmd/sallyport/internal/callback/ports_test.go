@@ -86,7 +86,7 @@ func TestHolderIsNamed(t *testing.T) {
 	}
 	defer l.Close()
 	w := newWorld(t, nil)
-	err = w.Carry(t.Context(), &Carrier{}, []int{l.Addr().(*net.TCPAddr).Port})
+	err = w.Carry(t.Context(), NewCarrier(nil, nil), []int{l.Addr().(*net.TCPAddr).Port})
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("held by process %d (", os.Getpid())) {
 		t.Errorf("got %v", err)
 	}

@@ -466,8 +466,9 @@ func carryFrom(t *testing.T, tool http.HandlerFunc) *Carrier {
 	server := &http.Server{Handler: tool}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
-	c := &Carrier{Explain: func(err error) (string, []string) { return err.Error(), nil }, Log: slog.New(slog.DiscardHandler)}
-	c.dialHost = func(ctx context.Context, port int) (net.Conn, error) {
+	c := NewCarrier(func(err error) (string, []string) { return err.Error(), nil }, slog.New(slog.DiscardHandler))
+	c.Add(&Host{Name: "devbox"})
+	c.dialHost = func(ctx context.Context, _ *Host, _ int) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
 	}
 	return c
@@ -575,7 +576,7 @@ func TestCarriedAnswerThatNeverEnds(t *testing.T) {
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
 	c := carryFrom(t, rogueTool)
-	c.dialHost = func(context.Context, int) (net.Conn, error) {
+	c.dialHost = func(context.Context, *Host, int) (net.Conn, error) {
 		near, far := net.Pipe()
 		go io.Copy(io.Discard, far)
 		go func() { // ends with the connection

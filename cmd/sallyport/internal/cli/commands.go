@@ -52,6 +52,8 @@ type LoginCommand struct {
 	// Paste says that URL is not the upstream's: it is the callback, or empty.
 	Paste bool `help:"Finish a login whose browser could not come back: give the address that it shows, by the prompt (or stdin), to the sallyport that waits." from:"-"`
 	Remote
+	// More are the words after URL: of --paste, a code may be followed by its state.
+	More  []string `arg:"" optional:"" name:"state" help:"The state, after the code, with --paste."`
 	Relay `group:"upstream"`
 	Common
 }

@@ -18,6 +18,10 @@ func checkCommand(command any) error {
 	switch c := command.(type) {
 	case *ProxyCommand:
 		return checkWord(c.URL)
+	case *LoginCommand:
+		if !c.Paste && len(c.More) > 0 {
+			return &UsageError{Text: fmt.Sprintf("unexpected argument %s", c.More[0])}
+		}
 	case *CallbackCommand:
 		switch {
 		case c.Remove && !c.Service:

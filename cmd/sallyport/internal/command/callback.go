@@ -49,6 +49,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 			Hints: []string{"name the port of its redirect URI, as --port 53682"},
 		}
 	}
+	noteTrust(a, c)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	person.JoinDesktop(ctx, a.env) // a service may have to do so again later
@@ -57,7 +58,7 @@ func (a *app) callback(ctx context.Context, c *cli.CallbackCommand) error {
 		return err
 	}
 	defer desk.Close()
-	l := &lending{app: a, settings: c, desk: desk, carrier: &callback.Carrier{Explain: a.explain, Log: a.log}}
+	l := &lending{app: a, settings: c, desk: desk, carrier: callback.NewCarrier(a.explain, a.log)}
 	l.ssh = callbackSSH(a, c, !c.Unattended)
 	defer l.running.Wait()
 	defer cancel(nil)
@@ -89,6 +90,16 @@ func (l *lending) serveThisMachine(ctx context.Context) error {
 		l.messages.Say("this lasts until Ctrl-C")
 	})
 	return cmp.Or(err, context.Cause(ctx))
+}
+
+// noteTrust tells the person of a name of --trust that is no HOST of the command.
+func noteTrust(a *app, c *cli.CallbackCommand) {
+	for _, name := range c.Trust {
+		if !slices.Contains(c.Host, name) {
+			a.messages.Report(fmt.Sprintf("--trust %s names no HOST of this command (%s)", name, strings.Join(c.Host, ", ")),
+				[]string{"it counts only for logins of a machine that dials this one by --callback-via, if that is its address"})
+		}
+	}
 }
 
 // deskConfig returns the configuration of the desk.

@@ -28,7 +28,7 @@ func paste(ctx context.Context, a *app, c *cli.LoginCommand) error {
 	if len(logins.waiting) == 0 {
 		return logins.notTaken()
 	}
-	text := c.URL
+	text := strings.Join(append([]string{c.URL}, c.More...), " ")
 	if text == "" {
 		var err error
 		if text, err = askCallback(ctx, a, logins); err != nil {

@@ -45,7 +45,7 @@ func (a *app) openSession(ctx context.Context, settings cli.Remote, atTerminal b
 func (a *app) offer(s *session.Session, settings cli.Remote, atTerminal bool) session.Offer {
 	login := person.Login{
 		Messages: a.messages, Env: a.env, Upstream: session.PlainURL(s.Upstream),
-		CallbackVia: settings.CallbackVia, Forwarded: s.Forwarded,
+		CallbackVia: settings.CallbackVia, Forwarded: s.Forwarded, Published: session.IsEverywhere(settings.CallbackHost),
 		Browser: settings.Browser.Browser, NoBrowser: settings.NoBrowser,
 		Screen: a.screen, TakesPaste: atTerminal && person.CanPaste(a.std.In),
 	}

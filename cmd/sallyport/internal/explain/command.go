@@ -1,7 +1,10 @@
 package explain
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 
 	"sallyport/cmd/sallyport/internal/callback"
 	"sallyport/cmd/sallyport/internal/localsock"
@@ -12,8 +15,8 @@ import (
 // commandRows explain the errors of the commands themselves. A row without a Text prints the
 // error's own.
 var commandRows = []row{
-	onGiven(func(g given, e *callback.PortError) Explanation {
-		return Explanation{Kind: KindPort, Hints: portHints(g, e.Addr), Status: StatusFailed}
+	on(func(e *callback.PortError) Explanation {
+		return Explanation{Kind: KindPort, Hints: carriedPortHints(e), Status: StatusFailed}
 	}),
 	onGiven(func(g given, e *session.UnauthorizedError) Explanation {
 		return Explanation{Kind: KindRefused, Status: StatusSignIn, Text: e.Error(), Hints: unauthorizedHints(g,
@@ -43,6 +46,15 @@ var commandRows = []row{
 	on(func(e *callback.OwnerError) Explanation {
 		return Explanation{Kind: KindOwner, Hints: ownerHints(e), Status: StatusFailed}
 	}),
+}
+
+// carriedPortHints says what to do about a port of --port that cannot be had.
+func carriedPortHints(e *callback.PortError) []string {
+	_, port, _ := net.SplitHostPort(e.Addr)
+	if errors.Is(e, fs.ErrPermission) {
+		return []string{"a port below 1024 takes rights that sallyport does not have: let the tool use another one, in its redirect URI, and name that: --port N"}
+	}
+	return []string{fmt.Sprintf("end the process that holds port %s, or let the tool use another one, in its redirect URI, and name that: --port N", port)}
 }
 
 // ownerHints tells three cases apart: the check of the owner failed, nobody listens on the port, or

@@ -181,9 +181,9 @@ func portHints(g given, addr string) []string {
 	if len(g.CallbackPort) > 1 {
 		return []string{fmt.Sprintf("all ports of --callback-port are in use: end the process that holds port %s", port)}
 	}
-	other := "--callback-port 0 takes any free port (callback: --port)"
+	other := "--callback-port 0 takes any free port"
 	if g.ClientID != "" || g.RedirectURI != "" {
-		other = "choose ports that the client has registered: --callback-port N[,N] (callback: --port)"
+		other = "choose ports that the client has registered: --callback-port N[,N]"
 	}
 	return []string{fmt.Sprintf("end the process that holds port %s, or choose another: %s", port, other)}
 }

@@ -11,31 +11,6 @@ import (
 	"sallyport/oauth"
 )
 
-// CallbackCommand returns what the person types on the machine of the browser, so that logins here
-// open there. This machine cannot know what that machine calls it, so the words say what to put in.
-func CallbackCommand(env environment.Environment) string {
-	return "sallyport callback " + loginName(env)
-}
-
-// loginName returns what leads to this machine by SSH, as far as this machine knows. A container
-// may have no name for its user.
-func loginName(env environment.Environment) string {
-	if env.User == "" {
-		return env.Hostname
-	}
-	return env.User + "@" + env.Hostname
-}
-
-// assumedHost says what CallbackCommand assumes.
-func assumedHost(env environment.Environment) string {
-	return loginName(env) + " stands for what you type after ssh to come here"
-}
-
-// CallbackHint says what to do if the browser is on another machine.
-func CallbackHint(env environment.Environment) string {
-	return fmt.Sprintf("is your browser on another machine? there, run: %s (%s)", CallbackCommand(env), assumedHost(env))
-}
-
 // IsRemote reports whether the person's browser is on another machine, as far as that can be told.
 // The argument browser is the command of --browser: a person who names one has thought of that.
 func IsRemote(env environment.Environment, browser string) bool {

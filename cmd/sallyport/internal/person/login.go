@@ -25,6 +25,8 @@ type Login struct {
 	// Forwarded reports whether that workstation listens for the callback. It may be nil without
 	// one.
 	Forwarded func() bool
+	// Published says that the callback is awaited on all addresses of a container.
+	Published bool
 	// Browser is the command of --browser. If it is empty, the system's browser is used.
 	Browser string
 	// NoBrowser says that no browser is to be started.
@@ -66,6 +68,9 @@ func (l Login) offer(ctx context.Context, p oauth.Prompt, s helper.Shown) {
 	case isHelped: // so is what it says
 	case remote || l.CallbackVia != "":
 		l.Messages.hint("%s", CallbackHint(l.Env))
+	}
+	if l.Published && !isLent && !p.IsDevice() {
+		l.Messages.hint("%s", publishHint(p.RedirectURI))
 	}
 	// After a pushed authorization request (RFC 9126) the link works once and for a short time.
 	if !p.LinkExpires.IsZero() && p.StartURL != "" && !short {

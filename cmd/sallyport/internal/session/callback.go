@@ -127,12 +127,16 @@ func offerBy(s *Session, show Offer) func(context.Context, oauth.Prompt) {
 	}
 }
 
+// IsEverywhere reports whether a callback host stands for all addresses of this machine.
+func IsEverywhere(host string) bool {
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.IsUnspecified()
+}
+
 // checkCallbackHost refuses a callback host that others than this machine may reach. A container
 // has a network of its own, where all addresses are those that somebody has published on purpose.
 func checkCallbackHost(host string, env environment.Environment) error {
-	bare := strings.Trim(host, "[]")
-	ip, err := netip.ParseAddr(bare)
-	everywhere := err == nil && ip.IsUnspecified()
+	bare, everywhere := strings.Trim(host, "[]"), IsEverywhere(host)
 	switch {
 	case IsLoopback(bare), everywhere && isContainer(env):
 		return nil
