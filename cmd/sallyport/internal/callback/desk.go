@@ -56,6 +56,9 @@ type Config struct {
 	SocketDirs []string
 	// Log must not be nil.
 	Log *slog.Logger
+
+	// askTime replaces the constant in tests.
+	askTime time.Duration
 }
 
 // Origin says where a connection comes from.

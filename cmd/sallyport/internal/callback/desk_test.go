@@ -65,6 +65,7 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 			return nil
 		},
 		Say: w.said.say, Trust: NewTrust(t.TempDir()), Log: slog.New(slog.DiscardHandler),
+		askTime: patience / 2,
 	}
 	if change != nil {
 		change(&cfg)

@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"time"
 
@@ -113,7 +114,7 @@ func inheritLocked(l, before *login) {
 // tabLastsLocked returns until when the tab of a page is taken to be there.
 func tabLastsLocked(l *login) time.Time {
 	if l.phase == asking {
-		return l.page.seen.Add(askTime)
+		return l.page.seen.Add(cmp.Or(l.desk.cfg.askTime, askTime))
 	}
 	return l.page.seen.Add(tabTime)
 }

@@ -196,7 +196,7 @@ func TestATabThatIsGoneIsNotWaitedFor(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		ago  time.Duration
-	}{{"for long", time.Hour}, {"in a moment", askTime - comebackTime - time.Second}} {
+	}{{"for long", time.Hour}, {"in a moment", patience/2 - comebackTime - time.Second}} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, nil)

@@ -49,7 +49,7 @@ func (a *app) proxy(ctx context.Context, c *cli.ProxyCommand) error {
 		Words: a.words, Report: a.messages.Report, Lent: s.Logins.Shown,
 	}
 	if person.IsRemote(a.env, c.Browser.Browser) || c.CallbackVia != "" {
-		watched.Elsewhere = person.CallbackHint(a.env)
+		watched.Elsewhere = sync.OnceValue(func() string { return person.CallbackHint(a.env) })
 	}
 	watcher := obstacle.NewWatcher(watched)
 	pasted := delivery{a, s, c.Store}

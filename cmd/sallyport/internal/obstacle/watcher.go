@@ -41,9 +41,9 @@ type Config struct {
 	// Lent returns what helpers show of the login under way, and a channel that is closed at the
 	// next change.
 	Lent func() (helper.Shown, <-chan struct{})
-	// Elsewhere says what the person does if the browser is on another machine. It is empty if the
-	// browser of this machine serves.
-	Elsewhere string
+	// Elsewhere says what the person does if the browser is on another machine. It is asked when a
+	// login waits, because it may look up a name. It is nil if the browser of this machine serves.
+	Elsewhere func() string
 	// Words explains errors.
 	Words explain.Explainer
 	// Report shows a line and hints to the person.
@@ -127,7 +127,9 @@ func (w *Watcher) Run(ctx context.Context) {
 	wasDown := false
 	for {
 		s, changes := Look(w.cfg.Tunnel, w.cfg.Callback, w.cfg.SignIn)
-		s.Elsewhere = w.cfg.Elsewhere
+		if w.cfg.Elsewhere != nil && s.SignIn.Prompt != (oauth.Prompt{}) {
+			s.Elsewhere = w.cfg.Elsewhere()
+		}
 		var lent <-chan struct{}
 		s.Lent, lent = w.cfg.Lent()
 		w.stage(s)
