@@ -95,12 +95,14 @@ func (l launch) start(ctx context.Context) error {
 		err = l.run(ctx, text, file)
 		file.Close()
 	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		listener.Close()
 		return err
 	}
+	// Whoever does not want to wait any more may have handed the socket over already. A name on
+	// which nobody listens is removed by the next who looks.
 	listener.Leave()
-	return nil
+	return err
 }
 
 // run starts the process with the socket, and writes the order to it. Without a socket it waits
@@ -126,6 +128,7 @@ func (l launch) run(ctx context.Context, text []byte, socket *os.File) error {
 	if err != nil {
 		return err
 	}
+	waits := ctx
 	ctx, cancel := netwatch.WithRunningTimeout(ctx, launchPatience)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { write.Close() })()
@@ -137,7 +140,9 @@ func (l launch) run(ctx context.Context, text []byte, socket *os.File) error {
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
-		cmd.Process.Kill()
+		if waits.Err() == nil {
+			cmd.Process.Kill()
+		}
 		err = context.Cause(ctx)
 	}
 	if err == nil && listens != nil {

@@ -356,3 +356,38 @@ func TestNumbers(t *testing.T) {
 		t.Error("a number is smaller than one of the future")
 	}
 }
+
+// A starter that gives up while the process starts leaves the socket to it.
+func TestStarterGivesUp(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "program")
+	script := "#!/bin/sh\nhead -c 1 >/dev/null\necho $$ >" + dir + "/pid\nexec sleep 600\n"
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "run", "x.sock")
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l := launch{program: program, order: order{Version: orderVersion, Socket: path}}
+	ctx, cancel := context.WithCancel(t.Context())
+	started := make(chan error, 1)
+	go func() { started <- l.start(ctx) }()
+	var pid int
+	openssh.Eventually(t, "the process", func() bool {
+		text, _ := os.ReadFile(filepath.Join(dir, "pid"))
+		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+		return pid > 0
+	})
+	defer syscall.Kill(pid, syscall.SIGKILL)
+	cancel()
+	if err := <-started; err == nil {
+		t.Error("start waits no more, and says that the process has the socket")
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error("the socket is gone:", err)
+	}
+	if err := syscall.Kill(pid, 0); err != nil {
+		t.Error("the process is gone:", err)
+	}
+}
