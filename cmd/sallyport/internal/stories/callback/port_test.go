@@ -128,7 +128,8 @@ func carryOne(t *testing.T, c carryCase) {
 
 // Where nothing serves, callback ends at once.
 func TestNothingLeadsToThePort(t *testing.T) {
-	sshd := machines.StartSSHD(t, machines.SSHDOptions{User: machines.NewAccount(t), Config: []string{"AllowTcpForwarding no"}})
+	// HOST has a network of its own, where nobody listens on the port that callback holds here.
+	sshd := machines.StartSSHD(t, machines.SSHDOptions{NS: machines.NewNamespace(t), User: machines.NewAccount(t), Config: []string{"AllowTcpForwarding no"}})
 	config := machines.WriteSSHConfig(t, machines.Hop{Alias: "devbox", SSHD: sshd})
 	p := machines.StartProcess(t, machines.Command(t, t.TempDir(), "callback", "-F", config, "--no-browser", "--port", freePort(t), "devbox"))
 	if status := p.Wait(t); status != machines.StatusUnreachable {
