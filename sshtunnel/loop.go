@@ -159,14 +159,14 @@ func (l *loop) step() (time.Duration, bool) {
 		case l.attempt.rests && l.retryNow: // a call has come, and another attempt tells that
 			l.attempt.cancel(errAbandoned)
 		case l.attempt.clocks.Slept() > 0: // its connection may be dead, and another one comes at once
-			l.failures, l.pause, l.retryNow = 0, 0, true
+			l.failures, l.shortLinks, l.pause, l.retryNow = 0, 0, 0, true
 			l.attempt.cancel(errAbandoned)
 		}
 		return watchInterval, true
 	}
 	wait, ok := l.untilAttempt()
 	if ok && wait > 0 && l.lookout.News() {
-		l.failures, l.pause, wait = 0, 0, 0
+		l.failures, l.shortLinks, l.pause, wait = 0, 0, 0, 0
 	}
 	if ok && wait <= 0 {
 		l.startAttempt()
@@ -320,7 +320,7 @@ func (l *loop) awaitShared() {
 			if t.cfg.streams.isUp(t.ctx) || t.cfg.SharedElsewhere != nil && t.cfg.SharedElsewhere(t.ctx) {
 				t.send(func(l *loop) {
 					if l.attempt == nil && l.t.current.Load() == now {
-						l.failures, l.pause = 0, 0
+						l.failures, l.shortLinks, l.pause = 0, 0, 0
 						l.setState(State{Phase: Idle})
 					}
 				})
